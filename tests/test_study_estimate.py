@@ -7,6 +7,7 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import pretended
 import pytest
 from networks import linear, mlp
 
@@ -56,12 +57,13 @@ def test_an_estimate_counts_every_network_and_leaves_all_as_it_was(
         *(("linear", 170, 160), ("mlp", 64, 52))
     ]
     plain, timed = found.costs
-    # Two steps, and 10 images at a third of the time; one step from the start,
-    # two that compile, and 20 images.
-    assert timed.seconds_per_epoch == pytest.approx(2 + 10 / 40 / 3)
+    # 70 images, and 10 at a third of the time, 40 per second; two steps that
+    # compile, and 20 images.
+    assert timed.seconds_per_epoch == pytest.approx((70 + 10 / 3) / 40)
     assert timed.seconds_once == pytest.approx(2 + 20 / 40 / 3)
-    # It has taken long enough by then: as fast per multiply-accumulate.
-    assert plain.seconds_per_epoch == timed.seconds_per_epoch * 160 / 52
+    # The others are as fast per multiply-accumulate.
+    per_mac = timed.seconds_per_epoch / 52
+    assert plain.seconds_per_epoch == pytest.approx(160 * per_mac)
     assert plain.seconds_once == timed.seconds_once
     assert (found.epochs, found.times, found.workers) == (3, 2, 4)
 
@@ -82,14 +84,14 @@ def test_the_total_is_over_networks_epochs_times_and_workers():
     assert str(alone).splitlines()[-1] == "About 19 minutes on this device"
 
 
-def test_a_command_says_how_long_what_is_left_takes(
-    few_digits, tmp_path, monkeypatch
+def test_a_run_says_how_long_what_is_left_takes(
+    few_digits, tmp_path, monkeypatch, capsys
 ):
-    module = sys.modules[study.run.__module__]
-    costs = (Cost("a", 10, 1000, 30.0, 5.0), Cost("b", 20, 3000, 20.0, 7.0))
-    monkeypatch.setattr(module, "costs_of", lambda study, data: costs)
-    monkeypatch.setattr(module, "STEPS_WORTH_TIMING", 0)
-    seconds = []
+    pretended.install(monkeypatch)
+    # Every epoch takes a minute.
+    minutes = SimpleNamespace(perf_counter=itertools.count(step=60).__next__)
+    module = sys.modules["cbam_keras.study.checkpoints"]
+    monkeypatch.setattr(module, "time", minutes)
 
     def said(*names):
         planned = study.Study(
@@ -97,16 +99,15 @@ def test_a_command_says_how_long_what_is_left_takes(
             variants=[
                 study.Variant(name, lambda _: linear()) for name in names
             ],
-            recipe=training.Recipe(epochs=2),
+            recipe=training.Recipe(epochs=3),
         )
-        seconds.clear()
-        caller = study.Caller(on_begin=seconds.append)
-        study.execute(planned, study.Execution(tmp_path, caller=caller))
-        return seconds
+        study.run(planned, tmp_path)
+        lines = capsys.readouterr().out.splitlines()
+        return [line for line in lines if line.startswith("About ")]
 
-    assert said("a") == [65]
-    assert said("a") == []
-    # As if it had been interrupted after an epoch.
-    half = SimpleNamespace(epochs=1)
-    monkeypatch.setattr(module, "load_state", lambda folder: half)
-    assert said("a", "b") == [27]
+    after_an_epoch = "About 5 minutes left for 2 networks"
+    after_a_network = "About 3 minutes left for one network"
+    assert said("a", "b") == [after_an_epoch, after_a_network]
+    assert said("a", "b") == []
+    # The speed is known from before.
+    assert said("a", "b", "c") == [after_a_network]

@@ -7,14 +7,12 @@ import pathlib
 import shlex
 
 from cbam_keras import _checks, _explanations, _files, report, study
-from cbam_keras._terminal import in_words, say
+from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import data_options_of
 from cbam_keras.report import MAX_NETWORKS
 
 # The page shows those of so many test images that networks get wrong.
 EXPLAINED_IMAGES = 64
-# Explaining small networks takes about so long on two cores of a CPU.
-SECONDS_OF_REPORT = 10
 
 
 def caller_of(options: argparse.Namespace) -> study.Caller:
@@ -22,16 +20,8 @@ def caller_of(options: argparse.Namespace) -> study.Caller:
     if not options.no_report:
         # Needed only at the end, but checked before any work.
         _checks.require("jinja2", extra="plot")
-
-    def announce(seconds):
-        if not options.no_report:
-            seconds += SECONDS_OF_REPORT
-        say(f"About {in_words(seconds)} on this device")
-
     return study.Caller(
-        command_of(options),
-        None if options.quiet else announce,
-        None if options.no_report else write_report,
+        command_of(options), None if options.no_report else write_report
     )
 
 

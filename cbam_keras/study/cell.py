@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _files, _process, profiling
+from cbam_keras import _checks, _files, _process, _terminal, profiling
 from cbam_keras._fused import gradients_forgotten, same_names
 from cbam_keras.study import checkpoints
 from cbam_keras.study.checkpoints import (
@@ -189,7 +189,7 @@ def train_cell(
             done = state.epochs
             begin = f"after epoch {done}" if done else "from the start"
             parameters = f"{known['parameters']:,} parameters"
-            print(f"{title}, {parameters}, {begin}", flush=True)
+            _terminal.say(f"{title}, {parameters}, {begin}")
         is_trained = state.epochs < epochs
         if is_trained:
             checkpoint = CheckpointEachEpoch(

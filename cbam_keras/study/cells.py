@@ -8,13 +8,14 @@ import dataclasses
 import functools
 import os
 import pathlib
+import statistics
 import time
 import traceback
 from collections.abc import Callable
 
 import keras
 
-from cbam_keras import _files
+from cbam_keras import _files, _terminal
 from cbam_keras.study.cell import ERROR, Outcome, memory_freed, train_cell
 from cbam_keras.study.checkpoints import begin_try, forget_tries
 from cbam_keras.study.folder import StudyFolder, describe
@@ -66,6 +67,7 @@ class Cells:
         # Why nothing could be trained, and whether the user knows.
         self.busy: Exception | None = None
         self.has_said_so = False
+        self.has_said_time = False
 
     def all(self) -> list[Cell]:
         """Returns the cells, in the order in which they are trained."""
@@ -97,9 +99,34 @@ class Cells:
         if self.train_next() or self.busy is None:
             return
         if not self.has_said_so:
-            print(f"Waiting for other processes: {self.busy}", flush=True)
+            _terminal.say(f"Waiting for other processes: {self.busy}")
         self.has_said_so = True
         time.sleep(SECONDS_OF_WAITING)
+
+    def left(self) -> tuple[int, int]:
+        """Returns how many networks are missing, and how many epochs."""
+        histories, missing = self.folder.histories(), self.missing()
+        done = [
+            len(histories.get(self.folder.cell(x.network, x.seed).name, ()))
+            for x in missing
+        ]
+        usual = self.study.recipe_for(None, 0).epochs
+        epochs = [x.epochs or usual for x in missing]
+        return len(missing), sum(epochs) - sum(done)
+
+    def say_time_left(self, workers: int = 1) -> None:
+        """Prints how long the missing networks take, by the epochs so far."""
+        histories = [cell["history"] for cell in self.folder.cells]
+        histories += self.folder.histories().values()
+        seconds = [row["seconds"] for rows in histories for row in rows]
+        networks, epochs = self.left()
+        if seconds and epochs > 0:
+            time_left = epochs * statistics.fmean(seconds)
+            time_left /= min(workers, networks)
+            words = _terminal.in_words(time_left)
+            which = f"{networks} networks" if networks > 1 else "one network"
+            _terminal.say(f"About {words} left for {which}")
+            self.has_said_time = True
 
     def title(self, cell: Cell) -> str:
         """Returns what is printed before a cell is trained."""
@@ -116,8 +143,12 @@ class Cells:
         data = self.load(cell.seed)
         folder.add_settings("data", str(cell.seed), describe(data))
         if len(ends) < MAX_TRIES:
-            logs = folder.path / LOGS / f"{name}-seed{cell.seed}"
-            callback = keras.callbacks.TensorBoard
+            callbacks = [
+                keras.callbacks.LambdaCallback(on_epoch_begin=self._at_epoch)
+            ]
+            if self.tensorboard:
+                logs = folder.path / LOGS / f"{name}-seed{cell.seed}"
+                callbacks.append(keras.callbacks.TensorBoard(str(logs)))
             with memory_freed():
                 outcome = train_cell(
                     self.study,
@@ -127,7 +158,7 @@ class Cells:
                     place,
                     title=self.title(cell),
                     epochs=cell.epochs,
-                    callbacks=[callback(str(logs))] if self.tensorboard else [],
+                    callbacks=callbacks,
                     on_error=self._note,
                 )
         else:
@@ -141,11 +172,17 @@ class Cells:
         folder.record(outcome, place)
         self.give_back()
         self.place = None
+        self.say_time_left()
 
     def give_back(self) -> None:
         """Lets a network that is under training be tried as if it was not."""
         if self.place is not None:
             forget_tries(self.place)
+
+    def _at_epoch(self, epoch, logs):
+        # The folder knows the last one now, or those of another process.
+        if not self.has_said_time:
+            self.say_time_left()
 
     def _note(self, error):
         """Keeps the first error, as text what led to it."""

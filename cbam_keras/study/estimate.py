@@ -10,7 +10,6 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _inspection, _terminal
-from cbam_keras._terminal import in_words
 from cbam_keras.study.cell import memory_freed
 from cbam_keras.study.networks import (
     build_network,
@@ -19,17 +18,13 @@ from cbam_keras.study.networks import (
     count_parameters,
     images_per_batch,
 )
-from cbam_keras.study.study import Data, Study
+from cbam_keras.study.study import Study
 
-# Timed steps end after so many, or after so many seconds if there are some.
-MAX_STEPS, MIN_STEPS, MAX_SECONDS = 30, 3, 2
-# Seconds after which no further variant is timed.
-SECONDS_OF_TIMING = 5
-# TensorFlow traces a large network for longer than a few of its steps take, so
-# from so many multiply-accumulates per batch steps are timed eagerly, with a
-# part of the images of a batch.
-MACS_PER_STEP, PART = 10**10, 1 / 4
-# What a step without gradients takes of one with them, in computation.
+# So many epochs of so many steps are timed.
+EPOCHS, STEPS = 3, 3
+# From so many multiply-accumulates per batch, steps take a part of its images.
+MACS_PER_STEP, PART = 10**10, 4
+# A step without gradients takes this part of one with them.
 FORWARD = 1 / 3
 
 
@@ -42,10 +37,6 @@ class Cost:
     macs: int | None
     seconds_per_epoch: float
     seconds_once: float
-
-    def seconds_of(self, epochs: int) -> float:
-        """Returns the seconds of a training of so many epochs."""
-        return self.seconds_once + epochs * self.seconds_per_epoch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +66,8 @@ class Estimate:
 
     def seconds_of(self, cost: Cost) -> float:
         """Returns the seconds of one variant, with all seeds."""
-        return self.times * cost.seconds_of(self.epochs)
+        seconds = cost.seconds_once + self.epochs * cost.seconds_per_epoch
+        return self.times * seconds
 
     def json(self) -> str:
         """Returns the estimate as JSON."""
@@ -94,9 +86,7 @@ class Estimate:
             {
                 "network": cost.network,
                 "parameters": f"{cost.parameters:,}",
-                "MACs": "not counted"
-                if cost.macs is None
-                else f"{cost.macs:,}",
+                "MACs": f"{cost.macs:,}" if cost.macs else "not counted",
                 "s / epoch": f"{cost.seconds_per_epoch:.1f}",
                 "epochs": str(self.epochs),
                 "trainings": str(self.times),
@@ -108,7 +98,7 @@ class Estimate:
         if self.workers > 1:
             where = f"with {self.workers} workers, each on a device like this"
         table = _terminal.Table(self.about, rows)
-        return f"{table}\nAbout {in_words(self.seconds)} {where}"
+        return f"{table}\nAbout {_terminal.in_words(self.seconds)} {where}"
 
 
 class Estimated(Protocol):
@@ -121,9 +111,8 @@ def estimate(study: Study | Estimated, *, workers: int = 1) -> Estimate:
     """Estimates how long `run` takes, by timing a few steps.
 
     Writes nothing, and leaves the random states as they are. The steps are
-    those of training; validation and test count a third per image. Once this
-    has taken five seconds, variants are not timed, but taken to be as fast per
-    multiply-accumulate as one that was.
+    those of the last variant; the others are taken to be as fast per
+    multiply-accumulate. Validation and test count a third per image.
 
     Args:
         study: A `Study`, or a `tuning.Search`.
@@ -141,11 +130,15 @@ def estimate(study: Study | Estimated, *, workers: int = 1) -> Estimate:
         return study.estimate(workers=workers)
     recipe = study.recipe_for(None, study.seeds[0])
     check_precision(recipe)
+    costs: list[Cost] = []
     with _inspection.same_randomness():
         data = study.task.load(recipe)
-        costs = costs_of(study, data)
+        for variant in reversed(study.variants):
+            with memory_freed():
+                timed = costs[-1] if costs else None
+                costs.insert(0, _cost(study, variant, data, timed))
     return Estimate(
-        costs,
+        tuple(costs),
         recipe.epochs,
         times=len(study.seeds),
         workers=workers,
@@ -153,109 +146,57 @@ def estimate(study: Study | Estimated, *, workers: int = 1) -> Estimate:
     )
 
 
-def costs_of(study: Study, data: Data) -> tuple[Cost, ...]:
-    """Returns what training each variant takes, in their order."""
-    start = time.perf_counter()
-    costs: list[Cost] = []
-    # Attention comes last, and is the slowest.
-    variants = study.variants[::-1]
-    for variant in _terminal.watched(variants, len(variants), "Timing steps"):
-        timed = [cost for cost in costs if cost.macs]
-        is_long = time.perf_counter() - start > SECONDS_OF_TIMING
-        like = timed[-1] if timed and is_long else None
-        with memory_freed():
-            costs.append(_cost(study, variant, data, like))
-    return tuple(reversed(costs))
-
-
-def _cost(study, variant, data, like):
-    """Returns what a variant takes, by its own steps or `like` another."""
+def _cost(study, variant, data, timed):
+    """Returns what a variant takes, by its own steps or one that was timed."""
     start = time.perf_counter()
     recipe = study.recipe_for(variant, study.seeds[0])
     model = build_network(study, variant, recipe.seed, data)
     macs = count_macs(model, data.image_shape)
-    if like is not None and macs is not None:
-        seconds_per_epoch = like.seconds_per_epoch * macs / like.macs
-        seconds_once = like.seconds_once
-    else:
-        study.task.compile(model, recipe, data)
-        images = images_per_batch(data)
-        is_large = macs is not None and macs * images > MACS_PER_STEP
-        if is_large and keras.backend.backend() == "tensorflow":
-            compiled, step = _eager_step(model, data)
-        else:
-            compiled, step = _step(model, data)
-        forward = FORWARD * step / images
-        seconds_per_epoch = step * len(data.train)
-        seconds_per_epoch += forward * data.sizes.get("validation", 0)
-        seconds_once = compiled - start + forward * data.sizes["test"]
-    return Cost(
-        network=variant.name,
-        parameters=count_parameters(model),
-        macs=macs,
-        seconds_per_epoch=seconds_per_epoch,
-        seconds_once=seconds_once,
-    )
+    counts = variant.name, count_parameters(model), macs
+    if timed is not None:
+        ratio = macs / timed.macs if macs and timed.macs else 1
+        return Cost(
+            *counts, ratio * timed.seconds_per_epoch, timed.seconds_once
+        )
+    study.task.compile(model, recipe, data)
+    compiled, per_image = _timed(model, data, macs)
+    images = data.sizes["train"] + FORWARD * data.sizes.get("validation", 0)
+    seconds_once = compiled - start + FORWARD * per_image * data.sizes["test"]
+    return Cost(*counts, per_image * images, seconds_once)
 
 
-class _FirstBatches(keras.utils.PyDataset):
-    """Few batches of a dataset as an epoch.
-
-    An epoch that is stopped within would leave the thread that reads ahead,
-    and TensorFlow logs an error when that finds its function gone.
-    """
-
-    def __init__(self, batches):
-        super().__init__(batches.workers, max_queue_size=batches.max_queue_size)
-        self.batches = batches
-
-    def __len__(self):
-        # Two that compile.
-        return min(MIN_STEPS + 2, len(self.batches))
-
-    def __getitem__(self, index):
-        return self.batches[index]
-
-
-def _step(model, data):
-    """Returns when the model was compiled, and the seconds of a step."""
-    ends = []
+def _timed(model, data, macs):
+    """Returns when the steps are compiled, and the seconds of an image."""
+    count, ends = images_per_batch(data), []
+    if macs is not None and macs * count > MACS_PER_STEP:
+        count = max(1, count // PART)
+        # TensorFlow would trace for longer than the steps take.
+        model.run_eagerly = keras.backend.backend() == "tensorflow"
 
     def note(batch, logs):
-        # Waits for a device that computes while Python goes on.
+        # The loss is there once the device has computed it.
         float(logs["loss"])
         ends.append(time.perf_counter())
 
-    def stop(epoch, logs):
-        steps, seconds = len(ends) - 2, ends[-1] - ends[:2][-1]
-        is_enough = steps >= MIN_STEPS and seconds > MAX_SECONDS
-        model.stop_training = is_enough or steps >= MAX_STEPS
-
-    clock = keras.callbacks.LambdaCallback(
-        on_epoch_end=stop, on_train_batch_end=note
-    )
     data.set_epoch(0)
-    model.fit(
-        _FirstBatches(data.train),
-        epochs=MAX_STEPS + 2,
-        callbacks=[clock],
-        shuffle=False,
-        verbose=0,
-    )
-    return ends[1], float(statistics.median(np.diff(ends[1:])))
+    clock = keras.callbacks.LambdaCallback(on_train_batch_end=note)
+    steps = _Steps(data.train, count)
+    model.fit(steps, epochs=EPOCHS, callbacks=[clock], shuffle=False, verbose=0)
+    # The first two compile.
+    return ends[1], float(statistics.median(np.diff(ends[1:]))) / count
 
 
-def _eager_step(model, data):
-    model.run_eagerly = True
-    images = images_per_batch(data)
-    count = max(1, round(PART * images))
-    batch = [
-        keras.tree.map_structure(lambda array: array[:count], part)
-        for part in data.train[0]
-    ]
-    # The first one prepares convolutions for this shape.
-    model.train_on_batch(*batch)
-    start = time.perf_counter()
-    model.train_on_batch(*batch)
-    seconds = time.perf_counter() - start
-    return start, seconds / len(batch[0]) * images
+class _Steps(keras.utils.PyDataset):
+    """The first batch several times, or the first images of it."""
+
+    def __init__(self, batches, count):
+        super().__init__(batches.workers, max_queue_size=batches.max_queue_size)
+        self.batches, self.count = batches, count
+
+    def __len__(self):
+        return STEPS
+
+    def __getitem__(self, index):
+        return keras.tree.map_structure(
+            lambda array: array[: self.count], tuple(self.batches[0])
+        )

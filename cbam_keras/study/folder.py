@@ -49,13 +49,9 @@ ADVICE = (
 
 @dataclasses.dataclass(frozen=True)
 class Caller:
-    """What starts a run: a command, and functions that it calls.
-
-    `on_begin` takes about how many seconds the run takes, `on_end` its folder.
-    """
+    """What starts a run: a command, and what it calls with the folder."""
 
     command: str | None = None
-    on_begin: Callable[[float], object] | None = None
     on_end: Callable[[pathlib.Path], object] | None = None
 
 
@@ -167,6 +163,16 @@ class StudyFolder:
                 path.parent.with_name(f"{path.parent.name}.lock")
             )
         ]
+
+    def histories(self) -> dict[str, list[dict[str, float]]]:
+        """Returns the epochs of each network under training, by its folder."""
+        found = {}
+        for path in self.path.glob(f"{CELLS}/*/"):
+            # Another process may end the training.
+            with contextlib.suppress(OSError):
+                if state := load_state(path):
+                    found[path.name] = state.history
+        return found
 
     @property
     def cells(self) -> list[_files.Json]:

@@ -9,7 +9,7 @@ import math
 import keras
 from keras import ops
 
-from cbam_keras import _checks, _inspection, explain, profiling
+from cbam_keras import _checks, _inspection, _terminal, explain, profiling
 from cbam_keras.recipes import DTYPES
 
 # Fewer steps per epoch are reported.
@@ -91,12 +91,11 @@ def print_if_few_steps(recipe, data):
     """Prints how many steps there will be, if they are few."""
     steps = len(data.train)
     if steps < FEW_STEPS:
-        print(
+        _terminal.say(
             f"Few steps: {data.sizes['train']:,} training images in batches of "
             f"{images_per_batch(data):,} are {steps} per epoch, "
             f"{steps * recipe.epochs} in all. A smaller batch_size or more "
-            "epochs train longer",
-            flush=True,
+            "epochs train longer"
         )
 
 

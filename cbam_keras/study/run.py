@@ -11,11 +11,10 @@ from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar
 
 import keras
 
-from cbam_keras import _checks, _inspection, _terminal
+from cbam_keras import _checks, _terminal
 from cbam_keras.study.cells import cells_of
-from cbam_keras.study.checkpoints import load_state
 from cbam_keras.study.content import RESULTS
-from cbam_keras.study.estimate import Estimate, costs_of
+from cbam_keras.study.estimate import Estimate
 from cbam_keras.study.folder import Caller, default_output
 from cbam_keras.study.machine import accelerators
 from cbam_keras.study.networks import (
@@ -26,9 +25,6 @@ from cbam_keras.study.networks import (
 from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
 from cbam_keras.study.workers import executor_of, training_by
-
-# Fewer steps take hardly longer than to time some of them.
-STEPS_WORTH_TIMING = 300
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -232,8 +228,6 @@ def _run(study, options):
         folder.retry()
         if cells.missing():
             print_if_few_steps(study.recipe, cells.load(study.seeds[0]))
-            if options.caller.on_begin and options.trains_here:
-                _announce(cells, options.caller.on_begin)
         try:
             workers = executor_of(options.workers, options.executor)
             with workers as executor:
@@ -262,25 +256,6 @@ def _train(cells, executor):
     with training_by(executor, cells, make) as train_or_wait:
         while cells.missing():
             train_or_wait()
-
-
-def _announce(cells, on_begin):
-    """Says how long a study takes, unless timing would take as long."""
-    study, data = cells.study, cells.load(cells.study.seeds[0])
-    left = []
-    for cell in cells.missing():
-        state = load_state(cells.folder.cell(cell.network, cell.seed))
-        done = 0 if state is None else state.epochs
-        left.append((cell.variant.name, study.recipe.epochs - done))
-    if len(data.train) * sum(n for _, n in left) < STEPS_WORTH_TIMING:
-        return
-    try:
-        with _inspection.same_randomness():
-            costs = {cost.network: cost for cost in costs_of(study, data)}
-    except Exception:
-        # The error is recorded where the network is trained.
-        return
-    on_begin(sum(costs[name].seconds_of(epochs) for name, epochs in left))
 
 
 def _check_end(results, cells):

@@ -18,10 +18,9 @@ import keras
 
 import _cbam_keras_worker as worker
 from cbam_keras import _checks
+from cbam_keras._terminal import say
 from cbam_keras.study.cell import Outcome
 from cbam_keras.study.cells import Cells
-from cbam_keras.study.checkpoints import load_state
-from cbam_keras.study.folder import CELLS
 from cbam_keras.study.machine import part_of_machine
 from cbam_keras.study.worker import offered
 
@@ -110,7 +109,8 @@ class Workers:
         # Whether others train what is missing.
         self.is_busy = False
         self.failures = 0
-        self.epochs = {name: len(rows) for name, rows in self._histories()}
+        histories = self.folder.histories()
+        self.epochs = {name: len(rows) for name, rows in histories.items()}
         self.known = {(c["variant"], c["seed"]) for c in self.folder.cells}
 
     def wait(self) -> None:
@@ -169,17 +169,10 @@ class Workers:
                 raise self._lost(error) from error
             _checks.warn(f"A network is tried again: {error}")
 
-    def _histories(self):
-        """Yields name and history of each network under training."""
-        for path in self.folder.path.glob(f"{CELLS}/*/"):
-            # It may have been trained meanwhile.
-            with contextlib.suppress(OSError):
-                if state := load_state(path):
-                    yield path.name, state.history
-
     def _print_progress(self):
         """Prints a line for each new epoch, and each network that has ended."""
-        for cell, history in self._histories():
+        is_known = self.cells.has_said_time
+        for cell, history in self.folder.histories().items():
             if len(history) > self.epochs.get(cell, 0):
                 self.epochs[cell] = len(history)
                 row = history[-1]
@@ -188,16 +181,16 @@ class Workers:
                     for name in ("val_accuracy", "accuracy", "loss")
                     if name in row
                 )
-                print(
-                    f"{cell}: epoch {row['epoch']}, {shown} {row[shown]:.4f}",
-                    flush=True,
-                )
+                value = f"{shown} {row[shown]:.4f}"
+                say(f"{cell}: epoch {row['epoch']}, {value}")
         for cell in self.folder.cells:
             key = cell["variant"], cell["seed"]
             if key not in self.known:
                 self.known.add(key)
-                result = _result(Outcome(**cell))
-                print(f"{key[0]}, seed {key[1]}: {result}", flush=True)
+                is_known = False
+                say(f"{key[0]}, seed {key[1]}: {_result(Outcome(**cell))}")
+        if not is_known:
+            self.cells.say_time_left(count_workers(self.executor))
 
     def _lost(self, error):
         text = str(error).strip() or type(error).__name__

@@ -169,11 +169,6 @@ class Search:
                     caller=options.caller,
                 )
             )
-            on_begin = options.caller.on_begin
-            if on_begin and options.trains_here and not folder.content["cells"]:
-                # A network that fails is recorded as it is trained.
-                with contextlib.suppress(Exception):
-                    on_begin(self.estimate().seconds)
             # One for the trials and the confirmation.
             executor = stack.enter_context(
                 study.executor_of(options.workers, options.executor)

@@ -16,7 +16,7 @@ from concurrent.futures import Executor
 
 import keras_tuner
 
-from cbam_keras import _checks, study
+from cbam_keras import _checks, _terminal, study
 from cbam_keras.tuning.files import keep_networks
 from cbam_keras.tuning.search import Search
 from cbam_keras.tuning.space import controls, label, name_of
@@ -113,6 +113,12 @@ class Trials(study.Cells):
             for name in self.proposed or variants
         ]
 
+    def left(self) -> tuple[int, int]:
+        """Counts trials, too, that the oracle has yet to propose."""
+        networks, epochs = super().left()
+        more = max(0, (self.search.max_trials or 0) - len(self.all()))
+        return networks + more, epochs + more * self.search.recipe.epochs
+
     def title(self, cell: study.Cell) -> str:
         """Returns nothing: the proposal of a trial is printed."""
         return ""
@@ -139,7 +145,7 @@ class Trials(study.Cells):
                 folder.add_variant(self.search.variant(values, name))
                 names = list(folder.content["settings"]["variants"])
                 number = names.index(name) + 1
-                print(f"Trial {number}: {label(values)}", flush=True)
+                _terminal.say(f"Trial {number}: {label(values)}")
         self.proposed[name] = None
         return key
 
