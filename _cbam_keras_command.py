@@ -37,7 +37,7 @@ def prepare_streams() -> None:
     """Lets whatever is printed end no run."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
-            # Closed: a file that is opened later must not take its place.
+            # A file that is opened later must not take the place of a stream.
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
             setattr(sys, name, open(number, "w", closefd=False))
         # The terminal may lack characters.

@@ -137,7 +137,7 @@ class _Child:
         how = f"with exit status {code}"
         if code < 0:
             how = f"by {signal.Signals(-code).name}"
-        # What it has started itself may still write.
+        # Processes that the child has started may still write.
         self.reader.join(SECONDS_TO_ARRIVE)
         text = self.last.decode(errors="replace")
         lines = text.strip().splitlines()[-MAX_LINES:]
@@ -160,7 +160,7 @@ def _end(process):
     try:
         process.stdin.close()
     except OSError:
-        # What it did not read any more.
+        # The child did not read the rest any more.
         pass
     try:
         process.wait(SECONDS_TO_END)

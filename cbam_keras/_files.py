@@ -23,12 +23,12 @@ from cbam_keras import _checks
 Json = dict[str, Any]
 # These tell the output folders of runs and of explanations from others.
 RESULTS, EXPLAINED = "results.json", "explain.json"
-# Begins the name of a file that is being written, or was when the process
-# was killed.
+# The name of a file begins like this while it is written, and after the
+# process was killed.
 UNFINISHED = ".unfinished-"
-# Ends the name of a damaged file that was set aside.
+# The name of a damaged file that was renamed ends like this.
 DAMAGED = ".damaged"
-# Lies in a folder while a process writes to it.
+# This file is in a folder while a process writes to it.
 LOCK = ".lock"
 # How long others may write to a folder, in seconds.
 SECONDS_TO_WAIT = 60
@@ -248,7 +248,7 @@ def _acquired(path, seconds):
         # The process before may have deleted the file after it was opened.
         if not os.path.samestat(os.fstat(descriptor), path.stat()):
             raise FileNotFoundError
-        # Only the message of an error needs it: a full disk is no reason.
+        # Only the message of an error needs it, so a full disk is no error.
         with contextlib.suppress(OSError):
             os.truncate(descriptor, 0)
             os.write(descriptor, json.dumps(holder).encode())

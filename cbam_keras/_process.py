@@ -28,7 +28,7 @@ def noted() -> Iterator[None]:
     default = signal.default_int_handler
     numbers = [x for x in SIGNALS if signal.getsignal(x) == default]
     if not numbers or threading.current_thread() != threading.main_thread():
-        # Within this context already, or where no handler can be set.
+        # The context is entered already, or no handler can be set here.
         yield
         return
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 UNITS = (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
 
-# What names of files and classes may hold: control characters, by which a
-# terminal is steered, and what stands for bytes that are not UTF-8.
+# Names of files and classes may hold control characters, which steer a
+# terminal, and what stands for bytes that are not UTF-8.
 UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-# How a cell begins in a column of numbers.
+# Cells in a column of numbers begin like this.
 NUMBER = re.compile(r"\s*([+-]?\d|not counted|$)")
 
 
@@ -108,7 +108,7 @@ class Table:
 
     title: str
     rows: Sequence[Mapping[str, str]]
-    # Below a line.
+    # These rows are below a line.
     totals: Sequence[Mapping[str, str]] = ()
     note: str = ""
 
@@ -139,7 +139,7 @@ class Table:
 
         def line(tag, texts):
             escaped = (html.escape(readable(text)) for text in texts)
-            # Aligned always: notebooks, and pages made of them, differ.
+            # Notebooks and pages made of them align cells in different ways.
             cells = "".join(
                 f'<{tag} style="text-align: {side}">{text}</{tag}>'
                 for text, side in zip(escaped, self.sides.values(), strict=True)

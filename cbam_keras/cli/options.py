@@ -14,24 +14,22 @@ import runpy
 from typing import Any
 
 NETWORKS = (
-    *("tiny", "small", "resnet18", "resnet34", "resnet50", "resnet101"),
-    *("resnet152", "wideresnet18", "resnext50", "resnext101", "mobilenet"),
-    "mobilenetv2",
-)
+    "tiny small resnet18 resnet34 resnet50 resnet101 resnet152 wideresnet18 "
+    "resnext50 resnext101 mobilenet mobilenetv2"
+).split()
 ATTENTION = (
-    *("cbam", "se", "channel", "spatial", "eca", "coordinate", "simam", "bam"),
-    *("scse", "gc", "triplet"),
-)
-# Options that take names, in place of which their help has NAMES.
+    "cbam se channel spatial eca coordinate simam bam scse gc triplet"
+).split()
+# The names that options take; their help has NAMES in place of them.
 CHOICES = {
     "algorithm": ("random", "hyperband", "bayesian", "grid"),
     "attention": ("none", *ATTENTION, "all"),
     "augment": ("flip", "crop", "random_resized_crop"),
-    "backbone": NETWORKS[1:],
+    "backbone": tuple(NETWORKS[1:]),
     "format": ("saved_model", "onnx", "openvino", "litert", "torch"),
     "method": ("grad_cam", "grad_cam++", "hires_cam"),
     "mixed_precision": ("float16", "bfloat16"),
-    "model": NETWORKS,
+    "model": tuple(NETWORKS),
     "order": ("channel_first", "spatial_first", "parallel"),
     "recipe": ("default", "imagenet", "small_images"),
     "split": ("train", "validation", "test"),
@@ -208,7 +206,7 @@ def outline() -> Parser:
         for action in (
             a for c in commands.choices.values() for a in c._actions
         ):
-            # Paths, as far as they are not names.
+            # Values that are neither names nor numbers are paths.
             if action.metavar and not (action.choices or action.type):
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
     return parser
@@ -480,7 +478,7 @@ def explain(parser):
     parser.set_defaults(batch_size=32)
 
 
-# What several subcommands share.
+# Several subcommands share the following options.
 
 
 def _add_model(parser):
@@ -531,7 +529,7 @@ def _add_rare(parser, names):
     return group
 
 
-# With what the list of commands says.
+# The subcommands, with what the list of commands says.
 COMMANDS = {
     train: "train a network without and with attention, and compare",
     tune: "search reduction ratio and kernel size, and confirm the best",

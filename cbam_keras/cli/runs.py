@@ -34,7 +34,7 @@ from cbam_keras.recipes import Recipe, find_recipe
 
 # Options that are arguments of the attention layers.
 LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "order", "identity_init")
-# Those that are dimensions of the space of a search, besides.
+# Other options that are dimensions of the space of a search.
 SPACE_OPTIONS = ("channel_pool_types", "spatial_pool_types", "learning_rate")
 
 
@@ -101,7 +101,7 @@ def tune(options: argparse.Namespace) -> None:
         layers = ", ".join(hypermodel.layers)
         refuse(options, hypermodel.unused, f"with the layers {layers}")
     if isinstance(options.learning_rate, list):
-        # Of the search space, and not the recipe's.
+        # The learning rates belong to the search space, not to the recipe.
         options.learning_rate = None
     planned = tuning.Search(
         hypermodel,
@@ -168,7 +168,7 @@ def _executor(options: argparse.Namespace) -> Iterator[Executor | None]:
             "as tcp://host:8786, or the file that it has written. Received: "
             f'scheduler="{address}" ({error!r})'
         ) from error
-    # Of a scheduler that is lost, the run says what to do.
+    # The run itself says what to do where a scheduler is lost.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with client:
         if "dashboard" in client.scheduler_info()["services"]:

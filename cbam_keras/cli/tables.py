@@ -18,7 +18,7 @@ TITLES = {
 
 def table(options: argparse.Namespace) -> None:
     if options.output is not None:
-        # Before any work: whether it can be written to.
+        # A folder that cannot be written to is an error before any work.
         folder = _files.output_folder(pathlib.Path(options.output))
     rows = counted(options.names)
     texts = {

@@ -25,7 +25,7 @@ from cbam_keras.study.study import Data, Study, Variant
 MAX_TRIES = 4
 # The subfolder with a folder of logs for each network.
 LOGS = "tensorboard"
-# Between two attempts at what other processes work at.
+# A process that finds nothing to train looks again after so long.
 SECONDS_OF_WAITING = 0.5
 
 
@@ -62,7 +62,7 @@ class Cells:
         self.tensorboard = tensorboard
         # What is raised if no training finishes.
         self.error: Exception | None = None
-        # Where a network is under training.
+        # The folder of the network under training.
         self.place: pathlib.Path | None = None
         # Why nothing could be trained, and whether the user knows.
         self.busy: Exception | None = None

@@ -20,9 +20,9 @@ from cbam_keras.study.networks import (
 )
 from cbam_keras.study.study import Study
 
-# So many epochs of so many steps are timed.
+# Steps are timed in so many epochs of so many steps.
 EPOCHS, STEPS = 3, 3
-# From so many multiply-accumulates per batch, steps take a part of its images.
+# Steps with more multiply-accumulates get one image of so many in a batch.
 MACS_PER_STEP, PART = 10**10, 4
 # A step without gradients takes this part of one with them.
 FORWARD = 1 / 3

@@ -181,7 +181,7 @@ class StudyFolder:
 
     def refresh(self) -> None:
         """Reads what other processes have written."""
-        # One whose trainings have all failed deletes it.
+        # A process whose trainings have all failed deletes the file.
         with contextlib.suppress(FileNotFoundError):
             self.content = self._read()
 
@@ -215,7 +215,7 @@ class StudyFolder:
                 outcome = dataclasses.replace(outcome, file=name)
             self.content["cells"].append(as_written(outcome.as_cell()))
             results = Results.of(self.path, self.content)
-            # In the order of training.
+            # The results have the order of training.
             self.content["cells"] = [x.as_cell() for x in results.outcomes]
             if results.history:
                 _files.write_csv(self.path / "history.csv", results.history)
@@ -304,7 +304,7 @@ class StudyFolder:
         seeds = [*self.content["seeds"], *self.study.seeds]
         self.content["seeds"] = list(dict.fromkeys(seeds))
         for cell in self.content["cells"]:
-            # One seed became several; or a process died in between.
+            # One seed became several, or a process died in between.
             name = self._name(cell["variant"], cell["seed"])
             if cell["file"] not in (None, name):
                 before = self.path / f"{cell['variant']}.keras"
@@ -315,7 +315,7 @@ class StudyFolder:
     def _check(self, resume, overwrite=False):
         """Returns the content of the run to resume, or `None` to begin."""
         if not (self.path / RESULTS).exists():
-            # What no run begins beside.
+            # No run begins beside other files.
             others = self.path.is_dir() and sorted(
                 path.name
                 for path in self.path.iterdir()

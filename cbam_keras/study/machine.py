@@ -17,7 +17,7 @@ def part_of_machine(
     if devices := accelerators(environment):
         part = {}
         if workers > len(devices):
-            # Else the first on a device would take all of its memory.
+            # The first process on a device would take all of its memory.
             part["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
             part["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
         alone = {"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]}

@@ -19,7 +19,7 @@ from cbam_keras._version import __version__
 from cbam_keras.study.cells import Cells
 from cbam_keras.study.folder import CELLS
 
-# Between two looks at whether the process that runs the study still does.
+# A worker looks so often whether the process that runs the study still does.
 SECONDS_BETWEEN_LOOKS = 1.0
 # How long a process without work waits for that of another study.
 SECONDS_IDLE = 60.0
@@ -120,7 +120,7 @@ def _answer(known, folder, token):
     try:
         with _files.writing_to(folder):
             if token not in known:
-                # Frees the data of another study first.
+                # The data of another study are freed first.
                 known.clear()
                 cells = _unpickled(folder, token)()
                 cells.folder.join()
@@ -150,7 +150,7 @@ def _pickled(make):
             "data by name instead of loaded ones, and functions that hold no "
             f"open files or models. Received: {type(error).__name__}: {error}"
         ) from error
-    # The path first, by which the user's modules are imported.
+    # The path comes first: the user's modules are imported by it.
     return pickle.dumps((VERSIONS, list(sys.path), content))
 
 

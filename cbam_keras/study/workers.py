@@ -26,7 +26,7 @@ from cbam_keras.study.worker import offered
 
 # How many tasks may fail one after the other, for no fault of a network.
 MAX_FAILURES = 4
-# Between two looks at how far the workers are.
+# This process looks so often at how far the workers are.
 SECONDS_BETWEEN_LOOKS = 0.5
 # Errors of arguments and files, which no other try would avoid.
 REFUSED = (ValueError, TypeError, ImportError)
@@ -67,7 +67,7 @@ def count_workers(executor: Executor) -> int:
     """Returns how many tasks an executor runs at a time."""
     client = getattr(executor, "_client", None)
     if client is not None:
-        # Dask's has no public name for it.
+        # The executor of Dask has no public name for it.
         return max(1, sum(client.nthreads().values()))
     for name in ("num_workers", "_max_workers"):
         if count := getattr(executor, name, None):
@@ -165,7 +165,7 @@ class Workers:
             if self.failures == MAX_FAILURES:
                 if isinstance(error, RuntimeError):
                     raise
-                # Dask's own, after it has tried a task again itself.
+                # Dask raises errors of its own after it has tried a task again.
                 raise self._lost(error) from error
             _checks.warn(f"A network is tried again: {error}")
 
@@ -204,6 +204,6 @@ def _result(outcome):
     """Returns in a few words how a training ended."""
     if not outcome.finished:
         return f"{outcome.status} ({outcome.message})"
-    # Of detection there may be no number.
+    # A detector may have no mean average precision.
     measured = {k: x for k, x in outcome.metrics.items() if x is not None}
     return ", ".join(f"{name} {x:.4f}" for name, x in measured.items())
