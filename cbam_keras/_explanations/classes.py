@@ -25,12 +25,11 @@ def classes_of(
     3. those of the dataset of the images, or of the folders that the images
        lie in, if there is one for each class.
 
-    The order of folders may be another than that of the models, so a warning
-    tells of it. Labels are found by name, -1 where a name is not known; those
-    of a dataset without any of the names keep their order, with a warning.
-    `counts` are the numbers of classes of the models by name.
+    Labels are found by these names, -1 where a name is not known. A warning
+    tells where an order is assumed: that of folders, and that of a dataset
+    which has other names. `counts` are the numbers of classes of the models.
     """
-    counts, names = dict(counts), given
+    counts = dict(counts)
     if images.is_dataset:
         counts["the data"] = len(images.classes)
     if given is not None:
@@ -41,26 +40,19 @@ def classes_of(
             "Models, data and the file of --class-names must have the same "
             f"number of classes. Received: {counts}"
         )
-    names = names or _trained_on(models, classes)
-    if names is None and len(images.classes) == classes > 1:
-        names = images.classes
-        if images.in_folders:
+    names = given or _trained_on(models, classes)
+    is_known = {*(names or ())} & {*images.classes}
+    fits = len(images.classes) == classes > 1
+    if fits and not is_known and (names is None or images.is_dataset):
+        if names or images.in_folders:
             _checks.warn(
-                "It is assumed that class 0 of the models is the first folder "
-                f"in alphabetical order, and so on: {_checks.first_few(names)}"
-                ". If they were trained with another order, give it with "
-                "--class-names FILE"
+                "It is assumed that the classes of the images, "
+                f"{_checks.first_few(images.classes)}, are in the order of "
+                "the models' classes. If they are not, give their names in "
+                "that order with --class-names FILE"
             )
+        return names or images.classes, images.examples.labels
     places = {name: i for i, name in enumerate(names or ())}
-    if images.is_dataset and not {*places} & {*images.classes}:
-        _checks.warn(
-            f"The classes of the data, {_checks.first_few(images.classes)}, "
-            "have other names than those of the models, "
-            f"{_checks.first_few(names)}. It is assumed that their order is "
-            "the same. If it is not, give the names of the data in the order "
-            "of the models with --class-names FILE"
-        )
-        return names, images.examples.labels
     # The label -1 finds the last one.
     found = [*(places.get(name, -1) for name in images.classes), -1]
     return names, np.array(found)[images.examples.labels]
