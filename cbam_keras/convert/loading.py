@@ -134,7 +134,9 @@ def load_torch_weights(
     """
     _checks.boolean("strict", strict)
     target = model_or_layer
-    if not isinstance(target, (keras.Model, *ATTENTION_LAYERS)):
+    if not (
+        isinstance(target, keras.Model) or isinstance(target, ATTENTION_LAYERS)
+    ):
         raise TypeError(
             "`model_or_layer` must be a network of cbam_keras.models, or an "
             f"attention layer with weights. Received: {target!r}"
@@ -182,7 +184,7 @@ def _input_shape(
 ) -> tuple[int | None, ...]:
     """Returns the input shape to build a layer for, from its weights."""
     source, channels = source_of(tensors), None
-    if isinstance(layer, tuple(GATES)):
+    if any(isinstance(layer, kind) for kind in GATES):
         for gate in gates_of(layer):
             # The dense layer that sees all channels.
             part = gate.weights.get("weighting", gate.weights.get("squeeze"))
@@ -243,7 +245,7 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
             'downsample_in="3x3".'
         )
     for layer in plan.attention:
-        if isinstance(layer, tuple(GATES)):
+        if any(isinstance(layer, kind) for kind in GATES):
             theirs, ours = type(layer)().get_config(), layer.get_config()
             theirs |= gates_of(layer)[0].options
             for name in NOT_SHOWN & ours.keys():
@@ -257,7 +259,7 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
     if source is None:
         return
     for layer in plan.attention:
-        if isinstance(layer, tuple(GATES)):
+        if any(isinstance(layer, kind) for kind in GATES):
             continue
         gate = getattr(layer, "channel_attention", layer)
         settings = {

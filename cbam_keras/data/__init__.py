@@ -26,6 +26,7 @@ from cbam_keras.data.examples import Examples, digest
 from cbam_keras.data.loading import SIDE, ImageData, Images, load
 from cbam_keras.data.memory import check_memory
 from cbam_keras.data.sources import (
+    ENDINGS,
     PATH_STARTS,
     dataset_name,
     find_dataset,
