@@ -10,7 +10,7 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras._terminal import watched
-from cbam_keras.data import ENDINGS, headers, stratified
+from cbam_keras.data import ENDINGS, headers, image_files, stratified
 from cbam_keras.detection.batches import OBJECT, Examples, scale_of
 
 # Annotations round coordinates, in pixels.
@@ -243,9 +243,8 @@ def _voc(folder):
             "in ImageSets/Main, or delete them for a split at random"
         )
     images = {}
-    for path in sorted(folder.glob("JPEGImages/*")):
-        if path.suffix.lower() in ENDINGS:
-            images.setdefault(path.stem, []).append(path)
+    for path in image_files(folder / "JPEGImages"):
+        images.setdefault(path.stem, []).append(path)
     splits = {
         split: [
             _voc_image(folder, files[name], images.get(name, []))
