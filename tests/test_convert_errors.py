@@ -14,11 +14,13 @@ from convert_checks import (
 from layer_checks import to_numpy
 
 from cbam_keras import (
+    BAM,
     CBAM,
     SpatialAttention,
     insert_attention,
     load_torch_weights,
 )
+from cbam_keras.convert import matching
 
 # Of timm's squeeze-and-excitation.
 SE = {
@@ -185,6 +187,19 @@ def test_what_no_checkpoint_computes_is_warned_of():
     listed = "\"gate\" has order='parallel', activation='linear', unlike"
     with pytest.warns(UserWarning, match=listed):
         load_torch_weights(layer, official_weights())
+
+
+def test_what_an_authors_module_does_not_compute_is_warned_of():
+    source, layer = BAM(8), BAM(8, name="gate", identity_init=True)
+    for gate in source, layer:
+        gate.build((None, 5, 4, 16))
+    slots = matching.make_plan(source, ()).slots
+    weights = {slot.name: np.zeros(slot.shape, "float32") for slot in slots}
+    with pytest.warns(UserWarning) as caught:
+        load_torch_weights(layer, weights)
+    texts = [str(warning.message) for warning in caught]
+    assert "combine='add', unlike" in texts[0]
+    assert "identity_init=True" in texts[1]
 
 
 def test_other_pools_than_those_of_timm_are_warned_of():

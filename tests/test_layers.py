@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 from layer_checks import (
+    FAST,
     LAYERS,
     arguments_of,
     assert_all_close,
@@ -56,8 +57,8 @@ VARIANTS = {
     ),
     "identity": (CBAM, {"identity_init": True}),
     # Of few units, a ReLU may leave none.
-    "BAM": (BAM, {"activation": "tanh"}),
-    "bam-multiply": (BAM, {"combine": "multiply", "activation": "tanh"}),
+    "BAM": (BAM, {"activation": "sigmoid"}),
+    "bam-multiply": (BAM, {"combine": "multiply", "activation": "sigmoid"}),
     "scse-add": (SCSE, {"combine": "add"}),
     "gc-multiply": (GlobalContext, {"fusion": "multiply"}),
 }
@@ -247,14 +248,14 @@ def test_gradients_equal_finite_differences(variant):
     x = random_input(shape, "float64")
     weighting = random_input(shape, "float64", seed=3)
     # They reach every weight; a softmax has none by the bias of its logits.
-    _, (_, *found) = call_and_gradients(layer, x, weighting, training=False)
+    _, (_, *found) = call_and_gradients(layer, x, weighting, False, FAST)
     assert all(
         np.abs(gradient).max() > 0 or "weighting_bias" in variable.path
         for variable, gradient in zip(
             layer.trainable_variables, found, strict=True
         )
     )
-    _, found = call_and_gradients(layer, x, weighting, training=True)
+    _, found = call_and_gradients(layer, x, weighting, True, FAST)
     rng = np.random.default_rng(4)
     step = 1e-6
     variables = layer.trainable_variables

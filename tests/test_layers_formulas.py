@@ -7,15 +7,22 @@ from layer_checks import built, gradients, output, random_input, to_numpy
 from numpy_reference import (
     batch_norm,
     channel_logits,
+    convolve,
     relu,
     sigmoid,
     spatial_logits,
 )
 
 from cbam_keras import (
+    BAM,
     CBAM,
+    SCSE,
     VARIANTS,
     ChannelAttention,
+    CoordinateAttention,
+    EfficientChannelAttention,
+    GlobalContext,
+    SimAM,
     SpatialAttention,
     SqueezeExcite,
 )
@@ -204,3 +211,76 @@ def test_batch_norm_uses_averages_or_uses_and_tracks_the_batch(training):
     for average, old, new in zip(averages, before, batch, strict=True):
         expected = 0.99 * old + 0.01 * new if training else old
         np.testing.assert_allclose(values(average), expected, rtol=1e-4)
+
+
+def dense(x, pair):
+    kernel, bias = (values(variable) for variable in pair)
+    return x @ kernel + bias
+
+
+def normalized(x, norm):
+    return batch_norm(x, *(values(variable) for variable in norm.variables))
+
+
+def assert_output_equals(layer, x, factor):
+    np.testing.assert_allclose(output(layer, x), x * factor, atol=1e-5)
+
+
+def test_bam_of_fewer_channels_than_its_ratio_adds_logits():
+    # One hidden unit, and one channel of positions.
+    layer, x = built(BAM(), (2, 9, 5)), random_input((2, 9, 5))
+    hidden = normalized(
+        dense(x.mean(axis=1, keepdims=True), layer.squeeze), layer.channel_norm
+    )
+    channel = dense(relu(hidden), layer.excite)
+    y = relu(normalized(dense(x, layer.reduce), layer.spatial_norms[0]))
+    for (kernel, bias), norm in zip(
+        layer.dilated, layer.spatial_norms[1:], strict=True
+    ):
+        y = convolve(y, values(kernel), dilation=4) + values(bias)
+        y = relu(normalized(y, norm))
+    factor = 1 + sigmoid(channel + dense(y, layer.spatial))
+    assert_output_equals(layer, x, factor)
+
+
+def test_coordinate_attention_of_three_axes():
+    shape = (2, 4, 3, 5, 16)
+    layer, x = built(CoordinateAttention(), shape), random_input(shape)
+    factor = 1
+    for axis, excite in zip((1, 2, 3), layer.excite, strict=True):
+        others = tuple({1, 2, 3} - {axis})
+        hidden = dense(x.mean(axis=others, keepdims=True), layer.squeeze)
+        hidden = normalized(hidden, layer.batch_norm)
+        hidden = hidden * np.clip(hidden + 3, 0, 6) / 6
+        factor = factor * sigmoid(dense(hidden, excite))
+    assert_output_equals(layer, x, factor)
+
+
+def test_scse_may_add():
+    layer, x = built(SCSE(3, combine="add")), random_input()
+    means = x.mean(axis=(1, 2), keepdims=True)
+    channel = sigmoid(dense(relu(dense(means, layer.squeeze)), layer.excite))
+    spatial = sigmoid(dense(x, layer.spatial))
+    assert layer.squeeze[0].shape == (16, 5)
+    assert_output_equals(layer, x, channel + spatial)
+
+
+@pytest.mark.parametrize(
+    "channels, size", [(1, 1), (8, 3), (64, 3), (96, 3), (256, 5), (2048, 7)]
+)
+def test_the_kernel_of_eca_grows_with_the_channels(channels, size):
+    layer = EfficientChannelAttention()
+    layer.build((None, None, None, channels))
+    assert layer.kernel.shape == (size, 1, 1)
+    assert layer.kernel_size is None
+
+
+def test_one_position_stands_out_from_nothing():
+    x = random_input((2, 1, 1, 4))
+    assert_output_equals(SimAM(), x, sigmoid(0.5))
+
+
+def test_a_single_unit_is_not_normalized():
+    layer = GlobalContext()
+    layer.build((None, 9, 16))
+    assert layer.squeeze[0].shape == (16, 2)

@@ -9,7 +9,15 @@ from explain_checks import images
 from insertion_checks import vary
 from keras import layers
 
-from cbam_keras import CBAM, AttentionMonitor, SpatialAttention, explain
+from cbam_keras import (
+    BAM,
+    CBAM,
+    AttentionMonitor,
+    GlobalContext,
+    SimAM,
+    SpatialAttention,
+    explain,
+)
 
 X, Y = images(40, 8, 8, 3), np.arange(40) % 5
 SMALL = X[:, :2, :3, :1].repeat(4, -1)
@@ -94,6 +102,22 @@ RANGES = {
     "from -1": ({"gate_activation": "tanh"}, -8.0, 1.0),
     "no upper end": ({"gate_activation": "softplus"}, 8.0, 0.0),
 }
+
+
+def test_a_map_of_channels_and_positions_is_logged_as_two():
+    inputs = keras.Input((8, 8, 3))
+    gates = [BAM(1, name="bam"), GlobalContext(1, name="gc"), SimAM(name="sam")]
+    x = layers.GlobalAveragePooling2D()(keras.Sequential(gates)(inputs))
+    model = keras.Model(inputs, layers.Dense(5)(x))
+    logs = watch(model, AttentionMonitor(X))
+    assert 1 < logs["bam/channel_mean"] < 2
+    assert logs["bam/spatial_mean"] == pytest.approx(
+        logs["bam/channel_mean"], abs=1e-5
+    )
+    # The weights of positions, relative to their mean.
+    assert logs["gc/spatial_mean"] == pytest.approx(1, abs=1e-5)
+    assert "gc/channel_mean" not in logs
+    assert 0.5 < logs["sam/channel_mean"] < 1
 
 
 @pytest.mark.parametrize("options, logit, share", RANGES.values(), ids=RANGES)

@@ -6,10 +6,16 @@ from keras import layers, ops
 from networks import without_values
 
 from cbam_keras import (
+    BAM,
     CBAM,
+    SCSE,
     ChannelAttention,
+    CoordinateAttention,
+    EfficientChannelAttention,
+    GlobalContext,
     SpatialAttention,
     SqueezeExcite,
+    TripletAttention,
     profile_model,
 )
 
@@ -55,6 +61,13 @@ GATES = [
     (24 * (27 * 2 + 6), (2, 3, 4, 6), SpatialAttention, (3,), CONV),
     (2 * MLP + 35 * 9 * 2, (7, 5, 24), CBAM, (4, 3), {"order": "parallel"}),
     (MLP + 35 * 18, (7, 5, 24), CBAM, (4, 3), {"channel_pool_types": "avg"}),
+    (24 * 3, (7, 5, 24), EfficientChannelAttention, (), {}),
+    # Both dense layers at each row and each column.
+    (12 * 2 * 24 * 8, (7, 5, 24), CoordinateAttention, (), {}),
+    (MLP + 35 * (24 * 6 + 2 * 9 * 36 + 6), (7, 5, 24), BAM, (4,), {}),
+    (MLP + 35 * 24, (7, 5, 24), SCSE, (4,), {}),
+    (MLP + 9 * 24, (9, 24), GlobalContext, (4,), {}),
+    (18 * (35 + 7 * 24 + 5 * 24), (7, 5, 24), TripletAttention, (3,), {}),
 ]
 
 

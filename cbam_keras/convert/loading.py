@@ -17,7 +17,7 @@ from cbam_keras.convert.matching import (
     gates_of,
     make_plan,
 )
-from cbam_keras.convert.names import GATES, source_of
+from cbam_keras.convert.names import source_of
 from cbam_keras.convert.torch_files import described, read, to_numpy
 from cbam_keras.layers import ChannelAttention, SpatialAttention
 
@@ -32,11 +32,7 @@ COMPUTED = {
 # The same of gates whose defaults are their authors'.
 NOT_SHOWN = {*COMPUTED, "combine"}
 # The classifier, ignored where the model has none.
-CLASSIFIER = {
-    f"{name}.{part}"
-    for name in ("fc", "_fc", "classifier.1")
-    for part in ("weight", "bias")
-}
+CLASSIFIER = {"fc.weight", "fc.bias", "_fc.weight", "_fc.bias"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,9 +130,8 @@ def load_torch_weights(
     """
     _checks.boolean("strict", strict)
     target = model_or_layer
-    if not (
-        isinstance(target, keras.Model) or isinstance(target, ATTENTION_LAYERS)
-    ):
+    known = isinstance(target, keras.Model)
+    if not known and not isinstance(target, ATTENTION_LAYERS):
         raise TypeError(
             "`model_or_layer` must be a network of cbam_keras.models, or an "
             f"attention layer with weights. Received: {target!r}"
@@ -184,8 +179,8 @@ def _input_shape(
 ) -> tuple[int | None, ...]:
     """Returns the input shape to build a layer for, from its weights."""
     source, channels = source_of(tensors), None
-    if any(isinstance(layer, kind) for kind in GATES):
-        for gate in gates_of(layer):
+    if gates := gates_of(layer):
+        for gate in gates:
             # The dense layer that sees all channels.
             part = gate.weights.get("weighting", gate.weights.get("squeeze"))
             for inner in ("", *gate.modules):
@@ -245,10 +240,10 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
             'downsample_in="3x3".'
         )
     for layer in plan.attention:
-        if any(isinstance(layer, kind) for kind in GATES):
-            theirs, ours = type(layer)().get_config(), layer.get_config()
-            theirs |= gates_of(layer)[0].options
-            for name in NOT_SHOWN & ours.keys():
+        for gate in gates_of(layer)[:1]:
+            ours = layer.get_config()
+            theirs = {**type(layer)().get_config(), **gate.options}
+            for name in sorted(NOT_SHOWN & ours.keys()):
                 if ours[name] != theirs[name]:
                     yield (
                         f"{_described(layer)} has {name}={ours[name]!r}, "
@@ -259,7 +254,7 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
     if source is None:
         return
     for layer in plan.attention:
-        if any(isinstance(layer, kind) for kind in GATES):
+        if gates_of(layer):
             continue
         gate = getattr(layer, "channel_attention", layer)
         settings = {

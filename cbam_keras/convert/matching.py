@@ -98,7 +98,7 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
     """Returns which variables of a built target get the values of `names`."""
     source = source_of(names)
     if not isinstance(target, keras.Model):
-        alone = _gate if isinstance(target, tuple(GATES)) else _alone
+        alone = _gate if gates_of(target) else _alone
         return Plan(source, alone(target, source, names), [target], [])
     plan = Plan(source, [], [], [])
     weighted = [layer for layer in target.layers if layer.weights]
@@ -218,7 +218,7 @@ def _slots(
     """Returns the slots of one layer of a network, `None` if unknown."""
     if module is None:
         return None
-    if isinstance(layer, tuple(GATES)):
+    if gates_of(layer):
         return _gate(layer, source, names, module)
     if isinstance(layer, ATTENTION_LAYERS):
         source = _or_default(source, layer)
@@ -271,8 +271,9 @@ def _alone(
 
 
 def gates_of(layer: keras.layers.Layer) -> tuple[Gate, ...]:
-    """Returns the sets of names of the weights of a layer in `GATES`."""
-    return next(GATES[kind] for kind in type(layer).__mro__ if kind in GATES)
+    """Returns the sets of names in `GATES` for a layer; none for others."""
+    kinds = [kind for kind in type(layer).__mro__ if kind in GATES]
+    return GATES[kinds[0]] if kinds else ()
 
 
 def _gate(

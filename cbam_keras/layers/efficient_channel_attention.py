@@ -43,10 +43,8 @@ class EfficientChannelAttention(TrainableAttention):
         `(B, C, 1, 1)`.
 
     Example:
-        >>> layer = EfficientChannelAttention()
-        >>> x = np.ones((2, 7, 5, 32), "float32")
-        >>> layer(x).shape == x.shape
-        True
+        >>> tuple(EfficientChannelAttention()(np.ones((2, 7, 5, 32))).shape)
+        (2, 7, 5, 32)
 
     Reference:
         Wang, Wu, Zhu, Li, Zuo and Hu, 2020
