@@ -11,7 +11,6 @@ from keras import ops
 
 import cbam_keras
 from cbam_keras._fused import decorator
-from cbam_keras.layers.attention_layer import TrainableAttention
 
 LAYERS = [
     getattr(cbam_keras, name)
@@ -46,8 +45,9 @@ def arguments_of(layer_class):
     """Returns the arguments of a layer, of which some are for its base."""
     found = {*inspect.signature(layer_class).parameters}
     if "data_format" not in found:
-        found |= {*inspect.signature(TrainableAttention).parameters}
-        found.add("data_format")
+        bases = layer_class.__mro__
+        for base in bases[: bases.index(keras.layers.Layer)]:
+            found |= {*inspect.signature(base).parameters}
     return found - {"kwargs"}
 
 
