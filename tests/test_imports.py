@@ -20,7 +20,7 @@ PACKAGE = pathlib.Path(cbam_keras.__file__).parent
 # layers and what looks at networks, from nothing of the laboratory below it.
 ORDER = """
     _version _quiet _process _checks _fused optimizers _files _terminal
-    layers convert _inspection plotting models insertion profiling presets
+    layers convert _inspection plotting insertion models profiling presets
     explain monitor auditing exporting
 
     data recipes study training comparison ablation detection tuning

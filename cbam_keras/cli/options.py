@@ -33,6 +33,7 @@ CHOICES = {
     "order": ("channel_first", "spatial_first", "parallel"),
     "recipe": ("default", "imagenet", "small_images"),
     "split": ("train", "validation", "test"),
+    "weights": ("imagenet",),
 }
 BOX_AUGMENTATIONS = ("flip", "translate", "zoom", "colour")
 
@@ -56,7 +57,8 @@ HELP = {
     "algorithm": "NAME  how the next trial is chosen: NAMES",
     "attention": "NAME  what is compared: NAMES",
     "augment": "NAME  augmentation of training images, one or several: NAMES",
-    "backbone": "NAME  the network below the detector: NAMES",
+    "backbone": "NAME  the network below the detector: NAMES, "
+    "EfficientNetLite0, or a network of keras.applications",
     "batch_size": "N  images per step",
     "channel_pool_types": "POOLS  of the channel gate (default: avg+max)",
     "class": "NAME|INDEX  the class to explain (default: the true one, as in "
@@ -134,6 +136,9 @@ HELP = {
     "split": "NAME  the split of the data: NAMES",
     "tables": "N  of the paper (default: 1 2 3 4)",
     "tensorboard": "write logs for TensorBoard",
+    "weights": "NAME  imagenet: start from weights for ImageNet, for "
+    "EfficientNetLite0 (in a package) and networks of keras.applications "
+    "(downloaded)",
     "workers": "N  train N networks at a time on this machine, each with its "
     "own GPU or its share of the cores, see docs/guides/cluster.md",
 }
@@ -314,8 +319,11 @@ def detect(parser):
       cbam-keras detect --attention none cbam --seeds 3
       cbam-keras detect --data photos --image-size 320 --augment flip
       cbam-keras detect --data voc/2007 --download --backbone resnet18
+      cbam-keras detect --backbone EfficientNetLite0 --weights imagenet
     """
-    _add(parser, "backbone")
+    # Names of `keras.applications` are checked when Keras is there.
+    _add(parser, "backbone", choices=None)
+    _add(parser, "weights")
     _add_compared(parser, "16")
     _add_run(parser, "runs/detect-DATA-BACKBONE", seeds=1)
     group = parser.add_argument_group("data")

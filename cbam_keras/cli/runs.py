@@ -79,6 +79,7 @@ def detect(options: argparse.Namespace) -> None:
     planned = detection.plan(
         _attentions(options),
         backbone=options.backbone,
+        weights=options.weights,
         data=options.data,
         recipe=_recipe(options, detection.DEFAULT_RECIPE),
         layer_options=selected(vars(options), LAYER_OPTIONS),

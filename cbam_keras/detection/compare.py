@@ -22,7 +22,7 @@ from cbam_keras.detection.evaluation import (
 )
 from cbam_keras.detection.loading import DetectionData, load_data
 from cbam_keras.detection.pyramid import (
-    BACKBONES,
+    check_backbone,
     levels_for,
     load_model,
 )
@@ -45,11 +45,16 @@ class Detection:
     metrics = ("loss", "cls_logits_loss", "bbox_regression_loss")
 
     def __init__(
-        self, data: str | os.PathLike, backbone: str = "small", **options: Any
+        self,
+        data: str | os.PathLike,
+        backbone: str = "small",
+        weights: str | None = None,
+        **options: Any,
     ):
         self.name = dataset_name(data)
         self.data = data
-        self.backbone = _checks.one_of("backbone", backbone, BACKBONES)
+        check_backbone(backbone, weights)
+        self.backbone = backbone
         self.options = options
         # The trainings need them: they are checked before any work.
         for package in ("keras_hub", "pycocotools.cocoeval"):
@@ -96,6 +101,7 @@ def plan(
     attentions: Attentions = (BASELINE, "se", "cbam"),
     *,
     backbone: str = "small",
+    weights: str | None = None,
     data: str | os.PathLike = "digit_scenes",
     recipe: Recipe | str | None = None,
     layer_options: Options | None = None,
@@ -120,8 +126,14 @@ def plan(
         backbone: String, `"small"` (a ResNet of two basic blocks in each of
             three stages of 32, 64 and 128 channels), `"resnet18"`,
             `"resnet34"`, `"resnet50"`, `"resnet101"`, `"resnet152"`,
-            `"wideresnet18"`, `"resnext50"`, `"resnext101"` or
-            `"mobilenet"`. Defaults to `"small"`.
+            `"wideresnet18"`, `"resnext50"`, `"resnext101"`,
+            `"mobilenet"` or `"mobilenetv2"`; or `"EfficientNetLite0"` or a
+            network of `keras.applications`, by the name of its function.
+            Defaults to `"small"`.
+        weights: `"imagenet"`, with which `"EfficientNetLite0"` or a network
+            of `keras.applications` starts: those of the former are in a
+            package, the others are downloaded by Keras. Attention is inserted
+            as the identity. Defaults to `None`, random weights.
         data: What `detection.load_data` takes. Defaults to
             `"digit_scenes"`.
         recipe: A `training.Recipe`, or the name of one; `augment` is that of
@@ -144,14 +156,16 @@ def plan(
     # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
     recipe = find_recipe(recipe, DEFAULT_RECIPE)
-    task = Detection(data, backbone, **(data_options or {}))
+    task = Detection(data, backbone, weights, **(data_options or {}))
     layers = comparison.attention_layers(attentions, backbone, layer_options)
     return study.Study(
         task=task,
         variants=[
             study.Variant(
                 name,
-                functools.partial(build_detector, backbone, attention),
+                functools.partial(
+                    build_detector, backbone, attention, weights=weights
+                ),
                 attention.options if attention else {},
                 label=f"{backbone} + {name}".removesuffix(f" + {BASELINE}"),
             )
@@ -160,7 +174,8 @@ def plan(
         seeds=comparison.seeds_of(seeds, recipe),
         recipe=recipe,
         baseline=BASELINE if BASELINE in layers else None,
-        settings={"model": backbone},
+        settings={"model": backbone}
+        | ({} if weights is None else {"weights": weights}),
         measures=MEASURES,
         kind="detect",
         finish=functools.partial(_draw, task),
@@ -173,6 +188,7 @@ def compare(
     attentions: Attentions = (BASELINE, "se", "cbam"),
     *,
     backbone: str = "small",
+    weights: str | None = None,
     data: str | os.PathLike = "digit_scenes",
     recipe: Recipe | str | None = None,
     layer_options: Options | None = None,
@@ -208,6 +224,7 @@ def compare(
     planned = plan(
         attentions,
         backbone=backbone,
+        weights=weights,
         data=data,
         recipe=recipe,
         layer_options=layer_options,

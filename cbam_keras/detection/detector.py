@@ -21,7 +21,10 @@ CONFIDENCE = 0.05
 
 
 def build_detector(
-    backbone: str, attention: MakeLayer | None, images: DetectionData
+    backbone: str,
+    attention: MakeLayer | None,
+    images: DetectionData,
+    weights: str | None = None,
 ) -> keras.Model:
     """Returns a new detector, with the anchors of the images."""
     keras_hub = _checks.require("keras_hub", extra="detect")
@@ -30,7 +33,7 @@ def build_detector(
     anchors = cast(Anchors, images.anchors)
     return import_hub().Detector(
         keras_hub.models.RetinaNetBackbone(
-            build_backbone(backbone, shape, attention),
+            build_backbone(backbone, shape, attention, weights),
             min_level=anchors.min_level,
             max_level=anchors.max_level,
             use_p5=False,

@@ -137,10 +137,26 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         return keras.saving.load_model(path)
 
 
+def check_backbone(name: str, weights: str | None) -> None:
+    """Raises unless there is such a network, and its weights can be had."""
+    _checks.one_of("weights", weights, models.WEIGHTS)
+    random = BACKBONES if weights is None else ()
+    _checks.one_of("backbone", name, [*random, *models.PRETRAINED])
+    if weights is not None:
+        models.pretrained(name, weights)
+
+
 def build_backbone(
-    name: str, image_shape: Sequence[int], attention: MakeLayer | None
+    name: str,
+    image_shape: Sequence[int],
+    attention: MakeLayer | None,
+    weights: str | None = None,
 ) -> keras.Model:
-    """Returns one of `BACKBONES` for images in [0, 255]."""
+    """Returns a backbone, by its name, for images in [0, 255]."""
+    if name in models.PRETRAINED:
+        return feature_pyramid(
+            models.pretrained(name, weights, image_shape, attention)
+        )
     inputs = keras.Input(image_shape, name="images")
     network = BACKBONES[name](
         include_top=False,

