@@ -38,6 +38,11 @@ def default_places(graph: Graph, repeated: Collection[int]) -> list[Step]:
     return sorted(set(places), key=graph.order.__getitem__)
 
 
+def last_at_each_size(graph: Graph) -> list[Step]:
+    """Returns the last step at each resolution, finest first."""
+    return list(_Network(graph, ()).last_at_each_size())
+
+
 def _kind(step: Step) -> str:
     """Returns the name of the class of an operation.
 

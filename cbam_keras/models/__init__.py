@@ -9,6 +9,7 @@
 - `by_name`: networks by name, for a dataset or pretrained.
 - `weights`: loading weights from files.
 - `preprocessing`: preprocessing for published checkpoints.
+- `unet`: a decoder for segmentation on the features of any network.
 - `feature_pyramid`: a model that returns the feature map of each stage.
 """
 
@@ -38,6 +39,7 @@ from cbam_keras.models.residual_networks import (
     WideResNet18,
 )
 from cbam_keras.models.resnet import ResNet
+from cbam_keras.models.unet import UNet
 
 __all__ = [
     "EfficientNetLite0",
@@ -51,6 +53,7 @@ __all__ = [
     "ResNet50",
     "ResNet101",
     "ResNet152",
+    "UNet",
     "WideResNet18",
     "preprocess_efficientnet_lite0",
     "preprocess_input",

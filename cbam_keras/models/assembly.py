@@ -7,7 +7,7 @@ import keras
 from keras import KerasTensor, layers
 
 from cbam_keras import _checks
-from cbam_keras.models.blocks import DOWNSAMPLE_IN
+from cbam_keras.models.blocks import DOWNSAMPLE_IN, head_dtype
 from cbam_keras.models.weights import load_weights
 
 # Sides in pixels of the default image for each stem.
@@ -97,13 +97,11 @@ def _head(x, include_top, pooling, classes, classifier_activation):
     x = layers.GlobalAveragePooling2D(name="head_pool")(x)
     if not include_top:
         return x
-    half = keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16")
     return layers.Dense(
         classes,
         activation=classifier_activation,
         # The authors' code: Kaiming normal.
         kernel_initializer="he_normal",
-        # Probabilities and losses need more than half precision.
-        dtype="float32" if half else None,
+        dtype=head_dtype(),
         name="predictions",
     )(x)

@@ -13,6 +13,7 @@ from keras import KerasTensor, layers
 
 from cbam_keras.layers import MakeLayer, make_attention
 
+HALF = ("float16", "bfloat16")
 DOWNSAMPLE_IN = ("3x3", "1x1")
 # One kind of attention: a name, or a layer class, template or function.
 Attention = str | MakeLayer | None
@@ -35,13 +36,14 @@ def conv(
 ) -> KerasTensor:
     """Convolves without bias, with padding of an odd kernel.
 
-    `padding` is `"pytorch"` or `"same"`, Keras' own.
+    `padding` is `"pytorch"` or `"same"`, Keras' own. Without a stride, `x` may
+    be a signal or a volume, too.
     """
     if stride > 1 and kernel_size == 1:
         x = subsample(x, stride, name=f"{name}_subsample")
         stride = 1
     x, padding = _pad(x, kernel_size, stride, name, padding)
-    return layers.Conv2D(
+    return getattr(layers, f"Conv{len(x.shape) - 2}D")(
         filters,
         kernel_size,
         strides=stride,
@@ -273,6 +275,12 @@ def _join(x, shortcut, attention, name):
     x = attend(x, attention, name=f"{name}_attention")
     x = layers.Add(name=f"{name}_add")([x, shortcut])
     return relu(x, name=f"{name}_out")
+
+
+def head_dtype():
+    """Returns the dtype of a head: logits and losses need full precision."""
+    policy = keras.config.dtype_policy()
+    return "float32" if policy.compute_dtype in HALF else None
 
 
 def channel_axis():

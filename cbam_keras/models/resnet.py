@@ -122,8 +122,8 @@ def ResNet(
         He, Zhang, Ren and Sun, 2016 (https://arxiv.org/abs/1512.03385);
         Woo, Park, Lee and Kweon, 2018 (https://arxiv.org/abs/1807.06521).
     """
-    depths = _integers("depths", depths)
-    widths = _integers("widths", widths)
+    depths = positive_integers("depths", depths)
+    widths = positive_integers("widths", widths)
     if len(depths) != len(widths):
         raise ValueError(
             "`depths` and `widths` must have the same length. Received: "
@@ -190,7 +190,8 @@ def _block(block, widths, groups, base_width, downsample_in):
     )
 
 
-def _integers(name, values):
+def positive_integers(name: str, values: Sequence[int]) -> tuple[int, ...]:
+    """Returns a sequence of positive integers as a tuple."""
     sequence = isinstance(values, Sequence) and not isinstance(values, str)
     if not sequence or not values:
         raise ValueError(

@@ -1,0 +1,220 @@
+"""U-Net: a class for each pixel, from the features of any network."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from cbam_keras import _checks, _inspection, insertion
+from cbam_keras.models.blocks import (
+    Attention,
+    attend,
+    batch_norm,
+    channel_axis,
+    conv,
+    head_dtype,
+    relu,
+)
+from cbam_keras.models.resnet import positive_integers
+
+# The least side of the image for which strides are measured.
+SIDE = 256
+
+
+def UNet(
+    encoder: keras.Model,
+    classes: int,
+    *,
+    attention: Attention = None,
+    skip_attention: Attention = None,
+    decoder_widths: Sequence[int] | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str = "unet",
+) -> keras.Model:
+    """Builds a U-Net for segmentation on the features of any network.
+
+    A block of the decoder enlarges the features to the next resolution of the
+    encoder by repeating them, concatenates the encoder's last output there (a
+    skip), and applies twice a 3x3 convolution, batch normalization and a ReLU,
+    then attention. If the encoder has no feature map as large as its input, a
+    last block without skip leads there. A classifier of the encoder is left
+    out.
+
+    The model shares the layers of the encoder, and so its weights:
+    `encoder.trainable = False` freezes them in the U-Net, too. It takes images
+    as the encoder does.
+
+    Args:
+        encoder: Functional `keras.Model` that takes an image, a signal or a
+            volume, of `cbam_keras.models`, `keras.applications` or your own.
+            Its size may be unknown, `(None, None, 3)`, and need not be a
+            power of two: repeated features are cropped, or padded with
+            zeros, to the size of the skip.
+        classes: Positive integer, the number of classes.
+        attention: Attention of each decoder block, see `ResNet`, but not a
+            list. Defaults to `None`.
+        skip_attention: Attention of each skip. Defaults to `None`.
+        decoder_widths: Sequence of positive integers, the channels of each
+            decoder block, the coarsest first. Defaults to `None`: `16` in the
+            last block, doubled in each block before it up to `256`.
+        classifier_activation: Activation of the output, `None` for logits.
+            Defaults to `"softmax"`.
+        name: String, the name of the model. Defaults to `"unet"`.
+
+    Returns:
+        A functional `keras.Model`. Its output is `(B, H, W, classes)`, in both
+        data formats, with `H` and `W` of the input. Layers have names such as
+        `"decoder_stage1_conv1"`, `"decoder_stage1_attention"` and
+        `"decoder_stage1_skip_attention"`.
+
+    Raises:
+        TypeError: If `encoder` is not a `keras.Model`, or if an attention has
+            the wrong type.
+        ValueError: If `encoder` is not functional, has several inputs, feature
+            maps of one resolution only, or another data format than
+            `keras.config`; if `decoder_widths` are not one for each block.
+
+    Example:
+        >>> encoder = ResNet18(include_top=False, input_shape=(64, 64, 3))
+        >>> UNet(encoder, classes=2, attention="cbam").output_shape
+        (None, 64, 64, 2)
+
+    Reference:
+        Ronneberger et al., 2015 (https://arxiv.org/abs/1505.04597).
+    """
+    _inspection.require_graph("encoder", encoder)
+    classes = _checks.positive_integer("classes", classes)
+    maps, strides = _resolutions(encoder)
+    image, x = encoder.inputs[0], maps[-1]
+    if decoder_widths is None:
+        decoder_widths = [16, 32, 64, 128, *[256] * len(strides)]
+        decoder_widths = decoder_widths[len(strides) - 1 :: -1]
+    widths = positive_integers("decoder_widths", decoder_widths)
+    if len(widths) != len(strides):
+        raise ValueError(
+            "`decoder_widths` must have a width for each decoder block, "
+            f"{len(strides)} with this encoder. Received: "
+            f"decoder_widths={decoder_widths!r}"
+        )
+    blocks = zip(widths, maps[-2::-1], strides[::-1], strict=True)
+    for stage, (width, skip, stride) in enumerate(blocks, 1):
+        block = f"decoder_stage{stage}"
+        x = UpsampleLike(stride, name=f"{block}_up")([x, skip])
+        if skip is not image:
+            skip = attend(skip, skip_attention, name=f"{block}_skip_attention")
+            join = layers.Concatenate(channel_axis(), name=f"{block}_concat")
+            x = join([x, skip])
+        for number in (1, 2):
+            x = conv(x, width, 3, name=f"{block}_conv{number}")
+            x = batch_norm(x, name=f"{block}_bn{number}")
+            x = relu(x, name=f"{block}_relu{number}")
+        x = attend(x, attention, name=f"{block}_attention")
+    dtype = head_dtype()
+    head = getattr(layers, f"Conv{len(x.shape) - 2}D")
+    x = head(classes, 1, dtype=dtype, name="logits")(x)
+    if channel_axis() == 1:
+        # A softmax, losses and metrics take the last axis.
+        order = (*range(2, len(x.shape)), 1)
+        x = layers.Permute(order, dtype=dtype, name="logits_last")(x)
+    x = layers.Activation(
+        classifier_activation, dtype=dtype, name="predictions"
+    )(x)
+    return keras.Model(image, x, name=name)
+
+
+@keras.saving.register_keras_serializable(package="cbam_keras")
+class UpsampleLike(layers.Layer):
+    """Repeats the positions of a feature map, to the size of another.
+
+    It takes the two as a list. What is too much is cropped at the end, what is
+    missing after convolutions without padding is zero, on both sides.
+
+    Args:
+        times: Sequence of integers, how often to repeat along each axis; `0`
+            for the axes of the batch and the channels.
+    """
+
+    def __init__(self, times: Sequence[int], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.times = tuple(times)
+
+    def call(self, inputs):
+        x, like = inputs
+        for axis, times in enumerate(self.times):
+            if times == 0:
+                continue
+            x = ops.repeat(x, times, axis=axis)
+            size = ops.shape(like)[axis]
+            # On TensorFlow this may be a tensor.
+            missing = size - ops.shape(x)[axis]
+            if isinstance(missing, int) and missing == 0:
+                continue
+            missing = (missing + abs(missing)) // 2  # not below 0
+            widths = [(0, 0)] * len(x.shape)
+            widths[axis] = (missing // 2, missing - missing // 2)
+            x = ops.pad(x, widths)[(slice(None),) * axis + (slice(size),)]
+        return x
+
+    def compute_output_shape(self, input_shape):
+        sizes = zip(*input_shape, self.times, strict=True)
+        return tuple(b if times else a for a, b, times in sizes)
+
+    def get_config(self):
+        return {**super().get_config(), "times": self.times}
+
+
+def _resolutions(encoder):
+    """Returns the last output at each resolution, finest first, and strides.
+
+    Before the first is the image, unless that is as large. A stride, from one
+    to the next, has `0` for the axes of the batch and the channels.
+    """
+    if len(encoder.inputs) != 1:
+        raise ValueError(
+            "`encoder` must have one input, images. Received: model "
+            f'"{encoder.name}" with {len(encoder.inputs)}'
+        )
+    if any(map(_inspection.is_graph, encoder.layers)):
+        # Skips may come from within a nested model.
+        outputs = _inspection.walk(
+            encoder,
+            encoder.inputs,
+            lambda _, operation, *args, **kwargs: operation(*args, **kwargs),
+        )
+        encoder = keras.Model(encoder.inputs, outputs, name=encoder.name)
+    image = encoder.inputs[0]
+    axis = channel_axis()
+    # Powers of two, which the strides of common networks divide.
+    shape = [max(SIDE, 1 << ((n or 1) - 1).bit_length()) for n in image.shape]
+    shape[0], shape[axis] = None, image.shape[axis]
+    try:
+        large = keras.KerasTensor(shape, image.dtype)
+        graph = _inspection.Graph(encoder, [large])
+    except (ValueError, TypeError):
+        # It takes no other sizes, e.g. because of a reshape.
+        graph = _inspection.Graph(encoder, [image])
+    last = insertion.last_at_each_size(graph)
+    traced = [graph.inputs[0], *(step.outputs[0] for step in last)]
+    if len(last) < 2 or any(graph.channel_axis(x) != axis for x in traced):
+        found = [step.path for step in last] or "none"
+        raise ValueError(
+            "`encoder` must have convolutions at several resolutions, and the "
+            f'data format of keras.config, "{keras.config.image_data_format()}"'
+            f'. Received: model "{encoder.name}" with input_shape='
+            f"{image.shape}, whose last layer at each resolution "
+            f"is {found}. {graph.unreached()}"
+        )
+    nodes = dict(zip(graph.steps, _inspection.nodes(encoder), strict=True))
+    maps = [image, *(nodes[step].outputs[0] for step in last)]
+    sizes = [list(x.shape) for x in traced]
+    for size in sizes:
+        size[0] = size[axis] = 0
+    if sizes[0] == sizes[1]:
+        del maps[0], sizes[0]
+    strides = [
+        [round(a / max(1, b)) for a, b in zip(fine, coarse, strict=True)]
+        for fine, coarse in itertools.pairwise(sizes)
+    ]
+    return maps, strides

@@ -1,0 +1,245 @@
+"""U-Net on any encoder, against one written by hand."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from insertion_checks import (
+    conv,
+    several_inputs_and_outputs,
+    subclassed,
+    vary,
+)
+from keras import layers
+from layer_checks import gradients, random_input, to_numpy
+from networks import linear, resnet, without_values
+
+from cbam_keras import CBAM, SqueezeExcite, explain, insert_attention, models
+
+
+def encoder(rank=2, shape=None, padding="same", **pool):
+    """A network of three resolutions, with a classifier."""
+    inputs = x = keras.Input(shape or (None,) * rank + (2,))
+    for level, filters in enumerate((3, 4, 5), 1):
+        if level > 1:
+            x = getattr(layers, f"MaxPooling{rank}D")(2, padding=padding)(x)
+        x = getattr(layers, f"Conv{rank}D")(
+            filters, 3, padding="same", activation="relu", name=f"level{level}"
+        )(x)
+    x = getattr(layers, f"GlobalAveragePooling{rank}D")()(x)
+    return keras.Model(inputs, layers.Dense(7, name="classifier")(x))
+
+
+def by_hand(size, padding):
+    """The U-Net of `encoder` for images of one size, of stock layers."""
+    x = inputs = keras.Input((*size, 2))
+    skips = []
+    for level, filters in enumerate((3, 4, 5), 1):
+        if level > 1:
+            x = layers.MaxPooling2D(2, padding=padding)(x)
+        x = conv(filters, f"level{level}", activation="relu")(x)
+        skips.append(x)
+    for stage, (skip, width) in enumerate([(skips[1], 6), (skips[0], 4)], 1):
+        name = f"decoder_stage{stage}"
+        x = layers.UpSampling2D(2)(x)
+        # One row or column too many, or too few.
+        borders = [x.shape[axis] - skip.shape[axis] for axis in (1, 2)]
+        x = layers.Cropping2D([(0, max(0, n)) for n in borders])(x)
+        x = layers.ZeroPadding2D([(0, max(0, -n)) for n in borders])(x)
+        skip = SqueezeExcite(2, name=f"{name}_skip_attention")(skip)
+        x = layers.Concatenate()([x, skip])
+        for number in (1, 2):
+            x = conv(width, f"{name}_conv{number}", use_bias=False)(x)
+            x = layers.BatchNormalization(
+                epsilon=1e-5, name=f"{name}_bn{number}"
+            )(x)
+            x = layers.ReLU()(x)
+        x = CBAM(2, kernel_size=3, name=f"{name}_attention")(x)
+    x = conv(3, "logits", size=1)(x)
+    return keras.Model(inputs, layers.Softmax()(x))
+
+
+OPTIONS = {
+    "classes": 3,
+    "attention": functools.partial(CBAM, 2, kernel_size=3),
+    "skip_attention": functools.partial(SqueezeExcite, 2),
+    "decoder_widths": (6, 4),
+}
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("size", [(8, 12), (7, 9), (5, 6)])
+def test_it_is_the_network_written_by_hand(size, padding):
+    known = vary(by_hand(size, padding))
+    x = random_input((2, *size, 2))
+    expected = to_numpy(known(x))
+    # Also where the sizes are not known before it is called.
+    for shape in ((*size, 2), (None, None, 2)):
+        model = models.UNet(encoder(shape=shape, padding=padding), **OPTIONS)
+        assert model.output_shape == (None, *shape[:2], 3)
+        for layer in known.layers:
+            if layer.weights:
+                weights = layer.get_weights()
+                model.get_layer(layer.name).set_weights(weights)
+        assert len(model.weights) == len(known.weights)
+        for found in (to_numpy(model(x)), model.predict(x, verbose=0)):
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("size", [(13,), (6, 7), (6, 7, 5)])
+def test_signals_and_volumes_in_both_data_formats(size, data_format):
+    x, rank = random_input((2, *size, 2)), len(size)
+    model = vary(models.UNet(encoder(rank), **OPTIONS))
+    expected = model.predict(x, verbose=0)
+    assert expected.shape == (2, *size, 3)
+    shape = (*size, 2)
+    if data_format == "channels_first":
+        if keras.backend.backend() == "tensorflow":
+            pytest.skip("TensorFlow has no such convolutions on a CPU")
+        keras.config.set_image_data_format(data_format)
+        x, shape = np.moveaxis(x, -1, 1), (2, *size)
+    fixed = models.UNet(encoder(rank, shape), **OPTIONS)
+    assert fixed.output_shape == (None, *size, 3)
+    fixed.set_weights(model.get_weights())
+    np.testing.assert_allclose(to_numpy(fixed(x)), expected, atol=1e-5)
+
+
+CONVNEXT = "convnext_tiny_downsampling_layernorm_"
+
+
+@pytest.mark.parametrize(
+    "name, skips",
+    [
+        ("MobileNetV2", [f"block_{i}_expand_relu" for i in (13, 6, 3, 1)]),
+        ("InceptionV3", ["mixed7", "mixed2", "activation_4", "activation_2"]),
+        ("ConvNeXtTiny", [f"{CONVNEXT}{i}" for i in (2, 1, 0)]),
+        ("VGG16", ["block4_conv3", "block3_conv3", "block2_conv2"]),
+    ],
+)
+def test_skips_are_the_last_outputs_of_keras_applications(name, skips):
+    keras.utils.clear_session()
+    with without_values():
+        network = getattr(keras.applications, name)(
+            weights=None, input_shape=(75, 75, 3), include_top=False
+        )
+        model = models.UNet(network, 2)
+    assert model.output_shape == (None, 75, 75, 2)
+    taken = [
+        model.get_layer(f"decoder_stage{stage}_up").input[1]
+        for stage in range(1, len(skips) + 1)
+    ]
+    assert [x._keras_history.operation.name for x in taken] == skips
+
+
+def test_layers_have_stable_names():
+    network = resnet(
+        (1, 1), stem="imagenet", input_shape=(16, 16, 3), include_top=False
+    )
+    model = models.UNet(network, 2, attention="cbam", skip_attention="se")
+    block = "up conv1 bn1 relu1 conv2 bn2 relu2 attention".split()
+    expected = [f"decoder_stage{i}_{part}" for i in (1, 2, 3) for part in block]
+    # The last block leads from the first stride to the size of the images.
+    for stage in ("decoder_stage1", "decoder_stage2"):
+        expected += [f"{stage}_skip_attention", f"{stage}_concat"]
+    added = {x.name for x in model.layers} - {x.name for x in network.layers}
+    assert added == {*expected, "logits", "predictions"}
+    convs = [model.get_layer(f"decoder_stage{i}_conv2") for i in (1, 2, 3)]
+    assert [layer.filters for layer in convs] == [64, 32, 16]
+
+
+@pytest.mark.every_backend
+def test_gradients_reach_all_weights_of_encoder_and_decoder():
+    model = vary(models.UNet(encoder(shape=(6, 7, 2)), **OPTIONS))
+    x = random_input((2, 6, 7, 2))
+    found = gradients(model, x, random_input((2, 6, 7, 3), seed=1))
+    assert len(found) == 1 + len(model.trainable_variables)
+    for gradient in found:
+        assert np.any(gradient)
+
+
+def test_it_shares_the_layers_of_the_encoder():
+    network = encoder()
+    model = models.UNet(network, 2)
+    assert network.get_layer("level1") in model.layers
+    assert network.get_layer("classifier") not in model.layers
+    network.trainable = False
+    decoder = [x for x in model.layers if x not in network.layers]
+    expected = sum((x.trainable_weights for x in decoder), [])
+    assert [id(x) for x in model.trainable_weights] == [*map(id, expected)]
+    # The encoder is as it was.
+    assert network.get_layer("level2").output.shape[-1] == 4
+
+
+def test_a_network_after_preprocessing_is_entered():
+    flat = vary(models.UNet(encoder(), **OPTIONS))
+    inputs = keras.Input((None, None, 2))
+    inner = encoder()
+    scaled = layers.Rescaling(1 / 255)(inputs)
+    outer = keras.Model(inputs, layers.Dense(2)(inner(scaled)))
+    model = models.UNet(outer, **OPTIONS)
+    assert inner.get_layer("level1") in model.layers
+    model.set_weights(flat.get_weights())
+    x = random_input((1, 8, 8, 2))
+    found, expected = to_numpy(model(255 * x)), to_numpy(flat(x))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.half_precision
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_it_is_saved_looked_into_and_takes_more_attention(policy, tmp_path):
+    keras.config.set_dtype_policy(policy)
+    model = vary(models.UNet(encoder(), **OPTIONS))
+    assert model.outputs[0].dtype == "float32"
+    x = random_input((2, 7, 6, 2))
+    model.save(tmp_path / "unet.keras")
+    loaded = keras.saving.load_model(tmp_path / "unet.keras")
+    expected = to_numpy(model(x))
+    np.testing.assert_array_equal(to_numpy(loaded(x)), expected)
+    more = insert_attention(loaded, "cbam", after=r"level\d")
+    assert len(more.layers) == len(model.layers) + 3
+    np.testing.assert_array_equal(to_numpy(more(x)), expected)
+    maps = explain.attention_maps(more, x)
+    assert maps["decoder_stage2_attention"][1].shape == (2, 7, 6)
+    assert maps["decoder_stage1_skip_attention"][0].shape == (2, 4)
+
+
+def one_resolution():
+    inputs = keras.Input((8, 8, 3))
+    return keras.Model(inputs, conv(3, "conv")(inputs))
+
+
+def other_format():
+    inputs = keras.Input((2, 8, 8))
+    return keras.Model(inputs, encoder()(layers.Permute((2, 3, 1))(inputs)))
+
+
+@pytest.mark.parametrize(
+    "network, given, error, text",
+    [
+        (lambda: "ResNet18", {}, TypeError, "`encoder` must be a functional"),
+        (subclassed, {}, ValueError, "several resolutions.*subclassed"),
+        (keras.Sequential, {}, ValueError, "Begin it with keras.Input"),
+        (one_resolution, {}, ValueError, r"several resol.*\['conv'\]"),
+        (linear, {}, ValueError, "several resolutions.*none"),
+        (several_inputs_and_outputs, {}, ValueError, "one input.* with 3"),
+        (other_format, {}, ValueError, r'"channels_last".*\(None, 2, 8, 8\)'),
+        (encoder, {"classes": 0}, ValueError, "`classes`.*classes=0"),
+        (
+            encoder,
+            {"decoder_widths": (8, 8, 8)},
+            ValueError,
+            r"each decoder block, 2 with.*decoder_widths=\(8, 8, 8\)",
+        ),
+        (encoder, {"decoder_widths": 8}, ValueError, "decoder_widths=8"),
+        (encoder, {"decoder_widths": (8, 0)}, ValueError, "positive integer"),
+        (encoder, {"attention": ["se", None]}, TypeError, "`attention` must"),
+        (encoder, {"skip_attention": "sse"}, ValueError, "attention='sse'"),
+    ],
+)
+def test_wrong_arguments_are_refused(network, given, error, text):
+    with pytest.raises(error, match=f"(?s){text}"):
+        models.UNet(network(), **{"classes": 2, **given})
