@@ -215,26 +215,97 @@ def test_channels_first_gives_the_same_maps():
             np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-MASK = np.zeros((6, 4), "float32")
-MASK[1:4, 2:] = 1.0
+# Segmentation.
 
 
-def _of_mask(outputs):
-    return ops.sum(ops.multiply(outputs[..., 1], MASK), axis=(1, 2))
-
-
-@pytest.mark.parametrize("activation", [None, "softmax"])
-def test_a_class_in_a_mask_is_its_closed_form(activation):
+def segmenting(weights=WEIGHTS, activation=None):
+    """A network whose logits are squares of the means of 2 x 2, weighed."""
     inputs = keras.Input((6, 4, 2))
     x = layers.Activation("linear", name="features")(inputs)
-    x = layers.Conv2D(3, 1, use_bias=False, activation=activation)(x)
+    x = layers.AveragePooling2D(2, name="coarse")(x)
+    x = ops.square(layers.UpSampling2D(2)(x))
+    classes = weights.shape[1]
+    x = layers.Conv2D(classes, 1, use_bias=False, activation=activation)(x)
     model = keras.Model(inputs, x)
-    model.set_weights([WEIGHTS[None, None]])
-    x = images(3, 6, 4, 2)
-    evidence = x @ WEIGHTS[:, 1]
-    for method, expected in (
-        ("grad_cam", evidence),
-        ("hires_cam", evidence * MASK),
+    model.set_weights([weights[None, None]])
+    return model
+
+
+def means(x):
+    """Returns the means of 2 x 2 positions, at each of them."""
+    x = x.reshape(len(x), 3, 2, 2, 2, *x.shape[3:]).mean(axis=(2, 4))
+    return x.repeat(2, axis=1).repeat(2, axis=2)
+
+
+def heat_of(x, weights, region, method="grad_cam"):
+    """Grad-CAM of a class of `segmenting` at its features, by definition."""
+    gradient = 2 * means(x) * weights * means(region)[..., None]
+    if method == "grad_cam":
+        gradient = gradient.mean(axis=(1, 2), keepdims=True)
+    return normalized((x * gradient).sum(axis=-1))
+
+
+REGION = np.zeros((3, 6, 4), bool)
+REGION[0, 1:4, 2:] = REGION[1, :5] = REGION[2, 5, 3] = True
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "hires_cam"])
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_a_class_in_a_region_is_its_closed_form(activation, method):
+    model, x = segmenting(activation=activation), images(3, 6, 4, 2)
+    options = {"method": method, "batch_size": 2}
+    for region in (REGION, REGION[0]):
+        heat = explain.grad_cam(
+            model, x, 1, "features", region=region, **options
+        )
+        every = np.broadcast_to(region, REGION.shape)
+        expected = heat_of(x, WEIGHTS[:, 1], every, method)
+        np.testing.assert_allclose(heat, expected, atol=1e-5)
+    # By default the coarsest features are explained.
+    np.testing.assert_array_equal(
+        explain.grad_cam(model, x, 1, region=REGION, **options),
+        explain.grad_cam(model, x, 1, "coarse", region=REGION, **options),
+    )
+
+
+def test_without_a_region_it_is_where_the_class_is_predicted():
+    x, classes = images(3, 6, 4, 2, seed=2), np.array([0, 1, 0])
+    predicted = (means(x) ** 2 @ WEIGHTS).argmax(axis=-1)
+    region = predicted == classes[:, None, None]
+    assert region.any(axis=(1, 2)).all() and not region.all()
+    heat = explain.grad_cam(segmenting(), x, classes, "features")
+    expected = heat_of(x, WEIGHTS.T[classes][:, None, None], region)
+    np.testing.assert_allclose(heat, expected, atol=1e-5)
+    # Independent classes, and a single one, are where they are probable.
+    for model, chosen in (
+        (segmenting(activation="sigmoid"), 1),
+        (segmenting(WEIGHTS[:, 1:2]), None),
     ):
-        heat = explain.grad_cam(model, x, _of_mask, method=method)
-        np.testing.assert_allclose(heat, normalized(expected), atol=1e-6)
+        heat = explain.grad_cam(model, x, chosen, "features")
+        region = means(x) ** 2 @ WEIGHTS[:, 1] > 0
+        expected = heat_of(x, WEIGHTS[:, 1], region)
+        np.testing.assert_allclose(heat, expected, atol=1e-5)
+
+
+def test_without_a_class_it_is_that_predicted_at_each_position():
+    x, model = images(3, 6, 4, 2, seed=2), segmenting()
+
+    def greatest(logits):
+        inside = ops.cast(REGION, "float32")
+        return ops.sum(ops.max(logits, axis=-1) * inside, (1, 2))
+
+    heat = explain.grad_cam(model, x, region=REGION)
+    expected = explain.grad_cam(model, x, greatest, "coarse")
+    np.testing.assert_allclose(heat, expected, atol=1e-6)
+
+
+@pytest.mark.half_precision
+def test_the_gradients_of_a_region_do_not_overflow_in_half_precision():
+    keras.config.set_dtype_policy("mixed_float16")
+    x, weights = images(3, 6, 4, 2), 40 * WEIGHTS
+    heat = explain.grad_cam(segmenting(weights), x, 1, "coarse", region=REGION)
+    keras.config.set_dtype_policy("float32")
+    expected = explain.grad_cam(
+        segmenting(weights), x, 1, "coarse", region=REGION
+    )
+    np.testing.assert_allclose(heat, expected, atol=2e-2)

@@ -127,9 +127,9 @@ MODELS = {
         "layers.Permute",
     ),
     "no classes": (
-        lambda: _functional(conv(4, "conv")),
+        lambda: _functional(lambda x: layers.Reshape((64, 3))(x)),
         {},
-        "(B, classes) ... (None, 8, 8, 4) ... a function of the output",
+        "(B, classes) ... (None, 64, 3) ... a function of the output",
     ),
     "no score per image": (
         tiny,
@@ -171,6 +171,27 @@ MODELS = {
 def test_models_that_cannot_be_explained_are_refused(build, given, text):
     with raises(ValueError, text):
         explain.grad_cam(build(), **{"images": X, **given})
+
+
+@pytest.mark.parametrize(
+    "given, text",
+    [
+        ({"class_index": 4}, "from 0 to 3 ... class_index=4"),
+        ({"region": X[..., 0]}, "labels == 1 ... float32"),
+        ({"region": np.ones((7, 8), bool)}, "shape (7, 8) ... (None, 8, 8, 4)"),
+        ({"region": np.ones((3, 8, 8), bool)}, "B=2 ... shape (3, 8, 8)"),
+        (
+            {"class_index": lambda y: y, "region": np.ones((8, 8), bool)},
+            "where `class_index` is a class",
+        ),
+    ],
+)
+def test_regions_and_classes_that_do_not_fit_are_refused(given, text):
+    model = _functional(conv(4, "conv"))
+    with raises(ValueError, text):
+        explain.grad_cam(model, X, **given)
+    with raises(ValueError, "a value per class ... (None, 8, 8, 4)"):
+        explain.class_probabilities(model, X)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,11 @@ from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _inspection
 from cbam_keras._inspection import Tensor
-from cbam_keras.explain.classes import class_indices, read_model
+from cbam_keras.explain.classes import (
+    check_region,
+    class_indices,
+    read_model,
+)
 from cbam_keras.explain.gradients import gradient_at
 from cbam_keras.explain.targets import find_target
 
@@ -22,6 +26,7 @@ def grad_cam(
     class_index: int | Sequence[int] | Callable[[Tensor], Tensor] | None = None,
     layer: str | keras.Layer | None = None,
     *,
+    region: ArrayLike | None = None,
     method: str = "grad_cam",
     head: int | str | None = None,
     batch_size: int = 32,
@@ -36,20 +41,27 @@ def grad_cam(
 
     Args:
         model: Functional or Sequential `keras.Model` with one input, images,
-            that returns a value per class, or anything else if `class_index`
-            is a function.
+            that returns a value per class, for the image or at each position,
+            `(B, H, W, classes)`, or anything else if `class_index` is a
+            function.
         images: Array or tensor `(B, H, W, C)`, signals `(B, L, C)` or volumes
             `(B, D, H, W, C)`, as the model takes them.
         class_index: Integer, the index in the output of the class to explain,
             or a sequence of `B` of them; `0` for a single output unit. For
-            segmentation and other outputs, a function of the logits of a
-            batch that returns the scores `(B,)` to explain, written with
-            `keras.ops`. Defaults to `None`, which means the class with the
-            greatest value for each image.
+            other outputs, a function of the logits of a batch that returns
+            the scores `(B,)` to explain, written with `keras.ops`. Defaults
+            to `None`, which means the class with the greatest value for each
+            image, or at each position.
         layer: Name of the layer whose output is explained, in a nested model
             with its path, `"backbone/conv5"`, or the layer. Defaults to
             `None`, which means the last feature map with several channels
-            that has at least two positions along each axis.
+            that has at least two positions along each axis; for segmentation
+            the last of the coarsest ones.
+        region: For segmentation, a boolean array `(H, W)` or `(B, H, W)` of
+            the size of the output: the score is the sum of the logits of the
+            class there. Defaults to `None`, which means where the class is
+            predicted: its logit is the greatest or, after a sigmoid or with a
+            single class, positive.
         method: String. `"grad_cam"` weights each channel by its mean
             gradient; `"grad_cam++"` by a weighted mean of its positive
             gradients, for several objects of a class; `"hires_cam"` weights
@@ -67,7 +79,8 @@ def grad_cam(
     Raises:
         ValueError: If the model has no graph, several inputs or no feature
             map with positions, if there is no such layer, head or class, or
-            if the images are not of the shape or range that the model takes.
+            if the images or the region are not of the shape or range that
+            the model takes.
         TypeError: If the images or `layer` are of another type.
 
     Example:
@@ -80,23 +93,36 @@ def grad_cam(
     Reference:
         Selvaraju et al., 2017 (https://arxiv.org/abs/1610.02391); Grad-CAM++:
         Chattopadhyay et al., 2018 (https://arxiv.org/abs/1710.11063);
-        HiResCAM: Draelos and Carin, 2020 (https://arxiv.org/abs/2011.08891).
+        HiResCAM: Draelos and Carin, 2020 (https://arxiv.org/abs/2011.08891);
+        regions: Vinogradova et al., 2020 (https://arxiv.org/abs/2002.11434).
     """
     weigh = METHODS[_checks.one_of("method", method, METHODS)]
     batch_size = _checks.positive_integer("batch_size", batch_size)
     images, graph, index = read_model(model, images, head)
     explained = graph.outputs[index]
-    classes = None
-    if not callable(class_index):
-        classes = class_indices(class_index, len(images), model, explained)
     activation = _inspection.find_head(graph, explained)
-    target = find_target(graph, activation.logits, layer)
+    count, axis, classes = len(images), None, None
+    if not callable(class_index):
+        if len(explained.shape) == images.ndim:
+            # There is a value per class at each position.
+            axis = graph.channel_axis(explained)
+        classes = class_indices(class_index, count, model, explained, axis)
+    regions = check_region(region, count, explained, axis)
+    target = find_target(graph, activation.logits, layer, axis is not None)
     maps = []
     for start in range(0, len(images), batch_size):
         batch = slice(start, start + batch_size)
-        scored = class_index if classes is None else classes[batch]
+        score = class_index
+        if not callable(class_index):
+            score = functools.partial(
+                _class_scores,
+                None if classes is None else classes[batch],
+                None if regions is None else regions[batch],
+                axis or 1,
+                activation.kind,
+            )
         features, gradient = _features_and_gradient(
-            model, images[batch], scored, graph, target, activation, index
+            model, images[batch], score, graph, target, activation, index
         )
         weighted = features * weigh(features, gradient)
         maps.append(np.maximum(weighted.sum(axis=-1), 0))
@@ -107,15 +133,17 @@ def grad_cam(
 
 
 def _features_and_gradient(
-    model, images, chosen, graph, target, activation, index
+    model, images, score, graph, target, activation, index
 ):
     """Returns the target's features and their gradient, `(B, ..., C)`.
 
-    `chosen` are classes, `None` for those predicted, or a function that
-    returns the scores; `activation` is the `Head`, which is left out.
+    `score` is a function of the logits that returns the scores; `activation`
+    is the `Head`, which is left out.
     """
-    # Scaled as in training with float16, whose gradients may underflow.
-    scale = 1024.0 if target.tensor.dtype == "float16" else 1.0
+    # Scaled as in training with float16, whose gradients may underflow; those
+    # of a sum over positions are large.
+    half = target.tensor.dtype == "float16"
+    scale = 1024.0 if half and len(graph.outputs[index].shape) == 2 else 1.0
     inputs = [ops.convert_to_tensor(images, model.inputs[0].dtype)]
 
     def run(watch):
@@ -138,7 +166,7 @@ def _features_and_gradient(
 
         outputs = _inspection.walk(model, inputs, call)
         logits = ops.cast(outputs[index], "float32")
-        return ops.sum(_scores(logits, chosen)) * scale, kept[0]
+        return ops.sum(_checked(score(logits), logits)) * scale, kept[0]
 
     features, gradient = (
         np.moveaxis(
@@ -149,12 +177,25 @@ def _features_and_gradient(
     return features, gradient / scale
 
 
-def _scores(logits, chosen):
-    if not callable(chosen):
-        if chosen is None:
-            chosen = ops.argmax(logits, axis=-1)
-        return ops.sum(logits * ops.one_hot(chosen, logits.shape[-1]), axis=-1)
-    scores = chosen(logits)
+def _class_scores(classes, regions, axis, kind, logits):
+    """Returns the logit of a class of each image, summed over a region."""
+    logits = ops.moveaxis(logits, axis, -1)
+    places = tuple(range(1, logits.ndim - 1))
+    predicted = ops.argmax(logits, axis=-1)
+    chosen = predicted
+    if classes is not None:
+        chosen = ops.expand_dims(ops.cast(classes, predicted.dtype), places)
+    scores = ops.sum(logits * ops.one_hot(chosen, logits.shape[-1]), axis=-1)
+    if regions is None:
+        regions = ops.equal(predicted, chosen)
+        if kind == "sigmoid" or logits.shape[-1] == 1:
+            regions = scores > 0
+    if not places:
+        return scores
+    return ops.sum(scores * ops.cast(regions, scores.dtype), axis=places)
+
+
+def _checked(scores, logits):
     shape = tuple(getattr(scores, "shape", ()))
     if shape != (logits.shape[0],):
         raise ValueError(

@@ -83,31 +83,63 @@ def class_indices(
     count: int,
     model: keras.Model,
     output: keras.KerasTensor,
+    axis: int | None = None,
 ) -> np.ndarray | None:
-    """Returns an index per image, or `None` for the predicted classes."""
+    """Returns an index per image, or `None` for the predicted classes.
+
+    In an output that has positions, `axis` has the classes.
+    """
     shape = tuple(output.shape)
-    if len(shape) != 2 or shape[1] is None:
+    if (axis is None and len(shape) != 2) or shape[axis or 1] is None:
         raise ValueError(
-            "`model` must return a value per class, (B, classes). Received: "
+            "`model` must return a value per class, (B, classes), or in "
+            "grad_cam one at each position, (B, H, W, classes). Received: "
             f'model "{model.name}" with an output of shape {shape}. Name '
             "another with `head`, or give grad_cam a function of the output "
             "as `class_index`, which returns a score per image"
         )
     if class_index is None:
         return None
+    last = shape[axis or 1] - 1
     indices = np.asarray(class_index)
     if (
         indices.dtype.kind not in "iu"
         or indices.shape not in ((), (count,))
         or indices.min() < 0
-        or indices.max() >= shape[1]
+        or indices.max() > last
     ):
         raise ValueError(
-            f"`class_index` must be an integer from 0 to {shape[1] - 1}, one "
-            f"per image ({count} here), or a function of the output. "
-            f"Received: class_index={class_index!r}"
+            f"`class_index` must be an integer from 0 to {last}, one per image "
+            f"({count} here), or a function of the output. Received: "
+            f"class_index={class_index!r}"
         )
     return np.broadcast_to(indices, (count,))
+
+
+def check_region(
+    region: ArrayLike | None,
+    count: int,
+    output: keras.KerasTensor,
+    axis: int | None,
+) -> np.ndarray | None:
+    """Returns a region per image, or `None` for where a class is predicted."""
+    if region is None:
+        return None
+    sizes = list(output.shape)
+    if axis is not None:
+        del sizes[axis]
+    array = _inspection.number_array("region", region, booleans=True)
+    shapes = (sizes[1:], (count, *sizes[1:]))
+    fits = any(_checks.fits(shape, array.shape) for shape in shapes)
+    if axis is None or array.dtype != bool or not fits:
+        raise ValueError(
+            "`region` must be a boolean array (H, W) or (B, H, W), such as "
+            "labels == 1, where `class_index` is a class of an output (B, H, "
+            f"W, classes) and B={count}. Received: region of dtype "
+            f"{array.dtype} and shape {array.shape}, for an output of shape "
+            f"{tuple(output.shape)}"
+        )
+    return np.broadcast_to(array, (count, *array.shape[1 - len(sizes) :]))
 
 
 def _head_index(model, head):

@@ -1,6 +1,7 @@
 """The feature map of a network that is explained."""
 
 import dataclasses
+import math
 
 import keras
 
@@ -26,11 +27,15 @@ class FeatureMap:
 
 
 def find_target(
-    graph: Graph, output: keras.KerasTensor, layer: str | keras.Layer | None
+    graph: Graph,
+    output: keras.KerasTensor,
+    layer: str | keras.Layer | None,
+    coarsest: bool = False,
 ) -> FeatureMap:
     """Returns the feature map of a layer that leads to an output.
 
-    Without a layer it is the last one with several channels.
+    Without a layer it is the last one with several channels, or the last of
+    the coarsest of them.
     """
     leading = graph.ancestors(output)
     maps = [x for x in _feature_maps(graph) if x.step in leading]
@@ -44,6 +49,9 @@ def find_target(
         # map, except in toy networks.
         several = [x for x in maps if x.tensor.shape[x.channel] > 1]
         candidates = several or maps
+        if coarsest:
+            # By positions, most first; maps of one size stay in their order.
+            candidates.sort(key=lambda x: -_positions(x.tensor, x.channel))
     if not candidates:
         shapes = [str(tuple(x.shape)) for step in steps for x in step.outputs]
         last = f'. The last one is "{maps[-1].step.path}"' if maps else ""
@@ -120,3 +128,7 @@ def _named(graph, layer):
             f"layer={name!r}{hint}"
         )
     return named
+
+
+def _positions(tensor, channel):
+    return math.prod(tensor.shape[1:]) // tensor.shape[channel]
