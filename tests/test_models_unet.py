@@ -217,6 +217,11 @@ def other_format():
     return keras.Model(inputs, encoder()(layers.Permute((2, 3, 1))(inputs)))
 
 
+def resizing():
+    inputs = keras.Input((9, 9, 2))
+    return keras.Model(inputs, encoder()(layers.Resizing(8, 8)(inputs)))
+
+
 @pytest.mark.parametrize(
     "network, given, error, text",
     [
@@ -227,6 +232,7 @@ def other_format():
         (linear, {}, ValueError, "several resolutions.*none"),
         (several_inputs_and_outputs, {}, ValueError, "one input.* with 3"),
         (other_format, {}, ValueError, r'"channels_last".*\(None, 2, 8, 8\)'),
+        (resizing, {}, ValueError, 'not resize.*"resizing'),
         (encoder, {"classes": 0}, ValueError, "`classes`.*classes=0"),
         (
             encoder,
