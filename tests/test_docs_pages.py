@@ -77,7 +77,7 @@ def test_the_first_example_saves_what_loads_again(small_place):
 QUICK = ("docs/guides/own-model.md", "docs/troubleshooting.md")
 # Pages that train for a few steps only, where compiling takes longest.
 EAGER = """
-    attention compare detection other-tasks pretrained studies
+    attention compare detection other-tasks pretrained segmentation studies
 """.split()
 # Replacements for files that are not in the repository.
 REPLACED = {
