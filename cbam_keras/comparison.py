@@ -6,7 +6,7 @@ from typing import Unpack
 
 import keras
 
-from cbam_keras import _checks, _files, study, training
+from cbam_keras import _checks, _files, plotting, study, training
 from cbam_keras._checks import Options
 from cbam_keras.data import Images
 from cbam_keras.layers import (
@@ -136,8 +136,8 @@ def compare(
 
     What `cbam-keras train` runs: `study.run(plan(...), **options)`. The
     output folder gets what `study.run` writes, `curves.png` and
-    `comparison.png`. The same call given again resumes, or trains what is
-    missing.
+    `comparison.png`, with four networks or more also `costs.png`. The same
+    call given again resumes, or trains what is missing.
 
     Args:
         The arguments of `plan`, and:
@@ -169,6 +169,9 @@ def compare(
 def _draw(results, folder):
     training.draw_curves(results, folder)
     _files.write_figure(folder.path / "comparison.png", results.plot())
+    if len(results.variants) >= study.MANY and results.runs:
+        figure = plotting.plot_costs(results.rows, results.data)
+        _files.write_figure(folder.path / "costs.png", figure)
 
 
 def seeds_of(

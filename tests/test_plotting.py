@@ -252,6 +252,33 @@ def test_an_axis_is_logarithmic_from_a_factor_of_ten_on(costs, scale):
 # The errors of an ablation.
 
 
+def test_networks_are_drawn_at_what_they_cost():
+    names = ["none", "se", "cbam", "channel", "spatial", *"abcdefg"]
+    rows = [
+        SimpleNamespace(
+            label=name,
+            mean=None if name == "g" else i / 20,
+            parameters=1000 * i,
+            macs=None,
+            seconds_per_epoch=None if name == "a" else 60 - i,
+        )
+        for i, name in enumerate(names)
+    ]
+    figure = plotting.plot_costs(rows, "mnist5k")
+    parameters, seconds = figure.axes
+    points = lines(parameters)
+    assert points == {
+        row.label: [[row.parameters, 100 * row.mean]] for row in rows[:-1]
+    }
+    drawn = lines(seconds)
+    assert drawn["se"] == [[59, 5]] and drawn.keys() == points.keys() - {"a"}
+    assert seconds.get_xlabel() == "Seconds per epoch"
+    looks = {(x.get_color(), x.get_marker()) for x in parameters.get_lines()}
+    assert len(looks) == len(points)
+    with pytest.raises(ValueError, match="an accuracy and a cost"):
+        plotting.plot_costs(rows[-1:])
+
+
 def test_an_ablation_shows_means_seeds_and_intervals_of_each_table():
     figure = plotting.plot_ablation(ABLATED)
     titles = [axes.get_title(loc="left") for axes in figure.axes]

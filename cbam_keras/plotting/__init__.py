@@ -1,13 +1,18 @@
 """Figures of results, as `matplotlib.figure.Figure`.
 
 - `maps`: heat maps and attention maps over images, signals and volumes.
-- `curves`: training curves, and the test errors of ablations.
+- `curves`: training curves, test errors of ablations, accuracy against cost.
 - `search`: accuracy by ratio and kernel size, and against cost.
 - `grid`: panels of images with maps over them, and their colour bar.
 - `style`: colours, axes, legends and texts.
 """
 
-from cbam_keras.plotting.curves import draw_rows, plot_ablation, plot_history
+from cbam_keras.plotting.curves import (
+    draw_rows,
+    plot_ablation,
+    plot_costs,
+    plot_history,
+)
 from cbam_keras.plotting.grid import draw_box, luminance
 from cbam_keras.plotting.maps import (
     MAX_ROWS,
@@ -25,6 +30,7 @@ from cbam_keras.plotting.style import (
 __all__ = [
     "plot_ablation",
     "plot_attention_maps",
+    "plot_costs",
     "plot_grad_cam",
     "plot_history",
     "plot_pareto",

@@ -1,4 +1,4 @@
-"""Training curves, and the test errors of ablations."""
+"""Training curves, test errors of ablations, and accuracy against cost."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -6,7 +6,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.plotting import style
+from cbam_keras.plotting import search, style
+
+COSTS = {**search.COSTS, "seconds_per_epoch": "Seconds per epoch"}
 
 
 class AblationRow(Protocol):
@@ -22,6 +24,21 @@ class AblationRow(Protocol):
     def values(self) -> Sequence[float]: ...
     @property
     def interval(self) -> Sequence[float] | None: ...
+
+
+class CostRow(Protocol):
+    """What is drawn of a network, see `plot_costs`."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def mean(self) -> float | None: ...
+    @property
+    def parameters(self) -> int | None: ...
+    @property
+    def macs(self) -> int | None: ...
+    @property
+    def seconds_per_epoch(self) -> float | None: ...
 
 
 class Ablation(Protocol):
@@ -156,6 +173,58 @@ def plot_ablation(
     # The legend is that of all rows, whose colours differ.
     artist.setp(legend.legend_handles, color="0.35")
     return figure if ax is None else ax
+
+
+def plot_costs(rows: Sequence[CostRow], title: str = "") -> "style.Figure":
+    """Draws the accuracy of networks against what they cost.
+
+    Args:
+        rows: Sequence of objects with `label`, `mean` (an accuracy in [0, 1]),
+            `parameters`, `macs` and `seconds_per_epoch` (`None` if unknown),
+            as in `study.Results.rows`.
+        title: String, written over the figure. Defaults to `""`.
+
+    Returns:
+        A `matplotlib.figure.Figure`, with a panel per cost that is known.
+
+    Raises:
+        ValueError: If no row has an accuracy and a cost.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> row = SimpleNamespace(
+        ...     label="SE", mean=0.9, parameters=1000, macs=50000,
+        ...     seconds_per_epoch=None,
+        ... )
+        >>> figure = plot_costs([row])
+    """
+    ticker = _checks.require("matplotlib.ticker", extra="plot")
+    known = {
+        key: [row for row in rows if None not in (row.mean, getattr(row, key))]
+        for key in COSTS
+    }
+    shown = [key for key in COSTS if known[key]]
+    if not shown:
+        raise ValueError(
+            "`rows` must hold a row with an accuracy and a cost. Received: "
+            f"{len(rows)} rows without"
+        )
+    styles = style.styles_of([row.label for row in rows])
+    figure = style.new_figure(4 * len(shown), 4.4, title)
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axes, key in zip(panels, shown, strict=True):
+        for row in known[key]:
+            look = styles[row.label] | {"linestyle": "", "markersize": 7}
+            point = getattr(row, key), 100 * row.mean
+            axes.plot(*point, **look, label=row.label)
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
+        axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=" "))
+        axes.set_xlabel(COSTS[key])
+        style.style_axes(axes, "both")
+    panels[0].set_ylabel("Test accuracy (%)")
+    style.add_legend(figure, panels, ncols=min(6, len(styles)))
+    return figure
 
 
 def draw_rows(

@@ -34,6 +34,14 @@ OTHER_STYLES: tuple[Style, ...] = (
     {"color": SKY, "linestyle": (0, (3, 1, 1, 1)), "marker": "P"},
     {"color": BLACK, "linestyle": (0, (1, 1)), "marker": "X"},
 )
+# When all colours are in use, dashes and markers differ.
+REPEATED: tuple[Style, ...] = (
+    {"color": BLUE, "linestyle": (0, (5, 5)), "marker": "<"},
+    {"color": VERMILION, "linestyle": (0, (5, 5)), "marker": ">"},
+    {"color": GREEN, "linestyle": (0, (5, 5)), "marker": "p"},
+    {"color": PINK, "linestyle": (0, (5, 5)), "marker": "h"},
+    {"color": ORANGE, "linestyle": (0, (5, 5)), "marker": "*"},
+)
 TRUE_BOX, FOUND_BOX = GREEN, VERMILION
 # Panels of images have frames of this colour.
 FRAME = "0.75"
@@ -53,7 +61,7 @@ def styles_of(names: Sequence[str]) -> dict[str, Style]:
     """Returns a style for each name, in the colour of its kind of attention."""
     kinds = [kind_of(name) for name in names]
     unused = [style for kind, style in STYLES.items() if kind not in kinds]
-    others = itertools.cycle([*OTHER_STYLES, *unused])
+    others = itertools.cycle([*OTHER_STYLES, *unused, *REPEATED])
     free, styles = dict(STYLES), {}
     for name, kind in zip(names, kinds, strict=True):
         styles[name] = free.pop(kind) if kind in free else next(others)

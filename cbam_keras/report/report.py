@@ -30,6 +30,8 @@ QUESTIONS = {
 FIGURES = {
     "comparison.png": "Means, seeds, and the intervals of the differences to "
     "the baseline, drawn from its mean (dashed).",
+    "costs.png": "Mean test accuracy against parameters, multiply-accumulates "
+    "and seconds per epoch.",
     "curves.png": "Loss and accuracy over the epochs, a line per network. Thin "
     "lines: training images. Bold lines with markers: validation images.",
     "ablation.png": "Test errors by table. Where an interval does not touch "

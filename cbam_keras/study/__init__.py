@@ -78,6 +78,7 @@ from cbam_keras.study.study import (
     Variant,
     check_seeds,
 )
+from cbam_keras.study.tables import MANY
 from cbam_keras.study.workers import count_workers, executor_of, training_by
 
 __all__ = [

@@ -25,6 +25,8 @@ TRIAL = (
     *("number", "outcome", "message", "val_accuracy", "val_loss"),
     *("best_epoch", "epochs", "parameters", "macs", "seconds"),
 )
+# With so many networks, tables have their multiply-accumulates, too.
+MANY = 4
 # How many trials are printed.
 MAX_TRIALS = 20
 
@@ -50,11 +52,13 @@ def _networks_tables(results):
         baseline = comparison.baseline
         to = f' to "{baseline}"' if baseline else ""
         others = {x: results.compared(x, comparison) for x in further}
+        is_many = len(comparison.variants) >= MANY
         rows = []
         for row in results.rows_of(comparison):
             cells = {
                 "network": row.label,
                 "parameters": f"{row.parameters:,}" if row.parameters else "",
+                **({"MMACs": _millions(row.macs)} if is_many else {}),
                 f"{first.heading} (%)": row.mean_cell(first.digits)
                 or "; ".join(row.failures),
                 f"difference{to}": row.difference_cell(first.digits),
@@ -69,6 +73,10 @@ def _networks_tables(results):
         titles = ": ".join(filter(None, [comparison.title, title]))
         tables.append(Table(titles, rows, note=note))
     return tables
+
+
+def _millions(macs):
+    return number_cell("{:,.4g}", macs, 1e-6)
 
 
 def _printed_networks_tables(results):
@@ -339,7 +347,7 @@ def _trial_cells(trial):
         "val accuracy (%)": number_cell("{:.2f}", trial.val_accuracy, 100),
         "epochs": str(trial.epochs),
         "parameters": number_cell("{:,}", trial.parameters),
-        "MMACs": number_cell("{:,.4g}", trial.macs, 1e-6),
+        "MMACs": _millions(trial.macs),
         "seconds": number_cell("{:.1f}", trial.seconds),
     }
 
