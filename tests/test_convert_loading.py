@@ -120,6 +120,16 @@ def test_a_gate_is_found(gate, part, removed):
     assert_equal_values(values(gate), values(expected))
 
 
+@pytest.mark.parametrize("module", ["eca", "se"])
+def test_another_gate_in_a_block_is_found(module):
+    kernel = np.array([[[1.0, 2.0, 3.0]]], "float32")
+    weights = tiny_weights() | {f"layer1.0.{module}.conv.weight": kernel}
+    model = tiny_network("eca")
+    load_torch_weights(model, weights)
+    gate = model.get_layer("stage1_block1_attention")
+    assert to_numpy(gate.kernel).ravel().tolist() == [1, 2, 3]
+
+
 @pytest.mark.every_backend
 @pytest.mark.needs_torch
 @pytest.mark.parametrize("name", ["ResNeXt", "MobileNetV2"])

@@ -130,11 +130,11 @@ SQUEEZE_EXCITE = dataclasses.replace(
 class Gate:
     """Names of the weights in the authors' module of another gate."""
 
-    # What blocks of residual networks call the module.
-    modules: tuple[str, ...]
-    # The names in it, by the paths of our variables, normalizations, and pairs
-    # of kernel and bias.
+    # By the paths of our variables, normalizations, and pairs of a kernel and
+    # a bias.
     weights: Mapping[str, str]
+    # What blocks of residual networks call the module.
+    modules: tuple[str, ...] = ()
     # Options of ours that compute what the module does, if they differ.
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -144,7 +144,6 @@ _BAM = "channel_att.gate_c.gate_c_", "spatial_att.gate_s.gate_s_"
 
 def _context(term: str) -> Gate:
     return Gate(
-        ("context_block.",),
         {
             "weighting": "conv_mask",
             "squeeze": f"channel_{term}_conv.0",
@@ -152,14 +151,19 @@ def _context(term: str) -> Gate:
             "beta": f"channel_{term}_conv.1.bias",
             "excite": f"channel_{term}_conv.3",
         },
+        ("context_block.",),
     )
+
+
+def _coordinate(rows: str, columns: str) -> Gate:
+    names = {"squeeze": "conv1", "batch_norm": "bn1"}
+    return Gate({**names, "excite.0": rows, "excite.1": columns})
 
 
 # By class: the sets of names by which the weights are known.
 GATES: dict[type[keras.layers.Layer], tuple[Gate, ...]] = {
     BAM: (
         Gate(
-            ("bam.",),
             {
                 "squeeze": f"{_BAM[0]}fc_0",
                 "channel_norm": f"{_BAM[0]}bn_1",
@@ -172,35 +176,26 @@ GATES: dict[type[keras.layers.Layer], tuple[Gate, ...]] = {
                 "spatial_norms.2": f"{_BAM[1]}bn_di_1",
                 "spatial": f"{_BAM[1]}conv_final",
             },
-            {"combine": "multiply"},
+            options={"combine": "multiply"},
         ),
     ),
-    CoordinateAttention: tuple(
-        Gate(
-            ("coordatt.",),
-            {
-                "squeeze": "conv1",
-                "batch_norm": "bn1",
-                "excite.0": rows,
-                "excite.1": columns,
-            },
-        )
-        # In the module alone, and in the authors' MobileNetV2.
-        for rows, columns in (("conv_h", "conv_w"), ("conv2", "conv3"))
+    CoordinateAttention: (
+        _coordinate("conv_h", "conv_w"),
+        # In the authors' MobileNetV2.
+        _coordinate("conv2", "conv3"),
     ),
     EfficientChannelAttention: (
-        Gate(("eca.", "se."), {"kernel": "conv.weight"}),
+        # Of the authors, and of timm.
+        Gate({"kernel": "conv.weight"}, ("eca.", "se.")),
     ),
     GlobalContext: (_context("add"), _context("mul")),
     SCSE: (
         Gate(
-            ("scse.",),
-            {"squeeze": "cSE.fc1", "excite": "cSE.fc2", "spatial": "sSE.conv"},
+            {"squeeze": "cSE.fc1", "excite": "cSE.fc2", "spatial": "sSE.conv"}
         ),
     ),
     TripletAttention: (
         Gate(
-            ("triplet_attention.",),
             {
                 f"{ours}.{plane}": f"{plane}.conv.{theirs}"
                 for plane in ("cw", "hc", "hw")
@@ -209,6 +204,7 @@ GATES: dict[type[keras.layers.Layer], tuple[Gate, ...]] = {
                     ("batch_norms", "bn"),
                 )
             },
+            ("triplet_attention.",),
         ),
     ),
 }

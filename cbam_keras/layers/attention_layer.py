@@ -161,16 +161,11 @@ class AttentionLayer(layers.Layer):
 
         The mask is `(B, H, W, 1)`, or `None`.
         """
-        axis, last = (
-            self._channel_axis(len(inputs.shape)),
-            len(inputs.shape) - 1,
-        )
-        if mask is not None:
-            mask = self._position_mask(mask, inputs)
-            mask = ops.moveaxis(mask, axis, last)
-        return ops.cast(
-            ops.moveaxis(inputs, axis, last), self._gate_dtype
-        ), mask
+        last = len(inputs.shape) - 1
+        axis = self._channel_axis(last + 1)
+        x = ops.cast(ops.moveaxis(inputs, axis, last), self._gate_dtype)
+        mask = self._position_mask(mask, inputs)
+        return x, None if mask is None else ops.moveaxis(mask, axis, last)
 
     def _as_input(self, x):
         """Returns what was computed channels-last as the output has it."""

@@ -200,11 +200,15 @@ def plot_costs(rows: Sequence[CostRow], title: str = "") -> "style.Figure":
         >>> figure = plot_costs([row])
     """
     ticker = _checks.require("matplotlib.ticker", extra="plot")
-    known = {
-        key: [row for row in rows if None not in (row.mean, getattr(row, key))]
+    points = {
+        key: [
+            (row.label, getattr(row, key), 100 * row.mean)
+            for row in rows
+            if row.mean is not None and getattr(row, key) is not None
+        ]
         for key in COSTS
     }
-    shown = [key for key in COSTS if known[key]]
+    shown = [key for key in COSTS if points[key]]
     if not shown:
         raise ValueError(
             "`rows` must hold a row with an accuracy and a cost. Received: "
@@ -214,10 +218,9 @@ def plot_costs(rows: Sequence[CostRow], title: str = "") -> "style.Figure":
     figure = style.new_figure(4 * len(shown), 4.4, title)
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for axes, key in zip(panels, shown, strict=True):
-        for row in known[key]:
-            look = styles[row.label] | {"linestyle": "", "markersize": 7}
-            point = getattr(row, key), 100 * row.mean
-            axes.plot(*point, **look, label=row.label)
+        for label, cost, accuracy in points[key]:
+            look = {**styles[label], "linestyle": "", "markersize": 7}
+            axes.plot(cost, accuracy, **look, label=label)
         axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
         axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=" "))
         axes.set_xlabel(COSTS[key])
