@@ -114,9 +114,15 @@ def test_a_model_passes_its_mask_on():
     )
 
 
-@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 @pytest.mark.parametrize(
-    "layer_class", [CBAM, CoordinateAttention, TripletAttention, BAM]
+    "layer_class, data_format",
+    [
+        (CBAM, "channels_last"),
+        (CBAM, "channels_first"),
+        (CoordinateAttention, "channels_last"),
+        (TripletAttention, "channels_first"),
+        (BAM, "channels_last"),
+    ],
 )
 def test_images_take_the_mask_of_their_positions(layer_class, data_format):
     first = data_format == "channels_first"

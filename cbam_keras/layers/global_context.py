@@ -103,7 +103,9 @@ class GlobalContext(TrainableAttention):
         weights = self._weights(x, mask)
         if self.fusion == "multiply":
             return self._gate(self._mlp(x, weights))
-        return weights / self._mean(weights, mask)
+        mean = self._mean(weights, mask)
+        # 0 where all is masked.
+        return weights / ops.where(mean > 0, mean, ops.ones_like(mean))
 
     def _map_range(self):
         return super()._map_range() if self.fusion == "multiply" else (0, 1e4)
@@ -117,10 +119,7 @@ class GlobalContext(TrainableAttention):
         # On TensorFlow, `ops.softmax` refuses several axes of unknown sizes.
         shape = ops.shape(logits)
         weights = ops.reshape(logits, (shape[0], math.prod(shape[1:])))
-        weights = ops.reshape(ops.softmax(weights), shape)
-        if mask is not None:
-            weights = ops.where(mask, weights, ops.zeros_like(weights))
-        return weights
+        return ops.reshape(ops.softmax(weights), shape)
 
     def _mlp(self, x, weights):
         context = ops.sum(weights * x, axis=self._positions(x), keepdims=True)
