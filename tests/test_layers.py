@@ -81,6 +81,30 @@ def model_of_variants(shape, variants=VARIANTS, **options):
     )
 
 
+@every_backend
+@every_layer
+@pytest.mark.filterwarnings(
+    # The test trains from a generator, also what has no weights.
+    "ignore:`shuffle=True` was passed:UserWarning",
+    "ignore:The model does not have any trainable:UserWarning",
+    "ignore:__array__ implementation:DeprecationWarning",
+)
+def test_the_layer_test_of_keras_passes(layer_class):
+    # Keras exports it nowhere.
+    testing = pytest.importorskip("keras.src.testing")
+    layer = built(layer_class(), SHAPE)
+    testing.TestCase().run_layer_test(
+        layer_class,
+        init_kwargs={},
+        input_shape=SHAPE,
+        expected_output_shape=SHAPE,
+        expected_num_trainable_weights=len(layer.trainable_weights),
+        expected_num_non_trainable_weights=len(layer.non_trainable_weights),
+        expected_num_losses=0,
+        supports_masking=True,
+    )
+
+
 @every_variant
 def test_config_survives_use_and_gives_an_equal_layer(variant):
     layer = made(variant)
