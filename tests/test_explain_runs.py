@@ -154,6 +154,10 @@ def test_figures_are_not_written_among_the_images_of_the_user(trained, capsys):
     given = [folder / "run", "--no-report"]
     for _ in range(2):
         explain(*given, output=folder / "seen")
+    # A file manager leaves such files.
+    (folder / "hidden").mkdir()
+    (folder / "hidden/.DS_Store").touch()
+    explain(*given, output=folder / "hidden")
     # Nor is a folder of figures among the images taken for a class.
     explain(*given, output=folder / "pets/seen")
     assert data.load(folder / "pets").class_names == ("cat", "dog")
