@@ -288,19 +288,24 @@ def verdict(
             name: 1.0 if measured.p_value is None else measured.p_value
             for name, measured in others.items()
         }
-        is_corrected = len(others) >= MIN_CORRECTED
-        clear = holm(p_values) if is_corrected else {*others}
+        count = len(others)
+        clear = holm(p_values) if count >= MIN_CORRECTED else {*others}
         clauses = [
-            judge(name, measured, baseline, measure, digits, name in clear)
+            judge(name, measured, baseline, measure, digits)
             for name, measured in others.items()
+            if name in clear
         ]
-        said = "; ".join(clauses) + "."
-        if is_corrected:
-            said += (
-                f" What may be chance is corrected for {len(others)} "
-                "comparisons by Holm's method."
+        if unclear := count - len(clear):
+            clauses.append(
+                f"{unclear} of {count} differences from {baseline} may be "
+                "chance"
             )
-        return said
+        corrected = (
+            f" (corrected for {count} comparisons by Holm's method)"
+            if count >= MIN_CORRECTED
+            else ""
+        )
+        return f"{'; '.join(clauses)}{corrected}."
     *changes, last = (
         f"{name} by {measured.difference_cell(digits, unit='')}"
         for name, measured in others.items()
@@ -327,13 +332,8 @@ def judge(
     baseline: str,
     measure: str = "test accuracy",
     digits: int = 2,
-    is_clear: bool = True,
 ) -> str:
-    """Returns how one network compares with the baseline, as a clause.
-
-    `is_clear` says whether the difference remains after a correction for
-    further comparisons.
-    """
+    """Returns how one network compares with the baseline, as a clause."""
     seeds = measured.pairs
     if measured.difference is None:
         return f"{network} has no seed in common with {baseline}"
@@ -363,7 +363,7 @@ def judge(
             "no estimate of the variation between seeds"
         )
     ends += f" over {seeds} seeds"
-    if low <= 0 <= high or not is_clear:
+    if low <= 0 <= high:
         return f"{differs}, which may be chance ({ends})"
     if seeds < MIN_SEEDS:
         return f"{differs} ({ends}; too few seeds to judge)"
