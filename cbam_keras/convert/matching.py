@@ -314,7 +314,7 @@ def _gate_slots(
         for slot in slots:
             del left[id(slot.variable)]
         yield from slots
-    # Those that the module does not have, as of a third spatial axis.
+    # The module lacks these, as the weights of a third spatial axis.
     yield from (Slot(x.path, x) for x in left.values())
 
 

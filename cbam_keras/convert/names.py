@@ -130,8 +130,8 @@ SQUEEZE_EXCITE = dataclasses.replace(
 class Gate:
     """Names of the weights in the authors' module of another gate."""
 
-    # By the paths of our variables, normalizations, and pairs of a kernel and
-    # a bias.
+    # The keys are paths of our variables, of normalizations, and of pairs of a
+    # kernel and a bias.
     weights: Mapping[str, str]
     # What blocks of residual networks call the module.
     modules: tuple[str, ...] = ()
@@ -160,7 +160,7 @@ def _coordinate(rows: str, columns: str) -> Gate:
     return Gate({**names, "excite.0": rows, "excite.1": columns})
 
 
-# By class: the sets of names by which the weights are known.
+# Each class has the sets of names by which its weights are known.
 GATES: dict[type[keras.layers.Layer], tuple[Gate, ...]] = {
     BAM: (
         Gate(
@@ -181,11 +181,11 @@ GATES: dict[type[keras.layers.Layer], tuple[Gate, ...]] = {
     ),
     CoordinateAttention: (
         _coordinate("conv_h", "conv_w"),
-        # In the authors' MobileNetV2.
+        # The authors' MobileNetV2 has these names.
         _coordinate("conv2", "conv3"),
     ),
     EfficientChannelAttention: (
-        # Of the authors, and of timm.
+        # The authors call the module `eca`, and timm `se`.
         Gate({"kernel": "conv.weight"}, ("eca.", "se.")),
     ),
     GlobalContext: (_context("add"), _context("mul")),

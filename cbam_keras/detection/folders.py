@@ -32,7 +32,7 @@ class Object(NamedTuple):
     # Left, top, right and bottom in pixels, from 0.
     box: tuple[float, float, float, float]
     is_counted: bool
-    # In pixels, NaN for that of the box.
+    # The area is in pixels; NaN stands for that of the box.
     area: float = math.nan
 
 

@@ -149,7 +149,7 @@ def load_data(
         raise ValueError(
             "The images to train and to test with must have a class in "
             f'common. Received: data="{data}" with objects of {seen}. Split '
-            "the images anew"
+            "the images again"
         )
     if image_size is None:
         sizes = np.concatenate([each.sizes for each in splits.values()])

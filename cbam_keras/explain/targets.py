@@ -50,7 +50,7 @@ def find_target(
         several = [x for x in maps if x.tensor.shape[x.channel] > 1]
         candidates = several or maps
         if coarsest:
-            # By positions, most first; maps of one size stay in their order.
+            # The largest map comes first; maps of one size keep their order.
             candidates.sort(key=lambda x: -_positions(x.tensor, x.channel))
     if not candidates:
         shapes = [str(tuple(x.shape)) for step in steps for x in step.outputs]

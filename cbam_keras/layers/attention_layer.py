@@ -78,7 +78,7 @@ class AttentionLayer(layers.Layer):
 
     # The ranks of the inputs that the formula allows.
     _ranks: tuple[int, ...] = (3, 4, 5)
-    # Which of `MAPS` the attention map holds.
+    # The attention map holds these of `MAPS`.
     _gated: tuple[str, ...] = MAPS
 
     def __init_subclass__(cls, **kwargs):
