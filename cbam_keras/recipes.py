@@ -46,6 +46,13 @@ class Recipe:
             `("crop", "flip")`; see `cbam_keras.data.load`. Defaults to `()`.
         image_size: Positive integer or `(H, W)`, the size that images are
             resized to. Defaults to `None`, see `cbam_keras.data.load`.
+        frozen_epochs: Integer from 0, for fine-tuning in two stages. So many
+            epochs come before `epochs` and train only the layers that the
+            function which builds the network has left trainable, with a
+            schedule of their own. Then `epochs` train all layers at a tenth
+            of the learning rate, except batch normalization outside of
+            attention, see `freeze_batch_norm`. Defaults to `0`: one stage,
+            which trains the network as it was built.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -67,10 +74,14 @@ class Recipe:
     step_epochs: int = 30
     augment: tuple[str, ...] = ()
     image_size: int | tuple[int, int] | None = None
+    frozen_epochs: int = 0
 
     def __post_init__(self) -> None:
         checked: dict[str, object] = {
             "seed": _checks.seed("seed", self.seed),
+            "frozen_epochs": _checks.positive_integer(
+                "frozen_epochs", self.frozen_epochs, or_zero=True
+            ),
             "image_size": _checks.image_size("image_size", self.image_size),
         }
         for name in ("epochs", "batch_size", "step_epochs"):
@@ -100,10 +111,26 @@ class Recipe:
         # Plain numbers, in place of NumPy's.
         _checks.convert(self, **checked)
 
+    @property
+    def total_epochs(self) -> int:
+        """Integer, the epochs of both stages."""
+        return self.frozen_epochs + self.epochs
+
+    @property
+    def stages(self) -> tuple["Recipe", ...]:
+        """The recipe of each stage, which has one stage itself."""
+        last = dataclasses.replace(self, frozen_epochs=0)
+        if not self.frozen_epochs:
+            return (last,)
+        return (
+            dataclasses.replace(last, epochs=self.frozen_epochs),
+            dataclasses.replace(last, learning_rate=self.learning_rate / 10),
+        )
+
     def make_optimizer(
         self, steps_per_epoch: int
     ) -> keras.optimizers.Optimizer:
-        """Returns the optimizer with its schedule over all epochs."""
+        """Returns the optimizer of one stage, with its schedule."""
         learning_rate = SCHEDULES[self.schedule](self, steps_per_epoch)
         if self.optimizer == "sgd":
             return MomentumSGD(learning_rate, self.momentum, self.weight_decay)
@@ -160,6 +187,11 @@ RECIPES: dict[str, Recipe] = {
         weight_decay=5e-4,
         optimizer="sgd",
         augment=("crop", "flip"),
+    ),
+    # For photographs and a pretrained network whose layers are frozen. AdamW
+    # at Keras' usual rate for new layers. The numbers are ours.
+    "fine-tuning": Recipe(
+        epochs=4, learning_rate=1e-3, augment=("flip",), frozen_epochs=2
     ),
 }
 

@@ -39,8 +39,8 @@ def train(
             augmentation and image size of the recipe; or what it returned,
             with its own values of these. Defaults to `"crowded_mnist"`.
         recipe: A `Recipe`, or the name of one in `RECIPES`: `"default"`,
-            `"imagenet"` or `"small_images"`. Defaults to `None`, which means
-            `Recipe()`.
+            `"imagenet"`, `"small_images"` or `"fine-tuning"`. Defaults to
+            `None`, which means `Recipe()`.
         **options: Those of `study.run`. `output` defaults to
             `runs/train-<data>`.
 

@@ -37,6 +37,7 @@ def test_recipe_makes_values_plain():
         ("schedule", "linear", 'one of "cosine", "step"'),
         ("augment", ("flip", 1), "a sequence of strings"),
         ("image_size", (224,), "a positive integer or two"),
+        ("frozen_epochs", -1, "an integer from 0"),
     ],
 )
 def test_recipe_refuses_other_values(argument, value, expected):
@@ -69,6 +70,19 @@ def test_learning_rate_warms_up_and_decays():
     assert min(found[:-1]) > 0
     # A few steps have no warm-up.
     assert rates(Recipe(3, learning_rate=0.02), 3)[0] == pytest.approx(0.02)
+
+
+def test_two_stages_have_schedules_of_their_own():
+    recipe = RECIPES["fine-tuning"]
+    assert recipe.total_epochs == 2 + 4
+    one, two = recipe.stages
+    assert [one.stages, two.stages] == [(one,), (two,)]
+    assert (one.epochs, two.epochs) == (2, 4)
+    # Both end at zero.
+    for stage, highest in ((one, 1e-3), (two, 1e-4)):
+        found = rates(stage, 5)
+        assert max(found) == pytest.approx(highest)
+        assert found[-1] == pytest.approx(0, abs=1e-10)
 
 
 def test_the_schedule_is_that_of_keras():

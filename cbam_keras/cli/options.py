@@ -31,7 +31,7 @@ CHOICES = {
     "mixed_precision": ("float16", "bfloat16"),
     "model": tuple(NETWORKS),
     "order": ("channel_first", "spatial_first", "parallel"),
-    "recipe": ("default", "imagenet", "small_images"),
+    "recipe": ("default", "imagenet", "small_images", "fine-tuning"),
     "split": ("train", "validation", "test"),
     "weights": ("imagenet",),
 }
