@@ -31,7 +31,7 @@ def build_detector(
     shape = images.image_shape
     # `Detection.load` has chosen them.
     anchors = cast(Anchors, images.anchors)
-    return import_hub().Detector(
+    detector = import_hub().Detector(
         keras_hub.models.RetinaNetBackbone(
             build_backbone(backbone, shape, attention, weights),
             min_level=anchors.min_level,
@@ -50,13 +50,14 @@ def build_detector(
             confidence_threshold=CONFIDENCE,
         ),
     )
+    _initialize_heads(detector, images.seed)
+    return detector
 
 
 def compile_detector(
     detector: keras.Model, recipe: Recipe, images: DetectionData
 ) -> None:
-    """Initializes the heads from the recipe's seed, and compiles."""
-    _initialize_heads(detector, recipe.seed)
+    """Compiles a detector, as at the start of each stage of a recipe."""
     optimizer = recipe.make_optimizer(len(images.train))
     optimizer.global_clipnorm = MAX_NORM
     if any(x.compute_dtype == "float16" for x in detector.backbone.layers):
