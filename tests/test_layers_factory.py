@@ -77,6 +77,8 @@ def test_an_attention_is_a_value():
             "CBAM",
             "cbam_keras.CBAM(8, order='parallel')",
         ),
+        # Keras' own are where users import them from.
+        (Attention(keras.layers.ReLU), "ReLU", "keras.layers.ReLU()"),
         # No code imports a lambda, or writes a function as an argument.
         (Attention(lambda name: CBAM(name=name)), "lambda", ""),
         (Attention("cbam", {"activation": keras.ops.relu}), "cbam", ""),

@@ -125,6 +125,8 @@ class Attention:
         module = getattr(made.func, "__module__", "__main__")
         if module.startswith("cbam_keras."):
             module = "cbam_keras"
+        elif getattr(keras.layers, function, None) is made.func:
+            module = "keras.layers"
         path = function if module == "__main__" else f"{module}.{function}"
         arguments = [repr(value) for value in made.args]
         arguments += [f"{name}={x!r}" for name, x in made.keywords.items()]
