@@ -214,10 +214,7 @@ def _run(study, options):
     with contextlib.ExitStack() as stack:
         stack.enter_context(_terminal.no_retracing())
         if overwrite:
-            # No folder is renamed for a network that does not fit.
-            seed = study.seeds[0]
-            for variant in study.variants:
-                build_network(study, variant, seed, cells.load(seed))
+            _check_any_fits(study, cells.load(study.seeds[0]))
         stack.enter_context(
             folder.opened(
                 resume=options.resume,
@@ -245,6 +242,19 @@ def _run(study, options):
                     study.finish(results, folder)
         _check_end(results, cells)
         return results
+
+
+def _check_any_fits(study, data):
+    """Raises if no network can be built, before a folder is renamed."""
+    errors = []
+    for variant in study.variants:
+        try:
+            build_network(study, variant, study.seeds[0], data)
+            return
+        # It is recorded like that of any network that cannot be trained.
+        except Exception as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _train(cells, executor):
