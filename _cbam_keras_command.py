@@ -24,13 +24,13 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)
-    options = _load("cli/options.py")["outline"]().parse_args()
+    options = _load("cli/options.py")["parse"](sys.argv[1:])
     # The errors are that oneDNN does not compute in half precision.
     level = "3" if options.command == "audit" else "1"
     _load("_quiet.py")["import_quietly"](level)
     from cbam_keras import cli
 
-    return cli.run(options, sys.argv[1:], owns_process=True)
+    return cli.main(owns_process=True)
 
 
 def prepare_streams() -> None:

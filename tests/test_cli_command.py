@@ -88,7 +88,7 @@ def test_the_parser_tells_a_mistake_in_one_line(capsys, arguments, message):
     assert line.endswith("(see --help)")
 
 
-@pytest.mark.parametrize("error", [ValueError, RuntimeError])
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, BrokenPipeError])
 def test_a_bug_is_not_swallowed(monkeypatch, error):
     failing = mock.Mock(side_effect=error("a bug"))
     monkeypatch.setattr(study, "execute", failing)

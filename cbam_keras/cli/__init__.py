@@ -9,6 +9,6 @@
 - `arguments`: what values of options stand for.
 """
 
-from cbam_keras.cli.command import main, run
+from cbam_keras.cli.command import main
 
 __all__ = ["main"]

@@ -1,30 +1,19 @@
 """What values of options stand for, and where progress is printed."""
 
-import argparse
 import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
-
-def selected(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Returns the values of these names that there are, and are not `None`."""
-    named = {name: values.get(name) for name in names}
-    return {name: v for name, v in named.items() if v is not None}
-
-
-def data_options_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns the arguments of `data.load` that are not in the recipe."""
-    download = {"download": True} if options.download else {}
-    return selected(vars(options), ("data_dir", "manual_dir")) | download
+from cbam_keras.cli.options import Options
 
 
 @contextlib.contextmanager
-def progress_of(options: argparse.Namespace) -> Iterator[None]:
+def progress_of(options: Options) -> Iterator[None]:
     """Context of the work before the result, which prints its progress."""
     with contextlib.ExitStack() as stack:
         if options.quiet:
@@ -33,29 +22,9 @@ def progress_of(options: argparse.Namespace) -> Iterator[None]:
             if keras.config.is_interactive_logging_enabled():
                 keras.config.disable_interactive_logging()
                 stack.callback(keras.config.enable_interactive_logging)
-        elif vars(options).get("json"):
+        elif options.json:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         yield
-
-
-def refuse(
-    options: argparse.Namespace, names: Iterable[str], reason: str
-) -> None:
-    """Raises if one of these options is given, which nothing would take."""
-    given = [word.partition("=")[0] for word in options.arguments]
-    for name in names:
-        option = name.replace("_", "-")
-        if f"--{option}" in given or f"--no-{option}" in given:
-            raise ValueError(
-                f"`{name}` must be left out {reason}. Received: {name}="
-                f"{vars(options)[name]!r}"
-            )
-
-
-def import_modules(options: argparse.Namespace) -> None:
-    """Imports the modules of `--import`."""
-    for name in options.modules:
-        imported("import", name, "a module")
 
 
 def imported(

@@ -1,6 +1,5 @@
 """`main`: the command line in this process."""
 
-import argparse
 import contextlib
 import os
 import sys
@@ -9,7 +8,7 @@ from collections.abc import Sequence
 
 from cbam_keras import _process, _terminal
 from cbam_keras.cli import runs, tables, tools
-from cbam_keras.cli.options import outline
+from cbam_keras.cli.options import parse
 
 HANDLERS = {
     "train": runs.train,
@@ -23,29 +22,17 @@ HANDLERS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(
+    arguments: Sequence[str] | None = None, *, owns_process: bool = False
+) -> int:
     """Runs the command line, by default that of the process.
 
     Returns the exit status: 0 on success, 2 after a user error, reported in
     one line on stderr, 1 if the work itself failed or an audit found
-    departures, 130 after Ctrl-C or SIGTERM.
+    departures, 130 after Ctrl-C or SIGTERM. `owns_process` says that the
+    process is the command, which signals then end whatever it does.
     """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    return run(outline().parse_args(arguments), arguments)
-
-
-def run(
-    options: argparse.Namespace,
-    arguments: Sequence[str],
-    *,
-    owns_process: bool = False,
-) -> int:
-    """Runs a subcommand and returns its exit status.
-
-    `owns_process` says that the process is the command, which signals then
-    end whatever it does.
-    """
-    options.arguments = arguments
+    options = parse(sys.argv[1:] if arguments is None else arguments)
     program = f"cbam-keras {options.command}"
     try:
         if owns_process:
@@ -57,18 +44,17 @@ def run(
         ):
             status = HANDLERS[options.command](options)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader, such as `head`, has ended. The interpreter must not
-        # write the rest on exit either.
+    except OSError as error:
+        if _can_print():
+            raise
+        # The interpreter must not write the rest on exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
-    except OSError as error:
-        if not _is_stdout_full():
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        reason = f"standard output cannot be written to ({error.strerror})"
-        _terminal.say(f"{program}: error: {reason}", sys.stderr)
-        status = 1
+        # A reader that has ended, such as `head`, has read enough.
+        if not isinstance(error, BrokenPipeError):
+            reason = f"standard output cannot be written to ({error.strerror})"
+            _terminal.say(f"{program}: error: {reason}", sys.stderr)
+            status = 1
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         # Our own errors say what to fix. Others are bugs, and a bug report
         # needs their traceback.
@@ -89,11 +75,10 @@ def run(
     return status or 0
 
 
-def _is_stdout_full():
-    """Returns whether nothing can be printed."""
-    try:
+def _can_print():
+    # Only writing shows it where nothing is buffered.
+    with contextlib.suppress(OSError):
         print(flush=True)
-    except OSError:
         return True
     return False
 

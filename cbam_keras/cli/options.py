@@ -11,6 +11,8 @@ import inspect
 import pathlib
 import re
 import runpy
+import shlex
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 NETWORKS = (
@@ -144,15 +146,46 @@ HELP = {
 }
 
 
+class Options(argparse.Namespace):
+    """What is asked of a subcommand."""
+
+    # The values of options that not every subcommand has.
+    json = False
+    recipe: str | None = None
+    seed: int | None = None
+
+    @property
+    def line(self) -> str:
+        """The command line, but for how to treat a run that is there."""
+        again = ("--overwrite", "--resume")
+        words = [word for word in self.arguments if word not in again]
+        return shlex.join(["cbam-keras", *words])
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        """The arguments of `data.load` that are not in the recipe."""
+        download = {"download": True} if self.download else {}
+        return self.given(["data_dir", "manual_dir"]) | download
+
+    def given(self, names: Iterable[str]) -> dict[str, Any]:
+        """Returns the values of these options, of those that have one."""
+        values = {name: vars(self).get(name) for name in names}
+        return {name: x for name, x in values.items() if x is not None}
+
+    def refuse(self, names: Iterable[str], reason: str) -> None:
+        """Raises if one of these options is given, which nothing would take."""
+        given = [word.partition("=")[0] for word in self.arguments]
+        for name in names:
+            option = name.replace("_", "-")
+            if f"--{option}" in given or f"--no-{option}" in given:
+                raise ValueError(
+                    f"`{name}` must be left out {reason}. Received: {name}="
+                    f"{getattr(self, name)!r}"
+                )
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser that takes no abbreviations and reports errors in one line.
-
-    Attributes:
-        anywhere: String, the name of positional arguments that may also stand
-            between options, where argparse would not recognize them.
-    """
-
-    anywhere: str | None = None
+    """A parser that takes no abbreviations and reports errors in one line."""
 
     def __init__(self, **options: Any):
         options |= {"formatter_class": argparse.RawDescriptionHelpFormatter}
@@ -160,13 +193,13 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         options, rest = super().parse_known_args(args, namespace)
-        if self.anywhere is not None:
-            loose = [word for word in rest if word[:1] != "-"]
-            found = [*getattr(options, self.anywhere), *loose]
-            setattr(options, self.anywhere, found)
-            rest = [word for word in rest if word[:1] == "-"]
         for action in self._actions:
             value = vars(options).get(action.dest)
+            if action.nargs == "*":
+                # They may also stand between options, where argparse does not
+                # recognize them.
+                value += [word for word in rest if word[:1] != "-"]
+                rest = [word for word in rest if word[:1] == "-"]
             if "" in (value if isinstance(value, list) else [value]):
                 wrong = argparse.ArgumentError(action, "a value is empty")
                 self.error(str(wrong))
@@ -183,6 +216,11 @@ class Parser(argparse.ArgumentParser):
         near = difflib.get_close_matches(wrong[1], known, 1) if wrong else ()
         hint = f'. Did you mean "{near[0]}"?' if near else ""
         self.exit(2, f"{self.prog}: error: {message}{hint} (see --help)\n")
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Returns what the words of a command line ask for."""
+    return outline().parse_args(arguments, Options(arguments=arguments))
 
 
 def outline() -> Parser:
@@ -455,7 +493,6 @@ def explain(parser):
       cbam-keras explain cbam.keras it.jpg --layer stage3_block2_out
     """
     parser.usage += " MODEL|RUN|IMAGE|FOLDER ..."
-    parser.anywhere = "paths"
     parser.add_argument(
         "paths",
         nargs="*",

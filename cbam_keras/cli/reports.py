@@ -1,27 +1,25 @@
 """The page of a run, written when it ends, and what its networks look at."""
 
-import argparse
 import hashlib
 import json
 import pathlib
-import shlex
 
 from cbam_keras import _checks, _explanations, _files, report, study
 from cbam_keras._terminal import say
-from cbam_keras.cli.arguments import data_options_of
+from cbam_keras.cli.options import Options
 from cbam_keras.report import MAX_NETWORKS
 
 # The page shows those of so many test images that networks get wrong.
 EXPLAINED_IMAGES = 64
 
 
-def caller_of(options: argparse.Namespace) -> study.Caller:
+def caller_of(options: Options) -> study.Caller:
     """Returns the command as a run sees it: it writes the report at the end."""
     if not options.no_report:
         # Needed only at the end, but checked before any work.
         _checks.require("jinja2", extra="plot")
     return study.Caller(
-        command_of(options), None if options.no_report else write_report
+        options.line, None if options.no_report else write_report
     )
 
 
@@ -40,16 +38,7 @@ def write_report(folder: pathlib.Path) -> bool:
         return False
 
 
-def command_of(options: argparse.Namespace) -> str:
-    """Returns the command that repeats what was asked for."""
-    again = ("--overwrite", "--resume")
-    words = [word for word in options.arguments if word not in again]
-    return shlex.join(["cbam-keras", *words])
-
-
-def explain_for_report(
-    options: argparse.Namespace, output: pathlib.Path
-) -> None:
+def explain_for_report(options: Options, output: pathlib.Path) -> None:
     """Explains what networks get wrong for the report, unless it is done."""
     folder = output / study.EXPLANATIONS
     with _files.writing_to(output):
@@ -65,9 +54,9 @@ def explain_for_report(
                         seed=options.seed or 0,
                     ),
                     output=output,
-                    data_options=data_options_of(options),
+                    data_options=options.data_options,
                     described={"networks": hashes},
-                    command=command_of(options),
+                    command=options.line,
                     mistakes=True,
                 )
         except _files.InUse:

@@ -3,7 +3,6 @@
 Each makes a plan of its options, and runs it or estimates how long it takes.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import logging
@@ -22,13 +21,8 @@ from cbam_keras import (
     tuning,
 )
 from cbam_keras._terminal import say
-from cbam_keras.cli.arguments import (
-    data_options_of,
-    imported,
-    progress_of,
-    refuse,
-    selected,
-)
+from cbam_keras.cli.arguments import imported, progress_of
+from cbam_keras.cli.options import Options
 from cbam_keras.cli.reports import caller_of, explain_for_report
 from cbam_keras.recipes import Recipe, find_recipe
 
@@ -38,7 +32,7 @@ LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "order", "identity_init")
 SPACE_OPTIONS = ("channel_pool_types", "spatial_pool_types", "learning_rate")
 
 
-def train(options: argparse.Namespace) -> None:
+def train(options: Options) -> None:
     def shown(results):
         command = shlex.join(["cbam-keras", "explain", str(results.output)])
         return f"{results}\n\nTo see where they look:\n{command}"
@@ -49,14 +43,14 @@ def train(options: argparse.Namespace) -> None:
         model=model,
         data=options.data,
         recipe=_recipe(options, comparison.default_recipe(model)),
-        layer_options=selected(vars(options), LAYER_OPTIONS),
-        data_options=data_options_of(options),
+        layer_options=options.given(LAYER_OPTIONS),
+        data_options=options.data_options,
         seeds=_seeds(options),
     )
     _run(options, planned, shown=shown)
 
 
-def ablate(options: argparse.Namespace) -> None:
+def ablate(options: Options) -> None:
     def shown(results):
         if options.markdown:
             return results.markdown()
@@ -70,40 +64,40 @@ def ablate(options: argparse.Namespace) -> None:
         seeds=_seeds(options),
         recipe=_recipe(options, comparison.default_recipe(model)),
         identity_init=options.identity_init is not False,
-        data_options=data_options_of(options),
+        data_options=options.data_options,
     )
     _run(options, planned, shown=shown)
 
 
-def detect(options: argparse.Namespace) -> None:
+def detect(options: Options) -> None:
     planned = detection.plan(
         _attentions(options),
         backbone=options.backbone,
         weights=options.weights,
         data=options.data,
         recipe=_recipe(options, detection.DEFAULT_RECIPE),
-        layer_options=selected(vars(options), LAYER_OPTIONS),
-        data_options=data_options_of(options),
+        layer_options=options.given(LAYER_OPTIONS),
+        data_options=options.data_options,
         seeds=_seeds(options),
     )
     _run(options, planned, explained=False)
 
 
-def tune(options: argparse.Namespace) -> None:
+def tune(options: Options) -> None:
     if options.hypermodel is not None:
         names = ("model", "attention", *LAYER_OPTIONS, *SPACE_OPTIONS)
-        refuse(options, names, "with `hypermodel`, which has its own space")
+        options.refuse(names, "with `hypermodel`, which has its own space")
         hypermodel = imported("hypermodel", options.hypermodel)
     else:
-        space = selected(vars(options), (*LAYER_OPTIONS, *SPACE_OPTIONS))
         hypermodel = tuning.CBAMHyperModel(
-            model=_model(options), attention=_attentions(options), **space
+            model=_model(options),
+            attention=_attentions(options),
+            **options.given((*LAYER_OPTIONS, *SPACE_OPTIONS)),
         )
         layers = ", ".join(hypermodel.layers)
-        refuse(options, hypermodel.unused, f"with the layers {layers}")
-    if isinstance(options.learning_rate, list):
-        # The learning rates belong to the search space, not to the recipe.
-        options.learning_rate = None
+        options.refuse(hypermodel.unused, f"with the layers {layers}")
+    # The learning rates belong to the search space, not to the recipe.
+    options.learning_rate = None
     planned = tuning.Search(
         hypermodel,
         options.data,
@@ -114,13 +108,13 @@ def tune(options: argparse.Namespace) -> None:
         max_macs=options.max_macs,
         confirm=options.confirm,
         keep=options.keep,
-        data_options=data_options_of(options),
+        data_options=options.data_options,
     )
     _run(options, planned)
 
 
 def _run(
-    options: argparse.Namespace,
+    options: Options,
     planned: study.Study | tuning.Search,
     *,
     shown: Callable[[Any], Any] = lambda results: results,
@@ -150,7 +144,7 @@ def _run(
 
 
 @contextlib.contextmanager
-def _executor(options: argparse.Namespace) -> Iterator[Executor | None]:
+def _executor(options: Options) -> Iterator[Executor | None]:
     """Gives the executor of a Dask scheduler, if there is to be one."""
     if options.scheduler is None:
         yield None
@@ -177,16 +171,16 @@ def _executor(options: argparse.Namespace) -> Iterator[Executor | None]:
         yield client.get_executor()
 
 
-def _recipe(options: argparse.Namespace, default: Recipe) -> Recipe:
+def _recipe(options: Options, default: Recipe) -> Recipe:
     """Returns the recipe that the options ask for."""
-    recipe = find_recipe(vars(options).get("recipe"), default)
-    fields = [field.name for field in dataclasses.fields(Recipe)]
-    return dataclasses.replace(recipe, **selected(vars(options), fields))
+    names = [field.name for field in dataclasses.fields(Recipe)]
+    recipe = find_recipe(options.recipe, default)
+    return dataclasses.replace(recipe, **options.given(names))
 
 
-def _seeds(options: argparse.Namespace) -> int:
+def _seeds(options: Options) -> int:
     """Returns how many seeds there are."""
-    if options.seeds != 1 and vars(options).get("seed") is not None:
+    if options.seeds != 1 and options.seed is not None:
         raise ValueError(
             "Several seeds are counted from 0, so `seed` is for one. "
             f"Received: seed={options.seed}, seeds={options.seeds}"
@@ -194,7 +188,7 @@ def _seeds(options: argparse.Namespace) -> int:
     return options.seeds
 
 
-def _attentions(options: argparse.Namespace) -> list[Any]:
+def _attentions(options: Options) -> list[Any]:
     """Returns what is compared: names, and layer classes of the user."""
     kind = "MODULE:CLASS, a layer class"
     names = options.attention or comparison.DEFAULT

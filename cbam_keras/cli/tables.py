@@ -1,11 +1,11 @@
 """The subcommand `table`: the paper's tables with what our networks count."""
 
-import argparse
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
 from cbam_keras import _checks, _files, _terminal, presets, profiling
+from cbam_keras.cli.options import Options
 
 TITLES = {
     1: "Table 1: channel attention on ResNet50",
@@ -16,7 +16,7 @@ TITLES = {
 }
 
 
-def table(options: argparse.Namespace) -> None:
+def table(options: Options) -> None:
     if options.output is not None:
         # A folder that cannot be written to is an error before any work.
         folder = _files.output_folder(pathlib.Path(options.output))

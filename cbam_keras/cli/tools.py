@@ -1,6 +1,5 @@
 """The subcommands `explain`, `audit` and `export`."""
 
-import argparse
 import dataclasses
 import pathlib
 
@@ -13,17 +12,13 @@ from cbam_keras import (
     exporting,
 )
 from cbam_keras._terminal import say
-from cbam_keras.cli.arguments import (
-    data_options_of,
-    import_modules,
-    imported,
-    progress_of,
-)
-from cbam_keras.cli.reports import command_of, write_report
+from cbam_keras.cli.arguments import imported, progress_of
+from cbam_keras.cli.options import Options
+from cbam_keras.cli.reports import write_report
 
 
-def audit(options: argparse.Namespace) -> int:
-    import_modules(options)
+def audit(options: Options) -> int:
+    _import_modules(options)
     name, departures = options.layer, False
     if name.endswith(".keras"):
         layers = _gates_of(pathlib.Path(name).expanduser())
@@ -38,6 +33,12 @@ def audit(options: argparse.Namespace) -> int:
         say(result)
         departures |= bool(result.departures)
     return int(departures)
+
+
+def _import_modules(options):
+    """Imports the modules of `--import`."""
+    for name in options.modules:
+        imported("import", name, "a module")
 
 
 def _gates_of(path: pathlib.Path) -> list[keras.Layer]:
@@ -66,8 +67,8 @@ def _gates_of(path: pathlib.Path) -> list[keras.Layer]:
     return list(gates.values())
 
 
-def export(options: argparse.Namespace) -> None:
-    import_modules(options)
+def export(options: Options) -> None:
+    _import_modules(options)
     path = pathlib.Path(options.model).expanduser()
     ending = exporting.FORMATS[options.format].ending
     output = pathlib.Path(options.output or path.with_suffix(ending))
@@ -77,8 +78,8 @@ def export(options: argparse.Namespace) -> None:
     say(exporting.export_model(model, output, format=options.format))
 
 
-def explain(options: argparse.Namespace) -> None:
-    import_modules(options)
+def explain(options: Options) -> None:
+    _import_modules(options)
     head, preprocess = options.head, options.preprocess
     values = vars(options) | {
         "head": int(head) if head and head.isdecimal() else head,
@@ -92,11 +93,11 @@ def explain(options: argparse.Namespace) -> None:
             [pathlib.Path(path).expanduser() for path in options.paths],
             settings,
             output=options.output,
-            data_options=data_options_of(options),
+            data_options=options.data_options,
             class_names=_lines(options.class_names),
             preprocess=preprocess and imported("preprocess", preprocess),
             described={"preprocess": preprocess},
-            command=command_of(options),
+            command=options.line,
         )
         if not options.no_report:
             write_report(folder)
