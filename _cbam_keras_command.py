@@ -24,6 +24,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)
+    # Only help and mistakes end here; the package parses the words again.
     options = _load("cli/options.py")["parse"](sys.argv[1:])
     # The errors are that oneDNN does not compute in half precision.
     level = "3" if options.command == "audit" else "1"

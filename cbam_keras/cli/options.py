@@ -48,11 +48,18 @@ def integer_or_all(text: str) -> int | None:
 
 
 TYPES = {"N": int, "NUMBER": float, "N|all": integer_or_all}
-LAYER = "MODULE:CLASS, a layer of your own"
-# Keywords of `add_argument`.
 SEVERAL = {"action": "extend", "nargs": "+"}
-ON_OR_OFF = {"action": argparse.BooleanOptionalAction}
-MODULES = {"action": "append", "dest": "modules", "default": []}
+# Further keywords of `add_argument`.
+KEYWORDS: dict[str, dict[str, Any]] = {
+    "attention": SEVERAL,
+    "augment": SEVERAL,
+    "class": {"dest": "wanted"},
+    "identity_init": {"action": argparse.BooleanOptionalAction},
+    "import": {"action": "append", "dest": "modules", "default": []},
+    "mixed_precision": {"nargs": "?", "const": "float16"},
+    "tables": {"metavar": "TABLE", **SEVERAL},
+}
+LAYER = "MODULE:CLASS, a layer of your own"
 SIZE = "resize images to a square of that side, in pixels"
 # What an option takes, if anything, two blanks, and what it does.
 HELP = {
@@ -279,7 +286,7 @@ def _add(group, names, *, other=None, aliases=(), **more):
         if name in shown:
             value["help"] += f" (default: {shown[name]})"
         names_of = f"--{name.replace('_', '-')}", *aliases
-        group.add_argument(*names_of, **value | more)
+        group.add_argument(*names_of, **value | KEYWORDS.get(name, {}) | more)
 
 
 def _name_or(kind, names):
@@ -341,10 +348,9 @@ def ablate(parser):
       cbam-keras ablate --data photos --image-size 64 --quiet --csv > table.csv
     """
     _add_model(parser)
-    _add(parser, "tables", **SEVERAL, metavar="TABLE")
+    _add(parser, "tables")
     _add_run(parser, "runs/ablate-DATA-MODEL", "json markdown csv", seeds=3)
-    group = _add_training(parser)
-    _add(group, "identity_init", **ON_OR_OFF)
+    _add_training(parser, rare="identity_init")
 
 
 def detect(parser):
@@ -371,14 +377,10 @@ def detect(parser):
     _add(group, "download")
     text = f"{SIZE} (default: as they are, or 320 where they differ)"
     _add(group, "image_size", help=text)
-    _add(group, "augment", **SEVERAL, choices=BOX_AUGMENTATIONS)
-    _add(
-        parser.add_argument_group("training"),
-        "epochs batch_size learning_rate",
-        epochs="12",
-        batch_size="16",
-        learning_rate="0.002",
-    )
+    _add(group, "augment", choices=BOX_AUGMENTATIONS)
+    group = parser.add_argument_group("training")
+    _add(group, "epochs batch_size", epochs="12", batch_size="16")
+    _add(group, "learning_rate", learning_rate="0.002")
     _add_rare(parser, "data_dir")
     parser.set_defaults(backbone="small", data="digit_scenes")
 
@@ -405,7 +407,7 @@ def tune(parser):
         "search space",
         "Each takes one value, which fixes it, or several to choose from.",
     )
-    _add(group, "attention", other=LAYER, **SEVERAL, attention="none se cbam")
+    _add(group, "attention", other=LAYER, attention="none se cbam")
     _add(
         group,
         "reduction_ratio kernel_size order channel_pool_types "
@@ -415,8 +417,7 @@ def tune(parser):
         kernel_size="3 5 7",
         learning_rate="that of the recipe",
     )
-    group = _add_training(parser, rare="hypermodel keep", rate=None)
-    _add(group, "identity_init", **ON_OR_OFF)
+    _add_training(parser, rare="hypermodel keep identity_init", rate=None)
     parser.set_defaults(algorithm="random", confirm=3, keep=3)
 
 
@@ -455,7 +456,7 @@ def audit(parser):
         "module that is installed or in this folder, which is imported; or a "
         "model (.keras), whose attention layers are taken",
     )
-    _add(parser, "import", **MODULES)
+    _add(parser, "import")
 
 
 def export(parser):
@@ -478,7 +479,7 @@ def export(parser):
         help="the file, or the folder of a SavedModel, which must not exist "
         "yet (default: the path of the model, with the ending of the format)",
     )
-    _add(parser, "import", **MODULES)
+    _add(parser, "import")
 
 
 def explain(parser):
@@ -502,9 +503,8 @@ def explain(parser):
         "WebP) or folders of images with their subfolders; a folder named "
         "after a class gives the true class of its images",
     )
-    _add(parser, "class", dest="wanted")
     output = "runs/explain-NAME, with the first name"
-    names = "method layer class_names draw output quiet no_report"
+    names = "class method layer class_names draw output quiet no_report"
     _add(parser, names, output=output)
     group = parser.add_argument_group("data")
     _add(group, "data download")
@@ -516,8 +516,7 @@ def explain(parser):
     text += "the run, or 0)"
     _add(group, "seed", help=text)
     group = parser.add_argument_group("models")
-    _add(group, "preprocess head batch_size")
-    _add(group, "import", **MODULES)
+    _add(group, "preprocess head batch_size import")
     _add(parser.add_argument_group("rarely used"), "data_dir manual_dir")
     parser.set_defaults(method="grad_cam", draw=8, count="8")
     parser.set_defaults(batch_size=32)
@@ -533,11 +532,10 @@ def _add_model(parser):
 
 
 def _add_compared(parser, ratio):
-    _add(parser, "attention", other=LAYER, **SEVERAL, attention="none se cbam")
+    _add(parser, "attention", other=LAYER, attention="none se cbam")
     group = parser.add_argument_group("attention layers")
-    names = "reduction_ratio kernel_size order"
+    names = "reduction_ratio kernel_size order identity_init"
     _add(group, names, reduction_ratio=ratio, kernel_size="7")
-    _add(group, "identity_init", **ON_OR_OFF)
 
 
 def _add_run(parser, output, form="json", *, seeds):
@@ -557,21 +555,18 @@ def _add_training(
 ):
     """Adds what trainings of classifiers have alike, the rarely used last."""
     group = parser.add_argument_group("data")
-    _add(group, "data download image_size")
-    _add(group, "augment", **SEVERAL)
+    _add(group, "data download image_size augment")
     group = parser.add_argument_group("training")
     _add(group, "recipe epochs batch_size seed", epochs="1", batch_size="64")
     if rate is not None:
         _add(group, "learning_rate", learning_rate=rate)
     parser.set_defaults(data="crowded_mnist")
-    return _add_rare(parser, f"data_dir manual_dir {rare}")
+    _add_rare(parser, f"data_dir manual_dir {rare}")
 
 
 def _add_rare(parser, names):
     group = parser.add_argument_group("rarely used")
-    _add(group, "mixed_precision", nargs="?", const="float16")
-    _add(group, f"tensorboard {names}")
-    return group
+    _add(group, f"mixed_precision tensorboard {names}")
 
 
 # The subcommands, with what the list of commands says.
