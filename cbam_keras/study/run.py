@@ -138,9 +138,9 @@ def run(
             to `True`.
         overwrite: Boolean, whether to rename the folder of a run first, to
             `<output>.old-1`, or the first number that is free, once all
-            arguments and networks have been checked. A folder in which a
-            process trains, or one with other files and no run, is refused.
-            Defaults to `False`.
+            arguments have been checked and a network fits the data. A folder
+            in which a process trains, or one with other files and no run, is
+            refused. Defaults to `False`.
         workers: Positive integer, how many processes train on this machine,
             each on a GPU of its own, or with its share of the cores.
             cloudpickle must be able to pickle the study then. Defaults to
