@@ -175,7 +175,7 @@ class Options(argparse.Namespace):
         return self.given(["data_dir", "manual_dir"]) | download
 
     def given(self, names: Iterable[str]) -> dict[str, Any]:
-        """Returns the values of these options, of those that have one."""
+        """Returns by name those of these options that have a value."""
         values = {name: vars(self).get(name) for name in names}
         return {name: x for name, x in values.items() if x is not None}
 
