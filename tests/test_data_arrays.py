@@ -159,7 +159,7 @@ ONE_HOT = r"labels \(70, 5\) of float64.*argmax.*other-tasks.md"
         ((IMAGES, LABELS.astype(str)), r"of <U.*: names, labels = np.unique\("),
         ((IMAGES, LABELS - 1), "labels from -1"),
         ((IMAGES, LABELS + 66), "labels from 66 to 70, but 70 images"),
-        ((IMAGES, LABELS * 2), '3 images in "train".*class "1", "3", "5", ...'),
+        ((IMAGES, LABELS * 2), '3 images in "train".*class "1" .0., "3" .0., '),
         ((IMAGES / 255, LABELS), "Multiply them by 255"),
         ((SPOILT, LABELS), r"in 2 images, the first .*\[7\]"),
         (

@@ -4,7 +4,7 @@
 - `sources`: arrays, folders, and which source a name stands for.
 - `digits`, `tfds`: the embedded datasets, those of TensorFlow Datasets.
 - `examples`: images and labels, before resizing and batching.
-- `splits`: how they are split.
+- `splits`: how they are split, also into folds.
 - `decoding`: encoded images to arrays of one size.
 - `augmentation`: random flips, shifts and crops.
 - `memory`: whether batches fit into it.
@@ -32,7 +32,7 @@ from cbam_keras.data.sources import (
     find_dataset,
     image_files,
 )
-from cbam_keras.data.splits import SPLITS, stratified
+from cbam_keras.data.splits import SPLITS, check_folds, stratified
 from cbam_keras.data.tfds import (
     ensure_prepared,
     find_builder,

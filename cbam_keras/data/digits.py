@@ -5,7 +5,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from cbam_keras import _checks
 from cbam_keras.data.examples import Dataset, Examples, digest
-from cbam_keras.data.splits import stratified
+from cbam_keras.data.splits import check_classes, folded, stratified
 
 # Sides in pixels.
 CANVAS = 48
@@ -20,12 +20,25 @@ EMBEDDED: dict[str, tuple[int, dict[str, int]] | None] = {
 }
 
 
-def from_embedded(name: str, validation_fraction: float, seed: int) -> Dataset:
+def from_embedded(
+    name: str,
+    validation_fraction: float,
+    seed: int,
+    folds: int | None = None,
+    fold: int = 0,
+) -> Dataset:
     """Returns an embedded dataset."""
     digits, labels = mnist_digits()
+    class_names = tuple(map(str, range(10)))
+    if folds is None:
+        rows_of = stratified(labels, validation_fraction, seed)
+    else:
+        whole = Dataset(name, {"train": Examples(digits, labels)}, class_names)
+        check_classes(whole, f'data="{name}"', folds)
+        rows_of = folded(labels, validation_fraction, seed, folds, fold)
     splits = {}
     clutter = EMBEDDED[name]
-    for split, rows in stratified(labels, validation_fraction, seed).items():
+    for split, rows in rows_of.items():
         if clutter is None:
             splits[split] = Examples(digits[rows][..., None], labels[rows])
             continue
@@ -39,7 +52,7 @@ def from_embedded(name: str, validation_fraction: float, seed: int) -> Dataset:
     return Dataset(
         name=name,
         splits=splits,
-        class_names=tuple(map(str, range(10))),
+        class_names=class_names,
         fingerprint=digest(name, digits, labels),
         shape=splits["train"].images.shape[1:3],
         channels=1,

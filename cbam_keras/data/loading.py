@@ -42,7 +42,8 @@ class ImageData:
         train: Training images for `fit`, a `keras.utils.PyDataset` in a new
             order each epoch; arrays if `batch_size` is `None`.
         validation: Validation images, for `validation_data` of `fit`.
-        test: Test images, for `evaluate`. The same for every seed.
+        test: Test images, for `evaluate`. The same for every seed, unless
+            there are folds.
         augment: Tuple of strings, how training images are augmented.
         skipped: Tuple of strings, the images that could not be read.
         fingerprint: String, a short hash by which other data are noticed when
@@ -53,6 +54,8 @@ class ImageData:
             the commonest class; `None` if labels are read from disk.
         source: Dictionary of the arguments of `load` that say where the
             images are, with the absolute path of a folder; `None` for arrays.
+        folds, fold: Integers, how many folds there are, or `None`, and of
+            which the test images are.
     """
 
     name: str
@@ -71,6 +74,8 @@ class ImageData:
     fingerprint: str = ""
     commonest: float | None = None
     source: dict[str, object] | None = None
+    folds: int | None = None
+    fold: int = 0
 
     def __iter__(self) -> Iterator:
         return iter((self.train, self.validation, self.test))
@@ -82,6 +87,7 @@ class ImageData:
 
     def describe(self) -> dict[str, object]:
         """Returns a description of the dataset, as plain JSON values."""
+        of_folds = {"folds": self.folds, "fold": self.fold}
         return {
             "name": self.name,
             "sizes": dict(self.sizes),
@@ -91,6 +97,7 @@ class ImageData:
             "seed": self.seed,
             "augment": list(self.augment),
             "fingerprint": self.fingerprint,
+            **(of_folds if self.folds is not None else {}),
         }
 
 
@@ -111,6 +118,8 @@ def load(
     data_dir: str | os.PathLike | None = None,
     manual_dir: str | os.PathLike | None = None,
     download: bool = False,
+    folds: int | None = None,
+    fold: int = 0,
 ) -> ImageData:
     """Loads training, validation and test images of any source.
 
@@ -169,6 +178,14 @@ def load(
             `downloads/manual` in the folder of TensorFlow Datasets.
         download: Boolean, whether to download and prepare a dataset of
             TensorFlow Datasets if necessary. Defaults to `False`.
+        folds: Integer from 2, the number of folds of a cross-validation. The
+            images of all splits are pooled and divided by the seed, and
+            those of one fold are for testing, so that `folds` calls test
+            each image once. Each fold has the same fraction of each class,
+            which needs as many images of each as folds. Defaults to `None`,
+            which means the splits of the dataset.
+        fold: Integer from 0 to `folds - 1`, the fold of the test images.
+            Defaults to `0`.
 
     Returns:
         An `ImageData`. Its splits give batches `(images, labels)`, or
@@ -204,7 +221,14 @@ def load(
     augment = check_augmentations(augment)
     size = _checks.image_size("image_size", image_size)
     dataset = find_dataset(
-        data, validation_fraction, seed, data_dir, manual_dir, download
+        data,
+        validation_fraction,
+        seed,
+        data_dir,
+        manual_dir,
+        download,
+        folds,
+        fold,
     )
     train = dataset.splits["train"]
     is_large = isinstance(train, DiskExamples)
@@ -271,6 +295,8 @@ def load(
         fingerprint=dataset.fingerprint,
         commonest=_commonest(dataset.splits["test"]),
         source=_where(data, dataset, data_dir, manual_dir, validation_fraction),
+        folds=folds,
+        fold=fold,
     )
 
 

@@ -15,7 +15,13 @@ from cbam_keras import _checks, _files
 from cbam_keras.data.decoding import readable
 from cbam_keras.data.digits import EMBEDDED, from_embedded
 from cbam_keras.data.examples import Dataset, Examples, digest
-from cbam_keras.data.splits import SPLITS, check_classes, completed
+from cbam_keras.data.splits import (
+    SPLITS,
+    check_classes,
+    check_folds,
+    completed,
+    pooled,
+)
 from cbam_keras.data.tfds import from_tfds, no_folder
 
 # Paths may begin with these, and names of datasets never do.
@@ -46,8 +52,11 @@ def find_dataset(
     data_dir=None,
     manual_dir=None,
     download=False,
+    folds=None,
+    fold=0,
 ):
     """Returns the dataset that `name` stands for, with all three splits."""
+    check_folds(folds, fold)
     _checks.positive_number("validation_fraction", validation_fraction)
     if validation_fraction >= 1:
         raise ValueError(
@@ -63,17 +72,22 @@ def find_dataset(
             if name != FASHION or data_dir is not None or download:
                 raise
             dataset = from_keras()
-        return completed(dataset, validation_fraction, seed)
+        if folds is not None:
+            dataset = pooled(dataset)
+            check_classes(dataset, f'data="{name}"', folds)
+        return completed(dataset, validation_fraction, seed, folds, fold)
     if data_dir is not None or manual_dir is not None:
         raise ValueError(
             "`data_dir` and `manual_dir` are only for datasets of TensorFlow "
             f"Datasets. Received: {data_dir=!s}, {manual_dir=!s}"
         )
     if is_named:
-        return from_embedded(name, validation_fraction, seed)
+        return from_embedded(name, validation_fraction, seed, folds, fold)
     dataset = from_folder(name) if is_folder else from_arrays(name)
-    check_classes(dataset, f'data="{name}"' if is_folder else "arrays")
-    return completed(dataset, validation_fraction, seed)
+    if folds is not None:
+        dataset = pooled(dataset)
+    check_classes(dataset, f'data="{name}"' if is_folder else "arrays", folds)
+    return completed(dataset, validation_fraction, seed, folds, fold)
 
 
 def _is_folder(name, data_dir=None):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.examples import Dataset, DiskExamples
+from cbam_keras.data.examples import Dataset, DiskExamples, Examples
 
 SPLITS = ("train", "validation", "test")
 # The fraction of the training images used for testing if a dataset has no
@@ -46,8 +46,66 @@ def stratified(
     }
 
 
+def folded(
+    labels: np.ndarray,
+    validation_fraction: float,
+    seed: int,
+    folds: int,
+    fold: int,
+) -> dict[str, np.ndarray]:
+    """Returns the indices of each split, those of one of the folds to test.
+
+    Each image is in one fold, and each fold has the same fraction of each
+    class, up to one image. Another seed gives other folds.
+    """
+    rng = np.random.default_rng([seed, 3])
+    by_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    # Neighbours are of one class, and every fold gets each n-th.
+    order = np.concatenate([rng.permutation(rows) for rows in by_class])
+    tested = np.sort(order[fold::folds])
+    others = np.setdiff1d(order, tested)
+    rows = stratified(labels[others], validation_fraction, seed, test=False)
+    return {
+        "train": others[rows["train"]],
+        "validation": others[rows["validation"]],
+        "test": tested,
+    }
+
+
+def check_folds(folds: object, fold: object = 0) -> None:
+    """Raises unless there are at least two folds, or none, and this one."""
+    if folds is None and fold == 0:
+        return
+    count = _checks.positive_integer("folds", folds)
+    if count < 2:
+        raise ValueError(
+            f"`folds` must be at least 2, or None. Received: {folds=}"
+        )
+    _checks.positive_integer("fold", fold, or_zero=True, most=count - 1)
+
+
+def pooled(dataset: Dataset) -> Dataset:
+    """Returns a dataset whose training images are those of all splits."""
+    parts = [*dataset.splits.values()]
+    if isinstance(parts[0], DiskExamples):
+        raise ValueError(
+            "`folds` need labels in memory, and datasets of TensorFlow "
+            "Datasets of more than 2 GiB are read from disk. Received: "
+            f'data="{dataset.name}"'
+        )
+    images = np.concatenate([part.images for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    return dataclasses.replace(
+        dataset, splits={"train": Examples(images, labels)}
+    )
+
+
 def completed(
-    dataset: Dataset, validation_fraction: float, seed: int
+    dataset: Dataset,
+    validation_fraction: float,
+    seed: int,
+    folds: int | None = None,
+    fold: int = 0,
 ) -> Dataset:
     """Returns all three splits, the missing ones split off training."""
     splits = dataset.splits
@@ -55,7 +113,9 @@ def completed(
         return dataset
     train = splits["train"]
     fraction = None if "validation" in splits else validation_fraction
-    if isinstance(train, DiskExamples):
+    if folds is not None:
+        rows = folded(train.labels, validation_fraction, seed, folds, fold)
+    elif isinstance(train, DiskExamples):
         rows = _cut(len(train), fraction, "test" not in splits)
     else:
         rows = stratified(train.labels, fraction, seed, "test" not in splits)
@@ -74,7 +134,9 @@ def _cut(count, validation_fraction, test):
     return dict(zip(("test", "train", "validation"), parts, strict=True))
 
 
-def check_classes(dataset: Dataset, received: str) -> None:
+def check_classes(
+    dataset: Dataset, received: str, folds: int | None = None
+) -> None:
     """Raises unless there are two classes and enough images of each."""
     names, splits = dataset.class_names, dataset.splits
     if len(names) < 2:
@@ -86,12 +148,20 @@ def check_classes(dataset: Dataset, received: str) -> None:
     for split, examples in splits.items():
         # Each split that is split off needs one more.
         needed = 1 + (split == "train") * (len(SPLITS) - len(splits))
+        wanted, advice = f'in "{split}"', ""
+        if folds is not None:
+            # Each fold tests one, and leaves two to train and validate.
+            needed = max(folds, 2 + 2 // (folds - 1))
+            wanted, advice = f"for folds={folds}", ", or take fewer folds"
         counts = np.bincount(examples.labels, minlength=len(names))
-        few = [f'"{names[i]}"' for i in np.flatnonzero(counts < needed)]
+        few = [
+            f'"{names[i]}" ({counts[i]})'
+            for i in np.flatnonzero(counts < needed)
+        ]
         if few:
             raise ValueError(
-                f'Each class must have at least {needed} images in "{split}". '
+                f"Each class must have at least {needed} images {wanted}. "
                 f"Received: {received}, with fewer of class "
                 f"{_checks.first_few(few)}. Add images, or remove the class "
-                "everywhere"
+                f"everywhere{advice}"
             )

@@ -1,0 +1,155 @@
+"""Folds of a cross-validation: each image is tested once."""
+
+import re
+
+import numpy as np
+import pytest
+from data_checks import (
+    arrays,
+    as_set,
+    assert_same,
+    builder,
+    plain_json,
+    whole,
+    write_folder,
+)
+
+from cbam_keras import data
+
+FOLDS = 4
+
+
+def each_fold(given, folds=FOLDS, **options):
+    return [whole(given, folds=folds, fold=x, **options) for x in range(folds)]
+
+
+def unequal():
+    """Returns 5, 9 and 14 images of three classes, in random order."""
+    images, _ = arrays(per_class=28, classes=1)
+    rng = np.random.default_rng(1)
+    return images, rng.permutation(np.repeat([0, 1, 2], [5, 9, 14]))
+
+
+def test_every_image_is_tested_once_and_trained_in_the_other_folds():
+    images, labels = unequal()
+    label_of = dict(zip(map(np.ndarray.tobytes, images), labels, strict=True))
+    tested = []
+    for loaded in each_fold((images, labels)):
+        parts = [as_set(split) for split, _ in loaded]
+        assert sum(map(len, parts)) == len(images)
+        assert set.union(*parts) == set(label_of)
+        for split, given in loaded:
+            found = [label_of[image.tobytes()] for image in split]
+            np.testing.assert_array_equal(found, given)
+        tested += parts[2]
+    assert sorted(tested) == sorted(label_of)
+
+
+def test_folds_are_equally_large_and_have_equally_many_of_each_class():
+    folds = each_fold(unequal(), validation_fraction=0.25)
+    counts = np.array([np.bincount(x.test[1]) for x in folds])
+    assert counts.sum(axis=0).tolist() == [5, 9, 14]
+    assert np.ptp(counts, axis=0).max() == 1
+    assert counts.sum(axis=1).tolist() == [7] * 4
+    # A quarter of the others, of each class.
+    for loaded, tested in zip(folds, counts, strict=True):
+        expected = np.round((np.array([5, 9, 14]) - tested) / 4)
+        validated = np.bincount(loaded.validation[1])
+        np.testing.assert_array_equal(validated, expected)
+
+
+def test_a_seed_has_the_same_folds_again_and_another_one_others():
+    given = unequal()
+    for loaded, again in zip(each_fold(given), each_fold(given), strict=True):
+        assert_same(loaded, again)
+    first, other = each_fold(given), each_fold(given, seed=1)
+    sets = [[as_set(x.test[0]) for x in folds] for folds in (first, other)]
+    assert not any(fold in sets[1] for fold in sets[0])
+
+
+def test_images_of_all_splits_are_pooled(tmp_path):
+    write_folder(tmp_path / "train", per_class=4, size=(8, 8))
+    write_folder(tmp_path / "val", per_class=3, size=(8, 8), seed=1)
+    write_folder(tmp_path / "test", per_class=2, size=(8, 8), seed=2)
+    given = data.load(tmp_path, batch_size=None)
+    every = set.union(*(as_set(split) for split, _ in given))
+    folds = each_fold(tmp_path, folds=3)
+    tested = [as_set(loaded.test[0]) for loaded in folds]
+    assert set.union(*tested) == every
+    assert [loaded.sizes["test"] for loaded in folds] == [6] * 3
+
+
+def test_canvases_of_a_digit_are_in_one_fold(grey_digits):
+    tested = []
+    for loaded in each_fold("cluttered_mnist", folds=2, boxes=True):
+        # The darkest pixel in the box of a digit is its own grey.
+        train, validation, test = (
+            {
+                image[y:y_max, x:x_max].min()
+                for image, (y, x, y_max, x_max) in zip(
+                    images, boxes, strict=True
+                )
+            }
+            for images, _, boxes in loaded
+        )
+        assert not (train | validation) & test and not train & validation
+        tested += test
+    assert sorted(tested) == [*range(1, 201)]
+
+
+def test_the_fold_is_part_of_a_description():
+    first, second = each_fold(unequal(), folds=2)
+    described = plain_json(first.describe())
+    assert (described["folds"], described["fold"]) == (2, 0)
+    assert second.describe() == {**described, "fold": 1}
+    assert "folds" not in whole(unequal()).describe()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"folds": 1},
+            "`folds` must be at least 2, or None. Received: f",
+        ),
+        ({"folds": 2.5}, "`folds` must be a positive integer"),
+        ({"fold": 1}, "`folds` must be a positive integer. Received: folds=N"),
+        ({"folds": 3, "fold": 3}, "`fold` must be at most 2. Received: fold=3"),
+        ({"folds": 3, "fold": -1}, "`fold` must be an integer from 0"),
+        (
+            {"folds": 6},
+            "Each class must have at least 6 images for folds=6. Received: "
+            'arrays, with fewer of class "0" (5). Add images, or remove the '
+            "class everywhere, or take fewer folds",
+        ),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        data.load(unequal(), **options)
+
+
+def test_a_class_has_images_to_train_and_validate_in_each_of_two_folds():
+    images = np.zeros((8, 4, 4), "uint8")
+    for loaded in each_fold((images, [0, 1] * 4), folds=2):
+        for _, labels in loaded:
+            assert {*labels} == {0, 1}
+    with pytest.raises(ValueError, match='4 images for folds=2.*"1" .3.'):
+        data.load((images[:7], [0, 1, 0, 1, 0, 1, 0]), folds=2)
+
+
+def test_images_that_are_read_from_disk_cannot_be_divided(
+    tmp_path, monkeypatch
+):
+    pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
+    rng = np.random.default_rng(0)
+    rows = [
+        {"image": rng.integers(0, 256, (4, 4, 3), "uint8"), "label": i % 2}
+        for i in range(12)
+    ]
+    builder("pooled", {"train": rows[:8], "test": rows[8:]}, tmp_path)
+    folds = each_fold("pooled", folds=2, data_dir=tmp_path)
+    assert [loaded.sizes["test"] for loaded in folds] == [6, 6]
+    monkeypatch.setattr("cbam_keras.data.tfds.IN_MEMORY_BYTES", 0)
+    with pytest.raises(ValueError, match="`folds` need labels in memory"):
+        data.load("pooled", data_dir=tmp_path, folds=2)
