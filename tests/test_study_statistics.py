@@ -195,6 +195,84 @@ def test_the_errors_of_seeds_and_images_add_without_what_they_share():
     assert study.reach(differences, 0.1, 0.06) == pytest.approx(rest)
 
 
+@pytest.mark.parametrize(("folds", "seeds"), [(2, 5), (5, 1), (10, 10)])
+def test_differences_of_folds_are_corrected_for_shared_images(folds, seeds):
+    differences = np.random.default_rng(0).normal(0.01, 0.02, folds * seeds)
+    found = Measured.of(differences, differences.tolist(), folds=folds)
+    # Nadeau and Bengio's: of 1,000 images, how many test and how many train.
+    test, train = 1000 / folds, 1000 - 1000 / folds
+    count, variance = len(differences), np.var(differences, ddof=1)
+    error = math.sqrt((1 / count + test / train) * variance)
+    student = stats.t(count - 1, differences.mean(), error)
+    assert found.interval == pytest.approx(student.interval(0.95))
+    assert found.p_value == pytest.approx(2 * student.cdf(0))
+
+
+def test_an_interval_over_five_folds_is_half_as_wide_again_as_over_seeds():
+    # The root of (1/5 + 1/4) / (1/5).
+    differences = np.subtract([*CBAM, 0.86], [*NONE, 0.85]).tolist()
+    ratio = study.reach(differences, folds=5) / study.reach(differences)
+    assert ratio == pytest.approx(1.5)
+    # One more of the same images in each fold, of 500 in all.
+    equal = Measured.of([0.5] * 5, [0.01] * 5, 500, folds=5)
+    reach = stats.norm.interval(0.95, scale=math.sqrt(0.01 * 0.99 / 500))[1]
+    assert equal.interval == pytest.approx((0.01 - reach, 0.01 + reach))
+
+
+@pytest.mark.parametrize(
+    ("found", "clause"),
+    [
+        (
+            measured(0.012, (0.001, 0.023), seeds=5),
+            "cbam is ahead of none by 1.20 points of test accuracy (95 % "
+            "interval +0.10 to +2.30 over 5 folds, corrected for overlapping "
+            "training images)",
+        ),
+        (
+            measured(0.002, (-0.01, 0.014), seeds=10),
+            "cbam differs from none by +0.20 points of test accuracy, which "
+            "may be chance (95 % interval -1.00 to +1.40 over 5 folds x 2 "
+            "seeds, corrected for overlapping training images)",
+        ),
+        (
+            # One of the folds has no pair.
+            measured(0.012, (0.001, 0.023), seeds=9),
+            "cbam is ahead of none by 1.20 points of test accuracy (95 % "
+            "interval +0.10 to +2.30 over 9 folds, corrected for overlapping "
+            "training images)",
+        ),
+        (
+            measured(0.1, (0.09, 0.11), seeds=2),
+            "cbam differs from none by +10.00 points of test accuracy (95 % "
+            "interval +9.00 to +11.00 over 2 folds, corrected for overlapping "
+            "training images; too few folds to judge)",
+        ),
+        (
+            Measured.of(CBAM[:1], [0.021], folds=5),
+            "cbam differs from none by +2.10 points of test accuracy with one "
+            "fold, which gives no estimate of the variation between folds",
+        ),
+        (
+            Measured.of(CBAM[:1], None, folds=5),
+            "cbam has no fold in common with none",
+        ),
+    ],
+)
+def test_a_verdict_over_folds_says_so(found, clause):
+    assert judge("cbam", found, "none", folds=5) == clause
+    both = {"none": Measured.of(NONE, None), "cbam": found}
+    if found.pairs > 1:
+        assert verdict(both, "none", folds=5) == f"{clause}."
+
+
+def test_a_verdict_of_one_fold_waits_for_the_others():
+    said = verdict({"a": Measured.of((0.5,), (0.01,))}, "none", folds=5)
+    assert said.endswith(
+        "a single fold gives no estimate of the variation between folds. The "
+        "other folds give an interval."
+    )
+
+
 @pytest.mark.parametrize("images", [None, 20, 400])
 def test_a_p_value_says_at_which_confidence_an_interval_excludes_zero(images):
     differences = np.subtract(CBAM, NONE)

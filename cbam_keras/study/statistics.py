@@ -1,4 +1,4 @@
-"""Networks compared over seeds: means, paired differences, a verdict."""
+"""Networks compared over seeds or folds: means, differences, a verdict."""
 
 import dataclasses
 import math
@@ -22,14 +22,19 @@ TOO_FEW = {
     1: "One seed gives no estimate of the variation between seeds: the "
     "intervals are from the test images alone, and hold for these trainings "
     "only. Several seeds (--seeds 3) give intervals that include it.",
-    2: "Two seeds are too few to tell a difference from chance.",
+    2: "Two {noun}s are too few to tell a difference from chance.",
 }
+# What sentences say of intervals over folds.
+OF_FOLDS = ", corrected for overlapping training images"
 # Standard errors from a mean to the ends of its interval.
 Z = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
 def reach(
-    differences: Sequence[float], drawn: float = 0.0, shared: float = math.inf
+    differences: Sequence[float],
+    drawn: float = 0.0,
+    shared: float = math.inf,
+    folds: int | None = None,
 ) -> float:
     """Returns half the width of the confidence interval of a mean difference.
 
@@ -38,20 +43,39 @@ def reach(
     variances of both add up, less what is counted in both.
 
     Args:
-        differences: Sequence of numbers, one per seed.
+        differences: Sequence of numbers, one per seed, or per fold.
         drawn: Number, the standard error of their mean that comes from
             drawing the images. Defaults to `0.0`.
         shared: Number, the part of that error which the spread over the seeds
             holds as well. Defaults to infinity, for one that is not known: as
             much as there can be, so that the larger of both errors remains.
+        folds: Integer, the folds of a cross-validation, if the differences
+            are of these. Defaults to `None`.
     """
     seeds, images, count = 0.0, Z * drawn, len(differences)
     if count > 1:
         stats = _checks.require("scipy.stats", extra="plot")
         quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
-        seeds = quantile * statistics.stdev(differences) / math.sqrt(count)
+        seeds = quantile * standard_error(differences, folds)
     less, more = sorted((seeds, images))
     return math.sqrt(more**2 + max(less**2 - (Z * shared) ** 2, 0))
+
+
+def standard_error(
+    differences: Sequence[float], folds: int | None = None
+) -> float:
+    """Returns the standard error of a mean difference, by its deviation.
+
+    Trainings of different folds share training images, so their differences
+    are not independent: by Nadeau and Bengio, 2003
+    (https://doi.org/10.1023/A:1024068626366), the variance of their mean is
+    larger by the number of test images by that of the others, 1 / (folds - 1),
+    also over several cross-validations (Bouckaert and Frank, 2004,
+    https://doi.org/10.1007/978-3-540-24775-3_3).
+    """
+    overlap = 0 if folds is None else 1 / (folds - 1)
+    deviation = statistics.stdev(differences)
+    return deviation * math.sqrt(1 / len(differences) + overlap)
 
 
 def error_of_drawing(fraction: float, images: int) -> float:
@@ -65,7 +89,9 @@ def error_of_drawing(fraction: float, images: int) -> float:
 
 
 def interval_of(
-    differences: Sequence[float], images: int | None = None
+    differences: Sequence[float],
+    images: int | None = None,
+    folds: int | None = None,
 ) -> tuple[float, float] | None:
     """Returns the confidence interval of a mean difference.
 
@@ -78,12 +104,14 @@ def interval_of(
         return None
     mean = statistics.fmean(differences)
     drawn = error_of_drawing(mean, images) if images else 0.0
-    half = reach(differences, drawn)
+    half = reach(differences, drawn, folds=folds)
     return (mean - half, mean + half) if half > ROUNDING else None
 
 
 def p_value_of(
-    differences: Sequence[float], images: int | None = None
+    differences: Sequence[float],
+    images: int | None = None,
+    folds: int | None = None,
 ) -> float:
     """Returns the p-value of a mean difference, two-sided.
 
@@ -95,10 +123,9 @@ def p_value_of(
     if images and (drawn := error_of_drawing(mean, images)):
         tail = 1 - statistics.NormalDist().cdf(mean / drawn)
         p_values.append(2 * tail)
-    if count > 1 and (deviation := statistics.stdev(differences)):
+    if count > 1 and (error := standard_error(differences, folds)):
         stats = _checks.require("scipy.stats", extra="plot")
-        t = mean / deviation * math.sqrt(count)
-        p_values.append(2 * float(stats.t.sf(t, count - 1)))
+        p_values.append(2 * float(stats.t.sf(mean / error, count - 1)))
     return max(p_values)
 
 
@@ -156,22 +183,23 @@ class Measured:
         values: Sequence[float],
         differences: Sequence[float] | None,
         images: int | None = None,
+        folds: int | None = None,
     ) -> "Measured":
-        """Returns the statistics of values, one per seed.
+        """Returns the statistics of values, one per seed, or per fold.
 
         `differences` are those to the baseline for the seeds that both have,
-        if any. If the values are fractions of so many test `images`, drawing
-        these counts in the interval.
+        if any. If the values are fractions of so many test `images`, those of
+        all folds if there are some, drawing these counts in the interval.
         """
         more: Json = {}
         if len(values) > 1:
             more["deviation"] = statistics.stdev(values)
         if differences:
             more["difference"] = statistics.fmean(differences)
-            more["interval"] = interval_of(differences, images)
+            more["interval"] = interval_of(differences, images, folds)
             more["pairs"] = len(differences)
             if more["interval"] is not None:
-                more["p_value"] = p_value_of(differences, images)
+                more["p_value"] = p_value_of(differences, images, folds)
         return cls(tuple(values), statistics.fmean(values), **more)
 
     def mean_cell(self, digits: int = 2) -> str:
@@ -201,6 +229,8 @@ NOTHING = Measured((), None)
 class Row(Measured):
     """One network over all seeds in one table, compared with its baseline.
 
+    With folds, each fold of each seed counts as a seed.
+
     Attributes:
         values, test_accuracies: Tuple of numbers, what the study compares,
             one per seed.
@@ -211,11 +241,11 @@ class Row(Measured):
         difference: Number, the mean over the seeds of its value minus that
             of the baseline, or `None` for the baseline.
         interval: Tuple of two numbers, the 95 % confidence interval of the
-            difference: Student's t over the seeds, and for `test_accuracy`
-            not narrower than drawing the test images allows. Of a single
-            seed it is from the images alone, and holds for this training
-            only. `None` for the baseline, if all differences are equal, and
-            for a single seed of another measure.
+            difference: Student's t over the seeds, corrected where they are
+            folds, and for `test_accuracy` not narrower than drawing the test
+            images allows. Of a single seed it is from the images alone, and
+            holds for this training only. `None` for the baseline, if all
+            differences are equal, and for a single seed of another measure.
         pairs: Integer, over how many seeds the difference is.
         p_value: Number in [0, 1], less than 0.05 where the interval excludes
             zero, or `None` like it.
@@ -265,11 +295,27 @@ class Row(Measured):
         return self.mean
 
 
+def noun_of(folds: int | None) -> str:
+    """Returns what differences are paired by."""
+    return "seed" if folds is None else "fold"
+
+
+def counted_runs(count: int, folds: int | None) -> str:
+    """Returns how many seeds or folds there are, as "5 folds x 2 seeds"."""
+    if folds is None:
+        return f"{count} seed{'s' * (count != 1)}"
+    seeds, rest = divmod(count, folds)
+    if seeds > 1 and not rest:
+        return f"{folds} folds x {seeds} seeds"
+    return f"{count} fold{'s' * (count != 1)}"
+
+
 def verdict(
     networks: Mapping[str, Measured],
     baseline: str,
     measure: str = "test accuracy",
     digits: int = 2,
+    folds: int | None = None,
 ) -> str:
     """Returns how networks compare with the baseline, as a sentence."""
     others = {
@@ -291,7 +337,7 @@ def verdict(
         count = len(others)
         clear = holm(p_values) if count >= MIN_CORRECTED else {*others}
         clauses = [
-            judge(name, measured, baseline, measure, digits)
+            judge(name, measured, baseline, measure, digits, folds)
             for name, measured in others.items()
             if name in clear
         ]
@@ -311,18 +357,22 @@ def verdict(
         for name, measured in others.items()
     )
     listed = f"{', '.join(changes)} and {last}" if changes else last
-    images, given = "", "an interval"
+    noun, images, given = noun_of(folds), "", "an interval"
     if any(measured.interval for measured in others.values()):
         images = (
             ": the 95 % interval in brackets is from the test images alone, "
             "and holds for these trainings only"
         )
         given = "one that includes it"
+    more = "The other folds"
+    if folds is None:
+        more = (
+            "Several seeds (--seeds 3 on the command line, seeds=3 in Python)"
+        )
     return (
         f"Compared with {baseline}, the {measure} changes with {listed} "
-        "points; a single seed gives no estimate of the variation between "
-        f"seeds{images}. Several seeds (--seeds 3 on the command line, "
-        f"seeds=3 in Python) give {given}."
+        f"points; a single {noun} gives no estimate of the variation between "
+        f"{noun}s{images}. {more} give {given}."
     )
 
 
@@ -332,11 +382,13 @@ def judge(
     baseline: str,
     measure: str = "test accuracy",
     digits: int = 2,
+    folds: int | None = None,
 ) -> str:
     """Returns how one network compares with the baseline, as a clause."""
-    seeds = measured.pairs
+    pairs, noun = measured.pairs, noun_of(folds)
+    runs = counted_runs(pairs, folds)
     if measured.difference is None:
-        return f"{network} has no seed in common with {baseline}"
+        return f"{network} has no {noun} in common with {baseline}"
     points = 100 * measured.difference
     differs = (
         f"{network} differs from {baseline} by {points:+.{digits}f} points of "
@@ -346,27 +398,29 @@ def judge(
     if measured.interval is not None:
         low, high = (100 * end for end in measured.interval)
         ends = f"95 % interval {low:+.{digits}f} to {high:+.{digits}f}"
-    if seeds == 1:
+    if pairs == 1:
         images = f" ({ends} from the test images alone)" if ends else ""
         return (
-            f"{differs} with one seed{images}, which gives no estimate of the "
-            "variation between seeds"
+            f"{differs} with one {noun}{images}, which gives no estimate of "
+            f"the variation between {noun}s"
         )
     if not ends and abs(measured.difference) <= ROUNDING:
         return (
             f"no difference seen between {network} and {baseline} in "
-            f"{measure} over {seeds} seeds"
+            f"{measure} over {runs}"
         )
     if not ends:
         return (
-            f"{differs} with each of {seeds} seeds, and equal differences give "
-            "no estimate of the variation between seeds"
+            f"{differs} with each of {runs}, and equal differences give no "
+            f"estimate of the variation between {noun}s"
         )
-    ends += f" over {seeds} seeds"
+    ends += f" over {runs}"
+    if folds is not None:
+        ends += OF_FOLDS
     if low <= 0 <= high:
         return f"{differs}, which may be chance ({ends})"
-    if seeds < MIN_SEEDS:
-        return f"{differs} ({ends}; too few seeds to judge)"
+    if pairs < MIN_SEEDS:
+        return f"{differs} ({ends}; too few {noun}s to judge)"
     word = "ahead of" if points > 0 else "behind"
     return (
         f"{network} is {word} {baseline} by {abs(points):.{digits}f} points of "
@@ -374,19 +428,24 @@ def judge(
     )
 
 
-def counted(errors: Sequence[tuple[str, Measured]], seeds: int) -> str:
+def counted(
+    errors: Sequence[tuple[str, Measured]],
+    runs: int,
+    folds: int | None = None,
+) -> str:
     """Returns how many differences of errors exclude zero, as a sentence.
 
     `errors` are the names of networks and their errors, compared with the
     first row of a table.
     """
+    noun = noun_of(folds)
     if not errors:
         return (
             "No differences: the first row of a table and another are needed "
-            "with every seed."
+            f"with every {noun}."
         )
-    if seeds in TOO_FEW:
-        return TOO_FEW[seeds]
+    if runs in TOO_FEW:
+        return TOO_FEW[runs].format(noun=noun)
     clear = []
     for name, measured in errors:
         low, high = measured.interval or (0, 0)
@@ -394,8 +453,9 @@ def counted(errors: Sequence[tuple[str, Measured]], seeds: int) -> str:
             word = "lower" if high < 0 else "higher"
             clear.append(f'"{name}" ({word} error)')
     listed = f": {', '.join(dict.fromkeys(clear))}" if clear else ""
+    over = counted_runs(runs, folds) + (OF_FOLDS if folds else "")
     return (
         f"{len(clear)} of {len(errors)} differences to the first row of a "
-        f"table exclude zero over {seeds} seeds{listed}. By chance alone about "
+        f"table exclude zero over {over}{listed}. By chance alone about "
         f"{len(errors) * BY_CHANCE:.1f} would."
     )
