@@ -92,6 +92,7 @@ def plan(
     recipe: Recipe | str | None = None,
     identity_init: bool = True,
     data_options: Options | None = None,
+    folds: int | None = None,
 ) -> study.Study:
     """Plans the comparisons of the paper's Tables 1 to 4 on any dataset.
 
@@ -112,6 +113,7 @@ def plan(
             `VARIANTS["recommended"]` does, as those of `comparison.plan` do.
             `False` is the start of the paper. Defaults to `True`.
         data_options: See `comparison.plan`. Defaults to `None`.
+        folds: See `comparison.plan`. Defaults to `None`.
 
     Returns:
         A `study.Study`, for `study.run` and `study.estimate`.
@@ -161,6 +163,7 @@ def plan(
         measures=MEASURES,
         kind="ablate",
         finish=_finish,
+        folds=folds,
     )
 
 
@@ -175,6 +178,7 @@ def run(
     recipe: Recipe | str | None = None,
     identity_init: bool = True,
     data_options: Options | None = None,
+    folds: int | None = None,
     **options: Unpack[study.RunOptions],
 ) -> study.Results:
     """Runs the comparisons of the paper's Tables 1 to 4 on any dataset.
@@ -218,6 +222,7 @@ def run(
         recipe=recipe,
         identity_init=identity_init,
         data_options=data_options,
+        folds=folds,
     )
     return study.run(planned, **options)
 

@@ -45,6 +45,7 @@ def plan(
     layer_options: Options | None = None,
     data_options: Options | None = None,
     seeds: int | Sequence[int] = 1,
+    folds: int | None = None,
 ) -> study.Study:
     """Plans to train one network without and with attention, and compare.
 
@@ -84,6 +85,9 @@ def plan(
             `None`.
         seeds: Positive integer, how many seeds, from 0; or a sequence of
             different seeds. One seed is that of the recipe. Defaults to `1`.
+        folds: Integer from 2, the number of folds of a cross-validation, in
+            which each image is tested once per seed; see `study.Study`.
+            Defaults to `None`.
 
     Returns:
         A `study.Study`, for `study.run` and `study.estimate`.
@@ -116,6 +120,7 @@ def plan(
         settings={"model": label},
         kind="train",
         finish=_draw,
+        folds=folds,
     )
 
 
@@ -130,6 +135,7 @@ def compare(
     layer_options: Options | None = None,
     data_options: Options | None = None,
     seeds: int | Sequence[int] = 1,
+    folds: int | None = None,
     **options: Unpack[study.RunOptions],
 ) -> study.Results:
     """Trains one network without and with attention, under equal conditions.
@@ -162,6 +168,7 @@ def compare(
         layer_options=layer_options,
         data_options=data_options,
         seeds=seeds,
+        folds=folds,
     )
     return study.run(planned, **options)
 

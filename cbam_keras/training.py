@@ -110,7 +110,9 @@ def draw_curves(results: Results, folder: study.StudyFolder) -> None:
     seed = results.seeds[0]
     rows = [r for r in results.history if r.get("seed", seed) == seed]
     if rows:
-        figure = plotting.plot_history(rows, f"{results.data}, seed {seed}")
+        figure = plotting.plot_history(
+            rows, f"{results.data}, {results.name_of(seed)}"
+        )
         _files.write_figure(folder.path / "curves.png", figure)
     folder.add(verdict=results.verdict)
 

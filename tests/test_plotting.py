@@ -295,7 +295,7 @@ def test_an_ablation_shows_means_seeds_and_intervals_of_each_table():
         found.append([round(float(x), 9) for x in line.get_xdata()])
     assert drawn == {
         "mean": [[8.5], [7.25], [6.0]],
-        "one seed": [[9.0, 8.0], [7.0, 7.5], [6.5, 5.5]],
+        "one training": [[9.0, 8.0], [7.0, 7.5], [6.5, 5.5]],
         "mean of the first row": [[8.5, 8.5]],
         # From the line of the first row.
         "95 % interval of the difference to it": [[4.5, 10.0], [6.0, 6.0]],
@@ -311,7 +311,7 @@ def test_one_table_of_an_ablation_is_drawn_into_given_axes():
     assert not left.get_lines()
     # Each once, and no interval of one seed.
     labels = [text.get_text() for text in right.get_legend().get_texts()]
-    assert sorted(labels) == ["mean", "mean of the first row", "one seed"]
+    assert sorted(labels) == ["mean", "mean of the first row", "one training"]
     with pytest.raises(ValueError, match="the rows of one table"):
         plotting.plot_ablation(ABLATED, ax=left)
 

@@ -16,6 +16,7 @@ from cbam_keras.layers import AttentionLayer
 ENDINGS = (".keras", ".h5")
 # Arguments of `data.load` that a run records.
 LOCATION = ("data_dir", "manual_dir", "validation_fraction")
+FOLD = ("folds", "fold")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,10 +169,14 @@ def networks_of(folder: pathlib.Path) -> tuple[list[pathlib.Path], Source]:
             f'"{folder}", where none is finished yet. Run the same command '
             "again to resume it"
         )
-    known = next(iter(results.settings["data"].values()))
+    described = results.settings["data"]
+    known = described.get(str(seed), next(iter(described.values())))
     if source := content.get("source"):
         # Whatever else somebody's run says, as to download, is not obeyed.
         options = {key: source[key] for key in LOCATION if key in source}
+        # The test images are those of the fold of these networks.
+        options |= {key: known[key] for key in FOLD if key in known}
+        seed = known.get("seed", seed)
         fingerprint = known.get("fingerprint")
         return files, Source(source.get("name"), seed, fingerprint, options)
     # Images that were given as arrays have no place.

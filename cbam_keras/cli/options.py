@@ -91,6 +91,7 @@ HELP = {
     "dry_run": "only print what would be trained and how long it would take, "
     "from a few timed steps",
     "epochs": "N  epochs of each training",
+    "folds": "N  test each image once, in a cross-validation of so many folds",
     "format": "NAME  NAMES; litert is the former TensorFlow Lite, and torch a "
     "program of torch.export",
     "head": "NAME|INDEX  the output to explain, for models with several",
@@ -329,9 +330,11 @@ def train(parser):
       cbam-keras train --model my_networks:build
       cbam-keras train --data cifar10 --download --model resnet18 --epochs 20
       cbam-keras train --data photos --image-size 64 --augment flip crop
+      cbam-keras train --data photos --folds 5
     """
     _add_model(parser)
     _add_compared(parser, "4 in the network tiny, otherwise 16")
+    _add(parser, "folds")
     _add_run(parser, "runs/train-DATA-MODEL", seeds=1)
     _add_training(parser)
 
@@ -349,6 +352,7 @@ def ablate(parser):
     """
     _add_model(parser)
     _add(parser, "tables")
+    _add(parser, "folds")
     _add_run(parser, "runs/ablate-DATA-MODEL", "json markdown csv", seeds=3)
     _add_training(parser, rare="identity_init")
 

@@ -46,6 +46,7 @@ def train(options: Options) -> None:
         layer_options=options.given(LAYER_OPTIONS),
         data_options=options.data_options,
         seeds=_seeds(options),
+        folds=options.folds,
     )
     _run(options, planned, shown=shown)
 
@@ -62,6 +63,7 @@ def ablate(options: Options) -> None:
         model=model,
         tables=options.tables or list(ablation.TABLES),
         seeds=_seeds(options),
+        folds=options.folds,
         recipe=_recipe(options, comparison.default_recipe(model)),
         identity_init=options.identity_init is not False,
         data_options=options.data_options,

@@ -51,7 +51,8 @@ class ImageData:
             first and last 4 KiB of files, of BMP files as a whole; of the
             version and 100 examples a split of TensorFlow Datasets.
         commonest: Number in (0, 1], the part of the test images that are of
-            the commonest class; `None` if labels are read from disk.
+            the commonest class, with folds of all; `None` if labels are read
+            from disk.
         source: Dictionary of the arguments of `load` that say where the
             images are, with the absolute path of a folder; `None` for arrays.
         folds, fold: Integers, how many folds there are, or `None`, and of
@@ -293,18 +294,22 @@ def load(
         augment=augment,
         skipped=dataset.skipped,
         fingerprint=dataset.fingerprint,
-        commonest=_commonest(dataset.splits["test"]),
+        commonest=_commonest(dataset, folds),
         source=_where(data, dataset, data_dir, manual_dir, validation_fraction),
         folds=folds,
         fold=fold,
     )
 
 
-def _commonest(examples):
-    """Returns the part of the images that are of the commonest class."""
-    if isinstance(examples, DiskExamples):
+def _commonest(dataset, folds):
+    """Returns the part of the tested images that are of the commonest class."""
+    tested = [dataset.splits["test"]]
+    if isinstance(tested[0], DiskExamples):
         return None
-    return int(np.bincount(examples.labels).max()) / len(examples)
+    if folds is not None:
+        tested = [*dataset.splits.values()]
+    labels = np.concatenate([examples.labels for examples in tested])
+    return int(np.bincount(labels).max()) / len(labels)
 
 
 def _whole(examples, channels_first):

@@ -255,7 +255,7 @@ def draw_rows(
             place + 0.25 + 0.1 * values[:number].count(value)
             for number, value in enumerate(values)
         ]
-        axes.plot(values, places, ".", color=color, label="one seed")
+        axes.plot(values, places, ".", color=color, label="one training")
         if row.mean is not None:
             point = [100 * row.mean], [place]
             axes.plot(*point, "o", color=color, markersize=7, label="mean")

@@ -138,13 +138,14 @@ def _question(page, folder, content):
     page.title = "{}: {} on {}".format(content["kind"], *subject)
     page.question = QUESTIONS[content["kind"]].format(*subject)
     sizes = ", ".join(f"{n:,} {split}" for split, n in data["sizes"].items())
+    folds = settings.get("folds")
+    seeds = dict.fromkeys(run // (folds or 1) for run in content["seeds"])
     page.facts |= {
         "data": str(data["name"]),
         "images": sizes,
         "data fingerprint": str(data.get("fingerprint", "unknown")),
-        "seed" if len(settings["data"]) == 1 else "seeds": ", ".join(
-            settings["data"]
-        ),
+        "seed" if len(seeds) == 1 else "seeds": ", ".join(map(str, seeds)),
+        **({"folds": str(folds)} if folds else {}),
     }
 
 
@@ -164,7 +165,7 @@ def _results(page, folder, content):
         if absent:
             named = _checks.first_few(absent, MAX_ABSENT)
             page.missing.append(
-                f"Not trained yet: {named} (seed {seed}). {RESUME}"
+                f"Not trained yet: {named} ({results.name_of(seed)}). {RESUME}"
             )
     failed = [
         {
@@ -194,7 +195,7 @@ def _examples(page, folder, content):
     """What the networks look at."""
     note = ""
     if "kind" in content:
-        note = "Test images; the networks are those of the first seed."
+        note = "Test images; the networks are of the first seed or fold."
         run, folder = folder, folder / study.EXPLANATIONS
         if not (folder / "grad_cam.png").exists():
             page.missing.append(

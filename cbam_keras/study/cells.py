@@ -19,7 +19,7 @@ from cbam_keras import _files, _terminal
 from cbam_keras.study.cell import ERROR, Outcome, memory_freed, train_cell
 from cbam_keras.study.checkpoints import begin_try, forget_tries
 from cbam_keras.study.folder import StudyFolder, describe
-from cbam_keras.study.study import Data, Study, Variant
+from cbam_keras.study.study import Data, Study, Variant, run_name
 
 # How many processes may die training a network, without finishing an epoch.
 MAX_TRIES = 4
@@ -131,7 +131,9 @@ class Cells:
     def title(self, cell: Cell) -> str:
         """Returns what is printed before a cell is trained."""
         cells = self.study.cells
-        several = f", seed {cell.seed}" if len(self.study.seeds) > 1 else ""
+        several = ""
+        if len(self.study.runs) > 1:
+            several = f", {run_name(cell.seed, self.study.folds)}"
         number = cells.index((cell.variant, cell.seed)) + 1
         return f"{cell.variant.name}{several} ({number} of {len(cells)})"
 
@@ -197,8 +199,6 @@ def cells_of(
     study: Study, output: str | os.PathLike, tensorboard: bool
 ) -> Cells:
     """Returns the cells of a study in its output folder."""
-    load = functools.lru_cache(maxsize=1)(
-        lambda seed: study.task.load(study.recipe_for(None, seed))
-    )
-    folder = StudyFolder(output, study, load(study.seeds[0]))
+    load = functools.lru_cache(maxsize=1)(study.load)
+    folder = StudyFolder(output, study, load(study.runs[0]))
     return Cells(study, folder, load, tensorboard)

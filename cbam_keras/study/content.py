@@ -7,6 +7,7 @@ import numbers
 import pathlib
 
 from cbam_keras._files import RESULTS, Json
+from cbam_keras.data import check_folds
 from cbam_keras.study.cell import Outcome
 from cbam_keras.study.study import Comparison, Measure, check_name
 
@@ -101,6 +102,7 @@ def read_content(folder: pathlib.Path) -> Json:
             held = held[key]
         if not held:
             raise ValueError(f"`{name}` must hold something. Received: {held}")
+    check_folds(content["settings"].get("folds"))
     for cell in content["cells"]:
         # They name files that are read, moved and deleted.
         check_name(cell["variant"])

@@ -48,7 +48,8 @@ class Estimate:
             `macs` (or `None`), `seconds_per_epoch` (training and validation)
             and `seconds_once` (building, compiling, and the test).
         epochs: Integer, the epochs of each training.
-        times: Integer, how often each variant is trained: the seeds.
+        times: Integer, how often each variant is trained: the seeds, or the
+            folds of all seeds.
         workers: Integer, how many workers share the trainings.
         about: String, what else there is to know, above the table.
     """
@@ -128,11 +129,11 @@ def estimate(study: Study | Estimated, *, workers: int = 1) -> Estimate:
     workers = _checks.positive_integer("workers", workers)
     if not isinstance(study, Study):
         return study.estimate(workers=workers)
-    recipe = study.recipe_for(None, study.seeds[0])
+    recipe = study.recipe_for(None, study.runs[0])
     check_precision(recipe)
     costs: list[Cost] = []
     with _inspection.same_randomness():
-        data = study.task.load(recipe)
+        data = study.load(study.runs[0])
         for variant in reversed(study.variants):
             with memory_freed():
                 timed = costs[-1] if costs else None
@@ -140,7 +141,7 @@ def estimate(study: Study | Estimated, *, workers: int = 1) -> Estimate:
     return Estimate(
         tuple(costs),
         recipe.epochs,
-        times=len(study.seeds),
+        times=len(study.runs),
         workers=workers,
         about=getattr(study.task, "about", ""),
     )
@@ -149,7 +150,7 @@ def estimate(study: Study | Estimated, *, workers: int = 1) -> Estimate:
 def _cost(study, variant, data, timed):
     """Returns what a variant takes, by its own steps or one that was timed."""
     start = time.perf_counter()
-    recipe = study.recipe_for(variant, study.seeds[0])
+    recipe = study.recipe_for(variant, study.runs[0])
     model = build_network(study, variant, recipe.seed, data)
     macs = count_macs(model, data.image_shape)
     counts = variant.name, count_parameters(model), macs

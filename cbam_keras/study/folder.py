@@ -86,9 +86,10 @@ class StudyFolder:
                 **study.settings,
                 "recipe": recipe,
                 **({"budget": budget} if budget else {}),
+                **({"folds": study.folds} if study.folds else {}),
                 "backend": keras.backend.backend(),
                 "variants": {v.name: v.describe() for v in study.variants},
-                "data": {str(study.seeds[0]): description},
+                "data": {str(study.runs[0]): description},
             }
         )
         self.labels = {v.name: v.label for v in study.variants if v.label}
@@ -278,7 +279,7 @@ class StudyFolder:
             "versions": versions(),
             **self.about,
             "labels": {},
-            "seeds": list(self.study.seeds),
+            "seeds": list(self.study.runs),
             "cells": [],
         }
         known = {"command": command, **self.about}
@@ -301,7 +302,7 @@ class StudyFolder:
         for key in GROWING:
             settings[key] = {**settings[key], **self.settings[key]}
         self.content["labels"] = {**self.content["labels"], **self.labels}
-        seeds = [*self.content["seeds"], *self.study.seeds]
+        seeds = [*self.content["seeds"], *self.study.runs]
         self.content["seeds"] = list(dict.fromkeys(seeds))
         for cell in self.content["cells"]:
             # One seed became several, or a process died in between.

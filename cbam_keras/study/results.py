@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 from cbam_keras import _files, _terminal, plotting
@@ -17,10 +17,12 @@ from cbam_keras.study.statistics import (
     Measured,
     Row,
     counted,
+    counted_runs,
+    noun_of,
     unlearned,
     verdict,
 )
-from cbam_keras.study.study import Comparison, Measure
+from cbam_keras.study.study import Comparison, Measure, run_name
 from cbam_keras.study.tables import (
     JSON,
     PRINTED,
@@ -42,6 +44,9 @@ class Results(_terminal.Tabular):
     seed, with what was measured, and of a search one per trial, with its
     hyperparameters. `csv()` and `latex()` return it as text.
 
+    With folds, `seed * folds + fold` stands for a seed, also in the names of
+    files.
+
     Attributes:
         output: Path of the output folder.
         outcomes: Tuple of `Outcome`, one per variant and seed that has been
@@ -50,7 +55,8 @@ class Results(_terminal.Tabular):
         comparisons: Tuple of `Comparison`, one per table.
         measures: Tuple of `Measure`, first the one that is compared.
         data: String, the name of the dataset.
-        sizes: Dictionary, the number of images by split.
+        sizes: Dictionary, the number of images by split, with folds those of
+            the first one.
         guess: Number in [0, 1], the test accuracy of guessing: the part of
             the commonest class of the test images or, where their labels are
             not known, of each of so many classes; `None` for other data.
@@ -66,7 +72,9 @@ class Results(_terminal.Tabular):
         history: List of dictionaries, one per network and epoch: `seed` (if
             there are several), `network`, `epoch` (from 1), the metrics of
             the task, `seconds`.
-        test_images: Integer, the number of test images.
+        test_images: Integer, the number of test images, with folds those of
+            all.
+        folds: Integer, the number of folds, or `None`.
         verdict: String, the differences in a sentence, or that no network
             has learned; empty without a baseline.
         trials: Tuple of `Outcome`, those of a search, in the order in which
@@ -104,6 +112,7 @@ class Results(_terminal.Tabular):
     labels: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
     found: _files.Json = dataclasses.field(default_factory=dict, repr=False)
     confirmation: tuple[Row, ...] = ()
+    folds: int | None = None
 
     @classmethod
     def read(cls, folder: str | os.PathLike) -> Self:
@@ -177,6 +186,7 @@ class Results(_terminal.Tabular):
                 for name in FOUND
                 if name in content and content["kind"] == "tune"
             },
+            folds=settings.get("folds"),
         )
 
     @property
@@ -282,7 +292,7 @@ class Results(_terminal.Tabular):
                         statistics.median(seconds) if seconds else None
                     ),
                     failures=tuple(
-                        f"seed {o.seed}: {o.status} ({o.message})"
+                        f"{self.name_of(o.seed)}: {o.status} ({o.message})"
                         for o in outcomes
                         if not o.finished
                     ),
@@ -308,8 +318,30 @@ class Results(_terminal.Tabular):
 
     @property
     def test_images(self) -> int:
-        """The number of test images."""
-        return self.sizes["test"]
+        """The number of test images, those of all folds."""
+        return self.images_of(self.seeds)
+
+    def images_of(self, seeds: Iterable[int]) -> int:
+        """Returns how many images were tested with these seeds."""
+        if self.folds is None:
+            return self.sizes["test"]
+        described = self.settings["data"]
+        # Each seed tests the images again, in other folds.
+        tested = {
+            seed % self.folds: described[str(seed)]["sizes"]["test"]
+            for seed in seeds
+            if str(seed) in described
+        }
+        return sum(tested.values())
+
+    def name_of(self, seed: int) -> str:
+        """Returns what sentences call a seed, or a fold of a seed."""
+        return run_name(seed, self.folds)
+
+    @property
+    def counted_seeds(self) -> str:
+        """How many seeds and folds there are, in words."""
+        return counted_runs(len(self.seeds), self.folds)
 
     @property
     def model(self) -> str:
@@ -321,8 +353,7 @@ class Results(_terminal.Tabular):
         """The network, the data and the seeds in words; of a search trials."""
         if self.kind == "tune":
             return f"{self.data}, {counted_trials(self.trials)}"
-        count = len(self.seeds)
-        return f"{self.model} on {self.data}, {count} seed{'s' * (count > 1)}"
+        return f"{self.model} on {self.data}, {self.counted_seeds}"
 
     @property
     def verdict(self) -> str:
@@ -335,7 +366,11 @@ class Results(_terminal.Tabular):
             return ""
         first = self.measures[0]
         return self.unlearned() or verdict(
-            self.compared(), self.baseline, first.heading, first.digits
+            self.compared(),
+            self.baseline,
+            first.heading,
+            first.digits,
+            self.folds,
         )
 
     def _counted(self):
@@ -346,18 +381,19 @@ class Results(_terminal.Tabular):
             for row in self.rows_of(comparison)
             if row.difference is not None
         }
-        said = counted([*compared.values()], len(self.seeds))
+        said = counted([*compared.values()], len(self.seeds), self.folds)
         return (compared and self.unlearned()) or said
 
     def unlearned(self) -> str:
         """Returns a sentence if no network has learned, or nothing."""
         if self.measures[0].key != "test_accuracy" or self.guess is None:
             return ""
-        accuracies = [
-            accuracy
-            for variant in self.variants
-            for accuracy in self.values(variant, "test_accuracy").values()
-        ]
+        accuracies = []
+        for variant in self.variants:
+            values = [*self.values(variant, "test_accuracy").values()]
+            # The folds together have tested all images.
+            is_whole = self.folds is not None and values
+            accuracies += [statistics.fmean(values)] if is_whole else values
         return unlearned(accuracies, self.guess, self.test_images)
 
     def values(
@@ -374,11 +410,11 @@ class Results(_terminal.Tabular):
         if not measure.is_error:
             return values
         # Accuracies were computed in float32: the fraction that was meant.
-        images = self.test_images
-        return {
-            seed: round((1 - value) * images) / images
-            for seed, value in values.items()
-        }
+        errors = {}
+        for seed, value in values.items():
+            images = self.images_of([seed])
+            errors[seed] = round((1 - value) * images) / images
+        return errors
 
     def compared(
         self,
@@ -398,13 +434,18 @@ class Results(_terminal.Tabular):
         baseline = values.get(comparison.baseline or "", {})
         # Other measures are no fractions of the images.
         is_part = measure.key == "test_accuracy"
-        images = self.sizes.get("test") if is_part else None
+        is_part = is_part and "test" in self.sizes
         compared = {}
         for name, own in values.items():
-            differences = [own[x] - baseline[x] for x in own if x in baseline]
+            shared = [x for x in own if x in baseline]
             if name == comparison.baseline:
-                differences = []
-            compared[name] = Measured.of([*own.values()], differences, images)
+                shared = []
+            compared[name] = Measured.of(
+                [*own.values()],
+                [own[x] - baseline[x] for x in shared],
+                self.images_of(shared) if is_part else None,
+                self.folds,
+            )
         return compared
 
     def __str__(self) -> str:
@@ -467,9 +508,9 @@ class Results(_terminal.Tabular):
         means = {row.network: row.mean for row in rows}
         plotting.draw_rows(axes, rows, means.get(self.baseline or ""))
         alone = max((row.pairs for row in rows), default=0) == 1
-        heading = self.measures[0].heading
+        heading, noun = self.measures[0].heading, noun_of(self.folds)
         axes.set_xlabel(
-            f"{heading} (%): mean, seeds, and 95 % interval of the difference"
+            f"{heading} (%): mean, {noun}s, and 95 % interval of the difference"
             f"{' (test images alone)' if alone else ''}",
             parse_math=False,
         )

@@ -204,7 +204,7 @@ def _run(study, options):
     output, overwrite = options.output, options.overwrite
     if output is None:
         output = default_output(study)
-    if len(study.seeds) > 1:
+    if len(study.runs) > 1:
         # The intervals at the end need it: it is checked before any work.
         _checks.require("scipy.stats", extra="plot")
     if options.computes_here:
@@ -214,7 +214,7 @@ def _run(study, options):
     with contextlib.ExitStack() as stack:
         stack.enter_context(_terminal.no_retracing())
         if overwrite:
-            _check_any_fits(study, cells.load(study.seeds[0]))
+            _check_any_fits(study, cells.load(study.runs[0]))
         stack.enter_context(
             folder.opened(
                 resume=options.resume,
@@ -224,7 +224,7 @@ def _run(study, options):
         )
         folder.retry()
         if cells.missing():
-            print_if_few_steps(study.recipe, cells.load(study.seeds[0]))
+            print_if_few_steps(study.recipe, cells.load(study.runs[0]))
         try:
             workers = executor_of(options.workers, options.executor)
             with workers as executor:
@@ -235,7 +235,7 @@ def _run(study, options):
                 folder.path,
                 folder.content,
                 [variant.name for variant in study.variants],
-                study.seeds,
+                study.runs,
             )
             if study.finish is not None and results.runs:
                 with folder.locked():
@@ -249,7 +249,7 @@ def _check_any_fits(study, data):
     errors = []
     for variant in study.variants:
         try:
-            build_network(study, variant, study.seeds[0], data)
+            build_network(study, variant, study.runs[0], data)
             return
         # It is recorded like that of any network that cannot be trained.
         except Exception as error:
@@ -271,7 +271,8 @@ def _train(cells, executor):
 def _check_end(results, cells):
     """Raises if no training finished, and warns of those that did not."""
     failures = [
-        f'"{o.variant}" with seed {o.seed}: {o.status} ({o.message})'
+        f'"{o.variant}" with {results.name_of(o.seed)}: {o.status} '
+        f"({o.message})"
         for o in results.outcomes
         if not o.finished
     ]

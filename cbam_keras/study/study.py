@@ -19,6 +19,8 @@ from cbam_keras.study.networks import check_network, compile_network
 MAX_NAME = 200
 # Arguments of `data.load` that a recipe decides.
 BY_RECIPE = ("batch_size", "seed", "augment", "image_size")
+# Arguments of `data.load` that a study decides.
+BY_STUDY = ("folds", "fold")
 # More seeds are a mistake: each is a training of every network.
 MAX_SEEDS = 10_000
 
@@ -73,7 +75,8 @@ class Task(Protocol[Loaded]):
         `sizes` (numbers of images by split, `"train"` and `"test"` among
         them), `batch_size` (`None` if batches differ), `image_shape`,
         `class_names`, `set_epoch(epoch)` and `describe()`, further plain
-        values that a resumed run must agree in.
+        values that a resumed run must agree in. A task that can be
+        cross-validated also takes `folds` and `fold`, see `data.load`.
         """
 
     def check(self, model: keras.Model, data: Loaded) -> None:
@@ -97,7 +100,7 @@ class Classification:
         data: What `cbam_keras.data.load` takes, or returned: the same for
             every seed.
         options: Further arguments of `data.load`, as `download=True`, except
-            those that a recipe decides.
+            those that a recipe or the folds of a study decide.
 
     Raises:
         TypeError: If `data` is of another kind.
@@ -147,11 +150,14 @@ class Classification:
             return self.data.name
         return data.dataset_name(self.data)
 
-    def load(self, recipe: Recipe) -> ImageData:
+    def load(
+        self, recipe: Recipe, folds: int | None = None, fold: int = 0
+    ) -> ImageData:
         if isinstance(self.data, ImageData):
             return self.data
         by_recipe = {name: getattr(recipe, name) for name in BY_RECIPE}
-        return data.load(self.data, **by_recipe, **self.options)
+        options = {**by_recipe, **self.options}
+        return data.load(self.data, folds=folds, fold=fold, **options)
 
     def check(self, model: keras.Model, data: Data) -> None:
         check_network(model, data)
@@ -168,14 +174,16 @@ class Classification:
 
 def _check_options(options):
     for name in options:
-        if name in BY_RECIPE:
-            raise ValueError(
-                f"`{name}` is an argument of the recipe. Received: "
-                f"data_options={options!r}"
-            )
+        for names, owner in ((BY_RECIPE, "recipe"), (BY_STUDY, "study")):
+            if name in names:
+                raise ValueError(
+                    f"`{name}` is an argument of the {owner}. Received: "
+                    f"data_options={options!r}"
+                )
         # `fit` would take boxes for sample weights.
         known = {*inspect.signature(data.load).parameters} - {"data", "boxes"}
-        _checks.one_of("data_options", name, sorted(known - {*BY_RECIPE}))
+        known -= {*BY_RECIPE, *BY_STUDY}
+        _checks.one_of("data_options", name, sorted(known))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,11 +307,19 @@ class Study:
         finish: Function of the results and the output folder that writes
             further files into it, also when the run is interrupted. Defaults
             to `None`.
+        folds: Integer from 2, the number of folds of a cross-validation. Each
+            variant is trained once for each fold of each seed, a seed decides
+            which images are in which fold, and differences are paired by
+            fold. The number `seed * folds + fold` is the seed of such a
+            training in results, and of its initial weights. Defaults to
+            `None`: the test images are the same for all.
 
     Raises:
-        ValueError: If there is no variant, if names or seeds repeat, or if
-            the baseline is not among the variants.
-        TypeError: If an argument is of a wrong kind.
+        ValueError: If there is no variant, if names or seeds repeat, if the
+            baseline is not among the variants, or if there are folds of data
+            that are loaded already.
+        TypeError: If an argument is of a wrong kind, or if the task cannot be
+            cross-validated.
     """
 
     task: Task
@@ -319,6 +335,7 @@ class Study:
     kind: str = "study"
     # It takes `Results` and `StudyFolder`.
     finish: Callable[..., None] | None = None
+    folds: int | None = None
 
     def __post_init__(self) -> None:
         variants = tuple(self.variants)
@@ -335,6 +352,9 @@ class Study:
             )
         if self.baseline is not None:
             _checks.one_of("baseline", self.baseline, names)
+        if self.folds is not None:
+            data.check_folds(self.folds)
+            _check_task(self.task, self.folds)
         _checks.convert(
             self,
             variants=variants,
@@ -355,8 +375,24 @@ class Study:
 
     @property
     def cells(self) -> list[tuple[Variant, int]]:
-        """Each variant with each seed, in the order of training."""
-        return [(v, seed) for seed in self.seeds for v in self.variants]
+        """Each variant with each of the runs, in the order of training."""
+        return [(v, run) for run in self.runs for v in self.variants]
+
+    @property
+    def runs(self) -> tuple[int, ...]:
+        """The seeds or, with folds, a number for each fold of each seed."""
+        if self.folds is None:
+            return tuple(self.seeds)
+        firsts = [seed * self.folds for seed in self.seeds]
+        return tuple(x + fold for x in firsts for fold in range(self.folds))
+
+    def load(self, run: int) -> Data:
+        """Returns the data of one of the runs."""
+        if self.folds is None:
+            return self.task.load(self.recipe_for(None, run))
+        seed, fold = divmod(run, self.folds)
+        load: Callable[..., Data] = self.task.load
+        return load(self.recipe_for(None, seed), folds=self.folds, fold=fold)
 
     def recipe_for(self, variant: Variant | None, seed: int) -> Recipe:
         """Returns the recipe of a variant with a seed."""
@@ -364,6 +400,29 @@ class Study:
         recipe = find_recipe(self.recipe)
         rate = rate or recipe.learning_rate
         return dataclasses.replace(recipe, seed=seed, learning_rate=rate)
+
+
+def _check_task(task, folds):
+    """Raises unless a task can load its data in folds."""
+    if "folds" not in inspect.signature(task.load).parameters:
+        raise TypeError(
+            "`folds` need a task whose `load` takes `folds` and `fold`, as "
+            f"study.Classification. Received: {folds=}, task={task!r}"
+        )
+    if getattr(task, "is_loaded", False):
+        raise ValueError(
+            "`folds` need data that are not loaded yet, as the path of a "
+            f"folder: each fold has other test images. Received: {folds=}, "
+            f'loaded images of "{task.name}"'
+        )
+
+
+def run_name(run: int, folds: int | None) -> str:
+    """Returns what one of the runs of a study is called in sentences."""
+    if folds is None:
+        return f"seed {run}"
+    seed, fold = divmod(run, folds)
+    return f"seed {seed}, fold {fold}"
 
 
 def check_seeds(seeds: object) -> tuple[int, ...]:

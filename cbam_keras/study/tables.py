@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from cbam_keras._terminal import Table, number_cell
 from cbam_keras.study.cell import Outcome
-from cbam_keras.study.statistics import NOTHING
+from cbam_keras.study.statistics import NOTHING, noun_of
 
 # What `json` holds of each training.
 RUN = (
@@ -35,12 +35,11 @@ MAX_TRIALS = 20
 
 
 def _networks_tables(results):
-    seeds = len(results.seeds)
     first, *further = results.measures
-    note = f"Measured on the same {results.test_images:,} test images."
+    note = f"Measured on {_test_images(results)}."
     title = "Networks, one seed"
-    if seeds > 1:
-        title = f"Networks, mean over {seeds} seeds"
+    if len(results.seeds) > 1:
+        title = f"Networks, mean over {results.counted_seeds}"
         note += " In brackets: the 95 % interval of a difference."
     elif any(row.interval for row in results.rows):
         note += (
@@ -75,13 +74,19 @@ def _networks_tables(results):
     return tables
 
 
+def _test_images(results):
+    if results.folds is None:
+        return f"the same {results.test_images:,} test images"
+    return f"{results.test_images:,} images, each in one of the folds"
+
+
 def _millions(macs):
     return number_cell("{:,.4g}", macs, 1e-6)
 
 
 def _printed_networks_tables(results):
     several = len(results.seeds) > 1
-    seeds = f", {len(results.seeds)} seeds" if several else ""
+    seeds = f", {results.counted_seeds}" if several else ""
     title = f"Results in {results.output}{seeds}"
     tables = _networks_tables(results)
     return [dataclasses.replace(x, title=title, note="") for x in tables]
@@ -122,7 +127,8 @@ def _networks_json(results):
     return {
         "data": results.data,
         "seeds": results.seeds,
-        "test_images": results.sizes.get("test"),
+        "folds": results.folds,
+        "test_images": results.test_images,
         "rows": rows,
         "verdict": results.verdict,
         "runs": [
@@ -173,12 +179,13 @@ def _ablation_tables(results):
         rows = [*_ablation_rows(results, comparison)]
         if rows:
             about = f"{comparison.title}, {results.title}"
+            noun = noun_of(results.folds)
             table = Table(
                 f"Table {comparison.number}: {about}",
                 [_ablation_cells(row) for row in rows],
-                note="Mean and standard deviation over the seeds of the error "
-                f"on the same {results.test_images:,} test images; differences "
-                f'to "{rows[0]["attention"]}", paired by seed.',
+                note=f"Mean and standard deviation over the {noun}s of the "
+                f"error on {_test_images(results)}; differences to "
+                f'"{rows[0]["attention"]}", paired by {noun}.',
             )
             tables.append(table)
     return tables
@@ -228,6 +235,7 @@ def _ablation_json(results):
     return {
         "data": results.data,
         "seeds": results.seeds,
+        "folds": results.folds,
         "test_images": results.test_images,
         "rows": [
             row

@@ -1,0 +1,232 @@
+"""Studies over the folds of a cross-validation."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pretended
+import pytest
+from data_checks import write_folder
+from folder_checks import epochs
+from study_checks import GATED, NARROW, content_of, planned, statuses
+from training_checks import SHORT
+
+from cbam_keras import ablation, cli, comparison, data, study
+from cbam_keras._explanations import networks_of
+from cbam_keras._explanations.images import from_data
+
+stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def quick(tiny, monkeypatch):
+    """Trains nothing."""
+    pretended.install(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Returns a folder of 4 images of each of five classes."""
+    folder = tmp_path_factory.mktemp("data") / "photos"
+    write_folder(folder, per_class=4, classes="abcde", size=(8, 8))
+    return folder
+
+
+def folded(photos, *variants, folds=3, **options):
+    options = {"task": study.Classification(photos), **options}
+    options.setdefault("baseline", "narrow")
+    variants = variants or (NARROW, GATED)
+    return planned(*variants, folds=folds, **options)
+
+
+def test_each_fold_of_each_seed_is_a_run(photos):
+    assert folded(photos).runs == (0, 1, 2)
+    twice = folded(photos, seeds=(0, 3))
+    assert twice.runs == (0, 1, 2, 9, 10, 11)
+    # Networks differ by the run, and images by seed and fold.
+    assert twice.recipe_for(None, 10).seed == 10
+    loaded = twice.load(10)
+    assert (loaded.seed, loaded.folds, loaded.fold) == (3, 3, 1)
+    assert planned(NARROW, seeds=(4, 2)).runs == (4, 2)
+    # Workers train a copy.
+    assert dataclasses.replace(twice, finish=None).runs == twice.runs
+
+
+def test_differences_are_paired_by_fold_and_corrected(photos, tmp_path):
+    found = study.run(folded(photos), tmp_path)
+    assert (found.folds, found.seeds) == (3, (0, 1, 2))
+    described = content_of(tmp_path)["settings"]["data"]
+    assert [described[str(run)]["fold"] for run in found.seeds] == [0, 1, 2]
+    tested = [described[str(run)]["sizes"]["test"] for run in found.seeds]
+    assert tested == [7, 7, 6] and found.test_images == 20
+    narrow, gated = found.rows
+    differences = np.subtract(gated.values, narrow.values)
+    mean, deviation = differences.mean(), differences.std(ddof=1)
+    half = stats.t.ppf(0.975, 2) * deviation * np.sqrt(1 / 3 + 1 / 2)
+    assert gated.interval == pytest.approx((mean - half, mean + half))
+    assert "over 3 folds, corrected for overlapping" in found.verdict
+    assert "Networks, mean over 3 folds" in found.markdown()
+    assert "20 images, each in one of the folds" in found.markdown()
+    assert json.loads(found.json())["folds"] == 3
+    assert study.Results.read(tmp_path) == found
+    assert list(found.to_dataframe()["seeds"]) == [3, 3]
+
+
+def test_more_seeds_add_their_folds_and_other_folds_are_refused(
+    photos, tmp_path
+):
+    study.run(folded(photos), tmp_path)
+    with epochs() as trained:
+        found = study.run(folded(photos, seeds=2), tmp_path)
+    assert len(trained) == 6
+    assert found.seeds == (0, 1, 2, 3, 4, 5)
+    # The same images in other folds.
+    assert found.test_images == 20
+    assert "over 3 folds x 2 seeds, corrected" in found.verdict
+    for folds, said in ((2, "folds was 3, is 2"), (None, "folds was 3, is N")):
+        with pytest.raises(ValueError, match=said):
+            study.run(folded(photos, folds=folds), tmp_path)
+
+
+def test_drawing_counts_the_images_of_all_folds_that_both_have(photos):
+    ran = {name: {0: 0.6, 1: 0.6, 2: 0.5} for name in "ab"}
+    ran["b"] = {0: 0.8, 1: 0.8}
+    sizes = {"0": 5, "1": 5, "2": 4}
+    found = study.Results(
+        output=photos,
+        outcomes=tuple(
+            study.Outcome(name, run, "finished", metrics={"test_accuracy": x})
+            for name, values in ran.items()
+            for run, x in values.items()
+        ),
+        variants=("a", "b"),
+        seeds=(0, 1, 2),
+        comparisons=(study.Comparison("a", ("a", "b")),),
+        measures=(study.Measure("test_accuracy", "test accuracy"),),
+        data="photos",
+        sizes={"test": 5},
+        settings={
+            "data": {x: {"sizes": {"test": n}} for x, n in sizes.items()}
+        },
+        folds=3,
+        guess=0.6,
+    )
+    # Two of ten images.
+    half = stats.norm.ppf(0.975) * np.sqrt(0.2 * 0.8 / 10)
+    assert found.rows[1].interval == pytest.approx((0.2 - half, 0.2 + half))
+    assert found.images_of((0, 1, 2, 3, 5)) == 14
+    # "b" is right about 0.8, and guessing about 0.6 + 0.26 of 14 images.
+    assert "luck up to 85.66 % of 14 images" in found.verdict
+    assert "learned" not in dataclasses.replace(found, guess=0.5).verdict
+    # Errors are of whole images of each fold.
+    error = study.Measure("test_accuracy", is_error=True)
+    assert found.values("a", error) == {0: 2 / 5, 1: 2 / 5, 2: 2 / 4}
+
+
+def test_a_fold_that_fails_is_named(photos, tmp_path):
+    def build(data):
+        if data.fold == 1:
+            raise ValueError("no")
+        return NARROW.build(data)
+
+    given = folded(photos, NARROW, study.Variant("b", build), seeds=(1,))
+    with pytest.warns(UserWarning, match='"b" with seed 1, fold 1: error'):
+        found = study.run(given, tmp_path)
+    assert statuses(found).count("error") == 1
+    assert found.rows[1].failures == ("seed 1, fold 1: error (ValueError: no)",)
+    assert found.rows[1].seeds == (3, 5) and found.rows[1].pairs == 2
+
+
+class Own(study.Classification):
+    def load(self, recipe):
+        return super().load(recipe)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"folds": 1}, ValueError, "`folds` must be at least 2"),
+        ({"folds": "3"}, ValueError, "`folds` must be a positive integer"),
+        (
+            {"task": Own("mnist5k")},
+            TypeError,
+            "takes `folds` and `fold`, as st",
+        ),
+        (
+            {"task": lambda: study.Classification(data.load("mnist5k"))},
+            ValueError,
+            '`folds` need data that are not loaded yet.*images of "mnist5k"',
+        ),
+        (
+            {"task": lambda: study.Classification("mnist5k", fold=1)},
+            ValueError,
+            "`fold` is an argument of the study. Received: data_options=",
+        ),
+        (
+            {"folds": 5},
+            ValueError,
+            '5 images for folds=5.*"a" .4., "b" .4.',
+        ),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(
+    photos, tmp_path, options, error, message
+):
+    task = options.get("task")
+    with pytest.raises(error, match=message):
+        if callable(task):
+            options = {"task": task()}
+        study.run(folded(photos, **options), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_loaded_images_are_told_from_those_of_another_fold(photos, tmp_path):
+    def of(fold):
+        loaded = data.load(photos, folds=3, fold=fold)
+        return planned(NARROW, task=study.Classification(loaded))
+
+    study.run(of(0), tmp_path)
+    with pytest.raises(ValueError, match="data.fold was 0, is 1"):
+        study.run(of(1), tmp_path)
+
+
+def test_networks_are_explained_on_the_images_of_their_fold(photos, tmp_path):
+    study.run(folded(photos, NARROW, seeds=(1,)), tmp_path)
+    files, source = networks_of(tmp_path)
+    assert files == [tmp_path / "narrow-seed3.keras"]
+    assert (source.seed, source.options["fold"]) == (1, 0)
+    explained = from_data(source, "test", None)
+    tested = data.load(photos, batch_size=None, folds=3, seed=1).test[0]
+    expected = {image.tobytes() for image in tested}
+    assert {
+        image.tobytes() for image in explained.seen((8, 8), (8, 8))
+    } == expected
+
+
+def test_a_command_gives_the_folds_of_a_call(photos, tmp_path, capsys):
+    recipe = dataclasses.replace(SHORT, learning_rate=0.03)
+    kinds = ["none", "cbam"]
+    options = {"data": photos, "recipe": recipe, "output": tmp_path / "call"}
+    called = comparison.compare(kinds, folds=3, **options)
+    capsys.readouterr()
+    line = "train --folds 3 --epochs 1 --batch-size 35 --json --no-report"
+    where = ["--data", str(photos), "--output", str(tmp_path / "command")]
+    assert cli.main([*line.split(), *where, "--attention", *kinds]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["folds"], printed["seeds"]) == (3, [0, 1, 2])
+    assert printed["test_images"] == 20
+    assert printed["verdict"] == called.verdict
+    contents = [content_of(tmp_path / name) for name in ("call", "command")]
+    assert contents[0]["settings"] == contents[1]["settings"]
+
+
+def test_tables_of_the_paper_are_over_folds(photos, tmp_path):
+    options = {"tables": 4, "seeds": 1, "recipe": SHORT, "output": tmp_path}
+    found = ablation.run(photos, folds=3, **options)
+    text = found.markdown()
+    assert "tiny on photos, 3 folds" in text
+    assert "over the folds of the error on 20 images, each in one" in text
+    assert "paired by fold" in text and "seed" not in text
+    assert "over 3 folds, corrected for overlapping" in found.verdict
+    assert json.loads(found.json())["folds"] == 3
