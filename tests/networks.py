@@ -53,6 +53,15 @@ def resnet(depths=(1,), **options):
     )
 
 
+def application(weights, input_tensor, **options):
+    """Returns a network as those of `keras.applications` are built."""
+    x = layers.Conv2D(4, 3, strides=2, padding="same", name="conv")(
+        input_tensor
+    )
+    x = layers.BatchNormalization(name="bn")(x)
+    return keras.Model(keras.utils.get_source_inputs(input_tensor), x)
+
+
 @contextlib.contextmanager
 def without_values():
     """Weights of networks built inside have shapes only, which is quick."""

@@ -1,13 +1,17 @@
 """Pretrained networks by name, with their preprocessing inside."""
 
 import inspect
+from functools import partial
+from types import SimpleNamespace
 
 import keras
+import networks
 import numpy as np
 import pytest
 from layer_checks import to_numpy
 
-from cbam_keras import insert_attention, models
+from cbam_keras import CBAM, insert_attention, models
+from cbam_keras.layers import Attention
 from cbam_keras.models import by_name
 
 pytestmark = pytest.mark.filterwarnings(
@@ -61,7 +65,8 @@ def test_a_network_with_attention_computes_what_it_did(name, tmp_path):
         include_top=False, weights=None, input_shape=PIXELS.shape[1:]
     )
     expected = to_numpy(plain(expected_of(name)))
-    network = models.pretrained(name, None, PIXELS.shape[1:], "cbam")
+    cbam = Attention("cbam", {"identity_init": True})
+    network = models.pretrained(name, None, PIXELS.shape[1:], cbam)
     places = [
         [layer.name for layer in model.layers if "_attention" in layer.name]
         for model in (network, insert_attention(plain, "cbam"))
@@ -112,3 +117,56 @@ def test_networks_that_cannot_be_had_are_refused(
     with pytest.raises(ValueError, match=message):
         models.pretrained(*arguments)
     assert capsys.readouterr().out == ""
+
+
+# With a classifier.
+
+
+def built(weights, is_frozen, attention, name="EfficientNetLite0"):
+    """Returns a classifier of three classes of grey images."""
+    images = SimpleNamespace(image_shape=(64, 48, 1), class_names=range(3))
+    keras.utils.set_random_seed(3)
+    return models.classifier(name, weights, is_frozen, images, attention)
+
+
+@pytest.mark.every_backend
+def test_attention_alone_changes_neither_predictions_nor_classifier():
+    plain, paper, started = (
+        built(None, False, attention)
+        for attention in (None, CBAM, partial(CBAM, identity_init=True))
+    )
+    kernels = [x.get_layer("predictions").kernel for x in (plain, paper)]
+    np.testing.assert_array_equal(*map(to_numpy, kernels))
+    expected = to_numpy(plain(PIXELS[..., :1]))
+    assert expected.shape == (2, 3)
+    np.testing.assert_allclose(expected.sum(axis=-1), 1, rtol=1e-5)
+    found = to_numpy(started(PIXELS[..., :1]))
+    np.testing.assert_array_equal(found, expected)
+    # The start of the paper is inserted as it is asked for.
+    assert np.abs(to_numpy(paper(PIXELS[..., :1])) - expected).max() > 1e-4
+
+
+def test_what_is_pretrained_is_frozen_or_its_normalization(monkeypatch):
+    monkeypatch.setitem(models.PRETRAINED, "Small", networks.application)
+    gate = partial(CBAM, spatial_batch_norm=True)
+    for weights, is_frozen, expected in (
+        ("imagenet", True, []),
+        ("imagenet", False, ["conv"]),
+        (None, False, ["conv", "bn"]),
+    ):
+        model = built(weights, is_frozen, gate, "Small")
+        names = [layer.name for layer in model.layers if layer.variables]
+        assert names == ["conv", "bn", "bn_attention", "predictions"]
+        trained = {x.path.split("/")[0] for x in model.trainable_variables}
+        assert trained == {*expected, "bn_attention", "predictions"}
+
+
+def test_a_classifier_predicts_in_full_precision():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = built(None, False, None, "MobileNet")
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert model.get_layer("conv1").compute_dtype == "bfloat16"
+    assert model.output.dtype == "float32"

@@ -18,6 +18,7 @@ from cbam_keras.models.by_name import (
     NETWORKS,
     PRETRAINED,
     WEIGHTS,
+    classifier,
     pretrained,
 )
 from cbam_keras.models.efficientnet import EfficientNetLite0

@@ -40,7 +40,7 @@ def assemble(
     _checks.boolean("include_top", include_top)
     classes = _checks.positive_integer("classes", classes)
     image = _image(input_tensor, input_shape, include_top, stem)
-    x = _head(body(image), include_top, pooling, classes, classifier_activation)
+    x = head(body(image), include_top, pooling, classes, classifier_activation)
     inputs = keras.utils.get_source_inputs(image)
     # A model of a list of one takes its input in a list.
     model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, x, name=name)
@@ -89,7 +89,14 @@ def _image(input_tensor, input_shape, include_top, stem):
     return keras.Input(input_shape) if input_tensor is None else input_tensor
 
 
-def _head(x, include_top, pooling, classes, classifier_activation):
+def head(
+    x: KerasTensor,
+    include_top: bool = True,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+) -> KerasTensor:
+    """Applies the layers after the last feature map, by those arguments."""
     if not include_top and pooling is None:
         return x
     if not include_top and pooling == "max":

@@ -12,8 +12,9 @@ import numpy as np
 from keras import layers, ops
 
 from cbam_keras import _checks, _inspection
-from cbam_keras.insertion import insert_attention
+from cbam_keras.insertion import freeze_batch_norm, insert_attention
 from cbam_keras.layers import MakeLayer
+from cbam_keras.models.assembly import head
 from cbam_keras.models.efficientnet import EfficientNetLite0
 from cbam_keras.models.mobilenet import MobileNet
 from cbam_keras.models.mobilenet_v2 import MobileNetV2
@@ -97,19 +98,21 @@ def pretrained(
     name: str,
     weights: str | None = "imagenet",
     image_shape: Sequence[int | None] = (224, 224, 3),
-    attention: str | MakeLayer | None = None,
+    attention: MakeLayer | None = None,
 ) -> keras.Model:
     """Builds a network of `PRETRAINED`, without classifier.
 
     It takes RGB or grey images in [0, 255]: its preprocessing is inside.
-    Attention is where `insert_attention` puts it, and starts as the identity.
+    Attention is where `insert_attention` puts it.
 
     Args:
         name: String, a key of `PRETRAINED`.
         weights: `"imagenet"` or `None`. Keras downloads the weights of its
             own networks, and keeps them. Defaults to `"imagenet"`.
         image_shape: `(H, W, 3)` or `(H, W, 1)`. Defaults to `(224, 224, 3)`.
-        attention: See `insert_attention`. Defaults to `None`.
+        attention: See `insert_attention`; layers start as they are made, so
+            only those with `identity_init=True` as the identity. Defaults to
+            `None`.
 
     Returns:
         A functional `keras.Model` from images to the last feature map.
@@ -153,11 +156,38 @@ def pretrained(
         ) from error
     # A model of a list of one takes its input in a list.
     network = keras.Model(image, network.output, name=network.name)
+    return _with_attention(network, attention)
+
+
+def classifier(
+    name: str,
+    weights: str | None,
+    is_frozen: bool,
+    images,
+    attention: MakeLayer | None,
+) -> keras.Model:
+    """Builds a network of `PRETRAINED` with a classifier for a dataset.
+
+    Of a network with weights only attention and classifier are trainable if
+    it `is_frozen`, and otherwise all but its batch normalization.
+    """
+    network = pretrained(name, weights, images.image_shape)
+    if is_frozen:
+        network.trainable = False
+    elif weights is not None:
+        freeze_batch_norm(network)
+    network = _with_attention(network, attention)
+    outputs = head(network.output, classes=len(images.class_names))
+    return keras.Model(network.input, outputs, name=network.name)
+
+
+def _with_attention(network, attention):
+    """Inserts attention, if any, which starts as it is made."""
     if attention is None:
         return network
     # What follows the network starts as without attention.
     with _inspection.same_randomness():
-        return insert_attention(network, attention)
+        return insert_attention(network, attention, identity=False)
 
 
 def preprocessed(name: str, x: keras.KerasTensor) -> keras.KerasTensor:
