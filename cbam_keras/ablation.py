@@ -87,6 +87,7 @@ def plan(
     data: Images = "crowded_mnist",
     *,
     model: comparison.Network = "tiny",
+    weights: str | None = None,
     tables: Sequence[int] = (1, 2, 3, 4),
     seeds: int | Sequence[int] = 3,
     recipe: Recipe | str | None = None,
@@ -106,6 +107,7 @@ def plan(
         model: String, a network of `comparison.plan`; or a function that
             takes `attention`, as the builders of `cbam_keras.models` do, and
             returns a classifier of the images. Defaults to `"tiny"`.
+        weights: See `comparison.plan`. Defaults to `None`.
         tables: Sequence of integers from 1 to 4. Defaults to `(1, 2, 3, 4)`.
         seeds: See `comparison.plan`. Defaults to `3`.
         recipe: See `comparison.plan`. Defaults to `None`.
@@ -126,9 +128,9 @@ def plan(
     # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
     _checks.boolean("identity_init", identity_init)
-    build, called = comparison.network_of(model)
     tables = _in_order(tables)
-    recipe = find_recipe(recipe, comparison.default_recipe(model))
+    recipe = find_recipe(recipe, comparison.default_recipe(model, weights))
+    build, label, check = comparison.network_of(model, weights, recipe)
     task = _TopFive(data, **(data_options or {}))
     shared = comparison.model_options(model)
     variants = []
@@ -142,14 +144,19 @@ def plan(
             }
             attention = Attention(preset.layer, options)
         built = functools.partial(build, attention=attention)
-        label = preset.attention or comparison.BASELINE
-        variants.append(study.Variant(name, built, options, label=label))
+        called = preset.attention or comparison.BASELINE
+        variants.append(study.Variant(name, built, options, label=called))
     return study.Study(
         task=task,
         variants=variants,
         seeds=comparison.seeds_of(seeds, recipe, task),
         recipe=recipe,
-        settings={"model": called, "identity_init": identity_init},
+        settings={
+            "model": label,
+            "weights": weights,
+            "identity_init": identity_init,
+        },
+        check=check,
         comparisons=[
             study.Comparison(
                 baseline=TABLES[number][0],
@@ -173,6 +180,7 @@ def run(
     data: Images = "crowded_mnist",
     *,
     model: comparison.Network = "tiny",
+    weights: str | None = None,
     tables: Sequence[int] = (1, 2, 3, 4),
     seeds: int | Sequence[int] = 3,
     recipe: Recipe | str | None = None,
@@ -217,6 +225,7 @@ def run(
     planned = plan(
         data,
         model=model,
+        weights=weights,
         tables=tables,
         seeds=seeds,
         recipe=recipe,

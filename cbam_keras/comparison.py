@@ -16,8 +16,8 @@ from cbam_keras.layers import (
     MakeLayer,
     make_attention,
 )
-from cbam_keras.models import NETWORKS
-from cbam_keras.recipes import Recipe, find_recipe
+from cbam_keras.models import NETWORKS, PRETRAINED, WEIGHTS, classifier
+from cbam_keras.recipes import RECIPES, Recipe, find_recipe
 
 __all__ = ["NETWORKS", "compare", "plan"]
 
@@ -40,6 +40,7 @@ def plan(
     attentions: Attentions = DEFAULT,
     *,
     model: Network = "tiny",
+    weights: str | None = None,
     data: Images = "crowded_mnist",
     recipe: Recipe | str | None = None,
     layer_options: Options | None = None,
@@ -65,16 +66,26 @@ def plan(
             `"small"` (78,000 parameters: stages of 16, 32 and 64 channels) or
             `"resnet18"`, `"resnet34"`, `"resnet50"`, `"resnet101"`,
             `"resnet152"`, `"wideresnet18"`, `"resnext50"`, `"resnext101"`,
-            `"mobilenet"`, with the small stem for images of up to 96 pixels.
-            Each first scales images from [0, 255] to [0, 1]. Or a function
-            that takes `attention` and returns a `keras.Model`. Defaults to
-            `"tiny"`.
+            `"mobilenet"`, `"mobilenetv2"`, with the small stem for images of
+            up to 96 pixels. Each first scales images from [0, 255] to [0, 1].
+            Or a network of `keras.applications` by the name of its function,
+            as `"MobileNetV2"`, or `"EfficientNetLite0"`: with its
+            preprocessing inside, attention where `insert_attention` puts it,
+            and a new classifier. Or a function that takes `attention` and
+            returns a `keras.Model`. Defaults to `"tiny"`.
+        weights: `"imagenet"`, with which a network of `keras.applications`
+            starts (Keras downloads and keeps them), or `"EfficientNetLite0"`
+            (they are in a package). Its batch normalization is frozen, and for
+            the `frozen_epochs` of the recipe so are all of its own layers.
+            Attention that is given by name starts as the identity, and layers
+            of your own as they are made. Defaults to `None`, random weights.
         data: What `cbam_keras.data.load` takes; for one seed also what it
             returned. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in
             `training.RECIPES`. Several seeds replace its seed. Defaults to
-            `None`, which means `Recipe(epochs=1, batch_size=64)`, with a
-            learning rate of 0.03 for the model `"tiny"`.
+            `None`, which means `"fine-tuning"` with `weights`, and otherwise
+            `Recipe(epochs=1, batch_size=64)`, with a learning rate of 0.03
+            for the model `"tiny"`.
         layer_options: Mapping of arguments of the attention layers, as
             `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
             that no layer takes is an error. Defaults to `None`, which means a
@@ -100,8 +111,8 @@ def plan(
     """
     # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
-    build, label = network_of(model)
-    recipe = find_recipe(recipe, default_recipe(model))
+    recipe = find_recipe(recipe, default_recipe(model, weights))
+    build, label, check = network_of(model, weights, recipe)
     task = study.Classification(data, **(data_options or {}))
     layers = attention_layers(attentions, model, layer_options)
     return study.Study(
@@ -117,7 +128,8 @@ def plan(
         seeds=seeds_of(seeds, recipe, task),
         recipe=recipe,
         baseline=BASELINE if BASELINE in layers else None,
-        settings={"model": label},
+        settings={"model": label, "weights": weights},
+        check=check,
         kind="train",
         finish=_draw,
         folds=folds,
@@ -130,6 +142,7 @@ def compare(
     attentions: Attentions = DEFAULT,
     *,
     model: Network = "tiny",
+    weights: str | None = None,
     data: Images = "crowded_mnist",
     recipe: Recipe | str | None = None,
     layer_options: Options | None = None,
@@ -163,6 +176,7 @@ def compare(
     planned = plan(
         attentions,
         model=model,
+        weights=weights,
         data=data,
         recipe=recipe,
         layer_options=layer_options,
@@ -218,10 +232,28 @@ def option_of(kind: str, name: str) -> str:
     return name.removeprefix(f"{kind}_")
 
 
-def network_of(model: Network) -> tuple[Callable, str]:
-    """Returns a function of a dataset and `attention`, and what to call it."""
+def network_of(
+    model: Network, weights: str | None, recipe: Recipe
+) -> tuple[Callable, str, Callable | None]:
+    """Returns a function of a dataset and `attention`, a label, and a check.
+
+    The check, if any, takes a dataset, and raises if the network does not take
+    the images, or if its weights cannot be had.
+    """
+    if _checks.one_of("weights", weights, WEIGHTS) and model not in PRETRAINED:
+        raise ValueError(
+            "`weights` must be None unless `model` is the name of a network "
+            f"that has them: {', '.join(PRETRAINED)}. Received: model="
+            f"{model!r}, weights={weights!r}"
+            f"{_checks.did_you_mean(model, PRETRAINED)}"
+        )
     if isinstance(model, str):
-        return NETWORKS[_checks.one_of("model", model, NETWORKS)], model
+        _checks.one_of("model", model, [*NETWORKS, *PRETRAINED])
+        if model in NETWORKS:
+            return NETWORKS[model], model, None
+        is_frozen = weights is not None and recipe.frozen_epochs > 0
+        build = functools.partial(classifier, model, weights, is_frozen)
+        return build, model, functools.partial(build, attention=None)
     if not callable(model) or isinstance(model, keras.layers.Layer):
         raise TypeError(
             "`model` must be the name of a network or a function that takes "
@@ -229,7 +261,7 @@ def network_of(model: Network) -> tuple[Callable, str]:
         )
     label = getattr(model, "__name__", "")
     label = label if label.isidentifier() else "custom"
-    return lambda images, attention: model(attention), label
+    return lambda images, attention: model(attention), label, None
 
 
 def model_options(model: object) -> dict[str, object]:
@@ -241,12 +273,14 @@ def model_options(model: object) -> dict[str, object]:
     return {"reduction_ratio": 4} if model == "tiny" else {}
 
 
-def default_recipe(model: object) -> Recipe:
+def default_recipe(model: object, weights: str | None = None) -> Recipe:
     """Returns what `recipe=None` means for a network, given by name or not.
 
     In one epoch the network `"tiny"` underfits the default images. Of four
     learning rates 0.03 suits it best, without attention and with.
     """
+    if weights is not None:
+        return RECIPES["fine-tuning"]
     rate = 0.03 if model == "tiny" else 0.01
     return Recipe(epochs=1, batch_size=64, learning_rate=rate)
 

@@ -56,7 +56,7 @@ RECIPES = {
 # Options that are not passed on as they are.
 OTHERWISE = """
     attention command csv data dry_run help hypermodel json markdown
-    model no_report quiet recipe resume scheduler seed
+    model no_report quiet recipe resume scheduler seed weights
 """.split()
 SPACE = {
     "--attention cbam keras.layers:ReLU": {"attention": {"cbam", "ReLU"}},
@@ -146,6 +146,11 @@ def test_an_option_reaches_the_argument_of_its_name(asked, command):
         assert found[name] != parser.get_default(name), name
 
 
+NET = "--model MobileNetV2 --weights imagenet"
+PRETRAINED = {"model": "MobileNetV2", "weights": "imagenet"}
+FINE_TUNING = training.RECIPES["fine-tuning"]
+
+
 @pytest.mark.parametrize(
     ("line", "passed"),
     [
@@ -166,6 +171,10 @@ def test_an_option_reaches_the_argument_of_its_name(asked, command):
             },
         ),
         ("train --model json:dumps", {"model": json.dumps}),
+        (f"train {NET}", {**PRETRAINED, "recipe": FINE_TUNING}),
+        (f"ablate {NET}", {**PRETRAINED, "recipe": FINE_TUNING}),
+        (f"tune {NET}", {"recipe": FINE_TUNING}),
+        (f"tune {NET} --recipe default", {"recipe": training.Recipe()}),
         (
             "ablate --model json:dumps --resume",
             {"recipe": comparison.default_recipe(None), "overwrite": False},
@@ -334,6 +343,8 @@ def test_quiet_commands_show_no_bars(asked, monkeypatch, capsys, more):
             "`identity_init` must be left out",
         ),
         ("tune --hypermodel json:loads --model tiny", "`model` must be left "),
+        ("tune --hypermodel json:loads --weights imagenet", "`weights` must "),
+        ("ablate --model mobilenetV3Small", 'Did you mean "MobileNetV3Small"'),
         (
             "tune --attention none se --kernel-size 3",
             "`kernel_size` must be left out with the layers none, se",

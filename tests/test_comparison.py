@@ -1,6 +1,7 @@
 """`comparison`: its networks and layers, rows, table, command, and refusals."""
 
 import dataclasses
+import functools
 import inspect
 import json
 import math
@@ -13,7 +14,15 @@ import pytest
 from training_checks import SHORT
 from tuning_checks import warned
 
-from cbam_keras import ablation, comparison, data, detection, training, tuning
+from cbam_keras import (
+    ablation,
+    comparison,
+    data,
+    detection,
+    models,
+    training,
+    tuning,
+)
 from cbam_keras.layers import ATTENTION, Attention
 
 NAMES = ["none", "se", "cbam"]
@@ -193,9 +202,91 @@ def test_loaded_images_have_one_seed(tmp_path):
         compare(["none"], data=images, seeds=2, output=tmp_path)
 
 
+# From a pretrained network.
+
+PRETRAINED = {"model": "Net", "weights": "imagenet"}
+
+
+def searched(**options):
+    """Returns the trials of a search from a pretrained network."""
+    hypermodel = tuning.CBAMHyperModel(**PRETRAINED)
+    return tuning.Search(hypermodel, **options).trials
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Returns with which weights a pretrained network is asked for."""
+    asked = []
+
+    def build(weights, **options):
+        asked.append(weights)
+        return networks.application(weights, **options)
+
+    monkeypatch.setitem(models.PRETRAINED, "Net", build)
+    return asked
+
+
+@pytest.mark.parametrize("frozen_epochs", [None, 1, 0])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        functools.partial(comparison.plan, **PRETRAINED),
+        functools.partial(ablation.plan, **PRETRAINED),
+        searched,
+    ],
+)
+def test_a_pretrained_network_is_fine_tuned(asked, plan, frozen_epochs):
+    recipe = training.RECIPES["fine-tuning"]
+    given = {}
+    if frozen_epochs is not None:
+        recipe = dataclasses.replace(recipe, frozen_epochs=frozen_epochs)
+        given = {"recipe": recipe}
+    planned = plan(data="mnist5k", **given)
+    assert planned.recipe == recipe
+    # A run with others is not resumed.
+    assert planned.settings["weights"] == "imagenet"
+    images = planned.task.load(SHORT)
+    own = {"conv"} if recipe.frozen_epochs == 0 else set()
+    for variant, gates in zip(
+        planned.variants[:2], ({}, {"bn_attention"}), strict=True
+    ):
+        network = variant.build(images)
+        names = {x.path.split("/")[0] for x in network.trainable_variables}
+        assert names == {"predictions", *own, *gates}
+    assert {*asked} == {"imagenet"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_network_that_cannot_be_had_is_reported_once(
+    monkeypatch, tmp_path, overwrite
+):
+    asked = []
+
+    def offline(**options):
+        asked.append(options["weights"])
+        raise Exception("URL fetch failure")
+
+    monkeypatch.setitem(models.PRETRAINED, "Net", offline)
+    output = tmp_path / "run"
+    options = {"output": output, "overwrite": overwrite}
+    with pytest.raises(ValueError, match="a connection.*28, 28, 1.*URL fetch"):
+        compare(**PRETRAINED, seeds=2, **options)
+    assert asked == ["imagenet"]
+    assert not output.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (
+            {"model": "mobilenetv2", "weights": "imagenet"},
+            "`weights` must be None unless.* VGG16, .*'mobilenetv2'.*Did you "
+            'mean "MobileNetV2"',
+        ),
+        ({"model": len, "weights": "imagenet"}, "`weights` must be None unl"),
+        ({"weights": "noisy"}, '`weights` must be one of None, "imagenet"'),
+        ({"model": "vgg16"}, 'one of "tiny", .*Did you mean "VGG16"'),
+        ({"model": "Xception", "data": "mnist5k"}, "at least 71x71"),
         ({"attentions": ["cbm"]}, 'Did you mean "cbam"'),
         ({"attentions": ["se", "se"]}, "one or several different kinds"),
         ({"model": "resnet20"}, '`model` must be one of "tiny", "small"'),

@@ -132,7 +132,7 @@ HELP = {
     "keras.applications.resnet50:preprocess_input",
     "quiet": "print only the result, and warnings",
     "recipe": "NAME  NAMES: sets the options below unless given (default: the "
-    "values below)",
+    "values below, and fine-tuning with --weights)",
     "reduction_ratio": "N  of the channel gate",
     "resume": "resume the run in the output folder, as is done without this "
     "option too",
@@ -530,8 +530,11 @@ def explain(parser):
 
 
 def _add_model(parser):
-    text = "a function of your own that takes `attention` and returns a "
-    _add(parser, "model", other=f"MODULE:FUNCTION, {text}keras.Model")
+    # Names of `keras.applications` are checked when Keras is there.
+    text = "EfficientNetLite0, a network of keras.applications, or MODULE:"
+    text += "FUNCTION, a function of your own that takes `attention` and "
+    _add(parser, "model", other=f"{text}returns a keras.Model", type=None)
+    _add(parser, "weights")
     parser.set_defaults(model="tiny")
 
 

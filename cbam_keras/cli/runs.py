@@ -41,8 +41,11 @@ def train(options: Options) -> None:
     planned = comparison.plan(
         _attentions(options),
         model=model,
+        weights=options.weights,
         data=options.data,
-        recipe=_recipe(options, comparison.default_recipe(model)),
+        recipe=_recipe(
+            options, comparison.default_recipe(model, options.weights)
+        ),
         layer_options=options.given(LAYER_OPTIONS),
         data_options=options.data_options,
         seeds=_seeds(options),
@@ -61,10 +64,13 @@ def ablate(options: Options) -> None:
     planned = ablation.plan(
         options.data,
         model=model,
+        weights=options.weights,
         tables=options.tables or list(ablation.TABLES),
         seeds=_seeds(options),
         folds=options.folds,
-        recipe=_recipe(options, comparison.default_recipe(model)),
+        recipe=_recipe(
+            options, comparison.default_recipe(model, options.weights)
+        ),
         identity_init=options.identity_init is not False,
         data_options=options.data_options,
     )
@@ -87,12 +93,14 @@ def detect(options: Options) -> None:
 
 def tune(options: Options) -> None:
     if options.hypermodel is not None:
-        names = ("model", "attention", *LAYER_OPTIONS, *SPACE_OPTIONS)
+        names = ("model", "weights", "attention")
+        names += LAYER_OPTIONS + SPACE_OPTIONS
         options.refuse(names, "with `hypermodel`, which has its own space")
         hypermodel = imported("hypermodel", options.hypermodel)
     else:
         hypermodel = tuning.CBAMHyperModel(
             model=_model(options),
+            weights=options.weights,
             attention=_attentions(options),
             **options.given((*LAYER_OPTIONS, *SPACE_OPTIONS)),
         )

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar
 import keras
 
 from cbam_keras import _checks, _terminal
+from cbam_keras.study.cell import memory_freed
 from cbam_keras.study.cells import cells_of
 from cbam_keras.study.content import RESULTS
 from cbam_keras.study.estimate import Estimate
@@ -211,8 +212,12 @@ def _run(study, options):
         check_precision(study.recipe)
     cells = cells_of(study, output, options.tensorboard)
     folder = cells.folder
+    is_new = overwrite or not (folder.path / RESULTS).exists()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_terminal.no_retracing())
+        if is_new and study.check is not None:
+            with memory_freed():
+                study.check(cells.load(study.seeds[0]))
         if overwrite:
             _check_any_fits(study, cells.load(study.runs[0]))
         stack.enter_context(

@@ -302,6 +302,8 @@ class Study:
             baseline.
         measures: Sequence of `Measure`: the first is compared, the others
             are further columns. Defaults to `()`, which means that of the task.
+        check: Function of the data that raises if nothing can be trained on
+            them, called before the output folder is made. Defaults to `None`.
         kind: String; a run is not resumed as one of another kind. Defaults
             to `"study"`.
         finish: Function of the results and the output folder that writes
@@ -332,6 +334,7 @@ class Study:
     settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
     comparisons: Sequence[Comparison] = ()
     measures: Sequence[Measure] = ()
+    check: Callable[..., object] | None = None
     kind: str = "study"
     # It takes `Results` and `StudyFolder`.
     finish: Callable[..., None] | None = None

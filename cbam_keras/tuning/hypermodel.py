@@ -10,8 +10,7 @@ from keras_tuner import HyperParameters
 from cbam_keras import _checks, comparison, study
 from cbam_keras.data import ImageData
 from cbam_keras.layers import ATTENTION, CBAM, Attention
-from cbam_keras.models import NETWORKS
-from cbam_keras.recipes import Recipe
+from cbam_keras.recipes import RECIPES, Recipe
 from cbam_keras.tuning.space import PAPER, SE_REDUCTION_RATIO, SHOWN_IF_CHANGED
 
 # One value, several, or a function that asks for it.
@@ -52,6 +51,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             takes `name=` and returns a layer) and returns a `keras.Model`, as
             `lambda attention: insert_attention(backbone, attention)`.
             Defaults to `"tiny"`.
+        weights: See `comparison.plan`. Defaults to `None`.
         attention: See `comparison.plan`. Layers of your own have no
             hyperparameters. Defaults to `("none", "se", "cbam")`.
         reduction_ratio: Positive integers, of every kind whose layer has one.
@@ -67,7 +67,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         spatial_pool_types: Pools of the spatial gate of `"spatial"` and
             `"cbam"`, likewise, or `"conv"`. Defaults to `"avg+max"`.
         learning_rate: Positive numbers. Defaults to `None`, which means that
-            of the recipe in `tuning.search`, and 0.01 elsewhere.
+            of the recipe in `tuning.search`, and elsewhere 0.01, or 0.0001
+            with `weights`.
         identity_init: Boolean, whether attention layers start as those of
             `comparison.compare`, as the identity. Defaults to `True`.
         name: String. Defaults to `None`.
@@ -92,6 +93,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         classes: int | None = None,
         *,
         model: comparison.Network = "tiny",
+        weights: str | None = None,
         attention: comparison.Attentions | type = ("none", "se", "cbam"),
         reduction_ratio: Dimension = None,
         kernel_size: Dimension = (3, 5, 7),
@@ -103,8 +105,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         name: str | None = None,
     ):
         super().__init__(name=name)
-        if not callable(model):
-            _checks.one_of("model", model, NETWORKS)
+        # This checks them.
+        comparison.network_of(model, weights, Recipe())
         if classes is not None:
             classes = _checks.positive_integer("classes", classes)
         if input_shape is not None:
@@ -112,6 +114,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         self.input_shape = input_shape
         self.classes = classes
         self.model = model
+        self.weights = weights
         self.identity_init = _checks.boolean("identity_init", identity_init)
         self.fixes_se = reduction_ratio is None
         if isinstance(attention, type):
@@ -160,10 +163,14 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             hp: A `keras_tuner.HyperParameters`.
         """
         rate = self._choose(hp)["learning_rate"]
-        return float(rate or PAPER["learning_rate"])
+        usual = comparison.default_recipe(None, self.weights).stages[-1]
+        return float(rate or usual.learning_rate)
 
     def network(
-        self, hp: HyperParameters, images: ImageData | None = None
+        self,
+        hp: HyperParameters,
+        images: ImageData | None = None,
+        recipe: Recipe = RECIPES["default"],
     ) -> keras.Model:
         """Returns the network of these hyperparameters, not compiled.
 
@@ -171,10 +178,13 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             hp: A `keras_tuner.HyperParameters`.
             images: An `ImageData`, for the shape of images and the number of
                 classes where this object has none. Defaults to `None`.
+            recipe: A `training.Recipe`, whose `frozen_epochs` say whether a
+                network with `weights` starts frozen. Defaults to `Recipe()`.
         """
         attention = self.attention_for(hp)
+        build, *_ = comparison.network_of(self.model, self.weights, recipe)
         if callable(self.model):
-            return self.model(attention)
+            return build(images, attention)
         shape = self.input_shape or getattr(images, "image_shape", None)
         classes = self.classes or len(getattr(images, "class_names", ()))
         if not shape or not classes:
@@ -187,7 +197,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         known = types.SimpleNamespace(
             image_shape=shape, class_names=range(classes)
         )
-        return NETWORKS[self.model](known, attention)
+        return build(known, attention)
 
     @property
     def unused(self) -> list[str]:

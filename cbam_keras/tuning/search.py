@@ -146,7 +146,7 @@ class Search:
             recipe=find_recipe(self.recipe, default_recipe(hypermodel)),
         )
         # Checks them.
-        _network_of(hypermodel, self.is_ours)
+        _network_of(self)
         _ = self.task
 
     def __getstate__(self) -> dict[str, object]:
@@ -368,6 +368,7 @@ class Search:
             budget=budget,
             settings={
                 "model": self.name,
+                "weights": getattr(self.hypermodel, "weights", None),
                 "space": hyperparameters,
                 "identity_init": getattr(
                     self.hypermodel, "identity_init", None
@@ -421,7 +422,7 @@ class Search:
         if self.is_ours and self.hypermodel.options["learning_rate"]:
             # A function may compute it from other hyperparameters.
             rate = self.hypermodel.learning_rate_for(_hyperparameters(values))
-        network = _network_of(self.hypermodel, self.is_ours)
+        network = _network_of(self)
         build = functools.partial(_build, network, values)
         variant = study.Variant(name or name_of(values), build, values, rate)
         return dataclasses.replace(variant, label=label(variant.describe()))
@@ -435,7 +436,7 @@ class Search:
 
     def _explore(self, space):
         """Fills the space; returns the fingerprint of the defaults' network."""
-        build_network = _network_of(self.hypermodel, self.is_ours)
+        build_network = _network_of(self)
 
         def ask(hp):
             build = functools.partial(build_network, hp, self.loaded)
@@ -516,7 +517,9 @@ def search(
 
 def default_recipe(hypermodel: object) -> Recipe:
     """Returns what `recipe=None` means for a search."""
-    return comparison.default_recipe(getattr(hypermodel, "model", None))
+    model = getattr(hypermodel, "model", None)
+    weights = getattr(hypermodel, "weights", None)
+    return comparison.default_recipe(model, weights)
 
 
 def _hyperparameters(values):
@@ -530,13 +533,13 @@ def _build(network, values, data):
     return network(_hyperparameters(values), data)
 
 
-def _network_of(hypermodel, is_ours):
+def _network_of(search):
     """Returns the function of hyperparameters and data that builds."""
     from keras_tuner import HyperModel
 
-    if is_ours:
-        return hypermodel.network
-    build = hypermodel
+    build = hypermodel = search.hypermodel
+    if search.is_ours:
+        return functools.partial(hypermodel.network, recipe=search.recipe)
     if isinstance(hypermodel, HyperModel):
         # A `fit` of its own would not be called.
         is_known = type(hypermodel).fit is HyperModel.fit
