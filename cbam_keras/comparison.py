@@ -249,9 +249,16 @@ def network_of(
         )
     if isinstance(model, str):
         _checks.one_of("model", model, [*NETWORKS, *PRETRAINED])
+        if recipe.frozen_epochs and weights is None:
+            raise ValueError(
+                "`frozen_epochs` must be 0 for random weights, of which none "
+                f"should stay frozen. Received: frozen_epochs="
+                f'{recipe.frozen_epochs}, model="{model}", weights=None. Give '
+                'weights="imagenet" (--weights imagenet)'
+            )
         if model in NETWORKS:
             return NETWORKS[model], model, None
-        is_frozen = weights is not None and recipe.frozen_epochs > 0
+        is_frozen = recipe.frozen_epochs > 0
         build = functools.partial(classifier, model, weights, is_frozen)
         return build, model, functools.partial(build, attention=None)
     if not callable(model) or isinstance(model, keras.layers.Layer):

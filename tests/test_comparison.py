@@ -285,6 +285,7 @@ def test_a_network_that_cannot_be_had_is_reported_once(
         ),
         ({"model": len, "weights": "imagenet"}, "`weights` must be None unl"),
         ({"weights": "noisy"}, '`weights` must be one of None, "imagenet"'),
+        ({"recipe": "fine-tuning"}, "`frozen_epochs` must be 0 for random we"),
         ({"model": "vgg16"}, 'one of "tiny", .*Did you mean "VGG16"'),
         ({"model": "Xception", "data": "mnist5k"}, "at least 71x71"),
         ({"attentions": ["cbm"]}, 'Did you mean "cbam"'),

@@ -90,6 +90,8 @@ REPLACED = {
         "max_trials=20": "max_trials=1",
         "epochs=3": "epochs=1",
         "max_parameters=12e6": "max_trials=1, confirm=0",
+        'model="MobileNetV2",\n': 'model="tiny",\n',
+        'data="photos",\n    seeds=3': 'data="mnist5k"',
     },
 }
 

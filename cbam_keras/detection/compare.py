@@ -132,8 +132,9 @@ def plan(
             Defaults to `"small"`.
         weights: `"imagenet"`, with which `"EfficientNetLite0"` or a network
             of `keras.applications` starts: those of the former are in a
-            package, the others are downloaded by Keras. Attention is inserted
-            as the identity. Defaults to `None`, random weights.
+            package, the others are downloaded by Keras. Attention starts as
+            the identity, unless `layer_options` or layers of your own say
+            otherwise. Defaults to `None`, random weights.
         data: What `detection.load_data` takes. Defaults to
             `"digit_scenes"`.
         recipe: A `training.Recipe`, or the name of one; `augment` is that of
