@@ -107,7 +107,7 @@ def as_of_0_2_0(folder):
     (measure, *_), (table, *_) = (
         content.pop(name) for name in ("measures", "comparisons")
     )
-    del content["labels"]
+    del content["labels"], content["settings"]["recipe"]["frozen_epochs"]
     former = {
         "format": 2,
         "measure": measure["key"],

@@ -94,6 +94,8 @@ HELP = {
     "folds": "N  test each image once, in a cross-validation of so many folds",
     "format": "NAME  NAMES; litert is the former TensorFlow Lite, and torch a "
     "program of torch.export",
+    "frozen_epochs": "N  epochs before these, which train only the layers that "
+    "are not frozen, see docs/guides/pretrained.md",
     "head": "NAME|INDEX  the output to explain, for models with several",
     "hypermodel": "MODULE:FUNCTION  a function of your own, or a "
     "keras_tuner.HyperModel, with a search space of its own",
@@ -383,7 +385,8 @@ def detect(parser):
     _add(group, "image_size", help=text)
     _add(group, "augment", choices=BOX_AUGMENTATIONS)
     group = parser.add_argument_group("training")
-    _add(group, "epochs batch_size", epochs="12", batch_size="16")
+    _add(group, "epochs frozen_epochs", epochs="12", frozen_epochs="0")
+    _add(group, "batch_size", batch_size="16")
     _add(group, "learning_rate", learning_rate="0.002")
     _add_rare(parser, "data_dir")
     parser.set_defaults(backbone="small", data="digit_scenes")
@@ -564,7 +567,8 @@ def _add_training(
     group = parser.add_argument_group("data")
     _add(group, "data download image_size augment")
     group = parser.add_argument_group("training")
-    _add(group, "recipe epochs batch_size seed", epochs="1", batch_size="64")
+    names = "recipe epochs frozen_epochs batch_size seed"
+    _add(group, names, epochs="1", frozen_epochs="0", batch_size="64")
     if rate is not None:
         _add(group, "learning_rate", learning_rate=rate)
     parser.set_defaults(data="crowded_mnist")

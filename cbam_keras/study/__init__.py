@@ -10,6 +10,7 @@ networks are variants like any other.
 - `cell`: `train_cell`: one variant with one seed.
 - `checkpoints`: its state, saved after each epoch.
 - `networks`: networks built, checked and compiled.
+- `stages`: which layers are trained in the stages of fine-tuning.
 - `folder`: the output folder, its locks and settings.
 - `content`: `results.json`, checked.
 - `cells`: the loop that trains the networks of a folder.

@@ -29,6 +29,11 @@ from cbam_keras.study.networks import (
     count_parameters,
     fingerprint,
 )
+from cbam_keras.study.stages import (
+    begin_second,
+    set_trainable_parts,
+    trainable_parts,
+)
 from cbam_keras.study.study import Data, Study, Variant
 
 FINISHED = "finished"
@@ -177,13 +182,12 @@ def train_cell(
     full disk are errors. A `title` is printed before the training.
     """
     recipe = study.recipe_for(variant, seed)
-    epochs = recipe.epochs if epochs is None else epochs
+    epochs = recipe.total_epochs if epochs is None else epochs
     known: _files.Json = {}
     try:
         model = build_network(study, variant, seed, data)
-        _count(model, study.budget, data, known)
+        _count(model, study, recipe, data, known)
         start = State(fingerprint(model))
-        study.task.compile(model, recipe, data)
         model, state = _resumed(model, start, variant, folder, epochs)
         if title:
             done = state.epochs
@@ -191,14 +195,24 @@ def train_cell(
             parameters = f"{known['parameters']:,} parameters"
             _terminal.say(f"{title}, {parameters}, {begin}")
         is_trained = state.epochs < epochs
-        if is_trained:
-            checkpoint = CheckpointEachEpoch(
-                state, data, recipe.seed, study.task.metrics, folder
-            )
+        checkpoint = CheckpointEachEpoch(
+            state, data, recipe.seed, study.task.metrics, folder
+        )
+        last = 0
+        for stage in recipe.stages:
+            # The numbers of the epoch before the stage, and of its last one.
+            before, last = last, min(last + stage.epochs, epochs)
+            if state.epochs >= last:
+                continue
+            if before > 0:
+                begin_second(model)
+            study.task.compile(model, stage, data)
+            if state.epochs > before:
+                checkpoints.load_optimizer(model, folder, state)
             model.fit(
                 data.train,
                 validation_data=data.validation,
-                epochs=epochs,
+                epochs=last,
                 initial_epoch=state.epochs,
                 callbacks=[*callbacks, checkpoint],
                 # The data shuffle themselves, by seed and epoch.
@@ -214,7 +228,11 @@ def train_cell(
         kept = ("val_accuracy", "val_loss")
         metrics = {name: row[name] for name in kept if name in row}
         if is_trained and state.best != state.latest:
-            model = keras.saving.load_model(folder / str(state.best))
+            model = keras.saving.load_model(
+                folder / str(state.best), compile=False
+            )
+        if not model.compiled:
+            study.task.compile(model, recipe.stages[-1], data)
         metrics = _numbers(metrics | study.task.evaluate(model, data), variant)
         known |= {"best_epoch": row["epoch"], "metrics": metrics}
         known["status"] = FINISHED
@@ -247,11 +265,11 @@ def train_cell(
     )
 
 
-def _count(model, budget, data, known):
+def _count(model, study, recipe, data, known):
     """Counts parameters and multiply-accumulates, within the budget."""
-    known["parameters"] = count_parameters(model)
+    known["parameters"] = count_parameters(model, recipe)
     known["macs"] = count_macs(model, data.image_shape)
-    limits = vars(budget) if budget is not None else {}
+    limits = vars(study.budget) if study.budget is not None else {}
     if known["macs"] is None and limits.get("macs") is not None:
         # Raises where nothing can be counted.
         profile = profiling.profile_model(model, data.image_shape)
@@ -287,7 +305,11 @@ def _resumed(model, start, variant, folder, epochs):
     is_finished = state.epochs >= epochs
     load = checkpoints.load_best if is_finished else checkpoints.load_latest
     loaded = load(folder, state)
-    return (model, start) if loaded is None else (loaded, state)
+    if loaded is None:
+        return model, start
+    # The file does not say which layers inside another one are frozen.
+    set_trainable_parts(loaded, trainable_parts(model))
+    return loaded, state
 
 
 def _numbers(metrics, variant):

@@ -110,7 +110,7 @@ class Cells:
             len(histories.get(self.folder.cell(x.network, x.seed).name, ()))
             for x in missing
         ]
-        usual = self.study.recipe_for(None, 0).epochs
+        usual = self.study.recipe_for(None, 0).total_epochs
         epochs = [x.epochs or usual for x in missing]
         return len(missing), sum(epochs) - sum(done)
 

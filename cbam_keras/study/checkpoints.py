@@ -98,12 +98,12 @@ def forget_tries(folder: pathlib.Path) -> None:
 
 
 def load_best(folder: pathlib.Path, state: State) -> keras.Model | None:
-    """Returns the model of the best epoch, or `None` if it is damaged."""
+    """Returns the model of the best epoch, not compiled, or `None`."""
     return _loaded(folder / str(state.best))
 
 
 def load_latest(folder: pathlib.Path, state: State) -> keras.Model | None:
-    """Returns the model of the last epoch with its optimizer, or `None`."""
+    """Returns the model of the last epoch, not compiled, or `None`."""
     model = _loaded(folder / str(state.latest))
     if model is None:
         return None
@@ -113,9 +113,20 @@ def load_latest(folder: pathlib.Path, state: State) -> keras.Model | None:
     return model
 
 
+def load_optimizer(
+    model: keras.Model, folder: pathlib.Path, state: State
+) -> None:
+    """Gives a compiled model the optimizer's state of the last epoch."""
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    model.load_weights(folder / str(state.latest))
+
+
 def _loaded(path):
     try:
-        return keras.saving.load_model(path)
+        # Compiled, it would get an optimizer of layers that were frozen inside
+        # another layer, which its file does not say.
+        return keras.saving.load_model(path, compile=False)
     except DAMAGE as error:
         if path.exists():
             _files.quarantine(path, error)

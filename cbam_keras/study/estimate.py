@@ -18,6 +18,7 @@ from cbam_keras.study.networks import (
     count_parameters,
     images_per_batch,
 )
+from cbam_keras.study.stages import begin_second
 from cbam_keras.study.study import Study
 
 # Steps are timed in so many epochs of so many steps.
@@ -113,7 +114,8 @@ def estimate(study: Study | Estimated, *, workers: int = 1) -> Estimate:
 
     Writes nothing, and leaves the random states as they are. The steps are
     those of the last variant; the others are taken to be as fast per
-    multiply-accumulate. Validation and test count a third per image.
+    multiply-accumulate. Validation and test count a third per image. All epochs
+    count as those of the last stage, so frozen ones may take less.
 
     Args:
         study: A `Study`, or a `tuning.Search`.
@@ -140,7 +142,7 @@ def estimate(study: Study | Estimated, *, workers: int = 1) -> Estimate:
                 costs.insert(0, _cost(study, variant, data, timed))
     return Estimate(
         tuple(costs),
-        recipe.epochs,
+        recipe.total_epochs,
         times=len(study.runs),
         workers=workers,
         about=getattr(study.task, "about", ""),
@@ -153,13 +155,15 @@ def _cost(study, variant, data, timed):
     recipe = study.recipe_for(variant, study.runs[0])
     model = build_network(study, variant, recipe.seed, data)
     macs = count_macs(model, data.image_shape)
-    counts = variant.name, count_parameters(model), macs
+    counts = variant.name, count_parameters(model, recipe), macs
     if timed is not None:
         ratio = macs / timed.macs if macs and timed.macs else 1
         return Cost(
             *counts, ratio * timed.seconds_per_epoch, timed.seconds_once
         )
-    study.task.compile(model, recipe, data)
+    if recipe.frozen_epochs:
+        begin_second(model)
+    study.task.compile(model, recipe.stages[-1], data)
     compiled, per_image = _timed(model, data, macs)
     images = data.sizes["train"] + FORWARD * data.sizes.get("validation", 0)
     seconds_once = compiled - start + FORWARD * per_image * data.sizes["test"]

@@ -18,6 +18,7 @@ import numpy as np
 
 from cbam_keras import _checks, _files, _process, _terminal
 from cbam_keras._version import __version__
+from cbam_keras.recipes import Recipe
 from cbam_keras.study.cell import RETRIED, Outcome
 from cbam_keras.study.checkpoints import (
     DAMAGE,
@@ -357,6 +358,9 @@ class StudyFolder:
     def _compared(self, content):
         """Returns the content, if the settings that it shares are equal."""
         old, new = dict(content["settings"]), dict(self.settings)
+        # What the recipe of an earlier version lacks has its default.
+        defaults = {key: getattr(Recipe(), key) for key in new["recipe"]}
+        old["recipe"] = {**defaults, **old["recipe"]}
         for key in GROWING:
             shared = [name for name in old[key] if name in new[key]]
             old[key] = {name: old[key][name] for name in shared}

@@ -5,12 +5,14 @@ import functools
 import hashlib
 import json
 import math
+from contextlib import nullcontext
 
 import keras
 from keras import ops
 
 from cbam_keras import _checks, _inspection, _terminal, explain, profiling
 from cbam_keras.recipes import DTYPES
+from cbam_keras.study.stages import check_stages, unfrozen
 
 # Fewer steps per epoch are reported.
 FEW_STEPS = 5
@@ -20,10 +22,10 @@ USED = ("build_config", "compile_config")
 
 def build_network(study, variant, seed, data):
     """Returns a new network of a variant, after checking that it fits."""
-    model = build_seeded(
-        functools.partial(variant.build, data), study.recipe_for(variant, seed)
-    )
+    recipe = study.recipe_for(variant, seed)
+    model = build_seeded(functools.partial(variant.build, data), recipe)
     study.task.check(model, data)
+    check_stages(model, recipe)
     return model
 
 
@@ -94,8 +96,8 @@ def print_if_few_steps(recipe, data):
         _terminal.say(
             f"Few steps: {data.sizes['train']:,} training images in batches of "
             f"{images_per_batch(data):,} are {steps} per epoch, "
-            f"{steps * recipe.epochs} in all. A smaller batch_size or more "
-            "epochs train longer"
+            f"{steps * recipe.total_epochs} in all. A smaller batch_size or "
+            "more epochs train longer"
         )
 
 
@@ -129,9 +131,11 @@ def _ends_in_softmax(model):
     return _inspection.find_head(graph, graph.outputs[0]).kind == "softmax"
 
 
-def count_parameters(model):
-    """Returns the number of trainable parameters."""
-    return sum(math.prod(v.shape) for v in model.trainable_variables)
+def count_parameters(model, recipe):
+    """Returns the number of trainable parameters, frozen first or not."""
+    stages = unfrozen(model) if recipe.frozen_epochs else nullcontext()
+    with stages:
+        return sum(math.prod(v.shape) for v in model.trainable_variables)
 
 
 def count_macs(model, image_shape):

@@ -83,7 +83,10 @@ class Task(Protocol[Loaded]):
         """Raises a `ValueError` if a network does not fit the data."""
 
     def compile(self, model: keras.Model, recipe: Recipe, data: Loaded) -> None:
-        """Compiles a network."""
+        """Compiles a network, at the start of each of the recipe's `stages`.
+
+        `recipe` is that of the stage. The weights must stay as they are.
+        """
 
     def evaluate(self, model: keras.Model, data: Loaded) -> dict[str, float]:
         """Returns what is measured on the test data: numbers by name.

@@ -184,7 +184,7 @@ class Search:
         All trainings are counted as those of CBAM nearest to the paper's, or
         of the network of the defaults.
         """
-        space, epochs = self.space, self.recipe.epochs
+        space, epochs = self.space, self.recipe.total_epochs
         points = count_points(space)
         trials = min(points, self.max_trials or points)
         total, counted = trials * epochs, f"{trials:,} trials"

@@ -117,7 +117,7 @@ class Trials(study.Cells):
         """Counts trials, too, that the oracle has yet to propose."""
         networks, epochs = super().left()
         more = max(0, (self.search.max_trials or 0) - len(self.all()))
-        return networks + more, epochs + more * self.search.recipe.epochs
+        return networks + more, epochs + more * self.search.recipe.total_epochs
 
     def title(self, cell: study.Cell) -> str:
         """Returns nothing: the proposal of a trial is printed."""
@@ -167,7 +167,7 @@ def _oracle_of(search, scratch):
         options["num_initial_points"] = max(4, search.max_trials // 4)
     if search.algorithm == "hyperband":
         kind = keras_tuner.oracles.HyperbandOracle
-        options = {"max_epochs": search.recipe.epochs}
+        options = {"max_epochs": search.recipe.total_epochs}
 
     class Oracle(kind):
         def populate_space(self, trial_id):
