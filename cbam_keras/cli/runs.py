@@ -93,8 +93,8 @@ def detect(options: Options) -> None:
 
 def tune(options: Options) -> None:
     if options.hypermodel is not None:
-        names = ("model", "weights", "attention")
-        names += LAYER_OPTIONS + SPACE_OPTIONS
+        of_layers = (*LAYER_OPTIONS, *SPACE_OPTIONS)
+        names = ("model", "weights", "attention", *of_layers)
         options.refuse(names, "with `hypermodel`, which has its own space")
         hypermodel = imported("hypermodel", options.hypermodel)
     else:
