@@ -257,8 +257,18 @@ def test_a_pretrained_network_is_fine_tuned(asked, plan, frozen_epochs):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "run",
+    [
+        functools.partial(comparison.compare, **PRETRAINED, seeds=2),
+        functools.partial(ablation.run, **PRETRAINED),
+        lambda **given: tuning.search(
+            tuning.CBAMHyperModel(**PRETRAINED), **given
+        ),
+    ],
+)
 def test_a_network_that_cannot_be_had_is_reported_once(
-    monkeypatch, tmp_path, overwrite
+    monkeypatch, tmp_path, run, overwrite
 ):
     asked = []
 
@@ -267,12 +277,11 @@ def test_a_network_that_cannot_be_had_is_reported_once(
         raise Exception("URL fetch failure")
 
     monkeypatch.setitem(models.PRETRAINED, "Net", offline)
-    output = tmp_path / "run"
-    options = {"output": output, "overwrite": overwrite}
+    options = {"output": tmp_path / "run", "overwrite": overwrite}
     with pytest.raises(ValueError, match="a connection.*28, 28, 1.*URL fetch"):
-        compare(**PRETRAINED, seeds=2, **options)
+        run(data="mnist5k", **options)
     assert asked == ["imagenet"]
-    assert not output.exists()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
