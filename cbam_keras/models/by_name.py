@@ -99,6 +99,7 @@ def pretrained(
     weights: str | None = "imagenet",
     image_shape: Sequence[int | None] = (224, 224, 3),
     attention: MakeLayer | None = None,
+    is_frozen: bool = False,
 ) -> keras.Model:
     """Builds a network of `PRETRAINED`, without classifier.
 
@@ -113,6 +114,9 @@ def pretrained(
         attention: See `insert_attention`; layers start as they are made, so
             only those with `identity_init=True` as the identity. Defaults to
             `None`.
+        is_frozen: Boolean, whether only attention is trainable. Otherwise all
+            layers are, except batch normalization that comes with weights.
+            Defaults to `False`.
 
     Returns:
         A functional `keras.Model` from images to the last feature map.
@@ -156,7 +160,15 @@ def pretrained(
         ) from error
     # A model of a list of one takes its input in a list.
     network = keras.Model(image, network.output, name=network.name)
-    return _with_attention(network, attention)
+    if is_frozen:
+        network.trainable = False
+    elif weights is not None:
+        freeze_batch_norm(network)
+    if attention is None:
+        return network
+    # What follows the network starts as without attention.
+    with _inspection.same_randomness():
+        return insert_attention(network, attention, identity=False)
 
 
 def classifier(
@@ -166,28 +178,11 @@ def classifier(
     images,
     attention: MakeLayer | None,
 ) -> keras.Model:
-    """Builds a network of `PRETRAINED` with a classifier for a dataset.
-
-    Of a network with weights only attention and classifier are trainable if
-    it `is_frozen`, and otherwise all but its batch normalization.
-    """
-    network = pretrained(name, weights, images.image_shape)
-    if is_frozen:
-        network.trainable = False
-    elif weights is not None:
-        freeze_batch_norm(network)
-    network = _with_attention(network, attention)
+    """Builds a network of `PRETRAINED` with a classifier for a dataset."""
+    shape = images.image_shape
+    network = pretrained(name, weights, shape, attention, is_frozen)
     outputs = head(network.output, classes=len(images.class_names))
     return keras.Model(network.input, outputs, name=network.name)
-
-
-def _with_attention(network, attention):
-    """Inserts attention, if any, which starts as it is made."""
-    if attention is None:
-        return network
-    # What follows the network starts as without attention.
-    with _inspection.same_randomness():
-        return insert_attention(network, attention, identity=False)
 
 
 def preprocessed(name: str, x: keras.KerasTensor) -> keras.KerasTensor:

@@ -78,9 +78,10 @@ class Search:
         algorithm: `"random"` (no combination twice; with ranges, or more than
             20,000 combinations, as KerasTuner draws them); `"hyperband"`
             (many trials for a few epochs, the best third of them for three
-            times as many, and so on up to those of the recipe); `"bayesian"`
-            (Gaussian process); `"grid"` (all combinations; 10 values for a
-            range). Defaults to `"random"`.
+            times as many, and so on up to those of the recipe, of which they
+            are the first, frozen ones too); `"bayesian"` (Gaussian process);
+            `"grid"` (all combinations; 10 values for a range). Defaults to
+            `"random"`.
         max_trials: Positive integer, may be raised when the search is called
             again. Defaults to `None`, which means 14, the whole default
             space, for `"random"` and `"bayesian"` and all combinations for
