@@ -19,6 +19,7 @@ from folder_checks import (
     GIVEN,
     TWO,
     Killed,
+    as_of_0_2_0,
     at_files,
     call,
     die,
@@ -213,6 +214,18 @@ def test_a_change_is_named_and_nothing_is_touched(
     with pytest.raises(ValueError, match=message):
         call(name, output, **changed)
     assert files(output) == before
+
+
+def test_a_run_of_version_0_2_0_is_resumed(whole, tmp_path):
+    output, answer = whole("train")
+    folder = shutil.copytree(output, tmp_path / "run")
+    as_of_0_2_0(folder)
+    with epochs() as trained:
+        assert call("train", folder) == answer
+    assert not trained
+    recipe = dataclasses.replace(TWO, frozen_epochs=1)
+    with pytest.raises(ValueError, match="recipe.frozen_epochs was 0, is 1"):
+        call("train", folder, recipe=recipe)
 
 
 @every_program
