@@ -47,24 +47,37 @@ def integer_or_all(text: str) -> int | None:
     raise argparse.ArgumentTypeError(f"invalid value: {text!r} (N or all)")
 
 
+def name_or_layer(text: str) -> str:
+    """Returns the name of an attention, or `MODULE:CLASS`."""
+    if ":" in text or text in CHOICES["attention"]:
+        return text
+    listed = ", ".join([*CHOICES["attention"], "or MODULE:CLASS"])
+    raise argparse.ArgumentTypeError(
+        f"invalid choice: {text!r} (choose from {listed})"
+    )
+
+
 TYPES = {"N": int, "NUMBER": float, "N|all": integer_or_all}
 SEVERAL = {"action": "extend", "nargs": "+"}
 # Further keywords of `add_argument`.
 KEYWORDS: dict[str, dict[str, Any]] = {
-    "attention": SEVERAL,
+    "attention": {"type": name_or_layer, "choices": None, **SEVERAL},
     "augment": SEVERAL,
+    # Names of `keras.applications` are checked when Keras is there.
+    "backbone": {"choices": None},
     "class": {"dest": "wanted"},
     "identity_init": {"action": argparse.BooleanOptionalAction},
     "import": {"action": "append", "dest": "modules", "default": []},
     "mixed_precision": {"nargs": "?", "const": "float16"},
+    "model": {"choices": None},
     "tables": {"metavar": "TABLE", **SEVERAL},
 }
-LAYER = "MODULE:CLASS, a layer of your own"
 SIZE = "resize images to a square of that side, in pixels"
 # What an option takes, if anything, two blanks, and what it does.
 HELP = {
     "algorithm": "NAME  how the next trial is chosen: NAMES",
-    "attention": "NAME  what is compared: NAMES",
+    "attention": "NAME  what is compared: NAMES; or MODULE:CLASS, a layer of "
+    "your own",
     "augment": "NAME  augmentation of training images, one or several: NAMES",
     "backbone": "NAME  the network below the detector: NAMES, "
     "EfficientNetLite0, or a network of keras.applications",
@@ -123,7 +136,9 @@ HELP = {
     "method": "NAME  how heat maps are computed: NAMES",
     "mixed_precision": "NAME  compute in half precision: NAMES (float16 "
     "without a value)",
-    "model": "NAME  the network: NAMES",
+    "model": "NAME  the network: NAMES; or EfficientNetLite0, a network of "
+    "keras.applications, or MODULE:FUNCTION, a function of your own that takes "
+    "`attention` and returns a keras.Model",
     "no_report": "do not write the result as a page, report.html",
     "order": "NAME  of CBAM's gates: NAMES (default: channel_first)",
     "output": "DIR  the folder for all files",
@@ -265,11 +280,10 @@ def outline() -> Parser:
     return parser
 
 
-def _add(group, names, *, other=None, aliases=(), **more):
+def _add(group, names, *, aliases=(), **more):
     """Adds the options of these names.
 
-    `other` is what they take besides names, as `"MODULE:CLASS, ..."`; `more`
-    has by the name of an option the default that its help shows, and
+    `more` has by the name of an option the default that its help shows, and
     otherwise keywords of `add_argument` for all.
     """
     shown = {name: more.pop(name) for name in names.split() if name in more}
@@ -281,27 +295,12 @@ def _add(group, names, *, other=None, aliases=(), **more):
             value |= {"metavar": metavar, "type": TYPES.get(metavar)}
         else:
             value |= {"action": "store_true"}
-        if other:
-            value["help"] += f"; or {other}"
-            value["type"] = _name_or(other.split(",")[0], choices)
-        elif choices:
+        if choices:
             value["choices"] = choices
         if name in shown:
             value["help"] += f" (default: {shown[name]})"
         names_of = f"--{name.replace('_', '-')}", *aliases
         group.add_argument(*names_of, **value | KEYWORDS.get(name, {}) | more)
-
-
-def _name_or(kind, names):
-    def check(text):
-        if ":" in text or text in names:
-            return text
-        listed = ", ".join([*names, f"or {kind}"])
-        raise argparse.ArgumentTypeError(
-            f"invalid choice: {text!r} (choose from {listed})"
-        )
-
-    return check
 
 
 def _add_options(parser, function):
@@ -334,7 +333,7 @@ def train(parser):
       cbam-keras train --data photos --image-size 64 --augment flip crop
       cbam-keras train --data photos --folds 5
     """
-    _add_model(parser)
+    _add(parser, "model weights")
     _add_compared(parser, "4 in the network tiny, otherwise 16")
     _add(parser, "folds")
     _add_run(parser, "runs/train-DATA-MODEL", seeds=1)
@@ -352,9 +351,7 @@ def ablate(parser):
       cbam-keras ablate --tables 1 2 --seeds 5 --epochs 10
       cbam-keras ablate --data photos --image-size 64 --quiet --csv > table.csv
     """
-    _add_model(parser)
-    _add(parser, "tables")
-    _add(parser, "folds")
+    _add(parser, "model weights tables folds")
     _add_run(parser, "runs/ablate-DATA-MODEL", "json markdown csv", seeds=3)
     _add_training(parser, rare="identity_init")
 
@@ -371,9 +368,7 @@ def detect(parser):
       cbam-keras detect --data voc/2007 --download --backbone resnet18
       cbam-keras detect --backbone EfficientNetLite0 --weights imagenet
     """
-    # Names of `keras.applications` are checked when Keras is there.
-    _add(parser, "backbone", choices=None)
-    _add(parser, "weights")
+    _add(parser, "backbone weights")
     _add_compared(parser, "16")
     _add_run(parser, "runs/detect-DATA-BACKBONE", seeds=1)
     group = parser.add_argument_group("data")
@@ -406,15 +401,14 @@ def tune(parser):
       cbam-keras tune --data photos --image-size 64 --max-trials 30 --workers 2
       cbam-keras tune --model mine:build --algorithm bayesian --max-macs 1e8
     """
-    _add_model(parser)
-    _add(parser, "algorithm max_trials max_parameters max_macs")
+    _add(parser, "model weights algorithm max_trials max_parameters max_macs")
     _add(parser, "confirm", aliases=("--seeds",))
     _add_run(parser, "runs/tune-DATA-MODEL", seeds=None)
     group = parser.add_argument_group(
         "search space",
         "Each takes one value, which fixes it, or several to choose from.",
     )
-    _add(group, "attention", other=LAYER, attention="none se cbam")
+    _add(group, "attention", attention="none se cbam")
     _add(
         group,
         "reduction_ratio kernel_size order channel_pool_types "
@@ -532,17 +526,8 @@ def explain(parser):
 # Several subcommands share the following options.
 
 
-def _add_model(parser):
-    # Names of `keras.applications` are checked when Keras is there.
-    text = "EfficientNetLite0, a network of keras.applications, or MODULE:"
-    text += "FUNCTION, a function of your own that takes `attention` and "
-    _add(parser, "model", other=f"{text}returns a keras.Model", type=None)
-    _add(parser, "weights")
-    parser.set_defaults(model="tiny")
-
-
 def _add_compared(parser, ratio):
-    _add(parser, "attention", other=LAYER, attention="none se cbam")
+    _add(parser, "attention", attention="none se cbam")
     group = parser.add_argument_group("attention layers")
     names = "reduction_ratio kernel_size order identity_init"
     _add(group, names, reduction_ratio=ratio, kernel_size="7")
@@ -571,7 +556,7 @@ def _add_training(
     _add(group, names, epochs="1", frozen_epochs="0", batch_size="64")
     if rate is not None:
         _add(group, "learning_rate", learning_rate=rate)
-    parser.set_defaults(data="crowded_mnist")
+    parser.set_defaults(model="tiny", data="crowded_mnist")
     _add_rare(parser, f"data_dir manual_dir {rare}")
 
 

@@ -28,8 +28,9 @@ from cbam_keras.recipes import Recipe, find_recipe
 
 # Options that are arguments of the attention layers.
 LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "order", "identity_init")
-# Other options that are dimensions of the space of a search.
-SPACE_OPTIONS = ("channel_pool_types", "spatial_pool_types", "learning_rate")
+# Options that are arguments of the space of a search.
+POOL_OPTIONS = ("channel_pool_types", "spatial_pool_types")
+SPACE_OPTIONS = (*LAYER_OPTIONS, *POOL_OPTIONS, "learning_rate")
 
 
 def train(options: Options) -> None:
@@ -93,8 +94,7 @@ def detect(options: Options) -> None:
 
 def tune(options: Options) -> None:
     if options.hypermodel is not None:
-        of_layers = (*LAYER_OPTIONS, *SPACE_OPTIONS)
-        names = ("model", "weights", "attention", *of_layers)
+        names = ("model", "weights", "attention", *SPACE_OPTIONS)
         options.refuse(names, "with `hypermodel`, which has its own space")
         hypermodel = imported("hypermodel", options.hypermodel)
     else:
@@ -102,7 +102,7 @@ def tune(options: Options) -> None:
             model=_model(options),
             weights=options.weights,
             attention=_attentions(options),
-            **options.given((*LAYER_OPTIONS, *SPACE_OPTIONS)),
+            **options.given(SPACE_OPTIONS),
         )
         layers = ", ".join(hypermodel.layers)
         options.refuse(hypermodel.unused, f"with the layers {layers}")
