@@ -1,22 +1,30 @@
 """What becomes of a trained network when CBAM is inserted into it.
 
     python -m benchmarks.insertion
+    python -m benchmarks.insertion --photographs FOLDER
 
 Trains the small ResNet without attention on the cluttered digits, inserts
 CBAM with and without `identity`, and measures the test accuracy before any
 further step and after fine-tuning, beside the same fine-tuning without
 attention. Prints a Markdown table. The studies are in `runs/insertion`, and
 the same command resumes them.
+
+Or predicts photographs of ImageNet, one of each class, by EfficientNet-Lite0
+before and after. Their names begin with WordNet's number of the class, in the
+order of the classes, as those of github.com/EliSchwartz/imagenet-sample-images.
 """
 
+import argparse
 import functools
 import pathlib
 import statistics
 
 import keras
+import numpy as np
 
 from benchmarks import results
-from cbam_keras import insert_attention, study, training
+from cbam_keras import insert_attention, models, study, training
+from cbam_keras.data.decoding import read_image
 from cbam_keras.models.by_name import NETWORKS
 
 RUNS = pathlib.Path("runs/insertion")
@@ -59,7 +67,42 @@ def accuracy(variant, seed):
     return DIGITS.evaluate(model, images)["test_accuracy"]
 
 
+def predicted(folder):
+    """Prints how photographs are recognized before and after an insertion."""
+    paths = sorted(folder.iterdir())
+    photographs = np.stack([read_image(str(x), (224, 224), 3) for x in paths])
+    labels = np.arange(len(paths))[:, None]
+    before = models.EfficientNetLite0(weights="imagenet")
+    networks = {"before": before, "after": insert_attention(before, "cbam")}
+    scaled = models.preprocess_efficientnet_lite0(photographs)
+    found, rows = {}, []
+    for name, network in networks.items():
+        found[name] = network.predict(scaled, verbose=0)
+        ranked = found[name].argsort(axis=1)[:, ::-1]
+        hits = {f"top {k}": (ranked[:, :k] == labels) for k in (1, 5)}
+        parts = {k: f"{x.any(axis=1).mean():.1%}" for k, x in hits.items()}
+        rows.append({"CBAM": name, **parts})
+    before, after = found.values()
+    same = (before.argmax(axis=1) == after.argmax(axis=1)).sum()
+    print(results.table(rows))
+    print(
+        f"The same class for {same} of {len(paths)} photographs, and chances "
+        f"{abs(before - after).max():.1e} apart at most."
+    )
+
+
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--photographs", type=pathlib.Path, metavar="FOLDER")
+    folder = parser.parse_args().photographs
+    if folder is None:
+        fine_tuned()
+    else:
+        predicted(folder)
+
+
+def fine_tuned():
+    """Trains, inserts and fine-tunes, and prints the accuracies."""
     study.run(PRETRAINED, RUNS / "pretrained")
     found = study.run(FINETUNED, RUNS / "finetuned")
     rows = []

@@ -18,14 +18,14 @@ from benchmarks.naive import ARMS
 from cbam_keras import models
 
 
-def tiny(width=8, **options):
+def tiny(width=8, stem="strided", **options):
     """Returns the network `"tiny"` of `cbam-keras train`, or a wider one."""
     return models.ResNet(
         (1, 1, 1),
         block="basic",
         widths=(width, 2 * width, 4 * width),
         stem_width=width,
-        stem="strided",
+        stem=stem,
         **options,
     )
 

@@ -1,64 +1,125 @@
-"""The experiment on when attention helps: its intervals and tables."""
+"""The studies on when attention helps: their task, what is stored, tables."""
 
+import json
 import pathlib
 
+import keras
 import numpy as np
 import pytest
+from PIL import Image
 
-from benchmarks import when_it_helps, when_it_helps_report
-from cbam_keras import data
-from cbam_keras.data import digits
+from benchmarks import camvid, when_it_helps
+from cbam_keras import study, training
 
-
-def rows(counts):
-    """Returns results whose digits are recognized on so many canvases."""
-    return ["".join(map(str, row)) for row in counts]
-
-
-def test_the_difference_is_the_mean_over_seeds_and_digits():
-    own = np.random.default_rng(0).integers(0, 5, (4, 30))
-    other = np.random.default_rng(1).integers(0, 5, (4, 30))
-    mean, _ = when_it_helps_report.difference(rows(own), rows(other))
-    assert mean == pytest.approx((own - other).mean() / 4)
-
-
-def test_intervals_hold_the_truth_about_as_often_as_they_say():
-    rng = np.random.default_rng(0)
-    inside = 0
-    for _ in range(400):
-        by_seed = rng.normal(0, 0.1, (8, 1))
-        by_digit = rng.normal(0, 0.3, (1, 60))
-        chance = np.clip(0.5 + by_seed + by_digit, 0, 1)
-        own = rng.binomial(4, chance)
-        mean, reach = when_it_helps_report.difference(
-            rows(own), rows(np.full((8, 60), 2))
-        )
-        inside += abs(mean) <= reach
-    assert 0.92 < inside / 400 < 0.99
+RESULTS = {
+    "format": 3,
+    "kind": "train",
+    "command": "cbam-keras train",
+    "source": {"name": "/home/me/photographs"},
+    "settings": {
+        "variants": {"none": {}},
+        "data": {"0": {"name": "photographs", "sizes": {"test": 100}}},
+    },
+    "measures": [{"key": "test_accuracy", "heading": "test accuracy"}],
+    "comparisons": [{"baseline": "none", "variants": []}],
+    "labels": {},
+    "seeds": [0],
+    "cells": [],
+}
 
 
-class Zero:
-    """Takes each digit for a zero."""
+def trained(accuracy):
+    """Returns the content of an output folder with one trained network."""
+    cell = {"variant": "none", "seed": 0, "status": "finished", "file": "x"}
+    history = [{"val_accuracy": 0.5}, {"val_accuracy": accuracy}]
+    metrics = {"test_accuracy": accuracy}
+    return RESULTS | {
+        "cells": [{**cell, "metrics": metrics, "history": history}]
+    }
 
-    layers = ()
 
-    def predict(self, images, **options):
-        return np.eye(10)[np.zeros(len(images), int)]
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    """Returns a function that stores runs by name, and reads the results."""
+    monkeypatch.setattr(when_it_helps, "STORED", tmp_path / "stored.jsonl")
+    when_it_helps.STORED.touch()
+
+    def store(**runs):
+        for name, content in runs.items():
+            folder = tmp_path / name.replace("_", "-")
+            folder.mkdir(exist_ok=True)
+            (folder / "results.json").write_text(json.dumps(content))
+        when_it_helps.store(tmp_path)
+        (content,) = when_it_helps.stored().values()
+        return study.Results.of(tmp_path, content)
+
+    return store
 
 
-def test_it_is_stored_on_how_many_canvases_a_digit_is_recognized(
-    few_digits, monkeypatch
-):
-    monkeypatch.setitem(digits.EMBEDDED, "digits-2-1", None)
-    found = when_it_helps.Digits("digits-2-1").looked_at(Zero())
-    _, labels = data.load("mnist5k", batch_size=None).test
-    assert 0 in labels
-    right = "".join("0" if label else "4" for label in labels)
-    assert found == {"right": right, "gates": []}
+def test_a_study_that_is_stored_again_replaces_the_one_before(stored):
+    stored(bccd=trained(0.25))
+    assert [row.values for row in stored(bccd=trained(0.75)).rows] == [(0.75,)]
+
+
+def test_the_network_trained_for_longer_is_compared_in_the_same_study(stored):
+    for _ in range(2):
+        found = stored(bccd=trained(0.5), bccd_longer=trained(0.75))
+        rows = {row.network: row for row in found.rows}
+        assert [*rows] == ["none", "none-longer"]
+        assert rows["none-longer"].difference == 0.25
+
+
+def test_no_place_on_a_machine_is_stored(stored):
+    stored(bccd=trained(0.5))
+    assert "/home/me" not in when_it_helps.STORED.read_text()
+
+
+@pytest.mark.parametrize(
+    ("last", "is_noted"), [(0.9, True), (0.81, False)], ids=["rising", "flat"]
+)
+def test_a_network_that_was_still_learning_is_noted(stored, last, is_noted):
+    content = trained(last)
+    epochs = [0.1, 0.5, 0.7, 0.8, last]
+    content["cells"][0]["history"] = [{"val_accuracy": x} for x in epochs]
+    assert ("not converged" in when_it_helps.curves(stored(bccd=content))) == (
+        is_noted
+    )
 
 
 def test_the_page_has_the_tables_of_the_stored_results():
     page = pathlib.Path(when_it_helps.__file__).with_suffix(".md").read_text()
-    tables = when_it_helps_report.tables()
-    assert tables
-    assert [title for title in tables if tables[title] not in page] == []
+    assert when_it_helps.report() in page
+
+
+@pytest.fixture
+def streets(tmp_path):
+    """Returns a folder of two photographs a split, the second one all void."""
+    for split in ("train", "val", "test"):
+        for kind, mode in (("images", "RGB"), ("labels", "L")):
+            (tmp_path / split / kind).mkdir(parents=True)
+            for number, label in enumerate((2, camvid.VOID)):
+                image = np.full((180, 240), label, "uint8")
+                image[:, :120] = label if number else 1
+                path = tmp_path / split / kind / f"{number}.png"
+                Image.fromarray(image).convert(mode).save(path)
+    return tmp_path
+
+
+def test_pixels_of_no_class_are_not_counted(streets):
+    task, recipe = camvid.Segmentation(streets), training.Recipe(batch_size=2)
+    loaded = task.load(recipe)
+    images = keras.Input(loaded.image_shape)
+    # It takes void for the class 0, and sees all others.
+    seen = keras.ops.one_hot(keras.ops.cast(images[..., 0], "int32"), 11)
+    model = keras.Model(images, keras.layers.Dense(11, "softmax")(100 * seen))
+    model.layers[-1].set_weights([np.eye(11), np.zeros(11)])
+    task.compile(model, recipe, loaded)
+    assert task.evaluate(model, loaded) == {"test_miou": 1.0}
+
+
+def test_photographs_are_mirrored_with_their_pixels(streets):
+    loaded = camvid.Segmentation(streets).load(training.Recipe(batch_size=4))
+    ((images, labels),) = loaded.train
+    np.testing.assert_array_equal(images[..., 0], labels)
+    left_out = [x for x in labels[:, 0].tolist() if x[0] == 2]
+    assert loaded.sizes["train"] == 4 and len(left_out) == 1
