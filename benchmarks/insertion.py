@@ -2,6 +2,7 @@
 
     python -m benchmarks.insertion
     python -m benchmarks.insertion --photographs FOLDER
+    python -m benchmarks.insertion --photographs FOLDER --network FILE
 
 Trains the small ResNet without attention on the cluttered digits, inserts
 CBAM with and without `identity`, and measures the test accuracy before any
@@ -12,6 +13,8 @@ the same command resumes them.
 Or predicts photographs of ImageNet, one of each class, by EfficientNet-Lite0
 before and after. Their names begin with WordNet's number of the class, in the
 order of the classes, as those of github.com/EliSchwartz/imagenet-sample-images.
+Or draws, for ten of them, Grad-CAM before and after fine-tuning on CIFAR-10:
+`FILE` is `cbam-seed0.keras` of the study `photographs` of `when_it_helps`.
 """
 
 import argparse
@@ -23,13 +26,25 @@ import keras
 import numpy as np
 
 from benchmarks import results
-from cbam_keras import insert_attention, models, study, training
+from cbam_keras import (
+    explain,
+    insert_attention,
+    models,
+    plotting,
+    study,
+    training,
+)
 from cbam_keras.data.decoding import read_image
 from cbam_keras.models.by_name import NETWORKS
 
 RUNS = pathlib.Path("runs/insertion")
 DIGITS = study.Classification("cluttered_mnist")
 SEEDS = (0, 1, 2)
+# Classes of ImageNet, one for each of CIFAR-10, in their order. It has no deer.
+LIKE_CIFAR10 = (
+    *("airliner", "sports_car", "jay", "Egyptian_cat", "impala"),
+    *("beagle", "tree_frog", "sorrel", "container_ship", "moving_van"),
+)
 EPOCHS = 2
 
 
@@ -91,14 +106,52 @@ def predicted(folder):
     )
 
 
+def drawn(folder, file):
+    """Draws Grad-CAM of ten photographs before and after fine-tuning."""
+    paths = [
+        path for kind in LIKE_CIFAR10 for path in folder.glob(f"*{kind}.*")
+    ]
+    photographs = np.stack([read_image(str(x), (96, 96), 3) for x in paths])
+    before = models.EfficientNetLite0(
+        weights="imagenet", input_shape=(96, 96, 3)
+    )
+    after = keras.saving.load_model(file, compile=False)
+    scaled = models.preprocess_efficientnet_lite0(photographs)
+    pixels = photographs.astype("float32")
+    heat = {
+        "before": explain.grad_cam(insert_attention(before, "cbam"), scaled),
+        "after": explain.grad_cam(after, pixels),
+    }
+    found = after.predict(pixels, verbose=0).argmax(axis=1)
+    rows = []
+    for number, (kind, *maps) in enumerate(
+        zip(LIKE_CIFAR10, *heat.values(), strict=True)
+    ):
+        alike = np.corrcoef(maps[0].ravel(), maps[1].ravel())[0, 1]
+        right = "yes" if found[number] == number else "no"
+        rows.append(
+            {
+                "photograph": kind,
+                "recognized": right,
+                "correlation": f"{alike:.2f}",
+            }
+        )
+    print(results.table(rows))
+    figure = plotting.plot_grad_cam(photographs, heat, labels=LIKE_CIFAR10)
+    figure.savefig(RUNS / "grad-cam.png")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--photographs", type=pathlib.Path, metavar="FOLDER")
-    folder = parser.parse_args().photographs
-    if folder is None:
-        fine_tuned()
+    parser.add_argument("--network", type=pathlib.Path, metavar="FILE")
+    options = parser.parse_args()
+    if options.network is not None:
+        drawn(options.photographs, options.network)
+    elif options.photographs is not None:
+        predicted(options.photographs)
     else:
-        predicted(folder)
+        fine_tuned()
 
 
 def fine_tuned():

@@ -98,7 +98,9 @@ def photographs(folder):
 
 def cells(folder):
     """Plans fine-tuning on solar cells that have a defect, or certainly not."""
-    images, chances, _ = importlib.import_module("elpv_dataset").load_dataset()
+    images, chances, _ = importlib.import_module(
+        "elpv_dataset.utils"
+    ).load_dataset()
     known = (chances == 0) | (chances == 1)
     small = [Image.fromarray(x).resize((96, 96)) for x in images[known]]
     return fine_tuning((np.stack(small), chances[known].astype(int)), folds=5)
