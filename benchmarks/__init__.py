@@ -9,7 +9,7 @@ on what they measure.
 - `layers`, `networks`, `memory`, `building`, `small_network`, `monitor`,
   `input_pipeline`, `exports`: run by `python -m benchmarks`, too.
 - `insertion`: attention inserted into a trained network.
-- `when_it_helps`: accuracy without and with attention.
+- `when_it_helps`, `camvid`: accuracy without and with attention.
 - `workers`: what training in several processes costs.
 - `naive`, `authors`: what our layers are compared with.
 - `arguments`, `modes`, `timing`, `results`: what the scripts share.
