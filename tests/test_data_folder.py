@@ -21,6 +21,8 @@ def source(request, monkeypatch):
         monkeypatch.setattr(loading, "DECODED_BYTES", 0)
 
 
+# In each class folder are the same images.
+of_copies = pytest.mark.filterwarnings("ignore:.*have the same content")
 both_sources = pytest.mark.usefixtures("source")
 
 
@@ -74,12 +76,13 @@ def test_an_embedded_dataset_comes_before_a_folder_of_its_name(
 def test_files_in_other_places_are_left_alone(tmp_path):
     # Of different sizes, so that all are resized.
     write_folder(tmp_path)
-    for name in (".cache", "__MACOSX", "cat/deep"):
+    for name in (".cache", "__MACOSX", "cat/.thumbnails"):
         (tmp_path / name).mkdir()
-    for name in ("notes.txt", ".hidden.png", "deep/first.png"):
+    for name in ("notes.txt", ".hidden.png", ".thumbnails/first.png"):
         (tmp_path / "cat" / name).write_text("")
     images = data.load(tmp_path)
     assert images.skipped == ()
+    assert images.notes == ("1 left out: 1 .txt",)
     assert sum(images.sizes.values()) == 20
     assert images.image_shape == (224, 224, 3)
 
@@ -100,7 +103,8 @@ def test_a_copy_has_the_same_fingerprint_and_a_renamed_file_another(tmp_path):
 FRAME = np.pad(np.zeros((8, 8, 3), "uint8"), ((64, 64), (64, 64), (0, 0)))
 
 
-@pytest.mark.parametrize("ending", [".bmp", ".png"])
+@of_copies
+@pytest.mark.parametrize("ending", [".bmp", ".png", ".tif"])
 def test_another_image_of_the_same_name_and_size_is_noticed(tmp_path, ending):
     found = []
     for level in (1, 2):
@@ -124,7 +128,7 @@ def test_another_image_of_the_same_name_and_size_is_noticed(tmp_path, ending):
         ({"": ("cat",)}, "at least two classes.*\\['cat'\\]"),
         ({"": PETS, "cow/empty": ()}, 'images in "train".*class "cow"'),
         ({"train": PETS, "test": PETS[:1]}, 'in "test".*class "dog"'),
-        ({"train": PETS, "val": PETS, "valid": PETS}, '"train", "val"'),
+        ({"train": PETS, "val": PETS, "valid": PETS}, "'val', 'valid'"),
     ],
 )
 def test_folders_that_make_no_dataset_are_refused(tmp_path, folders, message):
@@ -166,8 +170,13 @@ PICTURES = {
     "palette.png": (PALETTE, {"transparency": bytes(range(16))}),
     "plain.bmp": (COLOUR, {}),
     # Lossy, so compared with the stored pixels.
+    "plain.jfif": (SMOOTH, {}),
     "plain.jpg": (SMOOTH, {}),
+    "plain.jp2": (COLOUR, {}),
     "plain.png": (COLOUR, {}),
+    "plain.ppm": (COLOUR, {}),
+    "plain.tif": (COLOUR, {"compression": "tiff_lzw"}),
+    "plain.tiff": (GREY, {}),
     "turned_left.jpg": (SMOOTH.rotate(-90, expand=True), {"exif": LEFT}),
     "turned_left.png": (COLOUR.rotate(-90, expand=True), {"exif": LEFT}),
     "turned_left.webp": (
@@ -186,9 +195,9 @@ def test_files_of_every_format_are_read_as_pillow_reads_them(tmp_path):
     for name, (picture, options) in PICTURES.items():
         _save(tmp_path / "test", {name: picture}, **options)
     found = joined(epoch(data.load(tmp_path).test))[0][: len(PICTURES)]
-    for name, image in zip(PICTURES, found, strict=True):
+    for name, image in zip(sorted(PICTURES), found, strict=True):
         expected = GREY if name == "wide.png" else PICTURES[name][0]
-        if name.endswith(".jpg"):
+        if name.endswith((".jpg", ".jfif")):
             expected = Image.open(tmp_path / "test" / "cat" / name)
         expected = np.asarray(expected.convert("RGB"))
         if name.startswith("turned"):
@@ -196,6 +205,7 @@ def test_files_of_every_format_are_read_as_pillow_reads_them(tmp_path):
         np.testing.assert_array_equal(image, expected, err_msg=name)
 
 
+@of_copies
 def test_a_png_may_say_after_its_pixels_how_it_was_held(tmp_path):
     """As exiftool writes it."""
     _save(tmp_path, {f"{i}.png": COLOUR for i in range(3)}, exif=LEFT)
@@ -211,6 +221,7 @@ def test_a_png_may_say_after_its_pixels_how_it_was_held(tmp_path):
     np.testing.assert_array_equal(images[0], expected)
 
 
+@of_copies
 def test_grey_images_alone_have_one_channel(tmp_path):
     pictures = {"0.png": GREY, "1.png": GREY.convert("1"), "2.png": GREY}
     _save(tmp_path, pictures)
@@ -259,7 +270,8 @@ def test_damaged_files_are_left_out_with_one_warning(tmp_path, monkeypatch):
     }
     for name, content in contents.items():
         (tmp_path / "dog" / name).write_bytes(content)
-    with pytest.warns(UserWarning, match="5 images .*: dog/bomb.png, ") as seen:
+    message = r"5 images \(5 damaged\) .*: dog/bomb.png, "
+    with pytest.warns(UserWarning, match=message) as seen:
         images = data.load(tmp_path, image_size=4)
     assert len(seen) == 1
     assert seen[0].filename == __file__

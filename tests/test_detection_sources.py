@@ -234,7 +234,7 @@ BAD_VOC = {
     ),
     "no image": (
         lambda root: (root / "JPEGImages" / "3.png").unlink(),
-        r"3 with one of the endings .bmp.*Received: 0 .*3\.xml",
+        r"3 with one of the endings .avif.*Received: 0 .*3\.xml",
     ),
     "two images": (
         lambda root: write_voc(root, ending=".webp"),

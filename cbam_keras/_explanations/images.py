@@ -70,7 +70,7 @@ class Images:
         """
         resized = []
         for item in self.examples.images:
-            image = data.pil_decode(item, 3)
+            image = data.pil_decode(item, 3, self.examples.bits)
             crop = data.evaluation_box(image.shape[:2], framed)
             resized.append(data.pil_resize(image, size, crop))
         return np.stack(resized)
@@ -111,18 +111,22 @@ def from_paths(
     given = [*map(str, paths)]
     damaged = [x for x, y in zip(names, headers, strict=True) if y is None]
     if len(damaged) == len(names) or {*given} & {*damaged}:
+        reasons = data.counted(data.why_left_out(damaged))
         raise ValueError(
-            "Images must be complete BMP, GIF, JPEG, PNG or WebP files, and "
-            "models must end in .keras or .h5. Received: "
-            f"{_checks.first_few(damaged or given)}"
+            "Images must be complete files that Pillow reads, and models must "
+            "end in .keras or .h5. Received: "
+            f"{_checks.first_few(damaged or given)} ({reasons or 'no images'})"
         )
-    data.left_out(damaged)
+    data.left_out(damaged, damaged)
     sizes = {(x.height, x.width) for x in headers if x is not None}
+    bits = data.bits_of(x.highest for x in headers if x is not None)
     classes = sorted(folders - {""})
     labels = [classes.index(group) if group else -1 for group in groups]
     images = Images(
         names=np.array(names),
-        examples=data.Examples(np.array(names, object), np.array(labels)),
+        examples=data.Examples(
+            np.array(names, object), np.array(labels), bits=bits
+        ),
         classes=tuple(classes),
         is_dataset=False,
         in_folders=True,

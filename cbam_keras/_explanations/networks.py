@@ -15,7 +15,10 @@ from cbam_keras.layers import AttentionLayer
 
 ENDINGS = (".keras", ".h5")
 # Arguments of `data.load` that a run records.
-LOCATION = ("data_dir", "manual_dir", "validation_fraction")
+LOCATION = (
+    "data_dir manual_dir validation_fraction group_by_folder image_column "
+    "label_column".split()
+)
 FOLD = ("folds", "fold")
 
 

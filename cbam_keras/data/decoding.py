@@ -1,13 +1,16 @@
 """Decodes images and brings them to one size, with Pillow."""
 
+import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import importlib
 import io
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +18,21 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras._terminal import watched
 from cbam_keras.data.augmentation import random_box
-from cbam_keras.data.examples import Dataset, Examples, digest
+from cbam_keras.data.examples import Dataset, Examples, counted, digest
 
 # Pillow reads many more formats, less common and less safe.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+FORMATS = "AVIF BMP GIF HEIF JPEG JPEG2000 PNG PPM TIFF WEBP".split()
+# File names of images that are read.
+ENDINGS = tuple(
+    ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png "
+    ".pnm .ppm .tif .tiff .webp".split()
+)
+# What reads files of these endings, if Pillow does not.
+INSTALL = {
+    ".avif": ("AVIF", "pip install --upgrade pillow"),
+    ".heic": ("HEIF", "pip install pillow-heif"),
+    ".heif": ("HEIF", "pip install pillow-heif"),
+}
 # The tag of EXIF that says how the camera was held, and its values that
 # exchange height and width.
 ORIENTATION = 0x0112
@@ -28,26 +42,43 @@ TURNED = range(5, 9)
 END_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 # How much is read at both ends of a file.
 END_BYTES = 4096
+# Compressed, so that another image has other ends.
+COMPRESSED = ("GIF", "JPEG", "MPO", "PNG", "WEBP")
 
 # Evaluation takes 224/256 of each side from this side on, as on ImageNet.
 CROPPED_FROM = 128
 
 
-def pil_decode(item: str | bytes | np.ndarray, channels: int) -> np.ndarray:
-    """Returns a file, an encoded image or an array as `(H, W, channels)`."""
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Returns the formats that can be read here."""
+    pil = _checks.require("PIL.Image", extra="data")
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
+    pil.init()
+    return tuple(name for name in FORMATS if name in pil.OPEN)
+
+
+def pil_decode(
+    item: str | bytes | np.ndarray, channels: int, bits: int | None = None
+) -> np.ndarray:
+    """Returns a file, an encoded image or an array as `(H, W, channels)`.
+
+    `bits` are those that 16-bit grey images use, if not all.
+    """
     if isinstance(item, np.ndarray):
         return np.broadcast_to(item, (*item.shape[:2], channels))
     pil = _checks.require("PIL.Image", extra="data")
     try:
         with _open(item) as file:
-            image = pil.open(file, formats=FORMATS)
+            image = pil.open(file, formats=formats())
             if image.getexif().get(ORIENTATION, 1) != 1:
                 ops = _checks.require("PIL.ImageOps", extra="data")
                 image = ops.exif_transpose(image)
-            if image.mode.startswith("I;16"):
-                # Pillow would clip instead of keeping the higher byte.
-                levels = (np.asarray(image) >> 8).astype("uint8")
-                image = pil.fromarray(levels)
+            if image.mode.startswith("I"):
+                # Pillow would clip instead of keeping the higher bits.
+                levels = (np.asarray(image) >> ((bits or 16) - 8)).clip(0, 255)
+                image = pil.fromarray(levels.astype("uint8"))
             if image.mode == "P":
                 # Otherwise Pillow warns that it drops a transparency.
                 image = image.convert("RGBA")
@@ -62,13 +93,15 @@ def pil_decode(item: str | bytes | np.ndarray, channels: int) -> np.ndarray:
 class Header(NamedTuple):
     """What is known of an image that has not been decoded.
 
-    `content` is a short hash by which another image is noticed.
+    `content` is a short hash by which another image is noticed, and `highest`
+    the largest value of a 16-bit grey image.
     """
 
     height: int
     width: int
     is_grey: bool
     content: str
+    highest: int | None = None
 
 
 def headers(items: Sequence[str | bytes], title: str) -> list[Header | None]:
@@ -80,7 +113,10 @@ def _header(item):
     pil = _checks.require("PIL.Image", extra="data")
     try:
         with _open(item) as file:
-            image = pil.open(file, formats=FORMATS)
+            image = pil.open(file, formats=formats())
+            if image.mode == "F":
+                # It is not known which values are black and white.
+                return None
             file.seek(0)
             start = file.read(END_BYTES)
             size = file.seek(0, os.SEEK_END)
@@ -89,8 +125,7 @@ def _header(item):
             if END_MARKERS.get(image.format, b"") not in end:
                 return None
             code = hashlib.sha256(start + end)
-            if image.format == "BMP":
-                # It is not compressed, so another may have the same ends.
+            if image.format not in COMPRESSED:
                 file.seek(0)
                 code = hashlib.file_digest(file, "sha256")
             if image.format == "PNG" and b"eXIf" in end:
@@ -98,23 +133,59 @@ def _header(item):
                 image.load()
             # The method of a PNG would decode each that has no EXIF data.
             turned = pil.Image.getexif(image).get(ORIENTATION, 1) in TURNED
+            is_wide = image.mode.startswith("I")
+            highest = int(np.max(np.asarray(image))) if is_wide else None
     except Exception:
         # Pillow raises errors of many kinds for damaged images.
         return None
     width, height = image.size
     if turned:
         width, height = height, width
-    is_grey = image.mode in ("1", "L") or image.mode.startswith("I;16")
-    return Header(height, width, is_grey, f"{size} {code.hexdigest()}")
+    is_grey = is_wide or image.mode in ("1", "L")
+    content = f"{size} {code.hexdigest()}"
+    return Header(height, width, is_grey, content, highest)
 
 
-def left_out(names: Sequence[str]) -> None:
-    """Warns of images that cannot be read, if there are any."""
+def bits_of(highest: Iterable[int | None]) -> int | None:
+    """Returns how many bits the largest values of images need, at least 8.
+
+    `None` stands for images of 8 bits.
+    """
+    known = [x for x in highest if x is not None]
+    return max(8, max(known).bit_length()) if known else None
+
+
+def left_out(
+    names: Sequence[str], items: Sequence[str | bytes]
+) -> dict[str, int]:
+    """Warns of images that cannot be read, and counts them by the reason."""
+    counts = why_left_out(items)
     if names:
         _checks.warn(
-            f"{len(names)} images could not be read and are left out: "
-            f"{_checks.first_few(names)}"
+            f"{len(names)} images ({counted(counts)}) could not be read and "
+            f"are left out: {_checks.first_few(names)}"
         )
+    return counts
+
+
+def why_left_out(items: Sequence[str | bytes]) -> dict[str, int]:
+    """Counts images that cannot be read by why, or by what to install."""
+    return collections.Counter(map(_reason, items))
+
+
+def _reason(item):
+    if isinstance(item, str):
+        if not os.path.exists(item):
+            return "missing"
+        ending = pathlib.Path(item).suffix.lower()
+        name, command = INSTALL.get(ending, (None, ""))
+        if name and name not in formats():
+            return f"{ending}: {command}"
+    with contextlib.suppress(Exception), _open(item) as file:
+        pil = _checks.require("PIL.Image", extra="data")
+        if pil.open(file, formats=formats()).mode == "F":
+            return "of floats: save them as integers"
+    return "damaged"
 
 
 def _open(item):
@@ -167,9 +238,10 @@ def read_image(
     size: tuple[int, int],
     channels: int,
     draws: np.ndarray | None = None,
+    bits: int | None = None,
 ) -> np.ndarray:
     """Returns an image as evaluation sees it, or cropped at random."""
-    image = pil_decode(item, channels)
+    image = pil_decode(item, channels, bits)
     if draws is None:
         return pil_resize(image, size, evaluation_box(image.shape[:2], size))
     top, left, height, width = random_box(image.shape[:2], draws)
@@ -185,7 +257,9 @@ def read_all(
         return examples
     dtype = examples.images.dtype if examples.decoded else "uint8"
     images = np.empty((len(examples), *size, channels), dtype)
-    prepared = functools.partial(read_image, size=size, channels=channels)
+    prepared = functools.partial(
+        read_image, size=size, channels=channels, bits=examples.bits
+    )
     for row, image in enumerate(in_threads(prepared, examples.images, title)):
         images[row] = image
     return dataclasses.replace(examples, images=images)
@@ -196,32 +270,45 @@ def readable(dataset: Dataset) -> Dataset:
 
     Warns of the others. The fingerprint is then of names and contents too.
     """
-    splits, described = {}, list[tuple[str, str]]()
-    found, skipped = set[Header](), list[str]()
+    splits, contents = {}, dict[str, str]()
+    described = list[tuple[str, str]]()
+    found, skipped, damaged = set[Header](), list[str](), []
     for split, examples in dataset.splits.items():
         heads = headers(examples.images, f"Reading headers of {split}")
         for row, head in enumerate(heads):
             name = f"{split} {row}"
+            item = examples.images[row]
             if dataset.root:
-                path = pathlib.PurePath(examples.images[row])
-                name = path.relative_to(dataset.root).as_posix()
+                path = pathlib.PurePath(os.path.relpath(item, dataset.root))
+                name = path.as_posix()
             if head is None:
                 skipped.append(name)
+                damaged.append(item)
             else:
                 found.add(head)
                 described.append((name, head.content))
+                if dataset.root:
+                    contents[item] = head.content
         is_good = np.array([head is not None for head in heads], bool)
         splits[split] = examples.take(np.flatnonzero(is_good))
-    left_out(skipped)
+    counts = left_out(skipped, damaged)
     shapes = {(head.height, head.width) for head in found}
     is_grey = all(head.is_grey for head in found)
+    bits = bits_of(head.highest for head in found)
+    if bits not in (None, 16):
+        described.append(("bits", str(bits)))
     return dataclasses.replace(
         dataset,
-        splits=splits,
+        splits={
+            split: dataclasses.replace(examples, bits=bits)
+            for split, examples in splits.items()
+        },
         fingerprint=digest(dataset.fingerprint, described),
         shape=shapes.pop() if len(shapes) == 1 else None,
         channels=dataset.channels or (1 if is_grey else 3),
         skipped=tuple(skipped),
+        left_out={**dataset.left_out, **counts},
+        contents=contents,
     )
 
 

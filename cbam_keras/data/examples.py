@@ -17,12 +17,15 @@ class Examples:
 
     Images are an array `(N, H, W, C)` or an array of objects `(N,)`: paths as
     strings, or encoded images as bytes. Labels are int32 `(N,)`, boxes int32
-    `(N, 4)`.
+    `(N, 4)`. Images of one group, `(N,)`, are not split; 16-bit grey ones hold
+    so many bits, `None` without any.
     """
 
     images: np.ndarray
     labels: np.ndarray
     boxes: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    bits: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -36,7 +39,14 @@ class Examples:
 
     def take(self, rows: np.ndarray) -> "Examples":
         boxes = None if self.boxes is None else self.boxes[rows]
-        return Examples(self.images[rows], self.labels[rows], boxes)
+        groups = None if self.groups is None else self.groups[rows]
+        return dataclasses.replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            boxes=boxes,
+            groups=groups,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +56,8 @@ class DiskExamples:
     examples: Sequence[Mapping]
     rows: np.ndarray
     boxes: None = None
+    groups: None = None
+    bits: None = None
     decoded: bool = False
 
     def __len__(self) -> int:
@@ -71,7 +83,9 @@ class Dataset:
     """A dataset, before resizing and batching.
 
     `shape` is the size of all images, `None` if they differ; `channels` those
-    to decode to, 0 until known; `root` the folder of the files, if any.
+    to decode to, 0 until known; `root` the folder of the files, if any;
+    `left_out` the numbers of files that are not read, by the reason;
+    `contents` short hashes of files, by their paths.
     """
 
     name: str
@@ -82,7 +96,25 @@ class Dataset:
     shape: tuple[int, int] | None = None
     channels: int = 0
     skipped: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
     root: pathlib.Path | None = None
+    contents: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known of the images before anything is trained."""
+        found = []
+        if self.left_out:
+            total = sum(self.left_out.values())
+            found.append(f"{total:,} left out: {counted(self.left_out)}")
+        if bits := self.splits["train"].bits:
+            found.append(f"16-bit images hold {bits} bits, scaled to 8")
+        return tuple(found)
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Returns how many files are left out for each reason, as text."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
 
 
 def digest(*parts: object) -> str:

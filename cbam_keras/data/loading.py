@@ -46,6 +46,7 @@ class ImageData:
             there are folds.
         augment: Tuple of strings, how training images are augmented.
         skipped: Tuple of strings, the images that could not be read.
+        notes: Tuple of strings, as how many files are left out, and why.
         fingerprint: String, a short hash by which other data are noticed when
             a run is resumed: of arrays as a whole; of the names, lengths, and
             first and last 4 KiB of files, of BMP files as a whole; of the
@@ -54,7 +55,8 @@ class ImageData:
             the commonest class, with folds of all; `None` if labels are read
             from disk.
         source: Dictionary of the arguments of `load` that say where the
-            images are, with the absolute path of a folder; `None` for arrays.
+            images are, with the absolute path of a folder or file; `None` for
+            arrays and data frames.
         folds, fold: Integers, how many folds there are, or `None`, and of
             which the test images are.
     """
@@ -72,6 +74,7 @@ class ImageData:
     test: Any
     augment: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     fingerprint: str = ""
     commonest: float | None = None
     source: dict[str, object] | None = None
@@ -80,6 +83,16 @@ class ImageData:
 
     def __iter__(self) -> Iterator:
         return iter((self.train, self.validation, self.test))
+
+    @property
+    def summary(self) -> str:
+        """How many images there are, and the notes, as one line."""
+        (first, count), *others = self.sizes.items()
+        classes = f"{len(self.class_names)} classes"
+        line = f"{count:,} images of {classes} in {first}"
+        for split, count in others:
+            line += f", {count:,} in {split}"
+        return "; ".join([line, *self.notes])
 
     def set_epoch(self, epoch: int) -> None:
         """Sets which epoch comes next, from 0, as a resumed run needs it."""
@@ -102,8 +115,9 @@ class ImageData:
         }
 
 
-# `load` takes a source, and a study takes a source or loaded images.
-Source = str | os.PathLike | Sequence | Mapping
+# `load` takes a source, and a study takes a source or loaded images. `Any`
+# stands for a `pandas.DataFrame` and for batches.
+Source = str | os.PathLike | Sequence | Mapping | Any
 Images = Source | ImageData
 
 
@@ -116,6 +130,9 @@ def load(
     boxes: bool = False,
     image_size: int | tuple[int, int] | None = None,
     augment: str | Sequence[str] = (),
+    group_by_folder: bool = True,
+    image_column: str | None = None,
+    label_column: str | None = None,
     data_dir: str | os.PathLike | None = None,
     manual_dir: str | os.PathLike | None = None,
     download: bool = False,
@@ -139,12 +156,18 @@ def load(
             - Arrays `(images, labels)`, two such pairs as Keras'
               `load_data()` returns them, or a mapping of `"train"` and
               optionally `"validation"` and `"test"` to such pairs. Images
-              `(N, H, W, C)` or `(N, H, W)` from 0 to 255, labels integers
-              `(N,)` or `(N, 1)` from 0: one class per image.
-            - The path of a folder with one folder of images (BMP, GIF, JPEG,
-              PNG, WebP) per class, or with folders `train` and optionally
-              `validation` (or `val`, `valid`) and `test` of such class
-              folders. Damaged files are left out, with a warning.
+              `(N, H, W, C)` or `(N, H, W)` from 0 to 255, or of uint16; labels
+              integers `(N,)` or `(N, 1)` from 0: one class per image.
+            - The path of a folder with one folder of images per class, or
+              with folders `train` and optionally `validation` and `test` of
+              such class folders, also called `Training`, `val`, `test_set`
+              and the like. Images are AVIF, BMP, GIF, JPEG, JPEG 2000, PNG,
+              PPM, TIFF and WebP files, and HEIC with the package
+              `pillow-heif`, in class folders and their subfolders. Damaged
+              files and those without a class are left out, with a warning.
+            - The path of a CSV file, or a `pandas.DataFrame`, with a column
+              of paths of images, from the folder of the CSV file or from the
+              current one, and a column of classes.
             - The name of a dataset of TensorFlow Datasets with the features
               "image" and "label", such as `"cifar10"`; a folder of that name
               comes first, unless `data_dir` is given. If its test labels are
@@ -172,6 +195,15 @@ def load(
             up to an eighth of each side; `"random_resized_crop"`, a crop of 8
             to 100 % of the area with an aspect ratio of 3:4 to 4:3, as is
             standard for ImageNet. Defaults to `()`.
+        group_by_folder: Boolean, whether the images of a subfolder of class
+            folders, as those of one patient or day, stay together where
+            images are split. Subfolders of one name in several classes count
+            as one. Defaults to `True`.
+        image_column: String, the column of a table with the paths. Defaults
+            to `None`, which means the one with names of images.
+        label_column: String, the column of a table with the classes. Defaults
+            to `None`, which means the only other one, or the one named
+            `label`, `class`, `category` or `target`.
         data_dir: Path of the folder of TensorFlow Datasets. Defaults to
             `None`, which means its default folder.
         manual_dir: Path of a folder of files downloaded by hand, for
@@ -192,8 +224,10 @@ def load(
         An `ImageData`. Its splits give batches `(images, labels)`, or
         `(images, labels, boxes)`: images `(B, H, W, C)` float32 in
         `[0, 255]` (uint8 as whole arrays), labels `(B,)` int32, boxes
-        `(B, 4)` int32, the same on every backend. Datasets of TensorFlow
-        Datasets of more than 2 GiB are read from disk, image by image.
+        `(B, 4)` int32, the same on every backend. 16-bit grey images
+        are divided by one power of two, by the largest value of all. Datasets
+        of TensorFlow Datasets of more than 2 GiB are read from disk, image by
+        image.
 
     Raises:
         ValueError: If there is no such dataset, if it is not prepared, if
@@ -228,6 +262,9 @@ def load(
         data_dir,
         manual_dir,
         download,
+        group_by_folder,
+        image_column,
+        label_column,
         folds,
         fold,
     )
@@ -293,9 +330,21 @@ def load(
         test=splits["test"],
         augment=augment,
         skipped=dataset.skipped,
+        notes=dataset.notes,
         fingerprint=dataset.fingerprint,
         commonest=_commonest(dataset, folds),
-        source=_where(data, dataset, data_dir, manual_dir, validation_fraction),
+        source=_where(
+            data,
+            dataset.root is not None,
+            {
+                "data_dir": data_dir,
+                "manual_dir": manual_dir,
+                "validation_fraction": validation_fraction,
+                "group_by_folder": None if group_by_folder else False,
+                "image_column": image_column,
+                "label_column": label_column,
+            },
+        ),
         folds=folds,
         fold=fold,
     )
@@ -322,14 +371,12 @@ def _whole(examples, channels_first):
     return images, examples.labels, examples.boxes
 
 
-def _where(data, dataset, data_dir, manual_dir, validation_fraction):
+def _where(data, is_path, options):
     """Returns the arguments of `load` to find the same images again."""
     if not isinstance(data, str | os.PathLike):
         return None
-    root = dataset.root
-    arguments = {"name": os.path.abspath(root) if root else data}
-    folders = {"data_dir": data_dir, "manual_dir": manual_dir}
-    for option, folder in folders.items():
-        if folder is not None:
-            arguments[option] = os.path.abspath(os.path.expanduser(folder))
-    return {**arguments, "validation_fraction": validation_fraction}
+    found = {"name": data, **options}
+    for option in ("data_dir", "manual_dir", *["name"] * is_path):
+        if found[option] is not None:
+            found[option] = os.path.abspath(os.path.expanduser(found[option]))
+    return {option: x for option, x in found.items() if x is not None}

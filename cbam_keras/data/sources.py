@@ -1,4 +1,4 @@
-"""Sources of images: arrays, folders, and what a name stands for."""
+"""Sources of images: arrays, and what a name stands for."""
 
 import contextlib
 import dataclasses
@@ -11,10 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _files
-from cbam_keras.data.decoding import readable
+from cbam_keras import _checks
+from cbam_keras.data.decoding import bits_of
 from cbam_keras.data.digits import EMBEDDED, from_embedded
-from cbam_keras.data.examples import Dataset, Examples, digest
+from cbam_keras.data.examples import Dataset, Examples, counted, digest
+from cbam_keras.data.folders import from_folder, warn_of_copies
 from cbam_keras.data.splits import (
     SPLITS,
     check_classes,
@@ -22,7 +23,8 @@ from cbam_keras.data.splits import (
     completed,
     pooled,
 )
-from cbam_keras.data.tfds import from_tfds, no_folder
+from cbam_keras.data.tables import from_table, is_table, table_name
+from cbam_keras.data.tfds import from_tfds
 
 # Paths may begin with these, and names of datasets never do.
 PATH_STARTS = (".", "~", "/", "\\")
@@ -34,16 +36,6 @@ FASHION_CLASSES = tuple(
     "Ankle boot".split(", ")
 )
 
-# File names of images that are read.
-ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-
-# A folder with one of these holds our own figures, not images of a class.
-RECORDS = (_files.RESULTS, _files.EXPLAINED)
-
-# Names of split folders in lower case.
-SPLIT_FOLDERS = {name: name for name in SPLITS}
-SPLIT_FOLDERS |= {"val": "validation", "valid": "validation"}
-
 
 def find_dataset(
     name,
@@ -52,6 +44,9 @@ def find_dataset(
     data_dir=None,
     manual_dir=None,
     download=False,
+    group_by_folder=True,
+    image_column=None,
+    label_column=None,
     folds=None,
     fold=0,
 ):
@@ -63,8 +58,16 @@ def find_dataset(
             "`validation_fraction` must lie between 0 and 1. Received: "
             f"{validation_fraction=}"
         )
-    is_folder = _is_folder(name, data_dir)
-    is_named = isinstance(name, str) and not is_folder
+    _checks.boolean("group_by_folder", group_by_folder)
+    has_table = is_table(name)
+    columns = image_column, label_column
+    if columns != (None, None) and not has_table:
+        raise ValueError(
+            "`image_column` and `label_column` are only for CSV files and data "
+            f"frames. Received: {image_column=}, {label_column=}"
+        )
+    is_folder = not has_table and _is_folder(name, data_dir)
+    is_named = isinstance(name, str) and not is_folder and not has_table
     if is_named and name not in EMBEDDED:
         try:
             dataset = from_tfds(name, EMBEDDED, data_dir, manual_dir, download)
@@ -83,11 +86,24 @@ def find_dataset(
         )
     if is_named:
         return from_embedded(name, validation_fraction, seed, folds, fold)
-    dataset = from_folder(name) if is_folder else from_arrays(name)
+    if has_table:
+        dataset = from_table(name, *columns, group_by_folder)
+    elif is_folder:
+        dataset = from_folder(name, group_by_folder)
+    else:
+        dataset = from_arrays(name)
+    is_path = isinstance(name, str | os.PathLike)
+    received = f'data="{name}"' if is_path else dataset.name
+    if dataset.left_out:
+        received += f" (left out: {counted(dataset.left_out)})"
     if folds is not None:
         dataset = pooled(dataset)
-    check_classes(dataset, f'data="{name}"' if is_folder else "arrays", folds)
-    return completed(dataset, validation_fraction, seed, folds, fold)
+    check_classes(dataset, received, folds)
+    dataset = completed(dataset, validation_fraction, seed, folds, fold)
+    # Groups may be too few for each split.
+    check_classes(dataset, received)
+    warn_of_copies(dataset)
+    return dataset
 
 
 def _is_folder(name, data_dir=None):
@@ -101,6 +117,8 @@ def _is_folder(name, data_dir=None):
 
 def dataset_name(name):
     """Returns the `name` that the `ImageData` will have, without loading."""
+    if is_table(name):
+        return table_name(name)
     if _is_folder(name):
         return pathlib.Path(name).expanduser().resolve().name
     return name if isinstance(name, str) else "arrays"
@@ -140,9 +158,10 @@ def from_arrays(arrays: Any) -> Dataset:
             '"validation" and "test". Received: data with the keys '
             f"{list(arrays)}"
         )
-    splits = {
-        name: _records(name, arrays[name]) for name in SPLITS if name in arrays
-    }
+    given = {name: arrays[name] for name in SPLITS if name in arrays}
+    # One scale for all.
+    bits = bits_of(map(_highest, given.values()))
+    splits = {name: _records(name, each, bits) for name, each in given.items()}
     shapes = {name: each.images.shape[1:] for name, each in splits.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(
@@ -167,13 +186,24 @@ def _is_pair(arrays):
     return isinstance(arrays, tuple | list) and len(arrays) == 2
 
 
-def _records(split, arrays):
+def _highest(arrays):
+    """Returns the largest value of images of uint16, if it takes 9 bits."""
+    if _is_pair(arrays):
+        images = np.asarray(arrays[0])
+        if images.dtype == "uint16" and images.max(initial=0) > 255:
+            return int(images.max())
+    return None
+
+
+def _records(split, arrays, bits):
     if not _is_pair(arrays):
         raise TypeError(
             "`data` must be a string, a path or arrays (images, labels). "
             f'Received: {type(arrays).__name__} for the split "{split}"'
         )
     images, labels = map(np.asarray, arrays)
+    if bits and images.dtype == "uint16":
+        images = (images >> (bits - 8)).astype("uint8")
     if images.ndim == 3:
         images = images[..., None]
     problem = _problem(images, labels)
@@ -188,7 +218,7 @@ def _records(split, arrays):
     whole = images.astype("uint8", copy=False)
     if images.dtype.kind == "f" and (whole != images).any():
         whole = images.astype("float32")
-    return Examples(whole, labels.ravel().astype("int32"))
+    return Examples(whole, labels.ravel().astype("int32"), bits=bits)
 
 
 def _problem(images, labels):
@@ -229,65 +259,3 @@ def _problem(images, labels):
             "leave out what has scaled them before"
         )
     return None
-
-
-def from_folder(path: str | os.PathLike) -> Dataset:
-    """Returns a folder of class folders, or of splits of those, as paths."""
-    root = pathlib.Path(path).expanduser()
-    if not root.is_dir():
-        raise ValueError(
-            "`data` must be a folder that exists, with a folder of images "
-            f'per class. Received: data="{path}", {no_folder(root)}'
-        )
-    classes = _class_folders(root)
-    class_names = sorted({f.name for each in classes.values() for f in each})
-    splits = {}
-    for split, folders in classes.items():
-        files = [file for folder in folders for file in image_files(folder)]
-        labels = [class_names.index(file.parent.name) for file in files]
-        images = np.array([str(file) for file in files], object)
-        splits[split] = Examples(images, np.array(labels, "int32"))
-    return readable(
-        Dataset(
-            name=root.resolve().name,
-            splits=splits,
-            class_names=tuple(class_names),
-            root=root,
-        )
-    )
-
-
-def image_files(folder: pathlib.Path, pattern: str = "*") -> list[pathlib.Path]:
-    """Returns the images in a folder, without our own figures."""
-    within = sorted(folder.glob(pattern))
-    ours = {path.parent for path in within if path.name in RECORDS}
-    return [
-        path
-        for path in within
-        if path.suffix.lower() in ENDINGS
-        and not _is_hidden(path)
-        and not ours & {*path.parents}
-    ]
-
-
-def _class_folders(root):
-    """Returns the class folders by split, all as "train" without any split."""
-    folders = _folders(root)
-    parts = {SPLIT_FOLDERS.get(path.name.lower()): path for path in folders}
-    if "train" not in parts or None in parts or len(parts) < len(folders):
-        return {"train": folders}
-    return {split: _folders(parts[split]) for split in SPLITS if split in parts}
-
-
-def _folders(root):
-    return [
-        path
-        for path in sorted(root.iterdir())
-        if path.is_dir()
-        and not _is_hidden(path)
-        and not any((path / name).exists() for name in RECORDS)
-    ]
-
-
-def _is_hidden(path):
-    return path.name.startswith((".", "__"))

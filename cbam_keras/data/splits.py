@@ -1,6 +1,7 @@
 """How images are split into those to train, validate and test with."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,12 +19,20 @@ def stratified(
     validation_fraction: float | None,
     seed: int,
     test: bool = True,
+    groups: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Returns the indices of each split, the same fraction of each class."""
+    """Returns the indices of each split, the same fraction of each class.
+
+    Groups are not split, so that the fractions are only near to that.
+    """
     splits: dict[str, list] = {name: [] for name in SPLITS}
     # The test images are chosen without the user's seed, so that results
     # for different seeds can be compared.
     fixed, seeded = np.random.default_rng(0), np.random.default_rng([seed, 1])
+    if groups is not None:
+        return _grouped(
+            labels, groups, validation_fraction, (fixed, seeded), test
+        )
     for label in np.unique(labels):
         indices = np.flatnonzero(labels == label)
         tested = validated = 0
@@ -46,25 +55,84 @@ def stratified(
     }
 
 
+def _grouped(labels, groups, validation_fraction, generators, test):
+    """Returns the indices of each split, whole groups."""
+    rest, splits = np.arange(len(labels)), {}
+    fractions = TEST_FRACTION if test else None, validation_fraction
+    for split, fraction, rng in zip(
+        ("test", "validation"), fractions, generators, strict=True
+    ):
+        parts = np.ones(len(rest), int)
+        if fraction is not None:
+            both = fraction, 1 - fraction
+            parts = divided(labels[rest], groups[rest], both, rng)
+        splits[split], rest = rest[parts == 0], rest[parts == 1]
+    return {**splits, "train": rest}
+
+
+def divided(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    fractions: Sequence[float],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Returns the part that each image is in, the groups whole.
+
+    Parts get about these fractions of each class, and at least a group of it
+    where there are enough.
+    """
+    names, groups = np.unique(groups, return_inverse=True)
+    shares = np.zeros((len(names), labels.max() + 1))
+    np.add.at(shares, (groups, labels), 1)
+    left = np.count_nonzero(shares, axis=0)
+    shares /= np.maximum(1, shares.sum(axis=0))
+    filled = np.zeros((len(fractions), len(left)))
+    parts = np.empty(len(names), int)
+    order = rng.permutation(len(names))
+    # Groups that are larger than a part come first, while there is room.
+    is_small = shares[order].max(axis=1) <= min(fractions)
+    for group in order[np.argsort(is_small, kind="stable")]:
+        share = shares[group]
+        after = filled + share / np.reshape(fractions, (-1, 1))
+        # The last groups of a class go to parts that lack it.
+        lacks = (filled == 0) & (share > 0)
+        is_urgent = lacks[:, lacks.sum(axis=0) >= left].any(axis=1)
+        part = np.lexsort((after @ share, ~is_urgent))[0]
+        parts[group], filled[part] = part, after[part]
+        left -= share > 0
+    return parts[groups]
+
+
 def folded(
     labels: np.ndarray,
     validation_fraction: float,
     seed: int,
     folds: int,
     fold: int,
+    groups: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns the indices of each split, those of one of the folds to test.
 
     Each image is in one fold, and each fold has the same fraction of each
-    class, up to one image. Another seed gives other folds.
+    class, up to one image; groups are not split. Another seed gives other
+    folds.
     """
     rng = np.random.default_rng([seed, 3])
     by_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     # Neighbours are of one class, and every fold gets each n-th.
     order = np.concatenate([rng.permutation(rows) for rows in by_class])
     tested = np.sort(order[fold::folds])
+    if groups is not None:
+        fold_of = divided(labels, groups, [1 / folds] * folds, rng)
+        tested = np.flatnonzero(fold_of == fold)
     others = np.setdiff1d(order, tested)
-    rows = stratified(labels[others], validation_fraction, seed, test=False)
+    rows = stratified(
+        labels[others],
+        validation_fraction,
+        seed,
+        test=False,
+        groups=None if groups is None else groups[others],
+    )
     return {
         "train": others[rows["train"]],
         "validation": others[rows["validation"]],
@@ -95,9 +163,14 @@ def pooled(dataset: Dataset) -> Dataset:
         )
     images = np.concatenate([part.images for part in parts])
     labels = np.concatenate([part.labels for part in parts])
-    return dataclasses.replace(
-        dataset, splits={"train": Examples(images, labels)}
-    )
+    groups = None
+    if any(part.groups is not None for part in parts):
+        # Images of a split without groups are each on their own.
+        groups = np.concatenate(
+            [x.images if x.groups is None else x.groups for x in parts]
+        )
+    train = Examples(images, labels, groups=groups, bits=parts[0].bits)
+    return dataclasses.replace(dataset, splits={"train": train})
 
 
 def completed(
@@ -114,11 +187,15 @@ def completed(
     train = splits["train"]
     fraction = None if "validation" in splits else validation_fraction
     if folds is not None:
-        rows = folded(train.labels, validation_fraction, seed, folds, fold)
+        rows = folded(
+            train.labels, validation_fraction, seed, folds, fold, train.groups
+        )
     elif isinstance(train, DiskExamples):
         rows = _cut(len(train), fraction, "test" not in splits)
     else:
-        rows = stratified(train.labels, fraction, seed, "test" not in splits)
+        rows = stratified(
+            train.labels, fraction, seed, "test" not in splits, train.groups
+        )
     parts = {split: train.take(rows[split]) for split in SPLITS}
     parts |= {split: splits[split] for split in splits if split != "train"}
     return dataclasses.replace(dataset, splits=parts)
@@ -153,6 +230,9 @@ def check_classes(
             # Each fold tests one, and leaves two to train and validate.
             needed = max(folds, 2 + 2 // (folds - 1))
             wanted, advice = f"for folds={folds}", ", or take fewer folds"
+        if examples.groups is not None:
+            advice += ", or split subfolders too by group_by_folder=False, on "
+            advice += "the command line --no-group-by-folder"
         counts = np.bincount(examples.labels, minlength=len(names))
         few = [
             f'"{names[i]}" ({counts[i]})'

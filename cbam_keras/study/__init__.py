@@ -48,7 +48,7 @@ from cbam_keras.study.networks import (
     compile_network,
     fingerprint,
     precision_error,
-    print_if_few_steps,
+    print_data,
 )
 from cbam_keras.study.results import Results
 from cbam_keras.study.run import (

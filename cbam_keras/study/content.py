@@ -73,6 +73,9 @@ SOURCE = {
     "data_dir": WORDS,
     "manual_dir": WORDS,
     "validation_fraction": (*NUMBER, None),
+    "group_by_folder": (bool, None),
+    "image_column": WORDS,
+    "label_column": WORDS,
 }
 
 

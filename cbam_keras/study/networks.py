@@ -89,8 +89,10 @@ def check_network(model, images):
         )
 
 
-def print_if_few_steps(recipe, data):
-    """Prints how many steps there will be, if they are few."""
+def print_data(recipe, data):
+    """Prints what is trained on, and how many steps there are, if few."""
+    if summary := getattr(data, "summary", None):
+        _terminal.say(summary)
     steps = len(data.train)
     if steps < FEW_STEPS:
         _terminal.say(

@@ -21,7 +21,7 @@ from cbam_keras.study.machine import accelerators
 from cbam_keras.study.networks import (
     build_network,
     check_precision,
-    print_if_few_steps,
+    print_data,
 )
 from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
@@ -229,7 +229,7 @@ def _run(study, options):
         )
         folder.retry()
         if cells.missing():
-            print_if_few_steps(study.recipe, cells.load(study.runs[0]))
+            print_data(study.recipe, cells.load(study.runs[0]))
         try:
             workers = executor_of(options.workers, options.executor)
             with workers as executor:

@@ -237,7 +237,7 @@ class Search:
             from cbam_keras.tuning import tuner
 
             folder.retry()
-            study.print_if_few_steps(self.recipe, self.loaded)
+            study.print_data(self.recipe, self.loaded)
             tuner.run(self, folder, executor, tensorboard)
         with folder.locked():
             results = keep_networks(folder, self.keep)

@@ -1,0 +1,263 @@
+"""Folders as people have them: layouts, subfolders, formats, copies."""
+
+import io
+import pathlib
+import shutil
+import sys
+import types
+
+import numpy as np
+import pytest
+from data_checks import as_set, whole, write_folder
+from PIL import Image
+
+from cbam_keras import data
+
+PETS = ("cat", "dog")
+
+
+def _write(root, names):
+    """Writes different images of the size 6 x 5."""
+    rng = np.random.default_rng(0)
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = rng.integers(0, 256, (6, 5, 3)).astype("uint8")
+        Image.fromarray(image).save(path)
+
+
+def _pets(folder=".", count=4):
+    return [f"{folder}/{pet}/{i}.png" for pet in PETS for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("folders", "sizes"),
+    [
+        (("Training", "Testing"), (6, 2, 8)),
+        (("TRAIN", "valid", "Test"), (8, 8, 8)),
+        (("training_set", "val", "test set"), (8, 8, 8)),
+        (("photos/train", "photos/test"), (6, 2, 8)),
+        # As archives have it, with a folder around each split too.
+        (("a/b/seg/train/train", "a/b/seg/test/test"), (6, 2, 8)),
+        (("a/b",), (4, 2, 2)),
+    ],
+)
+def test_splits_have_many_names_and_folders_around_them(
+    tmp_path, folders, sizes
+):
+    for number, folder in enumerate(folders):
+        write_folder(tmp_path / folder, 4, size=(6, 5), seed=number)
+    # What an archive of macOS has, and what is not an image.
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "README.md").write_text("")
+    loaded = whole(tmp_path)
+    assert tuple(loaded.sizes.values()) == sizes
+    assert loaded.class_names == PETS
+
+
+@pytest.mark.parametrize(
+    ("others", "reasons"),
+    [
+        (["test/1.png", "test/2.png"], "2 in test/"),
+        (["test/unknown/1.png"], "1 in test/"),
+        (["extra/a/1.png", "extra/2.png", "docs/notes.txt"], "2 in extra/"),
+        (["train/1.png"], "1 in no class folder"),
+    ],
+)
+def test_images_without_a_class_are_left_out_with_a_word(
+    tmp_path, others, reasons
+):
+    _write(tmp_path, [x for x in others if x.endswith(".png")])
+    _write(tmp_path, _pets("train"))
+    with pytest.warns(UserWarning, match=f"left out: {reasons}$"):
+        loaded = data.load(tmp_path)
+    assert loaded.sizes == {"train": 4, "validation": 2, "test": 2}
+    assert loaded.notes[0].endswith(f"left out: {reasons}")
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    names = [f"{name}/{i}.png" for name in ("bus", "train") for i in range(4)]
+    _write(tmp_path, names)
+    assert data.load(tmp_path).class_names == ("bus", "train")
+
+
+@pytest.fixture
+def paths(monkeypatch):
+    """Returns the paths of the images of each split."""
+    monkeypatch.setattr("cbam_keras.data.loading.DECODED_BYTES", 0)
+
+    def found(*arguments, **options):
+        loaded = data.load(*arguments, **options)
+        return [[*map(pathlib.Path, x.examples.images)] for x in loaded]
+
+    return found
+
+
+def _visits(pets=5):
+    """Returns names of images in subfolders, some of them for both classes."""
+    return [
+        f"{pet}/p{patient}/2020/{i}.png"
+        for start, pet in enumerate(PETS)
+        for patient in range(start, start + pets)
+        for i in range(2 + patient)
+    ]
+
+
+def test_a_subfolder_is_never_split(tmp_path, paths):
+    _write(tmp_path, [*_visits(), *(f"cat/{i}.png" for i in range(9))])
+    validated = set()
+    for seed in range(4):
+        found = paths(tmp_path, seed=seed)
+        assert len({path for each in found for path in each}) == 20 + 25 + 9
+        parts = [[x.relative_to(tmp_path).parts for x in y] for y in found]
+        groups = [{x[1] for x in each} for each in parts]
+        pets = [{x[0] for x in each} for each in parts]
+        assert sum(map(len, groups)) == len(set.union(*groups))
+        assert pets == [{*PETS}] * 3
+        assert found[2] == paths(tmp_path, seed=9)[2]
+        validated.add(tuple(found[1]))
+    assert len(validated) > 1
+
+
+def test_folds_do_not_split_a_subfolder_either(tmp_path, paths):
+    names = _visits()
+    splits = ("train", "test") * len(names)
+    _write(tmp_path, map("{}/{}".format, splits, names))
+    tested = []
+    for fold in range(3):
+        found = paths(tmp_path, folds=3, fold=fold)
+        groups = [{path.parts[-3] for path in each} for each in found]
+        assert sum(map(len, groups)) == len(set.union(*groups)) == 6
+        tested += found[2]
+    assert len(tested) == len({*tested}) == len(names)
+
+
+def test_parts_of_groups_have_about_the_fractions():
+    sizes = np.array([100, 7, 3, 9, 1, 5, 4, 6, 2, 8, 30])
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    labels = np.zeros(len(groups), int)
+    for seed in range(5):
+        rows = data.stratified(labels, None, seed, groups=groups)
+        # A fifth of 175 is 35; the small groups fill the part up to one.
+        assert abs(len(rows["test"]) - 35) < 10
+    # As many groups as parts, whatever their sizes.
+    labels, groups = np.repeat([0, 1], 60), np.repeat(range(6), 20)
+    for rows in data.stratified(labels, 0.1, 0, groups=groups).values():
+        assert np.bincount(labels[rows]).tolist() == [20, 20]
+
+
+def test_subfolders_are_split_where_that_is_asked_for(tmp_path, paths):
+    _write(tmp_path, _visits(2))
+    message = 'in "validation".*class "cat" .0., "dog" .*--no-group-by-folder'
+    with pytest.raises(ValueError, match=message):
+        data.load(tmp_path)
+    found = paths(tmp_path, group_by_folder=False)
+    assert sum(map(len, found)) == 5 + 7
+
+
+def test_one_subfolder_of_each_class_divides_nothing(tmp_path, paths):
+    _write(
+        tmp_path, [f"{pet}/images/{i}.png" for pet in PETS for i in range(5)]
+    )
+    assert [*map(len, paths(tmp_path))] == [6, 2, 2]
+
+
+def test_what_is_trained_on_is_said_in_a_line(tmp_path):
+    _write(tmp_path, [*_pets("train", 700), *_pets("test", 3)])
+    for name in ("a.dcm", "b.dcm", "c.png"):
+        (tmp_path / "train" / "cat" / name).write_text("")
+    with pytest.warns(UserWarning, match="1 images"):
+        loaded = data.load(tmp_path, validation_fraction=0.5)
+    assert loaded.summary == (
+        "700 images of 2 classes in train, 700 in validation, 6 in test; "
+        "3 left out: 2 .dcm, 1 damaged"
+    )
+    # Where all are left out, the error says so.
+    for path in tmp_path.glob("*/*/*.png"):
+        path.rename(path.with_suffix(".nef"))
+    with pytest.raises(ValueError, match="left out: 1,407 .nef, 2 .dcm"):
+        data.load(tmp_path)
+
+
+def test_the_same_picture_in_training_and_test_is_named(tmp_path):
+    _write(tmp_path, [*_pets("train"), *_pets("test")])
+    train, test = tmp_path / "train/cat/1.png", tmp_path / "test/dog/2.png"
+    shutil.copy(train, test)
+    message = "1 test images .*: test/dog/2.png is train/cat/1.png. Remove"
+    with pytest.warns(UserWarning, match=message):
+        data.load(tmp_path)
+
+
+@pytest.fixture
+def heif(monkeypatch):
+    """A file in a format that another package reads, as if installed or not."""
+
+    def install(package):
+        monkeypatch.setitem(sys.modules, "pillow_heif", package)
+        data.formats.cache_clear()
+
+    yield install
+    data.formats.cache_clear()
+
+
+def test_an_ending_that_needs_another_package_names_it(
+    tmp_path, heif, monkeypatch
+):
+    heif(None)
+    _write(tmp_path, _pets())
+    content = (tmp_path / "cat/0.png").read_bytes()
+    (tmp_path / "cat/5.HEIC").write_bytes(b"HEIC" + content)
+    message = r"1 images \(1 .heic: pip install pillow-heif\)"
+    with pytest.warns(UserWarning, match=message):
+        loaded = data.load(tmp_path)
+    assert loaded.notes == ("1 left out: 1 .heic: pip install pillow-heif",)
+    monkeypatch.setattr(Image, "OPEN", {**Image.OPEN})
+
+    def register():
+        Image.OPEN["HEIF"] = (
+            lambda file, name: Image.open(io.BytesIO(file.read()[4:])),
+            lambda prefix: prefix.startswith(b"HEIC"),
+        )
+
+    heif(types.SimpleNamespace(register_heif_opener=register))
+    assert sum(data.load(tmp_path).sizes.values()) == 9
+
+
+def test_floats_are_left_out_since_their_range_is_not_known(tmp_path):
+    _write(tmp_path, _pets())
+    Image.fromarray(np.eye(6, dtype="float32")).save(tmp_path / "dog/f.tif")
+    with pytest.warns(UserWarning, match="1 of floats: save them as integers"):
+        data.load(tmp_path)
+
+
+@pytest.mark.parametrize(("highest", "bits"), [(900, 10), (4095, 12), (9, 8)])
+def test_deep_images_are_scaled_by_the_range_of_all(tmp_path, highest, bits):
+    """As X-ray and microscope cameras write them."""
+    rng = np.random.default_rng(0)
+    written = rng.integers(0, highest, (16, 6, 5)).astype("uint16")
+    # Of one image alone.
+    written[3, 2, 1] = highest
+    for row, image in enumerate(written):
+        path = tmp_path / PETS[row % 2] / f"{row}.{'png' if row < 8 else 'tif'}"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(path)
+    found = whole(tmp_path)
+    expected = (written // 2 ** (bits - 8)).astype("uint8")
+    assert set.union(*(as_set(part[0]) for part in found)) == as_set(expected)
+    note = f"16-bit images hold {bits} bits, scaled to 8"
+    assert found.notes == (note,)
+    arrays = written, np.arange(16) % 2
+    deep = whole(arrays)
+    assert set.union(*(as_set(part[0]) for part in deep)) == as_set(expected)
+    assert deep.notes == ((note,) if highest > 255 else ())
+
+
+def test_deep_arrays_of_several_splits_have_one_scale():
+    labels = np.arange(8) % 2
+    bright, dark = np.full((8, 6, 5), 4000), np.full((8, 6, 5), 160)
+    splits = {
+        "train": (dark.astype("uint16"), labels),
+        "test": (bright.astype("uint16"), labels),
+    }
+    found = whole(splits)
+    assert (found.train[0] == 10).all() and (found.test[0] == 250).all()
