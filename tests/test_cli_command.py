@@ -66,6 +66,7 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(capsys, name):
         ("", "COMMAND"),
         ("train --epochs 1.5", "invalid int value: '1.5'"),
         ("explain --lay x", "unrecognized arguments: --lay"),
+        ("train --attention cbma", 'or MODULE:CLASS). Did you mean "cbam"?'),
         ("explain r --count abc", "argument --count: invalid value: 'abc' (N"),
         ("train --output=", "argument --output: a value is empty"),
         ("explain r --head=", "argument --head: a value is empty"),
