@@ -78,7 +78,10 @@ def _top5_accuracy(model, test):
         scores = np.asarray(model.predict_on_batch(np.asarray(images)))
         # The first of equal scores counts, as in top-1.
         first = np.argsort(-scores, axis=-1, kind="stable")[:, :5]
-        hits += (first == np.asarray(labels)[:, None]).any(axis=-1).tolist()
+        labels = np.asarray(labels)
+        if labels.ndim == 2:
+            labels = labels.argmax(axis=-1)
+        hits += (first == labels[:, None]).any(axis=-1).tolist()
     return statistics.fmean(hits)
 
 

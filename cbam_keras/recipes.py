@@ -1,10 +1,11 @@
 """`Recipe`: how a network is trained, and its optimizer."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 
-from cbam_keras import _checks
+from cbam_keras import _checks, data
 from cbam_keras.optimizers import MomentumSGD, WarmupCosineDecay
 
 DTYPES = {
@@ -42,8 +43,9 @@ class Recipe:
             decay to zero. `"step"`: the learning rate is divided by 10 every
             `step_epochs`. Defaults to `"cosine"`.
         step_epochs: Positive integer, of `"step"`. Defaults to `30`.
-        augment: Sequence of strings, the augmentation of training images, as
-            `("crop", "flip")`; see `cbam_keras.data.load`. Defaults to `()`.
+        augment: Sequence of names and layers of Keras, the augmentation of
+            training images, as `("crop", "flip", "rand_augment")`; see
+            `cbam_keras.data.load`. Defaults to `()`.
         image_size: Positive integer or `(H, W)`, the size that images are
             resized to. Defaults to `None`, see `cbam_keras.data.load`.
         frozen_epochs: Integer from 0, for fine-tuning in two stages. So many
@@ -72,7 +74,7 @@ class Recipe:
     momentum: float = 0.9
     schedule: str = "cosine"
     step_epochs: int = 30
-    augment: tuple[str, ...] = ()
+    augment: Sequence[data.Augmentation] = ()
     image_size: int | tuple[int, int] | None = None
     frozen_epochs: int = 0
 
@@ -98,16 +100,7 @@ class Recipe:
         ):
             checked[name] = _checks.one_of(name, getattr(self, name), choices)
         # `data.load` checks the names themselves.
-        names = self.augment
-        names = (names,) if isinstance(names, str) else names
-        if not isinstance(names, tuple | list) or not all(
-            isinstance(name, str) for name in names
-        ):
-            raise ValueError(
-                "`augment` must be a sequence of strings. Received: "
-                f"augment={names!r}"
-            )
-        checked["augment"] = tuple(names)
+        checked["augment"] = data.plain(self.augment)
         # Plain numbers, in place of NumPy's.
         _checks.convert(self, **checked)
 

@@ -62,8 +62,8 @@ SEVERAL = {"action": "extend", "nargs": "+"}
 # Further keywords of `add_argument`.
 KEYWORDS: dict[str, dict[str, Any]] = {
     "attention": {"type": name_or_layer, "choices": None, **SEVERAL},
-    "augment": SEVERAL,
-    # Names of `keras.applications` are checked when Keras is there.
+    "augment": {"choices": None, **SEVERAL},
+    # Names of Keras' layers and networks are checked when Keras is there.
     "backbone": {"choices": None},
     "class": {"dest": "wanted"},
     "identity_init": {"action": argparse.BooleanOptionalAction},
@@ -78,7 +78,8 @@ HELP = {
     "algorithm": "NAME  how the next trial is chosen: NAMES",
     "attention": "NAME  what is compared: NAMES; or MODULE:CLASS, a layer of "
     "your own",
-    "augment": "NAME  augmentation of training images, one or several: NAMES",
+    "augment": "NAME  augmentation of training images, one or several: NAMES; "
+    "or a layer of Keras, as rand_augment or mix_up",
     "backbone": "NAME  the network below the detector: NAMES, "
     "EfficientNetLite0, or a network of keras.applications",
     "batch_size": "N  images per step",
@@ -378,7 +379,8 @@ def detect(parser):
     _add(group, "download")
     text = f"{SIZE} (default: as they are, or 320 where they differ)"
     _add(group, "image_size", help=text)
-    _add(group, "augment", choices=BOX_AUGMENTATIONS)
+    text = f"one or several of {', '.join(BOX_AUGMENTATIONS)}"
+    _add(group, "augment", choices=BOX_AUGMENTATIONS, help=text)
     group = parser.add_argument_group("training")
     _add(group, "epochs frozen_epochs", epochs="12", frozen_epochs="0")
     _add(group, "batch_size", batch_size="16")

@@ -8,6 +8,7 @@
 - `splits`: how they are split, also into folds.
 - `decoding`: encoded images to arrays of one size.
 - `augmentation`: random flips, shifts and crops.
+- `keras_layers`: Keras' random layers as augmentation.
 - `memory`: whether batches fit into it.
 - `batches`: examples as a dataset for `fit`: shuffled, augmented, shared by
   processes.
@@ -29,6 +30,7 @@ from cbam_keras.data.decoding import (
 from cbam_keras.data.digits import EMBEDDED, mnist_digits
 from cbam_keras.data.examples import Examples, counted, digest
 from cbam_keras.data.folders import image_files
+from cbam_keras.data.keras_layers import LAYERS, Augmentation, plain
 from cbam_keras.data.loading import SIDE, ImageData, Images, load
 from cbam_keras.data.memory import check_memory
 from cbam_keras.data.sources import PATH_STARTS, dataset_name, find_dataset
@@ -40,4 +42,4 @@ from cbam_keras.data.tfds import (
     wrong_features,
 )
 
-__all__ = ["AUGMENTATIONS", "EMBEDDED", "ImageData", "load"]
+__all__ = ["AUGMENTATIONS", "EMBEDDED", "LAYERS", "ImageData", "load"]

@@ -20,7 +20,7 @@ EXPONENTIAL = [1 / math.factorial(power) for power in range(10, -1, -1)]
 
 
 def check_augmentations(
-    augment: str | Sequence[str], known: Sequence[str] = AUGMENTATIONS
+    augment: str | Sequence[str], known: Sequence[str]
 ) -> tuple[str, ...]:
     """Returns the names, in the order in which they are applied."""
     chosen = _checks.subset("augment", augment, known) if augment else ()
@@ -56,7 +56,7 @@ def random_box(size: tuple[int, ...], draws: np.ndarray) -> tuple[int, ...]:
 
 
 def flip_and_crop(
-    images: np.ndarray, draws: np.ndarray, augment: Sequence[str]
+    images: np.ndarray, draws: np.ndarray, augment: Sequence[object]
 ) -> np.ndarray:
     """Flips and shifts a batch, each image by its draws `(B, 3)`."""
     # Keras' `RandomFlip` draws for a whole batch, of which a process may hold

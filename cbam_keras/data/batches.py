@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -9,10 +10,11 @@ import numpy as np
 
 from cbam_keras.data.augmentation import TRIES, flip_and_crop
 from cbam_keras.data.decoding import read_image, threads
+from cbam_keras.data.keras_layers import Plain, apply_layers
 
 # Each use of random numbers has a number, so that no two share a seed. None is
 # 0, since NumPy takes a seed with zeros at its end for the one without them.
-ORDER, FLIP_AND_CROP, RANDOM_CROP = 1, 2, 3
+ORDER, FLIP_AND_CROP, RANDOM_CROP, LAYERS = 1, 2, 3, 4
 # Batches that `fit` decodes ahead of the one it trains on.
 PREFETCHED = 2
 
@@ -26,7 +28,7 @@ class Batches(keras.utils.PyDataset):
     the same images.
 
     Validation and test images have the seed `None`: neither order nor
-    augmentation.
+    augmentation. With `classes`, labels are one-hot.
     """
 
     # `Examples` or `DiskExamples`.
@@ -35,13 +37,16 @@ class Batches(keras.utils.PyDataset):
     size: tuple[int, int]
     channels: int
     seed: int | None = None
-    augment: tuple[str, ...] = ()
+    augment: tuple[Plain, ...] = ()
+    layers: Sequence[keras.layers.Layer] = ()
     channels_first: bool = False
+    classes: int | None = None
 
     def __post_init__(self):
         self.cropped = "random_resized_crop" in self.augment
         self.decoded = self.examples.decoded and not self.cropped
-        ahead = 1 if self.decoded else PREFETCHED
+        # Keras' layers must run in one thread.
+        ahead = 1 if self.decoded or self.layers else PREFETCHED
         super().__init__(workers=ahead, max_queue_size=ahead)
         self.set_epoch(0)
 
@@ -69,7 +74,13 @@ class Batches(keras.utils.PyDataset):
         images = images.astype("float32")
         if self.channels_first:
             images = np.moveaxis(images, -1, 1)
-        batch = [images, labels.astype("int32")]
+        labels = labels.astype("int32")
+        if self.classes is not None:
+            labels = np.eye(self.classes, dtype="float32")[labels]
+        if self.layers:
+            rng = self._generator(epoch, index, LAYERS)
+            images, labels = apply_layers(self.layers, images, labels, rng)
+        batch = [images, labels]
         if self.examples.boxes is not None:
             batch.append(self.examples.boxes[rows])
         return tuple(batch)

@@ -10,10 +10,16 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.augmentation import check_augmentations
 from cbam_keras.data.batches import Batches
 from cbam_keras.data.decoding import read_all
 from cbam_keras.data.examples import DiskExamples
+from cbam_keras.data.keras_layers import (
+    Augmentation,
+    Plain,
+    find_augmentations,
+    make_layers,
+    mixes_labels,
+)
 from cbam_keras.data.memory import check_memory
 from cbam_keras.data.sources import find_dataset
 from cbam_keras.data.splits import SPLITS
@@ -44,7 +50,8 @@ class ImageData:
         validation: Validation images, for `validation_data` of `fit`.
         test: Test images, for `evaluate`. The same for every seed, unless
             there are folds.
-        augment: Tuple of strings, how training images are augmented.
+        augment: Tuple, how training images are augmented, in the order of
+            application; a layer as a mapping of its name to its arguments.
         skipped: Tuple of strings, the images that could not be read.
         notes: Tuple of strings, as how many files are left out, and why.
         fingerprint: String, a short hash by which other data are noticed when
@@ -72,7 +79,7 @@ class ImageData:
     train: Any
     validation: Any
     test: Any
-    augment: tuple[str, ...] = ()
+    augment: tuple[Plain, ...] = ()
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
@@ -93,6 +100,11 @@ class ImageData:
         for split, count in others:
             line += f", {count:,} in {split}"
         return "; ".join([line, *self.notes])
+
+    @property
+    def one_hot(self) -> bool:
+        """Whether labels are one-hot, since an augmentation mixes them."""
+        return mixes_labels(self.augment)
 
     def set_epoch(self, epoch: int) -> None:
         """Sets which epoch comes next, from 0, as a resumed run needs it."""
@@ -129,7 +141,7 @@ def load(
     seed: int = 0,
     boxes: bool = False,
     image_size: int | tuple[int, int] | None = None,
-    augment: str | Sequence[str] = (),
+    augment: Augmentation | Sequence[Augmentation] = (),
     group_by_folder: bool = True,
     image_column: str | None = None,
     label_column: str | None = None,
@@ -190,11 +202,18 @@ def load(
             from 128 pixels on with 224/256 of each side, as is standard for
             ImageNet, then bilinear with antialiasing. Defaults to `None`,
             the size of all images or, if they differ, 224.
-        augment: One or several strings, how to augment training images:
-            `"flip"`, a horizontal flip of half of them; `"crop"`, a shift by
-            up to an eighth of each side; `"random_resized_crop"`, a crop of 8
+        augment: One or several, how to augment training images. First, and
+            the same on every backend, `"random_resized_crop"`, a crop of 8
             to 100 % of the area with an aspect ratio of 3:4 to 4:3, as is
-            standard for ImageNet. Defaults to `()`.
+            standard for ImageNet; `"crop"`, a shift by up to an eighth of
+            each side; and `"flip"`, a horizontal flip of half of them. Then
+            Keras' random layers in the order given, as `"rand_augment"` or
+            `"mix_up"`: with Keras' defaults or, where these change nothing,
+            the strengths in `data.LAYERS`; or such a layer itself, as
+            `keras.layers.RandomRotation(0.05)`, for images in `[0, 255]`.
+            Their random numbers follow from `seed` too. They run on the CPU:
+            `"rand_augment"` and `"aug_mix"` take seconds for a batch of 32
+            images of 224 pixels. Defaults to `()`.
         group_by_folder: Boolean, whether the images of a subfolder of class
             folders, as those of one patient or day, stay together where
             images are split. Subfolders of one name in several classes count
@@ -224,7 +243,9 @@ def load(
         An `ImageData`. Its splits give batches `(images, labels)`, or
         `(images, labels, boxes)`: images `(B, H, W, C)` float32 in
         `[0, 255]` (uint8 as whole arrays), labels `(B,)` int32, boxes
-        `(B, 4)` int32, the same on every backend. 16-bit grey images
+        `(B, 4)` int32, the same on every backend. With `"mix_up"` or
+        `"cut_mix"`, the labels of all splits are one-hot, `(B, classes)`
+        float32, for `keras.losses.CategoricalCrossentropy`. 16-bit grey images
         are divided by one power of two, by the largest value of all. Datasets
         of TensorFlow Datasets of more than 2 GiB are read from disk, image by
         image.
@@ -253,7 +274,7 @@ def load(
     seed = _checks.seed("seed", seed)
     _checks.boolean("boxes", boxes)
     _checks.boolean("download", download)
-    augment = check_augmentations(augment)
+    augment = find_augmentations(augment)
     size = _checks.image_size("image_size", image_size)
     dataset = find_dataset(
         data,
@@ -293,7 +314,11 @@ def load(
         min(batch_size or 0, num_images),
         num_bytes if is_kept else 0,
     )
+    channels = (dataset.channels,)
     channels_first = keras.config.image_data_format() == "channels_first"
+    image_shape = channels + size if channels_first else size + channels
+    layers = make_layers(augment, image_shape)
+    classes = len(dataset.class_names) if mixes_labels(augment) else None
     splits = {}
     for split, examples in dataset.splits.items():
         split_augment = augment if split == "train" else ()
@@ -314,12 +339,13 @@ def load(
                 channels=dataset.channels,
                 seed=seed if split == "train" else None,
                 augment=split_augment,
+                layers=layers if split == "train" else (),
                 channels_first=channels_first,
+                classes=classes,
             )
-    channels = (dataset.channels,)
     return ImageData(
         name=dataset.name,
-        image_shape=channels + size if channels_first else size + channels,
+        image_shape=image_shape,
         class_names=dataset.class_names,
         sizes={split: len(dataset.splits[split]) for split in SPLITS},
         batch_size=batch_size,

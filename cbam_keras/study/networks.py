@@ -108,18 +108,21 @@ def images_per_batch(data):
     return data.batch_size or math.ceil(data.sizes["train"] / len(data.train))
 
 
-def compile_network(model, recipe, steps_per_epoch):
-    """Compiles a model for integer labels."""
+def compile_network(model, recipe, steps_per_epoch, one_hot=False):
+    """Compiles a model for integer labels, or for probabilities of classes."""
     optimizer = recipe.make_optimizer(steps_per_epoch)
     if any(layer.compute_dtype == "float16" for layer in model.layers):
         # Keras would add it in `fit`, but not save it.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    loss = keras.losses.SparseCategoricalCrossentropy
+    accuracy = keras.metrics.SparseCategoricalAccuracy
+    if one_hot:
+        loss = keras.losses.CategoricalCrossentropy
+        accuracy = keras.metrics.CategoricalAccuracy
     model.compile(
         optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(
-            from_logits=not _ends_in_softmax(model)
-        ),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        loss=loss(from_logits=not _ends_in_softmax(model)),
+        metrics=[accuracy(name="accuracy")],
         auto_scale_loss=False,
     )
     # TensorFlow traces a step again if the first trace creates variables.

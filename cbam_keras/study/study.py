@@ -165,7 +165,9 @@ class Classification:
         check_network(model, data)
 
     def compile(self, model: keras.Model, recipe: Recipe, data: Data) -> None:
-        compile_network(model, recipe, len(data.train))
+        # The data of a task of the user's may be of another kind.
+        one_hot = getattr(data, "one_hot", False)
+        compile_network(model, recipe, len(data.train), one_hot)
 
     def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
         _, accuracy = model.evaluate(data.test, verbose=0)
