@@ -35,7 +35,7 @@ def _load(augment, given=None, **options):
     return data.load(given or arrays(), **options)
 
 
-@pytest.mark.parametrize("name", map(_marked, data.LAYERS))
+@pytest.mark.parametrize("name", [_marked(name) for name in data.LAYERS])
 def test_a_batch_follows_from_seed_epoch_and_number(name):
     # Whatever the precision of networks.
     keras.config.set_dtype_policy("mixed_bfloat16")
