@@ -90,8 +90,7 @@ def test_more_seeds_add_their_folds_and_other_folds_are_refused(
 
 
 def test_drawing_counts_the_images_of_all_folds_that_both_have(photos):
-    ran = {name: {0: 0.6, 1: 0.6, 2: 0.5} for name in "ab"}
-    ran["b"] = {0: 0.8, 1: 0.8}
+    ran = {"a": {0: 0.8, 1: 0.4, 2: 0.5}, "b": {0: 1.0, 1: 0.6}}
     sizes = {"0": 5, "1": 5, "2": 4}
     found = study.Results(
         output=photos,
@@ -116,12 +115,12 @@ def test_drawing_counts_the_images_of_all_folds_that_both_have(photos):
     half = stats.norm.ppf(0.975) * np.sqrt(0.2 * 0.8 / 10)
     assert found.rows[1].interval == pytest.approx((0.2 - half, 0.2 + half))
     assert found.images_of((0, 1, 2, 3, 5)) == 14
-    # "b" is right about 0.8, and guessing about 0.6 + 0.26 of 14 images.
+    # "b" is right about 0.8 in all, and guessing about 0.6 + 0.26 of 14 images.
     assert "luck up to 85.66 % of 14 images" in found.verdict
     assert "learned" not in dataclasses.replace(found, guess=0.5).verdict
     # Errors are of whole images of each fold.
     error = study.Measure("test_accuracy", is_error=True)
-    assert found.values("a", error) == {0: 2 / 5, 1: 2 / 5, 2: 2 / 4}
+    assert found.values("a", error) == {0: 1 / 5, 1: 3 / 5, 2: 2 / 4}
 
 
 def test_a_fold_that_fails_is_named(photos, tmp_path):
