@@ -129,9 +129,17 @@ def test_a_fold_that_fails_is_named(photos, tmp_path):
             raise ValueError("no")
         return NARROW.build(data)
 
-    given = folded(photos, NARROW, study.Variant("b", build), seeds=(1,))
+    checked = []
+    given = folded(
+        photos,
+        NARROW,
+        study.Variant("b", build),
+        seeds=(1,),
+        check=lambda data: checked.append((data.seed, data.fold)),
+    )
     with pytest.warns(UserWarning, match='"b" with seed 1, fold 1: error'):
         found = study.run(given, tmp_path)
+    assert checked == [(1, 0)]
     assert statuses(found).count("error") == 1
     assert found.rows[1].failures == ("seed 1, fold 1: error (ValueError: no)",)
     assert found.rows[1].seeds == (3, 5) and found.rows[1].pairs == 2

@@ -217,7 +217,7 @@ def _run(study, options):
         stack.enter_context(_terminal.no_retracing())
         if is_new and study.check is not None:
             with memory_freed():
-                study.check(cells.load(study.seeds[0]))
+                study.check(cells.load(study.runs[0]))
         if overwrite:
             _check_any_fits(study, cells.load(study.runs[0]))
         stack.enter_context(
