@@ -252,7 +252,7 @@ def network_of(
         if recipe.frozen_epochs and weights is None:
             raise ValueError(
                 "`frozen_epochs` must be 0 for random weights, of which none "
-                f"should stay frozen. Received: frozen_epochs="
+                "should stay frozen. Received: frozen_epochs="
                 f'{recipe.frozen_epochs}, model="{model}", weights=None. Give '
                 'weights="imagenet" (--weights imagenet)'
             )
