@@ -42,7 +42,7 @@ def test_each_option_reaches_its_argument(asked, tmp_path, monkeypatch, capsys):
         *("--batch-size", "2", "--class-names", "names.txt", "b.png"),
         *("--preprocess", preprocess, "--count", "4"),
         *("--data", "insects", "--split", "train", "--data-dir", "d"),
-        *("--manual-dir", "m", "--download"),
+        *("--manual-dir", "m", "--download", "--no-group-by-folder"),
     ]
     assert cli.main(["explain", *given]) == 0
     names = ("a.png", "colours.keras", "b.png")
@@ -62,7 +62,12 @@ def test_each_option_reaches_its_argument(asked, tmp_path, monkeypatch, capsys):
             seed=5,
         ),
         "output": "there",
-        "data_options": {"data_dir": "d", "manual_dir": "m", "download": True},
+        "data_options": {
+            "data_dir": "d",
+            "manual_dir": "m",
+            "download": True,
+            "group_by_folder": False,
+        },
         "class_names": ("cat", "dog"),
         "preprocess": keras.applications.mobilenet_v2.preprocess_input,
         "described": {"preprocess": preprocess},

@@ -66,6 +66,7 @@ KEYWORDS: dict[str, dict[str, Any]] = {
     # Names of Keras' layers and networks are checked when Keras is there.
     "backbone": {"choices": None},
     "class": {"dest": "wanted"},
+    "group_by_folder": {"action": argparse.BooleanOptionalAction},
     "identity_init": {"action": argparse.BooleanOptionalAction},
     "import": {"action": "append", "dest": "modules", "default": []},
     "mixed_precision": {"nargs": "?", "const": "float16"},
@@ -94,9 +95,9 @@ HELP = {
     "count": "N|all  how many images of the data, or of each folder, are "
     "chosen at random, equally many of each class",
     "csv": "print CSV",
-    "data": "NAME|FOLDER  mnist5k, cluttered_mnist or crowded_mnist "
-    "(embedded), a dataset of TensorFlow Datasets such as cifar10, or a folder "
-    "with a folder of images per class",
+    "data": "NAME|FOLDER|FILE  mnist5k, cluttered_mnist or crowded_mnist "
+    "(embedded), a dataset of TensorFlow Datasets such as cifar10, a folder "
+    "with a folder of images per class, or a CSV file of paths and classes",
     "data_dir": "DIR  the folder of TensorFlow Datasets (default: "
     "~/tensorflow_datasets)",
     "download": "download and prepare the dataset if necessary",
@@ -110,17 +111,21 @@ HELP = {
     "program of torch.export",
     "frozen_epochs": "N  epochs before these, which train only the layers that "
     "are not frozen, see docs/guides/pretrained.md",
+    "group_by_folder": "whether images of one subfolder, as of a patient, stay "
+    "together where images are split (default: yes)",
     "head": "NAME|INDEX  the output to explain, for models with several",
     "hypermodel": "MODULE:FUNCTION  a function of your own, or a "
     "keras_tuner.HyperModel, with a search space of its own",
     "identity_init": "whether gates start at one and the spatial one is "
     "normalized, instead of as in the paper (default: yes)",
+    "image_column": "NAME  the column of the CSV file with paths",
     "image_size": f"N  {SIZE} (default: as they are, or 224 where they differ)",
     "import": "MODULE  a module that registers custom layers, imported first; "
     "repeat it for several",
     "json": "print the result as JSON, and the progress on stderr",
     "keep": "N  how many of the best trials keep their weights",
     "kernel_size": "N  of the spatial gate, odd",
+    "label_column": "NAME  the column of the CSV file with classes",
     "layer": "NAME  the layer whose output is explained, e.g. "
     "stage3_block2_out, or backbone/conv5 in a nested model (default: the last "
     "feature map)",
@@ -172,6 +177,10 @@ HELP = {
 }
 
 
+# Options that say where images are, and are rarely used.
+LOCATION = "data_dir manual_dir image_column label_column group_by_folder"
+
+
 class Options(argparse.Namespace):
     """What is asked of a subcommand."""
 
@@ -191,7 +200,7 @@ class Options(argparse.Namespace):
     def data_options(self) -> dict[str, Any]:
         """The arguments of `data.load` that are not in the recipe."""
         download = {"download": True} if self.download else {}
-        return self.given(["data_dir", "manual_dir"]) | download
+        return self.given(LOCATION.split()) | download
 
     def given(self, names: Iterable[str]) -> dict[str, Any]:
         """Returns by name those of these options that have a value."""
@@ -502,9 +511,9 @@ def explain(parser):
         nargs="*",
         metavar="MODEL|RUN|IMAGE|FOLDER",
         help="models (.keras, .h5) or output folders of train and tune, whose "
-        "models and data are taken; and images (BMP, GIF, JPEG, PNG, "
-        "WebP) or folders of images with their subfolders; a folder named "
-        "after a class gives the true class of its images",
+        "models and data are taken; and images or folders of images with "
+        "their subfolders; a folder named after a class gives the true class "
+        "of its images",
     )
     output = "runs/explain-NAME, with the first name"
     names = "class method layer class_names draw output quiet no_report"
@@ -520,7 +529,7 @@ def explain(parser):
     _add(group, "seed", help=text)
     group = parser.add_argument_group("models")
     _add(group, "preprocess head batch_size import")
-    _add(parser.add_argument_group("rarely used"), "data_dir manual_dir")
+    _add(parser.add_argument_group("rarely used"), LOCATION)
     parser.set_defaults(method="grad_cam", draw=8, count="8")
     parser.set_defaults(batch_size=32)
 
@@ -559,7 +568,7 @@ def _add_training(
     if rate is not None:
         _add(group, "learning_rate", learning_rate=rate)
     parser.set_defaults(model="tiny", data="crowded_mnist")
-    _add_rare(parser, f"data_dir manual_dir {rare}")
+    _add_rare(parser, f"{LOCATION} {rare}")
 
 
 def _add_rare(parser, names):
