@@ -1,5 +1,6 @@
 """Arrays become datasets; splits, descriptions and arguments of `load`."""
 
+import math
 import sys
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from data_checks import SPLITS, arrays, as_set, assert_same, plain_json, whole
 
-from cbam_keras import data
+from cbam_keras import data, study
 
 
 def test_arrays_are_split_class_by_class_with_their_labels():
@@ -79,6 +80,55 @@ def test_values_are_kept_of_any_type(divisor, dtype):
     kept = loaded.test[0][..., 0]
     assert kept.dtype == dtype
     np.testing.assert_array_equal(kept, given)
+
+
+class Batches(keras.utils.PyDataset):
+    """The images of `arrays` in batches, in an order of its own."""
+
+    def __init__(self, seed, size=8):
+        super().__init__()
+        images, labels = arrays()
+        order = np.random.default_rng(seed).permutation(len(labels))
+        self.pair = images[order].astype("float32"), labels[order]
+        self.size = size
+
+    def __len__(self):
+        return math.ceil(len(self.pair[1]) / self.size)
+
+    def __getitem__(self, index):
+        start = index * self.size
+        return tuple(x[start : start + self.size] for x in self.pair)
+
+
+def tensors(batches):
+    tf = pytest.importorskip("tensorflow", reason="makes a tf.data.Dataset")
+    dataset = tf.data.Dataset.from_tensor_slices(batches.pair)
+    dataset = dataset.batch(batches.size)
+    # As `image_dataset_from_directory` has them.
+    dataset.class_names = ["ant", "bee", "cat", "dog", "eel"]
+    return dataset
+
+
+@pytest.mark.parametrize("kind", [lambda batches: batches, tensors])
+def test_batches_are_read_whatever_their_order(kind):
+    first, again = whole(kind(Batches(0))), whole(kind(Batches(1, 11)))
+    assert_same(first, again)
+    assert first.fingerprint == again.fingerprint
+    labels = dict(zip(map(bytes, arrays()[0]), arrays()[1], strict=True))
+    for images, given in first:
+        assert [labels[bytes(image)] for image in images] == given.tolist()
+    both = kind(Batches(0)), kind(Batches(1))
+    assert whole(both).sizes == {"train": 65, "validation": 5, "test": 70}
+    if kind is tensors:
+        assert first.class_names == ("ant", "bee", "cat", "dog", "eel")
+        study.Classification(both[0])
+
+
+def test_batches_without_an_end_or_a_batch_are_refused():
+    batches = tensors(Batches(0))
+    for wrong in (batches.repeat(), batches.unbatch()):
+        with pytest.raises(ValueError, match="Batches must be .*[.]batch"):
+            data.load(wrong)
 
 
 def test_a_description_is_plain_json():

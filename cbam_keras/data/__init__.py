@@ -33,7 +33,12 @@ from cbam_keras.data.folders import image_files
 from cbam_keras.data.keras_layers import LAYERS, Augmentation, plain
 from cbam_keras.data.loading import SIDE, ImageData, Images, load
 from cbam_keras.data.memory import check_memory
-from cbam_keras.data.sources import PATH_STARTS, dataset_name, find_dataset
+from cbam_keras.data.sources import (
+    PATH_STARTS,
+    dataset_name,
+    find_dataset,
+    is_batches,
+)
 from cbam_keras.data.splits import SPLITS, check_folds, stratified
 from cbam_keras.data.tables import is_table
 from cbam_keras.data.tfds import (

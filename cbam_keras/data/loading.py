@@ -170,6 +170,9 @@ def load(
               optionally `"validation"` and `"test"` to such pairs. Images
               `(N, H, W, C)` or `(N, H, W)` from 0 to 255, or of uint16; labels
               integers `(N,)` or `(N, 1)` from 0: one class per image.
+            - Batches of such images and labels, a `tf.data.Dataset` or a
+              `keras.utils.PyDataset`, or a mapping to them. They are read
+              into memory once, and take a new order.
             - The path of a folder with one folder of images per class, or
               with folders `train` and optionally `validation` and `test` of
               such class folders, also called `Training`, `val`, `test_set`

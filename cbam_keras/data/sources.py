@@ -147,7 +147,8 @@ def from_arrays(arrays: Any) -> Dataset:
     if not isinstance(arrays, Mapping):
         # Two pairs are what Keras' `load_data` returns.
         if _is_pair(arrays) and all(
-            _is_pair(part) and np.ndim(part[0]) > 2 for part in arrays
+            is_batches(part) or (_is_pair(part) and np.ndim(part[0]) > 2)
+            for part in arrays
         ):
             arrays = dict(zip(("train", "test"), arrays, strict=True))
         else:
@@ -158,7 +159,12 @@ def from_arrays(arrays: Any) -> Dataset:
             '"validation" and "test". Received: data with the keys '
             f"{list(arrays)}"
         )
-    given = {name: arrays[name] for name in SPLITS if name in arrays}
+    given = {
+        name: _read(arrays[name]) if is_batches(arrays[name]) else arrays[name]
+        for name in SPLITS
+        if name in arrays
+    }
+    names = getattr(arrays["train"], "class_names", None)
     # One scale for all.
     bits = bits_of(map(_highest, given.values()))
     splits = {name: _records(name, each, bits) for name, each in given.items()}
@@ -175,11 +181,40 @@ def from_arrays(arrays: Any) -> Dataset:
     return Dataset(
         name="arrays",
         splits=splits,
-        class_names=tuple(map(str, range(num_classes))),
+        class_names=tuple(map(str, names or range(num_classes))),
         fingerprint=digest(*hashed),
         shape=shapes["train"][:2],
         channels=shapes["train"][2],
     )
+
+
+def is_batches(data: object) -> bool:
+    """Returns whether data are a `PyDataset` or a `tf.data.Dataset`."""
+    is_tensorflow = hasattr(data, "as_numpy_iterator")
+    return is_tensorflow or isinstance(data, keras.utils.PyDataset)
+
+
+def _read(batches):
+    """Returns images and labels of batches as arrays, sorted by content.
+
+    Their own order may be another one each time.
+    """
+    try:
+        rows = range(len(batches))
+        is_random_access = isinstance(batches, keras.utils.PyDataset)
+        parts = map(batches.__getitem__, rows) if is_random_access else batches
+        images, labels = (
+            np.concatenate([np.asarray(x) for x in each])
+            for each in zip(*parts, strict=True)
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "Batches must be pairs (images, labels), and a finite, known "
+            f"number of them. Received: {batches} ({error}). Call .batch(32) "
+            "or .take(100) on a tf.data.Dataset"
+        ) from error
+    order = np.argsort([digest(image) for image in images])
+    return images[order], labels[order]
 
 
 def _is_pair(arrays):

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import keras
 
 from cbam_keras import _checks, data
-from cbam_keras.data import ImageData, Images, is_table
+from cbam_keras.data import ImageData, Images, is_batches, is_table
 from cbam_keras.recipes import Recipe, find_recipe
 from cbam_keras.study.networks import check_network, compile_network
 
@@ -132,8 +132,8 @@ class Classification:
                 f"Received: images loaded with batch_size={loaded.batch_size}, "
                 f"boxes={loaded.boxes}"
             )
-        known = str | os.PathLike | tuple | list | Mapping
-        if not (loaded or isinstance(data, known) or is_table(data)):
+        known = str | os.PathLike | tuple | list | Mapping | ImageData
+        if not (isinstance(data, known) or is_table(data) or is_batches(data)):
             raise TypeError(
                 "`data` must be the name of a dataset, the path of a folder, "
                 "arrays (images, labels) or what cbam_keras.data.load "
