@@ -29,6 +29,12 @@ SE = {
     "layer1.0.se.fc2.weight": np.ones((16, 1), "float32"),
     "layer1.0.se.fc2.bias": np.ones(16, "float32"),
 }
+# Of luuuyi/CBAM.PyTorch.
+LUUUYI = {
+    "layer1.0.ca.fc.0.weight": np.ones((1, 16, 1, 1), "float32"),
+    "layer1.0.ca.fc.2.weight": np.ones((16, 1, 1, 1), "float32"),
+    "layer1.0.sa.conv1.weight": np.ones((1, 2, 7, 7), "float32"),
+}
 
 
 def with_cbam():
@@ -54,6 +60,11 @@ MISFITS = {
         "attention=None and call `insert_attention` afterwards.",
     ),
     "the paper's variant": (with_cbam, both, OFFICIAL_MODEL),
+    "the most copied version": (
+        with_cbam,
+        lambda: tiny_weights() | LUUUYI,
+        'build it with attention=functools.partial(CBAM, **VARIANTS["luuuyi"])',
+    ),
     "squeeze-and-excitation": (with_cbam, with_se, 'attention="se".'),
     "classes": (
         lambda: tiny_network(classes=7),

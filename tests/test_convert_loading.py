@@ -20,6 +20,8 @@ from convert_checks import (
 from layer_checks import channels_last, output, random_input, stored, to_numpy
 
 from cbam_keras import (
+    CBAM,
+    VARIANTS,
     ChannelAttention,
     SpatialAttention,
     SqueezeExcite,
@@ -29,6 +31,16 @@ from cbam_keras import (
     models,
 )
 from cbam_keras.convert import Report
+
+LUUUYI = functools.partial(CBAM, **VARIANTS["luuuyi"])
+GATED = functools.partial(
+    models.ResNet,
+    (1, 1),
+    block="basic",
+    widths=(16, 32),
+    stem_width=8,
+    attention=LUUUYI,
+)
 
 
 @pytest.mark.every_backend
@@ -120,6 +132,36 @@ def test_a_gate_is_found(gate, part, removed):
     assert_equal_values(values(gate), values(expected))
 
 
+@pytest.mark.needs_torch
+@pytest.mark.parametrize("sequential", [False, True], ids=["fc1", "fc.0"])
+@pytest.mark.parametrize(
+    "layer, part",
+    [
+        (LUUUYI(), None),
+        (ChannelAttention(use_bias=False), "ca"),
+        (SpatialAttention(), "sa"),
+    ],
+    ids=["both", "channel", "spatial"],
+)
+def test_the_most_copied_gates_give_their_outputs(layer, part, sequential):
+    torch = pytest.importorskip("torch", reason="it gives expected values")
+    import torch_reference
+
+    torch.manual_seed(0)
+    module = torch_reference.gated(32, sequential)
+    module = module if part is None else getattr(module, part)
+    layer = type(layer).from_config(layer.get_config())
+    images = random_input((2, 7, 5, 32))
+    if part == "sa":
+        layer.build(images.shape)
+    load_torch_weights(layer, module.state_dict())
+    with torch.no_grad():
+        expected = module(torch.tensor(images.transpose(0, 3, 1, 2)))
+    np.testing.assert_allclose(
+        output(layer, images), channels_last(expected.numpy()), atol=1e-6
+    )
+
+
 @pytest.mark.parametrize("module", ["eca", "se"])
 def test_another_gate_in_a_block_is_found(module):
     kernel = np.array([[[1.0, 2.0, 3.0]]], "float32")
@@ -132,19 +174,34 @@ def test_another_gate_in_a_block_is_found(module):
 
 @pytest.mark.every_backend
 @pytest.mark.needs_torch
-@pytest.mark.parametrize("name", ["ResNeXt", "MobileNetV2"])
-def test_a_network_gives_the_logits_of_pytorch(name):
+@pytest.mark.parametrize(
+    "name, arguments, build",
+    [
+        (
+            "ResNeXt",
+            {},
+            functools.partial(
+                models.ResNet,
+                (1, 2),
+                block="bottleneck",
+                widths=(16, 32),
+                stem_width=8,
+                groups=4,
+                base_width=32,
+            ),
+        ),
+        ("MobileNetV2", {}, functools.partial(models.MobileNetV2, alpha=0.25)),
+        ("GatedResNet", {}, GATED),
+        ("GatedResNet", {"sequential": True}, GATED),
+    ],
+    ids=["ResNeXt", "MobileNetV2", "fc1 and fc2", "fc.0 and fc.2"],
+)
+def test_a_network_gives_the_logits_of_pytorch(name, arguments, build):
     torch = pytest.importorskip("torch", reason="it gives expected values")
     import torch_reference
 
-    network = getattr(torch_reference, name)()
-    build = models.MobileNetV2
-    options = {"alpha": 0.25}
-    if name == "ResNeXt":
-        build = functools.partial(models.ResNet, (1, 2), block="bottleneck")
-        options = torch_reference.OPTIONS
+    network = getattr(torch_reference, name)(**arguments)
     model = build(
-        **options,
         classes=5,
         classifier_activation=None,
         # One side is odd and one even at every stride.

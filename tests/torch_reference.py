@@ -1,14 +1,14 @@
-"""A ResNeXt and a MobileNetV2 in PyTorch, references for converted weights.
+"""Networks in PyTorch, references for converted weights.
 
 Written from the papers (He et al., 2016; Xie et al., 2017; Sandler et al.,
-2018), with the names of torchvision's modules.
+2018; Woo et al., 2018), with the names of torchvision's modules, and the gates
+with those of luuuyi/CBAM.PyTorch.
 """
+
+import collections
 
 import torch
 from torch import nn
-
-# The arguments of our network.
-OPTIONS = {"widths": (16, 32), "stem_width": 8, "groups": 4, "base_width": 32}
 
 
 def conv_bn(inputs, outputs, kernel, stride=1, groups=1):
@@ -55,6 +55,65 @@ class ResNeXt(nn.Module):
         x = torch.relu(self.bn1(self.conv1(x)))
         x = nn.functional.max_pool2d(x, 3, 2, 1)
         return self.fc(self.layer2(self.layer1(x)).mean((2, 3)))
+
+
+class ChannelGate(nn.Module):
+    def __init__(self, channels, sequential=False):
+        super().__init__()
+        hidden = channels // 16
+        first = nn.Conv2d(channels, hidden, 1, bias=False)
+        second = nn.Conv2d(hidden, channels, 1, bias=False)
+        if sequential:
+            self.fc = nn.Sequential(first, nn.ReLU(), second)
+        else:
+            self.fc1, self.fc2 = first, second
+        self.mlp = lambda x: second(torch.relu(first(x)))
+
+    def forward(self, x):
+        pooled = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
+        return x * torch.sigmoid(sum(map(self.mlp, pooled)))
+
+
+class SpatialGate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(2, 1, 7, padding=3, bias=False)
+
+    def forward(self, x):
+        maps = torch.stack([x.mean(1), x.amax(1)], 1)
+        return x * torch.sigmoid(self.conv1(maps))
+
+
+def gated(channels, sequential=False):
+    gates = {"ca": ChannelGate(channels, sequential), "sa": SpatialGate()}
+    return nn.Sequential(collections.OrderedDict(gates))
+
+
+class GatedBasic(nn.Module):
+    def __init__(self, inputs, width, stride, sequential):
+        super().__init__()
+        self.conv1, self.bn1 = conv_bn(inputs, width, 3, stride)
+        self.conv2, self.bn2 = conv_bn(width, width, 3)
+        gates = gated(width, sequential)
+        self.ca, self.sa = gates.ca, gates.sa
+        self.downsample = nn.Sequential(*conv_bn(inputs, width, 1, stride))
+
+    def forward(self, x):
+        branch = torch.relu(self.bn1(self.conv1(x)))
+        branch = self.sa(self.ca(self.bn2(self.conv2(branch))))
+        return torch.relu(branch + self.downsample(x))
+
+
+class GatedResNet(nn.Module):
+    def __init__(self, sequential=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv1, self.bn1 = conv_bn(3, 8, 7, 2)
+        self.layer1 = nn.Sequential(GatedBasic(8, 16, 1, sequential))
+        self.layer2 = nn.Sequential(GatedBasic(16, 32, 2, sequential))
+        self.fc = nn.Linear(32, 5)
+
+    forward = ResNeXt.forward
 
 
 class Inverted(nn.Module):

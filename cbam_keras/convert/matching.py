@@ -31,10 +31,10 @@ from cbam_keras.layers import (
     SqueezeExcite,
 )
 
+_GATES = (ChannelAttention, SpatialAttention)
 ATTENTION_LAYERS: tuple[type[keras.layers.Layer], ...] = (
     CBAM,
-    ChannelAttention,
-    SpatialAttention,
+    *_GATES,
     *GATES,
 )
 
@@ -94,9 +94,20 @@ class Plan:
     unknown: list[str]
 
 
+def source_for(
+    target: keras.layers.Layer, names: Collection[str]
+) -> Attention | None:
+    """Returns the implementation that the weights of a target are from."""
+    source = source_of(names)
+    if source is None and isinstance(target, _GATES):
+        # The state dict of the gate itself.
+        source = source_of(names, gates=("ca.", "sa."))
+    return source
+
+
 def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
     """Returns which variables of a built target get the values of `names`."""
-    source = source_of(names)
+    source = source_for(target, names)
     if not isinstance(target, keras.Model):
         alone = _gate if gates_of(target) else _alone
         return Plan(source, alone(target, source, names), [target], [])

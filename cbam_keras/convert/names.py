@@ -116,6 +116,29 @@ TIMM = Attention(
     attention='functools.partial(CBAM, **VARIANTS["timm"])',
 )
 
+# The most copied PyTorch version, whose blocks have the gates themselves.
+LUUUYI = dataclasses.replace(
+    TIMM,
+    mark=r"(\.|^)(ca\.fc1|sa\.conv1)\.weight$",
+    module="",
+    channel="ca.",
+    spatial="sa.",
+    convolution="conv1",
+    attention='functools.partial(CBAM, **VARIANTS["luuuyi"])',
+)
+
+# Its latest version.
+LUUUYI_SEQUENTIAL = dataclasses.replace(
+    LUUUYI,
+    mark=r"(\.|^)ca\.fc\.0\.weight$",
+    mlp={
+        "squeeze_kernel": "fc.0.weight",
+        "squeeze_bias": "fc.0.bias",
+        "excite_kernel": "fc.2.weight",
+        "excite_bias": "fc.2.bias",
+    },
+)
+
 # Squeeze-and-excitation of timm has the names of its channel gate.
 SQUEEZE_EXCITE = dataclasses.replace(
     TIMM,
@@ -210,10 +233,19 @@ GATES: dict[type[keras.layers.Layer], tuple[Gate, ...]] = {
 }
 
 
-def source_of(names: Collection[str]) -> Attention | None:
-    """Returns the implementation of the attention among some names."""
-    # In this order: the last mark matches names of the one before it.
-    for source in (AUTHORS, TIMM, SQUEEZE_EXCITE):
-        if any(re.search(source.mark, name) for name in names):
+# In this order: the last mark matches names of the ones before it.
+SOURCES = AUTHORS, LUUUYI_SEQUENTIAL, LUUUYI, TIMM, SQUEEZE_EXCITE
+
+
+def source_of(
+    names: Collection[str], gates: Collection[str] = ("",)
+) -> Attention | None:
+    """Returns the implementation of the attention among some names.
+
+    `gates` are prefixes that the names lack.
+    """
+    whole = [gate + name for gate in gates for name in names]
+    for source in SOURCES:
+        if any(re.search(source.mark, name) for name in whole):
             return source
     return None
