@@ -1,5 +1,7 @@
 """Fine-tuning in two stages: what each trains, and that it resumes exactly."""
 
+import types
+
 import digits
 import keras
 import numpy as np
@@ -8,7 +10,8 @@ from folder_checks import Killed, at_files, weights
 from keras import layers
 from training_checks import numbers
 
-from cbam_keras import study, training
+from cbam_keras import study, training, tuning
+from cbam_keras.study import stages
 
 pytestmark = pytest.mark.every_backend
 
@@ -143,3 +146,14 @@ def test_a_first_stage_trains_a_part(options, count, tmp_path):
     with pytest.raises(ValueError, match=rf"frozen_epochs=2, .*{count}"):
         study.run(planned_badly, tmp_path)
     assert not list(tmp_path.rglob("*.keras"))
+
+
+def test_trials_of_a_search_have_an_optimizer_for_each_stage():
+    pytest.importorskip("keras_tuner")
+    search = tuning.Search(tuning.CBAMHyperModel(), "mnist5k", RECIPE)
+    model, data = network(), types.SimpleNamespace(train=[0])
+    search.task.compile(model, RECIPE.stages[0], data)
+    first = model.optimizer
+    stages.begin_second(model)
+    search.task.compile(model, RECIPE.stages[1], data)
+    assert model.optimizer is not first

@@ -42,6 +42,8 @@ def begin_second(model: keras.Model) -> None:
     """Makes all layers trainable, except batch normalization."""
     _unfreeze(model)
     freeze_batch_norm(model)
+    # The optimizer of the first stage has no state for the other variables.
+    model.compiled = False
 
 
 def _unfreeze(model):
