@@ -118,6 +118,7 @@ def test_where_a_dataset_is_holds_in_every_folder(tmp_path, monkeypatch):
         "name": "bees",
         "data_dir": str(tmp_path),
         "validation_fraction": 0.1,
+        "group_by_folder": True,
     }
 
 

@@ -279,18 +279,16 @@ def load(
     _checks.boolean("download", download)
     augment = find_augmentations(augment)
     size = _checks.image_size("image_size", image_size)
+    where: dict[str, Any] = {
+        "data_dir": data_dir,
+        "manual_dir": manual_dir,
+        "validation_fraction": validation_fraction,
+        "group_by_folder": group_by_folder,
+        "image_column": image_column,
+        "label_column": label_column,
+    }
     dataset = find_dataset(
-        data,
-        validation_fraction,
-        seed,
-        data_dir,
-        manual_dir,
-        download,
-        group_by_folder,
-        image_column,
-        label_column,
-        folds,
-        fold,
+        data, seed=seed, download=download, folds=folds, fold=fold, **where
     )
     train = dataset.splits["train"]
     is_large = isinstance(train, DiskExamples)
@@ -362,18 +360,7 @@ def load(
         notes=dataset.notes,
         fingerprint=dataset.fingerprint,
         commonest=_commonest(dataset, folds),
-        source=_where(
-            data,
-            dataset.root is not None,
-            {
-                "data_dir": data_dir,
-                "manual_dir": manual_dir,
-                "validation_fraction": validation_fraction,
-                "group_by_folder": None if group_by_folder else False,
-                "image_column": image_column,
-                "label_column": label_column,
-            },
-        ),
+        source=_source(data, dataset.root is not None, where),
         folds=folds,
         fold=fold,
     )
@@ -400,7 +387,7 @@ def _whole(examples, channels_first):
     return images, examples.labels, examples.boxes
 
 
-def _where(data, is_path, options):
+def _source(data, is_path, options):
     """Returns the arguments of `load` to find the same images again."""
     if not isinstance(data, str | os.PathLike):
         return None
