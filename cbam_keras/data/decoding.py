@@ -279,8 +279,7 @@ def readable(dataset: Dataset) -> Dataset:
             name = f"{split} {row}"
             item = examples.images[row]
             if dataset.root:
-                path = pathlib.PurePath(os.path.relpath(item, dataset.root))
-                name = path.as_posix()
+                name = dataset.name_of(item)
             if head is None:
                 skipped.append(name)
                 damaged.append(item)

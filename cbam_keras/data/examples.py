@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -99,6 +100,14 @@ class Dataset:
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
     root: pathlib.Path | None = None
     contents: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def name_of(self, path: str) -> str:
+        """Returns the path of a file from the root."""
+        try:
+            return pathlib.PurePath(os.path.relpath(path, self.root)).as_posix()
+        except ValueError:
+            # It is on another drive of Windows.
+            return path
 
     @property
     def notes(self) -> tuple[str, ...]:

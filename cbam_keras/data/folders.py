@@ -86,14 +86,13 @@ def of_files(
 
 def warn_of_copies(dataset: Dataset) -> None:
     """Warns of files that are tested and trained on, whatever their names."""
-    contents, root = dataset.contents, dataset.root
-    if root is None:
+    contents = dataset.contents
+    if dataset.root is None:
         return
     *known, tested = (dataset.splits[split].images for split in SPLITS)
     trained = {contents[path]: path for paths in known for path in paths}
     copies = [
-        f"{os.path.relpath(path, root)} is "
-        f"{os.path.relpath(trained[contents[path]], root)}"
+        f"{dataset.name_of(path)} is {dataset.name_of(trained[contents[path]])}"
         for path in tested
         if contents[path] in trained
     ]
