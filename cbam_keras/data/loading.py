@@ -55,9 +55,10 @@ class ImageData:
         skipped: Tuple of strings, the images that could not be read.
         notes: Tuple of strings, as how many files are left out, and why.
         fingerprint: String, a short hash by which other data are noticed when
-            a run is resumed: of arrays as a whole; of the names, lengths, and
-            first and last 4 KiB of files, of BMP files as a whole; of the
-            version and 100 examples a split of TensorFlow Datasets.
+            a run is resumed: of arrays as a whole; of the names and contents of
+            files, of GIF, JPEG, PNG and WebP files the length and the first
+            and last 4 KiB; of the version and 100 examples a split of
+            TensorFlow Datasets.
         commonest: Number in (0, 1], the part of the test images that are of
             the commonest class, with folds of all; `None` if labels are read
             from disk.
