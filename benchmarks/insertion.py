@@ -138,7 +138,8 @@ def drawn(folder, file):
         )
     print(results.table(rows))
     figure = plotting.plot_grad_cam(photographs, heat, labels=LIKE_CIFAR10)
-    figure.savefig(RUNS / "grad-cam.png")
+    RUNS.mkdir(parents=True, exist_ok=True)
+    figure.savefig(RUNS / "grad-cam.png", dpi=90)
 
 
 def main():
