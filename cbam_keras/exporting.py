@@ -68,7 +68,7 @@ def export_model(
     open. If outputs differ, an error is raised and nothing is written.
 
     Args:
-        model: Functional or Sequential `keras.Model` of one input.
+        model: Functional or Sequential `keras.Model`.
         output: Path that does not exist yet. Its ending must be that of the
             format.
         format: String: `"saved_model"` (a folder, for TensorFlow Serving),
@@ -81,8 +81,7 @@ def export_model(
 
     Raises:
         ValueError: If the format is unknown or not available under this
-            backend; if `output` exists or has another ending; if the model
-            takes several inputs.
+            backend; if `output` exists or has another ending.
         TypeError: If `model` is not a `keras.Model`.
         ImportError: If a package that writes the format is missing.
         RuntimeError: If the result differs from the model by more than
@@ -95,9 +94,11 @@ def export_model(
     path = pathlib.Path(output)
     check_output(path, format)
     _files.output_folder(path.parent)
-    tensors = (keras.ops.convert_to_tensor(sample) for sample in samples)
     expected = _arrays(
-        model(_inspection.as_input(model, x), training=False) for x in tensors
+        model(_inspection.as_input(model, tensors), training=False)
+        for tensors in keras.tree.map_structure(
+            keras.ops.convert_to_tensor, [[*x.values()] for x in samples]
+        )
     )
     scale = max(float(np.abs(x).max()) for x in expected)
     parts = _inspection.layers_within(model)
@@ -166,34 +167,40 @@ def _check_backend(format, chosen, model):
             f"Received: the backend {backend}. Save the model as .keras, and "
             f"load it with KERAS_BACKEND={next(iter(chosen.packages))}"
         )
-    sizes = model.inputs[0].shape[1:]
-    if None in sizes and backend != "tensorflow" and format != "torch":
+    sizes = [tuple(x.shape[1:]) for x in model.inputs]
+    if (
+        any(None in x for x in sizes)
+        and backend != "tensorflow"
+        and format != "torch"
+    ):
         raise ValueError(
             f'Under the backend {backend}, format="{format}" needs a model '
-            f"whose image size is known. Received: {sizes}"
+            f"whose input sizes are known. Received: {sizes}"
         )
     for package in chosen.packages[backend]:
         _checks.require(package, extra="export")
 
 
 def _samples(model):
-    """Returns the arrays that the result is compared on."""
-    if len(model.inputs) != 1:
-        raise ValueError(
-            "`model` must take one input. Received: "
-            f"{[tensor.name for tensor in model.inputs]}. Keras' own "
-            "`model.export` takes any"
-        )
-    shape, dtype = model.inputs[0].shape, model.inputs[0].dtype
+    """Returns values of all inputs by name, twice, to compare results on."""
     rng = np.random.default_rng(0)
-    shapes = [
-        [shape[0] or batch, *(size or length for size in shape[1:])]
-        for batch, length in SAMPLES
+
+    def values(tensor, batch, length):
+        shape = [size or length for size in tensor.shape]
+        shape[0] = tensor.shape[0] or batch
+        if keras.backend.is_int_dtype(tensor.dtype):
+            # They may be indices, of which most have two.
+            return rng.integers(0, 2, shape).astype(tensor.dtype)
+        return rng.random(shape).astype(tensor.dtype)
+
+    names = _inspection.input_names(model)
+    return [
+        {
+            name: values(tensor, *sizes)
+            for name, tensor in zip(names, model.inputs, strict=True)
+        }
+        for sizes in SAMPLES
     ]
-    if keras.backend.is_int_dtype(dtype):
-        # They may be indices, of which most have two.
-        return [rng.integers(0, 2, x).astype(dtype) for x in shapes]
-    return [rng.random(sizes).astype(dtype) for sizes in shapes]
 
 
 def _arrays(outputs):
@@ -236,14 +243,22 @@ def _compare(outputs, expected, tolerance, runtime):
 def _torch_options(model, sample):
     """Returns a signature of real size, and the axes that may vary."""
     torch = _checks.require("torch", extra="torch")
-    sizes = enumerate(model.inputs[0].shape)
-    signature = keras.InputSpec(shape=sample.shape, dtype=sample.dtype)
+    specs = [keras.InputSpec(x.dtype, x.shape) for x in sample.values()]
+    axes = [
+        {i: torch.export.Dim.AUTO for i, size in enumerate(x.shape) if not size}
+        for x in model.inputs
+    ]
     return {
-        "input_signature": [signature],
-        "dynamic_shapes": {
-            axis: torch.export.Dim.AUTO for axis, size in sizes if size is None
-        },
+        "input_signature": [_inspection.as_input(model, specs)],
+        "dynamic_shapes": [(_inspection.as_input(model, axes),)],
     }
+
+
+def _by_name(names, inputs):
+    """Returns inputs by the names of a result, whose order may be another."""
+    if set(names) == set(inputs):
+        return inputs
+    return dict(zip(names, inputs.values(), strict=True))
 
 
 def _load_saved_model(path):
@@ -253,8 +268,9 @@ def _load_saved_model(path):
     (structure,), _ = function.structured_input_signature
 
     def run(inputs):
-        # Of the model's structure: in a list or a dictionary.
-        packed = tensorflow.nest.pack_sequence_as(structure, [inputs])
+        packed = tensorflow.nest.pack_sequence_as(
+            structure, list(inputs.values())
+        )
         return keras.tree.flatten(loaded.serve(packed))
 
     return run
@@ -263,8 +279,8 @@ def _load_saved_model(path):
 def _load_onnx(path):
     runtime = importlib.import_module("onnxruntime")
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda inputs: session.run(None, {name: inputs})
+    names = [x.name for x in session.get_inputs()]
+    return lambda inputs: session.run(None, _by_name(names, inputs))
 
 
 def _load_openvino(path):
@@ -272,16 +288,17 @@ def _load_openvino(path):
     # Where the processor has bfloat16, that would be the default.
     options = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(path, "CPU", options)
-    return lambda inputs: list(compiled(inputs).values())
+    names = [x.any_name for x in compiled.inputs]
+    return lambda inputs: list(compiled(_by_name(names, inputs)).values())
 
 
 def _load_litert(path):
     interpreter = importlib.import_module("ai_edge_litert.interpreter")
     runner = interpreter.Interpreter(str(path)).get_signature_runner()
-    (name,) = runner.get_input_details()
+    names = list(runner.get_input_details())
 
     def run(inputs):
-        outputs = runner(**{name: inputs})
+        outputs = runner(**_by_name(names, inputs))
         return [outputs[name] for name in sorted(outputs)]
 
     return run
@@ -289,8 +306,15 @@ def _load_litert(path):
 
 def _load_torch(path):
     torch = importlib.import_module("torch")
-    program = torch.export.load(path).module()
-    return lambda inputs: keras.tree.flatten(program(torch.from_numpy(inputs)))
+    loaded = torch.export.load(path)
+    (structure, _), program = loaded.example_inputs, loaded.module()
+
+    def run(inputs):
+        tensors = [torch.from_numpy(x) for x in inputs.values()]
+        packed = keras.tree.pack_sequence_as(structure, tensors)
+        return keras.tree.flatten(program(*packed))
+
+    return run
 
 
 class Format(NamedTuple):
@@ -300,7 +324,7 @@ class Format(NamedTuple):
     ending: str
     packages: Mapping[str, tuple[str, ...]]
     runtime: str
-    load: Callable[[pathlib.Path], Callable[[np.ndarray], object]]
+    load: Callable[[pathlib.Path], Callable[[dict[str, np.ndarray]], object]]
 
 
 ONNX = {"tensorflow": ("onnx", "tf2onnx"), "torch": ("onnx", "onnxscript")}

@@ -69,10 +69,8 @@ class AttentionMonitor(keras.callbacks.Callback):
         self.batch = keras.tree.map_structure(
             lambda x: x[:MAX_IMAGES] if hasattr(x, "shape") else x, self.images
         )
-        # Subclassed models have no `inputs`.
-        inputs = getattr(self.model, "inputs", None) or ()
-        if len(inputs) == 1 or not keras.tree.is_nested(self.batch):
-            self.batch = _inspection.check_images(self.batch, self.model)
+        inputs = _inspection.check_inputs(self.batch, self.model)
+        self.batch = next(_inspection.batches(inputs, MAX_IMAGES))
         self._names = _inspection.attention_layers(self.model, self.batch)
         self._ranges = {
             name: _value_range(layer) for layer, name in self._names.items()

@@ -29,7 +29,7 @@ def test_the_result_stands_beside_the_model(file, capsys):
     loaded = exporting.FORMATS["saved_model"].load(file.with_name("model"))
     images = keras.ops.ones((2, 8, 8, 4))
     expected = keras.saving.load_model(file)(images)
-    (found,) = loaded(images)
+    (found,) = loaded({"images": images})
     assert abs(found - expected).numpy().max() < 1e-6
 
 

@@ -69,6 +69,46 @@ def test_each_image_is_explained_by_the_class_predicted_for_it():
     np.testing.assert_allclose(greatest, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("as_list", [True, False], ids=["list", "dictionary"])
+def test_other_inputs_are_held(as_list):
+    model = tiny()
+    # Keras sorts the keys.
+    given = {
+        "photo": keras.Input((8, 8, 3), name="photo"),
+        "age": keras.Input((3,), name="age"),
+    }
+    shift = layers.Dense(5, name="shift")(given["age"])
+    both = keras.Model(given, model(given["photo"]) + shift)
+    vary(both)
+    x, ages = images(5, 8, 8, 3), images(5, 3, seed=1)
+    inputs = [ages, x] if as_list else {"photo": x, "age": ages}
+    found = explain.grad_cam(both, inputs, batch_size=2)
+    shifts = to_numpy(both.get_layer("shift")(ages))
+    classes = (to_numpy(model(x, training=False)) + shifts).argmax(axis=1)
+    # Those of the images alone would be others.
+    assert len(set(classes)) > 1
+    expected = explain.grad_cam(model, x, classes)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    chances = explain.class_probabilities(both, inputs, batch_size=2)
+    np.testing.assert_array_equal(chances.argmax(axis=1), classes)
+    maps = explain.attention_maps(both, inputs, batch_size=2)
+    for name, pair in explain.attention_maps(model, x).items():
+        np.testing.assert_allclose(maps[name][0], pair[0], atol=1e-6)
+
+
+def test_the_features_of_another_image_are_not_explained():
+    weights = np.eye(2, 3)
+    first, second = linear_network(weights), linear_network(weights, (9, 7))
+    inputs = [keras.Input((6, 4, 2)), keras.Input((9, 7, 2))]
+    total = layers.Add()([first(inputs[0]), second(inputs[1])])
+    model = keras.Model(inputs, total)
+    x = [images(2, 6, 4, 2), images(2, 9, 7, 2)]
+    for index, part in enumerate([first, second]):
+        found = explain.grad_cam(model, x, 1, image_input=index)
+        expected = explain.grad_cam(part, x[index], 1)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_where_nothing_speaks_for_a_class_there_is_no_heat():
     x = np.ones((2, 6, 4, 2), "float32")
     x[1] *= -1

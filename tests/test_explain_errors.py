@@ -146,7 +146,31 @@ MODELS = {
         {"layer": "conv"},
         'one layer ... "first/conv", "second/conv"',
     ),
-    "several inputs": (several_inputs_and_outputs, {}, "one input ... with 3"),
+    "several images": (
+        several_inputs_and_outputs,
+        {},
+        "`image_input` must name ... ['age', 'depth', 'photo']",
+    ),
+    "one of several inputs": (
+        several_inputs_and_outputs,
+        {"image_input": "photo"},
+        "a list of the 3 inputs ... ['age', 'depth', 'photo'] ... ndarray",
+    ),
+    "an input is missing": (
+        several_inputs_and_outputs,
+        {"image_input": "photo", "images": {"photo": X, "age": X}},
+        "a dictionary of the inputs ... Received: ['age', 'photo']",
+    ),
+    "an input of another shape": (
+        several_inputs_and_outputs,
+        {"image_input": "photo", "images": [X, X, X]},
+        'Input "age" ... (None, 4) ... (2, 8, 8, 3)',
+    ),
+    "inputs of other lengths": (
+        several_inputs_and_outputs,
+        {"image_input": "photo", "images": [X[:1, 0, :4, 0], X[..., :1], X]},
+        "one number of samples ... [1, 2]",
+    ),
     "no graph": (
         keras.Model,
         {},

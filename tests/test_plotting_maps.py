@@ -138,6 +138,17 @@ def test_volumes_are_slices_from_the_first_to_the_last():
         np.testing.assert_array_equal(over.get_array(), VOLUME_HEAT[i, depth])
 
 
+@pytest.mark.parametrize("pack", [dict, lambda x: [*x.values()]])
+def test_the_image_of_several_inputs_is_drawn(pack):
+    inputs = {"age": np.zeros((2, 4)), "photo": IMAGES}
+    shown = panels(plotting.plot_grad_cam(pack(inputs), SE))
+    expected = panels(plotting.plot_grad_cam(IMAGES, SE))
+    for axes, own in zip(np.ravel(shown), np.ravel(expected), strict=True):
+        np.testing.assert_array_equal(
+            axes.images[0].get_array(), own.images[0].get_array()
+        )
+
+
 # What cannot be drawn is refused.
 
 
@@ -145,6 +156,7 @@ SE = HEAT["SE"]
 OF_SHAPE = r"`images` must be of the shape of their maps, \(2, 6, 9\)"
 REFUSED = [
     ({"images": IMAGES[0]}, OF_SHAPE),
+    ({"images": {"a": IMAGES, "b": IMAGES}}, r"one input .*'b': \(2, 6, 9, 3"),
     ({"images": np.zeros((2, 6, 9, 4))}, r"1 or 3 channels .*\(2, 6, 9, 4\)"),
     (
         {"images": np.zeros((33, 4, 5)), "heat_maps": np.zeros((33, 4, 5))},

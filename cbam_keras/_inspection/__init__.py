@@ -19,6 +19,8 @@ from cbam_keras._inspection.global_state import dtype_policy, same_randomness
 from cbam_keras._inspection.graph import (
     Tensor,
     as_input,
+    in_order,
+    input_names,
     is_graph,
     layers_within,
     nodes,
@@ -34,5 +36,10 @@ from cbam_keras._inspection.heads import (
     kind_of_head,
     without_activation,
 )
-from cbam_keras._inspection.images import check_images, number_array
+from cbam_keras._inspection.images import (
+    Inputs,
+    batches,
+    check_inputs,
+    number_array,
+)
 from cbam_keras._inspection.steps import Graph, Step, is_feature_map, walk

@@ -48,7 +48,7 @@ def attention_layers(
 def run_model(model: keras.Model, images: Tensor) -> Tensor:
     """Returns the outputs of a model in inference, without gradients."""
     if not keras.tree.is_nested(images):
-        images = as_input(model, images)
+        images = as_input(model, [images])
     if keras.config.backend() != "torch":
         return model(images, training=False)
     import torch

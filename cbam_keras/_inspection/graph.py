@@ -80,11 +80,28 @@ def structure(model: keras.Model) -> tuple[Tensor, Tensor]:
     return model.input, model.output
 
 
-def as_input(model: keras.Model, value: Tensor) -> Tensor:
-    """Returns a value in the structure of a model's one input, as a list."""
-    if not is_graph(model) or len(model.inputs) != 1:
+def input_names(model: keras.Model) -> list[str]:
+    """Returns what the inputs are called in a dictionary, in their order."""
+    inputs = structure(model)[0]
+    if isinstance(inputs, dict):
+        # In the order in which Keras flattens it.
+        return keras.tree.flatten({name: name for name in inputs})
+    return [x.name for x in model.inputs]
+
+
+def as_input(model: keras.Model, values: Sequence[Tensor]) -> Tensor:
+    """Returns values in the structure of a model's inputs, as a list."""
+    if not is_graph(model):
+        (value,) = values
         return value
-    return keras.tree.pack_sequence_as(structure(model)[0], [value])
+    return keras.tree.pack_sequence_as(structure(model)[0], list(values))
+
+
+def in_order(model: keras.Model, inputs: Tensor) -> list[Tensor]:
+    """Returns nested inputs in the order of `model.inputs`."""
+    if isinstance(inputs, dict):
+        return [inputs[name] for name in input_names(model)]
+    return keras.tree.flatten(inputs)
 
 
 def origin(tensor: keras.KerasTensor) -> Any:

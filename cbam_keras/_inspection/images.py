@@ -1,6 +1,9 @@
-"""Arrays of numbers, and images that a model takes."""
+"""Arrays of numbers, and what a model takes: images and other inputs."""
 
 import math
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,6 +11,10 @@ from keras import layers
 from numpy.typing import ArrayLike
 
 from cbam_keras import _checks
+from cbam_keras._inspection.graph import as_input, in_order, input_names
+
+# What a model takes: images, several inputs nested, or a `tf.data.Dataset`.
+Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 
 
 def number_array(
@@ -37,13 +44,89 @@ def number_array(
     return array
 
 
-def check_images(images: ArrayLike, model: keras.Model) -> np.ndarray:
+def check_inputs(inputs: Inputs, model: keras.Model) -> Any:
+    """Returns an array that a model takes, or several, nested as its inputs."""
+    if hasattr(inputs, "element_spec"):
+        inputs = _gathered(inputs)
+    count = len(getattr(model, "inputs", None) or ())
+    if count == 1 or (count == 0 and not _are_several(inputs)):
+        return _check_images(inputs, model)
+    if count == 0:
+        # A subclassed model does not tell its inputs.
+        return inputs
+    names = input_names(model)
+    if isinstance(inputs, dict):
+        fits = set(names) <= set(inputs)
+    else:
+        fits = isinstance(inputs, (list, tuple)) and len(inputs) == count
+    if not fits:
+        given = sorted(inputs) if isinstance(inputs, dict) else type(inputs)
+        raise ValueError(
+            f"`images` must be a list of the {count} inputs of model "
+            f'"{model.name}", or a dictionary of the inputs {names}. '
+            f"Received: {given}"
+        )
+    arrays = []
+    for name, tensor, value in zip(
+        names, model.inputs, in_order(model, inputs), strict=True
+    ):
+        array = _with_channel(number_array("images", value), tensor.shape)
+        if not _checks.fits((None, *tensor.shape[1:]), array.shape):
+            raise ValueError(
+                f'Input "{name}" in `images` must be of shape '
+                f'{tuple(tensor.shape)}, as model "{model.name}" takes it. '
+                f"Received: {array.shape}"
+            )
+        arrays.append(array)
+    if len(lengths := {len(array) for array in arrays}) > 1:
+        raise ValueError(
+            "Inputs in `images` must be of one number of samples. Received: "
+            f"{sorted(lengths)}"
+        )
+    return as_input(model, arrays)
+
+
+def batches(inputs: Any, size: int) -> Iterator[Any]:
+    """Yields inputs by `size` samples."""
+    for start in range(0, len(keras.tree.flatten(inputs)[0]), size):
+        batch = slice(start, start + size)
+        yield keras.tree.map_structure(operator.itemgetter(batch), inputs)
+
+
+def _gathered(dataset):
+    """Returns what the batches of a dataset hold, without labels."""
+    batches = [x[0] if isinstance(x, tuple) else x for x in dataset]
+    return keras.tree.map_structure(
+        lambda *parts: np.concatenate([np.asarray(x) for x in parts]), *batches
+    )
+
+
+def _are_several(inputs):
+    """Returns whether these are inputs rather than a list of images."""
+    if isinstance(inputs, dict):
+        return len(inputs) > 1
+    shapes = set()
+    if isinstance(inputs, (list, tuple)):
+        shapes = {np.shape(x) for x in inputs}
+    return len(shapes) > 1 or any(len(shape) > 3 for shape in shapes)
+
+
+def _with_channel(array, shape):
+    """Returns an array with a last axis of size 1, where Keras adds one too."""
+    if array.ndim == len(shape) - 1 and shape[-1] == 1:
+        return array[..., None]
+    return array
+
+
+def _check_images(images, model):
     """Returns images as an array that a model takes."""
     if isinstance(images, dict) and len(images) == 1:
         # By the name of the input, as `fit` also takes them.
         (images,) = images.values()
     array = number_array("images", images)
     inputs = getattr(model, "inputs", None) or []
+    if inputs:
+        array = _with_channel(array, inputs[0].shape)
     # A subclassed model may take signals or volumes.
     rank = array.ndim if array.ndim in (3, 5) else 4
     shape = inputs[0].shape[1:] if len(inputs) == 1 else (None,) * (rank - 1)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import keras
 from keras import layers
 
-from cbam_keras._inspection.graph import Tensor, is_graph, replay, structure
+from cbam_keras._inspection.graph import Tensor, in_order, is_graph, replay
 
 _PERMUTATIONS = {"Moveaxis", "Permute", "Swapaxes", "Transpose"}
 # All different, to tell the axes of a permuted tensor by their sizes.
@@ -33,11 +33,18 @@ class Graph:
     """The steps of a model in an order in which they can run.
 
     It is traced with `inputs`, flat symbolic tensors: only shapes are
-    propagated, nothing runs.
+    propagated, nothing runs. Axes and positions are those of the input at the
+    index `image`.
     """
 
-    def __init__(self, model: keras.Model, inputs: Sequence[keras.KerasTensor]):
+    def __init__(
+        self,
+        model: keras.Model,
+        inputs: Sequence[keras.KerasTensor],
+        image: int = 0,
+    ):
         self.inputs = list(inputs)
+        self.image = self.inputs[image]
         self.steps: list[Step] = []
         self._makers: dict[int, Step] = {}
         self._users: dict[int, list[Step]] = collections.defaultdict(list)
@@ -83,6 +90,16 @@ class Graph:
             if step is not None and step not in steps:
                 steps.add(step)
                 tensors.extend(step.inputs)
+        return steps
+
+    def descendants(self, tensor: keras.KerasTensor) -> set[Step]:
+        """Returns the steps that are computed from a tensor."""
+        steps: set[Step] = set()
+        tensors = [tensor]
+        while tensors:
+            later = set(self.users(tensors.pop())) - steps
+            steps |= later
+            tensors.extend(x for step in later for x in step.outputs)
         return steps
 
     @property
@@ -172,7 +189,7 @@ class Graph:
         return expected
 
     def axes(self, tensor: keras.KerasTensor) -> tuple[int | None, ...] | None:
-        """Returns which axes of the (first) input the axes of a tensor are.
+        """Returns which axes of the image the axes of a tensor are.
 
         An axis that was inserted is `None`, and so is the result if the axes
         cannot be followed, as after most `Reshape` layers.
@@ -181,7 +198,7 @@ class Graph:
 
     @functools.cached_property
     def _axes(self):
-        image = self.inputs[0]
+        image = self.image
         all_axes: dict[int, tuple] = {id(image): tuple(range(len(image.shape)))}
         for step in self.steps:
             known = (x for x in step.inputs if id(x) in all_axes)
@@ -193,8 +210,8 @@ class Graph:
 
     @property
     def positions(self) -> tuple[int, ...] | None:
-        """The axes of the input that are positions, `None` if not known."""
-        image = self.inputs[0]
+        """The axes of the image that are positions, `None` if not known."""
+        image = self.image
         if id(image) not in self._expected:
             return None
         places = list(range(len(image.shape)))
@@ -219,7 +236,7 @@ def walk(
     def visit(operation, *args, **kwargs):
         path = prefix + operation.name
         if is_graph(operation):
-            nested = _in_order(operation, args, kwargs)
+            nested = in_order(operation, args[0] if args else kwargs["inputs"])
             return walk(operation, nested, call, f"{path}/")
         return call(path, operation, *args, **kwargs)
 
@@ -229,14 +246,6 @@ def walk(
 def is_feature_map(tensor: keras.KerasTensor) -> bool:
     """Returns whether a tensor has positions and channels."""
     return 3 <= len(tensor.shape) <= 5 and "float" in tensor.dtype
-
-
-def _in_order(model, args, kwargs):
-    """Returns the inputs of a call in the order of `model.inputs`."""
-    inputs = args[0] if args else kwargs["inputs"]
-    if isinstance(inputs, dict) and not isinstance(structure(model)[0], dict):
-        return [inputs[x.name] for x in model.inputs]
-    return keras.tree.flatten(inputs)
 
 
 def _own_channel_axis(operation, tensor):

@@ -2,13 +2,12 @@
 
 import keras
 import numpy as np
-from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _inspection
 
 
 def attention_maps(
-    model: keras.Model, images: ArrayLike, *, batch_size: int = 32
+    model: keras.Model, images: _inspection.Inputs, *, batch_size: int = 32
 ) -> dict[str, _inspection.Maps]:
     """Returns the attention maps of every attention layer for some images.
 
@@ -17,7 +16,9 @@ def attention_maps(
 
     Args:
         model: `keras.Model` with attention layers of `cbam_keras`.
-        images: Array or tensor `(B, H, W, C)`, as the model takes them.
+        images: Array or tensor `(B, H, W, C)`, as the model takes them; for
+            several inputs, a list or dictionary of arrays; or a
+            `tf.data.Dataset` of batches of either, whose labels are ignored.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:
@@ -46,13 +47,12 @@ def attention_maps(
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
     _inspection.require_model("model", model)
-    images = _inspection.check_images(images, model)
-    names = _inspection.attention_layers(model, images[:1])
+    images = _inspection.check_inputs(images, model)
+    first = next(_inspection.batches(images, 1))
+    names = _inspection.attention_layers(model, first)
     parts = [
-        _inspection.record_maps(
-            model, images[start : start + batch_size], names
-        )
-        for start in range(0, len(images), batch_size)
+        _inspection.record_maps(model, batch, names)
+        for batch in _inspection.batches(images, batch_size)
     ]
     joined = {}
     for name in parts[0]:

@@ -13,6 +13,7 @@ from cbam_keras._inspection import Tensor
 from cbam_keras.explain.classes import (
     check_region,
     class_indices,
+    image_index,
     read_model,
 )
 from cbam_keras.explain.gradients import gradient_at
@@ -22,13 +23,14 @@ from cbam_keras.explain.targets import find_target
 @_checks.former_names(output="head")
 def grad_cam(
     model: keras.Model,
-    images: ArrayLike,
+    images: _inspection.Inputs,
     class_index: int | Sequence[int] | Callable[[Tensor], Tensor] | None = None,
     layer: str | keras.Layer | None = None,
     *,
     region: ArrayLike | None = None,
     method: str = "grad_cam",
     head: int | str | None = None,
+    image_input: int | str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
     """Computes which parts of an image, signal or volume support a class.
@@ -40,12 +42,13 @@ def grad_cam(
     runs in inference mode and is not changed.
 
     Args:
-        model: Functional or Sequential `keras.Model` with one input, images,
-            that returns a value per class, for the image or at each position,
-            `(B, H, W, classes)`, or anything else if `class_index` is a
-            function.
+        model: Functional or Sequential `keras.Model` that returns a value per
+            class, for the image or at each position, `(B, H, W, classes)`, or
+            anything else if `class_index` is a function.
         images: Array or tensor `(B, H, W, C)`, signals `(B, L, C)` or volumes
-            `(B, D, H, W, C)`, as the model takes them.
+            `(B, D, H, W, C)`, as the model takes them; for several inputs, a
+            list or dictionary of arrays; or a `tf.data.Dataset` of batches of
+            either, whose labels are ignored.
         class_index: Integer, the index in the output of the class to explain,
             or a sequence of `B` of them; `0` for a single output unit. For
             other outputs, a function of the logits of a batch that returns
@@ -69,6 +72,9 @@ def grad_cam(
         head: Name, key or index of the output to explain, for models with
             several; in dictionaries the index is that of the sorted keys.
             Defaults to `None`, which means the only one.
+        image_input: Name or index of the input with the images, for models
+            with several; the others keep the values that are given. Defaults
+            to `None`, which means the only input of rank 4.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:
@@ -77,9 +83,9 @@ def grad_cam(
         maximum 1, or all 0 where nothing supports the class.
 
     Raises:
-        ValueError: If the model has no graph, several inputs or no feature
-            map with positions, if there is no such layer, head or class, or
-            if the images or the region are not of the shape or range that
+        ValueError: If the model has no graph or no feature map with
+            positions, if there is no such layer, head, input or class, or if
+            the images or the region are not of the shape or range that
             the model takes.
         TypeError: If the images or `layer` are of another type.
 
@@ -98,7 +104,10 @@ def grad_cam(
     """
     weigh = METHODS[_checks.one_of("method", method, METHODS)]
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    images, graph, index = read_model(model, images, head)
+    _inspection.require_graph("model", model)
+    image = image_index(model, image_input)
+    inputs, graph, index = read_model(model, images, head, image)
+    images = inputs[image]
     explained = graph.outputs[index]
     activation = _inspection.find_head(graph, explained)
     count, axis, classes = len(images), None, None
@@ -109,8 +118,9 @@ def grad_cam(
         classes = class_indices(class_index, count, model, explained, axis)
     regions = check_region(region, count, explained, axis)
     target = find_target(graph, activation.logits, layer, axis is not None)
-    maps = []
-    for start in range(0, len(images), batch_size):
+    maps: list[np.ndarray] = []
+    for parts in _inspection.batches(inputs, batch_size):
+        start = sum(map(len, maps))
         batch = slice(start, start + batch_size)
         score = class_index
         if not callable(class_index):
@@ -122,7 +132,7 @@ def grad_cam(
                 activation.kind,
             )
         features, gradient = _features_and_gradient(
-            model, images[batch], score, graph, target, activation, index
+            model, parts, score, graph, target, activation, index
         )
         weighted = features * weigh(features, gradient)
         maps.append(np.maximum(weighted.sum(axis=-1), 0))
@@ -133,7 +143,7 @@ def grad_cam(
 
 
 def _features_and_gradient(
-    model, images, score, graph, target, activation, index
+    model, arrays, score, graph, target, activation, index
 ):
     """Returns the target's features and their gradient, `(B, ..., C)`.
 
@@ -144,7 +154,10 @@ def _features_and_gradient(
     # of a sum over positions are large.
     half = target.tensor.dtype == "float16"
     scale = 1024.0 if half and len(graph.outputs[index].shape) == 2 else 1.0
-    inputs = [ops.convert_to_tensor(images, model.inputs[0].dtype)]
+    inputs = [
+        ops.convert_to_tensor(array, tensor.dtype)
+        for array, tensor in zip(arrays, model.inputs, strict=True)
+    ]
 
     def run(watch):
         """Returns the scaled class score and the features it depends on."""
@@ -172,7 +185,9 @@ def _features_and_gradient(
         np.moveaxis(
             _inspection.to_float32(tensor).astype("float64"), target.channel, -1
         )
-        for tensor in gradient_at(run, (len(images), *target.tensor.shape[1:]))
+        for tensor in gradient_at(
+            run, (len(arrays[0]), *target.tensor.shape[1:])
+        )
     )
     return features, gradient / scale
 

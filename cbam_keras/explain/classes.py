@@ -13,7 +13,7 @@ from cbam_keras import _checks, _inspection
 @_checks.former_names(output="head")
 def class_probabilities(
     model: keras.Model,
-    images: ArrayLike,
+    images: _inspection.Inputs,
     *,
     head: int | str | None = None,
     batch_size: int = 32,
@@ -44,14 +44,17 @@ def class_probabilities(
         (2, 10)
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    images, graph, index = read_model(model, images, head)
-    class_indices(None, len(images), model, graph.outputs[index])
-    batches = []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        outputs = keras.tree.flatten(_inspection.run_model(model, batch))
-        batches.append(_inspection.to_float32(outputs[index]))
-    values = np.concatenate(batches)
+    _inspection.require_graph("model", model)
+    inputs, graph, index = read_model(model, images, head)
+    class_indices(None, len(inputs[0]), model, graph.outputs[index])
+    parts = []
+    for batch in _inspection.batches(inputs, batch_size):
+        outputs = _inspection.run_model(
+            model, _inspection.as_input(model, batch)
+        )
+        outputs = keras.tree.flatten(outputs)
+        parts.append(_inspection.to_float32(outputs[index]))
+    values = np.concatenate(parts)
     sums = np.abs(values.sum(axis=1) - 1)
     positive = values.shape[1] > 1 and values.min() >= 0
     activation = _inspection.find_head(graph, graph.outputs[index]).kind
@@ -62,20 +65,39 @@ def class_probabilities(
 
 
 def read_model(
-    model: keras.Model, images: ArrayLike, head: int | str | None
-) -> tuple[np.ndarray, _inspection.Graph, int]:
-    """Returns checked images, the graph for them, and the index of a head."""
-    _inspection.require_graph("model", model)
-    if len(model.inputs) != 1:
+    model: keras.Model,
+    images: _inspection.Inputs,
+    head: int | str | None,
+    image: int = 0,
+) -> tuple[list[np.ndarray], _inspection.Graph, int]:
+    """Returns checked inputs, the graph for them, and the index of a head.
+
+    `image` is the index of the input with the images.
+    """
+    inputs = _inspection.in_order(
+        model, _inspection.check_inputs(images, model)
+    )
+    symbols = [
+        keras.KerasTensor((None, *array.shape[1:]), tensor.dtype)
+        for array, tensor in zip(inputs, model.inputs, strict=True)
+    ]
+    graph = _inspection.Graph(model, symbols, image)
+    return inputs, graph, _head_index(model, head)
+
+
+def image_index(model: keras.Model, image_input: int | str | None) -> int:
+    """Returns the index of the input with the images."""
+    names = _inspection.input_names(model)
+    if image_input is not None:
+        return _index_of("image_input", image_input, names, len(names))
+    images = [i for i, x in enumerate(model.inputs) if len(x.shape) == 4]
+    if len(names) > 1 and len(images) != 1:
         raise ValueError(
-            "`model` must have one input, images. Received: model "
-            f'"{model.name}" with {len(model.inputs)}'
+            "`image_input` must name the input with the images if not exactly "
+            "one of several is of rank 4. Received: image_input=None for model "
+            f'"{model.name}" with the inputs {names}'
         )
-    images = _inspection.check_images(images, model)
-    image = keras.KerasTensor((None, *images.shape[1:]), model.inputs[0].dtype)
-    graph = _inspection.Graph(model, [image])
-    index = _head_index(model, head)
-    return images, graph, index
+    return images[0] if len(names) > 1 else 0
 
 
 def class_indices(
@@ -150,5 +172,10 @@ def _head_index(model, head):
         names = keras.tree.flatten({key: key for key in structure})
     if head is None and len(model.outputs) == 1:
         return 0
-    head = _checks.one_of("head", head, [*names, *range(len(model.outputs))])
-    return names.index(head) if isinstance(head, str) else head
+    return _index_of("head", head, names, len(model.outputs))
+
+
+def _index_of(argument, value, names, count):
+    """Returns the index of one of `count` inputs or outputs."""
+    value = _checks.one_of(argument, value, [*names, *range(count)])
+    return names.index(value) if isinstance(value, str) else value

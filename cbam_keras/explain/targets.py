@@ -14,7 +14,7 @@ class FeatureMap:
     """The output of a step that has positions and channels.
 
     `channel` is the axis of the channels, and `input_axes` are the axes of
-    the input that the others but the batch are.
+    the image that the others but the batch are.
     """
 
     step: Step
@@ -37,7 +37,7 @@ def find_target(
     Without a layer it is the last one with several channels, or the last of
     the coarsest of them.
     """
-    leading = graph.ancestors(output)
+    leading = graph.ancestors(output) & graph.descendants(graph.image)
     maps = [x for x in _feature_maps(graph) if x.step in leading]
     if layer is not None:
         steps = _named(graph, layer)

@@ -50,7 +50,8 @@ def plot_grad_cam(
             before preprocessing, at most 32 images: in [0, 1] if none of
             them has more than 1, in [0, 255] otherwise. Or signals
             `(B, L, C)` or `(B, L)`, or volumes `(B, D, H, W, C)` or
-            `(B, D, H, W)`, of any numbers.
+            `(B, D, H, W)`, of any numbers. Or the inputs of a model, of which
+            one is these, as a list or dictionary.
         heat_maps: Array `(B, H, W)`, `(B, L)` or `(B, D, H, W)` in [0, 1], as
             `explain.grad_cam` returns, or a mapping of column names to such
             arrays.
@@ -253,7 +254,7 @@ def _check_samples(images, shape):
 
     `shape` is that of their maps, where `None` is any size.
     """
-    array = _number_array("images", images)
+    array = _number_array("images", _among_inputs(images, shape))
     if _checks.fits(shape, array.shape):
         array = array[..., None]
     rank, channels = len(shape), array.shape[-1]
@@ -283,6 +284,27 @@ def _check_samples(images, shape):
             f"{low:g} to {high:g}. Give them as they were before preprocessing"
         )
     return np.clip(array / (1 if high <= 1 + TOLERANCE else 255), 0, 1)
+
+
+def _among_inputs(images, shape):
+    """Returns the images among the inputs of a model, which may be several."""
+    inputs = images.values() if isinstance(images, Mapping) else images
+    if not isinstance(images, (Mapping, list, tuple)):
+        return images
+    ranks = len(shape), len(shape) + 1
+    fitting = [
+        x
+        for x in inputs
+        if np.ndim(x) in ranks
+        and _checks.fits(shape, np.shape(x)[: len(shape)])
+    ]
+    if isinstance(images, Mapping) and len(fitting) != 1:
+        raise ValueError(
+            "`images` must have one input of the shape of the maps, "
+            f"{shape}, if it has several inputs. Received: "
+            f"{ {name: np.shape(x) for name, x in images.items()} }"
+        )
+    return fitting[0] if len(fitting) == 1 else images
 
 
 def _number_array(name, value):
