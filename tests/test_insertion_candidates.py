@@ -139,6 +139,12 @@ WRONG = [
         r"\(None, 7, 4, 8, 6\), not a feature map with its channels first or",
     ),
     (moved_out_of_sight, {"after": "moved"}, "its channels first or last"),
+    (
+        small,
+        {"after": "block_bn2", "into": "stem_conv"},
+        'into=\'stem_conv\', and "block_bn2" leads into "block_add"',
+    ),
+    (small, {"after": "block_bn2", "into": 5}, "`into` must name .* into=5"),
     (small, {"attention": None}, "must say what to insert. .*attention=None"),
     (
         small,

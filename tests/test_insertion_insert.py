@@ -237,6 +237,36 @@ def test_output_changes_by_the_inserted_gate_and_nothing_else():
     assert np.abs(found - predictions(old, x)[0]).max() > 0.1
 
 
+def unet(nested):
+    inputs = keras.Input((8, 8, 3))
+    skip = conv(4, "enc")(inputs)
+    low = conv(4, "low")(layers.MaxPooling2D(name="pool")(skip))
+    wide = layers.UpSampling2D(name="up")(low)
+    joined = layers.Concatenate(name="cat")([skip, wide])
+    body = keras.Model(inputs, conv(2, "out")(joined), name="body")
+    if not nested:
+        return body
+    return keras.Model(inputs, body(inputs), name="outer")
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["flat", "nested"])
+def test_attention_on_one_edge_changes_only_that(nested):
+    old = vary(unet(nested))
+    edge = {"after": "enc", "into": "cat"}
+    assert_predicts_the_same(insert_attention(old, **edge), old, data_for(old))
+    new = insert_attention(old, identity=False, **edge)
+    body = new.get_layer("body") if nested else new
+    gate = body.get_layer("enc_attention")
+    randomize(gate)
+    x = data_for(old)
+    skip = body.get_layer("enc")(x)
+    low = body.get_layer("low")(body.get_layer("pool")(skip))
+    joined = ops.concatenate([gate(skip), body.get_layer("up")(low)], axis=-1)
+    expected = to_numpy(body.get_layer("out")(joined))
+    (found,) = predictions(new, x)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_dry_run_lists_the_places_and_changes_nothing():
     old = vary(ours())
     values = weights_of(old)

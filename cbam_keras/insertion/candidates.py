@@ -59,6 +59,7 @@ class CandidatePlaces:
                 axis = self.graph.channel_axis(x)
                 self.channels[id(step.operation)].add(axis)
         self.places = {}
+        self.users = collections.defaultdict(list)
         self._add(model)
 
     def _add(self, model, prefix=""):
@@ -72,6 +73,8 @@ class CandidatePlaces:
             place = _CandidatePlace(path, operation, [], data_format)
             place = self.places.setdefault(id(operation), place)
             place.outputs.append(node.outputs)
+            for x in node.input_tensors:
+                self.users[id(x)].append(place)
             if _inspection.is_graph(operation):
                 nested[path] = operation
         for path, operation in nested.items():
@@ -132,6 +135,26 @@ class CandidatePlaces:
                     "last",
                 )
         return list(dict.fromkeys(places))
+
+    def users_named(self, places, into):
+        """Returns the ids of operations of names that take outputs of places.
+
+        Each place must lead into one of them.
+        """
+        names = list(into) if isinstance(into, Iterable) else []
+        if isinstance(into, str):
+            names = [into]
+        named = {place for name in names for place in self._named(name)}
+        for place in places:
+            users = [x for (y,) in place.outputs for x in self.users[id(y)]]
+            if named.isdisjoint(users):
+                paths = _checks.first_few([f'"{x.path}"' for x in users])
+                raise ValueError(
+                    "`into` must name a layer that takes the output of each "
+                    f"layer of `after`. Received: into={into!r}, and "
+                    f'"{place.path}" leads into {paths or "no layer"}'
+                )
+        return {id(place.operation) for place in named}
 
     def attention(self, place, attention, identity):
         """Returns the built attention layer for a place."""

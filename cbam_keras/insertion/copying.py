@@ -8,7 +8,7 @@ that with equal variables the predictions are equal too.
 import collections
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import keras
 import numpy as np
@@ -18,15 +18,18 @@ from cbam_keras import _inspection
 
 
 def copy_with(
-    model: keras.Model, added: Mapping[int, keras.layers.Layer]
+    model: keras.Model,
+    added: Mapping[int, keras.layers.Layer],
+    into: Collection[int] | None = None,
 ) -> keras.Model:
     """Returns a clone of a model with all its values, and layers added.
 
     `added` maps ids of operations, including those of nested models, to the
-    layer that follows each of their calls.
+    layer that follows each of their calls: only on the way to the operations
+    with the ids `into`, or to all.
     """
     cloned: dict = {}
-    copy = _clone_graph(model, added, cloned)
+    copy = _clone_graph(model, added, into, cloned)
     copied: dict = {}
     for old, new in cloned.values():
         if isinstance(old, layers.Layer) and not _inspection.is_graph(old):
@@ -46,13 +49,21 @@ def copy_with(
     return copy
 
 
-def _clone_graph(graph, added, cloned):
+def _clone_graph(graph, added, into, cloned):
     """Returns a clone of a model; `cloned` maps ids to old and new layers."""
+    # Ids of tensors, with these, and the layers that follow on some edges.
+    edges: dict = {}
+
+    def attend(x):
+        _, attention = edges.get(id(x), (x, None))
+        return x if attention is None else attention(x)
 
     def call(operation, *args, **kwargs):
+        if into is not None and id(operation) in into:
+            args, kwargs = keras.tree.map_structure(attend, (args, kwargs))
         if id(operation) not in cloned:
             new = (
-                _clone_graph(operation, added, cloned)
+                _clone_graph(operation, added, into, cloned)
                 if _inspection.is_graph(operation)
                 else _clone(operation)
             )
@@ -60,6 +71,10 @@ def _clone_graph(graph, added, cloned):
         outputs = cloned[id(operation)][1](*args, **kwargs)
         attention = added.get(id(operation))
         if attention is None:
+            return outputs
+        if into is not None:
+            tensors = keras.tree.flatten(outputs)
+            edges.update((id(x), (x, attention)) for x in tensors)
             return outputs
         return keras.tree.map_structure(attention, outputs)
 

@@ -62,6 +62,7 @@ def insert_attention(
     | None = None,
     identity: bool = True,
     *,
+    into: str | Iterable[str] | None = None,
     dry_run: bool = False,
 ) -> keras.Model | Places:
     """Inserts attention into a trained network and keeps its predictions.
@@ -95,6 +96,10 @@ def insert_attention(
             otherwise the last layer at each resolution.
         identity: Boolean, whether the new layers initially return their input
             (`identity_init=True`). Defaults to `True`.
+        into: Name of a layer that takes the output of the layers of `after`,
+            or several: attention goes only on the way from there into these
+            layers, as on a skip of a U-Net. Defaults to `None`, which means
+            into all.
         dry_run: Boolean. If `True`, no model is built, and the places are
             returned. Defaults to `False`.
 
@@ -105,7 +110,8 @@ def insert_attention(
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If the graph of the model is not known, if `after` selects
-            no layer or one whose output is not a feature map, if a name is
+            no layer or one whose output is not a feature map, if a layer of
+            `after` does not lead into one of `into`, if a name is
             taken, if the default places already have attention or would be in
             a model that a layer such as `TimeDistributed` wraps, if a layer
             cannot be cloned from its config, or if `identity=True` and the
@@ -131,6 +137,7 @@ def insert_attention(
     places = (
         candidates.default() if after is None else candidates.matching(after)
     )
+    users = None if into is None else candidates.users_named(places, into)
     added = {
         id(place.operation): candidates.attention(place, attention, identity)
         for place in places
@@ -145,7 +152,7 @@ def insert_attention(
             )
             for place, layer in zip(places, added.values(), strict=True)
         )
-    result = copy_with(model, added)
+    result = copy_with(model, added, users)
     _warn_of_lost_settings(model)
     return result
 
