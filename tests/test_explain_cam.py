@@ -20,6 +20,7 @@ from cbam_keras import explain
 
 pytestmark = pytest.mark.every_backend
 
+OF_FEW_POSITIONS = pytest.mark.filterwarnings("ignore:Heat maps have a grain")
 WEIGHTS = np.array([[1.0, -2.0, 0.5], [0.5, 1.0, -1.0]], "float32")
 
 
@@ -69,6 +70,7 @@ def test_each_image_is_explained_by_the_class_predicted_for_it():
     np.testing.assert_allclose(greatest, expected, atol=1e-6)
 
 
+@OF_FEW_POSITIONS
 @pytest.mark.parametrize("as_list", [True, False], ids=["list", "dictionary"])
 def test_other_inputs_are_held(as_list):
     model = tiny()
@@ -94,6 +96,30 @@ def test_other_inputs_are_held(as_list):
     maps = explain.attention_maps(both, inputs, batch_size=2)
     for name, pair in explain.attention_maps(model, x).items():
         np.testing.assert_allclose(maps[name][0], pair[0], atol=1e-6)
+
+
+def test_few_positions_are_warned_of_with_the_layer_that_has_more():
+    model, x = tiny(), images(2, 8, 8, 3)
+    with pytest.warns(UserWarning, match="4 x 4 .*stage2.*For 8 x 8") as caught:
+        explain.grad_cam(model, x)
+    assert 'layer="stage1_block1_out"' in str(caught[0].message)
+
+
+def test_gray_images_need_no_axis_of_channels():
+    model, x = linear_network(np.eye(1, 3)), images(2, 6, 4, 1)
+    expected = explain.grad_cam(model, x, 0)
+    np.testing.assert_array_equal(
+        explain.grad_cam(model, x[..., 0], 0), expected
+    )
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_a_dataset_of_batches_is_explained(labels):
+    tf = pytest.importorskip("tensorflow", reason="it has the dataset")
+    model, x = linear_network(WEIGHTS), images(5, 6, 4, 2)
+    data = tf.data.Dataset.from_tensor_slices((x, range(5)) if labels else x)
+    found = explain.grad_cam(model, data.batch(2), 1)
+    np.testing.assert_array_equal(found, explain.grad_cam(model, x, 1))
 
 
 def test_the_features_of_another_image_are_not_explained():
@@ -173,6 +199,7 @@ def test_the_logit_before_the_last_activation_is_explained(end):
     np.testing.assert_array_equal(to_numpy(model(x)), before)
 
 
+@OF_FEW_POSITIONS
 def test_a_nested_model_has_the_maps_of_the_flat_one():
     flat, x = tiny(), images(2, 8, 8, 3)
     expected = explain.grad_cam(flat, x, 3)

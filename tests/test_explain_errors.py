@@ -133,7 +133,7 @@ MODELS = {
     ),
     "no score per image": (
         tiny,
-        {"class_index": lambda y: y},
+        {"class_index": lambda y: y, "layer": "stem_conv"},
         "of shape (B,) ... a function that returns (2, 5)",
     ),
     "another path": (

@@ -59,7 +59,8 @@ def grad_cam(
             with its path, `"backbone/conv5"`, or the layer. Defaults to
             `None`, which means the last feature map with several channels
             that has at least two positions along each axis; for segmentation
-            the last of the coarsest ones.
+            the last of the coarsest ones. If it has fewer than five, a
+            warning names a layer that has more.
         region: For segmentation, a boolean array `(H, W)` or `(B, H, W)` of
             the size of the output: the score is the sum of the logits of the
             class there. Defaults to `None`, which means where the class is
@@ -91,10 +92,10 @@ def grad_cam(
 
     Example:
         >>> model = cbam_keras.models.ResNet18(
-        ...     input_shape=(32, 32, 3), classes=10, attention="cbam"
+        ...     input_shape=(64, 64, 3), classes=10, stem="small"
         ... )
-        >>> grad_cam(model, np.random.rand(2, 32, 32, 3)).shape
-        (2, 32, 32)
+        >>> grad_cam(model, np.random.rand(2, 64, 64, 3)).shape
+        (2, 64, 64)
 
     Reference:
         Selvaraju et al., 2017 (https://arxiv.org/abs/1610.02391); Grad-CAM++:

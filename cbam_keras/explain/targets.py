@@ -5,8 +5,11 @@ import math
 
 import keras
 
-from cbam_keras import _checks, _inspection
+from cbam_keras import _checks, _inspection, insertion
 from cbam_keras._inspection import Graph, Step
+
+# Heat maps of fewer positions along an axis say little of where.
+MIN_SIDE = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +27,11 @@ class FeatureMap:
     @property
     def tensor(self) -> keras.KerasTensor:
         return self.step.outputs[0]
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        shape = self.tensor.shape
+        return shape[1 : self.channel] + shape[self.channel + 1 :]
 
 
 def find_target(
@@ -51,7 +59,7 @@ def find_target(
         candidates = several or maps
         if coarsest:
             # The largest map comes first; maps of one size keep their order.
-            candidates.sort(key=lambda x: -_positions(x.tensor, x.channel))
+            candidates.sort(key=lambda x: -math.prod(x.sides))
     if not candidates:
         shapes = [str(tuple(x.shape)) for step in steps for x in step.outputs]
         last = f'. The last one is "{maps[-1].step.path}"' if maps else ""
@@ -66,7 +74,25 @@ def find_target(
             f"and {_checks.first_few([*dict.fromkeys(shapes)], 4)}{last}. "
             f"{hint}"
         )
+    if layer is None:
+        _warn_of_grain(candidates, insertion.last_at_each_size(graph))
     return candidates[-1]
+
+
+def _warn_of_grain(candidates, lasts):
+    """Warns if heat has few positions, and one of the last steps has more."""
+    found = candidates[-1]
+    named = [x for x in candidates if x.step in lasts]
+    finer = [x for x in named if min(x.sides) >= MIN_SIDE]
+    if min(found.sides) < MIN_SIDE and finer:
+        positions, more = (
+            " x ".join(map(str, x.sides)) for x in (found, finer[-1])
+        )
+        _checks.warn(
+            f"Heat maps have a grain of {positions} positions, those of the "
+            f'last feature map, "{found.step.path}". For {more} give '
+            f'layer="{finer[-1].step.path}"'
+        )
 
 
 def _feature_maps(graph):
@@ -86,14 +112,10 @@ def _feature_maps(graph):
             axes = positions
         else:
             axes = tuple(x for i, x in enumerate(axes) if i not in (0, channel))
-        sides = shape[1:channel] + shape[channel + 1 :]
-        if (
-            axes
-            and None not in axes
-            and len(axes) + 2 == len(shape)
-            and all(side is not None and side > 1 for side in sides)
-        ):
-            yield FeatureMap(step, channel, axes)
+        if axes and None not in axes and len(axes) + 2 == len(shape):
+            found = FeatureMap(step, channel, axes)
+            if all(side is not None and side > 1 for side in found.sides):
+                yield found
 
 
 def _named(graph, layer):
@@ -128,7 +150,3 @@ def _named(graph, layer):
             f"layer={name!r}{hint}"
         )
     return named
-
-
-def _positions(tensor, channel):
-    return math.prod(tensor.shape[1:]) // tensor.shape[channel]

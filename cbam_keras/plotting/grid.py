@@ -16,13 +16,13 @@ MAX_WIDTH, BAR_ROOM, BAR_HEIGHT, GAP = 12.5, 0.9, 3.2, 0.14
 BACKGROUND = "0.5"
 
 
-def panel_size(samples: np.ndarray, side: float) -> tuple[float, float]:
+def panel_size(sample: np.ndarray, side: float) -> tuple[float, float]:
     """Returns the width of a column and the height of an image, in inches.
 
     Images of all shapes get about the area of a square of that side.
     """
-    # Signals `(B, L, C)` are wide.
-    height, width = (2, 5) if samples.ndim == 3 else samples.shape[-3:-1]
+    # Signals `(L, C)` are wide.
+    height, width = (2, 5) if sample.ndim == 2 else sample.shape[-3:-1]
     # Names and numbers need some width, too.
     ratio = min(max(width / height, 0.56), 4)
     return side * ratio**0.5 + GAP, side / ratio**0.5

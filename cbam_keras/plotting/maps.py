@@ -48,7 +48,9 @@ def plot_grad_cam(
     Args:
         images: Array `(B, H, W, C)` with `C` 1 or 3, or `(B, H, W)`, from
             before preprocessing, at most 32 images: in [0, 1] if none of
-            them has more than 1, in [0, 255] otherwise. Or signals
+            them has more than 1, in [0, 255] otherwise. They may be larger
+            than the maps, which are stretched over them, and a sequence of
+            `B` images may be of several sizes. Or signals
             `(B, L, C)` or `(B, L)`, or volumes `(B, D, H, W, C)` or
             `(B, D, H, W)`, of any numbers. Or the inputs of a model, of which
             one is these, as a list or dictionary.
@@ -82,7 +84,10 @@ def plot_grad_cam(
     """
     maps = _check_heat(heat_maps)
     shape = next(iter(maps.values())).shape
-    samples, count = _check_samples(images, shape), shape[0]
+    count = shape[0]
+    # Images may be larger than what the network took.
+    any_size = (count, None, None) if len(shape) == 3 else shape
+    samples = _check_samples(images, any_size)
     names = _texts("labels", labels, count)
     classes = _by_network("classes", classes, maps, count)
     form = "P = {:.2f}"
@@ -94,7 +99,7 @@ def plot_grad_cam(
         slices = [round(place) for place in places]
     rows = list(itertools.product(range(count), slices))
     side = 1.9 if len(rows) < 5 else 1.5
-    width, height = panel_size(samples, side)
+    width, height = panel_size(samples[0], side)
     # The blackest quarter is left out, since it would look like shadow.
     scale = style.color_scale("inferno", (0, 1), first=0.25, alpha=OPACITY)
     if len(shape) == 2:
@@ -103,7 +108,7 @@ def plot_grad_cam(
     columns = ["Input", *maps]
     grid = Grid(len(rows), columns, width, [height], scale, title)
     for line, (i, depth) in zip(grid.panels, rows, strict=True):
-        sample = samples[i, depth]
+        sample = samples[i][depth]
         place = "" if depth is ... else f"Slice {depth}"
         grid.draw(line[0], sample)
         grid.write_below(line[0], names[i], place)
@@ -165,7 +170,7 @@ def plot_attention_maps(
     if rank == 4:
         samples = samples[:, samples.shape[1] // 2]
     count = 1 + len(gates)
-    width, height = panel_size(samples, 1.35 if count < 15 else 1.1)
+    width, height = panel_size(samples[0], 1.35 if count < 15 else 1.1)
     rows = math.ceil(count * width / MAX_WIDTH)
     # Each row has the same number, as far as they go.
     columns = math.ceil(count / rows)
@@ -254,7 +259,20 @@ def _check_samples(images, shape):
 
     `shape` is that of their maps, where `None` is any size.
     """
-    array = _number_array("images", _among_inputs(images, shape))
+    images = _among_inputs(images, shape)
+    is_list = isinstance(images, (list, tuple)) and len(shape) == 3
+    if is_list and len({np.shape(x) for x in images}) > 1:
+        # Photographs, each in its own size.
+        photographs = [_number_array("images", x) for x in images]
+        high = max(x.max() for x in photographs)
+        scale = 1 if high <= 1 + TOLERANCE else 255
+        size = (1, None, None)
+        drawn = [_check_samples(x[None] / scale, size) for x in photographs]
+        array = np.zeros(shape[:1])
+        if len(drawn) == shape[0]:
+            return [x for (x,) in drawn]
+    else:
+        array = _number_array("images", images)
     if _checks.fits(shape, array.shape):
         array = array[..., None]
     rank, channels = len(shape), array.shape[-1]
