@@ -88,7 +88,7 @@ def export_model(
             rounding, or has outputs of other shapes.
     """
     chosen = FORMATS[_checks.one_of("format", format, FORMATS)]
-    _inspection.require_graph("model", model)
+    model = _inspection.with_graph("model", model)
     _check_backend(format, chosen, model)
     samples = _samples(model)
     path = pathlib.Path(output)

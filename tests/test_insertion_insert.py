@@ -129,6 +129,32 @@ def test_a_subclassed_network_takes_attention_by_its_call():
     assert len(attention_of(new)) == 1
     x = data_for(model)
     np.testing.assert_array_equal(predictions(new, x)[0], to_numpy(own(x)))
+    # Once it was called, its graph is traced.
+    np.testing.assert_array_equal(
+        predictions(insert_attention(own), x)[0], to_numpy(own(x))
+    )
+
+
+class Scaled(Subclassed):
+    def build(self, input_shape):
+        self.scale = self.add_weight((), name="scale")
+
+    def call(self, inputs):
+        return super().call(inputs * self.scale)
+
+
+class Branching(Subclassed):
+    def call(self, inputs):
+        return super().call(inputs if float(ops.sum(inputs)) > 0 else -inputs)
+
+
+@pytest.mark.parametrize("kind", [Scaled, Branching, Subclassed])
+def test_a_subclassed_network_that_cannot_be_traced_is_refused(kind):
+    model = kind()
+    if kind is not Subclassed:
+        model(np.ones((1, 8, 8, 3), "float32"))
+    with pytest.raises(ValueError, match=r"keras.Model\(inputs, model.call\("):
+        insert_attention(model)
 
 
 class Transposed(layers.Layer):

@@ -115,7 +115,7 @@ def load_model(path: pathlib.Path) -> keras.Model:
             f'loads. Received: "{path}" ({reason[0]}). For custom layers, '
             "import the module that registers them with --import MODULE"
         ) from error
-    _inspection.require_graph("model", model)
+    model = _inspection.with_graph("model", model)
     return model
 
 

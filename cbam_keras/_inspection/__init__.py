@@ -26,9 +26,9 @@ from cbam_keras._inspection.graph import (
     nodes,
     origin,
     replay,
-    require_graph,
     require_model,
     structure,
+    with_graph,
 )
 from cbam_keras._inspection.heads import (
     Head,

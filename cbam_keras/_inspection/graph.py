@@ -28,18 +28,35 @@ def require_model(name: str, model: object, kind: str = "keras.Model") -> None:
         )
 
 
-def require_graph(name: str, model: keras.Model) -> None:
-    """Raises unless `model` has a graph that can be read."""
+def with_graph(name: str, model: keras.Model) -> keras.Model:
+    """Returns a model whose graph can be read; a subclassed one is traced."""
     require_model(name, model, "functional keras.Model")
-    if not is_graph(model):
-        how = "Write keras.Model(inputs, model.call(inputs)) with inputs = "
-        if type(model).call is keras.Sequential.call:
-            how = "Begin it with "
+    if is_graph(model):
+        return model
+    how = "Write keras.Model(inputs, model.call(inputs)) with inputs = "
+    if type(model).call is keras.Sequential.call:
+        how = "Begin it with "
+    try:
+        return _traced(model)
+    # A `call` of the user's raises anything.
+    except Exception as error:
         raise ValueError(
             f"`{name}` must be a functional keras.Model, whose graph is known, "
-            f'or a built Sequential. Received: model "{model.name}" of type '
-            f"{type(model).__name__}. {how}keras.Input(shape)"
-        )
+            "a built Sequential, or a model that was called on images and "
+            "whose `call` takes symbolic inputs. Received: model "
+            f'"{model.name}" of type {type(model).__name__}. {how}'
+            "keras.Input(shape)"
+        ) from error
+
+
+def _traced(model):
+    """Returns a functional model of the layers of one that was called."""
+    shape = (model.get_build_config() or {})["input_shape"]
+    inputs = keras.Input(shape[1:])
+    traced = keras.Model(inputs, model.call(inputs), name=model.name)
+    if len(traced.variables) < len(model.variables):
+        raise ValueError("The model has variables outside of the layers")
+    return traced
 
 
 def is_graph(layer: keras.Operation) -> bool:

@@ -78,7 +78,7 @@ def feature_pyramid(
         P4 (4, 4, 256)
         P5 (2, 2, 512)
     """
-    _inspection.require_graph("model", model)
+    model = _inspection.with_graph("model", model)
     strides = _strides(model)
     if levels is None:
         # The last layer of each.

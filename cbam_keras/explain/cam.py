@@ -105,7 +105,7 @@ def grad_cam(
     """
     weigh = METHODS[_checks.one_of("method", method, METHODS)]
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    _inspection.require_graph("model", model)
+    model = _inspection.with_graph("model", model)
     image = image_index(model, image_input)
     inputs, graph, index = read_model(model, images, head, image)
     images = inputs[image]

@@ -44,7 +44,7 @@ def class_probabilities(
         (2, 10)
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    _inspection.require_graph("model", model)
+    model = _inspection.with_graph("model", model)
     inputs, graph, index = read_model(model, images, head)
     class_indices(None, len(inputs[0]), model, graph.outputs[index])
     parts = []

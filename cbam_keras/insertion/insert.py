@@ -80,7 +80,9 @@ def insert_attention(
     1e-6 of the largest output) where a compiler fuses operations differently.
 
     Args:
-        model: Functional `keras.Model`, or a built `keras.Sequential`.
+        model: Functional `keras.Model`, a built `keras.Sequential`, or a
+            subclassed model that was called on images and whose `call` takes
+            symbolic inputs.
         attention: `"cbam"`, `"se"`, `"channel"`, `"spatial"`; a layer class;
             a callable that takes `name=` and returns a layer; or a layer
             used as a template. See `cbam_keras.layers.make_attention`.
@@ -126,7 +128,7 @@ def insert_attention(
         >>> bool(keras.ops.all(new(x) == old(x)))
         True
     """
-    _inspection.require_graph("model", model)
+    given, model = model, _inspection.with_graph("model", model)
     _checks.boolean("identity", identity)
     _checks.boolean("dry_run", dry_run)
     if attention is None:
@@ -153,7 +155,7 @@ def insert_attention(
             for place, layer in zip(places, added.values(), strict=True)
         )
     result = copy_with(model, added, users)
-    _warn_of_lost_settings(model)
+    _warn_of_lost_settings(given)
     return result
 
 

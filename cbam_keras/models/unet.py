@@ -85,7 +85,7 @@ def UNet(
     Reference:
         Ronneberger et al., 2015 (https://arxiv.org/abs/1505.04597).
     """
-    _inspection.require_graph("encoder", encoder)
+    encoder = _inspection.with_graph("encoder", encoder)
     classes = _checks.positive_integer("classes", classes)
     maps, strides = _resolutions(encoder)
     image, x = encoder.inputs[0], maps[-1]

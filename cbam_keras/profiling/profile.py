@@ -173,7 +173,7 @@ def profile_model(
         >>> profile.attention_parameters, profile.attention_macs
         (147, 6336)
     """
-    _inspection.require_graph("model", model)
+    model = _inspection.with_graph("model", model)
     shapes = _shapes(model, input_shape)
     inputs = [
         keras.KerasTensor((x.shape[0] or 1, *shape), x.dtype)
