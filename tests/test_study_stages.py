@@ -12,6 +12,7 @@ from training_checks import numbers
 
 from cbam_keras import study, training, tuning
 from cbam_keras.study import stages
+from cbam_keras.tuning import tasks
 
 pytestmark = pytest.mark.every_backend
 
@@ -134,6 +135,31 @@ def test_a_run_killed_in_each_stage_and_between_ends_as_unbroken(
     results = study.run(planned(), tmp_path)
     assert numbers(results) == numbers(whole[0])
     assert weights(tmp_path) == weights(whole[0].output)
+
+
+def test_a_network_that_comes_compiled_resumes_as_it_was(tmp_path):
+    def compiled(data):
+        model = network(frozen=())
+        model.compile(
+            keras.optimizers.SGD(0.125, momentum=0.5),
+            "sparse_categorical_crossentropy",
+        )
+        return model
+
+    task = tasks.Classification("mnist5k")
+    one_stage = training.Recipe(epochs=2, batch_size=35)
+    own = study.Study(task, [study.Variant("net", compiled)], recipe=one_stage)
+    whole = study.run(own, tmp_path / "whole")
+
+    def die(count, source):
+        if source.name.endswith("-epoch-2.keras"):
+            raise Killed
+
+    with pytest.raises(Killed), at_files(tmp_path, die):
+        study.run(own, tmp_path / "killed")
+    again = study.run(own, tmp_path / "killed")
+    assert numbers(again) == numbers(whole)
+    assert weights(again.output) == weights(whole.output)
 
 
 @pytest.mark.parametrize(

@@ -309,6 +309,8 @@ def _resumed(model, start, variant, folder, epochs):
         return model, start
     # The file does not say which layers inside another one are frozen.
     set_trainable_parts(loaded, trainable_parts(model))
+    if model.compiled:
+        loaded.compile_from_config(model.get_compile_config())
     return loaded, state
 
 
