@@ -5,6 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
+from insertion_checks import subclassed
 from keras import layers, ops
 
 from cbam_keras import CBAM, ChannelAttention, profile_model
@@ -141,21 +142,28 @@ def test_fixed_batch_is_kept_and_counted_for_one_sample():
 
 
 def test_layers_of_unknown_kinds_are_named():
-    unknown = layers.LSTM(5, name="unknown")
+    unknown = layers.EinsumDense("abc,cd->abd", (6, 5), name="unknown")
     found = profile_of(unknown, (6, 3), layers.Dense(4, name="dense"))
     assert found.uncounted == ("unknown",)
-    assert found.groups == {"dense": (16, 72), "not counted": (200, 0)}
+    assert found.groups == {"dense": (16, 72), "not counted": (20, 0)}
     assert found.macs == 72
     assert "excludes the MACs of layers of unknown kinds: unknown" in str(found)
 
 
 def test_models_that_are_not_reached_are_warned_of():
-    with pytest.warns(UserWarning, match='"frames" wraps model "inner".*first'):
-        found = profile_of(
-            layers.TimeDistributed(inner(), name="frames"), (7, 8, 8, 3)
-        )
-    assert found.uncounted == ("frames",)
-    assert found.groups == {"not counted": (112, 0)}
+    with pytest.warns(UserWarning, match='"own" of type Subclassed.*call'):
+        found = profile_model(subclassed())
+    assert found.uncounted == ("own",)
+    assert found.macs == 0
+
+
+def test_wrapped_models_are_counted_for_each_frame():
+    frames = layers.TimeDistributed(inner(), name="frames")
+    found, one = profile_of(frames, (7, 8, 8, 3)), profile_model(inner())
+    assert found.parameters == one.parameters == 112
+    assert found.macs == 7 * one.macs > 0
+    names = [f"frames/{row.name}" for row in one.rows]
+    assert [row.name for row in found.rows] == names
 
 
 def test_layers_behind_an_unknown_size_are_named():

@@ -90,6 +90,13 @@ def _mlp_and_map(layer, x, y):
     return 2 * x[0] * channels * hidden + math.prod(x)
 
 
+def _recurrent(layer, x, y):
+    cell = layer.cell
+    weights = math.prod(cell.kernel.shape)
+    weights += math.prod(cell.recurrent_kernel.shape)
+    return x[0] * x[1] * weights
+
+
 def _triplet(layer, x, y):
     batch, a, b, c = x
     return batch * (a * b + b * c + a * c) * 2 * layer.kernel_size**2
@@ -130,6 +137,7 @@ COUNTS: dict[str, dict[type | tuple[type, ...], Callable]] = {
         (layers.SeparableConv1D, layers.SeparableConv2D): _separable,
     },
     "dense": {layers.Dense: _dense},
+    "recurrent": {(layers.GRU, layers.LSTM, layers.SimpleRNN): _recurrent},
 }
 
 
@@ -142,10 +150,24 @@ def count_macs(
 
     `inputs` and `outputs` are the symbolic tensors of the call.
     """
+    return _count(layer, _sizes(inputs[0]), _sizes(outputs[0]))
+
+
+def _count(layer, x, y):
+    if isinstance(layer, layers.Bidirectional):
+        group, macs = _count(layer.forward_layer, x, y)
+        return group, macs and macs + _count(layer.backward_layer, x, y)[1]
+    if isinstance(layer, layers.TimeDistributed):
+        # The time is folded into the batch.
+        x, y = ((axes[0] * axes[1], *axes[2:]) for axes in (x, y))
+    if isinstance(
+        layer, (layers.SpectralNormalization, layers.TimeDistributed)
+    ):
+        return _count(layer.layer, x, y)
     for group, counts in COUNTS.items():
         for classes, count in counts.items():
             if isinstance(layer, classes):
-                macs = count(layer, _sizes(inputs[0]), _sizes(outputs[0]))
+                macs = count(layer, x, y)
                 return NOT_COUNTED if math.isnan(macs) else (group, macs)
     # Scales each channel; a private class of Keras' ConvNeXt.
     scales = type(layer).__name__ == "LayerScale"

@@ -19,9 +19,9 @@ class Row:
         name: String, the name of the layer, prefixed with the names of
             nested models: `"backbone/conv1"`.
         kind: String, the class of the layer.
-        group: String, `"convolution"`, `"dense"`, `"attention"`, `"other"`
-            (normalization and other layers that only scale, shift or look
-            up) or `"not counted"`.
+        group: String, `"convolution"`, `"dense"`, `"recurrent"`,
+            `"attention"`, `"other"` (normalization and other layers that only
+            scale, shift or look up) or `"not counted"`.
         output_shape: Tuple, the shape of its first output without the batch.
         parameters: Integer, trainable parameters.
         macs: Integer, multiply-accumulates for one sample, over all calls of
@@ -142,9 +142,8 @@ def profile_model(
 
     Args:
         model: Functional `keras.Model`, or a built `keras.Sequential`. The
-            layers of nested models are counted one by one. A subclassed model,
-            or one in a wrapper such as `TimeDistributed`, is not counted, with
-            a warning.
+            layers of nested models, also in `TimeDistributed`, are counted one
+            by one. A subclassed model in another is not, with a warning.
         input_shape: Shape of the input without the batch, e.g.
             `(224, 224, 3)`. For several inputs, a list of shapes in the order
             of `model.inputs`, or a dictionary by input name. Defaults to
@@ -180,10 +179,26 @@ def profile_model(
         for shape, x in zip(shapes, model.inputs, strict=True)
     ]
     graph = _inspection.Graph(model, inputs)
-    if unreached := graph.unreached():
-        _checks.warn(f"This profile is not complete. {unreached}")
+    steps = list(_all_steps(graph))
+    if any(isinstance(step.operation, keras.Model) for step in steps):
+        _checks.warn(f"This profile is not complete. {graph.unreached()}")
     shape = shapes[0] if len(shapes) == 1 else tuple(shapes)
-    return Profile(model.name, shape, tuple(_rows(model, graph.steps)))
+    return Profile(model.name, shape, tuple(_rows(model, steps)))
+
+
+def _all_steps(graph: _inspection.Graph) -> Iterator[_inspection.Step]:
+    """Yields the steps of a graph, those of wrapped models included."""
+    for step in graph.steps:
+        inner = getattr(step.operation, "layer", None)
+        if step not in graph.wrappers or not _inspection.is_graph(inner):
+            yield step
+            continue
+        (x,) = step.inputs
+        # The time is folded into the batch.
+        frames = x.shape[0] * x.shape[1], *x.shape[2:]
+        inputs = [keras.KerasTensor(frames, x.dtype)]
+        for each in _all_steps(_inspection.Graph(inner, inputs)):
+            yield dataclasses.replace(each, path=f"{step.path}/{each.path}")
 
 
 def _rows(model: keras.Model, steps: Sequence) -> Iterator[Row]:
