@@ -9,8 +9,8 @@ if sys.argv[:1] == ["-m"]:
 
     import_quietly()
 
-# Registers the optimizer, so that networks trained with it load.
-from cbam_keras import optimizers
+# Registers what networks are trained by, so that they load.
+from cbam_keras import _one_hot, optimizers
 from cbam_keras._version import __version__
 from cbam_keras.auditing import audit
 from cbam_keras.convert import load_torch_weights

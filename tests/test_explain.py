@@ -1,5 +1,6 @@
 """Class probabilities, the feature map explained, and the pointing game."""
 
+import keras
 import numpy as np
 import pytest
 from explain_checks import dense_head, images, linear_network, model_ending_in
@@ -38,13 +39,17 @@ def test_probabilities_are_those_of_the_model(end):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_the_probability_of_a_single_logit_is_its_sigmoid():
-    model = linear_network([[1.0], [2.0]])
+@pytest.mark.parametrize("activation", ["sigmoid", "linear"])
+def test_a_single_output_is_the_probability_of_class_1(activation):
+    logit = linear_network([[1.0], [2.0]])
     x = images(3, 6, 4, 2)
     x[2] *= 1000
-    expected = 1 / (1 + np.exp(-to_numpy(model(x)).astype("float64")))
+    expected = 1 / (1 + np.exp(-to_numpy(logit(x)).astype("float64")))
+    model = keras.Sequential([logit, layers.Activation(activation)])
     found = explain.class_probabilities(model, x)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(
+        found, np.hstack([1 - expected, expected]), atol=1e-6
+    )
 
 
 def _gate_beside(x):

@@ -138,7 +138,7 @@ def test_the_features_of_another_image_are_not_explained():
 def test_where_nothing_speaks_for_a_class_there_is_no_heat():
     x = np.ones((2, 6, 4, 2), "float32")
     x[1] *= -1
-    heat = explain.grad_cam(linear_network([[-1.0], [-1.0]]), x, 0)
+    heat = explain.grad_cam(linear_network([[-1.0], [-1.0]]), x, 1)
     np.testing.assert_array_equal(heat[0], 0)
     np.testing.assert_allclose(heat[1], 1)
 
@@ -197,6 +197,47 @@ def test_the_logit_before_the_last_activation_is_explained(end):
     np.testing.assert_allclose(heat, expected, atol=1e-6)
     # It is as it was.
     np.testing.assert_array_equal(to_numpy(model(x)), before)
+
+
+def two_logits(low, high):
+    """Ends a model in a softmax whose logits are multiples of a single one."""
+
+    def end(x):
+        logit = layers.Dense(1, name="out")(x)
+        return ops.softmax(ops.concatenate([low * logit, high * logit], axis=1))
+
+    return model_ending_in(end)
+
+
+# These have the probabilities of the sigmoid. Grad-CAM++ takes exponentials of
+# logits, so it is equal for logits of the same size.
+EQUAL = {"grad_cam": (-0.5, 0.5), "hires_cam": (-0.5, 0.5)}
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", None])
+@pytest.mark.parametrize("method", explain.METHODS)
+def test_a_single_logit_is_that_of_two_classes(method, activation):
+    head = layers.Dense(1, activation=activation, name="out")
+    single, x = model_ending_in(head), images(8, 6, 4, 2)
+    pair = two_logits(*EQUAL.get(method, (-1, 1)))
+    predicted = explain.class_probabilities(pair, x).argmax(axis=1)
+    assert {*predicted.tolist()} == {0, 1}
+    for index in (None, 0, 1, 1 - predicted):
+        heat = explain.grad_cam(single, x, index, method=method)
+        expected = explain.grad_cam(pair, x, index, method=method)
+        np.testing.assert_allclose(heat, expected, atol=1e-5)
+    of_predicted = explain.grad_cam(single, x, predicted, method=method)
+    explained = explain.grad_cam(single, x, method=method)
+    np.testing.assert_array_equal(explained, of_predicted)
+    # A constant logit of class 0 has no gradient: the margin has.
+    constant = two_logits(0, 1)
+    for index, sign in ((0, -1), (1, 1)):
+        margin = explain.grad_cam(
+            *(constant, x, lambda y, s=sign: s * (y[:, 1] - y[:, 0])),
+            method=method,
+        )
+        heat = explain.grad_cam(single, x, index, method=method)
+        np.testing.assert_allclose(margin, heat, atol=1e-5)
 
 
 @OF_FEW_POSITIONS
@@ -343,14 +384,17 @@ def test_without_a_region_it_is_where_the_class_is_predicted():
     heat = explain.grad_cam(segmenting(), x, classes, "features")
     expected = heat_of(x, WEIGHTS.T[classes][:, None, None], region)
     np.testing.assert_allclose(heat, expected, atol=1e-5)
-    # Independent classes, and a single one, are where they are probable.
-    for model, chosen in (
-        (segmenting(activation="sigmoid"), 1),
-        (segmenting(WEIGHTS[:, 1:2]), None),
+    # Independent classes are where they are probable; a single value is for
+    # two, one of which is everywhere else.
+    region, weights = means(x) ** 2 @ WEIGHTS[:, 1] > 0, WEIGHTS[:, 1]
+    single = segmenting(weights[:, None])
+    for model, index, sign, inside in (
+        (segmenting(activation="sigmoid"), 1, 1, region),
+        (single, 1, 1, region),
+        (single, 0, -1, ~region),
     ):
-        heat = explain.grad_cam(model, x, chosen, "features")
-        region = means(x) ** 2 @ WEIGHTS[:, 1] > 0
-        expected = heat_of(x, WEIGHTS[:, 1], region)
+        heat = explain.grad_cam(model, x, index, "features")
+        expected = heat_of(x, sign * weights, inside)
         np.testing.assert_allclose(heat, expected, atol=1e-5)
 
 

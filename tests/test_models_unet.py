@@ -240,6 +240,7 @@ def resizing():
             ValueError,
             r"each decoder block, 2 with.*decoder_widths=\(8, 8, 8\)",
         ),
+        (encoder, {"classes": 1}, ValueError, "its softmax is always 1"),
         (encoder, {"decoder_widths": 8}, ValueError, "decoder_widths=8"),
         (encoder, {"decoder_widths": (8, 0)}, ValueError, "positive integer"),
         (encoder, {"attention": ["se", None]}, TypeError, "`attention` must"),

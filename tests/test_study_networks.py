@@ -137,6 +137,37 @@ def test_the_loss_is_the_cross_entropy(build, to_probabilities):
     assert found == pytest.approx(-np.log(chosen).mean(), abs=1e-5)
 
 
+@pytest.mark.every_backend
+@pytest.mark.parametrize("one_hot", [False, True], ids=["integers", "mixed"])
+@pytest.mark.parametrize("activation", ["sigmoid", None])
+def test_a_single_value_is_measured_as_two_classes(activation, one_hot):
+    logits = np.array([-3, -0.5, -0.2, 0.4, 2])
+    probabilities = 1 / (1 + np.exp(-logits))
+    labels, parts = np.array([0, 1, 0, 1, 1]), [0, 1, 0, 1, 1]
+    if one_hot:
+        parts = np.array([0, 0.6, 0.3, 1, 0.9])
+        labels = np.stack([1 - parts, parts], axis=1).astype("float32")
+    outputs = probabilities if activation else logits
+    outputs = outputs.astype("float32")[:, None]
+    model = linear(activation=activation, classes=1)
+    loss, metrics = study.loss_and_metrics(model, one_hot)
+    found = [each(labels, outputs) for each in (loss, *metrics)]
+    entropy = -np.log(probabilities) @ parts
+    entropy -= np.log(1 - probabilities) @ np.subtract(1, parts)
+    # Of six pairs of the two classes, one is in the wrong order.
+    expected = [entropy / 5, 4 / 5, 5 / 6]
+    assert list(map(float, found)) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_single_value_is_refused_where_it_says_nothing(tmp_path, classes):
+    activation = "softmax" if classes == 2 else "sigmoid"
+    network = linear(activation=activation, classes=1, shape=(12, 10, 3))
+    text = rf"give {classes} values.*output_shape=\(None, 1\)"
+    with pytest.raises(ValueError, match=text):
+        train(network, tmp_path, data=arrays(classes=classes))
+
+
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="others trace otherwise"
 )

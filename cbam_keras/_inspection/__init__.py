@@ -34,6 +34,8 @@ from cbam_keras._inspection.heads import (
     Head,
     find_head,
     kind_of_head,
+    logit_per_class,
+    num_classes,
     without_activation,
 )
 from cbam_keras._inspection.images import (

@@ -3,7 +3,7 @@
 import dataclasses
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 from cbam_keras._inspection.global_state import attributes
 from cbam_keras._inspection.graph import Tensor
@@ -38,6 +38,21 @@ def without_activation(
         layer, name = operation.activation, "call"
     with attributes(layer, **{name: lambda x, **_: x}):
         return operation(*args, **kwargs)
+
+
+def num_classes(values: int) -> int:
+    """Returns the number of classes of an output: one value is for two."""
+    return max(values, 2)
+
+
+def logit_per_class(logits: Tensor) -> Tensor:
+    """Returns a logit for each class, on the last axis.
+
+    A single one is the logit of class 1 and, negated, of class 0.
+    """
+    if logits.shape[-1] > 1:
+        return logits
+    return ops.concatenate([-logits, logits], axis=-1)
 
 
 def kind_of_head(operation: keras.Operation) -> str | None:

@@ -38,8 +38,9 @@ def grad_cam(
     The feature maps of a layer are summed, each weighted by the gradient of
     the class score with respect to it, and the sum is clipped at zero. The
     score is the logit: a softmax or sigmoid at the end of the model is left
-    out, since it flattens the gradients of confident predictions. The model
-    runs in inference mode and is not changed.
+    out, since it flattens the gradients of confident predictions. A single
+    output unit is for two classes: its logit is that of class 1 and, negated,
+    that of class 0. The model runs in inference mode and is not changed.
 
     Args:
         model: Functional or Sequential `keras.Model` that returns a value per
@@ -50,11 +51,11 @@ def grad_cam(
             list or dictionary of arrays; or a `tf.data.Dataset` of batches of
             either, whose labels are ignored.
         class_index: Integer, the index in the output of the class to explain,
-            or a sequence of `B` of them; `0` for a single output unit. For
-            other outputs, a function of the logits of a batch that returns
-            the scores `(B,)` to explain, written with `keras.ops`. Defaults
-            to `None`, which means the class with the greatest value for each
-            image, or at each position.
+            or a sequence of `B` of them; `0` or `1` for a single output unit.
+            For other outputs, a function of the logits of a batch that
+            returns the scores `(B,)` to explain, written with `keras.ops`.
+            Defaults to `None`, which means the class with the greatest logit
+            for each image, or at each position.
         layer: Name of the layer whose output is explained, in a nested model
             with its path, `"backbone/conv5"`, or the layer. Defaults to
             `None`, which means the last feature map with several channels
@@ -64,8 +65,8 @@ def grad_cam(
         region: For segmentation, a boolean array `(H, W)` or `(B, H, W)` of
             the size of the output: the score is the sum of the logits of the
             class there. Defaults to `None`, which means where the class is
-            predicted: its logit is the greatest or, after a sigmoid or with a
-            single class, positive.
+            predicted: its logit is the greatest or, after a sigmoid,
+            positive.
         method: String. `"grad_cam"` weights each channel by its mean
             gradient; `"grad_cam++"` by a weighted mean of its positive
             gradients, for several objects of a class; `"hires_cam"` weights
@@ -195,7 +196,7 @@ def _features_and_gradient(
 
 def _class_scores(classes, regions, axis, kind, logits):
     """Returns the logit of a class of each image, summed over a region."""
-    logits = ops.moveaxis(logits, axis, -1)
+    logits = _inspection.logit_per_class(ops.moveaxis(logits, axis, -1))
     places = tuple(range(1, logits.ndim - 1))
     predicted = ops.argmax(logits, axis=-1)
     chosen = predicted
@@ -204,7 +205,7 @@ def _class_scores(classes, regions, axis, kind, logits):
     scores = ops.sum(logits * ops.one_hot(chosen, logits.shape[-1]), axis=-1)
     if regions is None:
         regions = ops.equal(predicted, chosen)
-        if kind == "sigmoid" or logits.shape[-1] == 1:
+        if kind == "sigmoid":
             regions = scores > 0
     if not places:
         return scores

@@ -29,8 +29,9 @@ def class_probabilities(
     Returns:
         NumPy array `(B, classes)`, float32: the output of the model if it
         ends in a softmax or sigmoid, or if it is not negative and sums to 1
-        for all images; otherwise the softmax of its logits, or the sigmoid
-        of a single logit.
+        for all images; otherwise the softmax of its logits. A single output
+        unit is for two classes: `p`, or the sigmoid of the logit, is the
+        probability of class 1, and `1 - p` that of class 0.
 
     Raises:
         ValueError, TypeError: As `grad_cam`, of model, images and head.
@@ -58,10 +59,11 @@ def class_probabilities(
     sums = np.abs(values.sum(axis=1) - 1)
     positive = values.shape[1] > 1 and values.min() >= 0
     activation = _inspection.find_head(graph, graph.outputs[index]).kind
-    if activation or (positive and sums.max() < 1e-3):
-        return values
-    function = ops.sigmoid if values.shape[1] == 1 else ops.softmax
-    return ops.convert_to_numpy(function(values))
+    is_single = values.shape[1] == 1
+    if not activation and not (positive and sums.max() < 1e-3):
+        function = ops.sigmoid if is_single else ops.softmax
+        values = ops.convert_to_numpy(function(values))
+    return np.hstack([1 - values, values]) if is_single else values
 
 
 def read_model(
@@ -122,7 +124,7 @@ def class_indices(
         )
     if class_index is None:
         return None
-    last = shape[axis or 1] - 1
+    last = _inspection.num_classes(shape[axis or 1]) - 1
     indices = np.asarray(class_index)
     if (
         indices.dtype.kind not in "iu"

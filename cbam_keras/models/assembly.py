@@ -39,6 +39,8 @@ def assemble(
     _checks.one_of("pooling", pooling, (None, "avg", "max"))
     _checks.boolean("include_top", include_top)
     classes = _checks.positive_integer("classes", classes)
+    if include_top:
+        check_activation(classifier_activation, classes)
     image = _image(input_tensor, input_shape, include_top, stem)
     x = head(body(image), include_top, pooling, classes, classifier_activation)
     inputs = keras.utils.get_source_inputs(image)
@@ -47,6 +49,16 @@ def assemble(
     if weights is not None:
         load_weights(model, weights)
     return model
+
+
+def check_activation(activation: str | Callable | None, classes: int) -> None:
+    """Raises if a classifier would end in the softmax of one value."""
+    if classes == 1 and activation in ("softmax", keras.activations.softmax):
+        raise ValueError(
+            '`classifier_activation` must be "sigmoid" or None with classes=1, '
+            "a single value for two classes, since its softmax is always 1. "
+            f"Received: classifier_activation={activation!r}"
+        )
 
 
 def _image(input_tensor, input_shape, include_top, stem):

@@ -8,6 +8,7 @@ import keras
 from keras import layers, ops
 
 from cbam_keras import _checks, _inspection, insertion
+from cbam_keras.models.assembly import check_activation
 from cbam_keras.models.blocks import (
     Attention,
     attend,
@@ -87,6 +88,7 @@ def UNet(
     """
     encoder = _inspection.with_graph("encoder", encoder)
     classes = _checks.positive_integer("classes", classes)
+    check_activation(classifier_activation, classes)
     maps, strides = _resolutions(encoder)
     image, x = encoder.inputs[0], maps[-1]
     if decoder_widths is None:

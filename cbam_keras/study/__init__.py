@@ -47,6 +47,7 @@ from cbam_keras.study.networks import (
     check_precision,
     compile_network,
     fingerprint,
+    loss_and_metrics,
     precision_error,
     print_data,
 )

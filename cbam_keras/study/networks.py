@@ -10,12 +10,21 @@ from contextlib import nullcontext
 import keras
 from keras import ops
 
-from cbam_keras import _checks, _inspection, _terminal, explain, profiling
+from cbam_keras import (
+    _checks,
+    _inspection,
+    _one_hot,
+    _terminal,
+    explain,
+    profiling,
+)
 from cbam_keras.recipes import DTYPES
 from cbam_keras.study.stages import check_stages, unfrozen
 
 # Fewer steps per epoch are reported.
 FEW_STEPS = 5
+# The shape of the output of a network with one value for two classes.
+SINGLE = (None, 1)
 # These parts of a configuration say how a network has been used.
 USED = ("build_config", "compile_config")
 
@@ -77,12 +86,18 @@ def precision_error(dtype):
 def check_network(model, images):
     """Raises unless the model takes these images and has their classes."""
     classes = len(images.class_names)
+    values = f"{classes} values"
     shape = getattr(model, "input_shape", None) or ()
     fits = _checks.fits(shape[1:], images.image_shape)
-    if not fits or tuple(model.output_shape) != (None, classes):
+    output = tuple(model.output_shape) if fits else None
+    is_head = output == (None, classes)
+    if classes == 2:
+        values += " (or one, of a sigmoid or a logit: a softmax of one is 1)"
+        is_head |= output == SINGLE and _kind_of_head(model) != "softmax"
+    if not is_head:
         raise ValueError(
             f'A network for the dataset "{images.name}" must take images of '
-            f"shape {images.image_shape} and give {classes} values, as a "
+            f"shape {images.image_shape} and give {values}, as a "
             "functional or Sequential keras.Model. Received: model "
             f'"{model.name}" with input_shape={shape or None}, output_shape='
             f"{getattr(model, 'output_shape', None)}"
@@ -114,26 +129,46 @@ def compile_network(model, recipe, steps_per_epoch, one_hot=False):
     if any(layer.compute_dtype == "float16" for layer in model.layers):
         # Keras would add it in `fit`, but not save it.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    loss, metrics = loss_and_metrics(model, one_hot)
+    model.compile(optimizer, loss, metrics=metrics, auto_scale_loss=False)
+    # TensorFlow traces a step again if the first trace creates variables.
+    optimizer.build(model.trainable_variables)
+
+
+def loss_and_metrics(model, one_hot=False):
+    """Returns what a classifier is trained by, and measured by.
+
+    Its labels are integers, or probabilities of classes, if `one_hot`.
+    """
+    kind = _kind_of_head(model)
+    if getattr(model, "output_shape", None) == SINGLE:
+        return _of_single_value(kind != "sigmoid", one_hot)
     loss = keras.losses.SparseCategoricalCrossentropy
     accuracy = keras.metrics.SparseCategoricalAccuracy
     if one_hot:
         loss = keras.losses.CategoricalCrossentropy
         accuracy = keras.metrics.CategoricalAccuracy
-    model.compile(
-        optimizer,
-        loss=loss(from_logits=not _ends_in_softmax(model)),
-        metrics=[accuracy(name="accuracy")],
-        auto_scale_loss=False,
-    )
-    # TensorFlow traces a step again if the first trace creates variables.
-    optimizer.build(model.trainable_variables)
+    return loss(from_logits=kind != "softmax"), [accuracy(name="accuracy")]
 
 
-def _ends_in_softmax(model):
+def _of_single_value(from_logits, one_hot):
+    loss = keras.losses.BinaryCrossentropy
+    accuracy, auc = keras.metrics.BinaryAccuracy, keras.metrics.AUC
+    if one_hot:
+        loss = _one_hot.OneHotBinaryCrossentropy
+        accuracy, auc = _one_hot.OneHotBinaryAccuracy, _one_hot.OneHotAUC
+    threshold = 0.0 if from_logits else 0.5
+    return loss(from_logits=from_logits), [
+        accuracy("accuracy", threshold=threshold),
+        auc(name="auc", from_logits=from_logits),
+    ]
+
+
+def _kind_of_head(model):
     if not _inspection.is_graph(model):
-        return _inspection.kind_of_head(model.layers[-1]) == "softmax"
+        return _inspection.kind_of_head(model.layers[-1])
     graph = _inspection.Graph(model, model.inputs)
-    return _inspection.find_head(graph, graph.outputs[0]).kind == "softmax"
+    return _inspection.find_head(graph, graph.outputs[0]).kind
 
 
 def count_parameters(model, recipe):

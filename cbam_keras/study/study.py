@@ -170,10 +170,12 @@ class Classification:
         compile_network(model, recipe, len(data.train), one_hot)
 
     def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
-        _, accuracy = model.evaluate(data.test, verbose=0)
+        measured = model.evaluate(data.test, verbose=0, return_dict=True)
         # Keras computes it in float32: this is the fraction that was meant.
         images = data.sizes["test"]
-        return {"test_accuracy": round(float(accuracy) * images) / images}
+        fraction = round(float(measured.pop("accuracy")) * images) / images
+        del measured["loss"]
+        return {"test_accuracy": fraction, **measured}
 
 
 def _check_options(options):

@@ -216,11 +216,10 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             crossentropy for labels as integers, and the accuracy.
         """
         model = self.network(hp)
-        # The loss depends on how the network ends.
-        study.compile_network(model, Recipe(), 1)
         rate = self.learning_rate_for(hp)
         optimizer = keras.optimizers.AdamW(rate, weight_decay=1e-4)
-        model.compile(optimizer, model.loss, metrics=["accuracy"])
+        loss, metrics = study.loss_and_metrics(model)
+        model.compile(optimizer, loss, metrics=metrics)
         return model
 
     def _choose(self, hp):

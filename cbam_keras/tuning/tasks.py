@@ -16,10 +16,12 @@ class Classification(study.Classification):
         if not model.compiled:
             super().compile(model, recipe, data)
             return
+        one_hot = getattr(data, "one_hot", False)
+        _, metrics = study.loss_and_metrics(model, one_hot)
         model.compile(
             model.optimizer,
             model.loss,
-            weighted_metrics=["accuracy"],
+            weighted_metrics=metrics,
             run_eagerly=model.run_eagerly,
             steps_per_execution=model.steps_per_execution,
             jit_compile=model.jit_compile,
