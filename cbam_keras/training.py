@@ -29,12 +29,13 @@ def train(
     or another seed it trains what is missing; see `study.run`.
 
     Args:
-        networks: A `keras.Model` that maps images to one value per class,
-            trained in place unless a checkpoint is resumed or workers train
-            it; or a mapping of names to functions without arguments that
-            return such a model, called with the recipe's seed and precision.
-            Models are compiled here; their outputs are probabilities if the
-            last layer ends in a softmax, otherwise logits.
+        networks: A `keras.Model` that maps images to one value per class, or
+            to a single one for two classes, trained in place unless a
+            checkpoint is resumed or workers train it; or a mapping of names to
+            functions without arguments that return such a model, called with
+            the recipe's seed and precision. Models are compiled here; their
+            outputs are probabilities if the last layer ends in a softmax, or
+            for a single value in a sigmoid, otherwise logits.
         data: What `cbam_keras.data.load` takes, with batch size, seed,
             augmentation and image size of the recipe; or what it returned,
             with its own values of these. Defaults to `"crowded_mnist"`.

@@ -3,8 +3,10 @@
 import functools
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
+from networks import linear
 
 from cbam_keras import tuning
 from cbam_keras.layers import (
@@ -213,6 +215,19 @@ def test_it_is_a_hypermodel_of_keras_tuner(tmp_path):
     assert isinstance(model.optimizer, keras.optimizers.AdamW)
     assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
     assert model.output_shape == (None, 5)
+
+
+def test_a_single_logit_is_of_class_1_above_zero():
+    def network(attention):
+        return linear(activation=None, shape=SHAPE, classes=1)
+
+    model = tuning.CBAMHyperModel(model=network).build(
+        keras_tuner.HyperParameters()
+    )
+    model.layers[-1].bias.assign([0.25])
+    images, labels = np.zeros((2, *SHAPE)), np.ones(2)
+    measured = model.evaluate(images, labels, verbose=0, return_dict=True)
+    assert measured["accuracy"] == 1
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import keras
 import networks
 import pytest
 import tuning_checks
+from data_checks import arrays
 from tuning_checks import TWO
 
 from cbam_keras import data, study, tuning
@@ -96,6 +97,22 @@ def test_a_model_that_comes_compiled_keeps_optimizer_and_loss(quick, tmp_path):
     assert isinstance(model.optimizer, keras.optimizers.SGD)
     assert float(model.optimizer.learning_rate) == 0.125
     assert model.loss.ignore_class == 3
+
+
+def test_a_compiled_logit_of_two_classes_is_measured_as_such(quick, tmp_path):
+    def build(hp):
+        hp.Choice("unused", [0, 1])
+        model = networks.linear(activation=None, shape=(12, 10, 3), classes=1)
+        model.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
+        return model
+
+    found = tuning.search(
+        build, arrays(classes=2), TWO, output=tmp_path / "run", max_trials=1
+    )
+    model = keras.saving.load_model(found.output / "best.keras")
+    accuracy, _ = model.get_compile_config()["weighted_metrics"]
+    # Keras would take it for a probability, with a threshold of 0.5.
+    assert accuracy["config"]["threshold"] == 0
 
 
 @pytest.mark.parametrize(

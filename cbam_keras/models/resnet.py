@@ -80,7 +80,9 @@ def ResNet(
         pooling: Output of a network without classifier: `None` for the
             feature map, `"avg"` or `"max"` for global pooling. Defaults to
             `None`.
-        classes: Positive integer, the number of classes. Defaults to `1000`.
+        classes: Positive integer, the number of classes; `1` is a single value
+            for two classes, with `classifier_activation="sigmoid"` or `None`.
+            Defaults to `1000`.
         classifier_activation: Activation of the classifier; `None` gives
             logits. Defaults to `"softmax"`.
         attention: Attention at the end of every residual branch: `None`;

@@ -53,7 +53,7 @@ def UNet(
             Its size may be unknown, `(None, None, 3)`, and need not be a
             power of two: repeated features are cropped, or padded with
             zeros, to the size of the skip.
-        classes: Positive integer, the number of classes.
+        classes: Positive integer, the number of classes. See `ResNet` for `1`.
         attention: Attention of each decoder block, see `ResNet`, but not a
             list. Defaults to `None`.
         skip_attention: Attention of each skip. Defaults to `None`.
