@@ -34,8 +34,8 @@ def tiny(attention, classes=10, filters=4):
 
 def evaluate(model, *arguments, **options):
     # As Keras does: in float32.
-    found = pretended.evaluate(model)
-    return [float(np.float32(value)) for value in found]
+    found = pretended.evaluate(model, return_dict=True)
+    return {name: float(np.float32(value)) for name, value in found.items()}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -126,9 +126,10 @@ def test_folders_are_no_classes_unless_there_is_one_for_each(here):
 def unordered(here):
     """Images of the classes of `colours.keras`, which are not alphabetical."""
     names = "red", "green", "blue"
-    for split in ("train", "validation", "test"):
+    for seed, split in enumerate(("train", "validation", "test")):
         for colour, name in enumerate(names):
-            picture(here / "all" / split / name / "0.png", brightest=colour)
+            path = here / "all" / split / name / "0.png"
+            picture(path, seed, brightest=colour)
     (here / "names.txt").write_text("\n".join(names))
     return names
 
