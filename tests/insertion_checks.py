@@ -272,8 +272,9 @@ def attention_of(model):
     kinds = (CBAM, ChannelAttention, SpatialAttention)
     found = [layer for layer in model.layers if isinstance(layer, kinds)]
     for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            found += attention_of(layer)
+        inner = getattr(layer, "layer", layer)
+        if isinstance(inner, keras.Model):
+            found += attention_of(inner)
     return found
 
 

@@ -7,6 +7,7 @@ import networks
 import pytest
 from insertion_checks import (
     Blocks,
+    Subclassed,
     assert_predicts_the_same,
     attention_of,
     block,
@@ -20,7 +21,6 @@ from insertion_checks import (
     stem,
     subclassed,
     vary,
-    wrapped,
 )
 from keras import layers, ops
 
@@ -119,6 +119,19 @@ def moved_out_of_sight():
     return keras.Model(inputs, moved(conv(4, "conv")(inputs)))
 
 
+class Framed(Subclassed):
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:1], 5)
+
+
+def wrapped_subclassed():
+    inputs = keras.Input((7, 8, 8, 3))
+    own = Framed(name="own")
+    own(inputs[:, 0])
+    frames = layers.TimeDistributed(own, name="frames")
+    return keras.Model(inputs, frames(inputs))
+
+
 WRONG = [
     (
         small,
@@ -170,8 +183,12 @@ WRONG = [
         r"kernel\" of shape \(3, 3, 8, 8\), which the clone lacks",
     ),
     (outside_variable, {}, "with 1 others: network/temperature"),
-    (wrapped, {}, '"frames" wraps model "backbone".*do the inner model first'),
-    (wrapped, {"after": "stem_conv"}, 'finds none. Layer "frames" wraps'),
+    (
+        wrapped_subclassed,
+        {},
+        '"frames" wraps model "own".*do the inner model first',
+    ),
+    (wrapped_subclassed, {"after": "first"}, 'none. Layer "frames" wraps'),
     (
         subclassed,
         {},

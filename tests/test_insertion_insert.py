@@ -26,6 +26,7 @@ from insertion_checks import (
     siamese,
     small,
     vary,
+    wrapped,
 )
 from keras import layers, ops
 from layer_checks import randomize, to_numpy, weights_of
@@ -46,6 +47,7 @@ NETWORKS = {
     "operations": (operations, ["last_conv"]),
     "layers_in_a_list": (layers_in_a_list, ["blocks"]),
     "preprocessing": (preprocessing, ["block_bn2"]),
+    "wrapped": (wrapped, ["frames/block_bn2"]),
 }
 
 

@@ -32,7 +32,8 @@ def copy_with(
     copy = _clone_graph(model, added, into, cloned)
     copied: dict = {}
     for old, new in cloned.values():
-        if isinstance(old, layers.Layer) and not _inspection.is_graph(old):
+        inside = _inspection.is_graph(old) or wraps_graph(old)
+        if isinstance(old, layers.Layer) and not inside:
             _copy_variables(old, new, copied)
     lost = [
         variable.path
@@ -49,6 +50,13 @@ def copy_with(
     return copy
 
 
+def wraps_graph(operation: keras.Operation) -> bool:
+    """Returns whether a layer applies a model to each step of a sequence."""
+    return isinstance(operation, layers.TimeDistributed) and (
+        _inspection.is_graph(operation.layer)
+    )
+
+
 def _clone_graph(graph, added, into, cloned):
     """Returns a clone of a model; `cloned` maps ids to old and new layers."""
     # Ids of tensors, with these, and the layers that follow on some edges.
@@ -62,11 +70,14 @@ def _clone_graph(graph, added, into, cloned):
         if into is not None and id(operation) in into:
             args, kwargs = keras.tree.map_structure(attend, (args, kwargs))
         if id(operation) not in cloned:
-            new = (
-                _clone_graph(operation, added, into, cloned)
-                if _inspection.is_graph(operation)
-                else _clone(operation)
-            )
+            if _inspection.is_graph(operation):
+                new = _clone_graph(operation, added, into, cloned)
+            elif wraps_graph(operation):
+                inner = _clone_graph(operation.layer, added, into, cloned)
+                config = layers.Layer.get_config(operation)
+                new = type(operation)(inner, **config)
+            else:
+                new = _clone(operation)
             cloned[id(operation)] = operation, new
         outputs = cloned[id(operation)][1](*args, **kwargs)
         attention = added.get(id(operation))

@@ -115,7 +115,7 @@ def insert_attention(
             no layer or one whose output is not a feature map, if a layer of
             `after` does not lead into one of `into`, if a name is
             taken, if the default places already have attention or would be in
-            a model that a layer such as `TimeDistributed` wraps, if a layer
+            a subclassed model that `TimeDistributed` wraps, if a layer
             cannot be cloned from its config, or if `identity=True` and the
             attention layer has no `identity_init`.
 
