@@ -165,6 +165,9 @@ def store(runs):
         # All are printed alike, and without places on one machine.
         new = json.loads(path.read_text()) | {"kind": "study", "labels": {}}
         new |= {"study": run, "source": None, "command": None}
+        new["seeds"] = sorted({cell["seed"] for cell in new["cells"]})
+        if not new["seeds"]:
+            continue
         for cell in new["cells"]:
             cell |= {"file": None, "traceback": None}
         if not run.endswith(LONGER):

@@ -69,6 +69,12 @@ def test_the_network_trained_for_longer_is_compared_in_the_same_study(stored):
         assert rows["none-longer"].difference == 0.25
 
 
+def test_seeds_without_a_trained_network_are_not_stored(stored):
+    untrained = RESULTS | {"seeds": [0, 1, 2]}
+    found = stored(bccd=trained(0.5) | {"seeds": [0, 1, 2]}, camvid=untrained)
+    assert found.seeds == (0,)
+
+
 def test_no_place_on_a_machine_is_stored(stored):
     stored(bccd=trained(0.5))
     assert "/home/me" not in when_it_helps.STORED.read_text()
