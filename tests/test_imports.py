@@ -272,7 +272,7 @@ INSIDE = """
     convert.legacy convert.matching convert.torch_files data.augmentation
     data.digits data.loading data.tfds detection.anchors detection.batches
     detection.detector detection.evaluation models.by_name optimizers
-    study.checkpoints study.machine study.worker
+    study.checkpoints study.machine study.stages study.worker
 """.split()
 
 

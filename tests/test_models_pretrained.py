@@ -48,7 +48,6 @@ def test_images_are_preprocessed_as_the_weights_expect(name):
 
 
 # The three ways of Keras: one for each, and the layers inside.
-@pytest.mark.every_backend
 @pytest.mark.parametrize(
     "name",
     [
@@ -57,7 +56,7 @@ def test_images_are_preprocessed_as_the_weights_expect(name):
         pytest.param("DenseNet121", marks=pytest.mark.exhaustive),
         pytest.param("EfficientNetV2B0", marks=pytest.mark.exhaustive),
         pytest.param("ConvNeXtTiny", marks=pytest.mark.exhaustive),
-        "VGG16",
+        pytest.param("VGG16", marks=pytest.mark.every_backend),
     ],
 )
 def test_a_network_with_attention_computes_what_it_did(name, tmp_path):
@@ -129,7 +128,6 @@ def built(weights, is_frozen, attention, name="EfficientNetLite0"):
     return models.classifier(name, weights, is_frozen, images, attention)
 
 
-@pytest.mark.every_backend
 def test_attention_alone_changes_neither_predictions_nor_classifier():
     plain, paper, started = (
         built(None, False, attention)

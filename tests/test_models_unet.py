@@ -151,7 +151,6 @@ def test_layers_have_stable_names():
     assert [layer.filters for layer in convs] == [64, 32, 16]
 
 
-@pytest.mark.every_backend
 def test_gradients_reach_all_weights_of_encoder_and_decoder():
     model = vary(models.UNet(encoder(shape=(6, 7, 2)), **OPTIONS))
     x = random_input((2, 6, 7, 2))

@@ -12,7 +12,6 @@ from training_checks import numbers
 
 from cbam_keras import study, training, tuning
 from cbam_keras.study import stages
-from cbam_keras.tuning import tasks
 
 pytestmark = pytest.mark.every_backend
 
@@ -146,7 +145,8 @@ def test_a_network_that_comes_compiled_resumes_as_it_was(tmp_path):
         )
         return model
 
-    task = tasks.Classification("mnist5k")
+    pytest.importorskip("keras_tuner")
+    task = tuning.Search(tuning.CBAMHyperModel(), "mnist5k").task
     one_stage = training.Recipe(epochs=2, batch_size=35)
     own = study.Study(task, [study.Variant("net", compiled)], recipe=one_stage)
     whole = study.run(own, tmp_path / "whole")

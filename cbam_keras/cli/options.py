@@ -49,12 +49,21 @@ def integer_or_all(text: str) -> int | None:
 
 def name_or_layer(text: str) -> str:
     """Returns the name of an attention, or `MODULE:CLASS`."""
-    if ":" in text or text in CHOICES["attention"]:
+    return _name(text, CHOICES["attention"], "or MODULE:CLASS")
+
+
+def name_of_network(text: str) -> str:
+    """Returns the name of a network, or `MODULE:FUNCTION`."""
+    # Keras' own, with capital letters, are checked when Keras is there.
+    others = ("EfficientNetLite0", "or a network of keras.applications")
+    return _name(text, NETWORKS, *others) if text.islower() else text
+
+
+def _name(text, names, *others):
+    if ":" in text or text in names:
         return text
-    listed = ", ".join([*CHOICES["attention"], "or MODULE:CLASS"])
-    raise argparse.ArgumentTypeError(
-        f"invalid choice: {text!r} (choose from {listed})"
-    )
+    choices = f"(choose from {', '.join([*names, *others])})"
+    raise argparse.ArgumentTypeError(f"invalid choice: {text!r} {choices}")
 
 
 TYPES = {"N": int, "NUMBER": float, "N|all": integer_or_all}
@@ -63,14 +72,14 @@ SEVERAL = {"action": "extend", "nargs": "+"}
 KEYWORDS: dict[str, dict[str, Any]] = {
     "attention": {"type": name_or_layer, "choices": None, **SEVERAL},
     "augment": {"choices": None, **SEVERAL},
-    # Names of Keras' layers and networks are checked when Keras is there.
+    # Names of Keras' layers and backbones are checked when Keras is there.
     "backbone": {"choices": None},
     "class": {"dest": "wanted"},
     "group_by_folder": {"action": argparse.BooleanOptionalAction},
     "identity_init": {"action": argparse.BooleanOptionalAction},
     "import": {"action": "append", "dest": "modules", "default": []},
     "mixed_precision": {"nargs": "?", "const": "float16"},
-    "model": {"choices": None},
+    "model": {"type": name_of_network, "choices": None},
     "tables": {"metavar": "TABLE", **SEVERAL},
 }
 SIZE = "resize images to a square of that side, in pixels"
