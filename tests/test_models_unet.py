@@ -88,7 +88,6 @@ def test_it_is_the_network_written_by_hand(size, padding):
             np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("size", [(13,), (6, 7), (6, 7, 5)])
 def test_signals_and_volumes_in_both_data_formats(size, data_format):
