@@ -193,7 +193,7 @@ def curves(found):
         key = next(x for x in shown if x in runs[0][0])
         means = np.mean([[row[key] for row in run] for run in runs], axis=0)
         last = means[-1] - means[-1 - len(means) // 4]
-        # Of all that it learned, it learned so much in the last quarter.
+        # The last quarter of a converged network brings less than a tenth.
         is_converged = abs(last) < 0.1 * abs(means[-1] - means[0])
         end = "" if is_converged else ", not converged"
         curve = " ".join(f"{x:.3f}" for x in means)

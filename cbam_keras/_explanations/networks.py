@@ -115,8 +115,7 @@ def load_model(path: pathlib.Path) -> keras.Model:
             f'loads. Received: "{path}" ({reason[0]}). For custom layers, '
             "import the module that registers them with --import MODULE"
         ) from error
-    model = _inspection.with_graph("model", model)
-    return model
+    return _inspection.with_graph("model", model)
 
 
 def _unique_names(paths):

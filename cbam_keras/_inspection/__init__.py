@@ -22,6 +22,7 @@ from cbam_keras._inspection.graph import (
     in_order,
     input_names,
     is_graph,
+    keys_in_order,
     layers_within,
     nodes,
     origin,

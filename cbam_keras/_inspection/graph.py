@@ -38,7 +38,7 @@ def with_graph(name: str, model: keras.Model) -> keras.Model:
         how = "Begin it with "
     try:
         return _traced(model)
-    # A `call` of the user's raises anything.
+    # A user's `call` may raise anything.
     except Exception as error:
         raise ValueError(
             f"`{name}` must be a functional keras.Model, whose graph is known, "
@@ -97,12 +97,16 @@ def structure(model: keras.Model) -> tuple[Tensor, Tensor]:
     return model.input, model.output
 
 
+def keys_in_order(structure: dict[str, Any]) -> list[str]:
+    """Returns the keys of a dictionary, in the order of `keras.tree`."""
+    return keras.tree.flatten({key: key for key in structure})
+
+
 def input_names(model: keras.Model) -> list[str]:
     """Returns what the inputs are called in a dictionary, in their order."""
     inputs = structure(model)[0]
     if isinstance(inputs, dict):
-        # In the order in which Keras flattens it.
-        return keras.tree.flatten({name: name for name in inputs})
+        return keys_in_order(inputs)
     return [x.name for x in model.inputs]
 
 

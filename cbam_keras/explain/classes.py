@@ -170,8 +170,7 @@ def _head_index(model, head):
     names = list(getattr(model, "output_names", None) or [])
     structure = _inspection.structure(model)[1]
     if isinstance(structure, dict) and len(structure) == len(model.outputs):
-        # In the order in which Keras flattens it.
-        names = keras.tree.flatten({key: key for key in structure})
+        names = _inspection.keys_in_order(structure)
     if head is None and len(model.outputs) == 1:
         return 0
     return _index_of("head", head, names, len(model.outputs))

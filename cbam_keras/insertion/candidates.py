@@ -54,7 +54,7 @@ class CandidatePlaces:
     def __init__(self, model):
         self.name = model.name
         self.graph = _trace(model)
-        # Those of wrapped models, whose steps are not in that of the model.
+        # The steps of wrapped models are not in the graph of the model.
         wrapped = {
             id(x.operation.layer): x.operation.layer
             for x in self.graph.wrappers

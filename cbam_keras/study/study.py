@@ -165,7 +165,7 @@ class Classification:
         check_network(model, data)
 
     def compile(self, model: keras.Model, recipe: Recipe, data: Data) -> None:
-        # The data of a task of the user's may be of another kind.
+        # A user's task may have data of another kind.
         one_hot = getattr(data, "one_hot", False)
         compile_network(model, recipe, len(data.train), one_hot)
 
