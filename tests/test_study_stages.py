@@ -2,7 +2,6 @@
 
 import types
 
-import digits
 import keras
 import numpy as np
 import pytest
@@ -13,7 +12,10 @@ from training_checks import numbers
 from cbam_keras import study, training, tuning
 from cbam_keras.study import stages
 
-pytestmark = pytest.mark.every_backend
+pytestmark = [
+    pytest.mark.every_backend,
+    pytest.mark.usefixtures("brighter_digits"),
+]
 
 RECIPE = training.Recipe(
     epochs=2, batch_size=35, learning_rate=0.05, frozen_epochs=2
@@ -70,15 +72,8 @@ def planned(build=network, recipe=RECIPE):
     return study.Study(Task(), [study.Variant("net", build)], recipe=recipe)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few():
-    with pytest.MonkeyPatch.context() as patch:
-        digits.replace(digits.brighter_by_class, patch.setattr)
-        yield
-
-
 @pytest.fixture(scope="module")
-def whole(few, tmp_path_factory):
+def whole(brighter_digits, tmp_path_factory):
     """Returns an unbroken run, and its network after each epoch."""
     folder, task, after = tmp_path_factory.mktemp("whole"), planned(), []
 

@@ -12,7 +12,6 @@ import statistics
 import subprocess
 import sys
 
-import digits
 import keras
 import numpy as np
 import pretended
@@ -24,7 +23,10 @@ from training_checks import KEYS, NETWORKS, SMALL, close, linear, numbers
 
 from cbam_keras import data, explain, study, training
 
-pytestmark = pytest.mark.every_backend
+pytestmark = [
+    pytest.mark.every_backend,
+    pytest.mark.usefixtures("brighter_digits"),
+]
 
 SGD = dataclasses.replace(
     SMALL, optimizer="sgd", learning_rate=0.5, schedule="step", step_epochs=2
@@ -34,16 +36,8 @@ LAST_SEED = dataclasses.replace(SMALL, seed=2**32 - 1)
 HALF = dataclasses.replace(SGD, mixed_precision="float16", learning_rate=0.05)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few():
-    """Puts 116 made-up digits in place of MNIST's 5,000."""
-    with pytest.MonkeyPatch.context() as patch:
-        digits.replace(digits.brighter_by_class, patch.setattr)
-        yield
-
-
 @pytest.fixture(scope="module")
-def finished(few, tmp_path_factory):
+def finished(brighter_digits, tmp_path_factory):
     """Returns the results of a run of two networks."""
     output = tmp_path_factory.mktemp("finished") / "run"
     return training.train(NETWORKS, "mnist5k", SGD, output=output)
