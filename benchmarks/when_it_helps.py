@@ -8,7 +8,9 @@ Each study has a folder in `runs/when-it-helps`, and the same call resumes it.
 per class, `bccd` in Pascal VOC's layout, and `camvid/train/images`,
 `camvid/train/labels`, the same for val and test. Solar cells come with the
 package `elpv-dataset`. `--store` adds what has been trained to the file that
-`--report` prints, `when_it_helps.jsonl`, which has a line for each study.
+`--report` prints, `when_it_helps.jsonl`, which has a line for each study, so
+that seeds can be trained one after another (`--first-seed 3 --seeds 1`), each
+on any machine.
 """
 
 import argparse
@@ -156,8 +158,14 @@ def stored():
     return {row["study"]: row for row in rows}
 
 
+def merge(cells, new):
+    """Returns the cells of one study, those of new runs in place of old."""
+    merged = {(x["seed"], x["variant"]): x for x in [*cells, *new]}
+    return [*merged.values()]
+
+
 def store(runs):
-    """Stores the studies that have been trained, in place of what is stored."""
+    """Adds what has been trained to what is stored of the same study."""
     studies = stored()
     for run in PLANS:
         if not (path := runs / run / "results.json").exists():
@@ -165,19 +173,24 @@ def store(runs):
         # All are printed alike, and without places on one machine.
         new = json.loads(path.read_text()) | {"kind": "study", "labels": {}}
         new |= {"study": run, "source": None, "command": None}
-        new["seeds"] = sorted({cell["seed"] for cell in new["cells"]})
-        if not new["seeds"]:
-            continue
-        for cell in new["cells"]:
+        cells = new["cells"]
+        for cell in cells:
             cell |= {"file": None, "traceback": None}
-        if not run.endswith(LONGER):
-            studies[run] = new
+        if run.endswith(LONGER):
+            new = studies[run.removesuffix(LONGER)]
+            new["settings"]["variants"][f"none{LONGER}"] = {}
+            cells = [x | {"variant": f"none{LONGER}"} for x in cells]
+        old = studies.get(new["study"])
+        # One of an earlier version is replaced.
+        if old and "recipe" in old["settings"]:
+            for key in ("variants", "data"):
+                new["settings"][key] |= old["settings"][key]
+            cells = merge(old["cells"], cells)
+        if not cells:
             continue
-        whole = studies[run.removesuffix(LONGER)]
-        whole["settings"]["variants"][f"none{LONGER}"] = {}
-        others = [x for x in whole["cells"] if LONGER not in x["variant"]]
-        longer = [x | {"variant": f"none{LONGER}"} for x in new["cells"]]
-        whole["cells"] = others + longer
+        new["cells"] = cells
+        new["seeds"] = sorted({cell["seed"] for cell in cells})
+        studies[new["study"]] = new
     lines = map(json.dumps, studies.values())
     STORED.write_text("".join(f"{line}\n" for line in lines))
 
@@ -216,7 +229,8 @@ def main():
         "studies", nargs="*", metavar="NAME", help=str([*PLANS])
     )
     parser.add_argument("--data", type=pathlib.Path, metavar="FOLDER")
-    parser.add_argument("--seeds", type=positive_integer)
+    parser.add_argument("--seeds", type=positive_integer, metavar="NUMBER")
+    parser.add_argument("--first-seed", type=int, default=0, metavar="SEED")
     parser.add_argument("--workers", type=positive_integer, default=1)
     runs = pathlib.Path("runs/when-it-helps")
     parser.add_argument("--output", type=pathlib.Path, default=runs)
@@ -226,7 +240,8 @@ def main():
     options = parser.parse_args()
     for name in options.studies:
         plan = PLANS[name](options.data)
-        plan = dataclasses.replace(plan, seeds=options.seeds or plan.seeds)
+        count, first = options.seeds or len(plan.seeds), options.first_seed
+        plan = dataclasses.replace(plan, seeds=range(first, first + count))
         print(study.run(plan, options.output / name, workers=options.workers))
     if options.store:
         store(options.output)
