@@ -297,6 +297,26 @@ def test_a_command_prints_what_it_is_asked_for(asked, capsys, line, out, err):
     assert capsys.readouterr() == (out, err)
 
 
+@pytest.mark.parametrize(
+    ("script", "python", "words"),
+    [
+        (".venv/bin/cbam-keras", ".venv/bin/python", ".venv/bin/cbam-keras"),
+        ("cbam_keras/__main__.py", ".venv/bin/python", ".venv/bin/python -m"),
+        ("cbam_keras/__main__.py", "/usr/bin/python3", "python3 -m"),
+        ("a/notebook.py", "python", "cbam-keras"),
+    ],
+)
+def test_the_next_command_can_be_copied(
+    asked, monkeypatch, capsys, script, python, words
+):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "argv", [script])
+    monkeypatch.setattr(sys, "orig_argv", [python])
+    assert cli.main(["train", "--no-report"]) == 0
+    words = words.replace("-m", "-m cbam_keras")
+    assert f"\n{words} explain run\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("more", [[], ["--quiet"]])
 def test_quiet_commands_show_no_bars(asked, monkeypatch, capsys, more):
     # As on a terminal.

@@ -8,6 +8,8 @@ import dataclasses
 import logging
 import pathlib
 import shlex
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from typing import Any
@@ -33,9 +35,22 @@ POOL_OPTIONS = ("channel_pool_types", "spatial_pool_types")
 SPACE_OPTIONS = (*LAYER_OPTIONS, *POOL_OPTIONS, "learning_rate")
 
 
+def called() -> list[str]:
+    """Returns the words by which this command was called, to be copied."""
+    program, python = pathlib.Path(sys.argv[0]), sys.orig_argv[0]
+    if program.parts[-2:] == ("cbam_keras", "__main__.py"):
+        is_absolute = pathlib.Path(python).is_absolute()
+        name = pathlib.Path(python).name if is_absolute else python
+        return [name, "-m", "cbam_keras"]
+    # The script of an environment that is not activated.
+    if program.stem == "cbam-keras" and not shutil.which("cbam-keras"):
+        return [sys.argv[0]]
+    return ["cbam-keras"]
+
+
 def train(options: Options) -> None:
     def shown(results):
-        command = shlex.join(["cbam-keras", "explain", str(results.output)])
+        command = shlex.join([*called(), "explain", str(results.output)])
         return f"{results}\n\nTo see where they look:\n{command}"
 
     model = _model(options)
