@@ -13,6 +13,7 @@ on what they measure.
 - `workers`: what training in several processes costs.
 - `naive`, `authors`: what our layers are compared with.
 - `arguments`, `modes`, `timing`, `results`: what the scripts share.
+- `tables`: what was measured, `measured.jsonl`, in the tables of the pages.
 - `measured.md`, `exports.md`: results that the documentation has no room for.
 """
 

@@ -3,6 +3,10 @@
 import os
 import pathlib
 import platform
+import shlex
+import shutil
+import subprocess
+import sys
 
 from benchmarks import modes, timing
 from cbam_keras import _files, _terminal, study
@@ -27,7 +31,14 @@ def write(name, options, record, tables, packages=()):
     text = "\n\n".join((heading, *tables)) + "\n"
     print(text, flush=True)
     stem = f"{name}-{options.mode}"
-    record = {"benchmark": name, "devices": devices, **given, **record}
+    source = {"commit": _commit(), "command": _command(name, options)}
+    record = {
+        "benchmark": name,
+        "devices": devices,
+        **source,
+        **given,
+        **record,
+    }
     _files.write_json(folder / f"{stem}.json", record)
     with _files.replacing(folder / f"{stem}.md") as path:
         path.write_text(text, encoding="utf-8")
@@ -54,6 +65,24 @@ def times(rows):
             for row in rows
         ]
     )
+
+
+def _commit():
+    """Returns the commit of the code, or `None` outside of a clone."""
+    if not shutil.which("git"):
+        return None
+    command = ("git", "describe", "--always", "--dirty")
+    folder = pathlib.Path(__file__).parent
+    found = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return found.stdout.strip() or None
+
+
+def _command(name, options):
+    """Returns how the benchmark was called, without a place on a machine."""
+    words = [
+        x for x in sys.argv[1:] if x not in ("--output", str(options.output))
+    ]
+    return shlex.join(["python", "-m", f"benchmarks.{name}", *words])
 
 
 def _processor():

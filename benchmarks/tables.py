@@ -1,0 +1,241 @@
+"""Writes what was measured into the tables of the pages.
+
+    python -m benchmarks.tables
+    python -m benchmarks.tables runs/bench/*.json
+
+What stands between `<!-- table: NAME -->` and `<!-- /table -->` in a page is
+rendered from `measured.jsonl` and `when_it_helps.jsonl`; a test fails where it
+differs. `TABLES` has the names. Any other name is that of a line of
+`measured.jsonl`, whose `rows` are the cells of a table. Files that `networks`,
+`small_network` and `layers` wrote are stored there first, each in place of what
+was measured before in the same mode and precision on the same device. `commit`
+is that of the code, in older lines that of the page that had the numbers first.
+"""
+
+import functools
+import json
+import pathlib
+import re
+import sys
+
+from benchmarks import when_it_helps
+from cbam_keras import study
+
+ROOT = pathlib.Path(__file__).parent.parent
+STORED = ROOT / "benchmarks" / "measured.jsonl"
+PAGES = ("*.md", "docs/*.md", "docs/guides/*.md", "benchmarks/*.md")
+MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- /table -->)", re.S)
+# Measurements that differ in one of them do not replace each other.
+KEYS = ("benchmark", "devices", "dtype", "mode")
+VERSIONS = {
+    "tensorflow": "TensorFlow",
+    "jax": "JAX",
+    "torch": "PyTorch",
+    "keras": "Keras",
+}
+TITLES = VERSIONS | {
+    "tensorflow-graph": "TensorFlow",
+    "tensorflow-xla": "TensorFlow, XLA",
+    "torch-compile": "`torch.compile`",
+    "se": "SE",
+    "spatial": "spatial gate",
+    "cbam": "CBAM",
+    "cbam-paper": "CBAM, the paper's initialization",
+    "cbam-not-normalized": 'CBAM, `insert_attention(model, "cbam")`',
+    "naive": "naive CBAM",
+    "none": "no attention",
+    "none-wide": "25 % more channels",
+    "none-longer": "no attention, trained for longer",
+    "eca": "ECA",
+    "coordinate": "coordinate attention",
+    "channel": "channel gate",
+    "simam": "SimAM",
+    "bam": "BAM",
+    "scse": "scSE",
+    "gc": "global context",
+    "triplet": "triplet attention",
+    "digits": "digits among clutter",
+    "articles": "clothing among clutter",
+    "fashion": "Fashion-MNIST",
+    "few": "Fashion-MNIST, 1,800 training images",
+    "tuned-stage1": "pretrained network, new layers trained",
+    "tuned-stage2": "the same, then all layers trained",
+}
+
+
+def stored():
+    return [*map(json.loads, STORED.read_text("utf-8").splitlines())]
+
+
+def store(record):
+    """Adds what a benchmark wrote, in place of what it wrote before."""
+    # The times at each shape, of which `over_ours` has the means.
+    record.pop("shapes", None)
+    new = [record.get(key) for key in KEYS]
+    kept = [x for x in stored() if [x.get(key) for key in KEYS] != new]
+    lines = [json.dumps(x, ensure_ascii=False) for x in [*kept, record]]
+    STORED.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+
+
+def markdown(rows, records=()):
+    """Returns rows of cells as a table, and on what they were measured."""
+    lines = [rows[0], ["---"] * len(rows[0]), *(x.values() for x in rows)]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    parts = {}
+    for record in records:
+        cores = f", {record['cores']} cores" if "cores" in record else ""
+        parts |= {f"{device}{cores}": 0 for device in record["devices"]}
+    parts |= {x["dtype"]: 0 for x in records if "dtype" in x}
+    for key, name in VERSIONS.items():
+        parts |= {f"{name} {x[key]}": 0 for x in records if key in x}
+    parts |= {f"commit {x['commit']}": 0 for x in records if x.get("commit")}
+    parts |= {f"`{x['command']}`": 0 for x in records if x.get("command")}
+    return text + f"\n\nMeasured on {'; '.join(parts)}." * bool(parts)
+
+
+def measured(benchmark, cells):
+    """Returns a table for each device and precision of a benchmark.
+
+    `cells` yields the first cell, and the text, of each row of a record.
+    """
+    groups = {}
+    for record in stored():
+        if record.get("benchmark") == benchmark:
+            key = str([record.get(key) for key in KEYS[:-1]])
+            groups.setdefault(key, []).append(record)
+    texts = []
+    for records in groups.values():
+        modes = dict.fromkeys(TITLES[x["mode"]] for x in records)
+        rows = {}
+        for record in records:
+            for name, text in cells(record):
+                new = {"": name, **dict.fromkeys(modes, "")}
+                row = rows.setdefault(name, new)
+                row[TITLES[record["mode"]]] = text
+        texts.append(markdown([*rows.values()], records))
+    return "\n\n".join(texts)
+
+
+def added(record):
+    """Yields how much time attention adds to each network."""
+    for row in record["rows"]:
+        if row["kind"] != "none":
+            # Several are those of several runs.
+            ratios = row["ratio"]
+            ratios = ratios if isinstance(ratios, list) else [ratios]
+            text = " to ".join(f"{100 * x - 100:.0f}" for x in ratios)
+            yield f"{row['what']}, {TITLES[row['kind']]}", f"+{text} %"
+
+
+def over_ours(record):
+    """Yields the time of layers in that of CBAM, forward and in training."""
+    forward, training = record["over_ours"].values()
+    for name in training:
+        if name != "CBAM":
+            title = TITLES.get(name, name)
+            yield title, f"{forward[name]:.3g}, {training[name]:.3g}"
+
+
+def rows_of(name):
+    """Returns the rows of a study of accuracy, by the network."""
+    content = when_it_helps.stored()[name]
+    found = study.Results.of(pathlib.Path(name), content)
+    return {row.network: row for row in found.rows}
+
+
+def difference(row):
+    """Returns the difference of a network to no attention, in points."""
+    if row is None or row.difference is None:
+        return ""
+    text = f"{100 * row.difference:+.2f}"
+    # The interval of a single seed knows nothing of the next one.
+    if len(row.values) == 1 or row.interval is None:
+        return text
+    return f"{text} ± {50 * (row.interval[1] - row.interval[0]):.2f}"
+
+
+def differences(names, variants, by_kind=False):
+    """Returns differences to no attention, a row for each study or kind."""
+    rows = []
+    for found, name in zip(map(rows_of, names), names, strict=True):
+        none = found["none"]
+        seeds, accuracy = len(none.values), f"{100 * none.mean:.2f}"
+        row = {"data": TITLES[name], "seeds": str(seeds), "none (%)": accuracy}
+        cells = {TITLES[x]: difference(found.get(x)) for x in variants}
+        rows.append(row | cells)
+    if by_kind:
+        rows = [
+            {"": TITLES[x], **{row["data"]: row[TITLES[x]] for row in rows}}
+            for x in variants
+        ]
+    return markdown(rows)
+
+
+def networks(name):
+    """Returns the networks of one study, with accuracy and difference."""
+    return markdown(
+        [
+            {
+                "network": TITLES[network],
+                "test accuracy (%)": f"{100 * row.mean:.2f}",
+                "difference in points": difference(row),
+            }
+            for network, row in rows_of(name).items()
+        ]
+    )
+
+
+SCRATCH = ("digits", "articles", "fashion")
+TUNED = ("tuned-stage1", "tuned-stage2")
+WIDE = ("spatial", "cbam", "none-wide")
+TABLES = {
+    "networks": functools.partial(measured, "networks", added),
+    "small-network": functools.partial(measured, "small_network", added),
+    "layers": functools.partial(measured, "layers", over_ours),
+    "differences": functools.partial(
+        differences, (*TUNED, *SCRATCH, "few"), ("se", *WIDE)
+    ),
+    "differences-short": functools.partial(differences, SCRATCH, WIDE),
+    "differences-by-kind": functools.partial(
+        differences, SCRATCH, ("se", *WIDE), by_kind=True
+    ),
+    "inserted": functools.partial(
+        differences, TUNED, ("spatial", "cbam", "cbam-not-normalized")
+    ),
+    "photographs": functools.partial(networks, "photographs"),
+}
+
+
+def table(name):
+    if name in TABLES:
+        return TABLES[name]()
+    for record in stored():
+        if record.get("name") == name:
+            return markdown(record["rows"], [record])
+    raise ValueError(
+        f"A table must be one of {', '.join(TABLES)}, or have a line in "
+        f"{STORED.name}. Received: {name!r}"
+    )
+
+
+def page(text):
+    """Returns the text of a page with its tables."""
+    return MARKED.sub(lambda x: f"{x[1]}\n{table(x[2])}\n\n{x[3]}", text)
+
+
+def pages():
+    """Returns the texts of all pages with tables, by their paths."""
+    paths = [path for pattern in PAGES for path in ROOT.glob(pattern)]
+    texts = {path: path.read_text("utf-8") for path in paths}
+    return {x: page(text) for x, text in texts.items() if MARKED.search(text)}
+
+
+def main():
+    for path in sys.argv[1:]:
+        store(json.loads(pathlib.Path(path).read_text("utf-8")))
+    for path, text in pages().items():
+        path.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
