@@ -56,7 +56,6 @@ def test_other_options_are_named(options):
     assert result.verdict == f"It equals CBAM({named})."
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize(
     "make, variant, sizes",
     [

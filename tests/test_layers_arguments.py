@@ -182,7 +182,6 @@ def test_no_size_is_proposed_that_would_be_refused(size):
 
 
 @pytest.mark.every_backend
-@pytest.mark.parametrize("layer_class", TRAINABLE)
 @pytest.mark.parametrize(
     "activation, cause",
     [
@@ -194,11 +193,15 @@ def test_no_size_is_proposed_that_would_be_refused(size):
     ],
     ids=["tanh", "softmax", "glu", "layer", "mean"],
 )
-def test_a_gate_that_cannot_be_the_identity_is_refused(
-    layer_class, activation, cause
-):
+def test_a_gate_that_cannot_be_the_identity_is_refused(activation, cause):
     with pytest.raises(ValueError, match=f"power of two.*which {cause}"):
-        layer_class(identity_init=True, gate_activation=activation)
+        CBAM(identity_init=True, gate_activation=activation)
+
+
+@pytest.mark.parametrize("layer_class", TRAINABLE)
+def test_every_layer_refuses_it(layer_class):
+    with pytest.raises(ValueError, match="power of two.*which is 0.0 at 0"):
+        layer_class(identity_init=True, gate_activation="tanh")
 
 
 def test_a_gate_of_any_elementwise_activation_can_be_the_identity():

@@ -34,7 +34,6 @@ def expected_of(name):
     return getattr(keras.applications, module).preprocess_input(PIXELS.copy())
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("name", models.PRETRAINED)
 def test_images_are_preprocessed_as_the_weights_expect(name):
     x = keras.Input(PIXELS.shape[1:])
