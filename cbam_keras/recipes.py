@@ -1,7 +1,8 @@
 """`Recipe`: how a network is trained, and its optimizer."""
 
 import dataclasses
-from collections.abc import Sequence
+import numbers
+from collections.abc import Mapping, Sequence
 
 import keras
 
@@ -13,6 +14,8 @@ DTYPES = {
     "float16": "mixed_float16",
     "bfloat16": "mixed_bfloat16",
 }
+# The weights of classes that let all count alike.
+BALANCED = "balanced"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,18 @@ class Recipe:
             of the learning rate, except batch normalization outside of
             attention, see `freeze_batch_norm`. Defaults to `0`: one stage,
             which trains the network as it was built.
+        class_weight: `"balanced"`, or a mapping of classes, by index or name,
+            to positive numbers; the others have 1. In training the loss of an
+            image is multiplied by the weight of its class, of a mixture of
+            two images by the mean of both weights in the same parts.
+            Validation and test are not weighted. As in scikit-learn,
+            `"balanced"` is `images / (classes * images of the class)`, by the
+            training images of the split or fold. Defaults to `None`: all
+            images count alike.
+        patience: Positive integer. Training ends once so many epochs, those of
+            a second stage alone, were no better on the validation images than
+            the best one before; `epochs` is the most. Defaults to `None`: all
+            epochs are trained.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -77,6 +92,8 @@ class Recipe:
     augment: Sequence[data.Augmentation] = ()
     image_size: int | tuple[int, int] | None = None
     frozen_epochs: int = 0
+    class_weight: str | Mapping[int | str, float] | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         checked: dict[str, object] = {
@@ -99,6 +116,11 @@ class Recipe:
             ("schedule", SCHEDULES),
         ):
             checked[name] = _checks.one_of(name, getattr(self, name), choices)
+        if self.patience is not None:
+            checked["patience"] = _checks.positive_integer(
+                "patience", self.patience
+            )
+        checked["class_weight"] = _weights(self.class_weight)
         # `data.load` checks the names themselves.
         checked["augment"] = data.plain(self.augment)
         # Plain numbers, in place of NumPy's.
@@ -130,6 +152,26 @@ class Recipe:
         return keras.optimizers.AdamW(
             learning_rate, weight_decay=self.weight_decay
         )
+
+
+def _weights(class_weight):
+    """Returns weights of classes as plain numbers; names are not checked."""
+    if class_weight is None or isinstance(class_weight, str):
+        return _checks.one_of("class_weight", class_weight, (None, BALANCED))
+    if not isinstance(class_weight, Mapping) or not all(
+        isinstance(key, str) or isinstance(key, numbers.Integral) for key in class_weight
+    ):
+        raise ValueError(
+            f'`class_weight` must be None, "{BALANCED}" or a mapping of '
+            "classes, by index or name, to positive numbers. Received: "
+            f"class_weight={class_weight!r}"
+        )
+    return {
+        key if isinstance(key, str) else int(key): _checks.positive_number(
+            f"class_weight[{key!r}]", weight
+        )
+        for key, weight in class_weight.items()
+    }
 
 
 def _cosine(recipe, steps_per_epoch):

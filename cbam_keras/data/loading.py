@@ -107,6 +107,17 @@ class ImageData:
         """Whether labels are one-hot, since an augmentation mixes them."""
         return mixes_labels(self.augment)
 
+    @property
+    def class_counts(self) -> np.ndarray | None:
+        """The number of training images by class, if labels are in memory."""
+        if self.batch_size is None:
+            labels = self.train[1]
+        else:
+            labels = getattr(self.train.examples, "labels", None)
+        if labels is None:
+            return None
+        return np.bincount(labels, minlength=len(self.class_names))
+
     def set_epoch(self, epoch: int) -> None:
         """Sets which epoch comes next, from 0, as a resumed run needs it."""
         if self.batch_size is not None:

@@ -23,6 +23,7 @@ from cbam_keras.study.checkpoints import (
     Stopped,
     best_epoch,
 )
+from cbam_keras.study.class_weights import training_batches
 from cbam_keras.study.networks import (
     build_network,
     count_macs,
@@ -75,7 +76,8 @@ class Outcome:
             highest validation accuracy (of several, of the lowest loss),
             without validation the last. `None` unless finished.
         epochs: Integer, the epochs that were trained, including those of a
-            trial that this one continued.
+            trial that this one continued; with the `patience` of a recipe
+            there may be fewer than asked for.
         seconds_per_epoch: Number, the median over the epochs after the first,
             which compiles. `None` without epochs.
         seconds: Number, of training and validation.
@@ -184,25 +186,30 @@ def train_cell(
     recipe = study.recipe_for(variant, seed)
     epochs = recipe.total_epochs if epochs is None else epochs
     known: _files.Json = {}
+
+    def has_ended(state):
+        is_over = state.epochs >= epochs
+        return is_over or checkpoints.lost_patience(state.history, recipe)
+
     try:
         model = build_network(study, variant, seed, data)
         _count(model, study, recipe, data, known)
         start = State(fingerprint(model))
-        model, state = _resumed(model, start, variant, folder, epochs)
+        model, state = _resumed(model, start, variant, folder, has_ended)
         if title:
             done = state.epochs
             begin = f"after epoch {done}" if done else "from the start"
             parameters = f"{known['parameters']:,} parameters"
             _terminal.say(f"{title}, {parameters}, {begin}")
-        is_trained = state.epochs < epochs
+        is_trained = not has_ended(state)
         checkpoint = CheckpointEachEpoch(
-            state, data, recipe.seed, study.task.metrics, folder
+            state, data, recipe, study.task.metrics, folder
         )
         last = 0
         for stage in recipe.stages:
             # The numbers of the epoch before the stage, and of its last one.
             before, last = last, min(last + stage.epochs, epochs)
-            if state.epochs >= last:
+            if state.epochs >= last or has_ended(state):
                 continue
             if before > 0:
                 begin_second(model)
@@ -210,7 +217,7 @@ def train_cell(
             if state.epochs > before:
                 checkpoints.load_optimizer(model, folder, state)
             model.fit(
-                data.train,
+                training_batches(data, recipe),
                 validation_data=data.validation,
                 epochs=last,
                 initial_epoch=state.epochs,
@@ -286,7 +293,7 @@ def _count(model, study, recipe, data, known):
         raise Stopped("over budget", "; ".join(over))
 
 
-def _resumed(model, start, variant, folder, epochs):
+def _resumed(model, start, variant, folder, has_ended):
     """Returns the network to go on with, and its state, at first `start`."""
     state = checkpoints.load_state(folder)
     if state is None:
@@ -302,7 +309,7 @@ def _resumed(model, start, variant, folder, epochs):
         _files.quarantine(best, zipfile.BadZipFile("not a whole archive"))
     if not best.exists():
         return model, start
-    is_finished = state.epochs >= epochs
+    is_finished = has_ended(state)
     load = checkpoints.load_best if is_finished else checkpoints.load_latest
     loaded = load(folder, state)
     if loaded is None:

@@ -125,7 +125,9 @@ class Cells:
             time_left /= min(workers, networks)
             words = _terminal.in_words(time_left)
             which = f"{networks} networks" if networks > 1 else "one network"
-            _terminal.say(f"About {words} left for {which}")
+            has_patience = self.study.recipe_for(None, 0).patience
+            about = "At most" if has_patience else "About"
+            _terminal.say(f"{about} {words} left for {which}")
             self.has_said_time = True
 
     def title(self, cell: Cell) -> str:

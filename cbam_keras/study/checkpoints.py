@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _files, _process
+from cbam_keras.recipes import Recipe
 from cbam_keras.study.study import Data
 
 # What reading a damaged file raises.
@@ -143,7 +144,7 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
 
     state: State
     data: Data
-    seed: int
+    recipe: Recipe
     metric_names: Sequence[str]
     folder: pathlib.Path
 
@@ -152,7 +153,7 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.data.set_epoch(epoch)
-        _seed_generators(self.seed, epoch)
+        _seed_generators(self.recipe.seed, epoch)
         self.start = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -173,6 +174,8 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
             )
         self.state.history.append(row)
         self.save()
+        if lost_patience(self.state.history, self.recipe):
+            self.model.stop_training = True
 
     def save(self) -> None:
         """Saves the latest checkpoint, which may be the best as well."""
@@ -216,6 +219,17 @@ def best_epoch(history: Sequence[dict[str, float]]) -> int:
         return int(history[-1]["epoch"])
     best = max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
     return int(best["epoch"])
+
+
+def lost_patience(
+    history: Sequence[dict[str, float]], recipe: Recipe
+) -> bool:
+    """Returns whether a training is to end, as it has not become better."""
+    if recipe.patience is None or not history:
+        return False
+    # The frozen epochs are all trained.
+    since = max(best_epoch(history), recipe.frozen_epochs)
+    return len(history) - since >= recipe.patience
 
 
 def _random_states(model):

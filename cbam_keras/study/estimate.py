@@ -11,6 +11,7 @@ import numpy as np
 
 from cbam_keras import _checks, _inspection, _terminal
 from cbam_keras.study.cell import memory_freed
+from cbam_keras.study.class_weights import training_batches
 from cbam_keras.study.networks import (
     build_network,
     check_precision,
@@ -48,11 +49,12 @@ class Estimate:
         costs: Tuple with an object per variant: `network`, `parameters`,
             `macs` (or `None`), `seconds_per_epoch` (training and validation)
             and `seconds_once` (building, compiling, and the test).
-        epochs: Integer, the epochs of each training.
+        epochs: Integer, the epochs of each training, at most.
         times: Integer, how often each variant is trained: the seeds, or the
             folds of all seeds.
         workers: Integer, how many workers share the trainings.
         about: String, what else there is to know, above the table.
+        has_patience: Boolean, whether trainings may end before that.
     """
 
     costs: tuple[Cost, ...]
@@ -60,6 +62,7 @@ class Estimate:
     times: int = 1
     workers: int = 1
     about: str = ""
+    has_patience: bool = False
 
     @property
     def seconds(self) -> float:
@@ -100,7 +103,9 @@ class Estimate:
         if self.workers > 1:
             where = f"with {self.workers} workers, each on a device like this"
         table = _terminal.Table(self.about, rows)
-        return f"{table}\nAbout {_terminal.in_words(self.seconds)} {where}"
+        about = "At most" if self.has_patience else "About"
+        words = _terminal.in_words(self.seconds)
+        return f"{table}\n{about} {words} {where}"
 
 
 class Estimated(Protocol):
@@ -146,6 +151,7 @@ def estimate(study: Study | Estimated, *, workers: int = 1) -> Estimate:
         times=len(study.runs),
         workers=workers,
         about=getattr(study.task, "about", ""),
+        has_patience=recipe.patience is not None,
     )
 
 
@@ -164,13 +170,14 @@ def _cost(study, variant, data, timed):
     if recipe.frozen_epochs:
         begin_second(model)
     study.task.compile(model, recipe.stages[-1], data)
-    compiled, per_image = _timed(model, data, macs)
+    batches = training_batches(data, recipe)
+    compiled, per_image = _timed(model, data, batches, macs)
     images = data.sizes["train"] + FORWARD * data.sizes.get("validation", 0)
     seconds_once = compiled - start + FORWARD * per_image * data.sizes["test"]
     return Cost(*counts, per_image * images, seconds_once)
 
 
-def _timed(model, data, macs):
+def _timed(model, data, batches, macs):
     """Returns when the steps are compiled, and the seconds of an image."""
     count, ends = images_per_batch(data), []
     if macs is not None and macs * count > MACS_PER_STEP:
@@ -185,7 +192,7 @@ def _timed(model, data, macs):
 
     data.set_epoch(0)
     clock = keras.callbacks.LambdaCallback(on_train_batch_end=note)
-    steps = _Steps(data.train, count)
+    steps = _Steps(batches, count)
     model.fit(steps, epochs=EPOCHS, callbacks=[clock], shuffle=False, verbose=0)
     # The first two compile.
     return ends[1], float(statistics.median(np.diff(ends[1:]))) / count

@@ -28,6 +28,7 @@ from cbam_keras.study.checkpoints import (
     forget_tries,
     load_state,
 )
+from cbam_keras.study.class_weights import class_weights
 from cbam_keras.study.content import (
     FORMAT,
     RESULTS,
@@ -75,6 +76,8 @@ class StudyFolder:
         self.study = study
         self.content: _files.Json = {}
         description = describe(data)
+        # Raises if the data have no labels to weight.
+        class_weights(data, study.recipe_for(None, 0))
         recipe = dataclasses.asdict(study.recipe_for(None, 0))
         # The description of the data has the size of images.
         for name in ("seed", "image_size"):

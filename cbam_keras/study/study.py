@@ -370,6 +370,13 @@ class Study:
             seeds=check_seeds(self.seeds),
             recipe=find_recipe(self.recipe),
         )
+        patience = self.recipe_for(None, 0).patience
+        if patience is not None and "val_accuracy" not in self.task.metrics:
+            raise ValueError(
+                "`patience` needs a task whose `metrics` hold "
+                f'"val_accuracy". Received: {patience=}, a task with '
+                f"metrics={self.task.metrics}. Leave it out of the recipe"
+            )
 
     @property
     def compared_in(self) -> Sequence[Comparison]:
