@@ -47,6 +47,7 @@ def plan(
     data_options: Options | None = None,
     seeds: int | Sequence[int] = 1,
     folds: int | None = None,
+    measure: str = study.ACCURACY,
 ) -> study.Study:
     """Plans to train one network without and with attention, and compare.
 
@@ -99,6 +100,9 @@ def plan(
         folds: Integer from 2, the number of folds of a cross-validation, in
             which each image is tested once per seed; see `study.Study`.
             Defaults to `None`.
+        measure: `"test_accuracy"`, `"balanced_accuracy"`, `"macro_f1"` or
+            `"auc"`, what networks are compared by; see
+            `study.Classification`. Defaults to `"test_accuracy"`.
 
     Returns:
         A `study.Study`, for `study.run` and `study.estimate`.
@@ -113,7 +117,7 @@ def plan(
     _checks.require("matplotlib.figure", extra="plot")
     recipe = find_recipe(recipe, default_recipe(model, weights))
     build, label, check = network_of(model, weights, recipe)
-    task = study.Classification(data, **(data_options or {}))
+    task = study.Classification(data, measure=measure, **(data_options or {}))
     layers = attention_layers(attentions, model, layer_options)
     return study.Study(
         task=task,
@@ -149,6 +153,7 @@ def compare(
     data_options: Options | None = None,
     seeds: int | Sequence[int] = 1,
     folds: int | None = None,
+    measure: str = study.ACCURACY,
     **options: Unpack[study.RunOptions],
 ) -> study.Results:
     """Trains one network without and with attention, under equal conditions.
@@ -183,6 +188,7 @@ def compare(
         data_options=data_options,
         seeds=seeds,
         folds=folds,
+        measure=measure,
     )
     return study.run(planned, **options)
 
@@ -191,7 +197,8 @@ def _draw(results, folder):
     training.draw_curves(results, folder)
     _files.write_figure(folder.path / "comparison.png", results.plot())
     if len(results.variants) >= study.MANY and results.runs:
-        figure = plotting.plot_costs(results.rows, results.data)
+        heading = results.measures[0].heading
+        figure = plotting.plot_costs(results.rows, results.data, heading)
         _files.write_figure(folder.path / "costs.png", figure)
 
 

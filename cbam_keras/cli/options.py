@@ -28,7 +28,9 @@ CHOICES = {
     "attention": ("none", *ATTENTION, "all"),
     "augment": ("flip", "crop", "random_resized_crop"),
     "backbone": tuple(NETWORKS[1:]),
+    "class_weight": ("balanced",),
     "format": ("saved_model", "onnx", "openvino", "litert", "torch"),
+    "measure": ("test_accuracy", "balanced_accuracy", "macro_f1", "auc"),
     "method": ("grad_cam", "grad_cam++", "hires_cam"),
     "mixed_precision": ("float16", "bfloat16"),
     "model": tuple(NETWORKS),
@@ -99,6 +101,8 @@ HELP = {
     "class_names": "FILE  a text file with a name per line, in the order of "
     "the models' classes (default: those in the results.json beside a model, "
     "or the order of the data, for folders the alphabetical one)",
+    "class_weight": "NAME  NAMES: rare classes count as much in training as "
+    "others",
     "confirm": "N  how many fresh seeds the best configurations and the "
     "controls are trained with again; 0 for none",
     "count": "N|all  how many images of the data, or of each folder, are "
@@ -139,15 +143,14 @@ HELP = {
     "stage3_block2_out, or backbone/conv5 in a nested model (default: the last "
     "feature map)",
     "learning_rate": "NUMBER  the highest learning rate of the schedule",
-    "manual_dir": "DIR  the folder with archives that you download by hand, as "
-    "for imagenet2012",
+    "manual_dir": "DIR  the folder of archives that you downloaded by hand",
     "markdown": "print Markdown",
-    "max_macs": "NUMBER  likewise, in multiply-accumulates of one image, as "
-    "1e9",
+    "max_macs": "NUMBER  likewise, in multiply-accumulates of one image",
     "max_parameters": "NUMBER  record larger networks as over budget, without "
     "training them",
     "max_trials": "N  how many trials (default: 14; hyperband and grid end by "
     "themselves)",
+    "measure": "NAME  what networks are compared by, on the test images: NAMES",
     "method": "NAME  how heat maps are computed: NAMES",
     "mixed_precision": "NAME  compute in half precision: NAMES (float16 "
     "without a value)",
@@ -159,6 +162,8 @@ HELP = {
     "output": "DIR  the folder for all files",
     "overwrite": "rename the run in the output folder to DIR.old-1, and start "
     "again",
+    "patience": "N  end a training after so many epochs without progress on "
+    "the validation images",
     "preprocess": "MODULE:FUNCTION  function applied to images (B, H, W, C) in "
     "[0, 255] before a model gets them, e.g. "
     "keras.applications.resnet50:preprocess_input",
@@ -166,8 +171,7 @@ HELP = {
     "recipe": "NAME  NAMES: sets the options below unless given (default: the "
     "values below, and fine-tuning with --weights)",
     "reduction_ratio": "N  of the channel gate",
-    "resume": "resume the run in the output folder, as is done without this "
-    "option too",
+    "resume": "resume the run in the output folder, which is the default",
     "scheduler": "ADDRESS  train by the workers of a Dask scheduler, as "
     "tcp://host:8786, or the file that it has written; all must see the output "
     "folder",
@@ -403,7 +407,8 @@ def detect(parser):
     _add(group, "epochs frozen_epochs", epochs="12", frozen_epochs="0")
     _add(group, "batch_size", batch_size="16")
     _add(group, "learning_rate", learning_rate="0.002")
-    _add_rare(parser, "data_dir")
+    group = parser.add_argument_group("rarely used")
+    _add(group, "mixed_precision tensorboard data_dir")
     parser.set_defaults(backbone="small", data="digit_scenes")
 
 
@@ -438,7 +443,7 @@ def tune(parser):
         kernel_size="3 5 7",
         learning_rate="that of the recipe",
     )
-    _add_training(parser, rare="hypermodel keep identity_init", rate=None)
+    _add_training(parser, rare="hypermodel keep identity_init", has_rate=False)
     parser.set_defaults(algorithm="random", confirm=3, keep=3)
 
 
@@ -565,24 +570,21 @@ def _add_run(parser, output, form="json", *, seeds):
     parser.set_defaults(seeds=seeds, workers=1)
 
 
-def _add_training(
-    parser, *, rare="", rate="0.03 for the network tiny, otherwise 0.01"
-):
+def _add_training(parser, *, rare="", has_rate=True):
     """Adds what trainings of classifiers have alike, the rarely used last."""
     group = parser.add_argument_group("data")
     _add(group, "data download image_size augment")
     group = parser.add_argument_group("training")
-    names = "recipe epochs frozen_epochs batch_size seed"
-    _add(group, names, epochs="1", frozen_epochs="0", batch_size="64")
-    if rate is not None:
+    shown = {"epochs": "1", "frozen_epochs": "0", "batch_size": "64"}
+    _add(group, "recipe epochs frozen_epochs batch_size seed", **shown)
+    if has_rate:
+        rate = "0.03 for the network tiny, otherwise 0.01"
         _add(group, "learning_rate", learning_rate=rate)
+    _add(group, "class_weight patience measure")
     parser.set_defaults(model="tiny", data="crowded_mnist")
-    _add_rare(parser, f"{LOCATION} {rare}")
-
-
-def _add_rare(parser, names):
+    parser.set_defaults(measure="test_accuracy")
     group = parser.add_argument_group("rarely used")
-    _add(group, f"mixed_precision tensorboard {names}")
+    _add(group, f"mixed_precision tensorboard {LOCATION} {rare}")
 
 
 # The subcommands, with what the list of commands says.

@@ -66,6 +66,7 @@ def train(options: Options) -> None:
         data_options=options.data_options,
         seeds=_seeds(options),
         folds=options.folds,
+        measure=options.measure,
     )
     _run(options, planned, shown=shown)
 
@@ -89,6 +90,7 @@ def ablate(options: Options) -> None:
         ),
         identity_init=options.identity_init is not False,
         data_options=options.data_options,
+        measure=options.measure,
     )
     _run(options, planned, shown=shown)
 
@@ -134,6 +136,7 @@ def tune(options: Options) -> None:
         confirm=options.confirm,
         keep=options.keep,
         data_options=options.data_options,
+        measure=options.measure,
     )
     _run(options, planned)
 

@@ -106,7 +106,11 @@ def plot_history(
 
 
 def plot_ablation(
-    results: Ablation, title: str = "", *, ax: "style.Axes | None" = None
+    results: Ablation,
+    title: str = "",
+    *,
+    ax: "style.Axes | None" = None,
+    heading: str = "top-1 error",
 ) -> "style.Figure | style.Axes":
     """Draws the test errors of an ablation, a panel per table.
 
@@ -124,6 +128,7 @@ def plot_ablation(
         title: String, written over the figure. Defaults to `""`.
         ax: A `matplotlib.axes.Axes` to draw into, for the rows of one table.
             Defaults to `None`, which means a new figure.
+        heading: String, what is drawn. Defaults to `"top-1 error"`.
 
     Returns:
         A `matplotlib.figure.Figure`; `ax` if there is one.
@@ -165,7 +170,7 @@ def plot_ablation(
     for axes, rows, name in zip(panels, tables.values(), titles, strict=True):
         draw_rows(axes, rows, rows[0].mean)
         axes.set_title(name, loc="left", fontsize=10)
-    panels[-1].set_xlabel("Top-1 error (%)")
+    panels[-1].set_xlabel(style.percent(heading))
     if ax is None:
         legend = style.add_legend(figure, panels)
     else:
@@ -175,7 +180,11 @@ def plot_ablation(
     return figure if ax is None else ax
 
 
-def plot_costs(rows: Sequence[CostRow], title: str = "") -> "style.Figure":
+def plot_costs(
+    rows: Sequence[CostRow],
+    title: str = "",
+    heading: str = "test accuracy",
+) -> "style.Figure":
     """Draws the accuracy of networks against what they cost.
 
     Args:
@@ -183,6 +192,7 @@ def plot_costs(rows: Sequence[CostRow], title: str = "") -> "style.Figure":
             `parameters`, `macs` and `seconds_per_epoch` (`None` if unknown),
             as in `study.Results.rows`.
         title: String, written over the figure. Defaults to `""`.
+        heading: String, what `mean` is of. Defaults to `"test accuracy"`.
 
     Returns:
         A `matplotlib.figure.Figure`, with a panel per cost that is known.
@@ -225,7 +235,7 @@ def plot_costs(rows: Sequence[CostRow], title: str = "") -> "style.Figure":
         axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=" "))
         axes.set_xlabel(COSTS[key])
         style.style_axes(axes, "both")
-    panels[0].set_ylabel("Test accuracy (%)")
+    panels[0].set_ylabel(style.percent(heading))
     style.add_legend(figure, panels, ncols=min(6, len(styles)))
     return figure
 

@@ -26,7 +26,11 @@ class Trial(Protocol):
     def val_accuracy(self) -> float | None: ...
 
 
-def plot_search(trials: Sequence[Trial], title: str = "") -> "style.Figure":
+def plot_search(
+    trials: Sequence[Trial],
+    title: str = "",
+    heading: str = "validation accuracy",
+) -> "style.Figure":
     """Draws the accuracy of a search by reduction ratio and kernel size.
 
     The heat map shows the mean accuracy and the number of trials. Kinds of
@@ -37,8 +41,9 @@ def plot_search(trials: Sequence[Trial], title: str = "") -> "style.Figure":
         trials: Sequence of objects with `values` (dictionary of the
             hyperparameters that the trial used), `outcome` (string; only
             `"finished"` trials are drawn) and `val_accuracy` (in [0, 1]), as
-            in `study.Results.trials`.
+            in `study.Results.trials`; a `score` takes its place.
         title: String, written over the figure. Defaults to `""`.
+        heading: String, what is drawn. Defaults to `"validation accuracy"`.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -64,11 +69,11 @@ def plot_search(trials: Sequence[Trial], title: str = "") -> "style.Figure":
             f"{KERNEL}. Received: finished trials with values of {names}"
         )
     figure = style.new_figure(7, 6, title)
-    _draw_map(figure.subplots(), finished)
+    _draw_map(figure.subplots(), finished, heading)
     return figure
 
 
-def _draw_map(axes, trials):
+def _draw_map(axes, trials, heading):
     """Draws means and numbers of trials by kernel size and ratio."""
     cells: dict[tuple, list] = {}
     for trial in trials:
@@ -82,8 +87,7 @@ def _draw_map(axes, trials):
     )
     means = np.full((len(rows), len(columns)), np.nan)
     for (row, column), trials_of_cell in cells.items():
-        accuracies = [trial.val_accuracy for trial in trials_of_cell]
-        mean = 100 * np.mean(accuracies)
+        mean = 100 * np.mean([_score(trial) for trial in trials_of_cell])
         means[rows.index(row), columns.index(column)] = mean
     # An outlier does not widen the scale.
     lower, middle, upper = np.nanpercentile(means, (25, 50, 75))
@@ -109,10 +113,14 @@ def _draw_map(axes, trials):
         names = [f"no gate:\n{x}" if isinstance(x, str) else x for x in values]
         axis.set_ticks(range(len(values)), names)
     axes.set(xlabel=RATIO, ylabel=KERNEL)
-    axes.set_title("Mean validation accuracy, number of trials", fontsize=10)
+    axes.set_title(f"Mean {heading}, number of trials", fontsize=10)
 
 
-def plot_pareto(trials: Sequence[Trial], title: str = "") -> "style.Figure":
+def plot_pareto(
+    trials: Sequence[Trial],
+    title: str = "",
+    heading: str = "validation accuracy",
+) -> "style.Figure":
     """Draws the accuracy of the trials of a search against their cost.
 
     The line is the Pareto front: no other trial is as accurate at a lower
@@ -123,6 +131,7 @@ def plot_pareto(trials: Sequence[Trial], title: str = "") -> "style.Figure":
             (`None` if unknown); the value of `"attention"` decides the
             colour.
         title: String, written over the figure. Defaults to `""`.
+        heading: String, what is drawn. Defaults to `"validation accuracy"`.
 
     Returns:
         A `matplotlib.figure.Figure`: the parameters on the left,
@@ -156,7 +165,7 @@ def plot_pareto(trials: Sequence[Trial], title: str = "") -> "style.Figure":
     styles = style.styles_of(sorted({*map(_attention_of, finished)}))
     for axes, key in zip(panels, shown, strict=True):
         _draw_costs(axes, known[key], key, styles)
-    panels[0].set_ylabel("Validation accuracy (%)")
+    panels[0].set_ylabel(style.percent(heading))
     panels[0].margins(y=0.12)
     style.add_legend(figure, panels)
     return figure
@@ -167,7 +176,7 @@ def _draw_costs(axes, trials, key, styles):
     ticker = _checks.require("matplotlib.ticker", extra="plot")
     costs = [getattr(trial, key) for trial in trials]
     kinds = np.array([*map(_attention_of, trials)])
-    points = np.array([costs, [100 * x.val_accuracy for x in trials]])
+    points = np.array([costs, [100 * _score(x) for x in trials]])
     for kind, look in styles.items():
         if kind in kinds:
             look = {**look, "linestyle": "", "markersize": 6, "alpha": 0.8}
@@ -184,7 +193,7 @@ def _draw_costs(axes, trials, key, styles):
     axes.margins(x=0.1)
     front: list = []
     for cost, loss, number in sorted(
-        (cost, -100 * trial.val_accuracy, trial.number)
+        (cost, -100 * _score(trial), trial.number)
         for cost, trial in zip(costs, trials, strict=True)
     ):
         if not front or -loss > front[-1][1]:
@@ -209,6 +218,12 @@ def _finished_trials(trials):
             f"{len(trials)} trials, none of them finished"
         )
     return finished
+
+
+def _score(trial):
+    """Returns what a trial is ranked by."""
+    score = getattr(trial, "score", None)
+    return trial.val_accuracy if score is None else score
 
 
 def _attention_of(trial):

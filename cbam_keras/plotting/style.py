@@ -104,6 +104,11 @@ def new_figure(width: float, height: float, title: str) -> "Figure":
     return figure
 
 
+def percent(heading: str) -> str:
+    """Returns the label of an axis with a fraction, in percent."""
+    return f"{heading[:1].upper()}{heading[1:]} (%)"
+
+
 def style_axes(axes: "Axes", grid: Literal["x", "y", "both"]) -> None:
     """Draws a light grid along `"x"`, `"y"` or `"both"` and two spines."""
     axes.grid(alpha=0.3, axis=grid)

@@ -30,19 +30,19 @@ QUESTIONS = {
 FIGURES = {
     "comparison.png": "Means, seeds, and the intervals of the differences to "
     "the baseline, drawn from its mean (dashed).",
-    "costs.png": "Mean test accuracy against parameters, multiply-accumulates "
-    "and seconds per epoch.",
+    "costs.png": "Mean of what is compared against parameters, "
+    "multiply-accumulates and seconds per epoch.",
     "curves.png": "Loss and accuracy over the epochs, a line per network. Thin "
     "lines: training images. Bold lines with markers: validation images.",
     "ablation.png": "Test errors by table. Where an interval does not touch "
     "the line of the first row, the difference excludes zero.",
     "detections.png": "The objects in test images, and what each detector of "
     "the first seed finds there with 50 % confidence or more.",
-    "effects.png": "Mean validation accuracy, and the number of trials, by "
+    "effects.png": "Mean of what trials are ranked by, and their number, by "
     "reduction ratio and kernel size.",
-    "pareto.png": "Validation accuracy against parameters and "
-    "multiply-accumulates. On the line no other trial is as accurate at a "
-    "lower cost.",
+    "pareto.png": "What trials are ranked by against parameters and "
+    "multiply-accumulates. On the line no other trial is as good at a lower "
+    "cost.",
 }
 
 

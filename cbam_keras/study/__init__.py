@@ -9,6 +9,8 @@ networks are variants like any other.
 - `run`: `run`, which trains what is missing.
 - `cell`: `train_cell`: one variant with one seed.
 - `checkpoints`: its state, saved after each epoch.
+- `class_weights`: training images weighted by their classes.
+- `measures`: measures of classifiers beside accuracy.
 - `networks`: networks built, checked and compiled.
 - `stages`: which layers are trained in the stages of fine-tuning.
 - `folder`: the output folder, its locks and settings.
@@ -40,6 +42,12 @@ from cbam_keras.study.folder import (
     as_written,
     default_output,
     versions,
+)
+from cbam_keras.study.measures import (
+    ACCURACY,
+    MEASURES,
+    compute,
+    outputs_and_labels,
 )
 from cbam_keras.study.networks import (
     build_seeded,

@@ -48,6 +48,8 @@ NO_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")
 NO_MEMORY_MESSAGES = ("RESOURCE_EXHAUSTED", "can't allocate memory")
 
 
+# What results know of an outcome.
+OF_RESULTS = ("number", "label", "values", "score")
 # An option, or a hyperparameter, has such a value.
 Value = str | int | float
 
@@ -88,6 +90,8 @@ class Outcome:
             string, what tables call it.
         values: Dictionary, the options of the variant; of a trial of a search
             its hyperparameters.
+        score: Number, what it is compared by, of a trial on the validation
+            images, or `None`.
     """
 
     variant: str
@@ -108,6 +112,7 @@ class Outcome:
     number: int = 0
     label: str = ""
     values: dict[str, Value] = dataclasses.field(default_factory=dict)
+    score: float | None = None
 
     def __post_init__(self) -> None:
         # It may come from a file that anybody wrote.
@@ -141,7 +146,8 @@ class Outcome:
     def as_cell(self) -> _files.Json:
         """Returns what `results.json` holds of it, beside its variant."""
         cell = dataclasses.asdict(self)
-        del cell["number"], cell["label"], cell["values"]
+        for name in OF_RESULTS:
+            del cell[name]
         return cell
 
     @property

@@ -221,9 +221,7 @@ def best_epoch(history: Sequence[dict[str, float]]) -> int:
     return int(best["epoch"])
 
 
-def lost_patience(
-    history: Sequence[dict[str, float]], recipe: Recipe
-) -> bool:
+def lost_patience(history: Sequence[dict[str, float]], recipe: Recipe) -> bool:
     """Returns whether a training is to end, as it has not become better."""
     if recipe.patience is None or not history:
         return False

@@ -85,12 +85,14 @@ class StudyFolder:
         for name in ("augment", "batch_size"):
             recipe[name] = description.get(name, recipe[name])
         budget = study.budget and dataclasses.asdict(study.budget)
+        measure = getattr(study.task, "score", None)
         self.settings = _comparable(
             {
                 **study.settings,
                 "recipe": recipe,
                 **({"budget": budget} if budget else {}),
                 **({"folds": study.folds} if study.folds else {}),
+                **({"measure": measure} if measure else {}),
                 "backend": keras.backend.backend(),
                 "variants": {v.name: v.describe() for v in study.variants},
                 "data": {str(study.runs[0]): description},

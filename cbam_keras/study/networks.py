@@ -93,7 +93,7 @@ def check_network(model, images):
     is_head = output == (None, classes)
     if classes == 2:
         values += " (or one, of a sigmoid or a logit: a softmax of one is 1)"
-        is_head |= output == SINGLE and _kind_of_head(model) != "softmax"
+        is_head |= output == SINGLE and kind_of_head(model) != "softmax"
     if not is_head:
         raise ValueError(
             f'A network for the dataset "{images.name}" must take images of '
@@ -140,7 +140,7 @@ def loss_and_metrics(model, one_hot=False):
 
     Its labels are integers, or probabilities of classes, if `one_hot`.
     """
-    kind = _kind_of_head(model)
+    kind = kind_of_head(model)
     if getattr(model, "output_shape", None) == SINGLE:
         return _of_single_value(kind != "sigmoid", one_hot)
     loss = keras.losses.SparseCategoricalCrossentropy
@@ -164,7 +164,8 @@ def _of_single_value(from_logits, one_hot):
     ]
 
 
-def _kind_of_head(model):
+def kind_of_head(model):
+    """Returns `"softmax"`, `"sigmoid"` or `None`, how a network ends."""
     if not _inspection.is_graph(model):
         return _inspection.kind_of_head(model.layers[-1])
     graph = _inspection.Graph(model, model.inputs)

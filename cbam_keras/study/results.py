@@ -12,6 +12,11 @@ from cbam_keras import _files, _terminal, plotting
 from cbam_keras.study.cell import Outcome
 from cbam_keras.study.checkpoints import DAMAGE
 from cbam_keras.study.content import CONFIRMATION, FOUND, RESULTS, read_content
+from cbam_keras.study.measures import (
+    ACCURACY,
+    MEASURES,
+    validation_key,
+)
 from cbam_keras.study.statistics import (
     NOTHING,
     Measured,
@@ -148,6 +153,7 @@ class Results(_terminal.Tabular):
         variants = tuple(variants or settings["variants"])
         seeds = tuple(seeds or content["seeds"])
         numbers = {name: i for i, name in enumerate(settings["variants"], 1)}
+        measures = tuple(Measure(**held) for held in content["measures"])
         known = {}
         for cell in content["cells"]:
             name = cell["variant"]
@@ -156,6 +162,7 @@ class Results(_terminal.Tabular):
                 number=numbers[name],
                 label=content["labels"].get(name, name),
                 values=settings["variants"][name],
+                score=cell["metrics"].get(measures[0].key),
             )
         ordered = [(v, seed) for seed in seeds for v in variants]
         description = next(iter(settings["data"].values()))
@@ -170,7 +177,7 @@ class Results(_terminal.Tabular):
             comparisons=tuple(
                 _comparison(held, variants) for held in content["comparisons"]
             ),
-            measures=tuple(Measure(**held) for held in content["measures"]),
+            measures=measures,
             data=description["name"],
             sizes=description["sizes"],
             guess=guess,
@@ -234,6 +241,11 @@ class Results(_terminal.Tabular):
         return sorted((x for x in self.trials if x.finished), key=_rank)
 
     @property
+    def confirmed_by(self) -> str:
+        """What the test images of a confirmation are measured by."""
+        return self.measures[0].heading.replace("validation", "test", 1)
+
+    @property
     def best(self) -> Outcome | None:
         """The trial of the chosen configuration."""
         number = self.found.get("best")
@@ -267,7 +279,10 @@ class Results(_terminal.Tabular):
     def rows_of(self, comparison: Comparison) -> list[Row]:
         """Returns the rows of a table."""
         measured = self.compared(comparison=comparison)
-        validation = self.compared("val_accuracy", comparison)
+        # Of another measure than the accuracy, where it is known.
+        own = validation_key(self.measures[0].key)
+        validation = self.compared(own, comparison)
+        validation = validation or self.compared("val_accuracy", comparison)
         names = comparison.variants
         if comparison.every_seed:
             # A baseline that lacks a seed stays, without values.
@@ -386,11 +401,11 @@ class Results(_terminal.Tabular):
 
     def unlearned(self) -> str:
         """Returns a sentence if no network has learned, or nothing."""
-        if self.measures[0].key != "test_accuracy" or self.guess is None:
+        if self.measures[0].key != ACCURACY or self.guess is None:
             return ""
         accuracies = []
         for variant in self.variants:
-            values = [*self.values(variant, "test_accuracy").values()]
+            values = [*self.values(variant, ACCURACY).values()]
             # The folds together have tested all images.
             is_whole = self.folds is not None and values
             accuracies += [statistics.fmean(values)] if is_whole else values
@@ -409,6 +424,8 @@ class Results(_terminal.Tabular):
         }
         if not measure.is_error:
             return values
+        if measure.key in MEASURES:
+            return {seed: 1 - value for seed, value in values.items()}
         # Accuracies were computed in float32: the fraction that was meant.
         errors = {}
         for seed, value in values.items():
@@ -433,8 +450,7 @@ class Results(_terminal.Tabular):
         values = {n: own for n, own in values.items() if len(own) >= least}
         baseline = values.get(comparison.baseline or "", {})
         # Other measures are no fractions of the images.
-        is_part = measure.key == "test_accuracy"
-        is_part = is_part and "test" in self.sizes
+        is_part = measure.key == ACCURACY and "test" in self.sizes
         compared = {}
         for name, own in values.items():
             shared = [x for x in own if x in baseline]
@@ -463,9 +479,14 @@ class Results(_terminal.Tabular):
         lines.insert(1, counted_trials(self.trials))
         lines.append(_terminal.wrapped(self.verdict))
         if self.best:
+            measured = f"a test accuracy of {self.test_accuracy:.2%}"
+            key = self.measures[0].key.removeprefix("val_")
+            if (value := self.found["best_network"].get(key)) is not None:
+                measured = (
+                    f"a {self.confirmed_by} of {value:.2%} and {measured}"
+                )
             lines.append(
-                f"best.keras, best.json: {self.best.label}, with a test "
-                f"accuracy of {self.test_accuracy:.2%}."
+                f"best.keras, best.json: {self.best.label}, with {measured}."
             )
         if self.code:
             lines.append(f"To use it: {self.code}")
@@ -498,17 +519,18 @@ class Results(_terminal.Tabular):
 
         Of a search it is of the accuracy of its trials against their cost.
         """
+        heading = self.measures[0].heading
         if self.kind == "ablate":
-            return plotting.plot_ablation(self, self.title)
+            return plotting.plot_ablation(self, self.title, heading=heading)
         if self.kind == "tune":
-            return plotting.plot_pareto(self.trials, self.title)
+            return plotting.plot_pareto(self.trials, self.title, heading)
         rows = [row for row in self.rows if row.values]
         figure = plotting.new_figure(8, 1.2 + 0.5 * len(rows), self.data)
         axes = figure.subplots()
         means = {row.network: row.mean for row in rows}
         plotting.draw_rows(axes, rows, means.get(self.baseline or ""))
         alone = max((row.pairs for row in rows), default=0) == 1
-        heading, noun = self.measures[0].heading, noun_of(self.folds)
+        noun = noun_of(self.folds)
         axes.set_xlabel(
             f"{heading} (%): mean, {noun}s, and 95 % interval of the difference"
             f"{' (test images alone)' if alone else ''}",
@@ -518,9 +540,8 @@ class Results(_terminal.Tabular):
 
 
 def _rank(trial):
-    """Returns what trials are sorted by: accuracy, loss, size, number."""
-    costs = trial.val_loss, trial.parameters, trial.number
-    return -trial.val_accuracy, *costs
+    """Returns what trials are sorted by: score, loss, size, number."""
+    return -trial.score, trial.val_loss, trial.parameters, trial.number
 
 
 def _comparison(held, variants):

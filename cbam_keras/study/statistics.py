@@ -253,7 +253,9 @@ class Row(Measured):
         seeds: Tuple of integers, the seeds with which its training finished.
         parameters, macs: See `Outcome`.
         validation_accuracy: Number in [0, 1], the mean over the seeds of the
-            best validation accuracy, or `None`.
+            best validation accuracy or, where another measure of
+            `Classification` is compared, of that on the validation images; or
+            `None`.
         seconds_per_epoch: Number, the median over the seeds, or `None`.
         failures: Tuple of strings, how other trainings ended.
         label: String, what tables call the network.

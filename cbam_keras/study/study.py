@@ -12,6 +12,12 @@ import keras
 from cbam_keras import _checks, data
 from cbam_keras.data import ImageData, Images, is_batches, is_table
 from cbam_keras.recipes import Recipe, find_recipe
+from cbam_keras.study.measures import (
+    ACCURACY,
+    MEASURES,
+    compute,
+    validation_key,
+)
 from cbam_keras.study.networks import check_network, compile_network
 
 # The name of a variant may have so many bytes: file systems allow 255, and the
@@ -102,21 +108,44 @@ class Classification:
     Args:
         data: What `cbam_keras.data.load` takes, or returned: the same for
             every seed.
+        measure: `"test_accuracy"`, or what networks are compared by in its
+            place, for classes of unlike size: `"balanced_accuracy"` (the mean
+            recall of the classes), `"macro_f1"` (the mean of their F1 scores)
+            or `"auc"` (the area under the ROC curve; of three classes or more
+            the mean over each against the others). The accuracy is reported
+            beside it. Computed by scikit-learn, after the epoch of the best
+            validation accuracy; classes without test images do not count.
+            Defaults to `"test_accuracy"`.
         options: Further arguments of `data.load`, as `download=True`, except
             those that a recipe or the folds of a study decide.
 
     Raises:
         TypeError: If `data` is of another kind.
-        ValueError: If `data.load` has no such argument, or if loaded data
-            cannot be trained on.
+        ValueError: If there is no such measure, if `data.load` has no such
+            argument, or if loaded data cannot be trained on.
+        ImportError: If scikit-learn is needed and missing.
     """
 
-    measure = "test_accuracy"
+    measure = ACCURACY
     measure_name = "test accuracy"
     metrics = ("loss", "accuracy", "val_loss", "val_accuracy")
+    # The images of which another measure than the accuracy is.
+    split = "test"
 
-    def __init__(self, data: Images, **options: Any):
+    def __init__(
+        self, data: Images, *, measure: str = ACCURACY, **options: Any
+    ):
         self.data = data
+        # What is computed beside the accuracy, if anything.
+        self.score: str | None = None
+        if (
+            _checks.one_of("measure", measure, [ACCURACY, *MEASURES])
+            in MEASURES
+        ):
+            _checks.require("sklearn.metrics", extra="tune")
+            self.score, is_test = measure, self.split == "test"
+            self.measure = measure if is_test else validation_key(measure)
+            self.measure_name = f"{self.split} {MEASURES[measure]}"
         self.options = options
         _check_options(options)
         loaded = data if isinstance(data, ImageData) else None
@@ -139,6 +168,14 @@ class Classification:
                 "arrays (images, labels) or what cbam_keras.data.load "
                 f"returned. Received: data={data!r}"
             )
+
+    @property
+    def measures(self) -> "tuple[Measure, ...]":
+        """What is compared, and beside another measure the accuracy."""
+        own = Measure(self.measure, self.measure_name)
+        if self.score is None:
+            return (own,)
+        return own, Measure(type(self).measure, type(self).measure_name)
 
     @property
     def is_loaded(self) -> bool:
@@ -175,7 +212,14 @@ class Classification:
         images = data.sizes["test"]
         fraction = round(float(measured.pop("accuracy")) * images) / images
         del measured["loss"]
-        return {"test_accuracy": fraction, **measured}
+        found = {ACCURACY: fraction, **measured}
+        if self.score is not None:
+            for key, batches in (
+                (self.score, data.test),
+                (validation_key(self.score), data.validation),
+            ):
+                found[key] = compute(self.score, model, batches)
+        return found
 
 
 def _check_options(options):
@@ -253,9 +297,9 @@ class Measure:
         heading: String, what tables and sentences call it. Defaults to `""`.
         digits: Integer, those of a percentage after the point. Defaults to
             `2`.
-        is_error: Boolean, whether what a fraction of the test images lacks to
-            one is shown in its place, of which less is better. Defaults to
-            `False`.
+        is_error: Boolean, whether what a fraction of the test images, or a
+            measure of `Classification`, lacks to one is shown in its place, of
+            which less is better. Defaults to `False`.
     """
 
     key: str
@@ -387,7 +431,8 @@ class Study:
     def measured_by(self) -> Sequence[Measure]:
         """What the tables hold, first what is compared."""
         task = self.task
-        return self.measures or (Measure(task.measure, task.measure_name),)
+        own = (Measure(task.measure, task.measure_name),)
+        return self.measures or getattr(task, "measures", own)
 
     @property
     def cells(self) -> list[tuple[Variant, int]]:

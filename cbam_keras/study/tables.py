@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from cbam_keras._terminal import Table, number_cell
 from cbam_keras.study.cell import Outcome
+from cbam_keras.study.measures import ACCURACY
 from cbam_keras.study.statistics import NOTHING, noun_of
 
 # What `json` holds of each training.
@@ -120,7 +121,7 @@ def _networks_json(results):
         held = dataclasses.asdict(row)
         for name in UNWRITTEN:
             del held[name]
-        if results.measures[0].key == "test_accuracy":
+        if results.measures[0].key == ACCURACY:
             held["test_accuracies"] = row.values
             held["test_accuracy"] = row.mean
         rows.append(held)
@@ -143,7 +144,8 @@ def _networks_json(results):
 
 def _ablation_rows(results, comparison):
     """Yields a dictionary for each row of a table."""
-    top5 = results.compared(results.measures[1], comparison)
+    first, *others = results.measures
+    compared = {x: results.compared(x, comparison) for x in others}
     for row in results.rows_of(comparison):
         yield {
             "table": row.table,
@@ -151,15 +153,27 @@ def _ablation_rows(results, comparison):
             "attention": row.label,
             "parameters": row.parameters,
             "macs": row.macs,
-            **_errors("top1", row),
+            **_errors(first, row),
             "difference": _percent(row.difference),
             "interval": row.interval and tuple(map(_percent, row.interval)),
-            **_errors("top5", top5.get(row.network)),
+            **{
+                name: value
+                for x in others
+                for name, value in _errors(
+                    x, compared[x].get(row.network)
+                ).items()
+            },
             "seconds_per_epoch": row.seconds_per_epoch,
         }
 
 
-def _errors(name, measured):
+def _key(measure):
+    """Returns what the errors of a measure are called, as "top1"."""
+    return measure.key.replace(ACCURACY, "top1").replace("5_accuracy", "5")
+
+
+def _errors(measure, measured):
+    name = _key(measure)
     each = measured and tuple(map(_percent, measured.values))
     return {
         f"{name}_errors": each,
@@ -182,7 +196,7 @@ def _ablation_tables(results):
             noun = noun_of(results.folds)
             table = Table(
                 f"Table {comparison.number}: {about}",
-                [_ablation_cells(row) for row in rows],
+                [_ablation_cells(row, results.measures) for row in rows],
                 note=f"Mean and standard deviation over the {noun}s of the "
                 f"error on {_test_images(results)}; differences to "
                 f'"{rows[0]["attention"]}", paired by {noun}.',
@@ -191,22 +205,25 @@ def _ablation_tables(results):
     return tables
 
 
-def _ablation_cells(row):
+def _ablation_cells(row, measures):
     difference = number_cell("{:+.2f}", row["difference"])
     if row["interval"]:
         difference += " [{:+.2f}, {:+.2f}]".format(*row["interval"])
-    cells = {
+    errors = {}
+    for measure in measures:
+        key = _key(measure)
+        # Few classes have no top-5 error.
+        if row[f"{key}_errors"] is not None:
+            mean, deviation = row[f"{key}_error"], row[f"{key}_deviation"]
+            errors[f"{measure.heading} (%)"] = _spread(mean, deviation)
+    first, *others = errors.items()
+    return {
         "description": row["attention"],
         "parameters (M)": number_cell("{:#.4g}", row["parameters"], 1e-6),
         "GMACs": number_cell("{:#.4g}", row["macs"], 1e-9),
-        "top-1 error (%)": _spread(row["top1_error"], row["top1_deviation"]),
+        first[0]: first[1],
         "difference (95 %)": difference,
-    }
-    if row["top5_error"] is not None:
-        five = _spread(row["top5_error"], row["top5_deviation"])
-        cells["top-5 error (%)"] = five
-    return {
-        **cells,
+        **dict(others),
         "s / epoch": number_cell("{:.1f}", row["seconds_per_epoch"]),
     }
 
@@ -223,9 +240,9 @@ def _ablation_records(results):
         for record in _ablation_rows(results, comparison):
             low, high = record.pop("interval") or (None, None)
             record |= {"interval_low": low, "interval_high": high}
-            for key in ("top1_error", "top5_error"):
-                names = (f"{key}_seed_{seed}" for seed in results.seeds)
-                errors = record.pop(f"{key}s") or ()
+            for key in map(_key, results.measures):
+                names = (f"{key}_error_seed_{seed}" for seed in results.seeds)
+                errors = record.pop(f"{key}_errors") or ()
                 record |= dict(zip(names, errors, strict=False))
             records.append(record)
     return records
@@ -323,14 +340,14 @@ def counted_trials(trials: Sequence[Outcome]) -> str:
 
 
 def _search_tables(results):
-    trials = Table("Trials", [*map(_trial_cells, results.ranked)])
+    trials = Table("Trials", _trial_rows(results))
     tables = (_confirmation_table(results), trials)
     return [table for table in tables if table.rows]
 
 
 def _printed_search_tables(results):
     title = f"Best trials in {results.output}"
-    trials = [*map(_trial_cells, results.ranked[:MAX_TRIALS])]
+    trials = _trial_rows(results)[:MAX_TRIALS]
     tables = (Table(title, trials), _confirmation_table(results))
     return [dataclasses.replace(x, note="") for x in tables if x.rows]
 
@@ -341,39 +358,56 @@ def _confirmation_table(results):
     return Table(
         "Confirmation: trained again, mean over seeds "
         f"{', '.join(map(str, seeds))}",
-        [_confirmed_cells(row) for row in rows],
+        [_confirmed_cells(row, results) for row in rows],
         note="The highest of many accuracies is partly luck, so the best "
         "configurations and the controls are trained again from fresh seeds. "
         "The verdict is of these.",
     )
 
 
-def _trial_cells(trial):
-    return {
-        "trial": str(trial.number),
-        "values": trial.label,
-        "val accuracy (%)": number_cell("{:.2f}", trial.val_accuracy, 100),
-        "epochs": str(trial.epochs),
-        "parameters": number_cell("{:,}", trial.parameters),
-        "MMACs": _millions(trial.macs),
-        "seconds": number_cell("{:.1f}", trial.seconds),
-    }
+def _trial_rows(results):
+    return [
+        {
+            "trial": str(trial.number),
+            "values": trial.label,
+            **{
+                _short(x.heading): number_cell(
+                    "{:.2f}", trial.metrics.get(x.key), 100
+                )
+                for x in results.measures
+            },
+            "epochs": str(trial.epochs),
+            "parameters": number_cell("{:,}", trial.parameters),
+            "MMACs": _millions(trial.macs),
+            "seconds": number_cell("{:.1f}", trial.seconds),
+        }
+        for trial in results.ranked
+    ]
 
 
-def _confirmed_cells(row):
+def _short(heading):
+    """Returns the heading of a column, as "val accuracy (%)"."""
+    return f"{heading.replace('validation', 'val', 1)} (%)"
+
+
+def _confirmed_cells(row, results):
     validation = number_cell("{:.2f}", row.validation_accuracy, 100)
     return {
         "trial": str(row.trial),
         "values": row.label,
-        "val accuracy (%)": validation,
-        "test accuracy (%)": row.mean_cell(),
+        _short(results.measures[0].heading): validation,
+        _short(results.confirmed_by): row.mean_cell(),
         "difference to none": row.difference_cell(),
     }
 
 
 def _search_records(results):
     return [
-        {**trial.values, **{name: getattr(trial, name) for name in TRIAL}}
+        {
+            **trial.values,
+            **{name: getattr(trial, name) for name in TRIAL},
+            **{x.key: trial.metrics.get(x.key) for x in results.measures},
+        }
         for trial in results.trials
     ]
 
@@ -396,7 +430,7 @@ def _search_json(results):
             {
                 **dict.fromkeys(names),
                 **trial.values,
-                "score": trial.val_accuracy,
+                "score": trial.score,
                 "values": trial.values,
                 **{name: getattr(trial, name) for name in TRIAL},
             }

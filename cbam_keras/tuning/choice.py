@@ -73,8 +73,9 @@ def verdict(results: study.Results, unlearned: str) -> str:
             # SE is a control.
             others = [r for r in with_attention if r.attention != "se"]
             row = _best(others or with_attention)
-        judged = study.judge(row.label, row, "none")
-        text = f"Chosen by validation accuracy, {chosen}{judged}."
+        measure = results.measures[0].heading
+        judged = study.judge(row.label, row, "none", results.confirmed_by)
+        text = f"Chosen by {measure}, {chosen}{judged}."
     if len(trials) == 1:
         text += " Only one configuration was tried."
     return text

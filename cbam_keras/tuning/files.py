@@ -35,7 +35,8 @@ def write_trials(results: study.Results) -> None:
     _files.write_figure(path / "pareto.png", results.plot())
     ranges = {"reduction_ratio", "kernel_size"}
     if any(ranges <= {*trial.values} for trial in results.ranked):
-        figure = plotting.plot_search(results.trials, results.title)
+        heading = results.measures[0].heading
+        figure = plotting.plot_search(results.trials, results.title, heading)
         _files.write_figure(path / "effects.png", figure)
 
 

@@ -98,6 +98,9 @@ class Search:
             network, as `<values>.keras`. Defaults to `3`.
         data_options: Mapping of further arguments of `cbam_keras.data.load`.
             Defaults to `None`.
+        measure: See `comparison.plan`: on the validation images what the
+            search increases, and on the test images what it is judged by.
+            Defaults to `"test_accuracy"`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -118,6 +121,7 @@ class Search:
     confirm: int = 3
     keep: int = 3
     data_options: Options | None = None
+    measure: str = study.ACCURACY
 
     def __post_init__(self) -> None:
         _checks.one_of("algorithm", self.algorithm, ALGORITHMS)
@@ -270,10 +274,10 @@ class Search:
                 if row.values
             ]
         results = results.with_confirmation(confirmation)
-        best, name = chosen(results)
+        (best, name), measure = chosen(results), self.trials.task.measure
         network = max(
             (outcome for outcome in trained.runs if outcome.variant == name),
-            key=lambda o: (o.metrics["val_accuracy"], -o.metrics["val_loss"]),
+            key=lambda o: (o.metrics[measure], -o.metrics["val_loss"]),
         )
         best_network = write_best(
             folder,
@@ -334,7 +338,8 @@ class Search:
     @functools.cached_property
     def task(self) -> Classification:
         """The task of the confirmation."""
-        return Classification(self.data, **(self.data_options or {}))
+        options = self.data_options or {}
+        return Classification(self.data, measure=self.measure, **options)
 
     @functools.cached_property
     def loaded(self) -> ImageData:
@@ -361,8 +366,9 @@ class Search:
             known = hyperparameters.setdefault(hp.name, [])
             known.append({"kind": type(hp).__name__, **hp.get_config()})
         budget = study.Budget(self.max_parameters, self.max_macs)
+        options = self.data_options or {}
         return study.Study(
-            Trials(self.data, **(self.data_options or {})),
+            Trials(self.data, measure=self.measure, **options),
             [self.variant(values) for values in self._points()],
             seeds=(self.recipe.seed,),
             recipe=self.recipe,
@@ -477,6 +483,7 @@ def search(
     confirm: int = 3,
     keep: int = 3,
     data_options: Options | None = None,
+    measure: str = study.ACCURACY,
     **options: Unpack[study.RunOptions],
 ) -> study.Results:
     """Searches for the best network and reports whether attention pays off.
@@ -512,6 +519,7 @@ def search(
         confirm=confirm,
         keep=keep,
         data_options=data_options,
+        measure=measure,
     )
     return study.run(planned, **options)
 

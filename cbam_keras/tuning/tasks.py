@@ -21,7 +21,7 @@ class Classification(study.Classification):
         model.compile(
             model.optimizer,
             model.loss,
-            weighted_metrics=metrics,
+            metrics=metrics,
             run_eagerly=model.run_eagerly,
             steps_per_execution=model.steps_per_execution,
             jit_compile=model.jit_compile,
@@ -34,6 +34,9 @@ class Trials(Classification):
 
     measure = "val_accuracy"
     measure_name = "validation accuracy"
+    split = "validation"
 
     def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
-        return {}
+        if self.score is None:
+            return {}
+        return {self.measure: study.compute(self.score, model, data.validation)}

@@ -70,14 +70,15 @@ def _report(oracle, trial, outcome, search):
     own = trial.hyperparameters.values
     values = search.values_of(own)
     own |= {name: values[name] for name in own if name in values}
-    trial.status, accuracy = "COMPLETED", outcome.val_accuracy
+    measure = search.trials.task.measure
+    trial.status, score = "COMPLETED", outcome.metrics.get(measure)
     if not outcome.finished and EPOCHS in own:
         # Hyperband would leave out a round if a trial has failed.
-        accuracy = -1.0
+        score = -1.0
     elif not outcome.finished:
         trial.status, trial.message = "FAILED", outcome.message
-    if accuracy is not None:
-        oracle.update_trial(trial.trial_id, {"val_accuracy": accuracy})
+    if score is not None:
+        oracle.update_trial(trial.trial_id, {measure: score})
     oracle.end_trial(trial)
 
 
@@ -182,7 +183,7 @@ def _oracle_of(search, scratch):
                 return super().populate_space(trial_id)
 
     oracle = Oracle(
-        objective=keras_tuner.Objective("val_accuracy", "max"),
+        objective=keras_tuner.Objective(search.trials.task.measure, "max"),
         hyperparameters=search.space.copy(),
         # KerasTuner takes 0 for no seed, and draws from seed, seed + 1, ...
         seed=random.Random(search.recipe.seed).randrange(1, 2**32),
