@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 import sys
+import textwrap
 import types
 
 import keras
@@ -229,6 +230,26 @@ def test_functions_of_the_user_are_found(asked, tmp_path, monkeypatch):
         assert cli.main(found) == 0
         function = asked["hypermodel"]
         assert getattr(function, "model", function)("it") == "it"
+
+
+def test_code_that_an_error_ends_with_keeps_its_lines(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "own_fit_for_cli.py").write_text(
+        "import keras_tuner\n"
+        "class Own(keras_tuner.HyperModel):\n"
+        "    def fit(self, hp, model):\n"
+        "        pass\n"
+        "own = Own()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert cli.main(["tune", "--hypermodel", "own_fit_for_cli:own"]) == 2
+    first, empty, *code = capsys.readouterr().err.splitlines()
+    assert "`hypermodel` must not have a `fit` of its own" in first
+    assert not empty
+    compile(textwrap.dedent("\n".join(code)), "code", "exec")
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

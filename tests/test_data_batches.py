@@ -54,6 +54,18 @@ def test_batches_hold_what_the_arrays_hold(few_digits, boxes):
         np.testing.assert_array_equal(*(r[np.lexsort(r.T)] for r in rows))
 
 
+def test_another_batch_size_is_that_of_loading_with_it():
+    options = {"augment": ["flip"], "seed": 4}
+    found = data.load(arrays(), **options).with_batch_size(7)
+    expected = data.load(arrays(), batch_size=7, **options)
+    assert found.describe() == expected.describe()
+    for split, same in zip(found, expected, strict=True):
+        assert len(split) == len(same)
+        for batch, equal in zip(epoch(split), epoch(same), strict=True):
+            np.testing.assert_array_equal(batch[0], equal[0])
+            np.testing.assert_array_equal(batch[1], equal[1])
+
+
 def test_channels_first_moves_axes_alone():
     last, kept = epoch(_load("pixels").train), whole(arrays()).test[0]
     keras.config.set_image_data_format("channels_first")

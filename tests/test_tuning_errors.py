@@ -1,12 +1,16 @@
 """Wrong arguments, reported before any work; trials that fail."""
 
 import json
+import textwrap
 
 import keras
 import networks
+import numpy as np
 import pytest
 import tuning_checks
 from keras import layers
+
+from cbam_keras import tuning
 
 keras_tuner = pytest.importorskip("keras_tuner")
 
@@ -15,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("few_digits")
 
 class OwnLoop(keras_tuner.HyperModel):
     def fit(self, hp, model, *args, **kwargs):
+        kwargs["batch_size"] = hp.Choice("batch_size", [2, 4])
         return model.fit(*args, **kwargs)
 
 
@@ -34,7 +39,6 @@ def lambda_model(hp):
         ),
         ({"max_parameters": 0}, ValueError, "`max_parameters` must be a pos"),
         ({"hypermodel": 3}, TypeError, "`hypermodel` must be a CBAMHyper"),
-        ({"hypermodel": OwnLoop()}, TypeError, "without a `fit` of its own"),
         (
             {"hypermodel": lambda hp: networks.linear(classes=7)},
             ValueError,
@@ -52,6 +56,35 @@ def test_wrong_arguments_are_reported(tmp_path, options, error, message):
     with pytest.raises(error, match=message):
         tuning_checks.search(tmp_path / "run", **given)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_fit_of_ones_own_gets_the_lines_that_keep_it(
+    tmp_path, quick, monkeypatch
+):
+    with pytest.raises(TypeError, match='ask for hp.Choice."batch') as raised:
+        tuning_checks.search(tmp_path / "run", hypermodel=OwnLoop())
+    # Nor does a space of ours that trains in another way.
+    own = type("Own", (OwnLoop, tuning.CBAMHyperModel), {})
+    with pytest.raises(TypeError, match="a `Own` with a `fit`"):
+        tuning_checks.search(tmp_path / "run", hypermodel=own())
+    assert not list(tmp_path.iterdir())
+
+    def my_network(attention):
+        inputs = keras.Input((12, 10, 4))
+        x = inputs if attention is None else attention(name="gate")(inputs)
+        outputs = layers.Dense(1)(layers.GlobalAveragePooling2D()(x))
+        model = keras.Model(inputs, outputs)
+        model.compile("sgd", "mse", metrics=["accuracy"])
+        return model
+
+    monkeypatch.chdir(tmp_path)
+    code = textwrap.dedent(str(raised.value).partition("\n\n")[2])
+    names = {"OwnLoop": OwnLoop, "my_network": my_network}
+    names |= {"keras_tuner": keras_tuner, "tuning": tuning}
+    exec(code, names)  # noqa: S102
+    names["tuner"].search(np.ones((4, 12, 10, 4)), validation_data=())
+    asked = names["tuner"].oracle.get_space().values
+    assert {"attention", "batch_size"} <= asked.keys()
 
 
 # Trials that fail are recorded, while the others go on.

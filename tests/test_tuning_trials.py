@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 
+import keras
 import networks
 import pytest
 import tuning_checks
@@ -156,3 +157,35 @@ def test_hyperband_promotes_no_trial_that_failed(tmp_path, monkeypatch):
     assert failed.outcome == "error"
     promoted = found.trials[3].values["units"]
     assert promoted == max(trial.values["units"] for trial in finished)
+
+
+@pytest.mark.parametrize(
+    "hypermodel",
+    [
+        # One that is asked for in a function of one's own, and our space.
+        lambda hp: networks.mlp(hp.Choice("batch_size", [35, 14])),
+        space(
+            attention="simam", batch_size=lambda hp: hp.Choice("n", [35, 14])
+        ),
+        space(attention="simam", batch_size=(35, 14)),
+    ],
+    ids=["own", "function", "sequence"],
+)
+def test_a_batch_size_in_the_space_is_trained_with(
+    tmp_path, monkeypatch, hypermodel
+):
+    fit, trained = keras.Model.fit, []
+
+    def fitting(model, x, **options):
+        schedule = model.optimizer.get_config()["learning_rate"]["config"]
+        trained.append((len(x), len(x[0][0]), schedule["decay_steps"]))
+        return fit(model, x, **options)
+
+    monkeypatch.setattr(keras.Model, "fit", fitting)
+    found = tuning_checks.search(
+        tmp_path / "run", hypermodel=hypermodel, confirm=1
+    )
+    assert [35 in t.values.values() for t in found.trials] == [True, False]
+    # Of 70 images, in the trials and in the confirmation.
+    assert trained[:2] == [(2, 35, 2), (5, 14, 5)]
+    assert set(trained[2:]) == {*trained[:2]}

@@ -190,6 +190,8 @@ def train_cell(
     full disk are errors. A `title` is printed before the training.
     """
     recipe = study.recipe_for(variant, seed)
+    if variant.batch_size is not None:
+        data = data.with_batch_size(variant.batch_size)
     epochs = recipe.total_epochs if epochs is None else epochs
     known: _files.Json = {}
 

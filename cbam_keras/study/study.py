@@ -252,9 +252,12 @@ class Variant(Generic[Loaded]):
             of the recipe.
         label: String, what tables call it. Defaults to `None`, which means
             its name.
+        batch_size: Positive integer, for data of `cbam_keras.data.load`.
+            Defaults to `None`, which means that of the data.
 
     Raises:
-        ValueError: If the name is not a valid file name.
+        ValueError: If the name is not a valid file name, or the batch size
+            not positive.
     """
 
     name: str
@@ -262,14 +265,20 @@ class Variant(Generic[Loaded]):
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)
     learning_rate: float | None = None
     label: str | None = None
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        if self.batch_size is not None:
+            _checks.positive_integer("batch_size", self.batch_size)
 
     def describe(self) -> dict[str, object]:
         """Returns what a resumed run must agree in."""
-        rate = {"learning_rate": self.learning_rate}
-        return {**self.options, **(rate if self.learning_rate else {})}
+        own = {
+            "learning_rate": self.learning_rate,
+            "batch_size": self.batch_size,
+        }
+        return {**self.options, **{k: v for k, v in own.items() if v}}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -69,6 +69,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         learning_rate: Positive numbers. Defaults to `None`, which means that
             of the recipe in `tuning.search`, and elsewhere 0.01, or 0.0001
             with `weights`.
+        batch_size: Positive integers, the images of a step. Defaults to
+            `None`, which means that of the recipe in `tuning.search`, and
+            elsewhere what you pass to `fit`.
         identity_init: Boolean, whether attention layers start as those of
             `comparison.compare`, as the identity. Defaults to `True`.
         name: String. Defaults to `None`.
@@ -101,6 +104,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         channel_pool_types: Dimension = PAPER["channel_pool_types"],
         spatial_pool_types: Dimension = PAPER["spatial_pool_types"],
         learning_rate: Dimension = None,
+        batch_size: Dimension = None,
         identity_init: bool = True,
         name: str | None = None,
     ):
@@ -128,6 +132,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             "channel_pool_types": channel_pool_types,
             "spatial_pool_types": spatial_pool_types,
             "learning_rate": learning_rate,
+            "batch_size": batch_size,
         }
         if self.fixes_se:
             dimensions["reduction_ratio"] = REDUCTION_RATIOS
@@ -165,6 +170,14 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         rate = self._choose(hp)["learning_rate"]
         usual = comparison.default_recipe(None, self.weights).stages[-1]
         return float(rate or usual.learning_rate)
+
+    def batch_size_for(self, hp: HyperParameters) -> int | None:
+        """Returns the batch size of these hyperparameters, if they have one.
+
+        Args:
+            hp: A `keras_tuner.HyperParameters`.
+        """
+        return self._choose(hp)["batch_size"]
 
     def network(
         self,
@@ -224,10 +237,12 @@ class CBAMHyperModel(keras_tuner.HyperModel):
 
     def _choose(self, hp):
         """Registers the hyperparameters, and returns the values in use."""
-        # It comes first, so that a grid search varies all else before it.
-        rate = self._ask(hp, "learning_rate")
-        kind = self._ask(hp, "attention")
-        values = {"learning_rate": rate, "attention": kind}
+        # The rate is first, so that a grid search varies all else before it.
+        values = {
+            name: self._ask(hp, name)
+            for name in ("learning_rate", "batch_size", "attention")
+        }
+        kind = values["attention"]
         for name in DIMENSIONS:
             kinds = self._kinds_with(name)
             if name == "reduction_ratio" and self.fixes_se:
@@ -290,8 +305,8 @@ def _checked_shape(shape):
 
 
 def _default(name, options):
-    """Returns no attention, or else the value nearest to the paper's."""
-    if name in ("attention", *SHOWN_IF_CHANGED):
+    """Returns no attention, the paper's value, the nearest, or the first."""
+    if name in ("attention", "batch_size", *SHOWN_IF_CHANGED):
         first = ("none", "cbam", PAPER.get(name))
         return next((x for x in first if x in options), options[0])
     return min(options, key=lambda value: abs(value - PAPER[name]))
@@ -313,6 +328,8 @@ def _choices(name, value):
     for choice in chosen:
         if name == "learning_rate":
             _checks.positive_number(name, choice)
+        elif name == "batch_size":
+            _checks.positive_integer(name, choice)
         else:
             CBAM(**{name: _as_argument(name, choice)})
     return tuple(chosen)

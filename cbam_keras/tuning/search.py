@@ -43,6 +43,21 @@ from cbam_keras.tuning.tasks import Classification, Trials
 ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
 # All points of the default space.
 MAX_TRIALS = 14
+# A search knows its space before it trains, trains each trial for the epochs
+# of the recipe and resumes after any of them. None of this holds for a `fit`
+# that users write.
+OWN_FIT = """\
+`hypermodel` must not have a `fit` of its own, which a search could neither \
+resume nor give the same epochs. Received: a `{name}` with a `fit`. To search \
+over the batch size, ask for hp.Choice("batch_size", [32, 64]) in `build`. \
+For any other `fit`, keep KerasTuner's tuner, and take our attention into it:
+
+    space = tuning.CBAMHyperModel()
+    class Mine({name}):
+        def build(self, hp):
+            return my_network(space.attention_for(hp))  # compiled
+    tuner = keras_tuner.RandomSearch(Mine(), "val_accuracy", max_trials=14)
+"""
 
 
 @_checks.former_names(images="data")
@@ -69,8 +84,9 @@ class Search:
         hypermodel: A `CBAMHyperModel`; any other `keras_tuner.HyperModel`;
             or a function that takes `keras_tuner.HyperParameters` and
             returns a `keras.Model`. One of the latter that comes compiled
-            keeps its optimizer and loss. Defaults to `None`, which means
-            `CBAMHyperModel()`.
+            keeps its optimizer and loss. Hyperparameters with the names
+            `"learning_rate"` and `"batch_size"` replace those of the recipe.
+            Defaults to `None`, which means `CBAMHyperModel()`.
         data: See `training.train`. Fresh seeds split again what is not
             loaded yet. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one. Defaults to `None`,
@@ -104,7 +120,8 @@ class Search:
 
     Raises:
         ValueError: If an argument is out of range.
-        TypeError: If an argument is of a wrong kind.
+        TypeError: If an argument is of a wrong kind, or if `hypermodel` has
+            a `fit` of its own.
         ImportError: If a package is missing.
     """
 
@@ -426,12 +443,18 @@ class Search:
         """Returns a trial as a variant of a study."""
         values = self.values_of(values)
         rate: Any = values.get("learning_rate")
-        if self.is_ours and self.hypermodel.options["learning_rate"]:
-            # A function may compute it from other hyperparameters.
-            rate = self.hypermodel.learning_rate_for(_hyperparameters(values))
+        batch_size: Any = values.get("batch_size")
+        if self.is_ours:
+            # Functions may compute them from other hyperparameters.
+            hp, hypermodel = _hyperparameters(values), self.hypermodel
+            batch_size = hypermodel.batch_size_for(hp)
+            if hypermodel.options["learning_rate"]:
+                rate = hypermodel.learning_rate_for(hp)
         network = _network_of(self)
         build = functools.partial(_build, network, values)
-        variant = study.Variant(name or name_of(values), build, values, rate)
+        variant = study.Variant(
+            name or name_of(values), build, values, rate, batch_size=batch_size
+        )
         return dataclasses.replace(variant, label=label(variant.describe()))
 
     def _points(self):
@@ -547,18 +570,18 @@ def _network_of(search):
     from keras_tuner import HyperModel
 
     build = hypermodel = search.hypermodel
+    if isinstance(hypermodel, HyperModel):
+        if type(hypermodel).fit is not HyperModel.fit:
+            name = type(hypermodel).__name__
+            raise TypeError(OWN_FIT.format(name=name))
+        build = hypermodel.build
     if search.is_ours:
         return functools.partial(hypermodel.network, recipe=search.recipe)
-    if isinstance(hypermodel, HyperModel):
-        # A `fit` of its own would not be called.
-        is_known = type(hypermodel).fit is HyperModel.fit
-        build = hypermodel.build if is_known else None
     if not callable(build) or isinstance(build, (type, keras.Model)):
         raise TypeError(
-            "`hypermodel` must be a CBAMHyperModel, a keras_tuner.HyperModel "
-            "without a `fit` of its own, or a function that takes "
-            "HyperParameters and returns a model. Received: "
-            f"hypermodel={hypermodel!r}"
+            "`hypermodel` must be a CBAMHyperModel, a keras_tuner.HyperModel, "
+            "or a function that takes HyperParameters and returns a model. "
+            f"Received: hypermodel={hypermodel!r}"
         )
     return lambda hp, images: build(hp)
 

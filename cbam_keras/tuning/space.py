@@ -39,7 +39,10 @@ SHORT = {
     "channel_pool_types": "channel {}",
     "spatial_pool_types": "spatial {}",
     "learning_rate": "rate {}",
+    "batch_size": "batch {}",
 }
+# What is not of the network.
+TRAINING = ("learning_rate", "batch_size")
 # Shown only where they differ from the layer of the paper.
 SHOWN_IF_CHANGED = ("order", "channel_pool_types", "spatial_pool_types")
 # The longest name, in bytes.
@@ -138,8 +141,8 @@ def name_of(values: Values) -> str:
 def label(values: Mapping[str, object]) -> str:
     """Returns the values of a trial in a few words."""
     words = []
-    # The learning rate, which every trial has, last.
-    for name in sorted(values, key=lambda name: name == "learning_rate"):
+    # How the trial is trained, which every trial has, last.
+    for name in sorted(values, key=TRAINING.__contains__):
         value = values[name]
         if name not in SHOWN_IF_CHANGED or value != PAPER[name]:
             text = f"{value:.6g}" if isinstance(value, float) else value
