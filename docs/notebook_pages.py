@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import textwrap
 
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File
@@ -12,6 +13,12 @@ NOTEBOOKS = pathlib.Path(__file__).parent.parent / "notebooks"
 # the folder of notebooks is in that of the pages.
 OTHER = re.compile(r"\]\((\d\d_\w+)\.ipynb\)")
 FROM_PAGE = re.compile(r"\]\(\.\./((?:\.\./)*notebooks/\w+)\.ipynb\)")
+# The first cell, which installs the package, is the same in all: it is folded.
+FIRST_CELL = re.compile(r"^```python\n.*?^```\n", re.M | re.S)
+
+
+def folded(found):
+    return '??? note "Install"\n\n' + textwrap.indent(found[0], "    ")
 
 
 # Before the search looks at the files.
@@ -24,6 +31,7 @@ def on_files(files, config):
         )
         body = OTHER.sub(r"](\1.md)", body).replace("](../docs/", "](../")
         body = body.replace("![png]", "![What the cell above draws]")
+        body = FIRST_CELL.sub(folded, body, count=1)
         added = {f"{path.stem}.md": body, **resources["outputs"]}
         for name, content in added.items():
             files.append(

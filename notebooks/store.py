@@ -3,10 +3,8 @@
 python notebooks/store.py notebooks/01_add_cbam_to_your_model.ipynb
 """
 
-import os
 import pathlib
 import sys
-import sysconfig
 import tempfile
 import time
 
@@ -55,9 +53,6 @@ def joined(outputs):
 
 
 if __name__ == "__main__":
-    # Where `!cbam-keras` is, as in an activated environment.
-    scripts = sysconfig.get_path("scripts")
-    os.environ["PATH"] = scripts + os.pathsep + os.environ["PATH"]
     for name in sys.argv[1:]:
         start = time.perf_counter()
         run(pathlib.Path(name))

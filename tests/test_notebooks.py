@@ -1,23 +1,27 @@
 """The notebooks as stored; `.ci/run` also executes them, and runs this then."""
 
+import builtins
+import glob
+import importlib.metadata
 import json
 import pathlib
 import re
 import sys
+import tomllib
 from types import SimpleNamespace
 
 import nbformat
 import pytest
+from IPython.core.error import StdinNotImplementedError
 from IPython.core.inputtransformer2 import TransformerManager
-
-import cbam_keras
+from IPython.utils.text import DollarFormatter
 
 FOLDER = pathlib.Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 # Absolute paths of some machine, including Windows drives.
 MACHINE_PATH = re.compile(
-    r"(?<![\w.:/])/(tmp|home|root|work|usr|var|opt|mnt|content|Users|private)/"
-    r"|\b[A-Z]:\\"
+    r"(?<![\w.:/])/(tmp|home|root|work|usr|var|opt|mnt|content|kaggle|Users|"
+    r"private)/|\b[A-Z]:\\"
 )
 PROGRESS_BAR = re.compile(r"[\b\x1b]|\\u001b|\d/\d+ \S*━")
 # Photographs take most of it.
@@ -47,34 +51,131 @@ def test_it_is_whole_clean_and_of_no_machine(path):
     assert {(x.output_type, x.get("name")) for x in outputs} <= CLEAN
     shown = [*map(texts, outputs)]
     assert not [text for text in shown if PROGRESS_BAR.search(text)]
-    shown += [cell.source for cell in code]
+    # The first cell looks for the wheel in those of Colab and Kaggle.
+    shown += code_of(path)[1:]
     assert not [text for text in shown if MACHINE_PATH.search(text)]
     assert path.stat().st_size < MOST_BYTES
     assert not any("pip install" in cell.source for cell in code[1:])
+    # A kernel does not find `cbam-keras` unless its environment is activated.
+    commands = re.findall(r"^ *!.*cbam.keras", "\n".join(shown), re.M)
+    assert all("{sys.executable}" in line for line in commands)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_installs_your_copy_or_asks_where_it_is(path, tmp_path, monkeypatch):
-    notebook = nbformat.read(path, as_version=4)
-    source = next(x.source for x in notebook.cells if x.cell_type == "code")
-    asked = []
+def code_of(path):
+    """Returns the sources of the cells with code."""
+    cells = nbformat.read(path, as_version=4).cells
+    return [cell.source for cell in cells if cell.cell_type == "code"]
 
-    def install(*magic):
-        asked.append(magic)
-        monkeypatch.setitem(sys.modules, "cbam_keras", cbam_keras)
 
-    def run(folder):
-        monkeypatch.chdir(folder)
-        # As if it were not installed.
-        monkeypatch.setitem(sys.modules, "cbam_keras", None)
-        code = TransformerManager().transform_cell(source)
-        shell = SimpleNamespace(run_line_magic=install)
-        exec(code, {"get_ipython": lambda: shell})  # noqa: S102
+def test_the_extra_has_what_they_import():
+    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
 
-    with pytest.raises(FileNotFoundError, match="`copy` must be the folder"):
-        run(tmp_path)
-    assert asked == []
-    run(FOLDER)
-    pattern = r'install -q (scikit-image )?"{copy.resolve\(\)}\[all(,\w+)?\]"'
-    ((magic, line),) = asked
-    assert magic == "pip" and re.fullmatch(pattern, line)
+    def names(requirements):
+        for text in requirements:
+            name, inner = re.match(r"([\w.-]+)(?:\[(.*)\])?", text).groups()
+            yield name
+            for extra in inner.split(",") if inner else ():
+                yield from names(extras[extra])
+
+    required = ["cbam_keras[notebooks]", *project["project"]["dependencies"]]
+    installed = {*names(required)}
+    code = "\n".join(source for path in NOTEBOOKS for source in code_of(path))
+    imported = {*re.findall(r"^ *(?:from|import) (\w+)", code, re.M)}
+    imported -= sys.stdlib_module_names | {"cbam_keras"}
+    assert {"keras", "skimage"} <= imported
+    packages = importlib.metadata.packages_distributions()
+    assert not [x for x in imported if installed.isdisjoint(packages[x])]
+
+
+def test_all_begin_with_the_same_cell():
+    assert len({code_of(path)[0] for path in NOTEBOOKS}) == 1
+
+
+WHEEL = "cbam_keras-9-py3-none-any.whl"
+
+
+@pytest.fixture
+def run_first_cell(tmp_path, monkeypatch):
+    """Returns a function that runs it, and returns what pip gets.
+
+    The current folder is `notebooks` in a new one, where absolute paths begin.
+    """
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    glob_all = glob.glob
+
+    def glob_here(pattern):
+        return glob_all(str(tmp_path) * pattern.startswith("/") + pattern)
+
+    def run(wheel_in=None, uploaded=None, answer=None, is_installed=False):
+        commands = []
+        if wheel_in:
+            (tmp_path / wheel_in).mkdir(parents=True, exist_ok=True)
+            (tmp_path / wheel_in / WHEEL).touch()
+
+        def ask(prompt):
+            assert "wheel or the clone" in prompt
+            if answer is None:
+                raise StdinNotImplementedError
+            return answer
+
+        if not is_installed:
+            # What Python itself takes for no such package.
+            monkeypatch.setitem(sys.modules, "cbam_keras", None)
+        if uploaded is not None:
+            files = SimpleNamespace(upload=lambda: uploaded)
+            colab = SimpleNamespace(files=files)
+            monkeypatch.setitem(sys.modules, "google.colab", colab)
+        monkeypatch.setattr(glob, "glob", glob_here)
+        monkeypatch.setattr(builtins, "input", ask)
+        code = TransformerManager().transform_cell(code_of(NOTEBOOKS[0])[0])
+        shell = SimpleNamespace(run_line_magic=lambda *x: commands.append(x))
+        names = {"get_ipython": lambda: shell}
+        exec(code, names)  # noqa: S102
+        return [(kind, expanded(line, names)) for kind, line in commands]
+
+    return run
+
+
+def expanded(line, names):
+    """Returns the line of a magic as the shell does, with values in braces."""
+    return DollarFormatter().format(line, **names)
+
+
+def test_it_installs_nothing_where_the_package_is(run_first_cell):
+    assert run_first_cell("notebooks", is_installed=True) == []
+
+
+@pytest.mark.parametrize(
+    "folder", ["notebooks", "dist", "content", "kaggle/input/wheels"]
+)
+def test_it_installs_the_wheel_it_finds(run_first_cell, tmp_path, folder):
+    # Neither the dialogue nor the question is opened.
+    ((magic, line),) = run_first_cell(folder, uploaded={"other.whl": b""})
+    path, extras = re.fullmatch(r'install -q "(.*)(\[.*\])"', line).groups()
+    assert (magic, extras) == ("pip", "[notebooks]")
+    assert pathlib.Path(path).samefile(tmp_path / folder / WHEEL)
+
+
+@pytest.mark.parametrize(
+    "given, installed",
+    [
+        pytest.param({"uploaded": {WHEEL: b""}}, WHEEL, id="Colab"),
+        pytest.param(
+            {"uploaded": {}, "answer": "../own.whl"},
+            "../own.whl",
+            id="Colab, cancelled",
+        ),
+        pytest.param({"answer": ".."}, "..", id="elsewhere"),
+    ],
+)
+def test_it_opens_the_dialogue_or_asks(run_first_cell, given, installed):
+    line = f'install -q "{installed}[notebooks]"'
+    assert run_first_cell(**given) == [("pip", line)]
+
+
+def test_it_says_what_to_do_where_nobody_can_answer(run_first_cell):
+    with pytest.raises(FileNotFoundError, match="wheel beside this notebook"):
+        run_first_cell()
