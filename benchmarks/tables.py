@@ -79,8 +79,11 @@ def store(record):
 
 def markdown(rows, records=()):
     """Returns rows of cells as a table, and on what they were measured."""
-    lines = [rows[0], ["---"] * len(rows[0]), *(x.values() for x in rows)]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines = [
+        f"| {' | '.join(x)} |" for x in (rows[0], *(y.values() for y in rows))
+    ]
+    lines.insert(1, f"|{'---|' * len(rows[0])}")
+    text = "\n".join(lines)
     parts = {}
     for record in records:
         cores = f", {record['cores']} cores" if "cores" in record else ""

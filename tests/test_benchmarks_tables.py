@@ -45,7 +45,7 @@ def test_a_table_has_what_was_measured_and_on_what(stored):
     text = tables.page("a\n<!-- table: networks -->\nold\n<!-- /table -->\nb\n")
     assert text == (
         "a\n<!-- table: networks -->\n\n"
-        "|  | JAX | PyTorch |\n| --- | --- | --- |\n"
+        "|  | JAX | PyTorch |\n|---|---|---|\n"
         "| ResNet50, training, CBAM | +25 % | +10 to 30 % |\n\n"
         "Measured on a processor, 2 cores; JAX 0.9; commit abc.\n\n"
         "<!-- /table -->\nb\n"

@@ -84,8 +84,6 @@ REPLACED = {
     "docs/guides/pytorch.md": {
         '"resnet18-f37072fd.pth"': '{"conv1.weight": np.zeros((64, 3, 7, 7))}'
     },
-    # There are fewer test images.
-    "docs/tutorial.md": {"280, 700, 200": "3", "epochs = 5": "epochs = 1"},
     "docs/guides/compare.md": {
         "max_trials=20": "max_trials=1",
         "epochs=3": "epochs=1",

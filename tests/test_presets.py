@@ -93,7 +93,12 @@ def test_stride_in_the_3x3_costs_macs_and_no_parameters(rows):
 def test_docs_have_the_generated_tables(rows):
     page = (ROOT / "docs" / "paper-tables.md").read_text()
     begin, end = "<!-- cbam-keras table --markdown -->", "<!-- end -->"
-    generated = tables.rendered([*rows.values()], markdown=True)
+    # Those with printed parameters.
+    printed = [
+        row | {"tables": [x for x in row["tables"] if x > 3]}
+        for row in rows.values()
+    ]
+    generated = tables.rendered(printed, markdown=True)
     assert f"{begin}\n\n{generated}\n\n{end}" in page
 
 

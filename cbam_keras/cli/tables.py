@@ -93,10 +93,10 @@ def rendered(rows: Sequence[Mapping], *, markdown: bool = False) -> str:
         f"{len(compared) - len(differ)} of {len(compared)} rows with "
         "printed parameters and GMACs are equal to the printed digits"
         + (f"; others: {', '.join(differ)}." if differ else ".")
-        + " Errors, top-1 / top-5, are the paper's as reported, not "
-        "measured here, where a second copy of the table confirms them. "
-        "How the paper joins the two maps in parallel is not in its "
-        "released code; here both are multiplied on."
+        + " Errors (top-1 / top-5, %) are those that the paper reports; none "
+        "was measured here. A cell is empty where a number could not be "
+        "checked against a second source. The authors' code does not include "
+        "the parallel variant; here the input is multiplied by both maps."
     )
     return "\n\n".join([*texts, summary])
 
