@@ -13,17 +13,17 @@ from typing import Unpack
 
 import numpy as np
 
-from cbam_keras import _checks, _files, comparison, presets, study
+from cbam_keras import _checks, _docstrings, _files, comparison, presets, study
 from cbam_keras._checks import Options
 from cbam_keras.data import Images
 from cbam_keras.layers import Attention
 from cbam_keras.recipes import Recipe, find_recipe
 
 __all__ = [
+    "run",
+    "plan",
     "ABLATIONS",
     "TABLES",
-    "plan",
-    "run",
 ]
 
 # The paper's Table 2 adds spatial gates to the last channel gate of Table 1,
@@ -78,6 +78,7 @@ def _top5_accuracy(model, test):
     return statistics.fmean((first == labels[:, None]).any(axis=-1).tolist())
 
 
+@_docstrings.explained_by(comparison.plan)
 @_checks.former_names(images="data")
 def plan(
     data: Images = "crowded_mnist",
@@ -101,7 +102,7 @@ def plan(
 
     Args:
         data: See `comparison.plan`. Defaults to `"crowded_mnist"`.
-        model: String, a network of `comparison.plan`; or a function that
+        model: String, a network of `comparison.compare`; or a function that
             takes `attention`, as the builders of `cbam_keras.models` do, and
             returns a classifier of the images. Defaults to `"tiny"`.
         weights: See `comparison.plan`. Defaults to `None`.
@@ -109,7 +110,7 @@ def plan(
         seeds: See `comparison.plan`. Defaults to `3`.
         recipe: See `comparison.plan`. Defaults to `None`.
         identity_init: Boolean, whether all attention layers start as
-            `VARIANTS["recommended"]` does, as those of `comparison.plan` do.
+            `VARIANTS["recommended"]` does, as those of `comparison.compare` do.
             `False` is the start of the paper. Defaults to `True`.
         data_options: See `comparison.plan`. Defaults to `None`.
         folds: See `comparison.plan`. Defaults to `None`.
@@ -178,6 +179,7 @@ def plan(
     )
 
 
+@_docstrings.explained_by(plan)
 @_checks.former_names(images="data")
 @study.takes_run_options
 def run(
@@ -204,7 +206,8 @@ def run(
     Args:
         The arguments of `plan`, and:
 
-        **options: Those of `study.run`. `output` defaults to
+        **options: `output`, `resume`, `overwrite`, `workers`, `executor` and
+            `tensorboard`, as for `study.run`. `output` defaults to
             `runs/ablate-<data>-<model>`.
 
     Returns:

@@ -19,7 +19,10 @@ from keras import ops
 from cbam_keras import _inspection, _terminal
 from cbam_keras.layers import CBAM, ORDERS, VARIANTS
 
-__all__ = ["Audit", "audit"]
+__all__ = [
+    "audit",
+    "Audit",
+]
 
 # Features of this size show each weight of a window of up to 19 x 19.
 BATCH, HEIGHT, WIDTH = 8, 12, 10

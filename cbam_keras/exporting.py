@@ -14,7 +14,10 @@ import numpy as np
 
 from cbam_keras import _checks, _files, _inspection
 
-__all__ = ["Exported", "export_model"]
+__all__ = [
+    "export_model",
+    "Exported",
+]
 
 # Of the largest output. Half precision rounds to three digits.
 TOLERANCE, HALF_TOLERANCE = 1e-3, 2e-2

@@ -8,10 +8,12 @@ import keras
 
 from cbam_keras import _checks, _files, data, plotting, study
 from cbam_keras.recipes import RECIPES, Recipe, find_recipe
-from cbam_keras.study import Outcome as Run
-from cbam_keras.study import Results
 
-__all__ = ["RECIPES", "Recipe", "Results", "Run", "train"]
+__all__ = [
+    "train",
+    "Recipe",
+    "RECIPES",
+]
 
 
 @_checks.former_names(images="data")
@@ -21,7 +23,7 @@ def train(
     data: data.Images = "crowded_mnist",
     recipe: Recipe | str | None = None,
     **options: Unpack[study.RunOptions],
-) -> Results:
+) -> study.Results:
     """Trains one or several classifiers under equal conditions.
 
     The output folder gets what `study.run` writes, and `curves.png`. The same
@@ -46,7 +48,7 @@ def train(
             `runs/train-<data>`.
 
     Returns:
-        A `Results`.
+        A `study.Results`.
 
     Raises:
         ValueError: If an argument is out of range; see also `study.run`.
@@ -106,7 +108,7 @@ def train(
     )
 
 
-def draw_curves(results: Results, folder: study.StudyFolder) -> None:
+def draw_curves(results: study.Results, folder: study.StudyFolder) -> None:
     """Draws the history of the networks of the first seed."""
     seed = results.seeds[0]
     rows = [r for r in results.history if r.get("seed", seed) == seed]

@@ -2,9 +2,17 @@
 
 import re
 
-OPTION = re.compile(r"(?<=[\s>])--[a-z][\w-]*")
+# A tag, whose attributes may hold a page of their own, or an option.
+OPTION = re.compile(
+    r"""<(?:"[^"]*"|'[^']*'|[^"'<>])*>|(?:(?<=[\s>])|^)--[a-z][\w-]*"""
+)
 
 
 def on_page_content(html, **kwargs):
     """Marks each option, for the style of the site."""
-    return OPTION.sub(r'<span class="option">\g<0></span>', html)
+    return OPTION.sub(_marked, html)
+
+
+def _marked(match):
+    text = match[0]
+    return text if text[0] == "<" else f'<span class="option">{text}</span>'

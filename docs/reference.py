@@ -1,74 +1,204 @@
 """Writes docs/reference/ from the docstrings: `python docs/reference.py`."""
 
+import dataclasses
+import functools
 import inspect
 import pathlib
 import re
 import textwrap
 
 import cbam_keras
+from cbam_keras.models import ResNet18
 
 FOLDER = pathlib.Path(__file__).parent / "reference"
-# The modules on each page, which has the name of the first.
+# The module of each page, in the order in which one needs them.
 PAGES = {
-    "Attention in a model": ("layers", "insertion", "models", "convert"),
+    "Attention in a model": "layers insertion models convert",
     "Training and comparing": (
-        "data",
-        "study report",
-        "training comparison",
-        "tuning",
-        "ablation",
-        "detection",
+        "comparison tuning training data study ablation detection report"
     ),
-    "Looking into a model": ("explain monitor", "plotting", "profiling"),
-    "Files, checks, the paper": ("exporting", "auditing", "presets"),
+    "Looking into a model": "explain monitor plotting profiling",
+    "Files, checks, the paper": "exporting auditing presets",
 }
 WIDTH = 80
 SECTION = re.compile(r"^([A-Z][a-z ]+):\n((?:    .*\n|\n)+)", re.M)
 # Sections that explain one name after the other.
 EXPLAINED = ("Args", "Attributes", "Call arguments", "Raises")
+ENTRY = re.compile(
+    r"^\*{0,2}(\w+(?:, \w+)*): ((?:.*\n?)(?:    .*\n?|\n)*)", re.M
+)
 LIST = re.compile(r"^( *)- .*\n(?:\1(?:- |  ).*\n)*", re.M)
+# A default that needs no explanation, at the end of a text.
+DEFAULT = re.compile(r"\s*\bDefaults\s+to\s+`[^`]*`\.\Z")
+# More names than this that share a text are not listed.
+MANY = 4
+# What a constant holds, and whether its values are shown.
+CONSTANTS = {
+    "VARIANTS": ("Arguments of `CBAM`, by name.", True),
+    "training.RECIPES": ("Recipes, by name.", True),
+    "comparison.NETWORKS": (
+        "Networks by name, built with rescaling of images from [0, 255], and "
+        'for images of more than 96 pixels with `stem="imagenet"`.',
+        True,
+    ),
+    "data.EMBEDDED": (
+        "Embedded datasets, with the fragments of each canvas, and how many "
+        "canvases are made of a digit.",
+        True,
+    ),
+    "data.LAYERS": (
+        "Keras' random layers, by the name that `augment` takes, with "
+        "strengths where Keras' defaults change nothing.",
+        True,
+    ),
+    "data.AUGMENTATIONS": ("Augmentations that are the same on all.", False),
+    "ablation.ABLATIONS": ("Attention layers of the ablations.", True),
+    "ablation.TABLES": ("Networks of each table of the paper.", True),
+}
+# Methods and properties that the package itself needs.
+INTERNAL = """
+    as_cell cells compared_in computes_here counted_seeds folder func images_of
+    is_loaded is_ours keywords layer_of make_optimizer measured_by name_of of
+    one_hot recipe_for rows_of seconds_of summary title unlearned unused
+    values_of variant with_confirmation
+""".split()
 
 
 def pages():
     """Returns the text of every page, by the name of its file."""
     index = [f"# API reference\n\n{inspect.getdoc(cbam_keras)}"]
-    texts, links = {}, {}
-    for title, group in PAGES.items():
-        index.append(f"\n## {title}\n\n| name | what it is |\n|---|---|")
-        for modules in map(str.split, group):
-            file = f"{modules[0]}.md"
-            texts[file] = ""
-            for name, value in _public(modules):
-                if inspect.ismodule(value):
-                    texts[file] += "\n" * bool(texts[file])
-                    texts[file] += _about(name, value)
-                    continue
-                heading = name
-                # Anchors have small letters: `study.Estimate` comes first.
-                if f"## {name.lower()}\n" in texts[file].lower():
-                    heading = f"{name} (function)"
-                anchor = re.sub(r"[.()]", "", heading).replace(" ", "-").lower()
-                link = f"[`{name}`]({file}#{anchor})"
-                index.append(f"| {link} | {_brief(value, most=4)} |")
-                texts[file] += f"\n## {heading}\n\n"
-                texts[file] += (
-                    f"Another name of {links[id(value)]}.\n"
-                    if id(value) in links
-                    else _described(name, value)
-                )
-                links.setdefault(id(value), link)
+    texts = {}
+    for title, modules in PAGES.items():
+        index.append(f"\n## {title}\n")
+        for name in modules.split():
+            page = Page(name)
+            texts[f"{name}.md"] = page.text
+            index += page.index
     return texts | {"index.md": "\n".join(index) + "\n"}
 
 
-def _public(modules):
-    """Yields modules, and what they offer, with the names to call it by."""
-    for name in modules:
-        module = getattr(cbam_keras, name)
-        yield name, module
-        for public in module.__all__:
-            value = getattr(module, public)
+class Page:
+    """The page of a module, and its lines of the index.
+
+    What an entry shares with one before it is said there, and linked to.
+    """
+
+    def __init__(self, name):
+        self.file, self.module = f"{name}.md", getattr(cbam_keras, name)
+        self.said, self.text = {}, _about(name, self.module)
+        # Lines of the index, and what has no line of its own.
+        self.index, self.rest = [], []
+        for public in self.module.__all__:
+            value = getattr(self.module, public)
             root = public in cbam_keras.__all__
-            yield public if root else f"{name}.{public}", value
+            self._add(public if root else f"{name}.{public}", value)
+        if self.rest:
+            self.index.append(f"- {', '.join(self.rest)}")
+
+    def _add(self, name, value):
+        heading = name
+        if _is_of_family(value):
+            heading = "Residual networks of the paper"
+        # Anchors have small letters: `tuning.search` comes first.
+        elif f"\n## {name.lower()}\n" in self.text.lower():
+            heading = f"{name} (class)"
+        anchor = re.sub(r"[.()]", "", heading).replace(" ", "-").lower()
+        self.link = f"[`{name}`](#{anchor})"
+        link = f"[`{name}`]({self.file}#{anchor})"
+        is_called = "\nArgs:" in (inspect.getdoc(value) or "")
+        if is_called and not _is_of_family(value):
+            self.index.append(f"- {link}: {_brief(name, value)}")
+        else:
+            self.rest.append(link)
+        if f"\n## {heading}\n" in self.text:
+            return
+        self.text += f"\n## {heading}\n\n"
+        if _is_of_family(value):
+            self.text += _family(self.module)
+        elif callable(value):
+            self.text += self._described(name, value)
+        else:
+            self.text += _constant(name, value)
+
+    def _described(self, name, value):
+        text = self._markdown(inspect.getdoc(value))
+        members = ""
+        if inspect.isclass(value):
+            members = "\n".join(self._members(value, text))
+        if members:
+            members = f"\n**Methods and properties**\n\n{members}"
+        # Objects without arguments are returned by functions.
+        if inspect.isclass(value) and "**Args**" not in text:
+            return text + members
+        return f"```py\n{_signature(name, value)}\n```\n\n{text}{members}"
+
+    def _members(self, value, text):
+        """Yields methods and properties that have docstrings of their own."""
+        for name in dict.fromkeys(
+            x for owner in value.__mro__ for x in vars(owner)
+        ):
+            member = inspect.getattr_static(value, name)
+            function = getattr(
+                member, "fget", getattr(member, "__func__", member)
+            )
+            if (
+                name.startswith("_")
+                or name in INTERNAL
+                or f"`{name}`:" in text
+                or not getattr(function, "__module__", "").startswith(
+                    "cbam_keras"
+                )
+                or not function.__doc__
+            ):
+                continue
+            if not isinstance(member, property):
+                name = _signature(name, getattr(value, name))
+            own = self._shared(name, inspect.cleandoc(function.__doc__))
+            own = self._markdown(own)
+            yield f"- `{name}`: {textwrap.indent(own, '    ').lstrip()}"
+
+    def _shared(self, name, text, least=60):
+        """Returns a text, or where an entry before this one has it."""
+        first = self.said.setdefault((name, " ".join(text.split())), self.link)
+        is_new = first == self.link or len(text) < least
+        return text if is_new else f"As for {first}."
+
+    def _markdown(self, docstring):
+        """Returns a docstring with Markdown's headings, lists and code."""
+        text = LIST.sub(r"\n\g<0>\n", docstring + "\n")
+        return SECTION.sub(self._section, text).strip() + "\n"
+
+    def _section(self, match):
+        title, body = match[1], textwrap.dedent(match[2]).strip("\n")
+        if title == "Example":
+            body = f"```pycon\n{body}\n```"
+        elif title in EXPLAINED and ENTRY.match(body):
+            body = self._entries(title, body)
+        else:
+            body = self._shared(title, body)
+        return f"**{title}**\n\n{body.strip()}\n\n"
+
+    def _entries(self, title, body):
+        """Returns a list of names and texts, shared ones at its end."""
+        # For MkDocs, an item after one of several paragraphs needs a gap.
+        gap = "\n" * ("\n\n" in body)
+        own, shared = [], {}
+        for names, text in ENTRY.findall(body):
+            text = text.rstrip()
+            without = DEFAULT.sub("", text)
+            said = self._shared(f"{title} {names}", without, least=0)
+            if said != without:
+                shared.setdefault(said, []).append(names)
+                continue
+            # The call above shows the defaults of arguments.
+            own.append(f"- `{names}`: {without if title == 'Args' else text}")
+        shared = dict(sorted(shared.items(), key=lambda x: len(x[1])))
+        for said, names in shared.items():
+            listed = f"`{'`, `'.join(names)}`"
+            if names == [*shared.values()][-1] and len(names) > MANY:
+                listed = "The others"
+            own.append(f"- {listed}: {said[0].lower()}{said[1:]}")
+        return f"\n{gap}".join(own)
 
 
 def _about(name, module):
@@ -78,53 +208,107 @@ def _about(name, module):
     names = [x for x in module.__all__ if x in cbam_keras.__all__]
     if len(names) < len(module.__all__):
         names.append(name)
-    names = f"from cbam_keras import {', '.join(names)}"
-    return f"# {name}\n\n{text}\n\n```py\n{names}\n```\n"
+    code = f"from cbam_keras import {', '.join(names)}"
+    if len(code) > WIDTH:
+        names = textwrap.fill(", ".join(names) + ",", WIDTH - 4)
+        code = f"from cbam_keras import (\n{textwrap.indent(names, ' ' * 4)}\n)"
+    return f"# {name}\n\n{text}\n\n```py\n{code}\n```\n"
 
 
-def _brief(value, most=100):
+def _brief(name, value):
     """Returns in a line what an object is."""
     if callable(value):
         return " ".join(inspect.getdoc(value).split("\n\n")[0].split())
+    if name in CONSTANTS:
+        return CONSTANTS[name][0]
     kind = "Dictionary with the keys" if isinstance(value, dict) else "Tuple of"
-    keys = [f"`{key!r}`".replace("'", '"') for key in value]
-    more = ", ..." if len(keys) > most else ""
-    return f"{kind} {', '.join(keys[:most])}{more}"
+    return f"{kind} {', '.join(map(_quoted, value))}."
 
 
-def _described(name, value):
-    if not callable(value):
-        return f"{_brief(value)}.\n"
-    text = _markdown(inspect.getdoc(value))
-    members = ""
-    if inspect.isclass(value):
-        members = "\n".join(_members(value, text))
-    if members:
-        members = f"\n**Methods and properties**\n\n{members}"
-    # Objects without arguments are returned by functions.
-    if inspect.isclass(value) and "**Args**" not in text:
-        return text + members
-    return f"```py\n{_signature(name, value)}\n```\n\n{text}{members}"
+def _constant(name, value):
+    """Returns what a constant is, with its values if they are short."""
+    about, is_shown = CONSTANTS.get(name, ("", False))
+    if not is_shown:
+        return _brief(name, value) + "\n"
+    rows = [
+        f"| {_quoted(k)} | {_code(v) or 'the defaults'} |"
+        for k, v in value.items()
+    ]
+    return "\n".join([about, "", "| key | value |", "|---|---|", *rows, ""])
 
 
-def _members(value, text):
-    """Yields the methods and properties that have docstrings of their own."""
-    for name in dict.fromkeys(
-        x for owner in value.__mro__ for x in vars(owner)
-    ):
-        member = inspect.getattr_static(value, name)
-        function = getattr(member, "fget", getattr(member, "__func__", member))
-        if (
-            name.startswith("_")
-            or f"`{name}`:" in text
-            or not getattr(function, "__module__", "").startswith("cbam_keras")
-            or not function.__doc__
-        ):
+def _quoted(value):
+    return f"`{value!r}`".replace("'", '"')
+
+
+def _code(value):
+    """Returns the value of a constant as short code, in backticks."""
+    text = _text(value)
+    return f"`{text}`".replace("'", '"') if text else ""
+
+
+def _text(value):
+    if isinstance(value, functools.partial):
+        names = [*map(_text, value.args), _text(value.keywords)]
+        if value.func.__name__.startswith("_"):
+            # That which it calls is shown, with what it passes on.
+            build, more = names
+            return build.replace(")", f", {more})") if more else build
+        return f"{value.func.__name__}({', '.join(filter(None, names))})"
+    if callable(value):
+        return value.__name__
+    if dataclasses.is_dataclass(value) and hasattr(value, "layer_options"):
+        return f"{value.layer}({_text(value.layer_options)})".replace(
+            "None()", "None"
+        )
+    if dataclasses.is_dataclass(value):
+        changed = {
+            field.name: getattr(value, field.name)
+            for field in dataclasses.fields(value)
+            if getattr(value, field.name) != field.default
+        }
+        return f"{type(value).__name__}({_text(changed)})"
+    if isinstance(value, dict):
+        return ", ".join(f"{k}={v!r}" for k, v in value.items())
+    return repr(value)
+
+
+def _is_of_family(value):
+    """Whether a function builds one of the networks in a single table."""
+    return getattr(value, "__module__", "") == ResNet18.__module__
+
+
+def _family(module):
+    """Returns a table of builders that take what `ResNet` takes."""
+    shared = inspect.signature(module.ResNet).parameters
+    text = (
+        "They take the arguments of [`models.ResNet`](#modelsresnet) from\n"
+        "`include_top` on, the first seven also by position, and those in the\n"
+        "table.\n\n| builder | network | further arguments |\n|---|---|---|\n"
+    )
+    explained, sources = "\n", {}
+    for name in module.__all__:
+        build = getattr(module, name)
+        if not _is_of_family(build):
             continue
-        if not isinstance(member, property):
-            name = _signature(name, getattr(value, name))
-        own = _markdown(inspect.cleandoc(function.__doc__))
-        yield f"- `{name}`: {textwrap.indent(own, '    ').lstrip()}"
+        brief, rest = inspect.getdoc(build).split("\n\n", 1)
+        own = [
+            str(x.replace(annotation=x.empty))
+            for x in inspect.signature(build).parameters.values()
+            if x.name != "name"
+            and shared.get(x.name, x).default != x.default
+            or x.name not in shared
+        ]
+        own = f"`{', '.join(own)}`" if own else ""
+        sources[" ".join(rest.split("Reference:\n")[1].split())] = None
+        text += f"| `{name}` | {brief.split(': ')[1]} | {own} |\n"
+        for argument, about in re.findall(
+            r"^    (\w+): (.*(?:\n        .*)*)", rest, re.M
+        ):
+            if own and argument in own and argument not in shared:
+                explained += f"- `{argument}`: {' '.join(about.split())}\n"
+    sources = "\n".join(sources)
+    return f"{text}{explained}\n**Reference**\n\n{sources}\n"
 
 
 def _signature(name, value):
@@ -133,25 +317,9 @@ def _signature(name, value):
     untyped = [x.replace(annotation=x.empty) for x in parameters]
     text = str(inspect.Signature([x for x in untyped if x.name != "self"]))
     text = name + text.replace("'", '"').replace("<factory>", "{}")
+    # The defaults of a recipe are those of its class.
+    text = re.sub(r"=Recipe\([^)]*\(\)[^)]*\)", "=Recipe()", text)
     return textwrap.fill(text, WIDTH, subsequent_indent="    ")
-
-
-def _markdown(docstring):
-    """Returns a docstring with Markdown's headings, lists and code."""
-    text = LIST.sub(r"\n\g<0>\n", docstring + "\n")
-    return SECTION.sub(_section, text).strip() + "\n"
-
-
-def _section(match):
-    title, body = match[1], textwrap.dedent(match[2]).strip("\n")
-    if title == "Example":
-        body = f"```pycon\n{body}\n```"
-    if title in EXPLAINED:
-        # For MkDocs, an item after one of several paragraphs needs a gap.
-        gap = "\n" * ("\n\n" in body)
-        names = r"^\*{0,2}(\w+(?:, \w+)*):"
-        body = re.sub(names, rf"{gap}- `\1`:", body, flags=re.M)
-    return f"**{title}**\n\n{body.strip()}\n\n"
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ def test_the_reference_is_what_its_script_writes():
 
 def test_every_public_name_is_in_the_reference():
     index = _read("docs/reference/index.md")
-    names = re.findall(r"^\| \[`([\w.]+)`", index, re.M)
+    names = re.findall(r"\[`([\w.]+)`\]\(", index)
     values = [
         functools.reduce(getattr, name.split("."), cbam_keras) for name in names
     ]
@@ -229,6 +229,17 @@ def test_the_diagram_is_what_its_script_draws():
     names = {"__file__": str(ROOT / "docs/diagram.py")}
     run("docs/diagram.py", [_read("docs/diagram.py")], names)
     assert names["draw"]() == names["FILE"].read_text("utf-8")
+
+
+def test_options_are_marked_in_text_alone():
+    names = run("docs/commands.py", [_read("docs/commands.py")])
+    # The report of a notebook is a page in an attribute.
+    frame = "<iframe srcdoc=\"&lt;style&gt;p { --ink: 1; }\" title='a --b'>"
+    page = f"<p>Give --epochs</p>{frame}</iframe><code>--seeds</code>"
+    marked = names["on_page_content"](page)
+    assert frame in marked
+    found = re.findall('<span class="option">([^<]*)</span>', marked)
+    assert found == ["--epochs", "--seeds"]
 
 
 @pytest.mark.exhaustive

@@ -123,7 +123,7 @@ HELP = {
     "format": "NAME  NAMES; litert is the former TensorFlow Lite, and torch a "
     "program of torch.export",
     "frozen_epochs": "N  epochs before these, which train only the layers that "
-    "are not frozen, see docs/guides/pretrained.md",
+    "are not frozen: attention and the classifier",
     "group_by_folder": "whether images of one subfolder, as of a patient, stay "
     "together where images are split (default: yes)",
     "head": "NAME|INDEX  the output to explain, for models with several",
@@ -186,7 +186,7 @@ HELP = {
     "EfficientNetLite0 (in a package) and networks of keras.applications "
     "(downloaded)",
     "workers": "N  train N networks at a time on this machine, each with its "
-    "own GPU or its share of the cores, see docs/guides/cluster.md",
+    "own GPU or its share of the cores",
 }
 
 
@@ -510,8 +510,8 @@ def export(parser):
 
 def explain(parser):
     """Draws where networks look, side by side: Grad-CAM as in the figure of the
-    paper, and the attention maps of each layer. The files that it writes are
-    described in docs/guides/attention.md.
+    paper, and the attention maps of each layer. It writes the figures, their
+    numbers as explain.json, the maps as arrays.npz, and report.html.
 
     examples:
       cbam-keras explain runs/train-crowded_mnist-tiny

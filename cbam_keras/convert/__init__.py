@@ -9,4 +9,7 @@
 
 from cbam_keras.convert.loading import Report, load_torch_weights
 
-__all__ = ["Report", "load_torch_weights"]
+__all__ = [
+    "load_torch_weights",
+    "Report",
+]

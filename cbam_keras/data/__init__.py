@@ -47,4 +47,10 @@ from cbam_keras.data.tfds import (
     wrong_features,
 )
 
-__all__ = ["AUGMENTATIONS", "EMBEDDED", "LAYERS", "ImageData", "load"]
+__all__ = [
+    "load",
+    "ImageData",
+    "EMBEDDED",
+    "AUGMENTATIONS",
+    "LAYERS",
+]

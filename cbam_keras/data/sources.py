@@ -267,8 +267,8 @@ def _problem(images, labels):
         return f"{count} images, but {labels.size} labels"
     if labels.size != count:
         return (
-            "one-hot labels become integers by np.argmax(labels, axis=-1); for "
-            "several labels per image see docs/guides/other-tasks.md"
+            "one-hot labels become integers by np.argmax(labels, axis=-1); "
+            'for several labels per image see "Other tasks" in the guides'
         )
     if labels.dtype.kind not in "iu":
         return (

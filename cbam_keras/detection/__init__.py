@@ -28,12 +28,12 @@ from cbam_keras.detection.pyramid import (
 )
 
 __all__ = [
+    "compare",
+    "plan",
+    "load_data",
+    "feature_pyramid",
+    "load_model",
+    "DetectionData",
     "AUGMENTATIONS",
     "EMBEDDED",
-    "DetectionData",
-    "compare",
-    "feature_pyramid",
-    "load_data",
-    "load_model",
-    "plan",
 ]

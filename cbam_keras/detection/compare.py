@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 import keras
 
-from cbam_keras import _checks, _files, comparison, study
+from cbam_keras import _checks, _docstrings, _files, comparison, study
 from cbam_keras._checks import Options
 from cbam_keras.comparison import BASELINE, Attentions
 from cbam_keras.data import dataset_name
@@ -96,6 +96,7 @@ class Detection:
         return evaluate(data.test.examples, detections, len(data.class_names))
 
 
+@_docstrings.explained_by(comparison.plan)
 @_checks.former_names(images="data")
 def plan(
     attentions: Attentions = (BASELINE, "se", "cbam"),
@@ -110,12 +111,12 @@ def plan(
 ) -> study.Study:
     """Plans to train detectors on one backbone without and with attention.
 
-    The detector is RetinaNet as KerasHub has
-    it, on `feature_pyramid`. For images of less than 256 pixels it has the
-    levels from P3 on whose feature maps have four rows and columns or more,
-    and no layers in its heads but the last; for larger ones it has P3 to P7
-    and heads of four layers, as in its paper. Suppression does not tell
-    classes apart: of two objects that overlap by more than half, one is lost.
+    The detector is KerasHub's RetinaNet on `feature_pyramid`. For images of
+    less than 256 pixels it has the levels from P3 on whose feature maps have
+    four rows and columns or more, and no layers in its heads but the last; for
+    larger ones it has P3 to P7 and heads of four layers, as in its paper.
+    Suppression ignores classes: of two objects that overlap by more than half,
+    one is lost.
 
     The anchors are chosen from the training boxes of each seed. The detector
     after the last epoch is measured, once, on the test images.
@@ -188,6 +189,7 @@ def plan(
     )
 
 
+@_docstrings.explained_by(plan)
 @_checks.former_names(images="data")
 @study.takes_run_options
 def compare(
@@ -212,7 +214,8 @@ def compare(
     Args:
         The arguments of `plan`, and:
 
-        **options: Those of `study.run`. `output` defaults to
+        **options: `output`, `resume`, `overwrite`, `workers`, `executor` and
+            `tensorboard`, as for `study.run`. `output` defaults to
             `runs/detect-<data>-<backbone>`.
 
     Returns:

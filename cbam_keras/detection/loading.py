@@ -99,8 +99,10 @@ def load_data(
             Defaults to `()`.
         seed: Integer from 0, of the order of images, of their augmentation,
             and of the training scenes of `"digit_scenes"`. Defaults to `0`.
-        data_dir: See `data.load`. Defaults to `None`.
-        download: See `data.load`. Defaults to `False`.
+        data_dir: Path of the folder of TensorFlow Datasets. Defaults to
+            `None`, which means its default folder.
+        download: Boolean, whether to download and prepare a dataset of
+            TensorFlow Datasets if necessary. Defaults to `False`.
 
     Returns:
         A `DetectionData`.

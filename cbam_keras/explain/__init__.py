@@ -15,9 +15,9 @@ from cbam_keras.explain.gradients import gradient_at as gradient_at
 from cbam_keras.explain.pointing import pointing_game
 
 __all__ = [
-    "METHODS",
+    "grad_cam",
     "attention_maps",
     "class_probabilities",
-    "grad_cam",
     "pointing_game",
+    "METHODS",
 ]

@@ -21,10 +21,14 @@ def class_probabilities(
     """Returns the probability that a classifier assigns to each class.
 
     Args:
-        model: See `grad_cam`.
-        images: See `grad_cam`.
-        head: See `grad_cam`. Defaults to `None`.
-        batch_size: See `grad_cam`. Defaults to `32`.
+        model: Functional or Sequential `keras.Model` that returns a value per
+            class.
+        images: Array or tensor, as the model takes it; for several inputs, a
+            list or dictionary of arrays; or a `tf.data.Dataset` of batches of
+            either, whose labels are ignored.
+        head: Name, key or index of the output with the classes, for models
+            with several. Defaults to `None`, which means the only one.
+        batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:
         NumPy array `(B, classes)`, float32: the output of the model if it
@@ -34,7 +38,10 @@ def class_probabilities(
         probability of class 1, and `1 - p` that of class 0.
 
     Raises:
-        ValueError, TypeError: As `grad_cam`, of model, images and head.
+        ValueError: If the images do not fit the model, or if it has no such
+            head or several outputs.
+        TypeError: If the model is of another type, or the images are not
+            numbers.
 
     Example:
         >>> model = cbam_keras.models.ResNet18(

@@ -11,4 +11,9 @@ from cbam_keras.insertion.default_places import last_at_each_size
 from cbam_keras.insertion.freezing import freeze_batch_norm
 from cbam_keras.insertion.insert import Place, Places, insert_attention
 
-__all__ = ["Place", "Places", "freeze_batch_norm", "insert_attention"]
+__all__ = [
+    "insert_attention",
+    "freeze_batch_norm",
+    "Places",
+    "Place",
+]

@@ -36,18 +36,18 @@ from cbam_keras.layers.squeeze_excite import SqueezeExcite
 from cbam_keras.layers.triplet_attention import TripletAttention
 
 __all__ = [
-    "BAM",
     "CBAM",
-    "SCSE",
-    "VARIANTS",
-    "Attention",
     "ChannelAttention",
+    "SpatialAttention",
+    "SqueezeExcite",
+    "VARIANTS",
+    "make_attention",
+    "Attention",
+    "BAM",
     "CoordinateAttention",
     "EfficientChannelAttention",
     "GlobalContext",
+    "SCSE",
     "SimAM",
-    "SpatialAttention",
-    "SqueezeExcite",
     "TripletAttention",
-    "make_attention",
 ]

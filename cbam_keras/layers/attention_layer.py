@@ -112,11 +112,6 @@ class AttentionLayer(layers.Layer):
     def attention_map(self, inputs, training=None, mask=None):
         """Returns the attention map, by which the input is multiplied.
 
-        Args:
-            inputs: Floating-point tensor as the layer takes it.
-            training: As the layer takes it. Defaults to `None`.
-            mask: As the layer takes it. Defaults to `None`.
-
         Returns:
             Tensor that broadcasts to the input.
         """

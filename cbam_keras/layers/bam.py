@@ -28,11 +28,12 @@ class BAM(TrainableAttention):
             product of the logits, as in the authors' code. Defaults to
             `"add"`.
         activation: Activation of the hidden layers. Defaults to `"relu"`.
-        batch_norm_momentum: See `SpatialAttention`. Defaults to `0.9`, as in
-            the authors' code.
-        identity_init: See `ChannelAttention`. The last kernels start at zero
-            (with `"multiply"` the spatial one, since two zeros have no
-            gradient), and the gate is divided by 1.5. Defaults to `False`.
+        batch_norm_momentum: Number in [0, 1), the momentum of the moving
+            averages. Defaults to `0.9`, as in the authors' code.
+        identity_init: Boolean. If `True`, the layer returns its input until it
+            is trained: the last kernels start at zero (with `"multiply"` the
+            spatial one, since two zeros have no gradient), and the gate is
+            divided by 1.5. Defaults to `False`.
         **kwargs: Initializers, regularizers, constraints and `data_format`, as
             `ChannelAttention` takes them, and keyword arguments of
             `keras.layers.Layer`.

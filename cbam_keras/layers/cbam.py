@@ -33,45 +33,54 @@ class CBAM(TrainableAttention):
     code or another implementation does, use `CBAM(**VARIANTS["official"])`.
 
     Args:
-        reduction_ratio: Positive integer, `r`. Divides `C` to give the width
-            of the hidden layer of the channel gate. Defaults to `16`.
+        reduction_ratio: Positive integer, `r`. The hidden layer of the MLP
+            has `max(1, floor(C / r + 0.5))` units. Defaults to `16`.
         kernel_size: Odd positive integer, the side of the convolution of the
             spatial gate. Defaults to `7`.
         order: String. `"channel_first"` and `"spatial_first"` apply the gates
             one after the other; `"parallel"` computes both maps from the
             input and multiplies it by both. Defaults to `"channel_first"`.
-        channel_pool_types: `pool_types` of `ChannelAttention`. Defaults to
-            `("avg", "max")`.
-        spatial_pool_types: `pool_types` of `SpatialAttention`. Defaults to
-            `("avg", "max")`.
-        hidden_units: See `ChannelAttention`. Defaults to `None`.
-        use_bias: See `ChannelAttention`. Defaults to `True`.
-        spatial_use_bias: `use_bias` of `SpatialAttention`. Defaults to
-            `False`.
-        spatial_batch_norm: `batch_norm` of `SpatialAttention`, as in the
-            authors' code. Defaults to `False`.
-        spatial_batch_norm_momentum: `batch_norm_momentum` of
-            `SpatialAttention`. Defaults to `0.99`.
-        activation: See `ChannelAttention`. Defaults to `"relu"`.
+        channel_pool_types: String or sequence of strings: what the channel
+            gate pools over positions, `"avg"`, `"max"`, `"lp"`, `"lse"`, see
+            `ChannelAttention`. Defaults to `("avg", "max")`.
+        spatial_pool_types: What the spatial gate pools over channels, one or
+            several of the same, or `"conv"`, see `SpatialAttention`. Defaults
+            to `("avg", "max")`.
+        hidden_units: Positive integer, the width of the hidden layer, or
+            `None` to let `reduction_ratio` decide. Defaults to `None`.
+        use_bias: Boolean, whether both layers of the MLP have biases. The
+            parameter counts in the paper include them. Defaults to `True`.
+        spatial_use_bias: Boolean, whether the convolution of the spatial gate
+            has a bias. Defaults to `False`.
+        spatial_batch_norm: Boolean, whether to normalize (epsilon 1e-5)
+            between this convolution and the sigmoid, as the authors' code
+            does. Defaults to `False`.
+        spatial_batch_norm_momentum: Number in [0, 1), the momentum of its
+            moving averages. Defaults to `0.99`, as in the authors' code; 0.9
+            is better for up to a few thousand training steps.
+        activation: Activation of the hidden layer, `None` for linear.
+            Defaults to `"relu"`.
         gate_activation: Activation of both gates. Defaults to `"sigmoid"`.
         identity_init: Boolean. If `True`, the layer returns exactly its input
-            until it is trained. Use it for layers inserted into trained
-            networks. Defaults to `False`.
-        kernel_initializer: Initializer of all kernels. Defaults to
+            until it is trained: the last kernel, or the gamma after it, starts
+            at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
+            trained networks, and from scratch as in `VARIANTS["recommended"]`.
+            Defaults to `False`.
+        kernel_initializer: Initializer of the kernels. Defaults to
             `"glorot_uniform"`.
-        bias_initializer: Initializer of all biases. Defaults to `"zeros"`.
-        kernel_regularizer: Regularizer of all kernels. Defaults to `None`.
-        bias_regularizer: Regularizer of all biases. Defaults to `None`.
-        kernel_constraint: Constraint of all kernels. Defaults to `None`.
-        bias_constraint: Constraint of all biases. Defaults to `None`.
+        bias_initializer: Initializer of the biases. Defaults to `"zeros"`.
+        kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
+        bias_regularizer: Regularizer of the biases. Defaults to `None`.
+        kernel_constraint: Constraint of the kernels. Defaults to `None`.
+        bias_constraint: Constraint of the biases. Defaults to `None`.
         data_format: String, `"channels_last"` or `"channels_first"`, or
             `None` for `keras.config.image_data_format()`. Defaults to `None`.
-        **kwargs: Keyword arguments of `keras.layers.Layer`: `name`, `dtype`,
-            `trainable`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`, as `name`.
 
     Call arguments:
         inputs: Floating-point tensor of rank 3, 4 or 5.
-        training: Boolean or `None`, see `SpatialAttention`.
+        training: Boolean or `None`. Whether batch normalization in the layer,
+            if any, uses and tracks the statistics of the batch.
         mask: Boolean tensor `(B, H, W)`, or of its first axes, as `(B, T)` of
             padded sequences, or `None`. Outputs where it is `True` do not
             depend on inputs where it is `False`; Keras passes on the mask of
@@ -80,9 +89,8 @@ class CBAM(TrainableAttention):
             place of the output, or `None`. Defaults to `None`.
 
     Input shape:
-        `(B, H, W, C)` if `data_format="channels_last"`, `(B, C, H, W)`
-        otherwise; one to three spatial axes, each of any or unknown size.
-        `C` must be known.
+        `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
+        unknown size. `C` must be known.
 
     Output shape:
         The input shape. The gates are `layer.channel_attention` and
@@ -225,11 +233,6 @@ class CBAM(TrainableAttention):
 
         They are the maps that `call` multiplies by: with a sequential
         `order`, the second is computed from the output of the first gate.
-
-        Args:
-            inputs: Floating-point tensor as the layer takes it.
-            training: As the layer takes it. Defaults to `None`.
-            mask: As the layer takes it. Defaults to `None`.
 
         Returns:
             Tuple of two tensors: the channel map `(B, 1, 1, C)` and the

@@ -21,12 +21,11 @@ class ChannelAttention(PoolingGate):
     `MLP(v) = activation(v @ squeeze_kernel + squeeze_bias) @ excite_kernel
     + excite_bias`.
 
-    The hidden layer has `max(1, floor(C / reduction_ratio + 0.5))` units.
     Pools and MLP are computed in float32 at least, also in half precision.
 
     Args:
-        reduction_ratio: Positive integer, `r`. Divides `C` to give the width
-            of the hidden layer of the shared MLP. Defaults to `16`.
+        reduction_ratio: Positive integer, `r`. The hidden layer of the MLP
+            has `max(1, floor(C / r + 0.5))` units. Defaults to `16`.
         pool_types: String or non-empty sequence of strings among `"avg"`,
             `"max"`, `"lp"` (the square root of the sum of squares) and
             `"lse"` (the logarithm of the sum of exponentials), over all
@@ -35,37 +34,39 @@ class ChannelAttention(PoolingGate):
             `None` to let `reduction_ratio` decide. Defaults to `None`.
         use_bias: Boolean, whether both layers of the MLP have biases. The
             parameter counts in the paper include them. Defaults to `True`.
-        activation: Activation of the hidden layer. `None` means linear.
+        activation: Activation of the hidden layer, `None` for linear.
             Defaults to `"relu"`.
         gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
         identity_init: Boolean. If `True`, the layer returns exactly its input
-            until it is trained: `excite_kernel` and `excite_bias` start at
-            zero, and the gate is scaled to be 1 there (`2 * sigmoid`). Use it
-            for layers inserted into trained networks. Defaults to `False`.
-        kernel_initializer: Initializer of both kernels. Defaults to
+            until it is trained: the last kernel, or the gamma after it, starts
+            at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
+            trained networks, and from scratch as in `VARIANTS["recommended"]`.
+            Defaults to `False`.
+        kernel_initializer: Initializer of the kernels. Defaults to
             `"glorot_uniform"`.
-        bias_initializer: Initializer of both biases. Defaults to `"zeros"`.
-        kernel_regularizer: Regularizer of both kernels. Defaults to `None`.
-        bias_regularizer: Regularizer of both biases. Defaults to `None`.
-        kernel_constraint: Constraint of both kernels. Defaults to `None`.
-        bias_constraint: Constraint of both biases. Defaults to `None`.
+        bias_initializer: Initializer of the biases. Defaults to `"zeros"`.
+        kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
+        bias_regularizer: Regularizer of the biases. Defaults to `None`.
+        kernel_constraint: Constraint of the kernels. Defaults to `None`.
+        bias_constraint: Constraint of the biases. Defaults to `None`.
         data_format: String, `"channels_last"` or `"channels_first"`, or
             `None` for `keras.config.image_data_format()`. Defaults to `None`.
-        **kwargs: Keyword arguments of `keras.layers.Layer`: `name`, `dtype`,
-            `trainable`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`, as `name`.
 
     Call arguments:
         inputs: Floating-point tensor of rank 3, 4 or 5.
-        training: Boolean or `None`. Has no effect; all gates take it.
-        mask: Boolean tensor `(B, H, W)`, or of its first axes, or `None`.
-            Positions where it is `False` are left out of the pools.
+        training: Boolean or `None`. Whether batch normalization in the layer,
+            if any, uses and tracks the statistics of the batch.
+        mask: Boolean tensor `(B, H, W)`, or of its first axes, as `(B, T)` of
+            padded sequences, or `None`. Outputs where it is `True` do not
+            depend on inputs where it is `False`; Keras passes on the mask of
+            `Masking` and `Embedding`.
         map_only: Boolean. If `True`, returns the attention map in place of the
             output. Defaults to `False`.
 
     Input shape:
-        `(B, H, W, C)` if `data_format="channels_last"`, `(B, C, H, W)`
-        otherwise; one to three spatial axes, each of any or unknown size.
-        `C` must be known.
+        `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
+        unknown size. `C` must be known.
 
     Output shape:
         The input shape. `attention_map(inputs)` gives `(B, 1, 1, C)` or
@@ -74,7 +75,7 @@ class ChannelAttention(PoolingGate):
     Raises:
         ValueError: If an argument is out of range, if the input is not of
             rank 3 to 5, or if `C` is unknown.
-        TypeError: If `use_bias` or `identity_init` is not a boolean.
+        TypeError: If a flag is not a boolean.
 
     Example:
         >>> x = np.random.rand(2, 7, 5, 32).astype("float32")
@@ -88,8 +89,7 @@ class ChannelAttention(PoolingGate):
         Woo, Park, Lee and Kweon, 2018, section 3, "Channel attention
         module" (https://arxiv.org/abs/1807.06521). The hidden width is
         rounded half up, which the paper's parameter count of the narrow
-        MobileNet requires; the authors' code truncates. See
-        `docs/fidelity.md`.
+        MobileNet requires; the authors' code truncates.
     """
 
     _pools_positions = True
@@ -160,11 +160,6 @@ class ChannelAttention(PoolingGate):
 
     def attention_map(self, inputs, training=None, mask=None):
         """Returns the attention map, one factor per channel.
-
-        Args:
-            inputs: Floating-point tensor as the layer takes it.
-            training: As the layer takes it. Defaults to `None`.
-            mask: As the layer takes it. Defaults to `None`.
 
         Returns:
             Tensor `(B, 1, 1, C)`, or `(B, C, 1, 1)` if

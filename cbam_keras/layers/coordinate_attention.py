@@ -24,10 +24,13 @@ class CoordinateAttention(TrainableAttention):
             `max(min_hidden_units, C // r)` units. Defaults to `32`.
         min_hidden_units: Positive integer. Defaults to `8`.
         activation: Activation of the hidden layer. Defaults to `"hard_swish"`.
-        batch_norm_momentum: See `SpatialAttention`. Defaults to `0.9`, as in
-            the authors' code.
+        batch_norm_momentum: Number in [0, 1), the momentum of the moving
+            averages. Defaults to `0.9`, as in the authors' code.
         gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
-        identity_init: See `ChannelAttention`. The last kernels start at zero.
+        identity_init: Boolean. If `True`, the layer returns exactly its input
+            until it is trained: the last kernel, or the gamma after it, starts
+            at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
+            trained networks, and from scratch as in `VARIANTS["recommended"]`.
             Defaults to `False`.
         **kwargs: Initializers, regularizers, constraints and `data_format`, as
             `ChannelAttention` takes them, and keyword arguments of

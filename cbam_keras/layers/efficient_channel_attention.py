@@ -25,14 +25,17 @@ class EfficientChannelAttention(TrainableAttention):
             and `t + 1` otherwise, where `t = int((log2(C) + 1) / 2)`. It may
             exceed `C`. Defaults to `None`.
         gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
-        identity_init: See `ChannelAttention`. The kernel starts at zero.
+        identity_init: Boolean. If `True`, the layer returns exactly its input
+            until it is trained: the last kernel, or the gamma after it, starts
+            at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
+            trained networks, and from scratch as in `VARIANTS["recommended"]`.
             Defaults to `False`.
-        **kwargs: Initializer, regularizer and constraint of the kernel and
-            `data_format`, as `ChannelAttention` takes them, and keyword
-            arguments of `keras.layers.Layer`.
+        **kwargs: Initializers, regularizers, constraints and `data_format`, as
+            `ChannelAttention` takes them, and keyword arguments of
+            `keras.layers.Layer`.
 
     Call arguments:
-        See `ChannelAttention`.
+        See `SpatialAttention`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or

@@ -27,14 +27,14 @@ class GlobalContext(TrainableAttention):
             trained. `"multiply"` multiplies by the sigmoid of the MLP.
             Defaults to `"add"`.
         activation: Activation of the hidden layer. Defaults to `"relu"`.
-        identity_init: See `ChannelAttention`. Changes nothing with `"add"`.
-            Defaults to `False`.
+        identity_init: Boolean. If `True`, `"multiply"` too returns its input
+            until it is trained. Defaults to `False`.
         **kwargs: Initializers, regularizers, constraints and `data_format`, as
             `ChannelAttention` takes them, and keyword arguments of
             `keras.layers.Layer`.
 
     Call arguments:
-        See `ChannelAttention`.
+        See `SpatialAttention`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or

@@ -24,8 +24,9 @@ class SCSE(TrainableAttention):
             authors' code, or `"add"` for their sum. Defaults to `"max"`.
         activation: Activation of the hidden layer. Defaults to `"relu"`.
         gate_activation: Activation of both gates. Defaults to `"sigmoid"`.
-        identity_init: See `ChannelAttention`. The last kernels start at zero;
-            with `"add"`, each gate starts at 1/2. Defaults to `False`.
+        identity_init: Boolean. If `True`, the layer returns exactly its input
+            until it is trained: the last kernels start at zero, and the gates
+            are `2 * sigmoid`, or with `"add"` 1/2 each. Defaults to `False`.
         **kwargs: Initializers, regularizers, constraints and `data_format`, as
             `ChannelAttention` takes them, and keyword arguments of
             `keras.layers.Layer`.

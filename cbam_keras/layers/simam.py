@@ -24,11 +24,12 @@ class SimAM(AttentionLayer):
     Args:
         regularization: Positive number, the lambda of the paper, which bounds
             the gate of channels that hardly vary. Defaults to `0.0001`.
-        data_format: See `ChannelAttention`. Defaults to `None`.
-        **kwargs: Keyword arguments of `keras.layers.Layer`.
+        data_format: String, `"channels_last"` or `"channels_first"`, or
+            `None` for `keras.config.image_data_format()`. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`, as `name`.
 
     Call arguments:
-        See `ChannelAttention`.
+        See `SpatialAttention`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or

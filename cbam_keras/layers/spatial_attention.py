@@ -42,43 +42,41 @@ class SpatialAttention(PoolingGate):
             is built, the attribute `batch_norm` is the `BatchNormalization`
             layer or `None`. Defaults to `False`.
         batch_norm_momentum: Number in [0, 1), the momentum of the moving
-            averages. Use that of the network's other normalizations, and a
-            small one in short trainings. Defaults to `0.99`, as in the
-            authors' code.
+            averages. Defaults to `0.99`, as in the authors' code; 0.9 is
+            better for up to a few thousand training steps.
         dilation_rate: Positive integer, the dilation of the convolution.
             Defaults to `1`.
         gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
         identity_init: Boolean. If `True`, the layer returns exactly its input
-            until it is trained: the convolution starts at zero, or gamma does
-            with `batch_norm`, and the gate is scaled to be 1 there
-            (`2 * sigmoid`). Use it for layers inserted into trained networks.
+            until it is trained: the last kernel, or the gamma after it, starts
+            at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
+            trained networks, and from scratch as in `VARIANTS["recommended"]`.
             Defaults to `False`.
         kernel_initializer: Initializer of the kernels. Defaults to
             `"glorot_uniform"`.
-        bias_initializer: Initializer of the bias. Defaults to `"zeros"`.
+        bias_initializer: Initializer of the biases. Defaults to `"zeros"`.
         kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
-        bias_regularizer: Regularizer of the bias. Defaults to `None`.
+        bias_regularizer: Regularizer of the biases. Defaults to `None`.
         kernel_constraint: Constraint of the kernels. Defaults to `None`.
-        bias_constraint: Constraint of the bias. Defaults to `None`.
+        bias_constraint: Constraint of the biases. Defaults to `None`.
         data_format: String, `"channels_last"` or `"channels_first"`, or
             `None` for `keras.config.image_data_format()`. Defaults to `None`.
-        **kwargs: Keyword arguments of `keras.layers.Layer`: `name`, `dtype`,
-            `trainable`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`, as `name`.
 
     Call arguments:
         inputs: Floating-point tensor of rank 3, 4 or 5.
-        training: Boolean or `None`. Whether the batch normalization, if
-            there is one, uses and tracks the statistics of the batch.
-        mask: Boolean tensor `(B, H, W)`, or of its first axes, or `None`.
-            Positions where it is `False` are zero padding to the convolution,
-            and do not enter the batch normalization.
+        training: Boolean or `None`. Whether batch normalization in the layer,
+            if any, uses and tracks the statistics of the batch.
+        mask: Boolean tensor `(B, H, W)`, or of its first axes, as `(B, T)` of
+            padded sequences, or `None`. Outputs where it is `True` do not
+            depend on inputs where it is `False`; Keras passes on the mask of
+            `Masking` and `Embedding`.
         map_only: Boolean. If `True`, returns the attention map in place of the
             output. Defaults to `False`.
 
     Input shape:
-        `(B, H, W, C)` if `data_format="channels_last"`, `(B, C, H, W)`
-        otherwise; one to three spatial axes, each of any or unknown size.
-        `C` must be known.
+        `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
+        unknown size. `C` must be known.
 
     Output shape:
         The input shape. `attention_map(inputs)` gives `(B, H, W, 1)` or
@@ -101,7 +99,7 @@ class SpatialAttention(PoolingGate):
         Woo, Park, Lee and Kweon, 2018, section 3, "Spatial attention
         module" (https://arxiv.org/abs/1807.06521). The paper stacks [avg;
         max] and shows no normalization; the authors' code stacks [max; avg]
-        and normalizes. See `cbam_keras.VARIANTS` and `docs/fidelity.md`.
+        and normalizes, see `cbam_keras.VARIANTS`.
     """
 
     _pools_positions = False
@@ -176,11 +174,6 @@ class SpatialAttention(PoolingGate):
 
     def attention_map(self, inputs, training=None, mask=None):
         """Returns the attention map, one factor per position.
-
-        Args:
-            inputs: Floating-point tensor as the layer takes it.
-            training: As the layer takes it. Defaults to `None`.
-            mask: As the layer takes it. Defaults to `None`.
 
         Returns:
             Tensor `(B, H, W, 1)`, or `(B, 1, H, W)` if

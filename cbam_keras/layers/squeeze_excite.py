@@ -13,33 +13,45 @@ class SqueezeExcite(ChannelAttention):
     with the MLP of `ChannelAttention`. The "+ SE" rows of the paper.
 
     Args:
-        reduction_ratio: Positive integer, `r`. Divides `C` to give the width
-            of the hidden layer. Defaults to `16`.
-        hidden_units: See `ChannelAttention`. Defaults to `None`.
-        use_bias: See `ChannelAttention`. Defaults to `True`.
-        activation: See `ChannelAttention`. Defaults to `"relu"`.
-        gate_activation: See `ChannelAttention`. Defaults to `"sigmoid"`.
-        identity_init: See `ChannelAttention`. Defaults to `False`.
-        kernel_initializer: Initializer of both kernels. Defaults to
+        reduction_ratio: Positive integer, `r`. The hidden layer of the MLP
+            has `max(1, floor(C / r + 0.5))` units. Defaults to `16`.
+        hidden_units: Positive integer, the width of the hidden layer, or
+            `None` to let `reduction_ratio` decide. Defaults to `None`.
+        use_bias: Boolean, whether both layers of the MLP have biases. The
+            parameter counts in the paper include them. Defaults to `True`.
+        activation: Activation of the hidden layer, `None` for linear.
+            Defaults to `"relu"`.
+        gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
+        identity_init: Boolean. If `True`, the layer returns exactly its input
+            until it is trained: the last kernel, or the gamma after it, starts
+            at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
+            trained networks, and from scratch as in `VARIANTS["recommended"]`.
+            Defaults to `False`.
+        kernel_initializer: Initializer of the kernels. Defaults to
             `"glorot_uniform"`.
-        bias_initializer: Initializer of both biases. Defaults to `"zeros"`.
-        kernel_regularizer: Regularizer of both kernels. Defaults to `None`.
-        bias_regularizer: Regularizer of both biases. Defaults to `None`.
-        kernel_constraint: Constraint of both kernels. Defaults to `None`.
-        bias_constraint: Constraint of both biases. Defaults to `None`.
-        data_format: See `ChannelAttention`. Defaults to `None`.
-        **kwargs: Keyword arguments of `keras.layers.Layer`.
+        bias_initializer: Initializer of the biases. Defaults to `"zeros"`.
+        kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
+        bias_regularizer: Regularizer of the biases. Defaults to `None`.
+        kernel_constraint: Constraint of the kernels. Defaults to `None`.
+        bias_constraint: Constraint of the biases. Defaults to `None`.
+        data_format: String, `"channels_last"` or `"channels_first"`, or
+            `None` for `keras.config.image_data_format()`. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`, as `name`.
 
     Call arguments:
         inputs: Floating-point tensor of rank 3, 4 or 5.
-        training: Boolean or `None`. Has no effect.
-        mask: See `ChannelAttention`.
+        training: Boolean or `None`. Whether batch normalization in the layer,
+            if any, uses and tracks the statistics of the batch.
+        mask: Boolean tensor `(B, H, W)`, or of its first axes, as `(B, T)` of
+            padded sequences, or `None`. Outputs where it is `True` do not
+            depend on inputs where it is `False`; Keras passes on the mask of
+            `Masking` and `Embedding`.
         map_only: Boolean. If `True`, returns the attention map in place of the
             output. Defaults to `False`.
 
     Input shape:
-        `(B, H, W, C)` if `data_format="channels_last"`, `(B, C, H, W)`
-        otherwise; one to three spatial axes. `C` must be known.
+        `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
+        unknown size. `C` must be known.
 
     Output shape:
         The input shape.
@@ -47,7 +59,7 @@ class SqueezeExcite(ChannelAttention):
     Raises:
         ValueError: If an argument is out of range, if the input is not of
             rank 3 to 5, or if `C` is unknown.
-        TypeError: If `use_bias` or `identity_init` is not a boolean.
+        TypeError: If a flag is not a boolean.
 
     Example:
         >>> x = np.random.rand(2, 7, 5, 32).astype("float32")

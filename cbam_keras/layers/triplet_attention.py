@@ -27,13 +27,17 @@ class TripletAttention(TrainableAttention):
     Args:
         kernel_size: Odd positive integer, the side of the convolutions. It may
             exceed the sizes of a plane. Defaults to `7`.
-        batch_norm_momentum: See `SpatialAttention`. Defaults to `0.99`.
+        batch_norm_momentum: Number in [0, 1), the momentum of the moving
+            averages. Defaults to `0.99`, as in the authors' code.
         gate_activation: Activation of the gates. Defaults to `"sigmoid"`.
-        identity_init: See `SpatialAttention`. Each gamma starts at zero.
+        identity_init: Boolean. If `True`, the layer returns exactly its input
+            until it is trained: the last kernel, or the gamma after it, starts
+            at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
+            trained networks, and from scratch as in `VARIANTS["recommended"]`.
             Defaults to `False`.
-        **kwargs: Initializer, regularizer and constraint of the kernels and
-            `data_format`, as `SpatialAttention` takes them, and keyword
-            arguments of `keras.layers.Layer`.
+        **kwargs: Initializers, regularizers, constraints and `data_format`, as
+            `ChannelAttention` takes them, and keyword arguments of
+            `keras.layers.Layer`.
 
     Call arguments:
         See `SpatialAttention`.

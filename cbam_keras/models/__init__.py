@@ -43,20 +43,20 @@ from cbam_keras.models.resnet import ResNet
 from cbam_keras.models.unet import UNet
 
 __all__ = [
-    "EfficientNetLite0",
-    "MobileNet",
-    "MobileNetV2",
-    "ResNeXt50",
-    "ResNeXt101",
     "ResNet",
     "ResNet18",
     "ResNet34",
     "ResNet50",
     "ResNet101",
     "ResNet152",
-    "UNet",
     "WideResNet18",
-    "preprocess_efficientnet_lite0",
-    "preprocess_input",
+    "ResNeXt50",
+    "ResNeXt101",
+    "MobileNet",
+    "MobileNetV2",
+    "EfficientNetLite0",
+    "UNet",
     "pyramid",
+    "preprocess_input",
+    "preprocess_efficientnet_lite0",
 ]

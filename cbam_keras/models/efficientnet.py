@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import keras
 from keras import layers
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _docstrings
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
     Attention,
@@ -17,6 +17,7 @@ from cbam_keras.models.blocks import (
     inverted_residual_block,
     relu6,
 )
+from cbam_keras.models.resnet import ResNet
 
 # Channels and kernel size of each block, by resolution. The inner widths are 6
 # times the channels of a block's input, but in the first stage.
@@ -30,6 +31,7 @@ STAGES = (
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
+@_docstrings.explained_by(ResNet)
 def EfficientNetLite0(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
@@ -58,15 +60,17 @@ def EfficientNetLite0(
 
     Args:
         include_top: See `ResNet`. Defaults to `True`.
-        weights: `"imagenet"`, or see `ResNet`. Defaults to `None`.
+        weights: `None` for random weights, `"imagenet"` for those of the
+            package, or the path of a file as for `ResNet`. Defaults to `None`.
         input_tensor: See `ResNet`. Defaults to `None`.
         input_shape: See `ResNet`. Defaults to `None`.
         pooling: See `ResNet`. Defaults to `None`.
         classes: See `ResNet`. Defaults to `1000`.
         classifier_activation: See `ResNet`. Defaults to `"softmax"`.
         attention: Attention at the end of every branch, after the last
-            normalization and before the addition, see `ResNet`. For trained
-            weights use `insert_attention`. Defaults to `None`.
+            normalization and before the addition: what
+            `layers.make_attention` takes. For trained weights use
+            `insert_attention`. Defaults to `None`.
         stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
             with stride 2, or 1. Defaults to `"imagenet"`.
         downsample_in: `"3x3"` or `"1x1"`. It has no effect here and exists

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _docstrings
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
     Attention,
@@ -15,11 +15,13 @@ from cbam_keras.models.blocks import (
     depthwise_separable_block,
     relu,
 )
+from cbam_keras.models.resnet import ResNet
 
 # Width and number of blocks of each stage.
 STAGES = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))
 
 
+@_docstrings.explained_by(ResNet)
 def MobileNet(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
@@ -50,16 +52,15 @@ def MobileNet(
 
     Args:
         include_top: See `ResNet`. Defaults to `True`.
-        weights: See `ResNet`; PyTorch checkpoints are for residual networks
-            only. Defaults to `None`.
+        weights: `None` for random weights, or the path of a `.keras` or
+            `.weights.h5` file saved from the same network. Defaults to `None`.
         input_tensor: See `ResNet`. Defaults to `None`.
         input_shape: See `ResNet`. Defaults to `None`.
         pooling: See `ResNet`. Defaults to `None`.
         classes: See `ResNet`. Defaults to `1000`.
         classifier_activation: See `ResNet`. Defaults to `"softmax"`.
-        attention: Attention after every convolution, see `ResNet`. A list
-            with one entry per stage is for residual networks only. Defaults
-            to `None`.
+        attention: Attention after every convolution: what
+            `layers.make_attention` takes. Defaults to `None`.
         stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
             with stride 2, or 1. Defaults to `"imagenet"`.
         downsample_in: `"3x3"` or `"1x1"`. It has no effect here and exists

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _docstrings
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
     Attention,
@@ -14,6 +14,7 @@ from cbam_keras.models.blocks import (
     inverted_residual_block,
     relu6,
 )
+from cbam_keras.models.resnet import ResNet
 
 # Width and number of blocks, by resolution. The inner widths are 6 times the
 # channels of a block's input, but in the first stage.
@@ -26,6 +27,7 @@ STAGES = (
 )
 
 
+@_docstrings.explained_by(ResNet)
 def MobileNetV2(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
@@ -63,9 +65,8 @@ def MobileNetV2(
         pooling: See `ResNet`. Defaults to `None`.
         classes: See `ResNet`. Defaults to `1000`.
         classifier_activation: See `ResNet`. Defaults to `"softmax"`.
-        attention: Attention in every block but the first, see `ResNet`. A
-            list with one entry per stage is for residual networks only.
-            Defaults to `None`.
+        attention: Attention in every block but the first: what
+            `layers.make_attention` takes. Defaults to `None`.
         stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
             with stride 2, or 1. Defaults to `"imagenet"`.
         downsample_in: `"3x3"` or `"1x1"`. It has no effect here and exists

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _docstrings
 
 # Mean and deviation of ImageNet for red, green and blue in [0, 1].
 MEAN = (0.485, 0.456, 0.406)
@@ -46,6 +46,7 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
     return _standardized(images, data_format, 255, MEAN, DEVIATION)
 
 
+@_docstrings.explained_by(preprocess_input)
 def preprocess_efficientnet_lite0(
     images: Any, data_format: str | None = None
 ) -> Any:
@@ -58,11 +59,13 @@ def preprocess_efficientnet_lite0(
         data_format: See `preprocess_input`. Defaults to `None`.
 
     Returns:
-        See `preprocess_input`.
+        float32 of the same shape: a NumPy array for a NumPy array, a tensor
+        for a tensor.
 
     Raises:
-        ValueError: See `preprocess_input`.
-        TypeError: See `preprocess_input`.
+        ValueError: If the images are not of rank 3 or 4, or do not have 3
+            channels.
+        TypeError: If `images` is not an array or a tensor.
 
     Example:
         >>> white = np.full((2, 32, 32, 3), 255, "uint8")

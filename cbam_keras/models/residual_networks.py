@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _docstrings
 from cbam_keras.models.blocks import Attention
 from cbam_keras.models.resnet import WIDTHS, ResNet
 
@@ -26,11 +26,14 @@ Args:
 {further}    name: See `ResNet`. Defaults to `"{lower_name}"`.
 
 Returns:
-    A functional `keras.Model`, see `ResNet`.
+    A functional `keras.Model`. Its output is `(B, classes)`, or without
+    classifier `(B, H / 32, W / 32, {channels})` (`H / 8` with the small
+    stem), or `(B, {channels})` with `pooling`.
 
 Raises:
-    ValueError: See `ResNet`.
-    TypeError: See `ResNet`.
+    ValueError: If an argument is out of range, or if a weight file does
+        not fit.
+    TypeError: If `attention` has the wrong type.
 
 Example:
     >>> model = {name}(attention="cbam", include_top=False)
@@ -53,6 +56,7 @@ def _document(build, name, summary, channels, reference, further=""):
         further=further,
         lower_name=name.lower(),
     )
+    _docstrings.explained_by(ResNet)(build)
 
 
 def _resnet(network, depths, block):

@@ -85,13 +85,11 @@ def ResNet(
             Defaults to `1000`.
         classifier_activation: Activation of the classifier; `None` gives
             logits. Defaults to `"softmax"`.
-        attention: Attention at the end of every residual branch: `None`;
-            `"cbam"`, `"se"`, `"channel"`, `"spatial"`; a layer class; a
-            callable that takes `name=` and returns a layer; a layer used as
-            a template; or a list of these, one per stage. Trained from
-            scratch, `CBAM(**VARIANTS["recommended"])` was more accurate than
-            the start of the paper, which is that of `"cbam"`
-            (`docs/when-it-helps.md`). Defaults to `None`.
+        attention: Attention at the end of every residual branch: what
+            `layers.make_attention` takes, as `"cbam"`, or a list of these, one
+            per stage. Trained from scratch, `CBAM(**VARIANTS["recommended"])`
+            was more accurate than `"cbam"`, which is initialized as in the
+            paper. Defaults to `None`.
         stem: `"imagenet"` (7x7 convolution with stride 2, max pooling),
             `"small"` (3x3 convolution; for inputs of 16 to 96 pixels) or
             `"strided"` (3x3 convolution with stride 2; a quarter of the MACs

@@ -53,9 +53,10 @@ def UNet(
             Its size may be unknown, `(None, None, 3)`, and need not be a
             power of two: repeated features are cropped, or padded with
             zeros, to the size of the skip.
-        classes: Positive integer, the number of classes. See `ResNet` for `1`.
-        attention: Attention of each decoder block, see `ResNet`, but not a
-            list. Defaults to `None`.
+        classes: Positive integer, the number of classes; `1` is a single value
+            for two classes, with `classifier_activation="sigmoid"` or `None`.
+        attention: Attention of each decoder block: what
+            `layers.make_attention` takes. Defaults to `None`.
         skip_attention: Attention of each skip. Defaults to `None`.
         decoder_widths: Sequence of positive integers, the channels of each
             decoder block, the coarsest first. Defaults to `None`: `16` in the

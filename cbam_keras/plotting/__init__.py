@@ -28,11 +28,11 @@ from cbam_keras.plotting.style import (
 )
 
 __all__ = [
-    "plot_ablation",
-    "plot_attention_maps",
-    "plot_costs",
     "plot_grad_cam",
+    "plot_attention_maps",
     "plot_history",
-    "plot_pareto",
     "plot_search",
+    "plot_pareto",
+    "plot_costs",
+    "plot_ablation",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cbam_keras import _checks, _inspection
+from cbam_keras import _checks, _docstrings, _inspection
 from cbam_keras.plotting import style
 from cbam_keras.plotting.grid import (
     MAX_WIDTH,
@@ -121,6 +121,7 @@ def plot_grad_cam(
     return grid.finish("Heat")
 
 
+@_docstrings.explained_by(plot_grad_cam)
 def plot_attention_maps(
     images: ArrayLike,
     maps: Mapping[str, Sequence[ArrayLike | None]],

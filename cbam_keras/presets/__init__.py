@@ -8,4 +8,9 @@
 
 from cbam_keras.presets.rows import ABLATIONS, PRESETS, Preset, build_preset
 
-__all__ = ["ABLATIONS", "PRESETS", "Preset", "build_preset"]
+__all__ = [
+    "build_preset",
+    "PRESETS",
+    "ABLATIONS",
+    "Preset",
+]

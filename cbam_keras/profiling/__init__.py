@@ -6,4 +6,8 @@
 
 from cbam_keras.profiling.profile import Profile, Row, profile_model
 
-__all__ = ["Profile", "Row", "profile_model"]
+__all__ = [
+    "profile_model",
+    "Profile",
+    "Row",
+]

@@ -92,17 +92,17 @@ from cbam_keras.study.tables import MANY
 from cbam_keras.study.workers import count_workers, executor_of, training_by
 
 __all__ = [
-    "Budget",
+    "run",
+    "estimate",
+    "Study",
+    "Variant",
     "Classification",
-    "Comparison",
-    "Estimate",
-    "Measure",
-    "Outcome",
     "Results",
     "Row",
-    "Study",
+    "Outcome",
+    "Estimate",
+    "Budget",
+    "Comparison",
+    "Measure",
     "Task",
-    "Variant",
-    "estimate",
-    "run",
 ]

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from cbam_keras.tuning.hypermodel import CBAMHyperModel
 
 __all__ = [
+    "search",
     "CBAMHyperModel",
     "Search",
-    "search",
 ]
 
 

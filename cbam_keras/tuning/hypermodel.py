@@ -7,7 +7,7 @@ import keras
 import keras_tuner
 from keras_tuner import HyperParameters
 
-from cbam_keras import _checks, comparison, study
+from cbam_keras import _checks, _docstrings, comparison, study
 from cbam_keras.data import ImageData
 from cbam_keras.layers import ATTENTION, CBAM, Attention
 from cbam_keras.recipes import RECIPES, Recipe
@@ -26,6 +26,7 @@ DIMENSIONS = (
 )
 
 
+@_docstrings.explained_by(comparison.plan)
 class CBAMHyperModel(keras_tuner.HyperModel):
     """Networks with and without attention, as a search space of KerasTuner.
 
@@ -52,8 +53,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             `lambda attention: insert_attention(backbone, attention)`.
             Defaults to `"tiny"`.
         weights: See `comparison.plan`. Defaults to `None`.
-        attention: See `comparison.plan`. Layers of your own have no
-            hyperparameters. Defaults to `("none", "se", "cbam")`.
+        attention: `"none"`, a name that `layers.make_attention` takes, or a
+            layer of your own, which has no hyperparameters; a sequence of
+            these; or `"all"`. Defaults to `("none", "se", "cbam")`.
         reduction_ratio: Positive integers, of every kind whose layer has one.
             Defaults to `None`, which means `(2, 4, 8, 16)`, and `4` for
             `"se"`.

@@ -11,7 +11,7 @@ from typing import Any, Unpack
 
 import keras
 
-from cbam_keras import _checks, _inspection, comparison, study
+from cbam_keras import _checks, _docstrings, _inspection, comparison, study
 from cbam_keras._checks import Options
 from cbam_keras.data import ImageData, Images
 from cbam_keras.layers import Attention
@@ -87,10 +87,13 @@ class Search:
             keeps its optimizer and loss. Hyperparameters with the names
             `"learning_rate"` and `"batch_size"` replace those of the recipe.
             Defaults to `None`, which means `CBAMHyperModel()`.
-        data: See `training.train`. Fresh seeds split again what is not
-            loaded yet. Defaults to `"crowded_mnist"`.
-        recipe: A `training.Recipe`, or the name of one. Defaults to `None`,
-            which means that of `comparison.compare`.
+        data: What `cbam_keras.data.load` takes, or returned. Fresh seeds split
+            again what is not loaded yet. Defaults to `"crowded_mnist"`.
+        recipe: A `training.Recipe`, or the name of one in
+            `training.RECIPES`. Defaults to `None`, which means
+            `"fine-tuning"` with `weights`, and otherwise
+            `Recipe(epochs=1, batch_size=64)`, with a learning rate of 0.03
+            for the model `"tiny"`.
         algorithm: `"random"` (no combination twice; with ranges, or more than
             20,000 combinations, as KerasTuner draws them); `"hyperband"`
             (many trials for a few epochs, the best third of them for three
@@ -492,6 +495,7 @@ class Search:
         return fingerprint
 
 
+@_docstrings.explained_by(Search)
 @_checks.former_names(images="data")
 @study.takes_run_options
 def search(
@@ -519,7 +523,8 @@ def search(
     Args:
         The arguments of `Search`, and:
 
-        **options: Those of `study.run`. `output` defaults to
+        **options: `output`, `resume`, `overwrite`, `workers`, `executor` and
+            `tensorboard`, as for `study.run`. `output` defaults to
             `runs/tune-<data>-<model>`.
 
     Returns:
@@ -530,6 +535,18 @@ def search(
         TypeError: If an argument is of a wrong kind, or unknown.
         RuntimeError: If no trial finished.
         ImportError: If a package is missing.
+
+    Example:
+        >>> from cbam_keras import training, tuning
+        >>> results = tuning.search(
+        ...     tuning.CBAMHyperModel(reduction_ratio=(4, 8), kernel_size=7),
+        ...     data="mnist5k", output=folder, max_trials=2, confirm=0,
+        ...     recipe=training.Recipe(epochs=1, batch_size=400),
+        ... )  # doctest: +ELLIPSIS
+        3,600 images of 10 classes in train, 400 in validation, 1,000 in test
+        ...
+        >>> [trial.values["attention"] for trial in results.trials]
+        ['none', 'se']
     """
     planned = Search(
         hypermodel,

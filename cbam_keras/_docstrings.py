@@ -1,0 +1,55 @@
+"""Docstrings that share the text of arguments."""
+
+import inspect
+import re
+import textwrap
+from collections.abc import Callable
+from typing import TypeVar
+
+Documented = TypeVar("Documented", bound=Callable)
+# The arguments, and one of them, in a docstring without indentation.
+ARGS = re.compile(r"^Args:\n((?:    .*\n)+)", re.M)
+ENTRY = re.compile(r"^    (\w+): (.*(?:\n        .*)*)", re.M)
+
+
+def explained_by(source: Callable) -> Callable[[Documented], Documented]:
+    """Copies the text of arguments from the docstring of another function.
+
+    An argument whose text begins "See `source`." gets the text there. What
+    follows is added, and its own default replaces the other. A section that
+    begins "The arguments of `source`, and:" gets all of its arguments.
+    """
+    name, docstring = source.__name__, inspect.getdoc(source) or ""
+    texts = dict(ENTRY.findall(docstring))
+    see = re.compile(rf"See `(?:\w+\.)*{name}`\.")
+    every = re.compile(rf"    The arguments of `{name}`, and:\n\n")
+
+    def explain(entry):
+        argument, text = entry.groups()
+        own, default = _split(text)
+        if not see.match(own):
+            return entry[0]
+        copied, usual = _split(texts[argument])
+        if usual.startswith(default.removesuffix(".")):
+            # It may say what the default means.
+            default = usual
+        text = f"{argument}: {see.sub(lambda _: copied, own)} {default}"
+        lines = textwrap.wrap(
+            text, 76, subsequent_indent="    ", break_on_hyphens=False
+        )
+        return textwrap.indent("\n".join(lines), "    ")
+
+    def decorate(function):
+        text = inspect.cleandoc(function.__doc__)
+        if every.search(text):
+            text = every.sub(lambda _: ARGS.search(docstring)[1], text)
+        function.__doc__ = ENTRY.sub(explain, text)
+        return function
+
+    return decorate
+
+
+def _split(text):
+    """Returns a text without its default, and the sentence of the default."""
+    text, word, default = " ".join(text.split()).partition("Defaults to")
+    return text.strip(), word + default
