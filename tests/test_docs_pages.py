@@ -66,7 +66,7 @@ def small_place(tmp_path, monkeypatch):
 
 def test_the_first_example_saves_what_loads_again(small_place):
     names = run("README.md", blocks("README.md")[:1])
-    x = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1))
+    x = np.random.default_rng(0).random((2, 32, 32, 3), "float32")
     again = keras.saving.load_model("model.keras")
     assert len([x for x in again.layers if isinstance(x, CBAM)]) == 2
     outputs = again(x), names["model"](x)
