@@ -1,0 +1,178 @@
+"""Classes weighted in training: a step against its formula, and errors."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from data_checks import arrays
+from networks import linear
+from study_checks import content_of
+
+from cbam_keras import data, detection, study, training
+
+# One step over all training images, by the plain gradient.
+STEP = training.Recipe(
+    epochs=1,
+    batch_size=200,
+    learning_rate=0.5,
+    weight_decay=0,
+    optimizer="sgd",
+    momentum=0,
+    schedule="step",
+)
+RARE = arrays(per_class=[40, 20, 10], classes=3)
+TWO = arrays(per_class=[40, 12], classes=2)
+NAMED = {"1": 3.0, 2: 0.5}
+
+
+def network(data, classes, activation):
+    shape = data.image_shape
+    return linear(activation=activation, classes=classes, shape=shape)
+
+
+def trained(folder, given, classes, activation, fold=None, **options):
+    """Trains a step; returns the data, the weights before, and the outcome."""
+    recipe = training.Recipe(**{**vars(STEP), **options})
+    folds = None if fold is None else 2
+    build = functools.partial(network, classes=classes, activation=activation)
+    planned = study.Study(
+        task=study.Classification(given),
+        variants=[study.Variant("linear", build)],
+        recipe=recipe,
+        folds=folds,
+    )
+    outcome = study.run(planned, folder).runs[fold or 0]
+    where = {} if fold is None else {"folds": folds, "fold": fold}
+    loaded = data.load(given, batch_size=200, augment=recipe.augment, **where)
+    keras.utils.set_random_seed(outcome.seed)
+    before = build(loaded).get_weights()
+    after = keras.saving.load_model(folder / outcome.file).get_weights()
+    return loaded, before, after, outcome
+
+
+def forward(images, weights):
+    """Returns features and probabilities of the linear network."""
+    count, height, width, channels = images.shape
+    x = images[:, : height // 7 * 7, : width // 7 * 7] / 255
+    x = x.reshape(count, height // 7, 7, width // 7, 7, channels)
+    features = x.mean(axis=(2, 4)).reshape(count, -1)
+    logits = features @ weights[0] + weights[1]
+    if logits.shape[1] == 1:
+        logits = np.hstack([np.zeros_like(logits), logits])
+    powers = np.exp(logits)
+    return features, powers / powers.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize(
+    ("given", "outputs", "activation", "options"),
+    [
+        (RARE, 3, "softmax", {"class_weight": "balanced"}),
+        (RARE, 3, None, {"class_weight": NAMED, "augment": "mix_up"}),
+        (TWO, 1, "sigmoid", {"class_weight": "balanced"}),
+        (TWO, 1, None, {"class_weight": "balanced", "augment": "cut_mix"}),
+        (RARE, 3, "softmax", {"class_weight": "balanced", "fold": 1}),
+    ],
+    ids=["balanced", "mixed", "sigmoid", "mixed_logit", "fold"],
+)
+def test_a_step_is_that_of_the_weighted_loss(
+    given, outputs, activation, options, tmp_path
+):
+    compute = pytest.importorskip("sklearn.utils.class_weight")
+    loaded, before, after, outcome = trained(
+        tmp_path, given, outputs, activation, **options
+    )
+    classes = np.arange(len(loaded.class_names))
+    in_training = loaded.train.examples.labels
+    weights = np.array([1.0, 3.0, 0.5])
+    if options["class_weight"] == "balanced":
+        weights = compute.compute_class_weight(
+            "balanced", classes=classes, y=in_training
+        )
+    images, labels = loaded.train[0]
+    if labels.ndim == 1:
+        labels = np.eye(len(classes))[labels]
+    features, found = forward(images, before)
+    # The mean over the images of the gradient by the logits.
+    errors = (found - labels) * (labels @ weights)[:, None] / len(images)
+    errors = errors if outputs > 1 else errors[:, 1:]
+    for value, start, gradient in zip(
+        after, before, (features.T @ errors, errors.sum(axis=0)), strict=True
+    ):
+        # Sums in float32.
+        np.testing.assert_allclose(value, start - 0.5 * gradient, atol=1e-5)
+    # Validation is not weighted.
+    images, labels = loaded.validation[0]
+    labels = labels if labels.ndim == 1 else labels.argmax(axis=1)
+    found = forward(images, after)[1]
+    (row,) = outcome.history
+    losses = -np.log(found[np.arange(len(labels)), labels])
+    assert row["val_loss"] == pytest.approx(losses.mean(), abs=1e-5)
+    right = np.mean(found.argmax(axis=1) == labels)
+    assert row["val_accuracy"] == pytest.approx(right)
+
+
+def test_weights_are_settings_of_a_run(tmp_path):
+    trained(tmp_path, RARE, 3, "softmax", class_weight=NAMED)
+    recipe = content_of(tmp_path)["settings"]["recipe"]
+    assert recipe["class_weight"] == {"1": 3.0, "2": 0.5}
+    with pytest.raises(ValueError, match="class_weight.* was .*'balanced'"):
+        trained(tmp_path, RARE, 3, "softmax", class_weight="balanced")
+
+
+class Masks:
+    """A task of the user's, with a class per pixel."""
+
+    name, batch_size, image_shape = "masks", 4, (8, 8, 3)
+    class_names, sizes = ("sky", "sea"), {"train": 8, "test": 4}
+    measure, measure_name = "miou", "mean IoU"
+    metrics = ("loss",)
+
+    def load(self, recipe):
+        return self
+
+    def describe(self):
+        return {}
+
+
+class OnDisk(study.Classification):
+    """Whose labels are read with the images."""
+
+    def load(self, recipe):
+        loaded = super().load(recipe)
+        loaded.train.examples = object()
+        return loaded
+
+
+@pytest.mark.parametrize(
+    ("task", "weight", "message"),
+    [
+        (Masks(), "balanced", 'one label per image.* for "masks"'),
+        (Masks(), {"sea": 2}, 'one label per image.* for "masks"'),
+        (OnDisk(RARE), "balanced", "labels in memory.*give a mapping"),
+        (OnDisk(RARE), {3: 2}, "indices from 0 to 2. Received: the class 3"),
+        (OnDisk(RARE), {"02": 2}, 'the class .02.. Did you mean "2"'),
+    ],
+    ids=["masks", "mapping", "disk", "index", "name"],
+)
+def test_what_cannot_be_weighted_is_refused_before_any_work(
+    task, weight, message, tmp_path
+):
+    planned = study.Study(
+        task=task,
+        variants=[study.Variant("linear", linear)],
+        recipe=training.Recipe(class_weight=weight),
+    )
+    with pytest.raises(ValueError, match=message):
+        study.run(planned, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_detectors_take_neither_weights_nor_patience(tmp_path):
+    pytest.importorskip("keras_hub")
+    weighted = training.Recipe(class_weight="balanced")
+    with pytest.raises(ValueError, match="one label per image"):
+        detection.compare(["none"], recipe=weighted, output=tmp_path / "run")
+    with pytest.raises(ValueError, match='hold "val_accuracy". Received: pati'):
+        detection.plan(recipe=training.Recipe(patience=2))
