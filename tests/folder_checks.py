@@ -190,7 +190,7 @@ def die(output, copy, count, source):
         raise Killed
 
 
-def kills(name, folder):
+def kills(name, folder, **options):
     """Returns an answer, and what a kill at each written file leaves."""
     output, left = folder / "whole", []
     with epochs() as trained:
@@ -200,7 +200,7 @@ def kills(name, folder):
             leave(output, source, left[-1].folder)
 
         with at_files(output, act):
-            whole = call(name, output)
+            whole = call(name, output, **options)
     return whole, left, len(trained)
 
 

@@ -17,11 +17,16 @@ def test_recipe_makes_values_plain():
         momentum=np.float32(0),
         augment="flip",
         image_size=[np.int32(8), 9],
+        class_weight={np.int64(1): np.float32(2), "cat": 1},
     )
     assert [type(recipe.epochs), type(recipe.momentum)] == [int, float]
     assert recipe.augment == ("flip",)
     assert recipe.image_size == (8, 9)
     assert type(recipe.image_size[0]) is int
+    kinds = [(type(k), type(v)) for k, v in recipe.class_weight.items()]
+    assert kinds == [(int, float), (str, float)]
+    with pytest.raises(ValueError, match=r"`class_weight\['cat'\]` must be a"):
+        Recipe(class_weight={"cat": 0})
 
 
 @pytest.mark.parametrize(
@@ -38,6 +43,9 @@ def test_recipe_makes_values_plain():
         ("augment", ("flip", 1), "a sequence of names and layers"),
         ("image_size", (224,), "a positive integer or two"),
         ("frozen_epochs", -1, "an integer from 0"),
+        ("class_weight", "even", 'one of None, "balanced"'),
+        ("class_weight", [1, 2], 'None, "balanced" or a mapping'),
+        ("patience", 0, "a positive integer"),
     ],
 )
 def test_recipe_refuses_other_values(argument, value, expected):

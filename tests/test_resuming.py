@@ -12,6 +12,7 @@ import shutil
 
 import keras
 import networks
+import pretended
 import pytest
 from folder_checks import (
     CHEAP,
@@ -66,6 +67,26 @@ def test_a_run_killed_at_a_file_ends_as_an_unbroken_one(name, choose, tmp_path):
         assert total <= kill.epochs + len(trained) <= total + 1
         assert weights(kill.folder) == expected
         assert set(files(kill.folder)) == set(files(tmp_path / "whole"))
+
+
+def test_a_run_that_loses_patience_ends_as_early_after_a_kill(
+    tmp_path, monkeypatch
+):
+    def numbers(model, *key):
+        # The best epoch is the second.
+        return 1.0, 0.9 if key[-1] == 1 else 0.5
+
+    monkeypatch.setattr(pretended, "numbers", numbers)
+    recipe = dataclasses.replace(TWO, epochs=9, patience=2)
+    options = {"networks": {"linear": linear}, "recipe": recipe}
+    whole, left, total = kills("train", tmp_path, **options)
+    assert total == 4
+    expected = weights(tmp_path / "whole")
+    for kill in left:
+        with epochs() as trained:
+            assert call("train", kill.folder, **options) == whole
+        assert total <= kill.epochs + len(trained) <= total + 1
+        assert weights(kill.folder) == expected
 
 
 @pytest.mark.parametrize("name", ["random", "grid", "bayesian", "hyperband"])

@@ -32,7 +32,7 @@ SGD = dataclasses.replace(
     SMALL, optimizer="sgd", learning_rate=0.5, schedule="step", step_epochs=2
 )
 
-LAST_SEED = dataclasses.replace(SMALL, seed=2**32 - 1)
+LAST_SEED = dataclasses.replace(SMALL, seed=2**32 - 1, class_weight="balanced")
 HALF = dataclasses.replace(SGD, mixed_precision="float16", learning_rate=0.05)
 
 
@@ -159,6 +159,41 @@ def test_the_best_network_is_kept_by_accuracy_then_by_loss(
     kept = keras.saving.load_model(tmp_path / "linear.keras")
     # One step an epoch.
     assert int(kept.optimizer.iterations.numpy()) == best
+
+
+def partly_frozen():
+    frozen = layers.Dense(10, trainable=False)
+    return linear(layers.Dense(10), frozen, activation="relu")
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "options", "epochs", "best"),
+    [
+        ([1, 5, 3, 4, 9], {"patience": 2}, 4, 2),
+        ([1, 5, 3, 6, 6, 6], {"patience": 2}, 6, 4),
+        ([5, 1, 1, 1, 1], {"patience": 2, "frozen_epochs": 2}, 4, 1),
+        ([1, 1, 1, 1, 5], {"patience": 9}, 5, 5),
+    ],
+    ids=["ends", "equal", "stages", "whole"],
+)
+def test_a_training_ends_once_it_has_lost_patience(
+    accuracies, options, epochs, best, tmp_path, monkeypatch, capsys
+):
+    def numbers(model, *key):
+        return 1.0, accuracies[key[-1]] / 10 if "test" not in key else 0.5
+
+    pretended.install(monkeypatch)
+    monkeypatch.setattr(pretended, "numbers", numbers)
+    most = len(accuracies) - options.get("frozen_epochs", 0)
+    recipe = training.Recipe(epochs=most, batch_size=100, **options)
+    networks = {"a": partly_frozen, "b": partly_frozen}
+    train = functools.partial(training.train, networks, "mnist5k", recipe)
+    results = train(output=tmp_path)
+    assert [run.epochs for run in results.runs] == [epochs, epochs]
+    assert [run.best_epoch for run in results.runs] == [best, best]
+    assert len(results.history) == 2 * epochs
+    assert "At most " in capsys.readouterr().out
+    assert train(output=tmp_path).outcomes == results.outcomes
 
 
 def test_logs_for_tensorboard_hold_the_curves(tmp_path, monkeypatch):

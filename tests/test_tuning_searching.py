@@ -110,7 +110,7 @@ def test_a_compiled_logit_of_two_classes_is_measured_as_such(quick, tmp_path):
         build, arrays(classes=2), TWO, output=tmp_path / "run", max_trials=1
     )
     model = keras.saving.load_model(found.output / "best.keras")
-    accuracy, _ = model.get_compile_config()["weighted_metrics"]
+    accuracy, _ = model.get_compile_config()["metrics"]
     # Keras would take it for a probability, with a threshold of 0.5.
     assert accuracy["config"]["threshold"] == 0
 

@@ -1,0 +1,245 @@
+"""Balanced accuracy, macro F1 and ROC AUC in place of the accuracy."""
+
+import sys
+
+import keras
+import numpy as np
+import pretended
+import pytest
+import tuning_checks
+from data_checks import arrays
+from networks import linear
+
+from cbam_keras import ablation, comparison, data, study, training, tuning
+
+metrics = pytest.importorskip("sklearn.metrics")
+pytest.importorskip("matplotlib", reason="figures need matplotlib")
+pytest.importorskip("scipy.stats", reason="intervals need SciPy")
+
+RARE = arrays(per_class=[40, 20, 10], classes=3)
+TWO = arrays(per_class=[40, 12], classes=2)
+RECIPE = training.Recipe(epochs=1, batch_size=35)
+MEASURES = ("balanced_accuracy", "macro_f1", "auc")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Trains nothing; what networks predict is real."""
+    pretended.install(monkeypatch)
+
+
+def network(attention=None, classes=3, activation="softmax"):
+    """Returns a network that tells classes apart better than by chance."""
+    x = inputs = keras.Input((12, 10, 3))
+    if attention is not None:
+        x = attention(name="attention")(x)
+    model = linear(activation=activation, classes=classes, shape=(12, 10, 3))
+    return keras.Model(inputs, model(x))
+
+
+def expected(measure, labels, found):
+    """Returns what scikit-learn computes of probabilities."""
+    if measure == "auc":
+        return metrics.roc_auc_score(
+            labels,
+            found[:, 1] if found.shape[1] == 2 else found,
+            multi_class="ovr",
+        )
+    if measure == "macro_f1":
+        return metrics.f1_score(labels, found.argmax(axis=1), average="macro")
+    return metrics.balanced_accuracy_score(labels, found.argmax(axis=1))
+
+
+def predicted(model, batches):
+    """Returns the labels, and what a network gives, by float64 logits."""
+    images, labels = batches[0]
+    assert len(batches) == 1
+    labels = labels if labels.ndim == 1 else labels.argmax(axis=1)
+    return labels, model.predict(images, verbose=0).astype("float64")
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize(
+    ("given", "classes", "activation", "augment"),
+    [
+        (RARE, 3, "softmax", ()),
+        (RARE, 3, None, "mix_up"),
+        (TWO, 2, "softmax", ()),
+        (TWO, 1, "sigmoid", "cut_mix"),
+        (TWO, 1, None, ()),
+    ],
+    ids=["softmax", "logits", "two", "sigmoid", "logit"],
+)
+def test_measures_are_those_of_scikit_learn(
+    measure, given, classes, activation, augment
+):
+    keras.utils.set_random_seed(3)
+    model = network(classes=classes, activation=activation)
+    kernel = model.get_weights()
+    # Logits of several hundred, which as probabilities in float32 are equal.
+    scale = 1 if activation else 2000
+    model.set_weights([scale * weight for weight in kernel])
+    loaded = data.load(given, batch_size=100, augment=augment)
+    labels, outputs = predicted(model, loaded.test)
+    if classes == 1:
+        positive = outputs
+        if not activation:
+            # As good as probabilities, in the same order and at one half.
+            positive = 0.5 + outputs / (4 * np.abs(outputs).max())
+        found = np.hstack([1 - positive, positive])
+    elif activation:
+        found = outputs
+    else:
+        powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        found = powers / powers.sum(axis=1, keepdims=True)
+    assert study.compute(measure, model, loaded.test) == pytest.approx(
+        expected(measure, labels, found)
+    )
+
+
+def test_classes_without_images_do_not_count():
+    model = network()
+    batches = data.load(RARE, batch_size=100).test
+    rows = batches.examples.labels != 2
+    batches.examples = batches.examples.take(np.flatnonzero(rows))
+    batches.set_epoch(0)
+    labels, found = predicted(model, batches)
+    assert set(labels) == {0, 1}
+    own, classes = found.argmax(axis=1), [0, 1]
+    f1 = metrics.f1_score(labels, own, labels=classes, average="macro")
+    areas = [metrics.roc_auc_score(labels == x, found[:, x]) for x in classes]
+    recalls = [np.mean(own[labels == x] == x) for x in classes]
+    assert study.compute("macro_f1", model, batches) == pytest.approx(f1)
+    assert study.compute("auc", model, batches) == pytest.approx(np.mean(areas))
+    found = study.compute("balanced_accuracy", model, batches)
+    assert found == pytest.approx(np.mean(recalls))
+    batches.examples = batches.examples.take(np.flatnonzero(labels == 1))
+    batches.set_epoch(0)
+    with pytest.raises(ValueError, match="two classes. Received: .* class 1"):
+        study.compute("auc", model, batches)
+
+
+def compared(folder, measure="macro_f1", **options):
+    return comparison.compare(
+        ["none", "se"],
+        model=network,
+        data=RARE,
+        recipe=RECIPE,
+        seeds=(0, 1),
+        layer_options={"reduction_ratio": 1},
+        measure=measure,
+        output=folder,
+        **options,
+    )
+
+
+def test_a_comparison_is_by_the_measure_beside_the_accuracy(tmp_path):
+    results = compared(tmp_path / "run")
+    for run in results.runs:
+        model = keras.saving.load_model(results.output / run.file)
+        loaded = data.load(RARE, batch_size=35, seed=run.seed)
+        for key, split in (
+            ("macro_f1", "test"),
+            ("val_macro_f1", "validation"),
+        ):
+            labels, found = predicted(model, getattr(loaded, split))
+            value = expected("macro_f1", labels, found)
+            assert run.metrics[key] == pytest.approx(value)
+    none, se = results.rows
+    assert none.values == tuple(
+        o.metrics["macro_f1"] for o in results.runs[::2]
+    )
+    assert se.difference == pytest.approx(se.mean - none.mean)
+    assert se.validation_accuracy == pytest.approx(
+        np.mean([run.metrics["val_macro_f1"] for run in results.runs[1::2]])
+    )
+    text = str(results)
+    assert "test macro F1 (%)" in text and "test accuracy (%)" in text
+    assert "points of test macro F1" in results.verdict
+    # The number of images tells nothing of how such a measure varies.
+    differences = [a - b for a, b in zip(se.values, none.values, strict=True)]
+    low, high = se.interval
+    assert (high - low) / 2 == pytest.approx(study.reach(differences))
+    assert results.plot().axes[0].get_xlabel().startswith("test macro F1 (%)")
+    assert study.Results.read(results.output) == results
+    with pytest.raises(ValueError, match="measure was 'macro_f1', is 'auc'"):
+        compared(tmp_path / "run", "auc")
+    with pytest.raises(ValueError, match="measure was 'macro_f1', is None"):
+        compared(tmp_path / "run", "test_accuracy")
+
+
+def test_an_ablation_shows_what_the_measure_lacks_to_one(tmp_path):
+    results = ablation.run(
+        RARE,
+        model=network,
+        tables=[4],
+        seeds=(0, 1),
+        recipe=RECIPE,
+        measure="balanced_accuracy",
+        output=tmp_path,
+    )
+    first = results.rows[0]
+    recalls = [run.metrics["balanced_accuracy"] for run in results.runs[::3]]
+    assert first.values == pytest.approx([1 - recall for recall in recalls])
+    (table,) = results.tables()
+    assert list(table.rows[0])[3:6] == [
+        *("1 - balanced accuracy (%)", "difference (95 %)", "top-1 error (%)"),
+    ]
+    assert (
+        f"{100 * first.mean:.2f}" in table.rows[0]["1 - balanced accuracy (%)"]
+    )
+    assert "balanced_accuracy_error_seed_1" in results.csv()
+    assert results.plot().axes[-1].get_xlabel() == "1 - balanced accuracy (%)"
+
+
+@pytest.mark.parametrize("algorithm", ["random", "bayesian"])
+def test_a_search_increases_the_measure_on_the_validation_images(
+    algorithm, tmp_path, monkeypatch
+):
+    pytest.importorskip("keras_tuner")
+    tuning_checks.without_training(monkeypatch)
+    results = tuning.search(
+        tuning.CBAMHyperModel(
+            model=network, reduction_ratio=(1, 2), kernel_size=(3, 5, 7)
+        ),
+        RARE,
+        RECIPE,
+        algorithm=algorithm,
+        max_trials=6,
+        confirm=2,
+        keep=6,
+        measure="auc",
+        output=tmp_path,
+    )
+    loaded = data.load(RARE, batch_size=35)
+    for trial in results.trials:
+        model = keras.saving.load_model(tmp_path / trial.file)
+        value = expected("auc", *predicted(model, loaded.validation))
+        assert trial.score == pytest.approx(value)
+        # The test images are for what was chosen.
+        assert "auc" not in trial.metrics
+    scores = [trial.score for trial in results.ranked]
+    assert scores == sorted(scores, reverse=True) and len(set(scores)) > 1
+    assert scores != [trial.val_accuracy for trial in results.ranked]
+    chosen = max(results.confirmation, key=lambda row: row.validation_accuracy)
+    assert results.best.number == chosen.trial
+    found = results.found["best_network"]
+    model = keras.saving.load_model(tmp_path / "best.keras")
+    loaded = data.load(RARE, batch_size=35, seed=found["seed"])
+    value = expected("auc", *predicted(model, loaded.test))
+    assert found["auc"] == pytest.approx(value)
+    text = str(results)
+    assert "val ROC AUC (%)" in text and "val accuracy (%)" in text
+    assert f"with a test ROC AUC of {value:.2%} and a test accuracy" in text
+    assert "Chosen by validation ROC AUC" in results.verdict
+    assert "points of test ROC AUC" in results.verdict
+
+
+def test_a_measure_needs_scikit_learn_before_any_work(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    with pytest.raises(ImportError, match="pip install scikit-learn"):
+        study.Classification(RARE, measure="auc")
+    with pytest.raises(ValueError, match='one of "test_accuracy", "balanced_'):
+        study.Classification(RARE, measure="f1")
+    assert study.Classification(RARE).measure == "test_accuracy"
