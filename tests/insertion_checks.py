@@ -92,6 +92,19 @@ def wrapped():
     return keras.Model(inputs, layers.GlobalAveragePooling1D()(x))
 
 
+class Framed(Subclassed):
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:1], 5)
+
+
+def wrapped_subclassed():
+    inputs = keras.Input((7, 8, 8, 3))
+    own = Framed(name="own")
+    own(inputs[:, 0])
+    frames = layers.TimeDistributed(own, name="frames")
+    return keras.Model(inputs, frames(inputs))
+
+
 def nested_twice():
     inner = body_model()
     outer_inputs = keras.Input((8, 8, 8))

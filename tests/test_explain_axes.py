@@ -76,6 +76,22 @@ def test_features_keep_the_positions_of_the_input(shape, body):
     )
 
 
+def test_masks_reach_what_follows_a_wrapped_model():
+    inputs = keras.Input((7, 4))
+    each = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    x = layers.TimeDistributed(each)(layers.Masking()(inputs))
+    features = layers.GRU(3, return_sequences=True)(x)
+    head = layers.Dense(2, use_bias=False)
+    outputs = head(layers.GlobalAveragePooling1D()(features))
+    model, x = vary(keras.Model(inputs, outputs)), images(2, 7, 4)
+    x[:, 4:] = 0
+    values = to_numpy(keras.Model(inputs, features)(x))
+    expected = normalized(values @ to_numpy(head.kernel)[:, 1])
+    np.testing.assert_allclose(
+        explain.grad_cam(model, x, 1), expected, atol=1e-5
+    )
+
+
 def test_maps_of_whole_videos_are_not_taken_for_those_of_frames():
     inputs = keras.Input((5, 6, 4, 2))
     x = layers.ConvLSTM2D(3, 3, padding="same", name="lstm")(_frames(inputs))

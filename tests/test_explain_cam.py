@@ -256,6 +256,78 @@ def test_a_nested_model_has_the_maps_of_the_flat_one():
         np.testing.assert_allclose(heat, expected, atol=1e-5)
 
 
+def video_of(frame, then, shape=(3, 6, 4, 2)):
+    """Returns a network for videos: one for frames, `then` over their time."""
+    inputs = keras.Input(shape)
+    x = layers.TimeDistributed(frame, name="frames")(inputs)
+    return vary(keras.Model(inputs, layers.Dense(2)(then(x))))
+
+
+# Of keyword arguments, so that each test has layers of its own.
+OVER_TIME = {
+    "mean": lambda: layers.GlobalAveragePooling1D(),
+    "LSTM": lambda: layers.LSTM(3),
+    "Bidirectional": lambda: layers.Bidirectional(layers.GRU(3)),
+}
+
+
+@pytest.mark.parametrize("over_time", OVER_TIME.values(), ids=OVER_TIME)
+def test_a_wrapped_backbone_has_a_heat_map_per_frame(over_time):
+    image = keras.Input((6, 4, 2))
+    features = conv(4, "conv", activation="relu")(image)
+    pooled = layers.GlobalAveragePooling2D()(features)
+    model = video_of(keras.Model(image, pooled), over_time())
+    x = images(2, 3, 6, 4, 2)
+    heat = explain.grad_cam(model, x, 1)
+    assert heat.shape == (2, 3, 6, 4)
+
+    # The network for frames, called on one after the other.
+    maps = keras.Model(image, features)
+    values = np.stack([to_numpy(maps(x[:, t])) for t in range(3)], axis=1)
+    # Finite differences at the means, `(B, T, C)`, of the score of class 1.
+    means = keras.Input((3, 4))
+    y = means
+    for layer in model.layers[2:]:
+        y = layer(y)
+    rest, step = keras.Model(means, y), 0.01 * np.eye(12).reshape(12, 3, 4)
+    weights = np.zeros((2, 3, 4))
+    for i, mean in enumerate(values.mean(axis=(2, 3))):
+        for end in (1, -1):
+            scores = to_numpy(rest((mean + end * step).astype("float32")))
+            weights[i] += end * scores[:, 1].reshape(3, 4)
+    expected = normalized(np.einsum("bthwc,btc->bthw", values, weights))
+    np.testing.assert_allclose(heat, expected, atol=2e-3)
+    for layer in ("frames", "conv", "frames/conv"):
+        again = explain.grad_cam(model, x, 1, layer)
+        np.testing.assert_array_equal(again, heat)
+
+
+def test_frames_in_batches_have_the_maps_of_each_video():
+    image = keras.Input((6, 4, 2))
+    # The positions in one axis, and in two again.
+    x = layers.Reshape((24, 4))(conv(4, "conv")(image))
+    x = layers.Reshape((6, 4, 4))(layers.Dense(4)(x))
+    model = video_of(keras.Model(image, x), layers.GlobalMaxPooling3D())
+    videos = images(5, 3, 6, 4, 2)
+    heat = explain.grad_cam(model, videos, batch_size=2)
+    for video, expected in zip(videos, heat, strict=True):
+        (alone,) = explain.grad_cam(model, video[None])
+        np.testing.assert_allclose(alone, expected, atol=1e-5)
+
+
+def test_each_frame_may_have_its_classes():
+    image = keras.Input((6, 4, 2))
+    x = layers.GlobalAveragePooling2D()(conv(4, "conv")(image))
+    frame = keras.Model(image, layers.Dense(3, "softmax")(x))
+    inputs = keras.Input((3, 6, 4, 2))
+    each = layers.TimeDistributed(frame)(inputs)
+    model, x = vary(keras.Model(inputs, each)), images(2, 3, 6, 4, 2)
+    heat = explain.grad_cam(model, x, lambda logits: logits[:, 1, 2])
+    expected = np.zeros_like(heat)
+    expected[:, 1] = explain.grad_cam(frame, x[:, 1], 2)
+    np.testing.assert_allclose(heat, expected, atol=1e-5)
+
+
 @pytest.mark.half_precision
 def test_gradients_too_small_for_half_precision_are_not_lost():
     keras.config.set_dtype_policy("mixed_float16")

@@ -12,7 +12,7 @@ from insertion_checks import (
     head,
     several_inputs_and_outputs,
     subclassed,
-    wrapped,
+    wrapped_subclassed,
 )
 from keras import layers, ops
 
@@ -178,14 +178,18 @@ MODELS = {
     ),
     "called": (subclassed, {}, "feature map ... model.call(inputs)"),
     "wrapped": (
-        wrapped,
-        {"images": X[:, None].repeat(7, 1)},
-        'feature map ... "frames" wraps model "backbone" ... inner model first',
+        wrapped_subclassed,
+        {"images": X[:, None].repeat(7, 1), "class_index": lambda y: y[:, 0]},
+        'feature map ... "frames" wraps model "own" ... inner model first',
     ),
     "within a wrapped one": (
-        wrapped,
-        {"images": X[:, None].repeat(7, 1), "layer": "stem_conv"},
-        "layer='stem_conv'. Layer \"frames\" wraps",
+        wrapped_subclassed,
+        {
+            "images": X[:, None].repeat(7, 1),
+            "class_index": lambda y: y[:, 0],
+            "layer": "first",
+        },
+        "layer='first'. Layer \"frames\" wraps",
     ),
     "not built": (keras.Sequential, {}, "functional ... keras.Input"),
 }

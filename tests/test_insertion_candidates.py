@@ -7,7 +7,6 @@ import networks
 import pytest
 from insertion_checks import (
     Blocks,
-    Subclassed,
     assert_predicts_the_same,
     attention_of,
     block,
@@ -21,6 +20,7 @@ from insertion_checks import (
     stem,
     subclassed,
     vary,
+    wrapped_subclassed,
 )
 from keras import layers, ops
 
@@ -88,6 +88,24 @@ class NoConfig(layers.Identity):
         super().__init__(**kwargs)
 
 
+def test_attention_goes_into_wrapped_models_and_after_them():
+    image = keras.Input((8, 8, 3))
+    # At the size of the image, no step is on all ways.
+    sides = [
+        conv(8, name, strides=2)(conv(8, f"{name}_conv")(image))
+        for name in ("left", "right")
+    ]
+    x = layers.Concatenate(name="both")(sides)
+    frame = keras.Model(image, conv(4, "last")(x), name="frame")
+    inputs = keras.Input((7, 8, 8, 3))
+    x = layers.TimeDistributed(frame, name="frames")(inputs)
+    model = keras.Model(inputs, layers.GlobalAveragePooling3D()(x))
+    places = insert_attention(model, dry_run=True)
+    assert paths(places) == ["frames/right_conv", "frames/last"]
+    (place,) = insert_attention(model, after="frames", dry_run=True)
+    assert place.shape == (None, 7, 4, 4, 4)
+
+
 class LosingConfig(Blocks):
     def get_config(self):
         config = super().get_config()
@@ -117,19 +135,6 @@ def moved_out_of_sight():
     inputs = keras.Input((8, 6, 4))
     moved = layers.Lambda(lambda x: ops.moveaxis(x, -1, 1), name="moved")
     return keras.Model(inputs, moved(conv(4, "conv")(inputs)))
-
-
-class Framed(Subclassed):
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:1], 5)
-
-
-def wrapped_subclassed():
-    inputs = keras.Input((7, 8, 8, 3))
-    own = Framed(name="own")
-    own(inputs[:, 0])
-    frames = layers.TimeDistributed(own, name="frames")
-    return keras.Model(inputs, frames(inputs))
 
 
 WRONG = [

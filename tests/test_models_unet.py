@@ -220,6 +220,12 @@ def resizing():
     return keras.Model(inputs, encoder()(layers.Resizing(8, 8)(inputs)))
 
 
+def wrapped():
+    inputs = keras.Input((7, 8, 8, 2))
+    frames = layers.TimeDistributed(encoder(), name="frames")
+    return keras.Model(inputs, frames(inputs))
+
+
 @pytest.mark.parametrize(
     "network, given, error, text",
     [
@@ -230,6 +236,7 @@ def resizing():
         (linear, {}, ValueError, "several resolutions.*none"),
         (several_inputs_and_outputs, {}, ValueError, "one input.* with 3"),
         (other_format, {}, ValueError, r'"channels_last".*\(None, 2, 8, 8\)'),
+        (wrapped, {}, ValueError, r"several resol.*\['frames/"),
         (resizing, {}, ValueError, 'not resize.*"resizing'),
         (encoder, {"classes": 0}, ValueError, "`classes`.*classes=0"),
         (

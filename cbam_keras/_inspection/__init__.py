@@ -24,6 +24,7 @@ from cbam_keras._inspection.graph import (
     is_graph,
     keys_in_order,
     layers_within,
+    model_per_frame,
     nodes,
     origin,
     replay,
@@ -45,4 +46,11 @@ from cbam_keras._inspection.images import (
     check_inputs,
     number_array,
 )
-from cbam_keras._inspection.steps import Graph, Step, is_feature_map, walk
+from cbam_keras._inspection.steps import (
+    Fold,
+    Graph,
+    Step,
+    Unfold,
+    is_feature_map,
+    walk,
+)

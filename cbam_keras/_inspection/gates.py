@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import keras
 import numpy as np
-from keras import ops
+from keras import layers, ops
 
 from cbam_keras._inspection.global_state import attributes
 from cbam_keras._inspection.graph import (
@@ -15,6 +15,7 @@ from cbam_keras._inspection.graph import (
     layers_within,
     sublayers,
 )
+from cbam_keras._inspection.steps import Fold, Unfold
 from cbam_keras.layers import MAPS, AttentionLayer
 
 # The channel and the spatial map of a layer, `None` where it has none.
@@ -60,8 +61,12 @@ def run_model(model: keras.Model, images: Tensor) -> Tensor:
 def record_maps(
     model: keras.Model, images: Tensor, names: Mapping[AttentionLayer, str]
 ) -> dict[str, Maps]:
-    """Runs a model and returns the maps of its gates, in the order they run."""
+    """Runs a model and returns the maps of its gates, in the order they run.
+
+    Those in `TimeDistributed` layers are `(B, T, ...)`.
+    """
     recorded: dict[str, Maps] = {}
+    frames: list[int] = []
 
     def record(layer, call, inputs, *args, **kwargs):
         if kwargs.get("map_only"):
@@ -70,14 +75,30 @@ def record_maps(
         key = names[layer]
         number = sum(x.partition("#")[0] == key for x in recorded) + 1
         key += f"#{number}" if number > 1 else ""
-        recorded[key] = _maps(layer, inputs)
+        channel, spatial = (
+            x if x is None else x.reshape(-1, *frames, *x.shape[1:])
+            for x in _maps(layer, inputs)
+        )
+        recorded[key] = channel, spatial
         return call(inputs, *args, **kwargs)
+
+    def run_at_once(wrapper, call, inputs, training=None, mask=None):
+        if mask is not None:
+            # Each frame has its own.
+            return call(inputs, training=training, mask=mask)
+        frames.append(inputs.shape[1])
+        outputs = wrapper.layer(Fold()(inputs), training=training)
+        return Unfold(wrapper, frames.pop())(outputs)
 
     with contextlib.ExitStack() as stack:
         for layer in layers_within(model):
             changed = {}
             if layer in names:
                 changed["call"] = functools.partial(record, layer, layer.call)
+            elif isinstance(layer, layers.TimeDistributed):
+                changed["call"] = functools.partial(
+                    run_at_once, layer, layer.call
+                )
             stack.enter_context(attributes(layer, **changed))
         run_model(model, images)
     return recorded

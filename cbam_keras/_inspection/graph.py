@@ -72,6 +72,19 @@ def is_graph(layer: keras.Operation) -> bool:
     )
 
 
+def model_per_frame(operation: keras.Operation) -> keras.Model | None:
+    """Returns the model that a `TimeDistributed` layer runs on each frame.
+
+    `None` for other operations, if its graph cannot be read, and if a mask
+    says which frames count.
+    """
+    if not isinstance(operation, keras.layers.TimeDistributed):
+        return None
+    x, *mask = keras.tree.flatten(operation.input)
+    masked = mask or getattr(x, "_keras_mask", None) is not None
+    return None if masked or not is_graph(operation.layer) else operation.layer
+
+
 @functools.cache
 def _functional_class() -> type[keras.Model]:
     """Returns the class of functional models, which Keras does not export."""

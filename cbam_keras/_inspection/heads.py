@@ -10,7 +10,7 @@ from cbam_keras._inspection.graph import Tensor
 from cbam_keras._inspection.steps import Graph, Step
 
 # Operations that keep the values, between an activation and the output.
-_KEEPS_VALUES = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze"}
+_KEEPS_VALUES = "Cast Dropout Flatten Identity Reshape Squeeze Unfold".split()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,15 @@ import functools
 from collections.abc import Callable, Sequence
 
 import keras
-from keras import layers
+from keras import layers, ops
 
-from cbam_keras._inspection.graph import Tensor, in_order, is_graph, replay
+from cbam_keras._inspection.graph import (
+    Tensor,
+    in_order,
+    is_graph,
+    model_per_frame,
+    replay,
+)
 
 _PERMUTATIONS = {"Moveaxis", "Permute", "Swapaxes", "Transpose"}
 # All different, to tell the axes of a permuted tensor by their sizes.
@@ -20,13 +26,42 @@ class Step:
     """A call of the flattened graph, in which nested models are expanded.
 
     `path` has the names of the models that it is nested in:
-    `"backbone/conv1"`. Each tensor is the output of a single step.
+    `"backbone/conv1"`. Each tensor is the output of a single step. A model in
+    `TimeDistributed` stands between a `Fold` and an `Unfold`.
     """
 
     path: str
     operation: keras.Operation
     inputs: tuple[keras.KerasTensor, ...]
     outputs: tuple[keras.KerasTensor, ...]
+
+
+class Fold(keras.Operation):
+    """Folds time into the batch: `(B, T, ...)` to `(B * T, ...)`."""
+
+    def call(self, x):
+        return ops.reshape(x, (-1, *ops.shape(x)[2:]))
+
+    def compute_output_spec(self, x):
+        batch, times, *sizes = x.shape
+        frames = None if None in (batch, times) else batch * times
+        return keras.KerasTensor((frames, *sizes), x.dtype)
+
+
+class Unfold(keras.Operation):
+    """Undoes `Fold`, where the output of a `TimeDistributed` layer is."""
+
+    def __init__(self, wrapper: layers.TimeDistributed, times: int | None):
+        super().__init__()
+        self.wrapper, self.times = wrapper, times
+
+    def call(self, x):
+        return ops.reshape(x, (-1, self.times, *ops.shape(x)[1:]))
+
+    def compute_output_spec(self, x):
+        frames, *sizes = x.shape
+        batch = None if None in (frames, self.times) else frames // self.times
+        return keras.KerasTensor((batch, self.times, *sizes), x.dtype)
 
 
 class Graph:
@@ -104,7 +139,7 @@ class Graph:
 
     @property
     def wrappers(self) -> list[Step]:
-        """The steps of layers such as `TimeDistributed` around a model."""
+        """The steps of layers around a model whose steps are not reached."""
         return [
             step
             for step in self.steps
@@ -158,7 +193,7 @@ class Graph:
         for x in step.inputs:
             axis, order = channels[id(x)], _order(step, x, y)
             if axis is not None and order is not None:
-                return _moved(axis, order)
+                return _moved(axis, order, len(x.shape))
         if id(y) in self._expected:
             return self._expected[id(y)]
         if any(_is_permuted(x, y) for x in step.inputs):
@@ -188,24 +223,26 @@ class Graph:
                         expected[id(x)] = -1 if last else axis
         return expected
 
-    def axes(self, tensor: keras.KerasTensor) -> tuple[int | None, ...] | None:
+    def axes(self, tensor: keras.KerasTensor) -> tuple[tuple | None, tuple]:
         """Returns which axes of the image the axes of a tensor are.
 
-        An axis that was inserted is `None`, and so is the result if the axes
-        cannot be followed, as after most `Reshape` layers.
+        An axis that was inserted is `None`, and so are all if the axes cannot
+        be followed, as after most `Reshape` layers. The second tuple are the
+        axes that are folded into the batch.
         """
-        return self._axes.get(id(tensor))
+        return self._axes.get(id(tensor), (None, ()))
 
     @functools.cached_property
     def _axes(self):
         image = self.image
-        all_axes: dict[int, tuple] = {id(image): tuple(range(len(image.shape)))}
+        places = tuple(range(len(image.shape)))
+        all_axes: dict[int, tuple] = {id(image): (places, ())}
         for step in self.steps:
-            known = (x for x in step.inputs if id(x) in all_axes)
-            candidates = (_axes_after(step, x, all_axes[id(x)]) for x in known)
-            axes = next(filter(None, candidates), None)
-            if axes is not None and len(step.outputs) == 1:
-                all_axes[id(step.outputs[0])] = axes
+            known = [x for x in step.inputs if id(x) in all_axes]
+            found = [_axes_after(step, x, *all_axes[id(x)]) for x in known]
+            found.sort(key=lambda each: each[0] is None)
+            if found and len(step.outputs) == 1:
+                all_axes[id(step.outputs[0])] = found[0]
         return all_axes
 
     @property
@@ -230,7 +267,8 @@ def walk(
     """Runs the graph of a model, those of nested models included.
 
     `call` gets the path of an operation, the operation, and its arguments.
-    Inputs and outputs are flat.
+    Inputs and outputs are flat. A model in `TimeDistributed` runs on all
+    frames at once.
     """
 
     def visit(operation, *args, **kwargs):
@@ -238,6 +276,12 @@ def walk(
         if is_graph(operation):
             nested = in_order(operation, args[0] if args else kwargs["inputs"])
             return walk(operation, nested, call, f"{path}/")
+        if inner := model_per_frame(operation):
+            x = args[0] if args else kwargs["inputs"]
+            frames = call(f"{path}/fold", Fold(), x)
+            (y,) = walk(inner, keras.tree.flatten(frames), call, f"{path}/")
+            unfold = Unfold(operation, x.shape[1])
+            return call(f"{path}/unfold", unfold, y)
         return call(path, operation, *args, **kwargs)
 
     return replay(model, inputs, visit)
@@ -293,11 +337,16 @@ def _order(step, x, y):
     An axis that was inserted is `None`, and so is the result if the axes
     cannot be followed.
     """
+    places = range(len(x.shape))
+    if isinstance(step.operation, Fold):
+        return [0, *places[2:]]
+    if isinstance(step.operation, Unfold):
+        return [0, None, *places[1:]]
     order = _permutation(step)
     if order:
         return order
     before, after = tuple(x.shape), tuple(y.shape)
-    same = list(range(len(before)))
+    same = [*places]
     if len(after) == len(before) + 1:
         # An axis of size 1 was inserted, the last one where there are several.
         for place in reversed(range(1, len(after))):
@@ -314,18 +363,29 @@ def _order(step, x, y):
     return None if before != after and (permuted or reshapes) else same
 
 
-def _moved(axis, order):
-    """Returns where an axis is in another order, -1 for the last place."""
-    rank = len(order) - order.count(None)
+def _moved(axis, order, rank):
+    """Returns where an axis is in another order, -1 for the last place.
+
+    `None` if it was folded into another.
+    """
     if order == list(range(rank)):
         return axis
+    if axis % rank not in order:
+        return None
     place = order.index(axis % rank)
     return -1 if place == len(order) - 1 else place
 
 
-def _axes_after(step, x, axes):
+def _axes_after(step, x, axes, folded):
     """Returns the axes of the output of a step, from those of one input."""
     order = _order(step, x, step.outputs[0])
-    if order is None:
-        return None
-    return tuple(None if place is None else axes[place] for place in order)
+    new = None
+    if axes is not None and order is not None:
+        new = [None if place is None else axes[place] for place in order]
+    if isinstance(step.operation, Fold):
+        folded = (*folded, None if axes is None else axes[1])
+    elif isinstance(step.operation, Unfold):
+        *folded, time = folded
+        if new is not None:
+            new[1] = time
+    return new and tuple(new), tuple(folded)

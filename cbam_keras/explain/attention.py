@@ -26,8 +26,9 @@ def attention_maps(
         tuples of the channel map, a NumPy array `(B, C)`, and the spatial
         map, `(B, h, w)` at the size of the features; `None` where a layer has
         no such gate. A map of both, as that of `BAM`, is shown by its means
-        over positions and over channels. Most values are in (0, 1), or (0, 2)
-        with `identity_init`.
+        over positions and over channels. Maps of layers in `TimeDistributed`
+        have an axis of frames, `(B, T, C)` and `(B, T, h, w)`. Most values
+        are in (0, 1), or (0, 2) with `identity_init`.
         Names that repeat are paths (`"backbone/cbam"`), and further calls of
         a layer `"cbam#2"` and so on.
 

@@ -1,6 +1,7 @@
 """Grad-CAM and its variants: heat maps of what raises the score of a class."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import keras
@@ -46,8 +47,9 @@ def grad_cam(
         model: Functional or Sequential `keras.Model` that returns a value per
             class, for the image or at each position, `(B, H, W, classes)`, or
             anything else if `class_index` is a function.
-        images: Array or tensor `(B, H, W, C)`, signals `(B, L, C)` or volumes
-            `(B, D, H, W, C)`, as the model takes them; for several inputs, a
+        images: Array or tensor `(B, H, W, C)`, signals `(B, L, C)`, volumes
+            `(B, D, H, W, C)` or videos `(B, T, H, W, C)`, as the model takes
+            them; for several inputs, a
             list or dictionary of arrays; or a `tf.data.Dataset` of batches of
             either, whose labels are ignored.
         class_index: Integer, the index in the output of the class to explain,
@@ -80,9 +82,11 @@ def grad_cam(
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:
-        NumPy array `(B, H, W)`, `(B, L)` or `(B, D, H, W)`, float32, resized
-        linearly to the size of the images; each map in [0, 1] with the
-        maximum 1, or all 0 where nothing supports the class.
+        NumPy array `(B, H, W)`, `(B, L)`, `(B, D, H, W)` or `(B, T, H, W)`,
+        float32, resized linearly to the size of the images; each map, for a
+        video that of all frames, in [0, 1] with the maximum 1, or all 0 where
+        nothing supports the class. In a model in `TimeDistributed` each frame
+        has its own weights of channels.
 
     Raises:
         ValueError: If the model has no graph or no feature map with
@@ -137,7 +141,8 @@ def grad_cam(
             model, parts, score, graph, target, activation, index
         )
         weighted = features * weigh(features, gradient)
-        maps.append(np.maximum(weighted.sum(axis=-1), 0))
+        heat = np.maximum(weighted.sum(axis=-1), 0)
+        maps.append(heat.reshape(-1, *target.frames, *heat.shape[1:]))
     # In the order of the input's axes, which the model may have permuted.
     order = 1 + np.argsort(target.input_axes)
     sizes = [images.shape[axis] for axis in sorted(target.input_axes)]
@@ -183,13 +188,12 @@ def _features_and_gradient(
         logits = ops.cast(outputs[index], "float32")
         return ops.sum(_checked(score(logits), logits)) * scale, kept[0]
 
+    count = len(arrays[0]) * math.prod(target.frames)
     features, gradient = (
         np.moveaxis(
             _inspection.to_float32(tensor).astype("float64"), target.channel, -1
         )
-        for tensor in gradient_at(
-            run, (len(arrays[0]), *target.tensor.shape[1:])
-        )
+        for tensor in gradient_at(run, (count, *target.tensor.shape[1:]))
     )
     return features, gradient / scale
 

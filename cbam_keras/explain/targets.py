@@ -17,12 +17,14 @@ class FeatureMap:
     """The output of a step that has positions and channels.
 
     `channel` is the axis of the channels, and `input_axes` are the axes of
-    the image that the others but the batch are.
+    the image that the others are. In a `TimeDistributed` layer they begin
+    with that of time, which is folded into the batch: `frames` are its sizes.
     """
 
     step: Step
     channel: int
     input_axes: tuple[int, ...]
+    frames: tuple[int, ...]
 
     @property
     def tensor(self) -> keras.KerasTensor:
@@ -97,23 +99,28 @@ def _warn_of_grain(candidates, lasts):
 
 def _feature_maps(graph):
     """Yields the feature maps of several positions along each axis."""
-    positions = graph.positions
+    positions = graph.positions or ()
     for step in graph.steps:
         if len(step.outputs) != 1 or "float" not in step.outputs[0].dtype:
+            continue
+        if isinstance(step.operation, (_inspection.Fold, _inspection.Unfold)):
+            # What goes in, and the last feature map again.
             continue
         shape = step.outputs[0].shape
         channel = graph.channel_axis(step.outputs[0])
         if channel is None:
             continue
         channel %= len(shape)
-        axes = graph.axes(step.outputs[0])
+        axes, folded = graph.axes(step.outputs[0])
         if axes is None:
             # In the order of the input, as after Reshape layers.
-            axes = positions
+            axes = [x for x in positions if x not in folded]
         else:
-            axes = tuple(x for i, x in enumerate(axes) if i not in (0, channel))
-        if axes and None not in axes and len(axes) + 2 == len(shape):
-            found = FeatureMap(step, channel, axes)
+            axes = [x for i, x in enumerate(axes) if i not in (0, channel)]
+        known = None not in (*folded, *axes)
+        if axes and known and len(axes) + 2 == len(shape):
+            frames = tuple(graph.image.shape[x] for x in folded)
+            found = FeatureMap(step, channel, (*folded, *axes), frames)
             if all(side is not None and side > 1 for side in found.sides):
                 yield found
 

@@ -9,7 +9,6 @@ import keras
 from keras import layers
 
 from cbam_keras import _checks, _inspection
-from cbam_keras.insertion.copying import wraps_graph
 from cbam_keras.insertion.default_places import convolves, default_places
 from cbam_keras.layers import AttentionLayer, make_attention
 
@@ -54,19 +53,13 @@ class CandidatePlaces:
     def __init__(self, model):
         self.name = model.name
         self.graph = _trace(model)
-        # The steps of wrapped models are not in the graph of the model.
-        wrapped = {
-            id(x.operation.layer): x.operation.layer
-            for x in self.graph.wrappers
-            if wraps_graph(x.operation)
-        }
-        self.graphs = [self.graph, *map(_trace, wrapped.values())]
         self.channels = collections.defaultdict(set)
-        for graph in self.graphs:
-            for step in graph.steps:
-                for x in step.outputs:
-                    axis = graph.channel_axis(x)
-                    self.channels[id(step.operation)].add(axis)
+        for step in self.graph.steps:
+            # A wrapper gives what is unfolded after its model.
+            operation = getattr(step.operation, "wrapper", step.operation)
+            for x in step.outputs:
+                axis = self.graph.channel_axis(x)
+                self.channels[id(operation)].add(axis)
         self.places = {}
         self.users = collections.defaultdict(list)
         self._add(model)
@@ -86,8 +79,8 @@ class CandidatePlaces:
                 self.users[id(x)].append(place)
             if _inspection.is_graph(operation):
                 nested[path] = operation
-            elif wraps_graph(operation):
-                nested[path] = operation.layer
+            elif inner := _inspection.model_per_frame(operation):
+                nested[path] = inner
         for path, operation in nested.items():
             self._add(operation, f"{path}/")
 
@@ -101,15 +94,11 @@ class CandidatePlaces:
             if len(place.outputs) > 1
             and not getattr(place.operation, "variables", ())
         }
-        graphs = self.graphs
-        if not any(map(_convolves_itself, self.graph.steps)):
-            # All convolutions are in wrapped models.
-            graphs = self.graphs[1:] or self.graphs
-        steps = [x for graph in graphs for x in default_places(graph, repeated)]
+        steps = default_places(self.graph, repeated)
         chosen = dict.fromkeys(self.places[id(x.operation)] for x in steps)
         places = [place for place in chosen if place.takes_attention]
         taken = [x for x in places if isinstance(x.operation, AttentionLayer)]
-        wrapped = any(map(_convolves_itself, self.graph.wrappers))
+        wrapped = any(map(convolves, self.graph.wrappers))
         if taken or wrapped or not places:
             problem = "has no convolution that gives a feature map"
             if wrapped:
@@ -260,7 +249,7 @@ class CandidatePlaces:
         paths = [f'"{x.path}"' for x in places if x.takes_attention]
         # The last ones: attention is more likely wanted at deep features.
         listed = "..., " * (len(paths) > 20) + ", ".join(paths[-20:])
-        hint = "" if self.graphs[1:] else self.graph.unreached()
+        hint = self.graph.unreached()
         hint = f"{hint}. " if hint else ""
         return f"{hint}Layers that can take attention ({len(paths)}): {listed}"
 
@@ -278,10 +267,6 @@ def _trace(model):
     except (ValueError, TypeError):
         # Unknown sizes that are constrained, e.g. by a reshape.
         return _inspection.Graph(model, model.inputs)
-
-
-def _convolves_itself(step):
-    return convolves(step) and not wraps_graph(step.operation)
 
 
 def _last_within(operation):

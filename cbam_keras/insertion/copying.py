@@ -32,7 +32,7 @@ def copy_with(
     copy = _clone_graph(model, added, into, cloned)
     copied: dict = {}
     for old, new in cloned.values():
-        inside = _inspection.is_graph(old) or wraps_graph(old)
+        inside = _inspection.is_graph(old) or _inspection.model_per_frame(old)
         if isinstance(old, layers.Layer) and not inside:
             _copy_variables(old, new, copied)
     lost = [
@@ -50,13 +50,6 @@ def copy_with(
     return copy
 
 
-def wraps_graph(operation: keras.Operation) -> bool:
-    """Returns whether a layer applies a model to each step of a sequence."""
-    return isinstance(operation, layers.TimeDistributed) and (
-        _inspection.is_graph(operation.layer)
-    )
-
-
 def _clone_graph(graph, added, into, cloned):
     """Returns a clone of a model; `cloned` maps ids to old and new layers."""
     # Ids of tensors, with these, and the layers that follow on some edges.
@@ -72,8 +65,8 @@ def _clone_graph(graph, added, into, cloned):
         if id(operation) not in cloned:
             if _inspection.is_graph(operation):
                 new = _clone_graph(operation, added, into, cloned)
-            elif wraps_graph(operation):
-                inner = _clone_graph(operation.layer, added, into, cloned)
+            elif inner := _inspection.model_per_frame(operation):
+                inner = _clone_graph(inner, added, into, cloned)
                 config = layers.Layer.get_config(operation)
                 new = type(operation)(inner, **config)
             else:

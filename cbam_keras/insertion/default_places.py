@@ -9,7 +9,14 @@ from collections.abc import Collection, Iterator
 import keras
 from keras import layers
 
-from cbam_keras._inspection import Graph, Step, is_feature_map, layers_within
+from cbam_keras._inspection import (
+    Fold,
+    Graph,
+    Step,
+    Unfold,
+    is_feature_map,
+    layers_within,
+)
 
 # Layers at the end of a residual branch that only help to train deep networks:
 # attention goes before them.
@@ -105,7 +112,8 @@ class _Network:
 
     def _is_skipped(self, step):
         """Returns whether a step only drops, scales or repeats."""
-        if id(step.operation) in self.repeated:
+        folds = isinstance(step.operation, (Fold, Unfold))
+        if folds or id(step.operation) in self.repeated:
             return True
         if _kind(step) == "Activation":
             return step.operation.activation is keras.activations.linear

@@ -201,7 +201,10 @@ def _resolutions(encoder):
         graph = _inspection.Graph(encoder, [image])
     last = insertion.last_at_each_size(graph)
     traced = [graph.inputs[0], *(step.outputs[0] for step in last)]
-    if len(last) < 2 or any(graph.channel_axis(x) != axis for x in traced):
+    if len(last) < 2 or any(
+        graph.channel_axis(x) != axis or len(x.shape) != len(shape)
+        for x in traced
+    ):
         found = [step.path for step in last] or "none"
         raise ValueError(
             "`encoder` must have convolutions at several resolutions, and the "

@@ -179,26 +179,10 @@ def profile_model(
         for shape, x in zip(shapes, model.inputs, strict=True)
     ]
     graph = _inspection.Graph(model, inputs)
-    steps = list(_all_steps(graph))
-    if any(isinstance(step.operation, keras.Model) for step in steps):
+    if graph.unreached():
         _checks.warn(f"This profile is not complete. {graph.unreached()}")
     shape = shapes[0] if len(shapes) == 1 else tuple(shapes)
-    return Profile(model.name, shape, tuple(_rows(model, steps)))
-
-
-def _all_steps(graph: _inspection.Graph) -> Iterator[_inspection.Step]:
-    """Yields the steps of a graph, those of wrapped models included."""
-    for step in graph.steps:
-        inner = getattr(step.operation, "layer", None)
-        if step not in graph.wrappers or not _inspection.is_graph(inner):
-            yield step
-            continue
-        (x,) = step.inputs
-        # The time is folded into the batch.
-        frames = x.shape[0] * x.shape[1], *x.shape[2:]
-        inputs = [keras.KerasTensor(frames, x.dtype)]
-        for each in _all_steps(_inspection.Graph(inner, inputs)):
-            yield dataclasses.replace(each, path=f"{step.path}/{each.path}")
+    return Profile(model.name, shape, tuple(_rows(model, graph.steps)))
 
 
 def _rows(model: keras.Model, steps: Sequence) -> Iterator[Row]:
