@@ -231,24 +231,39 @@ def test_each_image_has_a_block_with_the_gates_of_each_layer():
 @pytest.mark.parametrize(
     ("low", "high", "limits"),
     [
-        (0.0, 1 + 1e-6, (0, 1)),
-        (0.9, 1.1, (0, 2)),
-        (1.0, 1.0, (0, 2)),
-        (0.5, 7.0, (0, 7)),
-        (-1.0, 0.5, (-1, 1)),
+        (0.4, 1 + 1e-6, (0.4, 1)),
+        (0.7, 1.1, (0.7, 1.3)),
+        (1.0, 1.0, (0.95, 1.05)),
+        (0.5, 0.5, (0.45, 0.55)),
+        (0.5, 7.0, (0.5, 7)),
+        (-1.0, 0.5, (-1, 0.5)),
     ],
-    ids=["rounded", "trained", "identity", "large", "negative"],
+    ids=["rounded", "trained", "identity", "paper", "large", "negative"],
 )
-def test_one_scale_of_colours_is_for_all(low, high, limits):
-    values = np.linspace(low, high, B * 4)
-    maps = {
-        "one": (values.reshape(B, 4), None),
-        "two": (None, np.full((B, 2, 2), (low + high) / 2)),
-    }
+@pytest.mark.parametrize("shown", ["spatial", "channel"])
+def test_one_scale_of_colours_shows_the_least_and_greatest(
+    low, high, limits, shown
+):
+    # One in 1,000 does not take the contrast from the others.
+    values = np.repeat([low, high, 1.9], [999, 1000, 1])
+    values = values if high == 1.1 else np.repeat([low, high], 1000)
+    values = np.tile(values, (B, 1))
+    maps = {"one": (values, None), "two": (np.full((B, 3), low), None)}
+    if shown == "spatial":
+        maps = {"one": (CHANNEL, values.reshape(B, 50, 40))}
     figure = plotting.plot_attention_maps(IMAGES, maps)
     drawn = [x for x in panels(figure) if " to " in x.get_xlabel()]
-    scales = [axes.images[-1].get_clim() for axes in drawn]
-    assert scales == [limits] * 2 * B
+    for axes in drawn:
+        np.testing.assert_allclose(
+            axes.images[-1].get_clim(), limits, atol=1e-6
+        )
+    text = "Gate, {:.2f} to {:.2f}".format(*limits)
+    assert figure.axes[-1].get_ylabel() == text
+    if shown == "spatial":
+        # Channels, as curves, show theirs by their heights.
+        curve = panels(figure)[-1]
+        low, high = curve.get_ylim()
+        assert low <= CHANNEL.min() and CHANNEL.max() <= high
 
 
 def test_layers_may_lack_a_gate():
@@ -280,6 +295,15 @@ def test_the_gates_of_signals_lie_behind_them():
     drawn = panels(figure)[::2]
     for axes, *expected in zip(drawn, SIGNALS, gates, strict=True):
         check_signal(axes, *expected)
+
+
+def test_of_gates_per_frame_those_of_the_middle_frame_are_drawn():
+    channel = np.random.default_rng(1).uniform(size=(B, 11, 4))
+    maps = {"cbam": (channel, VOLUME_HEAT)}
+    figure = plotting.plot_attention_maps(VOLUMES, maps)
+    curves = [x.patches[0].get_data().values for x in figure.axes if x.patches]
+    expected = [sorted(gates, reverse=True) for gates in channel[:, 5]]
+    np.testing.assert_array_equal(curves, expected)
 
 
 def test_of_volumes_the_middle_slice_has_its_gate():

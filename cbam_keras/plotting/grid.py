@@ -117,9 +117,17 @@ class Grid:
             axes.plot(channel, color="0.1", linewidth=1.1)
         axes.axis(limits)
 
-    def draw_sorted(self, axes: "style.Axes", values: np.ndarray) -> None:
-        """Draws values as a curve, the largest first, coloured below."""
-        low, high = self.scale.get_clim()
+    def draw_sorted(
+        self,
+        axes: "style.Axes",
+        values: np.ndarray,
+        ends: tuple[float, float],
+    ) -> None:
+        """Draws values as a curve, the largest first, coloured below.
+
+        The heights are from the first to the second of the ends.
+        """
+        low, high = ends
         values = np.sort(values)[::-1]
         curve = axes.stairs(
             values,

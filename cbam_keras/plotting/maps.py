@@ -23,6 +23,8 @@ MAX_ROWS = 32
 MAX_SLICES = 6
 # The opacity of colours grows with the heat; without heat there is no colour.
 OPACITY = 0.85 * np.linspace(0, 1, 256) ** 0.7
+# A smaller range of gates is not spread over all colours, or noise would be.
+MIN_REACH = 0.05
 # Rounding may carry a value this far out of its range.
 TOLERANCE = 1e-3
 
@@ -135,14 +137,18 @@ def plot_attention_maps(
     in which the layers run: the spatial map over the image (of volumes and
     videos the middle slice), below it the channel map as a sorted curve, the
     largest value first. The least and the greatest value are written below
-    each. All share one colour scale, from 0 to 1, or to 2 if a value is above
-    1 or all of them are 1, as with `identity_init`.
+    each. All share one colour scale, written beside it: from the least to the
+    greatest value of the spatial maps (without any, of the channel maps) but
+    for 1 % at each end, at least 0.1 wide. It is symmetric around 1 if gates
+    amplify, which are up to 2, as with `identity_init`. Of gates per frame
+    those of the middle frame are drawn.
 
     Args:
         images: See `plot_grad_cam`.
         maps: Mapping of layer names to tuples of a channel map `(B, C)` and a
             spatial map `(B, h, w)`, `(B, l)` or `(B, d, h, w)`, either of
-            which may be `None`, as `explain.attention_maps` returns.
+            which may be `None`, as `explain.attention_maps` returns. In a
+            network for videos channel maps may be `(B, T, C)`.
         labels: See `plot_grad_cam`. Defaults to `None`.
         title: String, written over the figure. Defaults to `""`.
 
@@ -178,8 +184,10 @@ def plot_attention_maps(
     # The curves are as high as the image if there are no spatial maps.
     heights = [height] * bool(spatials)
     heights += [0.36 if spatials else height] * bool(channels)
-    limits = _limits(channels + spatials)
-    scale = style.color_scale("viridis", limits, alpha=0.7)
+    low, high = _limits(spatials or channels)
+    # The heights of all curves, to 0 and 1 at least.
+    ends = min([0, *map(np.min, channels)]), max([1, *map(np.max, channels)])
+    scale = style.color_scale("viridis", (low, high), alpha=0.7)
     lines = len(samples) * rows
     grid = Grid(lines, [""] * columns, width, heights, scale, title)
     # Each image has tiles, and each tile has panels below each other.
@@ -192,6 +200,9 @@ def plot_attention_maps(
         for stack, (name, pair) in zip(others, gates.items(), strict=False):
             grid.write_above(stack[0], name, style.SMALL)
             channel, spatial = (x if x is None else x[i] for x in pair)
+            if channel is not None and channel.ndim == 2:
+                # That of the frame that is shown.
+                channel = channel[len(channel) // 2]
             if spatials:
                 _write_range(stack[0], spatial, "spatial")
             if spatial is not None:
@@ -200,21 +211,24 @@ def plot_attention_maps(
             if channels:
                 _write_range(stack[-1], channel, "channel")
             if channel is not None:
-                grid.draw_sorted(stack[-1], channel)
+                grid.draw_sorted(stack[-1], channel, ends)
     for axes in grid.panels.flat:
         if not axes.has_data():
             axes.set_facecolor("white")
             axes.set_frame_on(bool(axes.get_xlabel()))
-    return grid.finish("Gate")
+    return grid.finish(f"Gate, {low:.2f} to {high:.2f}")
 
 
 def _limits(maps):
-    low, high = min(map(np.min, maps)), max(map(np.max, maps))
+    """Returns the ends of a scale of colours that shows the values of maps."""
+    values = np.concatenate([x.ravel() for x in maps])
+    low, high = np.quantile(values, [0.01, 0.99])
+    center, reach = (low + high) / 2, (high - low) / 2
     # Gates that start as the identity, at 1, reach up to 2.
-    if 1 - TOLERANCE < low or 1 + TOLERANCE < high:
-        high = max(2, high)
-    high = high if high > 1 + TOLERANCE else 1
-    return min(0, low), high
+    if 1 - TOLERANCE < low or 1 + TOLERANCE < high <= 2 + TOLERANCE:
+        center, reach = 1, max(high - 1, 1 - low)
+    reach = max(reach, MIN_REACH)
+    return center - reach, center + reach
 
 
 def _write_range(axes, values, kind):
