@@ -15,6 +15,8 @@ OTHER = re.compile(r"\]\((\d\d_\w+)\.ipynb\)")
 FROM_PAGE = re.compile(r"\]\(\.\./((?:\.\./)*notebooks/\w+)\.ipynb\)")
 # The first cell, which installs the package, is the same in all: it is folded.
 FIRST_CELL = re.compile(r"^```python\n.*?^```\n", re.M | re.S)
+# Sentences that a cell prints, not rows of its tables.
+LONG = re.compile(r"^ {4}[^\n│┃]{86,}$", re.M)
 
 
 def folded(found):
@@ -30,6 +32,7 @@ def on_files(files, config):
             str(path), {"output_files_dir": path.stem}
         )
         body = OTHER.sub(r"](\1.md)", body).replace("](../docs/", "](../")
+        body = LONG.sub(_wrapped, body)
         body = body.replace("![png]", "![What the cell above draws]")
         body = FIRST_CELL.sub(folded, body, count=1)
         added = {f"{path.stem}.md": body, **resources["outputs"]}
@@ -38,6 +41,11 @@ def on_files(files, config):
                 File.generated(config, f"notebooks/{name}", content=content)
             )
     return files
+
+
+def _wrapped(match):
+    """Returns a line in the width of a page."""
+    return textwrap.fill(match[0], 88, subsequent_indent=" " * 4)
 
 
 def on_page_markdown(markdown, **kwargs):

@@ -32,6 +32,17 @@ LIST = re.compile(r"^( *)- .*\n(?:\1(?:- |  ).*\n)*", re.M)
 DEFAULT = re.compile(r"\s*\bDefaults\s+to\s+`[^`]*`\.\Z")
 # More names than this that share a text are not listed.
 MANY = 4
+# Errors that the index describes, once for all.
+USUAL = re.compile(
+    r"ImportError: .*|TypeError: .{1,62}"
+    r"|ValueError: If (an argument|a value) is out of range([,;] see .*)?\.",
+    re.S,
+)
+ERRORS = """
+A wrong value raises a `ValueError`, an argument of a wrong type a `TypeError`,
+and a missing package an `ImportError` that names it. The pages list what else
+is an error, and defaults only where the call above them does not show them.
+"""
 # What a constant holds, and whether its values are shown.
 CONSTANTS = {
     "VARIANTS": ("Arguments of `CBAM`, by name.", True),
@@ -55,26 +66,29 @@ CONSTANTS = {
     "ablation.ABLATIONS": ("Attention layers of the ablations.", True),
     "ablation.TABLES": ("Networks of each table of the paper.", True),
 }
-# Methods and properties that the package itself needs.
+# Methods and properties for the package itself, or described at the class.
 INTERNAL = """
-    as_cell cells compared_in computes_here counted_seeds folder func images_of
-    is_loaded is_ours keywords layer_of make_optimizer measured_by name_of of
-    one_hot recipe_for rows_of seconds_of summary title unlearned unused
-    values_of variant with_confirmation
+    as_cell best_validation_accuracy cells class_counts compared_in
+    computes_here confirmed_by counted_seeds csv folder func images_of
+    is_loaded is_ours keywords latex layer_of make_optimizer measured_by
+    name_of network of one_hot outcome recipe_for rows_of seconds_of summary
+    test_accuracies title to_dataframe unlearned unused values_of variant
+    with_confirmation
 """.split()
 
 
 def pages():
     """Returns the text of every page, by the name of its file."""
-    index = [f"# API reference\n\n{inspect.getdoc(cbam_keras)}"]
+    index = [f"# API reference\n\n{inspect.getdoc(cbam_keras)}\n{ERRORS}"]
     texts = {}
     for title, modules in PAGES.items():
-        index.append(f"\n## {title}\n")
+        index.append(f"## {title}\n")
         for name in modules.split():
             page = Page(name)
             texts[f"{name}.md"] = page.text
             index += page.index
-    return texts | {"index.md": "\n".join(index) + "\n"}
+        index.append("")
+    return texts | {"index.md": "\n".join(index)}
 
 
 class Page:
@@ -144,7 +158,7 @@ class Page:
             if (
                 name.startswith("_")
                 or name in INTERNAL
-                or f"`{name}`:" in text
+                or re.search(rf"- `(\w+, )*{name}(, \w+)*`:", text)
                 or not getattr(function, "__module__", "").startswith(
                     "cbam_keras"
                 )
@@ -176,6 +190,8 @@ class Page:
             body = self._entries(title, body)
         else:
             body = self._shared(title, body)
+        if not body:
+            return ""
         return f"**{title}**\n\n{body.strip()}\n\n"
 
     def _entries(self, title, body):
@@ -185,8 +201,11 @@ class Page:
         own, shared = [], {}
         for names, text in ENTRY.findall(body):
             text = text.rstrip()
+            if title == "Raises" and USUAL.fullmatch(f"{names}: {text}"):
+                continue
             without = DEFAULT.sub("", text)
-            said = self._shared(f"{title} {names}", without, least=0)
+            least = 60 if title == "Attributes" else 0
+            said = self._shared(f"{title} {names}", without, least)
             if said != without:
                 shared.setdefault(said, []).append(names)
                 continue

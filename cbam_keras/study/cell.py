@@ -63,25 +63,25 @@ class Outcome:
     """Result of training one network: one variant with one seed.
 
     Attributes:
-        variant: String, its name; `network` is the same.
+        variant: String, its name.
         seed: Integer.
-        status, outcome: String, `"finished"`, `"diverged"` (the loss became
-            NaN or infinite), `"out of memory"`, `"over budget"` or `"error"`.
+        status: String, `"finished"`, `"diverged"` (the loss became NaN or
+            infinite), `"out of memory"`, `"over budget"` or `"error"`.
         message, traceback: Strings, what went wrong and where, or `None`.
-        parameters: Integer, its trainable parameters, or `None`.
-        macs: Integer, its multiply-accumulates for one image, or `None`.
-        metrics: Dictionary of what was measured, on the test data and in the
-            best epoch; empty unless finished. `test_accuracy`, `val_accuracy`
-            (`best_validation_accuracy` is the same) and `val_loss` are
-            attributes, too: numbers, or `None`.
-        best_epoch: Integer from 1, the epoch that was measured: that of the
-            highest validation accuracy (of several, of the lowest loss),
-            without validation the last. `None` unless finished.
+        parameters, macs: Integers, trainable parameters and
+            multiply-accumulates for one image, or `None`.
+        metrics: Dictionary of what was measured on the test data and in the
+            best epoch; empty unless finished.
+        test_accuracy, val_accuracy, val_loss: Numbers of the best epoch, or
+            `None`.
+        best_epoch: Integer from 1, the epoch that was measured: the highest
+            validation accuracy, then the lowest loss; without validation the
+            last. `None` unless finished.
         epochs: Integer, the epochs that were trained, including those of a
             trial that this one continued; with the `patience` of a recipe
             there may be fewer than asked for.
         seconds_per_epoch: Number, the median over the epochs after the first,
-            which compiles. `None` without epochs.
+            or `None`.
         seconds: Number, of training and validation.
         file: String, the `.keras` file in the output folder, or `None`.
         history: List of dictionaries, one per epoch: `epoch` (from 1), the

@@ -54,22 +54,20 @@ class Results(_terminal.Tabular):
 
     Attributes:
         output: Path of the output folder.
-        outcomes: Tuple of `Outcome`, one per variant and seed that has been
-            trained, in the order of training.
+        outcomes: Tuple of `Outcome`, one per variant and seed, in the order
+            of training.
         variants, seeds: Tuples of all variants (strings) and seeds.
         comparisons: Tuple of `Comparison`, one per table.
         measures: Tuple of `Measure`, first the one that is compared.
         data: String, the name of the dataset.
         sizes: Dictionary, the number of images by split, with folds those of
             the first one.
-        guess: Number in [0, 1], the test accuracy of guessing: the part of
-            the commonest class of the test images or, where their labels are
-            not known, of each of so many classes; `None` for other data.
+        guess: Number in [0, 1], the test accuracy of always guessing the
+            commonest class, or `None`.
         kind: String, `"study"`, `"train"`, `"ablate"`, `"detect"` or
             `"tune"`.
         settings: Dictionary, what a resumed run must agree in.
-        labels: Dictionary of variants to what tables call them, where that is
-            not their name.
+        labels: Dictionary, what tables call variants instead of their names.
         runs: List of the `Outcome` of all trainings that finished.
         baseline: String, the variant that the others of the first table are
             compared with, or `None`.
@@ -77,27 +75,23 @@ class Results(_terminal.Tabular):
         history: List of dictionaries, one per network and epoch: `seed` (if
             there are several), `network`, `epoch` (from 1), the metrics of
             the task, `seconds`.
-        test_images: Integer, the number of test images, with folds those of
-            all.
+        test_images: Integer, the number of test images, of all folds.
         folds: Integer, the number of folds, or `None`.
         verdict: String, the differences in a sentence, or that no network
             has learned; empty without a baseline.
         trials: Tuple of `Outcome`, those of a search, in the order in which
-            they began. Of another run this and what follows is empty or
+            they began. In other runs, this and what follows are empty or
             `None`.
         ranked: List of the trials that finished, the best first.
-        confirmation: Tuple of `Row`: no attention, SE, and the best two
-            others, as far as they are in the space, trained again.
-        best: The trial of the chosen configuration: of those confirmed, the
-            one of the highest mean validation accuracy; without confirmation
-            the best trial.
+        confirmation: Tuple of `Row`: no attention, SE and the best two others,
+            retrained with new seeds.
+        best: The trial of the chosen configuration: the highest mean
+            validation accuracy of those confirmed, otherwise the best trial.
         best_options: Dictionary, the arguments of the attention layer of
             `best`, if the search was over a `CBAMHyperModel`.
-        code: String, a line of code that makes this layer; empty without
-            attention, for a layer that no code can import, such as one of a
-            lambda, or if the search was over something else.
+        code: String, a line of code that makes this layer, or empty.
         test_accuracy: Number in [0, 1], of the network in `best.keras`: the
-            training of the chosen configuration which validates best.
+            training of the chosen configuration that validates best.
         found: Dictionary, what `results.json` holds of these.
     """
 

@@ -138,14 +138,13 @@ def run(
         resume: Boolean. `False` refuses a folder that holds a run. Defaults
             to `True`.
         overwrite: Boolean, whether to rename the folder of a run first, to
-            `<output>.old-1`, or the first number that is free, once all
-            arguments have been checked and a network fits the data. A folder
-            in which a process trains, or one with other files and no run, is
-            refused. Defaults to `False`.
+            `<output>.old-1` or the next free number, once all arguments have
+            been checked. A folder in which a process trains, or that holds
+            other files and no run, is refused. Defaults to `False`.
         workers: Positive integer, how many processes train on this machine,
-            each on a GPU of its own, or with its share of the cores.
-            cloudpickle must be able to pickle the study then. Defaults to
-            `1`: this process trains.
+            each on a GPU of its own, or with its share of the cores. The
+            study must be picklable by cloudpickle then. Defaults to `1`: this
+            process trains.
         executor: A `concurrent.futures.Executor`, whose workers train in its
             place, as `dask.distributed.Client(...).get_executor()`. All of
             them must see the output folder. Defaults to `None`.

@@ -232,8 +232,7 @@ class Row(Measured):
     With folds, each fold of each seed counts as a seed.
 
     Attributes:
-        values, test_accuracies: Tuple of numbers, what the study compares,
-            one per seed.
+        values: Tuple of numbers, what the study compares, one per seed.
         mean, test_accuracy: Number, their mean, or `None` if no training
             finished.
         deviation: Number, their standard deviation (n - 1), or `None` for
@@ -241,15 +240,15 @@ class Row(Measured):
         difference: Number, the mean over the seeds of its value minus that
             of the baseline, or `None` for the baseline.
         interval: Tuple of two numbers, the 95 % confidence interval of the
-            difference: Student's t over the seeds, corrected where they are
-            folds, and for `test_accuracy` not narrower than drawing the test
-            images allows. Of a single seed it is from the images alone, and
-            holds for this training only. `None` for the baseline, if all
+            difference: Student's t over the seeds, corrected for folds, and
+            for `test_accuracy` never narrower than the sampling error of the
+            test images. For a single seed it is this error alone, and holds
+            for this training only. `None` for the baseline, if all
             differences are equal, and for a single seed of another measure.
-        pairs: Integer, over how many seeds the difference is.
+        pairs: Integer, the number of seeds that both have.
         p_value: Number in [0, 1], less than 0.05 where the interval excludes
             zero, or `None` like it.
-        network, variant: String, the name of the variant.
+        variant: String, its name.
         seeds: Tuple of integers, the seeds with which its training finished.
         parameters, macs: See `Outcome`.
         validation_accuracy: Number in [0, 1], the mean over the seeds of the
@@ -260,12 +259,11 @@ class Row(Measured):
         failures: Tuple of strings, how other trainings ended.
         label: String, what tables call the network.
         table: Integer, the number of the table, or 0.
-        trial: Integer, of what a search has confirmed the number of its best
-            trial; 0 of other networks.
-        attention: Of the same its kind of attention, usually a string;
-            `None` if no hyperparameter has that name.
-        options: Dictionary, of the same the arguments of its attention layer,
-            or the hyperparameters of a search over something else.
+        trial: Integer, in the confirmation of a search the number of the best
+            trial, otherwise 0.
+        attention: There the kind of attention, usually a string, or `None`.
+        options: Dictionary, there the arguments of the attention layer, or
+            the hyperparameters of a search over something else.
     """
 
     network: str = ""

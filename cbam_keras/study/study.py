@@ -354,8 +354,8 @@ class Study:
         baseline: String, the variant that the others are compared with.
             Defaults to `None`, which means no comparison.
         budget: A `Budget`. Defaults to `None`.
-        settings: Mapping of further plain values that a resumed run must
-            agree in. Defaults to none.
+        settings: Mapping of further plain values that a resumed run must have
+            too. Defaults to none.
         comparisons: Sequence of `Comparison`, the tables of the results.
             Defaults to `()`, which means one, of all variants with the
             baseline.
@@ -369,10 +369,9 @@ class Study:
             further files into it, also when the run is interrupted. Defaults
             to `None`.
         folds: Integer from 2, the number of folds of a cross-validation. Each
-            variant is trained once for each fold of each seed, a seed decides
+            variant is trained once for each fold of each seed; a seed decides
             which images are in which fold, and differences are paired by
-            fold. The number `seed * folds + fold` is the seed of such a
-            training in results, and of its initial weights. Defaults to
+            fold. In results, `seed * folds + fold` is the seed. Defaults to
             `None`: the test images are the same for all.
 
     Raises:
