@@ -118,11 +118,10 @@ def audit(layer: object) -> Audit:
     """Finds out which CBAM a layer is.
 
     The layer gets random weights, and `CBAM` the same ones, matched by their
-    shapes. Both run on random features, in inference. `CBAM` is tried as each
-    entry of `VARIANTS`, and then with other orders of the gates, pools,
-    activations and biases, until the outputs are equal. The kernel size and
-    the width of the MLP are read off the weights, which may be stored as by
-    Keras or as by PyTorch. The layer and its weights stay as they are.
+    shapes, which may be those of Keras or of PyTorch. Both run on random
+    features, in inference. `CBAM` is tried as each entry of `VARIANTS`, and
+    then with other orders of the gates, pools, activations and biases, until
+    the outputs are equal. The layer and its weights stay as they are.
 
     Args:
         layer: A `keras.layers.Layer` or `keras.Model` for features

@@ -55,10 +55,6 @@ def plan(
 ) -> study.Study:
     """Plans to train one network without and with attention, and compare.
 
-    The attention layers start as `VARIANTS["recommended"]` does, with which
-    small networks were more accurate than with the paper's start, the layers'
-    own default.
-
     Args:
         attentions: Sequence of `"none"`, the names that
             `layers.make_attention` takes, and layers of your own: a class, or
@@ -66,24 +62,18 @@ def plan(
             `layers.Attention`. Or `"all"`, for `"none"` and each of these
             names; a kind that does not fit the network is left out with a
             warning. Defaults to `("none", "se", "cbam")`.
-        model: String, `"tiny"` (20,000 parameters: a stem with stride 2 and
-            one basic block in each of three stages of 8, 16 and 32 channels),
-            `"small"` (78,000 parameters: stages of 16, 32 and 64 channels) or
-            `"resnet18"`, `"resnet34"`, `"resnet50"`, `"resnet101"`,
-            `"resnet152"`, `"wideresnet18"`, `"resnext50"`, `"resnext101"`,
-            `"mobilenet"`, `"mobilenetv2"`, with the small stem for images of
-            up to 96 pixels. Each first scales images from [0, 255] to [0, 1].
-            Or a network of `keras.applications` by the name of its function,
-            as `"MobileNetV2"`, or `"EfficientNetLite0"`: with its
-            preprocessing inside, attention where `insert_attention` puts it,
-            and a new classifier. Or a function that takes `attention` and
-            returns a `keras.Model`. Defaults to `"tiny"`.
-        weights: `"imagenet"`, with which a network of `keras.applications`
-            starts (Keras downloads and keeps them), or `"EfficientNetLite0"`
-            (they are in a package). Its batch normalization is frozen, and for
-            the `frozen_epochs` of the recipe so are all of its own layers.
-            Attention that is given by name starts as the identity, and layers
-            of your own as they are made. Defaults to `None`, random weights.
+        model: A key of `comparison.NETWORKS`, as `"tiny"` (20,000 parameters),
+            `"small"` (78,000) or `"resnet18"`. Or a network of
+            `keras.applications` by the name of its function, as
+            `"MobileNetV2"`, or `"EfficientNetLite0"`: with its preprocessing
+            inside, attention where `insert_attention` puts it, and a new
+            classifier. Or a function that takes `attention` and returns a
+            `keras.Model`. Defaults to `"tiny"`.
+        weights: `"imagenet"` for a network of `keras.applications` (downloaded
+            by Keras) or `"EfficientNetLite0"` (from a package). Its batch
+            normalization is frozen, and for the `frozen_epochs` of the recipe
+            so are all of its own layers. Attention that is given by name
+            starts as the identity. Defaults to `None`, random weights.
         data: What `cbam_keras.data.load` takes; for one seed also what it
             returned. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in
@@ -163,10 +153,12 @@ def compare(
 ) -> study.Results:
     """Trains one network without and with attention, under equal conditions.
 
-    What `cbam-keras train` runs: `study.run(plan(...), **options)`. The
-    output folder gets what `study.run` writes, `curves.png` and
-    `comparison.png`, with four networks or more also `costs.png`. The same
-    call given again resumes, or trains what is missing.
+    What `cbam-keras train` runs: `study.run(plan(...), **options)`. Attention
+    given by name is initialized as `VARIANTS["recommended"]`, which was more
+    accurate in small networks than the paper's initialization. The output
+    folder gets what `study.run` writes, `curves.png` and `comparison.png`, with
+    four networks or more also `costs.png`. The same call given again resumes,
+    or trains what is missing.
 
     Args:
         The arguments of `plan`, and:

@@ -33,8 +33,8 @@ class AttentionMonitor(keras.callbacks.Callback):
     Args:
         images: Array `(B, H, W, C)` as the model takes it (for several
             inputs, a list or dictionary of arrays), of which the first 32
-            images are used. Required, as Keras does not give callbacks the
-            data of `fit`. Defaults to `None`.
+            images are used. Give them: Keras does not pass the data of `fit`
+            to callbacks. Defaults to `None`, an error when training begins.
 
     Raises:
         ValueError: When training begins, if the model has no attention

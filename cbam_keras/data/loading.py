@@ -54,19 +54,17 @@ class ImageData:
             application; a layer as a mapping of its name to its arguments.
         skipped: Tuple of strings, the images that could not be read.
         notes: Tuple of strings, as how many files are left out, and why.
-        fingerprint: String, a short hash by which other data are noticed when
-            a run is resumed: of arrays as a whole; of the names and contents of
-            files, of GIF, JPEG, PNG and WebP files the length and the first
-            and last 4 KiB; of the version and 100 examples a split of
-            TensorFlow Datasets.
-        commonest: Number in (0, 1], the part of the test images that are of
-            the commonest class, with folds of all; `None` if labels are read
+        fingerprint: String, a short hash by which a resumed run notices other
+            data: of arrays as a whole; of the names and contents of files (of
+            GIF, JPEG, PNG and WebP the length and the first and last 4 KiB);
+            of the version and 100 examples a split of TensorFlow Datasets.
+        commonest: Number in (0, 1], the fraction of the test images in the
+            commonest class, with folds of all; `None` if labels are read
             from disk.
         source: Dictionary of the arguments of `load` that say where the
-            images are, with the absolute path of a folder or file; `None` for
-            arrays and data frames.
-        folds, fold: Integers, how many folds there are, or `None`, and of
-            which the test images are.
+            images are, or `None` for arrays and data frames.
+        folds, fold: Integers, how many folds there are, or `None`, and the
+            one of the test images.
     """
 
     name: str
@@ -189,7 +187,7 @@ def load(
               training digit, four per validation and test digit.
             - Arrays `(images, labels)`, two such pairs as Keras'
               `load_data()` returns them, or a mapping of `"train"` and
-              optionally `"validation"` and `"test"` to such pairs. Images
+              optionally `"validation"` and `"test"` to them. Images
               `(N, H, W, C)` or `(N, H, W)` from 0 to 255, or of uint16; labels
               integers `(N,)` or `(N, 1)` from 0: one class per image.
             - Batches of such images and labels, a `tf.data.Dataset` or a
@@ -200,49 +198,45 @@ def load(
               such class folders, also called `Training`, `val`, `test_set`
               and the like. Images are AVIF, BMP, GIF, JPEG, JPEG 2000, PNG,
               PPM, TIFF and WebP files, and HEIC with the package
-              `pillow-heif`, in class folders and their subfolders. Damaged
-              files and those without a class are left out, with a warning.
+              `pillow-heif`. Damaged files and those without a class are left
+              out, with a warning.
             - The path of a CSV file, or a `pandas.DataFrame`, with a column
               of paths of images, from the folder of the CSV file or from the
               current one, and a column of classes.
             - The name of a dataset of TensorFlow Datasets with the features
               "image" and "label", such as `"cifar10"`; a folder of that name
               comes first, unless `data_dir` is given. If its test labels are
-              secret, its split "validation" is used for testing. Keras
-              downloads `"fashion_mnist"` where it is not prepared.
+              secret, the split "validation" is tested on. Keras downloads
+              `"fashion_mnist"` where it is not prepared.
             Defaults to `"crowded_mnist"`.
         batch_size: Positive integer, images per batch. `None` returns each
             split as whole NumPy arrays. Defaults to `32`.
         validation_fraction: Number in (0, 1), the fraction of the training
             images used for validation if there is no such split. Defaults to
             `0.1`.
-        seed: Integer from 0, decides the validation images, the places of
-            digits and fragments, and the order and augmentation of training
-            images. Defaults to `0`.
+        seed: Integer from 0, decides the validation images, the clutter, and
+            the order and augmentation of training images. Defaults to `0`.
         boxes: Boolean, whether to also return the smallest box around each
             embedded digit, `(y_min, x_min, y_max, x_max)` in pixels, maxima
             exclusive. Such batches are not for `fit`. Defaults to `False`.
         image_size: Positive integer or `(H, W)`, the size in pixels to which
-            other images are resized: a centre crop of that aspect ratio,
-            from 128 pixels on with 224/256 of each side, as is standard for
-            ImageNet, then bilinear with antialiasing. Defaults to `None`,
-            the size of all images or, if they differ, 224.
+            images are resized: a centre crop of that aspect ratio, from 128
+            pixels on with 224/256 of each side as is standard for ImageNet,
+            then bilinear with antialiasing. Defaults to `None`, the size of
+            all images or, if they differ, 224.
         augment: One or several, how to augment training images. First, and
             the same on every backend, `"random_resized_crop"`, a crop of 8
-            to 100 % of the area with an aspect ratio of 3:4 to 4:3, as is
-            standard for ImageNet; `"crop"`, a shift by up to an eighth of
-            each side; and `"flip"`, a horizontal flip of half of them. Then
-            Keras' random layers in the order given, as `"rand_augment"` or
-            `"mix_up"`: with Keras' defaults or, where these change nothing,
-            the strengths in `data.LAYERS`; or such a layer itself, as
-            `keras.layers.RandomRotation(0.05)`, for images in `[0, 255]`.
-            Their random numbers follow from `seed` too. They run on the CPU:
+            to 100 % of the area with an aspect ratio of 3:4 to 4:3; `"crop"`,
+            a shift by up to an eighth of each side; and `"flip"`, a horizontal
+            flip of half of them. Then Keras' random layers in the order given,
+            by their names in `data.LAYERS`, as `"rand_augment"`, or
+            themselves, as `keras.layers.RandomRotation(0.05)`, for images in
+            `[0, 255]`. They are seeded too, and run on the CPU:
             `"rand_augment"` and `"aug_mix"` take seconds for a batch of 32
             images of 224 pixels. Defaults to `()`.
-        group_by_folder: Boolean, whether the images of a subfolder of class
-            folders, as those of one patient or day, stay together where
-            images are split. Subfolders of one name in several classes count
-            as one. Defaults to `True`.
+        group_by_folder: Boolean, whether the images of a subfolder, as of one
+            patient or day, stay together where images are split. Subfolders
+            of one name in several classes count as one. Defaults to `True`.
         image_column: String, the column of a table with the paths. Defaults
             to `None`, which means the one with names of images.
         label_column: String, the column of a table with the classes. Defaults
@@ -256,11 +250,9 @@ def load(
         download: Boolean, whether to download and prepare a dataset of
             TensorFlow Datasets if necessary. Defaults to `False`.
         folds: Integer from 2, the number of folds of a cross-validation. The
-            images of all splits are pooled and divided by the seed, and
-            those of one fold are for testing, so that `folds` calls test
-            each image once. Each fold has the same fraction of each class,
-            which needs as many images of each as folds. Defaults to `None`,
-            which means the splits of the dataset.
+            images of all splits are pooled and divided by the seed, the same
+            fraction of each class in each fold, and those of one fold are for
+            testing. Defaults to `None`, which means the splits of the dataset.
         fold: Integer from 0 to `folds - 1`, the fold of the test images.
             Defaults to `0`.
 

@@ -125,17 +125,14 @@ def plan(
         attentions: See `comparison.plan`. Defaults to
             `("none", "se", "cbam")`.
         backbone: String, `"small"` (a ResNet of two basic blocks in each of
-            three stages of 32, 64 and 128 channels), `"resnet18"`,
-            `"resnet34"`, `"resnet50"`, `"resnet101"`, `"resnet152"`,
-            `"wideresnet18"`, `"resnext50"`, `"resnext101"`,
-            `"mobilenet"` or `"mobilenetv2"`; or `"EfficientNetLite0"` or a
-            network of `keras.applications`, by the name of its function.
+            three stages of 32, 64 and 128 channels); a key of
+            `comparison.NETWORKS` from `"resnet18"` on; `"EfficientNetLite0"`;
+            or a network of `keras.applications`, by the name of its function.
             Defaults to `"small"`.
-        weights: `"imagenet"`, with which `"EfficientNetLite0"` or a network
-            of `keras.applications` starts: those of the former are in a
-            package, the others are downloaded by Keras. Attention starts as
-            the identity, unless `layer_options` or layers of your own say
-            otherwise. Defaults to `None`, random weights.
+        weights: `"imagenet"` for `"EfficientNetLite0"` (from a package) or a
+            network of `keras.applications` (downloaded by Keras). Attention
+            starts as the identity, unless `layer_options` or layers of your
+            own say otherwise. Defaults to `None`, random weights.
         data: What `detection.load_data` takes. Defaults to
             `"digit_scenes"`.
         recipe: A `training.Recipe`, or the name of one; `augment` is that of
@@ -223,7 +220,7 @@ def compare(
         intersections over union from 0.5 to 0.95), `"map50"` and `"map75"`,
         each with its differences in `results.compared(measure)`; `metrics` of
         its `runs` also have `"small"`, `"medium"` and `"large"`, by the size
-        of objects, `None` where there are none.
+        of objects.
 
     Raises:
         ValueError: If an argument is out of range, see `plan`, `study.run`.

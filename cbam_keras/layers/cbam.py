@@ -25,9 +25,9 @@ ORDERS = ("channel_first", "spatial_first", "parallel")
 class CBAM(TrainableAttention):
     """Convolutional block attention module: scales channels, then positions.
 
-    `ChannelAttention` followed by `SpatialAttention`, each of which
-    multiplies its input by its attention map. In a residual block, put the
-    layer at the end of the branch, before the addition.
+    `ChannelAttention` followed by `SpatialAttention`; each multiplies its input
+    by its attention map. In a residual block, put the layer at the end of the
+    branch, before the addition.
 
     The defaults are the formulas of the paper. To compute what the authors'
     code or another implementation does, use `CBAM(**VARIANTS["official"])`.
@@ -110,10 +110,8 @@ class CBAM(TrainableAttention):
         (None, 32, 32, 64)
 
     Reference:
-        Woo, Park, Lee and Kweon, 2018
-        (https://arxiv.org/abs/1807.06521). The released code does not show
-        how "parallel" combines the two maps; multiplying by both is our
-        reading.
+        Woo, Park, Lee and Kweon, 2018 (https://arxiv.org/abs/1807.06521). The
+        released code has no `"parallel"`; multiplying by both is our reading.
     """
 
     def __init__(
@@ -236,8 +234,7 @@ class CBAM(TrainableAttention):
 
         Returns:
             Tuple of two tensors: the channel map `(B, 1, 1, C)` and the
-            spatial map `(B, H, W, 1)`, or `(B, C, 1, 1)` and `(B, 1, H, W)`
-            if `data_format="channels_first"`.
+            spatial map `(B, H, W, 1)`, or `(B, C, 1, 1)` and `(B, 1, H, W)`.
         """
         x = self._prepare(inputs)
         options, maps = without_none(mask=mask), []

@@ -13,9 +13,9 @@ from cbam_keras.layers.pools import POOLS, pool
 class ChannelAttention(PoolingGate):
     """Scales each channel by a factor computed from all positions.
 
-    The channel gate of CBAM. Each pool reduces the features to one number per
-    channel, and one MLP with two layers, shared by all pools, maps each pooled
-    vector to `C` logits. The sigmoid is taken of the sum of the logits:
+    The channel gate of CBAM. Each pool gives one number per channel, and one
+    MLP with two layers, shared by all pools, maps these to `C` logits, whose
+    sum goes through the sigmoid:
 
     `output = x * sigmoid(sum over pools of MLP(pool(x)))`, with
     `MLP(v) = activation(v @ squeeze_kernel + squeeze_bias) @ excite_kernel
@@ -69,8 +69,7 @@ class ChannelAttention(PoolingGate):
         unknown size. `C` must be known.
 
     Output shape:
-        The input shape. `attention_map(inputs)` gives `(B, 1, 1, C)` or
-        `(B, C, 1, 1)`.
+        The input shape.
 
     Raises:
         ValueError: If an argument is out of range, if the input is not of
@@ -86,10 +85,9 @@ class ChannelAttention(PoolingGate):
         (2, 1, 1, 32)
 
     Reference:
-        Woo, Park, Lee and Kweon, 2018, section 3, "Channel attention
-        module" (https://arxiv.org/abs/1807.06521). The hidden width is
-        rounded half up, which the paper's parameter count of the narrow
-        MobileNet requires; the authors' code truncates.
+        Woo, Park, Lee and Kweon, 2018, section 3
+        (https://arxiv.org/abs/1807.06521). The hidden width is rounded half up,
+        as the paper's parameter counts require; the authors' code truncates.
     """
 
     _pools_positions = True

@@ -42,8 +42,7 @@ class EfficientChannelAttention(TrainableAttention):
         unknown size. `C` must be known.
 
     Output shape:
-        The input shape. `attention_map(inputs)` gives `(B, 1, 1, C)` or
-        `(B, C, 1, 1)`.
+        The input shape. `attention_map(inputs)` gives `(B, 1, 1, C)`.
 
     Example:
         >>> tuple(EfficientChannelAttention()(np.ones((2, 7, 5, 32))).shape)

@@ -44,8 +44,8 @@ ATTENTION = {
 class Attention:
     """A kind of attention layer with its arguments, as a value.
 
-    Wherever `attention=` is an argument, like a layer class. Its `repr` is the
-    line of code that makes the layer.
+    `attention=` takes it like a layer class. Its `repr` is the line of code
+    that makes the layer.
 
     Args:
         layer: String, a name that `make_attention` takes; a layer class; or a

@@ -24,8 +24,7 @@ class SpatialAttention(PoolingGate):
     `output = x * sigmoid(conv(stack(pool(x) for each pool)))`.
 
     Pools and convolution are computed in float32 at least, also in half
-    precision, and in channels-last order, so that `channels_first` also
-    works on backends without such a convolution.
+    precision.
 
     Args:
         kernel_size: Odd positive integer, the side of the convolution.
@@ -38,9 +37,9 @@ class SpatialAttention(PoolingGate):
         use_bias: Boolean, whether the convolution has a bias. Defaults to
             `False`.
         batch_norm: Boolean, whether to normalize (epsilon 1e-5) between
-            convolution and sigmoid, as the authors' code does. Once the layer
-            is built, the attribute `batch_norm` is the `BatchNormalization`
-            layer or `None`. Defaults to `False`.
+            convolution and sigmoid, as the authors' code does. In a built
+            layer, the attribute `batch_norm` is the `BatchNormalization` layer
+            or `None`. Defaults to `False`.
         batch_norm_momentum: Number in [0, 1), the momentum of the moving
             averages. Defaults to `0.99`, as in the authors' code; 0.9 is
             better for up to a few thousand training steps.
@@ -79,8 +78,7 @@ class SpatialAttention(PoolingGate):
         unknown size. `C` must be known.
 
     Output shape:
-        The input shape. `attention_map(inputs)` gives `(B, H, W, 1)` or
-        `(B, 1, H, W)`.
+        The input shape.
 
     Raises:
         ValueError: If an argument is out of range, if the input is not of
@@ -96,10 +94,9 @@ class SpatialAttention(PoolingGate):
         (2, 7, 5, 1)
 
     Reference:
-        Woo, Park, Lee and Kweon, 2018, section 3, "Spatial attention
-        module" (https://arxiv.org/abs/1807.06521). The paper stacks [avg;
-        max] and shows no normalization; the authors' code stacks [max; avg]
-        and normalizes, see `cbam_keras.VARIANTS`.
+        Woo, Park, Lee and Kweon, 2018, section 3
+        (https://arxiv.org/abs/1807.06521). The paper stacks [avg; max] without
+        normalization; the authors' code stacks [max; avg] and normalizes.
     """
 
     _pools_positions = False

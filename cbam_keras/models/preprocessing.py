@@ -15,10 +15,9 @@ DEVIATION = (0.229, 0.224, 0.225)
 def preprocess_input(images: Any, data_format: str | None = None) -> Any:
     """Preprocesses images as PyTorch networks trained on ImageNet expect.
 
-    `(images / 255 - mean) / deviation` for each of red, green and blue, with
-    the mean (0.485, 0.456, 0.406) and the deviation (0.229, 0.224, 0.225) of
-    ImageNet, as the authors' code and torchvision do. Their checkpoints need
-    it; no network here has it built in.
+    `(images / 255 - mean) / deviation`, with the mean (0.485, 0.456, 0.406) and
+    the deviation (0.229, 0.224, 0.225) of red, green and blue in ImageNet, for
+    checkpoints of the authors' code and of torchvision.
 
     Args:
         images: Array or tensor of any number type, one RGB image or a batch,

@@ -41,22 +41,21 @@ def ResNet(
 ) -> keras.Model:
     """Builds a residual network, optionally with attention in each block.
 
-    Use it for your own residual networks; the networks of the paper are built
-    with it too. Convolutions are padded as in PyTorch, and batch normalization
-    has PyTorch's epsilon (1e-5) and momentum (0.9 in Keras' convention), so
-    that PyTorch checkpoints give the same numbers. There is no built-in
-    preprocessing. Layers are named `stem_conv`, `stage2_block1_conv1`,
-    `stage2_block1_bn1`, `stage2_block1_attention`, `stage2_block1_out`,
-    `head_pool`, `predictions`, and so on.
+    For your own residual networks; those of the paper are built with it too.
+    Padding is PyTorch's, and so are the epsilon (1e-5) and the momentum (0.9 in
+    Keras' convention) of batch normalization: PyTorch checkpoints give the same
+    numbers. Preprocessing is not built in. Layers are named `stem_conv`,
+    `stage2_block1_conv1`, `stage2_block1_bn1`, `stage2_block1_attention`,
+    `stage2_block1_out`, `head_pool`, `predictions`, and so on.
 
     Args:
-        depths: Sequence of positive integers, the number of blocks of each
-            stage. Every stage after the first halves height and width.
+        depths: Sequence of positive integers, the blocks of each stage. Every
+            stage after the first halves height and width.
         block: `"basic"` (two 3x3 convolutions) or `"bottleneck"` (1x1, 3x3,
             1x1; a width `w` gives `4 w` channels). Defaults to
             `"bottleneck"`.
-        widths: Sequence of positive integers, the width of each stage, of
-            the same length as `depths`. Defaults to `(64, 128, 256, 512)`.
+        widths: Sequence of positive integers, the width of each stage.
+            Defaults to `(64, 128, 256, 512)`.
         stem_width: Positive integer, the channels after the stem. Defaults to
             `64`.
         groups: Positive integer, the groups of the 3x3 convolution of a
@@ -67,19 +66,17 @@ def ResNet(
         include_top: Boolean, whether the network ends with global average
             pooling and a classifier. Defaults to `True`.
         weights: `None` for random weights, or the path of a `.keras` or
-            `.weights.h5` file saved from the same network, or of a PyTorch
-            checkpoint (`.pth`, `.pth.tar`, `.pt`, `.safetensors`), see
-            `cbam_keras.load_torch_weights`. Defaults to `None`.
+            `.weights.h5` file of the same network, or of a PyTorch checkpoint,
+            see `cbam_keras.load_torch_weights`. Defaults to `None`.
         input_tensor: Keras tensor to build the network on, or `None` for a
             new input. Defaults to `None`.
-        input_shape: Shape without the batch, `(H, W, C)`, or `(C, H, W)` if
-            the image data format is `"channels_first"`. `None` means
-            `(224, 224, 3)` with a classifier, `(32, 32, 3)` with a classifier
-            and the small stem, `(64, 64, 3)` with the strided one,
-            `(None, None, 3)` without a classifier. Defaults to `None`.
-        pooling: Output of a network without classifier: `None` for the
-            feature map, `"avg"` or `"max"` for global pooling. Defaults to
-            `None`.
+        input_shape: Shape `(H, W, C)`, or `(C, H, W)` if the image data format
+            is `"channels_first"`. Defaults to `None`, which means
+            `(None, None, 3)` without a classifier, otherwise `(224, 224, 3)`,
+            with the small stem `(32, 32, 3)`, and with the strided one
+            `(64, 64, 3)`.
+        pooling: Without a classifier, `"avg"` or `"max"` for global pooling,
+            `None` for the feature map. Defaults to `None`.
         classes: Positive integer, the number of classes; `1` is a single value
             for two classes, with `classifier_activation="sigmoid"` or `None`.
             Defaults to `1000`.
@@ -87,17 +84,16 @@ def ResNet(
             logits. Defaults to `"softmax"`.
         attention: Attention at the end of every residual branch: what
             `layers.make_attention` takes, as `"cbam"`, or a list of these, one
-            per stage. Trained from scratch, `CBAM(**VARIANTS["recommended"])`
-            was more accurate than `"cbam"`, which is initialized as in the
-            paper. Defaults to `None`.
+            per stage. For training from scratch,
+            `CBAM(**VARIANTS["recommended"])` was more accurate than `"cbam"`.
+            Defaults to `None`.
         stem: `"imagenet"` (7x7 convolution with stride 2, max pooling),
             `"small"` (3x3 convolution; for inputs of 16 to 96 pixels) or
             `"strided"` (3x3 convolution with stride 2; a quarter of the MACs
             of `"small"`). Defaults to `"imagenet"`.
         downsample_in: Which convolution of a bottleneck carries the stride:
-            `"3x3"` (the authors' code, torchvision) or `"1x1"` (what the
-            FLOPs printed in the paper count). In a basic block it is always
-            the first convolution. Defaults to `"3x3"`.
+            `"3x3"` (the authors' code, torchvision) or `"1x1"` (the FLOPs
+            reported in the paper). Defaults to `"3x3"`.
         name: String, the name of the model. Defaults to `"resnet"`.
 
     Returns:

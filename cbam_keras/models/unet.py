@@ -36,23 +36,20 @@ def UNet(
 ) -> keras.Model:
     """Builds a U-Net for segmentation on the features of any network.
 
-    A block of the decoder enlarges the features to the next resolution of the
-    encoder by repeating them, concatenates the encoder's last output there (a
-    skip), and applies twice a 3x3 convolution, batch normalization and a ReLU,
-    then attention. If the encoder has no feature map as large as its input, a
-    last block without skip leads there. A classifier of the encoder is left
-    out.
+    A block of the decoder repeats the features up to the next resolution of
+    the encoder, concatenates the encoder's last output there (a skip), and
+    applies twice a 3x3 convolution, batch normalization and a ReLU, then
+    attention. If the encoder has no feature map as large as its input, a last
+    block without skip leads there.
 
-    The model shares the layers of the encoder, and so its weights:
-    `encoder.trainable = False` freezes them in the U-Net, too. It takes images
-    as the encoder does.
+    The model shares the layers of the encoder, and so its weights and
+    `trainable`. It takes images as the encoder does.
 
     Args:
         encoder: Functional `keras.Model` that takes an image, a signal or a
-            volume, of `cbam_keras.models`, `keras.applications` or your own.
-            Its size may be unknown, `(None, None, 3)`, and need not be a
-            power of two: repeated features are cropped, or padded with
-            zeros, to the size of the skip.
+            volume; a classifier is left out. The size may be unknown and of
+            any value: repeated features are cropped, or padded with zeros, to
+            the size of the skip.
         classes: Positive integer, the number of classes; `1` is a single value
             for two classes, with `classifier_activation="sigmoid"` or `None`.
         attention: Attention of each decoder block: what
@@ -67,9 +64,8 @@ def UNet(
 
     Returns:
         A functional `keras.Model`. Its output is `(B, H, W, classes)`, in both
-        data formats, with `H` and `W` of the input. Layers have names such as
-        `"decoder_stage1_conv1"`, `"decoder_stage1_attention"` and
-        `"decoder_stage1_skip_attention"`.
+        data formats. Layers are named `"decoder_stage1_conv1"`,
+        `"decoder_stage1_attention"`, `"decoder_stage1_skip_attention"`.
 
     Raises:
         TypeError: If `encoder` is not a `keras.Model`, or if an attention has

@@ -43,19 +43,17 @@ def plot_grad_cam(
 
     Each row starts with the image; heat is drawn over it in grayscale. Give
     the maps of several networks by name to compare them side by side. Signals
-    are drawn as lines with their heat behind; of volumes and videos up to 6
-    slices are drawn, a row each, from the least value of the volume in black
-    to the greatest in white.
+    are drawn as lines with their heat behind, volumes and videos as up to 6
+    slices, a row each.
 
     Args:
         images: Array `(B, H, W, C)` with `C` 1 or 3, or `(B, H, W)`, from
             before preprocessing, at most 32 images: in [0, 1] if none of
             them has more than 1, in [0, 255] otherwise. They may be larger
-            than the maps, which are stretched over them, and a sequence of
-            `B` images may be of several sizes. Or signals
+            than the maps, and a sequence of several sizes. Or signals
             `(B, L, C)` or `(B, L)`, or volumes `(B, D, H, W, C)` or
-            `(B, D, H, W)`, of any numbers. Or the inputs of a model, of which
-            one is these, as a list or dictionary.
+            `(B, D, H, W)`, of any numbers. Or the inputs of a model, one of
+            which is these, as a list or dictionary.
         heat_maps: Array `(B, H, W)`, `(B, L)` or `(B, D, H, W)` in [0, 1], as
             `explain.grad_cam` returns, or a mapping of column names to such
             arrays.

@@ -13,9 +13,9 @@ from cbam_keras.layers import VARIANTS, Attention
 class Preset:
     """One row of the paper's tables: a network and its printed numbers.
 
-    Errors are in %, on ImageNet, single crop of 224 x 224, where they were
-    found in a second copy of the table. Parameters and multiply-accumulates
-    need no second copy: they equal those of the network built.
+    Errors are in %, on ImageNet, single crop of 224 x 224, where a second copy
+    of the table confirmed them. Parameters and multiply-accumulates equal those
+    of the network built.
 
     Attributes:
         name: String, the key of the row, e.g. `"resnet50-cbam"`.

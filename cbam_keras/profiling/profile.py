@@ -133,12 +133,10 @@ def profile_model(
     """Counts trainable parameters and multiply-accumulates of a model.
 
     The model is not run: shapes are propagated through its graph. A MAC is
-    one multiply and one add. As in the tables of the paper, these are counted:
-    convolutions, dense layers and those in the attention layers of
-    `cbam_keras` (an MLP once for each pool), including positions in the
-    padding. Biases,
-    normalization, activations, pooling, products of two feature maps and the
-    multiplication by an attention map are not.
+    one multiply and one add. As in the tables of the paper, convolutions and
+    dense layers are counted, in the attention layers of `cbam_keras` too (an
+    MLP once for each pool), including positions in the padding. Biases,
+    normalization, activations, pooling and products of feature maps are not.
 
     Args:
         model: Functional `keras.Model`, or a built `keras.Sequential`. The
@@ -150,11 +148,9 @@ def profile_model(
             `None`, which means the shape of the model's input.
 
     Returns:
-        A `Profile`, with `.parameters`, `.macs`, `.attention_parameters`,
-        `.attention_macs`, `.groups`, `.rows` and `.uncounted`, the names of
-        layers with weights of an unknown kind: the totals include their
-        parameters and exclude their MACs. A shared layer counts its
-        parameters once and its MACs for each call.
+        A `Profile`. Layers of an unknown kind are `.uncounted`: the totals
+        include their parameters and exclude their MACs. A shared layer counts
+        its parameters once and its MACs for each call.
 
     Raises:
         TypeError: If `model` is not a `keras.Model`.

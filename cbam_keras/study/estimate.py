@@ -117,10 +117,9 @@ class Estimated(Protocol):
 def estimate(study: Study | Estimated, *, workers: int = 1) -> Estimate:
     """Estimates how long `run` takes, by timing a few steps.
 
-    Writes nothing, and leaves the random states as they are. The steps are
-    those of the last variant; the others are taken to be as fast per
-    multiply-accumulate. Validation and test count a third per image. All epochs
-    count as those of the last stage, so frozen ones may take less.
+    Writes nothing, and leaves the random states as they are. The last variant
+    is timed; the others are taken to be as fast per multiply-accumulate.
+    Validation and test count a third per image, and frozen epochs as others.
 
     Args:
         study: A `Study`, or a `tuning.Search`.

@@ -44,10 +44,9 @@ class Results(_terminal.Tabular):
     `to_dataframe()` has a row per variant: `variant`, `seeds` (how many),
     `mean`, `std` (n - 1), `difference` to the baseline paired by seed, `low`
     and `high` (its 95 % interval over two seeds or more), `parameters` and
-    `macs`. Of an ablation it has a row per network and table, with its errors
-    in %, those of each seed among them, of detectors one per network and
-    seed, with what was measured, and of a search one per trial, with its
-    hyperparameters. `csv()` and `latex()` return it as text.
+    `macs`. For an ablation it has a row per network and table, with errors in
+    %, for detectors one per network and seed, and for a search one per trial,
+    with its hyperparameters. `csv()` and `latex()` return it as text.
 
     With folds, `seed * folds + fold` stands for a seed, also in the names of
     files.

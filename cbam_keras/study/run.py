@@ -124,9 +124,8 @@ def run(
     The same call given again resumes from the last finished epoch, and ends
     as it would have without the interruption; with more seeds or variants it
     trains what is missing. A call with other settings is refused. A variant
-    that cannot be built, diverges, runs out of memory or is over the budget
-    is recorded, and the others go on; after an error or a lack of memory the
-    same call tries it again.
+    that fails or is over the budget is recorded, and the others go on; after
+    an error or a lack of memory the same call tries it again.
 
     Several processes, also on several machines, may make the same call on one
     folder: each trains the next network that no other one trains.
@@ -145,9 +144,9 @@ def run(
             each on a GPU of its own, or with its share of the cores. The
             study must be picklable by cloudpickle then. Defaults to `1`: this
             process trains.
-        executor: A `concurrent.futures.Executor`, whose workers train in its
-            place, as `dask.distributed.Client(...).get_executor()`. All of
-            them must see the output folder. Defaults to `None`.
+        executor: A `concurrent.futures.Executor` whose workers train instead,
+            as `dask.distributed.Client(...).get_executor()`. All of them must
+            see the output folder. Defaults to `None`.
         tensorboard: Boolean, whether to write logs for TensorBoard, under
             TensorFlow. Defaults to `False`.
 
@@ -156,9 +155,9 @@ def run(
 
     Raises:
         ValueError: If an argument is out of range; if the output folder
-            cannot be written, holds something else or is in use; if the run
-            in it has other settings or is damaged; if this machine cannot
-            compute in the half precision asked for.
+            cannot be written, holds something else or another run, or is in
+            use; if this machine cannot compute in the half precision asked
+            for.
         RuntimeError: If no training finished, or if workers failed.
         ImportError: If a package is missing.
 
