@@ -168,8 +168,7 @@ def test_tests_and_scripts_named_in_prose_exist():
 
 
 def test_each_test_file_is_the_owner_of_a_fact():
-    heading, end = "## Who owns a fact", "\n## "
-    section = _read("CONTRIBUTING.md").split(heading)[1].split(end)[0]
+    section = _read("tests/README.md").split("## Who owns a fact")[1]
     owners = re.findall(r"\|([^|]+)\|\n", section)
     named = sorted(name for cell in owners for name in cell.split("`")[1::2])
     files = [path.stem for path in ROOT.glob("tests/test_*.py")]
