@@ -132,7 +132,7 @@ def plan(
     recipe = find_recipe(recipe, comparison.default_recipe(model, weights))
     build, label, check = comparison.network_of(model, weights, recipe)
     task = _TopFive(data, measure=measure, **(data_options or {}))
-    measures = MEASURES
+    measures: Sequence[study.Measure] = MEASURES
     if measure != study.ACCURACY:
         heading = f"1 - {study.MEASURES[measure]}"
         other = study.Measure(measure, heading, is_error=True)

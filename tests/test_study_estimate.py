@@ -82,6 +82,8 @@ def test_the_total_is_over_networks_epochs_times_and_workers():
     assert cells == ["b", "20", "3,000", "60.0", "4", "3", "741"]
     alone = dataclasses.replace(found, workers=1)
     assert str(alone).splitlines()[-1] == "About 19 minutes on this device"
+    patient = dataclasses.replace(alone, has_patience=True)
+    assert str(patient).splitlines()[-1] == "At most 19 minutes on this device"
 
 
 def test_a_run_says_how_long_what_is_left_takes(

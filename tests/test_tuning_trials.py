@@ -1,6 +1,7 @@
 """Which trials a search runs, by each algorithm."""
 
 import dataclasses
+import functools
 import itertools
 
 import keras
@@ -145,6 +146,23 @@ def test_hyperband_gives_the_best_third_three_times_the_epochs(
     # It continues where that trial has ended.
     assert began == list(zip(units, [0, 0, 0, 1, 0, 0], strict=True))
     assert [trial.values.keys() for trial in found.trials] == [{"units"}] * 6
+
+
+def test_hyperband_promotes_trials_that_have_lost_patience(
+    tmp_path, monkeypatch
+):
+    tuning_checks.score(monkeypatch, lambda model: units_of(model) / 20)
+    recipe = dataclasses.replace(THREE, epochs=9, patience=1)
+    search = functools.partial(
+        *(tuning_checks.search, tmp_path / "run", "hyperband", recipe),
+        hypermodel=of_units,
+    )
+    found = search()
+    # No epoch is better than the first; a third round trains nothing more.
+    assert {trial.epochs for trial in found.trials} == {1, 2}
+    rounds = [(x.variant.split("=")[-1], x.epochs) for x in found.trials]
+    assert ("9", 2) in rounds and ("9", 1) not in rounds
+    assert search().trials == found.trials
 
 
 def test_hyperband_promotes_no_trial_that_failed(tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """Training images weighted by their classes, as a recipe says."""
 
-from collections.abc import Mapping
-
 import keras
 import numpy as np
 
@@ -33,13 +31,14 @@ def class_weights(data: Data, recipe: Recipe) -> np.ndarray | None:
             "cbam_keras.data.load returns them, and with "
             f'"{BALANCED}" labels in memory, which large datasets of '
             "TensorFlow Datasets have on disk. Received: class_weight="
-            f'{wanted!r} for "{data.name}". Leave it out, or give a mapping '
-            "of classes to numbers"
+            f'{wanted!r} for "{data.name}". Leave it out, or for labels on '
+            "disk give a mapping of classes to numbers"
         )
-    if not isinstance(wanted, Mapping):
+    if isinstance(wanted, str):
         # A class without images needs no weight.
+        counts = np.asarray(counts)
         shares = np.count_nonzero(counts) * np.maximum(counts, 1)
-        return (np.sum(counts) / shares).astype("float32")
+        return (counts.sum() / shares).astype("float32")
     names = [str(name) for name in data.class_names]
     weights = np.ones(len(names), "float32")
     for key, weight in wanted.items():
