@@ -78,6 +78,7 @@ QUICK = ("docs/guides/own-model.md", "docs/troubleshooting.md")
 # Pages that train for a few steps only, where compiling takes longest.
 EAGER = """
     attention compare detection other-tasks pretrained segmentation studies
+    tune
 """.split()
 # Replacements for files that are not in the repository.
 REPLACED = {
@@ -85,11 +86,15 @@ REPLACED = {
         '"resnet18-f37072fd.pth"': '{"conv1.weight": np.zeros((64, 3, 7, 7))}'
     },
     "docs/guides/compare.md": {
-        "max_trials=20": "max_trials=1",
-        "epochs=3": "epochs=1",
-        "max_parameters=12e6": "max_trials=1, confirm=0",
         'model="MobileNetV2",\n': 'model="tiny",\n',
         'data="photos",\n    seeds=3': 'data="mnist5k"',
+    },
+    "docs/guides/tune.md": {
+        "max_trials=20": "max_trials=1",
+        "epochs=3": "epochs=1",
+        '"resnet18"': '"tiny"',
+        '"photos"': '"mnist5k"',
+        "epochs=20),": "epochs=1), max_trials=1, confirm=0,",
     },
 }
 
