@@ -35,7 +35,7 @@ from cbam_keras.study.stages import (
     set_trainable_parts,
     trainable_parts,
 )
-from cbam_keras.study.study import Data, Study, Variant
+from cbam_keras.study.study import Data, Study, Variant, batches_for
 
 FINISHED = "finished"
 OUT_OF_MEMORY = "out of memory"
@@ -190,8 +190,7 @@ def train_cell(
     full disk are errors. A `title` is printed before the training.
     """
     recipe = study.recipe_for(variant, seed)
-    if variant.batch_size is not None:
-        data = data.with_batch_size(variant.batch_size)
+    data = batches_for(variant, data)
     epochs = recipe.total_epochs if epochs is None else epochs
     known: _files.Json = {}
 

@@ -20,7 +20,7 @@ from cbam_keras.study.networks import (
     images_per_batch,
 )
 from cbam_keras.study.stages import begin_second
-from cbam_keras.study.study import Study
+from cbam_keras.study.study import Study, batches_for
 
 # Steps are timed in so many epochs of so many steps.
 EPOCHS, STEPS = 3, 3
@@ -158,6 +158,7 @@ def _cost(study, variant, data, timed):
     """Returns what a variant takes, by its own steps or one that was timed."""
     start = time.perf_counter()
     recipe = study.recipe_for(variant, study.runs[0])
+    data = batches_for(variant, data)
     model = build_network(study, variant, recipe.seed, data)
     macs = count_macs(model, data.image_shape)
     counts = variant.name, count_parameters(model, recipe), macs

@@ -281,6 +281,13 @@ class Variant(Generic[Loaded]):
         return {**self.options, **{k: v for k, v in own.items() if v}}
 
 
+def batches_for(variant: Variant, data: Any) -> Any:
+    """Returns the data in batches of the size of a variant."""
+    if variant.batch_size is None:
+        return data
+    return data.with_batch_size(variant.batch_size)
+
+
 @dataclasses.dataclass(frozen=True)
 class Budget:
     """What a network may cost; a larger one is recorded, and not trained.

@@ -50,7 +50,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         model: Name of a network as for `comparison.compare`; or a function
             that takes what `attention=` takes (`None`, or a callable that
             takes `name=` and returns a layer) and returns a `keras.Model`, as
-            `lambda attention: insert_attention(backbone, attention)`.
+            `lambda attention: models.ResNet18(attention=attention, classes=3)`.
             Defaults to `"tiny"`.
         weights: See `comparison.plan`. Defaults to `None`.
         attention: `"none"`, a name that `layers.make_attention` takes, or a
