@@ -71,6 +71,9 @@ def table(*variants, title="", number=0, every_seed=False):
 
 def run(folder, kind, cells, seeds=(0,), data=DATA, variants=VARIANTS, **more):
     """Writes `results.json`; `more` is what a kind of run adds to it."""
+    compared = measure("test_accuracy", "test accuracy")
+    if kind == "tune":
+        compared = measure("val_accuracy", "validation accuracy")
     content = {
         "format": 3,
         "kind": kind,
@@ -82,7 +85,7 @@ def run(folder, kind, cells, seeds=(0,), data=DATA, variants=VARIANTS, **more):
             "data": {str(seed): data for seed in seeds},
         },
         "versions": VERSIONS,
-        "measures": [measure("test_accuracy", "test accuracy")],
+        "measures": [compared],
         "comparisons": [table()],
         "labels": {},
         "class_names": ["cat", EVIL],
