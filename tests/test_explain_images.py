@@ -27,8 +27,10 @@ def test_files_are_taken_all_and_folders_in_part_with_their_subfolders(
         # Not in a folder of a class.
         **{str(tmp_path / x): "" for x in ("1.png", "2.png", "all/y.jpg")},
         str(folder / "a/z.png"): "a",
-        str(folder / "b/c/x.PNG"): "c",
+        str(folder / "b/c/x.PNG"): "b",
     }
+    (inside,) = groups(_explanations.from_paths([folder / "b"], None, 0))
+    assert inside == "c"
     part = _explanations.from_paths([*files, folder], 1, 0)
     assert [*part.names[:2]] == list(map(str, files)) and len(part) == 3
 

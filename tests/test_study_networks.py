@@ -168,6 +168,12 @@ def test_a_single_value_is_refused_where_it_says_nothing(tmp_path, classes):
         train(network, tmp_path, data=arrays(classes=classes))
 
 
+def test_a_sigmoid_of_several_classes_is_warned_of():
+    network = linear(activation="sigmoid", classes=3, shape=(12, 10, 3))
+    with pytest.warns(UserWarning, match="sigmoid of 3 values.*softmax"):
+        study.check_network(network, data.load(arrays(classes=3)))
+
+
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="others trace otherwise"
 )

@@ -98,9 +98,11 @@ def from_paths(
     names, groups, folders = list[str](), list[str](), set[str]()
     for path in paths:
         files = data.image_files(path, "**/*") if path.is_dir() else [path]
-        # The empty name stands for no folder of a class.
+        # As in training, a class may have subfolders, e.g. of patients. The
+        # empty name stands for no folder of a class.
+        root = data.entered(path) if path.is_dir() else path
         parents = [
-            file.parent.name if path in file.parents[1:] else ""
+            file.relative_to(root).parts[0] if root in file.parents[1:] else ""
             for file in files
         ]
         folders |= {*parents}

@@ -29,7 +29,7 @@ from cbam_keras.data.decoding import (
 )
 from cbam_keras.data.digits import EMBEDDED, mnist_digits
 from cbam_keras.data.examples import Examples, counted, digest
-from cbam_keras.data.folders import image_files
+from cbam_keras.data.folders import entered, image_files
 from cbam_keras.data.keras_layers import LAYERS, Augmentation, plain
 from cbam_keras.data.loading import SIDE, ImageData, Images, load
 from cbam_keras.data.memory import check_memory

@@ -132,7 +132,7 @@ def _class_folders(root, left_out):
     Counts the images that are in none of them.
     """
     found = collections.defaultdict(list)
-    for folder in _folders(_entered(root)):
+    for folder in _folders(entered(root)):
         name = folder.name.lower().removesuffix("set").rstrip(" _-")
         found[SPLIT_NAMES.get(name)].append(folder)
     others = found.pop(None, [])
@@ -149,7 +149,7 @@ def _class_folders(root, left_out):
             )
     classes = {}
     for split in (name for name in SPLITS if found.get(name)):
-        folder = _entered(found[split][0])
+        folder = entered(found[split][0])
         inside = _folders(folder)
         names = {each.name for each in inside}
         classes.setdefault("train", inside)
@@ -165,7 +165,7 @@ def _class_folders(root, left_out):
     return classes
 
 
-def _entered(folder):
+def entered(folder: pathlib.Path) -> pathlib.Path:
     """Returns a folder, or the one in it that an archive was made of."""
     while len(inside := _folders(folder)) == 1 and not any(
         map(image_files, (folder, *inside))
