@@ -1,5 +1,6 @@
 """Writes docs/reference/ from the docstrings: `python docs/reference.py`."""
 
+import collections
 import dataclasses
 import functools
 import inspect
@@ -30,14 +31,16 @@ ENTRY = re.compile(
 LIST = re.compile(r"^( *)- .*\n(?:\1(?:- |  ).*\n)*", re.M)
 # A default that needs no explanation, at the end of a text.
 DEFAULT = re.compile(r"\s*\bDefaults\s+to\s+`[^`]*`\.\Z")
-# More names than this that share a text are not listed.
-MANY = 4
+# More names than this that share a text are not listed, and a shorter line is
+# said again.
+MANY, SHORT = 4, 70
 # Errors that the index describes, once for all.
 USUAL = re.compile(
     r"ImportError: .*|TypeError: .{1,62}"
     r"|ValueError: If (an argument|a value) is out of range([,;] see .*)?\.",
     re.S,
 )
+RANGE = re.compile(r"If an argument is out of range[,;]( or)? if")
 ERRORS = """
 A wrong value raises a `ValueError`, an argument of a wrong type a `TypeError`,
 and a missing package an `ImportError` that names it. The pages list what else
@@ -189,7 +192,7 @@ class Page:
     def _section(self, match):
         title, body = match[1], textwrap.dedent(match[2]).strip("\n")
         if title == "Example":
-            body = f"```pycon\n{body}\n```"
+            body = f"```pycon\n{re.sub('  # doctest: .*', '', body)}\n```"
         elif title in EXPLAINED and ENTRY.match(body):
             body = self._entries(title, body)
         else:
@@ -200,30 +203,35 @@ class Page:
 
     def _entries(self, title, body):
         """Returns a list of names and texts, shared ones at its end."""
-        # For MkDocs, an item after one of several paragraphs needs a gap.
-        gap = "\n" * ("\n\n" in body)
-        own, shared = [], {}
+        own, shared = [], collections.defaultdict(list)
         for names, text in ENTRY.findall(body):
-            text = text.rstrip()
+            text = RANGE.sub("If", text.rstrip())
             if title == "Attributes" and names in INTERNAL:
                 continue
             if title == "Raises" and USUAL.fullmatch(f"{names}: {text}"):
                 continue
+            # The call above shows the defaults of arguments.
             without = DEFAULT.sub("", text)
+            line = f"- `{names}`: {without if title == 'Args' else text}"
             least = 60 if title == "Attributes" else 0
             said = self._shared(f"{title} {names}", without, least)
-            if said != without:
-                shared.setdefault(said, []).append(names)
-                continue
-            # The call above shows the defaults of arguments.
-            own.append(f"- `{names}`: {without if title == 'Args' else text}")
-        shared = dict(sorted(shared.items(), key=lambda x: len(x[1])))
-        for said, names in shared.items():
+            if said == without:
+                own.append(line)
+            else:
+                shared[said].append((names, line))
+        for said, entries in sorted(shared.items(), key=lambda x: len(x[1])):
+            names, lines = zip(*entries, strict=True)
             listed = f"`{'`, `'.join(names)}`"
-            if names == [*shared.values()][-1] and len(names) > MANY:
+            if len(names) > MANY and len(names) == max(
+                map(len, shared.values())
+            ):
                 listed = "The others"
-            own.append(f"- {listed}: {said[0].lower()}{said[1:]}")
-        return f"\n{gap}".join(own)
+            if len(names) == 1 and len(lines[0]) < SHORT:
+                own.append(lines[0])
+            else:
+                own.append(f"- {listed}: {said[0].lower()}{said[1:]}")
+        # For MkDocs, an item after one of several paragraphs needs a gap.
+        return ("\n\n" if "\n\n" in body else "\n").join(own)
 
 
 def _about(name, module):
