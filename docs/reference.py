@@ -46,28 +46,25 @@ A wrong value raises a `ValueError`, an argument of a wrong type a `TypeError`,
 and a missing package an `ImportError` that names it. The pages list what else
 is an error, and defaults only where the call above them does not show them.
 """
-# What a constant holds, and whether its values are shown.
+# What the constants hold whose values are shown.
 CONSTANTS = {
-    "VARIANTS": ("Arguments of `CBAM`, by name.", True),
-    "training.RECIPES": ("Recipes, by name.", True),
+    "VARIANTS": "Arguments of `CBAM`, by name.",
     "comparison.NETWORKS": (
-        "Networks by name, built with rescaling of images from [0, 255], and "
-        'for images of more than 96 pixels with `stem="imagenet"`.',
-        True,
+        "Networks by name, built with rescaling of images from [0, 255], with "
+        '`stem="small"` unless another is shown, and for images of more than '
+        '96 pixels with `stem="imagenet"`.'
     ),
+    "training.RECIPES": "Recipes, by name.",
     "data.EMBEDDED": (
-        "Embedded datasets, with the fragments of each canvas, and how many "
-        "canvases are made of a digit.",
-        True,
+        "Embedded datasets: the number of fragments, and how many canvases "
+        "are made of a digit; `None` for the digits themselves."
     ),
     "data.LAYERS": (
         "Keras' random layers, by the name that `augment` takes, with "
-        "strengths where Keras' defaults change nothing.",
-        True,
+        "strengths where Keras' defaults change nothing."
     ),
-    "data.AUGMENTATIONS": ("Augmentations that are the same on all.", False),
-    "ablation.ABLATIONS": ("Attention layers of the ablations.", True),
-    "ablation.TABLES": ("Networks of each table of the paper.", True),
+    "ablation.ABLATIONS": "Attention layers of the ablations, by name.",
+    "ablation.TABLES": "Networks in each table of the paper.",
 }
 # Methods and properties for the package itself, or described at the class.
 INTERNAL = """
@@ -76,7 +73,7 @@ INTERNAL = """
     is_loaded is_ours keywords labels latex layer_of make_optimizer
     measured_by name_of network of one_hot outcome recipe_for rows_of
     seconds_of settings summary test_accuracies title to_dataframe unlearned
-    unused values_of variant with_confirmation
+    unused values_of with_confirmation
 """.split()
 
 
@@ -126,7 +123,8 @@ class Page:
         link = f"[`{name}`]({self.file}#{anchor})"
         is_called = "\nArgs:" in (inspect.getdoc(value) or "")
         if is_called and not _is_of_family(value):
-            self.index.append(f"- {link}: {_brief(name, value)}")
+            brief = inspect.getdoc(value).split("\n\n")[0]
+            self.index.append(f"- {link}: {' '.join(brief.split())}")
         else:
             self.rest.append(link)
         if f"\n## {heading}\n" in self.text:
@@ -248,26 +246,19 @@ def _about(name, module):
     return f"# {name}\n\n{text}\n\n```py\n{code}\n```\n"
 
 
-def _brief(name, value):
-    """Returns in a line what an object is."""
-    if callable(value):
-        return " ".join(inspect.getdoc(value).split("\n\n")[0].split())
-    if name in CONSTANTS:
-        return CONSTANTS[name][0]
-    kind = "Dictionary with the keys" if isinstance(value, dict) else "Tuple of"
-    return f"{kind} {', '.join(map(_quoted, value))}."
-
-
 def _constant(name, value):
     """Returns what a constant is, with its values if they are short."""
-    about, is_shown = CONSTANTS.get(name, ("", False))
-    if not is_shown:
-        return _brief(name, value) + "\n"
+    if name not in CONSTANTS:
+        is_tuple = isinstance(value, tuple)
+        kind = "Tuple of" if is_tuple else "Dictionary with the keys"
+        return f"{kind} {', '.join(map(_quoted, value))}.\n"
     rows = [
         f"| {_quoted(k)} | {_code(v) or 'the defaults'} |"
         for k, v in value.items()
     ]
-    return "\n".join([about, "", "| key | value |", "|---|---|", *rows, ""])
+    return "\n".join(
+        [CONSTANTS[name], "", "| key | value |", "|---|---|", *rows, ""]
+    )
 
 
 def _quoted(value):

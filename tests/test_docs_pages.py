@@ -257,3 +257,7 @@ def test_the_site_builds_without_warnings(tmp_path):
         text=True,
     )
     assert result.returncode == 0, result.stderr
+    # Files that pages link to, which are not pages.
+    for file in ("cluster/slurm.py", "cluster/kubernetes.yaml"):
+        assert (tmp_path / file).exists()
+    assert not [*tmp_path.glob("*.py")]
