@@ -114,7 +114,7 @@ def plan(
             `False` is the start of the paper. Defaults to `True`.
         data_options: See `comparison.plan`. Defaults to `None`.
         folds: See `comparison.plan`. Defaults to `None`.
-        measure: See `comparison.plan`; what it lacks to one takes the place
+        measure: See `comparison.plan`. What it lacks to one takes the place
             of the error. Defaults to `"test_accuracy"`.
 
     Returns:

@@ -73,7 +73,7 @@ INTERNAL = """
     is_loaded is_ours keywords labels latex layer_of make_optimizer
     measured_by name_of network of one_hot outcome recipe_for rows_of
     seconds_of settings summary test_accuracies title to_dataframe unlearned
-    unused values_of with_confirmation
+    unused values_of with_batch_size with_confirmation
 """.split()
 
 

@@ -117,9 +117,10 @@ class Search:
             network, as `<values>.keras`. Defaults to `3`.
         data_options: Mapping of further arguments of `cbam_keras.data.load`.
             Defaults to `None`.
-        measure: See `comparison.plan`: on the validation images what the
-            search increases, and on the test images what it is judged by.
-            Defaults to `"test_accuracy"`.
+        measure: `"test_accuracy"`, `"balanced_accuracy"`, `"macro_f1"` or
+            `"auc"`, see `study.Classification`: on the validation images for
+            the search, on the test images for the verdict. Defaults to
+            `"test_accuracy"`.
 
     Raises:
         ValueError: If an argument is out of range.
