@@ -34,6 +34,8 @@ DEFAULT = re.compile(r"\s*\bDefaults\s+to\s+`[^`]*`\.\Z")
 # More names than this that share a text are not listed, and a shorter line is
 # said again.
 MANY, SHORT = 4, 70
+# Texts of this length are said on one page alone.
+LONG = 110
 # Errors that the index describes, once for all.
 USUAL = re.compile(
     r"ImportError: .*|TypeError: .{1,62}"
@@ -80,11 +82,11 @@ INTERNAL = """
 def pages():
     """Returns the text of every page, by the name of its file."""
     index = [f"# API reference\n\n{inspect.getdoc(cbam_keras)}\n{ERRORS}"]
-    texts = {}
+    texts, everywhere = {}, {}
     for title, modules in PAGES.items():
         index.append(f"## {title}\n")
         for name in modules.split():
-            page = Page(name)
+            page = Page(name, everywhere)
             texts[f"{name}.md"] = page.text
             index += page.index
         index.append("")
@@ -97,9 +99,10 @@ class Page:
     What an entry shares with one before it is said there, and linked to.
     """
 
-    def __init__(self, name):
+    def __init__(self, name, everywhere):
         self.file, self.module = f"{name}.md", getattr(cbam_keras, name)
-        self.said, self.text = {}, _about(name, self.module)
+        self.said, self.everywhere = {}, everywhere
+        self.text = _about(name, self.module)
         # Methods are described at the first class that has them.
         self.members = set()
         # Lines of the index, and what has no line of its own.
@@ -178,9 +181,14 @@ class Page:
 
     def _shared(self, name, text, least=60):
         """Returns a text, or where an entry before this one has it."""
-        first = self.said.setdefault((name, " ".join(text.split())), self.link)
-        is_new = first == self.link or len(text) < least
-        return text if is_new else f"As for {first}."
+        key = name, " ".join(text.split())
+        first = self.said.setdefault(key, self.link)
+        file, link = self.everywhere.setdefault(key, (self.file, self.link))
+        if first != self.link and len(text) >= least:
+            return f"As for {first}."
+        if file != self.file and len(text) >= LONG:
+            return f"As for {link.replace('(', f'({file}')}."
+        return text
 
     def _markdown(self, docstring):
         """Returns a docstring with Markdown's headings, lists and code."""
