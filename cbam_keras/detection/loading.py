@@ -82,14 +82,13 @@ def load_data(
 
     Args:
         data: `"digit_scenes"`, 4,000 training and 500 test scenes of 64x64
-            pixels with one to three digits of several sizes among fragments
-            of others; the path of a folder with COCO's annotations,
+            pixels with one to three digits of several sizes among clutter;
+            the path of a folder with COCO's annotations,
             `annotations/instances_train.json` beside the folder `train`, and
             the same with val or test, or with Pascal VOC's, `JPEGImages`,
             `Annotations` and, optionally, `ImageSets/Main`, without which a
-            fifth is tested on; or a dataset of TensorFlow Datasets
-            with boxes, as `"voc/2007"` or `"coco/2017"`, whose encoded images
-            are kept in memory. Defaults to `"digit_scenes"`.
+            fifth is tested on; or a dataset of TensorFlow Datasets with boxes,
+            as `"voc/2007"` or `"coco/2017"`. Defaults to `"digit_scenes"`.
         batch_size: Positive integer, images per batch. Defaults to `16`.
         image_size: Positive integer or `(H, W)`. Defaults to `None`, which
             means the size of all images, or 320 if they differ.

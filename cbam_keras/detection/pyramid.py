@@ -41,12 +41,12 @@ def feature_pyramid(
 ) -> keras.Model:
     """Turns a network into a backbone for KerasHub's detectors.
 
-    The result is a `keras_hub.models.FeaturePyramidBackbone`, whose
-    `pyramid_outputs` maps `"P2"` to the feature map of stride 4, and so on to
-    `"P5"` of stride 32, as far as the network has them. Give it to
-    `keras_hub.models.RetinaNetBackbone` for detection, or to
-    `DeepLabV3Backbone` for segmentation. It shares the layers, and so the
-    weights, of the network. Load what you saved with `detection.load_model`.
+    A `keras_hub.models.FeaturePyramidBackbone`, whose `pyramid_outputs` maps
+    `"P2"` to the feature map of stride 4, and so on to `"P5"` of stride 32, as
+    far as the network has them: for `keras_hub.models.RetinaNetBackbone`
+    (detection) or `DeepLabV3Backbone` (segmentation). It shares the layers, and
+    so the weights, of the network. Load what you saved with
+    `detection.load_model`.
 
     Args:
         model: Functional `keras.Model`, with or without classifier, that

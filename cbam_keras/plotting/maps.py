@@ -57,12 +57,11 @@ def plot_grad_cam(
         heat_maps: Array `(B, H, W)`, `(B, L)` or `(B, D, H, W)` in [0, 1], as
             `explain.grad_cam` returns, or a mapping of column names to such
             arrays.
-        probabilities: Array `(B,)` in [0, 1], the probability of the
-            explained class, or a mapping of the names of `heat_maps` to such
-            arrays; written below the maps. Defaults to `None`.
-        classes: Sequence of `B` strings, the explained classes, or a mapping
-            of the names of `heat_maps` to such sequences; written below the
-            maps. Defaults to `None`.
+        probabilities: Array `(B,)` in [0, 1] of the explained class, or a
+            mapping of the names of `heat_maps` to such arrays; written below
+            the maps. Defaults to `None`.
+        classes: Sequence of `B` strings, the explained classes, or such a
+            mapping; written below the maps. Defaults to `None`.
         labels: Sequence of `B` strings, e.g. the true classes, written below
             the images. Defaults to `None`.
         boxes: Array `(B, 4)` of numbers, `y_min, x_min, y_max, x_max` in

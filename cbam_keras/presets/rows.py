@@ -22,7 +22,7 @@ class Preset:
         network: String, the network as printed, e.g. `"ResNeXt50 (32x4d)"`.
         attention: String, its attention as printed: `""`, `"SE"`, `"CBAM"`,
             or the variant of an ablation.
-        tables: Tuple of integers, the numbers of the tables with this row.
+        tables: Tuple of integers, the tables with this row.
         parameters: Number, the printed parameters in millions (trainable,
             1000 classes), or `None` for rows that only Tables 1 to 3 have.
         macs: Number, the printed "GFLOPs", which are multiply-accumulates in

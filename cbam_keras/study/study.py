@@ -242,12 +242,11 @@ class Variant(Generic[Loaded]):
 
     Args:
         name: String, under which results and files are known.
-        build: Function that takes the data (what `Task.load` returns; that
-            of `Classification` has `image_shape` and `class_names`) and
-            returns a new network, not compiled. It is called with the seed
-            and the precision of the recipe in effect.
-        options: Mapping of plain values, stored, that a resumed run must
-            agree in. Defaults to none.
+        build: Function that takes the data (for a `Classification` with
+            `image_shape` and `class_names`) and returns a new network, not
+            compiled, with the seed and precision of the recipe in effect.
+        options: Mapping of plain values that distinguish it, stored, and the
+            same in a resumed run. Defaults to none.
         learning_rate: Positive number. Defaults to `None`, which means that
             of the recipe.
         label: String, what tables call it. Defaults to `None`, which means
@@ -294,10 +293,9 @@ class Budget:
 
     Args:
         parameters: Positive number, the most trainable parameters. Defaults
-            to `None`, which means no limit.
-        macs: Positive number, the most multiply-accumulates for one image,
-            for networks of layers that `profile_model` counts. Defaults to
-            `None`, which means no limit.
+            to `None`.
+        macs: Positive number, the most multiply-accumulates for one image, of
+            layers that `profile_model` counts. Defaults to `None`.
     """
 
     parameters: float | None = None
@@ -329,10 +327,9 @@ class Comparison:
     """One table of a study: a baseline, and what is compared with it.
 
     Args:
-        baseline: String, a variant. Defaults to `None`, which means no
-            comparison.
+        baseline: String, a variant, if any. Defaults to `None`.
         variants: Sequence of strings, in the order of the table. Defaults to
-            `()`, which means all of the study.
+            `()`: all of the study.
         title: String. Defaults to `""`.
         number: Integer, that of the table. Defaults to `0`, for none.
         every_seed: Boolean, whether to leave out networks that lack a seed.
@@ -358,18 +355,17 @@ class Study:
             test images are the same for all. Defaults to `(0,)`.
         recipe: A `training.Recipe`, whose seed is replaced, or the name of
             one. Defaults to `None`, which means `Recipe()`.
-        baseline: String, the variant that the others are compared with.
-            Defaults to `None`, which means no comparison.
+        baseline: String, the variant that the others are compared with, if
+            any. Defaults to `None`.
         budget: A `Budget`. Defaults to `None`.
         settings: Mapping of further plain values that a resumed run must have
             too. Defaults to none.
         comparisons: Sequence of `Comparison`, the tables of the results.
-            Defaults to `()`, which means one, of all variants with the
-            baseline.
+            Defaults to `()`: one, of all variants with the baseline.
         measures: Sequence of `Measure`: the first is compared, the others
-            are further columns. Defaults to `()`, which means that of the task.
-        check: Function of the data that raises if nothing can be trained on
-            them, called before the output folder is made. Defaults to `None`.
+            are further columns. Defaults to `()`: that of the task.
+        check: Function of the data that raises if they do not fit, before the
+            output folder is made. Defaults to `None`.
         kind: String; a run is not resumed as one of another kind. Defaults
             to `"study"`.
         finish: Function of the results and the output folder that writes
