@@ -65,67 +65,44 @@ For any other `fit`, keep KerasTuner's tuner, and take our attention into it:
 class Search:
     """A search for the best network: what is tried, how, and how long.
 
-    For `study.run` and `study.estimate`. Every trial is trained by the recipe,
-    with its seed. The first trials are no attention, squeeze-and-excitation,
-    and CBAM nearest to the paper's, as far as they are in the space; then the
-    algorithm chooses.
-
-    Trials that fail are recorded. Until the last trial has ended, the same
-    call tries those again that ended in an error or a lack of memory, whatever
-    the algorithm; afterwards all stay as they are, unless `max_trials` is
-    raised. The confirmation is a study like any other, see `study.run`.
-
-    The highest of many accuracies is partly luck. So the two best
-    configurations, no attention and SE are then trained again from fresh
-    seeds. The configuration that validates best over these seeds is compared
-    with no attention on the test images, paired by seed.
+    For `study.run` and `study.estimate`; `search` runs it.
 
     Args:
         hypermodel: A `CBAMHyperModel`; any other `keras_tuner.HyperModel`;
             or a function that takes `keras_tuner.HyperParameters` and
-            returns a `keras.Model`. One of the latter that comes compiled
-            keeps its optimizer and loss. Hyperparameters with the names
-            `"learning_rate"` and `"batch_size"` replace those of the recipe.
-            Defaults to `None`, which means `CBAMHyperModel()`.
-        data: What `cbam_keras.data.load` takes, or returned. Fresh seeds split
+            returns a `keras.Model`; if compiled, it keeps its optimizer and
+            loss. Hyperparameters `"learning_rate"` and `"batch_size"` replace
+            those of the recipe. Defaults to `None`: `CBAMHyperModel()`.
+        data: What `cbam_keras.data.load` takes, or returned. New seeds split
             again what is not loaded yet. Defaults to `"crowded_mnist"`.
-        recipe: A `training.Recipe`, or the name of one in
-            `training.RECIPES`. Defaults to `None`, which means
-            `"fine-tuning"` with `weights`, and otherwise
-            `Recipe(epochs=1, batch_size=64)`, with a learning rate of 0.03
-            for the model `"tiny"`.
+        recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
+            Defaults to `None`, which means that of `comparison.compare`.
         algorithm: `"random"` (no combination twice; with ranges, or more than
             20,000 combinations, as KerasTuner draws them); `"hyperband"`
-            (many trials for a few epochs, the best third of them for three
-            times as many, and so on up to those of the recipe, of which they
-            are the first, frozen ones too); `"bayesian"` (Gaussian process);
-            `"grid"` (all combinations; 10 values for a range). Defaults to
-            `"random"`.
-        max_trials: Positive integer, may be raised when the search is called
-            again. Defaults to `None`, which means 14, the whole default
-            space, for `"random"` and `"bayesian"` and all combinations for
-            `"grid"`. How many `"hyperband"` runs follows from the epochs.
+            (many trials for the first few epochs of the recipe, the best third
+            for three times as many, and so on); `"bayesian"` (Gaussian
+            process); `"grid"` (all combinations; 10 values for a range).
+            Defaults to `"random"`.
+        max_trials: Positive integer, may be raised in a later call. Defaults
+            to `None`, which means 14, the whole default space, and for
+            `"grid"` all combinations; for `"hyperband"` the epochs decide.
         max_parameters: Positive number, the most trainable parameters a
             network may have. Defaults to `None`.
         max_macs: Positive number, the most multiply-accumulates for one
-            image, for networks of layers that `profile_model` counts.
-            Defaults to `None`.
-        confirm: Integer from 0, how many fresh seeds, those after the seed of
-            the recipe. May be changed when the search is called again.
-            Defaults to `3`.
+            image, of layers that `profile_model` counts. Defaults to `None`.
+        confirm: Integer from 0, how many new seeds, after that of the recipe.
+            May be changed in a later call. Defaults to `3`.
         keep: Positive integer, how many of the best trials keep their
             network, as `<values>.keras`. Defaults to `3`.
         data_options: Mapping of further arguments of `cbam_keras.data.load`.
             Defaults to `None`.
-        measure: `"test_accuracy"`, `"balanced_accuracy"`, `"macro_f1"` or
-            `"auc"`, see `study.Classification`: on the validation images for
-            the search, on the test images for the verdict. Defaults to
+        measure: What `study.Classification` takes: on the validation images
+            for the search, on the test images for the verdict. Defaults to
             `"test_accuracy"`.
 
     Raises:
         ValueError: If an argument is out of range.
-        TypeError: If an argument is of a wrong kind, or if `hypermodel` has
-            a `fit` of its own.
+        TypeError: If an argument is of a wrong kind, or has its own `fit`.
         ImportError: If a package is missing.
     """
 
@@ -516,10 +493,17 @@ def search(
 ) -> study.Results:
     """Searches for the best network and reports whether attention pays off.
 
-    What `cbam-keras tune` runs: `study.run(Search(...), **options)`. The same
-    call given again resumes, or returns the results; see `training.train`.
-    With the algorithms `"bayesian"` and `"hyperband"`, trials depend on the
-    results of those before, and so on the number of workers.
+    What `cbam-keras tune` runs: `study.run(Search(...), **options)`. Every
+    trial is trained by the recipe, with its seed: first no attention, SE and
+    CBAM nearest to the paper's, if in the space, then what the algorithm says.
+
+    The highest of many accuracies is partly luck. So the two best settings, no
+    attention and SE are retrained with new seeds, and the one that validates
+    best is compared with no attention on the test images, paired by seed.
+
+    The same call given again resumes, or returns the results; until the last
+    trial has ended, it repeats those with an error. With `"bayesian"` and
+    `"hyperband"`, trials depend on those before, so on the number of workers.
 
     Args:
         The arguments of `Search`, and:
@@ -538,11 +522,10 @@ def search(
         ImportError: If a package is missing.
 
     Example:
-        >>> from cbam_keras import training, tuning
+        >>> from cbam_keras import tuning
         >>> results = tuning.search(
-        ...     tuning.CBAMHyperModel(reduction_ratio=(4, 8), kernel_size=7),
-        ...     data="mnist5k", output=folder, max_trials=2, confirm=0,
-        ...     recipe=training.Recipe(epochs=1, batch_size=400),
+        ...     tuning.CBAMHyperModel(reduction_ratio=(4, 8)), "mnist5k",
+        ...     max_trials=2, confirm=0, output=folder,
         ... )  # doctest: +ELLIPSIS
         3,600 images of 10 classes in train, 400 in validation, 1,000 in test
         ...
