@@ -1,12 +1,12 @@
 """Writes the results of a benchmark: a JSON file, and tables."""
 
+import argparse
 import os
 import pathlib
 import platform
 import shlex
 import shutil
 import subprocess
-import sys
 
 from benchmarks import modes, timing
 from cbam_keras import _files, _terminal, study
@@ -31,7 +31,7 @@ def write(name, options, record, tables, packages=()):
     text = "\n\n".join((heading, *tables)) + "\n"
     print(text, flush=True)
     stem = f"{name}-{options.mode}"
-    source = {"commit": _commit(), "command": _command(name, options)}
+    source = {"commit": _commit(), "command": _command(name)}
     record = {
         "benchmark": name,
         "devices": devices,
@@ -77,11 +77,11 @@ def _commit():
     return found.stdout.strip() or None
 
 
-def _command(name, options):
+def _command(name):
     """Returns how the benchmark was called, without a place on a machine."""
-    words = [
-        x for x in sys.argv[1:] if x not in ("--output", str(options.output))
-    ]
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--output")
+    words = parser.parse_known_args()[1]
     return shlex.join(["python", "-m", f"benchmarks.{name}", *words])
 
 

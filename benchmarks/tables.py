@@ -16,6 +16,7 @@ import functools
 import json
 import pathlib
 import re
+import statistics
 import sys
 
 from benchmarks import when_it_helps
@@ -58,6 +59,11 @@ TITLES = VERSIONS | {
     "articles": "clothing among clutter",
     "fashion": "Fashion-MNIST",
     "few": "Fashion-MNIST, 1,800 training images",
+    "cifar10": "CIFAR-10",
+    "photographs": "photographs of CIFAR-10, pretrained network",
+    "solar-cells": "solar cells, pretrained network",
+    "camvid": "CamVid, U-Net",
+    "bccd": "blood cells, detection",
     "tuned-stage1": "pretrained network, new layers trained",
     "tuned-stage2": "the same, then all layers trained",
 }
@@ -126,8 +132,8 @@ def added(record):
             # Several are those of several runs.
             ratios = row["ratio"]
             ratios = ratios if isinstance(ratios, list) else [ratios]
-            text = " to ".join(f"{100 * x - 100:.0f}" for x in ratios)
-            yield f"{row['what']}, {TITLES[row['kind']]}", f"+{text} %"
+            text = " to ".join(f"{100 * x - 100:+.0f}" for x in ratios)
+            yield f"{row['what']}, {TITLES[row['kind']]}", f"{text} %"
 
 
 def over_ours(record):
@@ -136,7 +142,7 @@ def over_ours(record):
     for name in training:
         if name != "CBAM":
             title = TITLES.get(name, name)
-            yield title, f"{forward[name]:.3g}, {training[name]:.3g}"
+            yield title, f"{forward[name]:.2g}, {training[name]:.2g}"
 
 
 def rows_of(name):
@@ -176,16 +182,26 @@ def differences(names, variants, by_kind=False):
 
 def networks(name):
     """Returns the networks of one study, with accuracy and difference."""
-    return markdown(
-        [
-            {
-                "network": TITLES[network],
-                "test accuracy (%)": f"{100 * row.mean:.2f}",
-                "difference in points": difference(row),
-            }
-            for network, row in rows_of(name).items()
-        ]
-    )
+    content = when_it_helps.stored()[name]
+    measure = content["measures"][0]["heading"]
+    rows = []
+    for network, row in rows_of(name).items():
+        cells = {
+            "network": TITLES[network],
+            f"{measure} (%)": f"{100 * row.mean:.2f}",
+            "difference in points": difference(row),
+        }
+        recipe = content["settings"].get("recipe", {})
+        if frozen := recipe.get("frozen_epochs"):
+            best = [
+                cell["history"][frozen - 1]["val_accuracy"]
+                for cell in content["cells"]
+                if cell["variant"] == network and cell.get("history")
+            ]
+            text = f"{100 * statistics.mean(best):.1f}"
+            cells["validation accuracy after the frozen epochs (%)"] = text
+        rows.append(cells)
+    return markdown(rows)
 
 
 SCRATCH = ("digits", "articles", "fashion")
