@@ -142,7 +142,7 @@ def over_ours(record):
     for name in training:
         if name != "CBAM":
             title = TITLES.get(name, name)
-            yield title, f"{forward[name]:.2g}, {training[name]:.2g}"
+            yield title, f"{forward[name]:.1f}, {training[name]:.1f}"
 
 
 def rows_of(name):

@@ -66,7 +66,7 @@ def test_layers_are_compared_with_ours(stored):
     means["forward and backward"] = {"CBAM": 1, "eca": 0.8125}
     stored(RECORD | {"benchmark": "layers", "over_ours": means, "shapes": []})
     lines = tables.table("layers").splitlines()
-    assert lines[2:4] == ["| ECA | 0.5, 0.81 |", ""]
+    assert lines[2:4] == ["| ECA | 0.5, 0.8 |", ""]
 
 
 def test_differences_are_those_of_the_accuracies_stored():
