@@ -17,6 +17,7 @@ RESULTS = {
     "command": "cbam-keras train",
     "source": {"name": "/home/me/photographs"},
     "settings": {
+        "recipe": {},
         "variants": {"none": {}},
         "data": {"0": {"name": "photographs", "sizes": {"test": 100}}},
     },
