@@ -163,8 +163,8 @@ def difference(row):
     return f"{text} ± {50 * (row.interval[1] - row.interval[0]):.2f}"
 
 
-def differences(names, variants, by_kind=False):
-    """Returns differences to no attention, a row for each study or kind."""
+def differences(names, variants):
+    """Returns differences to no attention, a row for each study."""
     rows = []
     for found, name in zip(map(rows_of, names), names, strict=True):
         none = found["none"]
@@ -172,11 +172,6 @@ def differences(names, variants, by_kind=False):
         row = {"data": TITLES[name], "seeds": str(seeds), "none (%)": accuracy}
         cells = {TITLES[x]: difference(found.get(x)) for x in variants}
         rows.append(row | cells)
-    if by_kind:
-        rows = [
-            {"": TITLES[x], **{row["data"]: row[TITLES[x]] for row in rows}}
-            for x in variants
-        ]
     return markdown(rows)
 
 
@@ -215,9 +210,6 @@ TABLES = {
         differences, (*TUNED, *SCRATCH, "few"), ("se", *WIDE)
     ),
     "differences-short": functools.partial(differences, SCRATCH, WIDE),
-    "differences-by-kind": functools.partial(
-        differences, SCRATCH, ("se", *WIDE), by_kind=True
-    ),
     "inserted": functools.partial(
         differences, TUNED, ("spatial", "cbam", "cbam-not-normalized")
     ),

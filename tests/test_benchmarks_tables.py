@@ -88,8 +88,6 @@ def test_differences_are_those_of_the_accuracies_stored():
     columns = tables.differences(["articles"], ["cbam"]).splitlines()[-1]
     none = f"{100 * values['none'].mean():.2f}"
     assert columns == f"| clothing among clutter | 4 | {none} | {expected} |"
-    turned = tables.differences(["articles"], ["cbam"], by_kind=True)
-    assert turned.splitlines()[-1] == f"| CBAM | {expected} |"
 
 
 def test_a_single_seed_has_no_interval():
