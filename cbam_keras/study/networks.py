@@ -102,7 +102,7 @@ def check_network(model, images):
             f'"{model.name}" with input_shape={shape or None}, output_shape='
             f"{getattr(model, 'output_shape', None)}"
         )
-    if classes > 1 and output != SINGLE and _kind_of_head(model) == "sigmoid":
+    if classes > 1 and output != SINGLE and kind_of_head(model) == "sigmoid":
         _checks.warn(
             f'Model "{model.name}" ends in a sigmoid of {classes} values. Each '
             "image has one class, and they are trained like logits. End it in "
