@@ -306,10 +306,10 @@ def test_frames_in_batches_have_the_maps_of_each_video():
     image = keras.Input((6, 4, 2))
     # The positions in one axis, and in two again.
     x = layers.Reshape((24, 4))(conv(4, "conv")(image))
-    x = layers.Reshape((6, 4, 4))(layers.Dense(4)(x))
+    x = layers.Reshape((6, 4, 4), name="again")(layers.Dense(4)(x))
     model = video_of(keras.Model(image, x), layers.GlobalMaxPooling3D())
     videos = images(5, 3, 6, 4, 2)
-    heat = explain.grad_cam(model, videos, batch_size=2)
+    heat = explain.grad_cam(model, videos, layer="again", batch_size=2)
     for video, expected in zip(videos, heat, strict=True):
         (alone,) = explain.grad_cam(model, video[None])
         np.testing.assert_allclose(alone, expected, atol=1e-5)

@@ -80,8 +80,8 @@ def model_per_frame(operation: keras.Operation) -> keras.Model | None:
     """
     if not isinstance(operation, keras.layers.TimeDistributed):
         return None
-    x, *mask = keras.tree.flatten(operation.input)
-    masked = mask or getattr(x, "_keras_mask", None) is not None
+    # Keras gives a mask as a second input.
+    masked = len(keras.tree.flatten(operation.input)) > 1
     return None if masked or not is_graph(operation.layer) else operation.layer
 
 

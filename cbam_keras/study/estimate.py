@@ -18,6 +18,7 @@ from cbam_keras.study.networks import (
     count_macs,
     count_parameters,
     images_per_batch,
+    print_data,
 )
 from cbam_keras.study.stages import begin_second
 from cbam_keras.study.study import Study, batches_for
@@ -140,6 +141,7 @@ def estimate(study: Study | Estimated, *, workers: int = 1) -> Estimate:
     costs: list[Cost] = []
     with _inspection.same_randomness():
         data = study.load(study.runs[0])
+        print_data(recipe, data)
         for variant in reversed(study.variants):
             with memory_freed():
                 timed = costs[-1] if costs else None
