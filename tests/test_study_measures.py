@@ -77,11 +77,11 @@ def test_measures_are_those_of_scikit_learn(
 ):
     keras.utils.set_random_seed(3)
     model = network(classes=classes, activation=activation)
-    kernel = model.get_weights()
-    # Logits of several hundred, which as probabilities in float32 are equal.
-    scale = 1 if activation else 2000
-    model.set_weights([scale * weight for weight in kernel])
     loaded = data.load(given, batch_size=100, augment=augment)
+    if activation is None:
+        # Logits whose probabilities are equal in float32, not in float64.
+        scale = 30 / np.abs(predicted(model, loaded.test)[1]).max()
+        model.set_weights([scale * x for x in model.get_weights()])
     labels, outputs = predicted(model, loaded.test)
     if classes == 1:
         positive = outputs

@@ -69,7 +69,7 @@ def outputs_and_labels(
 
 
 def _probabilities(model, outputs):
-    """Returns a probability per class, float64, without equal large ones."""
+    """Returns a probability per class, float64, so that few are equal."""
     kind, outputs = kind_of_head(model), outputs.astype("float64")
     if outputs.shape[1] == 1:
         is_known = kind == "sigmoid"
