@@ -1,5 +1,7 @@
 """Tables of the pages are those of what was measured."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -90,11 +92,15 @@ def test_differences_are_those_of_the_accuracies_stored():
     assert columns == f"| clothing among clutter | 4 | {none} | {expected} |"
 
 
-def test_a_single_seed_has_no_interval():
-    (row,) = [
-        x for x in tables.networks("photographs").splitlines() if "ECA" in x
-    ]
-    assert row == "| ECA | 79.30 | +0.05 | 58.5 |"
+@pytest.mark.parametrize(
+    ("seeds", "text"), [(1, "+0.05"), (2, "+0.05"), (3, "+0.05 ± 0.20")]
+)
+def test_three_seeds_have_an_interval(seeds, text):
+    interval = -0.0015, 0.0025
+    row = SimpleNamespace(
+        values=[0.8] * seeds, difference=0.0005, interval=interval
+    )
+    assert tables.difference(row) == text
 
 
 def test_a_table_of_no_name_is_refused(stored):
