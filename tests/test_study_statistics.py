@@ -90,13 +90,6 @@ def test_differences_are_paired_by_the_seeds_that_both_have():
             "seed, which gives no estimate of the variation between seeds",
         ),
         (
-            # One of 100 images.
-            Measured.of(CBAM[:1], [0.01], 100),
-            "cbam differs from none by +1.00 points of test accuracy with one "
-            "seed (95 % interval -0.95 to +2.95 from the test images alone), "
-            "which gives no estimate of the variation between seeds",
-        ),
-        (
             measured(0.1, (0.09, 0.11), seeds=2),
             "cbam differs from none by +10.00 points of test accuracy (95 % "
             "interval +9.00 to +11.00 over 2 seeds; too few seeds to judge)",
@@ -128,15 +121,10 @@ def test_a_verdict_is_a_clause(found, clause):
 
 
 def test_a_verdict_of_one_seed_lists_all_networks():
-    found = Measured.of((0.5,), (0.01,))
+    found = Measured.of((0.5,), (0.01,), 100)
     said = verdict(dict.fromkeys("abc", found), "none")
     assert "changes with a by +1.00, b by +1.00 and c by +1.00 points" in said
-    assert "test images" not in said
-    # Twelve of 36 images.
-    known = {"a": found, "b": Measured.of((0.5,), (12 / 36,), 36)}
-    said = verdict(known, "none")
-    assert "b by +33.33 [+17.93, +48.73] points; a single seed gives" in said
-    assert "from the test images alone, and holds for these trainings" in said
+    assert found.interval is None and found.p_value is None
 
 
 def test_a_verdict_names_the_measure():
@@ -149,7 +137,7 @@ def test_a_verdict_names_the_measure():
     assert found.difference_cell(digits=1) == "-1.1 points [-1.5, -0.7]"
 
 
-@pytest.mark.parametrize("seeds", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("seeds", [2, 3, 7, 100])
 def test_an_interval_is_not_narrower_than_drawing_the_images_allows(seeds):
     # One more of the same 100 images with every seed: however many there
     # are, a proportion has this interval.
@@ -183,18 +171,6 @@ def test_an_interval_of_no_width_is_none(differences, images):
     assert Measured.of(differences, differences, images).interval is None
 
 
-def test_the_errors_of_seeds_and_images_add_without_what_they_share():
-    differences = [0.4, -0.2, 0.1]
-    seeds = study.reach(differences)
-    images = study.reach([], 0.1)
-    assert images == pytest.approx(0.1 * stats.norm.ppf(0.975))
-    both = math.hypot(seeds, images)
-    assert study.reach(differences, 0.1, shared=0) == pytest.approx(both)
-    assert study.reach(differences, 0.1) == max(seeds, images)
-    rest = math.sqrt(both**2 - study.reach([], 0.06) ** 2)
-    assert study.reach(differences, 0.1, 0.06) == pytest.approx(rest)
-
-
 @pytest.mark.parametrize(("folds", "seeds"), [(2, 5), (5, 1), (10, 10)])
 def test_differences_of_folds_are_corrected_for_shared_images(folds, seeds):
     differences = np.random.default_rng(0).normal(0.01, 0.02, folds * seeds)
@@ -211,8 +187,11 @@ def test_differences_of_folds_are_corrected_for_shared_images(folds, seeds):
 def test_an_interval_over_five_folds_is_half_as_wide_again_as_over_seeds():
     # The root of (1/5 + 1/4) / (1/5).
     differences = np.subtract([*CBAM, 0.86], [*NONE, 0.85]).tolist()
-    ratio = study.reach(differences, folds=5) / study.reach(differences)
-    assert ratio == pytest.approx(1.5)
+    wide, narrow = (
+        np.diff(Measured.of(differences, differences, folds=folds).interval)
+        for folds in (5, None)
+    )
+    assert wide / narrow == pytest.approx(1.5)
     # One more of the same images in each fold, of 500 in all.
     equal = Measured.of([0.5] * 5, [0.01] * 5, 500, folds=5)
     reach = stats.norm.interval(0.95, scale=math.sqrt(0.01 * 0.99 / 500))[1]

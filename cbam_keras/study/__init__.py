@@ -72,7 +72,6 @@ from cbam_keras.study.statistics import (
     Measured,
     Row,
     judge,
-    reach,
     verdict,
 )
 from cbam_keras.study.study import (

@@ -522,11 +522,9 @@ class Results(_terminal.Tabular):
         axes = figure.subplots()
         means = {row.network: row.mean for row in rows}
         plotting.draw_rows(axes, rows, means.get(self.baseline or ""))
-        alone = max((row.pairs for row in rows), default=0) == 1
-        noun = noun_of(self.folds)
         axes.set_xlabel(
-            f"{heading} (%): mean, {noun}s, and 95 % interval of the difference"
-            f"{' (test images alone)' if alone else ''}",
+            f"{heading} (%): mean, {noun_of(self.folds)}s, and 95 % interval "
+            "of the difference",
             parse_math=False,
         )
         return figure

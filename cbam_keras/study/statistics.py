@@ -19,46 +19,14 @@ ROUNDING = 1e-6
 BY_CHANCE = 1 - CONFIDENCE
 # Verdicts of too few seeds, by their number.
 TOO_FEW = {
-    1: "One seed gives no estimate of the variation between seeds: the "
-    "intervals are from the test images alone, and hold for these trainings "
-    "only. Several seeds (--seeds 3) give intervals that include it.",
+    1: "One seed gives no estimate of the variation between seeds. Several "
+    "seeds (--seeds 3) give intervals.",
     2: "Two {noun}s are too few to tell a difference from chance.",
 }
 # What sentences say of intervals over folds.
 OF_FOLDS = ", corrected for overlapping training images"
 # Standard errors from a mean to the ends of its interval.
 Z = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-
-
-def reach(
-    differences: Sequence[float],
-    drawn: float = 0.0,
-    shared: float = math.inf,
-    folds: int | None = None,
-) -> float:
-    """Returns half the width of the confidence interval of a mean difference.
-
-    The seeds and the test images are both drawn at random, and all seeds
-    share the images: more seeds narrow only what comes from the seeds. The
-    variances of both add up, less what is counted in both.
-
-    Args:
-        differences: Sequence of numbers, one per seed, or per fold.
-        drawn: Number, the standard error of their mean that comes from
-            drawing the images. Defaults to `0.0`.
-        shared: Number, the part of that error which the spread over the seeds
-            holds as well. Defaults to infinity, for one that is not known: as
-            much as there can be, so that the larger of both errors remains.
-        folds: Integer, the folds of a cross-validation, if the differences
-            are of these. Defaults to `None`.
-    """
-    seeds, images, count = 0.0, Z * drawn, len(differences)
-    if count > 1:
-        stats = _checks.require("scipy.stats", extra="plot")
-        quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
-        seeds = quantile * standard_error(differences, folds)
-    less, more = sorted((seeds, images))
-    return math.sqrt(more**2 + max(less**2 - (Z * shared) ** 2, 0))
 
 
 def standard_error(
@@ -95,16 +63,20 @@ def interval_of(
 ) -> tuple[float, float] | None:
     """Returns the confidence interval of a mean difference.
 
-    If the differences are fractions of so many test `images`, it is not
-    narrower than drawing these allows, and a single seed has that interval.
-    One of no width is none: a single seed and equal differences tell nothing
-    of the variation between seeds.
+    The seeds and the test images are both drawn at random, and all seeds
+    share the images: more seeds narrow only what comes from the seeds. So if
+    the differences are fractions of so many test `images`, the interval is
+    not narrower than drawing these allows. A single seed and equal
+    differences tell nothing of the variation between seeds, and have none.
     """
-    if not differences:
+    if len(differences) < 2:
         return None
     mean = statistics.fmean(differences)
     drawn = error_of_drawing(mean, images) if images else 0.0
-    half = reach(differences, drawn, folds=folds)
+    stats = _checks.require("scipy.stats", extra="plot")
+    degrees = len(differences) - 1
+    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
+    half = max(quantile * standard_error(differences, folds), Z * drawn)
     return (mean - half, mean + half) if half > ROUNDING else None
 
 
@@ -118,14 +90,14 @@ def p_value_of(
     The interval of `interval_of` excludes zero where it is less than 5 %: the
     larger one of Student's t over the seeds, and of drawing the images.
     """
-    mean, count = abs(statistics.fmean(differences)), len(differences)
-    p_values = [0.0]
+    mean, p_values = abs(statistics.fmean(differences)), [0.0]
     if images and (drawn := error_of_drawing(mean, images)):
         tail = 1 - statistics.NormalDist().cdf(mean / drawn)
         p_values.append(2 * tail)
-    if count > 1 and (error := standard_error(differences, folds)):
+    if error := standard_error(differences, folds):
         stats = _checks.require("scipy.stats", extra="plot")
-        p_values.append(2 * float(stats.t.sf(mean / error, count - 1)))
+        degrees = len(differences) - 1
+        p_values.append(2 * float(stats.t.sf(mean / error, degrees)))
     return max(p_values)
 
 
@@ -242,9 +214,8 @@ class Row(Measured):
         interval: Tuple of two numbers, the 95 % confidence interval of the
             difference: Student's t over the seeds, corrected for folds, and
             for `test_accuracy` never narrower than the sampling error of the
-            test images. For a single seed it is this error alone, and holds
-            for this training only. `None` for the baseline, if all
-            differences are equal, and for a single seed of another measure.
+            test images. `None` for the baseline, for a single seed, and if
+            all differences of another measure are equal.
         pairs: Integer, the number of seeds that both have.
         p_value: Number in [0, 1], less than 0.05 where the interval excludes
             zero, or `None` like it.
@@ -357,14 +328,7 @@ def verdict(
         for name, measured in others.items()
     )
     listed = f"{', '.join(changes)} and {last}" if changes else last
-    noun, images, given = noun_of(folds), "", "an interval"
-    if any(measured.interval for measured in others.values()):
-        images = (
-            ": the 95 % interval in brackets is from the test images alone, "
-            "and holds for these trainings only"
-        )
-        given = "one that includes it"
-    more = "The other folds"
+    noun, more = noun_of(folds), "The other folds"
     if folds is None:
         more = (
             "Several seeds (--seeds 3 on the command line, seeds=3 in Python)"
@@ -372,7 +336,7 @@ def verdict(
     return (
         f"Compared with {baseline}, the {measure} changes with {listed} "
         f"points; a single {noun} gives no estimate of the variation between "
-        f"{noun}s{images}. {more} give {given}."
+        f"{noun}s. {more} give an interval."
     )
 
 
@@ -394,16 +358,15 @@ def judge(
         f"{network} differs from {baseline} by {points:+.{digits}f} points of "
         f"{measure}"
     )
+    if pairs == 1:
+        return (
+            f"{differs} with one {noun}, which gives no estimate of the "
+            f"variation between {noun}s"
+        )
     ends = ""
     if measured.interval is not None:
         low, high = (100 * end for end in measured.interval)
         ends = f"95 % interval {low:+.{digits}f} to {high:+.{digits}f}"
-    if pairs == 1:
-        images = f" ({ends} from the test images alone)" if ends else ""
-        return (
-            f"{differs} with one {noun}{images}, which gives no estimate of "
-            f"the variation between {noun}s"
-        )
     if not ends and abs(measured.difference) <= ROUNDING:
         return (
             f"no difference seen between {network} and {baseline} in "

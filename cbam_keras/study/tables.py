@@ -42,11 +42,6 @@ def _networks_tables(results):
     if len(results.seeds) > 1:
         title = f"Networks, mean over {results.counted_seeds}"
         note += " In brackets: the 95 % interval of a difference."
-    elif any(row.interval for row in results.rows):
-        note += (
-            " In brackets: the 95 % interval of a difference from these "
-            "images alone."
-        )
     tables = []
     for comparison in results.comparisons:
         baseline = comparison.baseline
@@ -96,9 +91,7 @@ def _printed_networks_tables(results):
 def _networks_records(results):
     records = []
     for row in results.rows:
-        # The interval of a single seed lacks the variation between seeds.
-        ends = row.interval if row.pairs > 1 else None
-        low, high = ends or (None, None)
+        low, high = row.interval or (None, None)
         records.append(
             {
                 "variant": row.network,
