@@ -170,7 +170,7 @@ def differences(names, variants):
         none = found["none"]
         seeds, accuracy = len(none.values), f"{100 * none.mean:.2f}"
         row = {"data": TITLES[name], "seeds": str(seeds), "none (%)": accuracy}
-        # Of the plain networks that take as long as CBAM, each study has one.
+        # Each study has one plain network that takes as long as CBAM.
         slow = next((x for x in SLOW if x in found), None)
         cells = {
             TITLES[x]: difference(found.get(slow if x in SLOW else x))

@@ -236,7 +236,7 @@ class Page:
                 own.append(lines[0])
             else:
                 own.append(f"- {listed}: {said[0].lower()}{said[1:]}")
-        # For MkDocs, an item after one of several paragraphs needs a gap.
+        # MkDocs needs a gap between items of several paragraphs.
         return ("\n\n" if "\n\n" in body else "\n").join(own)
 
 

@@ -115,7 +115,7 @@ def test_a_cell(policy, mode, data_format, tmp_path, request):
     # Not every CPU without AVX-512 lacks all of it.
     error, is_first = study.precision_error("bfloat16"), data_format == FIRST
     if expected == "yes (3)" and (error or is_first):
-        # Of oneDNN, or of TensorFlow without it, in the network's convolution.
+        # The network's convolution fails, in oneDNN or TensorFlow's own.
         message = f"could not create a|{LIMITATIONS['no (1)']}"
         request.applymarker(
             pytest.mark.xfail(

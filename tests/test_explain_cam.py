@@ -263,7 +263,7 @@ def video_of(frame, then, shape=(3, 6, 4, 2)):
     return vary(keras.Model(inputs, layers.Dense(2)(then(x))))
 
 
-# Of keyword arguments, so that each test has layers of its own.
+# The functions make layers, so that each test has its own.
 OVER_TIME = {
     "mean": lambda: layers.GlobalAveragePooling1D(),
     "LSTM": lambda: layers.LSTM(3),

@@ -93,7 +93,7 @@ def test_stride_in_the_3x3_costs_macs_and_no_parameters(rows):
 def test_docs_have_the_generated_tables(rows):
     page = (ROOT / "docs" / "paper-tables.md").read_text()
     begin, end = "<!-- cbam-keras table --markdown -->", "<!-- end -->"
-    # Those with printed parameters.
+    # The paper prints parameters in these tables.
     printed = [
         row | {"tables": [x for x in row["tables"] if x > 3]}
         for row in rows.values()

@@ -204,6 +204,6 @@ def test_a_batch_size_in_the_space_is_trained_with(
         tmp_path / "run", hypermodel=hypermodel, confirm=1
     )
     assert [35 in t.values.values() for t in found.trials] == [True, False]
-    # Of 70 images, in the trials and in the confirmation.
+    # The trials and the confirmation train on 70 images.
     assert trained[:2] == [(2, 35, 2), (5, 14, 5)]
     assert set(trained[2:]) == {*trained[:2]}

@@ -98,7 +98,7 @@ def from_paths(
     names, groups, folders = list[str](), list[str](), set[str]()
     for path in paths:
         files = data.image_files(path, "**/*") if path.is_dir() else [path]
-        # As in training, a class may have subfolders, e.g. of patients. The
+        # A class may have subfolders, e.g. of patients, as in training. The
         # empty name stands for no folder of a class.
         root = data.entered(path) if path.is_dir() else path
         parents = [

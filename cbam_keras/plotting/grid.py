@@ -162,7 +162,7 @@ class Grid:
                 for axes in row
             )
         self.figure.set_size_inches(width, height)
-        # The bar stands beside the first rows of a high figure.
+        # The bar stands next to the first rows of a high figure.
         rows = math.ceil(BAR_HEIGHT * len(self.panels) / height)
         bar = self.figure.colorbar(
             self.scale,

@@ -198,7 +198,7 @@ def plot_attention_maps(
             grid.write_above(stack[0], name, style.SMALL)
             channel, spatial = (x if x is None else x[i] for x in pair)
             if channel is not None and channel.ndim == 2:
-                # That of the frame that is shown.
+                # The gate belongs to the frame that is shown.
                 channel = channel[len(channel) // 2]
             if spatials:
                 _write_range(stack[0], spatial, "spatial")

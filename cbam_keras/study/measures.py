@@ -46,7 +46,7 @@ def compute(
             '`measure="auc"` needs images of two classes. Received: '
             f"{len(labels)} images of class {present[0]} alone"
         )
-    # Of two classes, each has the same area.
+    # Two classes have the same area.
     classes = [1] if scores.shape[1] == 2 else present
     return statistics.fmean(
         float(metrics.roc_auc_score(labels == one, scores[:, one]))

@@ -272,7 +272,7 @@ class Results(_terminal.Tabular):
     def rows_of(self, comparison: Comparison) -> list[Row]:
         """Returns the rows of a table."""
         measured = self.compared(comparison=comparison)
-        # Of another measure than the accuracy, where it is known.
+        # A measure other than the accuracy is shown where it is known.
         own = validation_key(self.measures[0].key)
         validation = self.compared(own, comparison)
         validation = validation or self.compared("val_accuracy", comparison)
