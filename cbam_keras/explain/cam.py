@@ -49,21 +49,20 @@ def grad_cam(
             anything else if `class_index` is a function.
         images: Array or tensor `(B, H, W, C)`, signals `(B, L, C)`, volumes
             `(B, D, H, W, C)` or videos `(B, T, H, W, C)`, as the model takes
-            them; for several inputs, a
-            list or dictionary of arrays; or a `tf.data.Dataset` of batches of
-            either, whose labels are ignored.
+            them; for several inputs, a list or dictionary of arrays; or a
+            `tf.data.Dataset` of batches, whose labels are ignored.
         class_index: Integer, the index in the output of the class to explain,
             or a sequence of `B` of them; `0` or `1` for a single output unit.
             For other outputs, a function of the logits of a batch that
             returns the scores `(B,)` to explain, written with `keras.ops`.
-            Defaults to `None`, which means the class with the greatest logit
-            for each image, or at each position.
+            Defaults to `None`, which means the class with the greatest
+            logit.
         layer: Name of the layer whose output is explained, in a nested model
             with its path, `"backbone/conv5"`, or the layer. Defaults to
             `None`, which means the last feature map with several channels
-            that has at least two positions along each axis; for segmentation
-            the last of the coarsest ones. If it has fewer than five, a
-            warning names a layer that has more.
+            and at least two positions along each axis; for segmentation the
+            last of the coarsest ones. If it has fewer than five, a warning
+            names a layer that has more.
         region: For segmentation, a boolean array `(H, W)` or `(B, H, W)` of
             the size of the output: the score is the sum of the logits of the
             class there. Defaults to `None`, which means where the class is
@@ -73,26 +72,25 @@ def grad_cam(
             gradient; `"grad_cam++"` by a weighted mean of its positive
             gradients, for several objects of a class; `"hires_cam"` weights
             each position by its own gradient. Defaults to `"grad_cam"`.
-        head: Name, key or index of the output to explain, for models with
-            several; in dictionaries the index is that of the sorted keys.
-            Defaults to `None`, which means the only one.
+        head: Name, key or index (in dictionaries of the sorted keys) of the
+            output to explain, for models with several. Defaults to `None`,
+            which means the only one.
         image_input: Name or index of the input with the images, for models
-            with several; the others keep the values that are given. Defaults
-            to `None`, which means the only input of rank 4.
+            with several. Defaults to `None`, which means the only input of
+            rank 4.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:
         NumPy array `(B, H, W)`, `(B, L)`, `(B, D, H, W)` or `(B, T, H, W)`,
-        float32, resized linearly to the size of the images; each map, for a
-        video that of all frames, in [0, 1] with the maximum 1, or all 0 where
-        nothing supports the class. In a model in `TimeDistributed` each frame
-        has its own weights of channels.
+        float32, resized linearly to the size of the images; each map, of a
+        video all frames together, in [0, 1] with the maximum 1, or all 0 where
+        nothing supports the class. In `TimeDistributed(model)` each frame has
+        its own weights of channels.
 
     Raises:
         ValueError: If the model has no graph or no feature map with
             positions, if there is no such layer, head, input or class, or if
-            the images or the region are not of the shape or range that
-            the model takes.
+            the model does not take the images or the region.
         TypeError: If the images or `layer` are of another type.
 
     Example:

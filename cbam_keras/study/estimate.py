@@ -51,8 +51,7 @@ class Estimate:
             `macs` (or `None`), `seconds_per_epoch` (training and validation)
             and `seconds_once` (building, compiling, and the test).
         epochs: Integer, the epochs of each training, at most.
-        times: Integer, how often each variant is trained: the seeds, or the
-            folds of all seeds.
+        times: Integer, how often each variant is trained.
         workers: Integer, how many workers share the trainings.
         about: String, what else there is to know, above the table.
         has_patience: Boolean, whether trainings may end before that.

@@ -43,24 +43,21 @@ class Results(_terminal.Tabular):
 
     `to_dataframe()` has a row per variant: `variant`, `seeds` (how many),
     `mean`, `std` (n - 1), `difference` to the baseline paired by seed, `low`
-    and `high` (its 95 % interval over two seeds or more), `parameters` and
-    `macs`. For an ablation it has a row per network and table, with errors in
-    %, for detectors one per network and seed, and for a search one per trial,
-    with its hyperparameters. `csv()` and `latex()` return it as text.
+    and `high` (its 95 % interval), `parameters` and `macs`. An ablation has a
+    row per network and table, with errors in %, detectors one per network and
+    seed, a search one per trial. `csv()` and `latex()` return it as text.
 
     With folds, `seed * folds + fold` stands for a seed, also in the names of
     files.
 
     Attributes:
         output: Path of the output folder.
-        outcomes: Tuple of `Outcome`, one per variant and seed, in the order
-            of training.
+        outcomes: Tuple of `Outcome`, one per variant and seed.
         variants, seeds: Tuples of all variants (strings) and seeds.
         comparisons: Tuple of `Comparison`, one per table.
         measures: Tuple of `Measure`, first the one that is compared.
         data: String, the name of the dataset.
-        sizes: Dictionary, the number of images by split, with folds those of
-            the first one.
+        sizes: Dictionary, the number of images by split, of the first fold.
         guess: Number in [0, 1], the test accuracy of always guessing the
             commonest class, or `None`.
         kind: String, `"study"`, `"train"`, `"ablate"`, `"detect"` or
@@ -68,8 +65,7 @@ class Results(_terminal.Tabular):
         settings: Dictionary, what a resumed run must agree in.
         labels: Dictionary, what tables call variants instead of their names.
         runs: List of the `Outcome` of all trainings that finished.
-        baseline: String, the variant that the others of the first table are
-            compared with, or `None`.
+        baseline: String, the first table's baseline, or `None`.
         rows: List of `Row`, one per table and variant.
         history: List of dictionaries, one per network and epoch: `seed` (if
             there are several), `network`, `epoch` (from 1), the metrics of
@@ -78,16 +74,15 @@ class Results(_terminal.Tabular):
         folds: Integer, the number of folds, or `None`.
         verdict: String, the differences in a sentence, or that no network
             has learned; empty without a baseline.
-        trials: Tuple of `Outcome`, those of a search, in the order in which
-            they began. In other runs, this and what follows are empty or
-            `None`.
+        trials: Tuple of `Outcome`, the trials of a search in order. In other
+            runs, this and what follows are empty or `None`.
         ranked: List of the trials that finished, the best first.
         confirmation: Tuple of `Row`: no attention, SE and the best two others,
             retrained with new seeds.
-        best: The trial of the chosen configuration: the highest mean
-            validation accuracy of those confirmed, otherwise the best trial.
-        best_options: Dictionary, the arguments of the attention layer of
-            `best`, if the search was over a `CBAMHyperModel`.
+        best: The chosen trial: the highest mean validation accuracy of those
+            confirmed, otherwise the best trial.
+        best_options: Dictionary, the arguments of its attention layer, if
+            the search was over a `CBAMHyperModel`.
         code: String, a line of code that makes this layer, or empty.
         test_accuracy: Number in [0, 1], of the network in `best.keras`: the
             training of the chosen configuration that validates best.

@@ -123,7 +123,7 @@ def run(
 
     The same call given again resumes from the last finished epoch, and ends
     as it would have without the interruption; with more seeds or variants it
-    trains what is missing. A call with other settings is refused. A variant
+    trains what is missing, and with other settings it is refused. A variant
     that fails or is over the budget is recorded, and the others go on; after
     an error or a lack of memory the same call tries it again.
 

@@ -213,19 +213,18 @@ class Row(Measured):
             of the baseline, or `None` for the baseline.
         interval: Tuple of two numbers, the 95 % confidence interval of the
             difference: Student's t over the seeds, corrected for folds, and
-            for `test_accuracy` never narrower than the sampling error of the
-            test images. `None` for the baseline, for a single seed, and if
-            all differences of another measure are equal.
+            for `test_accuracy` at least the sampling error of the test
+            images. `None` for the baseline, for a single seed, and if all
+            differences of another measure are equal.
         pairs: Integer, the number of seeds that both have.
         p_value: Number in [0, 1], less than 0.05 where the interval excludes
             zero, or `None` like it.
         variant: String, its name.
         seeds: Tuple of integers, the seeds with which its training finished.
         parameters, macs: See `Outcome`.
-        validation_accuracy: Number in [0, 1], the mean over the seeds of the
-            best validation accuracy or, where another measure of
-            `Classification` is compared, of that on the validation images; or
-            `None`.
+        validation_accuracy: Number in [0, 1] or `None`, the mean over the
+            seeds of the best validation accuracy, or of another measure of
+            `Classification`.
         seconds_per_epoch: Number, the median over the seeds, or `None`.
         failures: Tuple of strings, how other trainings ended.
         label: String, what tables call the network.
@@ -233,8 +232,8 @@ class Row(Measured):
         trial: Integer, in the confirmation of a search the number of the best
             trial, otherwise 0.
         attention: There the kind of attention, usually a string, or `None`.
-        options: Dictionary, there the arguments of the attention layer, or
-            the hyperparameters of a search over something else.
+        options: Dictionary, there the arguments of its layer, or other
+            hyperparameters.
     """
 
     network: str = ""

@@ -108,16 +108,16 @@ class Classification:
     Args:
         data: What `cbam_keras.data.load` takes, or returned: the same for
             every seed.
-        measure: `"test_accuracy"`, or what networks are compared by in its
-            place, for classes of unlike size: `"balanced_accuracy"` (the mean
-            recall of the classes), `"macro_f1"` (the mean of their F1 scores)
-            or `"auc"` (the area under the ROC curve; of three classes or more
-            the mean over each against the others). The accuracy is reported
-            beside it. Computed by scikit-learn, after the epoch of the best
-            validation accuracy; classes without test images do not count.
+        measure: What networks are compared by. Instead of
+            `"test_accuracy"`, for classes of unlike size:
+            `"balanced_accuracy"` (the mean recall of the classes),
+            `"macro_f1"` (the mean of their F1 scores) or `"auc"` (the area
+            under the ROC curve; of three classes or more the mean over each
+            against the others), by scikit-learn, after the epoch of the best
+            validation accuracy. Classes without test images do not count.
             Defaults to `"test_accuracy"`.
         options: Further arguments of `data.load`, as `download=True`, except
-            those that a recipe or the folds of a study decide.
+            those that a recipe or a study decides.
 
     Raises:
         TypeError: If `data` is of another kind.
@@ -244,9 +244,9 @@ class Variant(Generic[Loaded]):
         name: String, under which results and files are known.
         build: Function that takes the data (for a `Classification` with
             `image_shape` and `class_names`) and returns a new network, not
-            compiled, with the seed and precision of the recipe in effect.
-        options: Mapping of plain values that distinguish it, stored, and the
-            same in a resumed run. Defaults to none.
+            compiled. The seed and precision of the recipe are in effect.
+        options: Mapping of plain values that distinguish it, the same in a
+            resumed run. Defaults to none.
         learning_rate: Positive number. Defaults to `None`, which means that
             of the recipe.
         label: String, what tables call it. Defaults to `None`, which means
@@ -311,9 +311,8 @@ class Measure:
         heading: String, what tables and sentences call it. Defaults to `""`.
         digits: Integer, those of a percentage after the point. Defaults to
             `2`.
-        is_error: Boolean, whether what a fraction of the test images, or a
-            measure of `Classification`, lacks to one is shown in its place, of
-            which less is better. Defaults to `False`.
+        is_error: Boolean, whether tables show the error, one minus it.
+            Defaults to `False`.
     """
 
     key: str
@@ -372,10 +371,9 @@ class Study:
             further files into it, also when the run is interrupted. Defaults
             to `None`.
         folds: Integer from 2, the number of folds of a cross-validation. Each
-            variant is trained once for each fold of each seed; a seed decides
-            which images are in which fold, and differences are paired by
-            fold. In results, `seed * folds + fold` is the seed. Defaults to
-            `None`: the test images are the same for all.
+            variant is trained once for each fold of each seed, which decides
+            what is in which fold. In results, `seed * folds + fold` is the
+            seed. Defaults to `None`: the test images are the same for all.
 
     Raises:
         ValueError: If there is no variant, if names or seeds repeat, if the
