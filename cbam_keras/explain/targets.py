@@ -92,8 +92,8 @@ def _warn_of_grain(candidates, lasts):
         )
         _checks.warn(
             f"Heat maps have a grain of {positions} positions, those of the "
-            f'last feature map, "{found.step.path}". For {more} give '
-            f'layer="{finer[-1].step.path}"'
+            f'last feature map, "{found.step.path}". For {more} explain the '
+            f'layer "{finer[-1].step.path}"'
         )
 
 
