@@ -80,7 +80,7 @@ PARTS = {
             "cbam differs from none by +5.00 points",
             "Not trained yet: cbam, se (seed 2)",
             f"diverged\nThe loss was nan {EVIL}",
-            "mean over 3 seeds",
+            "mean over up to 3 seeds",
         ],
         0,
     ),

@@ -1,5 +1,6 @@
 """Results, as a data frame and as a table in notebooks."""
 
+import dataclasses
 import math
 import pathlib
 import re
@@ -99,6 +100,12 @@ def test_results_print_each_network_with_its_numbers():
         'difference to "none"': "+5.00 points [+0.73, +9.27]",
         "s / epoch": "1.5",
     }
+
+
+def test_a_run_that_goes_on_does_not_claim_all_its_seeds():
+    found = of_study()
+    found = dataclasses.replace(found, outcomes=found.outcomes[:-1])
+    assert "Results in runs/own, up to 2 seeds" in str(found)
 
 
 def test_without_pandas_the_extra_is_named(monkeypatch):

@@ -344,7 +344,12 @@ class Results(_terminal.Tabular):
     @property
     def counted_seeds(self) -> str:
         """How many seeds and folds there are, in words."""
-        return counted_runs(len(self.seeds), self.folds)
+        counted = counted_runs(len(self.seeds), self.folds)
+        # A run that goes on has fewer, and so has a network that failed.
+        is_whole = len(self.runs) == len(self.variants) * len(self.seeds)
+        return (
+            counted if is_whole or len(self.seeds) == 1 else f"up to {counted}"
+        )
 
     @property
     def model(self) -> str:
