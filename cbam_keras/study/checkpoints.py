@@ -7,6 +7,7 @@ import math
 import pathlib
 import random
 import time
+import warnings
 import zipfile
 from collections.abc import Sequence
 
@@ -123,11 +124,21 @@ def load_optimizer(
     model.load_weights(folder / str(state.latest))
 
 
+def load_network(path: pathlib.Path) -> keras.Model:
+    """Returns a saved model, not compiled.
+
+    Compiled, it would get an optimizer of layers that were frozen inside
+    another layer, which its file does not say.
+    """
+    with warnings.catch_warnings():
+        # KerasHub's tasks have an optimizer before they are compiled.
+        warnings.filterwarnings("ignore", "Skipping variable loading for")
+        return keras.saving.load_model(path, compile=False)
+
+
 def _loaded(path):
     try:
-        # Compiled, it would get an optimizer of layers that were frozen inside
-        # another layer, which its file does not say.
-        return keras.saving.load_model(path, compile=False)
+        return load_network(path)
     except DAMAGE as error:
         if path.exists():
             _files.quarantine(path, error)
