@@ -60,16 +60,14 @@ class Recipe:
             which trains the network as it was built.
         class_weight: `"balanced"`, or a mapping of classes, by index or name,
             to positive numbers; the others have 1. In training the loss of an
-            image is multiplied by the weight of its class, of a mixture of
-            two images by the mean of both weights in the same parts.
-            Validation and test are not weighted. As in scikit-learn,
+            image is multiplied by the weight of its class; mixed images take
+            the mean of both weights in the same parts. As in scikit-learn,
             `"balanced"` is `images / (classes * images of the class)`, by the
             training images of the split or fold. Defaults to `None`: all
             images count alike.
         patience: Positive integer. Training ends once so many epochs, those of
             a second stage alone, were no better on the validation images than
-            the best one before; `epochs` is the most. Defaults to `None`: all
-            epochs are trained.
+            the best one before. Defaults to `None`: all epochs are trained.
 
     Raises:
         ValueError: If an argument is out of range.

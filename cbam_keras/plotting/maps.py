@@ -131,14 +131,12 @@ def plot_attention_maps(
     """Draws the attention maps of a model, a block per image.
 
     Each block starts with the image. A tile per layer follows, in the order
-    in which the layers run: the spatial map over the image (of volumes and
-    videos the middle slice), below it the channel map as a sorted curve, the
-    largest value first. The least and the greatest value are written below
-    each. All share one colour scale, written beside it: from the least to the
-    greatest value of the spatial maps (without any, of the channel maps) but
-    for 1 % at each end, at least 0.1 wide. It is symmetric around 1 if gates
-    amplify, which are up to 2, as with `identity_init`. Of gates per frame
-    those of the middle frame are drawn.
+    in which the layers run: the spatial map over the image, below it the
+    channel map as a sorted curve, each with its least and greatest value. Of
+    volumes and videos the middle slice is drawn. One colour scale, printed
+    beside the tiles, spans the values of the spatial maps (without any, of the
+    channel maps) but for 1 % at each end. It is symmetric around 1 if gates
+    amplify, as with `identity_init`.
 
     Args:
         images: See `plot_grad_cam`.
