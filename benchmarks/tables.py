@@ -181,24 +181,16 @@ def differences(names, variants):
 
 
 def networks(name):
-    """Returns the networks of one study, with measures and difference."""
+    """Returns the networks of one study, with accuracy and difference."""
     content = when_it_helps.stored()[name]
-    first, *others = content["measures"]
+    measure = content["measures"][0]["heading"]
     rows = []
     for network, row in rows_of(name).items():
         cells = {
             "network": TITLES[network],
-            f"{first['heading']} (%)": f"{100 * row.mean:.2f}",
+            f"{measure} (%)": f"{100 * row.mean:.2f}",
             "difference in points": difference(row),
         }
-        for measure in others:
-            values = [
-                cell["metrics"][measure["key"]]
-                for cell in content["cells"]
-                if cell["variant"] == network and cell["metrics"]
-            ]
-            text = f"{100 * statistics.mean(values):.2f}"
-            cells[f"{measure['heading']} (%)"] = text
         recipe = content["settings"].get("recipe", {})
         if frozen := recipe.get("frozen_epochs"):
             best = [
@@ -229,10 +221,7 @@ TABLES = {
     "inserted": functools.partial(
         differences, TUNED, ("spatial", "cbam", "cbam-not-normalized")
     ),
-    **{
-        name: functools.partial(networks, name)
-        for name in ("photographs", "bccd", "camvid")
-    },
+    "photographs": functools.partial(networks, "photographs"),
 }
 
 
