@@ -1,5 +1,6 @@
 """The notebooks as stored; `.ci/run` also executes them, and runs this then."""
 
+import ast
 import builtins
 import glob
 import importlib.metadata
@@ -15,6 +16,9 @@ import pytest
 from IPython.core.error import StdinNotImplementedError
 from IPython.core.inputtransformer2 import TransformerManager
 from IPython.utils.text import DollarFormatter
+
+import cbam_keras
+from cbam_keras import study
 
 FOLDER = pathlib.Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -65,6 +69,28 @@ def code_of(path):
     """Returns the sources of the cells with code."""
     cells = nbformat.read(path, as_version=4).cells
     return [cell.source for cell in cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_it_uses_of_the_package_is_there(path):
+    """Most notebooks are executed before a release alone."""
+    python = TransformerManager().transform_cell("\n".join(code_of(path)))
+    nodes = [*ast.walk(ast.parse(python))]
+    # What `compare` and `search` return is called this everywhere.
+    used = {"results": study.Results, "cbam_keras": cbam_keras}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module == "cbam_keras":
+            used |= {x.name: getattr(cbam_keras, x.name) for x in node.names}
+    missing = [
+        f"{node.value.id}.{node.attr}"
+        for node in nodes
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in used
+        and not hasattr(used[node.value.id], node.attr)
+        and node.attr not in study.Results.__dataclass_fields__
+    ]
+    assert not missing
 
 
 def test_the_extra_has_what_they_import():
