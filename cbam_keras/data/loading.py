@@ -183,7 +183,7 @@ def load(
             - `"cluttered_mnist"`: made from them, 48 x 48 grey, a digit at a
               random place among four 8 x 8 fragments of other digits.
             - `"crowded_mnist"`: the same with twelve fragments, and more
-              canvases per digit, see `EMBEDDED`.
+              canvases per digit, see `EMBEDDED`. Splits share no digit.
             - Arrays `(images, labels)`, two such pairs as Keras'
               `load_data()` returns them, or a mapping of `"train"` and
               optionally `"validation"` and `"test"` to them. Images
