@@ -20,7 +20,6 @@ import statistics
 import sys
 
 from benchmarks import when_it_helps
-from cbam_keras import study
 
 ROOT = pathlib.Path(__file__).parent.parent
 STORED = ROOT / "benchmarks" / "measured.jsonl"
@@ -145,28 +144,23 @@ def over_ours(record):
             yield title, f"{forward[name]:.1f}, {training[name]:.1f}"
 
 
-def rows_of(name):
-    """Returns the rows of a study of accuracy, by the network."""
-    content = when_it_helps.stored()[name]
-    found = study.Results.of(pathlib.Path(name), content)
-    return {row.network: row for row in found.rows}
-
-
-def difference(row):
+def difference(row, digits=2):
     """Returns the difference of a network to no attention, in points."""
     if row is None or row.difference is None:
         return ""
-    text = f"{100 * row.difference:+.2f}"
+    text = f"{100 * row.difference:+.{digits}f}"
     # Fewer seeds tell too little of the next one.
     if len(row.values) < 3 or row.interval is None:
         return text
-    return f"{text} ± {50 * (row.interval[1] - row.interval[0]):.2f}"
+    half = 50 * (row.interval[1] - row.interval[0])
+    return f"{text} ± {half:.{digits}f}"
 
 
 def differences(names, variants):
     """Returns differences to no attention, a row for each study."""
     rows = []
-    for found, name in zip(map(rows_of, names), names, strict=True):
+    for name in names:
+        found = when_it_helps.results_of(name).compared()
         none = found["none"]
         seeds, accuracy = len(none.values), f"{100 * none.mean:.2f}"
         row = {"data": TITLES[name], "seeds": str(seeds), "none (%)": accuracy}
@@ -181,22 +175,25 @@ def differences(names, variants):
 
 
 def networks(name):
-    """Returns the networks of one study, with accuracy and difference."""
-    content = when_it_helps.stored()[name]
-    measure = content["measures"][0]["heading"]
+    """Returns the networks of one study, with measures and differences."""
+    found = when_it_helps.results_of(name)
+    first, *_ = found.measures
+    frozen = found.settings.get("recipe", {}).get("frozen_epochs")
+    compared = {x: found.compared(x) for x in found.measures}
     rows = []
-    for network, row in rows_of(name).items():
-        cells = {
-            "network": TITLES[network],
-            f"{measure} (%)": f"{100 * row.mean:.2f}",
-            "difference in points": difference(row),
-        }
-        recipe = content["settings"].get("recipe", {})
-        if frozen := recipe.get("frozen_epochs"):
+    for network, row in compared[first].items():
+        cells = {"network": TITLES[network]}
+        for measure, own in compared.items():
+            mean = f"{100 * own[network].mean:.{measure.digits}f}"
+            cells[f"{measure.heading} (%)"] = mean
+            if measure is first:
+                points = difference(row, measure.digits)
+                cells["difference in points"] = points
+        if frozen:
             best = [
-                cell["history"][frozen - 1]["val_accuracy"]
-                for cell in content["cells"]
-                if cell["variant"] == network and cell.get("history")
+                run.history[frozen - 1]["val_accuracy"]
+                for run in found.runs
+                if run.network == network and run.history
             ]
             text = f"{100 * statistics.mean(best):.1f}"
             cells["validation accuracy after the frozen epochs (%)"] = text
@@ -216,12 +213,15 @@ TABLES = {
         differences, ("photographs", *TUNED, *SCRATCH, "few"), ("se", *WIDE)
     ),
     "differences-short": functools.partial(
-        differences, ("photographs", *SCRATCH[:2]), WIDE
+        differences, ("photographs", "camvid", *SCRATCH[:2]), WIDE
     ),
     "inserted": functools.partial(
         differences, TUNED, ("spatial", "cbam", "cbam-not-normalized")
     ),
-    "photographs": functools.partial(networks, "photographs"),
+    **{
+        name: functools.partial(networks, name)
+        for name in ("photographs", "bccd", "camvid")
+    },
 }
 
 

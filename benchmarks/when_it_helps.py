@@ -158,6 +158,12 @@ def stored():
     return {row["study"]: row for row in rows}
 
 
+def results_of(name):
+    """Returns what is stored of a study."""
+    found = study.Results.of(pathlib.Path(name), stored()[name])
+    return dataclasses.replace(found, data=name)
+
+
 def merge(cells, new):
     """Returns the cells of one study, those of new runs in place of old."""
     merged = {(x["seed"], x["variant"]): x for x in [*cells, *new]}
@@ -217,8 +223,8 @@ def curves(found):
 def report():
     """Returns tables and learning curves of what is stored, as Markdown."""
     parts = []
-    for name, content in stored().items():
-        found = study.Results.of(pathlib.Path(name), content)
+    for name in stored():
+        found = results_of(name)
         parts += [f"### {name}", found.markdown(), curves(found)]
     return "\n\n".join(filter(None, parts))
 
@@ -248,9 +254,7 @@ def main():
     if options.report:
         print(report())
     if options.figure:
-        content = stored()[options.figure]
-        figure = study.Results.of(pathlib.Path(options.figure), content).plot()
-        figure.savefig(FIGURE, dpi=110)
+        results_of(options.figure).plot().savefig(FIGURE, dpi=110)
 
 
 if __name__ == "__main__":
