@@ -158,9 +158,9 @@ def difference(row, digits=2):
 
 def differences(names, variants):
     """Returns differences to no attention, a row for each study."""
-    rows = []
+    rows, studies = [], when_it_helps.stored()
     for name in names:
-        found = when_it_helps.results_of(name).compared()
+        found = when_it_helps.results_of(studies[name]).compared()
         none = found["none"]
         seeds, accuracy = len(none.values), f"{100 * none.mean:.2f}"
         row = {"data": TITLES[name], "seeds": str(seeds), "none (%)": accuracy}
@@ -176,19 +176,20 @@ def differences(names, variants):
 
 def networks(name):
     """Returns the networks of one study, with measures and differences."""
-    found = when_it_helps.results_of(name)
-    first, *_ = found.measures
+    found = when_it_helps.results_of(when_it_helps.stored()[name])
     frozen = found.settings.get("recipe", {}).get("frozen_epochs")
-    compared = {x: found.compared(x) for x in found.measures}
+    first, *others = found.measures
+    compared = {x: found.compared(x) for x in others}
     rows = []
-    for network, row in compared[first].items():
-        cells = {"network": TITLES[network]}
+    for network, row in found.compared(first).items():
+        cells = {
+            "network": TITLES[network],
+            f"{first.heading} (%)": f"{100 * row.mean:.{first.digits}f}",
+            "difference in points": difference(row, first.digits),
+        }
         for measure, own in compared.items():
             mean = f"{100 * own[network].mean:.{measure.digits}f}"
             cells[f"{measure.heading} (%)"] = mean
-            if measure is first:
-                points = difference(row, measure.digits)
-                cells["difference in points"] = points
         if frozen:
             best = [
                 run.history[frozen - 1]["val_accuracy"]

@@ -158,10 +158,10 @@ def stored():
     return {row["study"]: row for row in rows}
 
 
-def results_of(name):
-    """Returns what is stored of a study."""
-    found = study.Results.of(pathlib.Path(name), stored()[name])
-    return dataclasses.replace(found, data=name)
+def results_of(content):
+    """Returns what is stored of a study, which is called as its data are."""
+    found = study.Results.of(pathlib.Path(content["study"]), content)
+    return dataclasses.replace(found, data=content["study"])
 
 
 def merge(cells, new):
@@ -223,8 +223,8 @@ def curves(found):
 def report():
     """Returns tables and learning curves of what is stored, as Markdown."""
     parts = []
-    for name in stored():
-        found = results_of(name)
+    for name, content in stored().items():
+        found = results_of(content)
         parts += [f"### {name}", found.markdown(), curves(found)]
     return "\n\n".join(filter(None, parts))
 
@@ -254,7 +254,8 @@ def main():
     if options.report:
         print(report())
     if options.figure:
-        results_of(options.figure).plot().savefig(FIGURE, dpi=110)
+        figure = results_of(stored()[options.figure]).plot()
+        figure.savefig(FIGURE, dpi=110)
 
 
 if __name__ == "__main__":

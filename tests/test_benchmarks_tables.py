@@ -92,6 +92,18 @@ def test_differences_are_those_of_the_accuracies_stored():
     assert columns == f"| clothing among clutter | 4 | {none} | {expected} |"
 
 
+def test_a_study_has_a_column_for_each_of_its_measures():
+    cells = when_it_helps.stored()["bccd"]["cells"]
+    found = [x["metrics"] for x in cells if x["variant"] == "cbam"]
+    expected = [
+        f"{100 * np.mean([metrics[key] for metrics in found]):.1f}"
+        for key in ("map", "map50", "map75")
+    ]
+    (line,) = (x for x in tables.table("bccd").splitlines() if "| CBAM |" in x)
+    _, _, mean, _, *others, _ = line.split("|")
+    assert [x.strip() for x in (mean, *others)] == expected
+
+
 @pytest.mark.parametrize(
     ("seeds", "text"), [(1, "+0.05"), (2, "+0.05"), (3, "+0.05 ± 0.20")]
 )

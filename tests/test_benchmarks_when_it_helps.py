@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import camvid, when_it_helps
-from cbam_keras import study, training
+from cbam_keras import training
 
 RESULTS = {
     "format": 3,
@@ -52,7 +52,7 @@ def stored(tmp_path, monkeypatch):
             (folder / "results.json").write_text(json.dumps(content))
         when_it_helps.store(tmp_path)
         (content,) = when_it_helps.stored().values()
-        return study.Results.of(tmp_path, content)
+        return when_it_helps.results_of(content)
 
     return store
 
