@@ -43,7 +43,8 @@ def kinds(plan, *more, **arguments):
     planned = plan(KINDS, **arguments)
     # A layer that is given starts as it is made, and not as the recommended.
     (paper,) = plan([layers.Attention("cbam")], **arguments).variants
-    paper = dataclasses.replace(paper, name="cbam-paper")
+    names = {"name": "cbam-paper", "label": "cbam-paper"}
+    paper = dataclasses.replace(paper, **names)
     variants = [*planned.variants, paper, *more]
     return dataclasses.replace(planned, variants=variants)
 
@@ -115,9 +116,10 @@ def blood(folder):
         weights=WEIGHTS,
         data=folder / "bccd",
         recipe=Recipe(
-            epochs=15,
+            frozen_epochs=3,
+            epochs=12,
             batch_size=8,
-            learning_rate=1e-3,
+            learning_rate=2e-3,
             image_size=(192, 256),
             augment=("flip",),
         ),
@@ -144,7 +146,7 @@ PLANS = {
     "solar-cells": cells,
     "solar-cells-longer": functools.partial(longer, cells, 5),
     "bccd": blood,
-    "bccd-longer": functools.partial(longer, blood, 17),
+    "bccd-longer": functools.partial(longer, blood, 14),
     "camvid": streets,
     "cifar10": cifar10,
     "digits": functools.partial(drawn, "crowded_mnist"),

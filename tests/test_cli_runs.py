@@ -51,7 +51,7 @@ RECIPE = comparison.default_recipe("tiny")
 RECIPES = {
     "train": RECIPE,
     "ablate": RECIPE,
-    "detect": detection.DEFAULT_RECIPE,
+    "detect": detection.default_recipe(),
     "tune": RECIPE,
 }
 # Options that are not passed on as they are.
@@ -181,6 +181,10 @@ FINE_TUNING = training.RECIPES["fine-tuning"]
             {"recipe": comparison.default_recipe(None), "overwrite": False},
         ),
         ("detect", {"data": "digit_scenes", "recipe": RECIPES["detect"]}),
+        (
+            "detect --backbone EfficientNetLite0 --weights imagenet",
+            {"recipe": detection.default_recipe("imagenet")},
+        ),
         ("tune --seeds 5", {"confirm": 5, "recipe": RECIPES["tune"]}),
     ],
 )

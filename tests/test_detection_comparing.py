@@ -103,8 +103,10 @@ def test_a_pretrained_backbone_starts_alike_with_attention():
         ("none", "cbam"),
         backbone="EfficientNetLite0",
         weights="imagenet",
-        recipe=training.Recipe(frozen_epochs=1),
     )
+    stages = planned.recipe.stages
+    assert [stage.learning_rate for stage in stages] == [0.002, 0.0002]
+    assert planned.recipe.total_epochs == detection.plan().recipe.epochs
     assert planned.settings["weights"] == "imagenet"
     loaded = planned.task.load(SHORT)
     plain, gated = (

@@ -404,9 +404,9 @@ def detect(parser):
     text = f"one or several of {', '.join(BOX_AUGMENTATIONS)}"
     _add(group, "augment", choices=BOX_AUGMENTATIONS, help=text)
     group = parser.add_argument_group("training")
-    _add(group, "epochs frozen_epochs", epochs="12", frozen_epochs="0")
-    _add(group, "batch_size", batch_size="16")
-    _add(group, "learning_rate", learning_rate="0.002")
+    shown = {"epochs": "12", "batch_size": "16", "learning_rate": "0.002"}
+    shown["frozen_epochs"] = "0, or 3 of 12 with --weights"
+    _add(group, "epochs frozen_epochs batch_size learning_rate", **shown)
     group = parser.add_argument_group("rarely used")
     _add(group, "mixed_precision tensorboard data_dir")
     parser.set_defaults(backbone="small", data="digit_scenes")

@@ -101,7 +101,7 @@ def detect(options: Options) -> None:
         backbone=options.backbone,
         weights=options.weights,
         data=options.data,
-        recipe=_recipe(options, detection.DEFAULT_RECIPE),
+        recipe=_recipe(options, detection.default_recipe(options.weights)),
         layer_options=options.given(LAYER_OPTIONS),
         data_options=options.data_options,
         seeds=_seeds(options),

@@ -14,9 +14,9 @@
 
 from cbam_keras.detection.batches import AUGMENTATIONS
 from cbam_keras.detection.compare import (
-    DEFAULT_RECIPE,
     Detection,
     compare,
+    default_recipe,
     estimate,
     plan,
 )

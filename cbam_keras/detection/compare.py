@@ -34,7 +34,6 @@ MEASURES = (
     study.Measure("map50", "mAP@.5", digits=1),
     study.Measure("map75", "mAP@.75", digits=1),
 )
-DEFAULT_RECIPE = Recipe(epochs=12, batch_size=16, learning_rate=2e-3)
 
 
 class Detection:
@@ -138,7 +137,9 @@ def plan(
         recipe: A `training.Recipe`, or the name of one; `augment` is that of
             `detection.load_data`. Its `frozen_epochs` are for a backbone with
             weights. Defaults to `None`, which means
-            `Recipe(epochs=12, batch_size=16, learning_rate=0.002)`.
+            `Recipe(epochs=12, batch_size=16, learning_rate=0.002)`; with
+            `weights` three of the epochs are `frozen_epochs`, since the
+            backbone would forget what it knows at that rate.
         layer_options: See `comparison.plan`. Defaults to `None`.
         data_options: Mapping of further arguments of `load_data`, as
             `{"download": True}`, except those of the recipe. Defaults to
@@ -155,7 +156,7 @@ def plan(
     """
     # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
-    recipe = find_recipe(recipe, DEFAULT_RECIPE)
+    recipe = find_recipe(recipe, default_recipe(weights))
     task = Detection(data, backbone, weights, **(data_options or {}))
     layers = comparison.attention_layers(attentions, backbone, layer_options)
     return study.Study(
@@ -243,6 +244,17 @@ def compare(
 def estimate(*arguments, workers: int = 1, **options) -> study.Estimate:
     """Estimates how long `compare` takes, by the arguments of `plan`."""
     return study.estimate(plan(*arguments, **options), workers=workers)
+
+
+def default_recipe(weights: str | None = None) -> Recipe:
+    """Returns what `recipe=None` means for a backbone with weights or not."""
+    frozen = 0 if weights is None else 3
+    return Recipe(
+        frozen_epochs=frozen,
+        epochs=12 - frozen,
+        batch_size=16,
+        learning_rate=2e-3,
+    )
 
 
 def _draw(task, results, folder):
