@@ -194,17 +194,14 @@ def networks(name):
         for measure, own in compared.items():
             mean = f"{100 * own[network].mean:.{measure.digits}f}"
             cells[f"{measure.heading} (%)"] = mean
-        if frozen:
-            ends = [
-                run.history[frozen - 1]
+        if frozen and first.key == "test_accuracy":
+            best = [
+                run.history[frozen - 1]["val_accuracy"]
                 for run in found.runs
                 if run.network == network and run.history
             ]
-            # Detectors have no accuracy.
-            if "val_accuracy" in ends[0]:
-                best = statistics.mean(x["val_accuracy"] for x in ends)
-                text = f"{100 * best:.1f}"
-                cells["validation accuracy after the frozen epochs (%)"] = text
+            text = f"{100 * statistics.mean(best):.1f}"
+            cells["validation accuracy after the frozen epochs (%)"] = text
         rows.append(cells)
     return markdown(rows)
 

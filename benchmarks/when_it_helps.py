@@ -43,8 +43,7 @@ def kinds(plan, *more, **arguments):
     planned = plan(KINDS, **arguments)
     # A layer that is given starts as it is made, and not as the recommended.
     (paper,) = plan([layers.Attention("cbam")], **arguments).variants
-    names = {"name": "cbam-paper", "label": "cbam-paper"}
-    paper = dataclasses.replace(paper, **names)
+    paper = dataclasses.replace(paper, name="cbam-paper", label="cbam-paper")
     variants = [*planned.variants, paper, *more]
     return dataclasses.replace(planned, variants=variants)
 
