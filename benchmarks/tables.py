@@ -206,6 +206,35 @@ def networks(name):
     return markdown(rows)
 
 
+def curves(found):
+    """Returns means over the seeds by epoch, and what had not converged."""
+    lines = []
+    for name in found.variants:
+        runs = [x.history for x in found.runs if x.variant == name]
+        if not any(runs):
+            continue
+        shown = ("val_accuracy", "val_miou", "loss")
+        key = next(x for x in shown if x in runs[0][0])
+        epochs = zip(*([row[key] for row in run] for run in runs), strict=True)
+        means = [*map(statistics.mean, epochs)]
+        last = means[-1] - means[-1 - len(means) // 4]
+        # The last quarter of a converged network brings less than a tenth.
+        is_converged = abs(last) < 0.1 * abs(means[-1] - means[0])
+        end = "" if is_converged else ", not converged"
+        curve = " ".join(f"{x:.3f}" for x in means)
+        lines.append(f"- {name}, {key} by epoch: {curve}{end}")
+    return "\n".join(lines)
+
+
+def studies():
+    """Returns tables and learning curves of all that is stored."""
+    parts = []
+    for name, content in when_it_helps.stored().items():
+        found = when_it_helps.results_of(content)
+        parts += [f"### {name}", found.markdown(), curves(found)]
+    return "\n\n".join(filter(None, parts))
+
+
 FINE_TUNED = ("photographs", "solar-cells")
 SCRATCH = ("digits", "articles", "fashion")
 TUNED = ("tuned-stage1", "tuned-stage2")
@@ -224,6 +253,7 @@ TABLES = {
     "inserted": functools.partial(
         differences, TUNED, ("spatial", "cbam", "cbam-not-normalized")
     ),
+    "studies": studies,
     **{
         name: functools.partial(networks, name)
         for name in (*FINE_TUNED, "bccd", "camvid")

@@ -1,16 +1,16 @@
 """When attention helps: networks without and with it, each over seeds.
 
     python -m benchmarks.when_it_helps bccd --data FOLDER --workers 2
-    python -m benchmarks.when_it_helps --store --report
+    python -m benchmarks.when_it_helps --store
 
 Each study has a folder in `runs/when-it-helps`, and the same call resumes it.
 `FOLDER` holds `cifar10/train` and `cifar10/test` with a folder of photographs
 per class, `bccd` in Pascal VOC's layout, and `camvid/train/images`,
 `camvid/train/labels`, the same for val and test. Solar cells come with the
-package `elpv-dataset`. `--store` adds what has been trained to the file that
-`--report` prints, `when_it_helps.jsonl`, which has a line for each study, so
-that seeds can be trained one after another (`--first-seed 3 --seeds 1`), each
-on any machine.
+package `elpv-dataset`. `--store` adds what has been trained to
+`when_it_helps.jsonl`, which has a line for each study, so that seeds can be
+trained one after another (`--first-seed 3 --seeds 1`), each on any machine.
+`benchmarks.tables` renders it into the pages.
 """
 
 import argparse
@@ -202,34 +202,6 @@ def store(runs):
     STORED.write_text("".join(f"{line}\n" for line in lines))
 
 
-def curves(found):
-    """Returns means over the seeds by epoch, and what had not converged."""
-    lines = []
-    for name in found.variants:
-        runs = [x.history for x in found.runs if x.variant == name]
-        if not any(runs):
-            continue
-        shown = ("val_accuracy", "val_miou", "loss")
-        key = next(x for x in shown if x in runs[0][0])
-        means = np.mean([[row[key] for row in run] for run in runs], axis=0)
-        last = means[-1] - means[-1 - len(means) // 4]
-        # The last quarter of a converged network brings less than a tenth.
-        is_converged = abs(last) < 0.1 * abs(means[-1] - means[0])
-        end = "" if is_converged else ", not converged"
-        curve = " ".join(f"{x:.3f}" for x in means)
-        lines.append(f"- {name}, {key} by epoch: {curve}{end}")
-    return "\n".join(lines)
-
-
-def report():
-    """Returns tables and learning curves of what is stored, as Markdown."""
-    parts = []
-    for name, content in stored().items():
-        found = results_of(content)
-        parts += [f"### {name}", found.markdown(), curves(found)]
-    return "\n\n".join(filter(None, parts))
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
@@ -242,7 +214,6 @@ def main():
     runs = pathlib.Path("runs/when-it-helps")
     parser.add_argument("--output", type=pathlib.Path, default=runs)
     parser.add_argument("--store", action="store_true")
-    parser.add_argument("--report", action="store_true")
     parser.add_argument("--figure", metavar="NAME", help="draw it for the page")
     options = parser.parse_args()
     for name in options.studies:
@@ -252,8 +223,6 @@ def main():
         print(study.run(plan, options.output / name, workers=options.workers))
     if options.store:
         store(options.output)
-    if options.report:
-        print(report())
     if options.figure:
         figure = results_of(stored()[options.figure]).plot()
         figure.savefig(FIGURE, dpi=110)

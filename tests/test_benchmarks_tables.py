@@ -115,6 +115,17 @@ def test_three_seeds_have_an_interval(seeds, text):
     assert tables.difference(row) == text
 
 
+@pytest.mark.parametrize(
+    ("last", "is_noted"), [(0.9, True), (0.81, False)], ids=["rising", "flat"]
+)
+def test_a_network_that_was_still_learning_is_noted(last, is_noted):
+    epochs = [0.1, 0.5, 0.7, 0.8, last]
+    history = [{"val_accuracy": x} for x in epochs]
+    run = SimpleNamespace(variant="none", history=history)
+    found = SimpleNamespace(variants=["none"], runs=[run])
+    assert ("not converged" in tables.curves(found)) == is_noted
+
+
 def test_a_table_of_no_name_is_refused(stored):
     stored(RECORD | {"name": "killed", "rows": [{"command": "train"}]})
     assert "| train |" in tables.table("killed")

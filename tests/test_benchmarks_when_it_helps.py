@@ -1,7 +1,6 @@
 """The studies on when attention helps: their task, what is stored, tables."""
 
 import json
-import pathlib
 
 import keras
 import numpy as np
@@ -79,23 +78,6 @@ def test_seeds_without_a_trained_network_are_not_stored(stored):
 def test_no_place_on_a_machine_is_stored(stored):
     stored(bccd=trained(0.5))
     assert "/home/me" not in when_it_helps.STORED.read_text()
-
-
-@pytest.mark.parametrize(
-    ("last", "is_noted"), [(0.9, True), (0.81, False)], ids=["rising", "flat"]
-)
-def test_a_network_that_was_still_learning_is_noted(stored, last, is_noted):
-    content = trained(last)
-    epochs = [0.1, 0.5, 0.7, 0.8, last]
-    content["cells"][0]["history"] = [{"val_accuracy": x} for x in epochs]
-    assert ("not converged" in when_it_helps.curves(stored(bccd=content))) == (
-        is_noted
-    )
-
-
-def test_the_page_has_the_tables_of_the_stored_results():
-    page = pathlib.Path(when_it_helps.__file__).with_suffix(".md").read_text()
-    assert when_it_helps.report() in page
 
 
 @pytest.fixture
