@@ -68,6 +68,7 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(capsys, name):
         ("explain --lay x", "unrecognized arguments: --lay"),
         ("train --attention cbma", 'or MODULE:CLASS). Did you mean "cbam"?'),
         ("explain r --count abc", "argument --count: invalid value: 'abc' (N"),
+        ("detect --image-size 3x4x5", "invalid value: '3x4x5' (N or HxW)"),
         ("train --output=", "argument --output: a value is empty"),
         ("explain r --head=", "argument --head: a value is empty"),
         ("ablate --data=", "argument --data: a value is empty"),

@@ -135,6 +135,7 @@ def test_an_option_reaches_the_argument_of_its_name(asked, command):
         line.append(actions[name].option_strings[-1])
         if actions[name].nargs != 0:
             samples = {int: "5", float: "0.5", None: "text"}
+            samples[options.size] = "16x24"
             choices = actions[name].choices
             line.append(choices[-1] if choices else samples[actions[name].type])
     given = vars(outline().parse_args(line))

@@ -49,7 +49,7 @@ class Settings:
     layer: str | None = None
     method: str = "grad_cam"
     head: int | str | None = None
-    image_size: int | None = None
+    image_size: int | tuple[int, int] | None = None
     draw: int = 8
     batch_size: int = 32
     data: str | None = None
@@ -58,7 +58,8 @@ class Settings:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "draw", "image_size", "count"):
+        _checks.image_size("image_size", self.image_size)
+        for name in ("batch_size", "draw", "count"):
             if getattr(self, name) is not None:
                 _checks.positive_integer(name, getattr(self, name))
         if self.seed is not None:

@@ -70,7 +70,7 @@ class Network:
 
 def load_networks(
     paths: Sequence[pathlib.Path],
-    image_size: int | None,
+    image_size: int | Size | None,
     default_size: Size,
     preprocess: Callable[[np.ndarray], ArrayLike] | None = None,
 ) -> list[Network]:
@@ -91,8 +91,10 @@ def load_networks(
             )
     sizes = [tuple(model.inputs[0].shape[1:3]) for model in models]
     if image_size is not None:
+        if isinstance(image_size, int):
+            image_size = image_size, image_size
         # A network of another size raises an error.
-        sizes = [(image_size, image_size)] * len(models)
+        sizes = [image_size] * len(models)
     fixed = next((size for size in sizes if None not in size), default_size)
     sizes = [(height or fixed[0], width or fixed[1]) for height, width in sizes]
     return [

@@ -42,11 +42,19 @@ CHOICES = {
 BOX_AUGMENTATIONS = ("flip", "translate", "zoom", "colour")
 
 
-def integer_or_all(text: str) -> int | None:
+def count(text: str) -> int | None:
     """Returns how many, `None` for all."""
     with contextlib.suppress(ValueError):
         return None if text == "all" else int(text)
     raise argparse.ArgumentTypeError(f"invalid value: {text!r} (N or all)")
+
+
+def size(text: str) -> int | tuple[int, ...]:
+    """Returns a side, or height and width."""
+    with contextlib.suppress(ValueError):
+        first, *second = map(int, text.split("x", 1))
+        return (first, *second) if second else first
+    raise argparse.ArgumentTypeError(f"invalid value: {text!r} (N or HxW)")
 
 
 def name_or_layer(text: str) -> str:
@@ -68,7 +76,8 @@ def _name(text, names, *others):
     raise argparse.ArgumentTypeError(f"invalid choice: {text!r} {choices}")
 
 
-TYPES = {"N": int, "NUMBER": float, "N|all": integer_or_all}
+TYPES = {"N": int, "NUMBER": float, "N|all": count, "N|HxW": size}
+SIZE = "as they are, or {} where they differ"
 SEVERAL = {"action": "extend", "nargs": "+"}
 # Further keywords of `add_argument`.
 KEYWORDS: dict[str, dict[str, Any]] = {
@@ -84,7 +93,6 @@ KEYWORDS: dict[str, dict[str, Any]] = {
     "model": {"type": name_of_network, "choices": None},
     "tables": {"metavar": "TABLE", **SEVERAL},
 }
-SIZE = "resize images to a square of that side, in pixels"
 # What an option takes, if anything, two blanks, and what it does.
 HELP = {
     "algorithm": "NAME  how the next trial is chosen: NAMES",
@@ -132,7 +140,8 @@ HELP = {
     "identity_init": "whether gates start at one and the spatial one is "
     "normalized, instead of as in the paper (default: yes)",
     "image_column": "NAME  the column of the CSV file with paths",
-    "image_size": f"N  {SIZE} (default: as they are, or 224 where they differ)",
+    "image_size": "N|HxW  resize images to squares of side N, or to height x "
+    "width, in pixels",
     "import": "MODULE  a module that registers custom layers, imported first; "
     "repeat it for several",
     "json": "print the result as JSON, and the progress on stderr",
@@ -274,9 +283,8 @@ def parse(arguments: Sequence[str]) -> Options:
 def outline() -> Parser:
     """Returns the parser of the command line."""
     # Importing the package would import Keras.
-    version = runpy.run_path(
-        str(pathlib.Path(__file__).parents[1] / "_version.py")
-    )["__version__"]
+    path = pathlib.Path(__file__).parents[1] / "_version.py"
+    version = runpy.run_path(str(path))["__version__"]
     parser = Parser(
         prog="cbam-keras",
         description="CBAM attention for Keras: train, tune, compare, explain.",
@@ -294,9 +302,8 @@ def outline() -> Parser:
         import shtab
 
         shtab.add_argument_to(parser)
-        for action in (
-            a for c in commands.choices.values() for a in c._actions
-        ):
+        actions = (a for c in commands.choices.values() for a in c._actions)
+        for action in actions:
             # Values that are neither names nor numbers are paths.
             if action.metavar and not (action.choices or action.type):
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
@@ -387,7 +394,7 @@ def detect(parser):
     examples:
       cbam-keras detect
       cbam-keras detect --attention none cbam --seeds 3
-      cbam-keras detect --data photos --image-size 320 --augment flip
+      cbam-keras detect --data photos --image-size 240x320 --augment flip
       cbam-keras detect --data voc/2007 --download --backbone resnet18
       cbam-keras detect --backbone EfficientNetLite0 --weights imagenet
     """
@@ -398,9 +405,7 @@ def detect(parser):
     text = "digit_scenes (embedded), a folder with COCO's or VOC's boxes, or a "
     text += "dataset of TensorFlow Datasets with boxes, such as voc/2007"
     _add(group, "data", help=text)
-    _add(group, "download")
-    text = f"{SIZE} (default: as they are, or 320 where they differ)"
-    _add(group, "image_size", help=text)
+    _add(group, "download image_size", image_size=SIZE.format(320))
     text = f"one or several of {', '.join(BOX_AUGMENTATIONS)}"
     _add(group, "augment", choices=BOX_AUGMENTATIONS, help=text)
     group = parser.add_argument_group("training")
@@ -498,13 +503,9 @@ def export(parser):
     text = "a file, .keras or .h5"
     parser.add_argument("model", metavar="MODEL", help=text)
     _add(parser, "format", required=True)
-    _add(
-        parser,
-        "output",
-        metavar="PATH",
-        help="the file, or the folder of a SavedModel, which must not exist "
-        "yet (default: the path of the model, with the ending of the format)",
-    )
+    text = "the file, or the folder of a SavedModel, which must not exist yet "
+    text += "(default: the path of the model, with the ending of the format)"
+    _add(parser, "output", metavar="PATH", help=text)
     _add(parser, "import")
 
 
@@ -533,19 +534,14 @@ def explain(parser):
     names = "class method layer class_names draw output quiet no_report"
     _add(parser, names, output=output)
     group = parser.add_argument_group("data")
-    _add(group, "data download")
-    text = "of images, for models that take any (default: that of another "
-    text += "model, as they are, or 224 where they differ)"
-    _add(group, "image_size", help=text)
+    _add(group, "data download image_size", image_size="that of the models")
     _add(group, "split count", split="test")
-    text = "seed of that choice, and of the validation split (default: that of "
-    text += "the run, or 0)"
-    _add(group, "seed", help=text)
+    text = "of that choice, and of the validation split"
+    _add(group, "seed", help=f"{text} (default: that of the run, or 0)")
     group = parser.add_argument_group("models")
     _add(group, "preprocess head batch_size import")
     _add(parser.add_argument_group("rarely used"), LOCATION)
-    parser.set_defaults(method="grad_cam", draw=8, count="8")
-    parser.set_defaults(batch_size=32)
+    parser.set_defaults(method="grad_cam", draw=8, count="8", batch_size=32)
 
 
 # Several subcommands share the following options.
@@ -573,7 +569,7 @@ def _add_run(parser, output, form="json", *, seeds):
 def _add_training(parser, *, rare="", has_rate=True):
     """Adds what trainings of classifiers have alike, the rarely used last."""
     group = parser.add_argument_group("data")
-    _add(group, "data download image_size augment")
+    _add(group, "data download image_size augment", image_size=SIZE.format(224))
     group = parser.add_argument_group("training")
     shown = {"epochs": "1", "frozen_epochs": "0", "batch_size": "64"}
     _add(group, "recipe epochs frozen_epochs batch_size seed", **shown)
