@@ -63,8 +63,8 @@ TITLES = VERSIONS | {
     "solar-cells": "solar cells, pretrained network",
     "camvid": "CamVid, U-Net",
     "bccd": "blood cells, detection",
-    "tuned-stage1": "pretrained network, new layers trained",
-    "tuned-stage2": "the same, then all layers trained",
+    "tuned-stage1": "Fashion-MNIST, pretrained network, new layers",
+    "tuned-stage2": "the same, then all layers",
 }
 
 
@@ -245,10 +245,13 @@ TABLES = {
     "small-network": functools.partial(measured, "small_network", added),
     "layers": functools.partial(measured, "layers", over_ours),
     "differences": functools.partial(
-        differences, (*FINE_TUNED, *TUNED, *SCRATCH, "few"), ("se", *WIDE)
+        differences, (*SCRATCH, "few", *TUNED), ("se", *WIDE)
     ),
     "differences-short": functools.partial(
         differences, (*FINE_TUNED, "camvid", *SCRATCH[:2]), WIDE
+    ),
+    "differences-by-kind": functools.partial(
+        differences, (*FINE_TUNED, "camvid", "bccd"), when_it_helps.KINDS[1:]
     ),
     "inserted": functools.partial(
         differences, TUNED, ("spatial", "cbam", "cbam-not-normalized")
