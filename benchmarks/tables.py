@@ -236,6 +236,7 @@ def studies():
 
 
 FINE_TUNED = ("photographs", "solar-cells")
+DENSE = ("camvid", "bccd")
 SCRATCH = ("digits", "articles", "fashion")
 TUNED = ("tuned-stage1", "tuned-stage2")
 SLOW = ("none-wide", "none-longer")
@@ -248,10 +249,10 @@ TABLES = {
         differences, (*SCRATCH, "few", *TUNED), ("se", *WIDE)
     ),
     "differences-short": functools.partial(
-        differences, (*FINE_TUNED, "camvid", *SCRATCH[:2]), WIDE
+        differences, (*FINE_TUNED, *DENSE, *SCRATCH[:2]), WIDE
     ),
     "differences-by-kind": functools.partial(
-        differences, (*FINE_TUNED, "camvid", "bccd"), when_it_helps.KINDS[1:]
+        differences, (*FINE_TUNED, *DENSE), when_it_helps.KINDS[1:]
     ),
     "inserted": functools.partial(
         differences, TUNED, ("spatial", "cbam", "cbam-not-normalized")
@@ -259,7 +260,7 @@ TABLES = {
     "studies": studies,
     **{
         name: functools.partial(networks, name)
-        for name in (*FINE_TUNED, "bccd", "camvid")
+        for name in (*FINE_TUNED, *DENSE)
     },
 }
 
