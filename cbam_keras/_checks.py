@@ -89,6 +89,11 @@ def image_size(name: str, value: object) -> int | tuple[int, int] | None:
     raise _wrong(name, value, "a positive integer or two, (H, W)")
 
 
+def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Returns both sides of what `image_size` checked, equal if it is one."""
+    return (size, size) if isinstance(size, int) else size
+
+
 def boolean(name: str, value: object) -> bool:
     """Returns `value`, or raises if it is neither `True` nor `False`."""
     if not isinstance(value, bool):

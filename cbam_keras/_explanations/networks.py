@@ -91,10 +91,8 @@ def load_networks(
             )
     sizes = [tuple(model.inputs[0].shape[1:3]) for model in models]
     if image_size is not None:
-        if isinstance(image_size, int):
-            image_size = image_size, image_size
         # A network of another size raises an error.
-        sizes = [image_size] * len(models)
+        sizes = [_checks.height_and_width(image_size)] * len(models)
     fixed = next((size for size in sizes if None not in size), default_size)
     sizes = [(height or fixed[0], width or fixed[1]) for height, width in sizes]
     return [

@@ -316,9 +316,7 @@ def load(
                 f'{expected}. Received: "{dataset.name}", {batch_size=}, '
                 f"{boxes=}, {image_size=}, {augment=}"
             )
-    size = size or dataset.shape or SIDE
-    if isinstance(size, int):
-        size = size, size
+    size = _checks.height_and_width(size or dataset.shape or SIDE)
     num_images = sum(map(len, dataset.splits.values()))
     num_bytes = num_images * math.prod(size) * dataset.channels
     is_small = batch_size is None or num_bytes <= DECODED_BYTES

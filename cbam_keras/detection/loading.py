@@ -156,10 +156,9 @@ def load_data(
         sizes = np.concatenate([each.sizes for each in splits.values()])
         is_same = (sizes == sizes[0]).all()
         image_size = tuple(sizes[0].tolist()) if is_same else SIDE
-    if isinstance(image_size, int):
-        image_size = image_size, image_size
     images = splits["train"].images
-    shape = (*image_size, images.shape[-1] if images.ndim == 4 else 3)
+    sides = _checks.height_and_width(image_size)
+    shape = (*sides, images.shape[-1] if images.ndim == 4 else 3)
     check_memory(shape, min(batch_size, len(splits["train"])))
     train = Batches(splits["train"], shape, batch_size, seed, augment)
     return DetectionData(
