@@ -191,7 +191,8 @@ def store(runs):
         # One of an earlier version is replaced.
         if old and "recipe" in old["settings"]:
             for key in ("variants", "data"):
-                new["settings"][key] |= old["settings"][key]
+                more = new["settings"][key]
+                new["settings"][key] = old["settings"][key] | more
             cells = merge(old["cells"], cells)
         if not cells:
             continue

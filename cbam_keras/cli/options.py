@@ -534,7 +534,7 @@ def explain(parser):
     names = "class method layer class_names draw output quiet no_report"
     _add(parser, names, output=output)
     group = parser.add_argument_group("data")
-    _add(group, "data download image_size", image_size="that of the models")
+    _add(group, "data download image_size", image_size="the models' or images'")
     _add(group, "split count", split="test")
     text = "of that choice, and of the validation split"
     _add(group, "seed", help=f"{text} (default: that of the run, or 0)")
