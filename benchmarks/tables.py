@@ -145,16 +145,18 @@ def over_ours(record):
             yield title, f"{forward[name]:.1f}, {training[name]:.1f}"
 
 
-def difference(row, digits=2):
+def difference(row, none, digits=2):
     """Returns the difference of a network to no attention, in points."""
     if row is None or row.difference is None:
         return ""
     text = f"{100 * row.difference:+.{digits}f}"
     # Fewer seeds tell too little of the next one.
-    if len(row.values) < 3 or row.interval is None:
-        return text
-    half = 50 * (row.interval[1] - row.interval[0])
-    return f"{text} ± {half:.{digits}f}"
+    if row.pairs > 2 and row.interval is not None:
+        half = 50 * (row.interval[1] - row.interval[0])
+        text += f" ± {half:.{digits}f}"
+    if row.pairs < len(none.values):
+        text += f" ({row.pairs} seed{'s' * (row.pairs > 1)})"
+    return text
 
 
 def differences(names, variants):
@@ -172,7 +174,7 @@ def differences(names, variants):
         # Each study has one plain network that takes as long or longer.
         slow = next((x for x in SLOW if x in found), None)
         found["none-slow"] = found.get(slow)
-        cells = {TITLES[x]: difference(found.get(x)) for x in variants}
+        cells = {TITLES[x]: difference(found.get(x), none) for x in variants}
         rows.append(row | cells)
     return markdown(rows)
 
@@ -183,12 +185,14 @@ def networks(name):
     frozen = found.settings.get("recipe", {}).get("frozen_epochs")
     first, *others = found.measures
     compared = {x: found.compared(x) for x in others}
-    rows = []
-    for network, row in found.compared(first).items():
+    rows, by_network = [], found.compared(first)
+    for network, row in by_network.items():
         cells = {
             "network": TITLES[network],
             f"{first.heading} (%)": f"{100 * row.mean:.{first.digits}f}",
-            "difference in points": difference(row, first.digits),
+            "difference in points": difference(
+                row, by_network["none"], first.digits
+            ),
         }
         for measure, own in compared.items():
             mean = f"{100 * own[network].mean:.{measure.digits}f}"

@@ -105,14 +105,14 @@ def test_a_study_has_a_column_for_each_of_its_measures():
 
 
 @pytest.mark.parametrize(
-    ("seeds", "text"), [(1, "+0.05"), (2, "+0.05"), (3, "+0.05 ± 0.20")]
+    ("pairs", "text"),
+    [(1, "+0.05 (1 seed)"), (2, "+0.05 (2 seeds)"), (3, "+0.05 ± 0.20")],
 )
-def test_three_seeds_have_an_interval(seeds, text):
+def test_three_seeds_have_an_interval_and_fewer_are_noted(pairs, text):
     interval = -0.0015, 0.0025
-    row = SimpleNamespace(
-        values=[0.8] * seeds, difference=0.0005, interval=interval
-    )
-    assert tables.difference(row) == text
+    row = SimpleNamespace(pairs=pairs, difference=0.0005, interval=interval)
+    none = SimpleNamespace(values=[0.8] * 3)
+    assert tables.difference(row, none) == text
 
 
 @pytest.mark.parametrize(
