@@ -184,19 +184,18 @@ def networks(name):
     found = when_it_helps.results_of(when_it_helps.stored()[name])
     frozen = found.settings.get("recipe", {}).get("frozen_epochs")
     first, *others = found.measures
-    compared = {x: found.compared(x) for x in others}
-    rows, by_network = [], found.compared(first)
-    for network, row in by_network.items():
+    compared = {x: found.compared(x) for x in found.measures}
+    rows, none = [], compared[first]["none"]
+    for network, row in compared[first].items():
         cells = {
             "network": TITLES[network],
             f"{first.heading} (%)": f"{100 * row.mean:.{first.digits}f}",
-            "difference in points": difference(
-                row, by_network["none"], first.digits
-            ),
+            "difference in points": difference(row, none, first.digits),
         }
-        for measure, own in compared.items():
-            mean = f"{100 * own[network].mean:.{measure.digits}f}"
-            cells[f"{measure.heading} (%)"] = mean
+        for measure in others:
+            mean = compared[measure][network].mean
+            text = f"{100 * mean:.{measure.digits}f}"
+            cells[f"{measure.heading} (%)"] = text
         if frozen and first.key == "test_accuracy":
             best = [
                 run.history[frozen - 1]["val_accuracy"]

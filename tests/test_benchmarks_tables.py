@@ -105,13 +105,19 @@ def test_a_study_has_a_column_for_each_of_its_measures():
 
 
 @pytest.mark.parametrize(
-    ("pairs", "text"),
-    [(1, "+0.05 (1 seed)"), (2, "+0.05 (2 seeds)"), (3, "+0.05 ± 0.20")],
+    ("seeds", "pairs", "text"),
+    [
+        (1, 1, "+0.05"),
+        (2, 2, "+0.05"),
+        (3, 3, "+0.05 ± 0.20"),
+        (3, 1, "+0.05 (1 seed)"),
+        (5, 3, "+0.05 ± 0.20 (3 seeds)"),
+    ],
 )
-def test_three_seeds_have_an_interval_and_fewer_are_noted(pairs, text):
+def test_three_seeds_have_an_interval_and_missing_are_noted(seeds, pairs, text):
     interval = -0.0015, 0.0025
     row = SimpleNamespace(pairs=pairs, difference=0.0005, interval=interval)
-    none = SimpleNamespace(values=[0.8] * 3)
+    none = SimpleNamespace(values=[0.8] * seeds)
     assert tables.difference(row, none) == text
 
 
