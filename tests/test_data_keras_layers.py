@@ -14,7 +14,7 @@ from cbam_keras import data, training
 
 # JAX compiles their many operations for each shape.
 SLOW = ("aug_mix", "rand_augment")
-ON_EVERY_BACKEND = ("cut_mix", "random_erasing", "random_rotation")
+ON_EVERY_BACKEND = ("random_erasing", "random_rotation")
 
 
 def _marked(name):
@@ -103,7 +103,6 @@ def test_a_layer_is_its_name_and_arguments():
     assert 241 < images.min() < 245
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize(
     ("augment", "message"),
     [

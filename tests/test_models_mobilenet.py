@@ -123,7 +123,6 @@ def parameters(layer):
     return sum(np.prod(x.shape) for x in layer.trainable_variables)
 
 
-@pytest.mark.every_backend
 @pytest.mark.needs_torch
 def test_mobilenetv2_gives_the_outputs_of_coordinate_attention():
     pytest.importorskip("torch", reason="PyTorch reads the file")

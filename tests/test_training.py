@@ -23,10 +23,7 @@ from training_checks import KEYS, NETWORKS, SMALL, close, linear, numbers
 
 from cbam_keras import data, explain, study, training
 
-pytestmark = [
-    pytest.mark.every_backend,
-    pytest.mark.usefixtures("brighter_digits"),
-]
+pytestmark = pytest.mark.usefixtures("brighter_digits")
 
 SGD = dataclasses.replace(
     SMALL, optimizer="sgd", learning_rate=0.5, schedule="step", step_epochs=2
@@ -196,6 +193,7 @@ def test_a_training_ends_once_it_has_lost_patience(
     assert train(output=tmp_path).outcomes == results.outcomes
 
 
+@pytest.mark.every_backend
 def test_logs_for_tensorboard_hold_the_curves(tmp_path, monkeypatch):
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator"
@@ -216,6 +214,7 @@ def test_logs_for_tensorboard_hold_the_curves(tmp_path, monkeypatch):
     assert "epoch_loss" in events.Tags()["tensors"]
 
 
+@pytest.mark.every_backend
 @pytest.mark.half_precision
 def test_bfloat16_trains_or_is_refused_before_any_work(tmp_path):
     recipe = dataclasses.replace(SMALL, epochs=1, mixed_precision="bfloat16")
@@ -230,6 +229,7 @@ def test_bfloat16_trains_or_is_refused_before_any_work(tmp_path):
 # Resuming; more in test_resuming.py.
 
 
+@pytest.mark.every_backend
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "dtype"),
@@ -268,14 +268,13 @@ def test_dropout_resumes_exactly(tmp_path, recipe, dtype):
     assert saved.layers[-1].variable_dtype == "float32"
 
 
+@pytest.mark.every_backend
 @pytest.mark.slow
 @pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="one backend starts it"
+    keras.backend.backend() != "jax", reason="JAX alone distributes"
 )
 def test_a_distribution_that_the_user_has_set_is_honoured(tmp_path):
-    pytest.importorskip("jax")
     environment = {
-        "KERAS_BACKEND": "jax",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
     }
