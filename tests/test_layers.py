@@ -62,8 +62,6 @@ VARIANTS = {
     "scse-add": (SCSE, {"combine": "add"}),
     "gc-multiply": (GlobalContext, {"fusion": "multiply"}),
 }
-# Of the others the authors' code has the gradients.
-OF_OUR_OWN = "CBAM", "lp-lse", "conv-bias", "spatial-first", "identity"
 # Those with `identity_init`.
 TRAINABLE = [name for name in VARIANTS if VARIANTS[name][0] is not SimAM]
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
@@ -265,14 +263,9 @@ def test_data_format_follows_the_global_setting(layer_class):
     assert output(layer, random_input((2, 16, 7, 5))).shape == (2, 16, 7, 5)
 
 
+@every_backend
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(
-    "variant",
-    [
-        pytest.param(name, marks=every_backend if name in OF_OUR_OWN else ())
-        for name in VARIANTS
-    ],
-)
+@every_variant
 def test_gradients_equal_finite_differences(variant):
     shape = (2, 3, 4, 6)
     layer = built(made(variant, dtype="float64"), shape)

@@ -39,8 +39,8 @@ LAYERS = {
     "scse": (SCSE, {}),
     "gc": (GlobalContext, {}),
 }
-# Between them they have all operations that take a mask.
-THOROUGH = "parallel", "lp-lse", "spatial", "gc"
+# The others mask by the operations of these.
+DISTINCT = "parallel", "lp-lse", "spatial", "simam", "bam", "gc"
 
 
 class Masked(keras.layers.Layer):
@@ -65,7 +65,7 @@ def padded(x, value=100.0):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=every_backend if name in THOROUGH else ())
+        pytest.param(name, marks=every_backend if name in DISTINCT else ())
         for name in LAYERS
     ],
 )
