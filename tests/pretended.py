@@ -7,6 +7,7 @@ a function of the weights and, in training, of the optimizer's step and the
 epoch: a run that resumes from another state than it should ends with others.
 """
 
+import gc
 import hashlib
 
 import keras
@@ -17,6 +18,8 @@ def install(patch):
     """Pretends from now on, until the `pytest.MonkeyPatch` is undone."""
     patch.setattr(keras.Model, "fit", fit)
     patch.setattr(keras.Model, "evaluate", evaluate)
+    # Freeing memory takes longer than such a training.
+    patch.setattr(gc, "collect", lambda *_: 0)
 
 
 def fit(

@@ -68,10 +68,16 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize(
-    "size",
-    [(8, 12), pytest.param((7, 9), marks=pytest.mark.every_backend), (5, 6)],
+    "size, padding",
+    [
+        ((8, 12), "same"),
+        ((5, 6), "valid"),
+        *(
+            pytest.param((7, 9), padding, marks=pytest.mark.every_backend)
+            for padding in ("same", "valid")
+        ),
+    ],
 )
 def test_it_is_the_network_written_by_hand(size, padding):
     known = vary(by_hand(size, padding))
@@ -93,14 +99,14 @@ def test_it_is_the_network_written_by_hand(size, padding):
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("size", [(13,), (6, 7), (6, 7, 5)])
 def test_signals_and_volumes_in_both_data_formats(size, data_format):
+    if "first" in data_format and keras.backend.backend() == "tensorflow":
+        pytest.skip("TensorFlow has no such convolutions on a CPU")
     x, rank = random_input((2, *size, 2)), len(size)
     model = vary(models.UNet(encoder(rank), **OPTIONS))
     expected = model.predict(x, verbose=0)
     assert expected.shape == (2, *size, 3)
     shape = (*size, 2)
     if data_format == "channels_first":
-        if keras.backend.backend() == "tensorflow":
-            pytest.skip("TensorFlow has no such convolutions on a CPU")
         keras.config.set_image_data_format(data_format)
         x, shape = np.moveaxis(x, -1, 1), (2, *size)
     fixed = models.UNet(encoder(rank, shape), **OPTIONS)

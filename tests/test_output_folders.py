@@ -10,7 +10,7 @@ import types
 
 import keras
 import pytest
-from folder_checks import Killed, call, epochs, every_program, files, weights
+from folder_checks import Killed, call, epochs, files, weights
 from networks import linear
 
 from cbam_keras import _files, study, training
@@ -44,7 +44,7 @@ def test_another_kind_of_run_is_left_alone(whole):
 # Overwriting.
 
 
-@every_program
+@pytest.mark.parametrize("name", ["train", "tune"])
 def test_overwriting_renames_the_run_before(name, whole, tmp_path, capsys):
     output = shutil.copytree(whole(name)[0], tmp_path / "run")
     (output / "notes.txt").write_text("mine")

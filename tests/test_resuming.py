@@ -89,7 +89,17 @@ def test_a_run_that_loses_patience_ends_as_early_after_a_kill(
         assert weights(kill.folder) == expected
 
 
-@pytest.mark.parametrize("name", ["random", "grid", "bayesian", "hyperband"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        # The others replay a search by what these two do.
+        *(
+            pytest.param(name, marks=pytest.mark.exhaustive)
+            for name in ("random", "grid")
+        ),
+        *("bayesian", "hyperband"),
+    ],
+)
 def test_a_search_killed_again_and_again_ends_as_an_unbroken_one(
     name, tmp_path
 ):

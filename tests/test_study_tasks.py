@@ -230,7 +230,9 @@ def test_no_epoch_of_a_seed_draws_as_one_of_another_seed(tmp_path, monkeypatch):
         assert len(set(each)) == 4
 
 
-def test_a_network_that_fails_is_freed(tmp_path):
+def test_a_network_that_fails_is_freed(tmp_path, monkeypatch):
+    # Nothing is trained, and memory is freed in earnest.
+    monkeypatch.undo()
     failed, alive = [], []
 
     def wrong(data):

@@ -54,7 +54,7 @@ def trials(output, executor, algorithm):
     ]
 
 
-@pytest.mark.parametrize("algorithm", ["random", "bayesian", "hyperband"])
+@pytest.mark.parametrize("algorithm", ["random", "hyperband"])
 def test_one_worker_trains_the_very_trials_of_this_process(tmp_path, algorithm):
     alone = trials(tmp_path / "alone", None, algorithm)
     assert trials(tmp_path / "worker", Workers(1), algorithm) == alone

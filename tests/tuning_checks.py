@@ -1,7 +1,6 @@
 """Small searches that do not train, for the tests of tuning."""
 
 import contextlib
-import gc
 import itertools
 import re
 import warnings
@@ -34,8 +33,6 @@ def without_training(patch):
     from matplotlib.figure import Figure
 
     pretended.install(patch)
-    # Freeing memory takes longer than such a trial.
-    patch.setattr(gc, "collect", lambda: 0)
     patch.setattr(plotting, "plot_search", lambda *_: Figure((1, 1)))
     patch.setattr(plotting, "plot_pareto", lambda *_: Figure((1, 1)))
 
