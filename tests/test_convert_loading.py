@@ -172,12 +172,11 @@ def test_another_gate_in_a_block_is_found(module):
     assert to_numpy(gate.kernel).ravel().tolist() == [1, 2, 3]
 
 
-@pytest.mark.every_backend
 @pytest.mark.needs_torch
 @pytest.mark.parametrize(
     "name, arguments, build",
     [
-        (
+        pytest.param(
             "ResNeXt",
             {},
             functools.partial(
@@ -189,6 +188,7 @@ def test_another_gate_in_a_block_is_found(module):
                 groups=4,
                 base_width=32,
             ),
+            marks=pytest.mark.every_backend,
         ),
         ("MobileNetV2", {}, functools.partial(models.MobileNetV2, alpha=0.25)),
         ("GatedResNet", {}, GATED),

@@ -19,6 +19,8 @@ pytestmark = [
     # Of very few steps.
     pytest.mark.filterwarnings("ignore:Only .* of the boxes:UserWarning"),
 ]
+# Under JAX each operation would be compiled alone, which takes longer.
+EAGERLY = keras.backend.backend() != "jax"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def build(scenes, **options):
             lambda: detector.build_detector("small", None, loaded), recipe
         )
         task.compile(made, recipe, loaded)
-    made.run_eagerly = True
+    made.run_eagerly = EAGERLY
     return made
 
 
@@ -65,7 +67,7 @@ def ours(scenes, tmp_path_factory):
     file = tmp_path_factory.mktemp("detector") / "model.keras"
     model.save(file)
     loaded = detection.load_model(file)
-    loaded.run_eagerly = True
+    loaded.run_eagerly = EAGERLY
     return types.SimpleNamespace(
         model=model, biases=biases, losses=losses, file=file, loaded=loaded
     )
