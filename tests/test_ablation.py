@@ -86,13 +86,12 @@ def test_tables_have_the_rows_of_the_presets():
 def test_networks_carry_the_attention_of_their_name(identity):
     planned = ablation.plan("mnist5k", model=tiny, identity_init=identity)
     loaded = planned.task.load(planned.recipe)
-    for variant in planned.variants:
-        preset = ablation.ABLATIONS[variant.name]
-        model = variant.build(loaded)
-        layer = model.get_layer("attention") if preset.layer else None
-        if layer is None:
-            assert len(model.layers) == len(tiny(None).layers)
-            continue
+    models = {x.name: x.build(loaded) for x in planned.variants}
+    assert {*models} == {*ablation.ABLATIONS}
+    assert len(models.pop("none").layers) == len(tiny(None).layers)
+    for name, model in models.items():
+        preset = ablation.ABLATIONS[name]
+        layer = model.get_layer("attention")
         options = {**preset.layer_options, "identity_init": identity}
         # The authors' variant, and with it the start of other commands.
         if preset.layer == "cbam":
