@@ -169,18 +169,41 @@ every_search = pytest.mark.parametrize(
 )
 
 
-@every_search
-def test_what_another_process_trains_meanwhile_is_not_trained_again(
-    name, options, tmp_path, monkeypatch
-):
-    output = tmp_path / "run"
-    expected = call(name, output, **options)
+def forget_last(output):
+    """Takes the last network out of the results; returns it, and these."""
     file = output / "results.json"
     whole = file.read_text()
     content = json.loads(whole)
     cell = content["cells"].pop()
     content.pop("searched", None)
     file.write_text(json.dumps(content))
+    return cell, file, whole
+
+
+def test_what_another_process_has_just_trained_is_not_trained_again(
+    tmp_path, monkeypatch
+):
+    expected = call("compare", tmp_path)
+    _, file, whole = forget_last(tmp_path)
+    claim = study.StudyFolder.claim
+
+    def late(folder, *cell):
+        file.write_text(whole)
+        return claim(folder, *cell)
+
+    monkeypatch.setattr(study.StudyFolder, "claim", late)
+    with epochs() as trained:
+        assert call("compare", tmp_path) == expected
+    assert not trained
+
+
+@every_search
+def test_what_another_process_trains_meanwhile_is_not_trained_again(
+    name, options, tmp_path, monkeypatch
+):
+    output = tmp_path / "run"
+    expected = call(name, output, **options)
+    cell, file, whole = forget_last(output)
     variant = cell["variant"].partition("-epochs=")[0]
     stack = contextlib.ExitStack()
     lock = output / f".cells/{variant}-seed{cell['seed']}.lock"
