@@ -188,6 +188,7 @@ def test_another_gate_in_a_block_is_found(module):
                 groups=4,
                 base_width=32,
             ),
+            # It alone has grouped convolutions.
             marks=pytest.mark.every_backend,
         ),
         ("MobileNetV2", {}, functools.partial(models.MobileNetV2, alpha=0.25)),

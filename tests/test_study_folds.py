@@ -217,12 +217,14 @@ def test_a_command_gives_the_folds_of_a_call(photos, tmp_path, capsys):
     printed = json.loads(capsys.readouterr().out)
     assert (printed["folds"], printed["seeds"]) == (3, [0, 1, 2])
     assert printed["test_images"] == 20
+    settings = content_of(tmp_path)["settings"]
     recipe = dataclasses.replace(SHORT, learning_rate=0.03)
     options = {"data": photos, "recipe": recipe, "output": tmp_path}
     with epochs() as trained:
         called = comparison.compare(kinds, folds=3, **options)
     assert not trained
     assert printed["verdict"] == called.verdict
+    assert content_of(tmp_path)["settings"] == settings
 
 
 def test_tables_of_the_paper_are_over_folds(photos, tmp_path):
