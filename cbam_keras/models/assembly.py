@@ -7,7 +7,7 @@ import keras
 from keras import KerasTensor, layers
 
 from cbam_keras import _checks
-from cbam_keras.models.blocks import DOWNSAMPLE_IN, head_dtype
+from cbam_keras.models.blocks import head_dtype
 from cbam_keras.models.weights import load_weights
 
 # Sides in pixels of the default image for each stem.
@@ -25,17 +25,15 @@ def assemble(
     classes: int,
     classifier_activation: str | Callable | None,
     stem: str,
-    downsample_in: str,
     name: str,
 ) -> keras.Model:
     """Builds a network from its body, adding the input, head and weights.
 
     `body` is a function from the image, a symbolic tensor, to the last feature
     map. It is called after the other arguments, those of `ResNet`, have been
-    checked; `downsample_in` and `stem` are for the body.
+    checked; `stem` is for the body.
     """
     _checks.one_of("stem", stem, STEMS)
-    _checks.one_of("downsample_in", downsample_in, DOWNSAMPLE_IN)
     _checks.one_of("pooling", pooling, (None, "avg", "max"))
     _checks.boolean("include_top", include_top)
     classes = _checks.positive_integer("classes", classes)

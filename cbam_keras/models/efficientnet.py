@@ -43,7 +43,6 @@ def EfficientNetLite0(
     *,
     attention: Attention = None,
     stem: str = "imagenet",
-    downsample_in: str = "3x3",
     name: str = "efficientnetlite0",
 ) -> keras.Model:
     """Builds EfficientNet-Lite0, a small network with weights for ImageNet.
@@ -71,8 +70,6 @@ def EfficientNetLite0(
             `insert_attention`. Defaults to `None`.
         stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
             with stride 2, or 1. Defaults to `"imagenet"`.
-        downsample_in: `"3x3"` or `"1x1"`, without effect here. Defaults to
-            `"3x3"`.
         name: String, the name of the model. Defaults to
             `"efficientnetlite0"`.
 
@@ -127,7 +124,6 @@ def EfficientNetLite0(
         classes=classes,
         classifier_activation=classifier_activation,
         stem=stem,
-        downsample_in=downsample_in,
         name=name,
     )
 

@@ -33,7 +33,6 @@ def MobileNet(
     *,
     attention: Attention = None,
     stem: str = "imagenet",
-    downsample_in: str = "3x3",
     alpha: float = 1.0,
     name: str = "mobilenet",
 ) -> keras.Model:
@@ -61,8 +60,6 @@ def MobileNet(
             `layers.make_attention` takes. Defaults to `None`.
         stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
             with stride 2, or 1. Defaults to `"imagenet"`.
-        downsample_in: `"3x3"` or `"1x1"`, without effect here. Defaults to
-            `"3x3"`.
         alpha: Positive number. All widths are multiplied by it and rounded
             down. Defaults to `1.0`.
         name: String, the name of the model. Defaults to `"mobilenet"`.
@@ -122,7 +119,6 @@ def MobileNet(
         classes=classes,
         classifier_activation=classifier_activation,
         stem=stem,
-        downsample_in=downsample_in,
         name=name,
     )
 

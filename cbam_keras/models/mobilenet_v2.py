@@ -39,7 +39,6 @@ def MobileNetV2(
     *,
     attention: Attention = None,
     stem: str = "imagenet",
-    downsample_in: str = "3x3",
     alpha: float = 1.0,
     name: str = "mobilenetv2",
 ) -> keras.Model:
@@ -67,8 +66,6 @@ def MobileNetV2(
             `layers.make_attention` takes. Defaults to `None`.
         stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
             with stride 2, or 1. Defaults to `"imagenet"`.
-        downsample_in: `"3x3"` or `"1x1"`, without effect here. Defaults to
-            `"3x3"`.
         alpha: Positive number. All widths are multiplied by it and rounded to
             a multiple of 8, at least 8 and at least 90 % of the product; the
             last, 1280, only grows. Defaults to `1.0`.
@@ -125,7 +122,6 @@ def MobileNetV2(
         classes=classes,
         classifier_activation=classifier_activation,
         stem=stem,
-        downsample_in=downsample_in,
         name=name,
     )
 

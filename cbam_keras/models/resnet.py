@@ -9,6 +9,7 @@ import keras
 from cbam_keras import _checks
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
+    DOWNSAMPLE_IN,
     Attention,
     basic_block,
     bottleneck_block,
@@ -152,7 +153,6 @@ def ResNet(
         classes=classes,
         classifier_activation=classifier_activation,
         stem=stem,
-        downsample_in=downsample_in,
         name=name,
     )
 
@@ -160,6 +160,7 @@ def ResNet(
 def _block(block, widths, groups, base_width, downsample_in):
     """Returns the function that builds a block."""
     _checks.one_of("block", block, BLOCKS)
+    _checks.one_of("downsample_in", downsample_in, DOWNSAMPLE_IN)
     groups = _checks.positive_integer("groups", groups)
     base_width = _checks.positive_integer("base_width", base_width)
     if block == "basic":

@@ -136,8 +136,8 @@ def build_preset(name: str, **options: Any) -> keras.Model:
         **options: Arguments of the builder in `cbam_keras.models`, e.g.
             `classes=10`, `weights=path`, `input_shape=(64, 64, 3)`, except
             those that define the row: `attention`, and `width_multiplier`,
-            `groups`, `base_width` or `alpha`. `downsample_in` defaults to
-            `"1x1"`.
+            `groups`, `base_width` or `alpha`. `downsample_in` of a residual
+            network defaults to `"1x1"`.
 
     Returns:
         A functional `keras.Model` named `name`, with random weights unless
@@ -160,7 +160,8 @@ def build_preset(name: str, **options: Any) -> keras.Model:
     attention = None
     if preset.layer is not None:
         attention = Attention(preset.layer, preset.layer_options)
-    options = {"downsample_in": "1x1", **options}
+    if preset.builder != "MobileNet":
+        options = {"downsample_in": "1x1", **options}
     return build(**options, **preset.options, attention=attention, name=name)
 
 
