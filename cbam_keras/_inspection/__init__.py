@@ -2,6 +2,7 @@
 
 - `graph`: its graph as Keras records it: nodes, the calls of operations.
 - `steps`: the model traced step by step; the axes of its tensors.
+- `resolutions`: the last layer at each resolution.
 - `heads`: the operation that turns logits into probabilities.
 - `gates`: its attention layers and their maps.
 - `images`: whether it takes some images.
@@ -46,11 +47,18 @@ from cbam_keras._inspection.images import (
     check_inputs,
     number_array,
 )
+from cbam_keras._inspection.resolutions import (
+    ADDITIONS,
+    is_coarser,
+    last_at_each_resolution,
+    only_adjusts,
+)
 from cbam_keras._inspection.steps import (
     Fold,
     Graph,
     Step,
     Unfold,
     is_feature_map,
+    trace,
     walk,
 )

@@ -12,6 +12,7 @@ from cbam_keras._inspection.graph import (
     Tensor,
     in_order,
     is_graph,
+    layers_within,
     model_per_frame,
     replay,
 )
@@ -34,6 +35,22 @@ class Step:
     operation: keras.Operation
     inputs: tuple[keras.KerasTensor, ...]
     outputs: tuple[keras.KerasTensor, ...]
+
+    @property
+    def kind(self) -> str:
+        """The name of the class of the operation.
+
+        Most of these classes are private to Keras or to a network.
+        """
+        return type(self.operation).__name__
+
+    @property
+    def convolves(self) -> bool:
+        """Whether the operation is a convolution or contains one."""
+        inner = [self.operation]
+        if isinstance(self.operation, layers.Layer):
+            inner = layers_within(self.operation)
+        return any("Conv" in type(x).__name__ for x in inner)
 
 
 class Fold(keras.Operation):
@@ -175,6 +192,15 @@ class Graph:
         """
         return self._channels.get(id(tensor))
 
+    def sizes(self, tensor: keras.KerasTensor) -> tuple[int, ...]:
+        """Returns the sizes of a feature map, `()` if one is unknown."""
+        channel = self.channel_axis(tensor)
+        if channel is None or len(tensor.shape) < 3:
+            return ()
+        sizes = list(tensor.shape)
+        del sizes[channel]
+        return () if None in sizes[1:] else tuple(sizes[1:])
+
     @functools.cached_property
     def _channels(self):
         """The axes of the channels, by the ids of tensors."""
@@ -285,6 +311,21 @@ def walk(
         return call(path, operation, *args, **kwargs)
 
     return replay(model, inputs, visit)
+
+
+def trace(model: keras.Model, shapes: Sequence[Sequence[int | None]]) -> Graph:
+    """Returns the graph of a model for inputs of other shapes.
+
+    It is that of its own shapes if it does not take others, as with a reshape.
+    """
+    inputs = [
+        keras.KerasTensor(shape, x.dtype)
+        for shape, x in zip(shapes, model.inputs, strict=True)
+    ]
+    try:
+        return Graph(model, inputs)
+    except (ValueError, TypeError):
+        return Graph(model, model.inputs)
 
 
 def is_feature_map(tensor: keras.KerasTensor) -> bool:

@@ -5,7 +5,7 @@ import math
 
 import keras
 
-from cbam_keras import _checks, _inspection, insertion
+from cbam_keras import _checks, _inspection
 from cbam_keras._inspection import Graph, Step
 
 # Heat maps of fewer positions along an axis say little of where.
@@ -77,7 +77,7 @@ def find_target(
             f"{hint}"
         )
     if layer is None:
-        _warn_of_grain(candidates, insertion.last_at_each_size(graph))
+        _warn_of_grain(candidates, _inspection.last_at_each_resolution(graph))
     return candidates[-1]
 
 

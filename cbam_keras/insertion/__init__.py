@@ -7,7 +7,6 @@
 - `freezing`: `freeze_batch_norm`, for fine-tuning.
 """
 
-from cbam_keras.insertion.default_places import last_at_each_size
 from cbam_keras.insertion.freezing import freeze_batch_norm
 from cbam_keras.insertion.insert import Place, Places, insert_attention
 

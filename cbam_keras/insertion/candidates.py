@@ -9,7 +9,7 @@ import keras
 from keras import layers
 
 from cbam_keras import _checks, _inspection
-from cbam_keras.insertion.default_places import convolves, default_places
+from cbam_keras.insertion.default_places import default_places
 from cbam_keras.layers import AttentionLayer, make_attention
 
 # Replaces an unknown height or width when places are chosen. Divisible by the
@@ -52,7 +52,11 @@ class CandidatePlaces:
 
     def __init__(self, model):
         self.name = model.name
-        self.graph = _trace(model)
+        shapes = [
+            (x.shape[0], *(size or SIZE for size in x.shape[1:]))
+            for x in model.inputs
+        ]
+        self.graph = _inspection.trace(model, shapes)
         self.channels = collections.defaultdict(set)
         for step in self.graph.steps:
             # A wrapper gives what is unfolded after its model.
@@ -98,7 +102,7 @@ class CandidatePlaces:
         chosen = dict.fromkeys(self.places[id(x.operation)] for x in steps)
         places = [place for place in chosen if place.takes_attention]
         taken = [x for x in places if isinstance(x.operation, AttentionLayer)]
-        wrapped = any(map(convolves, self.graph.wrappers))
+        wrapped = any(step.convolves for step in self.graph.wrappers)
         if taken or wrapped or not places:
             problem = "has no convolution that gives a feature map"
             if wrapped:
@@ -252,21 +256,6 @@ class CandidatePlaces:
         hint = self.graph.unreached()
         hint = f"{hint}. " if hint else ""
         return f"{hint}Layers that can take attention ({len(paths)}): {listed}"
-
-
-def _trace(model):
-    """Returns the graph of a model, with `SIZE` for unknown sizes."""
-    inputs = [
-        keras.KerasTensor(
-            (x.shape[0], *(axis or SIZE for axis in x.shape[1:])), x.dtype
-        )
-        for x in model.inputs
-    ]
-    try:
-        return _inspection.Graph(model, inputs)
-    except (ValueError, TypeError):
-        # Unknown sizes that are constrained, e.g. by a reshape.
-        return _inspection.Graph(model, model.inputs)
 
 
 def _last_within(operation):

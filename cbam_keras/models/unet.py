@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from cbam_keras import _checks, _inspection, insertion
+from cbam_keras import _checks, _inspection
 from cbam_keras.models.assembly import check_activation
 from cbam_keras.models.blocks import (
     Attention,
@@ -189,13 +189,8 @@ def _resolutions(encoder):
     # Powers of two, which the strides of common networks divide.
     shape = [max(SIDE, 1 << ((n or 1) - 1).bit_length()) for n in image.shape]
     shape[0], shape[axis] = None, image.shape[axis]
-    try:
-        large = keras.KerasTensor(shape, image.dtype)
-        graph = _inspection.Graph(encoder, [large])
-    except (ValueError, TypeError):
-        # It takes no other sizes, e.g. because of a reshape.
-        graph = _inspection.Graph(encoder, [image])
-    last = insertion.last_at_each_size(graph)
+    graph = _inspection.trace(encoder, [shape])
+    last = _inspection.last_at_each_resolution(graph)
     traced = [graph.inputs[0], *(step.outputs[0] for step in last)]
     if len(last) < 2 or any(
         graph.channel_axis(x) != axis or len(x.shape) != len(shape)
