@@ -1,16 +1,17 @@
 """Figures of results, as `matplotlib.figure.Figure`.
 
 - `maps`: heat maps and attention maps over images, signals and volumes.
-- `curves`: training curves, test errors of ablations, accuracy against cost.
-- `search`: accuracy by ratio and kernel size, and against cost.
+- `curves`: training curves, test errors of ablations.
+- `costs`: accuracy against cost.
+- `search`: accuracy by ratio and kernel size, and the Pareto front.
 - `grid`: panels of images with maps over them, and their colour bar.
 - `style`: colours, axes, legends and texts.
 """
 
+from cbam_keras.plotting.costs import plot_costs
 from cbam_keras.plotting.curves import (
     draw_rows,
     plot_ablation,
-    plot_costs,
     plot_history,
 )
 from cbam_keras.plotting.grid import draw_box, luminance

@@ -1,51 +1,12 @@
-"""Training curves, test errors of ablations, and accuracy against cost."""
+"""Training curves, and test errors of ablations."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.plotting import search, style
-
-COSTS = {**search.COSTS, "seconds_per_epoch": "Seconds per epoch"}
-
-
-class AblationRow(Protocol):
-    """What is drawn of a row of an ablation, see `plot_ablation`."""
-
-    @property
-    def table(self) -> int: ...
-    @property
-    def label(self) -> str: ...
-    @property
-    def mean(self) -> float | None: ...
-    @property
-    def values(self) -> Sequence[float]: ...
-    @property
-    def interval(self) -> Sequence[float] | None: ...
-
-
-class CostRow(Protocol):
-    """What is drawn of a network, see `plot_costs`."""
-
-    @property
-    def label(self) -> str: ...
-    @property
-    def mean(self) -> float | None: ...
-    @property
-    def parameters(self) -> int | None: ...
-    @property
-    def macs(self) -> int | None: ...
-    @property
-    def seconds_per_epoch(self) -> float | None: ...
-
-
-class Ablation(Protocol):
-    """The results of an ablation."""
-
-    @property
-    def rows(self) -> Sequence[AblationRow]: ...
+from cbam_keras.plotting import style
 
 
 def plot_history(
@@ -106,7 +67,7 @@ def plot_history(
 
 
 def plot_ablation(
-    results: Ablation,
+    results: Any,
     title: str = "",
     *,
     ax: "style.Axes | None" = None,
@@ -180,68 +141,8 @@ def plot_ablation(
     return figure if ax is None else ax
 
 
-def plot_costs(
-    rows: Sequence[CostRow],
-    title: str = "",
-    heading: str = "test accuracy",
-) -> "style.Figure":
-    """Draws the accuracy of networks against what they cost.
-
-    Args:
-        rows: Sequence of objects with `label`, `mean` (an accuracy in [0, 1]),
-            `parameters`, `macs` and `seconds_per_epoch` (`None` if unknown),
-            as in `study.Results.rows`.
-        title: String, written over the figure. Defaults to `""`.
-        heading: String, what `mean` is of. Defaults to `"test accuracy"`.
-
-    Returns:
-        A `matplotlib.figure.Figure`, with a panel per cost that is known.
-
-    Raises:
-        ValueError: If no row has an accuracy and a cost.
-        ImportError: If matplotlib is not installed.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> row = SimpleNamespace(
-        ...     label="SE", mean=0.9, parameters=1000, macs=50000,
-        ...     seconds_per_epoch=None,
-        ... )
-        >>> figure = plot_costs([row])
-    """
-    ticker = _checks.require("matplotlib.ticker", extra="plot")
-    points = {
-        key: [
-            (row.label, getattr(row, key), 100 * row.mean)
-            for row in rows
-            if row.mean is not None and getattr(row, key) is not None
-        ]
-        for key in COSTS
-    }
-    shown = [key for key in COSTS if points[key]]
-    if not shown:
-        raise ValueError(
-            "`rows` must hold a row with an accuracy and a cost. Received: "
-            f"{len(rows)} rows without"
-        )
-    styles = style.styles_of([row.label for row in rows])
-    figure = style.new_figure(4 * len(shown), 4.4, title)
-    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-    for axes, key in zip(panels, shown, strict=True):
-        for label, cost, accuracy in points[key]:
-            look = {**styles[label], "linestyle": "", "markersize": 7}
-            axes.plot(cost, accuracy, **look, label=label)
-        axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
-        axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=" "))
-        axes.set_xlabel(COSTS[key])
-        style.style_axes(axes, "both")
-    panels[0].set_ylabel(style.percent(heading))
-    style.add_legend(figure, panels, ncols=min(6, len(styles)))
-    return figure
-
-
 def draw_rows(
-    axes: "style.Axes", rows: Sequence[AblationRow], baseline: float | None
+    axes: "style.Axes", rows: Sequence[Any], baseline: float | None
 ) -> None:
     """Draws means, seeds and intervals; `baseline` is the mean of one row."""
     if baseline is not None:

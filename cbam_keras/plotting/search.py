@@ -1,33 +1,21 @@
 """Searches: accuracy by reduction ratio and kernel size, and against cost."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from cbam_keras import _checks
 from cbam_keras.plotting import style
+from cbam_keras.plotting.costs import draw_costs
 
-COSTS = {"parameters": "Parameters", "macs": "Multiply-accumulates"}
 KERNEL, RATIO = "kernel_size", "reduction_ratio"
 # The colours of the map span at least so many percentage points: a narrower
 # scale would show the noise of a seed as an effect.
 MIN_RANGE = 10
 
 
-class Trial(Protocol):
-    """What is drawn of a trial, see `plot_search` and `plot_pareto`."""
-
-    @property
-    def values(self) -> Mapping[str, Any]: ...
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def val_accuracy(self) -> float | None: ...
-
-
 def plot_search(
-    trials: Sequence[Trial],
+    trials: Sequence[Any],
     title: str = "",
     heading: str = "validation accuracy",
 ) -> "style.Figure":
@@ -117,7 +105,7 @@ def _draw_map(axes, trials, heading):
 
 
 def plot_pareto(
-    trials: Sequence[Trial],
+    trials: Sequence[Any],
     title: str = "",
     heading: str = "validation accuracy",
 ) -> "style.Figure":
@@ -150,64 +138,50 @@ def plot_pareto(
         >>> figure = plot_pareto([trial])
     """
     finished = _finished_trials(trials)
-    known = {
-        key: [trial for trial in finished if getattr(trial, key) is not None]
-        for key in COSTS
+    points = {
+        key: [
+            (_attention_of(trial), getattr(trial, key), _score(trial))
+            for trial in finished
+            if getattr(trial, key) is not None
+        ]
+        for key in ("parameters", "macs")
     }
-    shown = [key for key in COSTS if known[key]]
-    if not shown:
+    if not any(points.values()):
         raise ValueError(
             "`trials` must have costs to draw. Received: trials whose "
             "parameters and macs are None"
         )
-    figure = style.new_figure(10, 4.6, title)
-    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-    styles = style.styles_of(sorted({*map(_attention_of, finished)}))
-    for axes, key in zip(panels, shown, strict=True):
-        _draw_costs(axes, known[key], key, styles)
-    panels[0].set_ylabel(style.percent(heading))
-    panels[0].margins(y=0.12)
-    style.add_legend(figure, panels)
+    kinds = sorted({*map(_attention_of, finished)})
+    figure, panels = draw_costs(points, kinds, title, heading)
+    for key, axes in panels.items():
+        _draw_front(axes, finished, key)
+    style.add_legend(figure, panels.values())
     return figure
 
 
-def _draw_costs(axes, trials, key, styles):
-    """Draws accuracy over a cost, and the Pareto front with its numbers."""
-    ticker = _checks.require("matplotlib.ticker", extra="plot")
-    costs = [getattr(trial, key) for trial in trials]
-    kinds = np.array([*map(_attention_of, trials)])
-    points = np.array([costs, [100 * _score(x) for x in trials]])
-    for kind, look in styles.items():
-        if kind in kinds:
-            look = {**look, "linestyle": "", "markersize": 6, "alpha": 0.8}
-            axes.plot(*points[:, kinds == kind], **look, label=kind)
-    locator, low, high = ticker.MaxNLocator(4), min(costs), max(costs)
-    if 0 < 10 * low < high:
-        axes.set_xscale("log")
-        # No more labels than fit below a narrow panel.
-        steps = (1, 3) if high < 100 * low else (1,)
-        locator = ticker.LogLocator(subs=steps, numticks=8)
-        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=" "))
-    axes.margins(x=0.1)
-    front: list = []
-    for cost, loss, number in sorted(
-        (cost, -100 * _score(trial), trial.number)
-        for cost, trial in zip(costs, trials, strict=True)
-    ):
-        if not front or -loss > front[-1][1]:
-            front.append((cost, -loss))
-            # No trial is cheaper and better, so the upper left is free.
-            place = {"xytext": (-4, 3), "textcoords": "offset points"}
-            place |= {"ha": "right", "va": "bottom", "fontsize": 9}
-            axes.annotate(str(number), front[-1], **place)
+def _draw_front(axes, trials, key):
+    """Draws the Pareto front over a cost, with the numbers of its trials."""
+    by_cost = sorted(
+        (trial for trial in trials if getattr(trial, key) is not None),
+        key=lambda trial: (getattr(trial, key), -_score(trial), trial.number),
+    )
+    costs: list = []
+    accuracies: list = []
+    for trial in by_cost:
+        cost, accuracy = getattr(trial, key), 100 * _score(trial)
+        if accuracies and accuracy <= accuracies[-1]:
+            continue
+        costs.append(cost)
+        accuracies.append(accuracy)
+        # No trial is cheaper and better, so the upper left is free.
+        place = {"xytext": (-4, 3), "textcoords": "offset points"}
+        place |= {"ha": "right", "va": "bottom", "fontsize": 9}
+        axes.annotate(str(trial.number), (cost, accuracy), **place)
     # The front ends at the greatest cost, where nothing is better.
-    x, y = zip(*front, (high, front[-1][1]), strict=True)
+    costs.append(getattr(by_cost[-1], key))
+    accuracies.append(accuracies[-1])
     line = {"drawstyle": "steps-post", "label": "Pareto front"}
-    axes.plot(x, y, color="black", linewidth=1, zorder=1, **line)
-    axes.set_xlabel(COSTS[key])
-    style.style_axes(axes, "both")
+    axes.plot(costs, accuracies, color="black", linewidth=1, zorder=1, **line)
 
 
 def _finished_trials(trials):
