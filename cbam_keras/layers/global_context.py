@@ -124,7 +124,8 @@ class GlobalContext(TrainableAttention):
     def _mlp(self, x, weights):
         context = ops.sum(weights * x, axis=self._positions(x), keepdims=True)
         hidden = self._dense(context, *self.squeeze)
-        options = {"axis": -1, "dtype": x.dtype, "keepdims": True}
+        # A number as the axis would be a scalar, which OpenVINO refuses.
+        options = {"axis": (-1,), "dtype": x.dtype, "keepdims": True}
         hidden = hidden - pool(hidden, "avg", **options)
         variance = pool(ops.square(hidden), "avg", **options)
         hidden = hidden / ops.sqrt(variance + 1e-5)

@@ -1,0 +1,195 @@
+"""Networks with our layers in other formats, run by the runtime of each."""
+
+import importlib
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from layer_checks import LAYERS, randomize
+
+from cbam_keras import CBAM, TripletAttention, models
+
+BACKEND = keras.backend.backend()
+
+pytestmark = pytest.mark.every_backend
+
+
+def run_saved_model(path, images):
+    tensorflow = importlib.import_module("tensorflow")
+    loaded = tensorflow.saved_model.load(path)
+    return loaded.serve(images)
+
+
+def run_onnx(path, images):
+    runtime = importlib.import_module("onnxruntime")
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (tensor,) = session.get_inputs()
+    return session.run(None, {tensor.name: images})
+
+
+def run_openvino(path, images):
+    core = importlib.import_module("openvino").Core()
+    # The default is bfloat16, where the processor has it.
+    precision = {"INFERENCE_PRECISION_HINT": "f32"}
+    outputs = core.compile_model(path, "CPU", precision)([images]).values()
+    # Under TensorFlow, sizes that layers compute with are outputs, too.
+    return [output for output in outputs if output.dtype == images.dtype]
+
+
+def run_litert(path, images):
+    interpreter = importlib.import_module("ai_edge_litert.interpreter")
+    runner = interpreter.Interpreter(path).get_signature_runner()
+    (name,) = runner.get_input_details()
+    outputs = runner(**{name: images})
+    return [outputs[name] for name in sorted(outputs)]
+
+
+def run_torch(path, images):
+    torch = importlib.import_module("torch")
+    program = torch.export.load(path).module()
+    outputs = keras.tree.flatten(program(torch.from_numpy(images)))
+    return [output.detach() for output in outputs]
+
+
+# The ending of each format, what runs it, and the packages of both.
+FORMATS = {
+    "tf_saved_model": ("", run_saved_model, ["tensorflow"]),
+    "onnx": (".onnx", run_onnx, ["onnx", "onnxruntime"]),
+    "openvino": (".xml", run_openvino, ["openvino"]),
+    "litert": (".tflite", run_litert, ["ai_edge_litert"]),
+    "torch": (".pt2", run_torch, ["torch"]),
+}
+AVAILABLE = {
+    "tensorflow": ["tf_saved_model", "onnx", "openvino", "litert"],
+    "jax": ["tf_saved_model"],
+    "torch": ["onnx", "openvino", "torch"],
+}[BACKEND]
+ONNX_WRITER = {"tensorflow": "tf2onnx", "torch": "onnxscript"}
+every_format = pytest.mark.parametrize("format", AVAILABLE)
+
+
+def export(model, format, folder):
+    """Exports a model, and returns the path."""
+    ending, _, packages = FORMATS[format]
+    if format == "onnx":
+        packages = [*packages, ONNX_WRITER[BACKEND]]
+    for package in packages:
+        pytest.importorskip(package, reason=f"{format} needs {package}")
+    options = {}
+    if format == "torch":
+        # Without them, the program takes batches of one size alone.
+        auto = importlib.import_module("torch").export.Dim.AUTO
+        shape = model.inputs[0].shape
+        example = tuple(size or 64 for size in shape)
+        options = {
+            "input_signature": [keras.InputSpec("float32", example)],
+            "dynamic_shapes": (
+                {axis: auto for axis, size in enumerate(shape) if not size},
+            ),
+        }
+    path = str(folder / f"model{ending}")
+    with warnings.catch_warnings():
+        # The converters warn of their own code.
+        warnings.simplefilter("ignore")
+        model.export(path, format=format, verbose=False, **options)
+    return path
+
+
+def assert_runtime_agrees(model, format, folder, shape):
+    """Exports a model, and compares its outputs for random images."""
+    images = np.random.default_rng(1).normal(size=shape).astype("float32")
+    expected = keras.tree.flatten(model.predict(images, verbose=0))
+    path = export(model, format, folder)
+    outputs = keras.tree.flatten(FORMATS[format][1](path, images))
+    for output, own in zip(outputs, expected, strict=True):
+        scale = np.abs(own).max()
+        assert own.std() > 0.01 * scale
+        np.testing.assert_allclose(output, own, rtol=0, atol=1e-5 * scale)
+
+
+def network(size=12, layer_classes=LAYERS):
+    """Returns a network with every layer of ours, and two outputs."""
+    inputs = keras.Input((size, size, 3), name="images")
+    x = layers.Conv2D(32, 3, activation="relu")(inputs)
+    for layer_class in layer_classes:
+        x = layer_class()(x)
+    x = CBAM(4, 3, spatial_batch_norm=True)(x)
+    # Some formats sort the outputs by name.
+    maps = layers.Conv2D(2, 1, name="z_maps")(x)
+    classes = layers.Dense(4)(layers.GlobalAveragePooling2D()(x))
+    return randomize(keras.Model(inputs, [maps, classes]))
+
+
+@every_format
+def test_every_layer_computes_the_same_in_the_runtime(format, tmp_path):
+    # The number of images is left open.
+    assert_runtime_agrees(network(), format, tmp_path, (5, 12, 12, 3))
+
+
+@pytest.mark.skipif(
+    BACKEND == "jax", reason="needs a known size under the backend jax"
+)
+def test_images_of_any_size(tmp_path):
+    format = "torch" if BACKEND == "torch" else "onnx"
+    # Of transpositions between open sizes, tf2onnx makes reshapes to wrong
+    # sizes: docs/guides/export.md says so.
+    layer_classes = [x for x in LAYERS if x is not TripletAttention]
+    model = network(None, layer_classes)
+    assert_runtime_agrees(model, format, tmp_path, (1, 40, 56, 3))
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="writes no ONNX")
+def test_a_layer_is_few_nodes(tmp_path):
+    inputs = keras.Input((12, 12, 16))
+    model = keras.Model(inputs, CBAM(reduction_ratio=4)(inputs))
+    # Keras writes ONNX only of what has been called.
+    model(np.zeros((1, 12, 12, 16), "float32"))
+    path = export(model, "onnx", tmp_path)
+    graph = importlib.import_module("onnx").load(path).graph
+    # ONNX Runtime removes constants, and casts to the same type.
+    kinds = [
+        node.op_type
+        for node in graph.node
+        if node.op_type not in ("Constant", "Cast")
+    ]
+    assert len(kinds) <= 23
+    assert not {"Shape", "Gather", "Slice"} & set(kinds)
+
+
+def unet():
+    encoder = models.MobileNetV2(
+        include_top=False, input_shape=(32, 32, 3), alpha=0.35
+    )
+    return models.UNet(
+        encoder,
+        3,
+        attention="cbam",
+        decoder_widths=(32, 24, 16, 12, 8),
+        classifier_activation=None,
+    )
+
+
+def classifier(build, **options):
+    return build(
+        input_shape=(32, 32, 3),
+        classes=10,
+        classifier_activation=None,
+        attention="cbam",
+        **options,
+    )
+
+
+NETWORKS = {
+    "ResNet18": lambda: classifier(models.ResNet18),
+    "MobileNetV2": lambda: classifier(models.MobileNetV2, alpha=0.35),
+    "UNet": unet,
+}
+
+
+@pytest.mark.exhaustive
+@every_format
+@pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
+def test_networks_compute_the_same_in_the_runtime(make, format, tmp_path):
+    assert_runtime_agrees(make(), format, tmp_path, (3, 32, 32, 3))
