@@ -25,10 +25,8 @@ def main() -> int:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)
     # Only help and mistakes end here; the package parses the words again.
-    options = _load("cli/options.py")["parse"](sys.argv[1:])
-    # The errors are that oneDNN does not compute in half precision.
-    level = "3" if options.command == "audit" else "1"
-    _load("_quiet.py")["import_quietly"](level)
+    _load("cli/options.py")["parse"](sys.argv[1:])
+    _load("_quiet.py")["import_quietly"]()
     from cbam_keras import cli
 
     return cli.main(owns_process=True)

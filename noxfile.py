@@ -63,4 +63,4 @@ def compatibility(session):
 @nox.session
 def exports(session):
     """Exports larger networks in every backend."""
-    _on_every_backend(session, "tests/test_exporting.py", "-m", "exhaustive")
+    _on_every_backend(session, "tests/test_exports.py", "-m", "exhaustive")

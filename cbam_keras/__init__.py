@@ -12,7 +12,6 @@ if sys.argv[:1] == ["-m"]:
 # Registers what networks are trained by, so that they load.
 from cbam_keras import _one_hot, optimizers
 from cbam_keras._version import __version__
-from cbam_keras.auditing import audit
 from cbam_keras.convert import load_torch_weights
 from cbam_keras.insertion import freeze_batch_norm, insert_attention
 from cbam_keras.layers import (
@@ -34,7 +33,7 @@ from cbam_keras.profiling import profile_model
 
 # Imported on first access, as `cbam_keras.explain`, by their last names.
 _PATHS = """
-    ablation cli comparison data detection explain exporting layers models
+    ablation cli comparison data detection explain layers models
     models.blocks plotting presets profiling report study training tuning
 """.split()
 _MODULES = {path.rpartition(".")[2]: path for path in _PATHS}
@@ -53,7 +52,6 @@ __all__ = [
     "SpatialAttention",
     "SqueezeExcite",
     "TripletAttention",
-    "audit",
     "freeze_batch_norm",
     "insert_attention",
     "load_torch_weights",

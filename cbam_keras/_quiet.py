@@ -20,14 +20,14 @@ NOISE = (
 NO_GPU = rb"E\d{4} .*failed call to cuInit"
 
 
-def import_quietly(level: str = "1") -> None:
+def import_quietly() -> None:
     """Imports Keras with its backend, without what TensorFlow logs then.
 
     TensorFlow writes some lines before it reads its own log level, so they are
-    caught, unless the user has set level "0". Level "1" is without
-    information, and "3" also without warnings and errors.
+    caught, unless the user has set level "0". Level "1", the default here, is
+    without information.
     """
-    if "keras" in sys.modules or os.environ.setdefault(LEVEL, level) == "0":
+    if "keras" in sys.modules or os.environ.setdefault(LEVEL, "1") == "0":
         return
     with without_noise():
         import keras

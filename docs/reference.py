@@ -19,7 +19,7 @@ PAGES = {
         "comparison tuning training data study ablation detection report"
     ),
     "Looking into a model": "explain monitor plotting profiling",
-    "Files, checks, the paper": "exporting auditing presets",
+    "The paper": "presets",
 }
 WIDTH = 80
 SECTION = re.compile(r"^([A-Z][a-z ]+):\n((?:    .*\n|\n)+)", re.M)

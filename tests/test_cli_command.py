@@ -20,7 +20,7 @@ from cbam_keras.cli import tables
 from cbam_keras.cli.options import outline
 
 RUNS = ["train", "tune", "ablate", "detect"]
-COMMANDS = [*RUNS, "table", "explain", "audit", "export"]
+COMMANDS = [*RUNS, "table", "explain"]
 
 
 def printed_by(capsys, *arguments):

@@ -21,7 +21,7 @@ PACKAGE = pathlib.Path(cbam_keras.__file__).parent
 ORDER = """
     _version _quiet _process _docstrings _checks _fused _one_hot optimizers
     _files _terminal layers convert _inspection plotting insertion models
-    profiling presets explain monitor auditing exporting
+    profiling presets explain monitor
 
     data recipes study training comparison ablation detection tuning
     _explanations report cli

@@ -1,7 +1,6 @@
 """Results, as a data frame and as a table in notebooks."""
 
 import dataclasses
-import math
 import pathlib
 import re
 import sys
@@ -53,23 +52,11 @@ def of_profile():
     )
 
 
-def of_audit():
-    return cbam_keras.auditing.Audit(
-        name="Mine",
-        variant=None,
-        options={},
-        difference=0.5,
-        departures=("It differs.",),
-        differences={"paper": 0.5, "timm": math.inf},
-    )
-
-
 @pytest.mark.parametrize(
     ("make", "column", "values"),
     [
         (of_study, "mean", [0.85, 0.9, 0.87]),
         (of_profile, "macs", [512]),
-        (of_audit, "difference", [0.5, math.inf]),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -3,9 +3,8 @@
 - `options`: the options of every subcommand.
 - `command`: `main`, and what a subcommand ends with.
 - `runs`: `train`, `tune`, `ablate` and `detect`.
-- `reports`: the pages of runs.
+- `reports`: `explain`, and the pages of runs.
 - `tables`: `table`.
-- `tools`: the other subcommands.
 - `arguments`: what values of options stand for.
 """
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 
 from cbam_keras import _process, _terminal
-from cbam_keras.cli import runs, tables, tools
+from cbam_keras.cli import reports, runs, tables
 from cbam_keras.cli.options import parse
 
 HANDLERS = {
@@ -15,10 +15,8 @@ HANDLERS = {
     "tune": runs.tune,
     "ablate": runs.ablate,
     "table": tables.table,
-    "explain": tools.explain,
+    "explain": reports.explain,
     "detect": runs.detect,
-    "audit": tools.audit,
-    "export": tools.export,
 }
 
 
@@ -29,9 +27,8 @@ def main(
 
     Returns the exit status: 0 on success, 2 after a user error, reported in
     one line on stderr (and lines of code that mend it, if any), 1 if the work
-    itself failed or an audit found departures, 130 after Ctrl-C or SIGTERM.
-    `owns_process` says that the process is the command, which signals then
-    end whatever it does.
+    itself failed, 130 after Ctrl-C or SIGTERM. `owns_process` says that the
+    process is the command, which signals then end whatever it does.
     """
     options = parse(sys.argv[1:] if arguments is None else arguments)
     program = f"cbam-keras {options.command}"

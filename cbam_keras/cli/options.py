@@ -29,7 +29,6 @@ CHOICES = {
     "augment": ("flip", "crop", "random_resized_crop"),
     "backbone": tuple(NETWORKS[1:]),
     "class_weight": ("balanced",),
-    "format": ("saved_model", "onnx", "openvino", "litert", "torch"),
     "measure": ("test_accuracy", "balanced_accuracy", "macro_f1", "auc"),
     "method": ("grad_cam", "grad_cam++", "hires_cam"),
     "mixed_precision": ("float16", "bfloat16"),
@@ -128,8 +127,6 @@ HELP = {
     "from a few timed steps",
     "epochs": "N  epochs of each training",
     "folds": "N  test each image once, in a cross-validation of so many folds",
-    "format": "NAME  NAMES; litert is the former TensorFlow Lite, and torch a "
-    "program of torch.export",
     "frozen_epochs": "N  epochs before these, which train only the layers that "
     "are not frozen: attention and the classifier",
     "group_by_folder": "whether images of one subfolder, as of a patient, stay "
@@ -469,46 +466,6 @@ def table(parser):
     _add(parser, "output", help=text)
 
 
-def audit(parser):
-    """Says which CBAM a layer is: the variant that it equals when given its
-    weights, or where it departs from all. The exit status is 0 without
-    departures and 1 with some.
-
-    examples:
-      cbam-keras audit my_model:CBAMBlock
-      cbam-keras audit runs/mine/cbam.keras
-    """
-    parser.usage += " MODULE:CLASS|MODEL"
-    parser.add_argument(
-        "layer",
-        metavar="MODULE:CLASS|MODEL",
-        help="a class of layers, or a function that takes the number of "
-        "channels and returns a layer, or of a tensor that calls layers, in a "
-        "module that is installed or in this folder, which is imported; or a "
-        "model (.keras), whose attention layers are taken",
-    )
-    _add(parser, "import")
-
-
-def export(parser):
-    """Exports a model to another format, runs the result in the runtime of that
-    format, where it is installed, and compares its outputs with the model's. If
-    they differ, nothing is written.
-
-    examples:
-      cbam-keras export model.keras --format onnx
-      cbam-keras export model.keras --format saved_model --output serving
-    """
-    parser.usage += " --format NAME MODEL"
-    text = "a file, .keras or .h5"
-    parser.add_argument("model", metavar="MODEL", help=text)
-    _add(parser, "format", required=True)
-    text = "the file, or the folder of a SavedModel, which must not exist yet "
-    text += "(default: the path of the model, with the ending of the format)"
-    _add(parser, "output", metavar="PATH", help=text)
-    _add(parser, "import")
-
-
 def explain(parser):
     """Draws where networks look, side by side: Grad-CAM as in the figure of the
     paper, and the attention maps of each layer. It writes the figures, their
@@ -591,6 +548,4 @@ COMMANDS = {
     table: "count the networks of the paper's tables beside what is printed",
     explain: "see what networks look at: Grad-CAM and attention maps",
     detect: "train a detector without and with attention, and compare",
-    audit: "say which CBAM a layer is, and where it departs",
-    export: "export a model to another format, and compare the result",
 }

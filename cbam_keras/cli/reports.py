@@ -1,16 +1,60 @@
-"""The page of a run, written when it ends, and what its networks look at."""
+"""The subcommand `explain`, and the page of a run with what it shows."""
 
+import dataclasses
 import hashlib
 import json
 import pathlib
 
 from cbam_keras import _checks, _explanations, _files, report, study
 from cbam_keras._terminal import say
+from cbam_keras.cli.arguments import imported, progress_of
 from cbam_keras.cli.options import Options
 from cbam_keras.report import MAX_NETWORKS
 
 # The page shows those of so many test images that networks get wrong.
 EXPLAINED_IMAGES = 64
+
+
+def explain(options: Options) -> None:
+    for module in options.modules:
+        imported("import", module, "a module")
+    head, preprocess = options.head, options.preprocess
+    values = vars(options) | {
+        "head": int(head) if head and head.isdecimal() else head,
+    }
+    fields = dataclasses.fields(_explanations.Settings)
+    settings = _explanations.Settings(
+        **{field.name: values[field.name] for field in fields}
+    )
+    with progress_of(options):
+        explanation, folder = _explanations.explain_files(
+            [pathlib.Path(path).expanduser() for path in options.paths],
+            settings,
+            output=options.output,
+            data_options=options.data_options,
+            class_names=_lines(options.class_names),
+            preprocess=preprocess and imported("preprocess", preprocess),
+            described={"preprocess": preprocess},
+            command=options.line,
+        )
+        if not options.no_report:
+            write_report(folder)
+    say(explanation)
+    say(f"\nFiles in {folder}")
+
+
+def _lines(file):
+    """Returns the lines of a file, or `None` if there is none."""
+    if file is None:
+        return None
+    try:
+        text = pathlib.Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            "`class_names` must be a text file with a name per line. "
+            f'Received: class_names="{file}" ({error})'
+        ) from error
+    return tuple(line.strip() for line in text.rstrip().splitlines())
 
 
 def caller_of(options: Options) -> study.Caller:
