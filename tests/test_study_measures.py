@@ -99,6 +99,28 @@ def test_measures_are_those_of_scikit_learn(
     )
 
 
+class OwnSoftmax(keras.layers.Layer):
+    """Probabilities of a layer that no name tells from others."""
+
+    def call(self, inputs):
+        return keras.ops.softmax(inputs)
+
+
+def test_probabilities_of_a_users_layer_are_taken_as_they_are():
+    keras.utils.set_random_seed(3)
+    options = {"classes": 3, "shape": (12, 10, 3)}
+    model = linear(OwnSoftmax(), activation=None, **options)
+    model.set_weights([20 * x for x in model.get_weights()])
+    loaded = data.load(RARE, batch_size=100)
+    labels, found = predicted(model, loaded.test)
+    powers = np.exp(found)
+    twice = powers / powers.sum(axis=1, keepdims=True)
+    area = expected("auc", labels, found)
+    # A second softmax would rank the images in another way.
+    assert expected("auc", labels, twice) != pytest.approx(area)
+    assert study.compute("auc", model, loaded.test) == pytest.approx(area)
+
+
 def test_classes_without_images_do_not_count():
     model = network()
     batches = data.load(RARE, batch_size=100).test

@@ -3,7 +3,7 @@
 - `graph`: its graph as Keras records it: nodes, the calls of operations.
 - `steps`: the model traced step by step; the axes of its tensors.
 - `resolutions`: the last layer at each resolution.
-- `heads`: the operation that turns logits into probabilities.
+- `heads`: logits and probabilities, and the operation between them.
 - `gates`: its attention layers and their maps.
 - `images`: whether it takes some images.
 - `global_state`: the dtype policy and random states, restored afterwards.
@@ -35,6 +35,7 @@ from cbam_keras._inspection.graph import (
 )
 from cbam_keras._inspection.heads import (
     Head,
+    as_probabilities,
     find_head,
     kind_of_head,
     logit_per_class,

@@ -3,10 +3,11 @@
 import dataclasses
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from cbam_keras._inspection.global_state import attributes
-from cbam_keras._inspection.graph import Tensor
+from cbam_keras._inspection.graph import Tensor, is_graph
 from cbam_keras._inspection.steps import Graph, Step
 
 # Operations that keep the values, between an activation and the output.
@@ -55,7 +56,38 @@ def logit_per_class(logits: Tensor) -> Tensor:
     return ops.concatenate([-logits, logits], axis=-1)
 
 
-def kind_of_head(operation: keras.Operation) -> str | None:
+def as_probabilities(outputs: np.ndarray, kind: str | None) -> np.ndarray:
+    """Returns outputs `(B, values)` as a probability per class, float64.
+
+    They are probabilities already if the model ends in a softmax or sigmoid,
+    which `kind` says, or if none is negative and those of each image sum to 1,
+    as where a user's layer computes them. Otherwise they are logits. A single
+    value is that of class 1.
+    """
+    values = outputs.astype("float64")
+    sums = values.sum(axis=1)
+    if values.shape[1] == 1:
+        is_known = kind is not None
+        first = 1 - values if is_known else np.zeros_like(values)
+        values = np.hstack([first, values])
+    else:
+        is_normalized = values.min() >= 0 and np.abs(sums - 1).max() < 1e-3
+        is_known = kind is not None or is_normalized
+    if is_known:
+        return values
+    powers = np.exp(values - values.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def kind_of_head(model: keras.Model) -> str | None:
+    """Returns `"softmax"`, `"sigmoid"` or `None`, how a model ends."""
+    if not is_graph(model):
+        return _kind_of(model.layers[-1])
+    graph = Graph(model, model.inputs)
+    return find_head(graph, graph.outputs[0]).kind
+
+
+def _kind_of(operation):
     """Returns `"softmax"` or `"sigmoid"` if an operation ends in one."""
     # A layer may have a layer as its activation, or call a function.
     parts = [operation, getattr(operation, "activation", None)]
@@ -80,7 +112,7 @@ def find_head(graph: Graph, output: keras.KerasTensor) -> Head:
         keeps = type(operation).__name__ in _KEEPS_VALUES or (
             only_activates and activation is keras.activations.linear
         )
-        if kind is None and (kind := kind_of_head(operation)):
+        if kind is None and (kind := _kind_of(operation)):
             head = step
             keeps |= only_activates or not hasattr(operation, "activation")
         if not keeps:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _inspection
@@ -62,15 +61,9 @@ def class_probabilities(
         )
         outputs = keras.tree.flatten(outputs)
         parts.append(_inspection.to_float32(outputs[index]))
-    values = np.concatenate(parts)
-    sums = np.abs(values.sum(axis=1) - 1)
-    positive = values.shape[1] > 1 and values.min() >= 0
-    activation = _inspection.find_head(graph, graph.outputs[index]).kind
-    is_single = values.shape[1] == 1
-    if not activation and not (positive and sums.max() < 1e-3):
-        function = ops.sigmoid if is_single else ops.softmax
-        values = ops.convert_to_numpy(function(values))
-    return np.hstack([1 - values, values]) if is_single else values
+    kind = _inspection.find_head(graph, graph.outputs[index]).kind
+    values = _inspection.as_probabilities(np.concatenate(parts), kind)
+    return values.astype("float32")
 
 
 def read_model(

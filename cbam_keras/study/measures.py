@@ -5,8 +5,7 @@ import statistics
 import keras
 import numpy as np
 
-from cbam_keras import _checks
-from cbam_keras.study.networks import kind_of_head
+from cbam_keras import _checks, _inspection
 
 # The fraction of the test images that a network is right about.
 ACCURACY = "test_accuracy"
@@ -32,7 +31,8 @@ def compute(
     """
     metrics = _checks.require("sklearn.metrics", extra="tune")
     outputs, labels = outputs_and_labels(model, batches)
-    scores, present = _probabilities(model, outputs), np.unique(labels)
+    kind, present = _inspection.kind_of_head(model), np.unique(labels)
+    scores = _inspection.as_probabilities(outputs, kind)
     if measure != "auc":
         # The mean recall is the balanced accuracy.
         function = metrics.f1_score
@@ -66,18 +66,3 @@ def outputs_and_labels(
         own = np.asarray(own)
         labels.append(own.argmax(axis=-1) if own.ndim == 2 else own)
     return np.concatenate(outputs), np.concatenate(labels)
-
-
-def _probabilities(model, outputs):
-    """Returns a probability per class, float64, so that few are equal."""
-    kind, outputs = kind_of_head(model), outputs.astype("float64")
-    if outputs.shape[1] == 1:
-        is_known = kind == "sigmoid"
-        first = 1 - outputs if is_known else np.zeros_like(outputs)
-        outputs = np.hstack([first, outputs])
-    else:
-        is_known = kind == "softmax"
-    if is_known:
-        return outputs
-    powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)

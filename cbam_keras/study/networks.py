@@ -93,7 +93,9 @@ def check_network(model, images):
     is_head = output == (None, classes)
     if classes == 2:
         values += " (or one, of a sigmoid or a logit: a softmax of one is 1)"
-        is_head |= output == SINGLE and kind_of_head(model) != "softmax"
+        is_head |= (
+            output == SINGLE and _inspection.kind_of_head(model) != "softmax"
+        )
     if not is_head:
         raise ValueError(
             f'A network for the dataset "{images.name}" must take images of '
@@ -102,7 +104,11 @@ def check_network(model, images):
             f'"{model.name}" with input_shape={shape or None}, output_shape='
             f"{getattr(model, 'output_shape', None)}"
         )
-    if classes > 1 and output != SINGLE and kind_of_head(model) == "sigmoid":
+    if (
+        classes > 1
+        and output != SINGLE
+        and _inspection.kind_of_head(model) == "sigmoid"
+    ):
         _checks.warn(
             f'Model "{model.name}" ends in a sigmoid of {classes} values. Each '
             "image has one class, and they are trained like logits. End it in "
@@ -146,7 +152,7 @@ def loss_and_metrics(model, one_hot=False):
 
     Its labels are integers, or probabilities of classes, if `one_hot`.
     """
-    kind = kind_of_head(model)
+    kind = _inspection.kind_of_head(model)
     if getattr(model, "output_shape", None) == SINGLE:
         return _of_single_value(kind != "sigmoid", one_hot)
     loss = keras.losses.SparseCategoricalCrossentropy
@@ -168,14 +174,6 @@ def _of_single_value(from_logits, one_hot):
         accuracy("accuracy", threshold=threshold),
         auc(name="auc", from_logits=from_logits),
     ]
-
-
-def kind_of_head(model):
-    """Returns `"softmax"`, `"sigmoid"` or `None`, how a network ends."""
-    if not _inspection.is_graph(model):
-        return _inspection.kind_of_head(model.layers[-1])
-    graph = _inspection.Graph(model, model.inputs)
-    return _inspection.find_head(graph, graph.outputs[0]).kind
 
 
 def count_parameters(model, recipe):
