@@ -1,4 +1,4 @@
-"""Files written whole, damaged files renamed, locks between processes."""
+"""Files written whole, models read, damaged files renamed, locks."""
 
 import contextlib
 import csv
@@ -12,10 +12,13 @@ import re
 import secrets
 import socket
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
+
+import keras
 
 from cbam_keras import _checks
 
@@ -106,6 +109,18 @@ def write_figure(path: str | os.PathLike, figure: Any) -> None:
     """Writes a matplotlib figure, whole or not at all."""
     with replacing(path) as beside:
         figure.savefig(beside, dpi=150)
+
+
+def load_model(path: str | os.PathLike) -> keras.Model:
+    """Returns the model in a file, not compiled.
+
+    Compiled, it would get an optimizer of layers that were frozen inside
+    another layer, which its file does not say.
+    """
+    with warnings.catch_warnings():
+        # KerasHub's tasks have an optimizer before they are compiled.
+        warnings.filterwarnings("ignore", "Skipping variable loading for")
+        return keras.saving.load_model(path, compile=False)
 
 
 def quarantine(path: pathlib.Path, error: Exception) -> None:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cbam_keras import _checks, _inspection, data, plotting, study
+from cbam_keras import _checks, _files, _inspection, data, plotting, study
 from cbam_keras._explanations.images import Images, Size, Source
 from cbam_keras.layers import AttentionLayer
 
@@ -106,7 +106,7 @@ def load_networks(
 def load_model(path: pathlib.Path) -> keras.Model:
     """Returns the functional model in a file, not compiled."""
     try:
-        model = keras.saving.load_model(path, compile=False)
+        model = _files.load_model(path)
     # Keras raises errors of many types for a damaged file or another format.
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]

@@ -238,7 +238,7 @@ def train_cell(
         kept = ("val_accuracy", "val_loss")
         metrics = {name: row[name] for name in kept if name in row}
         if is_trained and state.best != state.latest:
-            model = checkpoints.load_network(folder / str(state.best))
+            model = _files.load_model(folder / str(state.best))
         if not model.compiled:
             study.task.compile(model, recipe.stages[-1], data)
         metrics = _numbers(metrics | study.task.evaluate(model, data), variant)

@@ -7,7 +7,6 @@ import math
 import pathlib
 import random
 import time
-import warnings
 import zipfile
 from collections.abc import Sequence
 
@@ -124,21 +123,9 @@ def load_optimizer(
     model.load_weights(folder / str(state.latest))
 
 
-def load_network(path: pathlib.Path) -> keras.Model:
-    """Returns a saved model, not compiled.
-
-    Compiled, it would get an optimizer of layers that were frozen inside
-    another layer, which its file does not say.
-    """
-    with warnings.catch_warnings():
-        # KerasHub's tasks have an optimizer before they are compiled.
-        warnings.filterwarnings("ignore", "Skipping variable loading for")
-        return keras.saving.load_model(path, compile=False)
-
-
 def _loaded(path):
     try:
-        return load_network(path)
+        return _files.load_model(path)
     except DAMAGE as error:
         if path.exists():
             _files.quarantine(path, error)

@@ -4,8 +4,6 @@ import pathlib
 import shutil
 from collections.abc import Callable
 
-import keras
-
 from cbam_keras import _files, plotting, study
 
 # Of the network in `best.keras`, what `best.json` holds beside the metrics.
@@ -45,7 +43,7 @@ def write_best(
     trial: study.Outcome,
     network: study.Outcome,
     source: pathlib.Path,
-    evaluate: Callable[[keras.Model], dict[str, float]],
+    evaluate: Callable[[pathlib.Path], dict[str, float]],
 ) -> _files.Json:
     """Writes a network as that of the best trial, unless it is there already.
 
@@ -66,7 +64,7 @@ def write_best(
     if described.items() <= known.items() and is_there:
         return known
     if network.test_accuracy is None:
-        described |= evaluate(keras.saving.load_model(source))
+        described |= evaluate(source)
     with folder.locked():
         with _files.replacing(file) as beside:
             shutil.copyfile(source, beside)

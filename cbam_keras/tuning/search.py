@@ -282,7 +282,7 @@ class Search:
             best,
             network,
             trained.output / str(network.file),
-            lambda model: self.task.evaluate(model, self.loaded),
+            lambda path: self.task.measure_file(path, self.recipe, self.loaded),
         )
         layer = self.layer_of(best.values)
         with folder.locked():

@@ -1,8 +1,10 @@
 """What the networks of a search are trained and compared by."""
 
+import pathlib
+
 import keras
 
-from cbam_keras import study
+from cbam_keras import _files, study
 from cbam_keras.data import ImageData
 from cbam_keras.recipes import Recipe
 
@@ -27,6 +29,14 @@ class Classification(study.Classification):
             jit_compile=model.jit_compile,
             auto_scale_loss=False,
         )
+
+    def measure_file(
+        self, path: pathlib.Path, recipe: Recipe, data: ImageData
+    ) -> dict[str, float]:
+        """Returns the metrics of the network in a file."""
+        model = _files.load_model(path)
+        self.compile(model, recipe, data)
+        return self.evaluate(model, data)
 
 
 class Trials(Classification):
