@@ -45,8 +45,6 @@ def test_photographs_are_recognized_with_attention_inserted():
     assert len(inserted.layers) == len(model.layers) + 9
     # Up to rounding, where a compiler fuses operations differently.
     np.testing.assert_allclose(to_numpy(inserted(images)), expected, atol=3e-6)
-    with pytest.warns(UserWarning, match="scaled by models.preprocess_eff"):
-        explain.class_probabilities(inserted, photographs())
     for heat, (x0, y0, x1, y1) in zip(
         explain.grad_cam(inserted, images), boxes, strict=True
     ):

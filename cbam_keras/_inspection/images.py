@@ -158,20 +158,13 @@ def _computing_layers(model):
 def _check_range(array, model):
     """Raises or warns if images are in another range than a model expects."""
     first = next(_computing_layers(model), None)
-    low, high = float(array.min()), float(array.max())
-    is_lite = model.name.startswith("efficientnetlite0")
-    if is_lite and isinstance(first, layers.Conv2D) and high > 2:
-        _checks.warn(
-            "`images` must be scaled by models.preprocess_efficientnet_lite0, "
-            f'to [-1, 1], for the ImageNet weights of model "{model.name}". '
-            f"Received: numbers from {low:g} to {high:g}"
-        )
     if not isinstance(first, layers.Rescaling) or np.ndim(first.scale) != 0:
         return
     # To [0, 1], or to [-1, 1].
     width = 255 * first.scale
     if not any(math.isclose(width, x, rel_tol=0.02) for x in (1, 2)):
         return
+    low, high = float(array.min()), float(array.max())
     message = (
         f'`images` must be numbers in [0, 255], which model "{model.name}" '
         f"scales itself. Received: numbers from {low:g} to {high:g}. Do not "
