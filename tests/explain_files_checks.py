@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 from PIL import Image
+from report_checks import cell, run
 
 from cbam_keras import cli
 
@@ -29,6 +30,12 @@ def colours(path, size=(8, 8), turned=0, attention=None):
     model.layers[-1].set_weights([kernel])
     model.save(path)
     return model
+
+
+def trained_on(class_names, folder):
+    """Writes a run on data of these classes, with the model of colours."""
+    run(folder, "train", [cell("none")], class_names=list(class_names))
+    colours(folder / "none.keras")
 
 
 def brightness(path, size=(8, 8)):

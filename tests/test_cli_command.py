@@ -66,11 +66,12 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(capsys, name):
         ("", "COMMAND"),
         ("train --epochs 1.5", "invalid int value: '1.5'"),
         ("explain --lay x", "unrecognized arguments: --lay"),
+        ("explain m --head 1", "unrecognized arguments: --head"),
         ("train --attention cbma", 'or MODULE:CLASS). Did you mean "cbam"?'),
         ("explain r --count abc", "argument --count: invalid value: 'abc' (N"),
         ("detect --image-size 3x4x5", "invalid value: '3x4x5' (N or HxW)"),
         ("train --output=", "argument --output: a value is empty"),
-        ("explain r --head=", "argument --head: a value is empty"),
+        ("explain r --layer=", "argument --layer: a value is empty"),
         ("ablate --data=", "argument --data: a value is empty"),
         # What excludes each other.
         ("train --resume --overwrite", "not allowed with argument --resume"),

@@ -8,7 +8,13 @@ import sys
 
 import keras
 import pytest
-from explain_files_checks import brightness, colours, explain, picture
+from explain_files_checks import (
+    brightness,
+    colours,
+    explain,
+    picture,
+    trained_on,
+)
 from keras import layers
 
 import cbam_keras
@@ -33,14 +39,11 @@ def asked(monkeypatch):
 
 def test_each_option_reaches_its_argument(asked, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    pathlib.Path("names.txt").write_text("cat\ndog\n")
-    preprocess = "keras.applications.mobilenet_v2:preprocess_input"
     given = [
         *("a.png", "--output", "there", "colours.keras", "--seed", "5"),
         *("--method", "hires_cam", "--layer", "conv5", "--class", "cat"),
-        *("--head", "1", "--image-size", "16x24", "--draw", "3", "--no-report"),
-        *("--batch-size", "2", "--class-names", "names.txt", "b.png"),
-        *("--preprocess", preprocess, "--count", "4"),
+        *("--image-size", "16x24", "--draw", "3", "--no-report"),
+        *("--batch-size", "2", "b.png", "--count", "4"),
         *("--data", "insects", "--split", "train", "--data-dir", "d"),
         *("--manual-dir", "m", "--download", "--no-group-by-folder"),
     ]
@@ -52,7 +55,6 @@ def test_each_option_reaches_its_argument(asked, tmp_path, monkeypatch, capsys):
             wanted="cat",
             layer="conv5",
             method="hires_cam",
-            head=1,
             image_size=(16, 24),
             draw=3,
             batch_size=2,
@@ -68,9 +70,7 @@ def test_each_option_reaches_its_argument(asked, tmp_path, monkeypatch, capsys):
             "download": True,
             "group_by_folder": False,
         },
-        "class_names": ("cat", "dog"),
-        "preprocess": keras.applications.mobilenet_v2.preprocess_input,
-        "described": {"preprocess": preprocess},
+        "described": {},
         "command": shlex.join(["cbam-keras", "explain", *given]),
     }
     assert capsys.readouterr().out == "the table\n\nFiles in there\n"
@@ -103,20 +103,19 @@ MISTAKES = {
     "broken.keras it.png": "complete file .*broken.keras",
     "colours.keras ./colours.keras it.png": "once",
     "grey.keras --data cluttered_mnist": "'grey': 2, 'the data': 10",
-    "GOOD --class rad --class-names names.txt": 'Did you mean "red"',
+    "run it.png --class rad": 'Did you mean "red"',
     "GOOD --class 3": "index from 0 to 2",
-    "GOOD --class-names nowhere.txt": "name per line.*nowhere.txt",
+    "GOOD photos": "files, or those of one folder.*it.png, photos",
     "gated.keras GOOD --layer gate": "`layer` must .*model colours.keras",
-    "heads.keras it.png": '`head` must be one of "one", "other".*head=None',
+    "heads.keras it.png": r"have one output.*heads.keras.*, \(None, 3\)",
     "GOOD --import nowhere": "`import` must be a module",
     "GOOD --image-size 16x24": r"\(B, 8, 8, 3\).*\(1, 16, 24, 3\)",
     "any.keras it.png --image-size 1000000": "few batches fit into memory",
     f"GOOD --output {'x' * 300}": r"`output` must .* \(File name too long\)",
     f"colours.keras {'x' * 300}": "images and folders must exist",
-    "GOOD --preprocess json:dumps": "`preprocess` must .* not JSON serializa",
     "GOOD --split test": "`split` must be left out where images are files",
     "GOOD --download": "`download` must be left out",
-    "GOOD --output names.txt": "`output` must be a folder",
+    "GOOD --output it.png": "`output` must be a folder",
 }
 
 
@@ -134,7 +133,8 @@ def mistaken(tmp_path_factory):
     (folder / "damaged.png").write_bytes(
         whole[:60] + bytes(len(whole) - 80) + whole[-20:]
     )
-    (folder / "names.txt").write_text("red\ngreen\nblue\n")
+    picture(folder / "photos/it.png")
+    trained_on(["red", "green", "blue"], folder / "run")
     (folder / "broken.keras").write_bytes(b"PK no model")
     inputs = keras.Input((8, 8, 3))
     x = layers.GlobalAveragePooling2D()(inputs)

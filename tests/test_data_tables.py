@@ -7,7 +7,8 @@ import pandas
 import pytest
 from data_checks import assert_same, whole, write_folder
 
-from cbam_keras import _explanations, data, study
+from cbam_keras import data, study
+from cbam_keras._explanations.images import RunData, from_data
 
 
 @pytest.fixture
@@ -114,8 +115,6 @@ def test_a_run_knows_where_the_table_is(tmp_path, pictures):
     loaded = data.load(tmp_path / "pets.csv", group_by_folder=False, **options)
     where = dict(loaded.source)
     assert where.pop("name") == str(tmp_path / "pets.csv")
-    source = _explanations.Source(
-        loaded.source["name"], 0, loaded.fingerprint, where
-    )
-    images = _explanations.from_data(source, "test", None)
+    source = RunData(loaded.source["name"], 0, loaded.fingerprint, where)
+    images = from_data(source, "test", None)
     assert len(images) == loaded.sizes["test"]

@@ -1,7 +1,6 @@
 """Which class is explained, where the heat is, and for which models."""
 
 import re
-import sys
 
 import keras
 import numpy as np
@@ -14,6 +13,7 @@ from explain_files_checks import (
     heat_of,
     picture,
     softmax,
+    trained_on,
     written,
 )
 from insertion_checks import conv, vary
@@ -65,15 +65,13 @@ def test_a_sigmoid_is_explained_as_two_classes(here):
     )
     kernel = np.eye(3)[:, :2][None, None] / 255
     model.set_weights([kernel, np.array([[1.0], [-1.0]])])
-    model.save("single.keras")
-    (here / "names.txt").write_text("green\nred\n")
+    trained_on(["green", "red"], here / "run")
+    model.save("run/single.keras")
     pictures = [
         picture(here / "colour" / name / "it.png", brightest=brightest)
         for name, brightest in (("green", 1), ("red", 0))
     ]
-    content, arrays = explain(
-        "single.keras", "colour", "--class-names", "names.txt"
-    )
+    content, arrays = explain("run/single.keras", "colour")
     predicted = [
         row["models"]["single"]["predicted_class"] for row in content["images"]
     ]
@@ -87,7 +85,7 @@ def test_a_sigmoid_is_explained_as_two_classes(here):
     close(arrays["single/heat_maps"], heat)
 
 
-ASSUMED = "in the order of the models' classes.*--class-names"
+ASSUMED = "in the order of the models' classes.*grad_cam"
 
 
 @pytest.mark.filterwarnings(f"ignore:.*{ASSUMED}:UserWarning")
@@ -130,16 +128,14 @@ def unordered(here):
         for colour, name in enumerate(names):
             path = here / "all" / split / name / "0.png"
             picture(path, seed, brightest=colour)
-    (here / "names.txt").write_text("\n".join(names))
+    trained_on(names, here / "run")
     return names
 
 
 @pytest.mark.parametrize("images", [["--data", "./all"], ["all/test"]])
 def test_true_classes_are_found_by_name(unordered, images):
-    content, arrays = explain(
-        *("colours.keras", *images, "--class-names", "names.txt")
-    )
-    assert content["summary"]["colours"]["accuracy"] == 1
+    content, arrays = explain("run", *images)
+    assert content["summary"]["none"]["accuracy"] == 1
     assert content["class_names"] == list(unordered)
     true = [entry["true_class"] for entry in content["images"]]
     assert [unordered[label] for label in arrays["labels"]] == true
@@ -150,45 +146,32 @@ def test_true_classes_are_found_by_name(unordered, images):
 
 
 def test_classes_of_other_names_are_taken_in_their_order(unordered, here):
-    (here / "names.txt").write_text("x\ny\nz")
-    files = "--class-names", "names.txt", "--no-report"
+    trained_on("xyz", here / "other")
     with warned(f"blue, green, red, .*{ASSUMED}"):
-        content, arrays = explain("colours.keras", "--data", "./all", *files)
+        content, arrays = explain("other", "--data", "./all", "--no-report")
     assert content["class_names"] == ["x", "y", "z"]
     true = [entry["true_class"] for entry in content["images"]]
     # The folders in alphabetical order.
     colours = [{"x": 2, "y": 1, "z": 0}[name] for name in true]
-    predicted = arrays["colours/predicted"].tolist()
+    predicted = arrays["none/predicted"].tolist()
     assert sorted(colours) == [0, 1, 2] and predicted == colours
-    assert content["summary"]["colours"]["accuracy"] == pytest.approx(1 / 3)
+    assert content["summary"]["none"]["accuracy"] == pytest.approx(1 / 3)
 
 
-def test_settings_reach_the_maps(here, monkeypatch):
+def test_settings_reach_the_maps(here):
     inputs = keras.Input((8, 8, 3))
     x = conv(4, "second")(conv(4, "first")(layers.Rescaling(1 / 255)(inputs)))
     x = layers.GlobalMaxPooling2D()(x)
-    heads = [layers.Dense(n, name=f"head{n}")(x) for n in (3, 2)]
-    model = vary(keras.Model(inputs, heads))
-    model.save("both.keras")
-    (here / "mine_to_explain.py").write_text(
-        "def turn(images):\n"
-        "    images[:] = images[..., ::-1].copy()\n"
-        "    return images\n"
-    )
-    monkeypatch.setattr("sys.path", ["", *sys.path])
+    model = vary(keras.Model(inputs, layers.Dense(2)(x)))
+    model.save("deep.keras")
     image = picture(here / "it.png", brightest=2)[None]
     content, arrays = explain(
-        *("both.keras", "it.png", "--method", "hires_cam", "--class", "1"),
-        *("--layer", "first", "--head", "head2"),
-        *("--preprocess", "mine_to_explain:turn"),
+        *("deep.keras", "it.png", "--method", "hires_cam", "--class", "1"),
+        *("--layer", "first"),
     )
-    asked = {"method": "hires_cam", "layer": "first", "head": "head2"}
-    turned = image[..., ::-1].astype("float32")
-    close(arrays["both/heat_maps"], grad_cam(model, turned, 1, **asked))
-    assert arrays["both/probabilities"].shape == (1, 2)
-    # Those that are drawn are not changed.
-    np.testing.assert_array_equal(arrays["images"], image)
-    asked["preprocess"] = "mine_to_explain:turn"
+    asked = {"method": "hires_cam", "layer": "first"}
+    close(arrays["deep/heat_maps"], grad_cam(model, image, 1, **asked))
+    assert arrays["deep/probabilities"].shape == (1, 2)
     assert asked.items() <= content["settings"].items()
 
 

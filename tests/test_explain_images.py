@@ -5,7 +5,8 @@ import pytest
 from data_checks import builder
 from explain_files_checks import picture
 
-from cbam_keras import _explanations, data
+from cbam_keras import data
+from cbam_keras._explanations.images import RunData, from_data, from_paths
 from cbam_keras.data import tfds
 
 
@@ -14,7 +15,7 @@ def groups(images):
     return [(*images.classes, "")[label] for label in images.examples.labels]
 
 
-def test_files_are_taken_all_and_folders_in_part_with_their_subfolders(
+def test_files_are_taken_all_and_a_folder_in_part_with_its_subfolders(
     tmp_path,
 ):
     names = ["all/a/z.png", "all/b/c/x.PNG", "all/y.jpg", "1.png", "2.png"]
@@ -22,17 +23,17 @@ def test_files_are_taken_all_and_folders_in_part_with_their_subfolders(
         picture(tmp_path / name, seed=number)
     (tmp_path / "all/notes.txt").write_text("none")
     folder, *files = (tmp_path / name for name in ("all", "1.png", "2.png"))
-    whole = _explanations.from_paths([*files, folder], None, 0)
+    whole = from_paths([folder], None, 0)
     assert dict(zip(whole.names, groups(whole), strict=True)) == {
-        # Not in a folder of a class.
-        **{str(tmp_path / x): "" for x in ("1.png", "2.png", "all/y.jpg")},
         str(folder / "a/z.png"): "a",
+        # Not in a folder of a class.
+        str(folder / "y.jpg"): "",
         str(folder / "b/c/x.PNG"): "b",
     }
-    (inside,) = groups(_explanations.from_paths([folder / "b"], None, 0))
+    (inside,) = groups(from_paths([folder / "b"], None, 0))
     assert inside == "c"
-    part = _explanations.from_paths([*files, folder], 1, 0)
-    assert [*part.names[:2]] == list(map(str, files)) and len(part) == 3
+    assert len(from_paths([folder], 1, 0)) == 1
+    assert [*from_paths(files, 1, 0).names] == list(map(str, files))
 
 
 def test_damaged_images_of_a_folder_are_left_out_as_in_training(tmp_path):
@@ -41,14 +42,14 @@ def test_damaged_images_of_a_folder_are_left_out_as_in_training(tmp_path):
     picture(half)
     half.write_bytes(half.read_bytes()[:-20])
     with pytest.warns(UserWarning, match="1 images .* left out: .*half.png"):
-        kept = _explanations.from_paths([tmp_path / "all"], None, 0)
+        kept = from_paths([tmp_path / "all"], None, 0)
     assert [*kept.names] == [str(tmp_path / "all/a/whole.png")]
     assert (groups(kept), kept.classes) == (["a"], ("a", "b"))
     assert kept.size == (8, 8)
     # There is no other image, or it is asked for by name.
-    for paths in ([half.parent], [half, tmp_path / "all/a"]):
+    for paths in ([half.parent], [half, tmp_path / "all/a/whole.png"]):
         with pytest.raises(ValueError, match="Received: .*half.png"):
-            _explanations.from_paths(paths, None, 0)
+            from_paths(paths, None, 0)
 
 
 def test_images_are_spread_evenly_over_classes(tmp_path):
@@ -56,35 +57,35 @@ def test_images_are_spread_evenly_over_classes(tmp_path):
     for group, size in enumerate(sizes):
         for number in range(size):
             picture(tmp_path / str(group) / f"{number:02}.png", size=(1, 1))
-    chosen = _explanations.from_paths([tmp_path], 13, 0)
+    chosen = from_paths([tmp_path], 13, 0)
     assert len(set(chosen.names)) == len(chosen) == 13
     counts = np.bincount(np.array(groups(chosen), int), minlength=5)
     # None has two more than another that has any left.
     assert counts.max() - counts[counts < sizes].min() <= 1
     # A smaller choice is the beginning of a larger one.
-    fewer = _explanations.from_paths([tmp_path], 9, 0)
+    fewer = from_paths([tmp_path], 9, 0)
     assert [*fewer.names] == [*chosen.names[:9]]
-    others = _explanations.from_paths([tmp_path], 13, 4)
+    others = from_paths([tmp_path], 13, 4)
     assert [*others.names] != [*chosen.names]
 
 
 def test_the_split_is_that_of_training(few_digits):
-    source = _explanations.Source("cluttered_mnist", 3)
-    assert len(_explanations.from_data(source, "train", None)) == 140
+    source = RunData("cluttered_mnist", 3)
+    assert len(from_data(source, "train", None)) == 140
     loaded = data.load("cluttered_mnist", batch_size=None, seed=3, boxes=True)
     images, labels, boxes = loaded.train
-    few = _explanations.from_data(source, "train", 10)
+    few = from_data(source, "train", 10)
     rows = [int(name.removeprefix("train ")) for name in few.names]
     assert sorted(labels[rows]) == list(range(10))
     np.testing.assert_array_equal(few.examples.labels, labels[rows])
     size, half = (48, 48), (24, 24)
     colours = np.repeat(images[rows], 3, axis=-1)
-    np.testing.assert_array_equal(few.seen(size, size), colours)
-    np.testing.assert_array_equal(few.boxes_seen(size, size), boxes[rows])
+    np.testing.assert_array_equal(few.view(size, size), colours)
+    np.testing.assert_array_equal(few.boxes_in_view(size, size), boxes[rows])
     # In half the size, rounded outwards.
     own = boxes[rows] / 2
     outer = np.concatenate([np.floor(own[:, :2]), np.ceil(own[:, 2:])], 1)
-    np.testing.assert_array_equal(few.boxes_seen(half, half), outer)
+    np.testing.assert_array_equal(few.boxes_in_view(half, half), outer)
 
 
 def test_data_can_be_of_tensorflow_datasets(tmp_path, monkeypatch):
@@ -103,8 +104,8 @@ def test_data_can_be_of_tensorflow_datasets(tmp_path, monkeypatch):
 
     def chosen(count):
         options = {"data_dir": tmp_path}
-        source = _explanations.Source("insects", 0, options=options)
-        return _explanations.from_data(source, "test", count)
+        source = RunData("insects", 0, options=options)
+        return from_data(source, "test", count)
 
     assert len(chosen(None)) == 10
     # As if it did not fit into memory.
@@ -114,6 +115,6 @@ def test_data_can_be_of_tensorflow_datasets(tmp_path, monkeypatch):
     examples = chosen(4)
     assert examples.classes == ("ant", "bee")
     assert sorted(examples.examples.labels) == [0, 0, 1, 1]
-    seen = examples.seen((8, 8), (8, 8))
+    seen = examples.view((8, 8), (8, 8))
     found = {image[..., 0].tobytes() for image in seen}
     assert found < {image.tobytes() for image in images[20:]}

@@ -8,11 +8,12 @@ import numpy as np
 import pretended
 import pytest
 from data_checks import write_folder
-from explain_files_checks import colours, explain, picture, written
-from report_checks import DATA, FOLDERS, cell, run
+from explain_files_checks import explain, picture, trained_on, written
+from report_checks import FOLDERS, cell, run
 
 from cbam_keras import _files, cli, data, study, training
-from cbam_keras._explanations import from_paths, networks_of
+from cbam_keras._explanations import find_networks
+from cbam_keras._explanations.images import from_paths
 from cbam_keras.explain import pointing_game
 
 # What writes a run, files there, and those of them that are explained.
@@ -27,16 +28,16 @@ RUNS = {
 def test_a_run_holds_its_networks(write, names, chosen, tmp_path):
     write(tmp_path)
     with pytest.raises(ValueError, match="none is finished yet"):
-        networks_of(tmp_path)
+        find_networks(tmp_path)
     for name in names.split():
         (tmp_path / f"{name}.keras").touch()
     files = [tmp_path / f"{name}.keras" for name in chosen.split()]
-    assert networks_of(tmp_path)[0] == files
+    assert find_networks(tmp_path)[0] == files
 
 
 def test_a_run_of_detectors_is_refused(tmp_path):
     with pytest.raises(ValueError, match="which is one of detect"):
-        networks_of(FOLDERS["detect"](tmp_path))
+        find_networks(FOLDERS["detect"](tmp_path))
 
 
 def test_a_damaged_run_is_not_taken_for_images(tmp_path, capsys):
@@ -51,7 +52,7 @@ def test_nothing_is_downloaded_because_a_run_says_so(tmp_path):
     source = {"name": "cifar10", "data_dir": "/d", "download": True}
     run(tmp_path, "train", [cell("none")], source=source)
     (tmp_path / "none.keras").touch()
-    _, found = networks_of(tmp_path)
+    _, found = find_networks(tmp_path)
     assert (found.name, found.options) == ("cifar10", {"data_dir": "/d"})
 
 
@@ -59,8 +60,9 @@ def test_heat_on_digits_is_compared_with_their_boxes(
     few_digits, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    described = {**DATA, "name": "cluttered_mnist"}
-    run(tmp_path / "digits", "train", [cell("cbam")], data=described)
+    loaded = data.load("cluttered_mnist", batch_size=None, boxes=True)
+    described = {"data": loaded.describe(), "source": loaded.source}
+    run(tmp_path / "digits", "train", [cell("cbam")], **described)
     options = {"input_shape": (48, 48, 1), "classes": 10, "attention": "cbam"}
     networks.resnet(**options).save("digits/cbam.keras")
     given = ["--count", "all", "--draw", "6", "--batch-size", "10"]
@@ -68,9 +70,7 @@ def test_heat_on_digits_is_compared_with_their_boxes(
     out = capsys.readouterr().out
     assert out.endswith("Files in runs/explain-digits\n")
     content, arrays = written("runs/explain-digits")
-    images, labels, boxes = data.load(
-        "cluttered_mnist", batch_size=None, boxes=True
-    ).test
+    images, labels, boxes = loaded.test
     names = [entry["image"] for entry in content["images"]]
     places = [int(name.removeprefix("test ")) for name in names]
     assert sorted(places) == list(range(len(images))) == list(range(20))
@@ -186,20 +186,14 @@ def test_images_beside_a_run_replace_its_data_and_its_classes_are_known(
 ):
     picture(here / "it.png")
     names = ["cat", "dog", "eel"]
-    run(here / "pets", "train", [cell("none")], class_names=names)
-    colours("pets/none.keras")
+    trained_on(names, here / "pets")
     content, _ = explain("it.png", "pets", "--class", "eel")
     assert [entry["image"] for entry in content["images"]] == ["it.png"]
     assert content["settings"]["data"] is None
     assert content["class_names"] == names
     assert content["images"][0]["models"]["none"]["class_index"] == 2
-    # Names that are given come first.
-    (here / "names.txt").write_text("kitten\npuppy\neel")
-    content, _ = explain("it.png", "pets", "--class-names", "names.txt")
-    assert content["class_names"] == ["kitten", "puppy", "eel"]
     # Another model has them in another order.
-    run(here / "more", "train", [cell("none")], class_names=names[::-1])
-    colours("more/none.keras")
+    trained_on(names[::-1], here / "more")
     assert cli.main(["explain", "it.png", "pets", "more"]) == 2
     text = "same order to be compared. Received: cat, dog, eel; eel, dog, cat"
     assert text in capsys.readouterr().err

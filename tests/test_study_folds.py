@@ -13,7 +13,7 @@ from study_checks import GATED, NARROW, content_of, planned, statuses
 from training_checks import SHORT
 
 from cbam_keras import ablation, cli, comparison, data, study
-from cbam_keras._explanations import networks_of
+from cbam_keras._explanations import find_networks
 
 stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -200,7 +200,7 @@ def test_loaded_images_are_told_from_those_of_another_fold(photos, tmp_path):
 
 def test_networks_are_explained_on_the_images_of_their_fold(photos, tmp_path):
     study.run(folded(photos, NARROW, seeds=(1,)), tmp_path)
-    files, source = networks_of(tmp_path)
+    files, source = find_networks(tmp_path)
     assert files == [tmp_path / "narrow-seed3.keras"]
     assert (source.seed, source.options["fold"]) == (1, 0)
     found = data.find_dataset(source.name, seed=source.seed, **source.options)

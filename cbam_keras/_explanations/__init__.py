@@ -2,14 +2,15 @@
 
 What `cbam-keras explain` does, and the explanations in reports.
 
-- `explanation`: predictions explained, drawn and written.
+- `explanations`: where networks look, drawn, written and as rows of text.
 - `networks`: networks from files and output folders.
-- `images`: images from files, folders and datasets.
-- `classes`: the names of classes, and true classes.
-- `tables`: what is written, as rows of text.
+- `images`: images from files, a folder or a dataset, and their true classes.
 """
 
-from cbam_keras._explanations.explanation import Settings, explain_files
-from cbam_keras._explanations.images import Source, from_data, from_paths
-from cbam_keras._explanations.networks import load_model, networks_of
-from cbam_keras._explanations.tables import means, predictions
+from cbam_keras._explanations.explanations import (
+    Settings,
+    explain_files,
+    mean_rows,
+    prediction_rows,
+)
+from cbam_keras._explanations.networks import find_networks, load_model

@@ -1,4 +1,4 @@
-"""The images to explain, from files, folders or a dataset."""
+"""The images to explain, from files, a folder or a dataset."""
 
 import dataclasses
 import pathlib
@@ -17,7 +17,7 @@ Size = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class RunData:
     """The dataset to explain, `None` where a run does not say which it was.
 
     `fingerprint` is that of the data of a run, and `options` are those of
@@ -32,7 +32,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """The chosen images, not yet decoded, and what is known of them.
+    """The images that are explained, not yet decoded.
 
     Labels are indices of `classes`, which are those of a dataset or, with
     `in_folders`, names of folders; -1 is an image in none. `size` is `None` if
@@ -49,37 +49,38 @@ class Images:
     def __len__(self) -> int:
         return len(self.names)
 
-    def take(self, rows: np.ndarray) -> "Images":
+    def take(self, rows: np.ndarray | slice) -> "Images":
         """Returns some of the images, in the order of the rows."""
+        rows = np.arange(len(self))[rows]
         names, examples = self.names[rows], self.examples.take(rows)
         return dataclasses.replace(self, names=names, examples=examples)
 
     def batches(
         self, batch_size: int, title: str
-    ) -> Iterator[tuple[np.ndarray, "Images"]]:
+    ) -> Iterator[tuple[slice, "Images"]]:
         """Yields rows and their images, with a progress bar."""
         starts = range(0, len(self), batch_size)
         for start in _terminal.watched(starts, len(starts), title):
-            rows = np.arange(len(self))[start : start + batch_size]
+            rows = slice(start, min(start + batch_size, len(self)))
             yield rows, self.take(rows)
 
-    def seen(self, size: Size, framed: Size) -> np.ndarray:
+    def view(self, size: Size, frame: Size) -> np.ndarray:
         """Returns uint8 images `(B, H, W, 3)` of a size.
 
-        They are cropped as evaluation crops them for the size `framed`.
+        They are cropped as evaluation crops them for the size `frame`.
         """
         resized = []
         for item in self.examples.images:
             image = data.pil_decode(item, 3, self.examples.bits)
-            crop = data.evaluation_box(image.shape[:2], framed)
+            crop = data.evaluation_box(image.shape[:2], frame)
             resized.append(data.pil_resize(image, size, crop))
         return np.stack(resized)
 
-    def boxes_seen(self, size: Size, framed: Size) -> np.ndarray | None:
-        """Returns the boxes on the images of `seen`, `None` if not known."""
+    def boxes_in_view(self, size: Size, frame: Size) -> np.ndarray | None:
+        """Returns the boxes on the images of `view`, `None` if not known."""
         if self.examples.boxes is None or self.size is None:
             return None
-        crop = data.evaluation_box(self.size, framed)
+        crop = data.evaluation_box(self.size, frame)
         corner, sides = np.split(np.array(crop), 2)
         lowest, highest = np.hsplit(self.examples.boxes, 2)
         scale = np.array(size) / sides
@@ -87,43 +88,75 @@ class Images:
         high = np.ceil((highest - corner) * scale).clip(low + 1, size)
         return np.concatenate([low, high], axis=1).astype("int32")
 
+    def label_by(
+        self, class_names: Sequence[str] | None, count: int
+    ) -> tuple[Sequence[str] | None, np.ndarray]:
+        """Returns the names of `count` classes, and the label of each image.
+
+        The names are those of the run that trained the models, `class_names`,
+        else those of the dataset of the images, or of the folders that the
+        images lie in, if there is one for each class, else `None`. Labels are
+        found by these names, -1 where a name is not known. A warning tells
+        where an order is assumed: that of folders, and that of a dataset which
+        has other names.
+        """
+        is_known = {*(class_names or ())} & {*self.classes}
+        fits = len(self.classes) == count > 1
+        is_assumed = class_names is None or self.is_dataset
+        if fits and is_assumed and not is_known:
+            if class_names or self.in_folders:
+                _checks.warn(
+                    "It is assumed that the classes of the images, "
+                    f"{_checks.first_few(self.classes)}, are in the order of "
+                    "the models' classes. If they are not, call grad_cam of "
+                    "cbam_keras.explain with the right indices"
+                )
+            return class_names or self.classes, self.examples.labels
+        indices = {name: i for i, name in enumerate(class_names or ())}
+        # The label -1 stands for the last one.
+        by_label = [*(indices.get(name, -1) for name in self.classes), -1]
+        return class_names, np.array(by_label)[self.examples.labels]
+
 
 def from_paths(
     paths: Sequence[pathlib.Path], count: int | None, seed: int
 ) -> Images:
-    """Returns all images of the files, and `count` of each folder.
+    """Returns the images in files, or `count` of those in a folder.
 
     A folder may hold damaged images, which are left out with a warning.
     """
-    names, groups, folders = list[str](), list[str](), set[str]()
-    for path in paths:
-        files = data.image_files(path, "**/*") if path.is_dir() else [path]
+    is_folder = paths[0].is_dir()
+    if len(paths) > 1 and any(path.is_dir() for path in paths):
+        raise ValueError(
+            "Images must be files, or those of one folder with its "
+            f"subfolders. Received: {_checks.first_few(paths)}"
+        )
+    files, folders = [*paths], [""] * len(paths)
+    if is_folder:
         # A class may have subfolders, e.g. of patients, as in training. The
         # empty name stands for no folder of a class.
-        root = data.entered(path) if path.is_dir() else path
-        parents = [
-            file.relative_to(root).parts[0] if root in file.parents[1:] else ""
-            for file in files
-        ]
-        folders |= {*parents}
-        for i in balanced_sample(parents, count, seed):
-            names.append(str(files[i]))
-            groups.append(parents[i])
+        root, files = data.entered(paths[0]), data.image_files(paths[0], "**/*")
+        parts = [file.relative_to(root).parts for file in files]
+        folders = [names[0] if len(names) > 1 else "" for names in parts]
+    classes = sorted({*folders} - {""})
+    labels = [classes.index(name) if name else -1 for name in folders]
+    if is_folder:
+        rows = balanced_sample(folders, count, seed)
+        files, labels = [files[i] for i in rows], [labels[i] for i in rows]
+    names = [*map(str, files)]
     headers = data.headers(names, "Reading headers")
-    given = [*map(str, paths)]
     damaged = [x for x, y in zip(names, headers, strict=True) if y is None]
-    if len(damaged) == len(names) or {*given} & {*damaged}:
+    if len(damaged) == len(names) or (damaged and not is_folder):
         reasons = data.counted(data.why_left_out(damaged))
         raise ValueError(
             "Images must be complete files that Pillow reads, and models must "
             "end in .keras or .h5. Received: "
-            f"{_checks.first_few(damaged or given)} ({reasons or 'no images'})"
+            f"{_checks.first_few(damaged or paths)} "
+            f"({reasons or 'no images'})"
         )
     data.left_out(damaged, damaged)
     sizes = {(x.height, x.width) for x in headers if x is not None}
     bits = data.bits_of(x.highest for x in headers if x is not None)
-    classes = sorted(folders - {""})
-    labels = [classes.index(group) if group else -1 for group in groups]
     images = Images(
         names=np.array(names),
         examples=data.Examples(
@@ -137,7 +170,7 @@ def from_paths(
     return images.take(np.array([x is not None for x in headers]))
 
 
-def from_data(source: Source, split: str, count: int | None) -> Images:
+def from_data(source: RunData, split: str, count: int | None) -> Images:
     """Returns `count` images of a split of a dataset."""
     dataset = data.find_dataset(source.name, seed=source.seed, **source.options)
     if source.fingerprint not in (None, dataset.fingerprint):
@@ -189,5 +222,5 @@ def balanced_sample(
     for group in range(len(values)):
         members = order[inverse[order] == group]
         turn[members] = np.arange(len(members))
-    chosen = np.lexsort((group_order[inverse], turn))[:count]
-    return np.sort(chosen) if len(values) == 1 else chosen
+    sample = np.lexsort((group_order[inverse], turn))[:count]
+    return np.sort(sample) if len(values) == 1 else sample

@@ -1,16 +1,15 @@
-"""Networks from files and output folders."""
+"""Networks from files and output folders, and what runs say of their data."""
 
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
-from numpy.typing import ArrayLike
 
-from cbam_keras import _checks, _files, _inspection, data, plotting, study
-from cbam_keras._explanations.images import Images, Size, Source
+from cbam_keras import _checks, _files, _inspection, plotting, study
+from cbam_keras._explanations.images import Images, RunData, Size
 from cbam_keras.layers import AttentionLayer
 
 ENDINGS = (".keras", ".h5")
@@ -24,11 +23,9 @@ FOLD = ("folds", "fold")
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A classifier from a file, and the images that it takes.
+    """A classifier from a file, and the size of the images that it takes.
 
-    `size` is their height and width, and `preprocess` a function of images in
-    [0, 255], or `None`. Images are cropped for the size `frame`, which is that
-    of the first network.
+    Images are cropped for the size `frame`, which is that of the first network.
     """
 
     name: str
@@ -36,43 +33,24 @@ class Network:
     model: keras.Model
     size: Size
     frame: Size
-    preprocess: Callable[[np.ndarray], ArrayLike] | None
 
     @property
-    def gated(self) -> bool:
-        """Whether it has attention layers."""
+    def has_attention(self) -> bool:
         layers = _inspection.layers_within(self.model)
         return any(isinstance(layer, AttentionLayer) for layer in layers)
 
-    def shown(self, images: Images) -> np.ndarray:
-        """Returns images, uint8 `(B, H, W, C)`, in its size and colours."""
-        seen = images.seen(self.size, self.frame)
+    def view(self, images: Images) -> np.ndarray:
+        """Returns images, uint8 `(B, H, W, C)`, in its size and colors."""
+        pixels = images.view(self.size, self.frame)
         if self.model.inputs[0].shape[-1] == 3:
-            return seen
-        return plotting.luminance(seen)[..., None].round().astype("uint8")
-
-    def prepare(self, images: Images) -> np.ndarray:
-        """Returns images as it takes them."""
-        # A copy, since the functions of Keras change arrays in place.
-        inputs = self.shown(images).astype("float32")
-        if self.preprocess is None:
-            return inputs
-        try:
-            return np.asarray(self.preprocess(inputs))
-        # A function of the user may raise anything.
-        except Exception as error:
-            raise ValueError(
-                "`preprocess` must be a function of images (B, H, W, C) in "
-                f"[0, 255]. Received: {self.preprocess!r}, which fails for "
-                f"{inputs.shape} ({type(error).__name__}: {error})"
-            ) from error
+            return pixels
+        return plotting.luminance(pixels)[..., None].round().astype("uint8")
 
 
 def load_networks(
     paths: Sequence[pathlib.Path],
     image_size: int | Size | None,
     default_size: Size,
-    preprocess: Callable[[np.ndarray], ArrayLike] | None = None,
 ) -> list[Network]:
     """Returns the networks in files.
 
@@ -80,15 +58,9 @@ def load_networks(
     the size of the first network with a fixed one, else of `default_size`.
     """
     names = _unique_names(paths)
-    models = list(map(load_model, paths))
+    models = [*map(load_model, paths)]
     for path, model in zip(paths, models, strict=True):
-        shapes = [tuple(x.shape) for x in model.inputs]
-        if len(shapes) > 1 or len(shapes[0]) != 4 or shapes[0][3] not in (1, 3):
-            raise ValueError(
-                "A model must take images as its one input, (B, H, W, C) of "
-                f'one or three channels. Received: "{path}", which takes '
-                f"{_checks.first_few(shapes)}"
-            )
+        _check_classifier(path, model)
     sizes = [tuple(model.inputs[0].shape[1:3]) for model in models]
     if image_size is not None:
         # A network of another size raises an error.
@@ -96,7 +68,7 @@ def load_networks(
     fixed = next((size for size in sizes if None not in size), default_size)
     sizes = [(height or fixed[0], width or fixed[1]) for height, width in sizes]
     return [
-        Network(name, path, model, size, sizes[0], preprocess)
+        Network(name, path, model, size, sizes[0])
         for name, path, model, size in zip(
             names, paths, models, sizes, strict=True
         )
@@ -116,6 +88,21 @@ def load_model(path: pathlib.Path) -> keras.Model:
             "import the module that registers them with --import MODULE"
         ) from error
     return _inspection.with_graph("model", model)
+
+
+def _check_classifier(path, model):
+    """Raises unless a model takes images alone, and has one output."""
+    inputs = [tuple(x.shape) for x in model.inputs]
+    outputs = [tuple(x.shape) for x in model.outputs]
+    takes_images = len(inputs) == 1 and len(inputs[0]) == 4
+    if not takes_images or inputs[0][3] not in (1, 3) or len(outputs) > 1:
+        raise ValueError(
+            "A model must take images as its one input, (B, H, W, C) of one "
+            "or three channels, and have one output. Received: "
+            f'"{path}", which takes {_checks.first_few(inputs)} and returns '
+            f"{_checks.first_few(outputs)}. In Python, cbam_keras.explain "
+            "takes others too"
+        )
 
 
 def _unique_names(paths):
@@ -138,7 +125,9 @@ def is_run(folder: pathlib.Path) -> bool:
     return os.path.exists(folder / study.RESULTS)
 
 
-def networks_of(folder: pathlib.Path) -> tuple[list[pathlib.Path], Source]:
+def find_networks(
+    folder: pathlib.Path,
+) -> tuple[list[pathlib.Path], RunData]:
     """Returns the networks of the run in a folder, and its data.
 
     They are the best network of a search and else those of the first seed,
@@ -158,9 +147,11 @@ def networks_of(folder: pathlib.Path) -> tuple[list[pathlib.Path], Source]:
             f'Received: "{folder}", which is one of detect'
         )
     seed = next((run.seed for run in results.runs), results.seeds[0])
-    found = {run.variant: run.file for run in results.runs if run.seed == seed}
+    by_variant = {
+        run.variant: run.file for run in results.runs if run.seed == seed
+    }
     tables = [one.variants for one in reversed(results.comparisons)]
-    names = [found.get(name) for table in tables for name in table]
+    names = [by_variant.get(name) for table in tables for name in table]
     if results.kind == "tune":
         names = ["best.keras"]
     files = [folder / name for name in dict.fromkeys(names) if name]
@@ -171,16 +162,45 @@ def networks_of(folder: pathlib.Path) -> tuple[list[pathlib.Path], Source]:
             f'"{folder}", where none is finished yet. Run the same command '
             "again to resume it"
         )
-    described = results.settings["data"]
-    known = described.get(str(seed), next(iter(described.values())))
-    if source := content.get("source"):
-        # Whatever else somebody's run says, as to download, is not obeyed.
-        options = {key: source[key] for key in LOCATION if key in source}
-        # The test images are those of the fold of these networks.
-        options |= {key: known[key] for key in FOLD if key in known}
-        seed = known.get("seed", seed)
-        fingerprint = known.get("fingerprint")
-        return files, Source(source.get("name"), seed, fingerprint, options)
-    # Images that were given as arrays have no place.
-    is_embedded = results.data in data.EMBEDDED
-    return files, Source(results.data if is_embedded else None, seed)
+    return files, _find_data(content, results.settings["data"], seed)
+
+
+def _find_data(content, described, seed):
+    """Returns the data that the networks of a seed were trained on."""
+    source = content.get("source")
+    if source is None:
+        # Arrays and data frames are in no place.
+        return RunData(None, seed)
+    trained_on = described.get(str(seed), next(iter(described.values())))
+    # Whatever else somebody's run says, as to download, is not obeyed.
+    options = {key: source[key] for key in LOCATION if key in source}
+    # The test images are those of the fold of these networks.
+    options |= {key: trained_on[key] for key in FOLD if key in trained_on}
+    return RunData(
+        source.get("name"),
+        trained_on.get("seed", seed),
+        trained_on.get("fingerprint"),
+        options,
+    )
+
+
+def find_class_names(
+    models: Sequence[pathlib.Path], classes: int
+) -> tuple[str, ...] | None:
+    """Returns the class names of the runs that models lie in, if known."""
+    known = set()
+    for folder in {path.parent for path in models}:
+        try:
+            names = study.read_content(folder).get("class_names", ())
+        except study.DAMAGE:
+            # There is no run.
+            continue
+        if len(names) == classes:
+            known.add(tuple(names))
+    if len(known) > 1:
+        listed = [_checks.first_few(names) for names in sorted(known)]
+        raise ValueError(
+            "Models must have the same classes in the same order to be "
+            f"compared. Received: {'; '.join(listed)}"
+        )
+    return known.pop() if known else None

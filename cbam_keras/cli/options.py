@@ -105,14 +105,11 @@ HELP = {
     "channel_pool_types": "POOLS  of the channel gate (default: avg+max)",
     "class": "NAME|INDEX  the class to explain (default: the true one, as in "
     "the paper; if it is not known, the one that each model predicts)",
-    "class_names": "FILE  a text file with a name per line, in the order of "
-    "the models' classes (default: those in the results.json beside a model, "
-    "or the order of the data, for folders the alphabetical one)",
     "class_weight": "NAME  NAMES: rare classes count as much in training as "
     "others",
     "confirm": "N  how many fresh seeds the best configurations and the "
     "controls are trained with again; 0 for none",
-    "count": "N|all  how many images of the data, or of each folder, are "
+    "count": "N|all  how many images of the data, or of the folder, are "
     "chosen at random, equally many of each class",
     "csv": "print CSV",
     "data": "NAME|FOLDER|FILE  mnist5k, cluttered_mnist or crowded_mnist "
@@ -131,7 +128,6 @@ HELP = {
     "are not frozen: attention and the classifier",
     "group_by_folder": "whether images of one subfolder, as of a patient, stay "
     "together where images are split (default: yes)",
-    "head": "NAME|INDEX  the output to explain, for models with several",
     "hypermodel": "MODULE:FUNCTION  a function of your own, or a "
     "keras_tuner.HyperModel, with a search space of its own",
     "identity_init": "whether gates start at one and the spatial one is "
@@ -170,9 +166,6 @@ HELP = {
     "again",
     "patience": "N  end a training after so many epochs without progress on "
     "the validation images",
-    "preprocess": "MODULE:FUNCTION  function applied to images (B, H, W, C) in "
-    "[0, 255] before a model gets them, e.g. "
-    "keras.applications.resnet50:preprocess_input",
     "quiet": "print only the result, and warnings",
     "recipe": "NAME  NAMES: sets the options below unless given (default: the "
     "values below, and fine-tuning with --weights)",
@@ -483,12 +476,12 @@ def explain(parser):
         nargs="*",
         metavar="MODEL|RUN|IMAGE|FOLDER",
         help="models (.keras, .h5) or output folders of train and tune, whose "
-        "models and data are taken; and images or folders of images with "
-        "their subfolders; a folder named after a class gives the true class "
-        "of its images",
+        "models and data are taken; and images, or a folder of images with "
+        "its subfolders; one named after a class gives the true class of its "
+        "images",
     )
     output = "runs/explain-NAME, with the first name"
-    names = "class method layer class_names draw output quiet no_report"
+    names = "class method layer draw output quiet no_report"
     _add(parser, names, output=output)
     group = parser.add_argument_group("data")
     _add(group, "data download image_size", image_size="the models' or images'")
@@ -496,7 +489,7 @@ def explain(parser):
     text = "of that choice, and of the validation split"
     _add(group, "seed", help=f"{text} (default: that of the run, or 0)")
     group = parser.add_argument_group("models")
-    _add(group, "preprocess head batch_size import")
+    _add(group, "batch_size import")
     _add(parser.add_argument_group("rarely used"), LOCATION)
     parser.set_defaults(method="grad_cam", draw=8, count="8", batch_size=32)
 

@@ -18,13 +18,9 @@ EXPLAINED_IMAGES = 64
 def explain(options: Options) -> None:
     for module in options.modules:
         imported("import", module, "a module")
-    head, preprocess = options.head, options.preprocess
-    values = vars(options) | {
-        "head": int(head) if head and head.isdecimal() else head,
-    }
     fields = dataclasses.fields(_explanations.Settings)
     settings = _explanations.Settings(
-        **{field.name: values[field.name] for field in fields}
+        **{field.name: getattr(options, field.name) for field in fields}
     )
     with progress_of(options):
         explanation, folder = _explanations.explain_files(
@@ -32,29 +28,13 @@ def explain(options: Options) -> None:
             settings,
             output=options.output,
             data_options=options.data_options,
-            class_names=_lines(options.class_names),
-            preprocess=preprocess and imported("preprocess", preprocess),
-            described={"preprocess": preprocess},
+            described={},
             command=options.line,
         )
         if not options.no_report:
             write_report(folder)
     say(explanation)
     say(f"\nFiles in {folder}")
-
-
-def _lines(file):
-    """Returns the lines of a file, or `None` if there is none."""
-    if file is None:
-        return None
-    try:
-        text = pathlib.Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            "`class_names` must be a text file with a name per line. "
-            f'Received: class_names="{file}" ({error})'
-        ) from error
-    return tuple(line.strip() for line in text.rstrip().splitlines())
 
 
 def caller_of(options: Options) -> study.Caller:
@@ -87,7 +67,7 @@ def explain_for_report(options: Options, output: pathlib.Path) -> None:
     folder = output / study.EXPLANATIONS
     with _files.writing_to(output):
         try:
-            networks = _explanations.networks_of(output)[0][:MAX_NETWORKS]
+            networks = _explanations.find_networks(output)[0][:MAX_NETWORKS]
             hashes = {path.name: _hash(path) for path in networks}
             if not _is_explained(folder, {"networks": hashes}):
                 _explanations.explain_files(

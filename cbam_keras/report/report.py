@@ -208,7 +208,7 @@ def _examples(page, folder, content):
     note += " Mistakes are marked \N{MULTIPLICATION SIGN} and come first."
     if len(content["images"]) > MAX_IMAGES:
         note += f" {MAX_IMAGES} of {len(content['images'])} images are listed."
-    rows = _explanations.predictions(content, names, MAX_IMAGES)
+    rows = _explanations.prediction_rows(content, names, MAX_IMAGES)
     page.predictions = Table("Predictions", rows, note=note.strip())
     captions = {
         "grad_cam.png": f"Grad-CAM of {', '.join(content['models'])}. Bright "
@@ -236,7 +236,7 @@ def _explained_images(page, folder, content):
         if "accuracy" in summary
     ]
     page.verdict = "; ".join(right) or f"{len(images)} images are explained."
-    if rows := _explanations.means(content):
+    if rows := _explanations.mean_rows(content):
         page.tables.append(Table(f"Means over {len(images)} images", rows))
     settings = content["settings"]
     page.facts |= {
