@@ -232,10 +232,11 @@ def require(module: str, *, extra: str) -> ModuleType:
 
 def keras_without(name: str) -> ImportError:
     """Returns the error to raise if Keras lacks a private name we rely on."""
+    series = ".".join(keras.__version__.split(".")[:2])
     return ImportError(
         f"This needs `{name}` of Keras, for which there is no public name. "
-        f"Received: keras {keras.__version__}, which lacks it. Install a "
-        'version known to work: pip install "keras<3.16"'
+        f"Received: keras {keras.__version__}, which lacks it. Install an "
+        f'older version, as 3.15 has it: pip install "keras<{series}"'
     )
 
 

@@ -227,3 +227,13 @@ def test_lost_settings_are_warned_of():
     with pytest.warns(UserWarning, match=lost):
         new = insert_attention(old)
     assert not new.compiled
+
+
+def test_a_keras_that_keeps_no_calls_is_named_with_older_versions(monkeypatch):
+    model = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(2, 3)])
+    del model.outputs[0]._keras_history
+    monkeypatch.setattr(keras, "__version__", "3.20.1")
+    with pytest.raises(
+        ImportError, match='_keras_history`.*keras 3.20.1.*"keras<3.20"'
+    ):
+        insert_attention(model)
