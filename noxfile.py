@@ -2,7 +2,7 @@
 
     pip install nox
     nox -s versions               # those Pythons that are installed
-    nox -s compatibility exports  # docs/compatibility.md, benchmarks/exports.md
+    nox -s compatibility exports  # docs/compatibility.md, larger networks
 
 What `.ci/run` checks runs without nox.
 """

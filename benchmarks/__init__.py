@@ -7,14 +7,14 @@ output folder. Benchmarks inform and never gate: no test and no check depends
 on what they measure.
 
 - `layers`, `networks`, `memory`, `building`, `small_network`, `monitor`,
-  `input_pipeline`, `exports`: run by `python -m benchmarks`, too.
+  `exports`: run by `python -m benchmarks`, too.
 - `insertion`: attention inserted into a trained network.
-- `when_it_helps`, `camvid`: accuracy without and with attention.
-- `workers`: what training in several processes costs.
+- `when_it_helps/`: accuracy without and with attention.
 - `naive`, `authors`: what our layers are compared with.
 - `arguments`, `modes`, `timing`, `results`: what the scripts share.
-- `tables`: what was measured, `measured.jsonl`, in the tables of the pages.
-- `measured.md`, `exports.md`: results that the documentation has no room for.
+- `measured`: what was measured, `measured.jsonl`; `measured.md` has what the
+  documentation has no room for.
+- `tables`: that, in the tables of the pages.
 """
 
 import argparse

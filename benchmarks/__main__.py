@@ -21,7 +21,6 @@ SCRIPTS = {
     "building": "--repeats 1",
     "small_network": "--repeats 1",
     "monitor": "--repeats 2",
-    "input_pipeline": "--repeats 1",
     "exports": "--repeats 2",
 }
 

@@ -1,11 +1,8 @@
 """Tables of the pages are those of what was measured."""
 
-from types import SimpleNamespace
-
-import numpy as np
 import pytest
 
-from benchmarks import tables, when_it_helps
+from benchmarks import measured, tables
 
 RECORD = {
     "benchmark": "networks",
@@ -24,13 +21,13 @@ RECORD = {
 @pytest.fixture
 def stored(tmp_path, monkeypatch):
     """Stores records in an empty file; returns what it holds."""
-    monkeypatch.setattr(tables, "STORED", tmp_path / "measured.jsonl")
-    tables.STORED.touch()
+    monkeypatch.setattr(measured, "STORED", tmp_path / "measured.jsonl")
+    measured.STORED.touch()
 
     def store(*records):
         for record in records:
-            tables.store(dict(record))
-        return tables.stored()
+            measured.store(dict(record))
+        return measured.stored()
 
     return store
 
@@ -69,67 +66,6 @@ def test_layers_are_compared_with_ours(stored):
     stored(RECORD | {"benchmark": "layers", "over_ours": means, "shapes": []})
     lines = tables.table("layers").splitlines()
     assert lines[2:4] == ["| ECA | 0.5, 0.8 |", ""]
-
-
-def test_differences_are_those_of_the_accuracies_stored():
-    content = when_it_helps.stored()["articles"]
-    values = {
-        name: np.array(
-            [
-                cell["metrics"]["test_accuracy"]
-                for cell in content["cells"]
-                if cell["variant"] == name
-            ]
-        )
-        for name in ("none", "cbam")
-    }
-    each = 100 * (values["cbam"] - values["none"])
-    # Student's t for four seeds, 3 degrees of freedom.
-    half = 3.182 * each.std(ddof=1) / 2
-    expected = f"{each.mean():+.2f} ± {half:.2f}"
-    columns = tables.differences(["articles"], ["cbam"]).splitlines()[-1]
-    none = f"{100 * values['none'].mean():.2f}"
-    assert columns == f"| clothing among clutter | 4 | {none} | {expected} |"
-
-
-def test_a_study_has_a_column_for_each_of_its_measures():
-    cells = when_it_helps.stored()["bccd"]["cells"]
-    found = [x["metrics"] for x in cells if x["variant"] == "cbam"]
-    expected = [
-        f"{100 * np.mean([metrics[key] for metrics in found]):.1f}"
-        for key in ("map", "map50", "map75")
-    ]
-    (line,) = (x for x in tables.table("bccd").splitlines() if "| CBAM |" in x)
-    _, _, mean, _, *others, _ = line.split("|")
-    assert [x.strip() for x in (mean, *others)] == expected
-
-
-@pytest.mark.parametrize(
-    ("seeds", "pairs", "text"),
-    [
-        (1, 1, "+0.05"),
-        (2, 2, "+0.05"),
-        (3, 3, "+0.05 ± 0.20"),
-        (3, 1, "+0.05 (1 seed)"),
-        (5, 3, "+0.05 ± 0.20 (3 seeds)"),
-    ],
-)
-def test_three_seeds_have_an_interval_and_missing_are_noted(seeds, pairs, text):
-    interval = -0.0015, 0.0025
-    row = SimpleNamespace(pairs=pairs, difference=0.0005, interval=interval)
-    none = SimpleNamespace(values=[0.8] * seeds)
-    assert tables.difference(row, none) == text
-
-
-@pytest.mark.parametrize(
-    ("last", "is_noted"), [(0.9, True), (0.81, False)], ids=["rising", "flat"]
-)
-def test_a_network_that_was_still_learning_is_noted(last, is_noted):
-    epochs = [0.1, 0.5, 0.7, 0.8, last]
-    history = [{"val_accuracy": x} for x in epochs]
-    run = SimpleNamespace(variant="none", history=history)
-    found = SimpleNamespace(variants=["none"], runs=[run])
-    assert ("not converged" in tables.curves(found)) == is_noted
 
 
 def test_a_table_of_no_name_is_refused(stored):

@@ -242,7 +242,7 @@ def described(command):
 
 
 def test_commands_and_options_in_prose_exist():
-    scripts = [path.read_text() for path in ROOT.glob("benchmarks/*.py")]
+    scripts = [path.read_text() for path in ROOT.glob("benchmarks/**/*.py")]
     others = re.findall(r'"(--[a-z][a-z0-9-]+)"', "".join(scripts))
     known = {"--help", *others}.union(*map(described, COMMANDS), COMMANDS)
 

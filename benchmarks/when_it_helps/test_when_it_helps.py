@@ -1,13 +1,14 @@
 """The studies on when attention helps: their task, what is stored, tables."""
 
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import camvid, when_it_helps
+from benchmarks.when_it_helps import camvid, results, tables
 from cbam_keras import training
 
 RESULTS = {
@@ -41,17 +42,17 @@ def trained(accuracy):
 @pytest.fixture
 def stored(tmp_path, monkeypatch):
     """Returns a function that stores runs by name, and reads the results."""
-    monkeypatch.setattr(when_it_helps, "STORED", tmp_path / "stored.jsonl")
-    when_it_helps.STORED.touch()
+    monkeypatch.setattr(results, "STORED", tmp_path / "stored.jsonl")
+    results.STORED.touch()
 
     def store(**runs):
         for name, content in runs.items():
             folder = tmp_path / name.replace("_", "-")
             folder.mkdir(exist_ok=True)
             (folder / "results.json").write_text(json.dumps(content))
-        when_it_helps.store(tmp_path)
-        (content,) = when_it_helps.stored().values()
-        return when_it_helps.results_of(content)
+        results.store(tmp_path)
+        (content,) = results.stored().values()
+        return results.results_of(content)
 
     return store
 
@@ -77,7 +78,7 @@ def test_seeds_without_a_trained_network_are_not_stored(stored):
 
 def test_no_place_on_a_machine_is_stored(stored):
     stored(bccd=trained(0.5))
-    assert "/home/me" not in when_it_helps.STORED.read_text()
+    assert "/home/me" not in results.STORED.read_text()
 
 
 @pytest.fixture
@@ -113,3 +114,66 @@ def test_photographs_are_mirrored_with_their_pixels(streets):
     np.testing.assert_array_equal(images[..., 0], labels)
     left_out = [x for x in labels[:, 0].tolist() if x[0] == 2]
     assert loaded.sizes["train"] == 4 and len(left_out) == 1
+
+
+def test_differences_are_those_of_the_accuracies_stored():
+    content = results.stored()["articles"]
+    values = {
+        name: np.array(
+            [
+                cell["metrics"]["test_accuracy"]
+                for cell in content["cells"]
+                if cell["variant"] == name
+            ]
+        )
+        for name in ("none", "cbam")
+    }
+    each = 100 * (values["cbam"] - values["none"])
+    # Student's t for four seeds, 3 degrees of freedom.
+    half = 3.182 * each.std(ddof=1) / 2
+    expected = f"{each.mean():+.2f} ± {half:.2f}"
+    columns = tables.differences(["articles"], ["cbam"]).splitlines()[-1]
+    none = f"{100 * values['none'].mean():.2f}"
+    assert columns == f"| clothing among clutter | 4 | {none} | {expected} |"
+
+
+def test_a_study_has_a_column_for_each_of_its_measures():
+    cells = results.stored()["bccd"]["cells"]
+    found = [x["metrics"] for x in cells if x["variant"] == "cbam"]
+    expected = [
+        f"{100 * np.mean([metrics[key] for metrics in found]):.1f}"
+        for key in ("map", "map50", "map75")
+    ]
+    (line,) = (
+        x for x in tables.TABLES["bccd"]().splitlines() if "| CBAM |" in x
+    )
+    _, _, mean, _, *others, _ = line.split("|")
+    assert [x.strip() for x in (mean, *others)] == expected
+
+
+@pytest.mark.parametrize(
+    ("seeds", "pairs", "text"),
+    [
+        (1, 1, "+0.05"),
+        (2, 2, "+0.05"),
+        (3, 3, "+0.05 ± 0.20"),
+        (3, 1, "+0.05 (1 seed)"),
+        (5, 3, "+0.05 ± 0.20 (3 seeds)"),
+    ],
+)
+def test_three_seeds_have_an_interval_and_missing_are_noted(seeds, pairs, text):
+    interval = -0.0015, 0.0025
+    row = SimpleNamespace(pairs=pairs, difference=0.0005, interval=interval)
+    none = SimpleNamespace(values=[0.8] * seeds)
+    assert tables.difference(row, none) == text
+
+
+@pytest.mark.parametrize(
+    ("last", "is_noted"), [(0.9, True), (0.81, False)], ids=["rising", "flat"]
+)
+def test_a_network_that_was_still_learning_is_noted(last, is_noted):
+    epochs = [0.1, 0.5, 0.7, 0.8, last]
+    history = [{"val_accuracy": x} for x in epochs]
+    run = SimpleNamespace(variant="none", history=history)
+    found = SimpleNamespace(variants=["none"], runs=[run])
+    assert ("not converged" in tables.curves(found)) == is_noted

@@ -1,0 +1,59 @@
+"""When attention helps: networks without and with it, each over seeds.
+
+    python -m benchmarks.when_it_helps bccd --data FOLDER --workers 2
+    python -m benchmarks.when_it_helps --store
+
+Each study has a folder in `runs/when-it-helps`, and the same call resumes it.
+`FOLDER` holds `cifar10/train` and `cifar10/test` with a folder of photographs
+per class, `bccd` in Pascal VOC's layout, and `camvid/train/images`,
+`camvid/train/labels`, the same for val and test. Solar cells come with the
+package `elpv-dataset`. `--store` adds what has been trained to
+`results.jsonl`, which has a line for each study, so that seeds can be
+trained one after another (`--first-seed 3 --seeds 1`), each on any machine.
+`benchmarks.tables` renders it into the pages.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+
+from benchmarks.arguments import positive_integer
+from benchmarks.when_it_helps import results
+from benchmarks.when_it_helps.plans import PLANS
+from cbam_keras import study
+
+FIGURE = pathlib.Path("docs/figures/when-it-helps.png")
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.when_it_helps",
+        description=__doc__.partition("\n")[0],
+    )
+    parser.add_argument(
+        "studies", nargs="*", metavar="NAME", help=str([*PLANS])
+    )
+    parser.add_argument("--data", type=pathlib.Path, metavar="FOLDER")
+    parser.add_argument("--seeds", type=positive_integer, metavar="NUMBER")
+    parser.add_argument("--first-seed", type=int, default=0, metavar="SEED")
+    parser.add_argument("--workers", type=positive_integer, default=1)
+    runs = pathlib.Path("runs/when-it-helps")
+    parser.add_argument("--output", type=pathlib.Path, default=runs)
+    parser.add_argument("--store", action="store_true")
+    parser.add_argument("--figure", metavar="NAME", help="draw it for the page")
+    options = parser.parse_args()
+    for name in options.studies:
+        plan = PLANS[name](options.data)
+        count, first = options.seeds or len(plan.seeds), options.first_seed
+        plan = dataclasses.replace(plan, seeds=range(first, first + count))
+        print(study.run(plan, options.output / name, workers=options.workers))
+    if options.store:
+        results.store(options.output)
+    if options.figure:
+        content = results.stored()[options.figure]
+        figure = results.results_of(content).plot()
+        figure.savefig(FIGURE, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
