@@ -200,15 +200,6 @@ def test_tests_and_scripts_named_in_prose_exist():
     assert offences(wrong) == {}
 
 
-def test_each_test_file_is_the_owner_of_a_fact():
-    section = _read("tests/README.md").split("## Who owns a fact")[1]
-    owners = re.findall(r"\|([^|]+)\|\n", section)
-    named = sorted(name for cell in owners for name in cell.split("`")[1::2])
-    files = [path.stem for path in ROOT.glob("tests/test_*.py")]
-    # The head of the table names the beginning of all.
-    assert named == sorted(["tests/test_...", *(x[5:] for x in files)])
-
-
 def test_the_reference_is_what_its_script_writes():
     # Run `python docs/reference.py` after a change of docstrings.
     script = "docs/reference.py"
@@ -255,12 +246,6 @@ def test_commands_and_options_in_prose_exist():
 
     cluster = ("docs/cluster/slurm.py", "docs/cluster/kubernetes.yaml")
     assert offences(wrong, [*PAGES, *cluster]) == {}
-
-
-def test_the_diagram_is_what_its_script_draws():
-    names = {"__file__": str(ROOT / "docs/diagram.py")}
-    run("docs/diagram.py", [_read("docs/diagram.py")], names)
-    assert names["draw"]() == names["FILE"].read_text("utf-8")
 
 
 def test_options_are_marked_in_text_alone():

@@ -169,40 +169,6 @@ def test_private_parts_of_libraries_are_named_in_one_file():
     assert named == {"_fused/private.py"}
 
 
-def private_names(tree):
-    """Returns the names in a file that begin with `_`: defined, and used."""
-    own, used = set(), set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            own.add(node.name)
-        elif isinstance(node, ast.Name):
-            own.add(node.id)
-        elif isinstance(node, ast.Attribute):
-            stored = isinstance(node.ctx, ast.Store)
-            (own if stored else used).add(node.attr)
-        elif isinstance(node, ast.Dict):
-            used |= {x.value for x in node.keys if isinstance(x, ast.Constant)}
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr":
-            used.add(getattr(node.args[1], "value", None))
-    return own, {x for x in used if re.match("_[a-z]", str(x))}
-
-
-def test_private_names_of_others_are_in_the_files_that_are_listed():
-    found = {
-        path.relative_to(PACKAGE).as_posix(): private_names(
-            ast.parse(path.read_text())
-        )
-        for path in PACKAGE.rglob("*.py")
-    }
-    # The last are Python's own, and documented.
-    own = set().union(*(names for names, _ in found.values()))
-    own |= {"_exit", "_getframe", "_replace"}
-    files = {file for file, (_, used) in found.items() if used - own}
-    text = (TESTS.parent / "CONTRIBUTING.md").read_text()
-    listed = text.split("- Private names of other packages")[1].split("\n- ")[0]
-    assert files - {*re.findall(r"`([\w/]+\.py)`", listed)} == set()
-
-
 def run(statements):
     """Returns what a fresh interpreter prints as JSON."""
     done = subprocess.run(

@@ -1,5 +1,8 @@
 """Reads files in PyTorch's format from before version 1.6, without PyTorch.
 
+`EfficientNetLite0(weights="imagenet")` needs it: the package with its weights,
+the extra `pretrained`, holds such a file, and TensorFlow and JAX read it.
+
 Such a file is a row of pickles: a magic number, the protocol, the sizes of
 types, the content, whose tensors refer to storages, and the keys of these. The
 values of each storage follow. The pickles may name only what a state dict
