@@ -11,6 +11,7 @@ from keras import ops
 
 import cbam_keras
 from cbam_keras._fused import decorator
+from cbam_keras.layers import SHARED_ARGUMENTS, TrainableAttention
 
 LAYERS = [
     getattr(cbam_keras, name)
@@ -43,12 +44,11 @@ def randomize(layer, seed=1):
 
 def arguments_of(layer_class):
     """Returns the arguments of a layer, of which some are for its base."""
-    found = {*inspect.signature(layer_class).parameters}
-    if "data_format" not in found:
-        bases = layer_class.__mro__
-        for base in bases[: bases.index(keras.layers.Layer)]:
-            found |= {*inspect.signature(base).parameters}
-    return found - {"kwargs"}
+    arguments = {*inspect.signature(layer_class).parameters}
+    if issubclass(layer_class, TrainableAttention):
+        arguments |= {*SHARED_ARGUMENTS}
+        arguments.add("gate_activation")
+    return arguments - {"kwargs"}
 
 
 def built(layer, shape=(2, 7, 5, 16)):

@@ -182,7 +182,8 @@ def test_wrapped_layers_may_be_in_others():
 def test_maps_that_a_model_gives_itself_are_not_counted_twice():
     inputs = keras.Input((8, 8, 4))
     gate = CBAM(2, 3, name="gate")
-    model = keras.Model(inputs, [*gate.attention_maps(inputs), gate(inputs)])
+    outputs, maps = gate(inputs, return_attention_maps=True)
+    model = keras.Model(inputs, [*maps, outputs])
     x = images(2, 8, 8, 4)
     ((name, (channel, _)),) = explain.attention_maps(model, x).items()
     assert name == "gate"

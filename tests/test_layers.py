@@ -1,5 +1,6 @@
 """The contract that every public attention layer keeps."""
 
+import functools
 import json
 
 import keras
@@ -189,19 +190,40 @@ def test_an_empty_batch_is_computed_and_changes_nothing(variant):
         np.testing.assert_allclose(found, average, rtol=1e-6)
 
 
-def maps_of(layer, x):
+def maps_of(layer, x, **options):
     if hasattr(layer, "attention_maps"):
-        return [*layer.attention_maps(x)]
-    return [layer.attention_map(x)]
+        return [*layer.attention_maps(x, **options)]
+    return [layer.attention_map(x, **options)]
+
+
+@every_backend
+@every_variant
+def test_a_call_returns_the_maps_it_multiplies_by(variant):
+    layer, x = built(made(variant)), random_input()
+    mask = np.arange(7)[None, :, None] < [[[6]], [[7]]]
+    for options in ({}, {"mask": np.broadcast_to(mask, x.shape[:-1])}):
+        outputs, returned = layer(x, return_attention_maps=True, **options)
+        is_pair = isinstance(returned, tuple)
+        assert is_pair == hasattr(layer, "attention_maps")
+        expected = output(layer, x, **options)
+        # The fused operation sums in another order.
+        assert_all_close([to_numpy(outputs)], [expected], 1e-5)
+        maps = [to_numpy(gate_map) for gate_map in keras.tree.flatten(returned)]
+        assert_all_close(
+            maps, [to_numpy(y) for y in maps_of(layer, x, **options)], 1e-6
+        )
+    # The formula of a layer with two gates, or one that adds, is its own.
+    if type(layer) not in (SCSE, GlobalContext):
+        product = functools.reduce(np.multiply, maps, x)
+        assert_all_close([to_numpy(outputs)], [product], 1e-5, cast=True)
 
 
 @every_backend
 def test_maps_in_a_model_follow_its_weights(tmp_path):
     inputs = keras.Input(SHAPE[1:])
-    names = "SqueezeExcite", "batch-norm", "spatial-first", "SCSE", "BAM"
-    layers = [made(name) for name in names]
-    outputs = [[layer(inputs), *maps_of(layer, inputs)] for layer in layers]
-    model = keras.Model(inputs, sum(outputs, []))
+    layers = [made(name) for name in VARIANTS]
+    outputs = [layer(inputs, return_attention_maps=True) for layer in layers]
+    model = keras.Model(inputs, keras.tree.flatten(outputs))
     randomize(model)
     x = random_input()
     losses = ["mse"] * len(model.outputs)
@@ -221,7 +243,22 @@ def test_maps_in_a_model_follow_its_weights(tmp_path):
     ]
     copies[2].set_weights(model.get_weights())
     for copy in copies:
-        assert_all_close([to_numpy(y) for y in copy(x)], expected, 1e-6)
+        assert_all_close([to_numpy(y) for y in copy(x)], expected, 1e-5)
+
+
+def test_maps_are_asked_for_in_a_call_of_the_layer():
+    inputs = keras.Input(SHAPE[1:])
+    mistakes = (
+        ChannelAttention().attention_map,
+        SimAM().attention_map,
+        CBAM().attention_maps,
+        SCSE().attention_maps,
+        # Its operations would hold the weights of that moment as constants.
+        ChannelAttention().call,
+    )
+    for method in mistakes:
+        with pytest.raises(TypeError, match="return_attention_maps=True"):
+            method(inputs)
 
 
 class Halved(ChannelAttention):
@@ -234,24 +271,43 @@ class Doubled(CBAM):
         return 2.0 * super().call(inputs, training=training)
 
 
-def test_maps_of_derived_layers_in_a_model():
+class DoubledGate(ChannelAttention):
+    def call(self, inputs, return_attention_maps=False, **kwargs):
+        outputs = super().call(
+            inputs, return_attention_maps=return_attention_maps, **kwargs
+        )
+        return keras.tree.map_structure(lambda x: 2.0 * x, outputs)
+
+
+def test_maps_of_derived_layers():
     inputs, x = keras.Input(SHAPE[1:]), random_input()
     layer = Halved(4)
-    model = randomize(keras.Model(inputs, layer.attention_map(inputs)))
+    outputs = layer(inputs, return_attention_maps=True)
+    model = randomize(keras.Model(inputs, outputs))
+    gate_map = to_numpy(layer.attention_map(x))
+    for found, expected in zip(model(x), (gate_map * x, gate_map), strict=True):
+        np.testing.assert_allclose(to_numpy(found), expected, rtol=1e-5)
+    # One without the argument still gives its output, and its maps by method.
+    layer = Doubled(4)
+    assert layer(inputs).shape == inputs.shape
+    channel, spatial = layer.attention_maps(x)
     np.testing.assert_allclose(
-        to_numpy(model(x)), to_numpy(layer.attention_map(x)), rtol=1e-6
+        output(layer, x), 2 * x * to_numpy(channel * spatial), rtol=1e-4
     )
-    with pytest.raises(TypeError, match="takes `map_only`.*Doubled. Add"):
-        Doubled().attention_maps(inputs)
+    with pytest.raises(TypeError, match="return_attention_maps"):
+        layer(x, return_attention_maps=True)
 
 
-@every_backend
-def test_a_call_of_the_formula_in_a_model_follows_the_weights():
-    # As subclassed networks are called to make them functional.
-    inputs, x = keras.Input(SHAPE[1:]), random_input()
-    layer = ChannelAttention(4)
-    model = randomize(keras.Model(inputs, layer.call(inputs)))
-    np.testing.assert_allclose(to_numpy(model(x)), output(layer, x), rtol=1e-5)
+def test_a_call_of_a_gate_counts_where_maps_are_returned():
+    layer, x = CBAM(4), random_input()
+    layer.channel_attention = DoubledGate(4)
+    built(layer)
+    outputs, (channel, _) = layer(x, return_attention_maps=True)
+    np.testing.assert_allclose(to_numpy(outputs), output(layer, x), rtol=1e-5)
+    gate_map = layer.channel_attention.attention_map(x)
+    np.testing.assert_allclose(
+        to_numpy(channel), 2 * to_numpy(gate_map), rtol=1e-6
+    )
 
 
 @every_layer

@@ -31,6 +31,7 @@ from cbam_keras import (
     insert_attention,
     profile_model,
 )
+from cbam_keras.layers import SHARED_ARGUMENTS
 
 # Options with which every argument shows, and another value of each.
 BASE = {
@@ -115,6 +116,14 @@ def test_every_argument_changes_something(layer_class, argument):
         or not np.allclose(result, changed[1], atol=1e-6)
         or others != changed[2]
     )
+
+
+@pytest.mark.parametrize("layer_class", TRAINABLE)
+def test_every_argument_has_a_name_in_the_help(layer_class):
+    text = layer_class.__doc__
+    for argument in SHARED_ARGUMENTS:
+        assert f"`{argument}`" in text
+    assert {*SHARED_ARGUMENTS} <= {*layer_class().get_config()}
 
 
 @pytest.mark.parametrize(
@@ -236,15 +245,14 @@ def test_unsuitable_inputs_are_refused(layer_class, shape, message):
 @pytest.mark.parametrize(
     "use",
     [
-        lambda old: CBAM()(old),
         insert_attention,
         profile_model,
         lambda old: explain.grad_cam(old, np.zeros((1, 8, 8, 3))),
         lambda old: explain.attention_maps(old, np.zeros((1, 8, 8, 3))),
     ],
-    ids=["layer", "insert", "profile", "grad_cam", "attention_maps"],
+    ids=["insert", "profile", "grad_cam", "attention_maps"],
 )
-def test_tensors_and_models_of_keras_2_are_refused(use):
+def test_models_of_keras_2_are_refused(use):
     # Of a class that derives from one of `tf_keras`.
     model = type("Model", (), {"__module__": "tf_keras.src.engine.training"})
     old = type("Mine", (model,), {"__module__": "mine"})()

@@ -69,9 +69,6 @@ def record_maps(
     frames: list[int] = []
 
     def record(layer, call, inputs, *args, **kwargs):
-        if kwargs.get("map_only"):
-            # The model's own output of a map, not where the layer is applied.
-            return call(inputs, *args, **kwargs)
         key = names[layer]
         number = sum(x.partition("#")[0] == key for x in recorded) + 1
         key += f"#{number}" if number > 1 else ""
@@ -123,9 +120,9 @@ def _maps(layer, inputs):
         channel, spatial = layer.attention_maps(inputs)
     else:
         # A map of both is shown by its means.
-        found = layer.attention_map(inputs)
+        gate_map = layer.attention_map(inputs)
         channel, spatial = (
-            found if kind in layer._gated else None for kind in MAPS
+            gate_map if kind in layer._gated else None for kind in MAPS
         )
     first = layer.data_format == "channels_first"
     if channel is not None:

@@ -7,13 +7,17 @@ is for training from scratch.
   `efficient_channel_attention`, `global_context`, `scse`, `simam`,
   `spatial_attention`, `squeeze_excite`, `triplet_attention`: one layer each.
 - `attention_layer`: their base classes.
-- `pooling_gate`: the base class of those that `_fused` runs.
 - `normalization`: the batch normalization inside of gates.
 - `pools`: the pools that gates choose from.
 - `factory`: a layer from a name, class, callable or template; `Attention`.
 """
 
-from cbam_keras.layers.attention_layer import MAPS, AttentionLayer
+from cbam_keras.layers.attention_layer import (
+    MAPS,
+    SHARED_ARGUMENTS,
+    AttentionLayer,
+    TrainableAttention,
+)
 from cbam_keras.layers.bam import BAM
 from cbam_keras.layers.cbam import CBAM, ORDERS, VARIANTS
 from cbam_keras.layers.channel_attention import ChannelAttention

@@ -1,6 +1,5 @@
 """Base classes: `AttentionLayer`, and `TrainableAttention` with weights."""
 
-import functools
 import inspect
 import math
 
@@ -14,6 +13,17 @@ from cbam_keras.layers.pools import pool
 
 # The maps of a layer with two gates.
 MAPS = ("channel", "spatial")
+
+# What all layers with weights take by `**kwargs`.
+SHARED_ARGUMENTS = (
+    "kernel_initializer",
+    "bias_initializer",
+    "kernel_regularizer",
+    "bias_regularizer",
+    "kernel_constraint",
+    "bias_constraint",
+    "data_format",
+)
 
 # What other libraries and tutorials call our arguments.
 OTHER_NAMES = {
@@ -31,49 +41,12 @@ PROBE = np.arange(-7, 17, dtype="float32").reshape(4, 6)
 PROBED = slice(0, 2), slice(1, 3)
 
 
-def _following_weights(method):
-    """Lets a method that returns maps take symbolic tensors, too.
-
-    Its operations would hold the weights of that moment as constants. A call
-    of the layer follows its weights, and Keras saves and copies it.
-    """
-
-    @functools.wraps(method)
-    def follow(self, inputs, training=None, mask=None):
-        options = without_none(training=training, mask=mask)
-        if not isinstance(inputs, keras.KerasTensor):
-            return method(self, inputs, **options)
-        if "map_only" not in inspect.signature(self.call).parameters:
-            raise TypeError(
-                f"`{method.__name__}` of a symbolic tensor needs a `call` "
-                f'that takes `map_only`. Received: layer "{self.name}" of '
-                f"class {type(self).__name__}. Add `map_only=None` to its "
-                "`call`, and return `super().call(inputs, map_only=map_only)` "
-                "where it is given"
-            )
-        if method.__name__ == "attention_map":
-            return self(inputs, map_only=True, **options)
-        # One call for each, as all calls must have as many outputs in Keras.
-        return tuple(self(inputs, map_only=kind, **options) for kind in MAPS)
-
-    return follow
-
-
-def without_none(**options):
-    """Returns the options that are not `None`.
-
-    A user's gate or `attention_map` need not take what is not used.
-    """
-    return {k: value for k, value in options.items() if value is not None}
-
-
 class AttentionLayer(layers.Layer):
     """What all attention layers share: data format, input checks, masks.
 
-    A subclass has a `build`, which begins with `_check_input_shape`, and its
-    formula, `_map(x, training, mask)`, of channels-last features in the dtype
-    of gates. One that does more than multiply by this map also has a `call`,
-    whose `map_only` asks for a map in place of the output.
+    A subclass has a `build`, which begins with `_check_input_shape`, a `call`,
+    and its formula, `_map(x, training, mask)`, of channels-last features in
+    the dtype of gates.
     """
 
     # The ranks of the inputs that the formula allows.
@@ -81,34 +54,22 @@ class AttentionLayer(layers.Layer):
     # The attention map holds these of `MAPS`.
     _gated: tuple[str, ...] = MAPS
 
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        for name in {"attention_map", "attention_maps"} & set(vars(cls)):
-            setattr(cls, name, _following_weights(vars(cls)[name]))
-
     def __init__(self, *, data_format=None, **kwargs):
         _refuse_other_names(type(self), kwargs)
         super().__init__(**kwargs)
         self.data_format = _checks.data_format(data_format)
         self.supports_masking = True
 
-    def __call__(self, inputs, *args, **kwargs):
-        # Keras would name neither version.
-        _checks.keras_3("inputs", inputs)
-        return super().__call__(inputs, *args, **kwargs)
-
     def compute_output_shape(self, input_shape):
         return input_shape
 
-    def compute_output_spec(self, inputs, map_only=None, **kwargs):
-        if not map_only:
-            return super().compute_output_spec(inputs, **kwargs)
-        # Traces `call`, as for layers without `compute_output_shape`.
-        return keras.Operation.compute_output_spec(
-            self, inputs, map_only=map_only, **kwargs
-        )
+    def compute_output_spec(self, *args, **kwargs):
+        arguments = inspect.signature(self.call).bind(*args, **kwargs).arguments
+        if arguments.get("return_attention_maps"):
+            # Traces `call`, as for layers without `compute_output_shape`.
+            return keras.Operation.compute_output_spec(self, *args, **kwargs)
+        return super().compute_output_spec(*args, **kwargs)
 
-    @_following_weights
     def attention_map(self, inputs, training=None, mask=None):
         """Returns the attention map, by which the input is multiplied.
 
@@ -117,12 +78,6 @@ class AttentionLayer(layers.Layer):
         """
         x, mask = self._channels_last(self._prepare(inputs), mask)
         return self._as_input(self._map(x, training, mask))
-
-    def call(self, inputs, training=None, mask=None, map_only=False):
-        inputs = self._prepare(inputs)
-        options = without_none(mask=mask)
-        gate_map = self.attention_map(inputs, training, **options)
-        return gate_map if map_only else inputs * gate_map
 
     def get_config(self):
         return {**super().get_config(), "data_format": self.data_format}
@@ -138,6 +93,17 @@ class AttentionLayer(layers.Layer):
         # PyTorch, `keras.backend.result_type` and some of `keras.ops` give
         # float32 for float64: hence the operators in the gates.)
         return "float64" if self.compute_dtype == "float64" else "float32"
+
+    def _gates(self):
+        """Returns the gates that `call` applies, in order."""
+        return [self]
+
+    def _mask_argument(self, mask):
+        """Returns a mask as a keyword argument, or nothing for `None`.
+
+        A user's gate or `attention_map` need not take masks.
+        """
+        return {} if mask is None else {"mask": mask}
 
     def _channel_axis(self, rank):
         return 1 if self.data_format == "channels_first" else rank - 1
@@ -201,6 +167,14 @@ class AttentionLayer(layers.Layer):
 
     def _prepare(self, inputs):
         """Returns `inputs` in the layer's `compute_dtype`, and builds it."""
+        if isinstance(inputs, keras.KerasTensor):
+            # Operations would hold the weights of this moment as constants.
+            raise TypeError(
+                f'{type(self).__name__} layer "{self.name}" takes symbolic '
+                "tensors only in a call of the layer itself, as `outputs, maps "
+                "= layer(inputs, return_attention_maps=True)`. Received: "
+                f"inputs={inputs}"
+            )
         inputs = ops.cast(inputs, self.compute_dtype)
         if not self.built:
             self.build(inputs.shape)
@@ -226,11 +200,11 @@ class AttentionLayer(layers.Layer):
         its own variables in an HDF5 file, which `store` keeps private; where
         it has no such attribute, nothing is refused.
         """
-        own = getattr(store, "_h5_entry_group", None)
-        for name, part in getattr(own, "parent", {}).items():
-            mine = getattr(self, name, None)
-            lacks = mine is None or inspect.isroutine(mine)
-            if name != "vars" and lacks and len(part.get("vars", ())):
+        group = getattr(store, "_h5_entry_group", None)
+        for name, part in getattr(group, "parent", {}).items():
+            attribute = getattr(self, name, None)
+            is_missing = attribute is None or inspect.isroutine(attribute)
+            if name != "vars" and is_missing and len(part.get("vars", ())):
                 raise ValueError(
                     f'{type(self).__name__} layer "{self.name}" has no '
                     f"`{name}`. Received: a file with {len(part['vars'])} "

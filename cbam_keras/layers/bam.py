@@ -34,9 +34,13 @@ class BAM(TrainableAttention):
             is trained: the last kernels start at zero (with `"multiply"` the
             spatial one, since two zeros have no gradient), and the gate is
             divided by 1.5. Defaults to `False`.
-        **kwargs: Initializers, regularizers, constraints and `data_format`, as
-            `ChannelAttention` takes them, and keyword arguments of
-            `keras.layers.Layer`.
+        **kwargs: `gate_activation` (by default `"sigmoid"`),
+            `kernel_initializer` (`"glorot_uniform"`), `bias_initializer`
+            (`"zeros"`), `kernel_regularizer`, `bias_regularizer`,
+            `kernel_constraint`, `bias_constraint`, `data_format`
+            (`"channels_last"`, `"channels_first"`, or `None` for
+            `keras.config.image_data_format()`), and arguments of
+            `keras.layers.Layer`, as `name`.
 
     Call arguments:
         See `SpatialAttention`.
@@ -103,6 +107,14 @@ class BAM(TrainableAttention):
             self._add_batch_norm(f"spatial_norm{i}", hidden) for i in range(3)
         ]
         self.spatial = self._add_dense("spatial", (hidden, 1), last=True)
+
+    def call(
+        self, inputs, training=None, mask=None, return_attention_maps=False
+    ):
+        inputs = self._prepare(inputs)
+        gate = self.attention_map(inputs, training, **self._mask_argument(mask))
+        outputs = inputs * gate
+        return (outputs, gate) if return_attention_maps else outputs
 
     def get_config(self):
         return {

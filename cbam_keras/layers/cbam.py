@@ -7,13 +7,11 @@ import keras
 from cbam_keras import _checks
 from cbam_keras._fused import fused
 from cbam_keras.layers.attention_layer import (
-    MAPS,
+    SHARED_ARGUMENTS,
     TrainableAttention,
     integer_in,
-    without_none,
 )
 from cbam_keras.layers.channel_attention import ChannelAttention
-from cbam_keras.layers.pooling_gate import PoolingGate, is_known
 from cbam_keras.layers.pools import POOLS
 from cbam_keras.layers.spatial_attention import MAP_TYPES, SpatialAttention
 
@@ -66,16 +64,12 @@ class CBAM(TrainableAttention):
             at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
             trained networks, and from scratch as in `VARIANTS["recommended"]`.
             Defaults to `False`.
-        kernel_initializer: Initializer of the kernels. Defaults to
-            `"glorot_uniform"`.
-        bias_initializer: Initializer of the biases. Defaults to `"zeros"`.
-        kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
-        bias_regularizer: Regularizer of the biases. Defaults to `None`.
-        kernel_constraint: Constraint of the kernels. Defaults to `None`.
-        bias_constraint: Constraint of the biases. Defaults to `None`.
-        data_format: String, `"channels_last"` or `"channels_first"`, or
-            `None` for `keras.config.image_data_format()`. Defaults to `None`.
-        **kwargs: Keyword arguments of `keras.layers.Layer`, as `name`.
+        **kwargs: `kernel_initializer` (by default `"glorot_uniform"`),
+            `bias_initializer` (`"zeros"`), `kernel_regularizer`,
+            `bias_regularizer`, `kernel_constraint`, `bias_constraint`,
+            `data_format` (`"channels_last"`, `"channels_first"`, or `None` for
+            `keras.config.image_data_format()`), and arguments of
+            `keras.layers.Layer`, as `name`.
 
     Call arguments:
         inputs: Floating-point tensor of rank 3, 4 or 5.
@@ -85,8 +79,9 @@ class CBAM(TrainableAttention):
             padded sequences, or `None`. Outputs where it is `True` do not
             depend on inputs where it is `False`; Keras passes on the mask of
             `Masking` and `Embedding`.
-        map_only: `"channel"` or `"spatial"`, to return this attention map in
-            place of the output, or `None`. Defaults to `None`.
+        return_attention_maps: Boolean, whether to return
+            `(outputs, (channel, spatial))`, with the maps that
+            `attention_maps` gives. Defaults to `False`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
@@ -130,25 +125,11 @@ class CBAM(TrainableAttention):
         activation="relu",
         gate_activation="sigmoid",
         identity_init=False,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        data_format=None,
         **kwargs,
     ):
         super().__init__(
             gate_activation=gate_activation,
             identity_init=identity_init,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
-            kernel_constraint=kernel_constraint,
-            bias_constraint=bias_constraint,
-            data_format=data_format,
             **kwargs,
         )
         self.reduction_ratio = _checks.positive_integer(
@@ -183,14 +164,8 @@ class CBAM(TrainableAttention):
         shared = {
             "gate_activation": self.gate_activation,
             "identity_init": self.identity_init,
-            "kernel_initializer": self.kernel_initializer,
-            "bias_initializer": self.bias_initializer,
-            "kernel_regularizer": self.kernel_regularizer,
-            "bias_regularizer": self.bias_regularizer,
-            "kernel_constraint": self.kernel_constraint,
-            "bias_constraint": self.bias_constraint,
-            "data_format": self.data_format,
             "dtype": self.dtype_policy,
+            **{name: getattr(self, name) for name in SHARED_ARGUMENTS},
         }
         self.channel_attention = ChannelAttention(
             self.reduction_ratio,
@@ -236,27 +211,35 @@ class CBAM(TrainableAttention):
             Tuple of two tensors: the channel map `(B, 1, 1, C)` and the
             spatial map `(B, H, W, 1)`, or `(B, C, 1, 1)` and `(B, 1, H, W)`.
         """
-        x = self._prepare(inputs)
-        options, maps = without_none(mask=mask), []
+        options = self._mask_argument(mask)
+        x, maps = self._prepare(inputs), []
         for gate in self._gates():
             maps.append(gate.attention_map(x, training, **options))
             if self.order != "parallel":
                 x = x * maps[-1]
-        return tuple(maps[::-1] if self.order == "spatial_first" else maps)
+        return self._in_order(maps)
 
     @fused
-    def call(self, inputs, training=None, mask=None, map_only=None):
-        options = without_none(mask=mask)
-        if map_only is not None:
-            maps = self.attention_maps(inputs, training, **options)
-            return maps[MAPS.index(map_only)]
+    def call(
+        self, inputs, training=None, mask=None, return_attention_maps=False
+    ):
+        options = {"training": training, **self._mask_argument(mask)}
         if self.order == "parallel":
-            maps = self.attention_maps(inputs, training, **options)
-            return inputs * maps[0] * maps[1]
-        x = inputs
+            maps = self.attention_maps(inputs, **options)
+            outputs = inputs * maps[0] * maps[1]
+            return (outputs, maps) if return_attention_maps else outputs
+        outputs, maps = inputs, []
         for gate in self._gates():
-            x = gate(x, training=training, **options)
-        return x
+            if return_attention_maps:
+                outputs, gate_map = gate(
+                    outputs, return_attention_maps=True, **options
+                )
+                maps.append(gate_map)
+            else:
+                outputs = gate(outputs, **options)
+        if return_attention_maps:
+            return outputs, self._in_order(maps)
+        return outputs
 
     def get_config(self):
         return {
@@ -278,11 +261,9 @@ class CBAM(TrainableAttention):
         gates = [self.channel_attention, self.spatial_attention]
         return gates[::-1] if self.order == "spatial_first" else gates
 
-    def _can_be_fused(self):
-        return is_known(self.attention_maps) and all(
-            isinstance(gate, PoolingGate) and gate._can_be_fused()
-            for gate in self._gates()
-        )
+    def _in_order(self, maps):
+        """Returns the maps of `_gates()`, that of the channels first."""
+        return tuple(maps[::-1] if self.order == "spatial_first" else maps)
 
 
 # Keyword arguments for `CBAM` that make it compute what an implementation

@@ -4,13 +4,13 @@ import keras
 from keras import ops
 
 from cbam_keras import _checks
-from cbam_keras.layers.attention_layer import integer_in
-from cbam_keras.layers.pooling_gate import PoolingGate
+from cbam_keras._fused import fused
+from cbam_keras.layers.attention_layer import TrainableAttention, integer_in
 from cbam_keras.layers.pools import POOLS, pool
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
-class ChannelAttention(PoolingGate):
+class ChannelAttention(TrainableAttention):
     """Scales each channel by a factor computed from all positions.
 
     The channel gate of CBAM. Each pool gives one number per channel, and one
@@ -42,16 +42,12 @@ class ChannelAttention(PoolingGate):
             at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
             trained networks, and from scratch as in `VARIANTS["recommended"]`.
             Defaults to `False`.
-        kernel_initializer: Initializer of the kernels. Defaults to
-            `"glorot_uniform"`.
-        bias_initializer: Initializer of the biases. Defaults to `"zeros"`.
-        kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
-        bias_regularizer: Regularizer of the biases. Defaults to `None`.
-        kernel_constraint: Constraint of the kernels. Defaults to `None`.
-        bias_constraint: Constraint of the biases. Defaults to `None`.
-        data_format: String, `"channels_last"` or `"channels_first"`, or
-            `None` for `keras.config.image_data_format()`. Defaults to `None`.
-        **kwargs: Keyword arguments of `keras.layers.Layer`, as `name`.
+        **kwargs: `kernel_initializer` (by default `"glorot_uniform"`),
+            `bias_initializer` (`"zeros"`), `kernel_regularizer`,
+            `bias_regularizer`, `kernel_constraint`, `bias_constraint`,
+            `data_format` (`"channels_last"`, `"channels_first"`, or `None` for
+            `keras.config.image_data_format()`), and arguments of
+            `keras.layers.Layer`, as `name`.
 
     Call arguments:
         inputs: Floating-point tensor of rank 3, 4 or 5.
@@ -61,8 +57,8 @@ class ChannelAttention(PoolingGate):
             padded sequences, or `None`. Outputs where it is `True` do not
             depend on inputs where it is `False`; Keras passes on the mask of
             `Masking` and `Embedding`.
-        map_only: Boolean. If `True`, returns the attention map in place of the
-            output. Defaults to `False`.
+        return_attention_maps: Boolean, whether to return `(outputs, map)`, with
+            the map that `attention_map` gives. Defaults to `False`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
@@ -103,25 +99,11 @@ class ChannelAttention(PoolingGate):
         activation="relu",
         gate_activation="sigmoid",
         identity_init=False,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        data_format=None,
         **kwargs,
     ):
         super().__init__(
             gate_activation=gate_activation,
             identity_init=identity_init,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
-            kernel_constraint=kernel_constraint,
-            bias_constraint=bias_constraint,
-            data_format=data_format,
             **kwargs,
         )
         self.reduction_ratio = _checks.positive_integer(
@@ -172,6 +154,14 @@ class ChannelAttention(PoolingGate):
             for pool_type in self.pool_types
         ]
         return self._map_from_pools(pooled, training)
+
+    @fused
+    def call(
+        self, inputs, training=None, mask=None, return_attention_maps=False
+    ):
+        gate = self.attention_map(inputs, training, **self._mask_argument(mask))
+        outputs = inputs * gate
+        return (outputs, gate) if return_attention_maps else outputs
 
     def get_config(self):
         return {

@@ -29,9 +29,13 @@ class GlobalContext(TrainableAttention):
         activation: Activation of the hidden layer. Defaults to `"relu"`.
         identity_init: Boolean. If `True`, `"multiply"` too returns its input
             until it is trained. Defaults to `False`.
-        **kwargs: Initializers, regularizers, constraints and `data_format`, as
-            `ChannelAttention` takes them, and keyword arguments of
-            `keras.layers.Layer`.
+        **kwargs: `gate_activation` (by default `"sigmoid"`),
+            `kernel_initializer` (`"glorot_uniform"`), `bias_initializer`
+            (`"zeros"`), `kernel_regularizer`, `bias_regularizer`,
+            `kernel_constraint`, `bias_constraint`, `data_format`
+            (`"channels_last"`, `"channels_first"`, or `None` for
+            `keras.config.image_data_format()`), and arguments of
+            `keras.layers.Layer`, as `name`.
 
     Call arguments:
         See `SpatialAttention`.
@@ -84,12 +88,21 @@ class GlobalContext(TrainableAttention):
         )
         self.excite = self._add_dense("excite", (hidden, channels), last=True)
 
-    def call(self, inputs, training=None, mask=None, map_only=False):
-        if map_only or self.fusion == "multiply":
-            return super().call(inputs, training, mask, map_only)
+    def call(
+        self, inputs, training=None, mask=None, return_attention_maps=False
+    ):
         inputs = self._prepare(inputs)
-        x, mask = self._channels_last(inputs, mask)
-        return inputs + self._as_input(self._mlp(x, self._weights(x, mask)))
+        if self.fusion == "multiply" or return_attention_maps:
+            gate = self.attention_map(
+                inputs, training, **self._mask_argument(mask)
+            )
+        if self.fusion == "multiply":
+            outputs = inputs * gate
+        else:
+            x, positions = self._channels_last(inputs, mask)
+            context = self._mlp(x, self._weights(x, positions))
+            outputs = inputs + self._as_input(context)
+        return (outputs, gate) if return_attention_maps else outputs
 
     def get_config(self):
         return {

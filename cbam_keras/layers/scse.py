@@ -27,9 +27,12 @@ class SCSE(TrainableAttention):
         identity_init: Boolean. If `True`, the layer returns exactly its input
             until it is trained: the last kernels start at zero, and the gates
             are `2 * sigmoid`, or with `"add"` 1/2 each. Defaults to `False`.
-        **kwargs: Initializers, regularizers, constraints and `data_format`, as
-            `ChannelAttention` takes them, and keyword arguments of
-            `keras.layers.Layer`.
+        **kwargs: `kernel_initializer` (by default `"glorot_uniform"`),
+            `bias_initializer` (`"zeros"`), `kernel_regularizer`,
+            `bias_regularizer`, `kernel_constraint`, `bias_constraint`,
+            `data_format` (`"channels_last"`, `"channels_first"`, or `None` for
+            `keras.config.image_data_format()`), and arguments of
+            `keras.layers.Layer`, as `name`.
 
     Call arguments:
         See `CBAM`.
@@ -90,16 +93,21 @@ class SCSE(TrainableAttention):
             self._as_input(self._gate(logits)) for logits in (channel, spatial)
         )
 
-    def call(self, inputs, training=None, mask=None, map_only=None):
+    def call(
+        self, inputs, training=None, mask=None, return_attention_maps=False
+    ):
         inputs = self._prepare(inputs)
-        channel, spatial = self.attention_maps(inputs, training, mask)
-        if map_only is not None:
-            return spatial if map_only == "spatial" else channel
+        maps = self.attention_maps(
+            inputs, training, **self._mask_argument(mask)
+        )
+        channel, spatial = maps
         if self.combine == "add":
-            return inputs * (channel + spatial)
-        one, other = inputs * channel, inputs * spatial
-        # On PyTorch, `ops.maximum` of float64 computes in float32.
-        return ops.where(one > other, one, other)
+            outputs = inputs * (channel + spatial)
+        else:
+            one, other = inputs * channel, inputs * spatial
+            # On PyTorch, `ops.maximum` of float64 computes in float32.
+            outputs = ops.where(one > other, one, other)
+        return (outputs, maps) if return_attention_maps else outputs
 
     def get_config(self):
         return {

@@ -27,16 +27,12 @@ class SqueezeExcite(ChannelAttention):
             at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
             trained networks, and from scratch as in `VARIANTS["recommended"]`.
             Defaults to `False`.
-        kernel_initializer: Initializer of the kernels. Defaults to
-            `"glorot_uniform"`.
-        bias_initializer: Initializer of the biases. Defaults to `"zeros"`.
-        kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
-        bias_regularizer: Regularizer of the biases. Defaults to `None`.
-        kernel_constraint: Constraint of the kernels. Defaults to `None`.
-        bias_constraint: Constraint of the biases. Defaults to `None`.
-        data_format: String, `"channels_last"` or `"channels_first"`, or
-            `None` for `keras.config.image_data_format()`. Defaults to `None`.
-        **kwargs: Keyword arguments of `keras.layers.Layer`, as `name`.
+        **kwargs: `kernel_initializer` (by default `"glorot_uniform"`),
+            `bias_initializer` (`"zeros"`), `kernel_regularizer`,
+            `bias_regularizer`, `kernel_constraint`, `bias_constraint`,
+            `data_format` (`"channels_last"`, `"channels_first"`, or `None` for
+            `keras.config.image_data_format()`), and arguments of
+            `keras.layers.Layer`, as `name`.
 
     Call arguments:
         inputs: Floating-point tensor of rank 3, 4 or 5.
@@ -46,8 +42,8 @@ class SqueezeExcite(ChannelAttention):
             padded sequences, or `None`. Outputs where it is `True` do not
             depend on inputs where it is `False`; Keras passes on the mask of
             `Masking` and `Embedding`.
-        map_only: Boolean. If `True`, returns the attention map in place of the
-            output. Defaults to `False`.
+        return_attention_maps: Boolean, whether to return `(outputs, map)`, with
+            the map that `attention_map` gives. Defaults to `False`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
@@ -80,13 +76,6 @@ class SqueezeExcite(ChannelAttention):
         activation="relu",
         gate_activation="sigmoid",
         identity_init=False,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        data_format=None,
         **kwargs,
     ):
         super().__init__(
@@ -97,13 +86,6 @@ class SqueezeExcite(ChannelAttention):
             activation=activation,
             gate_activation=gate_activation,
             identity_init=identity_init,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
-            kernel_constraint=kernel_constraint,
-            bias_constraint=bias_constraint,
-            data_format=data_format,
             **kwargs,
         )
 

@@ -35,9 +35,12 @@ class TripletAttention(TrainableAttention):
             at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
             trained networks, and from scratch as in `VARIANTS["recommended"]`.
             Defaults to `False`.
-        **kwargs: Initializers, regularizers, constraints and `data_format`, as
-            `ChannelAttention` takes them, and keyword arguments of
-            `keras.layers.Layer`.
+        **kwargs: `kernel_initializer` (by default `"glorot_uniform"`),
+            `bias_initializer` (`"zeros"`), `kernel_regularizer`,
+            `bias_regularizer`, `kernel_constraint`, `bias_constraint`,
+            `data_format` (`"channels_last"`, `"channels_first"`, or `None` for
+            `keras.config.image_data_format()`), and arguments of
+            `keras.layers.Layer`, as `name`.
 
     Call arguments:
         See `SpatialAttention`.
@@ -90,6 +93,14 @@ class TripletAttention(TrainableAttention):
             kernel = self._add_parameter(f"{plane}_kernel", shape)
             self.kernels[plane] = kernel
             self.batch_norms[plane] = self._add_batch_norm(plane, 1, last=True)
+
+    def call(
+        self, inputs, training=None, mask=None, return_attention_maps=False
+    ):
+        inputs = self._prepare(inputs)
+        gate = self.attention_map(inputs, training, **self._mask_argument(mask))
+        outputs = inputs * gate
+        return (outputs, gate) if return_attention_maps else outputs
 
     def get_config(self):
         return {
