@@ -17,7 +17,7 @@ import tempfile
 import keras
 
 from benchmarks import arguments, results, timing
-from cbam_keras import insert_attention, models
+from cbam_keras import CBAM, insert_attention, models
 
 
 def functions(folder):
@@ -29,9 +29,9 @@ def functions(folder):
         "insert CBAM": insert_attention,
     }.items():
         found["EfficientNetB0", kind] = functools.partial(function, plain)
-    for kind, attention in {"without": None, "with CBAM": "cbam"}.items():
+    for kind, attention in {"without": None, "with CBAM": CBAM}.items():
         network = models.ResNet50(attention=attention)
-        path = folder / f"{attention}.keras"
+        path = folder / f"{kind}.keras"
         network.save(path)
         found["build ResNet101", kind] = functools.partial(
             models.ResNet101, attention=attention

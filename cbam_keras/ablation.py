@@ -16,7 +16,7 @@ import numpy as np
 from cbam_keras import _checks, _docstrings, _files, comparison, presets, study
 from cbam_keras._checks import Options
 from cbam_keras.data import Images
-from cbam_keras.layers import Attention
+from cbam_keras.layers import ATTENTION, Attention
 from cbam_keras.recipes import Recipe, find_recipe
 
 __all__ = [
@@ -142,12 +142,11 @@ def plan(
     for name in dict.fromkeys(name for t in tables for name in TABLES[t]):
         preset, attention, options = ABLATIONS[name], None, {}
         if preset.layer is not None:
-            options = {
-                **comparison.start_options(preset.layer, identity_init),
-                **shared,
-                **preset.layer_options,
-            }
-            attention = Attention(preset.layer, options)
+            attention = Attention(
+                preset.layer if identity_init else ATTENTION[preset.layer],
+                {**shared, **preset.layer_options},
+            )
+            options = attention.arguments
         built = functools.partial(build, attention=attention)
         called = preset.attention or comparison.BASELINE
         variants.append(study.Variant(name, built, options, label=called))

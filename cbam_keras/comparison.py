@@ -11,7 +11,7 @@ from cbam_keras._checks import Options
 from cbam_keras.data import Images
 from cbam_keras.layers import (
     ATTENTION,
-    VARIANTS,
+    KINDS,
     Attention,
     MakeLayer,
     make_attention,
@@ -59,8 +59,8 @@ def plan(
         attentions: Sequence of `"none"`, the names that
             `layers.make_attention` takes, and layers of your own: a class, or
             a callable that takes `name` and returns a layer, as
-            `layers.Attention`. Or `"all"`, for `"none"` and each of these
-            names; a kind that does not fit the network is left out with a
+            `layers.Attention`. Or `"all"`, for `"none"` and each kind of
+            layer; one that does not fit the network is left out with a
             warning. Defaults to `("none", "se", "cbam")`.
         model: A key of `comparison.NETWORKS`, as `"tiny"` (20,000 parameters),
             `"small"` (78,000) or `"resnet18"`. Or a network of
@@ -83,9 +83,10 @@ def plan(
             for the model `"tiny"`.
         layer_options: Mapping of arguments of the attention layers, as
             `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
-            that no layer takes is an error. Defaults to `None`, which means a
-            `reduction_ratio` of 4 for the model `"tiny"`, whose layers have
-            few channels.
+            that no layer takes is an error. With `{"identity_init": False}`,
+            a name stands for the defaults of its class. Defaults to `None`,
+            which means a `reduction_ratio` of 4 for the model `"tiny"`, whose
+            layers have few channels.
         data_options: Mapping of further arguments of `data.load`, as
             `{"download": True}`, except those of the recipe. Defaults to
             `None`.
@@ -119,7 +120,7 @@ def plan(
             study.Variant(
                 name,
                 functools.partial(build, attention=attention),
-                attention.options if attention else {},
+                attention.arguments if attention else {},
             )
             for name, attention in layers.items()
         ],
@@ -153,12 +154,10 @@ def compare(
 ) -> study.Results:
     """Trains one network without and with attention, under equal conditions.
 
-    What `cbam-keras train` runs: `study.run(plan(...), **options)`. Attention
-    given by name is initialized as `VARIANTS["recommended"]`, which was more
-    accurate in small networks than the paper's initialization. The output
-    folder gets what `study.run` writes, `curves.png` and `comparison.png`, with
-    four networks or more also `costs.png`. The same call given again resumes,
-    or trains what is missing.
+    What `cbam-keras train` runs: `study.run(plan(...), **options)`. The
+    output folder gets what `study.run` writes, `curves.png` and
+    `comparison.png`, with four networks or more also `costs.png`. The same call
+    given again resumes, or trains what is missing.
 
     Args:
         The arguments of `plan`, and:
@@ -226,26 +225,6 @@ def seeds_of(
     # A number of seeds, as 1, names none.
     is_named = isinstance(seeds, Sequence) or len(checked) > 1
     return checked if is_named else (recipe.seed,)
-
-
-def start_options(kind: str, identity_init: bool = True) -> dict[str, object]:
-    """Returns how layers of a kind start unless options say otherwise.
-
-    Small networks were more accurate with gates that start at one, and may
-    amplify, than with those of the paper, which start at a quarter. The many
-    weights of the spatial gate, which all start at zero, saturate it within a
-    few steps of Adam, unless its logits are normalized.
-    """
-    if not identity_init:
-        return {}
-    recommended = VARIANTS["recommended"].items()
-    start = {option_of(kind, name): value for name, value in recommended}
-    return dict(Attention(kind).with_options(start).options)
-
-
-def option_of(kind: str, name: str) -> str:
-    """Returns what a gate alone calls an option of CBAM: without its kind."""
-    return name.removeprefix(f"{kind}_")
 
 
 def network_of(
@@ -322,7 +301,7 @@ def attention_layers(
     attentions = [
         kind
         for asked in attentions
-        for kind in ((BASELINE, *ATTENTION) if asked == ALL else (asked,))
+        for kind in ((BASELINE, *KINDS) if asked == ALL else (asked,))
     ]
     given = [_attention_of(attention) for attention in attentions]
     names = [attention.name if attention else BASELINE for attention in given]
@@ -332,13 +311,14 @@ def attention_layers(
             f"attention={names}"
         )
     chosen = dict(layer_options or {})
-    identity = bool(chosen.get("identity_init", True))
+    is_formula = chosen.get("identity_init") is False
     layers: dict[str, Attention | None] = {}
     for name, attention, asked in zip(names, given, attentions, strict=True):
         # The user's own layers have their own defaults.
         if attention and isinstance(asked, str):
-            start = start_options(name, identity) | model_options(model)
-            attention = attention.with_options(start)
+            if is_formula:
+                attention = Attention(ATTENTION[name])
+            attention = attention.with_options(model_options(model))
         layers[name] = attention and attention.with_options(chosen)
         # Bad values raise here, before any work.
         try:

@@ -23,7 +23,7 @@ from cbam_keras import (
     training,
     tuning,
 )
-from cbam_keras.layers import ATTENTION, Attention
+from cbam_keras.layers import KINDS
 
 NAMES = ["none", "se", "cbam"]
 
@@ -89,6 +89,7 @@ CHOSEN = {"identity_init": False, "reduction_ratio": 8}
         ("cbam", "tiny", {}, {**START, "reduction_ratio": 4}),
         ("cbam", "small", {"kernel_size": 3}, {**START, "kernel_size": 3}),
         ("cbam", "small", CHOSEN, CHOSEN),
+        ("cbam-paper", "tiny", {}, {"reduction_ratio": 4}),
         ("channel", "small", {}, {"identity_init": True}),
         (
             *("spatial", "small", {}),
@@ -100,7 +101,7 @@ def test_layers_start_as_the_identity_and_get_the_options_they_take(
     kind, model, given, expected
 ):
     layer = comparison.attention_layers(kind, model, given)[kind]
-    assert layer == Attention(kind, expected)
+    assert layer.arguments == expected
     config = layer(name="gate").get_config()
     assert config.items() >= expected.items()
 
@@ -154,7 +155,7 @@ def test_all_is_no_attention_and_every_kind_that_fits(tmp_path):
 
     with warned('A network is left out, "triplet" with seed 0: error'):
         results = compare("all", model=of_volumes, output=tmp_path)
-    assert results.variants == ("none", *ATTENTION)
+    assert results.variants == ("none", *KINDS)
     trained = [run.variant for run in results.runs]
     assert trained == [x for x in results.variants if x != "triplet"]
     assert results.baseline == "none"

@@ -16,6 +16,7 @@ from layer_checks import to_numpy
 from cbam_keras import (
     BAM,
     CBAM,
+    ChannelAttention,
     SpatialAttention,
     insert_attention,
     load_torch_weights,
@@ -38,7 +39,7 @@ LUUUYI = {
 
 
 def with_cbam():
-    return tiny_network("cbam")
+    return tiny_network(CBAM)
 
 
 def with_se():
@@ -65,7 +66,7 @@ MISFITS = {
         lambda: tiny_weights() | LUUUYI,
         'build it with attention=functools.partial(CBAM, **VARIANTS["luuuyi"])',
     ),
-    "squeeze-and-excitation": (with_cbam, with_se, 'attention="se".'),
+    "squeeze-and-excitation": (with_cbam, with_se, "attention=SqueezeExcite."),
     "classes": (
         lambda: tiny_network(classes=7),
         tiny_weights,
@@ -178,7 +179,7 @@ def test_your_own_layers_are_missing_without_strict():
 
 
 def test_a_second_attention_in_a_block_has_no_counterpart():
-    model = tiny_network("cbam", classifier_activation=None)
+    model = tiny_network(CBAM, classifier_activation=None)
     twice = insert_attention(model, after="stage1_block1_bn2")
     message = error_of(twice, tiny_weights() | attention_weights())
     assert 'Unknown (1): "stage1_block1_bn2_attention".' in message
@@ -214,6 +215,6 @@ def test_what_an_authors_module_does_not_compute_is_warned_of():
 
 
 def test_other_pools_than_those_of_timm_are_warned_of():
-    listed = r"pool_types=\('avg', 'max'\).*attention=\"se\""
+    listed = r"pool_types=\('avg', 'max'\).*attention=SqueezeExcite"
     with pytest.warns(UserWarning, match=listed):
-        load_torch_weights(tiny_network("channel"), with_se())
+        load_torch_weights(tiny_network(ChannelAttention), with_se())

@@ -23,6 +23,7 @@ from cbam_keras import (
     CBAM,
     VARIANTS,
     ChannelAttention,
+    EfficientChannelAttention,
     SpatialAttention,
     SqueezeExcite,
     blocks,
@@ -166,7 +167,7 @@ def test_the_most_copied_gates_give_their_outputs(layer, part, sequential):
 def test_another_gate_in_a_block_is_found(module):
     kernel = np.array([[[1.0, 2.0, 3.0]]], "float32")
     weights = tiny_weights() | {f"layer1.0.{module}.conv.weight": kernel}
-    model = tiny_network("eca")
+    model = tiny_network(EfficientChannelAttention)
     load_torch_weights(model, weights)
     gate = model.get_layer("stage1_block1_attention")
     assert to_numpy(gate.kernel).ravel().tolist() == [1, 2, 3]

@@ -7,8 +7,18 @@ import keras
 import pytest
 
 import cbam_keras
-from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
-from cbam_keras.layers import Attention, make_attention
+from cbam_keras import (
+    CBAM,
+    SCSE,
+    VARIANTS,
+    ChannelAttention,
+    SimAM,
+    SpatialAttention,
+    SqueezeExcite,
+    insert_attention,
+    models,
+)
+from cbam_keras.layers import ATTENTION, KINDS, Attention, make_attention
 
 
 @pytest.mark.parametrize(
@@ -31,6 +41,70 @@ def test_names_classes_callables_and_templates_give_layers(attention, kind):
     if not isinstance(attention, (str, type)):
         assert layer.kernel_size == 3
     assert make_attention(None, name="gate") is None
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_a_name_is_our_advice_and_a_class_is_the_formula(name):
+    layer, formula = make_attention(name), ATTENTION[name]
+    assert type(layer) is formula
+    # A gate without weights cannot learn to differ from the identity.
+    paper = name == "cbam-paper"
+    if name != "simam":
+        assert layer.identity_init != paper
+        assert not make_attention(formula).identity_init
+    assert Attention(name)(name="gate").get_config() == {
+        **layer.get_config(),
+        "name": "gate",
+    }
+
+
+def test_cbam_by_name_is_what_our_experiments_recommend():
+    recommended, paper = (
+        CBAM(**options, name="gate").get_config()
+        for options in (VARIANTS["recommended"], {})
+    )
+    assert make_attention("cbam", "gate").get_config() == recommended
+    for attention in ("cbam-paper", CBAM, CBAM(), Attention("cbam-paper")):
+        assert make_attention(attention, "gate").get_config() == paper
+    # A gate alone has the normalization of its gate.
+    gate = make_attention("spatial").get_config()
+    parts = ("batch_norm", "batch_norm_momentum")
+    assert [gate[part] for part in parts] == [True, 0.9]
+    assert set(KINDS) == set(ATTENTION) - {"cbam-paper"}
+
+
+def test_a_name_means_the_same_in_networks_and_in_insertion():
+    conv = functools.partial(keras.layers.Conv2D, 4, 3, padding="same")
+    plain = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            conv(name="wide"),
+            keras.layers.MaxPooling2D(),
+            conv(name="conv"),
+        ]
+    )
+    options = {"input_shape": (8, 8, 3), "classes": 2, "stem": "small"}
+    unet = models.UNet(plain, 2, attention="cbam", skip_attention="scse")
+    layers = [
+        models.ResNet(
+            (1,), block="basic", widths=(4,), attention="cbam", **options
+        ).get_layer("stage1_block1_attention"),
+        insert_attention(plain, after="conv").get_layer("conv_attention"),
+        *(layer for layer in unet.layers if type(layer) in (CBAM, SCSE)),
+    ]
+    assert all(layer.identity_init for layer in layers)
+    for layer in layers:
+        if isinstance(layer, CBAM):
+            config = layer.get_config()
+            assert VARIANTS["recommended"].items() <= config.items()
+    # Unless it is said that the layers do not start as the identity.
+    changed = insert_attention(plain, "cbam", "conv", identity=False)
+    config = changed.get_layer("conv_attention").get_config()
+    formula = CBAM().get_config()
+    assert {key: config[key] for key in VARIANTS["recommended"]} == {
+        key: formula[key] for key in VARIANTS["recommended"]
+    }
+    assert isinstance(make_attention("simam"), SimAM)
 
 
 def test_template_gives_a_fresh_layer_each_time():
@@ -62,8 +136,23 @@ def test_an_attention_is_a_value():
     same = pickle.loads(pickle.dumps(attention))
     assert attention == same != Attention("cbam")
     assert len({attention, same}) == 1
-    made = eval(repr(attention), {"cbam_keras": cbam_keras})
-    assert type(made) is CBAM and made.reduction_ratio == 4
+    for value in (attention, Attention("cbam-paper"), Attention("se")):
+        made = eval(value.code, {"cbam_keras": cbam_keras})
+        expected = value(name=made.name)
+        assert type(made) is type(expected)
+        assert made.get_config() == expected.get_config()
+    assert attention().reduction_ratio == 4 and attention().identity_init
+    # What is said comes before what is advised.
+    changed = Attention("cbam", {"identity_init": False})
+    assert changed.arguments == {
+        **VARIANTS["recommended"],
+        "identity_init": False,
+    }
+    # Options that all layers share have a name in their bases alone.
+    for kind in ("eca", SpatialAttention, functools.partial(SCSE, 4)):
+        assert Attention(kind).takes("kernel_regularizer")
+    assert not Attention("se").takes("pool_types")
+    assert not Attention("simam").takes("kernel_regularizer")
     wider = attention.with_options({"kernel_size": 3, "pool_types": "max"})
     assert wider.options == {"reduction_ratio": 4, "kernel_size": 3}
 
@@ -71,7 +160,11 @@ def test_an_attention_is_a_value():
 @pytest.mark.parametrize(
     "attention, name, code",
     [
-        (Attention("se"), "se", "cbam_keras.SqueezeExcite()"),
+        (
+            *(Attention("se"), "se"),
+            "cbam_keras.SqueezeExcite(identity_init=True)",
+        ),
+        (Attention(CBAM), "CBAM", "cbam_keras.CBAM()"),
         (
             Attention(functools.partial(CBAM, 8, order="parallel")),
             "CBAM",

@@ -7,7 +7,7 @@ from layer_checks import REFERENCE, channels_last, random_input, randomize
 from networks import without_values
 from test_models_resnet import windows
 
-from cbam_keras import models
+from cbam_keras import CoordinateAttention, models
 
 # Blocks of each stage.
 DEPTHS = (1, 2, 2, 6, 2)
@@ -131,7 +131,7 @@ def test_mobilenetv2_gives_the_outputs_of_coordinate_attention():
         classes=10,
         classifier_activation=None,
         input_shape=(64, 64, 3),
-        attention="coordinate",
+        attention=CoordinateAttention,
         weights=REFERENCE / "official_mobilenetv2_coordinate_025.pth",
     )
     arrays = np.load(REFERENCE / "official_mobilenetv2_coordinate_025_io.npz")

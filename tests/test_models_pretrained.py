@@ -11,7 +11,6 @@ import pytest
 from layer_checks import to_numpy
 
 from cbam_keras import CBAM, insert_attention, models
-from cbam_keras.layers import Attention
 from cbam_keras.models import by_name
 
 pytestmark = pytest.mark.filterwarnings(
@@ -63,8 +62,7 @@ def test_a_network_with_attention_computes_what_it_did(name, tmp_path):
         include_top=False, weights=None, input_shape=PIXELS.shape[1:]
     )
     expected = to_numpy(plain(expected_of(name)))
-    cbam = Attention("cbam", {"identity_init": True})
-    network = models.pretrained(name, None, PIXELS.shape[1:], cbam)
+    network = models.pretrained(name, None, PIXELS.shape[1:], "cbam")
     places = [
         [layer.name for layer in model.layers if "_attention" in layer.name]
         for model in (network, insert_attention(plain, "cbam"))

@@ -94,7 +94,7 @@ LIKE = (
 )
 OTHER = "which has other layers: stage"
 INSERT = "saved without attention, .*attention=None and call `insert_attention`"
-GATED = {"attention": "cbam"}
+GATED = {"attention": CBAM}
 
 
 @pytest.mark.parametrize(

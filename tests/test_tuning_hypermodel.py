@@ -88,10 +88,10 @@ def test_each_kind_has_what_its_layer_takes():
     values = chosen(hp, attention="eca")
     assert values.values == {"attention": "eca", "kernel_size": 7}
     options = {"kernel_size": 7, "identity_init": True}
-    assert hypermodel.attention_for(values).options == options
+    assert hypermodel.attention_for(values).arguments == options
     values = chosen(hp, attention="simam")
     assert values.values == {"attention": "simam"}
-    assert hypermodel.attention_for(values).options == {}
+    assert hypermodel.attention_for(values).arguments == {}
     assert "identity_init" not in hypermodel.unused
     hypermodel, _ = space_of(attention=("none", "simam"))
     assert {"identity_init", "kernel_size"} <= {*hypermodel.unused}
@@ -107,7 +107,7 @@ def test_the_default_space_is_cbam_and_two_controls():
         "reduction_ratio": {2, 4, 8, 16},
         "kernel_size": {3, 5, 7},
     }
-    assert hypermodel.attention_for(chosen(hp, attention="se")).options == {
+    assert hypermodel.attention_for(chosen(hp, attention="se")).arguments == {
         "reduction_ratio": 4,
         "identity_init": True,
     }

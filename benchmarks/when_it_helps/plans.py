@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks import networks
 from benchmarks.when_it_helps import camvid
-from cbam_keras import comparison, detection, layers, study
+from cbam_keras import comparison, detection, study
 from cbam_keras.recipes import RECIPES, Recipe
 
 KINDS = ("none", "se", "spatial", "cbam", "eca", "coordinate")
@@ -22,11 +22,8 @@ LONGER = "-longer"
 
 def kinds(plan, *more, **arguments):
     """Plans no attention, each kind, CBAM from the paper's start, and more."""
-    planned = plan(KINDS, **arguments)
-    # A layer that is given starts as it is made, and not as the recommended.
-    (paper,) = plan([layers.Attention("cbam")], **arguments).variants
-    paper = dataclasses.replace(paper, name="cbam-paper", label="cbam-paper")
-    variants = [*planned.variants, paper, *more]
+    planned = plan((*KINDS, "cbam-paper"), **arguments)
+    variants = [*planned.variants, *more]
     return dataclasses.replace(planned, variants=variants)
 
 

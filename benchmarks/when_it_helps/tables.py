@@ -10,7 +10,7 @@ from benchmarks.when_it_helps.plans import KINDS
 
 TITLES = MEASURED_TITLES | {
     "cbam-paper": "CBAM, the paper's initialization",
-    "cbam-not-normalized": 'CBAM, `insert_attention(model, "cbam")`',
+    "cbam-not-normalized": "CBAM, not normalized",
     "none-wide": "no attention, 25 % more channels",
     "none-longer": "no attention, trained for longer",
     "none-slow": "no attention, wider or trained for longer",

@@ -20,7 +20,8 @@ NETWORKS = (
     "resnext50 resnext101 mobilenet mobilenetv2"
 ).split()
 ATTENTION = (
-    "cbam se channel spatial eca coordinate simam bam scse gc triplet"
+    "cbam cbam-paper se channel spatial eca coordinate simam bam scse gc "
+    "triplet"
 ).split()
 # The names that options take; their help has NAMES in place of them.
 CHOICES = {

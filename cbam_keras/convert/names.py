@@ -145,7 +145,7 @@ SQUEEZE_EXCITE = dataclasses.replace(
     mark=r"((?<!cSE)\.|^)fc1\.weight$",
     channel="",
     pools=("avg",),
-    attention='"se"',
+    attention="SqueezeExcite",
 )
 
 

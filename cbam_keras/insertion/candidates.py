@@ -10,7 +10,7 @@ from keras import layers
 
 from cbam_keras import _checks, _inspection
 from cbam_keras.insertion.default_places import default_places
-from cbam_keras.layers import AttentionLayer, make_attention
+from cbam_keras.layers import ATTENTION, AttentionLayer, make_attention
 
 # Replaces an unknown height or width when places are chosen. Divisible by the
 # stride of common networks.
@@ -167,6 +167,9 @@ class CandidatePlaces:
     def attention(self, place, attention, identity):
         """Returns the built attention layer for a place."""
         name = f"{place.operation.name}_attention"
+        if isinstance(attention, str) and not identity:
+            # What a name stands for starts as the identity, its class does not.
+            attention = ATTENTION.get(attention, attention)
         layer = make_attention(attention, name=name)
         config = layer.get_config()
         changes = {}

@@ -95,7 +95,8 @@ def insert_attention(
             stochastic depth or layer scale there), otherwise the last layer
             at each resolution.
         identity: Boolean, whether the new layers initially return their input
-            (`identity_init=True`). Defaults to `True`.
+            (`identity_init=True`). If `False`, a name means the defaults of
+            its class. Defaults to `True`.
         into: Name of a layer that takes the output of the layers of `after`,
             or several: attention goes only on the way from there into these
             layers, as on a skip of a U-Net. Defaults to `None`, which means

@@ -27,6 +27,7 @@ from cbam_keras.layers.efficient_channel_attention import (
 )
 from cbam_keras.layers.factory import (
     ATTENTION,
+    KINDS,
     Attention,
     MakeLayer,
     make_attention,

@@ -9,8 +9,12 @@ from collections.abc import Callable, Mapping
 import keras
 
 from cbam_keras import _checks
+from cbam_keras.layers.attention_layer import (
+    SHARED_ARGUMENTS,
+    TrainableAttention,
+)
 from cbam_keras.layers.bam import BAM
-from cbam_keras.layers.cbam import CBAM
+from cbam_keras.layers.cbam import CBAM, VARIANTS
 from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.coordinate_attention import CoordinateAttention
 from cbam_keras.layers.efficient_channel_attention import (
@@ -25,8 +29,10 @@ from cbam_keras.layers.triplet_attention import TripletAttention
 
 # A layer class, template or function.
 MakeLayer = Callable[..., keras.layers.Layer]
+# The layer class that each name stands for.
 ATTENTION = {
     "cbam": CBAM,
+    "cbam-paper": CBAM,
     "se": SqueezeExcite,
     "channel": ChannelAttention,
     "spatial": SpatialAttention,
@@ -37,6 +43,22 @@ ATTENTION = {
     "scse": SCSE,
     "gc": GlobalContext,
     "triplet": TripletAttention,
+}
+# The names of different classes.
+KINDS = tuple(name for name in ATTENTION if name != "cbam-paper")
+IDENTITY = {"identity_init": True}
+# A name is our advice, a class is the formula: a layer that is given by name
+# starts as the identity, or as said here, in place of its defaults. Small
+# networks were more accurate with gates that start at one, and may amplify,
+# than with those of the paper, which start at a quarter. The many weights of
+# the spatial gate, which all start at zero, saturate it within a few steps of
+# Adam, unless its logits are normalized.
+ADVICE: dict[str, Mapping[str, object]] = {
+    "cbam": VARIANTS["recommended"],
+    "cbam-paper": VARIANTS["paper"],
+    "spatial": {**IDENTITY, "batch_norm": True, "batch_norm_momentum": 0.9},
+    # It cannot be the identity.
+    "simam": {},
 }
 
 
@@ -51,16 +73,17 @@ class Attention:
         layer: String, a name that `make_attention` takes; a layer class; or a
             callable that takes `name=` and returns a new layer. Defaults to
             `"cbam"`.
-        options: Mapping of keyword arguments of the layer. Defaults to none.
+        options: Mapping of keyword arguments of the layer, which come before
+            those that a name stands for. Defaults to none.
 
     Raises:
         ValueError: If the name of a layer is unknown.
         TypeError: If `layer` is none of the above.
 
     Example:
-        >>> attention = Attention("cbam", {"reduction_ratio": 4})
+        >>> attention = Attention("se", {"reduction_ratio": 4})
         >>> attention
-        cbam_keras.CBAM(reduction_ratio=4)
+        cbam_keras.SqueezeExcite(identity_init=True, reduction_ratio=4)
         >>> attention(name="gate").reduction_ratio
         4
     """
@@ -87,13 +110,19 @@ class Attention:
         return self._partial(name=name)
 
     @property
+    def arguments(self) -> dict[str, object]:
+        """The options, with those that a name stands for."""
+        if not isinstance(self.layer, str):
+            return dict(self.options)
+        return {**ADVICE.get(self.layer, IDENTITY), **self.options}
+
+    @property
     def _partial(self):
         layer = self.layer
+        if isinstance(layer, str):
+            layer = ATTENTION[layer]
         # A partial of a `functools.partial` is one partial of both.
-        return functools.partial(
-            ATTENTION[layer] if isinstance(layer, str) else layer,
-            **self.options,
-        )
+        return functools.partial(layer, **self.arguments)
 
     @property
     def func(self) -> Callable:
@@ -102,7 +131,7 @@ class Attention:
 
     @property
     def keywords(self) -> dict[str, object]:
-        """The options, with the keywords of a `functools.partial`."""
+        """The arguments, with the keywords of a `functools.partial`."""
         return self._partial.keywords
 
     @property
@@ -138,7 +167,11 @@ class Attention:
         Args:
             option: String.
         """
-        return option in inspect.signature(self._partial).parameters
+        if option in inspect.signature(self._partial).parameters:
+            return True
+        kind = self.func
+        is_ours = inspect.isclass(kind) and issubclass(kind, TrainableAttention)
+        return is_ours and option in SHARED_ARGUMENTS
 
     def with_options(self, options: Mapping[str, object]) -> "Attention":
         """Returns it with those of these options that the layer takes.
@@ -146,8 +179,8 @@ class Attention:
         Args:
             options: Mapping of keyword arguments.
         """
-        own = {name: x for name, x in options.items() if self.takes(name)}
-        return dataclasses.replace(self, options={**self.options, **own})
+        taken = {name: x for name, x in options.items() if self.takes(name)}
+        return dataclasses.replace(self, options={**self.options, **taken})
 
 
 def make_attention(
@@ -155,11 +188,15 @@ def make_attention(
 ) -> keras.layers.Layer | None:
     """Returns a new attention layer, or `None` for no attention.
 
+    A name is our advice, a class is the formula: `"cbam"` gives
+    `CBAM(**VARIANTS["recommended"])`, and layers of the other names start as
+    the identity, too, except `"simam"` and `"cbam-paper"`, which is `CBAM()`.
+
     Args:
-        attention: `None`; one of `"cbam"`, `"se"`, `"channel"`, `"spatial"`,
-            `"eca"`, `"coordinate"`, `"simam"`, `"bam"`, `"scse"`, `"gc"`,
-            `"triplet"`; an `Attention`; a layer class; a callable that takes
-            `name=` and returns a new layer, as
+        attention: `None`; one of `"cbam"`, `"cbam-paper"`, `"se"`,
+            `"channel"`, `"spatial"`, `"eca"`, `"coordinate"`, `"simam"`,
+            `"bam"`, `"scse"`, `"gc"`, `"triplet"`; an `Attention`; a layer
+            class; a callable that takes `name=` and returns a new layer, as
             `functools.partial(CBAM, kernel_size=3)`; or a layer used as a
             template, which is copied without its weights.
         name: String, the name of the layer. `None` lets Keras choose.
@@ -184,7 +221,7 @@ def make_attention(
         return None
     if isinstance(attention, str):
         _checks.one_of("attention", attention, (None, *ATTENTION))
-        return ATTENTION[attention](name=name)
+        return Attention(attention)(name)
     if isinstance(attention, keras.layers.Layer):
         config = attention.get_config()
         config.pop("name", None)

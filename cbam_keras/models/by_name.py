@@ -13,7 +13,7 @@ from keras import layers, ops
 
 from cbam_keras import _checks, _inspection
 from cbam_keras.insertion import freeze_batch_norm, insert_attention
-from cbam_keras.layers import MakeLayer
+from cbam_keras.layers import Attention, MakeLayer
 from cbam_keras.models.assembly import head
 from cbam_keras.models.efficientnet import EfficientNetLite0
 from cbam_keras.models.mobilenet import MobileNet
@@ -98,7 +98,7 @@ def pretrained(
     name: str,
     weights: str | None = "imagenet",
     image_shape: Sequence[int | None] = (224, 224, 3),
-    attention: MakeLayer | None = None,
+    attention: str | MakeLayer | None = None,
     is_frozen: bool = False,
 ) -> keras.Model:
     """Builds a network of `PRETRAINED`, without classifier.
@@ -166,6 +166,9 @@ def pretrained(
         freeze_batch_norm(network)
     if attention is None:
         return network
+    if isinstance(attention, str):
+        # With `identity=False` a bare name stands for its class.
+        attention = Attention(attention)
     # What follows the network starts as without attention.
     with _inspection.same_randomness():
         return insert_attention(network, attention, identity=False)

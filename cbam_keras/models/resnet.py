@@ -84,8 +84,7 @@ def ResNet(
             logits. Defaults to `"softmax"`.
         attention: Attention at the end of every residual branch: what
             `layers.make_attention` takes, as `"cbam"`, or a list of these, one
-            per stage. `CBAM(**VARIANTS["recommended"])` was more accurate from
-            scratch than `"cbam"`. Defaults to `None`.
+            per stage. Defaults to `None`.
         stem: `"imagenet"` (7x7 convolution with stride 2, max pooling),
             `"small"` (3x3 convolution; for inputs of 16 to 96 pixels) or
             `"strided"` (3x3 convolution with stride 2; a quarter of the MACs

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks, models
-from cbam_keras.layers import VARIANTS, Attention
+from cbam_keras.layers import ATTENTION, VARIANTS, Attention
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Preset:
         top5_error: Number, the printed top-5 error in %, or `None`.
         builder: String, the function of `cbam_keras.models` that builds it.
         options: Dictionary, arguments of the builder for this network.
-        layer: String, the name of the attention layer, or `None`.
+        layer: String, a name of the class of the attention layer, or `None`.
         layer_options: Dictionary, arguments of the attention layer.
     """
 
@@ -159,7 +159,8 @@ def build_preset(name: str, **options: Any) -> keras.Model:
     build = getattr(models, preset.builder)
     attention = None
     if preset.layer is not None:
-        attention = Attention(preset.layer, preset.layer_options)
+        # The paper's formula, not what we advise.
+        attention = Attention(ATTENTION[preset.layer], preset.layer_options)
     if preset.builder != "MobileNet":
         options = {"downsample_in": "1x1", **options}
     return build(**options, **preset.options, attention=attention, name=name)

@@ -161,7 +161,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         kind = values["attention"]
         if kind not in ATTENTION:
             return self.layers[kind]
-        return Attention(kind, self._layer_options(values))
+        layer = kind if self.identity_init else ATTENTION[kind]
+        return Attention(layer, _layer_options(values))
 
     def learning_rate_for(self, hp: HyperParameters) -> float:
         """Returns the learning rate of these hyperparameters.
@@ -276,22 +277,29 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             kind
             for kind in self.layers
             if kind in ATTENTION
-            and Attention(kind).takes(comparison.option_of(kind, name))
+            and Attention(kind).takes(_argument_of(kind, name))
         ]
 
-    def _layer_options(self, values):
-        kind = values["attention"]
-        options = {}
-        for name in DIMENSIONS:
-            value = _as_argument(name, values.get(name))
-            # The values of the paper are the defaults of the layers.
-            if value is None or (
-                name in SHOWN_IF_CHANGED
-                and value == _as_argument(name, PAPER[name])
-            ):
-                continue
-            options[comparison.option_of(kind, name)] = value
-        return {**options, **comparison.start_options(kind, self.identity_init)}
+
+def _layer_options(values):
+    """Returns the arguments of a layer that hyperparameters give."""
+    kind = values["attention"]
+    options = {}
+    for name in DIMENSIONS:
+        value = _as_argument(name, values.get(name))
+        # The values of the paper are the defaults of the layers.
+        if value is None or (
+            name in SHOWN_IF_CHANGED
+            and value == _as_argument(name, PAPER[name])
+        ):
+            continue
+        options[_argument_of(kind, name)] = value
+    return options
+
+
+def _argument_of(kind, name):
+    """Returns what a gate alone calls an option of CBAM: without its kind."""
+    return name.removeprefix(f"{kind}_")
 
 
 def _checked_shape(shape):
