@@ -16,9 +16,10 @@ import onnx
 import onnxruntime
 
 from benchmarks import arguments, results, timing
+from cbam_keras import CBAM, SqueezeExcite
 from cbam_keras.models import by_name
 
-ARMS = {"none": None, "SE": "se", "CBAM": "cbam"}
+ARMS = {"none": None, "SE": SqueezeExcite, "CBAM": CBAM}
 IMAGES = types.SimpleNamespace(
     image_shape=(32, 32, 3), class_names=[str(digit) for digit in range(10)]
 )
