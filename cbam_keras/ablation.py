@@ -173,6 +173,9 @@ def plan(
         ],
         measures=measures,
         kind="ablate",
+        layout="errors",
+        question="Which parts of CBAM lower the error of the network "
+        f"{label} on {task.name}?",
         finish=_finish,
         folds=folds,
     )

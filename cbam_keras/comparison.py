@@ -130,6 +130,8 @@ def plan(
         settings={"model": label, "weights": weights},
         check=check,
         kind="train",
+        question="Does attention improve the accuracy of the network "
+        f"{label} on {task.name}?",
         finish=_draw,
         folds=folds,
     )

@@ -118,7 +118,7 @@ def test_rows_have_the_errors_of_the_runs_paired_by_seed(ran):
         errors = [5.0 * (20 - count) for count in hits]
         # Exactly, although the accuracies are in float32.
         assert row["top1_errors"] == errors
-        held = next(one for one in ran.rows if one.network == name)
+        held = next(one for one in ran.rows if one.variant == name)
         assert held.values == tuple(error / 100 for error in errors)
         assert row["top1_error"] == pytest.approx(np.mean(errors))
         deviation = np.std(errors, ddof=1)
@@ -221,7 +221,7 @@ def results(tables=((4, "none se cbam worse"),), seeds=3, guess=None):
     errors = {"none": NONE, "se": SE, "cbam": LOWER, "worse": HIGHER}
     errors["equal"] = NONE
     names = dict.fromkeys(" ".join(text for _, text in tables).split())
-    return study.Results(
+    return study.ErrorTables(
         pathlib.Path("out"),
         tuple(
             study.Outcome(
@@ -247,7 +247,6 @@ def results(tables=((4, "none se cbam worse"),), seeds=3, guess=None):
         data="digits_1",
         sizes={"test": 1000},
         guess=guess,
-        kind="ablate",
         settings={"model": "small"},
         labels=LABELS,
     )

@@ -135,7 +135,7 @@ def test_layers_of_the_users_own_are_compared(tmp_path):
     kinds = ["none", keras.layers.LeakyReLU]
     options = {"layer_options": {"negative_slope": 0.5}}
     results = compare(kinds, **options, output=tmp_path)
-    assert [row.network for row in results.rows] == ["none", "LeakyReLU"]
+    assert [row.variant for row in results.rows] == ["none", "LeakyReLU"]
     model = keras.saving.load_model(tmp_path / "LeakyReLU.keras")
     layer = model.get_layer("stage1_block1_attention")
     assert layer.negative_slope == 0.5
@@ -340,6 +340,6 @@ def test_each_seed_has_the_result_of_a_plain_call(tmp_path):
     plain = compare(["none"], recipe=recipe, output=tmp_path / "plain")
     seeded = compare(["none"], seeds=[3, 0], output=tmp_path / "seeded")
     assert plain.seeds == (3,)
-    assert seeded.rows[0].test_accuracies[0] == plain.rows[0].test_accuracy
+    assert seeded.rows[0].values[0] == plain.rows[0].mean
     losses = {row["seed"]: row["val_loss"] for row in seeded.history}
     assert losses[3] == plain.history[0]["val_loss"] != losses[0]

@@ -28,11 +28,11 @@ ROWS = [
 ]
 
 
-def trial(number, accuracy, outcome="finished", cost=(1000, 50000), **values):
+def trial(number, accuracy, status="finished", cost=(1000, 50000), **values):
     return SimpleNamespace(
         number=number,
         values=values,
-        outcome=outcome,
+        status=status,
         val_accuracy=accuracy,
         parameters=cost[0],
         macs=cost[1],

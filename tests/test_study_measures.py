@@ -1,6 +1,7 @@
 """Balanced accuracy, macro F1 and ROC AUC in place of the accuracy."""
 
 import dataclasses
+import json
 import sys
 
 import keras
@@ -174,9 +175,14 @@ def test_a_comparison_is_by_the_measure_beside_the_accuracy(tmp_path):
         o.metrics["macro_f1"] for o in results.runs[::2]
     )
     assert se.difference == pytest.approx(se.mean - none.mean)
-    assert se.validation_accuracy == pytest.approx(
-        np.mean([run.metrics["val_macro_f1"] for run in results.runs[1::2]])
-    )
+    for key, mean in (
+        ("val_macro_f1", se.validation),
+        ("val_accuracy", se.validation_accuracy),
+    ):
+        values = [run.metrics[key] for run in results.runs[1::2]]
+        assert mean == pytest.approx(np.mean(values))
+    row = json.loads(results.json())["rows"][1]
+    assert row["validation_accuracy"] == se.validation_accuracy
     text = str(results)
     assert "test macro F1 (%)" in text and "test accuracy (%)" in text
     assert "points of test macro F1" in results.verdict
@@ -248,11 +254,11 @@ def test_a_search_increases_the_measure_on_the_validation_images(
     first = max(short, key=lambda trial: trial.score)
     longer = [t.values for t in results.trials if t.epochs > 1]
     assert first.values in longer
-    chosen = max(results.confirmation, key=lambda row: row.validation_accuracy)
+    chosen = max(results.confirmation, key=lambda row: row.validation)
     assert results.best.number == chosen.trial
-    found = results.found["best_network"]
+    found = results.choice["best_network"]
     again = study.Results.read(tmp_path / "confirmation").runs
-    again = [run for run in again if run.variant == chosen.network]
+    again = [run for run in again if run.variant == chosen.variant]
     best = max(again, key=lambda run: run.metrics["val_auc"])
     assert found["seed"] == best.seed
     model = keras.saving.load_model(tmp_path / "best.keras")

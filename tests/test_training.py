@@ -123,7 +123,7 @@ def test_a_saved_network_is_of_its_best_epoch(finished):
     model = keras.saving.load_model(finished.output / run.file)
     splits = data.load("mnist5k", batch_size=None)
     for (images, labels), accuracy in (
-        (splits.validation, run.best_validation_accuracy),
+        (splits.validation, run.val_accuracy),
         (splits.test, run.test_accuracy),
     ):
         outputs = model.predict(images.astype("float32"), verbose=0)

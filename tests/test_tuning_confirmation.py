@@ -91,14 +91,14 @@ def test_fresh_seeds_decide_weights_and_split(quick, tmp_path):
 def test_accuracies_are_compared_pair_by_pair(confirmed):
     plain, *others = confirmed.confirmation
     assert plain.difference is plain.interval is None
-    base = plain.test_accuracies
+    base = plain.values
     for row in others:
-        own = row.test_accuracies
+        own = row.values
         differences = [a - b for a, b in zip(own, base, strict=True)]
         mean = statistics.fmean(differences)
         assert row.difference == pytest.approx(mean, abs=1e-6)
         assert statistics.fmean(row.interval) == pytest.approx(mean)
-        assert row.test_accuracy == pytest.approx(statistics.fmean(own))
+        assert row.mean == pytest.approx(statistics.fmean(own))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_results_print_and_read_as_json(confirmed):
     row = confirmed.confirmation[1]
     assert second["reduction_ratio"] == row.options["reduction_ratio"]
     assert second["seeds"] == [1, 2]
-    assert second["test_accuracy"] == row.test_accuracy
+    assert second["test_accuracy"] == row.mean
     assert second["interval"] == list(row.interval)
     assert content["verdict"] == confirmed.verdict
     assert content["code"] == confirmed.code

@@ -121,9 +121,9 @@ def test_trials_that_fail_are_recorded_and_end_nothing(quick, tmp_path):
     )
     first, *failed, last = found.trials
     cells = json.loads((found.output / "results.json").read_text())["cells"]
-    assert first.outcome == last.outcome == "finished"
+    assert first.status == last.status == "finished"
     for trial, (error, outcome, message) in zip(failed, ERRORS, strict=True):
-        assert trial.outcome == outcome
+        assert trial.status == outcome
         assert message in trial.message
         assert trial.val_accuracy is None
         assert type(error).__name__ in cells[trial.number - 1]["traceback"]
@@ -135,7 +135,7 @@ def test_a_search_of_keras_tuner_goes_on_after_failures(quick, tmp_path):
     error = keras_tuner.errors.FatalError
     tuning_checks.fail(quick, lambda number: number > 1, error)
     found = tuning_checks.search(tmp_path / "run", "bayesian", max_trials=6)
-    outcomes = [trial.outcome for trial in found.trials]
+    outcomes = [trial.status for trial in found.trials]
     assert outcomes == ["finished", *["error"] * 5]
 
 
@@ -159,7 +159,7 @@ def test_failed_trials_are_tried_again_until_the_last_has_ended(
                 )
             except KeyboardInterrupt:
                 return None, len(trained)
-        return [trial.outcome for trial in found.trials], len(trained)
+        return [trial.status for trial in found.trials], len(trained)
 
     with pytest.MonkeyPatch.context() as patch:
         tuning_checks.fail(patch, lambda number: number == 2, KeyboardInterrupt)
@@ -192,6 +192,6 @@ def test_a_network_over_the_budget_is_not_trained(
     *others, last = tuning_checks.search(
         tmp_path / "run", "grid", hypermodel=of_units, **{name: most}
     ).trials
-    assert [trial.outcome for trial in others] == ["finished"] * 2
-    assert (last.outcome, last.epochs) == ("over budget", 0)
+    assert [trial.status for trial in others] == ["finished"] * 2
+    assert (last.status, last.epochs) == ("over budget", 0)
     assert message in last.message

@@ -148,7 +148,7 @@ def test_values_of_many_bytes_are_cut_in_the_names_of_files(quick, tmp_path):
     found = tuning_checks.search(
         tmp_path / "run", "bayesian", hypermodel=written, max_trials=3
     )
-    assert {trial.outcome for trial in found.trials} == {"finished"}
+    assert {trial.status for trial in found.trials} == {"finished"}
     assert {x.values["letters"] for x in found.trials} <= {*letters}
 
 

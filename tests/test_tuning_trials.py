@@ -172,7 +172,7 @@ def test_hyperband_promotes_no_trial_that_failed(tmp_path, monkeypatch):
         tmp_path / "run", "hyperband", THREE, hypermodel=of_units
     )
     failed, *finished = found.trials[:3]
-    assert failed.outcome == "error"
+    assert failed.status == "error"
     promoted = found.trials[3].values["units"]
     assert promoted == max(trial.values["units"] for trial in finished)
 

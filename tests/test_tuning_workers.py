@@ -49,7 +49,7 @@ def trials(output, executor, algorithm):
         output, algorithm, tuning_checks.THREE, executor=executor
     )
     return [
-        (trial.number, trial.values, trial.outcome, trial.val_accuracy)
+        (trial.number, trial.values, trial.status, trial.val_accuracy)
         for trial in found.trials
     ]
 

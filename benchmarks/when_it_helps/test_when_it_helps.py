@@ -65,7 +65,7 @@ def test_a_study_that_is_stored_again_replaces_the_one_before(stored):
 def test_the_network_trained_for_longer_is_compared_in_the_same_study(stored):
     for _ in range(2):
         found = stored(bccd=trained(0.5), bccd_longer=trained(0.75))
-        rows = {row.network: row for row in found.rows}
+        rows = {row.variant: row for row in found.rows}
         assert [*rows] == ["none", "none-longer"]
         assert rows["none-longer"].difference == 0.25
 

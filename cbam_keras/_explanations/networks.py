@@ -141,21 +141,8 @@ def find_networks(
             f"Received: one whose results.json cannot be read ({error})"
         ) from error
     results = study.Results.of(folder, content)
-    if results.kind == "detect":
-        raise ValueError(
-            "A folder of a run must be that of train, tune or ablate. "
-            f'Received: "{folder}", which is one of detect'
-        )
-    seed = next((run.seed for run in results.runs), results.seeds[0])
-    by_variant = {
-        run.variant: run.file for run in results.runs if run.seed == seed
-    }
-    tables = [one.variants for one in reversed(results.comparisons)]
-    names = [by_variant.get(name) for table in tables for name in table]
-    if results.kind == "tune":
-        names = ["best.keras"]
-    files = [folder / name for name in dict.fromkeys(names) if name]
-    files = [file for file in files if file.exists()]
+    seed, names = results.first_seed, results.networks()
+    files = [folder / x for x in names if (folder / x).exists()]
     if not files:
         raise ValueError(
             "A folder of a run must hold models. Received: "

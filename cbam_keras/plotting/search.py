@@ -27,9 +27,9 @@ def plot_search(
 
     Args:
         trials: Sequence of objects with `values` (dictionary of the
-            hyperparameters that the trial used), `outcome` (string; only
+            hyperparameters that the trial used), `status` (string; only
             `"finished"` trials are drawn) and `val_accuracy` (in [0, 1]), as
-            in `study.Results.trials`; a `score` takes its place.
+            in `study.Ranking.trials`; a `score` takes its place.
         title: String, written over the figure. Defaults to `""`.
         heading: String, what is drawn. Defaults to `"validation accuracy"`.
 
@@ -45,7 +45,7 @@ def plot_search(
         >>> from types import SimpleNamespace
         >>> values = {"reduction_ratio": 16, "kernel_size": 7}
         >>> trial = SimpleNamespace(
-        ...     values=values, outcome="finished", val_accuracy=0.9
+        ...     values=values, status="finished", val_accuracy=0.9
         ... )
         >>> figure = plot_search([trial])
     """
@@ -132,7 +132,7 @@ def plot_pareto(
     Example:
         >>> from types import SimpleNamespace
         >>> trial = SimpleNamespace(
-        ...     number=0, values={}, outcome="finished", val_accuracy=0.9,
+        ...     number=0, values={}, status="finished", val_accuracy=0.9,
         ...     parameters=1000, macs=50000,
         ... )
         >>> figure = plot_pareto([trial])
@@ -185,7 +185,7 @@ def _draw_front(axes, trials, key):
 
 
 def _finished_trials(trials):
-    finished = [trial for trial in trials if trial.outcome == "finished"]
+    finished = [trial for trial in trials if trial.status == "finished"]
     if not finished:
         raise ValueError(
             "`trials` must hold at least one finished trial. Received: "

@@ -15,17 +15,8 @@ from cbam_keras._terminal import Table
 from cbam_keras.report.page import Figure, Page, render
 
 # Of many images and networks.
-MAX_IMAGES, MAX_NETWORKS, MAX_ABSENT = 16, 6, 20
+MAX_IMAGES, MAX_NETWORKS = 16, 6
 RESUME = "The same command resumes the run."
-# What each kind of run asks, of its network and its data.
-QUESTIONS = {
-    "train": "Does attention improve the accuracy of the network {} on {}?",
-    "study": "How do the networks compare on {1}?",
-    "ablate": "Which parts of CBAM lower the error of the network {} on {}?",
-    "detect": "Does attention in the backbone {} improve detection on {}?",
-    "tune": "Which attention suits the network {} on {}, and does it improve "
-    "the accuracy?",
-}
 # Files with figures, and their captions.
 FIGURES = {
     "comparison.png": "Means, seeds, and the intervals of the differences to "
@@ -36,8 +27,6 @@ FIGURES = {
     "lines: training images. Bold lines with markers: validation images.",
     "ablation.png": "Test errors by table. Where an interval does not touch "
     "the line of the first row, the difference excludes zero.",
-    "detections.png": "The objects in test images, and what each detector of "
-    "the first seed finds there with 50 % confidence or more.",
     "effects.png": "Mean of what trials are ranked by, and their number, by "
     "reduction ratio and kernel size.",
     "pareto.png": "What trials are ranked by against parameters and "
@@ -49,8 +38,8 @@ FIGURES = {
 def write(folder: str | os.PathLike) -> pathlib.Path:
     """Writes the report of an output folder, one HTML page.
 
-    The commands `train`, `tune`, `ablate`, `explain` and `detect` write it
-    when they end. It holds the question and the answer, the tables, the
+    The commands `train`, `tune`, `ablate` and `explain` write it when they
+    end. It holds the question and the answer, the tables, the
     figures, where the networks look, what identifies the run, and the command
     that repeats it. It is read without a network, and can be sent as it is.
     Of an unfinished or damaged run it holds what there is, and says what is
@@ -102,9 +91,7 @@ def _read(folder):
             parts = (_explained_images, _examples)
         else:
             content = study.read_content(folder)
-            parts = (_question, _results, _figures)
-            if content["kind"] in ("train", "ablate", "tune"):
-                parts += (_examples,)
+            parts = (_question, _results, _figures, _examples)
     # Damage has many types; a package may be missing, too.
     except Exception as error:
         page.missing.append(f"The results cannot be read ({error!r}).")
@@ -136,7 +123,9 @@ def _question(page, folder, content):
     data = next(iter(settings["data"].values()))
     subject = settings.get("model", "your own"), data["name"]
     page.title = "{}: {} on {}".format(content["kind"], *subject)
-    page.question = QUESTIONS[content["kind"]].format(*subject)
+    page.question = content.get("question") or (
+        f"How do the networks compare on {data['name']}?"
+    )
     sizes = ", ".join(f"{n:,} {split}" for split, n in data["sizes"].items())
     folds = settings.get("folds")
     seeds = dict.fromkeys(run // (folds or 1) for run in content["seeds"])
@@ -151,25 +140,16 @@ def _question(page, folder, content):
 
 def _results(page, folder, content):
     """The results."""
-    results = study.Results.read(folder)
+    results = study.Results.of(folder, content).with_subfolders()
     tables = results.tables()
     page.verdict = "Nothing is known yet: no network is trained."
     if results.runs and tables:
         page.verdict, page.code = results.verdict, results.code
         page.tables += tables
-    if results.kind == "tune" and results.best is None:
-        page.missing.append(f"The search is not finished. {RESUME}")
-    known = {(outcome.variant, outcome.seed) for outcome in results.outcomes}
-    for seed in results.seeds:
-        absent = [n for n in results.variants if (n, seed) not in known]
-        if absent:
-            named = _checks.first_few(absent, MAX_ABSENT)
-            page.missing.append(
-                f"Not trained yet: {named} ({results.name_of(seed)}). {RESUME}"
-            )
+    page.missing += [f"{line} {RESUME}" for line in results.missing()]
     failed = [
         {
-            "network": outcome.label,
+            "network": results.labels.get(outcome.variant, outcome.variant),
             "seed": str(outcome.seed),
             "status": outcome.status,
             "message": str(outcome.message or ""),
@@ -198,6 +178,8 @@ def _examples(page, folder, content):
         note = "Test images; the networks are of the first seed or fold."
         run, folder = folder, folder / study.EXPLANATIONS
         if not (folder / "grad_cam.png").exists():
+            if not study.Results.of(run, content).are_classifiers:
+                return
             page.missing.append(
                 "Where the networks look. The command draws it when all are "
                 f"trained; cbam-keras explain {run} draws it at any time."

@@ -20,7 +20,8 @@ networks are variants like any other.
 - `worker`: the process in which such a worker trains.
 - `machine`: the part of this machine that a worker gets.
 - `results`: `Results`: what has been trained, compared.
-- `tables`: what each kind of run shows of it.
+- `errors`: the same as in the paper's tables.
+- `ranking`: networks ranked, as the trials of a search.
 - `statistics`: means, paired differences and verdicts over seeds.
 - `estimate`: how long a study will take.
 """
@@ -33,6 +34,7 @@ from cbam_keras.study.cell import (
 from cbam_keras.study.cells import Cell, Cells
 from cbam_keras.study.checkpoints import DAMAGE
 from cbam_keras.study.content import CONFIRMATION, RESULTS, read_content
+from cbam_keras.study.errors import ErrorTables
 from cbam_keras.study.estimate import Cost, Estimate, estimate
 from cbam_keras.study.folder import (
     EXPLANATIONS,
@@ -59,7 +61,8 @@ from cbam_keras.study.networks import (
     precision_error,
     print_data,
 )
-from cbam_keras.study.results import Results
+from cbam_keras.study.ranking import ConfirmedRow, Ranking, Trial
+from cbam_keras.study.results import MANY, Results
 from cbam_keras.study.run import (
     Execution,
     RunOptions,
@@ -87,7 +90,6 @@ from cbam_keras.study.study import (
     Variant,
     check_seeds,
 )
-from cbam_keras.study.tables import MANY
 from cbam_keras.study.workers import count_workers, executor_of, training_by
 
 __all__ = [
@@ -97,8 +99,10 @@ __all__ = [
     "Variant",
     "Classification",
     "Results",
+    "Ranking",
     "Row",
     "Outcome",
+    "Trial",
     "Estimate",
     "Budget",
     "Comparison",

@@ -48,12 +48,6 @@ NO_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")
 NO_MEMORY_MESSAGES = ("RESOURCE_EXHAUSTED", "can't allocate memory")
 
 
-# What results know of an outcome.
-OF_RESULTS = ("number", "label", "values", "score")
-# An option, or a hyperparameter, has such a value.
-Value = str | int | float
-
-
 class ChangedError(ValueError):
     """The code builds another network than the one to resume."""
 
@@ -84,10 +78,6 @@ class Outcome:
         file: String, the `.keras` file in the output folder, or `None`.
         history: List of dictionaries, one per epoch: `epoch` (from 1), the
             metrics of the task, `seconds`.
-        number, label: Integer from 1 and string, what tables call it.
-        values: Dictionary, its options, of a trial its hyperparameters.
-        score: Number, what it is compared by, or `None`; of a trial on the
-            validation images.
     """
 
     variant: str
@@ -105,10 +95,6 @@ class Outcome:
     history: list[dict[str, float]] = dataclasses.field(
         default_factory=list, repr=False
     )
-    number: int = 0
-    label: str = ""
-    values: dict[str, Value] = dataclasses.field(default_factory=dict)
-    score: float | None = None
 
     def __post_init__(self) -> None:
         # It may come from a file that anybody wrote.
@@ -125,26 +111,9 @@ class Outcome:
         return self.status == FINISHED
 
     @property
-    def network(self) -> str:
-        """The name of the variant."""
-        return self.variant
-
-    @property
-    def outcome(self) -> str:
-        """The status."""
-        return self.status
-
-    @property
     def epochs(self) -> int:
         """The number of epochs that were trained."""
         return len(self.history)
-
-    def as_cell(self) -> _files.Json:
-        """Returns what `results.json` holds of it, beside its variant."""
-        cell = dataclasses.asdict(self)
-        for name in OF_RESULTS:
-            del cell[name]
-        return cell
 
     @property
     def test_accuracy(self) -> float | None:
@@ -155,11 +124,6 @@ class Outcome:
     def val_accuracy(self) -> float | None:
         """Number in [0, 1], of the best epoch, or `None`."""
         return self.metrics.get("val_accuracy")
-
-    @property
-    def best_validation_accuracy(self) -> float | None:
-        """Number in [0, 1], of the best epoch, or `None`."""
-        return self.val_accuracy
 
     @property
     def val_loss(self) -> float | None:

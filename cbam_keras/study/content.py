@@ -1,161 +1,169 @@
-"""`results.json`: what a run has come to, read and checked."""
+"""`results.json`: what a run has come to, read and checked.
+
+The types say what code relies on; a file may hold more.
+"""
 
 import dataclasses
+import functools
 import json
 import math
-import numbers
 import pathlib
+import types
+import typing
+from collections.abc import Sequence
+from typing import TypedDict
 
+from cbam_keras import _checks
 from cbam_keras._files import RESULTS, Json
 from cbam_keras.data import check_folds
 from cbam_keras.study.cell import Outcome
-from cbam_keras.study.study import Comparison, Measure, check_name
+from cbam_keras.study.study import LAYOUTS, Comparison, Measure, check_name
 
-# Settings, outcomes and verdict of a run. Version 0.2.0 wrote format 2.
-FORMAT, FORMER = 3, 2
-# The subfolder in which a search trains the best again, a study of its own.
+FORMAT = 3
+# The subfolder in which the best of a ranking are trained again.
 CONFIRMATION = "confirmation"
-NUMBER, WORDS = (int, float), (str, None)
-# The types that code relies on; `...` stands for any key.
-SHAPE = {
-    "kind": str,
-    "command": WORDS,
-    "settings": {
-        "variants": {...: dict},
-        "data": {...: {"name": str, "sizes": {...: int}}},
-    },
-    "measures": [{"key": str, "heading": str, "digits": int, "is_error": bool}],
-    "comparisons": [
-        {
-            "baseline": WORDS,
-            "variants": [str],
-            "title": str,
-            "number": int,
-            "every_seed": bool,
-        }
-    ],
-    "labels": {...: str},
-    # A fraction of the test images.
-    "commonest": (*NUMBER, None),
-    # Where the data are, as `data.load` takes it.
-    "source": (dict, None),
-    "seeds": [int],
-    "cells": [
-        {
-            "variant": str,
-            "seed": int,
-            "status": str,
-            "message": WORDS,
-            "parameters": (int, None),
-            "macs": (int, None),
-            "metrics": {...: (*NUMBER, None)},
-            "best_epoch": (int, None),
-            "seconds_per_epoch": (*NUMBER, None),
-            "seconds": NUMBER,
-            "file": WORDS,
-            # A loss may not be finite.
-            "history": [{...: numbers.Real}],
-        }
-    ],
-}
-# What a search has found.
-FOUND = {
-    # The number of a trial.
-    "best": int,
-    "best_network": {"test_accuracy": NUMBER},
-    "best_options": dict,
-    "code": str,
-    "confirmation": [{"trial": int, "options": dict, "seeds": [int]}],
-    "verdict": str,
-}
-SOURCE = {
-    "name": WORDS,
-    "data_dir": WORDS,
-    "manual_dir": WORDS,
-    "validation_fraction": (*NUMBER, None),
-    "group_by_folder": (bool, None),
-    "image_column": WORDS,
-    "label_column": WORDS,
-}
+# Files from before `layout` have one by their kind of run.
+FORMER_LAYOUTS = {"ablate": "errors", "tune": "ranking"}
+
+
+class Described(TypedDict):
+    """Data of one seed, with what else a resumed run must agree in."""
+
+    name: str
+    sizes: dict[str, int]
+
+
+class Settings(TypedDict):
+    """Settings that a resumed run must agree in, and more."""
+
+    variants: dict[str, dict]
+    data: dict[str, Described]
+
+
+class Location(TypedDict):
+    """Where the data are, as `data.load` takes it."""
+
+    name: str | None
+    data_dir: str | None
+    manual_dir: str | None
+    validation_fraction: float | None
+    group_by_folder: bool | None
+    image_column: str | None
+    label_column: str | None
+
+
+class Content(TypedDict):
+    """All of a file; `commonest` is a fraction of the test images."""
+
+    kind: str
+    layout: str
+    question: str | None
+    command: str | None
+    settings: Settings
+    measures: list[Measure]
+    comparisons: list[Comparison]
+    labels: dict[str, str]
+    commonest: float | None
+    source: Location | None
+    seeds: list[int]
+    cells: list[Outcome]
+
+
+class Confirmed(TypedDict):
+    """A trial that was trained again, with these seeds."""
+
+    trial: int
+    options: dict
+    seeds: list[int]
+
+
+class BestNetwork(TypedDict):
+    """The network in `best.keras`, and more about it."""
+
+    test_accuracy: float
+
+
+class Choice(TypedDict):
+    """What a ranking has ended with: the number of a trial, and more."""
+
+    best: int
+    best_network: BestNetwork
+    best_options: dict
+    code: str
+    confirmation: list[Confirmed]
+    verdict: str
 
 
 def read_content(folder: pathlib.Path) -> Json:
-    """Returns what `results.json` in a folder holds, or would hold now.
+    """Returns what `results.json` in a folder holds.
 
     Raises one of `DAMAGE`, which names the field that is damaged.
     """
     content = json.loads((folder / RESULTS).read_bytes())
-    if content.get("format") == FORMER:
-        content |= _tables_of(content)
     if content.get("format") != FORMAT:
         raise ValueError(
             f"`format` must be {FORMAT}. Received: {content.get('format')}, "
             "of another version of cbam_keras"
         )
-    for name, shape in SHAPE.items():
-        _check(name, content.get(name), shape)
-    if content.get("source") is not None:
-        _check("source", content["source"], SOURCE)
+    default = FORMER_LAYOUTS.get(content.get("kind"), LAYOUTS[0])
+    content.setdefault("layout", default)
+    check_type("results", content, Content)
+    _checks.one_of("layout", content["layout"], LAYOUTS)
     if "best" in content:
-        for name, shape in FOUND.items():
-            _check(name, content.get(name), shape)
-    for name in ("settings.data", "seeds", "measures", "comparisons"):
-        held = content
-        for key in name.split("."):
-            held = held[key]
-        if not held:
-            raise ValueError(f"`{name}` must hold something. Received: {held}")
-    check_folds(content["settings"].get("folds"))
+        check_type("results", content, Choice)
+    settings = content["settings"]
+    for name, values in (
+        ("settings.data", settings["data"]),
+        *((name, content[name]) for name in ("seeds", "measures")),
+        ("comparisons", content["comparisons"]),
+    ):
+        if not values:
+            raise ValueError(f"`{name}` must not be empty. Received: {values}")
+    check_folds(settings.get("folds"))
     for cell in content["cells"]:
         # They name files that are read, moved and deleted.
         check_name(cell["variant"])
         Outcome(**cell)
         if (
-            cell["variant"] not in content["settings"]["variants"]
+            cell["variant"] not in settings["variants"]
             or cell["seed"] not in content["seeds"]
         ):
             raise ValueError("a cell is of no variant and seed of the run")
     return content
 
 
-def _tables_of(content):
-    """Returns what format 2 lacks: one table, by the measure of its task."""
-    digits = 1 if content["kind"] == "detect" else 2
-    measure = Measure(content["measure"], content["measure_name"], digits)
-    comparison = Comparison(
-        content["baseline"], [*content["settings"]["variants"]]
-    )
-    return {
-        "format": FORMAT,
-        "measures": [dataclasses.asdict(measure)],
-        "comparisons": [dataclasses.asdict(comparison)],
-        "labels": {},
-    }
+_hints = functools.cache(typing.get_type_hints)
 
 
-def _check(field, value, shape):
-    """Raises unless a value has a shape, and its numbers are finite."""
-    if isinstance(shape, dict):
-        _check(field, value, dict)
-        for key in value if ... in shape else shape:
-            inner = shape[...] if ... in shape else shape[key]
-            _check(f"{field}.{key}", value.get(key), inner)
-        return
-    if isinstance(shape, list):
-        _check(field, value, list)
+def check_type(field: str, value: typing.Any, kind: typing.Any) -> None:
+    """Raises unless a value has a type, and its numbers are finite."""
+    inner = typing.get_args(kind)
+    if types.NoneType in inner:
+        if value is not None:
+            check_type(field, value, inner[0])
+    elif dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
+        check_type(field, value, dict)
+        for name, hint in _hints(kind).items():
+            check_type(f"{field}.{name}", value.get(name), hint)
+    elif typing.get_origin(kind) is dict:
+        check_type(field, value, dict)
+        for name, one in value.items():
+            check_type(f"{field}.{name}", one, inner[1])
+    elif typing.get_origin(kind) in (list, Sequence):
+        check_type(field, value, list)
         for number, one in enumerate(value):
-            _check(f"{field}.{number}", one, shape[0])
-        return
-    kinds = shape if isinstance(shape, tuple) else (shape,)
-    if value is None and None in kinds:
-        return
-    types = tuple(kind for kind in kinds if kind is not None)
-    is_lost = float in types and isinstance(value, float)
-    is_lost = is_lost and not math.isfinite(value)
-    # A boolean is an integer to Python.
-    is_other = isinstance(value, bool) and bool not in types
-    if is_lost or is_other or not isinstance(value, types):
-        name = "a finite number" if float in types else types[0].__name__
-        raise ValueError(
-            f"`{field}` must be {name}. Received: {str(value)[:100]}"
-        )
+            check_type(f"{field}.{number}", one, inner[0])
+    else:
+        is_number = kind is float
+        # A boolean is an integer to Python.
+        is_right = isinstance(value, (int, float) if is_number else kind)
+        is_right &= kind is bool or not isinstance(value, bool)
+        # A loss may not be finite.
+        if is_right and is_number and ".history." not in field:
+            is_right = math.isfinite(value)
+        if not is_right:
+            name = "a finite number" if is_number else kind.__name__
+            raise ValueError(
+                f"`{field.removeprefix('results.')}` must be {name}. "
+                f"Received: {str(value)[:100]}"
+            )

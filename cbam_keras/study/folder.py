@@ -34,7 +34,7 @@ from cbam_keras.study.content import (
     RESULTS,
     read_content,
 )
-from cbam_keras.study.results import Results
+from cbam_keras.study.results import history_of
 from cbam_keras.study.study import Data, Study, Variant
 
 # The page about a run, and the subfolder with the explanations that it shows.
@@ -101,6 +101,8 @@ class StudyFolder:
         self.labels = {v.name: v.label for v in study.variants if v.label}
         self.about = as_written(
             {
+                "layout": study.layout,
+                "question": study.question,
                 "measures": [dataclasses.asdict(x) for x in study.measured_by],
                 "comparisons": [
                     dataclasses.asdict(x) for x in study.compared_in
@@ -220,18 +222,30 @@ class StudyFolder:
                 with _files.replacing(self.path / name) as beside:
                     shutil.copyfile(trained / str(state.best), beside)
                 outcome = dataclasses.replace(outcome, file=name)
-            self.content["cells"].append(as_written(outcome.as_cell()))
-            results = Results.of(self.path, self.content)
-            # The results have the order of training.
-            self.content["cells"] = [x.as_cell() for x in results.outcomes]
-            if results.history:
-                _files.write_csv(self.path / "history.csv", results.history)
+            cells = self.content["cells"]
+            cells.append(as_written(dataclasses.asdict(outcome)))
+            variants = [*self.content["settings"]["variants"]]
+            seeds = self.content["seeds"]
+            # They have the order of training, whoever has ended first.
+            cells.sort(
+                key=lambda cell: (
+                    seeds.index(cell["seed"]),
+                    variants.index(cell["variant"]),
+                )
+            )
+            history = history_of([Outcome(**cell) for cell in cells], seeds)
+            if history:
+                _files.write_csv(self.path / "history.csv", history)
             self._write()
         shutil.rmtree(self.cell(*key), ignore_errors=True)
 
     def add_settings(self, key: str, name: str, described: object) -> None:
         """Adds one more variant, or the data of one more seed."""
         self.settings[key] = _comparable({name: described})
+        if name in self.content["settings"][key]:
+            # What a folder holds does not change, so it need not be read.
+            self._compared(self.content)
+            return
         with self.locked():
             self.refresh()
             self._compared(self.content)

@@ -6,46 +6,60 @@ import os
 import pathlib
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import ClassVar, NamedTuple
 
-from cbam_keras import _files, _terminal, plotting
+from cbam_keras import _checks, _files, _terminal, plotting
+from cbam_keras._terminal import Table, number_cell
 from cbam_keras.study.cell import Outcome
 from cbam_keras.study.checkpoints import DAMAGE
-from cbam_keras.study.content import CONFIRMATION, FOUND, RESULTS, read_content
-from cbam_keras.study.measures import (
-    ACCURACY,
-    MEASURES,
-    validation_key,
-)
+from cbam_keras.study.content import RESULTS, read_content
+from cbam_keras.study.measures import ACCURACY, MEASURES, validation_key
 from cbam_keras.study.statistics import (
     NOTHING,
     Measured,
     Row,
-    counted,
     counted_runs,
     noun_of,
     unlearned,
     verdict,
 )
-from cbam_keras.study.study import Comparison, Measure, run_name
-from cbam_keras.study.tables import (
-    JSON,
-    PRINTED,
-    RECORDS,
-    TABLES,
-    counted_trials,
-)
+from cbam_keras.study.study import LAYOUTS, Comparison, Measure, run_name
+
+# With so many networks, tables have their multiply-accumulates, too.
+MANY = 4
+# How many missing networks are named.
+MAX_ABSENT = 20
+
+
+class Column(NamedTuple):
+    """A column of a table: a heading, and an attribute of a `Row` in a unit.
+
+    Tables of fewer networks than `least` do without it.
+    """
+
+    heading: str
+    attribute: str
+    form: str = "{}"
+    factor: float = 1
+    least: int = 0
+
+    def cell(self, row: Row) -> str:
+        """Returns the cell of a row."""
+        value = getattr(row, self.attribute)
+        if self.form == "{}":
+            return value
+        return number_cell(self.form, value, self.factor)
 
 
 @dataclasses.dataclass(frozen=True)
 class Results(_terminal.Tabular):
-    """Results of a run of any kind; prints as tables with a verdict.
+    """Results of a run; prints as tables with a verdict.
 
     `to_dataframe()` has a row per variant: `variant`, `seeds` (how many),
     `mean`, `std` (n - 1), `difference` to the baseline paired by seed, `low`
     and `high` (its 95 % interval), `parameters` and `macs`. An ablation has a
-    row per network and table, with errors in %, detectors one per network and
-    seed, a search one per trial. `csv()` and `latex()` return it as text.
+    row per network and table, with errors in %, a search (see `Ranking`) one
+    per trial. `csv()` and `latex()` return it as text.
 
     With folds, `seed * folds + fold` stands for a seed, also in the names of
     files.
@@ -60,8 +74,7 @@ class Results(_terminal.Tabular):
         sizes: Dictionary, the number of images by split, of the first fold.
         guess: Number in [0, 1], the test accuracy of always guessing the
             commonest class, or `None`.
-        kind: String, `"study"`, `"train"`, `"ablate"`, `"detect"` or
-            `"tune"`.
+        kind: String, the kind of the study, as `"train"`.
         settings: Dictionary, what a resumed run must agree in.
         labels: Dictionary, what tables call variants instead of their names.
         runs: List of the `Outcome` of all trainings that finished.
@@ -72,21 +85,10 @@ class Results(_terminal.Tabular):
             the task, `seconds`.
         test_images: Integer, the number of test images, of all folds.
         folds: Integer, the number of folds, or `None`.
+        question: String, what the study asks, or empty.
         verdict: String, the differences in a sentence, or that no network
             has learned; empty without a baseline.
-        trials: Tuple of `Outcome`, the trials of a search in order. In other
-            runs, this and what follows are empty or `None`.
-        ranked: List of the trials that finished, the best first.
-        confirmation: Tuple of `Row`: no attention, SE and the best two others,
-            retrained with new seeds.
-        best: The chosen trial: the highest mean validation accuracy of those
-            confirmed, otherwise the best trial.
-        best_options: Dictionary, the arguments of its attention layer, if
-            the search was over a `CBAMHyperModel`.
-        code: String, a line of code that makes this layer, or empty.
-        test_accuracy: Number in [0, 1], of the network in `best.keras`: the
-            training of the chosen configuration that validates best.
-        found: Dictionary, what `results.json` holds of these.
+        code: String, a line of code that makes the best layer, or empty.
     """
 
     output: pathlib.Path
@@ -103,12 +105,22 @@ class Results(_terminal.Tabular):
         default_factory=dict, repr=False, compare=False
     )
     labels: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
-    found: _files.Json = dataclasses.field(default_factory=dict, repr=False)
-    confirmation: tuple[Row, ...] = ()
     folds: int | None = None
+    question: str = dataclasses.field(default="", repr=False)
+
+    # The class of each layout; a study names the one that shows it.
+    layouts: ClassVar[dict[str, type["Results"]]] = {}
+    # The columns of tables before those of the measures.
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("network", "label"),
+        Column("parameters", "parameters", "{:,}"),
+        Column("MMACs", "macs", "{:,.4g}", 1e-6, least=MANY),
+    )
+    # What stands after a difference.
+    unit: ClassVar[str] = " points"
 
     @classmethod
-    def read(cls, folder: str | os.PathLike) -> Self:
+    def read(cls, folder: str | os.PathLike) -> "Results":
         """Returns the results in an output folder, as far as there are any.
 
         Args:
@@ -119,8 +131,7 @@ class Results(_terminal.Tabular):
         """
         path = pathlib.Path(folder)
         try:
-            results = cls.of(path, read_content(path))
-            return results.with_confirmation(results.found.get("confirmation"))
+            return cls.of(path, read_content(path)).with_subfolders()
         except DAMAGE as error:
             raise ValueError(
                 "`folder` must be the output folder of a study. Received: "
@@ -128,131 +139,90 @@ class Results(_terminal.Tabular):
                 f"({type(error).__name__}: {error})"
             ) from error
 
-    @classmethod
+    @staticmethod
     def of(
-        cls,
         path: pathlib.Path,
         content: _files.Json,
         variants: Sequence[str] | None = None,
         seeds: Sequence[int] | None = None,
-    ) -> Self:
+    ) -> "Results":
         """Returns the results of these variants and seeds, or of all."""
-        settings = content["settings"]
-        variants = tuple(variants or settings["variants"])
-        seeds = tuple(seeds or content["seeds"])
-        numbers = {name: i for i, name in enumerate(settings["variants"], 1)}
-        measures = tuple(Measure(**held) for held in content["measures"])
-        known = {}
-        for cell in content["cells"]:
-            name = cell["variant"]
-            known[name, cell["seed"]] = Outcome(
-                **cell,
-                number=numbers[name],
-                label=content["labels"].get(name, name),
-                values=settings["variants"][name],
-                score=cell["metrics"].get(measures[0].key),
+        layout = Results.layouts[content.get("layout", LAYOUTS[0])]
+        return layout(
+            **layout.parts_of(
+                path,
+                content,
+                tuple(variants or content["settings"]["variants"]),
+                tuple(seeds or content["seeds"]),
             )
-        ordered = [(v, seed) for seed in seeds for v in variants]
+        )
+
+    @classmethod
+    def parts_of(
+        cls,
+        path: pathlib.Path,
+        content: _files.Json,
+        variants: tuple[str, ...],
+        seeds: tuple[int, ...],
+    ) -> _files.Json:
+        """Returns what the constructor takes."""
+        settings = content["settings"]
+        outcomes = {
+            (cell["variant"], cell["seed"]): Outcome(**cell)
+            for cell in content["cells"]
+        }
+        in_order = [(v, seed) for seed in seeds for v in variants]
         description = next(iter(settings["data"].values()))
         guess = content.get("commonest")
         if guess is None and description.get("classes"):
             guess = 1 / description["classes"]
-        return cls(
-            output=path,
-            outcomes=tuple(known[key] for key in ordered if key in known),
-            variants=variants,
-            seeds=seeds,
-            comparisons=tuple(
+        return {
+            "output": path,
+            "outcomes": tuple(outcomes[x] for x in in_order if x in outcomes),
+            "variants": variants,
+            "seeds": seeds,
+            "comparisons": tuple(
                 _comparison(held, variants) for held in content["comparisons"]
             ),
-            measures=measures,
-            data=description["name"],
-            sizes=description["sizes"],
-            guess=guess,
-            kind=content["kind"],
-            settings=settings,
-            labels={
+            "measures": tuple(Measure(**held) for held in content["measures"]),
+            "data": description["name"],
+            "sizes": description["sizes"],
+            "guess": guess,
+            "kind": content["kind"],
+            "settings": settings,
+            "labels": {
                 name: label
                 for name, label in content["labels"].items()
                 if name in variants
             },
-            found={
-                name: content[name]
-                for name in FOUND
-                if name in content and content["kind"] == "tune"
-            },
-            folds=settings.get("folds"),
-        )
+            "folds": settings.get("folds"),
+            "question": content.get("question") or "",
+        }
+
+    def with_subfolders(self) -> "Results":
+        """Returns the results with those of runs in subfolders, if any."""
+        return self
 
     @property
     def runs(self) -> list[Outcome]:
         """The outcomes of trainings that finished."""
         return [outcome for outcome in self.outcomes if outcome.finished]
 
-    def with_confirmation(self, confirmation: list[_files.Json] | None) -> Self:
-        """Returns these results with the rows of a confirmation, if any.
-
-        It is as `results.json` holds it: trials, and with which seeds they
-        have been trained again, in a folder of their own.
-        """
-        if not confirmation:
-            return self
-        path = self.output / CONFIRMATION
-        content = read_content(path)
-        trials = {trial.number: trial for trial in self.trials}
-        names = [
-            name
-            for held in confirmation
-            for name, options in content["settings"]["variants"].items()
-            if options == trials[held["trial"]].values
-        ]
-        again = self.of(path, content, names, confirmation[0]["seeds"])
-        rows = [
-            dataclasses.replace(
-                row,
-                trial=held["trial"],
-                attention=trials[held["trial"]].values.get("attention"),
-                options=held["options"],
-            )
-            for row, held in zip(again.rows, confirmation, strict=True)
-        ]
-        return dataclasses.replace(self, confirmation=tuple(rows))
+    @property
+    def are_classifiers(self) -> bool:
+        """Whether the networks have an accuracy, and can be explained."""
+        keys = {measure.key for measure in self.measures}
+        return not keys.isdisjoint({ACCURACY, validation_key(ACCURACY)})
 
     @property
-    def trials(self) -> tuple[Outcome, ...]:
-        """The outcomes of a search."""
-        return self.outcomes if self.kind == "tune" else ()
-
-    @property
-    def ranked(self) -> list[Outcome]:
-        """The trials that finished, the best first."""
-        return sorted((x for x in self.trials if x.finished), key=_rank)
-
-    @property
-    def confirmed_by(self) -> str:
-        """What the test images of a confirmation are measured by."""
-        return self.measures[0].heading.replace("validation", "test", 1)
-
-    @property
-    def best(self) -> Outcome | None:
-        """The trial of the chosen configuration."""
-        number = self.found.get("best")
-        return next((x for x in self.trials if x.number == number), None)
-
-    @property
-    def best_options(self) -> _files.Json:
-        """The arguments of the chosen attention layer."""
-        return self.found.get("best_options", {})
+    def first_seed(self) -> int:
+        """The seed of the first training that finished, if any has."""
+        return next((run.seed for run in self.runs), self.seeds[0])
 
     @property
     def code(self) -> str:
-        """A line of code that makes this layer."""
-        return self.found.get("code", "")
-
-    @property
-    def test_accuracy(self) -> float | None:
-        """That of the network in `best.keras`."""
-        return self.found.get("best_network", {}).get("test_accuracy")
+        """A line of code that makes the best layer."""
+        return ""
 
     @property
     def baseline(self) -> str | None:
@@ -267,10 +237,9 @@ class Results(_terminal.Tabular):
     def rows_of(self, comparison: Comparison) -> list[Row]:
         """Returns the rows of a table."""
         measured = self.compared(comparison=comparison)
-        # A measure other than the accuracy is shown where it is known.
-        own = validation_key(self.measures[0].key)
-        validation = self.compared(own, comparison)
-        validation = validation or self.compared("val_accuracy", comparison)
+        key = validation_key(self.measures[0].key)
+        validation = self.compared(key, comparison)
+        accuracies = self.compared("val_accuracy", comparison)
         names = comparison.variants
         if comparison.every_seed:
             # A baseline that lacks a seed stays, without values.
@@ -286,11 +255,12 @@ class Results(_terminal.Tabular):
             rows.append(
                 Row(
                     **vars(measured.get(name, NOTHING)),
-                    network=name,
+                    variant=name,
                     seeds=tuple(outcome.seed for outcome in finished),
                     parameters=first.parameters if first else None,
                     macs=first.macs if first else None,
-                    validation_accuracy=validation.get(name, NOTHING).mean,
+                    validation=validation.get(name, NOTHING).mean,
+                    validation_accuracy=accuracies.get(name, NOTHING).mean,
                     seconds_per_epoch=(
                         statistics.median(seconds) if seconds else None
                     ),
@@ -308,16 +278,7 @@ class Results(_terminal.Tabular):
     @property
     def history(self) -> list[dict[str, object]]:
         """A dictionary per network and epoch."""
-        several = len(self.seeds) > 1
-        return [
-            {
-                **({"seed": outcome.seed} if several else {}),
-                "network": outcome.variant,
-                **row,
-            }
-            for outcome in self.outcomes
-            for row in outcome.history
-        ]
+        return history_of(self.outcomes, self.seeds)
 
     @property
     def test_images(self) -> int:
@@ -352,24 +313,25 @@ class Results(_terminal.Tabular):
         )
 
     @property
+    def tested_on(self) -> str:
+        """The test images in words."""
+        if self.folds is None:
+            return f"the same {self.test_images:,} test images"
+        return f"{self.test_images:,} images, each in one of the folds"
+
+    @property
     def model(self) -> str:
         """What the network is called that the variants are of."""
         return str(self.settings.get("model", "your own"))
 
     @property
     def title(self) -> str:
-        """The network, the data and the seeds in words; of a search trials."""
-        if self.kind == "tune":
-            return f"{self.data}, {counted_trials(self.trials)}"
+        """The network, the data and the seeds in words."""
         return f"{self.model} on {self.data}, {self.counted_seeds}"
 
     @property
     def verdict(self) -> str:
         """The differences in a sentence."""
-        if self.kind == "tune":
-            return self.found.get("verdict", "")
-        if self.kind == "ablate":
-            return self._counted()
         if self.baseline is None:
             return ""
         first = self.measures[0]
@@ -380,17 +342,6 @@ class Results(_terminal.Tabular):
             first.digits,
             self.folds,
         )
-
-    def _counted(self):
-        # Some are in two tables.
-        compared = {
-            (row.network, comparison.baseline): (row.label, row)
-            for comparison in self.comparisons
-            for row in self.rows_of(comparison)
-            if row.difference is not None
-        }
-        said = counted([*compared.values()], len(self.seeds), self.folds)
-        return (compared and self.unlearned()) or said
 
     def unlearned(self) -> str:
         """Returns a sentence if no network has learned, or nothing."""
@@ -457,82 +408,183 @@ class Results(_terminal.Tabular):
             )
         return compared
 
-    def __str__(self) -> str:
-        if self.kind == "tune":
-            return self._search_text()
-        text = super().__str__()
-        if self.kind == "ablate":
-            text += f"\n\nAll files are in {self.output}"
-        if self.kind == "detect":
-            text += f"\nResults in {self.output}, detections in detections.png"
-        return text
+    def tables(self) -> list[Table]:
+        """Returns the tables, without the names of folders."""
+        tables = [self._table(comparison) for comparison in self.comparisons]
+        return [table for table in tables if table.rows]
 
-    def _search_text(self):
-        lines = [*map(str, self._tables())]
-        lines.insert(1, counted_trials(self.trials))
-        lines.append(_terminal.wrapped(self.verdict))
-        if self.best:
-            measured = f"a test accuracy of {self.test_accuracy:.2%}"
-            key = self.measures[0].key.removeprefix("val_")
-            if (value := self.found["best_network"].get(key)) is not None:
-                measured = (
-                    f"a {self.confirmed_by} of {value:.2%} and {measured}"
-                )
-            lines.append(
-                f"best.keras, best.json: {self.best.label}, with {measured}."
+    def _table(self, comparison):
+        first, rows = self.measures[0], self.rows_of(comparison)
+        further = self._further(comparison)
+        count = len(comparison.variants)
+        columns = [x for x in self.columns if count >= x.least]
+        cells = [{x.heading: x.cell(row) for x in columns} for row in rows]
+        for row, line in zip(rows, cells, strict=True):
+            line[f"{first.heading} (%)"] = self._first_cell(row)
+            line[self._difference(comparison)] = row.difference_cell(
+                first.digits, self.unit
             )
-        if self.code:
-            lines.append(f"To use it: {self.code}")
-        return "\n".join(filter(None, lines))
+            for measure, by_name in further.items():
+                cell = by_name.get(row.variant, NOTHING)
+                line[f"{measure.heading} (%)"] = cell.mean_cell(measure.digits)
+            line["s / epoch"] = number_cell("{:.1f}", row.seconds_per_epoch)
+        return Table(
+            self._title_of(comparison), cells, note=self._note_of(rows)
+        )
+
+    def _further(self, comparison):
+        """Returns the measures that are not compared, with their values."""
+        return {x: self.compared(x, comparison) for x in self.measures[1:]}
+
+    def _first_cell(self, row):
+        """Returns the cell of what is compared, or how trainings failed."""
+        mean = row.mean_cell(self.measures[0].digits)
+        return mean or "; ".join(row.failures)
+
+    def _difference(self, comparison):
+        """Returns the heading of the differences."""
+        baseline = comparison.baseline
+        return f'difference to "{baseline}"' if baseline else "difference"
+
+    def _title_of(self, comparison):
+        title = "Networks, one seed"
+        if len(self.seeds) > 1:
+            title = f"Networks, mean over {self.counted_seeds}"
+        return ": ".join(filter(None, [comparison.title, title]))
+
+    def _note_of(self, rows):
+        note = f"Measured on {self.tested_on}."
+        if len(self.seeds) > 1:
+            note += " In brackets: the 95 % interval of a difference."
+        return note
+
+    def _tables(self):
+        # They are printed with the name of the folder.
+        several = len(self.seeds) > 1
+        seeds = f", {self.counted_seeds}" if several else ""
+        title = f"Results in {self.output}{seeds}"
+        return [
+            dataclasses.replace(table, title=title, note="")
+            for table in self.tables()
+        ]
 
     def markdown(self) -> str:
         """Returns tables and verdict in Markdown."""
         tables = [table.markdown() for table in self.tables()]
         return "\n\n".join(filter(None, [*tables, self.verdict]))
 
+    def _records(self):
+        records = []
+        for row in self.rows:
+            low, high = row.interval or (None, None)
+            records.append(
+                {
+                    "variant": row.variant,
+                    "seeds": len(row.seeds),
+                    "mean": row.mean,
+                    "std": row.deviation,
+                    "difference": row.difference,
+                    "low": low,
+                    "high": high,
+                    "parameters": row.parameters,
+                    "macs": row.macs,
+                }
+            )
+        return records
+
     def json(self) -> str:
         """Returns the results as a JSON object."""
-        return json.dumps(self._by(JSON), indent=1)
+        return json.dumps(self._values(), indent=1)
 
-    def tables(self) -> list[_terminal.Table]:
-        """Returns the tables, without the names of folders."""
-        return self._by(TABLES)
+    def _values(self):
+        """Returns what the JSON object holds."""
+        rows = [row.as_json() for row in self.rows]
+        if self.measures[0].key == ACCURACY:
+            for row in rows:
+                row["test_accuracies"] = row["values"]
+                row["test_accuracy"] = row["mean"]
+        return {
+            "data": self.data,
+            "seeds": self.seeds,
+            "folds": self.folds,
+            "test_images": self.test_images,
+            "rows": rows,
+            "verdict": self.verdict,
+            "runs": [
+                {
+                    "network": run.variant,
+                    "seed": run.seed,
+                    "parameters": run.parameters,
+                    "best_epoch": run.best_epoch,
+                    "best_validation_accuracy": run.val_accuracy,
+                    "test_accuracy": run.test_accuracy,
+                    "seconds_per_epoch": run.seconds_per_epoch,
+                    "file": run.file,
+                }
+                for run in self.runs
+            ],
+            "output": str(self.output),
+        }
 
-    def _tables(self):
-        return self._by(PRINTED)
+    def missing(self) -> list[str]:
+        """Returns a line for each seed that lacks networks."""
+        trained = {(outcome.variant, outcome.seed) for outcome in self.outcomes}
+        lines = []
+        for seed in self.seeds:
+            absent = [n for n in self.variants if (n, seed) not in trained]
+            if absent:
+                named = _checks.first_few(absent, MAX_ABSENT)
+                lines.append(
+                    f"Not trained yet: {named} ({self.name_of(seed)})."
+                )
+        return lines
 
-    def _records(self):
-        return self._by(RECORDS)
+    def networks(self) -> list[str]:
+        """Returns the files of the networks of the first seed.
 
-    def _by(self, functions):
-        return functions.get(self.kind, functions["study"])(self)
+        Those of the last table come first.
+        """
+        first = self.first_seed
+        files = {x.variant: x.file for x in self.runs if x.seed == first}
+        tables = [one.variants for one in reversed(self.comparisons)]
+        names = [files.get(name) for table in tables for name in table]
+        return [name for name in dict.fromkeys(names) if name]
 
-    def plot(self) -> "plotting.style.Figure | plotting.style.Axes":
+    def plot(self) -> "plotting.style.Figure":
         """Returns a matplotlib figure of means, seeds and intervals.
 
         Of a search it is of the accuracy of its trials against their cost.
         """
-        heading = self.measures[0].heading
-        if self.kind == "ablate":
-            return plotting.plot_ablation(self, self.title, heading=heading)
-        if self.kind == "tune":
-            return plotting.plot_pareto(self.trials, self.title, heading)
         rows = [row for row in self.rows if row.values]
         figure = plotting.new_figure(8, 1.2 + 0.5 * len(rows), self.data)
         axes = figure.subplots()
-        means = {row.network: row.mean for row in rows}
+        means = {row.variant: row.mean for row in rows}
         plotting.draw_rows(axes, rows, means.get(self.baseline or ""))
         axes.set_xlabel(
-            f"{heading} (%): mean, {noun_of(self.folds)}s, and 95 % interval "
-            "of the difference",
+            f"{self.measures[0].heading} (%): mean, {noun_of(self.folds)}s, "
+            "and 95 % interval of the difference",
             parse_math=False,
         )
         return figure
 
 
-def _rank(trial):
-    """Returns what trials are sorted by: score, loss, size, number."""
-    return -trial.score, trial.val_loss, trial.parameters, trial.number
+Results.layouts[LAYOUTS[0]] = Results
+
+
+def history_of(
+    outcomes: Iterable[Outcome], seeds: Sequence[int]
+) -> list[dict[str, object]]:
+    """Returns a dictionary per network and epoch."""
+    several = len(seeds) > 1
+    return [
+        {
+            **({"seed": outcome.seed} if several else {}),
+            "network": outcome.variant,
+            **row,
+        }
+        for outcome in outcomes
+        for row in outcome.history
+    ]
 
 
 def _comparison(held, variants):

@@ -195,6 +195,7 @@ class Measured:
 
 
 NOTHING = Measured((), None)
+MEASURED = dataclasses.fields(Measured)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,15 +206,14 @@ class Row(Measured):
 
     Attributes:
         values: Tuple of numbers, what the study compares, one per seed.
-        mean, test_accuracy: Number, their mean, or `None` if no training
-            finished.
+        mean: Number, their mean, or `None` if no training finished.
         deviation: Number, their standard deviation (n - 1), or `None` for
             one seed.
         difference: Number, the mean over the seeds of its value minus that
             of the baseline, or `None` for the baseline.
         interval: Tuple of two numbers, the 95 % confidence interval of the
             difference: Student's t over the seeds, corrected for folds, and
-            for `test_accuracy` at least the sampling error of the test
+            for the test accuracy at least the sampling error of the test
             images. `None` for the baseline, for a single seed, and if all
             differences of another measure are equal.
         pairs: Integer, the number of seeds that both have.
@@ -222,47 +222,38 @@ class Row(Measured):
         variant: String, its name.
         seeds: Tuple of integers, the seeds with which its training finished.
         parameters, macs: See `Outcome`.
-        validation_accuracy: Number in [0, 1] or `None`, the mean over the
-            seeds of the best validation accuracy, or of another measure of
-            `Classification`.
+        validation, validation_accuracy: Numbers or `None`, the means over the
+            seeds of what is compared, measured on the validation images, and
+            of the validation accuracy, both of the best epoch.
         seconds_per_epoch: Number, the median over the seeds, or `None`.
         failures: Tuple of strings, how other trainings ended.
         label: String, what tables call the network.
         table: Integer, the number of the table, or 0.
-        trial: Integer, in the confirmation of a search the number of the best
-            trial, otherwise 0.
-        attention: There the kind of attention, usually a string, or `None`.
-        options: Dictionary, there the arguments of its layer, or other
-            hyperparameters.
     """
 
-    network: str = ""
+    variant: str = ""
     seeds: tuple[int, ...] = ()
     parameters: int | None = None
     macs: int | None = None
+    validation: float | None = None
     validation_accuracy: float | None = None
     seconds_per_epoch: float | None = None
     failures: tuple[str, ...] = ()
     label: str = ""
     table: int = 0
-    trial: int = 0
-    attention: str | float | None = None
-    options: Json = dataclasses.field(default_factory=dict)
 
-    @property
-    def variant(self) -> str:
-        """The name of the variant."""
-        return self.network
-
-    @property
-    def test_accuracies(self) -> tuple[float, ...]:
-        """The values."""
-        return self.values
-
-    @property
-    def test_accuracy(self) -> float | None:
-        """The mean of the values."""
-        return self.mean
+    def as_json(self) -> Json:
+        """Returns what JSON holds of it."""
+        return {
+            **{x.name: getattr(self, x.name) for x in MEASURED},
+            "network": self.variant,
+            "seeds": self.seeds,
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "validation_accuracy": self.validation_accuracy,
+            "seconds_per_epoch": self.seconds_per_epoch,
+            "failures": self.failures,
+        }
 
 
 def noun_of(folds: int | None) -> str:

@@ -27,6 +27,8 @@ MAX_NAME = 200
 BY_RECIPE = ("batch_size", "seed", "augment", "image_size")
 # Arguments of `data.load` that a study decides.
 BY_STUDY = ("folds", "fold")
+# How results are shown: see `Study`.
+LAYOUTS = ("networks", "errors", "ranking")
 # More seeds are a mistake: each is a training of every network.
 MAX_SEEDS = 10_000
 
@@ -367,6 +369,12 @@ class Study:
             output folder is made. Defaults to `None`.
         kind: String; a run is not resumed as one of another kind. Defaults
             to `"study"`.
+        layout: String, how results are shown: `"networks"`, a row per network
+            with its difference to the baseline; `"errors"`, the same as in
+            the paper's tables, in errors; `"ranking"`, a row per network, by
+            what is compared. Defaults to `"networks"`.
+        question: String, what the study asks, for its report. Defaults to
+            `""`.
         finish: Function of the results and the output folder that writes
             further files into it, also when the run is interrupted. Defaults
             to `None`.
@@ -395,6 +403,8 @@ class Study:
     measures: Sequence[Measure] = ()
     check: Callable[..., object] | None = None
     kind: str = "study"
+    layout: str = LAYOUTS[0]
+    question: str = ""
     # It takes `Results` and `StudyFolder`.
     finish: Callable[..., None] | None = None
     folds: int | None = None
@@ -414,6 +424,7 @@ class Study:
             )
         if self.baseline is not None:
             _checks.one_of("baseline", self.baseline, names)
+        _checks.one_of("layout", self.layout, LAYOUTS)
         if self.folds is not None:
             data.check_folds(self.folds)
             _check_task(self.task, self.folds)

@@ -14,9 +14,9 @@ from cbam_keras.tuning.space import PLAIN, name_of
 CANDIDATES = 2
 
 
-def to_confirm(ranked: Sequence[study.Outcome]) -> list[study.Outcome]:
+def to_confirm(ranked: Sequence[study.Trial]) -> list[study.Trial]:
     """Returns the best trial of each control, then the best of the others."""
-    different: dict[str, study.Outcome] = {}
+    different: dict[str, study.Trial] = {}
     for trial in ranked:
         # Hyperband tries the same values for different numbers of epochs.
         different.setdefault(name_of(trial.values), trial)
@@ -27,22 +27,22 @@ def to_confirm(ranked: Sequence[study.Outcome]) -> list[study.Outcome]:
     return [*plain[:1], *se[:1], *others[:CANDIDATES]]
 
 
-def chosen(results: study.Results) -> tuple[study.Outcome, str]:
+def choose(results: study.Ranking) -> tuple[study.Trial, str]:
     """Returns the best trial, and the name with which it was trained last."""
     if not results.confirmation:
         best = results.ranked[0]
         return best, best.variant
     row = _best(results.confirmation)
     best = next(x for x in results.trials if x.number == row.trial)
-    return best, row.network
+    return best, row.variant
 
 
 def _best(confirmed):
     """Returns the row that validates best."""
-    return max(confirmed, key=lambda row: row.validation_accuracy)
+    return max(confirmed, key=lambda row: row.validation)
 
 
-def verdict(results: study.Results, unlearned: str) -> str:
+def verdict(results: study.Ranking, unlearned: str) -> str:
     """Returns whether attention improves accuracy, in a sentence or two.
 
     `unlearned` says that no network has learned, or is empty.
@@ -67,15 +67,15 @@ def verdict(results: study.Results, unlearned: str) -> str:
             "attention improves accuracy here is not known."
         )
     else:
-        row, chosen = _best(confirmed), ""
+        row, kind = _best(confirmed), ""
         if row not in with_attention:
-            chosen = "no attention: "
+            kind = "no attention: "
             # SE is a control.
             others = [r for r in with_attention if r.attention != "se"]
             row = _best(others or with_attention)
         measure = results.measures[0].heading
         judged = study.judge(row.label, row, "none", results.confirmed_by)
-        text = f"Chosen by {measure}, {chosen}{judged}."
+        text = f"Chosen by {measure}, {kind}{judged}."
     if len(trials) == 1:
         text += " Only one configuration was tried."
     return text

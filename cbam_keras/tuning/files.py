@@ -10,10 +10,10 @@ from cbam_keras import _files, plotting, study
 DESCRIBED = ("seed", "best_epoch", "parameters", "macs")
 
 
-def keep_networks(folder: study.StudyFolder, count: int) -> study.Results:
+def keep_networks(folder: study.StudyFolder, count: int) -> study.Ranking:
     """Deletes the networks of all but the best trials, within `locked`."""
     folder.refresh()
-    results = study.Results.of(folder.path, folder.content)
+    results = study.Ranking.of(folder.path, folder.content)
     kept = {trial.variant for trial in results.ranked[:count]}
     cells = [dict(cell) for cell in folder.content["cells"]]
     for cell in cells:
@@ -26,7 +26,7 @@ def keep_networks(folder: study.StudyFolder, count: int) -> study.Results:
     return results
 
 
-def write_trials(results: study.Results) -> None:
+def write_trials(results: study.Ranking) -> None:
     """Writes the table of the trials, and draws them."""
     path = results.output
     _files.write_csv(path / "trials.csv", results._records())
@@ -40,7 +40,7 @@ def write_trials(results: study.Results) -> None:
 
 def write_best(
     folder: study.StudyFolder,
-    trial: study.Outcome,
+    trial: study.Trial,
     network: study.Outcome,
     source: pathlib.Path,
     evaluate: Callable[[pathlib.Path], dict[str, float]],

@@ -18,7 +18,7 @@ from cbam_keras.layers import Attention
 from cbam_keras.recipes import Recipe, find_recipe
 from cbam_keras.tuning.choice import (
     CANDIDATES,
-    chosen,
+    choose,
     to_confirm,
     verdict,
 )
@@ -38,7 +38,7 @@ from cbam_keras.tuning.space import (
     point,
     shuffled,
 )
-from cbam_keras.tuning.tasks import Classification, Trials
+from cbam_keras.tuning.tasks import ByValidation, Classification
 
 ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
 # All points of the default space.
@@ -156,7 +156,7 @@ class Search:
         # Each process loads the data itself.
         return {k: v for k, v in vars(self).items() if k != "loaded"}
 
-    def run(self, options: study.Execution) -> study.Results:
+    def run(self, options: study.Execution) -> study.Ranking:
         """Runs the search; see `study.run`."""
         if options.computes_here:
             study.check_precision(self.recipe)
@@ -272,7 +272,7 @@ class Search:
                 if row.values
             ]
         results = results.with_confirmation(confirmation)
-        (best, name), measure = chosen(results), self.trials.task.measure
+        (best, name), measure = choose(results), self.trials.task.measure
         network = max(
             (outcome for outcome in trained.runs if outcome.variant == name),
             key=lambda o: (o.metrics[measure], -o.metrics["val_loss"]),
@@ -307,6 +307,8 @@ class Search:
             baseline=name_of(first) if is_plain else None,
             settings={},
             kind="study",
+            layout="networks",
+            question="",
         )
         return study.run(again, output / study.CONFIRMATION, executor=executor)
 
@@ -366,7 +368,7 @@ class Search:
         budget = study.Budget(self.max_parameters, self.max_macs)
         options = self.data_options or {}
         return study.Study(
-            Trials(self.data, measure=self.measure, **options),
+            ByValidation(self.data, measure=self.measure, **options),
             [self.variant(values) for values in self._points()],
             seeds=(self.recipe.seed,),
             recipe=self.recipe,
@@ -383,6 +385,9 @@ class Search:
                 "seed": self.recipe.seed,
             },
             kind="tune",
+            layout="ranking",
+            question=f"Which attention suits the network {self.name} on "
+            f"{self.task.name}, and does it improve the accuracy?",
         )
 
     @property
@@ -490,7 +495,7 @@ def search(
     data_options: Options | None = None,
     measure: str = study.ACCURACY,
     **options: Unpack[study.RunOptions],
-) -> study.Results:
+) -> study.Ranking:
     """Searches for the best network and reports whether attention pays off.
 
     What `cbam-keras tune` runs: `study.run(Search(...), **options)`. Every
@@ -513,7 +518,8 @@ def search(
             `runs/tune-<data>-<model>`.
 
     Returns:
-        A `study.Results`, with `trials`, `confirmation` and the verdict.
+        A `study.Ranking`: `study.Results` with `trials`, `confirmation` and
+        the verdict.
 
     Raises:
         ValueError: If an argument is out of range, see also `study.run`.

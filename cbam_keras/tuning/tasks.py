@@ -39,7 +39,7 @@ class Classification(study.Classification):
         return self.evaluate(model, data)
 
 
-class Trials(Classification):
+class ByValidation(Classification):
     """Trials are compared by their validation images, not by those to test."""
 
     measure = "val_accuracy"

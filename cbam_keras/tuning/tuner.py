@@ -32,7 +32,7 @@ def run(
     tensorboard: bool,
 ) -> None:
     """Runs the trials that a folder lacks, as many at a time as workers."""
-    trials = Trials(search, folder, tensorboard)
+    trials = TrialQueue(search, folder, tensorboard)
     output = folder.path.absolute()
     make = functools.partial(trials_of, search, output, tensorboard)
     workers = 1 if executor is None else study.count_workers(executor)
@@ -82,7 +82,7 @@ def _report(oracle, trial, outcome, search):
     oracle.end_trial(trial)
 
 
-class Trials(study.Cells):
+class TrialQueue(study.Cells):
     """The trials of a search, which are in its folder."""
 
     def __init__(
@@ -153,9 +153,9 @@ class Trials(study.Cells):
 
 def trials_of(
     search: Search, output: pathlib.Path, tensorboard: bool
-) -> Trials:
+) -> TrialQueue:
     """Returns the trials of a search in its output folder."""
-    return Trials(search, search.folder(output), tensorboard)
+    return TrialQueue(search, search.folder(output), tensorboard)
 
 
 def _oracle_of(search, scratch):

@@ -1,0 +1,136 @@
+"""`ErrorTables`: networks compared as in the paper's tables, in errors."""
+
+import dataclasses
+
+from cbam_keras import plotting
+from cbam_keras.study.measures import ACCURACY
+from cbam_keras.study.results import Column, Results
+from cbam_keras.study.statistics import counted, noun_of
+
+
+@dataclasses.dataclass(frozen=True)
+class ErrorTables(Results):
+    """Results shown as errors in %; see `Results`.
+
+    `to_dataframe()` has a row per table and network, with a column of errors
+    for each seed.
+    """
+
+    columns = (
+        Column("description", "label"),
+        Column("parameters (M)", "parameters", "{:#.4g}", 1e-6),
+        Column("GMACs", "macs", "{:#.4g}", 1e-9),
+    )
+    unit = ""
+
+    @property
+    def verdict(self) -> str:
+        """How many differences exclude zero, in a sentence."""
+        # Some are in two tables.
+        compared = {
+            (row.variant, comparison.baseline): (row.label, row)
+            for comparison in self.comparisons
+            for row in self.rows_of(comparison)
+            if row.difference is not None
+        }
+        count = counted([*compared.values()], len(self.seeds), self.folds)
+        return (compared and self.unlearned()) or count
+
+    def _further(self, comparison):
+        further = super()._further(comparison)
+        # Few classes have no top-5 error.
+        return {x: by_name for x, by_name in further.items() if by_name}
+
+    def _first_cell(self, row):
+        return row.mean_cell(self.measures[0].digits)
+
+    def _difference(self, comparison):
+        return "difference (95 %)"
+
+    def _title_of(self, comparison):
+        number = f"Table {comparison.number}"
+        return f"{number}: {comparison.title}, {self.title}"
+
+    def _note_of(self, rows):
+        if not rows:
+            return ""
+        noun = noun_of(self.folds)
+        return (
+            f"Mean and standard deviation over the {noun}s of the error on "
+            f'{self.tested_on}; differences to "{rows[0].label}", paired by '
+            f"{noun}."
+        )
+
+    def _tables(self):
+        return self.tables()
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\n\nAll files are in {self.output}"
+
+    def _errors(self, comparison):
+        """Yields the values of each row of a table, in %."""
+        first, *others = self.measures
+        further = self._further(comparison)
+        for row in self.rows_of(comparison):
+            values = {
+                "table": row.table,
+                "network": self.model,
+                "attention": row.label,
+                "parameters": row.parameters,
+                "macs": row.macs,
+                **_errors_of(first, row),
+                "difference": _percent(row.difference),
+                "interval": row.interval and tuple(map(_percent, row.interval)),
+            }
+            for measure in others:
+                measured = further.get(measure, {}).get(row.variant)
+                values |= _errors_of(measure, measured)
+            yield values | {"seconds_per_epoch": row.seconds_per_epoch}
+
+    def _records(self):
+        records = [x for one in self.comparisons for x in self._errors(one)]
+        for record in records:
+            low, high = record.pop("interval") or (None, None)
+            record |= {"interval_low": low, "interval_high": high}
+            for name in map(_name_of, self.measures):
+                columns = (f"{name}_error_seed_{seed}" for seed in self.seeds)
+                errors = record.pop(f"{name}_errors") or ()
+                record |= dict(zip(columns, errors, strict=False))
+        return records
+
+    def _values(self):
+        return {
+            "data": self.data,
+            "seeds": self.seeds,
+            "folds": self.folds,
+            "test_images": self.test_images,
+            "rows": [x for one in self.comparisons for x in self._errors(one)],
+        }
+
+    def plot(self) -> "plotting.style.Figure":
+        """Returns a matplotlib figure of means, seeds and intervals."""
+        heading = self.measures[0].heading
+        return plotting.plot_ablation(self, self.title, heading=heading)
+
+
+Results.layouts["errors"] = ErrorTables
+
+
+def _name_of(measure):
+    """Returns what the errors of a measure are called, as "top1"."""
+    return measure.key.replace(ACCURACY, "top1").replace("5_accuracy", "5")
+
+
+def _errors_of(measure, measured):
+    """Returns errors by their names; `None` where a measure has no values."""
+    name = _name_of(measure)
+    return {
+        f"{name}_errors": measured and tuple(map(_percent, measured.values)),
+        f"{name}_error": measured and _percent(measured.mean),
+        f"{name}_deviation": measured and _percent(measured.deviation),
+    }
+
+
+def _percent(fraction):
+    # Without the digits that binary fractions add.
+    return None if fraction is None else round(100 * fraction, 10)

@@ -1,0 +1,355 @@
+"""`Ranking`: networks in the order of a measure, the best trained again."""
+
+import collections
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+from cbam_keras import _files, _terminal, plotting
+from cbam_keras._terminal import Table, number_cell
+from cbam_keras.study.cell import Outcome
+from cbam_keras.study.content import CONFIRMATION, read_content
+from cbam_keras.study.results import Results
+from cbam_keras.study.statistics import Row
+
+# How many trials are printed.
+MAX_TRIALS = 20
+# The figures of a trial in JSON and data frames, beside its values.
+FIGURES = (
+    *("message", "val_accuracy", "val_loss", "best_epoch", "epochs"),
+    *("parameters", "macs", "seconds"),
+)
+# An option, or a hyperparameter, has such a value.
+Value = str | int | float
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial(Outcome):
+    """Result of training one network of a ranking; see `Outcome`.
+
+    Attributes:
+        number, label: Integer from 1 and string, what tables call it.
+        values: Dictionary, its hyperparameters.
+        score: Number, what it is ranked by, on the validation images, or
+            `None`.
+    """
+
+    number: int = 0
+    label: str = ""
+    values: dict[str, Value] = dataclasses.field(default_factory=dict)
+    score: float | None = None
+
+    def as_json(self) -> _files.Json:
+        """Returns what JSON and data frames hold, beside its values."""
+        figures = {name: getattr(self, name) for name in FIGURES}
+        return {"number": self.number, "outcome": self.status, **figures}
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfirmedRow(Row):
+    """A trial retrained with new seeds; see `Row`.
+
+    Attributes:
+        trial: Integer, the number of the best trial of these values.
+        attention: The kind of attention, usually a string, or `None`.
+        options: Dictionary, the arguments of its layer, or other
+            hyperparameters.
+    """
+
+    trial: int = 0
+    attention: Value | None = None
+    options: _files.Json = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking(Results):
+    """Results of a search: trials, and the best of them retrained.
+
+    `to_dataframe()` has a row per trial. See `Results`, and:
+
+    Attributes:
+        trials: Tuple of `Trial`, in order.
+        ranked: List of the trials that finished, the best first.
+        confirmation: Tuple of `ConfirmedRow`: no attention, SE and the best
+            two others, retrained with new seeds.
+        best: The chosen trial: the highest mean validation accuracy of those
+            confirmed, otherwise the best trial.
+        best_options: Dictionary, the arguments of its attention layer, if
+            the search was over a `CBAMHyperModel`.
+        code: String, a line of code that makes this layer, or empty.
+        test_accuracy: Number in [0, 1], of the network in `best.keras`: the
+            training of the chosen configuration that validates best.
+        choice: Dictionary, what `results.json` holds of these.
+    """
+
+    outcomes: tuple[Trial, ...]
+    choice: _files.Json = dataclasses.field(default_factory=dict, repr=False)
+    confirmation: tuple[ConfirmedRow, ...] = ()
+
+    @classmethod
+    def parts_of(
+        cls,
+        path: pathlib.Path,
+        content: _files.Json,
+        variants: tuple[str, ...],
+        seeds: tuple[int, ...],
+    ) -> _files.Json:
+        parts = super().parts_of(path, content, variants, seeds)
+        every = content["settings"]["variants"]
+        numbers = {name: number for number, name in enumerate(every, 1)}
+        parts["outcomes"] = tuple(
+            Trial(
+                **vars(outcome),
+                number=numbers[outcome.variant],
+                label=content["labels"].get(outcome.variant, outcome.variant),
+                values=every[outcome.variant],
+                score=outcome.metrics.get(parts["measures"][0].key),
+            )
+            for outcome in parts["outcomes"]
+        )
+        names = ("best", "best_network", "best_options", "code")
+        names += ("confirmation", "verdict")
+        parts["choice"] = {x: content[x] for x in names if x in content}
+        return parts
+
+    def with_subfolders(self) -> "Ranking":
+        return self.with_confirmation(self.choice.get("confirmation", ()))
+
+    def with_confirmation(
+        self, confirmation: Sequence[_files.Json]
+    ) -> "Ranking":
+        """Returns these results with the rows of a confirmation, if any.
+
+        It is as `results.json` holds it: trials, and with which seeds they
+        have been trained again, in a folder of their own.
+        """
+        if not confirmation:
+            return self
+        path = self.output / CONFIRMATION
+        content = read_content(path)
+        trials = {trial.number: trial for trial in self.trials}
+        names = [
+            name
+            for held in confirmation
+            for name, options in content["settings"]["variants"].items()
+            if options == trials[held["trial"]].values
+        ]
+        again = self.of(path, content, names, confirmation[0]["seeds"])
+        rows = [
+            ConfirmedRow(
+                **vars(row),
+                trial=held["trial"],
+                attention=trials[held["trial"]].values.get("attention"),
+                options=held["options"],
+            )
+            for row, held in zip(again.rows, confirmation, strict=True)
+        ]
+        return dataclasses.replace(self, confirmation=tuple(rows))
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """The trials in order."""
+        return self.outcomes
+
+    @property
+    def ranked(self) -> list[Trial]:
+        """The trials that finished, the best first."""
+        return sorted((x for x in self.trials if x.finished), key=_rank)
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial of the chosen configuration."""
+        number = self.choice.get("best")
+        return next((x for x in self.trials if x.number == number), None)
+
+    @property
+    def best_options(self) -> _files.Json:
+        """The arguments of the chosen attention layer."""
+        return self.choice.get("best_options", {})
+
+    @property
+    def code(self) -> str:
+        """A line of code that makes this layer."""
+        return self.choice.get("code", "")
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """That of the network in `best.keras`."""
+        return self.choice.get("best_network", {}).get("test_accuracy")
+
+    @property
+    def verdict(self) -> str:
+        """Whether attention improves accuracy, in a sentence."""
+        return self.choice.get("verdict", "")
+
+    @property
+    def confirmed_by(self) -> str:
+        """What the test images of a confirmation are measured by."""
+        return self.measures[0].heading.replace("validation", "test", 1)
+
+    @property
+    def counted_trials(self) -> str:
+        """How many trials ended in which way, as a sentence."""
+        counts = collections.Counter(trial.status for trial in self.trials)
+        each = ", ".join(f"{count} {name}" for name, count in counts.items())
+        total = len(self.trials)
+        return f"{total} trial{'s' * (total != 1)}: {each}."
+
+    @property
+    def title(self) -> str:
+        """The data and the trials in words."""
+        return f"{self.data}, {self.counted_trials}"
+
+    def tables(self) -> list[Table]:
+        """Returns the tables, without the names of folders."""
+        trials = Table("Trials", self._trial_cells())
+        tables = (self._confirmation_table(), trials)
+        return [table for table in tables if table.rows]
+
+    def _tables(self):
+        title = f"Best trials in {self.output}"
+        trials = Table(title, self._trial_cells()[:MAX_TRIALS])
+        tables = (trials, self._confirmation_table())
+        return [dataclasses.replace(x, note="") for x in tables if x.rows]
+
+    def _trial_cells(self):
+        return [
+            {
+                "trial": str(trial.number),
+                "values": trial.label,
+                **{
+                    _short(x.heading): number_cell(
+                        "{:.2f}", trial.metrics.get(x.key), 100
+                    )
+                    for x in self.measures
+                },
+                "epochs": str(trial.epochs),
+                "parameters": number_cell("{:,}", trial.parameters),
+                "MMACs": number_cell("{:,.4g}", trial.macs, 1e-6),
+                "seconds": number_cell("{:.1f}", trial.seconds),
+            }
+            for trial in self.ranked
+        ]
+
+    def _confirmation_table(self):
+        rows = self.confirmation
+        seeds = dict.fromkeys(seed for row in rows for seed in row.seeds)
+        cells = [
+            {
+                "trial": str(row.trial),
+                "values": row.label,
+                _short(self.measures[0].heading): number_cell(
+                    "{:.2f}", row.validation, 100
+                ),
+                _short(self.confirmed_by): row.mean_cell(),
+                "difference to none": row.difference_cell(),
+            }
+            for row in rows
+        ]
+        return Table(
+            "Confirmation: trained again, mean over seeds "
+            f"{', '.join(map(str, seeds))}",
+            cells,
+            note="The highest of many accuracies is partly luck, so the best "
+            "configurations and the controls are trained again from fresh "
+            "seeds. The verdict is of these.",
+        )
+
+    def __str__(self) -> str:
+        lines = [*map(str, self._tables())]
+        lines.insert(1, self.counted_trials)
+        lines.append(_terminal.wrapped(self.verdict))
+        if self.best:
+            measured = f"a test accuracy of {self.test_accuracy:.2%}"
+            key = self.measures[0].key.removeprefix("val_")
+            if (value := self.choice["best_network"].get(key)) is not None:
+                measured = (
+                    f"a {self.confirmed_by} of {value:.2%} and {measured}"
+                )
+            lines.append(
+                f"best.keras, best.json: {self.best.label}, with {measured}."
+            )
+        if self.code:
+            lines.append(f"To use it: {self.code}")
+        return "\n".join(filter(None, lines))
+
+    def _records(self):
+        return [
+            {
+                **trial.values,
+                **trial.as_json(),
+                **{x.key: trial.metrics.get(x.key) for x in self.measures},
+            }
+            for trial in self.trials
+        ]
+
+    def _values(self):
+        names = ("attention", "reduction_ratio", "kernel_size")
+        confirmation = []
+        for row in self.confirmation:
+            confirmation.append(
+                {
+                    **row.options,
+                    "trial": row.trial,
+                    "attention": row.attention,
+                    "options": row.options,
+                    "seeds": row.seeds,
+                    "test_accuracy": row.mean,
+                    "difference": row.difference,
+                    "interval": row.interval,
+                    "compared": {
+                        **row.as_json(),
+                        "network": row.label,
+                        "label": row.label,
+                        "table": row.table,
+                    },
+                }
+            )
+        return {
+            "trials": [
+                {
+                    **dict.fromkeys(names),
+                    **trial.values,
+                    "score": trial.score,
+                    "values": trial.values,
+                    **trial.as_json(),
+                }
+                for trial in self.trials
+            ],
+            "confirmation": confirmation,
+            "verdict": self.verdict,
+            "best": self.best and self.best.number,
+            "best_options": self.best_options,
+            "code": self.code,
+            "test_accuracy": self.test_accuracy,
+            "output": str(self.output),
+        }
+
+    def missing(self) -> list[str]:
+        """Returns a line for what the search lacks."""
+        lines = super().missing()
+        if self.best is None:
+            lines.insert(0, "The search is not finished.")
+        return lines
+
+    def networks(self) -> list[str]:
+        """Returns the file of the best network."""
+        return ["best.keras"]
+
+    def plot(self) -> "plotting.style.Figure":
+        """Returns a matplotlib figure of the trials against their cost."""
+        heading = self.measures[0].heading
+        return plotting.plot_pareto(self.trials, self.title, heading)
+
+
+Results.layouts["ranking"] = Ranking
+
+
+def _short(heading):
+    """Returns the heading of a column, as "val accuracy (%)"."""
+    return f"{heading.replace('validation', 'val', 1)} (%)"
+
+
+def _rank(trial):
+    """Returns what trials are sorted by: score, loss, size, number."""
+    return -trial.score, trial.val_loss, trial.parameters, trial.number
