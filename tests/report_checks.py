@@ -1,20 +1,78 @@
-"""Output folders as the commands leave them, written by hand."""
+"""Output folders as the commands leave them, of runs that train nothing."""
 
+import contextlib
+import functools
 import json
+import pathlib
+import shutil
+import tempfile
+import warnings
 
+import folder_checks
+import networks
+import pretended
+import pytest
 from PIL import Image
+
+from cbam_keras import tuning
 
 # The name of a class, which must stay text.
 EVIL = "<script>alert(1)</script>"
-DATA = {
-    "name": "photos",
-    "sizes": {"train": 60, "validation": 20, "test": 100},
-    "image_shape": [8, 8, 3],
-    "fingerprint": "8ebabcdaef2857de",
-}
+KINDS = ["none", "cbam", "se"]
+# By the units of `network`: without attention, with CBAM and with SE.
+ACCURACIES = {2: 0.8, 3: 0.9, 4: 0.85}
 VERSIONS = {"cbam_keras": "0.1.0", "keras": "3.15.1"}
-NETWORKS = {"none": (9000, 0.85), "cbam": (20500, 0.9), "se": (10100, 0.87)}
-VARIANTS = {name: {} for name in NETWORKS}
+
+
+def network(attention):
+    """Returns a network that the kind of attention tells apart."""
+    return networks.mlp(2 if attention is None else 3 + is_se(attention))
+
+
+def failing(attention):
+    """Returns it, but for SE."""
+    if is_se(attention):
+        raise ValueError(f"The loss was nan {EVIL}")
+    return network(attention)
+
+
+def is_se(attention):
+    return "SqueezeExcite" in str(attention)
+
+
+@contextlib.contextmanager
+def quick():
+    """Programs train nothing, and draw nothing into their figures."""
+    figures = pytest.importorskip("matplotlib.figure")
+
+    def numbers(model, *key):
+        return 1.0, ACCURACIES[getattr(model.layers[-2], "units", 2)]
+
+    def savefig(_, path, **options):
+        figure(path)
+
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "A network is left out")
+        folder_checks.quicken(patch)
+        patch.setattr(pretended, "numbers", numbers)
+        patch.setattr(figures.Figure, "savefig", savefig)
+        yield
+
+
+def once(write):
+    """Lets a function write a folder once, which is copied from then on."""
+
+    @functools.cache
+    def written():
+        folder = tempfile.TemporaryDirectory()
+        with quick():
+            write(pathlib.Path(folder.name))
+        return folder
+
+    def copy(folder):
+        return shutil.copytree(written().name, folder, dirs_exist_ok=True)
+
+    return copy
 
 
 def dump(path, content):
@@ -23,162 +81,58 @@ def dump(path, content):
 
 
 def figure(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (60, 40), "white").save(path)
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (60, 40), "white").save(path, "PNG")
 
 
-def cell(name, seed=0, **metrics):
-    parameters, accuracy = NETWORKS[name]
-    accuracy -= seed / 100
-    return {
-        "variant": name,
-        "seed": seed,
-        "status": "finished",
-        "parameters": parameters,
-        "macs": 1_000_000,
-        "metrics": metrics or {"test_accuracy": accuracy, "val_accuracy": 0.8},
-        "best_epoch": 1,
-        "seconds_per_epoch": 1.5,
-        "seconds": 1.5,
-        "file": f"{name}.keras",
-        "history": [],
-    }
-
-
-def failed(name, status):
-    return {
-        **cell(name),
-        "status": status,
-        "message": f"The loss was nan {EVIL}",
-        "metrics": {},
-        "file": None,
-    }
-
-
-def measure(key, heading, digits=2, is_error=False):
-    return dict(key=key, heading=heading, digits=digits, is_error=is_error)
-
-
-def table(*variants, title="", number=0, every_seed=False):
-    return {
-        "baseline": "none",
-        "variants": variants,
-        "title": title,
-        "number": number,
-        "every_seed": every_seed,
-    }
-
-
-def run(folder, kind, cells, seeds=(0,), data=DATA, variants=VARIANTS, **more):
-    """Writes `results.json`; `more` is what a kind of run adds to it."""
-    compared = measure("test_accuracy", "test accuracy")
-    if kind == "tune":
-        compared = measure("val_accuracy", "validation accuracy")
-    content = {
-        "format": 3,
-        "kind": kind,
-        "command": f"cbam-keras {kind} --data photos",
-        "settings": {
-            "model": "tiny",
-            "recipe": {"epochs": 1},
-            "variants": variants,
-            "data": {str(seed): data for seed in seeds},
-        },
-        "versions": VERSIONS,
-        "measures": [compared],
-        "comparisons": [table()],
-        "labels": {},
-        "class_names": ["cat", EVIL],
-        "seeds": list(seeds),
-        "cells": cells,
-        **more,
-    }
-    dump(folder / "results.json", content)
+def change(folder, **values):
+    """Changes what `results.json` holds."""
+    file = folder / "results.json"
+    dump(file, json.loads(file.read_text()) | values)
     return folder
 
 
-def train(folder, names=NETWORKS):
+def keep(folder, *cells):
+    """Forgets all outcomes but those of cells, as `("none", 0)`."""
+    content = json.loads((folder / "results.json").read_text())
+    kept = [x for x in content["cells"] if (x["variant"], x["seed"]) in cells]
+    return change(folder, cells=kept)
+
+
+@once
+def train(folder):
+    options = {"attentions": KINDS, "seeds": [0], "model": network}
+    folder_checks.call("compare", folder, **options)
     explanation(folder / "explain")
-    figure(folder / "curves.png")
-    return run(folder, "train", [cell(name) for name in names])
+    change(folder, command="cbam-keras train --data photos")
 
 
+@once
 def seeds(folder):
-    """With a network that failed, and one that is not trained yet."""
-    cells = [cell(name, seed) for seed in (0, 1) for name in ("none", "cbam")]
-    cells += [cell("none", 2), failed("se", "diverged")]
-    return run(folder, "study", cells, (0, 1, 2))
-
-
-def ablate(folder):
+    """With a network that failed, and some that are not trained yet."""
+    options = {"attentions": KINDS, "seeds": [0, 1, 2], "model": failing}
+    folder_checks.call("compare", folder, **options)
+    trained = [(name, seed) for seed in (0, 1) for name in KINDS]
+    keep(folder, *trained, ("none", 2))
     explanation(folder / "explain")
-    figure(folder / "ablation.png")
-    cells = [cell(name, seed) for seed in (0, 1) for name in NETWORKS]
-    return run(folder, "ablate", cells, (0, 1), **ABLATED)
 
 
-ABLATED = {
-    "measures": [
-        measure("test_accuracy", "top-1 error", is_error=True),
-        measure("top5_accuracy", "top-5 error", is_error=True),
-    ],
-    "comparisons": [
-        table("none", "se", "cbam", title="all", number=4, every_seed=True)
-    ],
-}
+@once
+def ablate(folder):
+    options = {"tables": [4], "seeds": [0, 1], "model": network}
+    folder_checks.call("ablate", folder, **options)
+    explanation(folder / "explain")
 
 
-def detect(folder):
-    cells = [
-        cell("none", map=0.35, map50=0.6, small=None),
-        cell("cbam", map=0.37, map50=0.6, small=None),
-        cell("se", map=0.34, map50=0.6, small=None),
-    ]
-    figure(folder / "detections.png")
-    measures = [
-        measure("map", "mAP@[.5,.95]", 1),
-        measure("map50", "mAP@.5", 1),
-    ]
-    return run(folder, "detect", cells, measures=measures)
-
-
-TRIALS = {
-    "none": {"attention": "none"},
-    "cbam": {"attention": "cbam", "reduction_ratio": 16, "kernel_size": 7},
-    "se": {"attention": "se", "reduction_ratio": 4},
-}
-FOUND = {
-    "labels": {"cbam": "cbam r=16"},
-    "best": 2,
-    "best_network": {"test_accuracy": 0.91},
-    "best_options": {"reduction_ratio": 16},
-    "confirmation": [
-        {"trial": 1, "options": {}, "seeds": [1, 2]},
-        {"trial": 2, "options": {"reduction_ratio": 16}, "seeds": [1, 2]},
-    ],
-    "verdict": "cbam r=16 is ahead of none.",
-    "code": "cbam_keras.CBAM(reduction_ratio=16)",
-}
-
-
+@once
 def tune(folder):
     """With a trial that failed."""
-    explanation(folder / "explain")
-    for name in ("effects", "pareto"):
-        figure(folder / f"{name}.png")
-    again = [cell(name, seed) for seed in (1, 2) for name in ("none", "cbam")]
-    run(
-        folder / "confirmation",
-        *("study", again, (1, 2)),
-        variants=TRIALS,
-        labels=FOUND["labels"],
+    hypermodel = tuning.CBAMHyperModel(
+        model=failing, attention=KINDS, reduction_ratio=16, kernel_size=7
     )
-    cells = [
-        cell("none", val_accuracy=0.8, val_loss=1.0),
-        cell("cbam", val_accuracy=0.9, val_loss=0.9),
-        failed("se", "error"),
-    ]
-    return run(folder, "tune", cells, variants=TRIALS, **FOUND)
+    options = {"hypermodel": hypermodel, "max_trials": 3, "confirm": 2}
+    folder_checks.call("tune", folder, **options)
+    explanation(folder / "explain")
 
 
 def explanation(folder, count=2):
@@ -216,7 +170,6 @@ FOLDERS = {
     "train": train,
     "seeds": seeds,
     "ablate": ablate,
-    "detect": detect,
     "tune": tune,
     "explain": explanation,
 }

@@ -13,7 +13,6 @@ import keras
 import keras_tuner
 import pretended
 import pytest
-from report_checks import FOLDERS
 
 from cbam_keras import (
     _explanations,
@@ -494,14 +493,9 @@ def test_an_ablation_explains_as_many_networks_as_the_page_shows(
     assert "Table 4: no attention, SE and CBAM" in page
 
 
-def test_a_search_explains_its_best_network(asked, explained, tmp_path):
-    FOLDERS["tune"](tmp_path)
-    (tmp_path / "best.keras").touch()
-    results = Results()
-    results.output = tmp_path
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "execute", lambda *_: results)
-        assert run("tune", tmp_path, "--json", "--quiet") == 0
+def test_a_search_explains_its_best_network(explained, tmp_path):
+    options = ["--attention", "none", "--confirm", "0", "--json", "--quiet"]
+    assert run("tune", tmp_path, *options) == 0
     assert explained == [["best"]]
 
 

@@ -1,6 +1,7 @@
 """The networks, the data and the classes of a run are found in its folder."""
 
 import functools
+import json
 import re
 
 import networks
@@ -9,7 +10,8 @@ import pretended
 import pytest
 from data_checks import write_folder
 from explain_files_checks import explain, picture, trained_on, written
-from report_checks import FOLDERS, cell, run
+from folder_checks import call
+from report_checks import FOLDERS, change, quick, train
 
 from cbam_keras import _files, cli, data, study, training
 from cbam_keras._explanations import find_networks
@@ -19,7 +21,10 @@ from cbam_keras.explain import pointing_game
 # What writes a run, files there, and those of them that are explained.
 RUNS = {
     "one seed": (FOLDERS["train"], "none se other", "none se"),
-    "several seeds": (FOLDERS["seeds"], "none cbam se", "none cbam"),
+    "several seeds": (
+        *(FOLDERS["seeds"], "none-seed0 cbam-seed0 none-seed1"),
+        "none-seed0 cbam-seed0",
+    ),
     "search": (FOLDERS["tune"], "best none", "best"),
 }
 
@@ -27,6 +32,8 @@ RUNS = {
 @pytest.mark.parametrize(("write", "names", "chosen"), RUNS.values(), ids=RUNS)
 def test_a_run_holds_its_networks(write, names, chosen, tmp_path):
     write(tmp_path)
+    for file in tmp_path.glob("*.keras"):
+        file.unlink()
     with pytest.raises(ValueError, match="none is finished yet"):
         find_networks(tmp_path)
     for name in names.split():
@@ -35,13 +42,10 @@ def test_a_run_holds_its_networks(write, names, chosen, tmp_path):
     assert find_networks(tmp_path)[0] == files
 
 
-def test_a_run_of_detectors_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="which is one of detect"):
-        find_networks(FOLDERS["detect"](tmp_path))
-
-
 def test_a_damaged_run_is_not_taken_for_images(tmp_path, capsys):
-    folder = run(tmp_path / "run", "train", [{**cell("none"), "seed": "x"}])
+    folder = train(tmp_path / "run")
+    cells = json.loads((folder / "results.json").read_text())["cells"]
+    change(folder, cells=[{**cells[0], "seed": "x"}])
     assert cli.main(["explain", str(folder)]) == 2
     message = capsys.readouterr().err
     assert "results.json cannot be read" in message
@@ -50,8 +54,7 @@ def test_a_damaged_run_is_not_taken_for_images(tmp_path, capsys):
 
 def test_nothing_is_downloaded_because_a_run_says_so(tmp_path):
     source = {"name": "cifar10", "data_dir": "/d", "download": True}
-    run(tmp_path, "train", [cell("none")], source=source)
-    (tmp_path / "none.keras").touch()
+    change(train(tmp_path), source=source)
     _, found = find_networks(tmp_path)
     assert (found.name, found.options) == ("cifar10", {"data_dir": "/d"})
 
@@ -61,10 +64,14 @@ def test_heat_on_digits_is_compared_with_their_boxes(
 ):
     monkeypatch.chdir(tmp_path)
     loaded = data.load("cluttered_mnist", batch_size=None, boxes=True)
-    described = {"data": loaded.describe(), "source": loaded.source}
-    run(tmp_path / "digits", "train", [cell("cbam")], **described)
-    options = {"input_shape": (48, 48, 1), "classes": 10, "attention": "cbam"}
-    networks.resnet(**options).save("digits/cbam.keras")
+    options = {"data": "cluttered_mnist", "attentions": ["cbam"], "seeds": [0]}
+
+    def network(attention):
+        options = {"input_shape": (48, 48, 1), "classes": 10}
+        return networks.resnet(**options, attention=attention)
+
+    with quick():
+        call("compare", "digits", model=network, **options)
     given = ["--count", "all", "--draw", "6", "--batch-size", "10"]
     assert cli.main(["explain", "digits", *given]) == 0
     out = capsys.readouterr().out

@@ -2,17 +2,19 @@
 
 import html.parser
 import json
+import shutil
 
 import numpy as np
 import pytest
 from report_checks import (
-    ABLATED,
     EVIL,
     FOLDERS,
-    cell,
+    ablate,
+    change,
     explanation,
-    run,
+    keep,
     train,
+    tune,
 )
 
 from cbam_keras import report
@@ -67,40 +69,42 @@ def replaced(content, path, value):
 PARTS = {
     "train": (
         [
-            "cbam by +5.00 and se by +2.00 points; a single seed gives no",
-            "8ebabcdaef2857de",
+            "Does attention improve the accuracy of the network network on mn",
+            "cbam by +10.00 and se by +5.00 points; a single seed gives no",
+            "data fingerprint",
             "cbam-keras train --data photos",
             # The settings, whole.
-            '"variants": {\n    "none": {},\n    "cbam": {}',
+            '"variants": {\n    "none": {},\n    "cbam": {',
         ],
-        3,
+        4,
     ),
     "seeds": (
         [
-            "cbam differs from none by +5.00 points",
+            "cbam differs from none by +10.00 points",
             "Not trained yet: cbam, se (seed 2)",
-            f"diverged\nThe loss was nan {EVIL}",
+            f"error\nValueError: The loss was nan {EVIL}",
             "mean over up to 3 seeds",
         ],
-        0,
+        4,
     ),
     "tune": (
         [
-            "cbam r=16 is ahead",
-            "CBAM(reduction_ratio=16)",
+            "Which attention suits the network failing on mnist5k",
+            "cbam r=16 k=7 differs from none by +10.00 points",
+            "CBAM(reduction_ratio=16",
             "trained again, mean over seeds 1, 2",
-            "cbam r=16\n80.00\n88.50 ± 0.71\n+5.00 points [+0.73, +9.27]",
-            f"error\nThe loss was nan {EVIL}",
+            "cbam r=16 k=7\n90.00\n90.00 ± 0.00\n+10.00 points [",
+            f"error\nValueError: The loss was nan {EVIL}",
         ],
         4,
     ),
     "ablate": (
-        ["Table 4: all, tiny on photos, 2 seeds", "Two seeds are too few"],
+        [
+            "Which parts of CBAM lower the error of the network network on mn",
+            "Table 4: no attention, SE and CBAM, network on mnist5k, 2 seeds",
+            "Two seeds are too few",
+        ],
         3,
-    ),
-    "detect": (
-        ["cbam by +2.0 and se by -1.0", "Mean average precision (%)"],
-        1,
     ),
     "explain": (["none is right about 50 % of the images"], 2),
 }
@@ -134,7 +138,7 @@ def test_hostile_names_stay_text(command, tmp_path):
     folder = FOLDERS[command](tmp_path / "run")
     changed = 0
     # Names of networks and measures are keys, too.
-    same = ("kind", "outcome", "status", "variant", "key", "baseline")
+    same = ("kind", "layout", "status", "variant", "key", "baseline")
     for file in folder.rglob("*.json"):
         content = json.loads(file.read_text())
         for path in list(places(content)):
@@ -159,21 +163,30 @@ def test_what_networks_get_wrong_comes_first(tmp_path):
 
 
 def test_an_unfinished_run_says_what_there_is(tmp_path):
-    page = written(train(tmp_path / "run", ["none"]))
-    assert "Not trained yet: cbam, se" in page.text
-    assert "85.00" in page.text
+    page = written(keep(train(tmp_path / "run"), ("none", 0)))
+    assert "Not trained yet: cbam, se (seed 0)" in page.text
+    assert "80.00" in page.text
     # Written again, it is that of the finished run.
     assert "Not trained yet" not in written(train(tmp_path / "run")).text
-    nothing = written(run(tmp_path / "new", "train", []))
-    assert "no network is trained" in nothing.text
-    assert f"cbam-keras explain {tmp_path / 'new'}" in nothing.text
-    ended = {**cell("cbam"), "history": [{}]}
-    folder = run(tmp_path / "search", "tune", [ended])
-    trials = written(folder)
-    assert "The search is not finished" in trials.text
-    assert "80.00\n1\n20,500" in trials.text
-    tables = written(run(tmp_path / "ablation", "ablate", [], **ABLATED))
+    nothing = keep(train(tmp_path / "new"))
+    shutil.rmtree(nothing / "explain")
+    page = written(nothing)
+    assert "no network is trained" in page.text
+    assert f"cbam-keras explain {nothing}" in page.text
+    trials = tune(tmp_path / "search")
+    content = json.loads((trials / "results.json").read_text())
+    del content["best"], content["confirmation"], content["verdict"]
+    (trials / "results.json").write_text(json.dumps(content))
+    page = written(trials)
+    assert "The search is not finished" in page.text
+    assert "cbam r=16 k=7\n90.00\n2\n" in page.text
+    tables = written(keep(ablate(tmp_path / "ablation")))
     assert "no network is trained" in tables.text
+
+
+def test_the_page_of_a_study_without_a_question_asks_one(tmp_path):
+    page = written(change(train(tmp_path / "run"), question=""))
+    assert "How do the networks compare on mnist5k?" in page.text
 
 
 @pytest.mark.parametrize(
