@@ -100,23 +100,6 @@ def files(folder):
     }
 
 
-def as_of_0_2_0(folder):
-    """Rewrites `results.json` as version 0.2.0 wrote it."""
-    file = folder / "results.json"
-    content = json.loads(file.read_text())
-    (measure, *_), (table, *_) = (
-        content.pop(name) for name in ("measures", "comparisons")
-    )
-    del content["labels"], content["settings"]["recipe"]["frozen_epochs"]
-    former = {
-        "format": 2,
-        "measure": measure["key"],
-        "measure_name": measure["heading"],
-        "baseline": table["baseline"],
-    }
-    file.write_text(json.dumps(content | former))
-
-
 def weights(folder):
     """Returns all that the saved networks hold, as bytes."""
     found = {}

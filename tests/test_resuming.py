@@ -20,7 +20,6 @@ from folder_checks import (
     GIVEN,
     TWO,
     Killed,
-    as_of_0_2_0,
     at_files,
     call,
     die,
@@ -30,11 +29,12 @@ from folder_checks import (
     files,
     kills,
     weights,
+    without,
 )
 from networks import linear
 
 import cbam_keras
-from cbam_keras import training
+from cbam_keras import study, training
 
 pytestmark = [
     pytest.mark.usefixtures("quick_programs"),
@@ -245,16 +245,39 @@ def test_a_change_is_named_and_nothing_is_touched(
     assert files(output) == before
 
 
-def test_a_run_of_version_0_2_0_is_resumed(whole, tmp_path):
+def rewrite(folder, change):
+    """Changes `results.json`, by a function of its content."""
+    file = folder / "results.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def test_a_run_from_before_a_field_of_the_recipe_is_resumed(whole, tmp_path):
     output, answer = whole("train")
     folder = shutil.copytree(output, tmp_path / "run")
-    as_of_0_2_0(folder)
+    rewrite(folder, lambda x: x["settings"]["recipe"].pop("frozen_epochs"))
     with epochs() as trained:
         assert call("train", folder) == answer
     assert not trained
     recipe = dataclasses.replace(TWO, frozen_epochs=1)
     with pytest.raises(ValueError, match="recipe.frozen_epochs was 0, is 1"):
         call("train", folder, recipe=recipe)
+
+
+@pytest.mark.parametrize("name", CHEAP)
+def test_a_run_from_before_layouts_is_read_and_resumed(name, whole, tmp_path):
+    output, answer = whole(name)
+    folder = shutil.copytree(output, tmp_path / "run")
+
+    def forget(content):
+        del content["layout"], content["question"]
+
+    rewrite(folder, forget)
+    assert without(json.loads(study.Results.read(folder).json())) == answer
+    with epochs() as trained:
+        assert call(name, folder) == answer
+    assert not trained
 
 
 @every_program

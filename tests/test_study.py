@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pretended
 import pytest
-from folder_checks import as_of_0_2_0, epochs, files
+from folder_checks import epochs, files
 from keras import layers
 from study_checks import (
     GATED,
@@ -75,13 +75,6 @@ def test_a_folder_is_read_as_what_its_run_returned(ran):
     assert set(files(ran.output)) == {"history.csv", "results.json", *names}
     with pytest.raises(ValueError, match="be the output folder of a study"):
         study.Results.read(ran.output.parent)
-
-
-def test_a_folder_of_version_0_2_0_is_read(ran, tmp_path):
-    folder = shutil.copytree(ran.output, tmp_path / "run")
-    as_of_0_2_0(folder)
-    found = study.Results.read(folder)
-    assert dataclasses.replace(found, output=ran.output) == ran
 
 
 @pytest.mark.parametrize(
@@ -352,11 +345,16 @@ def test_deep_nesting_is_damage(tmp_path):
         study.run(planned(NARROW), tmp_path)
 
 
-def test_a_run_of_an_earlier_version_is_not_resumed(tmp_path):
-    settings = {"networks": ["narrow"], "data": {"0": {"sizes": {"test": 1}}}}
-    old = {"kind": "training run", "settings": settings, "runs": []}
-    (tmp_path / "results.json").write_text(json.dumps(old))
-    before = files(tmp_path)
-    with pytest.raises(ValueError, match="of another version.*`format` must"):
-        study.run(planned(NARROW), tmp_path)
-    assert files(tmp_path) == before
+# Version 0.2.0 wrote format 2, and others before it none.
+@pytest.mark.parametrize("number", [None, 2])
+def test_a_run_of_an_earlier_version_is_refused(number, ran, tmp_path):
+    folder = shutil.copytree(ran.output, tmp_path / "run")
+    content = content_of(folder) | {"format": number}
+    (folder / "results.json").write_text(json.dumps(content))
+    before = files(folder)
+    said = f"`format` must be 3. Received: {number}, of another version"
+    with pytest.raises(ValueError, match=f"run.*{said}"):
+        study.Results.read(folder)
+    with pytest.raises(ValueError, match=f"of another version.*{said}"):
+        study.run(planned(NARROW), folder)
+    assert files(folder) == before

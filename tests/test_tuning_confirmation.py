@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import pytest
 import tuning_checks
-from folder_checks import as_of_0_2_0
 from keras import layers
 from tuning_checks import ONE
 
@@ -173,18 +172,6 @@ def test_a_folder_is_read_as_what_its_search_returned(confirmed):
     found = study.Results.read(confirmed.output)
     assert found == confirmed
     assert (found.json(), str(found)) == (confirmed.json(), str(confirmed))
-
-
-def test_a_folder_of_version_0_2_0_is_read(confirmed, tmp_path):
-    folder = shutil.copytree(confirmed.output, tmp_path / "run")
-    as_of_0_2_0(folder)
-    as_of_0_2_0(folder / "confirmation")
-    found = study.Results.read(folder)
-    assert found.verdict == confirmed.verdict
-    assert found.best.values == confirmed.best.values
-    assert [(row.trial, row.values) for row in found.confirmation] == [
-        (row.trial, row.values) for row in confirmed.confirmation
-    ]
 
 
 @pytest.mark.parametrize(
