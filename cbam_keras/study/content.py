@@ -107,10 +107,10 @@ def read_content(folder: pathlib.Path) -> Json:
         )
     default = FORMER_LAYOUTS.get(content.get("kind"), LAYOUTS[0])
     content.setdefault("layout", default)
-    check_type("results", content, Content)
+    _check("results", content, Content)
     _checks.one_of("layout", content["layout"], LAYOUTS)
     if "best" in content:
-        check_type("results", content, Choice)
+        _check("results", content, Choice)
     settings = content["settings"]
     for name, values in (
         ("settings.data", settings["data"]),
@@ -135,24 +135,24 @@ def read_content(folder: pathlib.Path) -> Json:
 _hints = functools.cache(typing.get_type_hints)
 
 
-def check_type(field: str, value: typing.Any, kind: typing.Any) -> None:
+def _check(field, value, kind):
     """Raises unless a value has a type, and its numbers are finite."""
     inner = typing.get_args(kind)
     if types.NoneType in inner:
         if value is not None:
-            check_type(field, value, inner[0])
+            _check(field, value, inner[0])
     elif dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
-        check_type(field, value, dict)
+        _check(field, value, dict)
         for name, hint in _hints(kind).items():
-            check_type(f"{field}.{name}", value.get(name), hint)
+            _check(f"{field}.{name}", value.get(name), hint)
     elif typing.get_origin(kind) is dict:
-        check_type(field, value, dict)
+        _check(field, value, dict)
         for name, one in value.items():
-            check_type(f"{field}.{name}", one, inner[1])
+            _check(f"{field}.{name}", one, inner[1])
     elif typing.get_origin(kind) in (list, Sequence):
-        check_type(field, value, list)
+        _check(field, value, list)
         for number, one in enumerate(value):
-            check_type(f"{field}.{number}", one, inner[0])
+            _check(f"{field}.{number}", one, inner[0])
     else:
         is_number = kind is float
         # A boolean is an integer to Python.

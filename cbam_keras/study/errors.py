@@ -107,7 +107,7 @@ class ErrorTables(Results):
             "rows": [x for one in self.comparisons for x in self._errors(one)],
         }
 
-    def plot(self) -> "plotting.style.Figure":
+    def plot(self) -> "plotting.style.Figure | plotting.style.Axes":
         """Returns a matplotlib figure of means, seeds and intervals."""
         heading = self.measures[0].heading
         return plotting.plot_ablation(self, self.title, heading=heading)

@@ -3,12 +3,13 @@
 import collections
 import dataclasses
 import pathlib
+import typing
 from collections.abc import Sequence
 
 from cbam_keras import _files, _terminal, plotting
 from cbam_keras._terminal import Table, number_cell
 from cbam_keras.study.cell import Outcome
-from cbam_keras.study.content import CONFIRMATION, read_content
+from cbam_keras.study.content import CONFIRMATION, Choice, read_content
 from cbam_keras.study.results import Results
 from cbam_keras.study.statistics import Row
 
@@ -107,8 +108,7 @@ class Ranking(Results):
             )
             for outcome in parts["outcomes"]
         )
-        names = ("best", "best_network", "best_options", "code")
-        names += ("confirmation", "verdict")
+        names = typing.get_type_hints(Choice)
         parts["choice"] = {x: content[x] for x in names if x in content}
         return parts
 

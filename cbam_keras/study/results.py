@@ -550,11 +550,8 @@ class Results(_terminal.Tabular):
         names = [files.get(name) for table in tables for name in table]
         return [name for name in dict.fromkeys(names) if name]
 
-    def plot(self) -> "plotting.style.Figure":
-        """Returns a matplotlib figure of means, seeds and intervals.
-
-        Of a search it is of the accuracy of its trials against their cost.
-        """
+    def plot(self) -> "plotting.style.Figure | plotting.style.Axes":
+        """Returns a matplotlib figure of means, seeds and intervals."""
         rows = [row for row in self.rows if row.values]
         figure = plotting.new_figure(8, 1.2 + 0.5 * len(rows), self.data)
         axes = figure.subplots()

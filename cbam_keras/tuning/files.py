@@ -3,6 +3,7 @@
 import pathlib
 import shutil
 from collections.abc import Callable
+from typing import cast
 
 from cbam_keras import _files, plotting, study
 
@@ -13,7 +14,7 @@ DESCRIBED = ("seed", "best_epoch", "parameters", "macs")
 def keep_networks(folder: study.StudyFolder, count: int) -> study.Ranking:
     """Deletes the networks of all but the best trials, within `locked`."""
     folder.refresh()
-    results = study.Ranking.of(folder.path, folder.content)
+    results = cast(study.Ranking, study.Results.of(folder.path, folder.content))
     kept = {trial.variant for trial in results.ranked[:count]}
     cells = [dict(cell) for cell in folder.content["cells"]]
     for cell in cells:

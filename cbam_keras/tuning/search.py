@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 import warnings
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import keras
 
@@ -178,7 +178,7 @@ class Search:
             )
             results = self._run_trials(folder, executor, options.tensorboard)
             self._confirm(results, folder, executor)
-        return study.Results.read(folder.path)
+        return cast(study.Ranking, study.Results.read(folder.path))
 
     @_inspection.same_randomness()
     def estimate(self, *, workers: int = 1) -> study.Estimate:
