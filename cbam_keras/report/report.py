@@ -146,7 +146,7 @@ def _results(page, folder, content):
     if results.runs and tables:
         page.verdict, page.code = results.verdict, results.code
         page.tables += tables
-    page.missing += [f"{line} {RESUME}" for line in results.missing()]
+    page.missing += [f"{line} {RESUME}" for line in results.unfinished()]
     failed = [
         {
             "network": results.labels.get(outcome.variant, outcome.variant),

@@ -325,9 +325,9 @@ class Ranking(Results):
             "output": str(self.output),
         }
 
-    def missing(self) -> list[str]:
+    def unfinished(self) -> list[str]:
         """Returns a line for what the search lacks."""
-        lines = super().missing()
+        lines = super().unfinished()
         if self.best is None:
             lines.insert(0, "The search is not finished.")
         return lines

@@ -526,7 +526,7 @@ class Results(_terminal.Tabular):
             "output": str(self.output),
         }
 
-    def missing(self) -> list[str]:
+    def unfinished(self) -> list[str]:
         """Returns a line for each seed that lacks networks."""
         trained = {(outcome.variant, outcome.seed) for outcome in self.outcomes}
         lines = []

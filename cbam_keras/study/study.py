@@ -369,12 +369,6 @@ class Study:
             output folder is made. Defaults to `None`.
         kind: String; a run is not resumed as one of another kind. Defaults
             to `"study"`.
-        layout: String, how results are shown: `"networks"`, a row per network
-            with its difference to the baseline; `"errors"`, the same as in
-            the paper's tables, in errors; `"ranking"`, a row per network, by
-            what is compared. Defaults to `"networks"`.
-        question: String, what the study asks, for its report. Defaults to
-            `""`.
         finish: Function of the results and the output folder that writes
             further files into it, also when the run is interrupted. Defaults
             to `None`.
@@ -382,6 +376,13 @@ class Study:
             variant is trained once for each fold of each seed, which decides
             what is in which fold. In results, `seed * folds + fold` is the
             seed. Defaults to `None`: the test images are the same for all.
+        layout: String, how results are shown: `"networks"`, a row per network
+            with its difference to the baseline; `"errors"`, the same in the
+            form of the paper's tables, for measures with `is_error`;
+            `"ranking"`, the best first, as the trials of a search. Defaults
+            to `"networks"`.
+        question: String, what the study asks, for its report. Defaults to
+            `""`.
 
     Raises:
         ValueError: If there is no variant, if names or seeds repeat, if the
@@ -403,11 +404,11 @@ class Study:
     measures: Sequence[Measure] = ()
     check: Callable[..., object] | None = None
     kind: str = "study"
-    layout: str = LAYOUTS[0]
-    question: str = ""
     # It takes `Results` and `StudyFolder`.
     finish: Callable[..., None] | None = None
     folds: int | None = None
+    layout: str = LAYOUTS[0]
+    question: str = ""
 
     def __post_init__(self) -> None:
         variants = tuple(self.variants)
