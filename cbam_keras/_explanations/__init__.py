@@ -13,4 +13,4 @@ from cbam_keras._explanations.explanations import (
     mean_rows,
     prediction_rows,
 )
-from cbam_keras._explanations.networks import find_networks, load_model
+from cbam_keras._explanations.networks import find_networks

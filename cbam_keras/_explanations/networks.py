@@ -58,9 +58,7 @@ def load_networks(
     the size of the first network with a fixed one, else of `default_size`.
     """
     names = _unique_names(paths)
-    models = [*map(load_model, paths)]
-    for path, model in zip(paths, models, strict=True):
-        _check_classifier(path, model)
+    models = [*map(_load_classifier, paths)]
     sizes = [tuple(model.inputs[0].shape[1:3]) for model in models]
     if image_size is not None:
         # A network of another size raises an error.
@@ -75,8 +73,8 @@ def load_networks(
     ]
 
 
-def load_model(path: pathlib.Path) -> keras.Model:
-    """Returns the functional model in a file, not compiled."""
+def _load_classifier(path):
+    """Returns the model in a file, of images alone and with one output."""
     try:
         model = _files.load_model(path)
     # Keras raises errors of many types for a damaged file or another format.
@@ -87,11 +85,7 @@ def load_model(path: pathlib.Path) -> keras.Model:
             f'loads. Received: "{path}" ({reason[0]}). For custom layers, '
             "import the module that registers them with --import MODULE"
         ) from error
-    return _inspection.with_graph("model", model)
-
-
-def _check_classifier(path, model):
-    """Raises unless a model takes images alone, and has one output."""
+    model = _inspection.with_graph("model", model)
     inputs = [tuple(x.shape) for x in model.inputs]
     outputs = [tuple(x.shape) for x in model.outputs]
     takes_images = len(inputs) == 1 and len(inputs[0]) == 4
@@ -103,6 +97,7 @@ def _check_classifier(path, model):
             f"{_checks.first_few(outputs)}. In Python, cbam_keras.explain "
             "takes others too"
         )
+    return model
 
 
 def _unique_names(paths):
