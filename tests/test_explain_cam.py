@@ -361,9 +361,7 @@ def test_outputs_in_a_dictionary_go_by_their_keys(head):
         explain.grad_cam(single, x["image"], 2),
     )
     with pytest.raises(ValueError, match='"first", "second".*head=.third'):
-        explain.grad_cam(model, x, 2, output="third")  # its former name
-    with pytest.raises(TypeError, match="Give `head` alone"):
-        explain.class_probabilities(model, x, head=0, output=0)
+        explain.grad_cam(model, x, 2, head="third")
 
 
 @pytest.mark.parametrize("head, size", [("predictions", 8), (1, 16)])

@@ -21,7 +21,6 @@ from cbam_keras.explain.gradients import gradient_at
 from cbam_keras.explain.targets import find_target
 
 
-@_checks.former_names(output="head")
 def grad_cam(
     model: keras.Model,
     images: _inspection.Inputs,

@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 from cbam_keras import _checks, _inspection
 
 
-@_checks.former_names(output="head")
 def class_probabilities(
     model: keras.Model,
     images: _inspection.Inputs,
