@@ -150,13 +150,13 @@ def origin(tensor: keras.KerasTensor) -> Any:
 
 def nodes(model: keras.Model) -> list:
     """Returns the nodes of a model in an order in which they can run."""
-    known = {id(x) for x in model.inputs}
+    computed = {id(x) for x in model.inputs}
     ordered: list = []
     # Depth first, with a stack: deep networks exceed the recursion limit.
     stack = [(x, False) for x in reversed(model.outputs)]
     while stack:
         tensor, ready = stack.pop()
-        if id(tensor) in known:
+        if id(tensor) in computed:
             continue
         node = origin(tensor)
         if not ready:
@@ -164,7 +164,7 @@ def nodes(model: keras.Model) -> list:
             stack.extend((x, False) for x in reversed(node.input_tensors))
             continue
         ordered.append(node)
-        known |= {id(x) for x in node.outputs}
+        computed |= {id(x) for x in node.outputs}
     return ordered
 
 

@@ -60,11 +60,11 @@ def check_inputs(inputs: Inputs, model: keras.Model) -> Any:
     else:
         fits = isinstance(inputs, (list, tuple)) and len(inputs) == count
     if not fits:
-        given = sorted(inputs) if isinstance(inputs, dict) else type(inputs)
+        received = sorted(inputs) if isinstance(inputs, dict) else type(inputs)
         raise ValueError(
             f"`images` must be a list of the {count} inputs of model "
             f'"{model.name}", or a dictionary of the inputs {names}. '
-            f"Received: {given}"
+            f"Received: {received}"
         )
     arrays = []
     for name, tensor, value in zip(
@@ -121,7 +121,7 @@ def _with_channel(array, shape):
 def _check_images(images, model):
     """Returns images as an array that a model takes."""
     if isinstance(images, dict) and len(images) == 1:
-        # By the name of the input, as `fit` also takes them.
+        # `fit` also takes images by the name of the input.
         (images,) = images.values()
     array = number_array("images", images)
     inputs = getattr(model, "inputs", None) or []

@@ -213,9 +213,9 @@ class Graph:
         return channels
 
     def _channel_axis_after(self, step, y, channels):
-        own = _own_channel_axis(step.operation, y)
-        if own is not None or not step.inputs:
-            return own
+        declared_axis = _declared_channel_axis(step.operation, y)
+        if declared_axis is not None or not step.inputs:
+            return declared_axis
         for x in step.inputs:
             axis, order = channels[id(x)], _order(step, x, y)
             if axis is not None and order is not None:
@@ -237,7 +237,7 @@ class Graph:
         # Backwards, so that the first layer that takes a tensor decides.
         for step in reversed(self.steps):
             for x in step.inputs:
-                axis = _own_channel_axis(step.operation, x)
+                axis = _declared_channel_axis(step.operation, x)
                 if axis is not None:
                     expected[id(x)] = axis
                     continue
@@ -264,11 +264,14 @@ class Graph:
         places = tuple(range(len(image.shape)))
         all_axes: dict[int, tuple] = {id(image): (places, ())}
         for step in self.steps:
-            known = [x for x in step.inputs if id(x) in all_axes]
-            found = [_axes_after(step, x, *all_axes[id(x)]) for x in known]
-            found.sort(key=lambda each: each[0] is None)
-            if found and len(step.outputs) == 1:
-                all_axes[id(step.outputs[0])] = found[0]
+            candidates = [
+                _axes_after(step, x, *all_axes[id(x)])
+                for x in step.inputs
+                if id(x) in all_axes
+            ]
+            candidates.sort(key=lambda each: each[0] is None)
+            if candidates and len(step.outputs) == 1:
+                all_axes[id(step.outputs[0])] = candidates[0]
         return all_axes
 
     @property
@@ -333,7 +336,7 @@ def is_feature_map(tensor: keras.KerasTensor) -> bool:
     return 3 <= len(tensor.shape) <= 5 and "float" in tensor.dtype
 
 
-def _own_channel_axis(operation, tensor):
+def _declared_channel_axis(operation, tensor):
     """Returns where an operation has the channels of an input or output.
 
     `None` if it has no data format.
@@ -398,7 +401,7 @@ def _order(step, x, y):
     # The same sizes in another order are permuted axes, unless by a layer
     # whose data format says otherwise.
     permuted = _is_permuted(x, y) and (
-        _own_channel_axis(step.operation, y) is None
+        _declared_channel_axis(step.operation, y) is None
     )
     reshapes = type(step.operation).__name__ in ("Lambda", "Reshape")
     return None if before != after and (permuted or reshapes) else same

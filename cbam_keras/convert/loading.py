@@ -18,7 +18,7 @@ from cbam_keras.convert.matching import (
     make_plan,
     source_for,
 )
-from cbam_keras.convert.torch_files import described, read, to_numpy
+from cbam_keras.convert.torch_files import describe_source, read, to_numpy
 from cbam_keras.layers import ChannelAttention, SpatialAttention
 
 # What all known implementations compute; weights do not show it.
@@ -61,13 +61,13 @@ class Report:
     mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
 
     def __str__(self) -> str:
-        return f"{_counted('Loaded', self.loaded)} {self._problems()}"
+        return f"{_list_with_count('Loaded', self.loaded)} {self._problems()}"
 
     def _problems(self):
         return (
-            f"{_counted('Missing', self.missing)} "
-            f"{_counted('Unused', self.unused)} "
-            f"{_counted('Of another shape', self.mismatched)}"
+            f"{_list_with_count('Missing', self.missing)} "
+            f"{_list_with_count('Unused', self.unused)} "
+            f"{_list_with_count('Of another shape', self.mismatched)}"
         )
 
 
@@ -129,8 +129,8 @@ def load_torch_weights(
     """
     _checks.boolean("strict", strict)
     target = model_or_layer
-    known = isinstance(target, keras.Model)
-    if not known and not isinstance(target, ATTENTION_LAYERS):
+    is_network = isinstance(target, keras.Model)
+    if not is_network and not isinstance(target, ATTENTION_LAYERS):
         raise TypeError(
             "`model_or_layer` must be a network of cbam_keras.models, or an "
             f"attention layer with weights. Received: {target!r}"
@@ -145,10 +145,10 @@ def load_torch_weights(
     plan = make_plan(target, tensors)
     if plan.unknown and strict:
         raise ValueError(
-            f"All layers with weights in {_described(target)} must have known "
+            f"All layers with weights in {_describe(target)} must have known "
             "counterparts in PyTorch: those of the networks of "
             "cbam_keras.models and of their blocks do. "
-            f"{_counted('Unknown', plan.unknown)} "
+            f"{_list_with_count('Unknown', plan.unknown)} "
             "Load the weights before adding your own layers, or into one "
             "layer or model: load_torch_weights(model.get_layer(name), ...)."
         )
@@ -157,8 +157,8 @@ def load_torch_weights(
     misfits = report.missing or report.mismatched or unused
     if not report.loaded or (strict and misfits):
         raise ValueError(
-            f"The checkpoint does not fit {_described(target)}. "
-            f"{report._problems()} Received: {described(source)}."
+            f"The checkpoint does not fit {_describe(target)}. "
+            f"{report._problems()} Received: {describe_source(source)}."
             + "".join(f" {hint}" for hint in _hints(plan, tensors))
         )
     arrays = {name: to_numpy(name, tensors[name]) for name in report.loaded}
@@ -191,7 +191,7 @@ def _input_shape(
             channels = np.shape(tensors.get(name, ()))[1:2] or channels
     if channels is None:
         raise ValueError(
-            f"{_described(layer)} is not built, and the weights do not show "
+            f"{_describe(layer)} is not built, and the weights do not show "
             'the number of channels by a name such as "mlp.1.weight" or '
             '"channel.fc1.weight". Build it first, layer.build(shape). To '
             "load one module of a network, pass its entries without their "
@@ -233,7 +233,7 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
     ]
     if subsampled:
         yield (
-            f"{_described(target)} has strides in 1x1 convolutions "
+            f"{_describe(target)} has strides in 1x1 convolutions "
             f'("{subsampled[0]}"), and all known PyTorch checkpoints of such '
             f"networks in the 3x3 ones: {differ}. Build it with "
             'downsample_in="3x3".'
@@ -245,7 +245,7 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
             for name in sorted(NOT_SHOWN & ours.keys()):
                 if ours[name] != theirs[name]:
                     yield (
-                        f"{_described(layer)} has {name}={ours[name]!r}, "
+                        f"{_describe(layer)} has {name}={ours[name]!r}, "
                         f"unlike the authors' module: {differ}. Build it with "
                         f"{name}={theirs[name]!r}."
                     )
@@ -272,7 +272,7 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
                 for name, value in settings.items()
             )
             yield (
-                f"{_described(layer)} has {listed}, unlike that of the "
+                f"{_describe(layer)} has {listed}, unlike that of the "
                 f"checkpoint: {differ}. Build it with "
                 f"attention={source.attention} (in `insert_attention`: "
                 "identity=False)."
@@ -322,13 +322,13 @@ def _depths(names: Iterable[str]) -> list[int]:
     return list(collections.Counter(stage for _, stage in blocks).values())
 
 
-def _described(target: keras.layers.Layer) -> str:
+def _describe(target: keras.layers.Layer) -> str:
     if isinstance(target, keras.Model):
         return f'model "{target.name}"'
     return f'{type(target).__name__} layer "{target.name}"'
 
 
-def _counted(label: str, items: Sequence) -> str:
+def _list_with_count(label: str, items: Sequence) -> str:
     """Returns names, or what is mismatched, as text."""
     if not items:
         return f"{label} (0)."

@@ -51,7 +51,7 @@ class Slot:
 
     name: str
     variable: keras.Variable
-    # For a spatial kernel: the index in PyTorch of each of our maps.
+    # The index in PyTorch of each of our maps, for a spatial kernel.
     maps: list[int] | None = None
     # A depthwise kernel has its two last axes in PyTorch's order.
     depthwise: bool = False

@@ -233,7 +233,7 @@ GATES: dict[type[keras.layers.Layer], tuple[Gate, ...]] = {
 }
 
 
-# In this order: the last mark matches names of the ones before it.
+# The order counts: the last mark matches names of the ones before it.
 SOURCES = AUTHORS, LUUUYI_SEQUENTIAL, LUUUYI, TIMM, SQUEEZE_EXCITE
 
 

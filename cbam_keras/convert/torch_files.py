@@ -44,10 +44,12 @@ def read(source: str | os.PathLike | Mapping) -> dict[str, Any]:
             "to tensors, such as module.state_dict(). Received: source of "
             f"type {type(source).__name__}"
         )
-    return _clean(_state_dict(content, described(source)), described(source))
+    return _clean(
+        _state_dict(content, describe_source(source)), describe_source(source)
+    )
 
 
-def described(source: str | os.PathLike | Mapping) -> str:
+def describe_source(source: str | os.PathLike | Mapping) -> str:
     """Returns the description of a source for messages."""
     if isinstance(source, Mapping):
         return f"source=<a mapping of {len(source)} entries>"
@@ -84,8 +86,8 @@ def _read_file(path: str) -> object:
         start = file.read(64)
     if not start:
         raise _damaged(path)
-    # By content, since PyTorch's files have many endings: safetensors begins
-    # with the length of its header, then the header in JSON.
+    # The content decides, since PyTorch's files have many endings: safetensors
+    # begins with the length of its header, then the header in JSON.
     if start[8:9] != b"{":
         return _read_torch(path, start)
     # The NumPy reader of safetensors does not support bfloat16.

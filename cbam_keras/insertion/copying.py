@@ -100,7 +100,7 @@ def _clone(operation):
         # Keras refuses to load code from the config. Use the same function.
         return type(operation)(
             operation.function,
-            # Without it Keras infers the shape.
+            # Keras infers the shape where this is missing.
             output_shape=getattr(operation, "_output_shape", None),
             mask=operation.mask,
             arguments=operation.arguments,

@@ -96,7 +96,7 @@ def _standardized(images, data_format, scale, mean, deviation):
     mean = np.array(mean, "float32").reshape(per_channel)
     deviation = np.array(deviation, "float32").reshape(per_channel)
     if isinstance(images, np.ndarray):
-        # In place on the copy, to save memory.
+        # The copy is changed in place, to save memory.
         images = images.astype("float32")
         images /= scale
         images -= mean

@@ -196,13 +196,13 @@ def _resolutions(encoder):
         graph.channel_axis(x) != axis or len(x.shape) != len(shape)
         for x in traced
     ):
-        found = [step.path for step in last] or "none"
+        paths = [step.path for step in last] or "none"
         raise ValueError(
             "`encoder` must have convolutions at several resolutions, and the "
             f'data format of keras.config, "{keras.config.image_data_format()}"'
             f'. Received: model "{encoder.name}" with input_shape='
             f"{image.shape}, whose last layer at each resolution "
-            f"is {found}. {graph.unreached()}"
+            f"is {paths}. {graph.unreached()}"
         )
     resizing = [x for x in encoder.layers if isinstance(x, layers.Resizing)]
     if resizing:

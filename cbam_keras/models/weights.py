@@ -78,11 +78,11 @@ def _load(model: keras.Model, path: str) -> str:
     """Loads weights; returns what is wrong with them, "" if nothing."""
     try:
         with warnings.catch_warnings():
-            # One for each layer that does not fit, before the error.
+            # Keras warns of each layer that does not fit, before the error.
             warnings.simplefilter("ignore")
             model.load_weights(path)
     except ValueError as error:
-        # Without the list of layers that Keras adds.
+        # Keras adds a list of layers, which says no more.
         cause = str(error).partition("\n\nList of objects")[0]
         return f"does not fit ({cause})"
     return ""

@@ -93,7 +93,7 @@ def color_scale(
 def new_figure(width: float, height: float, title: str) -> "Figure":
     """Returns an empty figure of a size in inches, the title not counted."""
     title = wrap(title, width, TITLE, 4)
-    # Without pyplot nothing opens a window and no global state is touched.
+    # Figures made without pyplot open no window and touch no global state.
     figure = _checks.require("matplotlib.figure", extra="plot").Figure(
         figsize=(width, height + text_height(title, TITLE)),
         layout="constrained",

@@ -216,21 +216,23 @@ def _shapes(
     model: keras.Model, input_shape: Sequence | Mapping | None
 ) -> list[tuple]:
     """Returns the shape of each input without the batch, all axes known."""
-    known = {x.name: tuple(x.shape[1:]) for x in model.inputs}
+    axes_by_input = {x.name: tuple(x.shape[1:]) for x in model.inputs}
     shapes: list[Sequence]
     if input_shape is None:
-        shapes = list(known.values())
+        shapes = list(axes_by_input.values())
     elif isinstance(input_shape, Mapping):
-        shapes = [input_shape.get(name, ()) for name in known]
+        shapes = [input_shape.get(name, ()) for name in axes_by_input]
     elif all(isinstance(x, (tuple, list)) for x in input_shape):
         shapes = list(input_shape)
     else:
         shapes = [input_shape]
-    if len(shapes) != len(known) or not all(
+    if len(shapes) != len(axes_by_input) or not all(
         _checks.fits(axes, shape) and all(shape)
-        for axes, shape in zip(known.values(), shapes, strict=True)
+        for axes, shape in zip(axes_by_input.values(), shapes, strict=True)
     ):
-        takes = ", ".join(f'{known[name]} as "{name}"' for name in known)
+        takes = ", ".join(
+            f'{axes_by_input[name]} as "{name}"' for name in axes_by_input
+        )
         raise ValueError(
             "`input_shape` must give all axes of each input but the batch, "
             "e.g. input_shape=(224, 224, 3). Received: "
