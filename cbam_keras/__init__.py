@@ -10,7 +10,7 @@ if sys.argv[:1] == ["-m"]:
     import_quietly()
 
 # Registers what networks are trained by, so that they load.
-from cbam_keras import _one_hot, optimizers
+from cbam_keras import optimizers
 from cbam_keras._version import __version__
 from cbam_keras.convert import load_torch_weights
 from cbam_keras.insertion import freeze_batch_norm, insert_attention

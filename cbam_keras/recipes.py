@@ -46,9 +46,8 @@ class Recipe:
             decay to zero. `"step"`: the learning rate is divided by 10 every
             `step_epochs`. Defaults to `"cosine"`.
         step_epochs: Positive integer, of `"step"`. Defaults to `30`.
-        augment: Sequence of names and layers of Keras, the augmentation of
-            training images, as `("crop", "flip", "rand_augment")`; see
-            `cbam_keras.data.load`. Defaults to `()`.
+        augment: Sequence of names, the augmentation of training images, as
+            `("crop", "flip")`; see `cbam_keras.data.load`. Defaults to `()`.
         image_size: Positive integer or `(H, W)`, the size that images are
             resized to. Defaults to `None`, see `cbam_keras.data.load`.
         frozen_epochs: Integer from 0, for fine-tuning in two stages. So many
@@ -60,8 +59,7 @@ class Recipe:
             which trains the network as it was built.
         class_weight: `"balanced"`, or a mapping of classes, by index or name,
             to positive numbers; the others have 1. In training the loss of an
-            image is multiplied by the weight of its class; mixed images take
-            the mean of both weights in the same parts. As in scikit-learn,
+            image is multiplied by the weight of its class. As in scikit-learn,
             `"balanced"` is `images / (classes * images of the class)`, by the
             training images of the split or fold. Defaults to `None`: all
             images count alike.
@@ -87,7 +85,7 @@ class Recipe:
     momentum: float = 0.9
     schedule: str = "cosine"
     step_epochs: int = 30
-    augment: Sequence[data.Augmentation] = ()
+    augment: Sequence[str] = ()
     image_size: int | tuple[int, int] | None = None
     frozen_epochs: int = 0
     class_weight: str | Mapping[int | str, float] | None = None
@@ -119,8 +117,8 @@ class Recipe:
                 "patience", self.patience
             )
         checked["class_weight"] = _weights(self.class_weight)
-        # `data.load` checks the names themselves.
-        checked["augment"] = data.plain(self.augment)
+        # Which names there are is for the data to say.
+        checked["augment"] = data.augmentation_names(self.augment)
         # Plain numbers, in place of NumPy's.
         _checks.convert(self, **checked)
 

@@ -64,10 +64,6 @@ CONSTANTS = {
         "Embedded datasets: the number of fragments, and how many canvases "
         "are made of a digit; `None` for the digits themselves."
     ),
-    "data.LAYERS": (
-        "Keras' random layers, by the name that `augment` takes, with "
-        "strengths where Keras' defaults change nothing."
-    ),
     "ablation.ABLATIONS": "Attention layers of the ablations, by name.",
     "ablation.TABLES": "Networks in each table of the paper.",
 }
@@ -76,7 +72,7 @@ INTERNAL = """
     are_classifiers as_json cells choice class_counts columns compared_in
     computes_here confirmed_by counted_seeds counted_trials csv describe
     first_seed folder func images_of is_loaded is_ours keywords labels latex
-    layer_of layouts make_optimizer measured_by name_of networks of one_hot
+    layer_of layouts make_optimizer measured_by name_of networks of
     parts_of recipe_for rows_of seconds_of set_epoch settings summary tested_on
     title to_dataframe unfinished unit unlearned unused values_of
     with_batch_size with_confirmation with_subfolders

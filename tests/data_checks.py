@@ -98,7 +98,10 @@ def builder(name, examples, folder, file_format=None, **features):
             raise NotImplementedError
 
     Generated.name = name
-    Generated(data_dir=folder).download_and_prepare(file_format=file_format)
+    Generated(data_dir=folder).download_and_prepare(
+        file_format=file_format,
+        download_config=tfds.download.DownloadConfig(num_shards=2),
+    )
 
 
 def plain_json(value):

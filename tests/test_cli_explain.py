@@ -110,7 +110,6 @@ MISTAKES = {
     "heads.keras it.png": r"have one output.*heads.keras.*, \(None, 3\)",
     "GOOD --import nowhere": "`import` must be a module",
     "GOOD --image-size 16x24": r"\(B, 8, 8, 3\).*\(1, 16, 24, 3\)",
-    "any.keras it.png --image-size 1000000": "few batches fit into memory",
     f"GOOD --output {'x' * 300}": r"`output` must .* \(File name too long\)",
     f"colours.keras {'x' * 300}": "images and folders must exist",
     "GOOD --split test": "`split` must be left out where images are files",

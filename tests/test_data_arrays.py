@@ -194,6 +194,7 @@ IMAGES, LABELS = arrays()
 BOTH = IMAGES, LABELS
 SPOILT = IMAGES.astype("float32")
 SPOILT[[7, 9], 2, 3, 0] = np.nan, np.inf
+KERAS = keras.layers.RandomContrast(0.1)
 ONE_HOT = r"labels \(70, 5\) of float64.*argmax.*Other tasks"
 
 
@@ -227,6 +228,13 @@ def test_arrays_that_make_no_dataset_are_refused(given, message):
     ("options", "error", "message"),
     [
         ({"data": IMAGES}, TypeError, r"a path or arrays \(images, labels\)"),
+        (
+            {"augment": "mix_up"},
+            ValueError,
+            "augment=.*into your network",
+        ),
+        ({"augment": "flip", "batch_size": None}, ValueError, "needs batches"),
+        ({"augment": KERAS}, ValueError, "several names.*into your network"),
         ({"boxes": 1}, TypeError, "`boxes` must be True or False"),
         ({"batch_size": 0}, ValueError, "`batch_size` must be a positive int"),
         ({"validation_fraction": 1}, ValueError, "must lie between 0 and 1"),
@@ -234,7 +242,6 @@ def test_arrays_that_make_no_dataset_are_refused(given, message):
         ({"image_size": (8, "8")}, ValueError, "`image_size` must .*positive"),
         ({"augment": "flop"}, ValueError, "`augment` must .*one or several of"),
         ({"data_dir": "x"}, ValueError, "`data_dir` and .*only for .*_dir=x"),
-        ({"augment": "flip", "batch_size": None}, ValueError, "needs batches"),
         ({"boxes": True, "augment": "flip"}, ValueError, "`boxes` need images"),
         ({"boxes": True}, ValueError, '`boxes` need digits.* "arrays"'),
     ],

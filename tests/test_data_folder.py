@@ -34,6 +34,23 @@ def _save(root, pictures, classes=PETS, **options):
             picture.save(root / label / name, **options)
 
 
+def test_a_source_is_read_as_it_is_and_split_afterwards(tmp_path):
+    for seed, split in enumerate(("train", "test")):
+        write_folder(tmp_path / split, size=(9, 11), seed=seed)
+    source = data.Source(tmp_path, validation_fraction=0.2)
+    found = source.read().splits
+    assert {split: len(found[split]) for split in found} == {
+        "train": 20,
+        "test": 20,
+    }
+    assert [*source.split().splits] == ["train", "validation", "test"]
+    again = data.Source.from_description(source.describe())
+    for seed in (0, 1):
+        parts = [x.split(seed).splits["validation"] for x in (source, again)]
+        assert len(parts[0]) == 4
+        assert parts[0].images.tolist() == parts[1].images.tolist()
+
+
 def test_class_folders_are_divided_among_the_splits(tmp_path):
     written = write_folder(tmp_path / "pets", size=(9, 11))
     loaded = whole(tmp_path / "pets")
@@ -289,26 +306,3 @@ def test_a_file_with_damaged_pixels_is_named(tmp_path):
     with pytest.raises(ValueError, match='middle.png" cannot be decoded'):
         for split in data.load(tmp_path, image_size=8, batch_size=4):
             epoch(split)
-
-
-def test_batches_that_do_not_fit_into_memory_are_refused(tmp_path, monkeypatch):
-    write_folder(tmp_path / "all", size=(8, 8))
-    # Of a control group.
-    limits = [tmp_path / name for name in ("none", "unlimited", "limited")]
-    limits[1].write_text("max\n")
-    limits[2].write_text(f"{2**30}\n")
-    monkeypatch.setattr("cbam_keras.data.memory.LIMITS", limits[:2])
-    assert data.load(tmp_path / "all").sizes
-    monkeypatch.setattr("cbam_keras.data.memory.LIMITS", limits)
-    assert data.load(tmp_path / "all").sizes
-    # Four batches of float32.
-    message = (
-        r"`image_size` must be .* 1.0 GiB here. Received: batches of 20 images "
-        r"\(6000, 6000, 3\), which take about 32.2 GiB"
-    )
-    with pytest.raises(ValueError, match=message):
-        data.load(tmp_path / "all", image_size=6000, batch_size=64)
-    # Of arrays all are resized at once: 600 of 1000 x 1000 x 3 bytes.
-    images = np.zeros((600, 8, 8, 3), "uint8"), np.arange(600) % 2
-    with pytest.raises(ValueError, match="about 1.7 GiB"):
-        data.load(images, image_size=1000, batch_size=1)

@@ -147,7 +147,8 @@ def test_images_that_are_read_from_disk_cannot_be_divided(
         {"image": rng.integers(0, 256, (4, 4, 3), "uint8"), "label": i % 2}
         for i in range(12)
     ]
-    builder("pooled", {"train": rows[:8], "test": rows[8:]}, tmp_path)
+    splits = {"train": rows[:8], "test": rows[8:]}
+    builder("pooled", splits, tmp_path, "array_record")
     folds = each_fold("pooled", folds=2, data_dir=tmp_path)
     assert [loaded.sizes["test"] for loaded in folds] == [6, 6]
     monkeypatch.setattr("cbam_keras.data.tfds.IN_MEMORY_BYTES", 0)

@@ -113,8 +113,8 @@ def test_a_run_knows_where_the_table_is(tmp_path, pictures):
     rows.to_csv(tmp_path / "pets.csv", index=False)
     options = {"image_column": "path", "label_column": "kind"}
     loaded = data.load(tmp_path / "pets.csv", group_by_folder=False, **options)
-    where = dict(loaded.source)
-    assert where.pop("name") == str(tmp_path / "pets.csv")
-    source = RunData(loaded.source["name"], 0, loaded.fingerprint, where)
-    images = from_data(source, "test", None)
+    assert loaded.source["name"] == str(tmp_path / "pets.csv")
+    source = data.Source.from_description(loaded.source)
+    run = RunData(source, 0, loaded.fingerprint)
+    images = from_data(source, run, "test", None)
     assert len(images) == loaded.sizes["test"]

@@ -1,10 +1,11 @@
 """Datasets of TensorFlow Datasets, generated on disk and mocked."""
 
 import socket
+import sys
 
 import numpy as np
 import pytest
-from data_checks import builder, epoch, joined, write_folder
+from data_checks import assert_same, builder, epoch, joined, write_folder
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
 
@@ -20,10 +21,12 @@ def large(monkeypatch):
 
 
 @pytest.fixture(params=["memory", "disk"])
-def place(request):
+def file_format(request):
     """Images are kept in memory, or read from disk."""
-    if request.param == "disk":
-        request.getfixturevalue("large")
+    if request.param == "memory":
+        return "tfrecord"
+    request.getfixturevalue("large")
+    return "array_record"
 
 
 def _examples(count=20, secret=False, sizes=True, channels=3):
@@ -45,7 +48,7 @@ def attempts(monkeypatch):
     found = []
 
     def refuse(*arguments, **options):
-        found.append(arguments)
+        found.append(options)
         raise OSError("no network")
 
     monkeypatch.setattr(socket, "create_connection", refuse)
@@ -55,11 +58,9 @@ def attempts(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize(
-    ("file_format", "channels"), [("tfrecord", 3), ("array_record", 1)]
-)
+@pytest.mark.parametrize("channels", [1, 3])
 def test_a_generated_set_holds_its_images_with_their_labels(
-    tmp_path, file_format, channels, place
+    tmp_path, file_format, channels
 ):
     examples = _examples(sizes=False, channels=channels)
     builder("alike", {"train": examples}, tmp_path, file_format)
@@ -81,21 +82,21 @@ def test_a_generated_set_holds_its_images_with_their_labels(
 
 
 def test_a_set_that_was_prepared_again_from_other_images_is_noticed(
-    tmp_path, place
+    tmp_path, file_format
 ):
     found = []
     for level in (0, 1):
         examples = _examples(sizes=False)
         examples[0]["image"] //= 2**level
         folder = tmp_path / str(level)
-        builder("again", {"train": examples}, folder)
+        builder("again", {"train": examples}, folder, file_format)
         found.append(data.load("again", data_dir=folder, image_size=8))
     assert found[0].sizes == found[1].sizes
     assert found[0].fingerprint != found[1].fingerprint
 
 
 def test_validation_images_replace_test_images_of_secret_labels(
-    tmp_path, place
+    tmp_path, file_format
 ):
     """As ImageNet's."""
     examples = {
@@ -103,11 +104,18 @@ def test_validation_images_replace_test_images_of_secret_labels(
         "validation": _examples(8),
         "test": _examples(6, secret=True),
     }
-    builder("wasps", examples, tmp_path)
+    builder("wasps", examples, tmp_path, file_format)
     loaded = data.load("wasps", data_dir=tmp_path, image_size=8)
     assert tuple(loaded.sizes.values()) == (18, 2, 8)
     labels = np.concatenate([joined(epoch(split))[1] for split in loaded])
     assert np.bincount(labels).tolist() == [14, 14]
+
+
+def test_a_published_split_may_lack_a_class(tmp_path):
+    examples = {"train": _examples(), "test": _examples(6)[::2]}
+    builder("ants", examples, tmp_path)
+    labels = joined(epoch(data.load("ants", data_dir=tmp_path).test))[1]
+    assert labels.tolist() == [0, 0, 0]
 
 
 def test_where_a_dataset_is_holds_in_every_folder(tmp_path, monkeypatch):
@@ -122,8 +130,31 @@ def test_where_a_dataset_is_holds_in_every_folder(tmp_path, monkeypatch):
     }
 
 
-def test_large_datasets_come_in_batches(tmp_path, large):
+def test_both_formats_hold_the_same_images_in_the_same_order(tmp_path):
+    for file_format in ("tfrecord", "array_record"):
+        folder = tmp_path / file_format
+        builder("alike", {"train": _examples(40)}, folder, file_format)
+    first, second = (
+        data.load("alike", data_dir=folder, image_size=8)
+        for folder in tmp_path.iterdir()
+    )
+    assert first.fingerprint == second.fingerprint
+    assert_same(epoch(first.train), epoch(second.train))
+
+
+def test_tfrecords_are_for_tensorflow_and_for_memory(tmp_path, monkeypatch):
     builder("bees", {"train": _examples()}, tmp_path)
+    with monkeypatch.context() as without_tensorflow:
+        without_tensorflow.setitem(sys.modules, "tensorflow", None)
+        with pytest.raises(ImportError, match="tensorflow.*extra `tensorflow`"):
+            data.load("bees", data_dir=tmp_path)
+    monkeypatch.setattr("cbam_keras.data.tfds.IN_MEMORY_BYTES", 0)
+    with pytest.raises(ValueError, match="in the format array_record.*convert"):
+        data.load("bees", data_dir=tmp_path)
+
+
+def test_large_datasets_come_in_batches(tmp_path, large):
+    builder("bees", {"train": _examples()}, tmp_path, "array_record")
     with pytest.raises(ValueError, match="More than 2 GiB need batches"):
         data.load("bees", data_dir=tmp_path, batch_size=None)
 
@@ -136,7 +167,8 @@ def test_a_set_that_is_not_prepared_says_what_to_do(tmp_path, attempts):
     assert not attempts
     with pytest.raises(ValueError, match=r"failed \(no network\)"):
         data.load("cifar10", data_dir=tmp_path, download=True)
-    assert len(attempts) == 1
+    # Every backend reads it.
+    assert [options["file_format"] for options in attempts] == ["array_record"]
 
 
 def test_files_downloaded_by_hand_must_be_there(tmp_path):

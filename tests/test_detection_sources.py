@@ -54,12 +54,6 @@ def test_images_may_have_no_boxes_and_boxes_an_area(tmp_path):
     np.testing.assert_array_equal(areas, [np.nan, 77])
 
 
-def test_batches_that_do_not_fit_into_memory_are_refused(tmp_path):
-    message = r"memory, .* batches of 2 images \(1000000, 1000000, 3\)"
-    with pytest.raises(ValueError, match=message):
-        detection.load_data(write_coco(tmp_path), image_size=1_000_000)
-
-
 def test_another_image_with_the_same_boxes_is_noticed(tmp_path):
     folder = write_coco(tmp_path)
     first = detection.load_data(folder).fingerprint

@@ -70,11 +70,12 @@ def test_images_are_spread_evenly_over_classes(tmp_path):
 
 
 def test_the_split_is_that_of_training(few_digits):
-    source = RunData("cluttered_mnist", 3)
-    assert len(from_data(source, "train", None)) == 140
+    source = data.Source("cluttered_mnist")
+    run = RunData(source, 3)
+    assert len(from_data(source, run, "train", None)) == 140
     loaded = data.load("cluttered_mnist", batch_size=None, seed=3, boxes=True)
     images, labels, boxes = loaded.train
-    few = from_data(source, "train", 10)
+    few = from_data(source, run, "train", 10)
     rows = [int(name.removeprefix("train ")) for name in few.names]
     assert sorted(labels[rows]) == list(range(10))
     np.testing.assert_array_equal(few.examples.labels, labels[rows])
@@ -98,14 +99,14 @@ def test_data_can_be_of_tensorflow_datasets(tmp_path, monkeypatch):
         "insects",
         {"train": rows[:20], "test": rows[20:]},
         tmp_path,
+        "array_record",
         image=datasets.features.Image(shape=(8, 8, 1)),
         label=datasets.features.ClassLabel(names=["ant", "bee"]),
     )
 
     def chosen(count):
-        options = {"data_dir": tmp_path}
-        source = RunData("insects", 0, options=options)
-        return from_data(source, "test", count)
+        source = data.Source("insects", data_dir=tmp_path)
+        return from_data(source, RunData(source, 0), "test", count)
 
     assert len(chosen(None)) == 10
     # As if it did not fit into memory.

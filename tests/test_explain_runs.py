@@ -56,7 +56,7 @@ def test_nothing_is_downloaded_because_a_run_says_so(tmp_path):
     source = {"name": "cifar10", "data_dir": "/d", "download": True}
     change(train(tmp_path), source=source)
     _, found = find_networks(tmp_path)
-    assert (found.name, found.options) == ("cifar10", {"data_dir": "/d"})
+    assert found.source == data.Source("cifar10", data_dir="/d")
 
 
 def test_heat_on_digits_is_compared_with_their_boxes(

@@ -19,7 +19,7 @@ PACKAGE = pathlib.Path(cbam_keras.__file__).parent
 # Each entry of the package may import from those before it: so the library, the
 # layers and what looks at networks, from nothing of the laboratory below it.
 ORDER = """
-    _version _quiet _process _docstrings _checks _fused _one_hot optimizers
+    _version _quiet _process _docstrings _checks _fused optimizers
     _files _terminal layers convert _inspection plotting insertion models
     profiling presets explain monitor
 

@@ -40,7 +40,7 @@ def test_recipe_makes_values_plain():
         ("optimizer", "adam", 'one of "adamw", "sgd"'),
         ("momentum", 1, "less than 1"),
         ("schedule", "linear", 'one of "cosine", "step"'),
-        ("augment", ("flip", 1), "a sequence of names and layers"),
+        ("augment", ("flip", 1), "one or several names"),
         ("image_size", (224,), "a positive integer or two"),
         ("frozen_epochs", -1, "an integer from 0"),
         ("class_weight", "even", 'one of None, "balanced"'),

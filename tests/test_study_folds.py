@@ -200,11 +200,11 @@ def test_loaded_images_are_told_from_those_of_another_fold(photos, tmp_path):
 
 def test_networks_are_explained_on_the_images_of_their_fold(photos, tmp_path):
     study.run(folded(photos, NARROW, seeds=(1,)), tmp_path)
-    files, source = find_networks(tmp_path)
+    files, run = find_networks(tmp_path)
     assert files == [tmp_path / "narrow-seed3.keras"]
-    assert (source.seed, source.options["fold"]) == (1, 0)
-    found = data.find_dataset(source.name, seed=source.seed, **source.options)
-    explained = [np.asarray(Image.open(x)) for x in found.splits["test"].images]
+    assert (run.seed, run.folds, run.fold) == (1, 3, 0)
+    test = run.source.split(run.seed, run.folds, run.fold).splits["test"]
+    explained = [np.asarray(Image.open(path)) for path in test.images]
     tested = data.load(photos, batch_size=None, folds=3, seed=1).test[0]
     np.testing.assert_array_equal(explained, tested)
 

@@ -91,8 +91,7 @@ def test_parameters_are_trainable_and_seconds_leave_out_the_first_epoch(
     assert finished.runs[0].seconds_per_epoch == statistics.median(seconds[1:])
 
 
-@pytest.mark.parametrize("augment", [(), ("mix_up",)], ids=["plain", "mixed"])
-def test_a_sigmoid_learns_two_classes(tmp_path, augment):
+def test_a_sigmoid_learns_two_classes(tmp_path):
     labels = np.arange(120) % 2
     images = (
         np.zeros((120, 7, 7, 1), "uint8") + 200 * labels[:, None, None, None]
@@ -100,7 +99,7 @@ def test_a_sigmoid_learns_two_classes(tmp_path, augment):
     build = functools.partial(
         linear, activation="sigmoid", classes=1, shape=(7, 7, 1)
     )
-    recipe = dataclasses.replace(SGD, epochs=8, augment=augment)
+    recipe = dataclasses.replace(SGD, epochs=8)
     results = training.train(
         {"single": build}, (images, labels), recipe, output=tmp_path
     )
@@ -109,7 +108,7 @@ def test_a_sigmoid_learns_two_classes(tmp_path, augment):
     assert run.metrics["auc"] == pytest.approx(1)
     # It loads, with its loss and metrics.
     model = keras.saving.load_model(tmp_path / run.file)
-    test = data.load((images, labels), augment=augment).test
+    test = data.load((images, labels)).test
     measured = model.evaluate(test, verbose=0, return_dict=True)
     assert measured["accuracy"] == 1
     found = explain.class_probabilities(model, images.astype("float32"))
@@ -266,6 +265,28 @@ def test_dropout_resumes_exactly(tmp_path, recipe, dtype):
     saved = keras.saving.load_model(cut / "network.keras")
     assert saved.layers[-1].compute_dtype == dtype
     assert saved.layers[-1].variable_dtype == "float32"
+
+
+@pytest.mark.every_backend
+@pytest.mark.slow
+def test_random_layers_of_keras_in_a_network_resume_exactly(tmp_path):
+    def build():
+        inputs = keras.Input((28, 28, 1))
+        x = layers.RandomTranslation(0.2, 0.2)(inputs)
+        x = layers.Flatten()(layers.RandomContrast(0.5)(x))
+        return keras.Model(inputs, layers.Dense(10, "softmax")(x))
+
+    def die(count, source):
+        if "epoch-2" in source.name:
+            raise Killed
+
+    train = functools.partial(
+        training.train, {"network": build}, "mnist5k", SMALL
+    )
+    expected = train(output=tmp_path / "whole")
+    with at_files(tmp_path, die), pytest.raises(Killed):
+        train(output=tmp_path / "cut")
+    assert numbers(train(output=tmp_path / "cut")) == close(expected)
 
 
 @pytest.mark.every_backend

@@ -94,17 +94,14 @@ def explain_files(
     """
     # It is only needed at the end, but checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
-    files, image_paths, source = _sort_paths(paths, settings)
+    files, image_paths, run = _sort_paths(paths, settings)
     if output is None:
         first = next(path for path in paths if path not in image_paths)
         output = pathlib.Path("runs") / f"explain-{first.absolute().stem}"
     output = _free_folder(output)
-    images = _find_images(image_paths, source, settings, data_options)
+    images = _find_images(image_paths, run, settings, data_options)
     default_size = images.size or (data.SIDE, data.SIDE)
     networks = load_networks(files, settings.image_size, default_size)
-    for network in networks:
-        batch = min(settings.batch_size, len(images))
-        data.check_memory((*network.size, 3), batch)
     probabilities = {x.name: _predict(x, images, settings) for x in networks}
     count = _count_classes(probabilities, images)
     names = find_class_names(files, count)
@@ -131,10 +128,10 @@ def explain_files(
     content = {
         "settings": {
             **dataclasses.asdict(settings),
-            "data": source.name,
-            "split": source.name and (settings.split or SPLIT),
+            "data": run.source and run.source.data,
+            "split": run.source and (settings.split or SPLIT),
             "count": len(images),
-            "seed": source.seed,
+            "seed": run.seed,
             **described,
         },
         "versions": study.versions(),
@@ -189,7 +186,7 @@ def _sort_paths(
     paths: Sequence[pathlib.Path], settings: Settings
 ) -> tuple[list[pathlib.Path], list[pathlib.Path], RunData]:
     """Returns the networks and images among paths, and the data to explain."""
-    networks, images, sources = [], [], []
+    networks, images, runs = [], [], []
     for path in paths:
         if not os.path.exists(path):
             raise ValueError(
@@ -197,9 +194,9 @@ def _sort_paths(
                 f'"{path}", which does not'
             )
         if is_run(path):
-            files, source = find_networks(path)
+            files, run = find_networks(path)
             networks += files
-            sources.append(source)
+            runs.append(run)
         elif path.suffix.lower() in ENDINGS:
             networks.append(path)
         else:
@@ -211,34 +208,34 @@ def _sort_paths(
             f"{_checks.first_few(images) or 'none'}"
         )
     if images or settings.data is not None:
-        seed = sources[0].seed if sources else 0
-        sources = [RunData(settings.data, seed)]
-    names = {source.name for source in sources} - {None}
+        seed = runs[0].seed if runs else 0
+        source = None if settings.data is None else data.Source(settings.data)
+        runs = [RunData(source, seed)]
+    names = {run.source.data for run in runs if run.source is not None}
     if len(names) + bool(images) != 1:
         raise ValueError(
             "There must be images to explain, from one place: files, a "
             "folder, or --data NAME, e.g. --data cluttered_mnist. Received: "
             f"files {_checks.first_few(images) or 'none'}, data {names or ''}"
         )
-    source = sources[0]
+    run = runs[0]
     if settings.seed is not None:
-        source = dataclasses.replace(source, seed=settings.seed)
-    return networks, images, source
+        run = dataclasses.replace(run, seed=settings.seed)
+    return networks, images, run
 
 
-def _find_images(paths, source, settings, data_options):
+def _find_images(paths, run, settings, data_options):
     """Returns the images of a dataset, or those in files or a folder."""
-    if source.name is not None:
-        options = {**source.options, **data_options}
-        source = dataclasses.replace(source, options=options)
-        return from_data(source, settings.split or SPLIT, settings.count)
+    if run.source is not None:
+        source = dataclasses.replace(run.source, **data_options)
+        return from_data(source, run, settings.split or SPLIT, settings.count)
     for name, value in {"split": settings.split, **data_options}.items():
         if value is not None:
             raise ValueError(
                 f"`{name}` must be left out where images are files, and is for "
                 f"datasets. Received: {name}={value!r}"
             )
-    return from_paths(paths, settings.count, source.seed)
+    return from_paths(paths, settings.count, run.seed)
 
 
 def _predict(network, images, settings):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -18,16 +18,17 @@ Size = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True)
 class RunData:
-    """The dataset to explain, `None` where a run does not say which it was.
+    """The data of a run, as it has split them.
 
-    `fingerprint` is that of the data of a run, and `options` are those of
-    `data.load`.
+    There is no `source` where a run does not say where its images are, and for
+    image files. `fingerprint` is `None` where any data will do.
     """
 
-    name: str | None
+    source: data.Source | None
     seed: int
     fingerprint: str | None = None
-    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    folds: int | None = None
+    fold: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,40 +144,39 @@ def from_paths(
     if is_folder:
         rows = balanced_sample(folders, count, seed)
         files, labels = [files[i] for i in rows], [labels[i] for i in rows]
-    names = [*map(str, files)]
-    headers = data.headers(names, "Reading headers")
-    damaged = [x for x, y in zip(names, headers, strict=True) if y is None]
-    if len(damaged) == len(names) or (damaged and not is_folder):
-        reasons = data.counted(data.why_left_out(damaged))
+    examples = data.Examples(
+        np.array([*map(str, files)], object), np.array(labels)
+    )
+    dataset = data.readable(data.Dataset({"images": examples}, tuple(classes)))
+    examples, damaged = dataset.splits["images"], dataset.skipped
+    if not len(examples) or (damaged and not is_folder):
+        reasons = data.counted(dataset.damaged)
         raise ValueError(
             "Images must be complete files that Pillow reads, and models must "
             "end in .keras or .h5. Received: "
             f"{_checks.first_few(damaged or paths)} "
             f"({reasons or 'no images'})"
         )
-    data.left_out(damaged, damaged)
-    sizes = {(x.height, x.width) for x in headers if x is not None}
-    bits = data.bits_of(x.highest for x in headers if x is not None)
-    images = Images(
-        names=np.array(names),
-        examples=data.Examples(
-            np.array(names, object), np.array(labels), bits=bits
-        ),
-        classes=tuple(classes),
+    data.warn_of_damaged(dataset)
+    return Images(
+        names=np.array([*examples.images]),
+        examples=examples,
+        classes=dataset.class_names,
         is_dataset=False,
         in_folders=True,
-        size=sizes.pop() if len(sizes) == 1 else None,
+        size=dataset.shape,
     )
-    return images.take(np.array([x is not None for x in headers]))
 
 
-def from_data(source: RunData, split: str, count: int | None) -> Images:
-    """Returns `count` images of a split of a dataset."""
-    dataset = data.find_dataset(source.name, seed=source.seed, **source.options)
-    if source.fingerprint not in (None, dataset.fingerprint):
+def from_data(
+    source: data.Source, run: RunData, split: str, count: int | None
+) -> Images:
+    """Returns `count` images of a split of a source, as a run has split it."""
+    dataset = source.split(run.seed, run.folds, run.fold)
+    if run.fingerprint not in (None, dataset.fingerprint):
         raise ValueError(
             "The data of a run must be as they were, or its test images may "
-            f'be others. Received: "{source.name}", which has changed since. '
+            f'be others. Received: "{source.data}", which has changed since. '
             "Give --data to explain it as it is"
         )
     examples = dataset.splits[split]
@@ -184,11 +184,11 @@ def from_data(source: RunData, split: str, count: int | None) -> Images:
         if count is None:
             raise ValueError(
                 "`count` must be a number for a dataset that is too large for "
-                f'memory. Received: count=all, data="{source.name}"'
+                f'memory. Received: count=all, data="{source.data}"'
             )
         total = min(len(examples), max(READ_OF_LARGE, count))
         examples = examples.load(total, "Reading")
-    rows = balanced_sample(examples.labels, count, source.seed)
+    rows = balanced_sample(examples.labels, count, run.seed)
     examples = examples.take(rows)
     names = [
         item if isinstance(item, str) else f"{split} {row}"

@@ -8,17 +8,11 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _files, _inspection, plotting, study
+from cbam_keras import _checks, _files, _inspection, data, plotting, study
 from cbam_keras._explanations.images import Images, RunData, Size
 from cbam_keras.layers import AttentionLayer
 
 ENDINGS = (".keras", ".h5")
-# Arguments of `data.load` that a run records.
-LOCATION = (
-    "data_dir manual_dir validation_fraction group_by_folder image_column "
-    "label_column".split()
-)
-FOLD = ("folds", "fold")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,15 +148,13 @@ def _find_data(content, described, seed):
         # Arrays and data frames are in no place.
         return RunData(None, seed)
     trained_on = described.get(str(seed), next(iter(described.values())))
-    # Whatever else somebody's run says, as to download, is not obeyed.
-    options = {key: source[key] for key in LOCATION if key in source}
-    # The test images are those of the fold of these networks.
-    options |= {key: trained_on[key] for key in FOLD if key in trained_on}
     return RunData(
-        source.get("name"),
-        trained_on.get("seed", seed),
-        trained_on.get("fingerprint"),
-        options,
+        data.Source.from_description(source),
+        seed=trained_on.get("seed", seed),
+        fingerprint=trained_on.get("fingerprint"),
+        # The test images are those of the fold of these networks.
+        folds=trained_on.get("folds"),
+        fold=trained_on.get("fold", 0),
     )
 
 

@@ -82,8 +82,9 @@ SEVERAL = {"action": "extend", "nargs": "+"}
 # Further keywords of `add_argument`.
 KEYWORDS: dict[str, dict[str, Any]] = {
     "attention": {"type": name_or_layer, "choices": None, **SEVERAL},
+    # The error for a layer of Keras says where it goes instead.
     "augment": {"choices": None, **SEVERAL},
-    # Names of Keras' layers and backbones are checked when Keras is there.
+    # Names of Keras' backbones are checked when Keras is there.
     "backbone": {"choices": None},
     "class": {"dest": "wanted"},
     "group_by_folder": {"action": argparse.BooleanOptionalAction},
@@ -98,8 +99,7 @@ HELP = {
     "algorithm": "NAME  how the next trial is chosen: NAMES",
     "attention": "NAME  what is compared: NAMES; or MODULE:CLASS, a layer of "
     "your own",
-    "augment": "NAME  augmentation of training images, one or several: NAMES; "
-    "or a layer of Keras, as rand_augment or mix_up",
+    "augment": "NAME  augmentation of training images, one or several: NAMES",
     "backbone": "NAME  the network below the detector: NAMES, "
     "EfficientNetLite0, or a network of keras.applications",
     "batch_size": "N  images per step",

@@ -1,13 +1,21 @@
 """Random flips, shifts and crops of training images."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 
 from cbam_keras import _checks
 
 AUGMENTATIONS = ("flip", "crop", "random_resized_crop")
+# What to do with a layer of Keras, which `augment` does not take.
+INSIDE = (
+    "Put random layers of Keras into your network, after its input, as "
+    "keras.layers.RandAugment(); those that mix labels, as MixUp, need a task "
+    "of your own"
+)
 # "crop" shifts by up to this fraction of a side.
 SHIFT = 8
 # Random resized crops: the least fraction of the area, the logarithm of the
@@ -19,11 +27,34 @@ TRIES = 10
 EXPONENTIAL = [1 / math.factorial(power) for power in range(10, -1, -1)]
 
 
+def augmentation_names(augment: Any) -> tuple[str, ...]:
+    """Returns one or several augmentations as their names, in their order."""
+    names = augment or ()
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        names = (names,)
+    names = tuple(names)
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            "`augment` must be one or several names. Received: "
+            f"augment={augment!r}. {INSIDE}"
+        )
+    return names
+
+
 def check_augmentations(
-    augment: str | Sequence[str], known: Sequence[str]
+    augment: Any, known: Sequence[str] = AUGMENTATIONS
 ) -> tuple[str, ...]:
     """Returns the names, in the order in which they are applied."""
-    chosen = _checks.subset("augment", augment, known) if augment else ()
+    names = augmentation_names(augment)
+    for name in names:
+        class_name = name.title().replace("_", "")
+        if name not in known and hasattr(keras.layers, class_name):
+            listed = ", ".join(map(_checks.quoted, known))
+            raise ValueError(
+                f"`augment` must be one or several of {listed}. Received: "
+                f"augment={augment!r}. {INSIDE}"
+            )
+    chosen = _checks.subset("augment", names, known) if names else ()
     return tuple(name for name in known if name in chosen)
 
 
@@ -56,7 +87,7 @@ def random_box(size: tuple[int, ...], draws: np.ndarray) -> tuple[int, ...]:
 
 
 def flip_and_crop(
-    images: np.ndarray, draws: np.ndarray, augment: Sequence[object]
+    images: np.ndarray, draws: np.ndarray, augment: Sequence[str]
 ) -> np.ndarray:
     """Flips and shifts a batch, each image by its draws `(B, 3)`."""
     # Keras' `RandomFlip` draws for a whole batch, of which a process may hold

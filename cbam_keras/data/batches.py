@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,11 +9,10 @@ import numpy as np
 
 from cbam_keras.data.augmentation import TRIES, flip_and_crop
 from cbam_keras.data.decoding import read_image, threads
-from cbam_keras.data.keras_layers import Plain, apply_layers
 
 # Each use of random numbers has a number, so that no two share a seed. None is
 # 0, since NumPy takes a seed with zeros at its end for the one without them.
-ORDER, FLIP_AND_CROP, RANDOM_CROP, LAYERS = 1, 2, 3, 4
+ORDER, FLIP_AND_CROP, RANDOM_CROP = 1, 2, 3
 # Batches that `fit` decodes ahead of the one it trains on.
 PREFETCHED = 2
 
@@ -28,7 +26,7 @@ class Batches(keras.utils.PyDataset):
     the same images.
 
     Validation and test images have the seed `None`: neither order nor
-    augmentation. With `classes`, labels are one-hot.
+    augmentation.
     """
 
     # `Examples` or `DiskExamples`.
@@ -37,16 +35,13 @@ class Batches(keras.utils.PyDataset):
     size: tuple[int, int]
     channels: int
     seed: int | None = None
-    augment: tuple[Plain, ...] = ()
-    layers: Sequence[keras.layers.Layer] = ()
+    augment: tuple[str, ...] = ()
     channels_first: bool = False
-    classes: int | None = None
 
     def __post_init__(self):
         self.cropped = "random_resized_crop" in self.augment
         self.decoded = self.examples.decoded and not self.cropped
-        # Keras' layers must run in one thread.
-        ahead = 1 if self.decoded or self.layers else PREFETCHED
+        ahead = 1 if self.decoded else PREFETCHED
         super().__init__(workers=ahead, max_queue_size=ahead)
         self.set_epoch(0)
 
@@ -74,13 +69,7 @@ class Batches(keras.utils.PyDataset):
         images = images.astype("float32")
         if self.channels_first:
             images = np.moveaxis(images, -1, 1)
-        labels = labels.astype("int32")
-        if self.classes is not None:
-            labels = np.eye(self.classes, dtype="float32")[labels]
-        if self.layers:
-            rng = self._generator(epoch, index, LAYERS)
-            images, labels = apply_layers(self.layers, images, labels, rng)
-        batch = [images, labels]
+        batch = [images, labels.astype("int32")]
         if self.examples.boxes is not None:
             batch.append(self.examples.boxes[rows])
         return tuple(batch)

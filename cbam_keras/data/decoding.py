@@ -155,22 +155,14 @@ def bits_of(highest: Iterable[int | None]) -> int | None:
     return max(8, max(known).bit_length()) if known else None
 
 
-def left_out(
-    names: Sequence[str], items: Sequence[str | bytes]
-) -> dict[str, int]:
-    """Warns of images that cannot be read, and counts them by the reason."""
-    counts = why_left_out(items)
-    if names:
+def warn_of_damaged(dataset: Dataset) -> None:
+    """Warns of images that cannot be read."""
+    if dataset.skipped:
         _checks.warn(
-            f"{len(names)} images ({counted(counts)}) could not be read and "
-            f"are left out: {_checks.first_few(names)}"
+            f"{len(dataset.skipped)} images ({counted(dataset.damaged)}) could "
+            "not be read and are left out: "
+            f"{_checks.first_few(dataset.skipped)}"
         )
-    return counts
-
-
-def why_left_out(items: Sequence[str | bytes]) -> dict[str, int]:
-    """Counts images that cannot be read by why, or by what to install."""
-    return collections.Counter(map(_reason, items))
 
 
 def _reason(item):
@@ -268,32 +260,32 @@ def read_all(
 def readable(dataset: Dataset) -> Dataset:
     """Returns encoded images that can be read, with shape and channels.
 
-    Warns of the others. The fingerprint is then of names and contents too.
+    The others are `skipped`. The fingerprint is then of names and contents
+    too.
     """
     splits, contents = {}, dict[str, str]()
     described = list[tuple[str, str]]()
-    found, skipped, damaged = set[Header](), list[str](), []
+    known, skipped, damaged = set[Header](), list[str](), []
     for split, examples in dataset.splits.items():
         heads = headers(examples.images, f"Reading headers of {split}")
         for row, head in enumerate(heads):
-            name = f"{split} {row}"
             item = examples.images[row]
-            if dataset.root:
-                name = dataset.name_of(item)
+            is_file = isinstance(item, str)
+            name = dataset.name_of(item) if is_file else f"{split} {row}"
             if head is None:
                 skipped.append(name)
                 damaged.append(item)
             else:
-                found.add(head)
+                known.add(head)
                 described.append((name, head.content))
-                if dataset.root:
+                if is_file:
                     contents[item] = head.content
         is_good = np.array([head is not None for head in heads], bool)
         splits[split] = examples.take(np.flatnonzero(is_good))
-    counts = left_out(skipped, damaged)
-    shapes = {(head.height, head.width) for head in found}
-    is_grey = all(head.is_grey for head in found)
-    bits = bits_of(head.highest for head in found)
+    reasons = collections.Counter(map(_reason, damaged))
+    shapes = {(head.height, head.width) for head in known}
+    is_grey = all(head.is_grey for head in known)
+    bits = bits_of(head.highest for head in known)
     if bits not in (None, 16):
         described.append(("bits", str(bits)))
     return dataclasses.replace(
@@ -306,7 +298,8 @@ def readable(dataset: Dataset) -> Dataset:
         shape=shapes.pop() if len(shapes) == 1 else None,
         channels=dataset.channels or (1 if is_grey else 3),
         skipped=tuple(skipped),
-        left_out={**dataset.left_out, **counts},
+        left_out={**dataset.left_out, **reasons},
+        damaged=reasons,
         contents=contents,
     )
 

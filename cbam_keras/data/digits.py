@@ -1,11 +1,12 @@
 """Embedded datasets: MNIST's digits, plain and cluttered."""
 
+import functools
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from cbam_keras import _checks
 from cbam_keras.data.examples import Dataset, Examples, digest
-from cbam_keras.data.splits import check_classes, folded, stratified
 
 # Sides in pixels.
 CANVAS = 48
@@ -20,43 +21,30 @@ EMBEDDED: dict[str, tuple[int, dict[str, int]] | None] = {
 }
 
 
-def from_embedded(
-    name: str,
-    validation_fraction: float,
-    seed: int,
-    folds: int | None = None,
-    fold: int = 0,
-) -> Dataset:
-    """Returns an embedded dataset."""
+def from_embedded(name: str) -> Dataset:
+    """Returns the digits of an embedded dataset, all of them for training."""
     digits, labels = mnist_digits()
-    class_names = tuple(map(str, range(10)))
-    if folds is None:
-        rows_of = stratified(labels, validation_fraction, seed)
-    else:
-        whole = Dataset(name, {"train": Examples(digits, labels)}, class_names)
-        check_classes(whole, f'data="{name}"', folds)
-        rows_of = folded(labels, validation_fraction, seed, folds, fold)
-    splits = {}
     clutter = EMBEDDED[name]
-    for split, rows in rows_of.items():
-        if clutter is None:
-            splits[split] = Examples(digits[rows][..., None], labels[rows])
-            continue
-        fragments, canvases = clutter
-        # The test images are the same for every seed.
-        seed_of_split = 0 if split == "test" else seed
-        rng = np.random.default_rng([seed_of_split, *split.encode()])
-        shown = np.repeat(rows, canvases[split])
-        images, boxes = cluttered(digits[rows], digits[shown], fragments, rng)
-        splits[split] = Examples(images[..., None], labels[shown], boxes)
     return Dataset(
-        name=name,
-        splits=splits,
-        class_names=class_names,
+        splits={"train": Examples(digits[..., None], labels)},
+        class_names=tuple(map(str, range(10))),
         fingerprint=digest(name, digits, labels),
-        shape=splits["train"].images.shape[1:3],
+        shape=(CANVAS, CANVAS) if clutter else digits.shape[1:],
         channels=1,
+        # Digits are split first, so that no two splits show the same one.
+        draw=functools.partial(_on_canvases, *clutter) if clutter else None,
     )
+
+
+def _on_canvases(fragments, copies, digits, split, seed):
+    """Returns the canvases of a split, several for each digit."""
+    # The test images are the same for every seed.
+    seed_of_split = 0 if split == "test" else seed
+    rng = np.random.default_rng([seed_of_split, *split.encode()])
+    sources = digits.images[..., 0]
+    shown = np.repeat(np.arange(len(digits)), copies[split])
+    images, boxes = cluttered(sources, sources[shown], fragments, rng)
+    return Examples(images[..., None], digits.labels[shown], boxes)
 
 
 def mnist_digits() -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,11 +85,13 @@ class Dataset:
 
     `shape` is the size of all images, `None` if they differ; `channels` those
     to decode to, 0 until known; `root` the folder of the files, if any;
-    `left_out` the numbers of files that are not read, by the reason;
-    `contents` short hashes of files, by their paths.
+    `left_out` the numbers of files that are not read, by the reason, `damaged`
+    those of them that cannot be read, and `skipped` their names;
+    `contents` short hashes of files, by their paths; `draw` a function of
+    what has been split, the name of the split and the seed that makes the
+    images from it.
     """
 
-    name: str
     # `DiskExamples` where they are too large for memory.
     splits: dict[str, Any]
     class_names: tuple[str, ...]
@@ -98,11 +100,15 @@ class Dataset:
     channels: int = 0
     skipped: tuple[str, ...] = ()
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    damaged: Mapping[str, int] = dataclasses.field(default_factory=dict)
     root: pathlib.Path | None = None
     contents: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    draw: Callable[[Examples, str, int], Examples] | None = None
 
     def name_of(self, path: str) -> str:
-        """Returns the path of a file from the root."""
+        """Returns the path of a file from the root, if there is one."""
+        if self.root is None:
+            return path
         try:
             return pathlib.PurePath(os.path.relpath(path, self.root)).as_posix()
         except ValueError:

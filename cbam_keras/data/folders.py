@@ -55,7 +55,6 @@ def from_folder(path: str | os.PathLike, group_by_folder: bool) -> Dataset:
         splits[split] = of_files(paths, labels, groups)
     return readable(
         Dataset(
-            name=root.resolve().name,
             splits=splits,
             class_names=tuple(class_names),
             left_out=left_out,

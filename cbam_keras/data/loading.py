@@ -10,18 +10,11 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
+from cbam_keras.data.augmentation import check_augmentations
 from cbam_keras.data.batches import Batches
 from cbam_keras.data.decoding import read_all
 from cbam_keras.data.examples import DiskExamples
-from cbam_keras.data.keras_layers import (
-    Augmentation,
-    Plain,
-    find_augmentations,
-    make_layers,
-    mixes_labels,
-)
-from cbam_keras.data.memory import check_memory
-from cbam_keras.data.sources import find_dataset
+from cbam_keras.data.source import Source
 from cbam_keras.data.splits import SPLITS
 
 # The size to which images of different sizes are resized, as on ImageNet.
@@ -51,7 +44,7 @@ class ImageData:
         test: Test images, for `evaluate`. The same for every seed, unless
             there are folds.
         augment: Tuple, how training images are augmented, in the order of
-            application; a layer as a mapping of its name to its arguments.
+            application.
         skipped: Tuple of strings, the images that could not be read.
         notes: Tuple of strings, as how many files are left out, and why.
         fingerprint: String, a short hash by which a resumed run notices other
@@ -78,7 +71,7 @@ class ImageData:
     train: Any
     validation: Any
     test: Any
-    augment: tuple[Plain, ...] = ()
+    augment: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
@@ -99,11 +92,6 @@ class ImageData:
         for split, count in others:
             line += f", {count:,} in {split}"
         return "; ".join([line, *self.notes])
-
-    @property
-    def one_hot(self) -> bool:
-        """Whether labels are one-hot, since an augmentation mixes them."""
-        return mixes_labels(self.augment)
 
     @property
     def class_counts(self) -> np.ndarray | None:
@@ -147,21 +135,21 @@ class ImageData:
         }
 
 
-# `load` takes a source, and a study takes a source or loaded images. `Any`
-# stands for a `pandas.DataFrame` and for batches.
-Source = str | os.PathLike | Sequence | Mapping | Any
-Images = Source | ImageData
+# What `load` takes; `Any` stands for a `pandas.DataFrame` and for batches. A
+# study takes loaded images too.
+Given = str | os.PathLike | Sequence | Mapping | Any
+Images = Given | ImageData
 
 
 def load(
-    data: Source = "crowded_mnist",
+    data: Given = "crowded_mnist",
     *,
     batch_size: int | None = 32,
     validation_fraction: float = 0.1,
     seed: int = 0,
     boxes: bool = False,
     image_size: int | tuple[int, int] | None = None,
-    augment: Augmentation | Sequence[Augmentation] = (),
+    augment: str | Sequence[str] = (),
     group_by_folder: bool = True,
     image_column: str | None = None,
     label_column: str | None = None,
@@ -224,16 +212,13 @@ def load(
             pixels on with 224/256 of each side as is standard for ImageNet,
             then bilinear with antialiasing. Defaults to `None`, the size of
             all images or, if they differ, 224.
-        augment: One or several, how to augment training images. First, and
-            the same on every backend, `"random_resized_crop"` (8 to 100 % of
-            the area, an aspect ratio of 3:4 to 4:3), `"crop"` (a shift by up
-            to an eighth of each side) and `"flip"` (left to right, half of
-            them). Then Keras' random layers in the order given, by their
-            names in `data.LAYERS` or themselves, as
-            `keras.layers.RandomRotation(0.05)`, for images in `[0, 255]`.
-            They are seeded too, and run on the CPU: `"rand_augment"` and
-            `"aug_mix"` take seconds for a batch of 32 images of 224 pixels.
-            Defaults to `()`.
+        augment: One or several of `"random_resized_crop"` (8 to 100 % of the
+            area, an aspect ratio of 3:4 to 4:3), `"crop"` (a shift by up to
+            an eighth of each side) and `"flip"` (left to right, half of
+            them), how to augment training images: in this order, and the
+            same on every backend. Random layers of Keras, as
+            `keras.layers.RandAugment()`, go into the network, after its
+            input. Defaults to `()`.
         group_by_folder: Boolean, whether the images of a subfolder, as of one
             patient or day, stay together where images are split. Subfolders
             of one name in several classes count as one. Defaults to `True`.
@@ -260,17 +245,15 @@ def load(
         An `ImageData`. Its splits give batches `(images, labels)`, or
         `(images, labels, boxes)`: images `(B, H, W, C)` float32 in
         `[0, 255]` (uint8 as whole arrays), labels `(B,)` int32, boxes
-        `(B, 4)` int32, the same on every backend. With `"mix_up"` or
-        `"cut_mix"`, the labels of all splits are one-hot, `(B, classes)`
-        float32, for `keras.losses.CategoricalCrossentropy`. 16-bit grey images
-        are divided by one power of two, by the largest value of all. Datasets
-        of TensorFlow Datasets of more than 2 GiB are read from disk, image by
+        `(B, 4)` int32, the same on every backend. 16-bit grey images are
+        divided by one power of two, by the largest value of all. Datasets of
+        TensorFlow Datasets of more than 2 GiB are read from disk, image by
         image.
 
     Raises:
         ValueError: If there is no such dataset, if it is not prepared, if
-            images, labels or classes are not as described above, if batches
-            do not fit into memory, or if an argument does not fit the dataset.
+            images, labels or classes are not as described above, or if an
+            argument does not fit the dataset.
         TypeError: If an argument is of a wrong kind.
         ImportError: If a package that the dataset needs is not installed.
 
@@ -289,20 +272,19 @@ def load(
         batch_size = _checks.positive_integer("batch_size", batch_size)
     seed = _checks.seed("seed", seed)
     _checks.boolean("boxes", boxes)
-    _checks.boolean("download", download)
-    augment = find_augmentations(augment)
+    augment = check_augmentations(augment)
     size = _checks.image_size("image_size", image_size)
-    where: dict[str, Any] = {
-        "data_dir": data_dir,
-        "manual_dir": manual_dir,
-        "validation_fraction": validation_fraction,
-        "group_by_folder": group_by_folder,
-        "image_column": image_column,
-        "label_column": label_column,
-    }
-    dataset = find_dataset(
-        data, seed=seed, download=download, folds=folds, fold=fold, **where
+    source = Source(
+        data,
+        validation_fraction=validation_fraction,
+        group_by_folder=group_by_folder,
+        image_column=image_column,
+        label_column=label_column,
+        data_dir=data_dir,
+        manual_dir=manual_dir,
+        download=download,
     )
+    dataset = source.split(seed, folds, fold)
     train = dataset.splits["train"]
     is_large = isinstance(train, DiskExamples)
     for is_wrong, expected in (
@@ -313,24 +295,16 @@ def load(
     ):
         if is_wrong:
             raise ValueError(
-                f'{expected}. Received: "{dataset.name}", {batch_size=}, '
+                f'{expected}. Received: "{source.name}", {batch_size=}, '
                 f"{boxes=}, {image_size=}, {augment=}"
             )
     size = _checks.height_and_width(size or dataset.shape or SIDE)
     num_images = sum(map(len, dataset.splits.values()))
     num_bytes = num_images * math.prod(size) * dataset.channels
     is_small = batch_size is None or num_bytes <= DECODED_BYTES
-    is_kept = is_small or (not is_large and train.decoded)
-    check_memory(
-        (*size, dataset.channels),
-        min(batch_size or 0, num_images),
-        num_bytes if is_kept else 0,
-    )
     channels = (dataset.channels,)
     channels_first = keras.config.image_data_format() == "channels_first"
     image_shape = channels + size if channels_first else size + channels
-    layers = make_layers(augment, image_shape)
-    classes = len(dataset.class_names) if mixes_labels(augment) else None
     splits = {}
     for split, examples in dataset.splits.items():
         split_augment = augment if split == "train" else ()
@@ -351,12 +325,10 @@ def load(
                 channels=dataset.channels,
                 seed=seed if split == "train" else None,
                 augment=split_augment,
-                layers=layers if split == "train" else (),
                 channels_first=channels_first,
-                classes=classes,
             )
     return ImageData(
-        name=dataset.name,
+        name=source.name,
         image_shape=image_shape,
         class_names=dataset.class_names,
         sizes={split: len(dataset.splits[split]) for split in SPLITS},
@@ -371,7 +343,7 @@ def load(
         notes=dataset.notes,
         fingerprint=dataset.fingerprint,
         commonest=_commonest(dataset, folds),
-        source=_source(data, dataset.root is not None, where),
+        source=source.describe(),
         folds=folds,
         fold=fold,
     )
@@ -396,14 +368,3 @@ def _whole(examples, channels_first):
     if examples.boxes is None:
         return images, examples.labels
     return images, examples.labels, examples.boxes
-
-
-def _source(data, is_path, options):
-    """Returns the arguments of `load` to find the same images again."""
-    if not isinstance(data, str | os.PathLike):
-        return None
-    found = {"name": data, **options}
-    for option in ("data_dir", "manual_dir", *["name"] * is_path):
-        if found[option] is not None:
-            found[option] = os.path.abspath(os.path.expanduser(found[option]))
-    return {option: x for option, x in found.items() if x is not None}

@@ -20,57 +20,74 @@ def stratified(
     seed: int,
     test: bool = True,
     groups: np.ndarray | None = None,
+    folds: int | None = None,
+    fold: int = 0,
 ) -> dict[str, np.ndarray]:
     """Returns the indices of each split, the same fraction of each class.
 
-    Groups are not split, so that the fractions are only near to that.
+    Groups are not split, so that the fractions are only near to that. With
+    `folds` the test images are those of one fold: each image is in one, and
+    another seed gives other folds.
     """
-    splits: dict[str, list] = {name: [] for name in SPLITS}
-    # The test images are chosen without the user's seed, so that results
-    # for different seeds can be compared.
-    fixed, seeded = np.random.default_rng(0), np.random.default_rng([seed, 1])
-    if groups is not None:
-        return _grouped(
-            labels, groups, validation_fraction, (fixed, seeded), test
+    rows = np.arange(len(labels))
+    tested = validated = rows[:0]
+    if folds is not None:
+        is_tested = _assign_folds(labels, groups, seed, folds) == fold
+        tested, rows = rows[is_tested], rows[~is_tested]
+    elif test:
+        # They are chosen without the user's seed, so that results for
+        # different seeds can be compared.
+        rng = np.random.default_rng(0)
+        # Two are left where there are enough, for the other splits.
+        tested, rows = _take(rows, labels, groups, TEST_FRACTION, 2, rng)
+    if validation_fraction is not None:
+        rng = np.random.default_rng([seed, 1])
+        validated, rows = _take(
+            rows, labels, groups, validation_fraction, 1, rng
         )
-    for label in np.unique(labels):
-        indices = np.flatnonzero(labels == label)
-        tested = validated = 0
-        if test:
-            indices = fixed.permutation(indices)
-            tested = round(TEST_FRACTION * len(indices))
-            # At least one is left to train, and two where there are enough
-            # for each split.
-            tested = min(max(1, tested), max(0, len(indices) - 2))
-        trained = seeded.permutation(indices[tested:])
-        if validation_fraction is not None:
-            # Both sides of the split keep at least one image of each class.
-            validated = round(validation_fraction * len(trained))
-            validated = min(max(1, validated), len(trained) - 1)
-        splits["test"].append(indices[:tested])
-        splits["validation"].append(trained[:validated])
-        splits["train"].append(trained[validated:])
     return {
-        name: np.sort(np.concatenate(parts)) for name, parts in splits.items()
+        "train": np.sort(rows),
+        "validation": np.sort(validated),
+        "test": np.sort(tested),
     }
 
 
-def _grouped(labels, groups, validation_fraction, generators, test):
-    """Returns the indices of each split, whole groups."""
-    rest, splits = np.arange(len(labels)), {}
-    fractions = TEST_FRACTION if test else None, validation_fraction
-    for split, fraction, rng in zip(
-        ("test", "validation"), fractions, generators, strict=True
-    ):
-        parts = np.ones(len(rest), int)
-        if fraction is not None:
-            both = fraction, 1 - fraction
-            parts = divided(labels[rest], groups[rest], both, rng)
-        splits[split], rest = rest[parts == 0], rest[parts == 1]
-    return {**splits, "train": rest}
+def _take(rows, labels, groups, fraction, least, rng):
+    """Returns a fraction of the rows of each class, and the rows left.
+
+    At least one row of each class is taken, as long as `least` are left.
+    """
+    if groups is not None:
+        fractions = fraction, 1 - fraction
+        parts = divide_groups(labels[rows], groups[rows], fractions, rng)
+        return rows[parts == 0], rows[parts == 1]
+    taken, left = [], []
+    for label in np.unique(labels[rows]):
+        order = rng.permutation(rows[labels[rows] == label])
+        count = max(1, round(fraction * len(order)))
+        count = min(count, max(0, len(order) - least))
+        taken.append(order[:count])
+        left.append(order[count:])
+    return np.concatenate(taken), np.concatenate(left)
 
 
-def divided(
+def _assign_folds(labels, groups, seed, folds):
+    """Returns the fold that each image is in, the groups whole.
+
+    Each fold has the same fraction of each class, up to one image.
+    """
+    rng = np.random.default_rng([seed, 3])
+    by_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    # Neighbors are of one class, and every fold gets each n-th.
+    order = np.concatenate([rng.permutation(rows) for rows in by_class])
+    if groups is not None:
+        return divide_groups(labels, groups, [1 / folds] * folds, rng)
+    fold_of = np.empty(len(labels), int)
+    fold_of[order] = np.arange(len(labels)) % folds
+    return fold_of
+
+
+def divide_groups(
     labels: np.ndarray,
     groups: np.ndarray,
     fractions: Sequence[float],
@@ -103,43 +120,6 @@ def divided(
     return parts[groups]
 
 
-def folded(
-    labels: np.ndarray,
-    validation_fraction: float,
-    seed: int,
-    folds: int,
-    fold: int,
-    groups: np.ndarray | None = None,
-) -> dict[str, np.ndarray]:
-    """Returns the indices of each split, those of one of the folds to test.
-
-    Each image is in one fold, and each fold has the same fraction of each
-    class, up to one image; groups are not split. Another seed gives other
-    folds.
-    """
-    rng = np.random.default_rng([seed, 3])
-    by_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    # Neighbours are of one class, and every fold gets each n-th.
-    order = np.concatenate([rng.permutation(rows) for rows in by_class])
-    tested = np.sort(order[fold::folds])
-    if groups is not None:
-        fold_of = divided(labels, groups, [1 / folds] * folds, rng)
-        tested = np.flatnonzero(fold_of == fold)
-    others = np.setdiff1d(order, tested)
-    rows = stratified(
-        labels[others],
-        validation_fraction,
-        seed,
-        test=False,
-        groups=None if groups is None else groups[others],
-    )
-    return {
-        "train": others[rows["train"]],
-        "validation": others[rows["validation"]],
-        "test": tested,
-    }
-
-
 def check_folds(folds: object, fold: object = 0) -> None:
     """Raises unless there are at least two folds, or none, and this one."""
     if folds is None and fold == 0:
@@ -152,14 +132,14 @@ def check_folds(folds: object, fold: object = 0) -> None:
     _checks.positive_integer("fold", fold, or_zero=True, most=count - 1)
 
 
-def pooled(dataset: Dataset) -> Dataset:
+def pool(dataset: Dataset, received: str) -> Dataset:
     """Returns a dataset whose training images are those of all splits."""
     parts = [*dataset.splits.values()]
     if isinstance(parts[0], DiskExamples):
         raise ValueError(
             "`folds` need labels in memory, and datasets of TensorFlow "
             "Datasets of more than 2 GiB are read from disk. Received: "
-            f'data="{dataset.name}"'
+            f"{received}"
         )
     images = np.concatenate([part.images for part in parts])
     labels = np.concatenate([part.labels for part in parts])
@@ -173,7 +153,7 @@ def pooled(dataset: Dataset) -> Dataset:
     return dataclasses.replace(dataset, splits={"train": train})
 
 
-def completed(
+def complete(
     dataset: Dataset,
     validation_fraction: float,
     seed: int,
@@ -186,18 +166,17 @@ def completed(
         return dataset
     train = splits["train"]
     fraction = None if "validation" in splits else validation_fraction
-    if folds is not None:
-        rows = folded(
-            train.labels, validation_fraction, seed, folds, fold, train.groups
-        )
-    elif isinstance(train, DiskExamples):
-        rows = _cut(len(train), fraction, "test" not in splits)
+    test = "test" not in splits
+    if isinstance(train, DiskExamples):
+        rows = _cut(len(train), fraction, test)
     else:
         rows = stratified(
-            train.labels, fraction, seed, "test" not in splits, train.groups
+            train.labels, fraction, seed, test, train.groups, folds, fold
         )
     parts = {split: train.take(rows[split]) for split in SPLITS}
     parts |= {split: splits[split] for split in splits if split != "train"}
+    if dataset.draw is not None:
+        parts = {x: dataset.draw(parts[x], x, seed) for x in parts}
     return dataclasses.replace(dataset, splits=parts)
 
 

@@ -67,7 +67,6 @@ def from_table(
     unlabelled = len(frame) - len(known)
     return readable(
         Dataset(
-            name=table_name(data),
             splits={
                 "train": of_files(
                     paths, codes, groups if group_by_folder else paths

@@ -1,20 +1,23 @@
 """Datasets of TensorFlow Datasets, in memory or read from disk.
 
-Both of its formats are read without TensorFlow, in any order.
+ArrayRecord files are read without TensorFlow, in any order. TFRecord files are
+read by TensorFlow, once and into memory.
 """
 
 import contextlib
+import importlib.util
 import os
 import pathlib
 import re
-import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.decoding import in_threads, readable
+from cbam_keras._terminal import watched
+from cbam_keras.data.decoding import readable
 from cbam_keras.data.examples import Dataset, DiskExamples, digest
 from cbam_keras.data.splits import SPLITS
 
@@ -48,7 +51,7 @@ def from_tfds(
     available = builder.info.splits
     used = [split for split in SPLITS if split in available]
     splits: dict[str, Any] = {
-        split: _disk_examples(builder, split) for split in used
+        split: _disk_examples(name, builder, split) for split in used
     }
     content: list[object] = [builder.info.full_name]
     for split in used:
@@ -63,14 +66,12 @@ def from_tfds(
         del splits["test"]
         if "validation" in splits:
             splits["test"] = splits.pop("validation")
-    num_bytes = sum(available[split].num_bytes or 0 for split in used)
-    is_small = num_bytes <= IN_MEMORY_BYTES
+    is_small = _is_small(builder)
     if is_small:
         for split, examples in splits.items():
             splits[split] = examples.load(len(examples), f"Reading {split}")
     *size, channels = image.shape
     dataset = Dataset(
-        name=name,
         splits=splits,
         class_names=tuple(map(str, label.names)),
         fingerprint=digest(*content),
@@ -156,8 +157,13 @@ def _download(name, builder, download, manual_dir):
             manual_dir=manual_dir and os.path.expanduser(manual_dir),
             try_download_gcs=False,
         )
+        # It is read by every backend, but cannot be installed everywhere.
+        has_array_record = importlib.util.find_spec("array_record") is not None
         try:
-            return builder.download_and_prepare(download_config=config)
+            return builder.download_and_prepare(
+                download_config=config,
+                file_format="array_record" if has_array_record else None,
+            )
         # Errors are of many kinds; without a network they come after minutes.
         except Exception as error:
             reason = f"download=True, which failed ({error})"
@@ -176,47 +182,47 @@ def _download(name, builder, download, manual_dir):
     raise ValueError(message)
 
 
-def _disk_examples(builder, split):
+def _disk_examples(name, builder, split):
     """Returns the examples of a split, their images encoded."""
     tfds = _checks.require("tensorflow_datasets", extra="data")
     decoders = {"image": tfds.decode.SkipDecoding()}
-    if builder.info.file_format.value == "tfrecord":
-        examples = _TFRecords(builder.info, split, decoders)
-    else:
+    try:
         examples = builder.as_data_source(split=split, decoders=decoders)
+    except NotImplementedError:
+        examples = _read_records(name, builder, split, decoders)
     return DiskExamples(examples, np.arange(len(examples)))
 
 
-class _TFRecords:
-    """The examples of TFRecord files, with random access."""
-
-    def __init__(self, info, split, decoders):
-        self.features = info.features
-        self.decoders = decoders
-        paths = info.splits[split].filepaths
-        indexed = in_threads(_record_places, paths, f"Indexing {split}")
-        self.places = [place for places in indexed for place in places]
-
-    def __len__(self):
-        return len(self.places)
-
-    def __getitem__(self, index):
-        path, start, length = self.places[index]
-        with path.open("rb") as file:
-            file.seek(start)
-            record = file.read(length)
-        return self.features.deserialize_example_np(
-            record, decoders=self.decoders
+def _read_records(name, builder, split, decoders):
+    """Returns the examples of TFRecord files, in the order of the files."""
+    if not _is_small(builder):
+        raise ValueError(
+            "A dataset of more than 2 GiB must be in the format array_record, "
+            f'which is read in any order. Received: data="{name}", TFRecords '
+            f"in {builder.data_dir}. Prepare it once more, by download=True "
+            "into another data_dir, or convert it by tfds convert_format "
+            "--out_file_format=array_record, which needs apache-beam"
         )
+    tfds = _checks.require("tensorflow_datasets", extra="data")
+    tensorflow = _checks.require("tensorflow", extra="tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        # It would take the memory of the GPU from the backend. Once it has
+        # begun to use a device it refuses, and nothing is left to save.
+        with contextlib.suppress(RuntimeError):
+            tensorflow.config.set_visible_devices([], "GPU")
+    records = builder.as_dataset(
+        split=split,
+        decoders=decoders,
+        read_config=tfds.ReadConfig(
+            try_autocache=False, interleave_cycle_length=1
+        ),
+    )
+    total = builder.info.splits[split].num_examples
+    return [*watched(tfds.as_numpy(records), total, f"Reading {split}")]
 
 
-def _record_places(path):
-    """Returns the file, the start and the length of each of its records."""
-    places = []
-    with path.open("rb") as file:
-        # Eight bytes of length, four of checksum, the record, four again.
-        while header := file.read(12):
-            (length,) = struct.unpack("<Q", header[:8])
-            places.append((path, file.tell(), length))
-            file.seek(length + 4, os.SEEK_CUR)
-    return places
+def _is_small(builder):
+    """Returns whether the encoded images are kept in memory."""
+    splits = builder.info.splits
+    num_bytes = sum(splits[x].num_bytes or 0 for x in SPLITS if x in splits)
+    return num_bytes <= IN_MEMORY_BYTES

@@ -11,7 +11,7 @@ import keras
 from cbam_keras import _checks, _docstrings, _files, comparison, study
 from cbam_keras._checks import Options
 from cbam_keras.comparison import BASELINE, Attentions
-from cbam_keras.data import dataset_name
+from cbam_keras.data import Source
 from cbam_keras.detection.anchors import Anchors, choose_anchors
 from cbam_keras.detection.detector import build_detector, compile_detector
 from cbam_keras.detection.evaluation import (
@@ -50,7 +50,7 @@ class Detection:
         weights: str | None = None,
         **options: Any,
     ):
-        self.name = dataset_name(data)
+        self.name = Source(data).name
         self.data = data
         check_backbone(backbone, weights)
         self.backbone = backbone

@@ -13,9 +13,8 @@ from cbam_keras._terminal import watched
 from cbam_keras.data import (
     PATH_STARTS,
     ImageData,
+    Source,
     check_augmentations,
-    check_memory,
-    dataset_name,
     digest,
     ensure_prepared,
     find_builder,
@@ -122,7 +121,7 @@ def load_data(
     augment = check_augmentations(augment, AUGMENTATIONS)
     seed = _checks.seed("seed", seed)
     _checks.boolean("download", download)
-    label = dataset_name(data)
+    label = Source(data).name
     path = pathlib.Path(data).expanduser()
     if data in EMBEDDED:
         splits, class_names = digit_scenes(seed)
@@ -159,7 +158,6 @@ def load_data(
     images = splits["train"].images
     sides = _checks.height_and_width(image_size)
     shape = (*sides, images.shape[-1] if images.ndim == 4 else 3)
-    check_memory(shape, min(batch_size, len(splits["train"])))
     train = Batches(splits["train"], shape, batch_size, seed, augment)
     return DetectionData(
         name=label,

@@ -23,7 +23,7 @@ from cbam_keras.study.checkpoints import (
     Stopped,
     best_epoch,
 )
-from cbam_keras.study.class_weights import training_batches
+from cbam_keras.study.class_weights import class_weights
 from cbam_keras.study.networks import (
     build_network,
     count_macs,
@@ -184,7 +184,8 @@ def train_cell(
             if state.epochs > before:
                 checkpoints.load_optimizer(model, folder, state)
             model.fit(
-                training_batches(data, recipe),
+                data.train,
+                class_weight=class_weights(data, recipe),
                 validation_data=data.validation,
                 epochs=last,
                 initial_epoch=state.epochs,

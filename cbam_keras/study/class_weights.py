@@ -1,6 +1,5 @@
 """Training images weighted by their classes, as a recipe says."""
 
-import keras
 import numpy as np
 
 from cbam_keras import _checks
@@ -8,14 +7,8 @@ from cbam_keras.recipes import BALANCED, Recipe
 from cbam_keras.study.study import Data
 
 
-def training_batches(data: Data, recipe: Recipe) -> keras.utils.PyDataset:
-    """Returns the training batches, with weights if the recipe has some."""
-    weights = class_weights(data, recipe)
-    return data.train if weights is None else Weighted(data.train, weights)
-
-
-def class_weights(data: Data, recipe: Recipe) -> np.ndarray | None:
-    """Returns the weight of each class, float32, or `None` without weights.
+def class_weights(data: Data, recipe: Recipe) -> dict[int, float] | None:
+    """Returns the weight of each class for `fit`, `None` without weights.
 
     Raises unless the training images have labels that the recipe can weight.
     """
@@ -38,9 +31,9 @@ def class_weights(data: Data, recipe: Recipe) -> np.ndarray | None:
         # A class without images needs no weight.
         counts = np.asarray(counts)
         shares = np.count_nonzero(counts) * np.maximum(counts, 1)
-        return (counts.sum() / shares).astype("float32")
+        return dict(enumerate((counts.sum() / shares).tolist()))
     names = [str(name) for name in data.class_names]
-    weights = np.ones(len(names), "float32")
+    weights = dict.fromkeys(range(len(names)), 1.0)
     for key, weight in wanted.items():
         if key not in names and key not in range(len(names)):
             raise ValueError(
@@ -51,27 +44,3 @@ def class_weights(data: Data, recipe: Recipe) -> np.ndarray | None:
             )
         weights[names.index(key) if isinstance(key, str) else key] = weight
     return weights
-
-
-class Weighted(keras.utils.PyDataset):
-    """Batches of images and labels, with a weight for each image.
-
-    Not by `class_weight` of `fit`, which takes a mixture of two labels for
-    the larger one.
-    """
-
-    def __init__(self, batches: keras.utils.PyDataset, weights: np.ndarray):
-        super().__init__(batches.workers, max_queue_size=batches.max_queue_size)
-        self.batches, self.weights = batches, weights
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
-        images, labels = self.batches[index]
-        if labels.ndim == 2:
-            return images, labels, labels @ self.weights
-        return images, labels, self.weights[labels]
-
-    def on_epoch_end(self) -> None:
-        self.batches.on_epoch_end()

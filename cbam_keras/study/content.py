@@ -15,7 +15,7 @@ from typing import TypedDict
 
 from cbam_keras import _checks
 from cbam_keras._files import RESULTS, Json
-from cbam_keras.data import check_folds
+from cbam_keras.data import Source, check_folds
 from cbam_keras.study.cell import Outcome
 from cbam_keras.study.study import LAYOUTS, Comparison, Measure, check_name
 
@@ -40,20 +40,11 @@ class Settings(TypedDict):
     data: dict[str, Described]
 
 
-class Location(TypedDict):
-    """Where the data are, as `data.load` takes it."""
-
-    name: str | None
-    data_dir: str | None
-    manual_dir: str | None
-    validation_fraction: float | None
-    group_by_folder: bool | None
-    image_column: str | None
-    label_column: str | None
-
-
 class Content(TypedDict):
-    """All of a file; `commonest` is a fraction of the test images."""
+    """All of a file; `commonest` is a fraction of the test images.
+
+    `source` is the description of a `data.Source`.
+    """
 
     kind: str
     layout: str
@@ -64,7 +55,7 @@ class Content(TypedDict):
     comparisons: list[Comparison]
     labels: dict[str, str]
     commonest: float | None
-    source: Location | None
+    source: dict | None
     seeds: list[int]
     cells: list[Outcome]
 
@@ -120,6 +111,8 @@ def read_content(folder: pathlib.Path) -> Json:
         if not values:
             raise ValueError(f"`{name}` must not be empty. Received: {values}")
     check_folds(settings.get("folds"))
+    if content["source"] is not None:
+        Source.from_description(content["source"])
     for cell in content["cells"]:
         # They name files that are read, moved and deleted.
         check_name(cell["variant"])

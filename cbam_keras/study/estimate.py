@@ -11,7 +11,6 @@ import numpy as np
 
 from cbam_keras import _checks, _inspection, _terminal
 from cbam_keras.study.cell import memory_freed
-from cbam_keras.study.class_weights import training_batches
 from cbam_keras.study.networks import (
     build_network,
     check_precision,
@@ -171,8 +170,7 @@ def _cost(study, variant, data, timed):
     if recipe.frozen_epochs:
         begin_second(model)
     study.task.compile(model, recipe.stages[-1], data)
-    batches = training_batches(data, recipe)
-    compiled, per_image = _timed(model, data, batches, macs)
+    compiled, per_image = _timed(model, data, data.train, macs)
     images = data.sizes["train"] + FORWARD * data.sizes.get("validation", 0)
     seconds_once = compiled - start + FORWARD * per_image * data.sizes["test"]
     return Cost(*counts, per_image * images, seconds_once)

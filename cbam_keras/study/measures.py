@@ -63,6 +63,5 @@ def outputs_and_labels(
     for index in range(len(batches)):
         images, own, *_ = batches[index]
         outputs.append(np.asarray(model.predict_on_batch(np.asarray(images))))
-        own = np.asarray(own)
-        labels.append(own.argmax(axis=-1) if own.ndim == 2 else own)
+        labels.append(np.asarray(own))
     return np.concatenate(outputs), np.concatenate(labels)

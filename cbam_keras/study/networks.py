@@ -13,7 +13,6 @@ from keras import ops
 from cbam_keras import (
     _checks,
     _inspection,
-    _one_hot,
     _terminal,
     explain,
     profiling,
@@ -135,45 +134,32 @@ def images_per_batch(data):
     return data.batch_size or math.ceil(data.sizes["train"] / len(data.train))
 
 
-def compile_network(model, recipe, steps_per_epoch, one_hot=False):
-    """Compiles a model for integer labels, or for probabilities of classes."""
+def compile_network(model, recipe, steps_per_epoch):
+    """Compiles a model for integer labels."""
     optimizer = recipe.make_optimizer(steps_per_epoch)
     if any(layer.compute_dtype == "float16" for layer in model.layers):
         # Keras would add it in `fit`, but not save it.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    loss, metrics = loss_and_metrics(model, one_hot)
+    loss, metrics = loss_and_metrics(model)
     model.compile(optimizer, loss, metrics=metrics, auto_scale_loss=False)
     # TensorFlow traces a step again if the first trace creates variables.
     optimizer.build(model.trainable_variables)
 
 
-def loss_and_metrics(model, one_hot=False):
-    """Returns what a classifier is trained by, and measured by.
-
-    Its labels are integers, or probabilities of classes, if `one_hot`.
-    """
+def loss_and_metrics(model):
+    """Returns the loss and the metrics of a classifier of integer labels."""
     kind = _inspection.kind_of_head(model)
     if getattr(model, "output_shape", None) == SINGLE:
-        return _of_single_value(kind != "sigmoid", one_hot)
-    loss = keras.losses.SparseCategoricalCrossentropy
-    accuracy = keras.metrics.SparseCategoricalAccuracy
-    if one_hot:
-        loss = keras.losses.CategoricalCrossentropy
-        accuracy = keras.metrics.CategoricalAccuracy
-    return loss(from_logits=kind != "softmax"), [accuracy(name="accuracy")]
-
-
-def _of_single_value(from_logits, one_hot):
-    loss = keras.losses.BinaryCrossentropy
-    accuracy, auc = keras.metrics.BinaryAccuracy, keras.metrics.AUC
-    if one_hot:
-        loss = _one_hot.OneHotBinaryCrossentropy
-        accuracy, auc = _one_hot.OneHotBinaryAccuracy, _one_hot.OneHotAUC
-    threshold = 0.0 if from_logits else 0.5
-    return loss(from_logits=from_logits), [
-        accuracy("accuracy", threshold=threshold),
-        auc(name="auc", from_logits=from_logits),
-    ]
+        from_logits = kind != "sigmoid"
+        threshold = 0.0 if from_logits else 0.5
+        return keras.losses.BinaryCrossentropy(from_logits=from_logits), [
+            keras.metrics.BinaryAccuracy("accuracy", threshold=threshold),
+            keras.metrics.AUC(name="auc", from_logits=from_logits),
+        ]
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=kind != "softmax"
+    )
+    return loss, [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
 
 
 def count_parameters(model, recipe):

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import keras
 
 from cbam_keras import _checks, data
-from cbam_keras.data import ImageData, Images, is_batches, is_table
+from cbam_keras.data import ImageData, Images, Source
 from cbam_keras.recipes import Recipe, find_recipe
 from cbam_keras.study.measures import (
     ACCURACY,
@@ -151,6 +151,8 @@ class Classification:
         self.options = options
         _check_options(options)
         loaded = data if isinstance(data, ImageData) else None
+        # Images that are loaded, or where they are.
+        self.source = loaded or Source(data, **options)
         if loaded and options:
             raise ValueError(
                 "`data_options` must be left out for images that are loaded "
@@ -162,13 +164,6 @@ class Classification:
                 "`data` must come in batches of images and labels only. "
                 f"Received: images loaded with batch_size={loaded.batch_size}, "
                 f"boxes={loaded.boxes}"
-            )
-        known = str | os.PathLike | tuple | list | Mapping | ImageData
-        if not (isinstance(data, known) or is_table(data) or is_batches(data)):
-            raise TypeError(
-                "`data` must be the name of a dataset, the path of a folder, "
-                "arrays (images, labels) or what cbam_keras.data.load "
-                f"returned. Received: data={data!r}"
             )
 
     @property
@@ -187,9 +182,7 @@ class Classification:
     @property
     def name(self) -> str:
         """The name of the dataset, known before it is loaded."""
-        if isinstance(self.data, ImageData):
-            return self.data.name
-        return data.dataset_name(self.data)
+        return self.source.name
 
     def load(
         self, recipe: Recipe, folds: int | None = None, fold: int = 0
@@ -204,9 +197,7 @@ class Classification:
         check_network(model, data)
 
     def compile(self, model: keras.Model, recipe: Recipe, data: Data) -> None:
-        # A user's task may have data of another kind.
-        one_hot = getattr(data, "one_hot", False)
-        compile_network(model, recipe, len(data.train), one_hot)
+        compile_network(model, recipe, len(data.train))
 
     def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
         measured = model.evaluate(data.test, verbose=0, return_dict=True)
@@ -232,10 +223,8 @@ def _check_options(options):
                     f"`{name}` is an argument of the {owner}. Received: "
                     f"data_options={options!r}"
                 )
-        # `fit` would take boxes for sample weights.
-        known = {*inspect.signature(data.load).parameters} - {"data", "boxes"}
-        known -= {*BY_RECIPE, *BY_STUDY}
-        _checks.one_of("data_options", name, sorted(known))
+        fields = {field.name for field in dataclasses.fields(Source)}
+        _checks.one_of("data_options", name, sorted(fields - {"data"}))
 
 
 @dataclasses.dataclass(frozen=True)

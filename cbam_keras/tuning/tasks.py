@@ -18,8 +18,7 @@ class Classification(study.Classification):
         if not model.compiled:
             super().compile(model, recipe, data)
             return
-        one_hot = getattr(data, "one_hot", False)
-        _, metrics = study.loss_and_metrics(model, one_hot)
+        _, metrics = study.loss_and_metrics(model)
         model.compile(
             model.optimizer,
             model.loss,

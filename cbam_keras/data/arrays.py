@@ -1,9 +1,7 @@
-"""Sources of images: arrays, and what a name stands for."""
+"""Arrays of images and labels, and batches of them."""
 
 import contextlib
 import dataclasses
-import os
-import pathlib
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -11,120 +9,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import _checks
 from cbam_keras.data.decoding import bits_of
-from cbam_keras.data.digits import EMBEDDED, from_embedded
-from cbam_keras.data.examples import Dataset, Examples, counted, digest
-from cbam_keras.data.folders import from_folder, warn_of_copies
-from cbam_keras.data.splits import (
-    SPLITS,
-    check_classes,
-    check_folds,
-    completed,
-    pooled,
-)
-from cbam_keras.data.tables import from_table, is_table, table_name
-from cbam_keras.data.tfds import from_tfds
+from cbam_keras.data.examples import Dataset, Examples, digest
+from cbam_keras.data.splits import SPLITS
 
-# Paths may begin with these, and names of datasets never do.
-PATH_STARTS = (".", "~", "/", "\\")
-
-# Loaded by Keras where TensorFlow Datasets has not prepared it.
-FASHION = "fashion_mnist"
 FASHION_CLASSES = tuple(
     "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, "
     "Ankle boot".split(", ")
 )
 
 
-def find_dataset(
-    name,
-    validation_fraction=0.1,
-    seed=0,
-    data_dir=None,
-    manual_dir=None,
-    download=False,
-    group_by_folder=True,
-    image_column=None,
-    label_column=None,
-    folds=None,
-    fold=0,
-):
-    """Returns the dataset that `name` stands for, with all three splits."""
-    check_folds(folds, fold)
-    _checks.positive_number("validation_fraction", validation_fraction)
-    if validation_fraction >= 1:
-        raise ValueError(
-            "`validation_fraction` must lie between 0 and 1. Received: "
-            f"{validation_fraction=}"
-        )
-    _checks.boolean("group_by_folder", group_by_folder)
-    has_table = is_table(name)
-    columns = image_column, label_column
-    if columns != (None, None) and not has_table:
-        raise ValueError(
-            "`image_column` and `label_column` are only for CSV files and data "
-            f"frames. Received: {image_column=}, {label_column=}"
-        )
-    is_folder = not has_table and _is_folder(name, data_dir)
-    is_named = isinstance(name, str) and not is_folder and not has_table
-    if is_named and name not in EMBEDDED:
-        try:
-            dataset = from_tfds(name, EMBEDDED, data_dir, manual_dir, download)
-        except (ImportError, ValueError):
-            if name != FASHION or data_dir is not None or download:
-                raise
-            dataset = from_keras()
-        if folds is not None:
-            dataset = pooled(dataset)
-            check_classes(dataset, f'data="{name}"', folds)
-        return completed(dataset, validation_fraction, seed, folds, fold)
-    if data_dir is not None or manual_dir is not None:
-        raise ValueError(
-            "`data_dir` and `manual_dir` are only for datasets of TensorFlow "
-            f"Datasets. Received: {data_dir=!s}, {manual_dir=!s}"
-        )
-    if is_named:
-        return from_embedded(name, validation_fraction, seed, folds, fold)
-    if has_table:
-        dataset = from_table(name, *columns, group_by_folder)
-    elif is_folder:
-        dataset = from_folder(name, group_by_folder)
-    else:
-        dataset = from_arrays(name)
-    is_path = isinstance(name, str | os.PathLike)
-    received = f'data="{name}"' if is_path else dataset.name
-    if dataset.left_out:
-        received += f" (left out: {counted(dataset.left_out)})"
-    if folds is not None:
-        dataset = pooled(dataset)
-    check_classes(dataset, received, folds)
-    dataset = completed(dataset, validation_fraction, seed, folds, fold)
-    # Groups may be too few for each split.
-    check_classes(dataset, received)
-    warn_of_copies(dataset)
-    return dataset
-
-
-def _is_folder(name, data_dir=None):
-    """Returns whether a name is a path, or a word that a folder bears too."""
-    if not isinstance(name, str):
-        return isinstance(name, os.PathLike)
-    return name.startswith(PATH_STARTS) or (
-        name not in EMBEDDED and data_dir is None and os.path.isdir(name)
-    )
-
-
-def dataset_name(name):
-    """Returns the `name` that the `ImageData` will have, without loading."""
-    if is_table(name):
-        return table_name(name)
-    if _is_folder(name):
-        return pathlib.Path(name).expanduser().resolve().name
-    return name if isinstance(name, str) else "arrays"
-
-
-def from_keras() -> Dataset:
+def load_fashion_mnist() -> Dataset:
     """Returns Fashion-MNIST, which Keras downloads and keeps."""
     try:
         # A progress bar is not among the results on standard output.
@@ -135,11 +30,9 @@ def from_keras() -> Dataset:
             "Fashion-MNIST needs network access, or the four files of Debian's "
             "package dataset-fashion-mnist, copied from /usr/share/datasets/"
             "fashion-mnist to datasets/fashion-mnist in Keras' home, ~/.keras "
-            f'or KERAS_HOME. Received: data="{FASHION}" ({error})'
+            f'or KERAS_HOME. Received: data="fashion_mnist" ({error})'
         ) from error
-    return dataclasses.replace(
-        from_arrays(arrays), name=FASHION, class_names=FASHION_CLASSES
-    )
+    return dataclasses.replace(from_arrays(arrays), class_names=FASHION_CLASSES)
 
 
 def from_arrays(arrays: Any) -> Dataset:
@@ -179,7 +72,6 @@ def from_arrays(arrays: Any) -> Dataset:
     for name, each in splits.items():
         hashed += [name, each.images, each.labels]
     return Dataset(
-        name="arrays",
         splits=splits,
         class_names=tuple(map(str, names or range(num_classes))),
         fingerprint=digest(*hashed),
