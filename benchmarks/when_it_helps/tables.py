@@ -83,7 +83,7 @@ def networks(name):
             best = [
                 run.history[frozen - 1]["val_accuracy"]
                 for run in found.runs
-                if run.network == network and run.history
+                if run.variant == network and run.history
             ]
             text = f"{100 * statistics.mean(best):.1f}"
             cells["validation accuracy after the frozen epochs (%)"] = text
