@@ -299,16 +299,13 @@ class Search:
         """Returns the results of trials with fresh seeds."""
         first = trials[0].values
         is_plain = first.get("attention") in PLAIN
-        again = dataclasses.replace(
-            self.trials,
-            task=self.task,
-            variants=[self.variant(trial.values) for trial in trials],
+        again = study.Study(
+            self.task,
+            [self.variant(trial.values) for trial in trials],
             seeds=self.seeds,
+            recipe=self.recipe,
             baseline=name_of(first) if is_plain else None,
-            settings={},
-            kind="study",
-            layout="networks",
-            question="",
+            budget=self.trials.budget,
         )
         return study.run(again, output / study.CONFIRMATION, executor=executor)
 
@@ -365,14 +362,13 @@ class Search:
             # Several under different conditions may have one name.
             known = hyperparameters.setdefault(hp.name, [])
             known.append({"kind": type(hp).__name__, **hp.get_config()})
-        budget = study.Budget(self.max_parameters, self.max_macs)
         options = self.data_options or {}
         return study.Study(
             ByValidation(self.data, measure=self.measure, **options),
             [self.variant(values) for values in self._points()],
             seeds=(self.recipe.seed,),
             recipe=self.recipe,
-            budget=budget,
+            budget=study.Budget(self.max_parameters, self.max_macs),
             settings={
                 "model": self.name,
                 "weights": getattr(self.hypermodel, "weights", None),
@@ -518,8 +514,7 @@ def search(
             `runs/tune-<data>-<model>`.
 
     Returns:
-        A `study.Ranking`: `study.Results` with `trials`, `confirmation` and
-        the verdict.
+        A `study.Ranking`, with `trials`, `confirmation` and the verdict.
 
     Raises:
         ValueError: If an argument is out of range, see also `study.run`.
