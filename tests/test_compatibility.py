@@ -14,8 +14,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from training_checks import NO_CONVOLUTION, lacks_bfloat16
 
-from cbam_keras import CBAM, study
+from cbam_keras import CBAM
 
 BACKEND = keras.backend.backend()
 NAMES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
@@ -113,10 +114,10 @@ def test_a_cell(policy, mode, data_format, tmp_path, request):
     folder = pathlib.Path(shared) if shared else tmp_path
     expected = reason_of(policy, mode, data_format)
     # Not every CPU without AVX-512 lacks all of it.
-    error, is_first = study.precision_error("bfloat16"), data_format == FIRST
-    if expected == "yes (3)" and (error or is_first):
+    lacks, is_first = lacks_bfloat16(), data_format == FIRST
+    if expected == "yes (3)" and (lacks or is_first):
         # The network's convolution fails, in oneDNN or TensorFlow's own.
-        message = f"could not create a|{LIMITATIONS['no (1)']}"
+        message = f"{NO_CONVOLUTION}|{LIMITATIONS['no (1)']}"
         request.applymarker(
             pytest.mark.xfail(
                 raises=pytest.RaisesExc(Exception, match=message),

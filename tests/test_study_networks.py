@@ -8,7 +8,6 @@ import pathlib
 import re
 import subprocess
 import sys
-import unittest.mock
 
 import keras
 import numpy as np
@@ -19,7 +18,7 @@ from keras import layers
 from networks import mlp
 from training_checks import KEYS, SHORT, linear
 
-from cbam_keras import comparison, data, study, training, tuning
+from cbam_keras import data, study, training
 from cbam_keras.training import Recipe
 
 
@@ -60,37 +59,6 @@ def test_mixed_precision_is_the_policy_while_building():
         model = study.build_seeded(linear, recipe)
         assert model.layers[-1].dtype_policy.name == f"mixed_{inside}"
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
-
-
-@pytest.mark.parametrize("given", ["float16", None])
-def test_a_precision_that_fails_is_refused_before_any_work(
-    tmp_path, monkeypatch, given
-):
-    conv = unittest.mock.Mock(side_effect=OSError("no such convolution"))
-    monkeypatch.setattr(keras.ops, "conv", conv)
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    wanted = f"in {given or 'bfloat16'} on .*mixed_precision={given!r}, the"
-    recipe = Recipe(mixed_precision=given)
-    # The data would be read next.
-    images, output = tmp_path / "missing", {"output": tmp_path / "run"}
-    study.precision_error.cache_clear()
-    try:
-        for start, options in (
-            (comparison.compare, output),
-            (lambda **x: study.estimate(comparison.plan(**x)), {}),
-            (tuning.search, output),
-        ):
-            with pytest.raises(ValueError, match=wanted) as caught:
-                start(data=images, recipe=recipe, **options)
-            assert isinstance(caught.value.__cause__, OSError)
-        # GPUs are for the workers.
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-        assert not study.Execution(workers=2).computes_here
-    finally:
-        study.precision_error.cache_clear()
-    # It is tried once.
-    conv.assert_called_once()
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_given_is_trained_itself(tmp_path, capsys):

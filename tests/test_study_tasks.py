@@ -126,7 +126,7 @@ def test_data_may_hold_what_the_protocol_asks_for_alone(tmp_path, capsys):
     content = content_of(tmp_path)
     assert content["class_names"] == [str(number) for number in range(10)]
     assert study.run(planned_small, tmp_path) == results
-    assert study.estimate(planned_small).costs[0].seconds_per_epoch > 0
+    assert study.estimate(planned_small).costs[0].parameters > 0
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,13 @@
 """Small networks, recipes and data for the tests of training."""
 
+import functools
+
+import keras
 import networks
 import pytest
 from networks import linear
 
+from cbam_keras import explain
 from cbam_keras.training import Recipe
 
 KEYS = ("loss", "accuracy", "val_loss", "val_accuracy")
@@ -20,6 +24,28 @@ def resnet(attention="cbam", **options):
 
 
 NETWORKS = {"linear": linear, "resnet": resnet}
+# How the error of oneDNN begins.
+NO_CONVOLUTION = "could not create a"
+
+
+@functools.cache
+def lacks_bfloat16():
+    """Returns whether the backend has no convolution in bfloat16 here."""
+
+    def run(watch):
+        # Images and kernel in one, so that the gradient is that of both.
+        x = watch(keras.ops.ones((3, 3, 1, 1), "bfloat16"))
+        y = keras.ops.conv(x, x, padding="same", data_format="channels_last")
+        return keras.ops.sum(y), x
+
+    try:
+        gradient = explain.gradient_at(run, (3, 3, 1, 1))[1]
+        # JAX computes when the values are asked for.
+        keras.ops.convert_to_numpy(keras.ops.cast(gradient, "float32"))
+    except Exception as error:
+        assert NO_CONVOLUTION in str(error)
+        return True
+    return False
 
 
 def numbers(results):

@@ -121,8 +121,8 @@ HELP = {
     "download": "download and prepare the dataset if necessary",
     "draw": "N  how many images are drawn and kept as arrays; the others count "
     "only in the means",
-    "dry_run": "only print what would be trained and how long it would take, "
-    "from a few timed steps",
+    "dry_run": "only print what would be trained: networks, their parameters "
+    "and multiply-accumulates, epochs",
     "epochs": "N  epochs of each training",
     "folds": "N  test each image once, in a cross-validation of so many folds",
     "frozen_epochs": "N  epochs before these, which train only the layers that "

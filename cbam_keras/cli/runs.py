@@ -1,6 +1,6 @@
 """The subcommands `train`, `tune`, `ablate` and `detect`.
 
-Each makes a plan of its options, and runs it or estimates how long it takes.
+Each makes a plan of its options, and runs it or counts what it would train.
 """
 
 import contextlib
@@ -148,10 +148,10 @@ def _run(
     shown: Callable[[Any], Any] = lambda results: results,
     explained: bool = True,
 ) -> None:
-    """Runs a plan, and prints the results; or estimates it."""
+    """Runs a plan, and prints the results; or counts what it would train."""
     if options.dry_run:
         with progress_of(options):
-            estimated = study.estimate(planned, workers=options.workers)
+            estimated = study.estimate(planned)
         say(estimated.json() if options.json else estimated)
         return
     caller = caller_of(options)

@@ -241,9 +241,9 @@ def compare(
     return study.run(planned, **options)
 
 
-def estimate(*arguments, workers: int = 1, **options) -> study.Estimate:
-    """Estimates how long `compare` takes, by the arguments of `plan`."""
-    return study.estimate(plan(*arguments, **options), workers=workers)
+def estimate(*arguments, **options) -> study.Estimate:
+    """Counts what `compare` would train, by the arguments of `plan`."""
+    return study.estimate(plan(*arguments, **options))
 
 
 def default_recipe(weights: str | None = None) -> Recipe:

@@ -6,7 +6,7 @@ networks are variants like any other.
 
 - `study`: `Study`, `Variant`, `Comparison`, `Measure`, `Budget`, `Task`,
   `Classification`.
-- `run`: `run`, which trains what is missing.
+- `run`: `run`, which trains what is missing, and `estimate`, which counts it.
 - `cell`: `train_cell`: one variant with one seed.
 - `checkpoints`: its state, saved after each epoch.
 - `class_weights`: training images weighted by their classes.
@@ -23,7 +23,7 @@ networks are variants like any other.
 - `errors`: the same as in the paper's tables.
 - `ranking`: networks ranked, as the trials of a search.
 - `statistics`: means, paired differences and verdicts over seeds.
-- `estimate`: how long a study will take.
+- `estimate`: what a study will train, counted.
 """
 
 from cbam_keras.study.cell import (
@@ -35,7 +35,7 @@ from cbam_keras.study.cells import Cell, Cells
 from cbam_keras.study.checkpoints import DAMAGE
 from cbam_keras.study.content import CONFIRMATION, RESULTS, read_content
 from cbam_keras.study.errors import ErrorTables
-from cbam_keras.study.estimate import Cost, Estimate, estimate
+from cbam_keras.study.estimate import Cost, Estimate
 from cbam_keras.study.folder import (
     EXPLANATIONS,
     REPORT,
@@ -54,11 +54,9 @@ from cbam_keras.study.measures import (
 from cbam_keras.study.networks import (
     build_seeded,
     check_network,
-    check_precision,
     compile_network,
     fingerprint,
     loss_and_metrics,
-    precision_error,
     print_data,
 )
 from cbam_keras.study.ranking import ConfirmedRow, Ranking, Trial
@@ -66,6 +64,7 @@ from cbam_keras.study.results import MANY, Results
 from cbam_keras.study.run import (
     Execution,
     RunOptions,
+    estimate,
     execute,
     run,
     takes_run_options,

@@ -8,13 +8,11 @@ import math
 from contextlib import nullcontext
 
 import keras
-from keras import ops
 
 from cbam_keras import (
     _checks,
     _inspection,
     _terminal,
-    explain,
     profiling,
 )
 from cbam_keras.recipes import DTYPES
@@ -48,38 +46,6 @@ def build_seeded(build, recipe):
             f"{model!r}"
         )
     return model
-
-
-def check_precision(recipe):
-    """Raises if this machine cannot train in the half precision asked for."""
-    with _inspection.dtype_policy(DTYPES[recipe.mixed_precision]):
-        policy = keras.config.dtype_policy()
-    dtype = policy.compute_dtype
-    if dtype in DTYPES and (error := precision_error(dtype)):
-        raise ValueError(
-            f"Training in {dtype} needs convolutions, which "
-            f"{keras.backend.backend()} cannot compute in {dtype} on this "
-            f"machine. Received: mixed_precision={recipe.mixed_precision!r}, "
-            f'the dtype policy "{policy.name}". Train in float32, on a GPU, or '
-            "with KERAS_BACKEND=jax"
-        ) from error
-
-
-@functools.cache
-def precision_error(dtype):
-    """Returns how a small convolution and its gradient fail, or `None`."""
-
-    def run(watch):
-        # Images and kernel in one, so that the gradient is that of both.
-        x = watch(ops.ones((3, 3, 1, 1), dtype))
-        y = ops.conv(x, x, padding="same", data_format="channels_last")
-        return ops.sum(y), x
-
-    try:
-        # As NumPy has it, so that JAX does not only begin to compute.
-        _inspection.to_float32(explain.gradient_at(run, (3, 3, 1, 1))[1])
-    except Exception as error:
-        return error
 
 
 def check_network(model, images):

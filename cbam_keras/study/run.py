@@ -1,4 +1,4 @@
-"""`run`: trains what a study lacks, and returns its results."""
+"""`run`, which trains what a study lacks, and `estimate`, which counts it."""
 
 import contextlib
 import dataclasses
@@ -15,14 +15,9 @@ from cbam_keras import _checks, _terminal
 from cbam_keras.study.cell import memory_freed
 from cbam_keras.study.cells import cells_of
 from cbam_keras.study.content import RESULTS
-from cbam_keras.study.estimate import Estimate
+from cbam_keras.study.estimate import Estimate, estimate_study
 from cbam_keras.study.folder import Caller, default_output
-from cbam_keras.study.machine import accelerators
-from cbam_keras.study.networks import (
-    build_network,
-    check_precision,
-    print_data,
-)
+from cbam_keras.study.networks import build_network, print_data
 from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
 from cbam_keras.study.workers import executor_of, training_by
@@ -72,7 +67,7 @@ class Execution:
             )
         # The locks of the folder need it.
         _checks.require("filelock", extra="plot")
-        if not self.trains_here:
+        if self.workers > 1 or executor is not None:
             _checks.require("cloudpickle", extra="cluster")
         if _checks.boolean("tensorboard", self.tensorboard):
             if keras.backend.backend() != "tensorflow":
@@ -82,24 +77,12 @@ class Execution:
                 )
             _checks.require("tensorboard", extra="tune")
 
-    @property
-    def trains_here(self) -> bool:
-        """Whether this process trains."""
-        return self.workers == 1 and self.executor is None
-
-    @property
-    def computes_here(self) -> bool:
-        """Whether this process may compute as those that train do."""
-        # A trial here would take memory of the GPUs that are for workers.
-        shares_cores = self.executor is None and not accelerators(os.environ)
-        return self.trains_here or shares_cores
-
 
 class Plan(Protocol):
     """What can be run besides a `Study`, as `tuning.Search`."""
 
-    def estimate(self, *, workers: int) -> Estimate:
-        """Estimates how long it takes."""
+    def estimate(self) -> Estimate:
+        """Counts what would be trained."""
 
     def run(self, options: Execution) -> Any:
         """Trains what is missing, and returns the results."""
@@ -156,8 +139,7 @@ def run(
     Raises:
         ValueError: If an argument is out of range; if the output folder
             cannot be written, holds something else or another run, or is in
-            use; if this machine cannot compute in the half precision asked
-            for.
+            use.
         RuntimeError: If no training finished, or if workers failed.
         ImportError: If a package is missing.
 
@@ -192,6 +174,26 @@ def execute(study: Study | Plan, execution: Execution) -> Any:
     return study.run(execution)
 
 
+def estimate(study: Study | Plan) -> Estimate:
+    """Counts what `run` would train: networks, parameters, MACs, epochs.
+
+    Builds each network once, writes nothing, and leaves the random states as
+    they are. A run itself says after its first epoch how long the rest takes.
+
+    Args:
+        study: A `Study`, or a `tuning.Search`.
+
+    Returns:
+        An `Estimate`.
+
+    Raises:
+        ValueError: If an argument or a network does not fit.
+    """
+    if isinstance(study, Study):
+        return estimate_study(study)
+    return study.estimate()
+
+
 def takes_run_options(
     function: Callable[Arguments, Result],
 ) -> Callable[Arguments, Result]:
@@ -224,8 +226,6 @@ def _run(study, options):
     if len(study.runs) > 1:
         # The intervals at the end need it: it is checked before any work.
         _checks.require("scipy.stats", extra="plot")
-    if options.computes_here:
-        check_precision(study.recipe)
     cells = cells_of(study, output, options.tensorboard)
     folder = cells.folder
     is_new = overwrite or not (folder.path / RESULTS).exists()

@@ -158,8 +158,6 @@ class Search:
 
     def run(self, options: study.Execution) -> study.Ranking:
         """Runs the search; see `study.run`."""
-        if options.computes_here:
-            study.check_precision(self.recipe)
         output = options.output
         if output is None:
             output = study.default_output(self.trials)
@@ -181,8 +179,8 @@ class Search:
         return cast(study.Ranking, study.Results.read(folder.path))
 
     @_inspection.same_randomness()
-    def estimate(self, *, workers: int = 1) -> study.Estimate:
-        """Estimates how long the search takes; see `study.estimate`.
+    def estimate(self) -> study.Estimate:
+        """Counts what the search would train; see `study.estimate`.
 
         All trainings are counted as those of CBAM nearest to the paper's, or
         of the network of the defaults.
@@ -205,7 +203,7 @@ class Search:
             seeds=range(math.ceil(total / epochs) + again),
         )
         return dataclasses.replace(
-            study.estimate(one, workers=workers),
+            study.estimate(one),
             about=f"{points:,} combinations, {counted} of {total:,} epochs "
             f"in all, and {again:,} trainings of the confirmation. Each is "
             "counted as this network:",
