@@ -224,7 +224,7 @@ def leave(output):
     content = json.loads((output / "results.json").read_text())
     name = "{variant}-seed{seed}".format(**content["cells"][-1])
     left = (
-        *(".cells/other.study", ".cells/.unfinished-0123abcd-other.study"),
+        *(".cells/other.plan", ".cells/.unfinished-0123abcd-other.plan"),
         *(f".cells/{name}/state.json", ".cells/other.lock"),
         f".cells/{name}.lock",
     )

@@ -1,39 +1,41 @@
 """Networks that workers train: killed, refused, and what they may do."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
 import pickle
 import re
 import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
-import types
 import warnings
 
 import keras
 import pretended
 import pytest
 from data_checks import arrays
-from folder_checks import Killed
 from keras import layers
 from study_checks import (
     GATED,
     NARROW,
-    WIDE,
     content_of,
     narrow,
     planned,
     statuses,
 )
 
-from _cbam_keras_worker import WorkerDied
 from cbam_keras import study, training
-from cbam_keras.study import worker
+from cbam_keras.study import worker, workers
+from cbam_keras.study.cells import MAX_TRIES, cells_of
+from cbam_keras.study.checkpoints import begin_try, note_death
 from cbam_keras.study.machine import part_of_machine
 
+pytest.importorskip("cloudpickle", reason="gives networks to workers")
 # Of NumPy, by Keras; `pytest.warns` reports what it does not expect.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -66,27 +68,34 @@ def test_workers_that_cannot_be_are_refused(
         study.run(planned(variant), tmp_path, **{"workers": 2, **options})
 
 
-def dying(code, output, *variants):
-    """Returns how workers ended that run code in place of ours."""
+# Processes that end before they train: they run other code than ours.
+
+
+def dying(code, output, *variants, **options):
+    """Returns how processes ended that run code in place of ours."""
     with (
         pytest.MonkeyPatch.context() as patch,
         warnings.catch_warnings(record=True) as warned,
-        pytest.raises(WorkerDied) as caught,
+        pytest.raises(RuntimeError) as caught,
     ):
         warnings.simplefilter("always")
-        patch.setattr("_cbam_keras_worker.CHILD", f"import os, sys\n{code}")
-        study.run(planned(*variants), output, workers=2)
+        patch.setattr(workers, "START", f"import os, sys\n{code}")
+        patch.setattr(workers, "SECONDS_BETWEEN_LOOKS", 0.05)
+        study.run(planned(*variants), output, **(options or {"workers": 2}))
     assert content_of(output)["cells"] == []
+    assert not list(output.glob(".cells/run-*"))
     texts = [str(w.message) for w in warned] + [str(caught.value)]
     texts = [text for text in texts if "A worker on" in text]
     assert len(texts) == 4
     return texts
 
 
-def test_workers_that_all_die_end_the_run(tmp_path):
-    messages = dying("os.kill(os.getpid(), 9)", tmp_path, NARROW)
+@pytest.mark.parametrize("options", [{"workers": 2}, {"executor": POOL}])
+def test_workers_that_all_die_end_the_run(tmp_path, options):
+    messages = dying("os.kill(os.getpid(), 9)", tmp_path, NARROW, **options)
     assert "ended by SIGKILL (no message)" in messages[-1]
-    # The same call goes on.
+    assert "the same call resumes" in messages[-1]
+    # It does.
     assert study.run(planned(NARROW), tmp_path).runs
 
 
@@ -95,13 +104,13 @@ def test_workers_do_not_run_files_of_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = "import queue\nsys.exit('ours')"
     messages = dying(code, tmp_path / "run", NARROW)
-    assert messages[-1].endswith("(ours)")
+    assert "(ours)" in messages[-1]
 
 
 def test_of_what_workers_write_the_end_is_kept(tmp_path):
     code = "sys.stderr.write('x' * 10**6 + '\\nthe last line')\nsys.exit(3)"
     message = dying(code, tmp_path, NARROW)[-1]
-    assert message.endswith("xx the last line)") and len(message) < 20_000
+    assert "xx the last line)" in message and len(message) < 20_000
 
 
 @pytest.mark.skipif(
@@ -111,40 +120,32 @@ def test_each_worker_has_its_share_of_the_cores(tmp_path):
     mine = os.sched_getaffinity(0)
     if len(mine) < 2:
         pytest.skip("there is one core")
-    code = "sys.exit(repr(sorted(os.sched_getaffinity(0))))"
+    code = (
+        "import time\ntime.sleep(0.5)\n"
+        "sys.exit(repr(sorted(os.sched_getaffinity(0))))"
+    )
     messages = dying(code, tmp_path, NARROW, GATED)
-    shares = [json.loads(text[text.index("(") + 1 : -1]) for text in messages]
-    assert all(0 < len(share) < len(mine) for share in shares)
-    assert set().union(*shares) <= mine
-    # One process may have died before the other worker began.
-    parts = [set(part_of_machine(i, 2, {})[1]) for i in range(2)]
-    assert {*map(frozenset, shares)} <= {*map(frozenset, parts)}
-    assert not parts[0] & parts[1]
-    assert os.sched_getaffinity(0) == mine
+    shares = [json.loads(re.search(r"\((\[.*\])\)", x)[1]) for x in messages]
+    parts = [part_of_machine(number, 2, {})[1] for number in range(2)]
+    assert sorted(shares) == sorted(2 * parts)
+    assert not set(parts[0]) & set(parts[1])
+    assert set().union(*shares) <= mine == os.sched_getaffinity(0)
 
 
-class Without(concurrent.futures.Executor):
-    """Its workers are without the file, or the version, of the study."""
-
-    def __init__(self, change):
-        self.change = change
-
-    def submit(self, function, folder, token, *arguments):
-        path = pathlib.Path(folder, ".cells", f"{token}.study")
-        self.change(path)
-        future = concurrent.futures.Future()
-        try:
-            worker._unpickled(pathlib.Path(folder), token)
-            future.set_result(True)
-        except ValueError as error:
-            future.set_exception(error)
-        return future
+def test_what_a_worker_is_refused_ends_the_run_at_once(tmp_path, monkeypatch):
+    code = (
+        "import sys\nprint('of a library\\nImportError: mine', file=sys.stderr)"
+        f"\nsys.exit({workers.REFUSED_STATUS})"
+    )
+    monkeypatch.setattr(workers, "START", code)
+    with pytest.raises(ValueError, match="^ImportError: mine$"):
+        study.run(planned(NARROW), tmp_path, workers=2)
 
 
-def change_version(path):
-    versions, *others = pickle.loads(path.read_bytes())
+def change_version(plan):
+    versions, *others = pickle.loads(plan.read_bytes())
     versions["cbam_keras"] = "0.0.1"
-    path.write_bytes(pickle.dumps((versions, *others)))
+    plan.write_bytes(pickle.dumps((versions, *others)))
 
 
 @pytest.mark.parametrize(
@@ -154,151 +155,138 @@ def change_version(path):
         (change_version, "the versions of the process.*cbam_keras 0.0.1"),
     ],
 )
-def test_a_worker_of_another_folder_or_version_ends_the_run(
+def test_a_worker_of_another_folder_or_version_is_refused(
     change, message, tmp_path
 ):
-    with pytest.raises(ValueError, match=message):
-        study.run(planned(NARROW), tmp_path, executor=Without(change))
-    assert study.run(planned(NARROW), tmp_path).runs
+    with workers.offered(tmp_path, list) as plan:
+        change(pathlib.Path(plan))
+        with pytest.raises(ValueError, match=message):
+            worker.main(pathlib.Path(plan))
 
 
-again_and_again = pytest.mark.filterwarnings("ignore:.*is tried again")
+# Executors.
 
 
-class Failing(concurrent.futures.Executor):
-    """Its tasks end in an error."""
-
-    def __init__(self, error):
-        self.error, self.calls = error, []
-
-    def submit(self, function, folder, token, backend, call):
-        self.calls.append(call)
-        future = concurrent.futures.Future()
-        future.set_exception(self.error)
-        return future
+def lost():
+    """Returns an executor whose workers cannot start."""
+    return concurrent.futures.ThreadPoolExecutor(
+        initializer=int, initargs=("no number",)
+    )
 
 
-class Here(concurrent.futures.Executor):
-    """Trains in this process."""
-
-    def submit(self, function, folder, token, backend, call):
-        future = concurrent.futures.Future()
-        try:
-            _, is_trained = worker._answer({}, pathlib.Path(folder), token)
-            future.set_result(is_trained)
-        except Killed:
-            future.set_exception(WorkerDied("A worker ended by SIGKILL"))
-        return future
+def ended():
+    pool = concurrent.futures.ThreadPoolExecutor()
+    pool.shutdown()
+    return pool
 
 
-class Waiting(Here):
-    """Another process trains for a while; then workers die; then one lives."""
-
-    def __init__(self):
-        self.ends = iter([False] * 6 + [WorkerDied("by SIGKILL")] * 3)
-
-    def submit(self, *arguments):
-        end = next(self.ends, None)
-        if end is None:
-            return super().submit(*arguments)
-        future = concurrent.futures.Future()
-        if end:
-            future.set_exception(end)
-        else:
-            future.set_result(end)
-        return future
-
-
-@again_and_again
-def test_a_network_that_others_train_loses_no_try(tmp_path, monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    assert study.run(planned(NARROW), tmp_path, executor=Waiting()).runs
-
-
-@again_and_again
-@pytest.mark.filterwarnings("ignore:A network is left out")
-def test_a_network_whose_workers_die_again_and_again_is_an_error(
-    tmp_path, monkeypatch
-):
-    fit, tries = keras.Model.fit, []
-
-    def killing(model, *arguments, **options):
-        if model.layers[0].filters == 4:
-            tries.append(model)
-            raise Killed
-        return fit(model, *arguments, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(keras.Model, "fit", killing)
-        both = planned(NARROW, WIDE)
-        found = study.run(both, tmp_path, executor=Here())
-    assert len(tries) == 4
-    assert statuses(found) == ["error", "finished"]
-    message = "WorkerDied: 4 processes have died.*A worker ended by SIGKILL"
-    assert re.match(message, found.outcomes[0].message)
-    # What failed so is tried again.
-    assert statuses(study.run(both, tmp_path)) == ["finished"] * 2
-
-
-class Partly(study.Classification):
-    """Measures something that there may be no number of."""
-
-    def evaluate(self, model, data):
-        return {"test_accuracy": 0.5, "small_objects": None}
-
-
-def test_what_has_no_number_is_not_printed(tmp_path, capsys):
-    partly = planned(NARROW, task=Partly(arrays(per_class=10)))
-    assert study.run(partly, tmp_path, executor=Here()).runs
-    printed = capsys.readouterr().out
-    assert "narrow, seed 0: " in printed
-    assert ", test_accuracy 0.5000\n" in printed
-
-
-FULL = RuntimeError("can no longer be written to")
-
-
-@again_and_again
-@pytest.mark.parametrize(
-    ("error", "message", "calls"),
-    [
-        # Of a scheduler that is lost.
-        (concurrent.futures.CancelledError(), "the same call resumes", [1]),
-        (concurrent.futures.BrokenExecutor("ended"), r"tasks \(ended\)", [1]),
-        # Of one worker whose disk is full.
-        (FULL, "can no longer be written to", [1, 2, 3, 4]),
-    ],
-)
-def test_an_executor_that_fails_ends_the_run(error, message, calls, tmp_path):
-    executor = Failing(error)
-    with pytest.raises(RuntimeError, match=message):
-        study.run(planned(NARROW), tmp_path, executor=executor)
-    assert executor.calls == calls
+@pytest.mark.parametrize("make", [lost, ended])
+def test_an_executor_that_fails_ends_the_run(make, tmp_path):
+    with pytest.raises(RuntimeError, match="no more tasks .* call resumes"):
+        study.run(planned(NARROW), tmp_path, executor=make())
     assert content_of(tmp_path)["cells"] == []
-    assert not list(tmp_path.glob(".cells/*.study"))
     assert study.run(planned(NARROW), tmp_path).runs
 
 
-def test_a_worker_ends_with_the_process_that_runs_the_study(
-    tmp_path, monkeypatch
+def test_a_task_is_unpickled_without_keras():
+    cloudpickle = pytest.importorskip("cloudpickle")
+    content = pickle.dumps(workers.Task(workers.run_worker, "plan", "jax", 1))
+    code = (
+        "import pickle, sys; print(pickle.load(sys.stdin.buffer).args); "
+        "assert not {'keras', 'cbam_keras'} & {*sys.modules}"
+    )
+    # The scheduler of Dask, which may be in this process, passes it on.
+    for text in (content, cloudpickle.dumps(pickle.loads(content))):
+        ended = subprocess.run(
+            [sys.executable, "-c", code], input=text, capture_output=True
+        )
+        assert ended.stdout.strip() == b"('plan', 'jax', 1)", ended.stderr
+
+
+def test_what_has_no_number_is_not_printed():
+    metrics = {"test_accuracy": 0.5, "small_objects": None}
+    outcome = study.Outcome("narrow", 0, "finished", metrics=metrics)
+    assert workers._result(outcome) == "test_accuracy 0.5000"
+
+
+def test_how_a_process_died_is_known_when_another_has_begun(tmp_path):
+    first, second = f"{socket.gethostname()}:{os.getpid()}", "elsewhere:1"
+    assert begin_try(tmp_path) == []
+    with (tmp_path / "tries").open("a") as file:
+        file.write(f"{second}\n")
+    assert note_death(tmp_path, first, "by\nSIGKILL")
+    assert not note_death(tmp_path, "elsewhere:11", "by SIGKILL")
+    assert begin_try(tmp_path) == ["by SIGKILL", ""]
+
+
+# The end of a run, seen by a worker.
+
+
+@pytest.mark.parametrize("event", ["the run ends", "the parent dies"])
+def test_a_worker_stops_in_mid_epoch_when_the_run_has_ended(
+    event, tmp_path, monkeypatch
 ):
-    # In place of ending this process.
-    monkeypatch.setattr(os, "_exit", sys.exit)
-    slept, clock = [], time.monotonic
-    monkeypatch.setattr(time, "sleep", slept.append)
-    monkeypatch.setattr(time, "monotonic", lambda: clock() + sum(slept))
-    given_back = []
-    cells = types.SimpleNamespace(give_back=lambda: given_back.append(1))
-    watch, lock = worker._Watch({"token": cells}), tmp_path / "token.lock"
-    with watch.training(lock), pytest.raises(SystemExit):
-        watch.run()
-    # Without work, it waits for that of another study.
-    assert sum(slept) < 5
-    # It is not the network that has killed it.
-    assert given_back
-    with pytest.raises(SystemExit):
-        watch.run()
-    assert 50 < sum(slept) < 100
+    monkeypatch.setattr(worker, "SECONDS_BETWEEN_LOOKS", -1)
+    three = planned(NARROW, recipe=training.Recipe(epochs=3, batch_size=35))
+    cells = cells_of(three, tmp_path, tensorboard=False)
+    with cells.folder.opened():
+        pass
+    images = cells.load(0)
+    set_epoch = images.set_epoch
+
+    def ending(epoch):
+        set_epoch(epoch)
+        if epoch == 1 and event == "the run ends":
+            run.close()
+        elif epoch == 1:
+            monkeypatch.setattr(os, "getppid", lambda: 1)
+
+    object.__setattr__(images, "set_epoch", ending)
+    monkeypatch.setattr(worker, "_read", lambda plan: lambda: cells)
+    with contextlib.ExitStack() as run:
+        plan = run.enter_context(workers.offered(tmp_path, list))
+        worker.main(pathlib.Path(plan))
+    assert len(cells.folder.histories()["narrow-seed0"]) == 1
+    # It is not the network that has ended the process.
+    assert not list(tmp_path.glob(".cells/*/tries"))
+
+
+ENDLESS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import data_checks, study_checks
+from cbam_keras import study, training
+task = study.Classification(data_checks.arrays())
+recipe = training.Recipe(epochs=10_000)
+plan = study_checks.planned(study_checks.NARROW, task=task, recipe=recipe)
+study.run(plan, sys.argv[2], workers=2)
+"""
+
+
+@pytest.mark.slow
+def test_workers_of_a_killed_run_end(tmp_path):
+    folders = str(pathlib.Path(__file__).parent), str(tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", ENDLESS, *folders])
+    while not list(tmp_path.glob(".cells/*/state.json")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    (lock,) = tmp_path.glob(".cells/narrow-seed0.lock")
+    holder = json.loads(lock.read_text())["process"]
+    end = time.monotonic() + 60
+    while is_alive(holder):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def is_alive(process):
+    status = pathlib.Path(f"/proc/{process}/status")
+    try:
+        # Nobody may have waited for it in a container.
+        return "State:\tZ" not in status.read_text()
+    except FileNotFoundError:
+        return False
 
 
 class Killing(study.Classification):
@@ -325,24 +313,39 @@ class Script(layers.ReLU):
     __module__ = "__main__"
 
 
+def deadly(data):
+    """Kills the process that builds it, unless that is the one of the test."""
+    if "MARK" in os.environ and os.environ["MARK_OF"] != str(os.getpid()):
+        os.write(2, b"the last words")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return narrow(data)
+
+
 @pytest.mark.slow
-def test_what_a_killed_worker_trained_is_resumed_by_another(
+@pytest.mark.filterwarnings("ignore:A network is left out")
+def test_what_killed_workers_trained_is_resumed_or_given_up(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+    monkeypatch.setenv("MARK_OF", str(os.getpid()))
     script = study.Variant("script", lambda x: narrow(x, attention=[Script()]))
-    both = planned(
-        *(NARROW, script),
+    three = planned(
+        *(NARROW, script, study.Variant("deadly", deadly)),
         task=Killing(arrays(per_class=10)),
-        seeds=(0, 1),
         recipe=training.Recipe(epochs=2, batch_size=10),
     )
+    for _ in range(MAX_TRIES - 1):
+        begin_try(tmp_path / "shared/.cells/deadly-seed0")
     with pytest.warns(UserWarning, match="is tried again.*ended by SIGKILL"):
-        found = study.run(both, tmp_path / "shared", workers=2)
-    assert statuses(found) == ["finished"] * 4
-    assert "script-seed1: epoch 2, val_accuracy" in capsys.readouterr().out
-    alone = study.run(both, tmp_path / "alone")
-    # Other threads, so sums in another order.
-    for one, other in zip(found.history, alone.history, strict=True):
-        assert one["val_loss"] == pytest.approx(other["val_loss"], abs=1e-5)
+        shared = study.run(three, tmp_path / "shared", workers=2)
+    assert statuses(shared) == ["finished", "finished", "error"]
+    message = "WorkerDied: 4 processes have died.*SIGKILL .*the last words"
+    assert re.match(message, shared.outcomes[2].message)
+    assert "script-seed0: epoch 2, val_accuracy" in capsys.readouterr().out
     assert not (tmp_path / "shared/.cells").exists()
+    # What has failed so is tried again.
+    assert statuses(study.run(three, tmp_path / "shared")) == ["finished"] * 3
+    alone = study.run(three, tmp_path / "alone")
+    # Other threads, so sums in another order.
+    for one, other in zip(shared.history, alone.history, strict=False):
+        assert one["val_loss"] == pytest.approx(other["val_loss"], abs=1e-5)

@@ -1,63 +1,60 @@
-"""Searches whose trials the workers of an executor train."""
+"""Searches whose trials workers train, several at a time and in any order."""
 
-import concurrent.futures
+import contextlib
 import json
-import pathlib
 import random
 
 import pytest
 import tuning_checks
+from data_checks import arrays
 
-from cbam_keras.study import worker
+from cbam_keras import study, tuning
 
-pytestmark = pytest.mark.usefixtures("few_digits", "quick")
-
-
-class Workers(concurrent.futures.Executor):
-    """Trains in this process, some tasks late and in any order."""
-
-    def __init__(self, count):
-        self.num_workers = count
-        self.draw = random.Random(count)
-        self.trainers, self.tasks, self.most = {}, [], 0
-
-    def submit(self, function, folder, token, backend, call):
-        if token not in self.trainers:
-            cells = worker._unpickled(pathlib.Path(folder), token)()
-            cells.folder.join()
-            missing = cells.missing
-            cells.missing = lambda: self.mixed(missing())
-            self.trainers[token] = cells
-        future = concurrent.futures.Future()
-        self.tasks.append((future, self.trainers[token]))
-        self.most = max(self.most, len(self.tasks))
-        if len(self.tasks) == self.num_workers:
-            self.train_all()
-        return future
-
-    def mixed(self, cells):
-        return self.draw.sample(cells, len(cells))
-
-    def train_all(self):
-        while self.tasks:
-            future, cells = self.tasks.pop()
-            future.set_result(cells.train_next())
+pytestmark = pytest.mark.usefixtures("few_digits")
 
 
-def trials(output, executor, algorithm):
-    found = tuning_checks.search(
-        output, algorithm, tuning_checks.THREE, executor=executor
-    )
+class Workers:
+    """In place of processes: trains one of the trials that are proposed.
+
+    As a worker does that has the plan, and knows no more of the trials than
+    the folder holds; which one is a matter of luck.
+    """
+
+    def __init__(self, patch, count, seed=0):
+        self.draw, self.most = random.Random(seed), 0
+        patch.setattr(study, "count_workers", lambda *_: count)
+        patch.setattr(study, "training_by", self.training_by)
+
+    @contextlib.contextmanager
+    def training_by(self, workers, executor, cells, make):
+        worker = make()
+        worker.folder.join()
+
+        def train():
+            worker.folder.refresh()
+            missing = worker.missing()
+            self.most = max(self.most, len(missing))
+            worker.train(self.draw.choice(missing))
+            cells.folder.refresh()
+
+        yield train
+
+
+def trials(output, algorithm):
+    found = tuning_checks.search(output, algorithm, tuning_checks.THREE)
     return [
         (trial.number, trial.values, trial.status, trial.val_accuracy)
         for trial in found.trials
     ]
 
 
-@pytest.mark.parametrize("algorithm", ["random", "hyperband"])
-def test_one_worker_trains_the_very_trials_of_this_process(tmp_path, algorithm):
-    alone = trials(tmp_path / "alone", None, algorithm)
-    assert trials(tmp_path / "worker", Workers(1), algorithm) == alone
+@pytest.mark.parametrize("algorithm", ["bayesian", "hyperband"])
+def test_one_worker_trains_the_very_trials_of_this_process(
+    tmp_path, algorithm, quick
+):
+    alone = trials(tmp_path / "alone", algorithm)
+    Workers(quick, 1)
+    assert trials(tmp_path / "worker", algorithm) == alone
 
 
 def alike(hp):
@@ -66,35 +63,49 @@ def alike(hp):
     return tuning_checks.network(4)
 
 
-def test_a_network_that_is_proposed_twice_is_trained_once(tmp_path, slow_looks):
+def test_a_network_that_is_proposed_twice_is_trained_once(tmp_path, quick):
+    Workers(quick, 3)
     found = tuning_checks.search(
-        *(tmp_path, "bayesian"),
-        hypermodel=alike,
-        executor=slow_looks,
-        max_trials=3,
+        tmp_path, "bayesian", hypermodel=alike, max_trials=3
     )
     assert len(found.trials) == 1
 
 
-@pytest.fixture
-def slow_looks(monkeypatch):
-    """Lets what is left be trained where the search waits for it."""
-    wait = concurrent.futures.wait
-
-    def waiting(futures, *arguments):
-        executor.train_all()
-        return wait(futures, *arguments)
-
-    executor = Workers(3)
-    monkeypatch.setattr(concurrent.futures, "wait", waiting)
-    return executor
-
-
-def test_trials_do_not_depend_on_which_worker_is_faster(tmp_path, slow_looks):
-    first = trials(tmp_path / "first", slow_looks, "bayesian")
-    assert slow_looks.most == 3
-    slow_looks.draw = random.Random(7)
-    assert trials(tmp_path / "again", slow_looks, "bayesian") == first
+def test_trials_do_not_depend_on_which_worker_is_faster(tmp_path, quick):
+    workers = Workers(quick, 3)
+    first = trials(tmp_path / "first", "bayesian")
+    assert workers.most == 3
+    Workers(quick, 3, seed=7)
+    assert trials(tmp_path / "again", "bayesian") == first
     content = json.loads((tmp_path / "first/results.json").read_text())
     assert len(content["cells"]) == len(first)
     assert not (tmp_path / "first/.cells").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [
+        ("hyperband", {"confirm": 0}),
+        pytest.param(
+            *("random", {"max_trials": 3, "confirm": 1}),
+            marks=pytest.mark.exhaustive,
+        ),
+    ],
+)
+def test_processes_train_the_trials_of_this_process(
+    tmp_path, algorithm, options
+):
+    search = tuning.Search(
+        tuning_checks.mlp,
+        arrays(per_class=20, classes=10, shape=(28, 28, 1)),
+        tuning_checks.TWO,
+        algorithm=algorithm,
+        **options,
+    )
+    shared = study.run(search, tmp_path / "shared", workers=2)
+    alone = study.run(search, tmp_path / "alone")
+    for one, other in zip(shared.trials, alone.trials, strict=True):
+        assert (one.variant, one.status) == (other.variant, other.status)
+        assert one.val_loss == pytest.approx(other.val_loss, abs=1e-5)
+    assert len(shared.confirmation) == len(alone.confirmation)

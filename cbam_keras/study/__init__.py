@@ -16,8 +16,8 @@ networks are variants like any other.
 - `folder`: the output folder, its locks and settings.
 - `content`: `results.json`, checked.
 - `cells`: the loop that trains the networks of a folder.
-- `workers`: networks trained by the workers of an executor.
-- `worker`: the process in which such a worker trains.
+- `workers`: processes that train what is missing, kept alive.
+- `worker`: the program that such a process runs.
 - `machine`: the part of this machine that a worker gets.
 - `results`: `Results`: what has been trained, compared.
 - `errors`: the same as in the paper's tables.
@@ -89,7 +89,7 @@ from cbam_keras.study.study import (
     Variant,
     check_seeds,
 )
-from cbam_keras.study.workers import count_workers, executor_of, training_by
+from cbam_keras.study.workers import count_workers, training_by
 
 __all__ = [
     "run",

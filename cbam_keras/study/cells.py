@@ -60,6 +60,8 @@ class Cells:
     ):
         self.study, self.folder, self.load = study, folder, load
         self.tensorboard = tensorboard
+        # Those of a worker.
+        self.callbacks: list[keras.callbacks.Callback] = []
         # What is raised if no training finishes.
         self.error: Exception | None = None
         # The folder of the network under training.
@@ -148,7 +150,8 @@ class Cells:
         folder.add_settings("data", str(cell.seed), describe(data))
         if len(ends) < MAX_TRIES:
             callbacks = [
-                keras.callbacks.LambdaCallback(on_epoch_begin=self._at_epoch)
+                *self.callbacks,
+                keras.callbacks.LambdaCallback(on_epoch_begin=self._at_epoch),
             ]
             if self.tensorboard:
                 logs = folder.path / LOGS / f"{name}-seed{cell.seed}"

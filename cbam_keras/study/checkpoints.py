@@ -4,8 +4,10 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import random
+import socket
 import time
 import zipfile
 from collections.abc import Sequence
@@ -26,7 +28,8 @@ DAMAGE = (
 # written after them, so it never names a file that is not complete.
 STATE = "state.json"
 # Beside it: a line for each process that has trained the network since the last
-# finished epoch, with how the process has ended, as far as that is known.
+# finished epoch, and for each of them that is known to have died another one,
+# which says how.
 TRIES = "tries"
 
 
@@ -70,22 +73,27 @@ def load_state(folder: pathlib.Path) -> State | None:
 
 
 def begin_try(folder: pathlib.Path) -> list[str]:
-    """Notes that a process trains, and returns how those before have ended."""
+    """Notes that this process trains, and returns how those before have died.
+
+    The texts are empty for those of which that is not known.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / TRIES).open("a+", encoding="utf-8", newline="") as file:
         file.seek(0)
-        ends = file.read().split("\n")[1:]
-        file.write("\n")
-    return ends
+        lines = [line.partition(" ") for line in file.read().splitlines()]
+        file.write(f"{socket.gethostname()}:{os.getpid()}\n")
+    deaths = {process: how for process, _, how in lines if how}
+    return [deaths.get(process, "") for process, _, how in lines if not how]
 
 
-def end_try(folder: pathlib.Path, how: str) -> bool:
-    """Notes how a process has ended, unless that is known or none trained."""
+def note_death(folder: pathlib.Path, process: str, how: str) -> bool:
+    """Notes how a process has died, `"host:number"`, if it trained here."""
     path = folder / TRIES
+    # Another process may finish an epoch.
     with contextlib.suppress(FileNotFoundError):
-        if path.read_bytes().endswith(b"\n"):
+        if process in path.read_text(encoding="utf-8").splitlines():
             with path.open("a", encoding="utf-8", newline="") as file:
-                file.write(how.replace("\n", " "))
+                file.write(f"{process} {' '.join(how.split())}\n")
             return True
     return False
 

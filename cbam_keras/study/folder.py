@@ -24,9 +24,9 @@ from cbam_keras.study.checkpoints import (
     DAMAGE,
     TRIES,
     State,
-    end_try,
     forget_tries,
     load_state,
+    note_death,
 )
 from cbam_keras.study.class_weights import class_weights
 from cbam_keras.study.content import (
@@ -41,6 +41,8 @@ from cbam_keras.study.study import Data, Study, Variant
 REPORT, EXPLANATIONS = "report.html", "explain"
 # The subfolder with locks, and the checkpoints of unfinished networks.
 CELLS = ".cells"
+# The name of a file in it that tells workers what to train ends like this.
+PLAN = ".plan"
 # Settings of which a call may have others than the run, and adds them.
 GROWING = ("variants", "data")
 ADVICE = (
@@ -159,9 +161,10 @@ class StudyFolder:
         """Returns the folder with the checkpoints of a cell."""
         return self.path / CELLS / f"{variant}-seed{seed}{suffix}"
 
-    def note_death(self, how: str) -> bool:
-        """Notes how a process has ended, and returns whether one trained."""
-        return any([end_try(cell, how) for cell in self._left()])
+    def note_death(self, process: str, how: str) -> bool:
+        """Notes how a process has died, and returns whether it trained."""
+        tries = self.path.glob(f"{CELLS}/*/{TRIES}")
+        return any([note_death(path.parent, process, how) for path in tries])
 
     def _left(self):
         """Returns the folders of cells that were tried and nobody trains."""
@@ -443,7 +446,7 @@ class StudyFolder:
         for path in self.path.glob(f"{CELLS}/*"):
             if path in folders:
                 name = path.name
-            elif path.suffix in (".lock", ".study"):
+            elif path.suffix in (".lock", PLAN):
                 name = _files.finished_name(path.stem)
             else:
                 continue

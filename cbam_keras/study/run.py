@@ -20,7 +20,7 @@ from cbam_keras.study.folder import Caller, default_output
 from cbam_keras.study.networks import build_network, print_data
 from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study
-from cbam_keras.study.workers import executor_of, training_by
+from cbam_keras.study.workers import training_by
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -247,10 +247,8 @@ def _run(study, options):
         if cells.missing():
             print_data(study.recipe, cells.load(study.runs[0]))
         try:
-            workers = executor_of(options.workers, options.executor)
-            with workers as executor:
-                if cells.missing():
-                    _train(cells, executor)
+            if cells.missing():
+                _train(cells, options)
         finally:
             results = Results.of(
                 folder.path,
@@ -278,13 +276,14 @@ def _check_any_fits(study, data):
     raise errors[0]
 
 
-def _train(cells, executor):
+def _train(cells, options):
     """Trains what is missing."""
     # Workers do not need what is done at the end.
     study = dataclasses.replace(cells.study, finish=None)
     output = cells.folder.path.absolute()
     make = functools.partial(cells_of, study, output, cells.tensorboard)
-    with training_by(executor, cells, make) as train_or_wait:
+    workers, executor = options.workers, options.executor
+    with training_by(workers, executor, cells, make) as train_or_wait:
         while cells.missing():
             train_or_wait()
 

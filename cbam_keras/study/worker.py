@@ -1,168 +1,93 @@
-"""`serve`: the process in which a worker of an executor trains networks."""
+"""A worker: a process that trains what the folder of a run lacks.
 
-import contextlib
-import functools
+    python -m cbam_keras.study.worker PLAN
+
+`PLAN` is a file that a run has written into its output folder. What the worker
+does is in the folder. It ends with the run, and says why by its exit status
+and its last lines if it ends before.
+"""
+
 import os
 import pathlib
 import pickle
-import queue
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
 
 import keras
 
-from cbam_keras import _checks, _files
-from cbam_keras._version import __version__
-from cbam_keras.study.cells import Cells
-from cbam_keras.study.folder import CELLS
+from cbam_keras import _files
+from cbam_keras.study.cells import SECONDS_OF_WAITING
+from cbam_keras.study.workers import REFUSED, REFUSED_STATUS, VERSIONS
 
-# A worker looks so often whether the process that runs the study still does.
+# A worker that trains looks so often whether the run has ended.
 SECONDS_BETWEEN_LOOKS = 1.0
-# How long a process without work waits for that of another study.
-SECONDS_IDLE = 60.0
-# What a worker must have in common with the process that runs the study.
-VERSIONS = {
-    "cbam_keras": __version__,
-    "keras": keras.__version__,
-    "python": "{}.{}".format(*sys.version_info),
-}
 
 
-@contextlib.contextmanager
-def offered(
-    folder: pathlib.Path, token: str, make: Callable[[], Cells]
-) -> Iterator[None]:
-    """Context in which workers can train the cells that `make` returns.
-
-    A file in `.cells` holds it, and a lock beside the file is held while this
-    process runs the study: workers stop when the lock is free.
-    """
-    path = folder / CELLS / f"{token}.study"
-    with _files.locked(path.with_suffix(".lock")):
+def main(plan: pathlib.Path) -> None:
+    """Trains one network after the other until the run has ended."""
+    run = Run(plan)
+    # A run is in the subfolder `.cells` of its output folder.
+    with _files.writing_to(plan.parent.parent):
+        cells = _read(plan)()
+        cells.folder.join()
+        cells.callbacks = [EndWithRun(run)]
         try:
-            with _files.replacing(path) as beside:
-                beside.write_bytes(_pickled(make))
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def serve() -> None:
-    """Trains what the worker writes to the input of this process."""
-    # What a network prints must not be taken for an answer.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    jobs: queue.Queue = queue.Queue()
-    known: dict[str, Cells] = {}
-    start = functools.partial(threading.Thread, daemon=True)
-    start(target=_receive, args=(jobs, known)).start()
-    watch = _Watch(known)
-    start(target=watch.run).start()
-    while True:
-        folder, token = jobs.get()
-        with watch.training(pathlib.Path(folder, CELLS, f"{token}.lock")):
-            answer = _answer(known, pathlib.Path(folder), token)
-        pickle.dump(answer, answers)
-        answers.flush()
-
-
-def _receive(jobs, known):
-    """Passes jobs on, and ends this process with the worker."""
-    try:
-        while True:
-            jobs.put(pickle.load(sys.stdin.buffer))
-    except EOFError:
-        _leave(known)
-
-
-def _leave(known):
-    """Ends this process, for no fault of the network that it trains."""
-    for cells in [*known.values()]:
-        cells.give_back()
-    os._exit(1)
-
-
-class _Watch:
-    """Ends this process after the one that runs the study has ended."""
-
-    def __init__(self, known: dict[str, Cells]):
-        self.known = known
-        self.lock: pathlib.Path | None = None
-        self.is_training = False
-        self.last_held = time.monotonic()
-
-    @contextlib.contextmanager
-    def training(self, lock: pathlib.Path) -> Iterator[None]:
-        self.lock, self.last_held = lock, time.monotonic()
-        self.is_training = True
-        yield
-        self.is_training = False
-
-    def run(self) -> None:
-        while True:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-            lock = self.lock
-            if lock is None or _files.is_locked(lock):
-                self.last_held = time.monotonic()
-                continue
-            idle = time.monotonic() - self.last_held
-            # Another study may have begun in the meantime.
-            is_its_work = self.is_training and lock == self.lock
-            if is_its_work or idle > SECONDS_IDLE:
-                _leave(self.known)
-
-
-def _answer(known, folder, token):
-    """Returns how a job ended, and whether it has trained a network."""
-    try:
-        with _files.writing_to(folder):
-            if token not in known:
-                # The data of another study are freed first.
-                known.clear()
-                cells = _unpickled(folder, token)()
-                cells.folder.join()
-                known[token] = cells
-            return "result", known[token].train_next()
-    except Exception as error:
-        try:
-            pickle.loads(pickle.dumps(error))
+            while not run.has_ended():
+                if not cells.train_next():
+                    # Another worker may die, or a search may go on.
+                    time.sleep(SECONDS_OF_WAITING)
+        except RunEnded:
+            cells.give_back()
         except Exception:
-            error = RuntimeError(f"{type(error).__name__}: {error}")
-        return "error", error
+            # Only a process that dies is a fault of the network.
+            cells.give_back()
+            raise
 
 
-def _pickled(make):
-    cloudpickle = _checks.require("cloudpickle", extra="cluster")
-    # cloudpickle copies classes of `__main__`, and does not register them.
-    registered = {
-        name: value
-        for name, value in keras.saving.get_custom_objects().items()
-        if value.__module__ == "__main__" and ">" in name
-    }
+class Run:
+    """The run that a worker trains for."""
+
+    def __init__(self, plan: pathlib.Path):
+        self.lock, self.parent = plan.with_suffix(".lock"), os.getppid()
+
+    def has_ended(self) -> bool:
+        """Returns whether it has, or what has started this process."""
+        # The process of an executor may die while the run goes on.
+        is_orphan = os.getppid() != self.parent
+        return is_orphan or not _files.is_locked(self.lock)
+
+
+class RunEnded(BaseException):
+    """Ends a training, and is not recorded as an error of the network."""
+
+
+class EndWithRun(keras.callbacks.Callback):
+    """Ends the training of a network in mid-epoch when the run has ended."""
+
+    def __init__(self, run: Run):
+        super().__init__()
+        self.run, self.last_look = run, time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.monotonic() - self.last_look > SECONDS_BETWEEN_LOOKS:
+            self.last_look = time.monotonic()
+            if self.run.has_ended():
+                raise RunEnded
+
+    on_test_batch_end = on_train_batch_end
+
+
+def _read(plan):
+    """Returns the function that makes the cells, checked and importable."""
+    host = socket.gethostname()
     try:
-        content = cloudpickle.dumps((registered, make))
-    except Exception as error:
-        raise TypeError(
-            "Workers need a study that can be given to other processes: "
-            "data by name instead of loaded ones, and functions that hold no "
-            f"open files or models. Received: {type(error).__name__}: {error}"
-        ) from error
-    # The path comes first: the user's modules are imported by it.
-    return pickle.dumps((VERSIONS, list(sys.path), content))
-
-
-def _unpickled(folder, token):
-    path, host = folder / CELLS / f"{token}.study", socket.gethostname()
-    try:
-        versions, paths, content = pickle.loads(path.read_bytes())
+        versions, paths, content = pickle.loads(plan.read_bytes())
     except FileNotFoundError:
         raise ValueError(
             "`output` must be one folder that all workers share. Received: "
-            f'output="{folder}", where a worker on {host} cannot see what the '
-            "process that runs the study has written"
+            f'output="{plan.parent.parent}", where a worker on {host} cannot '
+            "see what the process that runs the study has written"
         ) from None
     if versions != VERSIONS:
         raise ValueError(
@@ -180,3 +105,12 @@ def _unpickled(folder, token):
 
 def _listed(versions):
     return ", ".join(f"{name} {value}" for name, value in versions.items())
+
+
+if __name__ == "__main__":
+    try:
+        main(pathlib.Path(sys.argv[1]))
+    except REFUSED as error:
+        message = " ".join(str(error).split())
+        print(f"{type(error).__name__}: {message}", file=sys.stderr)
+        sys.exit(REFUSED_STATUS)

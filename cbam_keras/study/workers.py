@@ -1,70 +1,231 @@
-"""Networks trained by the workers of a `concurrent.futures.Executor`.
+"""Workers: processes that train the networks of an output folder.
 
-A task says to train the next network that nobody trains. Which one that is, a
-worker finds in the output folder.
+The folder is their queue, and says what they have done. The process that runs
+the study only keeps them alive while networks are missing: on this machine, or
+as tasks of a `concurrent.futures.Executor`, each of which runs one worker.
 """
 
 import concurrent.futures
 import contextlib
+import functools
+import importlib.util
 import itertools
 import os
-import threading
+import pathlib
+import pickle
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future
+from typing import BinaryIO
 
 import keras
 
-import _cbam_keras_worker as worker
-from cbam_keras import _checks
+from cbam_keras import _checks, _files
 from cbam_keras._terminal import say
+from cbam_keras._version import __version__
 from cbam_keras.study.cell import Outcome
 from cbam_keras.study.cells import Cells
+from cbam_keras.study.folder import CELLS, PLAN
 from cbam_keras.study.machine import part_of_machine
-from cbam_keras.study.worker import offered
 
-# How many tasks may fail one after the other, for no fault of a network.
+# `python -m`, which finds this package where this process has found it, and
+# nothing in the current folder.
+START = """
+import runpy, sys
+folder = sys.argv.pop(1)
+if folder not in sys.path:
+    sys.path.insert(0, folder)
+runpy.run_module("cbam_keras.study.worker", run_name="__main__")
+"""
+# What a worker must have in common with the process that runs the study.
+VERSIONS = {
+    "cbam_keras": __version__,
+    "keras": keras.__version__,
+    "python": "{}.{}".format(*sys.version_info),
+}
+# Errors of arguments and files, which no other try would avoid, and the exit
+# status of a worker that ends by one. Python itself uses 1 and 2.
+REFUSED, REFUSED_STATUS = (ValueError, TypeError, ImportError), 78
+# How a worker has ended: its host and number, its exit status, its last lines.
+End = tuple[str, int, list[str]]
+# How many workers may end one after the other, for no fault of a network.
 MAX_FAILURES = 4
+# The last lines that are shown of a worker that ended, and the bytes read.
+MAX_LINES, MAX_BYTES = 5, 10_000
 # This process looks so often at how far the workers are.
 SECONDS_BETWEEN_LOOKS = 0.5
-# Errors of arguments and files, which no other try would avoid.
-REFUSED = (ValueError, TypeError, ImportError)
 
 
 @contextlib.contextmanager
-def executor_of(
-    workers: int, executor: Executor | None
-) -> Iterator[Executor | None]:
-    """Gives the executor of a run; `None` if this process trains."""
-    if executor is not None or workers == 1:
-        yield executor
+def training_by(
+    workers: int,
+    executor: Executor | None,
+    cells: Cells,
+    make: Callable[[], Cells],
+) -> Iterator[Callable[[], None]]:
+    """Gives a function that trains, or waits a moment for those who do.
+
+    They are this process, or workers, which get the `cells` by `make`.
+    """
+    if workers == 1 and executor is None:
+        yield cells.train_or_wait
         return
-    # The threads wait for the processes that train.
-    children = worker.Children()
-    numbers = itertools.count()
-    lock = threading.Lock()
+    with offered(cells.folder.path, make) as plan:
+        backend = keras.backend.backend()
+        calls = itertools.count()
 
-    def begin():
-        with lock:
-            number = next(numbers)
-        part, cores = part_of_machine(number, workers, os.environ)
-        if cores:
-            # The processes that this thread starts have the same cores.
-            os.sched_setaffinity(0, cores)
-        worker.begin(part, children)
+        def start(number):
+            if executor is not None:
+                # Dask takes equal calls for one.
+                task = Task(run_worker, plan, backend, next(calls))
+                return executor.submit(task)
+            return Worker(plan, backend, number, workers)
 
-    with ThreadPoolExecutor(workers, initializer=begin) as threads:
+        started = Workers(cells, start, workers, executor)
         try:
-            yield threads
+            yield started.wait
         finally:
-            threads.shutdown(wait=False, cancel_futures=True)
-            # A thread waits for its process, which may not have started yet.
-            children.end()
+            started.end()
 
 
-def count_workers(executor: Executor) -> int:
-    """Returns how many tasks an executor runs at a time."""
+@contextlib.contextmanager
+def offered(folder: pathlib.Path, make: Callable[[], Cells]) -> Iterator[str]:
+    """Context in which workers can train the cells that `make` returns.
+
+    Gives the path of a file in `.cells` that holds it. A lock beside the file
+    is held while this process runs the study: workers end when it is free.
+    """
+    path = folder.absolute() / CELLS / f"run-{secrets.token_hex(4)}{PLAN}"
+    with _files.locked(path.with_suffix(".lock")):
+        try:
+            with _files.replacing(path) as beside:
+                beside.write_bytes(_pickled(make))
+            yield str(path)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _pickled(make):
+    cloudpickle = _checks.require("cloudpickle", extra="cluster")
+    # cloudpickle copies classes of `__main__`, and does not register them.
+    registered = {
+        name: value
+        for name, value in keras.saving.get_custom_objects().items()
+        if value.__module__ == "__main__" and ">" in name
+    }
+    try:
+        content = cloudpickle.dumps((registered, make))
+    except Exception as error:
+        raise TypeError(
+            "Workers need a study that can be given to other processes: "
+            "data by name instead of loaded ones, and functions that hold no "
+            f"open files or models. Received: {type(error).__name__}: {error}"
+        ) from error
+    # The path comes first: the user's modules are imported by it.
+    return pickle.dumps((VERSIONS, list(sys.path), content))
+
+
+def start_worker(
+    plan: str, backend: str, environment: Mapping[str, str], errors: BinaryIO
+) -> subprocess.Popen:
+    """Starts a worker, which writes what goes wrong to a file."""
+    package = importlib.util.find_spec("cbam_keras")
+    if package is None:
+        host = socket.gethostname()
+        raise ImportError(f"cbam_keras is not installed on {host}")
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-P", "-c", START),
+            *(os.path.dirname(os.path.dirname(str(package.origin))), plan),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
+        env={
+            "TF_CPP_MIN_LOG_LEVEL": "1",
+            **os.environ,
+            **environment,
+            "KERAS_BACKEND": backend,
+        },
+        # Ctrl-C reaches the process that runs the study.
+        start_new_session=True,
+    )
+
+
+def wait_for_worker(process: subprocess.Popen, errors: BinaryIO) -> End:
+    """Returns how a worker has ended."""
+    status = process.wait()
+    size = errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, size - MAX_BYTES))
+    text = errors.read().decode(errors="replace")
+    lines = text.strip().splitlines()[-MAX_LINES:]
+    return f"{socket.gethostname()}:{process.pid}", status, lines
+
+
+def run_worker(plan: str, backend: str, call: int) -> End:
+    """Runs a worker to its end; `call` is another number in each call."""
+    with tempfile.TemporaryFile() as errors:
+        process = start_worker(plan, backend, {}, errors)
+        return wait_for_worker(process, errors)
+
+
+class Task(functools.partial):
+    """A call of `run_worker`, pickled with its code.
+
+    Pickled by its name it would import Keras wherever it is unpickled, which
+    takes seconds and half a gigabyte. The code needs Python alone. It is of
+    functions, since cloudpickle finds a class of this process by its name.
+    """
+
+    def __reduce__(self) -> tuple[Callable, tuple[bytes]]:
+        cloudpickle = _checks.require("cloudpickle", extra="cluster")
+        module = sys.modules[__name__]
+        cloudpickle.register_pickle_by_value(module)
+        try:
+            call = functools.partial(self.func, *self.args)
+            return pickle.loads, (cloudpickle.dumps(call),)
+        finally:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+class Worker:
+    """A worker of this machine, which is waited for as a `Future` is."""
+
+    def __init__(self, plan: str, backend: str, number: int, workers: int):
+        part, cores = part_of_machine(number, workers, os.environ)
+        # Unlike a pipe, a file is never full, and its end can be read while
+        # other processes that the worker has started hold it open.
+        self.errors = tempfile.TemporaryFile()
+        self.process = start_worker(plan, backend, part, self.errors)
+        if cores:
+            os.sched_setaffinity(self.process.pid, cores)
+
+    def done(self) -> bool:
+        """Returns whether it has ended."""
+        return self.process.poll() is not None
+
+    def result(self) -> End:
+        """Returns how it has ended."""
+        with self.errors:
+            return wait_for_worker(self.process, self.errors)
+
+    def cancel(self) -> None:
+        """Ends it at once; what it writes is whole at any time."""
+        self.process.kill()
+        self.process.wait()
+        self.errors.close()
+
+
+def count_workers(workers: int, executor: Executor | None) -> int:
+    """Returns how many networks are trained at a time."""
+    if executor is None:
+        return workers
     client = getattr(executor, "_client", None)
     if client is not None:
         # The executor of Dask has no public name for it.
@@ -75,81 +236,62 @@ def count_workers(executor: Executor) -> int:
     return os.cpu_count() or 1
 
 
-@contextlib.contextmanager
-def training_by(
-    executor: Executor | None, cells: Cells, make: Callable[[], Cells]
-) -> Iterator[Callable[[], None]]:
-    """Gives a function that trains, or waits a moment for those who do.
-
-    They are this process, or the workers of an executor, which get the `cells`
-    by `make`.
-    """
-    if executor is None:
-        yield cells.train_or_wait
-        return
-    token = uuid.uuid4().hex
-    with offered(cells.folder.path, token, make):
-        workers = Workers(executor, cells, token)
-        try:
-            yield workers.wait
-        finally:
-            for task in workers.tasks:
-                task.cancel()
-
-
 class Workers:
-    """Tasks of an executor, as many as networks are missing."""
+    """Keeps workers alive while networks are missing.
 
-    def __init__(self, executor: Executor, cells: Cells, token: str):
-        self.executor, self.cells, self.token = executor, cells, token
-        self.folder = cells.folder
-        # Dask takes equal calls for one.
-        self.calls = itertools.count(1)
-        self.tasks: set[Future] = set()
-        # Whether others train what is missing.
-        self.is_busy = False
+    `start` starts one by its number from 0, on this machine or by the
+    `executor`.
+    """
+
+    def __init__(
+        self,
+        cells: Cells,
+        start: Callable[[int], Worker | Future],
+        count: int,
+        executor: Executor | None,
+    ):
+        self.cells, self.folder, self.start = cells, cells.folder, start
+        self.count, self.executor = count, executor
+        self.workers: dict[int, Worker | Future] = {}
+        # How many ended since a network has last been trained for an epoch.
         self.failures = 0
         histories = self.folder.histories()
         self.epochs = {name: len(rows) for name, rows in histories.items()}
         self.known = {(c["variant"], c["seed"]) for c in self.folder.cells}
 
     def wait(self) -> None:
-        """Lets workers train what is missing, and waits a moment for them."""
-        missing = len(self.cells.missing())
-        if self.is_busy:
-            missing = min(missing, count_workers(self.executor))
-        while len(self.tasks) < missing:
-            self._submit()
-        self.is_busy = False
-        ended, _ = concurrent.futures.wait(
-            self.tasks,
-            SECONDS_BETWEEN_LOOKS,
-            concurrent.futures.FIRST_COMPLETED,
-        )
-        self.tasks -= ended
-        for task in ended:
-            self._end(task)
-        if self.is_busy:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        if ended:
-            self.folder.refresh()
+        """Starts the workers that are missing, and waits a moment for them."""
+        count = len(self.cells.missing())
+        if self.executor is None:
+            count = min(count, self.count)
+        # An executor gets a task for each network: some grow by what waits.
+        for number in range(count):
+            if number not in self.workers:
+                try:
+                    self.workers[number] = self.start(number)
+                except RuntimeError as error:
+                    raise self._lost(error) from error
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+        self.folder.refresh()
         self._print_progress()
+        for number, worker in [*self.workers.items()]:
+            # A worker ends when the run has ended, or for a bad reason.
+            if worker.done():
+                del self.workers[number]
+                self._note_end(worker)
 
-    def _submit(self):
-        path = str(self.folder.path.absolute())
-        backend = keras.backend.backend()
-        job = path, self.token, backend, next(self.calls)
-        try:
-            self.tasks.add(self.executor.submit(worker.train, *job))
-        except RuntimeError as error:
-            raise self._lost(error) from error
+    def end(self) -> None:
+        """Ends the workers of this machine, and tasks that have not begun.
 
-    def _end(self, task):
+        Workers elsewhere end by themselves, since the run has ended.
+        """
+        for worker in self.workers.values():
+            worker.cancel()
+
+    def _note_end(self, worker):
+        """Warns of a worker that has ended, or raises if others would, too."""
         try:
-            if task.result():
-                self.failures = 0
-            else:
-                self.is_busy = True
+            process, status, lines = worker.result()
         except (
             concurrent.futures.CancelledError,
             concurrent.futures.BrokenExecutor,
@@ -157,17 +299,32 @@ class Workers:
             raise self._lost(error) from error
         except REFUSED:
             raise
+        # Dask raises errors of its own after it has tried a task again.
         except Exception as error:
-            is_dead = isinstance(error, worker.WorkerDied)
-            # The folder counts how often a network has killed its process.
-            if not (is_dead and self.folder.note_death(str(error))):
-                self.failures += 1
+            self.failures += 1
             if self.failures == MAX_FAILURES:
-                if isinstance(error, RuntimeError):
-                    raise
-                # Dask raises errors of its own after it has tried a task again.
                 raise self._lost(error) from error
             _checks.warn(f"A network is tried again: {error}")
+            return
+        if status == REFUSED_STATUS:
+            raise ValueError(lines[-1])
+        how = f"with exit status {status}"
+        if status < 0:
+            how = f"by {signal.Signals(-status).name}"
+        message = (
+            f"A worker on {process.rpartition(':')[0]} ended {how} "
+            f"({' '.join(lines) or 'no message'})"
+        )
+        # The folder counts how often a network has killed its process.
+        if not self.folder.note_death(process, message):
+            self.failures += 1
+        if self.failures == MAX_FAILURES:
+            raise RuntimeError(
+                f"{message}, as {MAX_FAILURES - 1} others did before it. All "
+                f'files in "{self.folder.path}" are whole, and the same call '
+                "resumes"
+            )
+        _checks.warn(f"A network is tried again: {message}")
 
     def _print_progress(self):
         """Prints a line for each new epoch, and each network that has ended."""
@@ -175,6 +332,7 @@ class Workers:
         for cell, history in self.folder.histories().items():
             if len(history) > self.epochs.get(cell, 0):
                 self.epochs[cell] = len(history)
+                self.failures = 0
                 row = history[-1]
                 shown = next(
                     name
@@ -187,10 +345,12 @@ class Workers:
             key = cell["variant"], cell["seed"]
             if key not in self.known:
                 self.known.add(key)
+                self.failures = 0
                 is_known = False
                 say(f"{key[0]}, seed {key[1]}: {_result(Outcome(**cell))}")
         if not is_known:
-            self.cells.say_time_left(count_workers(self.executor))
+            workers = count_workers(self.count, self.executor)
+            self.cells.say_time_left(workers)
 
     def _lost(self, error):
         text = str(error).strip() or type(error).__name__

@@ -162,20 +162,13 @@ class Search:
         if output is None:
             output = study.default_output(self.trials)
         folder = self.folder(output)
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(
-                folder.opened(
-                    resume=options.resume,
-                    overwrite=options.overwrite,
-                    caller=options.caller,
-                )
-            )
-            # One for the trials and the confirmation.
-            executor = stack.enter_context(
-                study.executor_of(options.workers, options.executor)
-            )
-            results = self._run_trials(folder, executor, options.tensorboard)
-            self._confirm(results, folder, executor)
+        with folder.opened(
+            resume=options.resume,
+            overwrite=options.overwrite,
+            caller=options.caller,
+        ):
+            results = self._run_trials(folder, options)
+            self._confirm(results, folder, options)
         return cast(study.Ranking, study.Results.read(folder.path))
 
     @_inspection.same_randomness()
@@ -217,7 +210,7 @@ class Search:
             folder.settings["variants"], folder.labels = {}, {}
         return folder
 
-    def _run_trials(self, folder, executor, tensorboard):
+    def _run_trials(self, folder, options):
         """Returns the trials, which are run unless as many have ended."""
         most = self.max_trials or 0
         if self.is_list:
@@ -230,15 +223,16 @@ class Search:
                 study.run(
                     self.trials,
                     folder.path,
-                    executor=executor,
-                    tensorboard=tensorboard,
+                    workers=options.workers,
+                    executor=options.executor,
+                    tensorboard=options.tensorboard,
                 )
         elif not is_done:
             from cbam_keras.tuning import tuner
 
             folder.retry()
             study.print_data(self.recipe, self.loaded)
-            tuner.run(self, folder, executor, tensorboard)
+            tuner.run(self, folder, options)
         with folder.locked():
             results = keep_networks(folder, self.keep)
             if results.ranked and not is_done:
@@ -254,12 +248,12 @@ class Search:
             )
         return results
 
-    def _confirm(self, results, folder, executor):
+    def _confirm(self, results, folder, options):
         """Trains the best again, chooses one, and writes what was found."""
         trained, confirmation = results, []
         if self.seeds:
             trials = to_confirm(results.ranked)
-            trained = self._train_again(trials, folder.path, executor)
+            trained = self._train_again(trials, folder.path, options)
             confirmation = [
                 {
                     "trial": trial.number,
@@ -293,7 +287,7 @@ class Search:
                 verdict=verdict(results, trained.unlearned()),
             )
 
-    def _train_again(self, trials, output, executor):
+    def _train_again(self, trials, output, options):
         """Returns the results of trials with fresh seeds."""
         first = trials[0].values
         is_plain = first.get("attention") in PLAIN
@@ -305,7 +299,12 @@ class Search:
             baseline=name_of(first) if is_plain else None,
             budget=self.trials.budget,
         )
-        return study.run(again, output / study.CONFIRMATION, executor=executor)
+        return study.run(
+            again,
+            output / study.CONFIRMATION,
+            workers=options.workers,
+            executor=options.executor,
+        )
 
     def _options_of(self, values):
         """Returns the arguments of an attention layer, or else all values."""

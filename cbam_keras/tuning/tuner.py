@@ -12,7 +12,6 @@ import pathlib
 import random
 import tempfile
 import warnings
-from concurrent.futures import Executor
 
 import keras_tuner
 
@@ -28,20 +27,20 @@ EPOCHS = "tuner/epochs"
 def run(
     search: Search,
     folder: study.StudyFolder,
-    executor: Executor | None,
-    tensorboard: bool,
+    options: study.Execution,
 ) -> None:
     """Runs the trials that a folder lacks, as many at a time as workers."""
-    trials = TrialQueue(search, folder, tensorboard)
+    trials = TrialQueue(search, folder, options.tensorboard)
     output = folder.path.absolute()
-    make = functools.partial(trials_of, search, output, tensorboard)
-    workers = 1 if executor is None else study.count_workers(executor)
+    make = functools.partial(trials_of, search, output, options.tensorboard)
+    workers, executor = options.workers, options.executor
     # By the name that KerasTuner knows a worker by.
-    free = [f"worker-{number}" for number in range(workers)]
+    count = study.count_workers(workers, executor)
+    free = [f"worker-{number}" for number in range(count)]
     running: collections.deque = collections.deque()
     with (
         tempfile.TemporaryDirectory() as scratch,
-        study.training_by(executor, trials, make) as train_or_wait,
+        study.training_by(workers, executor, trials, make) as train_or_wait,
     ):
         oracle = _oracle_of(search, scratch)
         while True:
