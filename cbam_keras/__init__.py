@@ -1,13 +1,17 @@
 """CBAM for Keras: attention layers, networks that carry them, and tools."""
 
+import functools
 import importlib
 import sys
+import types
 
 if sys.argv[:1] == ["-m"]:
     # This is imported for `python -m cbam_keras`, which then runs the command.
     from cbam_keras._quiet import import_quietly
 
     import_quietly()
+
+import keras
 
 # Registers what networks are trained by, so that they load.
 from cbam_keras import optimizers
@@ -33,7 +37,7 @@ from cbam_keras.profiling import profile_model
 
 # Imported on first access, as `cbam_keras.explain`, by their last names.
 _PATHS = """
-    ablation cli comparison data detection explain layers models
+    ablation cli comparison data explain layers models
     models.blocks plotting presets profiling report study training tuning
 """.split()
 _MODULES = {path.rpartition(".")[2]: path for path in _PATHS}
@@ -57,6 +61,21 @@ __all__ = [
     "load_torch_weights",
     "profile_model",
 ]
+
+
+def _load_detector_part(name, config):
+    """Makes an object of `models.detector`, which imports KerasHub."""
+    models = importlib.import_module("cbam_keras.models")
+    return getattr(models.import_detector(), name).from_config(config)
+
+
+# Saved detectors hold objects of these classes. Once `models.detector` is
+# imported, Keras finds the classes themselves.
+for _name in ("PyramidBackbone", "Detector"):
+    _load = functools.partial(_load_detector_part, _name)
+    keras.saving.get_custom_objects().setdefault(
+        f"cbam_keras>{_name}", types.SimpleNamespace(from_config=_load)
+    )
 
 
 def __getattr__(name):

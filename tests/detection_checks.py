@@ -6,7 +6,6 @@ import numpy as np
 from PIL import Image
 
 from cbam_keras import models
-from cbam_keras.detection.batches import Examples, table
 
 # Two images of different sizes, as (height, width), and the boxes of each in
 # pixels: left, top, width, height.
@@ -16,7 +15,7 @@ CLASSES = (("cat", "dog"), ("dog",))
 
 
 def tiny_backbone(**options):
-    """Builds a network in place of `"small"`."""
+    """Builds a network of strides up to 16."""
     return models.ResNet(
         (1, 1, 1), block="basic", widths=(4, 8, 16), stem_width=4, **options
     )
@@ -98,15 +97,6 @@ def write_voc(root, lists=None, ending=".png"):
         (root / "JPEGImages").mkdir(exist_ok=True)
         image.save(root / "JPEGImages" / f"{name}{ending}")
     return root
-
-
-def one_box_each(boxes, size, images=None):
-    """Returns examples with a box, as fractions, in each of the images."""
-    count = len(boxes)
-    if images is None:
-        images = np.zeros((count, 1, 1, 1), "uint8")
-    objects = table(np.arange(count), [0] * count, boxes)
-    return Examples(images, np.full((count, 2), size), objects)
 
 
 def bright_box(image):

@@ -41,23 +41,19 @@ GIVEN = {
     "compare": {"attentions": ["none", "se"], "seeds": [0, 1]},
     "ablate": {"tables": [4], "seeds": [0]},
     "tune": {"hypermodel": units, "max_trials": 2, "confirm": 1},
-    "detect": {"data": "digit_scenes", "attentions": ["none"], "seeds": [0]},
 }
 PROGRAMS = {
     "train": "training.train",
     "compare": "comparison.compare",
     "ablate": "ablation.run",
     "tune": "tuning.search",
-    "detect": "detection.compare",
 }
 CHEAP = ["train", "compare", "ablate", "tune"]
 COMMAND = (
     *("train", "--data", "mnist5k", "--epochs", "2", "--batch-size", "35"),
     *("--attention", "none", "se", "--no-report"),
 )
-# Building and loading detectors takes seconds.
-DETECT = pytest.param("detect", marks=pytest.mark.exhaustive)
-every_program = pytest.mark.parametrize("name", [*CHEAP, DETECT])
+every_program = pytest.mark.parametrize("name", CHEAP)
 
 
 def quicken(patch):

@@ -5,15 +5,13 @@ import time
 
 import digits
 import networks
-from detection_checks import tiny_backbone
 
-from cbam_keras import _process, cli, detection
+from cbam_keras import _process, cli
 
 SECONDS_PER_BATCH = 0.3
 
 digits.replace(digits.few)
 networks.replace_tiny()
-detection.BACKBONES["small"] = tiny_backbone
 raise_if_noted = _process.raise_if_noted
 
 

@@ -19,7 +19,7 @@ from cbam_keras._quiet import LEVEL
 from cbam_keras.cli import tables
 from cbam_keras.cli.options import outline
 
-RUNS = ["train", "tune", "ablate", "detect"]
+RUNS = ["train", "tune", "ablate"]
 COMMANDS = [*RUNS, "table", "explain"]
 
 
@@ -69,7 +69,7 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(capsys, name):
         ("explain m --head 1", "unrecognized arguments: --head"),
         ("train --attention cbma", 'or MODULE:CLASS). Did you mean "cbam"?'),
         ("explain r --count abc", "argument --count: invalid value: 'abc' (N"),
-        ("detect --image-size 3x4x5", "invalid value: '3x4x5' (N or HxW)"),
+        ("train --image-size 3x4x5", "invalid value: '3x4x5' (N or HxW)"),
         ("train --output=", "argument --output: a value is empty"),
         ("explain r --layer=", "argument --layer: a value is empty"),
         ("ablate --data=", "argument --data: a value is empty"),

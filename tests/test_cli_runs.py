@@ -1,4 +1,4 @@
-"""`train`, `ablate`, `detect`, `tune`: what they pass on, print and report."""
+"""`train`, `ablate`, `tune`: what they pass on, print and report."""
 
 import argparse
 import dataclasses
@@ -21,7 +21,6 @@ from cbam_keras import (
     cli,
     comparison,
     data,
-    detection,
     explain,
     layers,
     report,
@@ -36,20 +35,17 @@ from cbam_keras.layers import CBAM, SqueezeExcite
 RUNS = {
     "train": (comparison, "compare"),
     "ablate": (ablation, "run"),
-    "detect": (detection, "compare"),
     "tune": (tuning, "search"),
 }
 PLANS = {
     "train": (comparison, "plan"),
     "ablate": (ablation, "plan"),
-    "detect": (detection, "plan"),
     "tune": (tuning, "Search"),
 }
 RECIPE = comparison.default_recipe("tiny")
 RECIPES = {
     "train": RECIPE,
     "ablate": RECIPE,
-    "detect": detection.default_recipe(),
     "tune": RECIPE,
 }
 # Options that are not passed on as they are.
@@ -179,11 +175,6 @@ FINE_TUNING = training.RECIPES["fine-tuning"]
             "ablate --model json:dumps --resume",
             {"recipe": comparison.default_recipe(None), "overwrite": False},
         ),
-        ("detect", {"data": "digit_scenes", "recipe": RECIPES["detect"]}),
-        (
-            "detect --backbone EfficientNetLite0 --weights imagenet",
-            {"recipe": detection.default_recipe("imagenet")},
-        ),
         ("tune --seeds 5", {"confirm": 5, "recipe": RECIPES["tune"]}),
     ],
 )
@@ -261,7 +252,6 @@ def test_code_that_an_error_ends_with_keeps_its_lines(
         ("algorithm", tuning.ALGORITHMS),
         ("attention", ("none", *layers.ATTENTION, "all")),
         ("augment", data.AUGMENTATIONS),
-        ("backbone", detection.BACKBONES),
         ("measure", (study.ACCURACY, *study.MEASURES)),
         ("method", explain.METHODS),
         ("model", comparison.NETWORKS),
@@ -310,7 +300,7 @@ NEXT = "\nTo see where they look:\ncbam-keras explain run\n"
         ("train", f"progress\nthe result\n{NEXT}", ""),
         ("ablate", "progress\nthe result\n", ""),
         ("tune --json", '["JSON"]\n', "progress\n"),
-        ("detect --quiet", "the result\n", ""),
+        ("ablate --quiet", "the result\n", ""),
         ("train --json --quiet", '["JSON"]\n', ""),
         ("ablate --quiet --markdown", "| Markdown |\n", ""),
         ("ablate --quiet --csv", "C,S,V\n", ""),

@@ -18,7 +18,6 @@ from cbam_keras import (
     ablation,
     comparison,
     data,
-    detection,
     models,
     training,
     tuning,
@@ -168,7 +167,7 @@ def test_all_is_no_attention_and_every_kind_that_fits(tmp_path):
 
 @pytest.mark.parametrize(
     "plan",
-    [comparison.plan, ablation.plan, detection.plan, tuning.Search],
+    [comparison.plan, ablation.plan, tuning.Search],
     ids=lambda plan: plan.__module__,
 )
 def test_data_may_have_its_former_name(plan):
@@ -183,7 +182,6 @@ def test_data_may_have_its_former_name(plan):
     [
         comparison.compare,
         ablation.run,
-        detection.compare,
         training.train,
         tuning.search,
     ],

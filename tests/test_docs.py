@@ -25,7 +25,7 @@ def _public():
             continue
         for name in names:
             value = getattr(getattr(cbam_keras, module), name)
-            # Two modules have it, as `comparison.compare` and `detection`.
+            # Two modules have it, as `comparison.plan` and `ablation.plan`.
             if found.get(name, value) is not value:
                 name = f"{module}.{name}"
             found[name] = value

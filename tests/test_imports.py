@@ -23,7 +23,7 @@ ORDER = """
     _files _terminal layers convert _inspection plotting insertion models
     profiling presets explain monitor
 
-    data recipes study training comparison ablation detection tuning
+    data recipes study training comparison ablation tuning
     _explanations report cli
 """.split()
 MODULES = sorted(
@@ -135,7 +135,7 @@ LATE = {
     "_fused.jax_passes": {"jax"},
     "_fused.tensorflow_passes": {"tensorflow"},
     "_fused.torch_passes": {"torch"},
-    "detection.hub": {"keras_hub"},
+    "models.detector": {"keras_hub"},
     "tuning.hypermodel": {"keras_tuner"},
     "tuning.tuner": {"keras_tuner"},
 }
@@ -236,10 +236,8 @@ INSIDE = """
     _explanations _files _fused _fused.decorator _fused.operation
     _fused.private _fused.rows _process _quiet _terminal cli.options cli.tables
     convert.legacy convert.matching convert.torch_files data.augmentation
-    data.digits data.loading data.tfds detection.anchors detection.batches
-    detection.detector detection.evaluation models.by_name optimizers
-    study.cells study.checkpoints study.machine study.stages study.worker
-    study.workers
+    data.digits data.loading data.tfds models.by_name optimizers study.cells
+    study.checkpoints study.machine study.stages study.worker study.workers
 """.split()
 
 

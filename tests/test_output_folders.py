@@ -18,7 +18,6 @@ from cbam_keras import _files, study, training
 pytestmark = [
     pytest.mark.usefixtures("quick_programs"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Only .* of the boxes:UserWarning"),
 ]
 
 # What else may be in the folder.

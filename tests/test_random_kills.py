@@ -24,10 +24,8 @@ KILLS = int(os.environ.get("KILLS", "30"))
 TRAINING = ("--data", "mnist5k", "--epochs", "3", "--batch-size", "10")
 SEARCH = ("--hypermodel", "slowed_script:build", "--max-trials", "3")
 WORKERS = ("--confirm", "1", "--workers", "2")
-SCENES = ("--epochs", "3", "--batch-size", "10")
 COMMANDS = {
     "train": ("train", *TRAINING, "--attention", "none", "se"),
-    "detect": ("detect", *SCENES, "--attention", "none", "se"),
     "ablate": ("ablate", *TRAINING, "--tables", "4", "--seeds", "1"),
     "tune": ("tune", *TRAINING, *SEARCH, "--confirm", "1"),
     "workers": ("tune", *TRAINING, *SEARCH, *WORKERS),

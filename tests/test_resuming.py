@@ -39,7 +39,6 @@ from cbam_keras import study, training
 pytestmark = [
     pytest.mark.usefixtures("quick_programs"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Only .* of the boxes:UserWarning"),
 ]
 
 # Killed.
@@ -52,7 +51,7 @@ pytestmark = [
         *((name, few) for name in CHEAP[1:]),
         *(
             pytest.param(name, list, marks=pytest.mark.exhaustive)
-            for name in (*CHEAP[1:], "detect")
+            for name in CHEAP[1:]
         ),
     ],
 )
@@ -199,10 +198,6 @@ def test_a_finished_run_is_not_trained_again(name, whole):
         ("compare", {"seeds": [0, 1]}, {"seeds": [1, 2, 0]}, 4),
         ("ablate", {"tables": [4]}, {"tables": [1, 4]}, 4),
         ("tune", {"confirm": 0}, {"max_trials": 3, "confirm": 0}, 2),
-        pytest.param(
-            *("detect", {"seeds": [0]}, {"seeds": [0, 1]}, 2),
-            marks=pytest.mark.exhaustive,
-        ),
     ],
 )
 def test_more_of_the_same_trains_what_is_missing(

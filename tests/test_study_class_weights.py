@@ -9,7 +9,7 @@ from data_checks import arrays
 from networks import linear
 from study_checks import content_of
 
-from cbam_keras import data, detection, study, training
+from cbam_keras import data, study, training
 
 # One step over all training images, by the plain gradient.
 STEP = training.Recipe(
@@ -170,12 +170,3 @@ def test_what_cannot_be_weighted_is_refused_before_any_work(
     with pytest.raises(ValueError, match=message):
         study.run(planned, tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_detectors_take_neither_weights_nor_patience(tmp_path):
-    pytest.importorskip("keras_hub")
-    weighted = training.Recipe(class_weight="balanced")
-    with pytest.raises(ValueError, match="one label per image"):
-        detection.compare(["none"], recipe=weighted, output=tmp_path / "run")
-    with pytest.raises(ValueError, match='hold "val_accuracy". Received: pati'):
-        detection.plan(recipe=training.Recipe(patience=2))

@@ -2,7 +2,7 @@
 
 - `options`: the options of every subcommand.
 - `command`: `main`, and what a subcommand ends with.
-- `runs`: `train`, `tune`, `ablate` and `detect`.
+- `runs`: `train`, `tune` and `ablate`.
 - `reports`: `explain`, and the pages of runs.
 - `tables`: `table`.
 - `arguments`: what values of options stand for.

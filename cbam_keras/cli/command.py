@@ -16,7 +16,6 @@ HANDLERS = {
     "ablate": runs.ablate,
     "table": tables.table,
     "explain": reports.explain,
-    "detect": runs.detect,
 }
 
 

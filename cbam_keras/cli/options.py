@@ -28,7 +28,6 @@ CHOICES = {
     "algorithm": ("random", "hyperband", "bayesian", "grid"),
     "attention": ("none", *ATTENTION, "all"),
     "augment": ("flip", "crop", "random_resized_crop"),
-    "backbone": tuple(NETWORKS[1:]),
     "class_weight": ("balanced",),
     "measure": ("test_accuracy", "balanced_accuracy", "macro_f1", "auc"),
     "method": ("grad_cam", "grad_cam++", "hires_cam"),
@@ -39,7 +38,6 @@ CHOICES = {
     "split": ("train", "validation", "test"),
     "weights": ("imagenet",),
 }
-BOX_AUGMENTATIONS = ("flip", "translate", "zoom", "colour")
 
 
 def count(text: str) -> int | None:
@@ -84,8 +82,6 @@ KEYWORDS: dict[str, dict[str, Any]] = {
     "attention": {"type": name_or_layer, "choices": None, **SEVERAL},
     # The error for a layer of Keras says where it goes instead.
     "augment": {"choices": None, **SEVERAL},
-    # Names of Keras' backbones are checked when Keras is there.
-    "backbone": {"choices": None},
     "class": {"dest": "wanted"},
     "group_by_folder": {"action": argparse.BooleanOptionalAction},
     "identity_init": {"action": argparse.BooleanOptionalAction},
@@ -100,8 +96,6 @@ HELP = {
     "attention": "NAME  what is compared: NAMES; or MODULE:CLASS, a layer of "
     "your own",
     "augment": "NAME  augmentation of training images, one or several: NAMES",
-    "backbone": "NAME  the network below the detector: NAMES, "
-    "EfficientNetLite0, or a network of keras.applications",
     "batch_size": "N  images per step",
     "channel_pool_types": "POOLS  of the channel gate (default: avg+max)",
     "class": "NAME|INDEX  the class to explain (default: the true one, as in "
@@ -377,37 +371,6 @@ def ablate(parser):
     _add_training(parser, rare="identity_init")
 
 
-def detect(parser):
-    """Trains KerasHub's RetinaNet on a backbone without attention, with SE and
-    with CBAM under equal conditions, and ends with a table of mean average
-    precision as COCO measures it. The same command given again resumes.
-
-    examples:
-      cbam-keras detect
-      cbam-keras detect --attention none cbam --seeds 3
-      cbam-keras detect --data photos --image-size 240x320 --augment flip
-      cbam-keras detect --data voc/2007 --download --backbone resnet18
-      cbam-keras detect --backbone EfficientNetLite0 --weights imagenet
-    """
-    _add(parser, "backbone weights")
-    _add_compared(parser, "16")
-    _add_run(parser, "runs/detect-DATA-BACKBONE", seeds=1)
-    group = parser.add_argument_group("data")
-    text = "digit_scenes (embedded), a folder with COCO's or VOC's boxes, or a "
-    text += "dataset of TensorFlow Datasets with boxes, such as voc/2007"
-    _add(group, "data", help=text)
-    _add(group, "download image_size", image_size=SIZE.format(320))
-    text = f"one or several of {', '.join(BOX_AUGMENTATIONS)}"
-    _add(group, "augment", choices=BOX_AUGMENTATIONS, help=text)
-    group = parser.add_argument_group("training")
-    shown = {"epochs": "12", "batch_size": "16", "learning_rate": "0.002"}
-    shown["frozen_epochs"] = "0, or 3 of 12 with --weights"
-    _add(group, "epochs frozen_epochs batch_size learning_rate", **shown)
-    group = parser.add_argument_group("rarely used")
-    _add(group, "mixed_precision tensorboard data_dir")
-    parser.set_defaults(backbone="small", data="digit_scenes")
-
-
 def tune(parser):
     """Searches the reduction ratio and kernel size of CBAM, beside no attention
     and SE, and whatever else you give several values, by KerasTuner. Then
@@ -541,5 +504,4 @@ COMMANDS = {
     ablate: "run the paper's comparisons on your own data, over seeds",
     table: "count the networks of the paper's tables beside what is printed",
     explain: "see what networks look at: Grad-CAM and attention maps",
-    detect: "train a detector without and with attention, and compare",
 }

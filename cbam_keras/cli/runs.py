@@ -1,4 +1,4 @@
-"""The subcommands `train`, `tune`, `ablate` and `detect`.
+"""The subcommands `train`, `tune` and `ablate`.
 
 Each makes a plan of its options, and runs it or counts what it would train.
 """
@@ -18,7 +18,6 @@ from cbam_keras import (
     _checks,
     ablation,
     comparison,
-    detection,
     study,
     tuning,
 )
@@ -95,20 +94,6 @@ def ablate(options: Options) -> None:
     _run(options, planned, shown=shown)
 
 
-def detect(options: Options) -> None:
-    planned = detection.plan(
-        _attentions(options),
-        backbone=options.backbone,
-        weights=options.weights,
-        data=options.data,
-        recipe=_recipe(options, detection.default_recipe(options.weights)),
-        layer_options=options.given(LAYER_OPTIONS),
-        data_options=options.data_options,
-        seeds=_seeds(options),
-    )
-    _run(options, planned, explained=False)
-
-
 def tune(options: Options) -> None:
     if options.hypermodel is not None:
         names = ("model", "weights", "attention", *SPACE_OPTIONS)
@@ -146,7 +131,6 @@ def _run(
     planned: study.Study | tuning.Search,
     *,
     shown: Callable[[Any], Any] = lambda results: results,
-    explained: bool = True,
 ) -> None:
     """Runs a plan, and prints the results; or counts what it would train."""
     if options.dry_run:
@@ -166,7 +150,7 @@ def _run(
         )
         results = study.execute(planned, execution)
     say(results.json() if options.json else shown(results))
-    if explained and not options.no_report:
+    if not options.no_report:
         with progress_of(options):
             explain_for_report(options, results.output)
 

@@ -10,7 +10,8 @@
 - `weights`: loading weights from files.
 - `preprocessing`: preprocessing for published checkpoints.
 - `unet`: a decoder for segmentation on the features of any network.
-- `feature_pyramid`: a model that returns the feature map of each stage.
+- `pyramids`: a network as a backbone, of its stages or for KerasHub.
+- `detector`: KerasHub's backbone and detector with workarounds, imported late.
 """
 
 from cbam_keras.models.by_name import (
@@ -22,12 +23,17 @@ from cbam_keras.models.by_name import (
     pretrained,
 )
 from cbam_keras.models.efficientnet import EfficientNetLite0
-from cbam_keras.models.feature_pyramid import pyramid
 from cbam_keras.models.mobilenet import MobileNet
 from cbam_keras.models.mobilenet_v2 import MobileNetV2
 from cbam_keras.models.preprocessing import (
     preprocess_efficientnet_lite0,
     preprocess_input,
+)
+from cbam_keras.models.pyramids import (
+    feature_pyramid,
+    import_detector,
+    load_detector,
+    pyramid,
 )
 from cbam_keras.models.residual_networks import (
     ResNet18,
@@ -57,6 +63,8 @@ __all__ = [
     "EfficientNetLite0",
     "UNet",
     "pyramid",
+    "feature_pyramid",
+    "load_detector",
     "preprocess_input",
     "preprocess_efficientnet_lite0",
 ]

@@ -1,8 +1,8 @@
 """Named variants x seeds of one task: trained resumable, and compared.
 
-`training.train`, `comparison.compare`, `ablation.run`, `detection.compare` and
-the confirmation of `tuning.search` are studies of certain variants; your own
-networks are variants like any other.
+`training.train`, `comparison.compare`, `ablation.run` and the confirmation of
+`tuning.search` are studies of certain variants; your own networks are variants
+like any other.
 
 - `study`: `Study`, `Variant`, `Comparison`, `Measure`, `Budget`, `Task`,
   `Classification`.

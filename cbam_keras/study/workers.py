@@ -364,6 +364,6 @@ def _result(outcome):
     """Returns in a few words how a training ended."""
     if not outcome.finished:
         return f"{outcome.status} ({outcome.message})"
-    # A detector may have no mean average precision.
+    # A measure may have no value.
     measured = {k: x for k, x in outcome.metrics.items() if x is not None}
     return ", ".join(f"{name} {x:.4f}" for name, x in measured.items())

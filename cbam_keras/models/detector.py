@@ -18,7 +18,7 @@ DELTA = 0.1
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class PyramidBackbone(keras_hub.models.FeaturePyramidBackbone):
-    """Network with `pyramid_outputs`; see `detection.feature_pyramid`."""
+    """Network with `pyramid_outputs`; see `models.feature_pyramid`."""
 
     def __init__(
         self, network: keras.Model | dict, levels: Mapping[str, str], **kwargs
@@ -34,7 +34,7 @@ class PyramidBackbone(keras_hub.models.FeaturePyramidBackbone):
         )
         self.network = network
         self.levels = dict(levels)
-        # What KerasHub's tasks read.
+        # KerasHub's tasks read both.
         self.image_shape = tuple(network.inputs[0].shape[1:])
         self.pyramid_outputs = maps
 

@@ -1,39 +1,61 @@
-"""`feature_pyramid`: any network as a backbone of KerasHub, and loading it."""
+"""A network as a backbone: the feature maps of its stages, or of its strides."""
 
-import functools
 import importlib
 import math
 import os
+import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from types import ModuleType
 
 import keras
-from keras import layers
 
-from cbam_keras import _checks, _inspection, models
-from cbam_keras.layers import MakeLayer
+from cbam_keras import _checks, _inspection
 
-BACKBONES: dict[str, Callable[..., keras.Model]] = {
-    # Of 0.7 million parameters, for scenes of 64 pixels.
-    "small": functools.partial(
-        models.ResNet,
-        (2, 2, 2),
-        block="basic",
-        widths=(32, 64, 128),
-        stem_width=32,
-    ),
-    **models.BUILDERS,
-}
-# From this side on the detector is RetinaNet's: levels up to P7, and heads of
-# four layers. Below, its heads would be most of the work.
-LARGE = 256
-# The finest level of a detector, and how many rows and columns the coarsest
-# one has at least.
-MIN_LEVEL, MIN_CELLS = 3, 4
+# The levels of a pyramid, as KerasHub names them.
 STRIDES = {"P2": 4, "P3": 8, "P4": 16, "P5": 32}
 # Stands for a side that a network leaves open: a multiple of all strides.
 SIDE = 512
+
+
+def pyramid(model: keras.Model) -> keras.Model:
+    """Builds a model that returns the last feature map of each stage.
+
+    A backbone for detection or segmentation. It shares the layers, and so the
+    weights, of the given model.
+
+    Args:
+        model: A network of `cbam_keras.models`, with or without classifier.
+
+    Returns:
+        A functional `keras.Model` with the inputs of `model`. Its output is a
+        list of `(B, H, W, C)`, one per stage, the largest map first.
+
+    Raises:
+        ValueError: If the model has no layers of these names.
+
+    Example:
+        >>> model = pyramid(ResNet18(input_shape=(64, 64, 3)))
+        >>> [shape[1:] for shape in model.output_shape]
+        [(16, 16, 64), (8, 8, 128), (4, 4, 256), (2, 2, 512)]
+    """
+    last: dict[int, keras.layers.Layer] = {}
+    for layer in model.layers:
+        if match := re.match(r"stage(\d+)_block\d+_", layer.name):
+            last[int(match[1])] = layer
+    if not last:
+        raise ValueError(
+            "`model` must have layers named stage1_block1_out and so on, as "
+            "the networks of `cbam_keras.models` do. Get a network inside "
+            "another model with `get_layer` first. Received: "
+            f'model="{model.name}" with layers '
+            f"{[layer.name for layer in model.layers[:5]]}, ..."
+        )
+    return keras.Model(
+        model.input,
+        [last[stage].output for stage in sorted(last)],
+        name=f"{model.name}_pyramid",
+    )
 
 
 def feature_pyramid(
@@ -46,7 +68,7 @@ def feature_pyramid(
     far as the network has them: for `keras_hub.models.RetinaNetBackbone`
     (detection) or `DeepLabV3Backbone` (segmentation). It shares the layers, and
     so the weights, of the network. Load what you saved with
-    `detection.load_model`.
+    `load_detector`.
 
     Args:
         model: Functional `keras.Model`, with or without classifier, that
@@ -81,7 +103,7 @@ def feature_pyramid(
     model = _inspection.with_graph("model", model)
     strides = _strides(model)
     if levels is None:
-        # The last layer of each.
+        # The last layer of each stride.
         last = {stride: name for name, stride in strides.items()}
         levels = {k: last[s] for k, s in STRIDES.items() if s in last}
     coarsest = max(strides.values(), default=1)
@@ -95,91 +117,55 @@ def feature_pyramid(
             "Build it for such a size, or for (None, None, C)"
         )
     names = sorted(_checks.subset("levels", list(levels), STRIDES))
-    chosen = {level: levels[level] for level in names}
-    for level, name in chosen.items():
-        fitting = [k for k, s in strides.items() if s == STRIDES[level]]
-        _checks.one_of(f'levels["{level}"]', name, fitting)
-    if int(max(chosen)[1]) - int(min(chosen)[1]) >= len(chosen):
+    levels = {level: levels[level] for level in names}
+    for level, layer in levels.items():
+        candidates = [k for k, s in strides.items() if s == STRIDES[level]]
+        _checks.one_of(f'levels["{level}"]', layer, candidates)
+    if int(max(levels)[1]) - int(min(levels)[1]) >= len(levels):
         raise ValueError(
             "The levels of a pyramid must follow each other. Received: model "
-            f'"{model.name}" with levels {", ".join(chosen)}'
+            f'"{model.name}" with levels {", ".join(levels)}'
         )
     network = keras.Model(
         model.inputs[0],
-        [model.get_layer(name).output for name in chosen.values()],
+        [model.get_layer(layer).output for layer in levels.values()],
         name=model.name,
     )
-    return import_hub().PyramidBackbone(
-        network, chosen, name=f"{model.name}_pyramid"
+    return import_detector().PyramidBackbone(
+        network, levels, name=f"{model.name}_pyramid"
     )
 
 
-def load_model(path: str | os.PathLike) -> keras.Model:
+def load_detector(path: str | os.PathLike) -> keras.Model:
     """Loads a saved detector or segmenter that holds a `feature_pyramid`.
 
-    `keras.saving.load_model` does the same once `cbam_keras.detection` has been
-    imported.
+    `keras.saving.load_model` does the same once `cbam_keras` has been
+    imported, but warns that KerasHub's tasks are not compiled.
 
     Args:
         path: Path of a `.keras` file.
 
     Returns:
         A `keras.Model`. KerasHub's tasks do not load how they were compiled:
-        compile it again to train it. The detectors of `compare` do.
+        compile it again to train it. A `Detector` of ours, as
+        `examples.detection` trains them, is compiled.
 
     Raises:
         ImportError: If KerasHub is missing.
     """
     with warnings.catch_warnings():
-        # KerasHub's tasks warn that they are not compiled.
-        for known in ("`compile.*was not called", "Skipping variable loading"):
-            warnings.filterwarnings("ignore", known)
+        for message in (
+            "`compile.*was not called",
+            "Skipping variable loading",
+        ):
+            warnings.filterwarnings("ignore", message)
         return keras.saving.load_model(path)
 
 
-def check_backbone(name: str, weights: str | None) -> None:
-    """Raises unless there is such a network, and its weights can be had."""
-    _checks.one_of("weights", weights, models.WEIGHTS)
-    random = BACKBONES if weights is None else ()
-    _checks.one_of("backbone", name, [*random, *models.PRETRAINED])
-    if weights is not None:
-        models.pretrained(name, weights)
-
-
-def build_backbone(
-    name: str,
-    image_shape: Sequence[int],
-    attention: MakeLayer | None,
-    weights: str | None = None,
-    is_frozen: bool = False,
-) -> keras.Model:
-    """Returns a backbone, by its name, for images in [0, 255]."""
-    if name in models.PRETRAINED:
-        return feature_pyramid(
-            models.pretrained(name, weights, image_shape, attention, is_frozen)
-        )
-    inputs = keras.Input(image_shape, name="images")
-    network = BACKBONES[name](
-        include_top=False,
-        input_tensor=layers.Rescaling(1 / 255, name="rescale")(inputs),
-        attention=attention,
-    )
-    return feature_pyramid(network)
-
-
-def levels_for(name: str, image_shape: Sequence[int]) -> tuple[int, int]:
-    """Returns the finest and the coarsest level of a detector."""
-    side = min(image_shape[:2])
-    backbone = build_backbone(name, image_shape, None)
-    coarsest = max(int(level[1]) for level in backbone.pyramid_outputs)
-    if side >= LARGE and coarsest == 5:
-        return MIN_LEVEL, 7
-    if side < MIN_CELLS * 2**MIN_LEVEL:
-        raise ValueError(
-            f"A detector needs images of {MIN_CELLS * 2**MIN_LEVEL} pixels "
-            f"or more. Received: images of shape {tuple(image_shape)}"
-        )
-    return MIN_LEVEL, min(coarsest, int(math.log2(side / MIN_CELLS)))
+def import_detector() -> ModuleType:
+    """Returns the module `models.detector`, which needs KerasHub."""
+    _checks.require("keras_hub", extra="detect")
+    return importlib.import_module("cbam_keras.models.detector")
 
 
 def _strides(model):
@@ -202,7 +188,7 @@ def _strides(model):
     strides = {}
     for name in maps:
         _, high, wide, _ = outputs[name].shape
-        # Pooled over all positions, as in a gate.
+        # A map of one position is pooled over all, as in a gate.
         if (high, wide) != (1, 1):
             strides[name] = max(height / high, width / wide)
     return strides
@@ -212,20 +198,3 @@ def import_hub() -> ModuleType:
     """Returns the module `hub`, which needs KerasHub."""
     _checks.require("keras_hub", extra="detect")
     return importlib.import_module("cbam_keras.detection.hub")
-
-
-class _Late:
-    """What Keras finds for a class of `hub` that is not imported yet."""
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def from_config(self, config: dict) -> keras.Model:
-        return getattr(import_hub(), self.name).from_config(config)
-
-
-# Importing `hub` replaces these.
-for _name in ("PyramidBackbone", "Detector"):
-    keras.saving.get_custom_objects().setdefault(
-        f"cbam_keras>{_name}", _Late(_name)
-    )

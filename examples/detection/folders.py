@@ -1,9 +1,7 @@
 """Folders of images with boxes, in the layouts of COCO and of Pascal VOC."""
 
 import json
-import math
 import pathlib
-from collections.abc import Hashable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,36 +9,21 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras._terminal import watched
 from cbam_keras.data import ENDINGS, headers, image_files, stratified
-from cbam_keras.detection.batches import OBJECT, Examples, scale_of
+from examples.detection.pictures import Object, Picture
 
-# Annotations round coordinates, in pixels.
-TOLERANCE = 1.0
-# The lists of images that VOC's folder `ImageSets/Main` may hold.
+# A folder with such files has the layout.
+COCO, VOC = "annotations/instances_*.json", "Annotations/*.xml"
+# VOC's folder `ImageSets/Main` may hold these lists of images.
 LISTS = ("train", "val", "trainval", "test")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
-# What shows a layout.
-COCO, VOC = "annotations/instances_*.json", "Annotations/*.xml"
-
-
-class Object(NamedTuple):
-    """An object, as annotated."""
-
-    # What an error shows.
-    entry: object
-    # A key of the classes.
-    label: Hashable
-    # Left, top, right and bottom in pixels, from 0.
-    box: tuple[float, float, float, float]
-    is_counted: bool
-    # The area is in pixels; NaN stands for that of the box.
-    area: float = math.nan
+# Annotations round coordinates, by up to so many pixels.
+TOLERANCE = 1.0
 
 
 class Annotated(NamedTuple):
-    """An image and its objects, as every layout gives them."""
+    """An image and its objects; errors show the `entry` in the `file`."""
 
     path: pathlib.Path
-    # The file with the annotations, and what an error shows of them.
     file: pathlib.Path
     entry: object
     # Height and width as annotated, `None` if they are not.
@@ -50,62 +33,61 @@ class Annotated(NamedTuple):
 
 def from_folder(
     path: pathlib.Path,
-) -> tuple[dict[str, Examples], tuple[str, ...]]:
-    """Returns the splits of a folder in either layout, and its classes."""
-    inside = sorted(path.iterdir()) if path.is_dir() else []
+) -> tuple[dict[str, list[Picture]], tuple[str, ...]]:
+    """Returns the images of each split, in either layout, and the classes."""
     # An archive may have a folder around the layout.
-    for folders in [path], inside:
-        found = [
-            (read, folder)
-            for folder in folders
-            for mark, read in ((COCO, _coco), (VOC, _voc))
-            if any(folder.glob(mark))
-        ]
-        if found:
-            break
-    if len(found) != 1:
+    layouts = _layouts([path]) or _layouts(sorted(path.glob("*")))
+    if len(layouts) != 1:
         raise ValueError(
             f"A folder of images with boxes must be as COCO's, with {COCO}, "
             f'or as VOC\'s, with {VOC}. Received: data="{path}" with '
-            f"{[str(folder) for _, folder in found] or 'neither'}"
+            f"{[str(folder) for _, folder in layouts] or 'neither'}"
         )
-    read, folder = found[0]
-    splits, classes = read(folder)
+    read, folder = layouts[0]
+    images, classes = read(folder)
     labels = {key: label for label, key in enumerate(classes)}
-    examples = {name: _examples(name, splits[name], labels) for name in splits}
-    return examples, tuple(classes.values())
+    splits = {name: _as_pictures(images[name], labels) for name in images}
+    return splits, tuple(classes.values())
 
 
-def _examples(split, images, labels):
-    """Returns the images of a split, after checks common to all layouts."""
-    paths = [str(image.path) for image in images]
-    heads = headers(paths, f"Reading headers of {split}")
-    rows = []
-    for number, (image, head) in enumerate(zip(images, heads, strict=True)):
+def _layouts(folders):
+    """Returns the folders that have a layout, each with what reads it."""
+    readers = (COCO, _read_coco), (VOC, _read_voc)
+    return [
+        (read, folder)
+        for folder in folders
+        for pattern, read in readers
+        if any(folder.glob(pattern))
+    ]
+
+
+def _as_pictures(images, labels):
+    """Returns annotated images, after checks common to both layouts."""
+    heads = headers([str(image.path) for image in images], "Reading headers")
+    pictures = []
+    for image, head in zip(images, heads, strict=True):
         _check(image, head)
-        for each in image.objects:
-            label = labels[each.label]
-            rows.append((number, label, each.is_counted, each.box, each.area))
-    objects = np.array(rows, OBJECT)
-    sizes = np.array([head[:2] for head in heads], "int32").reshape(-1, 2)
-    limits = scale_of(sizes[objects["image"]])
-    boxes = objects["box"].astype("float32")
-    objects["box"] = np.clip(boxes, 0, limits) / limits
-    contents = [head.content for head in heads]
-    return Examples(np.array(paths, object), sizes, objects, contents)
+        limits = [head.width, head.height] * 2
+        objects = [
+            Object(labels[x.label], np.clip(x.box, 0, limits), x.confidence)
+            for x in image.objects
+        ]
+        size = head.height, head.width
+        pictures.append(Picture(str(image.path), size, objects, head.content))
+    return pictures
 
 
 def _check(image, head):
     """Raises unless an image is as annotated, and its boxes are in it."""
     if head is None:
-        raise _wrong(
+        raise _error(
             f"The image {image.path} must exist and be complete",
             (image.entry, image.file),
             "Copy it again, or remove it from the annotations",
         )
-    high, wide = head[:2]
+    high, wide = head.height, head.width
     if image.size not in (None, (high, wide)):
-        raise _wrong(
+        raise _error(
             "An annotated size must be that of the file, turned as its EXIF "
             f"orientation says: height {high} and width {wide}",
             (image.entry, image.file),
@@ -113,40 +95,41 @@ def _check(image, head):
         )
     for each in image.objects:
         left, top, right, bottom = each.box
-        for low, end, limit in (left, right, wide), (top, bottom, high):
-            # NaN fails each comparison.
-            if not low < end:
-                raise _wrong(
-                    "A box must have an area, its right edge be right of its "
-                    "left one, and its bottom edge below its top one",
-                    (each.entry, image.file),
-                    "Swap its corners, or remove the object",
-                )
-            inside = -TOLERANCE <= low and end <= limit + TOLERANCE
-            if not (inside and max(low, 0) < min(end, limit)):
-                raise _wrong(
-                    f"A box must lie in its image, of height {high} and width "
-                    f"{wide}",
-                    (each.entry, image.file),
-                    "Clip it to the image, or remove the object",
-                )
+        # NaN fails each comparison.
+        if not (left < right and top < bottom):
+            raise _error(
+                "A box must have an area, its right edge be right of its left "
+                "one, and its bottom edge below its top one",
+                (each.entry, image.file),
+                "Swap its corners, or remove the object",
+            )
+        is_seen = min(right, bottom) > 0 and left < wide and top < high
+        is_near = min(left, top) >= -TOLERANCE and (
+            right <= wide + TOLERANCE and bottom <= high + TOLERANCE
+        )
+        if not (is_seen and is_near):
+            raise _error(
+                f"A box must lie in its image, of height {high} and width "
+                f"{wide}",
+                (each.entry, image.file),
+                "Clip it to the image, or remove the object",
+            )
 
 
-def _wrong(expected, received, mend):
+def _error(expected, received, mend):
     entry, file = received
     return ValueError(f'{expected}. Received: {entry} in "{file}". {mend}')
 
 
-def _coco(folder):
+def _read_coco(folder):
     """Returns the images of both splits, and the classes by their ids."""
-    files = _coco_file(folder, "train"), _coco_file(folder, "test", "val")
-    train, classes = _coco_images(files[0], {})
-    test, _ = _coco_images(files[1], classes)
+    train, classes = _coco_images(_coco_file(folder, "train"), {})
+    test, _ = _coco_images(_coco_file(folder, "test", "val"), classes)
     return {"train": train, "test": test}, dict(sorted(classes.items()))
 
 
 def _coco_file(path, *prefixes):
-    """Returns the file for a folder that begins with the first prefix found."""
+    """Returns the file of the first prefix for which there is one."""
     files = []
     for prefix in prefixes:
         matches = path.glob(f"annotations/instances_{prefix}*.json")
@@ -166,40 +149,33 @@ def _coco_file(path, *prefixes):
 def _coco_images(file, classes):
     """Returns the images of a file, and the names of its categories by id.
 
-    `classes` are those of the training images, if they are known.
+    `classes` are those of the training images, if they have been read.
     """
     folder = file.parents[1] / file.stem.removeprefix("instances_")
-    images, entry = {}, None
+    images, categories, entry = {}, {}, None
     try:
         content = json.loads(file.read_bytes())
-        here = {}
         for entry in content["categories"]:
-            identity, name = entry["id"], entry["name"]
+            number, name = entry["id"], entry["name"]
             if not isinstance(name, str):
                 raise TypeError("the name must be text")
-            if identity in here or classes.get(identity, name) != name:
-                raise ValueError(f"another category has the id {identity}")
-            here[identity] = name
+            if number in categories or classes.get(number, name) != name:
+                raise ValueError(f"another category has the id {number}")
+            categories[number] = name
         for entry in content["images"]:
             if entry["id"] in images:
                 raise ValueError(f"another image has the id {entry['id']}")
             path = folder / entry["file_name"]
             size = entry["height"], entry["width"]
             images[entry["id"]] = Annotated(path, file, entry, size, [])
-        known = classes or here
         for entry in content["annotations"]:
-            if entry["category_id"] not in known:
+            if entry["category_id"] not in (classes or categories):
                 raise ValueError("no category of the training images")
             left, top, width, height = map(float, entry["bbox"])
-            area = math.nan if entry.get("area") is None else entry["area"]
+            box = left, top, left + width, top + height
+            confidence = 0.0 if entry.get("iscrowd") else 1.0
             images[entry["image_id"]].objects.append(
-                Object(
-                    entry,
-                    entry["category_id"],
-                    (left, top, left + width, top + height),
-                    not entry.get("iscrowd"),
-                    float(area),
-                )
+                Object(entry["category_id"], box, confidence, entry)
             )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
@@ -210,22 +186,22 @@ def _coco_images(file, classes):
             f'with id and name. Received: {entry} in "{file}" '
             f"({type(error).__name__}: {error})"
         ) from error
-    return list(images.values()), here
+    return list(images.values()), categories
 
 
-def _voc(folder):
+def _read_voc(folder):
     """Returns the images of both splits, and the names of the classes.
 
     If there is a list of test images, those of `val` are used for training, as
-    is common for VOC; otherwise for testing. Without any of both, a fifth of
-    the images is tested on, the same for each seed.
+    is common for VOC; otherwise for testing. Without either, a fifth of the
+    images is tested on, the same for each seed.
     """
-    files = {file.stem: file for file in folder.glob("Annotations/*.xml")}
-    lists = {}
-    for name in LISTS:
-        file = folder / "ImageSets" / "Main" / f"{name}.txt"
-        if file.is_file():
-            lists[name] = _voc_names(file, files)
+    files = {file.stem: file for file in folder.glob(VOC)}
+    lists = {
+        file.stem: _voc_names(file, files)
+        for file in folder.glob("ImageSets/Main/*.txt")
+        if file.stem in LISTS
+    }
     train, test = lists.get("train", []), lists.get("val", [])
     if "test" in lists:
         train, test = lists.get("trainval", train + test), lists["test"]
@@ -242,55 +218,48 @@ def _voc(folder):
             f"{len(test)} images{shared if both else ''}. Correct the lists "
             "in ImageSets/Main, or delete them for a split at random"
         )
-    images = {}
+    paths = {}
     for path in image_files(folder / "JPEGImages"):
-        images.setdefault(path.stem, []).append(path)
-    splits = {
-        split: [
-            _voc_image(folder, files[name], images.get(name, []))
+        paths.setdefault(path.stem, []).append(path)
+    images, classes = {}, set()
+    for split, names in (("train", train), ("test", test)):
+        images[split] = [
+            _voc_image(folder, files[name], paths.get(name, []))
             for name in watched(names, len(names), f"Reading XML of {split}")
         ]
-        for split, names in (("train", train), ("test", test))
-    }
-    classes = sorted(
-        {
-            each.label
-            for split in splits.values()
-            for image in split
-            for each in image.objects
-        }
-    )
-    return splits, {name: name for name in classes}
+        for image in images[split]:
+            classes |= {each.label for each in image.objects}
+    return images, {name: name for name in sorted(classes)}
 
 
-def _voc_names(file, known):
+def _voc_names(file, annotated):
     """Returns the names of the images in a list."""
     lines = file.read_text(encoding="utf-8-sig").splitlines()
     names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     for name in names or [""]:
-        if name not in known:
-            raise _wrong(
+        if name not in annotated:
+            raise _error(
                 "A list of images must have at least one line, and each must "
                 "be the name of a file in Annotations without .xml and nothing "
                 "else",
                 (f'"{name}"', file),
                 "Correct the line, or add the file"
-                f"{_checks.did_you_mean(name, known)}",
+                f"{_checks.did_you_mean(name, annotated)}",
             )
     return names
 
 
-def _voc_image(folder, file, images):
+def _voc_image(folder, file, paths):
     """Returns an image as its XML describes it."""
     tree = _checks.require("defusedxml.ElementTree", extra="detect")
-    if len(images) != 1:
-        raise _wrong(
+    if len(paths) != 1:
+        raise _error(
             f'The image of annotations must be in "{folder / "JPEGImages"}", '
             f"{file.stem} with one of the endings {', '.join(ENDINGS)}",
-            (f"{len(images)} such files for the annotations", file),
+            (f"{len(paths)} such files for the annotations", file),
             "Copy it there, or remove its annotations and its name in lists",
         )
-    entry, size, objects = f"image {images[0].name}", None, []
+    entry, size, objects = f"image {paths[0].name}", None, []
     try:
         root = tree.parse(file).getroot()
         for number, node in enumerate(root.findall("object"), 1):
@@ -303,16 +272,15 @@ def _voc_image(folder, file, images):
             # Pixels are counted from 1, and the last one is in the box.
             box = left - 1, top - 1, right, bottom
             difficult = node.findtext("difficult", "").strip().lower()
-            is_counted = difficult not in ("1", "true")
-            objects.append(Object(entry, name, box, is_counted))
-        entry = f"image {images[0].name}"
+            confidence = 0.0 if difficult in ("1", "true") else 1.0
+            objects.append(Object(name, box, confidence, entry))
+        entry = f"image {paths[0].name}"
         node = root.find("size")
         if node is not None:
             texts = _texts(node, ("height", "width"))
             entry += f" with {texts}"
-            height, width = map(int, texts.values())
-            size = height, width
-    # `SyntaxError` is that of the parser.
+            size = int(texts["height"]), int(texts["width"])
+    # The parser raises a `SyntaxError`.
     except (SyntaxError, TypeError, ValueError) as error:
         raise ValueError(
             "Annotations must be VOC's XML: for each object an <object> with "
@@ -322,7 +290,7 @@ def _voc_image(folder, file, images):
             f'{entry} in "{file}" ({type(error).__name__}: {error}). Correct '
             "the file"
         ) from error
-    return Annotated(images[0], file, entry, size, objects)
+    return Annotated(paths[0], file, entry, size, objects)
 
 
 def _texts(node, names):

@@ -1,8 +1,8 @@
-"""Images with boxes from folders and from TensorFlow Datasets."""
+"""Images with boxes: readers of folders and datasets, scenes, batches."""
 
 import numpy as np
 import pytest
-from data_checks import builder
+from data_checks import builder, plain_json
 from detection_checks import (
     CLASSES,
     OBJECTS,
@@ -14,15 +14,35 @@ from detection_checks import (
 )
 from PIL import Image
 
-from cbam_keras import detection
+from cbam_keras import data, training
+from examples.detection.loading import load
+from examples.detection.pictures import (
+    AUGMENTATIONS,
+    PADDING,
+    Batches,
+    Object,
+    Picture,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
+def read(source, data_dir=None, **recipe):
+    return load(source, training.Recipe(**recipe), data_dir=data_dir)
+
+
+def boxes_of(batches, row):
+    """Returns the boxes of all objects in an image, in pixels."""
+    return [[*map(float, x.box)] for x in batches.pictures[row].objects]
+
+
+def confidences(batches):
+    return [x.confidence for image in batches.pictures for x in image.objects]
+
+
 def test_a_folder_of_coco_is_read(tmp_path):
-    loaded = detection.load_data(
-        write_coco(tmp_path / "pets"), image_size=(40, 60), batch_size=2
-    )
+    path = write_coco(tmp_path / "pets")
+    loaded = read(path, image_size=(40, 60), batch_size=2)
     assert loaded.name == "pets"
     assert loaded.class_names == ("cat", "dog")
     assert loaded.sizes == {"train": 2, "test": 2}
@@ -38,30 +58,26 @@ def test_a_folder_of_coco_is_read(tmp_path):
         expected = scale * [left, top, left + width, top + height]
         np.testing.assert_allclose(boxes[0], expected, atol=1e-4)
         np.testing.assert_allclose(bright_box(image[..., 0]), expected, atol=1)
-    assert loaded.test.examples.objects["confidence"].tolist() == [1, 0, 1]
+    assert confidences(loaded.test) == [1, 0, 1]
 
 
-def test_images_may_have_no_boxes_and_boxes_an_area(tmp_path):
+def test_images_may_have_no_boxes(tmp_path):
     def change(content):
         del content["annotations"][0]
-        content["annotations"][1]["area"] = 77
 
     path = write_coco(tmp_path, change=change)
-    loaded = detection.load_data(path, image_size=32, batch_size=2)
-    _, objects = loaded.train[0]
+    _, objects = read(path, image_size=32, batch_size=2).train[0]
     assert sorted(objects["labels"].ravel()) == [-1, 1]
-    areas = loaded.train.examples.objects["area"]
-    np.testing.assert_array_equal(areas, [np.nan, 77])
 
 
 def test_another_image_with_the_same_boxes_is_noticed(tmp_path):
     folder = write_coco(tmp_path)
-    first = detection.load_data(folder).fingerprint
-    assert detection.load_data(folder).fingerprint == first
+    first = read(folder).fingerprint
+    assert read(folder).fingerprint == first
     path = next((folder / "train").iterdir())
     image = Image.open(path)
     image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
-    assert detection.load_data(folder).fingerprint != first
+    assert read(folder).fingerprint != first
 
 
 def alter(part, index=0, **values):
@@ -105,7 +121,7 @@ BAD = {
 def test_bad_annotations_are_refused(name, tmp_path):
     change, message = BAD[name]
     with pytest.raises(ValueError, match=message):
-        detection.load_data(write_coco(tmp_path, change=change))
+        read(write_coco(tmp_path, change=change))
 
 
 def test_damaged_files_are_refused(tmp_path):
@@ -115,10 +131,10 @@ def test_damaged_files_are_refused(tmp_path):
     with pytest.raises(
         ValueError, match="1.png must exist and be complete.*'id': 11"
     ):
-        detection.load_data(tmp_path)
+        read(tmp_path)
     (tmp_path / "annotations" / "instances_train.json").write_text("[" * 10**5)
     with pytest.raises(ValueError, match="instances_train.json.*Recursion"):
-        detection.load_data(tmp_path)
+        read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +146,7 @@ def test_damaged_files_are_refused(tmp_path):
 )
 def test_each_split_needs_one_file(splits, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        detection.load_data(write_coco(tmp_path, splits=splits))
+        read(write_coco(tmp_path, splits=splits))
 
 
 # Pascal VOC.
@@ -144,19 +160,17 @@ def voc(tmp_path):
 
 @pytest.mark.parametrize("inside", ["voc", "."], ids=["itself", "wrapped"])
 def test_a_folder_of_voc_is_read(inside, voc):
-    loaded = detection.load_data(voc.parent / inside, image_size=40)
+    loaded = read(voc.parent / inside, image_size=40)
     assert loaded.class_names == ("cat", "dog")
     assert loaded.sizes == {"train": 2, "test": 2}
-    examples = loaded.train.examples
-    assert [name[-5:] for name in examples.images] == ["0.png", "1.png"]
-    # Without the parts of objects.
-    assert examples.objects["label"].tolist() == [0, 1, 1]
-    # The second is difficult.
-    assert examples.objects["confidence"].tolist() == [1, 0, 1]
-    # Of 30 pixels, those from the 4th to the 18th; of 20, the 5th to the 14th.
-    np.testing.assert_allclose(
-        examples.objects["box"][0], [3 / 30, 4 / 20, 18 / 30, 14 / 20]
-    )
+    pictures = loaded.train.pictures
+    assert [picture.image[-5:] for picture in pictures] == ["0.png", "1.png"]
+    # Parts of objects are left out, and the second object is difficult.
+    labels = [[x.label for x in picture.objects] for picture in pictures]
+    assert labels == [[0, 1], [1]]
+    assert confidences(loaded.train) == [1, 0, 1]
+    # The box is from the 4th to the 18th column, the 5th to the 14th row.
+    assert boxes_of(loaded.train, 0)[0] == [3, 4, 18, 14]
 
 
 def test_annotations_may_lack_a_size_and_count_pixels_from_zero(voc):
@@ -164,9 +178,8 @@ def test_annotations_may_lack_a_size_and_count_pixels_from_zero(voc):
     text = file.read_text().replace("size>", "extent>")
     text = text.replace("<xmin>4.0<", "<xmin>0<").replace("min>5<", "min>14<")
     file.write_text(text)
-    box = detection.load_data(voc).train.examples.objects["box"][0]
-    # Clipped to the image, and of one row.
-    np.testing.assert_allclose(box, [0, 13 / 20, 18 / 30, 14 / 20])
+    # It is clipped to the image, and of one row.
+    assert boxes_of(read(voc).train, 0)[0] == [0, 13, 18, 14]
 
 
 @pytest.mark.parametrize(
@@ -184,12 +197,12 @@ def test_lists_of_voc_say_what_is_trained_on(lists, train, test, voc):
     for file in (voc / "ImageSets" / "Main").iterdir():
         file.unlink()
     write_voc(voc, lists)
-    loaded = detection.load_data(voc, seed=3)
-    found = [
-        "".join(name[-5] for name in batches.examples.images)
+    loaded = read(voc, seed=3)
+    names = [
+        "".join(picture.image[-5] for picture in batches.pictures)
         for batches in (loaded.train, loaded.test)
     ]
-    assert found == [train, test]
+    assert names == [train, test]
 
 
 def written(file, old, new=""):
@@ -259,20 +272,15 @@ def test_bad_folders_of_voc_are_refused(name, voc):
     change, message = BAD_VOC[name]
     change(voc)
     with pytest.raises(ValueError, match=message):
-        detection.load_data(voc)
+        read(voc)
 
 
 def test_a_folder_has_one_layout(voc):
     with pytest.raises(ValueError, match="COCO.*VOC.*with neither"):
-        detection.load_data(voc / "JPEGImages")
+        read(voc / "JPEGImages")
     write_coco(voc.parent / "coco")
     with pytest.raises(ValueError, match="COCO.*VOC.*coco.*voc"):
-        detection.load_data(voc.parent)
-
-
-def test_bad_arguments_are_refused_before_any_work():
-    with pytest.raises(ValueError, match='"translate"'):
-        detection.load_data("nowhere/", augment="crop")
+        read(voc.parent)
 
 
 # TensorFlow Datasets.
@@ -327,35 +335,21 @@ def prepare(tfds, folder, flag, is_tested):
 )
 def test_datasets_of_tfds_are_read(flag, is_tested, trained, tfds, tmp_path):
     prepare(tfds, tmp_path, flag, is_tested)
-    loaded = detection.load_data("pets", data_dir=tmp_path, image_size=40)
+    loaded = read("pets", data_dir=tmp_path, image_size=40)
     assert loaded.class_names == ("cat", "dog")
     assert loaded.sizes == {"train": trained, "test": 2}
-    examples = loaded.test.examples
     # The order of the images is that of the files.
-    row = int(np.bincount(examples.objects["image"]).argmax())
-    objects = examples.objects[examples.objects["image"] == row]
+    row = np.argmax([len(x.objects) for x in loaded.test.pictures])
     left, top, width, height = OBJECTS[0][0]
-    np.testing.assert_allclose(
-        objects["box"][0] * [30, 20, 30, 20],
-        [left, top, left + width, top + height],
-        atol=1e-4,
-    )
-    assert objects["label"].tolist() == [0, 1]
+    expected = [left, top, left + width, top + height]
+    np.testing.assert_allclose(boxes_of(loaded.test, row)[0], expected, 1e-5)
+    picture = loaded.test.pictures[row]
     # The second is difficult, or a crowd.
-    assert objects["confidence"].tolist() == [1, 0]
-    assert objects["area"].tolist() == [5, 5]
-    assert examples.sizes[row].tolist() == [20, 30]
+    labels = [(x.label, x.confidence) for x in picture.objects]
+    assert labels == [(0, 1), (1, 0)]
+    assert picture.size == (20, 30)
     images, _ = loaded.train[0]
     assert images.shape[1:] == (40, 40, 3)
-
-
-def test_damaged_datasets_are_named(tfds, tmp_path, monkeypatch):
-    prepare(tfds, tmp_path, "is_crowd", True)
-    monkeypatch.setattr(
-        "cbam_keras.detection.loading.headers", lambda *_: [None, None]
-    )
-    with pytest.raises(ValueError, match='"pets".*2 of whose images'):
-        detection.load_data("pets", data_dir=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -364,4 +358,91 @@ def test_damaged_datasets_are_named(tfds, tmp_path, monkeypatch):
 )
 def test_datasets_without_boxes_are_refused(name, message, tfds, tmp_path):
     with pytest.raises(ValueError, match=message):
-        detection.load_data(name, data_dir=tmp_path)
+        read(name, data_dir=tmp_path)
+
+
+# The embedded scenes, and batches.
+
+
+@pytest.fixture(scope="module")
+def scenes(few_digits):
+    return read("digit_scenes", batch_size=4)
+
+
+def test_scenes_have_digits_in_their_boxes(scenes):
+    assert scenes.sizes == {"train": 80, "test": 10}
+    assert scenes.image_shape == (64, 64, 1)
+    assert plain_json(scenes.describe()) == scenes.describe()
+    counts = {len(labels) for labels in scenes.train.labels}
+    assert counts == {1, 2, 3}
+    assert {*np.concatenate(scenes.train.labels)} == {*range(10)}
+    boxes = 64 * np.concatenate(scenes.train.boxes)
+    assert boxes.min() >= 0 and boxes.max() <= 64
+    # Noise fills the image of a digit.
+    sides = boxes[:, 2:] - boxes[:, :2]
+    assert 21 <= sides.min() < 24 and 42 < sides.max() <= 44
+
+
+def test_scenes_stay_what_they_were(few_digits):
+    loaded = read("digit_scenes", batch_size=16, augment=AUGMENTATIONS)
+    images = np.stack([picture.image for picture in loaded.train.pictures])
+    boxes = np.concatenate(loaded.train.boxes)
+    augmented, objects = loaded.train[0]
+    drawn = images, boxes, augmented, objects["boxes"]
+    assert data.digest(*drawn) == "cf3802bac6960d4f"
+    other = read("digit_scenes", seed=1).test.pictures
+    for picture, same in zip(loaded.test.pictures, other, strict=True):
+        np.testing.assert_array_equal(picture.image, same.image)
+
+
+def test_batches_hold_each_image_once_in_an_order_of_their_own(scenes):
+    orders = []
+    for epoch in (0, 1, 0):
+        scenes.set_epoch(epoch)
+        orders.append(scenes.train.order)
+    assert (orders[0] == orders[2]).all() and (orders[0] != orders[1]).any()
+    assert sorted(orders[1]) == list(range(80))
+    images, objects = scenes.train[1]
+    assert images.shape == (4, 64, 64, 1) and images.dtype == "float32"
+    rows = orders[0][4:8]
+    for row, image, boxes, labels in zip(
+        rows, images, *objects.values(), strict=True
+    ):
+        picture = scenes.train.pictures[row]
+        np.testing.assert_array_equal(image, picture.image)
+        count = len(picture.objects)
+        assert labels[:count].tolist() == [x.label for x in picture.objects]
+        assert (labels[count:] == -1).all() and (boxes[count:] == PADDING).all()
+        np.testing.assert_allclose(
+            boxes[:count], [x.box for x in picture.objects], atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_boxes_follow_the_pixels(name):
+    image = np.zeros((40, 50, 1), "uint8")
+    image[14:26, 12:22] = 200
+    picture = Picture(image, (40, 50), [Object(0, (12, 14, 22, 26))])
+    batches = Batches([picture] * 8, image.shape, 8, 0, (name,))
+    moved, objects = batches[0]
+    assert (moved != image).any()
+    assert (objects["labels"] == 0).all()
+    for shown, box in zip(moved[..., 0], objects["boxes"][:, 0], strict=True):
+        np.testing.assert_allclose(bright_box(shown), box, atol=1.01)
+    np.testing.assert_array_equal(batches[0][0], moved)
+    batches.set_epoch(1)
+    assert (batches[0][0] != moved).any()
+
+
+def test_objects_that_leave_are_no_longer_learned():
+    image = np.full((40, 40, 1), 9, "uint8")
+    picture = Picture(image, (40, 40), [Object(0, (0, 0, 0.8, 20))])
+    batches = Batches([picture] * 2, image.shape, 2, 0, ("translate",))
+    gone = []
+    for epoch in range(5):
+        batches.set_epoch(epoch)
+        _, objects = batches[0]
+        away = objects["labels"] == -1
+        assert (objects["boxes"][away] == PADDING).all()
+        gone.append(away.any())
+    assert any(gone)

@@ -5,12 +5,12 @@ import functools
 import numpy as np
 
 from cbam_keras import data
-from cbam_keras.detection.batches import Examples, overlaps, table
+from examples.detection.pictures import Object, Picture, overlaps
 
 # Sides in pixels: of a scene, and of a digit with the margin of its image.
 CANVAS = 64
 MIN_SIDE, MAX_SIDE = 22, 44
-# Fragments of other digits in each scene, and their side.
+# Each scene has so many fragments of other digits, of this side.
 FRAGMENTS, FRAGMENT = 8, 8
 MAX_DIGITS = 3
 # Two boxes overlap by at most this, as intersection over union.
@@ -19,48 +19,47 @@ MAX_OVERLAP = 0.3
 INK = 32
 
 
-def digit_scenes(seed: int) -> tuple[dict[str, Examples], tuple[str, ...]]:
-    """Returns the splits of `"digit_scenes"`, and the names of the classes."""
+def digit_scenes(seed: int) -> tuple[dict[str, list[Picture]], tuple[str, ...]]:
+    """Returns the scenes of each split, and the names of the classes."""
     digits, labels = data.mnist_digits()
-    indices = data.stratified(labels, None, seed)
+    rows_of = data.stratified(labels, None, seed)
     splits = {}
+    # The test scenes are the same for every seed.
     for split, seed_of_split, share in (("train", seed, 1), ("test", 0, 2)):
-        rows = indices[split]
+        rows = rows_of[split]
         rng = np.random.default_rng([seed_of_split, *split.encode()])
         count = max(1, len(rows) // share)
-        splits[split] = _scenes(digits[rows], labels[rows], count, rng)
+        splits[split] = _make_scenes(digits[rows], labels[rows], count, rng)
     return splits, tuple(map(str, range(10)))
 
 
-def _scenes(digits, labels, count, rng):
-    """Returns examples of `count` scenes of these digits."""
-    images = np.zeros((count, CANVAS, CANVAS, 1), "uint8")
-    objects = []
-    for number, canvas in enumerate(images[..., 0]):
+def _make_scenes(digits, labels, count, rng):
+    """Returns `count` scenes of these digits."""
+    scenes = []
+    for _ in range(count):
+        canvas = np.zeros((CANVAS, CANVAS), "uint8")
         for source in digits[rng.integers(len(digits), size=FRAGMENTS)]:
             # From the middle of a digit, where the ink is.
             y, x = rng.integers(4, source.shape[0] - 3 - FRAGMENT, size=2)
             top, left = rng.integers(0, CANVAS - FRAGMENT + 1, size=2)
             patch = source[y : y + FRAGMENT, x : x + FRAGMENT]
             _overlay(canvas, patch, top, left)
-        boxes = np.zeros((0, 4), "float32")
-        kept = []
-        chosen = rng.integers(len(digits), size=rng.integers(1, MAX_DIGITS + 1))
-        for index in chosen:
-            box = _add_digit(canvas, digits[index], boxes, rng)
+        objects, boxes = [], np.zeros((0, 4), "float32")
+        rows = rng.integers(len(digits), size=rng.integers(1, MAX_DIGITS + 1))
+        for row in rows:
+            box = _add_digit(canvas, digits[row], boxes, rng)
             if box is not None:
                 boxes = np.concatenate([boxes, box[None]])
-                kept.append(labels[index])
-        objects.append(table(number, kept, boxes / CANVAS))
-    sizes = np.full((count, 2), CANVAS, "int32")
-    return Examples(images, sizes, np.concatenate(objects))
+                objects.append(Object(int(labels[row]), box.tolist()))
+        scenes.append(Picture(canvas[..., None], canvas.shape, objects))
+    return scenes
 
 
 def _add_digit(canvas, digit, others, rng):
     """Adds a digit, and returns its box; `None` where there is no room."""
     side = int(rng.integers(MIN_SIDE, MAX_SIDE + 1))
     weights = _weights(digit.shape[0], side)
-    # Sums of integers: those of floats round as the CPU adds them up.
+    # Sums of integers are exact, while those of floats depend on the CPU.
     patch = np.rint(weights @ digit @ weights.T / (2 * side) ** 2)
     patch = patch.astype("uint8")
     rows, columns = (np.flatnonzero((patch >= INK).any(a)) for a in (1, 0))
@@ -76,7 +75,7 @@ def _add_digit(canvas, digit, others, rng):
 
 def _overlay(canvas, patch, top, left):
     place = canvas[top : top + patch.shape[0], left : left + patch.shape[1]]
-    # Of overlapping pixels the brighter one stays.
+    # The brighter one of overlapping pixels stays.
     np.maximum(place, patch, out=place)
 
 

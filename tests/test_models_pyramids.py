@@ -4,7 +4,7 @@ import keras
 import pytest
 from keras import layers
 
-from cbam_keras import detection, insert_attention, models
+from cbam_keras import insert_attention, models
 
 keras_hub = pytest.importorskip("keras_hub", reason="needs KerasHub")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -41,7 +41,7 @@ LEVELS = {
 @pytest.mark.parametrize("name", LEVELS)
 def test_levels_follow_the_strides(name):
     build, channels = LEVELS[name]
-    found = detection.feature_pyramid(build()).pyramid_outputs
+    found = models.feature_pyramid(build()).pyramid_outputs
     assert {level: found[level].shape[-1] for level in found} == channels
     for level, tensor in found.items():
         assert tensor.shape[1] in (None, 64 / 2 ** int(level[1]))
@@ -49,12 +49,12 @@ def test_levels_follow_the_strides(name):
 
 def test_levels_are_the_last_maps_of_the_stages():
     model = network()
-    backbone = detection.feature_pyramid(model)
+    backbone = models.feature_pyramid(model)
     names = {f"P{stage + 1}": f"stage{stage}_block1_out" for stage in (1, 2, 3)}
     assert backbone.levels == names
     assert {id(v) for v in backbone.weights} <= {id(v) for v in model.weights}
     names = {"P3": "stage2_block1_conv2", "P4": "stage3_block1_out"}
-    backbone = detection.feature_pyramid(model, names)
+    backbone = models.feature_pyramid(model, names)
     assert backbone.levels == names
     assert list(backbone.pyramid_outputs) == ["P3", "P4"]
 
@@ -87,4 +87,4 @@ BAD = {
 def test_networks_that_give_no_pyramid_are_refused(name):
     build, levels, message = BAD[name]
     with pytest.raises(ValueError, match=message):
-        detection.feature_pyramid(build(), levels)
+        models.feature_pyramid(build(), levels)

@@ -1,0 +1,1 @@
+"""What trains something else through `study.Task`, run in a clone."""

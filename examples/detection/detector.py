@@ -1,0 +1,164 @@
+"""RetinaNet of KerasHub on a network with attention: built, compiled, used."""
+
+import functools
+import math
+from collections.abc import Callable
+
+import keras
+import keras_hub
+import numpy as np
+
+from cbam_keras import _checks, models
+from cbam_keras._terminal import watched
+from cbam_keras.layers import MakeLayer
+from cbam_keras.models.detector import Detector, losses
+from cbam_keras.recipes import Recipe
+from examples.detection.anchors import choose_anchors
+from examples.detection.loading import DetectionData
+from examples.detection.pictures import Batches, Object, scale_of
+
+BACKBONES: dict[str, Callable[..., keras.Model]] = {
+    # It has 0.7 million parameters, for scenes of 64 pixels.
+    "small": functools.partial(
+        models.ResNet,
+        (2, 2, 2),
+        block="basic",
+        widths=(32, 64, 128),
+        stem_width=32,
+    ),
+    **models.BUILDERS,
+}
+# From this side on the detector is RetinaNet's: levels up to P7, and heads of
+# four layers. Below, its heads would be most of the work.
+LARGE = 256
+# The finest level of a detector, and how many rows and columns the coarsest
+# one has at least.
+MIN_LEVEL, MIN_CELLS = 3, 4
+# Each class has this probability before anything is learned (Lin et al., 2017).
+PRIOR = 0.01
+# Detections below this are left out: a higher one would cut the curve of
+# precision over recall.
+CONFIDENCE = 0.05
+
+
+def check_backbone(name: str, weights: str | None) -> None:
+    """Raises unless there is such a network, and its weights can be had."""
+    random = BACKBONES if weights is None else ()
+    _checks.one_of("backbone", name, [*random, *models.PRETRAINED])
+    if weights is not None:
+        models.pretrained(name, weights)
+
+
+def build_detector(
+    data: DetectionData,
+    backbone: str,
+    attention: MakeLayer | None,
+    weights: str | None = None,
+    is_frozen: bool = False,
+) -> keras.Model:
+    """Returns a new detector, with anchors for the training boxes."""
+    shape = data.image_shape
+    if backbone in models.PRETRAINED:
+        network = models.pretrained(
+            backbone, weights, shape, attention, is_frozen
+        )
+    else:
+        inputs = keras.Input(shape, name="images")
+        scaled = keras.layers.Rescaling(1 / 255, name="rescale")(inputs)
+        network = BACKBONES[backbone](
+            include_top=False, input_tensor=scaled, attention=attention
+        )
+    encoder = models.feature_pyramid(network)
+    max_level = _coarsest_level(encoder, shape)
+    detector = Detector(
+        keras_hub.models.RetinaNetBackbone(
+            encoder,
+            min_level=MIN_LEVEL,
+            max_level=max_level,
+            use_p5=False,
+            image_shape=shape,
+        ),
+        num_classes=len(data.class_names),
+        bounding_box_format="xyxy",
+        anchor_generator=keras_hub.layers.AnchorGenerator(
+            "xyxy", **choose_anchors(data.train, MIN_LEVEL, max_level)
+        ),
+        pre_logits_num_conv_layers=4 if min(shape[:2]) >= LARGE else 0,
+        preprocessor=None,
+        prediction_decoder=keras_hub.layers.NonMaxSuppression(
+            bounding_box_format="xyxy",
+            from_logits=True,
+            confidence_threshold=CONFIDENCE,
+        ),
+    )
+    _initialize_heads(detector, data.train.seed)
+    return detector
+
+
+def compile_detector(
+    detector: keras.Model, recipe: Recipe, data: DetectionData
+) -> None:
+    """Compiles a detector, as at the start of each stage of a recipe."""
+    optimizer = recipe.make_optimizer(len(data.train))
+    optimizer.global_clipnorm = 10.0
+    if any(x.compute_dtype == "float16" for x in detector.backbone.layers):
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    sums = losses(len(data.class_names))
+    detector.compile(optimizer, **sums, auto_scale_loss=False)
+
+
+def detect_all(detector: keras.Model, batches: Batches) -> list[list[Object]]:
+    """Returns the detections in each image."""
+    detections = []
+    count = len(batches.pictures)
+    starts = range(0, count, batches.batch_size)
+    for start in watched(starts, len(starts), "Detecting"):
+        # The last batch is filled, so that all have one shape.
+        rows = np.arange(start, start + batches.batch_size) % count
+        outputs = detector.detect(batches.images(rows))
+        columns = [outputs[x] for x in ("labels", "boxes", "confidence")]
+        for row, *of_image in zip(rows, *columns, strict=True):
+            scale = scale_of(batches.pictures[row].size)
+            scale = scale / scale_of(batches.size)
+            detections.append(
+                [
+                    Object(int(label), box * scale, float(confidence))
+                    for label, box, confidence in zip(*of_image, strict=True)
+                    if label >= 0
+                ]
+            )
+    return detections[:count]
+
+
+def _coarsest_level(encoder, image_shape):
+    """Returns the coarsest level of a detector."""
+    side = min(image_shape[:2])
+    coarsest = max(int(level[1]) for level in encoder.pyramid_outputs)
+    if side >= LARGE and coarsest == 5:
+        return 7
+    if side < MIN_CELLS * 2**MIN_LEVEL:
+        raise ValueError(
+            f"A detector needs images of {MIN_CELLS * 2**MIN_LEVEL} pixels "
+            f"or more. Received: images of shape {image_shape}"
+        )
+    return min(coarsest, int(math.log2(side / MIN_CELLS)))
+
+
+def _initialize_heads(detector, seed):
+    """Initializes the heads as the paper of RetinaNet does.
+
+    KerasHub 0.32.0 puts the prior on the boxes in place of the classes and
+    draws all kernels with a deviation of 0.05, from which the loss begins at
+    several hundred.
+    """
+    rng = np.random.default_rng(seed)
+    for head, bias in (
+        (detector.box_head, 0.0),
+        (detector.classification_head, float(np.log(PRIOR / (1 - PRIOR)))),
+    ):
+        for layer in head.conv_layers:
+            deviation = np.sqrt(2 / np.prod(layer.kernel.shape[:-1]))
+            layer.kernel.assign(rng.normal(0, deviation, layer.kernel.shape))
+        last = head.prediction_layer
+        last.kernel.assign(rng.normal(0, 0.01, last.kernel.shape))
+        last.bias.assign(np.full(last.bias.shape, bias))
