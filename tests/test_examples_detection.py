@@ -17,15 +17,17 @@ keras_hub = pytest.importorskip("keras_hub", reason="needs KerasHub")
 
 from examples.detection import __main__ as command  # noqa: E402
 from examples.detection import detector  # noqa: E402
-from examples.detection.anchors import choose_anchors  # noqa: E402
+from examples.detection.detector import choose_anchors  # noqa: E402
 from examples.detection.pictures import (  # noqa: E402
     Batches,
     Object,
     Picture,
     overlaps,
 )
-from examples.detection.precision import mean_average_precision  # noqa: E402
-from examples.detection.task import plan  # noqa: E402
+from examples.detection.task import (  # noqa: E402
+    mean_average_precision,
+    plan,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

@@ -10,8 +10,9 @@ from PIL import Image
 
 from benchmarks import networks
 from benchmarks.when_it_helps import camvid
-from cbam_keras import comparison, detection, study
+from cbam_keras import comparison, study
 from cbam_keras.recipes import RECIPES, Recipe
+from examples.detection.task import plan as plan_detectors
 
 KINDS = ("none", "se", "spatial", "cbam", "eca", "coordinate")
 NETWORK, WEIGHTS = "EfficientNetLite0", "imagenet"
@@ -89,7 +90,7 @@ def cells(folder):
 
 def blood(folder):
     return kinds(
-        detection.plan,
+        plan_detectors,
         backbone=NETWORK,
         weights=WEIGHTS,
         data=folder / "bccd",

@@ -1,4 +1,4 @@
-"""A network as a backbone: the feature maps of its stages, or of its strides."""
+"""A network as a backbone: feature maps of its stages, or of its strides."""
 
 import importlib
 import math

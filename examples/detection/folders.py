@@ -3,6 +3,7 @@
 import json
 import pathlib
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -69,7 +70,11 @@ def _as_pictures(images, labels):
         _check(image, head)
         limits = [head.width, head.height] * 2
         objects = [
-            Object(labels[x.label], np.clip(x.box, 0, limits), x.confidence)
+            Object(
+                labels[x.label],
+                np.clip(x.box, 0, limits).tolist(),
+                x.confidence,
+            )
             for x in image.objects
         ]
         size = head.height, head.width
@@ -82,7 +87,8 @@ def _check(image, head):
     if head is None:
         raise _error(
             f"The image {image.path} must exist and be complete",
-            (image.entry, image.file),
+            image.entry,
+            image.file,
             "Copy it again, or remove it from the annotations",
         )
     high, wide = head.height, head.width
@@ -90,7 +96,8 @@ def _check(image, head):
         raise _error(
             "An annotated size must be that of the file, turned as its EXIF "
             f"orientation says: height {high} and width {wide}",
-            (image.entry, image.file),
+            image.entry,
+            image.file,
             "Correct the size, or the image and its boxes",
         )
     for each in image.objects:
@@ -100,7 +107,8 @@ def _check(image, head):
             raise _error(
                 "A box must have an area, its right edge be right of its left "
                 "one, and its bottom edge below its top one",
-                (each.entry, image.file),
+                each.entry,
+                image.file,
                 "Swap its corners, or remove the object",
             )
         is_seen = min(right, bottom) > 0 and left < wide and top < high
@@ -111,13 +119,13 @@ def _check(image, head):
             raise _error(
                 f"A box must lie in its image, of height {high} and width "
                 f"{wide}",
-                (each.entry, image.file),
+                each.entry,
+                image.file,
                 "Clip it to the image, or remove the object",
             )
 
 
-def _error(expected, received, mend):
-    entry, file = received
+def _error(expected, entry, file, mend):
     return ValueError(f'{expected}. Received: {entry} in "{file}". {mend}')
 
 
@@ -242,7 +250,8 @@ def _voc_names(file, annotated):
                 "A list of images must have at least one line, and each must "
                 "be the name of a file in Annotations without .xml and nothing "
                 "else",
-                (f'"{name}"', file),
+                f'"{name}"',
+                file,
                 "Correct the line, or add the file"
                 f"{_checks.did_you_mean(name, annotated)}",
             )
@@ -256,19 +265,20 @@ def _voc_image(folder, file, paths):
         raise _error(
             f'The image of annotations must be in "{folder / "JPEGImages"}", '
             f"{file.stem} with one of the endings {', '.join(ENDINGS)}",
-            (f"{len(paths)} such files for the annotations", file),
+            f"{len(paths)} such files for the annotations",
+            file,
             "Copy it there, or remove its annotations and its name in lists",
         )
     entry, size, objects = f"image {paths[0].name}", None, []
     try:
         root = tree.parse(file).getroot()
         for number, node in enumerate(root.findall("object"), 1):
+            entry = f"object {number}, {_line(node)},"
             name = node.findtext("name") or ""
-            texts = _texts(node.find("bndbox"), CORNERS)
-            entry = f'object {number}, "{name}", with {texts}'
             if not name or name != name.strip():
                 raise ValueError(f'its name is "{name}"')
-            left, top, right, bottom = map(float, texts.values())
+            corners = (node.findtext(f"bndbox/{x}") for x in CORNERS)
+            left, top, right, bottom = map(float, corners)
             # Pixels are counted from 1, and the last one is in the box.
             box = left - 1, top - 1, right, bottom
             difficult = node.findtext("difficult", "").strip().lower()
@@ -277,9 +287,8 @@ def _voc_image(folder, file, paths):
         entry = f"image {paths[0].name}"
         node = root.find("size")
         if node is not None:
-            texts = _texts(node, ("height", "width"))
-            entry += f" with {texts}"
-            size = int(texts["height"]), int(texts["width"])
+            entry += f" with {_line(node)}"
+            size = int(node.findtext("height")), int(node.findtext("width"))
     # The parser raises a `SyntaxError`.
     except (SyntaxError, TypeError, ValueError) as error:
         raise ValueError(
@@ -293,8 +302,7 @@ def _voc_image(folder, file, paths):
     return Annotated(paths[0], file, entry, size, objects)
 
 
-def _texts(node, names):
-    """Returns the text of elements in another, `None` where one is missing."""
-    return {
-        name: None if node is None else node.findtext(name) for name in names
-    }
+def _line(node):
+    """Returns the XML of an element, in one line."""
+    text = ElementTree.tostring(node, "unicode", short_empty_elements=False)
+    return " ".join(text.split())

@@ -39,16 +39,8 @@ class DetectionData:
         self.train.set_epoch(epoch)
 
     def describe(self) -> dict[str, object]:
-        return {
-            "name": self.name,
-            "sizes": self.sizes,
-            "image_shape": list(self.image_shape),
-            "classes": len(self.class_names),
-            "batch_size": self.batch_size,
-            "seed": self.train.seed,
-            "augment": list(self.train.augment),
-            "fingerprint": self.fingerprint,
-        }
+        shape = list(self.image_shape)
+        return {"image_shape": shape, "fingerprint": self.fingerprint}
 
 
 def load(
@@ -88,7 +80,7 @@ def load(
         for picture in pictures:
             content += [picture.size, picture.objects, picture.content]
     return DetectionData(
-        name=path.resolve().name if path.is_dir() else str(source),
+        name=name_of(source),
         class_names=class_names,
         image_shape=shape,
         batch_size=train.batch_size,
@@ -97,6 +89,12 @@ def load(
         test=test,
         fingerprint=data.digest(*content),
     )
+
+
+def name_of(source: str | os.PathLike) -> str:
+    """Returns what a source is called, without loading it."""
+    path = pathlib.Path(source).expanduser()
+    return path.resolve().name if path.is_dir() else str(source)
 
 
 def _image_shape(splits, image_size):

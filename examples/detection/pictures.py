@@ -1,7 +1,7 @@
 """`Picture`, an image with the objects in it, and `Batches` for `fit`."""
 
 import dataclasses
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 import keras
@@ -129,7 +129,7 @@ class Batches(keras.utils.PyDataset):
         rng = np.random.default_rng([self.seed, epoch, 0, ORDER])
         self.order = rng.permutation(len(self.pictures))
 
-    def images(self, rows: Sequence[int]) -> np.ndarray:
+    def images(self, rows: Iterable[int]) -> np.ndarray:
         """Returns images of these rows, resized, float32 `(n, H, W, C)`."""
         read = data.threads().map(self._read, rows)
         return np.stack([image for image, _ in read])
