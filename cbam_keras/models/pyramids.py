@@ -192,9 +192,3 @@ def _strides(model):
         if (high, wide) != (1, 1):
             strides[name] = max(height / high, width / wide)
     return strides
-
-
-def import_hub() -> ModuleType:
-    """Returns the module `hub`, which needs KerasHub."""
-    _checks.require("keras_hub", extra="detect")
-    return importlib.import_module("cbam_keras.detection.hub")
