@@ -96,7 +96,7 @@ def main(arguments=None) -> None:
     progress = sys.stderr if options.json else sys.stdout
     with contextlib.redirect_stdout(progress):
         if options.dry_run:
-            results = study.estimate(planned, workers=options.workers)
+            results = study.estimate(planned)
         else:
             results = study.run(
                 planned,
