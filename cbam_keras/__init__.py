@@ -7,7 +7,7 @@ import types
 
 if sys.argv[:1] == ["-m"]:
     # This is imported for `python -m cbam_keras`, which then runs the command.
-    from cbam_keras._quiet import import_quietly
+    from _cbam_keras_command.quiet import import_quietly
 
     import_quietly()
 

@@ -14,10 +14,10 @@ from test_cli_runs import Results
 from test_packaging import PROJECT
 
 import cbam_keras
+from _cbam_keras_command.parser import build_parser
+from _cbam_keras_command.quiet import LEVEL
 from cbam_keras import cli, presets, study
-from cbam_keras._quiet import LEVEL
 from cbam_keras.cli import tables
-from cbam_keras.cli.options import outline
 
 RUNS = ["train", "tune", "ablate"]
 COMMANDS = [*RUNS, "table", "explain"]
@@ -53,7 +53,7 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(capsys, name):
         program, *given = shlex.split(line.split(" > ")[0])
         assert program == "cbam-keras"
         if "--help" not in given:
-            command = outline().parse_args(given).command
+            command = build_parser().parse_args(given).command
             assert command == given[0] and name in (None, command)
 
 

@@ -14,6 +14,7 @@ import keras_tuner
 import pretended
 import pytest
 
+from _cbam_keras_command import options, parser
 from cbam_keras import (
     _explanations,
     _terminal,
@@ -28,8 +29,6 @@ from cbam_keras import (
     training,
     tuning,
 )
-from cbam_keras.cli import options
-from cbam_keras.cli.options import outline
 from cbam_keras.layers import CBAM, SqueezeExcite
 
 RUNS = {
@@ -117,9 +116,9 @@ def asked(monkeypatch):
 
 @pytest.mark.parametrize("command", RUNS)
 def test_an_option_reaches_the_argument_of_its_name(asked, command):
-    parser = argparse.ArgumentParser()
-    getattr(options, command)(parser)
-    actions = {action.dest: action for action in parser._actions}
+    of_command = argparse.ArgumentParser()
+    getattr(parser, command)(of_command)
+    actions = {action.dest: action for action in of_command._actions}
     elsewhere = set(OTHERWISE)
     if command == "tune":
         elsewhere |= {name for value in SPACE.values() for name in value}
@@ -132,14 +131,14 @@ def test_an_option_reaches_the_argument_of_its_name(asked, command):
             samples[options.size] = "16x24"
             choices = actions[name].choices
             line.append(choices[-1] if choices else samples[actions[name].type])
-    given = vars(outline().parse_args(line))
+    given = vars(parser.build_parser().parse_args(line))
     assert cli.main(line) == 0
     found = {**asked, **vars(asked["recipe"]), **asked["data_options"]}
     found |= asked.get("layer_options", {})
     found["augment"] = list(found["augment"])
     for name in actions.keys() - elsewhere:
         assert found[name] == given[name], name
-        assert found[name] != parser.get_default(name), name
+        assert found[name] != of_command.get_default(name), name
 
 
 NET = "--model MobileNetV2 --weights imagenet"
@@ -247,21 +246,21 @@ def test_code_that_an_error_ends_with_keeps_its_lines(
 
 
 @pytest.mark.parametrize(
-    ("name", "names"),
+    ("listed", "names"),
     [
-        ("algorithm", tuning.ALGORITHMS),
-        ("attention", ("none", *layers.ATTENTION, "all")),
-        ("augment", data.AUGMENTATIONS),
-        ("measure", (study.ACCURACY, *study.MEASURES)),
-        ("method", explain.METHODS),
-        ("model", comparison.NETWORKS),
-        ("order", layers.ORDERS),
-        ("recipe", training.RECIPES),
-        ("split", data.SPLITS),
+        (options.ATTENTION, ("none", *layers.ATTENTION, "all")),
+        (options.AUGMENTATIONS, data.AUGMENTATIONS),
+        (options.NETWORKS, comparison.NETWORKS),
+        (options.MEASURES, (study.ACCURACY, *study.MEASURES)),
+        (options.RECIPES, training.RECIPES),
+        (options.ORDERS, layers.ORDERS),
+        (options.ALGORITHMS, tuning.ALGORITHMS),
+        (options.METHODS, explain.METHODS),
+        (options.SPLITS, data.SPLITS),
     ],
 )
-def test_options_take_the_names_that_there_are(name, names):
-    assert options.CHOICES[name] == tuple(names)
+def test_options_take_the_names_that_there_are(listed, names):
+    assert listed == tuple(names)
 
 
 @pytest.mark.parametrize("command", RUNS)

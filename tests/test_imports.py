@@ -19,7 +19,7 @@ PACKAGE = pathlib.Path(cbam_keras.__file__).parent
 # Each entry of the package may import from those before it: so the library, the
 # layers and what looks at networks, from nothing of the laboratory below it.
 ORDER = """
-    _version _quiet _process _docstrings _checks _fused optimizers
+    _version _process _docstrings _checks _fused optimizers
     _files _terminal layers convert _inspection plotting insertion models
     profiling presets explain monitor
 
@@ -233,8 +233,9 @@ def test_public_paths_hold():
 # What tests import from inside the package, where no public name shows the
 # fact. Anything else they import from the root, or by the door of a folder.
 INSIDE = """
-    _explanations _files _fused _fused.decorator _fused.operation
-    _fused.private _fused.rows _process _quiet _terminal cli.options cli.tables
+    _explanations _explanations.images _files _fused _fused.decorator
+    _fused.operation
+    _fused.private _fused.rows _process _terminal cli.tables
     convert.legacy convert.matching convert.torch_files data.augmentation
     data.digits data.loading data.tfds models.by_name optimizers study.cells
     study.checkpoints study.machine study.stages study.worker study.workers

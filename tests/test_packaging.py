@@ -16,7 +16,7 @@ import cbam_keras
 ROOT = pathlib.Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Imported before the package.
-COMMAND = "_cbam_keras_command.py"
+COMMAND = "_cbam_keras_command"
 # What else than modules is installed.
 DATA = (
     "cbam_keras/py.typed",
@@ -50,9 +50,9 @@ def test_archives_hold_the_package_and_no_tests(tmp_path):
     pytest.importorskip("setuptools", minversion="77", reason="builds both")
     folder = tmp_path / "archives"
     folder.mkdir()
-    for name in (*FILES, "pyproject.toml", "MANIFEST.in", COMMAND):
+    for name in (*FILES, "pyproject.toml", "MANIFEST.in"):
         shutil.copy(ROOT / name, folder)
-    for name in ("cbam_keras", "tests"):
+    for name in ("cbam_keras", COMMAND, "tests"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     subprocess.run(
@@ -70,8 +70,9 @@ def test_archives_hold_the_package_and_no_tests(tmp_path):
         source = {name.partition("/")[2] for name in archive.getnames()}
     modules = {
         path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "cbam_keras").rglob("*.py")
-    } | {COMMAND, *DATA}
+        for name in ("cbam_keras", COMMAND)
+        for path in (ROOT / name).rglob("*.py")
+    } | {*DATA}
     information = f"cbam_keras-{cbam_keras.__version__}.dist-info/"
     with zipfile.ZipFile(wheel) as archive:
         installed = set(archive.namelist())

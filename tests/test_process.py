@@ -20,9 +20,11 @@ import pytest
 from networks import linear
 
 import _cbam_keras_command
-from cbam_keras import _process, _quiet, cli, study, training
+import cbam_keras
+from _cbam_keras_command import quiet
+from cbam_keras import _process, cli, study, training
 
-LEVEL = _quiet.LEVEL
+LEVEL = quiet.LEVEL
 
 
 @pytest.fixture(autouse=True)
@@ -213,14 +215,12 @@ def test_sigterm_ends_a_training_and_tensorflow_logs_nothing(tmp_path):
 @pytest.fixture
 def start(tmp_path):
     """Returns a function that starts code, with a Keras that never ends."""
-    source = pathlib.Path(_process.__file__)
-    package = tmp_path / "cbam_keras"
-    (package / "cli").mkdir(parents=True)
-    for name in ("__init__.py", "cli/__init__.py"):
-        (package / name).touch()
-    for name in ("_version.py", "_quiet.py", "cli/options.py"):
-        shutil.copy(source.parent / name, package / name)
-    shutil.copy(_cbam_keras_command.__file__, tmp_path)
+    package = pathlib.Path(cbam_keras.__file__).parent
+    command = pathlib.Path(_cbam_keras_command.__file__).parent
+    (tmp_path / package.name).mkdir()
+    (tmp_path / package.name / "__init__.py").touch()
+    shutil.copy(package / "_version.py", tmp_path / package.name)
+    shutil.copytree(command, tmp_path / command.name)
     (tmp_path / "keras.py").write_text(
         "import time; print('imported', flush=True); time.sleep(60)"
     )
@@ -280,7 +280,7 @@ def test_the_import_of_keras_can_be_interrupted(start, number):
 
 @pytest.mark.parametrize(("gpus", "shown"), [([], 4), (["/dev/nvidia0"], 3)])
 def test_only_noise_is_left_out(capfd, monkeypatch, gpus, shown):
-    monkeypatch.setattr(_quiet.glob, "glob", lambda pattern: gpus)
+    monkeypatch.setattr(quiet.glob, "glob", lambda pattern: gpus)
     lines = (
         b"WARNING: All log messages before absl::InitializeLog() is called",
         b"I0000 00:00:1.1 1 cudart_stub.cc:31] Could not find cuda drivers",
@@ -290,7 +290,7 @@ def test_only_noise_is_left_out(capfd, monkeypatch, gpus, shown):
         b"Traceback (most recent call last):",
     )
     # Also what was written before an error.
-    with contextlib.suppress(KeyError), _quiet.without_noise():
+    with contextlib.suppress(KeyError), quiet.without_noise():
         os.write(2, b"\n".join(lines) + b"\n")
         raise KeyError
     found = capfd.readouterr().err.encode()
@@ -300,8 +300,8 @@ def test_only_noise_is_left_out(capfd, monkeypatch, gpus, shown):
 def test_the_log_level_of_the_user_is_respected(monkeypatch):
     monkeypatch.setenv(LEVEL, "0")
     monkeypatch.delitem(sys.modules, "keras")
-    monkeypatch.setattr(_quiet, "without_noise", pytest.fail)
-    _quiet.import_quietly()
+    monkeypatch.setattr(quiet, "without_noise", pytest.fail)
+    quiet.import_quietly()
     assert os.environ[LEVEL] == "0"
 
 

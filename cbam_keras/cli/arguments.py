@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from cbam_keras.cli.options import Options
+from _cbam_keras_command.parser import Options
 
 
 @contextlib.contextmanager

@@ -6,9 +6,9 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from _cbam_keras_command.parser import parse
 from cbam_keras import _process, _terminal
 from cbam_keras.cli import reports, runs, tables
-from cbam_keras.cli.options import parse
 
 HANDLERS = {
     "train": runs.train,
@@ -116,4 +116,4 @@ def _raised_by_us(error):
     while traceback.tb_next is not None:
         traceback = traceback.tb_next
     module = traceback.tb_frame.f_globals.get("__name__", "")
-    return module.split(".")[0] == "cbam_keras"
+    return module.split(".")[0] in ("cbam_keras", "_cbam_keras_command")

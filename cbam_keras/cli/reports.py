@@ -5,10 +5,10 @@ import hashlib
 import json
 import pathlib
 
+from _cbam_keras_command.parser import Options
 from cbam_keras import _checks, _explanations, _files, report, study
 from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import imported, progress_of
-from cbam_keras.cli.options import Options
 from cbam_keras.report import MAX_NETWORKS
 
 # The page shows those of so many test images that networks get wrong.

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from typing import Any
 
+from _cbam_keras_command.parser import Options
 from cbam_keras import (
     _checks,
     ablation,
@@ -23,7 +24,6 @@ from cbam_keras import (
 )
 from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import imported, progress_of
-from cbam_keras.cli.options import Options
 from cbam_keras.cli.reports import caller_of, explain_for_report
 from cbam_keras.recipes import Recipe, find_recipe
 
@@ -61,7 +61,7 @@ def train(options: Options) -> None:
         recipe=_recipe(
             options, comparison.default_recipe(model, options.weights)
         ),
-        layer_options=options.given(LAYER_OPTIONS),
+        layer_options=options.select(LAYER_OPTIONS),
         data_options=options.data_options,
         seeds=_seeds(options),
         folds=options.folds,
@@ -104,7 +104,7 @@ def tune(options: Options) -> None:
             model=_model(options),
             weights=options.weights,
             attention=_attentions(options),
-            **options.given(SPACE_OPTIONS),
+            **options.select(SPACE_OPTIONS),
         )
         layers = ", ".join(hypermodel.layers)
         options.refuse(hypermodel.unused, f"with the layers {layers}")
@@ -187,7 +187,7 @@ def _recipe(options: Options, default: Recipe) -> Recipe:
     """Returns the recipe that the options ask for."""
     names = [field.name for field in dataclasses.fields(Recipe)]
     recipe = find_recipe(options.recipe, default)
-    return dataclasses.replace(recipe, **options.given(names))
+    return dataclasses.replace(recipe, **options.select(names))
 
 
 def _seeds(options: Options) -> int:

@@ -4,8 +4,8 @@ import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from _cbam_keras_command.parser import Options
 from cbam_keras import _checks, _files, _terminal, presets, profiling
-from cbam_keras.cli.options import Options
 
 TITLES = {
     1: "Table 1: channel attention on ResNet50",

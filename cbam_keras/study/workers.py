@@ -117,7 +117,7 @@ def _pickled(make):
     registered = {
         name: value
         for name, value in keras.saving.get_custom_objects().items()
-        if value.__module__ == "__main__" and ">" in name
+        if getattr(value, "__module__", "") == "__main__" and ">" in name
     }
     try:
         content = cloudpickle.dumps((registered, make))

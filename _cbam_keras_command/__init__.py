@@ -1,14 +1,19 @@
 """What the command `cbam-keras` does before Keras is imported.
 
-That takes seconds, so help and a mistyped command are answered before it. A
-module outside the package, since importing the package imports Keras.
+That takes seconds, so help and a mistyped command are answered before it. It
+stands outside the package, since importing the package imports Keras.
+
+- `parser`: the subcommands with their options and help.
+- `options`: the options that several subcommands share.
+- `quiet`: Keras imported without what TensorFlow logs then.
 """
 
-import importlib.util
 import os
-import runpy
 import signal
 import sys
+
+from _cbam_keras_command.parser import parse
+from _cbam_keras_command.quiet import import_quietly
 
 
 def main() -> int:
@@ -25,8 +30,8 @@ def main() -> int:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)
     # Only help and mistakes end here; the package parses the words again.
-    _load("cli/options.py")["parse"](sys.argv[1:])
-    _load("_quiet.py")["import_quietly"]()
+    parse(sys.argv[1:])
+    import_quietly()
     from cbam_keras import cli
 
     return cli.main(owns_process=True)
@@ -41,11 +46,3 @@ def prepare_streams() -> None:
             setattr(sys, name, open(number, "w", closefd=False))
         # The terminal may lack characters.
         getattr(sys, name).reconfigure(errors="replace")
-
-
-def _load(path):
-    """Returns what a file of the package defines, without importing it all."""
-    (folder,) = importlib.util.find_spec(
-        "cbam_keras"
-    ).submodule_search_locations
-    return runpy.run_path(os.path.join(folder, path))

@@ -1,5 +1,4 @@
-"""Imports Keras without what TensorFlow logs then, in a file without imports
-of this package, as the command runs it by its path."""
+"""Imports Keras without what TensorFlow logs then."""
 
 import contextlib
 import glob
@@ -24,8 +23,8 @@ def import_quietly() -> None:
     """Imports Keras with its backend, without what TensorFlow logs then.
 
     TensorFlow writes some lines before it reads its own log level, so they are
-    caught, unless the user has set level "0". Level "1", the default here, is
-    without information.
+    caught, unless the user has set level "0". Level "1" is without
+    information.
     """
     if "keras" in sys.modules or os.environ.setdefault(LEVEL, "1") == "0":
         return

@@ -1,0 +1,336 @@
+"""Options that several subcommands share, with their names and defaults.
+
+A test compares both with the functions that they are for.
+"""
+
+import argparse
+import contextlib
+from collections.abc import Iterable
+from typing import Any
+
+NETWORKS = (
+    *("tiny", "small", "resnet18", "resnet34", "resnet50", "resnet101"),
+    *("resnet152", "wideresnet18", "resnext50", "resnext101", "mobilenet"),
+    "mobilenetv2",
+)
+ATTENTION = (
+    *("none", "cbam", "cbam-paper", "se", "channel", "spatial", "eca"),
+    *("coordinate", "simam", "bam", "scse", "gc", "triplet", "all"),
+)
+ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
+AUGMENTATIONS = ("flip", "crop", "random_resized_crop")
+MEASURES = ("test_accuracy", "balanced_accuracy", "macro_f1", "auc")
+METHODS = ("grad_cam", "grad_cam++", "hires_cam")
+ORDERS = ("channel_first", "spatial_first", "parallel")
+RECIPES = ("default", "imagenet", "small_images", "fine-tuning")
+SPLITS = ("train", "validation", "test")
+# Options that say where images are, and are rarely used.
+LOCATION = (
+    *("data_dir", "manual_dir", "image_column", "label_column"),
+    "group_by_folder",
+)
+
+# One or several values, also of an option that is repeated.
+SEVERAL: dict[str, Any] = {"action": "extend", "nargs": "+"}
+
+
+def add_model(parser):
+    parser.add_argument(
+        "--model",
+        type=network,
+        default="tiny",
+        metavar="NAME",
+        help=f"the network: {listed(NETWORKS)}; or EfficientNetLite0, a "
+        "network of keras.applications, or MODULE:FUNCTION, a function of "
+        "your own that takes `attention` and returns a keras.Model",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("imagenet",),
+        help="start from weights for ImageNet, for EfficientNetLite0 (in a "
+        "package) and networks of keras.applications (downloaded)",
+    )
+
+
+def add_attention(parser):
+    parser.add_argument(
+        "--attention",
+        type=attention,
+        **SEVERAL,
+        metavar="NAME",
+        help=f"what is compared: {listed(ATTENTION)}; or MODULE:CLASS, a layer "
+        "of your own (default: none se cbam)",
+    )
+
+
+def add_seeds(parser, *, default):
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=default,
+        help="how many seeds, from 0; several give mean, deviation, and the"
+        " interval of each difference",
+    )
+
+
+def add_folds(parser):
+    parser.add_argument(
+        "--folds",
+        type=int,
+        help="test each image once, in a cross-validation of so many folds",
+    )
+
+
+def add_identity_init(parser):
+    parser.add_argument(
+        "--identity-init",
+        action=argparse.BooleanOptionalAction,
+        help="whether gates start at one and the spatial one is normalized,"
+        " instead of as in the paper (default: yes)",
+    )
+
+
+def add_run(parser, output):
+    """Adds how a run is started, and where its files are."""
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="only print what would be trained: networks, epochs, "
+        "parameters and multiply-accumulates",
+    )
+    add_output(parser, output)
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        help="train N networks at a time on this machine, each with its own"
+        " GPU or its share of the cores",
+    )
+    group.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="train by the workers of a Dask scheduler, as tcp://host:8786,"
+        " or the file that it has written; all must see the output "
+        "folder",
+    )
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="rename the run in the output folder to DIR.old-1, and start "
+        "again",
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="resume the run in the output folder, which is the default",
+    )
+
+
+def add_output(parser, default):
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help=f"the folder for all files (default: {default})",
+    )
+    parser.add_argument(
+        "--quiet",
+        action="store_true",
+        help="print only the result, and warnings",
+    )
+    parser.add_argument(
+        "--no-report",
+        action="store_true",
+        help="do not write the result as a page, report.html",
+    )
+
+
+def add_json(parser):
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the result as JSON, and the progress on stderr",
+    )
+
+
+def add_source(group, image_size):
+    group.add_argument(
+        "--data",
+        metavar="NAME|FOLDER|FILE",
+        help="mnist5k, cluttered_mnist or crowded_mnist (embedded), a "
+        "dataset of TensorFlow Datasets such as cifar10, a folder with"
+        " a folder of images per class, or a CSV file of paths and "
+        "classes",
+    )
+    group.add_argument(
+        "--download",
+        action="store_true",
+        help="download and prepare the dataset if necessary",
+    )
+    group.add_argument(
+        "--image-size",
+        type=size,
+        metavar="N|HxW",
+        help="resize images to squares of side N, or to height x width, in "
+        f"pixels (default: {image_size})",
+    )
+
+
+def add_data(parser):
+    """Adds the images that a run trains on."""
+    group = parser.add_argument_group("data")
+    add_source(group, "as they are, or 224 where they differ")
+    parser.set_defaults(data="crowded_mnist")
+    group.add_argument(
+        "--augment",
+        **SEVERAL,
+        metavar="NAME",
+        help="augmentation of training images, one or several: "
+        f"{listed(AUGMENTATIONS)}",
+    )
+
+
+def add_training(parser):
+    """Adds how networks are trained, and returns the group of it."""
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        help="sets the options below unless given (default: the values below, "
+        "and fine-tuning with --weights)",
+    )
+    group.add_argument(
+        "--epochs", type=int, help="epochs of each training (default: 1)"
+    )
+    group.add_argument(
+        "--frozen-epochs",
+        type=int,
+        help="epochs before these, which train only the layers that are not"
+        " frozen: attention and the classifier (default: 0)",
+    )
+    group.add_argument(
+        "--batch-size", type=int, help="images per step (default: 64)"
+    )
+    group.add_argument(
+        "--seed", type=int, help="of everything random (default: 0)"
+    )
+    group.add_argument(
+        "--class-weight",
+        choices=("balanced",),
+        help="let rare classes count as much in training as others",
+    )
+    group.add_argument(
+        "--patience",
+        type=int,
+        help="end a training after so many epochs without progress on the "
+        "validation images",
+    )
+    group.add_argument(
+        "--measure",
+        choices=MEASURES,
+        default="test_accuracy",
+        help="what networks are compared by, on the test images",
+    )
+    return group
+
+
+def add_learning_rate(group):
+    group.add_argument(
+        "--learning-rate",
+        type=float,
+        help="the highest learning rate of the schedule (default: 0.03 for "
+        "the network tiny, otherwise 0.01)",
+    )
+
+
+def add_rarely_used(parser):
+    """Adds further options of trainings, and returns the group of them."""
+    group = parser.add_argument_group("rarely used")
+    group.add_argument(
+        "--mixed-precision",
+        choices=("float16", "bfloat16"),
+        nargs="?",
+        const="float16",
+        help="compute in half precision (float16 without a value)",
+    )
+    group.add_argument(
+        "--tensorboard", action="store_true", help="write logs for TensorBoard"
+    )
+    add_location(group)
+    return group
+
+
+def add_location(group):
+    """Adds the options of `LOCATION`."""
+    group.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="the folder of TensorFlow Datasets (default: "
+        "~/tensorflow_datasets)",
+    )
+    group.add_argument(
+        "--manual-dir",
+        metavar="DIR",
+        help="the folder of archives that you downloaded by hand",
+    )
+    group.add_argument(
+        "--image-column",
+        metavar="NAME",
+        help="the column of the CSV file with paths",
+    )
+    group.add_argument(
+        "--label-column",
+        metavar="NAME",
+        help="the column of the CSV file with classes",
+    )
+    group.add_argument(
+        "--group-by-folder",
+        action=argparse.BooleanOptionalAction,
+        help="whether images of one subfolder, as of a patient, stay "
+        "together where images are split (default: yes)",
+    )
+
+
+def listed(names: Iterable[str]) -> str:
+    """Returns names as the help lists them."""
+    return ", ".join(names)
+
+
+# The kinds of values.
+
+
+def count(text: str) -> int | None:
+    """Returns how many, `None` for all."""
+    with contextlib.suppress(ValueError):
+        return None if text == "all" else int(text)
+    raise argparse.ArgumentTypeError(f"invalid value: {text!r} (N or all)")
+
+
+def size(text: str) -> int | tuple[int, ...]:
+    """Returns a side, or height and width."""
+    with contextlib.suppress(ValueError):
+        first, *second = map(int, text.split("x", 1))
+        return (first, *second) if second else first
+    raise argparse.ArgumentTypeError(f"invalid value: {text!r} (N or HxW)")
+
+
+def attention(text: str) -> str:
+    """Returns the name of an attention, or `MODULE:CLASS`."""
+    if ":" in text or text in ATTENTION:
+        return text
+    raise argparse.ArgumentTypeError(
+        f"invalid choice: {text!r} (choose from {listed(ATTENTION)}, or "
+        "MODULE:CLASS)"
+    )
+
+
+def network(text: str) -> str:
+    """Returns the name of a network, or `MODULE:FUNCTION`."""
+    # Keras' own, with capital letters, are checked when Keras is there.
+    if ":" in text or text in NETWORKS or not text.islower():
+        return text
+    raise argparse.ArgumentTypeError(
+        f"invalid choice: {text!r} (choose from {listed(NETWORKS)}, "
+        "EfficientNetLite0, or a network of keras.applications)"
+    )

@@ -1,0 +1,471 @@
+"""The parser of the command line: subcommands, their options and their help."""
+
+import argparse
+import contextlib
+import difflib
+import importlib.util
+import inspect
+import pathlib
+import re
+import runpy
+import shlex
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from _cbam_keras_command.options import (
+    ALGORITHMS,
+    LOCATION,
+    METHODS,
+    ORDERS,
+    SEVERAL,
+    SPLITS,
+    add_attention,
+    add_data,
+    add_folds,
+    add_identity_init,
+    add_json,
+    add_learning_rate,
+    add_location,
+    add_model,
+    add_output,
+    add_rarely_used,
+    add_run,
+    add_seeds,
+    add_source,
+    add_training,
+    count,
+)
+
+
+class Options(argparse.Namespace):
+    """What is asked of a subcommand."""
+
+    # The values of options that not every subcommand has.
+    json = False
+    recipe: str | None = None
+    seed: int | None = None
+
+    @property
+    def line(self) -> str:
+        """The command line, but for how to treat a run that is there."""
+        again = ("--overwrite", "--resume")
+        words = [word for word in self.arguments if word not in again]
+        return shlex.join(["cbam-keras", *words])
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        """The arguments of `data.load` that are not in the recipe."""
+        download = {"download": True} if self.download else {}
+        return self.select(LOCATION) | download
+
+    def select(self, names: Iterable[str]) -> dict[str, Any]:
+        """Returns by name those of these options that have a value."""
+        values = {name: vars(self).get(name) for name in names}
+        return {name: x for name, x in values.items() if x is not None}
+
+    def refuse(self, names: Iterable[str], reason: str) -> None:
+        """Raises if one of these options is given, which nothing would take."""
+        words = [word.partition("=")[0] for word in self.arguments]
+        for name in names:
+            option = name.replace("_", "-")
+            if f"--{option}" in words or f"--no-{option}" in words:
+                raise ValueError(
+                    f"`{name}` must be left out {reason}. Received: {name}="
+                    f"{getattr(self, name)!r}"
+                )
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Shows `N` or `NUMBER` for a value, and its default, if any."""
+
+    def _get_default_metavar_for_optional(self, action):
+        usual = super()._get_default_metavar_for_optional(action)
+        return {int: "N", float: "NUMBER"}.get(action.type, usual)
+
+    def _get_help_string(self, action):
+        if action.default in (None, False, [], argparse.SUPPRESS):
+            return action.help
+        return f"{action.help} (default: %(default)s)"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes no abbreviations and reports errors in one line."""
+
+    def __init__(self, **options: Any):
+        super().__init__(
+            allow_abbrev=False, formatter_class=HelpFormatter, **options
+        )
+
+    def parse_known_args(self, args=None, namespace=None):
+        options, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            value = vars(options).get(action.dest)
+            if action.nargs == "*":
+                # They may also stand between options, where argparse does not
+                # recognize them.
+                value += [word for word in rest if word[:1] != "-"]
+                rest = [word for word in rest if word[:1] == "-"]
+            if "" in (value if isinstance(value, list) else [value]):
+                wrong = argparse.ArgumentError(action, "a value is empty")
+                self.error(str(wrong))
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return options, rest
+
+    def error(self, message):
+        names = [name for a in self._actions for name in a.option_strings]
+        wrong = re.search(r"unrecognized arguments: .*?(-\S*)", message)
+        choice = re.search(r"choice: '(.*?)' \(choose from (.*)\)", message)
+        if choice:
+            wrong, names = choice, re.findall(r"[^\s,']+", choice[2])
+        near = difflib.get_close_matches(wrong[1], names, 1) if wrong else ()
+        hint = f'. Did you mean "{near[0]}"?' if near else ""
+        self.exit(2, f"{self.prog}: error: {message}{hint} (see --help)\n")
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Returns what the words of a command line ask for."""
+    return build_parser().parse_args(arguments, Options(arguments=arguments))
+
+
+def build_parser() -> Parser:
+    """Returns the parser of the command line."""
+    parser = Parser(
+        prog="cbam-keras",
+        description="CBAM attention for Keras: train, tune, compare, explain.",
+        epilog="examples:\n  cbam-keras train\n  cbam-keras train --help\n"
+        "  cbam-keras explain runs/train-crowded_mnist-tiny\n",
+    )
+    parser.add_argument("--version", action="version", version=read_version())
+    commands = parser.add_subparsers(
+        title="commands", dest="command", required=True, metavar="COMMAND"
+    )
+    for add_options, summary in COMMANDS.items():
+        command = commands.add_parser(add_options.__name__, help=summary)
+        text = inspect.getdoc(add_options) or ""
+        command.description, _, command.epilog = text.partition("\n\n")
+        command.usage = "%(prog)s [options]"
+        add_options(command)
+    with contextlib.suppress(ImportError):
+        import shtab
+
+        shtab.add_argument_to(parser)
+        actions = (a for c in commands.choices.values() for a in c._actions)
+        for action in actions:
+            # Values that are neither names nor numbers are paths.
+            if action.metavar and not (action.choices or action.type):
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+    return parser
+
+
+def read_version() -> str:
+    """Returns the version of the package, without importing it."""
+    spec = importlib.util.find_spec("cbam_keras")
+    path = pathlib.Path(spec.origin).with_name("_version.py")
+    return runpy.run_path(str(path))["__version__"]
+
+
+# A function for each subcommand; its docstring is what the help says.
+
+
+def train(parser):
+    """Trains a network without attention, with SE and with CBAM under equal
+    conditions and ends with a table, a sentence on the differences, and the
+    command that draws where the networks look. The same command given again
+    resumes. Without arguments: a tiny ResNet on crowded digits, about a
+    minute on a CPU.
+
+    examples:
+      cbam-keras train
+      cbam-keras train --attention none cbam --seeds 5
+      cbam-keras train --attention none cbam my_layers:MyGate
+      cbam-keras train --model my_networks:build
+      cbam-keras train --data cifar10 --download --model resnet18 --epochs 20
+      cbam-keras train --data photos --image-size 64 --augment flip crop
+      cbam-keras train --data photos --folds 5
+    """
+    add_model(parser)
+    add_attention(parser)
+    add_seeds(parser, default=1)
+    add_folds(parser)
+    add_run(parser, "runs/train-DATA-MODEL")
+    add_json(parser)
+    group = parser.add_argument_group("attention layers")
+    group.add_argument(
+        "--reduction-ratio",
+        type=int,
+        help="of the channel gate (default: 4 in the network tiny, "
+        "otherwise 16)",
+    )
+    group.add_argument(
+        "--kernel-size", type=int, help="of the spatial gate, odd (default: 7)"
+    )
+    group.add_argument(
+        "--order",
+        choices=ORDERS,
+        help="of CBAM's gates (default: channel_first)",
+    )
+    add_identity_init(group)
+    add_data(parser)
+    group = add_training(parser)
+    add_learning_rate(group)
+    add_rarely_used(parser)
+
+
+def tune(parser):
+    """Searches the reduction ratio and kernel size of CBAM, beside no attention
+    and SE, and whatever else you give several values, by KerasTuner. Then
+    trains the best configurations and both controls again from fresh seeds, and
+    ends with whether attention improves accuracy on this dataset. If it is
+    killed, the same command resumes it. Without arguments: a tiny ResNet on
+    crowded handwritten digits, 26 trainings of one epoch.
+
+    examples:
+      cbam-keras tune
+      cbam-keras tune --attention cbam --reduction-ratio 4 8 --kernel-size 3 7
+      cbam-keras tune --data photos --image-size 64 --max-trials 30 --workers 2
+      cbam-keras tune --model mine:build --algorithm bayesian --max-macs 1e8
+    """
+    add_model(parser)
+    parser.add_argument(
+        "--algorithm",
+        choices=ALGORITHMS,
+        default="random",
+        help="how the next trial is chosen",
+    )
+    parser.add_argument(
+        "--max-trials",
+        type=int,
+        help="how many trials (default: 14; hyperband and grid end by "
+        "themselves)",
+    )
+    parser.add_argument(
+        "--max-parameters",
+        type=float,
+        help="record larger networks as over budget, without training them",
+    )
+    parser.add_argument(
+        "--max-macs",
+        type=float,
+        help="likewise, in multiply-accumulates of one image",
+    )
+    parser.add_argument(
+        "--confirm",
+        "--seeds",
+        type=int,
+        default=3,
+        help="how many fresh seeds the best configurations and the controls"
+        " are trained with again; 0 for none",
+    )
+    parser.set_defaults(seeds=None)
+    add_run(parser, "runs/tune-DATA-MODEL")
+    add_json(parser)
+    group = parser.add_argument_group(
+        "search space",
+        "Each takes one value, which fixes it, or several to choose from.",
+    )
+    add_attention(group)
+    group.add_argument(
+        "--reduction-ratio",
+        type=int,
+        **SEVERAL,
+        help="of the channel gate (default: 2 4 8 16, and 4 for se)",
+    )
+    group.add_argument(
+        "--kernel-size",
+        type=int,
+        **SEVERAL,
+        help="of the spatial gate, odd (default: 3 5 7)",
+    )
+    group.add_argument(
+        "--order",
+        choices=ORDERS,
+        **SEVERAL,
+        metavar="NAME",
+        help="of CBAM's gates (default: channel_first)",
+    )
+    for gate in ("channel", "spatial"):
+        group.add_argument(
+            f"--{gate}-pool-types",
+            **SEVERAL,
+            metavar="POOLS",
+            help=f"of the {gate} gate (default: avg+max)",
+        )
+    group.add_argument(
+        "--learning-rate",
+        type=float,
+        **SEVERAL,
+        help="the highest learning rate of the schedule (default: that of "
+        "the recipe)",
+    )
+    add_data(parser)
+    add_training(parser)
+    group = add_rarely_used(parser)
+    group.add_argument(
+        "--hypermodel",
+        metavar="MODULE:FUNCTION",
+        help="a function of your own, or a keras_tuner.HyperModel, with a "
+        "search space of its own",
+    )
+    group.add_argument(
+        "--keep",
+        type=int,
+        default=3,
+        help="how many of the best trials keep their weights",
+    )
+    add_identity_init(group)
+
+
+def ablate(parser):
+    """Trains the networks of the paper's Tables 1, 2 and 3 and baseline, SE and
+    CBAM of Table 4 over several seeds, and ends with those tables: mean,
+    deviation, and the paired difference to the baseline. The same command given
+    again resumes.
+
+    examples:
+      cbam-keras ablate
+      cbam-keras ablate --tables 1 2 --seeds 5 --epochs 10
+      cbam-keras ablate --data photos --image-size 64 --quiet --csv > table.csv
+    """
+    add_model(parser)
+    parser.add_argument(
+        "--tables",
+        type=int,
+        **SEVERAL,
+        metavar="TABLE",
+        help="of the paper (default: 1 2 3 4)",
+    )
+    add_seeds(parser, default=3)
+    add_folds(parser)
+    add_run(parser, "runs/ablate-DATA-MODEL")
+    group = parser.add_mutually_exclusive_group()
+    add_json(group)
+    group.add_argument("--markdown", action="store_true", help="print Markdown")
+    group.add_argument("--csv", action="store_true", help="print CSV")
+    add_data(parser)
+    group = add_training(parser)
+    add_learning_rate(group)
+    group = add_rarely_used(parser)
+    add_identity_init(group)
+
+
+def table(parser):
+    """Builds the networks of Tables 1 to 5 of the paper and prints their
+    parameters and multiply-accumulates beside the printed ones, with the errors
+    that the paper reports. About half a minute for all.
+
+    examples:
+      cbam-keras table
+      cbam-keras table resnet50 resnet50-cbam --markdown
+    """
+    parser.usage += " [NAME ...]"
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="rows, as resnet50-cbam (default: all)",
+    )
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--markdown", action="store_true", help="print Markdown")
+    add_json(group)
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="a folder that also gets tables.md and tables.json",
+    )
+
+
+def explain(parser):
+    """Draws where networks look, side by side: Grad-CAM as in the figure of the
+    paper, and the attention maps of each layer. It writes the figures, their
+    numbers as explain.json, the maps as arrays.npz, and report.html.
+
+    examples:
+      cbam-keras explain runs/train-crowded_mnist-tiny
+      cbam-keras explain baseline.keras cbam.keras photos/ --class cat
+      cbam-keras explain cbam.keras --data cluttered_mnist --count all
+      cbam-keras explain cbam.keras it.jpg --layer stage3_block2_out
+    """
+    parser.usage += " MODEL|RUN|IMAGE|FOLDER ..."
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="MODEL|RUN|IMAGE|FOLDER",
+        help="models (.keras, .h5) or output folders of train and tune, "
+        "whose models and data are taken; and images, or a folder of images "
+        "with its subfolders; one named after a class gives the true class "
+        "of its images",
+    )
+    parser.add_argument(
+        "--class",
+        dest="wanted",
+        metavar="NAME|INDEX",
+        help="the class to explain (default: the true one, as in the paper;"
+        " if it is not known, the one that each model predicts)",
+    )
+    parser.add_argument(
+        "--method",
+        choices=METHODS,
+        default="grad_cam",
+        help="how heat maps are computed",
+    )
+    parser.add_argument(
+        "--layer",
+        metavar="NAME",
+        help="the layer whose output is explained, e.g. stage3_block2_out, "
+        "or backbone/conv5 in a nested model (default: the last "
+        "feature map)",
+    )
+    parser.add_argument(
+        "--draw",
+        type=int,
+        default=8,
+        help="how many images are drawn and kept as arrays; the others "
+        "count only in the means",
+    )
+    add_output(parser, "runs/explain-NAME, with the first name")
+    group = parser.add_argument_group("data")
+    add_source(group, "the models' or images'")
+    group.add_argument(
+        "--split",
+        choices=SPLITS,
+        help="the split of the data (default: test)",
+    )
+    group.add_argument(
+        "--count",
+        type=count,
+        default="8",
+        metavar="N|all",
+        help="how many images of the data, or of the folder, are chosen at "
+        "random, equally many of each class",
+    )
+    group.add_argument(
+        "--seed",
+        type=int,
+        help="of that choice, and of the validation split (default: that of"
+        " the run, or 0)",
+    )
+    group = parser.add_argument_group("models")
+    group.add_argument(
+        "--batch-size", type=int, default=32, help="images per step"
+    )
+    group.add_argument(
+        "--import",
+        action="append",
+        dest="modules",
+        default=[],
+        metavar="MODULE",
+        help="a module that registers custom layers, imported first; repeat"
+        " it for several",
+    )
+    add_location(parser.add_argument_group("rarely used"))
+
+
+# The subcommands, with what the list of commands says.
+COMMANDS = {
+    train: "train a network without and with attention, and compare",
+    tune: "search reduction ratio and kernel size, and confirm the best",
+    ablate: "run the paper's comparisons on your own data, over seeds",
+    table: "count the networks of the paper's tables beside what is printed",
+    explain: "see what networks look at: Grad-CAM and attention maps",
+}
