@@ -180,7 +180,7 @@ def test_a_baseline_that_fails_stays_the_baseline(tmp_path):
     assert 'differences to "none"' in results.markdown()
     assert results.to_dataframe()["difference"].isna().all()
     (axes,) = plotting.plot_ablation(results).axes
-    assert "mean of the first row" not in axes.get_legend_handles_labels()[1]
+    assert "mean of the baseline" not in axes.get_legend_handles_labels()[1]
 
 
 def test_more_than_ten_classes_have_a_top_5_error(tmp_path):

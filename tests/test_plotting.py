@@ -94,9 +94,9 @@ FIGURES = {
 def test_figures_are_drawn_without_pyplot_under_their_title(
     monkeypatch, plot, arguments
 ):
-    # With None in its place, importing it would be an error.
+    # Importing a module with None in its place is an error.
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    # Which is no formula, and were a wrong one.
+    # The title is no formula, and were a wrong one.
     figure = plot(*arguments, title=r"$\wrong$ title")
     assert figure.get_suptitle() == r"$\wrong$ title"
     assert figure.canvas.manager is None
@@ -125,7 +125,7 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
         (
             plotting.plot_pareto,
             [trial(0, 0.5, cost=(None, None))],
-            "parameters and macs are None",
+            "`trials` must hold .* a cost. Received: 1 without",
         ),
         (plotting.plot_ablation, ablated(), "`results` must hold at least one"),
     ],
@@ -216,7 +216,7 @@ def test_a_history_shows_all_numbers_of_its_networks():
 
 
 def test_the_pareto_front_is_drawn_and_numbered():
-    # Of equal ones it is the first.
+    # The first of equal ones is on the front.
     accuracies = (0.50, 0.70, 0.70, 0.60, 0.90, 0.90, 0.20)
     costs = (1, 6), (2, 3), (3, 2), (4, 4), (4, 5), (4, 5), (9, 8)
     trials = [
@@ -296,10 +296,23 @@ def test_an_ablation_shows_means_seeds_and_intervals_of_each_table():
     assert drawn == {
         "mean": [[8.5], [7.25], [6.0]],
         "one training": [[9.0, 8.0], [7.0, 7.5], [6.5, 5.5]],
-        "mean of the first row": [[8.5, 8.5]],
-        # From the line of the first row.
+        "mean of the baseline": [[8.5, 8.5]],
+        # The interval is drawn from the line of the baseline.
         "95 % interval of the difference to it": [[4.5, 10.0], [6.0, 6.0]],
     }
+
+
+def test_intervals_are_drawn_from_the_baseline_wherever_it_stands():
+    results = ablated((0, "se", (7.0,), (-2.0, 1.0)), (0, "none", (9.0,), None))
+    for row in results.rows:
+        row.variant = row.label
+    results.comparisons = [SimpleNamespace(number=0, baseline="none")]
+    (axes,) = plotting.plot_ablation(results).axes
+    assert axes.get_title(loc="left") == ""
+    drawn = {x.get_label(): x.get_xdata() for x in axes.get_lines()}
+    np.testing.assert_allclose(drawn["mean of the baseline"], 9)
+    interval = drawn["95 % interval of the difference to it"]
+    np.testing.assert_allclose(interval, [7, 10])
 
 
 def test_one_table_of_an_ablation_is_drawn_into_given_axes():
@@ -311,7 +324,7 @@ def test_one_table_of_an_ablation_is_drawn_into_given_axes():
     assert not left.get_lines()
     # Each once, and no interval of one seed.
     labels = [text.get_text() for text in right.get_legend().get_texts()]
-    assert sorted(labels) == ["mean", "mean of the first row", "one training"]
+    assert sorted(labels) == ["mean", "mean of the baseline", "one training"]
     with pytest.raises(ValueError, match="the rows of one table"):
         plotting.plot_ablation(ABLATED, ax=left)
 

@@ -214,7 +214,7 @@ def test_each_image_has_a_block_with_the_gates_of_each_layer():
         ):
             under, over = top.images
             np.testing.assert_array_equal(over.get_array(), spatial[index])
-            # Over the whole image, however few pixels the map has.
+            # The map covers the image, however few pixels it has.
             assert over.get_extent() == under.get_extent()
             assert under.get_array().shape == IMAGES.shape[1:3]
             values = sorted(channel[index], reverse=True)

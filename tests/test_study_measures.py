@@ -189,7 +189,7 @@ def test_a_comparison_is_by_the_measure_beside_the_accuracy(tmp_path):
     differences = [a - b for a, b in zip(se.values, none.values, strict=True)]
     student = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
     assert se.interval == pytest.approx(tuple(student))
-    assert results.plot().axes[0].get_xlabel().startswith("test macro F1 (%)")
+    assert results.plot().axes[0].get_xlabel() == "Test macro F1 (%)"
     assert study.Results.read(results.output) == results
     with pytest.raises(ValueError, match="measure was 'macro_f1', is 'auc'"):
         compared(tmp_path / "run", "auc")

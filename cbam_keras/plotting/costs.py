@@ -1,6 +1,6 @@
 """Accuracy against cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from cbam_keras import _checks
@@ -42,51 +42,44 @@ def plot_costs(
         ... )
         >>> figure = plot_costs([row])
     """
-    points = {
-        key: [
-            (row.label, getattr(row, key), row.mean)
-            for row in rows
-            if row.mean is not None and getattr(row, key) is not None
-        ]
-        for key in COSTS
-    }
-    if not any(points.values()):
-        raise ValueError(
-            "`rows` must hold a row with an accuracy and a cost. Received: "
-            f"{len(rows)} rows without"
-        )
-    labels = [row.label for row in rows]
-    figure, panels = draw_costs(points, labels, title, heading)
-    style.add_legend(figure, panels.values(), ncols=min(6, len(labels)))
+    figure, panels = draw_costs("rows", rows, title, heading)
+    style.add_legend(figure, panels.values(), ncols=min(6, len(rows)))
     return figure
 
 
 def draw_costs(
-    points: Mapping[str, Sequence[tuple[str, float, float]]],
-    labels: Sequence[str],
-    title: str,
-    heading: str,
+    name: str, points: Sequence[Any], title: str, heading: str
 ) -> tuple["style.Figure", dict[str, "style.Axes"]]:
     """Draws a panel for each cost that is known, without a legend.
 
-    `points` are a label, the cost and an accuracy in [0, 1], by keys of
-    `COSTS`. Returns the figure, and the panels by these keys.
+    `points` are as in `plot_costs`, and called `name` in errors; several may
+    have one label. Returns the figure, and the panels by keys of `COSTS`.
     """
-    keys = [key for key in points if points[key]]
+    drawn = {
+        key: [x for x in points if None not in (x.mean, getattr(x, key))]
+        for key in COSTS
+    }
+    keys = [key for key in COSTS if drawn[key]]
+    if not keys:
+        raise ValueError(
+            f"`{name}` must hold a network with an accuracy and a cost. "
+            f"Received: {len(points)} without"
+        )
+    styles = style.styles_of([*dict.fromkeys(point.label for point in points)])
     figure = style.new_figure(4.5 * len(keys), 4.5, title)
     axes_in_order = figure.subplots(1, len(keys), sharey=True, squeeze=False)
     panels = dict(zip(keys, axes_in_order[0], strict=True))
     for key, axes in panels.items():
-        for label, look in style.styles_of(labels).items():
+        for label, look in styles.items():
             places = [
-                (cost, 100 * accuracy)
-                for name, cost, accuracy in points[key]
-                if name == label
+                (getattr(point, key), 100 * point.mean)
+                for point in drawn[key]
+                if point.label == label
             ]
             if places:
                 look = {**look, "linestyle": "", "markersize": 7, "alpha": 0.8}
                 axes.plot(*zip(*places, strict=True), **look, label=label)
-        _scale(axes, [cost for _, cost, _ in points[key]])
+        _scale(axes, [getattr(point, key) for point in drawn[key]])
         axes.set_xlabel(COSTS[key])
         style.style_axes(axes, "both")
     panels[keys[0]].set_ylabel(style.percent(heading))

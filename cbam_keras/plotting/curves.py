@@ -56,9 +56,9 @@ def plot_history(
                 thin["marker"] = ""
             axes.plot(epochs, training, **thin, label=f"{name}, training")
         axes.set_xlabel("Epoch")
-        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-        if max(row["epoch"] for row in rows) == 1:
-            axes.set(xlim=(0.5, 1.5), xticks=[1])
+        axes.xaxis.set_major_locator(
+            ticker.MaxNLocator(integer=True, min_n_ticks=1)
+        )
         style.style_axes(axes, "both")
     panels[0].set_ylabel("Loss")
     panels[1].set_ylabel("Accuracy (%)")
@@ -76,16 +76,16 @@ def plot_ablation(
     """Draws the test errors of an ablation, a panel per table.
 
     Each row shows the mean, a small point per seed and, if there is one, the
-    95 % confidence interval of the difference to the first row of the table,
+    95 % confidence interval of the difference to the baseline of the table,
     drawn from its line: where it does not touch the line, the difference
     excludes zero.
 
     Args:
-        results: The results of `ablation.run`, or another object whose
-            `rows` have `table`, `label`, `mean` (an error in [0, 1], or
-            `None`), `values` (one per seed) and `interval` (two numbers, of
-            the difference, or `None`); the first row of each table is its
-            baseline.
+        results: The results of `ablation.run` or of any study, or another
+            object whose `rows` have `table`, `label`, `mean` (a number in
+            [0, 1], or `None`), `values` (one per seed) and `interval` (two
+            numbers, of the difference, or `None`); there the first row of
+            each table is its baseline.
         title: String, written over the figure. Defaults to `""`.
         ax: A `matplotlib.axes.Axes` to draw into, for the rows of one table.
             Defaults to `None`, which means a new figure.
@@ -119,7 +119,7 @@ def plot_ablation(
             f"Received: rows of tables {', '.join(map(str, tables))}"
         )
     heights = [len(rows) + 1.2 for rows in tables.values()]
-    titles = [f"Table {table}" for table in tables]
+    titles = [f"Table {table}" if table else "" for table in tables]
     if ax is None:
         figure = style.new_figure(8, 1.1 + 0.42 * sum(heights), title)
         panels = figure.subplots(
@@ -128,10 +128,10 @@ def plot_ablation(
         panels = panels[:, 0]
     else:
         panels, titles = np.array([ax]), [title or titles[0]]
-    for axes, rows, name in zip(panels, tables.values(), titles, strict=True):
-        draw_rows(axes, rows, rows[0].mean)
+    for axes, table, name in zip(panels, tables, titles, strict=True):
+        _draw_rows(axes, tables[table], _baseline_mean(results, table))
         axes.set_title(name, loc="left", fontsize=10)
-    panels[-1].set_xlabel(style.percent(heading))
+    panels[-1].set_xlabel(style.percent(heading), parse_math=False)
     if ax is None:
         legend = style.add_legend(figure, panels)
     else:
@@ -141,12 +141,20 @@ def plot_ablation(
     return figure if ax is None else ax
 
 
-def draw_rows(
-    axes: "style.Axes", rows: Sequence[Any], baseline: float | None
-) -> None:
+def _baseline_mean(results, table):
+    """Returns the mean of the baseline of a table, `None` without one."""
+    rows = [row for row in results.rows if row.table == table]
+    for comparison in getattr(results, "comparisons", ()):
+        if comparison.number == table:
+            means = {row.variant: row.mean for row in rows}
+            return means.get(comparison.baseline)
+    return rows[0].mean
+
+
+def _draw_rows(axes, rows, baseline):
     """Draws means, seeds and intervals; `baseline` is the mean of one row."""
     if baseline is not None:
-        label = "mean of the first row"
+        label = "mean of the baseline"
         axes.axvline(100 * baseline, color="0.35", ls="--", lw=1, label=label)
     styles = style.styles_of([row.label for row in rows])
     for place, row in enumerate(rows):

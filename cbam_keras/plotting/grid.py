@@ -187,7 +187,7 @@ def luminance(images: np.ndarray) -> np.ndarray:
     return images @ np.array([0.299, 0.587, 0.114])
 
 
-def draw_box(axes: "style.Axes", box: ArrayLike, color: str = "white") -> None:
+def draw_box(axes: "style.Axes", box: ArrayLike) -> None:
     """Draws a box `y_min, x_min, y_max, x_max` of pixels, around them."""
     effects = _checks.require("matplotlib.patheffects", extra="plot")
     patches = _checks.require("matplotlib.patches", extra="plot")
@@ -195,6 +195,6 @@ def draw_box(axes: "style.Axes", box: ArrayLike, color: str = "white") -> None:
     drawn = patches.Rectangle((x_min, y_min), x_max - x_min, y_max - y_min)
     # A black outline can be seen on every image.
     outline = effects.withStroke(linewidth=2.7, foreground="black")
-    drawn.set(fill=False, edgecolor=color, linewidth=1.5)
+    drawn.set(fill=False, edgecolor="white", linewidth=1.5)
     drawn.set_path_effects([outline])
     axes.add_patch(drawn)

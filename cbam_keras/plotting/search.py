@@ -1,6 +1,7 @@
 """Searches: accuracy by reduction ratio and kernel size, and against cost."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -56,15 +57,8 @@ def plot_search(
             f"`trials` must hold a finished trial with values of {RATIO} and "
             f"{KERNEL}. Received: finished trials with values of {names}"
         )
-    figure = style.new_figure(7, 6, title)
-    _draw_map(figure.subplots(), finished, heading)
-    return figure
-
-
-def _draw_map(axes, trials, heading):
-    """Draws means and numbers of trials by kernel size and ratio."""
     cells: dict[tuple, list] = {}
-    for trial in trials:
+    for trial in finished:
         kind = _attention_of(trial)
         cell = tuple(trial.values.get(x, kind) for x in (KERNEL, RATIO))
         cells.setdefault(cell, []).append(trial)
@@ -81,6 +75,8 @@ def _draw_map(axes, trials, heading):
     lower, middle, upper = np.nanpercentile(means, (25, 50, 75))
     reach = max(MIN_RANGE / 2, 1.5 * (upper - lower))
     limits = {"vmin": middle - reach, "vmax": middle + reach}
+    figure = style.new_figure(7, 6, title)
+    axes = figure.subplots()
     image = axes.imshow(means, cmap="cividis", aspect="auto", **limits)
     size = 9 if len(columns) < 8 else 7
     for (y, x), mean in np.ndenumerate(means):
@@ -102,6 +98,7 @@ def _draw_map(axes, trials, heading):
         axis.set_ticks(range(len(values)), names)
     axes.set(xlabel=RATIO, ylabel=KERNEL)
     axes.set_title(f"Mean {heading}, number of trials", fontsize=10)
+    return figure
 
 
 def plot_pareto(
@@ -137,38 +134,35 @@ def plot_pareto(
         ... )
         >>> figure = plot_pareto([trial])
     """
-    finished = _finished_trials(trials)
-    points = {
-        key: [
-            (_attention_of(trial), getattr(trial, key), _score(trial))
-            for trial in finished
-            if getattr(trial, key) is not None
-        ]
-        for key in ("parameters", "macs")
-    }
-    if not any(points.values()):
-        raise ValueError(
-            "`trials` must have costs to draw. Received: trials whose "
-            "parameters and macs are None"
+    points = [
+        SimpleNamespace(
+            number=trial.number,
+            label=_attention_of(trial),
+            mean=_score(trial),
+            parameters=trial.parameters,
+            macs=trial.macs,
+            seconds_per_epoch=None,
         )
-    kinds = sorted({*map(_attention_of, finished)})
-    figure, panels = draw_costs(points, kinds, title, heading)
+        for trial in _finished_trials(trials)
+    ]
+    points.sort(key=lambda point: point.label)
+    figure, panels = draw_costs("trials", points, title, heading)
     for key, axes in panels.items():
-        _draw_front(axes, finished, key)
+        _draw_front(axes, points, key)
     style.add_legend(figure, panels.values())
     return figure
 
 
-def _draw_front(axes, trials, key):
+def _draw_front(axes, points, key):
     """Draws the Pareto front over a cost, with the numbers of its trials."""
     by_cost = sorted(
-        (trial for trial in trials if getattr(trial, key) is not None),
-        key=lambda trial: (getattr(trial, key), -_score(trial), trial.number),
+        (point for point in points if getattr(point, key) is not None),
+        key=lambda point: (getattr(point, key), -point.mean, point.number),
     )
     costs: list = []
     accuracies: list = []
-    for trial in by_cost:
-        cost, accuracy = getattr(trial, key), 100 * _score(trial)
+    for point in by_cost:
+        cost, accuracy = getattr(point, key), 100 * point.mean
         if accuracies and accuracy <= accuracies[-1]:
             continue
         costs.append(cost)
@@ -176,7 +170,7 @@ def _draw_front(axes, trials, key):
         # No trial is cheaper and better, so the upper left is free.
         place = {"xytext": (-4, 3), "textcoords": "offset points"}
         place |= {"ha": "right", "va": "bottom", "fontsize": 9}
-        axes.annotate(str(trial.number), (cost, accuracy), **place)
+        axes.annotate(str(point.number), (cost, accuracy), **place)
     # The front ends at the greatest cost, where nothing is better.
     costs.append(getattr(by_cost[-1], key))
     accuracies.append(accuracies[-1])

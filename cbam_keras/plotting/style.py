@@ -16,33 +16,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
 
-# Arguments of matplotlib's `plot`.
-Style = dict[str, Any]
-
 # Okabe and Ito's palette, which colour-blind people can distinguish.
-BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
-PINK, ORANGE, SKY, BLACK = "#CC79A7", "#E69F00", "#56B4E9", "#000000"
-# Markers and dashes distinguish them in black and white.
-STYLES: dict[str, Style] = {
-    "none": {"color": BLUE, "linestyle": "-", "marker": "o"},
-    "se": {"color": VERMILION, "linestyle": "--", "marker": "s"},
-    "cbam": {"color": GREEN, "linestyle": "-.", "marker": "^"},
-    "channel": {"color": PINK, "linestyle": ":", "marker": "D"},
-    "spatial": {"color": ORANGE, "linestyle": (0, (5, 1)), "marker": "v"},
+COLORS = {
+    "none": "#0072B2",
+    "se": "#D55E00",
+    "cbam": "#009E73",
+    "channel": "#CC79A7",
+    "spatial": "#E69F00",
 }
-OTHER_STYLES: tuple[Style, ...] = (
-    {"color": SKY, "linestyle": (0, (3, 1, 1, 1)), "marker": "P"},
-    {"color": BLACK, "linestyle": (0, (1, 1)), "marker": "X"},
-)
-# When all colours are in use, dashes and markers differ.
-REPEATED: tuple[Style, ...] = (
-    {"color": BLUE, "linestyle": (0, (5, 5)), "marker": "<"},
-    {"color": VERMILION, "linestyle": (0, (5, 5)), "marker": ">"},
-    {"color": GREEN, "linestyle": (0, (5, 5)), "marker": "p"},
-    {"color": PINK, "linestyle": (0, (5, 5)), "marker": "h"},
-    {"color": ORANGE, "linestyle": (0, (5, 5)), "marker": "*"},
-)
-TRUE_BOX, FOUND_BOX = GREEN, VERMILION
+OTHER_COLORS = "#56B4E9", "#000000"
+# Markers and dashes distinguish networks in black and white.
+MARKERS = "os^DvPX<>ph*"
+DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 # Panels of images have frames of this colour.
 FRAME = "0.75"
 # Font sizes in points.
@@ -54,21 +39,25 @@ def kind_of(name: str) -> str | None:
     words = set(re.findall("[a-z]+", name.lower()))
     if {"channel", "spatial"} <= words or "cbam" in words:
         return "cbam"
-    return next((kind for kind in STYLES if kind in words), None)
+    return next((kind for kind in COLORS if kind in words), None)
 
 
-def styles_of(names: Sequence[str]) -> dict[str, Style]:
-    """Returns a style for each name, in the colour of its kind of attention."""
+def styles_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Returns arguments of matplotlib's `plot` for each name.
+
+    A name has the colour of its kind of attention.
+    """
     kinds = [kind_of(name) for name in names]
-    unused = [style for kind, style in STYLES.items() if kind not in kinds]
-    others = itertools.cycle([*OTHER_STYLES, *unused, *REPEATED])
-    free, styles = dict(STYLES), {}
-    for name, kind in zip(names, kinds, strict=True):
-        styles[name] = free.pop(kind) if kind in free else next(others)
-        if kind is not None:
-            # Several of a kind differ in dashes and markers.
-            styles[name] = {**styles[name], "color": STYLES[kind]["color"]}
-    return styles
+    unused = [color for kind, color in COLORS.items() if kind not in kinds]
+    others = itertools.cycle([*OTHER_COLORS, *unused, *COLORS.values()])
+    return {
+        name: {
+            "color": COLORS[kind] if kind else next(others),
+            "linestyle": DASHES[place % len(DASHES)],
+            "marker": MARKERS[place % len(MARKERS)],
+        }
+        for place, (name, kind) in enumerate(zip(names, kinds, strict=True))
+    }
 
 
 def color_scale(

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from cbam_keras import plotting
 from cbam_keras.study.measures import ACCURACY
 from cbam_keras.study.results import Column, Results
 from cbam_keras.study.statistics import counted, noun_of
@@ -106,11 +105,6 @@ class ErrorTables(Results):
             "test_images": self.test_images,
             "rows": [x for one in self.comparisons for x in self._errors(one)],
         }
-
-    def plot(self) -> "plotting.style.Figure | plotting.style.Axes":
-        """Returns a matplotlib figure of means, seeds and intervals."""
-        heading = self.measures[0].heading
-        return plotting.plot_ablation(self, self.title, heading=heading)
 
 
 Results.layouts["errors"] = ErrorTables

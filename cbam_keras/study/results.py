@@ -19,7 +19,6 @@ from cbam_keras.study.statistics import (
     Measured,
     Row,
     counted_runs,
-    noun_of,
     unlearned,
     verdict,
 )
@@ -552,17 +551,8 @@ class Results(_terminal.Tabular):
 
     def plot(self) -> "plotting.style.Figure | plotting.style.Axes":
         """Returns a matplotlib figure of means, seeds and intervals."""
-        rows = [row for row in self.rows if row.values]
-        figure = plotting.new_figure(8, 1.2 + 0.5 * len(rows), self.data)
-        axes = figure.subplots()
-        means = {row.variant: row.mean for row in rows}
-        plotting.draw_rows(axes, rows, means.get(self.baseline or ""))
-        axes.set_xlabel(
-            f"{self.measures[0].heading} (%): mean, {noun_of(self.folds)}s, "
-            "and 95 % interval of the difference",
-            parse_math=False,
-        )
-        return figure
+        heading = self.measures[0].heading
+        return plotting.plot_ablation(self, self.title, heading=heading)
 
 
 Results.layouts[LAYOUTS[0]] = Results
