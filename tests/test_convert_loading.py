@@ -34,14 +34,8 @@ from cbam_keras import (
 from cbam_keras.convert import Report
 
 LUUUYI = functools.partial(CBAM, **VARIANTS["luuuyi"])
-GATED = functools.partial(
-    models.ResNet,
-    (1, 1),
-    block="basic",
-    widths=(16, 32),
-    stem_width=8,
-    attention=LUUUYI,
-)
+# The shape of the kernel of a spatial gate in PyTorch.
+KERNEL = (1, 2, 7, 7)
 
 
 @pytest.mark.every_backend
@@ -163,23 +157,34 @@ def test_the_most_copied_gates_give_their_outputs(layer, part, sequential):
     )
 
 
-@pytest.mark.parametrize("module", ["eca", "se"])
-def test_another_gate_in_a_block_is_found(module):
-    kernel = np.array([[[1.0, 2.0, 3.0]]], "float32")
-    weights = tiny_weights() | {f"layer1.0.{module}.conv.weight": kernel}
-    model = tiny_network(EfficientChannelAttention)
-    load_torch_weights(model, weights)
-    gate = model.get_layer("stage1_block1_attention")
-    assert to_numpy(gate.kernel).ravel().tolist() == [1, 2, 3]
+@pytest.mark.parametrize(
+    "attention, shapes",
+    [
+        (EfficientChannelAttention, {"eca.conv": (1, 1, 3)}),
+        (EfficientChannelAttention, {"se.conv": (1, 1, 3)}),
+        (LUUUYI, {"ca.fc1": (1, 16), "ca.fc2": (16, 1), "sa.conv1": KERNEL}),
+        (LUUUYI, {"ca.fc.0": (1, 16), "ca.fc.2": (16, 1), "sa.conv1": KERNEL}),
+    ],
+    ids=["eca", "se", "fc1", "fc.0"],
+)
+def test_another_gate_in_a_block_is_found(attention, shapes):
+    shapes = {f"layer1.0.{name}.weight": shapes[name] for name in shapes}
+    weights = random_weights(shapes, seed=1)
+    model = tiny_network(attention)
+    load_torch_weights(model, tiny_weights() | weights)
+    gate = values(model.get_layer("stage1_block1_attention"))
+    for value, weight in zip(gate, weights.values(), strict=True):
+        np.testing.assert_array_equal(
+            np.sort(value, None), np.sort(weight, None)
+        )
 
 
 @pytest.mark.needs_torch
 @pytest.mark.parametrize(
-    "name, arguments, build",
+    "name, build",
     [
         pytest.param(
             "ResNeXt",
-            {},
             functools.partial(
                 models.ResNet,
                 (1, 2),
@@ -192,17 +197,15 @@ def test_another_gate_in_a_block_is_found(module):
             # It alone has grouped convolutions.
             marks=pytest.mark.every_backend,
         ),
-        ("MobileNetV2", {}, functools.partial(models.MobileNetV2, alpha=0.25)),
-        ("GatedResNet", {}, GATED),
-        ("GatedResNet", {"sequential": True}, GATED),
+        ("MobileNetV2", functools.partial(models.MobileNetV2, alpha=0.25)),
     ],
-    ids=["ResNeXt", "MobileNetV2", "fc1 and fc2", "fc.0 and fc.2"],
+    ids=["ResNeXt", "MobileNetV2"],
 )
-def test_a_network_gives_the_logits_of_pytorch(name, arguments, build):
+def test_a_network_gives_the_logits_of_pytorch(name, build):
     torch = pytest.importorskip("torch", reason="it gives expected values")
     import torch_reference
 
-    network = getattr(torch_reference, name)(**arguments)
+    network = getattr(torch_reference, name)()
     model = build(
         classes=5,
         classifier_activation=None,

@@ -15,7 +15,7 @@ def conv_bn(inputs, outputs, kernel, stride=1, groups=1):
     options = {"padding": kernel // 2, "groups": groups, "bias": False}
     conv = nn.Conv2d(inputs, outputs, kernel, stride, **options)
     norm = nn.BatchNorm2d(outputs)
-    # As if after training.
+    # The values are as if after training.
     for tensor in (norm.weight, norm.running_var):
         tensor.data.uniform_(0.5, 1.5)
     for tensor in (norm.bias, norm.running_mean):
@@ -87,33 +87,6 @@ class SpatialGate(nn.Module):
 def gated(channels, sequential=False):
     gates = {"ca": ChannelGate(channels, sequential), "sa": SpatialGate()}
     return nn.Sequential(collections.OrderedDict(gates))
-
-
-class GatedBasic(nn.Module):
-    def __init__(self, inputs, width, stride, sequential):
-        super().__init__()
-        self.conv1, self.bn1 = conv_bn(inputs, width, 3, stride)
-        self.conv2, self.bn2 = conv_bn(width, width, 3)
-        gates = gated(width, sequential)
-        self.ca, self.sa = gates.ca, gates.sa
-        self.downsample = nn.Sequential(*conv_bn(inputs, width, 1, stride))
-
-    def forward(self, x):
-        branch = torch.relu(self.bn1(self.conv1(x)))
-        branch = self.sa(self.ca(self.bn2(self.conv2(branch))))
-        return torch.relu(branch + self.downsample(x))
-
-
-class GatedResNet(nn.Module):
-    def __init__(self, sequential=False):
-        super().__init__()
-        torch.manual_seed(0)
-        self.conv1, self.bn1 = conv_bn(3, 8, 7, 2)
-        self.layer1 = nn.Sequential(GatedBasic(8, 16, 1, sequential))
-        self.layer2 = nn.Sequential(GatedBasic(16, 32, 2, sequential))
-        self.fc = nn.Linear(32, 5)
-
-    forward = ResNeXt.forward
 
 
 class Inverted(nn.Module):

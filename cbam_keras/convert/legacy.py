@@ -36,11 +36,11 @@ NAMES: dict[str, Callable | np.dtype] = {
 }
 
 
-# The one in Python: that in C takes as much memory as a file asks for.
+# Python's unpickler in C takes as much memory as a file asks for.
 class _Unpickler(pickle._Unpickler):
     storages: dict[str, np.ndarray]
     left: int
-    # Without the attributes of objects, such as the metadata of a state dict.
+    # Attributes of objects, such as the metadata of a state dict, are dropped.
     dispatch = pickle._Unpickler.dispatch | {
         pickle.BUILD[0]: lambda self: self.stack.pop()
     }

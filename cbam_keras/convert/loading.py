@@ -19,18 +19,16 @@ from cbam_keras.convert.matching import (
     source_for,
 )
 from cbam_keras.convert.torch_files import describe_source, read, to_numpy
-from cbam_keras.layers import ChannelAttention, SpatialAttention
+from cbam_keras.layers import ChannelAttention
 
-# What all known implementations compute; weights do not show it.
+# What all known implementations of CBAM compute; weights do not show it.
 COMPUTED = {
     "order": "channel_first",
-    "activation": keras.activations.relu,
-    "gate_activation": keras.activations.sigmoid,
+    "activation": "relu",
+    "gate_activation": "sigmoid",
     "dilation_rate": 1,
     "identity_init": False,
 }
-# The same of gates whose defaults are their authors'.
-NOT_SHOWN = {*COMPUTED, "combine"}
 # The classifier, ignored where the model has none.
 CLASSIFIER = {"fc.weight", "fc.bias", "_fc.weight", "_fc.bias"}
 
@@ -129,8 +127,7 @@ def load_torch_weights(
     """
     _checks.boolean("strict", strict)
     target = model_or_layer
-    is_network = isinstance(target, keras.Model)
-    if not is_network and not isinstance(target, ATTENTION_LAYERS):
+    if not isinstance(target, (keras.Model, *ATTENTION_LAYERS)):
         raise TypeError(
             "`model_or_layer` must be a network of cbam_keras.models, or an "
             f"attention layer with weights. Received: {target!r}"
@@ -185,7 +182,7 @@ def _input_shape(
             for inner in ("", *gate.modules):
                 weight = tensors.get(f"{inner}{part}.weight", ())
                 channels = np.shape(weight)[1:2] or channels
-    elif source is not None and not isinstance(layer, SpatialAttention):
+    elif source is not None:
         kernel = source.mlp["squeeze_kernel"]
         for name in (kernel, source.channel + kernel):
             channels = np.shape(tensors.get(name, ()))[1:2] or channels
@@ -239,45 +236,37 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
             'downsample_in="3x3".'
         )
     for layer in plan.attention:
-        for gate in gates_of(layer)[:1]:
-            ours = layer.get_config()
-            theirs = {**type(layer)().get_config(), **gate.options}
-            for name in sorted(NOT_SHOWN & ours.keys()):
-                if ours[name] != theirs[name]:
-                    yield (
-                        f"{_describe(layer)} has {name}={ours[name]!r}, "
-                        f"unlike the authors' module: {differ}. Build it with "
-                        f"{name}={theirs[name]!r}."
-                    )
-    source = plan.source
-    if source is None:
-        return
-    for layer in plan.attention:
-        if gates_of(layer):
+        source, gates, config = plan.source, gates_of(layer), layer.get_config()
+        theirs = COMPUTED
+        if gates:
+            # The defaults of these layers are what their authors compute.
+            theirs = {**type(layer)().get_config(), **gates[0].options}
+        elif source is None:
             continue
-        gate = getattr(layer, "channel_attention", layer)
-        settings = {
-            name: getattr(layer, name)
-            for name, value in COMPUTED.items()
-            if getattr(layer, name, value) != value
-        }
-        # The names of a gate alone do not imply the pools.
-        pools = source.pools if layer is not target else None
-        if isinstance(gate, ChannelAttention) and pools:
-            if set(gate.pool_types) != set(pools):
-                settings["pool_types"] = gate.pool_types
-        if settings:
-            listed = ", ".join(
-                f"{name}={getattr(value, '__name__', value)!r}"
-                for name, value in settings.items()
-            )
-            yield (
-                f"{_describe(layer)} has {listed}, unlike that of the "
-                f"checkpoint: {differ}. Build it with "
+        names = [x for x in (*COMPUTED, "combine") if x in config]
+        settings = {x: config[x] for x in names if config[x] != theirs[x]}
+        advice = _list_options({x: theirs[x] for x in settings})
+        if source is not None and not gates:
+            advice = (
                 f"attention={source.attention} (in `insert_attention`: "
-                "identity=False)."
+                "identity=False)"
+            )
+            gate = getattr(layer, "channel_attention", layer)
+            # The names of a gate alone do not imply the pools.
+            pools = source.pools if layer is not target else None
+            if isinstance(gate, ChannelAttention) and pools:
+                if set(gate.pool_types) != set(pools):
+                    settings["pool_types"] = gate.pool_types
+        if settings:
+            yield (
+                f"{_describe(layer)} has {_list_options(settings)}, unlike "
+                f"that of the checkpoint: {differ}. Build it with {advice}."
             )
             return
+
+
+def _list_options(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
 def _hints(plan: Plan, tensors: Mapping[str, Any]) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """Matching variables of Keras with names of weights in PyTorch."""
 
 import dataclasses
-import functools
 import re
 from collections.abc import Collection, Iterator, Mapping
 
@@ -20,8 +19,8 @@ from cbam_keras.convert.names import (
     NETWORK,
     SQUEEZE_EXCITE,
     TIMM,
-    Attention,
     Gate,
+    Names,
     source_of,
 )
 from cbam_keras.layers import (
@@ -87,7 +86,7 @@ class Plan:
     """Which value belongs to which variable, by name."""
 
     # The implementation of the checkpoint's attention, if it has any.
-    source: Attention | None
+    source: Names | None
     slots: list[Slot]
     attention: list[keras.layers.Layer]
     # Layers with weights that have no known counterpart.
@@ -96,7 +95,7 @@ class Plan:
 
 def source_for(
     target: keras.layers.Layer, names: Collection[str]
-) -> Attention | None:
+) -> Names | None:
     """Returns the implementation that the weights of a target are from."""
     source = source_of(names)
     if source is None and isinstance(target, _GATES):
@@ -113,13 +112,16 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
         return Plan(source, alone(target, source, names), [target], [])
     plan = Plan(source, [], [], [])
     weighted = [layer for layer in target.layers if layer.weights]
-    modules = _modules([layer.name for layer in weighted], names)
-    if any(isinstance(layer, layers.DepthwiseConv2D) for layer in weighted):
-        # A MobileNet has layers of such names, but is not residual.
-        inverted = _lite_modules
-        if "features.0.0.weight" in names:
-            inverted = functools.partial(_mobile_modules, names)
-        modules = inverted([layer.name for layer in weighted])
+    ours = [layer.name for layer in weighted]
+    if not any(isinstance(layer, layers.DepthwiseConv2D) for layer in weighted):
+        modules = _modules(ours, names)
+    elif "head_conv" not in ours:
+        # A MobileNet has layers of the same names, but is not residual.
+        modules = {}
+    elif "features.0.0.weight" in names:
+        modules = _mobile_modules(ours, names)
+    else:
+        modules = _lite_modules(ours)
     for layer in weighted:
         slots = _slots(layer, modules.get(layer.name), source, names)
         if slots is None:
@@ -166,8 +168,6 @@ def _modules(ours: list[str], names: Collection[str]) -> dict[str, str]:
 
 def _lite_modules(ours: list[str]) -> dict[str, str]:
     """Returns the modules of EfficientNet-Lite by the names of our layers."""
-    if "head_conv" not in ours:
-        return {}
     names = {name: LITE_NETWORK[name] for name in ours if name in LITE_NETWORK}
     blocks: dict[str, int] = {}
     for name in ours:
@@ -178,15 +178,13 @@ def _lite_modules(ours: list[str]) -> dict[str, str]:
     return names
 
 
-def _mobile_modules(names: Collection[str], ours: list[str]) -> dict[str, str]:
+def _mobile_modules(ours: list[str], names: Collection[str]) -> dict[str, str]:
     """Returns the modules of MobileNetV2 by the names of our layers.
 
     Torchvision has a module for each convolution with its normalization and
     activation. In the authors' code of coordinate attention, and what it is
     derived from, these are three modules of one sequence.
     """
-    if "head_conv" not in ours:
-        return {}
     is_torchvision = "features.18.0.weight" in names
     head = "features.18" if is_torchvision else "conv"
     modules = {
@@ -200,13 +198,10 @@ def _mobile_modules(names: Collection[str], ours: list[str]) -> dict[str, str]:
     for number, block in enumerate(blocks, 1):
         sequence, place = f"features.{number}.conv", 0
         for part in ("conv1", "conv2", "attention", "conv3"):
-            name, bn = (
-                f"{block}_{part}",
-                f"{block}_{part}".replace("conv", "bn"),
-            )
+            name = f"{block}_{part}"
             if name not in ours:
                 continue
-            module = f"{sequence}.{place}"
+            module, bn = f"{sequence}.{place}", name.replace("conv", "bn")
             if part == "attention":
                 modules[name] = f"{module}."
                 place += 1
@@ -223,7 +218,7 @@ def _mobile_modules(names: Collection[str], ours: list[str]) -> dict[str, str]:
 def _slots(
     layer: keras.layers.Layer,
     module: str | None,
-    source: Attention | None,
+    source: Names | None,
     names: Collection[str],
 ) -> list[Slot] | None:
     """Returns the slots of one layer of a network, `None` if unknown."""
@@ -243,9 +238,7 @@ def _slots(
     return None
 
 
-def _or_default(
-    source: Attention | None, layer: keras.layers.Layer
-) -> Attention:
+def _or_default(source: Names | None, layer: keras.layers.Layer) -> Names:
     if source is SQUEEZE_EXCITE and not isinstance(layer, ChannelAttention):
         return TIMM
     default = SQUEEZE_EXCITE if isinstance(layer, SqueezeExcite) else AUTHORS
@@ -253,7 +246,7 @@ def _or_default(
 
 
 def _in_block(
-    layer: keras.layers.Layer, source: Attention, prefix: str
+    layer: keras.layers.Layer, source: Names, prefix: str
 ) -> Iterator[Slot]:
     """Yields the slots of an attention layer within a module."""
     gates = [layer]
@@ -268,7 +261,7 @@ def _in_block(
 
 def _alone(
     layer: keras.layers.Layer,
-    source: Attention | None,
+    source: Names | None,
     names: Collection[str],
 ) -> list[Slot]:
     """Returns the slots of an attention layer that is the whole target."""
@@ -289,7 +282,7 @@ def gates_of(layer: keras.layers.Layer) -> tuple[Gate, ...]:
 
 def _gate(
     layer: keras.layers.Layer,
-    source: Attention | None,
+    source: Names | None,
     names: Collection[str],
     module: str = "",
 ) -> list[Slot]:
@@ -330,7 +323,7 @@ def _gate_slots(
 
 
 def _spatial(
-    gate: SpatialAttention, source: Attention, prefix: str
+    gate: SpatialAttention, source: Names, prefix: str
 ) -> Iterator[Slot]:
     if set(gate.pool_types) == set(source.maps):
         maps = [source.maps.index(kind) for kind in gate.pool_types]

@@ -59,7 +59,7 @@ BATCH_NORM = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Attention:
+class Names:
     """Names of one implementation, and the order of its stacked maps."""
 
     # Matches a name that only this implementation has.
@@ -80,7 +80,7 @@ class Attention:
     attention: str
 
 
-AUTHORS = Attention(
+AUTHORS = Names(
     mark=r"(\.|^)(mlp\.1|spatial\.conv)\.weight$",
     module="cbam.",
     channel="ChannelGate.",
@@ -98,7 +98,7 @@ AUTHORS = Attention(
     attention='functools.partial(CBAM, **VARIANTS["official"])',
 )
 
-TIMM = Attention(
+TIMM = Names(
     mark=r"(\.|^)(channel\.fc1|spatial\.conv\.conv)\.weight$|^conv\.conv\.",
     module="se.",
     channel="channel.",
@@ -239,7 +239,7 @@ SOURCES = AUTHORS, LUUUYI_SEQUENTIAL, LUUUYI, TIMM, SQUEEZE_EXCITE
 
 def source_of(
     names: Collection[str], gates: Collection[str] = ("",)
-) -> Attention | None:
+) -> Names | None:
     """Returns the implementation of the attention among some names.
 
     `gates` are prefixes that the names lack.

@@ -44,9 +44,8 @@ def read(source: str | os.PathLike | Mapping) -> dict[str, Any]:
             "to tensors, such as module.state_dict(). Received: source of "
             f"type {type(source).__name__}"
         )
-    return _clean(
-        _state_dict(content, describe_source(source)), describe_source(source)
-    )
+    received = describe_source(source)
+    return _clean(_state_dict(content, received), received)
 
 
 def describe_source(source: str | os.PathLike | Mapping) -> str:
@@ -73,7 +72,7 @@ def to_numpy(name: str, value: Any) -> np.ndarray:
         # NumPy has no bfloat16.
         value = value.detach().cpu()
         value = (value if wide == "float64" else value.float()).numpy()
-    # Always a copy: JAX would share memory with the caller's array.
+    # JAX would share the memory of an array that is not copied.
     return np.array(value, wide)
 
 
@@ -84,8 +83,6 @@ def _read_file(path: str) -> object:
         )
     with open(path, "rb") as file:
         start = file.read(64)
-    if not start:
-        raise _damaged(path)
     # The content decides, since PyTorch's files have many endings: safetensors
     # begins with the length of its header, then the header in JSON.
     if start[8:9] != b"{":
