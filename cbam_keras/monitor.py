@@ -8,7 +8,7 @@ from cbam_keras import _inspection
 
 __all__ = ["AttentionMonitor"]
 
-# Enough images for a stable mean, few enough to cost little.
+# So many images give a stable mean and cost little.
 MAX_IMAGES = 32
 # Values this near to an end of their range (as a fraction of it) count as
 # saturated.

@@ -141,7 +141,7 @@ def shared_layer():
 
 
 def several_inputs_and_outputs():
-    # Not in alphabetical order: Keras sorts the keys.
+    # The order is not that of the alphabet: Keras sorts the keys.
     inputs = {
         "photo": keras.Input((8, 8, 3), name="photo"),
         "depth": keras.Input((8, 8, 1), name="depth"),

@@ -103,7 +103,7 @@ class Block(layers.Layer):
 
     def build(self, shape):
         self.conv.build(shape)
-        # Not known before it is built.
+        # The layer is not known before the block is built.
         self.attention = CBAM(2, 3, name="attention")
         self.attention.build((*shape[:-1], 4))
 
@@ -112,7 +112,7 @@ class Block(layers.Layer):
 
 
 def test_layers_of_ones_own_are_looked_into():
-    # Of no shape before it runs, as subclassed models are.
+    # The model has no shape before it runs, as subclassed ones.
     model = keras.Sequential([Block(name="first"), SpatialAttention(3)])
     x = images(2, 8, 8, 3)
     own, gate = explain.attention_maps(model, x).items()

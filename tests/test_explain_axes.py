@@ -62,18 +62,20 @@ BODIES = {
 }
 
 
+def check_heat(inputs, features, x):
+    """Checks the heat of a linear classifier of pooled features."""
+    head = layers.Dense(2, use_bias=False)
+    outputs = head(POOLS[len(features.shape) - 2]()(features))
+    heat = explain.grad_cam(vary(keras.Model(inputs, outputs)), x, 1)
+    values = to_numpy(keras.Model(inputs, features)(x))
+    expected = normalized(values @ to_numpy(head.kernel)[:, 1])
+    np.testing.assert_allclose(heat, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape, body", BODIES.values(), ids=BODIES)
 def test_features_keep_the_positions_of_the_input(shape, body):
     inputs = keras.Input(shape)
-    features = body(inputs)
-    head = layers.Dense(2, use_bias=False)
-    outputs = head(POOLS[len(features.shape) - 2]()(features))
-    model, x = vary(keras.Model(inputs, outputs)), images(2, *shape)
-    values = to_numpy(keras.Model(inputs, features)(x))
-    expected = normalized(values @ to_numpy(head.kernel)[:, 1])
-    np.testing.assert_allclose(
-        explain.grad_cam(model, x, 1), expected, atol=1e-5
-    )
+    check_heat(inputs, body(inputs), images(2, *shape))
 
 
 def test_masks_reach_what_follows_a_wrapped_model():
@@ -81,15 +83,9 @@ def test_masks_reach_what_follows_a_wrapped_model():
     each = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
     x = layers.TimeDistributed(each)(layers.Masking()(inputs))
     features = layers.GRU(3, return_sequences=True)(x)
-    head = layers.Dense(2, use_bias=False)
-    outputs = head(layers.GlobalAveragePooling1D()(features))
-    model, x = vary(keras.Model(inputs, outputs)), images(2, 7, 4)
-    x[:, 4:] = 0
-    values = to_numpy(keras.Model(inputs, features)(x))
-    expected = normalized(values @ to_numpy(head.kernel)[:, 1])
-    np.testing.assert_allclose(
-        explain.grad_cam(model, x, 1), expected, atol=1e-5
-    )
+    sequences = images(2, 7, 4)
+    sequences[:, 4:] = 0
+    check_heat(inputs, features, sequences)
 
 
 def test_maps_of_whole_videos_are_not_taken_for_those_of_frames():

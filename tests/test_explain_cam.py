@@ -25,10 +25,9 @@ WEIGHTS = np.array([[1.0, -2.0, 0.5], [0.5, 1.0, -1.0]], "float32")
 
 
 @pytest.mark.parametrize("size", [(7,), (6, 4), (5, 6, 4)])
-@pytest.mark.parametrize("method", ["grad_cam", "hires_cam"])
-def test_a_linear_network_of_any_rank_has_its_closed_form(size, method):
+def test_a_linear_network_of_any_rank_has_its_closed_form(size):
     model, x = linear_network(WEIGHTS, size), images(3, *size, 2)
-    heat = explain.grad_cam(model, x, [0, 1, 2], method=method)
+    heat = explain.grad_cam(model, x, [0, 1, 2])
     assert heat.dtype == "float32"
     expected = normalized(np.einsum("b...c,cb->b...", x, WEIGHTS))
     np.testing.assert_allclose(heat, expected, atol=1e-6)
@@ -270,7 +269,6 @@ def video_of(frame, then, shape=(3, 6, 4, 2)):
 # The functions make layers, so that each test has its own.
 OVER_TIME = {
     "mean": lambda: layers.GlobalAveragePooling1D(),
-    "LSTM": lambda: layers.LSTM(3),
     "Bidirectional": lambda: layers.Bidirectional(layers.GRU(3)),
 }
 
@@ -336,7 +334,7 @@ def test_each_frame_may_have_its_classes():
 def test_gradients_too_small_for_half_precision_are_not_lost():
     keras.config.set_dtype_policy("mixed_float16")
     x = images(2, 6, 4, 2)
-    # Over 24 positions, less than the least number of float16, 6e-8.
+    # Each of 24 positions gets less than the least number of float16, 6e-8.
     tiny = 5e-7 * WEIGHTS
     heat = explain.grad_cam(linear_network(tiny), x, 0)
     expected = normalized(x @ WEIGHTS[:, 0])
@@ -348,7 +346,7 @@ def test_outputs_in_a_dictionary_go_by_their_keys(head):
     inputs = keras.Input((8, 8, 3), name="image")
     x = layers.GlobalAveragePooling2D()(conv(4, "conv")(inputs))
     heads = {
-        # Of other names than the keys, and not in the order of the keys.
+        # The names are not the keys, and the order is not that of the keys.
         "second": layers.Dense(3, name="one")(x),
         "first": layers.Dense(5, name="other")(x),
     }
@@ -369,13 +367,13 @@ def test_the_call_of_a_shared_layer_that_leads_to_the_output_counts(head, size):
     model = vary(shared_layer())
     x = images(2, 8, 8, 3)
     heat = explain.grad_cam(model, x, 1, "shared", head=head)
-    # By definition, from the weights.
+    # The definition, from the weights.
     times = size // 8
     features = model.get_layer("shared")(x.repeat(times, 1).repeat(times, 2))
     name = "predictions" if size == 8 else "more_predictions"
     weights = to_numpy(model.get_layer(name).kernel)[:, 1]
     raw = np.maximum(to_numpy(features) @ weights, 0)
-    # In half the size, linear resizing takes means of 2 x 2.
+    # Linear resizing to half the size takes means of 2 x 2.
     means = raw.reshape(2, 8, times, 8, times).mean(axis=(2, 4))
     np.testing.assert_allclose(heat, normalized(means), atol=1e-5)
 
@@ -424,11 +422,10 @@ def means(x):
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
-def heat_of(x, weights, region, method="grad_cam"):
+def heat_of(x, weights, region):
     """Grad-CAM of a class of `segmenting` at its features, by definition."""
     gradient = 2 * means(x) * weights * means(region)[..., None]
-    if method == "grad_cam":
-        gradient = gradient.mean(axis=(1, 2), keepdims=True)
+    gradient = gradient.mean(axis=(1, 2), keepdims=True)
     return normalized((x * gradient).sum(axis=-1))
 
 
@@ -436,22 +433,20 @@ REGION = np.zeros((3, 6, 4), bool)
 REGION[0, 1:4, 2:] = REGION[1, :5] = REGION[2, 5, 3] = True
 
 
-@pytest.mark.parametrize("method", ["grad_cam", "hires_cam"])
 @pytest.mark.parametrize("activation", [None, "softmax"])
-def test_a_class_in_a_region_is_its_closed_form(activation, method):
+def test_a_class_in_a_region_is_its_closed_form(activation):
     model, x = segmenting(activation=activation), images(3, 6, 4, 2)
-    options = {"method": method, "batch_size": 2}
     for region in (REGION, REGION[0]):
         heat = explain.grad_cam(
-            model, x, 1, "features", region=region, **options
+            model, x, 1, "features", region=region, batch_size=2
         )
         every = np.broadcast_to(region, REGION.shape)
-        expected = heat_of(x, WEIGHTS[:, 1], every, method)
+        expected = heat_of(x, WEIGHTS[:, 1], every)
         np.testing.assert_allclose(heat, expected, atol=1e-5)
-    # By default the coarsest features are explained.
+    # The coarsest features are explained by default.
     np.testing.assert_array_equal(
-        explain.grad_cam(model, x, 1, region=REGION, **options),
-        explain.grad_cam(model, x, 1, "coarse", region=REGION, **options),
+        explain.grad_cam(model, x, 1, region=REGION),
+        explain.grad_cam(model, x, 1, "coarse", region=REGION),
     )
 
 

@@ -34,7 +34,7 @@ def test_training_changes_all_of_the_new_model_and_nothing_of_the_old(build):
     x = data_for(old)
     before = predictions(old, x)
     values = weights_of(old)
-    new = insert_attention(old)
+    new = insert_attention(old, CBAM)
     trainable = [to_numpy(v) for v in new.trainable_variables]
     step(new, x)
     # The first factor of a gate waits for the last, which starts at zero.
@@ -65,7 +65,7 @@ def test_frozen_stays_frozen_and_attention_trains(build, parts):
     old = vary(build())
     for part in parts(old):
         part.trainable = False
-    new = insert_attention(old)
+    new = insert_attention(old, CBAM)
     found = contents(new.trainable_variables)
     for gate in attention_of(new):
         assert all(variable.trainable for variable in gate.variables)
@@ -77,7 +77,7 @@ def test_frozen_network_trains_in_two_stages():
     old = vary(layers_in_a_list())
     trained = contents(old.trainable_variables)
     old.trainable = False
-    new = insert_attention(old)
+    new = insert_attention(old, CBAM)
     (gate,) = attention_of(new)
     before = contents(gate.variables)
     step(new, data_for(old))

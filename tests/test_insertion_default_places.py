@@ -32,7 +32,7 @@ def squeezed_and_excited(x):
 
 
 def vgg(x):
-    # Without padding: the sizes shrink by the border of each convolution.
+    # The sizes shrink by the border of each convolution without padding.
     for level in (1, 2):
         x = layers.Conv2D(8, 3, activation="relu", name=f"conv{level}_1")(x)
         x = layers.Conv2D(8, 3, activation="relu", name=f"conv{level}_2")(x)

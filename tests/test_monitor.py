@@ -23,11 +23,14 @@ X, Y = images(40, 8, 8, 3), np.arange(40) % 5
 SMALL = X[:, :2, :3, :1].repeat(4, -1)
 
 
+def parts():
+    gate = CBAM(1, 3, name="gate")
+    pool = layers.GlobalAveragePooling2D()
+    return [layers.Conv2D(4, 3), gate, pool, layers.Dense(5)]
+
+
 def network():
-    inputs = keras.Input((8, 8, 3))
-    x = CBAM(1, 3, name="gate")(layers.Conv2D(4, 3)(inputs))
-    x = layers.Dense(5)(layers.GlobalAveragePooling2D()(x))
-    return keras.Model(inputs, x)
+    return keras.Sequential([keras.Input((8, 8, 3)), *parts()])
 
 
 def begin(monitor, model=None):
@@ -147,12 +150,6 @@ class Lazy(keras.Model):
 
     def call(self, inputs):
         return self.network(inputs)
-
-
-def parts():
-    gate = CBAM(1, 3, name="gate")
-    pool = layers.GlobalAveragePooling2D()
-    return [layers.Conv2D(4, 3), gate, pool, layers.Dense(5)]
 
 
 @pytest.mark.every_backend

@@ -128,7 +128,7 @@ def test_a_wrapped_layer_costs_what_it_does_alone(wrap, shape, times):
 
 
 def test_axes_folded_into_the_batch_count():
-    # As windowed attention does it.
+    # Windowed attention does this.
     inputs = keras.Input((8, 8, 3))
     windows = ops.reshape(inputs, (-1, 4, 4, 3))
     x = layers.Conv2D(3, 3, padding="same", use_bias=False)(windows)

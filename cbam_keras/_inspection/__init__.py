@@ -39,7 +39,6 @@ from cbam_keras._inspection.heads import (
     find_head,
     kind_of_head,
     logit_per_class,
-    num_classes,
     without_activation,
 )
 from cbam_keras._inspection.images import (

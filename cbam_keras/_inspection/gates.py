@@ -107,7 +107,7 @@ def _paths(model, prefix=""):
     for layer in sublayers(model):
         path = f"{prefix}{layer.name}"
         if isinstance(layer, AttentionLayer):
-            # Not the gates inside a CBAM layer.
+            # The gates inside a CBAM layer do not count by themselves.
             paths.setdefault(layer, path)
         else:
             paths = {**_paths(layer, f"{path}/"), **paths}

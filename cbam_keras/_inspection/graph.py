@@ -152,7 +152,7 @@ def nodes(model: keras.Model) -> list:
     """Returns the nodes of a model in an order in which they can run."""
     computed = {id(x) for x in model.inputs}
     ordered: list = []
-    # Depth first, with a stack: deep networks exceed the recursion limit.
+    # A stack, since deep networks exceed the recursion limit.
     stack = [(x, False) for x in reversed(model.outputs)]
     while stack:
         tensor, ready = stack.pop()

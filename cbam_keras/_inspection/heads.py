@@ -41,11 +41,6 @@ def without_activation(
         return operation(*args, **kwargs)
 
 
-def num_classes(values: int) -> int:
-    """Returns the number of classes of an output: one value is for two."""
-    return max(values, 2)
-
-
 def logit_per_class(logits: Tensor) -> Tensor:
     """Returns a logit for each class, on the last axis.
 
@@ -65,12 +60,12 @@ def as_probabilities(outputs: np.ndarray, kind: str | None) -> np.ndarray:
     value is that of class 1.
     """
     values = outputs.astype("float64")
-    sums = values.sum(axis=1)
     if values.shape[1] == 1:
         is_known = kind is not None
         first = 1 - values if is_known else np.zeros_like(values)
         values = np.hstack([first, values])
     else:
+        sums = values.sum(axis=1)
         is_normalized = values.min() >= 0 and np.abs(sums - 1).max() < 1e-3
         is_known = kind is not None or is_normalized
     if is_known:

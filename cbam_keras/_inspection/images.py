@@ -160,7 +160,7 @@ def _check_range(array, model):
     first = next(_computing_layers(model), None)
     if not isinstance(first, layers.Rescaling) or np.ndim(first.scale) != 0:
         return
-    # To [0, 1], or to [-1, 1].
+    # Such models scale to [0, 1], or to [-1, 1].
     width = 255 * first.scale
     if not any(math.isclose(width, x, rel_tol=0.02) for x in (1, 2)):
         return

@@ -18,7 +18,7 @@ from cbam_keras._inspection.graph import (
 )
 
 _PERMUTATIONS = {"Moveaxis", "Permute", "Swapaxes", "Transpose"}
-# All different, to tell the axes of a permuted tensor by their sizes.
+# Different sizes, by which the axes of a permuted tensor are told apart.
 _SIZES = (2, 3, 5, 7, 11, 13, 17, 19)
 
 
@@ -234,7 +234,7 @@ class Graph:
         By the ids of tensors: `None` if a tensor has no such axis yet.
         """
         expected: dict[int, int | None] = {}
-        # Backwards, so that the first layer that takes a tensor decides.
+        # The steps run backwards: the first layer that takes a tensor decides.
         for step in reversed(self.steps):
             for x in step.inputs:
                 axis = _declared_channel_axis(step.operation, x)

@@ -140,7 +140,7 @@ def grad_cam(
         weighted = features * weigh(features, gradient)
         heat = np.maximum(weighted.sum(axis=-1), 0)
         maps.append(heat.reshape(-1, *target.frames, *heat.shape[1:]))
-    # In the order of the input's axes, which the model may have permuted.
+    # The model may have permuted the axes: they get the order of the input.
     order = 1 + np.argsort(target.input_axes)
     sizes = [images.shape[axis] for axis in sorted(target.input_axes)]
     return _resize(np.concatenate(maps).transpose(0, *order), sizes)
@@ -154,8 +154,8 @@ def _features_and_gradient(
     `score` is a function of the logits that returns the scores; `activation`
     is the `Head`, which is left out.
     """
-    # Scaled as in training with float16, whose gradients may underflow; those
-    # of a sum over positions are large.
+    # Gradients in float16 may underflow, so the score is scaled as in training;
+    # those of a sum over positions are large.
     half = target.tensor.dtype == "float16"
     scale = 1024.0 if half and len(graph.outputs[index].shape) == 2 else 1.0
     inputs = [
@@ -200,12 +200,12 @@ def _class_scores(classes, regions, axis, kind, logits):
     logits = _inspection.logit_per_class(ops.moveaxis(logits, axis, -1))
     places = tuple(range(1, logits.ndim - 1))
     predicted = ops.argmax(logits, axis=-1)
-    chosen = predicted
+    explained = predicted
     if classes is not None:
-        chosen = ops.expand_dims(ops.cast(classes, predicted.dtype), places)
-    scores = ops.sum(logits * ops.one_hot(chosen, logits.shape[-1]), axis=-1)
+        explained = ops.expand_dims(ops.cast(classes, predicted.dtype), places)
+    scores = ops.sum(logits * ops.one_hot(explained, logits.shape[-1]), axis=-1)
     if regions is None:
-        regions = ops.equal(predicted, chosen)
+        regions = ops.equal(predicted, explained)
         if kind == "sigmoid":
             regions = scores > 0
     if not places:
@@ -249,7 +249,7 @@ def _resize(maps, size):
     """Returns heat maps `(B, ...)` of a size, each with the maximum 1."""
     for axis, length in enumerate(size, 1):
         count = maps.shape[axis]
-        # Linearly, centres to centres.
+        # Centres of positions go to centres.
         places = (np.arange(length) + 0.5) * count / length - 0.5
         interpolate = functools.partial(np.interp, places, range(count))
         maps = np.apply_along_axis(interpolate, axis, maps)

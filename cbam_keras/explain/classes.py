@@ -123,7 +123,8 @@ def class_indices(
         )
     if class_index is None:
         return None
-    last = _inspection.num_classes(shape[axis or 1]) - 1
+    # A single value is for two classes.
+    last = max(shape[axis or 1], 2) - 1
     indices = np.asarray(class_index)
     if (
         indices.dtype.kind not in "iu"

@@ -83,16 +83,16 @@ def find_target(
 
 def _warn_of_grain(candidates, lasts):
     """Warns if heat has few positions, and one of the last steps has more."""
-    found = candidates[-1]
+    target = candidates[-1]
     named = [x for x in candidates if x.step in lasts]
     finer = [x for x in named if min(x.sides) >= MIN_SIDE]
-    if min(found.sides) < MIN_SIDE and finer:
+    if min(target.sides) < MIN_SIDE and finer:
         positions, more = (
-            " x ".join(map(str, x.sides)) for x in (found, finer[-1])
+            " x ".join(map(str, x.sides)) for x in (target, finer[-1])
         )
         _checks.warn(
             f"Heat maps have a grain of {positions} positions, those of the "
-            f'last feature map, "{found.step.path}". For {more} explain the '
+            f'last feature map, "{target.step.path}". For {more} explain the '
             f'layer "{finer[-1].step.path}"'
         )
 
@@ -113,16 +113,16 @@ def _feature_maps(graph):
         channel %= len(shape)
         axes, folded = graph.axes(step.outputs[0])
         if axes is None:
-            # In the order of the input, as after Reshape layers.
+            # They are in the order of the input, as after Reshape layers.
             axes = [x for x in positions if x not in folded]
         else:
             axes = [x for i, x in enumerate(axes) if i not in (0, channel)]
-        known = None not in (*folded, *axes)
-        if axes and known and len(axes) + 2 == len(shape):
+        places = (*folded, *axes)
+        if axes and None not in places and len(axes) + 2 == len(shape):
             frames = tuple(graph.image.shape[x] for x in folded)
-            found = FeatureMap(step, channel, (*folded, *axes), frames)
-            if all(side is not None and side > 1 for side in found.sides):
-                yield found
+            feature_map = FeatureMap(step, channel, places, frames)
+            if all(side is not None and side > 1 for side in feature_map.sides):
+                yield feature_map
 
 
 def _named(graph, layer):

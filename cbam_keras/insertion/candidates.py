@@ -90,8 +90,8 @@ class CandidatePlaces:
 
     def default(self):
         """Returns the places for `after=None`."""
-        # After an activation that a whole network shares, all places would
-        # share one attention layer.
+        # All places after an activation that a whole network shares would share
+        # one attention layer.
         repeated = {
             id(place.operation)
             for place in self.places.values()
@@ -99,8 +99,8 @@ class CandidatePlaces:
             and not getattr(place.operation, "variables", ())
         }
         steps = default_places(self.graph, repeated)
-        chosen = dict.fromkeys(self.places[id(x.operation)] for x in steps)
-        places = [place for place in chosen if place.takes_attention]
+        ends = dict.fromkeys(self.places[id(x.operation)] for x in steps)
+        places = [place for place in ends if place.takes_attention]
         taken = [x for x in places if isinstance(x.operation, AttentionLayer)]
         wrapped = any(step.convolves for step in self.graph.wrappers)
         if taken or wrapped or not places:

@@ -60,7 +60,8 @@ class _ResidualNetwork:
         while len(front) > 1:
             step = max(map(self.graph.maker, front.values()), key=self._at)
             if step is None:
-                return None  # Down to the inputs of the model.
+                # The branches join only at inputs of the model.
+                return None
             region.add(step)
             for x in step.outputs:
                 front.pop(id(x), None)

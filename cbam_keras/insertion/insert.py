@@ -127,7 +127,8 @@ def insert_attention(
         >>> bool(keras.ops.all(new(x) == old(x)))
         True
     """
-    given, model = model, _inspection.with_graph("model", model)
+    original = model
+    model = _inspection.with_graph("model", model)
     _checks.boolean("identity", identity)
     _checks.boolean("dry_run", dry_run)
     if attention is None:
@@ -154,7 +155,7 @@ def insert_attention(
             for place, layer in zip(places, added.values(), strict=True)
         )
     result = copy_with(model, added, users)
-    _warn_of_lost_settings(given)
+    _warn_of_lost_settings(original)
     return result
 
 

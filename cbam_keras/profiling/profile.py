@@ -188,7 +188,7 @@ def _rows(model: keras.Model, steps: Sequence) -> Iterator[Row]:
     for step in steps:
         if isinstance(step.operation, layers.Layer):
             calls.setdefault(id(step.operation), []).append(step)
-    seen: set[int] = set()
+    counted: set[int] = set()
     for steps_of_layer in calls.values():
         first = steps_of_layer[0]
         layer = first.operation
@@ -200,8 +200,8 @@ def _rows(model: keras.Model, steps: Sequence) -> Iterator[Row]:
         if NOT_COUNTED not in counts:
             group, macs = counts[0][0], sum(n or 0 for _, n in counts)
         if layer.weights or macs:
-            new = [v for v in layer.trainable_weights if id(v) not in seen]
-            seen |= {id(variable) for variable in new}
+            new = [v for v in layer.trainable_weights if id(v) not in counted]
+            counted |= {id(variable) for variable in new}
             yield Row(
                 first.path,
                 type(layer).__name__,
