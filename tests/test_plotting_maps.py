@@ -297,20 +297,14 @@ def test_the_gates_of_signals_lie_behind_them():
         check_signal(axes, *expected)
 
 
-def test_of_gates_per_frame_those_of_the_middle_frame_are_drawn():
+def test_of_volumes_the_middle_slice_has_its_gate():
     channel = np.random.default_rng(1).uniform(size=(B, 11, 4))
-    maps = {"cbam": (channel, VOLUME_HEAT)}
-    figure = plotting.plot_attention_maps(VOLUMES, maps)
+    maps = {"cbam": (channel, VOLUME_HEAT[:, ::2])}
+    figure = plotting.plot_attention_maps(VOLUMES[..., None], maps)
     curves = [x.patches[0].get_data().values for x in figure.axes if x.patches]
     expected = [sorted(gates, reverse=True) for gates in channel[:, 5]]
     np.testing.assert_array_equal(curves, expected)
-
-
-def test_of_volumes_the_middle_slice_has_its_gate():
-    maps = {"cbam": (None, VOLUME_HEAT[:, ::2])}
-    volumes = VOLUMES[..., None]
-    shown = panels(plotting.plot_attention_maps(volumes, maps))
-    for i, (first, gate) in enumerate(np.reshape(shown, (B, 2))):
+    for i, (first, gate, _) in enumerate(np.reshape(panels(figure), (B, 3))):
         gray = first.images[0].get_array()
         np.testing.assert_allclose(gray, unit(VOLUMES[i])[5], atol=1e-6)
         heat = VOLUME_HEAT[i, 6]

@@ -38,7 +38,6 @@ from cbam_keras._inspection.heads import (
     as_probabilities,
     find_head,
     kind_of_head,
-    logit_per_class,
     without_activation,
 )
 from cbam_keras._inspection.images import (

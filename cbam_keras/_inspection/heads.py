@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers
 
 from cbam_keras._inspection.global_state import attributes
 from cbam_keras._inspection.graph import Tensor, is_graph
@@ -39,16 +39,6 @@ def without_activation(
         layer, name = operation.activation, "call"
     with attributes(layer, **{name: lambda x, **_: x}):
         return operation(*args, **kwargs)
-
-
-def logit_per_class(logits: Tensor) -> Tensor:
-    """Returns a logit for each class, on the last axis.
-
-    A single one is the logit of class 1 and, negated, of class 0.
-    """
-    if logits.shape[-1] > 1:
-        return logits
-    return ops.concatenate([-logits, logits], axis=-1)
 
 
 def as_probabilities(outputs: np.ndarray, kind: str | None) -> np.ndarray:

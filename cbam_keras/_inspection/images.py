@@ -49,11 +49,11 @@ def check_inputs(inputs: Inputs, model: keras.Model) -> Any:
     if hasattr(inputs, "element_spec"):
         inputs = _gathered(inputs)
     count = len(getattr(model, "inputs", None) or ())
-    if count == 1 or (count == 0 and not _are_several(inputs)):
-        return _check_images(inputs, model)
-    if count == 0:
+    if count == 0 and _are_several(inputs):
         # A subclassed model does not tell its inputs.
         return inputs
+    if count < 2:
+        return _check_images(inputs, model)
     names = input_names(model)
     if isinstance(inputs, dict):
         fits = set(names) <= set(inputs)

@@ -197,7 +197,10 @@ def _features_and_gradient(
 
 def _class_scores(classes, regions, axis, kind, logits):
     """Returns the logit of a class of each image, summed over a region."""
-    logits = _inspection.logit_per_class(ops.moveaxis(logits, axis, -1))
+    logits = ops.moveaxis(logits, axis, -1)
+    if logits.shape[-1] == 1:
+        # A single logit is that of class 1 and, negated, that of class 0.
+        logits = ops.concatenate([-logits, logits], axis=-1)
     places = tuple(range(1, logits.ndim - 1))
     predicted = ops.argmax(logits, axis=-1)
     explained = predicted
