@@ -1,4 +1,4 @@
-"""All figures: titles and colours; those of results, with their data."""
+"""All figures: titles and colors; those of results, with their data."""
 
 import io
 import sys
@@ -140,21 +140,21 @@ def lines(axes):
     return {x.get_label(): x.get_xydata().tolist() for x in axes.get_lines()}
 
 
-def colours(networks):
-    """Returns the colour of each network in a history."""
+def colors(networks):
+    """Returns the color of each network in a history."""
     rows = [epoch(name, 1, 1, 1, 1, 1) for name in networks]
     validation = plotting.plot_history(rows).axes[0].get_lines()[::2]
     drawn = [line.get_color() for line in validation]
     return dict(zip(networks, drawn, strict=True))
 
 
-KINDS = colours(["none", "se", "cbam", "channel", "spatial"])
+KINDS = colors(["none", "se", "cbam", "channel", "spatial"])
 
 
-def test_a_kind_of_attention_has_one_colour_in_all_figures():
+def test_a_kind_of_attention_has_one_color_in_all_figures():
     assert len(set(KINDS.values())) == 5
-    assert colours([*KINDS][::-1]) == KINDS
-    assert len(set(colours(["none", "a", "b", "c", "cbam"]).values())) == 5
+    assert colors([*KINDS][::-1]) == KINDS
+    assert len(set(colors(["none", "a", "b", "c", "cbam"]).values())) == 5
     trials = [
         trial(i, 0.5 + i / 10, cost=(i + 1, i + 1), attention=name)
         for i, name in enumerate(("cbam", "se", "none"))
@@ -185,8 +185,8 @@ def test_a_kind_of_attention_has_one_colour_in_all_figures():
     ],
 )
 def test_names_of_networks_have_a_kind_of_attention(name, kind):
-    (colour,) = colours([name]).values()
-    assert {x for x, y in KINDS.items() if y == colour} == {kind} - {None}
+    (color,) = colors([name]).values()
+    assert {x for x, y in KINDS.items() if y == color} == {kind} - {None}
 
 
 # Loss and accuracy over the epochs.

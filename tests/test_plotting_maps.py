@@ -59,7 +59,7 @@ def test_each_image_has_a_row_with_the_heat_of_each_network():
         # One dark image among others stays dark.
         (IMAGES // np.array([255, 1], "uint8")[:, None, None, None], 255),
     ],
-    ids=["unit", "grey", "booleans", "dark and bright"],
+    ids=["unit", "gray", "booleans", "dark and bright"],
 )
 def test_each_row_begins_with_the_image(images, top):
     figure = plotting.plot_grad_cam(images, HEAT["SE"])
@@ -241,7 +241,7 @@ def test_each_image_has_a_block_with_the_gates_of_each_layer():
     ids=["rounded", "trained", "identity", "paper", "large", "negative"],
 )
 @pytest.mark.parametrize("shown", ["spatial", "channel"])
-def test_one_scale_of_colours_shows_the_least_and_greatest(
+def test_one_scale_of_colors_shows_the_least_and_greatest(
     low, high, limits, shown
 ):
     # One in 1,000 does not take the contrast from the others.

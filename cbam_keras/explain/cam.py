@@ -252,7 +252,7 @@ def _resize(maps, size):
     """Returns heat maps `(B, ...)` of a size, each with the maximum 1."""
     for axis, length in enumerate(size, 1):
         count = maps.shape[axis]
-        # Centres of positions go to centres.
+        # Centers of positions go to centers.
         places = (np.arange(length) + 0.5) * count / length - 0.5
         interpolate = functools.partial(np.interp, places, range(count))
         maps = np.apply_along_axis(interpolate, axis, maps)

@@ -4,8 +4,8 @@
 - `curves`: training curves; means, seeds and intervals.
 - `costs`: accuracy against cost.
 - `search`: accuracy by ratio and kernel size, and the Pareto front.
-- `grid`: panels of images with maps over them, and their colour bar.
-- `style`: colours, axes, legends and texts.
+- `grid`: panels of images with maps over them, and their color bar.
+- `style`: colors, axes, legends and texts.
 """
 
 from cbam_keras.plotting.costs import plot_costs

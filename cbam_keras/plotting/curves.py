@@ -12,7 +12,7 @@ from cbam_keras.plotting import style
 def plot_history(
     rows: Sequence[Mapping[str, Any]], title: str = ""
 ) -> "style.Figure":
-    """Draws loss and accuracy over the epochs, a colour per network.
+    """Draws loss and accuracy over the epochs, a color per network.
 
     Args:
         rows: Sequence of dictionaries, one per network and epoch, with the
@@ -136,7 +136,7 @@ def plot_ablation(
         legend = style.add_legend(figure, panels)
     else:
         legend = style.add_legend(ax, panels, loc="best", ncols=1, fontsize=8)
-    # The legend is that of all rows, whose colours differ.
+    # The legend is that of all rows, whose colors differ.
     artist.setp(legend.legend_handles, color="0.35")
     return figure if ax is None else ax
 

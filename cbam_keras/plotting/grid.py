@@ -9,10 +9,10 @@ from numpy.typing import ArrayLike
 from cbam_keras import _checks
 from cbam_keras.plotting import style
 
-# Inches: the widest grid, the room for the colour bar, its greatest height,
+# Inches: the widest grid, the room for the color bar, its greatest height,
 # and the space between panels.
 MAX_WIDTH, BAR_ROOM, BAR_HEIGHT, GAP = 12.5, 0.9, 3.2, 0.14
-# Shows through transparent colours where there is no image.
+# Shows through transparent colors where there is no image.
 BACKGROUND = "0.5"
 
 
@@ -29,7 +29,7 @@ def panel_size(sample: np.ndarray, side: float) -> tuple[float, float]:
 
 
 class Grid:
-    """Panels of images in rows and columns, with maps in one scale of colours.
+    """Panels of images in rows and columns, with maps in one scale of colors.
 
     Each of the rows has a panel of each of the heights below the other, in
     `panels` too; `names` are written over the columns. Sizes are in inches.
@@ -93,7 +93,7 @@ class Grid:
         elif values is None:
             axes.imshow(sample, cmap="gray", vmin=0, vmax=1)
         else:
-            # The image is pale, so that colours can be seen on it.
+            # The image is pale, so that colors can be seen on it.
             gray = luminance(sample)
             drawn = axes.imshow(gray, cmap="gray", vmin=-0.3, vmax=1.3)
             self._draw_map(axes, values, extent=drawn.get_extent())
@@ -111,7 +111,7 @@ class Grid:
         else:
             options = {"aspect": "auto", "interpolation": "nearest"}
             self._draw_map(axes, values[None], extent=limits, **options)
-        # White edges can be seen on dark colours, too.
+        # White edges can be seen on dark colors, too.
         for channel in signal.T:
             axes.plot(channel, color="white", linewidth=2.6)
             axes.plot(channel, color="0.1", linewidth=1.1)
@@ -123,7 +123,7 @@ class Grid:
         values: np.ndarray,
         ends: tuple[float, float],
     ) -> None:
-        """Draws values as a curve, the largest first, coloured below.
+        """Draws values as a curve, the largest first, colored below.
 
         The heights are from the first to the second of the ends.
         """
@@ -149,7 +149,7 @@ class Grid:
         axes.set(xlim=(0, len(values)), ylim=(low, high), facecolor="white")
 
     def finish(self, label: str) -> "style.Figure":
-        """Returns the figure, with room for the texts and a colour bar."""
+        """Returns the figure, with room for the texts and a color bar."""
         ticker = _checks.require("matplotlib.ticker", extra="plot")
 
         def height_of(text):

@@ -21,9 +21,9 @@ from cbam_keras.plotting.grid import (
 MAX_ROWS = 32
 # Slices of a volume that fit beside each other.
 MAX_SLICES = 6
-# The opacity of colours grows with the heat; without heat there is no colour.
+# The opacity of colors grows with the heat; without heat there is no color.
 OPACITY = 0.85 * np.linspace(0, 1, 256) ** 0.7
-# A smaller range of gates is not spread over all colours, or noise would be.
+# A smaller range of gates is not spread over all colors, or noise would be.
 MIN_REACH = 0.05
 # Rounding may carry a value this far out of its range.
 TOLERANCE = 1e-3
@@ -102,7 +102,7 @@ def plot_grad_cam(
     # The blackest quarter is left out, since it would look like shadow.
     scale = style.color_scale("inferno", (0, 1), first=0.25, alpha=OPACITY)
     if len(shape) == 2:
-        # These colours darken with the heat, since there is no image below.
+        # These colors darken with the heat, since there is no image below.
         scale = style.color_scale("Oranges", (0, 1))
     columns = ["Input", *maps]
     grid = Grid(len(rows), columns, width, [height], scale, title)
@@ -133,7 +133,7 @@ def plot_attention_maps(
     Each block starts with the image. A tile per layer follows, in the order
     in which the layers run: the spatial map over the image, below it the
     channel map as a sorted curve, each with its least and greatest value. Of
-    volumes and videos the middle slice is drawn. One colour scale, printed
+    volumes and videos the middle slice is drawn. One color scale, printed
     beside the tiles, spans the values of the spatial maps (without any, of the
     channel maps) but for 1 % at each end. It is symmetric around 1 if gates
     amplify, as with `identity_init`.
@@ -215,7 +215,7 @@ def plot_attention_maps(
 
 
 def _limits(maps):
-    """Returns the ends of a scale of colours that shows the values of maps."""
+    """Returns the ends of a scale of colors that shows the values of maps."""
     values = np.concatenate([x.ravel() for x in maps])
     low, high = np.quantile(values, [0.01, 0.99])
     center, reach = (low + high) / 2, (high - low) / 2

@@ -10,7 +10,7 @@ from cbam_keras.plotting import style
 from cbam_keras.plotting.costs import draw_costs
 
 KERNEL, RATIO = "kernel_size", "reduction_ratio"
-# The colours of the map span at least so many percentage points: a narrower
+# The colors of the map span at least so many percentage points: a narrower
 # scale would show the noise of a seed as an effect.
 MIN_RANGE = 10
 
@@ -114,7 +114,7 @@ def plot_pareto(
     Args:
         trials: As in `plot_search`, with `number`, `parameters` and `macs`
             (`None` if unknown); the value of `"attention"` decides the
-            colour.
+            color.
         title: String, written over the figure. Defaults to `""`.
         heading: String, what is drawn. Defaults to `"validation accuracy"`.
 
@@ -195,5 +195,5 @@ def _score(trial):
 
 
 def _attention_of(trial):
-    """Returns the kind of attention of a trial, by which it is coloured."""
+    """Returns the kind of attention of a trial, by which it is colored."""
     return str(trial.values.get("attention", "a trial"))

@@ -1,4 +1,4 @@
-"""Colours, and the figures, axes, legends and texts that all figures share."""
+"""Colors, and the figures, axes, legends and texts that all figures share."""
 
 import itertools
 import re
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
 
-# Okabe and Ito's palette, which colour-blind people can distinguish.
+# Okabe and Ito's palette, which color-blind people can distinguish.
 COLORS = {
     "none": "#0072B2",
     "se": "#D55E00",
@@ -28,7 +28,7 @@ OTHER_COLORS = "#56B4E9", "#000000"
 # Markers and dashes distinguish networks in black and white.
 MARKERS = "os^DvPX<>ph*"
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
-# Panels of images have frames of this colour.
+# Panels of images have frames of this color.
 FRAME = "0.75"
 # Font sizes in points.
 TITLE, LABEL, SMALL = 13, 11, 8.5
@@ -45,7 +45,7 @@ def kind_of(name: str) -> str | None:
 def styles_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Returns arguments of matplotlib's `plot` for each name.
 
-    A name has the colour of its kind of attention.
+    A name has the color of its kind of attention.
     """
     kinds = [kind_of(name) for name in names]
     unused = [color for kind, color in COLORS.items() if kind not in kinds]
@@ -68,7 +68,7 @@ def color_scale(
 ) -> "ScalarMappable":
     """Returns a colormap over a range of values.
 
-    It begins at `first` of 1; `alpha` are the opacities of its 256 colours.
+    It begins at `first` of 1; `alpha` are the opacities of its 256 colors.
     """
     matplotlib = _checks.require("matplotlib", extra="plot")
     cm = _checks.require("matplotlib.cm", extra="plot")
