@@ -26,26 +26,7 @@ __all__ = [
     "TABLES",
 ]
 
-# The paper's Table 2 adds spatial gates to the last channel gate of Table 1,
-# which therefore comes first, as the baseline.
-TABLES: dict[int, tuple[str, ...]] = {
-    1: ("none", "se", "channel-max", "channel-avg-max"),
-    2: (
-        "channel-avg-max",
-        "spatial-conv-3",
-        "spatial-conv-7",
-        "spatial-avg-max-3",
-        "cbam",
-    ),
-    3: ("se", "cbam", "spatial-first", "parallel"),
-    4: ("none", "se", "cbam"),
-}
-TITLES = {
-    1: "channel attention",
-    2: "spatial attention after channel attention",
-    3: "arrangement of the two gates",
-    4: "no attention, SE and CBAM",
-}
+TABLES = presets.COMPARISONS
 ABLATIONS: dict[str, presets.Preset] = {
     name: presets.ABLATIONS[f"resnet50-{name}".removesuffix("-none")]
     for names in TABLES.values()
@@ -79,7 +60,6 @@ def _top5_accuracy(model, test):
 
 
 @_docstrings.explained_by(comparison.plan)
-@_checks.former_names(images="data")
 def plan(
     data: Images = "crowded_mnist",
     *,
@@ -165,7 +145,7 @@ def plan(
             study.Comparison(
                 baseline=TABLES[number][0],
                 variants=TABLES[number],
-                title=TITLES[number],
+                title=presets.COMPARED[number],
                 number=number,
                 every_seed=True,
             )
@@ -182,7 +162,6 @@ def plan(
 
 
 @_docstrings.explained_by(plan)
-@_checks.former_names(images="data")
 @study.takes_run_options
 def run(
     data: Images = "crowded_mnist",

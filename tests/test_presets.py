@@ -7,7 +7,13 @@ from networks import without_values
 
 from cbam_keras import CBAM, profile_model
 from cbam_keras.cli import tables
-from cbam_keras.presets import ABLATIONS, PRESETS, build_preset
+from cbam_keras.presets import (
+    ABLATIONS,
+    PRESETS,
+    build_preset,
+    compare_counts,
+    count_rows,
+)
 
 # Most tests need the networks of all rows.
 pytestmark = pytest.mark.slow
@@ -56,7 +62,7 @@ CHOICES = {
 @pytest.fixture(scope="module")
 def rows():
     with without_values():
-        return {row["name"]: row for row in tables.counted()}
+        return {row["name"]: row for row in count_rows()}
 
 
 def test_counts_equal_the_printed_digits(rows):
@@ -98,7 +104,7 @@ def test_docs_have_the_generated_tables(rows):
         row | {"tables": [x for x in row["tables"] if x > 3]}
         for row in rows.values()
     ]
-    generated = tables.rendered(printed, markdown=True)
+    generated = tables.render(printed, markdown=True)
     assert f"{begin}\n\n{generated}\n\n{end}" in page
 
 
@@ -132,7 +138,7 @@ def test_unknown_rows_and_fixed_options_are_refused():
     with pytest.raises(ValueError, match=near):
         build_preset("resnet50-paralel")
     with pytest.raises(ValueError, match=near):
-        tables.counted(["resnet50-paralel"])
+        count_rows(["resnet50-paralel"])
     with pytest.raises(TypeError, match="'clases'"):
         build_preset("resnet18", clases=5)
     with pytest.raises(TypeError, match="multiple values .* 'groups'"):
@@ -142,7 +148,7 @@ def test_unknown_rows_and_fixed_options_are_refused():
 def test_tables_are_printed_and_json(rows):
     names = ["mobilenet-0.7-cbam", "resnet50-parallel"]
     few = [rows[name] for name in names]
-    text = tables.rendered(few)
+    text = tables.render(few)
     line = next(line for line in text.splitlines() if "MobileNet (al" in line)
     cells = [cell.strip() for cell in line.strip("│").split("│")]
     assert cells[1:] == ["CBAM", "2.71", "2.71", "0.289", "0.289"]
@@ -154,8 +160,8 @@ def test_tables_are_printed_and_json(rows):
 
 
 def test_a_row_that_differs_is_named():
-    row = tables.row_of(PRESETS["resnet18"], 11_000_000, 1)
+    row = compare_counts(PRESETS["resnet18"], 11_000_000, 1)
     assert row["equal"] is False
-    text = tables.rendered([row])
+    text = tables.render([row])
     assert "0 of 1 rows" in text
     assert "others: resnet18." in text

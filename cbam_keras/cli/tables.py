@@ -5,24 +5,16 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from _cbam_keras_command.parser import Options
-from cbam_keras import _checks, _files, _terminal, presets, profiling
-
-TITLES = {
-    1: "Table 1: channel attention on ResNet50",
-    2: "Table 2: spatial attention after channel attention, on ResNet50",
-    3: "Table 3: arrangement of the two gates, on ResNet50",
-    4: "Table 4: ImageNet-1K",
-    5: "Table 5: ImageNet-1K, MobileNet",
-}
+from cbam_keras import _files, _terminal, presets
 
 
 def table(options: Options) -> None:
     if options.output is not None:
         # A folder that cannot be written to is an error before any work.
         folder = _files.output_folder(pathlib.Path(options.output))
-    rows = counted(options.names)
+    rows = presets.count_rows(options.names)
     texts = {
-        "md": rendered(rows, markdown=True),
+        "md": render(rows, markdown=True),
         "json": json.dumps(rows, indent=1),
     }
     if options.output is not None:
@@ -32,50 +24,13 @@ def table(options: Options) -> None:
     if options.json or options.markdown:
         _terminal.say(texts["json" if options.json else "md"])
     else:
-        _terminal.say(rendered(rows))
+        _terminal.say(render(rows))
 
 
-def counted(names: Sequence[str] = ()) -> list[dict]:
-    """Builds networks of the paper's tables, by default all, and counts.
-
-    Returns one dictionary per network, with the keys that the JSON has.
-    """
-    known = {**presets.PRESETS, **presets.ABLATIONS}
-    names = list(dict.fromkeys(names or known))
-    for name in names:
-        _checks.one_of("names", name, known)
-    rows = []
-    for name in _terminal.watched(names, len(names), "building the networks"):
-        profile = profiling.profile_model(presets.build_preset(name))
-        rows.append(row_of(known[name], profile.parameters, profile.macs))
-    return rows
-
-
-def row_of(preset: presets.Preset, parameters: int, macs: int) -> dict:
-    """Returns what is printed and counted of one network."""
-    equal = None
-    if None not in (preset.parameters, preset.macs):
-        found = round(parameters / 1e6, 2), round(macs / 1e9, 3)
-        equal = found == (preset.parameters, preset.macs)
-    return {
-        "name": preset.name,
-        "tables": preset.tables,
-        "network": preset.network,
-        "attention": preset.attention,
-        "parameters": parameters,
-        "printed_parameters_in_millions": preset.parameters,
-        "macs": macs,
-        "printed_gflops": preset.macs,
-        "equal": equal,
-        "reported_top1_error": preset.top1_error,
-        "reported_top5_error": preset.top5_error,
-    }
-
-
-def rendered(rows: Sequence[Mapping], *, markdown: bool = False) -> str:
+def render(rows: Sequence[Mapping], *, markdown: bool = False) -> str:
     """Returns the tables of the rows, and how many equal the paper's."""
     texts = []
-    for number, title in TITLES.items():
+    for number, title in presets.TITLES.items():
         cells = [
             _cells(row, printed=number > 3)
             for row in rows
@@ -85,7 +40,7 @@ def rendered(rows: Sequence[Mapping], *, markdown: bool = False) -> str:
             # Tables without errors have no column of them.
             filled = [name for name in cells[0] if any(x[name] for x in cells)]
             cells = [{name: x[name] for name in filled} for x in cells]
-            shown = _terminal.Table(title, cells)
+            shown = _terminal.Table(f"Table {number}: {title}", cells)
             texts.append(shown.markdown() if markdown else str(shown))
     compared = [row for row in rows if row["equal"] is not None]
     differ = [row["name"] for row in compared if not row["equal"]]

@@ -3,10 +3,20 @@
 `PRESETS` holds the rows of Tables 4 and 5 by name, `ABLATIONS` those of Tables
 1 to 3.
 
-- `rows`: every row by name, and `build_preset`, which builds its network.
+- `paper`: titles, rows and networks, and what these count.
 """
 
-from cbam_keras.presets.rows import ABLATIONS, PRESETS, Preset, build_preset
+from cbam_keras.presets.paper import (
+    ABLATIONS,
+    COMPARED,
+    COMPARISONS,
+    PRESETS,
+    TITLES,
+    Preset,
+    build_preset,
+    compare_counts,
+    count_rows,
+)
 
 __all__ = [
     "build_preset",
