@@ -136,6 +136,7 @@ LATE = {
     "_fused.tensorflow_passes": {"tensorflow"},
     "_fused.torch_passes": {"torch"},
     "models.detector": {"keras_hub"},
+    "tuning.adaptor": {"keras_tuner"},
     "tuning.hypermodel": {"keras_tuner"},
     "tuning.tuner": {"keras_tuner"},
 }

@@ -1,7 +1,9 @@
 """Search for the best attention with KerasTuner.
 
-- `search`: `Search`, `search`, and how long it takes.
+- `plan`: what a search tries.
+- `search`: `Search`, `search`: how it runs.
 - `hypermodel`: `CBAMHyperModel`.
+- `adaptor`: users' hypermodels.
 - `space`: points of its space: listed, drawn, named.
 - `tasks`: what networks are compared by.
 - `tuner`: trials that KerasTuner proposes.
@@ -12,12 +14,8 @@
 from typing import TYPE_CHECKING
 
 from cbam_keras import _checks
-from cbam_keras.tuning.search import (
-    ALGORITHMS,
-    Search,
-    default_recipe,
-    search,
-)
+from cbam_keras.tuning.plan import ALGORITHMS, default_recipe
+from cbam_keras.tuning.search import Search, search
 
 if TYPE_CHECKING:
     from cbam_keras.tuning.hypermodel import CBAMHyperModel

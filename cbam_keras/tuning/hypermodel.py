@@ -1,5 +1,7 @@
 """`CBAMHyperModel`: asks for hyperparameters and builds their network."""
 
+import dataclasses
+import functools
 import types
 from collections.abc import Callable, Sequence
 
@@ -11,11 +13,13 @@ from cbam_keras import _checks, _docstrings, comparison, study
 from cbam_keras.data import ImageData
 from cbam_keras.layers import ATTENTION, CBAM, Attention
 from cbam_keras.recipes import RECIPES, Recipe
-from cbam_keras.tuning.space import PAPER, SE_REDUCTION_RATIO, SHOWN_IF_CHANGED
+from cbam_keras.tuning.space import PAPER, SHOWN_IF_CHANGED, Values
 
 # One value, several, or a function that asks for it.
 Dimension = str | float | Sequence | Callable[[HyperParameters], object] | None
 REDUCTION_RATIOS = (2, 4, 8, 16)
+# Squeeze-and-excitation is a control, of one network.
+CONTROL: dict[object, Values] = {"se": {"reduction_ratio": 4}}
 # Hyperparameters of the layers, in the order in which they are asked for.
 DIMENSIONS = (
     "reduction_ratio",
@@ -24,6 +28,16 @@ DIMENSIONS = (
     "channel_pool_types",
     "spatial_pool_types",
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """What the values of a trial stand for."""
+
+    build: Callable[[ImageData], keras.Model]
+    learning_rate: float | None
+    batch_size: int | None
+    attention: Attention | None = None
 
 
 @_docstrings.explained_by(comparison.plan)
@@ -122,7 +136,10 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         self.model = model
         self.weights = weights
         self.identity_init = _checks.boolean("identity_init", identity_init)
-        self.fixes_se = reduction_ratio is None
+        # Values of kinds of attention for which they are not searched.
+        self.fixed: dict[object, Values] = {}
+        if reduction_ratio is None:
+            reduction_ratio, self.fixed = REDUCTION_RATIOS, CONTROL
         if isinstance(attention, type):
             attention = (attention,)
         # This checks layers that users give, and names them.
@@ -136,8 +153,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             "learning_rate": learning_rate,
             "batch_size": batch_size,
         }
-        if self.fixes_se:
-            dimensions["reduction_ratio"] = REDUCTION_RATIOS
         self.options = {
             "attention": tuple(self.layers),
             **{name: _choices(name, x) for name, x in dimensions.items()},
@@ -157,12 +172,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             `None`, or a `layers.Attention`, which takes `name=` and returns a
             layer.
         """
-        values = self._choose(hp)
-        kind = values["attention"]
-        if kind not in ATTENTION:
-            return self.layers[kind]
-        layer = kind if self.identity_init else ATTENTION[kind]
-        return Attention(layer, _layer_options(values))
+        return self._attention_of(self._choose(hp))
 
     def learning_rate_for(self, hp: HyperParameters) -> float:
         """Returns the learning rate of these hyperparameters.
@@ -197,23 +207,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             recipe: A `training.Recipe`, whose `frozen_epochs` say whether a
                 network with `weights` starts frozen. Defaults to `Recipe()`.
         """
-        attention = self.attention_for(hp)
-        build, *_ = comparison.network_of(self.model, self.weights, recipe)
-        if callable(self.model):
-            return build(images, attention)
-        shape = self.input_shape or getattr(images, "image_shape", None)
-        classes = self.classes or len(getattr(images, "class_names", ()))
-        if not shape or not classes:
-            raise ValueError(
-                "A network known by name needs the shape of its images and "
-                "the number of classes, as CBAMHyperModel((28, 28, 1), 10). "
-                f"Received: input_shape={self.input_shape}, classes="
-                f"{self.classes}"
-            )
-        known = types.SimpleNamespace(
-            image_shape=shape, class_names=range(classes)
-        )
-        return build(known, attention)
+        return self._network(self.attention_for(hp), images, recipe)
 
     @property
     def unused(self) -> list[str]:
@@ -238,6 +232,40 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         model.compile(optimizer, loss, metrics=metrics)
         return model
 
+    def complete(self, values: Values) -> Values:
+        """Returns values with those that are not searched."""
+        return {**values, **self.fixed.get(values.get("attention"), {})}
+
+    def configuration(self, values: Values, recipe: Recipe) -> Configuration:
+        """Returns what the values of a trial stand for."""
+        # Functions may compute the rate and the batch size from other values.
+        chosen = self._choose(hyperparameters(values))
+        attention, rate = self._attention_of(chosen), chosen["learning_rate"]
+        return Configuration(
+            functools.partial(self._network, attention, recipe=recipe),
+            rate and float(rate),
+            chosen["batch_size"],
+            attention,
+        )
+
+    def _network(self, attention, images, recipe):
+        build, *_ = comparison.network_of(self.model, self.weights, recipe)
+        if callable(self.model):
+            return build(images, attention)
+        shape = self.input_shape or getattr(images, "image_shape", None)
+        classes = self.classes or len(getattr(images, "class_names", ()))
+        if not shape or not classes:
+            raise ValueError(
+                "A network known by name needs the shape of its images and "
+                "the number of classes, as CBAMHyperModel((28, 28, 1), 10). "
+                f"Received: input_shape={self.input_shape}, classes="
+                f"{self.classes}"
+            )
+        known = types.SimpleNamespace(
+            image_shape=shape, class_names=range(classes)
+        )
+        return build(known, attention)
+
     def _choose(self, hp):
         """Registers the hyperparameters, and returns the values in use."""
         # The rate is first, so that a grid search varies all else before it.
@@ -248,17 +276,29 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         kind = values["attention"]
         for name in DIMENSIONS:
             kinds = self._kinds_with(name)
-            if name == "reduction_ratio" and self.fixes_se:
-                # KerasTuner mixes up two hyperparameters of one name.
-                kinds = [k for k in kinds if k != "se"]
             if kinds:
                 with hp.conditional_scope("attention", kinds):
                     value = self._ask(hp, name, kind in kinds)
                 if kind in kinds:
                     values[name] = value
-        if kind == "se":
-            values.setdefault("reduction_ratio", SE_REDUCTION_RATIO)
-        return values
+        return self.complete(values)
+
+    def _attention_of(self, values):
+        kind = values["attention"]
+        if kind not in ATTENTION:
+            return self.layers[kind]
+        options = {}
+        for name in DIMENSIONS:
+            value = _as_argument(name, values.get(name))
+            # The values of the paper are the defaults of the layers.
+            is_default = name in SHOWN_IF_CHANGED and (
+                value == _as_argument(name, PAPER[name])
+            )
+            if value is not None and not is_default:
+                options[_argument_of(kind, name)] = value
+        return Attention(
+            kind if self.identity_init else ATTENTION[kind], options
+        )
 
     def _ask(self, hp, name, is_active=True):
         options = self.options[name]
@@ -272,29 +312,22 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         return hp.Choice(name, list(options), default=_default(name, options))
 
     def _kinds_with(self, name):
-        """Returns the kinds whose layers have a hyperparameter."""
+        """Returns the kinds for whose layers a hyperparameter is searched."""
         return [
             kind
             for kind in self.layers
             if kind in ATTENTION
             and Attention(kind).takes(_argument_of(kind, name))
+            # KerasTuner mixes up two hyperparameters of one name.
+            and name not in self.fixed.get(kind, {})
         ]
 
 
-def _layer_options(values):
-    """Returns the arguments of a layer that hyperparameters give."""
-    kind = values["attention"]
-    options = {}
-    for name in DIMENSIONS:
-        value = _as_argument(name, values.get(name))
-        # The values of the paper are the defaults of the layers.
-        if value is None or (
-            name in SHOWN_IF_CHANGED
-            and value == _as_argument(name, PAPER[name])
-        ):
-            continue
-        options[_argument_of(kind, name)] = value
-    return options
+def hyperparameters(values: Values) -> HyperParameters:
+    """Returns hyperparameters that have these values."""
+    hp = HyperParameters()
+    hp.values = dict(values)
+    return hp
 
 
 def _argument_of(kind, name):

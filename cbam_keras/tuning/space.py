@@ -26,8 +26,6 @@ PAPER: Values = {
     "spatial_pool_types": "avg+max",
     "learning_rate": 0.01,
 }
-# The default of SE, which is a control: one network.
-SE_REDUCTION_RATIO = 4
 # No attention, in our search space and in others.
 PLAIN = ("none", False)
 # Hyperparameters in a few words, in the order of all values.

@@ -7,6 +7,7 @@ do not depend on which worker is faster.
 """
 
 import collections
+import dataclasses
 import functools
 import pathlib
 import random
@@ -17,15 +18,15 @@ import keras_tuner
 
 from cbam_keras import _checks, _terminal, study
 from cbam_keras.tuning.files import keep_networks
-from cbam_keras.tuning.search import Search
-from cbam_keras.tuning.space import controls, label, name_of
+from cbam_keras.tuning.plan import SearchPlan
+from cbam_keras.tuning.space import Values, controls, label, name_of
 
 # How Hyperband says for how many epochs a trial is trained.
 EPOCHS = "tuner/epochs"
 
 
 def run(
-    search: Search,
+    search: SearchPlan,
     folder: study.StudyFolder,
     options: study.Execution,
 ) -> None:
@@ -67,7 +68,7 @@ def run(
 def _report(oracle, trial, outcome, search):
     """Tells the oracle how a trial has ended, with values as in the folder."""
     own = trial.hyperparameters.values
-    values = search.values_of(own)
+    values = search.variant(own).options
     own |= {name: values[name] for name in own if name in values}
     measure = search.trials.task.measure
     trial.status, score = "COMPLETED", outcome.metrics.get(measure)
@@ -85,7 +86,7 @@ class TrialQueue(study.Cells):
     """The trials of a search, which are in its folder."""
 
     def __init__(
-        self, search: Search, folder: study.StudyFolder, tensorboard: bool
+        self, search: SearchPlan, folder: study.StudyFolder, tensorboard: bool
     ):
         super().__init__(
             search.trials, folder, lambda seed: search.loaded, tensorboard
@@ -129,8 +130,8 @@ class TrialQueue(study.Cells):
         Returns what its outcome is found by. The oracle proposes some
         networks twice.
         """
-        values, epochs = self.search.values_of(hp.values), hp.values.get(EPOCHS)
-        name = name_of(values)
+        variant, epochs = self.search.variant(hp.values), hp.values.get(EPOCHS)
+        name = variant.name
         if epochs:
             # The rounds of Hyperband go on training one network.
             name = f"{name}-epochs={epochs}"
@@ -142,46 +143,64 @@ class TrialQueue(study.Cells):
                     with folder.locked():
                         known = folder.content.get("rounds", {})
                         folder.add(rounds={**known, name: epochs})
-                folder.add_variant(self.search.variant(values, name))
+                folder.add_variant(dataclasses.replace(variant, name=name))
                 names = list(folder.content["settings"]["variants"])
                 number = names.index(name) + 1
-                _terminal.say(f"Trial {number}: {label(values)}")
+                _terminal.say(f"Trial {number}: {label(variant.options)}")
         self.proposed[name] = None
         return key
 
 
 def trials_of(
-    search: Search, output: pathlib.Path, tensorboard: bool
+    search: SearchPlan, output: pathlib.Path, tensorboard: bool
 ) -> TrialQueue:
     """Returns the trials of a search in its output folder."""
     return TrialQueue(search, search.folder(output), tensorboard)
 
 
+class ControlsFirst(keras_tuner.Oracle):
+    """Mixin of KerasTuner's oracles, which begins with the controls."""
+
+    def __init__(self, first: list[Values], **options: object):
+        super().__init__(**options)
+        self.first = first
+
+    def populate_space(self, trial_id: str) -> dict[str, object]:
+        """Returns the values of the next trial, if there is one."""
+        count = len(self.start_order)
+        if count < len(self.first):
+            return {"status": "RUNNING", "values": dict(self.first[count])}
+        threads = _checks.require("threadpoolctl", extra="tune")
+        # A Gaussian process fits so few numbers faster with one thread, and to
+        # the same bits each time; that it fits badly is no news.
+        with threads.threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return super().populate_space(trial_id)
+
+
+class RandomSearch(ControlsFirst, keras_tuner.oracles.RandomSearchOracle):
+    """Draws values at random."""
+
+
+class Bayesian(ControlsFirst, keras_tuner.oracles.BayesianOptimizationOracle):
+    """Proposes values by a Gaussian process of the trials so far."""
+
+
+class Hyperband(ControlsFirst, keras_tuner.oracles.HyperbandOracle):
+    """Gives the best third of the trials three times the epochs."""
+
+
 def _oracle_of(search, scratch):
-    """Returns KerasTuner's oracle, which begins with the controls."""
-    first = controls(search.space)
+    """Returns KerasTuner's oracle of the algorithm of a search."""
     options = {"max_trials": search.max_trials}
-    kind = keras_tuner.oracles.RandomSearchOracle
+    kind = RandomSearch
     if search.algorithm == "bayesian":
-        kind = keras_tuner.oracles.BayesianOptimizationOracle
+        kind = Bayesian
         options["num_initial_points"] = max(4, search.max_trials // 4)
     if search.algorithm == "hyperband":
-        kind = keras_tuner.oracles.HyperbandOracle
-        options = {"max_epochs": search.recipe.total_epochs}
-
-    class Oracle(kind):
-        def populate_space(self, trial_id):
-            count = len(self.start_order)
-            if count < len(first):
-                return {"status": "RUNNING", "values": dict(first[count])}
-            threads = _checks.require("threadpoolctl", extra="tune")
-            # A Gaussian process fits so few numbers faster with one thread,
-            # and to the same bits each time; that it fits badly is no news.
-            with threads.threadpool_limits(1), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return super().populate_space(trial_id)
-
-    oracle = Oracle(
+        kind, options = Hyperband, {"max_epochs": search.recipe.total_epochs}
+    oracle = kind(
+        controls(search.space),
         objective=keras_tuner.Objective(search.trials.task.measure, "max"),
         hyperparameters=search.space.copy(),
         # KerasTuner takes 0 for no seed, and draws from seed, seed + 1, ...

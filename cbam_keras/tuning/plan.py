@@ -1,0 +1,245 @@
+"""`SearchPlan`: what a search tries."""
+
+import dataclasses
+import functools
+import itertools
+import os
+from typing import Any
+
+from cbam_keras import _checks, comparison, study
+from cbam_keras._checks import Options
+from cbam_keras.data import ImageData, Images
+from cbam_keras.recipes import Recipe, find_recipe
+from cbam_keras.tuning.space import (
+    MAX_LISTED,
+    Values,
+    canonical,
+    count_points,
+    grid,
+    label,
+    name_of,
+    shuffled,
+)
+from cbam_keras.tuning.tasks import ByValidation, Classification
+
+ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
+# All points of the default space.
+MAX_TRIALS = 14
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchPlan:
+    """What a search tries, how, and how long.
+
+    Args:
+        hypermodel: A `CBAMHyperModel`; any other `keras_tuner.HyperModel`;
+            or a function that takes `keras_tuner.HyperParameters` and
+            returns a `keras.Model`; if compiled, it keeps its optimizer and
+            loss. Hyperparameters `"learning_rate"` and `"batch_size"` replace
+            those of the recipe. Defaults to `None`: `CBAMHyperModel()`.
+        data: What `cbam_keras.data.load` takes, or returned. New seeds split
+            again what is not loaded yet. Defaults to `"crowded_mnist"`.
+        recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
+            Defaults to `None`, which means that of `comparison.compare`.
+        algorithm: `"random"` (no combination twice; with ranges, or more than
+            20,000 combinations, as KerasTuner draws them); `"hyperband"`
+            (many trials for the first few epochs of the recipe, the best third
+            for three times as many, and so on); `"bayesian"` (Gaussian
+            process); `"grid"` (all combinations; 10 values for a range).
+            Defaults to `"random"`.
+        max_trials: Positive integer, may be raised in a later call. Defaults
+            to `None`, which means 14, the whole default space, and for
+            `"grid"` all combinations; for `"hyperband"` the epochs decide.
+        max_parameters: Positive number, the most trainable parameters a
+            network may have. Defaults to `None`.
+        max_macs: Positive number, the most multiply-accumulates for one
+            image, of layers that `profile_model` counts. Defaults to `None`.
+        confirm: Integer from 0, how many new seeds, after that of the recipe.
+            May be changed in a later call. Defaults to `3`.
+        keep: Positive integer, how many of the best trials keep their
+            network, as `<values>.keras`. Defaults to `3`.
+        data_options: Mapping of further arguments of `cbam_keras.data.load`.
+            Defaults to `None`.
+        measure: What `study.Classification` takes: on the validation images
+            for the search, on the test images for the verdict. Defaults to
+            `"test_accuracy"`.
+    """
+
+    # A `CBAMHyperModel`, `keras_tuner.HyperModel` or function.
+    hypermodel: Any = None
+    data: Images = "crowded_mnist"
+    # A `Recipe`, once the search has been made.
+    recipe: Any = None
+    _: dataclasses.KW_ONLY
+    algorithm: str = "random"
+    max_trials: int | None = None
+    max_parameters: float | None = None
+    max_macs: float | None = None
+    confirm: int = 3
+    keep: int = 3
+    data_options: Options | None = None
+    measure: str = study.ACCURACY
+    # The hypermodel, with the methods of ours.
+    adapted: Any = dataclasses.field(init=False, repr=False, compare=False)
+    # That of the confirmation.
+    task: Classification = dataclasses.field(
+        init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        _checks.one_of("algorithm", self.algorithm, ALGORITHMS)
+        _checks.positive_integer(
+            "confirm", self.confirm, or_zero=True, most=study.MAX_SEEDS
+        )
+        _checks.positive_integer("keep", self.keep)
+        for name in ("max_parameters", "max_macs"):
+            if (most := getattr(self, name)) is not None:
+                _checks.positive_number(name, most)
+        # Some are needed only at the end, but checked before any work.
+        _checks.require("matplotlib.figure", extra="plot")
+        _checks.require("keras_tuner", extra="tune")
+        if self.algorithm == "bayesian":
+            _checks.require("sklearn.gaussian_process", extra="tune")
+        if self.confirm > 1:
+            _checks.require("scipy.stats", extra="tune")
+        from cbam_keras.tuning.adaptor import adapt
+        from cbam_keras.tuning.hypermodel import CBAMHyperModel
+
+        hypermodel = self.hypermodel or CBAMHyperModel()
+        recipe = find_recipe(self.recipe, default_recipe(hypermodel))
+        options = self.data_options or {}
+        _checks.convert(
+            self,
+            hypermodel=hypermodel,
+            max_trials=_max_trials(self.algorithm, self.max_trials),
+            recipe=recipe,
+            adapted=adapt(hypermodel),
+            task=Classification(self.data, measure=self.measure, **options),
+        )
+
+    def __getstate__(self) -> dict[str, object]:
+        # Each process loads the data itself.
+        return {k: v for k, v in vars(self).items() if k != "loaded"}
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of the confirmation, other than that of the search."""
+        return tuple(
+            (self.recipe.seed + number) % 2**32
+            for number in range(1, self.confirm + 1)
+        )
+
+    @functools.cached_property
+    def loaded(self) -> ImageData:
+        """The data of the trials."""
+        return self.task.load(self.recipe)
+
+    @functools.cached_property
+    def _explored(self):
+        """The space, and the fingerprint of the network of its defaults."""
+        from cbam_keras.tuning.adaptor import explore
+
+        return explore(self.adapted, self.loaded, self.recipe)
+
+    @property
+    def space(self) -> Any:
+        """The `HyperParameters` that the networks ask for."""
+        return self._explored[0]
+
+    @functools.cached_property
+    def trials(self) -> study.Study:
+        """The trials as a study, as far as they are known at the start."""
+        hyperparameters: dict[str, list[object]] = {}
+        for hp in self.space.space:
+            # Several under different conditions may have one name.
+            known = hyperparameters.setdefault(hp.name, [])
+            known.append({"kind": type(hp).__name__, **hp.get_config()})
+        options = self.data_options or {}
+        return study.Study(
+            ByValidation(self.data, measure=self.measure, **options),
+            [self.variant(values) for values in self._points()],
+            seeds=(self.recipe.seed,),
+            recipe=self.recipe,
+            budget=study.Budget(self.max_parameters, self.max_macs),
+            settings={
+                "model": self.name,
+                "weights": getattr(self.hypermodel, "weights", None),
+                "space": hyperparameters,
+                "identity_init": getattr(
+                    self.hypermodel, "identity_init", None
+                ),
+                "network": self._explored[1],
+                "algorithm": self.algorithm,
+                "seed": self.recipe.seed,
+            },
+            kind="tune",
+            layout="ranking",
+            question=f"Which attention suits the network {self.name} on "
+            f"{self.task.name}, and does it improve the accuracy?",
+        )
+
+    @property
+    def name(self) -> str:
+        """The name of the hypermodel, which a folder can have."""
+        model = getattr(self.hypermodel, "model", self.hypermodel)
+        if not isinstance(model, str):
+            model = getattr(model, "__name__", type(model).__name__)
+        return "".join(c if c.isalnum() else "_" for c in model)
+
+    @functools.cached_property
+    def is_list(self) -> bool:
+        """Whether all trials are known before the first."""
+        if self.algorithm != "random":
+            return self.algorithm == "grid"
+        has_range = any(
+            type(hp).__name__ == "Float" and hp.step is None
+            for hp in self.space.space
+        )
+        return not has_range and count_points(self.space) <= MAX_LISTED
+
+    def variant(self, values: Values, name: str | None = None) -> study.Variant:
+        """Returns a trial as a variant of a study."""
+        values = canonical(self.adapted.complete(values))
+        configuration = self.adapted.configuration(values, self.recipe)
+        variant = study.Variant(
+            name or name_of(values),
+            configuration.build,
+            values,
+            configuration.learning_rate,
+            batch_size=configuration.batch_size,
+        )
+        return dataclasses.replace(variant, label=label(variant.describe()))
+
+    def _points(self):
+        """Returns the points of a list; the defaults, if it is none."""
+        every = grid(self.space)
+        if self.is_list and self.algorithm == "random":
+            every = shuffled(self.space, self.recipe.seed)
+        return itertools.islice(every, self.max_trials if self.is_list else 1)
+
+    def folder(self, output: str | os.PathLike) -> study.StudyFolder:
+        """Returns the output folder of the search."""
+        folder = study.StudyFolder(output, self.trials, self.loaded)
+        if not self.is_list:
+            # Variants are known when they begin.
+            folder.settings["variants"], folder.labels = {}, {}
+        return folder
+
+
+def default_recipe(hypermodel: object) -> Recipe:
+    """Returns what `recipe=None` means for a search."""
+    model = getattr(hypermodel, "model", None)
+    weights = getattr(hypermodel, "weights", None)
+    return comparison.default_recipe(model, weights)
+
+
+def _max_trials(algorithm, max_trials):
+    if max_trials is None:
+        return MAX_TRIALS if algorithm in ("random", "bayesian") else None
+    if algorithm == "hyperband":
+        raise ValueError(
+            '`max_trials` must be None with algorithm="hyperband", whose '
+            "trials follow from the epochs of the recipe. Received: "
+            f"max_trials={max_trials}"
+        )
+    return _checks.positive_integer("max_trials", max_trials)
