@@ -1,20 +1,18 @@
 """Argument checks, optional imports and warnings, with common messages."""
 
 import difflib
-import functools
 import importlib
 import math
 import numbers
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, TypeGuard, TypeVar
 
 import keras
 
 Value = TypeVar("Value")
-Function = TypeVar("Function", bound=Callable)
 # Arguments by name, passed on to what checks them.
 Options = Mapping[str, Any]
 # Backends and loops take no larger integers.
@@ -149,34 +147,6 @@ def data_format(value: str | None) -> str:
 def quoted(value: object) -> str:
     """Returns strings in double quotes and anything else by its `repr`."""
     return f'"{value}"' if isinstance(value, str) else repr(value)
-
-
-def former_names(**names: str) -> Callable[[Function], Function]:
-    """Lets a function or a class take keywords by their former names too.
-
-    `names` are the present names by the former ones.
-    """
-
-    def decorate(function):
-        if isinstance(function, type):
-            function.__init__ = decorate(function.__init__)
-            return function
-
-        @functools.wraps(function)
-        def call(*args, **kwargs):
-            for former in names.keys() & kwargs.keys():
-                name = names[former]
-                if name in kwargs:
-                    raise TypeError(
-                        f"`{former}` is the former name of `{name}`. Received: "
-                        f"both. Give `{name}` alone"
-                    )
-                kwargs[name] = kwargs.pop(former)
-            return function(*args, **kwargs)
-
-        return call
-
-    return decorate
 
 
 def convert(instance: object, **values: object) -> None:

@@ -39,7 +39,6 @@ MUST_HOLD = (
 )
 
 
-@_checks.former_names(images="data")
 def plan(
     attentions: Attentions = DEFAULT,
     *,
@@ -138,7 +137,6 @@ def plan(
 
 
 @_docstrings.explained_by(plan)
-@_checks.former_names(images="data")
 @study.takes_run_options
 def compare(
     attentions: Attentions = DEFAULT,

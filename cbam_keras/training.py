@@ -16,7 +16,6 @@ __all__ = [
 ]
 
 
-@_checks.former_names(images="data")
 @study.takes_run_options
 def train(
     networks: keras.Model | Mapping[str, Callable[[], keras.Model]],

@@ -166,18 +166,6 @@ def test_all_is_no_attention_and_every_kind_that_fits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "plan",
-    [comparison.plan, ablation.plan, tuning.Search],
-    ids=lambda plan: plan.__module__,
-)
-def test_data_may_have_its_former_name(plan):
-    planned = plan(images="mnist5k", data_options={"download": True})
-    assert planned.task.name == "mnist5k"
-    with pytest.raises(TypeError, match="former name of `data`"):
-        plan(images="mnist5k", data="mnist5k")
-
-
-@pytest.mark.parametrize(
     "start",
     [
         comparison.compare,
