@@ -22,7 +22,7 @@ def explained_by(source: Callable) -> Callable[[Documented], Documented]:
     name, docstring = source.__name__, inspect.getdoc(source) or ""
     texts = dict(ENTRY.findall(docstring))
     see = re.compile(rf"See `(?:\w+\.)*{name}`\.")
-    every = re.compile(rf"    The arguments of `{name}`, and:\n\n")
+    every = re.compile(rf"    The arguments of `{name}`(?:, and:\n|\.)\n")
 
     def explain(entry):
         argument, text = entry.groups()

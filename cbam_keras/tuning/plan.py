@@ -63,6 +63,10 @@ class SearchPlan:
         measure: What `study.Classification` takes: on the validation images
             for the search, on the test images for the verdict. Defaults to
             `"test_accuracy"`.
+
+    Attributes:
+        adapted: The hypermodel, with the methods of a `CBAMHyperModel`.
+        task: The task of the confirmation.
     """
 
     # A `CBAMHyperModel`, `keras_tuner.HyperModel` or function.
@@ -79,9 +83,7 @@ class SearchPlan:
     keep: int = 3
     data_options: Options | None = None
     measure: str = study.ACCURACY
-    # The hypermodel, with the methods of ours.
     adapted: Any = dataclasses.field(init=False, repr=False, compare=False)
-    # That of the confirmation.
     task: Classification = dataclasses.field(
         init=False, repr=False, compare=False
     )

@@ -35,7 +35,7 @@ class Search(SearchPlan):
     For `study.run` and `study.estimate`; `search` runs it.
 
     Args:
-        The arguments of `SearchPlan`, and:
+        The arguments of `SearchPlan`.
 
     Raises:
         ValueError: If an argument is out of range.
