@@ -241,7 +241,7 @@ def results(tables=((4, "none se cbam worse"),), seeds=3, guess=None):
         seeds=tuple(range(seeds)),
         comparisons=tuple(
             study.Comparison(
-                *("none", tuple(text.split()), ablation.TITLES[number]),
+                *("none", tuple(text.split()), presets.COMPARED[number]),
                 *(number, True),
             )
             for number, text in tables

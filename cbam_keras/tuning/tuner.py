@@ -8,8 +8,6 @@ do not depend on which worker is faster.
 
 import collections
 import dataclasses
-import functools
-import pathlib
 import random
 import tempfile
 import warnings
@@ -33,7 +31,10 @@ def run(
     """Runs the trials that a folder lacks, as many at a time as workers."""
     trials = TrialQueue(search, folder, options.tensorboard)
     output = folder.path.absolute()
-    make = functools.partial(trials_of, search, output, options.tensorboard)
+
+    def make():
+        return TrialQueue(search, search.folder(output), options.tensorboard)
+
     workers, executor = options.workers, options.executor
     # By the name that KerasTuner knows a worker by.
     count = study.count_workers(workers, executor)
@@ -149,13 +150,6 @@ class TrialQueue(study.Cells):
                 _terminal.say(f"Trial {number}: {label(variant.options)}")
         self.proposed[name] = None
         return key
-
-
-def trials_of(
-    search: SearchPlan, output: pathlib.Path, tensorboard: bool
-) -> TrialQueue:
-    """Returns the trials of a search in its output folder."""
-    return TrialQueue(search, search.folder(output), tensorboard)
 
 
 class ControlsFirst(keras_tuner.Oracle):
