@@ -102,7 +102,7 @@ def test_all_stays_what_it_was_on_another_cpu():
     }
     command = (
         "-m pytest -q -k stay_what_they_were test_data_batches.py "
-        "test_data_loading.py test_detection_scenes.py"
+        "test_data_loading.py test_examples_detection_data.py"
     )
     subprocess.run(
         [sys.executable, *command.split()],

@@ -80,7 +80,7 @@ def unsupported(*_):
 
 if len(sys.argv) > 3:
     fcntl.flock = unsupported
-sys.modules["keras"] = types.ModuleType("keras")
+sys.modules["keras"] = types.SimpleNamespace(Model=None)
 package = sys.modules["cbam_keras"] = types.ModuleType("cbam_keras")
 package.__path__ = [sys.argv[1]]
 from cbam_keras import _files

@@ -77,7 +77,7 @@ def test_what_it_uses_of_the_package_is_there(path):
     python = TransformerManager().transform_cell("\n".join(code_of(path)))
     nodes = [*ast.walk(ast.parse(python))]
     # What `compare` and `search` return is called this everywhere.
-    names = {*dir(study.Results), *study.Results.__dataclass_fields__}
+    names = {*dir(study.Ranking), *study.Ranking.__dataclass_fields__}
     public = dict.fromkeys(x for x in names if not x.startswith("_"))
     used = {"results": SimpleNamespace(**public), "cbam_keras": cbam_keras}
     for node in nodes:
