@@ -127,14 +127,15 @@ def load_torch_weights(
     """
     _checks.boolean("strict", strict)
     target = model_or_layer
-    if not isinstance(target, (keras.Model, *ATTENTION_LAYERS)):
+    is_network = isinstance(target, keras.Model)
+    if not is_network and not isinstance(target, ATTENTION_LAYERS):
         raise TypeError(
             "`model_or_layer` must be a network of cbam_keras.models, or an "
             f"attention layer with weights. Received: {target!r}"
         )
     tensors = read(source)
     input_shape = None
-    if not isinstance(target, keras.Model) and not target.built:
+    if not is_network and not target.built:
         # A copy, so that the layer stays unbuilt if the weights do not fit.
         input_shape = _input_shape(target, tensors)
         target = type(target).from_config(target.get_config())

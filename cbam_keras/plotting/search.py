@@ -57,8 +57,15 @@ def plot_search(
             f"`trials` must hold a finished trial with values of {RATIO} and "
             f"{KERNEL}. Received: finished trials with values of {names}"
         )
+    figure = style.new_figure(7, 6, title)
+    _draw_map(figure.subplots(), finished, heading)
+    return figure
+
+
+def _draw_map(axes, trials, heading):
+    """Draws means and numbers of trials by kernel size and ratio."""
     cells: dict[tuple, list] = {}
-    for trial in finished:
+    for trial in trials:
         kind = _attention_of(trial)
         cell = tuple(trial.values.get(x, kind) for x in (KERNEL, RATIO))
         cells.setdefault(cell, []).append(trial)
@@ -75,8 +82,6 @@ def plot_search(
     lower, middle, upper = np.nanpercentile(means, (25, 50, 75))
     reach = max(MIN_RANGE / 2, 1.5 * (upper - lower))
     limits = {"vmin": middle - reach, "vmax": middle + reach}
-    figure = style.new_figure(7, 6, title)
-    axes = figure.subplots()
     image = axes.imshow(means, cmap="cividis", aspect="auto", **limits)
     size = 9 if len(columns) < 8 else 7
     for (y, x), mean in np.ndenumerate(means):
@@ -98,7 +103,6 @@ def plot_search(
         axis.set_ticks(range(len(values)), names)
     axes.set(xlabel=RATIO, ylabel=KERNEL)
     axes.set_title(f"Mean {heading}, number of trials", fontsize=10)
-    return figure
 
 
 def plot_pareto(
