@@ -99,6 +99,21 @@ def write_voc(root, lists=None, ending=".png"):
     return root
 
 
+def picture_of(size, boxes, labels=None, scores=None, image=None):
+    """Returns a `Picture` of objects, by default of class 0 and true."""
+    # It needs the packages of the example.
+    from examples.detection.pictures import Picture
+
+    count = len(boxes)
+    return Picture(
+        image=np.zeros((*size, 1), "uint8") if image is None else image,
+        size=size,
+        boxes=np.array(boxes, "float64").reshape(count, 4),
+        labels=np.array(labels or [0] * count, int),
+        scores=np.array(scores or [1.0] * count),
+    )
+
+
 def bright_box(image):
     """Returns the extent of the bright pixels."""
     rows, columns = (np.flatnonzero((image > 128).any(a)) for a in (1, 0))

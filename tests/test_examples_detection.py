@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pretended
 import pytest
-from detection_checks import tiny_backbone, write_voc
+from detection_checks import picture_of, tiny_backbone, write_voc
 
 from cbam_keras import models, study, training
 
@@ -18,12 +18,7 @@ keras_hub = pytest.importorskip("keras_hub", reason="needs KerasHub")
 from examples.detection import __main__ as command  # noqa: E402
 from examples.detection import detector  # noqa: E402
 from examples.detection.detector import choose_anchors  # noqa: E402
-from examples.detection.pictures import (  # noqa: E402
-    Batches,
-    Object,
-    Picture,
-    overlaps,
-)
+from examples.detection.pictures import Batches, overlaps  # noqa: E402
 from examples.detection.task import (  # noqa: E402
     mean_average_precision,
     plan,
@@ -35,58 +30,68 @@ pytestmark = [
 ]
 
 BOX, OTHER = (10, 10, 30, 30), (60, 20, 160, 70)
-TRUE, FOUND, ELSEWHERE = (
-    Object(0, BOX),
-    Object(0, BOX, 0.5),
-    Object(0, OTHER, 0.9),
-)
 
 
-def test_a_false_detection_before_a_true_one_halves_the_precision():
-    detections = [[Object(0, BOX, 0.9)], [Object(0, OTHER, 0.95)]]
-    result = mean_average_precision([[TRUE], [TRUE]], detections, 1)
-    # Half of the objects are found, at a precision of one half: 51 of the 101
-    # points of recall from 0 to 1.
-    assert result == pytest.approx(
-        dict.fromkeys(("map", "map50", "map75"), 0.5 * 51 / 101)
-    )
+def scene(*objects):
+    """Returns a picture of objects: class, box and score."""
+    labels, boxes, scores = zip(*objects, strict=True) if objects else [()] * 3
+    return picture_of((200, 200), boxes, labels, scores)
 
 
-def test_thresholds_count_up_to_the_overlap():
-    # Of 20 rows 12.4 are found: 0.62.
-    found = Object(0, (10, 10, 30, 22.4), 0.5)
-    result = mean_average_precision([[TRUE]], [[found]], 1)
-    # Three of ten thresholds are 0.5, 0.55 and 0.6.
-    assert result == pytest.approx({"map": 0.3, "map50": 1, "map75": 0})
+TRUE, FOUND, ELSEWHERE = (0, BOX, 1.0), (0, BOX, 0.5), (0, OTHER, 0.9)
+# A score of 0 stands for a crowd, or a difficult object.
+IGNORED = (0, OTHER, 0.0)
 
 
 @pytest.mark.parametrize(
-    ("truth", "found", "precision"),
+    ("truth", "detected", "expected"),
     [
-        ([[TRUE, Object(1, OTHER)]], [[FOUND, ELSEWHERE]], 0.25),
-        # A confidence of 0 stands for a crowd, or a difficult object.
-        ([[TRUE, Object(0, OTHER, 0.0)]], [[FOUND, ELSEWHERE]], 1),
-        ([[TRUE, Object(0, OTHER, 0.0)]], [[FOUND]], 1),
-        ([[TRUE], []], [[FOUND], [ELSEWHERE]], 0.5),
+        # Half of the objects are found, at a precision of one half: 51 of the
+        # 101 points of recall from 0 to 1.
+        (
+            [scene(TRUE), scene(TRUE)],
+            [scene((0, BOX, 0.9)), scene((0, OTHER, 0.95))],
+            (0.5 * 51 / 101,) * 3,
+        ),
+        # Of 20 rows 12.4 are found, 0.62: of ten thresholds 0.5, 0.55 and 0.6.
+        ([scene(TRUE)], [scene((0, (10, 10, 30, 22.4), 0.5))], (0.3, 1, 0)),
+        # The other class is not found.
+        (
+            [scene(TRUE, (1, OTHER, 1.0))],
+            [scene(FOUND, ELSEWHERE)],
+            (0.25,) * 3,
+        ),
+        ([scene(TRUE, IGNORED)], [scene(FOUND, ELSEWHERE)], (1,) * 3),
+        ([scene(TRUE, IGNORED)], [scene(FOUND)], (1,) * 3),
+        ([scene(TRUE), scene()], [scene(FOUND), scene(ELSEWHERE)], (0.5,) * 3),
+        ([scene(TRUE)], [scene()], (0,) * 3),
     ],
-    ids=["other class", "ignored", "unfound", "empty image"],
+    ids=[
+        "false before true",
+        "thresholds",
+        "other class",
+        "ignored",
+        "unfound",
+        "empty image",
+        "nothing",
+    ],
 )
-def test_precision_counts(truth, found, precision):
-    result = mean_average_precision(truth, found, 2)
-    assert result["map"] == pytest.approx(precision)
+def test_mean_average_precision_is_that_by_hand(truth, detected, expected):
+    result = mean_average_precision(truth, detected, classes=2)
+    keys = ("map", "map50", "map75")
+    assert result == pytest.approx(dict(zip(keys, expected, strict=True)))
 
 
-def boxes_of(sides, size=64):
+def boxes_of(sides):
     """Returns batches of one box an image, of these `(height, width)`."""
     rng = np.random.default_rng(0)
     pictures = []
     for number in range(60):
         high, wide = sides[number % len(sides)]
-        left, top = rng.uniform(0, size - wide), rng.uniform(0, size - high)
-        box = Object(0, (left, top, left + wide, top + high))
-        image = np.zeros((size, size, 1), "uint8")
-        pictures.append(Picture(image, (size, size), [box]))
-    return Batches(pictures, (size, size, 1), 4, 0)
+        left, top = rng.uniform(0, 64 - wide), rng.uniform(0, 64 - high)
+        box = (left, top, left + wide, top + high)
+        pictures.append(picture_of((64, 64), [box]))
+    return Batches(pictures, (64, 64, 1), 4, 0)
 
 
 def test_anchors_cover_boxes_as_keras_computes_it():

@@ -18,14 +18,43 @@ import dataclasses
 import pkgutil
 import sys
 
+from cbam_keras import comparison, study
+from examples.detection.task import RECIPES, plan
 
-def parse(arguments=None) -> argparse.Namespace:
-    """Returns the options of a command line."""
+# Options that change the recipe.
+RECIPE = ("epochs", "batch_size", "learning_rate", "image_size", "augment")
+
+
+def main(arguments=None) -> None:
+    """Runs a command line, by default that of the process."""
+    options = _parse(arguments)
+    changes = {name: getattr(options, name) for name in RECIPE}
+    changes = {k: value for k, value in changes.items() if value is not None}
+    recipe = dataclasses.replace(RECIPES[options.weights], **changes)
+    planned = plan(
+        [pkgutil.resolve_name(x) if ":" in x else x for x in options.attention],
+        backbone=options.backbone,
+        weights=options.weights,
+        data=options.data,
+        recipe=recipe,
+        seeds=options.seeds,
+        data_dir=options.data_dir,
+        download=options.download,
+    )
+    # With --json the result alone is on standard output.
+    progress = sys.stderr if options.json else sys.stdout
+    with contextlib.redirect_stdout(progress):
+        results = study.run(
+            planned, options.output, overwrite=options.overwrite
+        )
+    print(results.json() if options.json else results)
+
+
+def _parse(arguments):
     parser = argparse.ArgumentParser(
         prog="python -m examples.detection",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     text = "digit_scenes (embedded, default), a folder with COCO's or VOC's "
@@ -36,30 +65,23 @@ def parse(arguments=None) -> argparse.Namespace:
     text = "small (default), resnet18 and so on, EfficientNetLite0, or a "
     text += "network of keras.applications"
     add("--backbone", default="small", metavar="NAME", help=text)
-    text = "imagenet: start from weights for ImageNet"
-    add("--weights", choices=["imagenet"], metavar="NAME", help=text)
-    text = "what is compared: none, se (both by default), cbam and the other "
-    text += "names of `cbam-keras train`, or MODULE:CLASS"
-    add("--attention", nargs="+", metavar="NAME", help=text)
+    text = "start from weights for ImageNet"
+    add("--weights", choices=["imagenet"], help=text)
+    text = "what is compared: none, se, cbam (default) and the other names of "
+    text += "`cbam-keras train`, or MODULE:CLASS"
+    default = comparison.DEFAULT
+    add("--attention", nargs="+", default=default, metavar="NAME", help=text)
     add("--seeds", type=int, default=1, metavar="N", help="how many, from 0")
     add("--epochs", type=int, metavar="N", help="12, or 9 with --weights")
-    text = (
-        "epochs before these, which train what is new: 0, or 3 with --weights"
-    )
-    add("--frozen-epochs", type=int, metavar="N", help=text)
     add("--batch-size", type=int, metavar="N", help="images per step: 16")
-    text = "the highest learning rate of the schedule: 0.002"
+    text = "the highest of the schedule: 0.002"
     add("--learning-rate", type=float, metavar="NUMBER", help=text)
     text = "resize images to a square, or height x width, in pixels"
     add("--image-size", type=_size, metavar="N|HxW", help=text)
     text = "of training images: flip, translate, zoom, colour"
     add("--augment", nargs="+", metavar="NAME", help=text)
-    add("--mixed-precision", choices=["float16", "bfloat16"])
-    text = "train N networks at a time on this machine"
-    add("--workers", type=int, default=1, metavar="N", help=text)
     add("--output", metavar="DIR", help="runs/study-DATA-BACKBONE")
     add("--overwrite", action="store_true", help="rename a run that is there")
-    add("--dry-run", action="store_true", help="only print what is trained")
     add("--json", action="store_true", help="print the result as JSON")
     return parser.parse_args(arguments)
 
@@ -68,43 +90,6 @@ def _size(text):
     """Returns a side, or height and width."""
     sides = tuple(map(int, text.split("x")))
     return sides if len(sides) > 1 else sides[0]
-
-
-def main(arguments=None) -> None:
-    """Runs a command line, by default that of the process."""
-    options = parse(arguments)
-    # Importing Keras takes seconds, and `--help` must not wait for it.
-    from cbam_keras import comparison, study
-    from examples.detection.task import default_recipe, plan
-
-    recipe = default_recipe(options.weights)
-    names = {field.name for field in dataclasses.fields(recipe)}
-    values = vars(options).items()
-    changes = {k: v for k, v in values if k in names and v is not None}
-    attentions = options.attention or comparison.DEFAULT
-    planned = plan(
-        [pkgutil.resolve_name(x) if ":" in x else x for x in attentions],
-        backbone=options.backbone,
-        weights=options.weights,
-        data=options.data,
-        recipe=dataclasses.replace(recipe, **changes),
-        seeds=options.seeds,
-        data_dir=options.data_dir,
-        download=options.download,
-    )
-    # With --json the result alone is on standard output.
-    progress = sys.stderr if options.json else sys.stdout
-    with contextlib.redirect_stdout(progress):
-        if options.dry_run:
-            results = study.estimate(planned)
-        else:
-            results = study.run(
-                planned,
-                options.output,
-                overwrite=options.overwrite,
-                workers=options.workers,
-            )
-    print(results.json() if options.json else results)
 
 
 if __name__ == "__main__":

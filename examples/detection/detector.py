@@ -1,5 +1,6 @@
 """RetinaNet of KerasHub on a network with attention: built, compiled, used."""
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -12,10 +13,9 @@ import numpy as np
 from cbam_keras import _checks, models
 from cbam_keras._terminal import watched
 from cbam_keras.layers import MakeLayer
-from cbam_keras.models.detector import Detector, losses
-from cbam_keras.recipes import Recipe
-from examples.detection.loading import DetectionData
-from examples.detection.pictures import Batches, Object, overlaps, scale_of
+from cbam_keras.models.detector import Detector
+from examples.detection.data import DetectionData
+from examples.detection.pictures import Batches, Picture, overlaps, scale_of
 
 BACKBONES: dict[str, Callable[..., keras.Model]] = {
     # It has 0.7 million parameters, for scenes of 64 pixels.
@@ -50,14 +50,6 @@ FACTORS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
 TAILS = (0.02, 0.05, 0.1, 1 / 6)
 # The fit is measured on so many boxes, evenly spaced.
 MAX_BOXES = 500
-
-
-def check_backbone(name: str, weights: str | None) -> None:
-    """Raises unless there is such a network, and its weights can be had."""
-    random = BACKBONES if weights is None else ()
-    _checks.one_of("backbone", name, [*random, *models.PRETRAINED])
-    if weights is not None:
-        models.pretrained(name, weights)
 
 
 def build_detector(
@@ -153,39 +145,28 @@ def choose_anchors(
     return arguments
 
 
-def compile_detector(
-    detector: keras.Model, recipe: Recipe, data: DetectionData
-) -> None:
-    """Compiles a detector, as at the start of each stage of a recipe."""
-    optimizer = recipe.make_optimizer(len(data.train))
-    optimizer.global_clipnorm = 10.0
-    if any(x.compute_dtype == "float16" for x in detector.backbone.layers):
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    sums = losses(len(data.class_names))
-    detector.compile(optimizer, **sums, auto_scale_loss=False)
-
-
-def detect_all(detector: keras.Model, batches: Batches) -> list[list[Object]]:
-    """Returns the detections in each image."""
-    detections = []
+def detect_all(detector: keras.Model, batches: Batches) -> list[Picture]:
+    """Returns the pictures with what is detected in place of the truth."""
+    detected = []
     count = len(batches.pictures)
     starts = range(0, count, batches.batch_size)
     for start in watched(starts, len(starts), "Detecting"):
         # The last batch is filled, so that all have one shape.
         rows = np.arange(start, start + batches.batch_size) % count
         outputs = detector.detect(batches.images(rows))
-        columns = [outputs[x] for x in ("labels", "boxes", "confidence")]
-        for row, *of_image in zip(rows, *columns, strict=True):
-            scale = scale_of(batches.pictures[row].size)
-            scale = scale / scale_of(batches.size)
-            detections.append(
-                [
-                    Object(int(label), box * scale, float(confidence))
-                    for label, box, confidence in zip(*of_image, strict=True)
-                    if label >= 0
-                ]
+        for number, row in enumerate(rows):
+            picture = batches.pictures[row]
+            scale = scale_of(picture.size) / scale_of(batches.size)
+            is_object = outputs["labels"][number] >= 0
+            detected.append(
+                dataclasses.replace(
+                    picture,
+                    boxes=outputs["boxes"][number][is_object] * scale,
+                    labels=outputs["labels"][number][is_object],
+                    scores=outputs["confidence"][number][is_object],
+                )
             )
-    return detections[:count]
+    return detected[:count]
 
 
 def _coarsest_level(encoder, image_shape):

@@ -1,8 +1,7 @@
 """`Picture`, an image with the objects in it, and `Batches` for `fit`."""
 
 import dataclasses
-from collections.abc import Hashable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
@@ -23,31 +22,22 @@ DRAWS = 6
 PADDING = (-2.0, -2.0, -1.0, -1.0)
 
 
-class Object(NamedTuple):
-    """An object in an image, true or detected.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Picture:
+    """An image with the objects in it, true or detected.
 
-    `box` is left, top, right and bottom in pixels of the image. The
-    `confidence` of true objects is 1, or 0 for those that are neither learned
-    nor counted: crowds in COCO, difficult ones in VOC.
-    """
-
-    label: Hashable
-    box: Sequence[float]
-    confidence: float = 1.0
-    # Errors show it.
-    entry: object = None
-
-
-class Picture(NamedTuple):
-    """An image with the objects in it.
-
-    `image` is an array `(H, W, C)`, a path, or an encoded image, whose hash
-    is `content`. `size` is height and width.
+    `image` is an array `(H, W, C)`, a path, or an encoded image, whose hash is
+    `content`; `size` is height and width. `boxes` `(N, 4)` are left, top, right
+    and bottom in pixels, `labels` `(N,)` indices of classes. The `scores`
+    `(N,)` of true objects are 1, or 0 for those that are neither learned nor
+    counted: crowds in COCO, difficult ones in VOC.
     """
 
     image: np.ndarray | str | bytes
     size: tuple[int, int]
-    objects: Sequence[Object]
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
     content: str = ""
 
 
@@ -80,19 +70,19 @@ class Batches(keras.utils.PyDataset):
     image_shape: tuple[int, ...]
     batch_size: int
     seed: int
-    augment: tuple[str, ...] = ()
+    augment: Sequence[str] = ()
 
     def __post_init__(self):
         super().__init__()
         self.size = tuple(self.image_shape[:2])
         self.batch_size = min(self.batch_size, len(self.pictures))
-        # Boxes are fractions of the image.
+        # Boxes to learn are fractions of the image.
         self.boxes, self.labels = [], []
         for picture in self.pictures:
-            learned = [x for x in picture.objects if x.confidence > 0]
-            boxes = np.array([x.box for x in learned], "float64")
-            self.boxes.append(boxes.reshape(-1, 4) / scale_of(picture.size))
-            self.labels.append(np.array([x.label for x in learned], "int32"))
+            learned = picture.scores > 0
+            scale = scale_of(picture.size)
+            self.boxes.append(picture.boxes[learned] / scale)
+            self.labels.append(picture.labels[learned])
         self.max_objects = max(map(len, self.labels))
         self.set_epoch(0)
 
@@ -103,21 +93,18 @@ class Batches(keras.utils.PyDataset):
         start = index * self.batch_size
         rows = self.order[start : start + self.batch_size]
         seeds = [self.seed, self.epoch, index, AUGMENTATION]
-        rng = np.random.default_rng(seeds)
-        draws = 2 * rng.random((len(rows), DRAWS)) - 1
+        draws = 2 * np.random.default_rng(seeds).random((len(rows), DRAWS)) - 1
         read = data.threads().map(self._read, rows, draws)
         images, moved_boxes = zip(*read, strict=True)
         shape = len(rows), self.max_objects
         boxes = np.tile(np.array(PADDING, "float32"), (*shape, 1))
         labels = np.full(shape, -1, "float32")
-        for number, (row, moved) in enumerate(
-            zip(rows, moved_boxes, strict=True)
-        ):
+        for number, moved in enumerate(moved_boxes):
             # The others have left the image.
-            seen = (moved[:, 2:] > moved[:, :2]).all(axis=1)
-            count = seen.sum()
-            boxes[number, :count] = scale_of(self.size) * moved[seen]
-            labels[number, :count] = self.labels[row][seen]
+            is_seen = (moved[:, 2:] > moved[:, :2]).all(axis=1)
+            count = is_seen.sum()
+            boxes[number, :count] = scale_of(self.size) * moved[is_seen]
+            labels[number, :count] = self.labels[rows[number]][is_seen]
         return np.stack(images), {"boxes": boxes, "labels": labels}
 
     def on_epoch_end(self) -> None:
@@ -136,8 +123,10 @@ class Batches(keras.utils.PyDataset):
 
     def _read(self, row, draws=None):
         """Returns an image, resized, and the boxes in it, as fractions."""
-        image, boxes = self.pictures[row].image, self.boxes[row]
-        image = data.pil_decode(image, self.image_shape[2])
+        boxes = self.boxes[row]
+        image = data.pil_decode(
+            self.pictures[row].image, channels=self.image_shape[2]
+        )
         if self.augment and draws is not None:
             image, boxes = _augment(
                 image, boxes, self.size, draws, self.augment

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from cbam_keras import data
-from examples.detection.pictures import Object, Picture, overlaps
+from examples.detection.pictures import Picture, overlaps
 
 # Sides in pixels: of a scene, and of a digit with the margin of its image.
 CANVAS = 64
@@ -28,31 +28,36 @@ def digit_scenes(seed: int) -> tuple[dict[str, list[Picture]], tuple[str, ...]]:
     for split, seed_of_split, share in (("train", seed, 1), ("test", 0, 2)):
         rows = rows_of[split]
         rng = np.random.default_rng([seed_of_split, *split.encode()])
-        count = max(1, len(rows) // share)
-        splits[split] = _make_scenes(digits[rows], labels[rows], count, rng)
+        splits[split] = [
+            _make_scene(digits[rows], labels[rows], rng)
+            for _ in range(max(1, len(rows) // share))
+        ]
     return splits, tuple(map(str, range(10)))
 
 
-def _make_scenes(digits, labels, count, rng):
-    """Returns `count` scenes of these digits."""
-    scenes = []
-    for _ in range(count):
-        canvas = np.zeros((CANVAS, CANVAS), "uint8")
-        for source in digits[rng.integers(len(digits), size=FRAGMENTS)]:
-            # From the middle of a digit, where the ink is.
-            y, x = rng.integers(4, source.shape[0] - 3 - FRAGMENT, size=2)
-            top, left = rng.integers(0, CANVAS - FRAGMENT + 1, size=2)
-            patch = source[y : y + FRAGMENT, x : x + FRAGMENT]
-            _overlay(canvas, patch, top, left)
-        objects, boxes = [], np.zeros((0, 4), "float32")
-        rows = rng.integers(len(digits), size=rng.integers(1, MAX_DIGITS + 1))
-        for row in rows:
-            box = _add_digit(canvas, digits[row], boxes, rng)
-            if box is not None:
-                boxes = np.concatenate([boxes, box[None]])
-                objects.append(Object(int(labels[row]), box.tolist()))
-        scenes.append(Picture(canvas[..., None], canvas.shape, objects))
-    return scenes
+def _make_scene(digits, labels, rng):
+    """Returns a scene of some of these digits."""
+    canvas = np.zeros((CANVAS, CANVAS), "uint8")
+    for digit in digits[rng.integers(len(digits), size=FRAGMENTS)]:
+        # From the middle of a digit, where the ink is.
+        y, x = rng.integers(4, digit.shape[0] - 3 - FRAGMENT, size=2)
+        top, left = rng.integers(0, CANVAS - FRAGMENT + 1, size=2)
+        patch = digit[y : y + FRAGMENT, x : x + FRAGMENT]
+        _overlay(canvas, patch, top, left)
+    boxes, rows_with_room = np.zeros((0, 4)), []
+    rows = rng.integers(len(digits), size=rng.integers(1, MAX_DIGITS + 1))
+    for row in rows:
+        box = _add_digit(canvas, digits[row], boxes, rng)
+        if box is not None:
+            boxes = np.concatenate([boxes, box[None]])
+            rows_with_room.append(row)
+    return Picture(
+        image=canvas[..., None],
+        size=canvas.shape,
+        boxes=boxes,
+        labels=labels[rows_with_room],
+        scores=np.ones(len(boxes)),
+    )
 
 
 def _add_digit(canvas, digit, others, rng):
@@ -66,7 +71,7 @@ def _add_digit(canvas, digit, others, rng):
     extent = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
     for _ in range(10):
         top, left = rng.integers(0, CANVAS - side + 1, size=2)
-        box = np.array([left, top, left, top], "float32") + extent
+        box = np.array([left, top, left, top]) + extent
         if overlaps(box[None], others).max(initial=0) <= MAX_OVERLAP:
             _overlay(canvas, patch, top, left)
             return box

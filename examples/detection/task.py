@@ -7,20 +7,20 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from cbam_keras import comparison, study
-from cbam_keras.comparison import BASELINE, Attentions
+from cbam_keras import _checks, comparison, models, study
+from cbam_keras.models.detector import losses
 from cbam_keras.recipes import Recipe
+from examples.detection.data import load, name_of
 from examples.detection.detector import (
+    BACKBONES,
     build_detector,
-    check_backbone,
-    compile_detector,
     detect_all,
 )
-from examples.detection.loading import load, name_of
-from examples.detection.pictures import Object
+from examples.detection.pictures import Picture
 
 # The first of what COCO measures, in its order: over intersections over union
 # from 0.5 to 0.95, at 0.5 (as VOC) and at 0.75.
@@ -29,6 +29,14 @@ MEASURES = (
     study.Measure("map50", "mAP@.5"),
     study.Measure("map75", "mAP@.75"),
 )
+# By the weights of the backbone, which would forget what it knows at this rate,
+# so that three of the epochs train only what is new.
+RECIPES = {
+    None: Recipe(epochs=12, batch_size=16, learning_rate=2e-3),
+    "imagenet": Recipe(
+        frozen_epochs=3, epochs=9, batch_size=16, learning_rate=2e-3
+    ),
+}
 
 
 class Detection:
@@ -53,16 +61,23 @@ class Detection:
         """Nothing: `build_detector` builds for the data."""
 
     def compile(self, model, recipe, data):
-        compile_detector(model, recipe, data)
+        optimizer = recipe.make_optimizer(len(data.train))
+        optimizer.global_clipnorm = 10.0
+        if any(x.compute_dtype == "float16" for x in model.backbone.layers):
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        sums = losses(len(data.class_names))
+        model.compile(optimizer, **sums, auto_scale_loss=False)
 
     def evaluate(self, model, data):
-        truth = [picture.objects for picture in data.test.pictures]
-        detections = detect_all(model, data.test)
-        return mean_average_precision(truth, detections, len(data.class_names))
+        return mean_average_precision(
+            data.test.pictures,
+            detect_all(model, data.test),
+            classes=len(data.class_names),
+        )
 
 
 def plan(
-    attentions: Attentions = comparison.DEFAULT,
+    attentions: comparison.Attentions = comparison.DEFAULT,
     *,
     backbone: str = "small",
     weights: str | None = None,
@@ -77,11 +92,12 @@ def plan(
     `options` as for `load`. `backbone` is `"small"` (a ResNet of two basic
     blocks in each of three stages of 32, 64 and 128 channels), `"resnet18"` and
     so on, `"EfficientNetLite0"` or a network of `keras.applications`. `recipe`
-    defaults to `default_recipe(weights)`; its `frozen_epochs` are for a
-    backbone with weights. Returns a study for `study.run`.
+    defaults to one of `RECIPES`; its `frozen_epochs` are for a backbone with
+    weights. Returns a study for `study.run`.
     """
-    check_backbone(backbone, weights)
-    recipe = recipe or default_recipe(weights)
+    random = BACKBONES if weights is None else ()
+    _checks.one_of("backbone", backbone, [*random, *models.PRETRAINED])
+    recipe = recipe or RECIPES[weights]
     layers = comparison.attention_layers(attentions, backbone, None)
     build = functools.partial(
         build_detector,
@@ -95,46 +111,26 @@ def plan(
             study.Variant(
                 name,
                 functools.partial(build, attention=attention),
-                attention.options if attention else {},
+                attention.arguments if attention else {},
             )
             for name, attention in layers.items()
         ],
         seeds=study.check_seeds(seeds),
         recipe=recipe,
-        baseline=BASELINE if BASELINE in layers else None,
+        baseline="none" if "none" in layers else None,
         settings={"model": backbone, "weights": weights},
         check=functools.partial(build, attention=None),
     )
 
 
-def default_recipe(weights: str | None = None) -> Recipe:
-    """Returns the recipe for a backbone with weights or not.
-
-    At this rate a backbone would forget what it knows, so that three of the
-    epochs train only what is new.
-    """
-    frozen = 0 if weights is None else 3
-    return Recipe(
-        frozen_epochs=frozen,
-        epochs=12 - frozen,
-        batch_size=16,
-        learning_rate=2e-3,
-    )
-
-
 def mean_average_precision(
-    truth: Sequence[Sequence[Object]],
-    detections: Sequence[Sequence[Object]],
-    classes: int,
+    truth: Sequence[Picture], detected: Sequence[Picture], classes: int
 ) -> dict[str, float]:
-    """Returns the measures of the detections in each image."""
+    """Returns the measures of what is detected in each image."""
     # pycocotools prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):
-        truth, detections = (
-            _as_coco(truth, classes),
-            _as_coco(detections, classes),
-        )
-        evaluation = COCOeval(truth, detections, "bbox")
+        truth, detected = _as_coco(truth, classes), _as_coco(detected, classes)
+        evaluation = COCOeval(truth, detected, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -142,27 +138,28 @@ def mean_average_precision(
     return dict(zip(keys, map(float, evaluation.stats), strict=False))
 
 
-def _as_coco(objects_of_images, classes):
+def _as_coco(pictures, classes):
     """Returns the objects in each image as pycocotools has them."""
     annotations = []
-    for image, objects in enumerate(objects_of_images):
-        for label, (left, top, right, bottom), confidence, _ in objects:
-            width, height = float(right - left), float(bottom - top)
+    for image, picture in enumerate(pictures):
+        objects = picture.boxes, picture.labels, picture.scores
+        for box, label, score in zip(*objects, strict=True):
+            width, height = map(float, box[2:] - box[:2])
             annotations.append(
                 {
                     # Ids begin at 1, since 0 would count as no match.
                     "id": len(annotations) + 1,
                     "image_id": image,
-                    "category_id": label,
-                    "bbox": [float(left), float(top), width, height],
+                    "category_id": int(label),
+                    "bbox": [float(box[0]), float(box[1]), width, height],
                     "area": width * height,
-                    "iscrowd": int(confidence == 0),
-                    "score": confidence,
+                    "iscrowd": int(score == 0),
+                    "score": float(score),
                 }
             )
     coco = COCO()
     coco.dataset = {
-        "images": [{"id": image} for image in range(len(objects_of_images))],
+        "images": [{"id": image} for image in range(len(pictures))],
         "categories": [{"id": label} for label in range(classes)],
         "annotations": annotations,
     }
