@@ -15,24 +15,24 @@ examples:
 import argparse
 import contextlib
 import dataclasses
-import pkgutil
 import sys
 
-from cbam_keras import comparison, study
-from examples.detection.task import RECIPES, plan
-
 # Options that change the recipe.
-RECIPE = ("epochs", "batch_size", "learning_rate", "image_size", "augment")
+OF_RECIPE = ("epochs", "batch_size", "image_size", "augment")
 
 
 def main(arguments=None) -> None:
     """Runs a command line, by default that of the process."""
     options = _parse(arguments)
-    changes = {name: getattr(options, name) for name in RECIPE}
+    # Importing Keras takes seconds, and `--help` must not wait for it.
+    from cbam_keras import study
+    from examples.detection.task import RECIPES, plan
+
+    changes = {name: getattr(options, name) for name in OF_RECIPE}
     changes = {k: value for k, value in changes.items() if value is not None}
     recipe = dataclasses.replace(RECIPES[options.weights], **changes)
     planned = plan(
-        [pkgutil.resolve_name(x) if ":" in x else x for x in options.attention],
+        options.attention,
         backbone=options.backbone,
         weights=options.weights,
         data=options.data,
@@ -68,14 +68,12 @@ def _parse(arguments):
     text = "start from weights for ImageNet"
     add("--weights", choices=["imagenet"], help=text)
     text = "what is compared: none, se, cbam (default) and the other names of "
-    text += "`cbam-keras train`, or MODULE:CLASS"
-    default = comparison.DEFAULT
+    text += "`cbam-keras train`"
+    default = ["none", "se", "cbam"]
     add("--attention", nargs="+", default=default, metavar="NAME", help=text)
     add("--seeds", type=int, default=1, metavar="N", help="how many, from 0")
     add("--epochs", type=int, metavar="N", help="12, or 9 with --weights")
     add("--batch-size", type=int, metavar="N", help="images per step: 16")
-    text = "the highest of the schedule: 0.002"
-    add("--learning-rate", type=float, metavar="NUMBER", help=text)
     text = "resize images to a square, or height x width, in pixels"
     add("--image-size", type=_size, metavar="N|HxW", help=text)
     text = "of training images: flip, translate, zoom, colour"

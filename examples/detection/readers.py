@@ -177,7 +177,7 @@ def read_tfds(
     """
     builder = data.find_builder(name, ["digit_scenes"], data_dir)
     features = dict(builder.info.features.items())
-    inner = getattr(features.get("objects"), "feature", ())
+    inner = getattr(features.get("objects"), "feature", {})
     if not ("image" in features and "bbox" in inner and "label" in inner):
         needed = '"image" and "objects" with "bbox" and "label"'
         raise data.wrong_features(name, needed, features)
@@ -203,6 +203,7 @@ def _tfds_pictures(builder, split, class_names):
         decoders={"image": tfds.decode.SkipDecoding()},
         read_config=tfds.ReadConfig(try_autocache=False),
     )
+    names = dict(enumerate(class_names))
     images, annotations = [], []
     for example in examples.as_numpy_iterator():
         objects, of_image = example["objects"], []
@@ -211,8 +212,9 @@ def _tfds_pictures(builder, split, class_names):
         for row, (top, left, bottom, right) in enumerate(boxes):
             # Some annotations of COCO have no area.
             if top < bottom and left < right:
+                label = int(objects["label"][row])
                 annotation = Annotation(
-                    class_names[objects["label"][row]],
+                    names.get(label, f"label {label}"),
                     np.array([left, top, right, bottom]),
                     any(flag[row] for flag in flags),
                 )

@@ -95,6 +95,7 @@ def plan(
     defaults to one of `RECIPES`; its `frozen_epochs` are for a backbone with
     weights. Returns a study for `study.run`.
     """
+    _checks.one_of("weights", weights, RECIPES)
     random = BACKBONES if weights is None else ()
     _checks.one_of("backbone", backbone, [*random, *models.PRETRAINED])
     recipe = recipe or RECIPES[weights]
