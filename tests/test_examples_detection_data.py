@@ -167,6 +167,10 @@ BAD_COCO = {
         r"one of the classes \['cat', 'cow'\].*\"dog\".*instances_val.json",
     ),
     "no image": (alter("images", file_name="x.png"), "must exist.*x.png of"),
+    "no images": (
+        lambda content: content.pop("images"),
+        "COCO's JSON.*instances_train.json.*KeyError",
+    ),
     "no box": (
         lambda content: content["annotations"].clear(),
         'not of a crowd or difficult.*without.*"train"',
@@ -224,27 +228,24 @@ def prepare(tfds, folder, flag, is_tested):
         "label": tfds.features.ClassLabel(names=["cat", "dog"]),
         flag: np.bool_,
     }
-
-    def described(image, number):
-        left, top, width, height = OBJECTS[image][number]
-        edges = (top, left, top + height, left + width)
-        scaled = [a / b for a, b in zip(edges, SIZES[image] * 2, strict=True)]
-        box, kind = tfds.features.BBox(*scaled), CLASSES[image][number]
-        return {"bbox": box, "label": kind, flag: bool(number)}
-
-    examples = [
-        {
-            "image": pixels(SIZES[image], OBJECTS[image]),
-            "objects": [
-                described(image, n) for n in range(len(OBJECTS[image]))
-            ],
-        }
-        for image in (0, 1)
-    ]
-    tested = [x if is_tested else x | {"objects": []} for x in examples]
+    (height, width), objects = SIZES[0], []
+    # The second is difficult, or a crowd.
+    for number, (left, top, wide, high) in enumerate(OBJECTS[0]):
+        box = tfds.features.BBox(
+            ymin=top / height,
+            xmin=left / width,
+            ymax=(top + high) / height,
+            xmax=(left + wide) / width,
+        )
+        kind = CLASSES[0][number]
+        objects.append({"bbox": box, "label": kind, flag: bool(number)})
+    example = {"image": pixels(SIZES[0], OBJECTS[0]), "objects": objects}
+    tested = example if is_tested else example | {"objects": []}
+    # Two files of a split need two images.
+    splits = {"train": example, "validation": example, "test": tested}
     builder(
         "pets",
-        {"train": examples, "validation": examples, "test": tested},
+        {split: [image, image] for split, image in splits.items()},
         folder,
         image=tfds.features.Image(shape=(None, None, 3)),
         objects=tfds.features.Sequence(features),
@@ -262,12 +263,10 @@ def test_datasets_of_tfds_are_read(flag, is_tested, trained, tfds, tmp_path):
     loaded = read("pets", data_dir=tmp_path, image_size=40)
     assert loaded.class_names == ("cat", "dog")
     assert loaded.sizes == {"train": trained, "test": 2}
-    # The order of the images is that of the files.
-    picture = max(loaded.test.pictures, key=lambda picture: len(picture.boxes))
+    picture = loaded.test.pictures[0]
     left, top, width, height = OBJECTS[0][0]
     expected = [left, top, left + width, top + height]
     np.testing.assert_allclose(picture.boxes[0], expected, 1e-5)
-    # The second is difficult, or a crowd.
     assert picture.labels.tolist() == [0, 1]
     assert picture.scores.tolist() == [1, 0]
     assert loaded.train[0][0].shape[1:] == (40, 40, 3)

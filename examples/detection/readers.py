@@ -65,21 +65,29 @@ def _read_coco(folder):
 
 def _read_coco_file(file, class_names=()):
     """Returns the classes, its own by default, and the pictures of a file."""
-    # The reader of pycocotools prints, and needs ids of annotations.
-    content = json.loads(file.read_bytes())
-    names = {entry["id"]: entry["name"] for entry in content["categories"]}
-    annotations = {entry["id"]: [] for entry in content["images"]}
-    for entry in content["annotations"]:
-        category = entry["category_id"]
-        left, top, width, height = _numbers(entry["bbox"])
-        annotation = Annotation(
-            names.get(category, f"category_id {category}"),
-            np.array([left, top, left + width, top + height]),
-            bool(entry.get("iscrowd")),
-        )
-        annotations[entry["image_id"]].append(annotation)
     folder = file.parents[1] / file.stem.removeprefix("instances_")
-    paths = [str(folder / entry["file_name"]) for entry in content["images"]]
+    try:
+        # The reader of pycocotools prints, and needs ids of annotations.
+        content = json.loads(file.read_bytes())
+        names = {entry["id"]: entry["name"] for entry in content["categories"]}
+        images = content["images"]
+        paths = [str(folder / entry["file_name"]) for entry in images]
+        annotations = {entry["id"]: [] for entry in images}
+        for entry in content["annotations"]:
+            category = entry["category_id"]
+            left, top, width, height = _numbers(entry["bbox"])
+            annotation = Annotation(
+                names.get(category, f"category_id {category}"),
+                np.array([left, top, left + width, top + height]),
+                bool(entry.get("iscrowd")),
+            )
+            annotations[entry["image_id"]].append(annotation)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            "Annotations must be COCO's JSON, with images (id, file_name), "
+            "annotations of these (image_id, category_id, bbox) and categories "
+            f'(id, name). Received: "{file}" ({type(error).__name__}: {error})'
+        ) from error
     class_names = class_names or tuple(names[key] for key in sorted(names))
     pictures = _make_pictures(paths, annotations.values(), class_names, file)
     return class_names, pictures
