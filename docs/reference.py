@@ -70,11 +70,12 @@ CONSTANTS = {
 # Methods and properties for the package itself, or described at the class.
 INTERNAL = """
     are_classifiers as_json cells choice class_counts columns compared_in
-    complete configuration confirmed_by counted_seeds counted_trials csv
-    describe first_seed folder func images_of is_loaded keywords labels latex
-    layouts make_optimizer measured_by name_of networks of parts_of recipe_for
-    rows_of set_epoch settings summary tested_on title to_dataframe unfinished
-    unit unlearned unused with_batch_size with_confirmation with_subfolders
+    complete confirmed_by counted_seeds counted_trials csv describe
+    first_seed folder func images_of is_loaded keywords labels latex layouts
+    make_optimizer measured_by name_of networks of parts_of
+    rate_and_batch_size recipe_for rows_of set_epoch settings summary
+    tested_on title to_dataframe unfinished unit unlearned unused
+    with_batch_size with_confirmation with_subfolders
 """.split()
 
 

@@ -10,12 +10,8 @@ from keras_tuner import HyperModel, HyperParameters
 from cbam_keras import study
 from cbam_keras.data import ImageData
 from cbam_keras.recipes import Recipe
-from cbam_keras.tuning.hypermodel import (
-    CBAMHyperModel,
-    Configuration,
-    hyperparameters,
-)
-from cbam_keras.tuning.space import Values, point
+from cbam_keras.tuning.hypermodel import CBAMHyperModel
+from cbam_keras.tuning.space import Values, hyperparameters, point
 
 # A search knows its space before it trains, trains each trial for the epochs
 # of the recipe and resumes after any of them. None of this holds for a `fit`
@@ -50,19 +46,16 @@ class Adaptor:
         """Registers what the network of these hyperparameters asks for."""
         self.ask(hp)
 
+    def attention_for(self, hp: HyperParameters) -> None:
+        """Returns nothing: it is not known."""
+
     def complete(self, values: Values) -> Values:
         """Returns values with those that are not searched: users' have none."""
         return values
 
-    def configuration(self, values: Values, recipe: Recipe) -> Configuration:
-        """Returns what the values of a trial stand for."""
-        rate: Any = values.get("learning_rate")
-        batch_size: Any = values.get("batch_size")
-        build = functools.partial(self._build, values)
-        return Configuration(build, rate, batch_size)
-
-    def _build(self, values, images):
-        return self.ask(hyperparameters(values))
+    def rate_and_batch_size(self, values: Values) -> tuple[Any, Any]:
+        """Returns those of a trial, where its values say them."""
+        return values.get("learning_rate"), values.get("batch_size")
 
 
 def adapt(hypermodel: Any) -> Adaptor | CBAMHyperModel:

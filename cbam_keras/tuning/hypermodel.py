@@ -1,7 +1,5 @@
 """`CBAMHyperModel`: asks for hyperparameters and builds their network."""
 
-import dataclasses
-import functools
 import types
 from collections.abc import Callable, Sequence
 
@@ -13,7 +11,12 @@ from cbam_keras import _checks, _docstrings, comparison, study
 from cbam_keras.data import ImageData
 from cbam_keras.layers import ATTENTION, CBAM, Attention
 from cbam_keras.recipes import RECIPES, Recipe
-from cbam_keras.tuning.space import PAPER, SHOWN_IF_CHANGED, Values
+from cbam_keras.tuning.space import (
+    PAPER,
+    SHOWN_IF_CHANGED,
+    Values,
+    hyperparameters,
+)
 
 # One value, several, or a function that asks for it.
 Dimension = str | float | Sequence | Callable[[HyperParameters], object] | None
@@ -28,16 +31,6 @@ DIMENSIONS = (
     "channel_pool_types",
     "spatial_pool_types",
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Configuration:
-    """What the values of a trial stand for."""
-
-    build: Callable[[ImageData], keras.Model]
-    learning_rate: float | None
-    batch_size: int | None
-    attention: Attention | None = None
 
 
 @_docstrings.explained_by(comparison.plan)
@@ -172,7 +165,22 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             `None`, or a `layers.Attention`, which takes `name=` and returns a
             layer.
         """
-        return self._attention_of(self._choose(hp))
+        values = self._choose(hp)
+        kind = values["attention"]
+        if kind not in ATTENTION:
+            return self.layers[kind]
+        options = {}
+        for name in DIMENSIONS:
+            value = _as_argument(name, values.get(name))
+            # The values of the paper are the defaults of the layers.
+            is_default = name in SHOWN_IF_CHANGED and (
+                value == _as_argument(name, PAPER[name])
+            )
+            if value is not None and not is_default:
+                options[_argument_of(kind, name)] = value
+        return Attention(
+            kind if self.identity_init else ATTENTION[kind], options
+        )
 
     def learning_rate_for(self, hp: HyperParameters) -> float:
         """Returns the learning rate of these hyperparameters.
@@ -207,7 +215,23 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             recipe: A `training.Recipe`, whose `frozen_epochs` say whether a
                 network with `weights` starts frozen. Defaults to `Recipe()`.
         """
-        return self._network(self.attention_for(hp), images, recipe)
+        attention = self.attention_for(hp)
+        build, *_ = comparison.network_of(self.model, self.weights, recipe)
+        if callable(self.model):
+            return build(images, attention)
+        shape = self.input_shape or getattr(images, "image_shape", None)
+        classes = self.classes or len(getattr(images, "class_names", ()))
+        if not shape or not classes:
+            raise ValueError(
+                "A network known by name needs the shape of its images and "
+                "the number of classes, as CBAMHyperModel((28, 28, 1), 10). "
+                f"Received: input_shape={self.input_shape}, classes="
+                f"{self.classes}"
+            )
+        known = types.SimpleNamespace(
+            image_shape=shape, class_names=range(classes)
+        )
+        return build(known, attention)
 
     @property
     def unused(self) -> list[str]:
@@ -236,35 +260,14 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         """Returns values with those that are not searched."""
         return {**values, **self.fixed.get(values.get("attention"), {})}
 
-    def configuration(self, values: Values, recipe: Recipe) -> Configuration:
-        """Returns what the values of a trial stand for."""
-        # Functions may compute the rate and the batch size from other values.
+    def rate_and_batch_size(
+        self, values: Values
+    ) -> tuple[float | None, int | None]:
+        """Returns those of a trial, where its values say them."""
+        # Functions may compute them from other values.
         chosen = self._choose(hyperparameters(values))
-        attention, rate = self._attention_of(chosen), chosen["learning_rate"]
-        return Configuration(
-            functools.partial(self._network, attention, recipe=recipe),
-            rate and float(rate),
-            chosen["batch_size"],
-            attention,
-        )
-
-    def _network(self, attention, images, recipe):
-        build, *_ = comparison.network_of(self.model, self.weights, recipe)
-        if callable(self.model):
-            return build(images, attention)
-        shape = self.input_shape or getattr(images, "image_shape", None)
-        classes = self.classes or len(getattr(images, "class_names", ()))
-        if not shape or not classes:
-            raise ValueError(
-                "A network known by name needs the shape of its images and "
-                "the number of classes, as CBAMHyperModel((28, 28, 1), 10). "
-                f"Received: input_shape={self.input_shape}, classes="
-                f"{self.classes}"
-            )
-        known = types.SimpleNamespace(
-            image_shape=shape, class_names=range(classes)
-        )
-        return build(known, attention)
+        rate = chosen["learning_rate"]
+        return rate and float(rate), chosen["batch_size"]
 
     def _choose(self, hp):
         """Registers the hyperparameters, and returns the values in use."""
@@ -282,23 +285,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
                 if kind in kinds:
                     values[name] = value
         return self.complete(values)
-
-    def _attention_of(self, values):
-        kind = values["attention"]
-        if kind not in ATTENTION:
-            return self.layers[kind]
-        options = {}
-        for name in DIMENSIONS:
-            value = _as_argument(name, values.get(name))
-            # The values of the paper are the defaults of the layers.
-            is_default = name in SHOWN_IF_CHANGED and (
-                value == _as_argument(name, PAPER[name])
-            )
-            if value is not None and not is_default:
-                options[_argument_of(kind, name)] = value
-        return Attention(
-            kind if self.identity_init else ATTENTION[kind], options
-        )
 
     def _ask(self, hp, name, is_active=True):
         options = self.options[name]
@@ -321,13 +307,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             # KerasTuner mixes up two hyperparameters of one name.
             and name not in self.fixed.get(kind, {})
         ]
-
-
-def hyperparameters(values: Values) -> HyperParameters:
-    """Returns hyperparameters that have these values."""
-    hp = HyperParameters()
-    hp.values = dict(values)
-    return hp
 
 
 def _argument_of(kind, name):

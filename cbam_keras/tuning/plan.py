@@ -16,6 +16,7 @@ from cbam_keras.tuning.space import (
     canonical,
     count_points,
     grid,
+    hyperparameters,
     label,
     name_of,
     shuffled,
@@ -202,13 +203,13 @@ class SearchPlan:
     def variant(self, values: Values, name: str | None = None) -> study.Variant:
         """Returns a trial as a variant of a study."""
         values = canonical(self.adapted.complete(values))
-        configuration = self.adapted.configuration(values, self.recipe)
+        rate, batch_size = self.adapted.rate_and_batch_size(values)
         variant = study.Variant(
             name or name_of(values),
-            configuration.build,
+            functools.partial(_build, self.adapted, values, self.recipe),
             values,
-            configuration.learning_rate,
-            batch_size=configuration.batch_size,
+            rate,
+            batch_size=batch_size,
         )
         return dataclasses.replace(variant, label=label(variant.describe()))
 
@@ -226,6 +227,10 @@ class SearchPlan:
             # Variants are known when they begin.
             folder.settings["variants"], folder.labels = {}, {}
         return folder
+
+
+def _build(adapted, values, recipe, images):
+    return adapted.network(hyperparameters(values), images, recipe)
 
 
 def default_recipe(hypermodel: object) -> Recipe:

@@ -21,6 +21,7 @@ from cbam_keras.tuning.space import (
     PLAIN,
     controls,
     count_points,
+    hyperparameters,
     kinds_of,
     name_of,
     point,
@@ -155,7 +156,7 @@ class Search(SearchPlan):
             trained.output / str(network.file),
             lambda path: self.task.measure_file(path, self.recipe, self.loaded),
         )
-        layer = self._attention_of(best.values)
+        layer = self.adapted.attention_for(hyperparameters(best.values))
         with folder.locked():
             folder.add(
                 best=best.number,
@@ -185,12 +186,9 @@ class Search(SearchPlan):
             executor=options.executor,
         )
 
-    def _attention_of(self, values):
-        return self.adapted.configuration(values, self.recipe).attention
-
     def _options_of(self, values):
         """Returns the arguments of an attention layer, or else all values."""
-        layer = self._attention_of(values)
+        layer = self.adapted.attention_for(hyperparameters(values))
         options = dict(layer.keywords if layer else values)
         options.pop("attention", None)
         return options

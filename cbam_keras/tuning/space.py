@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cbam_keras import _checks
+
 if TYPE_CHECKING:
     from keras_tuner import HyperParameters
 
@@ -47,6 +49,13 @@ SHOWN_IF_CHANGED = ("order", "channel_pool_types", "spatial_pool_types")
 MAX_NAME = 60
 # Larger spaces are sampled, not listed.
 MAX_LISTED = 20_000
+
+
+def hyperparameters(values: Values) -> "HyperParameters":
+    """Returns hyperparameters that have these values."""
+    hp = _checks.require("keras_tuner", extra="tune").HyperParameters()
+    hp.values = dict(values)
+    return hp
 
 
 def kinds_of(space: "HyperParameters") -> list[Value]:
