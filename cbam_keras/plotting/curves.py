@@ -105,7 +105,6 @@ def plot_ablation(
         ... )
         >>> figure = plot_ablation(SimpleNamespace(rows=[row]))
     """
-    artist = _checks.require("matplotlib.artist", extra="plot")
     tables: dict = {}
     for row in results.rows:
         tables.setdefault(row.table, []).append(row)
@@ -137,7 +136,8 @@ def plot_ablation(
     else:
         legend = style.add_legend(ax, panels, loc="best", ncols=1, fontsize=8)
     # The legend is that of all rows, whose colors differ.
-    artist.setp(legend.legend_handles, color="0.35")
+    for handle in legend.legend_handles:
+        handle.set_color("0.35")
     return figure if ax is None else ax
 
 
