@@ -14,12 +14,12 @@ STATUS = 130
 
 
 class _State:
-    # Whether a signal has arrived within `noted`.
+    # Whether a signal has arrived within `note_signals`.
     noted = False
 
 
 @contextlib.contextmanager
-def noted() -> Iterator[None]:
+def note_signals() -> Iterator[None]:
     """Context that ends in a `KeyboardInterrupt` if a signal arrives in it.
 
     The second signal does what it would do without this context. Handlers set

@@ -49,22 +49,22 @@ def swallow(action):
 
 
 def test_handlers_of_the_user_are_left_alone_and_others_restored():
-    with _process.noted():
+    with _process.note_signals():
         assert signal.getsignal(signal.SIGINT) != signal.default_int_handler
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
     received = []
     signal.signal(signal.SIGINT, lambda *_: received.append("here"))
-    with _process.noted():
+    with _process.note_signals():
         press_ctrl_c()
     assert received == ["here"]
 
 
 def test_an_error_that_a_signal_causes_is_an_interrupt():
-    with pytest.raises(KeyboardInterrupt), _process.noted():
+    with pytest.raises(KeyboardInterrupt), _process.note_signals():
         swallow(press_ctrl_c)
         raise SystemError("returned a result with an exception set")
     # And the signal is then forgotten.
-    with pytest.raises(SystemError, match="a bug"), _process.noted():
+    with pytest.raises(SystemError, match="a bug"), _process.note_signals():
         _process.raise_if_noted()
         raise SystemError("a bug")
 

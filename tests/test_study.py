@@ -319,7 +319,7 @@ DAMAGE = {
     "settings.data.0.name": 3,
     "settings.data": {},
     "source": "photos",
-    "source.data_dir": 4,
+    "source.download": 4,
     "seeds": 5,
     "measures": [],
     "comparisons.0.variants": "narrow",
@@ -336,7 +336,8 @@ def test_a_damaged_field_is_named(field, ran, tmp_path):
         part = part[int(key) if isinstance(part, list) else key]
     part[last] = DAMAGE[field]
     (folder / "results.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=f"results.json.*`{field}` must "):
+    name = field.removeprefix("source.")
+    with pytest.raises(ValueError, match=f"results.json.*`{name}` must "):
         study.Results.read(folder)
 
 

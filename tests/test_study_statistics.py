@@ -320,5 +320,5 @@ def test_networks_that_only_guess_have_not_learned():
     ids=["above luck", "more classes", "guess unknown", "another measure"],
 )
 def test_other_networks_are_compared(learned):
-    assert learned.unlearned() == ""
+    assert learned.describe_guessing() == ""
     assert "learned" not in learned.verdict

@@ -158,7 +158,7 @@ def change_version(plan):
 def test_a_worker_of_another_folder_or_version_is_refused(
     change, message, tmp_path
 ):
-    with workers.offered(tmp_path, list) as plan:
+    with workers.offer_plan(tmp_path, list) as plan:
         change(pathlib.Path(plan))
         with pytest.raises(ValueError, match=message):
             worker.main(pathlib.Path(plan))
@@ -244,7 +244,7 @@ def test_a_worker_stops_in_mid_epoch_when_the_run_has_ended(
     object.__setattr__(images, "set_epoch", ending)
     monkeypatch.setattr(worker, "_read", lambda plan: lambda: cells)
     with contextlib.ExitStack() as run:
-        plan = run.enter_context(workers.offered(tmp_path, list))
+        plan = run.enter_context(workers.offer_plan(tmp_path, list))
         worker.main(pathlib.Path(plan))
     assert len(cells.folder.histories()["narrow-seed0"]) == 1
     # It is not the network that has ended the process.

@@ -35,7 +35,7 @@ def main(
         if owns_process:
             _process.watch()
         with (
-            _process.noted(),
+            _process.note_signals(),
             _terminal.no_retracing(),
             _plain_warnings(program),
         ):

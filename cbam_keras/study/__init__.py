@@ -26,13 +26,10 @@ like any other.
 - `estimate`: what a study will train, counted.
 """
 
-from cbam_keras.study.cell import (
-    Outcome,
-    memory_freed,
-    train_cell,
-)
+from cbam_keras.study.cell import Outcome
 from cbam_keras.study.cells import Cell, Cells
 from cbam_keras.study.checkpoints import DAMAGE
+from cbam_keras.study.class_weights import class_weights
 from cbam_keras.study.content import CONFIRMATION, RESULTS, read_content
 from cbam_keras.study.errors import ErrorTables
 from cbam_keras.study.estimate import Cost, Estimate
@@ -59,7 +56,7 @@ from cbam_keras.study.networks import (
     loss_and_metrics,
     print_data,
 )
-from cbam_keras.study.ranking import ConfirmedRow, Ranking, Trial
+from cbam_keras.study.ranking import Ranking, Trial
 from cbam_keras.study.results import MANY, Results
 from cbam_keras.study.run import (
     Execution,
@@ -69,16 +66,8 @@ from cbam_keras.study.run import (
     run,
     takes_run_options,
 )
-from cbam_keras.study.statistics import (
-    CONFIDENCE,
-    Measured,
-    Row,
-    judge,
-    verdict,
-)
+from cbam_keras.study.statistics import Measured, Row, judge, verdict
 from cbam_keras.study.study import (
-    BY_RECIPE,
-    MAX_SEEDS,
     Budget,
     Classification,
     Comparison,

@@ -40,7 +40,7 @@ from cbam_keras.study.study import Data, Study, Variant, batches_for
 FINISHED = "finished"
 OUT_OF_MEMORY = "out of memory"
 ERROR = "error"
-# What the same call tries again.
+# The same call tries these again.
 RETRIED = (ERROR, OUT_OF_MEMORY)
 # Names of classes, since only one backend is imported, and messages of JAX,
 # and of PyTorch on a CPU.
@@ -152,7 +152,9 @@ def train_cell(
     recipe = study.recipe_for(variant, seed)
     data = batches_for(variant, data)
     epochs = recipe.total_epochs if epochs is None else epochs
-    known: _files.Json = {}
+    is_interactive = sys.stdout.isatty() or "ipykernel" in sys.modules
+    # What becomes known of the outcome, whenever the training ends.
+    fields: _files.Json = {}
 
     def has_ended(state):
         is_over = state.epochs >= epochs
@@ -160,13 +162,15 @@ def train_cell(
 
     try:
         model = build_network(study, variant, seed, data)
-        _count(model, study, recipe, data, known)
+        fields["parameters"] = count_parameters(model, recipe)
+        fields["macs"] = count_macs(model, data.image_shape)
+        _check_budget(study.budget, model, data, fields)
         start = State(fingerprint(model))
-        model, state = _resumed(model, start, variant, folder, has_ended)
+        model, state = _resume(model, start, variant, folder, has_ended)
         if title:
             done = state.epochs
             begin = f"after epoch {done}" if done else "from the start"
-            parameters = f"{known['parameters']:,} parameters"
+            parameters = f"{fields['parameters']:,} parameters"
             _terminal.say(f"{title}, {parameters}, {begin}")
         is_trained = not has_ended(state)
         checkpoint = CheckpointEachEpoch(
@@ -192,7 +196,8 @@ def train_cell(
                 callbacks=[*callbacks, checkpoint],
                 # The data shuffle themselves, by seed and epoch.
                 shuffle=False,
-                verbose=_verbosity(),
+                # Log files cannot show a progress bar.
+                verbose=1 if is_interactive else 2,
             )
         row = state.history[best_epoch(state.history) - 1]
         if not math.isfinite(row.get("val_loss", 0)):
@@ -206,9 +211,10 @@ def train_cell(
             model = _files.load_model(folder / str(state.best))
         if not model.compiled:
             study.task.compile(model, recipe.stages[-1], data)
-        metrics = _numbers(metrics | study.task.evaluate(model, data), variant)
-        known |= {"best_epoch": row["epoch"], "metrics": metrics}
-        known["status"] = FINISHED
+        metrics |= study.task.evaluate(model, data)
+        metrics = _keep_numbers(metrics, variant)
+        fields |= {"best_epoch": row["epoch"], "metrics": metrics}
+        fields["status"] = FINISHED
     except ChangedError:
         raise
     except Exception as error:
@@ -216,11 +222,11 @@ def train_cell(
         _process.raise_if_noted()
         if _files.is_unwritable(folder.parent, error):
             raise
-        known["status"] = _status(error)
+        fields["status"] = _status_of(error)
         text = str(error).strip() or "no message"
-        known["message"] = f"{type(error).__name__}: {text}"
-        known["traceback"] = traceback.format_exc()
-        if known["status"] == ERROR:
+        fields["message"] = f"{type(error).__name__}: {text}"
+        fields["traceback"] = traceback.format_exc()
+        if fields["status"] == ERROR:
             on_error(error)
     final = checkpoints.load_state(folder)
     history = final.history if final is not None else []
@@ -228,7 +234,7 @@ def train_cell(
     return Outcome(
         variant=variant.name,
         seed=seed,
-        **known,
+        **fields,
         # The first epoch compiles.
         seconds_per_epoch=(
             statistics.median(seconds[1:] or seconds) if seconds else None
@@ -238,12 +244,11 @@ def train_cell(
     )
 
 
-def _count(model, study, recipe, data, known):
-    """Counts parameters and multiply-accumulates, within the budget."""
-    known["parameters"] = count_parameters(model, recipe)
-    known["macs"] = count_macs(model, data.image_shape)
-    limits = vars(study.budget) if study.budget is not None else {}
-    if known["macs"] is None and limits.get("macs") is not None:
+def _check_budget(budget, model, data, counts):
+    """Stops a network that costs more than a budget, if there is one."""
+    if budget is None:
+        return
+    if counts["macs"] is None and budget.macs is not None:
         # Raises where nothing can be counted.
         profile = profiling.profile_model(model, data.image_shape)
         raise ValueError(
@@ -251,15 +256,15 @@ def _count(model, study, recipe, data, known):
             f"Received: {_checks.first_few(profile.uncounted)} of other kinds"
         )
     over = [
-        f"{known[key]:,} {key.replace('mac', 'MAC')}, of at most {limit:,.0f}"
-        for key, limit in limits.items()
-        if limit is not None and known[key] > limit
+        f"{counts[key]:,} {key.replace('mac', 'MAC')}, of at most {limit:,.0f}"
+        for key, limit in vars(budget).items()
+        if limit is not None and counts[key] > limit
     ]
     if over:
         raise Stopped("over budget", "; ".join(over))
 
 
-def _resumed(model, start, variant, folder, has_ended):
+def _resume(model, start, variant, folder, has_ended):
     """Returns the network to go on with, and its state, at first `start`."""
     state = checkpoints.load_state(folder)
     if state is None:
@@ -287,7 +292,7 @@ def _resumed(model, start, variant, folder, has_ended):
     return loaded, state
 
 
-def _numbers(metrics, variant):
+def _keep_numbers(metrics, variant):
     """Returns the metrics that can be written, and warns of the others."""
     numbers = {}
     for name, value in metrics.items():
@@ -307,13 +312,7 @@ def _numbers(metrics, variant):
     return numbers
 
 
-def _verbosity():
-    """Returns `verbose` of `fit`: log files cannot show a progress bar."""
-    interactive = sys.stdout.isatty() or "ipykernel" in sys.modules
-    return 1 if interactive else 2
-
-
-def _status(error):
+def _status_of(error):
     """Returns the status of a network whose training raised this error."""
     if isinstance(error, Stopped):
         return error.status
@@ -326,18 +325,18 @@ def _status(error):
 
 
 @contextlib.contextmanager
-def memory_freed() -> Iterator[None]:
+def free_memory() -> Iterator[None]:
     """Context after which the memory of its networks is freed.
 
     Not by Keras' `clear_session`, which frees no more, and forgets what the
     user has set, such as scopes of custom objects and distributions.
     """
     try:
-        # Else TensorFlow would keep their graphs.
+        # TensorFlow would keep their graphs otherwise.
         with same_names(), gradients_forgotten():
             yield
     finally:
         gc.collect()
         if keras.backend.backend() == "torch":
-            # Else PyTorch compiles nothing more after eight networks.
+            # PyTorch would compile nothing more after eight networks.
             _checks.require("torch", extra="torch").compiler.reset()

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import keras
 
 from cbam_keras import _files, _terminal
-from cbam_keras.study.cell import ERROR, Outcome, memory_freed, train_cell
+from cbam_keras.study.cell import ERROR, Outcome, free_memory, train_cell
 from cbam_keras.study.checkpoints import begin_try, forget_tries
 from cbam_keras.study.folder import StudyFolder, describe
 from cbam_keras.study.study import Data, Study, Variant, run_name
@@ -82,7 +82,6 @@ class Cells:
 
     def train_next(self) -> bool:
         """Trains the next cell that nobody trains, if there is one."""
-        self.folder.refresh()
         for cell in self.missing():
             try:
                 with self.folder.claim(cell.network, cell.seed):
@@ -93,6 +92,8 @@ class Cells:
                         return True
             except _files.InUse as error:
                 self.busy = error
+        # Others may have trained since, or have more to train.
+        self.folder.refresh()
         return False
 
     def train_or_wait(self) -> None:
@@ -156,7 +157,7 @@ class Cells:
             if self.tensorboard:
                 logs = folder.path / LOGS / f"{name}-seed{cell.seed}"
                 callbacks.append(keras.callbacks.TensorBoard(str(logs)))
-            with memory_freed():
+            with free_memory():
                 outcome = train_cell(
                     self.study,
                     cell.variant,

@@ -49,7 +49,7 @@ class State:
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     latest: str | None = None
     best: str | None = None
-    # Of random layers, whose states a `.keras` file does not hold.
+    # A `.keras` file does not hold the states of random layers.
     random: list[object] = dataclasses.field(default_factory=list)
 
     @property

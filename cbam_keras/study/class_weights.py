@@ -12,29 +12,29 @@ def class_weights(data: Data, recipe: Recipe) -> dict[int, float] | None:
 
     Raises unless the training images have labels that the recipe can weight.
     """
-    wanted = recipe.class_weight
-    if wanted is None:
+    class_weight = recipe.class_weight
+    if class_weight is None:
         return None
     # The data of a user's own task do not say that each image has one label.
     is_labelled = not getattr(data, "boxes", True)
     counts = getattr(data, "class_counts", None)
-    if not is_labelled or (wanted == BALANCED and counts is None):
+    if not is_labelled or (class_weight == BALANCED and counts is None):
         raise ValueError(
             "`class_weight` needs data with one label per image, as "
             "cbam_keras.data.load returns them, and with "
             f'"{BALANCED}" labels in memory, which large datasets of '
             "TensorFlow Datasets have on disk. Received: class_weight="
-            f'{wanted!r} for "{data.name}". Leave it out, or for labels on '
-            "disk give a mapping of classes to numbers"
+            f'{class_weight!r} for "{data.name}". Leave it out, or for labels '
+            "on disk give a mapping of classes to numbers"
         )
-    if isinstance(wanted, str):
+    if isinstance(class_weight, str):
         # A class without images needs no weight.
         counts = np.asarray(counts)
         shares = np.count_nonzero(counts) * np.maximum(counts, 1)
         return dict(enumerate((counts.sum() / shares).tolist()))
     names = [str(name) for name in data.class_names]
     weights = dict.fromkeys(range(len(names)), 1.0)
-    for key, weight in wanted.items():
+    for key, weight in class_weight.items():
         if key not in names and key not in range(len(names)):
             raise ValueError(
                 f"`class_weight` must be of classes of the data, as "

@@ -105,7 +105,8 @@ def read_content(folder: pathlib.Path) -> Json:
     settings = content["settings"]
     for name, values in (
         ("settings.data", settings["data"]),
-        *((name, content[name]) for name in ("seeds", "measures")),
+        ("seeds", content["seeds"]),
+        ("measures", content["measures"]),
         ("comparisons", content["comparisons"]),
     ):
         if not values:

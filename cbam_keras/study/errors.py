@@ -4,7 +4,7 @@ import dataclasses
 
 from cbam_keras.study.measures import ACCURACY
 from cbam_keras.study.results import Column, Results
-from cbam_keras.study.statistics import counted, noun_of
+from cbam_keras.study.statistics import judge_errors, noun_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,9 @@ class ErrorTables(Results):
             for row in self.rows_of(comparison)
             if row.difference is not None
         }
-        count = counted([*compared.values()], len(self.seeds), self.folds)
-        return (compared and self.unlearned()) or count
+        errors = [*compared.values()]
+        guessing = self.describe_guessing() if errors else ""
+        return guessing or judge_errors(errors, len(self.seeds), self.folds)
 
     def _further(self, comparison):
         further = super()._further(comparison)
@@ -126,5 +127,5 @@ def _errors_of(measure, measured):
 
 
 def _percent(fraction):
-    # Without the digits that binary fractions add.
+    # Binary fractions would add digits.
     return None if fraction is None else round(100 * fraction, 10)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 from cbam_keras import _inspection, _terminal
-from cbam_keras.study.cell import memory_freed
+from cbam_keras.study.cell import free_memory
 from cbam_keras.study.networks import (
     build_network,
     count_macs,
@@ -81,24 +81,18 @@ def estimate_study(study: Study) -> Estimate:
     with _inspection.same_randomness():
         data = study.load(study.runs[0])
         print_data(recipe, data)
-        costs = [_cost(study, variant, data) for variant in study.variants]
+        costs = []
+        for variant in study.variants:
+            batches = batches_for(variant, data)
+            with free_memory():
+                model = build_network(study, variant, recipe.seed, batches)
+                parameters = count_parameters(model, recipe)
+                macs = count_macs(model, batches.image_shape)
+                costs.append(Cost(variant.name, parameters, macs))
+                del model
     return Estimate(
         tuple(costs),
         recipe.total_epochs,
         times=len(study.runs),
-        about=getattr(study.task, "about", ""),
         has_patience=recipe.patience is not None,
     )
-
-
-def _cost(study, variant, data):
-    """Returns what a variant costs, after checking that it fits."""
-    recipe = study.recipe_for(variant, study.runs[0])
-    data = batches_for(variant, data)
-    with memory_freed():
-        model = build_network(study, variant, recipe.seed, data)
-        return Cost(
-            variant.name,
-            count_parameters(model, recipe),
-            count_macs(model, data.image_shape),
-        )

@@ -28,12 +28,7 @@ from cbam_keras.study.checkpoints import (
     load_state,
     note_death,
 )
-from cbam_keras.study.class_weights import class_weights
-from cbam_keras.study.content import (
-    FORMAT,
-    RESULTS,
-    read_content,
-)
+from cbam_keras.study.content import FORMAT, RESULTS, read_content
 from cbam_keras.study.results import history_of
 from cbam_keras.study.study import Data, Study, Variant
 
@@ -77,29 +72,7 @@ class StudyFolder:
         self.path = _files.folder_path(output)
         self.study = study
         self.content: _files.Json = {}
-        description = describe(data)
-        # Raises if the data have no labels to weight.
-        class_weights(data, study.recipe_for(None, 0))
-        recipe = dataclasses.asdict(study.recipe_for(None, 0))
-        # The description of the data has the size of images.
-        for name in ("seed", "image_size"):
-            del recipe[name]
-        for name in ("augment", "batch_size"):
-            recipe[name] = description.get(name, recipe[name])
-        budget = study.budget and dataclasses.asdict(study.budget)
-        measure = getattr(study.task, "score", None)
-        self.settings = _comparable(
-            {
-                **study.settings,
-                "recipe": recipe,
-                **({"budget": budget} if budget else {}),
-                **({"folds": study.folds} if study.folds else {}),
-                **({"measure": measure} if measure else {}),
-                "backend": keras.backend.backend(),
-                "variants": {v.name: v.describe() for v in study.variants},
-                "data": {str(study.runs[0]): description},
-            }
-        )
+        self.settings = _comparable(study.settings_to_compare(describe(data)))
         self.labels = {v.name: v.label for v in study.variants if v.label}
         self.about = as_written(
             {
@@ -129,7 +102,7 @@ class StudyFolder:
         # A folder that is refused is left untouched, so check first.
         self._check(resume, overwrite)
         _files.output_folder(self.path)
-        with _files.writing_to(self.path), _process.noted():
+        with _files.writing_to(self.path), _process.note_signals():
             if overwrite:
                 self._set_aside()
             with self.locked():
@@ -178,13 +151,13 @@ class StudyFolder:
 
     def histories(self) -> dict[str, list[dict[str, float]]]:
         """Returns the epochs of each network under training, by its folder."""
-        found = {}
+        histories = {}
         for path in self.path.glob(f"{CELLS}/*/"):
             # Another process may end the training.
             with contextlib.suppress(OSError):
                 if state := load_state(path):
-                    found[path.name] = state.history
-        return found
+                    histories[path.name] = state.history
+        return histories
 
     @property
     def cells(self) -> list[_files.Json]:
@@ -199,12 +172,6 @@ class StudyFolder:
 
     def join(self) -> None:
         """Joins the run that the writing process has begun."""
-        if not (self.path / RESULTS).exists():
-            raise ValueError(
-                "`output` must be one folder that all processes share. "
-                f'Received: output="{self.path}", where this process cannot '
-                "see what the process that runs the study has written"
-            )
         self.content = self._compared(self._read())
 
     def outcome(self, variant: str, seed: int) -> Outcome | None:
@@ -305,8 +272,8 @@ class StudyFolder:
             "seeds": list(self.study.runs),
             "cells": [],
         }
-        known = {"command": command, **self.about}
-        self.content |= {k: v for k, v in known.items() if v is not None}
+        about = {"command": command, **self.about}
+        self.content |= {k: v for k, v in about.items() if v is not None}
         self._grow()
         for cell in [*self.content["cells"]]:
             if cell["file"] and _files.is_torn(self.path / cell["file"]):
@@ -437,10 +404,10 @@ class StudyFolder:
         _terminal.say(f'The run that was in "{self.path}" is now in "{aside}"')
 
     def tidy(self, trained: Iterable[tuple[str, int]]) -> None:
-        """Deletes what processes left that died before they could.
+        """Deletes what dead processes left.
 
-        So the checkpoints of cells that are trained, and what no process
-        holds the lock of.
+        That is checkpoints of cells that are trained, and plans and locks
+        that no process holds.
         """
         folders = {self.cell(variant, seed) for variant, seed in trained}
         for path in self.path.glob(f"{CELLS}/*"):

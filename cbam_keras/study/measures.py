@@ -38,9 +38,9 @@ def compute(
         function = metrics.f1_score
         if measure == "balanced_accuracy":
             function = metrics.recall_score
-        found = scores.argmax(axis=-1)
+        predicted = scores.argmax(axis=-1)
         options = {"average": "macro", "zero_division": 0}
-        return float(function(labels, found, labels=present, **options))
+        return float(function(labels, predicted, labels=present, **options))
     if len(present) < 2:
         raise ValueError(
             '`measure="auc"` needs images of two classes. Received: '
@@ -61,7 +61,7 @@ def outputs_and_labels(
     outputs, labels = [], []
     # A `for` over a PyDataset would not end.
     for index in range(len(batches)):
-        images, own, *_ = batches[index]
+        images, classes, *_ = batches[index]
         outputs.append(np.asarray(model.predict_on_batch(np.asarray(images))))
-        labels.append(np.asarray(own))
+        labels.append(np.asarray(classes))
     return np.concatenate(outputs), np.concatenate(labels)

@@ -9,12 +9,7 @@ from contextlib import nullcontext
 
 import keras
 
-from cbam_keras import (
-    _checks,
-    _inspection,
-    _terminal,
-    profiling,
-)
+from cbam_keras import _checks, _inspection, _terminal, profiling
 from cbam_keras.recipes import DTYPES
 from cbam_keras.study.stages import check_stages, unfrozen
 
@@ -173,8 +168,8 @@ def fingerprint(model):
     ]
     shapes = [list(weight.shape) for weight in model.weights]
     places = {layer.name: None for layer in layers}
-    known = _without_names([config, built, shapes], places)
-    text = json.dumps(known, sort_keys=True)
+    nameless = _without_names([config, built, shapes], places)
+    text = json.dumps(nameless, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -188,7 +188,7 @@ class Ranking(Results):
         return self.measures[0].heading.replace("validation", "test", 1)
 
     @property
-    def counted_trials(self) -> str:
+    def trials_in_words(self) -> str:
         """How many trials ended in which way, as a sentence."""
         counts = collections.Counter(trial.status for trial in self.trials)
         each = ", ".join(f"{count} {name}" for name, count in counts.items())
@@ -198,7 +198,7 @@ class Ranking(Results):
     @property
     def title(self) -> str:
         """The data and the trials in words."""
-        return f"{self.data}, {self.counted_trials}"
+        return f"{self.data}, {self.trials_in_words}"
 
     def tables(self) -> list[Table]:
         """Returns the tables, without the names of folders."""
@@ -257,7 +257,7 @@ class Ranking(Results):
 
     def __str__(self) -> str:
         lines = [*map(str, self._tables())]
-        lines.insert(1, self.counted_trials)
+        lines.insert(1, self.trials_in_words)
         lines.append(_terminal.wrapped(self.verdict))
         if self.best:
             measured = f"a test accuracy of {self.test_accuracy:.2%}"

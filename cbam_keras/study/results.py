@@ -18,8 +18,8 @@ from cbam_keras.study.statistics import (
     NOTHING,
     Measured,
     Row,
-    counted_runs,
-    unlearned,
+    describe_runs,
+    judge_learning,
     verdict,
 )
 from cbam_keras.study.study import LAYOUTS, Comparison, Measure, run_name
@@ -248,8 +248,11 @@ class Results(_terminal.Tabular):
         for name in names:
             outcomes = [o for o in self.outcomes if o.variant == name]
             finished = [o for o in outcomes if o.finished]
-            each = [outcome.seconds_per_epoch for outcome in finished]
-            seconds = [one for one in each if one is not None]
+            seconds = [
+                outcome.seconds_per_epoch
+                for outcome in finished
+                if outcome.seconds_per_epoch is not None
+            ]
             first = next(iter([*finished, *outcomes]), None)
             rows.append(
                 Row(
@@ -302,14 +305,12 @@ class Results(_terminal.Tabular):
         return run_name(seed, self.folds)
 
     @property
-    def counted_seeds(self) -> str:
+    def seeds_in_words(self) -> str:
         """How many seeds and folds there are, in words."""
-        counted = counted_runs(len(self.seeds), self.folds)
+        words = describe_runs(len(self.seeds), self.folds)
         # A run that goes on has fewer, and so has a network that failed.
         is_whole = len(self.runs) == len(self.variants) * len(self.seeds)
-        return (
-            counted if is_whole or len(self.seeds) == 1 else f"up to {counted}"
-        )
+        return words if is_whole or len(self.seeds) == 1 else f"up to {words}"
 
     @property
     def tested_on(self) -> str:
@@ -326,7 +327,7 @@ class Results(_terminal.Tabular):
     @property
     def title(self) -> str:
         """The network, the data and the seeds in words."""
-        return f"{self.model} on {self.data}, {self.counted_seeds}"
+        return f"{self.model} on {self.data}, {self.seeds_in_words}"
 
     @property
     def verdict(self) -> str:
@@ -334,7 +335,7 @@ class Results(_terminal.Tabular):
         if self.baseline is None:
             return ""
         first = self.measures[0]
-        return self.unlearned() or verdict(
+        return self.describe_guessing() or verdict(
             self.compared(),
             self.baseline,
             first.heading,
@@ -342,7 +343,7 @@ class Results(_terminal.Tabular):
             self.folds,
         )
 
-    def unlearned(self) -> str:
+    def describe_guessing(self) -> str:
         """Returns a sentence if no network has learned, or nothing."""
         if self.measures[0].key != ACCURACY or self.guess is None:
             return ""
@@ -352,7 +353,7 @@ class Results(_terminal.Tabular):
             # The folds together have tested all images.
             is_whole = self.folds is not None and values
             accuracies += [statistics.fmean(values)] if is_whole else values
-        return unlearned(accuracies, self.guess, self.test_images)
+        return judge_learning(accuracies, self.guess, self.test_images)
 
     def values(
         self, variant: str | None, measure: Measure | str
@@ -388,20 +389,23 @@ class Results(_terminal.Tabular):
         measure = measure or self.measures[0]
         measure = Measure(measure) if isinstance(measure, str) else measure
         comparison = comparison or self.comparisons[0]
-        values = {n: self.values(n, measure) for n in comparison.variants}
         least = len(self.seeds) if comparison.every_seed else 1
-        values = {n: own for n, own in values.items() if len(own) >= least}
-        baseline = values.get(comparison.baseline or "", {})
+        baseline = self.values(comparison.baseline, measure)
+        if len(baseline) < least:
+            baseline = {}
         # Other measures are no fractions of the images.
         is_part = measure.key == ACCURACY and "test" in self.sizes
         compared = {}
-        for name, own in values.items():
-            shared = [x for x in own if x in baseline]
+        for name in comparison.variants:
+            values = self.values(name, measure)
+            if len(values) < least:
+                continue
+            shared = [seed for seed in values if seed in baseline]
             if name == comparison.baseline:
                 shared = []
             compared[name] = Measured.of(
-                [*own.values()],
-                [own[x] - baseline[x] for x in shared],
+                [*values.values()],
+                [values[seed] - baseline[seed] for seed in shared],
                 self.images_of(shared) if is_part else None,
                 self.folds,
             )
@@ -448,7 +452,7 @@ class Results(_terminal.Tabular):
     def _title_of(self, comparison):
         title = "Networks, one seed"
         if len(self.seeds) > 1:
-            title = f"Networks, mean over {self.counted_seeds}"
+            title = f"Networks, mean over {self.seeds_in_words}"
         return ": ".join(filter(None, [comparison.title, title]))
 
     def _note_of(self, rows):
@@ -460,7 +464,7 @@ class Results(_terminal.Tabular):
     def _tables(self):
         # They are printed with the name of the folder.
         several = len(self.seeds) > 1
-        seeds = f", {self.counted_seeds}" if several else ""
+        seeds = f", {self.seeds_in_words}" if several else ""
         title = f"Results in {self.output}{seeds}"
         return [
             dataclasses.replace(table, title=title, note="")

@@ -7,13 +7,14 @@ import inspect
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar
+from typing import ParamSpec, Protocol, TypedDict, TypeVar
 
 import keras
 
 from cbam_keras import _checks, _terminal
-from cbam_keras.study.cell import memory_freed
+from cbam_keras.study.cell import free_memory
 from cbam_keras.study.cells import cells_of
+from cbam_keras.study.class_weights import class_weights
 from cbam_keras.study.content import RESULTS
 from cbam_keras.study.estimate import Estimate, estimate_study
 from cbam_keras.study.folder import Caller, default_output
@@ -84,7 +85,7 @@ class Plan(Protocol):
     def estimate(self) -> Estimate:
         """Counts what would be trained."""
 
-    def run(self, options: Execution) -> Any:
+    def run(self, options: Execution) -> Results:
         """Trains what is missing, and returns the results."""
 
 
@@ -97,7 +98,7 @@ def run(
     workers: int = 1,
     executor: Executor | None = None,
     tensorboard: bool = False,
-) -> Any:
+) -> Results:
     """Trains each variant with each seed, and compares them.
 
     The output folder gets `results.json`, `history.csv`, and the network of
@@ -161,17 +162,10 @@ def run(
         >>> [row.variant for row in results.rows]
         ['linear']
     """
-    execution = Execution(
-        output, resume, overwrite, workers, executor, tensorboard
+    return execute(
+        study,
+        Execution(output, resume, overwrite, workers, executor, tensorboard),
     )
-    return execute(study, execution)
-
-
-def execute(study: Study | Plan, execution: Execution) -> Any:
-    """Runs a study as `run` does."""
-    if isinstance(study, Study):
-        return _run(study, execution)
-    return study.run(execution)
 
 
 def estimate(study: Study | Plan) -> Estimate:
@@ -219,7 +213,10 @@ def takes_run_options(
     return call
 
 
-def _run(study, options):
+def execute(study: Study | Plan, options: Execution) -> Results:
+    """Runs a study as `run` does."""
+    if not isinstance(study, Study):
+        return study.run(options)
     output, overwrite = options.output, options.overwrite
     if output is None:
         output = default_output(study)
@@ -228,11 +225,13 @@ def _run(study, options):
         _checks.require("scipy.stats", extra="plot")
     cells = cells_of(study, output, options.tensorboard)
     folder = cells.folder
+    # Raises if the data have no labels to weight.
+    class_weights(cells.load(study.runs[0]), study.recipe_for(None, 0))
     is_new = overwrite or not (folder.path / RESULTS).exists()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_terminal.no_retracing())
         if is_new and study.check is not None:
-            with memory_freed():
+            with free_memory():
                 study.check(cells.load(study.runs[0]))
         if overwrite:
             _check_any_fits(study, cells.load(study.runs[0]))
@@ -248,7 +247,7 @@ def _run(study, options):
             print_data(study.recipe, cells.load(study.runs[0]))
         try:
             if cells.missing():
-                _train(cells, options)
+                _train(cells, options.workers, options.executor)
         finally:
             results = Results.of(
                 folder.path,
@@ -276,13 +275,11 @@ def _check_any_fits(study, data):
     raise errors[0]
 
 
-def _train(cells, options):
-    """Trains what is missing."""
+def _train(cells, workers, executor):
     # Workers do not need what is done at the end.
     study = dataclasses.replace(cells.study, finish=None)
     output = cells.folder.path.absolute()
     make = functools.partial(cells_of, study, output, cells.tensorboard)
-    workers, executor = options.workers, options.executor
     with training_by(workers, executor, cells, make) as train_or_wait:
         while cells.missing():
             train_or_wait()

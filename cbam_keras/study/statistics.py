@@ -115,7 +115,9 @@ def holm(p_values: Mapping[str, float]) -> set[str]:
     return clear
 
 
-def unlearned(accuracies: Sequence[float], guess: float, images: int) -> str:
+def judge_learning(
+    accuracies: Sequence[float], guess: float, images: int
+) -> str:
     """Returns a sentence if no network has learned, or nothing.
 
     None has if no test accuracy is higher than what guessing gives, the
@@ -163,16 +165,20 @@ class Measured:
         if any. If the values are fractions of so many test `images`, those of
         all folds if there are some, drawing these counts in the interval.
         """
-        more: Json = {}
-        if len(values) > 1:
-            more["deviation"] = statistics.stdev(values)
-        if differences:
-            more["difference"] = statistics.fmean(differences)
-            more["interval"] = interval_of(differences, images, folds)
-            more["pairs"] = len(differences)
-            if more["interval"] is not None:
-                more["p_value"] = p_value_of(differences, images, folds)
-        return cls(tuple(values), statistics.fmean(values), **more)
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        measured = cls(tuple(values), statistics.fmean(values), deviation)
+        if not differences:
+            return measured
+        interval, p_value = interval_of(differences, images, folds), None
+        if interval is not None:
+            p_value = p_value_of(differences, images, folds)
+        return dataclasses.replace(
+            measured,
+            difference=statistics.fmean(differences),
+            interval=interval,
+            pairs=len(differences),
+            p_value=p_value,
+        )
 
     def mean_cell(self, digits: int = 2) -> str:
         """Returns mean and deviation in percent, for a table."""
@@ -261,7 +267,7 @@ def noun_of(folds: int | None) -> str:
     return "seed" if folds is None else "fold"
 
 
-def counted_runs(count: int, folds: int | None) -> str:
+def describe_runs(count: int, folds: int | None) -> str:
     """Returns how many seeds or folds there are, as "5 folds x 2 seeds"."""
     if folds is None:
         return f"{count} seed{'s' * (count != 1)}"
@@ -340,7 +346,7 @@ def judge(
 ) -> str:
     """Returns how one network compares with the baseline, as a clause."""
     pairs, noun = measured.pairs, noun_of(folds)
-    runs = counted_runs(pairs, folds)
+    runs = describe_runs(pairs, folds)
     if measured.difference is None:
         return f"{network} has no {noun} in common with {baseline}"
     points = 100 * measured.difference
@@ -381,7 +387,7 @@ def judge(
     )
 
 
-def counted(
+def judge_errors(
     errors: Sequence[tuple[str, Measured]],
     runs: int,
     folds: int | None = None,
@@ -406,7 +412,7 @@ def counted(
             word = "lower" if high < 0 else "higher"
             clear.append(f'"{name}" ({word} error)')
     listed = f": {', '.join(dict.fromkeys(clear))}" if clear else ""
-    over = counted_runs(runs, folds) + (OF_FOLDS if folds else "")
+    over = describe_runs(runs, folds) + (OF_FOLDS if folds else "")
     return (
         f"{len(clear)} of {len(errors)} differences to the first row of a "
         f"table exclude zero over {over}{listed}. By chance alone about "

@@ -29,8 +29,6 @@ BY_RECIPE = ("batch_size", "seed", "augment", "image_size")
 BY_STUDY = ("folds", "fold")
 # How results are shown: see `Study`.
 LAYOUTS = ("networks", "errors", "ranking")
-# More seeds are a mistake: each is a training of every network.
-MAX_SEEDS = 10_000
 
 
 class Data(Protocol):
@@ -137,18 +135,16 @@ class Classification:
     def __init__(
         self, data: Images, *, measure: str = ACCURACY, **options: Any
     ):
-        self.data = data
+        _checks.one_of("measure", measure, [ACCURACY, *MEASURES])
+        self.data, self.options = data, options
         # What is computed beside the accuracy, if anything.
         self.score: str | None = None
-        if (
-            _checks.one_of("measure", measure, [ACCURACY, *MEASURES])
-            in MEASURES
-        ):
+        if measure != ACCURACY:
             _checks.require("sklearn.metrics", extra="tune")
-            self.score, is_test = measure, self.split == "test"
-            self.measure = measure if is_test else validation_key(measure)
+            self.score = self.measure = measure
+            if self.split != "test":
+                self.measure = validation_key(measure)
             self.measure_name = f"{self.split} {MEASURES[measure]}"
-        self.options = options
         _check_options(options)
         loaded = data if isinstance(data, ImageData) else None
         # Images that are loaded, or where they are.
@@ -169,10 +165,10 @@ class Classification:
     @property
     def measures(self) -> "tuple[Measure, ...]":
         """What is compared, and beside another measure the accuracy."""
-        own = Measure(self.measure, self.measure_name)
+        compared = Measure(self.measure, self.measure_name)
         if self.score is None:
-            return (own,)
-        return own, Measure(type(self).measure, type(self).measure_name)
+            return (compared,)
+        return compared, Measure(type(self).measure, type(self).measure_name)
 
     @property
     def is_loaded(self) -> bool:
@@ -205,26 +201,25 @@ class Classification:
         images = data.sizes["test"]
         fraction = round(float(measured.pop("accuracy")) * images) / images
         del measured["loss"]
-        found = {ACCURACY: fraction, **measured}
+        metrics = {ACCURACY: fraction, **measured}
         if self.score is not None:
-            for key, batches in (
-                (self.score, data.test),
-                (validation_key(self.score), data.validation),
-            ):
-                found[key] = compute(self.score, model, batches)
-        return found
+            metrics[self.score] = compute(self.score, model, data.test)
+            metrics[validation_key(self.score)] = compute(
+                self.score, model, data.validation
+            )
+        return metrics
 
 
 def _check_options(options):
+    names = {field.name for field in dataclasses.fields(Source)} - {"data"}
     for name in options:
-        for names, owner in ((BY_RECIPE, "recipe"), (BY_STUDY, "study")):
-            if name in names:
-                raise ValueError(
-                    f"`{name}` is an argument of the {owner}. Received: "
-                    f"data_options={options!r}"
-                )
-        fields = {field.name for field in dataclasses.fields(Source)}
-        _checks.one_of("data_options", name, sorted(fields - {"data"}))
+        if name in (*BY_RECIPE, *BY_STUDY):
+            owner = "recipe" if name in BY_RECIPE else "study"
+            raise ValueError(
+                f"`{name}` is an argument of the {owner}. Received: "
+                f"data_options={options!r}"
+            )
+        _checks.one_of("data_options", name, sorted(names))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,11 +259,11 @@ class Variant(Generic[Loaded]):
 
     def describe(self) -> dict[str, object]:
         """Returns what a resumed run must agree in."""
-        own = {
-            "learning_rate": self.learning_rate,
-            "batch_size": self.batch_size,
-        }
-        return {**self.options, **{k: v for k, v in own.items() if v}}
+        described = dict(self.options)
+        for name in ("learning_rate", "batch_size"):
+            if value := getattr(self, name):
+                described[name] = value
+        return described
 
 
 def batches_for(variant: Variant, data: Any) -> Any:
@@ -440,9 +435,8 @@ class Study:
     @property
     def measured_by(self) -> Sequence[Measure]:
         """What the tables hold, first what is compared."""
-        task = self.task
-        own = (Measure(task.measure, task.measure_name),)
-        return self.measures or getattr(task, "measures", own)
+        compared = (Measure(self.task.measure, self.task.measure_name),)
+        return self.measures or getattr(self.task, "measures", compared)
 
     @property
     def cells(self) -> list[tuple[Variant, int]]:
@@ -457,6 +451,31 @@ class Study:
         firsts = [seed * self.folds for seed in self.seeds]
         return tuple(x + fold for x in firsts for fold in range(self.folds))
 
+    def settings_to_compare(
+        self, data: Mapping[str, object]
+    ) -> dict[str, object]:
+        """Returns what a resumed run must agree in.
+
+        `data` is the description of the data of the first run.
+        """
+        recipe = dataclasses.asdict(self.recipe_for(None, 0))
+        # The description of the data has the size of images.
+        for name in ("seed", "image_size"):
+            del recipe[name]
+        for name in ("augment", "batch_size"):
+            recipe[name] = data.get(name, recipe[name])
+        settings = {**self.settings, "recipe": recipe}
+        if self.budget is not None:
+            settings["budget"] = dataclasses.asdict(self.budget)
+        if self.folds is not None:
+            settings["folds"] = self.folds
+        if measure := getattr(self.task, "score", None):
+            settings["measure"] = measure
+        settings["backend"] = keras.backend.backend()
+        settings["variants"] = {v.name: v.describe() for v in self.variants}
+        settings["data"] = {str(self.runs[0]): data}
+        return settings
+
     def load(self, run: int) -> Data:
         """Returns the data of one of the runs."""
         if self.folds is None:
@@ -467,9 +486,10 @@ class Study:
 
     def recipe_for(self, variant: Variant | None, seed: int) -> Recipe:
         """Returns the recipe of a variant with a seed."""
-        rate = variant and variant.learning_rate
         recipe = find_recipe(self.recipe)
-        rate = rate or recipe.learning_rate
+        rate = recipe.learning_rate
+        if variant is not None and variant.learning_rate:
+            rate = variant.learning_rate
         return dataclasses.replace(recipe, seed=seed, learning_rate=rate)
 
 
@@ -499,7 +519,7 @@ def run_name(run: int, folds: int | None) -> str:
 def check_seeds(seeds: object) -> tuple[int, ...]:
     """Returns the seeds of a number of seeds, or of a sequence."""
     if not isinstance(seeds, Iterable) or isinstance(seeds, str):
-        count = _checks.positive_integer("seeds", seeds, most=MAX_SEEDS)
+        count = _checks.positive_integer("seeds", seeds)
         return tuple(range(count))
     different = tuple(_checks.seed("seeds", seed) for seed in seeds)
     if not different or len(set(different)) != len(different):

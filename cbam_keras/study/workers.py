@@ -76,7 +76,7 @@ def training_by(
     if workers == 1 and executor is None:
         yield cells.train_or_wait
         return
-    with offered(cells.folder.path, make) as plan:
+    with offer_plan(cells.folder.path, make) as plan:
         backend = keras.backend.backend()
         calls = itertools.count()
 
@@ -95,7 +95,9 @@ def training_by(
 
 
 @contextlib.contextmanager
-def offered(folder: pathlib.Path, make: Callable[[], Cells]) -> Iterator[str]:
+def offer_plan(
+    folder: pathlib.Path, make: Callable[[], Cells]
+) -> Iterator[str]:
     """Context in which workers can train the cells that `make` returns.
 
     Gives the path of a file in `.cells` that holds it. A lock beside the file
@@ -105,13 +107,13 @@ def offered(folder: pathlib.Path, make: Callable[[], Cells]) -> Iterator[str]:
     with _files.locked(path.with_suffix(".lock")):
         try:
             with _files.replacing(path) as beside:
-                beside.write_bytes(_pickled(make))
+                beside.write_bytes(_pickle(make))
             yield str(path)
         finally:
             path.unlink(missing_ok=True)
 
 
-def _pickled(make):
+def _pickle(make):
     cloudpickle = _checks.require("cloudpickle", extra="cluster")
     # cloudpickle copies classes of `__main__`, and does not register them.
     registered = {
@@ -257,7 +259,7 @@ class Workers:
         self.failures = 0
         histories = self.folder.histories()
         self.epochs = {name: len(rows) for name, rows in histories.items()}
-        self.known = {(c["variant"], c["seed"]) for c in self.folder.cells}
+        self.ended = {(c["variant"], c["seed"]) for c in self.folder.cells}
 
     def wait(self) -> None:
         """Starts the workers that are missing, and waits a moment for them."""
@@ -343,8 +345,8 @@ class Workers:
                 say(f"{cell}: epoch {row['epoch']}, {value}")
         for cell in self.folder.cells:
             key = cell["variant"], cell["seed"]
-            if key not in self.known:
-                self.known.add(key)
+            if key not in self.ended:
+                self.ended.add(key)
                 self.failures = 0
                 is_known = False
                 say(f"{key[0]}, seed {key[1]}: {_result(Outcome(**cell))}")

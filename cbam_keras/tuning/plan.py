@@ -91,9 +91,7 @@ class SearchPlan:
 
     def __post_init__(self) -> None:
         _checks.one_of("algorithm", self.algorithm, ALGORITHMS)
-        _checks.positive_integer(
-            "confirm", self.confirm, or_zero=True, most=study.MAX_SEEDS
-        )
+        _checks.positive_integer("confirm", self.confirm, or_zero=True)
         _checks.positive_integer("keep", self.keep)
         for name in ("max_parameters", "max_macs"):
             if (most := getattr(self, name)) is not None:
@@ -222,6 +220,8 @@ class SearchPlan:
 
     def folder(self, output: str | os.PathLike) -> study.StudyFolder:
         """Returns the output folder of the search."""
+        # Raises if the data have no labels to weight.
+        study.class_weights(self.loaded, self.recipe)
         folder = study.StudyFolder(output, self.trials, self.loaded)
         if not self.is_list:
             # Variants are known when they begin.

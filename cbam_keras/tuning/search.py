@@ -164,7 +164,7 @@ class Search(SearchPlan):
                 best_options=dict(layer.keywords) if layer else {},
                 code=layer.code if layer else "",
                 confirmation=confirmation,
-                verdict=verdict(results, trained.unlearned()),
+                verdict=verdict(results, trained.describe_guessing()),
             )
 
     def _train_again(self, trials, output, options):
@@ -265,4 +265,4 @@ def search(
         data_options=data_options,
         measure=measure,
     )
-    return study.run(planned, **options)
+    return cast(study.Ranking, study.run(planned, **options))
