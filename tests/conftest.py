@@ -38,7 +38,7 @@ def has_gpu():
 
 
 def pytest_configure(config):
-    # Else pytest-xdist starts with the files that hold most tests.
+    # pytest-xdist would start with the files that hold most tests.
     config.option.loadscopereorder = False
 
 

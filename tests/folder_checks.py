@@ -5,7 +5,6 @@ import functools
 import io
 import itertools
 import json
-import operator
 import os
 import pathlib
 import shutil
@@ -20,8 +19,7 @@ import pretended
 import pytest
 from networks import linear
 
-import cbam_keras
-from cbam_keras import models, training
+from cbam_keras import ablation, comparison, models, training, tuning
 
 TWO = training.Recipe(epochs=2, batch_size=35)
 # What differs from run to run.
@@ -36,24 +34,19 @@ def units(hp):
     )
 
 
-GIVEN = {
-    "train": {"networks": {"linear": linear, "mlp": networks.mlp}},
-    "compare": {"attentions": ["none", "se"], "seeds": [0, 1]},
-    "ablate": {"tables": [4], "seeds": [0]},
-    "tune": {"hypermodel": units, "max_trials": 2, "confirm": 1},
-}
+BOTH = {"linear": linear, "mlp": networks.mlp}
+SEARCH = {"hypermodel": units, "max_trials": 2, "confirm": 1}
 PROGRAMS = {
-    "train": "training.train",
-    "compare": "comparison.compare",
-    "ablate": "ablation.run",
-    "tune": "tuning.search",
+    "train": (training.train, {"networks": BOTH}),
+    "compare": (comparison.compare, {"attentions": ["none", "se"], "seeds": 2}),
+    "ablate": (ablation.run, {"tables": [4], "seeds": 1}),
+    "tune": (tuning.search, SEARCH),
 }
-CHEAP = ["train", "compare", "ablate", "tune"]
 COMMAND = (
     *("train", "--data", "mnist5k", "--epochs", "2", "--batch-size", "35"),
     *("--attention", "none", "se", "--no-report"),
 )
-every_program = pytest.mark.parametrize("name", CHEAP)
+every_program = pytest.mark.parametrize("name", PROGRAMS)
 
 
 def quicken(patch):
@@ -72,9 +65,9 @@ def quicken(patch):
 
 def call(name, output, **options):
     """Calls a program as a user does, and returns what it answers."""
-    program = operator.attrgetter(PROGRAMS[name])(cbam_keras)
-    given = {"data": "mnist5k", "recipe": TWO, **GIVEN[name], **options}
-    results = program(**given, output=output)
+    program, arguments = PROGRAMS[name]
+    arguments = {"data": "mnist5k", "recipe": TWO, **arguments, **options}
+    results = program(**arguments, output=output)
     return without(json.loads(results.json()))
 
 
@@ -98,10 +91,10 @@ def files(folder):
 
 def weights(folder):
     """Returns all that the saved networks hold, as bytes."""
-    found = {}
+    networks = {}
     for path in folder.rglob("*.keras"):
         content = zipfile.ZipFile(path).read("model.weights.h5")
-        values = found[str(path.relative_to(folder))] = {}
+        values = networks[str(path.relative_to(folder))] = {}
 
         def note(name, item, values=values):
             if isinstance(item, h5py.Dataset):
@@ -109,7 +102,7 @@ def weights(folder):
 
         with h5py.File(io.BytesIO(content)) as file:
             file.visititems(note)
-    return found
+    return networks
 
 
 @contextlib.contextmanager

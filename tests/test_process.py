@@ -289,7 +289,7 @@ def test_only_noise_is_left_out(capfd, monkeypatch, gpus, shown):
         b"W0000 00:00:1.1 1 gpu_device.cc:2] Cannot dlopen some libraries",
         b"Traceback (most recent call last):",
     )
-    # Also what was written before an error.
+    # What was written before an error is shown, too.
     with contextlib.suppress(KeyError), quiet.without_noise():
         os.write(2, b"\n".join(lines) + b"\n")
         raise KeyError

@@ -15,9 +15,9 @@ import networks
 import pretended
 import pytest
 from folder_checks import (
-    CHEAP,
+    BOTH,
     COMMAND,
-    GIVEN,
+    PROGRAMS,
     TWO,
     Killed,
     at_files,
@@ -41,6 +41,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
+_, *OTHERS = PROGRAMS
+
 # Killed.
 
 
@@ -48,10 +50,10 @@ pytestmark = [
     ("name", "choose"),
     [
         ("train", list),
-        *((name, few) for name in CHEAP[1:]),
+        *((name, few) for name in OTHERS),
         *(
             pytest.param(name, list, marks=pytest.mark.exhaustive)
-            for name in CHEAP[1:]
+            for name in OTHERS
         ),
     ],
 )
@@ -260,7 +262,7 @@ def test_a_run_from_before_a_field_of_the_recipe_is_resumed(whole, tmp_path):
         call("train", folder, recipe=recipe)
 
 
-@pytest.mark.parametrize("name", CHEAP)
+@every_program
 def test_a_run_from_before_layouts_is_read_and_resumed(name, whole, tmp_path):
     output, answer = whole(name)
     folder = shutil.copytree(output, tmp_path / "run")
@@ -275,13 +277,12 @@ def test_a_run_from_before_layouts_is_read_and_resumed(name, whole, tmp_path):
     assert not trained
 
 
-@every_program
-def test_resuming_can_be_forbidden(name, whole):
+def test_resuming_can_be_forbidden(whole):
     with pytest.raises(ValueError, match="resume=False"):
-        call(name, whole(name)[0], resume=False)
+        call("train", whole("train")[0], resume=False)
 
 
-def killed_before(ending, output):
+def killed_before(ending, output, name="train"):
     """Trains until a file of such a name is about to be put in its place."""
 
     def stop(count, source):
@@ -289,13 +290,13 @@ def killed_before(ending, output):
             raise Killed
 
     with pytest.raises(Killed), at_files(output, stop):
-        call("train", output)
+        call(name, output)
 
 
 def test_changed_layers_are_named(tmp_path):
     output = tmp_path / "run"
     killed_before("-2.keras", output)
-    changed = {**GIVEN["train"]["networks"], "linear": networks.mlp}
+    changed = {**BOTH, "linear": networks.mlp}
     with pytest.raises(ValueError, match='the layers of network "linear"'):
         call("train", output, networks=changed)
     call("train", output)
@@ -308,7 +309,7 @@ CONTENTS = [b"", b"[]", b'{"kind": "train", "format": 3, "settings": 5}']
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [*(("train", c) for c in CONTENTS), *((n, b"{") for n in CHEAP[1:])],
+    [*(("train", c) for c in CONTENTS), *((n, b"{") for n in OTHERS)],
 )
 def test_a_damaged_run_is_named_until_it_is_overwritten(
     name, content, whole, tmp_path
@@ -328,14 +329,8 @@ def test_a_damaged_checkpoint_is_named_and_the_run_can_be_finished(
     name, file, whole, tmp_path
 ):
     output = tmp_path / "run"
-
-    def stop(count, source):
-        # In the second epoch.
-        if source.name.endswith("-2.keras"):
-            raise Killed
-
-    with pytest.raises(Killed), at_files(output, stop):
-        call(name, output)
+    # In the second epoch.
+    killed_before("-2.keras", output, name)
     (path,) = (path for path in output.rglob(file) if path.parent != output)
     path.write_bytes(path.read_bytes()[:40])
     with pytest.warns(UserWarning, match=f"{path}. cannot be read"):

@@ -26,7 +26,7 @@ from cbam_keras import study
 
 pd = pytest.importorskip("pandas", reason="what data frames are of")
 pytest.importorskip("scipy.stats", reason="intervals need SciPy")
-# Of NumPy, by Keras; `pytest.warns` reports what it does not expect.
+# NumPy warns of what Keras does, and `pytest.warns` would report that.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
@@ -91,7 +91,6 @@ def test_a_folder_is_read_as_what_its_run_returned(ran):
             *(ValueError, 'must be finite. Received: .*"x": .NaN'),
         ),
         ({"seeds": 0}, ValueError, "`seeds` must be a positive integer"),
-        ({"seeds": []}, ValueError, "be a number of seeds, or one or several"),
         ({"seeds": [1, 1]}, ValueError, "different ones. Received: seeds="),
         ({"seeds": [-1]}, ValueError, "`seeds` must be an integer from 0"),
     ],
@@ -126,12 +125,6 @@ def test_results_are_drawn_and_written_for_tables(ran):
     assert names == ["narrow", "gated"]
     points = [line.get_xdata() for line in axes.lines]
     assert sorted(map(len, points)) == [1, 1, 2, 2, 3, 3]
-    row = ran.rows[1]
-    ends = [line for line in points if len(line) == 2 and line[0] != line[1]]
-    base = 100 * ran.rows[0].mean
-    assert [ends[0][0] - base, ends[0][1] - base] == pytest.approx(
-        [100 * end for end in row.interval]
-    )
     pd.testing.assert_frame_equal(
         pd.read_csv(io.StringIO(ran.csv())), ran.to_dataframe()
     )
@@ -139,7 +132,7 @@ def test_results_are_drawn_and_written_for_tables(ran):
 
 
 def test_an_interval_is_drawn_from_the_line_of_the_baseline(ran):
-    # Without one network, whose seed then counts in neither difference.
+    # A seed that one network lacks counts in neither difference.
     some = [o for o in ran.outcomes if (o.variant, o.seed) != ("gated", 2)]
     fewer = dataclasses.replace(ran, outcomes=tuple(some))
     (axes,) = fewer.plot().axes
@@ -147,14 +140,6 @@ def test_an_interval_is_drawn_from_the_line_of_the_baseline(ran):
     base = 100 * fewer.rows[0].mean
     expected = [base + 100 * end for end in fewer.rows[1].interval]
     assert list(ends) == pytest.approx(expected)
-
-
-def test_one_seed_has_no_interval(ran):
-    one = dataclasses.replace(ran, seeds=(0,), outcomes=ran.outcomes[:2])
-    row = one.rows[1]
-    assert row.interval is None and row.pairs == 1
-    assert "with gated by" in one.verdict and "[" not in one.verdict
-    assert one.to_dataframe()[["low", "high"]].isna().all(axis=None)
 
 
 def test_networks_at_chance_have_not_learned(tmp_path, monkeypatch):

@@ -118,7 +118,7 @@ def test_a_single_value_is_measured_as_two_classes(activation):
     found = [each(labels, outputs) for each in (loss, *metrics)]
     entropy = -np.log(probabilities) @ labels
     entropy -= np.log(1 - probabilities) @ np.subtract(1, labels)
-    # Of six pairs of the two classes, one is in the wrong order.
+    # One of six pairs of the two classes is in the wrong order.
     expected = [entropy / 5, 4 / 5, 5 / 6]
     assert list(map(float, found)) == pytest.approx(expected, abs=1e-4)
 

@@ -16,7 +16,7 @@ from cbam_keras import data, study
 
 pytest.importorskip("pandas", reason="what data frames are of")
 pytest.importorskip("scipy.stats", reason="intervals need SciPy")
-# Of NumPy, by Keras; `pytest.warns` reports what it does not expect.
+# NumPy warns of what Keras does, and `pytest.warns` would report that.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 

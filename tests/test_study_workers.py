@@ -36,7 +36,7 @@ from cbam_keras.study.checkpoints import begin_try, note_death
 from cbam_keras.study.machine import part_of_machine
 
 pytest.importorskip("cloudpickle", reason="gives networks to workers")
-# Of NumPy, by Keras; `pytest.warns` reports what it does not expect.
+# NumPy warns of what Keras does, and `pytest.warns` would report that.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
