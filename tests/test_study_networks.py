@@ -356,7 +356,6 @@ unknown = keras.Sequential([layers.Flatten(), layers.Dense(10)])
     ("networks", "error", "message"),
     [
         ([linear], TypeError, "a keras.Model or a mapping"),
-        ({}, ValueError, "one or several with different names"),
         (lambda: None, TypeError, "must return a keras.Model"),
         (lambda: unknown, ValueError, "functional or Sequential"),
         unfit(lambda: linear(shape=(32, 28, 1)), "32, 28, 1", "10"),

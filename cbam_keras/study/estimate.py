@@ -3,15 +3,7 @@
 import dataclasses
 import json
 
-from cbam_keras import _inspection, _terminal
-from cbam_keras.study.cell import free_memory
-from cbam_keras.study.networks import (
-    build_network,
-    count_macs,
-    count_parameters,
-    print_data,
-)
-from cbam_keras.study.study import Study, batches_for
+from cbam_keras import _terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,26 +65,3 @@ class Estimate:
         epochs = f"{self.epochs} epoch" + "s" * (self.epochs > 1)
         most = "at most " if self.has_patience else ""
         return f"{table}\n{trainings} of {most}{epochs}"
-
-
-def estimate_study(study: Study) -> Estimate:
-    """Counts what a study would train; see `estimate`."""
-    recipe = study.recipe_for(None, study.runs[0])
-    with _inspection.same_randomness():
-        data = study.load(study.runs[0])
-        print_data(recipe, data)
-        costs = []
-        for variant in study.variants:
-            batches = batches_for(variant, data)
-            with free_memory():
-                model = build_network(study, variant, recipe.seed, batches)
-                parameters = count_parameters(model, recipe)
-                macs = count_macs(model, batches.image_shape)
-                costs.append(Cost(variant.name, parameters, macs))
-                del model
-    return Estimate(
-        tuple(costs),
-        recipe.total_epochs,
-        times=len(study.runs),
-        has_patience=recipe.patience is not None,
-    )

@@ -130,19 +130,19 @@ class Ranking(Results):
         trials = {trial.number: trial for trial in self.trials}
         names = [
             name
-            for held in confirmation
+            for entry in confirmation
             for name, options in content["settings"]["variants"].items()
-            if options == trials[held["trial"]].values
+            if options == trials[entry["trial"]].values
         ]
         again = self.of(path, content, names, confirmation[0]["seeds"])
         rows = [
             ConfirmedRow(
                 **vars(row),
-                trial=held["trial"],
-                attention=trials[held["trial"]].values.get("attention"),
-                options=held["options"],
+                trial=entry["trial"],
+                attention=trials[entry["trial"]].values.get("attention"),
+                options=entry["options"],
             )
-            for row, held in zip(again.rows, confirmation, strict=True)
+            for row, entry in zip(again.rows, confirmation, strict=True)
         ]
         return dataclasses.replace(self, confirmation=tuple(rows))
 

@@ -181,9 +181,12 @@ class Results(_terminal.Tabular):
             "variants": variants,
             "seeds": seeds,
             "comparisons": tuple(
-                _comparison(held, variants) for held in content["comparisons"]
+                _comparison(fields, variants)
+                for fields in content["comparisons"]
             ),
-            "measures": tuple(Measure(**held) for held in content["measures"]),
+            "measures": tuple(
+                Measure(**fields) for fields in content["measures"]
+            ),
             "data": description["name"],
             "sizes": description["sizes"],
             "guess": guess,
@@ -566,29 +569,21 @@ def history_of(
     outcomes: Iterable[Outcome], seeds: Sequence[int]
 ) -> list[dict[str, object]]:
     """Returns a dictionary per network and epoch."""
-    several = len(seeds) > 1
-    return [
-        {
-            **({"seed": outcome.seed} if several else {}),
-            "network": outcome.variant,
-            **row,
-        }
-        for outcome in outcomes
-        for row in outcome.history
-    ]
+    rows = []
+    for outcome in outcomes:
+        seed = {"seed": outcome.seed} if len(seeds) > 1 else {}
+        network = {**seed, "network": outcome.variant}
+        rows += [{**network, **row} for row in outcome.history]
+    return rows
 
 
-def _comparison(held, variants):
+def _comparison(fields, variants):
     """Returns a `Comparison` of these variants, as `results.json` holds it."""
-    baseline = held["baseline"]
-    return Comparison(
-        **held
-        | {
-            "baseline": baseline if baseline in variants else None,
-            "variants": tuple(
-                name
-                for name in held["variants"] or variants
-                if name in variants
-            ),
-        }
+    comparison = Comparison(**fields)
+    names = comparison.variants or variants
+    baseline = comparison.baseline
+    return dataclasses.replace(
+        comparison,
+        baseline=baseline if baseline in variants else None,
+        variants=tuple(name for name in names if name in variants),
     )

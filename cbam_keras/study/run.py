@@ -11,16 +11,21 @@ from typing import ParamSpec, Protocol, TypedDict, TypeVar
 
 import keras
 
-from cbam_keras import _checks, _terminal
+from cbam_keras import _checks, _inspection, _terminal
 from cbam_keras.study.cell import free_memory
 from cbam_keras.study.cells import cells_of
 from cbam_keras.study.class_weights import class_weights
 from cbam_keras.study.content import RESULTS
-from cbam_keras.study.estimate import Estimate, estimate_study
+from cbam_keras.study.estimate import Cost, Estimate
 from cbam_keras.study.folder import Caller, default_output
-from cbam_keras.study.networks import build_network, print_data
+from cbam_keras.study.networks import (
+    build_network,
+    count_macs,
+    count_parameters,
+    print_data,
+)
 from cbam_keras.study.results import Results
-from cbam_keras.study.study import Study
+from cbam_keras.study.study import Study, batches_for
 from cbam_keras.study.workers import training_by
 
 Arguments = ParamSpec("Arguments")
@@ -183,9 +188,27 @@ def estimate(study: Study | Plan) -> Estimate:
     Raises:
         ValueError: If an argument or a network does not fit.
     """
-    if isinstance(study, Study):
-        return estimate_study(study)
-    return study.estimate()
+    if not isinstance(study, Study):
+        return study.estimate()
+    recipe = study.recipe_for(None, study.runs[0])
+    costs = []
+    with _inspection.same_randomness():
+        data = study.load(study.runs[0])
+        print_data(recipe, data)
+        for variant in study.variants:
+            batches = batches_for(variant, data)
+            with free_memory():
+                model = build_network(study, variant, recipe.seed, batches)
+                parameters = count_parameters(model, recipe)
+                macs = count_macs(model, batches.image_shape)
+                costs.append(Cost(variant.name, parameters, macs))
+                del model
+    return Estimate(
+        tuple(costs),
+        recipe.total_epochs,
+        times=len(study.runs),
+        has_patience=recipe.patience is not None,
+    )
 
 
 def takes_run_options(
