@@ -154,7 +154,6 @@ class Own(study.Classification):
     ("options", "error", "message"),
     [
         ({"folds": 1}, ValueError, "`folds` must be at least 2"),
-        ({"folds": "3"}, ValueError, "`folds` must be a positive integer"),
         (
             {"task": Own("mnist5k")},
             TypeError,
@@ -169,11 +168,6 @@ class Own(study.Classification):
             {"task": lambda: study.Classification("mnist5k", fold=1)},
             ValueError,
             "`fold` is an argument of the study. Received: data_options=",
-        ),
-        (
-            {"folds": 5},
-            ValueError,
-            '5 images for folds=5.*"a" .4., "b" .4.',
         ),
     ],
 )

@@ -60,13 +60,13 @@ class Cells:
     ):
         self.study, self.folder, self.load = study, folder, load
         self.tensorboard = tensorboard
-        # Those of a worker.
+        # A worker has callbacks of its own.
         self.callbacks: list[keras.callbacks.Callback] = []
-        # What is raised if no training finishes.
+        # It is raised if no training finishes.
         self.error: Exception | None = None
         # The folder of the network under training.
         self.place: pathlib.Path | None = None
-        # Why nothing could be trained, and whether the user knows.
+        # It says why nothing could be trained, once to the user.
         self.busy: Exception | None = None
         self.has_said_so = False
         self.has_said_time = False

@@ -24,12 +24,12 @@ DAMAGE = (
     *(OSError, ValueError, TypeError, AttributeError, LookupError),
     *(RecursionError, zipfile.BadZipFile),
 )
-# In the folder of a network. It names two checkpoints beside it, and is
+# This file of a network's folder names two checkpoints beside it, and is
 # written after them, so it never names a file that is not complete.
 STATE = "state.json"
-# Beside it: a line for each process that has trained the network since the last
-# finished epoch, and for each of them that is known to have died another one,
-# which says how.
+# This one has a line for each process that has trained the network since the
+# last finished epoch, and another one for each of them that is known to have
+# died, which says how.
 TRIES = "tries"
 
 

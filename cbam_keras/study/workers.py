@@ -201,7 +201,7 @@ class Worker:
 
     def __init__(self, plan: str, backend: str, number: int, workers: int):
         part, cores = part_of_machine(number, workers, os.environ)
-        # Unlike a pipe, a file is never full, and its end can be read while
+        # A file is never full, as a pipe is, and its end can be read while
         # other processes that the worker has started hold it open.
         self.errors = tempfile.TemporaryFile()
         self.process = start_worker(plan, backend, part, self.errors)
