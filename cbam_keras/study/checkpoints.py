@@ -22,7 +22,7 @@ from cbam_keras.study.study import Data
 # What reading a damaged file raises.
 DAMAGE = (
     *(OSError, ValueError, TypeError, AttributeError, LookupError),
-    *(RecursionError, zipfile.BadZipFile),
+    *(ArithmeticError, RecursionError, zipfile.BadZipFile),
 )
 # This file of a network's folder names two checkpoints beside it, and is
 # written after them, so it never names a file that is not complete.

@@ -6,8 +6,8 @@ The types say what code relies on; a file may hold more.
 import dataclasses
 import functools
 import json
-import math
 import pathlib
+import sys
 import types
 import typing
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from cbam_keras import _checks
 from cbam_keras._files import RESULTS, Json
 from cbam_keras.data import Source, check_folds
 from cbam_keras.study.cell import Outcome
+from cbam_keras.study.measures import ACCURACY
 from cbam_keras.study.study import LAYOUTS, Comparison, Measure, check_name
 
 FORMAT = 3
@@ -26,7 +27,7 @@ CONFIRMATION = "confirmation"
 FORMER_LAYOUTS = {"ablate": "errors", "tune": "ranking"}
 
 
-class Described(TypedDict):
+class DataDescription(TypedDict):
     """Data of one seed, with what else a resumed run must agree in."""
 
     name: str
@@ -37,7 +38,7 @@ class Settings(TypedDict):
     """Settings that a resumed run must agree in, and more."""
 
     variants: dict[str, dict]
-    data: dict[str, Described]
+    data: dict[str, DataDescription]
 
 
 class Content(TypedDict):
@@ -60,7 +61,7 @@ class Content(TypedDict):
     cells: list[Outcome]
 
 
-class Confirmed(TypedDict):
+class Confirmation(TypedDict):
     """A trial that was trained again, with these seeds."""
 
     trial: int
@@ -81,7 +82,7 @@ class Choice(TypedDict):
     best_network: BestNetwork
     best_options: dict
     code: str
-    confirmation: list[Confirmed]
+    confirmation: list[Confirmation]
     verdict: str
 
 
@@ -111,6 +112,16 @@ def read_content(folder: pathlib.Path) -> Json:
     ):
         if not values:
             raise ValueError(f"`{name}` must not be empty. Received: {values}")
+    for measure in content["measures"]:
+        Measure(**measure)
+    # An accuracy is a fraction of images.
+    has_accuracy = ACCURACY in [x["key"] for x in content["measures"]]
+    for name, data in settings["data"].items():
+        _checks.positive_integer(
+            f"settings.data.{name}.sizes.test",
+            data["sizes"].get("test"),
+            or_zero=not has_accuracy,
+        )
     check_folds(settings.get("folds"))
     if content["source"] is not None:
         Source.from_description(content["source"])
@@ -152,9 +163,9 @@ def _check(field, value, kind):
         # A boolean is an integer to Python.
         is_right = isinstance(value, (int, float) if is_number else kind)
         is_right &= kind is bool or not isinstance(value, bool)
-        # A loss may not be finite.
-        if is_right and is_number and ".history." not in field:
-            is_right = math.isfinite(value)
+        # A loss may not be finite. Integers may be too large for a float.
+        if is_right and kind in (int, float) and ".history." not in field:
+            is_right = abs(value) <= sys.float_info.max
         if not is_right:
             name = "a finite number" if is_number else kind.__name__
             raise ValueError(

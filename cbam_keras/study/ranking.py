@@ -40,6 +40,16 @@ class Trial(Outcome):
     values: dict[str, Value] = dataclasses.field(default_factory=dict)
     score: float | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        numbers = self.score, self.val_loss, self.parameters
+        if self.finished and None in numbers:
+            raise ValueError(
+                "A trial that finished must have a score, a validation loss "
+                f"and parameters, by which it is ranked. Received: {numbers} "
+                f'of "{self.variant}"'
+            )
+
     def as_json(self) -> _files.Json:
         """Returns what JSON and data frames hold, beside its values."""
         figures = {name: getattr(self, name) for name in FIGURES}
@@ -154,7 +164,8 @@ class Ranking(Results):
     @property
     def ranked(self) -> list[Trial]:
         """The trials that finished, the best first."""
-        return sorted((x for x in self.trials if x.finished), key=_rank)
+        finished = [trial for trial in self.trials if trial.finished]
+        return sorted(finished, key=_rank_of)
 
     @property
     def best(self) -> Trial | None:
@@ -350,6 +361,5 @@ def _short(heading):
     return f"{heading.replace('validation', 'val', 1)} (%)"
 
 
-def _rank(trial):
-    """Returns what trials are sorted by: score, loss, size, number."""
+def _rank_of(trial):
     return -trial.score, trial.val_loss, trial.parameters, trial.number

@@ -299,12 +299,18 @@ class Measure:
             `2`.
         is_error: Boolean, whether tables show the error, one minus it.
             Defaults to `False`.
+
+    Raises:
+        ValueError: If `digits` is not an integer from 0 to 15.
     """
 
     key: str
     heading: str = ""
     digits: int = 2
     is_error: bool = False
+
+    def __post_init__(self) -> None:
+        _checks.positive_integer("digits", self.digits, or_zero=True, most=15)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -330,29 +330,24 @@ class Workers:
 
     def _print_progress(self):
         """Prints a line for each new epoch, and each network that has ended."""
-        is_known = self.cells.has_said_time
+        has_news = not self.cells.has_said_time
         for cell, history in self.folder.histories().items():
             if len(history) > self.epochs.get(cell, 0):
                 self.epochs[cell] = len(history)
                 self.failures = 0
                 row = history[-1]
-                shown = next(
-                    name
-                    for name in ("val_accuracy", "accuracy", "loss")
-                    if name in row
-                )
-                value = f"{shown} {row[shown]:.4f}"
-                say(f"{cell}: epoch {row['epoch']}, {value}")
+                measures = ("val_accuracy", "accuracy", "loss")
+                name = next(name for name in measures if name in row)
+                say(f"{cell}: epoch {row['epoch']}, {name} {row[name]:.4f}")
         for cell in self.folder.cells:
             key = cell["variant"], cell["seed"]
             if key not in self.ended:
                 self.ended.add(key)
                 self.failures = 0
-                is_known = False
+                has_news = True
                 say(f"{key[0]}, seed {key[1]}: {_result(Outcome(**cell))}")
-        if not is_known:
-            workers = count_workers(self.count, self.executor)
-            self.cells.say_time_left(workers)
+        if has_news:
+            self.cells.say_time_left(count_workers(self.count, self.executor))
 
     def _lost(self, error):
         text = str(error).strip() or type(error).__name__
