@@ -236,17 +236,17 @@ def takes_run_options(
     return call
 
 
-def execute(study: Study | Plan, options: Execution) -> Results:
+def execute(study: Study | Plan, execution: Execution) -> Results:
     """Runs a study as `run` does."""
     if not isinstance(study, Study):
-        return study.run(options)
-    output, overwrite = options.output, options.overwrite
+        return study.run(execution)
+    output, overwrite = execution.output, execution.overwrite
     if output is None:
         output = default_output(study)
     if len(study.runs) > 1:
         # The intervals at the end need it: it is checked before any work.
         _checks.require("scipy.stats", extra="plot")
-    cells = cells_of(study, output, options.tensorboard)
+    cells = cells_of(study, output, execution.tensorboard)
     folder = cells.folder
     # Raises if the data have no labels to weight.
     class_weights(cells.load(study.runs[0]), study.recipe_for(None, 0))
@@ -260,9 +260,9 @@ def execute(study: Study | Plan, options: Execution) -> Results:
             _check_any_fits(study, cells.load(study.runs[0]))
         stack.enter_context(
             folder.opened(
-                resume=options.resume,
+                resume=execution.resume,
                 overwrite=overwrite,
-                caller=options.caller,
+                caller=execution.caller,
             )
         )
         folder.retry()
@@ -270,7 +270,7 @@ def execute(study: Study | Plan, options: Execution) -> Results:
             print_data(study.recipe, cells.load(study.runs[0]))
         try:
             if cells.missing():
-                _train(cells, options.workers, options.executor)
+                _train(cells, execution.workers, execution.executor)
         finally:
             results = Results.of(
                 folder.path,
