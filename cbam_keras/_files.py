@@ -76,7 +76,7 @@ def _write_names(folder):
 
 def finished_name(name: str) -> str:
     """Returns the name that an unfinished file would have got, or `name`."""
-    return re.sub(rf"^{re.escape(UNFINISHED)}([0-9a-f]{{8}}-)?", "", name)
+    return re.sub(rf"^{re.escape(UNFINISHED)}[0-9a-f]{{8}}-", "", name)
 
 
 def delete_unfinished(folder: pathlib.Path) -> None:
@@ -220,7 +220,7 @@ def locked(path: pathlib.Path, seconds: float = 0) -> Iterator[None]:
     such locks, the file itself counts. It is left behind by a killed process,
     and replaced by another one of the same machine.
     """
-    lock = _acquired(path, seconds)
+    lock = _acquire(path, seconds)
     held = path.stat()
     try:
         yield
@@ -250,7 +250,7 @@ def is_locked(path: pathlib.Path) -> bool:
         return True
 
 
-def _acquired(path, seconds):
+def _acquire(path, seconds):
     """Returns the lock at a path, which this process holds now."""
     filelock = _checks.require("filelock", extra="plot")
     holder = {
@@ -270,8 +270,6 @@ def _acquired(path, seconds):
 
     while True:
         path.parent.mkdir(exist_ok=True)
-        if path.is_symlink():
-            path.unlink()
         # Another process may delete the folder, if it is empty.
         with contextlib.suppress(FileNotFoundError):
             options = {"thread_local": False}

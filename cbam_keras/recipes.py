@@ -116,9 +116,9 @@ class Recipe:
             checked["patience"] = _checks.positive_integer(
                 "patience", self.patience
             )
-        checked["class_weight"] = _weights(self.class_weight)
+        checked["class_weight"] = _check_class_weight(self.class_weight)
         # Which names there are is for the data to say.
-        checked["augment"] = data.augmentation_names(self.augment)
+        checked["augment"] = data.list_augmentations(self.augment)
         # Plain numbers, in place of NumPy's.
         _checks.convert(self, **checked)
 
@@ -150,7 +150,7 @@ class Recipe:
         )
 
 
-def _weights(class_weight):
+def _check_class_weight(class_weight):
     """Returns weights of classes as plain numbers; names are not checked."""
     if class_weight is None or isinstance(class_weight, str):
         return _checks.one_of("class_weight", class_weight, (None, BALANCED))
@@ -171,7 +171,7 @@ def _weights(class_weight):
     }
 
 
-def _cosine(recipe, steps_per_epoch):
+def _decay_by_cosine(recipe, steps_per_epoch):
     steps = recipe.epochs * steps_per_epoch
     warmup = steps // 10
     return WarmupCosineDecay(
@@ -182,7 +182,7 @@ def _cosine(recipe, steps_per_epoch):
     )
 
 
-def _step(recipe, steps_per_epoch):
+def _decay_by_steps(recipe, steps_per_epoch):
     # Keras' schedule needs at least one boundary, even after the end.
     drops = range(1, max(2, -(-recipe.epochs // recipe.step_epochs)))
     return keras.optimizers.schedules.PiecewiseConstantDecay(
@@ -192,7 +192,7 @@ def _step(recipe, steps_per_epoch):
     )
 
 
-SCHEDULES = {"cosine": _cosine, "step": _step}
+SCHEDULES = {"cosine": _decay_by_cosine, "step": _decay_by_steps}
 
 
 RECIPES: dict[str, Recipe] = {

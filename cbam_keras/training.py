@@ -93,7 +93,7 @@ def train(
         study.Study(
             task=study.Classification(data),
             variants=[
-                study.Variant(name, functools.partial(_built, build))
+                study.Variant(name, functools.partial(_build, build))
                 for name, build in networks.items()
             ],
             seeds=(recipe.seed,),
@@ -118,5 +118,5 @@ def draw_curves(results: study.Results, folder: study.StudyFolder) -> None:
     folder.add(verdict=results.verdict)
 
 
-def _built(build, data):
+def _build(build, data):
     return build()

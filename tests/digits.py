@@ -17,7 +17,7 @@ UNEVEN = (15, 20, 11, *[10] * 7)
 def replace(digits, setattr_=setattr):
     """Makes `digits()`, images `(N, 28, 28)` and labels, the embedded ones."""
     for module in (embedded, data):
-        setattr_(module, "mnist_digits", digits)
+        setattr_(module, "load_digits", digits)
 
 
 def few():

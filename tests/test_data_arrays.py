@@ -31,7 +31,7 @@ def test_arrays_are_split_class_by_class_with_their_labels():
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_class_of_few_images_is_trained_first(count):
     labels = np.repeat([0, 1], [count, 20])
-    rows = data.stratified(labels, None, seed=0)
+    rows = data.stratify(labels, None, seed=0)
     assert 0 in labels[rows["train"]]
     assert (0 in labels[rows["test"]]) == (count > 2)
 

@@ -209,7 +209,7 @@ def test_crops_shift_by_up_to_an_eighth_and_mirror_the_margin():
 def test_random_resized_crops_have_the_areas_and_ratios_of_inception():
     rng = np.random.default_rng(0)
     draws = rng.random((3000, 10, 4), dtype="float32")
-    boxes = [augmentation.random_box((300, 400), draw) for draw in draws]
+    boxes = [augmentation.draw_box((300, 400), draw) for draw in draws]
     boxes = np.array(boxes)
     top, left, high, wide = boxes.T
     assert (boxes >= 0).all()
@@ -236,5 +236,5 @@ def test_a_shape_that_never_fits_gives_the_largest_in_the_middle(
 ):
     # Ten times the whole area at an extreme ratio.
     draws = np.full((10, 4), 0.999, "float32")
-    box = augmentation.random_box(sides, draws)
+    box = augmentation.draw_box(sides, draws)
     np.testing.assert_allclose(box, expected, atol=1)

@@ -137,18 +137,18 @@ def test_parts_of_groups_have_about_the_fractions():
     groups = np.repeat(np.arange(len(sizes)), sizes)
     labels = np.zeros(len(groups), int)
     for seed in range(5):
-        rows = data.stratified(labels, None, seed, groups=groups)
+        rows = data.stratify(labels, None, seed, groups=groups)
         # A fifth of 175 is 35; the small groups fill the part up to one.
         assert abs(len(rows["test"]) - 35) < 10
     # A group larger than a part is trained on, in whatever order they come.
     groups = np.repeat(range(3), (10, 10, 100))
     labels = np.zeros(120, int)
     for seed in range(5):
-        rows = data.stratified(labels, 0.2, seed, test=False, groups=groups)
+        rows = data.stratify(labels, 0.2, seed, test=False, groups=groups)
         assert len(rows["validation"]) == 20
     # As many groups as parts, whatever their sizes.
     labels, groups = np.repeat([0, 1], 60), np.repeat(range(6), 20)
-    for rows in data.stratified(labels, 0.1, 0, groups=groups).values():
+    for rows in data.stratify(labels, 0.1, 0, groups=groups).values():
         assert np.bincount(labels[rows]).tolist() == [20, 20]
 
 
@@ -200,10 +200,10 @@ def heif(monkeypatch):
 
     def install(package):
         monkeypatch.setitem(sys.modules, "pillow_heif", package)
-        data.formats.cache_clear()
+        data.list_formats.cache_clear()
 
     yield install
-    data.formats.cache_clear()
+    data.list_formats.cache_clear()
 
 
 def test_an_ending_that_needs_another_package_names_it(

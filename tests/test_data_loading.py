@@ -41,7 +41,7 @@ def test_the_seed_decides_all_but_the_test_images(grey_digits, name):
 @each_name
 def test_every_digit_is_shown_with_its_label(grey_digits, name):
     classes = digits.grey()[1]
-    split_of = data.stratified(classes, 0.1, seed=0)
+    split_of = data.stratify(classes, 0.1, seed=0)
     loaded = whole(name, boxes=name != "mnist5k")
     for split, copies in zip(SPLITS, COPIES[name], strict=True):
         images, labels, *boxes = getattr(loaded, split)

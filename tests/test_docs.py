@@ -1,9 +1,7 @@
 """Docstrings: arguments and defaults match signatures, examples run."""
 
-import ast
 import doctest
 import inspect
-import pathlib
 import re
 
 import keras
@@ -77,27 +75,6 @@ def test_documented_arguments_are_those_of_the_signature():
         if [*found.items()] != [*expected.items()]:
             wrong[name] = {*found.items()} ^ {*expected.items()} or "order"
     assert wrong == {}
-
-
-def test_arguments_are_explained_where_they_are():
-    # `_docstrings.explained_by` copies what is said elsewhere.
-    reference = re.compile(r"^    \*{0,2}\w+: See\s|The arguments of `", re.M)
-    texts = {name: value.__doc__ for name, value in PUBLIC.items()}
-    arguments = {n: sections(x).get("Args", "") for n, x in texts.items()}
-    assert "Boolean" in arguments["ResNet50"]
-    assert [n for n, x in arguments.items() if reference.search(x)] == []
-
-
-def test_no_text_names_a_file_that_a_wheel_does_not_hold():
-    package = pathlib.Path(cbam_keras.__file__).parent
-    found = {
-        node.value
-        for path in package.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        if re.search(r"(?<!/)\bdocs/[a-z]", node.value)
-    }
-    assert not found
 
 
 # Examples that take about a second or more, most of them builders that share a

@@ -185,21 +185,6 @@ def test_links_lead_somewhere():
 # What prose names.
 
 
-def test_tests_and_scripts_named_in_prose_exist():
-    tests = "".join(path.read_text() for path in ROOT.glob("tests/*.py"))
-
-    def wrong(file, text):
-        # Attributes in the reference have such names, too.
-        named = re.findall(r"`(test_\w+)`", text) * ("/reference/" not in file)
-        files = re.findall(r"python (\S+\.py)", text)
-        files += [f"tests/{n}" for n in re.findall(r"(test_\w+\.py)", text)]
-        return {name for name in named if f"def {name}(" not in tests} | {
-            name for name in files if not (ROOT / name).exists()
-        }
-
-    assert offences(wrong) == {}
-
-
 def test_the_reference_is_what_its_script_writes():
     # Run `python docs/reference.py` after a change of docstrings.
     script = "docs/reference.py"
@@ -250,17 +235,6 @@ def test_commands_and_options_in_prose_exist():
 
     cluster = ("docs/cluster/slurm.py", "docs/cluster/kubernetes.yaml")
     assert offences(wrong, [*PAGES, *cluster]) == {}
-
-
-def test_options_are_marked_in_text_alone():
-    names = run("docs/commands.py", [_read("docs/commands.py")])
-    # The report of a notebook is a page in an attribute.
-    frame = "<iframe srcdoc=\"&lt;style&gt;p { --ink: 1; }\" title='a --b'>"
-    page = f"<p>Give --epochs</p>{frame}</iframe><code>--seeds</code>"
-    marked = names["on_page_content"](page)
-    assert frame in marked
-    found = re.findall('<span class="option">([^<]*)</span>', marked)
-    assert found == ["--epochs", "--seeds"]
 
 
 @pytest.mark.exhaustive

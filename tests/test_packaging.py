@@ -39,13 +39,6 @@ def test_nothing_is_installed_from_an_address():
     assert "urls" not in PROJECT
 
 
-def test_ruff_is_the_same_before_a_commit_and_in_the_checks():
-    dev = PROJECT["optional-dependencies"]["dev"]
-    (pin,) = (name for name in dev if name.startswith("ruff"))
-    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
-    assert re.findall(r'"(ruff.*)"', hooks) == [pin]
-
-
 def test_archives_hold_the_package_and_no_tests(tmp_path):
     pytest.importorskip("setuptools", minversion="77", reason="builds both")
     folder = tmp_path / "archives"

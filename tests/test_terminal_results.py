@@ -1,9 +1,7 @@
 """Results, as a data frame and as a table in notebooks."""
 
-import dataclasses
 import pathlib
 import re
-import sys
 
 import keras
 import pytest
@@ -87,15 +85,3 @@ def test_results_print_each_network_with_its_numbers():
         'difference to "none"': "+5.00 points [+0.73, +9.27]",
         "s / epoch": "1.5",
     }
-
-
-def test_a_run_that_goes_on_does_not_claim_all_its_seeds():
-    found = of_study()
-    found = dataclasses.replace(found, outcomes=found.outcomes[:-1])
-    assert "Results in runs/own, up to 2 seeds" in str(found)
-
-
-def test_without_pandas_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match="extra `plot`"):
-        of_study().to_dataframe()

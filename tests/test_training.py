@@ -21,10 +21,8 @@ from keras import layers
 from training_checks import (
     KEYS,
     NETWORKS,
-    NO_CONVOLUTION,
     SMALL,
     close,
-    lacks_bfloat16,
     linear,
     numbers,
 )
@@ -219,20 +217,6 @@ def test_logs_for_tensorboard_hold_the_curves(tmp_path, monkeypatch):
     events = accumulator.EventAccumulator(str(folder))
     events.Reload()
     assert "epoch_loss" in events.Tags()["tensors"]
-
-
-@pytest.mark.every_backend
-@pytest.mark.half_precision
-def test_bfloat16_trains_or_ends_in_the_error_of_the_backend(tmp_path):
-    recipe = dataclasses.replace(SMALL, epochs=1, mixed_precision="bfloat16")
-    networks = {"resnet": NETWORKS["resnet"]}
-    try:
-        training.train(networks, "mnist5k", recipe, output=tmp_path)
-    except Exception as error:
-        assert NO_CONVOLUTION in str(error)
-        assert lacks_bfloat16()
-    else:
-        assert not lacks_bfloat16()
 
 
 # Resuming; more in test_resuming.py.

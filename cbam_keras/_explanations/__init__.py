@@ -10,7 +10,7 @@ What `cbam-keras explain` does, and the explanations in reports.
 from cbam_keras._explanations.explanations import (
     Settings,
     explain_files,
-    mean_rows,
-    prediction_rows,
+    list_means,
+    list_predictions,
 )
 from cbam_keras._explanations.networks import find_networks

@@ -102,8 +102,18 @@ def explain_files(
     images = _find_images(image_paths, run, settings, data_options)
     default_size = images.size or (data.SIDE, data.SIDE)
     networks = load_networks(files, settings.image_size, default_size)
-    probabilities = {x.name: _predict(x, images, settings) for x in networks}
-    count = _count_classes(probabilities, images)
+    probabilities = {
+        x.name: _predict(x, images, settings.batch_size) for x in networks
+    }
+    counts = {name: x.shape[1] for name, x in probabilities.items()}
+    if images.is_dataset:
+        counts["the data"] = len(images.classes)
+    count, *others = {*counts.values()}
+    if others:
+        raise ValueError(
+            "Models and data must have the same number of classes. Received: "
+            f"{counts}"
+        )
     names = find_class_names(files, count)
     class_names, labels = images.label_by(names, count)
     index = _class_index(settings.wanted, class_names, count)
@@ -113,15 +123,10 @@ def explain_files(
         probabilities = {name: x[rows] for name, x in probabilities.items()}
         images, labels = images.take(rows), labels[rows]
     explained = {
-        network.name: _explain(
-            network,
-            images,
-            probabilities[network.name],
-            labels,
-            index,
-            settings,
+        x.name: _explain(
+            x, images, probabilities[x.name], labels, index, settings
         )
-        for network in networks
+        for x in networks
     }
     size = networks[0].size
     boxes = images.boxes_in_view(size, size)
@@ -138,15 +143,21 @@ def explain_files(
         "command": command,
         "class_names": list(class_names) if class_names else None,
         "models": {x.name: str(x.path) for x in networks},
-        "summary": {name: _means(x, labels) for name, x in explained.items()},
-        "images": _rows(images.names, labels, explained, class_names),
+        "summary": {name: _average(x, labels) for name, x in explained.items()},
+        "images": _describe_images(
+            images.names, labels, explained, class_names
+        ),
     }
     drawn = images.take(slice(settings.draw))
     arrays = {"names": images.names, "labels": labels}
     arrays["images"] = networks[0].view(drawn)
     if boxes is not None:
         arrays["boxes"] = boxes
-        _add_boxes(content, boxes, size)
+        for row, box in zip(content["images"], boxes.tolist(), strict=True):
+            row["box"] = box
+        low, high = np.hsplit(boxes, 2)
+        areas = (high - low).prod(axis=1)
+        content["box_fraction"] = float(areas.mean() / np.prod(size))
     attention = {
         x.name: attention_maps(
             x.model, x.view(drawn), batch_size=settings.batch_size
@@ -157,7 +168,7 @@ def explain_files(
     folder = _files.output_folder(output)
     with _files.locked(folder / _files.LOCK):
         _write(folder, content, arrays, explained, attention, len(drawn))
-    return _tables(content, settings.draw), folder
+    return _make_tables(content, settings.draw), folder
 
 
 def _free_folder(output):
@@ -182,9 +193,7 @@ def _free_folder(output):
     return folder
 
 
-def _sort_paths(
-    paths: Sequence[pathlib.Path], settings: Settings
-) -> tuple[list[pathlib.Path], list[pathlib.Path], RunData]:
+def _sort_paths(paths, settings):
     """Returns the networks and images among paths, and the data to explain."""
     networks, images, runs = [], [], []
     for path in paths:
@@ -238,39 +247,19 @@ def _find_images(paths, run, settings, data_options):
     return from_paths(paths, settings.count, run.seed)
 
 
-def _predict(network, images, settings):
+def _predict(network, images, batch_size):
     """Returns the class probabilities `(B, classes)` of images."""
-    title = f"Predicting with {network.name}"
-    batches = images.batches(settings.batch_size, title)
+    batches = images.batches(batch_size, f"Predicting with {network.name}")
+    model, options = network.model, {"batch_size": batch_size}
     return np.concatenate(
         [
-            class_probabilities(
-                network.model,
-                network.view(batch),
-                batch_size=settings.batch_size,
-            )
+            class_probabilities(model, network.view(batch), **options)
             for _, batch in batches
         ]
     )
 
 
-def _count_classes(probabilities, images):
-    """Returns the number of classes, which must be one for all."""
-    counts = {name: x.shape[1] for name, x in probabilities.items()}
-    if images.is_dataset:
-        counts["the data"] = len(images.classes)
-    count, *others = {*counts.values()}
-    if others:
-        raise ValueError(
-            "Models and data must have the same number of classes. Received: "
-            f"{counts}"
-        )
-    return count
-
-
-def _class_index(
-    wanted: str | None, names: Sequence[str] | None, classes: int
-) -> int | None:
+def _class_index(wanted, names, classes):
     """Returns the index of the class to explain, or `None` if not given."""
     if wanted is None:
         return None
@@ -301,11 +290,11 @@ def _explain(network, images, probabilities, labels, index, settings):
         "explained": classes,
         "predicted": predicted,
         "probabilities": probabilities,
-        **_heat(network, images, classes, settings),
+        **_compute_heat(network, images, classes, settings),
     }
 
 
-def _heat(network, images, classes, settings):
+def _compute_heat(network, images, classes, settings):
     """Returns heat maps of the drawn images, and the heat in all boxes."""
     if images.examples.boxes is None:
         # The heat on other images is not needed.
@@ -336,7 +325,7 @@ def _heat(network, images, classes, settings):
     return {key: np.concatenate(x) for key, x in parts.items()}
 
 
-def _means(arrays, labels):
+def _average(arrays, labels):
     """Returns the means of a network over the images that they exist for."""
     right = arrays["predicted"] == labels
     values = {
@@ -347,7 +336,7 @@ def _means(arrays, labels):
     return {key: float(np.mean(x)) for key, x in values.items() if len(x)}
 
 
-def _rows(names, labels, explained, class_names):
+def _describe_images(names, labels, explained, class_names):
     """Returns what is written of each image."""
 
     def name_of(index):
@@ -368,24 +357,14 @@ def _rows(names, labels, explained, class_names):
             for key in NUMBERS:
                 if key in arrays:
                     models[network][key] = arrays[key][number].item()
-        true_class = name_of(label) if label >= 0 else None
         rows.append(
             {
                 "image": str(names[number]),
-                "true_class": true_class,
+                "true_class": name_of(label) if label >= 0 else None,
                 "models": models,
             }
         )
     return rows
-
-
-def _add_boxes(content, boxes, size):
-    """Adds the box on each image, and the mean part of an image in it."""
-    for row, box in zip(content["images"], boxes.tolist(), strict=True):
-        row["box"] = box
-    low, high = np.hsplit(boxes, 2)
-    areas = (high - low).prod(axis=1)
-    content["box_fraction"] = float(areas.mean() / np.prod(size))
 
 
 def _write(folder, content, arrays, explained, attention, count):
@@ -393,7 +372,7 @@ def _write(folder, content, arrays, explained, attention, count):
     _files.delete_unfinished(folder)
     drawn, few = slice(count), slice(ATTENTION_DRAWN)
     rows = content["images"][drawn]
-    labels = [row["true_class"] or short(row["image"]) for row in rows]
+    labels = [row["true_class"] or shorten(row["image"]) for row in rows]
     for name, values in explained.items():
         arrays |= {f"{name}/{key}": x for key, x in values.items()}
     for name, maps in attention.items():
@@ -433,14 +412,14 @@ def _write(folder, content, arrays, explained, attention, count):
 # What is written, as rows of text.
 
 
-def prediction_rows(
+def list_predictions(
     content: Json, networks: Sequence[str], most: int
 ) -> list[dict[str, str]]:
     """Returns a row for each of the images that most networks get wrong."""
     rows = []
     for row in content["images"]:
         texts = {
-            "image": short(row["image"]),
+            "image": shorten(row["image"]),
             "true class": row["true_class"] or "",
         }
         for name in networks:
@@ -454,12 +433,12 @@ def prediction_rows(
     return rows[:most]
 
 
-def short(name: str) -> str:
+def shorten(name: str) -> str:
     """Returns the name of an image with its own folder alone."""
     return "/".join(pathlib.PurePath(name).parts[-2:])
 
 
-def mean_rows(content: Json) -> list[dict[str, str]]:
+def list_means(content: Json) -> list[dict[str, str]]:
     """Returns a row per network, none where no true class or box is known."""
     summary = dict(content["summary"])
     if "box_fraction" in content:
@@ -477,11 +456,11 @@ def mean_rows(content: Json) -> list[dict[str, str]]:
     return rows if keys else []
 
 
-def _tables(content, drawn):
+def _make_tables(content, drawn):
     """Returns what the command prints."""
-    rows = prediction_rows(content, [*content["models"]], drawn)
+    rows = list_predictions(content, [*content["models"]], drawn)
     title = f"Predictions, {len(rows)} of {len(content['images'])} images"
     tables = [_terminal.Table(title, rows)]
-    if means := mean_rows(content):
+    if means := list_means(content):
         tables.append(_terminal.Table("Means over all images", means))
     return "\n\n".join(map(str, tables))

@@ -73,7 +73,7 @@ class Images:
         resized = []
         for item in self.examples.images:
             image = data.pil_decode(item, 3, self.examples.bits)
-            crop = data.evaluation_box(image.shape[:2], frame)
+            crop = data.find_evaluation_box(image.shape[:2], frame)
             resized.append(data.pil_resize(image, size, crop))
         return np.stack(resized)
 
@@ -81,7 +81,7 @@ class Images:
         """Returns the boxes on the images of `view`, `None` if not known."""
         if self.examples.boxes is None or self.size is None:
             return None
-        crop = data.evaluation_box(self.size, frame)
+        crop = data.find_evaluation_box(self.size, frame)
         corner, sides = np.split(np.array(crop), 2)
         lowest, highest = np.hsplit(self.examples.boxes, 2)
         scale = np.array(size) / sides
@@ -136,21 +136,26 @@ def from_paths(
     if is_folder:
         # A class may have subfolders, e.g. of patients, as in training. The
         # empty name stands for no folder of a class.
-        root, files = data.entered(paths[0]), data.image_files(paths[0], "**/*")
+        root, files = (
+            data.enter_folder(paths[0]),
+            data.find_image_files(paths[0], "**/*"),
+        )
         parts = [file.relative_to(root).parts for file in files]
         folders = [names[0] if len(names) > 1 else "" for names in parts]
     classes = sorted({*folders} - {""})
     labels = [classes.index(name) if name else -1 for name in folders]
     if is_folder:
-        rows = balanced_sample(folders, count, seed)
+        rows = choose_balanced(folders, count, seed)
         files, labels = [files[i] for i in rows], [labels[i] for i in rows]
     examples = data.Examples(
         np.array([*map(str, files)], object), np.array(labels)
     )
-    dataset = data.readable(data.Dataset({"images": examples}, tuple(classes)))
+    dataset = data.keep_readable(
+        data.Dataset({"images": examples}, tuple(classes))
+    )
     examples, damaged = dataset.splits["images"], dataset.skipped
     if not len(examples) or (damaged and not is_folder):
-        reasons = data.counted(dataset.damaged)
+        reasons = data.describe_counts(dataset.damaged)
         raise ValueError(
             "Images must be complete files that Pillow reads, and models must "
             "end in .keras or .h5. Received: "
@@ -188,7 +193,7 @@ def from_data(
             )
         total = min(len(examples), max(READ_OF_LARGE, count))
         examples = examples.load(total, "Reading")
-    rows = balanced_sample(examples.labels, count, run.seed)
+    rows = choose_balanced(examples.labels, count, run.seed)
     examples = examples.take(rows)
     names = [
         item if isinstance(item, str) else f"{split} {row}"
@@ -204,7 +209,7 @@ def from_data(
     )
 
 
-def balanced_sample(
+def choose_balanced(
     groups: Sequence[str] | np.ndarray, count: int | None, seed: int
 ) -> np.ndarray:
     """Returns the indices of `count` images, equally many of each group.

@@ -138,17 +138,13 @@ def find_networks(
             f'"{folder}", where none is finished yet. Run the same command '
             "again to resume it"
         )
-    return files, _find_data(content, results.settings["data"], seed)
-
-
-def _find_data(content, described, seed):
-    """Returns the data that the networks of a seed were trained on."""
     source = content.get("source")
     if source is None:
         # Arrays and data frames are in no place.
-        return RunData(None, seed)
+        return files, RunData(None, seed)
+    described = results.settings["data"]
     trained_on = described.get(str(seed), next(iter(described.values())))
-    return RunData(
+    return files, RunData(
         data.Source.from_description(source),
         seed=trained_on.get("seed", seed),
         fingerprint=trained_on.get("fingerprint"),
@@ -162,7 +158,7 @@ def find_class_names(
     models: Sequence[pathlib.Path], classes: int
 ) -> tuple[str, ...] | None:
     """Returns the class names of the runs that models lie in, if known."""
-    known = set()
+    orders = set()
     for folder in {path.parent for path in models}:
         try:
             names = study.read_content(folder).get("class_names", ())
@@ -170,11 +166,11 @@ def find_class_names(
             # There is no run.
             continue
         if len(names) == classes:
-            known.add(tuple(names))
-    if len(known) > 1:
-        listed = [_checks.first_few(names) for names in sorted(known)]
+            orders.add(tuple(names))
+    if len(orders) > 1:
+        listed = [_checks.first_few(names) for names in sorted(orders)]
         raise ValueError(
             "Models must have the same classes in the same order to be "
             f"compared. Received: {'; '.join(listed)}"
         )
-    return known.pop() if known else None
+    return orders.pop() if orders else None

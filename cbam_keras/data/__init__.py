@@ -13,30 +13,24 @@
   processes.
 """
 
-from cbam_keras.data.arrays import is_batches
-from cbam_keras.data.augmentation import (
-    AUGMENTATIONS,
-    augmentation_names,
-    check_augmentations,
-)
+from cbam_keras.data.augmentation import AUGMENTATIONS, list_augmentations
 from cbam_keras.data.decoding import (
     ENDINGS,
-    evaluation_box,
-    formats,
-    headers,
+    find_evaluation_box,
+    get_threads,
+    keep_readable,
+    list_formats,
     pil_decode,
     pil_resize,
-    readable,
-    threads,
+    read_headers,
     warn_of_damaged,
 )
-from cbam_keras.data.digits import EMBEDDED, mnist_digits
-from cbam_keras.data.examples import Dataset, Examples, counted, digest
-from cbam_keras.data.folders import entered, image_files
+from cbam_keras.data.digits import EMBEDDED, load_digits
+from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
+from cbam_keras.data.folders import enter_folder, find_image_files
 from cbam_keras.data.loading import SIDE, ImageData, Images, load
 from cbam_keras.data.source import PATH_STARTS, Source
-from cbam_keras.data.splits import SPLITS, check_folds, stratified
-from cbam_keras.data.tables import is_table
+from cbam_keras.data.splits import SPLITS, check_folds, stratify
 from cbam_keras.data.tfds import (
     ensure_prepared,
     find_builder,

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras.data.decoding import bits_of
+from cbam_keras.data.decoding import count_bits
 from cbam_keras.data.examples import Dataset, Examples, digest
 from cbam_keras.data.splits import SPLITS
 
@@ -52,15 +52,17 @@ def from_arrays(arrays: Any) -> Dataset:
             '"validation" and "test". Received: data with the keys '
             f"{list(arrays)}"
         )
-    given = {
+    pairs = {
         name: _read(arrays[name]) if is_batches(arrays[name]) else arrays[name]
         for name in SPLITS
         if name in arrays
     }
     names = getattr(arrays["train"], "class_names", None)
     # One scale for all.
-    bits = bits_of(map(_highest, given.values()))
-    splits = {name: _records(name, each, bits) for name, each in given.items()}
+    bits = count_bits(map(_find_highest, pairs.values()))
+    splits = {
+        name: _make_examples(name, each, bits) for name, each in pairs.items()
+    }
     shapes = {name: each.images.shape[1:] for name, each in splits.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(
@@ -113,7 +115,7 @@ def _is_pair(arrays):
     return isinstance(arrays, tuple | list) and len(arrays) == 2
 
 
-def _highest(arrays):
+def _find_highest(arrays):
     """Returns the largest value of images of uint16, if it takes 9 bits."""
     if _is_pair(arrays):
         images = np.asarray(arrays[0])
@@ -122,7 +124,7 @@ def _highest(arrays):
     return None
 
 
-def _records(split, arrays, bits):
+def _make_examples(split, arrays, bits):
     if not _is_pair(arrays):
         raise TypeError(
             "`data` must be a string, a path or arrays (images, labels). "
@@ -133,7 +135,7 @@ def _records(split, arrays, bits):
         images = (images >> (bits - 8)).astype("uint8")
     if images.ndim == 3:
         images = images[..., None]
-    problem = _problem(images, labels)
+    problem = _find_problem(images, labels)
     if problem:
         raise ValueError(
             "Arrays must be images (N, H, W, C) or (N, H, W) in [0, 255] and "
@@ -148,7 +150,7 @@ def _records(split, arrays, bits):
     return Examples(whole, labels.ravel().astype("int32"), bits=bits)
 
 
-def _problem(images, labels):
+def _find_problem(images, labels):
     """Returns what is wrong with arrays and how to mend it, if anything."""
     if images.ndim != 4 or not images.size or images.dtype.kind not in "iuf":
         return "the images are empty, of another shape or no numbers"

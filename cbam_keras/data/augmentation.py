@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from cbam_keras import _checks
@@ -27,7 +26,7 @@ TRIES = 10
 EXPONENTIAL = [1 / math.factorial(power) for power in range(10, -1, -1)]
 
 
-def augmentation_names(augment: Any) -> tuple[str, ...]:
+def list_augmentations(augment: Any) -> tuple[str, ...]:
     """Returns one or several augmentations as their names, in their order."""
     names = augment or ()
     if isinstance(names, str) or not isinstance(names, Iterable):
@@ -41,24 +40,21 @@ def augmentation_names(augment: Any) -> tuple[str, ...]:
     return names
 
 
-def check_augmentations(
-    augment: Any, known: Sequence[str] = AUGMENTATIONS
-) -> tuple[str, ...]:
+def check_augmentations(augment: Any) -> tuple[str, ...]:
     """Returns the names, in the order in which they are applied."""
-    names = augmentation_names(augment)
+    names = list_augmentations(augment)
     for name in names:
-        class_name = name.title().replace("_", "")
-        if name not in known and hasattr(keras.layers, class_name):
-            listed = ", ".join(map(_checks.quoted, known))
+        if name not in AUGMENTATIONS:
+            listed = ", ".join(map(_checks.quoted, AUGMENTATIONS))
+            hint = _checks.did_you_mean(name, AUGMENTATIONS)
             raise ValueError(
                 f"`augment` must be one or several of {listed}. Received: "
-                f"augment={augment!r}. {INSIDE}"
+                f"augment={augment!r}{hint or f'. {INSIDE}'}"
             )
-    chosen = _checks.subset("augment", names, known) if names else ()
-    return tuple(name for name in known if name in chosen)
+    return tuple(name for name in AUGMENTATIONS if name in names)
 
 
-def random_box(size: tuple[int, ...], draws: np.ndarray) -> tuple[int, ...]:
+def draw_box(size: tuple[int, ...], draws: np.ndarray) -> tuple[int, ...]:
     """Returns top, left, height and width of a random resized crop.
 
     As torchvision: the first of ten boxes that lies in the image, else the

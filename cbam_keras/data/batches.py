@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from cbam_keras.data.augmentation import TRIES, flip_and_crop
-from cbam_keras.data.decoding import read_image, threads
+from cbam_keras.data.decoding import get_threads, read_image
 
 # Each use of random numbers has a number, so that no two share a seed. None is
 # 0, since NumPy takes a seed with zeros at its end for the one without them.
@@ -59,7 +59,7 @@ class Batches(keras.utils.PyDataset):
             labels = self.examples.labels[rows]
         else:
             epochs = [epoch] * len(rows)
-            read = threads().map(self._read, epochs, positions, rows)
+            read = get_threads().map(self._read, epochs, positions, rows)
             images, labels = map(np.stack, zip(*read, strict=True))
         if self.augment:
             rng = self._generator(epoch, index, FLIP_AND_CROP)

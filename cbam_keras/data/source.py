@@ -10,7 +10,7 @@ from cbam_keras import _checks
 from cbam_keras.data.arrays import from_arrays, is_batches, load_fashion_mnist
 from cbam_keras.data.decoding import warn_of_damaged
 from cbam_keras.data.digits import EMBEDDED, from_embedded
-from cbam_keras.data.examples import Dataset, counted
+from cbam_keras.data.examples import Dataset, describe_counts
 from cbam_keras.data.folders import from_folder, warn_of_copies
 from cbam_keras.data.splits import (
     check_classes,
@@ -18,7 +18,7 @@ from cbam_keras.data.splits import (
     complete,
     pool,
 )
-from cbam_keras.data.tables import from_table, is_table, table_name
+from cbam_keras.data.tables import from_table, is_table, name_table
 from cbam_keras.data.tfds import from_tfds
 
 # Paths may begin with these, and names of datasets never do.
@@ -99,7 +99,7 @@ class Source:
     def name(self) -> str:
         """The name of the dataset, known before it is read."""
         if self.kind == "table":
-            return table_name(self.data)
+            return name_table(self.data)
         if self.kind == "folder":
             return pathlib.Path(self.data).expanduser().resolve().name
         return self.data if isinstance(self.data, str) else "arrays"
@@ -147,7 +147,7 @@ class Source:
         if isinstance(self.data, str | os.PathLike):
             received = f'data="{self.data}"'
         if dataset.left_out:
-            received += f" (left out: {counted(dataset.left_out)})"
+            received += f" (left out: {describe_counts(dataset.left_out)})"
         if folds is not None:
             dataset = pool(dataset, received)
         # A published dataset is taken as it is, classes without images too.
@@ -169,26 +169,26 @@ class Source:
         """
         if not isinstance(self.data, str | os.PathLike):
             return None
-        described: dict[str, Any] = {"name": self.data}
+        description: dict[str, Any] = {"name": self.data}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name not in NOT_DESCRIBED and value is not None:
-                described[field.name] = value
+                description[field.name] = value
         paths = ["data_dir", "manual_dir"]
         if self.kind in ("folder", "table"):
             paths.append("name")
         for key in paths:
-            if key in described:
-                path = os.path.expanduser(described[key])
-                described[key] = os.path.abspath(path)
-        return described
+            if key in description:
+                path = os.path.expanduser(description[key])
+                description[key] = os.path.abspath(path)
+        return description
 
     @classmethod
-    def from_description(cls, described: Mapping[str, Any]) -> "Source":
+    def from_description(cls, description: Mapping[str, Any]) -> "Source":
         """Returns the source of a description; other keys are ignored."""
         options = {
-            field.name: described[field.name]
+            field.name: description[field.name]
             for field in dataclasses.fields(cls)
-            if field.name not in NOT_DESCRIBED and field.name in described
+            if field.name not in NOT_DESCRIBED and field.name in description
         }
-        return cls(described["name"], **options)
+        return cls(description["name"], **options)

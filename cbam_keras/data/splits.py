@@ -14,7 +14,7 @@ SPLITS = ("train", "validation", "test")
 TEST_FRACTION = 0.2
 
 
-def stratified(
+def stratify(
     labels: np.ndarray,
     validation_fraction: float | None,
     seed: int,
@@ -170,7 +170,7 @@ def complete(
     if isinstance(train, DiskExamples):
         rows = _cut(len(train), fraction, test)
     else:
-        rows = stratified(
+        rows = stratify(
             train.labels, fraction, seed, test, train.groups, folds, fold
         )
     parts = {split: train.take(rows[split]) for split in SPLITS}
@@ -204,11 +204,11 @@ def check_classes(
     for split, examples in splits.items():
         # Each split that is split off needs one more.
         needed = 1 + (split == "train") * (len(SPLITS) - len(splits))
-        wanted, advice = f'in "{split}"', ""
+        place, advice = f'in "{split}"', ""
         if folds is not None:
             # Each fold tests one, and leaves two to train and validate.
             needed = max(folds, 2 + 2 // (folds - 1))
-            wanted, advice = f"for folds={folds}", ", or take fewer folds"
+            place, advice = f"for folds={folds}", ", or take fewer folds"
         if examples.groups is not None:
             advice += ", or split subfolders too by group_by_folder=False, on "
             advice += "the command line --no-group-by-folder"
@@ -219,7 +219,7 @@ def check_classes(
         ]
         if few:
             raise ValueError(
-                f"Each class must have at least {needed} images {wanted}. "
+                f"Each class must have at least {needed} images {place}. "
                 f"Received: {received}, with fewer of class "
                 f"{_checks.first_few(few)}. Add images, or remove the class "
                 f"everywhere{advice}"

@@ -6,9 +6,9 @@ import sys
 from typing import Any
 
 from cbam_keras import _checks
-from cbam_keras.data.decoding import ENDINGS, readable
+from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, digest
-from cbam_keras.data.folders import first_folder, of_files
+from cbam_keras.data.folders import find_first_folder, make_examples
 
 # A column of labels is found by these among several.
 LABELS = ("label", "class", "category", "target")
@@ -23,7 +23,7 @@ def is_table(data: object) -> bool:
     return pandas is not None and isinstance(data, pandas.DataFrame)
 
 
-def table_name(data: Any) -> str:
+def name_table(data: Any) -> str:
     """Returns the name of the dataset of a table."""
     return "table" if hasattr(data, "columns") else pathlib.Path(data).stem
 
@@ -55,20 +55,22 @@ def from_table(
         is_only = len(frame.columns) == 2
         return name != image and (is_only or str(name).lower() in LABELS)
 
-    image = _column("image_column", image_column, frame, holds_images)
-    label = _column("label_column", label_column, frame, holds_labels)
-    known = frame.dropna(subset=[image, label])
+    image = _find_column("image_column", image_column, frame, holds_images)
+    label = _find_column("label_column", label_column, frame, holds_labels)
+    labelled = frame.dropna(subset=[image, label])
     # Integers beside missing values have become floats.
-    codes, values = pandas.factorize(known[label].convert_dtypes(), sort=True)
+    codes, values = pandas.factorize(
+        labelled[label].convert_dtypes(), sort=True
+    )
     root = path.parent.absolute()
-    paths = [os.path.abspath(root / str(name)) for name in known[image]]
+    paths = [os.path.abspath(root / str(name)) for name in labelled[image]]
     around = pathlib.Path(os.path.commonpath(paths or [str(root)]))
-    groups = [first_folder(pathlib.Path(each), around) for each in paths]
-    unlabelled = len(frame) - len(known)
-    return readable(
+    groups = [find_first_folder(pathlib.Path(each), around) for each in paths]
+    unlabelled = len(frame) - len(labelled)
+    return keep_readable(
         Dataset(
             splits={
-                "train": of_files(
+                "train": make_examples(
                     paths, codes, groups if group_by_folder else paths
                 )
             },
@@ -80,12 +82,12 @@ def from_table(
     )
 
 
-def _column(option, name, frame, fits):
+def _find_column(option, name, frame, fits):
     """Returns the name of a column, the only one that fits if none is given."""
-    found = [name] if name is not None else [*filter(fits, frame.columns)]
-    if len(found) != 1 or found[0] not in frame.columns:
+    names = [name] if name is not None else [*filter(fits, frame.columns)]
+    if len(names) != 1 or names[0] not in frame.columns:
         raise ValueError(
             f"`{option}` must be the name of a column, one of "
             f"{list(map(str, frame.columns))}. Received: {option}={name!r}"
         )
-    return found[0]
+    return names[0]

@@ -17,7 +17,7 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras._terminal import watched
-from cbam_keras.data.decoding import readable
+from cbam_keras.data.decoding import keep_readable
 from cbam_keras.data.examples import Dataset, DiskExamples, digest
 from cbam_keras.data.splits import SPLITS
 
@@ -78,7 +78,7 @@ def from_tfds(
         shape=None if None in size else tuple(size),
         channels=channels or 3,
     )
-    return readable(dataset) if is_small and None in size else dataset
+    return keep_readable(dataset) if is_small and None in size else dataset
 
 
 def find_builder(
@@ -88,17 +88,17 @@ def find_builder(
     try:
         tfds = _checks.require("tensorflow_datasets", extra="data")
     except ImportError as error:
-        message = f'Received: data="{name}", {no_folder(name)}. {error}'
+        message = f'Received: data="{name}", {describe_missing(name)}. {error}'
         raise ImportError(message) from error
-    known, reason = list(embedded), ""
-    listed = ", ".join(f'"{choice}"' for choice in known)
+    names, reason = list(embedded), ""
+    listed = ", ".join(map(_checks.quoted, names))
     # A name with a namespace would be looked up in the network.
     if name and not re.match(r"\w+:[a-zA-Z_]", name):
         try:
-            # Without `try_gcs`, other names would be looked up there, too.
+            # By default, other names would be looked up in the cloud, too.
             return tfds.builder(name, data_dir=data_dir, try_gcs=False)
         except tfds.core.DatasetNotFoundError:
-            known += tfds.list_builders(with_community_datasets=False)
+            names += tfds.list_builders(with_community_datasets=False)
         except (ValueError, AssertionError) as error:
             # An unknown configuration is an example; the error lists all.
             reason = f" ({error})"
@@ -106,7 +106,7 @@ def find_builder(
         f"`data` must be one of {listed}, the name of a TensorFlow dataset "
         "(with its configuration and version if it has several), an existing "
         f'folder, or arrays. Received: data="{name}", '
-        f"{no_folder(name, known)}{reason}"
+        f"{describe_missing(name, names)}{reason}"
     )
 
 
@@ -121,7 +121,7 @@ def wrong_features(
     )
 
 
-def no_folder(path: str | os.PathLike, names: Iterable[str] = ()) -> str:
+def describe_missing(path: str | os.PathLike, names: Iterable[str] = ()) -> str:
     """Returns what is in place of a folder, or what has a similar name."""
     path = pathlib.Path(path).expanduser()
     if path.is_file():

@@ -14,7 +14,7 @@ from cbam_keras import (
 from cbam_keras._terminal import Table
 from cbam_keras.report.page import Figure, Page, render
 
-# Of many images and networks.
+# A page with more images or networks is too long to read.
 MAX_IMAGES, MAX_NETWORKS = 16, 6
 RESUME = "The same command resumes the run."
 # Files with figures, and their captions.
@@ -62,11 +62,11 @@ def write(folder: str | os.PathLike) -> pathlib.Path:
         'report.html'
     """
     _checks.require("jinja2", extra="plot")
-    path, known = pathlib.Path(folder), (study.RESULTS, _files.EXPLAINED)
-    if not os.fspath(folder) or not any((path / x).exists() for x in known):
+    path, files = pathlib.Path(folder), (study.RESULTS, _files.EXPLAINED)
+    if not os.fspath(folder) or not any((path / x).exists() for x in files):
         raise ValueError(
             "`folder` must be the output folder of a run. Received: "
-            f'folder="{folder}", which holds none of {", ".join(known)}'
+            f'folder="{folder}", which holds none of {", ".join(files)}'
         )
     path = _files.output_folder(path)
     file = path / study.REPORT
@@ -189,7 +189,7 @@ def _examples(page, folder, content):
     note += " Mistakes are marked \N{MULTIPLICATION SIGN} and come first."
     if len(content["images"]) > MAX_IMAGES:
         note += f" {MAX_IMAGES} of {len(content['images'])} images are listed."
-    rows = _explanations.prediction_rows(content, names, MAX_IMAGES)
+    rows = _explanations.list_predictions(content, names, MAX_IMAGES)
     page.predictions = Table("Predictions", rows, note=note.strip())
     captions = {
         "grad_cam.png": f"Grad-CAM of {', '.join(content['models'])}. Bright "
@@ -217,7 +217,7 @@ def _explained_images(page, folder, content):
         if "accuracy" in summary
     ]
     page.verdict = "; ".join(right) or f"{len(images)} images are explained."
-    if rows := _explanations.mean_rows(content):
+    if rows := _explanations.list_means(content):
         page.tables.append(Table(f"Means over {len(images)} images", rows))
     settings = content["settings"]
     page.facts |= {

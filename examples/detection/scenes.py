@@ -21,8 +21,8 @@ INK = 32
 
 def digit_scenes(seed: int) -> tuple[dict[str, list[Picture]], tuple[str, ...]]:
     """Returns the scenes of each split, and the names of the classes."""
-    digits, labels = data.mnist_digits()
-    rows_of = data.stratified(labels, None, seed)
+    digits, labels = data.load_digits()
+    rows_of = data.stratify(labels, None, seed)
     splits = {}
     # The test scenes are the same for every seed.
     for split, seed_of_split, share in (("train", seed, 1), ("test", 0, 2)):
