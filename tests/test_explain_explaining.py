@@ -53,38 +53,6 @@ def test_a_file_is_explained_for_the_class_that_is_predicted(here, capsys):
     assert printed.out.endswith("Files in out\n")
 
 
-def test_a_sigmoid_is_explained_as_two_classes(here):
-    """Its logit is what red has more than green."""
-    model = keras.Sequential(
-        [
-            keras.Input((8, 8, 3)),
-            layers.Conv2D(2, 1, use_bias=False, name="features"),
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(1, use_bias=False, activation="sigmoid"),
-        ]
-    )
-    kernel = np.eye(3)[:, :2][None, None] / 255
-    model.set_weights([kernel, np.array([[1.0], [-1.0]])])
-    trained_on(["green", "red"], here / "run")
-    model.save("run/single.keras")
-    pictures = [
-        picture(here / "colour" / name / "it.png", brightest=brightest)
-        for name, brightest in (("green", 1), ("red", 0))
-    ]
-    content, arrays = explain("run/single.keras", "colour")
-    predicted = [
-        row["models"]["single"]["predicted_class"] for row in content["images"]
-    ]
-    assert predicted == ["green", "red"]
-    assert content["summary"]["single"]["accuracy"] == 1
-    redder = np.stack(pictures)[..., :2].astype("float64") @ [1, -1]
-    red = 1 / (1 + np.exp(-redder.mean(axis=(1, 2)) / 255))
-    close(arrays["single/probabilities"], np.stack([1 - red, red], axis=1))
-    heat = np.maximum([-redder[0], redder[1]], 0)
-    heat /= heat.max(axis=(1, 2), keepdims=True)
-    close(arrays["single/heat_maps"], heat)
-
-
 ASSUMED = "in the order of the models' classes.*grad_cam"
 
 
