@@ -12,7 +12,10 @@ from cbam_keras.data import tfds
 
 def groups(images):
     """Returns the name of the folder of each image, "" for none."""
-    return [(*images.classes, "")[label] for label in images.examples.labels]
+    return [
+        (*images.dataset.class_names, "")[label]
+        for label in images.examples.labels
+    ]
 
 
 def test_files_are_taken_all_and_a_folder_in_part_with_its_subfolders(
@@ -44,8 +47,8 @@ def test_damaged_images_of_a_folder_are_left_out_as_in_training(tmp_path):
     with pytest.warns(UserWarning, match="1 images .* left out: .*half.png"):
         kept = from_paths([tmp_path / "all"], None, 0)
     assert [*kept.names] == [str(tmp_path / "all/a/whole.png")]
-    assert (groups(kept), kept.classes) == (["a"], ("a", "b"))
-    assert kept.size == (8, 8)
+    assert (groups(kept), kept.dataset.class_names) == (["a"], ("a", "b"))
+    assert kept.dataset.shape == (8, 8)
     # There is no other image, or it is asked for by name.
     for paths in ([half.parent], [half, tmp_path / "all/a/whole.png"]):
         with pytest.raises(ValueError, match="Received: .*half.png"):
@@ -114,7 +117,7 @@ def test_data_can_be_of_tensorflow_datasets(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="`count` must be a number"):
         chosen(None)
     examples = chosen(4)
-    assert examples.classes == ("ant", "bee")
+    assert examples.dataset.class_names == ("ant", "bee")
     assert sorted(examples.examples.labels) == [0, 0, 1, 1]
     seen = examples.view((8, 8), (8, 8))
     found = {image[..., 0].tobytes() for image in seen}

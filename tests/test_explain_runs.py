@@ -169,7 +169,7 @@ def test_figures_are_not_written_among_the_images_of_the_user(trained, capsys):
     explain(*given, output=folder / "pets/seen")
     assert data.load(folder / "pets").class_names == ("cat", "dog")
     found = from_paths([folder / "pets"], None, 0)
-    assert found.classes == ("cat", "dog")
+    assert found.dataset.class_names == ("cat", "dog")
 
 
 def test_a_run_that_is_explained_in_its_folder_can_be_overwritten(

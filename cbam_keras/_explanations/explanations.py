@@ -100,14 +100,14 @@ def explain_files(
         output = pathlib.Path("runs") / f"explain-{first.absolute().stem}"
     output = _free_folder(output)
     images = _find_images(image_paths, run, settings, data_options)
-    default_size = images.size or (data.SIDE, data.SIDE)
+    default_size = images.dataset.shape or (data.SIDE, data.SIDE)
     networks = load_networks(files, settings.image_size, default_size)
     probabilities = {
         x.name: _predict(x, images, settings.batch_size) for x in networks
     }
     counts = {name: x.shape[1] for name, x in probabilities.items()}
-    if images.is_dataset:
-        counts["the data"] = len(images.classes)
+    if images.is_split:
+        counts["the data"] = len(images.dataset.class_names)
     count, *others = {*counts.values()}
     if others:
         raise ValueError(

@@ -35,17 +35,14 @@ class RunData:
 class Images:
     """The images that are explained, not yet decoded.
 
-    Labels are indices of `classes`, which are those of a dataset or, with
-    `in_folders`, names of folders; -1 is an image in none. `size` is `None` if
-    the sizes of the images differ.
+    They are some of a split of a dataset, or of files. Labels are indices of
+    `dataset.class_names`; -1 is an image in no class.
     """
 
     names: np.ndarray
     examples: data.Examples
-    classes: tuple[str, ...]
-    is_dataset: bool
-    in_folders: bool
-    size: Size | None
+    dataset: data.Dataset
+    is_split: bool
 
     def __len__(self) -> int:
         return len(self.names)
@@ -79,9 +76,10 @@ class Images:
 
     def boxes_in_view(self, size: Size, frame: Size) -> np.ndarray | None:
         """Returns the boxes on the images of `view`, `None` if not known."""
-        if self.examples.boxes is None or self.size is None:
+        shape = self.dataset.shape
+        if self.examples.boxes is None or shape is None:
             return None
-        crop = data.find_evaluation_box(self.size, frame)
+        crop = data.find_evaluation_box(shape, frame)
         corner, sides = np.split(np.array(crop), 2)
         lowest, highest = np.hsplit(self.examples.boxes, 2)
         scale = np.array(size) / sides
@@ -95,27 +93,27 @@ class Images:
         """Returns the names of `count` classes, and the label of each image.
 
         The names are those of the run that trained the models, `class_names`,
-        else those of the dataset of the images, or of the folders that the
-        images lie in, if there is one for each class, else `None`. Labels are
-        found by these names, -1 where a name is not known. A warning tells
-        where an order is assumed: that of folders, and that of a dataset which
-        has other names.
+        else those of the images, if there is one for each class, else `None`.
+        Labels are found by these names, -1 where a name is not known. A
+        warning tells where an order is assumed: that of folders, and that of
+        a dataset which has other names.
         """
-        is_known = {*(class_names or ())} & {*self.classes}
-        fits = len(self.classes) == count > 1
-        is_assumed = class_names is None or self.is_dataset
+        classes = self.dataset.class_names
+        is_known = {*(class_names or ())} & {*classes}
+        fits = len(classes) == count > 1
+        is_assumed = class_names is None or self.is_split
         if fits and is_assumed and not is_known:
-            if class_names or self.in_folders:
+            if class_names or self.dataset.root is not None:
                 _checks.warn(
                     "It is assumed that the classes of the images, "
-                    f"{_checks.first_few(self.classes)}, are in the order of "
-                    "the models' classes. If they are not, call grad_cam of "
+                    f"{_checks.first_few(classes)}, are in the order of the "
+                    "models' classes. If they are not, call grad_cam of "
                     "cbam_keras.explain with the right indices"
                 )
-            return class_names or self.classes, self.examples.labels
+            return class_names or classes, self.examples.labels
         indices = {name: i for i, name in enumerate(class_names or ())}
         # The label -1 stands for the last one.
-        by_label = [*(indices.get(name, -1) for name in self.classes), -1]
+        by_label = [*(indices.get(name, -1) for name in classes), -1]
         return class_names, np.array(by_label)[self.examples.labels]
 
 
@@ -132,27 +130,23 @@ def from_paths(
             "Images must be files, or those of one folder with its "
             f"subfolders. Received: {_checks.first_few(paths)}"
         )
-    files, folders = [*paths], [""] * len(paths)
+    files, folders, root = [*paths], [""] * len(paths), None
     if is_folder:
         # A class may have subfolders, e.g. of patients, as in training. The
         # empty name stands for no folder of a class.
-        root, files = (
-            data.enter_folder(paths[0]),
-            data.find_image_files(paths[0], "**/*"),
-        )
+        root = data.enter_folder(paths[0])
+        files = data.find_image_files(paths[0], "**/*")
         parts = [file.relative_to(root).parts for file in files]
         folders = [names[0] if len(names) > 1 else "" for names in parts]
     classes = sorted({*folders} - {""})
     labels = [classes.index(name) if name else -1 for name in folders]
-    if is_folder:
-        rows = choose_balanced(folders, count, seed)
-        files, labels = [files[i] for i in rows], [labels[i] for i in rows]
     examples = data.Examples(
         np.array([*map(str, files)], object), np.array(labels)
     )
-    dataset = data.keep_readable(
-        data.Dataset({"images": examples}, tuple(classes))
-    )
+    if is_folder:
+        examples = examples.take(choose_balanced(folders, count, seed))
+    dataset = data.Dataset({"images": examples}, tuple(classes), root=root)
+    dataset = data.keep_readable(dataset)
     examples, damaged = dataset.splits["images"], dataset.skipped
     if not len(examples) or (damaged and not is_folder):
         reasons = data.describe_counts(dataset.damaged)
@@ -163,14 +157,8 @@ def from_paths(
             f"({reasons or 'no images'})"
         )
     data.warn_of_damaged(dataset)
-    return Images(
-        names=np.array([*examples.images]),
-        examples=examples,
-        classes=dataset.class_names,
-        is_dataset=False,
-        in_folders=True,
-        size=dataset.shape,
-    )
+    names = np.array([*examples.images])
+    return Images(names, examples, dataset, is_split=False)
 
 
 def from_data(
@@ -199,14 +187,7 @@ def from_data(
         item if isinstance(item, str) else f"{split} {row}"
         for item, row in zip(examples.images, rows, strict=True)
     ]
-    return Images(
-        names=np.array(names),
-        examples=examples,
-        classes=dataset.class_names,
-        is_dataset=True,
-        in_folders=dataset.root is not None,
-        size=dataset.shape,
-    )
+    return Images(np.array(names), examples, dataset, is_split=True)
 
 
 def choose_balanced(
