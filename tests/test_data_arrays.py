@@ -13,7 +13,7 @@ from cbam_keras import data, study
 
 def test_arrays_are_split_class_by_class_with_their_labels():
     loaded = whole(arrays())
-    # Of 14 images of each class, a fifth tests; a tenth of 11 validates.
+    # A fifth of 14 images of each class tests; a tenth of 11 validates.
     counts = [np.bincount(labels).tolist() for _, labels in loaded]
     assert counts == [[10] * 5, [1] * 5, [3] * 5]
     assert loaded.sizes == {"train": 50, "validation": 5, "test": 15}

@@ -116,7 +116,7 @@ def test_all_stays_what_it_was_on_another_cpu():
 def test_keras_takes_them_one_or_several_at_a_time():
     loaded = _load("pixels")
     model = linear(shape=loaded.image_shape, classes=5)
-    # Of four batches, the last one smaller; PyTorch takes only one.
+    # There are four batches; PyTorch takes only one at a time.
     steps = 1 if keras.backend.backend() == "torch" else 3
     loss = "sparse_categorical_crossentropy"
     model.compile("sgd", loss, steps_per_execution=steps)

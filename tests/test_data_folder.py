@@ -91,7 +91,7 @@ def test_an_embedded_dataset_comes_before_a_folder_of_its_name(
 
 
 def test_files_in_other_places_are_left_alone(tmp_path):
-    # Of different sizes, so that all are resized.
+    # They differ in size, so that all are resized.
     write_folder(tmp_path)
     for name in (".cache", "__MACOSX", "cat/.thumbnails"):
         (tmp_path / name).mkdir()
@@ -183,7 +183,7 @@ PICTURES = {
     "grey.png": (GREY, {}),
     "moving.webp": (COLOUR, WEBP | {"save_all": 1, "append_images": [ALPHA]}),
     "palette.gif": (PALETTE, {}),
-    # Without this Pillow warns that it drops the transparency.
+    # Pillow must not warn that it drops the transparency.
     "palette.png": (PALETTE, {"transparency": bytes(range(16))}),
     "plain.bmp": (COLOUR, {}),
     # Lossy, so compared with the stored pixels.

@@ -241,7 +241,7 @@ def test_deep_images_are_scaled_by_the_range_of_all(tmp_path, highest, bits):
     """As X-ray and microscope cameras write them."""
     rng = np.random.default_rng(0)
     written = rng.integers(0, highest, (16, 6, 5)).astype("uint16")
-    # Of one image alone.
+    # One image alone has the highest value.
     written[3, 2, 1] = highest
     for row, image in enumerate(written):
         path = tmp_path / PETS[row % 2] / f"{row}.{'png' if row < 8 else 'tif'}"

@@ -227,7 +227,7 @@ def test_commands_and_options_in_prose_exist():
     known = {"--help", *others}.union(*map(described, COMMANDS), COMMANDS)
 
     def wrong(file, text):
-        # Without those of other programs.
+        # Options of other programs do not count.
         others = r"^.*(dask|helm|nthreads|gpus=1|mkdocs|pytest|pip).*$"
         text = re.sub(others, "", text, flags=re.M)
         named = re.findall(OPTION, text)

@@ -58,7 +58,7 @@ ASSUMED = "in the order of the models' classes.*grad_cam"
 
 @pytest.mark.filterwarnings(f"ignore:.*{ASSUMED}:UserWarning")
 def test_class_folders_tell_the_true_classes(here, capsys):
-    # Of three images, the second is not what its folder says.
+    # The second of three images is not what its folder says.
     whole = [
         picture(here / f"all/{name}/0.png", seed=i, brightest=[0, 2, 2][i])
         for i, name in enumerate("abc")

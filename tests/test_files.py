@@ -58,7 +58,7 @@ def test_an_error_leaves_all_as_it_was(tmp_path):
 
 # One process at a time, released however a process ends.
 
-# Without Keras, whose import takes seconds.
+# The process does without Keras, whose import takes seconds.
 HOLDER = """
 import fcntl, pathlib, sys, time, types
 

@@ -124,7 +124,7 @@ def test_a_page_says_what_came_out_and_requests_nothing(command, tmp_path):
     assert "unsafe" not in policy
     assert page.all("h1") and page.all("table")
     assert "3.15.1" in page.text
-    # Of folders of this machine only the name.
+    # The page has no more than the name of a folder of this machine.
     assert "folderrun" in page.text and str(tmp_path) not in page.text
     texts, pictures = PARTS[command]
     assert not [text for text in texts if text not in page.text]

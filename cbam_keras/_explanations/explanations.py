@@ -116,7 +116,7 @@ def explain_files(
         )
     names = find_class_names(files, count)
     class_names, labels = images.label_by(names, count)
-    index = _class_index(settings.wanted, class_names, count)
+    index = _find_class_index(settings.wanted, class_names, count)
     if mistakes:
         wrong = sum(x.argmax(axis=1) != labels for x in probabilities.values())
         rows = np.argsort(-wrong, kind="stable")[: settings.draw]
@@ -259,18 +259,18 @@ def _predict(network, images, batch_size):
     )
 
 
-def _class_index(wanted, names, classes):
+def _find_class_index(class_name, names, classes):
     """Returns the index of the class to explain, or `None` if not given."""
-    if wanted is None:
+    if class_name is None:
         return None
-    if names and wanted in names:
-        return list(names).index(wanted)
-    if wanted.isdecimal() and int(wanted) < classes:
-        return int(wanted)
+    if names and class_name in names:
+        return list(names).index(class_name)
+    if class_name.isdecimal() and int(class_name) < classes:
+        return int(class_name)
     raise ValueError(
         "`class` must be the name of a class, as in the results of the run, or "
-        f"an index from 0 to {classes - 1}. Received: class={wanted!r}"
-        f"{_checks.did_you_mean(wanted, names or (), 3)}"
+        f"an index from 0 to {classes - 1}. Received: class={class_name!r}"
+        f"{_checks.did_you_mean(class_name, names or (), 3)}"
     )
 
 

@@ -51,7 +51,7 @@ def load_networks(
     Networks that take images of any size get those of `image_size`, else of
     the size of the first network with a fixed one, else of `default_size`.
     """
-    names = _unique_names(paths)
+    names = _make_unique_names(paths)
     models = [*map(_load_classifier, paths)]
     sizes = [tuple(model.inputs[0].shape[1:3]) for model in models]
     if image_size is not None:
@@ -94,7 +94,7 @@ def _load_classifier(path):
     return model
 
 
-def _unique_names(paths):
+def _make_unique_names(paths):
     """Returns the stems of files, or their paths where stems repeat."""
     files = [path.resolve() for path in paths]
     for names in (

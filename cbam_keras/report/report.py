@@ -75,27 +75,27 @@ def write(folder: str | os.PathLike) -> pathlib.Path:
             f"`folder` must not hold the {study.REPORT} of another program. "
             f'Received: folder="{folder}". Move or rename that file'
         )
-    text = _terminal.readable(render(_read(path)))
+    text = _terminal.readable(render(_make_page(path)))
     with _files.folder_locked(path), _files.replacing(file) as beside:
         beside.write_text(text, encoding="utf-8")
     return file
 
 
-def _read(folder):
+def _make_page(folder):
     """Returns the page of a folder, with a line for what is missing."""
     page = Page()
     try:
         if (folder / _files.EXPLAINED).exists():
             content = json.loads((folder / _files.EXPLAINED).read_text("utf-8"))
-            parts = (_explained_images, _examples)
+            parts = (_add_explained_images, _add_examples)
         else:
             content = study.read_content(folder)
-            parts = (_question, _results, _figures, _examples)
+            parts = (_add_question, _add_results, _add_figures, _add_examples)
     # Damage has many types; a package may be missing, too.
     except Exception as error:
         page.missing.append(f"The results cannot be read ({error!r}).")
         return page
-    for part in (_identity, *parts):
+    for part in (_add_identity, *parts):
         try:
             part(page, folder, content)
         except Exception as error:
@@ -104,7 +104,7 @@ def _read(folder):
     return page
 
 
-def _identity(page, folder, content):
+def _add_identity(page, folder, content):
     """Versions and settings."""
     if isinstance(content.get("command"), str):
         page.command = content["command"]
@@ -116,7 +116,7 @@ def _identity(page, folder, content):
         page.facts[name] = str(version)
 
 
-def _question(page, folder, content):
+def _add_question(page, folder, content):
     """The question."""
     settings = content["settings"]
     data = next(iter(settings["data"].values()))
@@ -137,7 +137,7 @@ def _question(page, folder, content):
     }
 
 
-def _results(page, folder, content):
+def _add_results(page, folder, content):
     """The results."""
     results = study.Results.of(folder, content).with_subfolders()
     tables = results.tables()
@@ -163,14 +163,14 @@ def _results(page, folder, content):
         )
 
 
-def _figures(page, folder, content):
+def _add_figures(page, folder, content):
     """The figures."""
     for name, caption in FIGURES.items():
         if (folder / name).exists():
             page.figures.append(Figure.read(folder / name, caption))
 
 
-def _examples(page, folder, content):
+def _add_examples(page, folder, content):
     """What the networks look at."""
     note = ""
     if "kind" in content:
@@ -206,7 +206,7 @@ def _examples(page, folder, content):
             page.explanations.append(Figure.read(folder / file, caption))
 
 
-def _explained_images(page, folder, content):
+def _add_explained_images(page, folder, content):
     """The results."""
     models, images = content["models"], content["images"]
     page.title = f"Explanation: {', '.join(models)}"
