@@ -38,7 +38,7 @@ class Source:
     decides; `load` documents them. Nothing is read before `read` or `split`.
     """
 
-    # Arrays and batches are of many classes.
+    # It is `Any`, since arrays and batches have many types.
     data: Any
     validation_fraction: float = 0.1
     group_by_folder: bool = True
