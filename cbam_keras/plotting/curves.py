@@ -136,8 +136,8 @@ def plot_ablation(
     else:
         legend = style.add_legend(ax, panels, loc="best", ncols=1, fontsize=8)
     # The legend is that of all rows, whose colors differ.
-    for handle in legend.legend_handles:
-        handle.set_color("0.35")
+    for handle in filter(None, legend.legend_handles):
+        handle.set(color="0.35")
     return figure if ax is None else ax
 
 

@@ -94,7 +94,7 @@ class Batches(keras.utils.PyDataset):
         rows = self.order[start : start + self.batch_size]
         seeds = [self.seed, self.epoch, index, AUGMENTATION]
         draws = 2 * np.random.default_rng(seeds).random((len(rows), DRAWS)) - 1
-        read = data.threads().map(self._read, rows, draws)
+        read = data.get_threads().map(self._read, rows, draws)
         images, moved_boxes = zip(*read, strict=True)
         shape = len(rows), self.max_objects
         boxes = np.tile(np.array(PADDING, "float32"), (*shape, 1))
@@ -118,7 +118,7 @@ class Batches(keras.utils.PyDataset):
 
     def images(self, rows: Iterable[int]) -> np.ndarray:
         """Returns images of these rows, resized, float32 `(n, H, W, C)`."""
-        read = data.threads().map(self._read, rows)
+        read = data.get_threads().map(self._read, rows)
         return np.stack([image for image, _ in read])
 
     def _read(self, row, draws=None):

@@ -95,7 +95,7 @@ def _read_coco_file(file, class_names=()):
 
 def _read_voc(folder):
     images = folder / "JPEGImages"
-    paths = {path.stem: path for path in data.image_files(images)}
+    paths = {path.stem: path for path in data.find_image_files(images)}
     splits = _voc_splits(folder)
     annotations = {
         name: _voc_annotations(folder / "Annotations" / f"{name}.xml")
@@ -134,7 +134,7 @@ def _voc_splits(folder):
         train, test = trainval, lists["test"]
     elif not test:
         names = trainval or sorted(path.stem for path in folder.glob(VOC))
-        rows = data.stratified(np.zeros(len(names)), None, seed=0)
+        rows = data.stratify(np.zeros(len(names)), None, seed=0)
         train, test = ([names[i] for i in rows[x]] for x in ("train", "test"))
     both = sorted({*train} & {*test})
     if both or not train or not test:
@@ -251,7 +251,7 @@ def _make_pictures(
     in_fractions: bool = False,
 ) -> list[Picture]:
     """Returns pictures of images that can be read, with boxes in them."""
-    heads = data.headers(images, "Reading headers")
+    heads = data.read_headers(images, "Reading headers")
     pictures: list[Picture] = []
     for image, head, objects in zip(images, heads, annotations, strict=True):
         name = image if isinstance(image, str) else len(pictures)
