@@ -20,20 +20,12 @@ MOST = 2**31 - 1
 
 
 def positive_integer(
-    name: str,
-    value: object,
-    instead: int | None = None,
-    *,
-    or_zero: bool = False,
-    most: int = MOST,
+    name: str, value: object, *, or_zero: bool = False, most: int = MOST
 ) -> int:
-    """Returns `value` as an `int`, or raises if it is not an integer >= 1.
-
-    `instead` is what the error says to write, if that is known.
-    """
+    """Returns `value` as an `int`, or raises if it is not an integer >= 1."""
     if not _is_integer(value) or value < 1 - or_zero:
         kind = "an integer from 0" if or_zero else "a positive integer"
-        raise _wrong(name, value, kind, instead)
+        raise _wrong(name, value, kind)
     if value > most:
         raise _wrong(name, value, f"at most {most:,}")
     return int(value)
@@ -66,14 +58,36 @@ def momentum(name: str, value: object) -> float:
     return number
 
 
-def odd_integer(name: str, value: object, instead: int | None = None) -> int:
+def reduction_ratio(value: object) -> int:
+    """Returns `value` as an `int`, or raises if it is not an integer >= 1."""
+    if not _is_integer(value) or value < 1:
+        kind, instead = "a positive integer", integer_in(value)
+        raise _wrong("reduction_ratio", value, kind, instead)
+    return positive_integer("reduction_ratio", value)
+
+
+def odd_integer(name: str, value: object) -> int:
     """Returns `value` as an `int`, or raises unless it is odd and >= 1."""
     if not _is_integer(value) or value < 1 or value % 2 == 0:
-        reason = 'so that the convolution has a centre and "same" padding is '
+        reason = 'so that the convolution has a center and "same" padding is '
         kind = f"an odd positive integer, {reason}symmetric"
+        instead = integer_in(value)
         instead = instead if instead and instead % 2 else None
         raise _wrong(name, value, kind, instead)
     return positive_integer(name, value)
+
+
+def integer_in(value: Any) -> int | None:
+    """Returns the integer that other libraries write so, or `None`.
+
+    That is 7 for `(7, 7)`, and 4 for the fraction 0.25.
+    """
+    if isinstance(value, tuple | list) and value:
+        same = all(side == value[0] for side in value)
+        return integer_in(value[0]) if same else None
+    if isinstance(value, float) and 0 < value < 1:
+        return round(1 / value)
+    return value if isinstance(value, int) else None
 
 
 def image_size(name: str, value: object) -> int | tuple[int, int] | None:
@@ -117,23 +131,22 @@ def subset(name: str, value: object, choices: Iterable[str]) -> tuple[str, ...]:
     """Returns `value`, one or several strings, as a tuple of distinct ones."""
     choices = list(choices)
     listed = ", ".join(quoted(choice) for choice in choices)
-    chosen = (value,) if isinstance(value, str) else value
-    chosen = tuple(chosen) if isinstance(chosen, Iterable) else ()
-    unknown = [choice for choice in chosen if choice not in choices]
-    if not chosen or unknown or len(set(chosen)) != len(chosen):
+    names = (value,) if isinstance(value, str) else value
+    names = tuple(names) if isinstance(names, Iterable) else ()
+    unknown = [choice for choice in names if choice not in choices]
+    if not names or unknown or len(set(names)) != len(names):
         hint = did_you_mean(unknown[0], choices) if unknown else ""
         raise ValueError(
             f"`{name}` must be one or several of {listed}, each at most "
             f"once. Received: {name}={value!r}{hint}"
         )
-    return chosen
+    return names
 
 
 def fits(expected: Sequence[int | None], shape: Sequence[int]) -> bool:
     """Returns whether a shape is as expected; `None` stands for any size."""
     return len(expected) == len(shape) and all(
-        wanted in (None, size)
-        for wanted, size in zip(expected, shape, strict=True)
+        side in (None, size) for side, size in zip(expected, shape, strict=True)
     )
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 Documented = TypeVar("Documented", bound=Callable)
 # The arguments, and one of them, in a docstring without indentation.
 ARGS = re.compile(r"^Args:\n((?:    .*\n)+)", re.M)
-ENTRY = re.compile(r"^    (\w+): (.*(?:\n        .*)*)", re.M)
+ENTRY = re.compile(r"^    (\*{0,2}\w+): (.*(?:\n        .*)*)", re.M)
 
 
 def explained_by(source: Callable) -> Callable[[Documented], Documented]:

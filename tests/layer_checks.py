@@ -21,7 +21,7 @@ LAYERS = [
 ]
 every_layer = pytest.mark.parametrize("layer_class", LAYERS)
 
-# Those with `identity_init`.
+# The layers with `identity_init`.
 TRAINABLE = [layer for layer in LAYERS if layer is not cbam_keras.SimAM]
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
@@ -82,7 +82,7 @@ def gradients(layer, x, weighting):
 MODES = {"tensorflow": ["eager", "graph", "xla"], "jax": ["jit"]}.get(
     keras.backend.backend(), ["eager"]
 )
-# Of the modes, the one that is fast for small inputs, and all that compile.
+# The mode that is fast for small inputs, and all modes that compile.
 FAST, *COMPILED = MODES
 
 
@@ -220,8 +220,9 @@ def channels_last(x):
 
 def stored(name):
     """Returns the arrays of a file, and its weights by PyTorch's names."""
-    arrays = dict(np.load(REFERENCE / f"{name}.npz"))
-    weights = {
-        key[2:]: arrays.pop(key) for key in list(arrays) if key.startswith("w/")
-    }
+    arrays, weights = {}, {}
+    for key, value in np.load(REFERENCE / f"{name}.npz").items():
+        folder, _, rest = key.rpartition("/")
+        # The weights are in a folder, "w" or "state".
+        (weights if folder else arrays)[rest] = value
     return arrays, weights

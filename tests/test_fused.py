@@ -44,7 +44,7 @@ SPATIAL = functools.partial(SpatialAttention, kernel_size=3)
 # Wider than the features.
 WIDE = functools.partial(SpatialAttention, kernel_size=5)
 ODD = (1, 5, 7, 20)
-# By name: layers, their options, and shapes with the channels last.
+# Layers, their options, and shapes with the channels last, by name.
 CASES = {
     "channel first": (cbam, {}, SHAPE),
     "channel first, transposed": (cbam, FIRST, ODD),
@@ -73,7 +73,7 @@ CASES = {
     "spatial gate, batch norm": (SPATIAL, {"batch_norm": True} | FIRST, SHAPE),
     "squeeze and excite": (SqueezeExcite, {"reduction_ratio": 4}, SHAPE),
 }
-# Those that differ most in the passes of compiled code: by the axis of each
+# The cases that differ most in the passes of compiled code: by the axis of each
 # pool, by whether maxima are taken by halves, and by what follows what.
 CHOSEN = [
     "channel first, transposed",
@@ -137,7 +137,7 @@ def test_passes_for_other_devices_equal_single_operations(
 @float64
 @each_order("spatial_first", COMPILED[-1:])
 def test_gradients_of_inference_equal_single_operations(order, mode):
-    # As explanations take them: by operations with their own gradients.
+    # Explanations take gradients by operations with gradients of their own.
     options = {"order": order, "spatial_batch_norm": True}
     if order == "spatial_first":
         options |= FIRST
@@ -214,7 +214,7 @@ def second_order(layer, x, weighting):
 
     def total(values):
         y, _ = layer.stateless_call(values[1:], rest, values[0], training=True)
-        # Not linear in `y`, so that its gradient is differentiated too.
+        # The sum is not linear in `y`, so that its gradient is differentiated.
         return ops.sum(y * y * ops.cast(weighting, y.dtype)), []
 
     def squares(values):
@@ -242,7 +242,7 @@ def second_order(layer, x, weighting):
     ids=["transposed", "parallel", "batch-norm", "channel"],
 )
 def test_second_derivatives(make, options):
-    # Of a gradient penalty, by central differences in random directions.
+    # A gradient penalty is derived by central differences.
     with fused_calls() as calls:
         run, arrays = second_order(*layer_and_arrays(make, options))
         _, gradients = run(arrays)

@@ -157,7 +157,7 @@ class Doubled(CBAM):
 
 
 @pytest.mark.parametrize(
-    "make, known",
+    "make, fused",
     [
         (functools.partial(ChannelAttention, 4, pool_types=("avg", "lp")), 0),
         (functools.partial(CBAM, 4, 3, channel_pool_types="lse"), 1),
@@ -174,11 +174,11 @@ class Doubled(CBAM):
     ids="lp lse conv activation gate map maps map-of-gate call-of-gate "
     "call-of-channel call-of-module".split(),
 )
-def test_what_the_fast_path_does_not_know_takes_single_operations(make, known):
+def test_what_the_fast_path_does_not_know_takes_single_operations(make, fused):
     # If only one of two gates is supported, that one is fused by itself.
     with fused_calls() as calls:
         assert_equals_reference(built(make(), SHAPE), *arrays(), tolerance=1e-6)
-    assert len(calls) == known
+    assert len(calls) == fused
 
 
 @pytest.mark.parametrize(

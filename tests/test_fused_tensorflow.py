@@ -88,9 +88,9 @@ def test_a_branch_of_a_graph_gives_gradients():
     layer = cbam()
 
     @tf.function
-    def gradient(x, taken):
+    def gradient(x, is_taken):
         def branch(x):
-            return tf.cond(taken, lambda: layer(x, training=True), lambda: x)
+            return tf.cond(is_taken, lambda: layer(x, training=True), lambda: x)
 
         return gradient_with_tape(branch, x)
 
@@ -136,8 +136,8 @@ def test_predictions_of_keras_take_the_passes(monkeypatch):
     outputs = []
     output = operation.FusedOperation.output
 
-    def recorded(*given):
-        outputs.append(output(*given))
+    def recorded(*arguments):
+        outputs.append(output(*arguments))
         return outputs[-1]
 
     monkeypatch.setattr(operation.FusedOperation, "output", recorded)
@@ -148,26 +148,6 @@ def test_predictions_of_keras_take_the_passes(monkeypatch):
     found = model.predict(x, verbose=0)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert outputs
-
-
-def test_exports_are_of_plain_operations(tmp_path):
-    import tensorflow as tf
-
-    model = model_of(cbam(), SHAPE[1:])
-    model.export(tmp_path / "model", verbose=False)
-    loaded = tf.saved_model.load(tmp_path / "model")
-    x = random_input(SHAPE)
-    np.testing.assert_allclose(
-        loaded.serve(x), model.predict(x, verbose=0), atol=1e-6
-    )
-    definition = loaded.signatures["serving_default"].graph.as_graph_def()
-    functions = definition.library.function
-    assert functions
-    for function in functions:
-        assert not function.attr["_XlaMustCompile"].b
-        assert not [
-            node for node in function.node_def if node.op == "IdentityN"
-        ]
 
 
 # Private names of TensorFlow may vanish: results stay, only speed goes.

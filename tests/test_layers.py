@@ -57,20 +57,20 @@ VARIANTS = {
         {"order": "spatial_first", "spatial_batch_norm": True},
     ),
     "identity": (CBAM, {"identity_init": True}),
-    # Of few units, a ReLU may leave none.
+    # A ReLU may leave none of a few units.
     "BAM": (BAM, {"activation": "sigmoid"}),
     "bam-multiply": (BAM, {"combine": "multiply", "activation": "sigmoid"}),
     "scse-add": (SCSE, {"combine": "add"}),
     "gc-multiply": (GlobalContext, {"fusion": "multiply"}),
 }
-# Those with `identity_init`.
+# The variants of layers with `identity_init`.
 TRAINABLE = [name for name in VARIANTS if VARIANTS[name][0] is not SimAM]
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
-def made(variant, **options):
-    layer_class, own = VARIANTS[variant]
-    return layer_class(**{**own, **options})
+def make(variant, **options):
+    layer_class, defaults = VARIANTS[variant]
+    return layer_class(**{**defaults, **options})
 
 
 def model_of_variants(shape, variants=VARIANTS, **options):
@@ -78,7 +78,7 @@ def model_of_variants(shape, variants=VARIANTS, **options):
     inputs = keras.Input(shape)
     return keras.Model(
         inputs,
-        {name: made(name, name=name, **options)(inputs) for name in variants},
+        {name: make(name, name=name, **options)(inputs) for name in variants},
     )
 
 
@@ -108,7 +108,7 @@ def test_the_layer_test_of_keras_passes(layer_class):
 
 @every_variant
 def test_config_survives_use_and_gives_an_equal_layer(variant):
-    layer = made(variant)
+    layer = make(variant)
     before = layer.get_config()
     built(layer)
     x = random_input()
@@ -144,8 +144,8 @@ def test_config_survives_use_and_gives_an_equal_layer(variant):
     ids=lambda value: value if isinstance(value, str) else f"{len(value) - 2}d",
 )
 def test_data_formats_agree(variant, shape):
-    last = built(made(variant, data_format="channels_last"), shape)
-    first = made(variant, data_format="channels_first")
+    last = built(make(variant, data_format="channels_last"), shape)
+    first = make(variant, data_format="channels_first")
     x = random_input(shape)
     moved = np.moveaxis(x, -1, 1)
     first.build(moved.shape)
@@ -172,7 +172,7 @@ def test_height_and_width_may_be_unknown():
 @every_backend
 @every_variant
 def test_an_empty_batch_is_computed_and_changes_nothing(variant):
-    layer = built(made(variant))
+    layer = built(make(variant))
     averages = [to_numpy(v) for v in layer.non_trainable_variables]
     x = random_input((0, *SHAPE[1:]))
     mask = np.ones(x.shape[:-1], "bool")
@@ -184,7 +184,7 @@ def test_an_empty_batch_is_computed_and_changes_nothing(variant):
     )
     assert [found.shape for found in outputs] == [x.shape] * 3
     assert all(0 in gate_map.shape for gate_map in maps_of(layer, x))
-    # Not NaN either, which would reach all weights.
+    # NaN would reach all weights.
     assert not any(gradient.any() for gradient in gradients)
     for found, average in zip(state, averages, strict=True):
         np.testing.assert_allclose(found, average, rtol=1e-6)
@@ -199,7 +199,7 @@ def maps_of(layer, x, **options):
 @every_backend
 @every_variant
 def test_a_call_returns_the_maps_it_multiplies_by(variant):
-    layer, x = built(made(variant)), random_input()
+    layer, x = built(make(variant)), random_input()
     mask = np.arange(7)[None, :, None] < [[[6]], [[7]]]
     for options in ({}, {"mask": np.broadcast_to(mask, x.shape[:-1])}):
         outputs, returned = layer(x, return_attention_maps=True, **options)
@@ -221,7 +221,7 @@ def test_a_call_returns_the_maps_it_multiplies_by(variant):
 @every_backend
 def test_maps_in_a_model_follow_its_weights(tmp_path):
     inputs = keras.Input(SHAPE[1:])
-    layers = [made(name) for name in VARIANTS]
+    layers = [make(name) for name in VARIANTS]
     outputs = [layer(inputs, return_attention_maps=True) for layer in layers]
     model = keras.Model(inputs, keras.tree.flatten(outputs))
     randomize(model)
@@ -324,7 +324,7 @@ def test_data_format_follows_the_global_setting(layer_class):
 @every_variant
 def test_gradients_equal_finite_differences(variant):
     shape = (2, 3, 4, 6)
-    layer = built(made(variant, dtype="float64"), shape)
+    layer = built(make(variant, dtype="float64"), shape)
     x = random_input(shape, "float64")
     weighting = random_input(shape, "float64", seed=3)
     # They reach every weight; a softmax has none by the bias of its logits.
@@ -370,8 +370,8 @@ def test_gradients_equal_finite_differences(variant):
     ],
 )
 def test_mixed_precision_keeps_weights_and_is_near_float32(variant, policy):
-    exact = built(made(variant))
-    half = made(variant, dtype=policy)
+    exact = built(make(variant))
+    half = make(variant, dtype=policy)
     half.build(SHAPE)
     half.set_weights(exact.get_weights())
     x = random_input()
@@ -411,7 +411,7 @@ def test_mixed_precision_computes_gates_with_weights_of_float32(policy):
 @pytest.mark.half_precision
 @pytest.mark.parametrize("variant", ["lp-lse", "conv-bias", "CBAM", "identity"])
 def test_large_float16_values_give_finite_gates(variant):
-    layer = built(made(variant, dtype="float16"), (1, 32, 32, 16))
+    layer = built(make(variant, dtype="float16"), (1, 32, 32, 16))
     # Their sum and their squares leave the range of float16, twice the gate
     # of `identity_init` does not.
     x = np.full((1, 32, 32, 16), 1.5e4, "float16")
@@ -429,7 +429,7 @@ def test_large_float16_values_give_finite_gates(variant):
     ],
 )
 def test_identity_init_returns_the_input_exactly(variant, policy):
-    layer = made(
+    layer = make(
         variant, identity_init=True, bias_initializer="ones", dtype=policy
     )
     x = ops.cast(random_input(), policy.removeprefix("mixed_"))

@@ -27,7 +27,6 @@ from cbam_keras import (
     SpatialAttention,
     SqueezeExcite,
     TripletAttention,
-    explain,
     insert_attention,
     profile_model,
 )
@@ -44,7 +43,7 @@ BASE = {
     SCSE: {"reduction_ratio": 2},
     GlobalContext: {"reduction_ratio": 2, "fusion": "multiply"},
 }
-# Of layers without biases, these have no effect.
+# These have no effect in layers without biases.
 WITHOUT_BIAS = EfficientChannelAttention, TripletAttention
 BIAS = {"bias_initializer", "bias_regularizer", "bias_constraint"}
 CHANGES = {
@@ -123,7 +122,6 @@ def test_every_argument_has_a_name_in_the_help(layer_class):
     text = layer_class.__doc__
     for argument in SHARED_ARGUMENTS:
         assert f"`{argument}`" in text
-    assert {*SHARED_ARGUMENTS} <= {*layer_class().get_config()}
 
 
 @pytest.mark.parametrize(
@@ -207,12 +205,6 @@ def test_a_gate_that_cannot_be_the_identity_is_refused(activation, cause):
         CBAM(identity_init=True, gate_activation=activation)
 
 
-@pytest.mark.parametrize("layer_class", TRAINABLE)
-def test_every_layer_refuses_it(layer_class):
-    with pytest.raises(ValueError, match="power of two.*which is 0.0 at 0"):
-        layer_class(identity_init=True, gate_activation="tanh")
-
-
 def test_a_gate_of_any_elementwise_activation_can_be_the_identity():
     x = random_input()
     for activation in (
@@ -243,17 +235,10 @@ def test_unsuitable_inputs_are_refused(layer_class, shape, message):
 
 
 @pytest.mark.parametrize(
-    "use",
-    [
-        insert_attention,
-        profile_model,
-        lambda old: explain.grad_cam(old, np.zeros((1, 8, 8, 3))),
-        lambda old: explain.attention_maps(old, np.zeros((1, 8, 8, 3))),
-    ],
-    ids=["insert", "profile", "grad_cam", "attention_maps"],
+    "use", [insert_attention, profile_model], ids=["insert", "profile"]
 )
 def test_models_of_keras_2_are_refused(use):
-    # Of a class that derives from one of `tf_keras`.
+    # The class of a user derives from one of `tf_keras`.
     model = type("Model", (), {"__module__": "tf_keras.src.engine.training"})
     old = type("Mine", (model,), {"__module__": "mine"})()
     with pytest.raises(

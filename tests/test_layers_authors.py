@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from layer_checks import (
     FAST,
-    REFERENCE,
     call_and_gradients,
     channels_last,
     output,
+    stored,
 )
 
 from cbam_keras import (
@@ -35,20 +35,10 @@ MODULES = {
 }
 
 
-def stored(name):
-    """Returns the arrays of a file, channels last, and the weights."""
-    arrays = dict(np.load(REFERENCE / f"official_{name}.npz"))
-    weights = {
-        key.removeprefix("state/"): arrays.pop(key)
-        for key in list(arrays)
-        if key.startswith("state/")
-    }
-    return {key: channels_last(x) for key, x in arrays.items()}, weights
-
-
 @pytest.mark.parametrize("name", MODULES)
 def test_a_layer_equals_the_authors_module(name):
-    arrays, weights = stored(name)
+    arrays, weights = stored(f"official_{name}")
+    arrays = {key: channels_last(value) for key, value in arrays.items()}
     layer, x = MODULES[name], arrays["input"]
     if name.startswith(("eca", "simam", "triplet")):
         # Its weights do not show the number of channels.

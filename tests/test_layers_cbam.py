@@ -14,49 +14,19 @@ from layer_checks import (
     to_numpy,
 )
 
-from cbam_keras import CBAM, VARIANTS, models
+from cbam_keras import CBAM, VARIANTS, load_torch_weights, models
 
 pytestmark = pytest.mark.every_backend
 
-# The stored float32 outputs differ from float64 by rounding.
-TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
+CONV = "SpatialGate.spatial.conv.weight"
 
 
-def set_spatial(layer, weights, prefix):
-    layer.kernel.assign(weights[f"{prefix}.conv.weight"].transpose(2, 3, 1, 0))
-    norm = layer.batch_norm
-    for variable, key in (
-        (norm.gamma, "weight"),
-        (norm.beta, "bias"),
-        (norm.moving_mean, "running_mean"),
-        (norm.moving_variance, "running_var"),
-    ):
-        variable.assign(weights[f"{prefix}.bn.{key}"])
-
-
-def set_official(layer, weights):
-    gate = layer.channel_attention
-    for name, index in (("squeeze", 1), ("excite", 3)):
-        key = f"ChannelGate.mlp.{index}"
-        getattr(gate, f"{name}_kernel").assign(weights[f"{key}.weight"].T)
-        getattr(gate, f"{name}_bias").assign(weights[f"{key}.bias"])
-    set_spatial(layer.spatial_attention, weights, "SpatialGate.spatial")
-
-
-def set_timm(layer, weights):
-    gate = layer.channel_attention
-    gate.squeeze_kernel.assign(weights["channel.fc1.weight"][:, :, 0, 0].T)
-    gate.excite_kernel.assign(weights["channel.fc2.weight"][:, :, 0, 0].T)
-    set_spatial(layer.spatial_attention, weights, "spatial.conv")
-
-
-# A block and a network: test_convert_loading.py.
+# A block, a network, and float32: test_convert_loading.py.
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(
-    "name, options, set_weights",
+    "name, options, conv",
     [
-        ("official_cbam_c32_r16", VARIANTS["official"], set_official),
+        ("official_cbam_c32_r16", VARIANTS["official"], CONV),
         (
             "official_cbam_c64_r8_avgonly",
             {
@@ -64,27 +34,27 @@ def set_timm(layer, weights):
                 "reduction_ratio": 8,
                 "channel_pool_types": "avg",
             },
-            set_official,
+            CONV,
         ),
-        ("timm_cbam_c64", VARIANTS["timm"], set_timm),
+        ("timm_cbam_c64", VARIANTS["timm"], "spatial.conv.conv.weight"),
     ],
     ids=["official", "average", "timm"],
 )
-def test_equals_the_code_of_others(name, options, set_weights, dtype):
+def test_equals_the_code_of_others(name, options, conv):
     arrays, weights = stored(name)
-    x = channels_last(arrays["input"]).astype(dtype)
-    layer = CBAM(**options, dtype=dtype)
-    layer.build(x.shape)
-    set_weights(layer, weights)
-    found = {"output": output(layer, x)}
-    if set_weights is set_official:
+    x = channels_last(arrays["input"]).astype("float64")
+    layer = CBAM(**options, dtype="float64")
+    load_torch_weights(layer, weights)
+    # The maps are stacked in their order, so the kernel is theirs.
+    kernel = to_numpy(layer.spatial_attention.kernel)
+    np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), weights[conv])
+    outputs = {"output": output(layer, x)}
+    if "official" in name:
         channel_map, _ = layer.attention_maps(x)
-        found["after_channel"] = x * to_numpy(channel_map)
-    for key, value in found.items():
-        expected = channels_last(arrays[f"{key}_{dtype.replace('loat', '')}"])
-        np.testing.assert_allclose(
-            value, expected, rtol=0, atol=TOLERANCE[dtype]
-        )
+        outputs["after_channel"] = x * to_numpy(channel_map)
+    for key, value in outputs.items():
+        expected = channels_last(arrays[f"{key}_f64"])
+        np.testing.assert_allclose(value, expected, rtol=0, atol=1e-10)
 
 
 # What other implementations add to a ResNet-50 and a ResNet-18, counted in
@@ -132,15 +102,15 @@ def test_variant_adds_the_parameters_of_its_code(name):
 def test_a_new_policy_reaches_the_gates(is_built):
     x = random_input((2, 5, 4, 8))
     layer = CBAM(2, 3, order="parallel")
-    wanted = built(CBAM(2, 3, order="parallel", dtype="mixed_float16"), x.shape)
+    half = built(CBAM(2, 3, order="parallel", dtype="mixed_float16"), x.shape)
     if is_built:
         layer.build(x.shape)
     layer.dtype_policy = "mixed_float16"
     layer(x)
-    layer.set_weights(wanted.get_weights())
+    layer.set_weights(half.get_weights())
     y = layer(x)
     assert keras.backend.standardize_dtype(y.dtype) == "float16"
     np.testing.assert_array_equal(
         to_numpy(keras.ops.cast(y, "float32")),
-        to_numpy(keras.ops.cast(wanted(x), "float32")),
+        to_numpy(keras.ops.cast(half(x), "float32")),
     )

@@ -69,8 +69,8 @@ def cbam_maps(layer, x):
         second = spatial_map(spatial, x)
         return channel_map(gate, x * second), second
     first = channel_map(gate, x)
-    seen = x if layer.order == "parallel" else x * first
-    return first, spatial_map(spatial, seen)
+    features = x if layer.order == "parallel" else x * first
+    return first, spatial_map(spatial, features)
 
 
 @pytest.mark.usefixtures("float64")
@@ -93,7 +93,7 @@ def test_channel_attention_equals_numpy(options, shape):
     layer = built(ChannelAttention(4, **options, dtype="float64"), shape)
     assert_gate_equals(layer, channel_map, shape)
     if layer.pool_types == ("avg",):
-        # Of the same weights.
+        # It is built with the same weights.
         same = built(SqueezeExcite(4, dtype="float64"), shape)
         assert_gate_equals(same, channel_map, shape)
 
@@ -174,7 +174,7 @@ def test_hidden_width_is_rounded_half_up(channels, hidden):
 def test_lp_gradient_is_finite_on_empty_channels():
     layer = built(ChannelAttention(pool_types="lp"))
     x = random_input()
-    # As a ReLU leaves them. The others give a gradient to all pooled values.
+    # A ReLU leaves such channels. The others give all pooled values a gradient.
     x[..., :8] = 0
     found = gradients(layer, x, random_input(seed=3))
     assert all(np.isfinite(gradient).all() for gradient in found)

@@ -205,7 +205,7 @@ def _max(x, gate_map, axis):
     product = _split(x, axis)
     if gate_map is not None:
         product = product * _split(gate_map, axis)
-    # Else XLA takes both maxima over all of the features.
+    # XLA would take both maxima over all of the features.
     lane_max = lax.optimization_barrier(jnp.max(product, axis))
     maximum = jnp.max(lane_max, axis, keepdims=True)
     lane = _first_true(lane_max == maximum, axis)

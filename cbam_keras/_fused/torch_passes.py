@@ -65,7 +65,7 @@ def convolve(maps, kernel, dilation_rate):
         # From -1, PyTorch would export a transposition that is not valid.
         maps.movedim(rank + 1, 1),
         kernel,
-        # As numbers: with "same", it takes longer.
+        # PyTorch takes longer for "same".
         padding=[size // 2 * dilation_rate for size in sizes],
         dilation=dilation_rate,
     )
@@ -103,8 +103,8 @@ class _Function(torch.autograd.Function):
     def forward(ctx, forward, backward, formula, *arguments):
         with _without_autocast(arguments[0]):
             (y, *state), ctx.residuals = forward(*arguments)
-        # Not as a view of what it was computed as: the caller may change it in
-        # place, which autograd allows of no view that is made here.
+        # The caller may change the output in place, which autograd allows of no
+        # view that is made here.
         outputs = (y.data, *state)
         ctx.vjp, ctx.formula = backward, formula
         # Moving averages change before the gradient is taken. It does not

@@ -44,9 +44,10 @@ PROBED = slice(0, 2), slice(1, 3)
 class AttentionLayer(layers.Layer):
     """What all attention layers share: data format, input checks, masks.
 
-    A subclass has a `build`, which begins with `_check_input_shape`, a `call`,
-    and its formula, `_map(x, training, mask)`, of channels-last features in
-    the dtype of gates.
+    A subclass has a `build`, which begins with `_check_input_shape`, and the
+    formula of its map, `_map(x, training, mask)`, of channels-last features in
+    the dtype of gates. It has a `call` only if it does more than to multiply
+    by the map.
     """
 
     # The ranks of the inputs that the formula allows.
@@ -78,6 +79,14 @@ class AttentionLayer(layers.Layer):
         """
         x, mask = self._channels_last(self._prepare(inputs), mask)
         return self._as_input(self._map(x, training, mask))
+
+    def call(
+        self, inputs, training=None, mask=None, return_attention_maps=False
+    ):
+        inputs = self._prepare(inputs)
+        gate = self.attention_map(inputs, training, **self._mask_argument(mask))
+        outputs = inputs * gate
+        return (outputs, gate) if return_attention_maps else outputs
 
     def get_config(self):
         return {**super().get_config(), "data_format": self.data_format}
@@ -243,7 +252,9 @@ class TrainableAttention(AttentionLayer):
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
         self._gate_scale = (
-            _identity_scale(self.gate_activation) if identity_init else None
+            _find_identity_scale(self.gate_activation)
+            if identity_init
+            else None
         )
         # Whether the last parameters start at zero.
         self._zero_last = self.identity_init
@@ -323,19 +334,6 @@ class TrainableAttention(AttentionLayer):
         return batch_norm
 
 
-def integer_in(value):
-    """Returns the integer that other libraries write so, or `None`.
-
-    That is 7 for `(7, 7)`, and 4 for the fraction 0.25.
-    """
-    if isinstance(value, tuple | list) and value:
-        same = all(side == value[0] for side in value)
-        return integer_in(value[0]) if same else None
-    if isinstance(value, float) and 0 < value < 1:
-        return round(1 / value)
-    return value if isinstance(value, int) else None
-
-
 def _refuse_other_names(layer_class, options):
     for name, value in options.items():
         ours = OTHER_NAMES.get(name)
@@ -343,11 +341,11 @@ def _refuse_other_names(layer_class, options):
             raise ValueError(
                 f"{layer_class.__name__} takes `{ours}`, not `{name}`. "
                 f"Received: {name}={value!r}. Write {ours}="
-                f"{integer_in(value) or value!r}"
+                f"{_checks.integer_in(value) or value!r}"
             )
 
 
-def _identity_scale(activation):
+def _find_identity_scale(activation):
     """Returns the factor that makes the value of `activation` at 0 a 1."""
     if activation is keras.activations.sigmoid:
         return 2.0

@@ -3,11 +3,13 @@
 import keras
 from keras import ops
 
-from cbam_keras import _checks
-from cbam_keras.layers.attention_layer import TrainableAttention, integer_in
+from cbam_keras import _checks, _docstrings
+from cbam_keras.layers.attention_layer import TrainableAttention
+from cbam_keras.layers.channel_attention import ChannelAttention
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
+@_docstrings.explained_by(ChannelAttention)
 class BAM(TrainableAttention):
     """Scales each value by a factor from its channel and its position.
 
@@ -34,16 +36,11 @@ class BAM(TrainableAttention):
             is trained: the last kernels start at zero (with `"multiply"` the
             spatial one, since two zeros have no gradient), and the gate is
             divided by 1.5. Defaults to `False`.
-        **kwargs: `gate_activation` (by default `"sigmoid"`),
-            `kernel_initializer` (`"glorot_uniform"`), `bias_initializer`
-            (`"zeros"`), `kernel_regularizer`, `bias_regularizer`,
-            `kernel_constraint`, `bias_constraint`, `data_format`
-            (`"channels_last"`, `"channels_first"`, or `None` for
-            `keras.config.image_data_format()`), and arguments of
-            `keras.layers.Layer`, as `name`.
+        **kwargs: See `ChannelAttention`. Also `gate_activation`, by default
+            `"sigmoid"`.
 
     Call arguments:
-        See `SpatialAttention`.
+        See `ChannelAttention`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
@@ -74,12 +71,8 @@ class BAM(TrainableAttention):
         **kwargs,
     ):
         super().__init__(identity_init=identity_init, **kwargs)
-        self.reduction_ratio = _checks.positive_integer(
-            "reduction_ratio", reduction_ratio, integer_in(reduction_ratio)
-        )
-        self.kernel_size = _checks.odd_integer(
-            "kernel_size", kernel_size, integer_in(kernel_size)
-        )
+        self.reduction_ratio = _checks.reduction_ratio(reduction_ratio)
+        self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
         self.dilation_rate = _checks.positive_integer(
             "dilation_rate", dilation_rate
         )
@@ -108,14 +101,6 @@ class BAM(TrainableAttention):
         ]
         self.spatial = self._add_dense("spatial", (hidden, 1), last=True)
 
-    def call(
-        self, inputs, training=None, mask=None, return_attention_maps=False
-    ):
-        inputs = self._prepare(inputs)
-        gate = self.attention_map(inputs, training, **self._mask_argument(mask))
-        outputs = inputs * gate
-        return (outputs, gate) if return_attention_maps else outputs
-
     def get_config(self):
         return {
             **super().get_config(),
@@ -139,7 +124,7 @@ class BAM(TrainableAttention):
         gate = 1.0 + self.gate_activation(logits)
         if self._gate_scale is None:
             return gate
-        # What the gate is at 0: 1.5.
+        # The divisor is the gate at 0, 1.5 with a sigmoid.
         return gate / (1.0 + 1.0 / self._gate_scale)
 
     def _channel_logits(self, x, training, mask):
@@ -147,16 +132,16 @@ class BAM(TrainableAttention):
         if mask is not None:
             # What is masked altogether has no mean.
             mask = ops.any(mask, axis=self._positions(x), keepdims=True)
-        hidden = self._normalized(hidden, self.channel_norm, training, mask)
+        hidden = self._normalize(hidden, self.channel_norm, training, mask)
         return self._dense(hidden, *self.excite)
 
     def _spatial_logits(self, x, training, mask):
         first, *norms = self.spatial_norms
         hidden = self._dense(x, *self.reduce)
-        hidden = self._normalized(hidden, first, training, mask)
+        hidden = self._normalize(hidden, first, training, mask)
         for (kernel, bias), norm in zip(self.dilated, norms, strict=True):
             if mask is not None:
-                # Padding to the convolution.
+                # Masked positions count as padding of the convolution.
                 hidden = ops.where(mask, hidden, ops.zeros_like(hidden))
             if hidden.shape[0] != 0:
                 # TensorFlow turns an empty batch into one of another shape.
@@ -168,9 +153,9 @@ class BAM(TrainableAttention):
                     dilation_rate=self.dilation_rate,
                 )
             hidden = hidden + ops.cast(bias, x.dtype)
-            hidden = self._normalized(hidden, norm, training, mask)
+            hidden = self._normalize(hidden, norm, training, mask)
         return self._dense(hidden, *self.spatial)
 
-    def _normalized(self, x, norm, training, mask):
+    def _normalize(self, x, norm, training, mask):
         mask = None if mask is None else mask[..., 0]
         return self.activation(norm(x, training=training, mask=mask))

@@ -4,12 +4,11 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _docstrings
 from cbam_keras._fused import fused
 from cbam_keras.layers.attention_layer import (
     SHARED_ARGUMENTS,
     TrainableAttention,
-    integer_in,
 )
 from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.pools import POOLS
@@ -20,6 +19,7 @@ ORDERS = ("channel_first", "spatial_first", "parallel")
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
+@_docstrings.explained_by(ChannelAttention)
 class CBAM(TrainableAttention):
     """Convolutional block attention module: scales channels, then positions.
 
@@ -31,8 +31,7 @@ class CBAM(TrainableAttention):
     code or another implementation does, use `CBAM(**VARIANTS["official"])`.
 
     Args:
-        reduction_ratio: Positive integer, `r`. The hidden layer of the MLP
-            has `max(1, floor(C / r + 0.5))` units. Defaults to `16`.
+        reduction_ratio: See `ChannelAttention`. Defaults to `16`.
         kernel_size: Odd positive integer, the side of the convolution of the
             spatial gate. Defaults to `7`.
         order: String. `"channel_first"` and `"spatial_first"` apply the gates
@@ -44,10 +43,8 @@ class CBAM(TrainableAttention):
         spatial_pool_types: What the spatial gate pools over channels, one or
             several of the same, or `"conv"`, see `SpatialAttention`. Defaults
             to `("avg", "max")`.
-        hidden_units: Positive integer, the width of the hidden layer, or
-            `None` to let `reduction_ratio` decide. Defaults to `None`.
-        use_bias: Boolean, whether both layers of the MLP have biases. The
-            parameter counts in the paper include them. Defaults to `True`.
+        hidden_units: See `ChannelAttention`. Defaults to `None`.
+        use_bias: See `ChannelAttention`. Defaults to `True`.
         spatial_use_bias: Boolean, whether the convolution of the spatial gate
             has a bias. Defaults to `False`.
         spatial_batch_norm: Boolean, whether to normalize (epsilon 1e-5)
@@ -56,29 +53,15 @@ class CBAM(TrainableAttention):
         spatial_batch_norm_momentum: Number in [0, 1), the momentum of its
             moving averages. Defaults to `0.99`, as in the authors' code; 0.9
             is better for up to a few thousand training steps.
-        activation: Activation of the hidden layer, `None` for linear.
-            Defaults to `"relu"`.
+        activation: See `ChannelAttention`. Defaults to `"relu"`.
         gate_activation: Activation of both gates. Defaults to `"sigmoid"`.
-        identity_init: Boolean. If `True`, the layer returns exactly its input
-            until it is trained: the last kernel, or the gamma after it, starts
-            at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
-            trained networks, and from scratch as in `VARIANTS["recommended"]`.
-            Defaults to `False`.
-        **kwargs: `kernel_initializer` (by default `"glorot_uniform"`),
-            `bias_initializer` (`"zeros"`), `kernel_regularizer`,
-            `bias_regularizer`, `kernel_constraint`, `bias_constraint`,
-            `data_format` (`"channels_last"`, `"channels_first"`, or `None` for
-            `keras.config.image_data_format()`), and arguments of
-            `keras.layers.Layer`, as `name`.
+        identity_init: See `ChannelAttention`. Defaults to `False`.
+        **kwargs: See `ChannelAttention`.
 
     Call arguments:
-        inputs: Floating-point tensor of rank 3, 4 or 5.
-        training: Boolean or `None`. Whether batch normalization in the layer,
-            if any, uses and tracks the statistics of the batch.
-        mask: Boolean tensor `(B, H, W)`, or of its first axes, as `(B, T)` of
-            padded sequences, or `None`. Outputs where it is `True` do not
-            depend on inputs where it is `False`; Keras passes on the mask of
-            `Masking` and `Embedding`.
+        inputs: See `ChannelAttention`.
+        training: See `ChannelAttention`.
+        mask: See `ChannelAttention`.
         return_attention_maps: Boolean, whether to return
             `(outputs, (channel, spatial))`, with the maps that
             `attention_maps` gives. Defaults to `False`.
@@ -132,12 +115,6 @@ class CBAM(TrainableAttention):
             identity_init=identity_init,
             **kwargs,
         )
-        self.reduction_ratio = _checks.positive_integer(
-            "reduction_ratio", reduction_ratio, integer_in(reduction_ratio)
-        )
-        self.kernel_size = _checks.odd_integer(
-            "kernel_size", kernel_size, integer_in(kernel_size)
-        )
         self.order = _checks.one_of("order", order, ORDERS)
         self.channel_pool_types = _checks.subset(
             "channel_pool_types", channel_pool_types, POOLS
@@ -145,12 +122,6 @@ class CBAM(TrainableAttention):
         self.spatial_pool_types = _checks.subset(
             "spatial_pool_types", spatial_pool_types, MAP_TYPES
         )
-        if hidden_units is not None:
-            hidden_units = _checks.positive_integer(
-                "hidden_units", hidden_units
-            )
-        self.hidden_units = hidden_units
-        self.use_bias = _checks.boolean("use_bias", use_bias)
         self.spatial_use_bias = _checks.boolean(
             "spatial_use_bias", spatial_use_bias
         )
@@ -168,16 +139,16 @@ class CBAM(TrainableAttention):
             **{name: getattr(self, name) for name in SHARED_ARGUMENTS},
         }
         self.channel_attention = ChannelAttention(
-            self.reduction_ratio,
+            reduction_ratio,
             pool_types=self.channel_pool_types,
-            hidden_units=self.hidden_units,
-            use_bias=self.use_bias,
+            hidden_units=hidden_units,
+            use_bias=use_bias,
             activation=self.activation,
             name="channel_attention",
             **shared,
         )
         self.spatial_attention = SpatialAttention(
-            self.kernel_size,
+            kernel_size,
             pool_types=self.spatial_pool_types,
             use_bias=self.spatial_use_bias,
             batch_norm=self.spatial_batch_norm,
@@ -185,6 +156,11 @@ class CBAM(TrainableAttention):
             name="spatial_attention",
             **shared,
         )
+        # The gates have checked what they call the same.
+        self.reduction_ratio = self.channel_attention.reduction_ratio
+        self.hidden_units = self.channel_attention.hidden_units
+        self.use_bias = self.channel_attention.use_bias
+        self.kernel_size = self.spatial_attention.kernel_size
 
     def build(self, input_shape):
         self._check_input_shape(input_shape)

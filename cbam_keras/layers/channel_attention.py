@@ -5,7 +5,7 @@ from keras import ops
 
 from cbam_keras import _checks
 from cbam_keras._fused import fused
-from cbam_keras.layers.attention_layer import TrainableAttention, integer_in
+from cbam_keras.layers.attention_layer import TrainableAttention
 from cbam_keras.layers.pools import POOLS, pool
 
 
@@ -106,9 +106,7 @@ class ChannelAttention(TrainableAttention):
             identity_init=identity_init,
             **kwargs,
         )
-        self.reduction_ratio = _checks.positive_integer(
-            "reduction_ratio", reduction_ratio, integer_in(reduction_ratio)
-        )
+        self.reduction_ratio = _checks.reduction_ratio(reduction_ratio)
         self.pool_types = _checks.subset("pool_types", pool_types, POOLS)
         if hidden_units is not None:
             hidden_units = _checks.positive_integer(

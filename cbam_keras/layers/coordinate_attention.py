@@ -3,12 +3,14 @@
 import keras
 from keras import ops
 
-from cbam_keras import _checks
-from cbam_keras.layers.attention_layer import TrainableAttention, integer_in
+from cbam_keras import _checks, _docstrings
+from cbam_keras.layers.attention_layer import TrainableAttention
+from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.pools import pool
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
+@_docstrings.explained_by(ChannelAttention)
 class CoordinateAttention(TrainableAttention):
     """Scales each value by a factor from its row and one from its column.
 
@@ -27,20 +29,11 @@ class CoordinateAttention(TrainableAttention):
         batch_norm_momentum: Number in [0, 1), the momentum of the moving
             averages. Defaults to `0.9`, as in the authors' code.
         gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
-        identity_init: Boolean. If `True`, the layer returns exactly its input
-            until it is trained: the last kernel, or the gamma after it, starts
-            at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
-            trained networks, and from scratch as in `VARIANTS["recommended"]`.
-            Defaults to `False`.
-        **kwargs: `kernel_initializer` (by default `"glorot_uniform"`),
-            `bias_initializer` (`"zeros"`), `kernel_regularizer`,
-            `bias_regularizer`, `kernel_constraint`, `bias_constraint`,
-            `data_format` (`"channels_last"`, `"channels_first"`, or `None` for
-            `keras.config.image_data_format()`), and arguments of
-            `keras.layers.Layer`, as `name`.
+        identity_init: See `ChannelAttention`. Defaults to `False`.
+        **kwargs: See `ChannelAttention`.
 
     Call arguments:
-        See `SpatialAttention`.
+        See `ChannelAttention`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; two or three spatial axes of any or
@@ -76,9 +69,7 @@ class CoordinateAttention(TrainableAttention):
             identity_init=identity_init,
             **kwargs,
         )
-        self.reduction_ratio = _checks.positive_integer(
-            "reduction_ratio", reduction_ratio, integer_in(reduction_ratio)
-        )
+        self.reduction_ratio = _checks.reduction_ratio(reduction_ratio)
         self.min_hidden_units = _checks.positive_integer(
             "min_hidden_units", min_hidden_units
         )
@@ -98,14 +89,6 @@ class CoordinateAttention(TrainableAttention):
             for axis in range(len(input_shape) - 2)
         ]
 
-    def call(
-        self, inputs, training=None, mask=None, return_attention_maps=False
-    ):
-        inputs = self._prepare(inputs)
-        gate = self.attention_map(inputs, training, **self._mask_argument(mask))
-        outputs = inputs * gate
-        return (outputs, gate) if return_attention_maps else outputs
-
     def get_config(self):
         return {
             **super().get_config(),
@@ -119,12 +102,12 @@ class CoordinateAttention(TrainableAttention):
         positions = self._positions(x)
         others = [tuple({*positions} - {axis}) for axis in positions]
         means = [pool(x, "avg", axes, x.dtype, mask=mask) for axes in others]
-        kept = None
+        unmasked = None
         if mask is not None:
-            kept = [ops.any(mask[..., 0], axis=axes) for axes in others]
-            kept = ops.concatenate(kept, axis=1)
+            unmasked = [ops.any(mask[..., 0], axis=axes) for axes in others]
+            unmasked = ops.concatenate(unmasked, axis=1)
         hidden = self._dense(ops.concatenate(means, axis=1), *self.squeeze)
-        hidden = self.batch_norm(hidden, training=training, mask=kept)
+        hidden = self.batch_norm(hidden, training=training, mask=unmasked)
         hidden = self.activation(hidden)
         gate_map, start = 1.0, 0
         for axis, axes, weights in zip(

@@ -5,12 +5,14 @@ import math
 import keras
 from keras import ops
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _docstrings
 from cbam_keras._fused import convolve
-from cbam_keras.layers.attention_layer import TrainableAttention, integer_in
+from cbam_keras.layers.attention_layer import TrainableAttention
+from cbam_keras.layers.channel_attention import ChannelAttention
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
+@_docstrings.explained_by(ChannelAttention)
 class EfficientChannelAttention(TrainableAttention):
     """Scales each channel by a factor from its neighbours among the channels.
 
@@ -25,20 +27,11 @@ class EfficientChannelAttention(TrainableAttention):
             and `t + 1` otherwise, where `t = int((log2(C) + 1) / 2)`. It may
             exceed `C`. Defaults to `None`.
         gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
-        identity_init: Boolean. If `True`, the layer returns exactly its input
-            until it is trained: the last kernel, or the gamma after it, starts
-            at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
-            trained networks, and from scratch as in `VARIANTS["recommended"]`.
-            Defaults to `False`.
-        **kwargs: `kernel_initializer` (by default `"glorot_uniform"`),
-            `bias_initializer` (`"zeros"`), `kernel_regularizer`,
-            `bias_regularizer`, `kernel_constraint`, `bias_constraint`,
-            `data_format` (`"channels_last"`, `"channels_first"`, or `None` for
-            `keras.config.image_data_format()`), and arguments of
-            `keras.layers.Layer`, as `name`.
+        identity_init: See `ChannelAttention`. Defaults to `False`.
+        **kwargs: See `ChannelAttention`.
 
     Call arguments:
-        See `SpatialAttention`.
+        See `ChannelAttention`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
@@ -72,9 +65,7 @@ class EfficientChannelAttention(TrainableAttention):
             **kwargs,
         )
         if kernel_size is not None:
-            kernel_size = _checks.odd_integer(
-                "kernel_size", kernel_size, integer_in(kernel_size)
-            )
+            kernel_size = _checks.odd_integer("kernel_size", kernel_size)
         self.kernel_size = kernel_size
 
     def build(self, input_shape):
@@ -84,14 +75,6 @@ class EfficientChannelAttention(TrainableAttention):
             size = int((math.log2(channels) + 1) / 2)
             size += 1 - size % 2
         self.kernel = self._add_parameter("kernel", (size, 1, 1), last=True)
-
-    def call(
-        self, inputs, training=None, mask=None, return_attention_maps=False
-    ):
-        inputs = self._prepare(inputs)
-        gate = self.attention_map(inputs, training, **self._mask_argument(mask))
-        outputs = inputs * gate
-        return (outputs, gate) if return_attention_maps else outputs
 
     def get_config(self):
         return {**super().get_config(), "kernel_size": self.kernel_size}

@@ -227,11 +227,11 @@ def make_attention(
         config.pop("name", None)
         if name is not None:
             config["name"] = name
-        with _refusal_explained(type(attention)):
+        with _explain_refusal(type(attention)):
             return type(attention).from_config(config)
     layer = attention
     if callable(attention):
-        with _refusal_explained(getattr(attention, "func", attention)):
+        with _explain_refusal(getattr(attention, "func", attention)):
             layer = attention(name=name)
     if not isinstance(layer, keras.layers.Layer):
         raise TypeError(
@@ -249,7 +249,7 @@ def make_attention(
 
 
 @contextlib.contextmanager
-def _refusal_explained(kind):
+def _explain_refusal(kind):
     """Says what is missing in a class that does not take Keras' arguments."""
     try:
         yield

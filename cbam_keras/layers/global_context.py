@@ -5,12 +5,14 @@ import math
 import keras
 from keras import ops
 
-from cbam_keras import _checks
-from cbam_keras.layers.attention_layer import TrainableAttention, integer_in
+from cbam_keras import _checks, _docstrings
+from cbam_keras.layers.attention_layer import TrainableAttention
+from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.pools import pool
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
+@_docstrings.explained_by(ChannelAttention)
 class GlobalContext(TrainableAttention):
     """Adds to all positions what an MLP makes of a weighted mean of them.
 
@@ -29,16 +31,11 @@ class GlobalContext(TrainableAttention):
         activation: Activation of the hidden layer. Defaults to `"relu"`.
         identity_init: Boolean. If `True`, `"multiply"` too returns its input
             until it is trained. Defaults to `False`.
-        **kwargs: `gate_activation` (by default `"sigmoid"`),
-            `kernel_initializer` (`"glorot_uniform"`), `bias_initializer`
-            (`"zeros"`), `kernel_regularizer`, `bias_regularizer`,
-            `kernel_constraint`, `bias_constraint`, `data_format`
-            (`"channels_last"`, `"channels_first"`, or `None` for
-            `keras.config.image_data_format()`), and arguments of
-            `keras.layers.Layer`, as `name`.
+        **kwargs: See `ChannelAttention`. Also `gate_activation`, by default
+            `"sigmoid"`.
 
     Call arguments:
-        See `SpatialAttention`.
+        See `ChannelAttention`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
@@ -67,9 +64,7 @@ class GlobalContext(TrainableAttention):
         **kwargs,
     ):
         super().__init__(identity_init=identity_init, **kwargs)
-        self.reduction_ratio = _checks.positive_integer(
-            "reduction_ratio", reduction_ratio, integer_in(reduction_ratio)
-        )
+        self.reduction_ratio = _checks.reduction_ratio(reduction_ratio)
         self.fusion = _checks.one_of("fusion", fusion, ("add", "multiply"))
         self.activation = keras.activations.get(activation)
         self._zero_last = self.identity_init or fusion == "add"

@@ -3,11 +3,13 @@
 import keras
 from keras import ops
 
-from cbam_keras import _checks
-from cbam_keras.layers.attention_layer import TrainableAttention, integer_in
+from cbam_keras import _checks, _docstrings
+from cbam_keras.layers.attention_layer import TrainableAttention
+from cbam_keras.layers.channel_attention import ChannelAttention
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
+@_docstrings.explained_by(ChannelAttention)
 class SCSE(TrainableAttention):
     """Scales channels, scales positions, and takes the larger result.
 
@@ -27,12 +29,7 @@ class SCSE(TrainableAttention):
         identity_init: Boolean. If `True`, the layer returns exactly its input
             until it is trained: the last kernels start at zero, and the gates
             are `2 * sigmoid`, or with `"add"` 1/2 each. Defaults to `False`.
-        **kwargs: `kernel_initializer` (by default `"glorot_uniform"`),
-            `bias_initializer` (`"zeros"`), `kernel_regularizer`,
-            `bias_regularizer`, `kernel_constraint`, `bias_constraint`,
-            `data_format` (`"channels_last"`, `"channels_first"`, or `None` for
-            `keras.config.image_data_format()`), and arguments of
-            `keras.layers.Layer`, as `name`.
+        **kwargs: See `ChannelAttention`.
 
     Call arguments:
         See `CBAM`.
@@ -67,9 +64,7 @@ class SCSE(TrainableAttention):
             identity_init=identity_init,
             **kwargs,
         )
-        self.reduction_ratio = _checks.positive_integer(
-            "reduction_ratio", reduction_ratio, integer_in(reduction_ratio)
-        )
+        self.reduction_ratio = _checks.reduction_ratio(reduction_ratio)
         self.combine = _checks.one_of("combine", combine, ("max", "add"))
         self.activation = keras.activations.get(activation)
         if self.identity_init and self.combine == "add":

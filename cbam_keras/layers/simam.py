@@ -29,7 +29,7 @@ class SimAM(AttentionLayer):
         **kwargs: Keyword arguments of `keras.layers.Layer`, as `name`.
 
     Call arguments:
-        See `SpatialAttention`.
+        See `ChannelAttention`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
@@ -55,14 +55,6 @@ class SimAM(AttentionLayer):
 
     def build(self, input_shape):
         self._check_input_shape(input_shape)
-
-    def call(
-        self, inputs, training=None, mask=None, return_attention_maps=False
-    ):
-        inputs = self._prepare(inputs)
-        gate = self.attention_map(inputs, training, **self._mask_argument(mask))
-        outputs = inputs * gate
-        return (outputs, gate) if return_attention_maps else outputs
 
     def get_config(self):
         return {**super().get_config(), "regularization": self.regularization}

@@ -3,9 +3,10 @@
 import keras
 from keras import ops
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _docstrings
 from cbam_keras._fused import convolve, fused
-from cbam_keras.layers.attention_layer import TrainableAttention, integer_in
+from cbam_keras.layers.attention_layer import TrainableAttention
+from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.pools import POOLS, pool
 
 # What the spatial gate can pool the channels at a position by.
@@ -13,6 +14,7 @@ MAP_TYPES = (*POOLS, "conv")
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
+@_docstrings.explained_by(ChannelAttention)
 class SpatialAttention(TrainableAttention):
     """Scales each position by a factor computed from its neighbourhood.
 
@@ -45,28 +47,11 @@ class SpatialAttention(TrainableAttention):
         dilation_rate: Positive integer, the dilation of the convolution.
             Defaults to `1`.
         gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
-        identity_init: Boolean. If `True`, the layer returns exactly its input
-            until it is trained: the last kernel, or the gamma after it, starts
-            at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
-            trained networks, and from scratch as in `VARIANTS["recommended"]`.
-            Defaults to `False`.
-        **kwargs: `kernel_initializer` (by default `"glorot_uniform"`),
-            `bias_initializer` (`"zeros"`), `kernel_regularizer`,
-            `bias_regularizer`, `kernel_constraint`, `bias_constraint`,
-            `data_format` (`"channels_last"`, `"channels_first"`, or `None` for
-            `keras.config.image_data_format()`), and arguments of
-            `keras.layers.Layer`, as `name`.
+        identity_init: See `ChannelAttention`. Defaults to `False`.
+        **kwargs: See `ChannelAttention`.
 
     Call arguments:
-        inputs: Floating-point tensor of rank 3, 4 or 5.
-        training: Boolean or `None`. Whether batch normalization in the layer,
-            if any, uses and tracks the statistics of the batch.
-        mask: Boolean tensor `(B, H, W)`, or of its first axes, as `(B, T)` of
-            padded sequences, or `None`. Outputs where it is `True` do not
-            depend on inputs where it is `False`; Keras passes on the mask of
-            `Masking` and `Embedding`.
-        return_attention_maps: Boolean, whether to return `(outputs, map)`, with
-            the map that `attention_map` gives. Defaults to `False`.
+        See `ChannelAttention`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
@@ -76,9 +61,7 @@ class SpatialAttention(TrainableAttention):
         The input shape.
 
     Raises:
-        ValueError: If an argument is out of range, if the input is not of
-            rank 3 to 5, or if `C` is unknown.
-        TypeError: If a flag is not a boolean.
+        See `ChannelAttention`.
 
     Example:
         >>> x = np.random.rand(2, 7, 5, 32).astype("float32")
@@ -115,9 +98,7 @@ class SpatialAttention(TrainableAttention):
             identity_init=identity_init,
             **kwargs,
         )
-        self.kernel_size = _checks.odd_integer(
-            "kernel_size", kernel_size, integer_in(kernel_size)
-        )
+        self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
         self.pool_types = _checks.subset("pool_types", pool_types, MAP_TYPES)
         self.use_bias = _checks.boolean("use_bias", use_bias)
         self.dilation_rate = _checks.positive_integer(

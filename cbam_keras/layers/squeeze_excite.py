@@ -2,10 +2,12 @@
 
 import keras
 
+from cbam_keras import _docstrings
 from cbam_keras.layers.channel_attention import ChannelAttention
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
+@_docstrings.explained_by(ChannelAttention)
 class SqueezeExcite(ChannelAttention):
     """Squeeze-and-excitation: scales channels by a factor from their average.
 
@@ -13,37 +15,16 @@ class SqueezeExcite(ChannelAttention):
     with the MLP of `ChannelAttention`. The "+ SE" rows of the paper.
 
     Args:
-        reduction_ratio: Positive integer, `r`. The hidden layer of the MLP
-            has `max(1, floor(C / r + 0.5))` units. Defaults to `16`.
-        hidden_units: Positive integer, the width of the hidden layer, or
-            `None` to let `reduction_ratio` decide. Defaults to `None`.
-        use_bias: Boolean, whether both layers of the MLP have biases. The
-            parameter counts in the paper include them. Defaults to `True`.
-        activation: Activation of the hidden layer, `None` for linear.
-            Defaults to `"relu"`.
+        reduction_ratio: See `ChannelAttention`. Defaults to `16`.
+        hidden_units: See `ChannelAttention`. Defaults to `None`.
+        use_bias: See `ChannelAttention`. Defaults to `True`.
+        activation: See `ChannelAttention`. Defaults to `"relu"`.
         gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
-        identity_init: Boolean. If `True`, the layer returns exactly its input
-            until it is trained: the last kernel, or the gamma after it, starts
-            at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
-            trained networks, and from scratch as in `VARIANTS["recommended"]`.
-            Defaults to `False`.
-        **kwargs: `kernel_initializer` (by default `"glorot_uniform"`),
-            `bias_initializer` (`"zeros"`), `kernel_regularizer`,
-            `bias_regularizer`, `kernel_constraint`, `bias_constraint`,
-            `data_format` (`"channels_last"`, `"channels_first"`, or `None` for
-            `keras.config.image_data_format()`), and arguments of
-            `keras.layers.Layer`, as `name`.
+        identity_init: See `ChannelAttention`. Defaults to `False`.
+        **kwargs: See `ChannelAttention`.
 
     Call arguments:
-        inputs: Floating-point tensor of rank 3, 4 or 5.
-        training: Boolean or `None`. Whether batch normalization in the layer,
-            if any, uses and tracks the statistics of the batch.
-        mask: Boolean tensor `(B, H, W)`, or of its first axes, as `(B, T)` of
-            padded sequences, or `None`. Outputs where it is `True` do not
-            depend on inputs where it is `False`; Keras passes on the mask of
-            `Masking` and `Embedding`.
-        return_attention_maps: Boolean, whether to return `(outputs, map)`, with
-            the map that `attention_map` gives. Defaults to `False`.
+        See `ChannelAttention`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
@@ -53,9 +34,7 @@ class SqueezeExcite(ChannelAttention):
         The input shape.
 
     Raises:
-        ValueError: If an argument is out of range, if the input is not of
-            rank 3 to 5, or if `C` is unknown.
-        TypeError: If a flag is not a boolean.
+        See `ChannelAttention`.
 
     Example:
         >>> x = np.random.rand(2, 7, 5, 32).astype("float32")

@@ -3,9 +3,10 @@
 import keras
 from keras import ops
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _docstrings
 from cbam_keras._fused import convolve
-from cbam_keras.layers.attention_layer import TrainableAttention, integer_in
+from cbam_keras.layers.attention_layer import TrainableAttention
+from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.pools import pool
 
 # Each plane, by PyTorch's letters, and the order of `(B, H, W, C)` that puts
@@ -14,6 +15,7 @@ PLANES = {"cw": (0, 3, 2, 1), "hc": (0, 1, 3, 2), "hw": (0, 1, 2, 3)}
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
+@_docstrings.explained_by(ChannelAttention)
 class TripletAttention(TrainableAttention):
     """Scales each value by the mean of three gates, one per pair of axes.
 
@@ -30,20 +32,11 @@ class TripletAttention(TrainableAttention):
         batch_norm_momentum: Number in [0, 1), the momentum of the moving
             averages. Defaults to `0.99`, as in the authors' code.
         gate_activation: Activation of the gates. Defaults to `"sigmoid"`.
-        identity_init: Boolean. If `True`, the layer returns exactly its input
-            until it is trained: the last kernel, or the gamma after it, starts
-            at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
-            trained networks, and from scratch as in `VARIANTS["recommended"]`.
-            Defaults to `False`.
-        **kwargs: `kernel_initializer` (by default `"glorot_uniform"`),
-            `bias_initializer` (`"zeros"`), `kernel_regularizer`,
-            `bias_regularizer`, `kernel_constraint`, `bias_constraint`,
-            `data_format` (`"channels_last"`, `"channels_first"`, or `None` for
-            `keras.config.image_data_format()`), and arguments of
-            `keras.layers.Layer`, as `name`.
+        identity_init: See `ChannelAttention`. Defaults to `False`.
+        **kwargs: See `ChannelAttention`.
 
     Call arguments:
-        See `SpatialAttention`.
+        See `ChannelAttention`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; two spatial axes of any or unknown
@@ -78,9 +71,7 @@ class TripletAttention(TrainableAttention):
             identity_init=identity_init,
             **kwargs,
         )
-        self.kernel_size = _checks.odd_integer(
-            "kernel_size", kernel_size, integer_in(kernel_size)
-        )
+        self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
         self.batch_norm_momentum = _checks.momentum(
             "batch_norm_momentum", batch_norm_momentum
         )
@@ -94,14 +85,6 @@ class TripletAttention(TrainableAttention):
             self.kernels[plane] = kernel
             self.batch_norms[plane] = self._add_batch_norm(plane, 1, last=True)
 
-    def call(
-        self, inputs, training=None, mask=None, return_attention_maps=False
-    ):
-        inputs = self._prepare(inputs)
-        gate = self.attention_map(inputs, training, **self._mask_argument(mask))
-        outputs = inputs * gate
-        return (outputs, gate) if return_attention_maps else outputs
-
     def get_config(self):
         return {
             **super().get_config(),
@@ -114,11 +97,11 @@ class TripletAttention(TrainableAttention):
             mask = ops.broadcast_to(mask, ops.shape(x))
         gates = []
         for plane, order in PLANES.items():
-            y, kept = ops.transpose(x, order), None
+            y, unmasked = ops.transpose(x, order), None
             if mask is not None:
-                kept = ops.transpose(mask, order)
+                unmasked = ops.transpose(mask, order)
             pooled = [
-                pool(y, kind, 3, x.dtype, keepdims=True, mask=kept)
+                pool(y, kind, 3, x.dtype, keepdims=True, mask=unmasked)
                 for kind in ("max", "avg")
             ]
             # Where all is masked, pools are 0: padding to the convolution.
@@ -127,9 +110,9 @@ class TripletAttention(TrainableAttention):
                 ops.cast(self.kernels[plane], x.dtype),
                 1,
             )
-            kept = None if mask is None else ops.any(kept, axis=3)
+            unmasked = None if mask is None else ops.any(unmasked, axis=3)
             logits = self.batch_norms[plane](
-                logits, training=training, mask=kept
+                logits, training=training, mask=unmasked
             )
             gates.append(ops.transpose(self._gate(logits), order))
         return sum(gates[1:], start=gates[0]) / 3.0
