@@ -75,5 +75,5 @@ def replace_tiny(setitem=dict.__setitem__):
     build = functools.partial(
         models.ResNet, (1,), block="basic", widths=(4,), stem_width=4
     )
-    network = functools.partial(by_name._network, build)
+    network = functools.partial(by_name._build_network, build)
     setitem(by_name.NETWORKS, "tiny", network)

@@ -137,7 +137,7 @@ def test_a_cell(policy, mode, data_format, tmp_path, request):
         )
     path, predicted = works(policy, mode, data_format, folder)
     np.save(path.with_suffix(".npy"), predicted)
-    # Of all backends that have been here.
+    # The folder may hold networks of other backends.
     for other in folder.glob(f"{policy}-{mode}-{data_format}-*.keras"):
         model = keras.saving.load_model(other, compile=False)
         found = compiled(model, mode).predict(batch(data_format)[0], verbose=0)

@@ -79,7 +79,7 @@ def export(model, format, folder):
         pytest.importorskip(package, reason=f"{format} needs {package}")
     options = {}
     if format == "torch":
-        # Without them, the program takes batches of one size alone.
+        # The program would take batches of one size alone.
         auto = importlib.import_module("torch").export.Dim.AUTO
         shape = model.inputs[0].shape
         example = tuple(size or 64 for size in shape)
@@ -103,10 +103,12 @@ def assert_runtime_agrees(model, format, folder, shape):
     expected = keras.tree.flatten(model.predict(images, verbose=0))
     path = export(model, format, folder)
     outputs = keras.tree.flatten(FORMATS[format][1](path, images))
-    for output, own in zip(outputs, expected, strict=True):
-        scale = np.abs(own).max()
-        assert own.std() > 0.01 * scale
-        np.testing.assert_allclose(output, own, rtol=0, atol=1e-5 * scale)
+    for output, prediction in zip(outputs, expected, strict=True):
+        scale = np.abs(prediction).max()
+        assert prediction.std() > 0.01 * scale
+        np.testing.assert_allclose(
+            output, prediction, rtol=0, atol=1e-5 * scale
+        )
 
 
 def network(size=12, layer_classes=LAYERS):
@@ -133,7 +135,7 @@ def test_every_layer_computes_the_same_in_the_runtime(format, tmp_path):
 )
 def test_images_of_any_size(tmp_path):
     format = "torch" if BACKEND == "torch" else "onnx"
-    # Of transpositions between open sizes, tf2onnx makes reshapes to wrong
+    # tf2onnx makes transpositions between open sizes to reshapes to wrong
     # sizes: docs/guides/export.md says so.
     layer_classes = [x for x in LAYERS if x is not TripletAttention]
     model = network(None, layer_classes)

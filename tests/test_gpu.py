@@ -48,8 +48,8 @@ def test_mixed_precision_computes_what_float32_does(policy):
     expected = gradients(built())
     assert_all_close(found[:1], expected[:1], 5e-2, cast=True)
     # Where two elements round to one maximum, single gradients differ.
-    for own, other in zip(found, expected, strict=True):
-        assert np.abs(own - other).mean() < 0.1 * np.abs(other).mean()
+    for half, full in zip(found, expected, strict=True):
+        assert np.abs(half - full).mean() < 0.1 * np.abs(full).mean()
 
 
 def test_training_is_deterministic():

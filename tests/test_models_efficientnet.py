@@ -43,7 +43,7 @@ def test_photographs_are_recognized_with_attention_inserted():
     assert tuple(expected.argmax(1)) == classes
     inserted = insert_attention(model, "cbam")
     assert len(inserted.layers) == len(model.layers) + 9
-    # Up to rounding, where a compiler fuses operations differently.
+    # A compiler may fuse operations differently, and round otherwise.
     np.testing.assert_allclose(to_numpy(inserted(images)), expected, atol=3e-6)
     for heat, (x0, y0, x1, y1) in zip(
         explain.grad_cam(inserted, images), boxes, strict=True

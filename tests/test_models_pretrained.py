@@ -14,7 +14,7 @@ from cbam_keras import CBAM, insert_attention, models
 from cbam_keras.models import by_name
 
 pytestmark = pytest.mark.filterwarnings(
-    # Of NumPy, when Keras converts tensors of PyTorch.
+    # NumPy warns when Keras converts tensors of PyTorch.
     "ignore:__array__ implementation"
 )
 PIXELS = np.random.default_rng(0).uniform(0, 255, (2, 64, 48, 3))
@@ -36,13 +36,13 @@ def expected_of(name):
 @pytest.mark.parametrize("name", models.PRETRAINED)
 def test_images_are_preprocessed_as_the_weights_expect(name):
     x = keras.Input(PIXELS.shape[1:])
-    model = keras.Model(x, by_name.preprocessed(name, x))
-    given = PIXELS.copy()
+    model = keras.Model(x, by_name.preprocess(name, x))
+    pixels = PIXELS.copy()
     # Rounding, of values up to 255.
     np.testing.assert_allclose(
-        to_numpy(model(given)), expected_of(name), rtol=1e-6, atol=2e-6
+        to_numpy(model(pixels)), expected_of(name), rtol=1e-6, atol=2e-6
     )
-    np.testing.assert_array_equal(given, PIXELS)
+    np.testing.assert_array_equal(pixels, PIXELS)
 
 
 # The three ways of Keras: one for each, and the layers inside.
@@ -69,8 +69,8 @@ def test_a_network_with_attention_computes_what_it_did(name, tmp_path):
     ]
     assert places[0] == places[1] != []
     # The layers of nested models are the network's own ones: paths differ.
-    own = [w for w in network.weights if "_attention" not in w.path]
-    for weight, value in zip(own, plain.weights, strict=True):
+    weights = [w for w in network.weights if "_attention" not in w.path]
+    for weight, value in zip(weights, plain.weights, strict=True):
         weight.assign(value)
     network.save(tmp_path / "model.keras")
     for model in network, keras.saving.load_model(tmp_path / "model.keras"):
@@ -115,10 +115,7 @@ def test_networks_that_cannot_be_had_are_refused(
     assert capsys.readouterr().out == ""
 
 
-# With a classifier.
-
-
-def built(weights, is_frozen, attention, name="EfficientNetLite0"):
+def build(weights, is_frozen, attention, name="EfficientNetLite0"):
     """Returns a classifier of three classes of grey images."""
     images = SimpleNamespace(image_shape=(64, 48, 1), class_names=range(3))
     keras.utils.set_random_seed(3)
@@ -127,7 +124,7 @@ def built(weights, is_frozen, attention, name="EfficientNetLite0"):
 
 def test_attention_alone_changes_neither_predictions_nor_classifier():
     plain, paper, started = (
-        built(None, False, attention)
+        build(None, False, attention)
         for attention in (None, CBAM, partial(CBAM, identity_init=True))
     )
     kernels = [x.get_layer("predictions").kernel for x in (plain, paper)]
@@ -149,19 +146,8 @@ def test_what_is_pretrained_is_frozen_or_its_normalization(monkeypatch):
         ("imagenet", False, ["conv"]),
         (None, False, ["conv", "bn"]),
     ):
-        model = built(weights, is_frozen, gate, "Small")
+        model = build(weights, is_frozen, gate, "Small")
         names = [layer.name for layer in model.layers if layer.variables]
         assert names == ["conv", "bn", "bn_attention", "predictions"]
         trained = {x.path.split("/")[0] for x in model.trainable_variables}
         assert trained == {*expected, "bn_attention", "predictions"}
-
-
-def test_a_classifier_predicts_in_full_precision():
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        model = built(None, False, None, "MobileNet")
-    finally:
-        keras.config.set_dtype_policy(before)
-    assert model.get_layer("conv1").compute_dtype == "bfloat16"
-    assert model.output.dtype == "float32"

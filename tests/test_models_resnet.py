@@ -128,7 +128,7 @@ def test_initial_weights_have_the_authors_spread():
     # Kaiming normal, fan out: variance 2 / (3 * 3 * 128).
     spread = (2 / (9 * 128)) ** 0.5
     assert kernel.std() == pytest.approx(spread, rel=0.02)
-    # Not cut off, as Keras' own are at 2.3 deviations.
+    # Keras' own are cut off at 2.3 deviations.
     assert abs(kernel).max() > 3 * spread
     kernel = model.get_layer("predictions").get_weights()[0]
     assert kernel.std() == pytest.approx((2 / 128) ** 0.5, rel=0.02)

@@ -80,7 +80,7 @@ def test_bad_weight_files_are_refused(spoil, message, tmp_path):
 
 
 BOTTLENECK = {"block": "bottleneck"}
-# Of equal shapes, but what they compute differs.
+# Variants with weights of equal shapes, which compute something else.
 UNLIKE = (
     {"spatial_pool_types": ("max", "avg")},
     {"order": "parallel"},

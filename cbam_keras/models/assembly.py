@@ -39,8 +39,10 @@ def assemble(
     classes = _checks.positive_integer("classes", classes)
     if include_top:
         check_activation(classifier_activation, classes)
-    image = _image(input_tensor, input_shape, include_top, stem)
-    x = head(body(image), include_top, pooling, classes, classifier_activation)
+    image = _make_image(input_tensor, input_shape, include_top, stem)
+    x = apply_head(
+        body(image), include_top, pooling, classes, classifier_activation
+    )
     inputs = keras.utils.get_source_inputs(image)
     # A model of a list of one takes its input in a list.
     model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, x, name=name)
@@ -59,7 +61,7 @@ def check_activation(activation: str | Callable | None, classes: int) -> None:
         )
 
 
-def _image(input_tensor, input_shape, include_top, stem):
+def _make_image(input_tensor, input_shape, include_top, stem):
     """Returns the input of the body: a new one, or `input_tensor`."""
     data_format = keras.config.image_data_format()
     channels_first = data_format == "channels_first"
@@ -99,7 +101,7 @@ def _image(input_tensor, input_shape, include_top, stem):
     return keras.Input(input_shape) if input_tensor is None else input_tensor
 
 
-def head(
+def apply_head(
     x: KerasTensor,
     include_top: bool = True,
     pooling: str | None = None,

@@ -14,7 +14,7 @@ from keras import layers, ops
 from cbam_keras import _checks, _inspection
 from cbam_keras.insertion import freeze_batch_norm, insert_attention
 from cbam_keras.layers import Attention, MakeLayer
-from cbam_keras.models.assembly import head
+from cbam_keras.models.assembly import apply_head
 from cbam_keras.models.efficientnet import EfficientNetLite0
 from cbam_keras.models.mobilenet import MobileNet
 from cbam_keras.models.mobilenet_v2 import MobileNetV2
@@ -31,7 +31,7 @@ from cbam_keras.models.residual_networks import (
 from cbam_keras.models.resnet import ResNet
 
 
-def _three_stages(width):
+def _make_builder(width):
     """Returns a builder of one basic block in each of three stages."""
     widths = (width, 2 * width, 4 * width)
     return functools.partial(
@@ -39,7 +39,7 @@ def _three_stages(width):
     )
 
 
-def _network(build, images, attention, stem="small"):
+def _build_network(build, images, attention, stem="small"):
     """Builds a network with rescaling for the images of a dataset."""
     inputs = keras.Input(images.image_shape, name="images")
     large = max(images.image_shape) > 96
@@ -67,10 +67,10 @@ BUILDERS: dict[str, Callable[..., keras.Model]] = {
     )
 }
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
-    "tiny": functools.partial(_network, _three_stages(8), stem="strided"),
-    "small": functools.partial(_network, _three_stages(16)),
+    "tiny": functools.partial(_build_network, _make_builder(8), stem="strided"),
+    "small": functools.partial(_build_network, _make_builder(16)),
     **{
-        name: functools.partial(_network, build)
+        name: functools.partial(_build_network, build)
         for name, build in BUILDERS.items()
     },
 }
@@ -140,7 +140,7 @@ def pretrained(
             network = PRETRAINED[name](
                 include_top=False,
                 weights=weights,
-                input_tensor=preprocessed(name, x),
+                input_tensor=preprocess(name, x),
                 input_shape=(*image_shape[:2], 3),
             )
     except ValueError as error:
@@ -184,11 +184,11 @@ def classifier(
     """Builds a network of `PRETRAINED` with a classifier for a dataset."""
     shape = images.image_shape
     network = pretrained(name, weights, shape, attention, is_frozen)
-    outputs = head(network.output, classes=len(images.class_names))
+    outputs = apply_head(network.output, classes=len(images.class_names))
     return keras.Model(network.input, outputs, name=network.name)
 
 
-def preprocessed(name: str, x: keras.KerasTensor) -> keras.KerasTensor:
+def preprocess(name: str, x: keras.KerasTensor) -> keras.KerasTensor:
     """Returns RGB images in [0, 255] as a network of `PRETRAINED` wants them.
 
     Those of `keras.applications` that come with a `preprocess_input` that does

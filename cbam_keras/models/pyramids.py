@@ -101,7 +101,7 @@ def feature_pyramid(
         P5 (2, 2, 512)
     """
     model = _inspection.with_graph("model", model)
-    strides = _strides(model)
+    strides = _measure_strides(model)
     if levels is None:
         # The last layer of each stride.
         last = {stride: name for name, stride in strides.items()}
@@ -168,7 +168,7 @@ def import_detector() -> ModuleType:
     return importlib.import_module("cbam_keras.models.detector")
 
 
-def _strides(model):
+def _measure_strides(model):
     """Returns the stride of each layer whose output is a feature map."""
     shapes = [tuple(tensor.shape) for tensor in model.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4:

@@ -124,8 +124,10 @@ def ResNet(
             f"depths={depths}, widths={widths}"
         )
     stem_width = _checks.positive_integer("stem_width", stem_width)
-    block_function = _block(block, widths, groups, base_width, downsample_in)
-    attention = _per_stage(attention, len(depths))
+    build_block = _choose_block(
+        block, widths, groups, base_width, downsample_in
+    )
+    attention = _repeat_per_stage(attention, len(depths))
 
     def body(x):
         x = stem_block(x, stem_width, stem)
@@ -133,7 +135,7 @@ def ResNet(
             zip(depths, widths, strict=True), 1
         ):
             for index in range(1, depth + 1):
-                x = block_function(
+                x = build_block(
                     x,
                     width,
                     stride=2 if stage > 1 and index == 1 else 1,
@@ -156,7 +158,7 @@ def ResNet(
     )
 
 
-def _block(block, widths, groups, base_width, downsample_in):
+def _choose_block(block, widths, groups, base_width, downsample_in):
     """Returns the function that builds a block."""
     _checks.one_of("block", block, BLOCKS)
     _checks.one_of("downsample_in", downsample_in, DOWNSAMPLE_IN)
@@ -195,7 +197,7 @@ def positive_integers(name: str, values: Sequence[int]) -> tuple[int, ...]:
     return tuple(_checks.positive_integer(name, value) for value in values)
 
 
-def _per_stage(attention, stages):
+def _repeat_per_stage(attention, stages):
     if not isinstance(attention, (list, tuple)):
         return [attention] * stages
     if len(attention) != stages:

@@ -86,7 +86,7 @@ def UNet(
     encoder = _inspection.with_graph("encoder", encoder)
     classes = _checks.positive_integer("classes", classes)
     check_activation(classifier_activation, classes)
-    maps, strides = _resolutions(encoder)
+    maps, strides = _find_resolutions(encoder)
     image, x = encoder.inputs[0], maps[-1]
     if decoder_widths is None:
         decoder_widths = [16, 32, 64, 128, *[256] * len(strides)]
@@ -165,7 +165,7 @@ class UpsampleLike(layers.Layer):
         return {**super().get_config(), "times": self.times}
 
 
-def _resolutions(encoder):
+def _find_resolutions(encoder):
     """Returns the last output at each resolution, finest first, and strides.
 
     Before the first is the image, unless that is as large. A stride, from one

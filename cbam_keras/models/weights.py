@@ -51,7 +51,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
         load_torch_weights(model, path)
         return
     try:
-        problem = _difference(model, path) or _load(model, path)
+        problem = _find_difference(model, path) or _load(model, path)
     # Damaged files raise many kinds of errors.
     except Exception as error:
         raise ValueError(
@@ -88,7 +88,7 @@ def _load(model: keras.Model, path: str) -> str:
     return ""
 
 
-def _difference(model: keras.Model, path: str) -> str:
+def _find_difference(model: keras.Model, path: str) -> str:
     """Returns how a file differs where Keras' loader does not look, or ""."""
     if path.endswith(".weights.h5"):
         count = _count_variables(path)
@@ -99,10 +99,12 @@ def _difference(model: keras.Model, path: str) -> str:
         saved = json.loads(archive.read("config.json"))
     if saved["class_name"] != "Functional":
         return f"holds a {saved['class_name']} model"
-    stored = _decisive(layer["config"] for layer in saved["config"]["layers"])
+    stored = _pick_decisive(
+        layer["config"] for layer in saved["config"]["layers"]
+    )
     # Tuples become lists, as in the file.
     built = json.loads(
-        json.dumps(_decisive(layer.get_config() for layer in model.layers))
+        json.dumps(_pick_decisive(layer.get_config() for layer in model.layers))
     )
     differ = [
         name
@@ -112,7 +114,7 @@ def _difference(model: keras.Model, path: str) -> str:
     return f"has other layers: {_checks.first_few(differ)}" if differ else ""
 
 
-def _decisive(configs: Iterable[dict]) -> dict[str, dict]:
+def _pick_decisive(configs: Iterable[dict]) -> dict[str, dict]:
     """Returns the arguments that decide what is computed, by layer."""
     return {
         config["name"]: {key: config[key] for key in DECISIVE if key in config}
