@@ -40,6 +40,9 @@ def explained_by(source: Callable) -> Callable[[Documented], Documented]:
         return textwrap.indent("\n".join(lines), "    ")
 
     def decorate(function):
+        if not (docstring and function.__doc__):
+            # `python -OO` leaves docstrings out.
+            return function
         text = inspect.cleandoc(function.__doc__)
         if every.search(text):
             text = every.sub(lambda _: ARGS.search(docstring)[1], text)

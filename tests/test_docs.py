@@ -3,6 +3,8 @@
 import doctest
 import inspect
 import re
+import subprocess
+import sys
 
 import keras
 import keras_tuner
@@ -114,3 +116,10 @@ def test_docstring_examples_run(tmp_path, chosen):
             tried += result.attempted
     assert not failed
     assert tried > len(chosen)
+
+
+def test_the_package_does_without_docstrings():
+    modules = "cbam_keras.cli, cbam_keras.models, cbam_keras.tuning"
+    subprocess.run(
+        [sys.executable, "-OO", "-c", f"import {modules}"], check=True
+    )

@@ -79,8 +79,6 @@ def cbam_maps(layer, x):
     [
         ({}, SHAPE),
         ({"pool_types": "avg"}, SHAPE),
-        ({"pool_types": "lp"}, SHAPE),
-        ({"pool_types": ("lse", "max")}, SHAPE),
         ({"pool_types": ("avg", "max", "lp", "lse")}, SHAPE),
         ({}, (2, 9, 16)),
         ({}, (2, 4, 3, 5, 16)),

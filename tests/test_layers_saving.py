@@ -56,11 +56,9 @@ def prelu():
     [
         ({"spatial_batch_norm": True}, {}, "no `batch_norm`.* 4 variables"),
         ({}, {"spatial_batch_norm": True}, "expected 4 variables"),
-        ({"spatial_use_bias": True}, {}, "expected 1 variables"),
-        ({"use_bias": False}, {}, "expected 4 variables"),
         ({"activation": prelu()}, {}, "no `activation`.* 1 variables"),
     ],
-    ids=["norm", "no-norm", "spatial-bias", "no-bias", "activation"],
+    ids=["norm", "no-norm", "activation"],
 )
 def test_weights_of_a_variant_with_other_variables_are_refused(
     saved, loading, message, tmp_path

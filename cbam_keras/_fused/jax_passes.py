@@ -209,7 +209,7 @@ def _max(x, gate_map, axis):
     lane_max = lax.optimization_barrier(jnp.max(product, axis))
     maximum = jnp.max(lane_max, axis, keepdims=True)
     lane = _first_true(lane_max == maximum, axis)
-    # The elements of that lane, from `x`: then `product` is never written.
+    # The elements of that lane come from `x`: `product` is never written.
     index = jnp.arange(steps).reshape((-1, 1)[: 3 - axis]) * lanes + lane
     candidates = jnp.take_along_axis(x, index, axis)
     if gate_map is not None:
@@ -228,6 +228,6 @@ def _first_true(condition, axis):
     size = condition.shape[axis]
     order = jnp.arange(size, 0, -1, dtype="float32")
     order = order.reshape((-1,) + (1,) * (condition.ndim - 1 - axis))
-    # At least 1, as nothing is equal to NaN.
+    # Nothing is equal to NaN, which gives the last position.
     last = jnp.max(jnp.where(condition, order, 1), axis, keepdims=True)
     return size - last.astype("int32")

@@ -57,7 +57,7 @@ class FusedOperation:
         self.shape = ops.shape(x)
         first = layer.data_format == "channels_first"
         space = self.shape[2:] if first else self.shape[1:-1]
-        # Not from `x`, whose sizes PyTorch may compile as unknown.
+        # PyTorch may compile the sizes of `x` as unknown.
         (self.channels,) = layer.input_spec.axes.values()
         self.map_shape = (1, *space) if first else (*space, 1)
         sizes = (math.prod(space), self.channels)

@@ -62,7 +62,7 @@ def custom_vjp(forward, backward, formula, arguments):
 
 
 def vjp(function, values, weights):
-    # Persistent, as the gradient may be taken several times.
+    # The gradient may be taken several times.
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([values, weights])
         gate_map, state = function(values, weights)
@@ -183,7 +183,7 @@ def _weighted_sum(x, gate_map, axis):
         return _sum(x, axis)
     if axis == 2:
         return tf.matmul(x, gate_map, transpose_b=True)
-    # Split: for one image, XLA takes ten times as long otherwise.
+    # XLA takes ten times as long for one image if the axis is not split.
     x = _split_axis_1(x)
     gate_map = tf.reshape(gate_map, (-1, tf.shape(x)[1], 1, tf.shape(x)[2]))
     return tf.reduce_sum(tf.matmul(gate_map, x), 1)
@@ -222,7 +222,7 @@ def _max_over_axis_2_in_xla(x, gate_map, product, with_argmax):
         return maximum, None
     lanes = lane_max.shape[2]
     lane = tf.argmax(lane_max, 2, tf.int32)[..., None]
-    # The elements of that lane, from `x`: then `product` is never written.
+    # The elements of that lane come from `x`: `product` is never written.
     index = tf.range(0, size, lanes) + lane
     candidates = tf.gather(x, index, batch_dims=2)
     if gate_map is not None:

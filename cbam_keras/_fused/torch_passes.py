@@ -58,11 +58,11 @@ def convolve(maps, kernel, dilation_rate):
     *sizes, count, _ = kernel.shape
     rank = len(sizes)
     kernel = kernel.permute(rank + 1, rank, *range(rank))
-    # Contiguous: otherwise there is no gradient on a CPU for float64 and a
-    # single image. Flattening copies it in this order.
+    # A CPU has no gradient for float64 and a single image if the kernel is
+    # not contiguous. Flattening copies it in this order.
     kernel = kernel.flatten().view(1, count, *sizes)
     convolved = _CONVOLUTIONS[rank - 1](
-        # From -1, PyTorch would export a transposition that is not valid.
+        # PyTorch would export the axis -1 as a transposition that is not valid.
         maps.movedim(rank + 1, 1),
         kernel,
         # PyTorch takes longer for "same".
@@ -229,7 +229,7 @@ def _weighted_sum(x, gate_map, axis):
     """Returns the sum over an axis of `x`, or of `x * gate_map`."""
     half = x.itemsize < 4
     if gate_map is not None and not half and _on_cpu(x):
-        # Three times as fast. Other devices may round what they multiply.
+        # A product is three times as fast. Other devices may round it.
         if axis == 2:
             return torch.bmm(x, gate_map.transpose(1, 2))
         return torch.bmm(gate_map.transpose(1, 2), x)

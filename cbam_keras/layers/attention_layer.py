@@ -67,7 +67,7 @@ class AttentionLayer(layers.Layer):
     def compute_output_spec(self, *args, **kwargs):
         arguments = inspect.signature(self.call).bind(*args, **kwargs).arguments
         if arguments.get("return_attention_maps"):
-            # Traces `call`, as for layers without `compute_output_shape`.
+            # Keras traces `call`, as if there were no `compute_output_shape`.
             return keras.Operation.compute_output_spec(self, *args, **kwargs)
         return super().compute_output_spec(*args, **kwargs)
 
@@ -139,7 +139,7 @@ class AttentionLayer(layers.Layer):
 
     def _as_input(self, x):
         """Returns what was computed channels-last as the output has it."""
-        # From -1, PyTorch would export a transposition that is not valid.
+        # PyTorch would export the axis -1 as a transposition that is not valid.
         last = len(x.shape) - 1
         x = ops.moveaxis(x, last, self._channel_axis(last + 1))
         return ops.cast(x, self.compute_dtype)
@@ -252,9 +252,7 @@ class TrainableAttention(AttentionLayer):
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
         self._gate_scale = (
-            _find_identity_scale(self.gate_activation)
-            if identity_init
-            else None
+            _scale_to_one(self.gate_activation) if identity_init else None
         )
         # Whether the last parameters start at zero.
         self._zero_last = self.identity_init
@@ -311,7 +309,7 @@ class TrainableAttention(AttentionLayer):
             initializer=initializer,
             regularizer=getattr(self, f"{kind}_regularizer"),
             constraint=getattr(self, f"{kind}_constraint"),
-            # Kept in full precision under mixed precision, see _gate_dtype.
+            # It stays in full precision under mixed precision, see _gate_dtype.
             autocast=False,
         )
 
@@ -345,7 +343,7 @@ def _refuse_other_names(layer_class, options):
             )
 
 
-def _find_identity_scale(activation):
+def _scale_to_one(activation):
     """Returns the factor that makes the value of `activation` at 0 a 1."""
     if activation is keras.activations.sigmoid:
         return 2.0

@@ -118,7 +118,7 @@ class ChannelAttention(TrainableAttention):
 
     def build(self, input_shape):
         channels = self._check_input_shape(input_shape)
-        # floor(C / r + 1/2) in integers, so that no quotient is rounded.
+        # This is floor(C / r + 1/2) in integers: no quotient is rounded.
         ratio = self.reduction_ratio
         hidden = self.hidden_units or max(
             1, (2 * channels + ratio) // (2 * ratio)

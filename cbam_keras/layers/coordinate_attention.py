@@ -83,7 +83,7 @@ class CoordinateAttention(TrainableAttention):
         hidden = max(self.min_hidden_units, channels // self.reduction_ratio)
         self.squeeze = self._add_dense("squeeze", (channels, hidden))
         self.batch_norm = self._add_batch_norm("batch_norm", hidden)
-        # One for each spatial axis.
+        # Each spatial axis has one.
         self.excite = [
             self._add_dense(f"excite{axis}", (hidden, channels), last=True)
             for axis in range(len(input_shape) - 2)

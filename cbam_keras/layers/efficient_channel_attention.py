@@ -14,7 +14,7 @@ from cbam_keras.layers.channel_attention import ChannelAttention
 @keras.saving.register_keras_serializable(package="cbam_keras")
 @_docstrings.explained_by(ChannelAttention)
 class EfficientChannelAttention(TrainableAttention):
-    """Scales each channel by a factor from its neighbours among the channels.
+    """Scales each channel by a factor from its neighbors among the channels.
 
     The gate of ECA-Net: the mean over positions, and one convolution over the
     channels in their order, "same" padding, without bias:

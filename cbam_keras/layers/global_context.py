@@ -112,7 +112,7 @@ class GlobalContext(TrainableAttention):
         if self.fusion == "multiply":
             return self._gate(self._mlp(x, weights))
         mean = self._mean(weights, mask)
-        # 0 where all is masked.
+        # The mean is 0 where all is masked.
         return weights / ops.where(mean > 0, mean, ops.ones_like(mean))
 
     def _map_range(self):
@@ -122,7 +122,7 @@ class GlobalContext(TrainableAttention):
         """Returns the weights of the positions, whose sum is 1."""
         logits = self._dense(x, *self.weighting)
         if mask is not None:
-            # Finite, as the gradient of the difference of infinities is not.
+            # A difference of infinities has no finite gradient.
             logits = ops.where(mask, logits, ops.full_like(logits, -1e30))
         # On TensorFlow, `ops.softmax` refuses several axes of unknown sizes.
         shape = ops.shape(logits)

@@ -46,7 +46,7 @@ def pool(x, pool_type, axis, dtype, keepdims=False, mask=None):
     """
     if mask is not None:
         x = ops.cast(x, dtype)
-        # Finite, as the gradient of the difference of infinities is not.
+        # A difference of infinities has no finite gradient.
         fill = -1e38 if pool_type in ("max", "lse") else 0
         x = ops.where(mask, x, ops.cast(fill, dtype))
         count = ops.sum(ops.cast(mask, dtype), axis=axis, keepdims=keepdims)

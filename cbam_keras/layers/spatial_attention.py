@@ -16,7 +16,7 @@ MAP_TYPES = (*POOLS, "conv")
 @keras.saving.register_keras_serializable(package="cbam_keras")
 @_docstrings.explained_by(ChannelAttention)
 class SpatialAttention(TrainableAttention):
-    """Scales each position by a factor computed from its neighbourhood.
+    """Scales each position by a factor computed from its neighborhood.
 
     The spatial gate of CBAM. The channels are pooled at each position, the
     pooled maps are stacked in the order of `pool_types`, and one convolution

@@ -119,7 +119,7 @@ def apply_head(
     return layers.Dense(
         classes,
         activation=classifier_activation,
-        # The authors' code: Kaiming normal.
+        # The authors' code takes Kaiming normal.
         kernel_initializer="he_normal",
         dtype=head_dtype(),
         name="predictions",

@@ -103,7 +103,7 @@ def pretrained(
 ) -> keras.Model:
     """Builds a network of `PRETRAINED`, without classifier.
 
-    It takes RGB or grey images in [0, 255]: its preprocessing is inside.
+    It takes RGB or gray images in [0, 255]: its preprocessing is inside.
     Attention is where `insert_attention` puts it.
 
     Args:
@@ -201,7 +201,7 @@ def preprocess(name: str, x: keras.KerasTensor) -> keras.KerasTensor:
             break
     else:
         return x
-    # It is an affine function of a pixel, known from black and three colours.
+    # It is an affine function of a pixel, known from black and three colors.
     pixels = np.array([[0, 0, 0], *(255 * np.eye(3))], "float32")
     offset, *ends = module.preprocess_input(pixels[None].copy())[0]
     slopes = (np.array(ends) - offset) / 255

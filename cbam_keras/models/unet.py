@@ -186,7 +186,7 @@ def _find_resolutions(encoder):
         encoder = keras.Model(encoder.inputs, outputs, name=encoder.name)
     image = encoder.inputs[0]
     axis = channel_axis()
-    # Powers of two, which the strides of common networks divide.
+    # The strides of common networks divide powers of two.
     shape = [max(SIDE, 1 << ((n or 1) - 1).bit_length()) for n in image.shape]
     shape[0], shape[axis] = None, image.shape[axis]
     graph = _inspection.trace(encoder, [shape])
