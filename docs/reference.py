@@ -70,7 +70,7 @@ CONSTANTS = {
 # Methods and properties for the package itself, or described at the class.
 INTERNAL = """
     are_classifiers as_json cells choice class_counts columns compared_in
-    complete configuration confirmed_by counted_seeds counted_trials csv
+    complete confirmed_by counted_seeds counted_trials csv
     describe describe_guessing first_seed folder func images_of is_loaded
     keywords labels latex layouts make_optimizer measured_by name_of networks of
     parts_of rate_and_batch_size recipe_for rows_of seeds_in_words set_epoch
