@@ -17,6 +17,7 @@ import keras
 from cbam_keras import optimizers
 from cbam_keras._version import __version__
 from cbam_keras.convert import load_torch_weights
+from cbam_keras.explain import AttentionMonitor
 from cbam_keras.insertion import freeze_batch_norm, insert_attention
 from cbam_keras.layers import (
     BAM,
@@ -32,15 +33,15 @@ from cbam_keras.layers import (
     SqueezeExcite,
     TripletAttention,
 )
-from cbam_keras.monitor import AttentionMonitor
 from cbam_keras.profiling import profile_model
 
 # Imported on first access, as `cbam_keras.explain`, by their last names.
 _PATHS = """
-    ablation cli comparison data explain layers models
-    models.blocks plotting presets profiling report study training tuning
+    cli data explain layers models models.blocks profiling report
+    report.plotting study study.ablation study.comparison study.training tuning
 """.split()
 _MODULES = {path.rpartition(".")[2]: path for path in _PATHS}
+_MODULES["presets"] = "models.paper"
 
 __all__ = [
     "BAM",

@@ -10,7 +10,7 @@ import skimage
 from PIL import Image
 
 from cbam_keras import explain, insert_attention, models, plotting
-from cbam_keras.plotting import maps, style
+from cbam_keras.explain.figures import maps, style
 
 FILE = pathlib.Path(__file__).parent / "figures" / "first-sight.png"
 # Of scikit-image: class of ImageNet, and a box drawn by hand around the object

@@ -18,7 +18,7 @@ PAGES = {
     "Training and comparing": (
         "comparison tuning training data study ablation report"
     ),
-    "Looking into a model": "explain monitor plotting profiling",
+    "Looking into a model": "explain plotting profiling",
     "The paper": "presets",
 }
 WIDTH = 80

@@ -15,7 +15,7 @@ from layer_checks import (
 )
 
 from cbam_keras import CBAM
-from cbam_keras._fused import private
+from cbam_keras.layers._fused import private
 
 BACKEND = keras.backend.backend()
 ORDERS = ["channel_first", "spatial_first", "parallel"]

@@ -10,8 +10,8 @@ import pytest
 from keras import ops
 
 import cbam_keras
-from cbam_keras._fused import decorator
 from cbam_keras.layers import SHARED_ARGUMENTS, TrainableAttention
+from cbam_keras.layers._fused import decorator
 
 LAYERS = [
     getattr(cbam_keras, name)

@@ -6,13 +6,14 @@ import time
 import digits
 import networks
 
-from cbam_keras import _process, cli
+from cbam_keras import cli
+from cbam_keras.study import interrupts
 
 SECONDS_PER_BATCH = 0.3
 
 digits.replace(digits.few)
 networks.replace_tiny()
-raise_if_noted = _process.raise_if_noted
+raise_if_noted = interrupts.raise_if_noted
 
 
 def step():
@@ -20,7 +21,7 @@ def step():
     raise_if_noted()
 
 
-_process.raise_if_noted = step
+interrupts.raise_if_noted = step
 
 
 def build(hp):

@@ -19,7 +19,7 @@ from keras import layers
 
 import cbam_keras
 from cbam_keras import SqueezeExcite, cli
-from cbam_keras._explanations import Settings
+from cbam_keras.report import Settings
 
 
 @pytest.fixture

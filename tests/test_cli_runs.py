@@ -16,7 +16,6 @@ import pytest
 
 from _cbam_keras_command import options, parser
 from cbam_keras import (
-    _explanations,
     _terminal,
     ablation,
     cli,
@@ -430,7 +429,7 @@ def explained(tiny, monkeypatch):
         (output / "explain" / "explain.json").write_text(content)
 
     pretended.install(monkeypatch)
-    monkeypatch.setattr(_explanations, "explain_files", explain_files)
+    monkeypatch.setattr(report, "explain_files", explain_files)
     return calls
 
 
@@ -494,10 +493,10 @@ def test_a_report_that_fails_is_a_warning(
     def failing(*_, **__):
         raise TypeError("no feature map")
 
-    monkeypatch.setattr(_explanations, "explain_files", failing)
+    monkeypatch.setattr(report, "explain_files", failing)
     with pytest.warns(UserWarning, match="not show where it looks: no feature"):
         assert run("train", tmp_path, "--attention", "none") == 0
-    monkeypatch.setattr(_explanations, "explain_files", lambda *_, **__: None)
+    monkeypatch.setattr(report, "explain_files", lambda *_, **__: None)
     monkeypatch.setattr(report, "write", failing)
     assert "Report in" in capsys.readouterr().out
     with pytest.warns(UserWarning, match=r"not written \(TypeError: no feat"):

@@ -184,7 +184,7 @@ def test_width_multiplier_widens_the_stages_and_not_the_stem():
 
 
 def test_the_deepest_builder_has_its_size():
-    # Others, and MACs: test_presets.py.
+    # Others, and MACs: test_models_paper.py.
     with without_values():
         model = models.ResNet152()
         assert profile_model(model).parameters == 60_192_808

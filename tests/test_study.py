@@ -1,4 +1,4 @@
-"""`study`: named variants x seeds; resuming is in test_resuming.py."""
+"""`study`: named variants x seeds; resuming is in test_study_resuming.py."""
 
 import dataclasses
 import functools

@@ -13,7 +13,7 @@ from study_checks import GATED, NARROW, content_of, planned, statuses
 from training_checks import SHORT
 
 from cbam_keras import ablation, cli, data, study
-from cbam_keras._explanations import find_networks
+from cbam_keras.report import find_networks
 
 stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

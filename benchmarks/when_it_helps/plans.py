@@ -11,7 +11,7 @@ from PIL import Image
 from benchmarks import networks
 from benchmarks.when_it_helps import camvid
 from cbam_keras import comparison, study
-from cbam_keras.recipes import RECIPES, Recipe
+from cbam_keras.study import RECIPES, Recipe
 from examples.detection.task import plan as plan_detectors
 
 KINDS = ("none", "se", "spatial", "cbam", "eca", "coordinate")

@@ -7,8 +7,9 @@ import warnings
 from collections.abc import Sequence
 
 from _cbam_keras_command.parser import parse
-from cbam_keras import _process, _terminal
+from cbam_keras import _terminal
 from cbam_keras.cli import reports, runs, tables
+from cbam_keras.study import interrupts
 
 HANDLERS = {
     "train": runs.train,
@@ -33,9 +34,9 @@ def main(
     program = f"cbam-keras {options.command}"
     try:
         if owns_process:
-            _process.watch()
+            interrupts.watch()
         with (
-            _process.note_signals(),
+            interrupts.note_signals(),
             _terminal.no_retracing(),
             _plain_warnings(program),
         ):
@@ -64,7 +65,7 @@ def main(
         status = 1 if isinstance(error, RuntimeError) else 2
     except KeyboardInterrupt:
         _terminal.say(f"{program}: interrupted{_advice(options)}", sys.stderr)
-        status = _process.STATUS
+        status = interrupts.STATUS
         if owns_process:
             # TensorFlow may still be reading from Python, and would log an
             # error if the interpreter shut down in an orderly way.

@@ -6,7 +6,7 @@ import json
 import pathlib
 
 from _cbam_keras_command.parser import Options
-from cbam_keras import _checks, _explanations, _files, report, study
+from cbam_keras import _checks, _files, report, study
 from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import imported, progress_of
 from cbam_keras.report import MAX_NETWORKS
@@ -18,12 +18,12 @@ EXPLAINED_IMAGES = 64
 def explain(options: Options) -> None:
     for module in options.modules:
         imported("import", module, "a module")
-    fields = dataclasses.fields(_explanations.Settings)
-    settings = _explanations.Settings(
+    fields = dataclasses.fields(report.Settings)
+    settings = report.Settings(
         **{field.name: getattr(options, field.name) for field in fields}
     )
     with progress_of(options):
-        explanation, folder = _explanations.explain_files(
+        explanation, folder = report.explain_files(
             [pathlib.Path(path).expanduser() for path in options.paths],
             settings,
             output=options.output,
@@ -67,12 +67,12 @@ def explain_for_report(options: Options, output: pathlib.Path) -> None:
     folder = output / study.EXPLANATIONS
     with _files.writing_to(output):
         try:
-            networks = _explanations.find_networks(output)[0][:MAX_NETWORKS]
+            networks = report.find_networks(output)[0][:MAX_NETWORKS]
             hashes = {path.name: _hash(path) for path in networks}
             if not _is_explained(folder, {"networks": hashes}):
-                _explanations.explain_files(
+                report.explain_files(
                     networks,
-                    _explanations.Settings(
+                    report.Settings(
                         data=options.data,
                         count=EXPLAINED_IMAGES,
                         seed=options.seed or 0,

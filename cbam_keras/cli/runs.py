@@ -15,17 +15,11 @@ from concurrent.futures import Executor
 from typing import Any
 
 from _cbam_keras_command.parser import Options
-from cbam_keras import (
-    _checks,
-    ablation,
-    comparison,
-    study,
-    tuning,
-)
+from cbam_keras import _checks, study, tuning
 from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import imported, progress_of
 from cbam_keras.cli.reports import caller_of, explain_for_report
-from cbam_keras.recipes import Recipe, find_recipe
+from cbam_keras.study import Recipe, ablation, comparison, find_recipe
 
 # Options that are arguments of the attention layers.
 LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "order", "identity_init")

@@ -5,14 +5,15 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from _cbam_keras_command.parser import Options
-from cbam_keras import _files, _terminal, presets
+from cbam_keras import _files, _terminal
+from cbam_keras.models import paper
 
 
 def table(options: Options) -> None:
     if options.output is not None:
         # A folder that cannot be written to is an error before any work.
         folder = _files.output_folder(pathlib.Path(options.output))
-    rows = presets.count_rows(options.names)
+    rows = paper.count_rows(options.names)
     texts = {
         "md": render(rows, markdown=True),
         "json": json.dumps(rows, indent=1),
@@ -30,7 +31,7 @@ def table(options: Options) -> None:
 def render(rows: Sequence[Mapping], *, markdown: bool = False) -> str:
     """Returns the tables of the rows, and how many equal the paper's."""
     texts = []
-    for number, title in presets.TITLES.items():
+    for number, title in paper.TITLES.items():
         cells = [
             _cells(row, printed=number > 3)
             for row in rows

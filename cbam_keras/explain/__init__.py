@@ -6,12 +6,15 @@
 - `pointing`: the fraction of heat inside boxes.
 - `targets`: the feature map that is explained.
 - `gradients`: the gradient at an intermediate tensor, on each backend.
+- `monitor`: `AttentionMonitor`, a callback that logs each gate.
+- `figures/`: the maps as figures.
 """
 
 from cbam_keras.explain.attention import attention_maps
 from cbam_keras.explain.cam import METHODS, grad_cam
 from cbam_keras.explain.classes import class_probabilities
 from cbam_keras.explain.gradients import gradient_at as gradient_at
+from cbam_keras.explain.monitor import AttentionMonitor
 from cbam_keras.explain.pointing import pointing_game
 
 __all__ = [
@@ -19,5 +22,6 @@ __all__ = [
     "attention_maps",
     "class_probabilities",
     "pointing_game",
+    "AttentionMonitor",
     "METHODS",
 ]

@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _inspection
+from cbam_keras import _checks, _graph
 
 
 def attention_maps(
-    model: keras.Model, images: _inspection.Inputs, *, batch_size: int = 32
-) -> dict[str, _inspection.Maps]:
+    model: keras.Model, images: _graph.Inputs, *, batch_size: int = 32
+) -> dict[str, _graph.Maps]:
     """Returns the attention maps of every attention layer for some images.
 
     The model runs in inference mode. Attention layers are found wherever they
@@ -45,13 +45,13 @@ def attention_maps(
         ((2, 512), (2, 1, 1))
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    _inspection.require_model("model", model)
-    images = _inspection.check_inputs(images, model)
-    first = next(_inspection.batches(images, 1))
-    names = _inspection.attention_layers(model, first)
+    _graph.require_model("model", model)
+    images = _graph.check_inputs(images, model)
+    first = next(_graph.batches(images, 1))
+    names = _graph.attention_layers(model, first)
     parts = [
-        _inspection.record_maps(model, batch, names)
-        for batch in _inspection.batches(images, batch_size)
+        _graph.record_maps(model, batch, names)
+        for batch in _graph.batches(images, batch_size)
     ]
     joined = {}
     for name in parts[0]:

@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
-from cbam_keras import _checks, _inspection
-from cbam_keras._inspection import Tensor
+from cbam_keras import _checks, _graph
+from cbam_keras._graph import Tensor
 from cbam_keras.explain.classes import (
     check_region,
     class_indices,
@@ -23,7 +23,7 @@ from cbam_keras.explain.targets import find_target
 
 def grad_cam(
     model: keras.Model,
-    images: _inspection.Inputs,
+    images: _graph.Inputs,
     class_index: int | Sequence[int] | Callable[[Tensor], Tensor] | None = None,
     layer: str | keras.Layer | None = None,
     *,
@@ -107,12 +107,12 @@ def grad_cam(
     """
     weigh = METHODS[_checks.one_of("method", method, METHODS)]
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    model = _inspection.with_graph("model", model)
+    model = _graph.with_graph("model", model)
     image = image_index(model, image_input)
     inputs, graph, index = read_model(model, images, head, image)
     images = inputs[image]
     explained = graph.outputs[index]
-    activation = _inspection.find_head(graph, explained)
+    activation = _graph.find_head(graph, explained)
     count, axis, classes = len(images), None, None
     if not callable(class_index):
         if len(explained.shape) == images.ndim:
@@ -122,7 +122,7 @@ def grad_cam(
     regions = check_region(region, count, explained, axis)
     target = find_target(graph, activation.logits, layer, axis is not None)
     maps: list[np.ndarray] = []
-    for parts in _inspection.batches(inputs, batch_size):
+    for parts in _graph.batches(inputs, batch_size):
         start = sum(map(len, maps))
         batch = slice(start, start + batch_size)
         score = class_index
@@ -171,7 +171,7 @@ def _features_and_gradient(
             step = next(steps)
             if step is activation.step:
                 operation = functools.partial(
-                    _inspection.without_activation, operation
+                    _graph.without_activation, operation
                 )
             if isinstance(step.operation, keras.layers.Layer):
                 kwargs["training"] = False
@@ -181,14 +181,14 @@ def _features_and_gradient(
                 return kept
             return outputs
 
-        outputs = _inspection.walk(model, inputs, call)
+        outputs = _graph.walk(model, inputs, call)
         logits = ops.cast(outputs[index], "float32")
         return ops.sum(_checked(score(logits), logits)) * scale, kept[0]
 
     count = len(arrays[0]) * math.prod(target.frames)
     features, gradient = (
         np.moveaxis(
-            _inspection.to_float32(tensor).astype("float64"), target.channel, -1
+            _graph.to_float32(tensor).astype("float64"), target.channel, -1
         )
         for tensor in gradient_at(run, (count, *target.tensor.shape[1:]))
     )

@@ -6,12 +6,12 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cbam_keras import _checks, _inspection
+from cbam_keras import _checks, _graph
 
 
 def class_probabilities(
     model: keras.Model,
-    images: _inspection.Inputs,
+    images: _graph.Inputs,
     *,
     head: int | str | None = None,
     batch_size: int = 32,
@@ -50,45 +50,41 @@ def class_probabilities(
         (2, 10)
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
-    model = _inspection.with_graph("model", model)
+    model = _graph.with_graph("model", model)
     inputs, graph, index = read_model(model, images, head)
     class_indices(None, len(inputs[0]), model, graph.outputs[index])
     parts = []
-    for batch in _inspection.batches(inputs, batch_size):
-        outputs = _inspection.run_model(
-            model, _inspection.as_input(model, batch)
-        )
+    for batch in _graph.batches(inputs, batch_size):
+        outputs = _graph.run_model(model, _graph.as_input(model, batch))
         outputs = keras.tree.flatten(outputs)
-        parts.append(_inspection.to_float32(outputs[index]))
-    kind = _inspection.find_head(graph, graph.outputs[index]).kind
-    values = _inspection.as_probabilities(np.concatenate(parts), kind)
+        parts.append(_graph.to_float32(outputs[index]))
+    kind = _graph.find_head(graph, graph.outputs[index]).kind
+    values = _graph.as_probabilities(np.concatenate(parts), kind)
     return values.astype("float32")
 
 
 def read_model(
     model: keras.Model,
-    images: _inspection.Inputs,
+    images: _graph.Inputs,
     head: int | str | None,
     image: int = 0,
-) -> tuple[list[np.ndarray], _inspection.Graph, int]:
+) -> tuple[list[np.ndarray], _graph.Graph, int]:
     """Returns checked inputs, the graph for them, and the index of a head.
 
     `image` is the index of the input with the images.
     """
-    inputs = _inspection.in_order(
-        model, _inspection.check_inputs(images, model)
-    )
+    inputs = _graph.in_order(model, _graph.check_inputs(images, model))
     symbols = [
         keras.KerasTensor((None, *array.shape[1:]), tensor.dtype)
         for array, tensor in zip(inputs, model.inputs, strict=True)
     ]
-    graph = _inspection.Graph(model, symbols, image)
+    graph = _graph.Graph(model, symbols, image)
     return inputs, graph, _head_index(model, head)
 
 
 def image_index(model: keras.Model, image_input: int | str | None) -> int:
     """Returns the index of the input with the images."""
-    names = _inspection.input_names(model)
+    names = _graph.input_names(model)
     if image_input is not None:
         return _index_of("image_input", image_input, names, len(names))
     images = [i for i, x in enumerate(model.inputs) if len(x.shape) == 4]
@@ -152,7 +148,7 @@ def check_region(
     sizes = list(output.shape)
     if axis is not None:
         del sizes[axis]
-    array = _inspection.number_array("region", region, booleans=True)
+    array = _graph.number_array("region", region, booleans=True)
     shapes = (sizes[1:], (count, *sizes[1:]))
     fits = any(_checks.fits(shape, array.shape) for shape in shapes)
     if axis is None or array.dtype != bool or not fits:
@@ -168,9 +164,9 @@ def check_region(
 
 def _head_index(model, head):
     names = list(getattr(model, "output_names", None) or [])
-    structure = _inspection.structure(model)[1]
+    structure = _graph.structure(model)[1]
     if isinstance(structure, dict) and len(structure) == len(model.outputs):
-        names = _inspection.keys_in_order(structure)
+        names = _graph.keys_in_order(structure)
     if head is None and len(model.outputs) == 1:
         return 0
     return _index_of("head", head, names, len(model.outputs))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import keras
 
-from cbam_keras._inspection import Tensor
+from cbam_keras._graph import Tensor
 
 
 def gradient_at(

@@ -5,8 +5,8 @@ import math
 
 import keras
 
-from cbam_keras import _checks, _inspection
-from cbam_keras._inspection import Graph, Step
+from cbam_keras import _checks, _graph
+from cbam_keras._graph import Graph, Step
 
 # Heat maps of fewer positions along an axis say little of where.
 MIN_SIDE = 5
@@ -77,7 +77,7 @@ def find_target(
             f"{hint}"
         )
     if layer is None:
-        _warn_of_grain(candidates, _inspection.last_at_each_resolution(graph))
+        _warn_of_grain(candidates, _graph.last_at_each_resolution(graph))
     return candidates[-1]
 
 
@@ -103,7 +103,7 @@ def _feature_maps(graph):
     for step in graph.steps:
         if len(step.outputs) != 1 or "float" not in step.outputs[0].dtype:
             continue
-        if isinstance(step.operation, (_inspection.Fold, _inspection.Unfold)):
+        if isinstance(step.operation, (_graph.Fold, _graph.Unfold)):
             # What goes in, and the last feature map again.
             continue
         shape = step.outputs[0].shape
@@ -129,7 +129,7 @@ def _named(graph, layer):
     """Returns the steps of a layer, found by its name or itself."""
     steps = graph.steps
     if isinstance(layer, keras.layers.Layer):
-        inside = {id(x) for x in _inspection.layers_within(layer)}
+        inside = {id(x) for x in _graph.layers_within(layer)}
         named = [step for step in steps if id(step.operation) in inside]
     elif isinstance(layer, str):
         named = [step for step in steps if step.path == layer]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import keras
 from keras import layers
 
-from cbam_keras import _checks, _inspection
+from cbam_keras import _checks, _graph
 from cbam_keras.insertion.default_places import default_places
 from cbam_keras.layers import ATTENTION, AttentionLayer, make_attention
 
@@ -38,7 +38,7 @@ class _CandidatePlace:
     def takes_attention(self):
         """Whether each call returns one feature map of the same channels."""
         if self.data_format is None or any(
-            len(call) != 1 or not _inspection.is_feature_map(call[0])
+            len(call) != 1 or not _graph.is_feature_map(call[0])
             for call in self.outputs
         ):
             return False
@@ -56,7 +56,7 @@ class CandidatePlaces:
             (x.shape[0], *(size or SIZE for size in x.shape[1:]))
             for x in model.inputs
         ]
-        self.graph = _inspection.trace(model, shapes)
+        self.graph = _graph.trace(model, shapes)
         self.channels = collections.defaultdict(set)
         for step in self.graph.steps:
             # A wrapper gives what is unfolded after its model.
@@ -71,7 +71,7 @@ class CandidatePlaces:
     def _add(self, model, prefix=""):
         """Adds the operations of a model, then those of the models in it."""
         nested = {}
-        for node in _inspection.nodes(model):
+        for node in _graph.nodes(model):
             operation, path = node.operation, prefix + node.operation.name
             axes = self.channels[id(_last_within(operation))]
             formats = {(1,): "channels_first", (-1,): "channels_last"}
@@ -81,9 +81,9 @@ class CandidatePlaces:
             place.outputs.append(node.outputs)
             for x in node.input_tensors:
                 self.users[id(x)].append(place)
-            if _inspection.is_graph(operation):
+            if _graph.is_graph(operation):
                 nested[path] = operation
-            elif inner := _inspection.model_per_frame(operation):
+            elif inner := _graph.model_per_frame(operation):
                 nested[path] = inner
         for path, operation in nested.items():
             self._add(operation, f"{path}/")
@@ -263,8 +263,8 @@ class CandidatePlaces:
 
 def _last_within(operation):
     """Returns the operation that gives the output of a nested model."""
-    while _inspection.is_graph(operation):
-        operation = _inspection.origin(operation.outputs[0]).operation
+    while _graph.is_graph(operation):
+        operation = _graph.origin(operation.outputs[0]).operation
     return operation
 
 

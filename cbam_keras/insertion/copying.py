@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from cbam_keras import _inspection
+from cbam_keras import _graph
 
 
 def copy_with(
@@ -32,7 +32,7 @@ def copy_with(
     copy = _clone_graph(model, added, into, cloned)
     copied: dict = {}
     for old, new in cloned.values():
-        inside = _inspection.is_graph(old) or _inspection.model_per_frame(old)
+        inside = _graph.is_graph(old) or _graph.model_per_frame(old)
         if isinstance(old, layers.Layer) and not inside:
             _copy_variables(old, new, copied)
     lost = [
@@ -63,9 +63,9 @@ def _clone_graph(graph, added, into, cloned):
         if into is not None and id(operation) in into:
             args, kwargs = keras.tree.map_structure(attend, (args, kwargs))
         if id(operation) not in cloned:
-            if _inspection.is_graph(operation):
+            if _graph.is_graph(operation):
                 new = _clone_graph(operation, added, into, cloned)
-            elif inner := _inspection.model_per_frame(operation):
+            elif inner := _graph.model_per_frame(operation):
                 inner = _clone_graph(inner, added, into, cloned)
                 config = layers.Layer.get_config(operation)
                 new = type(operation)(inner, **config)
@@ -82,11 +82,9 @@ def _clone_graph(graph, added, into, cloned):
             return outputs
         return keras.tree.map_structure(attention, outputs)
 
-    inputs = [
-        _clone(_inspection.origin(x).operation).output for x in graph.inputs
-    ]
-    outputs = _inspection.replay(graph, inputs, call)
-    input_structure, output_structure = _inspection.structure(graph)
+    inputs = [_clone(_graph.origin(x).operation).output for x in graph.inputs]
+    outputs = _graph.replay(graph, inputs, call)
+    input_structure, output_structure = _graph.structure(graph)
     return keras.Model(
         keras.tree.pack_sequence_as(input_structure, inputs),
         keras.tree.pack_sequence_as(output_structure, outputs),
@@ -120,8 +118,8 @@ def _clone(operation):
 def _copy_variables(old, new, copied):
     """Copies a layer's variables by name; `copied` maps old ids to new ones."""
     for inner, copy in zip(
-        _inspection.layers_within(old),
-        _inspection.layers_within(new),
+        _graph.layers_within(old),
+        _graph.layers_within(new),
         strict=False,
     ):
         # Configs do not show which inner layers are frozen.

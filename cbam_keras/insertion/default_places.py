@@ -5,7 +5,7 @@ Works on the traced graph of a model, with nested models expanded.
 
 from collections.abc import Collection, Iterator
 
-from cbam_keras._inspection import (
+from cbam_keras._graph import (
     ADDITIONS,
     Graph,
     Step,

@@ -2,7 +2,7 @@
 
 import keras
 
-from cbam_keras import _checks, _inspection
+from cbam_keras import _checks, _graph
 from cbam_keras.layers import AttentionLayer
 
 
@@ -28,12 +28,12 @@ def freeze_batch_norm(model: keras.Model) -> int:
         52
     """
     _checks.keras_3("model", model)
-    layers = _inspection.layers_within(model)
+    layers = _graph.layers_within(model)
     gates = {
         id(inner)
         for layer in layers
         if isinstance(layer, AttentionLayer)
-        for inner in _inspection.layers_within(layer)
+        for inner in _graph.layers_within(layer)
     }
     norms = [
         x for x in layers if isinstance(x, keras.layers.BatchNormalization)

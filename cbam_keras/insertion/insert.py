@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import keras
 
-from cbam_keras import _checks, _inspection, _terminal
+from cbam_keras import _checks, _graph, _terminal
 from cbam_keras.insertion.candidates import CandidatePlaces
 from cbam_keras.insertion.copying import copy_with
 
@@ -128,7 +128,7 @@ def insert_attention(
         True
     """
     original = model
-    model = _inspection.with_graph("model", model)
+    model = _graph.with_graph("model", model)
     _checks.boolean("identity", identity)
     _checks.boolean("dry_run", dry_run)
     if attention is None:

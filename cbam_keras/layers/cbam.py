@@ -4,8 +4,9 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _docstrings
-from cbam_keras._fused import fused
+from cbam_keras import _checks
+from cbam_keras.layers import _docstrings
+from cbam_keras.layers._fused import fused
 from cbam_keras.layers.attention_layer import (
     SHARED_ARGUMENTS,
     TrainableAttention,

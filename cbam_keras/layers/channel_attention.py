@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from cbam_keras import _checks
-from cbam_keras._fused import fused
+from cbam_keras.layers._fused import fused
 from cbam_keras.layers.attention_layer import TrainableAttention
 from cbam_keras.layers.pools import POOLS, pool
 

@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from cbam_keras import _checks, _docstrings
+from cbam_keras import _checks
+from cbam_keras.layers import _docstrings
 from cbam_keras.layers.attention_layer import TrainableAttention
 from cbam_keras.layers.channel_attention import ChannelAttention
 

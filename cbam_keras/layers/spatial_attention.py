@@ -3,8 +3,9 @@
 import keras
 from keras import ops
 
-from cbam_keras import _checks, _docstrings
-from cbam_keras._fused import convolve, fused
+from cbam_keras import _checks
+from cbam_keras.layers import _docstrings
+from cbam_keras.layers._fused import convolve, fused
 from cbam_keras.layers.attention_layer import TrainableAttention
 from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.pools import POOLS, pool

@@ -2,7 +2,7 @@
 
 import keras
 
-from cbam_keras import _docstrings
+from cbam_keras.layers import _docstrings
 from cbam_keras.layers.channel_attention import ChannelAttention
 
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from cbam_keras import _checks, _inspection
+from cbam_keras import _checks, _graph
 from cbam_keras.insertion import freeze_batch_norm, insert_attention
 from cbam_keras.layers import Attention, MakeLayer
 from cbam_keras.models.assembly import apply_head
@@ -170,7 +170,7 @@ def pretrained(
         # With `identity=False` a bare name stands for its class.
         attention = Attention(attention)
     # What follows the network starts as without attention.
-    with _inspection.same_randomness():
+    with _graph.same_randomness():
         return insert_attention(network, attention, identity=False)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import keras
 from keras import layers
 
-from cbam_keras import _checks, _docstrings
+from cbam_keras import _checks
+from cbam_keras.layers import _docstrings
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
     Attention,

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from cbam_keras import _checks, _docstrings
+from cbam_keras import _checks
+from cbam_keras.layers import _docstrings
 
 
 def preprocess_input(images: Any, data_format: str | None = None) -> Any:

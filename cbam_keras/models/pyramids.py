@@ -10,7 +10,7 @@ from types import ModuleType
 
 import keras
 
-from cbam_keras import _checks, _inspection
+from cbam_keras import _checks, _graph
 
 # The levels of a pyramid, as KerasHub names them.
 STRIDES = {"P2": 4, "P3": 8, "P4": 16, "P5": 32}
@@ -100,7 +100,7 @@ def feature_pyramid(
         P4 (4, 4, 256)
         P5 (2, 2, 512)
     """
-    model = _inspection.with_graph("model", model)
+    model = _graph.with_graph("model", model)
     strides = _measure_strides(model)
     if levels is None:
         # The last layer of each stride.

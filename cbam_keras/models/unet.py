@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from cbam_keras import _checks, _inspection
+from cbam_keras import _checks, _graph
 from cbam_keras.models.assembly import check_activation
 from cbam_keras.models.blocks import (
     Attention,
@@ -83,7 +83,7 @@ def UNet(
     Reference:
         Ronneberger et al., 2015 (https://arxiv.org/abs/1505.04597).
     """
-    encoder = _inspection.with_graph("encoder", encoder)
+    encoder = _graph.with_graph("encoder", encoder)
     classes = _checks.positive_integer("classes", classes)
     check_activation(classifier_activation, classes)
     maps, strides = _find_resolutions(encoder)
@@ -176,9 +176,9 @@ def _find_resolutions(encoder):
             "`encoder` must have one input, images. Received: model "
             f'"{encoder.name}" with {len(encoder.inputs)}'
         )
-    if any(map(_inspection.is_graph, encoder.layers)):
+    if any(map(_graph.is_graph, encoder.layers)):
         # Skips may come from within a nested model.
-        outputs = _inspection.walk(
+        outputs = _graph.walk(
             encoder,
             encoder.inputs,
             lambda _, operation, *args, **kwargs: operation(*args, **kwargs),
@@ -189,8 +189,8 @@ def _find_resolutions(encoder):
     # The strides of common networks divide powers of two.
     shape = [max(SIDE, 1 << ((n or 1) - 1).bit_length()) for n in image.shape]
     shape[0], shape[axis] = None, image.shape[axis]
-    graph = _inspection.trace(encoder, [shape])
-    last = _inspection.last_at_each_resolution(graph)
+    graph = _graph.trace(encoder, [shape])
+    last = _graph.last_at_each_resolution(graph)
     traced = [graph.inputs[0], *(step.outputs[0] for step in last)]
     if len(last) < 2 or any(
         graph.channel_axis(x) != axis or len(x.shape) != len(shape)
@@ -211,7 +211,7 @@ def _find_resolutions(encoder):
             f'of its input. Received: model "{encoder.name}" with layer '
             f'"{resizing[0].name}". Resize images before'
         )
-    nodes = dict(zip(graph.steps, _inspection.nodes(encoder), strict=True))
+    nodes = dict(zip(graph.steps, _graph.nodes(encoder), strict=True))
     maps = [image, *(nodes[step].outputs[0] for step in last)]
     sizes = [list(x.shape) for x in traced]
     for size in sizes:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import keras
 from keras import layers
 
-from cbam_keras import _checks, _inspection, _terminal
+from cbam_keras import _checks, _graph, _terminal
 from cbam_keras.profiling.macs import NOT_COUNTED, count_macs
 
 
@@ -168,13 +168,13 @@ def profile_model(
         >>> profile.attention_parameters, profile.attention_macs
         (147, 6336)
     """
-    model = _inspection.with_graph("model", model)
+    model = _graph.with_graph("model", model)
     shapes = _shapes(model, input_shape)
     inputs = [
         keras.KerasTensor((x.shape[0] or 1, *shape), x.dtype)
         for shape, x in zip(shapes, model.inputs, strict=True)
     ]
-    graph = _inspection.Graph(model, inputs)
+    graph = _graph.Graph(model, inputs)
     if graph.unreached():
         _checks.warn(f"This profile is not complete. {graph.unreached()}")
     shape = shapes[0] if len(shapes) == 1 else tuple(shapes)

@@ -4,14 +4,9 @@ import json
 import os
 import pathlib
 
-from cbam_keras import (
-    _checks,
-    _explanations,
-    _files,
-    _terminal,
-    study,
-)
+from cbam_keras import _checks, _files, _terminal, study
 from cbam_keras._terminal import Table
+from cbam_keras.report.explanations import list_means, list_predictions
 from cbam_keras.report.page import Figure, Page, render
 
 # A page with more images or networks is too long to read.
@@ -189,7 +184,7 @@ def _add_examples(page, folder, content):
     note += " Mistakes are marked \N{MULTIPLICATION SIGN} and come first."
     if len(content["images"]) > MAX_IMAGES:
         note += f" {MAX_IMAGES} of {len(content['images'])} images are listed."
-    rows = _explanations.list_predictions(content, names, MAX_IMAGES)
+    rows = list_predictions(content, names, MAX_IMAGES)
     page.predictions = Table("Predictions", rows, note=note.strip())
     captions = {
         "grad_cam.png": f"Grad-CAM of {', '.join(content['models'])}. Bright "
@@ -217,7 +212,7 @@ def _add_explained_images(page, folder, content):
         if "accuracy" in summary
     ]
     page.verdict = "; ".join(right) or f"{len(images)} images are explained."
-    if rows := _explanations.list_means(content):
+    if rows := list_means(content):
         page.tables.append(Table(f"Means over {len(images)} images", rows))
     settings = content["settings"]
     page.facts |= {

@@ -6,6 +6,8 @@ like any other.
 
 - `study`: `Study`, `Variant`, `Comparison`, `Measure`, `Budget`, `Task`,
   `Classification`.
+- `comparison`, `ablation`, `training`: studies of attention, of the paper's
+  tables, and of networks of your own; `recipes`: how networks are trained.
 - `run`: `run`, which trains what is missing, and `estimate`, which counts it.
 - `cell`: `train_cell`: one variant with one seed.
 - `checkpoints`: its state, saved after each epoch.
@@ -19,6 +21,8 @@ like any other.
 - `workers`: processes that train what is missing, kept alive.
 - `worker`: the program that such a process runs.
 - `machine`: the part of this machine that a worker gets.
+- `interrupts`: how Ctrl-C and SIGTERM end a run.
+- `figures/`: figures of results.
 - `results`: `Results`: what has been trained, compared.
 - `errors`: the same as in the paper's tables.
 - `ranking`: networks ranked, as the trials of a search.
@@ -57,6 +61,7 @@ from cbam_keras.study.networks import (
     print_data,
 )
 from cbam_keras.study.ranking import Ranking, Trial
+from cbam_keras.study.recipes import RECIPES, Recipe, find_recipe
 from cbam_keras.study.results import MANY, Results
 from cbam_keras.study.run import (
     Execution,

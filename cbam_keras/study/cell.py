@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _files, _process, _terminal, profiling
-from cbam_keras._fused import gradients_forgotten, same_names
-from cbam_keras.study import checkpoints
+from cbam_keras import _checks, _files, _terminal, profiling
+from cbam_keras.layers._fused import gradients_forgotten, same_names
+from cbam_keras.study import checkpoints, interrupts
 from cbam_keras.study.checkpoints import (
     CheckpointEachEpoch,
     State,
@@ -219,7 +219,7 @@ def train_cell(
         raise
     except Exception as error:
         # Neither a signal nor a full disk is a fault of the network.
-        _process.raise_if_noted()
+        interrupts.raise_if_noted()
         if _files.is_unwritable(folder.parent, error):
             raise
         fields["status"] = _status_of(error)

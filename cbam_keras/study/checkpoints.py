@@ -15,8 +15,9 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _files, _process
-from cbam_keras.recipes import Recipe
+from cbam_keras import _checks, _files
+from cbam_keras.study import interrupts
+from cbam_keras.study.recipes import Recipe
 from cbam_keras.study.study import Data
 
 # What reading a damaged file raises.
@@ -163,7 +164,7 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
         self.start = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        _process.raise_if_noted()
+        interrupts.raise_if_noted()
 
     on_test_batch_end = on_train_batch_end
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.recipes import BALANCED, Recipe
+from cbam_keras.study.recipes import BALANCED, Recipe
 from cbam_keras.study.study import Data
 
 

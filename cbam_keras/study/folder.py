@@ -16,9 +16,9 @@ from typing import cast
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _files, _process, _terminal
+from cbam_keras import _checks, _files, _terminal
 from cbam_keras._version import __version__
-from cbam_keras.recipes import Recipe
+from cbam_keras.study import interrupts
 from cbam_keras.study.cell import RETRIED, Outcome
 from cbam_keras.study.checkpoints import (
     DAMAGE,
@@ -29,6 +29,7 @@ from cbam_keras.study.checkpoints import (
     note_death,
 )
 from cbam_keras.study.content import FORMAT, RESULTS, read_content
+from cbam_keras.study.recipes import Recipe
 from cbam_keras.study.results import history_of
 from cbam_keras.study.study import Data, Study, Variant
 
@@ -102,7 +103,7 @@ class StudyFolder:
         # A folder that is refused is left untouched, so check first.
         self._check(resume, overwrite)
         _files.output_folder(self.path)
-        with _files.writing_to(self.path), _process.note_signals():
+        with _files.writing_to(self.path), interrupts.note_signals():
             if overwrite:
                 self._set_aside()
             with self.locked():

@@ -5,7 +5,7 @@ import statistics
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _inspection
+from cbam_keras import _checks, _graph
 
 # The fraction of the test images that a network is right about.
 ACCURACY = "test_accuracy"
@@ -31,8 +31,8 @@ def compute(
     """
     metrics = _checks.require("sklearn.metrics", extra="tune")
     outputs, labels = outputs_and_labels(model, batches)
-    kind, present = _inspection.kind_of_head(model), np.unique(labels)
-    scores = _inspection.as_probabilities(outputs, kind)
+    kind, present = _graph.kind_of_head(model), np.unique(labels)
+    scores = _graph.as_probabilities(outputs, kind)
     if measure != "auc":
         # The mean recall is the balanced accuracy.
         function = metrics.f1_score

@@ -9,8 +9,8 @@ from contextlib import nullcontext
 
 import keras
 
-from cbam_keras import _checks, _inspection, _terminal, profiling
-from cbam_keras.recipes import DTYPES
+from cbam_keras import _checks, _graph, _terminal, profiling
+from cbam_keras.study.recipes import DTYPES
 from cbam_keras.study.stages import check_stages, unfrozen
 
 # Fewer steps per epoch are reported.
@@ -33,7 +33,7 @@ def build_network(study, variant, seed, data):
 def build_seeded(build, recipe):
     """Calls `build` with the seed and the precision of a recipe in effect."""
     keras.utils.set_random_seed(recipe.seed)
-    with _inspection.dtype_policy(DTYPES[recipe.mixed_precision]):
+    with _graph.dtype_policy(DTYPES[recipe.mixed_precision]):
         model = build()
     if not isinstance(model, keras.Model):
         raise TypeError(
@@ -53,9 +53,7 @@ def check_network(model, images):
     is_head = output == (None, classes)
     if classes == 2:
         values += " (or one, of a sigmoid or a logit: a softmax of one is 1)"
-        is_head |= (
-            output == SINGLE and _inspection.kind_of_head(model) != "softmax"
-        )
+        is_head |= output == SINGLE and _graph.kind_of_head(model) != "softmax"
     if not is_head:
         raise ValueError(
             f'A network for the dataset "{images.name}" must take images of '
@@ -67,7 +65,7 @@ def check_network(model, images):
     if (
         classes > 1
         and output != SINGLE
-        and _inspection.kind_of_head(model) == "sigmoid"
+        and _graph.kind_of_head(model) == "sigmoid"
     ):
         _checks.warn(
             f'Model "{model.name}" ends in a sigmoid of {classes} values. Each '
@@ -109,7 +107,7 @@ def compile_network(model, recipe, steps_per_epoch):
 
 def loss_and_metrics(model):
     """Returns the loss and the metrics of a classifier of integer labels."""
-    kind = _inspection.kind_of_head(model)
+    kind = _graph.kind_of_head(model)
     if getattr(model, "output_shape", None) == SINGLE:
         from_logits = kind != "sigmoid"
         threshold = 0.0 if from_logits else 0.5
@@ -159,12 +157,12 @@ def fingerprint(model):
             "@keras.saving.register_keras_serializable(), and give the "
             "layers a get_config that returns their arguments"
         ) from error
-    layers = _inspection.layers_within(model)
+    layers = _graph.layers_within(model)
     # What the code of a layer or model builds may be in no configuration.
     built = [
         [type(layer).__name__, _config_of(layer)]
         for layer in layers
-        if not _inspection.is_graph(layer)
+        if not _graph.is_graph(layer)
     ]
     shapes = [list(weight.shape) for weight in model.weights]
     places = {layer.name: None for layer in layers}

@@ -6,10 +6,12 @@ import pathlib
 import typing
 from collections.abc import Sequence
 
-from cbam_keras import _files, _terminal, plotting
+from cbam_keras import _files, _terminal
 from cbam_keras._terminal import Table, number_cell
+from cbam_keras.explain.figures import style
 from cbam_keras.study.cell import Outcome
 from cbam_keras.study.content import CONFIRMATION, Choice, read_content
+from cbam_keras.study.figures import plot_pareto
 from cbam_keras.study.results import Results
 from cbam_keras.study.statistics import Row
 
@@ -347,10 +349,10 @@ class Ranking(Results):
         """Returns the file of the best network."""
         return ["best.keras"]
 
-    def plot(self) -> "plotting.style.Figure":
+    def plot(self) -> "style.Figure":
         """Returns a matplotlib figure of the trials against their cost."""
         heading = self.measures[0].heading
-        return plotting.plot_pareto(self.trials, self.title, heading)
+        return plot_pareto(self.trials, self.title, heading)
 
 
 Results.layouts["ranking"] = Ranking

@@ -8,11 +8,13 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, NamedTuple
 
-from cbam_keras import _checks, _files, _terminal, plotting
+from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table, number_cell
+from cbam_keras.explain.figures import style
 from cbam_keras.study.cell import Outcome
 from cbam_keras.study.checkpoints import DAMAGE
 from cbam_keras.study.content import RESULTS, read_content
+from cbam_keras.study.figures import plot_ablation
 from cbam_keras.study.measures import ACCURACY, MEASURES, validation_key
 from cbam_keras.study.statistics import (
     NOTHING,
@@ -556,10 +558,10 @@ class Results(_terminal.Tabular):
         names = [files.get(name) for table in tables for name in table]
         return [name for name in dict.fromkeys(names) if name]
 
-    def plot(self) -> "plotting.style.Figure | plotting.style.Axes":
+    def plot(self) -> "style.Figure | style.Axes":
         """Returns a matplotlib figure of means, seeds and intervals."""
         heading = self.measures[0].heading
-        return plotting.plot_ablation(self, self.title, heading=heading)
+        return plot_ablation(self, self.title, heading=heading)
 
 
 Results.layouts[LAYOUTS[0]] = Results

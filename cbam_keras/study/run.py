@@ -11,7 +11,7 @@ from typing import ParamSpec, Protocol, TypedDict, TypeVar
 
 import keras
 
-from cbam_keras import _checks, _inspection, _terminal
+from cbam_keras import _checks, _graph, _terminal
 from cbam_keras.study.cell import free_memory
 from cbam_keras.study.cells import cells_of
 from cbam_keras.study.class_weights import class_weights
@@ -192,7 +192,7 @@ def estimate(study: Study | Plan) -> Estimate:
         return study.estimate()
     recipe = study.recipe_for(None, study.runs[0])
     costs = []
-    with _inspection.same_randomness():
+    with _graph.same_randomness():
         data = study.load(study.runs[0])
         print_data(recipe, data)
         for variant in study.variants:

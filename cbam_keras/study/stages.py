@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 
 import keras
 
-from cbam_keras import _inspection
+from cbam_keras import _graph
 from cbam_keras.insertion import freeze_batch_norm
-from cbam_keras.recipes import Recipe
+from cbam_keras.study.recipes import Recipe
 
 
 def trainable_parts(model: keras.Model) -> list[bool]:
@@ -24,7 +24,7 @@ def set_trainable_parts(model: keras.Model, trainable: Sequence[bool]) -> None:
 
 def _parts(model):
     # Layers set what is inside them, so the innermost come last.
-    return [*_inspection.layers_within(model), *model.weights]
+    return [*_graph.layers_within(model), *model.weights]
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ import keras
 
 from cbam_keras import _checks, data
 from cbam_keras.data import ImageData, Images, Source
-from cbam_keras.recipes import Recipe, find_recipe
 from cbam_keras.study.measures import (
     ACCURACY,
     MEASURES,
@@ -19,6 +18,7 @@ from cbam_keras.study.measures import (
     validation_key,
 )
 from cbam_keras.study.networks import check_network, compile_network
+from cbam_keras.study.recipes import Recipe, find_recipe
 
 # The name of a variant may have so many bytes: file systems allow 255, and the
 # names of files and folders hold more than that of the variant.

@@ -9,7 +9,7 @@ from keras_tuner import HyperModel, HyperParameters
 
 from cbam_keras import study
 from cbam_keras.data import ImageData
-from cbam_keras.recipes import Recipe
+from cbam_keras.study import Recipe
 from cbam_keras.tuning.hypermodel import CBAMHyperModel
 from cbam_keras.tuning.space import Values, hyperparameters, point
 

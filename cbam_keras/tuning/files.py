@@ -5,7 +5,8 @@ import shutil
 from collections.abc import Callable
 from typing import cast
 
-from cbam_keras import _files, plotting, study
+from cbam_keras import _files, study
+from cbam_keras.study.figures import plot_search
 
 # Of the network in `best.keras`, what `best.json` holds beside the metrics.
 DESCRIBED = ("seed", "best_epoch", "parameters", "macs")
@@ -35,7 +36,7 @@ def write_trials(results: study.Ranking) -> None:
     ranges = {"reduction_ratio", "kernel_size"}
     if any(ranges <= {*trial.values} for trial in results.ranked):
         heading = results.measures[0].heading
-        figure = plotting.plot_search(results.trials, results.title, heading)
+        figure = plot_search(results.trials, results.title, heading)
         _files.write_figure(path / "effects.png", figure)
 
 

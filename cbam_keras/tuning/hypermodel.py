@@ -7,10 +7,10 @@ import keras
 import keras_tuner
 from keras_tuner import HyperParameters
 
-from cbam_keras import _checks, _docstrings, comparison, study
+from cbam_keras import _checks, study
 from cbam_keras.data import ImageData
-from cbam_keras.layers import ATTENTION, CBAM, Attention
-from cbam_keras.recipes import RECIPES, Recipe
+from cbam_keras.layers import ATTENTION, CBAM, Attention, _docstrings
+from cbam_keras.study import RECIPES, Recipe, comparison
 from cbam_keras.tuning.space import (
     PAPER,
     SHOWN_IF_CHANGED,

@@ -6,10 +6,10 @@ import itertools
 import os
 from typing import Any
 
-from cbam_keras import _checks, comparison, study
+from cbam_keras import _checks, study
 from cbam_keras._checks import Options
 from cbam_keras.data import ImageData, Images
-from cbam_keras.recipes import Recipe, find_recipe
+from cbam_keras.study import Recipe, comparison, find_recipe
 from cbam_keras.tuning.space import (
     MAX_LISTED,
     Values,

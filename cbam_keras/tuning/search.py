@@ -5,10 +5,11 @@ import math
 import warnings
 from typing import Any, Unpack, cast
 
-from cbam_keras import _docstrings, _inspection, study
+from cbam_keras import _graph, study
 from cbam_keras._checks import Options
 from cbam_keras.data import Images
-from cbam_keras.recipes import Recipe
+from cbam_keras.layers import _docstrings
+from cbam_keras.study import Recipe
 from cbam_keras.tuning.choice import (
     CANDIDATES,
     choose,
@@ -59,7 +60,7 @@ class Search(SearchPlan):
             self._confirm(results, folder, options)
         return cast(study.Ranking, study.Results.read(folder.path))
 
-    @_inspection.same_randomness()
+    @_graph.same_randomness()
     def estimate(self) -> study.Estimate:
         """Counts what the search would train; see `study.estimate`.
 

@@ -6,7 +6,7 @@ import keras
 
 from cbam_keras import _files, study
 from cbam_keras.data import ImageData
-from cbam_keras.recipes import Recipe
+from cbam_keras.study import Recipe
 
 
 class Classification(study.Classification):

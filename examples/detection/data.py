@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from cbam_keras import _checks, data
-from cbam_keras.recipes import Recipe
+from cbam_keras.study import Recipe
 from examples.detection import readers
 from examples.detection.pictures import AUGMENTATIONS, Batches
 from examples.detection.scenes import digit_scenes

@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from cbam_keras import _checks, comparison, models, study
 from cbam_keras.models.detector import losses
-from cbam_keras.recipes import Recipe
+from cbam_keras.study import Recipe
 from examples.detection.data import load, name_of
 from examples.detection.detector import (
     BACKBONES,

@@ -1,0 +1,58 @@
+"""Looking into any Keras model.
+
+- `graph`: its graph as Keras records it: nodes, the calls of operations.
+- `steps`: the model traced step by step; the axes of its tensors.
+- `resolutions`: the last layer at each resolution.
+- `heads`: logits and probabilities, and the operation between them.
+- `gates`: its attention layers and their maps.
+- `images`: whether it takes some images.
+- `global_state`: the dtype policy and random states, restored afterwards.
+"""
+
+from cbam_keras._graph.gates import (
+    Maps,
+    attention_layers,
+    record_maps,
+    run_model,
+    to_float32,
+)
+from cbam_keras._graph.global_state import dtype_policy, same_randomness
+from cbam_keras._graph.graph import (
+    Tensor,
+    as_input,
+    in_order,
+    input_names,
+    is_graph,
+    keys_in_order,
+    layers_within,
+    model_per_frame,
+    nodes,
+    origin,
+    replay,
+    require_model,
+    structure,
+    with_graph,
+)
+from cbam_keras._graph.heads import (
+    Head,
+    as_probabilities,
+    find_head,
+    kind_of_head,
+    without_activation,
+)
+from cbam_keras._graph.images import Inputs, batches, check_inputs, number_array
+from cbam_keras._graph.resolutions import (
+    ADDITIONS,
+    is_coarser,
+    last_at_each_resolution,
+    only_adjusts,
+)
+from cbam_keras._graph.steps import (
+    Fold,
+    Graph,
+    Step,
+    Unfold,
+    is_feature_map,
+    trace,
+    walk,
+)

@@ -1,0 +1,106 @@
+"""The head of a model: logits, or probabilities computed from them."""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import layers
+
+from cbam_keras._graph.global_state import attributes
+from cbam_keras._graph.graph import Tensor, is_graph
+from cbam_keras._graph.steps import Graph, Step
+
+# Operations that keep the values, between an activation and the output.
+_KEEPS_VALUES = "Cast Dropout Flatten Identity Reshape Squeeze Unfold".split()
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """The step that turns logits into probabilities, if there is one.
+
+    `kind` is `"softmax"`, `"sigmoid"` or `None`; `logits` are what the step
+    starts from, before operations that keep values.
+    """
+
+    kind: str | None
+    step: Step | None
+    logits: keras.KerasTensor
+
+
+def without_activation(
+    operation: keras.Operation, *args: Tensor, **kwargs: Tensor
+) -> Tensor:
+    """Calls an operation that turns logits into probabilities, up to those."""
+    if not hasattr(operation, "activation"):
+        return args[0] if args else next(iter(kwargs.values()))
+    layer, name = operation, "activation"
+    if isinstance(operation.activation, layers.Layer):
+        # PyTorch does not let a function take its place.
+        layer, name = operation.activation, "call"
+    with attributes(layer, **{name: lambda x, **_: x}):
+        return operation(*args, **kwargs)
+
+
+def as_probabilities(outputs: np.ndarray, kind: str | None) -> np.ndarray:
+    """Returns outputs `(B, values)` as a probability per class, float64.
+
+    They are probabilities already if the model ends in a softmax or sigmoid,
+    which `kind` says, or if none is negative and those of each image sum to 1,
+    as where a user's layer computes them. Otherwise they are logits. A single
+    value is that of class 1.
+    """
+    values = outputs.astype("float64")
+    if values.shape[1] == 1:
+        is_known = kind is not None
+        first = 1 - values if is_known else np.zeros_like(values)
+        values = np.hstack([first, values])
+    else:
+        sums = values.sum(axis=1)
+        is_normalized = values.min() >= 0 and np.abs(sums - 1).max() < 1e-3
+        is_known = kind is not None or is_normalized
+    if is_known:
+        return values
+    powers = np.exp(values - values.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def kind_of_head(model: keras.Model) -> str | None:
+    """Returns `"softmax"`, `"sigmoid"` or `None`, how a model ends."""
+    if not is_graph(model):
+        return _kind_of(model.layers[-1])
+    graph = Graph(model, model.inputs)
+    return find_head(graph, graph.outputs[0]).kind
+
+
+def _kind_of(operation):
+    """Returns `"softmax"` or `"sigmoid"` if an operation ends in one."""
+    # A layer may have a layer as its activation, or call a function.
+    parts = [operation, getattr(operation, "activation", None)]
+    if isinstance(operation, layers.Lambda):
+        parts.append(operation.function)
+    for part in parts:
+        name = getattr(part, "__name__", type(part).__name__).lower()
+        # TensorFlow calls its function `softmax_v2`.
+        name = name.removesuffix("_v2")
+        if name in ("softmax", "sigmoid"):
+            return name
+    return None
+
+
+def find_head(graph: Graph, output: keras.KerasTensor) -> Head:
+    """Returns the head through which a model computes one of its outputs."""
+    kind, head, tensor = None, None, output
+    while step := graph.maker(tensor):
+        operation = step.operation
+        activation = getattr(operation, "activation", None)
+        only_activates = isinstance(operation, layers.Activation)
+        keeps = type(operation).__name__ in _KEEPS_VALUES or (
+            only_activates and activation is keras.activations.linear
+        )
+        if kind is None and (kind := _kind_of(operation)):
+            head = step
+            keeps |= only_activates or not hasattr(operation, "activation")
+        if not keeps:
+            break
+        tensor = step.inputs[0]
+    return Head(kind, head, tensor)

@@ -1,0 +1,177 @@
+"""Arrays of numbers, and what a model takes: images and other inputs."""
+
+import math
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+from numpy.typing import ArrayLike
+
+from cbam_keras import _checks
+from cbam_keras._graph.graph import as_input, in_order, input_names
+
+# What a model takes: images, several inputs nested, or a `tf.data.Dataset`.
+Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
+
+
+def number_array(
+    name: str, value: ArrayLike, *, booleans: bool = False
+) -> np.ndarray:
+    """Returns an array, tensor or nested lists as an array of finite numbers.
+
+    `name` is what errors call it. With `booleans` they count as numbers.
+    """
+    if keras.ops.is_tensor(value):
+        value = keras.ops.convert_to_numpy(value)
+    array = np.asarray(value)
+    if array.dtype.kind not in ("buif" if booleans else "uif"):
+        raise TypeError(
+            f"`{name}` must be an array of numbers. Received: "
+            f"{type(value).__name__} of dtype {array.dtype}"
+        )
+    if array.size == 0:
+        raise ValueError(
+            f"`{name}` must not be empty. Received: {name}.shape={array.shape}"
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"`{name}` must be finite numbers. Received: "
+            f"{np.count_nonzero(~np.isfinite(array))} that are NaN or infinite"
+        )
+    return array
+
+
+def check_inputs(inputs: Inputs, model: keras.Model) -> Any:
+    """Returns an array that a model takes, or several, nested as its inputs."""
+    if hasattr(inputs, "element_spec"):
+        inputs = _gathered(inputs)
+    count = len(getattr(model, "inputs", None) or ())
+    if count == 0 and _are_several(inputs):
+        # A subclassed model does not tell its inputs.
+        return inputs
+    if count < 2:
+        return _check_images(inputs, model)
+    names = input_names(model)
+    if isinstance(inputs, dict):
+        fits = set(names) <= set(inputs)
+    else:
+        fits = isinstance(inputs, (list, tuple)) and len(inputs) == count
+    if not fits:
+        received = sorted(inputs) if isinstance(inputs, dict) else type(inputs)
+        raise ValueError(
+            f"`images` must be a list of the {count} inputs of model "
+            f'"{model.name}", or a dictionary of the inputs {names}. '
+            f"Received: {received}"
+        )
+    arrays = []
+    for name, tensor, value in zip(
+        names, model.inputs, in_order(model, inputs), strict=True
+    ):
+        array = _with_channel(number_array("images", value), tensor.shape)
+        if not _checks.fits((None, *tensor.shape[1:]), array.shape):
+            raise ValueError(
+                f'Input "{name}" in `images` must be of shape '
+                f'{tuple(tensor.shape)}, as model "{model.name}" takes it. '
+                f"Received: {array.shape}"
+            )
+        arrays.append(array)
+    if len(lengths := {len(array) for array in arrays}) > 1:
+        raise ValueError(
+            "Inputs in `images` must be of one number of samples. Received: "
+            f"{sorted(lengths)}"
+        )
+    return as_input(model, arrays)
+
+
+def batches(inputs: Any, size: int) -> Iterator[Any]:
+    """Yields inputs by `size` samples."""
+    for start in range(0, len(keras.tree.flatten(inputs)[0]), size):
+        batch = slice(start, start + size)
+        yield keras.tree.map_structure(operator.itemgetter(batch), inputs)
+
+
+def _gathered(dataset):
+    """Returns what the batches of a dataset hold, without labels."""
+    batches = [x[0] if isinstance(x, tuple) else x for x in dataset]
+    return keras.tree.map_structure(
+        lambda *parts: np.concatenate([np.asarray(x) for x in parts]), *batches
+    )
+
+
+def _are_several(inputs):
+    """Returns whether these are inputs rather than a list of images."""
+    if isinstance(inputs, dict):
+        return len(inputs) > 1
+    shapes = set()
+    if isinstance(inputs, (list, tuple)):
+        shapes = {np.shape(x) for x in inputs}
+    return len(shapes) > 1 or any(len(shape) > 3 for shape in shapes)
+
+
+def _with_channel(array, shape):
+    """Returns an array with a last axis of size 1, where Keras adds one too."""
+    if array.ndim == len(shape) - 1 and shape[-1] == 1:
+        return array[..., None]
+    return array
+
+
+def _check_images(images, model):
+    """Returns images as an array that a model takes."""
+    if isinstance(images, dict) and len(images) == 1:
+        # `fit` also takes images by the name of the input.
+        (images,) = images.values()
+    array = number_array("images", images)
+    inputs = getattr(model, "inputs", None) or []
+    if inputs:
+        array = _with_channel(array, inputs[0].shape)
+    # A subclassed model may take signals or volumes.
+    rank = array.ndim if array.ndim in (3, 5) else 4
+    shape = inputs[0].shape[1:] if len(inputs) == 1 else (None,) * (rank - 1)
+    if not _checks.fits((None, *shape), array.shape):
+        hint = ""
+        moved = array.shape[:1] + array.shape[2:] + array.shape[1:2]
+        if _checks.fits(shape, array.shape):
+            hint = ". Give a single one as images[None]"
+        elif _checks.fits((None, *shape), moved):
+            hint = ". Move the channel axis: np.moveaxis(images, 1, -1)"
+        sizes = ", ".join(str(size or "?") for size in shape)
+        raise ValueError(
+            f'`images` must be of shape (B, {sizes}), as model "{model.name}" '
+            f"takes them. Received: images.shape={array.shape}{hint}"
+        )
+    _check_range(array, model)
+    return array
+
+
+def _computing_layers(model):
+    """Yields the layers of a model that rescale or have weights."""
+    for layer in model.layers:
+        if getattr(layer, "layers", None):
+            yield from _computing_layers(layer)
+        elif isinstance(layer, layers.Rescaling) or layer.weights:
+            yield layer
+
+
+def _check_range(array, model):
+    """Raises or warns if images are in another range than a model expects."""
+    first = next(_computing_layers(model), None)
+    if not isinstance(first, layers.Rescaling) or np.ndim(first.scale) != 0:
+        return
+    # Such models scale to [0, 1], or to [-1, 1].
+    width = 255 * first.scale
+    if not any(math.isclose(width, x, rel_tol=0.02) for x in (1, 2)):
+        return
+    low, high = float(array.min()), float(array.max())
+    message = (
+        f'`images` must be numbers in [0, 255], which model "{model.name}" '
+        f"scales itself. Received: numbers from {low:g} to {high:g}. Do not "
+        "rescale them before"
+    )
+    # Resizing with a cubic kernel overshoots by up to about a tenth.
+    if low < -26 or high > 281:
+        raise ValueError(message)
+    if array.dtype.kind == "f" and 0 < high <= 1:
+        _checks.warn(message)

@@ -1,0 +1,20 @@
+"""Figures of heat maps and attention maps, as `matplotlib.figure.Figure`.
+
+- `maps`: heat maps and attention maps over images, signals and volumes.
+- `grid`: panels of images with maps over them, and their color bar.
+- `style`: colors, axes, legends and texts of all figures.
+"""
+
+from cbam_keras.explain.figures import style as style
+from cbam_keras.explain.figures.grid import (
+    draw_box,
+    luminance,
+)
+from cbam_keras.explain.figures.maps import (
+    MAX_ROWS,
+    plot_attention_maps,
+    plot_grad_cam,
+)
+from cbam_keras.explain.figures.style import (
+    new_figure,
+)

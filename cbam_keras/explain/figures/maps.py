@@ -1,0 +1,363 @@
+"""Heat maps and attention maps over images, signals and volumes."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cbam_keras import _checks, _graph
+from cbam_keras.explain.figures import style
+from cbam_keras.explain.figures.grid import (
+    MAX_WIDTH,
+    Grid,
+    draw_box,
+    luminance,
+    panel_size,
+)
+from cbam_keras.layers import _docstrings
+
+# Figures of more images cannot be read.
+MAX_ROWS = 32
+# Slices of a volume that fit beside each other.
+MAX_SLICES = 6
+# The opacity of colors grows with the heat; without heat there is no color.
+OPACITY = 0.85 * np.linspace(0, 1, 256) ** 0.7
+# A smaller range of gates is not spread over all colors, or noise would be.
+MIN_REACH = 0.05
+# Rounding may carry a value this far out of its range.
+TOLERANCE = 1e-3
+
+
+def plot_grad_cam(
+    images: ArrayLike,
+    heat_maps: ArrayLike | Mapping[str, ArrayLike],
+    *,
+    probabilities: ArrayLike | Mapping[str, ArrayLike] | None = None,
+    classes: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    labels: Sequence[object] | None = None,
+    boxes: Sequence[ArrayLike] | None = None,
+    title: str = "",
+) -> "style.Figure":
+    """Draws heat maps over images, a row per image and a column per network.
+
+    Each row starts with the image; heat is drawn over it in grayscale. Give
+    the maps of several networks by name to compare them side by side. Signals
+    are drawn as lines with their heat behind, volumes and videos as up to 6
+    slices, a row each.
+
+    Args:
+        images: Array `(B, H, W, C)` with `C` 1 or 3, or `(B, H, W)`, from
+            before preprocessing, at most 32 images: in [0, 1] if none of
+            them has more than 1, in [0, 255] otherwise. They may be larger
+            than the maps, and a sequence of several sizes. Or signals
+            `(B, L, C)` or `(B, L)`, or volumes `(B, D, H, W, C)` or
+            `(B, D, H, W)`, of any numbers. Or the inputs of a model, one of
+            which is these, as a list or dictionary.
+        heat_maps: Array `(B, H, W)`, `(B, L)` or `(B, D, H, W)` in [0, 1], as
+            `explain.grad_cam` returns, or a mapping of column names to such
+            arrays.
+        probabilities: Array `(B,)` in [0, 1] of the explained class, or a
+            mapping of the names of `heat_maps` to such arrays; written below
+            the maps. Defaults to `None`.
+        classes: Sequence of `B` strings, the explained classes, or such a
+            mapping; written below the maps. Defaults to `None`.
+        labels: Sequence of `B` strings, e.g. the true classes, written below
+            the images. Defaults to `None`.
+        boxes: Array `(B, 4)` of numbers, `y_min, x_min, y_max, x_max` in
+            pixels, the maxima exclusive, drawn on images. Defaults to `None`.
+        title: String, written over the figure. Defaults to `""`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError, TypeError: If arguments do not match or are out of range,
+            or if there are no images or too many.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> images = np.random.rand(2, 32, 32, 3)
+        >>> heat_maps = {"baseline": images[..., 0], "CBAM": images[..., 1]}
+        >>> figure = plot_grad_cam(images, heat_maps, labels=["cat", "dog"])
+    """
+    maps = _check_heat(heat_maps)
+    shape = next(iter(maps.values())).shape
+    count = shape[0]
+    # Images may be larger than what the network took.
+    any_size = (count, None, None) if len(shape) == 3 else shape
+    samples = _check_samples(images, any_size)
+    names = _texts("labels", labels, count)
+    classes = _by_network("classes", classes, maps, count)
+    form = "P = {:.2f}"
+    chances = _by_network("probabilities", probabilities, maps, count, form)
+    # A volume has a row for each of some slices.
+    slices: list = [...]
+    if len(shape) == 4:
+        places = np.linspace(0, shape[1] - 1, min(shape[1], MAX_SLICES))
+        slices = [round(place) for place in places]
+    rows = list(itertools.product(range(count), slices))
+    side = 1.9 if len(rows) < 5 else 1.5
+    width, height = panel_size(samples[0], side)
+    # The blackest quarter is left out, since it would look like shadow.
+    scale = style.color_scale("inferno", (0, 1), first=0.25, alpha=OPACITY)
+    if len(shape) == 2:
+        # These colors darken with the heat, since there is no image below.
+        scale = style.color_scale("Oranges", (0, 1))
+    columns = ["Input", *maps]
+    grid = Grid(len(rows), columns, width, [height], scale, title)
+    for line, (i, depth) in zip(grid.panels, rows, strict=True):
+        sample = samples[i][depth]
+        place = "" if depth is ... else f"Slice {depth}"
+        grid.draw(line[0], sample)
+        grid.write_below(line[0], names[i], place)
+        for axes, (name, heat) in zip(line[1:], maps.items(), strict=True):
+            grid.draw(axes, sample, heat[i, depth])
+            grid.write_below(axes, classes[name][i], chances[name][i])
+        if boxes is not None:
+            for axes in line:
+                draw_box(axes, boxes[i])
+    return grid.finish("Heat")
+
+
+@_docstrings.explained_by(plot_grad_cam)
+def plot_attention_maps(
+    images: ArrayLike,
+    maps: Mapping[str, Sequence[ArrayLike | None]],
+    *,
+    labels: Sequence[object] | None = None,
+    title: str = "",
+) -> "style.Figure":
+    """Draws the attention maps of a model, a block per image.
+
+    Each block starts with the image. A tile per layer follows, in the order
+    in which the layers run: the spatial map over the image, below it the
+    channel map as a sorted curve, each with its least and greatest value. Of
+    volumes and videos the middle slice is drawn. One color scale, printed
+    beside the tiles, spans the values of the spatial maps (without any, of the
+    channel maps) but for 1 % at each end. It is symmetric around 1 if gates
+    amplify, as with `identity_init`.
+
+    Args:
+        images: See `plot_grad_cam`.
+        maps: Mapping of layer names to tuples of a channel map `(B, C)` and a
+            spatial map `(B, h, w)`, `(B, l)` or `(B, d, h, w)`, either of
+            which may be `None`, as `explain.attention_maps` returns. In a
+            network for videos channel maps may be `(B, T, C)`.
+        labels: See `plot_grad_cam`. Defaults to `None`.
+        title: String, written over the figure. Defaults to `""`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError, TypeError: If arguments do not match or are not finite, or
+            if there are no layers, no images or too many.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> images = np.random.rand(2, 32, 32, 3)
+        >>> gates = np.random.rand(2, 16), np.random.rand(2, 8, 8)
+        >>> figure = plot_attention_maps(images, {"stage1_attention": gates})
+    """
+    gates = _check_gates(maps)
+    channels, spatials = (
+        [x for x in kind if x is not None]
+        for kind in zip(*gates.values(), strict=True)
+    )
+    rank = spatials[0].ndim if spatials else np.ndim(images) - 1
+    shape = len([*spatials, *channels][0]), *[None] * (rank - 1)
+    samples = _check_samples(images, shape)
+    names = _texts("labels", labels, len(samples))
+    if rank == 4:
+        samples = samples[:, samples.shape[1] // 2]
+    count = 1 + len(gates)
+    width, height = panel_size(samples[0], 1.35 if count < 15 else 1.1)
+    rows = math.ceil(count * width / MAX_WIDTH)
+    # Each row has the same number, as far as they go.
+    columns = math.ceil(count / rows)
+    # The curves are as high as the image if there are no spatial maps.
+    heights = [height] * bool(spatials)
+    heights += [0.36 if spatials else height] * bool(channels)
+    low, high = _limits(spatials or channels)
+    # The heights of all curves, to 0 and 1 at least.
+    ends = min([0, *map(np.min, channels)]), max([1, *map(np.max, channels)])
+    scale = style.color_scale("viridis", (low, high), alpha=0.7)
+    lines = len(samples) * rows
+    grid = Grid(lines, [""] * columns, width, heights, scale, title)
+    # Each image has tiles, and each tile has panels below each other.
+    blocks = grid.panels.reshape(len(samples), rows, len(heights), columns)
+    tiles = blocks.swapaxes(2, 3).reshape(len(samples), -1, len(heights))
+    for i, (first, *others) in enumerate(tiles):
+        grid.write_above(first[0], "Input", style.SMALL)
+        grid.draw(first[0], samples[i])
+        grid.write_below(first[0], names[i])
+        for stack, (name, pair) in zip(others, gates.items(), strict=False):
+            grid.write_above(stack[0], name, style.SMALL)
+            channel, spatial = (x if x is None else x[i] for x in pair)
+            if channel is not None and channel.ndim == 2:
+                # The gate belongs to the frame that is shown.
+                channel = channel[len(channel) // 2]
+            if spatials:
+                _write_range(stack[0], spatial, "spatial")
+            if spatial is not None:
+                shown = spatial[len(spatial) // 2] if rank == 4 else spatial
+                grid.draw(stack[0], samples[i], shown)
+            if channels:
+                _write_range(stack[-1], channel, "channel")
+            if channel is not None:
+                grid.draw_sorted(stack[-1], channel, ends)
+    for axes in grid.panels.flat:
+        if not axes.has_data():
+            axes.set_facecolor("white")
+            axes.set_frame_on(bool(axes.get_xlabel()))
+    return grid.finish(f"Gate, {low:.2f} to {high:.2f}")
+
+
+def _limits(maps):
+    """Returns the ends of a scale of colors that shows the values of maps."""
+    values = np.concatenate([x.ravel() for x in maps])
+    low, high = np.quantile(values, [0.01, 0.99])
+    center, reach = (low + high) / 2, (high - low) / 2
+    # Gates that start as the identity, at 1, reach up to 2.
+    if 1 - TOLERANCE < low or 1 + TOLERANCE < high <= 2 + TOLERANCE:
+        center, reach = 1, max(high - 1, 1 - low)
+    reach = max(reach, MIN_REACH)
+    return center - reach, center + reach
+
+
+def _write_range(axes, values, kind):
+    text = f"no {kind} gate"
+    if values is not None:
+        text = f"{values.min():.2f} to {values.max():.2f}"
+    axes.set_xlabel(text, fontsize=style.SMALL, labelpad=3)
+
+
+def _check_heat(heat_maps):
+    """Returns the heat maps of each network as arrays of one shape."""
+    named = heat_maps
+    if not isinstance(heat_maps, Mapping):
+        named = {"Grad-CAM": heat_maps}
+    maps = {name: _number_array("heat_maps", x) for name, x in named.items()}
+    for heat in maps.values() or [np.zeros(0)]:
+        low, high = heat.min(initial=0), heat.max(initial=0)
+        wrong = low < -TOLERANCE or high > 1 + TOLERANCE
+        if wrong or len({x.shape for x in maps.values()}) != 1:
+            raise ValueError(
+                "`heat_maps` must be in [0, 1] and of one shape. Received: "
+                f"{[x.shape for x in maps.values()]}, from {low:g} to {high:g}"
+            )
+    return maps
+
+
+def _check_gates(maps):
+    pairs = maps.values() if isinstance(maps, Mapping) else ()
+    if not any(x is not None for pair in pairs for x in pair):
+        raise ValueError(
+            "`maps` must be a mapping of layer names to tuples (channel, "
+            "spatial), as explain.attention_maps returns. Received: "
+            f"maps={maps!r:.200}"
+        )
+    return {
+        name: [x if x is None else _number_array("maps", x) for x in pair]
+        for name, pair in maps.items()
+    }
+
+
+def _check_samples(images, shape):
+    """Returns images, signals or volumes `(B, ..., C)` as they are drawn.
+
+    `shape` is that of their maps, where `None` is any size.
+    """
+    images = _among_inputs(images, shape)
+    is_list = isinstance(images, (list, tuple)) and len(shape) == 3
+    if is_list and len({np.shape(x) for x in images}) > 1:
+        # Photographs, each in its own size.
+        photographs = [_number_array("images", x) for x in images]
+        high = max(x.max() for x in photographs)
+        scale = 1 if high <= 1 + TOLERANCE else 255
+        size = (1, None, None)
+        drawn = [_check_samples(x[None] / scale, size) for x in photographs]
+        array = np.zeros(shape[:1])
+        if len(drawn) == shape[0]:
+            return [x for (x,) in drawn]
+    else:
+        array = _number_array("images", images)
+    if _checks.fits(shape, array.shape):
+        array = array[..., None]
+    rank, channels = len(shape), array.shape[-1]
+    if (
+        rank not in (2, 3, 4)
+        or not _checks.fits((*shape, channels), array.shape)
+        or (rank > 2 and channels not in (1, 3))
+        or len(array) > MAX_ROWS
+    ):
+        raise ValueError(
+            f"`images` must be of the shape of their maps, {shape}, or with 1 "
+            f"or 3 channels as the last axis, and at most {MAX_ROWS}, or the "
+            f"figure cannot be read. Received: images.shape={np.shape(images)}"
+        )
+    if rank == 2:
+        return array
+    if rank == 4:
+        array = luminance(array)[..., None]
+        low = array.min(axis=(1, 2, 3, 4), keepdims=True)
+        span = np.ptp(array, axis=(1, 2, 3, 4), keepdims=True)
+        # A volume of a single value is black.
+        return (array - low) / np.where(span == 0, 1, span)
+    low, high = array.min(), array.max()
+    if low < -TOLERANCE or high > 255 + TOLERANCE:
+        raise ValueError(
+            "`images` must be in [0, 255] or [0, 1]. Received: images from "
+            f"{low:g} to {high:g}. Give them as they were before preprocessing"
+        )
+    return np.clip(array / (1 if high <= 1 + TOLERANCE else 255), 0, 1)
+
+
+def _among_inputs(images, shape):
+    """Returns the images among the inputs of a model, which may be several."""
+    inputs = images.values() if isinstance(images, Mapping) else images
+    if not isinstance(images, (Mapping, list, tuple)):
+        return images
+    ranks = len(shape), len(shape) + 1
+    fitting = [
+        x
+        for x in inputs
+        if np.ndim(x) in ranks
+        and _checks.fits(shape, np.shape(x)[: len(shape)])
+    ]
+    if isinstance(images, Mapping) and len(fitting) != 1:
+        raise ValueError(
+            "`images` must have one input of the shape of the maps, "
+            f"{shape}, if it has several inputs. Received: "
+            f"{ {name: np.shape(x) for name, x in images.items()} }"
+        )
+    return fitting[0] if len(fitting) == 1 else images
+
+
+def _number_array(name, value):
+    return _graph.number_array(name, value, booleans=True).astype(float)
+
+
+def _by_network(name, value, networks, count, form="{}"):
+    """Returns the texts of each network; those of one need no name."""
+    if value is None or (len(networks) == 1 and not isinstance(value, Mapping)):
+        value = dict.fromkeys(networks, value)
+    if not isinstance(value, Mapping) or set(value) != set(networks):
+        raise ValueError(
+            f"`{name}` must be a mapping with the names of `heat_maps`, "
+            f"{[*networks]}. Received: {name}={value!r}"
+        )
+    return {x: _texts(name, value[x], count, form) for x in networks}
+
+
+def _texts(name, values, count, form="{}"):
+    """Returns a text per image, empty ones for `None`."""
+    values = [""] * count if values is None else list(map(form.format, values))
+    if len(values) != count:
+        raise ValueError(
+            f"`{name}` must hold {count} values, one per image. Received: "
+            f"{name}={values!r}"
+        )
+    return values

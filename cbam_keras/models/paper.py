@@ -1,0 +1,294 @@
+"""The paper's tables: their titles and rows, networks, and what these count."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from cbam_keras import _checks, _files, _terminal, models, profiling
+from cbam_keras.layers import ATTENTION, VARIANTS, Attention
+
+__all__ = [
+    "build_preset",
+    "PRESETS",
+    "ABLATIONS",
+    "Preset",
+]
+
+TITLES = {
+    1: "channel attention on ResNet50",
+    2: "spatial attention after channel attention, on ResNet50",
+    3: "arrangement of the two gates, on ResNet50",
+    4: "ImageNet-1K",
+    5: "ImageNet-1K, MobileNet",
+}
+# Tables 1 to 4 as comparisons of one network with different attention, the
+# baseline first. Table 2 adds spatial gates to the last channel gate of Table
+# 1, which is therefore its baseline.
+COMPARISONS: dict[int, tuple[str, ...]] = {
+    1: ("none", "se", "channel-max", "channel-avg-max"),
+    2: (
+        "channel-avg-max",
+        "spatial-conv-3",
+        "spatial-conv-7",
+        "spatial-avg-max-3",
+        "cbam",
+    ),
+    3: ("se", "cbam", "spatial-first", "parallel"),
+    4: ("none", "se", "cbam"),
+}
+COMPARED = {
+    1: "channel attention",
+    2: "spatial attention after channel attention",
+    3: "arrangement of the two gates",
+    4: "no attention, SE and CBAM",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preset:
+    """One row of the paper's tables: a network and its printed numbers.
+
+    Errors are in %, on ImageNet, single crop of 224 x 224, where a second copy
+    of the table confirmed them. Parameters and multiply-accumulates equal those
+    of the network built.
+
+    Attributes:
+        name: String, the key of the row, e.g. `"resnet50-cbam"`.
+        network: String, the network as printed, e.g. `"ResNeXt50 (32x4d)"`.
+        attention: String, its attention as printed: `""`, `"SE"`, `"CBAM"`,
+            or the variant of an ablation.
+        tables: Tuple of integers, the tables with this row.
+        parameters: Number, the printed parameters in millions (trainable,
+            1000 classes), or `None` for rows that only Tables 1 to 3 have.
+        macs: Number, the printed "GFLOPs", which are multiply-accumulates in
+            1e9 at 224 x 224, or `None` likewise.
+        top1_error: Number, the printed top-1 error in %, or `None`.
+        top5_error: Number, the printed top-5 error in %, or `None`.
+        builder: String, the function of `cbam_keras.models` that builds it.
+        options: Dictionary, arguments of the builder for this network.
+        layer: String, a name of the class of the attention layer, or `None`.
+        layer_options: Dictionary, arguments of the attention layer.
+    """
+
+    name: str
+    network: str
+    attention: str
+    tables: tuple[int, ...]
+    parameters: float | None = None
+    macs: float | None = None
+    top1_error: float | None = None
+    top5_error: float | None = None
+    builder: str
+    # Dictionaries have no hash.
+    options: dict = dataclasses.field(hash=False)
+    layer: str | None
+    layer_options: dict = dataclasses.field(hash=False)
+
+
+# Tables 4 and 5: network as printed, from its builder, and its arguments.
+_NETWORKS: dict[str, tuple[str, dict]] = {
+    "resnet18": ("ResNet18", {}),
+    "resnet34": ("ResNet34", {}),
+    "resnet50": ("ResNet50", {}),
+    "resnet101": ("ResNet101", {}),
+    "wideresnet18-1.5": ("WideResNet18 (1.5)", {"width_multiplier": 1.5}),
+    "wideresnet18-2.0": ("WideResNet18 (2.0)", {"width_multiplier": 2.0}),
+    "resnext50": ("ResNeXt50 (32x4d)", {"groups": 32, "base_width": 4}),
+    "resnext101": ("ResNeXt101 (32x4d)", {"groups": 32, "base_width": 4}),
+    "mobilenet": ("MobileNet", {"alpha": 1.0}),
+    "mobilenet-0.7": ("MobileNet (alpha 0.7)", {"alpha": 0.7}),
+}
+
+# The printed parameters in millions and multiply-accumulates in 1e9: without
+# attention, with SE and with CBAM.
+_PRINTED = """
+resnet18          11.69 1.814  11.78 1.814  11.78 1.815
+resnet34          21.80 3.664  21.96 3.664  21.96 3.665
+resnet50          25.56 3.858  28.09 3.860  28.09 3.864
+resnet101         44.55 7.570  49.33 7.575  49.33 7.581
+wideresnet18-1.5  25.88 3.866  26.07 3.867  26.08 3.868
+wideresnet18-2.0  45.62 6.696  45.97 6.696  45.97 6.697
+resnext50         25.03 3.768  27.56 3.771  27.56 3.774
+resnext101        44.18 7.508  48.96 7.512  48.96 7.519
+mobilenet          4.23 0.569   5.07 0.570   5.07 0.576
+mobilenet-0.7      2.30 0.283   2.71 0.283   2.71 0.289
+"""
+
+# Attention of these: ending of the name, printed name, layer, arguments of the
+# layer. The printed parameters require the authors' variant.
+_ATTENTIONS: dict[str, tuple[str, str | None, dict]] = {
+    "": ("", None, {}),
+    "-se": ("SE", "se", {}),
+    "-cbam": ("CBAM", "cbam", VARIANTS["official"]),
+}
+
+# Rows of Table 4 that Tables 1 to 3 repeat.
+_REPEATED = {"resnet50": (1,), "resnet50-se": (1, 3), "resnet50-cbam": (2, 3)}
+
+# The printed top-1 and top-5 errors of Table 4, as far as they were found in a
+# second copy of the table.
+_ERRORS: dict[str, tuple[float, float | None]] = {
+    "resnet50": (24.56, 7.50),
+    "resnet50-se": (23.14, 6.70),
+    "resnet50-cbam": (22.66, 6.31),
+    "resnet101-cbam": (21.51, None),
+}
+
+# The other rows of Tables 1 to 3, all of a ResNet50: table, top-1 and top-5
+# error, attention as printed; then the arguments of the layer, whose spatial
+# gate is that of the authors' variant.
+_CHOICES = """
+channel-max        1  23.20 6.83  channel (max)
+channel-avg-max    1  22.80 6.52  channel (avg & max)
+spatial-conv-3     2  22.96 6.64  channel + spatial (1x1 conv, k=3)
+spatial-conv-7     2  22.90 6.47  channel + spatial (1x1 conv, k=7)
+spatial-avg-max-3  2  22.68 6.41  channel + spatial (avg & max, k=3)
+spatial-first      3  22.78 6.42  spatial + channel
+parallel           3  22.95 6.59  channel & spatial in parallel
+"""
+_CHOSEN: dict[str, dict] = {
+    "channel-max": {"pool_types": ("max",)},
+    "channel-avg-max": {},
+    "spatial-conv-3": {"spatial_pool_types": ("conv",), "kernel_size": 3},
+    "spatial-conv-7": {"spatial_pool_types": ("conv",), "kernel_size": 7},
+    "spatial-avg-max-3": {"kernel_size": 3},
+    "spatial-first": {"order": "spatial_first"},
+    "parallel": {"order": "parallel"},
+}
+
+
+def build_preset(name: str, **options: Any) -> keras.Model:
+    """Builds a network of the paper's tables.
+
+    Its bottlenecks have the stride in the first 1x1 convolution, which is
+    what the printed FLOPs count. For checkpoints of the authors' released
+    code or of torchvision pass `downsample_in="3x3"`: they load either way,
+    but predict worse without it.
+
+    Args:
+        name: String, a key of `PRESETS` or `ABLATIONS`, e.g.
+            `"resnet50-cbam"`.
+        **options: Arguments of the builder in `cbam_keras.models`, e.g.
+            `classes=10`, `weights=path`, `input_shape=(64, 64, 3)`, except
+            those that define the row: `attention`, and `width_multiplier`,
+            `groups`, `base_width` or `alpha`. `downsample_in` of a residual
+            network defaults to `"1x1"`.
+
+    Returns:
+        A functional `keras.Model` named `name`, with random weights unless
+        `weights` is passed.
+
+    Raises:
+        ValueError: If the preset does not exist, or if an option is out of
+            range.
+        TypeError: If the builder has no such argument, or if the preset fixes
+            it.
+
+    Example:
+        >>> model = build_preset("resnet18-cbam", classes=10)
+        >>> model.name, model.output_shape
+        ('resnet18-cbam', (None, 10))
+    """
+    presets = {**PRESETS, **ABLATIONS}
+    preset = presets[_checks.one_of("name", name, presets)]
+    build = getattr(models, preset.builder)
+    attention = None
+    if preset.layer is not None:
+        # The paper's formula, not what we advise.
+        attention = Attention(ATTENTION[preset.layer], preset.layer_options)
+    if preset.builder != "MobileNet":
+        options = {"downsample_in": "1x1", **options}
+    return build(**options, **preset.options, attention=attention, name=name)
+
+
+def _tables_4_and_5():
+    """Yields the rows of Tables 4 and 5."""
+    for line in _PRINTED.strip().splitlines():
+        key, *numbers = line.split()
+        network, options = _NETWORKS[key]
+        for index, ending in enumerate(_ATTENTIONS):
+            name = key + ending
+            attention, layer, layer_options = _ATTENTIONS[ending]
+            table = 5 if network.startswith("MobileNet") else 4
+            top1_error, top5_error = _ERRORS.get(name, (None, None))
+            yield Preset(
+                name=name,
+                network=network,
+                attention=attention,
+                tables=(*_REPEATED.get(name, ()), table),
+                parameters=float(numbers[2 * index]),
+                macs=float(numbers[2 * index + 1]),
+                top1_error=top1_error,
+                top5_error=top5_error,
+                builder=network.split()[0],
+                options=dict(options),
+                layer=layer,
+                layer_options=dict(layer_options),
+            )
+
+
+def _tables_1_to_3():
+    """Yields the rows that only Tables 1 to 3 have."""
+    for line in _CHOICES.strip().splitlines():
+        ending, table, top1, top5, attention = line.split(maxsplit=4)
+        layer = "channel" if table == "1" else "cbam"
+        variant = VARIANTS["official"] if layer == "cbam" else {}
+        yield Preset(
+            name=f"resnet50-{ending}",
+            network="ResNet50",
+            attention=attention,
+            tables=(int(table),),
+            top1_error=float(top1),
+            top5_error=float(top5),
+            builder="ResNet50",
+            options={},
+            layer=layer,
+            layer_options={**variant, **_CHOSEN[ending]},
+        )
+
+
+PRESETS: dict[str, Preset] = {row.name: row for row in _tables_4_and_5()}
+ABLATIONS: dict[str, Preset] = {
+    **{name: PRESETS[name] for name in _REPEATED},
+    **{row.name: row for row in _tables_1_to_3()},
+}
+
+
+def count_rows(names: Sequence[str] = ()) -> list[_files.Json]:
+    """Builds networks of the tables, all by default, and counts.
+
+    Returns one dictionary per network, with the keys that the JSON has.
+    """
+    presets = {**PRESETS, **ABLATIONS}
+    names = list(dict.fromkeys(names or presets))
+    for name in names:
+        _checks.one_of("names", name, presets)
+    rows = []
+    for name in _terminal.watched(names, len(names), "building the networks"):
+        profile = profiling.profile_model(build_preset(name))
+        row = compare_counts(presets[name], profile.parameters, profile.macs)
+        rows.append(row)
+    return rows
+
+
+def compare_counts(preset: Preset, parameters: int, macs: int) -> _files.Json:
+    """Returns what is printed and what is counted of one network."""
+    equal = None
+    if None not in (preset.parameters, preset.macs):
+        rounded = round(parameters / 1e6, 2), round(macs / 1e9, 3)
+        equal = rounded == (preset.parameters, preset.macs)
+    return {
+        "name": preset.name,
+        "tables": preset.tables,
+        "network": preset.network,
+        "attention": preset.attention,
+        "parameters": parameters,
+        "printed_parameters_in_millions": preset.parameters,
+        "macs": macs,
+        "printed_gflops": preset.macs,
+        "equal": equal,
+        "reported_top1_error": preset.top1_error,
+        "reported_top5_error": preset.top5_error,
+    }

@@ -1,0 +1,23 @@
+"""All figures: `from cbam_keras import plotting`."""
+
+from cbam_keras.explain.figures import (
+    plot_attention_maps,
+    plot_grad_cam,
+)
+from cbam_keras.study.figures import (
+    plot_ablation,
+    plot_costs,
+    plot_history,
+    plot_pareto,
+    plot_search,
+)
+
+__all__ = [
+    "plot_grad_cam",
+    "plot_attention_maps",
+    "plot_history",
+    "plot_search",
+    "plot_pareto",
+    "plot_costs",
+    "plot_ablation",
+]

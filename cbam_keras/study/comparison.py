@@ -1,0 +1,359 @@
+"""A network without attention, with SE and with CBAM, compared."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Unpack
+
+import keras
+
+from cbam_keras import _checks, _files
+from cbam_keras._checks import Options
+from cbam_keras.data import Images
+from cbam_keras.layers import (
+    ATTENTION,
+    KINDS,
+    Attention,
+    MakeLayer,
+    _docstrings,
+    make_attention,
+)
+from cbam_keras.models import NETWORKS, PRETRAINED, WEIGHTS, classifier
+from cbam_keras.study.figures import plot_costs
+from cbam_keras.study.measures import ACCURACY
+from cbam_keras.study.recipes import RECIPES, Recipe, find_recipe
+from cbam_keras.study.results import MANY, Results
+from cbam_keras.study.run import RunOptions, run, takes_run_options
+from cbam_keras.study.study import Classification, Study, Variant, check_seeds
+from cbam_keras.study.training import draw_curves
+
+__all__ = [
+    "compare",
+    "plan",
+    "NETWORKS",
+]
+
+BASELINE = "none"
+DEFAULT = (BASELINE, "se", "cbam")
+# The name stands for no attention and every kind.
+ALL = "all"
+
+Attentions = Sequence[str | MakeLayer]
+# The name of a network, or a function that builds it with an attention.
+Network = str | Callable[[MakeLayer | None], keras.Model]
+MUST_HOLD = (
+    "`attention` must hold names, layer classes, or callables that take `name` "
+    "and return a layer. Received: "
+)
+
+
+def plan(
+    attentions: Attentions = DEFAULT,
+    *,
+    model: Network = "tiny",
+    weights: str | None = None,
+    data: Images = "crowded_mnist",
+    recipe: Recipe | str | None = None,
+    layer_options: Options | None = None,
+    data_options: Options | None = None,
+    seeds: int | Sequence[int] = 1,
+    folds: int | None = None,
+    measure: str = ACCURACY,
+) -> Study:
+    """Plans to train one network without and with attention, and compare.
+
+    Args:
+        attentions: Sequence of `"none"`, the names that
+            `layers.make_attention` takes, and layers of your own: a class, or
+            a callable that takes `name` and returns a layer, as
+            `layers.Attention`. Or `"all"`, for `"none"` and each kind of
+            layer; one that does not fit the network is left out with a
+            warning. Defaults to `("none", "se", "cbam")`.
+        model: A key of `comparison.NETWORKS`, as `"tiny"` (20,000 parameters),
+            `"small"` (78,000) or `"resnet18"`. Or a network of
+            `keras.applications` by the name of its function, as
+            `"MobileNetV2"`, or `"EfficientNetLite0"`: with its preprocessing
+            inside, attention where `insert_attention` puts it, and a new
+            classifier. Or a function that takes `attention` and returns a
+            `keras.Model`. Defaults to `"tiny"`.
+        weights: `"imagenet"` for a network of `keras.applications` (downloaded
+            by Keras) or `"EfficientNetLite0"` (from a package). Its batch
+            normalization is frozen, and for the `frozen_epochs` of the recipe
+            so are all of its own layers. Attention that is given by name
+            starts as the identity. Defaults to `None`, random weights.
+        data: What `cbam_keras.data.load` takes; for one seed also what it
+            returned. Defaults to `"crowded_mnist"`.
+        recipe: A `training.Recipe`, or the name of one in
+            `training.RECIPES`. Several seeds replace its seed. Defaults to
+            `None`, which means `"fine-tuning"` with `weights`, and otherwise
+            `Recipe(epochs=1, batch_size=64)`, with a learning rate of 0.03
+            for the model `"tiny"`.
+        layer_options: Mapping of arguments of the attention layers, as
+            `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
+            that no layer takes is an error. With `{"identity_init": False}`,
+            a name stands for the defaults of its class. Defaults to `None`,
+            which means a `reduction_ratio` of 4 for the model `"tiny"`, whose
+            layers have few channels.
+        data_options: Mapping of further arguments of `data.load`, as
+            `{"download": True}`, except those of the recipe. Defaults to
+            `None`.
+        seeds: Positive integer, how many seeds, from 0; or a sequence of
+            different seeds. One seed is that of the recipe. Defaults to `1`.
+        folds: Integer from 2, the number of folds of a cross-validation, in
+            which each image is tested once per seed; see `study.Study`.
+            Defaults to `None`.
+        measure: `"test_accuracy"`, `"balanced_accuracy"`, `"macro_f1"` or
+            `"auc"`, what networks are compared by; see
+            `study.Classification`. Defaults to `"test_accuracy"`.
+
+    Returns:
+        A `study.Study`, for `study.run` and `study.estimate`.
+
+    Raises:
+        ValueError: If an argument is out of range, see also `data.load`.
+        TypeError: If an argument is of a wrong kind, or if `data` are
+            loaded already and there are several seeds.
+        ImportError: If a package for the data or the figures is missing.
+    """
+    # The figures at the end need it: it is checked before any work.
+    _checks.require("matplotlib.figure", extra="plot")
+    recipe = find_recipe(recipe, default_recipe(model, weights))
+    build, label, check = network_of(model, weights, recipe)
+    task = Classification(data, measure=measure, **(data_options or {}))
+    layers = attention_layers(attentions, model, layer_options)
+    return Study(
+        task=task,
+        variants=[
+            Variant(
+                name,
+                functools.partial(build, attention=attention),
+                attention.arguments if attention else {},
+            )
+            for name, attention in layers.items()
+        ],
+        seeds=seeds_of(seeds, recipe, task),
+        recipe=recipe,
+        baseline=BASELINE if BASELINE in layers else None,
+        settings={"model": label, "weights": weights},
+        check=check,
+        kind="train",
+        question="Does attention improve the accuracy of the network "
+        f"{label} on {task.name}?",
+        finish=_draw,
+        folds=folds,
+    )
+
+
+@_docstrings.explained_by(plan)
+@takes_run_options
+def compare(
+    attentions: Attentions = DEFAULT,
+    *,
+    model: Network = "tiny",
+    weights: str | None = None,
+    data: Images = "crowded_mnist",
+    recipe: Recipe | str | None = None,
+    layer_options: Options | None = None,
+    data_options: Options | None = None,
+    seeds: int | Sequence[int] = 1,
+    folds: int | None = None,
+    measure: str = ACCURACY,
+    **options: Unpack[RunOptions],
+) -> Results:
+    """Trains one network without and with attention, under equal conditions.
+
+    What `cbam-keras train` runs: `study.run(plan(...), **options)`. The
+    output folder gets what `study.run` writes, `curves.png` and
+    `comparison.png`, with four networks or more also `costs.png`. The same call
+    given again resumes, or trains what is missing.
+
+    Args:
+        The arguments of `plan`, and:
+
+        **options: `output`, `resume`, `overwrite`, `workers`, `executor` and
+            `tensorboard`, as for `study.run`. `output` defaults to
+            `runs/train-<data>-<model>`.
+
+    Returns:
+        A `study.Results`.
+
+    Raises:
+        ValueError: If an argument is out of range, see `plan`, `study.run`.
+        TypeError: If an argument is of a wrong kind, or unknown.
+        ImportError: If a package is missing.
+
+    Example:
+        >>> from cbam_keras import comparison, training
+        >>> results = comparison.compare(
+        ...     ["none", "cbam"], data="mnist5k", output=folder,
+        ...     recipe=training.Recipe(epochs=1, batch_size=400),
+        ... )  # doctest: +ELLIPSIS
+        3,600 images of 10 classes in train, 400 in validation, 1,000 in test
+        ...
+        >>> [row.variant for row in results.rows]
+        ['none', 'cbam']
+        >>> verdict = results.verdict
+    """
+    planned = plan(
+        attentions,
+        model=model,
+        weights=weights,
+        data=data,
+        recipe=recipe,
+        layer_options=layer_options,
+        data_options=data_options,
+        seeds=seeds,
+        folds=folds,
+        measure=measure,
+    )
+    return run(planned, **options)
+
+
+def _draw(results, folder):
+    draw_curves(results, folder)
+    _files.write_figure(folder.path / "comparison.png", results.plot())
+    if len(results.variants) >= MANY and results.runs:
+        heading = results.measures[0].heading
+        figure = plot_costs(results.rows, results.data, heading)
+        _files.write_figure(folder.path / "costs.png", figure)
+
+
+def seeds_of(
+    seeds: int | Sequence[int],
+    recipe: Recipe,
+    task: Classification | None = None,
+) -> tuple[int, ...]:
+    """Returns the seeds of a run; a single one is that of the recipe."""
+    checked = check_seeds(seeds)
+    if len(checked) > 1 and task is not None and task.is_loaded:
+        raise TypeError(
+            "`data` must not be loaded yet: each seed splits them "
+            f'differently. Received: loaded images of "{task.name}"'
+        )
+    # A number of seeds, as 1, names none.
+    is_named = isinstance(seeds, Sequence) or len(checked) > 1
+    return checked if is_named else (recipe.seed,)
+
+
+def network_of(
+    model: Network, weights: str | None, recipe: Recipe
+) -> tuple[Callable, str, Callable | None]:
+    """Returns a function of a dataset and `attention`, a label, and a check.
+
+    The check, if any, takes a dataset, and raises if the network does not take
+    the images, or if its weights cannot be had.
+    """
+    if _checks.one_of("weights", weights, WEIGHTS) and model not in PRETRAINED:
+        raise ValueError(
+            "`weights` must be None unless `model` is the name of a network "
+            f"that has them: {', '.join(PRETRAINED)}. Received: model="
+            f"{model!r}, weights={weights!r}"
+            f"{_checks.did_you_mean(model, PRETRAINED)}"
+        )
+    if isinstance(model, str):
+        _checks.one_of("model", model, [*NETWORKS, *PRETRAINED])
+        if recipe.frozen_epochs and weights is None:
+            raise ValueError(
+                "`frozen_epochs` must be 0 for random weights, of which none "
+                "should stay frozen. Received: frozen_epochs="
+                f'{recipe.frozen_epochs}, model="{model}", weights=None. Give '
+                'weights="imagenet" (--weights imagenet)'
+            )
+        if model in NETWORKS:
+            return NETWORKS[model], model, None
+        is_frozen = recipe.frozen_epochs > 0
+        build = functools.partial(classifier, model, weights, is_frozen)
+        return build, model, functools.partial(build, attention=None)
+    if not callable(model) or isinstance(model, keras.layers.Layer):
+        raise TypeError(
+            "`model` must be the name of a network or a function that takes "
+            f"`attention` and returns a keras.Model. Received: model={model!r}"
+        )
+    label = getattr(model, "__name__", "")
+    label = label if label.isidentifier() else "custom"
+    return lambda images, attention: model(attention), label, None
+
+
+def model_options(model: object) -> dict[str, object]:
+    """Returns options of attention layers that differ for one network.
+
+    Of the 8, 16 and 32 channels of `"tiny"`, the ratio of the layers would
+    leave 1, 1 and 2 hidden units.
+    """
+    return {"reduction_ratio": 4} if model == "tiny" else {}
+
+
+def default_recipe(model: object, weights: str | None = None) -> Recipe:
+    """Returns what `recipe=None` means for a network, given by name or not.
+
+    In one epoch the network `"tiny"` underfits the default images. Of four
+    learning rates 0.03 suits it best, without attention and with.
+    """
+    if weights is not None:
+        return RECIPES["fine-tuning"]
+    rate = 0.03 if model == "tiny" else 0.01
+    return Recipe(epochs=1, batch_size=64, learning_rate=rate)
+
+
+def attention_layers(
+    attentions: Attentions, model: object, layer_options: Options | None
+) -> dict[str, Attention | None]:
+    """Returns each kind by its name, with the options that it gets."""
+    if isinstance(attentions, str):
+        attentions = [attentions]
+    if not isinstance(attentions, Sequence):
+        raise TypeError(
+            "`attention` must be a sequence of names and layer classes. "
+            f"Received: attention={attentions!r}"
+        )
+    attentions = [
+        kind
+        for asked in attentions
+        for kind in ((BASELINE, *KINDS) if asked == ALL else (asked,))
+    ]
+    given = [_attention_of(attention) for attention in attentions]
+    names = [attention.name if attention else BASELINE for attention in given]
+    if not names or len(set(names)) != len(names):
+        raise ValueError(
+            "`attention` must be one or several different kinds. Received: "
+            f"attention={names}"
+        )
+    chosen = dict(layer_options or {})
+    is_formula = chosen.get("identity_init") is False
+    layers: dict[str, Attention | None] = {}
+    for name, attention, asked in zip(names, given, attentions, strict=True):
+        # The user's own layers have their own defaults.
+        if attention and isinstance(asked, str):
+            if is_formula:
+                attention = Attention(ATTENTION[name])
+            attention = attention.with_options(model_options(model))
+        layers[name] = attention and attention.with_options(chosen)
+        # Bad values raise here, before any work.
+        try:
+            make_attention(layers[name], name="gate")
+        except TypeError as error:
+            if isinstance(asked, str):
+                raise
+            raise TypeError(
+                f"{MUST_HOLD}{name}, which fails ({error})"
+            ) from error
+    used = {key for layer in layers.values() if layer for key in layer.options}
+    unused = [key for key in chosen if key not in used]
+    if unused:
+        raise ValueError(
+            f"`{unused[0]}` must be an argument of one of the attention "
+            f"layers that are compared. Received: {unused[0]}="
+            f"{chosen[unused[0]]!r}, attention={names}"
+        )
+    return layers
+
+
+def _attention_of(attention):
+    if isinstance(attention, Attention):
+        return attention
+    if isinstance(attention, str):
+        _checks.one_of("attention", attention, [BASELINE, *ATTENTION, ALL])
+        return None if attention == BASELINE else Attention(attention)
+    try:
+        return Attention(attention)
+    except TypeError as error:
+        raise TypeError(f"{MUST_HOLD}{attention!r}") from error

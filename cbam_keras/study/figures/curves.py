@@ -1,0 +1,184 @@
+"""Training curves, and test errors of ablations."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cbam_keras import _checks
+from cbam_keras.explain.figures import style
+
+
+def plot_history(
+    rows: Sequence[Mapping[str, Any]], title: str = ""
+) -> "style.Figure":
+    """Draws loss and accuracy over the epochs, a color per network.
+
+    Args:
+        rows: Sequence of dictionaries, one per network and epoch, with the
+            keys `"network"`, `"epoch"` (from 1), `"loss"`, `"accuracy"`,
+            `"val_loss"` and `"val_accuracy"` (in [0, 1]).
+        title: String, written over the figure. Defaults to `""`.
+
+    Returns:
+        A `matplotlib.figure.Figure`: training with thin lines, validation
+        with bold lines and markers.
+
+    Raises:
+        ValueError: If there are no rows.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> row = {"network": "cbam", "epoch": 1, "loss": 1.0,
+        ...        "accuracy": 0.5, "val_loss": 1.1, "val_accuracy": 0.4}
+        >>> figure = plot_history([row])
+    """
+    if not rows:
+        raise ValueError(
+            "`rows` must hold at least one epoch. Received: rows=[]"
+        )
+    figure = style.new_figure(10, 4.2, title)
+    ticker = _checks.require("matplotlib.ticker", extra="plot")
+    styles = style.styles_of([*dict.fromkeys(row["network"] for row in rows)])
+    panels = figure.subplots(1, 2)
+    for axes, key, scale in zip(
+        panels, ("loss", "accuracy"), (1, 100), strict=True
+    ):
+        for name, look in styles.items():
+            history = [row for row in rows if row["network"] == name]
+            epochs = [row["epoch"] for row in history]
+            validation = [scale * row[f"val_{key}"] for row in history]
+            training = [scale * row[key] for row in history]
+            thick = {**look, "linewidth": 2, "markersize": 5}
+            axes.plot(epochs, validation, **thick, label=f"{name}, validation")
+            thin = {**look, "linewidth": 1, "alpha": 0.6, "mfc": "none"}
+            if len(epochs) > 1:
+                thin["marker"] = ""
+            axes.plot(epochs, training, **thin, label=f"{name}, training")
+        axes.set_xlabel("Epoch")
+        axes.xaxis.set_major_locator(
+            ticker.MaxNLocator(integer=True, min_n_ticks=1)
+        )
+        style.style_axes(axes, "both")
+    panels[0].set_ylabel("Loss")
+    panels[1].set_ylabel("Accuracy (%)")
+    style.add_legend(figure, panels, ncols=min(4, len(styles)))
+    return figure
+
+
+def plot_ablation(
+    results: Any,
+    title: str = "",
+    *,
+    ax: "style.Axes | None" = None,
+    heading: str = "top-1 error",
+) -> "style.Figure | style.Axes":
+    """Draws the test errors of an ablation, a panel per table.
+
+    Each row shows the mean, a small point per seed and, if there is one, the
+    95 % confidence interval of the difference to the baseline of the table,
+    drawn from its line: where it does not touch the line, the difference
+    excludes zero.
+
+    Args:
+        results: The results of `ablation.run` or of any study, or another
+            object whose `rows` have `table`, `label`, `mean` (a number in
+            [0, 1], or `None`), `values` (one per seed) and `interval` (two
+            numbers, of the difference, or `None`); there the first row of
+            each table is its baseline.
+        title: String, written over the figure. Defaults to `""`.
+        ax: A `matplotlib.axes.Axes` to draw into, for the rows of one table.
+            Defaults to `None`, which means a new figure.
+        heading: String, what is drawn. Defaults to `"top-1 error"`.
+
+    Returns:
+        A `matplotlib.figure.Figure`; `ax` if there is one.
+
+    Raises:
+        ValueError: If there are no rows, or of several tables for `ax`.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> row = SimpleNamespace(
+        ...     table=1, label="SE", mean=0.05, values=(0.05,), interval=None
+        ... )
+        >>> figure = plot_ablation(SimpleNamespace(rows=[row]))
+    """
+    tables: dict = {}
+    for row in results.rows:
+        tables.setdefault(row.table, []).append(row)
+    if not tables:
+        raise ValueError(
+            "`results` must hold at least one row. Received: rows=[]"
+        )
+    if ax is not None and len(tables) > 1:
+        raise ValueError(
+            "`results` must have the rows of one table to be drawn into `ax`. "
+            f"Received: rows of tables {', '.join(map(str, tables))}"
+        )
+    heights = [len(rows) + 1.2 for rows in tables.values()]
+    titles = [f"Table {table}" if table else "" for table in tables]
+    if ax is None:
+        figure = style.new_figure(8, 1.1 + 0.42 * sum(heights), title)
+        panels = figure.subplots(
+            len(tables), sharex=True, squeeze=False, height_ratios=heights
+        )
+        panels = panels[:, 0]
+    else:
+        panels, titles = np.array([ax]), [title or titles[0]]
+    for axes, table, name in zip(panels, tables, titles, strict=True):
+        _draw_rows(axes, tables[table], _baseline_mean(results, table))
+        axes.set_title(name, loc="left", fontsize=10)
+    panels[-1].set_xlabel(style.percent(heading), parse_math=False)
+    if ax is None:
+        legend = style.add_legend(figure, panels)
+    else:
+        legend = style.add_legend(ax, panels, loc="best", ncols=1, fontsize=8)
+    # The legend is that of all rows, whose colors differ.
+    for handle in filter(None, legend.legend_handles):
+        handle.set(color="0.35")
+    return figure if ax is None else ax
+
+
+def _baseline_mean(results, table):
+    """Returns the mean of the baseline of a table, `None` without one."""
+    rows = [row for row in results.rows if row.table == table]
+    for comparison in getattr(results, "comparisons", ()):
+        if comparison.number == table:
+            means = {row.variant: row.mean for row in rows}
+            return means.get(comparison.baseline)
+    return rows[0].mean
+
+
+def _draw_rows(axes, rows, baseline):
+    """Draws means, seeds and intervals; `baseline` is the mean of one row."""
+    if baseline is not None:
+        label = "mean of the baseline"
+        axes.axvline(100 * baseline, color="0.35", ls="--", lw=1, label=label)
+    styles = style.styles_of([row.label for row in rows])
+    for place, row in enumerate(rows):
+        if row.interval is not None and baseline is not None:
+            axes.plot(
+                [100 * (end + baseline) for end in row.interval],
+                [place, place],
+                "k|-",
+                markersize=8,
+                label="95 % interval of the difference to it",
+            )
+        color = styles[row.label]["color"]
+        # Points lie below the row, so that none hides the mean, and equal ones
+        # below each other.
+        values = [100 * value for value in row.values]
+        places = [
+            place + 0.25 + 0.1 * values[:number].count(value)
+            for number, value in enumerate(values)
+        ]
+        axes.plot(values, places, ".", color=color, label="one training")
+        if row.mean is not None:
+            point = [100 * row.mean], [place]
+            axes.plot(*point, "o", color=color, markersize=7, label="mean")
+    names = [style.wrap(row.label, 3.7, 10, 2) for row in rows]
+    axes.set_yticks(range(len(rows)), names, parse_math=False)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    style.style_axes(axes, "x")

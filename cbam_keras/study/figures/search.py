@@ -1,0 +1,203 @@
+"""Searches: accuracy by reduction ratio and kernel size, and against cost."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from cbam_keras.explain.figures import style
+from cbam_keras.study.figures.costs import draw_costs
+
+KERNEL, RATIO = "kernel_size", "reduction_ratio"
+# The colors of the map span at least so many percentage points: a narrower
+# scale would show the noise of a seed as an effect.
+MIN_RANGE = 10
+
+
+def plot_search(
+    trials: Sequence[Any],
+    title: str = "",
+    heading: str = "validation accuracy",
+) -> "style.Figure":
+    """Draws the accuracy of a search by reduction ratio and kernel size.
+
+    The heat map shows the mean accuracy and the number of trials. Kinds of
+    attention without one of the gates, such as SE and no attention, have a
+    row or column of their own for comparison.
+
+    Args:
+        trials: Sequence of objects with `values` (dictionary of the
+            hyperparameters that the trial used), `status` (string; only
+            `"finished"` trials are drawn) and `val_accuracy` (in [0, 1]), as
+            in `study.Ranking.trials`; a `score` takes its place.
+        title: String, written over the figure. Defaults to `""`.
+        heading: String, what is drawn. Defaults to `"validation accuracy"`.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If no trial is finished, or if no finished trial has both
+            `reduction_ratio` and `kernel_size`.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> values = {"reduction_ratio": 16, "kernel_size": 7}
+        >>> trial = SimpleNamespace(
+        ...     values=values, status="finished", val_accuracy=0.9
+        ... )
+        >>> figure = plot_search([trial])
+    """
+    finished = _finished_trials(trials)
+    if not any({KERNEL, RATIO} <= {*trial.values} for trial in finished):
+        names = sorted({name for trial in finished for name in trial.values})
+        raise ValueError(
+            f"`trials` must hold a finished trial with values of {RATIO} and "
+            f"{KERNEL}. Received: finished trials with values of {names}"
+        )
+    figure = style.new_figure(7, 6, title)
+    _draw_map(figure.subplots(), finished, heading)
+    return figure
+
+
+def _draw_map(axes, trials, heading):
+    """Draws means and numbers of trials by kernel size and ratio."""
+    cells: dict[tuple, list] = {}
+    for trial in trials:
+        kind = _attention_of(trial)
+        cell = tuple(trial.values.get(x, kind) for x in (KERNEL, RATIO))
+        cells.setdefault(cell, []).append(trial)
+    # Numbers come before kinds.
+    rows, columns = (
+        sorted(set(keys), key=lambda x: (isinstance(x, str), x))
+        for keys in zip(*cells, strict=True)
+    )
+    means = np.full((len(rows), len(columns)), np.nan)
+    for (row, column), trials_of_cell in cells.items():
+        mean = 100 * np.mean([_score(trial) for trial in trials_of_cell])
+        means[rows.index(row), columns.index(column)] = mean
+    # An outlier does not widen the scale.
+    lower, middle, upper = np.nanpercentile(means, (25, 50, 75))
+    reach = max(MIN_RANGE / 2, 1.5 * (upper - lower))
+    limits = {"vmin": middle - reach, "vmax": middle + reach}
+    image = axes.imshow(means, cmap="cividis", aspect="auto", **limits)
+    size = 9 if len(columns) < 8 else 7
+    for (y, x), mean in np.ndenumerate(means):
+        color, text = "0.3", "no trial"
+        if trials_of_cell := cells.get((rows[y], columns[x])):
+            color = "black" if image.norm(mean) > 0.5 else "white"
+            text = f"{mean:.1f} %\nn = {len(trials_of_cell)}"
+        elif isinstance(rows[y], str) or isinstance(columns[x], str):
+            continue
+        axes.text(x, y, text, color=color, size=size, ha="center", va="center")
+    # Lines between the cells.
+    axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    for axis, values in (axes.xaxis, columns), (axes.yaxis, rows):
+        names = [f"no gate:\n{x}" if isinstance(x, str) else x for x in values]
+        axis.set_ticks(range(len(values)), names)
+    axes.set(xlabel=RATIO, ylabel=KERNEL)
+    axes.set_title(f"Mean {heading}, number of trials", fontsize=10)
+
+
+def plot_pareto(
+    trials: Sequence[Any],
+    title: str = "",
+    heading: str = "validation accuracy",
+) -> "style.Figure":
+    """Draws the accuracy of the trials of a search against their cost.
+
+    The line is the Pareto front: no other trial is as accurate at a lower
+    cost. The trials on it are labelled with their numbers.
+
+    Args:
+        trials: As in `plot_search`, with `number`, `parameters` and `macs`
+            (`None` if unknown); the value of `"attention"` decides the
+            color.
+        title: String, written over the figure. Defaults to `""`.
+        heading: String, what is drawn. Defaults to `"validation accuracy"`.
+
+    Returns:
+        A `matplotlib.figure.Figure`: the parameters on the left,
+        multiply-accumulates on the right.
+
+    Raises:
+        ValueError: If no trial is finished, or if no cost is known.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> trial = SimpleNamespace(
+        ...     number=0, values={}, status="finished", val_accuracy=0.9,
+        ...     parameters=1000, macs=50000,
+        ... )
+        >>> figure = plot_pareto([trial])
+    """
+    points = [
+        SimpleNamespace(
+            number=trial.number,
+            label=_attention_of(trial),
+            mean=_score(trial),
+            parameters=trial.parameters,
+            macs=trial.macs,
+            seconds_per_epoch=None,
+        )
+        for trial in _finished_trials(trials)
+    ]
+    points.sort(key=lambda point: point.label)
+    figure, panels = draw_costs("trials", points, title, heading)
+    for key, axes in panels.items():
+        _draw_front(axes, points, key)
+    style.add_legend(figure, panels.values())
+    return figure
+
+
+def _draw_front(axes, points, key):
+    """Draws the Pareto front over a cost, with the numbers of its trials."""
+    by_cost = sorted(
+        (point for point in points if getattr(point, key) is not None),
+        key=lambda point: (getattr(point, key), -point.mean, point.number),
+    )
+    costs: list = []
+    accuracies: list = []
+    for point in by_cost:
+        cost, accuracy = getattr(point, key), 100 * point.mean
+        if accuracies and accuracy <= accuracies[-1]:
+            continue
+        costs.append(cost)
+        accuracies.append(accuracy)
+        # No trial is cheaper and better, so the upper left is free.
+        place = {"xytext": (-4, 3), "textcoords": "offset points"}
+        place |= {"ha": "right", "va": "bottom", "fontsize": 9}
+        axes.annotate(str(point.number), (cost, accuracy), **place)
+    # The front ends at the greatest cost, where nothing is better.
+    costs.append(getattr(by_cost[-1], key))
+    accuracies.append(accuracies[-1])
+    line = {"drawstyle": "steps-post", "label": "Pareto front"}
+    axes.plot(costs, accuracies, color="black", linewidth=1, zorder=1, **line)
+
+
+def _finished_trials(trials):
+    finished = [trial for trial in trials if trial.status == "finished"]
+    if not finished:
+        raise ValueError(
+            "`trials` must hold at least one finished trial. Received: "
+            f"{len(trials)} trials, none of them finished"
+        )
+    return finished
+
+
+def _score(trial):
+    """Returns what a trial is ranked by."""
+    score = getattr(trial, "score", None)
+    return trial.val_accuracy if score is None else score
+
+
+def _attention_of(trial):
+    """Returns the kind of attention of a trial, by which it is colored."""
+    return str(trial.values.get("attention", "a trial"))

@@ -1,0 +1,126 @@
+"""Training by recipe, resumable after a crash."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Unpack
+
+import keras
+
+from cbam_keras import _checks, _files, data
+from cbam_keras.study.figures import plot_history
+from cbam_keras.study.folder import StudyFolder
+from cbam_keras.study.networks import fingerprint
+from cbam_keras.study.recipes import RECIPES, Recipe, find_recipe
+from cbam_keras.study.results import Results
+from cbam_keras.study.run import RunOptions, run, takes_run_options
+from cbam_keras.study.study import Classification, Study, Variant
+
+__all__ = [
+    "train",
+    "Recipe",
+    "RECIPES",
+]
+
+
+@takes_run_options
+def train(
+    networks: keras.Model | Mapping[str, Callable[[], keras.Model]],
+    data: data.Images = "crowded_mnist",
+    recipe: Recipe | str | None = None,
+    **options: Unpack[RunOptions],
+) -> Results:
+    """Trains one or several classifiers under equal conditions.
+
+    The output folder gets what `study.run` writes, and `curves.png`. The same
+    call given again resumes, or trains what is missing.
+
+    Args:
+        networks: A `keras.Model` that maps images to one value per class, or
+            to a single one for two classes, trained in place unless a
+            checkpoint is resumed or workers train it; or a mapping of names to
+            functions without arguments that return such a model, called with
+            the recipe's seed and precision. Models are compiled here; outputs
+            without a softmax or sigmoid at the end are logits.
+        data: What `cbam_keras.data.load` takes, with batch size, seed,
+            augmentation and image size of the recipe; or what it returned,
+            with its own values of these. Defaults to `"crowded_mnist"`.
+        recipe: A `Recipe`, or the name of one in `RECIPES`: `"default"`,
+            `"imagenet"`, `"small_images"` or `"fine-tuning"`. Defaults to
+            `None`, which means `Recipe()`.
+        **options: `output`, `resume`, `overwrite`, `workers`, `executor` and
+            `tensorboard`, as for `study.run`. `output` defaults to
+            `runs/train-<data>`.
+
+    Returns:
+        A `study.Results`.
+
+    Raises:
+        ValueError: If an argument is out of range; see also `study.run`.
+        TypeError: If an argument is of a wrong kind, or unknown.
+        ImportError: If a package for the data or the figure is missing.
+
+    Example:
+        >>> model = cbam_keras.models.ResNet(
+        ...     (1,), block="basic", widths=(4,), stem_width=4, stem="small",
+        ...     input_shape=(28, 28, 1), classes=10, attention="cbam",
+        ... )
+        >>> results = train(
+        ...     model, "mnist5k", Recipe(epochs=1, batch_size=400),
+        ...     output=folder,
+        ... )  # doctest: +ELLIPSIS
+        3,600 images of 10 classes in train, 400 in validation, 1,000 in test
+        ...
+        >>> sorted(path.name for path in folder.iterdir())
+        ['curves.png', 'history.csv', 'resnet.keras', 'results.json']
+    """
+    recipe = find_recipe(recipe)
+    settings = {}
+    if isinstance(networks, keras.Model):
+        if recipe.mixed_precision:
+            raise ValueError(
+                "`mixed_precision` decides how a network is built, so it "
+                "takes functions that build, not a model. Received: "
+                f'networks=model "{networks.name}"'
+            )
+        settings["layers"] = fingerprint(networks)
+        model = networks
+        networks = {model.name: lambda: model}
+    if not isinstance(networks, Mapping) or not all(
+        isinstance(name, str) and callable(build)
+        for name, build in networks.items()
+    ):
+        raise TypeError(
+            "`networks` must be a keras.Model or a mapping of names to "
+            f"functions that build one. Received: networks={networks!r}"
+        )
+    # The figures at the end need it: it is checked before any work.
+    _checks.require("matplotlib.figure", extra="plot")
+    return run(
+        Study(
+            task=Classification(data),
+            variants=[
+                Variant(name, functools.partial(_build, build))
+                for name, build in networks.items()
+            ],
+            seeds=(recipe.seed,),
+            recipe=recipe,
+            settings=settings,
+            kind="train",
+            finish=draw_curves,
+        ),
+        **options,
+    )
+
+
+def draw_curves(results: Results, folder: StudyFolder) -> None:
+    """Draws the history of the networks of the first seed."""
+    seed = results.seeds[0]
+    rows = [r for r in results.history if r.get("seed", seed) == seed]
+    if rows:
+        figure = plot_history(rows, f"{results.data}, {results.name_of(seed)}")
+        _files.write_figure(folder.path / "curves.png", figure)
+    folder.add(verdict=results.verdict)
+
+
+def _build(build, data):
+    return build()

@@ -1,0 +1,207 @@
+"""The networks, the data and the classes of a run are found in its folder."""
+
+import functools
+import json
+import re
+
+import networks
+import numpy as np
+import pretended
+import pytest
+from data_checks import write_folder
+from explain_files_checks import explain, picture, trained_on, written
+from folder_checks import call
+from report_checks import FOLDERS, change, quick, train
+
+from cbam_keras import _files, cli, data, study, training
+from cbam_keras.explain import pointing_game
+from cbam_keras.report import find_networks, from_paths
+
+# What writes a run, files there, and those of them that are explained.
+RUNS = {
+    "one seed": (FOLDERS["train"], "none se other", "none se"),
+    "several seeds": (
+        *(FOLDERS["seeds"], "none-seed0 cbam-seed0 none-seed1"),
+        "none-seed0 cbam-seed0",
+    ),
+    "search": (FOLDERS["tune"], "best none", "best"),
+}
+
+
+@pytest.mark.parametrize(("write", "names", "chosen"), RUNS.values(), ids=RUNS)
+def test_a_run_holds_its_networks(write, names, chosen, tmp_path):
+    write(tmp_path)
+    for file in tmp_path.glob("*.keras"):
+        file.unlink()
+    with pytest.raises(ValueError, match="none is finished yet"):
+        find_networks(tmp_path)
+    for name in names.split():
+        (tmp_path / f"{name}.keras").touch()
+    files = [tmp_path / f"{name}.keras" for name in chosen.split()]
+    assert find_networks(tmp_path)[0] == files
+
+
+def test_a_damaged_run_is_not_taken_for_images(tmp_path, capsys):
+    folder = train(tmp_path / "run")
+    cells = json.loads((folder / "results.json").read_text())["cells"]
+    change(folder, cells=[{**cells[0], "seed": "x"}])
+    assert cli.main(["explain", str(folder)]) == 2
+    message = capsys.readouterr().err
+    assert "results.json cannot be read" in message
+    assert "`cells.0.seed` must be int. Received: x" in message
+
+
+def test_nothing_is_downloaded_because_a_run_says_so(tmp_path):
+    source = {"name": "cifar10", "data_dir": "/d", "download": True}
+    change(train(tmp_path), source=source)
+    _, found = find_networks(tmp_path)
+    assert found.source == data.Source("cifar10", data_dir="/d")
+
+
+def test_heat_on_digits_is_compared_with_their_boxes(
+    few_digits, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    loaded = data.load("cluttered_mnist", batch_size=None, boxes=True)
+    options = {"data": "cluttered_mnist", "attentions": ["cbam"], "seeds": [0]}
+
+    def network(attention):
+        options = {"input_shape": (48, 48, 1), "classes": 10}
+        return networks.resnet(**options, attention=attention)
+
+    with quick():
+        call("compare", "digits", model=network, **options)
+    given = ["--count", "all", "--draw", "6", "--batch-size", "10"]
+    assert cli.main(["explain", "digits", *given]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("Files in runs/explain-digits\n")
+    content, arrays = written("runs/explain-digits")
+    images, labels, boxes = loaded.test
+    names = [entry["image"] for entry in content["images"]]
+    places = [int(name.removeprefix("test ")) for name in names]
+    assert sorted(places) == list(range(len(images))) == list(range(20))
+    for entry, place in zip(content["images"], places, strict=True):
+        assert entry["box"] == boxes[place].tolist()
+        assert entry["true_class"] == str(labels[place])
+        assert entry["models"]["cbam"]["class"] == entry["true_class"]
+    drawn = places[:6]
+    np.testing.assert_array_equal(arrays["images"], images[drawn])
+    np.testing.assert_array_equal(arrays["boxes"], boxes[drawn])
+    rows = [entry["models"]["cbam"] for entry in content["images"]]
+    hits, energy = pointing_game(arrays["cbam/heat_maps"], boxes[drawn])
+    assert [row["hit"] for row in rows[:6]] == hits.tolist()
+    found = [row["energy"] for row in rows[:6]]
+    np.testing.assert_allclose(found, energy, atol=1e-5)
+    rate = content["summary"]["cbam"]["hit_rate"]
+    assert rate == pytest.approx(np.mean([row["hit"] for row in rows]))
+    sides = boxes[:, 2:] - boxes[:, :2]
+    share = 100 * sides.prod(axis=1).mean() / 48**2
+    assert content["box_fraction"] == pytest.approx(share / 100)
+    assert "6 of 20 images" in out
+    assert re.search(rf"│ uniform heat .*{share:.1f} .*{share:.1f} ", out)
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """Trains a network on a folder, and goes elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "pets", size=(8, 8))
+    pretended.install(monkeypatch)
+
+    def build(data):
+        return networks.resnet(classes=2)
+
+    described = study.Study(
+        task=study.Classification("pets", validation_fraction=0.3),
+        variants=(study.Variant("none", build),),
+        seeds=(3,),
+        recipe=training.Recipe(epochs=1, batch_size=2),
+    )
+    train = functools.partial(study.run, described, tmp_path / "run")
+    train()
+    monkeypatch.chdir("/")
+    return tmp_path, train
+
+
+def test_a_run_on_a_folder_is_explained_with_its_data(trained, capsys):
+    folder, _ = trained
+    given = [folder / "run", "--count", "all", "--no-report"]
+    for split in ("test", "validation"):
+        content, _ = explain(*given, "--split", split, output=folder / "seen")
+        assert content["settings"]["data"] == str(folder / "pets")
+        assert content["class_names"] == ["cat", "dog"]
+        expected = data.load(
+            folder / "pets", validation_fraction=0.3, seed=3, batch_size=None
+        )
+        _, labels = getattr(expected, split)
+        found = [x["true_class"] == "dog" for x in content["images"]]
+        assert sorted(found) == sorted(labels)
+    names = {entry["image"] for entry in content["images"]}
+    content, _ = explain(*given, "--split", "train", output=folder / "seen")
+    assert not names & {entry["image"] for entry in content["images"]}
+    (folder / "pets/cat/0.png").unlink()
+    arguments = ["explain", *map(str, given)]
+    assert cli.main(arguments) == 2
+    assert "which has changed since" in capsys.readouterr().err
+
+
+def test_figures_are_not_written_among_the_images_of_the_user(trained, capsys):
+    folder, _ = trained
+    before = sorted(folder.rglob("*"))
+    given = ["explain", str(folder / "run"), "--output", str(folder / "pets")]
+    assert cli.main(given) == 2
+    message = "which holds other files: cat, dog. Choose another folder"
+    assert message in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
+    # As a process leaves a folder that is killed while it writes.
+    (folder / "seen").mkdir()
+    picture(folder / "seen/grad_cam.png")
+    (folder / "seen/.lock").touch()
+    given = [folder / "run", "--no-report"]
+    for _ in range(2):
+        explain(*given, output=folder / "seen")
+    # A file manager leaves such files.
+    (folder / "hidden").mkdir()
+    (folder / "hidden/.DS_Store").touch()
+    explain(*given, output=folder / "hidden")
+    # Nor is a folder of figures among the images taken for a class.
+    explain(*given, output=folder / "pets/seen")
+    assert data.load(folder / "pets").class_names == ("cat", "dog")
+    found = from_paths([folder / "pets"], None, 0)
+    assert found.dataset.class_names == ("cat", "dog")
+
+
+def test_a_run_that_is_explained_in_its_folder_can_be_overwritten(
+    trained, monkeypatch, capsys
+):
+    folder, train = trained
+    given = ["explain", str(folder / "run"), "--output", str(folder / "run")]
+    with _files.locked(folder / "run/explain/.lock"):
+        assert cli.main(given) == 2
+    assert "is in use by process" in capsys.readouterr().err
+    assert cli.main(given) == 0
+    assert (folder / "run/explain/report.html").exists()
+    monkeypatch.chdir(folder)
+    train(overwrite=True)
+    files = {path.name for path in (folder / "run").iterdir()}
+    assert files == {"results.json", "history.csv", "none.keras"}
+
+
+def test_images_beside_a_run_replace_its_data_and_its_classes_are_known(
+    here, capsys
+):
+    picture(here / "it.png")
+    names = ["cat", "dog", "eel"]
+    trained_on(names, here / "pets")
+    content, _ = explain("it.png", "pets", "--class", "eel")
+    assert [entry["image"] for entry in content["images"]] == ["it.png"]
+    assert content["settings"]["data"] is None
+    assert content["class_names"] == names
+    assert content["images"][0]["models"]["none"]["class_index"] == 2
+    # Another model has them in another order.
+    trained_on(names[::-1], here / "more")
+    assert cli.main(["explain", "it.png", "pets", "more"]) == 2
+    text = "same order to be compared. Received: cat, dog, eel; eel, dog, cat"
+    assert text in capsys.readouterr().err
+    assert cli.main(["explain", "pets"]) == 2
+    assert "or --data NAME" in capsys.readouterr().err

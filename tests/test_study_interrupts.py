@@ -1,0 +1,319 @@
+"""The command's process: Ctrl-C, SIGTERM, and what TensorFlow logs."""
+
+import contextlib
+import functools
+import itertools
+import json
+import logging
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import keras
+import pretended
+import pytest
+from networks import linear
+
+import _cbam_keras_command
+import cbam_keras
+from _cbam_keras_command import quiet
+from cbam_keras import cli, study, training
+from cbam_keras.study import interrupts
+
+LEVEL = quiet.LEVEL
+
+
+@pytest.fixture(autouse=True)
+def default_handler():
+    # A shell lets what it runs in the background ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def press_ctrl_c():
+    signal.raise_signal(signal.SIGINT)
+
+
+def swallow(action):
+    """Calls a function as Keras does under a bare `except`."""
+    with contextlib.suppress(BaseException):
+        action()
+
+
+# The context.
+
+
+def test_handlers_of_the_user_are_left_alone_and_others_restored():
+    with interrupts.note_signals():
+        assert signal.getsignal(signal.SIGINT) != signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    received = []
+    signal.signal(signal.SIGINT, lambda *_: received.append("here"))
+    with interrupts.note_signals():
+        press_ctrl_c()
+    assert received == ["here"]
+
+
+def test_an_error_that_a_signal_causes_is_an_interrupt():
+    with pytest.raises(KeyboardInterrupt), interrupts.note_signals():
+        swallow(press_ctrl_c)
+        raise SystemError("returned a result with an exception set")
+    # And the signal is then forgotten.
+    with pytest.raises(SystemError, match="a bug"), interrupts.note_signals():
+        interrupts.raise_if_noted()
+        raise SystemError("a bug")
+
+
+# A training, interrupted within this process.
+
+
+def call_first(patch, owner, name, count, action):
+    """Calls `action` before the nth call of a function."""
+    function, calls = getattr(owner, name), itertools.count(1)
+
+    @functools.wraps(function)
+    def counted(*arguments, **options):
+        if next(calls) == count:
+            action()
+        return function(*arguments, **options)
+
+    patch.setattr(owner, name, counted)
+
+
+def epochs_in(folder):
+    """Returns how many epochs of a network a folder holds."""
+    with contextlib.suppress(FileNotFoundError):
+        if json.loads((folder / "results.json").read_text())["cells"]:
+            return "finished"
+        for state in folder.glob(".cells/*/state.json"):
+            return len(json.loads(state.read_text())["history"])
+    return 0
+
+
+# Where, at which call, whether the exception is swallowed there, and how many
+# epochs of two the folder holds then.
+MOMENTS = {
+    "epoch": (keras.callbacks.CallbackList, "on_epoch_begin", 2, False, 1),
+    "saving": (keras.Model, "save", 1, True, 1),
+}
+ADVICE = "cbam-keras train: interrupted; the same command resumes from here\n"
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_interrupted_command_ends_in_one_line(
+    tiny, monkeypatch, tmp_path, capsys, moment
+):
+    pretended.install(monkeypatch)
+    *where, swallowed, epochs = MOMENTS[moment]
+    action = functools.partial(swallow, press_ctrl_c)
+    call_first(monkeypatch, *where, action if swallowed else press_ctrl_c)
+    options = ["--data", "mnist5k", "--attention", "none", "--epochs", "2"]
+    assert cli.main(["train", *options, "--output", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == ADVICE
+    assert epochs_in(tmp_path) == epochs
+
+
+# Workers that import Keras, which may take half a minute.
+STARTING = """
+import os, pathlib, sys, time
+pathlib.Path(f"{os.getpid()}.started").touch()
+time.sleep(20)
+pathlib.Path("late").touch()
+"""
+
+
+def test_ctrl_c_ends_workers_that_are_starting(
+    few_digits, tmp_path, monkeypatch
+):
+    pytest.importorskip("cloudpickle", reason="gives networks to workers")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cbam_keras.study.workers.START", STARTING)
+
+    def started():
+        return [int(path.stem) for path in tmp_path.glob("*.started")]
+
+    def press():
+        while len(started()) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    networks = [study.Variant(name, lambda x: linear()) for name in "ab"]
+    two = study.Study(study.Classification("mnist5k"), networks)
+    with pytest.raises(KeyboardInterrupt):
+        study.run(two, "run", workers=2)
+    for process in started():
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+    assert not (tmp_path / "late").exists()
+
+
+# The command in a process of its own.
+
+COMMAND = """
+import sys
+sys.argv[0] = "-m"
+import cbam_keras
+sys.argv[0] = "cbam-keras"
+import _cbam_keras_command, digits, networks
+digits.replace(digits.few)
+networks.replace_tiny()
+sys.exit(_cbam_keras_command.main())
+"""
+
+
+def test_the_command_is_interrupted_by_what_it_does_not_ignore():
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        interrupts.watch()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="under other backends Keras imports TensorFlow later, if at all",
+)
+def test_sigterm_ends_a_training_and_tensorflow_logs_nothing(tmp_path):
+    options = ["--data", "mnist5k", "--attention", "none", "--epochs", "1000"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    # Set for the tests.
+    environment.pop(LEVEL, None)
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "train", *options, "--output", "run"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        while process.poll() is None and not epochs_in(tmp_path / "run"):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert errors == ADVICE
+    assert process.returncode == 130
+
+
+# What needs no Keras, in a package without it.
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Returns a function that starts code, with a Keras that never ends."""
+    package = pathlib.Path(cbam_keras.__file__).parent
+    command = pathlib.Path(_cbam_keras_command.__file__).parent
+    (tmp_path / package.name).mkdir()
+    (tmp_path / package.name / "__init__.py").touch()
+    shutil.copy(package / "_version.py", tmp_path / package.name)
+    shutil.copytree(command, tmp_path / command.name)
+    (tmp_path / "keras.py").write_text(
+        "import time; print('imported', flush=True); time.sleep(60)"
+    )
+    started = []
+    environment = {k: v for k, v in os.environ.items() if k != LEVEL}
+
+    def starting(code, *arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield starting
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+MAIN = "import sys, _cbam_keras_command; sys.exit(_cbam_keras_command.main())"
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "text"),
+    [
+        ("train --help", 0, "--epochs N"),
+        ("trian", 2, 'Did you mean "train"?'),
+        ("train --epoch 3", 2, 'Did you mean "--epochs"?'),
+        ("tune --attention spacial", 2, 'Did you mean "spatial"?'),
+        ("train --model resnet19", 2, 'Did you mean "resnet18"?'),
+    ],
+)
+def test_what_needs_no_keras_is_answered_before_it(start, line, status, text):
+    process = start(MAIN, *line.split())
+    assert process.wait(15) == status
+    output, errors = process.communicate()
+    assert text in (errors if status else output)
+    assert "imported" not in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_import_of_keras_can_be_interrupted(start, number):
+    process = start(MAIN, "train")
+    assert process.stdout.readline() == "imported\n"
+    process.send_signal(number)
+    assert process.wait(15) == 130
+    assert process.stderr.read() == "cbam-keras: interrupted\n"
+
+
+# What TensorFlow logs at its start.
+
+
+@pytest.mark.parametrize(("gpus", "shown"), [([], 4), (["/dev/nvidia0"], 3)])
+def test_only_noise_is_left_out(capfd, monkeypatch, gpus, shown):
+    monkeypatch.setattr(quiet.glob, "glob", lambda pattern: gpus)
+    lines = (
+        b"WARNING: All log messages before absl::InitializeLog() is called",
+        b"I0000 00:00:1.1 1 cudart_stub.cc:31] Could not find cuda drivers",
+        b"To enable the following instructions: AVX2",
+        b"E0000 00:00:1.1 1 cuda_platform.cc:52] failed call to cuInit: 303",
+        b"W0000 00:00:1.1 1 gpu_device.cc:2] Cannot dlopen some libraries",
+        b"Traceback (most recent call last):",
+    )
+    # What was written before an error is shown, too.
+    with contextlib.suppress(KeyError), quiet.without_noise():
+        os.write(2, b"\n".join(lines) + b"\n")
+        raise KeyError
+    found = capfd.readouterr().err.encode()
+    assert found == b"\n".join(lines[shown:]) + b"\n"
+
+
+def test_the_log_level_of_the_user_is_respected(monkeypatch):
+    monkeypatch.setenv(LEVEL, "0")
+    monkeypatch.delitem(sys.modules, "keras")
+    monkeypatch.setattr(quiet, "without_noise", pytest.fail)
+    quiet.import_quietly()
+    assert os.environ[LEVEL] == "0"
+
+
+def test_trainings_hide_warnings_of_retracing(
+    few_digits, monkeypatch, tmp_path, caplog
+):
+    pretended.install(monkeypatch)
+    logger = logging.getLogger("tensorflow")
+    warn = functools.partial(logger.warning, "triggered tf.function retracing")
+    call_first(monkeypatch, keras.Model, "save", 1, warn)
+    training.train({"linear": linear}, "mnist5k", output=tmp_path)
+    assert caplog.messages == []
+    warn()
+    assert len(caplog.messages) == 1

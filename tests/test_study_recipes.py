@@ -1,0 +1,181 @@
+"""Recipes, and the optimizers and schedules that they make."""
+
+import keras
+import numpy as np
+import pytest
+from networks import linear
+
+from cbam_keras import study
+from cbam_keras.optimizers import WarmupCosineDecay
+from cbam_keras.study.training import RECIPES, Recipe
+
+
+def test_recipe_makes_values_plain():
+    recipe = Recipe(
+        epochs=np.int64(1),
+        seed=2**32 - 1,
+        momentum=np.float32(0),
+        augment="flip",
+        image_size=[np.int32(8), 9],
+        class_weight={np.int64(1): np.float32(2), "cat": 1},
+    )
+    assert [type(recipe.epochs), type(recipe.momentum)] == [int, float]
+    assert recipe.augment == ("flip",)
+    assert recipe.image_size == (8, 9)
+    assert type(recipe.image_size[0]) is int
+    kinds = [(type(k), type(v)) for k, v in recipe.class_weight.items()]
+    assert kinds == [(int, float), (str, float)]
+    with pytest.raises(ValueError, match=r"`class_weight\['cat'\]` must be a"):
+        Recipe(class_weight={"cat": 0})
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "expected"),
+    [
+        ("epochs", 0, "a positive integer"),
+        ("learning_rate", 0, "a positive number"),
+        ("weight_decay", -1e-4, "number"),
+        ("seed", 2**32, "an integer from 0"),
+        ("mixed_precision", "float32", 'one of None, "float16", "bfloat16"'),
+        ("optimizer", "adam", 'one of "adamw", "sgd"'),
+        ("momentum", 1, "less than 1"),
+        ("schedule", "linear", 'one of "cosine", "step"'),
+        ("augment", ("flip", 1), "one or several names"),
+        ("image_size", (224,), "a positive integer or two"),
+        ("frozen_epochs", -1, "an integer from 0"),
+        ("class_weight", "even", 'one of None, "balanced"'),
+        ("class_weight", [1, 2], 'None, "balanced" or a mapping'),
+        ("patience", 0, "a positive integer"),
+    ],
+)
+def test_recipe_refuses_other_values(argument, value, expected):
+    with pytest.raises(
+        ValueError, match=f"`{argument}` must be .*{expected}"
+    ) as caught:
+        Recipe(**{argument: value})
+    assert f"Received: {argument}={value!r}" in str(caught.value)
+
+
+def rates(recipe, steps_per_epoch):
+    """Returns the learning rate at each step."""
+    optimizer = recipe.make_optimizer(steps_per_epoch)
+    found = []
+    for step in range(recipe.epochs * steps_per_epoch + 1):
+        optimizer.iterations.assign(step)
+        found.append(float(keras.ops.convert_to_numpy(optimizer.learning_rate)))
+    return found
+
+
+def test_learning_rate_warms_up_and_decays():
+    found = rates(Recipe(5, learning_rate=0.02), 20)
+    # From step 10 on, half a cosine over 90 steps.
+    expected = {0: 0.1, 5: 0.55, 10: 1, 40: 0.75, 55: 0.5, 100: 0}
+    # float32 keeps seven digits.
+    assert [found[step] / 0.02 for step in expected] == pytest.approx(
+        [*expected.values()], rel=1e-5, abs=1e-6
+    )
+    assert max(found) == found[10]
+    assert min(found[:-1]) > 0
+    # A few steps have no warm-up.
+    assert rates(Recipe(3, learning_rate=0.02), 3)[0] == pytest.approx(0.02)
+
+
+def test_two_stages_have_schedules_of_their_own():
+    recipe = RECIPES["fine-tuning"]
+    assert recipe.total_epochs == 2 + 4
+    one, two = recipe.stages
+    assert [one.stages, two.stages] == [(one,), (two,)]
+    assert (one.epochs, two.epochs) == (2, 4)
+    # Both end at zero.
+    for stage, highest in ((one, 1e-3), (two, 1e-4)):
+        found = rates(stage, 5)
+        assert max(found) == pytest.approx(highest)
+        assert found[-1] == pytest.approx(0, abs=1e-10)
+
+
+def test_the_schedule_is_that_of_keras():
+    arguments = {
+        "initial_learning_rate": 0.01,
+        "decay_steps": 6,
+        "alpha": 0.2,
+        "warmup_target": 0.5,
+        "warmup_steps": 4,
+    }
+    ours = WarmupCosineDecay(**arguments)
+    saved = keras.saving.serialize_keras_object(ours)
+    loaded = keras.saving.deserialize_keras_object(saved)
+    theirs = keras.optimizers.schedules.CosineDecay(**arguments)
+    for step in range(12):
+        found = [float(rate(step)) for rate in (theirs, ours, loaded)]
+        assert found[1] == pytest.approx(found[0], rel=1e-6, abs=1e-8)
+        assert found[2] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "step_epochs", "steps"), [(7, 2, 3), (3, 30, 2)]
+)
+def test_the_step_schedule_divides_by_ten(epochs, step_epochs, steps):
+    recipe = Recipe(
+        epochs, learning_rate=0.1, schedule="step", step_epochs=step_epochs
+    )
+    every = np.repeat(np.arange(epochs), steps)
+    expected = 0.1 * 0.1 ** (every // step_epochs)
+    assert rates(recipe, steps)[:-1] == pytest.approx(expected, rel=1e-5)
+
+
+# Two epochs of two steps at each of two learning rates.
+STEPS = Recipe(
+    epochs=4,
+    learning_rate=0.2,
+    weight_decay=0.05,
+    optimizer="sgd",
+    momentum=0.8,
+    schedule="step",
+    step_epochs=2,
+)
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "loss_scale"])
+def test_sgd_is_that_of_the_formula(scaled):
+    if scaled and keras.backend.backend() == "jax":
+        pytest.skip("Keras scales losses within compiled steps alone on JAX")
+    made = STEPS.make_optimizer(steps_per_epoch=2)
+    # As a checkpoint brings it back.
+    optimizer = type(made).from_config(made.get_config())
+    if scaled:
+        optimizer = keras.optimizers.LossScaleOptimizer(
+            optimizer, initial_scale=1.0
+        )
+    rng = np.random.default_rng(1)
+    # A matrix and a vector, and their gradients.
+    weights = [rng.normal(size=(3, 4)), rng.normal(size=5)]
+    variables = [keras.Variable(value, dtype="float32") for value in weights]
+    buffers = [0, 0]
+    for step in range(8):
+        values = [rng.normal(size=(3, 4)), rng.normal(size=5)]
+        given = [keras.ops.convert_to_tensor(v, "float32") for v in values]
+        optimizer.apply(given, variables)
+        rate = 0.2 if step < 4 else 0.02
+        for i, gradient in enumerate(values):
+            buffers[i] = 0.8 * buffers[i] + gradient + 0.05 * weights[i]
+            weights[i] = weights[i] - rate * buffers[i]
+            # Eight steps in float32.
+            np.testing.assert_allclose(
+                keras.ops.convert_to_numpy(variables[i]), weights[i], atol=1e-5
+            )
+
+
+def test_weight_decay_is_adams_own():
+    adam = Recipe(weight_decay=0.01).make_optimizer(10)
+    assert isinstance(adam, keras.optimizers.AdamW)
+    assert adam.weight_decay == 0.01
+
+
+@pytest.mark.parametrize("name", [None, "small_images"])
+def test_a_recipe_by_name_is_that_recipe(name):
+    task = study.Classification("mnist5k")
+    variant = study.Variant("linear", linear)
+    planned = study.Study(task, [variant], recipe=name)
+    assert planned.recipe == RECIPES[name or "default"]
+    assert RECIPES["default"] == Recipe()

@@ -1,0 +1,307 @@
+"""Real trainings: what they write, and that they resume exactly."""
+
+import csv
+import dataclasses
+import functools
+import json
+import math
+import os
+import random
+import statistics
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pretended
+import pytest
+import several_devices_script
+from folder_checks import Killed, at_files
+from keras import layers
+from training_checks import (
+    KEYS,
+    NETWORKS,
+    SMALL,
+    close,
+    linear,
+    numbers,
+)
+
+from cbam_keras import data, explain, training
+
+pytestmark = pytest.mark.usefixtures("brighter_digits")
+
+SGD = dataclasses.replace(
+    SMALL, optimizer="sgd", learning_rate=0.5, schedule="step", step_epochs=2
+)
+
+LAST_SEED = dataclasses.replace(SMALL, seed=2**32 - 1, class_weight="balanced")
+HALF = dataclasses.replace(SGD, mixed_precision="float16", learning_rate=0.05)
+
+
+@pytest.fixture(scope="module")
+def finished(brighter_digits, tmp_path_factory):
+    """Returns the results of a run of two networks."""
+    output = tmp_path_factory.mktemp("finished") / "run"
+    return training.train(NETWORKS, "mnist5k", SGD, output=output)
+
+
+# What a run writes and returns.
+
+
+def test_the_folder_holds_networks_history_results_and_curves(finished):
+    assert sorted(path.name for path in finished.output.rglob("*")) == [
+        *("curves.png", "history.csv", "linear.keras", "resnet.keras"),
+        "results.json",
+    ]
+    curves = (finished.output / "curves.png").read_bytes()
+    assert curves.startswith(b"\x89PNG\r\n\x1a\n")
+    assert [(row["network"], row["epoch"]) for row in finished.history] == [
+        (network, epoch) for network in NETWORKS for epoch in (1, 2, 3)
+    ]
+    with (finished.output / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row |= {key: float(row[key]) for key in ("epoch", *KEYS, "seconds")}
+    assert rows == finished.history
+
+
+def test_results_json_holds_the_results_and_how_they_came_about(finished):
+    content = json.loads((finished.output / "results.json").read_text())
+    assert (content["format"], content["kind"]) == (3, "train")
+    for cell, outcome in zip(content["cells"], finished.outcomes, strict=True):
+        assert dataclasses.asdict(outcome).items() >= cell.items()
+    settings = content["settings"]
+    expected = {"name": "mnist5k", "seed": 0, "image_shape": [28, 28, 1]}
+    expected["sizes"] = {"train": 82, "validation": 11, "test": 23}
+    assert settings["data"]["0"].items() >= expected.items()
+    # As JSON has it, with lists; the data tell of seed and size of images.
+    recipe = json.loads(json.dumps(dataclasses.asdict(SGD)))
+    del recipe["image_size"], recipe["seed"]
+    assert settings["recipe"] == recipe
+    assert settings["variants"] == {"linear": {}, "resnet": {}}
+    assert settings["backend"] == keras.backend.backend()
+    assert content["versions"]["keras"] == keras.__version__
+    assert keras.backend.backend() in content["versions"]
+
+
+def test_parameters_are_trainable_and_seconds_leave_out_the_first_epoch(
+    finished,
+):
+    trainable = sum(
+        math.prod(w.shape) for w in NETWORKS["resnet"]().trainable_weights
+    )
+    assert [run.parameters for run in finished.runs] == [170, trainable]
+    seconds = [row["seconds"] for row in finished.history[:3]]
+    assert all(second > 0 for second in seconds)
+    assert finished.runs[0].seconds_per_epoch == statistics.median(seconds[1:])
+
+
+def test_a_sigmoid_learns_two_classes(tmp_path):
+    labels = np.arange(120) % 2
+    images = (
+        np.zeros((120, 7, 7, 1), "uint8") + 200 * labels[:, None, None, None]
+    )
+    build = functools.partial(
+        linear, activation="sigmoid", classes=1, shape=(7, 7, 1)
+    )
+    recipe = dataclasses.replace(SGD, epochs=8)
+    results = training.train(
+        {"single": build}, (images, labels), recipe, output=tmp_path
+    )
+    (run,) = results.runs
+    assert run.metrics["test_accuracy"] == 1
+    assert run.metrics["auc"] == pytest.approx(1)
+    # It loads, with its loss and metrics.
+    model = keras.saving.load_model(tmp_path / run.file)
+    test = data.load((images, labels)).test
+    measured = model.evaluate(test, verbose=0, return_dict=True)
+    assert measured["accuracy"] == 1
+    found = explain.class_probabilities(model, images.astype("float32"))
+    np.testing.assert_array_equal(found.argmax(axis=1), labels)
+
+
+def test_a_saved_network_is_of_its_best_epoch(finished):
+    run, own = finished.runs[1], finished.history[3:]
+    row = own[run.best_epoch - 1]
+    assert row["val_accuracy"] == max(other["val_accuracy"] for other in own)
+    model = keras.saving.load_model(finished.output / run.file)
+    splits = data.load("mnist5k", batch_size=None)
+    for (images, labels), accuracy in (
+        (splits.validation, run.val_accuracy),
+        (splits.test, run.test_accuracy),
+    ):
+        outputs = model.predict(images.astype("float32"), verbose=0)
+        found = np.mean(outputs.argmax(axis=1) == labels)
+        assert found == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize(
+    ("rows", "best"),
+    [
+        ([(0.3, 2.0), (0.3, 1.5), (0.2, 1.0)], 2),
+        ([(0.3, 2.0), (0.1, 0.5), (0.3, 2.0)], 1),
+        ([(0.0, 1.0), (1.0, 1.0), (0.0, 1.0), (0.0, 1.0)], 2),
+    ],
+    ids=["tie_by_loss", "full_tie", "later_ones_worse"],
+)
+def test_the_best_network_is_kept_by_accuracy_then_by_loss(
+    rows, best, tmp_path, monkeypatch
+):
+    def numbers(model, *key):
+        return rows[key[-1]][::-1] if key[0] == "validation" else (1.0, 0.5)
+
+    pretended.install(monkeypatch)
+    monkeypatch.setattr(pretended, "numbers", numbers)
+    recipe = training.Recipe(epochs=len(rows), batch_size=100)
+    found = training.train(
+        {"linear": linear}, "mnist5k", recipe, output=tmp_path
+    )
+    assert found.runs[0].best_epoch == best
+    kept = keras.saving.load_model(tmp_path / "linear.keras")
+    # One step an epoch.
+    assert int(kept.optimizer.iterations.numpy()) == best
+
+
+def partly_frozen():
+    frozen = layers.Dense(10, trainable=False)
+    return linear(layers.Dense(10), frozen, activation="relu")
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "options", "epochs", "best"),
+    [
+        ([1, 5, 3, 4, 9], {"patience": 2}, 4, 2),
+        ([1, 5, 3, 6, 6, 6], {"patience": 2}, 6, 4),
+        ([5, 1, 1, 1, 1], {"patience": 2, "frozen_epochs": 2}, 4, 1),
+        ([1, 1, 1, 1, 5], {"patience": 9}, 5, 5),
+    ],
+    ids=["ends", "equal", "stages", "whole"],
+)
+def test_a_training_ends_once_it_has_lost_patience(
+    accuracies, options, epochs, best, tmp_path, monkeypatch, capsys
+):
+    def numbers(model, *key):
+        return 1.0, accuracies[key[-1]] / 10 if "test" not in key else 0.5
+
+    pretended.install(monkeypatch)
+    monkeypatch.setattr(pretended, "numbers", numbers)
+    most = len(accuracies) - options.get("frozen_epochs", 0)
+    recipe = training.Recipe(epochs=most, batch_size=100, **options)
+    networks = {"a": partly_frozen, "b": partly_frozen}
+    train = functools.partial(training.train, networks, "mnist5k", recipe)
+    results = train(output=tmp_path)
+    assert [run.epochs for run in results.runs] == [epochs, epochs]
+    assert [run.best_epoch for run in results.runs] == [best, best]
+    assert len(results.history) == 2 * epochs
+    assert "At most " in capsys.readouterr().out
+    assert train(output=tmp_path).outcomes == results.outcomes
+
+
+@pytest.mark.every_backend
+def test_logs_for_tensorboard_hold_the_curves(tmp_path, monkeypatch):
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    )
+    pretended.install(monkeypatch)
+    train = functools.partial(
+        *(training.train, {"linear": linear}, "mnist5k", SMALL),
+        output=tmp_path,
+        tensorboard=True,
+    )
+    if keras.backend.backend() != "tensorflow":
+        with pytest.raises(ValueError, match="needs the TensorFlow backend"):
+            train()
+        return
+    folder = train().output / "tensorboard/linear-seed0/train"
+    events = accumulator.EventAccumulator(str(folder))
+    events.Reload()
+    assert "epoch_loss" in events.Tags()["tensors"]
+
+
+# Resuming; more in test_study_resuming.py.
+
+
+@pytest.mark.every_backend
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "dtype"),
+    [(LAST_SEED, "float32"), (HALF, "float16")],
+    ids=["adamw", "sgd_in_float16"],
+)
+def test_dropout_resumes_exactly(tmp_path, recipe, dtype):
+    def build():
+        return linear(layers.Dropout(0.5), layers.Dense(10), activation="relu")
+
+    def note(count, source):
+        if "epoch-" in source.name:
+            drawn.append([random.random(), np.random.rand()])
+            if keras.backend.backend() == "torch":
+                import torch
+
+                # As its dropout does.
+                drawn[-1].append(float(torch.rand(())))
+            if len(drawn) == 5:
+                raise Killed
+
+    networks, drawn = {"network": build}, []
+    train = functools.partial(training.train, networks, "mnist5k", recipe)
+    cut = tmp_path / "cut"
+    with at_files(tmp_path, note):
+        expected = train(output=tmp_path / "whole")
+        with pytest.raises(Killed):
+            train(output=cut)
+        assert numbers(train(output=cut)) == close(expected)
+    one, two, three, *again = drawn
+    assert again == [one, two, two, three]
+    # No epoch draws what another one has drawn.
+    assert len({*one, *two, *three}) == 3 * len(one)
+    saved = keras.saving.load_model(cut / "network.keras")
+    assert saved.layers[-1].compute_dtype == dtype
+    assert saved.layers[-1].variable_dtype == "float32"
+
+
+@pytest.mark.every_backend
+@pytest.mark.slow
+def test_random_layers_of_keras_in_a_network_resume_exactly(tmp_path):
+    def build():
+        inputs = keras.Input((28, 28, 1))
+        x = layers.RandomTranslation(0.2, 0.2)(inputs)
+        x = layers.Flatten()(layers.RandomContrast(0.5)(x))
+        return keras.Model(inputs, layers.Dense(10, "softmax")(x))
+
+    def die(count, source):
+        if "epoch-2" in source.name:
+            raise Killed
+
+    train = functools.partial(
+        training.train, {"network": build}, "mnist5k", SMALL
+    )
+    expected = train(output=tmp_path / "whole")
+    with at_files(tmp_path, die), pytest.raises(Killed):
+        train(output=tmp_path / "cut")
+    assert numbers(train(output=tmp_path / "cut")) == close(expected)
+
+
+@pytest.mark.every_backend
+@pytest.mark.slow
+@pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="JAX alone distributes"
+)
+def test_a_distribution_that_the_user_has_set_is_honoured(tmp_path):
+    environment = {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    }
+    ended = subprocess.run(
+        [sys.executable, several_devices_script.__file__, tmp_path],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout.splitlines()[-1])
+    # After the first network, too.
+    assert found["devices"] == [1, 1, 4, 4]
+    # Sums in another order.
+    assert found["several"] == pytest.approx(found["one"], abs=1e-5)
