@@ -40,7 +40,7 @@ def add_model(parser):
         type=network,
         default="tiny",
         metavar="NAME",
-        help=f"the network: {listed(NETWORKS)}; or EfficientNetLite0, a "
+        help=f"the network: {list_names(NETWORKS)}; or EfficientNetLite0, a "
         "network of keras.applications, or MODULE:FUNCTION, a function of "
         "your own that takes `attention` and returns a keras.Model",
     )
@@ -58,8 +58,8 @@ def add_attention(parser):
         type=attention,
         **SEVERAL,
         metavar="NAME",
-        help=f"what is compared: {listed(ATTENTION)}; or MODULE:CLASS, a layer "
-        "of your own (default: none se cbam)",
+        help=f"what is compared: {list_names(ATTENTION)}; or MODULE:CLASS, a "
+        "layer of your own (default: none se cbam)",
     )
 
 
@@ -187,7 +187,7 @@ def add_data(parser):
         **SEVERAL,
         metavar="NAME",
         help="augmentation of training images, one or several: "
-        f"{listed(AUGMENTATIONS)}",
+        f"{list_names(AUGMENTATIONS)}",
     )
 
 
@@ -292,7 +292,7 @@ def add_location(group):
     )
 
 
-def listed(names: Iterable[str]) -> str:
+def list_names(names: Iterable[str]) -> str:
     """Returns names as the help lists them."""
     return ", ".join(names)
 
@@ -320,7 +320,7 @@ def attention(text: str) -> str:
     if ":" in text or text in ATTENTION:
         return text
     raise argparse.ArgumentTypeError(
-        f"invalid choice: {text!r} (choose from {listed(ATTENTION)}, or "
+        f"invalid choice: {text!r} (choose from {list_names(ATTENTION)}, or "
         "MODULE:CLASS)"
     )
 
@@ -331,6 +331,6 @@ def network(text: str) -> str:
     if ":" in text or text in NETWORKS or not text.islower():
         return text
     raise argparse.ArgumentTypeError(
-        f"invalid choice: {text!r} (choose from {listed(NETWORKS)}, "
+        f"invalid choice: {text!r} (choose from {list_names(NETWORKS)}, "
         "EfficientNetLite0, or a network of keras.applications)"
     )

@@ -49,7 +49,7 @@ def in_words(seconds: float) -> str:
     return f"{many:,} {unit if many > 1 else unit.removesuffix('s')}"
 
 
-def watched(items: Iterable, total: int, title: str) -> Iterator:
+def show_progress(items: Iterable, total: int, title: str) -> Iterator:
     """Yields the items, with a progress bar where Keras shows one."""
     from rich import console, progress
 
@@ -66,7 +66,7 @@ def watched(items: Iterable, total: int, title: str) -> Iterator:
         transient=True,
         redirect_stdout=False,
     ) as bar:
-        title = readable(title)
+        title = make_printable(title)
         yield from bar.track(items, total=total, description=title)
 
 
@@ -88,7 +88,7 @@ def render(
         force_jupyter=False,
     )
     shown = table.Table(box=box.MARKDOWN if markdown else box.HEAVY_HEAD)
-    cell = _markdown_cell if markdown else readable
+    cell = _markdown_cell if markdown else make_printable
     for heading, side in columns.items():
         shown.add_column(cell(heading), justify=side, overflow="fold")
     for section in sections:
@@ -124,7 +124,7 @@ class Table:
 
     def __str__(self) -> str:
         table = render(self.sides, self._sections())
-        parts = (f"{readable(self.title)}\n{table}", wrapped(self.note))
+        parts = (f"{make_printable(self.title)}\n{table}", wrap(self.note))
         return "\n\n".join(filter(None, parts)).strip("\n")
 
     def markdown(self) -> str:
@@ -138,7 +138,7 @@ class Table:
         """Returns the table for notebooks."""
 
         def line(tag, texts):
-            escaped = (html.escape(readable(text)) for text in texts)
+            escaped = (html.escape(make_printable(text)) for text in texts)
             # Notebooks and pages made of them align cells in different ways.
             cells = "".join(
                 f'<{tag} style="text-align: {side}">{text}</{tag}>'
@@ -170,7 +170,7 @@ class Tabular:
     _records: Callable[[], list[dict[str, object]]]
 
     def __str__(self) -> str:
-        verdict = wrapped(getattr(self, "verdict", ""))
+        verdict = wrap(getattr(self, "verdict", ""))
         return "\n\n".join(filter(None, [*map(str, self._tables()), verdict]))
 
     def to_dataframe(self) -> "pandas.DataFrame":
@@ -205,19 +205,19 @@ class Tabular:
         return f"{shown}<p>{verdict}</p>" if verdict else shown
 
 
-def wrapped(text: str) -> str:
+def wrap(text: str) -> str:
     """Returns a text in lines of at most 100 characters."""
     return textwrap.fill(text, 100)
 
 
-def readable(text: object) -> str:
+def make_printable(text: object) -> str:
     """Returns text that can be printed, drawn and written as UTF-8."""
     return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
 def say(text: object, file: TextIO | None = None) -> None:
     """Prints text at once, on stdout by default, without what steers it."""
-    print(readable(text), file=file, flush=True)
+    print(make_printable(text), file=file, flush=True)
 
 
 def number_cell(form: str, value: float | None, factor: float = 1) -> str:
@@ -226,4 +226,4 @@ def number_cell(form: str, value: float | None, factor: float = 1) -> str:
 
 
 def _markdown_cell(text: str) -> str:
-    return " ".join(readable(text).splitlines()).replace("|", r"\|")
+    return " ".join(make_printable(text).splitlines()).replace("|", r"\|")

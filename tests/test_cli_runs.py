@@ -101,7 +101,7 @@ def asked(monkeypatch):
                 found |= vars(execution)
             calls.update(found)
             if progress:
-                print(*_terminal.watched([progress], 1, "A bar"), end="")
+                print(*_terminal.show_progress([progress], 1, "A bar"), end="")
             return result
 
         monkeypatch.setattr(module, name, start)

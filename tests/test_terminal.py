@@ -77,11 +77,11 @@ def test_markdown_has_each_row_in_one_line_that_cells_do_not_break():
 def test_hidden_bars_yield_the_same(monkeypatch, capsys):
     # As on a terminal.
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert list(_terminal.watched("abc", 3, "Reading")) == [*"abc"]
+    assert list(_terminal.show_progress("abc", 3, "Reading")) == [*"abc"]
     assert "Reading" in capsys.readouterr().err
     keras.config.disable_interactive_logging()
     try:
-        assert list(_terminal.watched("abc", 3, "Reading")) == [*"abc"]
+        assert list(_terminal.show_progress("abc", 3, "Reading")) == [*"abc"]
     finally:
         keras.config.enable_interactive_logging()
     assert capsys.readouterr() == ("", "")

@@ -27,7 +27,7 @@ def progress_of(options: Options) -> Iterator[None]:
         yield
 
 
-def imported(
+def import_object(
     option: str, name: str, kind: str = "MODULE:FUNCTION, a function"
 ) -> Any:
     """Returns the object of a name like `"module:function"`, or a module."""

@@ -91,7 +91,7 @@ def _plain_warnings(program):
     def one_line(message, category, *where):
         if category is not UserWarning:
             return formatted(message, category, *where)
-        message = _terminal.readable(message)
+        message = _terminal.make_printable(message)
         text = f"{program}: warning: {' '.join(message.split())}\n"
         again = text in shown
         shown.add(text)

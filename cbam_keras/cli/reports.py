@@ -8,7 +8,7 @@ import pathlib
 from _cbam_keras_command.parser import Options
 from cbam_keras import _checks, _files, report, study
 from cbam_keras._terminal import say
-from cbam_keras.cli.arguments import imported, progress_of
+from cbam_keras.cli.arguments import import_object, progress_of
 from cbam_keras.report import MAX_NETWORKS
 
 # The page shows those of so many test images that networks get wrong.
@@ -17,7 +17,7 @@ EXPLAINED_IMAGES = 64
 
 def explain(options: Options) -> None:
     for module in options.modules:
-        imported("import", module, "a module")
+        import_object("import", module, "a module")
     fields = dataclasses.fields(report.Settings)
     settings = report.Settings(
         **{field.name: getattr(options, field.name) for field in fields}

@@ -17,7 +17,7 @@ from typing import Any
 from _cbam_keras_command.parser import Options
 from cbam_keras import _checks, study, tuning
 from cbam_keras._terminal import say
-from cbam_keras.cli.arguments import imported, progress_of
+from cbam_keras.cli.arguments import import_object, progress_of
 from cbam_keras.cli.reports import caller_of, explain_for_report
 from cbam_keras.study import Recipe, ablation, comparison, find_recipe
 
@@ -28,7 +28,7 @@ POOL_OPTIONS = ("channel_pool_types", "spatial_pool_types")
 SPACE_OPTIONS = (*LAYER_OPTIONS, *POOL_OPTIONS, "learning_rate")
 
 
-def called() -> list[str]:
+def words_of_command() -> list[str]:
     """Returns the words by which this command was called, to be copied."""
     program, python = pathlib.Path(sys.argv[0]), sys.orig_argv[0]
     if program.parts[-2:] == ("cbam_keras", "__main__.py"):
@@ -43,7 +43,9 @@ def called() -> list[str]:
 
 def train(options: Options) -> None:
     def shown(results):
-        command = shlex.join([*called(), "explain", str(results.output)])
+        command = shlex.join(
+            [*words_of_command(), "explain", str(results.output)]
+        )
         return f"{results}\n\nTo see where they look:\n{command}"
 
     model = _model(options)
@@ -92,7 +94,7 @@ def tune(options: Options) -> None:
     if options.hypermodel is not None:
         names = ("model", "weights", "attention", *SPACE_OPTIONS)
         options.refuse(names, "with `hypermodel`, which has its own space")
-        hypermodel = imported("hypermodel", options.hypermodel)
+        hypermodel = import_object("hypermodel", options.hypermodel)
     else:
         hypermodel = tuning.CBAMHyperModel(
             model=_model(options),
@@ -198,10 +200,12 @@ def _attentions(options: Options) -> list[Any]:
     """Returns what is compared: names, and layer classes of the user."""
     kind = "MODULE:CLASS, a layer class"
     names = options.attention or comparison.DEFAULT
-    return [imported("attention", x, kind) if ":" in x else x for x in names]
+    return [
+        import_object("attention", x, kind) if ":" in x else x for x in names
+    ]
 
 
 def _model(options):
     """Returns the name of a network, or the function `MODULE:FUNCTION`."""
     name = options.model
-    return imported("model", name) if ":" in name else name
+    return import_object("model", name) if ":" in name else name

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras._terminal import watched
+from cbam_keras._terminal import show_progress
 from cbam_keras.data.augmentation import draw_box
 from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
 
@@ -322,4 +322,4 @@ def map_in_threads(
     """Maps in order, in threads. Keeps at most 1024 results in memory."""
     parts = (items[i : i + 1024] for i in range(0, len(items), 1024))
     results = (x for part in parts for x in get_threads().map(function, part))
-    return watched(results, len(items), title)
+    return show_progress(results, len(items), title)

@@ -42,9 +42,11 @@ def _draw_canvases(fragments, copies, digits, split, seed):
     seed_of_split = 0 if split == "test" else seed
     rng = np.random.default_rng([seed_of_split, *split.encode()])
     sources = digits.images[..., 0]
-    shown = np.repeat(np.arange(len(digits)), copies[split])
-    images, boxes = add_clutter(sources, sources[shown], fragments, rng)
-    return Examples(images[..., None], digits.labels[shown], boxes)
+    digit_of_canvas = np.repeat(np.arange(len(digits)), copies[split])
+    images, boxes = add_clutter(
+        sources, sources[digit_of_canvas], fragments, rng
+    )
+    return Examples(images[..., None], digits.labels[digit_of_canvas], boxes)
 
 
 def load_digits() -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cbam_keras._terminal import watched
+from cbam_keras._terminal import show_progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class DiskExamples:
     def load(self, count: int, title: str) -> Examples:
         """Returns the first `count` images, encoded in memory."""
         images, labels = np.empty(count, object), np.empty(count, "int32")
-        for row in watched(range(count), count, title):
+        for row in show_progress(range(count), count, title):
             images[row], labels[row] = self.read(row)
         return Examples(images, labels)
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras._terminal import watched
+from cbam_keras._terminal import show_progress
 from cbam_keras.data.decoding import keep_readable
 from cbam_keras.data.examples import Dataset, DiskExamples, digest
 from cbam_keras.data.splits import SPLITS
@@ -95,7 +95,7 @@ def find_builder(
     # A name with a namespace would be looked up in the network.
     if name and not re.match(r"\w+:[a-zA-Z_]", name):
         try:
-            # By default, other names would be looked up in the cloud, too.
+            # TFDS would look up other names in the cloud, too.
             return tfds.builder(name, data_dir=data_dir, try_gcs=False)
         except tfds.core.DatasetNotFoundError:
             names += tfds.list_builders(with_community_datasets=False)
@@ -218,7 +218,7 @@ def _read_records(name, builder, split, decoders):
         ),
     )
     total = builder.info.splits[split].num_examples
-    return [*watched(tfds.as_numpy(records), total, f"Reading {split}")]
+    return [*show_progress(tfds.as_numpy(records), total, f"Reading {split}")]
 
 
 def _is_small(builder):

@@ -165,7 +165,7 @@ def _features_and_gradient(
 
     def run(watch):
         """Returns the scaled class score and the features it depends on."""
-        steps, kept = iter(graph.steps), []
+        steps, feature_maps = iter(graph.steps), []
 
         def call(path, operation, *args, **kwargs):
             step = next(steps)
@@ -177,13 +177,13 @@ def _features_and_gradient(
                 kwargs["training"] = False
             outputs = operation(*args, **kwargs)
             if step is target.step:
-                kept.append(watch(outputs))
-                return kept
+                feature_maps.append(watch(outputs))
+                return feature_maps
             return outputs
 
         outputs = _graph.walk(model, inputs, call)
         logits = ops.cast(outputs[index], "float32")
-        return ops.sum(_checked(score(logits), logits)) * scale, kept[0]
+        return ops.sum(_checked(score(logits), logits)) * scale, feature_maps[0]
 
     count = len(arrays[0]) * math.prod(target.frames)
     features, gradient = (

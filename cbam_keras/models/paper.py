@@ -266,7 +266,9 @@ def count_rows(names: Sequence[str] = ()) -> list[_files.Json]:
     for name in names:
         _checks.one_of("names", name, presets)
     rows = []
-    for name in _terminal.watched(names, len(names), "building the networks"):
+    for name in _terminal.show_progress(
+        names, len(names), "building the networks"
+    ):
         profile = profiling.profile_model(build_preset(name))
         row = compare_counts(presets[name], profile.parameters, profile.macs)
         rows.append(row)

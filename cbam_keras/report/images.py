@@ -58,7 +58,7 @@ class Images:
     ) -> Iterator[tuple[slice, "Images"]]:
         """Yields rows and their images, with a progress bar."""
         starts = range(0, len(self), batch_size)
-        for start in _terminal.watched(starts, len(starts), title):
+        for start in _terminal.show_progress(starts, len(starts), title):
             rows = slice(start, min(start + batch_size, len(self)))
             yield rows, self.take(rows)
 

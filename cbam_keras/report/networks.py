@@ -143,8 +143,8 @@ def find_networks(
     if source is None:
         # Arrays and data frames are in no place.
         return files, RunData(None, seed)
-    described = results.settings["data"]
-    trained_on = described.get(str(seed), next(iter(described.values())))
+    descriptions = results.settings["data"]
+    trained_on = descriptions.get(str(seed), next(iter(descriptions.values())))
     return files, RunData(
         data.Source.from_description(source),
         seed=trained_on.get("seed", seed),

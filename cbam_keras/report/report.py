@@ -70,7 +70,7 @@ def write(folder: str | os.PathLike) -> pathlib.Path:
             f"`folder` must not hold the {study.REPORT} of another program. "
             f'Received: folder="{folder}". Move or rename that file'
         )
-    text = _terminal.readable(render(_make_page(path)))
+    text = _terminal.make_printable(render(_make_page(path)))
     with _files.folder_locked(path), _files.replacing(file) as beside:
         beside.write_text(text, encoding="utf-8")
     return file

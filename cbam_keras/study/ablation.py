@@ -242,8 +242,8 @@ def run(
 
 def _in_order(tables):
     """Returns the numbers of tables, checked, in the order of the paper."""
-    chosen = [tables] if isinstance(tables, numbers.Integral) else tables
-    return sorted(_checks.subset("tables", chosen, TABLES))
+    numbers_asked = [tables] if isinstance(tables, numbers.Integral) else tables
+    return sorted(_checks.subset("tables", numbers_asked, TABLES))
 
 
 def _finish(results, folder):

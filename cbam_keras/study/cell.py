@@ -205,8 +205,8 @@ def train_cell(
                 "diverged",
                 f"The validation loss was {row['val_loss']} in the best epoch",
             )
-        kept = ("val_accuracy", "val_loss")
-        metrics = {name: row[name] for name in kept if name in row}
+        best_metrics = ("val_accuracy", "val_loss")
+        metrics = {name: row[name] for name in best_metrics if name in row}
         if is_trained and state.best != state.latest:
             model = _files.load_model(folder / str(state.best))
         if not model.compiled:

@@ -239,9 +239,10 @@ def lost_patience(history: Sequence[dict[str, float]], recipe: Recipe) -> bool:
 
 def _random_states(model):
     """Returns the states of random layers, which are in no `.keras` file."""
-    kept = {id(variable) for variable in model.weights}
+    variable_ids = {id(variable) for variable in model.weights}
     return [
         variable
         for variable in model.variables
-        if id(variable) not in kept and "seed_generator" in variable.path
+        if id(variable) not in variable_ids
+        and "seed_generator" in variable.path
     ]

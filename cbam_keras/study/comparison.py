@@ -310,23 +310,28 @@ def attention_layers(
         for asked in attentions
         for kind in ((BASELINE, *KINDS) if asked == ALL else (asked,))
     ]
-    given = [_attention_of(attention) for attention in attentions]
-    names = [attention.name if attention else BASELINE for attention in given]
+    attention_values = [_attention_of(attention) for attention in attentions]
+    names = [
+        attention.name if attention else BASELINE
+        for attention in attention_values
+    ]
     if not names or len(set(names)) != len(names):
         raise ValueError(
             "`attention` must be one or several different kinds. Received: "
             f"attention={names}"
         )
-    chosen = dict(layer_options or {})
-    is_formula = chosen.get("identity_init") is False
+    options = dict(layer_options or {})
+    is_formula = options.get("identity_init") is False
     layers: dict[str, Attention | None] = {}
-    for name, attention, asked in zip(names, given, attentions, strict=True):
+    for name, attention, asked in zip(
+        names, attention_values, attentions, strict=True
+    ):
         # The user's own layers have their own defaults.
         if attention and isinstance(asked, str):
             if is_formula:
                 attention = Attention(ATTENTION[name])
             attention = attention.with_options(model_options(model))
-        layers[name] = attention and attention.with_options(chosen)
+        layers[name] = attention and attention.with_options(options)
         # Bad values raise here, before any work.
         try:
             make_attention(layers[name], name="gate")
@@ -337,12 +342,12 @@ def attention_layers(
                 f"{MUST_HOLD}{name}, which fails ({error})"
             ) from error
     used = {key for layer in layers.values() if layer for key in layer.options}
-    unused = [key for key in chosen if key not in used]
+    unused = [key for key in options if key not in used]
     if unused:
         raise ValueError(
             f"`{unused[0]}` must be an argument of one of the attention "
             f"layers that are compared. Received: {unused[0]}="
-            f"{chosen[unused[0]]!r}, attention={names}"
+            f"{options[unused[0]]!r}, attention={names}"
         )
     return layers
 

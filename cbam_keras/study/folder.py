@@ -240,9 +240,9 @@ class StudyFolder:
         with self.locked():
             self.refresh()
             cells = self.content["cells"]
-            kept = [cell for cell in cells if cell["status"] not in RETRIED]
-            if len(kept) < len(cells):
-                self.content["cells"] = kept
+            lasting = [cell for cell in cells if cell["status"] not in RETRIED]
+            if len(lasting) < len(cells):
+                self.content["cells"] = lasting
                 self._write()
 
     def forget_if_untrained(self) -> None:
@@ -455,8 +455,8 @@ def default_output(study: Study) -> pathlib.Path:
 def describe(data: Data) -> _files.Json:
     """Returns the description of data, which a run must have to be read."""
     name, sizes = getattr(data, "name", None), getattr(data, "sizes", None)
-    described = as_written({"name": name, "sizes": sizes, **data.describe()})
-    name, sizes = described["name"], described["sizes"]
+    description = as_written({"name": name, "sizes": sizes, **data.describe()})
+    name, sizes = description["name"], description["sizes"]
     if (
         not isinstance(name, str)
         or not isinstance(sizes, dict)
@@ -468,7 +468,7 @@ def describe(data: Data) -> _files.Json:
             'of images by split, as {"train": 800, "test": 200}. Received: '
             f"{name=}, {sizes=}"
         )
-    return described
+    return description
 
 
 def as_written(settings: Mapping[str, object]) -> _files.Json:

@@ -271,7 +271,7 @@ class Ranking(Results):
     def __str__(self) -> str:
         lines = [*map(str, self._tables())]
         lines.insert(1, self.trials_in_words)
-        lines.append(_terminal.wrapped(self.verdict))
+        lines.append(_terminal.wrap(self.verdict))
         if self.best:
             measured = f"a test accuracy of {self.test_accuracy:.2%}"
             key = self.measures[0].key.removeprefix("val_")

@@ -247,8 +247,8 @@ class Results(_terminal.Tabular):
         names = comparison.variants
         if comparison.every_seed:
             # A baseline that lacks a seed stays, without values.
-            kept = {comparison.baseline, *measured} if measured else ()
-            names = [name for name in names if name in kept]
+            shown = {comparison.baseline, *measured} if measured else ()
+            names = [name for name in names if name in shown]
         rows = []
         for name in names:
             outcomes = [o for o in self.outcomes if o.variant == name]
@@ -296,12 +296,12 @@ class Results(_terminal.Tabular):
         """Returns how many images were tested with these seeds."""
         if self.folds is None:
             return self.sizes["test"]
-        described = self.settings["data"]
+        descriptions = self.settings["data"]
         # Each seed tests the images again, in other folds.
         tested = {
-            seed % self.folds: described[str(seed)]["sizes"]["test"]
+            seed % self.folds: descriptions[str(seed)]["sizes"]["test"]
             for seed in seeds
-            if str(seed) in described
+            if str(seed) in descriptions
         }
         return sum(tested.values())
 

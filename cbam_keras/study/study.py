@@ -259,11 +259,11 @@ class Variant(Generic[Loaded]):
 
     def describe(self) -> dict[str, object]:
         """Returns what a resumed run must agree in."""
-        described = dict(self.options)
+        description = dict(self.options)
         for name in ("learning_rate", "batch_size"):
             if value := getattr(self, name):
-                described[name] = value
-        return described
+                description[name] = value
+        return description
 
 
 def batches_for(variant: Variant, data: Any) -> Any:

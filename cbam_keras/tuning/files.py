@@ -8,7 +8,7 @@ from typing import cast
 from cbam_keras import _files, study
 from cbam_keras.study.figures import plot_search
 
-# Of the network in `best.keras`, what `best.json` holds beside the metrics.
+# What `best.json` holds of the network in `best.keras`, beside the metrics.
 DESCRIBED = ("seed", "best_epoch", "parameters", "macs")
 
 
@@ -16,11 +16,11 @@ def keep_networks(folder: study.StudyFolder, count: int) -> study.Ranking:
     """Deletes the networks of all but the best trials, within `locked`."""
     folder.refresh()
     results = cast(study.Ranking, study.Results.of(folder.path, folder.content))
-    kept = {trial.variant for trial in results.ranked[:count]}
+    best_variants = {trial.variant for trial in results.ranked[:count]}
     cells = [dict(cell) for cell in folder.content["cells"]]
     for cell in cells:
-        if cell["variant"] not in kept:
-            # Also if a process died before it noted the file.
+        if cell["variant"] not in best_variants:
+            # A process may have died before it noted the file.
             file = folder.path / f"{cell['variant']}.keras"
             file.unlink(missing_ok=True)
             cell["file"] = None
@@ -52,7 +52,7 @@ def write_best(
     Returns what `best.json` holds. A network that has not been measured on
     the test images is evaluated.
     """
-    described = study.as_written(
+    description = study.as_written(
         {
             "trial": trial.number,
             "values": trial.values,
@@ -60,15 +60,15 @@ def write_best(
             **network.metrics,
         }
     )
-    known = folder.content.get("best_network", {})
+    written = folder.content.get("best_network", {})
     file = folder.path / "best.keras"
     is_there = file.exists() and not _files.is_torn(file)
-    if described.items() <= known.items() and is_there:
-        return known
+    if description.items() <= written.items() and is_there:
+        return written
     if network.test_accuracy is None:
-        described |= evaluate(source)
+        description |= evaluate(source)
     with folder.locked():
         with _files.replacing(file) as beside:
             shutil.copyfile(source, beside)
-        _files.write_json(folder.path / "best.json", described)
-    return described
+        _files.write_json(folder.path / "best.json", description)
+    return description

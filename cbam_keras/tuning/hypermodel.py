@@ -228,10 +228,10 @@ class CBAMHyperModel(keras_tuner.HyperModel):
                 f"Received: input_shape={self.input_shape}, classes="
                 f"{self.classes}"
             )
-        known = types.SimpleNamespace(
+        shape_and_classes = types.SimpleNamespace(
             image_shape=shape, class_names=range(classes)
         )
-        return build(known, attention)
+        return build(shape_and_classes, attention)
 
     @property
     def unused(self) -> list[str]:
@@ -265,9 +265,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
     ) -> tuple[float | None, int | None]:
         """Returns those of a trial, where its values say them."""
         # Functions may compute them from other values.
-        chosen = self._choose(hyperparameters(values))
-        rate = chosen["learning_rate"]
-        return rate and float(rate), chosen["batch_size"]
+        trial = self._choose(hyperparameters(values))
+        rate = trial["learning_rate"]
+        return rate and float(rate), trial["batch_size"]
 
     def _choose(self, hp):
         """Registers the hyperparameters, and returns the values in use."""
@@ -339,22 +339,22 @@ def _choices(name, value):
     if value is None or callable(value):
         return value
     single = isinstance(value, str) or not hasattr(value, "__iter__")
-    chosen = [value] if single else list(value)
+    choices = [value] if single else list(value)
     if name.endswith("pool_types"):
-        chosen = [v if isinstance(v, str) else "+".join(v) for v in chosen]
-    if not chosen or len(set(chosen)) != len(chosen):
+        choices = [v if isinstance(v, str) else "+".join(v) for v in choices]
+    if not choices or len(set(choices)) != len(choices):
         raise ValueError(
             f"`{name}` must be one or several values, each at most once. "
             f"Received: {name}={value!r}"
         )
-    for choice in chosen:
+    for choice in choices:
         if name == "learning_rate":
             _checks.positive_number(name, choice)
         elif name == "batch_size":
             _checks.positive_integer(name, choice)
         else:
             CBAM(**{name: _as_argument(name, choice)})
-    return tuple(chosen)
+    return tuple(choices)
 
 
 def _as_argument(name, value):

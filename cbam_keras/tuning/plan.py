@@ -153,8 +153,8 @@ class SearchPlan:
         hyperparameters: dict[str, list[object]] = {}
         for hp in self.space.space:
             # Several under different conditions may have one name.
-            known = hyperparameters.setdefault(hp.name, [])
-            known.append({"kind": type(hp).__name__, **hp.get_config()})
+            configs = hyperparameters.setdefault(hp.name, [])
+            configs.append({"kind": type(hp).__name__, **hp.get_config()})
         options = self.data_options or {}
         return study.Study(
             ByValidation(self.data, measure=self.measure, **options),

@@ -70,11 +70,11 @@ class Search(SearchPlan):
         space, epochs = self.space, self.recipe.total_epochs
         points = count_points(space)
         trials = min(points, self.max_trials or points)
-        total, counted = trials * epochs, f"{trials:,} trials"
+        total, trials_text = trials * epochs, f"{trials:,} trials"
         if self.algorithm == "hyperband":
             # So many brackets of about so many epochs.
             brackets = 1 + math.log(epochs, 3)
-            total, counted = math.ceil(brackets**2 * epochs), "trials"
+            total, trials_text = math.ceil(brackets**2 * epochs), "trials"
         fixed = [kind for kind in kinds_of(space) if kind in (*PLAIN, "se")]
         again = min(points, len(fixed) + CANDIDATES) * len(self.seeds)
         dearest = (controls(space) or [point(space).values])[-1]
@@ -86,7 +86,7 @@ class Search(SearchPlan):
         return dataclasses.replace(
             study.estimate(one),
             times=math.ceil(total / epochs) + again,
-            about=f"{points:,} combinations, {counted} of {total:,} epochs "
+            about=f"{points:,} combinations, {trials_text} of {total:,} epochs "
             f"in all, and {again:,} trainings of the confirmation. Each is "
             "counted as this network:",
         )

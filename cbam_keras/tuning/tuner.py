@@ -36,7 +36,7 @@ def run(
         return TrialQueue(search, search.folder(output), options.tensorboard)
 
     workers, executor = options.workers, options.executor
-    # By the name that KerasTuner knows a worker by.
+    # KerasTuner knows a worker by such a name.
     count = study.count_workers(workers, executor)
     free = [f"worker-{number}" for number in range(count)]
     running: collections.deque = collections.deque()
@@ -68,12 +68,12 @@ def run(
 
 def _report(oracle, trial, outcome, search):
     """Tells the oracle how a trial has ended, with values as in the folder."""
-    own = trial.hyperparameters.values
-    values = search.variant(own).options
-    own |= {name: values[name] for name in own if name in values}
+    proposed = trial.hyperparameters.values
+    values = search.variant(proposed).options
+    proposed |= {name: values[name] for name in proposed if name in values}
     measure = search.trials.task.measure
     trial.status, score = "COMPLETED", outcome.metrics.get(measure)
-    if not outcome.finished and EPOCHS in own:
+    if not outcome.finished and EPOCHS in proposed:
         # Hyperband would leave out a round if a trial has failed.
         score = -1.0
     elif not outcome.finished:
@@ -142,8 +142,8 @@ class TrialQueue(study.Cells):
             if folder.outcome(*key) is None:
                 if epochs:
                     with folder.locked():
-                        known = folder.content.get("rounds", {})
-                        folder.add(rounds={**known, name: epochs})
+                        rounds = folder.content.get("rounds", {})
+                        folder.add(rounds={**rounds, name: epochs})
                 folder.add_variant(dataclasses.replace(variant, name=name))
                 names = list(folder.content["settings"]["variants"])
                 number = names.index(name) + 1

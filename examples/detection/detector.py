@@ -11,7 +11,7 @@ import keras_hub
 import numpy as np
 
 from cbam_keras import _checks, models
-from cbam_keras._terminal import watched
+from cbam_keras._terminal import show_progress
 from cbam_keras.layers import MakeLayer
 from cbam_keras.models.detector import Detector
 from examples.detection.data import DetectionData
@@ -150,7 +150,7 @@ def detect_all(detector: keras.Model, batches: Batches) -> list[Picture]:
     detected = []
     count = len(batches.pictures)
     starts = range(0, count, batches.batch_size)
-    for start in watched(starts, len(starts), "Detecting"):
+    for start in show_progress(starts, len(starts), "Detecting"):
         # The last batch is filled, so that all have one shape.
         rows = np.arange(start, start + batches.batch_size) % count
         outputs = detector.detect(batches.images(rows))

@@ -130,7 +130,7 @@ def wrap(text: object, inches: float, size: float, max_lines: int) -> str:
     # The letters of DejaVu Sans are 0.6 of its size wide on average.
     length = max(4, int(inches * 72 / (0.6 * size)))
     wrapper = _Wrapper(length, max_lines=max_lines, placeholder="...")
-    return wrapper.fill(_terminal.readable(text))
+    return wrapper.fill(_terminal.make_printable(text))
 
 
 def text_height(text: str, size: float) -> float:

@@ -175,8 +175,8 @@ def _sum_of_product(x, y, axes):
         # Other devices round what `einsum` multiplies.
         return jnp.sum(x * y, axes)
     # For a single image, `sum` takes four times as long.
-    kept = "".join(name for i, name in enumerate("bmnk") if i not in axes)
-    return jnp.einsum(f"bmnk,bmnk->{kept}", x, y)
+    axes_left = "".join(name for i, name in enumerate("bmnk") if i not in axes)
+    return jnp.einsum(f"bmnk,bmnk->{axes_left}", x, y)
 
 
 def _split(x, axis):

@@ -28,8 +28,8 @@ def convolve(maps, kernel, dilation_rate):
 def can_convolve(maps, widest=math.inf):
     """Returns whether maps are images of known sizes, at most so wide."""
     sizes = maps.shape[1:]
-    known = all(isinstance(size, int) for size in sizes)
-    return len(sizes) == 3 and known and sizes[1] <= widest
+    are_known = all(isinstance(size, int) for size in sizes)
+    return len(sizes) == 3 and are_known and sizes[1] <= widest
 
 
 def convolve_by_rows(maps, kernel, dilation_rate):

@@ -139,11 +139,11 @@ def _differentiable_vjp(ctx, dy, x, learned):
         x,
         *(next(learned) if value is None else value for value in ctx.fixed),
     ]
-    wanted = [tensor for tensor in arguments if tensor.requires_grad]
+    differentiable = [tensor for tensor in arguments if tensor.requires_grad]
     with torch.enable_grad():
         gradients = torch.autograd.grad(
             ctx.formula(*arguments),
-            wanted,
+            differentiable,
             dy,
             create_graph=True,
             allow_unused=True,
