@@ -222,7 +222,9 @@ def stored(name):
     """Returns the arrays of a file, and its weights by PyTorch's names."""
     arrays, weights = {}, {}
     for key, value in np.load(REFERENCE / f"{name}.npz").items():
-        folder, _, rest = key.rpartition("/")
-        # The weights are in a folder, "w" or "state".
-        (weights if folder else arrays)[rest] = value
+        folder, _, rest = key.partition("/")
+        if folder in ("w", "state"):
+            weights[rest] = value
+        else:
+            arrays[key] = value
     return arrays, weights

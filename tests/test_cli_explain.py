@@ -17,8 +17,7 @@ from explain_files_checks import (
 )
 from keras import layers
 
-import cbam_keras
-from cbam_keras import SqueezeExcite, cli
+from cbam_keras import SqueezeExcite, cli, report
 from cbam_keras.report import Settings
 
 
@@ -31,9 +30,7 @@ def asked(monkeypatch):
         arguments.update(paths=paths, settings=settings, **options)
         return "the table", pathlib.Path("there")
 
-    monkeypatch.setattr(
-        cbam_keras._explanations, "explain_files", explain_files
-    )
+    monkeypatch.setattr(report, "explain_files", explain_files)
     return arguments
 
 

@@ -7,7 +7,7 @@ from explain_files_checks import picture
 
 from cbam_keras import data
 from cbam_keras.data import tfds
-from cbam_keras.report import RunData, from_data, from_paths
+from cbam_keras.report.images import RunData, from_data, from_paths
 
 
 def groups(images):

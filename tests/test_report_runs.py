@@ -15,7 +15,8 @@ from report_checks import FOLDERS, change, quick, train
 
 from cbam_keras import _files, cli, data, study, training
 from cbam_keras.explain import pointing_game
-from cbam_keras.report import find_networks, from_paths
+from cbam_keras.report import find_networks
+from cbam_keras.report.images import from_paths
 
 # What writes a run, files there, and those of them that are explained.
 RUNS = {

@@ -166,7 +166,7 @@ def test_a_network_of_a_run_that_is_stopped_is_not_given_up(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.study.StudyFolder, "add_settings", stopping)
+        patch.setattr(study.StudyFolder, "add_settings", stopping)
         for _ in range(5):
             with pytest.raises(error):
                 call("train", tmp_path / "run")
