@@ -83,6 +83,8 @@ def _read_file(path: str) -> object:
         )
     with open(path, "rb") as file:
         start = file.read(64)
+    if not start:
+        raise _damaged(path)
     # The content decides, since PyTorch's files have many endings: safetensors
     # begins with the length of its header, then the header in JSON.
     if start[8:9] != b"{":
