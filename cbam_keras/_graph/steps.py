@@ -18,7 +18,7 @@ from cbam_keras._graph.graph import (
 )
 
 _PERMUTATIONS = {"Moveaxis", "Permute", "Swapaxes", "Transpose"}
-# Different sizes, by which the axes of a permuted tensor are told apart.
+# Different sizes distinguish the axes of a permuted tensor.
 _SIZES = (2, 3, 5, 7, 11, 13, 17, 19)
 
 

@@ -117,7 +117,7 @@ class Recipe:
                 "patience", self.patience
             )
         checked["class_weight"] = _check_class_weight(self.class_weight)
-        # Which names there are is for the data to say.
+        # `data` knows which names there are.
         checked["augment"] = data.list_augmentations(self.augment)
         # Plain numbers, in place of NumPy's.
         _checks.convert(self, **checked)

@@ -34,7 +34,7 @@ class DetectionData:
         self.train.set_epoch(epoch)
 
     def describe(self) -> dict[str, object]:
-        # By the hash a resumed run notices other images or boxes.
+        # A resumed run notices other images or boxes by the hash.
         content: list[object] = [self.class_names]
         for picture in (*self.train.pictures, *self.test.pictures):
             content += [picture.boxes, picture.labels, picture.scores]

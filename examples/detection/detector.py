@@ -28,8 +28,8 @@ BACKBONES: dict[str, Callable[..., keras.Model]] = {
     ),
     **models.BUILDERS,
 }
-# From this side on the detector is RetinaNet's: levels up to P7, and heads of
-# four layers. Below, its heads would be most of the work.
+# Images of this side or more get RetinaNet's own detector: levels up to P7, and
+# heads of four layers, which would be most of the work for smaller images.
 LARGE = 256
 # The finest level of a detector, and how many rows and columns the coarsest
 # one has at least.
@@ -132,7 +132,7 @@ def choose_anchors(
         parts = np.array_split(boxes, 10)
         best = np.concatenate([overlaps(x, tiles).max(axis=1) for x in parts])
         coverage = float((best >= POSITIVE).mean())
-        # Of anchors that cover nearly as many, those that fit best win.
+        # Several anchors cover nearly as many; those that fit best win.
         fit = round(coverage, 2), float(best.mean())
         candidates.append((fit, coverage, arguments))
     _, coverage, arguments = max(candidates, key=lambda candidate: candidate[0])

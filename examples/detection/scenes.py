@@ -39,7 +39,7 @@ def _make_scene(digits, labels, rng):
     """Returns a scene of some of these digits."""
     canvas = np.zeros((CANVAS, CANVAS), "uint8")
     for digit in digits[rng.integers(len(digits), size=FRAGMENTS)]:
-        # From the middle of a digit, where the ink is.
+        # The ink is in the middle of a digit.
         y, x = rng.integers(4, digit.shape[0] - 3 - FRAGMENT, size=2)
         top, left = rng.integers(0, CANVAS - FRAGMENT + 1, size=2)
         patch = digit[y : y + FRAGMENT, x : x + FRAGMENT]

@@ -29,8 +29,8 @@ MEASURES = (
     study.Measure("map50", "mAP@.5"),
     study.Measure("map75", "mAP@.75"),
 )
-# By the weights of the backbone, which would forget what it knows at this rate,
-# so that three of the epochs train only what is new.
+# Recipes by the weights of the backbone. Pretrained ones would be forgotten at
+# this rate, so three of the epochs train only what is new.
 RECIPES = {
     None: Recipe(epochs=12, batch_size=16, learning_rate=2e-3),
     "imagenet": Recipe(
