@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks import networks
 from benchmarks.when_it_helps import camvid
-from cbam_keras import comparison, study
+from cbam_keras import CBAM, VARIANTS, comparison, study
 from cbam_keras.study import RECIPES, Recipe
 from examples.detection.task import plan as plan_detectors
 
@@ -54,6 +54,28 @@ def cifar10(folder):
     recipe = dataclasses.replace(RECIPES["small_images"], epochs=15)
     options = {"model": "small", "recipe": recipe, "seeds": 3}
     return from_scratch(folder / "cifar10", 20, "small", **options)
+
+
+def official(name):
+    """The layer as its authors published it, with the ratio of the others."""
+    return CBAM(**{**VARIANTS["official"], "reduction_ratio": 4}, name=name)
+
+
+def cifar10_official(folder):
+    """Plans that layer alone, trained as the others on CIFAR-10 are."""
+    planned = cifar10(folder)
+    other = comparison.plan((official,), model="small", data=planned.task.data)
+    changes = {"variants": other.variants, "baseline": other.baseline}
+    return dataclasses.replace(planned, **changes)
+
+
+def cifar10_converged(folder):
+    """Plans no attention, CBAM and coordinate attention, four times as long."""
+    planned = cifar10(folder)
+    recipe = dataclasses.replace(planned.recipe, epochs=60)
+    names = ("none", "cbam", "coordinate")
+    variants = [x for x in planned.variants if x.name in names]
+    return dataclasses.replace(planned, variants=variants, recipe=recipe)
 
 
 def drawn(data, folder):
@@ -128,6 +150,9 @@ PLANS = {
     "bccd-longer": functools.partial(longer, blood, 14),
     "camvid": streets,
     "cifar10": cifar10,
+    "cifar10-longer": functools.partial(longer, cifar10, 23),
+    "cifar10-official": cifar10_official,
+    "cifar10-converged": cifar10_converged,
     "digits": functools.partial(drawn, "crowded_mnist"),
     "fashion": functools.partial(drawn, "fashion_mnist"),
 }
