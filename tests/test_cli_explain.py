@@ -96,7 +96,7 @@ MISTAKES = {
     "colours.keras": "--data NAME",
     "GOOD --data mnist5k": "from one place",
     "colours.keras that.png": '"that.png", which does',
-    "colours.keras damaged.png": '"damaged.png" cannot be decoded',
+    "colours.keras damaged.png": r"damaged.png \(1 damaged\)",
     "broken.keras it.png": "complete file .*broken.keras",
     "colours.keras ./colours.keras it.png": "once",
     "grey.keras --data cluttered_mnist": "'grey': 2, 'the data': 10",

@@ -212,6 +212,8 @@ ONE_HOT = r"labels \(70, 5\) of float64.*argmax.*Other tasks"
         ((IMAGES, LABELS + 66), "labels from 66 to 70, but 70 images"),
         ((IMAGES, LABELS * 2), '3 images in "train".*class "1" .0., "3" .0., '),
         ((IMAGES / 255, LABELS), "Multiply them by 255"),
+        ((IMAGES / 127.5 - 1, LABELS), "Add 1 and multiply them by 127.5"),
+        ((IMAGES / 51.0 - 2, LABELS), "Add 2 and multiply them by 51"),
         ((SPOILT, LABELS), r"in 2 images, the first .*\[7\]"),
         (
             {"train": BOTH, "test": (IMAGES[:, 1:], LABELS)},

@@ -229,13 +229,6 @@ def test_an_ending_that_needs_another_package_names_it(
     assert sum(data.load(tmp_path).sizes.values()) == 9
 
 
-def test_floats_are_left_out_since_their_range_is_not_known(tmp_path):
-    _write(tmp_path, _pets())
-    Image.fromarray(np.eye(6, dtype="float32")).save(tmp_path / "dog/f.tif")
-    with pytest.warns(UserWarning, match="1 of floats: save them as integers"):
-        data.load(tmp_path)
-
-
 @pytest.mark.parametrize(("highest", "bits"), [(900, 10), (4095, 12), (9, 8)])
 def test_deep_images_are_scaled_by_the_range_of_all(tmp_path, highest, bits):
     """As X-ray and microscope cameras write them."""
@@ -258,12 +251,29 @@ def test_deep_images_are_scaled_by_the_range_of_all(tmp_path, highest, bits):
     assert deep.notes == ((note,) if highest > 255 else ())
 
 
-def test_deep_arrays_of_several_splits_have_one_scale():
+@pytest.mark.parametrize(
+    ("dtype", "lowest", "highest", "levels"),
+    [
+        ("uint16", 160, 4000, (10, 250)),
+        ("int16", -1024, 3071, (0, 255)),
+        ("int8", -128, 127, (0, 255)),
+        ("int64", 0, 200, (0, 200)),
+        ("float32", -1000.5, 3000, (0, 250)),
+        ("float64", 300, 65535, (1, 255)),
+    ],
+)
+def test_arrays_of_several_splits_have_one_scale(
+    dtype, lowest, highest, levels
+):
     labels = np.arange(8) % 2
-    bright, dark = np.full((8, 6, 5), 4000), np.full((8, 6, 5), 160)
     splits = {
-        "train": (dark.astype("uint16"), labels),
-        "test": (bright.astype("uint16"), labels),
+        "train": (np.full((8, 6, 5), lowest, dtype), labels),
+        "test": (np.full((8, 6, 5), highest, dtype), labels),
+        # Images of 8 bits stay as they are.
+        "validation": (np.full((8, 6, 5), 7, "uint8"), labels),
     }
-    found = whole(splits)
-    assert (found.train[0] == 10).all() and (found.test[0] == 250).all()
+    loaded = whole(splits)
+    (train, _), (validation, _), (test, _) = loaded
+    assert ({*train.flat}, {*test.flat}) == ({levels[0]}, {levels[1]})
+    assert (validation == 7).all()
+    assert bool(loaded.notes) == (dtype != "int64")

@@ -26,7 +26,13 @@ from cbam_keras.data.decoding import (
     warn_of_damaged,
 )
 from cbam_keras.data.digits import EMBEDDED, load_digits
-from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
+from cbam_keras.data.examples import (
+    Dataset,
+    Examples,
+    Scale,
+    describe_counts,
+    digest,
+)
 from cbam_keras.data.folders import enter_folder, find_image_files
 from cbam_keras.data.loading import SIDE, ImageData, Images, load
 from cbam_keras.data.source import PATH_STARTS, Source

@@ -9,8 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras.data.decoding import count_bits
-from cbam_keras.data.examples import Dataset, Examples, digest
+from cbam_keras.data.examples import Dataset, Examples, Scale, digest
 from cbam_keras.data.splits import SPLITS
 
 FASHION_CLASSES = tuple(
@@ -59,9 +58,11 @@ def from_arrays(arrays: Any) -> Dataset:
     }
     names = getattr(arrays["train"], "class_names", None)
     # One scale for all.
-    bits = count_bits(map(_find_highest, pairs.values()))
+    scale = Scale.of(map(_find_range, pairs.values()))
+    if scale and scale.lowest >= 0 and scale.highest <= 255:
+        scale = None
     splits = {
-        name: _make_examples(name, each, bits) for name, each in pairs.items()
+        name: _make_examples(name, each, scale) for name, each in pairs.items()
     }
     shapes = {name: each.images.shape[1:] for name, each in splits.items()}
     if len(set(shapes.values())) > 1:
@@ -115,27 +116,26 @@ def _is_pair(arrays):
     return isinstance(arrays, tuple | list) and len(arrays) == 2
 
 
-def _find_highest(arrays):
-    """Returns the largest value of images of uint16, if it takes 9 bits."""
-    if _is_pair(arrays):
-        images = np.asarray(arrays[0])
-        if images.dtype == "uint16" and images.max(initial=0) > 255:
-            return int(images.max())
+def _find_range(arrays):
+    """Returns the lowest and the highest value, unless images are of uint8."""
+    images = np.asarray(arrays[0] if _is_pair(arrays) else ())
+    if images.size and images.dtype.kind in "iuf" and images.dtype != "uint8":
+        lowest, highest = images.min().item(), images.max().item()
+        if np.isfinite([lowest, highest]).all():
+            return lowest, highest
     return None
 
 
-def _make_examples(split, arrays, bits):
+def _make_examples(split, arrays, scale):
     if not _is_pair(arrays):
         raise TypeError(
             "`data` must be a string, a path or arrays (images, labels). "
             f'Received: {type(arrays).__name__} for the split "{split}"'
         )
     images, labels = map(np.asarray, arrays)
-    if bits and images.dtype == "uint16":
-        images = (images >> (bits - 8)).astype("uint8")
     if images.ndim == 3:
         images = images[..., None]
-    problem = _find_problem(images, labels)
+    problem = _find_problem(images, labels, scale)
     if problem:
         raise ValueError(
             "Arrays must be images (N, H, W, C) or (N, H, W) in [0, 255] and "
@@ -144,13 +144,15 @@ def _make_examples(split, arrays, bits):
             f'{labels.shape} of {labels.dtype} for the split "{split}": '
             f"{problem}"
         )
+    if scale is not None and images.dtype != "uint8":
+        images = np.stack([*map(scale.apply, images)])
     whole = images.astype("uint8", copy=False)
     if images.dtype.kind == "f" and (whole != images).any():
         whole = images.astype("float32")
-    return Examples(whole, labels.ravel().astype("int32"), bits=bits)
+    return Examples(whole, labels.ravel().astype("int32"), scale=scale)
 
 
-def _find_problem(images, labels):
+def _find_problem(images, labels, scale):
     """Returns what is wrong with arrays and how to mend it, if anything."""
     if images.ndim != 4 or not images.size or images.dtype.kind not in "iuf":
         return "the images are empty, of another shape or no numbers"
@@ -181,10 +183,17 @@ def _find_problem(images, labels):
             f"NaN or infinite values in {bad.sum()} images, the first of them "
             f"images[{bad.argmax()}]"
         )
-    is_scaled = images.dtype.kind == "f" and highest <= 1
-    if lowest < 0 or highest > 255 or is_scaled:
+    # Floats of so few levels, or of either sign, were scaled for a network.
+    is_scaled = lowest >= -1 and highest <= 1
+    is_centered = scale and scale.lowest < 0 and scale.bits <= 8
+    if images.dtype.kind == "f" and (is_scaled or is_centered):
+        remedy = "Multiply them by 255"
+        if lowest < 0:
+            start, end = max(1, -lowest), max(1, highest)
+            factor = 255 / (start + end)
+            remedy = f"Add {start:.4g} and multiply them by {factor:.4g}"
         return (
-            f"values from {lowest} to {highest}. Multiply them by 255, or "
-            "leave out what has scaled them before"
+            f"values from {lowest} to {highest}. {remedy}, or leave out what "
+            "has scaled them before"
         )
     return None

@@ -93,5 +93,5 @@ class Batches(keras.utils.PyDataset):
         if self.cropped:
             rng = self._generator(epoch, int(position), RANDOM_CROP)
             draws = rng.random((TRIES, 4), dtype="float32")
-        bits = self.examples.bits
-        return read_image(image, self.size, self.channels, draws, bits), label
+        scale = self.examples.scale
+        return read_image(image, self.size, self.channels, draws, scale), label

@@ -4,13 +4,16 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import errno
 import functools
 import hashlib
 import importlib
 import io
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +21,14 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras._terminal import show_progress
 from cbam_keras.data.augmentation import draw_box
-from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
+from cbam_keras.data.examples import (
+    Dataset,
+    Examples,
+    Range,
+    Scale,
+    describe_counts,
+    digest,
+)
 
 # Pillow reads many more formats, less common and less safe.
 FORMATS = "AVIF BMP GIF HEIF JPEG JPEG2000 PNG PPM TIFF WEBP".split()
@@ -37,9 +47,24 @@ INSTALL = {
 # exchange height and width.
 ORIENTATION = 0x0112
 TURNED = range(5, 9)
+# Tags of TIFF, and values of them.
+BITS, PHOTOMETRIC, SAMPLES, PLANAR = 258, 262, 277, 284
+EXTRA_SAMPLES, SAMPLE_FORMAT, DEPTH = 338, 339, 32997
+SIGNED = SEPARATE = 2
+# What Pillow calls 16-bit colors, and the order of their bytes.
+DEEP = re.compile(r"(RGB[AXa]?|LA);16([BLN])")
+OTHER_BYTES = {"B": "L", "L": "B", "N": "LB"[sys.byteorder == "little"]}
 
-# Markers in the last bytes of a file that is not truncated.
-END_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
+# Images are decoded to find damaged ones up to so many bytes of files, which
+# take half a minute on two cores, and beyond as many, drawn at random.
+CHECKED_BYTES = 4 * 2**30
+# The others are decoded, too, unless they end like this.
+LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+# Errors of a file system or a process that may pass, and are no damage.
+PASSING = (
+    *(errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    *(errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN),
+)
 # How much is read at both ends of a file.
 END_BYTES = 4096
 # Compressed, so that another image has other ends.
@@ -60,101 +85,238 @@ def list_formats() -> tuple[str, ...]:
 
 
 def pil_decode(
-    item: str | bytes | np.ndarray, channels: int, bits: int | None = None
+    item: str | bytes | np.ndarray, channels: int, scale: Scale | None = None
 ) -> np.ndarray:
     """Returns a file, an encoded image or an array as `(H, W, channels)`.
 
-    `bits` are those that 16-bit grey images use, if not all.
+    `scale` is that of values beyond 8 bits, by default that of 16 bits.
     """
     if isinstance(item, np.ndarray):
         return np.broadcast_to(item, (*item.shape[:2], channels))
-    pil = _checks.require("PIL.Image", extra="data")
     try:
         with _open(item) as file:
-            image = pil.open(file, formats=list_formats())
-            if image.getexif().get(ORIENTATION, 1) != 1:
-                ops = _checks.require("PIL.ImageOps", extra="data")
-                image = ops.exif_transpose(image)
-            if image.mode.startswith("I"):
-                # Pillow would clip instead of keeping the higher bits.
-                levels = (np.asarray(image) >> ((bits or 16) - 8)).clip(0, 255)
-                image = pil.fromarray(levels.astype("uint8"))
-            if image.mode == "P":
-                # Otherwise Pillow warns that it drops a transparency.
-                image = image.convert("RGBA")
-            return np.asarray(image.convert("RGB"))[..., :channels]
-    except (OSError, SyntaxError, ValueError) as error:
-        name = f'"{item}"' if isinstance(item, str) else "of the dataset"
-        raise ValueError(
-            f"The image {name} cannot be decoded ({error}). Remove it"
-        ) from error
+            pixels = _read_pixels(file)
+    # Pillow raises errors of many kinds for damaged images.
+    except Exception as error:
+        raise _name_error(item, error) from error
+    if pixels.dtype != "uint8":
+        pixels = (scale or Scale()).apply(pixels)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=-1)
+    return pixels[..., :channels]
+
+
+def _name_error(item, error):
+    """Returns the error for an image that cannot be read."""
+    name = f'"{item}"' if isinstance(item, str) else "of the dataset"
+    is_there = getattr(error, "errno", None) is None
+    advice = "Remove it" if is_there else "Run the same again once it can"
+    return ValueError(f"The image {name} cannot be decoded ({error}). {advice}")
+
+
+class Unsupported(ValueError):
+    """An image that is whole, and of a kind that is not read."""
+
+
+def _read_pixels(file):
+    """Returns the pixels of a file, turned as the camera was held.
+
+    They are `(H, W, 3)` uint8, or `(H, W)` or `(H, W, 3)` of another type.
+    """
+    image = _open_image(file)
+    tags, rawmodes = getattr(image, "tag_v2", {}), str(image.tile)
+    is_deep = max(tags.get(BITS, (8,))) > 8
+    if is_deep and tags.get(PLANAR) == SEPARATE and tags.get(SAMPLES, 1) > 1:
+        raise Unsupported(_describe_tiff(file))
+    _turn(image)
+    if image.mode == "LAB":
+        raise Unsupported("are in LAB: convert them to RGB")
+    if image.mode == "L" and SIGNED in tags.get(SAMPLE_FORMAT, ()):
+        return np.asarray(image).view("int8")
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image)
+        if not np.isfinite(values).all():
+            raise Unsupported("have NaN or infinite values: pass arrays")
+        if "'I;32N'" in rawmodes:
+            return values.view("uint32")
+        # Pillow takes white for black in integers of 16 bits.
+        is_inverted = tags.get(PHOTOMETRIC) == 0 and image.mode != "F"
+        return 65535 - values if is_inverted else values
+    if DEEP.search(rawmodes):
+        lower = _open_image(file, lower=True)
+        _turn(lower)
+        values = 256 * np.asarray(image).astype("uint16") + np.asarray(lower)
+        # The lower byte of grey beside alpha is in the first channel only.
+        return values[..., [0, 0, 0] if "LA;16" in rawmodes else slice(3)]
+    if image.mode == "P":
+        # Otherwise Pillow warns that it drops a transparency.
+        image = image.convert("RGBA")
+    return np.asarray(image.convert("RGB"))
+
+
+def _turn(image):
+    """Decodes an image, and turns it as the camera was held."""
+    ops = _checks.require("PIL.ImageOps", extra="data")
+    ops.exif_transpose(image, in_place=True)
+
+
+def _open_image(file, lower=False):
+    """Returns an image, of 16-bit colors its higher or `lower` bytes.
+
+    Pillow reads no other colors than those of 8 bits.
+    """
+    pil = _checks.require("PIL.Image", extra="data")
+    file.seek(0)
+    try:
+        image = pil.open(file, formats=list_formats())
+    except pil.UnidentifiedImageError as error:
+        if reason := _describe_tiff(file):
+            raise Unsupported(reason) from error
+        raise
+    if image.format in ("PNG", "PPM", "TIFF"):
+        image.tile = [_choose_bytes(tile, lower) for tile in image.tile]
+    return image
+
+
+def _choose_bytes(tile, lower):
+    """Returns where Pillow reads a part of an image, and in which mode."""
+    args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+    if (tile.codec_name, args) == ("ppm", ("RGB", 65535)):
+        # Of PPM it would round them.
+        args, tile = ("RGB;16B", 0, 1), tile._replace(codec_name="raw")
+    rawmode, *others = args
+    if match := DEEP.fullmatch(rawmode):
+        mode, order = match.groups()
+        # Not divided by alpha, which has 16 bits itself.
+        mode = mode.replace("a", "A")
+        rawmode = f"{mode};16{OTHER_BYTES[order] if lower else order}"
+        if mode == "LA" and lower:
+            rawmode = "ARGB"
+    elif tile.codec_name == "libtiff":
+        # It returns the machine's order of bytes, whatever the file's.
+        rawmode = re.sub(r"B?([SF])$", r"N\1", rawmode)
+    return tile._replace(args=(rawmode, *others))
+
+
+def _describe_tiff(file):
+    """Returns what a TIFF holds that Pillow does not read, "" of others."""
+    plugin = _checks.require("PIL.TiffImagePlugin", extra="data")
+    with contextlib.suppress(Exception):
+        file.seek(0)
+        start = file.read(8)
+        # Of large files offsets have 64 bits.
+        start += file.read(8 * (43 in start[2:4]))
+        tags = plugin.ImageFileDirectory_v2(start)
+        file.seek(tags.next)
+        tags.load(file)
+        bands, (bits, *_) = tags.get(SAMPLES, 1), tags[BITS]
+        held = f"have {bands} bands of" if bands > 1 else "are TIFF files of"
+        return f"{held} {bits} bits: pass arrays"
+    return ""
 
 
 class Header(NamedTuple):
-    """What is known of an image that has not been decoded.
+    """What is known of an image before it is used.
 
-    `content` is a short hash by which another image is noticed, and `highest`
-    the largest value of a 16-bit grey image.
+    `content` is a short hash by which another image is noticed, `values` the
+    lowest and highest of an image beyond 8 bits, and `unread` what is not read
+    of it, if anything.
     """
 
     height: int
     width: int
     is_grey: bool
     content: str
-    highest: int | None = None
+    values: Range | None
+    unread: str
+    is_decoded: bool
 
 
 def read_headers(
     items: Sequence[str | bytes], title: str
 ) -> list[Header | None]:
-    """Returns the header of each image, `None` where it is damaged."""
-    return list(map_in_threads(_header, items, title))
+    """Returns the header of each image, `None` where it cannot be decoded.
+
+    All are decoded up to `CHECKED_BYTES`. Of more a part is, drawn at random,
+    and each that does not end as it should.
+    """
+    sizes = np.array([*map(_measure, items)])
+    fraction = CHECKED_BYTES / max(1, sizes.sum())
+    is_drawn = np.random.default_rng(0).random(len(items)) < fraction
+
+    def read(row):
+        return _read_header(items[row], is_drawn[row])
+
+    return list(map_in_threads(read, range(len(items)), title))
 
 
-def _header(item):
+def _measure(item):
+    if isinstance(item, bytes):
+        return len(item)
+    with contextlib.suppress(OSError, ValueError):
+        return os.path.getsize(item)
+    return 0
+
+
+def _read_header(item, is_decoded):
     pil = _checks.require("PIL.Image", extra="data")
     try:
         with _open(item) as file:
-            image = pil.open(file, formats=list_formats())
-            if image.mode == "F":
-                # It is not known which values are black and white.
-                return None
+            image = _open_image(file)
+            unread = _find_unread(image)
             file.seek(0)
             start = file.read(END_BYTES)
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - END_BYTES))
             end = file.read()
-            if END_MARKERS.get(image.format, b"") not in end:
-                return None
             code = hashlib.sha256(start + end)
             if image.format not in COMPRESSED:
                 file.seek(0)
                 code = hashlib.file_digest(file, "sha256")
-            if image.format == "PNG" and b"eXIf" in end:
-                # It follows the pixels, which Pillow decodes first.
-                image.load()
+            last = LAST_BYTES.get(image.format)
+            if last is None or not end.endswith(last):
+                is_decoded = True
+                file.seek(0)
+                if image.format == "PNG" and last not in file.read():
+                    # It is cut, but Pillow decodes the pixels that it has.
+                    return None
+            # EXIF data may follow the pixels of a PNG.
+            is_decoded |= b"eXIf" in end or ";16" in str(image.tile)
+            width, height = image.size
+            values = None
+            if is_decoded:
+                pixels = _read_pixels(file)
+                height, width = pixels.shape[:2]
+                if pixels.dtype != "uint8":
+                    values = pixels.min().item(), pixels.max().item()
             # The method of a PNG would decode each that has no EXIF data.
-            turned = pil.Image.getexif(image).get(ORIENTATION, 1) in TURNED
-            is_wide = image.mode.startswith("I")
-            highest = int(np.max(np.asarray(image))) if is_wide else None
-    except Exception:
-        # Pillow raises errors of many kinds for damaged images.
+            elif pil.Image.getexif(image).get(ORIENTATION, 1) in TURNED:
+                height, width = image.size
+    # Pillow raises errors of many kinds for damaged images.
+    except Exception as error:
+        if getattr(error, "errno", None) in PASSING:
+            raise _name_error(item, error) from error
         return None
-    width, height = image.size
-    if turned:
-        width, height = height, width
-    is_grey = is_wide or image.mode in ("1", "L")
+    is_grey = image.mode in ("1", "L") or image.mode.startswith(("I", "F"))
     content = f"{size} {code.hexdigest()}"
-    return Header(height, width, is_grey, content, highest)
+    return Header(height, width, is_grey, content, values, unread, is_decoded)
 
 
-def count_bits(highest: Iterable[int | None]) -> int | None:
-    """Returns how many bits the largest values of images need, at least 8.
-
-    `None` stands for images of 8 bits.
-    """
-    values = [x for x in highest if x is not None]
-    return max(8, max(values).bit_length()) if values else None
+def _find_unread(image):
+    """Returns what is not read of an image, "" if all is."""
+    tags = getattr(image, "tag_v2", {})
+    pages = tags.get(DEPTH, 1)
+    # Photographs hold their own previews.
+    if image.format in ("AVIF", "GIF", "PNG", "TIFF", "WEBP"):
+        with contextlib.suppress(Exception):
+            pages = max(pages, getattr(image, "n_frames", 1))
+    if pages > 1 and image.format != "TIFF":
+        return "are animations, of which the first frame is read"
+    if pages > 1:
+        return f"have {pages} pages, the first of which is read"
+    if others := tags.get(EXTRA_SAMPLES, ()).count(0):
+        return f"have {tags[SAMPLES]} bands, without the last {others}"
+    return ""
 
 
 def warn_of_damaged(dataset: Dataset) -> None:
@@ -164,6 +326,14 @@ def warn_of_damaged(dataset: Dataset) -> None:
         _checks.warn(
             f"{len(dataset.skipped)} images ({reasons}) could not be read and "
             f"are left out: {_checks.first_few(dataset.skipped)}"
+        )
+    counts = dataset.partial.items()
+    # That of an animation one frame is read is usual.
+    told = {text: count for text, count in counts if text.startswith("have")}
+    if told:
+        _checks.warn(
+            f"Images are read in part: {describe_counts(told)}. Pass arrays "
+            "to use all of them"
         )
 
 
@@ -175,10 +345,14 @@ def _reason(item):
         name, command = INSTALL.get(ending, (None, ""))
         if name and name not in list_formats():
             return f"{ending}: {command}"
-    with contextlib.suppress(Exception), _open(item) as file:
-        pil = _checks.require("PIL.Image", extra="data")
-        if pil.open(file, formats=list_formats()).mode == "F":
-            return "of floats: save them as integers"
+    try:
+        with _open(item) as file:
+            _read_pixels(file)
+    except Unsupported as error:
+        return str(error)
+    except Exception as error:
+        # Errors of the system say so, as "Permission denied".
+        return getattr(error, "strerror", None) or "damaged"
     return "damaged"
 
 
@@ -232,10 +406,10 @@ def read_image(
     size: tuple[int, int],
     channels: int,
     draws: np.ndarray | None = None,
-    bits: int | None = None,
+    scale: Scale | None = None,
 ) -> np.ndarray:
     """Returns an image as evaluation sees it, or cropped at random."""
-    image = pil_decode(item, channels, bits)
+    image = pil_decode(item, channels, scale)
     if draws is None:
         return pil_resize(
             image, size, find_evaluation_box(image.shape[:2], size)
@@ -254,7 +428,7 @@ def read_all(
     dtype = examples.images.dtype if examples.decoded else "uint8"
     images = np.empty((len(examples), *size, channels), dtype)
     prepared = functools.partial(
-        read_image, size=size, channels=channels, bits=examples.bits
+        read_image, size=size, channels=channels, scale=examples.scale
     )
     for row, image in enumerate(
         map_in_threads(prepared, examples.images, title)
@@ -271,9 +445,9 @@ def keep_readable(dataset: Dataset) -> Dataset:
     """
     splits, contents = {}, dict[str, str]()
     hashed = list[tuple[str, str]]()
-    readable, skipped, damaged = set[Header](), list[str](), []
+    readable, skipped, damaged = list[Header](), list[str](), []
     for split, examples in dataset.splits.items():
-        heads = read_headers(examples.images, f"Reading headers of {split}")
+        heads = read_headers(examples.images, f"Checking {split}")
         for row, head in enumerate(heads):
             item = examples.images[row]
             is_file = isinstance(item, str)
@@ -282,22 +456,29 @@ def keep_readable(dataset: Dataset) -> Dataset:
                 skipped.append(name)
                 damaged.append(item)
             else:
-                readable.add(head)
+                readable.append(head)
                 hashed.append((name, head.content))
                 if is_file:
                     contents[item] = head.content
         is_good = np.array([head is not None for head in heads], bool)
         splits[split] = examples.take(np.flatnonzero(is_good))
     reasons = collections.Counter(map(_reason, damaged))
+    partial = collections.Counter(head.unread for head in readable)
+    partial["checked by their ends only"] = sum(
+        not head.is_decoded for head in readable
+    )
+    partial[""] = 0
     shapes = {(head.height, head.width) for head in readable}
     is_grey = all(head.is_grey for head in readable)
-    bits = count_bits(head.highest for head in readable)
-    if bits not in (None, 16):
-        hashed.append(("bits", str(bits)))
+    scale = Scale.of(head.values for head in readable)
+    # That of 16 bits is the usual one.
+    if scale and (scale.lowest, scale.bits) != (0, 16):
+        start = f" from {scale.lowest}" if scale.lowest else ""
+        hashed.append(("bits", f"{scale.bits}{start}"))
     return dataclasses.replace(
         dataset,
         splits={
-            split: dataclasses.replace(examples, bits=bits)
+            split: dataclasses.replace(examples, scale=scale)
             for split, examples in splits.items()
         },
         fingerprint=digest(dataset.fingerprint, hashed),
@@ -306,6 +487,8 @@ def keep_readable(dataset: Dataset) -> Dataset:
         skipped=tuple(skipped),
         left_out={**dataset.left_out, **reasons},
         damaged=reasons,
+        # Without those that hold for no file.
+        partial=+partial,
         contents=contents,
     )
 

@@ -2,14 +2,70 @@
 
 import dataclasses
 import hashlib
+import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cbam_keras._terminal import show_progress
+
+# The lowest and the highest value, as integers of images of integers.
+Range = tuple[float, float]
+
+
+class Scale(NamedTuple):
+    """How values beyond 8 bits become 0 to 255, the same for a whole dataset.
+
+    `lowest` becomes 0 and `lowest + 2**bits` would become 256; `highest` is
+    the highest value of the dataset. By default these are those of uint16.
+    """
+
+    lowest: float = 0
+    highest: float = 65535
+    bits: int = 16
+
+    @classmethod
+    def of(cls, ranges: Iterable[Range | None]) -> "Scale | None":
+        """Returns the scale of images of these ranges, `None` without any.
+
+        A range is `None` where 8 bits stay as they are.
+        """
+        values = [value for each in ranges if each for value in each]
+        if not values:
+            return None
+        lowest, highest = min(values), max(values)
+        is_whole = all(isinstance(value, int) for value in values)
+        if 0 <= lowest and highest <= 255 and (is_whole or highest > 1):
+            return cls(0, highest, 8)
+        # Zero stays black, unless few levels would be left for all values.
+        if 0 < lowest <= 0.75 * highest or lowest == highest > 0:
+            lowest = 0
+        span = highest - lowest
+        if is_whole:
+            return cls(lowest, highest, max(8, int(span).bit_length()))
+        mantissa, bits = math.frexp(span)
+        # A power of two itself is white.
+        return cls(lowest, highest, bits - (mantissa == 0.5))
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """Returns values as uint8."""
+        above = np.subtract(values, self.lowest, dtype="float64")
+        levels = np.ldexp(above, 8 - self.bits)
+        return levels.clip(0, 255).astype("uint8")
+
+    @property
+    def note(self) -> str:
+        """What has been done, for the user."""
+        is_usual = isinstance(self.highest, int) and self.bits <= 16
+        if self.lowest == 0 and is_usual:
+            return f"16-bit images hold {self.bits} bits, scaled to 8"
+        return (
+            f"images hold values from {self.lowest:.6g} to {self.highest:.6g}, "
+            "scaled to 0 to 255"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,15 +74,15 @@ class Examples:
 
     Images are an array `(N, H, W, C)` or an array of objects `(N,)`: paths as
     strings, or encoded images as bytes. Labels are int32 `(N,)`, boxes int32
-    `(N, 4)`. Images of one group, `(N,)`, are not split; 16-bit grey ones hold
-    so many bits, `None` without any.
+    `(N, 4)`. Images of one group, `(N,)`, are not split; `scale` is that of
+    values beyond 8 bits, `None` without any.
     """
 
     images: np.ndarray
     labels: np.ndarray
     boxes: np.ndarray | None = None
     groups: np.ndarray | None = None
-    bits: int | None = None
+    scale: Scale | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -58,7 +114,7 @@ class DiskExamples:
     rows: np.ndarray
     boxes: None = None
     groups: None = None
-    bits: None = None
+    scale: None = None
     decoded: bool = False
 
     def __len__(self) -> int:
@@ -86,7 +142,8 @@ class Dataset:
     `shape` is the size of all images, `None` if they differ; `channels` those
     to decode to, 0 until known; `root` the folder of the files, if any;
     `left_out` the numbers of files that are not read, by the reason, `damaged`
-    those of them that cannot be read, and `skipped` their names;
+    those of them that cannot be read, and `skipped` their names; `partial` the
+    numbers of files that are read in part, by what is read of them;
     `contents` short hashes of files, by their paths; `draw` a function of
     what has been split, the name of the split and the seed that makes the
     images from it.
@@ -101,6 +158,7 @@ class Dataset:
     skipped: tuple[str, ...] = ()
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
     damaged: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    partial: Mapping[str, int] = dataclasses.field(default_factory=dict)
     root: pathlib.Path | None = None
     contents: Mapping[str, str] = dataclasses.field(default_factory=dict)
     draw: Callable[[Examples, str, int], Examples] | None = None
@@ -124,8 +182,10 @@ class Dataset:
             notes.append(
                 f"{total:,} left out: {describe_counts(self.left_out)}"
             )
-        if bits := self.splits["train"].bits:
-            notes.append(f"16-bit images hold {bits} bits, scaled to 8")
+        if self.partial:
+            notes.append(describe_counts(self.partial))
+        if scale := self.splits["train"].scale:
+            notes.append(scale.note)
         return tuple(notes)
 
 

@@ -46,6 +46,8 @@ class ImageData:
         augment: Tuple, how training images are augmented, in the order of
             application.
         skipped: Tuple of strings, the images that could not be read.
+        scale: Tuple of the lowest and highest value and the number of bits of
+            images beyond 8 bits, which were scaled by them, or `None`.
         notes: Tuple of strings, as how many files are left out, and why.
         fingerprint: String, a short hash by which a resumed run notices other
             data: of arrays as a whole; of the names and contents of files (of
@@ -73,6 +75,7 @@ class ImageData:
     test: Any
     augment: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    scale: tuple[float, float, int] | None = None
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
     commonest: float | None = None
@@ -175,8 +178,9 @@ def load(
             - Arrays `(images, labels)`, two such pairs as Keras'
               `load_data()` returns them, or a mapping of `"train"` and
               optionally `"validation"` and `"test"` to them. Images
-              `(N, H, W, C)` or `(N, H, W)` from 0 to 255, or of uint16; labels
-              integers `(N,)` or `(N, 1)` from 0: one class per image.
+              `(N, H, W, C)` or `(N, H, W)` from 0 to 255, or measured values
+              of any other range; labels integers `(N,)` or `(N, 1)` from 0:
+              one class per image.
             - Batches of such images and labels, a `tf.data.Dataset` or a
               `keras.utils.PyDataset`, or a mapping to them. They are read
               into memory once, and take a new order.
@@ -185,8 +189,9 @@ def load(
               such class folders, also called `Training`, `val`, `test_set`
               and the like. Images are AVIF, BMP, GIF, JPEG, JPEG 2000, PNG,
               PPM, TIFF and WebP files, and HEIC with the package
-              `pillow-heif`. Damaged files and those without a class are left
-              out, with a warning.
+              `pillow-heif`. Files that cannot be decoded and those without a
+              class are left out, with a warning; all files are decoded once
+              to know, of more than 4 GiB some and those whose end is missing.
             - The path of a CSV file, or a `pandas.DataFrame`, with a column
               of paths of images, from the folder of the CSV file or from the
               current one, and a column of classes.
@@ -245,8 +250,9 @@ def load(
         An `ImageData`. Its splits give batches `(images, labels)`, or
         `(images, labels, boxes)`: images `(B, H, W, C)` float32 in
         `[0, 255]` (uint8 as whole arrays), labels `(B,)` int32, boxes
-        `(B, 4)` int32, the same on every backend. 16-bit grey images are
-        divided by one power of two, by the largest value of all. Datasets of
+        `(B, 4)` int32, the same on every backend. Values beyond 8 bits are
+        divided by one power of two, by the range of all images; the lowest
+        becomes 0 where it is negative or makes up most of them. Datasets of
         TensorFlow Datasets of more than 2 GiB are read from disk, image by
         image.
 
@@ -340,6 +346,7 @@ def load(
         test=splits["test"],
         augment=augment,
         skipped=dataset.skipped,
+        scale=train.scale,
         notes=dataset.notes,
         fingerprint=dataset.fingerprint,
         commonest=_measure_commonest(dataset, folds),

@@ -149,7 +149,7 @@ def pool(dataset: Dataset, received: str) -> Dataset:
         groups = np.concatenate(
             [x.images if x.groups is None else x.groups for x in parts]
         )
-    train = Examples(images, labels, groups=groups, bits=parts[0].bits)
+    train = Examples(images, labels, groups=groups, scale=parts[0].scale)
     return dataclasses.replace(dataset, splits={"train": train})
 
 

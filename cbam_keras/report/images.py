@@ -69,7 +69,7 @@ class Images:
         """
         resized = []
         for item in self.examples.images:
-            image = data.pil_decode(item, 3, self.examples.bits)
+            image = data.pil_decode(item, 3, self.examples.scale)
             crop = data.find_evaluation_box(image.shape[:2], frame)
             resized.append(data.pil_resize(image, size, crop))
         return np.stack(resized)

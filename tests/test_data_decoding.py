@@ -1,0 +1,269 @@
+"""What image files hold beyond a whole photograph of 8 bits."""
+
+import io
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from data_checks import joined, whole, write_folder
+from PIL import Image
+
+from cbam_keras import data
+from cbam_keras.data import decoding
+
+tifffile = pytest.importorskip("tifffile", reason="writes TIFF of any kind")
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (24, 40, 3)).astype("uint8")
+SMOOTH = np.kron(PIXELS[::8, ::8], np.ones((8, 8, 1), "uint8"))
+# 12 bits, as cameras of microscopes and satellites have.
+DEEP = RNG.integers(0, 4096, (24, 40, 3)).astype("uint16")
+DEEP[0, 0], DEEP[0, 1] = 0, 4095
+
+
+def _encode(pixels, kind, **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()
+
+
+def _png(pixels):
+    """Returns a PNG of 16 bits, which Pillow writes of grey only."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    height, width, channels = pixels.shape
+    color_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    size = struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0)
+    chunks = (b"IHDR", size), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks
+    )
+
+
+def _tiff(pixels, photometric="minisblack", **options):
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, photometric=photometric, **options)
+    return file.getvalue()
+
+
+def _write(root, name, contents):
+    """Writes files into folders of two classes in turn."""
+    for row, content in enumerate(contents):
+        path = root / "ab"[row % 2] / f"{row}_{name}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+@pytest.fixture(params=[decoding.CHECKED_BYTES, 0], ids=["all", "few"])
+def limit(request, monkeypatch):
+    """All images are decoded, or those alone that do not end as they should."""
+    monkeypatch.setattr(decoding, "CHECKED_BYTES", request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_the_size_of_an_image_is_that_of_its_pixels(limit, kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}
+    content = _encode(SMOOTH, kind, exif=exif, **options.get(kind, {}))
+    rows, columns = (24, 40) if orientation < 5 else (40, 24)
+    (head,) = data.read_headers([content], "")
+    pixels = data.pil_decode(content, 3)
+    assert pixels.shape == (rows, columns, 3)
+    assert (head.height, head.width) == (rows, columns)
+    upright = {
+        1: SMOOTH,
+        2: SMOOTH[:, ::-1],
+        3: SMOOTH[::-1, ::-1],
+        4: SMOOTH[::-1],
+        5: SMOOTH.swapaxes(0, 1),
+        6: np.rot90(SMOOTH, -1),
+        7: np.rot90(SMOOTH, 2).swapaxes(0, 1),
+        8: np.rot90(SMOOTH),
+    }[orientation]
+    # JPEG is lossy; another orientation differs by more than 60.
+    assert np.abs(pixels.astype(int) - upright).mean() < 9
+
+
+def test_images_are_damaged_where_they_cannot_be_decoded(tmp_path, limit):
+    kinds = "AVIF BMP GIF JPEG PNG PPM TIFF WEBP".split()
+    kinds = [kind for kind in kinds if kind in data.list_formats()]
+    video = b"\0\0\0\x18ftypmp42" + RNG.bytes(9000)
+    for kind in kinds:
+        content = _encode(PIXELS, kind)
+        path = tmp_path / "a" / f"{kind}.{kind.lower()}"
+        # A phone appends what happened before and after a photograph.
+        _write(tmp_path, path.name, [content, content + video])
+        path.write_bytes(content[: len(content) // 2])
+    content = _encode(PIXELS, "TIFF", compression="tiff_lzw")
+    middle = len(content) // 2
+    broken = content[:middle] + bytes(200) + content[middle + 200 :]
+    (tmp_path / "b/middle.tiff").write_bytes(broken)
+    count = len(kinds) + 1
+    message = rf"{count} images \({count} damaged\).* left out"
+    with pytest.warns(UserWarning, match=message):
+        loaded = whole(tmp_path)
+    assert sum(loaded.sizes.values()) == 2 * len(kinds)
+    assert "b/middle.tiff" in loaded.skipped
+    # JPEG and PNG that end as they should are not decoded.
+    note = "2 checked by their ends only"
+    assert (note in loaded.notes) == (limit == 0)
+
+
+def test_a_file_that_vanishes_or_breaks_in_a_training_is_named(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("cbam_keras.data.loading.DECODED_BYTES", 0)
+    write_folder(tmp_path)
+    loaded = data.load(tmp_path, image_size=8)
+    paths = loaded.train.examples.images
+    os.truncate(paths[0], 80)
+    with pytest.raises(ValueError, match=f'"{paths[0]}" cannot be decoded'):
+        joined(loaded.train)
+    for path in paths:
+        os.unlink(path)
+    with pytest.raises(ValueError, match="No such file.* again once it can"):
+        joined(loaded.train)
+
+
+def test_an_error_of_reading_that_passes_is_no_damage(tmp_path, monkeypatch):
+    write_folder(tmp_path)
+
+    def fail(item):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(decoding, "_open", fail)
+    with pytest.raises(ValueError, match='png" cannot .*Input/output'):
+        data.load(tmp_path)
+
+
+GREY, ALPHA = DEEP[..., :1], np.full((24, 40, 1), 4095, "uint16")
+GRAY_ALPHA = np.concatenate([GREY, ALPHA], axis=-1)
+COLOR_ALPHA = np.concatenate([DEEP, ALPHA], axis=-1)
+SIGNED = GREY[..., 0].astype("int32") - 1024
+EXPECTED = (DEEP >> 4).astype("uint8")
+# Files of 12 bits, those with a sign from -1024.
+DEEP_FILES = {
+    "alpha.png": _png(COLOR_ALPHA),
+    "big.tif": _tiff(DEEP, "rgb", byteorder=">"),
+    "big_float.tif": _tiff(
+        SIGNED.astype("float32"), byteorder=">", compression="zlib"
+    ),
+    "big_signed.tif": _tiff(
+        SIGNED.astype("int16"), byteorder=">", compression="zlib"
+    ),
+    "color.png": _png(DEEP),
+    "color.ppm": b"P6 40 24 65535\n" + DEEP.astype(">u2").tobytes(),
+    "color.tif": _tiff(DEEP, "rgb"),
+    "float.tif": _tiff(SIGNED.astype("float32")),
+    "fraction.tif": _tiff(GREY[..., 0].astype("float32") / 4095),
+    "gray_alpha.png": _png(GRAY_ALPHA),
+    "grey.png": _png(GREY),
+    "inverted.tif": _tiff(65535 - GREY[..., 0], "miniswhite"),
+    "packed.tif": _tiff(DEEP, "rgb", compression="zlib", predictor=True),
+    "premultiplied.tif": _tiff(COLOR_ALPHA, "rgb", extrasamples=["assocalpha"]),
+    "signed.tif": _tiff(SIGNED.astype("int16")),
+    "signed_32.tif": _tiff(SIGNED),
+    "signed_8.tif": _tiff((SIGNED // 16 - 64).astype("int8")),
+    "tiles.tif": _tiff(DEEP, "rgb", tile=(16, 16)),
+    "unsigned_32.tif": _tiff(GREY[..., 0].astype("uint32") << 20),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*have the same content")
+@pytest.mark.parametrize("name", DEEP_FILES)
+def test_values_beyond_8_bits_keep_their_contrast(tmp_path, name):
+    content = DEEP_FILES[name]
+    # One image alone has the highest value.
+    _write(tmp_path, name, [content] * 8)
+    loaded = whole(tmp_path)
+    (*_, (images, _)) = loaded
+    expected = EXPECTED
+    if images.shape[-1] == 1 or name.startswith("gray"):
+        expected = EXPECTED[..., :1]
+    assert images.dtype == "uint8"
+    assert (images == expected).all()
+    assert "scaled to " in loaded.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "scale", "levels"),
+    [
+        ([None], None, ()),
+        # An offset that leaves few levels is taken off, and a smaller one not.
+        ([(60000, 64000)], (60000, 64000, 12), (0, 250)),
+        ([(160, 4000)], (0, 4000, 12), (10, 250)),
+        ([(4000, 4000), None], (0, 4000, 12), (250, 250)),
+        ([(0, 9), (2, 200)], (0, 200, 8), (0, 200)),
+        ([(-5, 200)], (-5, 200, 8), (0, 205)),
+        ([(-32768, 0), (0, 32767)], (-32768, 32767, 16), (0, 255)),
+        ([(0.0, 1.0)], (0, 1, 0), (0, 255)),
+        ([(-1.0, 0.5), (0.0, 1.0)], (-1, 1, 1), (0, 255)),
+        ([(0.0, 200.5)], (0, 200.5, 8), (0, 200)),
+        ([(0.0, 65535.0)], (0, 65535, 16), (0, 255)),
+        ([(0.0, 0.0)], (0, 0, 0), (0, 0)),
+    ],
+)
+def test_one_scale_is_found_for_all_ranges(ranges, scale, levels):
+    found = data.Scale.of(ranges)
+    assert found == scale
+    if found is not None:
+        low, high = zip(*filter(None, ranges), strict=True)
+        values = np.array([min(low), max(high)])
+        assert tuple(found.apply(values)) == levels
+
+
+BANDS = RNG.integers(0, 200, (16, 16, 13)).astype("uint8")
+LAB = _encode(PIXELS, "TIFF").replace(
+    struct.pack("<HHII", 262, 3, 1, 2), struct.pack("<HHII", 262, 3, 1, 8)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (_tiff(BANDS, planarconfig="contig"), "have 13 bands of 8 bits: pass"),
+        (_tiff(BANDS[..., :5], planarconfig="contig"), "have 5 bands of 8"),
+        (_tiff(DEEP[..., :2], planarconfig="contig"), "have 2 bands of 16"),
+        (_tiff(DEEP.T, "rgb", planarconfig="separate"), "have 3 bands of 16"),
+        (_tiff(DEEP.astype("float32"), "rgb"), "have 3 bands of 32 bits"),
+        (_tiff(DEEP[..., 0] / 4095), "are TIFF files of 64 bits: pass arrays"),
+        (_tiff(np.full((8, 8), np.nan, "float32")), "have NaN or infinite"),
+        (LAB, "are in LAB: convert them to RGB"),
+    ],
+)
+def test_files_that_are_not_read_are_counted_with_the_way(
+    tmp_path, content, reason
+):
+    write_folder(tmp_path, classes="ab")
+    _write(tmp_path, "bands.tif", [content] * 3)
+    with pytest.warns(UserWarning, match=rf"3 images \(3 {reason}"):
+        read = data.Source(tmp_path).read()
+    assert len(read.splits["train"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("contents", "remark"),
+    [
+        ([_tiff(BANDS.T[:10])], "10 pages, the first of which is read"),
+        ([_tiff(BANDS.T[:n]) for n in (1, 5)], "5 pages, the first"),
+        ([_tiff(BANDS.T[:9], volumetric=True)], "9 pages, the first"),
+        (
+            [_tiff(BANDS[..., :5], "rgb", extrasamples=["unspecified"] * 2)],
+            "5 bands, without the last 2",
+        ),
+    ],
+)
+def test_what_is_read_in_part_is_counted(tmp_path, contents, remark):
+    _write(tmp_path, "stack.tif", contents * 2)
+    with pytest.warns(UserWarning, match=f"in part: 2 have {remark}"):
+        read = data.Source(tmp_path).read()
+    assert len(read.splits["train"]) == 2 * len(contents)
+    assert f" have {remark}" in "".join(read.notes)
