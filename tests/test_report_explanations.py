@@ -19,9 +19,10 @@ from explain_files_checks import (
 from insertion_checks import conv, vary
 from keras import layers
 from PIL import Image
+from report_checks import change
 from tuning_checks import warned
 
-from cbam_keras import CBAM, SqueezeExcite
+from cbam_keras import CBAM, SqueezeExcite, data
 from cbam_keras.explain import attention_maps, grad_cam
 from cbam_keras.report import Settings, explain_files
 
@@ -77,6 +78,16 @@ def test_class_folders_tell_the_true_classes(here, capsys):
     # What is wrong comes first.
     assert re.search(r"b/0.png +│ b +│ c \(\d+%\) × .*(?s:.*)a/0.png", out)
     assert "66.7" in out
+
+
+def test_values_beyond_8_bits_are_seen_as_in_training(here):
+    trained_on(("red", "green", "blue"), here / "run")
+    change(here / "run", scale=data.Scale(-1024, 3071, 12))
+    Image.fromarray(np.full((8, 8), 976, "int32")).save(here / "it.tif")
+    _, arrays = explain("run", "it.tif", "--no-report")
+    assert (arrays["images"] == (976 + 1024) // 16).all()
+    with warned("not known how the images of training were scaled.*10 bits"):
+        explain("colours.keras", "it.tif", "--no-report")
 
 
 def test_folders_are_no_classes_unless_there_is_one_for_each(here):

@@ -26,6 +26,7 @@ from cbam_keras.report.networks import (
     ENDINGS,
     find_class_names,
     find_networks,
+    find_scale,
     is_run,
     load_networks,
 )
@@ -105,6 +106,15 @@ def explain_files(
         output = pathlib.Path("runs") / f"explain-{first.absolute().stem}"
     output = _free_folder(output)
     images = _find_images(image_paths, run, settings, data_options)
+    if scale := find_scale(files):
+        # The networks see images as they did in training.
+        examples = dataclasses.replace(images.examples, scale=scale)
+        images = dataclasses.replace(images, examples=examples)
+    elif images.examples.scale:
+        _checks.warn(
+            "It is not known how the images of training were scaled, and "
+            f"these are scaled by their own range: {images.examples.scale.note}"
+        )
     default_size = images.dataset.shape or (data.SIDE, data.SIDE)
     networks = load_networks(files, settings.image_size, default_size)
     probabilities = {

@@ -1,5 +1,6 @@
 """Networks from files and output folders, and what runs say of their data."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -175,3 +176,17 @@ def find_class_names(
             f"compared. Received: {'; '.join(listed)}"
         )
     return orders.pop() if orders else None
+
+
+def find_scale(models: Sequence[pathlib.Path]) -> data.Scale | None:
+    """Returns the scale of the images that models were trained on, if any."""
+    scales = set()
+    for folder in {path.parent for path in models}:
+        with contextlib.suppress(*study.DAMAGE):
+            scales.add(data.Scale(*study.read_content(folder)["scale"]))
+    if len(scales) > 1:
+        raise ValueError(
+            "Models must have been trained on images of one scale to be "
+            f"compared. Received: {sorted(scales)}"
+        )
+    return next(iter(scales), None)

@@ -85,6 +85,7 @@ class StudyFolder:
                 ],
                 "class_names": [str(name) for name in data.class_names],
                 "commonest": getattr(data, "commonest", None),
+                "scale": getattr(data, "scale", None),
                 # Where it is may change without being another dataset.
                 "source": getattr(data, "source", None),
             }
