@@ -1,5 +1,7 @@
 """Grad-CAM against closed forms, finite differences and the authors' code."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -226,6 +228,8 @@ EQUAL = {"grad_cam": (-0.5, 0.5), "hires_cam": (-0.5, 0.5)}
 def test_a_single_logit_is_that_of_two_classes(method, activation):
     head = layers.Dense(1, activation=activation, name="out")
     single, x = model_ending_in(head), images(8, 6, 4, 2)
+    if activation is None:
+        single.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
     pair = two_logits(*EQUAL.get(method, (-1, 1)))
     predicted = explain.class_probabilities(pair, x).argmax(axis=1)
     assert {*predicted.tolist()} == {0, 1}
@@ -245,6 +249,62 @@ def test_a_single_logit_is_that_of_two_classes(method, activation):
         )
         heat = explain.grad_cam(single, x, index, method=method)
         np.testing.assert_allclose(margin, heat, atol=1e-5)
+
+
+def mine(y_true, y_pred):
+    return ops.mean(ops.abs(y_true - y_pred))
+
+
+@pytest.mark.parametrize(
+    "loss, is_classes",
+    [
+        (None, False),
+        (mine, False),
+        (keras.losses.Huber(), False),
+        (["bce", "mae"], False),
+        ({"age": "poisson", "other": "bce"}, False),
+        ("binary_crossentropy", True),
+        (functools.partial(keras.losses.binary_focal_crossentropy), True),
+        (["mse", keras.losses.Hinge()], True),
+        ({"other": "mse", "age": keras.losses.BinaryCrossentropy()}, True),
+    ],
+)
+def test_one_unit_is_two_classes_only_where_something_says_so(loss, is_classes):
+    weights, x = np.array([1.0, -2.0]), images(8, 6, 4, 2)
+    model, head = linear_network(weights[:, None]), "age"
+    outputs = [layers.Identity(name=n)(model.output) for n in ("other", "age")]
+    model = keras.Model(model.input, outputs)
+    if not isinstance(loss, (dict, list)):
+        model, head = keras.Model(model.input, outputs[1]), None
+    if loss is not None:
+        model.compile(loss=loss)
+    rising = x @ weights
+    signs = np.sign(rising.mean(axis=(1, 2), keepdims=True))
+    assert {*signs.ravel()} == {-1, 1}
+    expected = normalized(rising * signs if is_classes else rising)
+    heat = explain.grad_cam(model, x, head=head)
+    np.testing.assert_allclose(heat, expected, atol=1e-5)
+    if is_classes:
+        explain.class_probabilities(model, x, head=head)
+        return
+    with pytest.raises(ValueError, match="must give classes.*from_logits=True"):
+        explain.class_probabilities(model, x, head=head)
+
+
+def test_values_of_a_regression_are_chosen_by_their_index():
+    model, single = map(linear_network, (WEIGHTS, WEIGHTS[:, 2:]))
+    x = images(3, 6, 4, 2)
+    expected = explain.grad_cam(model, x, 2)
+    model.compile(loss="mse")
+    single.compile(loss="mse")
+    for regression, index in ((model, 2), (single, 0), (single, None)):
+        heat = explain.grad_cam(regression, x, index)
+        np.testing.assert_allclose(heat, expected, atol=1e-6)
+    for regression, index, last in ((model, None, 2), (single, 1, 0)):
+        with pytest.raises(ValueError, match=f"from 0 to {last}.* regression"):
+            explain.grad_cam(regression, x, index)
+    with pytest.raises(ValueError, match="must give classes"):
+        explain.class_probabilities(model, x)
 
 
 @OF_FEW_POSITIONS
@@ -461,8 +521,12 @@ def test_without_a_region_it_is_where_the_class_is_predicted():
     # Independent classes are where they are probable; a single value is for
     # two, one of which is everywhere else.
     region, weights = means(x) ** 2 @ WEIGHTS[:, 1] > 0, WEIGHTS[:, 1]
-    single = segmenting(weights[:, None])
+    single, regression = segmenting(weights[:, None]), segmenting()
+    regression.compile(loss="mse")
     for model, index, sign, inside in (
+        # Values have no class, and are explained everywhere.
+        (single, None, 1, np.ones_like(region)),
+        (regression, 1, 1, np.ones_like(region)),
         (segmenting(activation="sigmoid"), 1, 1, region),
         (single, 1, 1, region),
         (single, 0, -1, ~region),

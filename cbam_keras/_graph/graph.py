@@ -56,6 +56,8 @@ def _traced(model):
     traced = keras.Model(inputs, model.call(inputs), name=model.name)
     if len(traced.variables) < len(model.variables):
         raise ValueError("The model has variables outside of the layers")
+    # It tells classes from values.
+    traced.loss = model.loss
     return traced
 
 
@@ -121,6 +123,14 @@ def input_names(model: keras.Model) -> list[str]:
     if isinstance(inputs, dict):
         return keys_in_order(inputs)
     return [x.name for x in model.inputs]
+
+
+def output_names(model: keras.Model) -> list[str]:
+    """Returns what the outputs are called in a dictionary, in their order."""
+    outputs = structure(model)[1]
+    if isinstance(outputs, dict) and len(outputs) == len(model.outputs):
+        return keys_in_order(outputs)
+    return list(getattr(model, "output_names", None) or [])
 
 
 def as_input(model: keras.Model, values: Sequence[Tensor]) -> Tensor:

@@ -7,11 +7,14 @@ import numpy as np
 from keras import layers
 
 from cbam_keras._graph.global_state import attributes
-from cbam_keras._graph.graph import Tensor, is_graph
+from cbam_keras._graph.graph import Tensor, is_graph, output_names
 from cbam_keras._graph.steps import Graph, Step
 
 # Operations that keep the values, between an activation and the output.
 _KEEPS_VALUES = "Cast Dropout Flatten Identity Reshape Squeeze Unfold".split()
+# Parts of the names of losses of classes and of values, users' own among them.
+CLASS_LOSSES = "crossentropy", "hinge", "focal", "bce", "dice", "tversky"
+VALUE_LOSSES = "error", "huber", "logcosh", "poisson", "cosine", "mse", "mae"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +73,28 @@ def kind_of_head(model: keras.Model) -> str | None:
         return _kind_of(model.layers[-1])
     graph = Graph(model, model.inputs)
     return find_head(graph, graph.outputs[0]).kind
+
+
+def find_meaning(model: keras.Model, index: int, kind: str | None) -> str:
+    """Returns `"classes"` or `"values"`, what one of the outputs gives.
+
+    Its last activation says so, which is of that `kind`, else the loss that
+    the model is compiled with. Where neither does it is `"unknown"`.
+    """
+    loss = model.loss
+    if isinstance(loss, dict):
+        loss = loss.get(output_names(model)[index])
+    elif isinstance(loss, (list, tuple)):
+        loss = keras.tree.flatten(loss)[index]
+    loss = keras.losses.get(loss)
+    # Keras' objects and `functools.partial` hold a function.
+    loss = getattr(loss, "fn", getattr(loss, "func", loss))
+    name = getattr(loss, "__name__", type(loss).__name__)
+    name = name.lower().replace("_", "")
+    if kind or any(part in name for part in CLASS_LOSSES):
+        return "classes"
+    is_regression = any(part in name for part in VALUE_LOSSES)
+    return "values" if is_regression else "unknown"
 
 
 def _kind_of(operation):

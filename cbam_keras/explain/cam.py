@@ -39,8 +39,10 @@ def grad_cam(
     the class score with respect to it, and the sum is clipped at zero. The
     score is the logit: a softmax or sigmoid at the end of the model is left
     out, since it flattens the gradients of confident predictions. A single
-    output unit is for two classes: its logit is that of class 1 and, negated,
-    that of class 0. The model runs in inference mode and is not changed.
+    output unit is for two classes if it ends in a sigmoid, is compiled with a
+    loss of classes, or if you give a class: its logit is that of class 1 and,
+    negated, that of class 0. Otherwise it is a value, and the map shows what
+    raises it. The model runs in inference mode and is not changed.
 
     Args:
         model: Functional or Sequential `keras.Model` that returns a value per
@@ -51,11 +53,12 @@ def grad_cam(
             them; for several inputs, a list or dictionary of arrays; or a
             `tf.data.Dataset` of batches, whose labels are ignored.
         class_index: Integer, the index in the output of the class to explain,
-            or a sequence of `B` of them; `0` or `1` for a single output unit.
-            For other outputs, a function of the logits of a batch that
-            returns the scores `(B,)` to explain, written with `keras.ops`.
-            Defaults to `None`, which means the class with the greatest
-            logit.
+            or a sequence of `B` of them; `0` or `1` for a single output unit;
+            that of a value, if the model is compiled with a loss of
+            regression. For other outputs, a function of the logits of a batch
+            that returns the scores `(B,)` to explain, written with
+            `keras.ops`. Defaults to `None`, which means the class with the
+            greatest logit, or the only value.
         layer: Name of the layer whose output is explained, in a nested model
             with its path, `"backbone/conv5"`, or the layer. Defaults to
             `None`, which means the last feature map with several channels
@@ -66,7 +69,7 @@ def grad_cam(
             the size of the output: the score is the sum of the logits of the
             class there. Defaults to `None`, which means where the class is
             predicted: its logit is the greatest or, after a sigmoid,
-            positive.
+            positive; for values everywhere.
         method: String. `"grad_cam"` weights each channel by its mean
             gradient; `"grad_cam++"` by a weighted mean of its positive
             gradients, for several objects of a class; `"hires_cam"` weights
@@ -88,8 +91,8 @@ def grad_cam(
 
     Raises:
         ValueError: If the model has no graph or no feature map with
-            positions, if there is no such layer, head, input or class, or if
-            the model does not take the images or the region.
+            positions, if there is no such layer, head, input, class or value,
+            or if the model does not take the images or the region.
         TypeError: If the images or `layer` are of another type.
 
     Example:
@@ -113,12 +116,18 @@ def grad_cam(
     images = inputs[image]
     explained = graph.outputs[index]
     activation = _graph.find_head(graph, explained)
+    meaning = _graph.find_meaning(model, index, activation.kind)
     count, axis, classes = len(images), None, None
     if not callable(class_index):
         if len(explained.shape) == images.ndim:
             # There is a value per class at each position.
             axis = graph.channel_axis(explained)
-        classes = class_indices(class_index, count, model, explained, axis)
+        classes = class_indices(
+            class_index, count, model, explained, axis, meaning
+        )
+        is_single = explained.shape[axis or 1] == 1
+        if meaning == "unknown" and is_single and classes is None:
+            meaning = "values"
     regions = check_region(region, count, explained, axis)
     target = find_target(graph, activation.logits, layer, axis is not None)
     maps: list[np.ndarray] = []
@@ -132,7 +141,7 @@ def grad_cam(
                 None if classes is None else classes[batch],
                 None if regions is None else regions[batch],
                 axis or 1,
-                activation.kind,
+                meaning if meaning == "values" else activation.kind,
             )
         features, gradient = _features_and_gradient(
             model, parts, score, graph, target, activation, index
@@ -198,7 +207,7 @@ def _features_and_gradient(
 def _class_scores(classes, regions, axis, kind, logits):
     """Returns the logit of a class of each image, summed over a region."""
     logits = ops.moveaxis(logits, axis, -1)
-    if logits.shape[-1] == 1:
+    if logits.shape[-1] == 1 and kind != "values":
         # A single logit is that of class 1 and, negated, that of class 0.
         logits = ops.concatenate([-logits, logits], axis=-1)
     places = tuple(range(1, logits.ndim - 1))
@@ -211,6 +220,8 @@ def _class_scores(classes, regions, axis, kind, logits):
         regions = ops.equal(predicted, explained)
         if kind == "sigmoid":
             regions = scores > 0
+        elif kind == "values":
+            regions = ops.ones_like(scores)
     if not places:
         return scores
     return ops.sum(scores * ops.cast(regions, scores.dtype), axis=places)

@@ -32,12 +32,14 @@ def class_probabilities(
         NumPy array `(B, classes)`, float32: the output of the model if it
         ends in a softmax or sigmoid, or if it is not negative and sums to 1
         for all images; otherwise the softmax of its logits. A single output
-        unit is for two classes: `p`, or the sigmoid of the logit, is the
-        probability of class 1, and `1 - p` that of class 0.
+        unit is for two classes if it ends in a sigmoid or is compiled with a
+        loss of classes: `p`, or the sigmoid of the logit, is the probability
+        of class 1, and `1 - p` that of class 0.
 
     Raises:
-        ValueError: If the images do not fit the model, or if it has no such
-            head or several outputs.
+        ValueError: If the images do not fit the model, if it has no such head
+            or several outputs, or if it is compiled with a loss of
+            regression, or nothing says that its single unit is for classes.
         TypeError: If the model is of another type, or the images are not
             numbers.
 
@@ -52,13 +54,23 @@ def class_probabilities(
     batch_size = _checks.positive_integer("batch_size", batch_size)
     model = _graph.with_graph("model", model)
     inputs, graph, index = read_model(model, images, head)
-    class_indices(None, len(inputs[0]), model, graph.outputs[index])
+    output = graph.outputs[index]
+    kind = _graph.find_head(graph, output).kind
+    class_indices(None, len(inputs[0]), model, output)
+    meaning = _graph.find_meaning(model, index, kind)
+    if meaning != "classes" and (meaning == "values" or output.shape[1] == 1):
+        raise ValueError(
+            f'`model` must give classes. Received: model "{model.name}" with a '
+            f"linear output of shape {tuple(output.shape)}, whose loss is one "
+            "of values or not known. If it is a logit, end the model in "
+            'layers.Activation("sigmoid"), or compile it with '
+            "keras.losses.BinaryCrossentropy(from_logits=True)"
+        )
     parts = []
     for batch in _graph.batches(inputs, batch_size):
         outputs = _graph.run_model(model, _graph.as_input(model, batch))
         outputs = keras.tree.flatten(outputs)
         parts.append(_graph.to_float32(outputs[index]))
-    kind = _graph.find_head(graph, graph.outputs[index]).kind
     values = _graph.as_probabilities(np.concatenate(parts), kind)
     return values.astype("float32")
 
@@ -103,10 +115,12 @@ def class_indices(
     model: keras.Model,
     output: keras.KerasTensor,
     axis: int | None = None,
+    meaning: str = "unknown",
 ) -> np.ndarray | None:
     """Returns an index per image, or `None` for the predicted classes.
 
-    In an output that has positions, `axis` has the classes.
+    In an output that has positions, `axis` has the classes. The meaning of
+    the output is that of `_graph.find_meaning`.
     """
     shape = tuple(output.shape)
     if (axis is None and len(shape) != 2) or shape[axis or 1] is None:
@@ -117,10 +131,11 @@ def class_indices(
             "another with `head`, or give grad_cam a function of the output "
             "as `class_index`, which returns a score per image"
         )
-    if class_index is None:
+    size, is_regression = shape[axis or 1], meaning == "values"
+    if class_index is None and not (is_regression and size > 1):
         return None
     # A single value is for two classes.
-    last = max(shape[axis or 1], 2) - 1
+    last = (size if is_regression else max(size, 2)) - 1
     indices = np.asarray(class_index)
     if (
         indices.dtype.kind not in "iu"
@@ -128,10 +143,11 @@ def class_indices(
         or indices.min() < 0
         or indices.max() > last
     ):
+        what = "values of a regression" if is_regression else "classes"
         raise ValueError(
             f"`class_index` must be an integer from 0 to {last}, one per image "
             f"({count} here), or a function of the output. Received: "
-            f"class_index={class_index!r}"
+            f"class_index={class_index!r} of {last + 1} {what}"
         )
     return np.broadcast_to(indices, (count,))
 
@@ -163,12 +179,9 @@ def check_region(
 
 
 def _head_index(model, head):
-    names = list(getattr(model, "output_names", None) or [])
-    structure = _graph.structure(model)[1]
-    if isinstance(structure, dict) and len(structure) == len(model.outputs):
-        names = _graph.keys_in_order(structure)
     if head is None and len(model.outputs) == 1:
         return 0
+    names = _graph.output_names(model)
     return _index_of("head", head, names, len(model.outputs))
 
 
