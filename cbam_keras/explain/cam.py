@@ -18,7 +18,7 @@ from cbam_keras.explain.classes import (
     read_model,
 )
 from cbam_keras.explain.gradients import gradient_at
-from cbam_keras.explain.targets import find_target
+from cbam_keras.explain.targets import find_targets
 
 
 def grad_cam(
@@ -48,10 +48,11 @@ def grad_cam(
         model: Functional or Sequential `keras.Model` that returns a value per
             class, for the image or at each position, `(B, H, W, classes)`, or
             anything else if `class_index` is a function.
-        images: Array or tensor `(B, H, W, C)`, signals `(B, L, C)`, volumes
-            `(B, D, H, W, C)` or videos `(B, T, H, W, C)`, as the model takes
-            them; for several inputs, a list or dictionary of arrays; or a
-            `tf.data.Dataset` of batches, whose labels are ignored.
+        images: Array or tensor `(B, H, W, C)`, signals `(B, L, C)`, ids
+            `(B, L)`, volumes `(B, D, H, W, C)` or videos `(B, T, H, W, C)`, as
+            the model takes them; for several inputs, a list or dictionary of
+            arrays; or a `tf.data.Dataset` of batches, whose labels are
+            ignored.
         class_index: Integer, the index in the output of the class to explain,
             or a sequence of `B` of them; `0` or `1` for a single output unit;
             that of a value, if the model is compiled with a loss of
@@ -62,7 +63,8 @@ def grad_cam(
         layer: Name of the layer whose output is explained, in a nested model
             with its path, `"backbone/conv5"`, or the layer. Defaults to
             `None`, which means the last feature map with several channels
-            and at least two positions along each axis; for segmentation the
+            and at least two positions along each axis, with a class token the
+            last that the score depends on elsewhere; for segmentation the
             last of the coarsest ones. If it has fewer than five, a warning
             names a layer that has more.
         region: For segmentation, a boolean array `(H, W)` or `(B, H, W)` of
@@ -119,7 +121,8 @@ def grad_cam(
     meaning = _graph.find_meaning(model, index, activation.kind)
     count, axis, classes = len(images), None, None
     if not callable(class_index):
-        if len(explained.shape) == images.ndim:
+        rank = len(graph.positions or images.shape[2:]) + 2
+        if len(explained.shape) == rank > 2:
             # There is a value per class at each position.
             axis = graph.channel_axis(explained)
         classes = class_indices(
@@ -129,10 +132,9 @@ def grad_cam(
         if meaning == "unknown" and is_single and classes is None:
             meaning = "values"
     regions = check_region(region, count, explained, axis)
-    target = find_target(graph, activation.logits, layer, axis is not None)
-    maps: list[np.ndarray] = []
-    for parts in _graph.batches(inputs, batch_size):
-        start = sum(map(len, maps))
+    targets = find_targets(graph, activation.logits, layer, axis is not None)
+
+    def explain(target, parts, start):
         batch = slice(start, start + batch_size)
         score = class_index
         if not callable(class_index):
@@ -143,9 +145,20 @@ def grad_cam(
                 axis or 1,
                 meaning if meaning == "values" else activation.kind,
             )
-        features, gradient = _features_and_gradient(
+        return _features_and_gradient(
             model, parts, score, graph, target, activation, index
         )
+
+    target = targets[-1]
+    if target.grid and len(target.tokens) < target.tensor.shape[1]:
+        # After the last attention the class may depend on its token alone.
+        first = next(_graph.batches(inputs, batch_size))
+        for target in reversed(targets):
+            if explain(target, first, 0)[1].any():
+                break
+    maps: list[np.ndarray] = []
+    for parts in _graph.batches(inputs, batch_size):
+        features, gradient = explain(target, parts, sum(map(len, maps)))
         weighted = features * weigh(features, gradient)
         heat = np.maximum(weighted.sum(axis=-1), 0)
         maps.append(heat.reshape(-1, *target.frames, *heat.shape[1:]))
@@ -201,6 +214,11 @@ def _features_and_gradient(
         )
         for tensor in gradient_at(run, (count, *target.tensor.shape[1:]))
     )
+    if target.grid:
+        features, gradient = (
+            x[:, [*target.tokens]].reshape(len(x), *target.grid, -1)
+            for x in (features, gradient)
+        )
     return features, gradient / scale
 
 

@@ -1,6 +1,7 @@
 """The feature map of a network that is explained."""
 
 import dataclasses
+import itertools
 import math
 
 import keras
@@ -19,12 +20,15 @@ class FeatureMap:
     `channel` is the axis of the channels, and `input_axes` are the axes of
     the image that the others are. In a `TimeDistributed` layer they begin
     with that of time, which is folded into the batch: `frames` are its sizes.
+    Of a sequence of tokens, `tokens` are those of a grid with the sizes `grid`.
     """
 
     step: Step
     channel: int
     input_axes: tuple[int, ...]
-    frames: tuple[int, ...]
+    frames: tuple[int, ...] = ()
+    grid: tuple[int, ...] = ()
+    tokens: range = range(0)
 
     @property
     def tensor(self) -> keras.KerasTensor:
@@ -32,20 +36,22 @@ class FeatureMap:
 
     @property
     def sides(self) -> tuple[int, ...]:
+        if self.grid:
+            return self.grid
         shape = self.tensor.shape
         return shape[1 : self.channel] + shape[self.channel + 1 :]
 
 
-def find_target(
+def find_targets(
     graph: Graph,
     output: keras.KerasTensor,
     layer: str | keras.Layer | None,
     coarsest: bool = False,
-) -> FeatureMap:
-    """Returns the feature map of a layer that leads to an output.
+) -> list[FeatureMap]:
+    """Returns the feature maps of a layer that lead to an output.
 
-    Without a layer it is the last one with several channels, or the last of
-    the coarsest of them.
+    Without a layer they are those with several channels, the coarsest last if
+    asked for. The last one is to be explained.
     """
     leading = graph.ancestors(output) & graph.descendants(graph.image)
     maps = [x for x in _feature_maps(graph) if x.step in leading]
@@ -66,8 +72,9 @@ def find_target(
         shapes = [str(tuple(x.shape)) for step in steps for x in step.outputs]
         last = f'. The last one is "{maps[-1].step.path}"' if maps else ""
         hint = graph.unreached() or (
-            "Permuted axes are followed through layers.Permute, not through "
-            "Lambda or a layer of your own"
+            "Permuted axes are followed through layers.Permute, and tokens "
+            'from a Reshape of all positions or a layer named "patch", not '
+            "through Lambda or another layer of your own"
         )
         raise ValueError(
             "`layer` must return a feature map with several positions along "
@@ -78,7 +85,7 @@ def find_target(
         )
     if layer is None:
         _warn_of_grain(candidates, _graph.last_at_each_resolution(graph))
-    return candidates[-1]
+    return candidates
 
 
 def _warn_of_grain(candidates, lasts):
@@ -99,7 +106,12 @@ def _warn_of_grain(candidates, lasts):
 
 def _feature_maps(graph):
     """Yields the feature maps of several positions along each axis."""
-    positions = graph.positions or ()
+    positions, image = graph.positions or (), graph.image
+    followed: dict[int, FeatureMap] = {}
+    if sizes := graph.sizes(image):
+        places = list(range(len(image.shape)))
+        del places[graph.channel_axis(image)]
+        followed[id(image)] = FeatureMap(None, 0, (*places[1:],), grid=sizes)
     for step in graph.steps:
         if len(step.outputs) != 1 or "float" not in step.outputs[0].dtype:
             continue
@@ -111,6 +123,8 @@ def _feature_maps(graph):
         if channel is None:
             continue
         channel %= len(shape)
+        are_tokens = channel == 2 == len(shape) - 1
+        feature_map = _find_tokens(step, followed) if are_tokens else None
         axes, folded = graph.axes(step.outputs[0])
         if axes is None:
             # They are in the order of the input, as after Reshape layers.
@@ -121,8 +135,40 @@ def _feature_maps(graph):
         if axes and None not in places and len(axes) + 2 == len(shape):
             frames = tuple(graph.image.shape[x] for x in folded)
             feature_map = FeatureMap(step, channel, places, frames)
-            if all(side is not None and side > 1 for side in feature_map.sides):
+        sides = feature_map.sides if feature_map else (None,)
+        if all(side is not None and side > 1 for side in sides):
+            followed[id(step.outputs[0])] = feature_map
+            # Tokens that are only reshaped are the last feature map again.
+            if not (feature_map.grid and step.kind == "Reshape"):
                 yield feature_map
+
+
+def _find_tokens(step, followed):
+    """Returns the feature map that tokens `(B, tokens, C)` are, or `None`.
+
+    A token more than positions is that of the class, the first one unless the
+    last is appended. A layer of patches, by its name, divides a grid evenly.
+    """
+    length = step.outputs[0].shape[1] or 0
+    # The output of attention has the positions of the query.
+    inputs = step.inputs[: 1 if "Attention" in step.kind else None]
+    for x, extra in itertools.product(inputs, (0, 1)):
+        source, count = followed.get(id(x)), length - extra
+        if source is None or count < 1:
+            continue
+        sides, side = source.sides, 1
+        if "patch" in f"{step.kind} {step.path}".lower():
+            side = round((math.prod(sides) / count) ** (1 / len(sides))) or 1
+        grid = tuple(size // side for size in sides)
+        if math.prod(grid) == count and not any(x % side for x in sides):
+            is_last = step.kind == "Concatenate" and step.inputs[0] is x
+            start = 0 if is_last else extra
+            if source.tokens and x.shape[1] == length:
+                start = source.tokens.start
+            places, frames = source.input_axes, source.frames
+            tokens = range(start, start + count)
+            return FeatureMap(step, 2, places, frames, grid, tokens)
+    return None
 
 
 def _named(graph, layer):
