@@ -4,8 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+from explain_checks import linear_network
 
-from cbam_keras import plotting
+from cbam_keras import explain, plotting
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 
@@ -117,6 +118,29 @@ def test_signals_are_lines_over_their_heat():
         check_signal(axes, *expected)
 
 
+def test_no_channel_of_a_signal_hides_another():
+    figure = plotting.plot_grad_cam(SIGNALS * [1, 1000, 1], SIGNAL_HEAT)
+    axes = panels(figure)[0]
+    # Each fills its third of the height, whatever its numbers are.
+    for place, line in enumerate(axes.lines[::2]):
+        points = line.get_transform().transform(line.get_xydata())
+        height = axes.transAxes.inverted().transform(points)[:, 1]
+        ends = (place + 0.07) / 3, (place + 0.93) / 3
+        np.testing.assert_allclose(
+            [height.min(), height.max()], ends, atol=0.01
+        )
+
+
+def test_the_method_is_named_over_its_maps():
+    model = linear_network(np.eye(3), (H, W))
+    maps = explain.grad_cam(model, IMAGES / 255, 1, method="hires_cam")[:1]
+    assert maps.method == "hires_cam" and type(1 - maps) is np.ndarray
+    figure = plotting.plot_grad_cam(IMAGES[:1], maps)
+    assert names(figure) == ["Input", "HiResCAM"]
+    figure = plotting.plot_grad_cam(IMAGES[:1], {"a": maps, "b": maps})
+    assert figure.get_suptitle() == "HiResCAM"
+
+
 def unit(volume):
     return (volume - volume.min()) / np.ptp(volume)
 
@@ -169,7 +193,19 @@ OF_SHAPE = r"`images` must be of the shape of their maps, \(2, None, None\)"
 REFUSED = [
     ({"images": IMAGES[0]}, OF_SHAPE),
     ({"images": {"a": IMAGES, "b": IMAGES}}, r"one input .*'b': \(2, 6, 9, 3"),
-    ({"images": np.zeros((2, 6, 9, 4))}, r"1 or 3 channels .*\(2, 6, 9, 4\)"),
+    (
+        {"images": np.zeros((2, 6, 9, 13))},
+        r"1 or 3 channels .*\(2, 6, 9, 13\).* images\[..., \[3, 2, 1\]\]",
+    ),
+    ({"heat_maps": np.zeros((3, 6, 9))}, "2 images and 3 maps"),
+    (
+        {
+            "images": [IMAGES[0], IMAGES[1, 1:]],
+            "heat_maps": np.zeros((3, 6, 9)),
+        },
+        "2 images and 3 maps",
+    ),
+    ({"boxes": [[0, 0, 2, 2]]}, "`boxes` must hold 2 values"),
     (
         {"images": np.zeros((33, 4, 5)), "heat_maps": np.zeros((33, 4, 5))},
         "at most 32",

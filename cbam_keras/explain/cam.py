@@ -21,6 +21,22 @@ from cbam_keras.explain.gradients import gradient_at
 from cbam_keras.explain.targets import find_targets
 
 
+class HeatMaps(np.ndarray):
+    """Heat maps that know their method, and a layer that has finer ones.
+
+    What is computed from them is an ordinary array.
+    """
+
+    method: str = "grad_cam"
+    finer_layer: str | None = None
+
+    def __array_finalize__(self, source):
+        vars(self).update(getattr(source, "__dict__", {}))
+
+    def __array_wrap__(self, array, context=None, return_scalar=False):
+        return np.asarray(array)[()]
+
+
 def grad_cam(
     model: keras.Model,
     images: _graph.Inputs,
@@ -89,7 +105,7 @@ def grad_cam(
         float32, resized linearly to the size of the images; each map, of a
         video all frames together, in [0, 1] with the maximum 1, or all 0 where
         nothing supports the class. In `TimeDistributed(model)` each frame has
-        its own weights of channels.
+        its own weights of channels. Its attribute `method` names it in figures.
 
     Raises:
         ValueError: If the model has no graph or no feature map with
@@ -132,7 +148,9 @@ def grad_cam(
         if meaning == "unknown" and is_single and classes is None:
             meaning = "values"
     regions = check_region(region, count, explained, axis)
-    targets = find_targets(graph, activation.logits, layer, axis is not None)
+    targets, finer_layer = find_targets(
+        graph, activation.logits, layer, axis is not None
+    )
 
     def explain(target, parts, start):
         batch = slice(start, start + batch_size)
@@ -165,7 +183,10 @@ def grad_cam(
     # The model may have permuted the axes: they get the order of the input.
     order = 1 + np.argsort(target.input_axes)
     sizes = [images.shape[axis] for axis in sorted(target.input_axes)]
-    return _resize(np.concatenate(maps).transpose(0, *order), sizes)
+    resized = _resize(np.concatenate(maps).transpose(0, *order), sizes)
+    heat_maps = resized.view(HeatMaps)
+    heat_maps.method, heat_maps.finer_layer = method, finer_layer
+    return heat_maps
 
 
 def _features_and_gradient(
@@ -275,6 +296,7 @@ METHODS: dict[str, Callable[..., np.ndarray]] = {
     "grad_cam++": _grad_cam_plus_plus,
     "hires_cam": lambda _, gradient: gradient,
 }
+TITLES = dict(zip(METHODS, ("Grad-CAM", "Grad-CAM++", "HiResCAM"), strict=True))
 
 
 def _resize(maps, size):

@@ -47,11 +47,12 @@ def find_targets(
     output: keras.KerasTensor,
     layer: str | keras.Layer | None,
     coarsest: bool = False,
-) -> list[FeatureMap]:
+) -> tuple[list[FeatureMap], str | None]:
     """Returns the feature maps of a layer that lead to an output.
 
     Without a layer they are those with several channels, the coarsest last if
-    asked for. The last one is to be explained.
+    asked for. The last one is to be explained: if it has few positions, the
+    name of a layer that has more comes second.
     """
     leading = graph.ancestors(output) & graph.descendants(graph.image)
     maps = [x for x in _feature_maps(graph) if x.step in leading]
@@ -83,13 +84,15 @@ def find_targets(
             f"and {_checks.first_few([*dict.fromkeys(shapes)], 4)}{last}. "
             f"{hint}"
         )
+    finer_layer = None
     if layer is None:
-        _warn_of_grain(candidates, _graph.last_at_each_resolution(graph))
-    return candidates
+        lasts = _graph.last_at_each_resolution(graph)
+        finer_layer = _warn_of_grain(candidates, lasts)
+    return candidates, finer_layer
 
 
 def _warn_of_grain(candidates, lasts):
-    """Warns if heat has few positions, and one of the last steps has more."""
+    """Warns if heat has few positions, and returns a layer that has more."""
     target = candidates[-1]
     named = [x for x in candidates if x.step in lasts]
     finer = [x for x in named if min(x.sides) >= MIN_SIDE]
@@ -97,11 +100,14 @@ def _warn_of_grain(candidates, lasts):
         positions, more = (
             " x ".join(map(str, x.sides)) for x in (target, finer[-1])
         )
+        finer_layer = finer[-1].step.path
         _checks.warn(
             f"Heat maps have a grain of {positions} positions, those of the "
             f'last feature map, "{target.step.path}". For {more} explain the '
-            f'layer "{finer[-1].step.path}"'
+            f'layer "{finer_layer}"'
         )
+        return finer_layer
+    return None
 
 
 def _feature_maps(graph):

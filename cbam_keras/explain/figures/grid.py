@@ -103,18 +103,26 @@ class Grid:
         drawn.set_clim(*self.scale.get_clim())
 
     def _draw_signal(self, axes, signal, values):
-        low, high = signal.min(), signal.max()
-        margin = 0.08 * (high - low) or 1
-        limits = (-0.5, len(signal) - 0.5, low - margin, high + margin)
+        transforms = _checks.require("matplotlib.transforms", extra="plot")
+        bottom, top = _with_margin(signal)
+        limits = (-0.5, len(signal) - 0.5, bottom, top)
         if values is None:
             axes.set_facecolor("white")
         else:
             options = {"aspect": "auto", "interpolation": "nearest"}
             self._draw_map(axes, values[None], extent=limits, **options)
-        # White edges can be seen on dark colors, too.
-        for channel in signal.T:
-            axes.plot(channel, color="white", linewidth=2.6)
-            axes.plot(channel, color="0.1", linewidth=1.1)
+        # Each channel has a lane with a scale of its own, the first on top, or
+        # one would hide another or look flat beside it.
+        lane = (top - bottom) / signal.shape[1]
+        for number, channel in enumerate(signal.T[::-1]):
+            low, high = _with_margin(channel)
+            scale, place = lane / (high - low), bottom + number * lane
+            moved = transforms.Affine2D().translate(0, -low).scale(1, scale)
+            moved = moved.translate(0, place) + axes.transData
+            # White edges can be seen on dark colors, too.
+            options = {"transform": moved}
+            axes.plot(channel, color="white", linewidth=2.6, **options)
+            axes.plot(channel, color="0.1", linewidth=1.1, **options)
         axes.axis(limits)
 
     def draw_sorted(
@@ -178,6 +186,11 @@ class Grid:
         bar.ax.tick_params(labelsize=style.SMALL)
         bar.ax.set_facecolor(BACKGROUND)
         return self.figure
+
+
+def _with_margin(values):
+    margin = 0.08 * np.ptp(values) or 1
+    return values.min() - margin, values.max() + margin
 
 
 def luminance(images: np.ndarray) -> np.ndarray:

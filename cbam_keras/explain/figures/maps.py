@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _graph
+from cbam_keras.explain.cam import TITLES
 from cbam_keras.explain.figures import style
 from cbam_keras.explain.figures.grid import (
     MAX_WIDTH,
@@ -44,8 +45,8 @@ def plot_grad_cam(
 
     Each row starts with the image; heat is drawn over it in grayscale. Give
     the maps of several networks by name to compare them side by side. Signals
-    are drawn as lines with their heat behind, volumes and videos as up to 6
-    slices, a row each.
+    are drawn as lines with their heat behind, each channel in a scale of its
+    own, the first on top, volumes and videos as up to 6 slices, a row each.
 
     Args:
         images: Array `(B, H, W, C)` with `C` 1 or 3, or `(B, H, W)`, from
@@ -67,7 +68,8 @@ def plot_grad_cam(
             the images. Defaults to `None`.
         boxes: Array `(B, 4)` of numbers, `y_min, x_min, y_max, x_max` in
             pixels, the maxima exclusive, drawn on images. Defaults to `None`.
-        title: String, written over the figure. Defaults to `""`.
+        title: String, written over the figure. Defaults to `""`, which means
+            the method of maps in a mapping; others have it above them.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -82,13 +84,14 @@ def plot_grad_cam(
         >>> heat_maps = {"baseline": images[..., 0], "CBAM": images[..., 1]}
         >>> figure = plot_grad_cam(images, heat_maps, labels=["cat", "dog"])
     """
-    maps = _check_heat(heat_maps)
+    maps, methods = _check_heat(heat_maps)
     shape = next(iter(maps.values())).shape
     count = shape[0]
     # Images may be larger than what the network took.
     any_size = (count, None, None) if len(shape) == 3 else shape
     samples = _check_samples(images, any_size)
     names = _texts("labels", labels, count)
+    _texts("boxes", boxes, count)
     classes = _by_network("classes", classes, maps, count)
     form = "P = {:.2f}"
     chances = _by_network("probabilities", probabilities, maps, count, form)
@@ -106,6 +109,8 @@ def plot_grad_cam(
         # These colors darken with the heat, since there is no image below.
         scale = style.color_scale("Oranges", (0, 1))
     columns = ["Input", *maps]
+    if isinstance(heat_maps, Mapping):
+        title = title or ", ".join(methods)
     grid = Grid(len(rows), columns, width, [height], scale, title)
     for line, (i, depth) in zip(grid.panels, rows, strict=True):
         sample = samples[i][depth]
@@ -235,10 +240,12 @@ def _write_range(axes, values, kind):
 
 
 def _check_heat(heat_maps):
-    """Returns the heat maps of each network as arrays of one shape."""
+    """Returns the heat maps of each network, in one shape, and methods."""
     named = heat_maps
     if not isinstance(heat_maps, Mapping):
-        named = {"Grad-CAM": heat_maps}
+        named = {TITLES[getattr(heat_maps, "method", "grad_cam")]: heat_maps}
+    methods = [getattr(x, "method", None) for x in named.values()]
+    titles = [*dict.fromkeys(TITLES[x] for x in methods if x in TITLES)]
     maps = {name: _number_array("heat_maps", x) for name, x in named.items()}
     for heat in maps.values() or [np.zeros(0)]:
         low, high = heat.min(initial=0), heat.max(initial=0)
@@ -248,7 +255,7 @@ def _check_heat(heat_maps):
                 "`heat_maps` must be in [0, 1] and of one shape. Received: "
                 f"{[x.shape for x in maps.values()]}, from {low:g} to {high:g}"
             )
-    return maps
+    return maps, titles
 
 
 def _check_gates(maps):
@@ -279,11 +286,12 @@ def _check_samples(images, shape):
         scale = 1 if high <= 1 + TOLERANCE else 255
         size = (1, None, None)
         drawn = [_check_samples(x[None] / scale, size) for x in photographs]
-        array = np.zeros(shape[:1])
+        array = np.zeros(len(drawn))
         if len(drawn) == shape[0]:
             return [x for (x,) in drawn]
     else:
         array = _number_array("images", images)
+    received = array.shape
     if _checks.fits(shape, array.shape):
         array = array[..., None]
     rank, channels = len(shape), array.shape[-1]
@@ -293,10 +301,19 @@ def _check_samples(images, shape):
         or (rank > 2 and channels not in (1, 3))
         or len(array) > MAX_ROWS
     ):
+        hint = ""
+        if len(array) != shape[0]:
+            hint = f". There are {len(array)} images and {shape[0]} maps"
+        elif array.ndim == rank + 1 > 3:
+            hint = (
+                f". Of {channels} channels pass three as red, green and blue, "
+                "e.g. images[..., :3], or images[..., [3, 2, 1]] of "
+                "Sentinel-2, or one, images[..., :1]"
+            )
         raise ValueError(
             f"`images` must be of the shape of their maps, {shape}, or with 1 "
             f"or 3 channels as the last axis, and at most {MAX_ROWS}, or the "
-            f"figure cannot be read. Received: images.shape={np.shape(images)}"
+            f"figure cannot be read. Received: images.shape={received}{hint}"
         )
     if rank == 2:
         return array
