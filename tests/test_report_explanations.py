@@ -22,7 +22,7 @@ from PIL import Image
 from report_checks import change
 from tuning_checks import warned
 
-from cbam_keras import CBAM, SqueezeExcite, data
+from cbam_keras import CBAM, SqueezeExcite, cli, data
 from cbam_keras.explain import attention_maps, grad_cam
 from cbam_keras.report import Settings, explain_files
 
@@ -124,6 +124,42 @@ def test_true_classes_are_found_by_name(unordered, images):
     assert content["class_names"] == sorted(unordered)
 
 
+def test_a_folder_named_after_a_class_is_that_of_its_images(
+    unordered, here, monkeypatch
+):
+    picture(here / "all/test/green/patient/1.png", brightest=1)
+    picture(here / "others/0.png")
+    for folder, label in (("all/test/green", 1), ("others", -1)):
+        _, arrays = explain("run", folder, "--no-report")
+        assert {*arrays["labels"]} == {label}
+    monkeypatch.chdir(here / "all/test/blue")
+    content, _ = explain(here / "run", ".", "--no-report", output=here / "out")
+    assert [row["true_class"] for row in content["images"]] == ["blue"]
+
+
+def test_one_unit_is_explained_where_something_says_what_it_is(here, capsys):
+    image = picture(here / "photos/cat/0.png")
+    picture(here / "photos/dog/0.png")
+    inputs = keras.Input((8, 8, 3))
+    x = conv(2, "conv")(layers.Rescaling(1 / 255)(inputs))
+    x = layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, layers.Dense(1)(x))
+    one = "photos/cat/0.png", "--no-report"
+    model.save("unknown.keras")
+    assert cli.main(["explain", "unknown.keras", *one]) == 2
+    with warned(ASSUMED):
+        explain("unknown.keras", "photos", "--no-report")
+    model.compile(loss="binary_crossentropy")
+    model.save("logit.keras")
+    _, arrays = explain("logit.keras", *one)
+    logit = float(model(image[None])[0, 0])
+    close(arrays["logit/probabilities"][0, 1], 1 / (1 + np.exp(-logit)))
+    model.compile(loss="mse")
+    model.save("value.keras")
+    assert cli.main(["explain", "value.keras", "photos"]) == 2
+    assert "must give classes" in capsys.readouterr().err
+
+
 def test_classes_of_other_names_are_taken_in_their_order(unordered, here):
     trained_on("xyz", here / "other")
     with warned(f"blue, green, red, .*{ASSUMED}"):
@@ -152,6 +188,23 @@ def test_settings_reach_the_maps(here):
     close(arrays["deep/heat_maps"], grad_cam(model, image, 1, **asked))
     assert arrays["deep/probabilities"].shape == (1, 2)
     assert asked.items() <= content["settings"].items()
+
+
+def test_few_positions_and_the_method_are_said_beside_the_picture(here):
+    inputs = keras.Input((8, 8, 3))
+    x = layers.MaxPooling2D()(conv(4, "my conv")(inputs))
+    x = layers.GlobalMaxPooling2D()(conv(4, "last")(x))
+    keras.Model(inputs, layers.Dense(2)(x)).save("coarse.keras")
+    picture(here / "it.png")
+    with warned("grain of 4 x 4"):
+        explain("coarse.keras", "it.png", "--method", "hires_cam")
+    page = (here / "out/report.html").read_text()
+    assert "<figcaption>HiResCAM of coarse." in page
+    assert (
+        "coarse has few positions: --layer &#39;my conv&#39; explains" in page
+    )
+    explain(*("coarse.keras", "it.png", "--layer", "my conv"), output="finer")
+    assert "few positions" not in (here / "finer/report.html").read_text()
 
 
 def test_models_of_other_classes_and_sizes_stand_side_by_side(here):

@@ -11,6 +11,7 @@ import numpy as np
 from cbam_keras import _checks, _files, _terminal, data, study
 from cbam_keras._files import Json
 from cbam_keras.explain import (
+    TITLES,
     attention_maps,
     class_probabilities,
     grad_cam,
@@ -36,11 +37,6 @@ ATTENTION_DRAWN = 4
 # The split of a dataset that is explained, if none is asked for.
 SPLIT = "test"
 GATES = "channel", "spatial"
-TITLES = {
-    "grad_cam": "Grad-CAM",
-    "grad_cam++": "Grad-CAM++",
-    "hires_cam": "HiResCAM",
-}
 # These numbers of each image and network are written where they are known.
 NUMBERS = "probability", "predicted_probability", "hit", "energy"
 MEANS = {
@@ -116,7 +112,10 @@ def explain_files(
             f"these are scaled by their own range: {images.examples.scale.note}"
         )
     default_size = images.dataset.shape or (data.SIDE, data.SIDE)
-    networks = load_networks(files, settings.image_size, default_size)
+    classes = find_class_names(files, 2) or images.dataset.class_names
+    networks = load_networks(
+        files, settings.image_size, default_size, len(classes) == 2
+    )
     probabilities = {
         x.name: _predict(x, images, settings.batch_size) for x in networks
     }
@@ -158,6 +157,7 @@ def explain_files(
         "command": command,
         "class_names": list(class_names) if class_names else None,
         "models": {x.name: str(x.path) for x in networks},
+        "finer_layers": {x: y.pop("finer_layer") for x, y in explained.items()},
         "summary": {name: _average(x, labels) for name, x in explained.items()},
         "images": _describe_images(
             images.names, labels, explained, class_names
@@ -337,7 +337,8 @@ def _compute_heat(network, images, classes, settings):
         if rows.start < settings.draw:
             resized = [data.pil_resize(x, network.frame) for x in heat]
             parts["heat_maps"].append(resized)
-    return {key: np.concatenate(x) for key, x in parts.items()}
+    arrays = {key: np.concatenate(x) for key, x in parts.items()}
+    return arrays | {"finer_layer": heat.finer_layer}
 
 
 def _average(arrays, labels):

@@ -1,6 +1,7 @@
 """The images to explain, from files, a folder or a dataset."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -94,9 +95,10 @@ class Images:
 
         The names are those of the run that trained the models, `class_names`,
         else those of the images, if there is one for each class, else `None`.
-        Labels are found by these names, -1 where a name is not known. A
-        warning tells where an order is assumed: that of folders, and that of
-        a dataset which has other names.
+        Labels are found by these names: that of the folder of an image, else
+        that of the folder with all images, else -1. A warning tells where an
+        order is assumed: that of folders, and that of a dataset which has
+        other names.
         """
         classes = self.dataset.class_names
         is_known = {*(class_names or ())} & {*classes}
@@ -112,8 +114,13 @@ class Images:
                 )
             return class_names or classes, self.examples.labels
         indices = {name: i for i, name in enumerate(class_names or ())}
+        others = -1
+        if self.dataset.root is not None and not self.is_split:
+            # Also the name of "." and "..".
+            name = os.path.basename(os.path.abspath(self.dataset.root))
+            others = indices.get(name, -1)
         # The label -1 stands for the last one.
-        by_label = [*(indices.get(name, -1) for name in classes), -1]
+        by_label = [*(indices.get(name, others) for name in classes), others]
         return class_names, np.array(by_label)[self.examples.labels]
 
 

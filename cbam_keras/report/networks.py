@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import warnings
 from collections.abc import Sequence
 
 import keras
@@ -47,14 +48,17 @@ def load_networks(
     paths: Sequence[pathlib.Path],
     image_size: int | Size | None,
     default_size: Size,
+    has_two_classes: bool,
 ) -> list[Network]:
     """Returns the networks in files.
 
+    With two classes, a single unit is for these, unless it is trained as a
+    value.
     Networks that take images of any size get those of `image_size`, else of
     the size of the first network with a fixed one, else of `default_size`.
     """
     names = _make_unique_names(paths)
-    models = [*map(_load_classifier, paths)]
+    models = [_load_classifier(path, has_two_classes) for path in paths]
     sizes = [tuple(model.inputs[0].shape[1:3]) for model in models]
     if image_size is not None:
         # A network of another size raises an error.
@@ -69,7 +73,7 @@ def load_networks(
     ]
 
 
-def _load_classifier(path):
+def _load_classifier(path, has_two_classes):
     """Returns the model in a file, of images alone and with one output."""
     try:
         model = _files.load_model(path)
@@ -93,6 +97,14 @@ def _load_classifier(path):
             f"{_checks.first_few(outputs)}. In Python, cbam_keras.explain "
             "takes others too"
         )
+    if outputs == [(None, 1)]:
+        # The loss tells classes from values, where it can be loaded.
+        with warnings.catch_warnings(), contextlib.suppress(Exception):
+            warnings.simplefilter("ignore")
+            model.loss = keras.saving.load_model(path).loss
+        meaning = _graph.find_meaning(model, 0, None)
+        if has_two_classes and meaning == "unknown":
+            model.loss = "binary_crossentropy"
     return model
 
 

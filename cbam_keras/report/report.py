@@ -3,9 +3,11 @@
 import json
 import os
 import pathlib
+import shlex
 
 from cbam_keras import _checks, _files, _terminal, study
 from cbam_keras._terminal import Table
+from cbam_keras.explain import TITLES
 from cbam_keras.report.explanations import list_means, list_predictions
 from cbam_keras.report.page import Figure, Page, render
 
@@ -186,11 +188,18 @@ def _add_examples(page, folder, content):
         note += f" {MAX_IMAGES} of {len(content['images'])} images are listed."
     rows = list_predictions(content, names, MAX_IMAGES)
     page.predictions = Table("Predictions", rows, note=note.strip())
+    method = TITLES.get(content["settings"].get("method"), "Grad-CAM")
     captions = {
-        "grad_cam.png": f"Grad-CAM of {', '.join(content['models'])}. Bright "
+        "grad_cam.png": f"{method} of {', '.join(content['models'])}. Bright "
         "regions increase the score of the class that is explained: the true "
         "one where it is known. P is its probability."
     }
+    for name, layer in content.get("finer_layers", {}).items():
+        if layer:
+            captions["grad_cam.png"] += (
+                f" Heat of {name} has few positions: --layer "
+                f"{shlex.quote(layer)} explains a layer of more."
+            )
     for name in names:
         captions[f"attention-{name.replace('/', '-')}.png"] = (
             f"Attention of each layer of {name} on the first images: the "
