@@ -169,12 +169,16 @@ def convert(instance: object, **values: object) -> None:
 
 
 def did_you_mean(
-    value: object, choices: Iterable[object], most: int = 1
+    value: object,
+    choices: Iterable[object],
+    most: int = 1,
+    cutoff: float = 0.6,
 ) -> str:
     """Returns a hint at the choices closest to `value`, or an empty string."""
     names = [choice for choice in choices if isinstance(choice, str)]
     lower = {name.lower(): name for name in reversed(names)}
-    near = difflib.get_close_matches(str(value).lower(), lower, n=most)
+    word = str(value).lower()
+    near = difflib.get_close_matches(word, lower, n=most, cutoff=cutoff)
     listed = " or ".join(f'"{lower[name]}"' for name in near)
     return f". Did you mean {listed}?" if near else ""
 
@@ -183,6 +187,14 @@ def first_few(items: Sequence[object], most: int = 3) -> str:
     """Returns the first of `items` as text, with "..." if there are more."""
     listed = ", ".join(str(item) for item in items[:most])
     return listed + (", ..." if len(items) > most else "")
+
+
+def count(number: int, noun: str, verb: str = "") -> str:
+    """Returns how many there are of a noun, as "1 image" or "2 images are"."""
+    if number == 1:
+        verb = {"are": "is", "have": "has"}.get(verb, verb)
+    words = f"{number:,}", noun if number == 1 else f"{noun}s", verb
+    return " ".join(filter(None, words))
 
 
 def keras_3(name: str, value: object) -> None:

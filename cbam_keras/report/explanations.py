@@ -475,7 +475,8 @@ def list_means(content: Json) -> list[dict[str, str]]:
 def _make_tables(content, drawn):
     """Returns what the command prints."""
     rows = list_predictions(content, [*content["models"]], drawn)
-    title = f"Predictions, {len(rows)} of {len(content['images'])} images"
+    images = _checks.count(len(content["images"]), "image")
+    title = f"Predictions, {len(rows)} of {images}"
     tables = [_terminal.Table(title, rows)]
     if means := list_means(content):
         tables.append(_terminal.Table("Means over all images", means))

@@ -220,9 +220,11 @@ def _add_explained_images(page, folder, content):
         for name, summary in content["summary"].items()
         if "accuracy" in summary
     ]
-    page.verdict = "; ".join(right) or f"{len(images)} images are explained."
+    shown = _checks.count(len(images), "image", "are")
+    page.verdict = "; ".join(right) or f"{shown} explained."
     if rows := list_means(content):
-        page.tables.append(Table(f"Means over {len(images)} images", rows))
+        means = f"Means over {_checks.count(len(images), 'image')}"
+        page.tables.append(Table(means, rows))
     settings = content["settings"]
     page.facts |= {
         **{f"model {name}": str(path) for name, path in models.items()},

@@ -44,7 +44,7 @@ def compute(
     if len(present) < 2:
         raise ValueError(
             '`measure="auc"` needs images of two classes. Received: '
-            f"{len(labels)} images of class {present[0]} alone"
+            f"{_checks.count(len(labels), 'image')} of class {present[0]} alone"
         )
     # Two classes have the same area.
     classes = [1] if scores.shape[1] == 2 else present

@@ -321,7 +321,7 @@ class Results(_terminal.Tabular):
     def tested_on(self) -> str:
         """The test images in words."""
         if self.folds is None:
-            return f"the same {self.test_images:,} test images"
+            return f"the same {_checks.count(self.test_images, 'test image')}"
         return f"{self.test_images:,} images, each in one of the folds"
 
     @property
