@@ -102,7 +102,9 @@ def find_builder(
         except (ValueError, AssertionError) as error:
             # An unknown configuration is an example; the error lists all.
             reason = f" ({error})"
+    start = f'There is no folder "{name}" here, and no such dataset. '
     raise ValueError(
+        f"{'' if reason or os.path.exists(name) else start}"
         f"`data` must be one of {listed}, the name of a TensorFlow dataset "
         "(with its configuration and version if it has several), an existing "
         f'folder, or arrays. Received: data="{name}", '
@@ -129,7 +131,10 @@ def describe_missing(path: str | os.PathLike, names: Iterable[str] = ()) -> str:
     folders: list[str] = []
     with contextlib.suppress(OSError):
         folders = [each.name for each in path.parent.iterdir() if each.is_dir()]
-    hint = _checks.did_you_mean(path.name, [*folders, *names])
+    # There are so many datasets that one is always a little alike.
+    hint = _checks.did_you_mean(path.name, folders)
+    if not hint and len(path.parts) == 1:
+        hint = _checks.did_you_mean(path.name, names, cutoff=0.8)
     return f"where there is no folder{hint}"
 
 
