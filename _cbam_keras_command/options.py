@@ -27,6 +27,7 @@ SPLITS = ("train", "validation", "test")
 # Options that say where images are, and are rarely used.
 LOCATION = (
     *("data_dir", "manual_dir", "image_column", "label_column"),
+    *("split_column", "group_column", "group_by", "image_folder"),
     "group_by_folder",
 )
 
@@ -263,27 +264,28 @@ def add_rarely_used(parser):
 
 def add_location(group):
     """Adds the options of `LOCATION`."""
-    group.add_argument(
-        "--data-dir",
-        metavar="DIR",
-        help="the folder of TensorFlow Datasets (default: "
-        "~/tensorflow_datasets)",
-    )
-    group.add_argument(
-        "--manual-dir",
-        metavar="DIR",
-        help="the folder of archives that you downloaded by hand",
-    )
-    group.add_argument(
-        "--image-column",
-        metavar="NAME",
-        help="the column of the CSV file with paths",
-    )
-    group.add_argument(
-        "--label-column",
-        metavar="NAME",
-        help="the column of the CSV file with classes",
-    )
+    of_table = "the column of the CSV file with"
+    for name, metavar, text in (
+        (
+            "data-dir",
+            "DIR",
+            "the folder of TensorFlow Datasets (default: "
+            "~/tensorflow_datasets)",
+        ),
+        ("manual-dir", "DIR", "the folder of archives downloaded by hand"),
+        ("image-folder", "DIR", "the folder of the paths in the CSV file"),
+        ("image-column", "NAME", f"{of_table} paths"),
+        ("label-column", "NAME", f"{of_table} classes"),
+        ("split-column", "NAME", f"{of_table} train, validation or test"),
+        ("group-column", "NAME", f"{of_table} what stays together: a patient"),
+        (
+            "group-by",
+            "PATTERN",
+            "keep images together in whose names a regular expression finds "
+            "the same, as patient_[0-9]+",
+        ),
+    ):
+        group.add_argument(f"--{name}", metavar=metavar, help=text)
     group.add_argument(
         "--group-by-folder",
         action=argparse.BooleanOptionalAction,

@@ -43,6 +43,8 @@ def test_each_option_reaches_its_argument(asked, tmp_path, monkeypatch, capsys):
         *("--batch-size", "2", "b.png", "--count", "4"),
         *("--data", "insects", "--split", "train", "--data-dir", "d"),
         *("--manual-dir", "m", "--download", "--no-group-by-folder"),
+        *("--image-folder", "i", "--split-column", "s"),
+        *("--group-column", "g", "--group-by", "[a-z]+"),
     ]
     assert cli.main(["explain", *given]) == 0
     names = ("a.png", "colours.keras", "b.png")
@@ -66,6 +68,10 @@ def test_each_option_reaches_its_argument(asked, tmp_path, monkeypatch, capsys):
             "manual_dir": "m",
             "download": True,
             "group_by_folder": False,
+            "image_folder": "i",
+            "split_column": "s",
+            "group_column": "g",
+            "group_by": "[a-z]+",
         },
         "described": {},
         "command": shlex.join(["cbam-keras", "explain", *given]),

@@ -2,11 +2,14 @@
 
 import io
 import pathlib
+import re
 import shutil
 import sys
+import textwrap
 import types
 
 import numpy as np
+import pandas
 import pytest
 from data_checks import as_set, whole, write_folder
 from PIL import Image
@@ -75,10 +78,71 @@ def test_images_without_a_class_are_left_out_with_a_word(
     assert loaded.notes[0].endswith(f"left out: {reasons}")
 
 
-def test_a_class_may_be_called_train(tmp_path):
-    names = [f"{name}/{i}.png" for name in ("bus", "train") for i in range(4)]
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("bus", "train"),
+        ("0", "1", "extra"),
+        ("mask", "no_mask"),
+        ("negatives", "positives"),
+        ("fake", "original"),
+        ("test_tube", "train_station"),
+    ],
+)
+def test_classes_may_have_names_like_parts_of_datasets(tmp_path, names):
+    _write(tmp_path, [f"{name}/{i}.png" for name in names for i in range(4)])
+    assert data.load(tmp_path).class_names == names
+
+
+SPLIT_OR_CLASS = r"\['cat', 'dog'\].*is a split, move .* is a class, rename"
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        *(
+            (f"cat dog {split}", SPLIT_OR_CLASS)
+            for split in "test VAL dev Training test1 val_set train/cat".split()
+        ),
+        ("test val", '"test", "val" beside'),
+        ("train test1", "3 images in no such folder, .*Pass a data frame"),
+        ("train unlabeled", "'unlabeled'. hold another part.*a data frame"),
+        ("cat dog unlabelled", "'unlabelled'. hold another part"),
+        ("images/cat images/dog labels", "'labels'. hold another part"),
+        ("imgs annotations", "'annotations'. hold another part"),
+        ("train_images train_masks", "'train_masks'. hold another part"),
+        ("original augmented", "'augmented'. hold another part"),
+        ("train/images train/labels", "'labels'. hold another part"),
+        ("raw resized_256", "'resized_256'. hold another part"),
+    ],
+)
+def test_folders_that_are_not_classes_are_refused(tmp_path, folders, message):
+    names = [f"{x}/{i}.png" for x in folders.split() for i in range(3)]
     _write(tmp_path, names)
-    assert data.load(tmp_path).class_names == ("bus", "train")
+    with pytest.raises(ValueError, match=message):
+        data.load(tmp_path)
+
+
+def test_splits_may_share_another_part_of_their_names(tmp_path):
+    for number, name in enumerate(("seg_train", "seg_test")):
+        write_folder(tmp_path / name, 4, size=(6, 5), seed=number)
+    _write(tmp_path, ["seg_pred/0.png"])
+    with pytest.warns(UserWarning, match="left out: 1 in seg_pred/"):
+        loaded = data.load(tmp_path)
+    assert loaded.sizes == {"train": 6, "validation": 2, "test": 8}
+
+
+def test_names_of_files_make_a_table_by_the_lines_of_the_error(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    _write(tmp_path / "train", [f"{p}.{i}.png" for p in PETS for i in range(5)])
+    _write(tmp_path / "test1", ["0.png"])
+    with pytest.raises(ValueError, match="made of these names") as caught:
+        data.load("./")
+    names = {"pandas": pandas, "pathlib": pathlib, "re": re}
+    exec(textwrap.dedent(str(caught.value).split("\n\n")[1]), names)
+    assert data.load("table.csv").class_names == PETS
 
 
 @pytest.fixture
@@ -117,6 +181,33 @@ def test_a_subfolder_is_never_split(tmp_path, paths):
         assert found[2] == paths(tmp_path, seed=9)[2]
         validated.add(tuple(found[1]))
     assert len(validated) > 1
+
+
+def test_names_say_which_images_stay_together(tmp_path, paths):
+    """Each patient is in both classes, once."""
+    _write(tmp_path, [f"{x}/OAS1_{i:04}_a.png" for x in PETS for i in range(9)])
+    splits = paths(tmp_path, group_by="OAS1_[0-9]+")
+    assert [*map(len, splits)] == [12, 2, 4]
+    for parts in splits, paths(tmp_path, group_by="_(.+)_", folds=3):
+        assert sum(len({x.name for x in part}) for part in parts) == 9
+    message = "does not match 18 of 18: cat/OAS1_0000_a.png, cat/OAS1_0001"
+    with pytest.raises(ValueError, match=message):
+        data.load(tmp_path, group_by="OAS2_")
+    with pytest.raises(ValueError, match="must be a regular expression"):
+        data.load(tmp_path, group_by="(")
+
+
+def test_images_in_no_subfolder_are_folds_on_their_own(tmp_path, paths):
+    visits = [f"train/{pet}/p{i}/0.png" for pet in PETS for i in range(6)]
+    # A single folder in each class is none.
+    other = [f"test/{pet}/all/{i}.png" for pet in PETS for i in range(6)]
+    _write(tmp_path, [*_pets("train", 6), *visits, *other])
+    tested = [paths(tmp_path, folds=3, fold=fold)[2] for fold in range(3)]
+    assert [*map(len, tested)] == [12, 12, 12]
+    patients = [
+        {x.parent.name for x in part if "p" in x.parent.name} for part in tested
+    ]
+    assert sum(map(len, patients)) == 6
 
 
 def test_folds_do_not_split_a_subfolder_either(tmp_path, paths):
@@ -172,7 +263,7 @@ def test_what_is_trained_on_is_said_in_a_line(tmp_path):
     _write(tmp_path, [*_pets("train", 700), *_pets("test", 3)])
     for name in ("a.dcm", "b.dcm", "c.png"):
         (tmp_path / "train" / "cat" / name).write_text("")
-    with pytest.warns(UserWarning, match="1 images"):
+    with pytest.warns(UserWarning, match="1 image .1 damaged"):
         loaded = data.load(tmp_path, validation_fraction=0.5)
     assert loaded.summary == (
         "700 images of 2 classes in train, 700 in validation, 6 in test; "
@@ -189,7 +280,12 @@ def test_the_same_picture_in_training_and_test_is_named(tmp_path):
     _write(tmp_path, [*_pets("train"), *_pets("test")])
     train, test = tmp_path / "train/cat/1.png", tmp_path / "test/dog/2.png"
     shutil.copy(train, test)
-    message = "1 test images .*: test/dog/2.png is train/cat/1.png. Remove"
+    message = "1 test image .*: test/dog/2.png is train/cat/1.png. Remove"
+    with pytest.warns(UserWarning, match=message):
+        data.load(tmp_path)
+    train.unlink()
+    shutil.copy(tmp_path / "train/cat/0.png", tmp_path / "train/dog/0.png")
+    message = "1 image has several classes.*: train/dog/0.png is train/cat/0"
     with pytest.warns(UserWarning, match=message):
         data.load(tmp_path)
 
@@ -213,7 +309,7 @@ def test_an_ending_that_needs_another_package_names_it(
     _write(tmp_path, _pets())
     content = (tmp_path / "cat/0.png").read_bytes()
     (tmp_path / "cat/5.HEIC").write_bytes(b"HEIC" + content)
-    message = r"1 images \(1 .heic: pip install pillow-heif\)"
+    message = r"1 image \(1 .heic: pip install pillow-heif\)"
     with pytest.warns(UserWarning, match=message):
         loaded = data.load(tmp_path)
     assert loaded.notes == ("1 left out: 1 .heic: pip install pillow-heif",)

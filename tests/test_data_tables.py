@@ -1,6 +1,9 @@
 """CSV files and data frames of image files."""
 
 import os
+import pathlib
+import re
+import shutil
 
 import numpy as np
 import pandas
@@ -115,3 +118,169 @@ def test_a_run_knows_where_the_table_is(tmp_path, pictures):
     assert loaded.source["name"] == str(tmp_path / "pets.csv")
     source = data.Source.from_description(loaded.source)
     assert source.split().fingerprint == loaded.fingerprint
+
+
+# Forty images, how they are divided, and patients of four images each.
+ROWS = pandas.DataFrame(
+    {
+        "image": [f"{i}.png" for i in range(40)],
+        "label": ["ab"[i % 2] for i in range(40)],
+        "split": ["TRAIN"] * 24 + ["valid"] * 8 + ["test"] * 8,
+        "patient_id": [i // 4 for i in range(40)],
+    }
+)
+PATIENTS, PAIRS = ROWS.drop(columns="split"), ROWS[["image", "label"]]
+PARTS = {"test": PATIENTS[32:], "train": PATIENTS[:24], "val": PATIENTS[24:32]}
+
+
+@pytest.fixture
+def forty(tmp_path, monkeypatch):
+    """Writes the images of `ROWS` into the current folder."""
+    write_folder(tmp_path, 40, ["forty"], size=(6, 5))
+    monkeypatch.setattr("cbam_keras.data.loading.DECODED_BYTES", 0)
+    monkeypatch.chdir(tmp_path / "forty")
+
+
+def _names(loaded):
+    return [{*map(os.path.basename, x.examples.images)} for x in loaded]
+
+
+@pytest.mark.parametrize("kind", ["found", "named", "several tables"])
+def test_splits_are_those_of_a_column_or_of_several_tables(forty, kind):
+    table = {
+        "found": ROWS,
+        "named": ROWS.rename(columns={"split": "part"}),
+        "several tables": PARTS,
+    }[kind]
+    split_column = "part" if kind == "named" else None
+    loaded = data.load(table, split_column=split_column)
+    images = ROWS["image"].groupby(ROWS["split"]).agg(set)
+    assert _names(loaded) == [images[x] for x in ("TRAIN", "valid", "test")]
+    assert loaded.notes[-1] == 'groups by the column "patient_id"'
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"group_column": "who"}, {"group_by": r"(\d)\."}, {"folds": 4}],
+)
+def test_images_of_a_group_stay_together(forty, options):
+    table, groups = PATIENTS.assign(age=1), ROWS["patient_id"]
+    if "group_column" in options:
+        table = table.rename(columns={"patient_id": "who"})
+    if "group_by" in options:
+        # By the last digit, with both classes for each.
+        groups = ROWS.index % 10
+        table["label"] = ["ab"[i % 20 > 9] for i in range(40)]
+    table.to_csv("rows.csv")
+    loaded = data.load("rows.csv", **options)
+    assert re.match("columns not used: .*age", loaded.notes[0])
+    of_image = dict(zip(ROWS["image"], groups, strict=True))
+    parts = [{of_image[name] for name in names} for names in _names(loaded)]
+    assert sum(map(len, parts)) == len({*groups})
+    source = data.Source.from_description(loaded.source)
+    again = source.split(folds=options.get("folds")).splits["test"].images
+    assert [*again] == [*loaded.test.examples.images]
+
+
+def test_groups_in_several_given_splits_are_named(forty):
+    rows = ROWS.assign(patient_id=["p1"] * 25 + [*range(15)])
+    message = "1 group has images in several splits by group_column.*: p1. "
+    with pytest.warns(UserWarning, match=message):
+        data.load(rows)
+
+
+@pytest.mark.parametrize("prefix", ["forty/", "./forty/", "forty\\", "", None])
+@pytest.mark.parametrize("ending", [".png", ""])
+@pytest.mark.parametrize("separator", [",", ";", "\t", ", "])
+def test_tables_are_as_other_programs_write_them(
+    forty, monkeypatch, prefix, ending, separator
+):
+    monkeypatch.chdir("..")
+    lines = [["id", "label"]]
+    for name, label in zip(PAIRS["image"], PAIRS["label"], strict=True):
+        name = (prefix or "") + name.replace(".png", ending)
+        lines.append([name, label + " "])
+    with open("rows.tsv", "w", encoding="utf-8-sig") as file:
+        file.write("\n".join(map(separator.join, lines)))
+    image_folder = "forty" if prefix is None else None
+    loaded = data.load("rows.tsv", image_folder=image_folder)
+    assert loaded.class_names == ("a", "b")
+    assert {*ROWS["image"]} == set.union(*_names(loaded))
+    is_elsewhere = prefix == "" or (prefix and not ending)
+    assert loaded.notes == (('images in "forty"',) if is_elsewhere else ())
+
+
+def test_images_of_one_name_are_those_in_the_folder_of_the_split(forty):
+    for folder in ("train_images", "test_images"):
+        shutil.copytree(".", folder, ignore=lambda *_: ["train_images"])
+    for name in ROWS["image"]:
+        os.remove(name)
+    tables = {"train": PAIRS[:30], "test": PAIRS[30:]}
+    loaded = data.load(tables)
+    assert loaded.notes == (
+        'images in "train_images"',
+        'images in "test_images"',
+    )
+    assert all("test_images" in x for x in loaded.test.examples.images)
+
+
+@pytest.mark.parametrize("kind", [int, float, bool])
+def test_labels_may_be_numbers_of_every_kind(forty, kind):
+    rows = PAIRS.assign(label=(ROWS.index % 2).astype(kind))
+    rows.to_csv("rows.csv", index=False)
+    names = ("False", "True") if kind is bool else ("0", "1")
+    for table in (rows, "rows.csv"):
+        assert data.load(table).class_names == names
+
+
+def _labelled(*labels):
+    return PAIRS.assign(label=(labels * 40)[:40])
+
+
+def test_spaces_make_no_other_class_and_capitals_may(forty):
+    assert data.load(_labelled("a", " a", "b")).class_names == ("a", "b")
+    with pytest.warns(UserWarning, match='"A" and "a" differ only in capital'):
+        data.load(_labelled("a", "A", "b"))
+
+
+# What is read as a CSV file, or a table, by the error.
+REFUSED = {
+    "a row for each image.*, no row below": b"image,label\n",
+    "'label'. twice": b"image,label,label\n0.png,a,b\n",
+    ".'image'. twice": ROWS.set_axis([*["image"] * 3, "label"], axis=1),
+    "columns named in the first line.*0.png,a": b"0.png,a\n1.png,b\n",
+    "in UTF-8,.*can't decode": b"image,label\n0.png,\xe9\n",
+    "in UTF-8,.*0xff": "image,label\n0.png,a\n".encode("utf-16"),
+    "in UTF-8,.*line. Rec.*a spreadsheet": "rows.xlsx",
+    "none that exists.*forty/9/9.png.*image_f": b"image,label\n9/9.png,a\n",
+    'not its URL.*/https:/a.b/0.png"': b"image,label\nhttps://a.b/0.png,a\n",
+    "1 .dcm. pydicom reads .dcm: save": b"image,label\n0.dcm,a\n",
+    'the label "a.b".*Other tasks': _labelled("a", "a|b"),
+    'the label "a, b"': _labelled("a", "b", "c", "a, b"),
+    "the label \"..b', 'a'": _labelled("a", ["b", "a"]),
+    "'cat', 'dog'. are one-hot: ": PAIRS[["image"]].assign(
+        cat=ROWS.index % 2, dog=1 - ROWS.index % 2
+    ),
+    r"40 numbers.*\(regression\) see": _labelled(*range(40)),
+    "20 numbers for": _labelled(*(i / 8 for i in range(20))),
+    "5 images have several classes: 1.png .a, b.": pandas.concat(
+        [PAIRS, PAIRS[:10].assign(label="a")]
+    ),
+    "split_column=None, where several fit": ROWS.assign(subset=ROWS["split"]),
+    "group_column=None, where several fit": ROWS.assign(case_id=1),
+    'split_column.*also has "x"': ROWS.replace({"split": {"valid": "x"}}),
+    'group_column.*also has "nan': ROWS.replace({"patient_id": {3: None}}),
+    "smaller groups by group_column": PATIENTS.assign(
+        patient_id=ROWS.index % 2
+    ),
+    "the keys .'train', 'more'": {"train": PAIRS, "more": PAIRS},
+}
+
+
+@pytest.mark.parametrize(("message", "table"), REFUSED.items())
+def test_tables_that_make_no_dataset_are_refused(forty, message, table):
+    if isinstance(table, bytes):
+        pathlib.Path("rows.csv").write_bytes(table)
+        table = "rows.csv"
+    with pytest.raises(ValueError, match=message):
+        data.load(table)

@@ -44,7 +44,7 @@ def test_damaged_images_of_a_folder_are_left_out_as_in_training(tmp_path):
     half = tmp_path / "all/b/half.png"
     picture(half)
     half.write_bytes(half.read_bytes()[:-20])
-    with pytest.warns(UserWarning, match="1 images .* left out: .*half.png"):
+    with pytest.warns(UserWarning, match="1 image .* left out: .*half.png"):
         kept = from_paths([tmp_path / "all"], None, 0)
     assert [*kept.names] == [str(tmp_path / "all/a/whole.png")]
     assert (groups(kept), kept.dataset.class_names) == (["a"], ("a", "b"))

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from cbam_keras.data.examples import Dataset, Examples, Scale, digest
-from cbam_keras.data.splits import SPLITS
+from cbam_keras.data.splits import SPLITS, check_names
 
 FASHION_CLASSES = tuple(
     "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, "
@@ -45,12 +45,7 @@ def from_arrays(arrays: Any) -> Dataset:
             arrays = dict(zip(("train", "test"), arrays, strict=True))
         else:
             arrays = {"train": arrays}
-    if "train" not in arrays or not set(arrays) <= set(SPLITS):
-        raise ValueError(
-            'The splits of `data` must be "train" and optionally '
-            '"validation" and "test". Received: data with the keys '
-            f"{list(arrays)}"
-        )
+    check_names(arrays)
     pairs = {
         name: _read(arrays[name]) if is_batches(arrays[name]) else arrays[name]
         for name in SPLITS

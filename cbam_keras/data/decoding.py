@@ -320,13 +320,20 @@ def _find_unread(image):
 
 
 def warn_of_damaged(dataset: Dataset) -> None:
-    """Warns of images that cannot be read."""
+    """Warns of images that cannot be read, if there are others."""
+    sentences = []
     if dataset.skipped:
         reasons = describe_counts(dataset.damaged)
-        _checks.warn(
-            f"{len(dataset.skipped)} images ({reasons}) could not be read and "
-            f"are left out: {_checks.first_few(dataset.skipped)}"
+        sentences.append(
+            f"{_checks.count(len(dataset.skipped), 'image')} ({reasons}) "
+            "could not be read and will be left out: "
+            f"{_checks.first_few(dataset.skipped)}"
         )
+    # Without any image, an error gives this advice.
+    if dataset.advice and any(map(len, dataset.splits.values())):
+        sentences.append(f"Other files are left out: {dataset.advice}")
+    if sentences:
+        _checks.warn(". ".join(sentences))
     counts = dataset.partial.items()
     # That of an animation one frame is read is usual.
     told = {text: count for text, count in counts if text.startswith("have")}

@@ -68,6 +68,16 @@ class Scale(NamedTuple):
         )
 
 
+# What reads files that are not images, by their endings.
+READERS = dict(
+    pair.split(":")
+    for pair in ".dcm:pydicom .dicom:pydicom .nii:nibabel .nii.gz:nibabel "
+    ".nrrd:SimpleITK .mha:SimpleITK .npy:NumPy .npz:NumPy .mat:SciPy .h5:h5py "
+    ".hdf5:h5py .nef:rawpy .cr2:rawpy .dng:rawpy .mp4:ffmpeg .avi:ffmpeg "
+    ".mov:ffmpeg .pdf:pdftoppm".split()
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Examples:
     """Images of one split in memory or in files, and their labels.
@@ -90,6 +100,12 @@ class Examples:
     @property
     def decoded(self) -> bool:
         return self.images.dtype != object
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether some images must stay together."""
+        groups = self.groups
+        return groups is not None and len({*groups.tolist()}) < len(self)
 
     def read(self, row: int) -> tuple[np.ndarray | str | bytes, int]:
         return self.images[row], self.labels[row]
@@ -116,6 +132,7 @@ class DiskExamples:
     groups: None = None
     scale: None = None
     decoded: bool = False
+    is_grouped: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -141,12 +158,13 @@ class Dataset:
 
     `shape` is the size of all images, `None` if they differ; `channels` those
     to decode to, 0 until known; `root` the folder of the files, if any;
-    `left_out` the numbers of files that are not read, by the reason, `damaged`
-    those of them that cannot be read, and `skipped` their names; `partial` the
-    numbers of files that are read in part, by what is read of them;
-    `contents` short hashes of files, by their paths; `draw` a function of
-    what has been split, the name of the split and the seed that makes the
-    images from it.
+    `grouped_by` the argument by which images stay together, if any; `remarks`
+    are further notes; `left_out` the numbers of files that are not read, by
+    the reason, `damaged` those of them that cannot be read, and `skipped`
+    their names; `partial` the numbers of files that are read in part, by what
+    is read of them; `contents` short hashes of files, by their paths; `draw` a
+    function of what has been split, the name of the split and the seed that
+    makes the images from it.
     """
 
     # `DiskExamples` where they are too large for memory.
@@ -160,6 +178,8 @@ class Dataset:
     damaged: Mapping[str, int] = dataclasses.field(default_factory=dict)
     partial: Mapping[str, int] = dataclasses.field(default_factory=dict)
     root: pathlib.Path | None = None
+    grouped_by: str = ""
+    remarks: tuple[str, ...] = ()
     contents: Mapping[str, str] = dataclasses.field(default_factory=dict)
     draw: Callable[[Examples, str, int], Examples] | None = None
 
@@ -174,6 +194,15 @@ class Dataset:
             return path
 
     @property
+    def advice(self) -> str:
+        """What reads files that are left out, as far as it is known."""
+        readers = [
+            f"{READERS[x]} reads {x}" for x in READERS if x in self.left_out
+        ]
+        save = ": save them as PNG, or pass arrays" if readers else ""
+        return ", ".join(readers) + save
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What is to be known of the images before anything is trained."""
         notes = []
@@ -186,7 +215,7 @@ class Dataset:
             notes.append(describe_counts(self.partial))
         if scale := self.splits["train"].scale:
             notes.append(scale.note)
-        return tuple(notes)
+        return (*notes, *self.remarks)
 
 
 def describe_counts(counts: Mapping[str, int]) -> str:

@@ -3,29 +3,48 @@
 import collections
 import os
 import pathlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from cbam_keras import _checks, _files
 from cbam_keras.data.decoding import ENDINGS, keep_readable
-from cbam_keras.data.examples import Dataset, Examples, describe_counts
+from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
 from cbam_keras.data.splits import SPLITS
 from cbam_keras.data.tfds import describe_missing
 
 # A folder with one of these holds our own figures, not images of a class.
 RECORDS = (_files.RESULTS, _files.EXPLAINED)
 
-# Names of split folders in lower case, without "set" at their end.
-SPLIT_NAMES = {name: name for name in SPLITS} | {
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "testing": "test",
-}
+# A split, and what may stand around its name, as in "seg_train" and "test set".
+SPLIT = re.compile(
+    r"(.*?)(train|val|test|dev|eval)(?:idation|uation|ing|id)?(.*)", re.I
+)
+FILLER = re.compile(r"[\W_]|set|data|images?|imgs?", re.I)
+# Beside folders that hold inputs, as "images" (which is nothing but filler),
+# these hold what belongs to them, and none is a class.
+INPUTS = re.compile(
+    r"(?!\d)(train|orig|original|raw|input|jpeg|photo|picture|frame|rgb)?s?\d*"
+)
+PARTS = re.compile(
+    r"(train|test|val)?(annot|annotation|label|mask|gt|groundtruth|target|"
+    r"segmentation|output|xml|json|bbox|trimap|depth|aug|augmented|"
+    r"augmentation|resized|cropped|crop|processed|preprocessed|thumb|thumbnail|"
+    r"extra|holdout|prediction|pred|sample|submission|unlabell?ed)s?\d*"
+)
+UNLABELED = re.compile(r"unlabell?ed\d*")
+# Makes a table of files whose names begin with the class, as "cat.0.jpg".
+TABLE_OF_NAMES = """
+
+    files = sorted(pathlib.Path("{folder}").glob("*{ending}"))
+    labels = [re.split(r"[\\W\\d_]", file.name)[0] for file in files]
+    pandas.DataFrame({{"image": files, "label": labels}}).to_csv("table.csv")"""
 
 
-def from_folder(path: str | os.PathLike, group_by_folder: bool) -> Dataset:
+def from_folder(
+    path: str | os.PathLike, group_by_folder: bool, group_by: str | None = None
+) -> Dataset:
     """Returns a folder of class folders, or of splits of those, as paths."""
     root = pathlib.Path(path).expanduser()
     if not root.is_dir():
@@ -50,17 +69,64 @@ def from_folder(path: str | os.PathLike, group_by_folder: bool) -> Dataset:
                     labels.append(class_names.index(folder.name))
                     groups.append(find_first_folder(file, folder))
                 else:
-                    left_out[file.suffix or file.name] += 1
+                    left_out[find_ending(file.name) or file.name] += 1
         groups = groups if group_by_folder else paths
-        splits[split] = make_examples(paths, labels, groups)
+        if group_by is not None:
+            names = [
+                pathlib.Path(x).relative_to(root).as_posix() for x in paths
+            ]
+            groups = find_groups(group_by, names)
+        splits[split] = make_examples(paths, labels, groups, group_by is None)
     return keep_readable(
         Dataset(
             splits=splits,
             class_names=tuple(class_names),
+            fingerprint=digest(group_by) if group_by is not None else "",
             left_out=left_out,
             root=root,
+            grouped_by="" if group_by is None else "group_by",
         )
     )
+
+
+def name_splits(names: Iterable[str]) -> dict[str, str]:
+    """Returns the split of each name that says one, as "Training", "test1".
+
+    "seg_train" and "seg_test" do, since they differ in nothing else, while
+    "train_station" alone does not.
+    """
+    by_rest = collections.defaultdict[str, dict[str, str]](dict)
+    for name in names:
+        if match := SPLIT.fullmatch(name):
+            before, split, after = match.groups()
+            rest = FILLER.sub("", before + after).lower().strip("0123456789")
+            is_held_out = split.lower() in ("val", "dev", "eval")
+            by_rest[rest][name] = "validation" if is_held_out else split.lower()
+    return {
+        name: split
+        for rest, splits in by_rest.items()
+        for name, split in splits.items()
+        if not rest or len({*splits.values()}) > 1
+    }
+
+
+def find_groups(group_by: str, names: Sequence[str]) -> list[str]:
+    """Returns what a regular expression finds in each name."""
+    matches = [re.search(group_by, name) for name in names]
+    if None in matches:
+        others = [x for x, m in zip(names, matches, strict=True) if m is None]
+        raise ValueError(
+            "`group_by` must match the name of each image, with its folders. "
+            f"Received: group_by={group_by!r}, which does not match "
+            f"{len(others):,} of {len(names):,}: {_checks.first_few(others)}"
+        )
+    return [str(m.groups() or m[0]) for m in matches if m is not None]
+
+
+def find_ending(name: str) -> str:
+    """Returns the ending of a file name, of both parts if it is compressed."""
+    path = pathlib.PurePath(name.lower())
+    return "".join(path.suffixes[-2 if path.suffix == ".gz" else -1 :])
 
 
 def find_first_folder(file: pathlib.Path, folder: pathlib.Path) -> str:
@@ -70,37 +136,51 @@ def find_first_folder(file: pathlib.Path, folder: pathlib.Path) -> str:
 
 
 def make_examples(
-    paths: Sequence[str], labels: Sequence[int], groups: Sequence[str]
+    paths: Sequence[str],
+    labels: Sequence[int],
+    groups: Sequence[str],
+    are_folders: bool = True,
 ) -> Examples:
-    """Returns images in files, with groups where subfolders divide a class."""
+    """Returns images in files, with groups where these divide a class."""
     of_classes = {*zip(groups, labels, strict=True)}
     # A single folder in each class is no more than a part of the path.
-    is_grouped = len({*labels}) < len(of_classes) < len(paths)
+    is_grouped = not are_folders or len({*labels}) < len(of_classes)
     return Examples(
         np.array(paths, object),
         np.array(labels, "int32"),
-        groups=np.array(groups) if is_grouped else None,
+        groups=np.array(groups, object) if is_grouped else None,
     )
 
 
 def warn_of_copies(dataset: Dataset) -> None:
-    """Warns of files that are tested and trained on, whatever their names."""
+    """Warns of copies of files in training and test, or in two classes."""
     contents = dataset.contents
     if dataset.root is None:
         return
-    *others, tested = (dataset.splits[split].images for split in SPLITS)
-    trained = {contents[path]: path for paths in others for path in paths}
+    *others, tested = (dataset.splits[split] for split in SPLITS)
+    trained, several = dict[str, tuple[str, int]](), []
+    for examples in others:
+        for path, label in zip(examples.images, examples.labels, strict=True):
+            first, its = trained.setdefault(contents[path], (path, label))
+            if label != its:
+                several.append((path, first))
     copies = [
-        f"{dataset.name_of(path)} is {dataset.name_of(trained[contents[path]])}"
-        for path in tested
+        (path, trained[contents[path]][0])
+        for path in tested.images
         if contents[path] in trained
     ]
-    if copies:
-        _checks.warn(
-            f"{len(copies):,} test images have the same content as training "
-            f"images, which flatters accuracy: {_checks.first_few(copies)}. "
-            "Remove one of each pair"
-        )
+    same = "the same content as training images, which flatters accuracy"
+    both = "several classes, as files of two have the same content"
+    for pairs, noun, text in (
+        (copies, "test image", same),
+        (several, "image", both),
+    ):
+        if pairs:
+            names = [" is ".join(map(dataset.name_of, pair)) for pair in pairs]
+            _checks.warn(
+                f"{_checks.count(len(pairs), noun, 'have')} {text}: "
+                f"{_checks.first_few(names)}. Remove one of each pair"
+            )
 
 
 def find_image_files(
@@ -132,15 +212,29 @@ def _find_class_folders(root, left_out):
 
     Counts the images that are in none of them.
     """
+    top = enter_folder(root)
+    every = _list_folders(top)
+    split_of = name_splits(folder.name for folder in every)
     of_split = collections.defaultdict(list)
-    for folder in _list_folders(enter_folder(root)):
-        name = folder.name.lower().removesuffix("set").rstrip(" _-")
-        of_split[SPLIT_NAMES.get(name)].append(folder)
+    for folder in every:
+        of_split[split_of.get(folder.name)].append(folder)
     others = of_split.pop(None, [])
-    # A class may be called "train", and then holds images itself.
-    is_class = others and any(map(find_image_files, of_split["train"]))
-    if is_class or not of_split["train"]:
-        of_split, others = {"train": [root]}, []
+    trained = {x.name for y in of_split["train"] for x in _list_folders(y)}
+    is_flat = not trained and any(map(find_image_files, of_split["train"]))
+    is_repeated = any(folder.name in trained for folder in others)
+    # A class may be called "train", and then holds images itself. Without it,
+    # there would be one class.
+    is_class = is_flat and len(split_of) == len(others) == 1
+    if is_class or not split_of:
+        of_split, others = {"train": [top]}, []
+    elif not of_split["train"] or (others and (is_flat or is_repeated)):
+        listed = _checks.first_few([*map(_checks.quoted, split_of)])
+        raise ValueError(
+            "Folders must be classes, or splits, train among them, with a "
+            f'folder per class. Received: data="{root}", with {listed} beside '
+            f"{[folder.name for folder in others]}. If that is a split, move "
+            "the classes into a folder train; if it is a class, rename it"
+        )
     for split, folders in of_split.items():
         if len(folders) > 1:
             raise ValueError(
@@ -160,10 +254,38 @@ def _find_class_folders(root, left_out):
             others.append(folder)
         else:
             classes[split] = inside
+            _check_class_names(root, folder, inside)
             left_out["in no class folder"] += len(find_image_files(folder))
     for folder in others:
         left_out[f"in {folder.name}/"] += len(find_image_files(folder, "**/*"))
     return classes
+
+
+def _check_class_names(root, folder, inside):
+    """Raises for folders that are parts of a dataset, and for none."""
+    files = [] if inside else find_image_files(folder)
+    if files:
+        words = {re.split(r"[\W\d_]", file.name)[0] for file in files}
+        example = TABLE_OF_NAMES.format(folder=folder, ending=files[0].suffix)
+        is_named = 1 < len(words - {""}) <= len(files) / 2
+        raise ValueError(
+            "There must be a folder of images for each class. Received: "
+            f'data="{root}", with {_checks.count(len(files), "image")} in no '
+            f'such folder, as "{folder.name}/{files[0].name}". Pass a data '
+            "frame or CSV file with a column of paths and one of classes"
+            + (f", made of these names:{example}" if is_named else "")
+        )
+    words = {x.name: FILLER.sub("", x.name.lower()) for x in inside}
+    is_part = PARTS if any(map(INPUTS.fullmatch, words.values())) else UNLABELED
+    parts = [x for x in words if is_part.fullmatch(words[x])]
+    if parts:
+        raise ValueError(
+            "Folders of images must be classes. Received: "
+            f'data="{root}", with the folders {[*words]}, where {parts} hold '
+            "another part of a dataset. Pass the folder with a folder per "
+            "class, or a data frame or CSV file with a column of paths and "
+            "one of classes; if it is a class, rename it"
+        )
 
 
 def enter_folder(folder: pathlib.Path) -> pathlib.Path:

@@ -91,7 +91,7 @@ class ImageData:
         """How many images there are, and the notes, as one line."""
         (first, count), *others = self.sizes.items()
         classes = f"{len(self.class_names)} classes"
-        line = f"{count:,} images of {classes} in {first}"
+        line = f"{_checks.count(count, 'image')} of {classes} in {first}"
         for split, count in others:
             line += f", {count:,} in {split}"
         return "; ".join([line, *self.notes])
@@ -156,6 +156,10 @@ def load(
     group_by_folder: bool = True,
     image_column: str | None = None,
     label_column: str | None = None,
+    split_column: str | None = None,
+    group_column: str | None = None,
+    group_by: str | None = None,
+    image_folder: str | os.PathLike | None = None,
     data_dir: str | os.PathLike | None = None,
     manual_dir: str | os.PathLike | None = None,
     download: bool = False,
@@ -192,9 +196,10 @@ def load(
               `pillow-heif`. Files that cannot be decoded and those without a
               class are left out, with a warning; all files are decoded once
               to know, of more than 4 GiB some and those whose end is missing.
-            - The path of a CSV file, or a `pandas.DataFrame`, with a column
-              of paths of images, from the folder of the CSV file or from the
-              current one, and a column of classes.
+            - The path of a CSV file (with commas, semicolons or tabs), or a
+              `pandas.DataFrame`, with a column of paths of images, from the
+              folder of the CSV file or from the current one, and a column of
+              classes; or a mapping of splits to them.
             - The name of a dataset of TensorFlow Datasets with the features
               "image" and "label", such as `"cifar10"`; a folder of that name
               comes first, unless `data_dir` is given. If its test labels are
@@ -232,6 +237,20 @@ def load(
         label_column: String, the column of a table with the classes. Defaults
             to `None`, which means the only other one, or the one named
             `label`, `class`, `category` or `target`.
+        split_column: String, the column of a table with the split of each
+            image, as `train`, `val` or `test`. Defaults to `None`, which
+            means the one named `split`, `subset`, `set`, `fold` or
+            `partition`, if it has such values.
+        group_column: String, the column of a table with the patient, or what
+            else images stay together by. Defaults to `None`, which means the
+            one named `patient`, `subject`, `group`, `case` or the like, as
+            `patient_id`, or else subfolders.
+        group_by: String, a regular expression: images stay together if it
+            finds the same in their paths, as `"OAS1_[0-9]+"`, or in its
+            parentheses. Defaults to `None`, which means subfolders.
+        image_folder: Path of the folder that the paths of a table start from.
+            Defaults to `None`, which means that of the CSV file, or the ones
+            beside it that hold the images.
         data_dir: Path of the folder of TensorFlow Datasets. Defaults to
             `None`, which means its default folder.
         manual_dir: Path of a folder of files downloaded by hand, for
@@ -286,6 +305,10 @@ def load(
         group_by_folder=group_by_folder,
         image_column=image_column,
         label_column=label_column,
+        split_column=split_column,
+        group_column=group_column,
+        group_by=group_by,
+        image_folder=image_folder,
         data_dir=data_dir,
         manual_dir=manual_dir,
         download=download,

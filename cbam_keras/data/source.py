@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,14 +18,17 @@ from cbam_keras.data.splits import (
     check_folds,
     complete,
     pool,
+    warn_of_divided_groups,
+    warn_of_similar_classes,
 )
-from cbam_keras.data.tables import from_table, is_table, name_table
+from cbam_keras.data.tables import COLUMNS, from_table, is_table, name_table
 from cbam_keras.data.tfds import from_tfds
 
 # Paths may begin with these, and names of datasets never do.
 PATH_STARTS = (".", "~", "/", "\\")
 # Keras downloads it where TensorFlow Datasets has not prepared it.
 FASHION = "fashion_mnist"
+OF_TFDS = ("data_dir", "manual_dir")
 # Attributes that a description lacks: `data` is called `name` there, and
 # whoever reads the description of somebody else decides what is downloaded.
 NOT_DESCRIBED = ("data", "download")
@@ -44,6 +48,10 @@ class Source:
     group_by_folder: bool = True
     image_column: str | None = None
     label_column: str | None = None
+    split_column: str | None = None
+    group_column: str | None = None
+    group_by: str | None = None
+    image_folder: str | os.PathLike | None = None
     data_dir: str | os.PathLike | None = None
     manual_dir: str | os.PathLike | None = None
     download: bool = False
@@ -65,20 +73,29 @@ class Source:
                 "`data` must be the name of a dataset, a path or arrays "
                 f"(images, labels). Received: {type(self.data).__name__}"
             )
-        columns = self.image_column, self.label_column
-        if columns != (None, None) and kind != "table":
+        columns = [f"{name}_column" for name in COLUMNS]
+        for names, kinds, what in (
+            ([*columns, "image_folder"], "table", "CSV files and data frames"),
+            (["group_by"], "table folder", "folders and tables"),
+            (OF_TFDS, "tfds", "datasets of TensorFlow Datasets"),
+        ):
+            values = {name: getattr(self, name) for name in names}
+            received = [
+                f"{x}={values[x]}" for x in names if values[x] is not None
+            ]
+            if received and kind not in kinds:
+                listed = " and ".join(f"`{name}`" for name in names)
+                raise ValueError(
+                    f"{listed} {'are' if len(names) > 1 else 'is'} only for "
+                    f"{what}. Received: {', '.join(received)}"
+                )
+        try:
+            re.compile(self.group_by or "")
+        except (re.error, TypeError) as error:
             raise ValueError(
-                "`image_column` and `label_column` are only for CSV files and "
-                f"data frames. Received: image_column={columns[0]!r}, "
-                f"label_column={columns[1]!r}"
-            )
-        folders = self.data_dir, self.manual_dir
-        if folders != (None, None) and kind != "tfds":
-            raise ValueError(
-                "`data_dir` and `manual_dir` are only for datasets of "
-                f"TensorFlow Datasets. Received: data_dir={folders[0]}, "
-                f"manual_dir={folders[1]}"
-            )
+                "`group_by` must be a regular expression. Received: group_by="
+                f"{self.group_by!r} ({error})"
+            ) from error
 
     @property
     def kind(self) -> str:
@@ -115,11 +132,12 @@ class Source:
         return dataset
 
     def _read(self):
+        grouping = self.group_by_folder, self.group_by
         if self.kind == "table":
-            columns = self.image_column, self.label_column
-            return from_table(self.data, *columns, self.group_by_folder)
+            columns = {x: getattr(self, f"{x}_column") for x in COLUMNS}
+            return from_table(self.data, columns, self.image_folder, *grouping)
         if self.kind == "folder":
-            return from_folder(self.data, self.group_by_folder)
+            return from_folder(self.data, *grouping)
         if self.kind == "embedded":
             return from_embedded(self.data)
         if self.kind == "arrays":
@@ -147,14 +165,18 @@ class Source:
         if isinstance(self.data, str | os.PathLike):
             received = f'data="{self.data}"'
         if dataset.left_out:
-            received += f" (left out: {describe_counts(dataset.left_out)})"
+            received += f" (left out: {describe_counts(dataset.left_out)}"
+            received += f". {dataset.advice})" if dataset.advice else ")"
         if folds is not None:
             dataset = pool(dataset, received)
+        else:
+            warn_of_divided_groups(dataset)
         # A published dataset is taken as it is, classes without images too.
         is_published = self.kind in ("embedded", "tfds")
         is_checked = folds is not None or not is_published
         if is_checked:
             check_classes(dataset, received, folds)
+            warn_of_similar_classes(dataset.class_names)
         dataset = complete(dataset, self.validation_fraction, seed, folds, fold)
         if is_checked:
             # Groups may be too few for each split.
@@ -174,7 +196,7 @@ class Source:
             value = getattr(self, field.name)
             if field.name not in NOT_DESCRIBED and value is not None:
                 description[field.name] = value
-        paths = ["data_dir", "manual_dir"]
+        paths = [*OF_TFDS, "image_folder"]
         if self.kind in ("folder", "table"):
             paths.append("name")
         for key in paths:

@@ -1,7 +1,8 @@
 """How images are split into those to train, validate and test with."""
 
+import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +13,16 @@ SPLITS = ("train", "validation", "test")
 # The fraction of the training images used for testing if a dataset has no
 # test images.
 TEST_FRACTION = 0.2
+
+
+def check_names(data: Mapping) -> None:
+    """Raises unless the keys of a mapping are splits, "train" among them."""
+    if "train" not in data or not {*data} <= {*SPLITS}:
+        raise ValueError(
+            'The splits of `data` must be "train" and optionally '
+            '"validation" and "test". Received: data with the keys '
+            f"{list(data)}"
+        )
 
 
 def stratify(
@@ -170,9 +181,8 @@ def complete(
     if isinstance(train, DiskExamples):
         rows = _cut(len(train), fraction, test)
     else:
-        rows = stratify(
-            train.labels, fraction, seed, test, train.groups, folds, fold
-        )
+        groups = train.groups if train.is_grouped else None
+        rows = stratify(train.labels, fraction, seed, test, groups, folds, fold)
     parts = {split: train.take(rows[split]) for split in SPLITS}
     parts |= {split: splits[split] for split in splits if split != "train"}
     if dataset.draw is not None:
@@ -195,6 +205,7 @@ def check_classes(
 ) -> None:
     """Raises unless there are two classes and enough images of each."""
     names, splits = dataset.class_names, dataset.splits
+    is_grouped = any(examples.is_grouped for examples in splits.values())
     if len(names) < 2:
         raise ValueError(
             "A dataset must have at least two classes, in a folder a folder "
@@ -209,7 +220,9 @@ def check_classes(
             # Each fold tests one, and leaves two to train and validate.
             needed = max(folds, 2 + 2 // (folds - 1))
             place, advice = f"for folds={folds}", ", or take fewer folds"
-        if examples.groups is not None:
+        if is_grouped and dataset.grouped_by:
+            advice += f", or take smaller groups by {dataset.grouped_by}"
+        elif is_grouped:
             advice += ", or split subfolders too by group_by_folder=False, on "
             advice += "the command line --no-group-by-folder"
         counts = np.bincount(examples.labels, minlength=len(names))
@@ -219,8 +232,36 @@ def check_classes(
         ]
         if few:
             raise ValueError(
-                f"Each class must have at least {needed} images {place}. "
+                f"Each class must have at least "
+                f"{_checks.count(needed, 'image')} {place}. "
                 f"Received: {received}, with fewer of class "
                 f"{_checks.first_few(few)}. Add images, or remove the class "
                 f"everywhere{advice}"
+            )
+
+
+def warn_of_divided_groups(dataset: Dataset) -> None:
+    """Warns if images that belong together are in several given splits."""
+    if not dataset.grouped_by:
+        return
+    groups = [{*examples.groups} for examples in dataset.splits.values()]
+    splits = collections.Counter(group for each in groups for group in each)
+    divided = sorted(group for group, count in splits.items() if count > 1)
+    if divided:
+        _checks.warn(
+            f"{_checks.count(len(divided), 'group', 'have')} images in several "
+            f"splits by {dataset.grouped_by}, which flatters accuracy: "
+            f"{_checks.first_few(divided)}. Move each into one, or take folds"
+        )
+
+
+def warn_of_similar_classes(names: Sequence[str]) -> None:
+    """Warns of classes that differ only in capital letters and spaces."""
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(" ".join(name.casefold().split()), name)
+        if other != name:
+            _checks.warn(
+                f'The classes "{other}" and "{name}" differ only in capital '
+                "letters or spaces. Rename one if they are the same"
             )

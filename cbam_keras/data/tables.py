@@ -1,93 +1,343 @@
 """Tables of image files and their labels: CSV files and data frames."""
 
+import collections
+import csv
 import os
 import pathlib
+import re
 import sys
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.data.decoding import ENDINGS, keep_readable
-from cbam_keras.data.examples import Dataset, digest
-from cbam_keras.data.folders import find_first_folder, make_examples
+from cbam_keras.data.examples import READERS, Dataset, digest
+from cbam_keras.data.folders import (
+    find_ending,
+    find_first_folder,
+    find_groups,
+    find_image_files,
+    make_examples,
+    name_splits,
+)
+from cbam_keras.data.splits import SPLITS, check_names
 
-# A column of labels is found by these among several.
+COLUMNS = ("image", "label", "split", "group")
+# Columns are found by these names among several.
 LABELS = ("label", "class", "category", "target")
+DIVISIONS = ("split", "fold", "subset", "set", "partition")
+GROUPS = re.compile(
+    r"(case|donor|group|lesion|participant|patient|person|slide|subject)s?"
+    r"[\W_]*(id|no|nr|number|name|code)?"
+)
+# More numbers than these, with few images each, are not classes.
+MOST_NUMBERS = 12
+SEVERAL = 'For several labels per image see the guide "Other tasks"'
 
 
 def is_table(data: object) -> bool:
-    """Returns whether data are a CSV file or a `pandas.DataFrame`."""
+    """Returns whether data are a file or data frame of rows, or several."""
+    if isinstance(data, Mapping):
+        return bool(data) and all(map(is_table, data.values()))
     if isinstance(data, str | os.PathLike):
-        is_folder = os.path.isdir(os.path.expanduser(data))
-        return str(data).lower().endswith(".csv") and not is_folder
+        is_file = str(data).lower().endswith((".csv", ".tsv", ".xls", ".xlsx"))
+        return is_file and not os.path.isdir(os.path.expanduser(data))
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(data, pandas.DataFrame)
 
 
 def name_table(data: Any) -> str:
     """Returns the name of the dataset of a table."""
-    return "table" if hasattr(data, "columns") else pathlib.Path(data).stem
+    is_file = isinstance(data, str | os.PathLike)
+    return pathlib.Path(data).stem if is_file else "table"
 
 
 def from_table(
     data: Any,
-    image_column: str | None,
-    label_column: str | None,
+    columns: Mapping[str, str | None],
+    image_folder: str | os.PathLike | None,
     group_by_folder: bool,
+    group_by: str | None,
 ) -> Dataset:
-    """Returns the image files of a table, all of them for training."""
+    """Returns the image files of a table, or of a table for each split.
+
+    `columns` has the name of the column of each of `COLUMNS`, or `None`.
+    """
     pandas = _checks.require("pandas", extra="plot")
-    path, frame = pathlib.Path(), data
-    if not isinstance(data, pandas.DataFrame):
-        path = pathlib.Path(data).expanduser()
-        try:
-            # A class may be called "None", which pandas takes for no label.
-            frame = pandas.read_csv(path, keep_default_na=False, na_values="")
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                "`data` must be a CSV file that exists, its columns named in "
-                f'the first line. Received: data="{data}" ({error})'
-            ) from error
-
-    def holds_images(name):
-        return frame[name].astype(str).str.lower().str.endswith(ENDINGS).any()
-
-    def holds_labels(name):
-        is_only = len(frame.columns) == 2
-        return name != image and (is_only or str(name).lower() in LABELS)
-
-    image = _find_column("image_column", image_column, frame, holds_images)
-    label = _find_column("label_column", label_column, frame, holds_labels)
-    labelled = frame.dropna(subset=[image, label])
-    # Integers beside missing values have become floats.
-    codes, values = pandas.factorize(
-        labelled[label].convert_dtypes(), sort=True
-    )
-    root = path.parent.absolute()
-    paths = [os.path.abspath(root / str(name)) for name in labelled[image]]
-    around = pathlib.Path(os.path.commonpath(paths or [str(root)]))
-    groups = [find_first_folder(pathlib.Path(each), around) for each in paths]
-    unlabelled = len(frame) - len(labelled)
+    tables = data if isinstance(data, Mapping) else {"train": data}
+    splits = name_splits(map(str, tables))
+    tables = {splits.get(str(x), x): table for x, table in tables.items()}
+    check_names(tables)
+    left_out, remarks = collections.Counter[str](), dict[str, None]()
+    parts, roots = [], []
+    for split in (name for name in SPLITS if name in tables):
+        frame, root = _read(tables[split])
+        roots.append(pathlib.Path(image_folder or root).expanduser().absolute())
+        known = {"split": len(tables) > 1, "group": group_by is not None}
+        used = _find_columns(frame, columns, known)
+        unused = [str(x) for x in frame.columns if x not in used.values()]
+        if unused:
+            remarks[f"columns not used: {', '.join(unused)}"] = None
+        rows = pandas.DataFrame({x: frame[used[x]].map(_clean) for x in used})
+        rows = rows.dropna(subset=["image", "label"]).copy()
+        if not isinstance(tables[split], pandas.DataFrame):
+            # All values of a file are text.
+            numbers = pandas.to_numeric(rows["label"], errors="coerce")
+            rows["label"] = numbers if numbers.notna().all() else rows["label"]
+        left_out["without a label"] += len(frame) - len(rows)
+        endings = rows["image"].map(lambda name: find_ending(str(name)))
+        left_out.update(ending for ending in endings if ending in READERS)
+        rows = rows[~endings.isin([*READERS])].reset_index(drop=True)
+        for key in [*used][2:]:
+            remarks[f'{key}s by the column "{used[key]}"'] = None
+            rows[key] = _name_groups(key, used[key], rows[key])
+        if "split" not in used:
+            rows["split"] = split
+        # Windows separates folders by what may stand in a name elsewhere.
+        rows["name"] = [
+            x if os.path.exists(roots[-1] / x) else x.replace("\\", "/")
+            for x in map(str, rows["image"])
+        ]
+        rows["path"], place = _locate(rows["name"], roots[-1], split)
+        if place:
+            remarks[f'images in "{place}"'] = None
+        parts.append(rows)
+    rows = pandas.concat(parts, ignore_index=True)
+    codes, values = _number_labels(rows["label"])
+    rows = rows.assign(code=codes)
+    _check_single(rows)
+    is_repeated = rows.duplicated(["path", "split"])
+    left_out["repeated"] += int(is_repeated.sum())
+    rows = rows[~is_repeated]
+    paths, codes = rows["path"].tolist(), rows["code"].tolist()
+    splits = rows["split"].to_numpy()
+    grouped_by = "group_column" if "group" in rows else ""
+    if group_by is not None:
+        grouped_by = "group_by"
+        groups = find_groups(group_by, rows["name"].tolist())
+    elif grouped_by:
+        groups = rows["group"].fillna(rows["path"]).tolist()
+    else:
+        # By the folders in the table, not by those that an image is found in.
+        places = [os.path.abspath(roots[0] / name) for name in rows["name"]]
+        around = pathlib.Path(os.path.commonpath(places or roots[:1]))
+        groups = [find_first_folder(pathlib.Path(x), around) for x in places]
+        groups = groups if group_by_folder else paths
+    every = make_examples(paths, codes, groups, not grouped_by)
     return keep_readable(
         Dataset(
             splits={
-                "train": make_examples(
-                    paths, codes, groups if group_by_folder else paths
-                )
+                split: every.take(np.flatnonzero(splits == split))
+                for split in SPLITS
+                if split in {"train", *splits}
             },
             class_names=tuple(map(str, values)),
-            fingerprint=digest([*map(str, values)], codes.tolist()),
-            left_out={"without a label": unlabelled} if unlabelled else {},
-            root=root,
+            fingerprint=digest(
+                [*map(str, values)], codes, *([groups] if grouped_by else [])
+            ),
+            left_out=+left_out,
+            root=roots[0],
+            grouped_by=grouped_by,
+            remarks=tuple(remarks),
         )
     )
 
 
-def _find_column(option, name, frame, fits):
-    """Returns the name of a column, the only one that fits if none is given."""
-    names = [name] if name is not None else [*filter(fits, frame.columns)]
-    if len(names) != 1 or names[0] not in frame.columns:
+def _read(table):
+    """Returns a data frame of rows, and the folder that paths start from."""
+    pandas = _checks.require("pandas", extra="plot")
+    frame, root, name = table, pathlib.Path(), "a data frame"
+    if not isinstance(table, pandas.DataFrame):
+        path, name = pathlib.Path(table).expanduser(), f'data="{table}"'
+        root = path.parent
+        try:
+            frame = _read_file(path)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                "`data` must be a CSV file that exists, in UTF-8, its columns "
+                f"named in the first line. Received: {name} ({error}). Save "
+                "other tables as such a file"
+            ) from error
+    names = [*map(str, frame.columns)]
+    twice = sorted({x for x in names if names.count(x) > 1})
+    if twice or frame.empty:
+        problem = f"{twice} twice" if twice else "no row below them"
         raise ValueError(
-            f"`{option}` must be the name of a column, one of "
-            f"{list(map(str, frame.columns))}. Received: {option}={name!r}"
+            "A table must have columns of different names, and a row for each "
+            f"image. Received: {name} with the columns {names}, {problem}"
         )
-    return names[0]
+    return frame, root
+
+
+def _read_file(path):
+    pandas = _checks.require("pandas", extra="plot")
+    if path.suffix.lower().startswith(".xls"):
+        raise ValueError("a spreadsheet")
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        first = file.readline()
+    separator = max(",;\t", key=first.count)
+    names = [x.strip() for x in next(csv.reader([first], delimiter=separator))]
+    if any(name.lower().endswith(ENDINGS) for name in names):
+        raise ValueError(f"where that is {first.strip()}")
+    # A class may be called "None", which pandas takes for no label, and
+    # "007.png" just "007".
+    options = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}
+    options |= {"dtype": str, "skipinitialspace": True, "index_col": False}
+    frame = pandas.read_csv(path, sep=separator, **options)
+    # pandas renames columns of one name, and those without, as the numbers of
+    # rows that it writes itself.
+    frame.columns = names
+    return frame.drop(columns="", errors="ignore")
+
+
+def _clean(value):
+    """Returns text without spaces around it, none as missing."""
+    if isinstance(value, list | tuple | set):
+        return str(value)
+    return (value.strip() or None) if isinstance(value, str) else value
+
+
+def _find_columns(frame, columns, known):
+    """Returns the names of the columns, found by what they are called or hold.
+
+    A split or group that is `known` without a column needs none.
+    """
+    free = [x for x in frame.columns if x not in columns.values()]
+    texts = {x: [str(value).lower() for value in frame[x]] for x in free}
+    endings = (*ENDINGS, *READERS)
+    # Names without endings stand in a column called so, or in the first one.
+    images = [x for x in free if any(t.endswith(endings) for t in texts[x])]
+    named = [x for x in free if re.match("ima?ge?|file|id", str(x).lower())]
+    images = images or named[:1] or free[:1]
+    splits = [x for x in free if str(x).lower() in DIVISIONS]
+    splits = [x for x in splits if name_splits(texts[x])]
+    groups = [x for x in free if GROUPS.fullmatch(str(x).lower())]
+    rest = [x for x in free if columns["image"] or x not in images]
+    labels = [x for x in rest if str(x).lower() in LABELS]
+    labels = labels or [x for x in rest if x not in splits + groups]
+    labels = rest if len(rest) == 1 else labels
+    used = dict[str, Any]()
+    fitting = images, labels, splits, groups
+    for key, names in zip(COLUMNS, fitting, strict=True):
+        names = [x for x in names if x not in used.values()]
+        names = names if columns[key] is None else [columns[key]]
+        if known.get(key) or (key in known and not names):
+            continue
+        if len(names) == 1 and names[0] in frame.columns:
+            used[key] = names[0]
+            continue
+        advice = f", where several fit: {names}" if len(names) > 1 else ""
+        if advice and frame[names].isin([0, 1, "0", "1"]).all(axis=None):
+            advice = (
+                f". {names} are one-hot: frame[{names}].idxmax(axis=1) is a "
+                f"column of classes. {SEVERAL}"
+            )
+        raise ValueError(
+            f"`{key}_column` must be the name of a column, one of "
+            f"{list(map(str, frame.columns))}. Received: {key}_column="
+            f"{columns[key]!r}{advice}"
+        )
+    return used
+
+
+def _name_groups(key, name, values):
+    """Returns the group of each row as text, or its split by our name."""
+    texts = values.map(str, na_action="ignore")
+    if key == "split":
+        texts = texts.map(name_splits(texts.dropna()))
+    if texts.isna().any():
+        raise ValueError(
+            f"`{key}_column` must say the {key} of each image. Received: "
+            f"{key}_column={name!r}, which also has "
+            f'"{values[texts.isna()].iloc[0]}". Fill that column, or remove it'
+        )
+    return texts
+
+
+def _locate(names, root, split):
+    """Returns the path of each image, and the folder if it is another one.
+
+    If none is where its name says, they are looked for in folders beside it,
+    those of the split first, and their names may lack the ending.
+    """
+    paths = [os.path.abspath(root / name) for name in names]
+    if not paths or any(map(os.path.exists, paths)):
+        return paths, ""
+    files = collections.defaultdict(set)
+    for pattern in ("*", "*/*", "*/*/*"):
+        for file in find_image_files(root, pattern):
+            parts = file.relative_to(root).parts
+            for start in range(len(parts)):
+                tail = pathlib.PurePath(*parts[start:])
+                for form in (tail, tail.with_suffix("")):
+                    files[form.as_posix().casefold()].add(str(file))
+    problem = f'none that exists, the first of them "{paths[0]}"'
+    for row, name in enumerate(names):
+        matches = files[pathlib.PurePath(name).as_posix().casefold()]
+        if len(matches) > 1:
+            of_split = {
+                file
+                for file in matches
+                if split in name_splits(pathlib.Path(file).parts).values()
+            }
+            matches = of_split or matches
+        if len(matches) > 1:
+            several = _checks.first_few(sorted(matches))
+            problem = f'"{name}", which may be {several}'
+            break
+        if matches:
+            (paths[row],), problem = matches, ""
+    if problem:
+        raise ValueError(
+            "A table must hold the path of each image, not its URL. Received: "
+            f"{problem}. Pass the folder that the paths start from as "
+            "image_folder= (--image-folder), or download the images"
+        )
+    common = os.path.commonpath([*filter(os.path.exists, paths)])
+    place = pathlib.PurePath(os.path.relpath(common, root)).as_posix()
+    return paths, "" if place == "." else place
+
+
+def _number_labels(labels):
+    """Returns the class of each row as an integer, and the classes."""
+    pandas = _checks.require("pandas", extra="plot")
+    texts = {*labels.map(str)}
+    for text in sorted(texts):
+        parts = re.split(r"\s*[|;,]\s*", text)
+        is_list = "|" in text or text.startswith(("[", "(", "{"))
+        if len(parts) > 1 and (is_list or {*parts} <= texts):
+            raise ValueError(
+                "An image must have one class. Received: the label "
+                f'"{text}". {SEVERAL}'
+            )
+    # Integers beside missing values have become floats.
+    codes, values = pandas.factorize(labels.convert_dtypes(), sort=True)
+    types = pandas.api.types
+    is_many = len(values) > min(MOST_NUMBERS, len(codes) / 3)
+    is_rare = np.bincount(codes).min(initial=3) < 3
+    is_rare |= not types.is_integer_dtype(values)
+    if is_many and is_rare and types.is_numeric_dtype(values):
+        raise ValueError(
+            "Labels must be classes, with several images each. Received: "
+            f"{len(values)} numbers for {len(codes)} images. To predict "
+            'numbers (regression) see the guide "Other tasks"'
+        )
+    return codes, values
+
+
+def _check_single(rows):
+    """Raises if images have several classes."""
+    rows = rows[rows.duplicated("path", keep=False)]
+    classes = rows.groupby("path")["label"].agg(lambda x: {*map(str, x)})
+    several = classes[classes.map(len) > 1]
+    if len(several):
+        names = [
+            f"{os.path.basename(path)} ({', '.join(sorted(each))})"
+            for path, each in several.items()
+        ]
+        raise ValueError(
+            f"{_checks.count(len(names), 'image', 'have')} several classes: "
+            f"{_checks.first_few(names)}. Leave one row of each. {SEVERAL}"
+        )
