@@ -1,12 +1,21 @@
 """Arrays become datasets; splits, descriptions and arguments of `load`."""
 
+import functools
 import math
 import sys
 
 import keras
 import numpy as np
 import pytest
-from data_checks import SPLITS, arrays, as_set, assert_same, plain_json, whole
+from data_checks import (
+    SPLITS,
+    arrays,
+    as_set,
+    assert_same,
+    plain_json,
+    whole,
+    write_folder,
+)
 
 from cbam_keras import data, study
 
@@ -109,7 +118,13 @@ def tensors(batches):
     return dataset
 
 
-@pytest.mark.parametrize("kind", [lambda batches: batches, tensors])
+def loader(batches):
+    torch = pytest.importorskip("torch", reason="makes a DataLoader").utils.data
+    parts = zip(*batches.pair, strict=True)
+    return torch.DataLoader([*parts], batches.size, shuffle=True)
+
+
+@pytest.mark.parametrize("kind", [lambda batches: batches, tensors, loader])
 def test_batches_are_read_whatever_their_order(kind):
     first, again = whole(kind(Batches(0))), whole(kind(Batches(1, 11)))
     assert_same(first, again)
@@ -124,11 +139,60 @@ def test_batches_are_read_whatever_their_order(kind):
         study.Classification(both[0])
 
 
-def test_batches_without_an_end_or_a_batch_are_refused():
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x.repeat(), "infinite: leave out .repeat"),
+        (lambda x: x.filter(lambda x, y: True), "unknown.*assert_cardinality"),
+        (lambda x: x.unbatch(), "single images: .batch"),
+        (lambda x: x.map(lambda x, y: x), 'without labels: label_mode="int"'),
+        (lambda x: x.map(lambda x, y: (x, y, y)), "triples, with weights"),
+        (lambda x: x.map(lambda x, y: {"x": x}), "dictionaries: .map"),
+        (
+            lambda x: x.map(lambda x, y: (BRIGHTNESS(x), y)),
+            "70 other.*augment=",
+        ),
+        (
+            lambda x: x.map(lambda x, y: (x, 2 * y - 1)),
+            "from -1.*IntegerLookup",
+        ),
+        (lambda x: x.map(lambda x, y: (x / 255, y)), "^Batches.*by 255"),
+    ],
+)
+def test_batches_that_are_no_dataset_are_refused_in_their_words(
+    change, message
+):
     batches = tensors(Batches(0))
-    for wrong in (batches.repeat(), batches.unbatch()):
-        with pytest.raises(ValueError, match="Batches must be .*[.]batch"):
-            data.load(wrong)
+    with pytest.raises(ValueError, match=message):
+        data.load(change(batches))
+
+
+@pytest.mark.parametrize("form", ["float32", "bool"])
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_whole_numbers_of_any_type_are_labels(form, shape):
+    images, labels = arrays(classes=2)
+    loaded = whole((images, labels.astype(form).reshape(shape)))
+    assert_same(loaded, whole((images, labels)))
+
+
+@pytest.mark.parametrize("mode", ["int", "binary", "categorical"])
+def test_keras_loaders_are_read_in_each_of_their_modes(tmp_path, mode):
+    tf = pytest.importorskip("tensorflow", reason="makes a tf.data.Dataset")
+    write_folder(tmp_path, size=(6, 6))
+    options = {"image_size": (6, 6), "verbose": False}
+    load = functools.partial(
+        keras.utils.image_dataset_from_directory, tmp_path, **options
+    )
+    expected = whole(load())
+    assert_same(whole(load(label_mode=mode)), expected)
+    generator = tf.keras.preprocessing.image.ImageDataGenerator()
+    iterator = generator.flow_from_directory(
+        tmp_path, (6, 6), class_mode={"int": "sparse"}.get(mode, mode)
+    )
+    assert_same(whole(iterator), expected)
+    assert whole(iterator).class_names == ("cat", "dog")
+    both = load(label_mode=mode, subset="both", validation_split=0.4, seed=1)
+    assert whole(both).sizes["test"] == 8
 
 
 def test_a_description_is_plain_json():
@@ -195,6 +259,7 @@ BOTH = IMAGES, LABELS
 SPOILT = IMAGES.astype("float32")
 SPOILT[[7, 9], 2, 3, 0] = np.nan, np.inf
 KERAS = keras.layers.RandomContrast(0.1)
+BRIGHTNESS = keras.layers.RandomBrightness(0.9)
 ONE_HOT = r"labels \(70, 5\) of float64.*argmax.*Other tasks"
 
 
@@ -208,9 +273,11 @@ ONE_HOT = r"labels \(70, 5\) of float64.*argmax.*Other tasks"
         ((IMAGES, LABELS[:9]), "70 images, but 9 labels"),
         ((IMAGES, np.eye(5)[LABELS]), ONE_HOT),
         ((IMAGES, LABELS.astype(str)), r"of <U.*: names, labels = np.unique\("),
-        ((IMAGES, LABELS - 1), "labels from -1"),
+        ((IMAGES, LABELS - 1), "labels from -1.*np.unique"),
+        ((IMAGES, LABELS + 1), 'class "0" .0.. Labels .* 0: subtract 1 from'),
+        ((IMAGES, LABELS / 2), "fractions: for regression"),
         ((IMAGES, LABELS + 66), "labels from 66 to 70, but 70 images"),
-        ((IMAGES, LABELS * 2), '3 images in "train".*class "1" .0., "3" .0., '),
+        ((IMAGES, LABELS * 2), '3 images in "train".*"3" .0., .*without gaps'),
         ((IMAGES / 255, LABELS), "Multiply them by 255"),
         ((IMAGES / 127.5 - 1, LABELS), "Add 1 and multiply them by 127.5"),
         ((IMAGES / 51.0 - 2, LABELS), "Add 2 and multiply them by 51"),
@@ -230,6 +297,7 @@ def test_arrays_that_make_no_dataset_are_refused(given, message):
     ("options", "error", "message"),
     [
         ({"data": IMAGES}, TypeError, r"a path or arrays \(images, labels\)"),
+        ({"data": (*BOTH, LABELS)}, TypeError, "without weights.*tuple of 3"),
         (
             {"augment": "mix_up"},
             ValueError,

@@ -51,13 +51,16 @@ def from_arrays(arrays: Any) -> Dataset:
         for name in SPLITS
         if name in arrays
     }
-    names = getattr(arrays["train"], "class_names", None)
+    # Keras' loaders name the classes, each in its own way.
+    indices = getattr(arrays["train"], "class_indices", ())
+    names = getattr(arrays["train"], "class_names", None) or [*indices]
     # One scale for all.
     scale = Scale.of(map(_find_range, pairs.values()))
     if scale and scale.lowest >= 0 and scale.highest <= 255:
         scale = None
     splits = {
-        name: _make_examples(name, each, scale) for name, each in pairs.items()
+        name: _make_examples(name, each, scale, is_batches(arrays[name]))
+        for name, each in pairs.items()
     }
     shapes = {name: each.images.shape[1:] for name, each in splits.items()}
     if len(set(shapes.values())) > 1:
@@ -79,32 +82,87 @@ def from_arrays(arrays: Any) -> Dataset:
 
 
 def is_batches(data: object) -> bool:
-    """Returns whether data are a `PyDataset` or a `tf.data.Dataset`."""
-    is_tensorflow = hasattr(data, "as_numpy_iterator")
-    return is_tensorflow or isinstance(data, keras.utils.PyDataset)
+    """Returns whether data are batches of Keras, TensorFlow or PyTorch."""
+    marks = "as_numpy_iterator", "collate_fn"
+    is_foreign = any(hasattr(data, mark) for mark in marks)
+    return is_foreign or isinstance(data, keras.utils.PyDataset)
 
 
 def _read(batches):
     """Returns images and labels of batches as arrays, sorted by content.
 
-    Their own order may be another one each time.
+    Their own order may be another one each time, but not what they hold.
     """
     try:
-        rows = range(len(batches))
-        is_random_access = isinstance(batches, keras.utils.PyDataset)
-        parts = map(batches.__getitem__, rows) if is_random_access else batches
-        images, labels = (
-            np.concatenate([np.asarray(x) for x in each])
-            for each in zip(*parts, strict=True)
-        )
+        parts = zip(*_iterate(batches), strict=True)
+        images, labels = map(np.concatenate, parts)
+        hashes = [digest(image) for image in images]
+        again = [digest(x) for part, _ in _iterate(batches) for x in part]
     except (TypeError, ValueError) as error:
         raise ValueError(
-            "Batches must be pairs (images, labels), and a finite, known "
-            f"number of them. Received: {batches} ({error}). Call .batch(32) "
-            "or .take(100) on a tf.data.Dataset"
+            "Batches must be pairs (images, labels), as .batch(32) makes them "
+            "of a tf.data.Dataset, and a finite, known number of them. "
+            f"Received: {batches} ({error})"
         ) from error
-    order = np.argsort([digest(image) for image in images])
+    if sorted(hashes) != sorted(again):
+        raise ValueError(
+            "Batches must hold the same images whenever they are read. "
+            f"Received: {batches}, which holds {len({*again} - {*hashes})} "
+            f"other images of {len(again)} when it is read again. Leave out "
+            "what changes images at random, as layers in .map, and give "
+            'augment=("crop", "flip"), to data.load or in the recipe, or put '
+            "random layers into the network"
+        )
+    if _is_one_hot(labels):
+        labels = labels.argmax(axis=1)
+    # Copies of one image may have different labels.
+    order = np.lexsort(([str(label) for label in labels], hashes))
     return images[order], labels[order]
+
+
+def _iterate(batches):
+    """Yields the images and labels of each batch as arrays."""
+    is_random_access = isinstance(batches, keras.utils.PyDataset)
+    first = batches[0] if is_random_access else next(iter(batches), ((), ()))
+    if problem := _find_problem_of_batch(first):
+        raise ValueError(problem)
+    try:
+        rows = range(len(batches))
+    except TypeError as error:
+        raise ValueError(
+            f"{str(error).rstrip('.')}: leave out .repeat(), and give an "
+            "unknown length by tf.data.experimental.assert_cardinality"
+        ) from error
+    parts = map(batches.__getitem__, rows) if is_random_access else batches
+    for images, labels in parts:
+        yield np.asarray(images), np.asarray(labels)
+
+
+def _find_problem_of_batch(batch):
+    """Returns why a batch is no pair, and how to mend it, if it is none."""
+    parts = batch if isinstance(batch, tuple | list) else [batch]
+    if any(isinstance(part, Mapping) for part in parts):
+        return 'dictionaries: .map(lambda x: (x["image"], x["label"]))'
+    if len(parts) == 1:
+        return (
+            'images without labels: label_mode="int", or of an '
+            'ImageDataGenerator class_mode="sparse", gives them'
+        )
+    if len(parts) > 2:
+        return (
+            "triples, with weights of images: .map(lambda x, y, w: (x, y)) "
+            "leaves them out, and a recipe's class_weight= weights classes"
+        )
+    is_single = np.ndim(parts[1]) == 0
+    return "single images: .batch(32)" if is_single else None
+
+
+def _is_one_hot(labels):
+    is_table = labels.ndim == 2 and labels.shape[1] > 1
+    if not is_table or labels.dtype.kind not in "iuf":
+        return False
+    is_binary = np.isin(labels, (0, 1)).all()
+    return is_binary and (labels.sum(axis=1) == 1).all()
 
 
 def _is_pair(arrays):
@@ -121,19 +179,22 @@ def _find_range(arrays):
     return None
 
 
-def _make_examples(split, arrays, scale):
+def _make_examples(split, arrays, scale, of_batches):
     if not _is_pair(arrays):
+        count = f" of {len(arrays)}" if isinstance(arrays, tuple | list) else ""
         raise TypeError(
-            "`data` must be a string, a path or arrays (images, labels). "
-            f'Received: {type(arrays).__name__} for the split "{split}"'
+            "`data` must be a string, a path or arrays (images, labels), "
+            "without weights of images. Received: "
+            f'{type(arrays).__name__}{count} for the split "{split}"'
         )
     images, labels = map(np.asarray, arrays)
     if images.ndim == 3:
         images = images[..., None]
-    problem = _find_problem(images, labels, scale)
+    problem = _find_problem(images, labels, scale, of_batches)
     if problem:
         raise ValueError(
-            "Arrays must be images (N, H, W, C) or (N, H, W) in [0, 255] and "
+            f"{'Batches' if of_batches else 'Arrays'} must be images "
+            "(N, H, W, C) or (N, H, W) in [0, 255] and "
             "an integer from 0 for the class of each, (N,) or (N, 1). "
             f"Received: images {images.shape} of {images.dtype} and labels "
             f'{labels.shape} of {labels.dtype} for the split "{split}": '
@@ -147,37 +208,48 @@ def _make_examples(split, arrays, scale):
     return Examples(whole, labels.ravel().astype("int32"), scale=scale)
 
 
-def _find_problem(images, labels, scale):
+def _find_problem(images, labels, scale, of_batches):
     """Returns what is wrong with arrays and how to mend it, if anything."""
+    move = "images = np.moveaxis(images, 1, -1)"
+    number = "names, labels = np.unique(labels, return_inverse=True)"
+    if of_batches:
+        move = ".map(lambda x, y: (tf.transpose(x, (0, 2, 3, 1)), y))"
+        number = "keras.layers.IntegerLookup, of texts StringLookup, in .map"
     if images.ndim != 4 or not images.size or images.dtype.kind not in "iuf":
         return "the images are empty, of another shape or no numbers"
     count, first, height, width = images.shape
     if first in (1, 3, 4) and height == width > 4:
-        return "images = np.moveaxis(images, 1, -1) puts the channels last"
+        return f"{move} puts the channels last"
     if labels.shape[:1] != (count,):
         return f"{count} images, but {labels.size} labels"
     if labels.size != count:
+        one_hot = "one-hot labels become integers by np.argmax(labels, axis=-1)"
         return (
-            "one-hot labels become integers by np.argmax(labels, axis=-1); "
+            f"{'labels are integers or one-hot' if of_batches else one_hot}; "
             'for several labels per image see "Other tasks" in the guides'
         )
-    if labels.dtype.kind not in "iu":
+    if labels.dtype.kind not in "iufb":
+        return f"{number} numbers the different values"
+    # Keras' loaders give whole numbers as floats, also for two classes.
+    if (labels != np.round(labels)).any():
+        return 'fractions: for regression see "Other tasks" in the guides'
+    least, most = int(labels.min()), int(labels.max())
+    if least < 0:
         return (
-            "names, labels = np.unique(labels, return_inverse=True) numbers "
-            "the different values"
+            f"labels from {least} to {most}, which count from 0: {number} "
+            "numbers the different values"
         )
-    if labels.min() < 0 or labels.max() >= count:
+    if most >= count:
         return (
-            f"labels from {labels.min()} to {labels.max()}, but {count} "
+            f"labels from {least} to {most}, but {count} "
             "images: each class needs one to train, validate and test each"
         )
     lowest, highest = images.min(), images.max()
     if not np.isfinite([lowest, highest]).all():
         bad = ~np.isfinite(images).all(axis=(1, 2, 3))
-        return (
-            f"NaN or infinite values in {bad.sum()} images, the first of them "
-            f"images[{bad.argmax()}]"
-        )
+        # Images of batches have been sorted.
+        first = "" if of_batches else f", the first images[{bad.argmax()}]"
+        return f"NaN or infinite values in {bad.sum()} images{first}"
     # Floats of so few levels, or of either sign, were scaled for a network.
     is_scaled = lowest >= -1 and highest <= 1
     is_centered = scale and scale.lowest < 0 and scale.bits <= 8

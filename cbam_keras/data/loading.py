@@ -183,11 +183,12 @@ def load(
               `load_data()` returns them, or a mapping of `"train"` and
               optionally `"validation"` and `"test"` to them. Images
               `(N, H, W, C)` or `(N, H, W)` from 0 to 255, or measured values
-              of any other range; labels integers `(N,)` or `(N, 1)` from 0:
-              one class per image.
-            - Batches of such images and labels, a `tf.data.Dataset` or a
-              `keras.utils.PyDataset`, or a mapping to them. They are read
-              into memory once, and take a new order.
+              of any other range; labels whole numbers `(N,)` or `(N, 1)` from
+              0: one class per image.
+            - Batches of such images and labels, a `tf.data.Dataset`, a
+              `keras.utils.PyDataset` or a `DataLoader` of PyTorch, or a
+              mapping to them, with labels also one-hot. They are read into
+              memory, and must hold the same images whenever they are read.
             - The path of a folder with one folder of images per class, or
               with folders `train` and optionally `validation` and `test` of
               such class folders, also called `Training`, `val`, `test_set`

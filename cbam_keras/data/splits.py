@@ -231,12 +231,12 @@ def check_classes(
             for i in np.flatnonzero(counts < needed)
         ]
         if few:
+            add = f"Add images, or remove the class everywhere{advice}"
             raise ValueError(
                 f"Each class must have at least "
                 f"{_checks.count(needed, 'image')} {place}. "
                 f"Received: {received}, with fewer of class "
-                f"{_checks.first_few(few)}. Add images, or remove the class "
-                f"everywhere{advice}"
+                f"{_checks.first_few(few)}. {_describe_gaps(dataset) or add}"
             )
 
 
@@ -265,3 +265,15 @@ def warn_of_similar_classes(names: Sequence[str]) -> None:
                 f'The classes "{other}" and "{name}" differ only in capital '
                 "letters or spaces. Rename one if they are the same"
             )
+
+
+def _describe_gaps(dataset):
+    """Returns how to number labels that leave numbers out, if they do."""
+    names = dataset.class_names
+    labels = [part.labels for part in dataset.splits.values()]
+    used = np.unique(np.concatenate(labels))
+    if names != tuple(map(str, range(len(names)))) or len(used) == len(names):
+        return None
+    if len(used) == len(names) - used[0]:
+        return f"Labels count from 0: subtract {used[0]} from all of them"
+    return "Number the labels from 0 without gaps"
