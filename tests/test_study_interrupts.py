@@ -60,6 +60,20 @@ def test_handlers_of_the_user_are_left_alone_and_others_restored():
     assert received == ["here"]
 
 
+def test_a_signal_is_announced_before_it_is_handled(monkeypatch):
+    said = threading.Event()
+    monkeypatch.setattr(interrupts._terminal, "say", lambda text: said.set())
+
+    class Handled:
+        noted = property(lambda _: False, lambda *_: said.wait(30))
+
+    # The main thread, in a step, waits for what another one says.
+    monkeypatch.setattr(interrupts, "_State", Handled())
+    with pytest.raises(KeyboardInterrupt), interrupts.note_signals():
+        press_ctrl_c()
+    assert said.is_set()
+
+
 def test_an_error_that_a_signal_causes_is_an_interrupt():
     with pytest.raises(KeyboardInterrupt), interrupts.note_signals():
         swallow(press_ctrl_c)
@@ -103,6 +117,7 @@ MOMENTS = {
     "saving": (keras.Model, "save", 1, True, 1),
 }
 ADVICE = "cbam-keras train: interrupted; the same command resumes from here\n"
+STOPPING = "Interrupted: stopping after this step\n"
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -115,7 +130,9 @@ def test_an_interrupted_command_ends_in_one_line(
     call_first(monkeypatch, *where, action if swallowed else press_ctrl_c)
     options = ["--data", "mnist5k", "--attention", "none", "--epochs", "2"]
     assert cli.main(["train", *options, "--output", str(tmp_path)]) == 130
-    assert capsys.readouterr().err == ADVICE
+    printed = capsys.readouterr()
+    assert printed.err == ADVICE
+    assert STOPPING in printed.out
     assert epochs_in(tmp_path) == epochs
 
 
@@ -129,7 +146,7 @@ pathlib.Path("late").touch()
 
 
 def test_ctrl_c_ends_workers_that_are_starting(
-    few_digits, tmp_path, monkeypatch
+    few_digits, tmp_path, monkeypatch, capsys
 ):
     pytest.importorskip("cloudpickle", reason="gives networks to workers")
     monkeypatch.chdir(tmp_path)
@@ -152,6 +169,7 @@ def test_ctrl_c_ends_workers_that_are_starting(
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
     assert not (tmp_path / "late").exists()
+    assert capsys.readouterr().out.endswith(STOPPING)
 
 
 # The command in a process of its own.
