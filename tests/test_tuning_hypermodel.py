@@ -1,6 +1,7 @@
 """The search space: what it holds, and which network its values stand for."""
 
 import functools
+import re
 
 import keras
 import numpy as np
@@ -16,6 +17,7 @@ from cbam_keras.layers import (
     SpatialAttention,
     SqueezeExcite,
 )
+from cbam_keras.tuning.space import point
 
 keras_tuner = pytest.importorskip("keras_tuner")
 
@@ -159,8 +161,8 @@ def test_in_a_narrowed_space_the_nearest_to_the_paper_is_the_default():
         order=("parallel", "spatial_first"),
         learning_rate=(0.1, 0.02),
     )
+    # Pools that nobody asked for are not in the space.
     assert chosen(hp).values == {
-        **LAYER,
         "attention": "cbam",
         "reduction_ratio": 8,
         "kernel_size": 5,
@@ -203,13 +205,23 @@ def test_a_function_replaces_a_dimension():
     assert "kernel_size" not in values.values
 
 
-def test_it_is_a_hypermodel_of_keras_tuner(tmp_path):
+def test_a_search_keeps_the_space_that_it_began_with(few_digits):
+    space = tuning.Search(data="mnist5k").space
+    assert [hp.name for hp in space.space] == ["attention", *LAYER]
+    values = {"attention": "cbam", **LAYER}
+    assert point(space, attention="cbam").values == values
+
+
+def test_it_is_a_hypermodel_of_keras_tuner(tmp_path, capsys):
     tuner = keras_tuner.RandomSearch(
         tuning.CBAMHyperModel(SHAPE, 5, attention=("none", "cbam")),
         objective="val_accuracy",
         directory=tmp_path,
         seed=1,
     )
+    tuner.search_space_summary()
+    names = re.findall(r"(\w+) \(", capsys.readouterr().out)
+    assert names == ["attention", "reduction_ratio", "kernel_size"]
     model = tuner.hypermodel.build(tuner.oracle.get_space())
     assert model.compiled
     assert isinstance(model.optimizer, keras.optimizers.AdamW)
