@@ -32,7 +32,7 @@ def explain(options: Options) -> None:
             command=options.line,
         )
         if not options.no_report:
-            write_report(folder)
+            report.try_to_write(folder)
     say(explanation)
     say(f"\nFiles in {folder}")
 
@@ -43,23 +43,8 @@ def caller_of(options: Options) -> study.Caller:
         # Needed only at the end, but checked before any work.
         _checks.require("jinja2", extra="plot")
     return study.Caller(
-        options.line, None if options.no_report else write_report
+        options.line, None if options.no_report else report.try_to_write
     )
-
-
-def write_report(folder: pathlib.Path) -> bool:
-    """Writes the report of a folder, or warns that it cannot."""
-    try:
-        report.write(folder)
-        return True
-    # A result that took hours is not lost for the sake of its page.
-    except Exception as error:
-        if _files.is_unwritable(folder, error):
-            # The run says so.
-            raise
-        reason = f"{type(error).__name__}: {error}"
-        _checks.warn(f'"{folder}/report.html" is not written ({reason})')
-        return False
 
 
 def explain_for_report(options: Options, output: pathlib.Path) -> None:
@@ -89,7 +74,7 @@ def explain_for_report(options: Options, output: pathlib.Path) -> None:
         except (ValueError, TypeError) as error:
             # A network of the user may be one that cannot be.
             _checks.warn(f"The report does not show where it looks: {error}")
-        if write_report(output):
+        if report.try_to_write(output):
             say(f"\nReport in {output / study.REPORT}")
 
 

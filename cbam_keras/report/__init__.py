@@ -7,6 +7,9 @@
 - `plotting`: all figures of the package, by one name.
 """
 
+import pathlib
+
+from cbam_keras import _checks, _files
 from cbam_keras.report.explanations import (
     Settings,
     explain_files,
@@ -17,3 +20,18 @@ from cbam_keras.report.networks import find_networks
 from cbam_keras.report.report import MAX_NETWORKS, write
 
 __all__ = ["write"]
+
+
+def try_to_write(folder: pathlib.Path) -> bool:
+    """Writes the report of a folder, or warns that it cannot."""
+    try:
+        write(folder)
+        return True
+    # A result that took hours is not lost for the sake of its page.
+    except Exception as error:
+        if _files.is_unwritable(folder, error):
+            # The run says so.
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        _checks.warn(f'"{folder}/report.html" is not written ({reason})')
+        return False

@@ -5,7 +5,7 @@ import math
 import warnings
 from typing import Any, Unpack, cast
 
-from cbam_keras import _graph, study
+from cbam_keras import _graph, report, study
 from cbam_keras._checks import Options
 from cbam_keras.data import Images
 from cbam_keras.layers import _docstrings
@@ -50,11 +50,12 @@ class Search(SearchPlan):
         output = options.output
         if output is None:
             output = study.default_output(self.trials)
-        folder = self.folder(output)
+        folder, caller = self.folder(output), options.caller
+        if caller.command is None:
+            # A command says itself whether there is to be a report.
+            caller = study.Caller(on_end=report.try_to_write)
         with folder.opened(
-            resume=options.resume,
-            overwrite=options.overwrite,
-            caller=options.caller,
+            resume=options.resume, overwrite=options.overwrite, caller=caller
         ):
             results = self._run_trials(folder, options)
             self._confirm(results, folder, options)
@@ -221,6 +222,9 @@ def search(
     The highest of many accuracies is partly luck. So the two best settings, no
     attention and SE are retrained with new seeds, and the one that validates
     best is compared with no attention on the test images, paired by seed.
+
+    The output folder gets the best networks, a table, figures and
+    `report.html`.
 
     The same call given again resumes, or returns the results; until the last
     trial has ended, it repeats those with an error. With `"bayesian"` and
