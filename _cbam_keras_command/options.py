@@ -202,7 +202,10 @@ def add_training(parser):
         "and fine-tuning with --weights)",
     )
     group.add_argument(
-        "--epochs", type=int, help="epochs of each training (default: 1)"
+        "--epochs",
+        type=int,
+        help="epochs of each training; unless given, of your own images as "
+        "many as make 200 steps (default: 1)",
     )
     group.add_argument(
         "--frozen-epochs",

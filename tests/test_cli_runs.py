@@ -150,6 +150,14 @@ FINE_TUNING = training.RECIPES["fine-tuning"]
     [
         ("train --data mnist5k", {"data": "mnist5k", "recipe": RECIPE}),
         (
+            "tune --data a",
+            {"recipe": comparison.default_recipe("tiny", None, "a")},
+        ),
+        (
+            "ablate --data a --epochs 3",
+            {"recipe": dataclasses.replace(RECIPE, epochs=3)},
+        ),
+        (
             "train --attention none cbam_keras.layers:SqueezeExcite",
             {"attentions": ["none", SqueezeExcite], "layer_options": {}},
         ),

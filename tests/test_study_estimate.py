@@ -7,11 +7,22 @@ import random
 import sys
 from types import SimpleNamespace
 
+import networks
 import numpy as np
 import pretended
+import pytest
+from data_checks import arrays
 from networks import linear, mlp
 
-from cbam_keras import data, study, training
+from cbam_keras import (
+    ablation,
+    comparison,
+    data,
+    models,
+    study,
+    training,
+    tuning,
+)
 from cbam_keras.study import Cost, Estimate
 
 
@@ -53,6 +64,45 @@ def test_an_estimate_counts_every_network_and_leaves_all_as_it_was(
         *(("linear", 170, 160), ("mlp", 64, 52))
     ]
     assert (found.epochs, found.times, found.trainings) == (3, 2, 4)
+
+
+@pytest.mark.parametrize(
+    "plan", [comparison.plan, ablation.plan, tuning.Search], ids="cas"
+)
+def test_default_epochs_make_200_steps_of_images_of_the_users(plan, capsys):
+    # 48 training images: one step per epoch.
+    images = arrays(classes=2, per_class=34, shape=(16, 16, 1))
+    assert study.estimate(plan(data=images)).epochs == 200
+    (line, *_) = capsys.readouterr().out.splitlines()
+    assert line.endswith("14 in test; epochs by default: 200, steps: 200")
+    four = plan(data=images, recipe=training.Recipe(epochs=4))
+    assert study.estimate(four).epochs == 4
+
+
+def test_default_epochs_of_a_run_are_recorded(tmp_path, monkeypatch):
+    pretended.install(monkeypatch)
+    images = arrays(classes=10, per_class=5, shape=(28, 28, 1))
+    recipe = training.Recipe(epochs=2, batch_size=10, least_steps=11)
+    found = training.train({"a": linear}, images, recipe, output=tmp_path)
+    # Three steps per epoch.
+    assert [outcome.epochs for outcome in found.outcomes] == [4]
+    recipe = training.Recipe(epochs=4, batch_size=10)
+    again = training.train({"a": linear}, images, recipe, output=tmp_path)
+    assert again.history == found.history
+
+
+def test_small_images_are_warned_of_with_weights_for_imagenet(
+    few_digits, monkeypatch
+):
+    net = {"model": "Net", "weights": "imagenet"}
+    monkeypatch.setitem(models.PRETRAINED, "Net", networks.application)
+    text = "28 x 28 pixels .* 1 x 1.*--image-size 224"
+    with pytest.warns(UserWarning, match=text):
+        study.estimate(comparison.plan(["none"], data="mnist5k", **net))
+    recipe = training.Recipe(image_size=96)
+    study.estimate(
+        comparison.plan(["none"], data="mnist5k", recipe=recipe, **net)
+    )
 
 
 def test_an_estimate_prints_as_a_table_and_as_json():

@@ -54,9 +54,7 @@ def train(options: Options) -> None:
         model=model,
         weights=options.weights,
         data=options.data,
-        recipe=_recipe(
-            options, comparison.default_recipe(model, options.weights)
-        ),
+        recipe=_recipe(options, model),
         layer_options=options.select(LAYER_OPTIONS),
         data_options=options.data_options,
         seeds=_seeds(options),
@@ -80,9 +78,7 @@ def ablate(options: Options) -> None:
         tables=options.tables or list(ablation.TABLES),
         seeds=_seeds(options),
         folds=options.folds,
-        recipe=_recipe(
-            options, comparison.default_recipe(model, options.weights)
-        ),
+        recipe=_recipe(options, model),
         identity_init=options.identity_init is not False,
         data_options=options.data_options,
         measure=options.measure,
@@ -109,7 +105,7 @@ def tune(options: Options) -> None:
     planned = tuning.Search(
         hypermodel,
         options.data,
-        _recipe(options, tuning.default_recipe(hypermodel)),
+        _recipe(options, getattr(hypermodel, "model", None)),
         algorithm=options.algorithm,
         max_trials=options.max_trials,
         max_parameters=options.max_parameters,
@@ -179,11 +175,16 @@ def _executor(options: Options) -> Iterator[Executor | None]:
         yield client.get_executor()
 
 
-def _recipe(options: Options, default: Recipe) -> Recipe:
+def _recipe(options: Options, model: object) -> Recipe:
     """Returns the recipe that the options ask for."""
+    weights, images = options.weights, options.data
+    default = comparison.default_recipe(model, weights, images)
     names = [field.name for field in dataclasses.fields(Recipe)]
     recipe = find_recipe(options.recipe, default)
-    return dataclasses.replace(recipe, **options.select(names))
+    changes = options.select(names)
+    if "epochs" in changes:
+        changes["least_steps"] = None
+    return dataclasses.replace(recipe, **changes)
 
 
 def _seeds(options: Options) -> int:

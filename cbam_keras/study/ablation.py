@@ -123,7 +123,8 @@ def plan(
     _checks.require("matplotlib.figure", extra="plot")
     _checks.boolean("identity_init", identity_init)
     tables = _in_order(tables)
-    recipe = find_recipe(recipe, comparison.default_recipe(model, weights))
+    default = comparison.default_recipe(model, weights, data)
+    recipe = find_recipe(recipe, default)
     build, label, check = comparison.network_of(model, weights, recipe)
     task = _TopFive(data, measure=measure, **(data_options or {}))
     measures: Sequence[Measure] = MEASURES

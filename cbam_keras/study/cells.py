@@ -206,5 +206,6 @@ def cells_of(
 ) -> Cells:
     """Returns the cells of a study in its output folder."""
     load = functools.lru_cache(maxsize=1)(study.load)
+    study = study.suited_to(load(study.runs[0]))
     folder = StudyFolder(output, study, load(study.runs[0]))
     return Cells(study, folder, load, tensorboard)

@@ -20,7 +20,7 @@ from cbam_keras.layers import (
 from cbam_keras.models import NETWORKS, PRETRAINED, WEIGHTS, classifier
 from cbam_keras.study.figures import plot_costs
 from cbam_keras.study.measures import ACCURACY
-from cbam_keras.study.recipes import RECIPES, Recipe, find_recipe
+from cbam_keras.study.recipes import RECIPES, Recipe, find_recipe, suit_to
 from cbam_keras.study.results import MANY, Results
 from cbam_keras.study.run import RunOptions, run, takes_run_options
 from cbam_keras.study.study import Classification, Study, Variant, check_seeds
@@ -86,7 +86,8 @@ def plan(
             `training.RECIPES`. Several seeds replace its seed. Defaults to
             `None`, which means `"fine-tuning"` with `weights`, and otherwise
             `Recipe(epochs=1, batch_size=64)`, with a learning rate of 0.03
-            for the model `"tiny"`.
+            for the model `"tiny"`; and more epochs where these make fewer than
+            200 steps, except of the embedded digits.
         layer_options: Mapping of arguments of the attention layers, as
             `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
             that no layer takes is an error. With `{"identity_init": False}`,
@@ -116,7 +117,7 @@ def plan(
     """
     # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
-    recipe = find_recipe(recipe, default_recipe(model, weights))
+    recipe = find_recipe(recipe, default_recipe(model, weights, data))
     build, label, check = network_of(model, weights, recipe)
     task = Classification(data, measure=measure, **(data_options or {}))
     layers = attention_layers(attentions, model, layer_options)
@@ -282,16 +283,18 @@ def model_options(model: object) -> dict[str, object]:
     return {"reduction_ratio": 4} if model == "tiny" else {}
 
 
-def default_recipe(model: object, weights: str | None = None) -> Recipe:
+def default_recipe(
+    model: object, weights: str | None = None, data: Images = "crowded_mnist"
+) -> Recipe:
     """Returns what `recipe=None` means for a network, given by name or not.
 
     In one epoch the network `"tiny"` underfits the default images. Of four
     learning rates 0.03 suits it best, without attention and with.
     """
     if weights is not None:
-        return RECIPES["fine-tuning"]
+        return suit_to(data, RECIPES["fine-tuning"])
     rate = 0.03 if model == "tiny" else 0.01
-    return Recipe(epochs=1, batch_size=64, learning_rate=rate)
+    return suit_to(data, Recipe(epochs=1, batch_size=64, learning_rate=rate))
 
 
 def attention_layers(

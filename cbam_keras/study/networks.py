@@ -15,6 +15,9 @@ from cbam_keras.study.stages import check_stages, unfrozen
 
 # Fewer steps per epoch are reported.
 FEW_STEPS = 5
+# Smaller images are reported for weights that have been trained on 224 pixels,
+# in networks that divide the sides by so much.
+SMALL_SIDE, STRIDE = 96, 32
 # The shape of the output of a network with one value for two classes.
 SINGLE = (None, 1)
 # These parts of a configuration say how a network has been used.
@@ -74,16 +77,28 @@ def check_network(model, images):
         )
 
 
-def print_data(recipe, data):
-    """Prints what is trained on, and how many steps there are, if few."""
-    if summary := getattr(data, "summary", None):
-        _terminal.say(summary)
-    steps = len(data.train)
-    if steps < FEW_STEPS:
+def print_data(study, data):
+    """Prints what is trained on, and what there is too little of."""
+    epochs, steps = study.recipe.total_epochs, len(data.train)
+    line, is_default = getattr(data, "summary", ""), study.recipe.least_steps
+    if is_default:
+        line += f"; epochs by default: {epochs:,}, steps: {epochs * steps:,}"
+    if line:
+        _terminal.say(line)
+    if study.settings.get("weights"):
+        height, width = data.image_shape[:2]
+        last = f"{math.ceil(height / STRIDE)} x {math.ceil(width / STRIDE)}"
+        if min(height, width) < SMALL_SIDE:
+            _checks.warn(
+                f"Images of {height} x {width} pixels are small for weights "
+                f"for ImageNet: the last feature map is {last}. Enlarge them "
+                "by image_size=224 in the recipe (--image-size 224)"
+            )
+    if steps < FEW_STEPS and not is_default:
         _terminal.say(
             f"Few steps: {data.sizes['train']:,} training images in batches of "
             f"{images_per_batch(data):,} are {steps} per epoch, "
-            f"{steps * recipe.total_epochs} in all. A smaller batch_size or "
+            f"{steps * epochs} in all. A smaller batch_size or "
             "more epochs train longer"
         )
 

@@ -16,6 +16,8 @@ DTYPES = {
 }
 # The weights of classes that let all count alike.
 BALANCED = "balanced"
+# The default epochs are at least so many steps, in which small networks learn.
+LEAST_STEPS = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,9 @@ class Recipe:
         patience: Positive integer. Training ends once so many epochs, those of
             a second stage alone, were no better on the validation images than
             the best one before. Defaults to `None`: all epochs are trained.
+        least_steps: Positive integer. A run whose epochs have fewer steps in
+            all raises `epochs` until there are so many, and says so. Defaults
+            to `None`: no more epochs than `epochs`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -90,6 +95,7 @@ class Recipe:
     frozen_epochs: int = 0
     class_weight: str | Mapping[int | str, float] | None = None
     patience: int | None = None
+    least_steps: int | None = None
 
     def __post_init__(self) -> None:
         checked: dict[str, object] = {
@@ -112,10 +118,9 @@ class Recipe:
             ("schedule", SCHEDULES),
         ):
             checked[name] = _checks.one_of(name, getattr(self, name), choices)
-        if self.patience is not None:
-            checked["patience"] = _checks.positive_integer(
-                "patience", self.patience
-            )
+        for name in ("patience", "least_steps"):
+            if (value := getattr(self, name)) is not None:
+                checked[name] = _checks.positive_integer(name, value)
         checked["class_weight"] = _check_class_weight(self.class_weight)
         # `data` knows which names there are.
         checked["augment"] = data.list_augmentations(self.augment)
@@ -226,6 +231,14 @@ RECIPES: dict[str, Recipe] = {
         epochs=4, learning_rate=1e-3, augment=("flip",), frozen_epochs=2
     ),
 }
+
+
+def suit_to(images: data.Images, recipe: Recipe = RECIPES["default"]) -> Recipe:
+    """Returns a recipe that trains for `LEAST_STEPS`, but for our digits."""
+    name = getattr(images, "name", images)
+    is_embedded = isinstance(name, str) and name in data.EMBEDDED
+    least_steps = None if is_embedded else LEAST_STEPS
+    return dataclasses.replace(recipe, least_steps=least_steps)
 
 
 def find_recipe(

@@ -190,11 +190,12 @@ def estimate(study: Study | Plan) -> Estimate:
     """
     if not isinstance(study, Study):
         return study.estimate()
-    recipe = study.recipe_for(None, study.runs[0])
     costs = []
     with _graph.same_randomness():
         data = study.load(study.runs[0])
-        print_data(recipe, data)
+        study = study.suited_to(data)
+        recipe = study.recipe_for(None, study.runs[0])
+        print_data(study, data)
         for variant in study.variants:
             batches = batches_for(variant, data)
             with free_memory():
@@ -267,7 +268,7 @@ def execute(study: Study | Plan, execution: Execution) -> Results:
         )
         folder.retry()
         if cells.missing():
-            print_data(study.recipe, cells.load(study.runs[0]))
+            print_data(cells.study, cells.load(study.runs[0]))
         try:
             if cells.missing():
                 _train(cells, execution.workers, execution.executor)

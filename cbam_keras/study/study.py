@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -468,6 +469,8 @@ class Study:
         # The description of the data has the size of images.
         for name in ("seed", "image_size"):
             del recipe[name]
+        # The epochs are those that it has led to.
+        recipe["least_steps"] = None
         for name in ("augment", "batch_size"):
             recipe[name] = data.get(name, recipe[name])
         settings = {**self.settings, "recipe": recipe}
@@ -481,6 +484,14 @@ class Study:
         settings["variants"] = {v.name: v.describe() for v in self.variants}
         settings["data"] = {str(self.runs[0]): data}
         return settings
+
+    def suited_to(self, data: Data) -> "Study":
+        """Returns the study with epochs for the least steps of its recipe."""
+        recipe = find_recipe(self.recipe)
+        total = math.ceil((recipe.least_steps or 0) / len(data.train))
+        epochs = max(recipe.epochs, total - recipe.frozen_epochs)
+        recipe = dataclasses.replace(recipe, epochs=epochs)
+        return dataclasses.replace(self, recipe=recipe)
 
     def load(self, run: int) -> Data:
         """Returns the data of one of the runs."""

@@ -10,7 +10,7 @@ from cbam_keras import _checks, _files, data
 from cbam_keras.study.figures import plot_history
 from cbam_keras.study.folder import StudyFolder
 from cbam_keras.study.networks import fingerprint
-from cbam_keras.study.recipes import RECIPES, Recipe, find_recipe
+from cbam_keras.study.recipes import RECIPES, Recipe, find_recipe, suit_to
 from cbam_keras.study.results import Results
 from cbam_keras.study.run import RunOptions, run, takes_run_options
 from cbam_keras.study.study import Classification, Study, Variant
@@ -46,7 +46,8 @@ def train(
             with its own values of these. Defaults to `"crowded_mnist"`.
         recipe: A `Recipe`, or the name of one in `RECIPES`: `"default"`,
             `"imagenet"`, `"small_images"` or `"fine-tuning"`. Defaults to
-            `None`, which means `Recipe()`.
+            `None`, which means `Recipe()`, and more epochs where these make
+            fewer than 200 steps, except of the embedded digits.
         **options: `output`, `resume`, `overwrite`, `workers`, `executor` and
             `tensorboard`, as for `study.run`. `output` defaults to
             `runs/train-<data>`.
@@ -73,7 +74,7 @@ def train(
         >>> sorted(path.name for path in folder.iterdir())
         ['curves.png', 'history.csv', 'resnet.keras', 'results.json']
     """
-    recipe = find_recipe(recipe)
+    recipe = find_recipe(recipe, suit_to(data))
     settings = {}
     if isinstance(networks, keras.Model):
         if recipe.mixed_precision:

@@ -14,7 +14,7 @@
 from typing import TYPE_CHECKING
 
 from cbam_keras import _checks
-from cbam_keras.tuning.plan import ALGORITHMS, default_recipe
+from cbam_keras.tuning.plan import ALGORITHMS
 from cbam_keras.tuning.search import Search, search
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 from cbam_keras import _checks, study
 from cbam_keras._checks import Options
 from cbam_keras.data import ImageData, Images
-from cbam_keras.study import Recipe, comparison, find_recipe
+from cbam_keras.study import comparison, find_recipe
 from cbam_keras.tuning.space import (
     MAX_LISTED,
     Values,
@@ -107,13 +107,15 @@ class SearchPlan:
         from cbam_keras.tuning.hypermodel import CBAMHyperModel
 
         hypermodel = self.hypermodel or CBAMHyperModel()
-        recipe = find_recipe(self.recipe, default_recipe(hypermodel))
+        model = getattr(hypermodel, "model", None)
+        weights = getattr(hypermodel, "weights", None)
+        default = comparison.default_recipe(model, weights, self.data)
         options = self.data_options or {}
         _checks.convert(
             self,
             hypermodel=hypermodel,
             max_trials=_max_trials(self.algorithm, self.max_trials),
-            recipe=recipe,
+            recipe=find_recipe(self.recipe, default),
             adapted=adapt(hypermodel),
             task=Classification(self.data, measure=self.measure, **options),
         )
@@ -156,7 +158,7 @@ class SearchPlan:
             configs = hyperparameters.setdefault(hp.name, [])
             configs.append({"kind": type(hp).__name__, **hp.get_config()})
         options = self.data_options or {}
-        return study.Study(
+        planned = study.Study(
             ByValidation(self.data, measure=self.measure, **options),
             [self.variant(values) for values in self._points()],
             seeds=(self.recipe.seed,),
@@ -178,6 +180,7 @@ class SearchPlan:
             question=f"Which attention suits the network {self.name} on "
             f"{self.task.name}, and does it improve the accuracy?",
         )
+        return planned.suited_to(self.loaded)
 
     @property
     def name(self) -> str:
@@ -231,13 +234,6 @@ class SearchPlan:
 
 def _build(adapted, values, recipe, images):
     return adapted.network(hyperparameters(values), images, recipe)
-
-
-def default_recipe(hypermodel: object) -> Recipe:
-    """Returns what `recipe=None` means for a search."""
-    model = getattr(hypermodel, "model", None)
-    weights = getattr(hypermodel, "weights", None)
-    return comparison.default_recipe(model, weights)
 
 
 def _max_trials(algorithm, max_trials):

@@ -68,7 +68,8 @@ class Search(SearchPlan):
         All trainings are counted as those of CBAM nearest to the paper's, or
         of the network of the defaults.
         """
-        space, epochs = self.space, self.recipe.total_epochs
+        space = self.space
+        epochs = self.trials.recipe_for(None, 0).total_epochs
         points = count_points(space)
         trials = min(points, self.max_trials or points)
         total, trials_text = trials * epochs, f"{trials:,} trials"
@@ -113,7 +114,7 @@ class Search(SearchPlan):
             from cbam_keras.tuning import tuner
 
             folder.retry()
-            study.print_data(self.recipe, self.loaded)
+            study.print_data(self.trials, self.loaded)
             tuner.run(self, folder, options)
         with folder.locked():
             results = keep_networks(folder, self.keep)
@@ -177,7 +178,7 @@ class Search(SearchPlan):
             self.task,
             [self.variant(trial.values) for trial in trials],
             seeds=self.seeds,
-            recipe=self.recipe,
+            recipe=self.trials.recipe,
             baseline=name_of(first) if is_plain else None,
             budget=self.trials.budget,
         )

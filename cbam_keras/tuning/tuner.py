@@ -119,7 +119,8 @@ class TrialQueue(study.Cells):
         """Counts trials, too, that the oracle has yet to propose."""
         networks, epochs = super().left()
         more = max(0, (self.search.max_trials or 0) - len(self.all()))
-        return networks + more, epochs + more * self.search.recipe.total_epochs
+        usual = self.study.recipe_for(None, 0).total_epochs
+        return networks + more, epochs + more * usual
 
     def title(self, cell: study.Cell) -> str:
         """Returns nothing: the proposal of a trial is printed."""
@@ -192,7 +193,8 @@ def _oracle_of(search, scratch):
         kind = Bayesian
         options["num_initial_points"] = max(4, search.max_trials // 4)
     if search.algorithm == "hyperband":
-        kind, options = Hyperband, {"max_epochs": search.recipe.total_epochs}
+        epochs = search.trials.recipe_for(None, 0).total_epochs
+        kind, options = Hyperband, {"max_epochs": epochs}
     oracle = kind(
         controls(search.space),
         objective=keras_tuner.Objective(search.trials.task.measure, "max"),
