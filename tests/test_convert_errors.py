@@ -8,6 +8,7 @@ from convert_checks import (
     attention_weights,
     error_of,
     official_weights,
+    spelled,
     tiny_network,
     tiny_weights,
 )
@@ -17,6 +18,8 @@ from cbam_keras import (
     BAM,
     CBAM,
     ChannelAttention,
+    CoordinateAttention,
+    EfficientChannelAttention,
     SpatialAttention,
     insert_attention,
     load_torch_weights,
@@ -48,6 +51,23 @@ def with_se():
 
 def both():
     return tiny_weights() | attention_weights()
+
+
+def built(layer, shape=(None, 8, 8, 16)):
+    layer.build(shape)
+    return layer
+
+
+def gate_weights(layer):
+    """Returns weights for a gate by its authors' names."""
+    slots = matching.make_plan(built(layer), ()).slots
+    return {slot.name: np.ones(slot.shape, "float32") for slot in slots}
+
+
+def holding_itself():
+    checkpoint = {}
+    checkpoint["model"] = {"model": checkpoint}
+    return checkpoint
 
 
 OFFICIAL_MODEL = (
@@ -89,13 +109,75 @@ MISFITS = {
     "a module into the paper's layer": (CBAM, official_weights, OFFICIAL_MODEL),
     "a network into a layer": (
         CBAM,
-        lambda: attention_weights("layer1.0.cbam."),
+        lambda: (
+            attention_weights("layer1.0.cbam.")
+            | attention_weights("layer1.1.cbam.")
+        ),
         'pass its entries without their prefix, such as "layer1.0.cbam.".',
     ),
-    "an unbuilt spatial gate": (
-        SpatialAttention,
-        lambda: official_weights("spatial_k7"),
+    "an unbuilt gate": (
+        EfficientChannelAttention,
+        lambda: {"conv.weight": np.ones((1, 1, 3), "float32")},
         "do not show the number of channels",
+    ),
+    "unknown names, another width": (
+        lambda: built(CBAM(8, use_bias=False)),
+        lambda: spelled("channel_attention.fc1 a.fc2 spatial.conv1"),
+        "each of the shapes (2, 16), (16, 2), (1, 2, 7, 7) is that of one "
+        "weight in a block; unused are (1, 16, 1, 1), (16, 1, 1, 1), (1, 2, 7",
+    ),
+    "unknown names, equal shapes": (
+        lambda: built(CBAM(1, use_bias=False)),
+        lambda: spelled("mlp.0 mlp.2 conv", hidden=16),
+        'names "ChannelGate.mlp.1", ',
+    ),
+    "unknown names without biases": (
+        lambda: built(CBAM()),
+        lambda: spelled("mlp.0 mlp.2 conv"),
+        'Missing (2): "mlp.0.bias", "mlp.2.bias". Unused (0).',
+    ),
+    "a gate with a weight missing": (
+        lambda: built(BAM(combine="multiply")),
+        lambda: {
+            **dict(list(gate_weights(BAM(combine="multiply")).items())[1:])
+        },
+        'Missing (1): "channel_att.gate_c.gate_c_fc_0.weight". Unused (0). '
+        "Of another shape (0). Received: source=<a mapping of 27 entries>.\n",
+    ),
+    "a gate with an axis that its module lacks": (
+        lambda: built(CoordinateAttention(), (None, 4, 4, 4, 16)),
+        lambda: gate_weights(CoordinateAttention()),
+        'Missing (2): "coordinate_attention/excite2_kernel", "coordinate_att',
+    ),
+    "a value that is not a number": (
+        lambda: built(SpatialAttention()),
+        lambda: {"conv.weight": np.full((1, 2, 7, 7), np.nan, "float32")},
+        'where "conv.weight" holds nan',
+    ),
+    "a value that is not finite": (
+        lambda: built(SpatialAttention()),
+        lambda: {"conv.weight": np.full((1, 2, 7, 7), -np.inf, "float32")},
+        'where "conv.weight" holds -inf',
+    ),
+    "a negative variance": (
+        tiny_network,
+        lambda: tiny_weights() | {"bn1.running_var": -np.ones(8, "float32")},
+        'where "bn1.running_var" holds -1.0',
+    ),
+    "a mapping that holds itself": (
+        tiny_network,
+        holding_itself,
+        'with the keys "model", which contains itself',
+    ),
+    "lists of different lengths": (
+        tiny_network,
+        lambda: tiny_weights() | {"fc.bias": [[1.0], [1.0, 2.0]]},
+        '"fc.bias" (expected (5,), received ())',
+    ),
+    "a wrapper's name alone": (
+        tiny_network,
+        lambda: {"net": np.ones(3, "float32")},
+        'Unused (1): "net"',
     ),
     "a checkpoint without weights": (
         tiny_network,
@@ -109,9 +191,9 @@ MISFITS = {
 def test_what_does_not_fit_is_explained(case):
     build, weights, expected = MISFITS[case]
     target = build()
-    built = target.built
-    assert expected in error_of(target, weights())
-    assert target.built == built
+    is_built = target.built
+    assert expected in error_of(target, weights()) + "\n"
+    assert target.built == is_built
 
 
 def test_nothing_that_fits_is_an_error_without_strict():

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from convert_checks import (
+    BN,
     CHECKPOINT,
     OFFICIAL,
     TIMM,
@@ -13,6 +14,7 @@ from convert_checks import (
     attention_weights,
     random_weights,
     small_network,
+    spelled,
     tiny_network,
     tiny_weights,
     values,
@@ -219,6 +221,57 @@ def test_a_network_gives_the_logits_of_pytorch(name, build):
         expected = network.eval()(torch.tensor(images.transpose(0, 3, 1, 2)))
     found = model.predict(images, verbose=0)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+SPELLINGS = {
+    "channel_attention.fc1 channel_attention.fc2 spatial_attention.conv1": "",
+    "ca.sharedMLP.0 ca.sharedMLP.2 sa.conv": "sa.norm",
+    "ca.fc1 ca.fc2 sa.conv1": "sa.bn",
+    "channel.fc1 channel.fc2 spatial.conv": "",
+    "mlp.1 mlp.3 conv": "bn",
+    "SpatialGate.a SpatialGate.b SpatialGate.conv": "",
+}
+
+
+@pytest.mark.parametrize("names", SPELLINGS)
+def test_attention_of_any_name_is_found_by_its_shapes(names):
+    norm = SPELLINGS[names]
+    expected = []
+    attention = functools.partial(
+        CBAM, use_bias=False, spatial_batch_norm=bool(norm)
+    )
+    model = tiny_network(attention, depths=(2,))
+    weights = tiny_weights()
+    for part in BN:
+        weights |= {f"layer1.1.bn{i}.{part}": np.ones(16) for i in (1, 2)}
+    for i in (1, 2):
+        kernel = np.ones((16, 16, 3, 3), "float32")
+        weights[f"layer1.1.conv{i}.weight"] = kernel
+    for block in (0, 1):
+        own = spelled(names, f"layer1.{block}.", norm=norm)
+        weights |= own
+        expected.append(own)
+    load_torch_weights(model, weights)
+    for i, own in enumerate(expected, 1):
+        gate = model.get_layer(f"stage1_block{i}_attention")
+        squeeze, excite, kernel, *norms = own.values()
+        # The authors stack the maximum first.
+        kernel = kernel[:, :: -1 if "SpatialGate" in names else 1]
+        kernels = [squeeze[..., 0, 0].T, excite[..., 0, 0].T]
+        kernels.append(kernel.transpose(2, 3, 1, 0))
+        assert_equal_values(values(gate), [*kernels, *norms])
+
+
+def test_a_gate_for_any_channels_is_built_and_saved(tmp_path):
+    layer = SpatialAttention()
+    kernel = random_weights({"conv1.weight": (1, 2, 7, 7)}, seed=0)
+    load_torch_weights(layer, kernel)
+    inputs = keras.Input((7, 5, 16))
+    model = keras.Model(inputs, layer(inputs))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    images = random_input((2, 7, 5, 16))
+    np.testing.assert_array_equal(output(loaded, images), output(model, images))
 
 
 def test_attention_inserted_later_is_found():

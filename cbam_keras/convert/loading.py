@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,9 +17,16 @@ from cbam_keras.convert.matching import (
     Plan,
     gates_of,
     make_plan,
+    match_by_shape,
     source_for,
 )
-from cbam_keras.convert.torch_files import describe_source, read, to_numpy
+from cbam_keras.convert.names import SQUEEZE_EXCITE
+from cbam_keras.convert.torch_files import (
+    describe_source,
+    get_shape,
+    read,
+    to_numpy,
+)
 from cbam_keras.layers import ChannelAttention
 
 # What all known implementations of CBAM compute; weights do not show it.
@@ -29,6 +37,11 @@ COMPUTED = {
     "dilation_rate": 1,
     "identity_init": False,
 }
+# What is known to hold the weights of CBAM, in messages.
+KNOWN_NAMES = (
+    '"ChannelGate.mlp.1", "SpatialGate.spatial.conv", "channel.fc1", '
+    '"spatial.conv.conv", "ca.fc1", "ca.fc.0", "sa.conv1"'
+)
 # The classifier, ignored where the model has none.
 CLASSIFIER = {"fc.weight", "fc.bias", "_fc.weight", "_fc.bias"}
 
@@ -86,8 +99,10 @@ def load_torch_weights(
     `BAM` needs `combine="multiply"` to compute the same.
 
     Prefixes added by `DataParallel` or `torch.compile` are removed. The order
-    of the pooled maps follows from the names. After an error, the model is
-    unchanged.
+    of the pooled maps follows from the names. Attention of other names is
+    found by the shapes of its kernels where each has that of a single weight in
+    its block; its maps are in the order of the layer. After an error, the model
+    is unchanged.
 
     Args:
         model_or_layer: Model of `cbam_keras.models`, or one attention layer,
@@ -106,9 +121,10 @@ def load_torch_weights(
         another shape.
 
     Raises:
-        ValueError: If weights do not match, or none does; if the file does
-            not exist, is damaged, or contains anything but tensors and plain
-            values; or if layers have no known counterpart in PyTorch.
+        ValueError: If weights do not match, or none does; if they are not
+            finite, or variances negative; if the file does not exist, is
+            damaged, or contains anything but tensors and plain values; or if
+            layers have no known counterpart in PyTorch.
         TypeError: If `model_or_layer` is another layer, or `source` neither
             a path nor a mapping.
         ImportError: If a file needs PyTorch or safetensors, and it is not
@@ -134,13 +150,14 @@ def load_torch_weights(
             f"attention layer with weights. Received: {target!r}"
         )
     tensors = read(source)
+    shapes = {name: get_shape(value) for name, value in tensors.items()}
     input_shape = None
     if not is_network and not target.built:
         # A copy, so that the layer stays unbuilt if the weights do not fit.
-        input_shape = _input_shape(target, tensors)
+        input_shape = _input_shape(target, shapes)
         target = type(target).from_config(target.get_config())
         target.build(input_shape)
-    plan = make_plan(target, tensors)
+    plan = match_by_shape(make_plan(target, shapes), shapes)
     if plan.unknown and strict:
         raise ValueError(
             f"All layers with weights in {_describe(target)} must have known "
@@ -150,21 +167,32 @@ def load_torch_weights(
             "Load the weights before adding your own layers, or into one "
             "layer or model: load_torch_weights(model.get_layer(name), ...)."
         )
-    report = _compare(plan, tensors)
+    report = _compare(plan, shapes)
     unused = set(report.unused) - CLASSIFIER
     misfits = report.missing or report.mismatched or unused
     if not report.loaded or (strict and misfits):
         raise ValueError(
             f"The checkpoint does not fit {_describe(target)}. "
             f"{report._problems()} Received: {describe_source(source)}."
-            + "".join(f" {hint}" for hint in _hints(plan, tensors))
+            + "".join(f" {hint}" for hint in _hints(plan, shapes, report))
         )
     arrays = {name: to_numpy(name, tensors[name]) for name in report.loaded}
+    for name, array in arrays.items():
+        wrong = ~np.isfinite(array)
+        if name.endswith("running_var"):
+            wrong |= array < 0
+        if wrong.any():
+            raise ValueError(
+                "Weights must be finite numbers, and variances not negative. "
+                f'Received: {describe_source(source)}, where "{name}" holds '
+                f"{array[wrong].flat[0]}. Its training diverged, or the file "
+                "is damaged: take an earlier checkpoint"
+            )
     for difference in _differences(target, plan):
         _checks.warn(difference)
     if input_shape is not None:
         model_or_layer.build(input_shape)
-        plan = make_plan(model_or_layer, tensors)
+        plan = match_by_shape(make_plan(model_or_layer, shapes), shapes)
     for slot in plan.slots:
         if slot.name in arrays:
             slot.assign(arrays[slot.name])
@@ -172,21 +200,23 @@ def load_torch_weights(
 
 
 def _input_shape(
-    layer: keras.layers.Layer, tensors: Mapping[str, Any]
+    layer: keras.layers.Layer, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[int | None, ...]:
     """Returns the input shape to build a layer for, from its weights."""
-    source, channels = source_for(layer, tensors), None
+    source, channels = source_for(layer, shapes), None
     if gates := gates_of(layer):
         for gate in gates:
             # The dense layer that sees all channels.
             part = gate.weights.get("weighting", gate.weights.get("squeeze"))
             for inner in ("", *gate.modules):
-                weight = tensors.get(f"{inner}{part}.weight", ())
-                channels = np.shape(weight)[1:2] or channels
+                weight = shapes.get(f"{inner}{part}.weight", ())
+                channels = weight[1:2] or channels
     elif source is not None:
         kernel = source.mlp["squeeze_kernel"]
         for name in (kernel, source.channel + kernel):
-            channels = np.shape(tensors.get(name, ()))[1:2] or channels
+            channels = shapes.get(name, ())[1:2] or channels
+    if channels is None:
+        channels = _channels_by_shape(layer, shapes)
     if channels is None:
         raise ValueError(
             f"{_describe(layer)} is not built, and the weights do not show "
@@ -194,20 +224,36 @@ def _input_shape(
             '"channel.fc1.weight". Build it first, layer.build(shape). To '
             "load one module of a network, pass its entries without their "
             'prefix, such as "layer1.0.cbam.". Received: the names '
-            f"{_checks.first_few([_checks.quoted(name) for name in tensors])}"
+            f"{_checks.first_few([_checks.quoted(name) for name in shapes])}"
         )
     if layer.data_format == "channels_first":
         return (None, *channels, None, None)
     return (None, None, None, *channels)
 
 
-def _compare(plan: Plan, tensors: Mapping[str, Any]) -> Report:
+def _channels_by_shape(
+    layer: keras.layers.Layer, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[int] | None:
+    """Returns the channels that two dense layers, one after another, have.
+
+    If the weights of the layer are the same for all counts, it is 1.
+    """
+    dense = {x[:2] for x in shapes.values() if len(x) > 1 == math.prod(x[2:])}
+    counts = {max(x) for x in dense if x[::-1] in dense}
+    if len(counts) == 1:
+        return (counts.pop(),)
+    probe = type(layer).from_config(layer.get_config())
+    probe.build((None, 1, 1, 1))
+    return None if probe.input_spec.axes else (1,)
+
+
+def _compare(plan: Plan, shapes: Mapping[str, tuple[int, ...]]) -> Report:
     loaded, missing, mismatched = [], [], []
     for slot in plan.slots:
-        if slot.name not in tensors:
+        if slot.name not in shapes:
             missing.append(slot.name)
             continue
-        shape = tuple(np.shape(tensors[slot.name]))
+        shape = shapes[slot.name]
         if slot.fits(shape):
             loaded.append(slot.name)
         else:
@@ -216,7 +262,7 @@ def _compare(plan: Plan, tensors: Mapping[str, Any]) -> Report:
     return Report(
         tuple(loaded),
         tuple(missing),
-        tuple(name for name in tensors if name not in named),
+        tuple(name for name in shapes if name not in named),
         tuple(mismatched),
     )
 
@@ -242,7 +288,7 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
         if gates:
             # The defaults of these layers are what their authors compute.
             theirs = {**type(layer)().get_config(), **gates[0].options}
-        elif source is None:
+        elif source is None and not plan.by_shape:
             continue
         names = [x for x in (*COMPUTED, "combine") if x in config]
         settings = {x: config[x] for x in names if config[x] != theirs[x]}
@@ -270,23 +316,50 @@ def _list_options(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
-def _hints(plan: Plan, tensors: Mapping[str, Any]) -> Iterator[str]:
+def _hints(
+    plan: Plan, theirs: Mapping[str, tuple[int, ...]], report: Report
+) -> Iterator[str]:
     """Yields sentences on how to build what the weights are for."""
     ours = {slot.name: slot.shape for slot in plan.slots}
-    theirs = {name: np.shape(value) for name, value in tensors.items()}
     if not ours:
         yield "The model has no weights yet: build it, or call it on images."
+        return
+    is_alone = "" in plan.attention.values()
+    if is_alone and _depths(theirs):
+        yield (
+            "To load one module of a network, pass its entries without their "
+            'prefix, such as "layer1.0.cbam.".'
+        )
         return
     if (depths := _depths(theirs)) != (expected := _depths(ours)):
         yield f"The source has stages of {depths} blocks, the model {expected}."
         return
-    if plan.source is None:
-        if plan.attention:
+    ids = {id(v) for layer in plan.attention for v in layer.weights}
+    gate_slots = [slot for slot in plan.slots if id(slot.variable) in ids]
+    has_kernel = any(len(x) > 2 and x[:2] == (1, 2) for x in theirs.values())
+    if plan.source in (None, SQUEEZE_EXCITE) and has_kernel and gate_slots:
+        if report.missing and report.unused:
+            kernels = [
+                _checks.first_few(list(dict.fromkeys(x for x in y if x[1:])), 6)
+                for y in (
+                    [slot.shape for slot in gate_slots],
+                    [theirs[name] for name in report.unused],
+                )
+            ]
+            yield (
+                f"Attention is found by the names {KNOWN_NAMES}, or where each "
+                f"of the shapes {kernels[0]} is that of one weight in a block; "
+                f"unused are {kernels[1]}. Build the layer with the widths and "
+                "the kernel size of the source, or rename its weights."
+            )
+    elif plan.source is None:
+        names = {slot.name for slot in gate_slots}
+        if names and not is_alone and names.isdisjoint(theirs):
             yield (
                 "The source has no attention weights: build the model with "
                 "attention=None and call `insert_attention` afterwards."
             )
-    elif any(
+    elif (report.unused or not is_alone) and any(
         re.search(r"(^|\.)(se|cbam|ca|sa)\.|attention|Gate", name)
         for name in ours.keys() ^ theirs.keys()
     ):

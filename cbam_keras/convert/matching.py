@@ -1,5 +1,6 @@
 """Matching variables of Keras with names of weights in PyTorch."""
 
+import collections
 import dataclasses
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -88,9 +89,12 @@ class Plan:
     # The implementation of the checkpoint's attention, if it has any.
     source: Names | None
     slots: list[Slot]
-    attention: list[keras.layers.Layer]
+    # The attention layers, and the modules that contain them.
+    attention: dict[keras.layers.Layer, str]
     # Layers with weights that have no known counterpart.
     unknown: list[str]
+    # Whether names of attention were found by the shapes of weights.
+    by_shape: bool = False
 
 
 def source_for(
@@ -109,8 +113,8 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
     source = source_for(target, names)
     if not isinstance(target, keras.Model):
         alone = _gate if gates_of(target) else _alone
-        return Plan(source, alone(target, source, names), [target], [])
-    plan = Plan(source, [], [], [])
+        return Plan(source, alone(target, source, names), {target: ""}, [])
+    plan = Plan(source, [], {}, [])
     weighted = [layer for layer in target.layers if layer.weights]
     ours = [layer.name for layer in weighted]
     if not any(isinstance(layer, layers.DepthwiseConv2D) for layer in weighted):
@@ -128,9 +132,59 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
             plan.unknown.append(layer.name)
             slots = [Slot(x.path, x) for x in layer.weights]
         elif isinstance(layer, ATTENTION_LAYERS):
-            plan.attention.append(layer)
+            plan.attention[layer] = modules[layer.name]
         plan.slots.extend(slots)
     return plan
+
+
+def match_by_shape(plan: Plan, shapes: Mapping[str, tuple[int, ...]]) -> Plan:
+    """Returns a plan that also finds attention whose names are not known.
+
+    A layer is matched where each of its kernels has the shape of the weight of
+    a single module in its block. Names that are not the authors' do not say how
+    maps are stacked: the order is that of the layer.
+    """
+    slots = {id(slot.variable): slot for slot in plan.slots}
+    named = {slot.name for slot in plan.slots}
+    unnamed = {name: shapes[name] for name in shapes if name not in named}
+    by_shape = False
+    for layer, block in plan.attention.items():
+        parts = collections.defaultdict(list)
+        for variable in layer.weights:
+            slot = slots[id(variable)]
+            if slot.name not in shapes:
+                parts[slot.name.rpartition(".")[0]].append(slot)
+        modules = {x.rpartition(".")[0] for x in unnamed if x.startswith(block)}
+        fitting = {x: _fitting(parts[x], modules, unnamed) for x in parts}
+        kernels = [fitting[x] for x in parts if parts[x][0].variable.ndim > 1]
+        if any(len(x) != 1 or kernels.count(x) > 1 for x in kernels):
+            continue
+        for part, names in fitting.items():
+            for slot in parts[part] if len(names) == 1 else ():
+                leaf = slot.name.rpartition(".")[2]
+                name = f"{names[0]}.{leaf}".removeprefix(".")
+                maps = slot.maps if "SpatialGate." in name else None
+                slot = dataclasses.replace(slot, name=name, maps=maps)
+                slots[id(slot.variable)], by_shape = slot, True
+    if not by_shape:
+        return plan
+    return dataclasses.replace(
+        plan, source=None, slots=list(slots.values()), by_shape=True
+    )
+
+
+def _fitting(
+    part: list[Slot],
+    modules: Collection[str],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> list[str]:
+    """Returns the modules that a kernel or a normalization may be in."""
+    decisive = {slot.name.rpartition(".")[2]: slot for slot in part}
+    leaf = "running_mean" if "running_mean" in decisive else "weight"
+    if leaf not in decisive:
+        return []
+    names = {module: f"{module}.{leaf}".removeprefix(".") for module in modules}
+    return [x for x in names if decisive[leaf].fits(shapes.get(names[x], ()))]
 
 
 def _modules(ours: list[str], names: Collection[str]) -> dict[str, str]:

@@ -142,7 +142,7 @@ LUUUYI_SEQUENTIAL = dataclasses.replace(
 # Squeeze-and-excitation of timm has the names of its channel gate.
 SQUEEZE_EXCITE = dataclasses.replace(
     TIMM,
-    mark=r"((?<!cSE)\.|^)fc1\.weight$",
+    mark=r"((\.|^)se\.|^)fc1\.weight$",
     channel="",
     pools=("avg",),
     attention="SqueezeExcite",

@@ -35,7 +35,7 @@ def read(source: str | os.PathLike | Mapping) -> dict[str, Any]:
     `source` is the path of a file, or a mapping of names to tensors, possibly
     nested in another one, as training scripts save it.
     """
-    content: object = source
+    content: Any = source
     if isinstance(source, (str, os.PathLike)):
         content = _read_file(os.fspath(source))
     elif not isinstance(source, Mapping):
@@ -53,6 +53,15 @@ def describe_source(source: str | os.PathLike | Mapping) -> str:
     if isinstance(source, Mapping):
         return f"source=<a mapping of {len(source)} entries>"
     return f'source="{os.fspath(source)}"'
+
+
+def get_shape(value: Any) -> tuple[int, ...]:
+    """Returns the shape of a tensor, `()` of what is none."""
+    try:
+        return tuple(np.shape(value))
+    except ValueError:
+        # Lists of different lengths.
+        return ()
 
 
 def to_numpy(name: str, value: Any) -> np.ndarray:
@@ -139,17 +148,21 @@ def _damaged(path: str) -> ValueError:
     )
 
 
-def _state_dict(content: object, received: str) -> Mapping[str, Any]:
+def _state_dict(content: Any, received: str) -> Mapping[str, Any]:
     """Returns the innermost mapping that holds the tensors."""
     kind = f"an object of type {type(content).__name__}"
-    if isinstance(content, Mapping):
-        for holder in HOLDERS:
-            if isinstance(content.get(holder), Mapping):
-                return _state_dict(content[holder], received)
-        if any(map(_is_tensor, content.values())):
+    passed: set[int] = set()
+    while isinstance(content, Mapping):
+        inner = [x for x in HOLDERS if isinstance(content.get(x), Mapping)]
+        if not inner and any(map(_is_tensor, content.values())):
             return content
         keys = [_checks.quoted(key) for key in content]
         kind = f"a mapping with the keys {_checks.first_few(keys)}"
+        if not inner or id(content) in passed:
+            kind += ", which contains itself" * bool(inner)
+            break
+        passed.add(id(content))
+        content = content[inner[0]]
     raise ValueError(
         "`source` must contain a state dict: PyTorch tensors or NumPy arrays "
         'by name, at the top level or under "state_dict" or "model". '
@@ -174,7 +187,8 @@ def _clean(state_dict: Mapping[str, Any], received: str) -> dict[str, Any]:
             names[name] = ".".join(parts)
     while names:
         first = {name.split(".")[0] for name in names.values()}
-        if len(first) > 1 or not first <= HOLDING:
+        is_whole = any("." not in name for name in names.values())
+        if len(first) > 1 or not first <= HOLDING or is_whole:
             break
         names = {key: name.split(".", 1)[-1] for key, name in names.items()}
     clean = {name: state_dict[key] for key, name in names.items()}

@@ -9,6 +9,7 @@ import keras
 from cbam_keras import _checks, _graph, _terminal
 from cbam_keras.insertion.candidates import CandidatePlaces
 from cbam_keras.insertion.copying import copy_with
+from cbam_keras.layers import ATTENTION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +128,8 @@ def insert_attention(
         >>> bool(keras.ops.all(new(x) == old(x)))
         True
     """
+    if isinstance(attention, str):
+        _checks.one_of("attention", attention, ATTENTION)
     original = model
     model = _graph.with_graph("model", model)
     _checks.boolean("identity", identity)

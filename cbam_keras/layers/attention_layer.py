@@ -55,6 +55,15 @@ class AttentionLayer(layers.Layer):
     # The attention map holds these of `MAPS`.
     _gated: tuple[str, ...] = MAPS
 
+    def __new__(cls, *args, **kwargs):
+        if shape := getattr(args[0] if args else None, "shape", ()):
+            raise TypeError(
+                f"{cls.__name__} must be made before it is called on features: "
+                f"write {cls.__name__}()(x). Received: a tensor of shape "
+                f"{tuple(shape)} as its first option"
+            )
+        return super().__new__(cls, *args, **kwargs)
+
     def __init__(self, *, data_format=None, **kwargs):
         _refuse_other_names(type(self), kwargs)
         super().__init__(**kwargs)
@@ -148,8 +157,11 @@ class AttentionLayer(layers.Layer):
         """Returns the least and the greatest value of an attention map."""
         return 0.0, 1.0
 
-    def _check_input_shape(self, input_shape):
-        """Returns the channel count, or raises if the shape is unsuitable."""
+    def _check_input_shape(self, input_shape, any_count=False):
+        """Returns the channel count, or raises if the shape is unsuitable.
+
+        The layer takes no other count, unless `any_count`.
+        """
         where = f'{type(self).__name__} layer "{self.name}"'
         shape = tuple(input_shape)
         if len(shape) not in self._ranks:
@@ -170,7 +182,7 @@ class AttentionLayer(layers.Layer):
                 "count, e.g. keras.Input((None, None, 3))."
             )
         self.input_spec = layers.InputSpec(
-            ndim=len(shape), axes={axis: shape[axis]}
+            ndim=len(shape), axes={} if any_count else {axis: shape[axis]}
         )
         return shape[axis]
 

@@ -9,7 +9,7 @@ from cbam_keras import _checks
 from cbam_keras.layers import _docstrings
 from cbam_keras.layers.attention_layer import TrainableAttention
 from cbam_keras.layers.channel_attention import ChannelAttention
-from cbam_keras.layers.pools import pool
+from cbam_keras.layers.pools import pool, scale_for_squares
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
@@ -136,8 +136,10 @@ class GlobalContext(TrainableAttention):
         # A number as the axis would be a scalar, which OpenVINO refuses.
         options = {"axis": (-1,), "dtype": x.dtype, "keepdims": True}
         hidden = hidden - pool(hidden, "avg", **options)
+        scale = scale_for_squares(hidden, -1)
+        hidden = hidden * scale
         variance = pool(ops.square(hidden), "avg", **options)
-        hidden = hidden / ops.sqrt(variance + 1e-5)
+        hidden = hidden / ops.sqrt(variance + 1e-5 * ops.square(scale))
         hidden = hidden * ops.cast(self.gamma, x.dtype)
         hidden = self.activation(hidden + ops.cast(self.beta, x.dtype))
         return self._dense(hidden, *self.excite)

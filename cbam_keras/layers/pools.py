@@ -4,12 +4,30 @@ import keras
 from keras import ops
 
 
+def scale_for_squares(x, axis):
+    """Returns what to multiply `x` by, so that a sum of squares is finite.
+
+    It is 1, or a power of two where values are large, which rounds nothing.
+    """
+    bits = (
+        1024 if keras.backend.standardize_dtype(x.dtype) == "float64" else 128
+    )
+    largest = _max_pool(ops.abs(x), axis, keepdims=True)
+    return ops.where(
+        largest > 2.0 ** (3 * bits // 8),
+        ops.full_like(largest, 2.0 ** (-5 * bits // 8)),
+        ops.ones_like(largest),
+    )
+
+
 def _lp_pool(x, axis, keepdims):
-    total = ops.sum(ops.square(x), axis=axis, keepdims=keepdims)
+    scale = scale_for_squares(x, axis)
+    total = ops.sum(ops.square(x * scale), axis=axis, keepdims=True)
     # The root has no finite gradient at 0, the sum of a channel that a ReLU
     # has set to zero: there, take the root of 1 and subtract 1.
     empty = ops.cast(total == 0, total.dtype)
-    return ops.sqrt(total + empty) - empty
+    root = (ops.sqrt(total + empty) - empty) / scale
+    return root if keepdims else ops.squeeze(root, axis)
 
 
 def _avg_pool(x, axis, keepdims):

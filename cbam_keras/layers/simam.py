@@ -5,6 +5,7 @@ from keras import ops
 
 from cbam_keras import _checks
 from cbam_keras.layers.attention_layer import AttentionLayer
+from cbam_keras.layers.pools import scale_for_squares
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
@@ -62,13 +63,13 @@ class SimAM(AttentionLayer):
     def _map(self, x, training, mask):
         if mask is None:
             mask = ops.ones_like(x[..., :1], dtype="bool")
-        distance = ops.square(x - self._mean(x, mask))
-        distance = ops.where(mask, distance, ops.zeros_like(x))
+        distance = ops.where(mask, x - self._mean(x, mask), ops.zeros_like(x))
+        scale = scale_for_squares(distance, self._positions(x))
+        distance = ops.square(distance * scale)
         options = {"axis": self._positions(x), "keepdims": True}
         count = ops.sum(ops.cast(mask, x.dtype), **options)
         variance = ops.sum(distance, **options) / ops.maximum(
             count - 1, ops.ones_like(count)
         )
-        return ops.sigmoid(
-            distance / (4 * (variance + self.regularization)) + 0.5
-        )
+        regularization = self.regularization * ops.square(scale)
+        return ops.sigmoid(distance / (4 * (variance + regularization)) + 0.5)

@@ -113,7 +113,9 @@ class SpatialAttention(TrainableAttention):
         )
 
     def build(self, input_shape):
-        channels = self._check_input_shape(input_shape)
+        channels = self._check_input_shape(
+            input_shape, any_count="conv" not in self.pool_types
+        )
         spatial_rank = len(input_shape) - 2
         maps = len(self.pool_types)
         self.pool_kernel = None

@@ -78,7 +78,7 @@ class TripletAttention(TrainableAttention):
         )
 
     def build(self, input_shape):
-        self._check_input_shape(input_shape)
+        self._check_input_shape(input_shape, any_count=True)
         shape = (self.kernel_size, self.kernel_size, 2, 1)
         self.kernels, self.batch_norms = {}, {}
         for plane in PLANES:

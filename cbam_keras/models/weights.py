@@ -46,6 +46,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
         raise ValueError(
             "`weights` must be None or a file that exists and ends in one of "
             f'{", ".join(endings)}. Received: weights="{path}"'
+            f"{_name_pretrained(model.name) * path.isidentifier()}"
         )
     if path.endswith(TORCH_ENDINGS):
         load_torch_weights(model, path)
@@ -72,6 +73,17 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
             "with the arguments of the one that was saved: depth, width, "
             f"classes, attention{hint}"
         )
+
+
+def _name_pretrained(name: str) -> str:
+    """Returns where there are weights for who asks for some by a name."""
+    networks = {x.lower(): x for x in dir(keras.applications) if x[0].isupper()}
+    network = networks.get(name.replace("_", ""), "ResNet50")
+    return (
+        ". For weights of ImageNet, use insert_attention("
+        f'keras.applications.{network}(weights="imagenet"), "cbam"), or '
+        'models.EfficientNetLite0(weights="imagenet")'
+    )
 
 
 def _load(model: keras.Model, path: str) -> str:

@@ -58,7 +58,8 @@ class FusedOperation:
         first = layer.data_format == "channels_first"
         space = self.shape[2:] if first else self.shape[1:-1]
         # PyTorch may compile the sizes of `x` as unknown.
-        (self.channels,) = layer.input_spec.axes.values()
+        axis = 1 if first else len(self.shape) - 1
+        self.channels = layer.input_spec.axes.get(axis, self.shape[axis])
         self.map_shape = (1, *space) if first else (*space, 1)
         sizes = (math.prod(space), self.channels)
         self.sizes = sizes[::-1] if first else sizes
