@@ -12,6 +12,7 @@
 from cbam_keras._graph.gates import (
     Maps,
     attention_layers,
+    gate_paths,
     record_maps,
     run_model,
     to_float32,

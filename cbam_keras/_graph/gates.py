@@ -27,7 +27,7 @@ def attention_layers(
     if not model.built:
         # Layers may create their sublayers only when they are built.
         run_model(model, images)
-    paths = _paths(model)
+    paths = gate_paths(model)
     if not paths:
         raise ValueError(
             "`model` must have attention layers of cbam_keras, such as CBAM. "
@@ -96,7 +96,7 @@ def record_maps(
     return recorded
 
 
-def _paths(model, prefix=""):
+def gate_paths(model, prefix=""):
     """Returns the attention layers inside a layer, with their paths."""
     paths = {}
     for layer in sublayers(model):
@@ -105,7 +105,7 @@ def _paths(model, prefix=""):
             # The gates inside a CBAM layer do not count by themselves.
             paths.setdefault(layer, path)
         else:
-            paths = {**_paths(layer, f"{path}/"), **paths}
+            paths = {**gate_paths(layer, f"{path}/"), **paths}
     return paths
 
 

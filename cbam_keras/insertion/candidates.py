@@ -66,6 +66,8 @@ class CandidatePlaces:
                 self.channels[id(operation)].add(axis)
         self.places = {}
         self.users = collections.defaultdict(list)
+        # The tensors of an outer model for the outputs of those in it.
+        self.outer = collections.defaultdict(list)
         self._add(model)
 
     def _add(self, model, prefix=""):
@@ -83,6 +85,8 @@ class CandidatePlaces:
                 self.users[id(x)].append(place)
             if _graph.is_graph(operation):
                 nested[path] = operation
+                for x, y in zip(operation.outputs, node.outputs, strict=True):
+                    self.outer[id(x)].append(y)
             elif inner := _graph.model_per_frame(operation):
                 nested[path] = inner
         for path, operation in nested.items():
@@ -154,7 +158,7 @@ class CandidatePlaces:
             names = [into]
         named = {place for name in names for place in self._named(name)}
         for place in places:
-            users = [x for (y,) in place.outputs for x in self.users[id(y)]]
+            users = [x for (y,) in place.outputs for x in self._users(y)]
             if named.isdisjoint(users):
                 paths = _checks.first_few([f'"{x.path}"' for x in users])
                 raise ValueError(
@@ -162,7 +166,20 @@ class CandidatePlaces:
                     f"layer of `after`. Received: into={into!r}, and "
                     f'"{place.path}" leads into {paths or "no layer"}'
                 )
+            paths = [x.path for x in dict.fromkeys(users) if x in named]
+            if len({path.rpartition("/")[0] for path in paths}) > 1:
+                # The attention would be in both, which Keras does not save.
+                raise ValueError(
+                    "`into` must name layers of one model for each layer of "
+                    f'`after`. Received: into={into!r}, and "{place.path}" '
+                    f"leads into {_checks.first_few(paths)}"
+                )
         return {id(place.operation) for place in named}
+
+    def _users(self, tensor):
+        """Returns the places that take a tensor, in models around it too."""
+        outer = [x for y in self.outer[id(tensor)] for x in self._users(y)]
+        return self.users[id(tensor)] + outer
 
     def attention(self, place, attention, identity):
         """Returns the built attention layer for a place."""

@@ -29,7 +29,7 @@ def copy_with(
     with the ids `into`, or to all.
     """
     cloned: dict = {}
-    copy = _clone_graph(model, added, into, cloned)
+    copy = _clone_graph(model, added, into, cloned, {})
     copied: dict = {}
     for old, new in cloned.values():
         inside = _graph.is_graph(old) or _graph.model_per_frame(old)
@@ -50,10 +50,12 @@ def copy_with(
     return copy
 
 
-def _clone_graph(graph, added, into, cloned):
-    """Returns a clone of a model; `cloned` maps ids to old and new layers."""
-    # Ids of tensors, with these, and the layers that follow on some edges.
-    edges: dict = {}
+def _clone_graph(graph, added, into, cloned, edges):
+    """Returns a clone of a model; `cloned` maps ids to old and new layers.
+
+    `edges` maps ids of tensors to these and the layers that follow on some
+    edges.
+    """
 
     def attend(x):
         _, attention = edges.get(id(x), (x, None))
@@ -64,15 +66,22 @@ def _clone_graph(graph, added, into, cloned):
             args, kwargs = keras.tree.map_structure(attend, (args, kwargs))
         if id(operation) not in cloned:
             if _graph.is_graph(operation):
-                new = _clone_graph(operation, added, into, cloned)
+                new = _clone_graph(operation, added, into, cloned, edges)
             elif inner := _graph.model_per_frame(operation):
-                inner = _clone_graph(inner, added, into, cloned)
+                inner = _clone_graph(inner, added, into, cloned, {})
                 config = layers.Layer.get_config(operation)
                 new = type(operation)(inner, **config)
             else:
                 new = _clone(operation)
             cloned[id(operation)] = operation, new
-        outputs = cloned[id(operation)][1](*args, **kwargs)
+        new = cloned[id(operation)][1]
+        outputs = new(*args, **kwargs)
+        if _graph.is_graph(operation):
+            # What follows an output of a model follows it in the outer one.
+            tensors = keras.tree.flatten(outputs)
+            for x, y in zip(new.outputs, tensors, strict=True):
+                if id(x) in edges:
+                    edges[id(y)] = y, edges[id(x)][1]
         attention = added.get(id(operation))
         if attention is None:
             return outputs

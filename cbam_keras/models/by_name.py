@@ -123,11 +123,20 @@ def pretrained(
 
     Raises:
         ValueError: If there is no network of that name, if it does not take
-            images of that shape, or if its weights cannot be downloaded.
+            images of that shape, if its weights cannot be downloaded, or if
+            the image data format of Keras is `"channels_first"`.
         ImportError: If the package with the weights is not installed.
     """
     _checks.one_of("weights", weights, WEIGHTS)
     _checks.one_of("name", name, PRETRAINED)
+    if keras.config.image_data_format() == "channels_first":
+        raise ValueError(
+            "Networks of `PRETRAINED` take images (H, W, C). Received: "
+            f'"{name}" with image_data_format "channels_first", which '
+            "the networks of cbam_keras.models, `UNet`, `feature_pyramid` and "
+            "`insert_attention` support. Call "
+            'keras.config.set_image_data_format("channels_last") first'
+        )
     image = x = keras.Input(image_shape, name="images")
     if image.shape[-1] == 1:
         x = layers.Concatenate(name="grey_to_rgb")([x, x, x])

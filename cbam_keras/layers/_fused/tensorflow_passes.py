@@ -252,12 +252,18 @@ def _compiled_call(function, *arguments):
     """Calls a function, compiled by XLA if nothing around it is."""
     if tf.executing_eagerly() or _in_xla() or not _has_xla():
         return function(*arguments)
-    return _compiled(function)(*arguments)
-
-
-@functools.cache
-def _compiled(function):
-    return tf.function(function, jit_compile=True, autograph=False)
+    # A graph, as that of tf2onnx, may know functions that no other graph does,
+    # so each has its own. A dictionary of graphs would keep them from being
+    # freed.
+    graph = _graph()
+    if not hasattr(graph, "_cbam_keras_compiled"):
+        graph._cbam_keras_compiled = {}
+    compiled = graph._cbam_keras_compiled
+    if function not in compiled:
+        compiled[function] = tf.function(
+            function, jit_compile=True, autograph=False
+        )
+    return compiled[function](*arguments)
 
 
 def _keras_predicts():
