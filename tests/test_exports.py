@@ -1,6 +1,7 @@
 """Networks with our layers in other formats, run by the runtime of each."""
 
 import importlib
+import pathlib
 import warnings
 
 import keras
@@ -140,6 +141,18 @@ def test_images_of_any_size(tmp_path):
     layer_classes = [x for x in LAYERS if x is not TripletAttention]
     model = network(None, layer_classes)
     assert_runtime_agrees(model, format, tmp_path, (1, 40, 56, 3))
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="has no such graphs")
+def test_an_export_leaves_the_next_one_whole(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    # What follows them is exported as for training.
+    augment = keras.Sequential([layers.RandomTranslation(0.1, 0.1)])
+    x = layers.Conv2D(4, 3, activation="relu")(augment(inputs))
+    model = keras.Model(inputs, CBAM(2)(x))
+    model(np.zeros((1, 8, 8, 3), "float32"))
+    paths = [export(model, x, tmp_path) for x in ("onnx", "litert")]
+    assert all(pathlib.Path(path).exists() for path in paths)
 
 
 @pytest.mark.skipif(BACKEND == "jax", reason="writes no ONNX")

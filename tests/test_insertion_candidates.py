@@ -163,6 +163,7 @@ WRONG = [
         'into=\'stem_conv\', and "block_bn2" leads into "block_add"',
     ),
     (small, {"after": "block_bn2", "into": 5}, "`into` must name .* into=5"),
+    (lambda: "ResNet50", {"attention": "cbma"}, 'Did you mean "cbam"'),
     (small, {"attention": None}, "must say what to insert. .*attention=None"),
     (
         small,

@@ -77,11 +77,38 @@ def two_equal_branches(x):
     return layers.ReLU(name="end")(x)
 
 
+def one_layer(x):
+    x = stem(x)
+    return layers.Add()([x, norm("bn")(conv(8, "conv")(x))])
+
+
+def one_layer_beside_another(x):
+    x = stem(x)
+    x = layers.Add()([conv(8, "left", 1)(x), conv(8, "right")(x)])
+    return layers.ReLU(name="end")(x)
+
+
+def two_layers_beside_three(x):
+    x = stem(x)
+    left = conv(8, "left2")(conv(8, "left1")(x))
+    right = conv(8, "right2")(conv(8, "right1")(x))
+    x = layers.Add()([left, conv(8, "right3")(right)])
+    return layers.ReLU(name="end")(x)
+
+
+def two_branches_and_a_layer(x):
+    x = stem(x)
+    branches = [branch(x, "one"), branch(x, "two")]
+    return layers.Add()([conv(8, "shortcut", 1)(x), *branches])
+
+
 PLACES = {
     # Ends of residual branches.
     bottleneck: ["bn3"],
     scaled_layers: ["block_bn2"],
     squeezed_and_excited: ["excited"],
+    one_layer: ["bn"],
+    two_branches_and_a_layer: ["one_bn2", "two_bn2"],
     # The last layer at each resolution.
     vgg: ["conv1_2", "conv2_2"],
     vgg_with_one_activation: ["bn1", "bn2"],
@@ -89,6 +116,8 @@ PLACES = {
     unet: ["down", "deep"],
     hourglass: ["stem_relu", "low"],
     two_equal_branches: ["end"],
+    one_layer_beside_another: ["end"],
+    two_layers_beside_three: ["end"],
 }
 
 

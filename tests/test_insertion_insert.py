@@ -283,6 +283,43 @@ def test_attention_on_one_edge_changes_only_that(nested):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("levels", [1, 2])
+def test_attention_follows_an_output_of_a_nested_encoder(levels, tmp_path):
+    image = keras.Input((8, 8, 3))
+    features = conv(4, "enc")(image)
+    low = conv(4, "low")(layers.MaxPooling2D(name="pool")(features))
+    outputs = [features, low]
+    for level in range(levels):
+        encoder = keras.Model(image, outputs, name=f"encoder{level}")
+        image = keras.Input((8, 8, 3))
+        outputs = encoder(image)
+    wide = layers.UpSampling2D(name="up")(outputs[1])
+    joined = layers.Concatenate(name="cat")([outputs[0], wide])
+    old = vary(keras.Model(image, conv(2, "out")(joined)))
+    edge = {"after": "enc", "into": "cat"}
+    assert_predicts_the_same(insert_attention(old, **edge), old, data_for(old))
+    new = insert_attention(old, identity=False, **edge)
+    randomize(new.get_layer("enc_attention"))
+    flat = unet(nested=False)
+    flat.set_weights(old.get_weights())
+    expected = insert_attention(flat, identity=False, **edge)
+    gate = new.get_layer("enc_attention").get_weights()
+    expected.get_layer("enc_attention").set_weights(gate)
+    new.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for model in (new, loaded):
+        for x, y in zip(
+            predictions(model, data_for(old)),
+            predictions(expected, data_for(old)),
+            strict=True,
+        ):
+            np.testing.assert_allclose(x, y, atol=1e-5)
+    with pytest.raises(
+        ValueError, match='of one model .*encoder0/pool", "cat"'
+    ):
+        insert_attention(old, after="enc", into=["pool", "cat"])
+
+
 def test_dry_run_lists_the_places_and_changes_nothing():
     old = vary(ours())
     values = weights_of(old)

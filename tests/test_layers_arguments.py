@@ -1,6 +1,7 @@
 """Every argument of every layer has an effect, and bad values are errors."""
 
 import functools
+import re
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from cbam_keras import (
     BAM,
     CBAM,
     SCSE,
+    VARIANTS,
     ChannelAttention,
     CoordinateAttention,
     EfficientChannelAttention,
@@ -180,6 +182,28 @@ def test_what_others_call_an_argument_is_named_in_our_words(
 ):
     with pytest.raises(ValueError, match=f"Received: .*. Write {instead}$"):
         layer_class(**options)
+
+
+@pytest.mark.parametrize("layer_class", LAYERS)
+@pytest.mark.parametrize("make", [keras.Input, np.ones])
+def test_a_layer_made_of_features_is_told_how_to_be_called(layer_class, make):
+    call = re.escape(f"write {layer_class.__name__}()(x). Received: a tensor")
+    with pytest.raises(TypeError, match=call):
+        layer_class(make((7, 5, 16)))
+
+
+@pytest.mark.parametrize("name", ["timm", "recommended", "recomended"])
+def test_the_name_of_a_variant_is_told_how_to_be_passed(name):
+    instead = "timm" if name == "timm" else "recommended"
+    listed = re.escape(f'CBAM(**VARIANTS["{instead}"])')
+    with pytest.raises(ValueError, match=f"Received: .*'{name}'.*{listed}"):
+        CBAM(name)
+
+
+def test_a_misspelt_variant_is_answered_with_the_names():
+    with pytest.raises(KeyError, match='has recommended, .*mean "official"'):
+        VARIANTS["oficial"]
+    assert VARIANTS.get("oficial") is None
 
 
 @pytest.mark.parametrize("size", [4, (4, 4), (3, 5), ([3], [3, 3]), ()])

@@ -3,7 +3,14 @@
 import keras
 import numpy as np
 import pytest
-from layer_checks import built, gradients, output, random_input, to_numpy
+from layer_checks import (
+    LAYERS,
+    built,
+    gradients,
+    output,
+    random_input,
+    to_numpy,
+)
 from numpy_reference import (
     batch_norm,
     channel_logits,
@@ -26,6 +33,7 @@ from cbam_keras import (
     SpatialAttention,
     SqueezeExcite,
 )
+from cbam_keras.layers.pools import pool
 
 pytestmark = pytest.mark.every_backend
 SHAPE = (2, 7, 5, 16)
@@ -189,25 +197,31 @@ def test_kernels_of_one_initializer_differ():
     )
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_batch_norm_uses_averages_or_uses_and_tracks_the_batch(training):
+@pytest.mark.parametrize(
+    "training, trainable", [(False, True), (True, True), (True, False)]
+)
+def test_batch_norm_uses_averages_or_uses_and_tracks_the_batch(
+    training, trainable
+):
     layer, x = built(SpatialAttention(batch_norm=True)), random_input()
+    layer.trainable = trainable
     norm, logits = layer.batch_norm, logits_of(layer, x)
     assert norm.epsilon == 1e-5
     averages = norm.moving_mean, norm.moving_variance
     before = [values(average) for average in averages]
     batch = [logits.mean(), logits.var()]
-    used = batch if training else before
+    learns = training and trainable
+    used = batch if learns else before
     normalized = batch_norm(
         logits, values(norm.gamma), values(norm.beta), *used
     )
     np.testing.assert_allclose(
         output(layer, x, training=training),
         x * sigmoid(normalized),
-        atol=1e-4 if training else 1e-5,
+        atol=1e-4 if learns else 1e-5,
     )
     for average, old, new in zip(averages, before, batch, strict=True):
-        expected = 0.99 * old + 0.01 * new if training else old
+        expected = 0.99 * old + 0.01 * new if learns else old
         np.testing.assert_allclose(values(average), expected, rtol=1e-4)
 
 
@@ -271,6 +285,42 @@ def test_the_kernel_of_eca_grows_with_the_channels(channels, size):
     layer.build((None, None, None, channels))
     assert layer.kernel.shape == (size, 1, 1)
     assert layer.kernel_size is None
+
+
+@pytest.mark.parametrize("layer_class", LAYERS)
+def test_large_values_give_no_overflow(layer_class):
+    x = random_input()
+    x[:, 3, 2, 1] = 1e30
+    for large in (x, 1e20 * random_input()):
+        found = output(built(layer_class()), large)
+        assert np.isfinite(found).all()
+
+
+def test_large_values_stand_out_and_are_pooled_as_small_ones():
+    x, factor = random_input(), 2.0**100
+    expected = output(SimAM(1e-9), x)
+    np.testing.assert_allclose(
+        output(SimAM(1e-9), x * factor) / factor, expected, atol=1e-6
+    )
+    np.testing.assert_array_equal(
+        to_numpy(pool(x * factor, "lp", (1, 2), "float32")),
+        factor * to_numpy(pool(x, "lp", (1, 2), "float32")),
+    )
+    layer = built(GlobalContext(2, fusion="multiply"))
+    layer.weighting[0].assign(0 * layer.weighting[0])
+    layer.squeeze[1].assign(0 * layer.squeeze[1])
+    np.testing.assert_allclose(
+        output(layer, x * factor) / factor, output(layer, x), rtol=1e-3
+    )
+
+
+def test_the_map_of_a_context_that_is_added_is_relative_to_its_mean():
+    layer, x = built(GlobalContext(2)), random_input()
+    weights = np.exp(dense(x, layer.weighting))
+    weights /= weights.mean(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(
+        to_numpy(layer.attention_map(x)), weights, rtol=1e-4
+    )
 
 
 def test_one_position_stands_out_from_nothing():

@@ -169,10 +169,11 @@ class CandidatePlaces:
             paths = [x.path for x in dict.fromkeys(users) if x in named]
             if len({path.rpartition("/")[0] for path in paths}) > 1:
                 # The attention would be in both, which Keras does not save.
+                listed = _checks.first_few([f'"{path}"' for path in paths])
                 raise ValueError(
                     "`into` must name layers of one model for each layer of "
                     f'`after`. Received: into={into!r}, and "{place.path}" '
-                    f"leads into {_checks.first_few(paths)}"
+                    f"leads into {listed}"
                 )
         return {id(place.operation) for place in named}
 

@@ -100,7 +100,8 @@ def insert_attention(
             its class. Defaults to `True`.
         into: Name of a layer that takes the output of the layers of `after`,
             or several: attention goes only on the way from there into these
-            layers, as on a skip of a U-Net. Defaults to `None`, which means
+            layers, as on a skip of a U-Net. They may take an output of the
+            nested model that the layer is in. Defaults to `None`, which means
             into all.
         dry_run: Boolean. If `True`, no model is built, and the places are
             returned. Defaults to `False`.
