@@ -92,6 +92,12 @@ def test_grey_images_count_as_rgb():
     )
 
 
+def test_networks_by_name_say_that_their_channels_are_last():
+    keras.config.set_image_data_format("channels_first")
+    with pytest.raises(ValueError, match='"VGG16" with .*`UNet`.*"channels_l'):
+        models.pretrained("VGG16", None, (3, 64, 64))
+
+
 def offline(**options):
     print("Downloading data")
     raise Exception("URL fetch failure on https://example.org")

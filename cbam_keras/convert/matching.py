@@ -156,11 +156,16 @@ def match_by_shape(plan: Plan, shapes: Mapping[str, tuple[int, ...]]) -> Plan:
                 parts[slot.name.rpartition(".")[0]].append(slot)
         modules = {x.rpartition(".")[0] for x in unnamed if x.startswith(block)}
         fitting = {x: _fitting(parts[x], modules, unnamed) for x in parts}
-        kernels = [fitting[x] for x in parts if parts[x][0].variable.ndim > 1]
-        if any(len(x) != 1 or kernels.count(x) > 1 for x in kernels):
+        unambiguous = {
+            part: names
+            for part, names in fitting.items()
+            if len(names) == 1 and list(fitting.values()).count(names) == 1
+        }
+        ambiguous = [parts[x][0] for x in parts if x not in unambiguous]
+        if any(slot.variable.ndim > 1 for slot in ambiguous):
             continue
-        for part, names in fitting.items():
-            for slot in parts[part] if len(names) == 1 else ():
+        for part, names in unambiguous.items():
+            for slot in parts[part]:
                 leaf = slot.name.rpartition(".")[2]
                 name = f"{names[0]}.{leaf}".removeprefix(".")
                 maps = slot.maps if "SpatialGate." in name else None
