@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import html
+import itertools
 import logging
 import re
 import textwrap
@@ -104,7 +105,7 @@ def render(
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows of text with the same headings, and what stands around them."""
+    """Rows of text by their headings, and what stands around them."""
 
     title: str
     rows: Sequence[Mapping[str, str]]
@@ -117,9 +118,10 @@ class Table:
         """The headings, and on which side of a column its cells are."""
         return {
             name: "right"
-            if all(NUMBER.match(str(row[name])) for row in self.rows)
+            if all(NUMBER.match(str(row.get(name, ""))) for row in self.rows)
             else "left"
-            for name in [*self.rows, *self.totals][0]
+            # A row may lack some, also the first.
+            for name in itertools.chain(*self.rows, *self.totals)
         }
 
     def __str__(self) -> str:
@@ -158,8 +160,11 @@ class Table:
         return "".join(texts)
 
     def _sections(self):
-        parts = self.rows, self.totals
-        return [[[*row.values()] for row in part] for part in parts if part]
+        return [
+            [[row.get(name, "") for name in self.sides] for row in part]
+            for part in (self.rows, self.totals)
+            if part
+        ]
 
 
 class Tabular:
@@ -182,7 +187,16 @@ class Tabular:
             ImportError: If pandas is not installed.
         """
         pandas = _checks.require("pandas", extra="plot")
-        return pandas.DataFrame(self._records())
+
+        def as_utf8(value):
+            return make_printable(value) if isinstance(value, str) else value
+
+        # Columns of strings take nothing else.
+        records = [
+            {as_utf8(key): as_utf8(value) for key, value in record.items()}
+            for record in self._records()
+        ]
+        return pandas.DataFrame(records)
 
     def csv(self) -> str:
         """Returns the data frame as CSV."""

@@ -56,6 +56,20 @@ def test_text_is_plain_wherever_it_is_printed(form, monkeypatch):
     assert all(line == line.rstrip() for line in text.splitlines())
 
 
+def test_a_cell_that_a_row_lacks_is_empty():
+    rows = [{"network": "a", "note": "x"}, {"network": "b", "MACs": "5"}]
+    shown = _terminal.Table("", rows, totals=[{"MACs": "6", "note": "y"}])
+    expected = [["network", "note", "MACs"], ["a", "x", ""], ["b", "", "5"]]
+    expected.append(["", "y", "6"])
+    printed = [[x.strip() for x in line] for line in cells(str(shown))]
+    assert printed == expected
+    written = cells(shown.markdown())
+    del written[1]
+    assert [[x.strip() for x in line] for line in written] == expected
+    found = re.findall(r"<t[hd] [^>]*>(.*?)</t[hd]>", shown.html())
+    assert found == sum(expected, [])
+
+
 # In Markdown.
 
 
