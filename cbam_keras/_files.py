@@ -170,10 +170,12 @@ def folder_path(path: str | os.PathLike) -> pathlib.Path:
     return folder
 
 
-def output_folder(path: str | os.PathLike) -> pathlib.Path:
+def output_folder(
+    path: str | os.PathLike, name: str = "output"
+) -> pathlib.Path:
     """Returns `path` as a folder that exists and can be written to."""
     folder = pathlib.Path(path)
-    with _as_output(folder):
+    with _as_output(folder, name):
         folder.mkdir(parents=True, exist_ok=True)
         # Its name is unique, so nothing can be overwritten.
         tempfile.TemporaryFile(dir=folder).close()
@@ -181,14 +183,14 @@ def output_folder(path: str | os.PathLike) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def _as_output(folder):
-    """Context in which an error is that of a wrong `output`."""
+def _as_output(folder, name="output"):
+    """Context in which an error is that of a wrong `output`, or of `name`."""
     try:
         yield
     except OSError as error:
         raise ValueError(
-            "`output` must be a folder that can be written to. Received: "
-            f'output="{folder}" ({error.strerror})'
+            f"`{name}` must be a folder that can be written to. Received: "
+            f'{name}="{folder}" ({error.strerror})'
         ) from error
 
 

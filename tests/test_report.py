@@ -1,8 +1,10 @@
 """`report.write`: what the page of a folder holds, and what it leaves out."""
 
+import errno
 import html.parser
 import json
 import shutil
+import tempfile
 
 import numpy as np
 import pytest
@@ -231,6 +233,17 @@ def test_only_the_folder_of_a_run_has_a_page(folder, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="`folder` must be the output folder"):
         report.write(folder)
     assert not [*tmp_path.rglob("report.html")]
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
+    def refuse(**options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    folder = train(tmp_path / "run")
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    message = "`folder` must be a folder that can be wr.*folder=.*Read-only"
+    with pytest.raises(ValueError, match=message):
+        report.write(folder)
 
 
 def test_the_page_of_another_program_is_kept(tmp_path):

@@ -16,14 +16,14 @@ MAX_IMAGES, MAX_NETWORKS = 16, 6
 RESUME = "The same command resumes the run."
 # Files with figures, and their captions.
 FIGURES = {
-    "comparison.png": "Means, seeds, and the intervals of the differences to "
-    "the baseline, drawn from its mean (dashed).",
+    "comparison.png": "Means and seeds; of several seeds also the intervals of "
+    "the differences to the baseline, drawn from its mean (dashed).",
     "costs.png": "Mean of what is compared against parameters, "
     "multiply-accumulates and seconds per epoch.",
     "curves.png": "Loss and accuracy over the epochs, a line per network. Thin "
     "lines: training images. Bold lines with markers: validation images.",
-    "ablation.png": "Test errors by table. Where an interval does not touch "
-    "the line of the first row, the difference excludes zero.",
+    "ablation.png": "Test errors by table. Where there is an interval and it "
+    "does not touch the line of the first row, the difference excludes zero.",
     "effects.png": "Mean of what trials are ranked by, and their number, by "
     "reduction ratio and kernel size.",
     "pareto.png": "What trials are ranked by against parameters and "
@@ -66,7 +66,7 @@ def write(folder: str | os.PathLike) -> pathlib.Path:
             "`folder` must be the output folder of a run. Received: "
             f'folder="{folder}", which holds none of {", ".join(files)}'
         )
-    path = _files.output_folder(path)
+    path = _files.output_folder(path, "folder")
     file = path / study.REPORT
     if file.exists() and b"cbam_keras" not in file.read_bytes():
         raise ValueError(
