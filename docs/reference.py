@@ -69,14 +69,14 @@ CONSTANTS = {
 }
 # Methods and properties for the package itself, or described at the class.
 INTERNAL = """
-    are_classifiers as_json cells choice class_counts columns compared_in
-    complete confirmed_by counted_seeds counted_trials csv
+    are_classifiers as_json as_record cells choice class_counts columns
+    compared_in complete confirmed_by counted_seeds counted_trials csv
     describe describe_guessing first_seed folder func images_of is_loaded
     keywords labels latex layouts make_optimizer measured_by name_of networks of
-    parts_of rate_and_batch_size recipe_for rows_of seeds_in_words set_epoch
-    settings settings_to_compare summary tested_on title to_dataframe
-    trials_in_words unfinished unit unlearned unused with_batch_size
-    with_confirmation with_subfolders
+    parts_of rate_and_batch_size recipe_for rows_of seeds_in_words
+    seeds_of set_epoch settings settings_to_compare summary tested_on title
+    to_dataframe trials_in_words unfinished unit unlearned unused
+    with_batch_size with_confirmation with_subfolders
 """.split()
 
 

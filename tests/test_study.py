@@ -301,7 +301,7 @@ def test_nothing_outside_the_folder_is_touched(key, ran, tmp_path):
 
 
 DAMAGE = {
-    "cells.0.metrics.test_accuracy": float("inf"),
+    "cells.0.metrics.val_loss": float("inf"),
     "cells.0.metrics.val_accuracy": "0.9",
     "cells.0.parameters": 1.5,
     "cells.0.history": {},
@@ -316,6 +316,8 @@ DAMAGE = {
     "measures": [],
     "measures.0.digits": -1,
     "cells.0.macs": 10**400,
+    # Its square is infinite.
+    "cells.0.metrics.test_accuracy": 1e200,
     "comparisons.0.variants": "narrow",
     "labels": [],
 }
@@ -333,6 +335,17 @@ def test_a_damaged_field_is_named(field, ran, tmp_path):
     # What dataclasses check has the name of an argument.
     named = rf"results.json.*`({field}|{last})` must "
     with pytest.raises(ValueError, match=named):
+        study.Results.read(folder)
+
+
+@pytest.mark.parametrize("field", ["seeds", "measures", "cells"])
+def test_what_stands_twice_is_damage(field, ran, tmp_path):
+    folder = shutil.copytree(ran.output, tmp_path / "run")
+    content = content_of(folder)
+    content[field].append(content[field][0])
+    (folder / "results.json").write_text(json.dumps(content))
+    message = rf"{folder}.*results.json.*`{field}` must differ"
+    with pytest.raises(ValueError, match=message):
         study.Results.read(folder)
 
 

@@ -314,6 +314,51 @@ def test_the_data_frame_has_a_column_per_seed():
     assert results().csv() == frame.to_csv(index=False)
 
 
+def test_each_number_stands_under_its_heading():
+    made = results()
+    outcomes = []
+    for o in made.outcomes:
+        top5 = {"top5_accuracy": 0.9 - o.seed / 100}
+        if (o.variant, o.seed) != ("se", 0):
+            o = dataclasses.replace(o, metrics=o.metrics | top5)
+        if o.variant == "none":
+            o = dataclasses.replace(o, status="diverged", metrics={})
+        outcomes.append(o)
+    (table,) = made.comparisons
+    table = dataclasses.replace(table, every_seed=False)
+    found = dataclasses.replace(
+        made, outcomes=tuple(outcomes), comparisons=(table,)
+    )
+    none, se, cbam, _ = found.tables()[0].rows
+    names = "top-1 error (%)", "top-5 error (%)", "s / epoch"
+    assert [none[name] for name in names] == ["", "", ""]
+    assert [se[name] for name in names[1:]] == ["11.50 ± 0.71", "2.0"]
+    assert cbam["top-5 error (%)"] == "11.00 ± 1.00"
+    # Each seed has its column, whichever the first row or a network lacks.
+    frame = found.to_dataframe()
+    assert [*frame] == [*made.to_dataframe()]
+    top5 = frame[[f"top5_error_seed_{seed}" for seed in range(3)]]
+    assert top5.iloc[0].isna().all() and top5.iloc[1].isna().sum() == 1
+    assert [*top5.iloc[1, 1:], *top5.iloc[2]] == [11, 12, 10, 11, 12]
+
+
+def test_tables_may_have_been_trained_with_different_seeds():
+    made = results(((1, "none worse"), (4, "none se cbam")))
+    outcomes = [
+        o for o in made.outcomes if (o.variant, o.seed > 0) != ("worse", True)
+    ]
+    found = dataclasses.replace(made, outcomes=tuple(outcomes))
+    none, worse, *others = found.rows
+    assert (none.values, worse.values) == ((0.09,), (0.12,))
+    assert worse.difference == pytest.approx(0.03) and worse.interval is None
+    assert [row.pairs for row in others] == [0, 3, 3]
+    assert found.verdict.startswith("1 of 2 differences to the first row")
+    first, second = found.tables()
+    assert (
+        "difference" in first.rows[0] and "difference (95 %)" in second.rows[0]
+    )
+
+
 # Mistakes.
 
 

@@ -214,6 +214,33 @@ def test_more_of_the_same_trains_what_is_missing(
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "second", "both"),
+    [
+        (
+            *("compare", {"attentions": ["none", "se"]}),
+            {"attentions": ["se", "cbam"]},
+            {"attentions": ["none", "se", "cbam"]},
+        ),
+        ("compare", {"seeds": [0, 1]}, {"seeds": [1]}, {"seeds": [0, 1]}),
+        ("ablate", {"tables": [4]}, {"tables": [1]}, {"tables": [1, 4]}),
+        (
+            *("tune", {"max_trials": 3, "confirm": 2}),
+            *({"max_trials": 2, "confirm": 0}, {"max_trials": 3, "confirm": 2}),
+        ),
+    ],
+    ids=["attention", "seeds", "tables", "search"],
+)
+def test_a_later_call_hides_nothing(name, first, second, both, tmp_path):
+    call(name, tmp_path / "run", **first)
+    answer = call(name, tmp_path / "run", **second)
+    assert answer == call(name, tmp_path / "whole", **both)
+    results = study.Results.read(tmp_path / "run")
+    assert without(json.loads(results.json())) == answer
+    # Nor does the first call, given again.
+    assert call(name, tmp_path / "run", **first) == answer
+
+
 OTHER = dataclasses.replace(TWO, epochs=3)
 
 

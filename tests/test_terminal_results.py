@@ -1,5 +1,6 @@
 """Results, as a data frame and as a table in notebooks."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -71,7 +72,8 @@ def test_a_result_is_a_data_frame_and_a_table(make, column, values):
 
 
 def test_results_print_each_network_with_its_numbers():
-    text = str(of_study())
+    results = of_study()
+    text = str(results)
     assert text.splitlines()[0].strip() == "Results in runs/own, 2 seeds"
     headings, _, row, _ = (
         [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
@@ -85,3 +87,28 @@ def test_results_print_each_network_with_its_numbers():
         'difference to "none"': "+5.00 points [+0.73, +9.27]",
         "s / epoch": "1.5",
     }
+    # A few photographs are not taken for many points.
+    for shown in (text, results._repr_html_(), results.markdown()):
+        assert shown.count("100 test images (one of them is 1.00 points)") == 1
+
+
+def test_what_a_run_lacks_shifts_no_number():
+    results = of_study()
+    failed = study.Outcome("se", 0, "diverged", "nan")
+    others = [x for x in results.outcomes if (x.variant, x.seed) != ("se", 0)]
+    found = dataclasses.replace(results, outcomes=(failed, *others))
+    none, evil, se = found.rows
+    # A network is described by a training that finished.
+    assert (se.parameters, se.failures) == (9000, ("seed 0: diverged (nan)",))
+    frame = found.to_dataframe()
+    assert tuple(frame.loc[1, ["low", "high"]]) == evil.interval
+    assert evil.interval[0] < evil.interval[1]
+    assert frame.loc[2, ["low", "high"]].isna().all()
+    assert list(frame.loc[2, ["seeds", "mean"]]) == [1, 0.87]
+
+
+def test_without_intervals_none_are_promised():
+    found = dataclasses.replace(of_study(), seeds=(0,))
+    texts = [str(found), found.markdown(), found._repr_html_()]
+    assert not [text for text in texts if "interval of" in text]
+    assert "95 %" in of_study().markdown()

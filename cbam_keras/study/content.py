@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import json
 import pathlib
-import sys
 import types
 import typing
 from collections.abc import Sequence
@@ -21,6 +20,8 @@ from cbam_keras.study.measures import ACCURACY
 from cbam_keras.study.study import LAYOUTS, Comparison, Measure, check_name
 
 FORMAT = 3
+# The squares of larger numbers, as a deviation needs them, may be infinite.
+MOST = 1e150
 # The subfolder in which the best of a ranking are trained again.
 CONFIRMATION = "confirmation"
 # Files from before `layout` have one by their kind of run.
@@ -134,7 +135,65 @@ def read_content(folder: pathlib.Path) -> Json:
             or cell["seed"] not in content["seeds"]
         ):
             raise ValueError("a cell is of no variant and seed of the run")
+    for name, values in (
+        ("seeds", content["seeds"]),
+        ("measures", [x["key"] for x in content["measures"]]),
+        ("cells", [(x["variant"], x["seed"]) for x in content["cells"]]),
+    ):
+        if len(set(values)) < len(values):
+            raise ValueError(f"`{name}` must differ. Received: {values}"[:200])
     return content
+
+
+def comparison_of(fields: Json, variants: Sequence[str]) -> Comparison:
+    """Returns a `Comparison` of these variants, as `results.json` holds it."""
+    comparison = Comparison(**fields)
+    names = comparison.variants or variants
+    baseline = comparison.baseline
+    return dataclasses.replace(
+        comparison,
+        baseline=baseline if baseline in variants else None,
+        variants=tuple(name for name in names if name in variants),
+    )
+
+
+def merge(stored: Sequence, new: Sequence) -> list:
+    """Returns what a run holds and what a call names, in the call's order.
+
+    What the call does not name follows what it has followed in the run.
+    """
+    merged, place = [*new], 0
+    for value in stored:
+        if value not in merged:
+            merged.insert(place, value)
+        place = merged.index(value) + 1
+    return merged
+
+
+def merge_tables(stored: Sequence[Json], new: Sequence[Json]) -> list[Json]:
+    """Returns the comparisons of a run and of a call, each table once.
+
+    A table has the variants of both, and keeps its baseline if the call has
+    none. Tables with numbers are in their order.
+    """
+    before, after = [*stored], []
+    for table in new:
+        alike = {key: table[key] for key in ("number", "title")}
+        same = [x for x in before if x == table] or [
+            x for x in before if x | alike == x
+        ]
+        if same:
+            names = same[0]["variants"], table["variants"]
+            table = table | {
+                "baseline": table["baseline"] or same[0]["baseline"],
+                # None are named for all of the study.
+                "variants": merge(*names) if all(names) else [],
+            }
+            before[before.index(same[0])] = table
+        after.append(table)
+    tables = merge(before, after)
+    is_more = len(tables) > len(new)
+    return sorted(tables, key=lambda x: x["number"]) if is_more else tables
 
 
 _hints = functools.cache(typing.get_type_hints)
@@ -163,9 +222,9 @@ def _check(field, value, kind):
         # A boolean is an integer to Python.
         is_right = isinstance(value, (int, float) if is_number else kind)
         is_right &= kind is bool or not isinstance(value, bool)
-        # A loss may not be finite. Integers may be too large for a float.
+        # A loss may not be finite.
         if is_right and kind in (int, float) and ".history." not in field:
-            is_right = abs(value) <= sys.float_info.max
+            is_right = abs(value) <= MOST
         if not is_right:
             name = "a finite number" if is_number else kind.__name__
             raise ValueError(

@@ -33,19 +33,18 @@ class ErrorTables(Results):
             if row.difference is not None
         }
         errors = [*compared.values()]
+        # Tables may have been trained with different numbers of seeds.
+        most = max((row.pairs for _, row in errors), default=0)
+        errors = [error for error in errors if error[1].pairs == most]
         guessing = self.describe_guessing() if errors else ""
-        return guessing or judge_errors(errors, len(self.seeds), self.folds)
-
-    def _further(self, comparison):
-        further = super()._further(comparison)
-        # Few classes have no top-5 error.
-        return {x: by_name for x, by_name in further.items() if by_name}
+        return guessing or judge_errors(errors, most, self.folds)
 
     def _first_cell(self, row):
         return row.mean_cell(self.measures[0].digits)
 
     def _difference(self, comparison):
-        return "difference (95 %)"
+        several = len(self.seeds_of(comparison)) > 1
+        return "difference (95 %)" if several else "difference"
 
     def _title_of(self, comparison):
         number = f"Table {comparison.number}"
@@ -89,13 +88,17 @@ class ErrorTables(Results):
 
     def _records(self):
         records = [x for one in self.comparisons for x in self._errors(one)]
-        for record in records:
+        for row, record in zip(self.rows, records, strict=True):
             low, high = record.pop("interval") or (None, None)
             record |= {"interval_low": low, "interval_high": high}
-            for name in map(_name_of, self.measures):
-                columns = (f"{name}_error_seed_{seed}" for seed in self.seeds)
-                errors = record.pop(f"{name}_errors") or ()
-                record |= dict(zip(columns, errors, strict=False))
+            for measure in self.measures:
+                name = _name_of(measure)
+                del record[f"{name}_errors"]
+                # Every seed has a column, whichever a network lacks.
+                errors = self.values(row.variant, measure)
+                for seed in self.seeds:
+                    error = _percent(errors.get(seed))
+                    record[f"{name}_error_seed_{seed}"] = error
         return records
 
     def _values(self):

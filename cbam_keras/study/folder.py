@@ -28,7 +28,13 @@ from cbam_keras.study.checkpoints import (
     load_state,
     note_death,
 )
-from cbam_keras.study.content import FORMAT, RESULTS, read_content
+from cbam_keras.study.content import (
+    FORMAT,
+    RESULTS,
+    merge,
+    merge_tables,
+    read_content,
+)
 from cbam_keras.study.recipes import Recipe
 from cbam_keras.study.results import history_of
 from cbam_keras.study.study import Data, Study, Variant
@@ -275,6 +281,9 @@ class StudyFolder:
             "cells": [],
         }
         about = {"command": command, **self.about}
+        if content is not None:
+            tables = content["comparisons"], about["comparisons"]
+            about["comparisons"] = merge_tables(*tables)
         self.content |= {k: v for k, v in about.items() if v is not None}
         self._grow()
         for cell in [*self.content["cells"]]:
@@ -292,10 +301,11 @@ class StudyFolder:
         """Adds more seeds and variants to the content."""
         settings = self.content["settings"]
         for key in GROWING:
-            settings[key] = {**settings[key], **self.settings[key]}
+            values = {**settings[key], **self.settings[key]}
+            names = merge([*settings[key]], [*self.settings[key]])
+            settings[key] = {name: values[name] for name in names}
         self.content["labels"] = {**self.content["labels"], **self.labels}
-        seeds = [*self.content["seeds"], *self.study.runs]
-        self.content["seeds"] = list(dict.fromkeys(seeds))
+        self.content["seeds"] = merge(self.content["seeds"], self.study.runs)
         for cell in self.content["cells"]:
             # One seed became several, or a process died in between.
             name = self._name(cell["variant"], cell["seed"])

@@ -223,7 +223,12 @@ class Ranking(Results):
         title = f"Best trials in {self.output}"
         trials = Table(title, self._trial_cells()[:MAX_TRIALS])
         tables = (trials, self._confirmation_table())
-        return [dataclasses.replace(x, note="") for x in tables if x.rows]
+        note = f"Measured on {self.tested_on}."
+        return [
+            dataclasses.replace(x, note=x.note and note)
+            for x in tables
+            if x.rows
+        ]
 
     def _trial_cells(self):
         return [
@@ -265,7 +270,8 @@ class Ranking(Results):
             cells,
             note="The highest of many accuracies is partly luck, so the best "
             "configurations and the controls are trained again from fresh "
-            "seeds. The verdict is of these.",
+            "seeds. The verdict is of these. Measured on "
+            f"{self.tested_on}.",
         )
 
     def __str__(self) -> str:

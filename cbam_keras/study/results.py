@@ -13,7 +13,7 @@ from cbam_keras._terminal import Table, number_cell
 from cbam_keras.explain.figures import style
 from cbam_keras.study.cell import Outcome
 from cbam_keras.study.checkpoints import DAMAGE
-from cbam_keras.study.content import RESULTS, read_content
+from cbam_keras.study.content import RESULTS, comparison_of, read_content
 from cbam_keras.study.figures import plot_ablation
 from cbam_keras.study.measures import ACCURACY, MEASURES, validation_key
 from cbam_keras.study.statistics import (
@@ -183,7 +183,7 @@ class Results(_terminal.Tabular):
             "variants": variants,
             "seeds": seeds,
             "comparisons": tuple(
-                _comparison(fields, variants)
+                comparison_of(fields, variants)
                 for fields in content["comparisons"]
             ),
             "measures": tuple(
@@ -319,10 +319,15 @@ class Results(_terminal.Tabular):
 
     @property
     def tested_on(self) -> str:
-        """The test images in words."""
+        """The test images in words, and what one is of an accuracy."""
+        images, one = self.test_images, ""
+        accuracies = ACCURACY, validation_key(ACCURACY)
+        # Of more images, one is less than tables show.
+        if self.measures[0].key in accuracies and 0 < images <= 10_000:
+            one = f" (one of them is {100 / images:.2f} points)"
         if self.folds is None:
-            return f"the same {_checks.count(self.test_images, 'test image')}"
-        return f"{self.test_images:,} images, each in one of the folds"
+            return f"the same {_checks.count(images, 'test image')}{one}"
+        return f"{images:,} images, each in one of the folds{one}"
 
     @property
     def model(self) -> str:
@@ -361,14 +366,19 @@ class Results(_terminal.Tabular):
         return judge_learning(accuracies, self.guess, self.test_images)
 
     def values(
-        self, variant: str | None, measure: Measure | str
+        self,
+        variant: str | None,
+        measure: Measure | str,
+        seeds: Sequence[int] | None = None,
     ) -> dict[int, float]:
         """Returns a metric of a variant by seed, where it was measured."""
+        seeds = self.seeds if seeds is None else seeds
         measure = Measure(measure) if isinstance(measure, str) else measure
         values = {
             outcome.seed: value
             for outcome in self.runs
             if outcome.variant == variant
+            and outcome.seed in seeds
             and (value := outcome.metrics.get(measure.key)) is not None
         }
         if not measure.is_error:
@@ -382,6 +392,21 @@ class Results(_terminal.Tabular):
             errors[seed] = round((1 - value) * images) / images
         return errors
 
+    def seeds_of(self, comparison: Comparison) -> tuple[int, ...]:
+        """Returns the seeds of a table.
+
+        Where networks must have every seed, these are the seeds with which all
+        of its networks were trained: another call may have had more.
+        """
+        if not comparison.every_seed:
+            return self.seeds
+        tried = [
+            {o.seed for o in self.outcomes if o.variant == name}
+            for name in comparison.variants
+        ]
+        shared = set(self.seeds).intersection(*filter(None, tried))
+        return tuple(seed for seed in self.seeds if seed in shared)
+
     def compared(
         self,
         measure: Measure | str | None = None,
@@ -394,15 +419,16 @@ class Results(_terminal.Tabular):
         measure = measure or self.measures[0]
         measure = Measure(measure) if isinstance(measure, str) else measure
         comparison = comparison or self.comparisons[0]
-        least = len(self.seeds) if comparison.every_seed else 1
-        baseline = self.values(comparison.baseline, measure)
+        seeds = self.seeds_of(comparison)
+        least = max(1, len(seeds)) if comparison.every_seed else 1
+        baseline = self.values(comparison.baseline, measure, seeds)
         if len(baseline) < least:
             baseline = {}
         # Other measures are no fractions of the images.
         is_part = measure.key == ACCURACY and "test" in self.sizes
         compared = {}
         for name in comparison.variants:
-            values = self.values(name, measure)
+            values = self.values(name, measure, seeds)
             if len(values) < least:
                 continue
             shared = [seed for seed in values if seed in baseline]
@@ -434,7 +460,10 @@ class Results(_terminal.Tabular):
             )
             for measure, by_name in further.items():
                 cell = by_name.get(row.variant, NOTHING)
-                line[f"{measure.heading} (%)"] = cell.mean_cell(measure.digits)
+                heading = f"{measure.heading} (%)"
+                if heading in line:
+                    heading = f"{measure.key} (%)"
+                line[heading] = cell.mean_cell(measure.digits)
             line["s / epoch"] = number_cell("{:.1f}", row.seconds_per_epoch)
         return Table(
             self._title_of(comparison), cells, note=self._note_of(rows)
@@ -442,7 +471,12 @@ class Results(_terminal.Tabular):
 
     def _further(self, comparison):
         """Returns the measures that are not compared, with their values."""
-        return {x: self.compared(x, comparison) for x in self.measures[1:]}
+        return {
+            measure: self.compared(measure, comparison)
+            for measure in self.measures[1:]
+            # Few classes have no top-5 error, in no table.
+            if any(self.values(name, measure) for name in self.variants)
+        }
 
     def _first_cell(self, row):
         """Returns the cell of what is compared, or how trainings failed."""
@@ -462,7 +496,7 @@ class Results(_terminal.Tabular):
 
     def _note_of(self, rows):
         note = f"Measured on {self.tested_on}."
-        if len(self.seeds) > 1:
+        if any(row.interval for row in rows):
             note += " In brackets: the 95 % interval of a difference."
         return note
 
@@ -471,10 +505,8 @@ class Results(_terminal.Tabular):
         several = len(self.seeds) > 1
         seeds = f", {self.seeds_in_words}" if several else ""
         title = f"Results in {self.output}{seeds}"
-        return [
-            dataclasses.replace(table, title=title, note="")
-            for table in self.tables()
-        ]
+        tables = self.tables()
+        return [dataclasses.replace(table, title=title) for table in tables]
 
     def markdown(self) -> str:
         """Returns tables and verdict in Markdown."""
@@ -482,23 +514,7 @@ class Results(_terminal.Tabular):
         return "\n\n".join(filter(None, [*tables, self.verdict]))
 
     def _records(self):
-        records = []
-        for row in self.rows:
-            low, high = row.interval or (None, None)
-            records.append(
-                {
-                    "variant": row.variant,
-                    "seeds": len(row.seeds),
-                    "mean": row.mean,
-                    "std": row.deviation,
-                    "difference": row.difference,
-                    "low": low,
-                    "high": high,
-                    "parameters": row.parameters,
-                    "macs": row.macs,
-                }
-            )
-        return records
+        return [row.as_record() for row in self.rows]
 
     def json(self) -> str:
         """Returns the results as a JSON object."""
@@ -577,15 +593,3 @@ def history_of(
         network = {**seed, "network": outcome.variant}
         rows += [{**network, **row} for row in outcome.history]
     return rows
-
-
-def _comparison(fields, variants):
-    """Returns a `Comparison` of these variants, as `results.json` holds it."""
-    comparison = Comparison(**fields)
-    names = comparison.variants or variants
-    baseline = comparison.baseline
-    return dataclasses.replace(
-        comparison,
-        baseline=baseline if baseline in variants else None,
-        variants=tuple(name for name in names if name in variants),
-    )

@@ -112,9 +112,11 @@ def run(
 
     The same call given again resumes from the last finished epoch, and ends
     as it would have without the interruption; with more seeds or variants it
-    trains what is missing, and with other settings it is refused. A variant
-    that fails or is over the budget is recorded, and the others go on; after
-    an error or a lack of memory the same call tries it again.
+    trains what is missing, and with other settings it is refused. The results
+    are of all that the folder holds: tables grow as variants and seeds do, and
+    keep their baseline. A variant that fails or is over the budget is
+    recorded, and the others go on; after an error or a lack of memory the same
+    call tries it again.
 
     Several processes, also on several machines, may make the same call on one
     folder: each trains the next network that no other one trains.
@@ -273,16 +275,13 @@ def execute(study: Study | Plan, execution: Execution) -> Results:
             if cells.missing():
                 _train(cells, execution.workers, execution.executor)
         finally:
-            results = Results.of(
-                folder.path,
-                folder.content,
-                [variant.name for variant in study.variants],
-                study.runs,
-            )
+            results = Results.of(folder.path, folder.content)
             if study.finish is not None and results.runs:
                 with folder.locked():
                     study.finish(results, folder)
-        _check_end(results, cells)
+        names = [variant.name for variant in study.variants]
+        asked = Results.of(folder.path, folder.content, names, study.runs)
+        _check_end(asked, cells)
         return results
 
 

@@ -261,6 +261,21 @@ class Row(Measured):
             "failures": self.failures,
         }
 
+    def as_record(self) -> Json:
+        """Returns what a data frame holds of it."""
+        low, high = self.interval or (None, None)
+        return {
+            "variant": self.variant,
+            "seeds": len(self.seeds),
+            "mean": self.mean,
+            "std": self.deviation,
+            "difference": self.difference,
+            "low": low,
+            "high": high,
+            "parameters": self.parameters,
+            "macs": self.macs,
+        }
+
 
 def noun_of(folds: int | None) -> str:
     """Returns what differences are paired by."""

@@ -324,8 +324,9 @@ class Comparison:
             `()`: all of the study.
         title: String. Defaults to `""`.
         number: Integer, that of the table. Defaults to `0`, for none.
-        every_seed: Boolean, whether to leave out networks that lack a seed.
-            Defaults to `False`.
+        every_seed: Boolean, whether to leave out networks that failed with a
+            seed. The seeds are those with which all networks of the table
+            were trained. Defaults to `False`.
     """
 
     baseline: str | None = None

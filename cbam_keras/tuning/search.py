@@ -10,6 +10,7 @@ from cbam_keras._checks import Options
 from cbam_keras.data import Images
 from cbam_keras.layers import _docstrings
 from cbam_keras.study import Recipe
+from cbam_keras.study.content import merge
 from cbam_keras.tuning.choice import (
     CANDIDATES,
     choose,
@@ -134,9 +135,13 @@ class Search(SearchPlan):
     def _confirm(self, results, folder, options):
         """Trains the best again, chooses one, and writes what was found."""
         trained, confirmation = results, []
-        if self.seeds:
-            trials = to_confirm(results.ranked)
-            trained = self._train_again(trials, folder.path, options)
+        trials, seeds = to_confirm(results.ranked), self.seeds
+        stored = folder.content.get("confirmation") or []
+        if [x["trial"] for x in stored] == [x.number for x in trials]:
+            # A call with fewer seeds hides none that are trained.
+            seeds = tuple(merge(stored[0]["seeds"], seeds))
+        if seeds:
+            trained = self._train_again(trials, seeds, folder.path, options)
             confirmation = [
                 {
                     "trial": trial.number,
@@ -170,24 +175,27 @@ class Search(SearchPlan):
                 verdict=verdict(results, trained.describe_guessing()),
             )
 
-    def _train_again(self, trials, output, options):
+    def _train_again(self, trials, seeds, output, options):
         """Returns the results of trials with fresh seeds."""
         first = trials[0].values
         is_plain = first.get("attention") in PLAIN
         again = study.Study(
             self.task,
             [self.variant(trial.values) for trial in trials],
-            seeds=self.seeds,
+            seeds=seeds,
             recipe=self.trials.recipe,
             baseline=name_of(first) if is_plain else None,
             budget=self.trials.budget,
         )
-        return study.run(
+        path = study.run(
             again,
             output / study.CONFIRMATION,
             workers=options.workers,
             executor=options.executor,
-        )
+        ).output
+        names = [variant.name for variant in again.variants]
+        # The folder also holds trials that were among the best before.
+        return study.Results.of(path, study.read_content(path), names, seeds)
 
     def _options_of(self, values):
         """Returns the arguments of an attention layer, or else all values."""
