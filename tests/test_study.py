@@ -105,7 +105,13 @@ def test_a_study_that_cannot_be_is_refused(changed, error, message, tmp_path):
 LONG = "漢" * 66 + "ab"
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", "a-seed0", 3, LONG + "c"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "..", "a/b", "a\\b", "a-seed0", "a-Seed10", 3, LONG + "c"),
+        *(".unfinished-a", ".UNFINISHED-a", ".cells", "a.", "aux", "COM1.a"),
+    ],
+)
 def test_a_variant_is_named_as_a_file_may_be(name):
     with pytest.raises(ValueError, match="names of networks.*Received"):
         study.Variant(name, narrow)

@@ -24,6 +24,8 @@ from cbam_keras.study.recipes import Recipe, find_recipe
 # The name of a variant may have so many bytes: file systems allow 255, and the
 # names of files and folders hold more than that of the variant.
 MAX_NAME = 200
+# Windows has devices of these names, with any ending.
+DEVICES = re.compile(r"(con|prn|aux|nul|(com|lpt)\d)(\.|$)", re.IGNORECASE)
 # Arguments of `data.load` that a recipe decides.
 BY_RECIPE = ("batch_size", "seed", "augment", "image_size")
 # Arguments of `data.load` that a study decides.
@@ -555,13 +557,16 @@ def check_name(name: object) -> None:
         or not name
         or len(os.fsencode(name)) > MAX_NAME
         or not name.isprintable()
-        or name in (".", "..")
         or set(name) & set('/\\:*?"<>|')
+        # Those of the folder begin with a dot, and some of them are deleted.
+        or "." in (name[0], name[-1])
+        or DEVICES.match(name)
         # Files of several seeds end like this.
-        or re.search(r"-seed\d+$", name)
+        or re.search(r"-seed\d+$", name, re.IGNORECASE)
     ):
         raise ValueError(
             f"The names of networks must be valid file names of at most "
-            f"{MAX_NAME} bytes, and must not end in a seed like -seed0. "
-            f"Received: {name!r}"
+            f"{MAX_NAME} bytes, also on Windows. They must not begin or end "
+            "with a dot, or end in a seed like -seed0, as the files of a run "
+            f"do. Received: {name!r}"
         )

@@ -139,9 +139,10 @@ def canonical(values: Values) -> Values:
 def name_of(values: Values) -> str:
     """Returns the name of a point, which files can have."""
     text = label(values).replace(" ", "-")
-    name = re.sub(r"[^\w.+=-]+", "-", text)
+    name = re.sub(r"[^\w.+=-]+|^\.|\.$", "-", text)
     cut = name.encode()[:MAX_NAME].decode(errors="ignore")
-    if text == cut:
+    # A search writes files of this name itself.
+    if text == cut and text.casefold() != "best":
         return name
     digest = hashlib.sha256(json.dumps([*values.items()]).encode()).hexdigest()
     return f"{cut}-{digest[:8]}"
