@@ -13,7 +13,6 @@ import secrets
 import socket
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -39,6 +38,8 @@ SECONDS_TO_WAIT = 60
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Errors of file systems on which the operating system locks no files.
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+# An archive of Keras ends with a record of so many bytes, which begins so.
+ARCHIVE_END, ARCHIVE_END_SIZE = b"PK\5\6", 22
 
 
 @contextlib.contextmanager
@@ -111,6 +112,23 @@ def write_figure(path: str | os.PathLike, figure: Any) -> None:
         figure.savefig(beside, dpi=150)
 
 
+@contextlib.contextmanager
+def naming(path: pathlib.Path) -> Iterator[None]:
+    """Context in which an error of the system names this file."""
+    try:
+        yield
+    except OSError as error:
+        # Opening a file names it, reading it does not.
+        error.filename = error.filename or str(path)
+        raise
+
+
+def read_bytes(path: pathlib.Path) -> bytes:
+    """Returns the content of a file, or raises an `OSError` that names it."""
+    with naming(path):
+        return path.read_bytes()
+
+
 def load_model(path: str | os.PathLike) -> keras.Model:
     """Returns the model in a file, not compiled.
 
@@ -135,8 +153,16 @@ def quarantine(path: pathlib.Path, error: Exception) -> None:
 
 
 def is_torn(path: pathlib.Path) -> bool:
-    """Returns whether a file is what a power cut has left of an archive."""
-    return path.exists() and not zipfile.is_zipfile(path)
+    """Returns whether a file is what a power cut has left of an archive.
+
+    Python's `is_zipfile` says so, too, of one that cannot be read just now.
+    """
+    with contextlib.suppress(FileNotFoundError), naming(path):
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - ARCHIVE_END_SIZE))
+            return not file.read().startswith(ARCHIVE_END)
+    return False
 
 
 def is_unwritable(folder: pathlib.Path, error: Exception) -> bool:
@@ -222,8 +248,9 @@ def locked(path: pathlib.Path, seconds: float = 0) -> Iterator[None]:
     such locks, the file itself counts. It is left behind by a killed process,
     and replaced by another one of the same machine.
     """
-    lock = _acquire(path, seconds)
-    held = path.stat()
+    with naming(path):
+        lock = _acquire(path, seconds)
+        held = path.stat()
     try:
         yield
     finally:

@@ -162,6 +162,17 @@ def die(output, copy, count, source):
         raise Killed
 
 
+def killed_before(ending, output, name="train"):
+    """Trains until a file of such a name is about to be put in its place."""
+
+    def stop(count, source):
+        if source.name.endswith(ending):
+            raise Killed
+
+    with pytest.raises(Killed), at_files(output, stop):
+        call(name, output)
+
+
 def kills(name, folder, **options):
     """Returns an answer, and what a kill at each written file leaves."""
     output, left = folder / "whole", []

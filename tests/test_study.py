@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import json
+import re
 import shutil
 
 import numpy as np
@@ -65,6 +66,15 @@ def test_a_study_is_a_row_per_variant(ran):
     assert "gated" in ran.verdict and "over 3 seeds" in ran.verdict
     assert ran.verdict[:40] in str(ran)
     assert json.loads(ran.json())["verdict"] == ran.verdict
+
+
+def test_networks_are_trained_in_the_order_of_their_cells(tmp_path, capsys):
+    study.run(planned(NARROW, GATED, seeds=(0, 1)), tmp_path)
+    titles = re.findall(r"(\w+), seed (\d) \((\d)", capsys.readouterr().out)
+    assert titles == [
+        *(("narrow", "0", "1"), ("gated", "0", "2")),
+        *(("narrow", "1", "3"), ("gated", "1", "4")),
+    ]
 
 
 def test_a_folder_is_read_as_what_its_run_returned(ran):

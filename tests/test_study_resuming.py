@@ -10,7 +10,6 @@ import pathlib
 import resource
 import shutil
 
-import keras
 import networks
 import pretended
 import pytest
@@ -27,11 +26,13 @@ from folder_checks import (
     every_program,
     few,
     files,
+    killed_before,
     kills,
     weights,
     without,
 )
 from networks import linear
+from study_checks import content_of
 
 import cbam_keras
 from cbam_keras import study, training
@@ -124,21 +125,24 @@ def test_a_search_killed_again_and_again_ends_as_an_unbroken_one(
 
 
 @pytest.mark.filterwarnings("ignore:A network is left out")
-def test_a_network_that_kills_its_process_is_given_up(tmp_path, monkeypatch):
-    fit = keras.Model.fit
-
-    def killing(model, *arguments, **options):
-        if model.name == "linear":
+def test_a_network_that_kills_its_process_is_given_up(whole, tmp_path):
+    def kill(count, source):
+        if source.parent.name == "linear-seed0" and "-2.keras" in source.name:
             raise Killed
-        return fit(model, *arguments, **options)
 
-    monkeypatch.setattr(keras.Model, "fit", killing)
-    for _ in range(5):
-        with contextlib.suppress(Killed):
-            call("train", tmp_path)
-    cells = json.loads((tmp_path / "results.json").read_text())["cells"]
-    statuses = {cell["variant"]: cell["status"] for cell in cells}
+    # The first one has finished an epoch before.
+    for _ in range(6):
+        with contextlib.suppress(Killed), at_files(tmp_path / "run", kill):
+            call("train", tmp_path / "run")
+    statuses = {
+        x["variant"]: x["status"] for x in content_of(tmp_path / "run")["cells"]
+    }
     assert statuses == {"linear": "error", "mlp": "finished"}
+    _, expected = whole("train")
+    # Once its fault is mended, it goes on from where it was.
+    with epochs() as trained:
+        assert call("train", tmp_path / "run") == expected
+    assert len(trained) == 1
 
 
 def test_a_network_that_gets_further_each_time_is_not_given_up(tmp_path):
@@ -307,17 +311,6 @@ def test_a_run_from_before_layouts_is_read_and_resumed(name, whole, tmp_path):
 def test_resuming_can_be_forbidden(whole):
     with pytest.raises(ValueError, match="resume=False"):
         call("train", whole("train")[0], resume=False)
-
-
-def killed_before(ending, output, name="train"):
-    """Trains until a file of such a name is about to be put in its place."""
-
-    def stop(count, source):
-        if source.name.endswith(ending):
-            raise Killed
-
-    with pytest.raises(Killed), at_files(output, stop):
-        call(name, output)
 
 
 def test_changed_layers_are_named(tmp_path):

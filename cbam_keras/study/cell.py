@@ -8,7 +8,6 @@ import pathlib
 import statistics
 import sys
 import traceback
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 
 import keras
@@ -166,7 +165,9 @@ def train_cell(
         fields["macs"] = count_macs(model, data.image_shape)
         _check_budget(study.budget, model, data, fields)
         start = State(fingerprint(model))
-        model, state = _resume(model, start, variant, folder, has_ended)
+        model, state = _resume(model, start, variant, folder, epochs, has_ended)
+        # It grows with each epoch.
+        fields["history"] = state.history
         if title:
             done = state.epochs
             begin = f"after epoch {done}" if done else "from the start"
@@ -228,9 +229,7 @@ def train_cell(
         fields["traceback"] = traceback.format_exc()
         if fields["status"] == ERROR:
             on_error(error)
-    final = checkpoints.load_state(folder)
-    history = final.history if final is not None else []
-    seconds = [row["seconds"] for row in history]
+    seconds = [row["seconds"] for row in fields.get("history", ())]
     return Outcome(
         variant=variant.name,
         seed=seed,
@@ -240,7 +239,6 @@ def train_cell(
             statistics.median(seconds[1:] or seconds) if seconds else None
         ),
         seconds=sum(seconds),
-        history=history,
     )
 
 
@@ -264,27 +262,28 @@ def _check_budget(budget, model, data, counts):
         raise Stopped("over budget", "; ".join(over))
 
 
-def _resume(model, start, variant, folder, has_ended):
+def _resume(model, start, variant, folder, epochs, has_ended):
     """Returns the network to go on with, and its state, at first `start`."""
     state = checkpoints.load_state(folder)
-    if state is None:
+    # Another trial, of more epochs, may have gone on from one that failed.
+    if state is None or state.epochs > epochs:
         return model, start
     if state.fingerprint != start.fingerprint:
+        changed = f'the layers of network "{variant.name}"'
+        if (folder / checkpoints.FAILED).exists():
+            # That may be what has mended it.
+            _checks.warn(f"Training starts from scratch, changed: {changed}")
+            return model, start
         raise ChangedError(
             "A run must be resumed with the networks it was started with. "
-            f'Received: folder="{folder}", changed: the layers of network '
-            f'"{variant.name}"'
+            f'Received: folder="{folder}", changed: {changed}'
         )
-    best = folder / str(state.best)
-    if _files.is_torn(best):
-        _files.quarantine(best, zipfile.BadZipFile("not a whole archive"))
-    if not best.exists():
-        return model, start
     is_finished = has_ended(state)
+    needed = {state.best} if is_finished else {state.best, state.latest}
+    if not all(checkpoints.is_whole(folder / str(name)) for name in needed):
+        return model, start
     load = checkpoints.load_best if is_finished else checkpoints.load_latest
     loaded = load(folder, state)
-    if loaded is None:
-        return model, start
     # The file does not say which layers inside another one are frozen.
     set_trainable_parts(loaded, trainable_parts(model))
     if model.compiled:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import json
 import math
 import os
@@ -20,10 +21,12 @@ from cbam_keras.study import interrupts
 from cbam_keras.study.recipes import Recipe
 from cbam_keras.study.study import Data
 
-# What reading a damaged file raises.
+# What reading a file raises that is not there, or is damaged. Other errors of
+# the system may pass, and say nothing of the file.
 DAMAGE = (
-    *(OSError, ValueError, TypeError, AttributeError, LookupError),
-    *(ArithmeticError, RecursionError, zipfile.BadZipFile),
+    *(FileNotFoundError, NotADirectoryError, IsADirectoryError),
+    *(ValueError, TypeError, AttributeError, LookupError),
+    *(ArithmeticError, RecursionError),
 )
 # This file of a network's folder names two checkpoints beside it, and is
 # written after them, so it never names a file that is not complete.
@@ -32,6 +35,8 @@ STATE = "state.json"
 # last finished epoch, and another one for each of them that is known to have
 # died, which says how.
 TRIES = "tries"
+# This one is beside the checkpoints of a network that has ended in an error.
+FAILED = "failed"
 
 
 class Stopped(Exception):
@@ -62,11 +67,11 @@ class State:
 def load_state(folder: pathlib.Path) -> State | None:
     """Returns the state, or `None` before the first epoch."""
     path = folder / STATE
-    if not path.exists():
-        return None
     try:
-        state = State(**json.loads(path.read_text()))
+        state = State(**json.loads(_files.read_bytes(path)))
         best_epoch(state.history)
+    except FileNotFoundError:
+        return None
     except DAMAGE as error:
         _files.quarantine(path, error)
         return None
@@ -79,7 +84,11 @@ def begin_try(folder: pathlib.Path) -> list[str]:
     The texts are empty for those of which that is not known.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / TRIES).open("a+", encoding="utf-8", newline="") as file:
+    path = folder / TRIES
+    with (
+        _files.naming(path),
+        path.open("a+", encoding="utf-8", errors="replace", newline="") as file,
+    ):
         file.seek(0)
         lines = [line.partition(" ") for line in file.read().splitlines()]
         file.write(f"{socket.gethostname()}:{os.getpid()}\n")
@@ -92,7 +101,7 @@ def note_death(folder: pathlib.Path, process: str, how: str) -> bool:
     path = folder / TRIES
     # Another process may finish an epoch.
     with contextlib.suppress(FileNotFoundError):
-        if process in path.read_text(encoding="utf-8").splitlines():
+        if process in path.read_text("utf-8", "replace").splitlines():
             with path.open("a", encoding="utf-8", newline="") as file:
                 file.write(f"{process} {' '.join(how.split())}\n")
             return True
@@ -107,16 +116,35 @@ def forget_tries(folder: pathlib.Path) -> None:
         folder.rmdir()
 
 
-def load_best(folder: pathlib.Path, state: State) -> keras.Model | None:
-    """Returns the model of the best epoch, not compiled, or `None`."""
-    return _loaded(folder / str(state.best))
+def is_whole(path: pathlib.Path) -> bool:
+    """Returns whether a checkpoint is there, and renames a damaged one.
+
+    Keras raises the same errors for damage and where it cannot read.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(_files.read_bytes(path))) as archive:
+            for name in ("config.json", "model.weights.h5"):
+                # Raises unless the checksum is right.
+                archive.read(name)
+    except FileNotFoundError:
+        return False
+    except (OSError, MemoryError):
+        raise
+    # Damage has many types, and nothing else fails in memory.
+    except Exception as error:
+        _files.quarantine(path, error)
+        return False
+    return True
 
 
-def load_latest(folder: pathlib.Path, state: State) -> keras.Model | None:
-    """Returns the model of the last epoch, not compiled, or `None`."""
-    model = _loaded(folder / str(state.latest))
-    if model is None:
-        return None
+def load_best(folder: pathlib.Path, state: State) -> keras.Model:
+    """Returns the model of the best epoch, not compiled."""
+    return _files.load_model(folder / str(state.best))
+
+
+def load_latest(folder: pathlib.Path, state: State) -> keras.Model:
+    """Returns the model of the last epoch, not compiled."""
+    model = _files.load_model(folder / str(state.latest))
     states = zip(_random_states(model), state.random, strict=True)
     for variable, value in states:
         variable.assign(value)
@@ -130,15 +158,6 @@ def load_optimizer(
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     model.load_weights(folder / str(state.latest))
-
-
-def _loaded(path):
-    try:
-        return _files.load_model(path)
-    except DAMAGE as error:
-        if path.exists():
-            _files.quarantine(path, error)
-        return None
 
 
 @dataclasses.dataclass(eq=False)

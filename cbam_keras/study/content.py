@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from cbam_keras import _checks
-from cbam_keras._files import RESULTS, Json
+from cbam_keras._files import RESULTS, Json, read_bytes
 from cbam_keras.data import Source, check_folds
 from cbam_keras.study.cell import Outcome
 from cbam_keras.study.measures import ACCURACY
@@ -90,9 +90,10 @@ class Choice(TypedDict):
 def read_content(folder: pathlib.Path) -> Json:
     """Returns what `results.json` in a folder holds.
 
-    Raises one of `DAMAGE`, which names the field that is damaged.
+    Raises one of `DAMAGE`, which names the field that is damaged, or another
+    `OSError` if the file cannot be read just now.
     """
-    content = json.loads((folder / RESULTS).read_bytes())
+    content = json.loads(read_bytes(folder / RESULTS))
     if content.get("format") != FORMAT:
         raise ValueError(
             f"`format` must be {FORMAT}. Received: {content.get('format')}, "

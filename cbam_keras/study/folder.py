@@ -22,6 +22,8 @@ from cbam_keras.study import interrupts
 from cbam_keras.study.cell import RETRIED, Outcome
 from cbam_keras.study.checkpoints import (
     DAMAGE,
+    FAILED,
+    STATE,
     TRIES,
     State,
     forget_tries,
@@ -190,8 +192,15 @@ class StudyFolder:
         return None
 
     def record(self, outcome: Outcome, trained: pathlib.Path) -> None:
-        """Adds what was `trained` in a folder, and deletes its checkpoints."""
+        """Adds what was `trained` in a folder.
+
+        Its checkpoints are deleted unless the same call goes on from them.
+        """
         key = outcome.variant, outcome.seed
+        failed = trained / FAILED
+        failed.unlink(missing_ok=True)
+        if outcome.status in RETRIED and (trained / STATE).exists():
+            failed.touch()
         with self.locked():
             self.refresh()
             if outcome.finished:
@@ -215,7 +224,8 @@ class StudyFolder:
             if history:
                 _files.write_csv(self.path / "history.csv", history)
             self._write()
-        shutil.rmtree(self.cell(*key), ignore_errors=True)
+        if not failed.exists():
+            shutil.rmtree(self.cell(*key), ignore_errors=True)
 
     def add_settings(self, key: str, name: str, described: object) -> None:
         """Adds one more variant, or the data of one more seed."""
@@ -252,11 +262,17 @@ class StudyFolder:
                 self.content["cells"] = lasting
                 self._write()
 
+    def has_resumable_failures(self) -> bool:
+        """Returns whether checkpoints of networks that failed are left."""
+        return any(self.path.glob(f"{CELLS}/*/{FAILED}"))
+
     def forget_if_untrained(self) -> None:
         """Deletes `results.json` if no network was trained for an epoch."""
         with self.locked():
             self.refresh()
-            if not any(cell["history"] for cell in self.content["cells"]):
+            has_epochs = any(cell["history"] for cell in self.cells)
+            # It says what the checkpoints are of, which may be unreadable now.
+            if not has_epochs and not any(self.path.glob(f"{CELLS}/*/{STATE}")):
                 (self.path / RESULTS).unlink(missing_ok=True)
 
     def _name(self, variant, seed):
@@ -418,10 +434,11 @@ class StudyFolder:
     def tidy(self, trained: Iterable[tuple[str, int]]) -> None:
         """Deletes what dead processes left.
 
-        That is checkpoints of cells that are trained, and plans and locks
-        that no process holds.
+        That is checkpoints of cells that are trained and have not failed, and
+        plans and locks that no process holds.
         """
         folders = {self.cell(variant, seed) for variant, seed in trained}
+        folders = {path for path in folders if not (path / FAILED).exists()}
         for path in self.path.glob(f"{CELLS}/*"):
             if path in folders:
                 name = path.name

@@ -116,7 +116,7 @@ def run(
     are of all that the folder holds: tables grow as variants and seeds do, and
     keep their baseline. A variant that fails or is over the budget is
     recorded, and the others go on; after an error or a lack of memory the same
-    call tries it again.
+    call tries it again, from its last finished epoch on.
 
     Several processes, also on several machines, may make the same call on one
     folder: each trains the next network that no other one trains.

@@ -99,7 +99,10 @@ class Search(SearchPlan):
         most = self.max_trials or 0
         if self.is_list:
             most = len(self.trials.variants)
-        is_done = folder.content.get("searched", -1) >= most
+        is_done = (
+            folder.content.get("searched", -1) >= most
+            and not folder.has_resumable_failures()
+        )
         if self.is_list and not is_done:
             with warnings.catch_warnings():
                 # The results count those that failed.
@@ -235,8 +238,9 @@ def search(
     The output folder gets the best networks, a table, figures and
     `report.html`.
 
-    The same call given again resumes, or returns the results; until the last
-    trial has ended, it repeats those with an error. With `"bayesian"` and
+    The same call given again resumes, or returns the results. It repeats
+    trials with an error until the last trial has ended, and after that those
+    that had finished an epoch. With `"bayesian"` and
     `"hyperband"`, trials depend on those before, so on the number of workers.
 
     Args:

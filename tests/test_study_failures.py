@@ -1,0 +1,166 @@
+"""Runs that end in errors, and files that cannot be read for a moment."""
+
+import builtins
+import contextlib
+import dataclasses
+import errno
+import functools
+import io
+import itertools
+
+import keras
+import networks
+import pytest
+from folder_checks import (
+    PROGRAMS,
+    TWO,
+    call,
+    epochs,
+    files,
+    killed_before,
+    weights,
+)
+from networks import linear
+from study_checks import content_of
+
+pytestmark = [
+    pytest.mark.usefixtures("quick_programs"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+# Ended by an error.
+
+# What fails, at which call, by which error, and how many epochs are left.
+CallbackList = keras.callbacks.CallbackList
+MOMENTS = {
+    "epoch": (CallbackList, "on_epoch_end", 2, MemoryError(), 1),
+    "saving": (keras.Model, "save", 2, RuntimeError("bug"), 1),
+    "test": (keras.Model, "evaluate", 1, OSError(errno.ESTALE, "away"), 0),
+}
+
+
+def call_failing(moment, name, output, **options):
+    """Calls a program in which a function fails once; what is left to train."""
+    owner, function, number, error, left = MOMENTS[moment]
+    before, numbers = getattr(owner, function), itertools.count(1)
+
+    @functools.wraps(before)
+    def failing(*arguments, **given):
+        if next(numbers) == number:
+            raise error
+        return before(*arguments, **given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, function, failing)
+        call(name, output, **options)
+    return left
+
+
+@pytest.mark.filterwarnings("ignore:A network is left out")
+@pytest.mark.parametrize(
+    ("name", "moment"),
+    [
+        *(("train", moment) for moment in MOMENTS),
+        *((name, "test") for name in PROGRAMS if name != "train"),
+        ("tune", "saving"),
+    ],
+)
+def test_a_run_goes_on_after_an_error_as_an_unbroken_one(
+    name, moment, whole, tmp_path
+):
+    output, (folder, expected) = tmp_path / "run", whole(name)
+    left = call_failing(moment, name, output)
+    with epochs() as trained:
+        assert call(name, output) == expected
+    # The confirmation of a search may be of other trials than before.
+    assert len(trained) == left or (name, moment) == ("tune", "saving")
+    assert weights(output) == weights(folder)
+    assert set(files(output)) == set(files(folder))
+    # Cells have the order of training, not that in which they have ended.
+    ended, unbroken = (
+        [
+            (x["variant"], x["seed"], len(x["history"]))
+            for x in content_of(each)["cells"]
+        ]
+        for each in (output, folder)
+    )
+    assert ended == unbroken
+
+
+ONE = {"networks": {"linear": linear}}
+
+
+def test_layers_that_mend_an_error_are_trained_from_the_start(tmp_path):
+    mended = {"networks": {"linear": networks.mlp}}
+    with pytest.raises(RuntimeError, match="bug"):
+        call_failing("saving", "train", tmp_path / "run", **ONE)
+    with pytest.warns(UserWarning, match='from scratch.*of network "linear"'):
+        results = call("train", tmp_path / "run", **mended)
+    assert results == call("train", tmp_path / "whole", **mended)
+
+
+# Files that cannot be read for a moment.
+
+
+@contextlib.contextmanager
+def at_reading(output, act):
+    """Calls `act` with the path of each file of a folder that is opened."""
+    opened = io.open
+
+    def opening(file, mode="r", *arguments, **options):
+        if str(file).startswith(str(output)) and mode in ("r", "rb", "a+"):
+            act(str(file))
+        return opened(file, mode, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(io, "open", opening)
+        patch.setattr(builtins, "open", opening)
+        yield
+
+
+@pytest.mark.filterwarnings("ignore:A network is left out")
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        *(("results.json", 1), ("results.json", 4), ("tries", 1)),
+        *(("state.json", 1), ("state.json", 3), ("epoch-1.keras", 1)),
+        *(("epoch-1.keras", 2), ("epoch-1.keras", 3)),
+    ],
+)
+def test_a_file_that_cannot_be_read_for_a_moment_is_not_damaged(
+    name, number, whole, tmp_path
+):
+    output, (unbroken, expected) = tmp_path / "run", whole("train")
+    killed_before("-2.keras", output)
+    numbers = itertools.count(1)
+
+    def deny(path):
+        if path.endswith(name) and next(numbers) == number:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with epochs() as trained:
+        with at_reading(output, deny), contextlib.suppress(OSError):
+            call("train", output)
+        assert next(numbers) > number
+        assert not [*output.rglob("*.damaged")]
+        assert call("train", output) == expected
+    # The second epoch of one, and both of the other.
+    assert len(trained) == 3
+    assert weights(output) == weights(unbroken)
+
+
+def test_a_run_whose_only_state_cannot_be_read_is_not_forgotten(tmp_path):
+    with pytest.raises(RuntimeError, match="bug"):
+        call_failing("saving", "train", tmp_path, **ONE)
+
+    def deny(path):
+        if path.endswith("state.json"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    with at_reading(tmp_path, deny):
+        with pytest.raises(PermissionError, match="state.json"):
+            call("train", tmp_path, **ONE)
+    with pytest.raises(ValueError, match="recipe.epochs was 2, is 3"):
+        call(
+            "train", tmp_path, **ONE, recipe=dataclasses.replace(TWO, epochs=3)
+        )
