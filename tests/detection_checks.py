@@ -99,6 +99,30 @@ def write_voc(root, lists=None, ending=".png"):
     return root
 
 
+def write_yolo(root, settings="names: [cat, dog]"):
+    """Writes a folder as YOLO has it, of the images and boxes of COCO's."""
+    for split in ("train", "val"):
+        for number, ((high, wide), boxes) in enumerate(
+            zip(SIZES, OBJECTS, strict=True)
+        ):
+            image = root / "images" / split / f"{number}.jpg"
+            text = root / "labels" / split / f"{number}.txt"
+            for file in (image, text):
+                file.parent.mkdir(parents=True, exist_ok=True)
+            text.write_text(
+                "\n".join(
+                    f"{int(kind == 'dog')} {(x + w / 2) / wide} "
+                    f"{(y + h / 2) / high} {w / wide} {h / high}"
+                    for (x, y, w, h), kind in zip(
+                        boxes, CLASSES[number], strict=True
+                    )
+                )
+            )
+            Image.fromarray(pixels((high, wide), boxes)).save(image)
+    (root / "data.yaml").write_text(settings)
+    return root
+
+
 def picture_of(size, boxes, labels=None, scores=None, image=None):
     """Returns a `Picture` of objects, by default of class 0 and true."""
     # It needs the packages of the example.

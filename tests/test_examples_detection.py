@@ -135,6 +135,24 @@ def test_training_begins_with_the_prior_on_the_classes_and_a_low_loss(small):
     assert 0.5 < float(loss) < 10
 
 
+@pytest.mark.filterwarnings("ignore:Only .* of the boxes:UserWarning")
+def test_a_backbone_ends_with_the_last_level_of_its_detector(small):
+    """Scenes of 64 pixels are searched up to stride 16."""
+    planned = plan(["none"], recipe=SHORT)
+    data = planned.load(0)
+    expected = planned.variants[0].build(data)
+    longer = functools.partial(models.ResNet, (1, 1, 1, 1), block="basic")
+    options = {"widths": (4, 8, 16, 32), "stem_width": 4}
+    small.setitem(
+        detector.BACKBONES, "small", functools.partial(longer, **options)
+    )
+    made = planned.variants[0].build(data)
+    small.setitem(detector.BACKBONES, "small", tiny_backbone)
+    names = [weight.path for weight in made.trainable_variables]
+    assert names == [weight.path for weight in expected.trainable_variables]
+    assert made.count_params() == expected.count_params()
+
+
 def test_a_command_trains_measures_and_resumes(small, tmp_path, capsys):
     pretended.install(small)
     folder = tmp_path / "run"

@@ -1,5 +1,6 @@
 """Images with boxes: readers of folders and datasets, scenes, batches."""
 
+import functools
 import shutil
 
 import numpy as np
@@ -14,6 +15,7 @@ from detection_checks import (
     pixels,
     write_coco,
     write_voc,
+    write_yolo,
 )
 from PIL import Image
 
@@ -144,75 +146,303 @@ def box(*values):
     return alter("annotations", bbox=values)
 
 
-# What is changed, and what the error says. All boxes have the same check.
-BAD_COCO = {
-    "outside": (
-        box(20, 4, 15, 10),
-        r"lie in its image, of height 20 and width 30. .*\[20.0, 4.0, 35.0, "
-        r'14.0\] of a "cat" in the image .*0.png of .*instances_train.json',
-    ),
-    # Within the tolerance, but with nothing to be seen.
-    "beyond": (box(30, 4, 1, 10), r"must lie in its image.*\[30.0, 4"),
-    "no area": (box(3, 4, 0, 10), r"must have an area.*\[3.0, 4"),
-    "text": (box("a", 4, 3, 3), "be four numbers.*cat.*0.png"),
-    "missing number": (box(4, 3, 3), "be four numbers.*cat.*0.png"),
-    "infinite": (box(3, 4, float("inf"), 3), "be four numbers.*cat.*0.png"),
-    "category": (
-        alter("annotations", category_id=5),
-        r"one of the classes \['cat', 'dog'\].*category_id 5",
-    ),
-    # In the other file it is "dog".
-    "name": (
-        alter("categories", name="cow"),
-        r"one of the classes \['cat', 'cow'\].*\"dog\".*instances_val.json",
-    ),
-    "no image": (alter("images", file_name="x.png"), "must exist.*x.png of"),
-    "no images": (
+# What is changed, and what the error says.
+BAD = {
+    "coco: no images": (
         lambda content: content.pop("images"),
         "COCO's JSON.*instances_train.json.*KeyError",
     ),
-    "no box": (
+    "coco: no box": (
         lambda content: content["annotations"].clear(),
         'not of a crowd or difficult.*without.*"train"',
     ),
-}
-BAD_VOC = {
-    "no corner": (written("<ymin>5</ymin>"), "be four numbers.*cat.*0.png"),
-    "no name": (written("<name>dog</name>"), "one of the classes.*0.png"),
-    "no XML": (written("</a>"), "VOC's XML. Received.*0.xml"),
-    "entity": (
-        written("<a>", '<!DOCTYPE a [<!ENTITY e "e">]><a>'),
-        "VOC's XML. Received.*0.xml.*Entit",
+    "coco: no good box": (
+        lambda content: [x.update(bbox=[]) for x in content["annotations"]],
+        '"train". 3 boxes left out: 3 not four numbers',
     ),
-    "no image": (
-        lambda root: (root / "JPEGImages" / "3.png").unlink(),
-        "must exist and be complete.*JPEGImages/3 of",
+    "voc: in both": (
+        written("3", "0", "ImageSets/Main/val.txt"),
+        "1 of both: 0",
     ),
-    "not annotated": (
-        written("3", "3 1", "ImageSets/Main/val.txt"),
-        "VOC's XML. Received.*3 1.xml",
-    ),
-    "in both": (written("3", "0", "ImageSets/Main/val.txt"), "1 of both: 0"),
-    "no layout": (
+    "voc: no layout": (
         lambda root: shutil.rmtree(root / "Annotations"),
-        "COCO.*VOC.*with neither",
+        "COCO.*VOC.*YOLO.*with neither",
     ),
 }
 
 
-@pytest.mark.parametrize("name", BAD_COCO)
-def test_bad_folders_of_coco_are_refused(name, tmp_path):
-    change, message = BAD_COCO[name]
-    with pytest.raises(ValueError, match=message):
-        read(write_coco(tmp_path, change=change))
-
-
-@pytest.mark.parametrize("name", BAD_VOC)
-def test_bad_folders_of_voc_are_refused(name, voc):
-    change, message = BAD_VOC[name]
+def changed(name, change, voc):
+    """Returns a changed folder of COCO or VOC, as the name says."""
+    if name.startswith("coco"):
+        return write_coco(voc.parent / "coco", change=change)
     change(voc)
+    return voc
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_folders_are_refused(name, voc):
+    change, message = BAD[name]
     with pytest.raises(ValueError, match=message):
-        read(voc)
+        read(changed(name, change, voc))
+
+
+ADDED = (
+    *((20, 4, 15, 10), (30, 4, 1, 10), (40, 10, 5, 5), (3, 4, 0, 10)),
+    *((9, 9, -2, 3), ("a", 4, 3, 3), (4, 3, 3), (3, 4, float("inf"), 3)),
+    (3, 4, 15, 10),
+)
+# What is changed, what the warning says, and how many boxes are kept.
+IMPERFECT = {
+    "coco: boxes": (
+        lambda content: content["annotations"].extend(
+            {"image_id": 10, "category_id": 3, "bbox": box} for box in ADDED
+        ),
+        "8 boxes left out: 2 outside, 1 empty, 1 with exchanged corners, "
+        r"3 not four numbers, 1 repeated \(0.png\); 1 box clipped: 1 beyond "
+        r"the edge \(0.png\)",
+        7,
+    ),
+    "coco: category": (
+        alter("annotations", category_id=5),
+        r'1 box left out: 1 of another class \("category_id 5" in 0.png\)',
+        5,
+    ),
+    "coco: image id": (
+        alter("annotations", image_id=5),
+        r"1 box left out: 1 of no image \(image_id 5\)",
+        5,
+    ),
+    # In the other file it is "dog".
+    "coco: name": (
+        alter("categories", name="cow"),
+        r'2 boxes left out: 2 of another class \("dog" in 0.png, "dog" in 1',
+        4,
+    ),
+    "coco: image": (
+        alter("images", file_name="x"),
+        r"image left .* missing \(x\)",
+        4,
+    ),
+    "voc: no corner": (
+        written("<ymin>5</ymin>"),
+        r"1 not four numbers \(0.png",
+        5,
+    ),
+    "voc: no class": (
+        written("<name>dog</name>"),
+        r'1 of another .*"" in 0.png',
+        5,
+    ),
+    "voc: no XML": (written("</a>"), r"1 with damaged XML \(0.xml: ", 4),
+    "voc: entity": (
+        written("<a>", '<!DOCTYPE a [<!ENTITY e "e">]><a>'),
+        "1 with damaged XML .*0.xml: .*Entit",
+        4,
+    ),
+    "voc: no image": (
+        lambda root: (root / "JPEGImages/3.png").unlink(),
+        r"1 image left out: 1 missing \(3\)",
+        5,
+    ),
+    "voc: not annotated": (
+        written("3", "3 1", "ImageSets/Main/val.txt"),
+        r"1 image left out: 1 without XML \(3 1\)",
+        5,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IMPERFECT)
+def test_imperfect_entries_are_left_out_and_counted(name, voc):
+    change, message, kept = IMPERFECT[name]
+    folder = changed(name, change, voc)
+    with pytest.warns(UserWarning, match=message):
+        loaded = read(folder)
+    assert len(scores(loaded.train) + scores(loaded.test)) == kept
+
+
+def test_imperfect_entries_of_yolo_are_left_out_and_counted(tmp_path):
+    root = write_yolo(tmp_path)
+    text = "0 .3 .3 .4\n0 .3 .3 .4 x\n7 .3 .3 .4 .2\n\n1.0 .5 .9 .4 .4 .99"
+    (root / "labels/train/0.txt").write_text(text)
+    (root / "labels/train/1.txt").unlink()
+    (root / "labels/val/5.txt").write_text("0 .3 .3 .4 .2")
+    message = (
+        r"1 image left out: 1 missing \(5.txt\); 3 boxes left out: 2 not four "
+        r'numbers, 1 of another class \(0.jpg, "class 7" in 0.jpg\); 1 box clip'
+    )
+    with pytest.warns(UserWarning, match=message):
+        loaded = read(root)
+    first, second = loaded.train.pictures
+    assert first.labels.tolist() == [1] and second.labels.tolist() == []
+    np.testing.assert_allclose(first.boxes, [[9, 14, 21, 20]])
+
+
+# The lines of a text file, and the first box, in an image of 20 x 30 pixels.
+FORMS_OF_YOLO = {
+    "polygon": ("1 .1 .2 .5 .2 .3 .7", "", [3, 4, 15, 14]),
+    "confidence": ("1 .3 .3 .4 .2 .9", "", [3, 4, 15, 8]),
+    "points": ("1 .3 .3 .4 .2 .1 .1", "names:\nkpt_shape: []", [3, 4, 15, 8]),
+    "floats": ("1.000 .3 .3 .4 .2", "nc: 2", [3, 4, 15, 8]),
+}
+
+
+@pytest.mark.parametrize("name", FORMS_OF_YOLO)
+def test_yolo_is_read_as_other_tools_write_it(name, tmp_path):
+    text, settings, expected = FORMS_OF_YOLO[name]
+    root = write_yolo(tmp_path, settings)
+    (root / "labels/train/0.txt").write_text(text)
+    loaded = read(root)
+    assert loaded.class_names == ("0", "1")
+    picture = loaded.train.pictures[0]
+    assert picture.labels.tolist() == [1]
+    np.testing.assert_allclose(picture.boxes, [expected])
+
+
+def contents(loaded):
+    """Returns the classes and boxes of all images to train and to test."""
+    return loaded.class_names, [
+        (*box.round(3), loaded.class_names[label], score)
+        for batches in (loaded.train, loaded.test)
+        for x in batches.pictures
+        for box, label, score in zip(x.boxes, x.labels, x.scores, strict=True)
+    ]
+
+
+def each(part, function):
+    """Returns a change of all entries in a part of COCO's JSON."""
+    return lambda content: [x.update(function(x)) for x in content[part]]
+
+
+def outline(annotation):
+    left, top, width, height = annotation["bbox"]
+    right, bottom = left + width, top + height
+    triangle = [left, top, right, top, right, bottom]
+    return {"bbox": [], "segmentation": [triangle, triangle[2:]]}
+
+
+# The first box, column by column.
+RUNS = [64, *[10, 10] * 14, 10, 246]
+FORMS = {
+    "ids": each(
+        "annotations",
+        lambda x: {k: f"{x[k]}.0" for k in ("image_id", "category_id")},
+    ),
+    "text": each(
+        "annotations",
+        lambda x: {
+            "iscrowd": f"{x['iscrowd']}",
+            "bbox": [*map(str, x["bbox"])],
+        },
+    ),
+    "paths": each("images", lambda x: {"file_name": f"C:\\{x['file_name']}"}),
+    "polygons": each("annotations", outline),
+    "mask": alter(
+        "annotations", bbox=0, segmentation={"counts": RUNS, "size": [20, 30]}
+    ),
+    "heading": lambda content: (
+        each("categories", lambda x: {"supercategory": "pets"})(content),
+        content["categories"].insert(0, {"id": 0, "name": "pets"}),
+    ),
+    "image twice": lambda content: (
+        content["images"].append(content["images"][0] | {"id": 99}),
+        content["annotations"][0].update(image_id=99),
+    ),
+    "namespace": ("<a>", '<a xmlns="http://www.w3.org/1999/xhtml">'),
+    "object": ("object>", "Object>"),
+    "box": ("bndbox>", "BndBox>"),
+    "difficult": ("<difficult>1", "<difficult> True "),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_annotations_are_read_as_other_tools_write_them(name, voc):
+    change = FORMS[name]
+    if callable(change):
+        expected = read(write_coco(voc.parent / "a"))
+        loaded = read(write_coco(voc.parent / "b", change=change))
+    else:
+        expected = read(voc)
+        for file in voc.glob("Annotations/*"):
+            file.write_text(file.read_text().replace(*change))
+        loaded = read(voc)
+    assert sorted(contents(loaded)[1]) == sorted(contents(expected)[1])
+    assert loaded.class_names == expected.class_names
+
+
+# Old and new paths, by what writes the folder. A new one that ends with "/" is
+# the folder to move files into.
+LAYOUTS = """
+coco: annotations/instances_train.json train/_annotations.coco.json,
+  annotations/instances_val.json val/_annotations.coco.json, val valid
+coco: train/* train/data/, val/* validation/data/,
+  annotations/instances_train.json train/labels.json,
+  annotations/instances_val.json validation/labels.json
+coco: train images/train2017, val images/val,
+  annotations/instances_train.json annotations/instances_train2017.json
+voc: ImageSets/Main imagesets/main, JPEGImages images, Annotations annotations
+voc: JPEGImages images, Annotations annotations/xmls
+voc: JPEGImages/* ./, Annotations/* ./
+voc: ImageSets lists, JPEGImages/[01].png train/, Annotations/[01].xml train/,
+  JPEGImages/* valid/images/, Annotations/* valid/annotations/
+yolo: images/train train/images, labels/train train/labels,
+  images/val valid/images, labels/val valid/labels
+yolo: images/train/* train/, labels/train/* train/, images/val/* val/,
+  labels/val/* val/, data.yaml x
+""".replace("\n  ", " ").split("\n")[1:-1]
+WRITERS = {
+    "coco": write_coco,
+    "voc": functools.partial(write_voc, lists={"train": "0\n1", "val": "2\n3"}),
+    "yolo": write_yolo,
+}
+
+
+def move(root, moves):
+    for old, new in map(str.split, moves.split(",")):
+        for path in [*root.glob(old)]:
+            goal = root / (f"{new}{path.name}" if new.endswith("/") else new)
+            goal.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(goal)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_are_read_wherever_their_files_are(layout, voc):
+    source, moves = layout.split(": ")
+    folders = [WRITERS[source](voc.parent / name) for name in "ab"]
+    move(folders[1], moves)
+    (folders[1] / "obj.names").write_text("cat\ndog\n")
+    assert contents(read(folders[1])) == contents(read(folders[0]))
+
+
+# What `data.yaml` says, the second of a dataset that was moved.
+YAML = {
+    "{train: images/a, val: [images/b], names: {0: cat, 1: dog}}": (
+        "images/train images/a, labels/train labels/a, "
+        "images/val images/b, labels/val labels/b"
+    ),
+    "{path: /x, train: ../train, val: y, names: [cat, dog]}": (
+        "images/train train, labels/train/* train/, "
+        "images/val valid, labels/val/* valid/"
+    ),
+}
+
+
+@pytest.mark.parametrize("settings", YAML)
+def test_yaml_says_what_yolo_is_trained_on(settings, tmp_path):
+    expected = read(write_yolo(tmp_path / "a"))
+    moved = write_yolo(tmp_path / "b", settings)
+    move(moved, YAML[settings])
+    assert contents(read(moved)) == contents(expected)
+
+
+def test_lists_say_what_yolo_is_trained_on(tmp_path):
+    root = write_yolo(tmp_path, "{train: a.txt, val: b.txt, names: [cat, dog]}")
+    (root / "a.txt").write_text("/x/images/val/1.jpg\nimages/train/0.jpg\n")
+    (root / "b.txt").write_text("./images/train/1.jpg\n")
+    loaded = read(root)
+    assert loaded.sizes == {"train": 2, "test": 1}
+    paths = [x.image[-9:] for x in loaded.train.pictures]
+    assert paths == ["val/1.jpg", "ain/0.jpg"]
 
 
 @pytest.fixture

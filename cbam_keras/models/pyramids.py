@@ -75,8 +75,10 @@ def feature_pyramid(
             takes images `(H, W, C)`. `H` and `W` may be `None`, otherwise the
             coarsest stride must divide them.
         levels: Mapping of the levels to names of layers, as
-            `{"P3": "stage2_block2_out"}`. Defaults to `None`, which means the
-            last layer of each stride 4, 8, 16 and 32.
+            `{"P3": "stage2_block2_out"}`. Layers behind the coarsest are left
+            out: list no level that the detector does not use, or it is never
+            trained. Defaults to `None`, which means the last layer of each
+            stride 4, 8, 16 and 32.
 
     Returns:
         A KerasHub backbone.

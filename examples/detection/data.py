@@ -53,11 +53,11 @@ def load(
     """Loads images with boxes.
 
     `source` is `"digit_scenes"` (4,000 training and 500 test scenes of 64 x 64
-    pixels with one to three digits among clutter), a folder in COCO's or VOC's
-    layout, or a dataset of TensorFlow Datasets with boxes. The `augment` of the
-    recipe holds names of `AUGMENTATIONS`; its `image_size` is by default the
-    size of all images, or 320 if they differ. Raises a `ValueError` that names
-    an image that is missing, or a box that is not in its image.
+    pixels with one to three digits among clutter), a folder in COCO's, VOC's
+    or YOLO's layout, or a dataset of TensorFlow Datasets with boxes. The
+    `augment` of the recipe holds names of `AUGMENTATIONS`; its `image_size` is
+    by default the size of all images, or 320 if they differ. Warns of images
+    and boxes that are left out. Raises a `ValueError` if no box is left.
     """
     if recipe.augment:
         _checks.subset("augment", recipe.augment, AUGMENTATIONS)
@@ -68,13 +68,6 @@ def load(
         splits, class_names = readers.read_folder(path)
     else:
         splits, class_names = readers.read_tfds(str(source), data_dir, download)
-    for name, pictures in splits.items():
-        if not any(picture.scores.any() for picture in pictures):
-            raise ValueError(
-                "A split must have at least one box that is not of a crowd or "
-                "difficult (an image may have none). Received: data="
-                f'"{source}" without one in "{name}"'
-            )
     size = recipe.image_size
     if size is None:
         sizes = {x.size for pictures in splits.values() for x in pictures}

@@ -73,6 +73,13 @@ def build_detector(
         )
     encoder = models.feature_pyramid(network)
     max_level = _coarsest_level(encoder, shape)
+    # What follows the coarsest level would be counted and never be trained.
+    levels = {
+        level: layer
+        for level, layer in encoder.levels.items()
+        if MIN_LEVEL <= int(level[1]) <= max_level
+    }
+    encoder = models.feature_pyramid(network, levels)
     detector = Detector(
         keras_hub.models.RetinaNetBackbone(
             encoder,
