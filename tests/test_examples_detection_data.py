@@ -267,9 +267,11 @@ def test_imperfect_entries_of_yolo_are_left_out_and_counted(tmp_path):
     (root / "labels/train/0.txt").write_text(text)
     (root / "labels/train/1.txt").unlink()
     (root / "labels/val/5.txt").write_text("0 .3 .3 .4 .2")
+    shutil.copy(root / "images/val/0.jpg", root / "cover.jpg")
     message = (
-        r"1 image left out: 1 missing \(5.txt\); 3 boxes left out: 2 not four "
-        r'numbers, 1 of another class \(0.jpg, "class 7" in 0.jpg\); 1 box clip'
+        "2 images left out: 1 missing, 1 in the folder of no split "
+        r"\(5.txt, cover.jpg\); 3 boxes left out: 2 not four numbers, "
+        r'1 of another class \(0.jpg, "class 7" in 0.jpg\); 1 box clipped'
     )
     with pytest.warns(UserWarning, match=message):
         loaded = read(root)

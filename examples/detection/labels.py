@@ -174,8 +174,8 @@ def _enclose(values):
 
 def _read_yaml(folder):
     """Returns the settings in `data.yaml`, and where its paths begin."""
-    yaml = _checks.require("yaml", extra="detect")
     for file in folder.find(".yaml", ".yml"):
+        yaml = _checks.require("yaml", extra="detect")
         try:
             settings = yaml.safe_load(file.read_bytes())
         except (yaml.YAMLError, ValueError) as error:
@@ -224,8 +224,8 @@ def _read_class_names(folder, settings):
     for file in folder.files:
         is_list = file.suffix in (".names", ".labels")
         if not names and (is_list or file.name.lower() == "classes.txt"):
-            names = file.read_text(encoding="utf-8-sig").split("\n")
-            names = [name for name in map(str.strip, names) if name]
+            # A class is the number of its line.
+            names = file.read_text(encoding="utf-8-sig").rstrip().splitlines()
     if isinstance(names, str):
         names = names.split(",")
     if not isinstance(names, dict):
