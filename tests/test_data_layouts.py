@@ -237,6 +237,11 @@ def test_parts_of_groups_have_about_the_fractions():
     for seed in range(5):
         rows = data.stratify(labels, 0.2, seed, test=False, groups=groups)
         assert len(rows["validation"]) == 20
+    # One that is larger than the smallest part alone comes first, too.
+    labels, groups = np.zeros(20, int), np.repeat(range(11), [10] + [1] * 10)
+    for seed in range(12):
+        rows = data.stratify(labels, 0.2, seed, test=False, groups=groups)
+        assert len(rows["validation"]) == 4
     # As many groups as parts, whatever their sizes.
     labels, groups = np.repeat([0, 1], 60), np.repeat(range(6), 20)
     for rows in data.stratify(labels, 0.1, 0, groups=groups).values():
@@ -341,6 +346,9 @@ def test_deep_images_are_scaled_by_the_range_of_all(tmp_path, highest, bits):
     assert set.union(*(as_set(part[0]) for part in found)) == as_set(expected)
     note = f"16-bit images hold {bits} bits, scaled to 8"
     assert found.notes == (note,)
+    folded = whole(tmp_path, folds=2)
+    assert set.union(*(as_set(part[0]) for part in folded)) == as_set(expected)
+    assert folded.notes == (note,)
     arrays = written, np.arange(16) % 2
     deep = whole(arrays)
     assert set.union(*(as_set(part[0]) for part in deep)) == as_set(expected)

@@ -83,6 +83,8 @@ def test_macs_equal_the_formula_in_both_data_formats(row):
     options = options | {"data_format": "channels_first"}
     first = profile_of(make(*arguments, **options), first_shape)
     assert last.macs == first.macs == macs
+    frames = layers.TimeDistributed(make(*arguments, **options))
+    assert profile_of(frames, (2, *first_shape)).macs == 2 * macs
     assert last.groups.keys() == (
         {"attention"} if row in GATES else {"convolution"}
     )
@@ -107,12 +109,20 @@ RECURRENT = [
     (7 * 3 * 5 * (6 + 5), layers.GRU(5, return_sequences=True)),
     (7 * 5 * (6 + 5), layers.SimpleRNN(5)),
     (2 * 7 * 4 * 5 * (6 + 5), layers.Bidirectional(layers.LSTM(5))),
+    (
+        7 * (4 + 3) * 5 * (6 + 5),
+        layers.Bidirectional(
+            layers.LSTM(5), backward_layer=layers.GRU(5, go_backwards=True)
+        ),
+    ),
 ]
 
 
 @pytest.mark.parametrize("macs, layer", RECURRENT)
 def test_recurrent_layers(macs, layer):
     assert profile_of(layer, (7, 6)).groups["recurrent"][1] == macs
+    frames = layers.TimeDistributed(layer)
+    assert profile_of(frames, (2, 7, 6)).macs == 2 * macs
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,21 @@ def test_shared_layer_has_the_macs_of_each_call():
     assert row.output_shape == (8, 8, 3)
 
 
+def test_a_shared_layer_is_not_counted_if_one_of_its_calls_is_not():
+    conv = layers.Conv2D(3, 3, padding="same")
+    inputs = keras.Input((8, 8, 3))
+    cut = layers.Lambda(lambda x: x[:, :4], output_shape=(None, 8, 3))
+    found = profile_model(keras.Model(inputs, conv(cut(conv(inputs)))))
+    assert (found.uncounted, found.macs) == ((conv.name,), 0)
+
+
+def test_weights_that_two_layers_share_count_once():
+    dense, inputs = layers.Dense(4), keras.Input((7, 3))
+    outputs = [dense(inputs), layers.TimeDistributed(dense)(inputs)]
+    found = profile_model(keras.Model(inputs, outputs))
+    assert (found.parameters, found.macs) == (16, 2 * 7 * 12)
+
+
 def test_frozen_layers_have_macs_and_no_trainable_parameters():
     model = inner()
     trained = profile_model(model)

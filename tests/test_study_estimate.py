@@ -116,6 +116,8 @@ def test_an_estimate_prints_as_a_table_and_as_json():
     assert str(patient).endswith("6 trainings of at most 4 epochs")
     one = Estimate(costs[:1], epochs=1)
     assert str(one).endswith("1 training of 1 epoch")
+    both = Estimate(costs, epochs=1)
+    assert str(both).endswith("2 trainings of 1 epoch")
     assert json.loads(found.json()) == {
         "networks": [dataclasses.asdict(cost) for cost in costs],
         "epochs": 4,
