@@ -81,6 +81,13 @@ def test_a_missing_split_takes_no_images_for_one_that_is_there(tmp_path):
     assert data.load(tmp_path, validation_fraction=0.5).sizes == sizes
 
 
+def test_one_test_image_of_each_class_is_enough(tmp_path):
+    write_folder(tmp_path / "train", per_class=2, size=(9, 11))
+    write_folder(tmp_path / "test", per_class=1, size=(9, 11), seed=1)
+    sizes = {"train": 2, "validation": 2, "test": 2}
+    assert data.load(tmp_path).sizes == sizes
+
+
 def test_an_embedded_dataset_comes_before_a_folder_of_its_name(
     tmp_path, monkeypatch, few_digits
 ):

@@ -137,6 +137,13 @@ def moved_out_of_sight():
     return keras.Model(inputs, moved(conv(4, "conv")(inputs)))
 
 
+def shared_activation():
+    """Returns a network that activates 4 and 5 channels by one layer."""
+    act, inputs = layers.ReLU(name="act"), keras.Input((8, 8, 3))
+    x = act(layers.Conv2D(4, 1)(inputs))
+    return keras.Model(inputs, act(layers.Conv2D(5, 1)(x)))
+
+
 WRONG = [
     (
         small,
@@ -157,6 +164,19 @@ WRONG = [
         r"\(None, 7, 4, 8, 6\), not a feature map with its channels first or",
     ),
     (moved_out_of_sight, {"after": "moved"}, "its channels first or last"),
+    (
+        shared_activation,
+        {"after": "act"},
+        r"\(None, 8, 8, 4\), \(None, 8, 8, 5\), not a feature map",
+    ),
+    (
+        lambda: keras.Sequential(
+            [keras.Input((8, 8, 3))]
+            + [layers.Conv2D(3, 1, name=f"c{n}") for n in range(22)]
+        ),
+        {"after": "x"},
+        r'take attention \(22\): \.\.\., "c2", .*"c21"$',
+    ),
     (
         small,
         {"after": "block_bn2", "into": "stem_conv"},

@@ -5,6 +5,7 @@ import json
 import shutil
 import statistics
 import textwrap
+import types
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from tuning_checks import ONE
 
 import cbam_keras
 from cbam_keras import insert_attention, study, tuning
+from cbam_keras.tuning import choice
 
 keras_tuner = pytest.importorskip("keras_tuner")
 
@@ -65,6 +67,35 @@ def test_the_best_and_the_controls_are_confirmed(confirmed):
     se = [t for t in confirmed.trials if t.values["attention"] == "se"]
     best = max(se, key=lambda trial: (trial.val_accuracy, -trial.val_loss))
     assert confirmed.confirmation[1].trial == best.number
+
+
+def test_equal_values_are_confirmed_once_by_their_best_trial():
+    """Hyperband tries them for different numbers of epochs."""
+    ranked = [
+        types.SimpleNamespace(number=number, values={"attention": kind})
+        for number, kind in enumerate(("cbam", "none", "cbam", "none"))
+    ]
+    assert choice.to_confirm(ranked) == [ranked[1], ranked[0]]
+
+
+def test_a_verdict_is_on_attention_and_not_on_its_control(confirmed):
+    rows = [
+        dataclasses.replace(row, validation=1 - number / 10)
+        for number, row in enumerate(confirmed.confirmation)
+    ]
+    found = types.SimpleNamespace(
+        trials=confirmed.trials,
+        confirmation=rows,
+        measures=confirmed.measures,
+        confirmed_by=confirmed.confirmed_by,
+    )
+    clause = study.judge(rows[2].label, rows[2], "none", found.confirmed_by)
+    assert choice.verdict(found, "") == (
+        f"Chosen by validation accuracy, no attention: {clause}."
+    )
+    # One of several trials is confirmed.
+    found.confirmation = rows[2:3]
+    assert choice.verdict(found, "").endswith("here is not known.")
 
 
 def test_a_search_over_both_gates_leaves_their_map(quick, tmp_path):
