@@ -81,14 +81,18 @@ def test_a_generated_set_holds_its_images_with_their_labels(
     )
 
 
-def test_a_set_that_was_prepared_again_from_other_images_is_noticed(
-    tmp_path, file_format
+@pytest.mark.parametrize("changed", ["image", "label"])
+def test_a_set_that_was_prepared_again_from_other_examples_is_noticed(
+    tmp_path, file_format, changed
 ):
     found = []
-    for level in (0, 1):
+    for number in (0, 1):
         examples = _examples(sizes=False)
-        examples[0]["image"] //= 2**level
-        folder = tmp_path / str(level)
+        if number and changed == "image":
+            examples[0]["image"] //= 2
+        elif number:
+            examples[0]["label"] = 1 - examples[0]["label"]
+        folder = tmp_path / str(number)
         builder("again", {"train": examples}, folder, file_format)
         found.append(data.load("again", data_dir=folder, image_size=8))
     assert found[0].sizes == found[1].sizes
