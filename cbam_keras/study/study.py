@@ -491,7 +491,9 @@ class Study:
     def suited_to(self, data: Data) -> "Study":
         """Returns the study with epochs for the least steps of its recipe."""
         recipe = find_recipe(self.recipe)
-        total = math.ceil((recipe.least_steps or 0) / len(data.train))
+        if recipe.least_steps is None:
+            return self
+        total = math.ceil(recipe.least_steps / len(data.train))
         epochs = max(recipe.epochs, total - recipe.frozen_epochs)
         recipe = dataclasses.replace(recipe, epochs=epochs)
         return dataclasses.replace(self, recipe=recipe)
