@@ -1,5 +1,6 @@
 """`cbam-keras` itself: help, errors, exit status, completion, `table`."""
 
+import errno
 import importlib
 import json
 import os
@@ -97,6 +98,19 @@ def test_a_bug_is_not_swallowed(monkeypatch, error):
     monkeypatch.setattr(study, "execute", failing)
     with pytest.raises(error, match="a bug"):
         cli.main(["train"])
+
+
+def test_a_file_that_cannot_be_read_now_is_named_in_one_line(
+    monkeypatch, capsys
+):
+    stale = OSError(errno.ESTALE, "Stale file handle", "runs/state.json")
+    failing = mock.Mock(side_effect=stale)
+    monkeypatch.setattr(study, "execute", failing)
+    assert cli.main(["train"]) == 1
+    assert capsys.readouterr().err == (
+        'cbam-keras train: error: Stale file handle: "runs/state.json"; the '
+        "same command resumes from here\n"
+    )
 
 
 def test_ctrl_c_gives_130_and_one_line(monkeypatch, capsys):

@@ -43,16 +43,20 @@ def main(
             status = HANDLERS[options.command](options)
         sys.stdout.flush()
     except OSError as error:
+        status, reason = 1, f'{error.strerror}: "{error.filename}"'
         if _can_print():
-            raise
-        # The interpreter must not write the rest on exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
-        # A reader that has ended, such as `head`, has read enough.
-        if not isinstance(error, BrokenPipeError):
+            # A file that cannot be read is no bug; one that is not there is.
+            if error.filename is None or isinstance(error, FileNotFoundError):
+                raise
+            reason += _advice(options)
+        else:
+            # The interpreter must not write the rest on exit either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             reason = f"standard output cannot be written to ({error.strerror})"
+            # A reader that has ended, such as `head`, has read enough.
+            status = int(not isinstance(error, BrokenPipeError))
+        if status:
             _terminal.say(f"{program}: error: {reason}", sys.stderr)
-            status = 1
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         # Our own errors say what to fix. Others are bugs, and a bug report
         # needs their traceback.
