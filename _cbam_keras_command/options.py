@@ -5,7 +5,7 @@ A test compares both with the functions that they are for.
 
 import argparse
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 NETWORKS = (
@@ -35,13 +35,19 @@ LOCATION = (
 SEVERAL: dict[str, Any] = {"action": "extend", "nargs": "+"}
 
 
+def add_options(group: Any, texts: Mapping[str, str], **kind: Any) -> None:
+    """Adds options of one kind, by their names with what the help says."""
+    for name, text in texts.items():
+        group.add_argument(name, help=text, **kind)
+
+
 def add_model(parser):
     parser.add_argument(
         "--model",
         type=network,
         default="tiny",
         metavar="NAME",
-        help=f"the network: {list_names(NETWORKS)}; or EfficientNetLite0, a "
+        help=f"the network: {', '.join(NETWORKS)}; or EfficientNetLite0, a "
         "network of keras.applications, or MODULE:FUNCTION, a function of "
         "your own that takes `attention` and returns a keras.Model",
     )
@@ -59,7 +65,7 @@ def add_attention(parser):
         type=attention,
         **SEVERAL,
         metavar="NAME",
-        help=f"what is compared: {list_names(ATTENTION)}; or MODULE:CLASS, a "
+        help=f"what is compared: {', '.join(ATTENTION)}; or MODULE:CLASS, a "
         "layer of your own (default: none se cbam)",
     )
 
@@ -188,7 +194,7 @@ def add_data(parser):
         **SEVERAL,
         metavar="NAME",
         help="augmentation of training images, one or several: "
-        f"{list_names(AUGMENTATIONS)}",
+        f"{', '.join(AUGMENTATIONS)}",
     )
 
 
@@ -201,24 +207,15 @@ def add_training(parser):
         help="sets the options below unless given (default: the values below, "
         "and fine-tuning with --weights)",
     )
-    group.add_argument(
-        "--epochs",
-        type=int,
-        help="epochs of each training; unless given, of your own images as "
-        "many as make 200 steps (default: 1)",
-    )
-    group.add_argument(
-        "--frozen-epochs",
-        type=int,
-        help="epochs before these, which train only the layers that are not"
-        " frozen: attention and the classifier (default: 0)",
-    )
-    group.add_argument(
-        "--batch-size", type=int, help="images per step (default: 64)"
-    )
-    group.add_argument(
-        "--seed", type=int, help="of everything random (default: 0)"
-    )
+    texts = {
+        "--epochs": "epochs of each training; unless given, of your own images "
+        "as many as make 200 steps (default: 1)",
+        "--frozen-epochs": "epochs before these, which train only the layers "
+        "that are not frozen: attention and the classifier (default: 0)",
+        "--batch-size": "images per step (default: 64)",
+        "--seed": "of everything random (default: 0)",
+    }
+    add_options(group, texts, type=int)
     group.add_argument(
         "--class-weight",
         choices=("balanced",),
@@ -267,39 +264,33 @@ def add_rarely_used(parser):
 
 def add_location(group):
     """Adds the options of `LOCATION`."""
+    folders = {
+        "--data-dir": "the folder of TensorFlow Datasets (default: "
+        "~/tensorflow_datasets)",
+        "--manual-dir": "the folder of archives downloaded by hand",
+        "--image-folder": "the folder of the paths in the CSV file",
+    }
+    add_options(group, folders, metavar="DIR")
     of_table = "the column of the CSV file with"
-    for name, metavar, text in (
-        (
-            "data-dir",
-            "DIR",
-            "the folder of TensorFlow Datasets (default: "
-            "~/tensorflow_datasets)",
-        ),
-        ("manual-dir", "DIR", "the folder of archives downloaded by hand"),
-        ("image-folder", "DIR", "the folder of the paths in the CSV file"),
-        ("image-column", "NAME", f"{of_table} paths"),
-        ("label-column", "NAME", f"{of_table} classes"),
-        ("split-column", "NAME", f"{of_table} train, validation or test"),
-        ("group-column", "NAME", f"{of_table} what stays together: a patient"),
-        (
-            "group-by",
-            "PATTERN",
-            "keep images together in whose names a regular expression finds "
-            "the same, as patient_[0-9]+",
-        ),
-    ):
-        group.add_argument(f"--{name}", metavar=metavar, help=text)
+    columns = {
+        "--image-column": f"{of_table} paths",
+        "--label-column": f"{of_table} classes",
+        "--split-column": f"{of_table} train, validation or test",
+        "--group-column": f"{of_table} what stays together: a patient",
+    }
+    add_options(group, columns, metavar="NAME")
+    group.add_argument(
+        "--group-by",
+        metavar="PATTERN",
+        help="keep images together in whose names a regular expression finds "
+        "the same, as patient_[0-9]+",
+    )
     group.add_argument(
         "--group-by-folder",
         action=argparse.BooleanOptionalAction,
         help="whether images of one subfolder, as of a patient, stay "
         "together where images are split (default: yes)",
     )
-
-
-def list_names(names: Iterable[str]) -> str:
-    """Returns names as the help lists them."""
-    return ", ".join(names)
 
 
 # The kinds of values.
@@ -325,7 +316,7 @@ def attention(text: str) -> str:
     if ":" in text or text in ATTENTION:
         return text
     raise argparse.ArgumentTypeError(
-        f"invalid choice: {text!r} (choose from {list_names(ATTENTION)}, or "
+        f"invalid choice: {text!r} (choose from {', '.join(ATTENTION)}, or "
         "MODULE:CLASS)"
     )
 
@@ -336,6 +327,6 @@ def network(text: str) -> str:
     if ":" in text or text in NETWORKS or not text.islower():
         return text
     raise argparse.ArgumentTypeError(
-        f"invalid choice: {text!r} (choose from {list_names(NETWORKS)}, "
+        f"invalid choice: {text!r} (choose from {', '.join(NETWORKS)}, "
         "EfficientNetLite0, or a network of keras.applications)"
     )

@@ -27,6 +27,7 @@ from _cbam_keras_command.options import (
     add_learning_rate,
     add_location,
     add_model,
+    add_options,
     add_output,
     add_rarely_used,
     add_run,
@@ -40,10 +41,8 @@ from _cbam_keras_command.options import (
 class Options(argparse.Namespace):
     """What is asked of a subcommand."""
 
-    # The values of options that not every subcommand has.
+    # Not every subcommand has this option.
     json = False
-    recipe: str | None = None
-    seed: int | None = None
 
     @property
     def line(self) -> str:
@@ -140,12 +139,12 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(
         title="commands", dest="command", required=True, metavar="COMMAND"
     )
-    for add_options, summary in COMMANDS.items():
-        command = commands.add_parser(add_options.__name__, help=summary)
-        text = inspect.getdoc(add_options) or ""
+    for function, summary in COMMANDS.items():
+        command = commands.add_parser(function.__name__, help=summary)
+        text = inspect.getdoc(function) or ""
         command.description, _, command.epilog = text.partition("\n\n")
         command.usage = "%(prog)s [options]"
-        add_options(command)
+        function(command)
     with contextlib.suppress(ImportError):
         import shtab
 
@@ -191,15 +190,12 @@ def train(parser):
     add_run(parser, "runs/train-DATA-MODEL")
     add_json(parser)
     group = parser.add_argument_group("attention layers")
-    group.add_argument(
-        "--reduction-ratio",
-        type=int,
-        help="of the channel gate (default: 4 in the network tiny, "
-        "otherwise 16)",
-    )
-    group.add_argument(
-        "--kernel-size", type=int, help="of the spatial gate, odd (default: 7)"
-    )
+    texts = {
+        "--reduction-ratio": "of the channel gate (default: 4 in the network "
+        "tiny, otherwise 16)",
+        "--kernel-size": "of the spatial gate, odd (default: 7)",
+    }
+    add_options(group, texts, type=int)
     group.add_argument(
         "--order",
         choices=ORDERS,
@@ -239,16 +235,12 @@ def tune(parser):
         help="how many trials (default: 14; hyperband and grid end by "
         "themselves)",
     )
-    parser.add_argument(
-        "--max-parameters",
-        type=float,
-        help="record larger networks as over budget, without training them",
-    )
-    parser.add_argument(
-        "--max-macs",
-        type=float,
-        help="likewise, in multiply-accumulates of one image",
-    )
+    texts = {
+        "--max-parameters": "record larger networks as over budget, without "
+        "training them",
+        "--max-macs": "likewise, in multiply-accumulates of one image",
+    }
+    add_options(parser, texts, type=float)
     parser.add_argument(
         "--confirm",
         "--seeds",
@@ -257,7 +249,6 @@ def tune(parser):
         help="how many fresh seeds the best configurations and the controls"
         " are trained with again; 0 for none",
     )
-    parser.set_defaults(seeds=None)
     add_run(parser, "runs/tune-DATA-MODEL")
     add_json(parser)
     group = parser.add_argument_group(
@@ -265,18 +256,12 @@ def tune(parser):
         "Each takes one value, which fixes it, or several to choose from.",
     )
     add_attention(group)
-    group.add_argument(
-        "--reduction-ratio",
-        type=int,
-        **SEVERAL,
-        help="of the channel gate (default: 2 4 8 16, and 4 for se)",
-    )
-    group.add_argument(
-        "--kernel-size",
-        type=int,
-        **SEVERAL,
-        help="of the spatial gate, odd (default: 3 5 7)",
-    )
+    texts = {
+        "--reduction-ratio": "of the channel gate (default: 2 4 8 16, and 4 "
+        "for se)",
+        "--kernel-size": "of the spatial gate, odd (default: 3 5 7)",
+    }
+    add_options(group, texts, type=int, **SEVERAL)
     group.add_argument(
         "--order",
         choices=ORDERS,
@@ -284,13 +269,11 @@ def tune(parser):
         metavar="NAME",
         help="of CBAM's gates (default: channel_first)",
     )
-    for gate in ("channel", "spatial"):
-        group.add_argument(
-            f"--{gate}-pool-types",
-            **SEVERAL,
-            metavar="POOLS",
-            help=f"of the {gate} gate (default: avg+max)",
-        )
+    pools = {
+        f"--{gate}-pool-types": f"of the {gate} gate (default: avg+max)"
+        for gate in ("channel", "spatial")
+    }
+    add_options(group, pools, metavar="POOLS", **SEVERAL)
     group.add_argument(
         "--learning-rate",
         type=float,
