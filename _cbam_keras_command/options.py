@@ -122,17 +122,12 @@ def add_run(parser, output):
         "folder",
     )
     group = parser.add_mutually_exclusive_group()
-    group.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="rename the run in the output folder to DIR.old-1, and start "
-        "again",
-    )
-    group.add_argument(
-        "--resume",
-        action="store_true",
-        help="resume the run in the output folder, which is the default",
-    )
+    flags = {
+        "--overwrite": "rename the run in the output folder to DIR.old-1, and "
+        "start again",
+        "--resume": "resume the run in the output folder, which is the default",
+    }
+    add_options(group, flags, action="store_true")
 
 
 def add_output(parser, default):
@@ -141,16 +136,11 @@ def add_output(parser, default):
         metavar="DIR",
         help=f"the folder for all files (default: {default})",
     )
-    parser.add_argument(
-        "--quiet",
-        action="store_true",
-        help="print only the result, and warnings",
-    )
-    parser.add_argument(
-        "--no-report",
-        action="store_true",
-        help="do not write the result as a page, report.html",
-    )
+    flags = {
+        "--quiet": "print only the result, and warnings",
+        "--no-report": "do not write the result as a page, report.html",
+    }
+    add_options(parser, flags, action="store_true")
 
 
 def add_json(parser):

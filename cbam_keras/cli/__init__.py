@@ -1,6 +1,5 @@
 """The command `cbam-keras`.
 
-- `options`: the options of every subcommand.
 - `command`: `main`, and what a subcommand ends with.
 - `runs`: `train`, `tune` and `ablate`.
 - `reports`: `explain`, and the pages of runs.

@@ -9,10 +9,6 @@ from _cbam_keras_command.parser import Options
 from cbam_keras import _checks, _files, report, study
 from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import import_object, progress_of
-from cbam_keras.report import MAX_NETWORKS
-
-# The page shows those of so many test images that networks get wrong.
-EXPLAINED_IMAGES = 64
 
 
 def explain(options: Options) -> None:
@@ -52,14 +48,18 @@ def explain_for_report(options: Options, output: pathlib.Path) -> None:
     folder = output / study.EXPLANATIONS
     with _files.writing_to(output):
         try:
-            networks = report.find_networks(output)[0][:MAX_NETWORKS]
-            hashes = {path.name: _hash(path) for path in networks}
+            networks = report.find_networks(output)[0][: report.MAX_NETWORKS]
+            hashes = {
+                path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+                for path in networks
+            }
             if not _is_explained(folder, {"networks": hashes}):
                 report.explain_files(
                     networks,
                     report.Settings(
                         data=options.data,
-                        count=EXPLAINED_IMAGES,
+                        # Those that networks get wrong are shown.
+                        count=64,
                         seed=options.seed or 0,
                     ),
                     output=output,
@@ -85,8 +85,3 @@ def _is_explained(folder, described):
         return content["settings"].items() >= described.items()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-
-
-def _hash(path):
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -155,9 +155,8 @@ def _executor(options: Options) -> Iterator[Executor | None]:
         return
     distributed = _checks.require("distributed", extra="cluster")
     address = options.scheduler
-    where = {"address": address}
-    if pathlib.Path(address).is_file():
-        where = {"scheduler_file": address}
+    is_file = pathlib.Path(address).is_file()
+    where = {"scheduler_file" if is_file else "address": address}
     try:
         client = distributed.Client(**where, set_as_default=False)
     # A file that a scheduler has not written fails an assertion.
@@ -177,8 +176,7 @@ def _executor(options: Options) -> Iterator[Executor | None]:
 
 def _recipe(options: Options, model: object) -> Recipe:
     """Returns the recipe that the options ask for."""
-    weights, images = options.weights, options.data
-    default = comparison.default_recipe(model, weights, images)
+    default = comparison.default_recipe(model, options.weights, options.data)
     names = [field.name for field in dataclasses.fields(Recipe)]
     recipe = find_recipe(options.recipe, default)
     changes = options.select(names)

@@ -82,7 +82,7 @@ def from_table(
             remarks[f"columns not used: {', '.join(unused)}"] = None
         rows = pandas.DataFrame({x: frame[used[x]].map(_clean) for x in used})
         rows = rows.dropna(subset=["image", "label"]).copy()
-        if not isinstance(tables[split], pandas.DataFrame):
+        if isinstance(tables[split], str | os.PathLike):
             # All values of a file are text.
             numbers = pandas.to_numeric(rows["label"], errors="coerce")
             rows["label"] = numbers if numbers.notna().all() else rows["label"]
@@ -147,9 +147,8 @@ def from_table(
 
 def _read(table):
     """Returns a data frame of rows, and the folder that paths start from."""
-    pandas = _checks.require("pandas", extra="plot")
     frame, root, name = table, pathlib.Path(), "a data frame"
-    if not isinstance(table, pandas.DataFrame):
+    if isinstance(table, str | os.PathLike):
         path, name = pathlib.Path(table).expanduser(), f'data="{table}"'
         root = path.parent
         try:
