@@ -127,7 +127,6 @@ def mistaken(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mistaken")
     colours(folder / "colours.keras")
     colours(folder / "gated.keras", attention=SqueezeExcite(1, name="gate"))
-    colours(folder / "any.keras", size=(None, None))
     brightness(folder / "grey.keras")
     picture(folder / "it.png")
     whole = (folder / "it.png").read_bytes()

@@ -35,17 +35,7 @@ RUNS = {
     "ablate": (ablation, "run"),
     "tune": (tuning, "search"),
 }
-PLANS = {
-    "train": (comparison, "plan"),
-    "ablate": (ablation, "plan"),
-    "tune": (tuning, "Search"),
-}
 RECIPE = comparison.default_recipe("tiny")
-RECIPES = {
-    "train": RECIPE,
-    "ablate": RECIPE,
-    "tune": RECIPE,
-}
 # Options that are not passed on as they are.
 OTHERWISE = """
     attention command csv data dry_run help hypermodel json markdown
@@ -62,10 +52,9 @@ SPACE = {
     "--spatial-pool-types conv": {"spatial_pool_types": {"conv"}},
     "--learning-rate 0.1 0.2": {"learning_rate": {0.1, 0.2}},
 }
-
-
 # Longer than the name of a file may be.
 LONG = "x" * 300
+OWN_SPACE = "tune --hypermodel json:loads"
 
 
 class Results:
@@ -106,8 +95,9 @@ def asked(monkeypatch):
 
         monkeypatch.setattr(module, name, start)
 
-    for module, name in PLANS.values():
-        replace(module, name, settings)
+    replace(comparison, "plan", settings)
+    replace(ablation, "plan", settings)
+    replace(tuning, "Search", settings)
     replace(study, "execute", Results(), "progress\n")
     replace(study, "estimate", Results(), "a step\n")
     return calls
@@ -172,7 +162,6 @@ FINE_TUNING = training.RECIPES["fine-tuning"]
                 )
             },
         ),
-        ("train --model json:dumps", {"model": json.dumps}),
         (f"train {NET}", {**PRETRAINED, "recipe": FINE_TUNING}),
         (f"ablate {NET}", {**PRETRAINED, "recipe": FINE_TUNING}),
         (f"tune {NET}", {"recipe": FINE_TUNING}),
@@ -181,7 +170,7 @@ FINE_TUNING = training.RECIPES["fine-tuning"]
             "ablate --model json:dumps --resume",
             {"recipe": comparison.default_recipe(None), "overwrite": False},
         ),
-        ("tune --seeds 5", {"confirm": 5, "recipe": RECIPES["tune"]}),
+        ("tune --seeds 5", {"confirm": 5, "recipe": RECIPE}),
     ],
 )
 def test_what_options_stand_for(asked, line, passed):
@@ -282,7 +271,7 @@ def test_defaults_are_those_of_the_functions(capsys, monkeypatch, command):
         for function in (getattr(*RUNS[command]), study.run)
         for parameter in inspect.signature(function).parameters.values()
     }
-    expected |= vars(RECIPES[command]) | CBAM().get_config()
+    expected |= vars(RECIPE) | CBAM().get_config()
     del expected["output"]
     found = re.findall(r"--(\S+) .*\(default: (\S+)\)\n", printed)
     compared = [
@@ -356,10 +345,7 @@ def test_quiet_commands_show_no_bars(asked, monkeypatch, capsys, more):
         ("train --attention json:Gate", "no attribute 'Gate'"),
         ("tune --model nowhere:build", "No module named 'nowhere'"),
         ("tune --model ../x:y", "MODULE:FUNCTION, a function that is insta"),
-        (
-            "train --attention json:",
-            "layer class. Received: attention='json:'",
-        ),
+        ("train --attention json:", "class. Received: attention='json:'"),
         ("tune --hypermodel json", "a function. Received: hypermodel='json'"),
         ("train --attention json:dumps", "Received: dumps, which fails (dumps"),
         (f"train --epochs {10**20}", "`epochs` must be at most 2,147,483,647"),
@@ -368,20 +354,14 @@ def test_quiet_commands_show_no_bars(asked, monkeypatch, capsys, more):
         (f"train --data mnist5k --output {LONG}", "(File name too long)"),
         ("train --scheduler file.json", "that it has written. Received: sched"),
         (
-            "tune --hypermodel json:loads --order parallel",
+            f"{OWN_SPACE} --order parallel",
             "`order` must be left out with `hypermodel`, which has its own "
             "space. Received: order=['parallel']",
         ),
-        (
-            "tune --hypermodel json:loads --learning-rate=0.5",
-            "`learning_rate` must be left out",
-        ),
-        (
-            "tune --hypermodel json:loads --no-identity-init",
-            "`identity_init` must be left out",
-        ),
-        ("tune --hypermodel json:loads --model tiny", "`model` must be left "),
-        ("tune --hypermodel json:loads --weights imagenet", "`weights` must "),
+        (f"{OWN_SPACE} --learning-rate=0.5", "`learning_rate` must be left "),
+        (f"{OWN_SPACE} --no-identity-init", "`identity_init` must be left "),
+        (f"{OWN_SPACE} --model tiny", "`model` must be left out"),
+        (f"{OWN_SPACE} --weights imagenet", "`weights` must be left out"),
         ("ablate --model mobilenetV3Small", 'Did you mean "MobileNetV3Small"'),
         (
             "tune --attention none se --kernel-size 3",

@@ -26,9 +26,13 @@ def _rows(pictures, **more):
 
 
 def test_a_csv_file_names_images_and_classes(tmp_path, pictures):
-    _rows(pictures).to_csv(tmp_path / "pets.csv", index=False)
-    loaded = whole(tmp_path / "pets.csv")
+    path = tmp_path / "pets.csv"
+    _rows(pictures, mask="none").to_csv(path, index=False)
+    loaded = whole(path, image_column="path", label_column="kind")
     assert (loaded.name, loaded.class_names) == ("pets", ("cat", "dog"))
+    assert loaded.source["name"] == str(path)
+    source = data.Source.from_description(loaded.source)
+    assert source.split().fingerprint == loaded.fingerprint
     assert loaded.sizes == {"train": 14, "validation": 2, "test": 4}
     labels = {i.tobytes(): "dog" in name for name, i in pictures.items()}
     for images, given in loaded:
@@ -99,25 +103,6 @@ def test_folders_of_a_table_are_not_split_either(tmp_path, monkeypatch):
     parts = folders()
     assert [*map(len, parts)] == [3, 1, 1] and len(set.union(*parts)) == 5
     assert len(folders(group_by_folder=False)[0]) > 3
-
-
-@pytest.mark.parametrize("content", [None, b"", b"a,b\n1,2,3\n4,5\n6,7,8,9\n"])
-def test_what_is_no_csv_file_is_refused(tmp_path, content):
-    path = tmp_path / "labels.csv"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ValueError, match='a CSV file that.*labels.csv"'):
-        data.load(path)
-
-
-def test_a_run_knows_where_the_table_is(tmp_path, pictures):
-    rows = _rows(pictures, mask="none")
-    rows.to_csv(tmp_path / "pets.csv", index=False)
-    options = {"image_column": "path", "label_column": "kind"}
-    loaded = data.load(tmp_path / "pets.csv", group_by_folder=False, **options)
-    assert loaded.source["name"] == str(tmp_path / "pets.csv")
-    source = data.Source.from_description(loaded.source)
-    assert source.split().fingerprint == loaded.fingerprint
 
 
 # Forty images, how they are divided, and patients of four images each.
@@ -245,6 +230,9 @@ def test_spaces_make_no_other_class_and_capitals_may(forty):
 
 # What is read as a CSV file, or a table, by the error.
 REFUSED = {
+    'a CSV file that exists.*data="none.csv" .*No such file': "none.csv",
+    'a CSV file that.*data="rows.csv" .No columns': b"",
+    "a CSV file that.*Expected 3 fields": b"a,b\n1,2,3\n4,5\n6,7,8,9\n",
     "a row for each image.*, no row below": b"image,label\n",
     "'label'. twice": b"image,label,label\n0.png,a,b\n",
     ".'image'. twice": ROWS.set_axis([*["image"] * 3, "label"], axis=1),
