@@ -70,17 +70,15 @@ def add_attention(parser):
     )
 
 
-def add_seeds(parser, *, default):
+def add_repetitions(parser, *, seeds):
+    """Adds how many networks are trained of each kind."""
     parser.add_argument(
         "--seeds",
         type=int,
-        default=default,
+        default=seeds,
         help="how many seeds, from 0; several give mean, deviation, and the"
         " interval of each difference",
     )
-
-
-def add_folds(parser):
     parser.add_argument(
         "--folds",
         type=int,
@@ -188,8 +186,8 @@ def add_data(parser):
     )
 
 
-def add_training(parser):
-    """Adds how networks are trained, and returns the group of it."""
+def add_training(parser, *, learning_rate=True):
+    """Adds how networks are trained."""
     group = parser.add_argument_group("training")
     group.add_argument(
         "--recipe",
@@ -223,16 +221,13 @@ def add_training(parser):
         default="test_accuracy",
         help="what networks are compared by, on the test images",
     )
-    return group
-
-
-def add_learning_rate(group):
-    group.add_argument(
-        "--learning-rate",
-        type=float,
-        help="the highest learning rate of the schedule (default: 0.03 for "
-        "the network tiny, otherwise 0.01)",
-    )
+    if learning_rate:
+        group.add_argument(
+            "--learning-rate",
+            type=float,
+            help="the highest learning rate of the schedule (default: 0.03 for"
+            " the network tiny, otherwise 0.01)",
+        )
 
 
 def add_rarely_used(parser):

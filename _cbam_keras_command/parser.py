@@ -21,17 +21,15 @@ from _cbam_keras_command.options import (
     SPLITS,
     add_attention,
     add_data,
-    add_folds,
     add_identity_init,
     add_json,
-    add_learning_rate,
     add_location,
     add_model,
     add_options,
     add_output,
     add_rarely_used,
+    add_repetitions,
     add_run,
-    add_seeds,
     add_source,
     add_training,
     count,
@@ -185,8 +183,7 @@ def train(parser):
     """
     add_model(parser)
     add_attention(parser)
-    add_seeds(parser, default=1)
-    add_folds(parser)
+    add_repetitions(parser, seeds=1)
     add_run(parser, "runs/train-DATA-MODEL")
     add_json(parser)
     group = parser.add_argument_group("attention layers")
@@ -203,8 +200,7 @@ def train(parser):
     )
     add_identity_init(group)
     add_data(parser)
-    group = add_training(parser)
-    add_learning_rate(group)
+    add_training(parser)
     add_rarely_used(parser)
 
 
@@ -282,7 +278,7 @@ def tune(parser):
         "the recipe)",
     )
     add_data(parser)
-    add_training(parser)
+    add_training(parser, learning_rate=False)
     group = add_rarely_used(parser)
     group.add_argument(
         "--hypermodel",
@@ -318,18 +314,15 @@ def ablate(parser):
         metavar="TABLE",
         help="of the paper (default: 1 2 3 4)",
     )
-    add_seeds(parser, default=3)
-    add_folds(parser)
+    add_repetitions(parser, seeds=3)
     add_run(parser, "runs/ablate-DATA-MODEL")
     group = parser.add_mutually_exclusive_group()
     add_json(group)
     group.add_argument("--markdown", action="store_true", help="print Markdown")
     group.add_argument("--csv", action="store_true", help="print CSV")
     add_data(parser)
-    group = add_training(parser)
-    add_learning_rate(group)
-    group = add_rarely_used(parser)
-    add_identity_init(group)
+    add_training(parser)
+    add_identity_init(add_rarely_used(parser))
 
 
 def table(parser):

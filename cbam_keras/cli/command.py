@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 
@@ -117,8 +118,6 @@ def _advice(options):
 
 
 def _raised_by_us(error):
-    traceback = error.__traceback__
-    while traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    module = traceback.tb_frame.f_globals.get("__name__", "")
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    module = frame.f_globals.get("__name__", "")
     return module.split(".")[0] in ("cbam_keras", "_cbam_keras_command")
