@@ -4,15 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from data_checks import (
-    arrays,
-    as_set,
-    assert_same,
-    builder,
-    plain_json,
-    whole,
-    write_folder,
-)
+from data_checks import arrays, as_set, assert_same, builder, plain_json, whole
 
 from cbam_keras import data
 
@@ -65,18 +57,6 @@ def test_a_seed_has_the_same_folds_again_and_another_one_others():
     first, other = each_fold(given), each_fold(given, seed=1)
     sets = [[as_set(x.test[0]) for x in folds] for folds in (first, other)]
     assert not any(fold in sets[1] for fold in sets[0])
-
-
-def test_images_of_all_splits_are_pooled(tmp_path):
-    write_folder(tmp_path / "train", per_class=4, size=(8, 8))
-    write_folder(tmp_path / "val", per_class=3, size=(8, 8), seed=1)
-    write_folder(tmp_path / "test", per_class=2, size=(8, 8), seed=2)
-    given = data.load(tmp_path, batch_size=None)
-    every = set.union(*(as_set(split) for split, _ in given))
-    folds = each_fold(tmp_path, folds=3)
-    tested = [as_set(loaded.test[0]) for loaded in folds]
-    assert set.union(*tested) == every
-    assert [loaded.sizes["test"] for loaded in folds] == [6] * 3
 
 
 def test_canvases_of_a_digit_are_in_one_fold(grey_digits):

@@ -51,9 +51,6 @@ def test_splits_have_many_names_and_folders_around_them(
         write_folder(tmp_path / folder, 4, size=(6, 5), seed=number)
         for number, folder in enumerate(folders)
     ]
-    # What an archive of macOS has, and what is not an image.
-    (tmp_path / "__MACOSX").mkdir()
-    (tmp_path / "README.md").write_text("")
     loaded = whole(tmp_path)
     assert tuple(loaded.sizes.values()) == sizes
     assert loaded.class_names == PETS
@@ -116,13 +113,19 @@ SPLIT_OR_CLASS = r"\['cat', 'dog'\].*is a split, move .* is a class, rename"
         ("original augmented", "'augmented'. hold another part"),
         ("train/images train/labels", "'labels'. hold another part"),
         ("raw resized_256", "'resized_256'. hold another part"),
+        ("", r"a folder a folder of images for.*\[\]"),
+        ("cat", r"at least two classes.*\['cat'\]"),
+        ("cat dog cow/.hidden", 'images in "train".*class "cow"'),
+        ("train/cat train/dog test/cat", 'in "test".*class "dog"'),
+        ("train/cat val/cat valid/cat", "'val', 'valid'"),
     ],
 )
-def test_folders_that_are_not_classes_are_refused(tmp_path, folders, message):
+def test_folders_that_make_no_dataset_are_refused(tmp_path, folders, message):
     names = [f"{x}/{i}.png" for x in folders.split() for i in range(3)]
     _write(tmp_path, names)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         data.load(tmp_path)
+    assert f'Received: data="{tmp_path}"' in str(caught.value)
 
 
 def test_splits_may_share_another_part_of_their_names(tmp_path):
