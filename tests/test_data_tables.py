@@ -12,55 +12,57 @@ from data_checks import assert_same, whole, write_folder
 
 from cbam_keras import data, study
 
+# Forty images, how they are divided, and patients of four images each.
+ROWS = pandas.DataFrame(
+    {
+        "image": [f"{i}.png" for i in range(40)],
+        "label": ["ab"[i % 2] for i in range(40)],
+        "split": ["TRAIN"] * 24 + ["valid"] * 8 + ["test"] * 8,
+        "patient_id": [i // 4 for i in range(40)],
+    }
+)
+PATIENTS, PAIRS = ROWS.drop(columns="split"), ROWS[["image", "label"]]
+PARTS = {"test": PATIENTS[32:], "train": PATIENTS[:24], "val": PATIENTS[24:32]}
+
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Returns the images that are written, by their names."""
-    return write_folder(tmp_path / "images", size=(6, 5))
+def forty(tmp_path, monkeypatch):
+    """Writes the images of `ROWS` into the current folder; returns them."""
+    images = write_folder(tmp_path, 40, ["forty"], size=(6, 5))
+    monkeypatch.setattr("cbam_keras.data.loading.DECODED_BYTES", 0)
+    monkeypatch.chdir(tmp_path / "forty")
+    return images.values()
 
 
-def _rows(pictures, **more):
-    names = [f"images/{name}" for name in pictures]
-    labels = [name.split("/")[0] for name in pictures]
-    return pandas.DataFrame({"path": names, "kind": labels, **more})
-
-
-def test_a_csv_file_names_images_and_classes(tmp_path, pictures):
-    path = tmp_path / "pets.csv"
-    _rows(pictures, mask="none").to_csv(path, index=False)
-    loaded = whole(path, image_column="path", label_column="kind")
-    assert (loaded.name, loaded.class_names) == ("pets", ("cat", "dog"))
-    assert loaded.source["name"] == str(path)
+def test_a_csv_file_names_images_and_classes(forty):
+    PAIRS.assign(mask="none").to_csv("pets.csv", index=False)
+    loaded = whole("pets.csv", image_column="image", label_column="label")
+    assert (loaded.name, loaded.class_names) == ("pets", ("a", "b"))
+    assert loaded.sizes == {"train": 28, "validation": 4, "test": 8}
+    label_of = {image.tobytes(): i % 2 for i, image in enumerate(forty)}
+    for images, labels in loaded:
+        assert [label_of[image.tobytes()] for image in images] == [*labels]
+    assert loaded.source["name"] == os.path.abspath("pets.csv")
     source = data.Source.from_description(loaded.source)
     assert source.split().fingerprint == loaded.fingerprint
-    assert loaded.sizes == {"train": 14, "validation": 2, "test": 4}
-    labels = {i.tobytes(): "dog" in name for name, i in pictures.items()}
-    for images, given in loaded:
-        assert [labels[image.tobytes()] for image in images] == given.tolist()
 
 
-def test_a_data_frame_has_paths_from_the_current_folder(
-    tmp_path, pictures, monkeypatch
-):
-    rows = _rows(pictures)
-    rows.to_csv(tmp_path / "pets.csv", index=False)
-    monkeypatch.chdir(tmp_path)
-    task = study.Classification(rows)
-    assert task.name == whole(rows).name == "table"
-    assert_same(whole(rows), whole("pets.csv"))
+def test_a_data_frame_has_paths_from_the_current_folder(forty):
+    PAIRS.to_csv("pets.csv", index=False)
+    assert study.Classification(PAIRS).name == whole(PAIRS).name == "table"
+    assert_same(whole(PAIRS), whole("pets.csv"))
     # Absolute ones too.
-    rows["path"] = [str(tmp_path / name) for name in rows["path"]]
+    rows = PAIRS.assign(image=PAIRS["image"].map(os.path.abspath))
     assert_same(whole(rows), whole("pets.csv"))
-    other = rows.assign(kind=rows["kind"].replace({"cat": "cow"}))
-    assert whole(other).fingerprint != whole(rows).fingerprint
+    other = PAIRS.replace({"label": {"b": "c"}})
+    assert whole(other).fingerprint != whole(PAIRS).fingerprint
 
 
-def test_columns_are_found_or_named(pictures, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    expected = whole(_rows(pictures))
-    rows = _rows(pictures, age=range(20)).rename(columns={"kind": "Label"})
+def test_columns_are_found_or_named(forty):
+    expected = whole(PAIRS)
+    rows = PAIRS.set_axis(["path", "Label"], axis=1).assign(age=range(40))
     assert_same(whole(rows), expected)
-    rows = _rows(pictures, mask=[f"images/{name}" for name in pictures])
+    rows = PAIRS.set_axis(["path", "kind"], axis=1).assign(mask=PAIRS["image"])
     for options, wrong in (
         ({"label_column": "kind"}, "image_column=None"),
         ({"image_column": "path"}, "label_column=None"),
@@ -72,21 +74,20 @@ def test_columns_are_found_or_named(pictures, tmp_path, monkeypatch):
     options = {"image_column": "path", "label_column": "kind"}
     assert_same(whole(rows, **options), expected)
     with pytest.raises(ValueError, match="only for CSV files and data frames"):
-        data.load("images", **options)
+        data.load("./", **options)
 
 
-def test_classes_may_be_numbers_and_missing(pictures, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    rows = _rows(pictures, target=[10, 9] * 10).drop(columns="kind")
-    rows.loc[[3, 7], "target"] = np.nan
-    rows.loc[5, "path"] = "images/gone.png"
-    with pytest.warns(UserWarning, match="1 missing.*: images/gone.png"):
-        loaded = data.load(rows, group_by_folder=False)
+def test_classes_may_be_numbers_and_missing(forty):
+    rows = PAIRS.assign(label=[10, 9] * 20)
+    rows.loc[[3, 7], "label"] = np.nan
+    rows.loc[5, "image"] = "gone.png"
+    with pytest.warns(UserWarning, match="1 missing.*: gone.png"):
+        loaded = data.load(rows)
     assert loaded.class_names == ("9", "10")
     assert loaded.notes == ("3 left out: 2 without a label, 1 missing",)
-    rows = _rows(pictures).replace({"kind": {"cat": "None"}})
+    rows = PAIRS.replace({"label": {"a": "None"}})
     rows.to_csv("pets.csv", index=False)
-    assert data.load("pets.csv").class_names == ("None", "dog")
+    assert data.load("pets.csv").class_names == ("None", "b")
 
 
 def test_folders_of_a_table_are_not_split_either(tmp_path, monkeypatch):
@@ -103,27 +104,6 @@ def test_folders_of_a_table_are_not_split_either(tmp_path, monkeypatch):
     parts = folders()
     assert [*map(len, parts)] == [3, 1, 1] and len(set.union(*parts)) == 5
     assert len(folders(group_by_folder=False)[0]) > 3
-
-
-# Forty images, how they are divided, and patients of four images each.
-ROWS = pandas.DataFrame(
-    {
-        "image": [f"{i}.png" for i in range(40)],
-        "label": ["ab"[i % 2] for i in range(40)],
-        "split": ["TRAIN"] * 24 + ["valid"] * 8 + ["test"] * 8,
-        "patient_id": [i // 4 for i in range(40)],
-    }
-)
-PATIENTS, PAIRS = ROWS.drop(columns="split"), ROWS[["image", "label"]]
-PARTS = {"test": PATIENTS[32:], "train": PATIENTS[:24], "val": PATIENTS[24:32]}
-
-
-@pytest.fixture
-def forty(tmp_path, monkeypatch):
-    """Writes the images of `ROWS` into the current folder."""
-    write_folder(tmp_path, 40, ["forty"], size=(6, 5))
-    monkeypatch.setattr("cbam_keras.data.loading.DECODED_BYTES", 0)
-    monkeypatch.chdir(tmp_path / "forty")
 
 
 def _names(loaded):
