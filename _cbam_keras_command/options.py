@@ -115,9 +115,8 @@ def add_run(parser, output):
     group.add_argument(
         "--scheduler",
         metavar="ADDRESS",
-        help="train by the workers of a Dask scheduler, as tcp://host:8786,"
-        " or the file that it has written; all must see the output "
-        "folder",
+        help="train by the workers of a Dask scheduler, as tcp://host:8786, or "
+        "the file that it has written; all must see the output folder",
     )
     group = parser.add_mutually_exclusive_group()
     flags = {
@@ -153,10 +152,9 @@ def add_source(group, image_size):
     group.add_argument(
         "--data",
         metavar="NAME|FOLDER|FILE",
-        help="mnist5k, cluttered_mnist or crowded_mnist (embedded), a "
-        "dataset of TensorFlow Datasets such as cifar10, a folder with"
-        " a folder of images per class, or a CSV file of paths and "
-        "classes",
+        help="mnist5k, cluttered_mnist or crowded_mnist (embedded), a dataset "
+        "of TensorFlow Datasets such as cifar10, a folder with a folder of "
+        "images per class, or a CSV file of paths and classes",
     )
     group.add_argument(
         "--download",

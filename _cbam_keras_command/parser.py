@@ -388,9 +388,8 @@ def explain(parser):
     parser.add_argument(
         "--layer",
         metavar="NAME",
-        help="the layer whose output is explained, e.g. stage3_block2_out, "
-        "or backbone/conv5 in a nested model (default: the last "
-        "feature map)",
+        help="the layer whose output is explained, e.g. stage3_block2_out, or "
+        "backbone/conv5 in a nested model (default: the last feature map)",
     )
     parser.add_argument(
         "--draw",

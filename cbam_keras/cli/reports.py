@@ -35,12 +35,11 @@ def explain(options: Options) -> None:
 
 def caller_of(options: Options) -> study.Caller:
     """Returns the command as a run sees it: it writes the report at the end."""
-    if not options.no_report:
-        # Needed only at the end, but checked before any work.
-        _checks.require("jinja2", extra="plot")
-    return study.Caller(
-        options.line, None if options.no_report else report.try_to_write
-    )
+    if options.no_report:
+        return study.Caller(options.line)
+    # Needed only at the end, but checked before any work.
+    _checks.require("jinja2", extra="plot")
+    return study.Caller(options.line, report.try_to_write)
 
 
 def explain_for_report(options: Options, output: pathlib.Path) -> None:
