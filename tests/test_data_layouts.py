@@ -129,9 +129,8 @@ def test_folders_that_make_no_dataset_are_refused(tmp_path, folders, message):
 
 
 def test_splits_may_share_another_part_of_their_names(tmp_path):
-    for number, name in enumerate(("seg_train", "seg_test")):
-        write_folder(tmp_path / name, 4, size=(6, 5), seed=number)
-    _write(tmp_path, ["seg_pred/0.png"])
+    names = *_pets("seg_train"), *_pets("seg_test"), "seg_pred/0.png"
+    _write(tmp_path, names)
     with pytest.warns(UserWarning, match="left out: 1 in seg_pred/"):
         loaded = data.load(tmp_path)
     assert loaded.sizes == {"train": 6, "validation": 2, "test": 8}
@@ -359,12 +358,10 @@ def test_deep_images_are_scaled_by_the_range_of_all(tmp_path, highest, bits):
 @pytest.mark.parametrize(
     ("dtype", "lowest", "highest", "levels"),
     [
-        ("uint16", 160, 4000, (10, 250)),
         ("int16", -1024, 3071, (0, 255)),
         ("int8", -128, 127, (0, 255)),
         ("int64", 0, 200, (0, 200)),
         ("float32", -1000.5, 3000, (0, 250)),
-        ("float64", 300, 65535, (1, 255)),
     ],
 )
 def test_arrays_of_several_splits_have_one_scale(

@@ -171,10 +171,8 @@ def warn_of_copies(dataset: Dataset) -> None:
     ]
     same = "the same content as training images, which flatters accuracy"
     both = "several classes, as files of two have the same content"
-    for pairs, noun, text in (
-        (copies, "test image", same),
-        (several, "image", both),
-    ):
+    kinds = (copies, "test image", same), (several, "image", both)
+    for pairs, noun, text in kinds:
         if pairs:
             names = [" is ".join(map(dataset.name_of, pair)) for pair in pairs]
             _checks.warn(
