@@ -5,8 +5,8 @@ boxes to their images, leaves out what cannot be used, and counts it.
 """
 
 import collections
-import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +14,12 @@ import numpy as np
 from cbam_keras import _checks, data
 from examples.detection.pictures import Picture
 
-Splits = dict[str, list[Picture]]
+# Pictures by split, "train" and "test", and the names of the classes.
+Pictures = tuple[dict[str, list[Picture]], tuple[str, ...]]
 # Annotations round coordinates, by up to so many pixels.
 TOLERANCE = 1.0
+# What is the matter with a box that is not left out.
+CLIPPED = "beyond the edge"
 PLURALS = {"box": "boxes", "image": "images"}
 
 
@@ -29,39 +32,11 @@ class Annotation(NamedTuple):
     is_ignored: bool = False
 
 
-class Problems(dict):
-    """Where boxes and images are left out or clipped, and why."""
-
-    def add(self, noun: str, what: str, reason: str, *places: object) -> None:
-        reasons = self.setdefault((noun, what), collections.defaultdict(list))
-        reasons[reason] += places
-
-    def __str__(self):
-        sentences = []
-        for (noun, what), reasons in sorted(self.items(), reverse=True):
-            places = [place for each in reasons.values() for place in each]
-            count = len(places)
-            name = noun if count == 1 else PLURALS[noun]
-            counts = {reason: len(each) for reason, each in reasons.items()}
-            first = _checks.first_few(list(dict.fromkeys(places)))
-            text = f"{data.describe_counts(counts)} ({first})"
-            sentences.append(f"{count:,} {name} {what}: {text}")
-        return "; ".join(sentences)
-
-
-@dataclasses.dataclass
-class Annotated:
-    """What a folder or a dataset holds, not checked yet.
-
-    `splits` are images (paths or encoded) and their objects, to train and to
-    test.
-    """
-
-    splits: dict[str, list[tuple[str | bytes, list[Annotation]]]]
-    class_names: tuple[str, ...]
-    problems: Problems = dataclasses.field(default_factory=Problems)
-    # Boxes are fractions of their image in place of pixels.
-    in_fractions: bool = False
+# An image, by its path or encoded, and its objects.
+Entry = tuple[str | bytes, list[Annotation]]
+# Why and where boxes and images are left out or clipped, by a noun and what is
+# done with it, as "box" and "left out".
+Problems = collections.defaultdict[tuple[str, str], list[tuple[str, str]]]
 
 
 def parse_numbers(values: Any) -> np.ndarray:
@@ -79,17 +54,24 @@ def is_true(value: object) -> bool:
     return str(value).strip().lower() in ("1", "1.0", "true", "yes")
 
 
-def make_pictures(annotated: Annotated, source: str | os.PathLike) -> Splits:
+def make_pictures(
+    splits: Mapping[str, list[Entry]],
+    class_names: Sequence[str],
+    source: str | os.PathLike,
+    problems: Problems,
+    in_fractions: bool = False,
+) -> Pictures:
     """Returns pictures of images that can be read, with boxes in them.
 
-    Warns of everything that is left out. Raises a `ValueError` if an image is
-    both to train and to test, or a split is left without a box.
+    Boxes may be fractions of their image in place of pixels. Warns of
+    everything that is left out. Raises a `ValueError` if an image is both to
+    train and to test, or a split is left without a box.
     """
-    splits, problems = annotated.splits, annotated.problems
-    paths = (
+    splits = _divide(splits)
+    paths = [
         {image for image, _ in entries if isinstance(image, str)}
         for entries in splits.values()
-    )
+    ]
     both = sorted(map(os.path.basename, set.intersection(*paths)))
     if both or not all(splits.values()):
         train, test = map(len, splits.values())
@@ -98,83 +80,120 @@ def make_pictures(annotated: Annotated, source: str | os.PathLike) -> Splits:
             f'data="{source}" with {train} and {test} images, '
             f"{len(both)} of both: {_checks.first_few(both)}. Correct the "
             "lists or the folders that divide them, or remove them for a split "
-            f"at random. {problems}"
+            f"at random. {_describe(problems)}"
         )
     pictures = {
-        split: _make_pictures(entries, annotated)
+        split: _make_pictures(entries, class_names, problems, in_fractions)
         for split, entries in splits.items()
     }
-    for split, of_split in pictures.items():
-        if not any(picture.scores.any() for picture in of_split):
+    for split in pictures:
+        if not any(picture.scores.any() for picture in pictures[split]):
             raise ValueError(
                 "A split must have at least one box that is not of a crowd or "
                 "difficult (an image may have none). Received: data="
-                f'"{source}" without one in "{split}". {problems}'
+                f'"{source}" without one in "{split}". '
+                f"{_describe(problems)}"
             )
-    if problems:
-        _checks.warn(f'Annotations of "{source}": {problems}')
-    return pictures
+    if text := _describe(problems):
+        _checks.warn(f'Annotations of "{source}": {text}')
+    return pictures, tuple(class_names)
 
 
-def _make_pictures(entries, annotated):
+def _describe(problems):
+    """Returns how many boxes and images are left out or clipped, and why."""
+    sentences = []
+    for (noun, what), pairs in sorted(problems.items(), reverse=True):
+        if pairs:
+            reasons, places = zip(*pairs, strict=True)
+            name = noun if len(pairs) == 1 else PLURALS[noun]
+            counts = data.describe_counts(collections.Counter(reasons))
+            first = _checks.first_few([*dict.fromkeys(places)])
+            sentences.append(
+                f"{len(pairs):,} {name} {what}: {counts} ({first})"
+            )
+    return "; ".join(sentences)
+
+
+def _divide(splits):
+    """Returns what to train on and what to test on, of images and objects.
+
+    If the test images have objects, the validation images are used for
+    training, as is common for VOC; otherwise for testing, as for COCO. Without
+    either, a fifth of the images is tested on, the same for each seed.
+    `splits[""]` are images of no split.
+    """
+    train, val, test, trainval, rest = (
+        splits.get(name, [])
+        for name in ("train", "val", "test", "trainval", "")
+    )
+    trainval = trainval or train + val
+    if any(objects for _, objects in test):
+        return {"train": trainval, "test": test}
+    if val:
+        return {"train": train, "test": val}
+    entries = trainval or rest
+    if not entries:
+        return {"train": [], "test": []}
+    rows = data.stratify(np.zeros(len(entries)), None, seed=0)
+    return {x: [entries[i] for i in rows[x]] for x in ("train", "test")}
+
+
+def _make_pictures(entries, class_names, problems, in_fractions):
     """Returns the pictures of a split, and adds to the problems."""
-    images, annotations = zip(*entries, strict=True)
+    images = [image for image, _ in entries]
     heads = data.read_headers(images, "Reading headers")
-    pictures: list[Picture] = []
-    for number, (image, head) in enumerate(zip(images, heads, strict=True)):
+    numbers = {name: number for number, name in enumerate(class_names)}
+    pictures = []
+    for number, (image, objects) in enumerate(entries):
+        head = heads[number]
         is_path = isinstance(image, str)
         name = os.path.basename(image) if is_path else f"image {number}"
         if head is None:
             is_missing = is_path and not os.path.exists(image)
             reason = "missing" if is_missing else "damaged"
-            annotated.problems.add("image", "left out", reason, name)
+            problems["image", "left out"].append((reason, name))
             continue
         limits = np.array([head.width, head.height] * 2)
-        objects = annotations[number]
         boxes = np.array([each.box for each in objects]).reshape(-1, 4)
-        boxes = boxes * limits if annotated.in_fractions else boxes
-        kept = _keep(objects, boxes, limits, annotated, name)
-        labels = [annotated.class_names.index(objects[i][0]) for i in kept]
+        boxes = boxes * limits if in_fractions else boxes
+        scores = np.array([1.0 - each.is_ignored for each in objects])
+        labels = [numbers.get(each.class_name, -1) for each in objects]
+        labels = np.array(labels, int)
+        reasons = _find_faults(boxes, labels, scores, limits)
+        for each, reason in zip(objects, reasons, strict=True):
+            place = name
+            if reason == "of another class":
+                place = f'"{each.class_name}" in {name}'
+            if reason:
+                what = "clipped" if reason == CLIPPED else "left out"
+                problems["box", what].append((str(reason), place))
+        kept = (reasons == "") | (reasons == CLIPPED)
         pictures.append(
             Picture(
                 image=image,
                 size=(head.height, head.width),
                 boxes=np.clip(boxes[kept], 0, limits),
-                labels=np.array(labels, int),
-                scores=np.array([1.0 - objects[i].is_ignored for i in kept]),
+                labels=labels[kept],
+                scores=scores[kept],
                 content=head.content,
+                values=head.values,
             )
         )
     return pictures
 
 
-def _keep(objects, boxes, limits, annotated, name):
-    """Returns the rows of the boxes to keep, and reports the others."""
+def _find_faults(boxes, labels, scores, limits):
+    """Returns what is wrong with each object, "" if nothing is."""
     clipped = np.clip(boxes, 0, limits)
-    is_far = (np.abs(clipped - boxes) > TOLERANCE).any(axis=1)
-    reasons = np.select(
-        [
-            np.isnan(boxes).any(axis=1),
-            (boxes[:, :2] > boxes[:, 2:]).any(axis=1),
-            (boxes[:, :2] == boxes[:, 2:]).any(axis=1),
-            (clipped[:, :2] >= clipped[:, 2:]).any(axis=1),
-        ],
-        ["not four numbers", "with exchanged corners", "empty", "outside"],
-        "",
-    )
-    problems = annotated.problems
-    kept: dict[tuple[object, ...], int] = {}
-    for row, (each, reason) in enumerate(zip(objects, reasons, strict=True)):
-        entry = (each.class_name, each.is_ignored, *boxes[row])
-        if reason:
-            problems.add("box", "left out", str(reason), name)
-        elif each.class_name not in annotated.class_names:
-            place = f'"{each.class_name}" in {name}'
-            problems.add("box", "left out", "of another class", place)
-        elif entry in kept:
-            problems.add("box", "left out", "repeated", name)
-        else:
-            kept[entry] = row
-            if is_far[row]:
-                problems.add("box", "clipped", "beyond the edge", name)
-    return list(kept.values())
+    objects = np.column_stack([labels, scores, boxes])
+    _, first = np.unique(objects, axis=0, return_index=True)
+    faults = {
+        "not four numbers": np.isnan(boxes).any(axis=1),
+        "with exchanged corners": (boxes[:, :2] > boxes[:, 2:]).any(axis=1),
+        "empty": (boxes[:, :2] == boxes[:, 2:]).any(axis=1),
+        "outside": (clipped[:, :2] >= clipped[:, 2:]).any(axis=1),
+        "of another class": labels < 0,
+        "repeated": ~np.isin(np.arange(len(boxes)), first),
+        CLIPPED: (np.abs(clipped - boxes) > TOLERANCE).any(axis=1),
+    }
+    return np.select([*faults.values()], [*faults], "")

@@ -28,6 +28,7 @@ class DetectionData:
     sizes: dict[str, int]
     train: Batches
     test: Batches
+    scale: data.Scale | None
     validation: None = None
 
     def set_epoch(self, epoch: int) -> None:
@@ -35,7 +36,7 @@ class DetectionData:
 
     def describe(self) -> dict[str, object]:
         # A resumed run notices other images or boxes by the hash.
-        content: list[object] = [self.class_names]
+        content: list[object] = [self.class_names, *(self.scale or ())]
         for picture in (*self.train.pictures, *self.test.pictures):
             content += [picture.boxes, picture.labels, picture.scores]
             content += [picture.size, picture.content]
@@ -75,8 +76,17 @@ def load(
     image = splits["train"][0].image
     channels = image.shape[-1] if isinstance(image, np.ndarray) else 3
     shape = (*_checks.height_and_width(size), channels)
+    scale = data.Scale.of(
+        picture.values for split in splits.values() for picture in split
+    )
+    if scale:
+        _checks.warn(f'Of "{source}" {scale.note}')
     train, test = (
-        Batches(splits[split], shape, recipe.batch_size, recipe.seed, augment)
+        Batches(
+            *(splits[split], shape, recipe.batch_size, recipe.seed),
+            augment=augment,
+            scale=scale,
+        )
         for split, augment in (("train", recipe.augment), ("test", ()))
     )
     return DetectionData(
@@ -87,6 +97,7 @@ def load(
         sizes={split: len(pictures) for split, pictures in splits.items()},
         train=train,
         test=test,
+        scale=scale,
     )
 
 

@@ -30,7 +30,8 @@ class Picture:
     `content`; `size` is height and width. `boxes` `(N, 4)` are left, top, right
     and bottom in pixels, `labels` `(N,)` indices of classes. The `scores`
     `(N,)` of true objects are 1, or 0 for those that are neither learned nor
-    counted: crowds in COCO, difficult ones in VOC.
+    counted: crowds in COCO, difficult ones in VOC. `values` are the lowest and
+    highest of an image beyond 8 bits.
     """
 
     image: np.ndarray | str | bytes
@@ -39,6 +40,7 @@ class Picture:
     labels: np.ndarray
     scores: np.ndarray
     content: str = ""
+    values: tuple[float, float] | None = None
 
 
 def scale_of(size: tuple[int, int]) -> np.ndarray:
@@ -71,6 +73,8 @@ class Batches(keras.utils.PyDataset):
     batch_size: int
     seed: int
     augment: Sequence[str] = ()
+    # Of values beyond 8 bits.
+    scale: data.Scale | None = None
 
     def __post_init__(self):
         super().__init__()
@@ -124,9 +128,8 @@ class Batches(keras.utils.PyDataset):
     def _read(self, row, draws=None):
         """Returns an image, resized, and the boxes in it, as fractions."""
         boxes = self.boxes[row]
-        image = data.pil_decode(
-            self.pictures[row].image, channels=self.image_shape[2]
-        )
+        item, channels = self.pictures[row].image, self.image_shape[2]
+        image = data.pil_decode(item, channels, self.scale)
         if self.augment and draws is not None:
             image, boxes = _augment(
                 image, boxes, self.size, draws, self.augment

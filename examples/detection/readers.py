@@ -1,45 +1,49 @@
 """Pictures of folders and of TensorFlow Datasets.
 
-Each reader returns the pictures of the splits "train" and "test", and the names
-of the classes.
+A folder is as COCO's, with a JSON file of each split; as VOC's, with an XML
+file of each image; or as YOLO's, with a text of each image. Each reader finds
+its annotations, and `make_pictures` checks them.
 """
 
+import collections
+import functools
+import itertools
+import json
 import os
 import pathlib
+import re
 
 import numpy as np
 
-from cbam_keras import data
+from cbam_keras import _checks, data
 from examples.detection.annotations import (
-    Annotated,
     Annotation,
-    Splits,
+    Pictures,
+    Problems,
+    is_true,
     make_pictures,
+    parse_numbers,
 )
-from examples.detection.coco import find_coco, read_coco
-from examples.detection.labels import (
-    find_voc,
-    find_yolo,
-    read_voc,
-    read_yolo,
-)
-from examples.detection.layouts import Folder, divide
+from examples.detection.layouts import Folder, split_of
 
-# How the annotations of a layout are found and read. The first that are found
-# are read.
-LAYOUTS = ((find_coco, read_coco), (find_voc, read_voc), (find_yolo, read_yolo))
+# Parts of COCO's JSON.
+PART = re.compile(b'"(images|annotations|categories)"')
+PARTS = {b"images", b"annotations", b"categories"}
 # TensorFlow Datasets marks objects that are ignored by one of these.
 IGNORED = ("is_difficult", "is_crowd")
 
 
-def read_folder(path: pathlib.Path) -> tuple[Splits, tuple[str, ...]]:
+def read_folder(path: pathlib.Path) -> Pictures:
     """Reads a folder in COCO's, VOC's or YOLO's layout, or one around it."""
     for root in (path, *sorted(path.glob("*/"))):
         folder = Folder(root)
-        for find, read in LAYOUTS:
+        for find, read in (
+            (_find_coco, _read_coco),
+            (_find_voc, _read_voc),
+            (_find_yolo, _read_yolo),
+        ):
             if files := find(folder):
-                annotated = read(folder, files)
-                return make_pictures(annotated, root), annotated.class_names
+                return read(folder, files)
     raise ValueError(
         "A folder of images with boxes must be as COCO's (annotations/"
         "instances_train.json or train/_annotations.coco.json), as VOC's "
@@ -49,9 +53,299 @@ def read_folder(path: pathlib.Path) -> tuple[Splits, tuple[str, ...]]:
     )
 
 
+# COCO
+
+
+def _find_coco(folder):
+    """Returns COCO's files in a folder: those of its names, or of any name."""
+    files = folder.find(".json")
+    names = re.compile(r"instances_|.*_annotations\.")
+    return [x for x in files if names.match(x.name)] or [
+        x for x in files if PARTS <= {*PART.findall(x.read_bytes())}
+    ]
+
+
+def _read_coco(folder, files):
+    """Reads a file of each split, or one that is split at random."""
+    split_of_file = {
+        file: split_of(*file.relative_to(folder.root).with_suffix("").parts)
+        for file in files
+    }
+    # Beside files of splits, others may repeat them.
+    used = [file for file in files if split_of_file[file]] or files
+    names = [split_of_file[file] for file in used]
+    is_divided = names == [""] or {"train"} < {*names}
+    if not is_divided or len(names) > len({*names}):
+        raise ValueError(
+            "A folder in COCO's layout must hold one annotations/"
+            "instances_train.json beside a folder train/, and the same with "
+            "val or test (COCO's own train2017 and val2017 count too), or "
+            "train/_annotations.coco.json and the same in valid/ or test/. "
+            f'Received: data="{folder.root}" with '
+            f"{[str(file.relative_to(folder.root)) for file in files]}"
+        )
+    splits, categories, problems = {}, {}, Problems(list)
+    for file, split in zip(used, names, strict=True):
+        try:
+            # The reader of pycocotools prints, and needs ids of annotations.
+            content = json.loads(file.read_bytes())
+            categories[split] = content["categories"]
+            splits[split] = _read_json(content, folder, split, problems)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                "Annotations must be COCO's JSON, with images (id, file_name), "
+                "annotations of these (image_id, category_id, bbox) and "
+                f'categories (id, name). Received: "{file}" '
+                f"({type(error).__name__}: {error})"
+            ) from error
+    of_train = categories["train" if "train" in categories else ""]
+    # Roboflow writes a category 0 that is the heading of the others.
+    headings = {
+        each.get("supercategory")
+        for each in of_train
+        if each.get("supercategory") != each["name"]
+    }
+    headings -= _list_classes(splits)
+    name_of = _name_categories(of_train)
+    class_names = dict.fromkeys(name_of[key] for key in _sort_numbers(name_of))
+    class_names = [name for name in class_names if name not in headings]
+    return make_pictures(splits, class_names, folder.root, problems)
+
+
+def _read_json(content, folder, split, problems):
+    """Returns the images of a file, with their objects."""
+    names = _name_categories(content["categories"])
+    entries: dict[str, list[Annotation]] = {}
+    of_image = {}
+    for each in content["images"]:
+        name = each["file_name"]
+        path = folder.root / split / name
+        for file in folder.images.get(folder.match(name, split), ()):
+            if name.lower().endswith(file.name.lower()):
+                path = file
+        # An image that is listed twice is one.
+        of_image[_as_id(each["id"])] = entries.setdefault(str(path), [])
+    for each in content["annotations"]:
+        image = _as_id(each.get("image_id"))
+        if image not in of_image:
+            fault = "of no image", f"image_id {image}"
+            problems["box", "left out"].append(fault)
+            continue
+        left, top, width, height = parse_numbers(each.get("bbox"))
+        category = _as_id(each.get("category_id"))
+        annotation = Annotation(
+            names.get(category, f"category_id {category}"),
+            np.array([left, top, left + width, top + height]),
+            is_true(each.get("iscrowd")),
+        )
+        of_image[image].append(annotation)
+    return list(entries.items())
+
+
+def _name_categories(categories):
+    return {_as_id(x["id"]): str(x["name"]).strip() for x in categories}
+
+
+def _as_id(value):
+    """Returns the same text for 7, 7.0 and "7"."""
+    return re.sub(r"\.0+$", "", str(value))
+
+
+def _sort_numbers(texts):
+    return sorted(texts, key=lambda text: (len(text), text))
+
+
+def _list_classes(splits):
+    entries = itertools.chain(*splits.values())
+    return {each.class_name for _, objects in entries for each in objects}
+
+
+# VOC and YOLO
+
+
+def _find_voc(folder):
+    """Returns the XML files of a folder with images of the same names."""
+    files = folder.find(".xml")
+    return files if folder.images.keys() & map(folder.key_of, files) else []
+
+
+def _read_voc(folder, files):
+    """Reads XML beside images, or in another folder than they."""
+    splits, problems = _read_files(folder, files, _read_xml)
+    class_names = sorted(_list_classes(splits) - {""})
+    return make_pictures(splits, class_names, folder.root, problems)
+
+
+def _read_xml(file):
+    """Returns the objects that an XML file describes."""
+    tree = _checks.require("defusedxml.ElementTree", extra="detect")
+    root = tree.parse(file).getroot()
+    for node in root.iter():
+        # Without its namespace, and as other tools write it.
+        node.tag = node.tag.rpartition("}")[2].lower()
+    annotations = []
+    for node in root.iter("object"):
+        corners = [
+            node.findtext(f"bndbox/{corner}")
+            for corner in ("xmin", "ymin", "xmax", "ymax")
+        ]
+        annotation = Annotation(
+            node.findtext("name", "").strip(),
+            # Pixels are counted from 1, and the last one is in the box.
+            parse_numbers(corners) - [1, 1, 0, 0],
+            is_true(node.findtext("difficult")),
+        )
+        annotations.append(annotation)
+    return annotations
+
+
+def _find_yolo(folder):
+    """Returns text named as images or in `labels/`, of a YOLO layout."""
+    is_described = bool(_read_yaml(folder))
+    return [
+        file
+        for file in (folder.files if is_described else folder.find(".txt"))
+        if file.suffix.lower() == ".txt"
+        and file.name != "classes.txt"
+        and (
+            folder.key_of(file) in folder.images
+            or "labels" in file.relative_to(folder.root).parts
+        )
+    ]
+
+
+def _read_yolo(folder, files):
+    """Reads text beside images, or in `labels/` as they are in `images/`.
+
+    `data.yaml` or a list names the classes. An image without text has no boxes.
+    """
+    settings = _read_yaml(folder)
+    names = _read_class_names(folder, settings)
+    has_points = "kpt_shape" in settings
+    read = functools.partial(_read_text, names=names, has_points=has_points)
+    splits, problems = _read_files(folder, files, read, settings)
+    class_names = [*dict.fromkeys(names.values())]
+    class_names = class_names or _sort_numbers(_list_classes(splits))
+    return make_pictures(
+        splits, class_names, folder.root, problems, in_fractions=True
+    )
+
+
+def _read_text(file, names, has_points):
+    """Returns the objects that a text describes."""
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    annotations = []
+    for number, *fields in filter(None, map(str.split, text.splitlines())):
+        # Some tools write all numbers as floats.
+        number = _as_id(number)
+        name = names.get(number, f"class {number}" if names else number)
+        annotations.append(Annotation(name, _find_corners(fields, has_points)))
+    return annotations
+
+
+def _find_corners(fields, has_points):
+    """Returns the corners of a box, or of the box around a polygon."""
+    # Confidence may follow a box, or points of the body.
+    if has_points or len(fields) < 6:
+        center, size = np.split(parse_numbers(fields[:4]), 2)
+        return np.concatenate([center - size / 2, center + size / 2])
+    try:
+        points = np.array(fields, "float64").reshape(-1, 2)
+    except ValueError:
+        return np.full(4, np.nan)
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
+def _read_files(folder, files, read, settings=None):
+    """Returns the images of each split with their objects, and problems.
+
+    Lists of names or folders say which are of a split, or settings of YOLO,
+    where an image may be without a file.
+    """
+    labels = {folder.key_of(file): file for file in files}
+    images = map(folder.key_of, folder.find(*data.ENDINGS))
+    splits = _read_yaml_splits(settings or {}, folder) or folder.read_lists()
+    if not splits:
+        for key in sorted({*labels, *images}):
+            splits[split_of(*key[:-1])].append(key)
+    entries = collections.defaultdict(list)
+    problems = Problems(list)
+    left_out = problems["image", "left out"]
+    for split, keys in splits.items():
+        for key in dict.fromkeys(keys):
+            # The path of a missing image leads nowhere.
+            path, *_ = folder.images.get(key, [folder.root.joinpath(*key)])
+            if key not in labels and settings is None:
+                left_out.append(("without XML", "/".join(key)))
+                continue
+            try:
+                objects = read(labels[key]) if key in labels else []
+            # The parser raises a `SyntaxError`, or a `ValueError` for entities.
+            except (SyntaxError, ValueError) as error:
+                place = f"{labels[key].name}: {error}"
+                left_out.append(("with damaged XML", place))
+                continue
+            entries[split].append((str(path), objects))
+    if len(entries) > 1:
+        for image, _ in entries.pop("", []):
+            place = os.path.basename(image)
+            left_out.append(("in the folder of no split", place))
+    return entries, problems
+
+
+def _read_yaml(folder):
+    """Returns the settings in `data.yaml`, none without the file."""
+    for file in folder.find(".yaml", ".yml"):
+        yaml = _checks.require("yaml", extra="detect")
+        try:
+            settings = yaml.safe_load(file.read_bytes())
+        except (yaml.YAMLError, ValueError) as error:
+            raise ValueError(
+                f'A file must be YAML. Received: "{file}" ({error})'
+            ) from error
+        if isinstance(settings, dict) and "names" in settings:
+            return settings
+    return {}
+
+
+def _read_yaml_splits(settings, folder):
+    """Returns the images of the folders and lists that `data.yaml` names.
+
+    None if one of them is missing, as where a dataset was moved.
+    """
+    splits = collections.defaultdict(list)
+    for name in ("train", "val", "valid", "test"):
+        entries = settings.get(name) or []
+        for entry in [entries] if isinstance(entries, str) else entries:
+            path = folder.root / str(settings.get("path", ".")) / entry
+            path = path if path.exists() else folder.root / entry
+            splits[split_of(name)] += (
+                folder.read_list(path)
+                if path.is_file()
+                else folder.find_within(path)
+            )
+    return splits if all(splits.values()) else {}
+
+
+def _read_class_names(folder, settings):
+    """Returns the names of the classes by their number in the text files."""
+    names = settings.get("names")
+    for file in folder.files:
+        is_list = file.suffix == ".names" or file.name.lower() == "classes.txt"
+        if not names and is_list:
+            # A class is the number of its line.
+            names = file.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    if not isinstance(names, dict):
+        names = dict(enumerate(names or []))
+    return {str(number): str(name).strip() for number, name in names.items()}
+
+
+# TensorFlow Datasets
+
+
 def read_tfds(
     name: str, data_dir: str | os.PathLike | None, download: bool
-) -> tuple[Splits, tuple[str, ...]]:
+) -> Pictures:
     """Reads a dataset of TensorFlow Datasets."""
     builder = data.find_builder(name, ["digit_scenes"], data_dir)
     features = dict(builder.info.features.items())
@@ -67,8 +361,10 @@ def read_tfds(
         for split, name in names.items()
         if name in builder.info.splits
     }
-    annotated = Annotated(divide(splits), class_names, in_fractions=True)
-    return make_pictures(annotated, builder.data_dir), class_names
+    problems = Problems(list)
+    return make_pictures(
+        splits, class_names, builder.data_dir, problems, in_fractions=True
+    )
 
 
 def _read_split(builder, split, class_names):
