@@ -113,7 +113,7 @@ def test_a_folder_of_voc_is_read(inside, voc):
 
 
 def test_pixels_of_voc_may_be_counted_from_zero(voc):
-    written("<xmin>4.0<", "<xmin>0<")(voc)
+    rewrite(voc / "Annotations/0.xml", ("<xmin>4.0<", "<xmin>0<"))
     # The box is clipped to the image.
     assert read(voc).train.pictures[0].boxes[0].tolist() == [0, 4, 18, 14]
 
@@ -145,115 +145,88 @@ def alter(part, **values):
     return lambda content: content[part][0].update(values)
 
 
-def written(old, new="", file="Annotations/0.xml"):
-    """Returns a change of a file in VOC's folder."""
-
-    def change(root):
-        text = (root / file).read_text()
+def rewrite(file, *changes):
+    """Replaces texts in a file."""
+    text = file.read_text()
+    for old, new in changes:
         assert old in text
-        (root / file).write_text(text.replace(old, new, 1))
-
-    return change
-
-
-# What is changed, and what the error says.
-BAD = {
-    "coco: no images": (
-        lambda content: content.pop("images"),
-        "COCO's JSON.*instances_train.json.*KeyError",
-    ),
-    "coco: no good box": (
-        lambda content: [x.update(bbox=[]) for x in content["annotations"]],
-        'not of a crowd or difficult.*"train". 3 boxes left out: 3 not four',
-    ),
-    "voc: in both": (
-        written("3", "0", "ImageSets/Main/val.txt"),
-        "1 of both: 0",
-    ),
-    "voc: no layout": (
-        lambda root: shutil.rmtree(root / "Annotations"),
-        "COCO.*VOC.*YOLO.*with neither",
-    ),
-}
+        text = text.replace(old, new)
+    file.write_text(text)
 
 
-def changed(name, change, voc):
-    """Returns a changed folder of COCO or VOC, as the name says."""
-    if name.startswith("coco"):
-        return write_coco(voc.parent / "coco", change=change)
-    change(voc)
-    return voc
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_folders_are_refused(name, voc):
-    change, message = BAD[name]
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x.pop("images"), "JSON.*instances_train.json.*KeyError"),
+        (
+            lambda x: [each.update(bbox=[]) for each in x["annotations"]],
+            'of a crowd or difficult.*"train". 3 boxes left out: 3 not four',
+        ),
+    ],
+    ids=["no images", "no good box"],
+)
+def test_bad_folders_of_coco_are_refused(change, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        read(changed(name, change, voc))
+        read(write_coco(tmp_path, change=change))
 
 
-ADDED = (
+def test_bad_folders_of_voc_are_refused(voc):
+    rewrite(voc / "ImageSets/Main/val.txt", ("3", "0"))
+    with pytest.raises(ValueError, match="1 of both: 0"):
+        read(voc)
+    shutil.rmtree(voc / "Annotations")
+    with pytest.raises(ValueError, match="COCO.*VOC.*YOLO.*with neither"):
+        read(voc)
+
+
+# Of the first image, whose boxes end at 30 and 20.
+BAD_BOXES = (
     *((20, 4, 15, 10), (30, 4, 1, 10), (40, 10, 5, 5), (3, 4, 0, 10)),
     *((9, 9, -2, 3), ("a", 4, 3, 3), (4, 3, 3), (3, 4, float("inf"), 3)),
     (3, 4, 15, 10),
 )
-# What is changed, what the warning says, and how many boxes are kept.
-IMPERFECT = {
-    "coco: boxes": (
-        lambda content: content["annotations"].extend(
-            {"image_id": 10, "category_id": 3, "bbox": box} for box in ADDED
-        ),
-        "8 boxes left out: 2 outside, 1 empty, 1 with exchanged corners, "
-        r"3 not four numbers, 1 repeated \(0.png\); 1 box clipped: 1 beyond "
-        r"the edge \(0.png\)",
-        7,
-    ),
-    "coco: category": (
-        alter("annotations", category_id=5),
-        r'1 box left out: 1 of another class \("category_id 5" in 0.png\)',
-        5,
-    ),
-    "coco: image id": (
-        alter("annotations", image_id=5),
-        r"1 box left out: 1 of no image \(image_id 5\)",
-        5,
-    ),
-    "coco: image": (
-        alter("images", file_name="x"),
-        r"image left .* missing \(x\)",
-        4,
-    ),
-    "voc: no class": (
-        written("<name>dog</name>"),
-        r'1 of another .*"" in 0.png',
-        5,
-    ),
-    "voc: no XML": (written("</a>"), r"1 with damaged XML \(0.xml: ", 4),
-    "voc: entity": (
-        written("<a>", '<!DOCTYPE a [<!ENTITY e "e">]><a>'),
-        "1 with damaged XML .*0.xml: .*Entit",
-        4,
-    ),
-    "voc: no image": (
-        lambda root: (root / "JPEGImages/3.png").unlink(),
-        r"1 image left out: 1 missing \(3\)",
-        5,
-    ),
-    "voc: not annotated": (
-        written("3", "3 1", "ImageSets/Main/val.txt"),
-        r"1 image left out: 1 without XML \(3 1\)",
-        5,
-    ),
-}
 
 
-@pytest.mark.parametrize("name", IMPERFECT)
-def test_imperfect_entries_are_left_out_and_counted(name, voc):
-    change, message, kept = IMPERFECT[name]
-    folder = changed(name, change, voc)
+def test_imperfect_entries_of_coco_are_left_out_and_counted(tmp_path):
+    added = [(10, 3, each) for each in BAD_BOXES]
+    added += [(5, 3, OBJECTS[0][0]), (10, 5, OBJECTS[0][0])]
+    keys = "image_id", "category_id", "bbox"
+
+    def change(content):
+        content["annotations"] += [
+            dict(zip(keys, each, strict=True)) for each in added
+        ]
+        content["images"].append({"id": 99, "file_name": "x"})
+
+    message = (
+        r"1 image left out: 1 missing \(x\); 10 boxes left out: 1 of no image, "
+        "2 outside, 1 empty, 1 with exchanged corners, 3 not four numbers, "
+        r"1 repeated, 1 of another class \(image_id 5, 0.png, "
+        r'"category_id 5" in 0.png\); 1 box clipped: 1 beyond the edge \(0.png'
+    )
     with pytest.warns(UserWarning, match=message):
-        loaded = read(folder)
-    assert len(scores(loaded.train) + scores(loaded.test)) == kept
+        loaded = read(write_coco(tmp_path, change=change))
+    assert len(scores(loaded.train) + scores(loaded.test)) == 7
+
+
+@pytest.mark.parametrize(
+    ("damage", "error"),
+    [(("</a>", ""), ""), (("<a>", '<!DOCTYPE a [<!ENTITY e "e">]><a>'), "Ent")],
+    ids=["cut", "entity"],
+)
+def test_imperfect_entries_of_voc_are_left_out_and_counted(voc, damage, error):
+    write_voc(voc, {"train": "0\n1\n", "val": "2\n3\n3 1"})
+    rewrite(voc / "Annotations/0.xml", ("<name>dog</name>", ""))
+    rewrite(voc / "Annotations/1.xml", damage)
+    (voc / "JPEGImages/3.png").unlink()
+    message = (
+        "3 images left out: 1 with damaged XML, 1 without XML, 1 missing "
+        rf"\(1.xml: .*{error}.*, 3 1, 3\); 1 box left out: 1 of another "
+        r'class \("" in 0.png\)'
+    )
+    with pytest.warns(UserWarning, match=message):
+        loaded = read(voc)
+    assert len(scores(loaded.train) + scores(loaded.test)) == 3
 
 
 def test_imperfect_entries_of_yolo_are_left_out_and_counted(tmp_path):
@@ -312,13 +285,10 @@ def each(part, function):
 
 
 FORMS = {
-    "ids": each(
-        "annotations",
-        lambda x: {k: f"{x[k]}.0" for k in ("image_id", "category_id")},
-    ),
     "text": each(
         "annotations",
         lambda x: {
+            **{k: f"{x[k]}.0" for k in ("image_id", "category_id")},
             "iscrowd": f"{x['iscrowd']}",
             "bbox": [*map(str, x["bbox"])],
         },
@@ -332,25 +302,27 @@ FORMS = {
         content["images"].append(content["images"][0] | {"id": 99}),
         content["annotations"][0].update(image_id=99),
     ),
-    "namespace": ("<a>", '<a xmlns="http://www.w3.org/1999/xhtml">'),
-    "object": ("object>", "Object>"),
-    "difficult": ("<difficult>1", "<difficult> True "),
 }
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_annotations_are_read_as_other_tools_write_them(name, voc):
-    change = FORMS[name]
-    if callable(change):
-        expected = read(write_coco(voc.parent / "a"))
-        loaded = read(write_coco(voc.parent / "b", change=change))
-    else:
-        expected = read(voc)
-        for file in voc.glob("Annotations/*"):
-            file.write_text(file.read_text().replace(*change))
-        loaded = read(voc)
+def test_coco_is_read_as_other_tools_write_it(name, tmp_path):
+    expected = read(write_coco(tmp_path / "a"))
+    loaded = read(write_coco(tmp_path / "b", change=FORMS[name]))
     assert sorted(contents(loaded)[1]) == sorted(contents(expected)[1])
     assert loaded.class_names == expected.class_names
+
+
+def test_voc_is_read_as_other_tools_write_it(voc):
+    expected = read(voc)
+    changes = [
+        ("<a>", '<a xmlns="http://www.w3.org/1999/xhtml">'),
+        *(("object>", "Object>"), ("bndbox>", "BndBox>")),
+    ]
+    for file in voc.glob("Annotations/*"):
+        rewrite(file, *changes)
+    rewrite(voc / "Annotations/0.xml", ("<difficult>1", "<difficult> True "))
+    assert contents(read(voc)) == contents(expected)
 
 
 # Old and new paths, by what writes the folder. A new one that ends with "/" is
@@ -363,8 +335,8 @@ coco: train/* train/data/, val/* validation/data/,
   annotations/instances_val.json validation/labels.json
 coco: train images/train2017, val images/val,
   annotations/instances_train.json annotations/instances_train2017.json
-voc: ImageSets/Main imagesets/main, JPEGImages images, Annotations annotations
-voc: JPEGImages images, Annotations annotations/xmls
+voc: ImageSets/Main imagesets/main, JPEGImages images,
+  Annotations annotations/xmls
 voc: JPEGImages/* ./, Annotations/* ./
 voc: ImageSets lists, JPEGImages/[01].png train/, Annotations/[01].xml train/,
   JPEGImages/* valid/images/, Annotations/* valid/annotations/
