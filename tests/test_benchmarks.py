@@ -76,29 +76,23 @@ def test_every_script_runs_at_its_smallest_size(tmp_path):
     assert text == "# Benchmarks\n\n" + "\n".join(tables)
 
 
-def test_wrong_names_are_refused(capsys):
-    with pytest.raises(SystemExit) as caught:
-        command.parse(["layer"])
-    assert caught.value.code == 2
-    message = "`layer` is none of layers, networks, memory, building"
-    assert message in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("main", "given", "message"),
     [
-        ("--shapes 1x2x3", "must be BxHxWxC"),
-        ("--mode torch-compile", "invalid choice: 'torch-compile'"),
-        ("--repeats 0", "must be a positive integer. Received: '0'"),
-        ("--models ResNet18", "unrecognized arguments: --models ResNet18"),
+        (command.parse, "layer", "`layer` is none of layers, networks, memory"),
+        (layers.main, "--shapes 1x2x3", "must be BxHxWxC"),
+        (
+            layers.main,
+            "--repeats 0",
+            "must be a positive integer. Received: '0'",
+        ),
+        # As is passed on.
+        (layers.main, "--models x", "unrecognized arguments: --models x"),
     ],
 )
-def test_scripts_refuse_wrong_options_that_are_passed_on(
-    monkeypatch, capsys, given, message
-):
-    given = ["layers", "--mode", MODE, *given.split()]
-    monkeypatch.setattr(sys, "argv", given)
+def test_wrong_options_are_refused(monkeypatch, capsys, main, given, message):
+    monkeypatch.setattr(sys, "argv", ["x", "--mode", MODE, *given.split()])
     with pytest.raises(SystemExit) as caught:
-        layers.main()
+        main()
     assert caught.value.code == 2
     assert message in capsys.readouterr().err

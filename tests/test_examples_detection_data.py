@@ -238,7 +238,7 @@ def test_imperfect_entries_of_yolo_are_left_out_and_counted(tmp_path):
     shutil.copy(root / "images/val/0.jpg", root / "cover.jpg")
     message = (
         "2 images left out: 1 in the folder of no split, 1 missing "
-        r"\(cover.jpg, 5\); 3 boxes left out: 2 not four numbers, "
+        r"\(cover.jpg, 5.txt\); 3 boxes left out: 2 not four numbers, "
         r'1 of another class \(0.jpg, "class 7" in 0.jpg\); 1 box clipped'
     )
     with pytest.warns(UserWarning, match=message):

@@ -17,9 +17,6 @@ import contextlib
 import dataclasses
 import sys
 
-# Options that change the recipe.
-OF_RECIPE = ("epochs", "batch_size", "image_size", "augment")
-
 
 def main(arguments=None) -> None:
     """Runs a command line, by default that of the process."""
@@ -28,7 +25,8 @@ def main(arguments=None) -> None:
     from cbam_keras import study
     from examples.detection.task import RECIPES, plan
 
-    changes = {name: getattr(options, name) for name in OF_RECIPE}
+    names = ("epochs", "batch_size", "image_size", "augment")
+    changes = {name: getattr(options, name) for name in names}
     changes = {k: value for k, value in changes.items() if value is not None}
     recipe = dataclasses.replace(RECIPES[options.weights], **changes)
     planned = plan(

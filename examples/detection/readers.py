@@ -223,7 +223,11 @@ def _read_yolo(folder, files):
     names = _read_class_names(folder, settings)
     has_points = "kpt_shape" in settings
     read = functools.partial(_read_text, names=names, has_points=has_points)
-    splits, problems = _read_files(folder, files, read, settings)
+    texts = [x for x in files if folder.key_of(x) in folder.images]
+    splits, problems = _read_files(folder, texts, read, settings)
+    problems["image", "left out"] += [
+        ("missing", file.name) for file in sorted({*files} - {*texts})
+    ]
     class_names = [*dict.fromkeys(names.values())]
     class_names = class_names or _sort_numbers(_list_classes(splits))
     return make_pictures(
@@ -303,7 +307,8 @@ def _read_yaml(folder):
             raise ValueError(
                 f'A file must be YAML. Received: "{file}" ({error})'
             ) from error
-        if isinstance(settings, dict) and "names" in settings:
+        names = settings.get("names", "") if isinstance(settings, dict) else ""
+        if not isinstance(names, str):
             return settings
     return {}
 
@@ -319,11 +324,10 @@ def _read_yaml_splits(settings, folder):
         for entry in [entries] if isinstance(entries, str) else entries:
             path = folder.root / str(settings.get("path", ".")) / entry
             path = path if path.exists() else folder.root / entry
-            splits[split_of(name)] += (
-                folder.read_list(path)
-                if path.is_file()
-                else folder.find_within(path)
-            )
+            if not path.exists():
+                return {}
+            read = folder.read_list if path.is_file() else folder.find_within
+            splits[split_of(name)] += read(path)
     return splits if all(splits.values()) else {}
 
 
