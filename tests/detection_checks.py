@@ -1,5 +1,6 @@
 """A small network and images with boxes, for tests of detection."""
 
+import itertools
 import json
 
 import numpy as np
@@ -101,24 +102,19 @@ def write_voc(root, lists=None, ending=".png"):
 
 def write_yolo(root, settings="names: [cat, dog]"):
     """Writes a folder as YOLO has it, of the images and boxes of COCO's."""
-    for split in ("train", "val"):
-        for number, ((high, wide), boxes) in enumerate(
-            zip(SIZES, OBJECTS, strict=True)
-        ):
-            image = root / "images" / split / f"{number}.jpg"
-            text = root / "labels" / split / f"{number}.txt"
-            for file in (image, text):
-                file.parent.mkdir(parents=True, exist_ok=True)
-            text.write_text(
-                "\n".join(
-                    f"{int(kind == 'dog')} {(x + w / 2) / wide} "
-                    f"{(y + h / 2) / high} {w / wide} {h / high}"
-                    for (x, y, w, h), kind in zip(
-                        boxes, CLASSES[number], strict=True
-                    )
-                )
-            )
-            Image.fromarray(pixels((high, wide), boxes)).save(image)
+    for split, number in itertools.product(("train", "val"), range(2)):
+        (high, wide), boxes = SIZES[number], OBJECTS[number]
+        image = root / f"images/{split}/{number}.jpg"
+        text = root / f"labels/{split}/{number}.txt"
+        for file in (image, text):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels((high, wide), boxes)).save(image)
+        rows = [
+            f"{int(kind == 'dog')} {(x + w / 2) / wide} {(y + h / 2) / high} "
+            f"{w / wide} {h / high}\n"
+            for (x, y, w, h), kind in zip(boxes, CLASSES[number], strict=True)
+        ]
+        text.write_text("".join(rows))
     (root / "data.yaml").write_text(settings)
     return root
 
