@@ -162,14 +162,21 @@ def die(output, copy, count, source):
         raise Killed
 
 
-def killed_before(ending, output, name="train"):
-    """Trains until a file of such a name is about to be put in its place."""
+@contextlib.contextmanager
+def killed_at(ending, output):
+    """Context that ends when a file of such a name is to get its place."""
 
     def stop(count, source):
         if source.name.endswith(ending):
             raise Killed
 
     with pytest.raises(Killed), at_files(output, stop):
+        yield
+
+
+def killed_before(ending, output, name="train"):
+    """Trains until a file of such a name is about to be put in its place."""
+    with killed_at(ending, output):
         call(name, output)
 
 

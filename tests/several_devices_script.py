@@ -13,6 +13,7 @@ import sys
 import keras
 from data_checks import arrays
 from keras import layers
+from study_checks import planned
 from training_checks import numbers
 
 from cbam_keras import CBAM, study, training
@@ -41,12 +42,10 @@ def main(folder):
         return model
 
     def trained(name):
-        planned = study.Study(
-            study.Classification(DATA, validation_fraction=0.25),
-            [study.Variant("first", network), study.Variant("second", network)],
-            recipe=RECIPE,
-        )
-        return numbers(study.run(planned, folder / name))
+        task = study.Classification(DATA, validation_fraction=0.25)
+        both = [study.Variant(name, network) for name in ("first", "second")]
+        both = planned(*both, task=task, recipe=RECIPE)
+        return numbers(study.run(both, folder / name))
 
     one = trained("one")
     keras.distribution.set_distribution(

@@ -1,6 +1,7 @@
 """Small studies, for the tests of the engine."""
 
 import functools
+import itertools
 import json
 
 import keras
@@ -34,6 +35,19 @@ WIDE = study.Variant("wide", functools.partial(narrow, filters=8))
 def planned(*variants, **options):
     defaults = {"task": study.Classification("mnist5k"), "recipe": SHORT}
     return study.Study(variants=variants, **{**defaults, **options})
+
+
+def at_call(patch, owner, name, number, act):
+    """Makes the nth call of a function call `act` first."""
+    function, numbers = getattr(owner, name), itertools.count(1)
+
+    @functools.wraps(function)
+    def counted(*arguments, **options):
+        if next(numbers) == number:
+            act()
+        return function(*arguments, **options)
+
+    patch.setattr(owner, name, counted)
 
 
 def content_of(folder):

@@ -13,6 +13,7 @@ import pretended
 import pytest
 from data_checks import arrays
 from networks import linear, mlp
+from study_checks import planned
 
 from cbam_keras import (
     ablation,
@@ -24,6 +25,9 @@ from cbam_keras import (
     tuning,
 )
 from cbam_keras.study import Cost, Estimate
+
+LINEAR = study.Variant("linear", lambda data: linear())
+MLP = study.Variant("mlp", lambda data: mlp(2))
 
 
 def test_an_estimate_counts_every_network_and_leaves_all_as_it_was(
@@ -43,17 +47,9 @@ def test_an_estimate_counts_every_network_and_leaves_all_as_it_was(
     assert (seen() != before).any()
     images.set_epoch(0)
     state = random.getstate(), np.random.get_state()[1].tolist()
-    found = study.estimate(
-        study.Study(
-            task=study.Classification(images),
-            variants=[
-                study.Variant("linear", lambda data: linear()),
-                study.Variant("mlp", lambda data: mlp(2)),
-            ],
-            seeds=(0, 1),
-            recipe=training.Recipe(epochs=3),
-        )
-    )
+    options = {"task": study.Classification(images), "seeds": (0, 1)}
+    three = training.Recipe(epochs=3)
+    found = study.estimate(planned(LINEAR, MLP, recipe=three, **options))
     assert (random.getstate(), np.random.get_state()[1].tolist()) == state
     assert (seen() == before).all()
     assert list(tmp_path.iterdir()) == []
@@ -135,14 +131,9 @@ def test_a_run_says_how_long_what_is_left_takes(
     monkeypatch.setattr(module, "time", minutes)
 
     def said(*names):
-        planned = study.Study(
-            task=study.Classification("mnist5k"),
-            variants=[
-                study.Variant(name, lambda _: linear()) for name in names
-            ],
-            recipe=training.Recipe(epochs=3),
-        )
-        study.run(planned, tmp_path)
+        variants = [dataclasses.replace(LINEAR, name=name) for name in names]
+        three = training.Recipe(epochs=3)
+        study.run(planned(*variants, recipe=three), tmp_path)
         lines = capsys.readouterr().out.splitlines()
         return [line for line in lines if line.startswith("About ")]
 

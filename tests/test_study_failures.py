@@ -4,7 +4,6 @@ import builtins
 import contextlib
 import dataclasses
 import errno
-import functools
 import io
 import itertools
 
@@ -21,7 +20,7 @@ from folder_checks import (
     weights,
 )
 from networks import linear
-from study_checks import content_of
+from study_checks import at_call, content_of
 
 pytestmark = [
     pytest.mark.usefixtures("quick_programs"),
@@ -41,17 +40,13 @@ MOMENTS = {
 
 def call_failing(moment, name, output, **options):
     """Calls a program in which a function fails once; what is left to train."""
-    owner, function, number, error, left = MOMENTS[moment]
-    before, numbers = getattr(owner, function), itertools.count(1)
+    *where, error, left = MOMENTS[moment]
 
-    @functools.wraps(before)
-    def failing(*arguments, **given):
-        if next(numbers) == number:
-            raise error
-        return before(*arguments, **given)
+    def fail():
+        raise error
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owner, function, failing)
+        at_call(patch, *where, fail)
         call(name, output, **options)
     return left
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import itertools
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ import keras
 import pretended
 import pytest
 from networks import linear
+from study_checks import at_call, content_of
 
 import _cbam_keras_command
 import cbam_keras
@@ -87,23 +87,10 @@ def test_an_error_that_a_signal_causes_is_an_interrupt():
 # A training, interrupted within this process.
 
 
-def call_first(patch, owner, name, count, action):
-    """Calls `action` before the nth call of a function."""
-    function, calls = getattr(owner, name), itertools.count(1)
-
-    @functools.wraps(function)
-    def counted(*arguments, **options):
-        if next(calls) == count:
-            action()
-        return function(*arguments, **options)
-
-    patch.setattr(owner, name, counted)
-
-
 def epochs_in(folder):
     """Returns how many epochs of a network a folder holds."""
     with contextlib.suppress(FileNotFoundError):
-        if json.loads((folder / "results.json").read_text())["cells"]:
+        if content_of(folder)["cells"]:
             return "finished"
         for state in folder.glob(".cells/*/state.json"):
             return len(json.loads(state.read_text())["history"])
@@ -127,7 +114,7 @@ def test_an_interrupted_command_ends_in_one_line(
     pretended.install(monkeypatch)
     *where, swallowed, epochs = MOMENTS[moment]
     action = functools.partial(swallow, press_ctrl_c)
-    call_first(monkeypatch, *where, action if swallowed else press_ctrl_c)
+    at_call(monkeypatch, *where, action if swallowed else press_ctrl_c)
     options = ["--data", "mnist5k", "--attention", "none", "--epochs", "2"]
     assert cli.main(["train", *options, "--output", str(tmp_path)]) == 130
     printed = capsys.readouterr()
@@ -330,7 +317,7 @@ def test_trainings_hide_warnings_of_retracing(
     pretended.install(monkeypatch)
     logger = logging.getLogger("tensorflow")
     warn = functools.partial(logger.warning, "triggered tf.function retracing")
-    call_first(monkeypatch, keras.Model, "save", 1, warn)
+    at_call(monkeypatch, keras.Model, "save", 1, warn)
     training.train({"linear": linear}, "mnist5k", output=tmp_path)
     assert caplog.messages == []
     warn()

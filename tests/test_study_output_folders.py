@@ -1,7 +1,6 @@
 """Output folders: what else is in them, overwriting, locks, links, names."""
 
 import contextlib
-import itertools
 import json
 import re
 import shutil
@@ -12,6 +11,7 @@ import keras
 import pytest
 from folder_checks import Killed, call, epochs, files, weights
 from networks import linear
+from study_checks import at_call, content_of
 
 from cbam_keras import _files, study, training
 
@@ -109,15 +109,8 @@ def test_nothing_is_overwritten_for_a_mistake(options, message, whole):
 
 def within_a_training(name, output, act, number=1):
     """Calls a program, which calls `act` when it begins the nth training."""
-    fit, numbers = keras.Model.fit, itertools.count(1)
-
-    def nested(model, *arguments, **options):
-        if next(numbers) == number:
-            act()
-        return fit(model, *arguments, **options)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keras.Model, "fit", nested)
+        at_call(patch, keras.Model, "fit", number, act)
         return call(name, output)
 
 
@@ -220,7 +213,7 @@ def test_what_another_process_trains_meanwhile_is_not_trained_again(
 
 def leave(output):
     """Puts what processes leave into a folder; returns these files."""
-    content = json.loads((output / "results.json").read_text())
+    content = content_of(output)
     name = "{variant}-seed{seed}".format(**content["cells"][-1])
     left = (
         *(".cells/other.plan", ".cells/.unfinished-0123abcd-other.plan"),

@@ -5,7 +5,7 @@ import types
 import keras
 import numpy as np
 import pytest
-from folder_checks import Killed, at_files, weights
+from folder_checks import at_files, killed_at, weights
 from keras import layers
 from training_checks import numbers
 
@@ -119,12 +119,7 @@ def test_a_run_killed_in_each_stage_and_between_ends_as_unbroken(
     whole, tmp_path
 ):
     for epoch in (2, 3, 4):
-
-        def die(count, source, name=f"-epoch-{epoch}.keras"):
-            if source.name.endswith(name):
-                raise Killed
-
-        with pytest.raises(Killed), at_files(tmp_path, die):
+        with killed_at(f"-epoch-{epoch}.keras", tmp_path):
             study.run(planned(), tmp_path)
     results = study.run(planned(), tmp_path)
     assert numbers(results) == numbers(whole[0])
@@ -145,12 +140,7 @@ def test_a_network_that_comes_compiled_resumes_as_it_was(tmp_path):
     one_stage = training.Recipe(epochs=2, batch_size=35)
     own = study.Study(task, [study.Variant("net", compiled)], recipe=one_stage)
     whole = study.run(own, tmp_path / "whole")
-
-    def die(count, source):
-        if source.name.endswith("-epoch-2.keras"):
-            raise Killed
-
-    with pytest.raises(Killed), at_files(tmp_path, die):
+    with killed_at("-epoch-2.keras", tmp_path):
         study.run(own, tmp_path / "killed")
     again = study.run(own, tmp_path / "killed")
     assert numbers(again) == numbers(whole)

@@ -20,14 +20,7 @@ import pretended
 import pytest
 from data_checks import arrays
 from keras import layers
-from study_checks import (
-    GATED,
-    NARROW,
-    content_of,
-    narrow,
-    planned,
-    statuses,
-)
+from study_checks import GATED, NARROW, content_of, narrow, planned, statuses
 
 from cbam_keras import study, training
 from cbam_keras.study import worker, workers
@@ -229,7 +222,7 @@ def test_a_worker_stops_in_mid_epoch_when_the_run_has_ended(
     monkeypatch.setattr(worker, "SECONDS_BETWEEN_LOOKS", -1)
     three = planned(NARROW, recipe=training.Recipe(epochs=3, batch_size=35))
     cells = cells_of(three, tmp_path, tensorboard=False)
-    with cells.folder.opened():
+    with cells.folder.opened(study.Execution()):
         pass
     images = cells.load(0)
     set_epoch = images.set_epoch

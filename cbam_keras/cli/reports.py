@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+from collections.abc import Callable
 
 from _cbam_keras_command.parser import Options
 from cbam_keras import _checks, _files, report, study
@@ -33,13 +34,13 @@ def explain(options: Options) -> None:
     say(f"\nFiles in {folder}")
 
 
-def caller_of(options: Options) -> study.Caller:
-    """Returns the command as a run sees it: it writes the report at the end."""
+def writer_of_report(options: Options) -> Callable | None:
+    """Returns what writes the report at the end of a run, if it is wanted."""
     if options.no_report:
-        return study.Caller(options.line)
+        return None
     # Needed only at the end, but checked before any work.
     _checks.require("jinja2", extra="plot")
-    return study.Caller(options.line, report.try_to_write)
+    return report.try_to_write
 
 
 def explain_for_report(options: Options, output: pathlib.Path) -> None:

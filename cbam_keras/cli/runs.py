@@ -18,7 +18,7 @@ from _cbam_keras_command.parser import Options
 from cbam_keras import _checks, study, tuning
 from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import import_object, progress_of
-from cbam_keras.cli.reports import caller_of, explain_for_report
+from cbam_keras.cli.reports import explain_for_report, writer_of_report
 from cbam_keras.study import Recipe, ablation, comparison, find_recipe
 
 # Options that are arguments of the attention layers.
@@ -130,7 +130,7 @@ def _run(
             estimated = study.estimate(planned)
         say(estimated.json() if options.json else estimated)
         return
-    caller = caller_of(options)
+    on_end = writer_of_report(options)
     with progress_of(options), _executor(options) as executor:
         execution = study.Execution(
             options.output,
@@ -138,7 +138,8 @@ def _run(
             workers=options.workers,
             executor=executor,
             tensorboard=options.tensorboard,
-            caller=caller,
+            command=options.line,
+            on_end=on_end,
         )
         results = study.execute(planned, execution)
     say(results.json() if options.json else shown(results))

@@ -40,7 +40,7 @@ from cbam_keras.study.estimate import Cost, Estimate
 from cbam_keras.study.folder import (
     EXPLANATIONS,
     REPORT,
-    Caller,
+    Execution,
     StudyFolder,
     as_written,
     default_output,
@@ -64,7 +64,6 @@ from cbam_keras.study.ranking import Ranking, Trial
 from cbam_keras.study.recipes import RECIPES, Recipe, find_recipe
 from cbam_keras.study.results import MANY, Results
 from cbam_keras.study.run import (
-    Execution,
     RunOptions,
     estimate,
     execute,

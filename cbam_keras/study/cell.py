@@ -282,8 +282,10 @@ def _resume(model, start, variant, folder, epochs, has_ended):
     needed = {state.best} if is_finished else {state.best, state.latest}
     if not all(checkpoints.is_whole(folder / str(name)) for name in needed):
         return model, start
-    load = checkpoints.load_best if is_finished else checkpoints.load_latest
-    loaded = load(folder, state)
+    if is_finished:
+        loaded = _files.load_model(folder / str(state.best))
+    else:
+        loaded = checkpoints.load_latest(folder, state)
     # The file does not say which layers inside another one are frozen.
     set_trainable_parts(loaded, trainable_parts(model))
     if model.compiled:

@@ -137,11 +137,6 @@ def is_whole(path: pathlib.Path) -> bool:
     return True
 
 
-def load_best(folder: pathlib.Path, state: State) -> keras.Model:
-    """Returns the model of the best epoch, not compiled."""
-    return _files.load_model(folder / str(state.best))
-
-
 def load_latest(folder: pathlib.Path, state: State) -> keras.Model:
     """Returns the model of the last epoch, not compiled."""
     model = _files.load_model(folder / str(state.latest))

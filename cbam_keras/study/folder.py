@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import json
 import os
@@ -11,6 +10,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
 from typing import cast
 
 import keras
@@ -56,11 +56,46 @@ ADVICE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Caller:
-    """What starts a run: a command, and what it calls with the folder."""
+class Execution:
+    """Where, by what and for whom a study is run, checked; see `run`."""
 
+    output: str | os.PathLike | None = None
+    resume: bool = True
+    overwrite: bool = False
+    workers: int = 1
+    executor: Executor | None = None
+    tensorboard: bool = False
     command: str | None = None
+    # It is called with the folder.
     on_end: Callable[[pathlib.Path], object] | None = None
+
+    def __post_init__(self) -> None:
+        _checks.boolean("resume", self.resume)
+        _checks.boolean("overwrite", self.overwrite)
+        _checks.positive_integer("workers", self.workers)
+        executor = self.executor
+        if executor is not None and not isinstance(executor, Executor):
+            raise TypeError(
+                "`executor` must be a concurrent.futures.Executor, as "
+                "dask.distributed.Client(...).get_executor(). Received: "
+                f"executor={executor!r}"
+            )
+        if executor is not None and self.workers > 1:
+            raise ValueError(
+                "`executor` has workers of its own, so `workers` must be 1. "
+                f"Received: workers={self.workers}, executor={executor!r}"
+            )
+        # The locks of the folder need it.
+        _checks.require("filelock", extra="plot")
+        if self.workers > 1 or executor is not None:
+            _checks.require("cloudpickle", extra="cluster")
+        if _checks.boolean("tensorboard", self.tensorboard):
+            if keras.backend.backend() != "tensorflow":
+                raise ValueError(
+                    "`tensorboard` needs the TensorFlow backend. Received: "
+                    f"tensorboard=True under {keras.backend.backend()}"
+                )
+            _checks.require("tensorboard", extra="tune")
 
 
 class StudyFolder:
@@ -72,12 +107,7 @@ class StudyFolder:
     and holds the lock of the folder while it writes beside `.cells`.
     """
 
-    def __init__(
-        self,
-        output: str | os.PathLike,
-        study: Study,
-        data: Data,
-    ):
+    def __init__(self, output: str | os.PathLike, study: Study, data: Data):
         self.path = _files.folder_path(output)
         self.study = study
         self.content: _files.Json = {}
@@ -100,35 +130,27 @@ class StudyFolder:
         )
 
     @contextlib.contextmanager
-    def opened(
-        self,
-        *,
-        resume: bool = True,
-        overwrite: bool = False,
-        caller: Caller | None = None,
-    ) -> Iterator[None]:
+    def opened(self, execution: Execution) -> Iterator[None]:
         """Begins, resumes or joins the run in the folder."""
-        caller = caller or Caller()
+        resume, on_end = execution.resume, execution.on_end
         # A folder that is refused is left untouched, so check first.
-        self._check(resume, overwrite)
+        self._check(resume, execution.overwrite)
         _files.output_folder(self.path)
         with _files.writing_to(self.path), interrupts.note_signals():
-            if overwrite:
+            if execution.overwrite:
                 self._set_aside()
             with self.locked():
                 # Another process may have changed it in the meantime.
-                self._begin(self._check(resume), caller.command)
+                self._begin(self._check(resume), execution.command)
             try:
                 yield
             except (Exception, KeyboardInterrupt):
-                # What is stopped has not died.
-                for cell in self._left():
-                    forget_tries(cell)
+                self._forget_stopped()
                 raise
             finally:
                 self._end()
-                if caller.on_end and (self.path / RESULTS).exists():
-                    caller.on_end(self.path)
+                if on_end and (self.path / RESULTS).exists():
+                    on_end(self.path)
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Context in which this process may write beside `.cells`."""
@@ -149,15 +171,12 @@ class StudyFolder:
         tries = self.path.glob(f"{CELLS}/*/{TRIES}")
         return any([note_death(path.parent, process, how) for path in tries])
 
-    def _left(self):
-        """Returns the folders of cells that were tried and nobody trains."""
-        return [
-            path.parent
-            for path in self.path.glob(f"{CELLS}/*/{TRIES}")
-            if not _files.is_locked(
-                path.parent.with_name(f"{path.parent.name}.lock")
-            )
-        ]
+    def _forget_stopped(self):
+        # What is stopped has not died.
+        for path in [*self.path.glob(f"{CELLS}/*/{TRIES}")]:
+            cell = path.parent
+            if not _files.is_locked(cell.with_name(f"{cell.name}.lock")):
+                forget_tries(cell)
 
     def histories(self) -> dict[str, list[dict[str, float]]]:
         """Returns the epochs of each network under training, by its folder."""
@@ -230,10 +249,6 @@ class StudyFolder:
     def add_settings(self, key: str, name: str, described: object) -> None:
         """Adds one more variant, or the data of one more seed."""
         self.settings[key] = _comparable({name: described})
-        if name in self.content["settings"][key]:
-            # What a folder holds does not change, so it need not be read.
-            self._compared(self.content)
-            return
         with self.locked():
             self.refresh()
             self._compared(self.content)
@@ -296,10 +311,9 @@ class StudyFolder:
             "seeds": list(self.study.runs),
             "cells": [],
         }
+        tables = self.content["comparisons"], self.about["comparisons"]
         about = {"command": command, **self.about}
-        if content is not None:
-            tables = content["comparisons"], about["comparisons"]
-            about["comparisons"] = merge_tables(*tables)
+        about["comparisons"] = merge_tables(*tables)
         self.content |= {k: v for k, v in about.items() if v is not None}
         self._grow()
         for cell in [*self.content["cells"]]:
@@ -507,15 +521,15 @@ def as_written(settings: Mapping[str, object]) -> _files.Json:
 def _comparable(settings):
     """Returns settings as they will read, which a resumed run compares."""
     text = json.dumps(settings, default=_plain)
-    return json.loads(text, parse_constant=functools.partial(_refuse, text))
 
+    def refuse(constant):
+        end = text.index(constant) + len(constant)
+        raise ValueError(
+            "The numbers in settings and options of a run must be finite. "
+            f"Received: {text[:end][-60:]}"
+        )
 
-def _refuse(text, constant):
-    end = text.index(constant) + len(constant)
-    raise ValueError(
-        "The numbers in settings and options of a run must be finite. "
-        f"Received: {text[:end][-60:]}"
-    )
+    return json.loads(text, parse_constant=refuse)
 
 
 def _plain(value):

@@ -1,6 +1,5 @@
 """`run`, which trains what a study lacks, and `estimate`, which counts it."""
 
-import contextlib
 import dataclasses
 import functools
 import inspect
@@ -9,15 +8,13 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import ParamSpec, Protocol, TypedDict, TypeVar
 
-import keras
-
 from cbam_keras import _checks, _graph, _terminal
 from cbam_keras.study.cell import free_memory
 from cbam_keras.study.cells import cells_of
 from cbam_keras.study.class_weights import class_weights
 from cbam_keras.study.content import RESULTS
 from cbam_keras.study.estimate import Cost, Estimate
-from cbam_keras.study.folder import Caller, default_output
+from cbam_keras.study.folder import Execution, default_output
 from cbam_keras.study.networks import (
     build_network,
     count_macs,
@@ -41,47 +38,6 @@ class RunOptions(TypedDict, total=False):
     workers: int
     executor: Executor | None
     tensorboard: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Execution:
-    """Where, by what and for whom a study is run, checked; see `run`."""
-
-    output: str | os.PathLike | None = None
-    resume: bool = True
-    overwrite: bool = False
-    workers: int = 1
-    executor: Executor | None = None
-    tensorboard: bool = False
-    caller: Caller = Caller()
-
-    def __post_init__(self) -> None:
-        _checks.boolean("resume", self.resume)
-        _checks.boolean("overwrite", self.overwrite)
-        _checks.positive_integer("workers", self.workers)
-        executor = self.executor
-        if executor is not None and not isinstance(executor, Executor):
-            raise TypeError(
-                "`executor` must be a concurrent.futures.Executor, as "
-                "dask.distributed.Client(...).get_executor(). Received: "
-                f"executor={executor!r}"
-            )
-        if executor is not None and self.workers > 1:
-            raise ValueError(
-                "`executor` has workers of its own, so `workers` must be 1. "
-                f"Received: workers={self.workers}, executor={executor!r}"
-            )
-        # The locks of the folder need it.
-        _checks.require("filelock", extra="plot")
-        if self.workers > 1 or executor is not None:
-            _checks.require("cloudpickle", extra="cluster")
-        if _checks.boolean("tensorboard", self.tensorboard):
-            if keras.backend.backend() != "tensorflow":
-                raise ValueError(
-                    "`tensorboard` needs the TensorFlow backend. Received: "
-                    f"tensorboard=True under {keras.backend.backend()}"
-                )
-            _checks.require("tensorboard", extra="tune")
 
 
 class Plan(Protocol):
@@ -254,35 +210,26 @@ def execute(study: Study | Plan, execution: Execution) -> Results:
     # Raises if the data have no labels to weight.
     class_weights(cells.load(study.runs[0]), study.recipe_for(None, 0))
     is_new = overwrite or not (folder.path / RESULTS).exists()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_terminal.no_retracing())
+    with _terminal.no_retracing():
         if is_new and study.check is not None:
             with free_memory():
                 study.check(cells.load(study.runs[0]))
         if overwrite:
             _check_any_fits(study, cells.load(study.runs[0]))
-        stack.enter_context(
-            folder.opened(
-                resume=execution.resume,
-                overwrite=overwrite,
-                caller=execution.caller,
-            )
-        )
-        folder.retry()
-        if cells.missing():
-            print_data(cells.study, cells.load(study.runs[0]))
-        try:
-            if cells.missing():
-                _train(cells, execution.workers, execution.executor)
-        finally:
-            results = Results.of(folder.path, folder.content)
-            if study.finish is not None and results.runs:
-                with folder.locked():
-                    study.finish(results, folder)
-        names = [variant.name for variant in study.variants]
-        asked = Results.of(folder.path, folder.content, names, study.runs)
-        _check_end(asked, cells)
-        return results
+        with folder.opened(execution):
+            folder.retry()
+            try:
+                if cells.missing():
+                    _train(cells, execution.workers, execution.executor)
+            finally:
+                results = Results.of(folder.path, folder.content)
+                if study.finish is not None and results.runs:
+                    with folder.locked():
+                        study.finish(results, folder)
+            names = [variant.name for variant in study.variants]
+            asked = Results.of(folder.path, folder.content, names, study.runs)
+            _check_end(asked, cells)
+            return results
 
 
 def _check_any_fits(study, data):
@@ -299,6 +246,7 @@ def _check_any_fits(study, data):
 
 
 def _train(cells, workers, executor):
+    print_data(cells.study, cells.load(cells.study.runs[0]))
     # Workers do not need what is done at the end.
     study = dataclasses.replace(cells.study, finish=None)
     output = cells.folder.path.absolute()

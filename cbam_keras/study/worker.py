@@ -26,12 +26,12 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 def main(plan: pathlib.Path) -> None:
     """Trains one network after the other until the run has ended."""
-    run = Run(plan)
+    run = EndWithRun(plan)
     # A run is in the subfolder `.cells` of its output folder.
     with _files.writing_to(plan.parent.parent):
         cells = _read(plan)()
         cells.folder.join()
-        cells.callbacks = [EndWithRun(run)]
+        cells.callbacks = [run]
         try:
             while not run.has_ended():
                 if not cells.train_next():
@@ -45,19 +45,6 @@ def main(plan: pathlib.Path) -> None:
             raise
 
 
-class Run:
-    """The run that a worker trains for."""
-
-    def __init__(self, plan: pathlib.Path):
-        self.lock, self.parent = plan.with_suffix(".lock"), os.getppid()
-
-    def has_ended(self) -> bool:
-        """Returns whether it has, or what has started this process."""
-        # The process of an executor may die while the run goes on.
-        is_orphan = os.getppid() != self.parent
-        return is_orphan or not _files.is_locked(self.lock)
-
-
 class RunEnded(BaseException):
     """Ends a training, and is not recorded as an error of the network."""
 
@@ -65,14 +52,21 @@ class RunEnded(BaseException):
 class EndWithRun(keras.callbacks.Callback):
     """Ends the training of a network in mid-epoch when the run has ended."""
 
-    def __init__(self, run: Run):
+    def __init__(self, plan: pathlib.Path):
         super().__init__()
-        self.run, self.last_look = run, time.monotonic()
+        self.lock, self.parent = plan.with_suffix(".lock"), os.getppid()
+        self.last_look = time.monotonic()
+
+    def has_ended(self) -> bool:
+        """Returns whether the run has, or what has started this process."""
+        # The process of an executor may die while the run goes on.
+        is_orphan = os.getppid() != self.parent
+        return is_orphan or not _files.is_locked(self.lock)
 
     def on_train_batch_end(self, batch, logs=None):
         if time.monotonic() - self.last_look > SECONDS_BETWEEN_LOOKS:
             self.last_look = time.monotonic()
-            if self.run.has_ended():
+            if self.has_ended():
                 raise RunEnded
 
     on_test_batch_end = on_train_batch_end

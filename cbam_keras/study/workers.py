@@ -9,7 +9,6 @@ import concurrent.futures
 import contextlib
 import functools
 import importlib.util
-import itertools
 import os
 import pathlib
 import pickle
@@ -78,12 +77,11 @@ def training_by(
         return
     with offer_plan(cells.folder.path, make) as plan:
         backend = keras.backend.backend()
-        calls = itertools.count()
 
         def start(number):
             if executor is not None:
                 # Dask takes equal calls for one.
-                task = Task(run_worker, plan, backend, next(calls))
+                task = Task(run_worker, plan, backend, secrets.token_hex(4))
                 return executor.submit(task)
             return Worker(plan, backend, number, workers)
 
@@ -170,8 +168,8 @@ def wait_for_worker(process: subprocess.Popen, errors: BinaryIO) -> End:
     return f"{socket.gethostname()}:{process.pid}", status, lines
 
 
-def run_worker(plan: str, backend: str, call: int) -> End:
-    """Runs a worker to its end; `call` is another number in each call."""
+def run_worker(plan: str, backend: str, call: str) -> End:
+    """Runs a worker to its end; `call` is another text in each call."""
     with tempfile.TemporaryFile() as errors:
         process = start_worker(plan, backend, {}, errors)
         return wait_for_worker(process, errors)

@@ -51,13 +51,11 @@ class Search(SearchPlan):
         output = options.output
         if output is None:
             output = study.default_output(self.trials)
-        folder, caller = self.folder(output), options.caller
-        if caller.command is None:
+        folder = self.folder(output)
+        if options.command is None:
             # A command says itself whether there is to be a report.
-            caller = study.Caller(on_end=report.try_to_write)
-        with folder.opened(
-            resume=options.resume, overwrite=options.overwrite, caller=caller
-        ):
+            options = dataclasses.replace(options, on_end=report.try_to_write)
+        with folder.opened(options):
             results = self._run_trials(folder, options)
             self._confirm(results, folder, options)
         return cast(study.Ranking, study.Results.read(folder.path))
