@@ -8,7 +8,6 @@ import functools
 import json
 import os
 import pathlib
-import re
 import secrets
 import socket
 import tempfile
@@ -32,8 +31,6 @@ UNFINISHED = ".unfinished-"
 DAMAGED = ".damaged"
 # This file is in a folder while a process writes to it.
 LOCK = ".lock"
-# How long others may write to a folder, in seconds.
-SECONDS_TO_WAIT = 60
 # Errors of a full disk or quota, and of a file that is too large.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Errors of file systems on which the operating system locks no files.
@@ -73,11 +70,6 @@ def _write_names(folder):
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def finished_name(name: str) -> str:
-    """Returns the name that an unfinished file would have got, or `name`."""
-    return re.sub(rf"^{re.escape(UNFINISHED)}[0-9a-f]{{8}}-", "", name)
 
 
 def delete_unfinished(folder: pathlib.Path) -> None:
@@ -265,7 +257,7 @@ def locked(path: pathlib.Path, seconds: float = 0) -> Iterator[None]:
 
 def folder_locked(folder: pathlib.Path) -> AbstractContextManager[None]:
     """Context in which no other process writes to an output folder."""
-    return locked(folder / LOCK, SECONDS_TO_WAIT)
+    return locked(folder / LOCK, seconds=60)
 
 
 def is_locked(path: pathlib.Path) -> bool:

@@ -216,9 +216,8 @@ def leave(output):
     content = content_of(output)
     name = "{variant}-seed{seed}".format(**content["cells"][-1])
     left = (
-        *(".cells/other.plan", ".cells/.unfinished-0123abcd-other.plan"),
-        *(f".cells/{name}/state.json", ".cells/other.lock"),
-        f".cells/{name}.lock",
+        *(".cells/other.plan", f".cells/{name}/state.json"),
+        *(".cells/other.lock", f".cells/{name}.lock"),
     )
     (output / ".cells" / name).mkdir(parents=True)
     for file in left:

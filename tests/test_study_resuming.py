@@ -194,48 +194,41 @@ def test_a_finished_run_is_not_trained_again(name, whole):
 
 
 @pytest.mark.parametrize(
-    ("name", "fewer", "more", "count"),
+    ("name", "first", "second", "both", "count"),
     [
-        ("train", {"networks": {"mlp": networks.mlp}}, {}, 2),
-        ("compare", {"seeds": 1}, {"seeds": [0, 1]}, 4),
-        ("compare", {"seeds": [0, 1]}, {"seeds": [1, 2, 0]}, 4),
-        ("ablate", {"tables": [4]}, {"tables": [1, 4]}, 4),
-        ("tune", {"confirm": 0}, {"max_trials": 3, "confirm": 0}, 2),
-    ],
-)
-def test_more_of_the_same_trains_what_is_missing(
-    name, fewer, more, count, tmp_path
-):
-    call(name, tmp_path / "run", **fewer)
-    with epochs() as trained:
-        found = call(name, tmp_path / "run", **more)
-    assert len(trained) == count
-    assert found == call(name, tmp_path / "whole", **more)
-    # Those of one seed have another name now.
-    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
-
-
-@pytest.mark.parametrize(
-    ("name", "first", "second", "both"),
-    [
+        ("train", {"networks": {"mlp": networks.mlp}}, {}, {}, 2),
         (
             *("compare", {"attentions": ["none", "se"]}),
             {"attentions": ["se", "cbam"]},
-            {"attentions": ["none", "se", "cbam"]},
+            *({"attentions": ["none", "se", "cbam"]}, 4),
         ),
-        ("compare", {"seeds": [0, 1]}, {"seeds": [1]}, {"seeds": [0, 1]}),
-        ("ablate", {"tables": [4]}, {"tables": [1]}, {"tables": [1, 4]}),
+        ("compare", {"seeds": 1}, {"seeds": [0, 1]}, {"seeds": [0, 1]}, 4),
+        ("compare", {"seeds": [0, 1]}, {"seeds": [1]}, {"seeds": [0, 1]}, 0),
+        (
+            *("compare", {"seeds": [0, 1]}, {"seeds": [2, 0, 1]}),
+            *({"seeds": [2, 0, 1]}, 4),
+        ),
+        ("ablate", {"tables": [4]}, {"tables": [1]}, {"tables": [1, 4]}, 4),
+        (
+            *("tune", {"confirm": 0}, {"max_trials": 3, "confirm": 0}),
+            *({"max_trials": 3, "confirm": 0}, 2),
+        ),
         (
             *("tune", {"max_trials": 3, "confirm": 2}),
-            *({"max_trials": 2, "confirm": 0}, {"max_trials": 3, "confirm": 2}),
+            *({"confirm": 0}, {"max_trials": 3, "confirm": 2}, 0),
         ),
     ],
-    ids=["attention", "seeds", "tables", "search"],
 )
-def test_a_later_call_hides_nothing(name, first, second, both, tmp_path):
+def test_a_later_call_trains_what_is_missing_and_hides_nothing(
+    name, first, second, both, count, tmp_path
+):
     call(name, tmp_path / "run", **first)
-    answer = call(name, tmp_path / "run", **second)
+    with epochs() as trained:
+        answer = call(name, tmp_path / "run", **second)
+    assert len(trained) == count
     assert answer == call(name, tmp_path / "whole", **both)
+    # Those of one seed have another name now.
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
     results = study.Results.read(tmp_path / "run")
     assert without(json.loads(results.json())) == answer
     # Nor does the first call, given again.
@@ -258,6 +251,7 @@ OTHER = dataclasses.replace(TWO, epochs=3)
         ("ablate", {"identity_init": False}, "identity_init was True"),
         ("ablate", {"model": linear}, "model was 'tiny', is 'linear'"),
         ("tune", {"max_macs": 1e9}, "budget.macs was None"),
+        ("train", {"resume": False}, "which holds one, resume=False"),
     ],
 )
 def test_a_change_is_named_and_nothing_is_touched(
@@ -302,11 +296,6 @@ def test_a_run_from_before_layouts_is_read_and_resumed(name, whole, tmp_path):
     with epochs() as trained:
         assert call(name, folder) == answer
     assert not trained
-
-
-def test_resuming_can_be_forbidden(whole):
-    with pytest.raises(ValueError, match="resume=False"):
-        call("train", whole("train")[0], resume=False)
 
 
 def test_changed_layers_are_named(tmp_path):

@@ -20,7 +20,15 @@ import pretended
 import pytest
 from data_checks import arrays
 from keras import layers
-from study_checks import GATED, NARROW, content_of, narrow, planned, statuses
+from study_checks import (
+    GATED,
+    NARROW,
+    at_call,
+    content_of,
+    narrow,
+    planned,
+    statuses,
+)
 
 from cbam_keras import study, training
 from cbam_keras.study import worker, workers
@@ -224,17 +232,15 @@ def test_a_worker_stops_in_mid_epoch_when_the_run_has_ended(
     cells = cells_of(three, tmp_path, tensorboard=False)
     with cells.folder.opened(study.Execution()):
         pass
-    images = cells.load(0)
-    set_epoch = images.set_epoch
 
-    def ending(epoch):
-        set_epoch(epoch)
-        if epoch == 1 and event == "the run ends":
+    def end():
+        if event == "the run ends":
             run.close()
-        elif epoch == 1:
+        else:
             monkeypatch.setattr(os, "getppid", lambda: 1)
 
-    object.__setattr__(images, "set_epoch", ending)
+    # As the second epoch begins.
+    at_call(monkeypatch, type(cells.load(0)), "set_epoch", 2, end)
     monkeypatch.setattr(worker, "_read", lambda plan: lambda: cells)
     with contextlib.ExitStack() as run:
         plan = run.enter_context(workers.offer_plan(tmp_path, list))

@@ -23,8 +23,6 @@ from cbam_keras.study.study import Data, Study, Variant, run_name
 
 # How many processes may die training a network, without finishing an epoch.
 MAX_TRIES = 4
-# The subfolder with a folder of logs for each network.
-LOGS = "tensorboard"
 # A process that finds nothing to train looks again after so long.
 SECONDS_OF_WAITING = 0.5
 
@@ -155,7 +153,7 @@ class Cells:
                 keras.callbacks.LambdaCallback(on_epoch_begin=self._at_epoch),
             ]
             if self.tensorboard:
-                logs = folder.path / LOGS / f"{name}-seed{cell.seed}"
+                logs = folder.path / "tensorboard" / f"{name}-seed{cell.seed}"
                 callbacks.append(keras.callbacks.TensorBoard(str(logs)))
             with free_memory():
                 outcome = train_cell(

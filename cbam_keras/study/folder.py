@@ -457,7 +457,7 @@ class StudyFolder:
             if path in folders:
                 name = path.name
             elif path.suffix in (".lock", PLAN):
-                name = _files.finished_name(path.stem)
+                name = path.stem
             else:
                 continue
             lock = path.with_name(f"{name}.lock")

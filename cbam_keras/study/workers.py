@@ -104,8 +104,7 @@ def offer_plan(
     path = folder.absolute() / CELLS / f"run-{secrets.token_hex(4)}{PLAN}"
     with _files.locked(path.with_suffix(".lock")):
         try:
-            with _files.replacing(path) as beside:
-                beside.write_bytes(_pickle(make))
+            path.write_bytes(_pickle(make))
             yield str(path)
         finally:
             path.unlink(missing_ok=True)
