@@ -1,7 +1,6 @@
 """Datasets of a few images, and what their batches hold."""
 
 import json
-import pathlib
 
 import numpy as np
 from PIL import Image
@@ -78,27 +77,12 @@ def builder(name, examples, folder, file_format=None, **features):
         "label": tfds.features.ClassLabel(names=["ant", "bee"]),
     }
 
-    class Generated(
-        tfds.core.GeneratorBasedBuilder,
-        # So that it is found by its files only.
-        skip_registration=True,
-    ):
-        VERSION = tfds.core.Version("1.0.0")
-        pkg_dir_path = pathlib.Path(folder)
-
-        def _info(self):
-            return tfds.core.DatasetInfo(
-                builder=self, features=tfds.features.FeaturesDict(given)
-            )
-
-        def _split_generators(self, manager):
-            return {split: enumerate(rows) for split, rows in examples.items()}
-
-        def _generate_examples(self):
-            raise NotImplementedError
-
-    Generated.name = name
-    Generated(data_dir=folder).download_and_prepare(
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name,
+        "1.0.0",
+        features=tfds.features.FeaturesDict(given),
+        split_datasets={x: enumerate(rows) for x, rows in examples.items()},
+        data_dir=folder,
         file_format=file_format,
         download_config=tfds.download.DownloadConfig(num_shards=2),
     )

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 from data_checks import joined, whole, write_folder
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from cbam_keras import data
 from cbam_keras.data import decoding
@@ -36,13 +36,11 @@ def _png(pixels):
     color_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     size = struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0)
     chunks = (b"IHDR", size), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(content))
-        + name
-        + content
-        + struct.pack(">I", zlib.crc32(name + content))
-        for name, content in chunks
-    )
+    file = io.BytesIO()
+    file.write(b"\x89PNG\r\n\x1a\n")
+    for name, content in chunks:
+        PngImagePlugin.putchunk(file, name, content)
+    return file.getvalue()
 
 
 def _tiff(pixels, photometric="minisblack", **options):

@@ -107,7 +107,6 @@ def pil_decode(
 
 
 def _name_error(item, error):
-    """Returns the error for an image that cannot be read."""
     name = f'"{item}"' if isinstance(item, str) else "of the dataset"
     is_there = getattr(error, "errno", None) is None
     advice = "Remove it" if is_there else "Run the same again once it can"
@@ -128,7 +127,8 @@ def _read_pixels(file):
     is_deep = max(tags.get(BITS, (8,))) > 8
     if is_deep and tags.get(PLANAR) == SEPARATE and tags.get(SAMPLES, 1) > 1:
         raise Unsupported(_describe_tiff(file))
-    _turn(image)
+    ops = _checks.require("PIL.ImageOps", extra="data")
+    ops.exif_transpose(image, in_place=True)
     if image.mode == "LAB":
         raise Unsupported("are in LAB: convert them to RGB")
     if image.mode == "L" and SIGNED in tags.get(SAMPLE_FORMAT, ()):
@@ -143,8 +143,7 @@ def _read_pixels(file):
         is_inverted = tags.get(PHOTOMETRIC) == 0 and image.mode != "F"
         return 65535 - values if is_inverted else values
     if DEEP.search(rawmodes):
-        lower = _open_image(file, lower=True)
-        _turn(lower)
+        lower = ops.exif_transpose(_open_image(file, lower=True))
         values = 256 * np.asarray(image).astype("uint16") + np.asarray(lower)
         # The lower byte of grey beside alpha is in the first channel only.
         return values[..., [0, 0, 0] if "LA;16" in rawmodes else slice(3)]
@@ -152,12 +151,6 @@ def _read_pixels(file):
         # Otherwise Pillow warns that it drops a transparency.
         image = image.convert("RGBA")
     return np.asarray(image.convert("RGB"))
-
-
-def _turn(image):
-    """Decodes an image, and turns it as the camera was held."""
-    ops = _checks.require("PIL.ImageOps", extra="data")
-    ops.exif_transpose(image, in_place=True)
 
 
 def _open_image(file, lower=False):
@@ -234,8 +227,8 @@ class Header(NamedTuple):
 
 def read_headers(
     items: Sequence[str | bytes], title: str
-) -> list[Header | None]:
-    """Returns the header of each image, `None` where it cannot be decoded.
+) -> list[Header | str]:
+    """Returns the header of each image, or the reason why it is not read.
 
     All are decoded up to `CHECKED_BYTES`. Of more a part is, drawn at random,
     and each that does not end as it should.
@@ -253,9 +246,7 @@ def read_headers(
 def _measure(item):
     if isinstance(item, bytes):
         return len(item)
-    with contextlib.suppress(OSError, ValueError):
-        return os.path.getsize(item)
-    return 0
+    return os.path.getsize(item) if os.path.exists(item) else 0
 
 
 def _read_header(item, is_decoded):
@@ -279,7 +270,7 @@ def _read_header(item, is_decoded):
                 file.seek(0)
                 if image.format == "PNG" and last not in file.read():
                     # It is cut, but Pillow decodes the pixels that it has.
-                    return None
+                    return "damaged"
             # EXIF data may follow the pixels of a PNG.
             is_decoded |= b"eXIf" in end or ";16" in str(image.tile)
             width, height = image.size
@@ -296,10 +287,24 @@ def _read_header(item, is_decoded):
     except Exception as error:
         if getattr(error, "errno", None) in PASSING:
             raise _name_error(item, error) from error
-        return None
+        return _find_reason(item, error)
     is_grey = image.mode in ("1", "L") or image.mode.startswith(("I", "F"))
     content = f"{size} {code.hexdigest()}"
     return Header(height, width, is_grey, content, values, unread, is_decoded)
+
+
+def _find_reason(item, error):
+    if isinstance(item, str):
+        if not os.path.exists(item):
+            return "missing"
+        ending = pathlib.Path(item).suffix.lower()
+        name, command = INSTALL.get(ending, (None, ""))
+        if name and name not in list_formats():
+            return f"{ending}: {command}"
+    if isinstance(error, Unsupported):
+        return str(error)
+    # Errors of the system say so, as "Permission denied".
+    return getattr(error, "strerror", None) or "damaged"
 
 
 def _find_unread(image):
@@ -342,25 +347,6 @@ def warn_of_damaged(dataset: Dataset) -> None:
             f"Images are read in part: {describe_counts(told)}. Pass arrays "
             "to use all of them"
         )
-
-
-def _reason(item):
-    if isinstance(item, str):
-        if not os.path.exists(item):
-            return "missing"
-        ending = pathlib.Path(item).suffix.lower()
-        name, command = INSTALL.get(ending, (None, ""))
-        if name and name not in list_formats():
-            return f"{ending}: {command}"
-    try:
-        with _open(item) as file:
-            _read_pixels(file)
-    except Unsupported as error:
-        return str(error)
-    except Exception as error:
-        # Errors of the system say so, as "Permission denied".
-        return getattr(error, "strerror", None) or "damaged"
-    return "damaged"
 
 
 def _open(item):
@@ -437,9 +423,8 @@ def read_all(
     prepared = functools.partial(
         read_image, size=size, channels=channels, scale=examples.scale
     )
-    for row, image in enumerate(
-        map_in_threads(prepared, examples.images, title)
-    ):
+    read = map_in_threads(prepared, examples.images, title)
+    for row, image in enumerate(read):
         images[row] = image
     return dataclasses.replace(examples, images=images)
 
@@ -450,31 +435,29 @@ def keep_readable(dataset: Dataset) -> Dataset:
     The others are `skipped`. The fingerprint is then of names and contents
     too.
     """
-    splits, contents = {}, dict[str, str]()
-    hashed = list[tuple[str, str]]()
-    readable, skipped, damaged = list[Header](), list[str](), []
+    splits, contents, skipped = {}, dict[str, str](), list[str]()
+    hashed, readable = list[tuple[str, str]](), list[Header]()
+    reasons = collections.Counter[str]()
     for split, examples in dataset.splits.items():
         heads = read_headers(examples.images, f"Checking {split}")
+        is_read = [isinstance(head, Header) for head in heads]
+        splits[split] = examples.take(np.flatnonzero(is_read))
         for row, head in enumerate(heads):
             item = examples.images[row]
             is_file = isinstance(item, str)
             name = dataset.name_of(item) if is_file else f"{split} {row}"
-            if head is None:
+            if isinstance(head, str):
                 skipped.append(name)
-                damaged.append(item)
-            else:
-                readable.append(head)
-                hashed.append((name, head.content))
-                if is_file:
-                    contents[item] = head.content
-        is_good = np.array([head is not None for head in heads], bool)
-        splits[split] = examples.take(np.flatnonzero(is_good))
-    reasons = collections.Counter(map(_reason, damaged))
-    partial = collections.Counter(head.unread for head in readable)
+                reasons[head] += 1
+                continue
+            readable.append(head)
+            hashed.append((name, head.content))
+            if is_file:
+                contents[item] = head.content
+    partial = collections.Counter(x.unread for x in readable if x.unread)
     partial["checked by their ends only"] = sum(
         not head.is_decoded for head in readable
     )
-    partial[""] = 0
     shapes = {(head.height, head.width) for head in readable}
     is_grey = all(head.is_grey for head in readable)
     scale = Scale.of(head.values for head in readable)

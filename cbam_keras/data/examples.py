@@ -111,15 +111,12 @@ class Examples:
         return self.images[row], self.labels[row]
 
     def take(self, rows: np.ndarray) -> "Examples":
-        boxes = None if self.boxes is None else self.boxes[rows]
-        groups = None if self.groups is None else self.groups[rows]
-        return dataclasses.replace(
-            self,
-            images=self.images[rows],
-            labels=self.labels[rows],
-            boxes=boxes,
-            groups=groups,
-        )
+        taken = {
+            name: values[rows]
+            for name, values in vars(self).items()
+            if isinstance(values, np.ndarray)
+        }
+        return dataclasses.replace(self, **taken)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,17 +202,14 @@ class Dataset:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is to be known of the images before anything is trained."""
-        notes = []
-        if self.left_out:
-            total = sum(self.left_out.values())
-            notes.append(
-                f"{total:,} left out: {describe_counts(self.left_out)}"
-            )
-        if self.partial:
-            notes.append(describe_counts(self.partial))
-        if scale := self.splits["train"].scale:
-            notes.append(scale.note)
-        return (*notes, *self.remarks)
+        counts, total = self.left_out, sum(self.left_out.values())
+        scale = self.splits["train"].scale
+        notes = (
+            f"{total:,} left out: {describe_counts(counts)}" if counts else "",
+            describe_counts(self.partial),
+            scale.note if scale else "",
+        )
+        return (*filter(None, notes), *self.remarks)
 
 
 def describe_counts(counts: Mapping[str, int]) -> str:

@@ -109,12 +109,8 @@ class ImageData:
 
     def with_batch_size(self, batch_size: int) -> "ImageData":
         """Returns the same images in batches of another size."""
-        splits = {
-            name: dataclasses.replace(
-                getattr(self, name), batch_size=batch_size
-            )
-            for name in SPLITS
-        }
+        parts = [dataclasses.replace(x, batch_size=batch_size) for x in self]
+        splits = dict(zip(SPLITS, parts, strict=True))
         return dataclasses.replace(self, batch_size=batch_size, **splits)
 
     def set_epoch(self, epoch: int) -> None:
@@ -365,9 +361,7 @@ def load(
         batch_size=batch_size,
         seed=seed,
         boxes=boxes,
-        train=splits["train"],
-        validation=splits["validation"],
-        test=splits["test"],
+        **splits,
         augment=augment,
         skipped=dataset.skipped,
         scale=train.scale,

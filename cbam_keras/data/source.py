@@ -79,10 +79,8 @@ class Source:
             (["group_by"], "table folder", "folders and tables"),
             (OF_TFDS, "tfds", "datasets of TensorFlow Datasets"),
         ):
-            values = {name: getattr(self, name) for name in names}
-            received = [
-                f"{x}={values[x]}" for x in names if values[x] is not None
-            ]
+            values = {x: getattr(self, x) for x in names}
+            received = [f"{x}={y}" for x, y in values.items() if y is not None]
             if received and kind not in kinds:
                 listed = " and ".join(f"`{name}`" for name in names)
                 raise ValueError(

@@ -48,14 +48,10 @@ def from_tfds(
         needed = '"image", of uint8, and "label", one class per image'
         raise wrong_features(name, needed, features)
     ensure_prepared(name, builder, download, manual_dir)
-    available = builder.info.splits
-    used = [split for split in SPLITS if split in available]
-    splits: dict[str, Any] = {
-        split: _disk_examples(name, builder, split) for split in used
-    }
+    splits = dict[str, Any]()
     content: list[object] = [builder.info.full_name]
-    for split in used:
-        examples = splits[split]
+    for split in (x for x in SPLITS if x in builder.info.splits):
+        examples = splits[split] = _disk_examples(name, builder, split)
         count = len(examples)
         content += [split, count]
         for row in np.linspace(0, count - 1, min(count, FINGERPRINTED)):
@@ -215,12 +211,9 @@ def _read_records(name, builder, split, decoders):
         # begun to use a device it refuses, and nothing is left to save.
         with contextlib.suppress(RuntimeError):
             tensorflow.config.set_visible_devices([], "GPU")
+    config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
     records = builder.as_dataset(
-        split=split,
-        decoders=decoders,
-        read_config=tfds.ReadConfig(
-            try_autocache=False, interleave_cycle_length=1
-        ),
+        split=split, decoders=decoders, read_config=config
     )
     total = builder.info.splits[split].num_examples
     return [*show_progress(tfds.as_numpy(records), total, f"Reading {split}")]

@@ -148,9 +148,8 @@ def _make_pictures(entries, class_names, problems, in_fractions):
         head = heads[number]
         is_path = isinstance(image, str)
         name = os.path.basename(image) if is_path else f"image {number}"
-        if head is None:
-            is_missing = is_path and not os.path.exists(image)
-            reason = "missing" if is_missing else "damaged"
+        if isinstance(head, str):
+            reason = "missing" if head == "missing" else "damaged"
             problems["image", "left out"].append((reason, name))
             continue
         limits = np.array([head.width, head.height] * 2)
