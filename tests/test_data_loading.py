@@ -48,12 +48,12 @@ def test_every_digit_is_shown_with_its_label(grey_digits, name):
         boxes = boxes[0] if boxes else [(0, 0, 28, 28)] * len(images)
         # The brighter pixel stays and the fragments cannot cover a whole
         # digit, so the darkest pixel in its box is its own grey.
-        shown = np.array(
-            [
-                image[box[0] : box[2], box[1] : box[3]].min() - 1
-                for image, box in zip(images, boxes, strict=True)
-            ]
-        )
+        shown = [
+            image[top:bottom, left:right].min() - 1
+            for image, (top, left, bottom, right) in zip(
+                images, boxes, strict=True
+            )
+        ]
         # Canvases of one digit follow one another.
         np.testing.assert_array_equal(shown, np.repeat(split_of[split], copies))
         np.testing.assert_array_equal(classes[shown], labels)
