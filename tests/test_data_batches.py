@@ -166,11 +166,11 @@ def test_training_images_alone_change_and_stay_floats_to_255(kind):
         assert_same([found], [getattr(kept, name)])
 
 
-def _places(augment, **options):
+def _places(augment):
     """Returns a training batch of 200 images that were equal."""
     images = np.repeat(PLACES[None], 300, axis=0)
-    options = {"batch_size": 200, "augment": augment, **options}
-    loaded = data.load((images, np.arange(300) % 2), **options)
+    given = images, np.arange(300) % 2
+    loaded = data.load(given, batch_size=200, augment=augment)
     return epoch(loaded.train)[0][0]
 
 

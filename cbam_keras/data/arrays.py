@@ -54,7 +54,6 @@ def from_arrays(arrays: Any) -> Dataset:
     # Keras' loaders name the classes, each in its own way.
     indices = getattr(arrays["train"], "class_indices", ())
     names = getattr(arrays["train"], "class_names", None) or [*indices]
-    # One scale for all.
     scale = Scale.of(map(_find_range, pairs.values()))
     if scale and scale.lowest >= 0 and scale.highest <= 255:
         scale = None
@@ -113,8 +112,11 @@ def _read(batches):
             'augment=("crop", "flip"), to data.load or in the recipe, or put '
             "random layers into the network"
         )
-    if _is_one_hot(labels):
-        labels = labels.argmax(axis=1)
+    if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "iuf":
+        is_binary = np.isin(labels, (0, 1)).all()
+        is_one_hot = is_binary and (labels.sum(axis=1) == 1).all()
+        if is_one_hot:
+            labels = labels.argmax(axis=1)
     # Copies of one image may have different labels.
     order = np.lexsort(([str(label) for label in labels], hashes))
     return images[order], labels[order]
@@ -155,14 +157,6 @@ def _find_problem_of_batch(batch):
         )
     is_single = np.ndim(parts[1]) == 0
     return "single images: .batch(32)" if is_single else None
-
-
-def _is_one_hot(labels):
-    is_table = labels.ndim == 2 and labels.shape[1] > 1
-    if not is_table or labels.dtype.kind not in "iuf":
-        return False
-    is_binary = np.isin(labels, (0, 1)).all()
-    return is_binary and (labels.sum(axis=1) == 1).all()
 
 
 def _is_pair(arrays):

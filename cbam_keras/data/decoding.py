@@ -283,7 +283,6 @@ def _read_header(item, is_decoded):
             # The method of a PNG would decode each that has no EXIF data.
             elif pil.Image.getexif(image).get(ORIENTATION, 1) in TURNED:
                 height, width = image.size
-    # Pillow raises errors of many kinds for damaged images.
     except Exception as error:
         if getattr(error, "errno", None) in PASSING:
             raise _name_error(item, error) from error

@@ -376,17 +376,14 @@ def load(
 
 def _measure_commonest(dataset, folds):
     """Returns the part of the tested images that are of the commonest class."""
-    tested = [dataset.splits["test"]]
-    if isinstance(tested[0], DiskExamples):
+    if isinstance(dataset.splits["test"], DiskExamples):
         return None
-    if folds is not None:
-        tested = [*dataset.splits.values()]
-    labels = np.concatenate([examples.labels for examples in tested])
+    tested = ["test"] if folds is None else SPLITS
+    labels = np.concatenate([dataset.splits[x].labels for x in tested])
     return int(np.bincount(labels).max()) / len(labels)
 
 
 def _join(examples, channels_first):
-    """Returns a split as arrays."""
     images = examples.images
     if channels_first:
         images = np.moveaxis(images, -1, 1)

@@ -26,8 +26,6 @@ from cbam_keras.data.tfds import from_tfds
 
 # Paths may begin with these, and names of datasets never do.
 PATH_STARTS = (".", "~", "/", "\\")
-# Keras downloads it where TensorFlow Datasets has not prepared it.
-FASHION = "fashion_mnist"
 OF_TFDS = ("data_dir", "manual_dir")
 # Attributes that a description lacks: `data` is called `name` there, and
 # whoever reads the description of somebody else decides what is downloaded.
@@ -144,10 +142,10 @@ class Source:
         try:
             return from_tfds(self.data, EMBEDDED, *folders, self.download)
         except (ImportError, ValueError):
-            is_other = self.data != FASHION or self.data_dir is not None
-            if is_other or self.download:
-                raise
-            return load_fashion_mnist()
+            is_fashion = self.data == "fashion_mnist" and not self.download
+            if is_fashion and self.data_dir is None:
+                return load_fashion_mnist()
+            raise
 
     def split(
         self, seed: int = 0, folds: int | None = None, fold: int = 0
