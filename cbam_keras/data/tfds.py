@@ -124,9 +124,7 @@ def describe_missing(path: str | os.PathLike, names: Iterable[str] = ()) -> str:
     path = pathlib.Path(path).expanduser()
     if path.is_file():
         return "which is a file"
-    folders: list[str] = []
-    with contextlib.suppress(OSError):
-        folders = [each.name for each in path.parent.iterdir() if each.is_dir()]
+    folders = [folder.name for folder in path.parent.glob("*/")]
     # There are so many datasets that one is always a little alike.
     hint = _checks.did_you_mean(path.name, folders)
     if not hint and len(path.parts) == 1:
