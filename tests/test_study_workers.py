@@ -340,7 +340,9 @@ def test_what_killed_workers_trained_is_resumed_or_given_up(
     assert statuses(shared) == ["finished", "finished", "error"]
     message = "WorkerDied: 4 processes have died.*SIGKILL .*the last words"
     assert re.match(message, shared.outcomes[2].message)
-    assert "script-seed0: epoch 2, val_accuracy" in capsys.readouterr().out
+    # The last epoch may be recorded before anybody looks, not the killed one's.
+    output = capsys.readouterr().out
+    assert re.search(r"-seed0: epoch \d, val_accuracy 0\.", output)
     assert not (tmp_path / "shared/.cells").exists()
     # What has failed so is tried again.
     assert statuses(study.run(three, tmp_path / "shared")) == ["finished"] * 3
