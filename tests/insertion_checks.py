@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers, ops
 from layer_checks import to_numpy
 
-from cbam_keras import CBAM, ChannelAttention, SpatialAttention
+from cbam_keras import _graph
 
 
 def conv(filters, name, size=3, **options):
@@ -234,13 +234,6 @@ def vary(model, seed=1):
     return model
 
 
-def structures(model):
-    """Returns inputs and outputs, nested as in the model."""
-    if isinstance(model, keras.Sequential):
-        return model.inputs[0], model.outputs[0]
-    return model.input, model.output
-
-
 def data_for(model, batch=3, size=6):
     """Returns random inputs in the structure that a model takes."""
     rng = np.random.default_rng(0)
@@ -251,7 +244,7 @@ def data_for(model, batch=3, size=6):
         offset = rng.normal(0, 2, (batch,) + (1,) * len(shape))
         return (offset + rng.normal(size=(batch, *shape))).astype(x.dtype)
 
-    return keras.tree.map_structure(one, structures(model)[0])
+    return keras.tree.map_structure(one, _graph.structure(model)[0])
 
 
 def predictions(model, x):
@@ -260,7 +253,8 @@ def predictions(model, x):
 
 
 def assert_predicts_the_same(new, old, x):
-    keras.tree.assert_same_structure(structures(new), structures(old))
+    structures = _graph.structure(new), _graph.structure(old)
+    keras.tree.assert_same_structure(*structures)
     for found, expected in zip(
         predictions(new, x), predictions(old, x), strict=True
     ):
@@ -282,13 +276,7 @@ def assert_holds_all_of(new, old):
 
 def attention_of(model):
     """Returns the attention layers, also of nested models."""
-    kinds = (CBAM, ChannelAttention, SpatialAttention)
-    found = [layer for layer in model.layers if isinstance(layer, kinds)]
-    for layer in model.layers:
-        inner = getattr(layer, "layer", layer)
-        if isinstance(inner, keras.Model):
-            found += attention_of(inner)
-    return found
+    return list(_graph.gate_paths(model))
 
 
 def paths(places):

@@ -1,6 +1,7 @@
 """Converted networks and layers give PyTorch's outputs."""
 
 import functools
+import re
 
 import keras
 import numpy as np
@@ -33,7 +34,7 @@ from cbam_keras import (
     load_torch_weights,
     models,
 )
-from cbam_keras.convert import Report
+from cbam_keras.convert import Report, matching
 
 LUUUYI = functools.partial(CBAM, **VARIANTS["luuuyi"])
 # The shape of the kernel of a spatial gate in PyTorch.
@@ -181,34 +182,20 @@ def test_another_gate_in_a_block_is_found(attention, shapes):
         )
 
 
+@pytest.mark.every_backend
 @pytest.mark.needs_torch
-@pytest.mark.parametrize(
-    "name, build",
-    [
-        pytest.param(
-            "ResNeXt",
-            functools.partial(
-                models.ResNet,
-                (1, 2),
-                block="bottleneck",
-                widths=(16, 32),
-                stem_width=8,
-                groups=4,
-                base_width=32,
-            ),
-            # It alone has grouped convolutions.
-            marks=pytest.mark.every_backend,
-        ),
-        ("MobileNetV2", functools.partial(models.MobileNetV2, alpha=0.25)),
-    ],
-    ids=["ResNeXt", "MobileNetV2"],
-)
-def test_a_network_gives_the_logits_of_pytorch(name, build):
+def test_a_network_gives_the_logits_of_pytorch():
     torch = pytest.importorskip("torch", reason="it gives expected values")
     import torch_reference
 
-    network = getattr(torch_reference, name)()
-    model = build(
+    network = torch_reference.ResNeXt()
+    model = models.ResNet(
+        (1, 2),
+        block="bottleneck",
+        widths=(16, 32),
+        stem_width=8,
+        groups=4,
+        base_width=32,
         classes=5,
         classifier_activation=None,
         # One side is odd and one even at every stride.
@@ -221,6 +208,35 @@ def test_a_network_gives_the_logits_of_pytorch(name, build):
         expected = network.eval()(torch.tensor(images.transpose(0, 3, 1, 2)))
     found = model.predict(images, verbose=0)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+def by_torchvision(name):
+    """Returns what torchvision calls a weight of the authors' MobileNetV2.
+
+    It has a module for each convolution with normalization and activation.
+    """
+    name = re.sub(r"^conv\.", "features.18.", name)
+    match = re.fullmatch(r"(features\.(\d+)\.conv)\.(\d)(.+)", name)
+    if match is None:
+        return name
+    sequence, block, place, leaf = match.groups()
+    module, part = divmod(int(place), 3)
+    # The last convolution has no activation, and the first block no expansion.
+    if module == (1 if block == "1" else 2):
+        return f"{sequence}.{module + part}{leaf}"
+    return f"{sequence}.{module}.{part}{leaf}"
+
+
+def test_mobilenetv2_takes_the_names_of_torchvision():
+    """Those of the authors give their outputs in test_models_mobilenet.py."""
+    theirs, ours = (models.MobileNetV2(alpha=0.25, classes=5) for _ in "ab")
+    slots = matching.make_plan(theirs, ["features.0.0.weight"]).slots
+    weights = random_weights({x.name: x.shape for x in slots}, seed=0)
+    load_torch_weights(theirs, weights)
+    renamed = {by_torchvision(name): weights[name] for name in weights}
+    assert len(renamed) == len(weights) == len(ours.weights)
+    load_torch_weights(ours, renamed)
+    assert_equal_values(values(ours), values(theirs))
 
 
 SPELLINGS = {
@@ -274,23 +290,20 @@ def test_a_gate_for_any_channels_is_built_and_saved(tmp_path):
     np.testing.assert_array_equal(output(loaded, images), output(model, images))
 
 
-def test_attention_inserted_later_is_found():
-    plain = tiny_network(classifier_activation=None)
+@pytest.mark.parametrize(
+    "block, channels, last", [("basic", 16, "bn2"), ("bottleneck", 64, "bn3")]
+)
+def test_attention_inserted_later_is_found(block, channels, last):
+    weights = attention_weights(channels=channels, hidden=channels // 16)
+    plain = tiny_network(block=block)
     inserted = insert_attention(plain, OFFICIAL, identity=False)
-    built_in = tiny_network(OFFICIAL, classifier_activation=None)
-    found = []
+    built_in = tiny_network(OFFICIAL, block=block)
     for model in (inserted, built_in):
-        load_torch_weights(model, tiny_weights() | attention_weights())
-        found.append(output(model, random_input((2, 8, 8, 3))))
-    np.testing.assert_allclose(*found, rtol=1e-5)
-
-
-def test_attention_inserted_into_bottlenecks_is_found():
-    plain = tiny_network(block="bottleneck")
-    model = insert_attention(plain, OFFICIAL, identity=False)
-    weights = attention_weights(channels=64, hidden=4)
-    report = load_torch_weights(model, weights, strict=False)
-    assert set(report.loaded) == set(weights)
+        report = load_torch_weights(model, weights, strict=False)
+        assert set(report.loaded) == set(weights)
+    gate = inserted.get_layer(f"stage1_block1_{last}_attention")
+    expected = built_in.get_layer("stage1_block1_attention")
+    assert_equal_values(values(gate), values(expected))
 
 
 @pytest.mark.every_backend

@@ -71,12 +71,6 @@ def hourglass(x):
     return layers.Add(name="joined")([x, y])
 
 
-def two_equal_branches(x):
-    x = stem(x)
-    x = layers.Add(name="add")([branch(x, "one"), branch(x, "two")])
-    return layers.ReLU(name="end")(x)
-
-
 def one_layer(x):
     x = stem(x)
     return layers.Add()([x, norm("bn")(conv(8, "conv")(x))])
@@ -115,7 +109,6 @@ PLACES = {
     padded_by_hand: ["relu1", "relu2", "relu3"],
     unet: ["down", "deep"],
     hourglass: ["stem_relu", "low"],
-    two_equal_branches: ["end"],
     one_layer_beside_another: ["end"],
     two_layers_beside_three: ["end"],
 }

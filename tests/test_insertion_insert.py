@@ -231,28 +231,6 @@ def test_attention_is_that_which_is_given(attention, kind, dtype):
     assert layer.get_config().get("identity_init", False) == identity
 
 
-def test_output_changes_by_the_inserted_gate_and_nothing_else():
-    old = vary(small())
-    x = data_for(old)
-    new = insert_attention(old, CBAM(2, kernel_size=3), identity=False)
-    gate = CBAM(2, kernel_size=3)
-    gate.build((None, 8, 8, 8))
-    randomize(gate)
-    new.get_layer("block_bn2_attention").set_weights(gate.get_weights())
-    # The network, computed by hand.
-    shortcut, y = (
-        keras.Model(old.input, old.get_layer(name).output)(x)
-        for name in ("stem_relu", "block_bn2")
-    )
-    features = to_numpy(ops.relu(shortcut + gate(y)))
-    kernel, bias = old.get_layer("predictions").get_weights()
-    expected = features.mean(axis=(1, 2)) @ kernel + bias
-    (found,) = predictions(new, x)
-    # Sums in another order: float32 rounding.
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert np.abs(found - predictions(old, x)[0]).max() > 0.1
-
-
 def unet(nested):
     inputs = keras.Input((8, 8, 3))
     skip = conv(4, "enc")(inputs)
@@ -266,21 +244,25 @@ def unet(nested):
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["flat", "nested"])
-def test_attention_on_one_edge_changes_only_that(nested):
+@pytest.mark.parametrize("into", [None, "cat"])
+def test_attention_changes_what_it_leads_into_and_nothing_else(into, nested):
     old = vary(unet(nested))
-    edge = {"after": "enc", "into": "cat"}
+    edge = {"after": "enc", "into": into}
     assert_predicts_the_same(insert_attention(old, **edge), old, data_for(old))
     new = insert_attention(old, identity=False, **edge)
     body = new.get_layer("body") if nested else new
     gate = body.get_layer("enc_attention")
     randomize(gate)
     x = data_for(old)
-    skip = body.get_layer("enc")(x)
-    low = body.get_layer("low")(body.get_layer("pool")(skip))
-    joined = ops.concatenate([gate(skip), body.get_layer("up")(low)], axis=-1)
+    features = body.get_layer("enc")(x)
+    skip = gate(features)
+    pooled = body.get_layer("pool")(features if into else skip)
+    low = body.get_layer("up")(body.get_layer("low")(pooled))
+    joined = ops.concatenate([skip, low], axis=-1)
     expected = to_numpy(body.get_layer("out")(joined))
     (found,) = predictions(new, x)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(found - predictions(old, x)[0]).max() > 0.1
 
 
 @pytest.mark.parametrize("levels", [1, 2])
@@ -307,13 +289,9 @@ def test_attention_follows_an_output_of_a_nested_encoder(levels, tmp_path):
     expected.get_layer("enc_attention").set_weights(gate)
     new.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    for model in (new, loaded):
-        for x, y in zip(
-            predictions(model, data_for(old)),
-            predictions(expected, data_for(old)),
-            strict=True,
-        ):
-            np.testing.assert_allclose(x, y, atol=1e-5)
+    found = [predictions(x, data_for(old)) for x in (new, loaded, expected)]
+    np.testing.assert_allclose(found[0], found[2], atol=1e-5)
+    np.testing.assert_allclose(found[1], found[2], atol=1e-5)
     with pytest.raises(
         ValueError, match='of one model .*encoder0/pool", "cat"'
     ):

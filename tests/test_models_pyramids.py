@@ -2,6 +2,7 @@
 
 import keras
 import pytest
+from insertion_checks import Subclassed
 from keras import layers
 
 from cbam_keras import insert_attention, models
@@ -64,11 +65,6 @@ def strided(*strides, size=48):
     for stride in strides:
         x = layers.Conv2D(2, 3, stride, padding="same")(x)
     return keras.Model(inputs, x)
-
-
-class Subclassed(keras.Model):
-    def call(self, inputs):
-        return inputs
 
 
 BAD = {

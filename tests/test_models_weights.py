@@ -115,15 +115,6 @@ GATED = {"attention": CBAM}
         (".keras", BOTTLENECK, BOTTLENECK | {"downsample_in": "1x1"}, OTHER),
         *((".keras", GATED, {"attention": CBAM(**x)}, OTHER) for x in UNLIKE),
     ],
-    ids=[
-        "widths",
-        "attention",
-        "plain",
-        "plain h5",
-        "top",
-        "stride",
-        *(str(x) for x in UNLIKE),
-    ],
 )
 def test_weights_of_another_network_are_refused(
     ending, saved, built, message, tmp_path

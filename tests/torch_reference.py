@@ -1,8 +1,8 @@
 """Networks in PyTorch, references for converted weights.
 
-Written from the papers (He et al., 2016; Xie et al., 2017; Sandler et al.,
-2018; Woo et al., 2018), with the names of torchvision's modules, and the gates
-with those of luuuyi/CBAM.PyTorch.
+Written from the papers (He et al., 2016; Xie et al., 2017; Woo et al., 2018),
+with the names of torchvision's modules, and the gates with those of
+luuuyi/CBAM.PyTorch.
 """
 
 import collections
@@ -87,41 +87,3 @@ class SpatialGate(nn.Module):
 def gated(channels, sequential=False):
     gates = {"ca": ChannelGate(channels, sequential), "sa": SpatialGate()}
     return nn.Sequential(collections.OrderedDict(gates))
-
-
-class Inverted(nn.Module):
-    def __init__(self, inputs, outputs, stride, expansion):
-        super().__init__()
-        inner = inputs * expansion
-        parts = [] if expansion == 1 else [(inputs, inner, 1)]
-        parts += [(inner, inner, 3, stride, inner)]
-        self.conv = nn.Sequential(
-            *[nn.Sequential(*conv_bn(*part), nn.ReLU6()) for part in parts],
-            *conv_bn(inner, outputs, 1),
-        )
-        self.adds = stride == 1 and inputs == outputs
-
-    def forward(self, x):
-        return x + self.conv(x) if self.adds else self.conv(x)
-
-
-class MobileNetV2(nn.Module):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        # Width, blocks and first stride at a quarter of the widths, which are
-        # rounded to multiples of 8, at least 8.
-        stages = ((8, 1, 1), (8, 2, 2), (8, 3, 2), (16, 4, 2), (24, 3, 1))
-        stages += ((40, 3, 2), (80, 1, 1))
-        layers, inputs = [nn.Sequential(*conv_bn(3, 8, 3, 2), nn.ReLU6())], 8
-        for width, depth, first in stages:
-            for stride in (first, *[1] * (depth - 1)):
-                expansion = 6 if len(layers) > 1 else 1
-                layers.append(Inverted(inputs, width, stride, expansion))
-                inputs = width
-        layers.append(nn.Sequential(*conv_bn(inputs, 1280, 1), nn.ReLU6()))
-        self.features = nn.Sequential(*layers)
-        self.classifier = nn.Sequential(nn.Dropout(), nn.Linear(1280, 5))
-
-    def forward(self, x):
-        return self.classifier(self.features(x).mean((2, 3)))

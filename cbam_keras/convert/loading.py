@@ -248,22 +248,17 @@ def _channels_by_shape(
 
 
 def _compare(plan: Plan, shapes: Mapping[str, tuple[int, ...]]) -> Report:
-    loaded, missing, mismatched = [], [], []
-    for slot in plan.slots:
-        if slot.name not in shapes:
-            missing.append(slot.name)
-            continue
-        shape = shapes[slot.name]
-        if slot.fits(shape):
-            loaded.append(slot.name)
-        else:
-            mismatched.append((slot.name, slot.shape, shape))
-    named = {slot.name for slot in plan.slots}
+    ours = {slot.name: slot for slot in plan.slots}
+    shared = [name for name in ours if name in shapes]
     return Report(
-        tuple(loaded),
-        tuple(missing),
-        tuple(name for name in shapes if name not in named),
-        tuple(mismatched),
+        tuple(x for x in shared if ours[x].fits(shapes[x])),
+        tuple(x for x in ours if x not in shapes),
+        tuple(x for x in shapes if x not in ours),
+        tuple(
+            (x, ours[x].shape, shapes[x])
+            for x in shared
+            if not ours[x].fits(shapes[x])
+        ),
     )
 
 

@@ -80,17 +80,20 @@ class Names:
     attention: str
 
 
+def _name_mlp(squeeze: str, excite: str) -> dict[str, str]:
+    return {
+        f"{ours}_{variable}": f"{module}.{name}"
+        for ours, module in (("squeeze", squeeze), ("excite", excite))
+        for variable, name in CONVOLUTION.items()
+    }
+
+
 AUTHORS = Names(
     mark=r"(\.|^)(mlp\.1|spatial\.conv)\.weight$",
     module="cbam.",
     channel="ChannelGate.",
     spatial="SpatialGate.",
-    mlp={
-        "squeeze_kernel": "mlp.1.weight",
-        "squeeze_bias": "mlp.1.bias",
-        "excite_kernel": "mlp.3.weight",
-        "excite_bias": "mlp.3.bias",
-    },
+    mlp=_name_mlp("mlp.1", "mlp.3"),
     convolution="spatial.conv",
     batch_norm="spatial.bn",
     maps=("max", "avg"),
@@ -103,12 +106,7 @@ TIMM = Names(
     module="se.",
     channel="channel.",
     spatial="spatial.",
-    mlp={
-        "squeeze_kernel": "fc1.weight",
-        "squeeze_bias": "fc1.bias",
-        "excite_kernel": "fc2.weight",
-        "excite_bias": "fc2.bias",
-    },
+    mlp=_name_mlp("fc1", "fc2"),
     convolution="conv.conv",
     batch_norm="conv.bn",
     maps=("avg", "max"),
@@ -131,12 +129,7 @@ LUUUYI = dataclasses.replace(
 LUUUYI_SEQUENTIAL = dataclasses.replace(
     LUUUYI,
     mark=r"(\.|^)ca\.fc\.0\.weight$",
-    mlp={
-        "squeeze_kernel": "fc.0.weight",
-        "squeeze_bias": "fc.0.bias",
-        "excite_kernel": "fc.2.weight",
-        "excite_bias": "fc.2.bias",
-    },
+    mlp=_name_mlp("fc.0", "fc.2"),
 )
 
 # Squeeze-and-excitation of timm has the names of its channel gate.

@@ -103,29 +103,12 @@ def pretrained(
 ) -> keras.Model:
     """Builds a network of `PRETRAINED`, without classifier.
 
-    It takes RGB or gray images in [0, 255]: its preprocessing is inside.
-    Attention is where `insert_attention` puts it.
-
-    Args:
-        name: String, a key of `PRETRAINED`.
-        weights: `"imagenet"` or `None`. Keras downloads the weights of its
-            own networks, and keeps them. Defaults to `"imagenet"`.
-        image_shape: `(H, W, 3)` or `(H, W, 1)`. Defaults to `(224, 224, 3)`.
-        attention: See `insert_attention`; layers start as they are made, so
-            only those with `identity_init=True` as the identity. Defaults to
-            `None`.
-        is_frozen: Boolean, whether only attention is trainable. Otherwise all
-            layers are, except batch normalization that comes with weights.
-            Defaults to `False`.
-
-    Returns:
-        A functional `keras.Model` from images to the last feature map.
-
-    Raises:
-        ValueError: If there is no network of that name, if it does not take
-            images of that shape, if its weights cannot be downloaded, or if
-            the image data format of Keras is `"channels_first"`.
-        ImportError: If the package with the weights is not installed.
+    It takes RGB or gray images in [0, 255], `(H, W, 3)` or `(H, W, 1)`: its
+    preprocessing is inside. Keras downloads the weights of its own networks,
+    and keeps them. Attention is where `insert_attention` puts it; layers start
+    as they are made, so only those with `identity_init=True` as the identity.
+    With `is_frozen` only attention is trainable, otherwise all layers except
+    batch normalization that comes with weights.
     """
     _checks.one_of("weights", weights, WEIGHTS)
     _checks.one_of("name", name, PRETRAINED)

@@ -133,7 +133,6 @@ def _normalize(x, *, name):
 
 
 def _find_imagenet_weights(include_top, classes, attention):
-    """Returns the file with the weights for ImageNet."""
     received = 'Received: weights="imagenet"'
     if attention is not None:
         raise ValueError(

@@ -204,7 +204,6 @@ def build_preset(name: str, **options: Any) -> keras.Model:
 
 
 def _tables_4_and_5():
-    """Yields the rows of Tables 4 and 5."""
     for line in _PRINTED.strip().splitlines():
         key, *numbers = line.split()
         network, options = _NETWORKS[key]

@@ -159,7 +159,6 @@ def ResNet(
 
 
 def _choose_block(block, widths, groups, base_width, downsample_in):
-    """Returns the function that builds a block."""
     _checks.one_of("block", block, BLOCKS)
     _checks.one_of("downsample_in", downsample_in, DOWNSAMPLE_IN)
     groups = _checks.positive_integer("groups", groups)
