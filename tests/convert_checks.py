@@ -54,19 +54,23 @@ def random_weights(shapes, seed):
     }
 
 
-def tiny_weights():
+def tiny_weights(depth=1):
     """Returns random weights for `tiny_network()`, by PyTorch's names."""
     shapes = {
         "conv1.weight": (8, 3, 3, 3),
-        "layer1.0.conv1.weight": (16, 8, 3, 3),
-        "layer1.0.conv2.weight": (16, 16, 3, 3),
         "layer1.0.downsample.0.weight": (16, 8, 1, 1),
         "fc.weight": (5, 16),
         "fc.bias": (5,),
     }
+    norms = ["layer1.0.downsample.1"]
+    for block in range(depth):
+        for number in (1, 2):
+            channels = 8 if (block, number) == (0, 1) else 16
+            shape = (16, channels, 3, 3)
+            shapes[f"layer1.{block}.conv{number}.weight"] = shape
+            norms.append(f"layer1.{block}.bn{number}")
     shapes |= {f"bn1.{part}": (8,) for part in BN}
-    for name in ("bn1", "bn2", "downsample.1"):
-        shapes |= {f"layer1.0.{name}.{part}": (16,) for part in BN}
+    shapes |= {f"{norm}.{part}": (16,) for norm in norms for part in BN}
     return random_weights(shapes, seed=0)
 
 

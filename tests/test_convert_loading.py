@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import pytest
 from convert_checks import (
-    BN,
     CHECKPOINT,
     OFFICIAL,
     TIMM,
@@ -252,23 +251,11 @@ SPELLINGS = {
 @pytest.mark.parametrize("names", SPELLINGS)
 def test_attention_of_any_name_is_found_by_its_shapes(names):
     norm = SPELLINGS[names]
-    expected = []
-    attention = functools.partial(
-        CBAM, use_bias=False, spatial_batch_norm=bool(norm)
-    )
+    attention = CBAM(use_bias=False, spatial_batch_norm=bool(norm))
     model = tiny_network(attention, depths=(2,))
-    weights = tiny_weights()
-    for part in BN:
-        weights |= {f"layer1.1.bn{i}.{part}": np.ones(16) for i in (1, 2)}
-    for i in (1, 2):
-        kernel = np.ones((16, 16, 3, 3), "float32")
-        weights[f"layer1.1.conv{i}.weight"] = kernel
-    for block in (0, 1):
-        own = spelled(names, f"layer1.{block}.", norm=norm)
-        weights |= own
-        expected.append(own)
-    load_torch_weights(model, weights)
-    for i, own in enumerate(expected, 1):
+    gates = [spelled(names, f"layer1.{i}.", norm=norm) for i in (0, 1)]
+    load_torch_weights(model, tiny_weights(depth=2) | gates[0] | gates[1])
+    for i, own in enumerate(gates, 1):
         gate = model.get_layer(f"stage1_block{i}_attention")
         squeeze, excite, kernel, *norms = own.values()
         # The authors stack the maximum first.

@@ -20,12 +20,7 @@ NETWORK = {"stem_conv": "conv1", "stem_bn": "bn1", "predictions": "fc"}
 
 # What follows the name of a block, "stage1_block1_" or "layer1.0.".
 BLOCK = {
-    "conv1": "conv1",
-    "bn1": "bn1",
-    "conv2": "conv2",
-    "bn2": "bn2",
-    "conv3": "conv3",
-    "bn3": "bn3",
+    **{name: name for name in "conv1 bn1 conv2 bn2 conv3 bn3".split()},
     "shortcut_conv": "downsample.0",
     "shortcut_bn": "downsample.1",
 }

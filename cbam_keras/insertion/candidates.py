@@ -75,7 +75,11 @@ class CandidatePlaces:
         nested = {}
         for node in _graph.nodes(model):
             operation, path = node.operation, prefix + node.operation.name
-            axes = self.channels[id(_last_within(operation))]
+            # The operation that gives the output of a nested model.
+            last = operation
+            while _graph.is_graph(last):
+                last = _graph.origin(last.outputs[0]).operation
+            axes = self.channels[id(last)]
             formats = {(1,): "channels_first", (-1,): "channels_last"}
             data_format = formats.get(tuple(axes))
             place = _CandidatePlace(path, operation, [], data_format)
@@ -277,13 +281,6 @@ class CandidatePlaces:
         hint = self.graph.unreached()
         hint = f"{hint}. " if hint else ""
         return f"{hint}Layers that can take attention ({len(paths)}): {listed}"
-
-
-def _last_within(operation):
-    """Returns the operation that gives the output of a nested model."""
-    while _graph.is_graph(operation):
-        operation = _graph.origin(operation.outputs[0]).operation
-    return operation
 
 
 def _policy(place):

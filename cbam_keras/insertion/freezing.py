@@ -3,7 +3,6 @@
 import keras
 
 from cbam_keras import _checks, _graph
-from cbam_keras.layers import AttentionLayer
 
 
 def freeze_batch_norm(model: keras.Model) -> int:
@@ -28,17 +27,17 @@ def freeze_batch_norm(model: keras.Model) -> int:
         52
     """
     _checks.keras_3("model", model)
-    layers = _graph.layers_within(model)
-    gates = {
-        id(inner)
-        for layer in layers
-        if isinstance(layer, AttentionLayer)
-        for inner in _graph.layers_within(layer)
+    in_gates = {
+        layer
+        for gate in _graph.gate_paths(model)
+        for layer in _graph.layers_within(gate)
     }
-    norms = [
-        x for x in layers if isinstance(x, keras.layers.BatchNormalization)
+    frozen = [
+        layer
+        for layer in _graph.layers_within(model)
+        if isinstance(layer, keras.layers.BatchNormalization)
+        and layer not in in_gates
     ]
-    frozen = [layer for layer in norms if id(layer) not in gates]
     for layer in frozen:
         layer.trainable = False
     return len(frozen)

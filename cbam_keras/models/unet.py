@@ -129,11 +129,8 @@ class UpsampleLike(layers.Layer):
     """Repeats the positions of a feature map, to the size of another.
 
     It takes the two as a list. What is too much is cropped at the end, what is
-    missing after convolutions without padding is zero, on both sides.
-
-    Args:
-        times: Sequence of integers, how often to repeat along each axis; `0`
-            for the axes of the batch and the channels.
+    missing after convolutions without padding is zero, on both sides. `times`
+    is how often to repeat along each axis, `0` for the batch and the channels.
     """
 
     def __init__(self, times: Sequence[int], **kwargs: Any):
