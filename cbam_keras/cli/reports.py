@@ -58,7 +58,7 @@ def explain_for_report(options: Options, output: pathlib.Path) -> None:
                     networks,
                     report.Settings(
                         data=options.data,
-                        # Those that networks get wrong are shown.
+                        # The page shows those that networks get wrong.
                         count=64,
                         seed=options.seed or 0,
                     ),

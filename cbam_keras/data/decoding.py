@@ -175,7 +175,7 @@ def _choose_bytes(tile, lower):
     """Returns where Pillow reads a part of an image, and in which mode."""
     args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
     if (tile.codec_name, args) == ("ppm", ("RGB", 65535)):
-        # Of PPM it would round them.
+        # Pillow itself rounds the values of PPM.
         args, tile = ("RGB;16B", 0, 1), tile._replace(codec_name="raw")
     rawmode, *others = args
     if match := DEEP.fullmatch(rawmode):
@@ -197,7 +197,7 @@ def _describe_tiff(file):
     with contextlib.suppress(Exception):
         file.seek(0)
         start = file.read(8)
-        # Of large files offsets have 64 bits.
+        # Offsets have 64 bits in large files.
         start += file.read(8 * (43 in start[2:4]))
         tags = plugin.ImageFileDirectory_v2(start)
         file.seek(tags.next)
@@ -339,11 +339,11 @@ def warn_of_damaged(dataset: Dataset) -> None:
     if sentences:
         _checks.warn(". ".join(sentences))
     counts = dataset.partial.items()
-    # That of an animation one frame is read is usual.
-    told = {text: count for text, count in counts if text.startswith("have")}
-    if told:
+    # One frame of an animation is what everybody expects.
+    in_part = {text: count for text, count in counts if text.startswith("have")}
+    if in_part:
         _checks.warn(
-            f"Images are read in part: {describe_counts(told)}. Pass arrays "
+            f"Images are read in part: {describe_counts(in_part)}. Pass arrays "
             "to use all of them"
         )
 
@@ -460,7 +460,7 @@ def keep_readable(dataset: Dataset) -> Dataset:
     shapes = {(head.height, head.width) for head in readable}
     is_grey = all(head.is_grey for head in readable)
     scale = Scale.of(head.values for head in readable)
-    # That of 16 bits is the usual one.
+    # The usual scale, of 16 bits, leaves fingerprints as they were.
     if scale and (scale.lowest, scale.bits) != (0, 16):
         start = f" from {scale.lowest}" if scale.lowest else ""
         hashed.append(("bits", f"{scale.bits}{start}"))

@@ -75,8 +75,8 @@ def from_table(
     for split in (name for name in SPLITS if name in tables):
         frame, root = _read(tables[split])
         roots.append(pathlib.Path(image_folder or root).expanduser().absolute())
-        known = {"split": len(tables) > 1, "group": group_by is not None}
-        used = _find_columns(frame, columns, known)
+        settled = {"split": len(tables) > 1, "group": group_by is not None}
+        used = _find_columns(frame, columns, settled)
         unused = [str(x) for x in frame.columns if x not in used.values()]
         if unused:
             remarks[f"columns not used: {', '.join(unused)}"] = None
@@ -120,7 +120,7 @@ def from_table(
     elif grouped_by:
         groups = rows["group"].fillna(rows["path"]).tolist()
     else:
-        # By the folders in the table, not by those that an image is found in.
+        # Folders count as the table names them, not where an image is.
         places = [os.path.abspath(roots[0] / name) for name in rows["name"]]
         around = pathlib.Path(os.path.commonpath(places or roots[:1]))
         groups = [find_first_folder(pathlib.Path(x), around) for x in places]
@@ -198,10 +198,10 @@ def _clean(value):
     return (value.strip() or None) if isinstance(value, str) else value
 
 
-def _find_columns(frame, columns, known):
+def _find_columns(frame, columns, settled):
     """Returns the names of the columns, found by what they are called or hold.
 
-    A split or group that is `known` without a column needs none.
+    A split or group that is `settled` without a column needs none.
     """
     free = [x for x in frame.columns if x not in columns.values()]
     texts = {x: [str(value).lower() for value in frame[x]] for x in free}
@@ -222,7 +222,7 @@ def _find_columns(frame, columns, known):
     for key, names in zip(COLUMNS, fitting, strict=True):
         names = [x for x in names if x not in used.values()]
         names = names if columns[key] is None else [columns[key]]
-        if known.get(key) or (key in known and not names):
+        if settled.get(key) or (key in settled and not names):
             continue
         if len(names) == 1 and names[0] in frame.columns:
             used[key] = names[0]

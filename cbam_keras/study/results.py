@@ -322,7 +322,7 @@ class Results(_terminal.Tabular):
         """The test images in words, and what one is of an accuracy."""
         images, one = self.test_images, ""
         accuracies = ACCURACY, validation_key(ACCURACY)
-        # Of more images, one is less than tables show.
+        # One of more images is less than tables show.
         if self.measures[0].key in accuracies and 0 < images <= 10_000:
             one = f" (one of them is {100 / images:.2f} points)"
         if self.folds is None:

@@ -560,7 +560,7 @@ def check_name(name: object) -> None:
         or len(os.fsencode(name)) > MAX_NAME
         or not name.isprintable()
         or set(name) & set('/\\:*?"<>|')
-        # Those of the folder begin with a dot, and some of them are deleted.
+        # The folder's own names begin with a dot, and some are deleted.
         or "." in (name[0], name[-1])
         or DEVICES.match(name)
         # Files of several seeds end like this.

@@ -73,7 +73,7 @@ class Batches(keras.utils.PyDataset):
     batch_size: int
     seed: int
     augment: Sequence[str] = ()
-    # Of values beyond 8 bits.
+    # The scale of values beyond 8 bits.
     scale: data.Scale | None = None
 
     def __post_init__(self):
