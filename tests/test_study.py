@@ -94,6 +94,7 @@ def test_a_folder_is_read_as_what_its_run_returned(ran):
         ({"variants": ["x"]}, TypeError, "must hold study.Variant"),
         ({"variants": (NARROW, NARROW)}, ValueError, "different names"),
         ({"baseline": "none"}, ValueError, 'must be one of "narrow"'),
+        ({"recipe": {"epochs": 1}}, TypeError, "`recipe` must be a Recipe or"),
         ({"layout": "paper"}, ValueError, '`layout` must be one of "networks"'),
         ({"settings": {"x": object()}}, TypeError, "must be plain values"),
         (
@@ -145,17 +146,6 @@ def test_results_are_drawn_and_written_for_tables(ran):
         pd.read_csv(io.StringIO(ran.csv())), ran.to_dataframe()
     )
     assert "narrow & 3 & " in ran.latex()
-
-
-def test_an_interval_is_drawn_from_the_line_of_the_baseline(ran):
-    # A seed that one network lacks counts in neither difference.
-    some = [o for o in ran.outcomes if (o.variant, o.seed) != ("gated", 2)]
-    fewer = dataclasses.replace(ran, outcomes=tuple(some))
-    (axes,) = fewer.plot().axes
-    (ends,) = (x.get_xdata() for x in axes.lines if x.get_marker() == "|")
-    base = 100 * fewer.rows[0].mean
-    expected = [base + 100 * end for end in fewer.rows[1].interval]
-    assert list(ends) == pytest.approx(expected)
 
 
 def test_networks_at_chance_have_not_learned(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from data_checks import write_folder
 from folder_checks import epochs
 from PIL import Image
-from study_checks import GATED, NARROW, content_of, planned, statuses
+from study_checks import GATED, NARROW, content_of, made, planned, statuses
 from training_checks import SHORT
 
 from cbam_keras import ablation, cli, data, study
@@ -89,27 +89,13 @@ def test_more_seeds_add_their_folds_and_other_folds_are_refused(
             study.run(folded(photos, folds=folds), tmp_path)
 
 
-def test_drawing_counts_the_images_of_all_folds_that_both_have(photos):
+def test_drawing_counts_the_images_of_all_folds_that_both_have():
     ran = {"a": {0: 0.8, 1: 0.4, 2: 0.5}, "b": {0: 1.0, 1: 0.6}}
-    sizes = {"0": 5, "1": 5, "2": 4}
-    found = study.Results(
-        output=photos,
-        outcomes=tuple(
-            study.Outcome(name, run, "finished", metrics={"test_accuracy": x})
-            for name, values in ran.items()
-            for run, x in values.items()
-        ),
-        variants=("a", "b"),
-        seeds=(0, 1, 2),
-        comparisons=(study.Comparison("a", ("a", "b")),),
-        measures=(study.Measure("test_accuracy", "test accuracy"),),
-        data="photos",
-        sizes={"test": 5},
-        settings={
-            "data": {x: {"sizes": {"test": n}} for x, n in sizes.items()}
-        },
-        folds=3,
-        guess=0.6,
+    tested = {"0": 5, "1": 5, "2": 4}
+    data = {run: {"sizes": {"test": n}} for run, n in tested.items()}
+    sizes, settings = {"test": 5}, {"data": data}
+    found = made(
+        *(ran, "a"), sizes=sizes, settings=settings, folds=3, guess=0.6
     )
     # Two of ten images.
     half = stats.norm.ppf(0.975) * np.sqrt(0.2 * 0.8 / 10)

@@ -222,17 +222,29 @@ def test_logs_for_tensorboard_hold_the_curves(tmp_path, monkeypatch):
 # Resuming; more in test_study_resuming.py.
 
 
+def with_dropout():
+    return linear(layers.Dropout(0.5), layers.Dense(10), activation="relu")
+
+
+def with_random_layers():
+    inputs = keras.Input((28, 28, 1))
+    x = layers.RandomTranslation(0.2, 0.2)(inputs)
+    x = layers.Flatten()(layers.RandomContrast(0.5)(x))
+    return keras.Model(inputs, layers.Dense(10, "softmax")(x))
+
+
 @pytest.mark.every_backend
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("recipe", "dtype"),
-    [(LAST_SEED, "float32"), (HALF, "float16")],
-    ids=["adamw", "sgd_in_float16"],
+    ("build", "recipe", "dtype"),
+    [
+        (with_dropout, LAST_SEED, "float32"),
+        (with_dropout, HALF, "float16"),
+        (with_random_layers, SMALL, "float32"),
+    ],
+    ids=["adamw", "sgd_in_float16", "random_layers"],
 )
-def test_dropout_resumes_exactly(tmp_path, recipe, dtype):
-    def build():
-        return linear(layers.Dropout(0.5), layers.Dense(10), activation="relu")
-
+def test_randomness_resumes_exactly(tmp_path, build, recipe, dtype):
     def note(count, source):
         if "epoch-" in source.name:
             drawn.append([random.random(), np.random.rand()])
@@ -259,28 +271,6 @@ def test_dropout_resumes_exactly(tmp_path, recipe, dtype):
     saved = keras.saving.load_model(cut / "network.keras")
     assert saved.layers[-1].compute_dtype == dtype
     assert saved.layers[-1].variable_dtype == "float32"
-
-
-@pytest.mark.every_backend
-@pytest.mark.slow
-def test_random_layers_of_keras_in_a_network_resume_exactly(tmp_path):
-    def build():
-        inputs = keras.Input((28, 28, 1))
-        x = layers.RandomTranslation(0.2, 0.2)(inputs)
-        x = layers.Flatten()(layers.RandomContrast(0.5)(x))
-        return keras.Model(inputs, layers.Dense(10, "softmax")(x))
-
-    def die(count, source):
-        if "epoch-2" in source.name:
-            raise Killed
-
-    train = functools.partial(
-        training.train, {"network": build}, "mnist5k", SMALL
-    )
-    expected = train(output=tmp_path / "whole")
-    with at_files(tmp_path, die), pytest.raises(Killed):
-        train(output=tmp_path / "cut")
-    assert numbers(train(output=tmp_path / "cut")) == close(expected)
 
 
 @pytest.mark.every_backend

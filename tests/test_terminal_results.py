@@ -1,47 +1,25 @@
 """Results, as a data frame and as a table in notebooks."""
 
 import dataclasses
-import pathlib
 import re
 
 import keras
 import pytest
+from study_checks import made
 
 import cbam_keras
 from cbam_keras import study
 
 pandas = pytest.importorskip("pandas", reason="what data frames are of")
 pytest.importorskip("scipy.stats", reason="intervals need SciPy")
-OUTPUT = pathlib.Path("runs/own")
 # The name of a network or dataset, which must stay text.
 EVIL = "<script>alert(1)</script>"
 ACCURACIES = {"none": 0.85, EVIL: 0.9, "se": 0.87}
 
 
 def of_study():
-    seeds = (0, 7)
-    cells = tuple(
-        study.Outcome(
-            *(name, seed, "finished"),
-            parameters=9000,
-            metrics={"test_accuracy": accuracy, "val_accuracy": 0.8},
-            best_epoch=1,
-            seconds_per_epoch=1.5,
-            file="network.keras",
-        )
-        for seed in seeds
-        for name, accuracy in ACCURACIES.items()
-    )
-    return study.Results(
-        OUTPUT,
-        cells,
-        variants=tuple(ACCURACIES),
-        seeds=seeds,
-        comparisons=(study.Comparison("none", tuple(ACCURACIES)),),
-        measures=(study.Measure("test_accuracy", "test accuracy"),),
-        data=EVIL,
-        sizes={"test": 100},
-    )
+    by_seed = {name: {0: x, 7: x} for name, x in ACCURACIES.items()}
+    return made(by_seed, data=EVIL, sizes={"test": 100})
 
 
 def of_profile():
@@ -85,7 +63,7 @@ def test_results_print_each_network_with_its_numbers():
         "parameters": "9,000",
         "test accuracy (%)": "90.00 ± 0.00",
         'difference to "none"': "+5.00 points [+0.73, +9.27]",
-        "s / epoch": "1.5",
+        "s / epoch": "3.5",
     }
     # A few photographs are not taken for many points.
     for shown in (text, results._repr_html_(), results.markdown()):

@@ -99,21 +99,12 @@ def test_each_kind_has_what_its_layer_takes():
     assert {"identity_init", "kernel_size"} <= {*hypermodel.unused}
 
 
-def test_the_default_space_is_cbam_and_two_controls():
+def test_ratios_that_are_given_are_those_of_se_as_well():
     hypermodel, hp = space_of()
-    open_dimensions = {
-        own.name: set(own.values) for own in hp.space if len(own.values) > 1
-    }
-    assert open_dimensions == {
-        "attention": {"none", "se", "cbam"},
-        "reduction_ratio": {2, 4, 8, 16},
-        "kernel_size": {3, 5, 7},
-    }
     assert hypermodel.attention_for(chosen(hp, attention="se")).arguments == {
         "reduction_ratio": 4,
         "identity_init": True,
     }
-    # Ratios that are given are those of SE as well.
     hypermodel, hp = space_of(reduction_ratio=(4, 8))
     layer = hypermodel.attention_for(
         chosen(hp, attention="se", reduction_ratio=8)

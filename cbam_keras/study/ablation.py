@@ -7,7 +7,6 @@ gates are the authors' variant, `VARIANTS["official"]`.
 
 import functools
 import numbers
-import statistics
 from collections.abc import Sequence
 from typing import Unpack
 
@@ -61,16 +60,12 @@ class _TopFive(Classification):
         measured = super().evaluate(model, data)
         # With ten classes, it is right by chance half of the time.
         if len(data.class_names) > 10:
-            measured["top5_accuracy"] = _top5_accuracy(model, data.test)
+            scores, labels = outputs_and_labels(model, data.test)
+            # The first of equal scores counts, as in top-1.
+            first = np.argsort(-scores, axis=-1, kind="stable")[:, :5]
+            hits = (first == labels[:, None]).any(axis=-1)
+            measured["top5_accuracy"] = float(hits.mean())
         return measured
-
-
-def _top5_accuracy(model, test):
-    """Returns the fraction of test images with the class in the top 5."""
-    scores, labels = outputs_and_labels(model, test)
-    # The first of equal scores counts, as in top-1.
-    first = np.argsort(-scores, axis=-1, kind="stable")[:, :5]
-    return statistics.fmean((first == labels[:, None]).any(axis=-1).tolist())
 
 
 @_docstrings.explained_by(comparison.plan)
@@ -122,7 +117,8 @@ def plan(
     # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
     _checks.boolean("identity_init", identity_init)
-    tables = _in_order(tables)
+    tables = [tables] if isinstance(tables, numbers.Integral) else tables
+    tables = sorted(_checks.subset("tables", tables, TABLES))
     default = comparison.default_recipe(model, weights, data)
     recipe = find_recipe(recipe, default)
     build, label, check = comparison.network_of(model, weights, recipe)
@@ -239,12 +235,6 @@ def run(
         measure=measure,
     )
     return run_study(planned, **options)
-
-
-def _in_order(tables):
-    """Returns the numbers of tables, checked, in the order of the paper."""
-    numbers_asked = [tables] if isinstance(tables, numbers.Integral) else tables
-    return sorted(_checks.subset("tables", numbers_asked, TABLES))
 
 
 def _finish(results, folder):

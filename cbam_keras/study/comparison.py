@@ -219,13 +219,11 @@ def _draw(results, folder):
 
 
 def seeds_of(
-    seeds: int | Sequence[int],
-    recipe: Recipe,
-    task: Classification | None = None,
+    seeds: int | Sequence[int], recipe: Recipe, task: Classification
 ) -> tuple[int, ...]:
     """Returns the seeds of a run; a single one is that of the recipe."""
     checked = check_seeds(seeds)
-    if len(checked) > 1 and task is not None and task.is_loaded:
+    if len(checked) > 1 and task.is_loaded:
         raise TypeError(
             "`data` must not be loaded yet: each seed splits them "
             f'differently. Received: loaded images of "{task.name}"'

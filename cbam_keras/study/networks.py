@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 import math
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import keras
 
@@ -95,17 +95,13 @@ def print_data(study, data):
                 "by image_size=224 in the recipe (--image-size 224)"
             )
     if steps < FEW_STEPS and not is_default:
+        # About so many, if batches differ.
+        size = data.batch_size or math.ceil(data.sizes["train"] / steps)
         _terminal.say(
             f"Few steps: {data.sizes['train']:,} training images in batches of "
-            f"{images_per_batch(data):,} are {steps} per epoch, "
-            f"{steps * epochs} in all. A smaller batch_size or "
-            "more epochs train longer"
+            f"{size:,} are {steps} per epoch, {steps * epochs} in all. A "
+            "smaller batch_size or more epochs train longer"
         )
-
-
-def images_per_batch(data):
-    """Returns the images of a batch, of about so many if batches differ."""
-    return data.batch_size or math.ceil(data.sizes["train"] / len(data.train))
 
 
 def compile_network(model, recipe, steps_per_epoch):
@@ -206,12 +202,10 @@ def _culprit(layer):
 
 def _config_of(layer):
     """Returns the configuration of a layer, which need not have one."""
-    try:
+    with suppress(Exception):
         config = keras.saving.serialize_keras_object(layer)
         json.dumps(config)
-    except Exception:
-        return None
-    return config
+        return config
 
 
 def _without_names(value, places):

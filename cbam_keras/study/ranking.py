@@ -304,9 +304,18 @@ class Ranking(Results):
 
     def _values(self):
         names = ("attention", "reduction_ratio", "kernel_size")
-        confirmation = []
-        for row in self.confirmation:
-            confirmation.append(
+        return {
+            "trials": [
+                {
+                    **dict.fromkeys(names),
+                    **trial.values,
+                    "score": trial.score,
+                    "values": trial.values,
+                    **trial.as_json(),
+                }
+                for trial in self.trials
+            ],
+            "confirmation": [
                 {
                     **row.options,
                     "trial": row.trial,
@@ -323,19 +332,8 @@ class Ranking(Results):
                         "table": row.table,
                     },
                 }
-            )
-        return {
-            "trials": [
-                {
-                    **dict.fromkeys(names),
-                    **trial.values,
-                    "score": trial.score,
-                    "values": trial.values,
-                    **trial.as_json(),
-                }
-                for trial in self.trials
+                for row in self.confirmation
             ],
-            "confirmation": confirmation,
             "verdict": self.verdict,
             "best": self.best and self.best.number,
             "best_options": self.best_options,

@@ -160,8 +160,7 @@ def _check_class_weight(class_weight):
     if class_weight is None or isinstance(class_weight, str):
         return _checks.one_of("class_weight", class_weight, (None, BALANCED))
     if not isinstance(class_weight, Mapping) or not all(
-        isinstance(key, str) or isinstance(key, numbers.Integral)
-        for key in class_weight
+        isinstance(key, str | numbers.Integral) for key in class_weight
     ):
         raise ValueError(
             f'`class_weight` must be None, "{BALANCED}" or a mapping of '

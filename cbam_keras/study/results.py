@@ -28,8 +28,6 @@ from cbam_keras.study.study import LAYOUTS, Comparison, Measure, run_name
 
 # With so many networks, tables have their multiply-accumulates, too.
 MANY = 4
-# How many missing networks are named.
-MAX_ABSENT = 20
 
 
 class Column(NamedTuple):
@@ -557,7 +555,7 @@ class Results(_terminal.Tabular):
         for seed in self.seeds:
             absent = [n for n in self.variants if (n, seed) not in trained]
             if absent:
-                named = _checks.first_few(absent, MAX_ABSENT)
+                named = _checks.first_few(absent, 20)
                 lines.append(
                     f"Not trained yet: {named} ({self.name_of(seed)})."
                 )

@@ -56,49 +56,40 @@ def error_of_drawing(fraction: float, images: int) -> float:
     return math.sqrt(fraction * (1 - fraction) / images)
 
 
-def interval_of(
+def interval_and_p_value(
     differences: Sequence[float],
     images: int | None = None,
     folds: int | None = None,
-) -> tuple[float, float] | None:
-    """Returns the confidence interval of a mean difference.
+) -> tuple[tuple[float, float], float] | tuple[None, None]:
+    """Returns the confidence interval of a mean difference, and its p-value.
 
     The seeds and the test images are both drawn at random, and all seeds
     share the images: more seeds narrow only what comes from the seeds. So if
     the differences are fractions of so many test `images`, the interval is
     not narrower than drawing these allows. A single seed and equal
     differences tell nothing of the variation between seeds, and have none.
+
+    The p-value is two-sided, the larger one of Student's t over the seeds and
+    of drawing the images. The interval excludes zero where it is below 5 %.
     """
     if len(differences) < 2:
-        return None
+        return None, None
     mean = statistics.fmean(differences)
     drawn = error_of_drawing(mean, images) if images else 0.0
+    error = standard_error(differences, folds)
     stats = _checks.require("scipy.stats", extra="plot")
     degrees = len(differences) - 1
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
-    half = max(quantile * standard_error(differences, folds), Z * drawn)
-    return (mean - half, mean + half) if half > ROUNDING else None
-
-
-def p_value_of(
-    differences: Sequence[float],
-    images: int | None = None,
-    folds: int | None = None,
-) -> float:
-    """Returns the p-value of a mean difference, two-sided.
-
-    The interval of `interval_of` excludes zero where it is less than 5 %: the
-    larger one of Student's t over the seeds, and of drawing the images.
-    """
-    mean, p_values = abs(statistics.fmean(differences)), [0.0]
-    if images and (drawn := error_of_drawing(mean, images)):
-        tail = 1 - statistics.NormalDist().cdf(mean / drawn)
+    half = max(quantile * error, Z * drawn)
+    if half <= ROUNDING:
+        return None, None
+    p_values = []
+    if drawn:
+        tail = 1 - statistics.NormalDist().cdf(abs(mean) / drawn)
         p_values.append(2 * tail)
-    if error := standard_error(differences, folds):
-        stats = _checks.require("scipy.stats", extra="plot")
-        degrees = len(differences) - 1
-        p_values.append(2 * float(stats.t.sf(mean / error, degrees)))
-    return max(p_values)
+    if error:
+        p_values.append(2 * float(stats.t.sf(abs(mean) / error, degrees)))
+    return (mean - half, mean + half), max(p_values)
 
 
 def holm(p_values: Mapping[str, float]) -> set[str]:
@@ -109,7 +100,7 @@ def holm(p_values: Mapping[str, float]) -> set[str]:
     """
     clear: set[str] = set()
     for name in sorted(p_values, key=lambda name: p_values[name]):
-        if p_values[name] > (1 - CONFIDENCE) / (len(p_values) - len(clear)):
+        if p_values[name] > BY_CHANCE / (len(p_values) - len(clear)):
             break
         clear.add(name)
     return clear
@@ -169,9 +160,7 @@ class Measured:
         measured = cls(tuple(values), statistics.fmean(values), deviation)
         if not differences:
             return measured
-        interval, p_value = interval_of(differences, images, folds), None
-        if interval is not None:
-            p_value = p_value_of(differences, images, folds)
+        interval, p_value = interval_and_p_value(differences, images, folds)
         return dataclasses.replace(
             measured,
             difference=statistics.fmean(differences),

@@ -28,8 +28,6 @@ MAX_NAME = 200
 DEVICES = re.compile(r"(con|prn|aux|nul|(com|lpt)\d)(\.|$)", re.IGNORECASE)
 # Arguments of `data.load` that a recipe decides.
 BY_RECIPE = ("batch_size", "seed", "augment", "image_size")
-# Arguments of `data.load` that a study decides.
-BY_STUDY = ("folds", "fold")
 # How results are shown: see `Study`.
 LAYOUTS = ("networks", "errors", "ranking")
 
@@ -216,7 +214,7 @@ class Classification:
 def _check_options(options):
     names = {field.name for field in dataclasses.fields(Source)} - {"data"}
     for name in options:
-        if name in (*BY_RECIPE, *BY_STUDY):
+        if name in (*BY_RECIPE, "folds", "fold"):
             owner = "recipe" if name in BY_RECIPE else "study"
             raise ValueError(
                 f"`{name}` is an argument of the {owner}. Received: "

@@ -20,17 +20,10 @@ from cbam_keras.tuning.space import (
 
 # One value, several, or a function that asks for it.
 Dimension = str | float | Sequence | Callable[[HyperParameters], object] | None
-REDUCTION_RATIOS = (2, 4, 8, 16)
 # Squeeze-and-excitation is a control, of one network.
 CONTROL: dict[object, Values] = {"se": {"reduction_ratio": 4}}
 # Hyperparameters of the layers, in the order in which they are asked for.
-DIMENSIONS = (
-    "reduction_ratio",
-    "kernel_size",
-    "order",
-    "channel_pool_types",
-    "spatial_pool_types",
-)
+DIMENSIONS = ("reduction_ratio", "kernel_size", *SHOWN_IF_CHANGED)
 
 
 @_docstrings.explained_by(comparison.plan)
@@ -132,7 +125,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         # Values of kinds of attention for which they are not searched.
         self.fixed: dict[object, Values] = {}
         if reduction_ratio is None:
-            reduction_ratio, self.fixed = REDUCTION_RATIOS, CONTROL
+            reduction_ratio, self.fixed = (2, 4, 8, 16), CONTROL
         if isinstance(attention, type):
             attention = (attention,)
         # This checks layers that users give, and names them.
@@ -177,7 +170,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
                 value == _as_argument(name, PAPER[name])
             )
             if value is not None and not is_default:
-                options[_argument_of(kind, name)] = value
+                # A gate alone does not name its kind.
+                options[name.removeprefix(f"{kind}_")] = value
         return Attention(
             kind if self.identity_init else ATTENTION[kind], options
         )
@@ -308,15 +302,10 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             kind
             for kind in self.layers
             if kind in ATTENTION
-            and Attention(kind).takes(_argument_of(kind, name))
+            and Attention(kind).takes(name.removeprefix(f"{kind}_"))
             # KerasTuner mixes up two hyperparameters of one name.
             and name not in self.fixed.get(kind, {})
         ]
-
-
-def _argument_of(kind, name):
-    """Returns what a gate alone calls an option of CBAM: without its kind."""
-    return name.removeprefix(f"{kind}_")
 
 
 def _checked_shape(shape):

@@ -61,10 +61,8 @@ def hyperparameters(values: Values) -> "HyperParameters":
 
 def kinds_of(space: "HyperParameters") -> list[Value]:
     """Returns the values of the hyperparameter `"attention"`, if it exists."""
-    for hp in space.space:
-        if hp.name == "attention":
-            return list(hp.values)
-    return []
+    kinds = (list(hp.values) for hp in space.space if hp.name == "attention")
+    return next(kinds, [])
 
 
 def point(space: "HyperParameters", **values: Value) -> "HyperParameters":

@@ -128,7 +128,7 @@ def plot_ablation(
     else:
         panels, titles = np.array([ax]), [title or titles[0]]
     for axes, table, name in zip(panels, tables, titles, strict=True):
-        _draw_rows(axes, tables[table], _baseline_mean(results, table))
+        _draw_rows(axes, tables[table], _baseline_mean(results, tables[table]))
         axes.set_title(name, loc="left", fontsize=10)
     panels[-1].set_xlabel(style.percent(heading), parse_math=False)
     if ax is None:
@@ -141,11 +141,10 @@ def plot_ablation(
     return figure if ax is None else ax
 
 
-def _baseline_mean(results, table):
+def _baseline_mean(results, rows):
     """Returns the mean of the baseline of a table, `None` without one."""
-    rows = [row for row in results.rows if row.table == table]
     for comparison in getattr(results, "comparisons", ()):
-        if comparison.number == table:
+        if comparison.number == rows[0].table:
             means = {row.variant: row.mean for row in rows}
             return means.get(comparison.baseline)
     return rows[0].mean
