@@ -51,15 +51,19 @@ def at_call(patch, owner, name, number, act):
     patch.setattr(owner, name, counted)
 
 
-def made(accuracies, baseline="none", **options):
-    """Returns results of test accuracies by network and seed."""
+def made(
+    accuracies, baseline="none", kind=study.Results, outcome=(), **options
+):
+    """Returns results of test accuracies by network and seed.
+
+    `outcome` holds what all trainings have in common.
+    """
     names = tuple(accuracies)
     outcomes = tuple(
         study.Outcome(
             *(name, seed, "finished"),
-            parameters=9000,
             metrics={"test_accuracy": value},
-            seconds_per_epoch=seed,
+            **{"seconds_per_epoch": seed, "parameters": 9000, **dict(outcome)},
         )
         for name, by_seed in accuracies.items()
         for seed, value in by_seed.items()
@@ -69,12 +73,10 @@ def made(accuracies, baseline="none", **options):
         "measures": (study.Measure("test_accuracy", "test accuracy"),),
         "data": "mnist5k",
         "sizes": {},
+        "comparisons": (study.Comparison(baseline, names),),
     }
-    return study.Results(
-        *(pathlib.Path("runs/own"), outcomes, names),
-        comparisons=(study.Comparison(baseline, names),),
-        **{**defaults, **options},
-    )
+    path = pathlib.Path("runs/own")
+    return kind(path, outcomes, names, **{**defaults, **options})
 
 
 def content_of(folder):

@@ -3,13 +3,13 @@
 import dataclasses
 import itertools
 import json
-import pathlib
 
 import keras
 import numpy as np
 import pretended
 import pytest
 from keras import layers
+from study_checks import made
 from training_checks import SHORT
 
 from cbam_keras import ablation, comparison, data, plotting, presets, study
@@ -208,6 +208,7 @@ NONE = (9.0, 8.0, 10.1)
 SE = (9.0, 8.3, 9.5)
 LOWER = (6.1, 5.0, 7.2)
 HIGHER = (12.0, 11.1, 13.1)
+OUTCOME = {"parameters": 25557032, "macs": 3858000000, "seconds_per_epoch": 2.0}
 LABELS = {"se": "SE", "cbam": "CBAM & co", "worse": "worse_1"}
 
 
@@ -216,21 +217,13 @@ def results(tables=((4, "none se cbam worse"),), seeds=3, guess=None):
     errors = {"none": NONE, "se": SE, "cbam": LOWER, "worse": HIGHER}
     errors["equal"] = NONE
     names = dict.fromkeys(" ".join(text for _, text in tables).split())
-    return study.ErrorTables(
-        pathlib.Path("out"),
-        tuple(
-            study.Outcome(
-                *(name, seed, "finished"),
-                parameters=25557032,
-                macs=3858000000,
-                metrics={"test_accuracy": 1 - errors[name][seed] / 100},
-                seconds_per_epoch=2.0,
-            )
+    return made(
+        {
+            name: {i: 1 - errors[name][i] / 100 for i in range(seeds)}
             for name in names
-            for seed in range(seeds)
-        ),
-        variants=tuple(names),
-        seeds=tuple(range(seeds)),
+        },
+        kind=study.ErrorTables,
+        outcome=OUTCOME,
         comparisons=tuple(
             study.Comparison(
                 *("none", tuple(text.split()), presets.COMPARED[number]),
