@@ -22,11 +22,11 @@ SEEDS = (5, 0)
 NAMES = ("none", "se", "cbam")
 
 
-def tiny(attention, classes=10, filters=4):
+def tiny(attention, classes=10):
     """Returns a network that compiles quickly."""
     inputs = keras.Input((28, 28, 1))
     x = layers.AveragePooling2D(7)(layers.Rescaling(1 / 255)(inputs))
-    x = layers.Conv2D(filters, 1)(x)
+    x = layers.Conv2D(4, 1)(x)
     if attention is not None:
         x = attention(name="attention")(x)
     x = layers.GlobalAveragePooling2D()(x)
@@ -300,19 +300,19 @@ def test_the_data_frame_has_a_column_per_seed():
 
 
 def test_each_number_stands_under_its_heading():
-    made = results()
+    whole = results()
     outcomes = []
-    for o in made.outcomes:
+    for o in whole.outcomes:
         top5 = {"top5_accuracy": 0.9 - o.seed / 100}
         if (o.variant, o.seed) != ("se", 0):
             o = dataclasses.replace(o, metrics=o.metrics | top5)
         if o.variant == "none":
             o = dataclasses.replace(o, status="diverged", metrics={})
         outcomes.append(o)
-    (table,) = made.comparisons
+    (table,) = whole.comparisons
     table = dataclasses.replace(table, every_seed=False)
     found = dataclasses.replace(
-        made, outcomes=tuple(outcomes), comparisons=(table,)
+        whole, outcomes=tuple(outcomes), comparisons=(table,)
     )
     none, se, cbam, _ = found.tables()[0].rows
     names = "top-1 error (%)", "top-5 error (%)", "s / epoch"
@@ -321,18 +321,18 @@ def test_each_number_stands_under_its_heading():
     assert cbam["top-5 error (%)"] == "11.00 ± 1.00"
     # Each seed has its column, whichever the first row or a network lacks.
     frame = found.to_dataframe()
-    assert [*frame] == [*made.to_dataframe()]
+    assert [*frame] == [*whole.to_dataframe()]
     top5 = frame[[f"top5_error_seed_{seed}" for seed in range(3)]]
     assert top5.iloc[0].isna().all() and top5.iloc[1].isna().sum() == 1
     assert [*top5.iloc[1, 1:], *top5.iloc[2]] == [11, 12, 10, 11, 12]
 
 
 def test_tables_may_have_been_trained_with_different_seeds():
-    made = results(((1, "none worse"), (4, "none se cbam")))
+    whole = results(((1, "none worse"), (4, "none se cbam")))
     outcomes = [
-        o for o in made.outcomes if (o.variant, o.seed > 0) != ("worse", True)
+        o for o in whole.outcomes if (o.variant, o.seed > 0) != ("worse", True)
     ]
-    found = dataclasses.replace(made, outcomes=tuple(outcomes))
+    found = dataclasses.replace(whole, outcomes=tuple(outcomes))
     none, worse, *others = found.rows
     assert (none.values, worse.values) == ((0.09,), (0.12,))
     assert worse.difference == pytest.approx(0.03) and worse.interval is None

@@ -11,6 +11,7 @@ import keras
 import networks
 import pretended
 import pytest
+from study_checks import content_of
 from training_checks import SHORT
 from tuning_checks import warned
 
@@ -51,17 +52,13 @@ def compared(tmp_path_factory):
     return dataclasses.replace(results, output=folder / results.output)
 
 
-def written(folder):
-    return json.loads((folder / "results.json").read_text())
-
-
 # What is trained.
 
 
 def test_compare_trains_none_se_and_cbam_below_runs(compared):
     assert compared.output.parts[-2:] == ("runs", "train-mnist5k-tiny")
     assert [run.file for run in compared.runs] == [f"{n}.keras" for n in NAMES]
-    assert written(compared.output)["settings"]["model"] == "tiny"
+    assert content_of(compared.output)["settings"]["model"] == "tiny"
     assert compared.seeds == (0,)
     png = (compared.output / "comparison.png").read_bytes()
     assert png.startswith(b"\x89PNG")
@@ -138,7 +135,7 @@ def test_layers_of_the_users_own_are_compared(tmp_path):
     model = keras.saving.load_model(tmp_path / "LeakyReLU.keras")
     layer = model.get_layer("stage1_block1_attention")
     assert layer.negative_slope == 0.5
-    variants = written(tmp_path)["settings"]["variants"]
+    variants = content_of(tmp_path)["settings"]["variants"]
     assert variants["LeakyReLU"] == {"negative_slope": 0.5}
     with pytest.raises(TypeError, match="names, layer classes, or callables"):
         compare([keras.layers.LeakyReLU()], output=tmp_path)
@@ -301,7 +298,7 @@ def test_compare_refuses_mistakes_before_any_work(tmp_path, options, message):
 
 def test_a_comparison_is_json(compared):
     content = json.loads(compared.json())
-    assert written(compared.output)["verdict"] == content["verdict"]
+    assert content_of(compared.output)["verdict"] == content["verdict"]
     assert (content["seeds"], content["test_images"]) == ([0], 20)
     for row, run in zip(content["rows"], content["runs"], strict=True):
         assert row["test_accuracy"] == pytest.approx(run["test_accuracy"])

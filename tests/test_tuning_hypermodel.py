@@ -47,16 +47,6 @@ def space_of(**options):
     return hypermodel, hp
 
 
-def chosen(hp, **values):
-    """Returns the hyperparameters with these values, others by default."""
-    hp = hp.copy()
-    hp.values = dict(values)
-    for own in hp.space:
-        if hp.is_active(own) and own.name not in hp.values:
-            hp.values[own.name] = own.default
-    return hp
-
-
 def test_the_space_is_known_without_building():
     def never(*_):
         raise AssertionError("No network is needed.")
@@ -68,14 +58,14 @@ def test_the_space_is_known_without_building():
     # The defaults are no attention, then the layer of the paper.
     rate = {"learning_rate": 0.01}
     assert hp.values == {**rate, "attention": "none"}
-    values = chosen(hp, attention="cbam").values
+    values = point(hp, attention="cbam").values
     assert values == {**rate, "attention": "cbam", **LAYER}
 
 
 def test_hyperparameters_are_there_where_they_matter():
     kinds = ("none", "se", "channel", "spatial", "cbam")
     _, hp = space_of(**WIDE, attention=kinds)
-    own = [[*chosen(hp, attention=kind).values][2:] for kind in kinds]
+    own = [[*point(hp, attention=kind).values][2:] for kind in kinds]
     assert own == [
         [],
         ["reduction_ratio"],
@@ -87,11 +77,11 @@ def test_hyperparameters_are_there_where_they_matter():
 
 def test_each_kind_has_what_its_layer_takes():
     hypermodel, hp = space_of(attention=("none", "eca", "simam"))
-    values = chosen(hp, attention="eca")
+    values = point(hp, attention="eca")
     assert values.values == {"attention": "eca", "kernel_size": 7}
     options = {"kernel_size": 7, "identity_init": True}
     assert hypermodel.attention_for(values).arguments == options
-    values = chosen(hp, attention="simam")
+    values = point(hp, attention="simam")
     assert values.values == {"attention": "simam"}
     assert hypermodel.attention_for(values).arguments == {}
     assert "identity_init" not in hypermodel.unused
@@ -101,13 +91,13 @@ def test_each_kind_has_what_its_layer_takes():
 
 def test_ratios_that_are_given_are_those_of_se_as_well():
     hypermodel, hp = space_of()
-    assert hypermodel.attention_for(chosen(hp, attention="se")).arguments == {
+    assert hypermodel.attention_for(point(hp, attention="se")).arguments == {
         "reduction_ratio": 4,
         "identity_init": True,
     }
     hypermodel, hp = space_of(reduction_ratio=(4, 8))
     layer = hypermodel.attention_for(
-        chosen(hp, attention="se", reduction_ratio=8)
+        point(hp, attention="se", reduction_ratio=8)
     )
     assert layer.options["reduction_ratio"] == 8
 
@@ -153,7 +143,7 @@ def test_in_a_narrowed_space_the_nearest_to_the_paper_is_the_default():
         learning_rate=(0.1, 0.02),
     )
     # Pools that nobody asked for are not in the space.
-    assert chosen(hp).values == {
+    assert point(hp).values == {
         "attention": "cbam",
         "reduction_ratio": 8,
         "kernel_size": 5,
@@ -172,7 +162,7 @@ def test_a_layer_of_ones_own_is_a_kind():
     hypermodel, hp = space_of(attention=("none", Gate, half, "cbam"))
     kind = next(own for own in hp.space if own.name == "attention")
     assert kind.values == ["none", "Gate", "Rescaling", "cbam"]
-    values = chosen(hp, attention="Gate")
+    values = point(hp, attention="Gate")
     assert values.values == {"attention": "Gate"}
     model = hypermodel.network(values)
     assert sum(isinstance(layer, Gate) for layer in model.layers) == 3
@@ -187,12 +177,13 @@ def test_a_function_replaces_a_dimension():
         kernel_size=lambda hp: 2 * hp.Int("half", 1, 4) + 1,
         learning_rate=lambda hp: 10.0 ** -hp.Int("digits", 1, 3),
     )
-    values = chosen(hp, attention="cbam", half=4, digits=2)
+    values = point(hp, attention="cbam")
+    values.values |= {"half": 4, "digits": 2}
     model = hypermodel.build(values)
     sizes = {x.kernel_size for x in model.layers if isinstance(x, CBAM)}
     assert sizes == {9}
     assert hypermodel.learning_rate_for(values) == pytest.approx(0.01)
-    assert "half" not in chosen(hp).values
+    assert "half" not in point(hp).values
     assert "kernel_size" not in values.values
 
 
