@@ -169,10 +169,7 @@ def convert(instance: object, **values: object) -> None:
 
 
 def did_you_mean(
-    value: object,
-    choices: Iterable[object],
-    most: int = 1,
-    cutoff: float = 0.6,
+    value: object, choices: Iterable[object], most: int = 1, cutoff: float = 0.6
 ) -> str:
     """Returns a hint at the choices closest to `value`, or an empty string."""
     names = [choice for choice in choices if isinstance(choice, str)]

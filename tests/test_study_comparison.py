@@ -15,14 +15,7 @@ from study_checks import content_of
 from training_checks import SHORT
 from tuning_checks import warned
 
-from cbam_keras import (
-    ablation,
-    comparison,
-    data,
-    models,
-    training,
-    tuning,
-)
+from cbam_keras import ablation, comparison, data, models, training, tuning
 from cbam_keras.layers import KINDS
 
 NAMES = ["none", "se", "cbam"]
@@ -161,12 +154,7 @@ def test_all_is_no_attention_and_every_kind_that_fits(tmp_path):
 
 @pytest.mark.parametrize(
     "start",
-    [
-        comparison.compare,
-        ablation.run,
-        training.train,
-        tuning.search,
-    ],
+    [comparison.compare, ablation.run, training.train, tuning.search],
     ids=lambda start: start.__module__,
 )
 def test_an_unknown_argument_is_refused_before_any_work(start):

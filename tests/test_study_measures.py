@@ -212,7 +212,7 @@ def test_an_ablation_shows_what_the_measure_lacks_to_one(tmp_path):
     assert first.values == pytest.approx([1 - recall for recall in recalls])
     (table,) = results.tables()
     assert list(table.rows[0])[3:6] == [
-        *("1 - balanced accuracy (%)", "difference (95 %)", "top-1 error (%)"),
+        *("1 - balanced accuracy (%)", "difference (95 %)", "top-1 error (%)")
     ]
     assert (
         f"{100 * first.mean:.2f}" in table.rows[0]["1 - balanced accuracy (%)"]

@@ -83,10 +83,7 @@ def test_differences_are_paired_by_the_seeds_that_both_have():
             "no difference seen between cbam and none in test accuracy over 4 "
             "seeds",
         ),
-        (
-            Measured.of(CBAM[:1], None),
-            "cbam has no seed in common with none",
-        ),
+        (Measured.of(CBAM[:1], None), "cbam has no seed in common with none"),
     ],
 )
 def test_a_verdict_is_a_clause(found, clause):

@@ -18,14 +18,7 @@ import pytest
 import several_devices_script
 from folder_checks import Killed, at_files
 from keras import layers
-from training_checks import (
-    KEYS,
-    NETWORKS,
-    SMALL,
-    close,
-    linear,
-    numbers,
-)
+from training_checks import KEYS, NETWORKS, SMALL, close, linear, numbers
 
 from cbam_keras import data, explain, training
 

@@ -31,10 +31,7 @@ def of_profile():
 
 @pytest.mark.parametrize(
     ("make", "column", "values"),
-    [
-        (of_study, "mean", [0.85, 0.9, 0.87]),
-        (of_profile, "macs", [512]),
-    ],
+    [(of_study, "mean", [0.85, 0.9, 0.87]), (of_profile, "macs", [512])],
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_a_result_is_a_data_frame_and_a_table(make, column, values):

@@ -118,8 +118,7 @@ def test_fresh_seeds_decide_weights_and_split(quick, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("winner", "verdict"),
-    [("none", "no attention: "), ("cbam", "")],
+    ("winner", "verdict"), [("none", "no attention: "), ("cbam", "")]
 )
 def test_best_means_what_validates_best_when_trained_again(
     quick, tmp_path, winner, verdict
@@ -269,11 +268,7 @@ class Gate(cbam_keras.CBAM):
 
 @pytest.mark.parametrize(
     ("attention", "code"),
-    [
-        (Gate, "Gate("),
-        (lambda name: Gate(name=name), ""),
-        ("none", ""),
-    ],
+    [(Gate, "Gate("), (lambda name: Gate(name=name), ""), ("none", "")],
     ids=["main", "lambda", "none"],
 )
 def test_code_is_what_can_be_run(attention, code, quick, tmp_path):

@@ -392,9 +392,7 @@ def judge(
 
 
 def judge_errors(
-    errors: Sequence[tuple[str, Measured]],
-    runs: int,
-    folds: int | None = None,
+    errors: Sequence[tuple[str, Measured]], runs: int, folds: int | None = None
 ) -> str:
     """Returns how many differences of errors exclude zero, as a sentence.
 

@@ -24,9 +24,7 @@ EPOCHS = "tuner/epochs"
 
 
 def run(
-    search: SearchPlan,
-    folder: study.StudyFolder,
-    options: study.Execution,
+    search: SearchPlan, folder: study.StudyFolder, options: study.Execution
 ) -> None:
     """Runs the trials that a folder lacks, as many at a time as workers."""
     trials = TrialQueue(search, folder, options.tensorboard)

@@ -14,9 +14,7 @@ COSTS = {
 
 
 def plot_costs(
-    rows: Sequence[Any],
-    title: str = "",
-    heading: str = "test accuracy",
+    rows: Sequence[Any], title: str = "", heading: str = "test accuracy"
 ) -> "style.Figure":
     """Draws the accuracy of networks against what they cost.
 

@@ -16,9 +16,7 @@ MIN_RANGE = 10
 
 
 def plot_search(
-    trials: Sequence[Any],
-    title: str = "",
-    heading: str = "validation accuracy",
+    trials: Sequence[Any], title: str = "", heading: str = "validation accuracy"
 ) -> "style.Figure":
     """Draws the accuracy of a search by reduction ratio and kernel size.
 
@@ -106,9 +104,7 @@ def _draw_map(axes, trials, heading):
 
 
 def plot_pareto(
-    trials: Sequence[Any],
-    title: str = "",
-    heading: str = "validation accuracy",
+    trials: Sequence[Any], title: str = "", heading: str = "validation accuracy"
 ) -> "style.Figure":
     """Draws the accuracy of the trials of a search against their cost.
 
