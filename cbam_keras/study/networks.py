@@ -65,11 +65,7 @@ def check_network(model, images):
             f'"{model.name}" with input_shape={shape or None}, output_shape='
             f"{getattr(model, 'output_shape', None)}"
         )
-    if (
-        classes > 1
-        and output != SINGLE
-        and _graph.kind_of_head(model) == "sigmoid"
-    ):
+    if output != SINGLE and _graph.kind_of_head(model) == "sigmoid":
         _checks.warn(
             f'Model "{model.name}" ends in a sigmoid of {classes} values. Each '
             "image has one class, and they are trained like logits. End it in "

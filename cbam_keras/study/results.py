@@ -147,14 +147,9 @@ class Results(_terminal.Tabular):
     ) -> "Results":
         """Returns the results of these variants and seeds, or of all."""
         layout = Results.layouts[content.get("layout", LAYOUTS[0])]
-        return layout(
-            **layout.parts_of(
-                path,
-                content,
-                tuple(variants or content["settings"]["variants"]),
-                tuple(seeds or content["seeds"]),
-            )
-        )
+        variants = tuple(variants or content["settings"]["variants"])
+        seeds = tuple(seeds or content["seeds"])
+        return layout(**layout.parts_of(path, content, variants, seeds))
 
     @classmethod
     def parts_of(

@@ -306,7 +306,10 @@ def verdict(
             for name, measured in others.items()
         }
         count = len(others)
-        clear = holm(p_values) if count >= MIN_CORRECTED else {*others}
+        clear, corrected = {*others}, ""
+        if count >= MIN_CORRECTED:
+            clear = holm(p_values)
+            corrected = f" (corrected for {count} comparisons by Holm's method)"
         clauses = [
             judge(name, measured, baseline, measure, digits, folds)
             for name, measured in others.items()
@@ -317,11 +320,6 @@ def verdict(
                 f"{unclear} of {count} differences from {baseline} may be "
                 "chance"
             )
-        corrected = (
-            f" (corrected for {count} comparisons by Holm's method)"
-            if count >= MIN_CORRECTED
-            else ""
-        )
         return f"{'; '.join(clauses)}{corrected}."
     *changes, last = (
         f"{name} by {measured.difference_cell(digits, unit='')}"
@@ -363,21 +361,18 @@ def judge(
             f"{differs} with one {noun}, which gives no estimate of the "
             f"variation between {noun}s"
         )
-    ends = ""
-    if measured.interval is not None:
-        low, high = (100 * end for end in measured.interval)
-        ends = f"95 % interval {low:+.{digits}f} to {high:+.{digits}f}"
-    if not ends and abs(measured.difference) <= ROUNDING:
-        return (
-            f"no difference seen between {network} and {baseline} in "
-            f"{measure} over {runs}"
-        )
-    if not ends:
+    if measured.interval is None:
+        if abs(measured.difference) <= ROUNDING:
+            return (
+                f"no difference seen between {network} and {baseline} in "
+                f"{measure} over {runs}"
+            )
         return (
             f"{differs} with each of {runs}, and equal differences give no "
             f"estimate of the variation between {noun}s"
         )
-    ends += f" over {runs}"
+    low, high = (100 * end for end in measured.interval)
+    ends = f"95 % interval {low:+.{digits}f} to {high:+.{digits}f} over {runs}"
     if folds is not None:
         ends += OF_FOLDS
     if low <= 0 <= high:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cbam_keras import _checks
+from cbam_keras.study.ranking import Value
 
 if TYPE_CHECKING:
     from keras_tuner import HyperParameters
 
-# What a hyperparameter has, and all of a trial by name.
-Value = str | int | float
+# All that a trial has, by name.
 Values = dict[str, Value]
 
 # The layer of the paper, where the search begins.
