@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 
+import keras
 import numpy as np
 import pretended
 import pytest
@@ -196,8 +197,13 @@ def test_the_data_of_each_seed_must_be_those_of_the_run(tmp_path):
 # Variants that fail.
 
 
-class ResourceExhaustedError(Exception):
-    """As TensorFlow names the lack of memory on a device."""
+# As TensorFlow and PyTorch name the lack of memory on a device.
+EXHAUSTED = type("ResourceExhaustedError", (Exception,), {})("OOM")
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    EXHAUSTED = tf.errors.ResourceExhaustedError(None, None, "OOM")
+OUT_OF_MEMORY = type("OutOfMemoryError", (RuntimeError,), {})("CUDA")
 
 
 def raising(error):
@@ -221,7 +227,11 @@ def uncounted(data):
 FAILING = (
     ("error", raising(KeyError("stage9")), "KeyError: 'stage9'"),
     ("error", uncounted, "einsum of other kinds"),
-    ("out of memory", raising(ResourceExhaustedError("OOM")), "OOM"),
+    ("out of memory", raising(MemoryError()), "MemoryError: no message"),
+    ("out of memory", raising(EXHAUSTED), "OOM"),
+    ("out of memory", raising(OUT_OF_MEMORY), "CUDA"),
+    # As JAX and PyTorch on a CPU report it.
+    ("out of memory", raising(RuntimeError("RESOURCE_EXHAUSTED")), "SOURCE_"),
     ("out of memory", raising(RuntimeError("can't allocate memory")), "can't"),
     ("diverged", diverging, "The training loss became nan in epoch 1"),
     ("over budget", functools.partial(narrow, filters=99), "at most 1,000"),

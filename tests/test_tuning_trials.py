@@ -8,7 +8,7 @@ import keras
 import networks
 import pytest
 import tuning_checks
-from tuning_checks import ONE, THREE
+from tuning_checks import ONE, THREE, of_units
 
 from cbam_keras import tuning
 
@@ -27,10 +27,6 @@ def space(**options):
 def rates(hp):
     hp.Float("learning_rate", 1e-3, 1e-1, sampling="log", default=0.01)
     return networks.linear()
-
-
-def of_units(hp):
-    return networks.mlp(hp.Int("units", 2, 12))
 
 
 def units_of(model):

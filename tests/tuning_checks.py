@@ -28,6 +28,10 @@ def mlp(hp):
     return network(units, activation=activation, use_bias=bias is not False)
 
 
+def of_units(hp):
+    return network(hp.Int("units", 2, 12))
+
+
 def without_training(patch):
     """Lets a search run through in less than a second."""
     from matplotlib.figure import Figure

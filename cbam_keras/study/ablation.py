@@ -243,7 +243,6 @@ def _in_order(tables):
 
 
 def _finish(results, folder):
-    """Writes the tables and the figure."""
     folder.add(verdict=results.verdict)
     if not results.rows:
         return

@@ -38,7 +38,6 @@ def choose(results: study.Ranking) -> tuple[study.Trial, str]:
 
 
 def _best(confirmed):
-    """Returns the row that validates best."""
     return max(confirmed, key=lambda row: row.validation)
 
 

@@ -309,7 +309,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
 
 
 def _checked_shape(shape):
-    """Returns the shape of an image as a tuple."""
     is_shape = isinstance(shape, tuple | list) and len(shape) == 3
     if not is_shape or any(isinstance(side, str) for side in shape):
         raise ValueError(
