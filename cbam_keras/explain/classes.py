@@ -90,8 +90,11 @@ def read_model(
         keras.KerasTensor((None, *array.shape[1:]), tensor.dtype)
         for array, tensor in zip(inputs, model.inputs, strict=True)
     ]
-    graph = _graph.Graph(model, symbols, image)
-    return inputs, graph, _head_index(model, head)
+    graph, index = _graph.Graph(model, symbols, image), 0
+    if head is not None or len(model.outputs) > 1:
+        names = _graph.output_names(model)
+        index = _index_of("head", head, names, len(model.outputs))
+    return inputs, graph, index
 
 
 def image_index(model: keras.Model, image_input: int | str | None) -> int:
@@ -176,13 +179,6 @@ def check_region(
             f"{tuple(output.shape)}"
         )
     return np.broadcast_to(array, (count, *array.shape[1 - len(sizes) :]))
-
-
-def _head_index(model, head):
-    if head is None and len(model.outputs) == 1:
-        return 0
-    names = _graph.output_names(model)
-    return _index_of("head", head, names, len(model.outputs))
 
 
 def _index_of(argument, value, names, count):

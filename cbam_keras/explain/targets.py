@@ -84,30 +84,28 @@ def find_targets(
             f"and {_checks.first_few([*dict.fromkeys(shapes)], 4)}{last}. "
             f"{hint}"
         )
-    finer_layer = None
-    if layer is None:
-        lasts = _graph.last_at_each_resolution(graph)
-        finer_layer = _warn_of_grain(candidates, lasts)
-    return candidates, finer_layer
+    return candidates, _warn_of_grain(
+        graph, candidates
+    ) if layer is None else None
 
 
-def _warn_of_grain(candidates, lasts):
+def _warn_of_grain(graph, candidates):
     """Warns if heat has few positions, and returns a layer that has more."""
-    target = candidates[-1]
+    target, lasts = candidates[-1], _graph.last_at_each_resolution(graph)
     named = [x for x in candidates if x.step in lasts]
     finer = [x for x in named if min(x.sides) >= MIN_SIDE]
-    if min(target.sides) < MIN_SIDE and finer:
-        positions, more = (
-            " x ".join(map(str, x.sides)) for x in (target, finer[-1])
-        )
-        finer_layer = finer[-1].step.path
-        _checks.warn(
-            f"Heat maps have a grain of {positions} positions, those of the "
-            f'last feature map, "{target.step.path}". For {more} explain the '
-            f'layer "{finer_layer}"'
-        )
-        return finer_layer
-    return None
+    if min(target.sides) >= MIN_SIDE or not finer:
+        return None
+    positions, more = (
+        " x ".join(map(str, x.sides)) for x in (target, finer[-1])
+    )
+    finer_layer = finer[-1].step.path
+    _checks.warn(
+        f"Heat maps have a grain of {positions} positions, those of the last "
+        f'feature map, "{target.step.path}". For {more} explain the layer '
+        f'"{finer_layer}"'
+    )
+    return finer_layer
 
 
 def _feature_maps(graph):

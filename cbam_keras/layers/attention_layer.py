@@ -101,7 +101,20 @@ class AttentionLayer(layers.Layer):
         return {**super().get_config(), "data_format": self.data_format}
 
     def load_own_variables(self, store):
-        self._refuse_variables_of_others(store)
+        # Keras leaves out variables of parts that the layer lacks, without a
+        # word. Parts lie beside a layer's own variables in an HDF5 file, which
+        # `store` keeps private; where it has no such attribute, all is taken.
+        group = getattr(store, "_h5_entry_group", None)
+        for name, part in getattr(group, "parent", {}).items():
+            attribute = getattr(self, name, None)
+            is_missing = attribute is None or inspect.isroutine(attribute)
+            if name != "vars" and is_missing and len(part.get("vars", ())):
+                raise ValueError(
+                    f'{type(self).__name__} layer "{self.name}" has no '
+                    f"`{name}`. Received: a file with {len(part['vars'])} "
+                    "variables of it. Build the layer with the arguments of "
+                    "the one that was saved"
+                )
         super().load_own_variables(store)
 
     @property
@@ -214,25 +227,6 @@ class AttentionLayer(layers.Layer):
         sizes[channels] = 1
         return ops.broadcast_to(mask, sizes)
 
-    def _refuse_variables_of_others(self, store):
-        """Raises if a file has variables of parts that the layer lacks.
-
-        Keras leaves them out without a word. The parts of a layer lie beside
-        its own variables in an HDF5 file, which `store` keeps private; where
-        it has no such attribute, nothing is refused.
-        """
-        group = getattr(store, "_h5_entry_group", None)
-        for name, part in getattr(group, "parent", {}).items():
-            attribute = getattr(self, name, None)
-            is_missing = attribute is None or inspect.isroutine(attribute)
-            if name != "vars" and is_missing and len(part.get("vars", ())):
-                raise ValueError(
-                    f'{type(self).__name__} layer "{self.name}" has no '
-                    f"`{name}`. Received: a file with {len(part['vars'])} "
-                    "variables of it. Build the layer with the arguments of "
-                    "the one that was saved"
-                )
-
 
 class TrainableAttention(AttentionLayer):
     """Arguments and parameters of attention layers with weights.
@@ -270,22 +264,16 @@ class TrainableAttention(AttentionLayer):
         self._zero_last = self.identity_init
 
     def get_config(self):
+        activation = keras.activations.serialize(self.gate_activation)
+        serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
-            "gate_activation": keras.activations.serialize(
-                self.gate_activation
-            ),
+            "gate_activation": activation,
             "identity_init": self.identity_init,
-            "kernel_initializer": initializers.serialize(
-                self.kernel_initializer
-            ),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": regularizers.serialize(
-                self.kernel_regularizer
-            ),
-            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-            "kernel_constraint": constraints.serialize(self.kernel_constraint),
-            "bias_constraint": constraints.serialize(self.bias_constraint),
+            **{
+                name: serialize(getattr(self, name))
+                for name in SHARED_ARGUMENTS
+            },
         }
 
     def _map_range(self):

@@ -76,12 +76,11 @@ class GlobalContext(TrainableAttention):
         hidden = max(2, channels // self.reduction_ratio)
         self.weighting = self._add_dense("weighting", (channels, 1))
         self.squeeze = self._add_dense("squeeze", (channels, hidden))
+        options = {"shape": (hidden,), "autocast": False}
         self.gamma = self.add_weight(
-            (hidden,), "ones", name="gamma", autocast=False
+            initializer="ones", name="gamma", **options
         )
-        self.beta = self.add_weight(
-            (hidden,), "zeros", name="beta", autocast=False
-        )
+        self.beta = self.add_weight(initializer="zeros", name="beta", **options)
         self.excite = self._add_dense("excite", (hidden, channels), last=True)
 
     def call(

@@ -22,6 +22,7 @@ from cbam_keras.explain.figures import (
     plot_attention_maps,
     plot_grad_cam,
 )
+from cbam_keras.layers import MAPS
 from cbam_keras.report.images import RunData, from_data, from_paths
 from cbam_keras.report.networks import (
     ENDINGS,
@@ -36,7 +37,6 @@ from cbam_keras.report.networks import (
 ATTENTION_DRAWN = 4
 # The split of a dataset that is explained, if none is asked for.
 SPLIT = "test"
-GATES = "channel", "spatial"
 # These numbers of each image and network are written where they are known.
 NUMBERS = "probability", "predicted_probability", "hit", "energy"
 MEANS = {
@@ -266,12 +266,9 @@ def _predict(network, images, batch_size):
     """Returns the class probabilities `(B, classes)` of images."""
     batches = images.batches(batch_size, f"Predicting with {network.name}")
     model, options = network.model, {"batch_size": batch_size}
-    return np.concatenate(
-        [
-            class_probabilities(model, network.view(batch), **options)
-            for _, batch in batches
-        ]
-    )
+    views = (network.view(batch) for _, batch in batches)
+    parts = [class_probabilities(model, view, **options) for view in views]
+    return np.concatenate(parts)
 
 
 def _find_class_index(class_name, names, classes):
@@ -393,7 +390,7 @@ def _write(folder, content, arrays, explained, attention, count):
         arrays |= {f"{name}/{key}": x for key, x in values.items()}
     for name, maps in attention.items():
         for layer, pair in maps.items():
-            for gate, values in zip(GATES, pair, strict=True):
+            for gate, values in zip(MAPS, pair, strict=True):
                 if values is not None:
                     arrays[f"{name}/attention/{layer}/{gate}"] = values
         figure = plot_attention_maps(

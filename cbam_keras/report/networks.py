@@ -128,9 +128,7 @@ def is_run(folder: pathlib.Path) -> bool:
     return os.path.exists(folder / study.RESULTS)
 
 
-def find_networks(
-    folder: pathlib.Path,
-) -> tuple[list[pathlib.Path], RunData]:
+def find_networks(folder: pathlib.Path) -> tuple[list[pathlib.Path], RunData]:
     """Returns the networks of the run in a folder, and its data.
 
     They are the best network of a search and else those of the first seed,
@@ -174,13 +172,11 @@ def find_class_names(
     """Returns the class names of the runs that models lie in, if known."""
     orders = set()
     for folder in {path.parent for path in models}:
-        try:
+        # There may be no run.
+        with contextlib.suppress(*study.DAMAGE):
             names = study.read_content(folder).get("class_names", ())
-        except study.DAMAGE:
-            # There is no run.
-            continue
-        if len(names) == classes:
-            orders.add(tuple(names))
+            if len(names) == classes:
+                orders.add(tuple(names))
     if len(orders) > 1:
         listed = [_checks.first_few(names) for names in sorted(orders)]
         raise ValueError(

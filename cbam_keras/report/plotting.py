@@ -1,9 +1,6 @@
 """All figures: `from cbam_keras import plotting`."""
 
-from cbam_keras.explain.figures import (
-    plot_attention_maps,
-    plot_grad_cam,
-)
+from cbam_keras.explain.figures import plot_attention_maps, plot_grad_cam
 from cbam_keras.study.figures import (
     plot_ablation,
     plot_costs,

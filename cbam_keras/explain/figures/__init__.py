@@ -6,15 +6,10 @@
 """
 
 from cbam_keras.explain.figures import style as style
-from cbam_keras.explain.figures.grid import (
-    draw_box,
-    luminance,
-)
+from cbam_keras.explain.figures.grid import draw_box, luminance
 from cbam_keras.explain.figures.maps import (
     MAX_ROWS,
     plot_attention_maps,
     plot_grad_cam,
 )
-from cbam_keras.explain.figures.style import (
-    new_figure,
-)
+from cbam_keras.explain.figures.style import new_figure

@@ -126,10 +126,7 @@ class Grid:
         axes.axis(limits)
 
     def draw_sorted(
-        self,
-        axes: "style.Axes",
-        values: np.ndarray,
-        ends: tuple[float, float],
+        self, axes: "style.Axes", values: np.ndarray, ends: tuple[float, float]
     ) -> None:
         """Draws values as a curve, the largest first, colored below.
 

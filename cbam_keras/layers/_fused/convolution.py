@@ -9,13 +9,8 @@ from cbam_keras.layers._fused.decorator import PASSES
 def convolve(maps, kernel, dilation_rate):
     """Returns the convolution of maps to one map, with "same" padding.
 
-    Args:
-        maps: Tensor `(B, .., M)` with one to three spatial axes.
-        kernel: Tensor `(k, .., M, 1)`.
-        dilation_rate: Positive integer.
-
-    Returns:
-        Tensor `(B, .., 1)`.
+    It is that of `(B, .., M)`, with one to three spatial axes, by a kernel
+    `(k, .., M, 1)` to `(B, .., 1)`.
     """
     if PASSES is None or isinstance(maps, keras.KerasTensor):
         return rows.convolve(maps, kernel, dilation_rate)

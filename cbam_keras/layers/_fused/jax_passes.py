@@ -77,7 +77,8 @@ def vjp(function, values, weights):
 def pool(x, gate_map, axis, pool_types, dtype, with_argmax):
     total = maximum = argmax = None
     if "avg" in pool_types:
-        if gate_map is not None and _sums_by_matmul(x):
+        # On a CPU, a product of matrices is as precise as a sum.
+        if gate_map is not None and _on_cpu() and x.dtype.itemsize >= 4:
             matrices = x, jnp.swapaxes(gate_map, 1, 2)
             total = jnp.matmul(*(matrices if axis == 2 else matrices[::-1]))
         else:
@@ -188,11 +189,6 @@ def _split(x, axis):
 def _exact(x):
     """Returns `x` in float32 at least."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def _sums_by_matmul(x):
-    """Whether a product of matrices is computed as precisely as a sum."""
-    return _on_cpu() and x.dtype.itemsize >= 4
 
 
 def _on_cpu():

@@ -13,16 +13,10 @@ from cbam_keras.layers._fused.contract import PoolCotangents, Residuals
 def attend(passes, layer, x, training, formula):
     """Returns `x` times the attention maps of a layer's gates.
 
-    Args:
-        passes: Module that fulfils `contract.Passes`.
-        layer: Built attention layer, of one gate or of two that pool
-            different axes.
-        x: Tensor as the layer takes it, in its `compute_dtype`.
-        training: Boolean or `None`, as the layer takes it. If `False`, no
-            gradient is expected: it is right, but not faster. If `None`, it
-            depends on whether the backend records one.
-        formula: Function of `x` and `training` that computes the same by
-            single operations.
+    `passes` is a module that fulfils `contract.Passes`. The layer is built,
+    and `x` in its `compute_dtype`; two gates pool different axes. `formula`
+    computes the same of `x` and `training` by single operations. If `training`
+    is `False`, no gradient is expected: it is right, but not faster.
     """
     weights = [
         variable.value for gate in layer._gates() for variable in gate.variables

@@ -5,8 +5,6 @@ channel leaves most of a vector register unused. At (64, 24, 24), JAX takes
 7.2 ms forward, and 0.6 ms by products of matrices.
 """
 
-import math
-
 from keras import ops
 
 # XLA convolves maps up to this width faster by rows: at 112 positions in half
@@ -25,7 +23,7 @@ def convolve(maps, kernel, dilation_rate):
     )
 
 
-def can_convolve(maps, widest=math.inf):
+def can_convolve(maps, widest):
     """Returns whether maps are images of known sizes, at most so wide."""
     sizes = maps.shape[1:]
     are_known = all(isinstance(size, int) for size in sizes)
