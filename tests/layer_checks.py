@@ -202,6 +202,13 @@ def assert_equals_reference(
         assert_all_close(part, expected_part, tolerance)
 
 
+def assert_close(found, expected, atol=0, rtol=1e-7):
+    """Compares arrays or tensors as `np.testing.assert_allclose` does."""
+    np.testing.assert_allclose(
+        to_numpy(found), to_numpy(expected), rtol=rtol, atol=atol
+    )
+
+
 def assert_all_close(found, expected, tolerance, cast=False):
     """Compares lists of arrays, each by its greatest element, or by 1.
 
@@ -212,6 +219,30 @@ def assert_all_close(found, expected, tolerance, cast=False):
         a, b = a.astype("float64"), b.astype("float64")
         scale = max(1, np.abs(b).max(initial=0))
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale)
+
+
+class Halved(cbam_keras.ChannelAttention):
+    """A gate whose method for maps is not that of its base."""
+
+    def attention_map(self, inputs, training=None):
+        return 0.5 * super().attention_map(inputs, training)
+
+
+class Doubled(cbam_keras.CBAM):
+    """A module whose call is not that of its base, and returns no maps."""
+
+    def call(self, inputs, training=None):
+        return 2.0 * super().call(inputs, training=training)
+
+
+class DoubledGate(cbam_keras.ChannelAttention):
+    """A gate whose call is not that of its base."""
+
+    def call(self, inputs, training=None, return_attention_maps=False):
+        outputs = super().call(
+            inputs, training, return_attention_maps=return_attention_maps
+        )
+        return keras.tree.map_structure(lambda x: 2.0 * x, outputs)
 
 
 def channels_last(x):

@@ -3,13 +3,18 @@
 from unittest import mock
 
 import keras
-import numpy as np
 import pytest
 from convert_checks import authors_network
 from explain_checks import images, tiny
 from insertion_checks import conv, network, vary
 from keras import layers
-from layer_checks import channels_last, stored, to_numpy
+from layer_checks import (
+    assert_all_close,
+    assert_close,
+    channels_last,
+    stored,
+    to_numpy,
+)
 
 from cbam_keras import CBAM, SpatialAttention, SqueezeExcite, explain
 
@@ -25,11 +30,8 @@ def test_maps_are_those_of_the_authors_network():
     blocks = [f"stage{s}_block{b}" for s in (1, 2, 3, 4) for b in (1, 2)]
     assert list(maps) == [f"{block}_attention" for block in blocks]
     for block in blocks:
-        found = maps[f"{block}_attention"]
-        for kind, own in zip(("channel", "spatial"), found, strict=True):
-            np.testing.assert_allclose(
-                own, expected[f"{block}/{kind}"], atol=1e-5
-            )
+        pair = [expected[f"{block}/{kind}"] for kind in ("channel", "spatial")]
+        assert_all_close(maps[f"{block}_attention"], pair, 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def test_the_output_is_the_input_times_the_maps(layer, size):
     if spatial is not None:
         assert spatial.shape == (3, *size)
         product = product * spatial[..., None]
-    np.testing.assert_allclose(to_numpy(model(x)), product, atol=1e-5)
+    assert_close(model(x), product, 1e-5)
 
 
 def test_batches_go_through_the_model_once_and_do_not_change_the_maps():
@@ -70,8 +72,7 @@ def test_batches_go_through_the_model_once_and_do_not_change_the_maps():
     assert call.call_count == 3
     assert list(apart) == list(together)
     for name, maps in apart.items():
-        for one, other in zip(maps, together[name], strict=True):
-            np.testing.assert_allclose(one, other, atol=1e-6)
+        assert_all_close(maps, together[name], 1e-6)
 
 
 def test_names_that_repeat_become_paths_and_calls_are_counted():
@@ -121,7 +122,7 @@ def test_layers_of_ones_own_are_looked_into():
     expected = block.attention.attention_maps(block.conv(x))
     for one, other in zip(own[1], expected, strict=True):
         other = to_numpy(other).reshape(one.shape)
-        np.testing.assert_allclose(one, other, atol=1e-6)
+        assert_close(one, other, 1e-6)
 
 
 def test_wrapped_layers_may_be_in_others():
@@ -145,9 +146,8 @@ def test_wrapped_layers_may_be_in_others():
         (maps[0], frame),
         (maps[1], keras.Sequential([frame, second.layer])),
     ):
-        *_, (one, other) = explain.attention_maps(layer, features).values()
-        np.testing.assert_allclose(channel[:, 1, 2], one, atol=1e-5)
-        np.testing.assert_allclose(spatial[:, 1, 2], other, atol=1e-5)
+        *_, pair = explain.attention_maps(layer, features).values()
+        assert_all_close([channel[:, 1, 2], spatial[:, 1, 2]], pair, 1e-5)
 
 
 def test_maps_that_a_model_gives_itself_are_not_counted_twice():
@@ -159,4 +159,4 @@ def test_maps_that_a_model_gives_itself_are_not_counted_twice():
     ((name, (channel, _)),) = explain.attention_maps(model, x).items()
     assert name == "gate"
     expected = to_numpy(model(x)[0]).reshape(channel.shape)
-    np.testing.assert_allclose(channel, expected, atol=1e-6)
+    assert_close(channel, expected, 1e-6)

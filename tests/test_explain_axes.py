@@ -127,12 +127,9 @@ class Patches(layers.Layer):
 
 def test_only_layers_of_patches_divide_images_into_tokens():
     inputs, x = keras.Input((8, 6, 2)), images(2, 8, 6, 2)
-    patches, features = (
-        ops.image.extract_patches(inputs, (2, 2)),
-        layers.Dense(3),
-    )
+    features, head = layers.Dense(3), layers.Dense(2)
+    patches = ops.image.extract_patches(inputs, (2, 2))
     flat = features(Patches()(inputs))
-    head = layers.Dense(2)
     models = [
         keras.Model(inputs, head(POOLS[rank]()(y)))
         for rank, y in ((2, features(patches)), (1, flat))
@@ -162,8 +159,7 @@ def test_maps_of_whole_videos_are_not_taken_for_those_of_frames():
     outputs = layers.Dense(2)(layers.GlobalAveragePooling2D()(x))
     model, x = vary(keras.Model(inputs, outputs)), images(2, 5, 6, 4, 2)
     # The last map that has frames.
-    np.testing.assert_array_equal(
-        explain.grad_cam(model, x), explain.grad_cam(model, x, layer="frames")
-    )
+    expected = explain.grad_cam(model, x, layer="frames")
+    np.testing.assert_array_equal(explain.grad_cam(model, x), expected)
     with pytest.raises(ValueError, match="positions along each axis"):
         explain.grad_cam(model, x, layer="lstm")

@@ -16,7 +16,13 @@ from explain_checks import (
 )
 from insertion_checks import conv, shared_layer, vary
 from keras import layers, ops
-from layer_checks import channels_last, stored, to_numpy
+from layer_checks import (
+    assert_all_close,
+    assert_close,
+    channels_last,
+    stored,
+    to_numpy,
+)
 
 from cbam_keras import explain
 
@@ -32,7 +38,7 @@ def test_a_linear_network_of_any_rank_has_its_closed_form(size):
     heat = explain.grad_cam(model, x, [0, 1, 2])
     assert heat.dtype == "float32"
     expected = normalized(np.einsum("b...c,cb->b...", x, WEIGHTS))
-    np.testing.assert_allclose(heat, expected, atol=1e-6)
+    assert_close(heat, expected, 1e-6)
 
 
 @pytest.mark.parametrize("method", ["grad_cam", "hires_cam"])
@@ -43,7 +49,7 @@ def test_a_quadratic_network_has_its_closed_form(method):
     if method == "grad_cam":
         gradient = gradient.mean(axis=(1, 2), keepdims=True)
     expected = normalized((x * gradient).sum(axis=-1))
-    np.testing.assert_allclose(heat, expected, atol=1e-5)
+    assert_close(heat, expected, 1e-5)
 
 
 def test_grad_cam_plus_plus_is_its_closed_form():
@@ -54,7 +60,7 @@ def test_grad_cam_plus_plus_is_its_closed_form():
     alpha = g**2 / (2 * g**2 + x.sum(axis=(1, 2)) * g**3)
     weights = 24 * alpha * np.maximum(g, 0)
     expected = normalized(np.einsum("bhwc,bc->bhw", x, weights))
-    np.testing.assert_allclose(heat, expected, atol=1e-5)
+    assert_close(heat, expected, 1e-5)
 
 
 def test_each_image_is_explained_by_the_class_predicted_for_it():
@@ -63,12 +69,9 @@ def test_each_image_is_explained_by_the_class_predicted_for_it():
     assert len(set(predicted.tolist())) > 1
     expected = explain.grad_cam(model, x, predicted)
     np.testing.assert_array_equal(explain.grad_cam(model, x), expected)
-    apart = explain.grad_cam(model, x, predicted, batch_size=3)
-    np.testing.assert_allclose(apart, expected, atol=1e-6)
-    greatest = explain.grad_cam(
-        model, x, lambda y: ops.max(y, axis=-1), batch_size=3
-    )
-    np.testing.assert_allclose(greatest, expected, atol=1e-6)
+    for given in (predicted, lambda y: ops.max(y, axis=-1)):
+        apart = explain.grad_cam(model, x, given, batch_size=3)
+        assert_close(apart, expected, 1e-6)
 
 
 @OF_FEW_POSITIONS
@@ -91,12 +94,12 @@ def test_other_inputs_are_held(as_list):
     # Those of the images alone would be others.
     assert len(set(classes)) > 1
     expected = explain.grad_cam(model, x, classes)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert_close(found, expected, 1e-5)
     chances = explain.class_probabilities(both, inputs, batch_size=2)
     np.testing.assert_array_equal(chances.argmax(axis=1), classes)
     maps = explain.attention_maps(both, inputs, batch_size=2)
     for name, pair in explain.attention_maps(model, x).items():
-        np.testing.assert_allclose(maps[name][0], pair[0], atol=1e-6)
+        assert_close(maps[name][0], pair[0], 1e-6)
 
 
 # `pytest.warns` gives every warning a place that setup.cfg can't ignore.
@@ -112,10 +115,8 @@ def test_few_positions_are_warned_of_with_the_layer_that_has_more():
 
 def test_gray_images_need_no_axis_of_channels():
     model, x = linear_network(np.eye(1, 3)), images(2, 6, 4, 1)
-    expected = explain.grad_cam(model, x, 0)
-    np.testing.assert_array_equal(
-        explain.grad_cam(model, x[..., 0], 0), expected
-    )
+    heat = explain.grad_cam(model, x[..., 0], 0)
+    np.testing.assert_array_equal(heat, explain.grad_cam(model, x, 0))
 
 
 @pytest.mark.parametrize("labels", [True, False])
@@ -137,7 +138,7 @@ def test_the_features_of_another_image_are_not_explained():
     for index, part in enumerate([first, second]):
         found = explain.grad_cam(model, x, 1, image_input=index)
         expected = explain.grad_cam(part, x[index], 1)
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+        assert_close(found, expected, 1e-6)
 
 
 def test_where_nothing_speaks_for_a_class_there_is_no_heat():
@@ -145,7 +146,7 @@ def test_where_nothing_speaks_for_a_class_there_is_no_heat():
     x[1] *= -1
     heat = explain.grad_cam(linear_network([[-1.0], [-1.0]]), x, 1)
     np.testing.assert_array_equal(heat[0], 0)
-    np.testing.assert_allclose(heat[1], 1)
+    assert_close(heat[1], 1)
 
 
 @pytest.mark.needs_torch
@@ -166,9 +167,7 @@ def test_the_authors_network_gives_the_maps_of_pytorch(method):
             layer=f"stage{stage}_block2_out",
             method=method,
         )
-        np.testing.assert_allclose(
-            heat, expected[f"layer{stage}/{method}"], atol=1e-4
-        )
+        assert_close(heat, expected[f"layer{stage}/{method}"], 1e-4)
 
 
 SOFTMAX = dense_head(activation="softmax")
@@ -203,7 +202,7 @@ def test_the_logit_before_the_last_activation_is_explained(end):
     before = to_numpy(model(x))
     expected = explain.grad_cam(model_ending_in(dense_head()), x, 2)
     heat = explain.grad_cam(model, x, 2)
-    np.testing.assert_allclose(heat, expected, atol=1e-6)
+    assert_close(heat, expected, 1e-6)
     # It is as it was.
     np.testing.assert_array_equal(to_numpy(model(x)), before)
 
@@ -236,7 +235,7 @@ def test_a_single_logit_is_that_of_two_classes(method, activation):
     for index in (None, 0, 1, 1 - predicted):
         heat = explain.grad_cam(single, x, index, method=method)
         expected = explain.grad_cam(pair, x, index, method=method)
-        np.testing.assert_allclose(heat, expected, atol=1e-5)
+        assert_close(heat, expected, 1e-5)
     of_predicted = explain.grad_cam(single, x, predicted, method=method)
     explained = explain.grad_cam(single, x, method=method)
     np.testing.assert_array_equal(explained, of_predicted)
@@ -248,7 +247,7 @@ def test_a_single_logit_is_that_of_two_classes(method, activation):
             method=method,
         )
         heat = explain.grad_cam(single, x, index, method=method)
-        np.testing.assert_allclose(margin, heat, atol=1e-5)
+        assert_close(margin, heat, 1e-5)
 
 
 def mine(y_true, y_pred):
@@ -283,7 +282,7 @@ def test_one_unit_is_two_classes_only_where_something_says_so(loss, is_classes):
     assert {*signs.ravel()} == {-1, 1}
     expected = normalized(rising * signs if is_classes else rising)
     heat = explain.grad_cam(model, x, head=head)
-    np.testing.assert_allclose(heat, expected, atol=1e-5)
+    assert_close(heat, expected, 1e-5)
     if is_classes:
         explain.class_probabilities(model, x, head=head)
         return
@@ -298,8 +297,7 @@ def test_values_of_a_regression_are_chosen_by_their_index():
     model.compile(loss="mse")
     single.compile(loss="mse")
     for regression, index in ((model, 2), (single, 0), (single, None)):
-        heat = explain.grad_cam(regression, x, index)
-        np.testing.assert_allclose(heat, expected, atol=1e-6)
+        assert_close(explain.grad_cam(regression, x, index), expected, 1e-6)
     for regression, index, last in ((model, None, 2), (single, 1, 0)):
         with pytest.raises(ValueError, match=f"from 0 to {last}.* regression"):
             explain.grad_cam(regression, x, index)
@@ -315,13 +313,12 @@ def test_a_nested_model_has_the_maps_of_the_flat_one():
     name = "stage2_block1_out"
     # A name is enough where it is the only one.
     for layer in (None, name, f"{flat.name}/{name}"):
-        heat = explain.grad_cam(model, x, 3, layer)
-        np.testing.assert_allclose(heat, expected, atol=1e-5)
+        assert_close(explain.grad_cam(model, x, 3, layer), expected, 1e-5)
 
 
-def video_of(frame, then, shape=(3, 6, 4, 2)):
+def video_of(frame, then):
     """Returns a network for videos: one for frames, `then` over their time."""
-    inputs = keras.Input(shape)
+    inputs = keras.Input((3, 6, 4, 2))
     x = layers.TimeDistributed(frame, name="frames")(inputs)
     return vary(keras.Model(inputs, layers.Dense(2)(then(x))))
 
@@ -358,10 +355,9 @@ def test_a_wrapped_backbone_has_a_heat_map_per_frame(over_time):
             scores = to_numpy(rest((mean + end * step).astype("float32")))
             weights[i] += end * scores[:, 1].reshape(3, 4)
     expected = normalized(np.einsum("bthwc,btc->bthw", values, weights))
-    np.testing.assert_allclose(heat, expected, atol=2e-3)
+    assert_close(heat, expected, 2e-3)
     for layer in ("frames", "conv", "frames/conv"):
-        again = explain.grad_cam(model, x, 1, layer)
-        np.testing.assert_array_equal(again, heat)
+        assert_close(explain.grad_cam(model, x, 1, layer), heat, rtol=0)
 
 
 def test_frames_in_batches_have_the_maps_of_each_video():
@@ -374,7 +370,7 @@ def test_frames_in_batches_have_the_maps_of_each_video():
     heat = explain.grad_cam(model, videos, layer="again", batch_size=2)
     for video, expected in zip(videos, heat, strict=True):
         (alone,) = explain.grad_cam(model, video[None])
-        np.testing.assert_allclose(alone, expected, atol=1e-5)
+        assert_close(alone, expected, 1e-5)
 
 
 def test_each_frame_may_have_its_classes():
@@ -387,7 +383,7 @@ def test_each_frame_may_have_its_classes():
     heat = explain.grad_cam(model, x, lambda logits: logits[:, 1, 2])
     expected = np.zeros_like(heat)
     expected[:, 1] = explain.grad_cam(frame, x[:, 1], 2)
-    np.testing.assert_allclose(heat, expected, atol=1e-5)
+    assert_close(heat, expected, 1e-5)
 
 
 @pytest.mark.half_precision
@@ -398,7 +394,7 @@ def test_gradients_too_small_for_half_precision_are_not_lost():
     tiny = 5e-7 * WEIGHTS
     heat = explain.grad_cam(linear_network(tiny), x, 0)
     expected = normalized(x @ WEIGHTS[:, 0])
-    np.testing.assert_allclose(heat, expected, atol=2e-2)
+    assert_close(heat, expected, 2e-2)
 
 
 @pytest.mark.parametrize("head", ["first", 1])
@@ -414,10 +410,9 @@ def test_outputs_in_a_dictionary_go_by_their_keys(head):
     x = {"image": images(2, 8, 8, 3)}
     key = head if head == "first" else "second"
     single = keras.Model(inputs, heads[key])
-    np.testing.assert_array_equal(
-        explain.grad_cam(model, x, 2, head=head),
-        explain.grad_cam(single, x["image"], 2),
-    )
+    expected = explain.grad_cam(single, x["image"], 2)
+    heat = explain.grad_cam(model, x, 2, head=head)
+    np.testing.assert_array_equal(heat, expected)
     with pytest.raises(ValueError, match='"first", "second".*head=.third'):
         explain.grad_cam(model, x, 2, head="third")
 
@@ -435,7 +430,7 @@ def test_the_call_of_a_shared_layer_that_leads_to_the_output_counts(head, size):
     raw = np.maximum(to_numpy(features) @ weights, 0)
     # Linear resizing to half the size takes means of 2 x 2.
     means = raw.reshape(2, 8, times, 8, times).mean(axis=(2, 4))
-    np.testing.assert_allclose(heat, normalized(means), atol=1e-5)
+    assert_close(heat, normalized(means), 1e-5)
 
 
 @pytest.mark.skipif(
@@ -444,20 +439,15 @@ def test_the_call_of_a_shared_layer_that_leads_to_the_output_counts(head, size):
 )
 @OF_FEW_POSITIONS
 def test_channels_first_gives_the_same_maps():
-    x = images(2, 8, 8, 3)
-    last = tiny()
+    x, last = images(2, 8, 8, 3), tiny()
+    moved, expected = np.moveaxis(x, -1, 1), explain.grad_cam(last, x, 1)
     keras.config.set_image_data_format("channels_first")
     first = tiny(input_shape=(3, 8, 8))
-    np.testing.assert_allclose(
-        explain.grad_cam(first, np.moveaxis(x, -1, 1), 1),
-        explain.grad_cam(last, x, 1),
-        atol=1e-5,
-    )
+    assert_close(explain.grad_cam(first, moved, 1), expected, 1e-5)
     expected = explain.attention_maps(last, x)
-    found = explain.attention_maps(first, np.moveaxis(x, -1, 1))
+    found = explain.attention_maps(first, moved)
     for name, maps in expected.items():
-        for one, other in zip(found[name], maps, strict=True):
-            np.testing.assert_allclose(one, other, atol=1e-5)
+        assert_all_close(found[name], maps, 1e-5)
 
 
 # Segmentation.
@@ -497,17 +487,15 @@ REGION[0, 1:4, 2:] = REGION[1, :5] = REGION[2, 5, 3] = True
 def test_a_class_in_a_region_is_its_closed_form(activation):
     model, x = segmenting(activation=activation), images(3, 6, 4, 2)
     for region in (REGION, REGION[0]):
-        heat = explain.grad_cam(
-            model, x, 1, "features", region=region, batch_size=2
-        )
+        options = {"region": region, "batch_size": 2}
+        heat = explain.grad_cam(model, x, 1, "features", **options)
         every = np.broadcast_to(region, REGION.shape)
         expected = heat_of(x, WEIGHTS[:, 1], every)
-        np.testing.assert_allclose(heat, expected, atol=1e-5)
+        assert_close(heat, expected, 1e-5)
     # The coarsest features are explained by default.
-    np.testing.assert_array_equal(
-        explain.grad_cam(model, x, 1, region=REGION),
-        explain.grad_cam(model, x, 1, "coarse", region=REGION),
-    )
+    heat = explain.grad_cam(model, x, 1, region=REGION)
+    expected = explain.grad_cam(model, x, 1, "coarse", region=REGION)
+    np.testing.assert_array_equal(heat, expected)
 
 
 def test_without_a_region_it_is_where_the_class_is_predicted():
@@ -517,7 +505,7 @@ def test_without_a_region_it_is_where_the_class_is_predicted():
     assert region.any(axis=(1, 2)).all() and not region.all()
     heat = explain.grad_cam(segmenting(), x, classes, "features")
     expected = heat_of(x, WEIGHTS.T[classes][:, None, None], region)
-    np.testing.assert_allclose(heat, expected, atol=1e-5)
+    assert_close(heat, expected, 1e-5)
     # Independent classes are where they are probable; a single value is for
     # two, one of which is everywhere else.
     region, weights = means(x) ** 2 @ WEIGHTS[:, 1] > 0, WEIGHTS[:, 1]
@@ -532,8 +520,7 @@ def test_without_a_region_it_is_where_the_class_is_predicted():
         (single, 0, -1, ~region),
     ):
         heat = explain.grad_cam(model, x, index, "features")
-        expected = heat_of(x, sign * weights, inside)
-        np.testing.assert_allclose(heat, expected, atol=1e-5)
+        assert_close(heat, heat_of(x, sign * weights, inside), 1e-5)
 
 
 def test_without_a_class_it_is_that_predicted_at_each_position():
@@ -545,16 +532,15 @@ def test_without_a_class_it_is_that_predicted_at_each_position():
 
     heat = explain.grad_cam(model, x, region=REGION)
     expected = explain.grad_cam(model, x, greatest, "coarse")
-    np.testing.assert_allclose(heat, expected, atol=1e-6)
+    assert_close(heat, expected, 1e-6)
 
 
 @pytest.mark.half_precision
 def test_the_gradients_of_a_region_do_not_overflow_in_half_precision():
     keras.config.set_dtype_policy("mixed_float16")
     x, weights = images(3, 6, 4, 2), 40 * WEIGHTS
-    heat = explain.grad_cam(segmenting(weights), x, 1, "coarse", region=REGION)
+    options = {"layer": "coarse", "region": REGION}
+    heat = explain.grad_cam(segmenting(weights), x, 1, **options)
     keras.config.set_dtype_policy("float32")
-    expected = explain.grad_cam(
-        segmenting(weights), x, 1, "coarse", region=REGION
-    )
-    np.testing.assert_allclose(heat, expected, atol=2e-2)
+    expected = explain.grad_cam(segmenting(weights), x, 1, **options)
+    assert_close(heat, expected, 2e-2)

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from explain_checks import linear_network
+from layer_checks import assert_close
 
 from cbam_keras import explain, plotting
 
@@ -68,7 +69,7 @@ def test_each_row_begins_with_the_image(images, top):
     for axes, image in zip(panels(figure)[::2], images, strict=True):
         (drawn,) = axes.images
         shown = drawn.get_array().reshape(H, W, -1)
-        np.testing.assert_allclose(shown, image.reshape(shown.shape) / top)
+        assert_close(shown, image.reshape(shown.shape) / top)
         assert drawn.get_clim() == (0, 1) or shown.shape[-1] == 3
         assert drawn.get_cmap().name == "gray"
 
@@ -126,9 +127,7 @@ def test_no_channel_of_a_signal_hides_another():
         points = line.get_transform().transform(line.get_xydata())
         height = axes.transAxes.inverted().transform(points)[:, 1]
         ends = (place + 0.07) / 3, (place + 0.93) / 3
-        np.testing.assert_allclose(
-            [height.min(), height.max()], ends, atol=0.01
-        )
+        assert_close([height.min(), height.max()], ends, 0.01)
 
 
 def test_the_method_is_named_over_its_maps():
@@ -158,8 +157,8 @@ def test_volumes_are_slices_from_the_first_to_the_last():
         under, over = row[2].images
         gray = unit(VOLUMES[i])[depth]
         drawn = first.get_array().squeeze()
-        np.testing.assert_allclose(drawn, gray, atol=1e-6)
-        np.testing.assert_allclose(under.get_array(), gray, atol=1e-6)
+        assert_close(drawn, gray, 1e-6)
+        assert_close(under.get_array(), gray, 1e-6)
         np.testing.assert_array_equal(over.get_array(), VOLUME_HEAT[i, depth])
 
 
@@ -173,7 +172,7 @@ def test_heat_is_stretched_over_photographs_in_their_own_size():
         assert under.get_array().shape == size
         assert over.get_extent() == under.get_extent()
         np.testing.assert_array_equal(over.get_array(), SE[i])
-    np.testing.assert_allclose(rows[1, 0].images[0].get_array(), 1 / 255)
+    assert_close(rows[1, 0].images[0].get_array(), 1 / 255)
 
 
 @pytest.mark.parametrize("pack", [dict, lambda x: [*x.values()]])
@@ -182,9 +181,8 @@ def test_the_image_of_several_inputs_is_drawn(pack):
     shown = panels(plotting.plot_grad_cam(pack(inputs), SE))
     expected = panels(plotting.plot_grad_cam(IMAGES, SE))
     for axes, own in zip(np.ravel(shown), np.ravel(expected), strict=True):
-        np.testing.assert_array_equal(
-            axes.images[0].get_array(), own.images[0].get_array()
-        )
+        found, expected = (x.images[0].get_array() for x in (axes, own))
+        np.testing.assert_array_equal(found, expected)
 
 
 # What cannot be drawn is refused.
@@ -244,7 +242,7 @@ def test_each_image_has_a_block_with_the_gates_of_each_layer():
     for index, block in enumerate(np.reshape(panels(figure), (B, 5))):
         assert block[0].get_xlabel() == ("cat", "dog")[index]
         image = block[0].images[0].get_array()
-        np.testing.assert_allclose(image, IMAGES[index] / 255, atol=1e-6)
+        assert_close(image, IMAGES[index] / 255, 1e-6)
         for top, curve, (channel, spatial) in zip(
             block[1:3], block[3:], MAPS.values(), strict=True
         ):
@@ -290,9 +288,7 @@ def test_one_scale_of_colors_shows_the_least_and_greatest(
     figure = plotting.plot_attention_maps(IMAGES, maps)
     drawn = [x for x in panels(figure) if " to " in x.get_xlabel()]
     for axes in drawn:
-        np.testing.assert_allclose(
-            axes.images[-1].get_clim(), limits, atol=1e-6
-        )
+        assert_close(axes.images[-1].get_clim(), limits, 1e-6)
     text = "Gate, {:.2f} to {:.2f}".format(*limits)
     assert figure.axes[-1].get_ylabel() == text
     if shown == "spatial":
@@ -342,6 +338,6 @@ def test_of_volumes_the_middle_slice_has_its_gate():
     np.testing.assert_array_equal(curves, expected)
     for i, (first, gate, _) in enumerate(np.reshape(panels(figure), (B, 3))):
         gray = first.images[0].get_array()
-        np.testing.assert_allclose(gray, unit(VOLUMES[i])[5], atol=1e-6)
+        assert_close(gray, unit(VOLUMES[i])[5], 1e-6)
         heat = VOLUME_HEAT[i, 6]
         np.testing.assert_array_equal(gate.images[1].get_array(), heat)

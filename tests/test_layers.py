@@ -10,8 +10,12 @@ from keras import ops
 from layer_checks import (
     FAST,
     LAYERS,
+    Doubled,
+    DoubledGate,
+    Halved,
     arguments_of,
     assert_all_close,
+    assert_close,
     built,
     call_and_gradients,
     every_layer,
@@ -150,12 +154,9 @@ def test_data_formats_agree(variant, shape):
     moved = np.moveaxis(x, -1, 1)
     first.build(moved.shape)
     first.set_weights(last.get_weights())
-    np.testing.assert_allclose(
-        np.moveaxis(output(first, moved), 1, -1),
-        output(last, x),
-        # The order of sums differs: float32 rounding.
-        atol=1e-5,
-    )
+    found = np.moveaxis(output(first, moved), 1, -1)
+    # The order of sums differs: float32 rounding.
+    assert_close(found, output(last, x), 1e-5)
 
 
 @every_backend
@@ -187,7 +188,7 @@ def test_an_empty_batch_is_computed_and_changes_nothing(variant):
     # NaN would reach all weights.
     assert not any(gradient.any() for gradient in gradients)
     for found, average in zip(state, averages, strict=True):
-        np.testing.assert_allclose(found, average, rtol=1e-6)
+        assert_close(found, average, rtol=1e-6)
 
 
 def maps_of(layer, x, **options):
@@ -261,24 +262,6 @@ def test_maps_are_asked_for_in_a_call_of_the_layer():
             method(inputs)
 
 
-class Halved(ChannelAttention):
-    def attention_map(self, inputs, training=None):
-        return 0.5 * super().attention_map(inputs, training)
-
-
-class Doubled(CBAM):
-    def call(self, inputs, training=None):
-        return 2.0 * super().call(inputs, training=training)
-
-
-class DoubledGate(ChannelAttention):
-    def call(self, inputs, return_attention_maps=False, **kwargs):
-        outputs = super().call(
-            inputs, return_attention_maps=return_attention_maps, **kwargs
-        )
-        return keras.tree.map_structure(lambda x: 2.0 * x, outputs)
-
-
 def test_maps_of_derived_layers():
     inputs, x = keras.Input(SHAPE[1:]), random_input()
     layer = Halved(4)
@@ -286,14 +269,13 @@ def test_maps_of_derived_layers():
     model = randomize(keras.Model(inputs, outputs))
     gate_map = to_numpy(layer.attention_map(x))
     for found, expected in zip(model(x), (gate_map * x, gate_map), strict=True):
-        np.testing.assert_allclose(to_numpy(found), expected, rtol=1e-5)
+        assert_close(found, expected, rtol=1e-5)
     # One without the argument still gives its output, and its maps by method.
     layer = Doubled(4)
     assert layer(inputs).shape == inputs.shape
     channel, spatial = layer.attention_maps(x)
-    np.testing.assert_allclose(
-        output(layer, x), 2 * x * to_numpy(channel * spatial), rtol=1e-4
-    )
+    product = 2 * x * to_numpy(channel * spatial)
+    assert_close(layer(x), product, rtol=1e-4)
     with pytest.raises(TypeError, match="return_attention_maps"):
         layer(x, return_attention_maps=True)
 
@@ -303,11 +285,9 @@ def test_a_call_of_a_gate_counts_where_maps_are_returned():
     layer.channel_attention = DoubledGate(4)
     built(layer)
     outputs, (channel, _) = layer(x, return_attention_maps=True)
-    np.testing.assert_allclose(to_numpy(outputs), output(layer, x), rtol=1e-5)
+    assert_close(outputs, layer(x), rtol=1e-5)
     gate_map = layer.channel_attention.attention_map(x)
-    np.testing.assert_allclose(
-        to_numpy(channel), 2 * to_numpy(gate_map), rtol=1e-6
-    )
+    assert_close(channel, 2 * to_numpy(gate_map), rtol=1e-6)
 
 
 @every_layer
@@ -354,10 +334,9 @@ def test_gradients_equal_finite_differences(variant):
         plus[index] = value + step * direction
         minus[index] = value - step * direction
         expected = (total(plus) - total(minus)) / (2 * step)
+        slope = (found[index] * direction).sum()
         # Central differences: error of order step squared plus rounding.
-        np.testing.assert_allclose(
-            (found[index] * direction).sum(), expected, rtol=1e-5, atol=1e-7
-        )
+        assert_close(slope, expected, rtol=1e-5, atol=1e-7)
 
 
 @every_backend
@@ -375,16 +354,11 @@ def test_mixed_precision_keeps_weights_and_is_near_float32(variant, policy):
     half.build(SHAPE)
     half.set_weights(exact.get_weights())
     x = random_input()
-    result = half(x)
+    result, expected = half(x), output(exact, x)
     assert keras.backend.standardize_dtype(result.dtype) == policy[6:]
     assert all(weight.dtype == "float32" for weight in weights_of(half))
-    np.testing.assert_allclose(
-        to_numpy(ops.cast(result, "float32")),
-        output(exact, x),
-        # Input, map and product are rounded to 11 or 8 bits.
-        rtol=0.03,
-        atol=0.03,
-    )
+    # Input, map and product are rounded to 11 or 8 bits.
+    assert_close(ops.cast(result, "float32"), expected, rtol=0.03, atol=0.03)
 
 
 @every_backend
@@ -402,9 +376,7 @@ def test_mixed_precision_computes_gates_with_weights_of_float32(policy):
         variable.assign(np.full(variable.shape, value))
     x = np.full((1, 1, 1, 1), 1000, "float32")
     gate = 1 / (1 + np.exp(-1000 * 2**-12))
-    np.testing.assert_allclose(
-        to_numpy(ops.cast(layer(x), "float32")), x * gate, rtol=0.01
-    )
+    assert_close(ops.cast(layer(x), "float32"), x * gate, rtol=0.01)
 
 
 @every_backend
@@ -433,10 +405,8 @@ def test_identity_init_returns_the_input_exactly(variant, policy):
         variant, identity_init=True, bias_initializer="ones", dtype=policy
     )
     x = ops.cast(random_input(), policy.removeprefix("mixed_"))
-    np.testing.assert_array_equal(
-        to_numpy(ops.cast(layer(x), "float32")),
-        to_numpy(ops.cast(x, "float32")),
-    )
+    found, expected = (ops.cast(y, "float32") for y in (layer(x), x))
+    np.testing.assert_array_equal(to_numpy(found), to_numpy(expected))
 
 
 def test_identity_init_trains_away_from_the_identity():

@@ -110,7 +110,5 @@ def test_a_new_policy_reaches_the_gates(is_built):
     layer.set_weights(half.get_weights())
     y = layer(x)
     assert keras.backend.standardize_dtype(y.dtype) == "float16"
-    np.testing.assert_array_equal(
-        to_numpy(keras.ops.cast(y, "float32")),
-        to_numpy(keras.ops.cast(half(x), "float32")),
-    )
+    found, expected = (keras.ops.cast(z, "float32") for z in (y, half(x)))
+    np.testing.assert_array_equal(to_numpy(found), to_numpy(expected))

@@ -11,9 +11,7 @@ from cbam_keras import (
     CBAM,
     SCSE,
     VARIANTS,
-    ChannelAttention,
     SpatialAttention,
-    SqueezeExcite,
     insert_attention,
     models,
 )
@@ -24,9 +22,6 @@ from cbam_keras.layers import ATTENTION, KINDS, Attention, make_attention
     "attention, kind",
     [
         ("cbam", CBAM),
-        ("se", SqueezeExcite),
-        ("channel", ChannelAttention),
-        ("spatial", SpatialAttention),
         (keras.layers.LayerNormalization, keras.layers.LayerNormalization),
         (functools.partial(CBAM, kernel_size=3), CBAM),
         (CBAM(kernel_size=3), CBAM),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from layer_checks import (
     LAYERS,
+    assert_close,
     built,
     gradients,
     output,
@@ -107,10 +108,8 @@ def test_channel_attention_equals_numpy(options, shape):
 def assert_gate_equals(layer, map_of, shape):
     x = random_input(shape, dtype="float64")
     gate = map_of(layer, x)
-    np.testing.assert_allclose(
-        to_numpy(layer.attention_map(x)), gate, rtol=0, atol=1e-12
-    )
-    np.testing.assert_allclose(output(layer, x), x * gate, rtol=0, atol=1e-12)
+    assert_close(layer.attention_map(x), gate, rtol=0, atol=1e-12)
+    assert_close(output(layer, x), x * gate, rtol=0, atol=1e-12)
 
 
 @pytest.mark.usefixtures("float64")
@@ -152,11 +151,9 @@ def test_cbam_equals_numpy(options):
     x = random_input(dtype="float64")
     maps = cbam_maps(layer, x)
     for found, expected in zip(layer.attention_maps(x), maps, strict=True):
-        np.testing.assert_allclose(
-            to_numpy(found), expected, rtol=0, atol=1e-12
-        )
+        assert_close(found, expected, rtol=0, atol=1e-12)
     expected = x * maps[0] * maps[1]
-    np.testing.assert_allclose(output(layer, x), expected, rtol=0, atol=1e-12)
+    assert_close(output(layer, x), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -215,14 +212,11 @@ def test_batch_norm_uses_averages_or_uses_and_tracks_the_batch(
     normalized = batch_norm(
         logits, values(norm.gamma), values(norm.beta), *used
     )
-    np.testing.assert_allclose(
-        output(layer, x, training=training),
-        x * sigmoid(normalized),
-        atol=1e-4 if learns else 1e-5,
-    )
+    found, tolerance = layer(x, training=training), 1e-4 if learns else 1e-5
+    assert_close(found, x * sigmoid(normalized), tolerance)
     for average, old, new in zip(averages, before, batch, strict=True):
         expected = 0.99 * old + 0.01 * new if learns else old
-        np.testing.assert_allclose(values(average), expected, rtol=1e-4)
+        assert_close(values(average), expected, rtol=1e-4)
 
 
 def dense(x, pair):
@@ -235,7 +229,7 @@ def normalized(x, norm):
 
 
 def assert_output_equals(layer, x, factor):
-    np.testing.assert_allclose(output(layer, x), x * factor, atol=1e-5)
+    assert_close(output(layer, x), x * factor, 1e-5)
 
 
 def test_bam_of_fewer_channels_than_its_ratio_adds_logits():
@@ -299,28 +293,22 @@ def test_large_values_give_no_overflow(layer_class):
 def test_large_values_stand_out_and_are_pooled_as_small_ones():
     x, factor = random_input(), 2.0**100
     expected = output(SimAM(1e-9), x)
-    np.testing.assert_allclose(
-        output(SimAM(1e-9), x * factor) / factor, expected, atol=1e-6
+    assert_close(output(SimAM(1e-9), x * factor) / factor, expected, 1e-6)
+    pooled = (
+        to_numpy(pool(y, "lp", (1, 2), "float32")) for y in (x, factor * x)
     )
-    np.testing.assert_array_equal(
-        to_numpy(pool(x * factor, "lp", (1, 2), "float32")),
-        factor * to_numpy(pool(x, "lp", (1, 2), "float32")),
-    )
+    np.testing.assert_array_equal(factor * next(pooled), next(pooled))
     layer = built(GlobalContext(2, fusion="multiply"))
     layer.weighting[0].assign(0 * layer.weighting[0])
     layer.squeeze[1].assign(0 * layer.squeeze[1])
-    np.testing.assert_allclose(
-        output(layer, x * factor) / factor, output(layer, x), rtol=1e-3
-    )
+    assert_close(output(layer, x * factor) / factor, layer(x), rtol=1e-3)
 
 
 def test_the_map_of_a_context_that_is_added_is_relative_to_its_mean():
     layer, x = built(GlobalContext(2)), random_input()
     weights = np.exp(dense(x, layer.weighting))
     weights /= weights.mean(axis=(1, 2), keepdims=True)
-    np.testing.assert_allclose(
-        to_numpy(layer.attention_map(x)), weights, rtol=1e-4
-    )
+    assert_close(layer.attention_map(x), weights, rtol=1e-4)
 
 
 def test_one_position_stands_out_from_nothing():

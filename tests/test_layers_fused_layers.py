@@ -9,6 +9,9 @@ from fused_checks import BACKEND, ORDERS, SHAPE, SWAPPED
 from layer_checks import (
     COMPILED,
     FAST,
+    Doubled,
+    DoubledGate,
+    Halved,
     assert_all_close,
     assert_equals_reference,
     built,
@@ -122,20 +125,10 @@ def twice(x):
     return 2.0 * x
 
 
-class Halved(ChannelAttention):
-    def attention_map(self, inputs, training=None):
-        return 0.5 * super().attention_map(inputs, training)
-
-
 class HalvedMaps(CBAM):
     def attention_maps(self, inputs, training=None):
         channel_map, spatial_map = super().attention_maps(inputs, training)
         return 0.5 * channel_map, spatial_map
-
-
-class DoubledGate(ChannelAttention):
-    def call(self, inputs, training=None):
-        return 2.0 * super().call(inputs, training=training)
 
 
 class Replaced(CBAM):
@@ -149,11 +142,6 @@ class Replaced(CBAM):
         super().build(input_shape)
         self.channel_attention = self.gate(4, name="channel_attention")
         self.channel_attention.build(input_shape)
-
-
-class Doubled(CBAM):
-    def call(self, inputs, training=None):
-        return 2.0 * super().call(inputs, training=training)
 
 
 @pytest.mark.parametrize(

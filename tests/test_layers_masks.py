@@ -3,7 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from layer_checks import built, gradients, random_input, to_numpy
+from layer_checks import (
+    assert_close,
+    built,
+    gradients,
+    random_input,
+    to_numpy,
+)
 
 from cbam_keras import (
     BAM,
@@ -82,11 +88,11 @@ def test_a_padded_sequence_gives_what_the_sequence_gives(name, training):
     # A batch that is masked altogether leaves the moving averages.
     layers[1](x, training=training, mask=np.zeros_like(mask))
     y_padded = to_numpy(layers[1](x, training=training, mask=mask))
-    np.testing.assert_allclose(y_padded[:2, :LENGTH], y, atol=1e-6)
+    assert_close(y_padded[:2, :LENGTH], y, 1e-6)
     assert np.isfinite(y_padded).all()
     # Moving averages too.
     for a, b in zip(*(layer.get_weights() for layer in layers), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
+        assert_close(a, b, 1e-6)
     weighting = random_input(x.shape, seed=1)
     found = gradients(Masked(layers[1], mask), x, weighting)
     assert all(np.isfinite(gradient).all() for gradient in found)
@@ -101,15 +107,12 @@ def test_what_is_masked_is_less_than_any_feature(kind):
     layer = built(layer, (None, None, CHANNELS))
     x = random_input((2, LENGTH, CHANNELS)) - 1e6
     y, mask = padded(x)
-    np.testing.assert_allclose(
-        to_numpy(layer.attention_map(y, mask=mask)),
-        to_numpy(layer.attention_map(x)),
-        rtol=1e-5,
-    )
+    expected = layer.attention_map(x)
+    assert_close(layer.attention_map(y, mask=mask), expected, rtol=1e-5)
     # Where all is masked, the pool is that of a single 0.
     none = layer.attention_map(y, mask=np.zeros_like(mask))
     zero = layer.attention_map(np.zeros_like(x[:, :1]))
-    np.testing.assert_allclose(to_numpy(none), to_numpy(zero), rtol=1e-5)
+    assert_close(none, zero, rtol=1e-5)
 
 
 @every_backend
@@ -119,9 +122,7 @@ def test_a_model_passes_its_mask_on():
     pooled = keras.layers.GlobalAveragePooling1D()(outputs)
     model = keras.Model(inputs, pooled)
     x = random_input((2, LENGTH, CHANNELS))
-    np.testing.assert_allclose(
-        to_numpy(model(padded(x, 0.0)[0])), to_numpy(model(x)), atol=1e-6
-    )
+    assert_close(model(padded(x, 0.0)[0]), model(x), 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -150,9 +151,7 @@ def test_images_take_the_mask_of_their_positions(layer_class, data_format):
     for training in False, True:
         y = called(wide, mask=mask, training=training)
         expected = called(x, training=training)
-        np.testing.assert_allclose(y[:, :, :4], expected, rtol=1e-5, atol=1e-5)
+        assert_close(y[:, :, :4], expected, rtol=1e-5, atol=1e-5)
     # A mask of the first axes holds for whole rows.
     y = called(wide, mask=np.arange(5) < np.array([[5], [2]]))
-    np.testing.assert_allclose(
-        y[1, :2], called(wide[1:, :2])[0], rtol=1e-6, atol=1e-6
-    )
+    assert_close(y[1, :2], called(wide[1:, :2])[0], rtol=1e-6, atol=1e-6)

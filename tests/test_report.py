@@ -50,21 +50,14 @@ def written(folder):
     return Parsed(report.write(folder).read_text("utf-8"))
 
 
-def places(content, path=()):
-    """Yields the path of each value in nested dictionaries and lists."""
+def places(content):
+    """Returns where each value is: its dictionary or list, and its key."""
     items = content.items() if isinstance(content, dict) else ()
     items = enumerate(content) if isinstance(content, list) else items
+    found = []
     for key, value in items:
-        yield (*path, key)
-        yield from places(value, (*path, key))
-
-
-def replaced(content, path, value):
-    """Puts a value in the place of another."""
-    *above, last = path
-    for key in above:
-        content = content[key]
-    content[last] = value
+        found += [(content, key), *places(value)]
+    return found
 
 
 # What a page has of each kind of run: its text and the number of its figures.
@@ -143,12 +136,9 @@ def test_hostile_names_stay_text(command, tmp_path):
     same = ("kind", "layout", "status", "variant", "key", "baseline")
     for file in folder.rglob("*.json"):
         content = json.loads(file.read_text())
-        for path in list(places(content)):
-            value = content
-            for key in path:
-                value = value[key]
-            if isinstance(value, str) and path[-1] not in same:
-                replaced(content, path, value + EVIL)
+        for holder, key in places(content):
+            if isinstance(holder[key], str) and key not in same:
+                holder[key] += EVIL
                 changed += 1
         file.write_text(json.dumps(content))
     page = written(folder)
@@ -215,11 +205,11 @@ def test_no_wrong_value_ends_in_a_traceback(command, tmp_path):
     rng = np.random.default_rng(0)
     for file in sorted(folder.rglob("*.json")):
         whole = file.read_text()
-        paths = list(places(json.loads(whole)))
-        for number in rng.permutation(len(paths))[:15]:
+        count = len(places(json.loads(whole)))
+        for number in rng.permutation(count)[:15]:
             content = json.loads(whole)
-            wrong = [None, [], "x", -1, {"a": 1}][number % 5]
-            replaced(content, paths[number], wrong)
+            holder, key = places(content)[number]
+            holder[key] = [None, [], "x", -1, {"a": 1}][number % 5]
             file.write_text(json.dumps(content))
             assert report.write(folder).exists()
         file.write_text(whole)

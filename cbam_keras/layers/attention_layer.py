@@ -237,9 +237,9 @@ class TrainableAttention(AttentionLayer):
 
     def __init__(
         self,
-        *,
         gate_activation="sigmoid",
         identity_init=False,
+        *,
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
         kernel_regularizer=None,

@@ -120,11 +120,7 @@ class CBAM(TrainableAttention):
                 f"reduction_ratio={reduction_ratio!r}. The arguments of a "
                 f'variant are passed with **: CBAM(**VARIANTS["{variant}"])'
             )
-        super().__init__(
-            gate_activation=gate_activation,
-            identity_init=identity_init,
-            **kwargs,
-        )
+        super().__init__(gate_activation, identity_init, **kwargs)
         self.order = _checks.one_of("order", order, ORDERS)
         self.channel_pool_types = _checks.subset(
             "channel_pool_types", channel_pool_types, POOLS

@@ -101,11 +101,7 @@ class ChannelAttention(TrainableAttention):
         identity_init=False,
         **kwargs,
     ):
-        super().__init__(
-            gate_activation=gate_activation,
-            identity_init=identity_init,
-            **kwargs,
-        )
+        super().__init__(gate_activation, identity_init, **kwargs)
         self.reduction_ratio = _checks.reduction_ratio(reduction_ratio)
         self.pool_types = _checks.subset("pool_types", pool_types, POOLS)
         if hidden_units is not None:

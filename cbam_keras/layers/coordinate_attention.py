@@ -65,11 +65,7 @@ class CoordinateAttention(TrainableAttention):
         identity_init=False,
         **kwargs,
     ):
-        super().__init__(
-            gate_activation=gate_activation,
-            identity_init=identity_init,
-            **kwargs,
-        )
+        super().__init__(gate_activation, identity_init, **kwargs)
         self.reduction_ratio = _checks.reduction_ratio(reduction_ratio)
         self.min_hidden_units = _checks.positive_integer(
             "min_hidden_units", min_hidden_units

@@ -60,11 +60,7 @@ class EfficientChannelAttention(TrainableAttention):
         identity_init=False,
         **kwargs,
     ):
-        super().__init__(
-            gate_activation=gate_activation,
-            identity_init=identity_init,
-            **kwargs,
-        )
+        super().__init__(gate_activation, identity_init, **kwargs)
         if kernel_size is not None:
             kernel_size = _checks.odd_integer("kernel_size", kernel_size)
         self.kernel_size = kernel_size

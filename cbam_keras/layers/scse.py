@@ -60,11 +60,7 @@ class SCSE(TrainableAttention):
         identity_init=False,
         **kwargs,
     ):
-        super().__init__(
-            gate_activation=gate_activation,
-            identity_init=identity_init,
-            **kwargs,
-        )
+        super().__init__(gate_activation, identity_init, **kwargs)
         self.reduction_ratio = _checks.reduction_ratio(reduction_ratio)
         self.combine = _checks.one_of("combine", combine, ("max", "add"))
         self.activation = keras.activations.get(activation)

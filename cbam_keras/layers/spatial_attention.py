@@ -94,11 +94,7 @@ class SpatialAttention(TrainableAttention):
         identity_init=False,
         **kwargs,
     ):
-        super().__init__(
-            gate_activation=gate_activation,
-            identity_init=identity_init,
-            **kwargs,
-        )
+        super().__init__(gate_activation, identity_init, **kwargs)
         self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
         self.pool_types = _checks.subset("pool_types", pool_types, MAP_TYPES)
         self.use_bias = _checks.boolean("use_bias", use_bias)

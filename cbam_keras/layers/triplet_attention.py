@@ -67,11 +67,7 @@ class TripletAttention(TrainableAttention):
         identity_init=False,
         **kwargs,
     ):
-        super().__init__(
-            gate_activation=gate_activation,
-            identity_init=identity_init,
-            **kwargs,
-        )
+        super().__init__(gate_activation, identity_init, **kwargs)
         self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
         self.batch_norm_momentum = _checks.momentum(
             "batch_norm_momentum", batch_norm_momentum
