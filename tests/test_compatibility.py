@@ -6,6 +6,7 @@ are stored there, and those that other backends stored there are loaded:
 `nox -s compatibility` runs the backends by turns.
 """
 
+import itertools
 import os
 import pathlib
 import re
@@ -49,14 +50,11 @@ def reason_of(policy, mode, data_format):
 
 
 def cells():
-    for policy in POLICIES:
-        for mode in MODES:
-            for data_format in FORMATS:
-                cell = policy, mode, data_format
-                marks = [] if cell == USUAL else [pytest.mark.exhaustive]
-                if policy.startswith("mixed_"):
-                    marks.append(pytest.mark.half_precision)
-                yield pytest.param(*cell, marks=marks, id="-".join(cell))
+    for cell in itertools.product(POLICIES, MODES, FORMATS):
+        marks = [] if cell == USUAL else [pytest.mark.exhaustive]
+        if cell[0].startswith("mixed_"):
+            marks.append(pytest.mark.half_precision)
+        yield pytest.param(*cell, marks=marks, id="-".join(cell))
 
 
 def compiled(model, mode):

@@ -84,9 +84,8 @@ def find_targets(
             f"and {_checks.first_few([*dict.fromkeys(shapes)], 4)}{last}. "
             f"{hint}"
         )
-    return candidates, _warn_of_grain(
-        graph, candidates
-    ) if layer is None else None
+    finer_layer = _warn_of_grain(graph, candidates) if layer is None else None
+    return candidates, finer_layer
 
 
 def _warn_of_grain(graph, candidates):

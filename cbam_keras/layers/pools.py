@@ -9,9 +9,8 @@ def scale_for_squares(x, axis):
 
     It is 1, or a power of two where values are large, which rounds nothing.
     """
-    bits = (
-        1024 if keras.backend.standardize_dtype(x.dtype) == "float64" else 128
-    )
+    is_double = keras.backend.standardize_dtype(x.dtype) == "float64"
+    bits = 1024 if is_double else 128
     largest = _max_pool(ops.abs(x), axis, keepdims=True)
     return ops.where(
         largest > 2.0 ** (3 * bits // 8),
