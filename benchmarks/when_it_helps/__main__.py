@@ -35,7 +35,7 @@ def main():
     )
     parser.add_argument("--data", type=pathlib.Path, metavar="FOLDER")
     parser.add_argument("--seeds", type=positive_integer, metavar="NUMBER")
-    parser.add_argument("--first-seed", type=int, default=0, metavar="SEED")
+    parser.add_argument("--first-seed", type=int, metavar="SEED")
     parser.add_argument("--workers", type=positive_integer, default=1)
     runs = pathlib.Path("runs/when-it-helps")
     parser.add_argument("--output", type=pathlib.Path, default=runs)
@@ -45,6 +45,7 @@ def main():
     for name in options.studies:
         plan = PLANS[name](options.data)
         count, first = options.seeds or len(plan.seeds), options.first_seed
+        first = plan.seeds[0] if first is None else first
         plan = dataclasses.replace(plan, seeds=range(first, first + count))
         print(study.run(plan, options.output / name, workers=options.workers))
     if options.store:

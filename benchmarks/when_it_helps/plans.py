@@ -61,12 +61,14 @@ def official(name):
     return CBAM(**{**VARIANTS["official"], "reduction_ratio": 4}, name=name)
 
 
-def cifar10_official(folder):
-    """Plans that layer alone, trained as the others on CIFAR-10 are."""
+def cifar10_again(folder):
+    """Plans kinds of attention for new seeds, and the authors' layer."""
     planned = cifar10(folder)
     other = comparison.plan((official,), model="small", data=planned.task.data)
-    changes = {"variants": other.variants, "baseline": other.baseline}
-    return dataclasses.replace(planned, **changes)
+    names = ("none", "se", "cbam", "coordinate")
+    kept = [x for x in planned.variants if x.name in names]
+    variants = [*kept, *other.variants]
+    return dataclasses.replace(planned, variants=variants, seeds=range(10, 18))
 
 
 def cifar10_converged(folder):
@@ -75,7 +77,9 @@ def cifar10_converged(folder):
     recipe = dataclasses.replace(planned.recipe, epochs=60)
     names = ("none", "cbam", "coordinate")
     variants = [x for x in planned.variants if x.name in names]
-    return dataclasses.replace(planned, variants=variants, recipe=recipe)
+    return dataclasses.replace(
+        planned, variants=variants, recipe=recipe, seeds=range(5)
+    )
 
 
 def drawn(data, folder):
@@ -151,7 +155,8 @@ PLANS = {
     "camvid": streets,
     "cifar10": cifar10,
     "cifar10-longer": functools.partial(longer, cifar10, 23),
-    "cifar10-official": cifar10_official,
+    "cifar10-again": cifar10_again,
+    "cifar10-again-longer": functools.partial(longer, cifar10_again, 23),
     "cifar10-converged": cifar10_converged,
     "digits": functools.partial(drawn, "crowded_mnist"),
     "fashion": functools.partial(drawn, "fashion_mnist"),
