@@ -61,13 +61,19 @@ def official(name):
     return CBAM(**{**VARIANTS["official"], "reduction_ratio": 4}, name=name)
 
 
-def cifar10_again(folder):
-    """Plans kinds of attention for new seeds, and the authors' layer."""
-    planned = cifar10(folder)
-    other = comparison.plan((official,), model="small", data=planned.task.data)
+def again(plan, folder):
+    """Plans what pages compare, after a change of how networks are trained."""
+    planned = plan(folder)
     names = ("none", "se", "cbam", "coordinate")
-    kept = [x for x in planned.variants if x.name in names]
-    variants = [*kept, *other.variants]
+    variants = [x for x in planned.variants if x.name in names]
+    return dataclasses.replace(planned, variants=variants)
+
+
+def cifar10_again(folder):
+    """Plans new seeds of CIFAR-10, and the authors' layer."""
+    planned = again(cifar10, folder)
+    other = comparison.plan((official,), model="small", data=planned.task.data)
+    variants = [*planned.variants, *other.variants]
     return dataclasses.replace(planned, variants=variants, seeds=range(10, 18))
 
 
@@ -150,6 +156,10 @@ PLANS = {
     "photographs-longer": functools.partial(longer, photographs, 5),
     "solar-cells": cells,
     "solar-cells-longer": functools.partial(longer, cells, 5),
+    "photographs-again": functools.partial(again, photographs),
+    "photographs-again-longer": functools.partial(longer, photographs, 5),
+    "solar-cells-again": functools.partial(again, cells),
+    "solar-cells-again-longer": functools.partial(longer, cells, 5),
     "bccd": blood,
     "bccd-longer": functools.partial(longer, blood, 14),
     "camvid": streets,
