@@ -12,7 +12,6 @@ from benchmarks import networks
 from benchmarks.when_it_helps import camvid
 from cbam_keras import CBAM, VARIANTS, comparison, study
 from cbam_keras.study import RECIPES, Recipe
-from examples.detection.task import plan as plan_detectors
 
 KINDS = ("none", "se", "spatial", "cbam", "eca", "coordinate")
 NETWORK, WEIGHTS = "EfficientNetLite0", "imagenet"
@@ -121,8 +120,10 @@ def cells(folder):
 
 
 def blood(folder):
+    # The others need no detectors.
+    detection = importlib.import_module("examples.detection.task")
     return kinds(
-        plan_detectors,
+        detection.plan,
         backbone=NETWORK,
         weights=WEIGHTS,
         data=folder / "bccd",
