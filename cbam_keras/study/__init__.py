@@ -4,7 +4,7 @@
 `tuning.search` are studies of certain variants; your own networks are variants
 like any other.
 
-- `study`: `Study`, `Variant`, `Comparison`, `Measure`, `Budget`, `Task`,
+- `study`: `Study`, `Variant`, `Comparison`, `Budget`, `Task`,
   `Classification`.
 - `comparison`, `ablation`, `training`: studies of attention, of the paper's
   tables, and of networks of your own; `recipes`: how networks are trained.
@@ -12,7 +12,7 @@ like any other.
 - `cell`: `train_cell`: one variant with one seed.
 - `checkpoints`: its state, saved after each epoch.
 - `class_weights`: training images weighted by their classes.
-- `measures`: measures of classifiers beside accuracy.
+- `measures`: `Measure`, and those of classifiers beside accuracy.
 - `networks`: networks built, checked and compiled.
 - `stages`: which layers are trained in the stages of fine-tuning.
 - `folder`: the output folder, its locks and settings.
@@ -49,6 +49,7 @@ from cbam_keras.study.folder import (
 from cbam_keras.study.measures import (
     ACCURACY,
     MEASURES,
+    Measure,
     compute,
     outputs_and_labels,
 )
@@ -76,7 +77,6 @@ from cbam_keras.study.study import (
     Classification,
     Comparison,
     Data,
-    Measure,
     Study,
     Task,
     Variant,

@@ -18,7 +18,7 @@ from cbam_keras.data import Images
 from cbam_keras.layers import ATTENTION, Attention, _docstrings
 from cbam_keras.models import paper
 from cbam_keras.study import comparison
-from cbam_keras.study.measures import ACCURACY, outputs_and_labels
+from cbam_keras.study.measures import ACCURACY, Measure, outputs_and_labels
 from cbam_keras.study.measures import MEASURES as HEADINGS
 from cbam_keras.study.recipes import Recipe, find_recipe
 from cbam_keras.study.results import Results
@@ -27,7 +27,6 @@ from cbam_keras.study.run import run as run_study
 from cbam_keras.study.study import (
     Classification,
     Comparison,
-    Measure,
     Study,
     Variant,
 )

@@ -16,8 +16,8 @@ from cbam_keras import _checks
 from cbam_keras._files import RESULTS, Json, read_bytes
 from cbam_keras.data import Source, check_folds
 from cbam_keras.study.cell import Outcome
-from cbam_keras.study.measures import ACCURACY
-from cbam_keras.study.study import LAYOUTS, Comparison, Measure, check_name
+from cbam_keras.study.measures import ACCURACY, Measure
+from cbam_keras.study.study import LAYOUTS, Comparison, check_name
 
 FORMAT = 3
 # The squares of larger numbers, as a deviation needs them, may be infinite.
@@ -209,7 +209,9 @@ def _check(field, value, kind):
     elif dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
         _check(field, value, dict)
         for name, hint in _hints(kind).items():
-            _check(f"{field}.{name}", value.get(name), hint)
+            # Files of earlier versions lack fields that have defaults.
+            default = getattr(kind, name, None)
+            _check(f"{field}.{name}", value.get(name, default), hint)
     elif typing.get_origin(kind) is dict:
         _check(field, value, dict)
         for name, one in value.items():

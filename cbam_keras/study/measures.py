@@ -1,5 +1,6 @@
-"""Measures of classifiers beside accuracy, computed by scikit-learn."""
+"""`Measure`, and measures of classifiers computed by scikit-learn."""
 
+import dataclasses
 import statistics
 
 import keras
@@ -15,6 +16,91 @@ MEASURES = {
     "macro_f1": "macro F1",
     "auc": "ROC AUC",
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """What networks are compared by: a number that `Task.evaluate` returns.
+
+    It is shown as `scale * value` in its unit: by default as a percentage, of
+    which differences are in points. JSON and data frames hold the value.
+
+    Args:
+        key: String, its name there.
+        heading: String, what tables and sentences call it. Defaults to `""`.
+        digits: Integer, those after the point. Defaults to `2`.
+        is_error: Boolean, whether tables show the error, one minus it.
+            Defaults to `False`.
+        scale: Positive number. Defaults to `100`.
+        unit: String, as `"dB"`; `""` for none. Defaults to `"%"`.
+        lower_is_better: Boolean, whether a better network has a lower value,
+            as of an RMSE. Defaults to `False`.
+
+    Raises:
+        ValueError: If `digits` is not an integer from 0 to 15, if `scale` is
+            not a positive number, or if `is_error` is set for a measure whose
+            lower values are better already.
+        TypeError: If another argument is of a wrong kind.
+
+    Example:
+        >>> psnr = Measure("psnr", "PSNR", digits=1, scale=1, unit="dB")
+        >>> psnr.column, psnr.difference(-0.73)
+        ('PSNR (dB)', '-0.7 dB')
+    """
+
+    key: str
+    heading: str = ""
+    digits: int = 2
+    is_error: bool = False
+    scale: float = 100
+    unit: str = "%"
+    lower_is_better: bool = False
+
+    def __post_init__(self) -> None:
+        _checks.positive_integer("digits", self.digits, or_zero=True, most=15)
+        _checks.positive_number("scale", self.scale)
+        if not isinstance(self.unit, str):
+            raise TypeError(
+                f"`unit` must be a string. Received: unit={self.unit!r}"
+            )
+        if _checks.boolean("lower_is_better", self.lower_is_better):
+            if self.is_error:
+                raise ValueError(
+                    "`is_error` must be False for a measure that is an error "
+                    "already. Received: is_error=True, lower_is_better=True"
+                )
+
+    @property
+    def column(self) -> str:
+        """The heading of a column or an axis, with the unit."""
+        return f"{self.heading} ({self.unit})" if self.unit else self.heading
+
+    @property
+    def points(self) -> str:
+        """The unit of differences."""
+        return "points" if self.unit == "%" else self.unit
+
+    def number(self, value: float, sign: str = "") -> str:
+        """Returns a value, or with the sign "+" a difference, as text."""
+        return f"{self.scale * value:{sign}.{self.digits}f}"
+
+    def difference(self, value: float, sign: str = "+") -> str:
+        """Returns a difference in its unit, as "+1.24 points"."""
+        return f"{self.number(value, sign)} {self.points}".rstrip()
+
+    def merit(self, value: float) -> float:
+        """Returns a number that is larger for a better value."""
+        return -value if self.lower_is_better else value
+
+
+def as_measure(measure: Measure | str) -> Measure:
+    """Returns a measure; a string names a fraction, shown in percent."""
+    if isinstance(measure, str):
+        return Measure(measure, measure)
+    return measure
+
+
+TEST_ACCURACY = Measure(ACCURACY, "test accuracy")
 
 
 def validation_key(measure: str) -> str:

@@ -15,7 +15,13 @@ from cbam_keras.study.cell import Outcome
 from cbam_keras.study.checkpoints import DAMAGE
 from cbam_keras.study.content import RESULTS, comparison_of, read_content
 from cbam_keras.study.figures import plot_ablation
-from cbam_keras.study.measures import ACCURACY, MEASURES, validation_key
+from cbam_keras.study.measures import (
+    ACCURACY,
+    MEASURES,
+    Measure,
+    as_measure,
+    validation_key,
+)
 from cbam_keras.study.statistics import (
     NOTHING,
     Measured,
@@ -24,7 +30,7 @@ from cbam_keras.study.statistics import (
     judge_learning,
     verdict,
 )
-from cbam_keras.study.study import LAYOUTS, Comparison, Measure, run_name
+from cbam_keras.study.study import LAYOUTS, Comparison, run_name
 
 # With so many networks, tables have their multiply-accumulates, too.
 MANY = 4
@@ -366,7 +372,7 @@ class Results(_terminal.Tabular):
     ) -> dict[int, float]:
         """Returns a metric of a variant by seed, where it was measured."""
         seeds = self.seeds if seeds is None else seeds
-        measure = Measure(measure) if isinstance(measure, str) else measure
+        measure = as_measure(measure)
         values = {
             outcome.seed: value
             for outcome in self.runs
@@ -409,8 +415,7 @@ class Results(_terminal.Tabular):
 
         By default what is compared, in the first table.
         """
-        measure = measure or self.measures[0]
-        measure = Measure(measure) if isinstance(measure, str) else measure
+        measure = as_measure(measure or self.measures[0])
         comparison = comparison or self.comparisons[0]
         seeds = self.seeds_of(comparison)
         least = max(1, len(seeds)) if comparison.every_seed else 1

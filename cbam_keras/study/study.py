@@ -15,6 +15,7 @@ from cbam_keras.data import ImageData, Images, Source
 from cbam_keras.study.measures import (
     ACCURACY,
     MEASURES,
+    Measure,
     compute,
     validation_key,
 )
@@ -287,31 +288,6 @@ class Budget:
 
     parameters: float | None = None
     macs: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Measure:
-    """What networks are compared by: a number that `Task.evaluate` returns.
-
-    Args:
-        key: String, its name there.
-        heading: String, what tables and sentences call it. Defaults to `""`.
-        digits: Integer, those of a percentage after the point. Defaults to
-            `2`.
-        is_error: Boolean, whether tables show the error, one minus it.
-            Defaults to `False`.
-
-    Raises:
-        ValueError: If `digits` is not an integer from 0 to 15.
-    """
-
-    key: str
-    heading: str = ""
-    digits: int = 2
-    is_error: bool = False
-
-    def __post_init__(self) -> None:
-        _checks.positive_integer("digits", self.digits, or_zero=True, most=15)
 
 
 @dataclasses.dataclass(frozen=True)
