@@ -59,10 +59,12 @@ def made(
     `outcome` holds what all trainings have in common.
     """
     names = tuple(accuracies)
+    accuracy = study.Measure("test_accuracy", "test accuracy")
+    measures = options.setdefault("measures", (accuracy,))
     outcomes = tuple(
         study.Outcome(
             *(name, seed, "finished"),
-            metrics={"test_accuracy": value},
+            metrics={measures[0].key: value},
             **{"seconds_per_epoch": seed, "parameters": 9000, **dict(outcome)},
         )
         for name, by_seed in accuracies.items()
@@ -70,7 +72,6 @@ def made(
     )
     defaults = {
         "seeds": tuple(max(accuracies.values(), key=len)),
-        "measures": (study.Measure("test_accuracy", "test accuracy"),),
         "data": "mnist5k",
         "sizes": {},
         "comparisons": (study.Comparison(baseline, names),),

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cbam_keras import plotting
+from cbam_keras import plotting, study
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 
@@ -75,6 +75,7 @@ ABLATED = ablated(
     (4, "CBAM", (6.5, 5.5), (-2.5, -2.5)),
 )
 
+RMSE = study.Measure("rmse", "RMSE", 3, False, 10, "px", True)
 IMAGES = np.zeros((2, 4, 5))
 FIGURES = {
     "history": (plotting.plot_history, ROWS),
@@ -239,6 +240,15 @@ def test_the_pareto_front_is_drawn_and_numbered():
     assert right.get_xlabel() == "Multiply-accumulates"
 
 
+def test_the_pareto_front_of_errors_is_below():
+    errors = enumerate((0.42, 0.45, 0.38))
+    trials = [trial(i, error, cost=(i, None)) for i, error in errors]
+    (axes,) = plotting.plot_pareto(trials, heading=RMSE).axes
+    front = [pytest.approx(x) for x in ((0, 4.2), (2, 3.8), (2, 3.8))]
+    assert lines(axes)["Pareto front"] == front
+    assert axes.get_ylabel() == "RMSE (px)"
+
+
 @pytest.mark.parametrize(
     ("costs", "scale"),
     [((1000, 20000), "log"), ((1000, 9000), "linear"), ((0, 5), "linear")],
@@ -307,12 +317,14 @@ def test_intervals_are_drawn_from_the_baseline_wherever_it_stands():
     for row in results.rows:
         row.variant = row.label
     results.comparisons = [SimpleNamespace(number=0, baseline="none")]
+    results.measures = [RMSE]
     (axes,) = plotting.plot_ablation(results).axes
     assert axes.get_title(loc="left") == ""
+    assert axes.get_xlabel() == "RMSE (px)"
     drawn = {x.get_label(): x.get_xdata() for x in axes.get_lines()}
-    np.testing.assert_allclose(drawn["mean of the baseline"], 9)
+    np.testing.assert_allclose(drawn["mean of the baseline"], 0.9)
     interval = drawn["95 % interval of the difference to it"]
-    np.testing.assert_allclose(interval, [7, 10])
+    np.testing.assert_allclose(interval, [0.7, 1.0])
 
 
 def test_one_table_of_an_ablation_is_drawn_into_given_axes():
@@ -356,3 +368,5 @@ def test_the_map_shows_means_and_counts_by_ratio_and_kernel():
         ("no gate:\nnone", "no gate:\nnone"): ["80.0 %", "n = 1"],
         ("3", "no gate:\nspatial"): ["60.0 %", "n = 1"],
     }
+    in_pixels = cells(plotting.plot_search(TRIALS, heading=RMSE))
+    assert in_pixels["7", "16"] == ["9.200 px", "n = 2"]

@@ -290,6 +290,8 @@ def test_a_run_from_before_layouts_is_read_and_resumed(name, whole, tmp_path):
 
     def forget(content):
         del content["layout"], content["question"]
+        for measure in content["measures"]:
+            del measure["scale"], measure["unit"], measure["lower_is_better"]
 
     rewrite(folder, forget)
     assert without(json.loads(study.Results.read(folder).json())) == answer

@@ -101,14 +101,48 @@ def test_a_verdict_of_one_seed_lists_all_networks():
     assert found.interval is None and found.p_value is None
 
 
-def test_a_verdict_names_the_measure():
-    found = Measured.of((0.342, 0.33, 0.336), (-0.01, -0.01, -0.013))
-    assert judge("cbam", found, "none", "mAP@.5", digits=1) == (
-        "cbam is behind none by 1.1 points of mAP@.5 (95 % interval -1.5 to "
-        "-0.7 over 3 seeds)"
-    )
-    assert found.mean_cell(digits=1) == "33.6 \N{PLUS-MINUS SIGN} 0.6"
-    assert found.difference_cell(digits=1) == "-1.1 points [-1.5, -0.7]"
+@pytest.mark.parametrize(
+    ("measure", "none", "cbam", "cells", "clauses"),
+    [
+        (
+            study.Measure("psnr", "PSNR", digits=1, scale=1, unit="dB"),
+            (30.4, 30.3, 30.7),
+            (31.2, 31.0, 31.4),
+            {"PSNR (dB)": "31.2 ± 0.2", "difference": "+0.7 dB [+0.6, +0.9]"},
+            ("by 0.7 dB of PSNR (95 % interval +0.6", "PSNR changes with"),
+        ),
+        (
+            study.Measure("rmse", "RMSE", 2, False, 10, "", True),
+            (0.42, 0.415, 0.425),
+            (0.38, 0.37, 0.39),
+            {"RMSE": "3.80 ± 0.10", "difference": "-0.40 [-0.52, -0.28]"},
+            ("by 0.40 in RMSE (95 % interval -0.52", "RMSE (lower is better)"),
+        ),
+    ],
+    ids=["PSNR", "RMSE"],
+)
+def test_results_are_in_the_unit_of_a_measure(
+    measure, none, cbam, cells, clauses
+):
+    by_seed = {"none": dict(enumerate(none)), "cbam": dict(enumerate(cbam))}
+    found = made(by_seed, measures=(measure,), sizes={"test": 20})
+    (table,) = found.tables()
+    row = {key.split(" to ")[0]: cell for key, cell in table.rows[1].items()}
+    assert cells.items() <= row.items()
+    assert ("A lower RMSE is" in table.note) == measure.lower_is_better
+    assert found.verdict.startswith(f"cbam is ahead of none {clauses[0]} to")
+    single = dataclasses.replace(found, seeds=(0,)).verdict
+    assert clauses[1] in single and "points" not in single
+    assert found.to_dataframe()["mean"][1] == pytest.approx(np.mean(cbam))
+    errors = study.ErrorTables(**vars(found)).to_dataframe()
+    expected = pytest.approx(measure.scale * np.mean(cbam))
+    assert errors[f"{measure.key}_error"][1] == expected
+
+
+@pytest.mark.parametrize("name", ["scale", "unit", "lower_is_better"])
+def test_a_measure_is_checked(name):
+    with pytest.raises((ValueError, TypeError), match=f"`{name}` must be "):
+        study.Measure("psnr", **{name: 0})
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 7, 100])

@@ -213,8 +213,7 @@ def _draw(results, folder):
     draw_curves(results, folder)
     _files.write_figure(folder.path / "comparison.png", results.plot())
     if len(results.variants) >= MANY and results.runs:
-        heading = results.measures[0].heading
-        figure = plot_costs(results.rows, results.data, heading)
+        figure = plot_costs(results.rows, results.data, results.measures[0])
         _files.write_figure(folder.path / "costs.png", figure)
 
 

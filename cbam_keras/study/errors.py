@@ -9,10 +9,10 @@ from cbam_keras.study.statistics import judge_errors, noun_of
 
 @dataclasses.dataclass(frozen=True)
 class ErrorTables(Results):
-    """Results shown as errors in %; see `Results`.
+    """Results shown as errors, in their unit; see `Results`.
 
     `to_dataframe()` has a row per table and network, with a column of errors
-    for each seed.
+    for each seed, scaled as in the tables.
     """
 
     columns = (
@@ -20,7 +20,7 @@ class ErrorTables(Results):
         Column("parameters (M)", "parameters", "{:#.4g}", 1e-6),
         Column("GMACs", "macs", "{:#.4g}", 1e-9),
     )
-    unit = ""
+    with_unit = False
 
     @property
     def verdict(self) -> str:
@@ -40,7 +40,7 @@ class ErrorTables(Results):
         return guessing or judge_errors(errors, most, self.folds)
 
     def _first_cell(self, row):
-        return row.mean_cell(self.measures[0].digits)
+        return row.mean_cell(self.measures[0])
 
     def _difference(self, comparison):
         several = len(self.seeds_of(comparison)) > 1
@@ -67,7 +67,7 @@ class ErrorTables(Results):
         return f"{super().__str__()}\n\nAll files are in {self.output}"
 
     def _errors(self, comparison):
-        """Yields the values of each row of a table, in %."""
+        """Yields the values of each row of a table, scaled."""
         first, *others = self.measures
         further = self._further(comparison)
         for row in self.rows_of(comparison):
@@ -78,8 +78,9 @@ class ErrorTables(Results):
                 "parameters": row.parameters,
                 "macs": row.macs,
                 **_errors_of(first, row),
-                "difference": _percent(row.difference),
-                "interval": row.interval and tuple(map(_percent, row.interval)),
+                "difference": first.scaled(row.difference),
+                "interval": row.interval
+                and tuple(map(first.scaled, row.interval)),
             }
             for measure in others:
                 measured = further.get(measure, {}).get(row.variant)
@@ -97,7 +98,7 @@ class ErrorTables(Results):
                 # Every seed has a column, whichever a network lacks.
                 errors = self.values(row.variant, measure)
                 for seed in self.seeds:
-                    error = _percent(errors.get(seed))
+                    error = measure.scaled(errors.get(seed))
                     record[f"{name}_error_seed_{seed}"] = error
         return records
 
@@ -121,14 +122,9 @@ def _name_of(measure):
 
 def _errors_of(measure, measured):
     """Returns errors by their names; `None` where a measure has no values."""
-    name = _name_of(measure)
+    name, scaled = _name_of(measure), measure.scaled
     return {
-        f"{name}_errors": measured and tuple(map(_percent, measured.values)),
-        f"{name}_error": measured and _percent(measured.mean),
-        f"{name}_deviation": measured and _percent(measured.deviation),
+        f"{name}_errors": measured and tuple(map(scaled, measured.values)),
+        f"{name}_error": measured and scaled(measured.mean),
+        f"{name}_deviation": measured and scaled(measured.deviation),
     }
-
-
-def _percent(fraction):
-    # Binary fractions would add digits.
-    return None if fraction is None else round(100 * fraction, 10)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _graph
+from cbam_keras._terminal import number_cell
 
 # The fraction of the test images that a network is right about.
 ACCURACY = "test_accuracy"
@@ -22,8 +23,7 @@ MEASURES = {
 class Measure:
     """What networks are compared by: a number that `Task.evaluate` returns.
 
-    It is shown as `scale * value` in its unit: by default as a percentage, of
-    which differences are in points. JSON and data frames hold the value.
+    It is shown as `scale * value` in its unit, and stored as it is.
 
     Args:
         key: String, its name there.
@@ -32,20 +32,15 @@ class Measure:
         is_error: Boolean, whether tables show the error, one minus it.
             Defaults to `False`.
         scale: Positive number. Defaults to `100`.
-        unit: String, as `"dB"`; `""` for none. Defaults to `"%"`.
+        unit: String, as `"dB"`; `""` for none. Differences of percentages are
+            in points. Defaults to `"%"`.
         lower_is_better: Boolean, whether a better network has a lower value,
             as of an RMSE. Defaults to `False`.
 
     Raises:
-        ValueError: If `digits` is not an integer from 0 to 15, if `scale` is
-            not a positive number, or if `is_error` is set for a measure whose
-            lower values are better already.
-        TypeError: If another argument is of a wrong kind.
-
-    Example:
-        >>> psnr = Measure("psnr", "PSNR", digits=1, scale=1, unit="dB")
-        >>> psnr.column, psnr.difference(-0.73)
-        ('PSNR (dB)', '-0.7 dB')
+        ValueError: If `digits` is not an integer from 0 to 15, or `scale` not
+            a positive number.
+        TypeError: If `unit` or `lower_is_better` is of a wrong kind.
     """
 
     key: str
@@ -63,41 +58,34 @@ class Measure:
             raise TypeError(
                 f"`unit` must be a string. Received: unit={self.unit!r}"
             )
-        if _checks.boolean("lower_is_better", self.lower_is_better):
-            if self.is_error:
-                raise ValueError(
-                    "`is_error` must be False for a measure that is an error "
-                    "already. Received: is_error=True, lower_is_better=True"
-                )
+        _checks.boolean("lower_is_better", self.lower_is_better)
 
     @property
     def column(self) -> str:
         """The heading of a column or an axis, with the unit."""
         return f"{self.heading} ({self.unit})" if self.unit else self.heading
 
-    @property
-    def points(self) -> str:
-        """The unit of differences."""
-        return "points" if self.unit == "%" else self.unit
+    def number(self, value: float | None, sign: str = "") -> str:
+        """Returns a value as it is shown, without the unit."""
+        return number_cell(f"{{:{sign}.{self.digits}f}}", value, self.scale)
 
-    def number(self, value: float, sign: str = "") -> str:
-        """Returns a value, or with the sign "+" a difference, as text."""
-        return f"{self.scale * value:{sign}.{self.digits}f}"
+    def in_points(self, numbers: str) -> str:
+        """Returns differences with their unit, as "+1.24 points"."""
+        unit = "points" if self.unit == "%" else self.unit
+        return f"{numbers} {unit}".rstrip()
 
-    def difference(self, value: float, sign: str = "+") -> str:
-        """Returns a difference in its unit, as "+1.24 points"."""
-        return f"{self.number(value, sign)} {self.points}".rstrip()
+    def scaled(self, value: float | None) -> float | None:
+        """Returns a value in the unit, without digits of binary fractions."""
+        return None if value is None else round(self.scale * value, 10)
 
     def merit(self, value: float) -> float:
         """Returns a number that is larger for a better value."""
         return -value if self.lower_is_better else value
 
 
-def as_measure(measure: Measure | str) -> Measure:
-    """Returns a measure; a string names a fraction, shown in percent."""
-    if isinstance(measure, str):
-        return Measure(measure, measure)
-    return measure
+def as_measure(name: Measure | str) -> Measure:
+    """Returns a measure; a string names one in percent."""
+    return Measure(name, name) if isinstance(name, str) else name
 
 
 TEST_ACCURACY = Measure(ACCURACY, "test accuracy")

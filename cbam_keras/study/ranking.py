@@ -12,6 +12,7 @@ from cbam_keras.explain.figures import style
 from cbam_keras.study.cell import Outcome
 from cbam_keras.study.content import CONFIRMATION, Choice, read_content
 from cbam_keras.study.figures import plot_pareto
+from cbam_keras.study.measures import Measure
 from cbam_keras.study.results import Results
 from cbam_keras.study.statistics import Row
 
@@ -167,7 +168,11 @@ class Ranking(Results):
     def ranked(self) -> list[Trial]:
         """The trials that finished, the best first."""
         finished = [trial for trial in self.trials if trial.finished]
-        return sorted(finished, key=_rank_of)
+        return sorted(finished, key=self._rank_of)
+
+    def _rank_of(self, trial):
+        merit = self.measures[0].merit(trial.score)
+        return -merit, trial.val_loss, trial.parameters, trial.number
 
     @property
     def best(self) -> Trial | None:
@@ -196,9 +201,11 @@ class Ranking(Results):
         return self.choice.get("verdict", "")
 
     @property
-    def confirmed_by(self) -> str:
+    def confirmed_by(self) -> Measure:
         """What the test images of a confirmation are measured by."""
-        return self.measures[0].heading.replace("validation", "test", 1)
+        first = self.measures[0]
+        heading = first.heading.replace("validation", "test", 1)
+        return dataclasses.replace(first, heading=heading)
 
     @property
     def trials_in_words(self) -> str:
@@ -236,9 +243,7 @@ class Ranking(Results):
                 "trial": str(trial.number),
                 "values": trial.label,
                 **{
-                    _short(x.heading): number_cell(
-                        "{:.2f}", trial.metrics.get(x.key), 100
-                    )
+                    _short(x): x.number(trial.metrics.get(x.key))
                     for x in self.measures
                 },
                 "epochs": str(trial.epochs),
@@ -250,17 +255,15 @@ class Ranking(Results):
         ]
 
     def _confirmation_table(self):
-        rows = self.confirmation
+        rows, measure = self.confirmation, self.measures[0]
         seeds = dict.fromkeys(seed for row in rows for seed in row.seeds)
         cells = [
             {
                 "trial": str(row.trial),
                 "values": row.label,
-                _short(self.measures[0].heading): number_cell(
-                    "{:.2f}", row.validation, 100
-                ),
-                _short(self.confirmed_by): row.mean_cell(),
-                "difference to none": row.difference_cell(),
+                _short(measure): measure.number(row.validation),
+                _short(self.confirmed_by): row.mean_cell(measure),
+                "difference to none": row.difference_cell(measure),
             }
             for row in rows
         ]
@@ -282,9 +285,8 @@ class Ranking(Results):
             measured = f"a test accuracy of {self.test_accuracy:.2%}"
             key = self.measures[0].key.removeprefix("val_")
             if (value := self.choice["best_network"].get(key)) is not None:
-                measured = (
-                    f"a {self.confirmed_by} of {value:.2%} and {measured}"
-                )
+                heading = self.confirmed_by.heading
+                measured = f"a {heading} of {value:.2%} and {measured}"
             lines.append(
                 f"best.keras, best.json: {self.best.label}, with {measured}."
             )
@@ -355,17 +357,12 @@ class Ranking(Results):
 
     def plot(self) -> "style.Figure":
         """Returns a matplotlib figure of the trials against their cost."""
-        heading = self.measures[0].heading
-        return plot_pareto(self.trials, self.title, heading)
+        return plot_pareto(self.trials, self.title, self.measures[0])
 
 
 Results.layouts["ranking"] = Ranking
 
 
-def _short(heading):
+def _short(measure):
     """Returns the heading of a column, as "val accuracy (%)"."""
-    return f"{heading.replace('validation', 'val', 1)} (%)"
-
-
-def _rank_of(trial):
-    return -trial.score, trial.val_loss, trial.parameters, trial.number
+    return measure.column.replace("validation", "val", 1)

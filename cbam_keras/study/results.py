@@ -15,13 +15,7 @@ from cbam_keras.study.cell import Outcome
 from cbam_keras.study.checkpoints import DAMAGE
 from cbam_keras.study.content import RESULTS, comparison_of, read_content
 from cbam_keras.study.figures import plot_ablation
-from cbam_keras.study.measures import (
-    ACCURACY,
-    MEASURES,
-    Measure,
-    as_measure,
-    validation_key,
-)
+from cbam_keras.study.measures import ACCURACY, MEASURES, validation_key
 from cbam_keras.study.statistics import (
     NOTHING,
     Measured,
@@ -30,7 +24,7 @@ from cbam_keras.study.statistics import (
     judge_learning,
     verdict,
 )
-from cbam_keras.study.study import LAYOUTS, Comparison, run_name
+from cbam_keras.study.study import LAYOUTS, Comparison, Measure, run_name
 
 # With so many networks, tables have their multiply-accumulates, too.
 MANY = 4
@@ -50,10 +44,7 @@ class Column(NamedTuple):
 
     def cell(self, row: Row) -> str:
         """Returns the cell of a row."""
-        value = getattr(row, self.attribute)
-        if self.form == "{}":
-            return value
-        return number_cell(self.form, value, self.factor)
+        return number_cell(self.form, getattr(row, self.attribute), self.factor)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,8 +112,8 @@ class Results(_terminal.Tabular):
         Column("parameters", "parameters", "{:,}"),
         Column("MMACs", "macs", "{:,.4g}", 1e-6, least=MANY),
     )
-    # What stands after a difference.
-    unit: ClassVar[str] = " points"
+    # Whether differences have their unit in each cell.
+    with_unit: ClassVar[bool] = True
 
     @classmethod
     def read(cls, folder: str | os.PathLike) -> "Results":
@@ -322,8 +313,10 @@ class Results(_terminal.Tabular):
         images, one = self.test_images, ""
         accuracies = ACCURACY, validation_key(ACCURACY)
         # One of more images is less than tables show.
-        if self.measures[0].key in accuracies and 0 < images <= 10_000:
-            one = f" (one of them is {100 / images:.2f} points)"
+        first = self.measures[0]
+        if first.key in accuracies and 0 < images <= 10_000:
+            points = first.in_points(first.number(1 / images))
+            one = f" (one of them is {points})"
         if self.folds is None:
             return f"the same {_checks.count(images, 'test image')}{one}"
         return f"{images:,} images, each in one of the folds{one}"
@@ -345,11 +338,7 @@ class Results(_terminal.Tabular):
             return ""
         first = self.measures[0]
         return self.describe_guessing() or verdict(
-            self.compared(),
-            self.baseline,
-            first.heading,
-            first.digits,
-            self.folds,
+            self.compared(), self.baseline, first, self.folds
         )
 
     def describe_guessing(self) -> str:
@@ -372,7 +361,7 @@ class Results(_terminal.Tabular):
     ) -> dict[int, float]:
         """Returns a metric of a variant by seed, where it was measured."""
         seeds = self.seeds if seeds is None else seeds
-        measure = as_measure(measure)
+        measure = Measure(measure) if isinstance(measure, str) else measure
         values = {
             outcome.seed: value
             for outcome in self.runs
@@ -415,7 +404,8 @@ class Results(_terminal.Tabular):
 
         By default what is compared, in the first table.
         """
-        measure = as_measure(measure or self.measures[0])
+        measure = measure or self.measures[0]
+        measure = Measure(measure) if isinstance(measure, str) else measure
         comparison = comparison or self.comparisons[0]
         seeds = self.seeds_of(comparison)
         least = max(1, len(seeds)) if comparison.every_seed else 1
@@ -452,16 +442,16 @@ class Results(_terminal.Tabular):
         columns = [x for x in self.columns if count >= x.least]
         cells = [{x.heading: x.cell(row) for x in columns} for row in rows]
         for row, line in zip(rows, cells, strict=True):
-            line[f"{first.heading} (%)"] = self._first_cell(row)
+            line[first.column] = self._first_cell(row)
             line[self._difference(comparison)] = row.difference_cell(
-                first.digits, self.unit
+                first, self.with_unit
             )
             for measure, by_name in further.items():
                 cell = by_name.get(row.variant, NOTHING)
-                heading = f"{measure.heading} (%)"
+                heading = measure.column
                 if heading in line:
-                    heading = f"{measure.key} (%)"
-                line[heading] = cell.mean_cell(measure.digits)
+                    heading = heading.replace(measure.heading, measure.key, 1)
+                line[heading] = cell.mean_cell(measure)
             line["s / epoch"] = number_cell("{:.1f}", row.seconds_per_epoch)
         return Table(
             self._title_of(comparison), cells, note=self._note_of(rows)
@@ -478,7 +468,7 @@ class Results(_terminal.Tabular):
 
     def _first_cell(self, row):
         """Returns the cell of what is compared, or how trainings failed."""
-        mean = row.mean_cell(self.measures[0].digits)
+        mean = row.mean_cell(self.measures[0])
         return mean or "; ".join(row.failures)
 
     def _difference(self, comparison):
@@ -496,7 +486,8 @@ class Results(_terminal.Tabular):
         note = f"Measured on {self.tested_on}."
         if any(row.interval for row in rows):
             note += " In brackets: the 95 % interval of a difference."
-        return note
+        errors = [x.heading for x in self.measures if x.lower_is_better]
+        return note + "".join(f" A lower {x} is better." for x in errors)
 
     def _tables(self):
         # They are printed with the name of the folder.
@@ -574,8 +565,7 @@ class Results(_terminal.Tabular):
 
     def plot(self) -> "style.Figure | style.Axes":
         """Returns a matplotlib figure of means, seeds and intervals."""
-        heading = self.measures[0].heading
-        return plot_ablation(self, self.title, heading=heading)
+        return plot_ablation(self, self.title)
 
 
 Results.layouts[LAYOUTS[0]] = Results

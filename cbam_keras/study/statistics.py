@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from cbam_keras import _checks
 from cbam_keras._files import Json
+from cbam_keras.study.measures import TEST_ACCURACY, Measure
 
 CONFIDENCE = 0.95
 # Fewer seeds may give like differences by chance: they are not judged.
@@ -169,23 +170,20 @@ class Measured:
             p_value=p_value,
         )
 
-    def mean_cell(self, digits: int = 2) -> str:
-        """Returns mean and deviation in percent, for a table."""
-        if self.mean is None:
-            return ""
-        text = f"{100 * self.mean:.{digits}f}"
-        if self.deviation is None:
-            return text
-        return f"{text} \N{PLUS-MINUS SIGN} {100 * self.deviation:.{digits}f}"
+    def mean_cell(self, measure: Measure) -> str:
+        """Returns mean and deviation as shown, for a table."""
+        numbers = map(measure.number, (self.mean, self.deviation))
+        return " \N{PLUS-MINUS SIGN} ".join(filter(None, numbers))
 
-    def difference_cell(self, digits: int = 2, unit: str = " points") -> str:
-        """Returns difference and interval in percent, for a table."""
+    def difference_cell(self, measure: Measure, with_unit: bool = True) -> str:
+        """Returns difference and interval as shown, for a table."""
         if self.difference is None:
             return ""
-        text = f"{100 * self.difference:+.{digits}f}{unit}"
+        text = measure.number(self.difference, "+")
+        text = measure.in_points(text) if with_unit else text
         if self.interval is None:
             return text
-        low, high = (f"{100 * end:+.{digits}f}" for end in self.interval)
+        low, high = (measure.number(end, "+") for end in self.interval)
         return f"{text} [{low}, {high}]"
 
 
@@ -284,8 +282,7 @@ def describe_runs(count: int, folds: int | None) -> str:
 def verdict(
     networks: Mapping[str, Measured],
     baseline: str,
-    measure: str = "test accuracy",
-    digits: int = 2,
+    measure: Measure = TEST_ACCURACY,
     folds: int | None = None,
 ) -> str:
     """Returns how networks compare with the baseline, as a sentence."""
@@ -311,7 +308,7 @@ def verdict(
             clear = holm(p_values)
             corrected = f" (corrected for {count} comparisons by Holm's method)"
         clauses = [
-            judge(name, measured, baseline, measure, digits, folds)
+            judge(name, measured, baseline, measure, folds)
             for name, measured in others.items()
             if name in clear
         ]
@@ -322,7 +319,7 @@ def verdict(
             )
         return f"{'; '.join(clauses)}{corrected}."
     *changes, last = (
-        f"{name} by {measured.difference_cell(digits, unit='')}"
+        f"{name} by {measured.difference_cell(measure, with_unit=False)}"
         for name, measured in others.items()
     )
     listed = f"{', '.join(changes)} and {last}" if changes else last
@@ -332,9 +329,10 @@ def verdict(
             "Several seeds (--seeds 3 on the command line, seeds=3 in Python)"
         )
     return (
-        f"Compared with {baseline}, the {measure} changes with {listed} "
-        f"points; a single {noun} gives no estimate of the variation between "
-        f"{noun}s. {more} give an interval."
+        f"Compared with {baseline}, the {measure.heading} "
+        f"{'(lower is better) ' * measure.lower_is_better}changes with "
+        f"{measure.in_points(listed)}; a single {noun} gives no estimate of "
+        f"the variation between {noun}s. {more} give an interval."
     )
 
 
@@ -342,8 +340,7 @@ def judge(
     network: str,
     measured: Measured,
     baseline: str,
-    measure: str = "test accuracy",
-    digits: int = 2,
+    measure: Measure = TEST_ACCURACY,
     folds: int | None = None,
 ) -> str:
     """Returns how one network compares with the baseline, as a clause."""
@@ -351,10 +348,11 @@ def judge(
     runs = describe_runs(pairs, folds)
     if measured.difference is None:
         return f"{network} has no {noun} in common with {baseline}"
-    points = 100 * measured.difference
+    of_measure = f"{'of' if measure.unit else 'in'} {measure.heading}"
     differs = (
-        f"{network} differs from {baseline} by {points:+.{digits}f} points of "
-        f"{measure}"
+        f"{network} differs from {baseline} by "
+        f"{measure.in_points(measure.number(measured.difference, '+'))} "
+        f"{of_measure}"
     )
     if pairs == 1:
         return (
@@ -365,25 +363,27 @@ def judge(
         if abs(measured.difference) <= ROUNDING:
             return (
                 f"no difference seen between {network} and {baseline} in "
-                f"{measure} over {runs}"
+                f"{measure.heading} over {runs}"
             )
         return (
             f"{differs} with each of {runs}, and equal differences give no "
             f"estimate of the variation between {noun}s"
         )
-    low, high = (100 * end for end in measured.interval)
-    ends = f"95 % interval {low:+.{digits}f} to {high:+.{digits}f} over {runs}"
+    low, high = measured.interval
+    limits = f"{measure.number(low, '+')} to {measure.number(high, '+')}"
+    ends = f"95 % interval {limits} over {runs}"
     if folds is not None:
         ends += OF_FOLDS
     if low <= 0 <= high:
         return f"{differs}, which may be chance ({ends})"
     if pairs < MIN_SEEDS:
         return f"{differs} ({ends}; too few {noun}s to judge)"
-    word = "ahead of" if points > 0 else "behind"
-    return (
-        f"{network} is {word} {baseline} by {abs(points):.{digits}f} points of "
-        f"{measure} ({ends})"
-    )
+    # An error, one minus the value, has the other direction.
+    is_lower_better = measure.lower_is_better != measure.is_error
+    is_ahead = (measured.difference > 0) != is_lower_better
+    word = "ahead of" if is_ahead else "behind"
+    amount = measure.in_points(measure.number(abs(measured.difference)))
+    return f"{network} is {word} {baseline} by {amount} {of_measure} ({ends})"
 
 
 def judge_errors(

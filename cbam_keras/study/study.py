@@ -63,7 +63,8 @@ class Task(Protocol[Loaded]):
 
     Attributes:
         measure: String, the key of `evaluate`'s result that variants are
-            compared by; larger is better.
+            compared by: a fraction, and larger is better. A task of other
+            numbers has `measures` instead, a sequence of `Measure`.
         measure_name: String, what sentences call it, as "test accuracy".
         metrics: Sequence of strings, the logs of `fit` that the history keeps.
         name: String, which names the default output folder. A task without
@@ -346,7 +347,7 @@ class Study:
             seed. Defaults to `None`: the test images are the same for all.
         layout: String, how results are shown: `"networks"`, a row per network
             with its difference to the baseline; `"errors"`, the same in the
-            form of the paper's tables, for measures with `is_error`;
+            form of the paper's tables, for measures that are errors;
             `"ranking"`, the best first, as the trials of a search. Defaults
             to `"networks"`.
         question: String, what the study asks, for its report. Defaults to
@@ -419,8 +420,8 @@ class Study:
     @property
     def measured_by(self) -> Sequence[Measure]:
         """What the tables hold, first what is compared."""
-        compared = (Measure(self.task.measure, self.task.measure_name),)
-        return self.measures or getattr(self.task, "measures", compared)
+        measures = self.measures or getattr(self.task, "measures", ())
+        return measures or (Measure(self.task.measure, self.task.measure_name),)
 
     @property
     def cells(self) -> list[tuple[Variant, int]]:

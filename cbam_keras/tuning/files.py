@@ -35,8 +35,8 @@ def write_trials(results: study.Ranking) -> None:
     _files.write_figure(path / "pareto.png", results.plot())
     ranges = {"reduction_ratio", "kernel_size"}
     if any(ranges <= {*trial.values} for trial in results.ranked):
-        heading = results.measures[0].heading
-        figure = plot_search(results.trials, results.title, heading)
+        measure = results.measures[0]
+        figure = plot_search(results.trials, results.title, measure)
         _files.write_figure(path / "effects.png", figure)
 
 

@@ -93,9 +93,9 @@ def new_figure(width: float, height: float, title: str) -> "Figure":
     return figure
 
 
-def percent(heading: str) -> str:
-    """Returns the label of an axis with a fraction, in percent."""
-    return f"{heading[:1].upper()}{heading[1:]} (%)"
+def capitalize(text: str) -> str:
+    """Returns a text as the label of an axis; "mIoU" becomes "MIoU"."""
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def style_axes(axes: "Axes", grid: Literal["x", "y", "both"]) -> None:

@@ -5,14 +5,6 @@
 - `search`: accuracy by ratio and kernel size.
 """
 
-from cbam_keras.study.figures.costs import (
-    plot_costs,
-)
-from cbam_keras.study.figures.curves import (
-    plot_ablation,
-    plot_history,
-)
-from cbam_keras.study.figures.search import (
-    plot_pareto,
-    plot_search,
-)
+from cbam_keras.study.figures.costs import plot_costs
+from cbam_keras.study.figures.curves import plot_ablation, plot_history
+from cbam_keras.study.figures.search import plot_pareto, plot_search

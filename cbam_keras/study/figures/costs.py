@@ -5,6 +5,7 @@ from typing import Any
 
 from cbam_keras import _checks
 from cbam_keras.explain.figures import style
+from cbam_keras.study.measures import Measure, as_measure
 
 COSTS = {
     "parameters": "Parameters",
@@ -14,7 +15,9 @@ COSTS = {
 
 
 def plot_costs(
-    rows: Sequence[Any], title: str = "", heading: str = "test accuracy"
+    rows: Sequence[Any],
+    title: str = "",
+    heading: str | Measure = "test accuracy",
 ) -> "style.Figure":
     """Draws the accuracy of networks against what they cost.
 
@@ -23,7 +26,8 @@ def plot_costs(
             `parameters`, `macs` and `seconds_per_epoch` (`None` if unknown),
             as in `study.Results.rows`.
         title: String, written over the figure. Defaults to `""`.
-        heading: String, what `mean` is of. Defaults to `"test accuracy"`.
+        heading: String or `study.Measure`, what `mean` is of. A string is in
+            percent. Defaults to `"test accuracy"`.
 
     Returns:
         A `matplotlib.figure.Figure`, with a panel per cost that is known.
@@ -40,13 +44,13 @@ def plot_costs(
         ... )
         >>> figure = plot_costs([row])
     """
-    figure, panels = draw_costs("rows", rows, title, heading)
+    figure, panels = draw_costs("rows", rows, title, as_measure(heading))
     style.add_legend(figure, panels.values(), ncols=min(6, len(rows)))
     return figure
 
 
 def draw_costs(
-    name: str, points: Sequence[Any], title: str, heading: str
+    name: str, points: Sequence[Any], title: str, measure: Measure
 ) -> tuple["style.Figure", dict[str, "style.Axes"]]:
     """Draws a panel for each cost that is known, without a legend.
 
@@ -70,7 +74,7 @@ def draw_costs(
     for key, axes in panels.items():
         for label, look in styles.items():
             places = [
-                (getattr(point, key), 100 * point.mean)
+                (getattr(point, key), measure.scale * point.mean)
                 for point in drawn[key]
                 if point.label == label
             ]
@@ -80,7 +84,7 @@ def draw_costs(
         _scale(axes, [getattr(point, key) for point in drawn[key]])
         axes.set_xlabel(COSTS[key])
         style.style_axes(axes, "both")
-    panels[keys[0]].set_ylabel(style.percent(heading))
+    panels[keys[0]].set_ylabel(style.capitalize(measure.column))
     panels[keys[0]].margins(y=0.12)
     return figure, panels
 

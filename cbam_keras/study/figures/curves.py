@@ -7,6 +7,7 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.explain.figures import style
+from cbam_keras.study.measures import Measure, as_measure
 
 
 def plot_history(
@@ -71,7 +72,7 @@ def plot_ablation(
     title: str = "",
     *,
     ax: "style.Axes | None" = None,
-    heading: str = "top-1 error",
+    heading: str | Measure | None = None,
 ) -> "style.Figure | style.Axes":
     """Draws the test errors of an ablation, a panel per table.
 
@@ -89,7 +90,8 @@ def plot_ablation(
         title: String, written over the figure. Defaults to `""`.
         ax: A `matplotlib.axes.Axes` to draw into, for the rows of one table.
             Defaults to `None`, which means a new figure.
-        heading: String, what is drawn. Defaults to `"top-1 error"`.
+        heading: String or `study.Measure`, what is drawn. Defaults to `None`,
+            which means what a study compares, and else `"top-1 error"`.
 
     Returns:
         A `matplotlib.figure.Figure`; `ax` if there is one.
@@ -117,6 +119,8 @@ def plot_ablation(
             "`results` must have the rows of one table to be drawn into `ax`. "
             f"Received: rows of tables {', '.join(map(str, tables))}"
         )
+    measures = getattr(results, "measures", ["top-1 error"])
+    measure = as_measure(heading or measures[0])
     heights = [len(rows) + 1.2 for rows in tables.values()]
     titles = [f"Table {table}" if table else "" for table in tables]
     if ax is None:
@@ -127,10 +131,10 @@ def plot_ablation(
         panels = panels[:, 0]
     else:
         panels, titles = np.array([ax]), [title or titles[0]]
-    for axes, table, name in zip(panels, tables, titles, strict=True):
-        _draw_rows(axes, tables[table], _baseline_mean(results, tables[table]))
+    for axes, rows, name in zip(panels, tables.values(), titles, strict=True):
+        _draw_rows(axes, rows, _baseline_mean(results, rows), measure.scale)
         axes.set_title(name, loc="left", fontsize=10)
-    panels[-1].set_xlabel(style.percent(heading), parse_math=False)
+    panels[-1].set_xlabel(style.capitalize(measure.column), parse_math=False)
     if ax is None:
         legend = style.add_legend(figure, panels)
     else:
@@ -150,16 +154,16 @@ def _baseline_mean(results, rows):
     return rows[0].mean
 
 
-def _draw_rows(axes, rows, baseline):
+def _draw_rows(axes, rows, baseline, scale):
     """Draws means, seeds and intervals; `baseline` is the mean of one row."""
     if baseline is not None:
         label = "mean of the baseline"
-        axes.axvline(100 * baseline, color="0.35", ls="--", lw=1, label=label)
+        axes.axvline(scale * baseline, color="0.35", ls="--", lw=1, label=label)
     styles = style.styles_of([row.label for row in rows])
     for place, row in enumerate(rows):
         if row.interval is not None and baseline is not None:
             axes.plot(
-                [100 * (end + baseline) for end in row.interval],
+                [scale * (end + baseline) for end in row.interval],
                 [place, place],
                 "k|-",
                 markersize=8,
@@ -168,14 +172,14 @@ def _draw_rows(axes, rows, baseline):
         color = styles[row.label]["color"]
         # Points lie below the row, so that none hides the mean, and equal ones
         # below each other.
-        values = [100 * value for value in row.values]
+        values = [scale * value for value in row.values]
         places = [
             place + 0.25 + 0.1 * values[:number].count(value)
             for number, value in enumerate(values)
         ]
         axes.plot(values, places, ".", color=color, label="one training")
         if row.mean is not None:
-            point = [100 * row.mean], [place]
+            point = [scale * row.mean], [place]
             axes.plot(*point, "o", color=color, markersize=7, label="mean")
     names = [style.wrap(row.label, 3.7, 10, 2) for row in rows]
     axes.set_yticks(range(len(rows)), names, parse_math=False)

@@ -8,15 +8,18 @@ import numpy as np
 
 from cbam_keras.explain.figures import style
 from cbam_keras.study.figures.costs import draw_costs
+from cbam_keras.study.measures import Measure, as_measure
 
 KERNEL, RATIO = "kernel_size", "reduction_ratio"
-# The colors of the map span at least so many percentage points: a narrower
-# scale would show the noise of a seed as an effect.
-MIN_RANGE = 10
+# The colors of the map span at least so much, ten percentage points: a
+# narrower scale would show the noise of a seed as an effect.
+MIN_RANGE = 0.1
 
 
 def plot_search(
-    trials: Sequence[Any], title: str = "", heading: str = "validation accuracy"
+    trials: Sequence[Any],
+    title: str = "",
+    heading: str | Measure = "validation accuracy",
 ) -> "style.Figure":
     """Draws the accuracy of a search by reduction ratio and kernel size.
 
@@ -30,7 +33,8 @@ def plot_search(
             `"finished"` trials are drawn) and `val_accuracy` (in [0, 1]), as
             in `study.Ranking.trials`; a `score` takes its place.
         title: String, written over the figure. Defaults to `""`.
-        heading: String, what is drawn. Defaults to `"validation accuracy"`.
+        heading: String or `study.Measure`, what is drawn. A string is in
+            percent. Defaults to `"validation accuracy"`.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -56,11 +60,11 @@ def plot_search(
             f"{KERNEL}. Received: finished trials with values of {names}"
         )
     figure = style.new_figure(7, 6, title)
-    _draw_map(figure.subplots(), finished, heading)
+    _draw_map(figure.subplots(), finished, as_measure(heading))
     return figure
 
 
-def _draw_map(axes, trials, heading):
+def _draw_map(axes, trials, measure):
     """Draws means and numbers of trials by kernel size and ratio."""
     cells: dict[tuple, list] = {}
     for trial in trials:
@@ -74,19 +78,21 @@ def _draw_map(axes, trials, heading):
     )
     means = np.full((len(rows), len(columns)), np.nan)
     for (row, column), trials_of_cell in cells.items():
-        mean = 100 * np.mean([_score(trial) for trial in trials_of_cell])
+        mean = measure.scale * np.mean([_score(x) for x in trials_of_cell])
         means[rows.index(row), columns.index(column)] = mean
     # An outlier does not widen the scale.
     lower, middle, upper = np.nanpercentile(means, (25, 50, 75))
-    reach = max(MIN_RANGE / 2, 1.5 * (upper - lower))
+    reach = max(measure.scale * MIN_RANGE / 2, 1.5 * (upper - lower))
     limits = {"vmin": middle - reach, "vmax": middle + reach}
     image = axes.imshow(means, cmap="cividis", aspect="auto", **limits)
     size = 9 if len(columns) < 8 else 7
+    digits = 1 if measure.unit == "%" else measure.digits
     for (y, x), mean in np.ndenumerate(means):
         color, text = "0.3", "no trial"
         if trials_of_cell := cells.get((rows[y], columns[x])):
             color = "black" if image.norm(mean) > 0.5 else "white"
-            text = f"{mean:.1f} %\nn = {len(trials_of_cell)}"
+            text = f"{mean:.{digits}f} {measure.unit}".rstrip()
+            text = f"{text}\nn = {len(trials_of_cell)}"
         elif isinstance(rows[y], str) or isinstance(columns[x], str):
             continue
         axes.text(x, y, text, color=color, size=size, ha="center", va="center")
@@ -100,23 +106,26 @@ def _draw_map(axes, trials, heading):
         names = [f"no gate:\n{x}" if isinstance(x, str) else x for x in values]
         axis.set_ticks(range(len(values)), names)
     axes.set(xlabel=RATIO, ylabel=KERNEL)
-    axes.set_title(f"Mean {heading}, number of trials", fontsize=10)
+    axes.set_title(f"Mean {measure.heading}, number of trials", fontsize=10)
 
 
 def plot_pareto(
-    trials: Sequence[Any], title: str = "", heading: str = "validation accuracy"
+    trials: Sequence[Any],
+    title: str = "",
+    heading: str | Measure = "validation accuracy",
 ) -> "style.Figure":
     """Draws the accuracy of the trials of a search against their cost.
 
-    The line is the Pareto front: no other trial is as accurate at a lower
-    cost. The trials on it are labelled with their numbers.
+    The line is the Pareto front: no other trial is as good at a lower cost.
+    The trials on it are labelled with their numbers.
 
     Args:
         trials: As in `plot_search`, with `number`, `parameters` and `macs`
             (`None` if unknown); the value of `"attention"` decides the
             color.
         title: String, written over the figure. Defaults to `""`.
-        heading: String, what is drawn. Defaults to `"validation accuracy"`.
+        heading: String or `study.Measure`, what is drawn. A string is in
+            percent. Defaults to `"validation accuracy"`.
 
     Returns:
         A `matplotlib.figure.Figure`: the parameters on the left,
@@ -146,36 +155,38 @@ def plot_pareto(
         for trial in _finished_trials(trials)
     ]
     points.sort(key=lambda point: point.label)
-    figure, panels = draw_costs("trials", points, title, heading)
+    measure = as_measure(heading)
+    figure, panels = draw_costs("trials", points, title, measure)
     for key, axes in panels.items():
-        _draw_front(axes, points, key)
+        _draw_front(axes, points, key, measure)
     style.add_legend(figure, panels.values())
     return figure
 
 
-def _draw_front(axes, points, key):
+def _draw_front(axes, points, key, measure):
     """Draws the Pareto front over a cost, with the numbers of its trials."""
+    sign = measure.merit(1)
     by_cost = sorted(
         (point for point in points if getattr(point, key) is not None),
-        key=lambda point: (getattr(point, key), -point.mean, point.number),
+        key=lambda x: (getattr(x, key), -sign * x.mean, x.number),
     )
     costs: list = []
-    accuracies: list = []
+    values: list = []
     for point in by_cost:
-        cost, accuracy = getattr(point, key), 100 * point.mean
-        if accuracies and accuracy <= accuracies[-1]:
+        cost, value = getattr(point, key), measure.scale * point.mean
+        if values and sign * value <= sign * values[-1]:
             continue
         costs.append(cost)
-        accuracies.append(accuracy)
-        # No trial is cheaper and better, so the upper left is free.
-        place = {"xytext": (-4, 3), "textcoords": "offset points"}
-        place |= {"ha": "right", "va": "bottom", "fontsize": 9}
-        axes.annotate(str(point.number), (cost, accuracy), **place)
+        values.append(value)
+        # No trial is cheaper and better, so that corner is free.
+        place = {"xytext": (-4, 3 * sign), "textcoords": "offset points"}
+        place |= {"ha": "right", "va": "bottom" if sign > 0 else "top"}
+        axes.annotate(str(point.number), (cost, value), fontsize=9, **place)
     # The front ends at the greatest cost, where nothing is better.
     costs.append(getattr(by_cost[-1], key))
-    accuracies.append(accuracies[-1])
+    values.append(values[-1])
     line = {"drawstyle": "steps-post", "label": "Pareto front"}
-    axes.plot(costs, accuracies, color="black", linewidth=1, zorder=1, **line)
+    axes.plot(costs, values, color="black", linewidth=1, zorder=1, **line)
 
 
 def _finished_trials(trials):
