@@ -102,41 +102,37 @@ def test_a_verdict_of_one_seed_lists_all_networks():
 
 
 @pytest.mark.parametrize(
-    ("measure", "none", "cbam", "cells", "clauses"),
+    ("measure", "none", "cbam", "texts"),
     [
         (
             study.Measure("psnr", "PSNR", digits=1, scale=1, unit="dB"),
-            (30.4, 30.3, 30.7),
-            (31.2, 31.0, 31.4),
-            {"PSNR (dB)": "31.2 ± 0.2", "difference": "+0.7 dB [+0.6, +0.9]"},
-            ("by 0.7 dB of PSNR (95 % interval +0.6", "PSNR changes with"),
+            *((30.4, 30.3, 30.7), (31.2, 31.0, 31.4)),
+            "PSNR (dB) | 31.2 ± 0.2 | +0.7 dB [+0.6, +0.9] | cbam is ahead of "
+            "none by 0.7 dB of PSNR (95 % interval +0.6 to +0.9 over 3 seeds) "
+            "| the PSNR changes with cbam by +0.8 dB; a single seed",
         ),
         (
             study.Measure("rmse", "RMSE", 2, False, 10, "", True),
-            (0.42, 0.415, 0.425),
-            (0.38, 0.37, 0.39),
-            {"RMSE": "3.80 ± 0.10", "difference": "-0.40 [-0.52, -0.28]"},
-            ("by 0.40 in RMSE (95 % interval -0.52", "RMSE (lower is better)"),
+            *((0.42, 0.415, 0.425), (0.38, 0.37, 0.39)),
+            "RMSE | 3.80 ± 0.10 | -0.40 [-0.52, -0.28] | cbam is ahead of none "
+            "by 0.40 in RMSE (95 % interval -0.52 to -0.28 over 3 seeds) | A "
+            "lower RMSE is better. | RMSE (lower is better) changes with cbam",
         ),
     ],
-    ids=["PSNR", "RMSE"],
 )
-def test_results_are_in_the_unit_of_a_measure(
-    measure, none, cbam, cells, clauses
-):
+def test_results_are_in_the_unit_of_a_measure(measure, none, cbam, texts):
     by_seed = {"none": dict(enumerate(none)), "cbam": dict(enumerate(cbam))}
     found = made(by_seed, measures=(measure,), sizes={"test": 20})
-    (table,) = found.tables()
-    row = {key.split(" to ")[0]: cell for key, cell in table.rows[1].items()}
-    assert cells.items() <= row.items()
-    assert ("A lower RMSE is" in table.note) == measure.lower_is_better
-    assert found.verdict.startswith(f"cbam is ahead of none {clauses[0]} to")
-    single = dataclasses.replace(found, seeds=(0,)).verdict
-    assert clauses[1] in single and "points" not in single
+    shown = found.markdown() + dataclasses.replace(found, seeds=(0,)).verdict
+    assert [x for x in texts.split(" | ") if x not in shown] == []
     assert found.to_dataframe()["mean"][1] == pytest.approx(np.mean(cbam))
     errors = study.ErrorTables(**vars(found)).to_dataframe()
-    expected = pytest.approx(measure.scale * np.mean(cbam))
-    assert errors[f"{measure.key}_error"][1] == expected
+    error = measure.scale * np.mean(cbam)
+    assert errors[f"{measure.key}_error"][1] == pytest.approx(error)
+    # One minus what is shown has the other direction.
+    opposite = dataclasses.replace(measure, is_error=True)
+    said = judge("cbam", found.compared()["cbam"], "none", opposite)
+    assert said.startswith("cbam is behind none")
 
 
 @pytest.mark.parametrize("name", ["scale", "unit", "lower_is_better"])
