@@ -23,6 +23,7 @@ from cbam_keras.study.checkpoints import (
     best_epoch,
 )
 from cbam_keras.study.class_weights import class_weights
+from cbam_keras.study.flips import CORRECT, write_correct
 from cbam_keras.study.networks import (
     build_network,
     count_macs,
@@ -213,6 +214,9 @@ def train_cell(
         if not model.compiled:
             study.task.compile(model, recipe.stages[-1], data)
         metrics |= study.task.evaluate(model, data)
+        find_correct = getattr(study.task, "find_correct", lambda *_: None)
+        if (correct := find_correct(model, data)) is not None:
+            write_correct(folder / CORRECT, correct)
         metrics = _keep_numbers(metrics, variant)
         fields |= {"best_epoch": row["epoch"], "metrics": metrics}
         fields["status"] = FINISHED

@@ -37,6 +37,7 @@ from cbam_keras.study.content import (
     merge_tables,
     read_content,
 )
+from cbam_keras.study.flips import CORRECT, correct_path
 from cbam_keras.study.recipes import Recipe
 from cbam_keras.study.results import history_of
 from cbam_keras.study.study import Data, Study, Variant
@@ -225,8 +226,13 @@ class StudyFolder:
             if outcome.finished:
                 state = cast(State, load_state(trained))
                 name = self._name(*key)
-                with _files.replacing(self.path / name) as beside:
-                    shutil.copyfile(trained / str(state.best), beside)
+                file, bits = self.path / name, trained / CORRECT
+                copies = {file: trained / str(state.best)}
+                if bits.exists():
+                    copies[correct_path(file)] = bits
+                for target, source in copies.items():
+                    with _files.replacing(target) as beside:
+                        shutil.copyfile(source, beside)
                 outcome = dataclasses.replace(outcome, file=name)
             cells = self.content["cells"]
             cells.append(as_written(dataclasses.asdict(outcome)))
@@ -340,9 +346,10 @@ class StudyFolder:
             # One seed became several, or a process died in between.
             name = self._name(cell["variant"], cell["seed"])
             if cell["file"] not in (None, name):
-                before = self.path / f"{cell['variant']}.keras"
-                with contextlib.suppress(FileNotFoundError):
-                    os.replace(before, self.path / name)
+                pair = self.path / f"{cell['variant']}.keras", self.path / name
+                for before, after in (pair, map(correct_path, pair)):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.replace(before, after)
                 cell["file"] = name
 
     def _check(self, resume, overwrite=False):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import keras
+import numpy as np
 
 from cbam_keras import _checks, data
 from cbam_keras.data import ImageData, Images, Source
@@ -17,9 +18,14 @@ from cbam_keras.study.measures import (
     MEASURES,
     Measure,
     compute,
+    outputs_and_labels,
     validation_key,
 )
-from cbam_keras.study.networks import check_network, compile_network
+from cbam_keras.study.networks import (
+    check_network,
+    compile_network,
+    predict_classes,
+)
 from cbam_keras.study.recipes import Recipe, find_recipe
 
 # The name of a variant may have so many bytes: file systems allow 255, and the
@@ -102,6 +108,10 @@ class Task(Protocol[Loaded]):
 
         One that is no finite number is left out, with a warning; `None` says
         that there is none.
+
+        A task may also have `find_correct(model, data)`, as `Classification`
+        does, which returns a boolean per test image, whether the network is
+        right about it. They are kept beside the file of the network.
         """
 
 
@@ -211,6 +221,17 @@ class Classification:
                 self.score, model, data.validation
             )
         return metrics
+
+    def find_correct(self, model: keras.Model, data: Any) -> np.ndarray | None:
+        """Returns which test images a network is right about, `(images,)`.
+
+        Booleans in the order of the test images, as the accuracy counts them;
+        `None` for data that `data.load` has not returned.
+        """
+        if not isinstance(data, ImageData):
+            return None
+        outputs, labels = outputs_and_labels(model, data.test)
+        return predict_classes(model, outputs) == labels
 
 
 def _check_options(options):
