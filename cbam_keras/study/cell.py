@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import math
 import pathlib
@@ -20,7 +21,7 @@ from cbam_keras.study.checkpoints import (
     CheckpointEachEpoch,
     State,
     Stopped,
-    best_epoch,
+    select_epoch,
 )
 from cbam_keras.study.class_weights import class_weights
 from cbam_keras.study.flips import CORRECT, write_correct
@@ -68,9 +69,10 @@ class Outcome:
             best epoch; empty unless finished.
         test_accuracy, val_accuracy, val_loss: Numbers of the best epoch, or
             `None`.
-        best_epoch: Integer from 1, the epoch of the highest validation
-            accuracy, then the lowest loss; without validation the last.
+        best_epoch: Integer from 1, the epoch that was tested, see `Recipe`.
             `None` unless finished.
+        selected_by: String, why that one: `"last epoch"` or, as an example,
+            `"best val_accuracy"`. `None` unless finished.
         epochs: Integer, the epochs that were trained, including those of a
             trial that this one continued.
         seconds_per_epoch: Number, the median after the first, or `None`.
@@ -89,6 +91,7 @@ class Outcome:
     macs: int | None = None
     metrics: dict[str, float | None] = dataclasses.field(default_factory=dict)
     best_epoch: int | None = None
+    selected_by: str | None = None
     seconds_per_epoch: float | None = None
     seconds: float = 0.0
     file: str | None = None
@@ -152,13 +155,26 @@ def train_cell(
     recipe = study.recipe_for(variant, seed)
     data = batches_for(variant, data)
     epochs = recipe.total_epochs if epochs is None else epochs
+    measure = study.measured_by[0]
+    select = functools.partial(
+        select_epoch,
+        recipe=recipe,
+        measure=measure,
+        images=data.sizes.get("validation", 0),
+    )
+    # Each epoch takes longer with it.
+    validate = getattr(study.task, "validate", None)
+    if recipe.patience is None or validate is None:
+        validate = _validate_nothing
     is_interactive = sys.stdout.isatty() or "ipykernel" in sys.modules
     # What becomes known of the outcome, whenever the training ends.
     fields: _files.Json = {}
 
     def has_ended(state):
         is_over = state.epochs >= epochs
-        return is_over or checkpoints.lost_patience(state.history, recipe)
+        return is_over or checkpoints.lost_patience(
+            state.history, recipe, measure
+        )
 
     try:
         model = build_network(study, variant, seed, data)
@@ -166,7 +182,9 @@ def train_cell(
         fields["macs"] = count_macs(model, data.image_shape)
         _check_budget(study.budget, model, data, fields)
         start = State(fingerprint(model))
-        model, state = _resume(model, start, variant, folder, epochs, has_ended)
+        model, state = _resume(
+            model, start, variant, folder, epochs, has_ended, select
+        )
         # It grows with each epoch.
         fields["history"] = state.history
         if title:
@@ -176,7 +194,9 @@ def train_cell(
             _terminal.say(f"{title}, {parameters}, {begin}")
         is_trained = not has_ended(state)
         checkpoint = CheckpointEachEpoch(
-            state, data, recipe, study.task.metrics, folder
+            *(state, data, recipe, study.task.metrics, folder),
+            measure=measure,
+            validate=validate,
         )
         last = 0
         for stage in recipe.stages:
@@ -201,16 +221,17 @@ def train_cell(
                 # Log files cannot show a progress bar.
                 verbose=1 if is_interactive else 2,
             )
-        row = state.history[best_epoch(state.history) - 1]
+        tested, reason = select(state.history)
+        row = state.history[tested - 1]
         if not math.isfinite(row.get("val_loss", 0)):
             raise Stopped(
                 "diverged",
-                f"The validation loss was {row['val_loss']} in the best epoch",
+                f"The validation loss was {row['val_loss']} in epoch {tested}",
             )
         best_metrics = ("val_accuracy", "val_loss")
         metrics = {name: row[name] for name in best_metrics if name in row}
-        if is_trained and state.best != state.latest:
-            model = _files.load_model(folder / str(state.best))
+        if is_trained and tested != state.epochs:
+            model = _files.load_model(folder / state.file_of(tested))
         if not model.compiled:
             study.task.compile(model, recipe.stages[-1], data)
         metrics |= study.task.evaluate(model, data)
@@ -218,7 +239,8 @@ def train_cell(
         if (correct := find_correct(model, data)) is not None:
             write_correct(folder / CORRECT, correct)
         metrics = _keep_numbers(metrics, variant)
-        fields |= {"best_epoch": row["epoch"], "metrics": metrics}
+        fields |= {"best_epoch": tested, "selected_by": reason}
+        fields["metrics"] = metrics
         fields["status"] = FINISHED
     except ChangedError:
         raise
@@ -266,7 +288,11 @@ def _check_budget(budget, model, data, counts):
         raise Stopped("over budget", "; ".join(over))
 
 
-def _resume(model, start, variant, folder, epochs, has_ended):
+def _validate_nothing(model, data):
+    return {}
+
+
+def _resume(model, start, variant, folder, epochs, has_ended, select):
     """Returns the network to go on with, and its state, at first `start`."""
     state = checkpoints.load_state(folder)
     # Another trial, of more epochs, may have gone on from one that failed.
@@ -283,11 +309,13 @@ def _resume(model, start, variant, folder, epochs, has_ended):
             f'Received: folder="{folder}", changed: {changed}'
         )
     is_finished = has_ended(state)
-    needed = {state.best} if is_finished else {state.best, state.latest}
+    needed = {state.best, state.latest}
+    if is_finished:
+        needed = {state.file_of(select(state.history)[0])}
     if not all(checkpoints.is_whole(folder / str(name)) for name in needed):
         return model, start
     if is_finished:
-        loaded = _files.load_model(folder / str(state.best))
+        loaded = _files.load_model(folder / needed.pop())
     else:
         loaded = checkpoints.load_latest(folder, state)
     # The file does not say which layers inside another one are frozen.

@@ -11,13 +11,14 @@ import random
 import socket
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 
 from cbam_keras import _checks, _files
 from cbam_keras.study import interrupts
+from cbam_keras.study.measures import ACCURACY, Measure, validation_key
 from cbam_keras.study.recipes import Recipe
 from cbam_keras.study.study import Data
 
@@ -37,6 +38,8 @@ STATE = "state.json"
 TRIES = "tries"
 # This one is beside the checkpoints of a network that has ended in an error.
 FAILED = "failed"
+# What `fit` reports of the validation images.
+VALIDATED = Measure(validation_key(ACCURACY))
 
 
 class Stopped(Exception):
@@ -62,6 +65,10 @@ class State:
     def epochs(self) -> int:
         """The number of finished epochs."""
         return len(self.history)
+
+    def file_of(self, epoch: int) -> str:
+        """Returns the checkpoint of the best epoch, or of the last one."""
+        return str(self.latest if epoch == self.epochs else self.best)
 
 
 def load_state(folder: pathlib.Path) -> State | None:
@@ -168,6 +175,9 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
     recipe: Recipe
     metric_names: Sequence[str]
     folder: pathlib.Path
+    measure: Measure
+    # It measures the validation images beside `fit`.
+    validate: Callable[..., dict[str, float]]
 
     def __post_init__(self):
         super().__init__()
@@ -186,6 +196,7 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
         row = {
             "epoch": epoch + 1,
             **{name: float(logs[name]) for name in self.metric_names},
+            **self.validate(self.model, self.data),
             "seconds": time.perf_counter() - self.start,
         }
         if not math.isfinite(row["loss"]):
@@ -195,14 +206,14 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
             )
         self.state.history.append(row)
         self.save()
-        if lost_patience(self.state.history, self.recipe):
+        if lost_patience(self.state.history, self.recipe, self.measure):
             self.model.stop_training = True
 
     def save(self) -> None:
         """Saves the latest checkpoint, which may be the best as well."""
         state, folder = self.state, self.folder
         state.latest = f"epoch-{state.epochs}.keras"
-        if best_epoch(state.history) == state.epochs:
+        if best_epoch(state.history, self.measure) == state.epochs:
             state.best = state.latest
         folder.mkdir(parents=True, exist_ok=True)
         with _files.replacing(folder / state.latest) as beside:
@@ -234,20 +245,74 @@ def _seed_generators(seed, epoch):
         _checks.require("torch", extra="torch").manual_seed(seed)
 
 
-def best_epoch(history: Sequence[dict[str, float]]) -> int:
-    """Returns the epoch with the best validation accuracy, from 1."""
-    if history and "val_accuracy" not in history[-1]:
-        return int(history[-1]["epoch"])
-    best = max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
+def best_epoch(
+    history: Sequence[dict[str, float]], measure: Measure = VALIDATED
+) -> int:
+    """Returns the epoch with the best validation images, from 1.
+
+    By the measure of the study if the history has it, else by the accuracy.
+    Without either it is the last one.
+    """
+    measure = _validated(history, measure)
+    sign = -1 if measure.lower_is_better else 1
+    rows = history if measure.key in history[-1] else history[-1:]
+    best = max(
+        rows,
+        key=lambda row: (
+            sign * row.get(measure.key, 0),
+            -row.get("val_loss", 0),
+        ),
+    )
     return int(best["epoch"])
 
 
-def lost_patience(history: Sequence[dict[str, float]], recipe: Recipe) -> bool:
+def select_epoch(
+    history: Sequence[dict[str, float]],
+    recipe: Recipe,
+    measure: Measure,
+    images: int,
+) -> tuple[int, str]:
+    """Returns the epoch whose network is tested, from 1, and why.
+
+    With a learning rate that ends at zero it is the last one, unless that is
+    worse than the best by more than a standard error of so many validation
+    images: few images would choose by chance. With patience, and with a
+    learning rate that does not end at zero, it is the best.
+    """
+    best, last = best_epoch(history, measure), int(history[-1]["epoch"])
+    measure = _validated(history, measure)
+    if best == last or measure.key not in history[-1]:
+        return last, "last epoch"
+    row, final = history[best - 1], history[-1]
+    value = row[measure.key]
+    variance = value * (1 - value) if 0 <= value <= 1 else math.inf
+    error = math.sqrt(variance / images) if images else 0.0
+    if (
+        recipe.patience is None
+        and recipe.schedule == "cosine"
+        and abs(value - final[measure.key]) <= error
+    ):
+        return last, "last epoch"
+    return best, f"best {measure.key}"
+
+
+def _validated(history, measure):
+    """Returns a measure of the validation images that a history may have."""
+    key = measure.key
+    if not key.startswith("val_"):
+        measure = dataclasses.replace(measure, key=validation_key(key))
+    has_it = history and measure.key in history[-1]
+    return measure if has_it else VALIDATED
+
+
+def lost_patience(
+    history: Sequence[dict[str, float]], recipe: Recipe, measure: Measure
+) -> bool:
     """Returns whether a training is to end, as it has not become better."""
     if recipe.patience is None or not history:
         return False
     # The frozen epochs are all trained.
-    since = max(best_epoch(history), recipe.frozen_epochs)
+    since = max(best_epoch(history, measure), recipe.frozen_epochs)
     return len(history) - since >= recipe.patience
 
 

@@ -227,7 +227,8 @@ class StudyFolder:
                 state = cast(State, load_state(trained))
                 name = self._name(*key)
                 file, bits = self.path / name, trained / CORRECT
-                copies = {file: trained / str(state.best)}
+                epoch = cast(int, outcome.best_epoch)
+                copies = {file: trained / state.file_of(epoch)}
                 if bits.exists():
                     copies[correct_path(file)] = bits
                 for target, source in copies.items():

@@ -5,9 +5,11 @@ import functools
 import hashlib
 import json
 import math
+import re
 from contextlib import nullcontext, suppress
 
 import keras
+import numpy as np
 
 from cbam_keras import _checks, _graph, _terminal, profiling
 from cbam_keras.study.recipes import DTYPES
@@ -22,12 +24,17 @@ SMALL_SIDE, STRIDE = 96, 32
 SINGLE = (None, 1)
 # These parts of a configuration say how a network has been used.
 USED = ("build_config", "compile_config")
+# The name of a layer, and the number that Keras has added.
+NUMBERED = r"(.*?)(?:_(\d+))?"
 
 
 def build_network(study, variant, seed, data):
     """Returns a new network of a variant, after checking that it fits."""
     recipe = study.recipe_for(variant, seed)
     model = build_seeded(functools.partial(variant.build, data), recipe)
+    # An instance that is trained in place keeps its values.
+    if "layers" not in study.settings:
+        draw_by_path(model, recipe.seed)
     study.task.check(model, data)
     check_stages(model, recipe)
     return model
@@ -44,6 +51,77 @@ def build_seeded(build, recipe):
             f"{model!r}"
         )
     return model
+
+
+def draw_by_path(model, seed):
+    """Draws the initial values of a network again, each by seed and path.
+
+    So layers that two networks share start alike, whatever else was built
+    before them. Values that have been set since their initializer drew them,
+    as pretrained ones, stay, and so do those of an initializer with a seed.
+    """
+    places = _places_of(model)
+    for layer in _graph.layers_within(model):
+        initializers = [
+            value
+            for value in vars(layer).values()
+            if isinstance(value, keras.initializers.Initializer)
+            and isinstance(getattr(value, "seed", None), int)
+            and value.get_config()["seed"] is None
+        ]
+        if not initializers:
+            continue
+        inner = [x.weights for x in _graph.layers_within(layer)[1:]]
+        ids = {id(weight) for weights in inner for weight in weights}
+        for weight in layer.weights:
+            if id(weight) in ids:
+                continue
+            values = keras.ops.convert_to_numpy(weight.value)
+            for initializer in initializers:
+                drawn = initializer(weight.shape, dtype=weight.dtype)
+                if np.array_equal(keras.ops.convert_to_numpy(drawn), values):
+                    place = places[id(weight)].encode()
+                    new = _seeded(initializer, [seed, *place])
+                    weight.assign(new(weight.shape, dtype=weight.dtype))
+                    break
+
+
+def _places_of(model):
+    """Returns the path of each weight by its id, in any process the same.
+
+    Keras numbers the layers without a name through all networks of a process.
+    Here those of one kind in one layer are numbered from 0.
+    """
+    paths = {
+        id(weight): weight.path.removeprefix(f"{model.name}/").split("/")
+        for weight in model.weights
+    }
+    numbers: dict[tuple[str, ...], set[int]] = {}
+    split = {key: _split_names(path) for key, path in paths.items()}
+    for path in split.values():
+        for *kind, number in path:
+            numbers.setdefault(tuple(kind), set()).add(int(number))
+    return {
+        key: "/".join(
+            f"{kind[-1]}_{sorted(numbers[tuple(kind)]).index(int(number))}"
+            for *kind, number in path
+        )
+        for key, path in split.items()
+    }
+
+
+def _split_names(path):
+    """Returns for each name in a path those before it, and its two parts."""
+    parts = [re.fullmatch(NUMBERED, name).groups("0") for name in path]
+    return [(*path[:i], *both) for i, both in enumerate(parts)]
+
+
+def _seeded(initializer, entropy):
+    """Returns an initializer like another one, with a seed."""
+    (number,) = np.random.SeedSequence(entropy).generate_state(1)
+    # Keras' own seeds are not larger.
+    config = {**initializer.get_config(), "seed": int(number) % 10**9}
+    return type(initializer).from_config(config)
 
 
 def check_network(model, images):

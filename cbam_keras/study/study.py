@@ -217,10 +217,14 @@ class Classification:
         metrics = {ACCURACY: fraction, **measured}
         if self.score is not None:
             metrics[self.score] = compute(self.score, model, data.test)
-            metrics[validation_key(self.score)] = compute(
-                self.score, model, data.validation
-            )
-        return metrics
+        return metrics | self.validate(model, data)
+
+    def validate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
+        """Returns the measure, if another than the accuracy, of validation."""
+        if self.score is None:
+            return {}
+        key = validation_key(self.score)
+        return {key: compute(self.score, model, data.validation)}
 
     def find_correct(self, model: keras.Model, data: Any) -> np.ndarray | None:
         """Returns which test images a network is right about, `(images,)`.

@@ -46,9 +46,7 @@ class ByValidation(Classification):
     split = "validation"
 
     def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
-        if self.score is None:
-            return {}
-        return {self.measure: study.compute(self.score, model, data.validation)}
+        return self.validate(model, data)
 
     def find_correct(self, model: keras.Model, data: study.Data) -> None:
         """Returns nothing: trials are not tested."""
