@@ -112,7 +112,7 @@ def _places_of(model):
 
 def _split_names(path):
     """Returns for each name in a path those before it, and its two parts."""
-    parts = [re.fullmatch(NUMBERED, name).groups("0") for name in path]
+    parts = [re.fullmatch(NUMBERED, name).groups("-1") for name in path]
     return [(*path[:i], *both) for i, both in enumerate(parts)]
 
 
