@@ -45,8 +45,10 @@ class Recipe:
             Defaults to `"adamw"`.
         momentum: Number in [0, 1), of `"sgd"`. Defaults to `0.9`.
         schedule: `"cosine"`: warm-up over a tenth of all steps, then cosine
-            decay to zero. `"step"`: the learning rate is divided by 10 every
-            `step_epochs`. Defaults to `"cosine"`.
+            decay to zero; the last epoch is tested, unless its validation
+            accuracy is worse than the best by more than a standard error.
+            `"step"`: the learning rate is divided by 10 every `step_epochs`,
+            and the best epoch is tested. Defaults to `"cosine"`.
         step_epochs: Positive integer, of `"step"`. Defaults to `30`.
         augment: Sequence of names, the augmentation of training images, as
             `("crop", "flip")`; see `cbam_keras.data.load`. Defaults to `()`.
@@ -67,7 +69,8 @@ class Recipe:
             images count alike.
         patience: Positive integer. Training ends once so many epochs, those of
             a second stage alone, were no better on the validation images than
-            the best one before. Defaults to `None`: all epochs are trained.
+            the best one before, by the study's measure, and the best is tested.
+            Defaults to `None`: all epochs are trained.
         least_steps: Positive integer. A run whose epochs have fewer steps in
             all raises `epochs` until there are so many, and says so. Defaults
             to `None`: no more epochs than `epochs`.

@@ -346,8 +346,9 @@ class Study:
         task: A `Classification`, or any `Task`.
         variants: Sequence of `Variant`.
         seeds: Sequence of different integers. A seed decides the initial
-            weights, which images are for validation, and their order; the
-            test images are the same for all. Defaults to `(0,)`.
+            weights, which images are for validation, and their order; layers
+            that variants share by path and shape start alike. The test images
+            are the same for all. Defaults to `(0,)`.
         recipe: A `training.Recipe`, whose seed is replaced, or the name of
             one. Defaults to `None`, which means `Recipe()`.
         baseline: String, the variant that the others are compared with, if
