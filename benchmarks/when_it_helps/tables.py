@@ -13,6 +13,7 @@ TITLES = MEASURED_TITLES | {
     "cbam-not-normalized": "CBAM, not normalized",
     "none-wide": "no attention, 25 % more channels",
     "none-longer": "no attention, trained for longer",
+    "official": "CBAM, the authors' layer",
     "none-slow": "no attention, wider or trained for longer",
     "digits": "digits among clutter",
     "articles": "clothing among clutter",
@@ -63,13 +64,14 @@ def differences(names, variants):
 
 
 def networks(name):
-    """Returns the networks of one study, with measures and differences."""
+    """Returns the main networks of a study, with measures and differences."""
     found = results.results_of(results.stored()[name])
     frozen = found.settings.get("recipe", {}).get("frozen_epochs")
     first, *others = found.measures
     compared = {x: found.compared(x) for x in found.measures}
     rows, none = [], compared[first]["none"]
-    for network, row in compared[first].items():
+    for network in filter(compared[first].get, SHOWN):
+        row = compared[first][network]
         cells = {
             "network": TITLES[network],
             f"{first.heading} (%)": f"{100 * row.mean:.{first.digits}f}",
@@ -121,18 +123,16 @@ def studies():
 
 
 FINE_TUNED = ("photographs", "solar-cells")
-DENSE = ("camvid", "bccd")
-MEASURED = (*FINE_TUNED, *DENSE, "cifar10")
+MEASURED = (*FINE_TUNED, "camvid", "bccd", "cifar10")
 DRAWN = ("digits", "articles", "fashion")
 TUNED = ("tuned-stage1", "tuned-stage2")
-SLOW = ("none-wide", "none-longer")
+SLOW = ("none-longer", "none-wide")
+SHOWN = ("none", "se", "cbam", "official", "coordinate", *SLOW)
 WIDE = ("spatial", "cbam", "none-slow")
 TABLES = {
-    "differences": functools.partial(
-        differences, (*DRAWN, "few", *TUNED), ("se", *WIDE)
-    ),
+    "differences": functools.partial(differences, DRAWN, ("se", *WIDE)),
     "differences-short": functools.partial(
-        differences, (*MEASURED, *DRAWN[:2]), WIDE
+        differences, (*FINE_TUNED, "bccd", "cifar10", *DRAWN[:2]), WIDE
     ),
     "differences-by-kind": functools.partial(differences, MEASURED, KINDS[1:]),
     "inserted": functools.partial(
