@@ -380,6 +380,13 @@ def explain(parser):
         " if it is not known, the one that each model predicts)",
     )
     parser.add_argument(
+        "--flips",
+        nargs=2,
+        metavar="NETWORK",
+        help="explain the test images of a run that the second of two "
+        "networks gains, and loses, with most seeds",
+    )
+    parser.add_argument(
         "--method",
         choices=METHODS,
         default="grad_cam",

@@ -76,7 +76,7 @@ def made(
         "sizes": {},
         "comparisons": (study.Comparison(baseline, names),),
     }
-    path = pathlib.Path("runs/own")
+    path = options.pop("output", pathlib.Path("runs/own"))
     return kind(path, outcomes, names, **{**defaults, **options})
 
 

@@ -40,6 +40,7 @@ def test_each_option_reaches_its_argument(asked, tmp_path, monkeypatch, capsys):
         *("a.png", "--output", "there", "colours.keras", "--seed", "5"),
         *("--method", "hires_cam", "--layer", "conv5", "--class", "cat"),
         *("--image-size", "16x24", "--draw", "3", "--no-report"),
+        *("--flips", "none", "cbam"),
         *("--batch-size", "2", "b.png", "--count", "4"),
         *("--data", "insects", "--split", "train", "--data-dir", "d"),
         *("--manual-dir", "m", "--download", "--no-group-by-folder"),
@@ -52,6 +53,7 @@ def test_each_option_reaches_its_argument(asked, tmp_path, monkeypatch, capsys):
         "paths": [pathlib.Path(name) for name in names],
         "settings": Settings(
             wanted="cat",
+            flips=["none", "cbam"],
             layer="conv5",
             method="hires_cam",
             image_size=(16, 24),

@@ -53,6 +53,7 @@ class Settings:
     """Options of `cbam-keras explain`, see its `--help`."""
 
     wanted: str | None = None
+    flips: tuple[str, str] | None = None
     layer: str | None = None
     method: str = "grad_cam"
     image_size: int | tuple[int, int] | None = None
@@ -101,6 +102,11 @@ def explain_files(
         first = next(path for path in paths if path not in image_paths)
         output = pathlib.Path("runs") / f"explain-{first.absolute().stem}"
     output = _free_folder(output)
+    changes: dict[int, str] = {}
+    if flips := settings.flips:
+        changes, ending = _find_flips(paths, settings), f"-seed{run.seed}"
+        run = dataclasses.replace(run, rows=np.array([*changes]))
+        files = [x for x in files if x.stem.removesuffix(ending) in flips]
     images = _find_images(image_paths, run, settings, data_options)
     if scale := find_scale(files):
         # The networks see images as they did in training.
@@ -163,6 +169,8 @@ def explain_files(
             images.names, labels, explained, class_names
         ),
     }
+    for row, change in zip(content["images"], changes.values(), strict=False):
+        row["change"] = change
     drawn = images.take(slice(settings.draw))
     arrays = {"names": images.names, "labels": labels}
     arrays["images"] = networks[0].view(drawn)
@@ -246,6 +254,25 @@ def _sort_paths(paths, settings):
     if settings.seed is not None:
         run = dataclasses.replace(run, seed=settings.seed)
     return networks, images, run
+
+
+def _find_flips(paths, settings):
+    """Returns how the images change sides that do in most seeds, by row."""
+    if len(paths) > 1 or settings.data or settings.split not in (None, SPLIT):
+        raise ValueError(
+            "`flips` are of the test images of one run, alone. Received: "
+            f"{_checks.first_few(paths)}, data={settings.data!r}, "
+            f"split={settings.split!r}"
+        )
+    flips, changes = study.Results.read(paths[0]).flips(*settings.flips), {}
+    net = flips.gained - flips.lost
+    for word, counts in (("gained", net), ("lost", -net)):
+        most = np.argsort(-counts, kind="stable")[: settings.draw // 2]
+        for row in most[counts[most] > 0].tolist():
+            changes[row] = f"{word} with {counts[row]} of {flips.seeds}"
+    if not changes:
+        raise ValueError(f"`flips` must be of networks that differ. {flips}")
+    return changes
 
 
 def _find_images(paths, run, settings, data_options):
@@ -386,6 +413,10 @@ def _write(folder, content, arrays, explained, attention, count):
     drawn, few = slice(count), slice(ATTENTION_DRAWN)
     rows = content["images"][drawn]
     labels = [row["true_class"] or shorten(row["image"]) for row in rows]
+    if content["settings"]["flips"]:
+        labels = [
+            f"{x}, {row['change']}" for x, row in zip(labels, rows, strict=True)
+        ]
     for name, values in explained.items():
         arrays |= {f"{name}/{key}": x for key, x in values.items()}
     for name, maps in attention.items():

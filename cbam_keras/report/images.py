@@ -22,7 +22,8 @@ class RunData:
     """The data of a run, as it has split them.
 
     There is no `source` where a run does not say where its images are, and for
-    image files. `fingerprint` is `None` where any data will do.
+    image files. `fingerprint` is `None` where any data will do. `rows` are
+    those of the test images to explain, if they are not chosen at random.
     """
 
     source: data.Source | None
@@ -30,6 +31,7 @@ class RunData:
     fingerprint: str | None = None
     folds: int | None = None
     fold: int = 0
+    rows: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +182,7 @@ def from_data(
             "Give --data to explain it as it is"
         )
     examples = dataset.splits[split]
-    if not isinstance(examples, data.Examples):
+    if not isinstance(examples, data.Examples) and run.rows is None:
         if count is None:
             raise ValueError(
                 "`count` must be a number for a dataset that is too large for "
@@ -188,8 +190,12 @@ def from_data(
             )
         total = min(len(examples), max(READ_OF_LARGE, count))
         examples = examples.load(total, "Reading")
-    rows = choose_balanced(examples.labels, count, run.seed)
+    rows = run.rows
+    if rows is None:
+        rows = choose_balanced(examples.labels, count, run.seed)
     examples = examples.take(rows)
+    if not isinstance(examples, data.Examples):
+        examples = examples.load(len(rows), "Reading")
     names = [
         item if isinstance(item, str) else f"{split} {row}"
         for item, row in zip(examples.images, rows, strict=True)

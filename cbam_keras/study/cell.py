@@ -9,7 +9,7 @@ import pathlib
 import statistics
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -24,7 +24,7 @@ from cbam_keras.study.checkpoints import (
     select_epoch,
 )
 from cbam_keras.study.class_weights import class_weights
-from cbam_keras.study.flips import CORRECT, write_correct
+from cbam_keras.study.flips import CORRECT
 from cbam_keras.study.networks import (
     build_network,
     count_macs,
@@ -134,6 +134,18 @@ class Outcome:
         return self.metrics.get("val_loss")
 
 
+def history_of(
+    outcomes: Iterable[Outcome], seeds: Sequence[int]
+) -> list[dict[str, object]]:
+    """Returns a dictionary per network and epoch."""
+    rows = []
+    for outcome in outcomes:
+        seed = {"seed": outcome.seed} if len(seeds) > 1 else {}
+        network = {**seed, "network": outcome.variant}
+        rows += [{**network, **row} for row in outcome.history]
+    return rows
+
+
 def train_cell(
     study: Study,
     variant: Variant,
@@ -237,7 +249,9 @@ def train_cell(
         metrics |= study.task.evaluate(model, data)
         find_correct = getattr(study.task, "find_correct", lambda *_: None)
         if (correct := find_correct(model, data)) is not None:
-            write_correct(folder / CORRECT, correct)
+            best = folder / state.file_of(tested)
+            with _files.replacing(best.with_suffix(CORRECT)) as beside:
+                np.save(beside, np.packbits(correct))
         metrics = _keep_numbers(metrics, variant)
         fields |= {"best_epoch": tested, "selected_by": reason}
         fields["metrics"] = metrics

@@ -3,8 +3,8 @@
 import dataclasses
 
 from cbam_keras.study.measures import ACCURACY
-from cbam_keras.study.results import Column, Results
-from cbam_keras.study.statistics import judge_errors, noun_of
+from cbam_keras.study.results import Results
+from cbam_keras.study.statistics import Column, judge_errors, noun_of
 
 
 @dataclasses.dataclass(frozen=True)

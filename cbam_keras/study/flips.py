@@ -1,22 +1,98 @@
-"""Which test images networks are right about, a bit for each."""
+"""Which test images networks are right about, and which change sides."""
 
+import contextlib
+import dataclasses
+import io
+import math
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
-from cbam_keras import _files
+from cbam_keras import _checks, _files
 
-# The file in the folder of a network under training, and the end of its name
-# beside the network's file.
-CORRECT = "correct.npy"
+# The file of a network has one beside it that ends like this, with a bit per
+# test image: whether the network is right about it.
+CORRECT = ".correct.npy"
+NEEDED = (
+    "Test images change sides between networks that were trained with a seed "
+    "in common by a Classification without folds, which writes a "
+    f"*{CORRECT} beside each. Received: "
+)
 
 
-def correct_path(network: pathlib.Path) -> pathlib.Path:
-    """Returns the path of the bits that belong to the file of a network."""
-    return network.with_suffix(f".{CORRECT}")
+def read_correct(network: pathlib.Path, images: int) -> np.ndarray:
+    """Returns int8 `(images,)`, 1 where the network in a file is right."""
+    path = network.with_suffix(CORRECT)
+    # Damage has many types.
+    with contextlib.suppress(Exception):
+        bits = np.unpackbits(np.load(io.BytesIO(_files.read_bytes(path))))
+        if 0 <= bits.size - images < 8 and not bits[images:].any():
+            return bits[:images].astype("int8")
+    raise ValueError(f'{NEEDED}"{path}", which is missing or damaged')
 
 
-def write_correct(path: pathlib.Path, correct: np.ndarray) -> None:
-    """Writes a boolean per test image, eight in a byte."""
-    with _files.replacing(path) as beside:
-        np.save(beside, np.packbits(np.asarray(correct, bool)))
+def variance_of_drawing(changes: np.ndarray) -> float | None:
+    """Returns the variance of a mean difference by drawing the test images.
+
+    `changes`, `(seeds, images)`, are 1 for gained, -1 for lost, else 0. The
+    mean covariance of two seeds counts, and half an image more gained and lost
+    (Agresti and Min, 2005, https://doi.org/10.1002/sim.1781).
+    """
+    seeds, images = changes.shape
+    if seeds < 2 or images < 2:
+        return None
+    covariance = np.cov(changes)[~np.eye(seeds, dtype=bool)].mean()
+    return max(float(covariance), 0) / images + 1 / images**2
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Flips:
+    """Test images that the second of two networks gains and loses.
+
+    `gained` and `lost`, integers `(images,)`, say with how many of the `seeds`
+    it or the first alone is right. `drawing` is `None` of one seed.
+    """
+
+    names: tuple[str, str]
+    gained: np.ndarray
+    lost: np.ndarray
+    seeds: int
+    drawing: float | None
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided, of one seed, by McNemar's exact test."""
+        fewer, more = sorted((int(self.gained.sum()), int(self.lost.sum())))
+        ways = sum(math.comb(fewer + more, x) for x in range(fewer + 1))
+        return min(1.0, 2 * ways / 2 ** (fewer + more))
+
+    def __str__(self) -> str:
+        first, second = self.names
+        gained, lost = (x.sum() / self.seeds for x in (self.gained, self.lost))
+        each = [(x == self.seeds).sum() for x in (self.gained, self.lost)]
+        end = f"per seed, {each[0]:,} and {each[1]:,} with each of {self.seeds}"
+        if self.seeds == 1:
+            end = (
+                f"(p {self.p_value:.3g} by McNemar's exact test, which says "
+                "nothing of other seeds)"
+            )
+        return (
+            f"Of {_checks.count(len(self.gained), 'test image')}, {second} "
+            f"gains {gained:,.10g} and loses {lost:,.10g} of {first} {end}."
+        )
+
+
+def read_flips(
+    names: tuple[str, str],
+    networks: Sequence[Sequence[pathlib.Path]],
+    images: int,
+) -> Flips:
+    """Returns the images that change sides, by a pair of files per seed."""
+    if not networks:
+        raise ValueError(f"{NEEDED}{names}, without such a seed")
+    bits = [[read_correct(path, images) for path in pair] for pair in networks]
+    changes = np.array([second - first for first, second in bits])
+    gained, lost = (changes > 0).sum(axis=0), (changes < 0).sum(axis=0)
+    drawing = variance_of_drawing(changes)
+    return Flips(names, gained, lost, len(changes), drawing)

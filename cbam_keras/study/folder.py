@@ -19,7 +19,7 @@ import numpy as np
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._version import __version__
 from cbam_keras.study import interrupts
-from cbam_keras.study.cell import RETRIED, Outcome
+from cbam_keras.study.cell import RETRIED, Outcome, history_of
 from cbam_keras.study.checkpoints import (
     DAMAGE,
     FAILED,
@@ -37,9 +37,8 @@ from cbam_keras.study.content import (
     merge_tables,
     read_content,
 )
-from cbam_keras.study.flips import CORRECT, correct_path
+from cbam_keras.study.flips import CORRECT
 from cbam_keras.study.recipes import Recipe
-from cbam_keras.study.results import history_of
 from cbam_keras.study.study import Data, Study, Variant
 
 # The page about a run, and the subfolder with the explanations that it shows.
@@ -226,12 +225,11 @@ class StudyFolder:
             if outcome.finished:
                 state = cast(State, load_state(trained))
                 name = self._name(*key)
-                file, bits = self.path / name, trained / CORRECT
-                epoch = cast(int, outcome.best_epoch)
-                copies = {file: trained / state.file_of(epoch)}
-                if bits.exists():
-                    copies[correct_path(file)] = bits
-                for target, source in copies.items():
+                best = trained / state.file_of(cast(int, outcome.best_epoch))
+                copies = {best: self.path / name}
+                if (bits := best.with_suffix(CORRECT)).exists():
+                    copies[bits] = (self.path / name).with_suffix(CORRECT)
+                for source, target in copies.items():
                     with _files.replacing(target) as beside:
                         shutil.copyfile(source, beside)
                 outcome = dataclasses.replace(outcome, file=name)
@@ -347,10 +345,11 @@ class StudyFolder:
             # One seed became several, or a process died in between.
             name = self._name(cell["variant"], cell["seed"])
             if cell["file"] not in (None, name):
-                pair = self.path / f"{cell['variant']}.keras", self.path / name
-                for before, after in (pair, map(correct_path, pair)):
+                before = self.path / f"{cell['variant']}.keras"
+                for ending in (before.suffix, CORRECT):
+                    after = (self.path / name).with_suffix(ending)
                     with contextlib.suppress(FileNotFoundError):
-                        os.replace(before, after)
+                        os.replace(before.with_suffix(ending), after)
                 cell["file"] = name
 
     def _check(self, resume, overwrite=False):

@@ -195,7 +195,7 @@ def loss_and_metrics(model):
     kind = _graph.kind_of_head(model)
     if getattr(model, "output_shape", None) == SINGLE:
         from_logits = kind != "sigmoid"
-        threshold = find_threshold(kind)
+        threshold = 0.0 if from_logits else 0.5
         return keras.losses.BinaryCrossentropy(from_logits=from_logits), [
             keras.metrics.BinaryAccuracy("accuracy", threshold=threshold),
             keras.metrics.AUC(name="auc", from_logits=from_logits),
@@ -204,18 +204,6 @@ def loss_and_metrics(model):
         from_logits=kind != "softmax"
     )
     return loss, [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
-
-
-def find_threshold(kind):
-    """Returns what a single value of the second class is larger than."""
-    return 0.5 if kind == "sigmoid" else 0.0
-
-
-def predict_classes(model, outputs):
-    """Returns the classes of outputs `(B, values)`, as the accuracy counts."""
-    if outputs.shape[1] > 1:
-        return outputs.argmax(axis=-1)
-    return outputs[:, 0] > find_threshold(_graph.kind_of_head(model))
 
 
 def count_parameters(model, recipe):

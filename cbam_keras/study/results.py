@@ -1,23 +1,27 @@
 """`Results`: what a run has come to, read, printed, written and drawn."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table, number_cell
 from cbam_keras.explain.figures import style
-from cbam_keras.study.cell import Outcome
+from cbam_keras.study.cell import Outcome, history_of
 from cbam_keras.study.checkpoints import DAMAGE
 from cbam_keras.study.content import RESULTS, comparison_of, read_content
 from cbam_keras.study.figures import plot_ablation
+from cbam_keras.study.flips import CORRECT, Flips, read_flips
 from cbam_keras.study.measures import ACCURACY, MEASURES, validation_key
 from cbam_keras.study.statistics import (
+    MANY,
     NOTHING,
+    Column,
     Measured,
     Row,
     describe_runs,
@@ -25,26 +29,6 @@ from cbam_keras.study.statistics import (
     verdict,
 )
 from cbam_keras.study.study import LAYOUTS, Comparison, Measure, run_name
-
-# With so many networks, tables have their multiply-accumulates, too.
-MANY = 4
-
-
-class Column(NamedTuple):
-    """A column of a table: a heading, and an attribute of a `Row` in a unit.
-
-    Tables of fewer networks than `least` do without it.
-    """
-
-    heading: str
-    attribute: str
-    form: str = "{}"
-    factor: float = 1
-    least: int = 0
-
-    def cell(self, row: Row) -> str:
-        """Returns the cell of a row."""
-        return number_cell(self.form, getattr(row, self.attribute), self.factor)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -422,13 +406,41 @@ class Results(_terminal.Tabular):
             shared = [seed for seed in values if seed in baseline]
             if name == comparison.baseline:
                 shared = []
+            flips = None
+            if is_part and shared:
+                # Bits may be damaged, and earlier versions have written none.
+                with contextlib.suppress(ValueError):
+                    flips = self.flips(str(comparison.baseline), name, shared)
             compared[name] = Measured.of(
                 [*values.values()],
                 [values[seed] - baseline[seed] for seed in shared],
                 self.images_of(shared) if is_part else None,
                 self.folds,
+                flips.drawing if flips else None,
             )
+            if flips and flips.seeds == 1:
+                compared[name] = dataclasses.replace(
+                    compared[name], p_value=flips.p_value, flips=str(flips)
+                )
         return compared
+
+    def flips(
+        self, first: str, second: str, seeds: Sequence[int] | None = None
+    ) -> Flips:
+        """Returns the test images that the second variant gains and loses.
+
+        `gained` and `lost`, integers `(images,)`, say with how many `seeds`,
+        by default all that both have, it or the first alone is right.
+        """
+        for name in (first, second):
+            _checks.one_of("variant", name, self.variants)
+        files = {(x.variant, x.seed): str(x.file) for x in self.runs}
+        pairs = [
+            [self.output / files[first, x], self.output / files[second, x]]
+            for x in seeds or self.seeds
+            if not self.folds and {(first, x), (second, x)} <= {*files}
+        ]
+        return read_flips((first, second), pairs, self.sizes.get("test", 0))
 
     def tables(self) -> list[Table]:
         """Returns the tables, without the names of folders."""
@@ -486,6 +498,12 @@ class Results(_terminal.Tabular):
         note = f"Measured on {self.tested_on}."
         if any(row.interval for row in rows):
             note += " In brackets: the 95 % interval of a difference."
+        is_accuracy = self.measures[0].key == ACCURACY and not self.folds
+        if is_accuracy and any(x.interval and x.drawing is None for x in rows):
+            # Runs of earlier versions have none.
+            if any(self.output.glob(f"*{CORRECT}")):
+                note += f" Some *{CORRECT} are missing or damaged: drawing the "
+                note += "test images counts by the least possible error."
         errors = [x.heading for x in self.measures if x.lower_is_better]
         return note + "".join(f" A lower {x} is better." for x in errors)
 
@@ -569,15 +587,3 @@ class Results(_terminal.Tabular):
 
 
 Results.layouts[LAYOUTS[0]] = Results
-
-
-def history_of(
-    outcomes: Iterable[Outcome], seeds: Sequence[int]
-) -> list[dict[str, object]]:
-    """Returns a dictionary per network and epoch."""
-    rows = []
-    for outcome in outcomes:
-        seed = {"seed": outcome.seed} if len(seeds) > 1 else {}
-        network = {**seed, "network": outcome.variant}
-        rows += [{**network, **row} for row in outcome.history]
-    return rows

@@ -4,12 +4,16 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from cbam_keras import _checks
 from cbam_keras._files import Json
+from cbam_keras._terminal import number_cell
 from cbam_keras.study.measures import TEST_ACCURACY, Measure
 
 CONFIDENCE = 0.95
+# With so many networks, tables have their multiply-accumulates, too.
+MANY = 4
 # Fewer seeds may give like differences by chance: they are not judged.
 MIN_SEEDS = 3
 # A verdict of so many comparisons with a baseline or more is corrected.
@@ -61,17 +65,19 @@ def interval_and_p_value(
     differences: Sequence[float],
     images: int | None = None,
     folds: int | None = None,
+    drawing: float | None = None,
 ) -> tuple[tuple[float, float], float] | tuple[None, None]:
     """Returns the confidence interval of a mean difference, and its p-value.
 
     The seeds and the test images are both drawn at random, and all seeds
     share the images: more seeds narrow only what comes from the seeds. So if
-    the differences are fractions of so many test `images`, the interval is
-    not narrower than drawing these allows. A single seed and equal
+    the differences are fractions of so many test `images`, the variance by
+    `drawing` these is added (Welch and Satterthwaite), or where it is unknown
+    the interval is not narrower than they allow. A single seed and equal
     differences tell nothing of the variation between seeds, and have none.
 
-    The p-value is two-sided, the larger one of Student's t over the seeds and
-    of drawing the images. The interval excludes zero where it is below 5 %.
+    The p-value is two-sided, the larger one of Student's t and, if unknown, of
+    drawing the images. The interval excludes zero where it is below 5 %.
     """
     if len(differences) < 2:
         return None, None
@@ -79,7 +85,11 @@ def interval_and_p_value(
     drawn = error_of_drawing(mean, images) if images else 0.0
     error = standard_error(differences, folds)
     stats = _checks.require("scipy.stats", extra="plot")
-    degrees = len(differences) - 1
+    degrees: float = len(differences) - 1
+    if drawing is not None and images:
+        seeds, drawn = error**2, 0.0
+        error = math.sqrt(seeds + drawing)
+        degrees = error**4 / (seeds**2 / degrees + drawing**2 / (images - 1))
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
     half = max(quantile * error, Z * drawn)
     if half <= ROUNDING:
@@ -142,6 +152,8 @@ class Measured:
     interval: tuple[float, float] | None = None
     pairs: int = 0
     p_value: float | None = None
+    drawing: float | None = None
+    flips: str = ""
 
     @classmethod
     def of(
@@ -150,24 +162,29 @@ class Measured:
         differences: Sequence[float] | None,
         images: int | None = None,
         folds: int | None = None,
+        drawing: float | None = None,
     ) -> "Measured":
         """Returns the statistics of values, one per seed, or per fold.
 
         `differences` are those to the baseline for the seeds that both have,
         if any. If the values are fractions of so many test `images`, those of
-        all folds if there are some, drawing these counts in the interval.
+        all folds if there are some, drawing these counts in the interval: by
+        its variance `drawing`, or by the least possible one.
         """
         deviation = statistics.stdev(values) if len(values) > 1 else None
         measured = cls(tuple(values), statistics.fmean(values), deviation)
         if not differences:
             return measured
-        interval, p_value = interval_and_p_value(differences, images, folds)
+        interval, p_value = interval_and_p_value(
+            differences, images, folds, drawing
+        )
         return dataclasses.replace(
             measured,
             difference=statistics.fmean(differences),
             interval=interval,
             pairs=len(differences),
             p_value=p_value,
+            drawing=drawing,
         )
 
     def mean_cell(self, measure: Measure) -> str:
@@ -206,12 +223,14 @@ class Row(Measured):
             of the baseline, or `None` for the baseline.
         interval: Tuple of two numbers, the 95 % confidence interval of the
             difference: Student's t over the seeds, corrected for folds, and
-            for the test accuracy at least the sampling error of the test
-            images. `None` for the baseline, for a single seed, and if all
-            differences of another measure are equal.
+            for the test accuracy by `drawing` or the least possible error of
+            the test images. `None` for the baseline, for a single seed, and if
+            all differences of another measure are equal.
         pairs: Integer, the number of seeds that both have.
         p_value: Number in [0, 1], less than 0.05 where the interval excludes
-            zero, or `None` like it.
+            zero, or `None` like it; of one seed by McNemar's exact test.
+        drawing: Number, the measured variance by test images, or `None`.
+        flips: String, how many test images one seed gains and loses.
         variant: String, its name.
         seeds: Tuple of integers, the seeds with which its training finished.
         parameters, macs: See `Outcome`.
@@ -264,6 +283,23 @@ class Row(Measured):
         }
 
 
+class Column(NamedTuple):
+    """A column of a table: a heading, and an attribute of a `Row` in a unit.
+
+    Tables of fewer networks than `least` do without it.
+    """
+
+    heading: str
+    attribute: str
+    form: str = "{}"
+    factor: float = 1
+    least: int = 0
+
+    def cell(self, row: Row) -> str:
+        """Returns the cell of a row."""
+        return number_cell(self.form, getattr(row, self.attribute), self.factor)
+
+
 def noun_of(folds: int | None) -> str:
     """Returns what differences are paired by."""
     return "seed" if folds is None else "fold"
@@ -297,10 +333,10 @@ def verdict(
             "measure what attention changes."
         )
     if any(measured.pairs > 1 for measured in others.values()):
-        # A difference without a p-value is not judged, but counts.
+        # A difference that is not judged over seeds counts.
         p_values = {
-            name: 1.0 if measured.p_value is None else measured.p_value
-            for name, measured in others.items()
+            name: 1.0 if x.p_value is None or x.flips else x.p_value
+            for name, x in others.items()
         }
         count = len(others)
         clear, corrected = {*others}, ""
@@ -328,12 +364,13 @@ def verdict(
         more = (
             "Several seeds (--seeds 3 on the command line, seeds=3 in Python)"
         )
-    return (
+    said = (
         f"Compared with {baseline}, the {measure.heading} "
         f"{'(lower is better) ' * measure.lower_is_better}changes with "
         f"{measure.in_points(listed)}; a single {noun} gives no estimate of "
         f"the variation between {noun}s. {more} give an interval."
     )
+    return " ".join([said, *(x.flips for x in others.values() if x.flips)])
 
 
 def judge(

@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import keras
 import numpy as np
 
-from cbam_keras import _checks, data
+from cbam_keras import _checks, _graph, data
 from cbam_keras.data import ImageData, Images, Source
 from cbam_keras.study.measures import (
     ACCURACY,
@@ -21,11 +21,7 @@ from cbam_keras.study.measures import (
     outputs_and_labels,
     validation_key,
 )
-from cbam_keras.study.networks import (
-    check_network,
-    compile_network,
-    predict_classes,
-)
+from cbam_keras.study.networks import check_network, compile_network
 from cbam_keras.study.recipes import Recipe, find_recipe
 
 # The name of a variant may have so many bytes: file systems allow 255, and the
@@ -108,10 +104,6 @@ class Task(Protocol[Loaded]):
 
         One that is no finite number is left out, with a warning; `None` says
         that there is none.
-
-        A task may also have `find_correct(model, data)`, as `Classification`
-        does, which returns a boolean per test image, whether the network is
-        right about it. They are kept beside the file of the network.
         """
 
 
@@ -227,15 +219,17 @@ class Classification:
         return {key: compute(self.score, model, data.validation)}
 
     def find_correct(self, model: keras.Model, data: Any) -> np.ndarray | None:
-        """Returns which test images a network is right about, `(images,)`.
+        """Returns a boolean per test image that `data.load` has returned.
 
-        Booleans in the order of the test images, as the accuracy counts them;
-        `None` for data that `data.load` has not returned.
+        It says whether a network is right, as its accuracy counts.
         """
-        if not isinstance(data, ImageData):
+        if self.split != "test" or not isinstance(data, ImageData):
             return None
         outputs, labels = outputs_and_labels(model, data.test)
-        return predict_classes(model, outputs) == labels
+        if outputs.shape[1] == 1:
+            kind = _graph.kind_of_head(model)
+            outputs = _graph.as_probabilities(outputs, kind)
+        return outputs.argmax(axis=-1) == labels
 
 
 def _check_options(options):

@@ -47,6 +47,3 @@ class ByValidation(Classification):
 
     def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
         return self.validate(model, data)
-
-    def find_correct(self, model: keras.Model, data: study.Data) -> None:
-        """Returns nothing: trials are not tested."""
