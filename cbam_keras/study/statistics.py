@@ -71,36 +71,33 @@ def interval_and_p_value(
 
     The seeds and the test images are both drawn at random, and all seeds
     share the images: more seeds narrow only what comes from the seeds. So if
-    the differences are fractions of so many test `images`, the variance by
-    `drawing` these is added (Welch and Satterthwaite), or where it is unknown
-    the interval is not narrower than they allow. A single seed and equal
-    differences tell nothing of the variation between seeds, and have none.
+    the differences are fractions of so many test `images`, the interval is
+    not narrower than by the variance of both, with that by `drawing` the images
+    (Welch and Satterthwaite), or than drawing allows, where it is unknown. A
+    single seed and equal differences tell nothing of the variation between
+    seeds, and have none.
 
-    The p-value is two-sided, the larger one of Student's t and, if unknown, of
-    drawing the images. The interval excludes zero where it is below 5 %.
+    The p-value is two-sided, the larger one of Student's t over the seeds and
+    with the images. The interval excludes zero where it is below 5 %.
     """
     if len(differences) < 2:
         return None, None
-    mean = statistics.fmean(differences)
-    drawn = error_of_drawing(mean, images) if images else 0.0
+    mean, degrees = statistics.fmean(differences), len(differences) - 1
     error = standard_error(differences, folds)
+    errors = [(error, float(degrees))]
+    if images and drawing is None:
+        errors.append((error_of_drawing(mean, images), math.inf))
+    elif images and drawing is not None:
+        total, parts = error**2 + drawing, (error**4 / degrees, drawing**2)
+        freedom = total**2 / (parts[0] + parts[1] / (images - 1))
+        errors.append((math.sqrt(total), freedom))
     stats = _checks.require("scipy.stats", extra="plot")
-    degrees: float = len(differences) - 1
-    if drawing is not None and images:
-        seeds, drawn = error**2, 0.0
-        error = math.sqrt(seeds + drawing)
-        degrees = error**4 / (seeds**2 / degrees + drawing**2 / (images - 1))
-    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
-    half = max(quantile * error, Z * drawn)
+    half = max(stats.t.ppf((1 + CONFIDENCE) / 2, df) * x for x, df in errors)
     if half <= ROUNDING:
         return None, None
-    p_values = []
-    if drawn:
-        tail = 1 - statistics.NormalDist().cdf(abs(mean) / drawn)
-        p_values.append(2 * tail)
-    if error:
-        p_values.append(2 * float(stats.t.sf(abs(mean) / error, degrees)))
-    return (mean - half, mean + half), max(p_values)
+    # Equal differences leave one of no width out.
+    tails = [stats.t.sf(abs(mean) / x, df) for x, df in errors if x]
+    return (mean - float(half), mean + float(half)), 2 * float(max(tails))
 
 
 def holm(p_values: Mapping[str, float]) -> set[str]:
