@@ -249,8 +249,7 @@ def train_cell(
         metrics |= study.task.evaluate(model, data)
         find_correct = getattr(study.task, "find_correct", lambda *_: None)
         if (correct := find_correct(model, data)) is not None:
-            best = folder / state.file_of(tested)
-            with _files.replacing(best.with_suffix(CORRECT)) as beside:
+            with _files.replacing(folder / CORRECT) as beside:
                 np.save(beside, np.packbits(correct))
         metrics = _keep_numbers(metrics, variant)
         fields |= {"best_epoch": tested, "selected_by": reason}

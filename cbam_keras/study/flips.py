@@ -12,7 +12,8 @@ import numpy as np
 from cbam_keras import _checks, _files
 
 # The file of a network has one beside it that ends like this, with a bit per
-# test image: whether the network is right about it.
+# test image: whether the network is right about it. The folder of a network
+# under training has one of this name.
 CORRECT = ".correct.npy"
 NEEDED = (
     "Test images change sides between networks that were trained with a seed "

@@ -225,9 +225,9 @@ class StudyFolder:
             if outcome.finished:
                 state = cast(State, load_state(trained))
                 name = self._name(*key)
-                best = trained / state.file_of(cast(int, outcome.best_epoch))
-                copies = {best: self.path / name}
-                if (bits := best.with_suffix(CORRECT)).exists():
+                tested = state.file_of(cast(int, outcome.best_epoch))
+                copies = {trained / tested: self.path / name}
+                if (bits := trained / CORRECT).exists():
                     copies[bits] = (self.path / name).with_suffix(CORRECT)
                 for source, target in copies.items():
                     with _files.replacing(target) as beside:
