@@ -84,6 +84,14 @@ def add_repetitions(parser, *, seeds):
         type=int,
         help="test each image once, in a cross-validation of so many folds",
     )
+    parser.add_argument(
+        "--test",
+        choices=("holm", "dunnett"),
+        default="holm",
+        help="how several comparisons are corrected: by a test for each, or by"
+        " Dunnett's test, which finds more with few seeds and assumes equal"
+        " deviations",
+    )
 
 
 def add_identity_init(parser):

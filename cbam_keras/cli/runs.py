@@ -59,6 +59,7 @@ def train(options: Options) -> None:
         data_options=options.data_options,
         seeds=_seeds(options),
         folds=options.folds,
+        test=options.test,
         measure=options.measure,
     )
     _run(options, planned, shown=shown)
@@ -78,6 +79,7 @@ def ablate(options: Options) -> None:
         tables=options.tables or list(ablation.TABLES),
         seeds=_seeds(options),
         folds=options.folds,
+        test=options.test,
         recipe=_recipe(options, model),
         identity_init=options.identity_init is not False,
         data_options=options.data_options,

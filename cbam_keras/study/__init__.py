@@ -27,7 +27,9 @@ like any other.
 - `errors`: the same as in the paper's tables.
 - `ranking`: networks ranked, as the trials of a search.
 - `statistics`: means, paired differences and verdicts over seeds.
-- `estimate`: what a study will train, counted.
+- `dunnett`: Dunnett's test over seeds as blocks.
+- `power`: which differences a study can find.
+- `estimate`: what a study will train, counted, and the seeds it needs.
 """
 
 from cbam_keras.study.cell import Outcome
@@ -36,7 +38,7 @@ from cbam_keras.study.checkpoints import DAMAGE
 from cbam_keras.study.class_weights import class_weights
 from cbam_keras.study.content import CONFIRMATION, RESULTS, read_content
 from cbam_keras.study.errors import ErrorTables
-from cbam_keras.study.estimate import Cost, Estimate
+from cbam_keras.study.estimate import Cost, Estimate, seeds_needed
 from cbam_keras.study.folder import (
     EXPLANATIONS,
     REPORT,
@@ -87,6 +89,7 @@ from cbam_keras.study.workers import count_workers, training_by
 __all__ = [
     "run",
     "estimate",
+    "seeds_needed",
     "Study",
     "Variant",
     "Classification",

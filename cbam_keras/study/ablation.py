@@ -24,6 +24,7 @@ from cbam_keras.study.recipes import Recipe, find_recipe
 from cbam_keras.study.results import Results
 from cbam_keras.study.run import RunOptions, takes_run_options
 from cbam_keras.study.run import run as run_study
+from cbam_keras.study.statistics import TESTS
 from cbam_keras.study.study import (
     Classification,
     Comparison,
@@ -80,6 +81,7 @@ def plan(
     data_options: Options | None = None,
     folds: int | None = None,
     measure: str = ACCURACY,
+    test: str = TESTS[0],
 ) -> Study:
     """Plans the comparisons of the paper's Tables 1 to 4 on any dataset.
 
@@ -104,6 +106,8 @@ def plan(
         folds: See `comparison.plan`. Defaults to `None`.
         measure: See `comparison.plan`. What it lacks to one takes the place
             of the error. Defaults to `"test_accuracy"`.
+        test: See `comparison.plan`; `"dunnett"` corrects within each table.
+            Defaults to `"holm"`, which corrects none.
 
     Returns:
         A `study.Study`, for `study.run` and `study.estimate`.
@@ -167,6 +171,7 @@ def plan(
         f"{label} on {task.name}?",
         finish=_finish,
         folds=folds,
+        test=test,
     )
 
 
@@ -184,6 +189,7 @@ def run(
     data_options: Options | None = None,
     folds: int | None = None,
     measure: str = ACCURACY,
+    test: str = TESTS[0],
     **options: Unpack[RunOptions],
 ) -> Results:
     """Runs the comparisons of the paper's Tables 1 to 4 on any dataset.
@@ -231,6 +237,7 @@ def run(
         data_options=data_options,
         folds=folds,
         measure=measure,
+        test=test,
     )
     return run_study(planned, **options)
 

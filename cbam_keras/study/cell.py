@@ -108,6 +108,19 @@ class Outcome:
                 f"file={self.file!r}"
             )
 
+    def as_run(self) -> _files.Json:
+        """Returns what JSON holds of a training that finished."""
+        return {
+            "network": self.variant,
+            "seed": self.seed,
+            "parameters": self.parameters,
+            "best_epoch": self.best_epoch,
+            "best_validation_accuracy": self.val_accuracy,
+            "test_accuracy": self.test_accuracy,
+            "seconds_per_epoch": self.seconds_per_epoch,
+            "file": self.file,
+        }
+
     @property
     def finished(self) -> bool:
         """Whether the network was trained to the end, and measured."""
@@ -386,3 +399,15 @@ def free_memory() -> Iterator[None]:
         if keras.backend.backend() == "torch":
             # PyTorch would compile nothing more after eight networks.
             _checks.require("torch", extra="torch").compiler.reset()
+
+
+def history_of(
+    outcomes: Iterable[Outcome], seeds: Sequence[int]
+) -> list[dict[str, object]]:
+    """Returns a dictionary per network and epoch."""
+    rows = []
+    for outcome in outcomes:
+        seed = {"seed": outcome.seed} if len(seeds) > 1 else {}
+        network = {**seed, "network": outcome.variant}
+        rows += [{**network, **row} for row in outcome.history]
+    return rows

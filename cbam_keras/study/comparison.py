@@ -23,6 +23,7 @@ from cbam_keras.study.measures import ACCURACY
 from cbam_keras.study.recipes import RECIPES, Recipe, find_recipe, suit_to
 from cbam_keras.study.results import MANY, Results
 from cbam_keras.study.run import RunOptions, run, takes_run_options
+from cbam_keras.study.statistics import TESTS
 from cbam_keras.study.study import Classification, Study, Variant, check_seeds
 from cbam_keras.study.training import draw_curves
 
@@ -58,6 +59,7 @@ def plan(
     seeds: int | Sequence[int] = 1,
     folds: int | None = None,
     measure: str = ACCURACY,
+    test: str = TESTS[0],
 ) -> Study:
     """Plans to train one network without and with attention, and compare.
 
@@ -105,6 +107,8 @@ def plan(
         measure: `"test_accuracy"`, `"balanced_accuracy"`, `"macro_f1"` or
             `"auc"`, what networks are compared by; see
             `study.Classification`. Defaults to `"test_accuracy"`.
+        test: `"holm"` or `"dunnett"`, how several comparisons are corrected;
+            see `study.Study`. Defaults to `"holm"`.
 
     Returns:
         A `study.Study`, for `study.run` and `study.estimate`.
@@ -141,6 +145,7 @@ def plan(
         f"{label} on {task.name}?",
         finish=_draw,
         folds=folds,
+        test=test,
     )
 
 
@@ -158,6 +163,7 @@ def compare(
     seeds: int | Sequence[int] = 1,
     folds: int | None = None,
     measure: str = ACCURACY,
+    test: str = TESTS[0],
     **options: Unpack[RunOptions],
 ) -> Results:
     """Trains one network without and with attention, under equal conditions.
@@ -205,6 +211,7 @@ def compare(
         seeds=seeds,
         folds=folds,
         measure=measure,
+        test=test,
     )
     return run(planned, **options)
 

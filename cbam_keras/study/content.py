@@ -17,6 +17,7 @@ from cbam_keras._files import RESULTS, Json, read_bytes
 from cbam_keras.data import Source, check_folds
 from cbam_keras.study.cell import Outcome
 from cbam_keras.study.measures import ACCURACY, Measure
+from cbam_keras.study.statistics import TESTS
 from cbam_keras.study.study import LAYOUTS, Comparison, check_name
 
 FORMAT = 3
@@ -125,6 +126,7 @@ def read_content(folder: pathlib.Path) -> Json:
             or_zero=not has_accuracy,
         )
     check_folds(settings.get("folds"))
+    _checks.one_of("settings.test", settings.get("test", TESTS[0]), TESTS)
     if content["source"] is not None:
         Source.from_description(content["source"])
     for cell in content["cells"]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from cbam_keras.study import power
 from cbam_keras.study.measures import ACCURACY
 from cbam_keras.study.results import Results
 from cbam_keras.study.statistics import Column, judge_errors, noun_of
@@ -25,6 +26,22 @@ class ErrorTables(Results):
     @property
     def verdict(self) -> str:
         """How many differences exclude zero, in a sentence."""
+        errors, most = self._most_compared()
+        test, text = self.test, self.describe_guessing() if errors else ""
+        if not text:
+            text = judge_errors(errors, most, self.folds, test)
+            if seen := self._describe_power([x for _, x in errors], False):
+                text += f" {seen[0].upper()}{seen[1:]}."
+        return text
+
+    @property
+    def detectable(self) -> float | None:
+        """The least difference that 80 % of such studies find."""
+        errors = [error for _, error in self._most_compared()[0]]
+        return power.detectable(errors, self.test, False)
+
+    def _most_compared(self):
+        """Returns networks compared over most seeds, and how many these are."""
         # Some are in two tables.
         compared = {
             (row.variant, comparison.baseline): (row.label, row)
@@ -35,9 +52,7 @@ class ErrorTables(Results):
         errors = [*compared.values()]
         # Tables may have been trained with different numbers of seeds.
         most = max((row.pairs for _, row in errors), default=0)
-        errors = [error for error in errors if error[1].pairs == most]
-        guessing = self.describe_guessing() if errors else ""
-        return guessing or judge_errors(errors, most, self.folds)
+        return [error for error in errors if error[1].pairs == most], most
 
     def _first_cell(self, row):
         return row.mean_cell(self.measures[0])
@@ -108,6 +123,8 @@ class ErrorTables(Results):
             "seeds": self.seeds,
             "folds": self.folds,
             "test_images": self.test_images,
+            "test": self.test,
+            "detectable": self.detectable,
             "rows": [x for one in self.comparisons for x in self._errors(one)],
         }
 

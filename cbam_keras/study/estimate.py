@@ -1,9 +1,19 @@
-"""`Estimate`: what a study will train, counted."""
+"""`Estimate`: what a study will train, counted; and how many seeds it needs."""
 
 import dataclasses
 import json
+import math
 
-from cbam_keras import _terminal
+from cbam_keras import _checks, _terminal
+from cbam_keras.study.power import POWER, pooled_error, power_of
+from cbam_keras.study.results import Results
+from cbam_keras.study.statistics import MIN_SEEDS, TESTS
+from cbam_keras.study.study import Study
+
+# With fewer seeds, three comparisons or more find little by Holm's method.
+FEW_SEEDS = 5
+# A comparison that needs more seeds is not made by seeds.
+MOST_SEEDS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,3 +75,95 @@ class Estimate:
         epochs = f"{self.epochs} epoch" + "s" * (self.epochs > 1)
         most = "at most " if self.has_patience else ""
         return f"{table}\n{trainings} of {most}{epochs}"
+
+
+def describe_few_seeds(study: Study) -> str:
+    """Returns a sentence if a study will find little, or nothing."""
+    seeds, tables = len(study.seeds), study.compared_in
+    sizes = [len(t.variants or study.variants) for t in tables if t.baseline]
+    count = max(sizes, default=1) - 1
+    is_few = 1 < seeds < FEW_SEEDS and count >= 3 and study.folds is None
+    if not is_few or study.test != TESTS[0]:
+        return ""
+    corrected = 1 if study.layout == "errors" else count
+
+    def power(seeds, count, test=TESTS[0]):
+        # A paired difference has twice the variance of a training.
+        found = power_of(3 * math.sqrt(seeds / 2), seeds, count, test)
+        return f"{100 * found:.0f} %"
+
+    held = power(seeds, corrected) if seeds >= MIN_SEEDS else "0 %"
+    return (
+        f"Few seeds: with {seeds} of them, {held} of studies of {count} "
+        "comparisons find a difference of three standard deviations of a "
+        f"training; with {FEW_SEEDS} it is {power(FEW_SEEDS, corrected)}, and "
+        f"with {seeds} by Dunnett's test (--test dunnett) "
+        f"{power(seeds, count, TESTS[1])}"
+    )
+
+
+def seeds_needed(
+    results: Results | float,
+    difference: float = 0.01,
+    comparisons: int = 1,
+    power: float = POWER,
+) -> int:
+    """Returns with how many seeds a true difference is likely to be found.
+
+    By Student's t of differences paired by seed, for several comparisons at
+    the level of the first by Holm's method. Fix the number before looking at
+    results: who adds seeds until an interval excludes zero claims too often.
+
+    Args:
+        results: `Results` of several seeds without folds, for the pooled
+            standard deviation of the differences to the baseline; or this
+            deviation, a positive number in units of the measure, as 0.008.
+        difference: Positive number, the true difference, in the same units:
+            0.01 of an accuracy is one point. Defaults to `0.01`.
+        comparisons: Positive integer, the networks that are compared with the
+            baseline. Defaults to `1`.
+        power: Number from 0.1 to 0.999, the fraction of studies that find the
+            difference. Defaults to `0.8`.
+
+    Returns:
+        Integer, at least 3.
+
+    Raises:
+        ValueError: If an argument is out of range, or if more than 10,000
+            seeds are needed.
+    """
+    deviation = results
+    if isinstance(results, Results):
+        error, seeds = pooled_error([*results.compared().values()])
+        deviation = error * math.sqrt(seeds)
+        if results.folds is not None or not deviation:
+            raise ValueError(
+                "`results` must be of several seeds, without folds, whose "
+                f"differences vary. Received: results of {results.title}"
+            )
+    _checks.positive_number("results", deviation)
+    _checks.positive_number("difference", difference)
+    _checks.positive_integer("comparisons", comparisons)
+    _checks.positive_number("power", power)
+    if not 0.1 <= power <= 0.999:
+        raise ValueError(
+            f"`power` must be from 0.1 to 0.999. Received: power={power}"
+        )
+
+    def is_enough(seeds):
+        shift = difference / deviation * math.sqrt(seeds)
+        return power_of(shift, seeds, comparisons) >= power
+
+    low, high = MIN_SEEDS - 1, MIN_SEEDS
+    while not is_enough(high):
+        if high > MOST_SEEDS:
+            raise ValueError(
+                f"`difference` must be found with at most {MOST_SEEDS:,} "
+                f"seeds. Received: difference={difference}, with a deviation "
+                f"of {deviation:.3g}. Look for a larger one"
+            )
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
+    return high

@@ -6,10 +6,15 @@ import io
 import math
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cbam_keras import _checks, _files
+
+if TYPE_CHECKING:
+    from cbam_keras.study.results import Results
+    from cbam_keras.study.statistics import Row
 
 # The file of a network has one beside it that ends like this, with a bit per
 # test image: whether the network is right about it. The folder of a network
@@ -84,16 +89,34 @@ class Flips:
         )
 
 
-def read_flips(
-    names: tuple[str, str],
-    networks: Sequence[Sequence[pathlib.Path]],
-    images: int,
+def flips_of(
+    results: "Results", names: tuple[str, str], seeds: Sequence[int]
 ) -> Flips:
-    """Returns the images that change sides, by a pair of files per seed."""
-    if not networks:
+    """Returns the images that change sides between two variants."""
+    for name in names:
+        _checks.one_of("variant", name, results.variants)
+    files = {(x.variant, x.seed): str(x.file) for x in results.runs}
+    images = results.sizes.get("test", 0)
+    bits = [
+        [read_correct(results.output / files[x, seed], images) for x in names]
+        for seed in seeds
+        if not results.folds and {(x, seed) for x in names} <= {*files}
+    ]
+    if not bits:
         raise ValueError(f"{NEEDED}{names}, without such a seed")
-    bits = [[read_correct(path, images) for path in pair] for pair in networks]
     changes = np.array([second - first for first, second in bits])
     gained, lost = (changes > 0).sum(axis=0), (changes < 0).sum(axis=0)
     drawing = variance_of_drawing(changes)
     return Flips(names, gained, lost, len(changes), drawing)
+
+
+def describe_missing(output: pathlib.Path, rows: Sequence["Row"]) -> str:
+    """Returns a sentence if only some of the networks have their bits."""
+    is_missing = any(x.interval and x.drawing is None for x in rows)
+    # Runs of earlier versions have none.
+    if not is_missing or not any(output.glob(f"*{CORRECT}")):
+        return ""
+    return (
+        f" Some *{CORRECT} are missing or damaged: drawing the test images "
+        "counts by the least possible error."
+    )

@@ -12,15 +12,17 @@ from typing import ClassVar
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table, number_cell
 from cbam_keras.explain.figures import style
+from cbam_keras.study import dunnett, power
 from cbam_keras.study.cell import Outcome, history_of
 from cbam_keras.study.checkpoints import DAMAGE
 from cbam_keras.study.content import RESULTS, comparison_of, read_content
 from cbam_keras.study.figures import plot_ablation
-from cbam_keras.study.flips import CORRECT, Flips, read_flips
+from cbam_keras.study.flips import Flips, describe_missing, flips_of
 from cbam_keras.study.measures import ACCURACY, MEASURES, validation_key
 from cbam_keras.study.statistics import (
     MANY,
     NOTHING,
+    TESTS,
     Column,
     Measured,
     Row,
@@ -68,6 +70,10 @@ class Results(_terminal.Tabular):
         question: String, what the study asks, or empty.
         verdict: String, the differences in a sentence, or that no network
             has learned; empty without a baseline.
+        test: String, how several comparisons are corrected; see `Study`.
+        detectable: Number, the least true difference that 80 % of studies
+            with such networks and seeds find, in units of the measure: 0.01
+            is one point. `None` with too few seeds.
         code: String, a line of code that makes the best layer, or empty.
     """
 
@@ -157,12 +163,9 @@ class Results(_terminal.Tabular):
             "variants": variants,
             "seeds": seeds,
             "comparisons": tuple(
-                comparison_of(fields, variants)
-                for fields in content["comparisons"]
+                comparison_of(x, variants) for x in content["comparisons"]
             ),
-            "measures": tuple(
-                Measure(**fields) for fields in content["measures"]
-            ),
+            "measures": tuple(Measure(**x) for x in content["measures"]),
             "data": description["name"],
             "sizes": description["sizes"],
             "guess": guess,
@@ -227,11 +230,8 @@ class Results(_terminal.Tabular):
         for name in names:
             outcomes = [o for o in self.outcomes if o.variant == name]
             finished = [o for o in outcomes if o.finished]
-            seconds = [
-                outcome.seconds_per_epoch
-                for outcome in finished
-                if outcome.seconds_per_epoch is not None
-            ]
+            every = [outcome.seconds_per_epoch for outcome in finished]
+            seconds = [x for x in every if x is not None]
             first = next(iter([*finished, *outcomes]), None)
             rows.append(
                 Row(
@@ -321,8 +321,31 @@ class Results(_terminal.Tabular):
         if self.baseline is None:
             return ""
         first = self.measures[0]
-        return self.describe_guessing() or verdict(
-            self.compared(), self.baseline, first, self.folds
+        compared, warning = self.compared(), ""
+        if self.test != TESTS[0]:
+            names = self.comparisons[0].variants
+            values = {name: self.values(name, first) for name in names}
+            warning = dunnett.describe_deviations(values)
+        seen = self._describe_power(compared.values())
+        text = verdict(
+            compared, self.baseline, first, self.folds, self.test, seen
+        )
+        return self.describe_guessing() or text + warning
+
+    @property
+    def test(self) -> str:
+        """How several comparisons are corrected."""
+        return str(self.settings.get("test", TESTS[0]))
+
+    @property
+    def detectable(self) -> float | None:
+        """The least difference that 80 % of such studies find."""
+        return power.detectable(self.compared().values(), self.test)
+
+    def _describe_power(self, compared, is_corrected=True):
+        measure, compared = self.measures[0], [*compared]
+        return power.describe(
+            compared, measure, self.test, self.folds, is_corrected
         )
 
     def describe_guessing(self) -> str:
@@ -398,12 +421,16 @@ class Results(_terminal.Tabular):
             baseline = {}
         # Other measures are no fractions of the images.
         is_part = measure.key == ACCURACY and "test" in self.sizes
-        compared = {}
+        by_name, compared = {}, {}
         for name in comparison.variants:
             values = self.values(name, measure, seeds)
-            if len(values) < least:
-                continue
-            shared = [seed for seed in values if seed in baseline]
+            if len(values) >= least:
+                by_name[name] = values
+        paired = {*baseline}
+        if self.test != TESTS[0]:
+            paired.intersection_update(*by_name.values())
+        for name, values in by_name.items():
+            shared = [seed for seed in values if seed in paired]
             if name == comparison.baseline:
                 shared = []
             flips = None
@@ -422,7 +449,11 @@ class Results(_terminal.Tabular):
                 compared[name] = dataclasses.replace(
                     compared[name], p_value=flips.p_value, flips=str(flips)
                 )
-        return compared
+        if self.test == TESTS[0] or not baseline:
+            return compared
+        return dunnett.compare(
+            compared, by_name, comparison.baseline, self.folds
+        )
 
     def flips(
         self, first: str, second: str, seeds: Sequence[int] | None = None
@@ -432,15 +463,7 @@ class Results(_terminal.Tabular):
         `gained` and `lost`, integers `(images,)`, say with how many `seeds`,
         by default all that both have, it or the first alone is right.
         """
-        for name in (first, second):
-            _checks.one_of("variant", name, self.variants)
-        files = {(x.variant, x.seed): str(x.file) for x in self.runs}
-        pairs = [
-            [self.output / files[first, x], self.output / files[second, x]]
-            for x in seeds or self.seeds
-            if not self.folds and {(first, x), (second, x)} <= {*files}
-        ]
-        return read_flips((first, second), pairs, self.sizes.get("test", 0))
+        return flips_of(self, (first, second), seeds or self.seeds)
 
     def tables(self) -> list[Table]:
         """Returns the tables, without the names of folders."""
@@ -498,12 +521,10 @@ class Results(_terminal.Tabular):
         note = f"Measured on {self.tested_on}."
         if any(row.interval for row in rows):
             note += " In brackets: the 95 % interval of a difference."
-        is_accuracy = self.measures[0].key == ACCURACY and not self.folds
-        if is_accuracy and any(x.interval and x.drawing is None for x in rows):
-            # Runs of earlier versions have none.
-            if any(self.output.glob(f"*{CORRECT}")):
-                note += f" Some *{CORRECT} are missing or damaged: drawing the "
-                note += "test images counts by the least possible error."
+        if self.measures[0].key == ACCURACY and not self.folds:
+            note += describe_missing(self.output, rows)
+        if seen := self._describe_power(rows):
+            note += f" {seen[0].upper()}{seen[1:]}."
         errors = [x.heading for x in self.measures if x.lower_is_better]
         return note + "".join(f" A lower {x} is better." for x in errors)
 
@@ -541,19 +562,9 @@ class Results(_terminal.Tabular):
             "test_images": self.test_images,
             "rows": rows,
             "verdict": self.verdict,
-            "runs": [
-                {
-                    "network": run.variant,
-                    "seed": run.seed,
-                    "parameters": run.parameters,
-                    "best_epoch": run.best_epoch,
-                    "best_validation_accuracy": run.val_accuracy,
-                    "test_accuracy": run.test_accuracy,
-                    "seconds_per_epoch": run.seconds_per_epoch,
-                    "file": run.file,
-                }
-                for run in self.runs
-            ],
+            "test": self.test,
+            "detectable": self.detectable,
+            "runs": [run.as_run() for run in self.runs],
             "output": str(self.output),
         }
 

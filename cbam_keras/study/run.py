@@ -13,7 +13,7 @@ from cbam_keras.study.cell import free_memory
 from cbam_keras.study.cells import cells_of
 from cbam_keras.study.class_weights import class_weights
 from cbam_keras.study.content import RESULTS
-from cbam_keras.study.estimate import Cost, Estimate
+from cbam_keras.study.estimate import Cost, Estimate, describe_few_seeds
 from cbam_keras.study.folder import Execution, default_output
 from cbam_keras.study.networks import (
     build_network,
@@ -154,6 +154,7 @@ def estimate(study: Study | Plan) -> Estimate:
         study = study.suited_to(data)
         recipe = study.recipe_for(None, study.runs[0])
         print_data(study, data)
+        _print_few_seeds(study)
         for variant in study.variants:
             batches = batches_for(variant, data)
             with free_memory():
@@ -245,8 +246,14 @@ def _check_any_fits(study, data):
     raise errors[0]
 
 
+def _print_few_seeds(study):
+    if text := describe_few_seeds(study):
+        _terminal.say(text)
+
+
 def _train(cells, workers, executor):
     print_data(cells.study, cells.load(cells.study.runs[0]))
+    _print_few_seeds(cells.study)
     # Workers do not need what is done at the end.
     study = dataclasses.replace(cells.study, finish=None)
     output = cells.folder.path.absolute()

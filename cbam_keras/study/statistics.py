@@ -17,7 +17,9 @@ MANY = 4
 # Fewer seeds may give like differences by chance: they are not judged.
 MIN_SEEDS = 3
 # A verdict of so many comparisons with a baseline or more is corrected.
-MIN_CORRECTED = 3
+MIN_CORRECTED = 2
+# How claims of several comparisons are corrected, first by default.
+TESTS = ("holm", "dunnett")
 # Metrics are computed in float32: equal differences differ by less than this.
 ROUNDING = 1e-6
 # The fraction of intervals that exclude zero by chance.
@@ -151,6 +153,7 @@ class Measured:
     p_value: float | None = None
     drawing: float | None = None
     flips: str = ""
+    standard_error: float | None = None
 
     @classmethod
     def of(
@@ -175,6 +178,10 @@ class Measured:
         interval, p_value = interval_and_p_value(
             differences, images, folds, drawing
         )
+        error = None
+        if len(differences) > 1:
+            of_seeds = standard_error(differences, folds)
+            error = math.sqrt(of_seeds**2 + (drawing or 0))
         return dataclasses.replace(
             measured,
             difference=statistics.fmean(differences),
@@ -182,6 +189,7 @@ class Measured:
             pairs=len(differences),
             p_value=p_value,
             drawing=drawing,
+            standard_error=error,
         )
 
     def mean_cell(self, measure: Measure) -> str:
@@ -225,9 +233,12 @@ class Row(Measured):
             all differences of another measure are equal.
         pairs: Integer, the number of seeds that both have.
         p_value: Number in [0, 1], less than 0.05 where the interval excludes
-            zero, or `None` like it; of one seed by McNemar's exact test.
+            zero, or `None` like it; of one seed by McNemar's exact test. By
+            Dunnett's test, interval and p-value are adjusted for all networks
+            of the table.
         drawing: Number, the measured variance by test images, or `None`.
         flips: String, how many test images one seed gains and loses.
+        standard_error: Number, of the difference, or `None` for one seed.
         variant: String, its name.
         seeds: Tuple of integers, the seeds with which its training finished.
         parameters, macs: See `Outcome`.
@@ -317,8 +328,13 @@ def verdict(
     baseline: str,
     measure: Measure = TEST_ACCURACY,
     folds: int | None = None,
+    test: str = TESTS[0],
+    seen: str = "",
 ) -> str:
-    """Returns how networks compare with the baseline, as a sentence."""
+    """Returns how networks compare with the baseline, as a sentence.
+
+    `seen` says what would have been found, where something may be chance.
+    """
     others = {
         name: measured
         for name, measured in networks.items()
@@ -340,8 +356,14 @@ def verdict(
         if count >= MIN_CORRECTED:
             clear = holm(p_values)
             corrected = f" (corrected for {count} comparisons by Holm's method)"
+        if count >= MIN_CORRECTED and test != TESTS[0]:
+            clear = {name for name in others if p_values[name] < BY_CHANCE}
+            corrected = (
+                f" (corrected for {count} comparisons by Dunnett's test, which "
+                "assumes equal deviations of all networks)"
+            )
         clauses = [
-            judge(name, measured, baseline, measure, folds)
+            judge(name, measured, baseline, measure, folds, test)
             for name, measured in others.items()
             if name in clear
         ]
@@ -350,6 +372,8 @@ def verdict(
                 f"{unclear} of {count} differences from {baseline} may be "
                 "chance"
             )
+        if seen and (unclear or max(p_values.values()) >= BY_CHANCE):
+            corrected += f"; {seen}"
         return f"{'; '.join(clauses)}{corrected}."
     *changes, last = (
         f"{name} by {measured.difference_cell(measure, with_unit=False)}"
@@ -376,6 +400,7 @@ def judge(
     baseline: str,
     measure: Measure = TEST_ACCURACY,
     folds: int | None = None,
+    test: str = TESTS[0],
 ) -> str:
     """Returns how one network compares with the baseline, as a clause."""
     pairs, noun = measured.pairs, noun_of(folds)
@@ -410,7 +435,7 @@ def judge(
         ends += OF_FOLDS
     if low <= 0 <= high:
         return f"{differs}, which may be chance ({ends})"
-    if pairs < MIN_SEEDS:
+    if pairs < MIN_SEEDS and test == TESTS[0]:
         return f"{differs} ({ends}; too few {noun}s to judge)"
     # An error, one minus the value, has the other direction.
     is_lower_better = measure.lower_is_better != measure.is_error
@@ -421,7 +446,10 @@ def judge(
 
 
 def judge_errors(
-    errors: Sequence[tuple[str, Measured]], runs: int, folds: int | None = None
+    errors: Sequence[tuple[str, Measured]],
+    runs: int,
+    folds: int | None = None,
+    test: str = TESTS[0],
 ) -> str:
     """Returns how many differences of errors exclude zero, as a sentence.
 
@@ -434,7 +462,7 @@ def judge_errors(
             "No differences: the first row of a table and another are needed "
             f"with every {noun}."
         )
-    if runs in TOO_FEW:
+    if runs < (MIN_SEEDS if test == TESTS[0] else 2):
         return TOO_FEW[runs].format(noun=noun)
     clear = []
     for name, measured in errors:
@@ -444,8 +472,13 @@ def judge_errors(
             clear.append(f'"{name}" ({word} error)')
     listed = f": {', '.join(dict.fromkeys(clear))}" if clear else ""
     over = describe_runs(runs, folds) + (OF_FOLDS if folds else "")
+    chance = f"By chance alone about {len(errors) * BY_CHANCE:.1f} would."
+    if test != TESTS[0]:
+        chance = (
+            "By chance alone any of a table does in 5 %, by Dunnett's test, "
+            "which assumes equal deviations of all networks."
+        )
     return (
         f"{len(clear)} of {len(errors)} differences to the first row of a "
-        f"table exclude zero over {over}{listed}. By chance alone about "
-        f"{len(errors) * BY_CHANCE:.1f} would."
+        f"table exclude zero over {over}{listed}. {chance}"
     )

@@ -23,6 +23,7 @@ from cbam_keras.study.measures import (
 )
 from cbam_keras.study.networks import check_network, compile_network
 from cbam_keras.study.recipes import Recipe, find_recipe
+from cbam_keras.study.statistics import TESTS
 
 # The name of a variant may have so many bytes: file systems allow 255, and the
 # names of files and folders hold more than that of the variant.
@@ -372,6 +373,11 @@ class Study:
             to `"networks"`.
         question: String, what the study asks, for its report. Defaults to
             `""`.
+        test: String, how several comparisons with a baseline are corrected:
+            `"holm"`, a test for each network and Holm's method, or
+            `"dunnett"`, Dunnett's test over the seeds that all networks of a
+            table share, which finds more with few seeds and assumes equal
+            deviations. Defaults to `"holm"`.
 
     Raises:
         ValueError: If there is no variant, if names or seeds repeat, if the
@@ -398,6 +404,7 @@ class Study:
     folds: int | None = None
     layout: str = LAYOUTS[0]
     question: str = ""
+    test: str = TESTS[0]
 
     def __post_init__(self) -> None:
         variants = tuple(self.variants)
@@ -415,6 +422,7 @@ class Study:
         if self.baseline is not None:
             _checks.one_of("baseline", self.baseline, names)
         _checks.one_of("layout", self.layout, LAYOUTS)
+        _checks.one_of("test", self.test, TESTS)
         if self.folds is not None:
             data.check_folds(self.folds)
             _check_task(self.task, self.folds)
@@ -476,6 +484,8 @@ class Study:
             settings["budget"] = dataclasses.asdict(self.budget)
         if self.folds is not None:
             settings["folds"] = self.folds
+        if self.test != TESTS[0]:
+            settings["test"] = self.test
         if measure := getattr(self.task, "score", None):
             settings["measure"] = measure
         settings["backend"] = keras.backend.backend()

@@ -1,0 +1,153 @@
+"""What do studies claim, where the truth is known?
+
+    python -m benchmarks.simulations
+
+Simulates studies with normal values, or for folds with trained networks of one
+layer, and prints how many claim a difference. It needs no backend.
+"""
+
+import argparse
+import itertools
+import math
+
+import numpy as np
+from scipy import stats
+
+from benchmarks import arguments, measured
+from cbam_keras.study import dunnett
+from cbam_keras.study.statistics import BY_CHANCE, TESTS, Measured, holm
+
+COMPARISONS, SEEDS = (1, 2, 3, 7, 11), (3, 5)
+# In standard deviations of a training.
+EFFECT = 3
+# Deviations of networks differ by log-normal factors, of this deviation.
+UNEQUAL = 0.4
+
+
+def claims(values, test):
+    """Returns which networks a study claims to differ from the baseline.
+
+    `values` is an array of (studies, networks, seeds), whose first network is
+    the baseline. Each formula is that of the package, for all studies at once.
+    """
+    changes = values[:, 1:] - values[:, :1]
+    count, seeds = changes.shape[1:]
+    means = changes.mean(axis=-1)
+    if test == "dunnett":
+        rest = values - values.mean(axis=2, keepdims=True)
+        rest -= rest.mean(axis=1, keepdims=True)
+        degrees = count * (seeds - 1)
+        variances = 2 * np.sum(rest**2, axis=(1, 2)) / degrees
+        errors = np.sqrt(variances / seeds)[:, None]
+        return np.abs(means / errors) > dunnett.critical_value(count, degrees)
+    errors = changes.std(axis=-1, ddof=1) / math.sqrt(seeds)
+    p_values = 2 * stats.t.sf(np.abs(means / errors), seeds - 1)
+    clear = [holm(dict(enumerate(row))) for row in p_values]
+    return np.array([[x in names for x in range(count)] for names in clear])
+
+
+def values_of(random, studies, comparisons, seeds, unequal=0.0):
+    """Returns values of equal networks, with a deviation of one per seed.
+
+    What the networks of a seed share has a tenth of the variance.
+    """
+    factors = np.exp(random.normal(0, unequal, (studies, comparisons + 1, 1)))
+    shared = random.normal(0, math.sqrt(0.1), (studies, 1, seeds))
+    shape = studies, comparisons + 1, seeds
+    return shared + factors * random.normal(size=shape)
+
+
+def false_claims(studies):
+    """Yields how often equal networks are claimed to differ."""
+    random = np.random.default_rng(0)
+    for comparisons, seeds in itertools.product(COMPARISONS, SEEDS):
+        shape = studies, comparisons, seeds
+        row = {"comparisons": str(comparisons), "seeds": str(seeds)}
+        for test in TESTS:
+            claimed = claims(values_of(random, *shape), test)
+            row[test.title()] = _percent(claimed.any(axis=1))
+        claimed = claims(values_of(random, *shape, UNEQUAL), TESTS[1])
+        row["Dunnett, unequal deviations"] = _percent(claimed.any(axis=1))
+        yield row
+
+
+def power(studies):
+    """Yields how often one network that differs is found."""
+    random = np.random.default_rng(1)
+    for comparisons, seeds in itertools.product(COMPARISONS, SEEDS):
+        values = values_of(random, studies, comparisons, seeds)
+        values[:, 1] += EFFECT
+        row = {"comparisons": str(comparisons), "seeds": str(seeds)}
+        for test in TESTS:
+            row[test.title()] = _percent(claims(values, test)[:, 0])
+        yield row
+
+
+def folds(studies):
+    """Yields how often networks with equally good inputs seem to differ."""
+    random = np.random.default_rng(2)
+    for count, seeds in ((3, 1), (5, 1), (10, 1), (5, 3)):
+        row = {"folds": str(count), "seeds": str(seeds)}
+        claimed = []
+        for _ in range(studies // 4):
+            inputs = random.normal(size=(200, 10))
+            target = inputs.sum(axis=1) + random.normal(size=200)
+            changes = []
+            for _ in range(seeds):
+                changes += _changes(random, inputs, target, count)
+            tests = [
+                Measured.of(changes, changes, folds=x) for x in (None, count)
+            ]
+            claimed.append([x.p_value < BY_CHANCE for x in tests])
+        for name, column in zip(
+            ("Student's t", "corrected"),
+            zip(*claimed, strict=True),
+            strict=True,
+        ):
+            row[name] = _percent(column)
+        yield row
+
+
+def _changes(random, inputs, target, count):
+    """Yields, for each fold, the error of one half of inputs minus another."""
+    fold_of = random.permutation(len(target)) % count
+    for fold in range(count):
+        train, test = fold_of != fold, fold_of == fold
+        errors = []
+        for half in (inputs[:, :5], inputs[:, 5:]):
+            x, y = half[train], target[train]
+            weights = np.linalg.solve(x.T @ x, x.T @ y)
+            errors.append(np.mean((target[test] - half[test] @ weights) ** 2))
+        yield float(errors[0] - errors[1])
+
+
+def _percent(claimed):
+    return f"{100 * np.mean(claimed):.1f} %"
+
+
+TABLES = {"false-claims": false_claims, "power": power, "folds": folds}
+
+
+def main(command=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--tables", nargs="+", choices=TABLES, default=[*TABLES]
+    )
+    parser.add_argument(
+        "--studies",
+        type=arguments.positive_integer,
+        default=20_000,
+        help="how many of each kind are simulated",
+    )
+    options = parser.parse_args(command)
+    for name in options.tables:
+        rows = [*TABLES[name](options.studies)]
+        print(f"## {name}\n\n{measured.markdown(rows)}\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""What a study can see: the power of its comparisons."""
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+
+from cbam_keras import _checks
+from cbam_keras.study import dunnett
+from cbam_keras.study.measures import Measure
+from cbam_keras.study.statistics import (
+    BY_CHANCE,
+    MIN_SEEDS,
+    Measured,
+    describe_runs,
+)
+
+# The fraction of studies that is to find a difference.
+POWER = 0.8
+
+
+def power_of(
+    difference: float, seeds: int, comparisons: int = 1, test: str = "holm"
+) -> float:
+    """Returns the fraction of studies that find a difference, two-sided.
+
+    `difference` is the true one, divided by the standard error of its mean
+    over the seeds. By Holm's method a p-value is compared with that of the
+    smallest, 5 % / comparisons.
+    """
+    stats = _checks.require("scipy.stats", extra="plot")
+    degrees = seeds - 1
+    critical = stats.t.isf(BY_CHANCE / comparisons / 2, degrees)
+    if test == "dunnett":
+        degrees *= comparisons
+        critical = dunnett.critical_value(comparisons, degrees)
+    # The noncentral t of SciPy is NaN far from its middle.
+    s, weights = dunnett.estimates(degrees)
+    above = stats.norm.cdf(difference - critical * s)
+    return float(weights @ (above + stats.norm.cdf(-difference - critical * s)))
+
+
+def pooled_error(compared: Iterable[Measured]) -> tuple[float, int]:
+    """Returns the standard error of differences over most seeds, pooled."""
+    seeds = max((x.pairs for x in compared), default=0)
+    errors = [x.standard_error or 0 for x in compared if x.pairs == seeds]
+    squares = [error**2 for error in errors]
+    return math.sqrt(statistics.fmean(squares or [0])), seeds
+
+
+def detectable(
+    compared: Iterable[Measured], test: str = "holm", is_corrected: bool = True
+) -> float | None:
+    """Returns the least difference that 80 % of studies like this find.
+
+    `None` if there are too few seeds, or if all differences are equal.
+    """
+    others = [x for x in compared if x.difference is not None]
+    comparisons = len(others) if is_corrected or test == "dunnett" else 1
+    error, seeds = pooled_error(others)
+    if not error or seeds < (2 if test == "dunnett" else MIN_SEEDS):
+        return None
+    optimize = _checks.require("scipy.optimize", extra="plot")
+    high = 1.0
+    while power_of(high, seeds, comparisons, test) < POWER:
+        high *= 2
+    return error * float(
+        optimize.brentq(
+            lambda x: power_of(x, seeds, comparisons, test) - POWER, 0, high
+        )
+    )
+
+
+def describe(
+    compared: Sequence[Measured],
+    measure: Measure,
+    test: str = "holm",
+    folds: int | None = None,
+    is_corrected: bool = True,
+) -> str:
+    """Returns what a study could have seen, as a clause, or nothing."""
+    difference = detectable(compared, test, is_corrected)
+    seeds = pooled_error(compared)[1]
+    if difference is None:
+        return ""
+    points = measure.in_points(measure.number(difference))
+    return (
+        f"with {describe_runs(seeds, folds)} a difference of {points} would "
+        f"have been found in {100 * POWER:.0f} % of studies"
+    )
