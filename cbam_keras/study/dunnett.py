@@ -22,7 +22,7 @@ from cbam_keras.study.statistics import (
 )
 
 
-def estimates(degrees: int) -> tuple[np.ndarray, np.ndarray]:
+def estimates(degrees: int) -> np.ndarray:
     """Returns estimates of a deviation of one, and weights of quadrature."""
     stats = _checks.require("scipy.stats", extra="plot")
     x, weights = np.polynomial.legendre.leggauss(100)
@@ -30,7 +30,7 @@ def estimates(degrees: int) -> tuple[np.ndarray, np.ndarray]:
     low, high = np.log(ends / degrees) / 2
     s = np.exp(low + (x + 1) * (high - low) / 2)
     density = stats.chi2.pdf(s**2 * degrees, degrees) * degrees * s**2
-    return s, density * weights * (high - low)
+    return np.stack([s, density * weights * (high - low)])
 
 
 def tail(critical: float, comparisons: int, degrees: int) -> float:
@@ -66,7 +66,7 @@ def critical_value(comparisons: int, degrees: int) -> float:
 def compare(
     compared: Mapping[str, Measured],
     values: Mapping[str, Mapping[int, float]],
-    baseline: str,
+    baseline: str | None,
     folds: int | None = None,
 ) -> dict[str, Measured]:
     """Returns networks with simultaneous intervals and adjusted p-values.
@@ -77,7 +77,7 @@ def compare(
     others = [x for x in compared if compared[x].difference is not None]
     table, result = _table_of(values), dict(compared)
     seeds, by_name = table.shape[1], dict(zip(values, table, strict=True))
-    if not others or seeds < 2:
+    if baseline is None or not others or seeds < 2:
         return result
     degrees = len(others) * (seeds - 1)
     variance = 2 * np.sum(_residuals(table) ** 2) / degrees

@@ -27,11 +27,11 @@ class ErrorTables(Results):
     def verdict(self) -> str:
         """How many differences exclude zero, in a sentence."""
         errors, most = self._most_compared()
-        test, text = self.test, self.describe_guessing() if errors else ""
-        if not text:
-            text = judge_errors(errors, most, self.folds, test)
-            if seen := self._describe_power([x for _, x in errors], False):
-                text += f" {seen[0].upper()}{seen[1:]}."
+        guessing = self.describe_guessing() if errors else ""
+        text = guessing or judge_errors(errors, most, self.folds, self.test)
+        seen = self._describe_power([x for _, x in errors], False)
+        if seen and not guessing:
+            text += f" {seen[0].upper()}{seen[1:]}."
         return text
 
     @property
