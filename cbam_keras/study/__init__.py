@@ -63,6 +63,7 @@ from cbam_keras.study.networks import (
     loss_and_metrics,
     print_data,
 )
+from cbam_keras.study.power import describe_power
 from cbam_keras.study.ranking import Ranking, Trial
 from cbam_keras.study.recipes import RECIPES, Recipe, find_recipe
 from cbam_keras.study.results import MANY, Results

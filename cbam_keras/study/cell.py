@@ -399,15 +399,3 @@ def free_memory() -> Iterator[None]:
         if keras.backend.backend() == "torch":
             # PyTorch would compile nothing more after eight networks.
             _checks.require("torch", extra="torch").compiler.reset()
-
-
-def history_of(
-    outcomes: Iterable[Outcome], seeds: Sequence[int]
-) -> list[dict[str, object]]:
-    """Returns a dictionary per network and epoch."""
-    rows = []
-    for outcome in outcomes:
-        seed = {"seed": outcome.seed} if len(seeds) > 1 else {}
-        network = {**seed, "network": outcome.variant}
-        rows += [{**network, **row} for row in outcome.history]
-    return rows

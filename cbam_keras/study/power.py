@@ -70,7 +70,7 @@ def detectable(
     )
 
 
-def describe(
+def describe_power(
     compared: Sequence[Measured],
     measure: Measure,
     test: str = "holm",

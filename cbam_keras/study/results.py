@@ -344,7 +344,7 @@ class Results(_terminal.Tabular):
 
     def _describe_power(self, compared, is_corrected=True):
         measure, compared = self.measures[0], [*compared]
-        return power.describe(
+        return power.describe_power(
             compared, measure, self.test, self.folds, is_corrected
         )
 

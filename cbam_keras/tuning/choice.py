@@ -74,7 +74,10 @@ def verdict(results: study.Ranking, unlearned: str) -> str:
             row = _best(others or with_attention)
         measure = results.measures[0].heading
         judged = study.judge(row.label, row, "none", results.confirmed_by)
-        text = f"Chosen by {measure}, {kind}{judged}."
+        seen = study.describe_power([row], results.confirmed_by)
+        low, high = row.interval or (0, 0)
+        ending = f"; {seen}." if seen and low <= 0 <= high else "."
+        text = f"Chosen by {measure}, {kind}{judged}{ending}"
     if len(trials) == 1:
         text += " Only one configuration was tried."
     return text
