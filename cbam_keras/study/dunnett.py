@@ -53,14 +53,11 @@ def tail(critical: float, comparisons: int, degrees: int) -> float:
 def critical_value(comparisons: int, degrees: int) -> float:
     """Returns the |t| that the largest of several exceeds in 5 %."""
     optimize = _checks.require("scipy.optimize", extra="plot")
-    high = 4.0
-    while tail(high, comparisons, degrees) > BY_CHANCE:
-        high *= 2
-    return float(
-        optimize.brentq(
-            lambda t: tail(t, comparisons, degrees) - BY_CHANCE, 0, high
-        )
-    )
+
+    def excess(t):
+        return tail(t, comparisons, degrees) - BY_CHANCE
+
+    return float(optimize.brentq(excess, 0, 1e4))
 
 
 def compare(
@@ -89,13 +86,14 @@ def compare(
         drawing = (total or 0) ** 2 - standard_error(changes, folds) ** 2
         error = math.sqrt(variance * (1 / seeds + overlap) + max(drawing, 0))
         half = critical_value(len(others), degrees) * error
-        is_known = half > ROUNDING
+        interval, p_value = None, None
+        if half > ROUNDING:
+            interval = mean - half, mean + half
+            p_value = tail(abs(mean) / error, len(others), degrees)
         result[name] = dataclasses.replace(
             compared[name],
-            interval=(mean - half, mean + half) if is_known else None,
-            p_value=tail(abs(mean) / error, len(others), degrees)
-            if is_known
-            else None,
+            interval=interval,
+            p_value=p_value,
             standard_error=error,
         )
     return result

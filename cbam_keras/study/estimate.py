@@ -1,5 +1,6 @@
 """`Estimate`: what a study will train, counted; and how many seeds it needs."""
 
+import bisect
 import dataclasses
 import json
 import math
@@ -82,8 +83,9 @@ def describe_few_seeds(study: Study) -> str:
     seeds, tables = len(study.seeds), study.compared_in
     sizes = [len(t.variants or study.variants) for t in tables if t.baseline]
     count = max(sizes, default=1) - 1
-    is_few = 1 < seeds < FEW_SEEDS and count >= 3 and study.folds is None
-    if not is_few or study.test != TESTS[0]:
+    if not 1 < seeds < FEW_SEEDS or count < 3 or study.folds is not None:
+        return ""
+    if study.test != TESTS[0]:
         return ""
     corrected = 1 if study.layout == "errors" else count
 
@@ -144,26 +146,21 @@ def seeds_needed(
     _checks.positive_number("results", deviation)
     _checks.positive_number("difference", difference)
     _checks.positive_integer("comparisons", comparisons)
-    _checks.positive_number("power", power)
     if not 0.1 <= power <= 0.999:
         raise ValueError(
             f"`power` must be from 0.1 to 0.999. Received: power={power}"
         )
 
-    def is_enough(seeds):
+    def reached(seeds):
         shift = difference / deviation * math.sqrt(seeds)
-        return power_of(shift, seeds, comparisons) >= power
+        return power_of(shift, seeds, comparisons)
 
-    low, high = MIN_SEEDS - 1, MIN_SEEDS
-    while not is_enough(high):
-        if high > MOST_SEEDS:
-            raise ValueError(
-                f"`difference` must be found with at most {MOST_SEEDS:,} "
-                f"seeds. Received: difference={difference}, with a deviation "
-                f"of {deviation:.3g}. Look for a larger one"
-            )
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_enough(middle) else (middle, high)
-    return high
+    counts = range(MOST_SEEDS + 1)
+    seeds = bisect.bisect_left(counts, power, MIN_SEEDS, key=reached)
+    if seeds > MOST_SEEDS:
+        raise ValueError(
+            f"`difference` must be found with at most {MOST_SEEDS:,} seeds. "
+            f"Received: difference={difference}, with a deviation of "
+            f"{deviation:.3g}. Look for a larger one"
+        )
+    return seeds

@@ -60,14 +60,11 @@ def detectable(
     if not error or seeds < (2 if test == "dunnett" else MIN_SEEDS):
         return None
     optimize = _checks.require("scipy.optimize", extra="plot")
-    high = 1.0
-    while power_of(high, seeds, comparisons, test) < POWER:
-        high *= 2
-    return error * float(
-        optimize.brentq(
-            lambda x: power_of(x, seeds, comparisons, test) - POWER, 0, high
-        )
-    )
+
+    def excess(difference):
+        return power_of(difference, seeds, comparisons, test) - POWER
+
+    return error * float(optimize.brentq(excess, 0, 1e4))
 
 
 def describe_power(
