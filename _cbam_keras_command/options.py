@@ -79,6 +79,10 @@ def add_repetitions(parser, *, seeds):
         help="how many seeds, from 0; several give mean, deviation, and the"
         " interval of each difference",
     )
+    add_folds(parser)
+
+
+def add_folds(parser):
     parser.add_argument(
         "--folds",
         type=int,

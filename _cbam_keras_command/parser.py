@@ -21,6 +21,7 @@ from _cbam_keras_command.options import (
     SPLITS,
     add_attention,
     add_data,
+    add_folds,
     add_identity_init,
     add_json,
     add_location,
@@ -207,10 +208,11 @@ def train(parser):
 def tune(parser):
     """Searches the reduction ratio and kernel size of CBAM, beside no attention
     and SE, and whatever else you give several values, by KerasTuner. Then
-    trains the best configurations and both controls again from fresh seeds, and
-    ends with whether attention improves accuracy on this dataset. If it is
-    killed, the same command resumes it. Without arguments: a tiny ResNet on
-    crowded handwritten digits, 26 trainings of one epoch.
+    trains the best setting and no attention again with six new seeds, and ends
+    with whether attention improves accuracy on this dataset. If you do not
+    expect settings to differ, compare instead (train). If it is killed, the
+    same command resumes it. Without arguments: a tiny ResNet on crowded
+    handwritten digits, 26 trainings of one epoch.
 
     examples:
       cbam-keras tune
@@ -241,10 +243,11 @@ def tune(parser):
         "--confirm",
         "--seeds",
         type=int,
-        default=3,
-        help="how many fresh seeds the best configurations and the controls"
-        " are trained with again; 0 for none",
+        default=6,
+        help="how many new seeds the best setting with attention and no "
+        "attention are trained with again; 0 for none",
     )
+    add_folds(parser)
     add_run(parser, "runs/tune-DATA-MODEL")
     add_json(parser)
     group = parser.add_argument_group(

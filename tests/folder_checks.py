@@ -35,7 +35,7 @@ def units(hp):
 
 
 BOTH = {"linear": linear, "mlp": networks.mlp}
-SEARCH = {"hypermodel": units, "max_trials": 2, "confirm": 1}
+SEARCH = {"hypermodel": units, "max_trials": 2, "confirm": 2}
 PROGRAMS = {
     "train": (training.train, {"networks": BOTH}),
     "compare": (comparison.compare, {"attentions": ["none", "se"], "seeds": 2}),

@@ -170,7 +170,7 @@ FINE_TUNING = training.RECIPES["fine-tuning"]
             "ablate --model json:dumps --resume",
             {"recipe": comparison.default_recipe(None), "overwrite": False},
         ),
-        ("tune --seeds 5", {"confirm": 5, "recipe": RECIPE}),
+        ("tune --seeds 5", {"confirm": 5, "folds": None, "recipe": RECIPE}),
     ],
 )
 def test_what_options_stand_for(asked, line, passed):

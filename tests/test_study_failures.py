@@ -67,10 +67,11 @@ def test_a_run_goes_on_after_an_error_as_an_unbroken_one(
     left = call_failing(moment, name, output)
     with epochs() as trained:
         assert call(name, output) == expected
-    # The confirmation of a search may be of other trials than before.
-    assert len(trained) == left or (name, moment) == ("tune", "saving")
-    assert weights(output) == weights(folder)
-    assert set(files(output)) == set(files(folder))
+    # The confirmation of a search may have been of another trial before.
+    is_other = (name, moment) == ("tune", "saving")
+    assert len(trained) == left or is_other
+    assert weights(folder).items() <= weights(output).items()
+    assert set(files(output)) == set(files(folder)) or is_other
     # Cells have the order of training, not that in which they have ended.
     ended, unbroken = (
         [

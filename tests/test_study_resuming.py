@@ -93,18 +93,18 @@ def test_a_run_that_loses_patience_ends_as_early_after_a_kill(
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "folds"),
     [
-        *("bayesian", "hyperband"),
+        *(("bayesian", None), ("hyperband", 2)),
         # Replayed by the same code.
-        pytest.param("random", marks=pytest.mark.exhaustive),
-        pytest.param("grid", marks=pytest.mark.exhaustive),
+        pytest.param("random", None, marks=pytest.mark.exhaustive),
+        pytest.param("grid", 2, marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_search_killed_again_and_again_ends_as_an_unbroken_one(
-    name, tmp_path
+    name, folds, tmp_path
 ):
-    options = {"algorithm": name, "max_trials": 4, "confirm": 0}
+    options = {"algorithm": name, "max_trials": 4, "confirm": 0, "folds": folds}
     if name == "hyperband":
         # Enough for trials that continue others.
         recipe = training.Recipe(epochs=3, batch_size=35)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 import textwrap
 import types
 
@@ -10,14 +11,17 @@ import keras
 import numpy as np
 import pytest
 import tuning_checks
+from folder_checks import epochs
 from keras import layers
 from tuning_checks import ONE
 
 import cbam_keras
-from cbam_keras import insert_attention, study, tuning
+from cbam_keras import insert_attention, report, study, tuning
+from cbam_keras.data import load
 from cbam_keras.tuning import choice
 
 keras_tuner = pytest.importorskip("keras_tuner")
+stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 
@@ -55,46 +59,98 @@ def confirmed(few_digits, tmp_path_factory):
         return search(tmp_path_factory.mktemp("c"), confirm=2)
 
 
-def test_the_best_and_the_controls_are_confirmed(confirmed):
-    kinds = [row.attention for row in confirmed.confirmation]
-    assert kinds == ["none", "se", "cbam", "cbam"]
-    assert all(row.seeds == (1, 2) for row in confirmed.confirmation)
-    trials = {trial.number: trial for trial in confirmed.trials}
-    for row in confirmed.confirmation:
-        assert trials[row.trial].values["attention"] == row.attention
-    # The better one of two trials with SE.
-    se = [t for t in confirmed.trials if t.values["attention"] == "se"]
-    best = max(se, key=lambda trial: (trial.val_accuracy, -trial.val_loss))
-    assert confirmed.confirmation[1].trial == best.number
+def test_no_attention_and_the_winner_alone_are_trained_again(confirmed):
+    none, winner = confirmed.confirmation
+    assert none.attention == "none" != winner.attention
+    assert none.seeds == winner.seeds == (1, 2)
+    again = study.Results.read(confirmed.output / "confirmation")
+    assert len(again.outcomes) == 4
+    numbers = [x.number for x in choice.to_confirm(confirmed.ranked, 10)]
+    assert numbers == [none.trial, winner.trial]
 
 
-def test_equal_values_are_confirmed_once_by_their_best_trial():
-    """Hyperband tries them for different numbers of epochs."""
+@pytest.mark.parametrize(
+    ("trials", "images", "numbers"),
+    [
+        # A standard error of 0.9 is 0.03 with 100 images.
+        (["cbam .90 9", "cbam .88 5", "none .87 1", "se .86 2"], 100, [2, 1]),
+        (["cbam .90 9", "cbam .88 5", "none .87 1"], 1000, [2, 0]),
+        (["none .95 1", "cbam .90 9", "se .88 5"], 100, [0, 2]),
+        (["cbam .90 9", "cbam .89 9 7", "none .87 1"], 100, [2, 1]),
+        # Equal cost: Hyperband tries values for several numbers of epochs.
+        (["cbam .90 9", "none .89 1", "cbam .89 9", "none .8 1"], 100, [1, 0]),
+        # No multiply-accumulates are known of some layers.
+        (["cbam .90 -", "cbam .88 9", "cbam .88 10 7"], 100, [2]),
+        (["none .90 9", "none .80 1"], 100, [0]),
+        # Another score than a fraction of the images.
+        (["cbam 5 9", "cbam 4.5 1", "cbam 5 3"], 100, [2]),
+    ],
+)
+def test_of_trials_within_a_standard_error_the_cheapest_is_confirmed(
+    trials, images, numbers
+):
     ranked = [
-        types.SimpleNamespace(number=number, values={"attention": kind})
-        for number, kind in enumerate(("cbam", "none", "cbam", "none"))
+        types.SimpleNamespace(
+            values={"attention": kind},
+            score=float(score),
+            macs=None if macs == "-" else int(macs),
+            parameters=int(*parameters or [8]),
+        )
+        for kind, score, macs, *parameters in map(str.split, trials)
     ]
-    assert choice.to_confirm(ranked) == [ranked[1], ranked[0]]
+    again = choice.to_confirm(ranked, images)
+    assert [ranked.index(trial) for trial in again] == numbers
 
 
-def test_a_verdict_is_on_attention_and_not_on_its_control(confirmed):
+@pytest.mark.parametrize(
+    ("validation", "best", "ending"),
+    [
+        ((0.8, 0.9), 1, "."),
+        ((0.9, 0.9), 1, "."),
+        ((0.9, 0.8), 0, ". With the new seeds no attention validates better."),
+    ],
+)
+def test_a_verdict_is_on_one_comparison_whatever_validates_best(
+    confirmed, validation, best, ending
+):
+    gains = np.array([0.01, 0.02, 0.03, 0.02, 0.01, 0.03])
+    measured = study.Measured.of([*gains], [*gains])
     rows = [
-        dataclasses.replace(row, validation=1 - number / 10)
-        for number, row in enumerate(confirmed.confirmation)
+        dataclasses.replace(row, **vars(measured), validation=value)
+        for row, value in zip(confirmed.confirmation, validation, strict=True)
     ]
-    found = types.SimpleNamespace(
-        trials=confirmed.trials,
-        confirmation=rows,
-        measures=confirmed.measures,
-        confirmed_by=confirmed.confirmed_by,
-    )
-    clause = study.judge(rows[2].label, rows[2], "none", found.confirmed_by)
+    found = dataclasses.replace(confirmed, confirmation=tuple(rows))
+    assert choice.choose(found)[0].number == rows[best].trial
+    low, high = stats.t.interval(0.95, 5, 2, 100 * stats.sem(gains))
     assert choice.verdict(found, "") == (
-        f"Chosen by validation accuracy, no attention: {clause}."
+        f"Chosen by validation accuracy, {rows[1].label} is ahead of none by "
+        f"2.00 points of test accuracy (95 % interval {low:+.2f} to "
+        f"{high:+.2f} over 6 seeds){ending}"
     )
-    # One of several trials is confirmed.
-    found.confirmation = rows[2:3]
+    # No attention has failed.
+    found = dataclasses.replace(found, confirmation=(rows[1],))
     assert choice.verdict(found, "").endswith("here is not known.")
+
+
+def test_a_confirmation_of_other_trials_is_read_and_gone_on_with(
+    quick, tmp_path
+):
+    """Earlier versions trained SE and the best two others again, too."""
+    with quick.context() as patch:
+        patch.setattr(
+            sys.modules[tuning.Search.__module__],
+            "to_confirm",
+            lambda ranked, images: sorted(ranked, key=lambda x: x.number),
+        )
+        former = search(tmp_path, confirm=2)
+    assert len(former.confirmation) == 5
+    assert study.Results.read(former.output) == former
+    with epochs() as trained:
+        found = search(tmp_path, confirm=3)
+    assert len(trained) == 2
+    none, winner = found.confirmation
+    assert none.seeds == winner.seeds == (1, 2, 3)
+    assert winner.values[:2] in [row.values for row in former.confirmation]
 
 
 def test_a_search_over_both_gates_leaves_their_map(quick, tmp_path):
@@ -118,10 +174,14 @@ def test_fresh_seeds_decide_weights_and_split(quick, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("winner", "verdict"), [("none", "no attention: "), ("cbam", "")]
+    ("winner", "ending"),
+    [
+        ("none", " With the new seeds no attention validates better."),
+        ("cbam", ""),
+    ],
 )
 def test_best_means_what_validates_best_when_trained_again(
-    quick, tmp_path, winner, verdict
+    quick, tmp_path, winner, ending
 ):
     fitted = []
 
@@ -150,7 +210,7 @@ def test_best_means_what_validates_best_when_trained_again(
     assert reported["values"] == found.best.values
     assert (reported["seed"], reported["val_accuracy"]) == (1, 0.7)
     clause = study.judge(cbam.label, cbam, "none")
-    assert found.verdict == f"Chosen by validation accuracy, {verdict}{clause}."
+    assert found.verdict == f"Chosen by validation accuracy, {clause}.{ending}"
     # The line makes the very layer.
     config = {}
     if found.code:
@@ -221,15 +281,15 @@ def test_each_configuration_keeps_its_learning_rate(quick, tmp_path):
 
 
 def test_a_configuration_that_fails_is_left_out_and_named(quick, tmp_path):
+    tuning_checks.score(quick, lambda model: 0.6)
     # The second of those confirmed, after three trials.
     tuning_checks.fail(quick, lambda number: number == 5)
     hypermodel = space(attention=("none", "cbam"))
     with tuning_checks.warned("A network is left out"):
         found = search(tmp_path, hypermodel)
-    none, cbam = found.confirmation
-    assert (none.attention, cbam.attention) == ("none", "cbam")
-    worse = min(trial.val_accuracy for trial in found.trials[1:])
-    assert found.trials[cbam.trial - 1].val_accuracy == worse
+    assert [row.attention for row in found.confirmation] == ["none"]
+    assert found.best.values == {"attention": "none"}
+    assert found.verdict.startswith("No network with attention was confirmed")
 
 
 def test_a_space_of_one_point_has_nothing_to_choose(quick, tmp_path):
@@ -253,10 +313,8 @@ def test_a_search_may_find_that_no_network_learns(quick, tmp_path):
 
 def test_networks_of_ones_own_are_confirmed_without_a_verdict(quick, tmp_path):
     found = search(tmp_path, tuning_checks.mlp, max_trials=4)
-    ranked = sorted(found.trials, key=lambda t: (-t.val_accuracy, t.val_loss))
-    assert [(row.trial, row.options) for row in found.confirmation] == [
-        (trial.number, trial.values) for trial in ranked[:2]
-    ]
+    (row,) = found.confirmation
+    assert row.options == found.best.values
     assert (found.verdict, found.code) == ("", "")
     json.loads(found.json())
 
@@ -285,3 +343,50 @@ def test_without_confirmation_the_best_trial_is_taken(quick, tmp_path):
     assert found.best_options["kernel_size"] == best.values["kernel_size"]
     assert found.code.startswith("cbam_keras.SpatialAttention(")
     assert "no evidence for or against attention" in found.verdict
+
+
+# Folds.
+
+
+@pytest.mark.parametrize("algorithm", ["random", "hyperband"])
+def test_trials_are_means_over_folds_and_new_seeds_divide_anew(
+    algorithm, quick, tmp_path
+):
+    options = {"algorithm": algorithm, "recipe": tuning_checks.TWO, "folds": 2}
+    found = search(tmp_path, confirm=2, **options)
+    for trial in found.trials:
+        runs = [x for x in found.outcomes if x.variant == trial.variant]
+        assert [run.seed for run in runs] == [0, 1]
+        scores = [run.val_accuracy for run in runs]
+        assert trial.score == pytest.approx(np.mean(scores))
+        assert all(run.file for run in runs) == (trial in found.ranked[:3])
+    none, winner = found.confirmation
+    assert none.seeds == winner.seeds == (2, 3, 4, 5)
+    differences = np.subtract(winner.values, none.values)
+    error = differences.std(ddof=1) * np.sqrt(1 / 4 + 1 / 1)
+    interval = stats.t.interval(0.95, 3, differences.mean(), error)
+    assert winner.interval == pytest.approx(interval)
+    assert "over 2 folds x 2 seeds, corrected" in found.verdict
+    # It is explained on the test images of its fold.
+    _, explained = report.find_networks(found.output)
+    best = found.choice["best_network"]["seed"]
+    assert (explained.seed, explained.fold) == divmod(best, 2)
+
+
+def test_folds_count_in_the_estimate_and_best_is_tested_on_its_fold(
+    quick, tmp_path
+):
+    tested = []
+
+    def evaluate(task, model, data):
+        tested.append(data.seed * 3 + data.fold)
+        return {"test_accuracy": 0.5}
+
+    quick.setattr(tuning.tasks.Classification, "evaluate", evaluate)
+    found = search(tmp_path, confirm=0, folds=3)
+    assert tested == [found.choice["best_network"]["seed"]]
+    estimate = study.estimate(tuning.Search(space(), "mnist5k", folds=3))
+    # 5 trials, and 2 networks with 6 new seeds.
+    assert estimate.trainings == (5 + 2 * 6) * 3
+    with pytest.raises(ValueError, match="not loaded yet"):
+        tuning.Search(space(), load("mnist5k"), folds=3)

@@ -40,21 +40,24 @@ class Workers:
         yield train
 
 
-def trials(output, algorithm):
-    found = tuning_checks.search(output, algorithm, tuning_checks.THREE)
+def trials(output, algorithm, folds=None):
+    search = output, algorithm, tuning_checks.THREE
+    found = tuning_checks.search(*search, folds=folds)
     return [
         (trial.number, trial.values, trial.status, trial.val_accuracy)
         for trial in found.trials
     ]
 
 
-@pytest.mark.parametrize("algorithm", ["bayesian", "hyperband"])
+@pytest.mark.parametrize(
+    ("algorithm", "folds"), [("bayesian", None), ("hyperband", 2)]
+)
 def test_one_worker_trains_the_very_trials_of_this_process(
-    tmp_path, algorithm, quick
+    tmp_path, algorithm, folds, quick
 ):
-    alone = trials(tmp_path / "alone", algorithm)
+    alone = trials(tmp_path / "alone", algorithm, folds)
     Workers(quick, 1)
-    assert trials(tmp_path / "worker", algorithm) == alone
+    assert trials(tmp_path / "worker", algorithm, folds) == alone
 
 
 def alike(hp):

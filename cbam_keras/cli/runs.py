@@ -113,6 +113,7 @@ def tune(options: Options) -> None:
         max_parameters=options.max_parameters,
         max_macs=options.max_macs,
         confirm=options.confirm,
+        folds=options.folds,
         keep=options.keep,
         data_options=options.data_options,
         measure=options.measure,

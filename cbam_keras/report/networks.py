@@ -156,6 +156,11 @@ def find_networks(folder: pathlib.Path) -> tuple[list[pathlib.Path], RunData]:
         return files, RunData(None, seed)
     descriptions = results.settings["data"]
     trained_on = descriptions.get(str(seed), next(iter(descriptions.values())))
+    if results.folds is not None:
+        # The best network of a search may be of a new seed.
+        seed = content.get("best_network", {}).get("seed", seed)
+        seed, fold = divmod(seed, results.folds)
+        trained_on = {**trained_on, "seed": seed, "fold": fold}
     return files, RunData(
         data.Source.from_description(source),
         seed=trained_on.get("seed", seed),

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import pathlib
+import statistics
 import typing
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ from cbam_keras.study.content import CONFIRMATION, Choice, read_content
 from cbam_keras.study.figures import plot_pareto
 from cbam_keras.study.measures import Measure
 from cbam_keras.study.results import Results
-from cbam_keras.study.statistics import Row
+from cbam_keras.study.statistics import Row, describe_runs
 
 # How many trials are printed.
 MAX_TRIALS = 20
@@ -30,6 +31,9 @@ Value = str | int | float
 @dataclasses.dataclass(frozen=True)
 class Trial(Outcome):
     """Result of training one network of a ranking; see `Outcome`.
+
+    With folds, `metrics` are the means over them, `seconds` their sum, and
+    all else is of the first fold, or of the first that failed.
 
     Attributes:
         number, label: Integer from 1 and string, what tables call it.
@@ -59,6 +63,21 @@ class Trial(Outcome):
         return {"number": self.number, "outcome": self.status, **figures}
 
 
+def join_folds(runs: Sequence[Outcome]) -> Outcome:
+    """Returns the outcomes of all folds of a network as one; see `Trial`."""
+    first, *others = runs
+    failed = next((run for run in runs if not run.finished), None)
+    if failed or not others:
+        return failed or first
+    metrics: list[_files.Json] = [run.metrics for run in runs]
+    means: dict[str, float | None] = {
+        name: statistics.fmean(of_fold[name] for of_fold in metrics)
+        for name in first.metrics
+    }
+    seconds = sum(run.seconds for run in runs)
+    return dataclasses.replace(first, metrics=means, seconds=seconds)
+
+
 @dataclasses.dataclass(frozen=True)
 class ConfirmedRow(Row):
     """A trial retrained with new seeds; see `Row`.
@@ -82,21 +101,23 @@ class Ranking(Results):
     `to_dataframe()` has a row per trial. See `Results`, and:
 
     Attributes:
-        trials: Tuple of `Trial`, in order.
+        trials: Tuple of `Trial`, in order, those of which all folds ended.
         ranked: List of the trials that finished, the best first.
-        confirmation: Tuple of `ConfirmedRow`: no attention, SE and the best
-            two others, retrained with new seeds.
-        best: The chosen trial: the highest mean validation accuracy of those
-            confirmed, otherwise the best trial.
+        confirmation: Tuple of `ConfirmedRow`: no attention, and the setting
+            with attention on which the trials decided, retrained with new
+            seeds.
+        best: The chosen trial: this setting, unless no attention validates
+            better over the new seeds; without these the best trial.
         best_options: Dictionary, the arguments of its attention layer, if
             the search was over a `CBAMHyperModel`.
         code: String, a line of code that makes this layer, or empty.
         test_accuracy: Number in [0, 1], of the network in `best.keras`: the
-            training of the chosen configuration that validates best.
+            training of the chosen configuration that validates best, with
+            folds on the test images of its fold.
         choice: Dictionary, what `results.json` holds of these.
     """
 
-    outcomes: tuple[Trial, ...]
+    trials: tuple[Trial, ...] = dataclasses.field(default=(), repr=False)
     choice: _files.Json = dataclasses.field(default_factory=dict, repr=False)
     confirmation: tuple[ConfirmedRow, ...] = ()
 
@@ -111,7 +132,12 @@ class Ranking(Results):
         parts = super().parts_of(path, content, variants, seeds)
         every = content["settings"]["variants"]
         numbers = {name: number for number, name in enumerate(every, 1)}
-        parts["outcomes"] = tuple(
+        folds = parts["folds"] or 1
+        by_fold: dict[tuple[str, int], list[Outcome]] = {}
+        for run in parts["outcomes"]:
+            key = run.variant, run.seed // folds
+            by_fold.setdefault(key, []).append(run)
+        parts["trials"] = tuple(
             Trial(
                 **vars(outcome),
                 number=numbers[outcome.variant],
@@ -119,7 +145,9 @@ class Ranking(Results):
                 values=every[outcome.variant],
                 score=outcome.metrics.get(parts["measures"][0].key),
             )
-            for outcome in parts["outcomes"]
+            for runs in by_fold.values()
+            if len(runs) == folds
+            for outcome in [join_folds(runs)]
         )
         names = typing.get_type_hints(Choice)
         parts["choice"] = {x: content[x] for x in names if x in content}
@@ -158,11 +186,6 @@ class Ranking(Results):
             for row, entry in zip(again.rows, confirmation, strict=True)
         ]
         return dataclasses.replace(self, confirmation=tuple(rows))
-
-    @property
-    def trials(self) -> tuple[Trial, ...]:
-        """The trials in order."""
-        return self.outcomes
 
     @property
     def ranked(self) -> list[Trial]:
@@ -213,7 +236,8 @@ class Ranking(Results):
         counts = collections.Counter(trial.status for trial in self.trials)
         each = ", ".join(f"{count} {name}" for name, count in counts.items())
         total = len(self.trials)
-        return f"{total} trial{'s' * (total != 1)}: {each}."
+        over = f" over {self.folds} folds" if self.folds else ""
+        return f"{total} trial{'s' * (total != 1)}{over}: {each}."
 
     @property
     def title(self) -> str:
@@ -257,6 +281,9 @@ class Ranking(Results):
     def _confirmation_table(self):
         rows, measure = self.confirmation, self.measures[0]
         seeds = dict.fromkeys(seed for row in rows for seed in row.seeds)
+        over = f"seeds {', '.join(map(str, seeds))}"
+        if self.folds is not None:
+            over = describe_runs(len(seeds), self.folds)
         cells = [
             {
                 "trial": str(row.trial),
@@ -268,13 +295,12 @@ class Ranking(Results):
             for row in rows
         ]
         return Table(
-            "Confirmation: trained again, mean over seeds "
-            f"{', '.join(map(str, seeds))}",
+            f"Confirmation: trained again, mean over {over}",
             cells,
-            note="The highest of many accuracies is partly luck, so the best "
-            "configurations and the controls are trained again from fresh "
-            "seeds. The verdict is of these. Measured on "
-            f"{self.tested_on}.",
+            note="The highest of many accuracies is partly luck. So the best "
+            "trial with attention, or of those within a standard error of it "
+            "the one that costs least, and no attention are trained again "
+            f"with new seeds, for the verdict. Measured on {self.tested_on}.",
         )
 
     def __str__(self) -> str:
@@ -341,6 +367,7 @@ class Ranking(Results):
             "best_options": self.best_options,
             "code": self.code,
             "test_accuracy": self.test_accuracy,
+            "folds": self.folds,
             "output": str(self.output),
         }
 

@@ -266,14 +266,14 @@ class Results(_terminal.Tabular):
         """The number of test images, those of all folds."""
         return self.images_of(self.seeds)
 
-    def images_of(self, seeds: Iterable[int]) -> int:
+    def images_of(self, seeds: Iterable[int], split: str = "test") -> int:
         """Returns how many images were tested with these seeds."""
         if self.folds is None:
-            return self.sizes["test"]
+            return self.sizes[split]
         descriptions = self.settings["data"]
         # Each seed tests the images again, in other folds.
         tested = {
-            seed % self.folds: descriptions[str(seed)]["sizes"]["test"]
+            seed % self.folds: descriptions[str(seed)]["sizes"][split]
             for seed in seeds
             if str(seed) in descriptions
         }

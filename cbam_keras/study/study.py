@@ -423,9 +423,7 @@ class Study:
             _checks.one_of("baseline", self.baseline, names)
         _checks.one_of("layout", self.layout, LAYOUTS)
         _checks.one_of("test", self.test, TESTS)
-        if self.folds is not None:
-            data.check_folds(self.folds)
-            _check_task(self.task, self.folds)
+        check_folds_of(self.task, self.folds)
         _checks.convert(
             self,
             variants=variants,
@@ -520,8 +518,11 @@ class Study:
         return dataclasses.replace(recipe, seed=seed, learning_rate=rate)
 
 
-def _check_task(task, folds):
-    """Raises unless a task can load its data in folds."""
+def check_folds_of(task: Any, folds: int | None) -> None:
+    """Raises unless a task can load its data in so many folds, or none."""
+    data.check_folds(folds)
+    if folds is None:
+        return
     if "folds" not in inspect.signature(task.load).parameters:
         raise TypeError(
             "`folds` need a task whose `load` takes `folds` and `fold`, as "

@@ -1,44 +1,53 @@
 """What is trained again, what is chosen, and the verdict of a search.
 
-The highest accuracy of many trials is partly luck. So the best configurations
-and the controls are trained again, with fresh seeds. One is chosen by its
-validation accuracy over these, and judged by its test accuracy.
+The highest accuracy of many trials is partly luck. So the trials decide on one
+setting with attention, and new seeds compare it with no attention.
 """
 
 from collections.abc import Sequence
 
 from cbam_keras import study
-from cbam_keras.tuning.space import PLAIN, name_of
-
-# How many configurations are confirmed, besides the controls.
-CANDIDATES = 2
+from cbam_keras.study.statistics import error_of_drawing
+from cbam_keras.tuning.space import PLAIN
 
 
-def to_confirm(ranked: Sequence[study.Trial]) -> list[study.Trial]:
-    """Returns the best trial of each control, then the best of the others."""
-    different: dict[str, study.Trial] = {}
-    for trial in ranked:
-        # Hyperband tries the same values for different numbers of epochs.
-        different.setdefault(name_of(trial.values), trial)
-    trials = different.values()
-    plain = [t for t in trials if t.values.get("attention") in PLAIN]
-    se = [t for t in trials if t.values.get("attention") == "se"]
-    others = [t for t in trials if t not in [*plain, *se]]
-    return [*plain[:1], *se[:1], *others[:CANDIDATES]]
+def to_confirm(ranked: Sequence[study.Trial], images: int) -> list[study.Trial]:
+    """Returns the trials of no attention and of attention to train again.
+
+    Each is the best of its kind or, of those within a standard error of its
+    score with so many validation `images`, the one that costs least.
+    """
+    plain = [x for x in ranked if x.values.get("attention") in PLAIN]
+    gated = [x for x in ranked if x.values.get("attention") not in PLAIN]
+    return [_cheapest_of_best(x, images) for x in (plain, gated) if x]
+
+
+def _cheapest_of_best(ranked, images):
+    best = ranked[0].score
+    error = error_of_drawing(best, images)
+    ties = [trial for trial in ranked if abs(trial.score - best) <= error]
+    are_counted = all(trial.macs is not None for trial in ties)
+    return min(ties, key=lambda x: (are_counted and x.macs, x.parameters))
 
 
 def choose(results: study.Ranking) -> tuple[study.Trial, str]:
-    """Returns the best trial, and the name with which it was trained last."""
+    """Returns the best trial, and the name with which it was trained last.
+
+    It is the one with attention, unless no attention validates better over
+    the new seeds.
+    """
     if not results.confirmation:
         best = results.ranked[0]
         return best, best.variant
-    row = _best(results.confirmation)
+    row = _best(results)
     best = next(x for x in results.trials if x.number == row.trial)
     return best, row.variant
 
 
-def _best(confirmed):
-    return max(confirmed, key=lambda row: row.validation)
+def _best(results):
+    merit = results.measures[0].merit
+    # The winner of the trials comes last, and wins where both are equal.
+    return sorted(results.confirmation, key=lambda x: merit(x.validation))[-1]
 
 
 def verdict(results: study.Ranking, unlearned: str) -> str:
@@ -53,31 +62,28 @@ def verdict(results: study.Ranking, unlearned: str) -> str:
         return (
             "Nothing is confirmed: the highest accuracy of several trials is "
             "partly luck, and no evidence for or against attention. "
-            "confirm=3 (--confirm 3) trains the best configurations and the "
-            "controls again from fresh seeds, and compares them."
+            "confirm=6 (--confirm 6) trains the best setting and no attention "
+            "again with new seeds, and compares them."
         )
-    with_attention = [row for row in confirmed if row.attention not in PLAIN]
+    *plain, row = confirmed
     if unlearned:
         text = unlearned
-    elif not with_attention or len(with_attention) == len(confirmed):
-        lacking = "without" if with_attention else "with"
+    elif not plain:
+        lacking = "with" if row.attention in PLAIN else "without"
         text = (
             f"No network {lacking} attention was confirmed, so whether "
             "attention improves accuracy here is not known."
         )
     else:
-        row, kind = _best(confirmed), ""
-        if row not in with_attention:
-            kind = "no attention: "
-            # SE is a control.
-            others = [r for r in with_attention if r.attention != "se"]
-            row = _best(others or with_attention)
         measure = results.measures[0].heading
-        judged = study.judge(row.label, row, "none", results.confirmed_by)
-        seen = study.describe_power([row], results.confirmed_by)
+        options = {"measure": results.confirmed_by, "folds": results.folds}
+        judged = study.judge(row.label, row, "none", **options)
+        seen = study.describe_power([row], **options)
         low, high = row.interval or (0, 0)
         ending = f"; {seen}." if seen and low <= 0 <= high else "."
-        text = f"Chosen by {measure}, {kind}{judged}{ending}"
+        text = f"Chosen by {measure}, {judged}{ending}"
+        if _best(results) is not row:
+            text += " With the new seeds no attention validates better."
     if len(trials) == 1:
         text += " Only one configuration was tried."
     return text

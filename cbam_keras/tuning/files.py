@@ -17,12 +17,13 @@ def keep_networks(folder: study.StudyFolder, count: int) -> study.Ranking:
     folder.refresh()
     results = cast(study.Ranking, study.Results.of(folder.path, folder.content))
     best_variants = {trial.variant for trial in results.ranked[:count]}
+    # Trials that are not among them have folds that are not trained yet.
+    others = {trial.variant for trial in results.trials} - best_variants
     cells = [dict(cell) for cell in folder.content["cells"]]
     for cell in cells:
-        if cell["variant"] not in best_variants:
-            # A process may have died before it noted the file.
-            file = folder.path / f"{cell['variant']}.keras"
-            file.unlink(missing_ok=True)
+        if cell["variant"] in others and cell["file"]:
+            # A process may have died before it noted that it is deleted.
+            (folder.path / cell["file"]).unlink(missing_ok=True)
             cell["file"] = None
     folder.add(cells=cells)
     return results

@@ -20,7 +20,7 @@ from cbam_keras.tuning.space import (
 
 # One value, several, or a function that asks for it.
 Dimension = str | float | Sequence | Callable[[HyperParameters], object] | None
-# Squeeze-and-excitation is a control, of one network.
+# Squeeze-and-excitation has one network in the default space.
 CONTROL: dict[object, Values] = {"se": {"reduction_ratio": 4}}
 # Hyperparameters of the layers, in the order in which they are asked for.
 DIMENSIONS = ("reduction_ratio", "kernel_size", *SHOWN_IF_CHANGED)

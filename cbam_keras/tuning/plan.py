@@ -4,12 +4,13 @@ import dataclasses
 import functools
 import itertools
 import os
-from typing import Any
+from typing import Any, cast
 
 from cbam_keras import _checks, study
 from cbam_keras._checks import Options
 from cbam_keras.data import ImageData, Images
 from cbam_keras.study import comparison, find_recipe
+from cbam_keras.study.study import check_folds_of
 from cbam_keras.tuning.space import (
     MAX_LISTED,
     Values,
@@ -55,10 +56,16 @@ class SearchPlan:
             network may have. Defaults to `None`.
         max_macs: Positive number, the most multiply-accumulates for one
             image, of layers that `profile_model` counts. Defaults to `None`.
-        confirm: Integer from 0, how many new seeds, after that of the recipe.
-            May be changed in a later call. Defaults to `3`.
+        confirm: Integer from 0, how many new seeds, after that of the recipe,
+            with which the winner of the trials and no attention are trained
+            again. May be raised in a later call. Defaults to `6`.
+        folds: Integer from 2, the number of folds of a cross-validation; see
+            `study.Study`. Trials are compared by the mean over the validation
+            images of each fold, and new seeds by its test images. Defaults to
+            `None`.
         keep: Positive integer, how many of the best trials keep their
-            network, as `<values>.keras`. Defaults to `3`.
+            network, as `<values>.keras`, with folds that of each fold.
+            Defaults to `3`.
         data_options: Mapping of further arguments of `cbam_keras.data.load`.
             Defaults to `None`.
         measure: What `study.Classification` takes: on the validation images
@@ -80,7 +87,8 @@ class SearchPlan:
     max_trials: int | None = None
     max_parameters: float | None = None
     max_macs: float | None = None
-    confirm: int = 3
+    confirm: int = 6
+    folds: int | None = None
     keep: int = 3
     data_options: Options | None = None
     measure: str = study.ACCURACY
@@ -101,7 +109,7 @@ class SearchPlan:
         _checks.require("keras_tuner", extra="tune")
         if self.algorithm == "bayesian":
             _checks.require("sklearn.gaussian_process", extra="tune")
-        if self.confirm > 1:
+        if self.confirm * (self.folds or 1) > 1:
             _checks.require("scipy.stats", extra="tune")
         from cbam_keras.tuning.adaptor import adapt
         from cbam_keras.tuning.hypermodel import CBAMHyperModel
@@ -111,13 +119,15 @@ class SearchPlan:
         weights = getattr(hypermodel, "weights", None)
         default = comparison.default_recipe(model, weights, self.data)
         options = self.data_options or {}
+        task = Classification(self.data, measure=self.measure, **options)
+        check_folds_of(task, self.folds)
         _checks.convert(
             self,
             hypermodel=hypermodel,
             max_trials=_max_trials(self.algorithm, self.max_trials),
             recipe=find_recipe(self.recipe, default),
             adapted=adapt(hypermodel),
-            task=Classification(self.data, measure=self.measure, **options),
+            task=task,
         )
 
     def __getstate__(self) -> dict[str, object]:
@@ -134,8 +144,14 @@ class SearchPlan:
 
     @functools.cached_property
     def loaded(self) -> ImageData:
-        """The data of the trials."""
-        return self.task.load(self.recipe)
+        """The data of the trials, with folds those of the first one."""
+        return self.task.load(self.recipe, self.folds)
+
+    def load(self, run: int) -> ImageData:
+        """Returns the data of one of the runs of the trials."""
+        if run == self.trials.runs[0]:
+            return self.loaded
+        return cast(ImageData, self.trials.load(run))
 
     @functools.cached_property
     def _explored(self):
@@ -176,6 +192,7 @@ class SearchPlan:
                 "seed": self.recipe.seed,
             },
             kind="tune",
+            folds=self.folds,
             layout="ranking",
             question=f"Which attention suits the network {self.name} on "
             f"{self.task.name}, and does it improve the accuracy?",

@@ -11,7 +11,7 @@ from cbam_keras.data import Images
 from cbam_keras.layers import _docstrings
 from cbam_keras.study import Recipe
 from cbam_keras.study.content import merge
-from cbam_keras.tuning.choice import CANDIDATES, choose, to_confirm, verdict
+from cbam_keras.tuning.choice import choose, to_confirm, verdict
 from cbam_keras.tuning.files import keep_networks, write_best, write_trials
 from cbam_keras.tuning.plan import SearchPlan
 from cbam_keras.tuning.space import (
@@ -71,13 +71,19 @@ class Search(SearchPlan):
             # So many brackets of about so many epochs.
             brackets = 1 + math.log(epochs, 3)
             total, trials_text = math.ceil(brackets**2 * epochs), "trials"
-        fixed = [kind for kind in kinds_of(space) if kind in (*PLAIN, "se")]
-        again = min(points, len(fixed) + CANDIDATES) * len(self.seeds)
+        folds = self.folds or 1
+        total *= folds
+        if self.folds is not None:
+            trials_text += f" over {folds} folds"
+        # No attention, and the winner.
+        different = {kind in PLAIN for kind in kinds_of(space) or [""]}
+        again = len(different) * len(self.seeds) * folds
         dearest = (controls(space) or [point(space).values])[-1]
         one = dataclasses.replace(
             self.trials,
             task=Classification(self.loaded),
             variants=[self.variant(dearest)],
+            folds=None,
         )
         return dataclasses.replace(
             study.estimate(one),
@@ -131,11 +137,13 @@ class Search(SearchPlan):
     def _confirm(self, results, folder, options):
         """Trains the best again, chooses one, and writes what was found."""
         trained, confirmation = results, []
-        trials, seeds = to_confirm(results.ranked), self.seeds
+        images = results.images_of(results.seeds, "validation")
+        trials, seeds = to_confirm(results.ranked, images), self.seeds
         stored = folder.content.get("confirmation") or []
-        if [x["trial"] for x in stored] == [x.number for x in trials]:
+        if {x.number for x in trials} <= {x["trial"] for x in stored}:
             # A call with fewer seeds hides none that are trained.
-            seeds = tuple(merge(stored[0]["seeds"], seeds))
+            runs = [run // (self.folds or 1) for run in stored[0]["seeds"]]
+            seeds = tuple(merge([*dict.fromkeys(runs)], seeds))
         if seeds:
             trained = self._train_again(trials, seeds, folder.path, options)
             confirmation = [
@@ -150,7 +158,7 @@ class Search(SearchPlan):
         results = results.with_confirmation(confirmation)
         (best, name), measure = choose(results), self.trials.task.measure
         network = max(
-            (outcome for outcome in trained.runs if outcome.variant == name),
+            (x for x in trained.runs if x.variant == name and x.file),
             key=lambda o: (o.metrics[measure], -o.metrics["val_loss"]),
         )
         best_network = write_best(
@@ -158,7 +166,9 @@ class Search(SearchPlan):
             best,
             network,
             trained.output / str(network.file),
-            lambda path: self.task.measure_file(path, self.recipe, self.loaded),
+            lambda path: self.task.measure_file(
+                path, self.recipe, self.load(network.seed)
+            ),
         )
         layer = self.adapted.attention_for(hyperparameters(best.values))
         with folder.locked():
@@ -182,6 +192,7 @@ class Search(SearchPlan):
             recipe=self.trials.recipe,
             baseline=name_of(first) if is_plain else None,
             budget=self.trials.budget,
+            folds=self.folds,
         )
         path = study.run(
             again,
@@ -191,7 +202,8 @@ class Search(SearchPlan):
         ).output
         names = [variant.name for variant in again.variants]
         # The folder also holds trials that were among the best before.
-        return study.Results.of(path, study.read_content(path), names, seeds)
+        content = study.read_content(path)
+        return study.Results.of(path, content, names, again.runs)
 
     def _options_of(self, values):
         """Returns the arguments of an attention layer, or else all values."""
@@ -212,7 +224,8 @@ def search(
     max_trials: int | None = None,
     max_parameters: float | None = None,
     max_macs: float | None = None,
-    confirm: int = 3,
+    confirm: int = 6,
+    folds: int | None = None,
     keep: int = 3,
     data_options: Options | None = None,
     measure: str = study.ACCURACY,
@@ -224,9 +237,11 @@ def search(
     trial is trained by the recipe, with its seed: first no attention, SE and
     CBAM nearest to the paper's, if in the space, then what the algorithm says.
 
-    The highest of many accuracies is partly luck. So the two best settings, no
-    attention and SE are retrained with new seeds, and the one that validates
-    best is compared with no attention on the test images, paired by seed.
+    The highest of many accuracies is partly luck. So the trials decide on one
+    setting with attention: the best or, of those within a standard error of
+    its score, sqrt(a (1 - a) / n) with n validation images, the one of fewest
+    multiply-accumulates, then parameters. It and no attention are retrained
+    with new seeds and compared on the test images, paired by seed.
 
     The output folder gets the best networks, a table, figures and
     `report.html`.
@@ -272,6 +287,7 @@ def search(
         max_parameters=max_parameters,
         max_macs=max_macs,
         confirm=confirm,
+        folds=folds,
         keep=keep,
         data_options=data_options,
         measure=measure,

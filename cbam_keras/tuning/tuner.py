@@ -8,6 +8,7 @@ do not depend on which worker is faster.
 
 import collections
 import dataclasses
+import functools
 import random
 import tempfile
 import warnings
@@ -15,6 +16,7 @@ import warnings
 import keras_tuner
 
 from cbam_keras import _checks, _terminal, study
+from cbam_keras.study.ranking import join_folds
 from cbam_keras.tuning.files import keep_networks
 from cbam_keras.tuning.plan import SearchPlan
 from cbam_keras.tuning.space import Values, controls, label, name_of
@@ -47,19 +49,20 @@ def run(
             if free:
                 proposed = oracle.create_trial(free[-1])
                 if proposed.status == "RUNNING":
-                    key = trials.propose(proposed.hyperparameters)
-                    running.append((proposed, key, free.pop()))
+                    name = trials.propose(proposed.hyperparameters)
+                    running.append((proposed, name, free.pop()))
                     continue
             if not running:
                 # It proposes no more.
                 break
-            trial, key, worker = running.popleft()
-            if folder.outcome(*key) is None:
-                while folder.outcome(*key) is None:
+            trial, name, worker = running.popleft()
+            if not trials.outcomes(name):
+                while not trials.outcomes(name):
                     train_or_wait()
                 with folder.locked():
                     keep_networks(folder, search.keep)
-            _report(oracle, trial, folder.outcome(*key), search)
+            outcome = join_folds(trials.outcomes(name))
+            _report(oracle, trial, outcome, search)
             free.append(worker)
     folder.tidy((cell.network, cell.seed) for cell in trials.all())
 
@@ -87,10 +90,9 @@ class TrialQueue(study.Cells):
     def __init__(
         self, search: SearchPlan, folder: study.StudyFolder, tensorboard: bool
     ):
-        super().__init__(
-            search.trials, folder, lambda seed: search.loaded, tensorboard
-        )
-        self.search, self.seed = search, search.recipe.seed
+        load = functools.lru_cache(maxsize=1)(search.load)
+        super().__init__(search.trials, folder, load, tensorboard)
+        self.search = search
         # The names of those that this process has proposed, in their order.
         self.proposed: dict[str, None] = {}
 
@@ -106,17 +108,24 @@ class TrialQueue(study.Cells):
         return [
             study.Cell(
                 self.search.variant(variants[name], name),
-                self.seed,
+                run,
                 name_of(variants[name]),
                 rounds.get(name),
             )
             for name in self.proposed or variants
+            for run in self.study.runs
         ]
+
+    def outcomes(self, name: str) -> list[study.Outcome]:
+        """Returns those of all folds of a trial, or none before they ended."""
+        outcomes = [self.folder.outcome(name, x) for x in self.study.runs]
+        return [x for x in outcomes if x] if all(outcomes) else []
 
     def left(self) -> tuple[int, int]:
         """Counts trials, too, that the oracle has yet to propose."""
         networks, epochs = super().left()
-        more = max(0, (self.search.max_trials or 0) - len(self.all()))
+        every = (self.search.max_trials or 0) * len(self.study.runs)
+        more = max(0, every - len(self.all()))
         usual = self.study.recipe_for(None, 0).total_epochs
         return networks + more, epochs + more * usual
 
@@ -124,21 +133,20 @@ class TrialQueue(study.Cells):
         """Returns nothing: the proposal of a trial is printed."""
         return ""
 
-    def propose(self, hp: keras_tuner.HyperParameters) -> tuple[str, int]:
+    def propose(self, hp: keras_tuner.HyperParameters) -> str:
         """Adds a trial to the folder, unless it has been trained.
 
-        Returns what its outcome is found by. The oracle proposes some
-        networks twice.
+        Returns its name. The oracle proposes some networks twice.
         """
         variant, epochs = self.search.variant(hp.values), hp.values.get(EPOCHS)
         name = variant.name
         if epochs:
             # The rounds of Hyperband go on training one network.
             name = f"{name}-epochs={epochs}"
-        key, folder = (name, self.seed), self.folder
+        folder = self.folder
         if name not in self.proposed:
             folder.refresh()
-            if folder.outcome(*key) is None:
+            if not self.outcomes(name):
                 if epochs:
                     with folder.locked():
                         rounds = folder.content.get("rounds", {})
@@ -148,7 +156,7 @@ class TrialQueue(study.Cells):
                 number = names.index(name) + 1
                 _terminal.say(f"Trial {number}: {label(variant.options)}")
         self.proposed[name] = None
-        return key
+        return name
 
 
 class ControlsFirst(keras_tuner.Oracle):
