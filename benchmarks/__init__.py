@@ -10,7 +10,7 @@ on what they measure.
   `exports`: run by `python -m benchmarks`, too.
 - `insertion`: attention inserted into a trained network.
 - `when_it_helps/`: accuracy without and with attention.
-- `simulations`: what studies claim where the truth is known.
+- `simulations/`: what studies claim where the truth is known.
 - `naive`, `authors`: what our layers are compared with.
 - `arguments`, `modes`, `timing`, `results`: what the scripts share.
 - `measured`: what was measured, `measured.jsonl`; `measured.md` has what the

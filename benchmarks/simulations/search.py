@@ -8,9 +8,7 @@ drawing its images. Attention is ahead if Student's t over seeds says so.
 import numpy as np
 from scipy import stats
 
-from benchmarks import results
-
-SEARCHES, SETTINGS = 8_000, 14
+SETTINGS = 14
 # Of no attention, and between seeds, both as fractions.
 ACCURACY, DEVIATION = 0.9, 0.007
 # The gain of CBAM, how its settings differ, and the gain of SE, in points; the
@@ -28,9 +26,9 @@ TRUTHS = {
 class Searches:
     """Many searches of one truth, as arrays whose first axis they are."""
 
-    def __init__(self, gain, spread, gain_of_se, *images):
+    def __init__(self, count, gain, spread, gain_of_se, *images):
         self.rng, self.images = np.random.default_rng(0), images
-        self.gains = self.rng.normal(gain, spread, (SEARCHES, SETTINGS)) / 100
+        self.gains = self.rng.normal(gain, spread, (count, SETTINGS)) / 100
         self.gains[:, :2] = 0, gain_of_se / 100
         scores = self.train(np.arange(SETTINGS)[None], seeds=1)[0][..., 0]
         # Equal scores are in no order.
@@ -52,7 +50,7 @@ class Searches:
         chosen = means.argmax(axis=1)
         # SE was no answer where no attention validated best.
         chosen[chosen == 0] = 2 + means[chosen == 0, 2:].argmax(axis=1)
-        pick = np.arange(SEARCHES), chosen
+        pick = np.arange(len(self.gains)), chosen
         return self.judge(tested[pick] - tested[:, 0], settings[pick])
 
     def retrain_winner(self, cheapest):
@@ -73,15 +71,15 @@ class Searches:
         quantile = stats.t.ppf(0.975, differences.shape[1] - 1)
         means = differences.mean(axis=1)
         ahead = np.mean(means > quantile * stats.sem(differences, axis=1))
-        gains = self.gains[np.arange(SEARCHES), settings]
+        gains = self.gains[np.arange(len(self.gains)), settings]
         bias, gain = 100 * np.mean(means - gains), 100 * gains.mean()
         return f"{100 * ahead:.1f} %, {bias:+.2f}, {gain:.2f}"
 
 
-def simulate():
+def search(searches):
     """Returns the rows of the table, a column per way to spend trainings."""
-    every = {name: Searches(*truth) for name, truth in TRUTHS.items()}
-    default = np.full(SEARCHES, SETTINGS - 1)
+    every = {x: Searches(searches, *truth) for x, truth in TRUTHS.items()}
+    default = np.full(searches, SETTINGS - 1)
     return [
         {
             "truth (ahead, bias, true gain)": name,
@@ -92,7 +90,3 @@ def simulate():
         }
         for name, one in every.items()
     ]
-
-
-if __name__ == "__main__":
-    print(results.table(simulate()))

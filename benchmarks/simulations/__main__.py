@@ -3,7 +3,8 @@
     python -m benchmarks.simulations
 
 Simulates studies with normal values, or for folds with trained networks of one
-layer, and prints how many claim a difference. It needs no backend.
+layer, and prints how many claim a difference, and what searches find. It needs
+no backend.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks import arguments, measured
+from benchmarks.simulations.search import search
 from cbam_keras.study import dunnett
 from cbam_keras.study.statistics import BY_CHANCE, TESTS, Measured, holm
 
@@ -125,7 +127,12 @@ def _percent(claimed):
     return f"{100 * np.mean(claimed):.1f} %"
 
 
-TABLES = {"false-claims": false_claims, "power": power, "folds": folds}
+TABLES = {
+    "false-claims": false_claims,
+    "power": power,
+    "folds": folds,
+    "search": search,
+}
 
 
 def main(command=None):

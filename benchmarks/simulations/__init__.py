@@ -1,0 +1,1 @@
+"""What studies claim, and what searches find, where the truth is known."""
