@@ -20,6 +20,8 @@ TITLES = MEASURED_TITLES | {
     "fashion": "Fashion-MNIST",
     "few": "Fashion-MNIST, 1,800 training images",
     "cifar10": "CIFAR-10 from scratch",
+    "cifar10-again": "the same, new seeds",
+    "cifar10-converged": "the same, 60 epochs",
     "photographs": "photographs of CIFAR-10, pretrained network",
     "solar-cells": "solar cells, pretrained network",
     "camvid": "CamVid, U-Net",
@@ -93,6 +95,25 @@ def networks(name):
     return markdown(rows)
 
 
+def changed():
+    """Returns how many test images change sides between two networks."""
+    rows = []
+    for name, content in results.stored().items():
+        for network, (seeds, both, error) in content.get("changes", {}).items():
+            # Fewer seeds hardly tell what they have in common.
+            text = f"{100 * error:.2f}" if seeds > 2 else ""
+            rows.append(
+                {
+                    "study": TITLES[name],
+                    "network": TITLES[network],
+                    "seeds": str(seeds),
+                    "change sides (%)": f"{100 * both:.1f}",
+                    "error by drawing the images (points)": text,
+                }
+            )
+    return markdown(rows)
+
+
 def curves(found):
     """Returns means over the seeds by epoch, and what had not converged."""
     lines = []
@@ -138,6 +159,12 @@ TABLES = {
     "inserted": functools.partial(
         differences, TUNED, ("spatial", "cbam", "cbam-not-normalized")
     ),
+    "from-scratch": functools.partial(
+        differences,
+        ("cifar10", "cifar10-again", "cifar10-converged"),
+        ("se", "cbam", "official", "coordinate", "none-longer"),
+    ),
+    "changed": changed,
     "studies": studies,
     **{name: functools.partial(networks, name) for name in MEASURED},
 }
