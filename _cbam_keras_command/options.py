@@ -80,14 +80,6 @@ def add_repetitions(parser, *, seeds):
         " interval of each difference",
     )
     add_folds(parser)
-
-
-def add_folds(parser):
-    parser.add_argument(
-        "--folds",
-        type=int,
-        help="test each image once, in a cross-validation of so many folds",
-    )
     parser.add_argument(
         "--test",
         choices=("holm", "dunnett"),
@@ -95,6 +87,14 @@ def add_folds(parser):
         help="how several comparisons are corrected: by a test for each, or by"
         " Dunnett's test, which finds more with few seeds and assumes equal"
         " deviations",
+    )
+
+
+def add_folds(parser):
+    parser.add_argument(
+        "--folds",
+        type=int,
+        help="test each image once, in a cross-validation of so many folds",
     )
 
 

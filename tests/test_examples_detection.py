@@ -168,7 +168,7 @@ def test_a_command_trains_measures_and_resumes(small, tmp_path, capsys):
     assert loaded.detect(np.ones((2, 64, 64, 1)) * 9)["boxes"].shape[-1] == 4
     kept = (folder / "none.keras").stat().st_mtime_ns
     command.main([*line.split(), "--seeds", "2"])
-    assert "points of mAP@[.5,.95]" in capsys.readouterr().out
+    assert "mAP@[.5,.95] over 2 seeds" in capsys.readouterr().out
     again = study.Results.read(folder)
     assert again.seeds == (0, 1) and len(again.runs) == 4
     assert again.runs[0].metrics == results.runs[0].metrics

@@ -10,6 +10,7 @@ from networks import linear
 from study_checks import content_of
 
 from cbam_keras import data, study, training
+from cbam_keras.study import networks
 
 # One step over all training images, by the plain gradient.
 STEP = training.Recipe(
@@ -46,7 +47,9 @@ def trained(folder, given, classes, activation, fold=None, **options):
     where = {} if fold is None else {"folds": folds, "fold": fold}
     loaded = data.load(given, batch_size=200, **where)
     keras.utils.set_random_seed(outcome.seed)
-    before = build(loaded).get_weights()
+    model = build(loaded)
+    networks.draw_by_path(model, outcome.seed)
+    before = model.get_weights()
     after = keras.saving.load_model(folder / outcome.file).get_weights()
     return loaded, before, after, outcome
 

@@ -364,17 +364,19 @@ def test_networks_that_a_power_cut_has_torn_are_trained_again(
 
 
 # In the second epoch, and after it, with nothing recorded.
-@pytest.mark.parametrize("ending", ["-2.keras", "linear.keras"])
-def test_a_training_whose_best_checkpoint_is_empty_begins_again(
-    ending, whole, tmp_path
+@pytest.mark.parametrize(
+    ("ending", "empty"), [("-2.keras", "best"), ("linear.keras", "latest")]
+)
+def test_a_training_whose_checkpoint_is_empty_begins_again(
+    ending, empty, whole, tmp_path
 ):
     output = tmp_path / "run"
     killed_before(ending, output)
     (state,) = output.rglob("state.json")
     content = json.loads(state.read_text())
-    # That of the latest epoch is whole.
+    # The other one is whole.
     state.with_name("epoch-0.keras").write_bytes(b"")
-    state.write_text(json.dumps({**content, "best": "epoch-0.keras"}))
+    state.write_text(json.dumps({**content, empty: "epoch-0.keras"}))
     with pytest.warns(UserWarning, match="epoch-0.keras. cannot be read"):
         assert call("train", output) == whole("train")[1]
 

@@ -10,7 +10,7 @@ from keras import layers
 from training_checks import numbers
 
 from cbam_keras import study, training, tuning
-from cbam_keras.study import stages
+from cbam_keras.study import networks, stages
 
 pytestmark = [
     pytest.mark.every_backend,
@@ -96,7 +96,9 @@ def test_the_first_stage_trains_new_layers_and_the_second_all(whole):
     assert [(s.epochs, s.frozen_epochs) for s in compiled] == [(2, 0), (2, 0)]
     assert [s.learning_rate for s in compiled] == pytest.approx([0.05, 0.005])
     assert [row["epoch"] for row in results.history] == [1, 2, 3, 4]
-    first = study.build_seeded(network, RECIPE).layers[1].conv.kernel
+    model = study.build_seeded(network, RECIPE)
+    networks.draw_by_path(model, RECIPE.seed)
+    first = model.layers[1].conv.kernel
     conv, new, mean, variance = zip(*after, strict=True)
     conv = [keras.ops.convert_to_numpy(first), *conv]
     moved = [(a != b).any() for a, b in zip(conv[:-1], conv[1:], strict=True)]

@@ -6,15 +6,11 @@ import io
 import math
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from cbam_keras import _checks, _files
-
-if TYPE_CHECKING:
-    from cbam_keras.study.results import Results
-    from cbam_keras.study.statistics import Row
 
 # The file of a network has one beside it that ends like this, with a bit per
 # test image: whether the network is right about it. The folder of a network
@@ -75,8 +71,9 @@ class Flips:
 
     def __str__(self) -> str:
         first, second = self.names
-        gained, lost = (x.sum() / self.seeds for x in (self.gained, self.lost))
-        each = [(x == self.seeds).sum() for x in (self.gained, self.lost)]
+        both = self.gained, self.lost
+        gained, lost = (round(x.sum() / self.seeds, 1) for x in both)
+        each = [(x == self.seeds).sum() for x in both]
         end = f"per seed, {each[0]:,} and {each[1]:,} with each of {self.seeds}"
         if self.seeds == 1:
             end = (
@@ -85,12 +82,12 @@ class Flips:
             )
         return (
             f"Of {_checks.count(len(self.gained), 'test image')}, {second} "
-            f"gains {gained:,.10g} and loses {lost:,.10g} of {first} {end}."
+            f"gains {gained:,g} and loses {lost:,g} of {first} {end}."
         )
 
 
 def flips_of(
-    results: "Results", names: tuple[str, str], seeds: Sequence[int]
+    results: Any, names: tuple[str, str], seeds: Sequence[int]
 ) -> Flips:
     """Returns the images that change sides between two variants."""
     for name in names:
@@ -110,7 +107,7 @@ def flips_of(
     return Flips(names, gained, lost, len(changes), drawing)
 
 
-def describe_missing(output: pathlib.Path, rows: Sequence["Row"]) -> str:
+def describe_missing(output: pathlib.Path, rows: Sequence[Any]) -> str:
     """Returns a sentence if only some of the networks have their bits."""
     is_missing = any(x.interval and x.drawing is None for x in rows)
     # Runs of earlier versions have none.
