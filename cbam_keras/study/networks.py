@@ -76,8 +76,7 @@ def draw_by_path(model, seed):
         for weight in layer.weights:
             if id(weight) in ids:
                 continue
-            tensor = keras.ops.convert_to_tensor(weight)
-            values = keras.ops.convert_to_numpy(tensor)
+            values = weight.numpy()
             for initializer in initializers:
                 drawn = initializer(weight.shape, dtype=weight.dtype)
                 if np.array_equal(keras.ops.convert_to_numpy(drawn), values):
