@@ -76,7 +76,8 @@ def draw_by_path(model, seed):
         for weight in layer.weights:
             if id(weight) in ids:
                 continue
-            values = weight.numpy()
+            copied = keras.ops.copy(weight)
+            values = keras.ops.convert_to_numpy(copied)
             for initializer in initializers:
                 drawn = initializer(weight.shape, dtype=weight.dtype)
                 if np.array_equal(keras.ops.convert_to_numpy(drawn), values):
