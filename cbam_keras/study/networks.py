@@ -76,11 +76,9 @@ def draw_by_path(model, seed):
         for weight in layer.weights:
             if id(weight) in ids:
                 continue
-            copied = keras.ops.copy(weight)
-            values = keras.ops.convert_to_numpy(copied)
             for initializer in initializers:
                 drawn = initializer(weight.shape, dtype=weight.dtype)
-                if np.array_equal(keras.ops.convert_to_numpy(drawn), values):
+                if keras.ops.all(keras.ops.equal(drawn, weight)):
                     place = places[id(weight)].encode()
                     new = _seeded(initializer, [seed, *place])
                     weight.assign(new(weight.shape, dtype=weight.dtype))
