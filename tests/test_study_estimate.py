@@ -87,6 +87,8 @@ def test_default_epochs_of_a_run_are_recorded(tmp_path, monkeypatch):
     assert again.history == found.history
 
 
+# Keras' conversions to NumPy raise it.
+@pytest.mark.filterwarnings("ignore:__array__ implementation")
 def test_small_images_are_warned_of_with_weights_for_imagenet(
     few_digits, monkeypatch
 ):
