@@ -76,9 +76,9 @@ def verdict(results: study.Ranking, unlearned: str) -> str:
         )
     else:
         measure = results.measures[0].heading
-        options = {"measure": results.confirmed_by, "folds": results.folds}
-        judged = study.judge(row.label, row, "none", **options)
-        seen = study.describe_power([row], **options)
+        by, folds = results.confirmed_by, results.folds
+        judged = study.judge(row.label, row, "none", by, folds)
+        seen = study.describe_power([row], by, folds=folds)
         low, high = row.interval or (0, 0)
         ending = f"; {seen}." if seen and low <= 0 <= high else "."
         text = f"Chosen by {measure}, {judged}{ending}"
