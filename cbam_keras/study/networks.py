@@ -97,7 +97,7 @@ def _places_of(model):
         id(weight): weight.path.removeprefix(f"{model.name}/").split("/")
         for weight in model.weights
     }
-    numbers: dict[tuple[str, ...], set[int]] = {}
+    numbers = {}
     split = {key: _split_names(path) for key, path in paths.items()}
     for path in split.values():
         for *kind, number in path:
