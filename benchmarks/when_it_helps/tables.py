@@ -99,9 +99,18 @@ def changed():
     """Returns how many test images change sides between two networks."""
     rows = []
     for name, content in results.stored().items():
+        found = results.results_of(content)
         for network, (seeds, both, error) in content.get("changes", {}).items():
+            text = correlation = ""
             # Fewer seeds hardly tell what they have in common.
-            text = f"{100 * error:.2f}" if seeds > 2 else ""
+            if seeds > 2:
+                text = f"{100 * error:.2f}"
+                pairs = [
+                    found.values(x, "test_accuracy") for x in ("none", network)
+                ]
+                shared = sorted(pairs[0].keys() & pairs[1].keys())
+                values = [[pair[seed] for seed in shared] for pair in pairs]
+                correlation = f"{statistics.correlation(*values):+.2f}"
             rows.append(
                 {
                     "study": TITLES[name],
@@ -109,6 +118,7 @@ def changed():
                     "seeds": str(seeds),
                     "change sides (%)": f"{100 * both:.1f}",
                     "error by drawing the images (points)": text,
+                    "correlation over seeds": correlation,
                 }
             )
     return markdown(rows)
