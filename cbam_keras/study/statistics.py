@@ -9,7 +9,7 @@ from typing import NamedTuple
 from cbam_keras import _checks
 from cbam_keras._files import Json
 from cbam_keras._terminal import number_cell
-from cbam_keras.study.measures import TEST_ACCURACY, Measure
+from cbam_keras.study.measures import TEST_ACCURACY, Measure, as_measure
 
 CONFIDENCE = 0.95
 # With so many networks, tables have their multiply-accumulates, too.
@@ -326,7 +326,7 @@ def describe_runs(count: int, folds: int | None) -> str:
 def verdict(
     networks: Mapping[str, Measured],
     baseline: str,
-    measure: Measure = TEST_ACCURACY,
+    measure: Measure | str = TEST_ACCURACY,
     folds: int | None = None,
     test: str = TESTS[0],
     seen: str = "",
@@ -335,6 +335,7 @@ def verdict(
 
     `seen` says what would have been found, where something may be chance.
     """
+    measure = as_measure(measure)
     others = {
         name: measured
         for name, measured in networks.items()
@@ -398,11 +399,12 @@ def judge(
     network: str,
     measured: Measured,
     baseline: str,
-    measure: Measure = TEST_ACCURACY,
+    measure: Measure | str = TEST_ACCURACY,
     folds: int | None = None,
     test: str = TESTS[0],
 ) -> str:
     """Returns how one network compares with the baseline, as a clause."""
+    measure = as_measure(measure)
     pairs, noun = measured.pairs, noun_of(folds)
     runs = describe_runs(pairs, folds)
     if measured.difference is None:
