@@ -412,9 +412,7 @@ def explain(parser):
     group = parser.add_argument_group("data")
     add_source(group, "the models' or images'")
     group.add_argument(
-        "--split",
-        choices=SPLITS,
-        help="the split of the data (default: test)",
+        "--split", choices=SPLITS, help="the split of the data (default: test)"
     )
     group.add_argument(
         "--count",

@@ -88,10 +88,7 @@ def test_the_fold_is_part_of_a_description():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"folds": 1},
-            "`folds` must be at least 2, or None. Received: f",
-        ),
+        ({"folds": 1}, "`folds` must be at least 2, or None. Received: f"),
         ({"folds": 2.5}, "`folds` must be a positive integer"),
         ({"fold": 1}, "`folds` must be a positive integer. Received: folds=N"),
         ({"folds": 3, "fold": 3}, "`fold` must be at most 2. Received: fold=3"),

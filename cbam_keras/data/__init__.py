@@ -37,15 +37,6 @@ from cbam_keras.data.folders import enter_folder, find_image_files
 from cbam_keras.data.loading import SIDE, ImageData, Images, load
 from cbam_keras.data.source import PATH_STARTS, Source
 from cbam_keras.data.splits import SPLITS, check_folds, stratify
-from cbam_keras.data.tfds import (
-    ensure_prepared,
-    find_builder,
-    wrong_features,
-)
+from cbam_keras.data.tfds import ensure_prepared, find_builder, wrong_features
 
-__all__ = [
-    "load",
-    "ImageData",
-    "EMBEDDED",
-    "AUGMENTATIONS",
-]
+__all__ = ["load", "ImageData", "EMBEDDED", "AUGMENTATIONS"]

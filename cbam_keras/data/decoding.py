@@ -368,9 +368,7 @@ def find_evaluation_box(
 
 
 def pil_resize(
-    image: np.ndarray,
-    size: tuple[int, int],
-    box: Sequence[float] | None = None,
+    image: np.ndarray, size: tuple[int, int], box: Sequence[float] | None = None
 ) -> np.ndarray:
     """Returns an image, or its box `(top, left, height, width)`, resized."""
     whole = (0, 0, *image.shape[:2])

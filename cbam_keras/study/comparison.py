@@ -27,11 +27,7 @@ from cbam_keras.study.statistics import TESTS
 from cbam_keras.study.study import Classification, Study, Variant, check_seeds
 from cbam_keras.study.training import draw_curves
 
-__all__ = [
-    "compare",
-    "plan",
-    "NETWORKS",
-]
+__all__ = ["compare", "plan", "NETWORKS"]
 
 BASELINE = "none"
 DEFAULT = (BASELINE, "se", "cbam")

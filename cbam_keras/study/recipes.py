@@ -9,11 +9,7 @@ import keras
 from cbam_keras import _checks, data
 from cbam_keras.optimizers import MomentumSGD, WarmupCosineDecay
 
-DTYPES = {
-    None: None,
-    "float16": "mixed_float16",
-    "bfloat16": "mixed_bfloat16",
-}
+DTYPES = {None: None, "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 # The weights of classes that let all count alike.
 BALANCED = "balanced"
 # The default epochs are at least so many steps, in which small networks learn.

@@ -15,11 +15,7 @@ from cbam_keras.study.results import Results
 from cbam_keras.study.run import RunOptions, run, takes_run_options
 from cbam_keras.study.study import Classification, Study, Variant
 
-__all__ = [
-    "train",
-    "Recipe",
-    "RECIPES",
-]
+__all__ = ["train", "Recipe", "RECIPES"]
 
 
 @takes_run_options
