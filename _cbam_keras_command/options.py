@@ -212,18 +212,14 @@ def add_training(parser, *, learning_rate=True):
         "that are not frozen: attention and the classifier (default: 0)",
         "--batch-size": "images per step (default: 64)",
         "--seed": "of everything random (default: 0)",
+        "--patience": "end a training after so many epochs without progress on "
+        "the validation images",
     }
     add_options(group, texts, type=int)
     group.add_argument(
         "--class-weight",
         choices=("balanced",),
         help="let rare classes count as much in training as others",
-    )
-    group.add_argument(
-        "--patience",
-        type=int,
-        help="end a training after so many epochs without progress on the "
-        "validation images",
     )
     group.add_argument(
         "--measure",

@@ -132,9 +132,8 @@ class Table:
     def markdown(self) -> str:
         """Returns the table in Markdown."""
         table = render(self.sides, self._sections(), markdown=True)
-        return "\n\n".join(
-            filter(None, [f"**{self.title}**", table, self.note])
-        )
+        parts = (f"**{self.title}**", table, self.note)
+        return "\n\n".join(filter(None, parts))
 
     def html(self) -> str:
         """Returns the table for notebooks."""

@@ -361,13 +361,11 @@ def test_quiet_commands_show_no_bars(asked, monkeypatch, capsys, more):
         (f"{OWN_SPACE} --learning-rate=0.5", "`learning_rate` must be left "),
         (f"{OWN_SPACE} --no-identity-init", "`identity_init` must be left "),
         (f"{OWN_SPACE} --model tiny", "`model` must be left out"),
-        (f"{OWN_SPACE} --weights imagenet", "`weights` must be left out"),
         ("ablate --model mobilenetV3Small", 'Did you mean "MobileNetV3Small"'),
         (
             "tune --attention none se --kernel-size 3",
             "`kernel_size` must be left out with the layers none, se",
         ),
-        ("tune --attention none --no-identity-init", "`identity_init` must be"),
     ],
 )
 def test_a_mistake_is_reported_in_one_line(

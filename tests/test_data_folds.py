@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from data_checks import arrays, as_set, assert_same, builder, plain_json, whole
+from data_checks import arrays, as_set, assert_same, builder, whole
 
 from cbam_keras import data
 
@@ -75,14 +75,6 @@ def test_canvases_of_a_digit_are_in_one_fold(grey_digits):
         assert not (train | validation) & test and not train & validation
         tested += test
     assert sorted(tested) == [*range(1, 201)]
-
-
-def test_the_fold_is_part_of_a_description():
-    first, second = each_fold(unequal(), folds=2)
-    described = plain_json(first.describe())
-    assert (described["folds"], described["fold"]) == (2, 0)
-    assert second.describe() == {**described, "fold": 1}
-    assert "folds" not in whole(unequal()).describe()
 
 
 @pytest.mark.parametrize(

@@ -182,8 +182,6 @@ def test_a_name_is_of_a_folder_unless_data_dir_is_given(tmp_path, monkeypatch):
     loaded = data.load("insects", data_dir="sets", image_size=8)
     assert loaded.class_names == ("ant", "bee")
     assert data.load("insects").class_names == ("eel", "fox")
-    with pytest.raises(ValueError, match="`data_dir` and .* only for datasets"):
-        data.load("./insects", data_dir="sets")
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,6 @@ class Own(study.Classification):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"folds": 1}, ValueError, "`folds` must be at least 2"),
         (
             {"task": Own("mnist5k")},
             TypeError,

@@ -20,6 +20,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
+
+def killed(*_):
+    raise Killed
+
+
 # What else may be in the folder.
 
 
@@ -65,10 +70,6 @@ def test_a_process_killed_after_the_renaming_leaves_the_run_whole(
 ):
     output = shutil.copytree(whole("train")[0], tmp_path / "run")
     before = files(output)
-
-    def killed(*_):
-        raise Killed
-
     with monkeypatch.context() as patch:
         patch.setattr(_files, "write_json", killed)
         with pytest.raises(Killed):
@@ -135,13 +136,10 @@ def test_a_run_is_not_overwritten_while_a_process_works_there(
 def test_processes_share_the_networks_of_a_run(
     whole, tmp_path, monkeypatch, capsys
 ):
-    def wait(seconds):
-        raise Killed
-
     def share():
         # Trains what is left, then waits for the network under training.
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(time, "sleep", wait)
+            patch.setattr(time, "sleep", killed)
             call("compare", tmp_path / "run")
 
     with epochs() as trained:

@@ -48,6 +48,21 @@ _, *OTHERS = PROGRAMS
 # Killed.
 
 
+def kill_and_resume(name, choose, folder, **options):
+    """Kills a program at files, and returns how many epochs one trains."""
+    whole, left, total = kills(name, folder, **options)
+    expected = weights(folder / "whole")
+    assert len(left) > 8
+    for kill in choose(left):
+        with epochs() as trained:
+            assert call(name, kill.folder, **options) == whole
+        # The epoch whose checkpoint was under way is trained again.
+        assert total <= kill.epochs + len(trained) <= total + 1
+        assert weights(kill.folder) == expected
+        assert set(files(kill.folder)) == set(files(folder / "whole"))
+    return total
+
+
 @pytest.mark.parametrize(
     ("name", "choose"),
     [
@@ -60,16 +75,7 @@ _, *OTHERS = PROGRAMS
     ],
 )
 def test_a_run_killed_at_a_file_ends_as_an_unbroken_one(name, choose, tmp_path):
-    whole, left, total = kills(name, tmp_path)
-    expected = weights(tmp_path / "whole")
-    assert len(left) > 8
-    for kill in choose(left):
-        with epochs() as trained:
-            assert call(name, kill.folder) == whole
-        # The epoch whose checkpoint was under way is trained again.
-        assert total <= kill.epochs + len(trained) <= total + 1
-        assert weights(kill.folder) == expected
-        assert set(files(kill.folder)) == set(files(tmp_path / "whole"))
+    kill_and_resume(name, choose, tmp_path)
 
 
 def test_a_run_that_loses_patience_ends_as_early_after_a_kill(
@@ -82,14 +88,7 @@ def test_a_run_that_loses_patience_ends_as_early_after_a_kill(
     monkeypatch.setattr(pretended, "numbers", numbers)
     recipe = dataclasses.replace(TWO, epochs=9, patience=2)
     options = {"networks": {"linear": linear}, "recipe": recipe}
-    whole, left, total = kills("train", tmp_path, **options)
-    assert total == 4
-    expected = weights(tmp_path / "whole")
-    for kill in left:
-        with epochs() as trained:
-            assert call("train", kill.folder, **options) == whole
-        assert total <= kill.epochs + len(trained) <= total + 1
-        assert weights(kill.folder) == expected
+    assert kill_and_resume("train", list, tmp_path, **options) == 4
 
 
 @pytest.mark.parametrize(

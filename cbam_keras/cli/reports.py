@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable
 
 from _cbam_keras_command.parser import Options
 from cbam_keras import _checks, _files, report, study
@@ -32,15 +31,6 @@ def explain(options: Options) -> None:
             report.try_to_write(folder)
     say(explanation)
     say(f"\nFiles in {folder}")
-
-
-def writer_of_report(options: Options) -> Callable | None:
-    """Returns what writes the report at the end of a run, if it is wanted."""
-    if options.no_report:
-        return None
-    # Needed only at the end, but checked before any work.
-    _checks.require("jinja2", extra="plot")
-    return report.try_to_write
 
 
 def explain_for_report(options: Options, output: pathlib.Path) -> None:

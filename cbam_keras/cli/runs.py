@@ -15,10 +15,10 @@ from concurrent.futures import Executor
 from typing import Any
 
 from _cbam_keras_command.parser import Options
-from cbam_keras import _checks, study, tuning
+from cbam_keras import _checks, report, study, tuning
 from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import import_object, progress_of
-from cbam_keras.cli.reports import explain_for_report, writer_of_report
+from cbam_keras.cli.reports import explain_for_report
 from cbam_keras.study import Recipe, ablation, comparison, find_recipe
 
 # Options that are arguments of the attention layers.
@@ -133,7 +133,9 @@ def _run(
             estimated = study.estimate(planned)
         say(estimated.json() if options.json else estimated)
         return
-    on_end = writer_of_report(options)
+    if not options.no_report:
+        # Needed only at the end, but checked before any work.
+        _checks.require("jinja2", extra="plot")
     with progress_of(options), _executor(options) as executor:
         execution = study.Execution(
             options.output,
@@ -142,7 +144,7 @@ def _run(
             executor=executor,
             tensorboard=options.tensorboard,
             command=options.line,
-            on_end=on_end,
+            on_end=None if options.no_report else report.try_to_write,
         )
         results = study.execute(planned, execution)
     say(results.json() if options.json else shown(results))
@@ -179,7 +181,6 @@ def _executor(options: Options) -> Iterator[Executor | None]:
 
 
 def _recipe(options: Options, model: object) -> Recipe:
-    """Returns the recipe that the options ask for."""
     default = comparison.default_recipe(model, options.weights, options.data)
     names = [field.name for field in dataclasses.fields(Recipe)]
     recipe = find_recipe(options.recipe, default)
@@ -190,7 +191,6 @@ def _recipe(options: Options, model: object) -> Recipe:
 
 
 def _seeds(options: Options) -> int:
-    """Returns how many seeds there are."""
     if options.seeds != 1 and options.seed is not None:
         raise ValueError(
             "Several seeds are counted from 0, so `seed` is for one. "

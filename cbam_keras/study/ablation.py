@@ -110,7 +110,9 @@ def plan(
     # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
     _checks.boolean("identity_init", identity_init)
-    tables = _in_order(tables)
+    asked = [tables] if isinstance(tables, numbers.Integral) else tables
+    # In the order of the paper.
+    tables = sorted(_checks.subset("tables", asked, TABLES))
     default = comparison.default_recipe(model, weights, data)
     recipe = find_recipe(recipe, default)
     build, label, check = comparison.network_of(model, weights, recipe)
@@ -230,12 +232,6 @@ def run(
         test=test,
     )
     return run_study(planned, **options)
-
-
-def _in_order(tables):
-    """Returns the numbers of tables, checked, in the order of the paper."""
-    numbers_asked = [tables] if isinstance(tables, numbers.Integral) else tables
-    return sorted(_checks.subset("tables", numbers_asked, TABLES))
 
 
 def _finish(results, folder):
