@@ -223,30 +223,23 @@ def leave(output):
     return {*left}, [output / file for file in left[-2:]]
 
 
-@pytest.mark.parametrize("name", ["compare", "tune"])
-def test_what_killed_processes_left_is_deleted(name, whole, tmp_path):
-    output = shutil.copytree(whole(name)[0], tmp_path / "run")
-    before = set(files(output))
-    leave(output)
-    (output / ".unfinished-0123abcd-results.json").touch()
-    call(name, output)
-    assert set(files(output)) == before
-    assert not (output / ".cells").exists()
-
-
 @every_search
-def test_what_processes_that_still_run_need_is_left_alone(
+def test_what_killed_processes_left_is_deleted_and_no_more(
     name, options, tmp_path
 ):
     output = tmp_path / "run"
     call(name, output, **options)
+    before = set(files(output))
     left, locks = leave(output)
+    (output / ".unfinished-0123abcd-results.json").touch()
     with contextlib.ExitStack() as stack:
         for lock in locks:
             stack.enter_context(_files.locked(lock))
         call(name, output, **options)
-        assert left <= set(files(output))
+        # Processes that still run need it.
+        assert set(files(output)) == before | left
     call(name, output, **options)
+    assert set(files(output)) == before
     assert not (output / ".cells").exists()
 
 
