@@ -254,12 +254,11 @@ def best_epoch(
     Without either it is the last one.
     """
     measure = _validated(history, measure)
-    sign = -1 if measure.lower_is_better else 1
     rows = history if measure.key in history[-1] else history[-1:]
     best = max(
         rows,
         key=lambda row: (
-            sign * row.get(measure.key, 0),
+            measure.merit(row.get(measure.key, 0)),
             -row.get("val_loss", 0),
         ),
     )
@@ -283,14 +282,13 @@ def select_epoch(
     measure = _validated(history, measure)
     if best == last or measure.key not in history[-1]:
         return last, "last epoch"
-    row, final = history[best - 1], history[-1]
-    value = row[measure.key]
+    value, final = history[best - 1][measure.key], history[-1][measure.key]
     variance = value * (1 - value) if 0 <= value <= 1 else math.inf
     error = math.sqrt(variance / images) if images else 0.0
     if (
         recipe.patience is None
         and recipe.schedule == "cosine"
-        and abs(value - final[measure.key]) <= error
+        and abs(value - final) <= error
     ):
         return last, "last epoch"
     return best, f"best {measure.key}"

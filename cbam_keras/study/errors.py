@@ -26,10 +26,10 @@ class ErrorTables(Results):
     @property
     def verdict(self) -> str:
         """How many differences exclude zero, in a sentence."""
-        errors, most = self._most_compared()
+        errors = self._most_compared()
         guessing = self.describe_guessing() if errors else ""
-        text = guessing or judge_errors(errors, most, self.folds, self.test)
-        seen = self._describe_power([x for _, x in errors], False)
+        text = guessing or judge_errors(errors, self.folds, self.test)
+        seen = self._describe_power(errors, False)
         if seen and not guessing:
             text += f" {seen[0].upper()}{seen[1:]}."
         return text
@@ -37,22 +37,20 @@ class ErrorTables(Results):
     @property
     def detectable(self) -> float | None:
         """The least difference that 80 % of such studies find."""
-        errors = [error for _, error in self._most_compared()[0]]
-        return power.detectable(errors, self.test, False)
+        return power.detectable(self._most_compared(), self.test, False)
 
     def _most_compared(self):
-        """Returns networks compared over most seeds, and how many these are."""
+        """Returns the rows that are compared over most seeds."""
         # Some are in two tables.
         compared = {
-            (row.variant, comparison.baseline): (row.label, row)
+            (row.variant, comparison.baseline): row
             for comparison in self.comparisons
             for row in self.rows_of(comparison)
             if row.difference is not None
         }
-        errors = [*compared.values()]
         # Tables may have been trained with different numbers of seeds.
-        most = max((row.pairs for _, row in errors), default=0)
-        return [error for error in errors if error[1].pairs == most], most
+        most = max((row.pairs for row in compared.values()), default=0)
+        return [row for row in compared.values() if row.pairs == most]
 
     def _first_cell(self, row):
         return row.mean_cell(self.measures[0])

@@ -83,9 +83,8 @@ def describe_few_seeds(study: Study) -> str:
     seeds, tables = len(study.seeds), study.compared_in
     sizes = [len(t.variants or study.variants) for t in tables if t.baseline]
     count = max(sizes, default=1) - 1
-    if not 1 < seeds < FEW_SEEDS or count < 3 or study.folds is not None:
-        return ""
-    if study.test != TESTS[0]:
+    is_told = 1 < seeds < FEW_SEEDS and count >= 3
+    if not is_told or study.folds is not None or study.test != TESTS[0]:
         return ""
     corrected = 1 if study.layout == "errors" else count
 

@@ -93,14 +93,15 @@ def _places_of(model):
     Keras numbers the layers without a name through all networks of a process.
     Here those of one kind in one layer are numbered from 0.
     """
-    paths = {
-        id(weight): weight.path.removeprefix(f"{model.name}/").split("/")
-        for weight in model.weights
-    }
-    numbers = {}
-    split = {key: _split_names(path) for key, path in paths.items()}
-    for path in split.values():
-        for *kind, number in path:
+    numbers, split = {}, {}
+    for weight in model.weights:
+        path = weight.path.removeprefix(f"{model.name}/").split("/")
+        # The names before one, and its two parts.
+        split[id(weight)] = [
+            (*path[:i], *re.fullmatch(NUMBERED, name).groups("-1"))
+            for i, name in enumerate(path)
+        ]
+        for *kind, number in split[id(weight)]:
             numbers.setdefault(tuple(kind), set()).add(int(number))
     return {
         key: "/".join(
@@ -109,12 +110,6 @@ def _places_of(model):
         )
         for key, path in split.items()
     }
-
-
-def _split_names(path):
-    """Returns for each name in a path those before it, and its two parts."""
-    parts = [re.fullmatch(NUMBERED, name).groups("-1") for name in path]
-    return [(*path[:i], *both) for i, both in enumerate(parts)]
 
 
 def _seeded(initializer, entropy):

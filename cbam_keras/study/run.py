@@ -153,8 +153,7 @@ def estimate(study: Study | Plan) -> Estimate:
         data = study.load(study.runs[0])
         study = study.suited_to(data)
         recipe = study.recipe_for(None, study.runs[0])
-        print_data(study, data)
-        _print_few_seeds(study)
+        _print_plan(study, data)
         for variant in study.variants:
             batches = batches_for(variant, data)
             with free_memory():
@@ -246,14 +245,14 @@ def _check_any_fits(study, data):
     raise errors[0]
 
 
-def _print_few_seeds(study):
+def _print_plan(study, data):
+    print_data(study, data)
     if text := describe_few_seeds(study):
         _terminal.say(text)
 
 
 def _train(cells, workers, executor):
-    print_data(cells.study, cells.load(cells.study.runs[0]))
-    _print_few_seeds(cells.study)
+    _print_plan(cells.study, cells.load(cells.study.runs[0]))
     # Workers do not need what is done at the end.
     study = dataclasses.replace(cells.study, finish=None)
     output = cells.folder.path.absolute()

@@ -448,15 +448,12 @@ def judge(
 
 
 def judge_errors(
-    errors: Sequence[tuple[str, Measured]],
-    runs: int,
-    folds: int | None = None,
-    test: str = TESTS[0],
+    errors: Sequence[Row], folds: int | None = None, test: str = TESTS[0]
 ) -> str:
     """Returns how many differences of errors exclude zero, as a sentence.
 
-    `errors` are the names of networks and their errors, compared with the
-    first row of a table.
+    `errors` are compared with the first rows of their tables, over as many
+    seeds each.
     """
     noun = noun_of(folds)
     if not errors:
@@ -464,14 +461,15 @@ def judge_errors(
             "No differences: the first row of a table and another are needed "
             f"with every {noun}."
         )
+    runs = errors[0].pairs
     if runs < (MIN_SEEDS if test == TESTS[0] else 2):
         return TOO_FEW[runs].format(noun=noun)
     clear = []
-    for name, measured in errors:
-        low, high = measured.interval or (0, 0)
+    for row in errors:
+        low, high = row.interval or (0, 0)
         if not low <= 0 <= high:
             word = "lower" if high < 0 else "higher"
-            clear.append(f'"{name}" ({word} error)')
+            clear.append(f'"{row.label}" ({word} error)')
     listed = f": {', '.join(dict.fromkeys(clear))}" if clear else ""
     over = describe_runs(runs, folds) + (OF_FOLDS if folds else "")
     chance = f"By chance alone about {len(errors) * BY_CHANCE:.1f} would."
