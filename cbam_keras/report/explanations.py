@@ -107,6 +107,11 @@ def explain_files(
         changes, ending = _find_flips(paths, settings), f"-seed{run.seed}"
         run = dataclasses.replace(run, rows=np.array([*changes]))
         files = [x for x in files if x.stem.removesuffix(ending) in flips]
+        if not files:
+            raise ValueError(
+                "`flips` must name networks that were trained with seed "
+                f"{run.seed}, the first of the run. Received: flips={flips}"
+            )
     images = _find_images(image_paths, run, settings, data_options)
     if scale := find_scale(files):
         # The networks see images as they did in training.
