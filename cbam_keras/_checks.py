@@ -127,7 +127,9 @@ def one_of(name: str, value: Value, choices: Iterable[object]) -> Value:
     return value
 
 
-def subset(name: str, value: object, choices: Iterable[str]) -> tuple[str, ...]:
+def subset(
+    name: str, value: object, choices: Iterable[Value]
+) -> tuple[Value, ...]:
     """Returns `value`, one or several strings, as a tuple of distinct ones."""
     choices = list(choices)
     listed = ", ".join(quoted(choice) for choice in choices)
