@@ -1,6 +1,7 @@
 """Batches: order and augmentation."""
 
 import hashlib
+import itertools
 import os
 import pathlib
 import subprocess
@@ -229,3 +230,23 @@ def test_a_shape_that_never_fits_gives_the_largest_in_the_middle(
     draws = np.full((10, 4), 0.999, "float32")
     box = augmentation.draw_box(sides, draws)
     np.testing.assert_allclose(box, expected, atol=1)
+
+
+def test_fit_reads_the_batches_of_the_epoch():
+    train = _load("pixels").train
+    read = data.for_fit(train)
+    for number in (0, 1):
+        train.set_epoch(number)
+        found = [*itertools.islice(iter(read), len(train))]
+        expected = [train[index] for index in range(len(train))]
+        for one, other in zip(found, expected, strict=True):
+            for each, array in zip(one, other, strict=True):
+                np.testing.assert_array_equal(np.asarray(each), array)
+    if keras.backend.backend() != "tensorflow":
+        assert read is train
+        return
+    # With it, the end of an epoch waits for a thread that sleeps.
+    assert read.options().autotune.enabled is False
+    assert read.cardinality() == len(train)
+    cropped = _load("boxes").train
+    assert data.for_fit(cropped) is cropped

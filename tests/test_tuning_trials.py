@@ -192,7 +192,7 @@ def test_a_batch_size_in_the_space_is_trained_with(
 
     def fitting(model, x, **options):
         schedule = model.optimizer.get_config()["learning_rate"]["config"]
-        trained.append((len(x), len(x[0][0]), schedule["decay_steps"]))
+        trained.append((len(x), len(next(iter(x))[0]), schedule["decay_steps"]))
         return fit(model, x, **options)
 
     monkeypatch.setattr(keras.Model, "fit", fitting)

@@ -14,6 +14,7 @@
 """
 
 from cbam_keras.data.augmentation import AUGMENTATIONS, list_augmentations
+from cbam_keras.data.batches import for_fit
 from cbam_keras.data.decoding import (
     ENDINGS,
     find_evaluation_box,
@@ -39,4 +40,4 @@ from cbam_keras.data.source import PATH_STARTS, Source
 from cbam_keras.data.splits import SPLITS, check_folds, stratify
 from cbam_keras.data.tfds import ensure_prepared, find_builder, wrong_features
 
-__all__ = ["load", "ImageData", "EMBEDDED", "AUGMENTATIONS"]
+__all__ = ["load", "for_fit", "ImageData", "EMBEDDED", "AUGMENTATIONS"]

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from cbam_keras import _checks
 from cbam_keras.data.augmentation import TRIES, flip_and_crop
 from cbam_keras.data.decoding import get_threads, read_image
 
@@ -95,3 +96,41 @@ class Batches(keras.utils.PyDataset):
             draws = rng.random((TRIES, 4), dtype="float32")
         scale = self.examples.scale
         return read_image(image, self.size, self.channels, draws, scale), label
+
+
+def for_fit(batches: Any) -> Any:
+    """Returns batches as `fit` and `evaluate` read them without pauses.
+
+    Under TensorFlow that is a `tf.data.Dataset` without autotuning. Keras makes
+    one with it of a `PyDataset`, and TensorFlow (2.21) deletes its iterator, as
+    after each epoch, in about every second case only once the thread that
+    tunes it has slept its time, up to as long as the epoch took.
+
+    Args:
+        batches: `train`, `validation` or `test` of `load`; anything else is
+            returned as it is.
+
+    Returns:
+        A `tf.data.Dataset`, or the batches themselves.
+
+    Example:
+        >>> images = load("mnist5k", batch_size=400)
+        >>> len(for_fit(images.train))
+        9
+    """
+    is_tensorflow = keras.backend.backend() == "tensorflow"
+    # What threads decode, Keras reads without autotuning.
+    if not is_tensorflow or getattr(batches, "decoded", False) is False:
+        return batches
+    tf = _checks.require("tensorflow", extra="tensorflow")
+    dataset = tf.data.Dataset.from_generator(
+        lambda: map(batches.__getitem__, range(len(batches))),
+        output_signature=tuple(
+            tf.TensorSpec((None, *each.shape[1:]), each.dtype)
+            for each in batches[0]
+        ),
+    )
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    count = tf.data.experimental.assert_cardinality(len(batches))
+    return dataset.apply(count).prefetch(PREFETCHED).with_options(options)

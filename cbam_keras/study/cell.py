@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _files, _terminal, profiling
+from cbam_keras.data import for_fit
 from cbam_keras.layers._fused import gradients_forgotten, same_names
 from cbam_keras.study import checkpoints, interrupts
 from cbam_keras.study.checkpoints import (
@@ -235,9 +236,9 @@ def train_cell(
             if state.epochs > before:
                 checkpoints.load_optimizer(model, folder, state)
             model.fit(
-                data.train,
+                for_fit(data.train),
                 class_weight=class_weights(data, recipe),
-                validation_data=data.validation,
+                validation_data=for_fit(data.validation),
                 epochs=last,
                 initial_epoch=state.epochs,
                 callbacks=[*callbacks, checkpoint],

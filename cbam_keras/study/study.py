@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _graph, data
-from cbam_keras.data import ImageData, Images, Source
+from cbam_keras.data import ImageData, Images, Source, for_fit
 from cbam_keras.study.measures import (
     ACCURACY,
     MEASURES,
@@ -202,7 +202,9 @@ class Classification:
         compile_network(model, recipe, len(data.train))
 
     def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
-        measured = model.evaluate(data.test, verbose=0, return_dict=True)
+        measured = model.evaluate(
+            for_fit(data.test), verbose=0, return_dict=True
+        )
         # Keras computes it in float32: this is the fraction that was meant.
         images = data.sizes["test"]
         fraction = round(float(measured.pop("accuracy")) * images) / images
