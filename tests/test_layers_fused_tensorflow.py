@@ -123,6 +123,8 @@ def test_graphs_of_training_alone_hold_gradients_and_compiled_passes(training):
     nodes = list(definition.node)
     for function in definition.library.function:
         nodes.extend(function.node_def)
+    # TensorFlow would pass them to the gradient of what is compiled.
+    assert "ZerosLike" not in {node.op for node in nodes}
     gradients = [node for node in nodes if "_gradient_op_type" in node.attr]
     compiled = [
         function
