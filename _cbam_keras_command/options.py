@@ -120,9 +120,9 @@ def add_run(parser, output):
     group.add_argument(
         "--workers",
         type=int,
-        default=1,
         help="train N networks at a time on this machine, each with its own"
-        " GPU or its share of the cores",
+        " GPU or its part of the cores (default: several if they are small"
+        " and there is no GPU)",
     )
     group.add_argument(
         "--scheduler",

@@ -279,7 +279,7 @@ def test_defaults_are_those_of_the_functions(capsys, monkeypatch, command):
         for name, value in found
         if name.replace("-", "_") in expected
     ]
-    assert len(compared) > 5
+    assert len(compared) > 4
     assert not [x for x in compared if x[1] != x[2]]
 
 

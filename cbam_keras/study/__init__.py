@@ -69,6 +69,7 @@ from cbam_keras.study.recipes import RECIPES, Recipe, find_recipe
 from cbam_keras.study.results import MANY, Results
 from cbam_keras.study.run import (
     RunOptions,
+    choose_workers,
     estimate,
     execute,
     run,

@@ -78,9 +78,14 @@ class Cells:
         trained = {(c["variant"], c["seed"]) for c in self.folder.cells}
         return [cell for cell in self.all() if cell.key not in trained]
 
-    def train_next(self) -> bool:
-        """Trains the next cell that nobody trains, if there is one."""
-        for cell in self.missing():
+    def train_next(self, backwards: bool = False) -> bool:
+        """Trains the next cell that nobody trains, if there is one.
+
+        Of several processes each takes the last: most lists of networks begin
+        with the smallest, and so all end at about the same time.
+        """
+        missing = self.missing()
+        for cell in reversed(missing) if backwards else missing:
             try:
                 with self.folder.claim(cell.network, cell.seed):
                     # Another process may have trained it in the meantime.

@@ -62,7 +62,8 @@ class Execution:
     output: str | os.PathLike | None = None
     resume: bool = True
     overwrite: bool = False
-    workers: int = 1
+    # `None` lets the run choose.
+    workers: int | None = 1
     executor: Executor | None = None
     tensorboard: bool = False
     command: str | None = None
@@ -72,7 +73,8 @@ class Execution:
     def __post_init__(self) -> None:
         _checks.boolean("resume", self.resume)
         _checks.boolean("overwrite", self.overwrite)
-        _checks.positive_integer("workers", self.workers)
+        if self.workers is not None:
+            _checks.positive_integer("workers", self.workers)
         executor = self.executor
         if executor is not None and not isinstance(executor, Executor):
             raise TypeError(
@@ -80,14 +82,14 @@ class Execution:
                 "dask.distributed.Client(...).get_executor(). Received: "
                 f"executor={executor!r}"
             )
-        if executor is not None and self.workers > 1:
+        if executor is not None and (self.workers or 1) > 1:
             raise ValueError(
                 "`executor` has workers of its own, so `workers` must be 1. "
                 f"Received: workers={self.workers}, executor={executor!r}"
             )
         # The locks of the folder need it.
         _checks.require("filelock", extra="plot")
-        if self.workers > 1 or executor is not None:
+        if (self.workers or 1) > 1 or executor is not None:
             _checks.require("cloudpickle", extra="cluster")
         if _checks.boolean("tensorboard", self.tensorboard):
             if keras.backend.backend() != "tensorflow":
@@ -96,6 +98,13 @@ class Execution:
                     f"tensorboard=True under {keras.backend.backend()}"
                 )
             _checks.require("tensorboard", extra="tune")
+
+    def with_workers(self, choose: Callable[[], int]) -> "Execution":
+        """Returns this with a number of workers, chosen if there is none."""
+        if self.workers is not None:
+            return self
+        workers = 1 if self.executor is not None else choose()
+        return dataclasses.replace(self, workers=workers)
 
 
 class StudyFolder:

@@ -6,9 +6,10 @@ import inspect
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import ParamSpec, Protocol, TypedDict, TypeVar
+from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar
 
 from cbam_keras import _checks, _graph, _terminal
+from cbam_keras.study import machine
 from cbam_keras.study.cell import free_memory
 from cbam_keras.study.cells import cells_of
 from cbam_keras.study.class_weights import class_weights
@@ -220,7 +221,7 @@ def execute(study: Study | Plan, execution: Execution) -> Results:
             folder.retry()
             try:
                 if cells.missing():
-                    _train(cells, execution.workers, execution.executor)
+                    _train(cells, execution)
             finally:
                 results = Results.of(folder.path, folder.content)
                 if study.finish is not None and results.runs:
@@ -251,8 +252,29 @@ def _print_plan(study, data):
         _terminal.say(text)
 
 
-def _train(cells, workers, executor):
-    _print_plan(cells.study, cells.load(cells.study.runs[0]))
+def choose_workers(study: Study, data: Any, networks: int) -> int:
+    """Returns how many processes train so many networks like the first."""
+    recipe = study.recipe_for(study.variants[0], study.runs[0])
+
+    def count():
+        with _graph.same_randomness(), free_memory():
+            model = build_network(study, study.variants[0], recipe.seed, data)
+            return count_macs(model, data.image_shape)
+
+    # Data of one's own may be of any kind.
+    images = getattr(data, "sizes", {}).get("train", 0) * recipe.total_epochs
+    batch_size = getattr(data, "batch_size", None) or recipe.batch_size
+    return machine.choose_workers(networks, images, batch_size, count)
+
+
+def _train(cells, execution):
+    study, data = cells.study, cells.load(cells.study.runs[0])
+    _print_plan(study, data)
+    networks = len(study.variants) * len(study.runs)
+    execution = execution.with_workers(
+        lambda: choose_workers(study, data, networks)
+    )
+    workers, executor = execution.workers, execution.executor
     # Workers do not need what is done at the end.
     study = dataclasses.replace(cells.study, finish=None)
     output = cells.folder.path.absolute()

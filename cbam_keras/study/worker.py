@@ -34,7 +34,7 @@ def main(plan: pathlib.Path) -> None:
         cells.callbacks = [run]
         try:
             while not run.has_ended():
-                if not cells.train_next():
+                if not cells.train_next(backwards=True):
                     # Another worker may die, or a search may go on.
                     time.sleep(SECONDS_OF_WAITING)
         except RunEnded:

@@ -51,6 +51,7 @@ class Search(SearchPlan):
             # A command says itself whether there is to be a report.
             options = dataclasses.replace(options, on_end=report.try_to_write)
         with folder.opened(options):
+            options = options.with_workers(self._choose_workers)
             results = self._run_trials(folder, options)
             self._confirm(results, folder, options)
         return cast(study.Ranking, study.Results.read(folder.path))
@@ -92,6 +93,18 @@ class Search(SearchPlan):
             f"in all, and {again:,} trainings of the confirmation. Each is "
             "counted as this network:",
         )
+
+    def _choose_workers(self):
+        if self.algorithm in ("bayesian", "hyperband"):
+            # Their trials depend on it.
+            return 1
+        points = count_points(self.space)
+        trials = min(points, self.max_trials or points) * (self.folds or 1)
+        first = controls(self.space) or [point(self.space).values]
+        planned = dataclasses.replace(
+            self.trials, variants=[self.variant(first[0])]
+        )
+        return study.choose_workers(planned, self.loaded, trials)
 
     def _run_trials(self, folder, options):
         """Returns the trials, which are run unless as many have ended."""

@@ -35,7 +35,7 @@ def run(
     def make():
         return TrialQueue(search, search.folder(output), options.tensorboard)
 
-    workers, executor = options.workers, options.executor
+    workers, executor = options.workers or 1, options.executor
     # KerasTuner knows a worker by such a name.
     count = study.count_workers(workers, executor)
     free = [f"worker-{number}" for number in range(count)]
