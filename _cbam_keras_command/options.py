@@ -247,6 +247,12 @@ def add_rarely_used(parser):
         help="compute in half precision (float16 without a value)",
     )
     group.add_argument(
+        "--jit-compile",
+        action=argparse.BooleanOptionalAction,
+        help="make one program of a step, by XLA (default: with a GPU, and "
+        "under JAX)",
+    )
+    group.add_argument(
         "--tensorboard", action="store_true", help="write logs for TensorBoard"
     )
     add_location(group)

@@ -46,6 +46,7 @@ def test_recipe_makes_values_plain():
         ("class_weight", "even", 'one of None, "balanced"'),
         ("class_weight", [1, 2], 'None, "balanced" or a mapping'),
         ("patience", 0, "a positive integer"),
+        ("jit_compile", "xla", 'one of "auto", True, False'),
     ],
 )
 def test_recipe_refuses_other_values(argument, value, expected):

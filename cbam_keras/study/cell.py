@@ -78,6 +78,8 @@ class Outcome:
             trial that this one continued.
         seconds_per_epoch: Number, the median after the first, or `None`.
         seconds: Number, of training and validation.
+        jit_compile: Boolean, whether the last epoch was compiled, see
+            `Recipe`; `None` if there was none.
         file: String, the `.keras` file in the output folder, or `None`.
         history: List of dictionaries, one per epoch: `epoch` (from 1), the
             metrics of the task, `seconds`.
@@ -95,6 +97,7 @@ class Outcome:
     selected_by: str | None = None
     seconds_per_epoch: float | None = None
     seconds: float = 0.0
+    jit_compile: bool | None = None
     file: str | None = None
     history: list[dict[str, float]] = dataclasses.field(
         default_factory=list, repr=False
@@ -235,8 +238,9 @@ def train_cell(
             study.task.compile(model, stage, data)
             if state.epochs > before:
                 checkpoints.load_optimizer(model, folder, state)
-            model.fit(
-                for_fit(data.train),
+            _fit(
+                *(model, stage, state),
+                x=for_fit(data.train),
                 class_weight=class_weights(data, recipe),
                 validation_data=for_fit(data.validation),
                 epochs=last,
@@ -267,6 +271,7 @@ def train_cell(
                 np.save(beside, np.packbits(correct))
         metrics = _keep_numbers(metrics, variant)
         fields |= {"best_epoch": tested, "selected_by": reason}
+        fields["jit_compile"] = state.jit_compile
         fields["metrics"] = metrics
         fields["status"] = FINISHED
     except ChangedError:
@@ -293,6 +298,30 @@ def train_cell(
         ),
         seconds=sum(seconds),
     )
+
+
+def _fit(model, recipe, state, **arguments):
+    """Trains a network, without XLA if that cannot compile its first step."""
+    if recipe.jit_compile != "auto":
+        model.jit_compile = (
+            recipe.jit_compile and state.jit_compile is not False
+        )
+    steps = int(model.optimizer.iterations)
+    try:
+        model.fit(**arguments)
+    except Exception as error:
+        causes = [line for line in str(error).splitlines() if "XLA" in line]
+        is_first = int(model.optimizer.iterations) == steps
+        if not (model.jit_compile and is_first and causes):
+            raise
+        _checks.warn(
+            f'Network "{model.name}" is trained without jit_compile, as XLA '
+            f"cannot compile it: {causes[0][:200]}"
+        )
+        model.jit_compile = False
+        # Keras would keep what it could not compile.
+        model.train_function = model.test_function = None
+        model.fit(**arguments)
 
 
 def _check_budget(budget, model, data, counts):

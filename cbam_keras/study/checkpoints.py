@@ -60,6 +60,8 @@ class State:
     best: str | None = None
     # A `.keras` file does not hold the states of random layers.
     random: list[object] = dataclasses.field(default_factory=list)
+    # Whether the last epoch was compiled.
+    jit_compile: bool | None = None
 
     @property
     def epochs(self) -> int:
@@ -222,6 +224,7 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
             keras.ops.convert_to_numpy(variable).tolist()
             for variable in _random_states(self.model)
         ]
+        state.jit_compile = bool(self.model.jit_compile)
         _files.write_json(folder / STATE, dataclasses.asdict(state))
         forget_tries(folder)
         for path in folder.glob("*.keras"):

@@ -70,6 +70,11 @@ class Recipe:
         least_steps: Positive integer. A run whose epochs have fewer steps in
             all raises `epochs` until there are so many, and says so. Defaults
             to `None`: no more epochs than `epochs`.
+        jit_compile: Boolean, whether a compiler makes one program of a step:
+            XLA under TensorFlow, `torch.compile` under PyTorch; or `"auto"`,
+            as Keras chooses: under JAX, and under TensorFlow with a GPU. A
+            network that XLA cannot compile is trained without it. Defaults to
+            `"auto"`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -95,6 +100,7 @@ class Recipe:
     class_weight: str | Mapping[int | str, float] | None = None
     patience: int | None = None
     least_steps: int | None = None
+    jit_compile: bool | str = "auto"
 
     def __post_init__(self) -> None:
         checked: dict[str, object] = {
@@ -115,6 +121,7 @@ class Recipe:
             ("mixed_precision", DTYPES),
             ("optimizer", ("adamw", "sgd")),
             ("schedule", SCHEDULES),
+            ("jit_compile", ("auto", True, False)),
         ):
             checked[name] = _checks.one_of(name, getattr(self, name), choices)
         for name in ("patience", "least_steps"):

@@ -1,0 +1,130 @@
+"""How networks are trained fast: processes, compilers, what `fit` reads."""
+
+import dataclasses
+import json
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from study_checks import GATED, NARROW, narrow, planned
+from training_checks import SHORT
+
+from cbam_keras import study, tuning
+from cbam_keras.study import Execution, machine
+
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="of TensorFlow alone"
+)
+
+
+@pytest.mark.parametrize(
+    ("expected", "changes"),
+    [
+        (3, {}),
+        (2, {"cores": 2}),
+        (2, {"memory": 5}),
+        (4, {"networks": 9, "cores": 64, "memory": 64}),
+        (1, {"memory": 0}),
+        (1, {"networks": 1}),
+        (1, {"gpus": ["0"]}),
+        # A large step, a short training, layers of unknown kinds.
+        (1, {"macs": 2e8}),
+        (1, {"images": 1000}),
+        (1, {"macs": None}),
+    ],
+)
+def test_small_networks_are_trained_at_the_same_time(
+    monkeypatch, capsys, expected, changes
+):
+    given = {"networks": 3, "images": 36_000, "macs": 1.7e6, "cores": 3}
+    given = {**given, "memory": 16, "gpus": [], **changes}
+    cores, memory = [*range(given["cores"])], given["memory"] * 2**30
+    monkeypatch.setattr(machine, "_cores", lambda: cores)
+    monkeypatch.setattr(machine, "_memory", lambda: memory)
+    monkeypatch.setattr(machine, "accelerators", lambda _: given["gpus"])
+    found = machine.choose_workers(
+        *(given["networks"], given["images"], 64, lambda: given["macs"])
+    )
+    assert found == expected
+    said = f"{expected} networks at a time" in capsys.readouterr().out
+    assert said is (expected > 1)
+
+
+def test_workers_have_as_many_cores_each(monkeypatch):
+    monkeypatch.setattr(machine, "accelerators", lambda _: [])
+    monkeypatch.setattr(machine, "_cores", lambda: [*range(8)])
+    parts = [machine.part_of_machine(number, 3, {}) for number in range(3)]
+    assert [cores for _, cores in parts] == [[0, 1], [2, 3], [4, 5]]
+    assert {part["OMP_NUM_THREADS"] for part, _ in parts} == {"2"}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "expected"), [("random", 7), ("bayesian", 1)]
+)
+def test_a_run_chooses_by_all_networks_that_it_has(
+    tmp_path, monkeypatch, algorithm, expected
+):
+    class Chosen(Exception):
+        pass
+
+    def choose(*counts):
+        asked.append(counts)
+        return 7
+
+    def training_by(workers, *_):
+        raise Chosen(workers)
+
+    asked = []
+    monkeypatch.setattr(machine, "choose_workers", choose)
+    # The function has the name of its module.
+    module = sys.modules["cbam_keras.study.run"]
+    monkeypatch.setattr(module, "training_by", training_by)
+    plan = planned(NARROW, GATED, seeds=(0, 1))
+    execution = Execution(tmp_path / "study", workers=None)
+    with pytest.raises(Chosen, match="7"):
+        study.execute(plan, execution)
+    ((networks, images, batch_size, count),) = asked
+    assert (networks, images) == (4, plan.load(0).sizes["train"])
+    assert batch_size == SHORT.batch_size and count() > 1000
+    search = tuning.Search(
+        *(tuning.CBAMHyperModel(), "mnist5k", SHORT), algorithm=algorithm
+    )
+    assert search._choose_workers() == expected
+
+
+@keras.saving.register_keras_serializable("speed")
+class OfPython(layers.Layer):
+    """Does something in Python in each step, as XLA cannot."""
+
+    def call(self, inputs):
+        import tensorflow as tf
+
+        outputs = tf.py_function(lambda x: x * 1.0, [inputs], tf.float32)
+        outputs.set_shape(inputs.shape)
+        return outputs
+
+
+@on_tensorflow
+@pytest.mark.skipif(sys.platform != "linux", reason="XLA is on Linux alone")
+@pytest.mark.filterwarnings("ignore:__array__ implementation")
+def test_xla_compiles_what_it_can_and_the_folder_says_what(tmp_path):
+    own = study.Variant("own", lambda x: narrow(x, attention=[OfPython()]))
+    # 3,600 images: the last batch is smaller.
+    recipe = dataclasses.replace(
+        SHORT, epochs=2, batch_size=700, jit_compile=True
+    )
+    plan = planned(GATED, own, recipe=recipe)
+    with pytest.warns(UserWarning, match="without jit_compile.*EagerPyFunc"):
+        found = study.run(plan, tmp_path / "xla")
+    assert [x.jit_compile for x in found.outcomes] == [True, False]
+    stored = json.loads((tmp_path / "xla/results.json").read_text())
+    assert [x["jit_compile"] for x in stored["cells"]] == [True, False]
+    recipe = dataclasses.replace(recipe, jit_compile="auto")
+    usual = dataclasses.replace(plan, recipe=recipe)
+    expected = study.run(usual, tmp_path / "usual")
+    assert [x.jit_compile for x in expected.outcomes] == [False, False]
+    for one, other in zip(found.outcomes, expected.outcomes, strict=True):
+        losses = [[row["val_loss"] for row in x.history] for x in (one, other)]
+        np.testing.assert_allclose(*losses, rtol=1e-4)
