@@ -7,7 +7,7 @@ output folder. Benchmarks inform and never gate: no test and no check depends
 on what they measure.
 
 - `layers`, `networks`, `memory`, `building`, `small_network`, `monitor`,
-  `exports`: run by `python -m benchmarks`, too.
+  `exports`, `job`: run by `python -m benchmarks`, too.
 - `insertion`: attention inserted into a trained network.
 - `when_it_helps/`: accuracy without and with attention.
 - `simulations/`: what studies claim where the truth is known.

@@ -22,6 +22,7 @@ SCRIPTS = {
     "small_network": "--repeats 1",
     "monitor": "--repeats 2",
     "exports": "--repeats 2",
+    "job": "--repeats 1 --data mnist5k",
 }
 
 

@@ -1,7 +1,8 @@
 """What was measured, `measured.jsonl`, and its tables.
 
-A line holds what `networks`, `small_network` or `layers` wrote, each in place
-of what was measured before in the same mode and precision on the same device.
+A line holds what `networks`, `small_network`, `layers` or `job` wrote, each in
+place of what was measured before in the same mode and precision on the same
+device.
 Any other line is a table written by hand: `rows` are its cells. `commit` is
 that of the code, in older lines that of the page that had the numbers first.
 """
@@ -115,7 +116,15 @@ def over_ours(record):
             yield title, f"{forward[name]:.1f}, {training[name]:.1f}"
 
 
+def of_job(key):
+    """Returns a table that `job` wrote, as it is."""
+    (record,) = (x for x in stored() if x.get("benchmark") == "job")
+    return markdown(record[key], [record])
+
+
 TABLES = {
+    "job": functools.partial(of_job, "rows"),
+    "job-steps": functools.partial(of_job, "steps"),
     "networks": functools.partial(measured, "networks", added),
     "small-network": functools.partial(measured, "small_network", added),
     "layers": functools.partial(measured, "layers", over_ours),

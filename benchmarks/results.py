@@ -86,12 +86,20 @@ def _command(name):
 
 
 def _processor():
+    """Returns its name, and the widest of its instruction sets."""
     # `platform` knows the family alone on Linux.
     described = pathlib.Path("/proc/cpuinfo")
     if described.is_file():
-        for line in described.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        lines = described.read_text().splitlines()
+        values = dict(
+            map(str.strip, x.split(":", 1)) for x in lines if ":" in x
+        )
+        flags = values.get("flags", "").split()
+        sets = {"avx512_vnni": "AVX-512 VNNI", "avx512f": "AVX-512"}
+        sets |= {"avx2": "AVX2"}
+        widest = [name for flag, name in sets.items() if flag in flags]
+        name = values.get("model name", platform.machine())
+        return f"{name} with {widest[0]}" if widest else name
     return platform.processor() or platform.machine()
 
 

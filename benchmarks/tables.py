@@ -6,8 +6,8 @@
 What stands between `<!-- table: NAME -->` and `<!-- /table -->` in a page is
 rendered from `measured.jsonl` and `when_it_helps/results.jsonl`; a test fails
 where it differs. `TABLES` has the names. Any other name is that of a line of
-`measured.jsonl`. Files that `networks`, `small_network` and `layers` wrote are
-stored there first.
+`measured.jsonl`. Files that `networks`, `small_network`, `layers` and `job`
+wrote are stored there first.
 """
 
 import json
