@@ -7,17 +7,20 @@ from collections.abc import Callable
 from typing import TypeVar
 
 Documented = TypeVar("Documented", bound=Callable)
-# The arguments, and one of them, in a docstring without indentation.
+# The arguments, and an entry of one or several, in a docstring without
+# indentation.
 ARGS = re.compile(r"^Args:\n((?:    .*\n)+)", re.M)
-ENTRY = re.compile(r"^    (\*{0,2}\w+): (.*(?:\n        .*)*)", re.M)
+ENTRY = re.compile(
+    r"^    (\*{0,2}\w+(?:,\s+\*{0,2}\w+)*):\s+(.*(?:\n        .*)*)", re.M
+)
 
 
 def explained_by(source: Callable) -> Callable[[Documented], Documented]:
     """Copies the text of arguments from the docstring of another function.
 
-    An argument whose text begins "See `source`." gets the text there. What
-    follows is added, and its own default replaces the other. A section that
-    begins "The arguments of `source`, and:" gets all of its arguments.
+    Arguments, "one, other:", whose text begins "See `source`." get the texts
+    there. What follows is added, and its own default replaces the other. A
+    section that begins "The arguments of `source`, and:" gets all of them.
     """
     name, docstring = source.__name__, inspect.getdoc(source) or ""
     texts = dict(ENTRY.findall(docstring))
@@ -25,18 +28,20 @@ def explained_by(source: Callable) -> Callable[[Documented], Documented]:
     every = re.compile(rf"    The arguments of `{name}`(?:, and:\n|\.)\n")
 
     def explain(entry):
-        argument, text = entry.groups()
+        arguments, text = entry.groups()
         own, default = _split(text)
-        if not see.match(own):
+        if not (begins := see.match(own)):
             return entry[0]
-        copied, usual = _split(texts[argument])
-        if usual.startswith(default.removesuffix(".")):
-            # It may say what the default means.
-            default = usual
-        text = f"{argument}: {see.sub(lambda _: copied, own)} {default}"
-        lines = textwrap.wrap(
-            text, 76, subsequent_indent="    ", break_on_hyphens=False
-        )
+        further, lines = own[begins.end() :], []
+        for argument in re.split(r",\s+", arguments):
+            copied, usual = _split(texts[argument])
+            if not usual.startswith(default.removesuffix(".")):
+                usual = default
+            # Otherwise it may say what the default means.
+            text = f"{argument}: {copied}{further} {usual}"
+            lines += textwrap.wrap(
+                text, 76, subsequent_indent="    ", break_on_hyphens=False
+            )
         return textwrap.indent("\n".join(lines), "    ")
 
     def decorate(function):

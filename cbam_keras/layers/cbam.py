@@ -44,8 +44,7 @@ class CBAM(TrainableAttention):
         spatial_pool_types: What the spatial gate pools over channels, one or
             several of the same, or `"conv"`, see `SpatialAttention`. Defaults
             to `("avg", "max")`.
-        hidden_units: See `ChannelAttention`. Defaults to `None`.
-        use_bias: See `ChannelAttention`. Defaults to `True`.
+        hidden_units, use_bias: See `ChannelAttention`.
         spatial_use_bias: Boolean, whether the convolution of the spatial gate
             has a bias. Defaults to `False`.
         spatial_batch_norm: Boolean, whether to normalize (epsilon 1e-5)
@@ -56,13 +55,10 @@ class CBAM(TrainableAttention):
             is better for up to a few thousand training steps.
         activation: See `ChannelAttention`. Defaults to `"relu"`.
         gate_activation: Activation of both gates. Defaults to `"sigmoid"`.
-        identity_init: See `ChannelAttention`. Defaults to `False`.
-        **kwargs: See `ChannelAttention`.
+        identity_init, **kwargs: See `ChannelAttention`.
 
     Call arguments:
-        inputs: See `ChannelAttention`.
-        training: See `ChannelAttention`.
-        mask: See `ChannelAttention`.
+        inputs, training, mask: See `ChannelAttention`.
         return_attention_maps: Boolean, whether to return
             `(outputs, (channel, spatial))`, with the maps that
             `attention_maps` gives. Defaults to `False`.

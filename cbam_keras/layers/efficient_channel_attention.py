@@ -27,9 +27,7 @@ class EfficientChannelAttention(TrainableAttention):
             is computed, or `None` for the size in the paper: `t` if it is odd
             and `t + 1` otherwise, where `t = int((log2(C) + 1) / 2)`. It may
             exceed `C`. Defaults to `None`.
-        gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
-        identity_init: See `ChannelAttention`. Defaults to `False`.
-        **kwargs: See `ChannelAttention`.
+        gate_activation, identity_init, **kwargs: See `ChannelAttention`.
 
     Call arguments:
         See `ChannelAttention`.

@@ -47,9 +47,7 @@ class SpatialAttention(TrainableAttention):
             better for up to a few thousand training steps.
         dilation_rate: Positive integer, the dilation of the convolution.
             Defaults to `1`.
-        gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
-        identity_init: See `ChannelAttention`. Defaults to `False`.
-        **kwargs: See `ChannelAttention`.
+        gate_activation, identity_init, **kwargs: See `ChannelAttention`.
 
     Call arguments:
         See `ChannelAttention`.

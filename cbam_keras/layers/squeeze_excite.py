@@ -15,13 +15,8 @@ class SqueezeExcite(ChannelAttention):
     with the MLP of `ChannelAttention`. The "+ SE" rows of the paper.
 
     Args:
-        reduction_ratio: See `ChannelAttention`. Defaults to `16`.
-        hidden_units: See `ChannelAttention`. Defaults to `None`.
-        use_bias: See `ChannelAttention`. Defaults to `True`.
-        activation: See `ChannelAttention`. Defaults to `"relu"`.
-        gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
-        identity_init: See `ChannelAttention`. Defaults to `False`.
-        **kwargs: See `ChannelAttention`.
+        reduction_ratio, hidden_units, use_bias, activation, gate_activation,
+            identity_init, **kwargs: See `ChannelAttention`.
 
     Call arguments:
         See `ChannelAttention`.

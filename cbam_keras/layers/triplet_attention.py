@@ -33,8 +33,7 @@ class TripletAttention(TrainableAttention):
         batch_norm_momentum: Number in [0, 1), the momentum of the moving
             averages. Defaults to `0.99`, as in the authors' code.
         gate_activation: Activation of the gates. Defaults to `"sigmoid"`.
-        identity_init: See `ChannelAttention`. Defaults to `False`.
-        **kwargs: See `ChannelAttention`.
+        identity_init, **kwargs: See `ChannelAttention`.
 
     Call arguments:
         See `ChannelAttention`.

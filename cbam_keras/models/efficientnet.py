@@ -57,11 +57,8 @@ def EfficientNetLite0(
         include_top: See `ResNet`. Defaults to `True`.
         weights: `None` for random weights, `"imagenet"` for those of the
             package, or the path of a file as for `ResNet`. Defaults to `None`.
-        input_tensor: See `ResNet`. Defaults to `None`.
-        input_shape: See `ResNet`. Defaults to `None`.
-        pooling: See `ResNet`. Defaults to `None`.
-        classes: See `ResNet`. Defaults to `1000`.
-        classifier_activation: See `ResNet`. Defaults to `"softmax"`.
+        input_tensor, input_shape, pooling, classes, classifier_activation:
+            See `ResNet`.
         attention: Attention at the end of every branch, after the last
             normalization and before the addition: what
             `layers.make_attention` takes. For trained weights use

@@ -52,11 +52,8 @@ def MobileNet(
         include_top: See `ResNet`. Defaults to `True`.
         weights: `None` for random weights, or the path of a `.keras` or
             `.weights.h5` file saved from the same network. Defaults to `None`.
-        input_tensor: See `ResNet`. Defaults to `None`.
-        input_shape: See `ResNet`. Defaults to `None`.
-        pooling: See `ResNet`. Defaults to `None`.
-        classes: See `ResNet`. Defaults to `1000`.
-        classifier_activation: See `ResNet`. Defaults to `"softmax"`.
+        input_tensor, input_shape, pooling, classes, classifier_activation:
+            See `ResNet`.
         attention: Attention after every convolution: what
             `layers.make_attention` takes. Defaults to `None`.
         stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution

@@ -56,13 +56,8 @@ def MobileNetV2(
     `conv2` and `conv3` are expansion, depthwise convolution and projection.
 
     Args:
-        include_top: See `ResNet`. Defaults to `True`.
-        weights: See `ResNet`. Defaults to `None`.
-        input_tensor: See `ResNet`. Defaults to `None`.
-        input_shape: See `ResNet`. Defaults to `None`.
-        pooling: See `ResNet`. Defaults to `None`.
-        classes: See `ResNet`. Defaults to `1000`.
-        classifier_activation: See `ResNet`. Defaults to `"softmax"`.
+        include_top, weights, input_tensor, input_shape, pooling, classes,
+            classifier_activation: See `ResNet`.
         attention: Attention in every block but the first: what
             `layers.make_attention` takes. Defaults to `None`.
         stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution

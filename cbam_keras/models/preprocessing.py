@@ -55,8 +55,7 @@ def preprocess_efficientnet_lite0(
     `(images - 127) / 128`, as the authors do.
 
     Args:
-        images: See `preprocess_input`.
-        data_format: See `preprocess_input`. Defaults to `None`.
+        images, data_format: See `preprocess_input`.
 
     Returns:
         float32 of the same shape: a NumPy array for a NumPy array, a tensor

@@ -14,16 +14,8 @@ from cbam_keras.models.resnet import WIDTHS, ResNet
 DOCSTRING = """Builds {name}: {summary}
 
 Args:
-    include_top: See `ResNet`. Defaults to `True`.
-    weights: See `ResNet`. Defaults to `None`.
-    input_tensor: See `ResNet`. Defaults to `None`.
-    input_shape: See `ResNet`. Defaults to `None`.
-    pooling: See `ResNet`. Defaults to `None`.
-    classes: See `ResNet`. Defaults to `1000`.
-    classifier_activation: See `ResNet`. Defaults to `"softmax"`.
-    attention: See `ResNet`. Defaults to `None`.
-    stem: See `ResNet`. Defaults to `"imagenet"`.
-    downsample_in: See `ResNet`. Defaults to `"3x3"`.
+    include_top, weights, input_tensor, input_shape, pooling, classes,
+        classifier_activation, attention, stem, downsample_in: See `ResNet`.
 {further}    name: See `ResNet`. Defaults to `"{lower_name}"`.
 
 Returns:
