@@ -18,16 +18,7 @@ from cbam_keras.models.assembly import apply_head
 from cbam_keras.models.efficientnet import EfficientNetLite0
 from cbam_keras.models.mobilenet import MobileNet
 from cbam_keras.models.mobilenet_v2 import MobileNetV2
-from cbam_keras.models.residual_networks import (
-    ResNet18,
-    ResNet34,
-    ResNet50,
-    ResNet101,
-    ResNet152,
-    ResNeXt50,
-    ResNeXt101,
-    WideResNet18,
-)
+from cbam_keras.models.residual_networks import RESIDUAL_NETWORKS
 from cbam_keras.models.resnet import ResNet
 
 
@@ -53,18 +44,7 @@ def _build_network(build, images, attention, stem="small"):
 
 BUILDERS: dict[str, Callable[..., keras.Model]] = {
     build.__name__.lower(): build
-    for build in (
-        ResNet18,
-        ResNet34,
-        ResNet50,
-        ResNet101,
-        ResNet152,
-        WideResNet18,
-        ResNeXt50,
-        ResNeXt101,
-        MobileNet,
-        MobileNetV2,
-    )
+    for build in (*RESIDUAL_NETWORKS, MobileNet, MobileNetV2)
 }
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "tiny": functools.partial(_build_network, _make_builder(8), stem="strided"),

@@ -198,3 +198,15 @@ _document(
     "        channels, as the parameters printed in the CBAM paper require.\n"
     "        Defaults to `1.5`.\n",
 )
+
+# All of them, in the order in which errors list them.
+RESIDUAL_NETWORKS = (
+    ResNet18,
+    ResNet34,
+    ResNet50,
+    ResNet101,
+    ResNet152,
+    WideResNet18,
+    ResNeXt50,
+    ResNeXt101,
+)
