@@ -9,7 +9,4 @@
 
 from cbam_keras.convert.loading import Report, load_torch_weights
 
-__all__ = [
-    "load_torch_weights",
-    "Report",
-]
+__all__ = ["load_torch_weights", "Report"]

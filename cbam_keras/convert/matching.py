@@ -32,11 +32,7 @@ from cbam_keras.layers import (
 )
 
 _GATES = (ChannelAttention, SpatialAttention)
-ATTENTION_LAYERS: tuple[type[keras.layers.Layer], ...] = (
-    CBAM,
-    *_GATES,
-    *GATES,
-)
+ATTENTION_LAYERS: tuple[type[keras.layers.Layer], ...] = (CBAM, *_GATES, *GATES)
 
 _NUMBERED = re.compile(r"stage(\d+)_block(\d+)")
 
@@ -319,9 +315,7 @@ def _in_block(
 
 
 def _alone(
-    layer: keras.layers.Layer,
-    source: Names | None,
-    names: Collection[str],
+    layer: keras.layers.Layer, source: Names | None, names: Collection[str]
 ) -> list[Slot]:
     """Returns the slots of an attention layer that is the whole target."""
     source = _or_default(source, layer)

@@ -122,9 +122,7 @@ LUUUYI = dataclasses.replace(
 
 # Its latest version.
 LUUUYI_SEQUENTIAL = dataclasses.replace(
-    LUUUYI,
-    mark=r"(\.|^)ca\.fc\.0\.weight$",
-    mlp=_name_mlp("fc.0", "fc.2"),
+    LUUUYI, mark=r"(\.|^)ca\.fc\.0\.weight$", mlp=_name_mlp("fc.0", "fc.2")
 )
 
 # Squeeze-and-excitation of timm has the names of its channel gate.

@@ -10,9 +10,4 @@
 from cbam_keras.insertion.freezing import freeze_batch_norm
 from cbam_keras.insertion.insert import Place, Places, insert_attention
 
-__all__ = [
-    "insert_attention",
-    "freeze_batch_norm",
-    "Places",
-    "Place",
-]
+__all__ = ["insert_attention", "freeze_batch_norm", "Places", "Place"]

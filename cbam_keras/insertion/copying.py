@@ -127,9 +127,7 @@ def _clone(operation):
 def _copy_variables(old, new, copied):
     """Copies a layer's variables by name; `copied` maps old ids to new ones."""
     for inner, copy in zip(
-        _graph.layers_within(old),
-        _graph.layers_within(new),
-        strict=False,
+        _graph.layers_within(old), _graph.layers_within(new), strict=False
     ):
         # Configs do not show which inner layers are frozen.
         if copy.trainable != inner.trainable:

@@ -9,12 +9,7 @@ import keras
 from cbam_keras import _checks, _files, _terminal, models, profiling
 from cbam_keras.layers import ATTENTION, VARIANTS, Attention
 
-__all__ = [
-    "build_preset",
-    "PRESETS",
-    "ABLATIONS",
-    "Preset",
-]
+__all__ = ["build_preset", "PRESETS", "ABLATIONS", "Preset"]
 
 TITLES = {
     1: "channel attention on ResNet50",

@@ -6,8 +6,4 @@
 
 from cbam_keras.profiling.profile import Profile, Row, profile_model
 
-__all__ = [
-    "profile_model",
-    "Profile",
-    "Row",
-]
+__all__ = ["profile_model", "Profile", "Row"]
