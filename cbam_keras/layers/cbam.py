@@ -206,18 +206,16 @@ class CBAM(TrainableAttention):
             maps = self.attention_maps(inputs, **options)
             outputs = inputs * maps[0] * maps[1]
             return (outputs, maps) if return_attention_maps else outputs
+        if return_attention_maps:
+            options["return_attention_maps"] = True
         outputs, maps = inputs, []
         for gate in self._gates():
+            outputs = gate(outputs, **options)
             if return_attention_maps:
-                outputs, gate_map = gate(
-                    outputs, return_attention_maps=True, **options
-                )
+                outputs, gate_map = outputs
                 maps.append(gate_map)
-            else:
-                outputs = gate(outputs, **options)
-        if return_attention_maps:
-            return outputs, self._in_order(maps)
-        return outputs
+        maps = self._in_order(maps)
+        return (outputs, maps) if return_attention_maps else outputs
 
     def get_config(self):
         return {
