@@ -86,18 +86,16 @@ class GlobalContext(TrainableAttention):
     def call(
         self, inputs, training=None, mask=None, return_attention_maps=False
     ):
-        inputs = self._prepare(inputs)
-        if self.fusion == "multiply" or return_attention_maps:
-            gate = self.attention_map(
-                inputs, training, **self._mask_argument(mask)
-            )
         if self.fusion == "multiply":
-            outputs = inputs * gate
-        else:
-            x, positions = self._channels_last(inputs, mask)
-            context = self._mlp(x, self._weights(x, positions))
-            outputs = inputs + self._as_input(context)
-        return (outputs, gate) if return_attention_maps else outputs
+            return super().call(inputs, training, mask, return_attention_maps)
+        inputs = self._prepare(inputs)
+        x, positions = self._channels_last(inputs, mask)
+        context = self._mlp(x, self._weights(x, positions))
+        outputs = inputs + self._as_input(context)
+        if not return_attention_maps:
+            return outputs
+        options = self._mask_argument(mask)
+        return outputs, self.attention_map(inputs, training, **options)
 
     def get_config(self):
         return {
