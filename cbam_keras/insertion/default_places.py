@@ -35,7 +35,6 @@ class _ResidualNetwork:
         self.graph = graph
         self.repeated = repeated
         self.outputs = {id(x) for x in graph.outputs}
-        self._at = graph.order.__getitem__
 
     def branch_ends(self) -> Iterator[Step]:
         """Yields the last step of each residual branch."""
@@ -58,7 +57,8 @@ class _ResidualNetwork:
         front = {id(x): x for x in addition.inputs}
         region = set()
         while len(front) > 1:
-            step = max(map(self.graph.maker, front.values()), key=self._at)
+            makers = map(self.graph.maker, front.values())
+            step = max(makers, key=self.graph.order.__getitem__)
             if step is None:
                 # The branches join only at inputs of the model.
                 return None
@@ -104,14 +104,11 @@ class _ResidualNetwork:
         if fewest > 1 or len(branches) != len(sides) - 1:
             return
         for x in branches:
-            step = self._without_scales(self.graph.maker(x))
+            step = self.graph.maker(x)
+            # The end is before any stochastic depth and layer scale.
+            while len(step.inputs) == 1 and (
+                id(step.operation) in self.repeated or only_adjusts(step)
+            ):
+                step = self.graph.maker(step.inputs[0])
             if is_feature_map(step.outputs[0]):
                 yield step
-
-    def _without_scales(self, step):
-        """Returns the step before any stochastic depth and layer scale."""
-        while len(step.inputs) == 1 and (
-            id(step.operation) in self.repeated or only_adjusts(step)
-        ):
-            step = self.graph.maker(step.inputs[0])
-        return step
