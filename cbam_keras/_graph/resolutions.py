@@ -75,10 +75,6 @@ class _Resolutions:
         self.outputs = {id(x) for x in graph.outputs}
         self._at = graph.order.__getitem__
 
-    def _channels(self, step):
-        channel = self.graph.channel_axis(step.outputs[0])
-        return step.outputs[0].shape[channel]
-
     def _is_passed(self, step):
         return id(step.operation) in self.repeated or only_adjusts(step)
 
@@ -128,13 +124,14 @@ class _Resolutions:
         For networks whose cells take the outputs of several earlier cells, so
         that no layer is on all paths.
         """
+
+        def width(step):
+            x = step.outputs[0]
+            return x.shape[self.graph.channel_axis(x)], self._at(step)
+
         steps = [step for step in level if not self._is_passed(step)]
         joins = [step for step in steps if step.kind in JOINS]
-        return max(
-            joins or steps,
-            key=lambda step: (self._channels(step), self._at(step)),
-            default=None,
-        )
+        return max(joins or steps, key=width, default=None)
 
     def _levels(self):
         """Returns the steps with feature maps by resolution, finest first.
