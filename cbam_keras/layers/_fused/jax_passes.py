@@ -20,7 +20,7 @@ from cbam_keras.layers._fused.contract import Pooled, factors
 # the gradient are written out.
 _SHORT = 16
 
-reshape = jnp.reshape
+reshape, cast = jnp.reshape, jnp.astype
 
 
 def supports(x):
@@ -45,10 +45,6 @@ def convolve(maps, kernel, dilation_rate):
     if compiles and _on_cpu() and rows.can_convolve(maps, rows.COMPILED_ROWS):
         return rows.convolve_by_rows(maps, kernel, dilation_rate)
     return rows.convolve(maps, kernel, dilation_rate)
-
-
-def cast(x, dtype):
-    return x.astype(dtype)
 
 
 def custom_vjp(forward, backward, formula, arguments):
