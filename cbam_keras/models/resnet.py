@@ -127,7 +127,15 @@ def ResNet(
     build_block = _choose_block(
         block, widths, groups, base_width, downsample_in
     )
-    attention = _repeat_per_stage(attention, len(depths))
+    per_stage: list = [attention] * len(depths)
+    if isinstance(attention, (list, tuple)):
+        per_stage = [*attention]
+    if len(per_stage) != len(depths):
+        raise ValueError(
+            "A list of `attention` must have one entry per stage. Received: "
+            f"{len(per_stage)} for {len(depths)} stages, "
+            f"attention={attention!r}"
+        )
 
     def body(x):
         x = stem_block(x, stem_width, stem)
@@ -139,7 +147,7 @@ def ResNet(
                     x,
                     width,
                     stride=2 if stage > 1 and index == 1 else 1,
-                    attention=attention[stage - 1],
+                    attention=per_stage[stage - 1],
                     name=f"stage{stage}_block{index}",
                 )
         return x
@@ -194,14 +202,3 @@ def positive_integers(name: str, values: Sequence[int]) -> tuple[int, ...]:
             f"stage. Received: {name}={values!r}"
         )
     return tuple(_checks.positive_integer(name, value) for value in values)
-
-
-def _repeat_per_stage(attention, stages):
-    if not isinstance(attention, (list, tuple)):
-        return [attention] * stages
-    if len(attention) != stages:
-        raise ValueError(
-            "A list of `attention` must have one entry per stage. Received: "
-            f"{len(attention)} for {stages} stages, attention={attention!r}"
-        )
-    return attention
