@@ -37,7 +37,14 @@ def with_graph(name: str, model: keras.Model) -> keras.Model:
     if type(model).call is keras.Sequential.call:
         how = "Begin it with "
     try:
-        return _traced(model)
+        shape = (model.get_build_config() or {})["input_shape"]
+        inputs = keras.Input(shape[1:])
+        traced = keras.Model(inputs, model.call(inputs), name=model.name)
+        if len(traced.variables) < len(model.variables):
+            raise ValueError("The model has variables outside of the layers")
+        # It tells classes from values.
+        traced.loss = model.loss
+        return traced
     # A user's `call` may raise anything.
     except Exception as error:
         raise ValueError(
@@ -47,18 +54,6 @@ def with_graph(name: str, model: keras.Model) -> keras.Model:
             f'"{model.name}" of type {type(model).__name__}. {how}'
             "keras.Input(shape)"
         ) from error
-
-
-def _traced(model):
-    """Returns a functional model of the layers of one that was called."""
-    shape = (model.get_build_config() or {})["input_shape"]
-    inputs = keras.Input(shape[1:])
-    traced = keras.Model(inputs, model.call(inputs), name=model.name)
-    if len(traced.variables) < len(model.variables):
-        raise ValueError("The model has variables outside of the layers")
-    # It tells classes from values.
-    traced.loss = model.loss
-    return traced
 
 
 def is_graph(layer: keras.Operation) -> bool:
