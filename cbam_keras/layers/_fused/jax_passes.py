@@ -42,7 +42,7 @@ def fuses_inference():
 
 def convolve(maps, kernel, dilation_rate):
     compiles = isinstance(maps, jax.core.Tracer)
-    if compiles and _on_cpu() and rows.can_convolve(maps, rows.COMPILED_ROWS):
+    if compiles and _on_cpu() and rows.can_convolve(maps):
         return rows.convolve_by_rows(maps, kernel, dilation_rate)
     return rows.convolve(maps, kernel, dilation_rate)
 

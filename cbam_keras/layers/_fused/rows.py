@@ -23,7 +23,7 @@ def convolve(maps, kernel, dilation_rate):
     )
 
 
-def can_convolve(maps, widest):
+def can_convolve(maps, widest=COMPILED_ROWS):
     """Returns whether maps are images of known sizes, at most so wide."""
     sizes = maps.shape[1:]
     are_known = all(isinstance(size, int) for size in sizes)

@@ -49,11 +49,7 @@ def fuses_inference():
 
 
 def convolve(maps, kernel, dilation_rate):
-    if (
-        _compiles()
-        and _on_cpu(maps)
-        and rows.can_convolve(maps, rows.COMPILED_ROWS)
-    ):
+    if _compiles() and _on_cpu(maps) and rows.can_convolve(maps):
         return _convolve_compiled(maps, kernel, dilation_rate)
     *sizes, count, _ = kernel.shape
     rank = len(sizes)
