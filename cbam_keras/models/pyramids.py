@@ -156,11 +156,8 @@ def load_detector(path: str | os.PathLike) -> keras.Model:
         ImportError: If KerasHub is missing.
     """
     with warnings.catch_warnings():
-        for message in (
-            "`compile.*was not called",
-            "Skipping variable loading",
-        ):
-            warnings.filterwarnings("ignore", message)
+        warnings.filterwarnings("ignore", "`compile.*was not called")
+        warnings.filterwarnings("ignore", "Skipping variable loading")
         return keras.saving.load_model(path)
 
 
