@@ -373,10 +373,8 @@ def _permutation(step):
 
 def _is_permuted(x, y):
     """Returns whether two tensors have the same sizes in another order."""
-    before, after = tuple(x.shape), tuple(y.shape)
-    return before != after and sorted(map(str, before)) == sorted(
-        map(str, after)
-    )
+    sizes = [collections.Counter(tensor.shape) for tensor in (x, y)]
+    return tuple(x.shape) != tuple(y.shape) and sizes[0] == sizes[1]
 
 
 def _embeds(step, x, y):
