@@ -138,16 +138,11 @@ class Passes(Protocol):
     ) -> tuple[Tensor, ...]:
         """Returns the outputs of an operation with a gradient of its own.
 
-        Args:
-            forward: Function of `arguments` that returns the outputs and the
-                residuals. It also takes `with_argmax=False`, for where no
-                gradient follows. The first output is `y`; the others have no
-                gradient.
-            backward: Function of `dy`, `x` and the residuals that returns
-                the cotangents of `arguments`.
-            formula: Function of `arguments` that returns `y` by single
-                operations, for derivatives of the gradient.
-            arguments: `x`, then the weights of the gates.
+        The first output is `y`; the others have no gradient. `arguments` are
+        `x` and the weights of the gates. `forward` also takes
+        `with_argmax=False`, for where no gradient follows. `backward` takes
+        `dy`, `x` and the residuals, and returns the cotangents of `arguments`.
+        `formula` has single operations, for derivatives of the gradient.
         """
 
     def vjp(
