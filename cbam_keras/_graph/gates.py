@@ -122,9 +122,7 @@ def _maps(layer, inputs):
     first = layer.data_format == "channels_first"
     if channel is not None:
         channel = to_float32(channel)
-        positions = (
-            range(2, channel.ndim) if first else range(1, channel.ndim - 1)
-        )
+        positions = range(1 + first, channel.ndim - 1 + first)
         channel = channel.mean(axis=tuple(positions))
     if spatial is not None:
         spatial = to_float32(spatial).mean(axis=1 if first else -1)
