@@ -19,7 +19,14 @@ from convert_checks import (
     tiny_weights,
     values,
 )
-from layer_checks import channels_last, output, random_input, stored, to_numpy
+from layer_checks import (
+    assert_close,
+    channels_last,
+    output,
+    random_input,
+    stored,
+    to_numpy,
+)
 
 from cbam_keras import (
     CBAM,
@@ -89,9 +96,7 @@ def test_a_module_gives_its_outputs(name, layer):
         layer.build(images.shape)
     report = load_torch_weights(layer, weights)
     assert len(report.loaded) == len(layer.weights)
-    np.testing.assert_allclose(
-        output(layer, images), channels_last(arrays["output_f64"]), atol=1e-5
-    )
+    assert_close(layer(images), channels_last(arrays["output_f64"]), 1e-5)
 
 
 @pytest.mark.every_backend
@@ -101,11 +106,8 @@ def test_a_single_block_gives_its_outputs():
     outputs = blocks.basic_block(inputs, 64, name="any", attention=OFFICIAL)
     model = keras.Model(inputs, outputs)
     load_torch_weights(model, weights)
-    np.testing.assert_allclose(
-        model.predict(channels_last(arrays["input"]), verbose=0),
-        channels_last(arrays["output_f64"]),
-        atol=5e-5,
-    )
+    found = model.predict(channels_last(arrays["input"]), verbose=0)
+    assert_close(found, channels_last(arrays["output_f64"]), 5e-5)
 
 
 @pytest.mark.parametrize(
@@ -154,9 +156,7 @@ def test_the_most_copied_gates_give_their_outputs(layer, part, sequential):
     load_torch_weights(layer, module.state_dict())
     with torch.no_grad():
         expected = module(torch.tensor(images.transpose(0, 3, 1, 2)))
-    np.testing.assert_allclose(
-        output(layer, images), channels_last(expected.numpy()), atol=1e-6
-    )
+    assert_close(layer(images), channels_last(expected.numpy()), 1e-6)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import networks
 import numpy as np
 import pytest
 from keras import layers, ops
-from layer_checks import to_numpy
+from layer_checks import assert_close, to_numpy
 
 from cbam_keras import models
 
@@ -83,9 +83,7 @@ def test_preprocessing_works_inside_a_model():
     model = keras.Model(inputs, models.preprocess_input(inputs))
     images = pixels((2, 7, 5, 3))
     expected = models.preprocess_input(images)
-    np.testing.assert_allclose(
-        model.predict(images, verbose=0), expected, atol=1e-6
-    )
+    assert_close(model.predict(images, verbose=0), expected, 1e-6)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import keras
 import networks
 import numpy as np
 import pytest
-from layer_checks import to_numpy
+from layer_checks import assert_close, to_numpy
 
 from cbam_keras import CBAM, insert_attention, models
 from cbam_keras.models import by_name
@@ -39,9 +39,7 @@ def test_images_are_preprocessed_as_the_weights_expect(name):
     model = keras.Model(x, by_name.preprocess(name, x))
     pixels = PIXELS.copy()
     # Rounding, of values up to 255.
-    np.testing.assert_allclose(
-        to_numpy(model(pixels)), expected_of(name), rtol=1e-6, atol=2e-6
-    )
+    assert_close(model(pixels), expected_of(name), rtol=1e-6, atol=2e-6)
     np.testing.assert_array_equal(pixels, PIXELS)
 
 
@@ -74,9 +72,7 @@ def test_a_network_with_attention_computes_what_it_did(name, tmp_path):
         weight.assign(value)
     network.save(tmp_path / "model.keras")
     for model in network, keras.saving.load_model(tmp_path / "model.keras"):
-        np.testing.assert_allclose(
-            to_numpy(model(PIXELS)), expected, rtol=1e-4, atol=1e-5
-        )
+        assert_close(model(PIXELS), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_grey_images_count_as_rgb():
@@ -87,9 +83,7 @@ def test_grey_images_count_as_rgb():
         include_top=False, weights="imagenet", input_shape=(64, 48, 3)
     )
     images = models.preprocess_efficientnet_lite0(np.repeat(grey, 3, axis=-1))
-    np.testing.assert_allclose(
-        to_numpy(network(grey)), to_numpy(published(images)), atol=1e-5
-    )
+    assert_close(network(grey), published(images), 1e-5)
 
 
 def test_networks_by_name_say_that_their_channels_are_last():

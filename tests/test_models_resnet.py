@@ -5,7 +5,7 @@ import networks
 import numpy as np
 import pytest
 from keras import layers
-from layer_checks import random_input, randomize, to_numpy
+from layer_checks import assert_close, random_input, randomize, to_numpy
 from networks import without_values
 
 from cbam_keras import CBAM, models, profile_model
@@ -56,11 +56,8 @@ def test_channels_first_predicts_the_same():
     keras.config.set_image_data_format("channels_first")
     first = tiny(attention="cbam", input_shape=(3, 8, 8))
     first.set_weights(last.get_weights())
-    np.testing.assert_allclose(
-        first.predict(np.moveaxis(x, -1, 1), verbose=0),
-        last.predict(x, verbose=0),
-        atol=1e-5,
-    )
+    found = first.predict(np.moveaxis(x, -1, 1), verbose=0)
+    assert_close(found, last.predict(x, verbose=0), 1e-5)
 
 
 @pytest.mark.every_backend
