@@ -3,13 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from layer_checks import (
-    assert_close,
-    built,
-    gradients,
-    random_input,
-    to_numpy,
-)
+from layer_checks import assert_close, built, gradients, random_input, to_numpy
 
 from cbam_keras import (
     BAM,

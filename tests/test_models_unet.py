@@ -5,12 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
-from insertion_checks import (
-    conv,
-    several_inputs_and_outputs,
-    subclassed,
-    vary,
-)
+from insertion_checks import conv, several_inputs_and_outputs, subclassed, vary
 from keras import layers
 from layer_checks import random_input, to_numpy
 from networks import linear, resnet, without_values
