@@ -77,8 +77,7 @@ class TripletAttention(TrainableAttention):
         shape = (self.kernel_size, self.kernel_size, 2, 1)
         self.kernels, self.batch_norms = {}, {}
         for plane in PLANES:
-            kernel = self._add_parameter(f"{plane}_kernel", shape)
-            self.kernels[plane] = kernel
+            self.kernels[plane] = self._add_parameter(f"{plane}_kernel", shape)
             self.batch_norms[plane] = self._add_batch_norm(plane, 1, last=True)
 
     def get_config(self):
