@@ -231,7 +231,5 @@ def source_of(
     `gates` are prefixes that the names lack.
     """
     whole = [gate + name for gate in gates for name in names]
-    for source in SOURCES:
-        if any(re.search(source.mark, name) for name in whole):
-            return source
-    return None
+    marked = (x for x in SOURCES if any(re.search(x.mark, y) for y in whole))
+    return next(marked, None)
