@@ -91,10 +91,8 @@ def _mlp_and_map(layer, x, y):
 
 
 def _recurrent(layer, x, y):
-    cell = layer.cell
-    weights = math.prod(cell.kernel.shape)
-    weights += math.prod(cell.recurrent_kernel.shape)
-    return x[0] * x[1] * weights
+    kernels = layer.cell.kernel, layer.cell.recurrent_kernel
+    return x[0] * x[1] * sum(math.prod(kernel.shape) for kernel in kernels)
 
 
 def _triplet(layer, x, y):
