@@ -16,7 +16,6 @@ from cbam_keras.models.blocks import (
     stem_block,
 )
 
-BLOCKS = ("basic", "bottleneck")
 WIDTHS = (64, 128, 256, 512)
 
 
@@ -167,7 +166,7 @@ def ResNet(
 
 
 def _choose_block(block, widths, groups, base_width, downsample_in):
-    _checks.one_of("block", block, BLOCKS)
+    _checks.one_of("block", block, ("basic", "bottleneck"))
     _checks.one_of("downsample_in", downsample_in, DOWNSAMPLE_IN)
     groups = _checks.positive_integer("groups", groups)
     base_width = _checks.positive_integer("base_width", base_width)
