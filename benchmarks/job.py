@@ -20,6 +20,7 @@ import keras
 from benchmarks import arguments, results
 from cbam_keras import comparison, study
 from cbam_keras.data import for_fit
+from cbam_keras.study.networks import build_network
 
 COMMAND = [sys.executable, "-m", "cbam_keras", "train"]
 ONE = "--workers=1"
@@ -70,13 +71,15 @@ def run(options, environment, data):
         every = {"all": time.perf_counter() - start, "first line": first}
         outcomes = study.Results.read(output).runs
         epochs = {f"epoch of {x.variant}": x.seconds for x in outcomes}
-        return every | {"networks trained": trained} | epochs
+        every |= {"networks trained": trained} | epochs
+        print(*options, environment, every, file=sys.stderr, flush=True)
+        return every
 
 
 def steps(planned, data):
     """Yields the seconds of the steps of each network."""
     for variant in planned.variants:
-        model = study.build_network(planned, variant, 0, data)
+        model = build_network(planned, variant, 0, data)
         planned.task.compile(model, planned.recipe.stages[-1], data)
         timer = Timer()
         model.fit(for_fit(data.train), callbacks=[timer], verbose=0)
@@ -93,6 +96,8 @@ def main():
     parser = arguments.parser(__doc__, repeats=3)
     parser.add_argument("--data", default="crowded_mnist")
     options = parser.parse_args()
+    planned = comparison.plan(data=options.data)
+    parts = [*steps(planned, planned.load(0))]
     rounds = []
     for _ in range(options.repeats):
         rounds.append({k: run(*way, options.data) for k, way in WAYS.items()})
@@ -104,8 +109,6 @@ def main():
         }
         texts = {f"{key} (s)": f"{x:.1f}" for key, x in cells.items()}
         rows.append({"": name, **texts})
-    planned = comparison.plan(data=options.data)
-    parts = [*steps(planned, planned.load(0))]
     tables = [results.table(rows), results.table(parts)]
     results.write("job", options, {"rows": rows, "steps": parts}, tables)
 

@@ -4,6 +4,7 @@ import errno
 import importlib
 import json
 import os
+import platform
 import shlex
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from test_packaging import PROJECT
 
 import cbam_keras
 from _cbam_keras_command.parser import build_parser
-from _cbam_keras_command.quiet import LEVEL
+from _cbam_keras_command.quiet import LEVEL, import_quietly
 from cbam_keras import cli, presets, study
 from cbam_keras.cli import tables
 
@@ -267,3 +268,15 @@ def test_the_module_and_the_script_run_the_command():
     assert "Did you mean" in line
     module, _, function = PROJECT["scripts"]["cbam-keras"].partition(":")
     assert hasattr(importlib.import_module(module), function)
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="oneDNN is for x86"
+)
+@pytest.mark.parametrize("given", [None, "0"])
+def test_the_command_turns_on_what_convolves_faster(monkeypatch, given):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
+    import_quietly()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == (given or "1")
