@@ -29,6 +29,7 @@ on_tensorflow = pytest.mark.skipif(
         (1, {"memory": 0}),
         (1, {"networks": 1}),
         (1, {"gpus": ["0"]}),
+        (1, {"devices": ["TPU:0"]}),
         # A large step, a short training, layers of unknown kinds.
         (1, {"macs": 2e8}),
         (1, {"images": 1000}),
@@ -44,6 +45,9 @@ def test_small_networks_are_trained_at_the_same_time(
     monkeypatch.setattr(machine, "_cores", lambda: cores)
     monkeypatch.setattr(machine, "_memory", lambda: memory)
     monkeypatch.setattr(machine, "accelerators", lambda _: given["gpus"])
+    if devices := changes.get("devices"):
+        monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+        monkeypatch.setattr(keras.distribution, "list_devices", lambda: devices)
     found = machine.choose_workers(
         *(given["networks"], given["images"], 64, lambda: given["macs"])
     )

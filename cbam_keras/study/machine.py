@@ -5,6 +5,8 @@ import os
 import subprocess
 from collections.abc import Callable, Mapping
 
+import keras
+
 from cbam_keras._terminal import say
 
 # A process needs so much memory for small networks.
@@ -36,7 +38,8 @@ def choose_workers(
     """
     most = min(networks, len(_cores()), _memory() // MEMORY, MOST_WORKERS)
     has_package = importlib.util.find_spec("cloudpickle") is not None
-    if most < 2 or not has_package or accelerators(os.environ):
+    has_gpu = accelerators(os.environ) or not _computes_on_cpu()
+    if most < 2 or not has_package or has_gpu:
         return 1
     macs = count_macs() or 0
     is_small = 0 < macs * batch_size <= MACS_OF_SMALL_STEP
@@ -44,6 +47,14 @@ def choose_workers(
         return 1
     say(f"{most} networks at a time, each on its part of the cores")
     return most
+
+
+def _computes_on_cpu():
+    """Returns whether the backend has neither a GPU nor a TPU."""
+    if keras.backend.backend() == "torch":
+        return keras.ops.zeros(()).device.type == "cpu"
+    devices = keras.distribution.list_devices()
+    return all(x.lower().startswith("cpu") for x in devices)
 
 
 def _memory():
