@@ -30,16 +30,14 @@ def choose_workers(
     resumed run ends as an unbroken one, to the bit.
 
     Args:
-        networks: Integer, those that a whole run trains.
+        networks, batch_size: Integers.
         images: Integer, those that each is trained on, in all epochs.
-        batch_size: Integer.
         count_macs: Function that returns the multiply-accumulates for one
             image, or `None`.
     """
     most = min(networks, len(_cores()), _memory() // MEMORY, MOST_WORKERS)
-    has_package = importlib.util.find_spec("cloudpickle") is not None
     has_gpu = accelerators(os.environ) or not _computes_on_cpu()
-    if most < 2 or not has_package or has_gpu:
+    if most < 2 or has_gpu or not importlib.util.find_spec("cloudpickle"):
         return 1
     macs = count_macs() or 0
     is_small = 0 < macs * batch_size <= MACS_OF_SMALL_STEP
