@@ -68,6 +68,14 @@ def add_attention(parser):
         help=f"what is compared: {', '.join(ATTENTION)}; or MODULE:CLASS, a "
         "layer of your own (default: none se cbam)",
     )
+    parser.add_argument(
+        "--stages",
+        **SEVERAL,
+        metavar="STAGES",
+        help="in which stages of the network attention goes: all, first, last,"
+        ' "last 2", or numbers from 1 as 1,3; each for all, each alone, and'
+        " the last two and more (default: all)",
+    )
 
 
 def add_repetitions(parser, *, seeds):

@@ -176,6 +176,7 @@ def train(parser):
     examples:
       cbam-keras train
       cbam-keras train --attention none cbam --seeds 5
+      cbam-keras train --attention none cbam --stages each --seeds 5
       cbam-keras train --attention none cbam my_layers:MyGate
       cbam-keras train --model my_networks:build
       cbam-keras train --data cifar10 --download --model resnet18 --epochs 20
@@ -217,6 +218,7 @@ def tune(parser):
     examples:
       cbam-keras tune
       cbam-keras tune --attention cbam --reduction-ratio 4 8 --kernel-size 3 7
+      cbam-keras tune --attention none cbam --stages all last "last 2"
       cbam-keras tune --data photos --image-size 64 --max-trials 30 --workers 2
       cbam-keras tune --model mine:build --algorithm bayesian --max-macs 1e8
     """

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib
+import types
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from benchmarks import networks
 from benchmarks.when_it_helps import camvid
-from cbam_keras import CBAM, VARIANTS, comparison, study
+from cbam_keras import CBAM, VARIANTS, comparison, models, study
 from cbam_keras.study import RECIPES, Recipe
 
 KINDS = ("none", "se", "spatial", "cbam", "eca", "coordinate")
@@ -18,6 +19,8 @@ NETWORK, WEIGHTS = "EfficientNetLite0", "imagenet"
 # Ends the name of a study of the plain network alone, which takes as much time
 # as the others. No wider network has trained weights.
 LONGER = "-longer"
+# As many weights as CBAM: 22,843 besides the classifier, where it has 20,885.
+RANK = 1
 
 
 def kinds(plan, *more, **arguments):
@@ -92,6 +95,17 @@ def drawn(data, folder):
     return from_scratch(data, 10, "strided", recipe=recipe, seeds=5)
 
 
+def stages(folder):
+    """Plans CBAM in each set of the three stages of the network."""
+    recipe = Recipe(epochs=2, batch_size=64, learning_rate=0.03)
+    return comparison.plan(
+        ("none", "cbam"),
+        stages=("all", "1", "2", "3", "1,2", "1,3", "2,3"),
+        recipe=recipe,
+        seeds=10,
+    )
+
+
 def fine_tuning(data, **options):
     recipe = dataclasses.replace(RECIPES["fine-tuning"], image_size=96)
     plan = functools.partial(comparison.plan, model=NETWORK, weights=WEIGHTS)
@@ -107,6 +121,56 @@ def photographs(folder):
         images = np.stack([np.asarray(Image.open(path)) for path in paths])
         splits.append((images, np.repeat(np.arange(len(classes)), 200)))
     return fine_tuning(splits, seeds=5)
+
+
+def frozen(attention):
+    """Builds the pretrained network, of which only what is new is trained."""
+    images = types.SimpleNamespace(
+        image_shape=(96, 96, 3), class_names=[0] * 10
+    )
+    return models.classifier(NETWORK, WEIGHTS, True, images, attention)
+
+
+def with_batch_norm(images):
+    """Builds it with the batch normalization of all its layers trained, too."""
+    model = frozen(None)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = True
+    return model
+
+
+def with_lora(rank, images):
+    """Builds it with a product of `rank` added to each kernel but depthwise.
+
+    Hu et al., 2021 (https://arxiv.org/abs/2106.09685), by Keras' own layers.
+    """
+    model = frozen(None)
+    for layer in model.layers:
+        if type(layer) is keras.layers.Conv2D:
+            layer.trainable = True
+            layer.enable_lora(rank)
+    return model
+
+
+def photographs_frozen(folder):
+    """Plans what a few weights do for a network that stays frozen."""
+    recipe = Recipe(
+        epochs=4, learning_rate=1e-3, augment=("flip",), image_size=96
+    )
+    planned = comparison.plan(
+        ("none", "se", "cbam", "eca"),
+        model=frozen,
+        data=photographs(folder).task.data,
+        recipe=recipe,
+        seeds=5,
+    )
+    others = [
+        study.Variant("batch-norm", with_batch_norm),
+        study.Variant("lora", functools.partial(with_lora, RANK)),
+    ]
+    variants = [*planned.variants, *others]
+    return dataclasses.replace(planned, variants=variants)
 
 
 def cells(folder):
@@ -154,6 +218,7 @@ def streets(folder):
 
 PLANS = {
     "photographs": photographs,
+    "photographs-frozen": photographs_frozen,
     "photographs-longer": functools.partial(longer, photographs, 5),
     "solar-cells": cells,
     "solar-cells-longer": functools.partial(longer, cells, 5),
@@ -169,6 +234,7 @@ PLANS = {
     "cifar10-again": cifar10_again,
     "cifar10-again-longer": functools.partial(longer, cifar10_again, 23),
     "cifar10-converged": cifar10_converged,
+    "digits-stages": stages,
     "digits": functools.partial(drawn, "crowded_mnist"),
     "fashion": functools.partial(drawn, "fashion_mnist"),
 }

@@ -51,6 +51,7 @@ def train(options: Options) -> None:
     model = _model(options)
     planned = comparison.plan(
         _attentions(options),
+        **options.select(["stages"]),
         model=model,
         weights=options.weights,
         data=options.data,
@@ -90,7 +91,7 @@ def ablate(options: Options) -> None:
 
 def tune(options: Options) -> None:
     if options.hypermodel is not None:
-        names = ("model", "weights", "attention", *SPACE_OPTIONS)
+        names = ("model", "weights", "attention", "stages", *SPACE_OPTIONS)
         options.refuse(names, "with `hypermodel`, which has its own space")
         hypermodel = import_object("hypermodel", options.hypermodel)
     else:
@@ -98,6 +99,7 @@ def tune(options: Options) -> None:
             model=_model(options),
             weights=options.weights,
             attention=_attentions(options),
+            **options.select(["stages"]),
             **options.select(SPACE_OPTIONS),
         )
         layers = ", ".join(hypermodel.layers)

@@ -2,6 +2,8 @@
 
 import collections
 import dataclasses
+import itertools
+import math
 import re
 from collections.abc import Iterable
 
@@ -11,6 +13,7 @@ from keras import layers
 from cbam_keras import _checks, _graph
 from cbam_keras.insertion.default_places import default_places
 from cbam_keras.layers import ATTENTION, AttentionLayer, make_attention
+from cbam_keras.layers.stages import in_stages
 
 # Replaces an unknown height or width when places are chosen. Divisible by the
 # stride of common networks.
@@ -22,13 +25,15 @@ class _CandidatePlace:
     """An operation of a model, after which attention may go.
 
     `outputs` has the outputs of each of its calls, whose channels are the
-    first or the last axis by `data_format`, `None` if another.
+    first or the last axis by `data_format`, `None` if another; `size` are
+    those of positions.
     """
 
     path: str
     operation: keras.Operation
     outputs: list[list]
     data_format: str | None
+    size: tuple[int, ...]
 
     @property
     def shape(self):
@@ -58,12 +63,15 @@ class CandidatePlaces:
         ]
         self.graph = _graph.trace(model, shapes)
         self.channels = collections.defaultdict(set)
+        # Where the outputs of operations have positions, their sizes.
+        self.sizes: dict[int, tuple] = {}
         for step in self.graph.steps:
             # A wrapper gives what is unfolded after its model.
             operation = getattr(step.operation, "wrapper", step.operation)
             for x in step.outputs:
                 axis = self.graph.channel_axis(x)
                 self.channels[id(operation)].add(axis)
+                self.sizes[id(operation)] = self.graph.sizes(x)
         self.places = {}
         self.users = collections.defaultdict(list)
         # The tensors of an outer model for the outputs of those in it.
@@ -82,7 +90,8 @@ class CandidatePlaces:
             axes = self.channels[id(last)]
             formats = {(1,): "channels_first", (-1,): "channels_last"}
             data_format = formats.get(tuple(axes))
-            place = _CandidatePlace(path, operation, [], data_format)
+            size = self.sizes.get(id(last), ())
+            place = _CandidatePlace(path, operation, [], data_format, size)
             place = self.places.setdefault(id(operation), place)
             place.outputs.append(node.outputs)
             for x in node.input_tensors:
@@ -151,6 +160,26 @@ class CandidatePlaces:
                     "last",
                 )
         return list(dict.fromkeys(places))
+
+    def in_stages(self, places, attention, stages):
+        """Returns the places in stages, with the attention for each.
+
+        They are numbered by resolution, finest first. Sizes that differ only
+        by a border, such as 149 and 147, are one.
+        """
+        sizes = sorted({x.size for x in places}, key=math.prod, reverse=True)
+        if len({len(size) for size in sizes}) > 1:
+            # Resolutions that cannot be compared are one stage.
+            sizes = []
+        numbers: dict[tuple, int] = {}
+        for before, size in itertools.pairwise([(), *sizes]):
+            is_next = not before or _graph.is_coarser(size, before)
+            numbers[size] = numbers.get(before, 0) + is_next
+        attentions = in_stages(
+            attention, stages, dict.fromkeys(numbers.values()) or [1]
+        )
+        chosen = {x: attentions[numbers.get(x.size, 1)] for x in places}
+        return {x: kind for x, kind in chosen.items() if kind is not None}
 
     def users_named(self, places, into):
         """Returns the ids of operations of names that take outputs of places.

@@ -63,6 +63,7 @@ def insert_attention(
     | None = None,
     identity: bool = True,
     *,
+    stages: str = "all",
     into: str | Iterable[str] | None = None,
     dry_run: bool = False,
 ) -> keras.Model | Places:
@@ -98,6 +99,9 @@ def insert_attention(
         identity: Boolean, whether the new layers initially return their input
             (`identity_init=True`). If `False`, a name means the defaults of
             its class. Defaults to `True`.
+        stages: String, which of these places have attention, by resolution,
+            numbered from 1, the finest: `"all"`, `"first"`, `"last"`,
+            `"last 2"`, or numbers as `"1,3"`. Defaults to `"all"`.
         into: Name of a layer that takes the output of the layers of `after`,
             or several: attention goes only on the way from there into these
             layers, as on a skip of a U-Net. They may take an output of the
@@ -113,7 +117,8 @@ def insert_attention(
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If the graph of the model is not known, if `after` selects
-            no layer or one whose output is not a feature map, if a layer of
+            no layer or one whose output is not a feature map, if the network
+            lacks one of `stages`, if a layer of
             `after` does not lead into one of `into`, if a name is taken, if
             the default places already have attention or would be in a
             subclassed model in `TimeDistributed`, if a layer cannot be cloned
@@ -143,10 +148,12 @@ def insert_attention(
     places = (
         candidates.default() if after is None else candidates.matching(after)
     )
+    attentions = candidates.in_stages(places, attention, stages)
+    places = list(attentions)
     users = None if into is None else candidates.users_named(places, into)
     added = {
-        id(place.operation): candidates.attention(place, attention, identity)
-        for place in places
+        id(place.operation): candidates.attention(place, kind, identity)
+        for place, kind in attentions.items()
     }
     if dry_run:
         return Places(

@@ -25,6 +25,7 @@ from cbam_keras.layers.scse import SCSE
 from cbam_keras.layers.simam import SimAM
 from cbam_keras.layers.spatial_attention import SpatialAttention
 from cbam_keras.layers.squeeze_excite import SqueezeExcite
+from cbam_keras.layers.stages import ALL, check_stages
 from cbam_keras.layers.triplet_attention import TripletAttention
 
 # A layer class, template or function.
@@ -75,9 +76,13 @@ class Attention:
             `"cbam"`.
         options: Mapping of keyword arguments of the layer, which come before
             those that a name stands for. Defaults to none.
+        stages: String, in which stages of a network it goes, see
+            `insert_attention`. For what takes `attention=`; a single layer
+            has no stage. Defaults to `"all"`.
 
     Raises:
-        ValueError: If the name of a layer is unknown.
+        ValueError: If the name of a layer is unknown, or the form of
+            `stages`; if it is called with other stages than `"all"`.
         TypeError: If `layer` is none of the above.
 
     Example:
@@ -93,8 +98,10 @@ class Attention:
     options: Mapping[str, object] = dataclasses.field(
         default_factory=dict, hash=False
     )
+    stages: str = ALL
 
     def __post_init__(self) -> None:
+        check_stages(self.stages)
         if isinstance(self.layer, str):
             _checks.one_of("layer", self.layer, ATTENTION)
         elif not callable(self.layer) or isinstance(
@@ -107,6 +114,13 @@ class Attention:
 
     def __call__(self, name: str | None = None) -> keras.layers.Layer:
         """Returns a new layer."""
+        if self.stages != ALL:
+            raise ValueError(
+                "`attention` with `stages` must be given to a builder of "
+                "cbam_keras.models or to insert_attention, as attention=, "
+                "which know the stages of their network. Received: a call of "
+                f"{self!r}"
+            )
         return self._partial(name=name)
 
     @property
@@ -137,9 +151,13 @@ class Attention:
     @property
     def name(self) -> str:
         """What tables call it."""
-        if isinstance(self.layer, str):
-            return self.layer
-        return getattr(self.func, "__name__", "custom").strip("<>")
+        name = self.layer
+        if not isinstance(name, str):
+            name = getattr(self.func, "__name__", "custom").strip("<>")
+        if self.stages == ALL:
+            return name
+        stages = self.stages.replace(" ", "-")
+        return f"{name}-{'stage-' * stages[0].isdigit()}{stages}"
 
     @property
     def code(self) -> str:
@@ -158,8 +176,15 @@ class Attention:
             module = "keras.layers"
         path = function if module == "__main__" else f"{module}.{function}"
         arguments = [repr(value) for value in made.args]
-        arguments += [f"{name}={x!r}" for name, x in made.keywords.items()]
-        return f"{path}({', '.join(arguments)})"
+        if self.stages == ALL:
+            arguments += [f"{name}={x!r}" for name, x in made.keywords.items()]
+            return f"{path}({', '.join(arguments)})"
+        if made.args:
+            path = f"functools.partial({', '.join([path, *arguments])})"
+        return (
+            f"cbam_keras.layers.Attention({path}, {made.keywords!r}, "
+            f"stages={self.stages!r})"
+        )
 
     def takes(self, option: str) -> bool:
         """Returns whether the layer has an argument of this name.

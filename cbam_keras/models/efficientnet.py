@@ -8,6 +8,7 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras.layers import _docstrings
+from cbam_keras.layers.stages import in_stages
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
     Attention,
@@ -42,6 +43,7 @@ def EfficientNetLite0(
     classifier_activation: str | Callable | None = "softmax",
     *,
     attention: Attention = None,
+    stages: str = "all",
     stem: str = "imagenet",
     name: str = "efficientnetlite0",
 ) -> keras.Model:
@@ -65,6 +67,7 @@ def EfficientNetLite0(
             normalization and before the addition: what
             `layers.make_attention` takes. For trained weights use
             `insert_attention`. Defaults to `None`.
+        stages: See `ResNet`.
         stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
             with stride 2, or 1. Defaults to `"imagenet"`.
         name: String, the name of the model. Defaults to
@@ -90,6 +93,7 @@ def EfficientNetLite0(
     """
     if isinstance(weights, str) and weights == "imagenet":
         weights = _find_imagenet_weights(include_top, classes, attention)
+    attentions = in_stages(attention, stages, range(1, len(STAGES) + 1))
 
     def body(x):
         stride = 1 if stem == "small" else 2
@@ -105,7 +109,7 @@ def EfficientNetLite0(
                     expansion=6 if stage > 1 else 1,
                     normalize=_normalize,
                     padding="same",
-                    attention=attention,
+                    attention=attentions[stage],
                     name=f"stage{stage}_block{index}",
                 )
         x = conv(x, 1280, 1, name="head_conv")

@@ -7,6 +7,7 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras.layers import _docstrings
+from cbam_keras.layers.stages import in_stages
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
     Attention,
@@ -33,6 +34,7 @@ def MobileNet(
     classifier_activation: str | Callable | None = "softmax",
     *,
     attention: Attention = None,
+    stages: str = "all",
     stem: str = "imagenet",
     alpha: float = 1.0,
     name: str = "mobilenet",
@@ -56,6 +58,7 @@ def MobileNet(
             See `ResNet`.
         attention: Attention after every convolution: what
             `layers.make_attention` takes. Defaults to `None`.
+        stages: See `ResNet`. The stem belongs to the first.
         stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
             with stride 2, or 1. Defaults to `"imagenet"`.
         alpha: Positive number. All widths are multiplied by it and rounded
@@ -82,13 +85,14 @@ def MobileNet(
         Woo, Park, Lee and Kweon, 2018 (https://arxiv.org/abs/1807.06521).
     """
     alpha = _checks.positive_number("alpha", alpha)
+    attentions = in_stages(attention, stages, range(1, len(STAGES) + 1))
 
     def body(x):
         stride = 1 if stem == "small" else 2
         width = _scale_width(32, alpha)
         x = conv(x, width, 3, stride=stride, name="stem_conv")
         x = batch_norm(x, name="stem_bn")
-        x = attend(x, attention, name="stem_attention")
+        x = attend(x, attentions[1], name="stem_attention")
         x = relu(x, name="stem_relu")
         for stage, (width, depth) in enumerate(STAGES, 1):
             for index in range(1, depth + 1):
@@ -96,7 +100,7 @@ def MobileNet(
                     x,
                     _scale_width(width, alpha),
                     stride=2 if stage > 1 and index == 1 else 1,
-                    attention=attention,
+                    attention=attentions[stage],
                     name=f"stage{stage}_block{index}",
                 )
         return x

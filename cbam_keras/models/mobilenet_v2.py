@@ -7,6 +7,7 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras.layers import _docstrings
+from cbam_keras.layers.stages import in_stages
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
     Attention,
@@ -39,6 +40,7 @@ def MobileNetV2(
     classifier_activation: str | Callable | None = "softmax",
     *,
     attention: Attention = None,
+    stages: str = "all",
     stem: str = "imagenet",
     alpha: float = 1.0,
     name: str = "mobilenetv2",
@@ -60,6 +62,7 @@ def MobileNetV2(
             classifier_activation: See `ResNet`.
         attention: Attention in every block but the first: what
             `layers.make_attention` takes. Defaults to `None`.
+        stages: See `ResNet`. The first that can have attention is 2.
         stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
             with stride 2, or 1. Defaults to `"imagenet"`.
         alpha: Positive number. All widths are multiplied by it and rounded to
@@ -87,6 +90,7 @@ def MobileNetV2(
         Hou, Zhou and Feng, 2021 (https://arxiv.org/abs/2103.02907).
     """
     alpha = _checks.positive_number("alpha", alpha)
+    attentions = in_stages(attention, stages, range(2, len(STAGES) + 1))
 
     def body(x):
         stride = 1 if stem == "small" else 2
@@ -103,7 +107,7 @@ def MobileNetV2(
                     stride=2 if stage > 1 and index == 1 else 1,
                     expansion=6 if stage > 1 else 1,
                     normalize=batch_norm,
-                    attention=attention if stage > 1 else None,
+                    attention=attentions.get(stage),
                     attention_after="conv2",
                     name=f"stage{stage}_block{index}",
                 )

@@ -15,7 +15,8 @@ DOCSTRING = """Builds {name}: {summary}
 
 Args:
     include_top, weights, input_tensor, input_shape, pooling, classes,
-        classifier_activation, attention, stem, downsample_in: See `ResNet`.
+        classifier_activation, attention, stages, stem, downsample_in: See
+        `ResNet`.
 {further}    name: See `ResNet`. Defaults to `"{lower_name}"`.
 
 Returns:
@@ -65,6 +66,7 @@ def _resnet(network, depths, block):
         classifier_activation: str | Callable | None = "softmax",
         *,
         attention: Attention | Sequence[Attention] = None,
+        stages: str = "all",
         stem: str = "imagenet",
         downsample_in: str = "3x3",
         name: str = network.lower(),
@@ -80,6 +82,7 @@ def _resnet(network, depths, block):
             classes=classes,
             classifier_activation=classifier_activation,
             attention=attention,
+            stages=stages,
             stem=stem,
             downsample_in=downsample_in,
             name=name,
@@ -108,6 +111,7 @@ def _resnext(network, depths):
         classifier_activation: str | Callable | None = "softmax",
         *,
         attention: Attention | Sequence[Attention] = None,
+        stages: str = "all",
         stem: str = "imagenet",
         downsample_in: str = "3x3",
         groups: int = 32,
@@ -126,6 +130,7 @@ def _resnext(network, depths):
             classes=classes,
             classifier_activation=classifier_activation,
             attention=attention,
+            stages=stages,
             stem=stem,
             downsample_in=downsample_in,
             name=name,
@@ -163,6 +168,7 @@ def WideResNet18(
     classifier_activation: str | Callable | None = "softmax",
     *,
     attention: Attention | Sequence[Attention] = None,
+    stages: str = "all",
     stem: str = "imagenet",
     downsample_in: str = "3x3",
     width_multiplier: float = 1.5,
@@ -181,6 +187,7 @@ def WideResNet18(
         classes=classes,
         classifier_activation=classifier_activation,
         attention=attention,
+        stages=stages,
         stem=stem,
         downsample_in=downsample_in,
         name=name,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import keras
 
 from cbam_keras import _checks
+from cbam_keras.layers.stages import choose_stages, in_stages
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
     DOWNSAMPLE_IN,
@@ -35,6 +36,7 @@ def ResNet(
     classes: int = 1000,
     classifier_activation: str | Callable | None = "softmax",
     attention: Attention | Sequence[Attention] = None,
+    stages: str = "all",
     stem: str = "imagenet",
     downsample_in: str = "3x3",
     name: str = "resnet",
@@ -84,6 +86,9 @@ def ResNet(
         attention: Attention at the end of every residual branch: what
             `layers.make_attention` takes, as `"cbam"`, or a list of these, one
             per stage. Defaults to `None`.
+        stages: String, which stages have attention, numbered from 1 as in the
+            names of layers: `"all"`, `"first"`, `"last"`, `"last 2"`, or
+            numbers as `"1,3"`. Defaults to `"all"`.
         stem: `"imagenet"` (7x7 convolution with stride 2, max pooling),
             `"small"` (3x3 convolution; for inputs of 16 to 96 pixels) or
             `"strided"` (3x3 convolution with stride 2; a quarter of the MACs
@@ -126,15 +131,20 @@ def ResNet(
     build_block = _choose_block(
         block, widths, groups, base_width, downsample_in
     )
-    per_stage: list = [attention] * len(depths)
+    numbers = range(1, len(depths) + 1)
     if isinstance(attention, (list, tuple)):
-        per_stage = [*attention]
-    if len(per_stage) != len(depths):
-        raise ValueError(
-            "A list of `attention` must have one entry per stage. Received: "
-            f"{len(per_stage)} for {len(depths)} stages, "
-            f"attention={attention!r}"
-        )
+        if len(attention) != len(depths):
+            raise ValueError(
+                "A list of `attention` must have one entry per stage. "
+                f"Received: {len(attention)} for {len(depths)} stages, "
+                f"attention={attention!r}"
+            )
+        chosen = choose_stages(stages, numbers)
+        attentions = {
+            x: attention[x - 1] if x in chosen else None for x in numbers
+        }
+    else:
+        attentions = in_stages(attention, stages, numbers)
 
     def body(x):
         x = stem_block(x, stem_width, stem)
@@ -146,7 +156,7 @@ def ResNet(
                     x,
                     width,
                     stride=2 if stage > 1 and index == 1 else 1,
-                    attention=per_stage[stage - 1],
+                    attention=attentions[stage],
                     name=f"stage{stage}_block{index}",
                 )
         return x

@@ -8,6 +8,7 @@ import keras
 from keras import layers, ops
 
 from cbam_keras import _checks, _graph
+from cbam_keras.layers.stages import in_stages
 from cbam_keras.models.assembly import check_activation
 from cbam_keras.models.blocks import (
     Attention,
@@ -30,6 +31,7 @@ def UNet(
     *,
     attention: Attention = None,
     skip_attention: Attention = None,
+    stages: str = "all",
     decoder_widths: Sequence[int] | None = None,
     classifier_activation: str | Callable | None = "softmax",
     name: str = "unet",
@@ -55,6 +57,9 @@ def UNet(
         attention: Attention of each decoder block: what
             `layers.make_attention` takes. Defaults to `None`.
         skip_attention: Attention of each skip. Defaults to `None`.
+        stages: String, which decoder blocks have both, counted from the
+            coarsest: `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers as
+            `"1,3"`. Defaults to `"all"`.
         decoder_widths: Sequence of positive integers, the channels of each
             decoder block, the coarsest first. Defaults to `None`: `16` in the
             last block, doubled in each block before it up to `256`.
@@ -98,19 +103,22 @@ def UNet(
             f"{len(strides)} with this encoder. Received: "
             f"decoder_widths={decoder_widths!r}"
         )
+    numbers = range(1, len(widths) + 1)
+    attentions = in_stages(attention, stages, numbers)
+    of_skips = in_stages(skip_attention, stages, numbers)
     blocks = zip(widths, maps[-2::-1], strides[::-1], strict=True)
     for stage, (width, skip, stride) in enumerate(blocks, 1):
         block = f"decoder_stage{stage}"
         x = UpsampleLike(stride, name=f"{block}_up")([x, skip])
         if skip is not image:
-            skip = attend(skip, skip_attention, name=f"{block}_skip_attention")
+            skip = attend(skip, of_skips[stage], name=f"{block}_skip_attention")
             join = layers.Concatenate(channel_axis(), name=f"{block}_concat")
             x = join([x, skip])
         for number in (1, 2):
             x = conv(x, width, 3, name=f"{block}_conv{number}")
             x = batch_norm(x, name=f"{block}_bn{number}")
             x = relu(x, name=f"{block}_relu{number}")
-        x = attend(x, attention, name=f"{block}_attention")
+        x = attend(x, attentions[stage], name=f"{block}_attention")
     dtype = head_dtype()
     head = getattr(layers, f"Conv{len(x.shape) - 2}D")
     x = head(classes, 1, dtype=dtype, name="logits")(x)

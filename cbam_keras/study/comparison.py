@@ -1,6 +1,8 @@
 """A network without attention, with SE and with CBAM, compared."""
 
+import dataclasses
 import functools
+import types
 from collections.abc import Callable, Sequence
 from typing import Unpack
 
@@ -17,6 +19,7 @@ from cbam_keras.layers import (
     _docstrings,
     make_attention,
 )
+from cbam_keras.layers.stages import ALL, StageError, choose_stages
 from cbam_keras.models import NETWORKS, PRETRAINED, WEIGHTS, classifier
 from cbam_keras.study.figures import plot_costs
 from cbam_keras.study.measures import ACCURACY
@@ -31,8 +34,8 @@ __all__ = ["compare", "plan", "NETWORKS"]
 
 BASELINE = "none"
 DEFAULT = (BASELINE, "se", "cbam")
-# The name stands for no attention and every kind.
-ALL = "all"
+# Stands for all stages, each alone, and the last two or more.
+EACH = "each"
 
 Attentions = Sequence[str | MakeLayer]
 # The name of a network, or a function that builds it with an attention.
@@ -46,6 +49,7 @@ MUST_HOLD = (
 def plan(
     attentions: Attentions = DEFAULT,
     *,
+    stages: str | Sequence[str] = ALL,
     model: Network = "tiny",
     weights: str | None = None,
     data: Images = "crowded_mnist",
@@ -66,6 +70,10 @@ def plan(
             `layers.Attention`. Or `"all"`, for `"none"` and each kind of
             layer; one that does not fit the network is left out with a
             warning. Defaults to `("none", "se", "cbam")`.
+        stages: String, in which stages of the network attention goes, see
+            `insert_attention`; or a sequence of these, each of which is
+            compared; or `"each"`: all stages, each alone, and the last two
+            and more. Defaults to `"all"`.
         model: A key of `comparison.NETWORKS`, as `"tiny"` (20,000 parameters),
             `"small"` (78,000) or `"resnet18"`. Or a network of
             `keras.applications` by the name of its function, as
@@ -120,14 +128,17 @@ def plan(
     recipe = find_recipe(recipe, default_recipe(model, weights, data))
     build, label, check = network_of(model, weights, recipe)
     task = Classification(data, measure=measure, **(data_options or {}))
-    layers = attention_layers(attentions, model, layer_options)
+    layers = placed(
+        attention_layers(attentions, model, layer_options),
+        placements(stages, model),
+    )
     return Study(
         task=task,
         variants=[
             Variant(
                 name,
                 functools.partial(build, attention=attention),
-                attention.arguments if attention else {},
+                _settings_of(attention),
             )
             for name, attention in layers.items()
         ],
@@ -150,6 +161,7 @@ def plan(
 def compare(
     attentions: Attentions = DEFAULT,
     *,
+    stages: str | Sequence[str] = ALL,
     model: Network = "tiny",
     weights: str | None = None,
     data: Images = "crowded_mnist",
@@ -198,6 +210,7 @@ def compare(
     """
     planned = plan(
         attentions,
+        stages=stages,
         model=model,
         weights=weights,
         data=data,
@@ -353,6 +366,70 @@ def attention_layers(
             f"{options[unused[0]]!r}, attention={names}"
         )
     return layers
+
+
+def placements(stages: str | Sequence[str], model: Network) -> list[str]:
+    """Returns in which stages of a network attention goes, `"each"` expanded.
+
+    Raises unless the network has them.
+    """
+    asked = [stages] if isinstance(stages, str) else list(stages)
+    chosen = dict.fromkeys(asked)
+    if [*chosen] != [ALL]:
+        available = list_stages(model)
+        numbers = range(2, len(available))
+        every = [ALL, *map(str, available), *(f"last {x}" for x in numbers)]
+        chosen = {
+            x: choose_stages(x, available)
+            for asked in chosen
+            for x in (every if asked == EACH else [asked])
+        }
+    if len({str(x) for x in chosen.values()}) < len(chosen) or not chosen:
+        raise ValueError(
+            "`stages` must be one or several different choices of stages. "
+            f"Received: stages={stages!r}"
+        )
+    return list(chosen)
+
+
+def list_stages(model: Network) -> list[int]:
+    """Returns the stages of a network that can have attention."""
+    build, *_ = network_of(model, None, Recipe())
+    # The stages do not depend on size and classes.
+    images = types.SimpleNamespace(
+        image_shape=(224, 224, 3), class_names=range(2)
+    )
+    try:
+        build(images, Attention("se", stages="0"))
+    except StageError as error:
+        return error.available
+    raise ValueError(
+        "`stages` need a network that gives `attention` to a builder of "
+        "cbam_keras.models or to insert_attention. Received: "
+        f"model={model!r}, which ignores them"
+    )
+
+
+def placed(
+    layers: dict[str, Attention | None], stages: Sequence[str]
+) -> dict[str, Attention | None]:
+    """Returns each kind in each choice of stages, by its name."""
+    every: dict[str, Attention | None] = {}
+    for name, attention in layers.items():
+        if attention is None:
+            every[name] = attention
+            continue
+        for choice in stages:
+            kind = dataclasses.replace(attention, stages=choice)
+            every[kind.name] = kind
+    return every
+
+
+def _settings_of(attention):
+    if attention is None:
+        return {}
+    stages = {"stages": attention.stages}
+    return attention.arguments | (stages if attention.stages != ALL else {})
 
 
 def _attention_of(attention):

@@ -1,5 +1,6 @@
 """`CBAMHyperModel`: asks for hyperparameters and builds their network."""
 
+import dataclasses
 import types
 from collections.abc import Callable, Sequence
 
@@ -23,7 +24,7 @@ Dimension = str | float | Sequence | Callable[[HyperParameters], object] | None
 # Squeeze-and-excitation has one network in the default space.
 CONTROL: dict[object, Values] = {"se": {"reduction_ratio": 4}}
 # Hyperparameters of the layers, in the order in which they are asked for.
-DIMENSIONS = ("reduction_ratio", "kernel_size", *SHOWN_IF_CHANGED)
+DIMENSIONS = ("reduction_ratio", "kernel_size", *SHOWN_IF_CHANGED[1:])
 
 
 @_docstrings.explained_by(comparison.plan)
@@ -59,6 +60,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         reduction_ratio: Positive integers, of every kind whose layer has one.
             Defaults to `None`, which means `(2, 4, 8, 16)`, and `4` for
             `"se"`.
+        stages: In which stages of the network attention goes, or `"each"`;
+            see `comparison.plan`. Defaults to `"all"`.
         kernel_size: Odd positive integers, likewise. Defaults to
             `(3, 5, 7)`.
         order: Orders of the gates of `"cbam"` among `"channel_first"`,
@@ -100,6 +103,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         model: comparison.Network = "tiny",
         weights: str | None = None,
         attention: comparison.Attentions | type = ("none", "se", "cbam"),
+        stages: str | Sequence[str] = "all",
         reduction_ratio: Dimension = None,
         kernel_size: Dimension = (3, 5, 7),
         order: Dimension = PAPER["order"],
@@ -130,6 +134,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             attention = (attention,)
         # This checks layers that users give, and names them.
         self.layers = comparison.attention_layers(attention, "", None)
+        places = comparison.placements(stages, model)
         dimensions = {
             "reduction_ratio": reduction_ratio,
             "kernel_size": kernel_size,
@@ -141,6 +146,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         }
         self.options = {
             "attention": tuple(self.layers),
+            "stages": tuple(places),
             **{name: _choices(name, x) for name, x in dimensions.items()},
         }
 
@@ -160,8 +166,10 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         """
         values = self._choose(hp)
         kind = values["attention"]
+        stages = values.get("stages", PAPER["stages"])
         if kind not in ATTENTION:
-            return self.layers[kind]
+            layer = self.layers[kind]
+            return layer and dataclasses.replace(layer, stages=stages)
         options = {}
         for name in DIMENSIONS:
             value = _as_argument(name, values.get(name))
@@ -173,7 +181,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
                 # A gate alone does not name its kind.
                 options[name.removeprefix(f"{kind}_")] = value
         return Attention(
-            kind if self.identity_init else ATTENTION[kind], options
+            kind if self.identity_init else ATTENTION[kind], options, stages
         )
 
     def learning_rate_for(self, hp: HyperParameters) -> float:
@@ -271,7 +279,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             for name in ("learning_rate", "batch_size", "attention")
         }
         kind = values["attention"]
-        for name in DIMENSIONS:
+        for name in ("stages", *DIMENSIONS):
             kinds = self._kinds_with(name)
             if kinds:
                 with hp.conditional_scope("attention", kinds):
@@ -291,13 +299,17 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             # A summary of KerasTuner need not list what nobody asked for; our
             # searches do, as those that began with it resume.
             is_default = name in SHOWN_IF_CHANGED and options[0] == PAPER[name]
-            if is_default and not getattr(hp, "lists_all", False):
+            # Searches that began before there were stages resume.
+            listed = name != "stages" and getattr(hp, "lists_all", False)
+            if is_default and not listed:
                 return options[0]
             return hp.Fixed(name, options[0])
         return hp.Choice(name, list(options), default=_default(name, options))
 
     def _kinds_with(self, name):
         """Returns the kinds for whose layers a hyperparameter is searched."""
+        if name == "stages":
+            return [kind for kind, layer in self.layers.items() if layer]
         return [
             kind
             for kind in self.layers

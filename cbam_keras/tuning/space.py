@@ -21,6 +21,7 @@ Values = dict[str, Value]
 
 # The layer of the paper, where the search begins.
 PAPER: Values = {
+    "stages": "all",
     "reduction_ratio": 16,
     "kernel_size": 7,
     "order": "channel_first",
@@ -33,6 +34,7 @@ PLAIN = ("none", False)
 # Hyperparameters in a few words, in the order of all values.
 SHORT = {
     "attention": "{}",
+    "stages": "stages={}",
     "reduction_ratio": "r={}",
     "kernel_size": "k={}",
     "order": "{}",
@@ -44,7 +46,10 @@ SHORT = {
 # What is not of the network.
 TRAINING = ("learning_rate", "batch_size")
 # Shown only where they differ from the layer of the paper.
-SHOWN_IF_CHANGED = ("order", "channel_pool_types", "spatial_pool_types")
+SHOWN_IF_CHANGED = (
+    *("stages", "order"),
+    *("channel_pool_types", "spatial_pool_types"),
+)
 # The longest name, in bytes.
 MAX_NAME = 60
 # Larger spaces are sampled, not listed.
