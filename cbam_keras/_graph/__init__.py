@@ -5,10 +5,12 @@
 - `resolutions`: the last layer at each resolution.
 - `heads`: logits and probabilities, and the operation between them.
 - `gates`: its attention layers and their maps.
+- `constant_gates`: its gates, replaced by constants.
 - `images`: whether it takes some images.
 - `global_state`: the dtype policy and random states, restored afterwards.
 """
 
+from cbam_keras._graph.constant_gates import Gate, Gates, StepByStep
 from cbam_keras._graph.gates import (
     Maps,
     attention_layers,

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import layers, ops
@@ -35,6 +36,8 @@ class Step:
     operation: keras.Operation
     inputs: tuple[keras.KerasTensor, ...]
     outputs: tuple[keras.KerasTensor, ...]
+    # Positional ones, and by name.
+    arguments: tuple[Any, Any]
 
     @property
     def kind(self) -> str:
@@ -117,6 +120,7 @@ class Graph:
                 keras.KerasTensor(x.shape, x.dtype)
                 for x in keras.tree.flatten(outputs)
             ),
+            arguments=(args, kwargs),
         )
         self.steps.append(step)
         for x in step.inputs:

@@ -7,6 +7,7 @@
 - `targets`: the feature map that is explained.
 - `gradients`: the gradient at an intermediate tensor, on each backend.
 - `monitor`: `AttentionMonitor`, a callback that logs each gate.
+- `importance`: what the accuracy loses without each gate.
 - `figures/`: the maps as figures.
 """
 
@@ -15,6 +16,7 @@ from cbam_keras.explain.cam import METHODS, grad_cam
 from cbam_keras.explain.cam import TITLES as TITLES
 from cbam_keras.explain.classes import class_probabilities
 from cbam_keras.explain.gradients import gradient_at as gradient_at
+from cbam_keras.explain.importance import GateImportance, gate_importance
 from cbam_keras.explain.monitor import AttentionMonitor
 from cbam_keras.explain.pointing import pointing_game
 
@@ -23,6 +25,8 @@ __all__ = [
     "attention_maps",
     "class_probabilities",
     "pointing_game",
+    "gate_importance",
+    "GateImportance",
     "AttentionMonitor",
     "METHODS",
 ]

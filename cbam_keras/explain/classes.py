@@ -1,7 +1,5 @@
 """Class probabilities, and the class that is explained."""
 
-from collections.abc import Sequence
-
 import keras
 import numpy as np
 from numpy.typing import ArrayLike
@@ -113,7 +111,7 @@ def image_index(model: keras.Model, image_input: int | str | None) -> int:
 
 
 def class_indices(
-    class_index: int | Sequence[int] | None,
+    class_index: int | ArrayLike | None,
     count: int,
     model: keras.Model,
     output: keras.KerasTensor,

@@ -54,6 +54,8 @@ class AttentionLayer(layers.Layer):
     _ranks: tuple[int, ...] = (3, 4, 5)
     # The attention map holds these of `MAPS`.
     _gated: tuple[str, ...] = MAPS
+    # What `_apply_gate` changes nothing with.
+    _neutral = 1.0
 
     def __new__(cls, *args, **kwargs):
         if shape := getattr(args[0] if args else None, "shape", ()):
@@ -128,6 +130,13 @@ class AttentionLayer(layers.Layer):
     def _gates(self):
         """Returns the gates that `call` applies, in order."""
         return [self]
+
+    def _gate_value(self, inputs, mask=None):
+        """Returns what `_apply_gate` takes in inference, as `call` does it."""
+        return self.attention_map(inputs, False, **self._mask_argument(mask))
+
+    def _apply_gate(self, inputs, value):
+        return inputs * value
 
     def _mask_argument(self, mask):
         """Returns a mask as a keyword argument, or nothing for `None`.

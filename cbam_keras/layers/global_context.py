@@ -70,6 +70,7 @@ class GlobalContext(TrainableAttention):
         self.activation = keras.activations.get(activation)
         self._zero_last = self.identity_init or fusion == "add"
         self._gated = ("spatial",) if fusion == "add" else ("channel",)
+        self._neutral = 0.0 if fusion == "add" else 1.0
 
     def build(self, input_shape):
         channels = self._check_input_shape(input_shape)
@@ -89,9 +90,7 @@ class GlobalContext(TrainableAttention):
         if self.fusion == "multiply":
             return super().call(inputs, training, mask, return_attention_maps)
         inputs = self._prepare(inputs)
-        x, positions = self._channels_last(inputs, mask)
-        context = self._mlp(x, self._weights(x, positions))
-        outputs = inputs + self._as_input(context)
+        outputs = inputs + self._gate_value(inputs, mask)
         if not return_attention_maps:
             return outputs
         options = self._mask_argument(mask)
@@ -104,6 +103,15 @@ class GlobalContext(TrainableAttention):
             "fusion": self.fusion,
             "activation": keras.activations.serialize(self.activation),
         }
+
+    def _gate_value(self, inputs, mask=None):
+        if self.fusion == "multiply":
+            return super()._gate_value(inputs, mask)
+        x, mask = self._channels_last(inputs, mask)
+        return self._as_input(self._mlp(x, self._weights(x, mask)))
+
+    def _apply_gate(self, inputs, value):
+        return inputs * value if self.fusion == "multiply" else inputs + value
 
     def _map(self, x, training, mask):
         weights = self._weights(x, mask)

@@ -92,14 +92,18 @@ class SCSE(TrainableAttention):
         maps = self.attention_maps(
             inputs, training, **self._mask_argument(mask)
         )
-        channel, spatial = maps
-        if self.combine == "add":
-            outputs = inputs * (channel + spatial)
-        else:
-            one, other = inputs * channel, inputs * spatial
-            # On PyTorch, `ops.maximum` of float64 computes in float32.
-            outputs = ops.where(one > other, one, other)
+        outputs = inputs * self._joined(inputs, *maps)
         return (outputs, maps) if return_attention_maps else outputs
+
+    def _gate_value(self, inputs, mask=None):
+        return self._joined(inputs, *self.attention_maps(inputs, False, mask))
+
+    def _joined(self, inputs, channel, spatial):
+        """Returns the map of all values by which the inputs are multiplied."""
+        if self.combine == "add":
+            return channel + spatial
+        # On PyTorch, `ops.maximum` of float64 computes in float32.
+        return ops.where(inputs * channel > inputs * spatial, channel, spatial)
 
     def get_config(self):
         return {

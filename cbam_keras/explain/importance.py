@@ -1,0 +1,324 @@
+"""How much the accuracy of a model depends on each of its gates."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+
+import keras
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cbam_keras import _checks, _graph, _terminal
+from cbam_keras.explain.classes import class_indices, read_model
+from cbam_keras.profiling.macs import count_macs
+
+ALL_GATES = "all gates"
+# Of the normal distribution, for 95 %.
+WIDTH = 1.96
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What replacing a gate changes, over the images.
+
+    Attributes:
+        accuracy: Float, the change of the fraction of images whose class is
+            predicted; negative if the gate helps.
+        accuracy_error: Float, half of its 95 % interval, by the images that
+            change sides (Agresti and Min).
+        probability: Float, the mean change of the probability of the true
+            class.
+        probability_error: Float, half of its 95 % interval.
+    """
+
+    accuracy: float
+    accuracy_error: float
+    probability: float
+    probability_error: float
+
+    @classmethod
+    def of(cls, before: np.ndarray, after: np.ndarray) -> "Change":
+        """Returns what changed from `(B, 2)`, right and the probability."""
+        changes = after - before
+        count = len(changes)
+        right, probability = changes.mean(axis=0)
+        # Half an image more in each of the four ways to be right or wrong.
+        sides = (changes[:, 0] ** 2).sum() + 1
+        square = changes[:, 0].sum() ** 2 / (count + 2)
+        return cls(
+            float(right),
+            WIDTH * math.sqrt(max(sides - square, 0)) / (count + 2),
+            float(probability),
+            WIDTH * float(changes[:, 1].std()) / math.sqrt(count),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class GateRow:
+    """A gate, and what the model does without it.
+
+    Attributes:
+        gate: String, the name of the layer, as `attention_maps` has it, with
+            `"/channel"` or `"/spatial"` for the halves of `CBAM`; or
+            `"all gates"`.
+        shape: Tuple, the shape of the features without the batch, `None` of
+            all gates.
+        parameters: Integer, trainable parameters.
+        macs: Integer, multiply-accumulates for one image, `None` if they
+            cannot be counted.
+        spread: Float in [0, 1], the variance of the map from image to image
+            as a fraction of its whole variance: 0 is a map that does not
+            depend on the image. `None` of all gates.
+        constant: `Change` by the mean map over the images in its place.
+        off: `Change` by one in its place, no gate at all.
+    """
+
+    gate: str
+    shape: tuple[int | None, ...] | None
+    parameters: int
+    macs: int | None
+    spread: float | None
+    constant: Change
+    off: Change
+
+
+@dataclasses.dataclass(frozen=True)
+class GateImportance(_terminal.Tabular):
+    """How much a model depends on its gates; prints as a table.
+
+    `to_dataframe()` has a row per gate: `gate`, `shape`, `parameters`,
+    `macs`, `spread`, and of `Change` `constant_accuracy`, `off_accuracy` and
+    so on, as fractions.
+
+    Attributes:
+        model: String, the name of the model.
+        rows: Tuple of `GateRow`, in the order in which gates run; the last is
+            of all gates at once.
+        accuracy: Float, the accuracy on the images.
+        probability: Float, the mean probability of the true class.
+        images: Integer, how many.
+        means: Mapping of gates to mean maps, arrays as the gates have them,
+            without the batch.
+    """
+
+    model: str
+    rows: tuple[GateRow, ...]
+    accuracy: float
+    probability: float
+    images: int
+    means: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
+
+    @property
+    def verdict(self) -> str:
+        """What the numbers are of."""
+        return (
+            f"On {_checks.count(self.images, 'image')}, the accuracy is "
+            f"{100 * self.accuracy:.2f} %, the mean probability of the true "
+            f"class {100 * self.probability:.2f} %. Changes of both in points, "
+            "with 95 % intervals over the images, if the map of a gate is its "
+            "mean over the images (constant), or one (off)."
+        )
+
+    def _tables(self) -> Iterator[_terminal.Table]:
+        *rows, total = [
+            {
+                "gate": row.gate,
+                "parameters": f"{row.parameters:,}",
+                "MACs": _terminal.number_cell("{:,}", row.macs),
+                "spread": _terminal.number_cell("{:.2f}", row.spread),
+                "accuracy: constant": _points(row.constant, "accuracy"),
+                "accuracy: off": _points(row.off, "accuracy"),
+                "probability: constant": _points(row.constant, "probability"),
+                "probability: off": _points(row.off, "probability"),
+            }
+            for row in self.rows
+        ]
+        yield _terminal.Table("", rows, [total])
+
+    def _records(self) -> list[dict[str, object]]:
+        records = []
+        for row in self.rows:
+            record = dict(vars(row))
+            for name in ("constant", "off"):
+                change = vars(record.pop(name))
+                record |= {f"{name}_{key}": x for key, x in change.items()}
+            records.append(record)
+        return records
+
+
+def gate_importance(
+    model: keras.Model,
+    images: _graph.Inputs,
+    labels: ArrayLike,
+    *,
+    batch_size: int = 32,
+) -> GateImportance:
+    """Measures what each gate of a trained classifier is worth.
+
+    The map of one gate at a time is replaced by its mean over the images, so
+    that the gate no longer looks at them, and by one, which is no gate. What
+    the accuracy loses is what the gate gives: the first what it gives by
+    looking, the second what the other layers rely on. Nothing is trained, so
+    a network that had learned without the gate may do better than "off".
+
+    The network runs once for the mean maps, once more in batches, and from
+    each gate on for each replacement.
+
+    Args:
+        model: Functional or Sequential `keras.Model` with attention layers of
+            `cbam_keras`, which returns a value per class.
+        images: Array or tensor `(B, H, W, C)`, as the model takes them; for
+            several inputs, a list or dictionary of arrays; or a
+            `tf.data.Dataset` of batches. Images that the network was not
+            trained with.
+        labels: Integers `(B,)`, the true class of each image.
+        batch_size: Positive integer, images per batch. Defaults to `32`.
+
+    Returns:
+        A `GateImportance`, with a row per gate, those of `CBAM` apart, and one
+        of all gates.
+
+    Raises:
+        ValueError: If the model has no attention layers, if its graph is not
+            known, if it does not give classes, if the images do not fit, or
+            if there is not a label per image.
+        TypeError: If `model` is not a model, or the images are not numbers.
+
+    Example:
+        >>> model = cbam_keras.models.ResNet18(
+        ...     input_shape=(32, 32, 3), classes=10, attention="se"
+        ... )
+        >>> images = np.random.rand(4, 32, 32, 3)
+        >>> importance = gate_importance(model, images, [0, 1, 2, 3])
+        >>> [row.gate for row in importance.rows][-2:]
+        ['stage4_block2_attention', 'all gates']
+    """
+    batch_size = _checks.positive_integer("batch_size", batch_size)
+    model = _graph.with_graph("model", model)
+    inputs, graph, index = read_model(model, images, None)
+    output, count = graph.outputs[index], len(inputs[0])
+    if np.shape(labels) != (count,):
+        raise ValueError(
+            f"`labels` must be a class per image, {count} integers. Received: "
+            f"labels of shape {np.shape(labels)}"
+        )
+    indices = class_indices(np.asarray(labels), count, model, output)
+    kind = _graph.find_head(graph, output).kind
+    batches = list(_graph.batches([*inputs, np.asarray(indices)], batch_size))
+    first = _graph.as_input(model, [x[:1] for x in inputs])
+    gates = _graph.Gates(_graph.attention_layers(model, first))
+    steps = _graph.StepByStep(graph)
+    moments: dict[_graph.Gate, _Moments] = {}
+
+    def add(gate, value):
+        values = _graph.to_float32(value).astype("float64")
+        moments.setdefault(gate, _Moments(values[0])).add(values)
+
+    for *batch, _ in batches:
+        with gates.replaced({}, add):
+            steps.run(steps.start(batch))
+    means = {gate: x.mean for gate, x in moments.items()}
+    ones = {gate: gate.part._neutral for gate in means}
+    scores: dict[object, list[np.ndarray]] = {}
+    for *batch, truth in batches:
+        for key, outputs in _replacements(steps, gates, batch, means, ones):
+            values = _graph.to_float32(outputs[index])
+            values = _graph.as_probabilities(values, kind)
+            at_truth = values[np.arange(len(truth)), truth]
+            right = values.argmax(axis=1) == truth
+            pair = np.stack([right, at_truth], axis=1).astype("float64")
+            scores.setdefault(key, []).append(pair)
+    joined = {key: np.concatenate(parts) for key, parts in scores.items()}
+    before = joined[None]
+
+    def changes(gate):
+        return (
+            Change.of(before, joined[gate, name])
+            for name in ("constant", "off")
+        )
+
+    rows = []
+    for gate, moment in moments.items():
+        features = keras.KerasTensor((1, *gate.shape[1:]))
+        macs = count_macs(gate.part, [features], [features])[1]
+        size = sum(math.prod(x.shape) for x in gate.part.trainable_weights)
+        rows.append(
+            GateRow(
+                gate.name,
+                gate.shape[1:],
+                size,
+                macs,
+                moment.spread,
+                *changes(gate),
+            )
+        )
+    known = [row.macs for row in rows if row.macs is not None]
+    total = GateRow(
+        ALL_GATES,
+        None,
+        sum(row.parameters for row in rows),
+        sum(known) if len(known) == len(rows) else None,
+        None,
+        *changes(ALL_GATES),
+    )
+    return GateImportance(
+        model.name,
+        (*rows, total),
+        float(before[:, 0].mean()),
+        float(before[:, 1].mean()),
+        count,
+        {gate.name: mean for gate, mean in means.items()},
+    )
+
+
+def _replacements(steps, gates, batch, means, ones):
+    """Yields the outputs for a batch, with each gate replaced and with all.
+
+    The inputs of a gate are computed once.
+    """
+    values = steps.start(batch)
+    for name, constants in (("constant", means), ("off", ones)):
+        with gates.replaced(constants):
+            yield (ALL_GATES, name), steps.run(values)
+    found = []
+    with gates.replaced({}, lambda gate, value: found.append(gate)):
+        for number in range(len(steps.graph.steps)):
+            before, calls = dict(values), gates.calls.copy()
+            steps.advance(values, number)
+            for gate in found:
+                for name, constants in (("constant", means), ("off", ones)):
+                    with gates.replaced({gate: constants[gate]}, None, calls):
+                        outputs = steps.run(before, number)
+                    yield (gate, name), outputs
+            found.clear()
+    yield None, [values[id(x)] for x in steps.graph.outputs]
+
+
+def _points(change, name):
+    value, error = getattr(change, name), getattr(change, f"{name}_error")
+    return f"{100 * value:+.2f} ± {100 * error:.2f}"
+
+
+class _Moments:
+    """Sums over images of the values of a gate, relative to the first ones."""
+
+    def __init__(self, first):
+        self.first = first
+        self.count, self.sum, self.squares = 0, 0.0, 0.0
+
+    def add(self, values):
+        shifted = values - self.first
+        self.count += len(values)
+        self.sum = self.sum + shifted.sum(axis=0)
+        self.squares = self.squares + (shifted**2).sum(axis=0)
+
+    @property
+    def mean(self):
+        return self.first + self.sum / self.count
+
+    @property
+    def spread(self):
+        variance = self.squares / self.count - (self.sum / self.count) ** 2
+        from_image = max(float(variance.mean()), 0.0)
+        whole = from_image + float(self.mean.var())
+        return from_image / whole if whole else 0.0
