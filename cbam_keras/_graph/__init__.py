@@ -10,7 +10,12 @@
 - `global_state`: the dtype policy and random states, restored afterwards.
 """
 
-from cbam_keras._graph.constant_gates import Gate, Gates, StepByStep
+from cbam_keras._graph.constant_gates import (
+    Gate,
+    Gates,
+    StepByStep,
+    name_of,
+)
 from cbam_keras._graph.gates import (
     Maps,
     attention_layers,

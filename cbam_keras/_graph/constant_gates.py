@@ -30,6 +30,12 @@ class Gate:
     shape: tuple[int | None, ...] = dataclasses.field(compare=False)
 
 
+def name_of(name: str, layer: AttentionLayer, part: AttentionLayer) -> str:
+    """Returns the name of a gate, by that of its layer."""
+    half = part.name.removesuffix("_attention")
+    return name if part is layer else f"{name}/{half}"
+
+
 class Gates:
     """The gates of a model, which can be replaced by constants.
 
@@ -68,13 +74,12 @@ class Gates:
         self, layer, inputs, training=None, mask=None, return_attention_maps=0
     ):
         self.calls[layer] += 1
-        number, parts = self.calls[layer], layer._gates()
+        number = self.calls[layer]
         outputs = inputs = layer._prepare(inputs)
         values = []
-        for part in parts:
+        for part in layer._gates():
             name = self.names[layer] + (f"#{number}" if number > 1 else "")
-            if len(parts) > 1:
-                name += f"/{part.name.removesuffix('_attention')}"
+            name = name_of(name, layer, part)
             gate = Gate(name, layer, part, tuple(inputs.shape))
             value = self._constants.get(gate)
             if value is None:

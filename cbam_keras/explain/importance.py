@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import keras
 import numpy as np
@@ -208,15 +208,7 @@ def gate_importance(
     first = _graph.as_input(model, [x[:1] for x in inputs])
     gates = _graph.Gates(_graph.attention_layers(model, first))
     steps = _graph.StepByStep(graph)
-    moments: dict[_graph.Gate, _Moments] = {}
-
-    def add(gate, value):
-        values = _graph.to_float32(value).astype("float64")
-        moments.setdefault(gate, _Moments(values[0])).add(values)
-
-    for *batch, _ in batches:
-        with gates.replaced({}, add):
-            steps.run(steps.start(batch))
+    moments = measure(steps, gates, [batch[:-1] for batch in batches])
     means = {gate: x.mean for gate, x in moments.items()}
     ones = {gate: gate.part._neutral for gate in means}
     scores: dict[object, list[np.ndarray]] = {}
@@ -271,6 +263,22 @@ def gate_importance(
     )
 
 
+def measure(
+    steps: _graph.StepByStep, gates: _graph.Gates, batches: Iterable[list]
+) -> dict[_graph.Gate, "Moments"]:
+    """Returns the moments of the values of each gate over the images."""
+    moments: dict[_graph.Gate, Moments] = {}
+
+    def add(gate, value):
+        values = _graph.to_float32(value).astype("float64")
+        moments.setdefault(gate, Moments(values[0])).add(values)
+
+    for batch in batches:
+        with gates.replaced({}, add):
+            steps.run(steps.start(batch))
+    return moments
+
+
 def _replacements(steps, gates, batch, means, ones):
     """Yields the outputs for a batch, with each gate replaced and with all.
 
@@ -299,25 +307,32 @@ def _points(change, name):
     return f"{100 * value:+.2f} ± {100 * error:.2f}"
 
 
-class _Moments:
-    """Sums over images of the values of a gate, relative to the first ones."""
+class Moments:
+    """Mean and variance over images of the values of a gate.
 
-    def __init__(self, first):
+    Sums are relative to the first values, so that those of a gate that is
+    constant are exact.
+    """
+
+    def __init__(self, first: np.ndarray):
         self.first = first
-        self.count, self.sum, self.squares = 0, 0.0, 0.0
+        self.count, self.sum, self.squares = 0, 0 * first, 0 * first
 
-    def add(self, values):
+    def add(self, values: np.ndarray) -> None:
+        """Adds the values for a batch, `(B, ...)`."""
         shifted = values - self.first
         self.count += len(values)
         self.sum = self.sum + shifted.sum(axis=0)
         self.squares = self.squares + (shifted**2).sum(axis=0)
 
     @property
-    def mean(self):
+    def mean(self) -> np.ndarray:
+        """The mean map, without the batch."""
         return self.first + self.sum / self.count
 
     @property
-    def spread(self):
+    def spread(self) -> float:
+        """The variance from image to image, as a fraction of the whole."""
         variance = self.squares / self.count - (self.sum / self.count) ** 2
         from_image = max(float(variance.mean()), 0.0)
         whole = from_image + float(self.mean.var())

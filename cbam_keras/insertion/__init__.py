@@ -4,10 +4,28 @@
 - `candidates`: the layers after which attention can go.
 - `default_places`: where it goes by default.
 - `copying`: a clone of the model with all weights, verified.
+- `folding`: `fold_attention` and `remove_attention`.
 - `freezing`: `freeze_batch_norm`, for fine-tuning.
 """
 
+from cbam_keras.insertion.folding import (
+    Cost,
+    FoldedGate,
+    FoldReport,
+    fold_attention,
+    remove_attention,
+)
 from cbam_keras.insertion.freezing import freeze_batch_norm
 from cbam_keras.insertion.insert import Place, Places, insert_attention
 
-__all__ = ["insert_attention", "freeze_batch_norm", "Places", "Place"]
+__all__ = [
+    "insert_attention",
+    "fold_attention",
+    "remove_attention",
+    "freeze_batch_norm",
+    "Places",
+    "Place",
+    "FoldReport",
+    "FoldedGate",
+    "Cost",
+]

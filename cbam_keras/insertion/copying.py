@@ -8,7 +8,8 @@ that with equal variables the predictions are equal too.
 import collections
 import re
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,19 +22,25 @@ def copy_with(
     model: keras.Model,
     added: Mapping[int, keras.layers.Layer],
     into: Collection[int] | None = None,
-) -> keras.Model:
+    replaced: Mapping[int, Sequence[keras.layers.Layer]] | None = None,
+) -> tuple[keras.Model, dict[int, tuple[Any, Any]]]:
     """Returns a clone of a model with all its values, and layers added.
 
     `added` maps ids of operations, including those of nested models, to the
     layer that follows each of their calls: only on the way to the operations
-    with the ids `into`, or to all.
+    with the ids `into`, or to all. `replaced` maps ids of operations to the
+    layers that are called in their place, one after another. Also returns the
+    operations by their ids, with their clones, `None` of those replaced.
     """
     cloned: dict = {}
-    copy = _clone_graph(model, added, into, cloned, {})
+    copy = _clone_graph(model, added, into, replaced or {}, cloned, {})
     copied: dict = {}
     for old, new in cloned.values():
         inside = _graph.is_graph(old) or _graph.model_per_frame(old)
-        if isinstance(old, layers.Layer) and not inside:
+        if new is None:
+            # Nothing of it is to be copied.
+            copied.update((id(x), x) for x in old.variables)
+        elif isinstance(old, layers.Layer) and not inside:
             _copy_variables(old, new, copied)
     lost = [
         variable.path
@@ -47,10 +54,10 @@ def copy_with(
             f'to be copied. Received: model "{model.name}" with {len(lost)} '
             f"others: {', '.join(lost[:5])}"
         )
-    return copy
+    return copy, cloned
 
 
-def _clone_graph(graph, added, into, cloned, edges):
+def _clone_graph(graph, added, into, replaced, cloned, edges):
     """Returns a clone of a model; `cloned` maps ids to old and new layers.
 
     `edges` maps ids of tensors to these and the layers that follow on some
@@ -64,11 +71,19 @@ def _clone_graph(graph, added, into, cloned, edges):
     def call(operation, *args, **kwargs):
         if into is not None and id(operation) in into:
             args, kwargs = keras.tree.map_structure(attend, (args, kwargs))
+        if id(operation) in replaced:
+            cloned[id(operation)] = operation, None
+            outputs = args[0] if args else kwargs["inputs"]
+            for layer in replaced[id(operation)]:
+                outputs = layer(outputs)
+            return outputs
         if id(operation) not in cloned:
             if _graph.is_graph(operation):
-                new = _clone_graph(operation, added, into, cloned, edges)
+                new = _clone_graph(
+                    operation, added, into, replaced, cloned, edges
+                )
             elif inner := _graph.model_per_frame(operation):
-                inner = _clone_graph(inner, added, into, cloned, {})
+                inner = _clone_graph(inner, added, into, replaced, cloned, {})
                 config = layers.Layer.get_config(operation)
                 new = type(operation)(inner, **config)
             else:

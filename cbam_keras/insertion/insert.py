@@ -165,7 +165,7 @@ def insert_attention(
             )
             for place, layer in zip(places, added.values(), strict=True)
         )
-    result = copy_with(model, added, users)
+    result, _ = copy_with(model, added, users)
     _warn_of_lost_settings(original)
     return result
 

@@ -1,0 +1,547 @@
+"""Folding attention into the network: gates that are constants cost nothing."""
+
+import contextlib
+import dataclasses
+import functools
+import statistics
+import time
+from collections.abc import Collection, Iterator, Mapping
+
+import keras
+import numpy as np
+from keras import layers
+from numpy.typing import ArrayLike
+
+from cbam_keras import _checks, _graph, _terminal
+from cbam_keras.explain.importance import gate_importance, measure
+from cbam_keras.insertion.copying import copy_with
+from cbam_keras.layers import SCSE
+from cbam_keras.profiling import profile_model
+
+# A map of positions counts as one number if its deviation over them is at most
+# so much of its mean.
+NEARLY = 0.1
+BATCH = 32
+REPEATS = 5
+# What layers that a constant is multiplied into are called, and the axes of
+# their kernels that are its channels, of outputs and inputs.
+CONVOLUTION, DENSE = "convolution", "dense layer"
+FOLDS: dict[type, tuple[str, int, int]] = {
+    layers.BatchNormalization: ("batch normalization", -1, -1),
+    layers.Dense: (DENSE, -1, -2),
+    **dict.fromkeys(
+        (layers.Conv1D, layers.Conv2D, layers.Conv3D), (CONVOLUTION, -1, -2)
+    ),
+    **dict.fromkeys(
+        (layers.Conv1DTranspose, layers.Conv2DTranspose),
+        (CONVOLUTION, -2, -1),
+    ),
+    **dict.fromkeys(
+        (layers.DepthwiseConv1D, layers.DepthwiseConv2D),
+        ("depthwise convolution", -2, -2),
+    ),
+}
+# Between a gate and the layer after it; the second need a map without signs.
+LINEAR = ("AveragePooling", "Cropping", "Dropout", "GlobalAverage", "ZeroPad")
+MONOTONIC = ("MaxPooling", "GlobalMax")
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldedGate:
+    """What became of a gate.
+
+    Attributes:
+        gate: String, its name, as in `explain.gate_importance`.
+        is_folded: Boolean.
+        where: String, the layer it was multiplied into, or why it was kept.
+    """
+
+    gate: str
+    is_folded: bool
+    where: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a model gives and takes.
+
+    Attributes:
+        accuracy: Float, of the labels; without labels, the fraction of images
+            whose predicted class is that of the given model.
+        parameters: Integer, trainable parameters.
+        macs: Integer, multiply-accumulates of one image.
+        seconds: Float, the median time of a prediction of a batch (up to 32
+            of the images), compiled.
+    """
+
+    accuracy: float
+    parameters: int
+    macs: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldReport(_terminal.Tabular):
+    """What folding did; prints as a table.
+
+    `to_dataframe()` has a row per gate, with the attributes of `FoldedGate`.
+
+    Attributes:
+        rows: Tuple of `FoldedGate`, in the order in which gates run.
+        before: `Cost` of the model.
+        after: `Cost` of the new one.
+        measure: String, `"accuracy"`, or `"agreement"` without labels.
+    """
+
+    rows: tuple[FoldedGate, ...]
+    before: Cost
+    after: Cost
+    measure: str
+
+    @property
+    def verdict(self) -> str:
+        """What changed."""
+        a, b = self.before, self.after
+        folded = sum(row.is_folded for row in self.rows)
+        return (
+            f"{folded} of {_checks.count(len(self.rows), 'gate')} folded: "
+            f"{self.measure} {100 * a.accuracy:.2f} to {100 * b.accuracy:.2f} "
+            f"%, {a.parameters:,} to {b.parameters:,} parameters, {a.macs:,} "
+            f"to {b.macs:,} MACs, {1e3 * a.seconds:.3g} to "
+            f"{1e3 * b.seconds:.3g} ms a batch."
+        )
+
+    def _tables(self) -> Iterator[_terminal.Table]:
+        rows = [
+            {"gate": x.gate, "folded": "yes" * x.is_folded, "where": x.where}
+            for x in self.rows
+        ]
+        yield _terminal.Table("", rows)
+
+    def _records(self) -> list[dict[str, object]]:
+        return [dict(vars(row)) for row in self.rows]
+
+
+def fold_attention(
+    model: keras.Model,
+    images: _graph.Inputs,
+    gates: Collection[str] | None = None,
+    tolerance: float = 0.002,
+    labels: ArrayLike | None = None,
+) -> tuple[keras.Model, FoldReport]:
+    """Folds gates that hardly depend on the image into the layers around them.
+
+    The map of a gate becomes its mean over the images. That of channels is
+    multiplied into the batch normalization, convolution or dense layer before
+    it, if that has no activation and no other consumer, otherwise into the one
+    after it; where neither is possible a `keras.layers.Rescaling` stays. A map
+    of positions becomes one number. The given model is not modified. Where no
+    gate stays, the new one needs no `cbam_keras` to be loaded.
+
+    Args:
+        model: Functional `keras.Model`, a built `keras.Sequential`, or a
+            subclassed model whose `call` takes symbolic inputs, with attention
+            layers of `cbam_keras`.
+        images: Array `(B, H, W, C)`, as the model takes them; for several
+            inputs, a list or dictionary of arrays; or a `tf.data.Dataset` of
+            batches. A few hundred that it was not trained with.
+        gates: Names of the gates to fold, as `explain.gate_importance` has
+            them: `"stage1_block1_attention"` for all of a layer,
+            `"stage1_block1_attention/spatial"` for one half of `CBAM`. Of
+            these, maps that differ by position stay. Defaults to `None`: one
+            after another, those first that cost the least accuracy, as long
+            as all of them cost at most `tolerance`.
+        tolerance: Float in [0, 1), the accuracy that may be lost. Defaults to
+            `0.002`.
+        labels: Integers `(B,)`, the true classes. Defaults to `None`, which
+            means the classes that the model predicts.
+
+    Returns:
+        Tuple of the new `keras.Model`, not compiled, and a `FoldReport`.
+
+    Raises:
+        ValueError: If the model has no attention layers, if its graph is not
+            known, if the images do not fit, if `gates` or `tolerance` are
+            none of the above, or with `gates=None` if the model does not give
+            classes.
+        TypeError: If `model` is not a model, or the images are not numbers.
+
+    Example:
+        >>> model = cbam_keras.models.ResNet18(
+        ...     input_shape=(32, 32, 3), classes=10, attention="se"
+        ... )
+        >>> images = np.random.rand(4, 32, 32, 3)
+        >>> slim, report = fold_attention(model, images)
+        >>> report.rows[0].where
+        'batch normalization "stage1_block1_bn2"'
+
+    Reference:
+        Attention that becomes a constant: Huang et al., 2023
+        (https://arxiv.org/abs/2304.06345).
+    """
+    if not isinstance(tolerance, int | float) or not 0 <= tolerance < 1:
+        raise ValueError(
+            "`tolerance` must be a fraction from 0 and below 1. Received: "
+            f"tolerance={tolerance!r}"
+        )
+    model = _graph.with_graph("model", model)
+    inputs = _graph.in_order(model, _graph.check_inputs(images, model))
+    predict = _Predictor(model, inputs, labels)
+    steps = _graph.StepByStep(_graph.Graph(model, model.inputs))
+    hooks = _graph.Gates(_graph.attention_layers(model, None))
+    batches = list(_graph.batches(inputs, BATCH))
+    moments = measure(steps, hooks, batches)
+    plan = _Plan(model, steps.graph, list(moments), hooks.names)
+    constants = {gate: _as_constant(gate, x) for gate, x in moments.items()}
+    # Folded so far, and the reason for each that stays.
+    chosen: dict[_graph.Gate, np.ndarray] = {}
+    kept = dict(plan.reasons)
+    if gates is not None:
+        for gate in plan.select(gates):
+            varies = _deviation(gate, moments[gate].mean)
+            if gate not in kept and varies > NEARLY:
+                kept[gate] = f"its map differs by position ({varies:.0%})"
+            chosen |= {} if gate in kept else {gate: constants[gate]}
+    else:
+        truth = predict.truth if labels is None else labels
+        found = gate_importance(model, images, truth, batch_size=BATCH)
+        losses = {row.gate: row.constant.accuracy for row in found.rows}
+        for gate in sorted(moments, key=lambda x: -losses[x.name]):
+            if gate in kept:
+                continue
+            trial = {**chosen, gate: constants[gate]}
+            context = functools.partial(hooks.replaced, trial)
+            loss = predict.before - predict.accuracy(model, context)
+            if loss <= tolerance + 1e-9:
+                chosen = trial
+            else:
+                kept[gate] = (
+                    f"folded too, {100 * loss:.2f} points would be lost"
+                )
+    slim, where = plan.fold(chosen)
+    rows = tuple(
+        FoldedGate(
+            x.name, x in where, where.get(x) or kept.get(x, "not chosen")
+        )
+        for x in moments
+    )
+    before, after = predict.costs(model, slim)
+    name = "agreement" if labels is None else "accuracy"
+    return slim, FoldReport(rows, before, after, name)
+
+
+def remove_attention(
+    model: keras.Model, gates: Collection[str] | None = None
+) -> keras.Model:
+    """Removes attention: a new model, whose gates are one everywhere.
+
+    With all weights of the other layers; the given model is not modified. What
+    `insert_attention` inserted is taken out again, trained or not.
+
+    Args:
+        model: See `fold_attention`.
+        gates: Names of layers, or of halves of `CBAM`; see `fold_attention`.
+            Defaults to `None`, which means all.
+
+    Returns:
+        A `keras.Model`, not compiled.
+
+    Raises:
+        ValueError: If the model has no such gates, if its graph is not known,
+            or if a layer is inside another one than a model.
+        TypeError: If `model` is not a model.
+
+    Example:
+        >>> model = cbam_keras.models.ResNet18(attention="cbam", classes=10)
+        >>> plain = remove_attention(model)
+        >>> plain.count_params()
+        11186442
+    """
+    model = _graph.with_graph("model", model)
+    names = _graph.attention_layers(model, None)
+    found = [
+        _graph.Gate(_graph.name_of(name, layer, part), layer, part, ())
+        for layer, name in names.items()
+        for part in layer._gates()
+    ]
+    plan = _Plan(model, _graph.Graph(model, model.inputs), found, names, False)
+    chosen = found if gates is None else plan.select(gates)
+    for gate in chosen:
+        if gate in plan.reasons:
+            raise ValueError(
+                "`gates` must be in the graph of the model, and their maps not "
+                f'among its values. Received: gate "{gate.name}": '
+                f"{plan.reasons[gate]}"
+            )
+    return plan.fold(dict.fromkeys(chosen))[0]
+
+
+class _Predictor:
+    """The images with their classes, and what models make of them."""
+
+    def __init__(self, model, inputs, labels):
+        self.inputs = inputs
+        self.truth = self.classes(model)
+        if labels is not None:
+            found, self.truth = self.truth, np.asarray(labels)
+            if self.truth.shape != found.shape:
+                raise ValueError(
+                    "`labels` must be a class for each prediction, of shape "
+                    f"{found.shape}. Received: labels of shape "
+                    f"{self.truth.shape}"
+                )
+            self.before = float((found == self.truth).mean())
+        else:
+            self.before = 1.0
+
+    def classes(self, model, context=contextlib.nullcontext):
+        """Returns the predicted classes; each batch runs in a context."""
+        found = []
+        for batch in _graph.batches(self.inputs, BATCH):
+            with context():
+                outputs = _graph.run_model(model, _graph.as_input(model, batch))
+            values = _graph.to_float32(keras.tree.flatten(outputs)[0])
+            if values.shape[-1] == 1:
+                # A probability or a logit of the second of two classes.
+                kind = _graph.kind_of_head(model)
+                found.append(values[..., 0] > (0.5 if kind == "sigmoid" else 0))
+            else:
+                found.append(values.argmax(axis=-1))
+        return np.concatenate(found).astype("int64")
+
+    def accuracy(self, model, context=contextlib.nullcontext):
+        return float((self.classes(model, context) == self.truth).mean())
+
+    def costs(self, *models):
+        """Returns the cost of each model, timed by turns."""
+        batch = next(_graph.batches(self.inputs, BATCH))
+        seconds = [[] for _ in models]
+        # The first run compiles.
+        for _ in range(1 + REPEATS):
+            for model, times in zip(models, seconds, strict=True):
+                start = time.perf_counter()
+                model.predict_on_batch(_graph.as_input(model, batch))
+                times.append(time.perf_counter() - start)
+        shapes = [x.shape[1:] for x in self.inputs]
+        for model, times in zip(models, seconds, strict=True):
+            shape = shapes[0] if len(shapes) == 1 else shapes
+            profile = profile_model(model, shape)
+            yield Cost(
+                self.accuracy(model),
+                profile.parameters,
+                profile.macs,
+                statistics.median(times[1:]),
+            )
+
+
+class _Plan:
+    """Where each gate of a model can go.
+
+    `reasons` say of gates why they stay: without `folds`, only of those that
+    cannot even be taken out.
+    """
+
+    def __init__(self, model, graph, gates, names, folds=True):
+        self.model, self.graph, self.gates = model, graph, gates
+        self.names = names
+        self.calls: dict[int, list[_graph.Step]] = {}
+        for step in graph.steps:
+            self.calls.setdefault(id(step.operation), []).append(step)
+        reasons = {gate: self._reason(gate, folds) for gate in gates}
+        self.reasons = {gate: x for gate, x in reasons.items() if x}
+
+    def _reason(self, gate, folds):
+        calls = self.calls.get(id(gate.layer), [])
+        if not calls:
+            return "its layer is inside another layer"
+        if any(len(step.outputs) > 1 for step in calls):
+            return "its map is an output of its layer"
+        if not folds:
+            return None
+        if len(calls) > 1:
+            return "its layer is called several times"
+        if gate.part._neutral == 0:
+            return "it adds to the features"
+        if len(gate.part._gated) > 1 and not isinstance(gate.part, SCSE):
+            return "its map is one of positions and channels"
+        return None
+
+    def select(self, names: Collection[str]) -> list[_graph.Gate]:
+        """Returns the gates of these names, of layers or of halves."""
+        if isinstance(names, str):
+            names = [names]
+        selected = []
+        for name in names:
+            found = [
+                gate
+                for gate in self.gates
+                if name in (gate.name, self.names[gate.layer])
+            ]
+            if not found:
+                known = [gate.name for gate in self.gates]
+                raise ValueError(
+                    "`gates` must be names of gates of the model: "
+                    f"{_checks.first_few(known)}. Received: {name!r}"
+                    f"{_checks.did_you_mean(name, known)}"
+                )
+            selected += found
+        return selected
+
+    def fold(
+        self, chosen: Mapping[_graph.Gate, np.ndarray | None]
+    ) -> tuple[keras.Model, dict[_graph.Gate, str]]:
+        """Returns the model with constants for gates, and where they went.
+
+        Constants are as `_as_constant` returns them, `None` for one.
+        """
+        replaced: dict[int, list[keras.layers.Layer]] = {}
+        where: dict[_graph.Gate, str] = {}
+        edits: list[tuple] = []
+        kept: dict = {}
+        for layer in dict.fromkeys(gate.layer for gate in chosen):
+            own = [gate for gate in chosen if gate.layer is layer]
+            parts = layer._gates()
+            stay = [x for x in parts if x not in [gate.part for gate in own]]
+            new = {part: _clone_gate(part, layer.name) for part in stay}
+            kept |= new
+            replaced[id(layer)] = [*new.values()]
+            # A gate that stays must see what it saw.
+            is_first = own[0].part is parts[0]
+            is_parallel = getattr(layer, "order", "") == "parallel"
+            before = not stay or (is_first and not is_parallel)
+            maps = [x for x in map(chosen.get, own) if x is not None]
+            words = "taken out"
+            if maps:
+                value = np.prod(np.broadcast_arrays(*maps), axis=0)
+                step = self.calls[id(layer)][0]
+                found = self._find(layer, step, value, before, not stay)
+                if found is None:
+                    scale = layers.Rescaling(
+                        _over_channels(layer, step, value).tolist(),
+                        name=f"{layer.name}_scale",
+                        dtype=layer.dtype_policy,
+                    )
+                    replaced[id(layer)].insert(0 if before else 1, scale)
+                    words = f'Rescaling "{scale.name}"'
+                else:
+                    target, of_input = found
+                    words = (
+                        f'{FOLDS[type(target.operation)][0]} "{target.path}"'
+                    )
+                    edits.append((target.operation, of_input, value))
+            where |= dict.fromkeys(own, words)
+        copy, cloned = copy_with(self.model, {}, None, replaced)
+        for part, new in kept.items():
+            for old, variable in zip(
+                part.variables, new.variables, strict=True
+            ):
+                variable.assign(keras.ops.convert_to_numpy(old))
+        for operation, of_input, value in edits:
+            _multiply(cloned[id(operation)][1], value.ravel(), of_input)
+        return copy, where
+
+    def _find(self, layer, step, value, before, either):
+        """Returns the step to multiply a constant into, and if at its input.
+
+        It is the one before the gate, or the one after it, or `either`.
+        """
+        (x, *_), (y,) = step.inputs, step.outputs
+        maker = self.graph.maker(x)
+        if before and maker is not None and self._is_alone(x):
+            operation = maker.operation
+            activation = getattr(operation, "activation", None)
+            is_linear = activation in (None, keras.activations.linear)
+            if is_linear and self._takes(operation, layer, x):
+                return maker, False
+        while (not before or either) and self._is_alone(y):
+            (user,) = self.graph.users(y)
+            operation = user.operation
+            # Normalization divides by it.
+            is_norm = isinstance(operation, layers.BatchNormalization)
+            is_whole = getattr(operation, "groups", 1) == 1
+            if is_whole and self._takes(operation, layer, y):
+                return None if is_norm and not value.all() else (user, True)
+            passes = LINEAR + MONOTONIC * bool((value >= 0).all())
+            if not user.kind.startswith(passes) or len(user.outputs) != 1:
+                break
+            (y,) = user.outputs
+        return None
+
+    def _is_alone(self, tensor):
+        """Returns whether a single step takes a tensor, and no output is it."""
+        is_output = any(tensor is x for x in self.graph.outputs)
+        return not is_output and len(self.graph.users(tensor)) == 1
+
+    def _takes(self, operation, layer, tensor):
+        """Returns whether channels can be scaled by weights of an operation."""
+        rank = len(tensor.shape)
+        if type(operation) not in FOLDS or len(self.calls[id(operation)]) > 1:
+            return False
+        if getattr(operation, "lora_enabled", False) or getattr(
+            operation, "quantization_mode", None
+        ):
+            # The kernel is computed of several weights.
+            return False
+        if isinstance(operation, layers.BatchNormalization):
+            axis = operation.axis % rank if operation.scale else None
+        else:
+            data_format = getattr(operation, "data_format", "channels_last")
+            axis = 1 if data_format == "channels_first" else rank - 1
+        return axis == layer._channel_axis(rank)
+
+
+def _as_constant(gate, moments):
+    """Returns the mean of a map, of size 1 but for the channels, if any."""
+    axes = _positions(gate, moments.mean)
+    return moments.mean.mean(axis=axes, keepdims=True)[None]
+
+
+def _deviation(gate, mean):
+    """Returns how much a map differs by position, as a fraction of it."""
+    axes = _positions(gate, mean)
+    level = np.abs(mean.mean(axis=axes))
+    return float((mean.std(axis=axes) / np.maximum(level, 1e-12)).max())
+
+
+def _positions(gate, mean):
+    channel = gate.layer._channel_axis(mean.ndim + 1) - 1
+    return tuple(x for x in range(mean.ndim) if x != channel)
+
+
+def _over_channels(layer, step, value):
+    """Returns a constant with as many values as there are channels."""
+    shape = [1] * value.ndim
+    axis = layer._channel_axis(value.ndim)
+    shape[axis] = step.inputs[0].shape[axis]
+    return np.broadcast_to(value, shape)
+
+
+def _clone_gate(part, name):
+    clone = type(part).from_config({**part.get_config(), "name": name})
+    clone.trainable = part.trainable
+    return clone
+
+
+def _multiply(layer, vector, of_input):
+    """Multiplies the outputs of a layer by a vector, or what it takes."""
+
+    def scale(variable, factors):
+        values = keras.ops.convert_to_numpy(variable).astype("float64")
+        variable.assign(values * factors)
+
+    if isinstance(layer, layers.BatchNormalization):
+        scale(layer.gamma, vector)
+        if of_input:
+            scale(layer.moving_mean, 1 / vector)
+        elif layer.center:
+            scale(layer.beta, vector)
+        return
+    shape = [1] * len(layer.kernel.shape)
+    axis = FOLDS[type(layer)][1 + of_input]
+    shape[axis] = vector.size if vector.size == 1 else layer.kernel.shape[axis]
+    if "Depthwise" in type(layer).__name__ and not of_input:
+        # Each channel has `depth_multiplier` outputs, one after another.
+        shape[-1] = vector.size // shape[axis]
+    scale(layer.kernel, vector.reshape(shape))
+    if not of_input and getattr(layer, "bias", None) is not None:
+        scale(layer.bias, vector)
