@@ -1,6 +1,7 @@
 """Inserting attention into existing models.
 
 - `insert`: `insert_attention`.
+- `adapters`: `save_attention` and `load_attention`.
 - `candidates`: the layers after which attention can go.
 - `default_places`: where it goes by default.
 - `copying`: a clone of the model with all weights, verified.
@@ -8,6 +9,7 @@
 - `freezing`: `freeze_batch_norm`, for fine-tuning.
 """
 
+from cbam_keras.insertion.adapters import load_attention, save_attention
 from cbam_keras.insertion.folding import (
     Cost,
     FoldedGate,
@@ -22,6 +24,8 @@ __all__ = [
     "insert_attention",
     "fold_attention",
     "remove_attention",
+    "save_attention",
+    "load_attention",
     "freeze_batch_norm",
     "Places",
     "Place",

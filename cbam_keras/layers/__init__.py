@@ -12,6 +12,7 @@ is for training from scratch.
 - `factory`: a layer from a name, class, callable or template; `Attention`.
 """
 
+from cbam_keras.layers.attention_layer import DECISIVE as DECISIVE
 from cbam_keras.layers.attention_layer import (
     MAPS,
     SHARED_ARGUMENTS,

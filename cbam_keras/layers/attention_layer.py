@@ -25,6 +25,12 @@ SHARED_ARGUMENTS = (
     "data_format",
 )
 
+# Arguments of layers that change what they compute with the same weights.
+DECISIVE = (
+    *("activation", "gate_activation", "identity_init", "order", "combine"),
+    *("fusion", "pool_types", "channel_pool_types", "spatial_pool_types"),
+)
+
 # What other libraries and tutorials call our arguments.
 OTHER_NAMES = {
     **dict.fromkeys(("ratio", "r", "rd_ratio", "se_ratio"), "reduction_ratio"),

@@ -10,23 +10,13 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras.convert import load_torch_weights
-from cbam_keras.layers import AttentionLayer
+from cbam_keras.layers import DECISIVE, AttentionLayer
 
 KERAS_ENDINGS = (".keras", ".weights.h5")
 TORCH_ENDINGS = (".pth", ".pth.tar", ".pt", ".safetensors")
 # How names of layers begin that are the same in equal networks. Names of
 # inputs are numbered by Keras, and a head may be left out.
 NETWORK_LAYERS = ("stem_", "stage", "head_conv", "predictions")
-# Arguments of layers that change what they compute with the same weights.
-DECISIVE = (
-    "activation",
-    "channel_pool_types",
-    "gate_activation",
-    "identity_init",
-    "order",
-    "pool_types",
-    "spatial_pool_types",
-)
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
