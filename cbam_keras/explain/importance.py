@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -97,8 +97,7 @@ class GateImportance(_terminal.Tabular):
         accuracy: Float, the accuracy on the images.
         probability: Float, the mean probability of the true class.
         images: Integer, how many.
-        means: Mapping of gates to mean maps, arrays as the gates have them,
-            without the batch.
+        table: The rows as text, with a note.
     """
 
     model: str
@@ -106,20 +105,16 @@ class GateImportance(_terminal.Tabular):
     accuracy: float
     probability: float
     images: int
-    means: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
 
     @property
-    def verdict(self) -> str:
-        """What the numbers are of."""
-        return (
+    def table(self) -> _terminal.Table:
+        note = (
             f"On {_checks.count(self.images, 'image')}, the accuracy is "
             f"{100 * self.accuracy:.2f} %, the mean probability of the true "
             f"class {100 * self.probability:.2f} %. Changes of both in points, "
             "with 95 % intervals over the images, if the map of a gate is its "
             "mean over the images (constant), or one (off)."
         )
-
-    def _tables(self) -> Iterator[_terminal.Table]:
         *rows, total = [
             {
                 "gate": row.gate,
@@ -133,7 +128,11 @@ class GateImportance(_terminal.Tabular):
             }
             for row in self.rows
         ]
-        yield _terminal.Table("", rows, [total])
+        title = f"What the gates of {self.model} are worth"
+        return _terminal.Table(title, rows, [total], note)
+
+    def _tables(self):
+        return [self.table]
 
     def _records(self) -> list[dict[str, object]]:
         records = []
@@ -259,7 +258,6 @@ def gate_importance(
         float(before[:, 0].mean()),
         float(before[:, 1].mean()),
         count,
-        {gate.name: mean for gate, mean in means.items()},
     )
 
 

@@ -14,12 +14,14 @@ from cbam_keras.explain import (
     TITLES,
     attention_maps,
     class_probabilities,
+    gate_importance,
     grad_cam,
     pointing_game,
 )
 from cbam_keras.explain.figures import (
     MAX_ROWS,
     plot_attention_maps,
+    plot_gate_importance,
     plot_grad_cam,
 )
 from cbam_keras.layers import MAPS
@@ -35,6 +37,8 @@ from cbam_keras.report.networks import (
 
 # How many images are drawn with the attention of every layer.
 ATTENTION_DRAWN = 4
+# Of how many validation images the report says what gates are worth.
+GATE_IMAGES = 500
 # The split of a dataset that is explained, if none is asked for.
 SPLIT = "test"
 # These numbers of each image and network are written where they are known.
@@ -176,6 +180,9 @@ def explain_files(
     }
     for row, change in zip(content["images"], changes.values(), strict=False):
         row["change"] = change
+    gates = None
+    if mistakes and (gates := _weigh_gates(networks, run, names, data_options)):
+        content["gates"] = dataclasses.asdict(gates.table)
     drawn = images.take(slice(settings.draw))
     arrays = {"names": images.names, "labels": labels}
     arrays["images"] = networks[0].view(drawn)
@@ -196,6 +203,9 @@ def explain_files(
     folder = _files.output_folder(output)
     with _files.locked(folder / _files.LOCK):
         _write(folder, content, arrays, explained, attention, len(drawn))
+        if gates:
+            figure = plot_gate_importance(gates, measure="probability")
+            _files.write_figure(folder / "gates.png", figure)
     return _make_tables(content, settings.draw), folder
 
 
@@ -368,6 +378,28 @@ def _compute_heat(network, images, classes, settings):
             parts["heat_maps"].append(resized)
     arrays = {key: np.concatenate(x) for key, x in parts.items()}
     return arrays | {"finer_layer": heat.finer_layer}
+
+
+def _weigh_gates(networks, run, class_names, data_options):
+    """Returns what the gates of the best network with attention are worth.
+
+    It is the best of a run by its validation images, by which gates are
+    weighed, too.
+    """
+    networks = [x for x in networks if x.has_attention]
+    if not networks:
+        return None
+    results = study.Results.read(networks[0].path.parent)
+    scores = {x.file: x.metrics.get("val_accuracy", 0) for x in results.runs}
+    best = max(networks, key=lambda x: scores.get(x.path.name, 0))
+    source = dataclasses.replace(run.source, **data_options)
+    run = dataclasses.replace(run, rows=None)
+    images = from_data(source, run, "validation", GATE_IMAGES)
+    classes = best.model.output_shape[-1]
+    _, labels = images.label_by(class_names, max(classes, 2))
+    images = images.take(labels >= 0)
+    gates = gate_importance(best.model, best.view(images), labels[labels >= 0])
+    return dataclasses.replace(gates, model=best.name)
 
 
 def _average(arrays, labels):

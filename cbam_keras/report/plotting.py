@@ -1,6 +1,10 @@
 """All figures: `from cbam_keras import plotting`."""
 
-from cbam_keras.explain.figures import plot_attention_maps, plot_grad_cam
+from cbam_keras.explain.figures import (
+    plot_attention_maps,
+    plot_gate_importance,
+    plot_grad_cam,
+)
 from cbam_keras.study.figures import (
     plot_ablation,
     plot_costs,
@@ -12,6 +16,7 @@ from cbam_keras.study.figures import (
 __all__ = [
     "plot_grad_cam",
     "plot_attention_maps",
+    "plot_gate_importance",
     "plot_history",
     "plot_search",
     "plot_pareto",

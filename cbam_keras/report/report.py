@@ -195,6 +195,9 @@ def _add_examples(page, folder, content):
         "regions increase the score of the class that is explained: the true "
         "one where it is known. P is its probability."
     }
+    if gates := content.get("gates"):
+        page.tables.append(Table(**gates))
+        captions["gates.png"] = "The same: what the best network loses."
     for name, layer in content.get("finer_layers", {}).items():
         if layer:
             captions["grad_cam.png"] += (

@@ -1,11 +1,13 @@
 """Figures of heat maps and attention maps, as `matplotlib.figure.Figure`.
 
 - `maps`: heat maps and attention maps over images, signals and volumes.
+- `gates`: what each gate is worth.
 - `grid`: panels of images with maps over them, and their color bar.
 - `style`: colors, axes, legends and texts of all figures.
 """
 
 from cbam_keras.explain.figures import style as style
+from cbam_keras.explain.figures.gates import plot_gate_importance
 from cbam_keras.explain.figures.grid import draw_box, luminance
 from cbam_keras.explain.figures.maps import (
     MAX_ROWS,
