@@ -140,6 +140,30 @@ def with_batch_norm(images):
     return model
 
 
+@keras.saving.register_keras_serializable("benchmarks")
+class FixedNorm(keras.layers.BatchNormalization):
+    """Normalizes by its moving averages in training, too."""
+
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, training=False, mask=mask)
+
+
+def with_affine(images):
+    """Builds it with the factors and offsets of these layers trained alone."""
+    model = frozen(None)
+
+    def clone(layer):
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        kind = FixedNorm if is_norm else type(layer)
+        copy = kind.from_config(layer.get_config())
+        copy.trainable = is_norm or layer.trainable
+        return copy
+
+    copy = keras.models.clone_model(model, clone_function=clone)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def with_lora(rank, images):
     """Builds it with a product of `rank` added to each kernel but depthwise.
 
@@ -167,6 +191,7 @@ def photographs_frozen(folder):
     )
     others = [
         study.Variant("batch-norm", with_batch_norm),
+        study.Variant("affine", with_affine),
         study.Variant("lora", functools.partial(with_lora, RANK)),
     ]
     variants = [*planned.variants, *others]
