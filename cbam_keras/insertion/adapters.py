@@ -49,11 +49,11 @@ def save_attention(
 
     path = _checked_path(path)
     _checks.boolean("head", head)
-    parts = _parts_of(model, head)
+    parts, own = _parts_of(model, head)
     content = {
         "layers": {name: _describe(x) for name, x in parts.items()},
         "head": head,
-        "backbone": _digests(model, parts),
+        "backbone": _digests(model, own),
     }
     with _files.replacing(path) as beside:
         _Parts(parts).save_weights(beside)
@@ -88,25 +88,25 @@ def load_attention(
     path = _checked_path(path)
     _checks.one_of("backbone", backbone, BACKBONES)
     content = _read_content(path)
-    parts = _parts_of(model, content["head"])
+    parts, own = _parts_of(model, content["head"])
     found = {name: _describe(x) for name, x in parts.items()}
     for name in {**content["layers"], **found}:
-        saved, own = content["layers"].get(name), found.get(name)
-        if saved and own:
-            differ = [key for key in own if saved.get(key) != own[key]]
-            saved, own = (
-                {key: x.get(key) for key in differ} for x in (saved, own)
+        saved, here = content["layers"].get(name), found.get(name)
+        if saved and here:
+            differ = [key for key in here if saved.get(key) != here[key]]
+            saved, here = (
+                {key: x.get(key) for key in differ} for x in (saved, here)
             )
-        if saved or own:
+        if saved or here:
             raise ValueError(
                 "`model` must have the attention layers and the classifier of "
                 f'the file. Received: path="{path}", whose layer "{name}" has '
                 f'{saved or "no part"}; in model "{model.name}" it has '
-                f"{own or 'none'}. Insert the same attention, or save without "
+                f"{here or 'none'}. Insert the same attention, or save without "
                 "the classifier (head=False)"
             )
     if backbone == "match":
-        _compare(content["backbone"], _digests(model, parts), model, path)
+        _compare(content["backbone"], _digests(model, own), model, path)
     holder = _Parts(parts)
     before = [keras.ops.convert_to_numpy(x) for x in holder.weights]
     try:
@@ -141,7 +141,10 @@ def _checked_path(path):
 
 
 def _parts_of(model, head):
-    """Returns by name the layers to save."""
+    """Returns by name the layers to save, and all weights that are no backbone.
+
+    These are of the classifier, too, whether it is saved or not.
+    """
     _graph.require_model("model", model)
     parts = {x: layer for layer, x in _graph.gate_paths(model).items()}
     if not parts:
@@ -149,7 +152,8 @@ def _parts_of(model, head):
             "`model` must have attention layers of cbam_keras. Received: "
             f'model "{model.name}" without any'
         )
-    if head:
+    heads = {}
+    if head or _graph.is_graph(model):
         whole = _graph.with_graph("model", model)
         graph = _graph.Graph(whole, whole.inputs)
         for output in graph.outputs:
@@ -157,8 +161,10 @@ def _parts_of(model, head):
             while step and not getattr(step.operation, "weights", None):
                 step = graph.maker(step.inputs[0]) if step.inputs else None
             if step is not None:
-                parts.setdefault(step.path, step.operation)
-    return parts
+                heads[step.path] = step.operation
+    all_parts = {**heads, **parts}
+    own = {id(x) for layer in all_parts.values() for x in layer.weights}
+    return {**parts, **(heads if head else {})}, own
 
 
 def _describe(layer) -> dict[str, Any]:
@@ -173,9 +179,8 @@ def _describe(layer) -> dict[str, Any]:
     return json.loads(json.dumps(description))
 
 
-def _digests(model, parts):
+def _digests(model, own):
     """Returns hashes of the other weights, with their paths."""
-    own = {id(x) for layer in parts.values() for x in layer.weights}
     digests = []
     for weight in model.weights:
         if id(weight) in own:
