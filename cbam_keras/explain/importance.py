@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 import keras
 import numpy as np
@@ -210,9 +210,10 @@ def gate_importance(
     moments = measure(steps, gates, [batch[:-1] for batch in batches])
     means = {gate: x.mean for gate, x in moments.items()}
     ones = {gate: gate.part._neutral for gate in means}
+    constants: dict[str, dict] = {"constant": means, "off": ones}
     scores: dict[object, list[np.ndarray]] = {}
     for *batch, truth in batches:
-        for key, outputs in _replacements(steps, gates, batch, means, ones):
+        for key, outputs in replace_each(steps, gates, batch, constants):
             values = _graph.to_float32(outputs[index])
             values = _graph.as_probabilities(values, kind)
             at_truth = values[np.arange(len(truth)), truth]
@@ -277,25 +278,34 @@ def measure(
     return moments
 
 
-def _replacements(steps, gates, batch, means, ones):
-    """Yields the outputs for a batch, with each gate replaced and with all.
+def replace_each(
+    steps: _graph.StepByStep,
+    gates: _graph.Gates,
+    batch: list,
+    constants: Mapping[str, Mapping[_graph.Gate, _graph.Tensor]],
+) -> Iterator[tuple[tuple | None, list[_graph.Tensor]]]:
+    """Yields outputs for a batch, with each gate replaced and with all.
 
-    The inputs of a gate are computed once.
+    `constants` has the values of gates by what they are called. Before the
+    outputs are the gate and that name, `None` where nothing is replaced. What
+    a gate takes is computed once.
     """
     values = steps.start(batch)
-    for name, constants in (("constant", means), ("off", ones)):
-        with gates.replaced(constants):
+    for name, by_gate in constants.items():
+        with gates.replaced(by_gate):
             yield (ALL_GATES, name), steps.run(values)
-    found = []
-    with gates.replaced({}, lambda gate, value: found.append(gate)):
+    found: list[_graph.Gate] = []
+    with gates.replaced({}, lambda gate, _: found.append(gate)):
         for number in range(len(steps.graph.steps)):
             before, calls = dict(values), gates.calls.copy()
             steps.advance(values, number)
             for gate in found:
-                for name, constants in (("constant", means), ("off", ones)):
-                    with gates.replaced({gate: constants[gate]}, None, calls):
-                        outputs = steps.run(before, number)
-                    yield (gate, name), outputs
+                for name, by_gate in constants.items():
+                    if gate in by_gate:
+                        one = {gate: by_gate[gate]}
+                        with gates.replaced(one, None, calls):
+                            outputs = steps.run(before, number)
+                        yield (gate, name), outputs
             found.clear()
     yield None, [values[id(x)] for x in steps.graph.outputs]
 

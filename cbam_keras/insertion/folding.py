@@ -1,5 +1,6 @@
 """Folding attention into the network: gates that are constants cost nothing."""
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -13,7 +14,7 @@ from keras import layers
 from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _graph, _terminal
-from cbam_keras.explain.importance import gate_importance, measure
+from cbam_keras.explain.importance import measure, replace_each
 from cbam_keras.insertion.copying import copy_with
 from cbam_keras.layers import SCSE
 from cbam_keras.profiling import profile_model
@@ -21,6 +22,7 @@ from cbam_keras.profiling import profile_model
 # A map of positions counts as one number if its deviation over them is at most
 # so much of its mean.
 NEARLY = 0.1
+NOT_CHOSEN = "not chosen"
 BATCH = 32
 REPEATS = 5
 # What layers that a constant is multiplied into are called, and the axes of
@@ -148,9 +150,9 @@ def fold_attention(
         gates: Names of the gates to fold, as `explain.gate_importance` has
             them: `"stage1_block1_attention"` for all of a layer,
             `"stage1_block1_attention/spatial"` for one half of `CBAM`. Of
-            these, maps that differ by position stay. Defaults to `None`: one
-            after another, those first that cost the least accuracy, as long
-            as all of them cost at most `tolerance`.
+            these, maps that differ by position stay. Defaults to `None`: as
+            many as cost at most `tolerance` together, in the order of what
+            each costs by itself.
         tolerance: Float in [0, 1), the accuracy that may be lost. Defaults to
             `0.002`.
         labels: Integers `(B,)`, the true classes. Defaults to `None`, which
@@ -162,8 +164,7 @@ def fold_attention(
     Raises:
         ValueError: If the model has no attention layers, if its graph is not
             known, if the images do not fit, if `gates` or `tolerance` are
-            none of the above, or with `gates=None` if the model does not give
-            classes.
+            none of the above, or if there is not a label per prediction.
         TypeError: If `model` is not a model, or the images are not numbers.
 
     Example:
@@ -186,46 +187,49 @@ def fold_attention(
         )
     model = _graph.with_graph("model", model)
     inputs = _graph.in_order(model, _graph.check_inputs(images, model))
-    predict = _Predictor(model, inputs, labels)
+    counter = _Counter(model, inputs, labels)
     steps = _graph.StepByStep(_graph.Graph(model, model.inputs))
     hooks = _graph.Gates(_graph.attention_layers(model, None))
     batches = list(_graph.batches(inputs, BATCH))
     moments = measure(steps, hooks, batches)
     plan = _Plan(model, steps.graph, list(moments), hooks.names)
-    constants = {gate: _as_constant(gate, x) for gate, x in moments.items()}
-    # Folded so far, and the reason for each that stays.
-    chosen: dict[_graph.Gate, np.ndarray] = {}
     kept = dict(plan.reasons)
+    constants = {
+        gate: _as_constant(gate, x.mean)
+        for gate, x in moments.items()
+        if gate not in kept
+    }
     if gates is not None:
-        for gate in plan.select(gates):
+        chosen = [gate for gate in plan.select(gates) if gate not in kept]
+        for gate in chosen:
             varies = _deviation(gate, moments[gate].mean)
-            if gate not in kept and varies > NEARLY:
+            if varies > NEARLY:
                 kept[gate] = f"its map differs by position ({varies:.0%})"
-            chosen |= {} if gate in kept else {gate: constants[gate]}
+        chosen = [gate for gate in chosen if gate not in kept]
     else:
-        truth = predict.truth if labels is None else labels
-        found = gate_importance(model, images, truth, batch_size=BATCH)
-        losses = {row.gate: row.constant.accuracy for row in found.rows}
-        for gate in sorted(moments, key=lambda x: -losses[x.name]):
-            if gate in kept:
-                continue
-            trial = {**chosen, gate: constants[gate]}
+        right = counter.count_each(steps, hooks, batches, constants)
+        order = sorted(constants, key=lambda gate: -right[gate])
+        # So many cost little enough; more than `high` do not. All are tried
+        # first.
+        low, high, number = 0, len(order), len(order)
+        while low < high:
+            trial = {gate: constants[gate] for gate in order[:number]}
             context = functools.partial(hooks.replaced, trial)
-            loss = predict.before - predict.accuracy(model, context)
+            loss = counter.before - counter.accuracy(model, context)
             if loss <= tolerance + 1e-9:
-                chosen = trial
+                low = number
             else:
-                kept[gate] = (
-                    f"folded too, {100 * loss:.2f} points would be lost"
-                )
-    slim, where = plan.fold(chosen)
+                high = number - 1
+                why = f"with it, {100 * loss:.2f} points would be lost"
+                kept |= dict.fromkeys(order[high:], why)
+            number = (low + high + 1) // 2
+        chosen = order[:low]
+    slim, where = plan.fold({gate: constants[gate] for gate in chosen})
     rows = tuple(
-        FoldedGate(
-            x.name, x in where, where.get(x) or kept.get(x, "not chosen")
-        )
+        FoldedGate(x.name, x in where, where.get(x) or kept.get(x, NOT_CHOSEN))
         for x in moments
     )
-    before, after = predict.costs(model, slim)
+    before, after = counter.costs(model, slim)
     name = "agreement" if labels is None else "accuracy"
     return slim, FoldReport(rows, before, after, name)
 
@@ -276,44 +280,42 @@ def remove_attention(
     return plan.fold(dict.fromkeys(chosen))[0]
 
 
-class _Predictor:
-    """The images with their classes, and what models make of them."""
+class _Counter:
+    """Counts the images whose class a model predicts."""
 
     def __init__(self, model, inputs, labels):
-        self.inputs = inputs
-        self.truth = self.classes(model)
+        self.inputs, self.kind = inputs, _graph.kind_of_head(model)
+        self.truth = found = self._predict(model)
         if labels is not None:
-            found, self.truth = self.truth, np.asarray(labels)
+            self.truth = np.asarray(labels)
             if self.truth.shape != found.shape:
                 raise ValueError(
                     "`labels` must be a class for each prediction, of shape "
                     f"{found.shape}. Received: labels of shape "
                     f"{self.truth.shape}"
                 )
-            self.before = float((found == self.truth).mean())
-        else:
-            self.before = 1.0
-
-    def classes(self, model, context=contextlib.nullcontext):
-        """Returns the predicted classes; each batch runs in a context."""
-        found = []
-        for batch in _graph.batches(self.inputs, BATCH):
-            with context():
-                outputs = _graph.run_model(model, _graph.as_input(model, batch))
-            values = _graph.to_float32(keras.tree.flatten(outputs)[0])
-            if values.shape[-1] == 1:
-                # A probability or a logit of the second of two classes.
-                kind = _graph.kind_of_head(model)
-                found.append(values[..., 0] > (0.5 if kind == "sigmoid" else 0))
-            else:
-                found.append(values.argmax(axis=-1))
-        return np.concatenate(found).astype("int64")
+        self.before = float((found == self.truth).mean())
 
     def accuracy(self, model, context=contextlib.nullcontext):
-        return float((self.classes(model, context) == self.truth).mean())
+        """Returns it as a fraction; each batch runs in a context."""
+        return float((self._predict(model, context) == self.truth).mean())
+
+    def count_each(self, steps, hooks, batches, constants):
+        """Returns how many are right with each gate replaced by itself."""
+        right, done = collections.Counter(), 0
+        for batch in batches:
+            truth = self.truth[done : done + len(batch[0])]
+            done += len(truth)
+            for key, outputs in replace_each(
+                steps, hooks, batch, {"constant": constants}
+            ):
+                if key is not None:
+                    found = self._classes(outputs)
+                    right[key[0]] += int((found == truth).sum())
+        return right
 
     def costs(self, *models):
-        """Returns the cost of each model, timed by turns."""
+        """Yields the cost of each model, timed by turns."""
         batch = next(_graph.batches(self.inputs, BATCH))
         seconds = [[] for _ in models]
         # The first run compiles.
@@ -324,14 +326,31 @@ class _Predictor:
                 times.append(time.perf_counter() - start)
         shapes = [x.shape[1:] for x in self.inputs]
         for model, times in zip(models, seconds, strict=True):
-            shape = shapes[0] if len(shapes) == 1 else shapes
-            profile = profile_model(model, shape)
+            profile = profile_model(
+                model, shapes[0] if len(shapes) == 1 else shapes
+            )
             yield Cost(
                 self.accuracy(model),
                 profile.parameters,
                 profile.macs,
                 statistics.median(times[1:]),
             )
+
+    def _predict(self, model, context=contextlib.nullcontext):
+        found = []
+        for batch in _graph.batches(self.inputs, BATCH):
+            with context():
+                outputs = _graph.run_model(model, _graph.as_input(model, batch))
+            found.append(self._classes(keras.tree.flatten(outputs)))
+        return np.concatenate(found)
+
+    def _classes(self, outputs):
+        values = _graph.to_float32(outputs[0])
+        if values.shape[-1] > 1:
+            return values.argmax(axis=-1)
+        # A probability or a logit of the second of two classes.
+        threshold = 0.5 if self.kind == "sigmoid" else 0
+        return (values[..., 0] > threshold).astype("int64")
 
 
 class _Plan:
@@ -490,10 +509,9 @@ class _Plan:
         return axis == layer._channel_axis(rank)
 
 
-def _as_constant(gate, moments):
+def _as_constant(gate, mean):
     """Returns the mean of a map, of size 1 but for the channels, if any."""
-    axes = _positions(gate, moments.mean)
-    return moments.mean.mean(axis=axes, keepdims=True)[None]
+    return mean.mean(axis=_positions(gate, mean), keepdims=True)[None]
 
 
 def _deviation(gate, mean):
