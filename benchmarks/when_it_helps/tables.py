@@ -14,6 +14,15 @@ TITLES = MEASURED_TITLES | {
     "none-wide": "no attention, 25 % more channels",
     "none-longer": "no attention, trained for longer",
     "official": "CBAM, the authors' layer",
+    "affine": "factors and offsets of its batch normalization",
+    "batch-norm": "its batch normalization, averages too",
+    "lora": "LoRA of rank 1 on its convolutions, but depthwise",
+    **{
+        f"cbam-stage-{x}": f"CBAM in stage {x.replace(',', ' and ')}"
+        for x in ("1", "2", "3", "1,2", "1,3", "2,3")
+    },
+    "photographs-frozen": "photographs of CIFAR-10, pretrained, frozen",
+    "digits-stages": "digits among clutter, stages",
     "none-slow": "no attention, wider or trained for longer",
     "digits": "digits among clutter",
     "articles": "clothing among clutter",
@@ -65,17 +74,22 @@ def differences(names, variants):
     return markdown(rows)
 
 
-def networks(name):
-    """Returns the main networks of a study, with measures and differences."""
+def networks(name, shown=None, weights=""):
+    """Returns the networks of a study, with measures and differences.
+
+    `weights` is the heading of a column with their number, if any.
+    """
     found = results.results_of(results.stored()[name])
     frozen = found.settings.get("recipe", {}).get("frozen_epochs")
     first, *others = found.measures
     compared = {x: found.compared(x) for x in found.measures}
     rows, none = [], compared[first]["none"]
-    for network in filter(compared[first].get, SHOWN):
+    numbers = {row.variant: f"{row.parameters:,}" for row in found.rows}
+    for network in filter(compared[first].get, shown or SHOWN):
         row = compared[first][network]
         cells = {
             "network": TITLES[network],
+            **({weights: numbers[network]} if weights else {}),
             f"{first.heading} (%)": f"{100 * row.mean:.{first.digits}f}",
             "difference in points": difference(row, none, first.digits),
         }
@@ -160,6 +174,9 @@ TUNED = ("tuned-stage1", "tuned-stage2")
 SLOW = ("none-longer", "none-wide")
 SHOWN = ("none", "se", "cbam", "official", "coordinate", *SLOW)
 WIDE = ("spatial", "cbam", "none-slow")
+FEW_WEIGHTS = ("none", "se", "cbam", "eca", "affine", "batch-norm", "lora")
+STAGES = ("1", "2", "3", "1,2", "1,3", "2,3")
+PLACES = ("none", *(f"cbam-stage-{x}" for x in STAGES), "cbam")
 TABLES = {
     "differences": functools.partial(differences, DRAWN, ("se", *WIDE)),
     "differences-short": functools.partial(
@@ -175,6 +192,12 @@ TABLES = {
         ("se", "cbam", "official", "coordinate", "none-longer"),
     ),
     "changed": changed,
+    "photographs-frozen": functools.partial(
+        networks, "photographs-frozen", FEW_WEIGHTS, "weights that are trained"
+    ),
+    "stages": functools.partial(
+        networks, "digits-stages", PLACES, "parameters"
+    ),
     "studies": studies,
     **{name: functools.partial(networks, name) for name in MEASURED},
 }
