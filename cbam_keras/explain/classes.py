@@ -52,9 +52,26 @@ def class_probabilities(
     batch_size = _checks.positive_integer("batch_size", batch_size)
     model = _graph.with_graph("model", model)
     inputs, graph, index = read_model(model, images, head)
+    kind = kind_of_classes(model, graph, index, len(inputs[0]))
+    parts = []
+    for batch in _graph.batches(inputs, batch_size):
+        outputs = _graph.run_model(model, _graph.as_input(model, batch))
+        outputs = keras.tree.flatten(outputs)
+        parts.append(_graph.to_float32(outputs[index]))
+    values = _graph.as_probabilities(np.concatenate(parts), kind)
+    return values.astype("float32")
+
+
+def kind_of_classes(
+    model: keras.Model, graph: _graph.Graph, index: int, count: int
+) -> str | None:
+    """Returns the last activation of an output, or raises if not of classes.
+
+    `count` is the number of images.
+    """
     output = graph.outputs[index]
     kind = _graph.find_head(graph, output).kind
-    class_indices(None, len(inputs[0]), model, output)
+    class_indices(None, count, model, output)
     meaning = _graph.find_meaning(model, index, kind)
     if meaning != "classes" and (meaning == "values" or output.shape[1] == 1):
         raise ValueError(
@@ -64,13 +81,7 @@ def class_probabilities(
             'layers.Activation("sigmoid"), or compile it with '
             "keras.losses.BinaryCrossentropy(from_logits=True)"
         )
-    parts = []
-    for batch in _graph.batches(inputs, batch_size):
-        outputs = _graph.run_model(model, _graph.as_input(model, batch))
-        outputs = keras.tree.flatten(outputs)
-        parts.append(_graph.to_float32(outputs[index]))
-    values = _graph.as_probabilities(np.concatenate(parts), kind)
-    return values.astype("float32")
+    return kind
 
 
 def read_model(

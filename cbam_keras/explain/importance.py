@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _graph, _terminal
-from cbam_keras.explain.classes import class_indices, read_model
+from cbam_keras.explain.classes import kind_of_classes, read_model
 from cbam_keras.profiling.macs import count_macs
 
 ALL_GATES = "all gates"
@@ -194,16 +194,27 @@ def gate_importance(
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
     model = _graph.with_graph("model", model)
-    inputs, graph, index = read_model(model, images, None)
-    output, count = graph.outputs[index], len(inputs[0])
-    if np.shape(labels) != (count,):
+    if len(model.outputs) > 1:
         raise ValueError(
-            f"`labels` must be a class per image, {count} integers. Received: "
-            f"labels of shape {np.shape(labels)}"
+            "`model` must have a single output, of classes. Received: model "
+            f'"{model.name}" with {len(model.outputs)} outputs. Choose one: '
+            "keras.Model(model.inputs, model.outputs[0])"
         )
-    indices = class_indices(np.asarray(labels), count, model, output)
-    kind = _graph.find_head(graph, output).kind
-    batches = list(_graph.batches([*inputs, np.asarray(indices)], batch_size))
+    inputs, graph, index = read_model(model, images, None)
+    count, classes = len(inputs[0]), max(graph.outputs[index].shape[-1] or 0, 2)
+    kind = kind_of_classes(model, graph, index, count)
+    indices = np.asarray(labels)
+    if (
+        indices.shape != (count,)
+        or indices.dtype.kind not in "iu"
+        or not 0 <= indices.min() <= indices.max() < classes
+    ):
+        raise ValueError(
+            f"`labels` must be a class per image, {count} integers from 0 to "
+            f"{classes - 1}. Received: labels of dtype {indices.dtype} and "
+            f"shape {indices.shape}, labels={labels!r}"
+        )
+    batches = list(_graph.batches([*inputs, indices], batch_size))
     first = _graph.as_input(model, [x[:1] for x in inputs])
     gates = _graph.Gates(_graph.attention_layers(model, first))
     steps = _graph.StepByStep(graph)
@@ -233,12 +244,11 @@ def gate_importance(
     for gate, moment in moments.items():
         features = keras.KerasTensor((1, *gate.shape[1:]))
         macs = count_macs(gate.part, [features], [features])[1]
-        size = sum(math.prod(x.shape) for x in gate.part.trainable_weights)
         rows.append(
             GateRow(
                 gate.name,
                 gate.shape[1:],
-                size,
+                _count_parameters([gate.part]),
                 macs,
                 moment.spread,
                 *changes(gate),
@@ -248,7 +258,8 @@ def gate_importance(
     total = GateRow(
         ALL_GATES,
         None,
-        sum(row.parameters for row in rows),
+        # A layer may be called several times.
+        _count_parameters({gate.part for gate in moments}),
         sum(known) if len(known) == len(rows) else None,
         None,
         *changes(ALL_GATES),
@@ -308,6 +319,12 @@ def replace_each(
                         yield (gate, name), outputs
             found.clear()
     yield None, [values[id(x)] for x in steps.graph.outputs]
+
+
+def _count_parameters(parts):
+    return sum(
+        math.prod(x.shape) for part in parts for x in part.trainable_weights
+    )
 
 
 def _points(change, name):
