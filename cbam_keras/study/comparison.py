@@ -327,6 +327,13 @@ def attention_layers(
         for kind in ((BASELINE, *KINDS) if asked == ALL else (asked,))
     ]
     attention_values = [_attention_of(attention) for attention in attentions]
+    for attention in attention_values:
+        if attention and attention.stages != ALL:
+            raise ValueError(
+                "`attention` must not have `stages` of its own where kinds are "
+                f"compared. Received: {attention!r}. Give them for all kinds, "
+                f"as stages={attention.stages!r}"
+            )
     names = [
         attention.name if attention else BASELINE
         for attention in attention_values
