@@ -389,6 +389,11 @@ class _Plan:
         """Returns the gates of these names, of layers or of halves."""
         if isinstance(names, str):
             names = [names]
+        if not isinstance(names, Collection):
+            raise TypeError(
+                "`gates` must be names of gates, or None. Received: "
+                f"gates={names!r} of type {type(names).__name__}"
+            )
         selected = []
         for name in names:
             found = [
@@ -481,7 +486,13 @@ class _Plan:
             if is_whole and self._takes(operation, layer, y):
                 return None if is_norm and not value.all() else (user, True)
             passes = LINEAR + MONOTONIC * bool((value >= 0).all())
-            if not user.kind.startswith(passes) or len(user.outputs) != 1:
+            data_format = getattr(operation, "data_format", layer.data_format)
+            if (
+                not user.kind.startswith(passes)
+                or len(user.outputs) != 1
+                # It would pool channels.
+                or data_format != layer.data_format
+            ):
                 break
             (y,) = user.outputs
         return None
