@@ -5,12 +5,19 @@ import pathlib
 import warnings
 
 import keras
+import networks
 import numpy as np
 import pytest
 from keras import layers
 from layer_checks import LAYERS, randomize
 
-from cbam_keras import CBAM, TripletAttention, models
+from cbam_keras import (
+    CBAM,
+    SqueezeExcite,
+    TripletAttention,
+    insertion,
+    models,
+)
 
 BACKEND = keras.backend.backend()
 
@@ -155,22 +162,40 @@ def test_an_export_leaves_the_next_one_whole(tmp_path):
     assert all(pathlib.Path(path).exists() for path in paths)
 
 
+def onnx_operators(model, folder):
+    path = export(model, "onnx", folder)
+    graph = importlib.import_module("onnx").load(path).graph
+    # ONNX Runtime removes constants, and casts to the same type.
+    return [
+        node.op_type
+        for node in graph.node
+        if node.op_type not in ("Constant", "Cast")
+    ]
+
+
 @pytest.mark.skipif(BACKEND == "jax", reason="writes no ONNX")
 def test_a_layer_is_few_nodes(tmp_path):
     inputs = keras.Input((12, 12, 16))
     model = keras.Model(inputs, CBAM(reduction_ratio=4)(inputs))
     # Keras writes ONNX only of what has been called.
     model(np.zeros((1, 12, 12, 16), "float32"))
-    path = export(model, "onnx", tmp_path)
-    graph = importlib.import_module("onnx").load(path).graph
-    # ONNX Runtime removes constants, and casts to the same type.
-    kinds = [
-        node.op_type
-        for node in graph.node
-        if node.op_type not in ("Constant", "Cast")
-    ]
+    kinds = onnx_operators(model, tmp_path)
     assert len(kinds) <= 23
     assert not {"Shape", "Gather", "Slice"} & set(kinds)
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="writes no ONNX")
+def test_a_folded_network_has_the_operators_of_the_plain_one(tmp_path):
+    plain, attentive = (
+        randomize(networks.resnet((1, 1), attention=x)) for x in (None, "se")
+    )
+    images = np.ones((2, 8, 8, 3), "float32")
+    names = [x.name for x in attentive.layers if isinstance(x, SqueezeExcite)]
+    slim, _ = insertion.fold_attention(attentive, images, names)
+    for model in (plain, slim):
+        model(images)
+    operators = [onnx_operators(x, tmp_path) for x in (plain, slim)]
+    assert operators[0] == operators[1]
 
 
 def unet():

@@ -1,0 +1,302 @@
+"""Gates folded into the layers around them, and taken out."""
+
+import subprocess
+import sys
+from functools import partial
+
+import insertion_checks as checks
+import keras
+import numpy as np
+import pytest
+from insertion_checks import attention_of, data_for, predictions, vary
+from keras import layers
+from layer_checks import randomize, weights_of
+
+from cbam_keras import CBAM, SCSE, SqueezeExcite, _graph
+from cbam_keras import insertion as ours
+from cbam_keras.layers import Attention
+
+BACKEND = keras.backend.backend()
+FORMATS = ["channels_last", "channels_first"][: 1 + (BACKEND != "tensorflow")]
+
+pytestmark = pytest.mark.every_backend
+every_format = pytest.mark.parametrize("data_format", FORMATS)
+
+conv = partial(layers.Conv2D, 8, padding="same")
+norm = layers.BatchNormalization
+# Layers by their names.
+MAKE = {
+    "active": partial(conv, 1, activation="relu"),
+    "conv": partial(conv, 3),
+    "last": partial(conv, 3, activation="relu"),
+    "grouped": partial(conv, 3, groups=2),
+    "depthwise": partial(layers.DepthwiseConv2D, 3, depth_multiplier=2),
+    "transposed": partial(layers.Conv2DTranspose, 5, 3),
+    "dense": partial(layers.Dense, 8),
+    "lora": partial(layers.Dense, 8, lora_rank=2),
+    "no_scale": partial(norm, scale=False),
+    "no_center": partial(norm, center=False),
+    "relu": layers.ReLU,
+    "add": layers.Add,
+    "pad": layers.ZeroPadding2D,
+    "pad_first": partial(layers.ZeroPadding2D, data_format="channels_first"),
+    "pool": layers.MaxPooling2D,
+    "tanh": partial(SqueezeExcite, gate_activation="tanh"),
+    "zeros": partial(SqueezeExcite, gate_activation="relu"),
+    "scse": SCSE,
+    "coordinate": Attention("coordinate"),
+    "gc": Attention("gc"),
+    "inside": lambda name: layers.TimeDistributed(SqueezeExcite(name=name)),
+    "mapped": lambda name: partial(
+        SqueezeExcite(name=name), return_attention_maps=True
+    ),
+    "times": layers.Multiply,
+}
+
+
+def chain(words, gate=SqueezeExcite):
+    """Returns a classifier; "add" adds what the layer before it took."""
+
+    def body(x):
+        first = keras.config.image_data_format() == "channels_first"
+        made, taken = {"bn": norm(1 if first else -1, name="bn")}, []
+        for word in words.split():
+            if word not in made:
+                made[word] = MAKE.get(word, gate)(name=word)
+            taken.append(x)
+            x = made[word]([taken[-2], x] if word == "add" else x)
+        return x
+
+    return vary(checks.network(body, (8, 6, 8)))
+
+
+def constant(model):
+    """Gives gates weights with which their maps are constants."""
+    for layer in attention_of(model):
+        for weight in randomize(layer).weights:
+            if "kernel" in weight.name or weight.name == "gamma":
+                weight.assign(np.zeros(weight.shape))
+    return model
+
+
+def fold(model, names=None):
+    """Returns the folded model, and where each gate went."""
+    slim, report = ours.fold_attention(model, data_for(model), names)
+    return slim, {row.gate: row.where for row in report.rows}
+
+
+def assert_close(new, old, tolerance=1e-6):
+    x = data_for(old)
+    for pair in zip(predictions(new, x), predictions(old, x), strict=True):
+        y, expected = (array.astype("float32") for array in pair)
+        scale = np.abs(expected).max()
+        assert np.ptp(expected, axis=0).max() > max(1e-3, tolerance) * scale
+        np.testing.assert_allclose(y, expected, rtol=0, atol=tolerance * scale)
+
+
+# Gates after, before and between layers.
+PLACES = "conv bn gate1 relu gate2 last gate3 add"
+CBAMS = {
+    "channel first": {"spatial_use_bias": True},
+    "spatial first": {"spatial_use_bias": True, "order": "spatial_first"},
+    "parallel": {"spatial_batch_norm": True, "order": "parallel"},
+}
+KINDS = [
+    *(Attention(CBAM, options) for options in CBAMS.values()),
+    *map(Attention, ("channel", "se", "eca")),
+    Attention("spatial", {"use_bias": True}),
+    Attention("scse", {"combine": "add"}),
+    Attention("gc", {"fusion": "multiply"}),
+]
+
+
+@every_format
+@pytest.mark.parametrize("attention", KINDS, ids=repr)
+def test_constant_gates_fold_and_outputs_stay(attention, data_format):
+    keras.config.set_image_data_format(data_format)
+    model = constant(chain(PLACES, attention))
+    before = weights_of(model)
+    slim, where = fold(model)
+    # Halves of CBAM go to the same place.
+    assert [*dict.fromkeys(where.values())] == [
+        *('batch normalization "bn"', 'convolution "last"'),
+        'Rescaling "gate3_scale"',
+    ]
+    assert not attention_of(slim)
+    assert_close(slim, model)
+    for values in zip(before, weights_of(model), strict=True):
+        np.testing.assert_array_equal(*values)
+
+
+@every_format
+@pytest.mark.parametrize(
+    "half, other", [("channel", "spatial"), ("spatial", "channel")]
+)
+@pytest.mark.parametrize("kind", CBAMS)
+def test_half_folds_and_the_other_sees_the_same(kind, half, other, data_format):
+    keras.config.set_image_data_format(data_format)
+    model = constant(chain(PLACES, partial(CBAM, 2, 3, **CBAMS[kind])))
+    for layer in attention_of(model):
+        vary(getattr(layer, f"{other}_attention"))
+    slim, where = fold(model, [f"gate{n}/{half}" for n in (1, 2, 3)])
+    # It goes before the other half where it is the first, else after it.
+    assert ("bn" in where[f"gate1/{half}"]) == (kind == f"{half} first")
+    assert [x.name for x in attention_of(slim)] == ["gate1", "gate2", "gate3"]
+    assert_close(slim, model)
+
+
+@pytest.mark.half_precision
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_mixed_precision_changes_outputs_by_its_rounding(kind):
+    keras.config.set_dtype_policy(f"mixed_{kind}")
+    model = constant(chain(PLACES, KINDS[0]))
+    slim, _ = fold(model)
+    assert {x.dtype for x in slim.variables} == {"float32"}
+    # Four times what one rounding changes.
+    assert_close(slim, model, 4e-3 if kind == "float16" else 3.2e-2)
+
+
+@pytest.mark.parametrize(
+    "build", ["nested_twice", "wrapped", "several_inputs_and_outputs"]
+)
+def test_inserted_attention_folds_in_models_of_any_form(build):
+    old = vary(getattr(checks, build)())
+    model = constant(ours.insert_attention(old, "se"))
+    slim, _ = fold(model, _graph.attention_layers(model, None).values())
+    assert not attention_of(slim)
+    assert_close(slim, model)
+
+
+# "zeros" would be divided by in normalization; after a change of signs by
+# "tanh" the maximum is another; "pad_first" takes rows for channels.
+WHERE = {
+    'batch normalization "bn"': "active bn gate relu, active gate bn relu, "
+    "active gate bn gate2 relu",
+    'batch normalization "no_center"': "active no_center gate relu",
+    'convolution "conv"': "conv gate relu, active gate pad pool conv",
+    'convolution "grouped"': "active grouped gate relu",
+    'convolution "transposed"': "transposed gate relu, active gate transposed",
+    'depthwise convolution "depthwise"': "depthwise gate relu, "
+    "active gate depthwise",
+    'dense layer "dense"': "dense gate relu, active conv conv gate dense",
+    'dense layer "predictions"': "active gate, active scse",
+    'Rescaling "gate_scale"': "active no_scale gate relu, lora gate relu, "
+    "active gate grouped, active gate pad_first conv, active gate relu, "
+    "conv gate add, active gate conv add, active gate conv conv",
+    'Rescaling "zeros_scale"': "active zeros bn",
+    'Rescaling "tanh_scale"': "active tanh pool",
+}
+KEPT = {
+    "its map is one of positions and channels": "conv coordinate",
+    "it adds to the features": "conv gc",
+    "its layer is called several times": "active gate conv gate",
+    "its layer is inside another layer": "conv inside",
+    "its map is an output of its layer": "conv mapped times",
+}
+TABLE = {**WHERE, **KEPT}.items()
+
+
+@pytest.mark.parametrize(
+    "words, place", [(x, place) for place, y in TABLE for x in y.split(", ")]
+)
+def test_constant_goes_where_it_can(words, place):
+    model = constant(chain(words))
+    slim, where = fold(model)
+    assert [*where.values()][0] == place
+    assert_close(slim, model)
+
+
+@pytest.mark.parametrize("reason", [*KEPT][-2:])
+def test_what_cannot_be_taken_out(reason):
+    with pytest.raises(ValueError, match=f'gate "[a-z]+": {reason}'):
+        ours.remove_attention(chain(KEPT[reason]))
+
+
+def test_map_that_differs_by_position_is_kept_though_named():
+    slim, where = fold(chain("active gate", CBAM), "gate")
+    assert where["gate/channel"] == 'Rescaling "gate_scale"'
+    assert "its map differs by position" in where["gate/spatial"]
+    assert len(attention_of(slim)) == 1
+
+
+def deciding():
+    """Returns a network that finds classes by one of two gates, and images.
+
+    The first channel closes the second or the third one by its sign.
+    """
+    decides = SqueezeExcite(hidden_units=2, name="decides")
+    idle = SqueezeExcite(name="idle", kernel_initializer="zeros")
+    inputs, classes = keras.Input((4, 4, 3)), layers.Dense(2)
+    x = layers.GlobalAveragePooling2D()(idle(decides(inputs)))
+    model = keras.Model(inputs, classes(x))
+    squeeze, excite = (x for x in decides.weights if len(x.shape) == 2)
+    squeeze.assign([[1, -1], [0, 0], [0, 0]])
+    excite.assign([[0, 20, -20], [0, -20, 20]])
+    classes.kernel.assign([[0, 0], [1, 0], [0, 1]])
+    images = np.ones((6, 4, 4, 3), "float32")
+    images[::2, ..., 0] = -1
+    return model, images
+
+
+@pytest.mark.parametrize("labels", [None, [1, 0] * 3])
+@pytest.mark.parametrize("tolerance", [0, 0.6])
+def test_gates_fold_while_the_accuracy_stays(tolerance, labels):
+    model, images = deciding()
+    slim, report = ours.fold_attention(model, images, None, tolerance, labels)
+    decides, idle = report.rows
+    assert (decides.is_folded, idle.is_folded) == (tolerance > 0.5, True)
+    assert "50.00 points would be lost" in decides.where or decides.is_folded
+    assert report.before.accuracy == 1
+    assert report.after.accuracy == (0.5 if decides.is_folded else 1)
+    assert report.measure == ("agreement" if labels is None else "accuracy")
+    assert report.after.parameters == slim.count_params()
+    assert "idle" in str(report)
+
+
+WRONG = [
+    ({"tolerance": 1}, ValueError, "`tolerance` must be .* tolerance=1$"),
+    ({"gates": ["idel"]}, ValueError, 'decides, idle. .*Did you mean "idle"'),
+    ({"gates": 5}, TypeError, "`gates` must be names .* gates=5 of type int"),
+    ({"labels": [0, 1]}, ValueError, r"of shape \(6,\). .* shape \(2,\)"),
+]
+
+
+@pytest.mark.parametrize("options, error, message", WRONG)
+def test_wrong_arguments(options, error, message):
+    with pytest.raises(error, match=message):
+        ours.fold_attention(*deciding(), **options)
+
+
+@pytest.mark.parametrize("attention", ["cbam", "gc", "coordinate"])
+@pytest.mark.parametrize("build", ["nested_twice", "wrapped", "siamese"])
+def test_what_was_inserted_is_taken_out_again(build, attention):
+    model = vary(getattr(checks, build)())
+    inserted = ours.insert_attention(model, attention)
+    for layer in attention_of(inserted):
+        vary(layer)
+    plain = ours.remove_attention(inserted)
+    names = [[x.name for x in _graph.layers_within(y)] for y in (plain, model)]
+    assert names[0] == names[1]
+    for values in zip(weights_of(plain), weights_of(model), strict=True):
+        np.testing.assert_array_equal(*values)
+    checks.assert_predicts_the_same(plain, model, data_for(model))
+
+
+def test_half_of_cbam_is_taken_out():
+    model = ours.insert_attention(vary(checks.small()), CBAM(2, 3))
+    (layer,) = attention_of(model)
+    vary(layer.channel_attention)
+    # Untrained, the other half is one everywhere.
+    rest = ours.remove_attention(model, f"{layer.name}/spatial")
+    assert len(rest.weights) == len(model.weights) - 1
+    checks.assert_predicts_the_same(rest, model, data_for(model))
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="one backend tells")
+def test_folded_network_needs_no_package(tmp_path):
+    fold(constant(chain(PLACES)))[0].save(tmp_path / "slim.keras")
+    code = (
+        "import sys, keras; keras.saving.load_model('slim.keras'); "
+        "assert 'cbam_keras' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
