@@ -209,29 +209,30 @@ def test_map_that_differs_by_position_is_kept_though_named():
     assert len(attention_of(slim)) == 1
 
 
-def deciding():
+def deciding(units=2):
     """Returns a network that finds classes by one of two gates, and images.
 
     The first channel closes the second or the third one by its sign.
     """
     decides = SqueezeExcite(hidden_units=2, name="decides")
     idle = SqueezeExcite(name="idle", kernel_initializer="zeros")
-    inputs, classes = keras.Input((4, 4, 3)), layers.Dense(2)
+    inputs, classes = keras.Input((4, 4, 3)), layers.Dense(units, "sigmoid")
     x = layers.GlobalAveragePooling2D()(idle(decides(inputs)))
     model = keras.Model(inputs, classes(x))
     squeeze, excite = (x for x in decides.weights if len(x.shape) == 2)
     squeeze.assign([[1, -1], [0, 0], [0, 0]])
     excite.assign([[0, 20, -20], [0, -20, 20]])
-    classes.kernel.assign([[0, 0], [1, 0], [0, 1]])
+    values = np.array([[0, 0], [1, -1], [-1, 1]])
+    classes.kernel.assign(values[:, -units:])
     images = np.ones((6, 4, 4, 3), "float32")
     images[::2, ..., 0] = -1
     return model, images
 
 
 @pytest.mark.parametrize("labels", [None, [1, 0] * 3])
-@pytest.mark.parametrize("tolerance", [0, 0.6])
-def test_gates_fold_while_the_accuracy_stays(tolerance, labels):
-    model, images = deciding()
+@pytest.mark.parametrize("tolerance, units", [(0, 1), (0, 2), (0.6, 1)])
+def test_gates_fold_while_the_accuracy_stays(tolerance, units, labels):
+    model, images = deciding(units)
     slim, report = ours.fold_attention(model, images, None, tolerance, labels)
     decides, idle = report.rows
     assert (decides.is_folded, idle.is_folded) == (tolerance > 0.5, True)
