@@ -45,6 +45,7 @@ SPACE = {
     "--attention cbam keras.layers:ReLU": {"attention": {"cbam", "ReLU"}},
     "--reduction-ratio 2 4": {"reduction_ratio": {2, 4}},
     "--kernel-size 5": {"kernel_size": {5}},
+    "--stages last 1,2": {"stages": {"last", "1,2"}},
     "--order parallel": {"order": {"parallel"}},
     "--channel-pool-types avg lp+max": {
         "channel_pool_types": {"avg", "lp+max"}

@@ -83,8 +83,8 @@ def test_documented_arguments_are_those_of_the_signature():
 # docstring with `ResNet`.
 DEAR = """
     AttentionMonitor MobileNet ResNet34 ResNet50 ResNet101 ResNet152 ResNeXt50
-    ResNeXt101 compare feature_pyramid insert_attention search
-    study.run train
+    ResNeXt101 compare feature_pyramid fold_attention gate_importance
+    insert_attention search study.run train
 """.split()
 
 

@@ -29,11 +29,11 @@ def test_builders_have_the_same_arguments():
     for builder in builders:
         found = list(inspect.signature(builder).parameters.values())
         assert [p.name for p in found[:7]] == POSITIONAL.split()
-        assert [p.default for p in found[7:9]] == [None, "imagenet"]
+        assert [p.default for p in found[7:10]] == [None, "all", "imagenet"]
         # Only residual blocks have a choice.
         is_residual = builder.__module__.endswith("residual_networks")
-        assert (found[9].name == "downsample_in") == is_residual
-        assert not is_residual or found[9].default == "3x3"
+        assert (found[10].name == "downsample_in") == is_residual
+        assert not is_residual or found[10].default == "3x3"
         # The first seven may be positional in keras.applications, too.
         positional = [p.kind == p.POSITIONAL_OR_KEYWORD for p in found]
         assert positional == [True] * 7 + [False] * (len(found) - 7)

@@ -259,7 +259,7 @@ def remove_attention(
         >>> model = cbam_keras.models.ResNet18(attention="cbam", classes=10)
         >>> plain = remove_attention(model)
         >>> plain.count_params()
-        11186442
+        11191242
     """
     model = _graph.with_graph("model", model)
     names = _graph.attention_layers(model, None)

@@ -57,11 +57,11 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         attention: `"none"`, a name that `layers.make_attention` takes, or a
             layer of your own, which has no hyperparameters; a sequence of
             these; or `"all"`. Defaults to `("none", "se", "cbam")`.
+        stages: In which stages of the network attention goes, or `"each"`;
+            see `comparison.plan`. Defaults to `"all"`.
         reduction_ratio: Positive integers, of every kind whose layer has one.
             Defaults to `None`, which means `(2, 4, 8, 16)`, and `4` for
             `"se"`.
-        stages: In which stages of the network attention goes, or `"each"`;
-            see `comparison.plan`. Defaults to `"all"`.
         kernel_size: Odd positive integers, likewise. Defaults to
             `(3, 5, 7)`.
         order: Orders of the gates of `"cbam"` among `"channel_first"`,
