@@ -56,13 +56,16 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, required=True)
     runs = pathlib.Path("runs/when-it-helps")
     parser.add_argument("--runs", type=pathlib.Path, default=runs)
+    parser.add_argument("--seed", default="*", help="of networks, or all")
     options = parser.parse_args()
     plan = PLANS[options.study](options.data)
     loaded = plan.task.load(plan.recipe)
     names = ("validation", "test")
     data = {name: gathered(getattr(loaded, name)) for name in names}
     counts, functions = collections.defaultdict(list), {}
-    for path in sorted((options.runs / options.study).glob("*-seed*.keras")):
+    for path in sorted(
+        (options.runs / options.study).glob(f"*-seed{options.seed}.keras")
+    ):
         kind = path.stem.rpartition("-seed")[0]
         if kind not in ("cbam", "se", "eca"):
             continue
@@ -95,6 +98,8 @@ def main():
     timed = timing.compared(functions, options.repeats)
     tables = [results.table(rows), results.times(timed)]
     record = {"folded": rows, "rows": timed, "study": options.study}
+    # Places on one machine.
+    del options.data, options.runs
     results.write("folding", options, record, tables)
 
 
