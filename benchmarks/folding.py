@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks import arguments, results, timing
 from benchmarks.when_it_helps.plans import PLANS
-from cbam_keras import _files, explain, insertion
+from cbam_keras import _files, explain, insertion, study
 
 
 def gathered(batches):
@@ -56,20 +56,19 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, required=True)
     runs = pathlib.Path("runs/when-it-helps")
     parser.add_argument("--runs", type=pathlib.Path, default=runs)
-    parser.add_argument("--seed", default="*", help="of networks, or all")
+    parser.add_argument("--seed", type=int, help="of the networks (all)")
     options = parser.parse_args()
     plan = PLANS[options.study](options.data)
     loaded = plan.task.load(plan.recipe)
     names = ("validation", "test")
     data = {name: gathered(getattr(loaded, name)) for name in names}
     counts, functions = collections.defaultdict(list), {}
-    for path in sorted(
-        (options.runs / options.study).glob(f"*-seed{options.seed}.keras")
-    ):
-        kind = path.stem.rpartition("-seed")[0]
-        if kind not in ("cbam", "se", "eca"):
+    trained = study.Results.read(options.runs / options.study)
+    for run in trained.runs:
+        kind, seeds = run.variant, (None, run.seed)
+        if kind not in ("cbam", "se", "eca") or options.seed not in seeds:
             continue
-        model, slim, plain, found = fold(path, data)
+        model, slim, plain, found = fold(trained.output / run.file, data)
         counts[kind].append(found)
         for size in (1, 32):
             images = data["test"][0][:size]

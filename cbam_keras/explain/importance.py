@@ -111,20 +111,20 @@ class GateImportance(_terminal.Tabular):
         note = (
             f"On {_checks.count(self.images, 'image')}, the accuracy is "
             f"{100 * self.accuracy:.2f} %, the mean probability of the true "
-            f"class {100 * self.probability:.2f} %. Changes of both in points, "
+            f"class, p, {100 * self.probability:.2f} %. Changes of both in points, "
             "with 95 % intervals over the images, if the map of a gate is its "
             "mean over the images (constant), or one (off)."
         )
         *rows, total = [
             {
                 "gate": row.gate,
-                "parameters": f"{row.parameters:,}",
+                "weights": f"{row.parameters:,}",
                 "MACs": _terminal.number_cell("{:,}", row.macs),
                 "spread": _terminal.number_cell("{:.2f}", row.spread),
-                "accuracy: constant": _points(row.constant, "accuracy"),
-                "accuracy: off": _points(row.off, "accuracy"),
-                "probability: constant": _points(row.constant, "probability"),
-                "probability: off": _points(row.off, "probability"),
+                "accuracy, constant": _points(row.constant, "accuracy"),
+                "accuracy, off": _points(row.off, "accuracy"),
+                "p(class), constant": _points(row.constant, "probability"),
+                "p(class), off": _points(row.off, "probability"),
             }
             for row in self.rows
         ]
@@ -329,7 +329,7 @@ def _count_parameters(parts):
 
 def _points(change, name):
     value, error = getattr(change, name), getattr(change, f"{name}_error")
-    return f"{100 * value:+.2f} ± {100 * error:.2f}"
+    return f"{100 * value:+.2f} ±{100 * error:.2f}"
 
 
 class Moments:
