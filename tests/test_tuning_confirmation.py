@@ -153,12 +153,6 @@ def test_a_confirmation_of_other_trials_is_read_and_gone_on_with(
     assert winner.values[:2] in [row.values for row in former.confirmation]
 
 
-def test_a_search_over_both_gates_leaves_their_map(quick, tmp_path):
-    hypermodel = space(attention="cbam", kernel_size=(3, 5))
-    found = search(tmp_path, hypermodel, confirm=0)
-    assert (found.output / "effects.png").exists()
-
-
 def test_fresh_seeds_decide_weights_and_split(quick, tmp_path):
     weights, splits = set(), set()
 
@@ -248,6 +242,8 @@ def test_a_folder_is_read_as_what_its_search_returned(confirmed):
     found = study.Results.read(confirmed.output)
     assert found == confirmed
     assert (found.json(), str(found)) == (confirmed.json(), str(confirmed))
+    # A space with both gates has a map of them.
+    assert (found.output / "effects.png").exists()
 
 
 @pytest.mark.parametrize(

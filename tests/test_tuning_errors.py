@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tuning_checks
 from keras import layers
-from tuning_checks import of_units
+from tuning_checks import fail, of_units, search
 
 from cbam_keras import tuning
 
@@ -55,7 +55,7 @@ def lambda_model(hp):
 def test_wrong_arguments_are_reported(tmp_path, options, error, message):
     given = {"hypermodel": tuning_checks.mlp, "max_trials": None, **options}
     with pytest.raises(error, match=message):
-        tuning_checks.search(tmp_path / "run", **given)
+        search(tmp_path / "run", **given)
     assert not list(tmp_path.iterdir())
 
 
@@ -63,11 +63,11 @@ def test_a_fit_of_ones_own_gets_the_lines_that_keep_it(
     tmp_path, quick, monkeypatch
 ):
     with pytest.raises(TypeError, match='ask for hp.Choice."batch') as raised:
-        tuning_checks.search(tmp_path / "run", hypermodel=OwnLoop())
+        search(tmp_path / "run", hypermodel=OwnLoop())
     # Nor does a space of ours that trains in another way.
     own = type("Own", (OwnLoop, tuning.CBAMHyperModel), {})
     with pytest.raises(TypeError, match="a `Own` with a `fit`"):
-        tuning_checks.search(tmp_path / "run", hypermodel=own())
+        search(tmp_path / "run", hypermodel=own())
     assert not list(tmp_path.iterdir())
 
     def my_network(attention):
@@ -104,9 +104,7 @@ def test_trials_that_fail_are_recorded_and_end_nothing(quick, tmp_path):
             raise ERRORS[index]
         return networks.mlp()
 
-    found = tuning_checks.search(
-        tmp_path / "run", "grid", hypermodel=build, max_trials=5
-    )
+    found = search(tmp_path, "grid", hypermodel=build, max_trials=5)
     statuses = [trial.status for trial in found.trials]
     failed = ["error", "out of memory", "error"]
     assert statuses == ["finished", *failed, "finished"]
@@ -121,8 +119,8 @@ def test_trials_that_fail_are_recorded_and_end_nothing(quick, tmp_path):
 def test_a_search_of_keras_tuner_goes_on_after_failures(quick, tmp_path):
     """All in a row, where KerasTuner would give up after three."""
     error = keras_tuner.errors.FatalError
-    tuning_checks.fail(quick, lambda number: number > 1, error)
-    found = tuning_checks.search(tmp_path / "run", "bayesian", max_trials=6)
+    fail(quick, lambda number: number > 1, error)
+    found = search(tmp_path, "bayesian", max_trials=6)
     outcomes = [trial.status for trial in found.trials]
     assert outcomes == ["finished", *["error"] * 5]
 
@@ -131,7 +129,7 @@ def test_a_search_of_keras_tuner_goes_on_after_failures(quick, tmp_path):
 def test_failed_trials_are_tried_again_until_the_last_has_ended(
     algorithm, quick, tmp_path
 ):
-    def search():
+    def run():
         options = {"max_trials": 3, "hypermodel": of_units}
         if algorithm == "hyperband":
             options |= {"max_trials": None, "recipe": tuning_checks.THREE}
@@ -139,25 +137,23 @@ def test_failed_trials_are_tried_again_until_the_last_has_ended(
         with pytest.MonkeyPatch.context() as patch:
             tuning_checks.before_fit(patch, lambda *_: trained.append(1))
             try:
-                found = tuning_checks.search(
-                    tmp_path / "run", algorithm, **options
-                )
+                found = search(tmp_path, algorithm, **options)
             except KeyboardInterrupt:
                 return None, len(trained)
         return [trial.status for trial in found.trials], len(trained)
 
     with pytest.MonkeyPatch.context() as patch:
-        tuning_checks.fail(patch, lambda number: number == 2, KeyboardInterrupt)
-        tuning_checks.fail(patch, lambda number: number == 1)
+        fail(patch, lambda number: number == 2, KeyboardInterrupt)
+        fail(patch, lambda number: number == 1)
         # A failure, a success, an interruption.
-        assert search() == (None, 3)
+        assert run() == (None, 3)
     with pytest.MonkeyPatch.context() as patch:
         # The first one succeeds now.
-        tuning_checks.fail(patch, lambda number: number == 2)
-        outcomes, _ = search()
+        fail(patch, lambda number: number == 2)
+        outcomes, _ = run()
     assert outcomes[:2] == ["finished", "finished"]
     assert "error" in outcomes
-    assert search() == (outcomes, 0)
+    assert run() == (outcomes, 0)
 
 
 @pytest.mark.parametrize(
@@ -171,13 +167,8 @@ def test_failed_trials_are_tried_again_until_the_last_has_ended(
 def test_a_network_over_the_budget_is_not_trained(
     quick, tmp_path, name, most, message
 ):
-    *others, last = tuning_checks.search(
-        tmp_path / "run",
-        "grid",
-        hypermodel=of_units,
-        max_trials=3,
-        **{name: most},
-    ).trials
+    options = {"hypermodel": of_units, "max_trials": 3, name: most}
+    *others, last = search(tmp_path, "grid", **options).trials
     assert [trial.status for trial in others] == ["finished"] * 2
     assert (last.status, last.epochs) == ("over budget", 0)
     assert message in last.message

@@ -8,7 +8,7 @@ import networks
 import pytest
 import tuning_checks
 from data_checks import arrays
-from tuning_checks import TWO
+from tuning_checks import TWO, search
 
 from cbam_keras import data, study, tuning
 
@@ -24,7 +24,7 @@ def trained(few_digits, tmp_path_factory):
     """A search of two trials that are really trained, with all files."""
     before = keras.config.is_interactive_logging_enabled()
     keras.config.disable_interactive_logging()
-    found = tuning_checks.search(
+    found = search(
         tmp_path_factory.mktemp("trained") / "search",
         recipe=TWO,
         max_trials=2,
@@ -90,8 +90,7 @@ def test_a_model_that_comes_compiled_keeps_optimizer_and_loss(quick, tmp_path):
             model.compile(keras.optimizers.SGD(0.125), loss)
             return model
 
-    output = tmp_path / "run"
-    found = tuning_checks.search(output, hypermodel=Own())
+    found = search(tmp_path, hypermodel=Own())
     assert [x.values for x in found.trials] == [{"units": 2}, {"units": 3}]
     model = keras.saving.load_model(found.output / "best.keras")
     assert isinstance(model.optimizer, keras.optimizers.SGD)
@@ -107,7 +106,7 @@ def test_a_compiled_logit_of_two_classes_is_measured_as_such(quick, tmp_path):
         return model
 
     found = tuning.search(
-        build, arrays(classes=2), TWO, output=tmp_path / "run", max_trials=1
+        build, arrays(classes=2), TWO, output=tmp_path, max_trials=1
     )
     model = keras.saving.load_model(found.output / "best.keras")
     accuracy, _ = model.get_compile_config()["metrics"]
@@ -130,8 +129,8 @@ def test_the_best_has_the_highest_accuracy_then_the_lowest_loss_then_is_small(
         return lambda model: numbers[model.layers[-2].units - 2]
 
     tuning_checks.score(quick, of(accuracies), of(losses))
-    found = tuning_checks.search(
-        tmp_path / "run",
+    found = search(
+        tmp_path,
         "grid",
         hypermodel=lambda hp: networks.mlp(hp.Int("units", 2, 5)),
     )
@@ -145,9 +144,7 @@ def test_values_of_many_bytes_are_cut_in_the_names_of_files(quick, tmp_path):
         hp.Choice("letters", letters)
         return networks.mlp()
 
-    found = tuning_checks.search(
-        tmp_path / "run", "bayesian", hypermodel=written, max_trials=3
-    )
+    found = search(tmp_path, "bayesian", hypermodel=written, max_trials=3)
     assert {trial.status for trial in found.trials} == {"finished"}
     assert {x.values["letters"] for x in found.trials} <= {*letters}
 

@@ -1,14 +1,12 @@
 """Which trials a search runs, by each algorithm."""
 
 import dataclasses
-import functools
 import itertools
 
 import keras
 import networks
 import pytest
-import tuning_checks
-from tuning_checks import ONE, THREE, of_units
+from tuning_checks import ONE, THREE, before_fit, fail, of_units, score, search
 
 from cbam_keras import tuning
 
@@ -34,31 +32,22 @@ def units_of(model):
 
 
 def values(output, hypermodel, algorithm="random", **options):
-    found = tuning_checks.search(
-        output, algorithm, hypermodel=hypermodel, **options
-    )
+    found = search(output, algorithm, hypermodel=hypermodel, **options)
     return [trial.values for trial in found.trials]
 
 
 def test_the_default_search_is_all_of_its_space(tmp_path):
-    points = [
-        tuple(
-            own.get(name)
-            for name in ("attention", "reduction_ratio", "kernel_size")
-        )
-        for own in values(tmp_path / "run", space(), max_trials=None)
-    ]
-    assert points[:3] == [
-        ("none", None, None),
-        ("se", 4, None),
-        ("cbam", 16, 7),
-    ]
+    names = "attention", "reduction_ratio", "kernel_size"
+    found = values(tmp_path, space(), max_trials=None)
+    points = [tuple(map(own.get, names)) for own in found]
+    first = [("none", None, None), ("se", 4, None), ("cbam", 16, 7)]
+    assert points[:3] == first
     cbam = [("cbam", r, k) for r in (2, 4, 8, 16) for k in (3, 5, 7)]
     assert sorted(points[2:]) == cbam
 
 
 def test_the_first_trials_are_the_points_of_comparison(tmp_path):
-    first = values(tmp_path / "run", space(), "bayesian", max_trials=3)
+    first = values(tmp_path, space(), "bayesian", max_trials=3)
     assert [own["attention"] for own in first] == ["none", "se", "cbam"]
     assert (first[2]["reduction_ratio"], first[2]["kernel_size"]) == (16, 7)
 
@@ -86,7 +75,7 @@ def small(hp):
 def test_a_small_space_is_searched_to_its_end_without_repetition(
     tmp_path, name
 ):
-    found = values(tmp_path / "run", small, name, max_trials=50)
+    found = values(tmp_path, small, name, max_trials=50)
     handed = [(own["units"], own["bias"]) for own in found]
     # The defaults come first, except with KerasTuner's own algorithms.
     assert handed[0] == (2, True) or name == "bayesian"
@@ -103,7 +92,7 @@ def test_hyperparameters_under_conditions_are_searched_too(tmp_path):
             hp.Choice(f"size{layer}", [3, 4])
         return networks.linear()
 
-    found = values(tmp_path / "run", build, "grid", max_trials=None)
+    found = values(tmp_path, build, "grid", max_trials=None)
     assert len(found) == 3 * 2 * 2
     assert {own.get("depth") for own in found} == {None, 1, 2}
     assert {own["size0"] for own in found} == {3, 4}
@@ -122,16 +111,14 @@ def test_rates_that_are_close_are_two_trials(tmp_path):
 def test_hyperband_gives_the_best_third_three_times_the_epochs(
     tmp_path, monkeypatch
 ):
-    tuning_checks.score(monkeypatch, lambda model: units_of(model) / 20)
+    score(monkeypatch, lambda model: units_of(model) / 20)
     began = []
 
     def note(model, options):
         began.append((units_of(model), options["initial_epoch"]))
 
-    tuning_checks.before_fit(monkeypatch, note)
-    found = tuning_checks.search(
-        tmp_path / "run", "hyperband", THREE, hypermodel=of_units
-    )
+    before_fit(monkeypatch, note)
+    found = search(tmp_path, "hyperband", THREE, hypermodel=of_units)
     # Li et al., 2018, table 1, as KerasTuner rounds it for three epochs.
     assert [trial.epochs for trial in found.trials] == [1, 1, 1, 3, 3, 3]
     units = [trial.values["units"] for trial in found.trials]
@@ -147,26 +134,22 @@ def test_hyperband_gives_the_best_third_three_times_the_epochs(
 def test_hyperband_promotes_trials_that_have_lost_patience(
     tmp_path, monkeypatch
 ):
-    tuning_checks.score(monkeypatch, lambda model: units_of(model) / 20)
+    score(monkeypatch, lambda model: units_of(model) / 20)
     recipe = dataclasses.replace(THREE, epochs=9, patience=1)
-    search = functools.partial(
-        *(tuning_checks.search, tmp_path / "run", "hyperband", recipe),
-        hypermodel=of_units,
-    )
-    found = search()
+    options = {"recipe": recipe, "hypermodel": of_units}
+    found = search(tmp_path, "hyperband", **options)
     # No epoch is better than the first; a third round trains nothing more.
     assert {trial.epochs for trial in found.trials} == {1, 2}
     rounds = [(x.variant.split("=")[-1], x.epochs) for x in found.trials]
     assert ("9", 2) in rounds and ("9", 1) not in rounds
-    assert search().trials == found.trials
+    again = search(tmp_path, "hyperband", **options)
+    assert again.trials == found.trials
 
 
 def test_hyperband_promotes_no_trial_that_failed(tmp_path, monkeypatch):
-    tuning_checks.score(monkeypatch, lambda model: units_of(model) / 20)
-    tuning_checks.fail(monkeypatch, lambda number: number == 1)
-    found = tuning_checks.search(
-        tmp_path / "run", "hyperband", THREE, hypermodel=of_units
-    )
+    score(monkeypatch, lambda model: units_of(model) / 20)
+    fail(monkeypatch, lambda number: number == 1)
+    found = search(tmp_path, "hyperband", THREE, hypermodel=of_units)
     failed, *finished = found.trials[:3]
     assert failed.status == "error"
     promoted = found.trials[3].values["units"]
@@ -196,9 +179,7 @@ def test_a_batch_size_in_the_space_is_trained_with(
         return fit(model, x, **options)
 
     monkeypatch.setattr(keras.Model, "fit", fitting)
-    found = tuning_checks.search(
-        tmp_path / "run", hypermodel=hypermodel, confirm=1
-    )
+    found = search(tmp_path, hypermodel=hypermodel, confirm=1)
     assert [35 in t.values.values() for t in found.trials] == [True, False]
     # The trials and the confirmation train on 70 images.
     assert trained[:2] == [(2, 35, 2), (5, 14, 5)]

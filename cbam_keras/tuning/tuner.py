@@ -23,6 +23,11 @@ from cbam_keras.tuning.space import Values, controls, label, name_of
 
 # How Hyperband says for how many epochs a trial is trained.
 EPOCHS = "tuner/epochs"
+ORACLES = {
+    "random": keras_tuner.oracles.RandomSearchOracle,
+    "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
+    "hyperband": keras_tuner.oracles.HyperbandOracle,
+}
 
 
 def run(
@@ -179,28 +184,15 @@ class ControlsFirst(keras_tuner.Oracle):
             return super().populate_space(trial_id)
 
 
-class RandomSearch(ControlsFirst, keras_tuner.oracles.RandomSearchOracle):
-    """Draws values at random."""
-
-
-class Bayesian(ControlsFirst, keras_tuner.oracles.BayesianOptimizationOracle):
-    """Proposes values by a Gaussian process of the trials so far."""
-
-
-class Hyperband(ControlsFirst, keras_tuner.oracles.HyperbandOracle):
-    """Gives the best third of the trials three times the epochs."""
-
-
 def _oracle_of(search, scratch):
     """Returns KerasTuner's oracle of the algorithm of a search."""
     options = {"max_trials": search.max_trials}
-    kind = RandomSearch
     if search.algorithm == "bayesian":
-        kind = Bayesian
         options["num_initial_points"] = max(4, search.max_trials // 4)
     if search.algorithm == "hyperband":
         epochs = search.trials.recipe_for(None, 0).total_epochs
-        kind, options = Hyperband, {"max_epochs": epochs}
+        options = {"max_epochs": epochs}
+    kind = type("Oracle", (ControlsFirst, ORACLES[search.algorithm]), {})
     oracle = kind(
         controls(search.space),
         objective=keras_tuner.Objective(search.trials.task.measure, "max"),
