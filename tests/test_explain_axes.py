@@ -3,15 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from explain_checks import POOLS, images, normalized
+from explain_checks import POOLS, WEIGHTS, images, normalized
 from insertion_checks import conv, vary
 from keras import layers, ops
 from layer_checks import to_numpy
 
 from cbam_keras import explain
-
-WEIGHTS = np.array([[1.0, -2.0, 0.5], [0.5, 1.0, -1.0]], "float32")
-
 
 MOVES = {
     "transpose": lambda x: ops.transpose(x, (0, 2, 3, 1)),

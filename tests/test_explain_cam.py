@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from convert_checks import authors_network
 from explain_checks import (
+    WEIGHTS,
     dense_head,
     images,
     linear_network,
@@ -29,7 +30,6 @@ from cbam_keras import explain
 pytestmark = pytest.mark.every_backend
 
 OF_FEW_POSITIONS = pytest.mark.filterwarnings("ignore:Heat maps have a grain")
-WEIGHTS = np.array([[1.0, -2.0, 0.5], [0.5, 1.0, -1.0]], "float32")
 
 
 @pytest.mark.parametrize("size", [(7,), (6, 4), (5, 6, 4)])

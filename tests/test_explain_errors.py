@@ -114,6 +114,7 @@ def _transposed(x):
 
 
 FLAT = layers.Flatten()
+VIDEOS = {"images": X[:, None].repeat(7, 1), "class_index": lambda y: y[:, 0]}
 MODELS = {
     "no positions": (
         lambda: _functional(lambda x: layers.Dense(3)(FLAT(x))),
@@ -177,16 +178,12 @@ MODELS = {
     ),
     "wrapped": (
         wrapped_subclassed,
-        {"images": X[:, None].repeat(7, 1), "class_index": lambda y: y[:, 0]},
+        VIDEOS,
         'feature map ... "frames" wraps model "own" ... inner model first',
     ),
     "within a wrapped one": (
         wrapped_subclassed,
-        {
-            "images": X[:, None].repeat(7, 1),
-            "class_index": lambda y: y[:, 0],
-            "layer": "first",
-        },
+        {**VIDEOS, "layer": "first"},
         "layer='first'. Layer \"frames\" wraps",
     ),
 }

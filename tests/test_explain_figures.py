@@ -188,6 +188,7 @@ def test_the_image_of_several_inputs_is_drawn(pack):
 # What cannot be drawn is refused.
 
 OF_SHAPE = r"`images` must be of the shape of their maps, \(2, None, None\)"
+THREE, MANY = np.zeros((3, H, W)), np.zeros((33, 4, 5))
 REFUSED = [
     ({"images": IMAGES[0]}, OF_SHAPE),
     ({"images": {"a": IMAGES, "b": IMAGES}}, r"one input .*'b': \(2, 6, 9, 3"),
@@ -195,19 +196,13 @@ REFUSED = [
         {"images": np.zeros((2, 6, 9, 13))},
         r"1 or 3 channels .*\(2, 6, 9, 13\).* images\[..., \[3, 2, 1\]\]",
     ),
-    ({"heat_maps": np.zeros((3, 6, 9))}, "2 images and 3 maps"),
+    ({"heat_maps": THREE}, "2 images and 3 maps"),
     (
-        {
-            "images": [IMAGES[0], IMAGES[1, 1:]],
-            "heat_maps": np.zeros((3, 6, 9)),
-        },
+        {"images": [IMAGES[0], IMAGES[1, 1:]], "heat_maps": THREE},
         "2 images and 3 maps",
     ),
     ({"boxes": [[0, 0, 2, 2]]}, "`boxes` must hold 2 values"),
-    (
-        {"images": np.zeros((33, 4, 5)), "heat_maps": np.zeros((33, 4, 5))},
-        "at most 32",
-    ),
+    ({"images": MANY, "heat_maps": MANY}, "at most 32"),
     ({"images": IMAGES / 127.5 - 1}, r"images from -\d.* before preproc"),
     ({"heat_maps": {}}, r"one shape.* Received: \[\]"),
     ({"heat_maps": {"a": SE, "b": SE[:, :3]}}, r"one shape.* \(2, 3, 9\)"),

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from explain_checks import images
-from insertion_checks import vary
+from insertion_checks import head, vary
 from keras import layers
 from layer_checks import assert_all_close, weights_of
 
@@ -108,8 +108,7 @@ RANGES = {
 def test_a_map_of_channels_and_positions_is_logged_as_two():
     inputs = keras.Input((8, 8, 3))
     gates = [BAM(1, name="bam"), GlobalContext(1, name="gc"), SimAM(name="sam")]
-    x = layers.GlobalAveragePooling2D()(keras.Sequential(gates)(inputs))
-    model = keras.Model(inputs, layers.Dense(5)(x))
+    model = keras.Model(inputs, head(keras.Sequential(gates)(inputs)))
     logs = watch(model, AttentionMonitor(X))
     assert 1 < logs["bam/channel_mean"] < 2
     assert logs["bam/spatial_mean"] == pytest.approx(
@@ -132,8 +131,7 @@ def test_saturation_goes_by_the_range_of_the_activation(options, logit, share):
 def test_models_of_several_inputs_are_watched():
     left, right = (keras.Input((8, 8, 3), name=n) for n in ("left", "right"))
     x = CBAM(1, 3, name="gate")(layers.Add()([left, right]))
-    x = layers.Dense(5)(layers.GlobalAveragePooling2D()(x))
-    model = keras.Model({"left": left, "right": right}, x)
+    model = keras.Model({"left": left, "right": right}, head(x))
     monitor = AttentionMonitor({"left": X, "right": X + 1})
     logs = watch(model, monitor)
     np.testing.assert_array_equal(monitor.batch["right"], X[:32] + 1)

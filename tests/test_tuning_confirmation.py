@@ -197,9 +197,8 @@ def test_best_means_what_validates_best_when_trained_again(
     assert found.test_accuracy == pytest.approx(0.4)
     none, cbam = found.confirmation
     assert cbam.difference == pytest.approx(-0.3 if winner == "cbam" else 0.3)
-    assert kind_of(keras.saving.load_model(found.output / "best.keras")) == (
-        winner
-    )
+    best = keras.saving.load_model(found.output / "best.keras")
+    assert kind_of(best) == winner
     reported = json.loads((found.output / "best.json").read_text())
     assert reported["values"] == found.best.values
     assert (reported["seed"], reported["val_accuracy"]) == (1, 0.7)

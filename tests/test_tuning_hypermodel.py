@@ -17,7 +17,7 @@ from cbam_keras.layers import (
     SpatialAttention,
     SqueezeExcite,
 )
-from cbam_keras.tuning.space import point
+from cbam_keras.tuning.space import kinds_of, point
 
 keras_tuner = pytest.importorskip("keras_tuner")
 
@@ -52,9 +52,8 @@ def test_the_space_is_known_without_building():
         raise AssertionError("No network is needed.")
 
     _, hp = space_of(**WIDE, model=never)
-    assert [own.name for own in hp.space] == [
-        *("learning_rate", "attention", *LAYER)
-    ]
+    names = [own.name for own in hp.space]
+    assert names == ["learning_rate", "attention", *LAYER]
     # The defaults are no attention, then the layer of the paper.
     rate = {"learning_rate": 0.01}
     assert hp.values == {**rate, "attention": "none"}
@@ -96,9 +95,8 @@ def test_ratios_that_are_given_are_those_of_se_as_well():
         "identity_init": True,
     }
     hypermodel, hp = space_of(reduction_ratio=(4, 8))
-    layer = hypermodel.attention_for(
-        point(hp, attention="se", reduction_ratio=8)
-    )
+    values = point(hp, attention="se", reduction_ratio=8)
+    layer = hypermodel.attention_for(values)
     assert layer.options["reduction_ratio"] == 8
 
 
@@ -160,8 +158,7 @@ class Gate(layers.Layer):
 def test_a_layer_of_ones_own_is_a_kind():
     half = functools.partial(layers.Rescaling, 0.5)
     hypermodel, hp = space_of(attention=("none", Gate, half, "cbam"))
-    kind = next(own for own in hp.space if own.name == "attention")
-    assert kind.values == ["none", "Gate", "Rescaling", "cbam"]
+    assert kinds_of(hp) == ["none", "Gate", "Rescaling", "cbam"]
     values = point(hp, attention="Gate")
     assert values.values == {"attention": "Gate"}
     model = hypermodel.network(values)
@@ -215,9 +212,8 @@ def test_a_single_logit_is_of_class_1_above_zero():
     def network(attention):
         return linear(activation=None, shape=SHAPE, classes=1)
 
-    model = tuning.CBAMHyperModel(model=network).build(
-        keras_tuner.HyperParameters()
-    )
+    hypermodel = tuning.CBAMHyperModel(model=network)
+    model = hypermodel.build(keras_tuner.HyperParameters())
     model.layers[-1].bias.assign([0.25])
     images, labels = np.zeros((2, *SHAPE)), np.ones(2)
     measured = model.evaluate(images, labels, verbose=0, return_dict=True)

@@ -235,25 +235,15 @@ def gate_importance(
     before = joined[None]
 
     def changes(gate):
-        return (
-            Change.of(before, joined[gate, name])
-            for name in ("constant", "off")
-        )
+        return (Change.of(before, joined[gate, name]) for name in constants)
 
     rows = []
     for gate, moment in moments.items():
         features = keras.KerasTensor((1, *gate.shape[1:]))
         macs = count_macs(gate.part, [features], [features])[1]
-        rows.append(
-            GateRow(
-                gate.name,
-                gate.shape[1:],
-                _count_parameters([gate.part]),
-                macs,
-                moment.spread,
-                *changes(gate),
-            )
-        )
+        numbers = _count_parameters([gate.part]), macs, moment.spread
+        row = GateRow(gate.name, gate.shape[1:], *numbers, *changes(gate))
+        rows.append(row)
     known = [row.macs for row in rows if row.macs is not None]
     total = GateRow(
         ALL_GATES,

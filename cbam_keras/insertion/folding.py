@@ -325,10 +325,9 @@ class _Counter:
                 model.predict_on_batch(_graph.as_input(model, batch))
                 times.append(time.perf_counter() - start)
         shapes = [x.shape[1:] for x in self.inputs]
+        shape = shapes[0] if len(shapes) == 1 else shapes
         for model, times in zip(models, seconds, strict=True):
-            profile = profile_model(
-                model, shapes[0] if len(shapes) == 1 else shapes
-            )
+            profile = profile_model(model, shape)
             yield Cost(
                 self.accuracy(model),
                 profile.parameters,
@@ -456,9 +455,8 @@ class _Plan:
             where |= dict.fromkeys(own, words)
         copy, cloned = copy_with(self.model, {}, None, replaced)
         for part, new in kept.items():
-            for old, variable in zip(
-                part.variables, new.variables, strict=True
-            ):
+            pairs = zip(part.variables, new.variables, strict=True)
+            for old, variable in pairs:
                 variable.assign(keras.ops.convert_to_numpy(old))
         for operation, of_input, value in edits:
             _multiply(cloned[id(operation)][1], value.ravel(), of_input)
@@ -507,9 +505,8 @@ class _Plan:
         rank = len(tensor.shape)
         if type(operation) not in FOLDS or len(self.calls[id(operation)]) > 1:
             return False
-        if getattr(operation, "lora_enabled", False) or getattr(
-            operation, "quantization_mode", None
-        ):
+        is_adapted = getattr(operation, "lora_enabled", False)
+        if is_adapted or getattr(operation, "quantization_mode", None):
             # The kernel is computed of several weights.
             return False
         if isinstance(operation, layers.BatchNormalization):
