@@ -111,9 +111,9 @@ class GateImportance(_terminal.Tabular):
         note = (
             f"On {_checks.count(self.images, 'image')}, the accuracy is "
             f"{100 * self.accuracy:.2f} %, the mean probability of the true "
-            f"class, p, {100 * self.probability:.2f} %. Changes of both in points, "
-            "with 95 % intervals over the images, if the map of a gate is its "
-            "mean over the images (constant), or one (off)."
+            f"class, p, {100 * self.probability:.2f} %. Changes of both in "
+            "points, with 95 % intervals over the images, if the map of a gate "
+            "is its mean over the images (constant), or one (off)."
         )
         *rows, total = [
             {
