@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from cbam_keras import _checks, _graph, _terminal
 from cbam_keras.explain.importance import measure, replace_each
 from cbam_keras.insertion.copying import copy_with
-from cbam_keras.layers import SCSE
+from cbam_keras.layers import SCSE, AttentionLayer
 from cbam_keras.profiling import profile_model
 
 # A map of positions counts as one number if its deviation over them is at most
@@ -187,12 +187,13 @@ def fold_attention(
         )
     model = _graph.with_graph("model", model)
     inputs = _graph.in_order(model, _graph.check_inputs(images, model))
+    hooks = _graph.Gates(_graph.attention_layers(model, None))
+    chosen = _select(hooks.names, gates)
     counter = _Counter(model, inputs, labels)
     steps = _graph.StepByStep(_graph.Graph(model, model.inputs))
-    hooks = _graph.Gates(_graph.attention_layers(model, None))
     batches = list(_graph.batches(inputs, BATCH))
     moments = measure(steps, hooks, batches)
-    plan = _Plan(model, steps.graph, list(moments), hooks.names)
+    plan = _Plan(model, steps.graph, list(moments))
     kept = dict(plan.reasons)
     constants = {
         gate: _as_constant(gate, x.mean)
@@ -200,10 +201,9 @@ def fold_attention(
         if gate not in kept
     }
     if gates is not None:
-        chosen = [gate for gate in plan.select(gates) if gate not in kept]
         for gate in chosen:
             varies = _deviation(gate, moments[gate].mean)
-            if varies > NEARLY:
+            if gate not in kept and varies > NEARLY:
                 kept[gate] = f"its map differs by position ({varies:.0%})"
         chosen = [gate for gate in chosen if gate not in kept]
     else:
@@ -263,13 +263,8 @@ def remove_attention(
     """
     model = _graph.with_graph("model", model)
     names = _graph.attention_layers(model, None)
-    found = [
-        _graph.Gate(_graph.name_of(name, layer, part), layer, part, ())
-        for layer, name in names.items()
-        for part in layer._gates()
-    ]
-    plan = _Plan(model, _graph.Graph(model, model.inputs), found, names, False)
-    chosen = found if gates is None else plan.select(gates)
+    chosen = _select(names, gates)
+    plan = _Plan(model, _graph.Graph(model, model.inputs), chosen, False)
     for gate in chosen:
         if gate in plan.reasons:
             raise ValueError(
@@ -278,6 +273,38 @@ def remove_attention(
                 f"{plan.reasons[gate]}"
             )
     return plan.fold(dict.fromkeys(chosen))[0]
+
+
+def _select(
+    names: Mapping[AttentionLayer, str], wanted: Collection[str] | None
+) -> list[_graph.Gate]:
+    """Returns the gates of layers, of these names or all."""
+    gates = [
+        _graph.Gate(_graph.name_of(name, layer, part), layer, part, ())
+        for layer, name in names.items()
+        for part in layer._gates()
+    ]
+    if wanted is None:
+        return gates
+    if isinstance(wanted, str):
+        wanted = [wanted]
+    if not isinstance(wanted, Collection):
+        raise TypeError(
+            "`gates` must be names of gates, or None. Received: "
+            f"gates={wanted!r} of type {type(wanted).__name__}"
+        )
+    selected = []
+    for name in wanted:
+        found = [x for x in gates if name in (x.name, names[x.layer])]
+        if not found:
+            known = [gate.name for gate in gates]
+            raise ValueError(
+                "`gates` must be names of gates of the model: "
+                f"{_checks.first_few(known)}. Received: {name!r}"
+                f"{_checks.did_you_mean(name, known)}"
+            )
+        selected += found
+    return selected
 
 
 class _Counter:
@@ -359,9 +386,8 @@ class _Plan:
     cannot even be taken out.
     """
 
-    def __init__(self, model, graph, gates, names, folds=True):
-        self.model, self.graph, self.gates = model, graph, gates
-        self.names = names
+    def __init__(self, model, graph, gates, folds=True):
+        self.model, self.graph = model, graph
         self.calls: dict[int, list[_graph.Step]] = {}
         for step in graph.steps:
             self.calls.setdefault(id(step.operation), []).append(step)
@@ -383,32 +409,6 @@ class _Plan:
         if len(gate.part._gated) > 1 and not isinstance(gate.part, SCSE):
             return "its map is one of positions and channels"
         return None
-
-    def select(self, names: Collection[str]) -> list[_graph.Gate]:
-        """Returns the gates of these names, of layers or of halves."""
-        if isinstance(names, str):
-            names = [names]
-        if not isinstance(names, Collection):
-            raise TypeError(
-                "`gates` must be names of gates, or None. Received: "
-                f"gates={names!r} of type {type(names).__name__}"
-            )
-        selected = []
-        for name in names:
-            found = [
-                gate
-                for gate in self.gates
-                if name in (gate.name, self.names[gate.layer])
-            ]
-            if not found:
-                known = [gate.name for gate in self.gates]
-                raise ValueError(
-                    "`gates` must be names of gates of the model: "
-                    f"{_checks.first_few(known)}. Received: {name!r}"
-                    f"{_checks.did_you_mean(name, known)}"
-                )
-            selected += found
-        return selected
 
     def fold(
         self, chosen: Mapping[_graph.Gate, np.ndarray | None]

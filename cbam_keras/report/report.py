@@ -197,7 +197,10 @@ def _add_examples(page, folder, content):
     }
     if gates := content.get("gates"):
         page.tables.append(Table(**gates))
-        captions["gates.png"] = "The same: what the best network loses."
+        captions["gates.png"] = (
+            "What the best network with attention loses of the probability of "
+            "the true class, by gate, on validation images."
+        )
     for name, layer in content.get("finer_layers", {}).items():
         if layer:
             captions["grad_cam.png"] += (
