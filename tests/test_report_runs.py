@@ -13,9 +13,9 @@ from explain_files_checks import explain, picture, trained_on, written
 from folder_checks import call
 from report_checks import FOLDERS, change, quick, train
 
-from cbam_keras import _files, cli, data, study, training
-from cbam_keras.explain import pointing_game
-from cbam_keras.report import find_networks
+from cbam_keras import _files, cli, data, report, study, training
+from cbam_keras.explain import gate_importance, pointing_game
+from cbam_keras.report import Settings, explain_files, find_networks
 from cbam_keras.report.images import from_paths
 
 # What writes a run, files there, and those of them that are explained.
@@ -206,3 +206,41 @@ def test_images_beside_a_run_replace_its_data_and_its_classes_are_known(
     assert text in capsys.readouterr().err
     assert cli.main(["explain", "pets"]) == 2
     assert "or --data NAME" in capsys.readouterr().err
+
+
+def test_gates_of_the_best_network_are_weighed_on_validation_images(
+    few_digits, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+
+    def network(attention):
+        options = {"input_shape": (28, 28, 1), "classes": 10}
+        return networks.resnet(**options, attention=attention)
+
+    kinds = {"attentions": ["none", "se", "cbam"], "seeds": [0]}
+    with quick():
+        call("compare", "run", model=network, data="mnist5k", **kinds)
+    folder = tmp_path / "run"
+    explain_files(
+        find_networks(folder)[0],
+        Settings(data="mnist5k", count=4),
+        output=folder,
+        data_options={},
+        described={},
+        command="",
+        mistakes=True,
+    )
+    runs = study.Results.read(folder).runs
+    scores = {x.variant: x.metrics["val_accuracy"] for x in runs}
+    best = max(("se", "cbam"), key=scores.get)
+    _, (images, labels), _ = data.load("mnist5k", batch_size=None)
+    model = _files.load_model(folder / f"{best}.keras")
+    expected = gate_importance(model, images, labels).table
+    found = json.loads((folder / "explain/explain.json").read_text())["gates"]
+    assert found["title"] == f"What the gates of {best} are worth"
+    assert found["rows"] == expected.rows
+    assert found["totals"] == expected.totals
+    assert found["note"].startswith(f"On {len(labels)} images, ")
+    page = report.write(folder).read_text()
+    assert found["title"] in page
+    assert "by gate, on validation images." in page

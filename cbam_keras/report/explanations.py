@@ -181,7 +181,7 @@ def explain_files(
     for row, change in zip(content["images"], changes.values(), strict=False):
         row["change"] = change
     gates = None
-    if mistakes and (gates := _weigh_gates(networks, run, names, data_options)):
+    if mistakes and (gates := _weigh_gates(networks, names, data_options)):
         content["gates"] = dataclasses.asdict(gates.table)
     drawn = images.take(slice(settings.draw))
     arrays = {"names": images.names, "labels": labels}
@@ -380,7 +380,7 @@ def _compute_heat(network, images, classes, settings):
     return arrays | {"finer_layer": heat.finer_layer}
 
 
-def _weigh_gates(networks, run, class_names, data_options):
+def _weigh_gates(networks, class_names, data_options):
     """Returns what the gates of the best network with attention are worth.
 
     It is the best of a run by its validation images, by which gates are
@@ -389,16 +389,26 @@ def _weigh_gates(networks, run, class_names, data_options):
     networks = [x for x in networks if x.has_attention]
     if not networks:
         return None
-    results = study.Results.read(networks[0].path.parent)
+    folder = networks[0].path.parent
+    # With the folds of the run, if any.
+    run = find_networks(folder)[1]
+    if run.source is None:
+        return None
+    results = study.Results.read(folder)
     scores = {x.file: x.metrics.get("val_accuracy", 0) for x in results.runs}
     best = max(networks, key=lambda x: scores.get(x.path.name, 0))
     source = dataclasses.replace(run.source, **data_options)
-    run = dataclasses.replace(run, rows=None)
     images = from_data(source, run, "validation", GATE_IMAGES)
     classes = best.model.output_shape[-1]
     _, labels = images.label_by(class_names, max(classes, 2))
     images = images.take(labels >= 0)
-    gates = gate_importance(best.model, best.view(images), labels[labels >= 0])
+    known = labels[labels >= 0]
+    try:
+        gates = gate_importance(best.model, best.view(images), known)
+    except ValueError as error:
+        # The page has the pictures all the same.
+        _checks.warn(f"The report does not show what gates are worth: {error}")
+        return None
     return dataclasses.replace(gates, model=best.name)
 
 
