@@ -45,7 +45,7 @@ def save_attention(
         >>> save_attention(model, folder / "birds.weights.h5")
         >>> load_attention(model, folder / "birds.weights.h5")
     """
-    import h5py  # A dependency of Keras, needed here alone.
+    import h5py  # A dependency of Keras.
 
     path = _checked_path(path)
     _checks.boolean("head", head)

@@ -189,10 +189,9 @@ def fold_attention(
     inputs = _graph.in_order(model, _graph.check_inputs(images, model))
     hooks = _graph.Gates(_graph.attention_layers(model, None))
     chosen = _select(hooks.names, gates)
-    counter = _Counter(model, inputs, labels)
     steps = _graph.StepByStep(_graph.Graph(model, model.inputs))
-    batches = list(_graph.batches(inputs, BATCH))
-    moments = measure(steps, hooks, batches)
+    counter = _Counter(model, steps.graph, inputs, labels)
+    moments = measure(steps, hooks, _graph.batches(inputs, BATCH))
     plan = _Plan(model, steps.graph, list(moments))
     kept = dict(plan.reasons)
     constants = {
@@ -207,7 +206,7 @@ def fold_attention(
                 kept[gate] = f"its map differs by position ({varies:.0%})"
         chosen = [gate for gate in chosen if gate not in kept]
     else:
-        right = counter.count_each(steps, hooks, batches, constants)
+        right = counter.count_each(steps, hooks, constants)
         order = sorted(constants, key=lambda gate: -right[gate])
         # So many cost little enough; more than `high` do not. All are tried
         # first.
@@ -310,8 +309,9 @@ def _select(
 class _Counter:
     """Counts the images whose class a model predicts."""
 
-    def __init__(self, model, inputs, labels):
-        self.inputs, self.kind = inputs, _graph.kind_of_head(model)
+    def __init__(self, model, graph, inputs, labels):
+        self.inputs = inputs
+        self.kind = _graph.find_head(graph, graph.outputs[0]).kind
         self.truth = found = self._predict(model)
         if labels is not None:
             self.truth = np.asarray(labels)
@@ -327,12 +327,11 @@ class _Counter:
         """Returns it as a fraction; each batch runs in a context."""
         return float((self._predict(model, context) == self.truth).mean())
 
-    def count_each(self, steps, hooks, batches, constants):
+    def count_each(self, steps, hooks, constants):
         """Returns how many are right with each gate replaced by itself."""
-        right, done = collections.Counter(), 0
-        for batch in batches:
-            truth = self.truth[done : done + len(batch[0])]
-            done += len(truth)
+        right = collections.Counter()
+        both = [*self.inputs, self.truth]
+        for *batch, truth in _graph.batches(both, BATCH):
             for key, outputs in replace_each(
                 steps, hooks, batch, {"constant": constants}
             ):
@@ -341,8 +340,9 @@ class _Counter:
                     right[key[0]] += int((found == truth).sum())
         return right
 
-    def costs(self, *models):
-        """Yields the cost of each model, timed by turns."""
+    def costs(self, model, slim):
+        """Yields the cost of the model and of a new one, timed by turns."""
+        models = model, slim
         batch = next(_graph.batches(self.inputs, BATCH))
         seconds = [[] for _ in models]
         # The first run compiles.
@@ -353,10 +353,13 @@ class _Counter:
                 times.append(time.perf_counter() - start)
         shapes = [x.shape[1:] for x in self.inputs]
         shape = shapes[0] if len(shapes) == 1 else shapes
-        for model, times in zip(models, seconds, strict=True):
+        accuracies = self.before, self.accuracy(slim)
+        for model, accuracy, times in zip(
+            models, accuracies, seconds, strict=True
+        ):
             profile = profile_model(model, shape)
             yield Cost(
-                self.accuracy(model),
+                accuracy,
                 profile.parameters,
                 profile.macs,
                 statistics.median(times[1:]),

@@ -126,7 +126,7 @@ def _pick_decisive(configs: Iterable[dict]) -> dict[str, dict]:
 
 
 def _count_variables(path: str) -> int:
-    import h5py  # A dependency of Keras, needed here alone.
+    import h5py  # A dependency of Keras.
 
     hits = []
     with h5py.File(path, "r") as file:
