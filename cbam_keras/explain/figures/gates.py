@@ -32,7 +32,13 @@ def plot_gate_importance(
         ImportError: If matplotlib is not installed.
 
     Example:
-        >>> figure = plot_gate_importance(importance)  # doctest: +SKIP
+        >>> model = cbam_keras.models.ResNet(
+        ...     (1, 1), block="basic", widths=(8, 16), stem="small",
+        ...     input_shape=(16, 16, 1), classes=3, attention="se",
+        ... )
+        >>> images, labels = np.random.rand(3, 16, 16, 1), [0, 1, 2]
+        >>> gates = cbam_keras.explain.gate_importance(model, images, labels)
+        >>> figure = plot_gate_importance(gates)
     """
     _checks.one_of("measure", measure, MEASURES)
     rows = importance.rows
