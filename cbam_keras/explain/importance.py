@@ -13,7 +13,7 @@ from cbam_keras.explain.classes import kind_of_classes, read_model
 from cbam_keras.profiling.macs import count_macs
 
 ALL_GATES = "all gates"
-# Of the normal distribution, for 95 %.
+# The quantile of the normal distribution for a 95 % interval.
 WIDTH = 1.96
 
 

@@ -37,7 +37,7 @@ from cbam_keras.report.networks import (
 
 # How many images are drawn with the attention of every layer.
 ATTENTION_DRAWN = 4
-# Of how many validation images the report says what gates are worth.
+# The report weighs gates by at most so many validation images.
 GATE_IMAGES = 500
 # The split of a dataset that is explained, if none is asked for.
 SPLIT = "test"
@@ -390,7 +390,7 @@ def _weigh_gates(networks, class_names, data_options):
     if not networks:
         return None
     folder = networks[0].path.parent
-    # With the folds of the run, if any.
+    # It has the folds of the run, which `--data` alone does not say.
     run = find_networks(folder)[1]
     if run.source is None:
         return None
