@@ -34,7 +34,8 @@ from cbam_keras import (
     study,
     training,
 )
-from cbam_keras.data.decoding import read_image
+from cbam_keras.data import Examples
+from cbam_keras.data.decoding import read_all
 from cbam_keras.models.by_name import NETWORKS
 
 RUNS = pathlib.Path("runs/insertion")
@@ -82,10 +83,17 @@ def accuracy(variant, seed):
     return DIGITS.evaluate(model, images)["test_accuracy"]
 
 
+def read(paths, size):
+    """Returns photographs as evaluation sees them."""
+    files = np.array([*map(str, paths)], object)
+    examples = Examples(files, np.zeros(len(files), "int32"))
+    return read_all(examples, size, 3, "Reading").images
+
+
 def predicted(folder):
     """Prints how photographs are recognized before and after an insertion."""
     paths = sorted(folder.iterdir())
-    photographs = np.stack([read_image(str(x), (224, 224), 3) for x in paths])
+    photographs = read(paths, (224, 224))
     labels = np.arange(len(paths))[:, None]
     before = models.EfficientNetLite0(weights="imagenet")
     networks = {"before": before, "after": insert_attention(before, "cbam")}
@@ -111,7 +119,7 @@ def drawn(folder, file):
     paths = [
         path for kind in LIKE_CIFAR10 for path in folder.glob(f"*{kind}.*")
     ]
-    photographs = np.stack([read_image(str(x), (96, 96), 3) for x in paths])
+    photographs = read(paths, (96, 96))
     before = models.EfficientNetLite0(
         weights="imagenet", input_shape=(96, 96, 3)
     )

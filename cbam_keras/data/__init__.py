@@ -6,6 +6,7 @@
 - `folders`, `tables`: folders of images; CSV files and data frames of them.
 - `digits`, `tfds`: the embedded datasets, those of TensorFlow Datasets.
 - `examples`: images and labels, before resizing and batching.
+- `masks`, `pairs`: classes of pixels; folders of images and of masks.
 - `splits`: how they are split, also into folds.
 - `decoding`: encoded images to arrays of one size.
 - `augmentation`: random flips, shifts and crops.
@@ -35,9 +36,24 @@ from cbam_keras.data.examples import (
     digest,
 )
 from cbam_keras.data.folders import enter_folder, find_image_files
-from cbam_keras.data.loading import SIDE, ImageData, Images, load
+from cbam_keras.data.loading import (
+    SIDE,
+    Given,
+    ImageData,
+    Images,
+    load,
+    load_masks,
+    source_of_masks,
+)
 from cbam_keras.data.source import PATH_STARTS, Source
 from cbam_keras.data.splits import SPLITS, check_folds, stratify
 from cbam_keras.data.tfds import ensure_prepared, find_builder, wrong_features
 
-__all__ = ["load", "for_fit", "ImageData", "EMBEDDED", "AUGMENTATIONS"]
+__all__ = [
+    "load",
+    "load_masks",
+    "for_fit",
+    "ImageData",
+    "EMBEDDED",
+    "AUGMENTATIONS",
+]

@@ -34,8 +34,8 @@ def load_fashion_mnist() -> Dataset:
     return dataclasses.replace(from_arrays(arrays), class_names=FASHION_CLASSES)
 
 
-def from_arrays(arrays: Any) -> Dataset:
-    """Returns arrays of images and labels as a dataset."""
+def from_arrays(arrays: Any, of_masks: bool = False) -> Dataset:
+    """Returns arrays of images and labels, or masks, as a dataset."""
     if not isinstance(arrays, Mapping):
         # Two pairs are what Keras' `load_data` returns.
         if _is_pair(arrays) and all(
@@ -58,7 +58,9 @@ def from_arrays(arrays: Any) -> Dataset:
     if scale and scale.lowest >= 0 and scale.highest <= 255:
         scale = None
     splits = {
-        name: _make_examples(name, each, scale, is_batches(arrays[name]))
+        name: _make_examples(
+            name, each, scale, is_batches(arrays[name]), of_masks
+        )
         for name, each in pairs.items()
     }
     shapes = {name: each.images.shape[1:] for name, each in splits.items()}
@@ -173,24 +175,30 @@ def _find_range(arrays):
     return None
 
 
-def _make_examples(split, arrays, scale, of_batches):
+def _make_examples(split, arrays, scale, of_batches, of_masks):
     if not _is_pair(arrays):
         count = f" of {len(arrays)}" if isinstance(arrays, tuple | list) else ""
         raise TypeError(
-            "`data` must be a string, a path or arrays (images, labels), "
+            "`data` must be a string, a path or arrays (images, "
+            f"{'masks' if of_masks else 'labels'}), "
             "without weights of images. Received: "
             f'{type(arrays).__name__}{count} for the split "{split}"'
         )
     images, labels = map(np.asarray, arrays)
     if images.ndim == 3:
         images = images[..., None]
-    problem = _find_problem(images, labels, scale, of_batches)
+    check = _find_problem_of_masks if of_masks else _find_problem_of_labels
+    problem = _find_problem(images, scale, of_batches)
+    problem = problem or check(images, labels, of_batches)
     if problem:
+        expected = "an integer from 0 for the class of each, (N,) or (N, 1)"
+        if of_masks:
+            expected = "masks, (N, H, W) or one-hot (N, H, W, classes)"
         raise ValueError(
             f"{'Batches' if of_batches else 'Arrays'} must be images "
-            "(N, H, W, C) or (N, H, W) in [0, 255] and "
-            "an integer from 0 for the class of each, (N,) or (N, 1). "
-            f"Received: images {images.shape} of {images.dtype} and labels "
+            f"(N, H, W, C) or (N, H, W) in [0, 255] and {expected}. "
+            f"Received: images {images.shape} of {images.dtype} and "
+            f"{'masks' if of_masks else 'labels'} "
             f'{labels.shape} of {labels.dtype} for the split "{split}": '
             f"{problem}"
         )
@@ -199,21 +207,59 @@ def _make_examples(split, arrays, scale, of_batches):
     whole = images.astype("uint8", copy=False)
     if images.dtype.kind == "f" and (whole != images).any():
         whole = images.astype("float32")
+    if of_masks:
+        zeros = np.zeros(len(whole), "int32")
+        return Examples(whole, zeros, scale=scale, masks=labels)
     return Examples(whole, labels.ravel().astype("int32"), scale=scale)
 
 
-def _find_problem(images, labels, scale, of_batches):
-    """Returns what is wrong with arrays and how to mend it, if anything."""
+def _find_problem_of_masks(images, masks, of_batches):
+    """Returns what is wrong with the shape or type of masks, if anything."""
+    if masks.ndim not in (3, 4) or masks.shape[:3] != images.shape[:3]:
+        return "masks have the size of their images"
+    if masks.dtype.kind not in "iufb":
+        return "masks are numbers"
+    return None
+
+
+def _find_problem(images, scale, of_batches):
+    """Returns what is wrong with images and how to mend it, if anything."""
     move = "images = np.moveaxis(images, 1, -1)"
-    number = "names, labels = np.unique(labels, return_inverse=True)"
     if of_batches:
         move = ".map(lambda x, y: (tf.transpose(x, (0, 2, 3, 1)), y))"
-        number = "keras.layers.IntegerLookup, of texts StringLookup, in .map"
     if images.ndim != 4 or not images.size or images.dtype.kind not in "iuf":
         return "the images are empty, of another shape or no numbers"
     count, first, height, width = images.shape
     if first in (1, 3, 4) and height == width > 4:
         return f"{move} puts the channels last"
+    lowest, highest = images.min(), images.max()
+    if not np.isfinite([lowest, highest]).all():
+        bad = ~np.isfinite(images).all(axis=(1, 2, 3))
+        # Images of batches have been sorted.
+        first = "" if of_batches else f", the first images[{bad.argmax()}]"
+        return f"NaN or infinite values in {bad.sum()} images{first}"
+    # Floats of so few levels, or of either sign, were scaled for a network.
+    is_scaled = lowest >= -1 and highest <= 1
+    is_centered = scale and scale.lowest < 0 and scale.bits <= 8
+    if images.dtype.kind == "f" and (is_scaled or is_centered):
+        remedy = "Multiply them by 255"
+        if lowest < 0:
+            start, end = max(1, -lowest), max(1, highest)
+            factor = 255 / (start + end)
+            remedy = f"Add {start:.4g} and multiply them by {factor:.4g}"
+        return (
+            f"values from {lowest} to {highest}. {remedy}, or leave out what "
+            "has scaled them before"
+        )
+    return None
+
+
+def _find_problem_of_labels(images, labels, of_batches):
+    """Returns what is wrong with labels and how to mend it, if anything."""
+    count = len(images)
+    number = "names, labels = np.unique(labels, return_inverse=True)"
+    if of_batches:
+        number = "keras.layers.IntegerLookup, of texts StringLookup, in .map"
     if labels.shape[:1] != (count,):
         return f"{count} images, but {labels.size} labels"
     if labels.size != count:
@@ -237,24 +283,5 @@ def _find_problem(images, labels, scale, of_batches):
         return (
             f"labels from {least} to {most}, but {count} "
             "images: each class needs one to train, validate and test each"
-        )
-    lowest, highest = images.min(), images.max()
-    if not np.isfinite([lowest, highest]).all():
-        bad = ~np.isfinite(images).all(axis=(1, 2, 3))
-        # Images of batches have been sorted.
-        first = "" if of_batches else f", the first images[{bad.argmax()}]"
-        return f"NaN or infinite values in {bad.sum()} images{first}"
-    # Floats of so few levels, or of either sign, were scaled for a network.
-    is_scaled = lowest >= -1 and highest <= 1
-    is_centered = scale and scale.lowest < 0 and scale.bits <= 8
-    if images.dtype.kind == "f" and (is_scaled or is_centered):
-        remedy = "Multiply them by 255"
-        if lowest < 0:
-            start, end = max(1, -lowest), max(1, highest)
-            factor = 255 / (start + end)
-            remedy = f"Add {start:.4g} and multiply them by {factor:.4g}"
-        return (
-            f"values from {lowest} to {highest}. {remedy}, or leave out what "
-            "has scaled them before"
         )
     return None

@@ -9,7 +9,7 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.data.augmentation import TRIES, flip_and_crop
-from cbam_keras.data.decoding import get_threads, read_image
+from cbam_keras.data.decoding import get_threads, read_example
 
 # Each use of random numbers has a number, so that no two share a seed. None is
 # 0, since NumPy takes a seed with zeros at its end for the one without them.
@@ -57,7 +57,8 @@ class Batches(keras.utils.PyDataset):
         rows = order[positions]
         if self.decoded:
             images = self.examples.images[rows]
-            labels = self.examples.labels[rows]
+            masks = getattr(self.examples, "masks", None)
+            labels = (self.examples.labels if masks is None else masks)[rows]
         else:
             epochs = [epoch] * len(rows)
             read = get_threads().map(self._read, epochs, positions, rows)
@@ -67,6 +68,9 @@ class Batches(keras.utils.PyDataset):
             draws = rng.random((self.batch_size, 3), dtype="float32")
             draws = draws[positions % self.batch_size]
             images = flip_and_crop(images, draws, self.augment)
+            if labels.ndim > 1:
+                masks = flip_and_crop(labels[..., None], draws, self.augment)
+                labels = masks[..., 0]
         images = images.astype("float32")
         if self.channels_first:
             images = np.moveaxis(images, -1, 1)
@@ -89,13 +93,11 @@ class Batches(keras.utils.PyDataset):
         return np.random.default_rng([self.seed, epoch, number, use])
 
     def _read(self, epoch, position, row):
-        image, label = self.examples.read(row)
         draws = None
         if self.cropped:
             rng = self._generator(epoch, int(position), RANDOM_CROP)
             draws = rng.random((TRIES, 4), dtype="float32")
-        scale = self.examples.scale
-        return read_image(image, self.size, self.channels, draws, scale), label
+        return read_example(self.examples, row, self.size, self.channels, draws)
 
 
 def for_fit(batches: Any) -> Any:

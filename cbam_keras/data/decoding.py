@@ -14,7 +14,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -368,7 +368,10 @@ def find_evaluation_box(
 
 
 def pil_resize(
-    image: np.ndarray, size: tuple[int, int], box: Sequence[float] | None = None
+    image: np.ndarray,
+    size: tuple[int, int],
+    box: Sequence[float] | None = None,
+    resampling: str = "BILINEAR",
 ) -> np.ndarray:
     """Returns an image, or its box `(top, left, height, width)`, resized."""
     whole = (0, 0, *image.shape[:2])
@@ -378,52 +381,74 @@ def pil_resize(
         return image
     if image.ndim == 3 and (image.dtype != np.uint8 or image.shape[-1] != 3):
         planes = np.ascontiguousarray(np.moveaxis(image, -1, 0))
-        return np.stack([pil_resize(p, size, box) for p in planes], axis=-1)
+        resized = [pil_resize(p, size, box, resampling) for p in planes]
+        return np.stack(resized, axis=-1)
     pil = _checks.require("PIL.Image", extra="data")
     top, left, height, width = map(float, box)
     # Rounding may leave the image, which Pillow refuses.
     top, left = max(top, 0.0), max(left, 0.0)
     right = min(left + width, image.shape[1])
     bottom = min(top + height, image.shape[0])
-    bilinear = pil.Resampling.BILINEAR
     corners = (left, top, right, bottom)
-    resized = pil.fromarray(image).resize(size[::-1], bilinear, corners)
+    resized = pil.fromarray(image).resize(
+        size[::-1], pil.Resampling[resampling], corners
+    )
     return np.asarray(resized)
 
 
-def read_image(
-    item: str | bytes | np.ndarray,
+def read_example(
+    examples: Examples,
+    row: int,
     size: tuple[int, int],
     channels: int,
     draws: np.ndarray | None = None,
-    scale: Scale | None = None,
-) -> np.ndarray:
-    """Returns an image as evaluation sees it, or cropped at random."""
-    image = pil_decode(item, channels, scale)
-    if draws is None:
-        return pil_resize(
-            image, size, find_evaluation_box(image.shape[:2], size)
-        )
-    top, left, height, width = draw_box(image.shape[:2], draws)
-    # Cropped first, so that pixels outside do not blend into the edge.
-    return pil_resize(image[top : top + height, left : left + width], size)
+) -> tuple[np.ndarray, Any]:
+    """Returns an image as evaluation sees it, or cropped at random.
+
+    And its label, or its mask, which is cropped alike. With a mask, evaluation
+    sees the whole image.
+    """
+    item, label = examples.read(row)
+    image, mask, box = pil_decode(item, channels, examples.scale), None, None
+    if getattr(examples, "masks", None) is not None:
+        mask = examples.read_mask(row)
+    elif draws is None:
+        box = find_evaluation_box(image.shape[:2], size)
+    if draws is not None:
+        top, left, height, width = draw_box(image.shape[:2], draws)
+        part = slice(top, top + height), slice(left, left + width)
+        # Cropped first, so that pixels outside do not blend into the edge.
+        image = image[part]
+        mask = mask if mask is None else mask[part]
+    image = pil_resize(image, size, box)
+    if mask is None:
+        return image, label
+    return image, pil_resize(mask, size, resampling="NEAREST")
 
 
 def read_all(
     examples: Examples, size: tuple[int, int], channels: int, title: str
 ) -> Examples:
-    """Returns images in memory, as evaluation sees them."""
+    """Returns images and masks in memory, as evaluation sees them."""
     if examples.images.shape[1:3] == size:
         return examples
     dtype = examples.images.dtype if examples.decoded else "uint8"
     images = np.empty((len(examples), *size, channels), dtype)
+    masks, encoding = examples.masks, examples.encoding
+    if masks is not None:
+        masks = np.empty((len(examples), *size), encoding.dtype)
+        encoding = None
     prepared = functools.partial(
-        read_image, size=size, channels=channels, scale=examples.scale
+        read_example, examples, size=size, channels=channels
     )
-    read = map_in_threads(prepared, examples.images, title)
-    for row, image in enumerate(read):
+    read = map_in_threads(prepared, range(len(examples)), title)
+    for row, (image, label) in enumerate(read):
         images[row] = image
-    return dataclasses.replace(examples, images=images)
+        if masks is not None:
+            masks[row] = label
+    return dataclasses.replace(
+        examples, images=images, masks=masks, encoding=encoding
+    )
 
 
 def keep_readable(dataset: Dataset) -> Dataset:
@@ -433,6 +458,7 @@ def keep_readable(dataset: Dataset) -> Dataset:
     too.
     """
     splits, contents, skipped = {}, dict[str, str](), list[str]()
+    sizes = dict[str, tuple[int, int]]()
     hashed, readable = list[tuple[str, str]](), list[Header]()
     reasons = collections.Counter[str]()
     for split, examples in dataset.splits.items():
@@ -451,6 +477,7 @@ def keep_readable(dataset: Dataset) -> Dataset:
             hashed.append((name, head.content))
             if is_file:
                 contents[item] = head.content
+                sizes[item] = head.height, head.width
     partial = collections.Counter(x.unread for x in readable if x.unread)
     partial["checked by their ends only"] = sum(
         not head.is_decoded for head in readable
@@ -477,6 +504,7 @@ def keep_readable(dataset: Dataset) -> Dataset:
         # Without those that hold for no file.
         partial=+partial,
         contents=contents,
+        sizes=sizes,
     )
 
 
@@ -486,9 +514,7 @@ def get_threads() -> concurrent.futures.ThreadPoolExecutor:
     return concurrent.futures.ThreadPoolExecutor(os.cpu_count())
 
 
-def map_in_threads(
-    function: Callable, items: np.ndarray | Sequence, title: str
-) -> Iterator:
+def map_in_threads(function: Callable, items: Sequence, title: str) -> Iterator:
     """Maps in order, in threads. Keeps at most 1024 results in memory."""
     parts = (items[i : i + 1024] for i in range(0, len(items), 1024))
     results = (x for part in parts for x in get_threads().map(function, part))

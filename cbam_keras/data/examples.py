@@ -86,6 +86,10 @@ class Examples:
     strings, or encoded images as bytes. Labels are int32 `(N,)`, boxes int32
     `(N, 4)`. Images of one group, `(N,)`, are not split; `scale` is that of
     values beyond 8 bits, `None` without any.
+
+    Masks are an array `(N, H, W)` or paths `(N,)`; labels are then 0, `pixels`
+    counts those of each class, `(N, classes)`, and `encoding` turns the values
+    of files into classes.
     """
 
     images: np.ndarray
@@ -93,6 +97,10 @@ class Examples:
     boxes: np.ndarray | None = None
     groups: np.ndarray | None = None
     scale: Scale | None = None
+    masks: np.ndarray | None = None
+    pixels: np.ndarray | None = None
+    # A `masks.Encoding`.
+    encoding: Any = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -109,6 +117,11 @@ class Examples:
 
     def read(self, row: int) -> tuple[np.ndarray | str | bytes, int]:
         return self.images[row], self.labels[row]
+
+    def read_mask(self, row: int) -> np.ndarray:
+        """Returns the class of each pixel, `(H, W)`."""
+        mask = np.asarray(self.masks)[row]
+        return mask if self.encoding is None else self.encoding.read(mask)
 
     def take(self, rows: np.ndarray) -> "Examples":
         taken = {
@@ -159,7 +172,8 @@ class Dataset:
     are further notes; `left_out` the numbers of files that are not read, by
     the reason, `damaged` those of them that cannot be read, and `skipped`
     their names; `partial` the numbers of files that are read in part, by what
-    is read of them; `contents` short hashes of files, by their paths; `draw` a
+    is read of them; `contents` and `sizes` short hashes, and heights and
+    widths, of files by their paths; `draw` a
     function of what has been split, the name of the split and the seed that
     makes the images from it.
     """
@@ -178,6 +192,9 @@ class Dataset:
     grouped_by: str = ""
     remarks: tuple[str, ...] = ()
     contents: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    sizes: Mapping[str, tuple[int, int]] = dataclasses.field(
+        default_factory=dict
+    )
     draw: Callable[[Examples, str, int], Examples] | None = None
 
     def name_of(self, path: str) -> str:

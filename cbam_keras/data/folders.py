@@ -63,7 +63,7 @@ def from_folder(
     for split, folders in classes.items():
         paths, labels, groups = [], [], []
         for folder in folders:
-            for file in _find_visible(folder, "**/*"):
+            for file in find_visible(folder, "**/*"):
                 if file.suffix.lower() in ENDINGS:
                     paths.append(str(file))
                     labels.append(class_names.index(folder.name))
@@ -187,12 +187,12 @@ def find_image_files(
     """Returns the images in a folder, without our own figures."""
     return [
         path
-        for path in _find_visible(folder, pattern)
+        for path in find_visible(folder, pattern)
         if path.suffix.lower() in ENDINGS
     ]
 
 
-def _find_visible(folder, pattern):
+def find_visible(folder, pattern):
     """Returns the files in a folder that are neither hidden nor our own."""
     within = sorted(folder.glob(pattern))
     ours = {path.parent for path in within if path.name in RECORDS}

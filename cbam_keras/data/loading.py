@@ -14,6 +14,7 @@ from cbam_keras.data.augmentation import check_augmentations
 from cbam_keras.data.batches import Batches
 from cbam_keras.data.decoding import read_all
 from cbam_keras.data.examples import DiskExamples
+from cbam_keras.data.masks import Masks
 from cbam_keras.data.source import Source
 from cbam_keras.data.splits import SPLITS
 
@@ -60,6 +61,8 @@ class ImageData:
             images are, or `None` for arrays and data frames.
         folds, fold: Integers, how many folds there are, or `None`, and the
             one of the test images.
+        ignore_index: Integer, the value of pixels without a class in masks;
+            `None` if images have a class, see `load`.
     """
 
     name: str
@@ -82,6 +85,7 @@ class ImageData:
     source: dict[str, object] | None = None
     folds: int | None = None
     fold: int = 0
+    ignore_index: int | None = None
 
     def __iter__(self) -> Iterator:
         return iter((self.train, self.validation, self.test))
@@ -98,11 +102,16 @@ class ImageData:
 
     @property
     def class_counts(self) -> np.ndarray | None:
-        """The number of training images by class, if labels are in memory."""
+        """The training images, or pixels, by class, if they are in memory."""
         if self.batch_size is None:
-            labels = self.train[1]
+            labels = self.train[1].ravel()
+            if self.ignore_index is not None:
+                labels = labels[labels != self.ignore_index]
         else:
-            labels = getattr(self.train.examples, "labels", None)
+            examples = self.train.examples
+            if getattr(examples, "pixels", None) is not None:
+                return examples.pixels.sum(axis=0)
+            labels = getattr(examples, "labels", None)
         if labels is None:
             return None
         return np.bincount(labels, minlength=len(self.class_names))
@@ -310,6 +319,135 @@ def load(
         manual_dir=manual_dir,
         download=download,
     )
+    return _load(source, batch_size, seed, size, augment, folds, fold, boxes)
+
+
+def load_masks(
+    images: Given,
+    masks: Given = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    colors: Mapping[str, Any] | str | os.PathLike | None = None,
+    ignore_index: int = 255,
+    mask_column: str | None = None,
+    batch_size: int | None = 32,
+    seed: int = 0,
+    image_size: int | tuple[int, int] | None = None,
+    augment: str | Sequence[str] = (),
+    folds: int | None = None,
+    fold: int = 0,
+    **options: Any,
+) -> ImageData:
+    """Loads images and masks, a class for each pixel, for segmentation.
+
+    Splits, folds and groups are those of `load`.
+
+    Args:
+        images: One of:
+            - The path of a folder of images, with folders `train` and
+              optionally `validation` and `test` in it or without.
+            - The path of a CSV file, or a `pandas.DataFrame`, with a column of
+              paths of images and one of masks; or a mapping of splits to them.
+            - An array `(N, H, W, C)` or `(N, H, W)`, with an array of masks;
+              two pairs of arrays; or a mapping of splits to pairs.
+            - Batches of pairs, or a mapping to them, see `load`.
+        masks: The path of a folder, or an array. A mask in a folder has the
+            name of its image, with any ending and words as `_mask`,
+            `_segmentation` or `mask_` beside it. The folder may be that of the
+            images, where folders are called `train/images`, `train/masks`,
+            `trainannot` and the like, or where masks end in `_mask`. Defaults
+            to `None`, for tables, batches and pairs of arrays.
+            Masks hold in each pixel:
+            - the number of its class, also as the index of a palette;
+            - or 0 and 255 (or 65535), for two classes, in JPEG files about so;
+            - or a color or gray level of `colors`;
+            - or are one-hot arrays `(N, H, W, classes)`.
+        class_names: Sequence of strings, the classes by number. Defaults to
+            `None`, which means those of `colors`, else `"background"` and
+            `"foreground"` for 0 and 255, else the numbers.
+        colors: Mapping of class names to a color `(red, green, blue)`, a gray
+            level, or a list of these; or the path of a text file with a line
+            for each class, as `128 64 128 Road` or `Road,128,64,128`. What is
+            called `"void"`, `"ignore"` or `"unlabeled"` is ignored. Defaults
+            to `None`.
+        ignore_index: Integer from 0, the value of pixels that are neither
+            learned nor measured, unless masks hold nothing but 0 and 255.
+            Defaults to `255`.
+        mask_column: String, the column of a table with the masks. Defaults to
+            `None`, which means the one named `mask`, `label` or the like.
+        batch_size, seed, augment, folds, fold: See `load`. Masks are flipped,
+            shifted and cropped like their images.
+        image_size: Positive integer or `(H, W)`, the size in pixels to which
+            whole images are resized, and masks without interpolation. Defaults
+            to `None`, the size of all images or, if they differ, 224.
+        options: Further arguments of `load`: `validation_fraction`,
+            `group_by_folder`, `group_by`, `group_column`, `split_column`,
+            `image_column`, `image_folder`.
+
+    Returns:
+        An `ImageData`. Its splits give batches `(images, masks)`: masks
+        `(B, H, W)` int32, the number of the class or `ignore_index`.
+
+    Raises:
+        ValueError: If no image has a mask, if a mask has another size than its
+            image, or values that are no class; see also `load`. Images without
+            masks, and masks without images, are left out with a warning.
+        TypeError: If an argument is of a wrong kind.
+        ImportError: If a package is missing.
+
+    Example:
+        >>> images = np.random.randint(0, 256, (10, 32, 32, 3), "uint8")
+        >>> masks = 255 * (images[..., 0] > 127)
+        >>> loaded = load_masks(images, masks, batch_size=2)
+        >>> loaded.class_names, loaded.train[0][1].shape
+        (('background', 'foreground'), (2, 32, 32))
+    """
+    if batch_size is not None:
+        batch_size = _checks.positive_integer("batch_size", batch_size)
+    seed = _checks.seed("seed", seed)
+    augment = check_augmentations(augment)
+    size = _checks.image_size("image_size", image_size)
+    source = source_of_masks(
+        images,
+        masks,
+        class_names=class_names,
+        colors=colors,
+        ignore_index=ignore_index,
+        mask_column=mask_column,
+        **options,
+    )
+    return _load(source, batch_size, seed, size, augment, folds, fold)
+
+
+def source_of_masks(
+    images: Given,
+    masks: Given = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    colors: Any = None,
+    ignore_index: int = 255,
+    mask_column: str | None = None,
+    **options: Any,
+) -> Source:
+    """Returns the source of these arguments of `load_masks`."""
+    folder = masks if isinstance(masks, str | os.PathLike) else None
+    if masks is not None and folder is None:
+        images = (images, masks)
+    kind = Masks(folder, class_names, colors, ignore_index, mask_column)
+    source = Source(images, masks=kind, **options)
+    is_folder = source.kind == "folder"
+    if is_folder != (folder is not None):
+        raise ValueError(
+            "`masks` must be a folder if `images` is one, the same or another, "
+            "and be left out for a table, batches and pairs. Received: "
+            f"images={images if is_folder else type(images).__name__!r}, "
+            f"masks={folder!r}"
+        )
+    return source
+
+
+def _load(source, batch_size, seed, size, augment, folds, fold, boxes=False):
+    """Returns a source in batches, or as arrays."""
     dataset = source.split(seed, folds, fold)
     train = dataset.splits["train"]
     is_large = isinstance(train, DiskExamples)
@@ -322,7 +460,7 @@ def load(
         if is_wrong:
             raise ValueError(
                 f'{expected}. Received: "{source.name}", {batch_size=}, '
-                f"{boxes=}, {image_size=}, {augment=}"
+                f"{boxes=}, image_size={size}, {augment=}"
             )
     size = _checks.height_and_width(size or dataset.shape or SIDE)
     num_images = sum(map(len, dataset.splits.values()))
@@ -371,15 +509,17 @@ def load(
         source=source.describe(),
         folds=folds,
         fold=fold,
+        ignore_index=source.masks and source.masks.ignore_index,
     )
 
 
 def _measure_commonest(dataset, folds):
     """Returns the part of the tested images that are of the commonest class."""
-    if isinstance(dataset.splits["test"], DiskExamples):
+    tested = dataset.splits["test"]
+    if isinstance(tested, DiskExamples) or tested.masks is not None:
         return None
-    tested = ["test"] if folds is None else SPLITS
-    labels = np.concatenate([dataset.splits[x].labels for x in tested])
+    names = ["test"] if folds is None else SPLITS
+    labels = np.concatenate([dataset.splits[x].labels for x in names])
     return int(np.bincount(labels).max()) / len(labels)
 
 
@@ -387,6 +527,8 @@ def _join(examples, channels_first):
     images = examples.images
     if channels_first:
         images = np.moveaxis(images, -1, 1)
+    if examples.masks is not None:
+        return images, examples.masks.astype("int32")
     if examples.boxes is None:
         return images, examples.labels
     return images, examples.labels, examples.boxes

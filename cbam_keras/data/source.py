@@ -13,9 +13,12 @@ from cbam_keras.data.decoding import warn_of_damaged
 from cbam_keras.data.digits import EMBEDDED, from_embedded
 from cbam_keras.data.examples import Dataset, describe_counts
 from cbam_keras.data.folders import from_folder, warn_of_copies
+from cbam_keras.data.masks import Masks, encode
+from cbam_keras.data.pairs import from_pairs
 from cbam_keras.data.splits import (
     check_classes,
     check_folds,
+    check_masks,
     complete,
     pool,
     warn_of_divided_groups,
@@ -53,6 +56,7 @@ class Source:
     data_dir: str | os.PathLike | None = None
     manual_dir: str | os.PathLike | None = None
     download: bool = False
+    masks: Masks | None = None
 
     def __post_init__(self) -> None:
         fraction = self.validation_fraction
@@ -85,6 +89,13 @@ class Source:
                     f"{listed} {'are' if len(names) > 1 else 'is'} only for "
                     f"{what}. Received: {', '.join(received)}"
                 )
+        if self.masks is not None and kind in ("embedded", "tfds"):
+            raise ValueError(
+                "`images` must be a folder, a table, arrays or batches. "
+                f"Received: images={self.data!r}, with masks. Datasets of "
+                "TensorFlow Datasets come as pairs: tfds.load(...).map(lambda "
+                'x: (x["image"], x["segmentation_mask"])).batch(32)'
+            )
         try:
             re.compile(self.group_by or "")
         except (re.error, TypeError) as error:
@@ -125,19 +136,29 @@ class Source:
         """
         dataset = self._read()
         warn_of_damaged(dataset)
+        if self.masks is not None:
+            dataset = encode(dataset, self.masks)
         return dataset
 
     def _read(self):
         grouping = self.group_by_folder, self.group_by
+        masks = self.masks
         if self.kind == "table":
             columns = {x: getattr(self, f"{x}_column") for x in COLUMNS}
-            return from_table(self.data, columns, self.image_folder, *grouping)
+            if masks is not None:
+                columns["label"] = masks.column
+            return from_table(
+                *(self.data, columns, self.image_folder, *grouping),
+                of_masks=masks is not None,
+            )
+        if self.kind == "folder" and masks is not None:
+            return from_pairs(self.data, masks.folder, *grouping)
         if self.kind == "folder":
             return from_folder(self.data, *grouping)
         if self.kind == "embedded":
             return from_embedded(self.data)
         if self.kind == "arrays":
-            return from_arrays(self.data)
+            return from_arrays(self.data, masks is not None)
         folders = self.data_dir, self.manual_dir
         try:
             return from_tfds(self.data, EMBEDDED, *folders, self.download)
@@ -170,13 +191,14 @@ class Source:
         # A published dataset is taken as it is, classes without images too.
         is_published = self.kind in ("embedded", "tfds")
         is_checked = folds is not None or not is_published
+        check = check_classes if self.masks is None else check_masks
         if is_checked:
-            check_classes(dataset, received, folds)
+            check(dataset, received, folds)
             warn_of_similar_classes(dataset.class_names)
         dataset = complete(dataset, self.validation_fraction, seed, folds, fold)
         if is_checked:
             # Groups may be too few for each split.
-            check_classes(dataset, received)
+            check(dataset, received)
         warn_of_copies(dataset)
         return dataset
 
@@ -192,6 +214,11 @@ class Source:
             value = getattr(self, field.name)
             if field.name not in NOT_DESCRIBED and value is not None:
                 description[field.name] = value
+        if self.masks is not None:
+            masks = description["masks"] = dataclasses.asdict(self.masks)
+            if masks["folder"] is not None:
+                path = os.path.expanduser(masks["folder"])
+                masks["folder"] = os.path.abspath(path)
         paths = [*OF_TFDS, "image_folder"]
         if self.kind in ("folder", "table"):
             paths.append("name")
@@ -209,4 +236,6 @@ class Source:
             for field in dataclasses.fields(cls)
             if field.name not in NOT_DESCRIBED and field.name in description
         }
+        if "masks" in options:
+            options["masks"] = Masks(**options["masks"])
         return cls(description["name"], **options)

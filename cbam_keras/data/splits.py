@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -160,7 +161,16 @@ def pool(dataset: Dataset, received: str) -> Dataset:
         groups = np.concatenate(
             [x.images if x.groups is None else x.groups for x in parts]
         )
-    train = Examples(images, labels, groups=groups, scale=parts[0].scale)
+    of_masks: dict[str, Any] = {}
+    if parts[0].masks is not None:
+        of_masks = {
+            "masks": np.concatenate([part.masks for part in parts]),
+            "pixels": np.concatenate([part.pixels for part in parts]),
+            "encoding": parts[0].encoding,
+        }
+    train = Examples(
+        images, labels, groups=groups, scale=parts[0].scale, **of_masks
+    )
     return dataclasses.replace(dataset, splits={"train": train})
 
 
@@ -238,6 +248,28 @@ def check_classes(
                 f"Received: {received}, with fewer of class "
                 f"{_checks.first_few(few)}. {_describe_gaps(dataset) or add}"
             )
+
+
+def check_masks(
+    dataset: Dataset, received: str, folds: int | None = None
+) -> None:
+    """Raises unless there are enough images; warns of classes not trained."""
+    for split, examples in dataset.splits.items():
+        needed = 1 + (split == "train") * (len(SPLITS) - len(dataset.splits))
+        needed = needed if folds is None else max(folds, 3)
+        if len(examples) < needed:
+            raise ValueError(
+                f"There must be at least {_checks.count(needed, 'image')} with "
+                f'a mask in "{split}". Received: {received}, with '
+                f"{len(examples)}"
+            )
+    absent = np.flatnonzero(dataset.splits["train"].pixels.sum(axis=0) == 0)
+    if len(absent) and len(dataset.splits) == len(SPLITS):
+        names = [dataset.class_names[index] for index in absent]
+        _checks.warn(
+            f"No training image has a pixel of {_checks.first_few(names)}, so "
+            "these classes are not learned"
+        )
 
 
 def warn_of_divided_groups(dataset: Dataset) -> None:

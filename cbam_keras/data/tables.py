@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import dataclasses
 import os
 import pathlib
 import re
@@ -27,6 +28,7 @@ from cbam_keras.data.splits import SPLITS, check_names
 COLUMNS = ("image", "label", "split", "group")
 # Columns are found by these names among several.
 LABELS = ("label", "class", "category", "target")
+MASKS = re.compile(r".*(mask|label|annotation|segmentation|target|gt).*", re.I)
 DIVISIONS = ("split", "fold", "subset", "set", "partition")
 GROUPS = re.compile(
     r"(case|donor|group|lesion|participant|patient|person|slide|subject)s?"
@@ -60,10 +62,12 @@ def from_table(
     image_folder: str | os.PathLike | None,
     group_by_folder: bool,
     group_by: str | None,
+    of_masks: bool = False,
 ) -> Dataset:
     """Returns the image files of a table, or of a table for each split.
 
-    `columns` has the name of the column of each of `COLUMNS`, or `None`.
+    `columns` has the name of the column of each of `COLUMNS`, or `None`; with
+    masks, that of labels has their paths.
     """
     pandas = _checks.require("pandas", extra="plot")
     tables = data if isinstance(data, Mapping) else {"train": data}
@@ -76,17 +80,19 @@ def from_table(
         frame, root = _read(tables[split])
         roots.append(pathlib.Path(image_folder or root).expanduser().absolute())
         settled = {"split": len(tables) > 1, "group": group_by is not None}
-        used = _find_columns(frame, columns, settled)
+        used = _find_columns(frame, columns, settled, of_masks)
         unused = [str(x) for x in frame.columns if x not in used.values()]
         if unused:
             remarks[f"columns not used: {', '.join(unused)}"] = None
         rows = pandas.DataFrame({x: frame[used[x]].map(_clean) for x in used})
         rows = rows.dropna(subset=["image", "label"]).copy()
-        if isinstance(tables[split], str | os.PathLike):
+        if isinstance(tables[split], str | os.PathLike) and not of_masks:
             # All values of a file are text.
             numbers = pandas.to_numeric(rows["label"], errors="coerce")
             rows["label"] = numbers if numbers.notna().all() else rows["label"]
-        left_out["without a label"] += len(frame) - len(rows)
+        left_out[f"without a {'mask' if of_masks else 'label'}"] += len(
+            frame
+        ) - len(rows)
         endings = rows["image"].map(lambda name: find_ending(str(name)))
         left_out.update(ending for ending in endings if ending in READERS)
         rows = rows[~endings.isin([*READERS])].reset_index(drop=True)
@@ -95,19 +101,22 @@ def from_table(
             rows[key] = _name_groups(key, used[key], rows[key])
         if "split" not in used:
             rows["split"] = split
-        # Windows separates folders by what may stand in a name elsewhere.
-        rows["name"] = [
-            x if os.path.exists(roots[-1] / x) else x.replace("\\", "/")
-            for x in map(str, rows["image"])
-        ]
+        rows["name"] = _with_slashes(rows["image"], roots[-1])
         rows["path"], place = _locate(rows["name"], roots[-1], split)
+        if of_masks:
+            masks = _with_slashes(rows["label"], roots[-1])
+            rows["label"], _ = _locate(masks, roots[-1], split)
         if place:
             remarks[f'images in "{place}"'] = None
         parts.append(rows)
     rows = pandas.concat(parts, ignore_index=True)
-    codes, values = _number_labels(rows["label"])
-    rows = rows.assign(code=codes)
-    _check_single(rows)
+    masks, values = rows["label"], ()
+    if of_masks:
+        rows = rows.assign(code=0)
+    else:
+        codes, values = _number_labels(rows["label"])
+        rows = rows.assign(code=codes)
+        _check_single(rows)
     is_repeated = rows.duplicated(["path", "split"])
     left_out["repeated"] += int(is_repeated.sum())
     rows = rows[~is_repeated]
@@ -126,6 +135,9 @@ def from_table(
         groups = [find_first_folder(pathlib.Path(x), around) for x in places]
         groups = groups if group_by_folder else paths
     every = make_examples(paths, codes, groups, not grouped_by)
+    if of_masks:
+        masks = np.array(rows["label"], object)
+        every = dataclasses.replace(every, masks=masks)
     return keep_readable(
         Dataset(
             splits={
@@ -143,6 +155,17 @@ def from_table(
             remarks=tuple(remarks),
         )
     )
+
+
+def _with_slashes(names, root):
+    """Returns names of files with the separators of this system.
+
+    Windows separates folders by what may stand in a name elsewhere.
+    """
+    return [
+        x if os.path.exists(root / x) else x.replace("\\", "/")
+        for x in map(str, names)
+    ]
 
 
 def _read(table):
@@ -198,7 +221,7 @@ def _clean(value):
     return (value.strip() or None) if isinstance(value, str) else value
 
 
-def _find_columns(frame, columns, settled):
+def _find_columns(frame, columns, settled, of_masks):
     """Returns the names of the columns, found by what they are called or hold.
 
     A split or group that is `settled` without a column needs none.
@@ -210,13 +233,15 @@ def _find_columns(frame, columns, settled):
     images = [x for x in free if any(t.endswith(endings) for t in texts[x])]
     named = [x for x in free if re.match("ima?ge?|file|id", str(x).lower())]
     images = images or named[:1] or free[:1]
+    masks = [x for x in images if of_masks and MASKS.fullmatch(str(x))]
+    images = [x for x in images if x not in masks or x == columns["image"]]
     splits = [x for x in free if str(x).lower() in DIVISIONS]
     splits = [x for x in splits if name_splits(texts[x])]
     groups = [x for x in free if GROUPS.fullmatch(str(x).lower())]
     rest = [x for x in free if columns["image"] or x not in images]
     labels = [x for x in rest if str(x).lower() in LABELS]
     labels = labels or [x for x in rest if x not in splits + groups]
-    labels = rest if len(rest) == 1 else labels
+    labels = rest if len(rest) == 1 else masks or labels
     used = dict[str, Any]()
     fitting = images, labels, splits, groups
     for key, names in zip(COLUMNS, fitting, strict=True):
@@ -233,10 +258,12 @@ def _find_columns(frame, columns, settled):
                 f". {names} are one-hot: frame[{names}].idxmax(axis=1) is a "
                 f"column of classes. {SEVERAL}"
             )
+        asked = columns[key]
+        key = "mask" if of_masks and key == "label" else key
         raise ValueError(
             f"`{key}_column` must be the name of a column, one of "
             f"{list(map(str, frame.columns))}. Received: {key}_column="
-            f"{columns[key]!r}{advice}"
+            f"{asked!r}{advice}"
         )
     return used
 
