@@ -14,7 +14,7 @@ if sys.argv[:1] == ["-m"]:
 import keras
 
 # Registers what networks are trained by, so that they load.
-from cbam_keras import optimizers
+from cbam_keras import losses, optimizers
 from cbam_keras._version import __version__
 from cbam_keras.convert import load_torch_weights
 from cbam_keras.explain import AttentionMonitor

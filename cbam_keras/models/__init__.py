@@ -18,9 +18,11 @@ from cbam_keras.models.by_name import (
     BUILDERS,
     NETWORKS,
     PRETRAINED,
+    UNET,
     WEIGHTS,
     classifier,
     pretrained,
+    segmenter,
 )
 from cbam_keras.models.efficientnet import EfficientNetLite0
 from cbam_keras.models.mobilenet import MobileNet

@@ -15,11 +15,13 @@ from cbam_keras import _checks, _graph
 from cbam_keras.insertion import freeze_batch_norm, insert_attention
 from cbam_keras.layers import Attention, MakeLayer
 from cbam_keras.models.assembly import apply_head
+from cbam_keras.models.blocks import Attention as Kind
 from cbam_keras.models.efficientnet import EfficientNetLite0
 from cbam_keras.models.mobilenet import MobileNet
 from cbam_keras.models.mobilenet_v2 import MobileNetV2
 from cbam_keras.models.residual_networks import RESIDUAL_NETWORKS
 from cbam_keras.models.resnet import ResNet
+from cbam_keras.models.unet import UNet
 
 
 def _make_builder(width):
@@ -64,6 +66,8 @@ PRETRAINED: dict[str, Callable[..., keras.Model]] = {
     },
 }
 WEIGHTS = (None, "imagenet")
+# What names of U-Nets begin with.
+UNET = "unet-"
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
@@ -158,6 +162,29 @@ def classifier(
     network = pretrained(name, weights, shape, attention, is_frozen)
     outputs = apply_head(network.output, classes=len(images.class_names))
     return keras.Model(network.input, outputs, name=network.name)
+
+
+def segmenter(
+    name: str,
+    weights: str | None,
+    is_frozen: bool,
+    images,
+    attention: Kind = None,
+    skip_attention: Kind = None,
+) -> keras.Model:
+    """Builds a `UNet` for a dataset of masks, on a network by its name."""
+    if name in NETWORKS:
+        encoder = NETWORKS[name](images, attention=None)
+    else:
+        shape = images.image_shape
+        encoder = pretrained(name, weights, shape, None, is_frozen)
+    return UNet(
+        encoder,
+        len(images.class_names),
+        attention=attention,
+        skip_attention=skip_attention,
+        name=f"{UNET}{name}",
+    )
 
 
 def preprocess(name: str, x: keras.KerasTensor) -> keras.KerasTensor:

@@ -6,6 +6,7 @@ like any other.
 
 - `study`: `Study`, `Variant`, `Comparison`, `Budget`, `Task`,
   `Classification`.
+- `segmentation`: `Segmentation`, the task of masks.
 - `comparison`, `ablation`, `training`: studies of attention, of the paper's
   tables, and of networks of your own; `recipes`: how networks are trained.
 - `run`: `run`, which trains what is missing, and `estimate`, which counts it.
@@ -75,6 +76,7 @@ from cbam_keras.study.run import (
     run,
     takes_run_options,
 )
+from cbam_keras.study.segmentation import Segmentation, confusion_matrix
 from cbam_keras.study.statistics import Measured, Row, judge, verdict
 from cbam_keras.study.study import (
     Budget,
@@ -95,6 +97,7 @@ __all__ = [
     "Study",
     "Variant",
     "Classification",
+    "Segmentation",
     "Results",
     "Ranking",
     "Row",

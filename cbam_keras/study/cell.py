@@ -26,6 +26,7 @@ from cbam_keras.study.checkpoints import (
 )
 from cbam_keras.study.class_weights import class_weights
 from cbam_keras.study.flips import CORRECT
+from cbam_keras.study.measures import validation_key
 from cbam_keras.study.networks import (
     build_network,
     count_macs,
@@ -241,7 +242,10 @@ def train_cell(
             _fit(
                 *(model, stage, state),
                 x=for_fit(data.train),
-                class_weight=class_weights(data, recipe),
+                # The loss of masks has weights of its own.
+                class_weight=None
+                if getattr(data, "ignore_index", None) is not None
+                else class_weights(data, recipe),
                 validation_data=for_fit(data.validation),
                 epochs=last,
                 initial_epoch=state.epochs,
@@ -258,7 +262,8 @@ def train_cell(
                 "diverged",
                 f"The validation loss was {row['val_loss']} in epoch {tested}",
             )
-        best_metrics = ("val_accuracy", "val_loss")
+        key = validation_key(measure.key)
+        best_metrics = dict.fromkeys(["val_accuracy", key, "val_loss"])
         metrics = {name: row[name] for name in best_metrics if name in row}
         if is_trained and tested != state.epochs:
             model = _files.load_model(folder / state.file_of(tested))

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import types
 from collections.abc import Callable, Sequence
-from typing import Unpack
+from typing import Unpack, cast
 
 import keras
 
@@ -20,14 +20,35 @@ from cbam_keras.layers import (
     make_attention,
 )
 from cbam_keras.layers.stages import ALL, StageError, choose_stages
-from cbam_keras.models import NETWORKS, PRETRAINED, WEIGHTS, classifier
+from cbam_keras.models import (
+    NETWORKS,
+    PRETRAINED,
+    UNET,
+    WEIGHTS,
+    classifier,
+    segmenter,
+)
 from cbam_keras.study.figures import plot_costs
 from cbam_keras.study.measures import ACCURACY
-from cbam_keras.study.recipes import RECIPES, Recipe, find_recipe, suit_to
+from cbam_keras.study.recipes import (
+    MASK_STEPS,
+    RECIPES,
+    Recipe,
+    find_recipe,
+    suit_to,
+)
 from cbam_keras.study.results import MANY, Results
 from cbam_keras.study.run import RunOptions, run, takes_run_options
+from cbam_keras.study.segmentation import Segmentation
 from cbam_keras.study.statistics import TESTS
-from cbam_keras.study.study import Classification, Study, Variant, check_seeds
+from cbam_keras.study.study import (
+    Classification,
+    ImageTask,
+    Study,
+    Task,
+    Variant,
+    check_seeds,
+)
 from cbam_keras.study.training import draw_curves
 
 __all__ = ["compare", "plan", "NETWORKS"]
@@ -40,6 +61,10 @@ EACH = "each"
 Attentions = Sequence[str | MakeLayer]
 # The name of a network, or a function that builds it with an attention.
 Network = str | Callable[[MakeLayer | None], keras.Model]
+# Kinds of attention on the skips of a U-Net begin with this.
+SKIP = "skip-"
+# What a question is about, without masks and with them.
+MEASURED = ("accuracy", "mean IoU")
 MUST_HOLD = (
     "`attention` must hold names, layer classes, or callables that take `name` "
     "and return a layer. Received: "
@@ -60,6 +85,7 @@ def plan(
     folds: int | None = None,
     measure: str = ACCURACY,
     test: str = TESTS[0],
+    task: ImageTask | None = None,
 ) -> Study:
     """Plans to train one network without and with attention, and compare.
 
@@ -113,6 +139,13 @@ def plan(
             `study.Classification`. Defaults to `"test_accuracy"`.
         test: `"holm"` or `"dunnett"`, how several comparisons are corrected;
             see `study.Study`. Defaults to `"holm"`.
+        task: A `study.Segmentation`, in place of `data`, `data_options` and
+            `measure`. The network is then a `models.UNet`, by the name of its
+            encoder, as `"unet-tiny"` or `"unet-EfficientNetLite0"`, with
+            attention in its decoder; `"skip-gate"` in `attentions` is an
+            `AttentionGate` on its skips, and `"skip-cbam"` and so on other
+            kinds there. `recipe=None` means `"segmentation"`, with all epochs
+            in one stage for random weights. Defaults to `None`.
 
     Returns:
         A `study.Study`, for `study.run` and `study.estimate`.
@@ -125,19 +158,29 @@ def plan(
     """
     # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
-    recipe = find_recipe(recipe, default_recipe(model, weights, data))
-    build, label, check = network_of(model, weights, recipe)
-    task = Classification(data, measure=measure, **(data_options or {}))
+    has_masks = isinstance(task, Segmentation)
+    default = default_recipe(model, weights, data, has_masks)
+    recipe = find_recipe(recipe, default)
+    build, label, check = network_of(model, weights, recipe, has_masks)
+    if task is None:
+        task = Classification(data, measure=measure, **(data_options or {}))
+    elif data_options or data != "crowded_mnist" or measure != ACCURACY:
+        raise ValueError(
+            "`data`, `data_options` and `measure` must be left out with "
+            f"`task`, which has them. Received: {data=}, {data_options=}, "
+            f"{measure=}"
+        )
     layers = placed(
-        attention_layers(attentions, model, layer_options),
-        placements(stages, model),
+        attention_layers(attentions, model, layer_options, has_masks),
+        placements(stages, model, has_masks),
     )
     return Study(
-        task=task,
+        # The protocol has methods that `ImageTask` leaves to its subclasses.
+        task=cast(Task, task),
         variants=[
             Variant(
                 name,
-                functools.partial(build, attention=attention),
+                functools.partial(build, **{_place_of(name): attention}),
                 _settings_of(attention),
             )
             for name, attention in layers.items()
@@ -148,8 +191,8 @@ def plan(
         settings={"model": label, "weights": weights},
         check=check,
         kind="train",
-        question="Does attention improve the accuracy of the network "
-        f"{label} on {task.name}?",
+        question=f"Does attention improve the {MEASURED[has_masks]} of the "
+        f"network {label} on {task.name}?",
         finish=_draw,
         folds=folds,
         test=test,
@@ -172,6 +215,7 @@ def compare(
     folds: int | None = None,
     measure: str = ACCURACY,
     test: str = TESTS[0],
+    task: ImageTask | None = None,
     **options: Unpack[RunOptions],
 ) -> Results:
     """Trains one network without and with attention, under equal conditions.
@@ -221,6 +265,7 @@ def compare(
         folds=folds,
         measure=measure,
         test=test,
+        task=task,
     )
     return run(planned, **options)
 
@@ -234,7 +279,7 @@ def _draw(results, folder):
 
 
 def seeds_of(
-    seeds: int | Sequence[int], recipe: Recipe, task: Classification
+    seeds: int | Sequence[int], recipe: Recipe, task: ImageTask
 ) -> tuple[int, ...]:
     """Returns the seeds of a run; a single one is that of the recipe."""
     checked = check_seeds(seeds)
@@ -249,13 +294,20 @@ def seeds_of(
 
 
 def network_of(
-    model: Network, weights: str | None, recipe: Recipe
+    model: Network,
+    weights: str | None,
+    recipe: Recipe,
+    has_masks: bool = False,
 ) -> tuple[Callable, str, Callable | None]:
     """Returns a function of a dataset and `attention`, a label, and a check.
+
+    With masks, a name is that of the encoder of a U-Net.
 
     The check, if any, takes a dataset, and raises if the network does not take
     the images, or if its weights cannot be had.
     """
+    if has_masks and isinstance(model, str):
+        model = model.removeprefix(UNET)
     if _checks.one_of("weights", weights, WEIGHTS) and model not in PRETRAINED:
         raise ValueError(
             "`weights` must be None unless `model` is the name of a network "
@@ -272,11 +324,16 @@ def network_of(
                 f'{recipe.frozen_epochs}, model="{model}", weights=None. Give '
                 'weights="imagenet" (--weights imagenet)'
             )
-        if model in NETWORKS:
-            return NETWORKS[model], model, None
         is_frozen = recipe.frozen_epochs > 0
-        build = functools.partial(classifier, model, weights, is_frozen)
-        return build, model, functools.partial(build, attention=None)
+        make, label = (
+            (segmenter, f"{UNET}{model}")
+            if has_masks
+            else ((classifier, model))
+        )
+        build = functools.partial(make, model, weights, is_frozen)
+        if model in NETWORKS:
+            return build if has_masks else NETWORKS[model], label, None
+        return build, label, functools.partial(build, attention=None)
     if not callable(model) or isinstance(model, keras.layers.Layer):
         raise TypeError(
             "`model` must be the name of a network or a function that takes "
@@ -297,13 +354,22 @@ def model_options(model: object) -> dict[str, object]:
 
 
 def default_recipe(
-    model: object, weights: str | None = None, data: Images = "crowded_mnist"
+    model: object,
+    weights: str | None = None,
+    data: Images = "crowded_mnist",
+    has_masks: bool = False,
 ) -> Recipe:
     """Returns what `recipe=None` means for a network, given by name or not.
 
     In one epoch the network `"tiny"` underfits the default images. Of four
     learning rates 0.03 suits it best, without attention and with.
     """
+    if has_masks:
+        recipe = RECIPES["segmentation"]
+        if weights is None:
+            epochs = recipe.total_epochs
+            recipe = dataclasses.replace(recipe, epochs=epochs, frozen_epochs=0)
+        return dataclasses.replace(recipe, least_steps=MASK_STEPS)
     if weights is not None:
         return suit_to(data, RECIPES["fine-tuning"])
     rate = 0.03 if model == "tiny" else 0.01
@@ -311,9 +377,15 @@ def default_recipe(
 
 
 def attention_layers(
-    attentions: Attentions, model: object, layer_options: Options | None
+    attentions: Attentions,
+    model: object,
+    layer_options: Options | None,
+    has_masks: bool = False,
 ) -> dict[str, Attention | None]:
-    """Returns each kind by its name, with the options that it gets."""
+    """Returns each kind by its name, with the options that it gets.
+
+    With masks, names that begin with "skip-" are kinds for skips.
+    """
     if isinstance(attentions, str):
         attentions = [attentions]
     if not isinstance(attentions, Sequence):
@@ -326,6 +398,17 @@ def attention_layers(
         for asked in attentions
         for kind in ((BASELINE, *KINDS) if asked == ALL else (asked,))
     ]
+    on_skips = [_is_on_skips(x) for x in attentions]
+    if any(on_skips) and not has_masks:
+        raise ValueError(
+            f'Names that begin with "{SKIP}" are attention on the skips of a '
+            "U-Net, for masks (--masks). Received: attention="
+            f"{attentions}"
+        )
+    attentions = [
+        x.removeprefix(SKIP) if is_skip else x
+        for x, is_skip in zip(attentions, on_skips, strict=True)
+    ]
     attention_values = [_attention_of(attention) for attention in attentions]
     for attention in attention_values:
         if attention and attention.stages != ALL:
@@ -335,8 +418,8 @@ def attention_layers(
                 f"as stages={attention.stages!r}"
             )
     names = [
-        attention.name if attention else BASELINE
-        for attention in attention_values
+        SKIP * on_skip + (attention.name if attention else BASELINE)
+        for attention, on_skip in zip(attention_values, on_skips, strict=True)
     ]
     if not names or len(set(names)) != len(names):
         raise ValueError(
@@ -352,7 +435,7 @@ def attention_layers(
         # The user's own layers have their own defaults.
         if attention and isinstance(asked, str):
             if is_formula:
-                attention = Attention(ATTENTION[name])
+                attention = Attention(ATTENTION[asked])
             attention = attention.with_options(model_options(model))
         layers[name] = attention and attention.with_options(options)
         # Bad values raise here, before any work.
@@ -375,7 +458,9 @@ def attention_layers(
     return layers
 
 
-def placements(stages: str | Sequence[str], model: Network) -> list[str]:
+def placements(
+    stages: str | Sequence[str], model: Network, has_masks: bool = False
+) -> list[str]:
     """Returns in which stages of a network attention goes, `"each"` expanded.
 
     Raises unless the network has them.
@@ -383,7 +468,7 @@ def placements(stages: str | Sequence[str], model: Network) -> list[str]:
     asked = [stages] if isinstance(stages, str) else list(stages)
     chosen = dict.fromkeys(asked)
     if [*chosen] != [ALL]:
-        available = list_stages(model)
+        available = list_stages(model, has_masks)
         numbers = range(2, len(available))
         every = [ALL, *map(str, available), *(f"last {x}" for x in numbers)]
         chosen = {
@@ -399,9 +484,9 @@ def placements(stages: str | Sequence[str], model: Network) -> list[str]:
     return list(chosen)
 
 
-def list_stages(model: Network) -> list[int]:
+def list_stages(model: Network, has_masks: bool = False) -> list[int]:
     """Returns the stages of a network that can have attention."""
-    build, *_ = network_of(model, None, Recipe())
+    build, *_ = network_of(model, None, Recipe(), has_masks)
     # The stages do not depend on size and classes.
     images = types.SimpleNamespace(
         image_shape=(224, 224, 3), class_names=range(2)
@@ -428,8 +513,17 @@ def placed(
             continue
         for choice in stages:
             kind = dataclasses.replace(attention, stages=choice)
-            every[kind.name] = kind
+            every[SKIP * _is_on_skips(name) + kind.name] = kind
     return every
+
+
+def _is_on_skips(name):
+    return isinstance(name, str) and name.startswith(SKIP)
+
+
+def _place_of(name):
+    """Returns the argument of a network that takes attention of this name."""
+    return "skip_attention" if _is_on_skips(name) else "attention"
 
 
 def _settings_of(attention):

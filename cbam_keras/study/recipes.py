@@ -12,8 +12,9 @@ from cbam_keras.optimizers import MomentumSGD, WarmupCosineDecay
 DTYPES = {None: None, "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 # The weights of classes that let all count alike.
 BALANCED = "balanced"
-# The default epochs are at least so many steps, in which small networks learn.
-LEAST_STEPS = 200
+# The default epochs are at least so many steps, in which small networks learn,
+# and so many for masks.
+LEAST_STEPS, MASK_STEPS = 200, 400
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,6 +235,14 @@ RECIPES: dict[str, Recipe] = {
     # at Keras' usual rate for new layers. The numbers are ours.
     "fine-tuning": Recipe(
         epochs=4, learning_rate=1e-3, augment=("flip",), frozen_epochs=2
+    ),
+    # For masks and a U-Net on a pretrained network.
+    "segmentation": Recipe(
+        epochs=16,
+        batch_size=8,
+        learning_rate=3e-3,
+        augment=("flip",),
+        frozen_epochs=8,
     ),
 }
 

@@ -108,7 +108,64 @@ class Task(Protocol[Loaded]):
         """
 
 
-class Classification:
+class ImageTask:
+    """What tasks share whose images come from `data.load` or the like."""
+
+    measure: str
+    measure_name: str
+    # What is compared beside the usual measure, if anything.
+    score: str | None = None
+
+    def __init__(self, images: Images, make_source: Callable, options: Mapping):
+        self.data, self.options = images, options
+        loaded = images if isinstance(images, ImageData) else None
+        # Images that are loaded, or where they are.
+        self.source = loaded or make_source()
+        if loaded and options:
+            raise ValueError(
+                "`data_options` must be left out for images that are loaded "
+                f'already. Received: images of "{loaded.name}", data_options='
+                f"{dict(options)!r}"
+            )
+        if loaded and (loaded.batch_size is None or loaded.boxes):
+            raise ValueError(
+                "`data` must come in batches of images and labels only. "
+                f"Received: images loaded with batch_size={loaded.batch_size}, "
+                f"boxes={loaded.boxes}"
+            )
+
+    @property
+    def measures(self) -> "tuple[Measure, ...]":
+        """What is compared, and beside another measure the usual one."""
+        compared = Measure(self.measure, self.measure_name)
+        if self.score is None:
+            return (compared,)
+        return compared, Measure(type(self).measure, type(self).measure_name)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the data are loaded already, for one seed."""
+        return isinstance(self.data, ImageData)
+
+    @property
+    def name(self) -> str:
+        """The name of the dataset, known before it is loaded."""
+        return self.source.name
+
+    def load(
+        self, recipe: Recipe, folds: int | None = None, fold: int = 0
+    ) -> ImageData:
+        if isinstance(self.data, ImageData):
+            return self.data
+        by_recipe = {name: getattr(recipe, name) for name in BY_RECIPE}
+        options = {**by_recipe, **self.options, "folds": folds, "fold": fold}
+        return self._load(options)
+
+    def _load(self, options):
+        return data.load(self.data, **options)
+
+
+class Classification(ImageTask):
     """Classification of images, measured by accuracy on the test images.
 
     Args:
@@ -142,58 +199,14 @@ class Classification:
         self, data: Images, *, measure: str = ACCURACY, **options: Any
     ):
         _checks.one_of("measure", measure, [ACCURACY, *MEASURES])
-        self.data, self.options = data, options
-        # What is computed beside the accuracy, if anything.
-        self.score: str | None = None
         if measure != ACCURACY:
             _checks.require("sklearn.metrics", extra="tune")
             self.score = self.measure = measure
             if self.split != "test":
                 self.measure = validation_key(measure)
             self.measure_name = f"{self.split} {MEASURES[measure]}"
-        _check_options(options)
-        loaded = data if isinstance(data, ImageData) else None
-        # Images that are loaded, or where they are.
-        self.source = loaded or Source(data, **options)
-        if loaded and options:
-            raise ValueError(
-                "`data_options` must be left out for images that are loaded "
-                f'already. Received: images of "{loaded.name}", data_options='
-                f"{options!r}"
-            )
-        if loaded and (loaded.batch_size is None or loaded.boxes):
-            raise ValueError(
-                "`data` must come in batches of images and labels only. "
-                f"Received: images loaded with batch_size={loaded.batch_size}, "
-                f"boxes={loaded.boxes}"
-            )
-
-    @property
-    def measures(self) -> "tuple[Measure, ...]":
-        """What is compared, and beside another measure the accuracy."""
-        compared = Measure(self.measure, self.measure_name)
-        if self.score is None:
-            return (compared,)
-        return compared, Measure(type(self).measure, type(self).measure_name)
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the data are loaded already, for one seed."""
-        return isinstance(self.data, ImageData)
-
-    @property
-    def name(self) -> str:
-        """The name of the dataset, known before it is loaded."""
-        return self.source.name
-
-    def load(
-        self, recipe: Recipe, folds: int | None = None, fold: int = 0
-    ) -> ImageData:
-        if isinstance(self.data, ImageData):
-            return self.data
-        by_recipe = {name: getattr(recipe, name) for name in BY_RECIPE}
-        options = {**by_recipe, **self.options}
-        return data.load(self.data, folds=folds, fold=fold, **options)
+        check_options(options, {x.name for x in dataclasses.fields(Source)})
+        super().__init__(data, lambda: Source(data, **options), options)
 
     def check(self, model: keras.Model, data: Data) -> None:
         check_network(model, data)
@@ -235,8 +248,11 @@ class Classification:
         return outputs.argmax(axis=-1) == labels
 
 
-def _check_options(options):
-    names = {field.name for field in dataclasses.fields(Source)} - {"data"}
+def check_options(options: Mapping, names: Iterable[str]) -> None:
+    """Raises unless options are arguments of `data.load` or the like.
+
+    Those that a recipe or a study decides are none.
+    """
     for name in options:
         if name in (*BY_RECIPE, "folds", "fold"):
             owner = "recipe" if name in BY_RECIPE else "study"
@@ -244,7 +260,8 @@ def _check_options(options):
                 f"`{name}` is an argument of the {owner}. Received: "
                 f"data_options={options!r}"
             )
-        _checks.one_of("data_options", name, sorted(names))
+        known = {*names} - {"data", "masks"}
+        _checks.one_of("data_options", name, sorted(known))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -433,7 +450,8 @@ class Study:
             recipe=find_recipe(self.recipe),
         )
         patience = self.recipe_for(None, 0).patience
-        if patience is not None and "val_accuracy" not in self.task.metrics:
+        keys = {validation_key(self.measured_by[0].key), "val_accuracy"}
+        if patience is not None and keys.isdisjoint(self.task.metrics):
             raise ValueError(
                 "`patience` needs a task whose `metrics` hold "
                 f'"val_accuracy". Received: {patience=}, a task with '

@@ -333,7 +333,7 @@ class Workers:
                 self.epochs[cell] = len(history)
                 self.failures = 0
                 row = history[-1]
-                measures = ("val_accuracy", "accuracy", "loss")
+                measures = ("val_accuracy", "val_miou", "accuracy", "loss")
                 name = next(name for name in measures if name in row)
                 say(f"{cell}: epoch {row['epoch']}, {name} {row[name]:.4f}")
         for cell in self.folder.cells:
@@ -359,5 +359,9 @@ def _result(outcome):
     if not outcome.finished:
         return f"{outcome.status} ({outcome.message})"
     # A measure may have no value.
-    measured = {k: x for k, x in outcome.metrics.items() if x is not None}
+    measured = {
+        name: x
+        for name, x in outcome.metrics.items()
+        if x is not None and not name.startswith("iou_")
+    }
     return ", ".join(f"{name} {x:.4f}" for name, x in measured.items())

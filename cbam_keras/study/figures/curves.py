@@ -9,6 +9,9 @@ from cbam_keras import _checks
 from cbam_keras.explain.figures import style
 from cbam_keras.study.measures import Measure, as_measure
 
+# What history is drawn beside the loss.
+HEADINGS = {"accuracy": "Accuracy (%)", "miou": "mIoU (%)"}
+
 
 def plot_history(
     rows: Sequence[Mapping[str, Any]], title: str = ""
@@ -18,7 +21,8 @@ def plot_history(
     Args:
         rows: Sequence of dictionaries, one per network and epoch, with the
             keys `"network"`, `"epoch"` (from 1), `"loss"`, `"accuracy"`,
-            `"val_loss"` and `"val_accuracy"` (in [0, 1]).
+            `"val_loss"` and `"val_accuracy"`, or `"miou"` and `"val_miou"`
+            (in [0, 1]).
         title: String, written over the figure. Defaults to `""`.
 
     Returns:
@@ -42,9 +46,8 @@ def plot_history(
     ticker = _checks.require("matplotlib.ticker", extra="plot")
     styles = style.styles_of([*dict.fromkeys(row["network"] for row in rows)])
     panels = figure.subplots(1, 2)
-    for axes, key, scale in zip(
-        panels, ("loss", "accuracy"), (1, 100), strict=True
-    ):
+    key = next((x for x in HEADINGS if x in rows[0]), "accuracy")
+    for axes, key, scale in zip(panels, ("loss", key), (1, 100), strict=True):
         for name, look in styles.items():
             history = [row for row in rows if row["network"] == name]
             epochs = [row["epoch"] for row in history]
@@ -62,7 +65,7 @@ def plot_history(
         )
         style.style_axes(axes, "both")
     panels[0].set_ylabel("Loss")
-    panels[1].set_ylabel("Accuracy (%)")
+    panels[1].set_ylabel(HEADINGS[key])
     style.add_legend(figure, panels, ncols=min(4, len(styles)))
     return figure
 

@@ -1,0 +1,200 @@
+"""`Segmentation`: a class for each pixel, measured by the mean IoU."""
+
+import functools
+import inspect
+from typing import Any
+
+import keras
+import numpy as np
+
+from cbam_keras import _checks, _graph, data
+from cbam_keras.data import Given, ImageData
+from cbam_keras.losses import (
+    SCORES,
+    PixelCrossentropy,
+    PixelIoU,
+    score_of,
+    to_classes,
+)
+from cbam_keras.study.class_weights import class_weights
+from cbam_keras.study.measures import validation_key
+from cbam_keras.study.networks import compile_network
+from cbam_keras.study.recipes import Recipe
+from cbam_keras.study.study import ImageTask, check_options
+
+# What sentences call the scores.
+NAMES = {"miou": "mIoU", "iou": "foreground IoU", "dice": "foreground Dice"}
+
+
+class Segmentation(ImageTask):
+    """Segmentation of images, measured on the pixels of the test images.
+
+    The loss is `losses.PixelCrossentropy`, with the weights of classes of the
+    recipe: `class_weight="balanced"` is by the pixels of the training images.
+    IoU and Dice are of all pixels of a split together; pixels of
+    `ignore_index` are neither learned nor counted. The mean IoU is over the
+    classes that are in the masks or in the predictions of a split, as that of
+    `keras.metrics.MeanIoU`. The best epoch is the one of the best measure on
+    the validation images.
+
+    Args:
+        images, masks: See `cbam_keras.data.load_masks`; or `images` is what it
+            returned.
+        measure: What networks are compared by: `"miou"`, or for two classes
+            `"iou"` or `"dice"` of the second, the foreground. Defaults to
+            `"miou"`.
+        dice_weight: Non-negative number, the weight of soft Dice in the loss,
+            beside crossentropy. Defaults to `0.0`.
+        **options: Further arguments of `data.load_masks`, except those that a
+            recipe or a study decides.
+
+    Raises:
+        TypeError: If an argument is of another kind.
+        ValueError: If there is no such measure, if `data.load_masks` has no
+            such argument, or if loaded data cannot be trained on.
+
+    Example:
+        >>> from cbam_keras import comparison, study, training
+        >>> images = np.random.randint(0, 256, (10, 16, 16, 3), "uint8")
+        >>> task = study.Segmentation(images, images[..., 0] > 127)
+        >>> results = comparison.compare(
+        ...     ["none", "cbam"], task=task, model="unet-tiny", output=folder,
+        ...     recipe=training.Recipe(epochs=1, batch_size=4),
+        ... )  # doctest: +ELLIPSIS
+        7 images of 2 classes in train, 1 in validation, 2 in test
+        ...
+        >>> results.measures[0].heading
+        'mIoU'
+    """
+
+    measure = "test_miou"
+    measure_name = NAMES["miou"]
+    # The images that are measured.
+    split = "test"
+
+    def __init__(
+        self,
+        images: Given | ImageData,
+        masks: Given = None,
+        *,
+        measure: str = "miou",
+        dice_weight: float = 0.0,
+        **options: Any,
+    ):
+        _checks.one_of("measure", measure, SCORES)
+        self.masks, self.kind = masks, measure
+        self.dice_weight = _checks.positive_number(
+            "dice_weight", dice_weight, or_zero=True
+        )
+        if measure != "miou":
+            self.score, self.measure = measure, f"test_{measure}"
+            self.measure_name = NAMES[measure]
+        if self.split != "test":
+            self.measure = validation_key(self.measure)
+        arguments = inspect.signature(data.load_masks).parameters
+        fields = inspect.signature(data.Source).parameters
+        check_options(options, {*arguments, *fields} - {"images", "options"})
+        if isinstance(images, ImageData) and images.ignore_index is None:
+            raise ValueError(
+                "`images` must have masks, as cbam_keras.data.load_masks loads "
+                f'them. Received: images of "{images.name}" with classes'
+            )
+        super().__init__(
+            images,
+            functools.partial(data.source_of_masks, images, masks, **options),
+            options,
+        )
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The logs of `fit` that the history keeps."""
+        names = dict.fromkeys(["loss", "miou", self.kind])
+        return (*names, *(f"val_{name}" for name in names))
+
+    def _load(self, options):
+        return data.load_masks(self.data, self.masks, **options)
+
+    def check(self, model: keras.Model, data: ImageData) -> None:
+        classes = len(data.class_names)
+        channels_first = keras.config.image_data_format() == "channels_first"
+        size = data.image_shape[1:] if channels_first else data.image_shape[:2]
+        shape: tuple = getattr(model, "input_shape", None) or ()
+        output: tuple = getattr(model, "output_shape", None) or ()
+        counts = (classes, 1) if classes == 2 else (classes,)
+        fits = _checks.fits(shape[1:], data.image_shape) and any(
+            _checks.fits(output[1:], (*size, count)) for count in counts
+        )
+        if not fits or (
+            output[-1] == 1 and _graph.kind_of_head(model) == "softmax"
+        ):
+            single = " (or one, of a sigmoid or a logit)" * (classes == 2)
+            raise ValueError(
+                f'A network for the masks of "{data.name}" must take images of '
+                f"shape {data.image_shape} and give {classes} values{single} "
+                f"for each pixel, {(*size, classes)}, as models.UNet does. "
+                f'Received: model "{model.name}" with input_shape='
+                f"{shape or None}, output_shape={output or None}"
+            )
+        if self.kind != "miou" and classes != 2:
+            raise ValueError(
+                f'`measure="{self.kind}"` is for two classes, the second of '
+                f"which is the foreground. Received: {classes} classes, "
+                f"{_checks.first_few(data.class_names)}"
+            )
+
+    def compile(
+        self, model: keras.Model, recipe: Recipe, data: ImageData
+    ) -> None:
+        loss_and_scores = self.loss_and_metrics(model, recipe, data)
+        compile_network(model, recipe, len(data.train), loss_and_scores)
+
+    def loss_and_metrics(
+        self, model: keras.Model, recipe: Recipe, data: ImageData
+    ) -> tuple[keras.losses.Loss, list[keras.metrics.Metric]]:
+        """Returns what `compile` takes."""
+        weights = class_weights(data, recipe) or {}
+        ignore_index = int(data.ignore_index or 0)
+        from_logits = _graph.kind_of_head(model) is None
+        loss = PixelCrossentropy(
+            ignore_index,
+            [weights[index] for index in sorted(weights)] or None,
+            self.dice_weight,
+            from_logits,
+        )
+        classes = len(data.class_names)
+        return loss, [
+            PixelIoU(classes, score, ignore_index, from_logits)
+            for score in dict.fromkeys(["miou", self.kind])
+        ]
+
+    def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
+        """Returns the scores of the test images, and the IoU of each class."""
+        matrix = confusion_matrix(model, data.test, data)
+        scores = SCORES if len(matrix) == 2 else SCORES[:1]
+        metrics = {f"test_{x}": float(score_of(matrix, x, np)) for x in scores}
+        sums = matrix.sum(axis=0) + matrix.sum(axis=1) - np.diag(matrix)
+        for name, both, union in zip(
+            data.class_names, np.diag(matrix), sums, strict=True
+        ):
+            if union:
+                metrics[f"iou_{name}"] = float(both / union)
+        return metrics
+
+
+def confusion_matrix(
+    model: keras.Model, batches: keras.utils.PyDataset, data: ImageData
+) -> np.ndarray:
+    """Returns the pixels of each true class (rows) and predicted one."""
+    classes = len(data.class_names)
+    from_logits = _graph.kind_of_head(model) is None
+    matrix = np.zeros((classes, classes), "int64")
+    for index in range(len(batches)):
+        images, masks = batches[index]
+        outputs = model.predict_on_batch(images)
+        predicted = keras.ops.convert_to_numpy(to_classes(outputs, from_logits))
+        is_known = masks != data.ignore_index
+        pairs = classes * masks[is_known] + predicted[is_known]
+        matrix += np.bincount(pairs, minlength=classes**2).reshape(
+            classes, classes
+        )
+    return matrix
