@@ -2,7 +2,7 @@
 
 Written from the papers (He et al., 2016; Xie et al., 2017; Woo et al., 2018),
 with the names of torchvision's modules, and the gates with those of
-luuuyi/CBAM.PyTorch.
+luuuyi/CBAM.PyTorch; and the gate of Oktay et al., 2018.
 """
 
 import collections
@@ -87,3 +87,41 @@ class SpatialGate(nn.Module):
 def gated(channels, sequential=False):
     gates = {"ca": ChannelGate(channels, sequential), "sa": SpatialGate()}
     return nn.Sequential(collections.OrderedDict(gates))
+
+
+def attention_gate(layer, gating, skip, upstream):
+    """Returns what a gate gives, and gradients, as one vector for each mode.
+
+    In float64, with the weights of a layer of ours, and in its order of axes.
+    """
+    rank = gating.ndim - 2
+    conv = getattr(nn.functional, f"conv{rank}d")
+
+    def resize(x, like):
+        mode = ("linear", "bilinear", "trilinear")[rank - 1]
+        return nn.functional.interpolate(x, like.shape[2:], mode=mode)
+
+    def moved(x, *axes):
+        x = torch.as_tensor(x).detach().double()
+        # A dense layer is a convolution.
+        x = x[(None,) * rank] if x.ndim == 2 else x
+        return (x.movedim(*axes) if x.ndim > 1 else x).requires_grad_()
+
+    gating, skip, upstream = (moved(x, -1, 1) for x in (gating, skip, upstream))
+    weights = [moved(x, (-1, -2), (0, 1)) for x in layer.get_weights()]
+    theta, phi, a, psi, b, project, c, gamma, beta, *state = weights
+    vectors = {}
+    for mode in ("test", "train"):
+        down = conv(skip, theta, stride=2)
+        hidden = torch.relu(down + resize(conv(gating, phi, a), down))
+        gate = resize(torch.sigmoid(conv(hidden, psi, b)), skip)
+        y, is_train = conv(skip * gate, project, c), mode == "train"
+        moments = [x.detach().clone() for x in state]
+        y = nn.functional.batch_norm(y, *moments, gamma, beta, is_train)
+        wanted = [gating, skip, *weights[:-2]]
+        gradients = torch.autograd.grad((y * upstream).sum(), wanted)
+        arrays = [moved(x, 1, -1) for x in (y, gate, *gradients[:2])]
+        arrays += [moved(x, (0, 1), (-1, -2)) for x in gradients[2:]]
+        flat = torch.cat([x.detach().flatten() for x in arrays])
+        vectors[mode] = flat.float().numpy()
+    return vectors

@@ -21,13 +21,16 @@ class Gate:
     """A call of a gate: of an attention layer, or of one half of `CBAM`.
 
     `part` computes its values, and is `layer` itself unless that has several.
-    `shape` is that of the features.
+    `shapes` are those of what it takes, the
+    features last.
     """
 
     name: str
     layer: AttentionLayer = dataclasses.field(compare=False)
     part: AttentionLayer = dataclasses.field(compare=False)
-    shape: tuple[int | None, ...] = dataclasses.field(compare=False)
+    shapes: tuple[tuple[int | None, ...], ...] = dataclasses.field(
+        compare=False
+    )
 
 
 def name_of(name: str, layer: AttentionLayer, part: AttentionLayer) -> str:
@@ -76,11 +79,12 @@ class Gates:
         self.calls[layer] += 1
         number = self.calls[layer]
         outputs = inputs = layer._prepare(inputs)
+        shapes = tuple(tuple(x.shape) for x in keras.tree.flatten(inputs))
         values = []
         for part in layer._gates():
             name = self.names[layer] + (f"#{number}" if number > 1 else "")
             name = name_of(name, layer, part)
-            gate = Gate(name, layer, part, tuple(inputs.shape))
+            gate = Gate(name, layer, part, shapes)
             value = self._constants.get(gate)
             if value is None:
                 # Both gates see the input only where they are parallel.

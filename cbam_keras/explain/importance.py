@@ -239,10 +239,11 @@ def gate_importance(
 
     rows = []
     for gate, moment in moments.items():
-        features = keras.KerasTensor((1, *gate.shape[1:]))
-        macs = count_macs(gate.part, [features], [features])[1]
+        taken = [keras.KerasTensor((1, *shape[1:])) for shape in gate.shapes]
+        macs = count_macs(gate.part, taken, taken[-1:])[1]
         numbers = _count_parameters([gate.part]), macs, moment.spread
-        row = GateRow(gate.name, gate.shape[1:], *numbers, *changes(gate))
+        shape = gate.shapes[-1][1:]
+        row = GateRow(gate.name, shape, *numbers, *changes(gate))
         rows.append(row)
     known = [row.macs for row in rows if row.macs is not None]
     total = GateRow(

@@ -403,6 +403,8 @@ class _Plan:
             return "its layer is inside another layer"
         if any(len(step.outputs) > 1 for step in calls):
             return "its map is an output of its layer"
+        if len(calls[0].inputs) > 1:
+            return "it takes a gating signal, and transforms the features"
         if not folds:
             return None
         if len(calls) > 1:

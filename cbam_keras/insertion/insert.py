@@ -134,7 +134,8 @@ def insert_attention(
         >>> bool(keras.ops.all(new(x) == old(x)))
         True
     """
-    if isinstance(attention, str):
+    # A gate of skips says itself where it goes.
+    if isinstance(attention, str) and attention != "gate":
         _checks.one_of("attention", attention, ATTENTION)
     original = model
     model = _graph.with_graph("model", model)

@@ -6,12 +6,14 @@ is for training from scratch.
 - `bam`, `cbam`, `channel_attention`, `coordinate_attention`,
   `efficient_channel_attention`, `global_context`, `scse`, `simam`,
   `spatial_attention`, `squeeze_excite`, `triplet_attention`: one layer each.
+- `attention_gate`: the gate of skips, which takes two tensors.
 - `attention_layer`: their base classes.
 - `normalization`: the batch normalization inside of gates.
 - `pools`: the pools that gates choose from.
 - `factory`: a layer from a name, class, callable or template; `Attention`.
 """
 
+from cbam_keras.layers.attention_gate import AttentionGate
 from cbam_keras.layers.attention_layer import DECISIVE as DECISIVE
 from cbam_keras.layers.attention_layer import (
     MAPS,
@@ -56,4 +58,5 @@ __all__ = [
     "SCSE",
     "SimAM",
     "TripletAttention",
+    "AttentionGate",
 ]

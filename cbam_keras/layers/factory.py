@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import keras
 
 from cbam_keras import _checks
+from cbam_keras.layers.attention_gate import AttentionGate
 from cbam_keras.layers.attention_layer import (
     SHARED_ARGUMENTS,
     TrainableAttention,
@@ -45,6 +46,8 @@ ATTENTION = {
     "gc": GlobalContext,
     "triplet": TripletAttention,
 }
+# Skips have a gate of their own, which takes two tensors.
+NAMES = {**ATTENTION, "gate": AttentionGate}
 # The names of different classes.
 KINDS = tuple(name for name in ATTENTION if name != "cbam-paper")
 IDENTITY = {"identity_init": True}
@@ -58,8 +61,9 @@ ADVICE: dict[str, Mapping[str, object]] = {
     "cbam": VARIANTS["recommended"],
     "cbam-paper": VARIANTS["paper"],
     "spatial": {**IDENTITY, "batch_norm": True, "batch_norm_momentum": 0.9},
-    # It cannot be the identity.
+    # They cannot be the identity.
     "simam": {},
+    "gate": {},
 }
 
 
@@ -103,7 +107,7 @@ class Attention:
     def __post_init__(self) -> None:
         check_stages(self.stages)
         if isinstance(self.layer, str):
-            _checks.one_of("layer", self.layer, ATTENTION)
+            _checks.one_of("layer", self.layer, NAMES)
         elif not callable(self.layer) or isinstance(
             self.layer, keras.layers.Layer
         ):
@@ -134,7 +138,7 @@ class Attention:
     def _partial(self):
         layer = self.layer
         if isinstance(layer, str):
-            layer = ATTENTION[layer]
+            layer = NAMES[layer]
         # A partial of a `functools.partial` is one partial of both.
         return functools.partial(layer, **self.arguments)
 
@@ -171,7 +175,8 @@ class Attention:
         function = getattr(made.func, "__qualname__", repr(made.func))
         module = getattr(made.func, "__module__", "__main__")
         if module.startswith("cbam_keras."):
-            module = "cbam_keras"
+            is_ours_alone = made.func is AttentionGate
+            module = "cbam_keras.layers" if is_ours_alone else "cbam_keras"
         elif getattr(keras.layers, function, None) is made.func:
             module = "keras.layers"
         path = function if module == "__main__" else f"{module}.{function}"
@@ -220,10 +225,10 @@ def make_attention(
     Args:
         attention: `None`; one of `"cbam"`, `"cbam-paper"`, `"se"`,
             `"channel"`, `"spatial"`, `"eca"`, `"coordinate"`, `"simam"`,
-            `"bam"`, `"scse"`, `"gc"`, `"triplet"`; an `Attention`; a layer
-            class; a callable that takes `name=` and returns a new layer, as
-            `functools.partial(CBAM, kernel_size=3)`; or a layer used as a
-            template, which is copied without its weights.
+            `"bam"`, `"scse"`, `"gc"`, `"triplet"`, or for skips `"gate"`; an
+            `Attention`; a layer class; a callable that takes `name=` and
+            returns a new layer, as `functools.partial(CBAM, kernel_size=3)`;
+            or a layer used as a template, which is copied without its weights.
         name: String, the name of the layer. `None` lets Keras choose.
             Defaults to `None`.
 
@@ -245,7 +250,7 @@ def make_attention(
     if attention is None:
         return None
     if isinstance(attention, str):
-        _checks.one_of("attention", attention, (None, *ATTENTION))
+        _checks.one_of("attention", attention, (None, *NAMES))
         return Attention(attention)(name)
     if isinstance(attention, keras.layers.Layer):
         config = attention.get_config()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import keras
 from keras import KerasTensor, layers
 
-from cbam_keras.layers import MakeLayer, make_attention
+from cbam_keras.layers import AttentionGate, MakeLayer, make_attention
 
 HALF = ("float16", "bfloat16")
 DOWNSAMPLE_IN = ("3x3", "1x1")
@@ -103,12 +103,22 @@ def relu6(x: KerasTensor, *, name: str) -> KerasTensor:
     return layers.Activation("relu6", name=name)(x)
 
 
-def attend(x: KerasTensor, attention: Attention, *, name: str) -> KerasTensor:
-    """Applies a new attention layer, or nothing if `attention` is `None`."""
+def attend(
+    x: KerasTensor,
+    attention: Attention,
+    *,
+    name: str,
+    gating: KerasTensor | None = None,
+) -> KerasTensor:
+    """Applies a new attention layer, or nothing if `attention` is `None`.
+
+    `gating` is what an `AttentionGate` takes besides.
+    """
     layer = make_attention(attention, name=name)
     if layer is None:
         return x
-    y = layer(x)
+    has_two = isinstance(layer, AttentionGate) and gating is not None
+    y = layer(gating, x) if has_two else layer(x)
     if tuple(y.shape) != tuple(x.shape):
         raise ValueError(
             "`attention` must give layers that keep the shape. Received: "

@@ -56,7 +56,9 @@ def UNet(
             for two classes, with `classifier_activation="sigmoid"` or `None`.
         attention: Attention of each decoder block: what
             `layers.make_attention` takes. Defaults to `None`.
-        skip_attention: Attention of each skip. Defaults to `None`.
+        skip_attention: Attention of each skip, which may also be `"gate"`: an
+            `AttentionGate` whose gating signal is the features from below,
+            before they are repeated. Defaults to `None`.
         stages: String, which decoder blocks have both, counted from the
             coarsest: `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers as
             `"1,3"`. Defaults to `"all"`.
@@ -109,9 +111,15 @@ def UNet(
     blocks = zip(widths, maps[-2::-1], strides[::-1], strict=True)
     for stage, (width, skip, stride) in enumerate(blocks, 1):
         block = f"decoder_stage{stage}"
+        below = x
         x = UpsampleLike(stride, name=f"{block}_up")([x, skip])
         if skip is not image:
-            skip = attend(skip, of_skips[stage], name=f"{block}_skip_attention")
+            skip = attend(
+                skip,
+                of_skips[stage],
+                name=f"{block}_skip_attention",
+                gating=below,
+            )
             join = layers.Concatenate(channel_axis(), name=f"{block}_concat")
             x = join([x, skip])
         for number in (1, 2):

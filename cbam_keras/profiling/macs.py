@@ -10,6 +10,7 @@ from cbam_keras.layers import (
     BAM,
     CBAM,
     SCSE,
+    AttentionGate,
     ChannelAttention,
     CoordinateAttention,
     EfficientChannelAttention,
@@ -90,6 +91,16 @@ def _mlp_and_map(layer, x, y):
     return 2 * x[0] * channels * hidden + math.prod(x)
 
 
+def _gate_of_skip(layer, x, y):
+    *_, channels, hidden = kernel = layer.theta_kernel.shape
+    # The gating signal comes first; the output has the shape of the skip.
+    positions = list(y)
+    del positions[layer._channel_axis(len(y))]
+    coarse = y[0] * math.prod(n // layer.subsampling for n in positions[1:])
+    at_coarse = math.prod(kernel) + hidden
+    return coarse * at_coarse + math.prod(x) * hidden + math.prod(y) * channels
+
+
 def _recurrent(layer, x, y):
     kernels = layer.cell.kernel, layer.cell.recurrent_kernel
     return x[0] * x[1] * sum(math.prod(kernel.shape) for kernel in kernels)
@@ -127,6 +138,7 @@ COUNTS: dict[str, dict[type | tuple[type, ...], Callable]] = {
         BAM: _bam,
         (SCSE, GlobalContext): _mlp_and_map,
         TripletAttention: _triplet,
+        AttentionGate: _gate_of_skip,
     },
     "convolution": {
         (layers.Conv1D, layers.Conv2D, layers.Conv3D): _convolution,

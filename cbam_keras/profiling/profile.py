@@ -217,7 +217,7 @@ def _rows(model: keras.Model, steps: Sequence) -> Iterator[Row]:
                 # How often the layer calls it, and on what, is not known.
                 shape = (gate.get_build_config() or {}).get("input_shape", ())
                 kind, parameters = type(gate).__name__, count_new(gate)
-                shape = tuple(shape[1:])
+                shape = tuple(gate.compute_output_shape(shape)[1:])
                 yield Row(path, kind, "attention", shape, parameters, None)
         inside = {id(v) for gate in gates for v in gate.weights}
         if macs or any(id(v) not in inside for v in layer.weights):
