@@ -20,6 +20,10 @@ ATTENTION = (
 ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
 AUGMENTATIONS = ("flip", "crop", "random_resized_crop")
 MEASURES = ("test_accuracy", "balanced_accuracy", "macro_f1", "auc")
+# Measures of masks.
+SCORES = ("miou", "iou", "dice")
+# What stands before the name of attention on the skips of a U-Net.
+SKIP = "skip-"
 METHODS = ("grad_cam", "grad_cam++", "hires_cam")
 ORDERS = ("channel_first", "spatial_first", "parallel")
 RECIPES = ("default", "imagenet", "small_images", "fine-tuning")
@@ -49,7 +53,8 @@ def add_model(parser):
         metavar="NAME",
         help=f"the network: {', '.join(NETWORKS)}; or EfficientNetLite0, a "
         "network of keras.applications, or MODULE:FUNCTION, a function of "
-        "your own that takes `attention` and returns a keras.Model",
+        "your own that takes `attention` and returns a keras.Model; with "
+        "masks a U-Net on these, as unet-resnet18",
     )
     parser.add_argument(
         "--weights",
@@ -66,7 +71,8 @@ def add_attention(parser):
         **SEVERAL,
         metavar="NAME",
         help=f"what is compared: {', '.join(ATTENTION)}; or MODULE:CLASS, a "
-        "layer of your own (default: none se cbam)",
+        "layer of your own; with masks also skip-gate, skip-cbam and so on, on "
+        "the skips of a U-Net (default: none se cbam)",
     )
     parser.add_argument(
         "--stages",
@@ -204,7 +210,39 @@ def add_data(parser):
     )
 
 
-def add_training(parser, *, learning_rate=True):
+def add_masks(parser):
+    """Adds masks, with which images have a class for each pixel."""
+    group = parser.add_argument_group("masks")
+    group.add_argument(
+        "--masks",
+        metavar="FOLDER|COLUMN",
+        help="the folder of the masks of the images in --data, by name, or the "
+        "column of a CSV file with their paths: trains a U-Net",
+    )
+    group.add_argument(
+        "--class-names",
+        **SEVERAL,
+        metavar="NAME",
+        help="the classes of the masks, in the order of their numbers",
+    )
+    group.add_argument(
+        "--colors",
+        metavar="FILE",
+        help="a text file with red, green, blue and the name of each class",
+    )
+    group.add_argument(
+        "--ignore-index",
+        type=int,
+        help="the value of pixels without a class (default: 255)",
+    )
+    group.add_argument(
+        "--dice-weight",
+        type=float,
+        help="the weight of soft Dice beside crossentropy (default: 0)",
+    )
+
+
+def add_training(parser, *, learning_rate=True, has_masks=True):
     """Adds how networks are trained."""
     group = parser.add_argument_group("training")
     group.add_argument(
@@ -231,9 +269,10 @@ def add_training(parser, *, learning_rate=True):
     )
     group.add_argument(
         "--measure",
-        choices=MEASURES,
+        choices=(*MEASURES, *(SCORES if has_masks else ())),
         default="test_accuracy",
-        help="what networks are compared by, on the test images",
+        help="what networks are compared by, on the test images"
+        + "; with masks miou, or for two classes iou or dice" * has_masks,
     )
     if learning_rate:
         group.add_argument(
@@ -318,7 +357,7 @@ def size(text: str) -> int | tuple[int, ...]:
 
 def attention(text: str) -> str:
     """Returns the name of an attention, or `MODULE:CLASS`."""
-    if ":" in text or text in ATTENTION:
+    if ":" in text or text in ATTENTION or text.startswith(SKIP):
         return text
     raise argparse.ArgumentTypeError(
         f"invalid choice: {text!r} (choose from {', '.join(ATTENTION)}, or "
@@ -329,6 +368,8 @@ def attention(text: str) -> str:
 def network(text: str) -> str:
     """Returns the name of a network, or `MODULE:FUNCTION`."""
     # Keras' own, with capital letters, are checked when Keras is there.
+    if text.removeprefix("unet-") in NETWORKS:
+        return text
     if ":" in text or text in NETWORKS or not text.islower():
         return text
     raise argparse.ArgumentTypeError(

@@ -25,6 +25,7 @@ from _cbam_keras_command.options import (
     add_identity_init,
     add_json,
     add_location,
+    add_masks,
     add_model,
     add_options,
     add_output,
@@ -182,6 +183,7 @@ def train(parser):
       cbam-keras train --data cifar10 --download --model resnet18 --epochs 20
       cbam-keras train --data photos --image-size 64 --augment flip crop
       cbam-keras train --data photos --folds 5
+      cbam-keras train --data images --masks masks --attention none skip-gate
     """
     add_model(parser)
     add_attention(parser)
@@ -202,6 +204,7 @@ def train(parser):
     )
     add_identity_init(group)
     add_data(parser)
+    add_masks(parser)
     add_training(parser)
     add_rarely_used(parser)
 
@@ -283,6 +286,7 @@ def tune(parser):
         "the recipe)",
     )
     add_data(parser)
+    add_masks(parser)
     add_training(parser, learning_rate=False)
     group = add_rarely_used(parser)
     group.add_argument(
@@ -326,7 +330,7 @@ def ablate(parser):
     group.add_argument("--markdown", action="store_true", help="print Markdown")
     group.add_argument("--csv", action="store_true", help="print CSV")
     add_data(parser)
-    add_training(parser)
+    add_training(parser, has_masks=False)
     add_identity_init(add_rarely_used(parser))
 
 

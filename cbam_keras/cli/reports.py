@@ -18,9 +18,17 @@ def explain(options: Options) -> None:
     settings = report.Settings(
         **{field.name: getattr(options, field.name) for field in fields}
     )
+    paths = [pathlib.Path(path).expanduser() for path in options.paths]
+    if len(paths) == 1 and report.has_masks(paths[0]):
+        with progress_of(options):
+            folder = report.draw_predictions(paths[0], settings.draw)
+            if not options.no_report:
+                report.try_to_write(paths[0])
+        say(f"Predictions in {folder}")
+        return
     with progress_of(options):
         explanation, folder = report.explain_files(
-            [pathlib.Path(path).expanduser() for path in options.paths],
+            paths,
             settings,
             output=options.output,
             data_options=options.data_options,
@@ -38,6 +46,10 @@ def explain_for_report(options: Options, output: pathlib.Path) -> None:
     folder = output / study.EXPLANATIONS
     with _files.writing_to(output):
         try:
+            if report.has_masks(output):
+                report.draw_predictions(output)
+                report.try_to_write(output)
+                return
             networks = report.find_networks(output)[0][: report.MAX_NETWORKS]
             hashes = {
                 path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16]

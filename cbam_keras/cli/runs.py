@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from typing import Any
 
+from _cbam_keras_command.options import MEASURES, SCORES
 from _cbam_keras_command.parser import Options
-from cbam_keras import _checks, report, study, tuning
+from cbam_keras import _checks, data, report, study, tuning
 from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import import_object, progress_of
 from cbam_keras.cli.reports import explain_for_report
@@ -48,22 +49,51 @@ def train(options: Options) -> None:
         )
         return f"{results}\n\nTo see where they look:\n{command}"
 
-    model = _model(options)
+    model, task = _model(options), _segmentation(options)
     planned = comparison.plan(
         _attentions(options),
         **options.select(["stages"]),
         model=model,
         weights=options.weights,
-        data=options.data,
         recipe=_recipe(options, model),
         layer_options=options.select(LAYER_OPTIONS),
-        data_options=options.data_options,
         seeds=_seeds(options),
         folds=options.folds,
         test=options.test,
-        measure=options.measure,
+        **(_data_of(options) if task is None else {"task": task}),
     )
     _run(options, planned, shown=shown)
+
+
+def _data_of(options):
+    return {
+        "data": options.data,
+        "data_options": options.data_options,
+        "measure": options.measure,
+    }
+
+
+def _segmentation(options: Options) -> study.Segmentation | None:
+    """Returns the task of images with masks, if there are any."""
+    names = ("class_names", "colors", "ignore_index", "dice_weight")
+    if options.masks is None:
+        options.refuse(names, "without `masks`")
+        _checks.one_of("measure", options.measure, MEASURES)
+        return None
+    masks = {"masks": options.masks}
+    if data.is_table(options.data):
+        masks = {"mask_column": options.masks}
+    options.refuse(["download", "label_column"], "with `masks`")
+    measure = options.measure
+    if measure == study.ACCURACY:
+        measure = SCORES[0]
+    arguments = {
+        **masks,
+        "measure": _checks.one_of("measure", measure, SCORES),
+        **options.data_options,
+        **options.select(names),
+    }
+    return study.Segmentation(options.data, **arguments)
 
 
 def ablate(options: Options) -> None:
@@ -183,7 +213,12 @@ def _executor(options: Options) -> Iterator[Executor | None]:
 
 
 def _recipe(options: Options, model: object) -> Recipe:
-    default = comparison.default_recipe(model, options.weights, options.data)
+    default = comparison.default_recipe(
+        model,
+        options.weights,
+        options.data,
+        getattr(options, "masks", None) is not None,
+    )
     names = [field.name for field in dataclasses.fields(Recipe)]
     recipe = find_recipe(options.recipe, default)
     changes = options.select(names)

@@ -41,12 +41,14 @@ from cbam_keras.data.loading import (
     Given,
     ImageData,
     Images,
+    as_batches,
     load,
     load_masks,
     source_of_masks,
 )
 from cbam_keras.data.source import PATH_STARTS, Source
 from cbam_keras.data.splits import SPLITS, check_folds, stratify
+from cbam_keras.data.tables import is_table
 from cbam_keras.data.tfds import ensure_prepared, find_builder, wrong_features
 
 __all__ = [

@@ -13,7 +13,7 @@ from cbam_keras import _checks
 from cbam_keras.data.augmentation import check_augmentations
 from cbam_keras.data.batches import Batches
 from cbam_keras.data.decoding import read_all
-from cbam_keras.data.examples import DiskExamples
+from cbam_keras.data.examples import Dataset, DiskExamples
 from cbam_keras.data.masks import Masks
 from cbam_keras.data.source import Source
 from cbam_keras.data.splits import SPLITS
@@ -319,7 +319,11 @@ def load(
         manual_dir=manual_dir,
         download=download,
     )
-    return _load(source, batch_size, seed, size, augment, folds, fold, boxes)
+    dataset = source.split(seed, folds, fold)
+    return as_batches(
+        *(source, dataset, batch_size, seed, size, augment, folds, fold),
+        boxes=boxes,
+    )
 
 
 def load_masks(
@@ -416,7 +420,10 @@ def load_masks(
         mask_column=mask_column,
         **options,
     )
-    return _load(source, batch_size, seed, size, augment, folds, fold)
+    dataset = source.split(seed, folds, fold)
+    return as_batches(
+        source, dataset, batch_size, seed, size, augment, folds, fold
+    )
 
 
 def source_of_masks(
@@ -446,10 +453,19 @@ def source_of_masks(
     return source
 
 
-def _load(source, batch_size, seed, size, augment, folds, fold, boxes=False):
-    """Returns a source in batches, or as arrays."""
-    dataset = source.split(seed, folds, fold)
-    train = dataset.splits["train"]
+def as_batches(
+    source: Source,
+    dataset: Dataset,
+    batch_size: int | None,
+    seed: int,
+    size: int | tuple[int, int] | None,
+    augment: tuple[str, ...] = (),
+    folds: int | None = None,
+    fold: int = 0,
+    boxes: bool = False,
+) -> ImageData:
+    """Returns a source that has been split in batches, or as arrays."""
+    train, masks = dataset.splits["train"], source.masks
     is_large = isinstance(train, DiskExamples)
     for is_wrong, expected in (
         (boxes and (augment or size), "`boxes` need images as they are"),
@@ -509,7 +525,7 @@ def _load(source, batch_size, seed, size, augment, folds, fold, boxes=False):
         source=source.describe(),
         folds=folds,
         fold=fold,
-        ignore_index=source.masks and source.masks.ignore_index,
+        ignore_index=None if masks is None else masks.ignore_index,
     )
 
 

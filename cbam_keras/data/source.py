@@ -12,7 +12,7 @@ from cbam_keras.data.arrays import from_arrays, is_batches, load_fashion_mnist
 from cbam_keras.data.decoding import warn_of_damaged
 from cbam_keras.data.digits import EMBEDDED, from_embedded
 from cbam_keras.data.examples import Dataset, describe_counts
-from cbam_keras.data.folders import from_folder, warn_of_copies
+from cbam_keras.data.folders import FILLER, from_folder, warn_of_copies
 from cbam_keras.data.masks import Masks, encode
 from cbam_keras.data.pairs import from_pairs
 from cbam_keras.data.splits import (
@@ -125,7 +125,10 @@ class Source:
         if self.kind == "table":
             return name_table(self.data)
         if self.kind == "folder":
-            return pathlib.Path(self.data).expanduser().resolve().name
+            path = pathlib.Path(self.data).expanduser().resolve()
+            # Images beside masks are in a folder called so.
+            is_part = self.masks is not None and not FILLER.sub("", path.name)
+            return path.parent.name if is_part else path.name
         return self.data if isinstance(self.data, str) else "arrays"
 
     def read(self) -> Dataset:

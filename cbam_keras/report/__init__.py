@@ -3,6 +3,7 @@
 - `report`: `write`, and what the page says of each kind of run.
 - `page`: what a page holds, and the file that it becomes.
 - `explanations`: networks explained on images, drawn and written.
+- `segmentations`: masks, and what networks predict for them.
 - `networks`, `images`: networks of files and runs; the images they are shown.
 - `plotting`: all figures of the package, by one name.
 """
@@ -18,6 +19,7 @@ from cbam_keras.report.explanations import (
 )
 from cbam_keras.report.networks import find_networks
 from cbam_keras.report.report import MAX_NETWORKS, write
+from cbam_keras.report.segmentations import draw_predictions, has_masks
 
 __all__ = ["write"]
 

@@ -4,6 +4,7 @@ from cbam_keras.explain.figures import (
     plot_attention_maps,
     plot_gate_importance,
     plot_grad_cam,
+    plot_masks,
 )
 from cbam_keras.study.figures import (
     plot_ablation,
@@ -17,6 +18,7 @@ __all__ = [
     "plot_grad_cam",
     "plot_attention_maps",
     "plot_gate_importance",
+    "plot_masks",
     "plot_history",
     "plot_search",
     "plot_pareto",

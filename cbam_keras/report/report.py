@@ -4,12 +4,14 @@ import json
 import os
 import pathlib
 import shlex
+import statistics
 
 from cbam_keras import _checks, _files, _terminal, study
 from cbam_keras._terminal import Table
 from cbam_keras.explain import TITLES
 from cbam_keras.report.explanations import list_means, list_predictions
 from cbam_keras.report.page import Figure, Page, render
+from cbam_keras.report.segmentations import PREDICTIONS
 
 # A page with more images or networks is too long to read.
 MAX_IMAGES, MAX_NETWORKS = 16, 6
@@ -20,8 +22,9 @@ FIGURES = {
     "the differences to the baseline, drawn from its mean (dashed).",
     "costs.png": "Mean of what is compared against parameters, "
     "multiply-accumulates and seconds per epoch.",
-    "curves.png": "Loss and accuracy over the epochs, a line per network. Thin "
-    "lines: training images. Bold lines with markers: validation images.",
+    "curves.png": "Loss and accuracy, or mIoU, over the epochs, a line per "
+    "network. Thin lines: training images. Bold lines with markers: validation "
+    "images.",
     "ablation.png": "Test errors by table. Where there is an interval and it "
     "does not touch the line of the first row, the difference excludes zero.",
     "effects.png": "Mean of what trials are ranked by, and their number, by "
@@ -143,6 +146,8 @@ def _add_results(page, folder, content):
     if results.runs and tables:
         page.verdict, page.code = results.verdict, results.code
         page.tables += tables
+        if by_class := _list_classes(results, content.get("class_names", ())):
+            page.tables.append(by_class)
     page.missing += [f"{line} {RESUME}" for line in results.unfinished()]
     failed = [
         {
@@ -161,6 +166,26 @@ def _add_results(page, folder, content):
         )
 
 
+def _list_classes(results, class_names):
+    """Returns the IoU of each class of masks, as a table, if there are any."""
+    rows = []
+    for name in class_names:
+        means = {
+            results.labels.get(variant, variant): results.values(
+                variant, f"iou_{name}"
+            )
+            for variant in results.variants
+        }
+        if any(means.values()):
+            values = {
+                label: f"{100 * statistics.fmean(x.values()):.1f}" if x else ""
+                for label, x in means.items()
+            }
+            rows.append({"class": str(name), **values})
+    title = f"IoU by class (%), {results.seeds_in_words}"
+    return _terminal.Table(title, rows) if rows else None
+
+
 def _add_figures(page, folder, content):
     """The figures."""
     for name, caption in FIGURES.items():
@@ -174,6 +199,14 @@ def _add_examples(page, folder, content):
     if "kind" in content:
         note = "Test images; the networks are of the first seed or fold."
         run, folder = folder, folder / study.EXPLANATIONS
+        if (folder / PREDICTIONS).exists():
+            caption = (
+                "Test images, their masks, and what the networks predict; "
+                "wrong pixels are orange. From the image with most of them to "
+                "the one with fewest."
+            )
+            page.explanations.append(Figure.read(folder / PREDICTIONS, caption))
+            return
         if not (folder / "grad_cam.png").exists():
             if not study.Results.of(run, content).are_classifiers:
                 return

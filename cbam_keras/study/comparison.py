@@ -63,6 +63,8 @@ Attentions = Sequence[str | MakeLayer]
 Network = str | Callable[[MakeLayer | None], keras.Model]
 # Kinds of attention on the skips of a U-Net begin with this.
 SKIP = "skip-"
+# The one kind that only skips have.
+GATE = "gate"
 # What a question is about, without masks and with them.
 MEASURED = ("accuracy", "mean IoU")
 MUST_HOLD = (
@@ -409,7 +411,10 @@ def attention_layers(
         x.removeprefix(SKIP) if is_skip else x
         for x, is_skip in zip(attentions, on_skips, strict=True)
     ]
-    attention_values = [_attention_of(attention) for attention in attentions]
+    attention_values = [
+        Attention(x) if on_skip and x == GATE else _attention_of(x)
+        for x, on_skip in zip(attentions, on_skips, strict=True)
+    ]
     for attention in attention_values:
         if attention and attention.stages != ALL:
             raise ValueError(
@@ -434,7 +439,7 @@ def attention_layers(
     ):
         # The user's own layers have their own defaults.
         if attention and isinstance(asked, str):
-            if is_formula:
+            if is_formula and asked != GATE:
                 attention = Attention(ATTENTION[asked])
             attention = attention.with_options(model_options(model))
         layers[name] = attention and attention.with_options(options)

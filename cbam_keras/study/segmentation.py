@@ -186,15 +186,20 @@ def confusion_matrix(
 ) -> np.ndarray:
     """Returns the pixels of each true class (rows) and predicted one."""
     classes = len(data.class_names)
-    from_logits = _graph.kind_of_head(model) is None
     matrix = np.zeros((classes, classes), "int64")
     for index in range(len(batches)):
         images, masks = batches[index]
-        outputs = model.predict_on_batch(images)
-        predicted = keras.ops.convert_to_numpy(to_classes(outputs, from_logits))
+        predicted = predict_classes(model, images)
         is_known = masks != data.ignore_index
         pairs = classes * masks[is_known] + predicted[is_known]
         matrix += np.bincount(pairs, minlength=classes**2).reshape(
             classes, classes
         )
     return matrix
+
+
+def predict_classes(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Returns the class of each pixel of a batch, `(B, H, W)`."""
+    from_logits = _graph.kind_of_head(model) is None
+    classes = to_classes(model.predict_on_batch(images), from_logits)
+    return keras.ops.convert_to_numpy(classes)

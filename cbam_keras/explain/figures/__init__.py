@@ -1,6 +1,7 @@
 """Figures of heat maps and attention maps, as `matplotlib.figure.Figure`.
 
 - `maps`: heat maps and attention maps over images, signals and volumes.
+- `masks`: masks, predictions, and where they differ.
 - `gates`: what each gate is worth.
 - `grid`: panels of images with maps over them, and their color bar.
 - `style`: colors, axes, legends and texts of all figures.
@@ -14,4 +15,5 @@ from cbam_keras.explain.figures.maps import (
     plot_attention_maps,
     plot_grad_cam,
 )
+from cbam_keras.explain.figures.masks import plot_masks
 from cbam_keras.explain.figures.style import new_figure

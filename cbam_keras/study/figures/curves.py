@@ -46,8 +46,10 @@ def plot_history(
     ticker = _checks.require("matplotlib.ticker", extra="plot")
     styles = style.styles_of([*dict.fromkeys(row["network"] for row in rows)])
     panels = figure.subplots(1, 2)
-    key = next((x for x in HEADINGS if x in rows[0]), "accuracy")
-    for axes, key, scale in zip(panels, ("loss", key), (1, 100), strict=True):
+    measure = next((x for x in HEADINGS if x in rows[0]), "accuracy")
+    for axes, key, scale in zip(
+        panels, ("loss", measure), (1, 100), strict=True
+    ):
         for name, look in styles.items():
             history = [row for row in rows if row["network"] == name]
             epochs = [row["epoch"] for row in history]
@@ -65,7 +67,7 @@ def plot_history(
         )
         style.style_axes(axes, "both")
     panels[0].set_ylabel("Loss")
-    panels[1].set_ylabel(HEADINGS[key])
+    panels[1].set_ylabel(HEADINGS[measure])
     style.add_legend(figure, panels, ncols=min(4, len(styles)))
     return figure
 
