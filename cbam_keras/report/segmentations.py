@@ -63,7 +63,8 @@ def draw_predictions(run: pathlib.Path, count: int = IMAGES) -> pathlib.Path:
         )
         for name, model in networks
     }
-    is_known = masks != loaded.ignore_index
+    ignore_index = int(loaded.ignore_index or 0)
+    is_known = masks != ignore_index
     wrong = [
         ((x != masks) & is_known).mean(axis=(1, 2))
         for x in predictions.values()

@@ -343,7 +343,12 @@ def network_of(
         )
     label = getattr(model, "__name__", "")
     label = label if label.isidentifier() else "custom"
-    return lambda images, attention: model(attention), label, None
+    function = model
+
+    def of_function(images, attention=None, **on_skips):
+        return function(attention, **on_skips)
+
+    return of_function, label, None
 
 
 def model_options(model: object) -> dict[str, object]:
@@ -407,13 +412,13 @@ def attention_layers(
             "U-Net, for masks (--masks). Received: attention="
             f"{attentions}"
         )
-    attentions = [
-        x.removeprefix(SKIP) if is_skip else x
-        for x, is_skip in zip(attentions, on_skips, strict=True)
+    kinds = [
+        str(x).removeprefix(SKIP) if on_skip else x
+        for x, on_skip in zip(attentions, on_skips, strict=True)
     ]
     attention_values = [
         Attention(x) if on_skip and x == GATE else _attention_of(x)
-        for x, on_skip in zip(attentions, on_skips, strict=True)
+        for x, on_skip in zip(kinds, on_skips, strict=True)
     ]
     for attention in attention_values:
         if attention and attention.stages != ALL:
@@ -435,7 +440,7 @@ def attention_layers(
     is_formula = options.get("identity_init") is False
     layers: dict[str, Attention | None] = {}
     for name, attention, asked in zip(
-        names, attention_values, attentions, strict=True
+        names, attention_values, kinds, strict=True
     ):
         # The user's own layers have their own defaults.
         if attention and isinstance(asked, str):
