@@ -26,7 +26,7 @@ class AttentionGate(TrainableAttention):
 
     Resizing is linear, as in PyTorch with `align_corners=False`; PyTorch 0.3,
     which the authors used, aligned the corners. All but the product is
-    computed in float32 at least, also in half precision.
+    computed in float32 at least, also in half precision. Masks are not used.
 
     Args:
         hidden_channels: Positive integer, the channels of `theta` and `phi`.

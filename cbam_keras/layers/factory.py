@@ -175,8 +175,8 @@ class Attention:
         function = getattr(made.func, "__qualname__", repr(made.func))
         module = getattr(made.func, "__module__", "__main__")
         if module.startswith("cbam_keras."):
-            is_ours_alone = made.func is AttentionGate
-            module = "cbam_keras.layers" if is_ours_alone else "cbam_keras"
+            is_at_root = made.func is not AttentionGate
+            module = "cbam_keras" if is_at_root else "cbam_keras.layers"
         elif getattr(keras.layers, function, None) is made.func:
             module = "keras.layers"
         path = function if module == "__main__" else f"{module}.{function}"
