@@ -260,6 +260,13 @@ def tune(parser):
         "Each takes one value, which fixes it, or several to choose from.",
     )
     add_attention(group)
+    group.add_argument(
+        "--skip-attention",
+        **SEVERAL,
+        metavar="NAME",
+        help="with masks, attention on the skips of a U-Net: none, gate, or a "
+        "name as above (default: none)",
+    )
     texts = {
         "--reduction-ratio": "of the channel gate (default: 2 4 8 16, and 4 "
         "for se)",

@@ -20,12 +20,14 @@ from cbam_keras import _checks, data, report, study, tuning
 from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import import_object, progress_of
 from cbam_keras.cli.reports import explain_for_report
+from cbam_keras.models import UNET
 from cbam_keras.study import Recipe, ablation, comparison, find_recipe
 
 # Options that are arguments of the attention layers.
 LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "order", "identity_init")
 # Options that are arguments of the space of a search.
 POOL_OPTIONS = ("channel_pool_types", "spatial_pool_types")
+PLACES = ("stages", "skip_attention")
 SPACE_OPTIONS = (*LAYER_OPTIONS, *POOL_OPTIONS, "learning_rate")
 
 
@@ -120,16 +122,17 @@ def ablate(options: Options) -> None:
 
 
 def tune(options: Options) -> None:
+    task = _segmentation(options)
     if options.hypermodel is not None:
-        names = ("model", "weights", "attention", "stages", *SPACE_OPTIONS)
+        names = ("model", "weights", "attention", *PLACES, *SPACE_OPTIONS)
         options.refuse(names, "with `hypermodel`, which has its own space")
         hypermodel = import_object("hypermodel", options.hypermodel)
     else:
         hypermodel = tuning.CBAMHyperModel(
-            model=_model(options),
+            model=_unet(_model(options), task),
             weights=options.weights,
             attention=_attentions(options),
-            **options.select(["stages"]),
+            **options.select(PLACES),
             **options.select(SPACE_OPTIONS),
         )
         layers = ", ".join(hypermodel.layers)
@@ -138,8 +141,7 @@ def tune(options: Options) -> None:
     options.learning_rate = None
     planned = tuning.Search(
         hypermodel,
-        options.data,
-        _recipe(options, getattr(hypermodel, "model", None)),
+        recipe=_recipe(options, getattr(hypermodel, "model", None)),
         algorithm=options.algorithm,
         max_trials=options.max_trials,
         max_parameters=options.max_parameters,
@@ -147,8 +149,7 @@ def tune(options: Options) -> None:
         confirm=options.confirm,
         folds=options.folds,
         keep=options.keep,
-        data_options=options.data_options,
-        measure=options.measure,
+        **(_data_of(options) if task is None else {"task": task}),
     )
     _run(options, planned)
 
@@ -243,6 +244,12 @@ def _attentions(options: Options) -> list[Any]:
     return [
         import_object("attention", x, kind) if ":" in x else x for x in names
     ]
+
+
+def _unet(model, task):
+    """Returns the name of a U-Net, with masks, of that of its encoder."""
+    is_encoder = isinstance(model, str) and not model.startswith(UNET)
+    return f"{UNET}{model}" if task is not None and is_encoder else model
 
 
 def _model(options):

@@ -299,9 +299,7 @@ def select_epoch(
 
 def _validated(history, measure):
     """Returns a measure of the validation images that a history may have."""
-    key = measure.key
-    if not key.startswith("val_"):
-        measure = dataclasses.replace(measure, key=validation_key(key))
+    measure = dataclasses.replace(measure, key=validation_key(measure.key))
     has_it = history and measure.key in history[-1]
     return measure if has_it else VALIDATED
 

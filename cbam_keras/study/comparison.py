@@ -66,7 +66,7 @@ SKIP = "skip-"
 # The one kind that only skips have.
 GATE = "gate"
 # What a question is about, without masks and with them.
-MEASURED = ("accuracy", "mean IoU")
+NOUNS = ("accuracy", "mean IoU")
 MUST_HOLD = (
     "`attention` must hold names, layer classes, or callables that take `name` "
     "and return a layer. Received: "
@@ -161,20 +161,18 @@ def plan(
     # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
     has_masks = isinstance(task, Segmentation)
+    if has_masks and isinstance(model, str) and not model.startswith(UNET):
+        model = f"{UNET}{model}"
     default = default_recipe(model, weights, data, has_masks)
     recipe = find_recipe(recipe, default)
-    build, label, check = network_of(model, weights, recipe, has_masks)
+    build, label, check = network_of(model, weights, recipe)
     if task is None:
         task = Classification(data, measure=measure, **(data_options or {}))
-    elif data_options or data != "crowded_mnist" or measure != ACCURACY:
-        raise ValueError(
-            "`data`, `data_options` and `measure` must be left out with "
-            f"`task`, which has them. Received: {data=}, {data_options=}, "
-            f"{measure=}"
-        )
+    else:
+        refuse_data(data, data_options, measure)
     layers = placed(
         attention_layers(attentions, model, layer_options, has_masks),
-        placements(stages, model, has_masks),
+        placements(stages, model),
     )
     return Study(
         # The protocol has methods that `ImageTask` leaves to its subclasses.
@@ -193,7 +191,7 @@ def plan(
         settings={"model": label, "weights": weights},
         check=check,
         kind="train",
-        question=f"Does attention improve the {MEASURED[has_masks]} of the "
+        question=f"Does attention improve the {NOUNS[has_masks]} of the "
         f"network {label} on {task.name}?",
         finish=_draw,
         folds=folds,
@@ -272,6 +270,19 @@ def compare(
     return run(planned, **options)
 
 
+def refuse_data(
+    data: Images, data_options: Options | None, measure: str
+) -> None:
+    """Raises unless these are the defaults, as they must be with a task."""
+    is_default = isinstance(data, str) and data == "crowded_mnist"
+    if data_options or not is_default or measure != ACCURACY:
+        raise ValueError(
+            "`data`, `data_options` and `measure` must be left out with "
+            f"`task`, which has them. Received: {data=}, {data_options=}, "
+            f"{measure=}"
+        )
+
+
 def _draw(results, folder):
     draw_curves(results, folder)
     _files.write_figure(folder.path / "comparison.png", results.plot())
@@ -296,19 +307,17 @@ def seeds_of(
 
 
 def network_of(
-    model: Network,
-    weights: str | None,
-    recipe: Recipe,
-    has_masks: bool = False,
+    model: Network, weights: str | None, recipe: Recipe
 ) -> tuple[Callable, str, Callable | None]:
     """Returns a function of a dataset and `attention`, a label, and a check.
 
-    With masks, a name is that of the encoder of a U-Net.
+    The name of a U-Net is "unet-" and that of its encoder.
 
     The check, if any, takes a dataset, and raises if the network does not take
     the images, or if its weights cannot be had.
     """
-    if has_masks and isinstance(model, str):
+    label, is_unet = model, isinstance(model, str) and model.startswith(UNET)
+    if isinstance(model, str):
         model = model.removeprefix(UNET)
     if _checks.one_of("weights", weights, WEIGHTS) and model not in PRETRAINED:
         raise ValueError(
@@ -327,15 +336,11 @@ def network_of(
                 'weights="imagenet" (--weights imagenet)'
             )
         is_frozen = recipe.frozen_epochs > 0
-        make, label = (
-            (segmenter, f"{UNET}{model}")
-            if has_masks
-            else ((classifier, model))
-        )
+        make = segmenter if is_unet else classifier
         build = functools.partial(make, model, weights, is_frozen)
         if model in NETWORKS:
-            return build if has_masks else NETWORKS[model], label, None
-        return build, label, functools.partial(build, attention=None)
+            return build if is_unet else NETWORKS[model], str(label), None
+        return build, str(label), functools.partial(build, attention=None)
     if not callable(model) or isinstance(model, keras.layers.Layer):
         raise TypeError(
             "`model` must be the name of a network or a function that takes "
@@ -468,9 +473,7 @@ def attention_layers(
     return layers
 
 
-def placements(
-    stages: str | Sequence[str], model: Network, has_masks: bool = False
-) -> list[str]:
+def placements(stages: str | Sequence[str], model: Network) -> list[str]:
     """Returns in which stages of a network attention goes, `"each"` expanded.
 
     Raises unless the network has them.
@@ -478,7 +481,7 @@ def placements(
     asked = [stages] if isinstance(stages, str) else list(stages)
     chosen = dict.fromkeys(asked)
     if [*chosen] != [ALL]:
-        available = list_stages(model, has_masks)
+        available = list_stages(model)
         numbers = range(2, len(available))
         every = [ALL, *map(str, available), *(f"last {x}" for x in numbers)]
         chosen = {
@@ -494,9 +497,9 @@ def placements(
     return list(chosen)
 
 
-def list_stages(model: Network, has_masks: bool = False) -> list[int]:
+def list_stages(model: Network) -> list[int]:
     """Returns the stages of a network that can have attention."""
-    build, *_ = network_of(model, None, Recipe(), has_masks)
+    build, *_ = network_of(model, None, Recipe())
     # The stages do not depend on size and classes.
     images = types.SimpleNamespace(
         image_shape=(224, 224, 3), class_names=range(2)

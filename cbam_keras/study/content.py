@@ -74,7 +74,8 @@ class Confirmation(TypedDict):
 class BestNetwork(TypedDict):
     """The network in `best.keras`, and more about it."""
 
-    test_accuracy: float
+    # `None` for masks.
+    test_accuracy: float | None
 
 
 class Choice(TypedDict):

@@ -93,7 +93,7 @@ TEST_ACCURACY = Measure(ACCURACY, "test accuracy")
 
 def validation_key(measure: str) -> str:
     """Returns what a measure of the validation images is known by."""
-    return f"val_{measure.removeprefix('test_')}"
+    return f"val_{measure.removeprefix('test_').removeprefix('val_')}"
 
 
 def compute(

@@ -174,13 +174,14 @@ def print_data(study, data):
         )
 
 
-def compile_network(model, recipe, steps_per_epoch, loss_and_scores=None):
+def compile_network(model, recipe, steps_per_epoch, loss=None, metrics=None):
     """Compiles a model for integer labels, or with this loss and metrics."""
     optimizer = recipe.make_optimizer(steps_per_epoch)
     if any(layer.compute_dtype == "float16" for layer in model.layers):
         # Keras would add it in `fit`, but not save it.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    loss, metrics = loss_and_scores or loss_and_metrics(model)
+    if loss is None:
+        loss, metrics = loss_and_metrics(model)
     model.compile(optimizer, loss, metrics=metrics, auto_scale_loss=False)
     # TensorFlow traces a step again if the first trace creates variables.
     optimizer.build(model.trainable_variables)

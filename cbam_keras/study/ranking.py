@@ -308,13 +308,18 @@ class Ranking(Results):
         lines.insert(1, self.trials_in_words)
         lines.append(_terminal.wrap(self.verdict))
         if self.best:
-            measured = f"a test accuracy of {self.test_accuracy:.2%}"
+            values = self.choice["best_network"]
             key = self.measures[0].key.removeprefix("val_")
-            if (value := self.choice["best_network"].get(key)) is not None:
-                heading = self.confirmed_by.heading
-                measured = f"a {heading} of {value:.2%} and {measured}"
+            measured = {
+                self.confirmed_by.heading: values.get(
+                    key, values.get(f"test_{key}")
+                ),
+                "test accuracy": self.test_accuracy,
+            }
+            texts = [f"a {x} of {y:.2%}" for x, y in measured.items() if y]
             lines.append(
-                f"best.keras, best.json: {self.best.label}, with {measured}."
+                f"best.keras, best.json: {self.best.label}, with "
+                f"{' and '.join(texts)}."
             )
         if self.code:
             lines.append(f"To use it: {self.code}")

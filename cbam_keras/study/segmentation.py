@@ -18,7 +18,6 @@ from cbam_keras.losses import (
 )
 from cbam_keras.study.class_weights import class_weights
 from cbam_keras.study.measures import validation_key
-from cbam_keras.study.networks import compile_network
 from cbam_keras.study.recipes import Recipe
 from cbam_keras.study.study import ImageTask, check_options
 
@@ -91,6 +90,7 @@ class Segmentation(ImageTask):
             self.measure_name = NAMES[measure]
         if self.split != "test":
             self.measure = validation_key(self.measure)
+            self.measure_name = f"{self.split} {self.measure_name}"
         arguments = inspect.signature(data.load_masks).parameters
         fields = inspect.signature(data.Source).parameters
         check_options(options, {*arguments, *fields} - {"images", "options"})
@@ -142,16 +142,9 @@ class Segmentation(ImageTask):
                 f"{_checks.first_few(data.class_names)}"
             )
 
-    def compile(
-        self, model: keras.Model, recipe: Recipe, data: ImageData
-    ) -> None:
-        loss_and_scores = self.loss_and_metrics(model, recipe, data)
-        compile_network(model, recipe, len(data.train), loss_and_scores)
-
     def loss_and_metrics(
         self, model: keras.Model, recipe: Recipe, data: ImageData
     ) -> tuple[keras.losses.Loss, list[keras.metrics.Metric]]:
-        """Returns what `compile` takes."""
         weights = class_weights(data, recipe) or {}
         ignore_index = int(data.ignore_index or 0)
         from_logits = _graph.kind_of_head(model) is None

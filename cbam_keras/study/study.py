@@ -21,7 +21,11 @@ from cbam_keras.study.measures import (
     outputs_and_labels,
     validation_key,
 )
-from cbam_keras.study.networks import check_network, compile_network
+from cbam_keras.study.networks import (
+    check_network,
+    compile_network,
+    loss_and_metrics,
+)
 from cbam_keras.study.recipes import Recipe, find_recipe
 from cbam_keras.study.statistics import TESTS
 
@@ -164,6 +168,20 @@ class ImageTask:
     def _load(self, options):
         return data.load(self.data, **options)
 
+    def compile(self, model: keras.Model, recipe: Recipe, data: Any) -> None:
+        loss, metrics = self.loss_and_metrics(model, recipe, data)
+        compile_network(model, recipe, len(data.train), loss, metrics)
+
+    def loss_and_metrics(
+        self, model: keras.Model, recipe: Recipe, data: Any
+    ) -> tuple[keras.losses.Loss, list[keras.metrics.Metric]]:
+        """Returns what a network is compiled with."""
+        return loss_and_metrics(model)
+
+    def validate(self, model: keras.Model, data: Any) -> dict[str, float]:
+        """Returns measures of the validation images that `fit` has not."""
+        return {}
+
 
 class Classification(ImageTask):
     """Classification of images, measured by accuracy on the test images.
@@ -210,9 +228,6 @@ class Classification(ImageTask):
 
     def check(self, model: keras.Model, data: Data) -> None:
         check_network(model, data)
-
-    def compile(self, model: keras.Model, recipe: Recipe, data: Data) -> None:
-        compile_network(model, recipe, len(data.train))
 
     def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
         measured = model.evaluate(

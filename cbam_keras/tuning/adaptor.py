@@ -77,7 +77,10 @@ def adapt(hypermodel: Any) -> Adaptor | CBAMHyperModel:
 
 
 def explore(
-    adapted: Adaptor | CBAMHyperModel, images: ImageData, recipe: Recipe
+    adapted: Adaptor | CBAMHyperModel,
+    images: ImageData,
+    recipe: Recipe,
+    task: study.Task,
 ) -> tuple[HyperParameters, str]:
     """Returns the whole space, and the fingerprint of a network.
 
@@ -86,7 +89,7 @@ def explore(
     space = hyperparameters({})
     build = functools.partial(adapted.network, space, images, recipe)
     network = study.build_seeded(build, recipe)
-    study.check_network(network, images)
+    task.check(network, images)
     fingerprint = study.fingerprint(network)
     # What networks ask for under a condition is found by changing one value at
     # a time. The list grows.

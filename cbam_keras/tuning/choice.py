@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cbam_keras import study
 from cbam_keras.study.statistics import error_of_drawing
-from cbam_keras.tuning.space import PLAIN
+from cbam_keras.tuning.space import has_no_attention
 
 
 def to_confirm(ranked: Sequence[study.Trial], images: int) -> list[study.Trial]:
@@ -17,8 +17,8 @@ def to_confirm(ranked: Sequence[study.Trial], images: int) -> list[study.Trial]:
     Each is the best of its kind or, of those within a standard error of its
     score with so many validation `images`, the one that costs least.
     """
-    plain = [x for x in ranked if x.values.get("attention") in PLAIN]
-    gated = [x for x in ranked if x.values.get("attention") not in PLAIN]
+    plain = [x for x in ranked if has_no_attention(x.values)]
+    gated = [x for x in ranked if not has_no_attention(x.values)]
     return [_cheapest_of_best(x, images) for x in (plain, gated) if x]
 
 
@@ -69,7 +69,8 @@ def verdict(results: study.Ranking, unlearned: str) -> str:
     if unlearned:
         text = unlearned
     elif not plain:
-        lacking = "with" if row.attention in PLAIN else "without"
+        trial = next(x for x in trials if x.number == row.trial)
+        lacking = "with" if has_no_attention(trial.values) else "without"
         text = (
             f"No network {lacking} attention was confirmed, so whether "
             "attention improves accuracy here is not known."

@@ -11,6 +11,7 @@ from keras_tuner import HyperParameters
 from cbam_keras import _checks, study
 from cbam_keras.data import ImageData
 from cbam_keras.layers import ATTENTION, CBAM, Attention, _docstrings
+from cbam_keras.losses import PixelCrossentropy, PixelIoU
 from cbam_keras.study import RECIPES, Recipe, comparison
 from cbam_keras.tuning.space import (
     PAPER,
@@ -24,7 +25,7 @@ Dimension = str | float | Sequence | Callable[[HyperParameters], object] | None
 # Squeeze-and-excitation has one network in the default space.
 CONTROL: dict[object, Values] = {"se": {"reduction_ratio": 4}}
 # Hyperparameters of the layers, in the order in which they are asked for.
-DIMENSIONS = ("reduction_ratio", "kernel_size", *SHOWN_IF_CHANGED[1:])
+DIMENSIONS = ("reduction_ratio", "kernel_size", *SHOWN_IF_CHANGED[2:])
 
 
 @_docstrings.explained_by(comparison.plan)
@@ -59,6 +60,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             these; or `"all"`. Defaults to `("none", "se", "cbam")`.
         stages: In which stages of the network attention goes, or `"each"`;
             see `comparison.plan`. Defaults to `"all"`.
+        skip_attention: For a U-Net, `model="unet-tiny"` and the like or a
+            function that takes `skip_attention`, too: `"none"`, `"gate"` or
+            another name; or a sequence of these. Defaults to `"none"`.
         reduction_ratio: Positive integers, of every kind whose layer has one.
             Defaults to `None`, which means `(2, 4, 8, 16)`, and `4` for
             `"se"`.
@@ -104,6 +108,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         weights: str | None = None,
         attention: comparison.Attentions | type = ("none", "se", "cbam"),
         stages: str | Sequence[str] = "all",
+        skip_attention: str | Sequence[str] = "none",
         reduction_ratio: Dimension = None,
         kernel_size: Dimension = (3, 5, 7),
         order: Dimension = PAPER["order"],
@@ -135,6 +140,14 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         # This checks layers that users give, and names them.
         self.layers = comparison.attention_layers(attention, "", None)
         places = comparison.placements(stages, model)
+        on_skips = (
+            [skip_attention]
+            if isinstance(skip_attention, str)
+            else (skip_attention)
+        )
+        comparison.attention_layers(
+            [f"{comparison.SKIP}{x}" for x in on_skips], "", None, True
+        )
         dimensions = {
             "reduction_ratio": reduction_ratio,
             "kernel_size": kernel_size,
@@ -147,6 +160,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         self.options = {
             "attention": tuple(self.layers),
             "stages": tuple(places),
+            "skip_attention": tuple(on_skips),
             **{name: _choices(name, x) for name, x in dimensions.items()},
         }
 
@@ -217,10 +231,13 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             recipe: A `training.Recipe`, whose `frozen_epochs` say whether a
                 network with `weights` starts frozen. Defaults to `Recipe()`.
         """
-        attention = self.attention_for(hp)
+        attention, on_skips = self.attention_for(hp), {}
+        kind = self._choose(hp).get("skip_attention", "none")
+        if kind != "none":
+            on_skips["skip_attention"] = Attention(str(kind))
         build, *_ = comparison.network_of(self.model, self.weights, recipe)
         if callable(self.model):
-            return build(images, attention)
+            return build(images, attention, **on_skips)
         shape = self.input_shape or getattr(images, "image_shape", None)
         classes = self.classes or len(getattr(images, "class_names", ()))
         if not shape or not classes:
@@ -233,7 +250,11 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         shape_and_classes = types.SimpleNamespace(
             image_shape=shape, class_names=range(classes)
         )
-        return build(shape_and_classes, attention)
+        return build(shape_and_classes, attention=attention, **on_skips)
+
+    @property
+    def _has_skips(self):
+        return self.options["skip_attention"] != ("none",)
 
     @property
     def unused(self) -> list[str]:
@@ -249,12 +270,16 @@ class CBAMHyperModel(keras_tuner.HyperModel):
 
         Returns:
             A `keras.Model` with AdamW at a constant learning rate,
-            crossentropy for labels as integers, and the accuracy.
+            crossentropy for labels as integers, and the accuracy; of a U-Net
+            the mean IoU, for masks as integers, of which 255 is ignored.
         """
         model = self.network(hp)
         rate = self.learning_rate_for(hp)
         optimizer = keras.optimizers.AdamW(rate, weight_decay=1e-4)
         loss, metrics = study.loss_and_metrics(model)
+        if len(model.output_shape) > 2:
+            loss = PixelCrossentropy()
+            metrics = [PixelIoU(model.output_shape[-1])]
         model.compile(optimizer, loss, metrics=metrics)
         return model
 
@@ -276,7 +301,10 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         # The rate is first, so that a grid search varies all else before it.
         values = {
             name: self._ask(hp, name)
-            for name in ("learning_rate", "batch_size", "attention")
+            for name in (
+                *("learning_rate", "batch_size", "attention"),
+                *(["skip_attention"] if self._has_skips else []),
+            )
         }
         kind = values["attention"]
         for name in ("stages", *DIMENSIONS):

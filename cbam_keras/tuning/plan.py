@@ -22,7 +22,12 @@ from cbam_keras.tuning.space import (
     name_of,
     shuffled,
 )
-from cbam_keras.tuning.tasks import ByValidation, Classification
+from cbam_keras.tuning.tasks import (
+    ByValidation,
+    Classification,
+    MasksByValidation,
+    Segmentation,
+)
 
 ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
 # All points of the default space.
@@ -71,10 +76,13 @@ class SearchPlan:
         measure: What `study.Classification` takes: on the validation images
             for the search, on the test images for the verdict. Defaults to
             `"test_accuracy"`.
+        task: A `study.Segmentation`, in place of `data`, `data_options` and
+            `measure`, for a `CBAMHyperModel` of a U-Net. Once the search has
+            been made, the task of the confirmation. Defaults to `None`.
 
     Attributes:
         adapted: The hypermodel, with the methods of a `CBAMHyperModel`.
-        task: The task of the confirmation.
+        of_trials: The task of the trials.
     """
 
     # A `CBAMHyperModel`, `keras_tuner.HyperModel` or function.
@@ -92,10 +100,9 @@ class SearchPlan:
     keep: int = 3
     data_options: Options | None = None
     measure: str = study.ACCURACY
+    task: Any = None
     adapted: Any = dataclasses.field(init=False, repr=False, compare=False)
-    task: Classification = dataclasses.field(
-        init=False, repr=False, compare=False
-    )
+    of_trials: Any = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _checks.one_of("algorithm", self.algorithm, ALGORITHMS)
@@ -117,18 +124,45 @@ class SearchPlan:
         hypermodel = self.hypermodel or CBAMHyperModel()
         model = getattr(hypermodel, "model", None)
         weights = getattr(hypermodel, "weights", None)
-        default = comparison.default_recipe(model, weights, self.data)
-        options = self.data_options or {}
-        task = Classification(self.data, measure=self.measure, **options)
-        check_folds_of(task, self.folds)
+        has_masks = isinstance(self.task, study.Segmentation)
+        default = comparison.default_recipe(
+            model, weights, self.data, has_masks
+        )
+        tasks = self._make_tasks()
+        check_folds_of(tasks[0], self.folds)
         _checks.convert(
             self,
             hypermodel=hypermodel,
             max_trials=_max_trials(self.algorithm, self.max_trials),
             recipe=find_recipe(self.recipe, default),
             adapted=adapt(hypermodel),
-            task=task,
+            task=tasks[0],
+            of_trials=tasks[1],
         )
+
+    def _make_tasks(self):
+        """Returns the tasks of the confirmation and of the trials."""
+        task, options = self.task, self.data_options or {}
+        if task is None:
+            options = {"measure": self.measure, **options}
+            return [
+                kind(self.data, **options)
+                for kind in (Classification, ByValidation)
+            ]
+        comparison.refuse_data(self.data, self.data_options, self.measure)
+        if not isinstance(task, study.Segmentation):
+            raise TypeError(
+                f"`task` must be a study.Segmentation. Received: task={task!r}"
+            )
+        options = {
+            "measure": task.kind,
+            "dice_weight": task.dice_weight,
+            **task.options,
+        }
+        return [
+            kind(task.data, task.masks, **options)
+            for kind in (Segmentation, MasksByValidation)
+        ]
 
     def __getstate__(self) -> dict[str, object]:
         # Each process loads the data itself.
@@ -158,7 +192,7 @@ class SearchPlan:
         """The space, and the fingerprint of the network of its defaults."""
         from cbam_keras.tuning.adaptor import explore
 
-        return explore(self.adapted, self.loaded, self.recipe)
+        return explore(self.adapted, self.loaded, self.recipe, self.task)
 
     @property
     def space(self) -> Any:
@@ -173,9 +207,8 @@ class SearchPlan:
             # Several under different conditions may have one name.
             configs = hyperparameters.setdefault(hp.name, [])
             configs.append({"kind": type(hp).__name__, **hp.get_config()})
-        options = self.data_options or {}
         planned = study.Study(
-            ByValidation(self.data, measure=self.measure, **options),
+            self.of_trials,
             [self.variant(values) for values in self._points()],
             seeds=(self.recipe.seed,),
             recipe=self.recipe,
@@ -195,7 +228,8 @@ class SearchPlan:
             folds=self.folds,
             layout="ranking",
             question=f"Which attention suits the network {self.name} on "
-            f"{self.task.name}, and does it improve the accuracy?",
+            f"{self.task.name}, and does it improve the "
+            f"{comparison.NOUNS[type(self.task) is Segmentation]}?",
         )
         return planned.suited_to(self.loaded)
 

@@ -18,12 +18,12 @@ from cbam_keras.tuning.space import (
     PLAIN,
     controls,
     count_points,
+    has_no_attention,
     hyperparameters,
     kinds_of,
     name_of,
     point,
 )
-from cbam_keras.tuning.tasks import Classification
 
 
 @_docstrings.explained_by(SearchPlan)
@@ -78,11 +78,13 @@ class Search(SearchPlan):
             trials_text += f" over {folds} folds"
         # No attention, and the winner.
         different = {kind in PLAIN for kind in kinds_of(space) or [""]}
+        if any(hp.name == "skip_attention" for hp in space.space):
+            different.add(False)
         again = len(different) * len(self.seeds) * folds
         dearest = (controls(space) or [point(space).values])[-1]
         one = dataclasses.replace(
             self.trials,
-            task=Classification(self.loaded),
+            task=type(self.task)(self.loaded),
             variants=[self.variant(dearest)],
             folds=None,
         )
@@ -197,7 +199,7 @@ class Search(SearchPlan):
     def _train_again(self, trials, seeds, output, options):
         """Returns the results of trials with fresh seeds."""
         first = trials[0].values
-        is_plain = first.get("attention") in PLAIN
+        is_plain = has_no_attention(first)
         again = study.Study(
             self.task,
             [self.variant(trial.values) for trial in trials],
@@ -242,6 +244,7 @@ def search(
     keep: int = 3,
     data_options: Options | None = None,
     measure: str = study.ACCURACY,
+    task: study.Segmentation | None = None,
     **options: Unpack[study.RunOptions],
 ) -> study.Ranking:
     """Searches for the best network and reports whether attention pays off.
@@ -304,5 +307,6 @@ def search(
         keep=keep,
         data_options=data_options,
         measure=measure,
+        task=task,
     )
     return cast(study.Ranking, study.run(planned, **options))

@@ -22,6 +22,7 @@ Values = dict[str, Value]
 # The layer of the paper, where the search begins.
 PAPER: Values = {
     "stages": "all",
+    "skip_attention": "none",
     "reduction_ratio": 16,
     "kernel_size": 7,
     "order": "channel_first",
@@ -35,6 +36,7 @@ PLAIN = ("none", False)
 SHORT = {
     "attention": "{}",
     "stages": "stages={}",
+    "skip_attention": "skip={}",
     "reduction_ratio": "r={}",
     "kernel_size": "k={}",
     "order": "{}",
@@ -47,7 +49,7 @@ SHORT = {
 TRAINING = ("learning_rate", "batch_size")
 # Shown only where they differ from the layer of the paper.
 SHOWN_IF_CHANGED = (
-    *("stages", "order"),
+    *("stages", "skip_attention", "order"),
     *("channel_pool_types", "spatial_pool_types"),
 )
 # The longest name, in bytes.
@@ -62,6 +64,12 @@ def hyperparameters(values: Values) -> "HyperParameters":
     hp.values = dict(values)
     hp.lists_all = True
     return hp
+
+
+def has_no_attention(values: Mapping[str, object]) -> bool:
+    """Returns whether a point is that of a network without attention."""
+    is_plain = values.get("attention") in PLAIN
+    return is_plain and values.get("skip_attention", "none") == "none"
 
 
 def kinds_of(space: "HyperParameters") -> list[Value]:

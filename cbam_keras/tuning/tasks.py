@@ -1,24 +1,23 @@
 """What the networks of a search are trained and compared by."""
 
 import pathlib
+from typing import Any, cast
 
 import keras
 
 from cbam_keras import _files, study
-from cbam_keras.data import ImageData
 from cbam_keras.study import Recipe
+from cbam_keras.study.study import ImageTask
 
 
-class Classification(study.Classification):
+class Kept(ImageTask):
     """Networks that come compiled keep how they are, but for the metrics."""
 
-    def compile(
-        self, model: keras.Model, recipe: Recipe, data: study.Data
-    ) -> None:
+    def compile(self, model: keras.Model, recipe: Recipe, data: Any) -> None:
         if not model.compiled:
             super().compile(model, recipe, data)
             return
-        _, metrics = study.loss_and_metrics(model)
+        _, metrics = self.loss_and_metrics(model, recipe, data)
         model.compile(
             model.optimizer,
             model.loss,
@@ -30,12 +29,20 @@ class Classification(study.Classification):
         )
 
     def measure_file(
-        self, path: pathlib.Path, recipe: Recipe, data: ImageData
+        self, path: pathlib.Path, recipe: Recipe, data: Any
     ) -> dict[str, float]:
         """Returns the metrics of the network in a file."""
         model = _files.load_model(path)
         self.compile(model, recipe, data)
-        return self.evaluate(model, data)
+        return cast(study.Task, self).evaluate(model, data)
+
+
+class Classification(Kept, study.Classification):
+    """The task of the confirmation."""
+
+
+class Segmentation(Kept, study.Segmentation):
+    """The task of the confirmation, for masks."""
 
 
 class ByValidation(Classification):
@@ -45,5 +52,14 @@ class ByValidation(Classification):
     measure_name = "validation accuracy"
     split = "validation"
 
-    def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
+    def evaluate(self, model: keras.Model, data: Any) -> dict[str, float]:
+        return self.validate(model, data)
+
+
+class MasksByValidation(Segmentation):
+    """The same for masks, whose validation `fit` measures."""
+
+    split = "validation"
+
+    def evaluate(self, model: keras.Model, data: Any) -> dict[str, float]:
         return self.validate(model, data)
