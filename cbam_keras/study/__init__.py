@@ -4,9 +4,8 @@
 `tuning.search` are studies of certain variants; your own networks are variants
 like any other.
 
-- `study`: `Study`, `Variant`, `Comparison`, `Budget`, `Task`,
-  `Classification`.
-- `segmentation`: `Segmentation`, the task of masks.
+- `study`: `Study`, `Variant`, `Comparison`, `Budget`, `Task`.
+- `tasks`, `segmentation`: `Classification`, and `Segmentation` by masks.
 - `comparison`, `ablation`, `training`: studies of attention, of the paper's
   tables, and of networks of your own; `recipes`: how networks are trained.
 - `run`: `run`, which trains what is missing, and `estimate`, which counts it.
@@ -80,7 +79,6 @@ from cbam_keras.study.segmentation import Segmentation, predict_classes
 from cbam_keras.study.statistics import Measured, Row, judge, verdict
 from cbam_keras.study.study import (
     Budget,
-    Classification,
     Comparison,
     Data,
     Study,
@@ -88,6 +86,7 @@ from cbam_keras.study.study import (
     Variant,
     check_seeds,
 )
+from cbam_keras.study.tasks import Classification
 from cbam_keras.study.workers import count_workers, training_by
 
 __all__ = [

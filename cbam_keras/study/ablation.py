@@ -25,7 +25,8 @@ from cbam_keras.study.results import Results
 from cbam_keras.study.run import RunOptions, takes_run_options
 from cbam_keras.study.run import run as run_study
 from cbam_keras.study.statistics import TESTS
-from cbam_keras.study.study import Classification, Comparison, Study, Variant
+from cbam_keras.study.study import Comparison, Study, Variant
+from cbam_keras.study.tasks import Classification
 
 __all__ = ["run", "plan", "ABLATIONS", "TABLES"]
 

@@ -41,14 +41,8 @@ from cbam_keras.study.results import MANY, Results
 from cbam_keras.study.run import RunOptions, run, takes_run_options
 from cbam_keras.study.segmentation import Segmentation
 from cbam_keras.study.statistics import TESTS
-from cbam_keras.study.study import (
-    Classification,
-    ImageTask,
-    Study,
-    Task,
-    Variant,
-    check_seeds,
-)
+from cbam_keras.study.study import Study, Task, Variant, check_seeds
+from cbam_keras.study.tasks import Classification, ImageTask
 from cbam_keras.study.training import draw_curves
 
 __all__ = ["compare", "plan", "NETWORKS"]

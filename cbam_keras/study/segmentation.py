@@ -19,7 +19,7 @@ from cbam_keras.losses import (
 from cbam_keras.study.class_weights import class_weights
 from cbam_keras.study.measures import validation_key
 from cbam_keras.study.recipes import Recipe
-from cbam_keras.study.study import ImageTask, check_options
+from cbam_keras.study.tasks import ImageTask, check_options
 
 # What sentences call the scores.
 NAMES = {"miou": "mIoU", "iou": "foreground IoU", "dice": "foreground Dice"}

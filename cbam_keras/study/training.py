@@ -13,7 +13,8 @@ from cbam_keras.study.networks import fingerprint
 from cbam_keras.study.recipes import RECIPES, Recipe, find_recipe, suit_to
 from cbam_keras.study.results import Results
 from cbam_keras.study.run import RunOptions, run, takes_run_options
-from cbam_keras.study.study import Classification, Study, Variant
+from cbam_keras.study.study import Study, Variant
+from cbam_keras.study.tasks import Classification
 
 __all__ = ["train", "Recipe", "RECIPES"]
 

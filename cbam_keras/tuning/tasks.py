@@ -7,7 +7,7 @@ import keras
 
 from cbam_keras import _files, study
 from cbam_keras.study import Recipe
-from cbam_keras.study.study import ImageTask
+from cbam_keras.study.tasks import ImageTask
 
 
 class Kept(ImageTask):

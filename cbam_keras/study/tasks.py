@@ -1,0 +1,196 @@
+"""`ImageTask`, what tasks of images share, and `Classification`."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from cbam_keras import _checks, _graph, data
+from cbam_keras.data import ImageData, Images, Source, for_fit
+from cbam_keras.study.measures import (
+    ACCURACY,
+    MEASURES,
+    Measure,
+    compute,
+    outputs_and_labels,
+    validation_key,
+)
+from cbam_keras.study.networks import (
+    check_network,
+    compile_network,
+    loss_and_metrics,
+)
+from cbam_keras.study.recipes import Recipe
+from cbam_keras.study.study import Data
+
+# Arguments of `data.load` that a recipe decides.
+BY_RECIPE = ("batch_size", "seed", "augment", "image_size")
+
+
+class ImageTask:
+    """What tasks share whose images come from `data.load` or the like."""
+
+    measure: str
+    measure_name: str
+    # What is compared beside the usual measure, if anything.
+    score: str | None = None
+
+    def __init__(self, images: Images, make_source: Callable, options: Mapping):
+        self.data, self.options = images, options
+        loaded = images if isinstance(images, ImageData) else None
+        # Images that are loaded, or where they are.
+        self.source = loaded or make_source()
+        if loaded and options:
+            raise ValueError(
+                "`data_options` must be left out for images that are loaded "
+                f'already. Received: images of "{loaded.name}", data_options='
+                f"{dict(options)!r}"
+            )
+        if loaded and (loaded.batch_size is None or loaded.boxes):
+            raise ValueError(
+                "`data` must come in batches of images and labels only. "
+                f"Received: images loaded with batch_size={loaded.batch_size}, "
+                f"boxes={loaded.boxes}"
+            )
+
+    @property
+    def measures(self) -> "tuple[Measure, ...]":
+        """What is compared, and beside another measure the usual one."""
+        compared = Measure(self.measure, self.measure_name)
+        if self.score is None:
+            return (compared,)
+        return compared, Measure(type(self).measure, type(self).measure_name)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the data are loaded already, for one seed."""
+        return isinstance(self.data, ImageData)
+
+    @property
+    def name(self) -> str:
+        """The name of the dataset, known before it is loaded."""
+        return self.source.name
+
+    def load(
+        self, recipe: Recipe, folds: int | None = None, fold: int = 0
+    ) -> ImageData:
+        if isinstance(self.data, ImageData):
+            return self.data
+        by_recipe = {name: getattr(recipe, name) for name in BY_RECIPE}
+        options = {**by_recipe, **self.options, "folds": folds, "fold": fold}
+        return self._load(options)
+
+    def _load(self, options):
+        return data.load(self.data, **options)
+
+    def compile(self, model: keras.Model, recipe: Recipe, data: Any) -> None:
+        loss, metrics = self.loss_and_metrics(model, recipe, data)
+        compile_network(model, recipe, len(data.train), loss, metrics)
+
+    def loss_and_metrics(
+        self, model: keras.Model, recipe: Recipe, data: Any
+    ) -> tuple[keras.losses.Loss, list[keras.metrics.Metric]]:
+        """Returns what a network is compiled with."""
+        return loss_and_metrics(model)
+
+    def validate(self, model: keras.Model, data: Any) -> dict[str, float]:
+        """Returns measures of the validation images that `fit` has not."""
+        return {}
+
+
+class Classification(ImageTask):
+    """Classification of images, measured by accuracy on the test images.
+
+    Args:
+        data: What `cbam_keras.data.load` takes, or returned: the same for
+            every seed.
+        measure: What networks are compared by. Instead of
+            `"test_accuracy"`, for classes of unlike size:
+            `"balanced_accuracy"` (the mean recall of the classes),
+            `"macro_f1"` (the mean of their F1 scores) or `"auc"` (the area
+            under the ROC curve; of three classes or more the mean over each
+            against the others), by scikit-learn, after the epoch of the best
+            validation accuracy. Classes without test images do not count.
+            Defaults to `"test_accuracy"`.
+        options: Further arguments of `data.load`, as `download=True`, except
+            those that a recipe or a study decides.
+
+    Raises:
+        TypeError: If `data` is of another kind.
+        ValueError: If there is no such measure, if `data.load` has no such
+            argument, or if loaded data cannot be trained on.
+        ImportError: If scikit-learn is needed and missing.
+    """
+
+    measure = ACCURACY
+    measure_name = "test accuracy"
+    metrics = ("loss", "accuracy", "val_loss", "val_accuracy")
+    # The images of which another measure than the accuracy is.
+    split = "test"
+
+    def __init__(
+        self, data: Images, *, measure: str = ACCURACY, **options: Any
+    ):
+        _checks.one_of("measure", measure, [ACCURACY, *MEASURES])
+        if measure != ACCURACY:
+            _checks.require("sklearn.metrics", extra="tune")
+            self.score = self.measure = measure
+            if self.split != "test":
+                self.measure = validation_key(measure)
+            self.measure_name = f"{self.split} {MEASURES[measure]}"
+        check_options(options, {x.name for x in dataclasses.fields(Source)})
+        super().__init__(data, lambda: Source(data, **options), options)
+
+    def check(self, model: keras.Model, data: Data) -> None:
+        check_network(model, data)
+
+    def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
+        measured = model.evaluate(
+            for_fit(data.test), verbose=0, return_dict=True
+        )
+        # Keras computes it in float32: this is the fraction that was meant.
+        images = data.sizes["test"]
+        fraction = round(float(measured.pop("accuracy")) * images) / images
+        del measured["loss"]
+        metrics = {ACCURACY: fraction, **measured}
+        if self.score is not None:
+            metrics[self.score] = compute(self.score, model, data.test)
+        return metrics | self.validate(model, data)
+
+    def validate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
+        """Returns the measure, if another than the accuracy, of validation."""
+        if self.score is None:
+            return {}
+        key = validation_key(self.score)
+        return {key: compute(self.score, model, data.validation)}
+
+    def find_correct(self, model: keras.Model, data: Any) -> np.ndarray | None:
+        """Returns a boolean per test image that `data.load` has returned.
+
+        It says whether a network is right, as its accuracy counts.
+        """
+        if self.split != "test" or not isinstance(data, ImageData):
+            return None
+        outputs, labels = outputs_and_labels(model, data.test)
+        if outputs.shape[1] == 1:
+            kind = _graph.kind_of_head(model)
+            outputs = _graph.as_probabilities(outputs, kind)
+        return outputs.argmax(axis=-1) == labels
+
+
+def check_options(options: Mapping, names: Iterable[str]) -> None:
+    """Raises unless options are arguments of `data.load` or the like.
+
+    Those that a recipe or a study decides are none.
+    """
+    for name in options:
+        if name in (*BY_RECIPE, "folds", "fold"):
+            owner = "recipe" if name in BY_RECIPE else "study"
+            raise ValueError(
+                f"`{name}` is an argument of the {owner}. Received: "
+                f"data_options={options!r}"
+            )
+        known = {*names} - {"data", "masks"}
+        _checks.one_of("data_options", name, sorted(known))
