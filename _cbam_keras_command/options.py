@@ -26,7 +26,10 @@ SCORES = ("miou", "iou", "dice")
 SKIP = "skip-"
 METHODS = ("grad_cam", "grad_cam++", "hires_cam")
 ORDERS = ("channel_first", "spatial_first", "parallel")
-RECIPES = ("default", "imagenet", "small_images", "fine-tuning")
+RECIPES = (
+    *("default", "imagenet", "small_images", "fine-tuning"),
+    "segmentation",
+)
 SPLITS = ("train", "validation", "test")
 # Options that say where images are, and are rarely used.
 LOCATION = (
@@ -269,7 +272,7 @@ def add_training(parser, *, learning_rate=True, has_masks=True):
     )
     group.add_argument(
         "--measure",
-        choices=(*MEASURES, *(SCORES if has_masks else ())),
+        choices=(*(SCORES if has_masks else ()), *MEASURES),
         default="test_accuracy",
         help="what networks are compared by, on the test images"
         + "; with masks miou, or for two classes iou or dice" * has_masks,

@@ -64,16 +64,17 @@ __all__ = [
 ]
 
 
-def _load_detector_part(name, config):
-    """Makes an object of `models.detector`, which imports KerasHub."""
+def _load_part(name, config):
+    """Makes an object of `models`, or of `models.detector` with KerasHub."""
     models = importlib.import_module("cbam_keras.models")
-    return getattr(models.import_detector(), name).from_config(config)
+    module = models if hasattr(models, name) else models.import_detector()
+    return getattr(module, name).from_config(config)
 
 
-# Saved detectors hold objects of these classes. Once `models.detector` is
-# imported, Keras finds the classes themselves.
-for _name in ("PyramidBackbone", "Detector"):
-    _load = functools.partial(_load_detector_part, _name)
+# Saved models hold objects of these classes. Once their modules are imported,
+# Keras finds the classes themselves.
+for _name in ("PyramidBackbone", "Detector", "UpsampleLike", "ReverseChannels"):
+    _load = functools.partial(_load_part, _name)
     keras.saving.get_custom_objects().setdefault(
         f"cbam_keras>{_name}", types.SimpleNamespace(from_config=_load)
     )

@@ -23,6 +23,7 @@ from cbam_keras import (
     data,
     explain,
     layers,
+    losses,
     report,
     study,
     training,
@@ -38,8 +39,9 @@ RUNS = {
 RECIPE = comparison.default_recipe("tiny")
 # Options that are not passed on as they are.
 OTHERWISE = """
-    attention command csv data dry_run help hypermodel json markdown
-    model no_report quiet recipe resume scheduler seed weights
+    attention class_names colors command csv data dice_weight dry_run help
+    hypermodel ignore_index json markdown masks model no_report quiet recipe
+    resume scheduler seed skip_attention weights
 """.split()
 SPACE = {
     "--attention cbam keras.layers:ReLU": {"attention": {"cbam", "ReLU"}},
@@ -249,6 +251,7 @@ def test_code_that_an_error_ends_with_keeps_its_lines(
         (options.AUGMENTATIONS, data.AUGMENTATIONS),
         (options.NETWORKS, comparison.NETWORKS),
         (options.MEASURES, (study.ACCURACY, *study.MEASURES)),
+        (options.SCORES, losses.SCORES),
         (options.RECIPES, training.RECIPES),
         (options.ORDERS, layers.ORDERS),
         (options.ALGORITHMS, tuning.ALGORITHMS),

@@ -282,7 +282,8 @@ def _check_class_names(root, folder, inside):
             f'data="{root}", with the folders {[*words]}, where {parts} hold '
             "another part of a dataset. Pass the folder with a folder per "
             "class, or a data frame or CSV file with a column of paths and "
-            "one of classes; if it is a class, rename it"
+            "one of classes; if it is a class, rename it. Masks are for "
+            "cbam_keras.data.load_masks (--masks)"
         )
 
 

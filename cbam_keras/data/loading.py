@@ -379,12 +379,16 @@ def load_masks(
             Defaults to `255`.
         mask_column: String, the column of a table with the masks. Defaults to
             `None`, which means the one named `mask`, `label` or the like.
-        batch_size, seed, augment, folds, fold: See `load`. Masks are flipped,
-            shifted and cropped like their images.
+        batch_size: See `load`. Defaults to `32`.
+        seed: See `load`. Defaults to `0`.
         image_size: Positive integer or `(H, W)`, the size in pixels to which
             whole images are resized, and masks without interpolation. Defaults
             to `None`, the size of all images or, if they differ, 224.
-        options: Further arguments of `load`: `validation_fraction`,
+        augment: See `load`. Masks are flipped, shifted and cropped like their
+            images. Defaults to `()`.
+        folds: See `load`. Defaults to `None`.
+        fold: See `load`. Defaults to `0`.
+        **options: Further arguments of `load`: `validation_fraction`,
             `group_by_folder`, `group_by`, `group_column`, `split_column`,
             `image_column`, `image_folder`.
 

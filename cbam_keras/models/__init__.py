@@ -20,6 +20,7 @@ from cbam_keras.models.by_name import (
     PRETRAINED,
     UNET,
     WEIGHTS,
+    ReverseChannels,
     classifier,
     pretrained,
     segmenter,
@@ -48,7 +49,7 @@ from cbam_keras.models.residual_networks import (
     WideResNet18,
 )
 from cbam_keras.models.resnet import ResNet
-from cbam_keras.models.unet import UNet
+from cbam_keras.models.unet import UNet, UpsampleLike
 
 __all__ = [
     "ResNet",

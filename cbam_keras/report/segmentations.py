@@ -11,7 +11,7 @@ from cbam_keras.report.networks import find_networks, is_run
 
 # The figure of predictions, and of how many networks and images.
 PREDICTIONS = "predictions.png"
-MAX_NETWORKS, IMAGES = 4, 6
+MAX_NETWORKS, IMAGES = 3, 6
 # Images per step of a prediction.
 BATCH = 8
 

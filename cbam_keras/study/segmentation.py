@@ -37,8 +37,8 @@ class Segmentation(ImageTask):
     the validation images.
 
     Args:
-        images, masks: See `cbam_keras.data.load_masks`; or `images` is what it
-            returned.
+        images: See `cbam_keras.data.load_masks`; or what it returned.
+        masks: See `cbam_keras.data.load_masks`. Defaults to `None`.
         measure: What networks are compared by: `"miou"`, or for two classes
             `"iou"` or `"dice"` of the second, the foreground. Defaults to
             `"miou"`.

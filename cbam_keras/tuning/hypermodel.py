@@ -12,6 +12,7 @@ from cbam_keras import _checks, study
 from cbam_keras.data import ImageData
 from cbam_keras.layers import ATTENTION, CBAM, Attention, _docstrings
 from cbam_keras.losses import PixelCrossentropy, PixelIoU
+from cbam_keras.models import UNET
 from cbam_keras.study import RECIPES, Recipe, comparison
 from cbam_keras.tuning.space import (
     PAPER,
@@ -145,6 +146,14 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             if isinstance(skip_attention, str)
             else (skip_attention)
         )
+        if {*on_skips} != {"none"} and not (
+            callable(model) or model.startswith(UNET)
+        ):
+            raise ValueError(
+                '`skip_attention` is for a U-Net, as model="unet-tiny", or a '
+                "function that takes it. Received: "
+                f"{skip_attention=}, {model=}"
+            )
         comparison.attention_layers(
             [f"{comparison.SKIP}{x}" for x in on_skips], "", None, True
         )

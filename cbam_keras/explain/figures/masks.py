@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 # Pixels of no class, and wrong ones.
 IGNORED, WRONG = "white", "#D55E00"
-# The width of a panel in inches.
-SIDE = 2.1
+# The widths of a panel and of the figure, at most, in inches.
+SIDE, WIDTH = 2.1, 13
 
 
 def plot_masks(
@@ -41,9 +41,8 @@ def plot_masks(
         title: String, written over the figure. Defaults to `""`.
 
     Returns:
-        A `matplotlib.figure.Figure`: a row per image, and below each
-        prediction its wrong pixels in orange, with the fraction of pixels that
-        are right.
+        A `matplotlib.figure.Figure`: a row per image, and beside each
+        prediction its wrong pixels in orange, with the fraction that is right.
 
     Raises:
         ValueError: If the arrays do not fit each other.
@@ -74,50 +73,54 @@ def plot_masks(
         mask = np.where(mask == ignore_index, len(palette), mask)
         axes.imshow(mask, cmap=map_of, vmin=-0.5, vmax=len(palette) + 0.5)
 
+    columns = ["image", "mask"]
+    for name in predictions:
+        columns += [name, "wrong pixels"]
+    side = min(SIDE, WIDTH / len(columns))
     height, width = masks.shape[1:]
-    columns = ["image", "mask", *predictions]
     figure = style.new_figure(
-        SIDE * len(columns),
-        2 * len(images) * (SIDE * height / width + 0.1),
-        title,
+        side * len(columns), len(images) * (side * height / width + 0.3), title
     )
-    panels = figure.subplots(2 * len(images), len(columns), squeeze=False)
+    panels = figure.subplots(len(images), len(columns), squeeze=False)
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(color=style.FRAME, linewidth=0.6)
     for axes, name in zip(panels[0], columns, strict=True):
-        text = style.wrap(name, SIDE, style.LABEL, 2)
-        axes.set_title(text, fontsize=style.LABEL, parse_math=False)
-    for row, (image, mask) in enumerate(zip(images, masks, strict=True)):
-        above, below = panels[2 * row], panels[2 * row + 1]
-        above[0].imshow(np.asarray(image, "float32") / 255, cmap="gray", vmin=0)
-        draw(above[1], mask)
+        text = style.wrap(name, side, style.SMALL, 2)
+        axes.set_title(text, fontsize=style.SMALL, parse_math=False)
+
+    def write(axes, text):
+        text = style.wrap(text, side, style.SMALL, 3)
+        axes.set_xlabel(text, fontsize=style.SMALL, parse_math=False)
+
+    pixels = np.asarray(images, "float32") / 255
+    for row, (image, mask) in enumerate(zip(pixels, masks, strict=True)):
+        first, second, *others = panels[row]
+        first.imshow(image, cmap="gray", vmin=0, vmax=1)
+        draw(second, mask)
         if labels:
-            text = style.wrap(labels[row], SIDE, style.SMALL, 3)
-            above[0].set_xlabel(text, fontsize=style.SMALL, parse_math=False)
-        for axes in below[:2]:
-            axes.set_visible(False)
+            write(first, labels[row])
         is_known = mask != ignore_index
-        gray = luminance(np.asarray(image, "float32") / 255)
-        for column, prediction in enumerate(predictions.values(), 2):
-            draw(above[column], np.where(is_known, prediction[row], mask))
-            is_wrong = is_known & (prediction[row] != mask)
-            axes = below[column]
-            axes.imshow(gray, cmap="gray", vmin=-0.3, vmax=1.3)
+        for name, above, below in zip(
+            predictions, others[::2], others[1::2], strict=True
+        ):
+            found = predictions[name][row]
+            is_wrong = is_known & (found != mask)
+            draw(above, np.where(is_known, found, mask))
+            below.imshow(luminance(image), cmap="gray", vmin=-0.3, vmax=1.3)
             shown = np.ma.masked_where(~is_wrong, np.ones(mask.shape))
-            axes.imshow(shown, cmap=colors.ListedColormap([WRONG]))
+            below.imshow(shown, cmap=colors.ListedColormap([WRONG]))
             right = 1 - is_wrong.sum() / max(1, is_known.sum())
-            axes.set_xlabel(f"{right:.1%} right", fontsize=style.SMALL)
+            write(below, f"{right:.1%} right")
     handles = [
         patches.Patch(color=color, label=name)
         for name, color in zip(class_names, palette, strict=True)
     ]
     handles.append(patches.Patch(color=WRONG, label="wrong"))
-    count = max(2, len(columns))
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=count,
+        ncols=len(columns),
         frameon=False,
         fontsize=style.SMALL,
     )
