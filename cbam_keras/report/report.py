@@ -202,7 +202,7 @@ def _add_examples(page, folder, content):
         if (folder / PREDICTIONS).exists():
             caption = (
                 "Test images, their masks, and what the networks predict; "
-                "wrong pixels are orange. From the image with most of them to "
+                "wrong pixels are magenta. From the image with most of them to "
                 "the one with fewest."
             )
             page.explanations.append(Figure.read(folder / PREDICTIONS, caption))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Pixels of no class, and wrong ones.
-IGNORED, WRONG = "white", "#D55E00"
+IGNORED, WRONG = "white", "#E4007F"
 # The widths of a panel and of the figure, at most, in inches.
 SIDE, WIDTH = 2.1, 13
 
@@ -42,7 +42,7 @@ def plot_masks(
 
     Returns:
         A `matplotlib.figure.Figure`: a row per image, and beside each
-        prediction its wrong pixels in orange, with the fraction that is right.
+        prediction its wrong pixels in magenta, with the fraction that is right.
 
     Raises:
         ValueError: If the arrays do not fit each other.
