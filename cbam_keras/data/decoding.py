@@ -436,8 +436,8 @@ def read_all(
     images = np.empty((len(examples), *size, channels), dtype)
     masks, encoding = examples.masks, examples.encoding
     if masks is not None:
-        masks = np.empty((len(examples), *size), encoding.dtype)
-        encoding = None
+        kept = masks if encoding is None else encoding
+        masks, encoding = np.empty((len(examples), *size), kept.dtype), None
     prepared = functools.partial(
         read_example, examples, size=size, channels=channels
     )
