@@ -92,6 +92,9 @@ def from_pairs(
             f"masks without an image are left out: {_checks.first_few(missing)}"
         )
     names = {path: _parts(path.relative_to(root))[:-1] for path in pairs}
+    # All may be in one folder more, as archives have it.
+    while all(names.values()) and len({x[0] for x in names.values()}) == 1:
+        names = {path: parts[1:] for path, parts in names.items()}
     split_of = name_splits({x[0] for x in names.values() if x})
     if "train" not in split_of.values():
         split_of = {}
