@@ -386,7 +386,8 @@ def _find_encoding(dataset, every, masks):
     names = masks.class_names
     is_two = names is None or len(names) == 2
     middle = sum(n for x, n in lossy.items() if NEAR <= x <= 255 - NEAR)
-    if lossy and is_two and middle <= EDGES * lossy.total():
+    is_white = max(lossy, default=0) > 255 - NEAR
+    if is_white and is_two and middle <= EDGES * lossy.total():
         note = "JPEG masks: values above 127 are foreground"
         encoding = Encoding(
             np.array([0, 255]), np.array([0, 1], "uint8"), *((False, True))
@@ -401,7 +402,7 @@ def _find_encoding(dataset, every, masks):
     count = most + 1 if names is None else len(names)
     wrong = [x for x in classes if not 0 <= x < count]
     gaps = [] if names else [x for x in range(most) if x not in totals]
-    if wrong or gaps or count < 2:
+    if wrong or gaps or count < 2 or (lossy and names is None):
         places = _find_places(dataset, every, wrong or classes[-1:])
         of_names = f"`class_names` of {count}" if names else ""
         raise ValueError(
