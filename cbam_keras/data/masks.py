@@ -279,7 +279,7 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
             examples = dataclasses.replace(examples, masks=whole, encoding=None)
         splits[split] = examples
     contents = [found.content for _, _, found in every]
-    meaning = encoding.codes, encoding.classes, names
+    meaning = encoding.codes, encoding.classes, names, masks.ignore_index
     left_out = {**dataset.left_out, "masks unread": len(unread)}
     return dataclasses.replace(
         dataset,
