@@ -116,7 +116,7 @@ def from_table(
     else:
         codes, values = _number_labels(rows["label"])
         rows = rows.assign(code=codes)
-        _check_single(rows)
+    _check_single(rows, of_masks)
     is_repeated = rows.duplicated(["path", "split"])
     left_out["repeated"] += int(is_repeated.sum())
     rows = rows[~is_repeated]
@@ -353,8 +353,8 @@ def _number_labels(labels):
     return codes, values
 
 
-def _check_single(rows):
-    """Raises if images have several classes."""
+def _check_single(rows, of_masks):
+    """Raises if images have several classes, or masks."""
     rows = rows[rows.duplicated("path", keep=False)]
     classes = rows.groupby("path")["label"].agg(lambda x: {*map(str, x)})
     several = classes[classes.map(len) > 1]
@@ -364,6 +364,8 @@ def _check_single(rows):
             for path, each in several.items()
         ]
         raise ValueError(
-            f"{_checks.count(len(names), 'image', 'have')} several classes: "
-            f"{_checks.first_few(names)}. Leave one row of each. {SEVERAL}"
+            f"{_checks.count(len(names), 'image', 'have')} several "
+            f"{'masks' if of_masks else 'classes'}: "
+            f"{_checks.first_few(names)}. Leave one row of each. "
+            f"{'Masks may be joined' if of_masks else SEVERAL}"
         )
