@@ -219,6 +219,8 @@ def _find_problem_of_masks(images, masks, of_batches):
         return "masks have the size of their images"
     if masks.dtype.kind not in "iufb":
         return "masks are numbers"
+    if (masks != np.round(masks)).any():
+        return "masks are whole numbers, without fractions"
     return None
 
 

@@ -256,6 +256,11 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
         for split, examples in splits.items()
         for row, found in enumerate(scans[split])
     ]
+    if unread and not every:
+        raise ValueError(
+            "Masks must be images that can be read. Received: "
+            f"{len(unread):,} that cannot: {_checks.first_few(unread)}"
+        )
     if unread:
         _checks.warn(
             f"{_checks.count(len(unread), 'mask')} could not be read, and will "
@@ -280,7 +285,7 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
         splits[split] = examples
     contents = [found.content for _, _, found in every]
     meaning = encoding.codes, encoding.classes, names, masks.ignore_index
-    left_out = {**dataset.left_out, "masks unread": len(unread)}
+    left_out = {**dataset.left_out, "with an unreadable mask": len(unread)}
     return dataclasses.replace(
         dataset,
         splits=splits,
