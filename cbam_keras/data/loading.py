@@ -442,17 +442,21 @@ def source_of_masks(
 ) -> Source:
     """Returns the source of these arguments of `load_masks`."""
     folder = masks if isinstance(masks, str | os.PathLike) else None
-    if masks is not None and folder is None:
-        images = (images, masks)
-    kind = Masks(folder, class_names, colors, ignore_index, mask_column)
-    source = Source(images, masks=kind, **options)
+    is_path = isinstance(images, str | os.PathLike)
+    source = Source(
+        images if is_path or masks is None else (images, masks),
+        masks=Masks(folder, class_names, colors, ignore_index),
+        label_column=mask_column,
+        **options,
+    )
     is_folder = source.kind == "folder"
-    if is_folder != (folder is not None):
+    is_mixed = is_path and masks is not folder
+    if is_mixed or is_folder != (folder is not None):
         raise ValueError(
             "`masks` must be a folder if `images` is one, the same or another, "
             "and be left out for a table, batches and pairs. Received: "
-            f"images={images if is_folder else type(images).__name__!r}, "
-            f"masks={folder!r}"
+            f"images={images if is_path else type(images).__name__!r}, "
+            f"masks={folder if masks is folder else type(masks).__name__!r}"
         )
     return source
 

@@ -45,7 +45,6 @@ class Masks:
     # A mapping, or the path of a file.
     colors: Any = None
     ignore_index: int = 255
-    column: str | None = None
 
     def __post_init__(self) -> None:
         _checks.positive_integer(

@@ -148,8 +148,6 @@ class Source:
         masks = self.masks
         if self.kind == "table":
             columns = {x: getattr(self, f"{x}_column") for x in COLUMNS}
-            if masks is not None:
-                columns["label"] = masks.column
             return from_table(
                 *(self.data, columns, self.image_folder, *grouping),
                 of_masks=masks is not None,
