@@ -88,8 +88,9 @@ def from_pairs(
     missing = [str(path) for paths in alone for path in paths]
     if missing:
         _checks.warn(
-            f"{len(alone[0]):,} images without a mask and {len(alone[1]):,} "
-            f"masks without an image are left out: {_checks.first_few(missing)}"
+            f"{_checks.count(len(alone[0]), 'image')} without a mask and "
+            f"{_checks.count(len(alone[1]), 'mask')} without an image are left "
+            f"out: {_checks.first_few(missing)}"
         )
     names = {path: _parts(path.relative_to(root))[:-1] for path in pairs}
     # All may be in one folder more, as archives have it.
