@@ -1,0 +1,265 @@
+"""Masks as people have them: drawn here, loaded, compared."""
+
+import contextlib
+import os
+import pathlib
+
+import keras
+import numpy as np
+import pandas
+import pytest
+from data_checks import epoch, joined, plain_json
+from PIL import Image
+
+from cbam_keras.data import Source, load_masks
+
+# The class of each pixel of ten masks, each with all classes.
+TRUTH = np.random.default_rng(0).integers(0, 3, (10, 8, 6)).astype("uint8")
+TRUTH[:, 0, :3] = range(3)
+# An image holds twenty times its number.
+IMAGES = np.repeat(np.arange(0, 200, 20, "uint8"), 144).reshape(10, 8, 6, 3)
+SPLITS = {"train": [*range(6)], "validation": [6, 7], "test": [8, 9]}
+NAMES = ["sky", "road", "car"]
+NAMED, TWO = {"class_names": NAMES}, {"class_names": ["sky", "car"]}
+# The first color is gray, and the others differ in one channel.
+RGB = np.array([(9, 9, 9), (128, 64, 128), (128, 64, 0)], "uint8")
+COLORED = {"colors": dict(zip(NAMES, RGB, strict=True))}
+VOID = {"colors": {"sky": RGB[0], "Void": RGB[1], "car": RGB[2]}}
+GRAY = {"colors": {"sky": 7, "road": [200, 201], "car": 0}}
+TEXT = "name,r,g,b\nsky, 9, 9, 9\n128 64 128\t\troad\ncar,128,64,0\n"
+BLACK, WHITE = np.uint8([0, 255, 255]), "background foreground"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def _save(name, content):
+    pathlib.Path(name).parent.mkdir(parents=True, exist_ok=True)
+    image = content if hasattr(content, "save") else Image.fromarray(content)
+    image.save(name, quality=95)
+
+
+def _write(masks=TRUTH, image="images/{i}.png", mask="masks/{i}.png"):
+    """Writes images and masks by number, split and patient (of two each)."""
+    for i, each in enumerate(zip(IMAGES, masks, strict=True)):
+        names = {"i": i, "p": f"p{i // 2}", "s": [*SPLITS][(i > 5) + (i > 7)]}
+        _save(image.format(**names), each[0])
+        _save(mask.format(**names), each[1])
+
+
+def _check(loaded):
+    """Compares all masks, and returns the sorted numbers of each split."""
+    splits, names = [], loaded.class_names
+    of_void = [0, 255, 1] if names == ("sky", "car") else [0, 1, 1]
+    truth = TRUTH if len(names) == 3 else np.uint8(of_void)[TRUTH]
+    for split in loaded:
+        images, masks = split if isinstance(split, tuple) else joined([*split])
+        rows = np.round(images.mean(axis=(1, 2, 3)) / 20).astype(int)
+        side = masks.shape[1] // 8
+        expected = truth[rows].repeat(side, axis=1).repeat(side, axis=2)
+        np.testing.assert_array_equal(masks, expected)
+        assert images.shape[1:] == loaded.image_shape
+        splits.append(sorted(rows.tolist()))
+    assert sorted(sum(splits, [])) == [*range(10)]
+    counts = np.bincount(truth[splits[0]].ravel())[: len(names)]
+    # Those of batches are of masks that are not resized.
+    assert {*(loaded.class_counts / counts)} <= {1, side**2}
+    if loaded.source is not None:
+        with contextlib.chdir("/"):
+            again = Source.from_description(plain_json(loaded.source)).read()
+        assert again.fingerprint == loaded.fingerprint
+        assert again.class_names == names
+    return splits
+
+
+def _palette(mask, colors=RGB):
+    image = Image.fromarray(mask)
+    image.putpalette(np.ravel(colors).tolist())
+    return image
+
+
+@pytest.mark.parametrize(
+    ("values", "ending", "options", "names"),
+    [
+        (np.uint8([0, 1, 2]), "png", {}, "0 1 2"),
+        (None, "png", NAMED, "sky road car"),
+        (None, "png", COLORED, "sky road car"),
+        (RGB, "bmp", {"colors": "a.txt"}, "sky road car"),
+        (np.uint8([7, 200, 0]), "png", GRAY, "sky road car"),
+        (RGB, "png", VOID, "sky car"),
+        (np.uint8([0, 255, 1]), "png", TWO, "sky car"),
+        (BLACK, "png", {}, WHITE),
+        (BLACK, "jpg", {}, WHITE),
+        (BLACK[:, None].repeat(3, axis=1), "jpg", {}, WHITE),
+        (BLACK * np.uint16(257), "tif", {}, WHITE),
+        (BLACK > 0, "png", {}, "0 1"),
+    ],
+)
+def test_masks_of_all_forms(values, ending, options, names):
+    pathlib.Path("a.txt").write_text(TEXT)
+    masks = map(_palette, TRUTH) if values is None else values[TRUTH]
+    _write(masks, mask="masks/{i}." + ending)
+    for others in ({}, {"image_size": (16, 12), "batch_size": None}):
+        loaded = load_masks("images", "masks", **options, **others)
+        assert " ".join(loaded.class_names) == names
+        _check(loaded)
+
+
+@pytest.mark.parametrize("order", ["channels_last", "channels_first"])
+@pytest.mark.parametrize(
+    ("masks", "options"),
+    [
+        (TRUTH, {"image_size": (16, 12)}),
+        (TRUTH[..., None].astype("float32"), {"batch_size": None}),
+        (np.eye(3)[TRUTH], {"batch_size": 4}),
+        (np.eye(3)[TRUTH][..., ::2], TWO),
+        (RGB[TRUTH], {"batch_size": None, **COLORED}),
+    ],
+)
+def test_arrays_and_batches_of_masks(masks, options, order):
+    keras.config.set_image_data_format(order)
+    _check(load_masks(IMAGES, masks, **options))
+    splits = {x: (IMAGES[rows], masks[rows]) for x, rows in SPLITS.items()}
+    assert _check(load_masks(splits, **options)) == [*SPLITS.values()]
+    if keras.backend.backend() == "tensorflow":
+        from tensorflow.data import Dataset
+
+        pairs = Dataset.from_tensor_slices((IMAGES, masks)).shuffle(10)
+        _check(load_masks(pairs.batch(3), **options))
+
+
+def test_tables_of_masks():
+    _write()
+    rows = [(f"images/{i}.png", f"masks/{i}.png", i // 2) for i in range(10)]
+    table = pandas.DataFrame(rows, columns=["photo", "gt_path", "patient"])
+    splits = _check(load_masks(table))
+    assert len({x // 2 for x in splits[2]}) == 1
+    table.assign(mask="masks/0.png").to_csv("table.csv", index=False)
+    assert _check(load_masks("table.csv", mask_column="gt_path")) == splits
+    tables = {x: table.iloc[rows] for x, rows in SPLITS.items()}
+    assert _check(load_masks(tables)) == [*SPLITS.values()]
+    with pytest.raises(ValueError, match=r"1 image has several masks: 0.png"):
+        load_masks(table.replace("images/1.png", "images/0.png"))
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "folders", "options"),
+    [
+        ("images/{i}.png", "masks/{i}.png", "images masks", {}),
+        ("images/{i}.png", "masks/{i}.png", ". .", {}),
+        ("images/{i}.jpg", "masks/{i}_segmentation.png", "images masks", {}),
+        ("images/img_{i}.png", "masks/mask_{i}.PNG", "images masks", {}),
+        ("images/{i}.png", "images/masks/{i}_L.png", "images images/masks", {}),
+        ("{i}.png", "{i}_mask.png", ". .", {}),
+        ("a/{s}/images/{i}.png", "a/{s}/masks/{i}.png", ". .", {}),
+        ("images/{s}/{i}.png", "masks/{s}/{i}.png", "images masks", {}),
+        ("{s}/{i}.png", "{s}annot/{i}_L.png", ". .", {}),
+        ("{s}/{i}_leftImg8bit.png", "m/{s}/{i}_gtFine_labelIds.png", ". m", {}),
+        ("a/{p}/images/{i}.png", "a/{p}/masks/{i}.png", ". .", {}),
+        ("{p}_{i}.png", "{p}_{i}_mask.png", ". .", {"group_by": "p[0-9]"}),
+        ("{p}/{i}.png", "{p}/{i}_L.png", ". .", {"group_by_folder": False}),
+    ],
+)
+def test_folders_of_masks(image, mask, folders, options):
+    _write(image=image, mask=mask)
+    folder, masks = folders.split()
+    given = folder, os.path.abspath(masks)
+    is_given = _check(load_masks(*given, **options)) == [*SPLITS.values()]
+    assert is_given == ("{s}" in image)
+    loaded = [load_masks(*given, folds=5, fold=i, **options) for i in range(5)]
+    folds = [_check(x)[2] for x in loaded]
+    assert sorted(sum(folds, [])) == [*range(10)]
+    is_whole = all(x // 2 == y // 2 for x, y in folds)
+    assert is_whole == ("{p}" in image and "group_by_folder" not in options)
+
+
+def test_fingerprint_is_of_masks_and_their_meaning():
+    def load(**options):
+        return load_masks("images", "masks", **options).fingerprint
+
+    _write()
+    values = {"a": 0, "b": 1, "c": 2}
+    others = [load(), load(**NAMED), load(colors=values)]
+    others += [load(colors=values | {"b": 2, "c": 1})]
+    with pytest.warns(UserWarning, match="No training image .* pixel of car,"):
+        others += [load(**NAMED, ignore_index=2)]
+    for path in pathlib.Path().rglob("*.png"):
+        os.utime(path, (0, 0))
+    assert load() == others[0]
+    _save("masks/4.png", TRUTH[5])
+    assert len({*others, load(), load(**NAMED)}) == 7
+
+
+@pytest.mark.parametrize("of_files", [False, True])
+@pytest.mark.parametrize("augment", ["flip", "crop", "random_resized_crop"])
+def test_augmentation_moves_masks_with_images(monkeypatch, of_files, augment):
+    masks = BLACK[TRUTH[:, :4, :3]].repeat(6, axis=1).repeat(8, axis=2)
+    monkeypatch.setitem(globals(), "IMAGES", np.stack(3 * [masks], axis=-1))
+    _write(masks)
+    given = ("images", "masks") if of_files else (IMAGES, masks)
+    loaded, plain = (load_masks(*given, augment=x) for x in (augment, ()))
+    for split in ("validation", "test"):
+        np.testing.assert_equal(*([*vars(x)[split]] for x in (loaded, plain)))
+    moved = [joined(epoch(loaded.train)) for _ in range(4)]
+    assert len({masks.tobytes() for _, masks in moved}) == 4
+    for images, masks in moved:
+        # Edges are blended where crops are resized.
+        is_whole = np.isin(images[..., 0], (0, 255))
+        assert is_whole.mean() > (0.6 if augment.endswith("d_crop") else 0.99)
+        assert (images[is_whole, 0] == 255 * masks[is_whole]).all()
+
+
+A, B, THIRD = "masks/0.png", "masks/3.png", TRUTH[3]
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "message"),
+    [
+        ({B: THIRD.T}, {}, '/3.png" of 6 x 8 for an image of 8 x 6, 1 in all'),
+        ({B: THIRD + 1}, NAMED, "`class_names` of 3, .* 2, 3, as in .*/3.png"),
+        ({B: 2 * THIRD}, {}, "without gaps.* 0, 1, 2, 4, as in .*/3.png"),
+        ({B: RGB[THIRD]}, {}, "color need `colors`.*, in .*/3.png"),
+        ({B: THIRD + 8}, GRAY, r"hold 2 .* pixels\), .*, as in .*/0.png"),
+        ({B: RGB[THIRD]}, COLORED, r"hold \(.* pixels\), .*, as in .*/0.png"),
+        ({B: None, "masks/3.jpg": THIRD}, {}, r"without gaps.*/3\..* JPEG"),
+        ({A: _palette(THIRD), B: _palette(THIRD, RGB[::-1])}, {}, "same one"),
+        ({"masks/3.bmp": THIRD}, {}, "2 masks of one name: .*/3.bmp"),
+        ({}, {"class_names": "aba"}, "two different names or more"),
+        ({}, {"class_names": [*"aba"]}, "two different names or more"),
+        ({}, NAMED | COLORED, "left out with `colors`"),
+        ({}, {"colors": "bad.txt"}, 'with the line "4 5 b"'),
+        ({}, {"colors": {"a": 1, "b": (1, 2, 3)}}, "all of them to gray"),
+        ({}, {"mask_column": "a"}, "only for CSV files and data frames"),
+        ({}, {"masks": "others"}, "10 images, as .*, and 1 masks, .* alike"),
+        ({}, {"masks": TRUTH}, "folder if `images` is one.*masks='ndarray'"),
+        ({}, {"images": IMAGES}, "folder if `images` is one.*'ndarray', m"),
+        ({}, {"images": "voc"}, "TensorFlow Datasets come as pairs"),
+        ({}, {"images": IMAGES, "masks": TRUTH / 2}, "without fractions"),
+        ({}, {"images": IMAGES, "masks": TRUTH[1:]}, "size of their images"),
+        ({}, {"images": IMAGES, "masks": RGB[TRUTH]}, "must be one-hot"),
+        ({}, {"images": IMAGES[:2], "masks": TRUTH[:2]}, "at least 3 images"),
+    ],
+)
+def test_mistakes(files, options, message):
+    pathlib.Path("bad.txt").write_text("1 2 3 a\n4 5 b")
+    _save("others/a.png", THIRD)
+    _write()
+    for name, content in files.items():
+        os.remove(name) if content is None else _save(name, content)
+    with pytest.raises(ValueError, match=message):
+        load_masks(**{"images": "images", "masks": "masks"} | options)
+
+
+def test_files_without_the_other_are_left_out():
+    _write()
+    pathlib.Path("masks/1.png").write_bytes(b"x")
+    os.remove("masks/2.png")
+    os.remove("images/3.png")
+    alone = "1 image without a mask and 1 mask without an .*/2.png, masks/3.png"
+    with pytest.warns(UserWarning, match=alone), pytest.warns(match="/1.png"):
+        loaded = load_masks("images", "masks")
+    assert sum(loaded.sizes.values()) == 7
+    reasons = "1 without a mask, 1 without an image, 1 with an unreadable mask"
+    assert loaded.notes == (f"3 left out: {reasons}",)
