@@ -55,6 +55,10 @@ def from_pairs(
                 f"`{name}` must be a folder that exists. Received: "
                 f'{name}="{root}", {describe_missing(root)}'
             )
+    if roots[1].resolve().is_relative_to(roots[0].resolve()):
+        # One may be given by its absolute path.
+        within = roots[1].resolve().relative_to(roots[0].resolve())
+        roots[1] = roots[0] / within
     root, of_masks = roots
     files = [find_image_files(x, "**/*") for x in roots]
     left_out = collections.Counter(
@@ -62,7 +66,7 @@ def from_pairs(
         for path in find_visible(root, "**/*")
         if (ending := find_ending(path.name)) in READERS
     )
-    if root.resolve() == of_masks.resolve():
+    if root == of_masks:
         are_masks = [_is_mask(x.relative_to(root)) for x in files[0]]
         files = [
             [
