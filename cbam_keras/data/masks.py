@@ -51,10 +51,13 @@ class Masks:
             "ignore_index", self.ignore_index, or_zero=True
         )
         names = self.class_names
-        if names is not None and (isinstance(names, str) or len(names) < 2):
+        if names is not None and (
+            isinstance(names, str) or len({*names}) < max(2, len(names))
+        ):
             raise ValueError(
-                "`class_names` must be two names or more, in the order of "
-                f"their values in the masks. Received: class_names={names!r}"
+                "`class_names` must be two different names or more, in the "
+                "order of their values in the masks. Received: class_names="
+                f"{names!r}"
             )
         colors = self.colors
         if isinstance(colors, str | os.PathLike):
