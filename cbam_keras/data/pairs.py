@@ -1,16 +1,16 @@
 """Folders of images and of masks, paired by the names of files."""
 
 import collections
+import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Sequence
 
 import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.data.decoding import keep_readable
-from cbam_keras.data.examples import READERS, Dataset, Examples, digest
+from cbam_keras.data.examples import READERS, Dataset, digest
 from cbam_keras.data.folders import (
     FILLER,
     PARTS,
@@ -18,6 +18,7 @@ from cbam_keras.data.folders import (
     find_groups,
     find_image_files,
     find_visible,
+    make_examples,
     name_splits,
 )
 from cbam_keras.data.splits import SPLITS
@@ -57,8 +58,8 @@ def from_pairs(
             )
     if roots[1].resolve().is_relative_to(roots[0].resolve()):
         # One may be given by its absolute path.
-        within = roots[1].resolve().relative_to(roots[0].resolve())
-        roots[1] = roots[0] / within
+        below = roots[1].resolve().relative_to(roots[0].resolve())
+        roots[1] = roots[0] / below
     root, of_masks = roots
     files = [find_image_files(x, "**/*") for x in roots]
     left_out = collections.Counter(
@@ -79,8 +80,8 @@ def from_pairs(
     elif root in of_masks.parents:
         files[0] = [x for x in files[0] if of_masks not in x.parents]
     pairs, alone = _pair(*files, *roots)
-    for what, paths in zip(("a mask", "an image"), alone, strict=True):
-        left_out[f"without {what}"] += len(paths)
+    for what, rest in zip(("a mask", "an image"), alone, strict=True):
+        left_out[f"without {what}"] += len(rest)
     if not pairs:
         firsts = [_checks.first_few(x and x[:1]) or "none" for x in files]
         raise ValueError(
@@ -89,7 +90,7 @@ def from_pairs(
             f"{len(files[0]):,} images, as {firsts[0]}, and {len(files[1]):,} "
             f"masks, as {firsts[1]}, none of them alike"
         )
-    missing = [str(path) for paths in alone for path in paths]
+    missing = [str(each) for paths in alone for each in paths]
     if missing:
         _checks.warn(
             f"{_checks.count(len(alone[0]), 'image')} without a mask and "
@@ -124,9 +125,11 @@ def from_pairs(
             groups = [
                 "/".join(x or [y]) for x, y in zip(within, groups, strict=True)
             ]
-        splits[split] = make_pairs(
-            [*map(str, paths)], [str(pairs[x]) for x in paths], groups
+        examples = make_examples(
+            [*map(str, paths)], [0] * len(paths), groups, group_by is None
         )
+        files_of_masks = np.array([str(pairs[x]) for x in paths], object)
+        splits[split] = dataclasses.replace(examples, masks=files_of_masks)
     return keep_readable(
         Dataset(
             splits=splits,
@@ -136,18 +139,6 @@ def from_pairs(
             root=root,
             grouped_by="" if group_by is None else "group_by",
         )
-    )
-
-
-def make_pairs(
-    images: Sequence[str], masks: Sequence[str], groups: Sequence[str]
-) -> Examples:
-    """Returns images and masks in files, with groups that are not split."""
-    return Examples(
-        np.array(images, object),
-        np.zeros(len(images), "int32"),
-        masks=np.array(masks, object),
-        groups=np.array(groups, object),
     )
 
 
