@@ -218,11 +218,23 @@ A, B, THIRD = "masks/0.png", "masks/3.png", TRUTH[3]
     ("files", "options", "message"),
     [
         ({B: THIRD.T}, {}, '/3.png" of 6 x 8 for an image of 8 x 6, 1 in all'),
-        ({B: THIRD + 1}, NAMED, "`class_names` of 3, .* 2, 3, as in .*/3.png"),
-        ({B: 2 * THIRD}, {}, "without gaps.* 0, 1, 2, 4, as in .*/3.png"),
-        ({B: RGB[THIRD]}, {}, "color need `colors`.*, in .*/3.png"),
-        ({B: THIRD + 8}, GRAY, r"hold 2 .* pixels\), .*, as in .*/0.png"),
-        ({B: RGB[THIRD]}, COLORED, r"hold \(.* pixels\), .*, as in .*/0.png"),
+        (
+            {B: THIRD + 1},
+            NAMED,
+            "the classes .*, and 1 other value, 3 .*/3.png",
+        ),
+        ({B: 2 * THIRD}, {}, r"without gaps.* 4 \(.*\), as in .*/3.png"),
+        (
+            {B: RGB[THIRD]},
+            {},
+            r"color .* of `colors`.* \(.* pixels\), .*/3.png",
+        ),
+        ({B: THIRD + 8}, GRAY, r"values, 2 .* pixels\), .*, as in .*/0.png"),
+        (
+            {B: RGB[THIRD]},
+            COLORED,
+            r"values, \(.* pixels\), .*, as in .*/0.png",
+        ),
         ({B: None, "masks/3.jpg": THIRD}, {}, r"without gaps.*/3\..* JPEG"),
         ({A: _palette(THIRD), B: _palette(THIRD, RGB[::-1])}, {}, "same one"),
         ({"masks/3.bmp": THIRD}, {}, "2 masks of one name: .*/3.bmp"),

@@ -3,13 +3,10 @@
 import json
 from types import SimpleNamespace
 
-import keras
 import numpy as np
 import pytest
-from PIL import Image
 
-from benchmarks.when_it_helps import camvid, results, tables
-from cbam_keras import training
+from benchmarks.when_it_helps import results, tables
 
 RESULTS = {
     "format": 3,
@@ -79,41 +76,6 @@ def test_seeds_without_a_trained_network_are_not_stored(stored):
 def test_no_place_on_a_machine_is_stored(stored):
     stored(bccd=trained(0.5))
     assert "/home/me" not in results.STORED.read_text()
-
-
-@pytest.fixture
-def streets(tmp_path):
-    """Returns a folder of two photographs a split, the second one all void."""
-    for split in ("train", "val", "test"):
-        for kind, mode in (("images", "RGB"), ("labels", "L")):
-            (tmp_path / split / kind).mkdir(parents=True)
-            for number, label in enumerate((2, camvid.VOID)):
-                image = np.full((180, 240), label, "uint8")
-                image[:, :120] = label if number else 1
-                path = tmp_path / split / kind / f"{number}.png"
-                Image.fromarray(image).convert(mode).save(path)
-    return tmp_path
-
-
-def test_pixels_of_no_class_are_not_counted(streets):
-    task, recipe = camvid.Segmentation(streets), training.Recipe(batch_size=2)
-    loaded = task.load(recipe)
-    images = keras.Input(loaded.image_shape)
-    # It takes void for some class, and sees all others.
-    seen = keras.ops.equal(images[..., :1], np.arange(11, dtype="float32"))
-    seen = keras.ops.cast(seen, "float32")
-    model = keras.Model(images, keras.layers.Dense(11, "softmax")(100 * seen))
-    model.layers[-1].set_weights([np.eye(11), np.zeros(11)])
-    task.compile(model, recipe, loaded)
-    assert task.evaluate(model, loaded) == {"test_miou": 1.0}
-
-
-def test_photographs_are_mirrored_with_their_pixels(streets):
-    loaded = camvid.Segmentation(streets).load(training.Recipe(batch_size=4))
-    ((images, labels),) = loaded.train
-    np.testing.assert_array_equal(images[..., 0], labels)
-    left_out = [x for x in labels[:, 0].tolist() if x[0] == 2]
-    assert loaded.sizes["train"] == 4 and len(left_out) == 1
 
 
 def test_differences_are_those_of_the_accuracies_stored():

@@ -3,10 +3,12 @@
 import collections
 import csv
 import dataclasses
+import functools
+import itertools
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -144,38 +146,49 @@ def _check_colors(colors):
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """How values of masks become classes, the same for a whole dataset.
+    """How codes of masks become classes, the same for a whole dataset.
 
-    `codes` are what the masks hold, in order: values or colors, of
-    `is_binary` ones black and white; `classes` is the class of each.
+    A code is a value or, if `is_color`, a color; of `is_binary` masks it is
+    black or white. `table` has the class of each.
     """
 
-    codes: np.ndarray
-    classes: np.ndarray
-    is_color: bool
-    is_binary: bool
+    table: Mapping[int, int]
+    is_color: bool = False
+    is_binary: bool = False
+
+    @functools.cached_property
+    def _arrays(self):
+        codes = sorted(self.table)
+        classes = np.array([self.table[x] for x in codes])
+        is_small = classes.max() <= 255
+        return np.array(codes), classes.astype("uint8" if is_small else "int32")
 
     @property
     def dtype(self) -> np.dtype:
         """The type of a class."""
-        return self.classes.dtype
+        return self._arrays[1].dtype
+
+    def to_code(self, values: Any, has_colors: bool) -> Any:
+        """Returns the codes of what a scan counts."""
+        if self.is_binary:
+            return 255 * (values > 127)
+        return values * GRAY if self.is_color and not has_colors else values
 
     def read(self, mask: Any) -> np.ndarray:
         """Returns the class of each pixel of a mask, `(H, W)`."""
-        values = _decode(mask, self.is_color)[0]
-        if values.ndim == 3:
-            values = values @ SHIFTS if self.is_color else values[..., 0]
-        elif self.is_color:
-            values = values.astype("int64") * GRAY
-        if self.is_binary:
-            values = np.where(values > 127, 255, 0)
-        return self.classes[np.searchsorted(self.codes, values)]
+        values, has_colors, *_ = _decode(mask, self.is_color)
+        codes, classes = self._arrays
+        places = np.searchsorted(codes, self.to_code(values, has_colors))
+        return classes[places]
 
 
 class Scan(NamedTuple):
-    """What one mask holds: the pixels of each code, gray ones as values."""
+    """What one mask holds, and the name of its file."""
 
+    name: str
     size: tuple[int, int]
+    image_size: tuple[int, int]
+    # The number of pixels of each value, or color.
     counts: dict[int, int]
     has_colors: bool
     palette: dict[int, tuple[int, ...]]
@@ -184,43 +197,53 @@ class Scan(NamedTuple):
 
 
 def _decode(mask, is_color):
-    """Returns values `(H, W)` or colors `(H, W, 3)`, palette and format."""
-    if not isinstance(mask, str):
-        return np.asarray(mask), {}, ""
-    pil = _checks.require("PIL.Image", extra="data")
-    ops = _checks.require("PIL.ImageOps", extra="data")
-    with pil.open(mask, formats=list_formats()) as file:
-        palette, kind = {}, file.format
-        image = ops.exif_transpose(file)
-        if image.mode == "P" and not is_color:
-            colors = np.reshape(image.getpalette("RGB"), (-1, 3)).tolist()
-            palette = dict(enumerate(map(tuple, colors)))
-        elif image.mode == "LA":
-            image = image.getchannel(0)
-        elif image.mode not in ("1", "L", "I", "F") and image.mode[:2] != "I;":
-            image = image.convert("RGB")
-        values = np.asarray(image)
-    return values.astype("uint8") if values.dtype == bool else values, *(
-        palette,
-        str(kind),
-    )
+    """Returns values or colors as integers `(H, W)`, and which they are.
 
-
-def _scan(mask, is_color):
-    values, palette, kind = _decode(mask, is_color)
+    Then the palette of indices, and the format of the file.
+    """
+    palette, kind = {}, ""
+    if isinstance(mask, str):
+        pil = _checks.require("PIL.Image", extra="data")
+        ops = _checks.require("PIL.ImageOps", extra="data")
+        with pil.open(mask, formats=list_formats()) as file:
+            kind, image = str(file.format), ops.exif_transpose(file)
+            if image.mode == "P" and not is_color:
+                colors = np.reshape(image.getpalette("RGB"), (-1, 3)).tolist()
+                palette = dict(enumerate(map(tuple, colors)))
+            elif image.mode == "LA":
+                image = image.getchannel(0)
+            elif not re.match(r"[1LIF]($|;)", image.mode):
+                image = image.convert("RGB")
+            mask = np.asarray(image)
+    values = np.asarray(mask).astype("int64")
     has_colors = values.ndim == 3 and (values != values[..., :1]).any()
-    codes = values @ SHIFTS if has_colors else values
-    codes = codes[..., 0] if codes.ndim == 3 else codes
-    if codes.dtype.kind == "f" and (codes != codes.round()).any():
-        raise ValueError("fractions")
-    found, counts = np.unique(codes.astype("int64"), return_counts=True)
+    if values.ndim == 3:
+        values = values @ SHIFTS if has_colors else values[..., 0]
+    return values, bool(has_colors), palette, kind
+
+
+def _scan(dataset, examples, is_color, row):
+    """Returns the scan of a mask, or text on why it is not read."""
+    mask, image = examples.masks[row], examples.images[row]
+    name = f"masks[{row}]"
+    if isinstance(mask, str):
+        name = f'"{dataset.name_of(mask)}"'
+    try:
+        values, has_colors, palette, kind = _decode(mask, is_color)
+    # Pillow raises errors of many kinds for damaged images.
+    except Exception as error:
+        return f"{name} ({error})"
+    codes, counts = np.unique(values, return_counts=True)
+    is_file = isinstance(image, str)
     return Scan(
-        values.shape[:2],
-        dict(zip(found.tolist(), counts.tolist(), strict=True)),
-        bool(has_colors),
-        {code: palette[code] for code in found.tolist() if code in palette},
+        name,
+        values.shape,
+        dataset.sizes[image] if is_file else image.shape[:2],
+        dict(zip(codes.tolist(), counts.tolist(), strict=True)),
+        has_colors,
+        {code: palette[code] for code in codes.tolist() if code in palette},
         kind in ("JPEG", "MPO"),
-        digest(codes),
+        digest(values),
     )
 
 
@@ -230,34 +253,18 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
     Masks that cannot be read are left out with their images. Those in files
     are decoded again when they are used.
     """
-    splits = {split: _one_hot(x, masks) for split, x in dataset.splits.items()}
     is_color = masks.colors is not None and masks.table[2]
-    scans, unread = dict[str, list[Scan]](), list[str]()
-    for split, examples in splits.items():
-
-        def scan(row, examples=examples):
-            try:
-                return _scan(examples.masks[row], is_color)
-            # Pillow raises errors of many kinds for damaged images.
-            except Exception as error:
-                return str(error)
-
-        rows = range(len(examples))
-        read = [*map_in_threads(scan, rows, f"Checking masks of {split}")]
-        is_read = [isinstance(x, Scan) for x in read]
-        unread += [
-            f"{_name(dataset, examples, row)} ({read[row]})"
-            for row in rows
-            if not is_read[row]
-        ]
+    splits, scans, unread = {}, dict[str, list[Scan]](), list[str]()
+    for split, examples in dataset.splits.items():
+        examples = _without_one_hot(examples, masks)
+        scan = functools.partial(_scan, dataset, examples, is_color)
+        title, rows = f"Checking masks of {split}", range(len(examples))
+        found = [*map_in_threads(scan, rows, title)]
+        unread += [x for x in found if isinstance(x, str)]
+        scans[split] = [x for x in found if isinstance(x, Scan)]
+        is_read = [isinstance(x, Scan) for x in found]
         splits[split] = examples.take(np.flatnonzero(is_read))
-        scans[split] = [x for x in read if isinstance(x, Scan)]
-    dataset = dataclasses.replace(dataset, splits=splits)
-    every = [
-        (examples, row, found)
-        for split, examples in splits.items()
-        for row, found in enumerate(scans[split])
-    ]
+    every = [x for each in scans.values() for x in each]
     if unread and not every:
         raise ValueError(
             "Masks must be images that can be read. Received: "
@@ -268,25 +275,24 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
             f"{_checks.count(len(unread), 'mask')} could not be read, and will "
             f"be left out with their images: {_checks.first_few(unread)}"
         )
-    _check_sizes(dataset, every)
-    encoding, names, note = _find_encoding(dataset, every, masks)
+    _check_sizes(every)
+    encoding, names, note = _find_encoding(every, masks)
+    _check_known(every, encoding, masks, names)
     for split, examples in splits.items():
         pixels = np.zeros((len(examples), len(names)), "int64")
-        for row, found in enumerate(scans[split]):
-            for code, count in found.counts.items():
-                value = _as_code(code, found, encoding)
-                label = encoding.classes[np.searchsorted(encoding.codes, value)]
+        for row, one in enumerate(scans[split]):
+            for value, count in one.counts.items():
+                code = encoding.to_code(value, one.has_colors)
+                label = encoding.table[int(code)]
                 if label < len(names) and label != masks.ignore_index:
                     pixels[row, label] += count
-        examples = dataclasses.replace(
-            examples, pixels=pixels, encoding=encoding
-        )
+        changes = {"pixels": pixels, "encoding": encoding}
         if examples.masks.dtype != object:
-            whole = np.stack([*map(examples.read_mask, range(len(examples)))])
-            examples = dataclasses.replace(examples, masks=whole, encoding=None)
-        splits[split] = examples
-    contents = [found.content for _, _, found in every]
-    meaning = encoding.codes, encoding.classes, names, masks.ignore_index
+            read = np.stack([encoding.read(x) for x in examples.masks])
+            changes |= {"masks": read, "encoding": None}
+        splits[split] = dataclasses.replace(examples, **changes)
+    contents = [found.content for found in every]
+    meaning = sorted(encoding.table.items()), names, masks.ignore_index
     left_out = {**dataset.left_out, "with an unreadable mask": len(unread)}
     return dataclasses.replace(
         dataset,
@@ -299,14 +305,7 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
     )
 
 
-def _name(dataset, examples, row):
-    """Returns the name of the file of a mask, or its number."""
-    mask = examples.masks[row]
-    is_file = isinstance(mask, str)
-    return f'"{dataset.name_of(mask)}"' if is_file else f"masks[{row}]"
-
-
-def _one_hot(examples, masks):
+def _without_one_hot(examples, masks):
     """Returns examples whose one-hot masks are integers."""
     values = examples.masks
     if values.dtype == object or values.ndim != 4:
@@ -317,194 +316,106 @@ def _one_hot(examples, masks):
         return examples
     sums = values.sum(axis=-1)
     if not np.isin(values, (0, 1)).all() or not np.isin(sums, (0, 1)).all():
-        colors = 'Colors need colors={"road": (128, 64, 128), ...}'
         raise ValueError(
             "Masks of several channels must be one-hot: a 1 in the channel of "
             "the class of each pixel, and 0 elsewhere. Received: masks "
-            f"{values.shape} of {values.dtype}. {colors}"
+            f"{values.shape} of {values.dtype}. Colors need "
+            'colors={"road": (128, 64, 128), ...}'
         )
     # A pixel of no class is ignored.
     labels = np.where(sums == 0, masks.ignore_index, values.argmax(axis=-1))
     return dataclasses.replace(examples, masks=labels)
 
 
-def _check_sizes(dataset, every):
-    """Raises unless each mask has the size of its image."""
-    different = []
-    for examples, row, found in every:
-        image = examples.images[row]
-        size = dataset.sizes.get(image) if isinstance(image, str) else None
-        if size not in (None, found.size):
-            different.append(
-                f"{_name(dataset, examples, row)} of {found.size[0]} x "
-                f"{found.size[1]} for an image of {size[0]} x {size[1]}"
-            )
+def _check_sizes(every):
+    """Raises unless each mask has the size of its image, and one palette."""
+    different = [
+        f"{x.name} of {x.size[0]} x {x.size[1]} for an image of "
+        f"{x.image_size[0]} x {x.image_size[1]}"
+        for x in every
+        if x.size != x.image_size
+    ]
     if different:
         raise ValueError(
             "A mask must have the size of its image, in pixels. Received: "
             f"{_checks.first_few(different)}, {len(different):,} in all. "
             "Resize masks without interpolation (nearest), or images"
         )
-
-
-def _as_code(code, found, encoding):
-    """Returns what an encoding knows a code of one mask by."""
-    if encoding.is_color and not found.has_colors:
-        return code * GRAY
-    if encoding.is_binary:
-        return 255 if code > 127 else 0
-    return code
-
-
-def _find_encoding(dataset, every, masks):
-    """Returns the encoding of masks, the classes, and a note on them."""
-    note = ""
-    has_colors = any(found.has_colors for *_, found in every)
-    if masks.colors is not None:
-        table, names, is_color = masks.table
-        if has_colors and not is_color:
-            raise ValueError(
-                "`colors` must be of red, green and blue for masks in color. "
-                f"Received: colors={masks.colors!r}"
-            )
-        if len(names) < 2:
-            raise ValueError(
-                "`colors` must have two classes or more, other than "
-                f"{_checks.first_few(VOID)}. Received: colors={masks.colors!r}"
-            )
-        void = [x for x in masks.colors if x not in names]
-        note = f"ignored: {', '.join(void)}" if void else ""
-        encoding = _encode(table, is_color)
-        _check_known(dataset, every, encoding, masks)
-        return encoding, names, note
-    if has_colors:
-        raise ValueError(
-            "Masks in color need `colors`, the color of each class: "
-            'colors={"road": (128, 64, 128), ...}, or a text file of them '
-            f"(--colors FILE). Received: {_describe_colors(dataset, every)}"
-        )
-    _check_palettes(dataset, every)
-    totals = collections.Counter[int]()
-    lossy = collections.Counter[int]()
-    for *_, found in every:
-        totals.update(found.counts)
-        lossy.update(found.counts if found.is_lossy else {})
-    values = sorted(totals)
-    names = masks.class_names
-    is_two = names is None or len(names) == 2
-    middle = sum(n for x, n in lossy.items() if NEAR <= x <= 255 - NEAR)
-    is_white = max(lossy, default=0) > 255 - NEAR
-    if is_white and is_two and middle <= EDGES * lossy.total():
-        note = "JPEG masks: values above 127 are foreground"
-        encoding = Encoding(
-            np.array([0, 255]), np.array([0, 1], "uint8"), *((False, True))
-        )
-        return encoding, tuple(map(str, names or BINARY)), note
-    for white in WHITE:
-        if {*values} <= {0, white} and white in values and is_two:
-            names = tuple(map(str, names or BINARY))
-            return _encode({0: 0, white: 1}, False), names, note
-    classes = [x for x in values if x != masks.ignore_index]
-    most = max(classes, default=0)
-    count = most + 1 if names is None else len(names)
-    wrong = [x for x in classes if not 0 <= x < count]
-    gaps = [] if names else [x for x in range(most) if x not in totals]
-    if wrong or gaps or count < 2 or (lossy and names is None):
-        places = _find_places(dataset, every, wrong or classes[-1:])
-        of_names = f"`class_names` of {count}" if names else ""
-        raise ValueError(
-            "Masks must hold the number of a class in each pixel, counted from "
-            f"0 without gaps, or {masks.ignore_index} (`ignore_index`) for "
-            f"none; or 0 and 255. Received: {of_names or 'masks'}, and the "
-            f"values {_checks.first_few(values, 8)}, as in {places}. "
-            "Say what they mean: class_names=[...] of all classes by number, "
-            'colors={"cell": 128, ...} by value, or another ignore_index. '
-            "Values in between come from JPEG or from resizing: save masks as "
-            "PNG, and resize them without interpolation"
-        )
-    table = {x: x for x in {*range(count), *values}}
-    names = tuple(map(str, names or range(count)))
-    return _encode(table, False), names, note
-
-
-def _encode(table, is_color):
-    """Returns an encoding of the classes of codes."""
-    codes = sorted(table)
-    classes = [table[code] for code in codes]
-    dtype = "uint8" if max(classes) <= 255 else "int32"
-    return Encoding(np.array(codes), np.array(classes, dtype), is_color, False)
-
-
-def _check_known(dataset, every, encoding, masks):
-    """Raises if masks have values that `colors` do not name."""
-    unknown = collections.Counter[int]()
-    for *_, found in every:
-        for code, count in found.counts.items():
-            code = _as_code(code, found, encoding)
-            if code not in encoding.codes:
-                unknown[code] += count
-    if unknown:
-        texts = [
-            f"{_describe(code, encoding.is_color)} ({count:,} pixels)"
-            for code, count in unknown.most_common()
-        ]
-        places = _find_places(dataset, every, unknown, encoding)
-        first = _describe(unknown.most_common(1)[0][0], encoding.is_color)
-        raise ValueError(
-            "`colors` must name all values of the masks. Received: "
-            f"{_checks.first_few([*masks.colors])}, and masks that also hold "
-            f"{_checks.first_few(texts)}, as in {places}. Add "
-            f'"void": {first} to leave pixels of that value out. '
-            "Many such colors come from "
-            "JPEG or from resizing: save masks as PNG, and resize them without "
-            "interpolation"
-        )
-
-
-def _describe(code, is_color):
-    return str((code >> 16, code >> 8 & 255, code & 255)) if is_color else code
-
-
-def _find_places(
-    dataset: Dataset,
-    every: Iterable,
-    codes: Any,
-    encoding: Encoding | None = None,
-) -> str:
-    """Returns the name of the first mask with one of these codes."""
-    for examples, row, found in every:
-        values = found.counts
-        if encoding is not None:
-            values = [_as_code(x, found, encoding) for x in values]
-        if {*values} & {*codes}:
-            return _name(dataset, examples, row)
-    return "no mask"
-
-
-def _describe_colors(dataset, every):
-    """Returns the commonest colors of all masks, and where one is."""
-    totals = collections.Counter[int]()
-    for *_, found in every:
-        factor = 1 if found.has_colors else GRAY
-        for code, count in found.counts.items():
-            totals[factor * code] += count
-    texts = [_describe(code, True) for code, _ in totals.most_common()]
-    colored = [x for x in every if x[2].has_colors][0]
-    place = _name(dataset, *colored[:2])
-    return f"{len(texts):,} colors, as {_checks.first_few(texts)}, in {place}"
-
-
-def _check_palettes(dataset, every):
-    """Raises if an index stands for two colors, as if each mask had its own."""
-    first = dict[int, tuple[Any, str]]()
-    for examples, row, found in every:
+    first = dict[int, tuple]()
+    for found in every:
         for index, color in found.palette.items():
-            name = _name(dataset, examples, row)
-            other, where = first.setdefault(index, (color, name))
+            other, name = first.setdefault(index, (color, found.name))
             if other != color:
                 raise ValueError(
                     "Masks with a palette must have the same one, so that an "
                     f"index is one class. Received: index {index} is {other} "
-                    f"in {where} and {color} in {name}. Give `colors`, the "
-                    "color of each class, and the palettes do not matter"
+                    f"in {name} and {color} in {found.name}. Give `colors`, "
+                    "the color of each class, and the palettes do not matter"
                 )
+
+
+def _find_encoding(every, masks):
+    """Returns the encoding of masks, the classes, and a note on them."""
+    if masks.colors is not None:
+        table, names, is_color = masks.table
+        void = [x for x in masks.colors if x not in names]
+        note = f"ignored: {', '.join(void)}" if void else ""
+        return Encoding(table, is_color), names, note
+    totals, lossy = collections.Counter[int](), collections.Counter[int]()
+    for found in every:
+        totals.update(found.counts)
+        lossy.update(found.counts if found.is_lossy else {})
+    names = masks.class_names
+    two = tuple(map(str, names or BINARY))
+    middle = sum(n for x, n in lossy.items() if NEAR <= x <= 255 - NEAR)
+    is_white = 255 - NEAR < max(lossy, default=0) <= 255
+    if len(two) == 2 and is_white and middle <= EDGES * lossy.total():
+        note = "JPEG masks: values above 127 are foreground"
+        return Encoding({0: 0, 255: 1}, is_binary=True), two, note
+    for white in WHITE:
+        if len(two) == 2 and {white} <= {*totals} <= {0, white}:
+            return Encoding({0: 0, white: 1}), two, ""
+    known = {*totals, masks.ignore_index}
+    count = next(x for x in itertools.count() if x not in known)
+    if names is None and (
+        lossy or len(totals.keys() - {masks.ignore_index}) < 2
+    ):
+        # What a JPEG file holds is not what was saved.
+        count = 0
+    names = tuple(map(str, range(count) if names is None else names))
+    codes = [*range(len(names)), masks.ignore_index]
+    return Encoding({code: code for code in codes}), names, ""
+
+
+def _check_known(every, encoding, masks, names):
+    """Raises if masks have values that are no class."""
+    unknown, place = collections.Counter[int](), ""
+    has_colors = any(found.has_colors for found in every)
+    # The first one in color or in JPEG is named, if there is one.
+    for found in sorted(
+        every, key=lambda x: (not x.has_colors, not x.is_lossy)
+    ):
+        for value, count in found.counts.items():
+            code = int(encoding.to_code(value, found.has_colors))
+            if code not in encoding.table or has_colors > encoding.is_color:
+                unknown[code] += count
+                place = place or found.name
+    if not unknown and len(names) > 1:
+        return
+    is_color = encoding.is_color or has_colors
+    texts = [
+        f"{(x >> 16, x >> 8 & 255, x & 255) if is_color else x} ({n:,} pixels)"
+        for x, n in unknown.most_common()
+    ]
+    classes = f"the classes {_checks.first_few(names)}, and " if names else ""
+    raise ValueError(
+        "Masks must hold in each pixel the number of its class, from 0 without "
+        f"gaps, or {masks.ignore_index} (`ignore_index`); or 0 and 255; or a "
+        f"color or gray level of `colors`. Received: {classes}"
+        f"{_checks.count(len(texts), 'other value')}, "
+        f"{_checks.first_few(texts)}, as in {place or every[0].name}. Say what "
+        'they mean: class_names=[...] by number, colors={"cell": 128, "road": '
+        '(128, 64, 128), "void": ...} by value (--colors FILE), or another '
+        "ignore_index. Values in between come from JPEG or from resizing: save "
+        "masks as PNG, and resize them without interpolation"
+    )
