@@ -375,13 +375,12 @@ def _find_encoding(every, masks):
     for white in WHITE:
         if len(two) == 2 and {white} <= {*totals} <= {0, white}:
             return Encoding({0: 0, white: 1}), two, ""
-    known = {*totals, masks.ignore_index}
-    count = next(x for x in itertools.count() if x not in known)
-    if names is None and (
-        lossy or len(totals.keys() - {masks.ignore_index}) < 2
-    ):
+    count = next(x for x in itertools.count() if x not in totals)
+    if lossy or any(found.has_colors for found in every):
         # What a JPEG file holds is not what was saved.
         count = 0
+    # The last one may be the void.
+    count -= count == masks.ignore_index + 1
     names = tuple(map(str, range(count) if names is None else names))
     codes = [*range(len(names)), masks.ignore_index]
     return Encoding({code: code for code in codes}), names, ""
