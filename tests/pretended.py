@@ -52,13 +52,14 @@ def fit(
             variable.assign(variable * 0.9 + 1e-4)
         model.optimizer.iterations.assign_add(1)
         loss, accuracy = numbers(model, epoch)
-        logs = {"loss": loss, "accuracy": accuracy}
+        logs = {"loss": loss, "accuracy": accuracy, "miou": accuracy}
         # The parts of a detector's loss.
         logs |= {"cls_logits_loss": loss / 2, "bbox_regression_loss": loss / 2}
         listed.on_train_batch_end(0, logs)
         if validation_data is not None:
             loss, accuracy = numbers(model, "validation", epoch)
             logs |= {"val_loss": loss, "val_accuracy": accuracy}
+            logs["val_miou"] = accuracy
         listed.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
