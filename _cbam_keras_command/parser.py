@@ -66,7 +66,7 @@ class Options(argparse.Namespace):
         """Raises if one of these options is given, which nothing would take."""
         words = [word.partition("=")[0] for word in self.arguments]
         for name in names:
-            option = name.replace("_", "-")
+            option = {"wanted": "class"}.get(name, name).replace("_", "-")
             if f"--{option}" in words or f"--no-{option}" in words:
                 raise ValueError(
                     f"`{name}` must be left out {reason}. Received: {name}="

@@ -11,6 +11,13 @@ from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import import_object, progress_of
 
 
+# Options without effect where predictions of masks are drawn.
+OF_HEAT = (
+    *("wanted", "flips", "method", "layer", "output", "data", "image_size"),
+    *("split", "count", "seed", "batch_size"),
+)
+
+
 def explain(options: Options) -> None:
     for module in options.modules:
         import_object("import", module, "a module")
@@ -20,6 +27,9 @@ def explain(options: Options) -> None:
     )
     paths = [pathlib.Path(path).expanduser() for path in options.paths]
     if len(paths) == 1 and report.has_masks(paths[0]):
+        options.refuse(
+            OF_HEAT, "for a run on masks, whose predictions it draws"
+        )
         with progress_of(options):
             folder = report.draw_predictions(paths[0], settings.draw)
             if not options.no_report:
