@@ -10,7 +10,6 @@ from cbam_keras import _checks, _files, report, study
 from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import import_object, progress_of
 
-
 # Options without effect where predictions of masks are drawn.
 OF_HEAT = (
     *("wanted", "flips", "method", "layer", "output", "data", "image_size"),
