@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
+__all__ = ["PixelCrossentropy", "PixelIoU"]
+
 # Scores of two classes are those of the second one, the foreground.
 SCORES = ("miou", "iou", "dice")
 
@@ -33,6 +35,7 @@ class PixelCrossentropy(keras.losses.Loss):
         dice_weight: Non-negative number. Defaults to `0.0`.
         from_logits: Boolean, whether predictions are logits. Defaults to
             `False`, which means probabilities.
+        name: String. Defaults to `"pixel_crossentropy"`.
         **kwargs: See `keras.losses.Loss`.
 
     Call arguments:
@@ -106,7 +109,11 @@ class PixelIoU(keras.metrics.Metric):
         score: `"miou"`, the mean over the classes that are in masks or
             predictions; or of two classes `"iou"` or `"dice"` of the second.
             Defaults to `"miou"`.
-        ignore_index, from_logits: See `PixelCrossentropy`.
+        ignore_index: Integer, the value of pixels that do not count. Defaults
+            to `255`.
+        from_logits: Boolean, whether predictions are logits. Defaults to
+            `False`.
+        name: String. Defaults to `None`, which means that of the score.
         **kwargs: See `keras.metrics.Metric`.
 
     Example:

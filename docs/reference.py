@@ -16,7 +16,7 @@ FOLDER = pathlib.Path(__file__).parent / "reference"
 PAGES = {
     "Attention in a model": "layers insertion models convert",
     "Training and comparing": (
-        "comparison tuning training data study ablation report"
+        "comparison tuning training losses data study ablation report"
     ),
     "Looking into a model": "explain plotting profiling",
     "The paper": "presets",
