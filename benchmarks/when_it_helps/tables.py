@@ -16,6 +16,7 @@ TITLES = MEASURED_TITLES | {
     "official": "CBAM, the authors' layer",
     "affine": "factors and offsets of its batch normalization",
     "batch-norm": "its batch normalization, averages too",
+    "skip-gate": "attention gates on the skips",
     "lora": "LoRA of rank 1 on its convolutions, but depthwise",
     **{
         f"cbam-stage-{x}": f"CBAM in stage {x.replace(',', ' and ')}"
@@ -177,6 +178,7 @@ WIDE = ("spatial", "cbam", "none-slow")
 FEW_WEIGHTS = ("none", "se", "cbam", "eca", "affine", "batch-norm", "lora")
 STAGES = ("1", "2", "3", "1,2", "1,3", "2,3")
 PLACES = ("none", *(f"cbam-stage-{x}" for x in STAGES), "cbam")
+IN_UNET = ("none", "se", "cbam", "eca", "coordinate", "skip-gate", "none-wide")
 TABLES = {
     "differences": functools.partial(differences, DRAWN, ("se", *WIDE)),
     "differences-short": functools.partial(
@@ -200,4 +202,5 @@ TABLES = {
     ),
     "studies": studies,
     **{name: functools.partial(networks, name) for name in MEASURED},
+    "camvid": functools.partial(networks, "camvid", IN_UNET, "parameters"),
 }
