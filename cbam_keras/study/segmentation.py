@@ -93,11 +93,15 @@ class Segmentation(ImageTask):
             self.measure_name = f"{self.split} {self.measure_name}"
         arguments = inspect.signature(data.load_masks).parameters
         fields = inspect.signature(data.Source).parameters
-        check_options(options, {*arguments, *fields} - {"images", "options"})
-        if isinstance(images, ImageData) and images.ignore_index is None:
+        others = {"images", "options", "download", "label_column"}
+        check_options(options, {*arguments, *fields} - others)
+        if isinstance(images, ImageData) and (
+            images.ignore_index is None or masks is not None
+        ):
+            has = "classes" if masks is None else "`masks` beside them"
             raise ValueError(
                 "`images` must have masks, as cbam_keras.data.load_masks loads "
-                f'them. Received: images of "{images.name}" with classes'
+                f'them. Received: images of "{images.name}" with {has}'
             )
         super().__init__(
             images,
@@ -124,16 +128,18 @@ class Segmentation(ImageTask):
         fits = _checks.fits(shape[1:], data.image_shape) and any(
             _checks.fits(output[1:], (*size, count)) for count in counts
         )
-        if not fits or (
-            output[-1] == 1 and _graph.kind_of_head(model) == "softmax"
-        ):
+        # A softmax of one unit is 1, and the loss of sigmoids of several is
+        # least where all are.
+        wrong = "softmax" if output[-1:] == (1,) else "sigmoid"
+        if not fits or _graph.kind_of_head(model) == wrong:
             single = " (or one, of a sigmoid or a logit)" * (classes == 2)
             raise ValueError(
                 f'A network for the masks of "{data.name}" must take images of '
                 f"shape {data.image_shape} and give {classes} values{single} "
-                f"for each pixel, {(*size, classes)}, as models.UNet does. "
-                f'Received: model "{model.name}" with input_shape='
-                f"{shape or None}, output_shape={output or None}"
+                f"for each pixel, {(*size, classes)}, by a softmax or as "
+                "logits, as models.UNet does. Received: model "
+                f'"{model.name}" with input_shape={shape or None}, '
+                f"output_shape={output or None}"
             )
         if self.kind != "miou" and classes != 2:
             raise ValueError(
