@@ -55,16 +55,14 @@ def explain_for_report(options: Options, output: pathlib.Path) -> None:
     folder = output / study.EXPLANATIONS
     with _files.writing_to(output):
         try:
-            if report.has_masks(output):
-                report.draw_predictions(output)
-                report.try_to_write(output)
-                return
             networks = report.find_networks(output)[0][: report.MAX_NETWORKS]
             hashes = {
                 path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
                 for path in networks
             }
-            if not _is_explained(folder, {"networks": hashes}):
+            if report.has_masks(output):
+                report.draw_predictions(output)
+            elif not _is_explained(folder, {"networks": hashes}):
                 report.explain_files(
                     networks,
                     report.Settings(
