@@ -61,7 +61,8 @@ def UNet(
             before they are repeated. Defaults to `None`.
         stages: String, which decoder blocks have both, counted from the
             coarsest: `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers as
-            `"1,3"`. Defaults to `"all"`.
+            `"1,3"`; for skips of those blocks that have one. Defaults to
+            `"all"`.
         decoder_widths: Sequence of positive integers, the channels of each
             decoder block, the coarsest first. Defaults to `None`: `16` in the
             last block, doubled in each block before it up to `256`.
@@ -107,7 +108,11 @@ def UNet(
         )
     numbers = range(1, len(widths) + 1)
     attentions = in_stages(attention, stages, numbers)
-    of_skips = in_stages(skip_attention, stages, numbers)
+    of_skips = {}
+    if skip_attention is not None:
+        # The image is no skip.
+        with_skip = [n for n in numbers if maps[-1 - n] is not image]
+        of_skips = in_stages(skip_attention, stages, with_skip)
     blocks = zip(widths, maps[-2::-1], strides[::-1], strict=True)
     for stage, (width, skip, stride) in enumerate(blocks, 1):
         block = f"decoder_stage{stage}"
@@ -116,7 +121,7 @@ def UNet(
         if skip is not image:
             skip = attend(
                 skip,
-                of_skips[stage],
+                of_skips.get(stage),
                 name=f"{block}_skip_attention",
                 gating=below,
             )

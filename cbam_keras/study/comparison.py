@@ -166,7 +166,8 @@ def plan(
         refuse_data(data, data_options, measure)
     layers = placed(
         attention_layers(attentions, model, layer_options, has_masks),
-        placements(stages, model),
+        stages,
+        model,
     )
     return Study(
         # The protocol has methods that `ImageTask` leaves to its subclasses.
@@ -467,15 +468,17 @@ def attention_layers(
     return layers
 
 
-def placements(stages: str | Sequence[str], model: Network) -> list[str]:
+def placements(
+    stages: str | Sequence[str], model: Network, place: str = "attention"
+) -> list[str]:
     """Returns in which stages of a network attention goes, `"each"` expanded.
 
-    Raises unless the network has them.
+    Raises unless the network has them, which skips may lack.
     """
     asked = [stages] if isinstance(stages, str) else list(stages)
     chosen = dict.fromkeys(asked)
     if [*chosen] != [ALL]:
-        available = list_stages(model)
+        available = list_stages(model, place)
         numbers = range(2, len(available))
         every = [ALL, *map(str, available), *(f"last {x}" for x in numbers)]
         chosen = {
@@ -491,7 +494,7 @@ def placements(stages: str | Sequence[str], model: Network) -> list[str]:
     return list(chosen)
 
 
-def list_stages(model: Network) -> list[int]:
+def list_stages(model: Network, place: str = "attention") -> list[int]:
     """Returns the stages of a network that can have attention."""
     build, *_ = network_of(model, None, Recipe())
     # The stages do not depend on size and classes.
@@ -499,7 +502,7 @@ def list_stages(model: Network) -> list[int]:
         image_shape=(224, 224, 3), class_names=range(2)
     )
     try:
-        build(images, Attention("se", stages="0"))
+        build(images, **{place: Attention("se", stages="0")})
     except StageError as error:
         return error.available
     raise ValueError(
@@ -510,15 +513,19 @@ def list_stages(model: Network) -> list[int]:
 
 
 def placed(
-    layers: dict[str, Attention | None], stages: Sequence[str]
+    layers: dict[str, Attention | None],
+    stages: str | Sequence[str],
+    model: Network,
 ) -> dict[str, Attention | None]:
     """Returns each kind in each choice of stages, by its name."""
+    places = dict.fromkeys(map(_place_of, layers))
+    choices = {x: placements(stages, model, x) for x in places}
     every: dict[str, Attention | None] = {}
     for name, attention in layers.items():
         if attention is None:
             every[name] = attention
             continue
-        for choice in stages:
+        for choice in choices[_place_of(name)]:
             kind = dataclasses.replace(attention, stages=choice)
             every[SKIP * _is_on_skips(name) + kind.name] = kind
     return every
