@@ -1,0 +1,225 @@
+"""Training on masks: the task, the plan, the command and its report."""
+
+import functools
+import pathlib
+import subprocess
+import sys
+from unittest import mock
+
+import keras
+import networks
+import numpy as np
+import pretended
+import pytest
+from folder_checks import at_files, epochs, leave, weights
+from PIL import Image, ImageDraw
+
+from cbam_keras import cli, comparison, data, losses, study
+from cbam_keras.report import segmentations
+from cbam_keras.study import Segmentation
+
+metrics = pytest.importorskip("sklearn.metrics")
+pytest.importorskip("matplotlib", reason="figures need matplotlib")
+
+LOAD = """import cbam_keras, keras, sys
+print(*keras.saving.load_model(sys.argv[1]).loss.class_weight)"""
+IMAGES = np.arange(720).reshape(12, 5, 4, 3).astype("uint8")
+MASKS = IMAGES[..., 0] > 99
+LOADED = data.load_masks(IMAGES, MASKS, batch_size=4)
+task = functools.partial(Segmentation, IMAGES, MASKS)
+planned = functools.partial(comparison.plan, task=task(), model="unet-tiny")
+
+
+@functools.cache
+def pixelwise(units, activation):
+    """Returns a network of one convolution, of random weights."""
+    scale = keras.layers.Rescaling(1 / 50, -2.5)
+    head = keras.layers.Conv2D(units, 1, activation=activation)
+    return keras.Sequential([keras.Input((5, 4, 3)), scale, head])
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Returns a folder of 30 shapes on noise, and of their masks."""
+    root, rng = tmp_path_factory.mktemp("drawn"), np.random.default_rng(0)
+    for number in range(30):
+        noise = rng.integers(0, 160, (24, 32, 3)).astype("uint8")
+        x, y, *sides = rng.integers((0, 0, 9, 9), (18, 12, 14, 12)).tolist()
+        for name, canvas, fill in (
+            ("images", Image.fromarray(noise), "orange"),
+            ("masks", Image.new("L", (32, 24)), 255),
+        ):
+            draw = ImageDraw.Draw(canvas)
+            shape = draw.ellipse if number % 2 else draw.rectangle
+            shape((x, y, x + sides[0], y + sides[1]), fill)
+            (root / name).mkdir(exist_ok=True)
+            canvas.save(root / f"{name}/{number}.png")
+    return root
+
+
+def train(drawn, output, options):
+    line = f"train --data {drawn}/images --masks {drawn}/masks --epochs 2 "
+    line += f"--attention skip-gate --output {drawn}/{output} {options}"
+    return cli.main(line.split())
+
+
+@pytest.fixture(scope="module")
+def run(drawn):
+    """Trains by command; a kill in the last epoch leaves another folder."""
+
+    def act(count, source):
+        if count == 4:
+            leave(drawn / "run", source, drawn / "killed")
+
+    with at_files(drawn / "run", act):
+        assert train(drawn, "run", "--class-weight balanced") == 0
+    return drawn / "run"
+
+
+def test_shapes_are_learned_by_the_default_recipe(drawn, tmp_path):
+    both = drawn / "images", drawn / "masks"
+    described = planned(["none"], task=Segmentation(*both, measure="iou"))
+    assert study.run(described, tmp_path).rows[0].mean > 0.8
+
+
+def test_a_killed_run_ends_as_an_unbroken_one(run, drawn):
+    with epochs() as trained:
+        assert train(drawn, "killed", "--class-weight balanced") == 0
+    assert trained == [1]
+    assert weights(drawn / "killed") == weights(run)
+    # The package alone loads the loss, with weights by pixels.
+    loaded = data.load_masks(drawn / "images", drawn / "masks")
+    counts = np.bincount(loaded.train[0][1].ravel())
+    file = run / "skip-gate.keras"
+    found = subprocess.check_output([sys.executable, "-c", LOAD, file])
+    expected = pytest.approx(counts.sum() / (2 * counts))
+    assert [*map(float, found.split())] == expected
+
+
+def test_a_report_has_classes_and_predictions(run, drawn):
+    (run / "explain/predictions.png").unlink()
+    plot = mock.Mock(wraps=segmentations.plot_masks)
+    with mock.patch.object(segmentations, "plot_masks", plot):
+        assert cli.main(["explain", str(run)]) == 0
+    assert (run / "explain/predictions.png").exists()
+    page = (run / "report.html").read_text()
+    for text in ("IoU by class", ">foreground<", "wrong pixels are"):
+        assert text in page
+    (_, masks, own, _), options = plot.call_args
+    files = [drawn / "masks" / pathlib.Path(x).name for x in options["labels"]]
+    expected = [np.array(Image.open(x)) // 255 for x in files]
+    np.testing.assert_array_equal(masks, expected)
+    wrong = (own["skip-gate"] != masks).sum(axis=(1, 2))
+    assert (np.diff(wrong) <= 0).all()
+
+
+@pytest.mark.every_backend
+@pytest.mark.filterwarnings("ignore:No training image has a pixel of")
+@pytest.mark.parametrize("seed", range(50))
+def test_scores_are_those_of_scikit_learn(seed):
+    """Classes may be absent from masks, predictions or both."""
+    units = (1, 1, 2, 3, 3)[seed % 5]
+    activation = ("sigmoid", None, "softmax", "softmax", None)[seed % 5]
+    classes, rng = max(units, 2), np.random.default_rng(seed)
+    images = rng.integers(0, 256, (10, 5, 4, 3)).astype("uint8")
+    masks = rng.choice([*range(1 + seed % classes), 9], images.shape[:3])
+    names = ["sea", "land", "sky"][:classes]
+    options = {"class_names": names, "ignore_index": 9, "batch_size": 1}
+    loaded = data.load_masks(images, masks, **options)
+    model = pixelwise(units, activation)
+    found = Segmentation(loaded).evaluate(model, loaded)
+    images, masks = map(np.concatenate, zip(*loaded.test, strict=True))
+    outputs = keras.ops.convert_to_numpy(model(images))
+    threshold = 0.5 if activation else 0
+    own = outputs.argmax(-1) if units > 1 else outputs[..., 0] > threshold
+    pair = masks[masks != 9], own[masks != 9].astype(int)
+    present = np.union1d(*pair)
+    scores = metrics.jaccard_score(*pair, average=None, labels=present)
+    expected = {f"iou_{names[i]}": scores[n] for n, i in enumerate(present)}
+    expected["test_miou"] = scores.mean()
+    if classes == 2:
+        expected["test_iou"] = metrics.jaccard_score(*pair, zero_division=0)
+        expected["test_dice"] = metrics.f1_score(*pair, zero_division=0)
+    assert found == pytest.approx(expected)
+    for score in losses.SCORES[: 3 if classes == 2 else 1]:
+        metric = losses.PixelIoU(classes, score, 9, activation is None)
+        metric.update_state(masks[:1], outputs[:1])
+        metric.update_state(masks[1:], outputs[1:])
+        value = float(metric.result())
+        assert value == pytest.approx(expected[f"test_{score}"])
+
+
+def test_each_fold_tests_the_epoch_of_the_best_miou(tmp_path, monkeypatch):
+    def numbers(model, *key):
+        return 1.0, 0.9 if key[-1] == 1 else 0.5
+
+    pretended.install(monkeypatch)
+    monkeypatch.setattr(pretended, "numbers", numbers)
+    variant = study.Variant("pixelwise", lambda _: pixelwise(1, "sigmoid"))
+    recipe = study.Recipe(epochs=9, batch_size=4, patience=2)
+    described = study.Study(task(), [variant], recipe=recipe, folds=3)
+    runs = study.run(described, tmp_path).runs
+    assert [(x.best_epoch, x.epochs) for x in runs] == 3 * [(2, 4)]
+    assert [x.metrics["val_miou"] for x in runs] == 3 * [0.9]
+
+
+def test_a_plan_places_attention_in_the_decoder_and_on_skips():
+    images = mock.Mock(image_shape=(32, 32, 3), class_names=range(2))
+    found = {}
+    kinds = ["none", "cbam", "skip-gate"]
+    for variant in planned(kinds, stages=["all", "last"]).variants:
+        with networks.without_values():
+            layers = variant.build(images).layers
+        names = [x.name.removeprefix("decoder_stage") for x in layers]
+        found[variant.name] = [x for x in names if x.endswith("attention")]
+    assert found == {
+        "none": [],
+        "cbam": ["1_attention", "2_attention", "3_attention"],
+        "cbam-last": ["3_attention"],
+        # The last block has no skip.
+        "skip-gate": ["1_skip_attention", "2_skip_attention"],
+        "skip-gate-last": ["2_skip_attention"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: task(measure="auc"), 'one of "miou", "iou"'),
+        (lambda: task(batch_size=2), "is an argument of the recipe"),
+        (lambda: task(download=True), "data_options='download'"),
+        (lambda: Segmentation(LOADED, MASKS), "`masks` beside them"),
+        (lambda: task().check(pixelwise(1, "softmax"), LOADED), r"5, 4, 1\)"),
+        (lambda: task().check(pixelwise(2, "sigmoid"), LOADED), "a softmax or"),
+        (lambda: task().check(pixelwise(3, None), LOADED), r"5, 4, 3\)"),
+        (lambda: comparison.plan(["skip-se"]), "on the skips of a U-Net"),
+        (lambda: planned(["skip-se"], stages="4"), "attention: 1, 2, 3. Rec"),
+        (lambda: planned(["none"], data="mnist5k"), "be left out with `task`"),
+    ],
+)
+def test_what_does_not_fit_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_dry_run_knows_what_masks_mean(drawn, capsys):
+    (drawn / "colors.txt").write_text("0 0 0 sea\n255 255 255 land\n")
+    given = "--measure dice --dice-weight 0.5 --dry-run --model tiny"
+    estimate = mock.Mock(wraps=study.estimate)
+    with mock.patch.object(study, "estimate", estimate):
+        train(drawn, "x", f"--colors {drawn}/colors.txt {given}")
+        train(drawn, "x", f"--class-names a b --ignore-index 9 {given}")
+    colors, names = (x.args[0].task for x in estimate.call_args_list)
+    assert [*colors.source.masks.colors] == ["sea", "land"]
+    assert names.source.masks.class_names == ["a", "b"]
+    assert (names.source.masks.ignore_index, names.dice_weight) == (9, 0.5)
+    assert names.measure == "test_dice"
+    assert "1 training of 2 epochs" in capsys.readouterr().out
+    assert not (drawn / "x").exists()
+    assert cli.main(["train", "--measure", "iou"]) == 2
+    assert cli.main(["train", "--colors", "a"]) == 2
+    assert cli.main(["train", "--masks", "a", "--download"]) == 2
+    first, second, third = capsys.readouterr().err.splitlines()
+    assert '`measure` must be one of "test_accuracy"' in first
+    assert "`colors` must be left out without `masks`" in second
+    assert "`download` must be left out with `masks`" in third
