@@ -316,7 +316,8 @@ class Ranking(Results):
                 ),
                 "test accuracy": self.test_accuracy,
             }
-            texts = [f"a {x} of {y:.2%}" for x, y in measured.items() if y]
+            known = [(x, y) for x, y in measured.items() if y is not None]
+            texts = [f"a {x} of {y:.2%}" for x, y in known]
             lines.append(
                 f"best.keras, best.json: {self.best.label}, with "
                 f"{' and '.join(texts)}."
