@@ -1,5 +1,7 @@
 """README and documentation: code, links, names, options."""
 
+import ast
+import builtins
 import contextlib
 import functools
 import io
@@ -73,6 +75,18 @@ def test_the_first_example_saves_what_loads_again(small_place):
     np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, outputs))
 
 
+def test_each_block_of_the_readme_defines_its_names():
+    for block in blocks("README.md"):
+        nodes = [*ast.walk(ast.parse(block))]
+        names = [x for x in nodes if isinstance(x, ast.Name)]
+        imports = [x for x in nodes if hasattr(x, "names")]
+        known = {y.asname or y.name for x in imports for y in x.names}
+        known |= {x.id for x in names if isinstance(x.ctx, ast.Store)}
+        assert {x.id for x in names} - known - {*dir(builtins)} == set()
+
+
+# What pages of the site may link to.
+FOLDERS = ("docs", "notebooks")
 # Pages that do not take long.
 QUICK = ("docs/guides/own-model.md", "docs/troubleshooting.md")
 # Pages that train for a few steps only, where compiling takes longest.
@@ -172,6 +186,14 @@ def test_links_lead_somewhere():
             if not target.exists() or anchor and anchor not in _anchors(target):
                 yield link
 
+    def outside(file, text):
+        # The site has no other folder.
+        for link in re.findall(r"\]\((?!http)([^)#]+)", text):
+            target = (ROOT / file).parent / link
+            if target.resolve().relative_to(ROOT).parts[0] not in FOLDERS:
+                yield link
+
+    assert offences(outside, [x for x in PAGES if x != "README.md"]) == {}
     notebooks = [f"notebooks/{x.name}" for x in ROOT.glob("notebooks/*.ipynb")]
     assert offences(wrong, [*PAGES, *notebooks]) == {}
 
