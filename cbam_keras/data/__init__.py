@@ -24,6 +24,7 @@ from cbam_keras.data.decoding import (
     list_formats,
     pil_decode,
     pil_resize,
+    read_all,
     read_headers,
     warn_of_damaged,
 )
@@ -41,7 +42,6 @@ from cbam_keras.data.loading import (
     Given,
     ImageData,
     Images,
-    as_batches,
     load,
     load_masks,
     source_of_masks,

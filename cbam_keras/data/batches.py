@@ -57,7 +57,7 @@ class Batches(keras.utils.PyDataset):
         rows = order[positions]
         if self.decoded:
             images = self.examples.images[rows]
-            masks = getattr(self.examples, "masks", None)
+            masks = self.examples.masks
             labels = (self.examples.labels if masks is None else masks)[rows]
         else:
             epochs = [epoch] * len(rows)

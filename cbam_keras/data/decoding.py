@@ -410,7 +410,7 @@ def read_example(
     """
     item, label = examples.read(row)
     image, mask, box = pil_decode(item, channels, examples.scale), None, None
-    if getattr(examples, "masks", None) is not None:
+    if examples.masks is not None:
         mask = examples.read_mask(row)
     elif draws is None:
         box = find_evaluation_box(image.shape[:2], size)

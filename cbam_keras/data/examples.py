@@ -141,6 +141,8 @@ class DiskExamples:
     boxes: None = None
     groups: None = None
     scale: None = None
+    masks: None = None
+    pixels: None = None
     decoded: bool = False
     is_grouped: bool = False
 

@@ -13,7 +13,7 @@ from cbam_keras import _checks
 from cbam_keras.data.augmentation import check_augmentations
 from cbam_keras.data.batches import Batches
 from cbam_keras.data.decoding import read_all
-from cbam_keras.data.examples import Dataset, DiskExamples
+from cbam_keras.data.examples import DiskExamples
 from cbam_keras.data.masks import Masks
 from cbam_keras.data.source import Source
 from cbam_keras.data.splits import SPLITS
@@ -299,12 +299,6 @@ def load(
         et al., 2015 (https://arxiv.org/abs/1409.4842), for random resized
         crops.
     """
-    if batch_size is not None:
-        batch_size = _checks.positive_integer("batch_size", batch_size)
-    seed = _checks.seed("seed", seed)
-    _checks.boolean("boxes", boxes)
-    augment = check_augmentations(augment)
-    size = _checks.image_size("image_size", image_size)
     source = Source(
         data,
         validation_fraction=validation_fraction,
@@ -319,10 +313,8 @@ def load(
         manual_dir=manual_dir,
         download=download,
     )
-    dataset = source.split(seed, folds, fold)
-    return as_batches(
-        *(source, dataset, batch_size, seed, size, augment, folds, fold),
-        boxes=boxes,
+    return _load(
+        source, batch_size, seed, image_size, augment, folds, fold, boxes
     )
 
 
@@ -410,11 +402,6 @@ def load_masks(
         >>> loaded.class_names, loaded.train[0][1].shape
         (('background', 'foreground'), (2, 32, 32))
     """
-    if batch_size is not None:
-        batch_size = _checks.positive_integer("batch_size", batch_size)
-    seed = _checks.seed("seed", seed)
-    augment = check_augmentations(augment)
-    size = _checks.image_size("image_size", image_size)
     source = source_of_masks(
         images,
         masks,
@@ -424,10 +411,7 @@ def load_masks(
         mask_column=mask_column,
         **options,
     )
-    dataset = source.split(seed, folds, fold)
-    return as_batches(
-        source, dataset, batch_size, seed, size, augment, folds, fold
-    )
+    return _load(source, batch_size, seed, image_size, augment, folds, fold)
 
 
 def source_of_masks(
@@ -461,18 +445,17 @@ def source_of_masks(
     return source
 
 
-def as_batches(
-    source: Source,
-    dataset: Dataset,
-    batch_size: int | None,
-    seed: int,
-    size: int | tuple[int, int] | None,
-    augment: tuple[str, ...] = (),
-    folds: int | None = None,
-    fold: int = 0,
-    boxes: bool = False,
-) -> ImageData:
-    """Returns a source that has been split in batches, or as arrays."""
+def _load(
+    source, batch_size, seed, image_size, augment, folds, fold, boxes=False
+):
+    """Returns a source, split, in batches or as arrays."""
+    if batch_size is not None:
+        batch_size = _checks.positive_integer("batch_size", batch_size)
+    seed = _checks.seed("seed", seed)
+    _checks.boolean("boxes", boxes)
+    augment = check_augmentations(augment)
+    size = _checks.image_size("image_size", image_size)
+    dataset = source.split(seed, folds, fold)
     train, masks = dataset.splits["train"], source.masks
     is_large = isinstance(train, DiskExamples)
     for is_wrong, expected in (
@@ -484,7 +467,7 @@ def as_batches(
         if is_wrong:
             raise ValueError(
                 f'{expected}. Received: "{source.name}", {batch_size=}, '
-                f"{boxes=}, image_size={size}, {augment=}"
+                f"{boxes=}, {image_size=}, {augment=}"
             )
     size = _checks.height_and_width(size or dataset.shape or SIDE)
     num_images = sum(map(len, dataset.splits.values()))

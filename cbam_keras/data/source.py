@@ -148,10 +148,8 @@ class Source:
         masks = self.masks
         if self.kind == "table":
             columns = {x: getattr(self, f"{x}_column") for x in COLUMNS}
-            return from_table(
-                *(self.data, columns, self.image_folder, *grouping),
-                of_masks=masks is not None,
-            )
+            table = self.data, columns, self.image_folder
+            return from_table(*table, *grouping, of_masks=masks is not None)
         if self.kind == "folder" and masks is not None:
             return from_pairs(self.data, masks.folder, *grouping)
         if self.kind == "folder":

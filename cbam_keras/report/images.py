@@ -170,10 +170,8 @@ def from_paths(
     return Images(names, examples, dataset, is_split=False)
 
 
-def from_data(
-    source: data.Source, run: RunData, split: str, count: int | None
-) -> Images:
-    """Returns `count` images of a split of a source, as a run has split it."""
+def split_as_run(source: data.Source, run: RunData) -> data.Dataset:
+    """Returns a source as a run has split it, or raises if it has changed."""
     dataset = source.split(run.seed, run.folds, run.fold)
     if run.fingerprint not in (None, dataset.fingerprint):
         raise ValueError(
@@ -181,6 +179,14 @@ def from_data(
             f'be others. Received: "{source.data}", which has changed since. '
             "Give --data to explain it as it is"
         )
+    return dataset
+
+
+def from_data(
+    source: data.Source, run: RunData, split: str, count: int | None
+) -> Images:
+    """Returns `count` images of a split of a source, as a run has split it."""
+    dataset = split_as_run(source, run)
     examples = dataset.splits[split]
     if not isinstance(examples, data.Examples) and run.rows is None:
         if count is None:

@@ -7,6 +7,7 @@ import numpy as np
 from cbam_keras import _files, data, study
 from cbam_keras.explain.figures import plot_masks
 from cbam_keras.report.explanations import shorten
+from cbam_keras.report.images import split_as_run
 from cbam_keras.report.networks import find_networks, is_run
 
 # The figure of predictions, and of how many networks and images.
@@ -45,25 +46,17 @@ def draw_predictions(run: pathlib.Path, count: int = IMAGES) -> pathlib.Path:
     shape = next(iter(content["settings"]["data"].values()))["image_shape"]
     channels_first = shape[0] in (1, 3) and shape[-1] not in (1, 3)
     size = tuple(shape[1:] if channels_first else shape[:2])
-    dataset = found.source.split(found.seed, found.folds, found.fold)
+    dataset = split_as_run(found.source, found)
     files_of_test = dataset.splits["test"].images
-    loaded = data.as_batches(found.source, dataset, BATCH, found.seed, size)
-    if found.fingerprint not in (None, loaded.fingerprint):
-        raise ValueError(
-            "The data of a run must be as they were, or its test images may "
-            f'be others. Received: "{found.source.data}", which has changed'
-        )
-    networks = [(x.stem, _files.load_model(x)) for x in files[:MAX_NETWORKS]]
-    batches = map(loaded.test.__getitem__, range(len(loaded.test)))
-    images, masks = map(np.concatenate, zip(*batches, strict=True))
-    stops = range(BATCH, len(images), BATCH)
+    examples = data.read_all(
+        dataset.splits["test"], size, dataset.channels, "Preparing test"
+    )
+    images, masks = examples.images, np.asarray(examples.masks)
     predictions = {
-        name: np.concatenate(
-            [study.predict_classes(model, x) for x in np.split(images, stops)]
-        )
-        for name, model in networks
+        path.stem: _predict(_files.load_model(path), images, channels_first)
+        for path in files[:MAX_NETWORKS]
     }
-    ignore_index = int(loaded.ignore_index or 0)
+    ignore_index = content["source"]["masks"]["ignore_index"]
     is_known = masks != ignore_index
     wrong = [
         ((x != masks) & is_known).mean(axis=(1, 2))
@@ -74,13 +67,23 @@ def draw_predictions(run: pathlib.Path, count: int = IMAGES) -> pathlib.Path:
     rows = order[places.round().astype(int)]
     folder = _files.output_folder(run / study.EXPLANATIONS)
     figure = plot_masks(
-        np.moveaxis(images, 1, -1)[rows] if channels_first else images[rows],
+        images[rows],
         masks[rows],
         {name: x[rows] for name, x in predictions.items()},
-        loaded.class_names,
+        dataset.class_names,
         ignore_index=ignore_index,
         labels=[shorten(str(files_of_test[row])) for row in rows],
     )
     with _files.locked(folder / _files.LOCK):
         _files.write_figure(folder / PREDICTIONS, figure)
     return folder
+
+
+def _predict(model, images, channels_first):
+    """Returns the class of each pixel of images `(N, H, W, C)`."""
+    predict, parts = study.make_predictor(model), []
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH].astype("float32")
+        batch = np.moveaxis(batch, -1, 1) if channels_first else batch
+        parts.append(predict(batch))
+    return np.concatenate(parts)

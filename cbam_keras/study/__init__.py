@@ -75,7 +75,7 @@ from cbam_keras.study.run import (
     run,
     takes_run_options,
 )
-from cbam_keras.study.segmentation import Segmentation, predict_classes
+from cbam_keras.study.segmentation import Segmentation, make_predictor
 from cbam_keras.study.statistics import Measured, Row, judge, verdict
 from cbam_keras.study.study import (
     Budget,

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -184,11 +185,11 @@ def confusion_matrix(
     model: keras.Model, batches: keras.utils.PyDataset, data: ImageData
 ) -> np.ndarray:
     """Returns the pixels of each true class (rows) and predicted one."""
-    classes = len(data.class_names)
+    classes, predict = len(data.class_names), make_predictor(model)
     matrix = np.zeros((classes, classes), "int64")
     for index in range(len(batches)):
         images, masks = batches[index]
-        predicted = predict_classes(model, images)
+        predicted = predict(images)
         is_known = masks != data.ignore_index
         pairs = classes * masks[is_known] + predicted[is_known]
         matrix += np.bincount(pairs, minlength=classes**2).reshape(
@@ -197,8 +198,13 @@ def confusion_matrix(
     return matrix
 
 
-def predict_classes(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Returns the class of each pixel of a batch, `(B, H, W)`."""
+def make_predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function of a batch: the class of each pixel, `(B, H, W)`."""
+    # Finding the last activation traces the network.
     from_logits = _graph.kind_of_head(model) is None
-    classes = to_classes(model.predict_on_batch(images), from_logits)
-    return keras.ops.convert_to_numpy(classes)
+
+    def predict(images):
+        classes = to_classes(model.predict_on_batch(images), from_logits)
+        return keras.ops.convert_to_numpy(classes)
+
+    return predict
