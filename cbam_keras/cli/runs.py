@@ -14,13 +14,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from typing import Any
 
-from _cbam_keras_command.options import MEASURES, SCORES
 from _cbam_keras_command.parser import Options
 from cbam_keras import _checks, data, report, study, tuning
 from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import import_object, progress_of
 from cbam_keras.cli.reports import explain_for_report
-from cbam_keras.models import UNET
 from cbam_keras.study import Recipe, ablation, comparison, find_recipe
 
 # Options that are arguments of the attention layers.
@@ -80,21 +78,14 @@ def _segmentation(options: Options) -> study.Segmentation | None:
     names = ("class_names", "colors", "ignore_index", "dice_weight")
     if options.masks is None:
         options.refuse(names, "without `masks`")
-        _checks.one_of("measure", options.measure, MEASURES)
         return None
     masks = {"masks": options.masks}
     if data.is_table(options.data):
         masks = {"mask_column": options.masks}
     options.refuse(["download", "label_column"], "with `masks`")
-    measure = options.measure
-    if measure == study.ACCURACY:
-        measure = SCORES[0]
-    arguments = {
-        **masks,
-        "measure": _checks.one_of("measure", measure, SCORES),
-        **options.data_options,
-        **options.select(names),
-    }
+    if options.measure != study.ACCURACY:
+        masks["measure"] = options.measure
+    arguments = {**masks, **options.data_options, **options.select(names)}
     return study.Segmentation(options.data, **arguments)
 
 
@@ -129,7 +120,7 @@ def tune(options: Options) -> None:
         hypermodel = import_object("hypermodel", options.hypermodel)
     else:
         hypermodel = tuning.CBAMHyperModel(
-            model=_unet(_model(options), task),
+            model=comparison.name_network(_model(options), task),
             weights=options.weights,
             attention=_attentions(options),
             **options.select(PLACES),
@@ -244,12 +235,6 @@ def _attentions(options: Options) -> list[Any]:
     return [
         import_object("attention", x, kind) if ":" in x else x for x in names
     ]
-
-
-def _unet(model, task):
-    """Returns the name of a U-Net, with masks, of that of its encoder."""
-    is_encoder = isinstance(model, str) and not model.startswith(UNET)
-    return f"{UNET}{model}" if task is not None and is_encoder else model
 
 
 def _model(options):

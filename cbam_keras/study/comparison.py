@@ -154,9 +154,7 @@ def plan(
     """
     # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
-    has_masks = isinstance(task, Segmentation)
-    if has_masks and isinstance(model, str) and not model.startswith(UNET):
-        model = f"{UNET}{model}"
+    has_masks, model = isinstance(task, Segmentation), name_network(model, task)
     default = default_recipe(model, weights, data, has_masks)
     recipe = find_recipe(recipe, default)
     build, label, check = network_of(model, weights, recipe)
@@ -263,6 +261,13 @@ def compare(
         task=task,
     )
     return run(planned, **options)
+
+
+def name_network(model: Network, task: ImageTask | None) -> Network:
+    """Returns the network for a task: with masks, a U-Net on that of a name."""
+    is_encoder = isinstance(model, str) and not model.startswith(UNET)
+    has_masks = isinstance(task, Segmentation)
+    return f"{UNET}{model}" if has_masks and is_encoder else model
 
 
 def refuse_data(

@@ -141,11 +141,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         # This checks layers that users give, and names them.
         self.layers = comparison.attention_layers(attention, "", None)
         places = comparison.placements(stages, model)
-        on_skips = (
-            [skip_attention]
-            if isinstance(skip_attention, str)
-            else (skip_attention)
-        )
+        on_skips = skip_attention
+        if isinstance(on_skips, str):
+            on_skips = [on_skips]
         if {*on_skips} != {"none"} and not (
             callable(model) or model.startswith(UNET)
         ):

@@ -77,12 +77,12 @@ class SearchPlan:
             for the search, on the test images for the verdict. Defaults to
             `"test_accuracy"`.
         task: A `study.Segmentation`, in place of `data`, `data_options` and
-            `measure`, for a `CBAMHyperModel` of a U-Net. Once the search has
-            been made, the task of the confirmation. Defaults to `None`.
+            `measure`, for a `CBAMHyperModel` of a U-Net. Defaults to `None`.
 
     Attributes:
         adapted: The hypermodel, with the methods of a `CBAMHyperModel`.
-        of_trials: The task of the trials.
+        of_trials, of_confirmation: The tasks of the trials, and of the
+            confirmation.
     """
 
     # A `CBAMHyperModel`, `keras_tuner.HyperModel` or function.
@@ -103,6 +103,9 @@ class SearchPlan:
     task: Any = None
     adapted: Any = dataclasses.field(init=False, repr=False, compare=False)
     of_trials: Any = dataclasses.field(init=False, repr=False, compare=False)
+    of_confirmation: Any = dataclasses.field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         _checks.one_of("algorithm", self.algorithm, ALGORITHMS)
@@ -136,7 +139,7 @@ class SearchPlan:
             max_trials=_max_trials(self.algorithm, self.max_trials),
             recipe=find_recipe(self.recipe, default),
             adapted=adapt(hypermodel),
-            task=tasks[0],
+            of_confirmation=tasks[0],
             of_trials=tasks[1],
         )
 
@@ -179,7 +182,7 @@ class SearchPlan:
     @functools.cached_property
     def loaded(self) -> ImageData:
         """The data of the trials, with folds those of the first one."""
-        return self.task.load(self.recipe, self.folds)
+        return self.of_trials.load(self.recipe, self.folds)
 
     def load(self, run: int) -> ImageData:
         """Returns the data of one of the runs of the trials."""
@@ -192,7 +195,7 @@ class SearchPlan:
         """The space, and the fingerprint of the network of its defaults."""
         from cbam_keras.tuning.adaptor import explore
 
-        return explore(self.adapted, self.loaded, self.recipe, self.task)
+        return explore(self.adapted, self.loaded, self.recipe, self.of_trials)
 
     @property
     def space(self) -> Any:
@@ -228,8 +231,8 @@ class SearchPlan:
             folds=self.folds,
             layout="ranking",
             question=f"Which attention suits the network {self.name} on "
-            f"{self.task.name}, and does it improve the "
-            f"{comparison.NOUNS[type(self.task) is Segmentation]}?",
+            f"{self.of_trials.name}, and does it improve the "
+            f"{comparison.NOUNS[self.task is not None]}?",
         )
         return planned.suited_to(self.loaded)
 

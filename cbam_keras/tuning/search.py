@@ -84,7 +84,7 @@ class Search(SearchPlan):
         dearest = (controls(space) or [point(space).values])[-1]
         one = dataclasses.replace(
             self.trials,
-            task=type(self.task)(self.loaded),
+            task=type(self.of_confirmation)(self.loaded),
             variants=[self.variant(dearest)],
             folds=None,
         )
@@ -181,7 +181,7 @@ class Search(SearchPlan):
             best,
             network,
             trained.output / str(network.file),
-            lambda path: self.task.measure_file(
+            lambda path: self.of_confirmation.measure_file(
                 path, self.recipe, self.load(network.seed)
             ),
         )
@@ -201,7 +201,7 @@ class Search(SearchPlan):
         first = trials[0].values
         is_plain = has_no_attention(first)
         again = study.Study(
-            self.task,
+            self.of_confirmation,
             [self.variant(trial.values) for trial in trials],
             seeds=seeds,
             recipe=self.trials.recipe,
