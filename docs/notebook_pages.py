@@ -4,8 +4,8 @@ import pathlib
 import re
 import textwrap
 
-from mkdocs.plugins import event_priority
-from mkdocs.structure.files import File
+from properdocs.plugins import event_priority
+from properdocs.structure.files import File
 from nbconvert import MarkdownExporter
 
 NOTEBOOKS = pathlib.Path(__file__).parent.parent / "notebooks"

@@ -96,7 +96,7 @@ EAGER = """
 """.split()
 # Replacements for files that are not in the repository.
 REPLACED = {
-    "docs/guides/pytorch.md": {
+    "docs/guides/files.md": {
         '"resnet18-f37072fd.pth"': '{"conv1.weight": np.zeros((64, 3, 7, 7))}'
     },
     "docs/guides/compare.md": {
@@ -244,7 +244,7 @@ def test_commands_and_options_in_prose_exist():
 
     def wrong(file, text):
         # Options of other programs do not count.
-        others = r"^.*(dask|helm|nthreads|gpus=1|mkdocs|pytest|pip).*$"
+        others = r"^.*(dask|helm|nthreads|gpus=1|properdocs|pytest|pip).*$"
         text = re.sub(others, "", text, flags=re.M)
         named = re.findall(OPTION, text)
         return {*named, *re.findall(r"cbam-keras ([a-z]+)\b", text)} - known
@@ -255,11 +255,10 @@ def test_commands_and_options_in_prose_exist():
 
 @pytest.mark.exhaustive
 def test_the_site_builds_without_warnings(tmp_path):
-    pytest.importorskip("mkdocs", reason="builds the site: extra `docs`")
+    pytest.importorskip("properdocs", reason="builds the site: extra `docs`")
     result = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", tmp_path],
+        [sys.executable, "-m", "properdocs", "build", "--strict", "-d", tmp_path],
         cwd=ROOT,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
     )

@@ -144,7 +144,7 @@ def test_every_layer_computes_the_same_in_the_runtime(format, tmp_path):
 def test_images_of_any_size(tmp_path):
     format = "torch" if BACKEND == "torch" else "onnx"
     # tf2onnx makes transpositions between open sizes to reshapes to wrong
-    # sizes: docs/guides/export.md says so.
+    # sizes: docs/guides/files.md says so.
     layer_classes = [x for x in LAYERS if x is not TripletAttention]
     model = network(None, layer_classes)
     assert_runtime_agrees(model, format, tmp_path, (1, 40, 56, 3))

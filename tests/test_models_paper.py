@@ -71,7 +71,7 @@ def test_stride_in_the_3x3_costs_macs_and_no_parameters(rows):
 
 def test_docs_have_the_generated_tables(rows):
     """The page has a second copy of the printed numbers."""
-    page = (ROOT / "docs" / "paper-tables.md").read_text()
+    page = (ROOT / "docs" / "fidelity.md").read_text()
     begin, end = "<!-- cbam-keras table --markdown -->", "<!-- end -->"
     # The paper prints parameters in these tables.
     printed = [

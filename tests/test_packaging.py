@@ -32,7 +32,7 @@ def test_the_citation_is_of_this_version():
 
 def test_nothing_is_installed_from_an_address():
     # Nobody here owns one, so somebody else could.
-    files = [ROOT / name for name in (*FILES, "pyproject.toml", "mkdocs.yml")]
+    files = [ROOT / name for name in (*FILES, "pyproject.toml", "properdocs.yml")]
     files += [*ROOT.glob("docs/**/*.md"), *ROOT.glob("notebooks/*.ipynb")]
     address = re.compile(r"git\+http|git clone|github\.com/cbam", re.I)
     assert not [path for path in files if address.search(path.read_text())]
