@@ -87,7 +87,7 @@ PARTS = {
             "Which attention suits the network failing on mnist5k",
             "cbam r=16 k=7 differs from none by +10.00 points",
             "reduction_ratio=16, kernel_size=7)",
-            "trained again, mean over seeds 1, 2",
+            "retrained, mean over seeds 1, 2",
             "cbam r=16 k=7\n90.00\n90.00 ± 0.00\n+10.00 points [",
             f"error\nValueError: The loss was nan {EVIL}",
         ],

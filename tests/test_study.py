@@ -154,7 +154,7 @@ def test_networks_at_chance_have_not_learned(tmp_path, monkeypatch):
     both = planned(NARROW, GATED, seeds=(0, 1), baseline="narrow")
     found = study.run(both, tmp_path)
     assert found.guess == 0.1
-    assert found.verdict.startswith("No network is seen to have learned")
+    assert found.verdict.startswith("No network is better than guessing")
     assert study.Results.read(tmp_path) == found
     # As far as is known where no labels are.
     content = content_of(tmp_path) | {"commonest": None}

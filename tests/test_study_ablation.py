@@ -284,7 +284,7 @@ def test_one_seed_has_no_deviation():
 
 def test_networks_that_only_guess_have_not_learned():
     said = results(guess=0.95).verdict
-    assert said.startswith("No network is seen to have learned")
+    assert said.startswith("No network is better than guessing")
 
 
 def test_the_data_frame_has_a_column_per_seed():

@@ -141,7 +141,7 @@ def test_few_images_that_all_seeds_gain_are_no_claim(tmp_path):
     assert "which may be chance" in results.verdict
     assert "least possible" not in str(results)
     (tmp_path / "cbam-seed1.correct.npy").unlink()
-    assert results.verdict.startswith("cbam is ahead of none by 4.00 points")
+    assert results.verdict.startswith("cbam is better than none by 4.00 points")
     assert "counts by the least possible error" in " ".join(
         str(results).split()
     )

@@ -53,7 +53,7 @@ def test_differences_are_paired_by_the_seeds_that_both_have():
     [
         (
             measured(0.0124, (0.009, 0.0158)),
-            "cbam is ahead of none by 1.24 points of test accuracy (95 % "
+            "cbam is better than none by 1.24 points of test accuracy (95 % "
             "interval +0.90 to +1.58 over 4 seeds)",
         ),
         (
@@ -93,7 +93,7 @@ def test_differences_are_paired_by_the_seeds_that_both_have():
         (
             # Of the third seed one fold has a pair.
             measured(0.012, (0.001, 0.023), seeds=11),
-            "cbam is ahead of none by 1.20 points of test accuracy (95 % "
+            "cbam is better than none by 1.20 points of test accuracy (95 % "
             "interval +0.10 to +2.30 over 11 folds, corrected for overlapping "
             "training images)",
         ),
@@ -125,14 +125,14 @@ def test_a_verdict_of_one_seed_lists_all_networks():
         (
             study.Measure("psnr", "PSNR", digits=1, scale=1, unit="dB"),
             *((30.4, 30.3, 30.7), (31.2, 31.0, 31.4)),
-            "PSNR (dB) | 31.2 ± 0.2 | +0.7 dB [+0.6, +0.9] | cbam is ahead of "
+            "PSNR (dB) | 31.2 ± 0.2 | +0.7 dB [+0.6, +0.9] | cbam is better than "
             "none by 0.7 dB of PSNR (95 % interval +0.6 to +0.9 over 3 seeds) "
             "| the PSNR changes with cbam by +0.8 dB; a single seed",
         ),
         (
             study.Measure("rmse", "RMSE", 2, False, 10, "", True),
             *((0.42, 0.415, 0.425), (0.38, 0.37, 0.39)),
-            "RMSE | 3.80 ± 0.10 | -0.40 [-0.52, -0.28] | cbam is ahead of none "
+            "RMSE | 3.80 ± 0.10 | -0.40 [-0.52, -0.28] | cbam is better than none "
             "by 0.40 in RMSE (95 % interval -0.52 to -0.28 over 3 seeds) | A "
             "lower RMSE is better. | RMSE (lower is better) changes with cbam",
         ),
@@ -150,7 +150,7 @@ def test_results_are_in_the_unit_of_a_measure(measure, none, cbam, texts):
     # One minus what is shown has the other direction.
     opposite = dataclasses.replace(measure, is_error=True)
     said = judge("cbam", found.compared()["cbam"], "none", opposite)
-    assert said.startswith("cbam is behind none")
+    assert said.startswith("cbam is worse than none")
 
 
 @pytest.mark.parametrize("name", ["scale", "unit", "lower_is_better"])
@@ -236,7 +236,7 @@ def test_two_comparisons_or_more_are_corrected_by_holms_method():
         for name, p_value in p_values.items()
     }
     b, d, others = verdict(found, "none").split("; ")
-    assert b.startswith("b is ahead of none") and d.startswith("d is ahead")
+    assert b.startswith("b is better than none") and d.startswith("d is better")
     assert others == (
         "2 of 4 differences from none may be chance (corrected for 4 "
         "comparisons by Holm's method)."
@@ -244,7 +244,7 @@ def test_two_comparisons_or_more_are_corrected_by_holms_method():
     # One that is not judged counts as well: 0.02 < 0.05 / 2 and > 0.05 / 3.
     equal = Measured.of((0.1, 0.2, 0.3), (0.1, 0.1, 0.1))
     few = {"a": dataclasses.replace(found["a"], p_value=0.02), "b": equal}
-    assert "a is ahead" in verdict(few, "none")
+    assert "a is better" in verdict(few, "none")
     said = verdict({**few, "c": equal}, "none")
     assert said.startswith("3 of 3 differences from none may be chance (corr")
 
@@ -263,7 +263,7 @@ def compared(guess, *accuracies, measure="test_accuracy"):
 def test_networks_that_only_guess_have_not_learned():
     # Guessing is right about 0.5 +- 0.1633 of 36 images.
     said = compared(0.5, 18 / 36, 23 / 36).verdict
-    assert said.startswith("No network is seen to have learned: the highest")
+    assert said.startswith("No network is better than guessing: the highest")
     assert "63.89 %, and guessing gives 50.00 %, with luck up to 66.33" in said
 
 

@@ -123,7 +123,7 @@ def test_a_verdict_is_on_one_comparison_whatever_validates_best(
     assert choice.choose(found)[0].number == rows[best].trial
     low, high = stats.t.interval(0.95, 5, 2, 100 * stats.sem(gains))
     assert choice.verdict(found, "") == (
-        f"Chosen by validation accuracy, {rows[1].label} is ahead of none by "
+        f"Chosen by validation accuracy, {rows[1].label} is better than none by "
         f"2.00 points of test accuracy (95 % interval {low:+.2f} to "
         f"{high:+.2f} over 6 seeds){ending}"
     )
@@ -303,7 +303,7 @@ def test_a_search_may_find_that_no_network_learns(quick, tmp_path):
     hypermodel = space(attention=("none", "cbam"), reduction_ratio=4)
     found = search(tmp_path, hypermodel, confirm=2)
     assert found.confirmation[1].difference == 0
-    assert found.verdict.startswith("No network is seen to have learned")
+    assert found.verdict.startswith("No network is better than guessing")
 
 
 def test_networks_of_ones_own_are_confirmed_without_a_verdict(quick, tmp_path):

@@ -295,11 +295,11 @@ class Ranking(Results):
             for row in rows
         ]
         return Table(
-            f"Confirmation: trained again, mean over {over}",
+            f"Confirmation: retrained, mean over {over}",
             cells,
             note="The highest of many accuracies is partly luck. So the best "
             "trial with attention, or of those within a standard error of it "
-            "the one that costs least, and no attention are trained again "
+            "the one that costs least, and no attention are retrained "
             f"with new seeds, for the verdict. Measured on {self.tested_on}.",
         )
 

@@ -129,10 +129,10 @@ def judge_learning(
     if highest > luck:
         return ""
     return (
-        "No network is seen to have learned: the highest test accuracy is "
+        "No network is better than guessing: the highest test accuracy is "
         f"{100 * highest:.2f} %, and guessing gives {100 * guess:.2f} %, with "
-        f"luck up to {100 * luck:.2f} % of {images:,} images. More epochs or "
-        "another learning rate come before a comparison."
+        f"luck up to {100 * luck:.2f} % of {images:,} images. Train for more "
+        "epochs or change the learning rate before you compare."
     )
 
 
@@ -441,10 +441,10 @@ def judge(
         return f"{differs} ({ends}; too few {noun}s to judge)"
     # An error, one minus the value, has the other direction.
     is_lower_better = measure.lower_is_better != measure.is_error
-    is_ahead = (measured.difference > 0) != is_lower_better
-    word = "ahead of" if is_ahead else "behind"
+    is_better = (measured.difference > 0) != is_lower_better
+    word = "better" if is_better else "worse"
     amount = measure.in_points(measure.number(abs(measured.difference)))
-    return f"{network} is {word} {baseline} by {amount} {of_measure} ({ends})"
+    return f"{network} is {word} than {baseline} by {amount} {of_measure} ({ends})"
 
 
 def judge_errors(
