@@ -119,8 +119,9 @@ def add_identity_init(parser):
     parser.add_argument(
         "--identity-init",
         action=argparse.BooleanOptionalAction,
-        help="whether gates start at one and the spatial one is normalized,"
-        " instead of as in the paper (default: yes)",
+        help="whether gates start at one and the spatial gate is normalized; "
+        "no is the layer of the paper, without that normalization (default: "
+        "yes)",
     )
 
 
@@ -251,14 +252,17 @@ def add_training(parser, *, learning_rate=True, has_masks=True):
     group.add_argument(
         "--recipe",
         choices=RECIPES,
-        help="sets the options below unless given (default: the values below, "
-        "and fine-tuning with --weights)",
+        help="sets the options below unless given; default is Recipe(): 4 "
+        "epochs, batches of 32, a rate of 0.01 (without --recipe: the values "
+        "below; with --weights fine-tuning, 2 frozen and 4 more epochs; with "
+        "--masks segmentation)",
     )
     texts = {
         "--epochs": "epochs of each training; unless given, of your own images "
-        "as many as make 200 steps (default: 1)",
+        "as many as make 200 steps (default: 1, or of the recipe)",
         "--frozen-epochs": "epochs before these, which train only the layers "
-        "that are not frozen: attention and the classifier (default: 0)",
+        "that are not frozen: attention and the classifier (default: 0, or of "
+        "the recipe)",
         "--batch-size": "images per step (default: 64)",
         "--seed": "of everything random (default: 0)",
         "--patience": "end a training after so many epochs without progress on "

@@ -210,12 +210,12 @@ def train(parser):
 
 
 def tune(parser):
-    """Searches the reduction ratio and kernel size of CBAM, beside no attention
-    and SE, and whatever else you give several values, by KerasTuner. Then
-    trains the best setting and no attention again with six new seeds, and ends
-    with whether attention improves accuracy on this dataset. If you do not
-    expect settings to differ, compare instead (train). If it is killed, the
-    same command resumes it. Without arguments: a tiny ResNet on crowded
+    """Searches the reduction ratio and kernel size of CBAM with KerasTuner, and
+    compares it with no attention and SE; any option with several values is
+    searched too. Then retrains the best setting and no attention with six new
+    seeds, and says whether attention improves accuracy on this dataset. If you
+    do not expect settings to differ, compare instead (train). The same command
+    resumes a search that was interrupted. Without arguments: a tiny ResNet on crowded
     handwritten digits, 26 trainings of one epoch.
 
     examples:
@@ -241,7 +241,7 @@ def tune(parser):
     texts = {
         "--max-parameters": "record larger networks as over budget, without "
         "training them",
-        "--max-macs": "likewise, in multiply-accumulates of one image",
+        "--max-macs": "the same limit in multiply-accumulates per image",
     }
     add_options(parser, texts, type=float)
     parser.add_argument(
@@ -249,8 +249,8 @@ def tune(parser):
         "--seeds",
         type=int,
         default=6,
-        help="how many new seeds the best setting with attention and no "
-        "attention are trained with again; 0 for none",
+        help="with how many new seeds the best setting with attention and no "
+        "attention are retrained; 0 for none",
     )
     add_folds(parser)
     add_run(parser, "runs/tune-DATA-MODEL")
@@ -313,7 +313,7 @@ def tune(parser):
 
 def ablate(parser):
     """Trains the networks of the paper's Tables 1, 2 and 3 and baseline, SE and
-    CBAM of Table 4 over several seeds, and ends with those tables: mean,
+    CBAM of Table 4 with several seeds, and ends with those tables: mean,
     deviation, and the paired difference to the baseline. The same command given
     again resumes.
 
@@ -342,9 +342,9 @@ def ablate(parser):
 
 
 def table(parser):
-    """Builds the networks of Tables 1 to 5 of the paper and prints their
-    parameters and multiply-accumulates beside the printed ones, with the errors
-    that the paper reports. About half a minute for all.
+    """Builds the networks of Tables 1 to 5 of the paper, compares their
+    parameters and multiply-accumulates with those that it reports, and lists
+    its errors. About half a minute for all.
 
     examples:
       cbam-keras table
@@ -383,7 +383,7 @@ def explain(parser):
         "paths",
         nargs="*",
         metavar="MODEL|RUN|IMAGE|FOLDER",
-        help="models (.keras, .h5) or output folders of train and tune, "
+        help="models (.keras, .h5) or output folders of runs, "
         "whose models and data are taken; and images, or a folder of images "
         "with its subfolders; one named after a class gives the true class "
         "of its images",
@@ -460,8 +460,8 @@ def explain(parser):
 # The subcommands, with what the list of commands says.
 COMMANDS = {
     train: "train a network without and with attention, and compare",
-    tune: "search reduction ratio and kernel size, and confirm the best",
-    ablate: "run the paper's comparisons on your own data, over seeds",
-    table: "count the networks of the paper's tables beside what is printed",
+    tune: "search reduction ratio and kernel size, and compare the best",
+    ablate: "run the paper's comparisons on your own data, several seeds",
+    table: "compare parameters and MACs with the paper's tables",
     explain: "see what networks look at: Grad-CAM and attention maps",
 }

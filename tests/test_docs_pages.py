@@ -257,7 +257,15 @@ def test_commands_and_options_in_prose_exist():
 def test_the_site_builds_without_warnings(tmp_path):
     pytest.importorskip("properdocs", reason="builds the site: extra `docs`")
     result = subprocess.run(
-        [sys.executable, "-m", "properdocs", "build", "--strict", "-d", tmp_path],
+        [
+            sys.executable,
+            "-m",
+            "properdocs",
+            "build",
+            "--strict",
+            "-d",
+            tmp_path,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

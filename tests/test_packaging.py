@@ -25,14 +25,26 @@ DATA = (
 FILES = ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE")
 
 
-def test_the_citation_is_of_this_version():
-    text = (ROOT / "CITATION.cff").read_text()
-    assert f"\nversion: {cbam_keras.__version__}\n" in text
+def test_all_files_name_the_same_release():
+    texts = {name: (ROOT / name).read_text() for name in FILES}
+    headings = re.findall(r"^## (.+)$", texts["CHANGELOG.md"], flags=re.M)
+    # What follows a release is a version under development.
+    is_developed = headings[0] == "Unreleased"
+    release, date = headings[is_developed].split(" - ")
+    citation = f"\nversion: {release}\ndate-released: {date}\n"
+    assert citation in texts["CITATION.cff"]
+    assert f"; version {release}.\n" in texts["README.md"]
+    assert f'"cbam_keras-{release}-' in (ROOT / "docs/install.md").read_text()
+    version, _, suffix = cbam_keras.__version__.partition(".dev")
+    assert (suffix == "0" and version > release) == is_developed
+    assert is_developed or cbam_keras.__version__ == release
 
 
 def test_nothing_is_installed_from_an_address():
     # Nobody here owns one, so somebody else could.
-    files = [ROOT / name for name in (*FILES, "pyproject.toml", "properdocs.yml")]
+    files = [
+        ROOT / name for name in (*FILES, "pyproject.toml", "properdocs.yml")
+    ]
     files += [*ROOT.glob("docs/**/*.md"), *ROOT.glob("notebooks/*.ipynb")]
     address = re.compile(r"git\+http|git clone|github\.com/cbam", re.I)
     assert not [path for path in files if address.search(path.read_text())]

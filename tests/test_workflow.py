@@ -1,5 +1,7 @@
 """From end to end: arrays through every study, a network until it is seen."""
 
+import os
+
 import keras
 import numpy as np
 import pretended
@@ -103,3 +105,41 @@ def test_attention_is_inserted_trained_saved_loaded_and_seen(
         explain.grad_cam(loaded, images, 1, "relu2"),
         atol=1e-5,
     )
+
+
+def test_a_model_loads_from_the_hub(tmp_path, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub", reason="reads hf://")
+    model = _build(cbam_keras.CBAM)
+    images = np.random.default_rng(0).random((2, 12, 10, 3), "float32")
+    folder = tmp_path / "snapshot"
+    # What `model.save("hf://user/net")` uploads.
+    model.save(folder, zipped=False)
+    asked = []
+
+    def download(repo_id, **options):
+        asked.append(repo_id)
+        return str(folder)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    again = keras.saving.load_model("hf://user/net")
+    assert asked == ["user/net"]
+    np.testing.assert_array_equal(
+        again.predict(images, verbose=0), model.predict(images, verbose=0)
+    )
+
+
+def test_plot_model_draws_an_attention_layer_as_one_box(tmp_path, monkeypatch):
+    pytest.importorskip("pydot", reason="what `plot_model` of Keras needs")
+    # In place of Graphviz, a program that returns the graph it is given.
+    program = tmp_path / "dot"
+    program.write_text('#!/bin/sh\nfor last; do :; done\ncat "$last"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    path = tmp_path / "model.png"
+    keras.utils.plot_model(
+        _build(cbam_keras.CBAM), path, show_shapes=True, show_layer_names=True
+    )
+    boxes = [x for x in path.read_text().splitlines() if "(CBAM)" in x]
+    assert len(boxes) == 1
+    assert "<b>gate</b>" in boxes[0]
+    assert "Output shape: <b>(None, 10, 8, 4)</b>" in boxes[0]
