@@ -215,8 +215,8 @@ def tune(parser):
     searched too. Then retrains the best setting and no attention with six new
     seeds, and says whether attention improves accuracy on this dataset. If you
     do not expect settings to differ, compare instead (train). The same command
-    resumes a search that was interrupted. Without arguments: a tiny ResNet on crowded
-    handwritten digits, 26 trainings of one epoch.
+    resumes a search that was interrupted. Without arguments: a tiny ResNet on
+    crowded handwritten digits, 26 trainings of one epoch.
 
     examples:
       cbam-keras tune

@@ -4,9 +4,9 @@ import pathlib
 import re
 import textwrap
 
+from nbconvert import MarkdownExporter
 from properdocs.plugins import event_priority
 from properdocs.structure.files import File
-from nbconvert import MarkdownExporter
 
 NOTEBOOKS = pathlib.Path(__file__).parent.parent / "notebooks"
 # Links from notebooks to notebooks, and from pages to notebooks. In the site

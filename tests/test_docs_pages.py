@@ -5,7 +5,6 @@ import builtins
 import contextlib
 import functools
 import io
-import os
 import pathlib
 import re
 import subprocess

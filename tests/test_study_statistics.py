@@ -125,16 +125,17 @@ def test_a_verdict_of_one_seed_lists_all_networks():
         (
             study.Measure("psnr", "PSNR", digits=1, scale=1, unit="dB"),
             *((30.4, 30.3, 30.7), (31.2, 31.0, 31.4)),
-            "PSNR (dB) | 31.2 ± 0.2 | +0.7 dB [+0.6, +0.9] | cbam is better than "
-            "none by 0.7 dB of PSNR (95 % interval +0.6 to +0.9 over 3 seeds) "
-            "| the PSNR changes with cbam by +0.8 dB; a single seed",
+            "PSNR (dB) | 31.2 ± 0.2 | +0.7 dB [+0.6, +0.9] | cbam is better "
+            "than none by 0.7 dB of PSNR (95 % interval +0.6 to +0.9 over 3 "
+            "seeds) | the PSNR changes with cbam by +0.8 dB; a single seed",
         ),
         (
             study.Measure("rmse", "RMSE", 2, False, 10, "", True),
             *((0.42, 0.415, 0.425), (0.38, 0.37, 0.39)),
-            "RMSE | 3.80 ± 0.10 | -0.40 [-0.52, -0.28] | cbam is better than none "
-            "by 0.40 in RMSE (95 % interval -0.52 to -0.28 over 3 seeds) | A "
-            "lower RMSE is better. | RMSE (lower is better) changes with cbam",
+            "RMSE | 3.80 ± 0.10 | -0.40 [-0.52, -0.28] | cbam is better than "
+            "none by 0.40 in RMSE (95 % interval -0.52 to -0.28 over 3 "
+            "seeds) | A lower RMSE is better. | RMSE (lower is better) changes "
+            "with cbam",
         ),
     ],
 )

@@ -123,8 +123,8 @@ def test_a_verdict_is_on_one_comparison_whatever_validates_best(
     assert choice.choose(found)[0].number == rows[best].trial
     low, high = stats.t.interval(0.95, 5, 2, 100 * stats.sem(gains))
     assert choice.verdict(found, "") == (
-        f"Chosen by validation accuracy, {rows[1].label} is better than none by "
-        f"2.00 points of test accuracy (95 % interval {low:+.2f} to "
+        f"Chosen by validation accuracy, {rows[1].label} is better than none "
+        f"by 2.00 points of test accuracy (95 % interval {low:+.2f} to "
         f"{high:+.2f} over 6 seeds){ending}"
     )
     # No attention has failed.

@@ -444,7 +444,9 @@ def judge(
     is_better = (measured.difference > 0) != is_lower_better
     word = "better" if is_better else "worse"
     amount = measure.in_points(measure.number(abs(measured.difference)))
-    return f"{network} is {word} than {baseline} by {amount} {of_measure} ({ends})"
+    return (
+        f"{network} is {word} than {baseline} by {amount} {of_measure} ({ends})"
+    )
 
 
 def judge_errors(
