@@ -5,6 +5,7 @@ place of what was measured before in the same mode and precision on the same
 device.
 Any other line is a table written by hand: `rows` are its cells. `commit` is
 that of the code, in older lines that of the page that had the numbers first.
+Pages show part of it: what a reader decides by.
 """
 
 import functools
@@ -37,6 +38,7 @@ TITLES = VERSIONS | {
     "scse": "scSE",
     "gc": "global context",
     "triplet": "triplet attention",
+    "authors, PyTorch": "CBAM, the authors' code in PyTorch",
 }
 
 
@@ -61,16 +63,21 @@ def markdown(rows, records=()):
     ]
     lines.insert(1, f"|{'---|' * len(rows[0])}")
     text = "\n".join(lines)
-    parts = {}
+    places = {}
     for record in records:
+        # Older records name no processor.
+        devices = [x for x in record["devices"] if x != "a CPU"]
         cores = f", {record['cores']} cores" if "cores" in record else ""
-        parts |= {f"{device}{cores}": 0 for device in record["devices"]}
-    parts |= {x["dtype"]: 0 for x in records if "dtype" in x}
+        places |= {f"{device}{cores}": 0 for device in devices}
+    parts = {x["dtype"]: 0 for x in records if "dtype" in x}
     for key, name in VERSIONS.items():
         parts |= {f"{name} {x[key]}": 0 for x in records if key in x}
     parts |= {f"commit {x['commit']}": 0 for x in records if x.get("commit")}
     parts |= {f"`{x['command']}`": 0 for x in records if x.get("command")}
-    return text + f"\n\nMeasured on {'; '.join(parts)}." * bool(parts)
+    if not records:
+        return text
+    start = "on" if places else "with"
+    return f"{text}\n\nMeasured {start} {'; '.join([*places, *parts])}."
 
 
 def measured(benchmark, cells):
@@ -96,14 +103,18 @@ def measured(benchmark, cells):
     return "\n\n".join(texts)
 
 
-def added(record):
-    """Yields how much time attention adds to each network."""
+def added(kinds, record):
+    """Yields how much time attention adds to each network.
+
+    Percentages are multiples of 5: machines of one kind differ by more.
+    """
     for row in record["rows"]:
-        if row["kind"] != "none":
+        if row["kind"] in kinds:
             # Several are those of several runs.
             ratios = row["ratio"]
             ratios = ratios if isinstance(ratios, list) else [ratios]
-            text = " to ".join(f"{100 * x - 100:+.0f}" for x in ratios)
+            percents = [f"{5 * round(20 * x - 20):+}" for x in ratios]
+            text = " to ".join(dict.fromkeys(percents))
             yield f"{row['what']}, {TITLES[row['kind']]}", f"{text} %"
 
 
@@ -116,16 +127,122 @@ def over_ours(record):
             yield title, f"{forward[name]:.1f}, {training[name]:.1f}"
 
 
-def of_job(key):
-    """Returns a table that `job` wrote, as it is."""
+def job():
+    """Returns the times of the first command, in whole seconds."""
     (record,) = (x for x in stored() if x.get("benchmark") == "job")
-    return markdown(record[key], [record])
+    rows = [
+        {"": row[""], "all (s)": f"{float(row['all (s)']):.0f}"}
+        for row in record["rows"]
+    ]
+    return markdown(rows, [record])
 
 
+def by_hand(name, columns=None, shown=None):
+    """Returns a table that was written by hand, or part of it.
+
+    `columns` are the headings to show, and `shown` tells of a row whether it
+    is shown.
+    """
+    record = next(x for x in stored() if x.get("name") == name)
+    rows = [
+        {key: row[key] for key in columns or row}
+        for row in filter(shown, record["rows"])
+    ]
+    return markdown(rows, [record])
+
+
+def folded():
+    """Returns what folding changes, with the time of one image."""
+    accuracies, times = (
+        next(x for x in stored() if x.get("name") == name)
+        for name in ("folded", "folded-times")
+    )
+    rows = []
+    for row in accuracies["rows"]:
+        key = {x: row[x] for x in ("data", "network")} | {"images": "1"}
+        time = next(x for x in times["rows"] if key.items() <= x.items())
+        columns = "gates folded", "test accuracy (%)", "folded (points)"
+        names = ("TensorFlow", "JAX", "PyTorch")
+        rows.append(
+            {x: row[x] for x in ("data", "network", *columns)}
+            | {x: time[x] for x in names}
+        )
+    return markdown(rows, [times])
+
+
+def is_large(row):
+    """Returns whether a row is of 16 images, or the mean of these rows."""
+    return row["features"].startswith(("16x", "geometric"))
+
+
+def ablation():
+    """Returns the errors of the paper's comparisons in one table."""
+    records = [x for x in stored() if x.get("name") in ABLATIONS]
+    rows = [
+        {"Table": str(number)} | {key: row[key] for key in ABLATION_COLUMNS}
+        for number, record in enumerate(records, 1)
+        for row in record["rows"]
+    ]
+    return markdown(rows, records)
+
+
+def simulated():
+    """Returns false claims and power of both tests in one table."""
+    records = [
+        next(x for x in stored() if x.get("name") == name)
+        for name in ("false-claims", "simulated-power")
+    ]
+    rows = []
+    for claims, power in zip(*(x["rows"] for x in records), strict=True):
+        key = {x: claims[x] for x in ("comparisons", "seeds")}
+        if key.items() <= power.items() and int(key["comparisons"]) in COUNTS:
+            found = {f"{x} finds": power[x] for x in ("Holm", "Dunnett")}
+            false = {
+                "Holm, false": claims["Holm"],
+                "Dunnett, false": claims["Dunnett"],
+                "the same, unequal": claims["Dunnett, unequal deviations"],
+            }
+            rows.append(key | found | false)
+    return markdown(rows, records)
+
+
+# The networks of Table 4 are in Tables 1 and 3, too.
+ABLATIONS = [f"ablation-{number}" for number in range(1, 4)]
+ABLATION_COLUMNS = ("description", "top-1 error (%)", "difference (95 %)")
+# Numbers of comparisons that are shown.
+COUNTS = (1, 3, 7)
 TABLES = {
-    "job": functools.partial(of_job, "rows"),
-    "job-steps": functools.partial(of_job, "steps"),
-    "networks": functools.partial(measured, "networks", added),
-    "small-network": functools.partial(measured, "small_network", added),
+    "job": job,
+    "networks": functools.partial(
+        measured, "networks", functools.partial(added, ("se", "cbam"))
+    ),
+    "small-network": functools.partial(
+        measured,
+        "small_network",
+        functools.partial(added, ("se", "cbam", "naive")),
+    ),
     "layers": functools.partial(measured, "layers", over_ours),
+    "ablation": ablation,
+    "simulated": simulated,
+    "folded": folded,
+    **{
+        name: functools.partial(by_hand, name, shown=is_large)
+        for name in ("layers-training", "layers-inference")
+    },
+    "exports-cost": functools.partial(
+        by_hand,
+        "exports-cost",
+        (
+            "exported under",
+            "attention",
+            "time, `tiny`, 1 / 16 images",
+            "time, `small`, 1 / 16 images",
+        ),
+        lambda row: row["attention"] != "none",
+    ),
+    "gates-cifar10": functools.partial(
+        by_hand,
+        "gates-cifar10",
+        ("gate", "constant (points)", "off (points)"),
+    ),
 }

@@ -18,7 +18,7 @@ import dataclasses
 import pathlib
 
 from benchmarks.arguments import positive_integer
-from benchmarks.when_it_helps import results
+from benchmarks.when_it_helps import results, tables
 from benchmarks.when_it_helps.plans import PLANS
 from cbam_keras import study
 
@@ -51,9 +51,7 @@ def main():
     if options.store:
         results.store(options.output)
     if options.figure:
-        content = results.stored()[options.figure]
-        figure = results.results_of(content).plot()
-        figure.savefig(FIGURE, dpi=110)
+        tables.figure(options.figure).savefig(FIGURE, dpi=110)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """What the studies measured, as tables of the pages."""
 
+import dataclasses
 import functools
 import statistics
+import types
 
 from benchmarks.measured import TITLES as MEASURED_TITLES
 from benchmarks.measured import markdown
 from benchmarks.when_it_helps import results
-from benchmarks.when_it_helps.plans import KINDS
+from cbam_keras import plotting
 
 TITLES = MEASURED_TITLES | {
     "cbam-paper": "CBAM, the paper's initialization",
@@ -14,24 +16,31 @@ TITLES = MEASURED_TITLES | {
     "none-wide": "no attention, 25 % more channels",
     "none-longer": "no attention, trained for longer",
     "official": "CBAM, the authors' layer",
-    "affine": "factors and offsets of its batch normalization",
-    "batch-norm": "its batch normalization, averages too",
+    "affine": "scales and offsets of its batch normalization",
+    "batch-norm": "all of its batch normalization",
     "skip-gate": "attention gates on the skips",
-    "lora": "LoRA of rank 1 on its convolutions, but depthwise",
+    "spatial-first": "CBAM, spatial gate first",
+    "parallel": "CBAM, gates in parallel",
+    "cbam-r2": "CBAM, reduction ratio 2",
+    "cbam-r8": "CBAM, reduction ratio 8",
+    "cbam-r16": "CBAM, reduction ratio 16",
+    "cbam-k3": "CBAM, kernel size 3",
+    "cbam-k5": "CBAM, kernel size 5",
+    "lora": "LoRA of rank 1 on its convolutions (not depthwise)",
     **{
         f"cbam-stage-{x}": f"CBAM in stage {x.replace(',', ' and ')}"
         for x in ("1", "2", "3", "1,2", "1,3", "2,3")
     },
     "photographs-frozen": "photographs of CIFAR-10, pretrained, frozen",
-    "digits-stages": "digits among clutter, stages",
+    "digits-stages": "digits among clutter, again",
     "none-slow": "no attention, wider or trained for longer",
     "digits": "digits among clutter",
     "articles": "clothing among clutter",
     "fashion": "Fashion-MNIST",
     "few": "Fashion-MNIST, 1,800 training images",
     "cifar10": "CIFAR-10 from scratch",
-    "cifar10-again": "the same, new seeds",
-    "cifar10-converged": "the same, 60 epochs",
+    "cifar10-again": "CIFAR-10, new seeds",
+    "cifar10-converged": "CIFAR-10, 60 epochs",
     "photographs": "photographs of CIFAR-10, pretrained network",
     "solar-cells": "solar cells, pretrained network",
     "camvid": "CamVid, U-Net",
@@ -81,7 +90,6 @@ def networks(name, shown=None, weights=""):
     `weights` is the heading of a column with their number, if any.
     """
     found = results.results_of(results.stored()[name])
-    frozen = found.settings.get("recipe", {}).get("frozen_epochs")
     first, *others = found.measures
     compared = {x: found.compared(x) for x in found.measures}
     rows, none = [], compared[first]["none"]
@@ -98,50 +106,47 @@ def networks(name, shown=None, weights=""):
             mean = compared[measure][network].mean
             text = f"{100 * mean:.{measure.digits}f}"
             cells[f"{measure.heading} (%)"] = text
-        if frozen and first.key == "test_accuracy":
-            best = [
-                run.history[frozen - 1]["val_accuracy"]
-                for run in found.runs
-                if run.variant == network and run.history
-            ]
-            text = f"{100 * statistics.mean(best):.1f}"
-            cells["validation accuracy after the frozen epochs (%)"] = text
         rows.append(cells)
     return markdown(rows)
 
 
-def changed():
-    """Returns how many test images change sides between two networks."""
-    rows = []
-    for name, content in results.stored().items():
+def changed(names):
+    """Returns how many test images change sides between two networks.
+
+    `names` are the studies; networks of one or two seeds are left out.
+    """
+    rows, studies = [], results.stored()
+    for name in names:
+        content = studies[name]
         found = results.results_of(content)
-        for network, (seeds, both, error) in content.get("changes", {}).items():
-            text = correlation = ""
+        for network, (seeds, both, error) in content["changes"].items():
             # Fewer seeds hardly tell what they have in common.
-            if seeds > 2:
-                text = f"{100 * error:.2f}"
-                pairs = [
-                    found.values(x, "test_accuracy") for x in ("none", network)
-                ]
-                shared = sorted(pairs[0].keys() & pairs[1].keys())
-                values = [[pair[seed] for seed in shared] for pair in pairs]
-                correlation = f"{statistics.correlation(*values):+.2f}"
+            if seeds < 3 or network not in CHANGED:
+                continue
+            pairs = [
+                found.values(x, "test_accuracy") for x in ("none", network)
+            ]
+            shared = sorted(pairs[0].keys() & pairs[1].keys())
+            values = [[pair[seed] for seed in shared] for pair in pairs]
+            correlation = f"{statistics.correlation(*values):+.2f}"
             rows.append(
                 {
                     "study": TITLES[name],
                     "network": TITLES[network],
                     "seeds": str(seeds),
                     "change sides (%)": f"{100 * both:.1f}",
-                    "error by drawing the images (points)": text,
-                    "correlation over seeds": correlation,
+                    "error by drawing the images (points)": (
+                        f"{100 * error:.2f}"
+                    ),
+                    "correlation between seeds": correlation,
                 }
             )
     return markdown(rows)
 
 
-def curves(found):
-    """Returns means over the seeds by epoch, and what had not converged."""
-    lines = []
+def still_learning(found):
+    """Returns the networks that had not converged in the last epochs."""
+    names = []
     for name in found.variants:
         runs = [x.history for x in found.runs if x.variant == name]
         if not any(runs):
@@ -152,55 +157,90 @@ def curves(found):
         means = [*map(statistics.mean, epochs)]
         last = means[-1] - means[-1 - len(means) // 4]
         # The last quarter of a converged network brings less than a tenth.
-        is_converged = abs(last) < 0.1 * abs(means[-1] - means[0])
-        end = "" if is_converged else ", not converged"
-        curve = " ".join(f"{x:.3f}" for x in means)
-        lines.append(f"- {name}, {key} by epoch: {curve}{end}")
-    return "\n".join(lines)
+        if abs(last) >= 0.1 * abs(means[-1] - means[0]):
+            names.append(name)
+    return names
 
 
 def studies():
-    """Returns tables and learning curves of all that is stored."""
+    """Returns the differences of all studies, and what had not converged."""
+    stored = results.stored()
     parts = []
-    for name, content in results.stored().items():
-        found = results.results_of(content)
-        parts += [f"### {name}", found.markdown(), curves(found)]
-    return "\n\n".join(filter(None, parts))
+    for name, content in stored.items():
+        networks = still_learning(results.results_of(content))
+        if networks:
+            listed = ", ".join(TITLES[x] for x in networks)
+            parts.append(f"{TITLES[name]} ({listed})")
+    table = differences((*MEASURED, *MORE), ALL)
+    return f"{table}\n\nNot converged: {'; '.join(parts)}."
+
+
+def figure(name):
+    """Returns a figure of the networks of a study, in words."""
+    found = results.results_of(results.stored()[name])
+    rows = [
+        dataclasses.replace(row, label=TITLES[row.variant])
+        for row in found.rows
+    ]
+    return plotting.plot_ablation(
+        types.SimpleNamespace(
+            rows=rows,
+            measures=[*found.measures],
+            comparisons=found.comparisons,
+        )
+    )
 
 
 FINE_TUNED = ("photographs", "solar-cells")
-MEASURED = (*FINE_TUNED, "camvid", "bccd", "cifar10")
+FROM_SCRATCH = ("cifar10", "cifar10-again", "cifar10-converged")
+MEASURED = (*FINE_TUNED, "camvid", "bccd", *FROM_SCRATCH)
 DRAWN = ("digits", "articles", "fashion")
 TUNED = ("tuned-stage1", "tuned-stage2")
+MORE = (*DRAWN, "few")
 SLOW = ("none-longer", "none-wide")
-SHOWN = ("none", "se", "cbam", "official", "coordinate", *SLOW)
+SHOWN = ("none", "se", "cbam", "coordinate", *SLOW)
 WIDE = ("spatial", "cbam", "none-slow")
-FEW_WEIGHTS = ("none", "se", "cbam", "eca", "affine", "batch-norm", "lora")
+ALL = ("se", "spatial", "cbam", "cbam-paper", "eca", "coordinate", *SLOW)
+FEW_WEIGHTS = ("none", "se", "cbam", "affine", "lora")
 STAGES = ("1", "2", "3", "1,2", "1,3", "2,3")
 PLACES = ("none", *(f"cbam-stage-{x}" for x in STAGES), "cbam")
-IN_UNET = ("none", "se", "cbam", "eca", "coordinate", "skip-gate", "none-wide")
+IN_UNET = ("none", "se", "cbam", "coordinate", "none-wide")
+CHANGED = ("se", "cbam", "eca", "affine", "lora")
+OPTIONS = [
+    f"cbam-{x}" for x in ("not-normalized", "r2", "r8", "r16", "k3", "k5")
+]
+OPTIONS = ("none", "cbam", "channel", "spatial-first", "parallel", *OPTIONS)
 TABLES = {
-    "differences": functools.partial(differences, DRAWN, ("se", *WIDE)),
+    "differences": functools.partial(
+        differences, DRAWN[:2], ("se", "spatial", "cbam", "none-wide")
+    ),
     "differences-short": functools.partial(
         differences, (*FINE_TUNED, "bccd", "cifar10", *DRAWN[:2]), WIDE
     ),
-    "differences-by-kind": functools.partial(differences, MEASURED, KINDS[1:]),
+    "fine-tuning": functools.partial(
+        differences, FINE_TUNED, ("se", "cbam", "coordinate", "none-longer")
+    ),
     "inserted": functools.partial(
         differences, TUNED, ("spatial", "cbam", "cbam-not-normalized")
     ),
     "from-scratch": functools.partial(
-        differences,
-        ("cifar10", "cifar10-again", "cifar10-converged"),
-        ("se", "cbam", "official", "coordinate", "none-longer"),
+        differences, FROM_SCRATCH, ("se", "cbam", "coordinate", *SLOW)
     ),
-    "changed": changed,
+    "changed": functools.partial(
+        changed, ("cifar10-again", "photographs-frozen", "digits-stages")
+    ),
     "photographs-frozen": functools.partial(
         networks, "photographs-frozen", FEW_WEIGHTS, "weights that are trained"
     ),
-    "stages": functools.partial(
-        networks, "digits-stages", PLACES, "parameters"
+    "all-frozen": functools.partial(
+        differences, ("photographs-frozen",), ("eca", "batch-norm")
     ),
+    "stages": functools.partial(networks, "digits-stages", PLACES),
+    "options": functools.partial(networks, "digits", OPTIONS),
     "studies": studies,
-    **{name: functools.partial(networks, name) for name in MEASURED},
-    "camvid": functools.partial(networks, "camvid", IN_UNET, "parameters"),
+    "bccd": functools.partial(networks, "bccd"),
+    "camvid": functools.partial(networks, "camvid", IN_UNET),
+    "camvid-others": functools.partial(
+        networks, "camvid", ("eca", "skip-gate"), "parameters"
+    ),
 }
