@@ -11,6 +11,7 @@ Pages show part of it: what a reader decides by.
 import functools
 import json
 import pathlib
+import re
 
 STORED = pathlib.Path(__file__).with_suffix(".jsonl")
 # Measurements that differ in one of them do not replace each other.
@@ -122,7 +123,7 @@ def over_ours(record):
     """Yields the time of layers in that of CBAM, forward and in training."""
     forward, training = record["over_ours"].values()
     for name in training:
-        if name != "CBAM":
+        if name not in ("CBAM", *SPARSE):
             title = TITLES.get(name, name)
             yield title, f"{forward[name]:.1f}, {training[name]:.1f}"
 
@@ -149,6 +150,11 @@ def by_hand(name, columns=None, shown=None):
         for row in filter(shown, record["rows"])
     ]
     return markdown(rows, [record])
+
+
+def means(name):
+    """Returns a table that was written by hand, without each of the seeds."""
+    return re.sub(r"(\d) \(\d.*?\)", r"\1", by_hand(name))
 
 
 def folded():
@@ -206,11 +212,13 @@ def simulated():
     return markdown(rows, records)
 
 
+# They are not meant for every block.
+SPARSE = ("bam", "scse")
 # The networks of Table 4 are in Tables 1 and 3, too.
 ABLATIONS = [f"ablation-{number}" for number in range(1, 4)]
 ABLATION_COLUMNS = ("description", "top-1 error (%)", "difference (95 %)")
 # Numbers of comparisons that are shown.
-COUNTS = (1, 3, 7)
+COUNTS = (2, 7)
 TABLES = {
     "job": job,
     "networks": functools.partial(
@@ -225,6 +233,8 @@ TABLES = {
     "ablation": ablation,
     "simulated": simulated,
     "folded": folded,
+    "looking": functools.partial(means, "looking"),
+    "inserted-digits": functools.partial(means, "inserted-digits"),
     **{
         name: functools.partial(by_hand, name, shown=is_large)
         for name in ("layers-training", "layers-inference")
@@ -243,6 +253,7 @@ TABLES = {
     "gates-cifar10": functools.partial(
         by_hand,
         "gates-cifar10",
-        ("gate", "constant (points)", "off (points)"),
+        ("gate", "constant (points)"),
+        lambda row: row["gate"].startswith("CBAM") or "all" in row["gate"],
     ),
 }

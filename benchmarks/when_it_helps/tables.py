@@ -26,7 +26,7 @@ TITLES = MEASURED_TITLES | {
     "cbam-r16": "CBAM, reduction ratio 16",
     "cbam-k3": "CBAM, kernel size 3",
     "cbam-k5": "CBAM, kernel size 5",
-    "lora": "LoRA of rank 1 on its convolutions (not depthwise)",
+    "lora": "LoRA of rank 1",
     **{
         f"cbam-stage-{x}": f"CBAM in stage {x.replace(',', ' and ')}"
         for x in ("1", "2", "3", "1,2", "1,3", "2,3")
@@ -117,18 +117,10 @@ def changed(names):
     """
     rows, studies = [], results.stored()
     for name in names:
-        content = studies[name]
-        found = results.results_of(content)
-        for network, (seeds, both, error) in content["changes"].items():
-            # Fewer seeds hardly tell what they have in common.
+        changes = studies[name]["changes"]
+        for network, (seeds, both, error) in changes.items():
             if seeds < 3 or network not in CHANGED:
                 continue
-            pairs = [
-                found.values(x, "test_accuracy") for x in ("none", network)
-            ]
-            shared = sorted(pairs[0].keys() & pairs[1].keys())
-            values = [[pair[seed] for seed in shared] for pair in pairs]
-            correlation = f"{statistics.correlation(*values):+.2f}"
             rows.append(
                 {
                     "study": TITLES[name],
@@ -138,7 +130,6 @@ def changed(names):
                     "error by drawing the images (points)": (
                         f"{100 * error:.2f}"
                     ),
-                    "correlation between seeds": correlation,
                 }
             )
     return markdown(rows)
@@ -169,7 +160,7 @@ def studies():
     for name, content in stored.items():
         networks = still_learning(results.results_of(content))
         if networks:
-            listed = ", ".join(TITLES[x] for x in networks)
+            listed = " and ".join(TITLES[x] for x in networks)
             parts.append(f"{TITLES[name]} ({listed})")
     table = differences((*MEASURED, *MORE), ALL)
     return f"{table}\n\nNot converged: {'; '.join(parts)}."
@@ -205,14 +196,14 @@ FEW_WEIGHTS = ("none", "se", "cbam", "affine", "lora")
 STAGES = ("1", "2", "3", "1,2", "1,3", "2,3")
 PLACES = ("none", *(f"cbam-stage-{x}" for x in STAGES), "cbam")
 IN_UNET = ("none", "se", "cbam", "coordinate", "none-wide")
-CHANGED = ("se", "cbam", "eca", "affine", "lora")
+CHANGED = ("cbam", "affine")
 OPTIONS = [
     f"cbam-{x}" for x in ("not-normalized", "r2", "r8", "r16", "k3", "k5")
 ]
 OPTIONS = ("none", "cbam", "channel", "spatial-first", "parallel", *OPTIONS)
 TABLES = {
     "differences": functools.partial(
-        differences, DRAWN[:2], ("se", "spatial", "cbam", "none-wide")
+        differences, DRAWN[:2], ("se", "cbam", "none-wide")
     ),
     "differences-short": functools.partial(
         differences, (*FINE_TUNED, "bccd", "cifar10", *DRAWN[:2]), WIDE
@@ -232,15 +223,9 @@ TABLES = {
     "photographs-frozen": functools.partial(
         networks, "photographs-frozen", FEW_WEIGHTS, "weights that are trained"
     ),
-    "all-frozen": functools.partial(
-        differences, ("photographs-frozen",), ("eca", "batch-norm")
-    ),
     "stages": functools.partial(networks, "digits-stages", PLACES),
     "options": functools.partial(networks, "digits", OPTIONS),
     "studies": studies,
     "bccd": functools.partial(networks, "bccd"),
     "camvid": functools.partial(networks, "camvid", IN_UNET),
-    "camvid-others": functools.partial(
-        networks, "camvid", ("eca", "skip-gate"), "parameters"
-    ),
 }
