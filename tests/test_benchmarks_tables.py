@@ -39,7 +39,7 @@ def test_pages_have_the_tables_of_the_files():
 
 
 def test_a_table_has_what_was_measured_and_on_what(stored):
-    several = RECORD["rows"][1] | {"ratio": [1.1, 0.7]}
+    several = RECORD["rows"][1] | {"ratio": [1.11, 0.7]}
     stored(RECORD, RECORD | {"mode": "torch", "rows": [several]})
     text = tables.page("a\n<!-- table: networks -->\nold\n<!-- /table -->\nb\n")
     assert text == (
@@ -50,6 +50,25 @@ def test_a_table_has_what_was_measured_and_on_what(stored):
         "<!-- /table -->\nb\n"
     )
     assert tables.page(text) == text
+
+
+def test_percentages_are_rounded_and_equal_ones_are_one(stored):
+    near = RECORD["rows"][1] | {"ratio": [1.04, 1.06]}
+    stored(RECORD | {"rows": [near]})
+    assert "| ResNet50, training, CBAM | +5 % |" in tables.table("networks")
+
+
+def test_a_processor_without_a_name_is_left_out(stored):
+    stored(RECORD | {"devices": ["a CPU"]})
+    assert "Measured with JAX 0.9; commit abc." in tables.table("networks")
+
+
+def test_part_of_a_table_by_hand_is_shown(stored):
+    rows = [{"a": "1 (2, 3)", "b": "x"}, {"a": "4", "b": "y"}]
+    stored(RECORD | {"name": "some", "rows": rows})
+    text = measured.by_hand("some", ["a"], lambda row: row["b"] == "x")
+    assert text.splitlines()[:4] == ["| a |", "|---|", "| 1 (2, 3) |", ""]
+    assert "| 1 | x |" in measured.means("some")
 
 
 def test_a_measurement_replaces_only_what_it_repeats(stored):

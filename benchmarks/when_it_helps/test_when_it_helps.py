@@ -138,4 +138,11 @@ def test_a_network_that_was_still_learning_is_noted(last, is_noted):
     history = [{"val_accuracy": x} for x in epochs]
     run = SimpleNamespace(variant="none", history=history)
     found = SimpleNamespace(variants=["none"], runs=[run])
-    assert ("not converged" in tables.curves(found)) == is_noted
+    assert tables.still_learning(found) == ["none"] * is_noted
+
+
+def test_the_figure_names_networks_in_words():
+    (axes,) = tables.figure("photographs").axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels[:2] == ["no attention", "SE"]
+    assert "no attention, trained for longer" in labels
