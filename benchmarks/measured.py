@@ -168,7 +168,7 @@ def folded():
         key = {x: row[x] for x in ("data", "network")} | {"images": "1"}
         time = next(x for x in times["rows"] if key.items() <= x.items())
         columns = "gates folded", "test accuracy (%)", "folded (points)"
-        names = ("TensorFlow", "JAX", "PyTorch")
+        names = ("TensorFlow", "PyTorch")
         rows.append(
             {x: row[x] for x in ("data", "network", *columns)}
             | {x: time[x] for x in names}

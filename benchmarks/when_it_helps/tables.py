@@ -84,6 +84,22 @@ def differences(names, variants):
     return markdown(rows)
 
 
+def by_network(names, variants):
+    """Returns differences to no attention, a column for each study."""
+    studies = results.stored()
+    rows = {x: {"network": TITLES[x]} for x in ("none", *variants)}
+    for name in names:
+        study = results.results_of(studies[name])
+        found = study.compared()
+        none = found["none"]
+        unit = "folds" if study.folds else "seeds"
+        heading = f"{TITLES[name]}, {len(none.values)} {unit}"
+        for variant in variants:
+            rows[variant][heading] = difference(found.get(variant), none)
+        rows["none"][heading] = f"{100 * none.mean:.2f} %"
+    return markdown([*rows.values()])
+
+
 def networks(name, shown=None, weights=""):
     """Returns the networks of a study, with measures and differences.
 
@@ -203,19 +219,19 @@ OPTIONS = [
 OPTIONS = ("none", "cbam", "channel", "spatial-first", "parallel", *OPTIONS)
 TABLES = {
     "differences": functools.partial(
-        differences, DRAWN[:2], ("se", "cbam", "none-wide")
+        by_network, DRAWN[:2], ("se", "cbam", "none-wide")
     ),
     "differences-short": functools.partial(
         differences, (*FINE_TUNED, "bccd", "cifar10", *DRAWN[:2]), WIDE
     ),
     "fine-tuning": functools.partial(
-        differences, FINE_TUNED, ("se", "cbam", "coordinate", "none-longer")
+        by_network, FINE_TUNED, ("se", "cbam", "coordinate", "none-longer")
     ),
     "inserted": functools.partial(
         differences, TUNED, ("spatial", "cbam", "cbam-not-normalized")
     ),
     "from-scratch": functools.partial(
-        differences, FROM_SCRATCH, ("se", "cbam", "coordinate", *SLOW)
+        by_network, FROM_SCRATCH, ("se", "cbam", "coordinate", *SLOW)
     ),
     "changed": functools.partial(
         changed, ("cifar10-again", "photographs-frozen", "digits-stages")

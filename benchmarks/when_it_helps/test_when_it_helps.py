@@ -99,6 +99,17 @@ def test_differences_are_those_of_the_accuracies_stored():
     assert columns == f"| clothing among clutter | 4 | {none} | {expected} |"
 
 
+def test_studies_by_network_have_the_same_differences():
+    names, variants = ["digits", "articles"], ["cbam", "none-wide"]
+    rows = tables.differences(names, variants).splitlines()[2:]
+    expected = [row.split(" | ")[3:] for row in rows]
+    lines = tables.by_network(names, variants).splitlines()[3:]
+    cells = [line.strip("| ").split(" | ")[1:] for line in lines]
+    assert [*map(list, zip(*cells, strict=True))] == [
+        [cell.removesuffix(" |") for cell in row] for row in expected
+    ]
+
+
 def test_a_study_has_a_column_for_each_of_its_measures():
     cells = results.stored()["bccd"]["cells"]
     found = [x["metrics"] for x in cells if x["variant"] == "cbam"]
