@@ -51,7 +51,7 @@ def main():
     if options.store:
         results.store(options.output)
     if options.figure:
-        tables.figure(options.figure).savefig(FIGURE, dpi=110)
+        tables.figure(options.figure).savefig(FIGURE, dpi=160)
 
 
 if __name__ == "__main__":

@@ -189,13 +189,18 @@ def figure(name):
         dataclasses.replace(row, label=TITLES[row.variant])
         for row in found.rows
     ]
-    return plotting.plot_ablation(
+    drawn = plotting.plot_ablation(
         types.SimpleNamespace(
             rows=rows,
             measures=[*found.measures],
             comparisons=found.comparisons,
         )
     )
+    # The caption says it; a small figure has letters that a telephone shows.
+    for legend in drawn.legends:
+        legend.remove()
+    drawn.set_size_inches(5.4, 4.2)
+    return drawn
 
 
 FINE_TUNED = ("photographs", "solar-cells")
