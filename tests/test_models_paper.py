@@ -49,7 +49,7 @@ def rows():
         return {row["name"]: row for row in count_rows()}
 
 
-def test_counts_equal_the_printed_digits(rows):
+def test_counts_equal_the_reported_digits(rows):
     assert len(PRESETS) == 30
     assert {rows[name]["equal"] for name in PRESETS} == {True}
 
@@ -70,15 +70,16 @@ def test_stride_in_the_3x3_costs_macs_and_no_parameters(rows):
 
 
 def test_docs_have_the_generated_tables(rows):
-    """The page has a second copy of the printed numbers."""
+    """The page has a second copy of the reported numbers."""
     page = (ROOT / "docs" / "fidelity.md").read_text()
     begin, end = "<!-- cbam-keras table --markdown -->", "<!-- end -->"
-    # The paper prints parameters in these tables.
-    printed = [
+    # The paper reports parameters in these tables.
+    reported = [
         row | {"tables": [x for x in row["tables"] if x > 3]}
         for row in rows.values()
     ]
-    generated = tables.render(printed, markdown=True)
+    generated = tables.render(reported, markdown=True)
+    assert "\n\nAll 30 rows match the parameters" in generated
     assert f"{begin}\n\n{generated}\n\n{end}" in page
 
 
@@ -126,7 +127,8 @@ def test_tables_are_printed_and_json(rows):
     line = next(line for line in text.splitlines() if "MobileNet (al" in line)
     cells = [cell.strip() for cell in line.strip("│").split("│")]
     assert cells[1:] == ["CBAM", "2.71", "2.71", "0.289", "0.289"]
-    assert "1 of 1 rows" in text
+    assert "1 of 1 rows match the parameters and GMACs" in text
+    assert "rows match" not in tables.render(few[1:])
     assert [row["name"] for row in few] == names
     assert (few[0]["equal"], few[1]["equal"]) == (True, None)
     assert [row["printed_gflops"] for row in few] == [0.289, None]
@@ -137,5 +139,5 @@ def test_a_row_that_differs_is_named():
     row = compare_counts(PRESETS["resnet18"], 11_000_000, 1)
     assert row["equal"] is False
     text = tables.render([row])
-    assert "0 of 1 rows" in text
+    assert "0 of 1 rows match" in text
     assert "others: resnet18." in text

@@ -33,7 +33,7 @@ def render(rows: Sequence[Mapping], *, markdown: bool = False) -> str:
     texts = []
     for number, title in paper.TITLES.items():
         cells = [
-            _cells(row, printed=number > 3)
+            _cells(row, reported=number > 3)
             for row in rows
             if number in row["tables"]
         ]
@@ -43,21 +43,34 @@ def render(rows: Sequence[Mapping], *, markdown: bool = False) -> str:
             cells = [{name: x[name] for name in filled} for x in cells]
             shown = _terminal.Table(f"Table {number}: {title}", cells)
             texts.append(shown.markdown() if markdown else str(shown))
-    compared = [row for row in rows if row["equal"] is not None]
-    differ = [row["name"] for row in compared if not row["equal"]]
     summary = (
-        f"{len(compared) - len(differ)} of {len(compared)} rows with "
-        "printed parameters and GMACs are equal to the printed digits"
-        + (f"; others: {', '.join(differ)}." if differ else ".")
-        + " Errors (top-1 / top-5, %) are those that the paper reports; none "
-        "was measured here. A cell is empty where a number could not be "
-        "checked against a second source. The authors' code does not include "
-        "the parallel variant; here the input is multiplied by both maps."
+        f"{_agreement(rows)}Errors (top-1 / top-5, %) are those that the paper "
+        "reports; none was measured here. A cell is empty where a number could "
+        "not be checked against a second source. The authors' code does not "
+        "include the parallel variant; here the input is multiplied by both "
+        "maps."
     )
     return "\n\n".join([*texts, summary])
 
 
-def _cells(row, printed):
+def _agreement(rows):
+    compared = [row for row in rows if row["equal"] is not None]
+    if not compared:
+        return ""
+    differ = [row["name"] for row in compared if not row["equal"]]
+    equal = len(compared) - len(differ)
+    matching = (
+        f"{equal} of {len(compared)} rows match"
+        if differ or equal == 1
+        else f"All {equal} rows match"
+    )
+    others = f"; others: {', '.join(differ)}" if differ else ""
+    return (
+        f"{matching} the parameters and GMACs that the paper reports{others}. "
+    )
+
+
+def _cells(row, reported):
     errors = [row["reported_top1_error"], row["reported_top5_error"]]
     shown = ["-" if error is None else f"{error:.2f}" for error in errors]
     parameters = row["printed_parameters_in_millions"]
@@ -65,8 +78,8 @@ def _cells(row, printed):
         "network": row["network"],
         "attention": row["attention"] or "none",
         "parameters (M)": f"{row['parameters'] / 1e6:.2f}",
-        "printed": f"{parameters:.2f}" if printed else "",
+        "reported": f"{parameters:.2f}" if reported else "",
         "GMACs": f"{row['macs'] / 1e9:.3f}",
-        "printed ": f"{row['printed_gflops']:.3f}" if printed else "",
+        "reported ": f"{row['printed_gflops']:.3f}" if reported else "",
         "reported error (%)": "" if errors[0] is None else " / ".join(shown),
     }
