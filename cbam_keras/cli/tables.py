@@ -46,10 +46,13 @@ def render(rows: Sequence[Mapping], *, markdown: bool = False) -> str:
     summary = (
         f"{_agreement(rows)}Errors (top-1 / top-5, %) are those that the paper "
         "reports; none was measured here. A cell is empty where a number could "
-        "not be checked against a second source. The authors' code does not "
-        "include the parallel variant; here the input is multiplied by both "
-        "maps."
+        "not be checked against a second source."
     )
+    if any(row["tables"] and "parallel" in row["name"] for row in rows):
+        summary += (
+            " The authors' code does not include the parallel variant; here "
+            "the input is multiplied by both maps."
+        )
     return "\n\n".join([*texts, summary])
 
 
