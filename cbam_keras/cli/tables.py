@@ -44,9 +44,9 @@ def render(rows: Sequence[Mapping], *, markdown: bool = False) -> str:
             shown = _terminal.Table(f"Table {number}: {title}", cells)
             texts.append(shown.markdown() if markdown else str(shown))
     summary = (
-        f"{_agreement(rows)}Errors (top-1 / top-5, %) are the paper's; none was "
-        "measured here. A cell is empty where a number could not be checked "
-        "against a second source."
+        f"{_agreement(rows)}Errors (top-1 / top-5, %) are the paper's; none "
+        "was measured here. A cell is empty where a number could not be "
+        "checked against a second source."
     )
     if any(row["tables"] and "parallel" in row["name"] for row in rows):
         summary += (
