@@ -13,14 +13,18 @@ NOTEBOOKS = pathlib.Path(__file__).parent.parent / "notebooks"
 # the folder of notebooks is in that of the pages.
 OTHER = re.compile(r"\]\((\d\d_\w+)\.ipynb\)")
 FROM_PAGE = re.compile(r"\]\(\.\./((?:\.\./)*notebooks/\w+)\.ipynb\)")
-# The first cell, which installs the package, is the same in all: it is folded.
-FIRST_CELL = re.compile(r"^```python\n.*?^```\n", re.M | re.S)
+# The first cell, which installs the package, is folded here as in Colab, which
+# takes the title from its first line.
+FIRST_CELL = re.compile(
+    r"^```python\n# @title (?P<title>\w+) .*?\n(?P<code>.*?^```\n)", re.M | re.S
+)
 # Sentences that a cell prints, not rows of its tables.
 LONG = re.compile(r"^ {4}[^\n│┃]{86,}$", re.M)
 
 
-def folded(found):
-    return '??? note "Install"\n\n' + textwrap.indent(found[0], "    ")
+def folded(cell):
+    code = textwrap.indent("```python\n" + cell["code"], "    ")
+    return f'??? note "{cell["title"]}"\n\n{code}'
 
 
 # Before the search looks at the files.
