@@ -1,18 +1,23 @@
-"""Draws `docs/figures/first-sight.png`: photographs, and heat maps of them.
+"""Draws the figures of the front page: heat maps of photographs and a signal.
 
 python docs/first_sight.py
 """
 
 import pathlib
 
+import nbformat
 import numpy as np
 import skimage
+from keras import layers, ops
 from PIL import Image
 
-from cbam_keras import explain, insert_attention, models, plotting
+from cbam_keras import explain, insert_attention, models
+from cbam_keras.explain import figures
 from cbam_keras.explain.figures import maps, style
 
-FILE = pathlib.Path(__file__).parent / "figures" / "first-sight.png"
+DOCS = pathlib.Path(__file__).parent
+FIGURES = DOCS / "figures"
+NOTEBOOK = DOCS.parent / "notebooks" / "08_attend_to_signals.ipynb"
 # Of scikit-image: class of ImageNet, and a box drawn by hand around the object
 # in the middle square of 224 pixels: y_min, x_min, y_max, x_max.
 PHOTOGRAPHS = {
@@ -20,27 +25,29 @@ PHOTOGRAPHS = {
     "coffee.png": ("espresso", 967, (10, 40, 125, 165)),
     "motorcycle_left.png": ("moped", 665, (32, 20, 190, 224)),
 }
+# Of the text in points. The site shows the figures at half of their size, a
+# phone at a third.
+PHOTOGRAPHS_TEXT, SIGNALS_TEXT = 23, 17
 
 
 def photograph(name):
     """Returns the middle square of a photograph, `(224, 224, 3)`."""
-    folder = pathlib.Path(skimage.__file__).parent / "data"
-    whole = Image.open(folder / name).convert("RGB")
-    side = min(whole.size)
-    x, y = ((size - side) // 2 for size in whole.size)
-    square = whole.crop((x, y, x + side, y + side))
-    return np.asarray(square.resize((224, 224), Image.BICUBIC))
+    path = pathlib.Path(skimage.__file__).parent / "data" / name
+    # As in notebook 04, so that the probabilities are the same.
+    square = layers.Resizing(224, 224, crop_to_aspect_ratio=True)
+    whole = np.asarray(Image.open(path).convert("RGB"))
+    return ops.convert_to_numpy(square(whole)).round().astype("uint8")
 
 
-def draw():
-    """Returns the figure, of a trained network with CBAM inserted."""
+def draw_photographs():
+    """Returns the figure of a trained network with CBAM inserted."""
     photographs = np.stack([photograph(name) for name in PHOTOGRAPHS])
     model = models.EfficientNetLite0(weights="imagenet")
     model = insert_attention(model, "cbam")
     scaled = models.preprocess_efficientnet_lite0(photographs)
     predicted = model.predict(scaled, verbose=0)
     heat = explain.grad_cam(model, scaled)
-    figure = plotting.new_figure(13, 2.5, "")
+    figure = figures.new_figure(13, 2.7, "")
     panels = figure.subplots(1, 2 * len(PHOTOGRAPHS))
     scale = style.color_scale("inferno", (0, 1), first=0.25, alpha=maps.OPACITY)
     for number, (name, index, box) in enumerate(PHOTOGRAPHS.values()):
@@ -48,18 +55,72 @@ def draw():
             raise ValueError(f'The photograph is not seen as "{name}".')
         shown, over = panels[2 * number : 2 * number + 2]
         shown.imshow(photographs[number])
-        gray = plotting.luminance(photographs[number] / 255)
+        gray = figures.luminance(photographs[number] / 255)
         over.imshow(gray, cmap="gray", vmin=-0.3, vmax=1.3)
         over.imshow(heat[number], cmap=scale.cmap, norm=scale.norm)
-        plotting.draw_box(over, box)
+        figures.draw_box(over, box)
         chance = predicted[number, index]
-        over.set_xlabel(f"Grad-CAM: {name}, {chance:.0%}")
+        # At the right end, below both panels of the photograph.
+        over.set_title(
+            f"{name}, {chance:.0%}",
+            fontsize=PHOTOGRAPHS_TEXT,
+            loc="right",
+            y=-0.06,
+            verticalalignment="top",
+        )
     for axes in panels:
         axes.set_xticks([])
         axes.set_yticks([])
-    figure.colorbar(scale, ax=list(panels), label="heat", pad=0.01)
     return figure
 
 
+def draw_signals():
+    """Returns the figure of a heart beat of notebook 08 that is anomalous."""
+    names = {}
+    for source in cells(until="explain.grad_cam("):
+        exec(source, names)
+    signals = names["sick_signals"][:1]
+    gates = explain.attention_maps(names["model"], signals)
+    _, gate = list(gates.values())[-1]
+    beat = names["LENGTH"] * names["sick_beats"][0]
+    rows = {
+        "Grad-CAM of the class “anomaly”": (names["heat"][:1], "Oranges"),
+        "Spatial gate of the last CBAM": (gate, "viridis"),
+    }
+    figure = figures.new_figure(8, 4.2, "")
+    panels = figure.subplots(len(rows))
+    end = len(signals[0])
+    for axes, (title, (values, colors)) in zip(
+        panels, rows.items(), strict=True
+    ):
+        low, high = signals.min() - 0.2, signals.max() + 0.2
+        axes.imshow(
+            values, cmap=colors, extent=(0, end, low, high), aspect="auto"
+        )
+        for color, width in (("white", 5), ("black", 1.8)):
+            axes.plot(signals[0], color=color, linewidth=width)
+        axes.axvspan(
+            beat + names["start"],
+            beat + names["end"],
+            fill=False,
+            edgecolor="#0072B2",
+            linewidth=3,
+        )
+        axes.set(xlim=(0, end), ylim=(low, high), xticks=[], yticks=[])
+        axes.set_title(title, fontsize=SIGNALS_TEXT, loc="left")
+    return figure
+
+
+def cells(until):
+    """Yields the code of the notebook after its installation."""
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    code = [x.source for x in notebook.cells if x.cell_type == "code"]
+    for source in code[1:]:
+        yield source.replace("%matplotlib inline\n", "")
+        if until in source:
+            return
+
+
 if __name__ == "__main__":
-    draw().savefig(FILE, dpi=90)
+    draw_photographs().savefig(FIGURES / "first-sight.png", dpi=90)
+    draw_signals().savefig(FIGURES / "signals.png", dpi=90)
