@@ -21,9 +21,10 @@ SCORES = ("miou", "iou", "dice")
 class PixelCrossentropy(keras.losses.Loss):
     """Crossentropy of the pixels that have a class, and soft Dice.
 
+    As `torch.nn.CrossEntropyLoss(weight, ignore_index=...)`, with Dice added.
+
     With weights `w` of classes, over the pixels of a batch with a class `y`,
-    that is `sum(-w[y] * log(p[y])) / sum(w[y])`, as in
-    `torch.nn.CrossEntropyLoss(weight, ignore_index=...)`. Dice adds
+    the crossentropy is `sum(-w[y] * log(p[y])) / sum(w[y])`. Dice adds
     `dice_weight * (1 - mean(2 * sum(p * y) / (sum(p) + sum(y))))`, over the
     classes in the batch, of two the foreground alone.
 
@@ -32,10 +33,11 @@ class PixelCrossentropy(keras.losses.Loss):
             to `255`.
         class_weight: Sequence of non-negative numbers, one for each class.
             Defaults to `None`, which means ones.
-        dice_weight: Non-negative number. Defaults to `0.0`.
+        dice_weight: Non-negative number, the weight of soft Dice. Defaults to
+            `0.0`.
         from_logits: Boolean, whether predictions are logits. Defaults to
             `False`, which means probabilities.
-        name: String. Defaults to `"pixel_crossentropy"`.
+        name: String, the name of the loss. Defaults to `"pixel_crossentropy"`.
         **kwargs: See `keras.losses.Loss`.
 
     Call arguments:
@@ -105,15 +107,15 @@ class PixelIoU(keras.metrics.Metric):
     """Intersection over union, or Dice, over all pixels that have a class.
 
     Args:
-        classes: Integer from 2.
-        score: `"miou"`, the mean over the classes that are in masks or
-            predictions; or of two classes `"iou"` or `"dice"` of the second.
-            Defaults to `"miou"`.
+        classes: Integer from 2, the number of classes.
+        score: `"miou"`, the mean over the classes in masks or predictions; of
+            two classes `"iou"` or `"dice"` of the second. Defaults to `"miou"`.
         ignore_index: Integer, the value of pixels that do not count. Defaults
             to `255`.
         from_logits: Boolean, whether predictions are logits. Defaults to
             `False`.
-        name: String. Defaults to `None`, which means that of the score.
+        name: String, the name of the metric. Defaults to `None`, which means
+            that of the score.
         **kwargs: See `keras.metrics.Metric`.
 
     Example:

@@ -22,72 +22,86 @@ PAGES = {
     "The paper": "presets",
 }
 WIDTH = 80
-SECTION = re.compile(r"^([A-Z][a-z ]+):\n((?:    .*\n|\n)+)", re.M)
-# Sections that explain one name after the other.
-EXPLAINED = ("Args", "Attributes", "Call arguments", "Raises")
-ENTRY = re.compile(
-    r"^\*{0,2}(\w+(?:, \w+)*): ((?:.*\n?)(?:    .*\n?|\n)*)", re.M
+HEADING = re.compile(r"^([A-Z][a-z ]+):\n", re.M)
+ENTRY = re.compile(r"^\*{0,2}(\w+(?:, \w+)*): (.*\n?(?:(?: .*)?\n)*)", re.M)
+# The end of a sentence; "e.g." is none.
+SENTENCE = re.compile(r"(?<=\.)(?<!e\.g\.)\s+(?=[A-Z`])")
+# The first clause of a summary, without the full stop.
+CLAUSE = re.compile(r"(\S+ ){3,}?.*?(?=[,:] |\.(\n|\Z))")
+# A default that needs no explanation, at the end of a sentence.
+DEFAULT = re.compile(r"\ADefaults\s+to\s+`[^`]*`\.\Z")
+MEANING = re.compile(
+    r"\ADefaults\s+to\s+`None`(?:,\s+which\s+means|:|,(?=\s+(the|random)\s))"
 )
-LIST = re.compile(r"^( *)- .*\n(?:\1(?:- |  ).*\n)*", re.M)
-# A default that needs no explanation, at the end of a text.
-DEFAULT = re.compile(r"\s*\bDefaults\s+to\s+`[^`]*`\.\Z")
-MEANING = re.compile(r"\bDefaults\s+to\s+(`None`),\s+which\s+(means)\b")
-# More names than this that share a text are not listed, and a shorter line is
-# said again.
-MANY, SHORT = 4, 70
-# Texts of this length are said on one page alone.
-LONG = 110
-# Errors that the index describes, once for all.
-USUAL = re.compile(
-    r"ImportError: .*|TypeError: .{1,62}"
-    r"|ValueError: If (an argument|a value) is out of range([,;] see .*)?\.",
-    re.S,
+# The shortest text that explains an argument, in words.
+LEAST = 6
+# The longest text about a function after its summary, in words, unless its first
+# sentence is longer.
+ENOUGH = 20
+# A type that the text or the default shows.
+TYPE = re.compile(
+    r"\A(Boolean|String|Integer|(Odd )?[Pp]ositive integer|Positive number"
+    r"|Number|Float), (?=(the|their|its|how|whether|what|why) )"
 )
-RANGE = re.compile(r"If an argument is out of range[,;]( or)? if")
-# A section that another entry of the page has.
-SEE = re.compile(r"\ASee (`(\w+)`)\.\Z")
-ERRORS = """
+# From so many objects on, arguments that they share are listed once.
+SHARED = 3
+INTRODUCTION = """
+The pages show how each name is called and what its arguments mean.
+`help(name)` has the details, errors, examples and sources. What builds a network
+returns a functional `keras.Model`, and what draws a `matplotlib.figure.Figure`.
+
 A wrong value raises a `ValueError`, an argument of a wrong type a `TypeError`,
-and a missing package an `ImportError` that names it. The pages list what else
-is an error, and defaults only where the call above them does not show them.
+and a missing package an `ImportError` that names it.
 """
+# Results that the index describes.
+USUAL = ("A functional `keras.Model`.", "A `matplotlib.figure.Figure`.")
 # What the constants hold whose values are shown.
 CONSTANTS = {
     "VARIANTS": "Arguments of `CBAM`, by name.",
     "comparison.NETWORKS": (
-        "Networks by name, built with rescaling of images from [0, 255], with "
-        '`stem="small"` unless another is shown, and for images of more than '
-        '96 pixels with `stem="imagenet"`.'
+        "Networks by name. They take images in [0, 255] and have "
+        '`stem="small"` unless the table shows another; for images larger '
+        'than 96 pixels they have `stem="imagenet"`.'
     ),
     "training.RECIPES": "Recipes, by name.",
-    "data.EMBEDDED": (
-        "Embedded datasets: the number of fragments, and how many canvases "
-        "are made of a digit; `None` for the digits themselves."
-    ),
-    "ablation.ABLATIONS": "Attention layers of the ablations, by name.",
     "ablation.TABLES": "Networks in each table of the paper.",
 }
-# Methods and properties for the package itself, or described at the class.
-INTERNAL = """
-    are_classifiers as_json as_record cells choice class_counts columns
-    compared_in complete confirmed_by counted_seeds counted_trials csv
-    describe describe_guessing first_seed folder func images_of is_loaded
-    keywords labels latex layouts make_optimizer measured_by name_of networks of
-    parts_of rate_and_batch_size recipe_for rows_of seeds_in_words
-    seeds_of set_epoch settings settings_to_compare summary tested_on title
-    to_dataframe trials_in_words unfinished unit unlearned unused
-    with_batch_size with_confirmation with_subfolders
-""".split()
+# Attributes, methods and properties that few readers need.
+INTERNAL = frozenset(
+    """
+    Attention.arguments Attention.code Classification.measures
+    Classification.name Classification.validate FoldReport.measure
+    ImageData.augment ImageData.batch_size ImageData.folds ImageData.seed
+    Preset.builder Preset.layer Preset.layer_options Preset.options
+    Ranking.tables Results.model Results.tables Results.values Search.load
+    Search.name Search.seeds Segmentation.evaluate Segmentation.measures
+    Segmentation.metrics Segmentation.name Segmentation.validate Study.load
+    Study.runs about are_classifiers as_json as_record as_run attention_map
+    attention_maps boxes cells choice class_counts column columns commonest
+    compared compared_in comparisons complete confirmed_by counted_seeds
+    counted_trials csv declare_hyperparameters describe describe_guessing
+    difference_cell drawing failures find_correct fingerprint first_seed folder
+    func guess has_patience images_of in_points is_loaded jit_compile keywords
+    kind label labels latex layouts loss_and_metrics make_optimizer mean_cell
+    measured_by merit name_of networks notes number of pairs parts_of question
+    rate_and_batch_size recipe_for rows_of scale scaled seconds_per_epoch
+    seeds_in_words seeds_of selected_by set_epoch settings settings_to_compare
+    sizes source space standard_error suited_to summary table takes test
+    tested_on title to_dataframe traceback trials_in_words unfinished unit
+    unlearned unused validation variant with_batch_size with_confirmation
+    with_options with_subfolders
+    """.split()
+)
 
 
 def pages():
     """Returns the text of every page, by the name of its file."""
-    index = [f"# API reference\n\n{inspect.getdoc(cbam_keras)}\n{ERRORS}"]
-    texts, everywhere = {}, {}
+    index = [f"# API reference\n\n{inspect.getdoc(cbam_keras)}\n{INTRODUCTION}"]
+    texts, described = {}, {}
     for title, modules in PAGES.items():
         index.append(f"## {title}\n")
         for name in modules.split():
-            page = Page(name, everywhere)
+            page = Page(name, described)
             texts[f"{name}.md"] = page.text
             index += page.index
         index.append("")
@@ -95,23 +109,28 @@ def pages():
 
 
 class Page:
-    """The page of a module, and its lines of the index.
+    """The page of a module, and its lines of the index."""
 
-    What an entry shares with one before it is said there, and linked to.
-    """
-
-    def __init__(self, name, everywhere):
+    def __init__(self, name, described):
         self.file, self.module = f"{name}.md", getattr(cbam_keras, name)
-        self.said, self.everywhere = {}, everywhere
+        # Links to the objects of this and of earlier pages, by the arguments
+        # that they describe.
+        self.described = described
+        values = {}
+        for public in self.module.__all__:
+            is_at_root = public in cbam_keras.__all__
+            path = public if is_at_root else f"{name}.{public}"
+            values[path] = getattr(self.module, public)
         self.text = _about(name, self.module)
-        # Methods are described at the first class that has them.
-        self.members = set()
+        self.shared = _shared_arguments(values)
+        if self.shared:
+            self.text += "\n## Shared arguments\n\n"
+            rows = sorted(self.shared, key=lambda x: x[0] == "kwargs")
+            self.text += _table("argument", "what it is", rows)
         # Lines of the index, and what has no line of its own.
         self.index, self.rest = [], []
-        for public in self.module.__all__:
-            value = getattr(self.module, public)
-            root = public in cbam_keras.__all__
-            self._add(public if root else f"{name}.{public}", value)
+        for path, value in values.items():
+            self._add(path, value)
         if self.rest:
             self.index.append(f"- {', '.join(self.rest)}")
 
@@ -123,12 +142,11 @@ class Page:
         elif f"\n## {name.lower()}\n" in self.text.lower():
             heading = f"{name} (class)"
         anchor = re.sub(r"[.()]", "", heading).replace(" ", "-").lower()
-        self.link = f"[`{name}`](#{anchor})"
+        self.name, self.here = name, (self.file, anchor, name)
         link = f"[`{name}`]({self.file}#{anchor})"
-        is_called = "\nArgs:" in (inspect.getdoc(value) or "")
-        if is_called and not _is_of_family(value):
-            brief = inspect.getdoc(value).split("\n\n")[0]
-            self.index.append(f"- {link}: {' '.join(brief.split())}")
+        brief, sections = _parse(value)
+        if "Args" in sections and not _is_of_family(value):
+            self.index.append(f"- {link}: {CLAUSE.match(brief)[0]}")
         else:
             self.rest.append(link)
         if f"\n## {heading}\n" in self.text:
@@ -137,109 +155,163 @@ class Page:
         if _is_of_family(value):
             self.text += _family(self.module)
         elif callable(value):
-            self.text += self._described(name, value)
+            self.text += self._describe(value, brief, sections)
         else:
             self.text += _constant(name, value)
 
-    def _described(self, name, value):
-        text = self._markdown(inspect.getdoc(value))
-        members = ""
-        if inspect.isclass(value):
-            members = "\n".join(self._members(value, text))
-        if members:
-            members = f"\n**Methods and properties**\n\n{members}"
+    def _describe(self, value, brief, sections):
+        parts = [brief]
         # Objects without arguments are returned by functions.
-        if inspect.isclass(value) and "**Args**" not in text:
-            return text + members
-        return f"```py\n{_signature(name, value)}\n```\n\n{text}{members}"
+        if "Args" in sections or not inspect.isclass(value):
+            signature = _signature(self.name, value)
+            entries = _entries(sections.get("Args", ""))
+            call = *(x for x in entries if x[0] != "options"), "call"
+            owner = self.described.setdefault(call, self.here)
+            if owner != self.here and "\n" in signature:
+                link = self._link(*owner)
+                parts.append(f"It takes the arguments of {link} but `options`.")
+            else:
+                parts.insert(0, f"```py\n{signature}\n```")
+                parts.append(self._arguments(entries))
+        rows = [
+            (names, text)
+            for names, text in _entries(sections.get("Attributes", ""))
+            if INTERNAL.isdisjoint(_paths(value, names.split(", ")[0]))
+        ]
+        if inspect.isclass(value):
+            rows += _members(value, sections)
+        if rows:
+            parts.append(_table("attribute", "what it is", rows).strip())
+        returned = _digest(sections.get("Returns", ""), 1)
+        if returned and returned not in USUAL:
+            parts.append(_wrapped(f"**Returns** {returned}"))
+        return "\n\n".join(x for x in parts if x) + "\n"
 
-    def _members(self, value, text):
-        """Yields methods and properties that have docstrings of their own."""
-        for name in dict.fromkeys(
-            x for owner in value.__mro__ for x in vars(owner)
+    def _link(self, file, anchor, name):
+        return f"[`{name}`]({'' if file == self.file else file}#{anchor})"
+
+    def _arguments(self, entries):
+        """Returns a list of arguments, shared ones and the others."""
+        elsewhere, lines = collections.defaultdict(list), []
+        for name, text in entries:
+            if (name, text) in self.shared:
+                continue
+            owner = self.described.setdefault((name, text), self.here)
+            least = WIDTH / 2 if owner[0] == self.file else WIDTH
+            if owner != self.here and len(text) > least:
+                elsewhere[self._link(*owner)].append(f"`{name}`")
+            else:
+                lines.append(_wrapped(f"- `{name}`: {text}", "    "))
+        for link, names in elsewhere.items():
+            line = f"- {', '.join(names)}: as for {link}"
+            lines.append(_wrapped(line, "    "))
+        return "\n".join(lines)
+
+
+def _parse(value):
+    """Returns the first two paragraphs of a docstring, and its sections."""
+    docstring = inspect.getdoc(value) or ""
+    lead, *parts = HEADING.split(f"{docstring}\n")
+    brief, *more = lead.strip().split("\n\n")
+    # A formula or a list is in the docstring, with the sentence before it.
+    more = more[0] if more and not more[0].endswith(":") else ""
+    sections = {
+        title: textwrap.dedent(body)
+        for title, body in zip(parts[::2], parts[1::2], strict=True)
+    }
+    return f"{brief}\n\n{_wrapped(_sentences(more, ENOUGH))}".strip(), sections
+
+
+def _entries(section):
+    """Returns names and short texts of a section that explains names."""
+    return [(name, _digest(text)) for name, text in ENTRY.findall(section)]
+
+
+def _digest(text, least=LEAST):
+    """Returns the first sentences of a text, on one line."""
+    text, *items = re.split(r"\n *- ", text.rstrip())
+    kept = ""
+    for sentence in SENTENCE.split(" ".join(text.split("\n\n")[0].split())):
+        sentence = MEANING.sub("`None` means", sentence)
+        if DEFAULT.match(sentence):
+            continue
+        if len(kept.split()) < least or sentence.startswith("`None` means"):
+            kept = f"{kept} {sentence}".strip()
+    if items and kept.endswith(":"):
+        items = [_digest(x.split("\n\n")[0])[:-1] for x in items]
+        kept = f"{kept} {'; '.join(items)}."
+    kept = TYPE.sub("", kept)
+    return kept[:1].upper() + kept[1:]
+
+
+def _sentences(text, most):
+    """Returns as many sentences as have so many words, at least one."""
+    kept = ""
+    for sentence in SENTENCE.split(" ".join(text.split())):
+        longer = f"{kept} {sentence}".strip()
+        if kept and len(longer.split()) > most:
+            break
+        kept = longer
+    return kept
+
+
+def _wrapped(text, indent=""):
+    return textwrap.fill(
+        text,
+        WIDTH,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _table(name, about, rows):
+    rows = [
+        f"`{name}` | {text}"
+        if "(" in name
+        else f"`{name.replace(', ', '`, `')}` | {text}"
+        for name, text in rows
+    ]
+    return "\n".join([f"{name} | {about}", "---|---", *rows, ""])
+
+
+def _shared_arguments(values):
+    """Returns the arguments that mean the same for several objects."""
+    counts = collections.Counter()
+    for value in {x for x in values.values() if callable(x)}:
+        if not _is_of_family(value):
+            sections = _parse(value)[1]
+            for title in ("Args", "Call arguments"):
+                counts.update(_entries(sections.get(title, "")))
+    return [x for x, count in counts.items() if count >= SHARED]
+
+
+def _members(value, sections):
+    """Yields methods and properties that have docstrings of their own."""
+    known = {*INTERNAL}
+    for base in value.__mro__:
+        names, documented = _parse(base)[1].get("Attributes", ""), vars(base)
+        known |= {*re.findall(r"\w+", " ".join(dict(_entries(names))))}
+        if base is not value and names:
+            known |= {*documented}
+    for name, member in inspect.getmembers_static(value):
+        function = getattr(member, "fget", getattr(member, "__func__", member))
+        module = getattr(function, "__module__", None) or ""
+        if (
+            name.startswith("_")
+            or not known.isdisjoint(_paths(value, name))
+            or not module.startswith("cbam_keras")
+            or not function.__doc__
         ):
-            member = inspect.getattr_static(value, name)
-            function = getattr(
-                member, "fget", getattr(member, "__func__", member)
-            )
-            if (
-                name.startswith("_")
-                or name in INTERNAL
-                or re.search(rf"- `(\w+, )*{name}(, \w+)*`:", text)
-                or not getattr(function, "__module__", "").startswith(
-                    "cbam_keras"
-                )
-                or not function.__doc__
-                or function in self.members
-            ):
-                continue
-            self.members.add(function)
-            if not isinstance(member, property):
-                name = _signature(name, getattr(value, name))
-            own = self._shared(name, inspect.cleandoc(function.__doc__))
-            own = self._markdown(own)
-            yield f"- `{name}`: {textwrap.indent(own, '    ').lstrip()}"
+            continue
+        if not isinstance(member, property):
+            name = _signature(name, getattr(value, name)).replace("\n    ", "")
+        yield name, " ".join(function.__doc__.split("\n\n")[0].split())
 
-    def _shared(self, name, text, least=60):
-        """Returns a text, or where an entry before this one has it."""
-        key = name, " ".join(text.split())
-        first = self.said.setdefault(key, self.link)
-        file, link = self.everywhere.setdefault(key, (self.file, self.link))
-        if first != self.link and len(text) >= least:
-            return f"As for {first}."
-        if file != self.file and len(text) >= LONG:
-            return f"As for {link.replace('(', f'({file}')}."
-        return text
 
-    def _markdown(self, docstring):
-        """Returns a docstring with Markdown's headings, lists and code."""
-        text = LIST.sub(r"\n\g<0>\n", docstring + "\n")
-        return SECTION.sub(self._section, text).strip() + "\n"
-
-    def _section(self, match):
-        title, body = match[1], textwrap.dedent(match[2]).strip("\n")
-        if title == "Example":
-            body = f"```pycon\n{re.sub('  # doctest: .*', '', body)}\n```"
-        elif title in EXPLAINED and ENTRY.match(body):
-            body = self._entries(title, body)
-        else:
-            body = self._shared(title, body)
-        body = SEE.sub(lambda x: f"As for [{x[1]}](#{x[2].lower()}).", body)
-        if not body:
-            return ""
-        return f"**{title}**\n\n{body.strip()}\n\n"
-
-    def _entries(self, title, body):
-        """Returns a list of names and texts, shared ones at its end."""
-        own, shared = [], collections.defaultdict(list)
-        for names, text in ENTRY.findall(body):
-            text = RANGE.sub("If", text.rstrip())
-            if title == "Attributes" and names in INTERNAL:
-                continue
-            if title == "Raises" and USUAL.fullmatch(f"{names}: {text}"):
-                continue
-            # The call above shows the defaults of arguments.
-            without = MEANING.sub(r"\1 \2", DEFAULT.sub("", text))
-            line = f"- `{names}`: {without if title == 'Args' else text}"
-            least = 60 if title == "Attributes" else 0
-            said = self._shared(f"{title} {names}", without, least)
-            if said == without:
-                own.append(line)
-            else:
-                shared[said].append((names, line))
-        for said, entries in sorted(shared.items(), key=lambda x: len(x[1])):
-            names, lines = zip(*entries, strict=True)
-            listed = f"`{'`, `'.join(names)}`"
-            if len(names) > MANY and len(names) == max(
-                map(len, shared.values())
-            ):
-                listed = "The others"
-            if len(names) == 1 and len(lines[0]) < SHORT:
-                own.append(lines[0])
-            else:
-                own.append(f"- {listed}: {said[0].lower()}{said[1:]}")
-        # MkDocs needs a gap between items of several paragraphs.
-        return ("\n\n" if "\n\n" in body else "\n").join(own)
+def _paths(value, name):
+    """Returns the name of a member, alone and after its class."""
+    return name, f"{value.__name__}.{name}"
 
 
 def _about(name, module):
@@ -250,6 +322,8 @@ def _about(name, module):
     if len(names) < len(module.__all__):
         names.append(name)
     code = f"from cbam_keras import {', '.join(names)}"
+    if len(names) == 1:
+        return f"# {name}\n\n{text}\n\n`{code}`\n"
     if len(code) > WIDTH:
         names = textwrap.fill(", ".join(names) + ",", WIDTH - 4)
         code = f"from cbam_keras import (\n{textwrap.indent(names, ' ' * 4)}\n)"
@@ -258,17 +332,19 @@ def _about(name, module):
 
 def _constant(name, value):
     """Returns what a constant is, with its values if they are short."""
-    if name not in CONSTANTS:
-        is_tuple = isinstance(value, tuple)
-        kind = "Tuple of" if is_tuple else "Dictionary with the keys"
-        return f"{kind} {', '.join(map(_quoted, value))}.\n"
-    rows = [
-        f"| {_quoted(k)} | {_code(v) or 'the defaults'} |"
-        for k, v in value.items()
-    ]
-    return "\n".join(
-        [CONSTANTS[name], "", "| key | value |", "|---|---|", *rows, ""]
-    )
+    if name in CONSTANTS:
+        rows = [
+            (_quoted(k)[1:-1], _code(v) or "the defaults")
+            for k, v in value.items()
+        ]
+        return f"{CONSTANTS[name]}\n\n{_table('key', 'value', rows)}"
+    if isinstance(value, tuple) or len(value) < 12:
+        return f"Its keys are {', '.join(map(_quoted, value))}.\n"
+    networks = collections.defaultdict(list)
+    for key in value:
+        networks[re.sub(r"-(se|cbam)\Z", "", key)].append(_quoted(key))
+    rows = [(name, ", ".join(keys)) for name, keys in networks.items()]
+    return _table("network", "keys", rows)
 
 
 def _quoted(value):
@@ -291,10 +367,6 @@ def _text(value):
         return f"{value.func.__name__}({', '.join(filter(None, names))})"
     if callable(value):
         return value.__name__
-    if dataclasses.is_dataclass(value) and hasattr(value, "layer_options"):
-        return f"{value.layer}({_text(value.layer_options)})".replace(
-            "None()", "None"
-        )
     if dataclasses.is_dataclass(value):
         changed = {
             field.name: getattr(value, field.name)
@@ -315,34 +387,22 @@ def _is_of_family(value):
 def _family(module):
     """Returns a table of builders that take what `ResNet` takes."""
     shared = inspect.signature(module.ResNet).parameters
-    text = (
-        "They take the arguments of [`models.ResNet`](#modelsresnet) from\n"
-        "`include_top` on, the first seven also by position, and those in the\n"
-        "table.\n\n| builder | network | further arguments |\n|---|---|---|\n"
-    )
-    explained, sources = "\n", {}
-    for name in module.__all__:
-        build = getattr(module, name)
-        if not _is_of_family(build):
-            continue
-        brief, rest = inspect.getdoc(build).split("\n\n", 1)
+    rows = []
+    for build in filter(_is_of_family, vars(module).values()):
+        network = inspect.getdoc(build).split("\n\n")[0].split(": ")[1]
         own = [
-            str(x.replace(annotation=x.empty))
+            f"`{x.replace(annotation=x.empty)}`"
             for x in inspect.signature(build).parameters.values()
-            if x.name != "name"
-            and shared.get(x.name, x).default != x.default
-            or x.name not in shared
+            if x.name not in (*shared, "name")
+            or x.name in ("groups", "base_width")
         ]
-        own = f"`{', '.join(own)}`" if own else ""
-        sources[" ".join(rest.split("Reference:\n")[1].split())] = None
-        text += f"| `{name}` | {brief.split(': ')[1]} | {own} |\n"
-        for argument, about in re.findall(
-            r"^    (\w+): (.*(?:\n        .*)*)", rest, re.M
-        ):
-            if own and argument in own and argument not in shared:
-                explained += f"- `{argument}`: {' '.join(about.split())}\n"
-    sources = "\n".join(sources)
-    return f"{text}{explained}\n**Reference**\n\n{sources}\n"
+        about = ", with ".join([network.rstrip("."), *own[:1]])
+        rows.append((build.__name__, ", ".join([about, *own[1:]])))
+    return (
+        "They take the arguments of [`models.ResNet`](#modelsresnet) from\n"
+        "`include_top` on, the first seven also by position.\n\n"
+        + _table("builder", "network", rows)
+    )
 
 
 def _signature(name, value):

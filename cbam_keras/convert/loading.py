@@ -90,27 +90,30 @@ def load_torch_weights(
 ) -> Report:
     """Loads the weights of a PyTorch checkpoint by their names.
 
-    Residual networks of `cbam_keras.models` take checkpoints of the authors'
-    code, of torchvision (ResNet, Wide ResNet, ResNeXt), of timm (the same with
-    squeeze-and-excitation or CBAM) and of luuuyi/CBAM.PyTorch, also where
-    `insert_attention` added the attention at the end of the residual branches;
-    `EfficientNetLite0` takes those of its package. A single attention layer,
-    or a model of one block, takes the state dict of one of their modules;
-    `BAM` needs `combine="multiply"` to compute the same.
+    The networks of `cbam_keras.models` take checkpoints of the authors' code,
+    torchvision, timm and luuuyi/CBAM.PyTorch. After an error, the model is
+    unchanged.
+
+    From torchvision they take ResNet, Wide ResNet and ResNeXt, from timm the
+    same with squeeze-and-excitation or CBAM, also where `insert_attention`
+    added the attention at the end of the residual branches; `EfficientNetLite0`
+    takes those of its package. A single attention layer, or a model of one
+    block, takes the state dict of one of their modules; `BAM` needs
+    `combine="multiply"` to compute the same.
 
     Prefixes added by `DataParallel` or `torch.compile` are removed. The order
-    of the pooled maps follows from the names. Attention of other names is
-    found by the shapes of its kernels where each has that of a single weight in
-    its block; its maps are in the order of the layer. After an error, the model
-    is unchanged.
+    of the pooled maps follows from the names. Attention of other names is found
+    by the shapes of its kernels where each has that of a single weight in its
+    block; its maps are in the order of the layer.
 
     Args:
         model_or_layer: Model of `cbam_keras.models`, or one attention layer,
             which is built for inputs of rank 4 where necessary.
-        source: Path of a checkpoint (`.pth`, `.pth.tar`, `.pt`, in either of
-            PyTorch's formats, or `.safetensors`), or a mapping of names to
-            PyTorch tensors or NumPy arrays. Files are read with
-            `weights_only=True`: no code in them is executed.
+        source: Path of a checkpoint (`.pth`, `.pth.tar`, `.pt` or
+            `.safetensors`), or a mapping of names to tensors or arrays. Both of
+            PyTorch's formats are read, with `weights_only=True`: no code in
+            them is executed. A mapping may hold PyTorch tensors or NumPy
+            arrays.
         strict: Boolean, whether all names and shapes must match. The
             classifier (`fc`) may be unused by a network built without one.
             If `False`, the weights that match are loaded and the others are

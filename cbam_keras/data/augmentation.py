@@ -58,7 +58,7 @@ def draw_box(size: tuple[int, ...], draws: np.ndarray) -> tuple[int, ...]:
     """Returns top, left, height and width of a random resized crop.
 
     As torchvision: the first of ten boxes that lies in the image, else the
-    largest centre box of such a ratio. `draws` are `(10, 4)` from [0, 1).
+    largest center box of such a ratio. `draws` are `(10, 4)` from [0, 1).
     """
     height, width = map(np.float32, size)
     area = height * width * (LEAST_AREA + (1 - LEAST_AREA) * draws[:, 0])

@@ -103,10 +103,11 @@ class Batches(keras.utils.PyDataset):
 def for_fit(batches: Any) -> Any:
     """Returns batches as `fit` and `evaluate` read them without pauses.
 
-    Under TensorFlow that is a `tf.data.Dataset` without autotuning. Keras makes
-    one with it of a `PyDataset`, and TensorFlow (2.21) deletes its iterator, as
-    after each epoch, in about every second case only once the thread that
-    tunes it has slept its time, up to as long as the epoch took.
+    Under TensorFlow that is a `tf.data.Dataset` without autotuning.
+
+    Keras makes one with it of a `PyDataset`, and TensorFlow (2.21) deletes its
+    iterator, as after each epoch, in about every second case only once the
+    thread that tunes it has slept its time, up to as long as the epoch took.
 
     Args:
         batches: `train`, `validation` or `test` of `load`; anything else is

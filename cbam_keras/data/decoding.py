@@ -145,7 +145,7 @@ def _read_pixels(file):
     if DEEP.search(rawmodes):
         lower = ops.exif_transpose(_open_image(file, lower=True))
         values = 256 * np.asarray(image).astype("uint16") + np.asarray(lower)
-        # The lower byte of grey beside alpha is in the first channel only.
+        # The lower byte of gray beside alpha is in the first channel only.
         return values[..., [0, 0, 0] if "LA;16" in rawmodes else slice(3)]
     if image.mode == "P":
         # Otherwise Pillow warns that it drops a transparency.
@@ -355,7 +355,7 @@ def _open(item):
 def find_evaluation_box(
     image_size: tuple[int, ...], size: tuple[int, int]
 ) -> tuple[float, float, float, float]:
-    """Returns top, left, height and width of the centre crop of evaluation."""
+    """Returns top, left, height and width of the center crop of evaluation."""
     height, width = image_size
     if image_size == size:
         return 0.0, 0.0, height, width

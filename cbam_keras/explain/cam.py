@@ -49,62 +49,65 @@ def grad_cam(
     image_input: int | str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
-    """Computes which parts of an image, signal or volume support a class.
+    """Computes heat maps: which parts of an input support a class.
 
-    The feature maps of a layer are summed, each weighted by the gradient of
-    the class score with respect to it, and the sum is clipped at zero. The
-    score is the logit: a softmax or sigmoid at the end of the model is left
-    out, since it flattens the gradients of confident predictions. A single
-    output unit is for two classes if it ends in a sigmoid, is compiled with a
-    loss of classes, or if you give a class: its logit is that of class 1 and,
-    negated, that of class 0. Otherwise it is a value, and the map shows what
-    raises it. The model runs in inference mode and is not changed.
+    The feature maps of a layer are summed, each weighted by the gradient of the
+    logit of the class, and the sum is clipped at zero.
+
+    A softmax or sigmoid at the end of the model is left out, since it flattens
+    the gradients of confident predictions. A single output unit is for two
+    classes if it ends in a sigmoid, is compiled with a loss of classes, or if
+    you give a class: its logit is that of class 1 and, negated, that of class
+    0. Otherwise it is a value, and the map shows what raises it. The model runs
+    in inference mode and is not changed.
 
     Args:
         model: Functional or Sequential `keras.Model` that returns a value per
-            class, for the image or at each position, `(B, H, W, classes)`, or
-            anything else if `class_index` is a function.
-        images: Array or tensor `(B, H, W, C)`, signals `(B, L, C)`, ids
-            `(B, L)`, volumes `(B, D, H, W, C)` or videos `(B, T, H, W, C)`, as
-            the model takes them; for several inputs, a list or dictionary of
-            arrays; or a `tf.data.Dataset` of batches, whose labels are
+            class, for the image or at each position. At each position that is
+            `(B, H, W, classes)`. It may return anything else if `class_index`
+            is a function.
+        images: Images, signals, ids, volumes or videos as the model takes them:
+            an array, a list or dictionary of inputs, or a `tf.data.Dataset`.
+            Arrays or tensors are `(B, H, W, C)`, `(B, L, C)`, `(B, L)`, `(B, D,
+            H, W, C)` or `(B, T, H, W, C)`; labels of a `tf.data.Dataset` are
             ignored.
-        class_index: Integer, the index in the output of the class to explain,
-            or a sequence of `B` of them; `0` or `1` for a single output unit;
-            that of a value, if the model is compiled with a loss of
-            regression. For other outputs, a function of the logits of a batch
-            that returns the scores `(B,)` to explain, written with
-            `keras.ops`. Defaults to `None`, which means the class with the
+        class_index: Integer, the class to explain, a sequence of `B` of them,
+            or a function of the logits that returns scores. The integer is the
+            index in the output, `0` or `1` for a single output unit, or that of
+            a value, if the model is compiled with a loss of regression. A
+            function gets the logits of a batch, returns `(B,)`, and is written
+            with `keras.ops`. Defaults to `None`, which means the class with the
             greatest logit, or the only value.
-        layer: Name of the layer whose output is explained, in a nested model
-            with its path, `"backbone/conv5"`, or the layer. Defaults to
-            `None`, which means the last feature map with several channels
-            and at least two positions along each axis, with a class token the
-            last that the score depends on elsewhere; for segmentation the
-            last of the coarsest ones. If it has fewer than five, a warning
-            names a layer that has more.
-        region: For segmentation, a boolean array `(H, W)` or `(B, H, W)` of
-            the size of the output: the score is the sum of the logits of the
-            class there. Defaults to `None`, which means where the class is
-            predicted: its logit is the greatest or, after a sigmoid,
-            positive; for values everywhere.
-        method: String. `"grad_cam"` weights each channel by its mean
-            gradient; `"grad_cam++"` by a weighted mean of its positive
-            gradients, for several objects of a class; `"hires_cam"` weights
-            each position by its own gradient. Defaults to `"grad_cam"`.
-        head: Name, key or index (in dictionaries of the sorted keys) of the
-            output to explain, for models with several. Defaults to `None`,
-            which means the only one.
-        image_input: Name or index of the input with the images, for models
-            with several. Defaults to `None`, which means the only input of
-            rank 4.
+        layer: The layer whose output is explained, or its name, in a nested
+            model with its path, `"backbone/conv5"`. It is by default the last
+            feature map with several channels and at least two positions along
+            each axis, with a class token the last that the score depends on
+            elsewhere; for segmentation the last of the coarsest ones. If it has
+            fewer than five, a warning names a layer that has more. Defaults to
+            `None`, which means the last suitable feature map.
+        region: For segmentation, a boolean array `(H, W)` or `(B, H, W)`, where
+            to sum the logits of the class. It has the size of the output.
+            Defaults to `None`, which means where the class is predicted. There
+            its logit is the greatest or, after a sigmoid, positive; for values
+            it is everywhere.
+        method: String, `"grad_cam"`, `"grad_cam++"` (for several objects of a
+            class) or `"hires_cam"` (each position has its own weight).
+            `"grad_cam"` weights each channel by its mean gradient,
+            `"grad_cam++"` by a weighted mean of its positive gradients, and
+            `"hires_cam"` each position by its own gradient. Defaults to
+            `"grad_cam"`.
+        head: Name, key or index of the output to explain, for models with
+            several. An index is that of the sorted keys in dictionaries.
+            Defaults to `None`.
+        image_input: Name or index of the input with the images, for models with
+            several. By default the only input of rank 4. Defaults to `None`.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:
-        NumPy array `(B, H, W)`, `(B, L)`, `(B, D, H, W)` or `(B, T, H, W)`,
-        float32, resized linearly to the size of the images; each map, of a
-        video all frames together, in [0, 1] with the maximum 1, or all 0 where
-        nothing supports the class. In `TimeDistributed(model)` each frame has
+        NumPy array `(B, H, W)`, of the size of the images, in [0, 1]; all 0
+        where nothing supports the class. It is `(B, L)`, `(B, D, H, W)` or
+        `(B, T, H, W)` of other inputs, float32 and resized linearly. The
+        maximum of each map, of a video of all frames together, is 1. In `TimeDistributed(model)` each frame has
         its own weights of channels. Its attribute `method` names it in figures.
 
     Raises:

@@ -19,17 +19,17 @@ def class_probabilities(
     Args:
         model: Functional or Sequential `keras.Model` that returns a value per
             class.
-        images: Array or tensor, as the model takes it; for several inputs, a
-            list or dictionary of arrays; or a `tf.data.Dataset` of batches of
-            either, whose labels are ignored.
-        head: Name, key or index of the output with the classes, for models
-            with several. Defaults to `None`, which means the only one.
+        images: Images as the model takes them: an array, a list or dictionary
+            of inputs, or a `tf.data.Dataset`. Labels of a `tf.data.Dataset` are
+            ignored.
+        head: Name, key or index of the output to explain, for models with
+            several. It is the one with the classes. Defaults to `None`.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:
-        NumPy array `(B, classes)`, float32: the output of the model if it
-        ends in a softmax or sigmoid, or if it is not negative and sums to 1
-        for all images; otherwise the softmax of its logits. A single output
+        NumPy array `(B, classes)`, float32. It is the output of the model if
+        it ends in a softmax or sigmoid, or if it is not negative and sums to
+        1 for all images; otherwise the softmax of its logits. A single output
         unit is for two classes if it ends in a sigmoid or is compiled with a
         loss of classes: `p`, or the sigmoid of the logit, is the probability
         of class 1, and `1 - p` that of class 0.

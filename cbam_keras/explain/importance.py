@@ -86,17 +86,18 @@ class GateRow:
 class GateImportance(_terminal.Tabular):
     """How much a model depends on its gates; prints as a table.
 
-    `to_dataframe()` has a row per gate: `gate`, `shape`, `parameters`,
-    `macs`, `spread`, and of `Change` `constant_accuracy`, `off_accuracy` and
-    so on, as fractions.
+    `to_dataframe()` has a row per gate, with what a model loses, as fractions.
+
+    The columns are `gate`, `shape`, `parameters`, `macs`, `spread`, and of
+    `Change` `constant_accuracy`, `off_accuracy` and so on.
 
     Attributes:
         model: String, the name of the model.
-        rows: Tuple of `GateRow`, in the order in which gates run; the last is
+        rows: Tuple of `GateRow`, in the order in which gates run. The last is
             of all gates at once.
         accuracy: Float, the accuracy on the images.
         probability: Float, the mean probability of the true class.
-        images: Integer, how many.
+        images: Integer, the number of images.
         table: The rows as text, with a note.
     """
 
@@ -154,11 +155,13 @@ def gate_importance(
 ) -> GateImportance:
     """Measures what each gate of a trained classifier is worth.
 
-    The map of one gate at a time is replaced by its mean over the images, so
-    that the gate no longer looks at them, and by one, which is no gate. What
-    the accuracy loses is what the gate gives: the first what it gives by
-    looking, the second what the other layers rely on. Nothing is trained, so
-    a network that had learned without the gate may do better than "off".
+    Replaces the map of one gate at a time by its mean over the images, then by
+    one, and measures what the accuracy loses.
+
+    With the mean the gate no longer depends on the image: the loss is what it
+    gives by looking. With one, which is no gate, the loss is what the other
+    layers rely on. Nothing is trained, so a network that had learned without
+    the gate may do better than "off".
 
     The network runs once for the mean maps, once more in batches, and from
     each gate on for each replacement.
@@ -166,16 +169,15 @@ def gate_importance(
     Args:
         model: Functional or Sequential `keras.Model` with attention layers of
             `cbam_keras`, which returns a value per class.
-        images: Array or tensor `(B, H, W, C)`, as the model takes them; for
-            several inputs, a list or dictionary of arrays; or a
-            `tf.data.Dataset` of batches. Images that the network was not
-            trained with.
+        images: Images as the model takes them: an array, a list or dictionary
+            of inputs, or a `tf.data.Dataset`. Arrays or tensors are `(B, H, W,
+            C)`. Take images that the network was not trained with.
         labels: Integers `(B,)`, the true class of each image.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:
-        A `GateImportance`, with a row per gate, those of `CBAM` apart, and one
-        of all gates.
+        A `GateImportance`. It has a row per gate, those of `CBAM` apart, and
+        one of all gates.
 
     Raises:
         ValueError: If the model has no attention layers, if its graph is not

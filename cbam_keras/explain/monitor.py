@@ -18,7 +18,10 @@ NEAR_END = 0.01
 class AttentionMonitor(keras.callbacks.Callback):
     """Logs statistics of each attention gate after every epoch.
 
-    For each gate, over the same images in every epoch:
+    It logs `mean`, `spread` and `saturation` of the values of each gate, over
+    the same images in every epoch.
+
+    They say what a gate does:
 
     - `mean` of its values: 1 lets everything through, 0 nothing;
     - `spread`, their standard deviation over images and positions or
@@ -31,10 +34,10 @@ class AttentionMonitor(keras.callbacks.Callback):
     write logs, such as `CSVLogger` and `TensorBoard`, after this one.
 
     Args:
-        images: Array `(B, H, W, C)` as the model takes it (for several
-            inputs, a list or dictionary of arrays), of which the first 32
-            images are used. Give them: Keras does not pass the data of `fit`
-            to callbacks. Defaults to `None`, an error when training begins.
+        images: Array `(B, H, W, C)` as the model takes it, of which the first
+            32 images are used. For several inputs, a list or dictionary of
+            arrays. They must be passed: Keras does not pass the data of `fit`
+            to callbacks. Defaults to `None`.
 
     Raises:
         ValueError: When training begins, if the model has no attention

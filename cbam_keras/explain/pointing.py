@@ -15,9 +15,9 @@ def pointing_game(
             pixels, the maxima exclusive, as in `data.load(..., boxes=True)`.
 
     Returns:
-        Tuple of two NumPy arrays: `(B,)` booleans, whether the maximum (the
-        first of several) lies in the box, and `(B,)` floats in [0, 1], the
-        fraction of the heat in the box. Maps that are all 0 count as misses
+        Tuple of two arrays `(B,)`: whether the maximum lies in the box, and
+        the fraction of the heat in the box. Of several maxima the first one
+        counts. Maps that are all 0 count as misses
         with a fraction of 0.
 
     Raises:

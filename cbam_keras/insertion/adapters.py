@@ -23,17 +23,18 @@ def save_attention(
 ) -> None:
     """Saves the weights of attention layers, and of the classifier, alone.
 
-    For many tasks on one frozen network, each in a small file. It has the
-    format of Keras' `.weights.h5`, and the names and shapes of its weights and
-    a digest of all others, which `load_attention` compares.
+    For many tasks on one frozen network, each in a small file.
+
+    It has the format of Keras' `.weights.h5`, the names and shapes of its
+    weights, and a digest of all others, which `load_attention` compares.
 
     Args:
         model: `keras.Model` with attention layers of `cbam_keras`.
         path: String or path that ends in `.weights.h5`. A file that exists is
             replaced once the new one is complete.
-        head: Boolean, whether to save the last layer with weights before each
-            output, too, for which the graph of the model must be known.
-            Defaults to `True`.
+        head: Boolean, whether to save the classifier, the last layer with
+            weights before each output, too. For this the graph of the model
+            must be known. Defaults to `True`.
 
     Raises:
         ValueError: If the model has no attention layers, if the path has
@@ -66,7 +67,7 @@ def load_attention(
 ) -> None:
     """Loads the weights of attention layers that `save_attention` saved.
 
-    All other weights stay as they are. After an error, so do these.
+    All other weights stay as they are. After an error nothing is changed.
 
     Args:
         model: `keras.Model` with the same attention layers, and with the same

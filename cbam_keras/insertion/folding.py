@@ -50,11 +50,11 @@ MONOTONIC = ("MaxPooling", "GlobalMax")
 
 @dataclasses.dataclass(frozen=True)
 class FoldedGate:
-    """What became of a gate.
+    """What happened to a gate.
 
     Attributes:
         gate: String, its name, as in `explain.gate_importance`.
-        is_folded: Boolean.
+        is_folded: Boolean, whether it is a constant now.
         where: String, the layer it was multiplied into, or why it was kept.
     """
 
@@ -65,15 +65,16 @@ class FoldedGate:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a model gives and takes.
+    """Accuracy, size and time of a model.
 
     Attributes:
-        accuracy: Float, of the labels; without labels, the fraction of images
-            whose predicted class is that of the given model.
+        accuracy: Float, of the labels; without labels, the agreement with the
+            given model. That is the fraction of images whose predicted class is
+            the same.
         parameters: Integer, trainable parameters.
         macs: Integer, multiply-accumulates of one image.
-        seconds: Float, the median time of a prediction of a batch (up to 32
-            of the images), compiled.
+        seconds: Float, the median time of a compiled prediction. It is of a
+            batch, up to 32 of the images.
     """
 
     accuracy: float
@@ -84,7 +85,7 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class FoldReport(_terminal.Tabular):
-    """What folding did; prints as a table.
+    """Report of `fold_attention`; prints as a table.
 
     `to_dataframe()` has a row per gate, with the attributes of `FoldedGate`.
 
@@ -133,26 +134,29 @@ def fold_attention(
 ) -> tuple[keras.Model, FoldReport]:
     """Folds gates that hardly depend on the image into the layers around them.
 
-    The map of a gate becomes its mean over the images. That of channels is
-    multiplied into the batch normalization, convolution or dense layer before
-    it, if that has no activation and no other consumer, otherwise into the one
-    after it; where neither is possible a `keras.layers.Rescaling` stays. A map
-    of positions becomes one number. The given model is not modified. Where no
-    gate stays, the new one needs no `cbam_keras` to be loaded.
+    The map of a gate becomes its mean over the images, and goes into the
+    weights of a neighboring layer where possible. The given model is not
+    modified.
+
+    A map of channels is multiplied into the batch normalization, convolution or
+    dense layer before it, if that has no activation and no other consumer,
+    otherwise into the one after it; where neither is possible a
+    `keras.layers.Rescaling` stays. A map of positions becomes one number. If no
+    gate stays, the new model loads without `cbam_keras`.
 
     Args:
-        model: Functional `keras.Model`, a built `keras.Sequential`, or a
-            subclassed model whose `call` takes symbolic inputs, with attention
-            layers of `cbam_keras`.
-        images: Array `(B, H, W, C)`, as the model takes them; for several
-            inputs, a list or dictionary of arrays; or a `tf.data.Dataset` of
-            batches. A few hundred that it was not trained with.
+        model: Functional or Sequential `keras.Model` with attention layers of
+            `cbam_keras`. Also a subclassed model whose `call` takes symbolic
+            inputs.
+        images: Images as the model takes them: an array, a list or dictionary
+            of inputs, or a `tf.data.Dataset`. Take a few hundred that it was
+            not trained with.
         gates: Names of the gates to fold, as `explain.gate_importance` has
-            them: `"stage1_block1_attention"` for all of a layer,
-            `"stage1_block1_attention/spatial"` for one half of `CBAM`. Of
-            these, maps that differ by position stay. Defaults to `None`: as
-            many as cost at most `tolerance` together, in the order of what
-            each costs by itself.
+            them. `"stage1_block1_attention"` is all of a layer,
+            `"stage1_block1_attention/spatial"` one half of `CBAM`. Of these,
+            maps that differ by position stay. They are folded in the order of
+            what each costs by itself. Defaults to `None`, which means as many
+            as cost at most `tolerance` together.
         tolerance: Float in [0, 1), the accuracy that may be lost. Defaults to
             `0.002`.
         labels: Integers `(B,)`, the true classes. Defaults to `None`, which
@@ -236,9 +240,9 @@ def fold_attention(
 def remove_attention(
     model: keras.Model, gates: Collection[str] | None = None
 ) -> keras.Model:
-    """Removes attention: a new model, whose gates are one everywhere.
+    """Removes attention: returns a new model without it.
 
-    With all weights of the other layers; the given model is not modified. What
+    All other layers keep their weights; the given model is not modified. What
     `insert_attention` inserted is taken out again, trained or not.
 
     Args:

@@ -8,12 +8,12 @@ from cbam_keras import _checks, _graph
 def freeze_batch_norm(model: keras.Model) -> int:
     """Freezes the batch normalization of a trained network for fine-tuning.
 
+    Compile the model afterwards, and call this again after setting `trainable`
+    of the whole model.
+
     Frozen layers normalize by their moving averages, which do not change.
-    Models within the model are searched too, and those of its layers that
-    hold others. That of attention layers stays
-    trainable, since inserted gates must still find their averages. Compile the
-    model afterwards, and call this again after setting `trainable` of the
-    whole model.
+    Layers of nested models are frozen too. The normalization of attention
+    layers stays trainable, since inserted gates must still find their averages.
 
     Args:
         model: A `keras.Model`, which is changed in place.

@@ -69,44 +69,43 @@ def insert_attention(
 ) -> keras.Model | Places:
     """Inserts attention into a trained network and keeps its predictions.
 
-    Returns a new functional model with the layers of the given one, its
-    weights, and attention after the chosen layers; the given model is not
-    modified. Every layer, of nested models too, is cloned from its config and
-    keeps its name, dtype and `trainable`; all variables are copied by name and
-    verified. Attention layers are named after the layer they follow, with
-    `_attention` appended, take its data format and precision, and are
-    trainable even if that layer is frozen.
+    Returns a new functional model; the given model is not modified. The weights
+    are copied, layers keep their names and `trainable`, and attention layers
+    are named after the layer they follow, with `_attention` appended.
+
+    Every layer, of nested models too, is cloned from its config and keeps its
+    name, dtype and `trainable`; all variables are copied by name and verified.
+    Attention layers take the data format and precision of the layer they
+    follow, and are trainable even if that layer is frozen.
 
     With `identity=True` the new model predicts what the old one did: bit for
     bit when run operation by operation, and up to rounding (at most a few
     1e-6 of the largest output) where a compiler fuses operations differently.
 
     Args:
-        model: Functional `keras.Model`, a built `keras.Sequential`, or a
-            subclassed model that was called on images and whose `call` takes
-            symbolic inputs.
+        model: Functional or Sequential `keras.Model`, or a subclassed model
+            that was called and whose `call` takes symbolic inputs. A
+            `keras.Sequential` must be built.
         attention: What `layers.make_attention` takes, except `None`. Defaults
             to `"cbam"`.
-        after: The layers that attention follows: a regular expression,
-            searched in layer names (`re.search`); a sequence of names; or a
-            function that takes a layer and returns a boolean. A string that
-            equals the name of a layer selects only that layer. Layers of
-            nested models are named `"backbone/conv1"`, or `"conv1"` if that
-            is unambiguous. Defaults to `None`: in a residual network the end
-            of every residual branch, before the addition (and before
-            stochastic depth or layer scale there), otherwise the last layer
-            at each resolution.
+        after: The layers that attention follows: a regular expression
+            (`re.search` in the names), names, or a function of a layer that
+            returns a boolean. A string that equals the name of a layer selects
+            only that layer. Layers of nested models are named
+            `"backbone/conv1"`, or `"conv1"` if that is unambiguous. Defaults to
+            `None`, which means the end of each residual branch, otherwise the
+            last layer at each resolution. In a branch that is before the
+            addition, and before stochastic depth or layer scale there.
         identity: Boolean, whether the new layers initially return their input
             (`identity_init=True`). If `False`, a name means the defaults of
             its class. Defaults to `True`.
-        stages: String, which of these places have attention, by resolution,
-            numbered from 1, the finest: `"all"`, `"first"`, `"last"`,
-            `"last 2"`, or numbers as `"1,3"`. Defaults to `"all"`.
-        into: Name of a layer that takes the output of the layers of `after`,
-            or several: attention goes only on the way from there into these
-            layers, as on a skip of a U-Net. They may take an output of the
-            nested model that the layer is in. Defaults to `None`, which means
-            into all.
+        stages: String, which resolutions have attention, from 1, the finest:
+            `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers as `"1,3"`. Of
+            the places that `after` selects. Defaults to `"all"`.
+        into: Names of layers after these: attention goes only on the way into
+            them, as on a skip of a U-Net. They take the output of the layers of
+            `after`, or an output of the nested model that the layer is in.
+            Defaults to `None`, which means into all.
         dry_run: Boolean. If `True`, no model is built, and the places are
             returned. Defaults to `False`.
 

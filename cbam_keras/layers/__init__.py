@@ -1,7 +1,8 @@
 """Attention layers, for features with one to three axes of positions.
 
 `VARIANTS` holds arguments of `CBAM` by name. `CBAM(**VARIANTS["recommended"])`
-is for training from scratch.
+is for training from scratch. `layer.attention_map(inputs)` returns what the
+inputs are multiplied by, `CBAM().attention_maps(inputs)` both maps.
 
 - `bam`, `cbam`, `channel_attention`, `coordinate_attention`,
   `efficient_channel_attention`, `global_context`, `scse`, `simam`,

@@ -14,11 +14,13 @@ from cbam_keras.layers.channel_attention import ChannelAttention
 class AttentionGate(TrainableAttention):
     """Scales each position of a skip by a factor from coarser features.
 
-    The gate of Attention U-Net, which `UNet(skip_attention="gate")` puts on
-    its skips. The gating signal is what the decoder has so far.
-    `theta` is a convolution of the skip whose kernel size and stride are
-    `subsampling`, without bias; `phi`, `psi` and `project` are 1x1
-    convolutions, the last one with batch normalization (epsilon 1e-5):
+    The gate of Attention U-Net, which `UNet(skip_attention="gate")` puts on its
+    skips.
+
+    The gating signal is what the decoder has so far. `theta` is a convolution
+    of the skip whose kernel size and stride are `subsampling`, without bias;
+    `phi`, `psi` and `project` are 1x1 convolutions, the last one with batch
+    normalization (epsilon 1e-5):
 
     `map = resize(sigmoid(psi(relu(theta(skip) + resize(phi(gating))))))`,
 
@@ -32,7 +34,8 @@ class AttentionGate(TrainableAttention):
         hidden_channels: Positive integer, the channels of `theta` and `phi`.
             Defaults to `None`, which means half of those of the skip, at
             least 1.
-        subsampling: Positive integer. Defaults to `2`.
+        subsampling: Positive integer, the kernel size and stride of `theta`.
+            Defaults to `2`.
         batch_norm_momentum: Number in [0, 1), the momentum of the moving
             averages. Defaults to `0.9`, as in the authors' code.
         **kwargs: See `ChannelAttention`. Also `gate_activation`, by default

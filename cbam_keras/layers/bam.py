@@ -14,16 +14,17 @@ from cbam_keras.layers.channel_attention import ChannelAttention
 class BAM(TrainableAttention):
     """Scales each value by a factor from its channel and its position.
 
-    By the authors of CBAM, who put it between the stages of a network. An MLP
-    on the mean over positions gives a logit per channel. A 1x1 convolution,
-    two dilated ones and another 1x1 give a logit per position. Every hidden
-    layer has `max(1, C // reduction_ratio)` units and batch normalization
-    (epsilon 1e-5):
+    By the authors of CBAM, between the stages of a network: `output = x * (1 +
+    sigmoid(channel(x) + spatial(x)))`.
 
-    `output = x * (1 + sigmoid(channel(x) + spatial(x)))`.
+    An MLP on the mean over positions gives a logit per channel. A 1x1
+    convolution, two dilated ones and another 1x1 give a logit per position.
+    Every hidden layer has `max(1, C // reduction_ratio)` units and batch
+    normalization (epsilon 1e-5).
 
     Args:
-        reduction_ratio: Positive integer. Defaults to `16`.
+        reduction_ratio: Positive integer, `r`. Hidden layers have `max(1, C //
+            r)` units. Defaults to `16`.
         kernel_size: Odd positive integer, the side of the dilated
             convolutions. Defaults to `3`.
         dilation_rate: Positive integer, their dilation. Defaults to `4`.
@@ -34,7 +35,7 @@ class BAM(TrainableAttention):
         batch_norm_momentum: Number in [0, 1), the momentum of the moving
             averages. Defaults to `0.9`, as in the authors' code.
         identity_init: Boolean. If `True`, the layer returns its input until it
-            is trained: the last kernels start at zero (with `"multiply"` the
+            is trained. The last kernels start at zero (with `"multiply"` the
             spatial one, since two zeros have no gradient), and the gate is
             divided by 1.5. Defaults to `False`.
         **kwargs: See `ChannelAttention`. Also `gate_activation`, by default

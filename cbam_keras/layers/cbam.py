@@ -24,9 +24,8 @@ ORDERS = ("channel_first", "spatial_first", "parallel")
 class CBAM(TrainableAttention):
     """Convolutional block attention module: scales channels, then positions.
 
-    `ChannelAttention` followed by `SpatialAttention`; each multiplies its input
-    by its attention map. In a residual block, put the layer at the end of the
-    branch, before the addition.
+    `ChannelAttention` followed by `SpatialAttention`. In a residual block, put
+    the layer at the end of the branch, before the addition.
 
     The defaults are the formulas of the paper. To compute what the authors'
     code or another implementation does, use `CBAM(**VARIANTS["official"])`.
@@ -35,26 +34,24 @@ class CBAM(TrainableAttention):
         reduction_ratio: See `ChannelAttention`. Defaults to `16`.
         kernel_size: Odd positive integer, the side of the convolution of the
             spatial gate. Defaults to `7`.
-        order: String. `"channel_first"` and `"spatial_first"` apply the gates
-            one after the other; `"parallel"` computes both maps from the
-            input and multiplies it by both. Defaults to `"channel_first"`.
-        channel_pool_types: String or sequence of strings: what the channel
-            gate pools over positions, `"avg"`, `"max"`, `"lp"`, `"lse"`, see
+        order: String, `"channel_first"`, `"spatial_first"`, or `"parallel"`,
+            which computes both maps from the input. Defaults to
+            `"channel_first"`.
+        channel_pool_types: What the channel gate pools over positions, see
             `ChannelAttention`. Defaults to `("avg", "max")`.
-        spatial_pool_types: What the spatial gate pools over channels, one or
-            several of the same, or `"conv"`, see `SpatialAttention`. Defaults
-            to `("avg", "max")`.
+        spatial_pool_types: What the spatial gate pools over channels, see
+            `SpatialAttention`. Defaults to `("avg", "max")`.
         hidden_units, use_bias: See `ChannelAttention`.
         spatial_use_bias: Boolean, whether the convolution of the spatial gate
             has a bias. Defaults to `False`.
-        spatial_batch_norm: Boolean, whether to normalize (epsilon 1e-5)
-            between this convolution and the sigmoid, as the authors' code
-            does. Defaults to `False`.
+        spatial_batch_norm: Boolean, whether to normalize before the sigmoid of
+            the spatial gate, as the authors' code does (epsilon 1e-5). Defaults
+            to `False`.
         spatial_batch_norm_momentum: Number in [0, 1), the momentum of its
-            moving averages. Defaults to `0.99`, as in the authors' code; 0.9
-            is better for up to a few thousand training steps.
+            moving averages: 0.9 is better for up to a few thousand training
+            steps. Defaults to `0.99`, as in the authors' code.
         activation: See `ChannelAttention`. Defaults to `"relu"`.
-        gate_activation: Activation of both gates. Defaults to `"sigmoid"`.
+        gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
         identity_init, **kwargs: See `ChannelAttention`.
 
     Call arguments:

@@ -13,49 +13,52 @@ from cbam_keras.layers.pools import POOLS, pool
 class ChannelAttention(TrainableAttention):
     """Scales each channel by a factor computed from all positions.
 
-    The channel gate of CBAM. Each pool gives one number per channel, and one
-    MLP with two layers, shared by all pools, maps these to `C` logits, whose
-    sum goes through the sigmoid:
+    The channel gate of CBAM: `output = x * sigmoid(sum over pools of
+    MLP(pool(x)))`.
 
-    `output = x * sigmoid(sum over pools of MLP(pool(x)))`, with
-    `MLP(v) = activation(v @ squeeze_kernel + squeeze_bias) @ excite_kernel
-    + excite_bias`.
+    Each pool gives one number per channel, and one MLP with two layers, shared
+    by all pools, maps these to `C` logits:
+
+    `MLP(v) = activation(v @ squeeze_kernel + squeeze_bias) @ excite_kernel +
+    excite_bias`.
 
     Pools and MLP are computed in float32 at least, also in half precision.
 
     Args:
         reduction_ratio: Positive integer, `r`. The hidden layer of the MLP
             has `max(1, floor(C / r + 0.5))` units. Defaults to `16`.
-        pool_types: String or non-empty sequence of strings among `"avg"`,
-            `"max"`, `"lp"` (the square root of the sum of squares) and
-            `"lse"` (the logarithm of the sum of exponentials), over all
-            spatial positions. Defaults to `("avg", "max")`.
-        hidden_units: Positive integer, the width of the hidden layer, or
-            `None` to let `reduction_ratio` decide. Defaults to `None`.
+        pool_types: One or several of `"avg"`, `"max"`, `"lp"` and `"lse"`, over
+            all spatial positions. `"lp"` is the square root of the sum of
+            squares, `"lse"` the logarithm of the sum of exponentials. Defaults
+            to `("avg", "max")`.
+        hidden_units: Positive integer, the width of the hidden layer, in place
+            of `reduction_ratio`. Defaults to `None`.
         use_bias: Boolean, whether both layers of the MLP have biases. The
             parameter counts in the paper include them. Defaults to `True`.
         activation: Activation of the hidden layer, `None` for linear.
             Defaults to `"relu"`.
-        gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
+        gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
         identity_init: Boolean. If `True`, the layer returns exactly its input
-            until it is trained: the last kernel, or the gamma after it, starts
+            until it is trained. The last kernel, or the gamma after it, starts
             at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
             trained networks, and from scratch as in `VARIANTS["recommended"]`.
             Defaults to `False`.
-        **kwargs: `kernel_initializer` (by default `"glorot_uniform"`),
+        **kwargs: Initializers, regularizers and constraints of kernels and
+            biases, `data_format`, and arguments of `keras.layers.Layer`. These
+            are `kernel_initializer` (by default `"glorot_uniform"`),
             `bias_initializer` (`"zeros"`), `kernel_regularizer`,
-            `bias_regularizer`, `kernel_constraint`, `bias_constraint`,
-            `data_format` (`"channels_last"`, `"channels_first"`, or `None` for
-            `keras.config.image_data_format()`), and arguments of
-            `keras.layers.Layer`, as `name`.
+            `bias_regularizer`, `kernel_constraint`, `bias_constraint`, and
+            `data_format`: `"channels_last"`, `"channels_first"`, or `None` for
+            `keras.config.image_data_format()`.
 
     Call arguments:
-        inputs: Floating-point tensor of rank 3, 4 or 5.
-        training: Boolean or `None`. Whether batch normalization in the layer,
-            if any, uses and tracks the statistics of the batch.
-        mask: Boolean tensor `(B, H, W)`, or of its first axes, as `(B, T)` of
-            padded sequences, or `None`. Outputs where it is `True` do not
-            depend on inputs where it is `False`; Keras passes on the mask of
+        inputs: Floating-point tensor of rank 3, 4 or 5, `(B, H, W, C)` or `(B,
+            C, H, W)`.
+        training: Boolean or `None`, whether batch normalization in the layer
+            uses and tracks the statistics of the batch.
+        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
+            is `True` do not depend on inputs where it is `False`. It may be
+            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
             `Masking` and `Embedding`.
         return_attention_maps: Boolean, whether to return `(outputs, map)`, with
             the map that `attention_map` gives. Defaults to `False`.

@@ -15,18 +15,20 @@ from cbam_keras.layers.pools import pool
 class CoordinateAttention(TrainableAttention):
     """Scales each value by a factor from its row and one from its column.
 
-    The means of the rows and the means of the columns (with three spatial
-    axes, the means over the two other axes) go through one dense layer, batch
-    normalization (epsilon 1e-5) and an activation. From there, a dense layer
-    for each axis and a sigmoid give factors `(B, H, 1, C)` and `(B, 1, W, C)`:
+    For mobile networks: `output = x * rows(x) * columns(x)`.
 
-    `output = x * rows(x) * columns(x)`.
+    The means of the rows and the means of the columns (with three spatial axes,
+    the means over the two other axes) go through one dense layer, batch
+    normalization (epsilon 1e-5) and an activation. From there, a dense layer
+    for each axis and a sigmoid give factors `(B, H, 1, C)` and `(B, 1, W, C)`.
 
     Args:
         reduction_ratio: Positive integer, `r`. The hidden layer has
             `max(min_hidden_units, C // r)` units. Defaults to `32`.
-        min_hidden_units: Positive integer. Defaults to `8`.
-        activation: Activation of the hidden layer. Defaults to `"hard_swish"`.
+        min_hidden_units: Positive integer, the least width of the hidden layer.
+            Defaults to `8`.
+        activation: Activation of the hidden layer, `None` for linear. Defaults
+            to `"hard_swish"`.
         batch_norm_momentum: Number in [0, 1), the momentum of the moving
             averages. Defaults to `0.9`, as in the authors' code.
         gate_activation: Activation of each gate. Defaults to `"sigmoid"`.

@@ -17,16 +17,16 @@ from cbam_keras.layers.channel_attention import ChannelAttention
 class EfficientChannelAttention(TrainableAttention):
     """Scales each channel by a factor from its neighbors among the channels.
 
-    The gate of ECA-Net: the mean over positions, and one convolution over the
-    channels in their order, "same" padding, without bias:
+    The gate of ECA-Net: `output = x * sigmoid(conv(mean(x)))`.
 
-    `output = x * sigmoid(conv(mean(x)))`.
+    The mean is over positions; one convolution goes over the channels in their
+    order, with "same" padding and without bias.
 
     Args:
-        kernel_size: Odd positive integer, from how many channels each factor
-            is computed, or `None` for the size in the paper: `t` if it is odd
-            and `t + 1` otherwise, where `t = int((log2(C) + 1) / 2)`. It may
-            exceed `C`. Defaults to `None`.
+        kernel_size: Odd positive integer, from how many channels each factor is
+            computed. The size in the paper is `t` if it is odd and `t + 1`
+            otherwise, where `t = int((log2(C) + 1) / 2)`. Defaults to `None`,
+            which means the size in the paper.
         gate_activation, identity_init, **kwargs: See `ChannelAttention`.
 
     Call arguments:

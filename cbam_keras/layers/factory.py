@@ -69,7 +69,7 @@ ADVICE: dict[str, Mapping[str, object]] = {
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Attention:
-    """A kind of attention layer with its arguments, as a value.
+    """An attention layer with its arguments, as a value.
 
     `attention=` takes it like a layer class. Its `repr` is the line of code
     that makes the layer.
@@ -78,11 +78,11 @@ class Attention:
         layer: String, a name that `make_attention` takes; a layer class; or a
             callable that takes `name=` and returns a new layer. Defaults to
             `"cbam"`.
-        options: Mapping of keyword arguments of the layer, which come before
-            those that a name stands for. Defaults to none.
+        options: Mapping of arguments of the layer, before those that a name
+            stands for. Defaults to none.
         stages: String, in which stages of a network it goes, see
-            `insert_attention`. For what takes `attention=`; a single layer
-            has no stage. Defaults to `"all"`.
+            `insert_attention`. For what takes `attention=`; a single layer has
+            no stage. Defaults to `"all"`.
 
     Raises:
         ValueError: If the name of a layer is unknown, or the form of
@@ -218,19 +218,20 @@ def make_attention(
 ) -> keras.layers.Layer | None:
     """Returns a new attention layer, or `None` for no attention.
 
-    A name is our advice, a class is the formula: `"cbam"` gives
-    `CBAM(**VARIANTS["recommended"])`, and layers of the other names start as
-    the identity, too, except `"simam"` and `"cbam-paper"`, which is `CBAM()`.
+    `"cbam"` is the layer that we recommend, `CBAM(**VARIANTS["recommended"])`,
+    and `"cbam-paper"` is `CBAM()`. Layers of all other names but `"simam"`
+    start as the identity.
 
     Args:
-        attention: `None`; one of `"cbam"`, `"cbam-paper"`, `"se"`,
-            `"channel"`, `"spatial"`, `"eca"`, `"coordinate"`, `"simam"`,
-            `"bam"`, `"scse"`, `"gc"`, `"triplet"`, or for skips `"gate"`; an
-            `Attention`; a layer class; a callable that takes `name=` and
-            returns a new layer, as `functools.partial(CBAM, kernel_size=3)`;
-            or a layer used as a template, which is copied without its weights.
-        name: String, the name of the layer. `None` lets Keras choose.
-            Defaults to `None`.
+        attention: `None`, a name, an `Attention`, a layer class, a callable
+            that takes `name=` and returns a new layer, or a layer. Names are
+            `"cbam"`, `"cbam-paper"`, `"se"`, `"channel"`, `"spatial"`, `"eca"`,
+            `"coordinate"`, `"simam"`, `"bam"`, `"scse"`, `"gc"`, `"triplet"`,
+            and for skips `"gate"`. A callable is, for example,
+            `functools.partial(CBAM, kernel_size=3)`. A layer is a template,
+            which is copied without its weights.
+        name: String, the name of the layer. `None` lets Keras choose. Defaults
+            to `None`.
 
     Returns:
         A `keras.layers.Layer`, not yet built, or `None`.

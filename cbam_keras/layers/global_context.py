@@ -15,21 +15,24 @@ from cbam_keras.layers.pools import pool, scale_for_squares
 @keras.saving.register_keras_serializable(package="cbam_keras")
 @_docstrings.explained_by(ChannelAttention)
 class GlobalContext(TrainableAttention):
-    """Adds to all positions what an MLP makes of a weighted mean of them.
+    """Adds global context to every position.
 
-    A softmax over the positions weights them. The hidden layer of the MLP has
-    layer normalization (epsilon 1e-5):
+    The block of GCNet: an MLP on a mean over the positions, weighted by a
+    softmax.
+
+    The hidden layer of the MLP has layer normalization (epsilon 1e-5):
 
     `output = x + MLP(sum over positions of softmax(x @ kernel + bias) * x)`.
 
     Args:
-        reduction_ratio: Positive integer, `r`. The hidden layer has
-            `max(2, C // r)` units, since a single one is always 0 after
-            normalization. Defaults to `16`.
-        fusion: String. With `"add"`, the layer returns its input until it is
-            trained. `"multiply"` multiplies by the sigmoid of the MLP.
-            Defaults to `"add"`.
-        activation: Activation of the hidden layer. Defaults to `"relu"`.
+        reduction_ratio: Positive integer, `r`. The hidden layer has `max(2, C
+            // r)` units. A single one would always be 0 after normalization.
+            Defaults to `16`.
+        fusion: String, `"add"`, with which the layer returns its input until it
+            is trained, or `"multiply"` by the sigmoid of the MLP. Defaults to
+            `"add"`.
+        activation: Activation of the hidden layer, `None` for linear. Defaults
+            to `"relu"`.
         identity_init: Boolean. If `True`, `"multiply"` too returns its input
             until it is trained. Defaults to `False`.
         **kwargs: See `ChannelAttention`. Also `gate_activation`, by default

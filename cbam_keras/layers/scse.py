@@ -12,23 +12,24 @@ from cbam_keras.layers.channel_attention import ChannelAttention
 @keras.saving.register_keras_serializable(package="cbam_keras")
 @_docstrings.explained_by(ChannelAttention)
 class SCSE(TrainableAttention):
-    """Scales channels, scales positions, and takes the larger result.
+    """Takes the larger of channel attention and spatial attention.
 
-    Concurrent spatial and channel squeeze-and-excitation, the usual attention
-    of decoders for segmentation. The channel gate is an MLP on the mean over
-    positions, the spatial gate a 1x1 convolution:
+    For decoders of segmentation: `output = maximum(x * channel(x), x *
+    spatial(x))`.
 
-    `output = maximum(x * channel(x), x * spatial(x))`.
+    Concurrent spatial and channel squeeze-and-excitation. The channel gate is
+    an MLP on the mean over positions, the spatial gate a 1x1 convolution.
 
     Args:
         reduction_ratio: Positive integer, `r`. The hidden layer of the MLP
             has `max(1, C // r)` units. Defaults to `2`.
         combine: String, `"max"` for the larger of both results as in the
             authors' code, or `"add"` for their sum. Defaults to `"max"`.
-        activation: Activation of the hidden layer. Defaults to `"relu"`.
-        gate_activation: Activation of both gates. Defaults to `"sigmoid"`.
+        activation: Activation of the hidden layer, `None` for linear. Defaults
+            to `"relu"`.
+        gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
         identity_init: Boolean. If `True`, the layer returns exactly its input
-            until it is trained: the last kernels start at zero, and the gates
+            until it is trained. The last kernels start at zero, and the gates
             are `2 * sigmoid`, or with `"add"` 1/2 each. Defaults to `False`.
         **kwargs: See `ChannelAttention`.
 

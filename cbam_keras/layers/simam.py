@@ -12,19 +12,21 @@ from cbam_keras.layers.pools import scale_for_squares
 class SimAM(AttentionLayer):
     """Scales each value by how much it stands out in its channel.
 
-    The gate has no weights. A value stands out by its squared distance from
-    the mean of its channel, relative to the variance:
+    The gate has no weights. The layer is never the identity: `insert_attention`
+    takes it with `identity=False`.
+
+    A value stands out by its squared distance from the mean of its channel,
+    relative to the variance:
 
     `output = x * sigmoid((x - mean)**2 / (4 * (variance + regularization)) +
     0.5)`.
 
     Mean and variance are over positions. The variance divides by their number
-    less one, or by 1 where there is only one. The layer is never the identity:
-    `insert_attention` takes it with `identity=False`.
+    less one, or by 1 where there is only one.
 
     Args:
-        regularization: Positive number, the lambda of the paper, which bounds
-            the gate of channels that hardly vary. Defaults to `0.0001`.
+        regularization: Positive number, the lambda of the paper. It bounds the
+            gate of channels that hardly vary. Defaults to `0.0001`.
         data_format: String, `"channels_last"` or `"channels_first"`, or
             `None` for `keras.config.image_data_format()`. Defaults to `None`.
         **kwargs: Keyword arguments of `keras.layers.Layer`, as `name`.

@@ -19,29 +19,29 @@ MAP_TYPES = (*POOLS, "conv")
 class SpatialAttention(TrainableAttention):
     """Scales each position by a factor computed from its neighborhood.
 
-    The spatial gate of CBAM. The channels are pooled at each position, the
-    pooled maps are stacked in the order of `pool_types`, and one convolution
-    reduces them to a single map:
+    The spatial gate of CBAM: `output = x * sigmoid(conv(stack(pool(x) for each
+    pool)))`.
 
-    `output = x * sigmoid(conv(stack(pool(x) for each pool)))`.
+    The channels are pooled at each position, the pooled maps are stacked in the
+    order of `pool_types`, and one convolution reduces them to a single map.
 
     Pools and convolution are computed in float32 at least, also in half
     precision.
 
     Args:
-        kernel_size: Odd positive integer, the side of the convolution.
-            Defaults to `7`.
-        pool_types: String or non-empty sequence of strings among `"avg"`,
-            `"max"`, `"lp"` (the square root of the sum of squares), `"lse"`
-            (the logarithm of the sum of exponentials), over all channels, and
-            `"conv"`, the paper's other variant: a learned 1x1 convolution to
-            one channel, without bias. Defaults to `("avg", "max")`.
+        kernel_size: Odd positive integer, the side of the convolution. Defaults
+            to `7`.
+        pool_types: One or several of `"avg"`, `"max"`, `"lp"`, `"lse"` and
+            `"conv"` (a learned 1x1 convolution), over all channels. That is the
+            paper's other variant, to one channel, without bias. `"lp"` is the
+            square root of the sum of squares, `"lse"` the logarithm of the sum
+            of exponentials. Defaults to `("avg", "max")`.
         use_bias: Boolean, whether the convolution has a bias. Defaults to
             `False`.
-        batch_norm: Boolean, whether to normalize (epsilon 1e-5) between
-            convolution and sigmoid, as the authors' code does. In a built
-            layer, the attribute `batch_norm` is the `BatchNormalization` layer
-            or `None`. Defaults to `False`.
+        batch_norm: Boolean, whether to normalize before the sigmoid, as the
+            authors' code does (epsilon 1e-5). In a built layer, the attribute
+            `batch_norm` is the `BatchNormalization` layer or `None`. Defaults
+            to `False`.
         batch_norm_momentum: Number in [0, 1), the momentum of the moving
             averages. Defaults to `0.99`, as in the authors' code; 0.9 is
             better for up to a few thousand training steps.

@@ -11,8 +11,8 @@ from cbam_keras.layers.channel_attention import ChannelAttention
 class SqueezeExcite(ChannelAttention):
     """Squeeze-and-excitation: scales channels by a factor from their average.
 
-    Channel attention on the average alone: `output = x * sigmoid(MLP(avg(x)))`
-    with the MLP of `ChannelAttention`. The "+ SE" rows of the paper.
+    The "+ SE" rows of the paper: `output = x * sigmoid(MLP(avg(x)))` with the
+    MLP of `ChannelAttention`.
 
     Args:
         reduction_ratio, hidden_units, use_bias, activation, gate_activation,

@@ -20,10 +20,11 @@ PLANES = {"cw": (0, 3, 2, 1), "hc": (0, 1, 3, 2), "hw": (0, 1, 2, 3)}
 class TripletAttention(TrainableAttention):
     """Scales each value by the mean of three gates, one per pair of axes.
 
-    Each gate is that of `SpatialAttention` over a plane of two axes: maximum
-    and mean over the third axis, a convolution without bias, batch
-    normalization (epsilon 1e-5) and a sigmoid. The planes are channels and
-    columns, rows and channels, rows and columns:
+    Each gate is that of `SpatialAttention` over a plane of two axes.
+
+    It has the maximum and mean over the third axis, a convolution without bias,
+    batch normalization (epsilon 1e-5) and a sigmoid. The planes are channels
+    and columns, rows and channels, rows and columns:
 
     `output = x * (gate_cw(x) + gate_hc(x) + gate_hw(x)) / 3`.
 
@@ -32,7 +33,7 @@ class TripletAttention(TrainableAttention):
             exceed the sizes of a plane. Defaults to `7`.
         batch_norm_momentum: Number in [0, 1), the momentum of the moving
             averages. Defaults to `0.99`, as in the authors' code.
-        gate_activation: Activation of the gates. Defaults to `"sigmoid"`.
+        gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
         identity_init, **kwargs: See `ChannelAttention`.
 
     Call arguments:

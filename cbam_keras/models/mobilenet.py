@@ -41,10 +41,11 @@ def MobileNet(
 ) -> keras.Model:
     """Builds MobileNet V1, optionally with attention after every convolution.
 
-    The stem and the 26 convolutions of the blocks each get an attention layer:
-    only this gives the parameters and FLOPs reported in the paper. That it
-    comes between batch normalization and ReLU is our choice: the paper says
-    "after every convolution", and the authors' MobileNet is not released.
+    The stem and the 26 convolutions of the blocks each get an attention layer,
+    which gives the parameters and FLOPs reported in the paper.
+
+    That it comes between batch normalization and ReLU is our choice: the paper
+    says "after every convolution", and the authors' MobileNet is not released.
 
     Padding, batch normalization and names of layers are as in `ResNet`. Each
     resolution is a stage; a block has `stage2_block1_conv1` (depthwise) and
@@ -52,8 +53,8 @@ def MobileNet(
 
     Args:
         include_top: See `ResNet`. Defaults to `True`.
-        weights: `None` for random weights, or the path of a `.keras` or
-            `.weights.h5` file saved from the same network. Defaults to `None`.
+        weights: Path of a `.keras` or `.weights.h5` file saved from the same
+            network. Defaults to `None`, which means random weights.
         input_tensor, input_shape, pooling, classes, classifier_activation:
             See `ResNet`.
         attention: Attention after every convolution: what
@@ -61,8 +62,8 @@ def MobileNet(
         stages: See `ResNet`. The stem belongs to the first.
         stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
             with stride 2, or 1. Defaults to `"imagenet"`.
-        alpha: Positive number. All widths are multiplied by it and rounded
-            down. Defaults to `1.0`.
+        alpha: Positive number, by which all widths are multiplied. They are
+            rounded down. Defaults to `1.0`.
         name: String, the name of the model. Defaults to `"mobilenet"`.
 
     Returns:

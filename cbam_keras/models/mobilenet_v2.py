@@ -48,14 +48,16 @@ def MobileNetV2(
     """Builds MobileNetV2, optionally with attention in its blocks.
 
     Attention follows the activation of the depthwise convolution, in every
-    block but the first, as in the authors' code of coordinate attention:
-    3,504,872 parameters without, 3,950,648 with `attention="coordinate"`.
+    block but the first. The weights of `keras.applications.MobileNetV2` do not
+    fit: use `insert_attention`.
+
+    That is the place in the authors' code of coordinate attention: 3,504,872
+    parameters without, 3,950,648 with `attention="coordinate"`.
 
     Padding and batch normalization are PyTorch's, so the checkpoints of
-    torchvision and of coordinate attention give the same numbers. The weights
-    of `keras.applications.MobileNetV2` do not fit here: use `insert_attention`.
-    Each resolution is a stage, and layers are named as in `ResNet`; `conv1`,
-    `conv2` and `conv3` are expansion, depthwise convolution and projection.
+    torchvision and of coordinate attention give the same numbers. Each
+    resolution is a stage, and layers are named as in `ResNet`; `conv1`, `conv2`
+    and `conv3` are expansion, depthwise convolution and projection.
 
     Args:
         include_top, weights, input_tensor, input_shape, pooling, classes,
@@ -65,9 +67,9 @@ def MobileNetV2(
         stages: See `ResNet`. The first that can have attention is 2.
         stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
             with stride 2, or 1. Defaults to `"imagenet"`.
-        alpha: Positive number. All widths are multiplied by it and rounded to
-            a multiple of 8, at least 8 and at least 90 % of the product; the
-            last, 1280, only grows. Defaults to `1.0`.
+        alpha: Positive number, by which all widths are multiplied. They are
+            rounded to a multiple of 8, at least 8 and at least 90 % of the
+            product; the last, 1280, only grows. Defaults to `1.0`.
         name: String, the name of the model. Defaults to `"mobilenetv2"`.
 
     Returns:

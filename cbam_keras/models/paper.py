@@ -43,24 +43,26 @@ COMPARED = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preset:
-    """One row of the paper's tables: a network and its printed numbers.
+    """One row of the paper's tables: a network and its reported numbers.
 
-    Errors are in %, on ImageNet, single crop of 224 x 224, where a second copy
-    of the table confirmed them. Parameters and multiply-accumulates equal those
-    of the network built.
+    Errors are in %, on ImageNet, single crop of 224 x 224. Parameters and
+    multiply-accumulates equal those of the network built.
+
+    Errors are those that a second copy of the table confirmed.
 
     Attributes:
         name: String, the key of the row, e.g. `"resnet50-cbam"`.
-        network: String, the network as printed, e.g. `"ResNeXt50 (32x4d)"`.
-        attention: String, its attention as printed: `""`, `"SE"`, `"CBAM"`,
+        network: String, the name of the network in the paper, e.g. `"ResNeXt50
+            (32x4d)"`.
+        attention: String, its attention in the paper: `""`, `"SE"`, `"CBAM"`,
             or the variant of an ablation.
         tables: Tuple of integers, the tables with this row.
-        parameters: Number, the printed parameters in millions (trainable,
-            1000 classes), or `None` for rows that only Tables 1 to 3 have.
-        macs: Number, the printed "GFLOPs", which are multiply-accumulates in
-            1e9 at 224 x 224, or `None` likewise.
-        top1_error: Number, the printed top-1 error in %, or `None`.
-        top5_error: Number, the printed top-5 error in %, or `None`.
+        parameters: Number, the reported parameters in millions (trainable, 1000
+            classes), or `None`. Rows that only Tables 1 to 3 have are without.
+        macs: Number, the reported "GFLOPs": multiply-accumulates in 1e9 at 224
+            x 224, or `None`. Rows that only Tables 1 to 3 have are without.
+        top1_error: Number, the reported top-1 error in %, or `None`.
+        top5_error: Number, the reported top-5 error in %, or `None`.
         builder: String, the function of `cbam_keras.models` that builds it.
         options: Dictionary, arguments of the builder for this network.
         layer: String, a name of the class of the attention layer, or `None`.
@@ -157,17 +159,18 @@ _CHOSEN: dict[str, dict] = {
 def build_preset(name: str, **options: Any) -> keras.Model:
     """Builds a network of the paper's tables.
 
-    Its bottlenecks have the stride in the first 1x1 convolution, which is
-    what the printed FLOPs count. For checkpoints of the authors' released
-    code or of torchvision pass `downsample_in="3x3"`: they load either way,
-    but predict worse without it.
+    For checkpoints of the authors' released code or of torchvision pass
+    `downsample_in="3x3"`: they load either way, but predict worse without it.
+
+    Bottlenecks have the stride in the first 1x1 convolution, which gives the
+    reported FLOPs.
 
     Args:
         name: String, a key of `PRESETS` or `ABLATIONS`, e.g.
             `"resnet50-cbam"`.
         **options: Arguments of the builder in `cbam_keras.models`, e.g.
-            `classes=10`, `weights=path`, `input_shape=(64, 64, 3)`, except
-            those that define the row: `attention`, and `width_multiplier`,
+            `classes=10`, `weights=path`, `input_shape=(64, 64, 3)`. Those that
+            define the row are excepted: `attention`, and `width_multiplier`,
             `groups`, `base_width` or `alpha`. `downsample_in` of a residual
             network defaults to `"1x1"`.
 

@@ -13,18 +13,20 @@ from cbam_keras.layers import _docstrings
 def preprocess_input(images: Any, data_format: str | None = None) -> Any:
     """Preprocesses images as PyTorch networks trained on ImageNet expect.
 
-    `(images / 255 - mean) / deviation`, with the mean (0.485, 0.456, 0.406) and
-    the deviation (0.229, 0.224, 0.225) of red, green and blue in ImageNet, for
-    checkpoints of the authors' code and of torchvision.
+    `(images / 255 - mean) / deviation`, for checkpoints of the authors' code
+    and of torchvision.
+
+    The mean (0.485, 0.456, 0.406) and the deviation (0.229, 0.224, 0.225) are
+    those of red, green and blue in ImageNet.
 
     Args:
-        images: Array or tensor of any number type, one RGB image or a batch,
-            in `[0, 255]`. It is not modified. Tensors may be symbolic, or come
+        images: Array or tensor, one RGB image or a batch, in `[0, 255]`, of any
+            number type. It is not modified. Tensors may be symbolic, or come
             from `tf.data` with the TensorFlow backend.
-        data_format: String, `"channels_last"` for `(H, W, 3)` or
-            `(B, H, W, 3)`, `"channels_first"` for `(3, H, W)` or
-            `(B, 3, H, W)`, or `None` for
-            `keras.config.image_data_format()`. Defaults to `None`.
+        data_format: String, `"channels_last"`, `"channels_first"`, or `None`
+            for `keras.config.image_data_format()`. The shape is `(H, W, 3)` or
+            `(B, H, W, 3)`, or `(3, H, W)` or `(B, 3, H, W)`. Defaults to
+            `None`.
 
     Returns:
         float32 of the same shape: a NumPy array for a NumPy array, a tensor

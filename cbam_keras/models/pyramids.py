@@ -63,22 +63,24 @@ def feature_pyramid(
 ) -> keras.Model:
     """Turns a network into a backbone for KerasHub's detectors.
 
-    A `keras_hub.models.FeaturePyramidBackbone`, whose `pyramid_outputs` maps
-    `"P2"` to the feature map of stride 4, and so on to `"P5"` of stride 32, as
-    far as the network has them: for `keras_hub.models.RetinaNetBackbone`
-    (detection) or `DeepLabV3Backbone` (segmentation). It shares the layers, and
-    so the weights, of the network. Load what you saved with
-    `load_detector`.
+    It shares the layers, and so the weights, of the network. Load what you
+    saved with `load_detector`.
+
+    The backbone is a `keras_hub.models.FeaturePyramidBackbone`, whose
+    `pyramid_outputs` maps `"P2"` to the feature map of stride 4, and so on to
+    `"P5"` of stride 32, as far as the network has them: for
+    `keras_hub.models.RetinaNetBackbone` (detection) or `DeepLabV3Backbone`
+    (segmentation).
 
     Args:
         model: Functional `keras.Model`, with or without classifier, that
             takes images `(H, W, C)`. `H` and `W` may be `None`, otherwise the
             coarsest stride must divide them.
-        levels: Mapping of the levels to names of layers, as
-            `{"P3": "stage2_block2_out"}`. Layers behind the coarsest are left
-            out: list no level that the detector does not use, or it is never
-            trained. Defaults to `None`, which means the last layer of each
-            stride 4, 8, 16 and 32.
+        levels: Mapping of the levels to names of layers, as `{"P3":
+            "stage2_block2_out"}`. Layers after the coarsest are left out: list
+            no level that the detector does not use, or it is never trained.
+            Defaults to `None`, which means the last layer of each stride 4, 8,
+            16 and 32.
 
     Returns:
         A KerasHub backbone.

@@ -202,7 +202,7 @@ _document(
     "Zagoruyko and Komodakis, 2016 (https://arxiv.org/abs/1605.07146)",
     "    width_multiplier: Positive number. Multiplies the 64, 128, 256 and\n"
     "        512 channels of the stages, rounded down. The stem keeps its 64\n"
-    "        channels, as the parameters printed in the CBAM paper require.\n"
+    "        channels, as the parameters reported in the CBAM paper require.\n"
     "        Defaults to `1.5`.\n",
 )
 

@@ -43,9 +43,9 @@ def ResNet(
 ) -> keras.Model:
     """Builds a residual network, optionally with attention in each block.
 
-    For your own residual networks; those of the paper are built with it too.
     Padding and batch normalization (epsilon 1e-5, momentum 0.9) are PyTorch's,
     so its checkpoints give the same numbers. Preprocessing is not built in.
+
     Layers are named `stem_conv`, `stage2_block1_conv1`, `stage2_block1_bn1`,
     `stage2_block1_attention`, `stage2_block1_out`, `head_pool`, `predictions`.
 
@@ -53,7 +53,7 @@ def ResNet(
         depths: Sequence of positive integers, the blocks of each stage. Every
             stage after the first halves height and width.
         block: `"basic"` (two 3x3 convolutions) or `"bottleneck"` (1x1, 3x3,
-            1x1; a width `w` gives `4 w` channels). Defaults to
+            1x1). In a bottleneck a width `w` gives `4 w` channels. Defaults to
             `"bottleneck"`.
         widths: Sequence of positive integers, the width of each stage.
             Defaults to `(64, 128, 256, 512)`.
@@ -66,16 +66,16 @@ def ResNet(
             `64`.
         include_top: Boolean, whether the network ends with global average
             pooling and a classifier. Defaults to `True`.
-        weights: `None` for random weights, or the path of a `.keras` or
-            `.weights.h5` file of the same network, or of a PyTorch checkpoint,
-            see `cbam_keras.load_torch_weights`. Defaults to `None`.
+        weights: Path of a `.keras` or `.weights.h5` file of the same network,
+            or of a PyTorch checkpoint. See `cbam_keras.load_torch_weights`.
+            Defaults to `None`, which means random weights.
         input_tensor: Keras tensor to build the network on. Defaults to
             `None`, which means a new input.
         input_shape: Shape `(H, W, C)`, or `(C, H, W)` if the image data format
-            is `"channels_first"`. Defaults to `None`, which means
-            `(None, None, 3)` without a classifier, otherwise `(224, 224, 3)`,
-            with the small stem `(32, 32, 3)`, and with the strided one
-            `(64, 64, 3)`.
+            is `"channels_first"`. It is `(None, None, 3)` without a classifier,
+            otherwise `(224, 224, 3)`, with the small stem `(32, 32, 3)`, and
+            with the strided one `(64, 64, 3)`. Defaults to `None`, which means
+            a size that suits the stem.
         pooling: Without a classifier, `"avg"` or `"max"` for global pooling,
             `None` for the feature map. Defaults to `None`.
         classes: Positive integer, the number of classes; `1` is a single value
@@ -84,18 +84,18 @@ def ResNet(
         classifier_activation: Activation of the classifier; `None` gives
             logits. Defaults to `"softmax"`.
         attention: Attention at the end of every residual branch: what
-            `layers.make_attention` takes, as `"cbam"`, or a list of these, one
-            per stage. Defaults to `None`.
-        stages: String, which stages have attention, numbered from 1 as in the
-            names of layers: `"all"`, `"first"`, `"last"`, `"last 2"`, or
-            numbers as `"1,3"`. Defaults to `"all"`.
-        stem: `"imagenet"` (7x7 convolution with stride 2, max pooling),
-            `"small"` (3x3 convolution; for inputs of 16 to 96 pixels) or
-            `"strided"` (3x3 convolution with stride 2; a quarter of the MACs
-            of `"small"`). Defaults to `"imagenet"`.
-        downsample_in: Which convolution of a bottleneck carries the stride:
-            `"3x3"` (the authors' code, torchvision) or `"1x1"` (the FLOPs
-            reported in the paper). Defaults to `"3x3"`.
+            `layers.make_attention` takes, or a list, one per stage. Defaults to
+            `None`.
+        stages: String, which stages have attention: `"all"`, `"first"`,
+            `"last"`, `"last 2"`, or numbers as `"1,3"`. They are numbered from
+            1 as in the names of layers. Defaults to `"all"`.
+        stem: `"imagenet"` (7x7, stride 2, max pooling), `"small"` (3x3; for 16
+            to 96 pixels) or `"strided"` (3x3, stride 2). The last one takes a
+            quarter of the MACs of `"small"`. Defaults to `"imagenet"`.
+        downsample_in: Which convolution of a bottleneck carries the stride,
+            `"3x3"` or `"1x1"`. `"3x3"` is that of the authors' code and
+            torchvision, `"1x1"` gives the FLOPs reported in the paper. Defaults
+            to `"3x3"`.
         name: String, the name of the model. Defaults to `"resnet"`.
 
     Returns:

@@ -38,14 +38,14 @@ def UNet(
 ) -> keras.Model:
     """Builds a U-Net for segmentation on the features of any network.
 
-    A block of the decoder repeats the features up to the next resolution of
-    the encoder, concatenates the encoder's last output there (a skip), and
-    applies twice a 3x3 convolution, batch normalization and a ReLU, then
-    attention. If the encoder has no feature map as large as its input, a last
-    block without skip leads there.
-
     The model shares the layers of the encoder, and so its weights and
     `trainable`. It takes images as the encoder does.
+
+    A block of the decoder repeats the features up to the next resolution of the
+    encoder, concatenates the encoder's last output there (a skip), and applies
+    twice a 3x3 convolution, batch normalization and a ReLU, then attention. If
+    the encoder has no feature map as large as its input, a last block without
+    skip leads there.
 
     Args:
         encoder: Functional `keras.Model` that takes an image, a signal or a
@@ -56,18 +56,18 @@ def UNet(
             for two classes, with `classifier_activation="sigmoid"` or `None`.
         attention: Attention of each decoder block: what
             `layers.make_attention` takes. Defaults to `None`.
-        skip_attention: Attention of each skip, which may also be `"gate"`: an
-            `AttentionGate` whose gating signal is the features from below,
+        skip_attention: Attention of each skip, which may also be `"gate"`, an
+            `AttentionGate`. Its gating signal is the features from below,
             before they are repeated. Defaults to `None`.
-        stages: String, which decoder blocks have both, counted from the
-            coarsest: `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers as
-            `"1,3"`; for skips of those blocks that have one. Defaults to
-            `"all"`.
+        stages: String, which decoder blocks have both, from 1, the coarsest:
+            `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers as `"1,3"`. For
+            skips it means those blocks that have one. Defaults to `"all"`.
         decoder_widths: Sequence of positive integers, the channels of each
-            decoder block, the coarsest first. Defaults to `None`: `16` in the
-            last block, doubled in each block before it up to `256`.
-        classifier_activation: Activation of the output, `None` for logits.
-            Defaults to `"softmax"`.
+            decoder block, the coarsest first. These are by default `16` in the
+            last block and twice as many in each before, up to `256`. Defaults
+            to `None`.
+        classifier_activation: Activation of the classifier; `None` gives
+            logits. Defaults to `"softmax"`.
         name: String, the name of the model. Defaults to `"unet"`.
 
     Returns:

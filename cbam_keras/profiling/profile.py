@@ -20,9 +20,9 @@ class Row:
         name: String, the name of the layer, prefixed with the names of
             nested models: `"backbone/conv1"`.
         kind: String, the class of the layer.
-        group: String, `"convolution"`, `"dense"`, `"recurrent"`,
-            `"attention"`, `"other"` (normalization and other layers that only
-            scale, shift or look up) or `"not counted"`.
+        group: String, `"convolution"`, `"dense"`, `"recurrent"`, `"attention"`,
+            `"other"` or `"not counted"`. `"other"` are normalization and other
+            layers that only scale, shift or look up.
         output_shape: Tuple, the shape of its first output without the batch.
         parameters: Integer, trainable parameters.
         macs: Integer, multiply-accumulates for one sample, over all calls of
@@ -133,10 +133,12 @@ def profile_model(
 ) -> Profile:
     """Counts trainable parameters and multiply-accumulates of a model.
 
-    The model is not run: shapes are propagated through its graph. A MAC is
-    one multiply and one add. As in the tables of the paper, convolutions and
-    dense layers are counted, in the attention layers of `cbam_keras` too (an
-    MLP once for each pool), including positions in the padding. Biases,
+    A MAC is one multiply and one add of a convolution or dense layer. Layers of
+    an unknown kind are `.uncounted`: the totals exclude their MACs.
+
+    The model is not run: shapes are propagated through its graph. As in the
+    tables of the paper, the attention layers of `cbam_keras` are counted too
+    (an MLP once for each pool), including positions in the padding. Biases,
     normalization, activations, pooling and products of feature maps are not.
 
     Args:
@@ -144,15 +146,15 @@ def profile_model(
             layers of nested models, also in `TimeDistributed`, are counted one
             by one. A subclassed model in another is not, with a warning.
             Attention inside a layer has a row of its own, without MACs.
-        input_shape: Shape of the input without the batch, e.g.
-            `(224, 224, 3)`. For several inputs, a list of shapes in the order
-            of `model.inputs`, or a dictionary by input name. Defaults to
-            `None`, which means the shape of the model's input.
+        input_shape: Shape of the input without the batch, e.g. `(224, 224, 3)`.
+            For several inputs, a list of shapes in the order of `model.inputs`,
+            or a dictionary by input name. Defaults to `None`, which means that
+            of the model.
 
     Returns:
-        A `Profile`. Layers of an unknown kind are `.uncounted`: the totals
-        include their parameters and exclude their MACs. A shared layer counts
-        its parameters once and its MACs for each call.
+        A `Profile`. Its totals include the parameters of layers that are
+        `.uncounted`. A shared layer counts its parameters once and its MACs
+        for each call.
 
     Raises:
         TypeError: If `model` is not a `keras.Model`.

@@ -1,4 +1,4 @@
-"""All figures: `from cbam_keras import plotting`."""
+"""All figures, drawn with matplotlib."""
 
 from cbam_keras.explain.figures import (
     plot_attention_maps,

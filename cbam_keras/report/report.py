@@ -39,11 +39,12 @@ def write(folder: str | os.PathLike) -> pathlib.Path:
     """Writes the report of an output folder, one HTML page.
 
     The commands `train`, `tune`, `ablate` and `explain` and `tuning.search`
-    write it when they end. It holds the question and the answer, the tables,
-    the figures, where the networks look, what identifies the run, and the
-    command that repeats it. It is read without a network, and can be sent as
-    it is. Of an unfinished or damaged run it holds what there is, and says
-    what is missing.
+    write it when they end.
+
+    It holds the question and the answer, the tables, the figures, where the
+    networks look, what identifies the run, and the command that repeats it. It
+    is read without a network, and can be sent as it is. Of an unfinished or
+    damaged run it holds what there is, and says what is missing.
 
     Args:
         folder: Path of an output folder. A report in it is replaced.

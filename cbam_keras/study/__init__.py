@@ -1,8 +1,7 @@
-"""Named variants x seeds of one task: trained resumable, and compared.
+"""Trains variants with several seeds, resumes, and compares them.
 
-`training.train`, `comparison.compare`, `ablation.run` and the confirmation of
-`tuning.search` are studies of certain variants; your own networks are variants
-like any other.
+`training.train`, `comparison.compare` and `ablation.run` are studies, and
+`tuning.search` ends with one. Variants of a study may be your own networks.
 
 - `study`: `Study`, `Variant`, `Comparison`, `Budget`, `Task`.
 - `tasks`, `segmentation`: `Classification`, and `Segmentation` by masks.
@@ -12,7 +11,7 @@ like any other.
 - `cell`: `train_cell`: one variant with one seed.
 - `checkpoints`: its state, saved after each epoch.
 - `class_weights`: training images weighted by their classes.
-- `measures`: `Measure`, and those of classifiers beside accuracy.
+- `measures`: `Measure`, and those of classifiers other than accuracy.
 - `networks`: networks built, checked and compiled.
 - `stages`: which layers are trained in the stages of fine-tuning.
 - `folder`: the output folder, its locks and settings.
@@ -26,8 +25,8 @@ like any other.
 - `results`: `Results`: what has been trained, compared.
 - `errors`: the same as in the paper's tables.
 - `ranking`: networks ranked, as the trials of a search.
-- `statistics`: means, paired differences and verdicts over seeds.
-- `dunnett`: Dunnett's test over seeds as blocks.
+- `statistics`: means, paired differences and verdicts.
+- `dunnett`: Dunnett's test with seeds as blocks.
 - `power`: which differences a study can find.
 - `estimate`: what a study will train, counted, and the seeds it needs.
 """

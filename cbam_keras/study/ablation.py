@@ -1,4 +1,4 @@
-"""The paper's comparisons on your own data, over several seeds.
+"""The paper's comparisons on your own data, with several seeds.
 
 `ABLATIONS` holds the networks, the rows of the paper's Tables 1 to 4 in
 `cbam_keras.presets`, and `TABLES` says which table shows which. All spatial
@@ -78,25 +78,28 @@ def plan(
 
     Table 1 compares the pooling of the channel gate, Table 2 spatial gates
     after it, Table 3 the arrangement of the two, and Table 4 no attention, SE
-    and CBAM. Each of the 10 networks is trained once per seed, however many
-    tables show it.
+    and CBAM.
+
+    Each of the 10 networks is trained once per seed, however many tables show
+    it.
 
     Args:
         data: See `comparison.plan`. Defaults to `"crowded_mnist"`.
-        model: String, a network of `comparison.compare`; or a function that
-            takes `attention`, as the builders of `cbam_keras.models` do, and
-            returns a classifier of the images. Defaults to `"tiny"`.
+        model: A network of `comparison.compare`, or a function that takes
+            `attention` and returns a classifier. The builders of
+            `cbam_keras.models` are such functions. Defaults to `"tiny"`.
         weights: See `comparison.plan`. Defaults to `None`.
-        tables: Sequence of integers from 1 to 4. Defaults to `(1, 2, 3, 4)`.
+        tables: Sequence of integers from 1 to 4, the tables of the paper.
+            Defaults to `(1, 2, 3, 4)`.
         seeds: See `comparison.plan`. Defaults to `3`.
         recipe: See `comparison.plan`. Defaults to `None`.
-        identity_init: Boolean, whether all attention layers start as
-            `VARIANTS["recommended"]` does, as those of `comparison.compare` do.
-            `False` is the start of the paper. Defaults to `True`.
+        identity_init: Boolean, whether attention layers start as the identity,
+            as those of `comparison.compare` do. `False` is the start of the
+            paper. Defaults to `True`.
         data_options: See `comparison.plan`. Defaults to `None`.
         folds: See `comparison.plan`. Defaults to `None`.
-        measure: See `comparison.plan`. What it lacks to one takes the place
-            of the error. Defaults to `"test_accuracy"`.
+        measure: See `comparison.plan`. Tables show one minus this measure in
+            place of the error. Defaults to `"test_accuracy"`.
         test: See `comparison.plan`; `"dunnett"` corrects within each table.
             Defaults to `"holm"`, which corrects none.
 
@@ -187,10 +190,11 @@ def run(
 ) -> Results:
     """Runs the comparisons of the paper's Tables 1 to 4 on any dataset.
 
-    What `cbam-keras ablate` runs: `study.run(plan(...), **options)`. The
-    output folder gets what `study.run` writes, and `tables.md`, `tables.csv`
-    and `ablation.png`. The same call given again resumes, or trains what is
-    missing.
+    The same call given again resumes, or trains what is missing. `cbam-keras
+    ablate` runs it.
+
+    It is `study.run(plan(...), **options)`. The output folder gets what
+    `study.run` writes, and `tables.md`, `tables.csv` and `ablation.png`.
 
     Args:
         The arguments of `plan`, and:
@@ -200,8 +204,8 @@ def run(
             `runs/ablate-<data>-<model>`.
 
     Returns:
-        A `study.Results`, whose rows are of errors: of the fractions of test
-        images that a network is wrong about.
+        A `study.Results` of errors, the fractions of test images that a
+        network is wrong about.
 
     Raises:
         ValueError: If an argument is out of range, see `plan`, `study.run`.

@@ -61,29 +61,29 @@ class Outcome:
 
     Attributes:
         variant: String, its name.
-        seed: Integer.
+        seed: Integer, the seed that it was trained with.
         status: String, `"finished"`, `"diverged"` (the loss became NaN or
             infinite), `"out of memory"`, `"over budget"` or `"error"`.
         message, traceback: Strings, what went wrong and where, or `None`.
         parameters, macs: Integers, trainable parameters and
             multiply-accumulates for one image, or `None`.
         metrics: Dictionary of what was measured on the test data and in the
-            best epoch; empty unless finished.
+            best epoch. Empty unless finished.
         test_accuracy, val_accuracy, val_loss: Numbers of the best epoch, or
             `None`.
         best_epoch: Integer from 1, the epoch that was tested, see `Recipe`.
             `None` unless finished.
-        selected_by: String, why that one: `"last epoch"` or, as an example,
+        selected_by: String, why that epoch: `"last epoch"` or, as an example,
             `"best val_accuracy"`. `None` unless finished.
-        epochs: Integer, the epochs that were trained, including those of a
+        epochs: Integer, the epochs that were trained. They include those of a
             trial that this one continued.
         seconds_per_epoch: Number, the median after the first, or `None`.
-        seconds: Number, of training and validation.
-        jit_compile: Boolean, whether the last epoch was compiled, see
-            `Recipe`; `None` if there was none.
+        seconds: Number, the seconds of training and validation.
+        jit_compile: Boolean, whether the last epoch was compiled, or `None`.
+            See `Recipe`.
         file: String, the `.keras` file in the output folder, or `None`.
-        history: List of dictionaries, one per epoch: `epoch` (from 1), the
-            metrics of the task, `seconds`.
+        history: List of dictionaries, one per epoch. They have `epoch` (from
+            1), the metrics of the task, `seconds`.
     """
 
     variant: str

@@ -86,53 +86,53 @@ def plan(
     """Plans to train one network without and with attention, and compare.
 
     Args:
-        attentions: Sequence of `"none"`, the names that
-            `layers.make_attention` takes, and layers of your own: a class, or
+        attentions: Sequence of names that `layers.make_attention` takes,
+            `"none"`, and layers of your own, or `"all"`. A layer is a class, or
             a callable that takes `name` and returns a layer, as
-            `layers.Attention`. Or `"all"`, for `"none"` and each kind of
-            layer; one that does not fit the network is left out with a
-            warning. Defaults to `("none", "se", "cbam")`.
-        stages: String, in which stages of the network attention goes, see
-            `insert_attention`; or a sequence of these, each of which is
-            compared; or `"each"`: all stages, each alone, and the last two
-            and more. Defaults to `"all"`.
-        model: A key of `comparison.NETWORKS`, as `"tiny"` (20,000 parameters),
-            `"small"` (78,000) or `"resnet18"`. Or a network of
-            `keras.applications` by the name of its function, as
-            `"MobileNetV2"`, or `"EfficientNetLite0"`: with its preprocessing
-            inside, attention where `insert_attention` puts it, and a new
-            classifier. Or a function that takes `attention` and returns a
-            `keras.Model`. Defaults to `"tiny"`.
+            `layers.Attention`. `"all"` stands for `"none"` and each attention
+            layer; one that does not fit the network is left out with a warning.
+            Defaults to `("none", "se", "cbam")`.
+        stages: In which stages attention goes, see `insert_attention`; a
+            sequence of these, which are compared; or `"each"`. `"each"` stands
+            for all stages, each alone, and the last two and more. Defaults to
+            `"all"`.
+        model: A key of `comparison.NETWORKS`, a network of
+            `keras.applications`, or a function that takes `attention` and
+            returns a `keras.Model`. `"tiny"` has 20,000 parameters, `"small"`
+            78,000. Networks of `keras.applications` go by the name of their
+            function, as `"MobileNetV2"`; they and `"EfficientNetLite0"` have
+            their preprocessing inside, attention where `insert_attention` puts
+            it, and a new classifier. Defaults to `"tiny"`.
         weights: `"imagenet"` for a network of `keras.applications` (downloaded
             by Keras) or `"EfficientNetLite0"` (from a package). Its batch
             normalization is frozen, and for the `frozen_epochs` of the recipe
-            so are all of its own layers. Attention that is given by name
-            starts as the identity. Defaults to `None`, random weights.
-        data: What `cbam_keras.data.load` takes; for one seed also what it
+            so are all of its own layers. Attention that is given by name starts
+            as the identity. Defaults to `None`, random weights.
+        data: What `cbam_keras.data.load` takes; for one seed also what it has
             returned. Defaults to `"crowded_mnist"`.
-        recipe: A `training.Recipe`, or the name of one in
-            `training.RECIPES`. Several seeds replace its seed. Defaults to
-            `None`, which means `"fine-tuning"` with `weights`, and otherwise
-            `Recipe(epochs=1, batch_size=64)`, with a learning rate of 0.03
-            for the model `"tiny"`; and more epochs where these make fewer than
-            200 steps, except of the embedded digits.
+        recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
+            Several seeds replace its seed. Defaults to `None`, which means
+            `"fine-tuning"` with `weights`, otherwise one epoch with a batch
+            size of 64. The learning rate is then 0.01, or 0.03 for the model
+            `"tiny"`, and there are more epochs where these make fewer than 200
+            steps, except of the embedded digits.
         layer_options: Mapping of arguments of the attention layers, as
             `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
-            that no layer takes is an error. With `{"identity_init": False}`,
-            a name stands for the defaults of its class. Defaults to `None`,
-            which means a `reduction_ratio` of 4 for the model `"tiny"`, whose
-            layers have few channels.
+            that no layer takes is an error. With `{"identity_init": False}`, a
+            name stands for the defaults of its class. Defaults to `None`, which
+            means a `reduction_ratio` of 4 for `"tiny"`, whose layers are
+            narrow.
         data_options: Mapping of further arguments of `data.load`, as
             `{"download": True}`, except those of the recipe. Defaults to
             `None`.
         seeds: Positive integer, how many seeds, from 0; or a sequence of
             different seeds. One seed is that of the recipe. Defaults to `1`.
-        folds: Integer from 2, the number of folds of a cross-validation, in
-            which each image is tested once per seed; see `study.Study`.
-            Defaults to `None`.
-        measure: `"test_accuracy"`, `"balanced_accuracy"`, `"macro_f1"` or
-            `"auc"`, what networks are compared by; see
-            `study.Classification`. Defaults to `"test_accuracy"`.
+        folds: Integer from 2, the number of folds of a cross-validation. Each
+            image is tested once per seed; see `study.Study`. Defaults to
+            `None`.
+        measure: What networks are compared by, see `study.Classification`. It
+            is `"test_accuracy"`, `"balanced_accuracy"`, `"macro_f1"` or
+            `"auc"`. Defaults to `"test_accuracy"`.
         test: `"holm"` or `"dunnett"`, how several comparisons are corrected;
             see `study.Study`. Defaults to `"holm"`.
         task: A `study.Segmentation`, in place of `data`, `data_options` and
@@ -140,7 +140,7 @@ def plan(
             encoder, as `"unet-tiny"` or `"unet-EfficientNetLite0"`, with
             attention in its decoder; `"skip-gate"` in `attentions` is an
             `AttentionGate` on its skips, and `"skip-cbam"` and so on other
-            kinds there. `recipe=None` means `"segmentation"`, with all epochs
+            layers there. `recipe=None` means `"segmentation"`, with all epochs
             in one stage for random weights. Defaults to `None`.
 
     Returns:
@@ -213,10 +213,12 @@ def compare(
 ) -> Results:
     """Trains one network without and with attention, under equal conditions.
 
-    What `cbam-keras train` runs: `study.run(plan(...), **options)`. The
-    output folder gets what `study.run` writes, `curves.png` and
-    `comparison.png`, with four networks or more also `costs.png`. The same call
-    given again resumes, or trains what is missing.
+    The same call given again resumes, or trains what is missing. `cbam-keras
+    train` runs it.
+
+    It is `study.run(plan(...), **options)`. The output folder gets what
+    `study.run` writes, `curves.png` and `comparison.png`, with four networks or
+    more also `costs.png`.
 
     Args:
         The arguments of `plan`, and:

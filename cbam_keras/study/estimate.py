@@ -109,18 +109,20 @@ def seeds_needed(
     comparisons: int = 1,
     power: float = POWER,
 ) -> int:
-    """Returns with how many seeds a true difference is likely to be found.
+    """Returns how many seeds are likely to find a true difference.
 
-    By Student's t of differences paired by seed, for several comparisons at
-    the level of the first by Holm's method. Fix the number before looking at
-    results: who adds seeds until an interval excludes zero claims too often.
+    Choose the number before you look at results: adding seeds until an interval
+    excludes zero finds differences that are not there.
+
+    The test is Student's t of differences paired by seed, for several
+    comparisons at the level of the first by Holm's method.
 
     Args:
-        results: `Results` of several seeds without folds, for the pooled
-            standard deviation of the differences to the baseline; or this
-            deviation, a positive number in units of the measure, as 0.008.
-        difference: Positive number, the true difference, in the same units:
-            0.01 of an accuracy is one point. Defaults to `0.01`.
+        results: `Results` of several seeds without folds, or the standard
+            deviation of the differences, as 0.008. It is in units of the
+            measure; of results the pooled one is taken.
+        difference: Positive number, the true difference: 0.01 of an accuracy is
+            one point. It is in units of the measure. Defaults to `0.01`.
         comparisons: Positive integer, the networks that are compared with the
             baseline. Defaults to `1`.
         power: Number from 0.1 to 0.999, the fraction of studies that find the

@@ -26,16 +26,16 @@ class Measure:
     It is shown as `scale * value` in its unit, and stored as it is.
 
     Args:
-        key: String, its name there.
-        heading: String, what tables and sentences call it. Defaults to `""`.
-        digits: Integer, those after the point. Defaults to `2`.
-        is_error: Boolean, whether tables show the error, one minus it.
-            Defaults to `False`.
-        scale: Positive number. Defaults to `100`.
+        key: String, the name of this number in the result of `evaluate`.
+        heading: String, the name in tables and sentences. Defaults to `""`.
+        digits: Integer, the number of decimals. Defaults to `2`.
+        is_error: Boolean, whether tables show one minus this number. Defaults
+            to `False`.
+        scale: Positive number, by which tables multiply. Defaults to `100`.
         unit: String, as `"dB"`; `""` for none. Differences of percentages are
             in points. Defaults to `"%"`.
-        lower_is_better: Boolean, whether a better network has a lower value,
-            as of an RMSE. Defaults to `False`.
+        lower_is_better: Boolean, whether a lower value is better, as of an
+            RMSE. Defaults to `False`.
 
     Raises:
         ValueError: If `digits` is not an integer from 0 to 15, or `scale` not

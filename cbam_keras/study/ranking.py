@@ -1,4 +1,4 @@
-"""`Ranking`: networks in the order of a measure, the best trained again."""
+"""`Ranking`: networks in the order of a measure, the best retrained."""
 
 import collections
 import dataclasses
@@ -30,16 +30,17 @@ Value = str | int | float
 
 @dataclasses.dataclass(frozen=True)
 class Trial(Outcome):
-    """Result of training one network of a ranking; see `Outcome`.
+    """Result of training one network of a ranking.
 
-    With folds, `metrics` are the means over them, `seconds` their sum, and
-    all else is of the first fold, or of the first that failed.
+    An `Outcome`, of all folds: `metrics` are their means, `seconds` their sum.
+
+    All else is of the first fold, or of the first that failed.
 
     Attributes:
-        number, label: Integer from 1 and string, what tables call it.
+        number, label: Integer from 1 and string, its name in tables.
         values: Dictionary, its hyperparameters.
-        score: Number, what it is ranked by, on the validation images, or
-            `None`.
+        score: Number, by which it is ranked, on the validation images. `None`
+            unless finished.
     """
 
     number: int = 0
@@ -98,22 +99,21 @@ class ConfirmedRow(Row):
 class Ranking(Results):
     """Results of a search: trials, and the best of them retrained.
 
-    `to_dataframe()` has a row per trial. See `Results`, and:
+    A `Results` whose `to_dataframe()` has a row per trial.
 
     Attributes:
-        trials: Tuple of `Trial`, in order, those of which all folds ended.
+        trials: Tuple of `Trial`, in order, all folds of which ended.
         ranked: List of the trials that finished, the best first.
-        confirmation: Tuple of `ConfirmedRow`: no attention, and the setting
-            with attention on which the trials decided, retrained with new
-            seeds.
-        best: The chosen trial: this setting, unless no attention validates
-            better over the new seeds; without these the best trial.
-        best_options: Dictionary, the arguments of its attention layer, if
-            the search was over a `CBAMHyperModel`.
+        confirmation: Tuple of `ConfirmedRow`: no attention, and the best
+            setting with attention, retrained with new seeds.
+        best: The chosen `Trial`: this setting, unless no attention validates
+            better with the new seeds. Without new seeds it is the best trial.
+        best_options: Dictionary, the arguments of its attention layer. Needs a
+            search with a `CBAMHyperModel`.
         code: String, a line of code that makes this layer, or empty.
-        test_accuracy: Number in [0, 1], of the network in `best.keras`: the
-            training of the chosen configuration that validates best, with
-            folds on the test images of its fold.
+        test_accuracy: Number in [0, 1], the test accuracy of the network in
+            `best.keras`. This is the training of the chosen configuration that
+            validates best, with folds on the test images of its fold.
         choice: Dictionary, what `results.json` holds of these.
     """
 

@@ -30,52 +30,54 @@ class Recipe:
             Defaults to `32`.
         learning_rate: Positive number, the highest learning rate. Defaults
             to `0.01`.
-        weight_decay: Number from 0, for every trainable variable. Decoupled
-            from the gradient with `"adamw"`, added to it as in PyTorch with
-            `"sgd"`. Defaults to `0.0001`.
-        seed: Integer from 0 to `2**32 - 1`, of the initial weights, of the
-            split and of the order of the images. Defaults to `0`.
+        weight_decay: Number from 0, for every trainable variable. It is
+            decoupled from the gradient with `optimizer="adamw"`, and added to
+            it as in PyTorch with `"sgd"`. Defaults to `0.0001`.
+        seed: Integer from 0, of the initial weights, the split and the order of
+            the images. At most `2**32 - 1`. Defaults to `0`.
         mixed_precision: `None`, `"float16"` or `"bfloat16"`, the type that
-            networks compute in; weights stay float32. Defaults to `None`, which
+            networks compute in. Weights stay float32. Defaults to `None`, which
             means the global policy.
-        optimizer: `"adamw"`, or `"sgd"`: `torch.optim.SGD` step by step.
-            Defaults to `"adamw"`.
-        momentum: Number in [0, 1), of `"sgd"`. Defaults to `0.9`.
-        schedule: `"cosine"`: warm-up over a tenth of all steps, then cosine
-            decay to zero; the last epoch is tested, unless its validation
-            accuracy is worse than the best by more than a standard error.
-            `"step"`: the learning rate is divided by 10 every `step_epochs`,
-            and the best epoch is tested. Defaults to `"cosine"`.
-        step_epochs: Positive integer, of `"step"`. Defaults to `30`.
-        augment: Sequence of names, the augmentation of training images, as
-            `("crop", "flip")`; see `cbam_keras.data.load`. Defaults to `()`.
+        optimizer: `"adamw"`, or `"sgd"`, which does what `torch.optim.SGD`
+            does. Defaults to `"adamw"`.
+        momentum: Number in [0, 1), used only with `optimizer="sgd"`. Defaults
+            to `0.9`.
+        schedule: `"cosine"` (warm-up, then decay to zero) or `"step"` (divided
+            by 10 every `step_epochs`). The warm-up takes a tenth of all steps.
+            With `"cosine"` the last epoch is tested, unless its validation
+            accuracy is worse than the best by more than a standard error, with
+            `"step"` the best one. Defaults to `"cosine"`.
+        step_epochs: Positive integer, used only with `schedule="step"`.
+            Defaults to `30`.
+        augment: How training images are augmented, as `("crop", "flip")`; see
+            `cbam_keras.data.load`. Defaults to `()`.
         image_size: Positive integer or `(H, W)`, the size that images are
-            resized to. Defaults to `None`, see `cbam_keras.data.load`.
-        frozen_epochs: Integer from 0, for fine-tuning in two stages. So many
-            epochs come before `epochs` and train only the layers that the
-            function which builds the network has left trainable, with a
-            schedule of their own. Then `epochs` train all layers at a tenth
-            of the learning rate, except batch normalization outside of
-            attention, see `freeze_batch_norm`. Defaults to `0`: one stage,
-            which trains the network as it was built.
+            resized to. See `cbam_keras.data.load`. Defaults to `None`.
+        frozen_epochs: Integer from 0, the epochs of a first stage of
+            fine-tuning, which trains only layers that are trainable. They come
+            before `epochs`, with a schedule of their own; the function that
+            builds the network decides what is trainable. Then `epochs` train
+            all layers at a tenth of the learning rate, except batch
+            normalization outside of attention, see `freeze_batch_norm`.
+            Defaults to `0`: one stage, which trains the network as it was
+            built.
         class_weight: `"balanced"`, or a mapping of classes, by index or name,
-            to positive numbers; the others have 1. In training the loss of an
+            to positive numbers. The others have 1. In training the loss of an
             image is multiplied by the weight of its class. As in scikit-learn,
             `"balanced"` is `images / (classes * images of the class)`, by the
-            training images of the split or fold. Defaults to `None`: all
-            images count alike.
-        patience: Positive integer. Training ends once so many epochs, those of
-            a second stage alone, were no better on the validation images than
-            the best one before, by the study's measure, and the best is tested.
-            Defaults to `None`: all epochs are trained.
-        least_steps: Positive integer. A run whose epochs have fewer steps in
-            all raises `epochs` until there are so many, and says so. Defaults
-            to `None`: no more epochs than `epochs`.
-        jit_compile: Boolean, whether a compiler makes one program of a step:
-            XLA under TensorFlow, `torch.compile` under PyTorch; or `"auto"`,
-            as Keras chooses: under JAX, and under TensorFlow with a GPU. A
-            network that XLA cannot compile is trained without it. Defaults to
-            `"auto"`.
+            training images of the split or fold. Defaults to `None`: all images
+            count alike.
+        patience: Positive integer: training ends after so many epochs without a
+            better validation result. That is by the study's measure, within a
+            stage; the best epoch is tested. Defaults to `None`: all epochs are
+            trained.
+        least_steps: Positive integer, the least steps: `epochs` is raised until
+            there are so many. A message says so. Defaults to `None`: no more
+            epochs than `epochs`.
+        jit_compile: Boolean or `"auto"`, whether XLA (TensorFlow) or
+            `torch.compile` (PyTorch) compiles a step. `"auto"` is as Keras
+            chooses: under JAX, and under TensorFlow with a GPU. A network that
+            XLA cannot compile is trained without it. Defaults to `"auto"`.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -37,14 +37,16 @@ from cbam_keras.study.study import LAYOUTS, Comparison, Measure, run_name
 class Results(_terminal.Tabular):
     """Results of a run; prints as tables with a verdict.
 
-    `to_dataframe()` has a row per variant: `variant`, `seeds` (how many),
-    `mean`, `std` (n - 1), `difference` to the baseline paired by seed, `low`
-    and `high` (its 95 % interval), `parameters` and `macs`. An ablation has a
-    row per network and table, with errors in %, a search (see `Ranking`) one
-    per trial. `csv()` and `latex()` return it as text.
+    `to_dataframe()` has a row per variant, network of a table or trial; `csv()`
+    and `latex()` return it as text. With folds, `seed * folds + fold` stands
+    for a seed.
 
-    With folds, `seed * folds + fold` stands for a seed, also in the names of
-    files.
+    The columns are `variant`, `seeds` (how many), `mean`, `std` (n - 1),
+    `difference` to the baseline paired by seed, `low` and `high` (its 95 %
+    interval), `parameters` and `macs`. An ablation has errors in %, a search
+    (see `Ranking`) hyperparameters.
+
+    The seed is also in the names of files.
 
     Attributes:
         output: Path of the output folder.
@@ -54,26 +56,26 @@ class Results(_terminal.Tabular):
         measures: Tuple of `Measure`, first the one that is compared.
         data: String, the name of the dataset.
         sizes: Dictionary, the number of images by split, of the first fold.
-        guess: Number in [0, 1], the test accuracy of always guessing the
-            commonest class, or `None`.
+        guess: Number in [0, 1], the test accuracy of always predicting the
+            majority class, or `None`.
         kind: String, the kind of the study, as `"train"`.
         settings: Dictionary, what a resumed run must agree in.
         labels: Dictionary, what tables call variants instead of their names.
         runs: List of the `Outcome` of all trainings that finished.
         baseline: String, the first table's baseline, or `None`.
         rows: List of `Row`, one per table and variant.
-        history: List of dictionaries, one per network and epoch: `seed` (if
-            there are several), `network`, `epoch` (from 1), the metrics of
-            the task, `seconds`.
+        history: List of dictionaries, one per network and epoch. They have
+            `seed` (if there are several), `network`, `epoch` (from 1), the
+            metrics of the task, `seconds`.
         test_images: Integer, the number of test images, of all folds.
         folds: Integer, the number of folds, or `None`.
         question: String, what the study asks, or empty.
-        verdict: String, the differences in a sentence, or that no network
-            has learned; empty without a baseline.
+        verdict: String, the differences in a sentence, or that no network has
+            learned. Empty without a baseline.
         test: String, how several comparisons are corrected; see `Study`.
-        detectable: Number, the least true difference that 80 % of studies
-            with such networks and seeds find, in units of the measure: 0.01
-            is one point. `None` with too few seeds.
+        detectable: Number, the least true difference that 80 % of such studies
+            find. It is in units of the measure: 0.01 is one point. `None` with
+            too few seeds.
         code: String, a line of code that makes the best layer, or empty.
     """
 
@@ -307,7 +309,7 @@ class Results(_terminal.Tabular):
 
     @property
     def model(self) -> str:
-        """What the network is called that the variants are of."""
+        """The name of the network that the variants are of."""
         return str(self.settings.get("model", "your own"))
 
     @property
@@ -407,7 +409,7 @@ class Results(_terminal.Tabular):
         measure: Measure | str | None = None,
         comparison: Comparison | None = None,
     ) -> dict[str, Measured]:
-        """Returns a metric over the seeds, for each variant that has it.
+        """Returns a metric with each seed, for each variant that has it.
 
         By default what is compared, in the first table.
         """

@@ -63,17 +63,19 @@ def run(
 ) -> Results:
     """Trains each variant with each seed, and compares them.
 
-    The output folder gets `results.json`, `history.csv`, and the network of
-    each variant after its best epoch: `<variant>.keras`, or with several
-    seeds `<variant>-seed<seed>.keras`. No file is ever incomplete.
+    The same call given again resumes from the last finished epoch; with more
+    seeds or variants it trains what is missing, and with other settings it is
+    refused.
 
-    The same call given again resumes from the last finished epoch, and ends
-    as it would have without the interruption; with more seeds or variants it
-    trains what is missing, and with other settings it is refused. The results
-    are of all that the folder holds: tables grow as variants and seeds do, and
-    keep their baseline. A variant that fails or is over the budget is
-    recorded, and the others go on; after an error or a lack of memory the same
-    call tries it again, from its last finished epoch on.
+    The output folder gets `results.json`, `history.csv`, and the network of
+    each variant after its best epoch: `<variant>.keras`, or with several seeds
+    `<variant>-seed<seed>.keras`. No file is ever incomplete.
+
+    A run that was interrupted ends as it would have without the interruption.
+    The results are of all that the folder holds: tables grow as variants and
+    seeds do, and keep their baseline. A variant that fails or is over the
+    budget is recorded, and the others go on; after an error or a lack of memory
+    the same call tries it again, from its last finished epoch on.
 
     Several processes, also on several machines, may make the same call on one
     folder: each trains the next network that no other one trains.
@@ -85,16 +87,16 @@ def run(
         resume: Boolean. `False` refuses a folder that holds a run. Defaults
             to `True`.
         overwrite: Boolean, whether to rename the folder of a run first, to
-            `<output>.old-1` or the next free number, once all arguments have
-            been checked. A folder in which a process trains, or that holds
-            other files and no run, is refused. Defaults to `False`.
-        workers: Positive integer, how many processes train on this machine,
-            each on a GPU of its own, or with its share of the cores. The
-            study must be picklable by cloudpickle then. Defaults to `1`: this
-            process trains.
-        executor: A `concurrent.futures.Executor` whose workers train instead,
-            as `dask.distributed.Client(...).get_executor()`. All of them must
-            see the output folder. Defaults to `None`.
+            `<output>.old-1` or the next free number. That happens once all
+            arguments have been checked. A folder in which a process trains, or
+            that holds other files and no run, is refused. Defaults to `False`.
+        workers: Positive integer, how many processes train on this machine.
+            Each gets a GPU of its own, or its share of the cores. The study
+            must be picklable by cloudpickle then. Defaults to `1`: this process
+            trains.
+        executor: A `concurrent.futures.Executor` whose workers train instead.
+            One is `dask.distributed.Client(...).get_executor()`. All workers
+            must see the output folder. Defaults to `None`.
         tensorboard: Boolean, whether to write logs for TensorBoard, under
             TensorFlow. Defaults to `False`.
 

@@ -29,24 +29,25 @@ NAMES = {"miou": "mIoU", "iou": "foreground IoU", "dice": "foreground Dice"}
 class Segmentation(ImageTask):
     """Segmentation of images, measured on the pixels of the test images.
 
-    The loss is `losses.PixelCrossentropy`, with the weights of classes of the
-    recipe: `class_weight="balanced"` is by the pixels of the training images.
-    IoU and Dice are of all pixels of a split together; pixels of
-    `ignore_index` are neither learned nor counted. The mean IoU is over the
-    classes that are in the masks or in the predictions of a split, as that of
-    `keras.metrics.MeanIoU`. The best epoch is the one of the best measure on
-    the validation images.
+    The loss is `losses.PixelCrossentropy`. Pixels of `ignore_index` are neither
+    learned nor counted.
+
+    `class_weight="balanced"` of the recipe is by the pixels of the training
+    images. IoU and Dice are of all pixels of a split together. The mean IoU is
+    over the classes that are in the masks or in the predictions of a split, as
+    that of `keras.metrics.MeanIoU`. The best epoch is the one of the best
+    measure on the validation images.
 
     Args:
-        images: See `cbam_keras.data.load_masks`; or what it returned.
-        masks: See `cbam_keras.data.load_masks`. Defaults to `None`.
+        images: What `data.load_masks` takes or has returned.
+        masks: Masks as `data.load_masks` takes them. Defaults to `None`.
         measure: What networks are compared by: `"miou"`, or for two classes
-            `"iou"` or `"dice"` of the second, the foreground. Defaults to
-            `"miou"`.
-        dice_weight: Non-negative number, the weight of soft Dice in the loss,
-            beside crossentropy. Defaults to `0.0`.
-        **options: Further arguments of `data.load_masks`, except those that a
-            recipe or a study decides.
+            `"iou"` or `"dice"`. These are of the second class, the foreground.
+            Defaults to `"miou"`.
+        dice_weight: Non-negative number, the weight of soft Dice in the loss.
+            It is added to crossentropy. Defaults to `0.0`.
+        **options: Further arguments of `data.load_masks`. A recipe or a study
+            decides some.
 
     Raises:
         TypeError: If an argument is of another kind.

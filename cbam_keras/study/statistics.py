@@ -1,4 +1,4 @@
-"""Networks compared over seeds or folds: means, differences, a verdict."""
+"""Networks compared with several seeds or folds: means and a verdict."""
 
 import dataclasses
 import math
@@ -138,7 +138,7 @@ def judge_learning(
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One measure of a network over seeds, compared with a baseline.
+    """One measure of a network with all seeds, compared with a baseline.
 
     See `Row` for its attributes.
     """
@@ -215,37 +215,38 @@ MEASURED = dataclasses.fields(Measured)
 
 @dataclasses.dataclass(frozen=True)
 class Row(Measured):
-    """One network over all seeds in one table, compared with its baseline.
+    """One network with all seeds in one table, compared with its baseline.
 
     With folds, each fold of each seed counts as a seed.
 
     Attributes:
         values: Tuple of numbers, what the study compares, one per seed.
-        mean: Number, their mean, or `None` if no training finished.
-        deviation: Number, their standard deviation (n - 1), or `None` for
+        mean: Number, their mean. It is `None` if no training finished.
+        deviation: Number, their standard deviation (n - 1). It is `None` for
             one seed.
-        difference: Number, the mean over the seeds of its value minus that
-            of the baseline, or `None` for the baseline.
+        difference: Number, the mean difference to the baseline, paired by
+            seed, or `None` for the baseline.
         interval: Tuple of two numbers, the 95 % confidence interval of the
-            difference: Student's t over the seeds, corrected for folds, and
-            for the test accuracy by `drawing` or the least possible error of
-            the test images. `None` for the baseline, for a single seed, and if
-            all differences of another measure are equal.
+            difference, or `None`. It is that of Student's t of the seeds,
+            corrected for folds, and for the test accuracy by `drawing` or the
+            least possible error of the test images. `None` for the baseline,
+            for a single seed, and if all differences of another measure are
+            equal.
         pairs: Integer, the number of seeds that both have.
         p_value: Number in [0, 1], less than 0.05 where the interval excludes
-            zero, or `None` like it; of one seed by McNemar's exact test. By
+            zero, or `None`. Of one seed it is that of McNemar's exact test. By
             Dunnett's test, interval and p-value are adjusted for all networks
             of the table.
         drawing: Number, the measured variance by test images, or `None`.
         flips: String, how many test images one seed gains and loses.
         standard_error: Number, of the difference, or `None` for one seed.
         variant: String, its name.
-        seeds: Tuple of integers, the seeds with which its training finished.
+        seeds: Tuple of integers, the seeds whose training finished.
         parameters, macs: See `Outcome`.
-        validation, validation_accuracy: Numbers or `None`, the means over the
-            seeds of what is compared, measured on the validation images, and
-            of the validation accuracy, both of the best epoch.
-        seconds_per_epoch: Number, the median over the seeds, or `None`.
+        validation, validation_accuracy: Numbers or `None`, the means on the
+            validation images in the best epoch. The first is of what is
+            compared.
+        seconds_per_epoch: Number, the median of the seeds, or `None`.
         failures: Tuple of strings, how other trainings ended.
         label: String, what tables call the network.
         table: Integer, the number of the table, or 0.

@@ -57,7 +57,7 @@ class Task(Protocol[Loaded]):
 
     Attributes:
         measure: String, the key of `evaluate`'s result that variants are
-            compared by: a fraction, and larger is better. A task of other
+            compared by. It is a fraction, and larger is better. A task of other
             numbers has `measures` instead, a sequence of `Measure`.
         measure_name: String, what sentences call it, as "test accuracy".
         metrics: Sequence of strings, the logs of `fit` that the history keeps.
@@ -94,28 +94,28 @@ class Task(Protocol[Loaded]):
     def evaluate(self, model: keras.Model, data: Loaded) -> dict[str, float]:
         """Returns what is measured on the test data: numbers by name.
 
-        One that is no finite number is left out, with a warning; `None` says
+        One that is not a finite number is left out, with a warning; `None` says
         that there is none.
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant(Generic[Loaded]):
-    """One of the networks that a study compares.
+    """A network of a study.
 
     Args:
         name: String, under which results and files are known.
-        build: Function that takes the data (for a `Classification` with
-            `image_shape` and `class_names`) and returns a new network, not
-            compiled. The seed and precision of the recipe are in effect.
-        options: Mapping of plain values that distinguish it, the same in a
-            resumed run. Defaults to none.
-        learning_rate: Positive number. Defaults to `None`, which means that
-            of the recipe.
+        build: Function that takes the data and returns a new network, not
+            compiled. The data of a `Classification` have `image_shape` and
+            `class_names`. The seed and precision of the recipe are in effect.
+        options: Mapping of plain values that distinguish it. In a resumed run
+            they must be the same. Defaults to none.
+        learning_rate: Positive number. Defaults to `None`, which means that of
+            the recipe.
         label: String, what tables call it. Defaults to `None`, which means
             its name.
-        batch_size: Positive integer, for data of `cbam_keras.data.load`.
-            Defaults to `None`, which means that of the data.
+        batch_size: Positive integer, for data of `data.load`. Defaults to
+            `None`, which means that of the data.
 
     Raises:
         ValueError: If the name is not a valid file name, or the batch size
@@ -155,10 +155,10 @@ class Budget:
     """What a network may cost; a larger one is recorded, and not trained.
 
     Args:
-        parameters: Positive number, the most trainable parameters. Defaults
-            to `None`.
-        macs: Positive number, the most multiply-accumulates for one image, of
-            layers that `profile_model` counts. Defaults to `None`.
+        parameters: Positive number, the most trainable parameters. Defaults to
+            `None`.
+        macs: Positive number, the same limit in multiply-accumulates per image,
+            of layers that `profile_model` counts. Defaults to `None`.
     """
 
     parameters: float | None = None
@@ -170,14 +170,15 @@ class Comparison:
     """One table of a study: a baseline, and what is compared with it.
 
     Args:
-        baseline: String, a variant, if any. Defaults to `None`.
+        baseline: String, the variant that the others are compared with, if any.
+            Defaults to `None`.
         variants: Sequence of strings, in the order of the table. Defaults to
             `()`: all of the study.
-        title: String. Defaults to `""`.
-        number: Integer, that of the table. Defaults to `0`, for none.
+        title: String, the title of the table. Defaults to `""`.
+        number: Integer, the number of the table. Defaults to `0`, for none.
         every_seed: Boolean, whether to leave out networks that failed with a
-            seed. The seeds are those with which all networks of the table
-            were trained. Defaults to `False`.
+            seed. The seeds are those with which all networks of the table were
+            trained. Defaults to `False`.
     """
 
     baseline: str | None = None
@@ -189,49 +190,50 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """Named variants x seeds of one task, trained under equal conditions.
+    """Variants of a network to train with several seeds and to compare.
 
     Args:
         task: A `Classification`, or any `Task`.
         variants: Sequence of `Variant`.
-        seeds: Sequence of different integers. A seed decides the initial
-            weights, which images are for validation, and their order; layers
-            that variants share by path and shape start alike. The test images
-            are the same for all. Defaults to `(0,)`.
+        seeds: Sequence of different integers, which decide initial weights,
+            validation images and their order. Layers that variants share by
+            path and shape start alike. The test images are the same for all.
+            Defaults to `(0,)`.
         recipe: A `training.Recipe`, whose seed is replaced, or the name of
             one. Defaults to `None`, which means `Recipe()`.
         baseline: String, the variant that the others are compared with, if
             any. Defaults to `None`.
-        budget: A `Budget`. Defaults to `None`.
+        budget: A `Budget`: larger networks are recorded, and not trained.
+            Defaults to `None`.
         settings: Mapping of further plain values that a resumed run must have
             too. Defaults to none.
         comparisons: Sequence of `Comparison`, the tables of the results.
             Defaults to `()`: one, of all variants with the baseline.
         measures: Sequence of `Measure`: the first is compared, the others
             are further columns. Defaults to `()`: that of the task.
-        check: Function of the data that raises if they do not fit, before the
-            output folder is made. Defaults to `None`.
-        kind: String; a run is not resumed as one of another kind. Defaults
-            to `"study"`.
+        check: Function of the data that raises if they do not fit. It runs
+            before the output folder is made. Defaults to `None`.
+        kind: String, the kind of the study: a run is not resumed as one of
+            another kind. Defaults to `"study"`.
         finish: Function of the results and the output folder that writes
-            further files into it, also when the run is interrupted. Defaults
-            to `None`.
+            further files into it. It runs also when the run is interrupted.
+            Defaults to `None`.
         folds: Integer from 2, the number of folds of a cross-validation. Each
             variant is trained once for each fold of each seed, which decides
             what is in which fold. In results, `seed * folds + fold` is the
-            seed. Defaults to `None`: the test images are the same for all.
-        layout: String, how results are shown: `"networks"`, a row per network
-            with its difference to the baseline; `"errors"`, the same in the
-            form of the paper's tables, for measures that are errors;
-            `"ranking"`, the best first, as the trials of a search. Defaults
-            to `"networks"`.
+            seed. Defaults to `None`.
+        layout: String, how results are shown: `"networks"` (differences to the
+            baseline), `"errors"` (as in the paper) or `"ranking"` (the best
+            first). `"networks"` has a row per network, `"errors"` the form of
+            the paper's tables, for measures that are errors, and `"ranking"` is
+            for trials of a search. Defaults to `"networks"`.
         question: String, what the study asks, for its report. Defaults to
             `""`.
-        test: String, how several comparisons with a baseline are corrected:
-            `"holm"`, a test for each network and Holm's method, or
-            `"dunnett"`, Dunnett's test over the seeds that all networks of a
-            table share, which finds more with few seeds and assumes equal
-            deviations. Defaults to `"holm"`.
+        test: String, how several comparisons with a baseline are corrected,
+            `"holm"` or `"dunnett"`. `"holm"` is a test for each network and
+            Holm's method, `"dunnett"` is Dunnett's test with the seeds that all
+            networks of a table share, which finds more with few seeds and
+            assumes equal deviations. Defaults to `"holm"`.
 
     Raises:
         ValueError: If there is no variant, if names or seeds repeat, if the

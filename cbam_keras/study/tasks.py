@@ -104,18 +104,18 @@ class Classification(ImageTask):
     """Classification of images, measured by accuracy on the test images.
 
     Args:
-        data: What `cbam_keras.data.load` takes, or returned: the same for
-            every seed.
-        measure: What networks are compared by. Instead of
-            `"test_accuracy"`, for classes of unlike size:
-            `"balanced_accuracy"` (the mean recall of the classes),
-            `"macro_f1"` (the mean of their F1 scores) or `"auc"` (the area
-            under the ROC curve; of three classes or more the mean over each
-            against the others), by scikit-learn, after the epoch of the best
-            validation accuracy. Classes without test images do not count.
-            Defaults to `"test_accuracy"`.
-        options: Further arguments of `data.load`, as `download=True`, except
-            those that a recipe or a study decides.
+        data: What `cbam_keras.data.load` takes or has returned. Loaded data are
+            the same for every seed.
+        measure: What networks are compared by: `"test_accuracy"`,
+            `"balanced_accuracy"`, `"macro_f1"` or `"auc"`. For classes of
+            unlike size there are `"balanced_accuracy"` (the mean recall of the
+            classes), `"macro_f1"` (the mean of their F1 scores) and `"auc"`
+            (the area under the ROC curve; of three classes or more the mean
+            over each against the others), by scikit-learn, after the epoch of
+            the best validation accuracy. Classes without test images do not
+            count. Defaults to `"test_accuracy"`.
+        options: Further arguments of `data.load`, as `download=True`. A recipe
+            or a study decides the others.
 
     Raises:
         TypeError: If `data` is of another kind.

@@ -28,23 +28,23 @@ def train(
 ) -> Results:
     """Trains one or several classifiers under equal conditions.
 
-    The output folder gets what `study.run` writes, and `curves.png`. The same
-    call given again resumes, or trains what is missing.
+    The same call given again resumes, or trains what is missing. The output
+    folder gets what `study.run` writes, and `curves.png`.
 
     Args:
-        networks: A `keras.Model` that maps images to one value per class, or
-            to a single one for two classes, trained in place unless a
-            checkpoint is resumed or workers train it; or a mapping of names to
-            functions without arguments that return such a model, called with
-            the recipe's seed and precision. Models are compiled here; outputs
-            without a softmax or sigmoid at the end are logits.
-        data: What `cbam_keras.data.load` takes, with batch size, seed,
-            augmentation and image size of the recipe; or what it returned,
-            with its own values of these. Defaults to `"crowded_mnist"`.
-        recipe: A `Recipe`, or the name of one in `RECIPES`: `"default"`,
-            `"imagenet"`, `"small_images"` or `"fine-tuning"`. Defaults to
-            `None`, which means `Recipe()`, and more epochs where these make
-            fewer than 200 steps, except of the embedded digits.
+        networks: A `keras.Model` that returns a value per class, or a mapping
+            of names to functions that build one. For two classes a single value
+            will do. A model is trained in place unless a checkpoint is resumed
+            or workers train it. Functions have no arguments, and are called
+            with the recipe's seed and precision. Models are compiled here;
+            outputs without a softmax or sigmoid at the end are logits.
+        data: What `cbam_keras.data.load` takes or has returned. Batch size,
+            seed, augmentation and image size are those of the recipe, of loaded
+            data their own. Defaults to `"crowded_mnist"`.
+        recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
+            Defaults to `None`, which means `Recipe()`. It then has more epochs
+            where these make fewer than 200 steps, except of the embedded
+            digits.
         **options: `output`, `resume`, `overwrite`, `workers`, `executor` and
             `tensorboard`, as for `study.run`. `output` defaults to
             `runs/train-<data>`.

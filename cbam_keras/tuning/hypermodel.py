@@ -33,57 +33,57 @@ DIMENSIONS = ("reduction_ratio", "kernel_size", *SHOWN_IF_CHANGED[2:])
 class CBAMHyperModel(keras_tuner.HyperModel):
     """Networks with and without attention, as a search space of KerasTuner.
 
-    For `tuning.search`, or for KerasTuner's own tuners. Hyperparameters have
-    the names of the arguments below, and exist only where they matter: the
-    kernel size where the attention has a spatial gate, and so on. The default
-    space has 14 networks: CBAM with each of four reduction ratios and three
-    kernel sizes, no attention, and squeeze-and-excitation.
+    For `tuning.search`, or for KerasTuner's own tuners. Arguments take one
+    value, a sequence to choose from or, except `attention`, a function of
+    `keras_tuner.HyperParameters`.
 
-    Each dimension takes one value, which fixes it; a sequence to choose
-    from; or, except `attention`, a function that takes the
-    `keras_tuner.HyperParameters` and returns the value, as
-    `lambda hp: hp.Float("learning_rate", 1e-3, 3e-2, sampling="log")`.
+    Hyperparameters have the names of the arguments below, and exist only where
+    they matter: the kernel size where the attention has a spatial gate, and so
+    on. The default space has 14 networks: CBAM with each of four reduction
+    ratios and three kernel sizes, no attention, and squeeze-and-excitation.
+
+    A function is, for example, `lambda hp: hp.Float("learning_rate", 1e-3,
+    3e-2, sampling="log")`.
 
     Args:
         input_shape: Tuple, the shape of an image with values in [0, 255].
-            Defaults to `None`, which means that of the dataset of
-            `tuning.search`.
-        classes: Positive integer, number of classes. Defaults to `None`,
-            likewise.
-        model: Name of a network as for `comparison.compare`; or a function
-            that takes what `attention=` takes (`None`, or a callable that
-            takes `name=` and returns a layer) and returns a `keras.Model`, as
+            `tuning.search` takes it from the dataset. Defaults to `None`.
+        classes: Positive integer, the number of classes, from the dataset as
+            well. Defaults to `None`.
+        model: A network of `comparison.compare`, or a function of the attention
+            that returns a `keras.Model`. It gets what `attention=` takes
+            (`None`, or a callable that takes `name=` and returns a layer), as
             `lambda attention: models.ResNet18(attention=attention, classes=3)`.
             Defaults to `"tiny"`.
         weights: See `comparison.plan`. Defaults to `None`.
-        attention: `"none"`, a name that `layers.make_attention` takes, or a
-            layer of your own, which has no hyperparameters; a sequence of
-            these; or `"all"`. Defaults to `("none", "se", "cbam")`.
-        stages: In which stages of the network attention goes, or `"each"`;
-            see `comparison.plan`. Defaults to `"all"`.
-        skip_attention: For a U-Net, `model="unet-tiny"` and the like or a
-            function that takes `skip_attention`, too: `"none"`, `"gate"` or
-            another name; or a sequence of these. Defaults to `"none"`.
-        reduction_ratio: Positive integers, of every kind whose layer has one.
-            Defaults to `None`, which means `(2, 4, 8, 16)`, and `4` for
-            `"se"`.
-        kernel_size: Odd positive integers, likewise. Defaults to
-            `(3, 5, 7)`.
-        order: Orders of the gates of `"cbam"` among `"channel_first"`,
-            `"spatial_first"`, `"parallel"`. Defaults to `"channel_first"`.
+        attention: Names that `layers.make_attention` takes, `"none"`, layers of
+            your own, or `"all"`. Layers of your own have no hyperparameters.
+            Defaults to `("none", "se", "cbam")`.
+        stages: In which stages of the network attention goes, see
+            `comparison.plan`. `"each"` searches all of them. Defaults to
+            `"all"`.
+        skip_attention: Attention on the skips of a U-Net: `"none"`, `"gate"` or
+            another name. The model is `"unet-tiny"` and the like, or a function
+            that takes `skip_attention`, too. Defaults to `"none"`.
+        reduction_ratio: Positive integers, for every layer that has one.
+            Defaults to `None`, which means `(2, 4, 8, 16)`, and `4` for `"se"`.
+        kernel_size: Odd positive integers, for every layer that has one.
+            Defaults to `(3, 5, 7)`.
+        order: Orders of the gates of `"cbam"`, see `CBAM`. Defaults to
+            `"channel_first"`.
         channel_pool_types: Pools of the channel gate of `"channel"` and
-            `"cbam"`, each a join of `"avg"`, `"max"`, `"lp"`, `"lse"` as
-            `"avg+max"`, or a sequence of these. Defaults to `"avg+max"`.
+            `"cbam"`, joined by `+`. They are `"avg"`, `"max"`, `"lp"` and
+            `"lse"`. Defaults to `"avg+max"`.
         spatial_pool_types: Pools of the spatial gate of `"spatial"` and
-            `"cbam"`, likewise, or `"conv"`. Defaults to `"avg+max"`.
-        learning_rate: Positive numbers. Defaults to `None`, which means that
-            of the recipe in `tuning.search`, and elsewhere 0.01, or 0.0001
-            with `weights`.
-        batch_size: Positive integers, the images of a step. Defaults to
-            `None`, which means that of the recipe in `tuning.search`, and
-            elsewhere what you pass to `fit`.
-        identity_init: Boolean, whether attention layers start as those of
-            `comparison.compare`, as the identity. Defaults to `True`.
+            `"cbam"`, or `"conv"`. Defaults to `"avg+max"`.
+        learning_rate: Positive numbers. Defaults to `None`, which means that of
+            the recipe. Outside of `tuning.search` it is 0.01, or 0.0001 with
+            `weights`.
+        batch_size: Positive integers, the images of a step. Outside of
+            `tuning.search` it is what you pass to `fit`. Defaults to `None`,
+            which means that of the recipe.
+        identity_init: Boolean, whether attention layers start as the identity,
+            as those of `comparison.compare` do. Defaults to `True`.
         name: String. Defaults to `None`.
 
     Raises:

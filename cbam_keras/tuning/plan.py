@@ -39,45 +39,47 @@ class SearchPlan:
     """What a search tries, how, and how long.
 
     Args:
-        hypermodel: A `CBAMHyperModel`; any other `keras_tuner.HyperModel`;
-            or a function that takes `keras_tuner.HyperParameters` and
-            returns a `keras.Model`; if compiled, it keeps its optimizer and
-            loss. Hyperparameters `"learning_rate"` and `"batch_size"` replace
-            those of the recipe. Defaults to `None`: `CBAMHyperModel()`.
-        data: What `cbam_keras.data.load` takes, or returned. New seeds split
+        hypermodel: A `CBAMHyperModel`, any `keras_tuner.HyperModel`, or a
+            function of `keras_tuner.HyperParameters` that returns a
+            `keras.Model`. A compiled model keeps its optimizer and loss.
+            Hyperparameters `"learning_rate"` and `"batch_size"` replace those
+            of the recipe. Defaults to `None`: `CBAMHyperModel()`.
+        data: What `cbam_keras.data.load` takes or has returned. New seeds split
             again what is not loaded yet. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
             Defaults to `None`, which means that of `comparison.compare`.
-        algorithm: `"random"` (no combination twice; with ranges, or more than
-            20,000 combinations, as KerasTuner draws them); `"hyperband"`
-            (many trials for the first few epochs of the recipe, the best third
-            for three times as many, and so on); `"bayesian"` (Gaussian
-            process); `"grid"` (all combinations; 10 values for a range).
-            Defaults to `"random"`.
-        max_trials: Positive integer, may be raised in a later call. Defaults
-            to `None`, which means 14, the whole default space, and for
-            `"grid"` all combinations; for `"hyperband"` the epochs decide.
-        max_parameters: Positive number, the most trainable parameters a
-            network may have. Defaults to `None`.
-        max_macs: Positive number, the most multiply-accumulates for one
+        algorithm: `"random"`, `"grid"` (all combinations), `"hyperband"` (few
+            epochs for many trials) or `"bayesian"` (Gaussian process).
+            `"random"` tries no combination twice, except with ranges or more
+            than 20,000 combinations, which KerasTuner draws. `"hyperband"`
+            trains many trials for the first few epochs of the recipe, the best
+            third for three times as many, and so on. `"grid"` takes 10 values
+            of a range. Defaults to `"random"`.
+        max_trials: Positive integer, may be raised in a later call. Defaults to
+            `None`, which means 14, the whole default space. For `"grid"` it
+            means all combinations; for `"hyperband"` the epochs decide.
+        max_parameters: Positive number, the most trainable parameters. Larger
+            networks are not trained. Defaults to `None`.
+        max_macs: Positive number, the same limit in multiply-accumulates per
             image, of layers that `profile_model` counts. Defaults to `None`.
-        confirm: Integer from 0, how many new seeds, after that of the recipe,
-            with which the winner of the trials and no attention are trained
-            again. May be raised in a later call. Defaults to `6`.
-        folds: Integer from 2, the number of folds of a cross-validation; see
+        confirm: Integer from 0, with how many new seeds the best setting and no
+            attention are retrained. These follow the seed of the recipe. May be
+            raised in a later call. Defaults to `6`.
+        folds: Integer from 2, the number of folds of a cross-validation. See
             `study.Study`. Trials are compared by the mean over the validation
             images of each fold, and new seeds by its test images. Defaults to
             `None`.
-        keep: Positive integer, how many of the best trials keep their
-            network, as `<values>.keras`, with folds that of each fold.
+        keep: Positive integer, how many of the best trials keep their network.
+            It is saved as `<values>.keras`, with folds that of each fold.
             Defaults to `3`.
-        data_options: Mapping of further arguments of `cbam_keras.data.load`.
-            Defaults to `None`.
-        measure: What `study.Classification` takes: on the validation images
-            for the search, on the test images for the verdict. Defaults to
-            `"test_accuracy"`.
+        data_options: Mapping of further arguments of `data.load`, as
+            `{"download": True}`, except those of the recipe. Defaults to
+            `None`.
+        measure: What networks are compared by, see `study.Classification`. In
+            the search that is on the validation images, in the verdict on the
+            test images. Defaults to `"test_accuracy"`.
         task: A `study.Segmentation`, in place of `data`, `data_options` and
-            `measure`, for a `CBAMHyperModel` of a U-Net. Defaults to `None`.
+            `measure`. Takes a `CBAMHyperModel` of a U-Net. Defaults to `None`.
 
     Attributes:
         adapted: The hypermodel, with the methods of a `CBAMHyperModel`.

@@ -249,9 +249,13 @@ def search(
 ) -> study.Ranking:
     """Searches for the best network and reports whether attention pays off.
 
-    What `cbam-keras tune` runs: `study.run(Search(...), **options)`. Every
-    trial is trained by the recipe, with its seed: first no attention, SE and
-    CBAM nearest to the paper's, if in the space, then what the algorithm says.
+    Trains no attention first, then the trials, and retrains the best setting
+    and no attention with new seeds. The same call given again resumes.
+    `cbam-keras tune` runs it.
+
+    It is `study.run(Search(...), **options)`. Every trial is trained by the
+    recipe, with its seed: first no attention, SE and CBAM nearest to the
+    paper's, if in the space, then what the algorithm says.
 
     The highest of many accuracies is partly luck. So the trials decide on one
     setting with attention: the best or, of those within a standard error of
@@ -262,10 +266,10 @@ def search(
     The output folder gets the best networks, a table, figures and
     `report.html`.
 
-    The same call given again resumes, or returns the results. It repeats
-    trials with an error until the last trial has ended, and after that those
-    that had finished an epoch. With `"bayesian"` and
-    `"hyperband"`, trials depend on those before, so on the number of workers.
+    A call that resumes repeats trials with an error until the last trial has
+    ended, and after that those that had finished an epoch. A call for a search
+    that has ended returns its results. With `"bayesian"` and `"hyperband"`,
+    trials depend on those before, so on the number of workers.
 
     Args:
         The arguments of `Search`, and:

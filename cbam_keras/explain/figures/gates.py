@@ -21,11 +21,12 @@ def plot_gate_importance(
 
     Args:
         importance: What `explain.gate_importance` returned.
-        measure: `"accuracy"`, or `"probability"`, that of the true class,
-            which tells more by few images. Defaults to `"accuracy"`.
+        measure: `"accuracy"`, or `"probability"` of the true class, which tells
+            more with few images. Defaults to `"accuracy"`.
 
     Returns:
-        A `matplotlib.figure.Figure` with a row per gate, and one of all gates.
+        A `matplotlib.figure.Figure`. It has a row per gate, and one of all
+        gates.
 
     Raises:
         ValueError: If `measure` is unknown.

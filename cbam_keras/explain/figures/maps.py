@@ -43,33 +43,34 @@ def plot_grad_cam(
 ) -> "style.Figure":
     """Draws heat maps over images, a row per image and a column per network.
 
-    Each row starts with the image; heat is drawn over it in grayscale. Give
-    the maps of several networks by name to compare them side by side. Signals
-    are drawn as lines with their heat behind, each channel in a scale of its
-    own, the first on top, volumes and videos as up to 6 slices, a row each.
+    Each row starts with the image. Give the maps of several networks by name to
+    compare them side by side.
+
+    Heat is drawn over the image in grayscale. Signals are drawn as lines in
+    front of their heat, each channel in a scale of its own, the first on top,
+    volumes and videos as up to 6 slices, a row each.
 
     Args:
-        images: Array `(B, H, W, C)` with `C` 1 or 3, or `(B, H, W)`, from
-            before preprocessing, at most 32 images: in [0, 1] if none of
-            them has more than 1, in [0, 255] otherwise. They may be larger
-            than the maps, and a sequence of several sizes. Or signals
-            `(B, L, C)` or `(B, L)`, or volumes `(B, D, H, W, C)` or
-            `(B, D, H, W)`, of any numbers. Or the inputs of a model, one of
-            which is these, as a list or dictionary.
-        heat_maps: Array `(B, H, W)`, `(B, L)` or `(B, D, H, W)` in [0, 1], as
-            `explain.grad_cam` returns, or a mapping of column names to such
-            arrays.
-        probabilities: Array `(B,)` in [0, 1] of the explained class, or a
-            mapping of the names of `heat_maps` to such arrays; written below
-            the maps. Defaults to `None`.
+        images: Images from before preprocessing, at most 32, `(B, H, W, C)` or
+            `(B, H, W)`. `C` is 1 or 3. They are in [0, 1] if none of them has
+            more than 1, in [0, 255] otherwise. They may be larger than the
+            maps, and a sequence of several sizes. Or signals `(B, L, C)` or
+            `(B, L)`, or volumes `(B, D, H, W, C)` or `(B, D, H, W)`, of any
+            numbers. Or the inputs of a model, one of which is these, as a list
+            or dictionary.
+        heat_maps: Array in [0, 1] as `explain.grad_cam` returns, or a mapping
+            of column names to arrays. It is `(B, H, W)`, `(B, L)` or `(B, D, H,
+            W)`.
+        probabilities: Array `(B,)` in [0, 1] of the explained class, or such a
+            mapping. It is written below the maps. Defaults to `None`.
         classes: Sequence of `B` strings, the explained classes, or such a
-            mapping; written below the maps. Defaults to `None`.
-        labels: Sequence of `B` strings, e.g. the true classes, written below
-            the images. Defaults to `None`.
-        boxes: Array `(B, 4)` of numbers, `y_min, x_min, y_max, x_max` in
-            pixels, the maxima exclusive, drawn on images. Defaults to `None`.
-        title: String, written over the figure. Defaults to `""`, which means
-            the method of maps in a mapping; others have it above them.
+            mapping. They are written below the maps. Defaults to `None`.
+        labels: Sequence of `B` strings, written below the images. These are,
+            for example, the true classes. Defaults to `None`.
+        boxes: Array `(B, 4)` of boxes to draw, `y_min, x_min, y_max, x_max` in
+            pixels. The maxima are exclusive. Defaults to `None`.
+        title: String, written over the figure, by default the method of maps in
+            a mapping. Other maps have it above them. Defaults to `""`.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -136,19 +137,21 @@ def plot_attention_maps(
 ) -> "style.Figure":
     """Draws the attention maps of a model, a block per image.
 
-    Each block starts with the image. A tile per layer follows, in the order
-    in which the layers run: the spatial map over the image, below it the
-    channel map as a sorted curve, each with its least and greatest value. Of
-    volumes and videos the middle slice is drawn. One color scale, printed
-    beside the tiles, spans the values of the spatial maps (without any, of the
-    channel maps) but for 1 % at each end. It is symmetric around 1 if gates
-    amplify, as with `identity_init`.
+    A tile per layer shows the spatial map over the image, and below it the
+    channel map as a sorted curve.
+
+    Each block starts with the image. Tiles follow in the order in which the
+    layers run, each with its least and greatest value. Of volumes and videos
+    the middle slice is drawn. One color scale, drawn next to the tiles, spans
+    the values of the spatial maps (without any, of the channel maps) but for 1
+    % at each end. It is symmetric around 1 if gates amplify, as with
+    `identity_init`.
 
     Args:
         images: See `plot_grad_cam`.
-        maps: Mapping of layer names to tuples of a channel map `(B, C)` and a
-            spatial map `(B, h, w)`, `(B, l)` or `(B, d, h, w)`, either of
-            which may be `None`, as `explain.attention_maps` returns. In a
+        maps: What `explain.attention_maps` returns: names of layers to tuples
+            of a channel map and a spatial map. These are `(B, C)`, and `(B, h,
+            w)`, `(B, l)` or `(B, d, h, w)`, either of which may be `None`. In a
             network for videos channel maps may be `(B, T, C)`.
         labels: See `plot_grad_cam`. Defaults to `None`.
         title: String, written over the figure. Defaults to `""`.

@@ -28,20 +28,20 @@ def plot_masks(
     labels: Sequence[str] = (),
     title: str = "",
 ) -> "Figure":
-    """Draws images, masks, predictions, and the pixels that are wrong.
+    """Draws images with true and predicted masks, and wrong pixels.
 
     Args:
         images: Array `(N, H, W, C)` in [0, 255].
         masks: Array `(N, H, W)` of classes.
         predictions: Mapping of names of networks to arrays like the masks.
         class_names: Sequence of strings, the classes by number.
-        ignore_index: Integer, the value of pixels without a class, which are
+        ignore_index: Integer, the value of pixels without a class, drawn in
             white. Defaults to `255`.
         labels: Sequence of strings, one per image. Defaults to `()`.
         title: String, written over the figure. Defaults to `""`.
 
     Returns:
-        A `matplotlib.figure.Figure`: a row per image, and beside each
+        A `matplotlib.figure.Figure`. It has a row per image, and next to each
         prediction its wrong pixels in magenta, with the fraction that is right.
 
     Raises:

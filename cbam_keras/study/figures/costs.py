@@ -22,15 +22,15 @@ def plot_costs(
     """Draws the accuracy of networks against what they cost.
 
     Args:
-        rows: Sequence of objects with `label`, `mean` (an accuracy in [0, 1]),
-            `parameters`, `macs` and `seconds_per_epoch` (`None` if unknown),
-            as in `study.Results.rows`.
+        rows: Rows as in `study.Results.rows`, with `label`, `mean`,
+            `parameters`, `macs` and `seconds_per_epoch`. `mean` is an accuracy
+            in [0, 1]; costs are `None` if unknown.
         title: String, written over the figure. Defaults to `""`.
-        heading: String or `study.Measure`, what `mean` is of. A string is in
+        heading: String or `study.Measure`, what is drawn. A string is in
             percent. Defaults to `"test accuracy"`.
 
     Returns:
-        A `matplotlib.figure.Figure`, with a panel per cost that is known.
+        A `matplotlib.figure.Figure`. It has a panel per cost that is known.
 
     Raises:
         ValueError: If no row has an accuracy and a cost.

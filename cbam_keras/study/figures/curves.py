@@ -19,15 +19,15 @@ def plot_history(
     """Draws loss and accuracy over the epochs, a color per network.
 
     Args:
-        rows: Sequence of dictionaries, one per network and epoch, with the
-            keys `"network"`, `"epoch"` (from 1), `"loss"`, `"accuracy"`,
-            `"val_loss"` and `"val_accuracy"`, or `"miou"` and `"val_miou"`
-            (in [0, 1]).
+        rows: Sequence of dictionaries, one per network and epoch, as in
+            `study.Results.history`. The keys are `"network"`, `"epoch"` (from
+            1), `"loss"`, `"accuracy"`, `"val_loss"` and `"val_accuracy"`, or
+            `"miou"` and `"val_miou"` (in [0, 1]).
         title: String, written over the figure. Defaults to `""`.
 
     Returns:
-        A `matplotlib.figure.Figure`: training with thin lines, validation
-        with bold lines and markers.
+        A `matplotlib.figure.Figure`. Training has thin lines, validation bold
+        lines and markers.
 
     Raises:
         ValueError: If there are no rows.
@@ -81,22 +81,23 @@ def plot_ablation(
 ) -> "style.Figure | style.Axes":
     """Draws the test errors of an ablation, a panel per table.
 
-    Each row shows the mean, a small point per seed and, if there is one, the
-    95 % confidence interval of the difference to the baseline of the table,
-    drawn from its line: where it does not touch the line, the difference
-    excludes zero.
+    Each row shows the mean, a point per seed, and the 95 % interval of the
+    difference to the baseline.
+
+    The interval, if there is one, is drawn from the line of the baseline of the
+    table: where it does not touch the line, the difference excludes zero.
 
     Args:
-        results: The results of `ablation.run` or of any study, or another
-            object whose `rows` have `table`, `label`, `mean` (a number in
-            [0, 1], or `None`), `values` (one per seed) and `interval` (two
-            numbers, of the difference, or `None`); there the first row of
-            each table is its baseline.
+        results: Results of `ablation.run` or of any study, or an object with
+            such `rows`. Its rows have `table`, `label`, `mean` (a number in [0,
+            1], or `None`), `values` (one per seed) and `interval` (two numbers,
+            of the difference, or `None`); the first row of each table is its
+            baseline.
         title: String, written over the figure. Defaults to `""`.
         ax: A `matplotlib.axes.Axes` to draw into, for the rows of one table.
             Defaults to `None`, which means a new figure.
-        heading: String or `study.Measure`, what is drawn. Defaults to `None`,
-            which means what a study compares, and else `"top-1 error"`.
+        heading: String or `study.Measure`, what is drawn. By default what a
+            study compares, and else `"top-1 error"`. Defaults to `None`.
 
     Returns:
         A `matplotlib.figure.Figure`; `ax` if there is one.

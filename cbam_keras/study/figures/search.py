@@ -23,15 +23,17 @@ def plot_search(
 ) -> "style.Figure":
     """Draws the accuracy of a search by reduction ratio and kernel size.
 
-    The heat map shows the mean accuracy and the number of trials. Kinds of
-    attention without one of the gates, such as SE and no attention, have a
-    row or column of their own for comparison.
+    The heat map shows the mean accuracy and the number of trials.
+
+    Attention layers without one of the gates, such as SE, and no attention have
+    a row or column of their own for comparison.
 
     Args:
-        trials: Sequence of objects with `values` (dictionary of the
-            hyperparameters that the trial used), `status` (string; only
-            `"finished"` trials are drawn) and `val_accuracy` (in [0, 1]), as
-            in `study.Ranking.trials`; a `score` takes its place.
+        trials: Trials as in `study.Ranking.trials`, or objects with `values`,
+            `status` and `val_accuracy`. These are a dictionary of the
+            hyperparameters that the trial used, a string (only `"finished"`
+            trials are drawn), and a number in [0, 1]; a `score` takes its
+            place.
         title: String, written over the figure. Defaults to `""`.
         heading: String or `study.Measure`, what is drawn. A string is in
             percent. Defaults to `"validation accuracy"`.
@@ -120,15 +122,15 @@ def plot_pareto(
     The trials on it are labelled with their numbers.
 
     Args:
-        trials: As in `plot_search`, with `number`, `parameters` and `macs`
-            (`None` if unknown); the value of `"attention"` decides the
-            color.
+        trials: As in `plot_search`, with `number`, `parameters` and `macs`.
+            `None` stands for an unknown one; the value of `"attention"` decides
+            the color.
         title: String, written over the figure. Defaults to `""`.
         heading: String or `study.Measure`, what is drawn. A string is in
             percent. Defaults to `"validation accuracy"`.
 
     Returns:
-        A `matplotlib.figure.Figure`: the parameters on the left,
+        A `matplotlib.figure.Figure`. Parameters are on the left,
         multiply-accumulates on the right.
 
     Raises:
