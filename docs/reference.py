@@ -59,9 +59,10 @@ USUAL = ("A functional `keras.Model`.", "A `matplotlib.figure.Figure`.")
 CONSTANTS = {
     "VARIANTS": "Arguments of `CBAM`, by name.",
     "comparison.NETWORKS": (
-        "Networks by name. They take images in [0, 255] and have "
-        '`stem="small"` unless the table shows another; for images larger '
-        'than 96 pixels they have `stem="imagenet"`.'
+        "Networks by name, with rescaling of images in [0, 255]: these, and "
+        "builders of `cbam_keras.models` by their names in small letters. For "
+        'images of more than 96 pixels they have `stem="imagenet"`, otherwise '
+        '`stem="small"` unless the table shows another.'
     ),
     "training.RECIPES": "Recipes, by name.",
     "ablation.TABLES": "Networks in each table of the paper.",
@@ -192,20 +193,19 @@ class Page:
 
     def _arguments(self, entries):
         """Returns a list of arguments, shared ones and the others."""
-        elsewhere, lines = collections.defaultdict(list), []
+        lines = collections.defaultdict(list)
         for name, text in entries:
             if (name, text) in self.shared:
                 continue
             owner = self.described.setdefault((name, text), self.here)
             least = WIDTH / 2 if owner[0] == self.file else WIDTH
             if owner != self.here and len(text) > least:
-                elsewhere[self._link(*owner)].append(f"`{name}`")
-            else:
-                lines.append(_wrapped(f"- `{name}`: {text}", "    "))
-        for link, names in elsewhere.items():
-            line = f"- {', '.join(names)}: as for {link}"
-            lines.append(_wrapped(line, "    "))
-        return "\n".join(lines)
+                text = f"as for {self._link(*owner)}"
+            lines[text].append(f"`{name}`")
+        return "\n".join(
+            _wrapped(f"- {', '.join(names)}: {text}", "    ")
+            for text, names in lines.items()
+        )
 
 
 def _parse(value):
@@ -336,6 +336,8 @@ def _constant(name, value):
         rows = [
             (_quoted(k)[1:-1], _code(v) or "the defaults")
             for k, v in value.items()
+            # The builder of the same name needs no row.
+            if _text(v).lower() != k
         ]
         return f"{CONSTANTS[name]}\n\n{_table('key', 'value', rows)}"
     if isinstance(value, tuple) or len(value) < 12:

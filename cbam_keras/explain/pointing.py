@@ -11,8 +11,9 @@ def pointing_game(
 
     Args:
         heat_maps: Array `(B, H, W)`, not negative, as `grad_cam` returns.
-        boxes: Array `(B, 4)` of integers: `y_min, x_min, y_max, x_max` in
-            pixels, the maxima exclusive, as in `data.load(..., boxes=True)`.
+        boxes: Array `(B, 4)` of integers, as in `data.load(..., boxes=True)`.
+            They are `y_min, x_min, y_max, x_max` in pixels, the maxima
+            exclusive.
 
     Returns:
         Tuple of two arrays `(B,)`: whether the maximum lies in the box, and

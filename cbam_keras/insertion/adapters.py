@@ -70,12 +70,12 @@ def load_attention(
     All other weights stay as they are. After an error nothing is changed.
 
     Args:
-        model: `keras.Model` with the same attention layers, and with the same
-            classifier if the file has one.
+        model: `keras.Model` with the same attention layers. If the file has a
+            classifier, it needs the same one.
         path: Path of the file.
-        backbone: `"match"`, which raises if the other weights are not those
-            that the attention was trained with, or `"any"`. Defaults to
-            `"match"`.
+        backbone: `"match"`, which raises if the other weights are not those of
+            the file, or `"any"`. They are those that the attention was trained
+            with. Defaults to `"match"`.
 
     Raises:
         ValueError: If the file is not one of `save_attention`, or damaged; if

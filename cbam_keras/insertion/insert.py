@@ -88,24 +88,25 @@ def insert_attention(
             `keras.Sequential` must be built.
         attention: What `layers.make_attention` takes, except `None`. Defaults
             to `"cbam"`.
-        after: The layers that attention follows: a regular expression
-            (`re.search` in the names), names, or a function of a layer that
-            returns a boolean. A string that equals the name of a layer selects
-            only that layer. Layers of nested models are named
-            `"backbone/conv1"`, or `"conv1"` if that is unambiguous. Defaults to
-            `None`, which means the end of each residual branch, otherwise the
-            last layer at each resolution. In a branch that is before the
-            addition, and before stochastic depth or layer scale there.
+        after: The layers that attention follows: a regular expression, names,
+            or a function of a layer. The expression is searched in names
+            (`re.search`); the function returns a boolean. A string that equals
+            the name of a layer selects only that layer. Layers of nested models
+            are named `"backbone/conv1"`, or `"conv1"` if that is unambiguous.
+            Defaults to `None`, which means the end of each residual branch,
+            otherwise the last layer at each resolution. In a branch that is
+            before the addition, and before stochastic depth or layer scale
+            there.
         identity: Boolean, whether the new layers initially return their input
             (`identity_init=True`). If `False`, a name means the defaults of
             its class. Defaults to `True`.
         stages: String, which resolutions have attention, from 1, the finest:
             `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers as `"1,3"`. Of
             the places that `after` selects. Defaults to `"all"`.
-        into: Names of layers after these: attention goes only on the way into
-            them, as on a skip of a U-Net. They take the output of the layers of
-            `after`, or an output of the nested model that the layer is in.
-            Defaults to `None`, which means into all.
+        into: Names of layers: attention goes only on the way into these, as on
+            skips. They take the output of the layers of `after`, or an output
+            of the nested model that the layer is in. Defaults to `None`, which
+            means into all.
         dry_run: Boolean. If `True`, no model is built, and the places are
             returned. Defaults to `False`.
 

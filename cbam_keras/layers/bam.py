@@ -28,8 +28,8 @@ class BAM(TrainableAttention):
         kernel_size: Odd positive integer, the side of the dilated
             convolutions. Defaults to `3`.
         dilation_rate: Positive integer, their dilation. Defaults to `4`.
-        combine: String, `"add"` as in the paper, or `"multiply"` for the
-            product of the logits, as in the authors' code. Defaults to
+        combine: String, `"add"` as in the paper, or `"multiply"` as in the
+            authors' code. The latter is the product of the logits. Defaults to
             `"add"`.
         activation: Activation of the hidden layers. Defaults to `"relu"`.
         batch_norm_momentum: Number in [0, 1), the momentum of the moving

@@ -44,12 +44,11 @@ class CBAM(TrainableAttention):
         hidden_units, use_bias: See `ChannelAttention`.
         spatial_use_bias: Boolean, whether the convolution of the spatial gate
             has a bias. Defaults to `False`.
-        spatial_batch_norm: Boolean, whether to normalize before the sigmoid of
-            the spatial gate, as the authors' code does (epsilon 1e-5). Defaults
-            to `False`.
+        spatial_batch_norm: Boolean, whether to normalize before the sigmoid, as
+            the authors' code does. Its epsilon is 1e-5. Defaults to `False`.
         spatial_batch_norm_momentum: Number in [0, 1), the momentum of its
-            moving averages: 0.9 is better for up to a few thousand training
-            steps. Defaults to `0.99`, as in the authors' code.
+            moving averages. For up to a few thousand training steps 0.9 is
+            better. Defaults to `0.99`, as in the authors' code.
         activation: See `ChannelAttention`. Defaults to `"relu"`.
         gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
         identity_init, **kwargs: See `ChannelAttention`.

@@ -75,9 +75,8 @@ class Attention:
     that makes the layer.
 
     Args:
-        layer: String, a name that `make_attention` takes; a layer class; or a
-            callable that takes `name=` and returns a new layer. Defaults to
-            `"cbam"`.
+        layer: Name, layer class or callable, as for `make_attention`. Defaults
+            to `"cbam"`.
         options: Mapping of arguments of the layer, before those that a name
             stands for. Defaults to none.
         stages: String, in which stages of a network it goes, see
@@ -223,13 +222,13 @@ def make_attention(
     start as the identity.
 
     Args:
-        attention: `None`, a name, an `Attention`, a layer class, a callable
-            that takes `name=` and returns a new layer, or a layer. Names are
-            `"cbam"`, `"cbam-paper"`, `"se"`, `"channel"`, `"spatial"`, `"eca"`,
-            `"coordinate"`, `"simam"`, `"bam"`, `"scse"`, `"gc"`, `"triplet"`,
-            and for skips `"gate"`. A callable is, for example,
-            `functools.partial(CBAM, kernel_size=3)`. A layer is a template,
-            which is copied without its weights.
+        attention: `None`, a name, an `Attention`, a layer class, a callable, or
+            a layer. Names are `"cbam"`, `"cbam-paper"`, `"se"`, `"channel"`,
+            `"spatial"`, `"eca"`, `"coordinate"`, `"simam"`, `"bam"`, `"scse"`,
+            `"gc"`, `"triplet"`, and for skips `"gate"`. A callable takes
+            `name=` and returns a new layer, as `functools.partial(CBAM,
+            kernel_size=3)`. A layer is a template, which is copied without its
+            weights.
         name: String, the name of the layer. `None` lets Keras choose. Defaults
             to `None`.
 

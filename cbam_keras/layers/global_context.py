@@ -28,13 +28,13 @@ class GlobalContext(TrainableAttention):
         reduction_ratio: Positive integer, `r`. The hidden layer has `max(2, C
             // r)` units. A single one would always be 0 after normalization.
             Defaults to `16`.
-        fusion: String, `"add"`, with which the layer returns its input until it
-            is trained, or `"multiply"` by the sigmoid of the MLP. Defaults to
+        fusion: String, `"add"`, or `"multiply"` by the sigmoid of the MLP. With
+            `"add"` the layer returns its input until it is trained. Defaults to
             `"add"`.
         activation: Activation of the hidden layer, `None` for linear. Defaults
             to `"relu"`.
-        identity_init: Boolean. If `True`, `"multiply"` too returns its input
-            until it is trained. Defaults to `False`.
+        identity_init: Boolean. If `True`, the layer returns its input until it
+            is trained. With `"add"` it always does. Defaults to `False`.
         **kwargs: See `ChannelAttention`. Also `gate_activation`, by default
             `"sigmoid"`.
 

@@ -23,8 +23,8 @@ class SCSE(TrainableAttention):
     Args:
         reduction_ratio: Positive integer, `r`. The hidden layer of the MLP
             has `max(1, C // r)` units. Defaults to `2`.
-        combine: String, `"max"` for the larger of both results as in the
-            authors' code, or `"add"` for their sum. Defaults to `"max"`.
+        combine: String, `"max"` as in the authors' code, or `"add"` for the
+            sum. `"max"` is the larger of both results. Defaults to `"max"`.
         activation: Activation of the hidden layer, `None` for linear. Defaults
             to `"relu"`.
         gate_activation: Activation of each gate. Defaults to `"sigmoid"`.

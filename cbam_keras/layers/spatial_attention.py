@@ -39,9 +39,9 @@ class SpatialAttention(TrainableAttention):
         use_bias: Boolean, whether the convolution has a bias. Defaults to
             `False`.
         batch_norm: Boolean, whether to normalize before the sigmoid, as the
-            authors' code does (epsilon 1e-5). In a built layer, the attribute
-            `batch_norm` is the `BatchNormalization` layer or `None`. Defaults
-            to `False`.
+            authors' code does. Its epsilon is 1e-5. In a built layer, the
+            attribute `batch_norm` is the `BatchNormalization` layer or `None`.
+            Defaults to `False`.
         batch_norm_momentum: Number in [0, 1), the momentum of the moving
             averages. Defaults to `0.99`, as in the authors' code; 0.9 is
             better for up to a few thousand training steps.

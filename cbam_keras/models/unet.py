@@ -49,9 +49,9 @@ def UNet(
 
     Args:
         encoder: Functional `keras.Model` that takes an image, a signal or a
-            volume; a classifier is left out. The size may be unknown and of
-            any value: repeated features are cropped, or padded with zeros, to
-            the size of the skip.
+            volume. A classifier is left out. The size may be unknown and of any
+            value: repeated features are cropped, or padded with zeros, to the
+            size of the skip.
         classes: Positive integer, the number of classes; `1` is a single value
             for two classes, with `classifier_activation="sigmoid"` or `None`.
         attention: Attention of each decoder block: what
@@ -62,10 +62,10 @@ def UNet(
         stages: String, which decoder blocks have both, from 1, the coarsest:
             `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers as `"1,3"`. For
             skips it means those blocks that have one. Defaults to `"all"`.
-        decoder_widths: Sequence of positive integers, the channels of each
-            decoder block, the coarsest first. These are by default `16` in the
-            last block and twice as many in each before, up to `256`. Defaults
-            to `None`.
+        decoder_widths: Sequence of positive integers, the channels of the
+            blocks, the coarsest first. These are by default `16` in the last
+            block and twice as many in each before, up to `256`. Defaults to
+            `None`.
         classifier_activation: Activation of the classifier; `None` gives
             logits. Defaults to `"softmax"`.
         name: String, the name of the model. Defaults to `"unet"`.

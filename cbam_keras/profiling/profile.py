@@ -25,8 +25,9 @@ class Row:
             layers that only scale, shift or look up.
         output_shape: Tuple, the shape of its first output without the batch.
         parameters: Integer, trainable parameters.
-        macs: Integer, multiply-accumulates for one sample, over all calls of
-            a shared layer; `None` if they cannot be counted.
+        macs: Integer, the multiply-accumulates for one sample, or `None` if
+            they cannot be counted. They are those of all calls of a shared
+            layer.
     """
 
     name: str
@@ -45,8 +46,8 @@ class Profile(_terminal.Tabular):
 
     Attributes:
         model: String, the name of the model.
-        input_shape: Shape of the counted input without the batch; a tuple of
-            shapes if the model has several inputs.
+        input_shape: Shape of the counted input without the batch. If the model
+            has several inputs, a tuple of shapes.
         rows: Tuple of `Row`, one for each layer with weights or
             multiplications, in the order they run.
     """

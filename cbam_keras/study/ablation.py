@@ -93,9 +93,9 @@ def plan(
             Defaults to `(1, 2, 3, 4)`.
         seeds: See `comparison.plan`. Defaults to `3`.
         recipe: See `comparison.plan`. Defaults to `None`.
-        identity_init: Boolean, whether attention layers start as the identity,
-            as those of `comparison.compare` do. `False` is the start of the
-            paper. Defaults to `True`.
+        identity_init: Boolean, whether attention layers start as the identity.
+            Those of `comparison.compare` do; `False` is the start of the paper.
+            Defaults to `True`.
         data_options: See `comparison.plan`. Defaults to `None`.
         folds: See `comparison.plan`. Defaults to `None`.
         measure: See `comparison.plan`. Tables show one minus this measure in

@@ -92,10 +92,10 @@ def plan(
             `layers.Attention`. `"all"` stands for `"none"` and each attention
             layer; one that does not fit the network is left out with a warning.
             Defaults to `("none", "se", "cbam")`.
-        stages: In which stages attention goes, see `insert_attention`; a
-            sequence of these, which are compared; or `"each"`. `"each"` stands
-            for all stages, each alone, and the last two and more. Defaults to
-            `"all"`.
+        stages: In which stages attention goes, see `insert_attention`, a
+            sequence of these, or `"each"`. Those of a sequence are compared.
+            `"each"` stands for all stages, each alone, and the last two and
+            more. Defaults to `"all"`.
         model: A key of `comparison.NETWORKS`, a network of
             `keras.applications`, or a function that takes `attention` and
             returns a `keras.Model`. `"tiny"` has 20,000 parameters, `"small"`
@@ -103,11 +103,12 @@ def plan(
             function, as `"MobileNetV2"`; they and `"EfficientNetLite0"` have
             their preprocessing inside, attention where `insert_attention` puts
             it, and a new classifier. Defaults to `"tiny"`.
-        weights: `"imagenet"` for a network of `keras.applications` (downloaded
-            by Keras) or `"EfficientNetLite0"` (from a package). Its batch
-            normalization is frozen, and for the `frozen_epochs` of the recipe
-            so are all of its own layers. Attention that is given by name starts
-            as the identity. Defaults to `None`, random weights.
+        weights: `"imagenet"` for a network of `keras.applications` or
+            `"EfficientNetLite0"`. Keras downloads them, but those of
+            `"EfficientNetLite0"` are in a package. Batch normalization of the
+            network is frozen, and for the `frozen_epochs` of the recipe so are
+            all of its own layers. Attention that is given by name starts as the
+            identity. Defaults to `None`, random weights.
         data: What `cbam_keras.data.load` takes; for one seed also what it has
             returned. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
@@ -120,8 +121,8 @@ def plan(
             `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
             that no layer takes is an error. With `{"identity_init": False}`, a
             name stands for the defaults of its class. Defaults to `None`, which
-            means a `reduction_ratio` of 4 for `"tiny"`, whose layers are
-            narrow.
+            means a `reduction_ratio` of 4 for `"tiny"`. Its layers have few
+            channels.
         data_options: Mapping of further arguments of `data.load`, as
             `{"download": True}`, except those of the recipe. Defaults to
             `None`.

@@ -25,7 +25,7 @@ class Recipe:
     `dataclasses.replace(RECIPES["imagenet"], epochs=10)`.
 
     Args:
-        epochs: Positive integer. Defaults to `4`.
+        epochs: Positive integer, the epochs to train. Defaults to `4`.
         batch_size: Positive integer, images per step on all devices.
             Defaults to `32`.
         learning_rate: Positive number, the highest learning rate. Defaults
@@ -54,26 +54,23 @@ class Recipe:
         image_size: Positive integer or `(H, W)`, the size that images are
             resized to. See `cbam_keras.data.load`. Defaults to `None`.
         frozen_epochs: Integer from 0, the epochs of a first stage of
-            fine-tuning, which trains only layers that are trainable. They come
-            before `epochs`, with a schedule of their own; the function that
-            builds the network decides what is trainable. Then `epochs` train
-            all layers at a tenth of the learning rate, except batch
-            normalization outside of attention, see `freeze_batch_norm`.
-            Defaults to `0`: one stage, which trains the network as it was
-            built.
-        class_weight: `"balanced"`, or a mapping of classes, by index or name,
-            to positive numbers. The others have 1. In training the loss of an
-            image is multiplied by the weight of its class. As in scikit-learn,
-            `"balanced"` is `images / (classes * images of the class)`, by the
-            training images of the split or fold. Defaults to `None`: all images
-            count alike.
-        patience: Positive integer: training ends after so many epochs without a
-            better validation result. That is by the study's measure, within a
-            stage; the best epoch is tested. Defaults to `None`: all epochs are
-            trained.
+            fine-tuning, with frozen layers. They come before `epochs`, with a
+            schedule of their own, and train only what the function that builds
+            the network has left trainable. Then `epochs` train all layers at a
+            tenth of the learning rate, except batch normalization outside of
+            attention, see `freeze_batch_norm`. Defaults to `0`: one stage,
+            which trains the network as it was built.
+        class_weight: `"balanced"`, or a mapping of classes to positive numbers.
+            Classes are given by index or name; the others have 1. In training
+            the loss of an image is multiplied by the weight of its class. As in
+            scikit-learn, `"balanced"` is `images / (classes * images of the
+            class)`, by the training images of the split or fold. Defaults to
+            `None`.
+        patience: Positive integer, the epochs without a better validation
+            result after which training ends. That is by the study's measure,
+            within a stage; the best epoch is tested. Defaults to `None`.
         least_steps: Positive integer, the least steps: `epochs` is raised until
-            there are so many. A message says so. Defaults to `None`: no more
-            epochs than `epochs`.
+            there are so many. A message says so. Defaults to `None`.
         jit_compile: Boolean or `"auto"`, whether XLA (TensorFlow) or
             `torch.compile` (PyTorch) compiles a step. `"auto"` is as Keras
             chooses: under JAX, and under TensorFlow with a GPU. A network that

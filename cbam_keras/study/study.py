@@ -209,24 +209,24 @@ class Study:
             too. Defaults to none.
         comparisons: Sequence of `Comparison`, the tables of the results.
             Defaults to `()`: one, of all variants with the baseline.
-        measures: Sequence of `Measure`: the first is compared, the others
-            are further columns. Defaults to `()`: that of the task.
+        measures: Sequence of `Measure`: the first is compared. The others are
+            further columns. Defaults to `()`: that of the task.
         check: Function of the data that raises if they do not fit. It runs
             before the output folder is made. Defaults to `None`.
-        kind: String, the kind of the study: a run is not resumed as one of
-            another kind. Defaults to `"study"`.
+        kind: String, its kind: a run is not resumed as one of another kind.
+            Defaults to `"study"`.
         finish: Function of the results and the output folder that writes
-            further files into it. It runs also when the run is interrupted.
-            Defaults to `None`.
+            further files. It runs also when the run is interrupted. Defaults to
+            `None`.
         folds: Integer from 2, the number of folds of a cross-validation. Each
             variant is trained once for each fold of each seed, which decides
             what is in which fold. In results, `seed * folds + fold` is the
             seed. Defaults to `None`.
-        layout: String, how results are shown: `"networks"` (differences to the
-            baseline), `"errors"` (as in the paper) or `"ranking"` (the best
-            first). `"networks"` has a row per network, `"errors"` the form of
-            the paper's tables, for measures that are errors, and `"ranking"` is
-            for trials of a search. Defaults to `"networks"`.
+        layout: String, how results are shown: `"networks"`, `"errors"` or
+            `"ranking"`. `"networks"` has a row per network with its difference
+            to the baseline, `"errors"` the form of the paper's tables, for
+            measures that are errors, and `"ranking"` the best first, as the
+            trials of a search. Defaults to `"networks"`.
         question: String, what the study asks, for its report. Defaults to
             `""`.
         test: String, how several comparisons with a baseline are corrected,

@@ -33,9 +33,14 @@ DIMENSIONS = ("reduction_ratio", "kernel_size", *SHOWN_IF_CHANGED[2:])
 class CBAMHyperModel(keras_tuner.HyperModel):
     """Networks with and without attention, as a search space of KerasTuner.
 
-    For `tuning.search`, or for KerasTuner's own tuners. Arguments take one
-    value, a sequence to choose from or, except `attention`, a function of
-    `keras_tuner.HyperParameters`.
+    Arguments take one value, a sequence to choose from or, except `attention`,
+    a function of `keras_tuner.HyperParameters`.
+
+    It is for `tuning.search`, and for KerasTuner's own tuners. Hyperparameters
+    have the names of the arguments below, and exist only where they matter: the
+    kernel size where the attention has a spatial gate, and so on. The default
+    space has 14 networks: CBAM with each of four reduction ratios and three
+    kernel sizes, no attention, and squeeze-and-excitation.
 
     Hyperparameters have the names of the arguments below, and exist only where
     they matter: the kernel size where the attention has a spatial gate, and so
@@ -71,20 +76,21 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             Defaults to `(3, 5, 7)`.
         order: Orders of the gates of `"cbam"`, see `CBAM`. Defaults to
             `"channel_first"`.
-        channel_pool_types: Pools of the channel gate of `"channel"` and
-            `"cbam"`, joined by `+`. They are `"avg"`, `"max"`, `"lp"` and
-            `"lse"`. Defaults to `"avg+max"`.
-        spatial_pool_types: Pools of the spatial gate of `"spatial"` and
-            `"cbam"`, or `"conv"`. Defaults to `"avg+max"`.
+        channel_pool_types: Pools of the channel gate, joined by `+`. They are
+            `"avg"`, `"max"`, `"lp"` and `"lse"`, for `"channel"` and `"cbam"`.
+            Defaults to `"avg+max"`.
+        spatial_pool_types: Pools of the spatial gate, joined by `+`, or
+            `"conv"`. They are for `"spatial"` and `"cbam"`. Defaults to
+            `"avg+max"`.
         learning_rate: Positive numbers. Defaults to `None`, which means that of
             the recipe. Outside of `tuning.search` it is 0.01, or 0.0001 with
             `weights`.
         batch_size: Positive integers, the images of a step. Outside of
             `tuning.search` it is what you pass to `fit`. Defaults to `None`,
             which means that of the recipe.
-        identity_init: Boolean, whether attention layers start as the identity,
-            as those of `comparison.compare` do. Defaults to `True`.
-        name: String. Defaults to `None`.
+        identity_init: Boolean, whether attention layers start as the identity.
+            Those of `comparison.compare` do. Defaults to `True`.
+        name: String, the name of the hypermodel. Defaults to `None`.
 
     Raises:
         ValueError: If a value is out of range.

@@ -40,10 +40,11 @@ class SearchPlan:
 
     Args:
         hypermodel: A `CBAMHyperModel`, any `keras_tuner.HyperModel`, or a
-            function of `keras_tuner.HyperParameters` that returns a
-            `keras.Model`. A compiled model keeps its optimizer and loss.
-            Hyperparameters `"learning_rate"` and `"batch_size"` replace those
-            of the recipe. Defaults to `None`: `CBAMHyperModel()`.
+            function that builds a model. The function takes
+            `keras_tuner.HyperParameters` and returns a `keras.Model`. A
+            compiled model keeps its optimizer and loss. Hyperparameters
+            `"learning_rate"` and `"batch_size"` replace those of the recipe.
+            Defaults to `None`: `CBAMHyperModel()`.
         data: What `cbam_keras.data.load` takes or has returned. New seeds split
             again what is not loaded yet. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.

@@ -249,9 +249,8 @@ def search(
 ) -> study.Ranking:
     """Searches for the best network and reports whether attention pays off.
 
-    Trains no attention first, then the trials, and retrains the best setting
-    and no attention with new seeds. The same call given again resumes.
-    `cbam-keras tune` runs it.
+    Retrains the best setting and no attention with new seeds. The same call
+    given again resumes. `cbam-keras tune` runs it.
 
     It is `study.run(Search(...), **options)`. Every trial is trained by the
     recipe, with its seed: first no attention, SE and CBAM nearest to the
