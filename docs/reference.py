@@ -12,12 +12,10 @@ import cbam_keras
 from cbam_keras.models import ResNet18
 
 FOLDER = pathlib.Path(__file__).parent / "reference"
-# The module of each page, in the order in which one needs them.
+# The modules, each with a page.
 PAGES = {
     "Attention in a model": "layers insertion models convert",
-    "Training and comparing": (
-        "comparison tuning training losses data study ablation report"
-    ),
+    "Training": "comparison tuning training losses data study ablation report",
     "Looking into a model": "explain plotting profiling",
     "The paper": "presets",
 }
@@ -35,20 +33,19 @@ MEANING = re.compile(
 )
 # The shortest text that explains an argument, in words.
 LEAST = 6
-# The longest text about a function after its summary, in words, unless its first
-# sentence is longer.
+# The longest text about an object after its summary, in words, unless its
+# first sentence is longer.
 ENOUGH = 20
 # A type that the text or the default shows.
 TYPE = re.compile(
-    r"\A(Boolean|String|Integer|(Odd )?[Pp]ositive integer|Positive number"
-    r"|Number|Float), (?=(the|their|its|how|whether|what|why) )"
+    r"\A(Boolean|String|(Positive i|I)nteger|(Positive n|N)umber|Float), "
+    r"(?=(the|their|its|how|whether|what|why) )"
 )
-# From so many objects on, arguments that they share are listed once.
+# How many objects share an argument that a page lists once.
 SHARED = 3
 INTRODUCTION = """
-The pages show how each name is called and what its arguments mean.
-`help(name)` has the details, errors, examples and sources. What builds a network
-returns a functional `keras.Model`, and what draws a `matplotlib.figure.Figure`.
+`help(name)` has further details, errors, examples and sources. What builds a
+network returns a functional `keras.Model`, what draws a figure of matplotlib.
 
 A wrong value raises a `ValueError`, an argument of a wrong type a `TypeError`,
 and a missing package an `ImportError` that names it.
@@ -59,40 +56,34 @@ USUAL = ("A functional `keras.Model`.", "A `matplotlib.figure.Figure`.")
 CONSTANTS = {
     "VARIANTS": "Arguments of `CBAM`, by name.",
     "comparison.NETWORKS": (
-        "Networks by name, with rescaling of images in [0, 255]: these, and "
-        "builders of `cbam_keras.models` by their names in small letters. For "
-        'images of more than 96 pixels they have `stem="imagenet"`, otherwise '
-        '`stem="small"` unless the table shows another.'
+        "Networks by name, for images in [0, 255]: these, and the builders of "
+        '`models` in small letters. They have `stem="imagenet"` for images of '
+        'more than 96 pixels, else `stem="small"` unless the table has another.'
     ),
     "training.RECIPES": "Recipes, by name.",
     "ablation.TABLES": "Networks in each table of the paper.",
 }
-# Attributes, methods and properties that few readers need.
-INTERNAL = frozenset(
-    """
-    Attention.arguments Attention.code Classification.measures
-    Classification.name Classification.validate FoldReport.measure
-    ImageData.augment ImageData.batch_size ImageData.folds ImageData.seed
+# Methods and properties that users need.
+MEMBERS = """
+    CBAMHyperModel.attention_for CBAMHyperModel.learning_rate_for
+    CBAMHyperModel.batch_size_for CBAMHyperModel.network CBAMHyperModel.build
+    Estimate.trainings FoldReport.verdict Places.parameters Profile.parameters
+    Profile.macs Profile.attention_parameters Profile.attention_macs
+    Profile.groups Profile.uncounted Results.read Results.plot Results.markdown
+    Results.json Results.flips Task.load Task.check Task.compile Task.evaluate
+""".split()
+# Attributes that few users need.
+HIDDEN = """
+    Estimate.about Estimate.has_patience FoldReport.measure GateImportance.table
+    ImageData.augment ImageData.batch_size ImageData.boxes ImageData.commonest
+    ImageData.fingerprint ImageData.folds ImageData.notes ImageData.scale
+    ImageData.seed ImageData.source Outcome.jit_compile Outcome.selected_by
     Preset.builder Preset.layer Preset.layer_options Preset.options
-    Ranking.tables Results.model Results.tables Results.values Search.load
-    Search.name Search.seeds Segmentation.evaluate Segmentation.measures
-    Segmentation.metrics Segmentation.name Segmentation.validate Study.load
-    Study.runs about are_classifiers as_json as_record as_run attention_map
-    attention_maps boxes cells choice class_counts column columns commonest
-    compared compared_in comparisons complete confirmed_by counted_seeds
-    counted_trials csv declare_hyperparameters describe describe_guessing
-    difference_cell drawing failures find_correct fingerprint first_seed folder
-    func guess has_patience images_of in_points is_loaded jit_compile keywords
-    kind label labels latex layouts loss_and_metrics make_optimizer mean_cell
-    measured_by merit name_of networks notes number of pairs parts_of question
-    rate_and_batch_size recipe_for rows_of scale scaled seconds_per_epoch
-    seeds_in_words seeds_of selected_by set_epoch settings settings_to_compare
-    sizes source space standard_error suited_to summary table takes test
-    tested_on title to_dataframe traceback trials_in_words unfinished unit
-    unlearned unused validation variant with_batch_size with_confirmation
-    with_options with_subfolders
-    """.split()
-)
+    Preset.tables Ranking.choice Results.comparisons Results.guess Results.kind
+    Results.labels Results.question Results.settings Results.sizes Results.test
+    Row.drawing Row.failures Row.flips Row.label Row.pairs Row.standard_error
+    Row.table Row.validation Row.variant Trial.number
+""".split()
 
 
 def pages():
@@ -114,20 +105,17 @@ class Page:
 
     def __init__(self, name, described):
         self.file, self.module = f"{name}.md", getattr(cbam_keras, name)
-        # Links to the objects of this and of earlier pages, by the arguments
-        # that they describe.
+        # The object that describes an argument, on this or an earlier page.
         self.described = described
         values = {}
         for public in self.module.__all__:
-            is_at_root = public in cbam_keras.__all__
-            path = public if is_at_root else f"{name}.{public}"
-            values[path] = getattr(self.module, public)
+            prefix = "" if public in cbam_keras.__all__ else f"{name}."
+            values[f"{prefix}{public}"] = getattr(self.module, public)
         self.text = _about(name, self.module)
         self.shared = _shared_arguments(values)
         if self.shared:
             self.text += "\n## Shared arguments\n\n"
-            rows = sorted(self.shared, key=lambda x: x[0] == "kwargs")
-            self.text += _table("argument", "what it is", rows)
+            self.text += _table("argument", "what it is", self.shared)
         # Lines of the index, and what has no line of its own.
         self.index, self.rest = [], []
         for path, value in values.items():
@@ -175,12 +163,11 @@ class Page:
                 parts.insert(0, f"```py\n{signature}\n```")
                 parts.append(self._arguments(entries))
         rows = [
-            (names, text)
-            for names, text in _entries(sections.get("Attributes", ""))
-            if INTERNAL.isdisjoint(_paths(value, names.split(", ")[0]))
+            x
+            for x in _entries(sections.get("Attributes", ""))
+            if f"{value.__name__}.{x[0].split(',')[0]}" not in HIDDEN
         ]
-        if inspect.isclass(value):
-            rows += _members(value, sections)
+        rows += _members(value)
         if rows:
             parts.append(_table("attribute", "what it is", rows).strip())
         returned = _digest(sections.get("Returns", ""), 1)
@@ -203,23 +190,26 @@ class Page:
                 text = f"as for {self._link(*owner)}"
             lines[text].append(f"`{name}`")
         return "\n".join(
-            _wrapped(f"- {', '.join(names)}: {text}", "    ")
+            _wrapped(f"- {', '.join(names)}: {text}")
             for text, names in lines.items()
         )
 
 
 def _parse(value):
     """Returns the first two paragraphs of a docstring, and its sections."""
-    docstring = inspect.getdoc(value) or ""
-    lead, *parts = HEADING.split(f"{docstring}\n")
+    lead, *parts = HEADING.split(f"{inspect.getdoc(value) or ''}\n")
     brief, *more = lead.strip().split("\n\n")
     # A formula or a list is in the docstring, with the sentence before it.
     more = more[0] if more and not more[0].endswith(":") else ""
-    sections = {
-        title: textwrap.dedent(body)
-        for title, body in zip(parts[::2], parts[1::2], strict=True)
-    }
-    return f"{brief}\n\n{_wrapped(_sentences(more, ENOUGH))}".strip(), sections
+    bodies = map(textwrap.dedent, parts[1::2])
+    sections = dict(zip(parts[::2], bodies, strict=True))
+    # As many sentences as have few words, or one.
+    kept, *others = SENTENCE.split(" ".join(more.split()))
+    for sentence in others:
+        if len(f"{kept} {sentence}".split()) > ENOUGH:
+            break
+        kept += f" {sentence}"
+    return f"{brief}\n\n{_wrapped(kept)}".strip(), sections
 
 
 def _entries(section):
@@ -232,9 +222,7 @@ def _digest(text, least=LEAST):
     text, *items = re.split(r"\n *- ", text.rstrip())
     kept = ""
     for sentence in SENTENCE.split(" ".join(text.split("\n\n")[0].split())):
-        sentence = MEANING.sub("`None` means", sentence)
-        if DEFAULT.match(sentence):
-            continue
+        sentence = DEFAULT.sub("", MEANING.sub("`None` means", sentence))
         if len(kept.split()) < least or sentence.startswith("`None` means"):
             kept = f"{kept} {sentence}".strip()
     if items and kept.endswith(":"):
@@ -244,108 +232,70 @@ def _digest(text, least=LEAST):
     return kept[:1].upper() + kept[1:]
 
 
-def _sentences(text, most):
-    """Returns as many sentences as have so many words, at least one."""
-    kept = ""
-    for sentence in SENTENCE.split(" ".join(text.split())):
-        longer = f"{kept} {sentence}".strip()
-        if kept and len(longer.split()) > most:
-            break
-        kept = longer
-    return kept
-
-
-def _wrapped(text, indent=""):
-    return textwrap.fill(
-        text,
-        WIDTH,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+def _wrapped(text):
+    """Returns lines that can be those of an item of a list."""
+    indent = " " * 4 if text.startswith("- ") else ""
+    whole = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, **whole)
 
 
 def _table(name, about, rows):
-    rows = [
-        f"`{name}` | {text}"
-        if "(" in name
-        else f"`{name.replace(', ', '`, `')}` | {text}"
-        for name, text in rows
-    ]
-    return "\n".join([f"{name} | {about}", "---|---", *rows, ""])
+    lines = [f"{name} | {about}", "---|---"]
+    for names, text in rows:
+        # A call is code as a whole.
+        names = names if "(" in names else names.replace(", ", "`, `")
+        lines.append(f"`{names}` | {text}")
+    return "\n".join([*lines, ""])
 
 
 def _shared_arguments(values):
     """Returns the arguments that mean the same for several objects."""
     counts = collections.Counter()
-    for value in {x for x in values.values() if callable(x)}:
-        if not _is_of_family(value):
+    for value in values.values():
+        if callable(value) and not _is_of_family(value):
             sections = _parse(value)[1]
-            for title in ("Args", "Call arguments"):
-                counts.update(_entries(sections.get(title, "")))
-    return [x for x, count in counts.items() if count >= SHARED]
+            counts.update(_entries(sections.get("Args", "")))
+            # Most layers refer to the section of another layer.
+            counts.update(_entries(sections.get("Call arguments", "")) * 2)
+    shared = [x for x, count in counts.items() if count >= SHARED]
+    return sorted(shared, key=lambda x: x[0] == "kwargs")
 
 
-def _members(value, sections):
-    """Yields methods and properties that have docstrings of their own."""
-    known = {*INTERNAL}
-    for base in value.__mro__:
-        names, documented = _parse(base)[1].get("Attributes", ""), vars(base)
-        known |= {*re.findall(r"\w+", " ".join(dict(_entries(names))))}
-        if base is not value and names:
-            known |= {*documented}
-    for name, member in inspect.getmembers_static(value):
-        function = getattr(member, "fget", getattr(member, "__func__", member))
-        module = getattr(function, "__module__", None) or ""
-        if (
-            name.startswith("_")
-            or not known.isdisjoint(_paths(value, name))
-            or not module.startswith("cbam_keras")
-            or not function.__doc__
-        ):
-            continue
-        if not isinstance(member, property):
-            name = _signature(name, getattr(value, name)).replace("\n    ", "")
-        yield name, " ".join(function.__doc__.split("\n\n")[0].split())
-
-
-def _paths(value, name):
-    """Returns the name of a member, alone and after its class."""
-    return name, f"{value.__name__}.{name}"
+def _members(value):
+    """Yields methods and properties of a class, with their summaries."""
+    prefix = f"{value.__name__}."
+    for name in [x for x in MEMBERS if x.startswith(prefix)]:
+        member = getattr(value, name := name.removeprefix(prefix))
+        brief = inspect.getdoc(member).split("\n\n")[0]
+        if callable(member):
+            name = _signature(name, member).replace("\n    ", "")
+        yield name, " ".join(brief.split())
 
 
 def _about(name, module):
     """Returns what a module is for, and how to import from it."""
-    # After that its files are listed.
+    # A list of its files may follow.
     text = inspect.getdoc(module).split("\n\n- ")[0]
     names = [x for x in module.__all__ if x in cbam_keras.__all__]
     if len(names) < len(module.__all__):
         names.append(name)
-    code = f"from cbam_keras import {', '.join(names)}"
-    if len(names) == 1:
-        return f"# {name}\n\n{text}\n\n`{code}`\n"
-    if len(code) > WIDTH:
-        names = textwrap.fill(", ".join(names) + ",", WIDTH - 4)
-        code = f"from cbam_keras import (\n{textwrap.indent(names, ' ' * 4)}\n)"
-    return f"# {name}\n\n{text}\n\n```py\n{code}\n```\n"
+    code = f"`from cbam_keras import {', '.join(names)}`"
+    return f"# {name}\n\n{text}\n\n{_wrapped(code)}\n"
 
 
 def _constant(name, value):
     """Returns what a constant is, with its values if they are short."""
     if name in CONSTANTS:
-        rows = [
-            (_quoted(k)[1:-1], _code(v) or "the defaults")
-            for k, v in value.items()
-            # The builder of the same name needs no row.
-            if _text(v).lower() != k
-        ]
+        # The builder of the same name needs no row.
+        rows = [(k, v) for k, v in value.items() if _text(v).lower() != k]
+        rows = [(_quoted(k)[1:-1], f"`{_text(v) or '{}'}`") for k, v in rows]
         return f"{CONSTANTS[name]}\n\n{_table('key', 'value', rows)}"
-    if isinstance(value, tuple) or len(value) < 12:
+    if len(value) < 12:
         return f"Its keys are {', '.join(map(_quoted, value))}.\n"
     networks = collections.defaultdict(list)
     for key in value:
         networks[re.sub(r"-(se|cbam)\Z", "", key)].append(_quoted(key))
-    rows = [(name, ", ".join(keys)) for name, keys in networks.items()]
+    rows = [(network, ", ".join(keys)) for network, keys in networks.items()]
     return _table("network", "keys", rows)
 
 
@@ -353,13 +303,8 @@ def _quoted(value):
     return f"`{value!r}`".replace("'", '"')
 
 
-def _code(value):
-    """Returns the value of a constant as short code, in backticks."""
-    text = _text(value)
-    return f"`{text}`".replace("'", '"') if text else ""
-
-
 def _text(value):
+    """Returns the value of a constant as short code."""
     if isinstance(value, functools.partial):
         names = [*map(_text, value.args), _text(value.keywords)]
         if value.func.__name__.startswith("_"):
@@ -370,15 +315,12 @@ def _text(value):
     if callable(value):
         return value.__name__
     if dataclasses.is_dataclass(value):
-        changed = {
-            field.name: getattr(value, field.name)
-            for field in dataclasses.fields(value)
-            if getattr(value, field.name) != field.default
-        }
+        usual = {x.name: x.default for x in dataclasses.fields(value)}
+        changed = {k: v for k, v in vars(value).items() if v != usual[k]}
         return f"{type(value).__name__}({_text(changed)})"
     if isinstance(value, dict):
-        return ", ".join(f"{k}={v!r}" for k, v in value.items())
-    return repr(value)
+        return ", ".join(f"{k}={_text(v)}" for k, v in value.items())
+    return repr(value).replace("'", '"')
 
 
 def _is_of_family(value):
@@ -395,16 +337,12 @@ def _family(module):
         own = [
             f"`{x.replace(annotation=x.empty)}`"
             for x in inspect.signature(build).parameters.values()
-            if x.name not in (*shared, "name")
-            or x.name in ("groups", "base_width")
+            if x.name not in shared or x.name in ("groups", "base_width")
         ]
-        about = ", with ".join([network.rstrip("."), *own[:1]])
-        rows.append((build.__name__, ", ".join([about, *own[1:]])))
-    return (
-        "They take the arguments of [`models.ResNet`](#modelsresnet) from\n"
-        "`include_top` on, the first seven also by position.\n\n"
-        + _table("builder", "network", rows)
-    )
+        rows.append((build.__name__, ", ".join([network.rstrip("."), *own])))
+    link = "[`models.ResNet`](#modelsresnet)"
+    text = f"They take the arguments of {link} from `include_top` on."
+    return f"{text}\n\n{_table('builder', 'network', rows)}"
 
 
 def _signature(name, value):

@@ -11,8 +11,10 @@ def attention_maps(
 ) -> dict[str, _graph.Maps]:
     """Returns the attention maps of every attention layer for some images.
 
-    Attention layers are found wherever they are: in nested models, in your own
-    layers, in subclassed models. The model runs in inference mode.
+    Attention layers are found in nested models, in your own layers and in
+    subclassed models.
+
+    The model runs in inference mode.
 
     Args:
         model: `keras.Model` with attention layers of `cbam_keras`.

@@ -43,19 +43,19 @@ class ChannelAttention(TrainableAttention):
             at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
             trained networks, and from scratch as in `VARIANTS["recommended"]`.
             Defaults to `False`.
-        **kwargs: Initializers, regularizers and constraints of kernels and
-            biases, `data_format`, and arguments of `keras.layers.Layer`. These
-            are `kernel_initializer` (by default `"glorot_uniform"`),
-            `bias_initializer` (`"zeros"`), `kernel_regularizer`,
-            `bias_regularizer`, `kernel_constraint`, `bias_constraint`, and
-            `data_format`: `"channels_last"`, `"channels_first"`, or `None` for
+        **kwargs: `data_format`, initializers, regularizers and constraints, and
+            arguments of `keras.layers.Layer`. These are `kernel_initializer`
+            (by default `"glorot_uniform"`), `bias_initializer` (`"zeros"`),
+            `kernel_regularizer`, `bias_regularizer`, `kernel_constraint`,
+            `bias_constraint`, and `data_format`: `"channels_last"`,
+            `"channels_first"`, or `None` for
             `keras.config.image_data_format()`.
 
     Call arguments:
         inputs: Floating-point tensor of rank 3, 4 or 5, `(B, H, W, C)` or `(B,
             C, H, W)`.
-        training: Boolean or `None`, whether batch normalization in the layer
-            uses and tracks the statistics of the batch.
+        training: Boolean or `None`, whether batch normalization uses and tracks
+            the batch.
         mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
             is `True` do not depend on inputs where it is `False`. It may be
             `(B, T)` of padded sequences, or `None`; Keras passes on the mask of

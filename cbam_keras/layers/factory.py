@@ -71,8 +71,9 @@ ADVICE: dict[str, Mapping[str, object]] = {
 class Attention:
     """An attention layer with its arguments, as a value.
 
-    `attention=` takes it like a layer class. Its `repr` is the line of code
-    that makes the layer.
+    `attention=` takes it like a layer class.
+
+    Its `repr` is the line of code that makes the layer.
 
     Args:
         layer: Name, layer class or callable, as for `make_attention`. Defaults

@@ -21,8 +21,7 @@ SIDE = 512
 def pyramid(model: keras.Model) -> keras.Model:
     """Builds a model that returns the last feature map of each stage.
 
-    A backbone for detection or segmentation. It shares the layers, and so the
-    weights, of the given model.
+    It shares the layers, and so the weights, of the given model.
 
     Args:
         model: A network of `cbam_keras.models`, with or without classifier.

@@ -71,15 +71,15 @@ def ResNet(
             Defaults to `None`, which means random weights.
         input_tensor: Keras tensor to build the network on. Defaults to
             `None`, which means a new input.
-        input_shape: Shape `(H, W, C)`, or `(C, H, W)` if the image data format
-            is `"channels_first"`. It is `(None, None, 3)` without a classifier,
-            otherwise `(224, 224, 3)`, with the small stem `(32, 32, 3)`, and
-            with the strided one `(64, 64, 3)`. Defaults to `None`, which means
-            a size that suits the stem.
+        input_shape: Shape `(H, W, C)` or `(C, H, W)`, by the image data format.
+            It is `(None, None, 3)` without a classifier, otherwise `(224, 224,
+            3)`, with the small stem `(32, 32, 3)`, and with the strided one
+            `(64, 64, 3)`. Defaults to `None`, which means a size that suits the
+            stem.
         pooling: Without a classifier, `"avg"` or `"max"` for global pooling,
             `None` for the feature map. Defaults to `None`.
         classes: Positive integer, the number of classes; `1` is a single value
-            for two classes, with `classifier_activation="sigmoid"` or `None`.
+            for two. That needs `classifier_activation="sigmoid"` or `None`.
             Defaults to `1000`.
         classifier_activation: Activation of the classifier; `None` gives
             logits. Defaults to `"softmax"`.

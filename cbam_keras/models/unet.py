@@ -39,13 +39,13 @@ def UNet(
     """Builds a U-Net for segmentation on the features of any network.
 
     The model shares the layers of the encoder, and so its weights and
-    `trainable`. It takes images as the encoder does.
+    `trainable`.
 
-    A block of the decoder repeats the features up to the next resolution of the
-    encoder, concatenates the encoder's last output there (a skip), and applies
-    twice a 3x3 convolution, batch normalization and a ReLU, then attention. If
-    the encoder has no feature map as large as its input, a last block without
-    skip leads there.
+    It takes images as the encoder does. A block of the decoder repeats the
+    features up to the next resolution of the encoder, concatenates the
+    encoder's last output there (a skip), and applies twice a 3x3 convolution,
+    batch normalization and a ReLU, then attention. If the encoder has no
+    feature map as large as its input, a last block without skip leads there.
 
     Args:
         encoder: Functional `keras.Model` that takes an image, a signal or a

@@ -137,8 +137,10 @@ def run(
 def estimate(study: Study | Plan) -> Estimate:
     """Counts what `run` would train: networks, parameters, MACs, epochs.
 
-    Builds each network once, writes nothing, and leaves the random states as
-    they are. A run itself says after its first epoch how long the rest takes.
+    It builds each network once and writes nothing.
+
+    The random states stay as they are. A run itself says after its first epoch
+    how long the rest takes.
 
     Args:
         study: A `Study`, or a `tuning.Search`.

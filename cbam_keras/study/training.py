@@ -28,8 +28,9 @@ def train(
 ) -> Results:
     """Trains one or several classifiers under equal conditions.
 
-    The same call given again resumes, or trains what is missing. The output
-    folder gets what `study.run` writes, and `curves.png`.
+    The same call given again resumes, or trains what is missing.
+
+    The output folder gets what `study.run` writes, and `curves.png`.
 
     Args:
         networks: A `keras.Model` that returns a value per class, or a mapping

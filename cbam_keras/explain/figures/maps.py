@@ -43,12 +43,11 @@ def plot_grad_cam(
 ) -> "style.Figure":
     """Draws heat maps over images, a row per image and a column per network.
 
-    Each row starts with the image. Give the maps of several networks by name to
-    compare them side by side.
+    Give the maps of several networks by name to compare them.
 
-    Heat is drawn over the image in grayscale. Signals are drawn as lines in
-    front of their heat, each channel in a scale of its own, the first on top,
-    volumes and videos as up to 6 slices, a row each.
+    Each row starts with the image. Heat is drawn over it in grayscale. Signals
+    are drawn as lines in front of their heat, each channel in a scale of its
+    own, the first on top, volumes and videos as up to 6 slices, a row each.
 
     Args:
         images: Images from before preprocessing, at most 32, `(B, H, W, C)` or
