@@ -276,10 +276,10 @@ def load(
         An `ImageData`, whose splits give batches `(images, labels)`, with
         images in [0, 255]. With `boxes` they are `(images, labels, boxes)`:
         images `(B, H, W, C)` float32 (uint8 as whole arrays), labels `(B,)`
-        int32, boxes `(B, 4)` int32, the same on every backend. Values beyond 8 bits are
-        divided by one power of two, by the range of all images; the lowest
-        becomes 0 where it is negative or makes up most of them. Datasets of
-        TensorFlow Datasets of more than 2 GiB are read from disk, image by
+        int32, boxes `(B, 4)` int32, the same on every backend. Values beyond 8
+        bits are divided by one power of two, by the range of all images; the
+        lowest becomes 0 where it is negative or makes up most of them. Datasets
+        of TensorFlow Datasets of more than 2 GiB are read from disk, image by
         image.
 
     Raises:
@@ -352,9 +352,10 @@ def load_masks(
         masks: The path of a folder, or an array: in each pixel the number of a
             class, 0 or 255, or a color. A mask in a folder has the name of its
             image, with any ending and words as `_mask`, `_segmentation` or
-            `mask_` added. The folder may be that of the images, where folders are called `train/images`, `train/masks`,
-            `trainannot` and the like, or where masks end in `_mask`. Tables,
-            batches and pairs of arrays have them. Defaults to `None`.
+            `mask_` added. The folder may be that of the images, where folders
+            are called `train/images`, `train/masks`, `trainannot` and the like,
+            or where masks end in `_mask`. Tables, batches and pairs of arrays
+            have them. Defaults to `None`.
             Masks hold in each pixel:
             - the number of its class, also as the index of a palette;
             - or 0 and 255 (or 65535), for two classes, in JPEG files about so;

@@ -285,7 +285,7 @@ def _name_groups(key, name, values):
 def _locate(names, root, split):
     """Returns the path of each image, and the folder if it is another one.
 
-    If none is where its name says, they are looked for in folders beside it,
+    If none is where its name says, they are looked for in folders next to it,
     those of the split first, and their names may lack the ending.
     """
     paths = [os.path.abspath(root / name) for name in names]

@@ -108,8 +108,9 @@ def grad_cam(
         NumPy array `(B, H, W)`, of the size of the images, in [0, 1]; all 0
         where nothing supports the class. It is `(B, L)`, `(B, D, H, W)` or
         `(B, T, H, W)` of other inputs, float32 and resized linearly. The
-        maximum of each map, of a video of all frames together, is 1. In `TimeDistributed(model)` each frame has
-        its own weights of channels. Its attribute `method` names it in figures.
+        maximum of each map, of a video of all frames together, is 1. In
+        `TimeDistributed(model)` each frame has its own weights of channels. The
+        attribute `method` names the map in figures.
 
     Raises:
         ValueError: If the model has no graph or no feature map with

@@ -99,7 +99,7 @@ def relu(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def relu6(x: KerasTensor, *, name: str) -> KerasTensor:
-    """Applies a ReLU that is cut off at 6, as a separate layer."""
+    """Applies a ReLU that is clipped at 6, as a separate layer."""
     return layers.Activation("relu6", name=name)(x)
 
 

@@ -23,7 +23,7 @@ from cbam_keras.study.study import LAYOUTS, Comparison, check_name
 FORMAT = 3
 # The squares of larger numbers, as a deviation needs them, may be infinite.
 MOST = 1e150
-# The subfolder in which the best of a ranking are trained again.
+# The subfolder in which the best of a ranking are retrained.
 CONFIRMATION = "confirmation"
 # Files from before `layout` have one by their kind of run.
 FORMER_LAYOUTS = {"ablate": "errors", "tune": "ranking"}
@@ -44,7 +44,7 @@ class Settings(TypedDict):
 
 
 class Content(TypedDict):
-    """All of a file; `commonest` is a fraction of the test images.
+    """All of a file; `commonest` is the fraction of the majority class.
 
     `source` is the description of a `data.Source`.
     """
@@ -64,7 +64,7 @@ class Content(TypedDict):
 
 
 class Confirmation(TypedDict):
-    """A trial that was trained again, with these seeds."""
+    """A trial that was retrained, with these seeds."""
 
     trial: int
     options: dict

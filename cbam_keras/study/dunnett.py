@@ -68,7 +68,7 @@ def compare(
 ) -> dict[str, Measured]:
     """Returns networks with simultaneous intervals and adjusted p-values.
 
-    `compared` are their differences over the seeds that all share, `values`
+    `compared` are their differences with the seeds that all share, `values`
     the values of all by seed.
     """
     others = [x for x in compared if compared[x].difference is not None]

@@ -24,7 +24,7 @@ def power_of(
     """Returns the fraction of studies that find a difference, two-sided.
 
     `difference` is the true one, divided by the standard error of its mean
-    over the seeds. By Holm's method a p-value is compared with that of the
+    with these seeds. By Holm's method a p-value is compared with that of the
     smallest, 5 % / comparisons.
     """
     stats = _checks.require("scipy.stats", extra="plot")

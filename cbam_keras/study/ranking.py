@@ -19,7 +19,7 @@ from cbam_keras.study.statistics import Row, describe_runs
 
 # How many trials are printed.
 MAX_TRIALS = 20
-# The figures of a trial in JSON and data frames, beside its values.
+# The figures of a trial in JSON and data frames, in addition to its values.
 FIGURES = (
     *("message", "val_accuracy", "val_loss", "best_epoch", "epochs"),
     *("parameters", "macs", "seconds"),
@@ -59,7 +59,7 @@ class Trial(Outcome):
             )
 
     def as_json(self) -> _files.Json:
-        """Returns what JSON and data frames hold, beside its values."""
+        """Returns what JSON and data frames hold, in addition to its values."""
         figures = {name: getattr(self, name) for name in FIGURES}
         return {"number": self.number, "outcome": self.status, **figures}
 
@@ -162,7 +162,7 @@ class Ranking(Results):
         """Returns these results with the rows of a confirmation, if any.
 
         It is as `results.json` holds it: trials, and with which seeds they
-        have been trained again, in a folder of their own.
+        have been retrained, in a folder of their own.
         """
         if not confirmation:
             return self

@@ -1,4 +1,4 @@
-"""`Results`: what a run has come to, read, printed, written and drawn."""
+"""`Results`: the results of a run, read, printed, written and drawn."""
 
 import contextlib
 import dataclasses

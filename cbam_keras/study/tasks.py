@@ -34,7 +34,7 @@ class ImageTask:
 
     measure: str
     measure_name: str
-    # What is compared beside the usual measure, if anything.
+    # What is compared in addition to the usual measure, if anything.
     score: str | None = None
 
     def __init__(self, images: Images, make_source: Callable, options: Mapping):
@@ -57,7 +57,7 @@ class ImageTask:
 
     @property
     def measures(self) -> "tuple[Measure, ...]":
-        """What is compared, and beside another measure the usual one."""
+        """What is compared, and the usual measure if it is another one."""
         compared = Measure(self.measure, self.measure_name)
         if self.score is None:
             return (compared,)

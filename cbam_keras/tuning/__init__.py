@@ -7,7 +7,7 @@
 - `space`: points of its space: listed, drawn, named.
 - `tasks`: what networks are compared by.
 - `tuner`: trials that KerasTuner proposes.
-- `choice`: what is trained again, what is chosen, and the verdict.
+- `choice`: what is retrained, what is chosen, and the verdict.
 - `files`: the files of a search.
 """
 

@@ -1,4 +1,4 @@
-"""What is trained again, what is chosen, and the verdict of a search.
+"""What is retrained, what is chosen, and the verdict of a search.
 
 The highest accuracy of many trials is partly luck. So the trials decide on one
 setting with attention, and new seeds compare it with no attention.
@@ -12,7 +12,7 @@ from cbam_keras.tuning.space import has_no_attention
 
 
 def to_confirm(ranked: Sequence[study.Trial], images: int) -> list[study.Trial]:
-    """Returns the trials of no attention and of attention to train again.
+    """Returns the trials of no attention and of attention to retrain.
 
     Each is the best of its kind or, of those within a standard error of its
     score with so many validation `images`, the one that costs least.

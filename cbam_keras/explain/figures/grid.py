@@ -112,7 +112,7 @@ class Grid:
             options = {"aspect": "auto", "interpolation": "nearest"}
             self._draw_map(axes, values[None], extent=limits, **options)
         # Each channel has a lane with a scale of its own, the first on top, or
-        # one would hide another or look flat beside it.
+        # one would hide another or look flat next to it.
         lane = (top - bottom) / signal.shape[1]
         for number, channel in enumerate(signal.T[::-1]):
             low, high = _with_margin(channel)

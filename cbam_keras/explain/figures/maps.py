@@ -21,7 +21,7 @@ from cbam_keras.layers import _docstrings
 
 # Figures of more images cannot be read.
 MAX_ROWS = 32
-# Slices of a volume that fit beside each other.
+# Slices of a volume that fit next to each other.
 MAX_SLICES = 6
 # The opacity of colors grows with the heat; without heat there is no color.
 OPACITY = 0.85 * np.linspace(0, 1, 256) ** 0.7
