@@ -75,11 +75,11 @@ def feature_pyramid(
         model: Functional `keras.Model`, with or without classifier, that
             takes images `(H, W, C)`. `H` and `W` may be `None`, otherwise the
             coarsest stride must divide them.
-        levels: Mapping of the levels to names of layers, as `{"P3":
-            "stage2_block2_out"}`. Layers after the coarsest are left out: list
-            no level that the detector does not use, or it is never trained.
-            Defaults to `None`, which means the last layer of each stride 4, 8,
-            16 and 32.
+        levels: Mapping of levels to names of layers, as `{"P3":
+            "stage2_block2_out"}`, without levels that the detector does not
+            use. Those would never be trained; layers after the coarsest are
+            left out. Defaults to `None`, which means the last layer of each
+            stride 4, 8, 16 and 32.
 
     Returns:
         A KerasHub backbone.

@@ -53,7 +53,7 @@ def UNet(
             value: repeated features are cropped, or padded with zeros, to the
             size of the skip.
         classes: Positive integer, the number of classes; `1` is a single value
-            for two classes, with `classifier_activation="sigmoid"` or `None`.
+            for two. That needs `classifier_activation="sigmoid"` or `None`.
         attention: Attention of each decoder block: what
             `layers.make_attention` takes. Defaults to `None`.
         skip_attention: Attention of each skip, which may also be `"gate"`, an
