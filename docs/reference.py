@@ -226,17 +226,19 @@ def _digest(text, least=LEAST):
         if len(kept.split()) < least or sentence.startswith("`None` means"):
             kept = f"{kept} {sentence}".strip()
     if items and kept.endswith(":"):
-        items = [_digest(x.split("\n\n")[0])[:-1] for x in items]
-        kept = f"{kept} {'; '.join(items)}."
+        kept = "\n    - ".join([kept, *map(_digest, items)])
     kept = TYPE.sub("", kept)
     return kept[:1].upper() + kept[1:]
 
 
 def _wrapped(text):
-    """Returns lines that can be those of an item of a list."""
-    indent = " " * 4 if text.startswith("- ") else ""
-    whole = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.fill(text, WIDTH, subsequent_indent=indent, **whole)
+    """Returns short lines, those of items of lists indented."""
+    lines = []
+    for line in text.split("\n"):
+        indent = " " * (line.index("- ") + 4 if re.match(" *- ", line) else 0)
+        whole = {"break_long_words": False, "break_on_hyphens": False}
+        lines += textwrap.wrap(line, WIDTH, subsequent_indent=indent, **whole)
+    return "\n".join(lines)
 
 
 def _table(name, about, rows):
@@ -288,19 +290,15 @@ def _constant(name, value):
     if name in CONSTANTS:
         # The builder of the same name needs no row.
         rows = [(k, v) for k, v in value.items() if _text(v).lower() != k]
-        rows = [(_quoted(k)[1:-1], f"`{_text(v) or '{}'}`") for k, v in rows]
+        rows = [(_text(k), f"`{_text(v) or '{}'}`") for k, v in rows]
         return f"{CONSTANTS[name]}\n\n{_table('key', 'value', rows)}"
     if len(value) < 12:
-        return f"Its keys are {', '.join(map(_quoted, value))}.\n"
+        return f"It holds `{'`, `'.join(map(_text, value))}`.\n"
     networks = collections.defaultdict(list)
     for key in value:
-        networks[re.sub(r"-(se|cbam)\Z", "", key)].append(_quoted(key))
+        networks[re.sub(r"-(se|cbam)\Z", "", key)].append(f"`{_text(key)}`")
     rows = [(network, ", ".join(keys)) for network, keys in networks.items()]
     return _table("network", "keys", rows)
-
-
-def _quoted(value):
-    return f"`{value!r}`".replace("'", '"')
 
 
 def _text(value):
@@ -315,7 +313,7 @@ def _text(value):
     if callable(value):
         return value.__name__
     if dataclasses.is_dataclass(value):
-        usual = {x.name: x.default for x in dataclasses.fields(value)}
+        usual = vars(type(value)())
         changed = {k: v for k, v in vars(value).items() if v != usual[k]}
         return f"{type(value).__name__}({_text(changed)})"
     if isinstance(value, dict):
