@@ -242,7 +242,7 @@ def add_masks(parser):
     group.add_argument(
         "--dice-weight",
         type=float,
-        help="the weight of soft Dice beside crossentropy (default: 0)",
+        help="the weight of soft Dice, added to crossentropy (default: 0)",
     )
 
 

@@ -196,7 +196,7 @@ def test_few_positions_and_the_method_are_said_beside_the_picture(here):
     x = layers.GlobalMaxPooling2D()(conv(4, "last")(x))
     keras.Model(inputs, layers.Dense(2)(x)).save("coarse.keras")
     picture(here / "it.png")
-    with warned("grain of 4 x 4"):
+    with warned("resolution of 4 x 4"):
         explain("coarse.keras", "it.png", "--method", "hires_cam")
     page = (here / "out/report.html").read_text()
     assert "<figcaption>HiResCAM of coarse." in page

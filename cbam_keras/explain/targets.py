@@ -100,8 +100,8 @@ def _warn_of_grain(graph, candidates):
     )
     finer_layer = finer[-1].step.path
     _checks.warn(
-        f"Heat maps have a grain of {positions} positions, those of the last "
-        f'feature map, "{target.step.path}". For {more} explain the layer '
+        f"Heat maps have a resolution of {positions} positions, that of the "
+        f'last feature map, "{target.step.path}". For {more} explain the layer '
         f'"{finer_layer}"'
     )
     return finer_layer
