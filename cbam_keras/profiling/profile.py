@@ -134,8 +134,9 @@ def profile_model(
 ) -> Profile:
     """Counts trainable parameters and multiply-accumulates of a model.
 
-    A MAC is one multiply and one add of a convolution or dense layer. Layers of
-    an unknown kind are `.uncounted`: the totals exclude their MACs.
+    Layers of an unknown kind are `.uncounted`: the totals exclude their MACs.
+
+    A MAC is one multiply and one add of a convolution or dense layer.
 
     The model is not run: shapes are propagated through its graph. As in the
     tables of the paper, the attention layers of `cbam_keras` are counted too
