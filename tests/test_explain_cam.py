@@ -29,7 +29,9 @@ from cbam_keras import explain
 
 pytestmark = pytest.mark.every_backend
 
-OF_FEW_POSITIONS = pytest.mark.filterwarnings("ignore:Heat maps have a resolution")
+OF_FEW_POSITIONS = pytest.mark.filterwarnings(
+    "ignore:Heat maps have a resolution"
+)
 
 
 @pytest.mark.parametrize("size", [(7,), (6, 4), (5, 6, 4)])
