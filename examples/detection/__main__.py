@@ -74,7 +74,7 @@ def _parse(arguments):
     add("--batch-size", type=int, metavar="N", help="images per step: 16")
     text = "resize images to a square, or height x width, in pixels"
     add("--image-size", type=_size, metavar="N|HxW", help=text)
-    text = "of training images: flip, translate, zoom, colour"
+    text = "of training images: flip, translate, zoom, color"
     add("--augment", nargs="+", metavar="NAME", help=text)
     add("--output", metavar="DIR", help="runs/study-DATA-BACKBONE")
     add("--overwrite", action="store_true", help="rename a run that is there")

@@ -8,9 +8,9 @@ import numpy as np
 
 from cbam_keras import data
 
-AUGMENTATIONS = ("flip", "translate", "zoom", "colour")
+AUGMENTATIONS = ("flip", "translate", "zoom", "color")
 # Fractions of the side, of the size, and of the range of values.
-SHIFT, ZOOM, COLOUR = 0.1, 0.2, 0.2
+SHIFT, ZOOM, COLOR = 0.1, 0.2, 0.2
 # How far beyond each edge a shifted and zoomed image may show.
 MARGIN = SHIFT + ZOOM / 2
 # Each use of random numbers has a seed of its own, with one of these in it.
@@ -160,8 +160,8 @@ def _augment(image, boxes, size, draws, augment):
     if "flip" in augment and flip < 0:
         image = image[:, ::-1]
         boxes = np.abs(boxes[:, [2, 1, 0, 3]] - [1, 0, 1, 0])
-    if "colour" in augment:
+    if "color" in augment:
         mean = image.mean(axis=(0, 1))
-        image = (image - mean) * (1 + COLOUR * contrast) + mean
-        image = np.clip(image + 255 * COLOUR * brightness, 0, 255)
+        image = (image - mean) * (1 + COLOR * contrast) + mean
+        image = np.clip(image + 255 * COLOR * brightness, 0, 255)
     return image, boxes
