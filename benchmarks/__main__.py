@@ -18,9 +18,7 @@ SCRIPTS = {
     "layers": "--shapes 1x4x4x16 2x4x4x16 --repeats 2 --attention eca",
     "networks": "--models ResNet18 --batch-size 2 --image-size 32 --repeats 2",
     "memory": "--models ResNet18 --batch-size 2 --image-size 32 --repeats 1",
-    "building": "--repeats 1",
     "small_network": "--repeats 1",
-    "monitor": "--repeats 2",
     "exports": "--repeats 2",
     "job": "--repeats 1 --data mnist5k",
 }
