@@ -259,10 +259,11 @@ def add_training(parser, *, learning_rate=True, has_masks=True):
     )
     texts = {
         "--epochs": "epochs of each training; unless given, of your own images "
-        "as many as make 200 steps (default: 1, or of the recipe)",
+        "as many as make 200 steps, with --weights or --masks those of the "
+        "recipe (default: 1)",
         "--frozen-epochs": "epochs before these, which train only the layers "
-        "that are not frozen: attention and the classifier (default: 0, or of "
-        "the recipe)",
+        "that are not frozen: attention and the classifier; 2 with --weights "
+        "(default: 0)",
         "--batch-size": "images per step (default: 64)",
         "--seed": "of everything random (default: 0)",
         "--patience": "end a training after so many epochs without progress on "

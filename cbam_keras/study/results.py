@@ -39,14 +39,12 @@ class Results(_terminal.Tabular):
 
     `to_dataframe()` has a row per variant, network of a table or trial; `csv()`
     and `latex()` return it as text. With folds, `seed * folds + fold` stands
-    for a seed.
+    for a seed, also in the names of files.
 
     The columns are `variant`, `seeds` (how many), `mean`, `std` (n - 1),
     `difference` to the baseline paired by seed, `low` and `high` (its 95 %
     interval), `parameters` and `macs`. An ablation has errors in %, a search
     (see `Ranking`) hyperparameters.
-
-    The seed is also in the names of files.
 
     Attributes:
         output: Path of the output folder.
