@@ -138,13 +138,18 @@ def job():
     return markdown(rows, [record])
 
 
+def find_record(name):
+    """Returns the line of a table that was written by hand."""
+    return next(x for x in stored() if x.get("name") == name)
+
+
 def by_hand(name, columns=None, shown=None):
     """Returns a table that was written by hand, or part of it.
 
     `columns` are the headings to show, and `shown` tells of a row whether it
     is shown.
     """
-    record = next(x for x in stored() if x.get("name") == name)
+    record = find_record(name)
     rows = [
         {key: row[key] for key in columns or row}
         for row in filter(shown, record["rows"])
@@ -159,10 +164,7 @@ def means(name):
 
 def folded():
     """Returns what folding changes, with the time of one image."""
-    accuracies, times = (
-        next(x for x in stored() if x.get("name") == name)
-        for name in ("folded", "folded-times")
-    )
+    accuracies, times = map(find_record, ("folded", "folded-times"))
     rows = []
     for row in accuracies["rows"]:
         key = {x: row[x] for x in ("data", "network")} | {"images": "1"}
@@ -183,7 +185,7 @@ def is_large(row):
 
 def ablation():
     """Returns the errors of the paper's comparisons in one table."""
-    records = [x for x in stored() if x.get("name") in ABLATIONS]
+    records = [*map(find_record, ABLATIONS)]
     rows = [
         {"Table": str(number)} | {key: row[key] for key in ABLATION_COLUMNS}
         for number, record in enumerate(records, 1)
@@ -194,10 +196,7 @@ def ablation():
 
 def simulated():
     """Returns false claims and power of both tests in one table."""
-    records = [
-        next(x for x in stored() if x.get("name") == name)
-        for name in ("false-claims", "simulated-power")
-    ]
+    records = [*map(find_record, ("false-claims", "simulated-power"))]
     rows = []
     for claims, power in zip(*(x["rows"] for x in records), strict=True):
         key = {x: claims[x] for x in ("comparisons", "seeds")}

@@ -25,15 +25,15 @@ PHOTOGRAPHS = {
     "coffee.png": ("espresso", 967, (10, 40, 125, 165)),
     "motorcycle_left.png": ("moped", 665, (32, 20, 190, 224)),
 }
-# Of the text in points. The site shows the figures at half of their size, a
-# phone at a third.
+# Sizes of the text in points are large, since the site shows the figures at
+# half of their size, and a phone at a third.
 PHOTOGRAPHS_TEXT, SIGNALS_TEXT = 23, 17
 
 
 def photograph(name):
     """Returns the middle square of a photograph, `(224, 224, 3)`."""
     path = pathlib.Path(skimage.__file__).parent / "data" / name
-    # As in notebook 04, so that the probabilities are the same.
+    # Notebook 04 resizes in the same way, so the probabilities agree.
     square = layers.Resizing(224, 224, crop_to_aspect_ratio=True)
     whole = np.asarray(Image.open(path).convert("RGB"))
     return ops.convert_to_numpy(square(whole)).round().astype("uint8")

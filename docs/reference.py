@@ -203,7 +203,7 @@ def _parse(value):
     more = more[0] if more and not more[0].endswith(":") else ""
     bodies = map(textwrap.dedent, parts[1::2])
     sections = dict(zip(parts[::2], bodies, strict=True))
-    # As many sentences as have few words, or one.
+    # The first sentence stays, and others while the text is short enough.
     kept, *others = SENTENCE.split(" ".join(more.split()))
     for sentence in others:
         if len(f"{kept} {sentence}".split()) > ENOUGH:

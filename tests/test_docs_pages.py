@@ -31,9 +31,12 @@ def _read(file):
     return (ROOT / file).read_text()
 
 
+BLOCK = re.compile(r"```python\n(.*?)```", re.S)
+
+
 def blocks(file):
     """Returns the Python code blocks of a page."""
-    return re.findall(r"```python\n(.*?)```", _read(file), flags=re.S)
+    return BLOCK.findall(_read(file))
 
 
 def run(file, code, names=None):
@@ -90,7 +93,7 @@ def undefined(block):
 
 def test_blocks_define_their_names_or_the_page_says_that_they_follow():
     def wrong(file, text):
-        for match in re.finditer(r"```python\n(.*?)```", text, flags=re.S):
+        for match in BLOCK.finditer(text):
             before = " ".join(text[: match.start()].split())
             follows = "follow each other" in before and file != "README.md"
             yield from () if follows else undefined(match[1])
@@ -278,13 +281,8 @@ def test_the_site_builds_without_warnings(tmp_path):
     pytest.importorskip("properdocs", reason="builds the site: extra `docs`")
     result = subprocess.run(
         [
-            sys.executable,
-            "-m",
-            "properdocs",
-            "build",
-            "--strict",
-            "-d",
-            tmp_path,
+            *(sys.executable, "-m", "properdocs"),
+            *("build", "--strict", "-d", tmp_path),
         ],
         cwd=ROOT,
         capture_output=True,

@@ -36,7 +36,11 @@ def test_all_files_name_the_same_release():
     assert f"; version {release}.\n" in texts["README.md"]
     assert f'"cbam_keras-{release}-' in (ROOT / "docs/install.md").read_text()
     version, _, suffix = cbam_keras.__version__.partition(".dev")
-    assert (suffix == "0" and version > release) == is_developed
+    # Numbers are compared, since 0.10.0 follows 0.9.0.
+    later, earlier = (
+        [int(x) for x in text.split(".")] for text in (version, release)
+    )
+    assert (suffix == "0" and later > earlier) == is_developed
     assert is_developed or cbam_keras.__version__ == release
 
 

@@ -130,7 +130,7 @@ def test_a_model_loads_from_the_hub(tmp_path, monkeypatch):
 
 def test_plot_model_draws_an_attention_layer_as_one_box(tmp_path, monkeypatch):
     pytest.importorskip("pydot", reason="what `plot_model` of Keras needs")
-    # In place of Graphviz, a program that returns the graph it is given.
+    # This program stands in for Graphviz, and returns the graph it is given.
     program = tmp_path / "dot"
     program.write_text('#!/bin/sh\nfor last; do :; done\ncat "$last"\n')
     program.chmod(0o755)

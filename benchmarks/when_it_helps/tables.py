@@ -218,10 +218,11 @@ STAGES = ("1", "2", "3", "1,2", "1,3", "2,3")
 PLACES = ("none", *(f"cbam-stage-{x}" for x in STAGES), "cbam")
 IN_UNET = ("none", "se", "cbam", "coordinate", "none-wide")
 CHANGED = ("cbam", "affine")
-OPTIONS = [
-    f"cbam-{x}" for x in ("not-normalized", "r2", "r8", "r16", "k3", "k5")
-]
-OPTIONS = ("none", "cbam", "channel", "spatial-first", "parallel", *OPTIONS)
+SETTINGS = ("not-normalized", "r2", "r8", "r16", "k3", "k5")
+OPTIONS = (
+    *("none", "cbam", "channel", "spatial-first", "parallel"),
+    *(f"cbam-{x}" for x in SETTINGS),
+)
 TABLES = {
     "differences": functools.partial(
         by_network, DRAWN[:2], ("se", "cbam", "none-wide")
