@@ -245,15 +245,12 @@ def test_a_folder_is_read_as_what_its_search_returned(confirmed):
     assert (found.output / "effects.png").exists()
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("best", "2"), ("verdict", None), ("confirmation", [{"trial": 1}])],
-)
-def test_what_was_found_is_read_whole(field, value, confirmed, tmp_path):
+def test_a_damaged_confirmation_is_an_error_of_the_file(confirmed, tmp_path):
     folder = shutil.copytree(confirmed.output, tmp_path / "run")
     content = json.loads((folder / "results.json").read_text())
-    (folder / "results.json").write_text(json.dumps(content | {field: value}))
-    with pytest.raises(ValueError, match=f"results.json.*`{field}.* must "):
+    content["confirmation"] = [{"trial": 1}]
+    (folder / "results.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="results.json cannot be read"):
         study.Results.read(folder)
 
 

@@ -4,14 +4,13 @@ import collections
 import dataclasses
 import pathlib
 import statistics
-import typing
 from collections.abc import Sequence
 
 from cbam_keras import _files, _terminal
 from cbam_keras._terminal import Table, number_cell
 from cbam_keras.explain.figures import style
 from cbam_keras.study.cell import Outcome
-from cbam_keras.study.content import CONFIRMATION, Choice, read_content
+from cbam_keras.study.content import CONFIRMATION, read_content
 from cbam_keras.study.figures import plot_pareto
 from cbam_keras.study.measures import Measure
 from cbam_keras.study.results import Results
@@ -23,6 +22,15 @@ MAX_TRIALS = 20
 FIGURES = (
     *("message", "val_accuracy", "val_loss", "best_epoch", "epochs"),
     *("parameters", "macs", "seconds"),
+)
+# What `results.json` holds of what a search has ended with.
+CHOICE = (
+    "best",
+    "best_network",
+    "best_options",
+    "code",
+    "confirmation",
+    "verdict",
 )
 # An option, or a hyperparameter, has such a value.
 Value = str | int | float
@@ -149,8 +157,7 @@ class Ranking(Results):
             if len(runs) == folds
             for outcome in [join_folds(runs)]
         )
-        names = typing.get_type_hints(Choice)
-        parts["choice"] = {x: content[x] for x in names if x in content}
+        parts["choice"] = {x: content[x] for x in CHOICE if x in content}
         return parts
 
     def with_subfolders(self) -> "Ranking":
