@@ -97,14 +97,6 @@ def add_repetitions(parser, *, seeds):
         " interval of each difference",
     )
     add_folds(parser)
-    parser.add_argument(
-        "--test",
-        choices=("holm", "dunnett"),
-        default="holm",
-        help="how several comparisons are corrected: by a test for each, or by"
-        " Dunnett's test, which finds more with few seeds and assumes equal"
-        " deviations",
-    )
 
 
 def add_folds(parser):

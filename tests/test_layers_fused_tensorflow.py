@@ -22,7 +22,8 @@ from layer_checks import (
     to_numpy,
 )
 
-from cbam_keras.layers._fused import gradients_forgotten, operation
+from cbam_keras.layers._fused import operation
+from cbam_keras.study.memory import gradients_forgotten
 
 skip_unless("tensorflow")
 pytestmark = pytest.mark.every_backend

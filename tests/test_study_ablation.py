@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -111,23 +112,17 @@ def test_rows_have_the_errors_of_the_runs_paired_by_seed(ran):
     assert [row.label for row in ran.rows] == ["none", "SE", "CBAM"]
     assert (ran.seeds, ran.test_images) == (SEEDS, 20)
     rows = json.loads(ran.json())["rows"]
-    first = rows[0]
-    assert (first["difference"], first["interval"]) == (None, None)
     for name, row in zip(NAMES, rows, strict=True):
         runs = [run for run in ran.runs if run.variant == name]
-        hits = [round(20 * run.test_accuracy) for run in runs]
-        errors = [5.0 * (20 - count) for count in hits]
         # Exactly, although the accuracies are in float32.
-        assert row["top1_errors"] == errors
-        held = next(one for one in ran.rows if one.variant == name)
-        assert held.values == tuple(error / 100 for error in errors)
-        assert row["top1_error"] == pytest.approx(np.mean(errors))
-        deviation = np.std(errors, ddof=1)
-        assert row["top1_deviation"] == pytest.approx(deviation)
-        seconds = [run.seconds_per_epoch for run in runs]
-        assert row["seconds_per_epoch"] == np.median(seconds)
-    for row in rows[1:]:
-        difference = row["top1_error"] - first["top1_error"]
+        errors = [(20 - round(20 * run.test_accuracy)) / 20 for run in runs]
+        assert (row["network"], row["values"]) == (name, errors)
+        assert row["mean"] == pytest.approx(np.mean(errors))
+        assert row["deviation"] == pytest.approx(np.std(errors, ddof=1))
+    first, *others = rows
+    assert (first["difference"], first["interval"]) == (None, None)
+    for row in others:
+        difference = row["mean"] - first["mean"]
         assert row["difference"] == pytest.approx(difference)
         assert row["interval"][0] <= difference <= row["interval"][1]
 
@@ -159,16 +154,6 @@ def failing(broken, times=9):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_network_that_fails_with_a_seed_is_left_out(tmp_path):
-    model = failing("SqueezeExcite", times=1)
-    with pytest.warns(UserWarning, match='left out, "se" with seed'):
-        results = run(tmp_path, model=model, tables=4, seeds=2)
-    assert [row.label for row in results.rows] == ["none", "CBAM"]
-    assert results.rows[1].interval is not None
-    assert "Two seeds are too few" in results.markdown()
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_baseline_that_fails_stays_the_baseline(tmp_path):
     with pytest.warns(UserWarning, match='left out, "none" with seed'):
         results = run(tmp_path, model=failing("None"), tables=4, seeds=3)
@@ -176,8 +161,7 @@ def test_a_baseline_that_fails_stays_the_baseline(tmp_path):
     assert (first.label, first.mean) == ("none", None)
     assert [row.label for row in others] == ["SE", "CBAM"]
     assert not any(row.difference or row.interval for row in results.rows)
-    assert results.verdict.startswith("No differences")
-    assert 'differences to "none"' in results.markdown()
+    assert 'No differences: "none" and' in results.verdict
     assert results.to_dataframe()["difference"].isna().all()
     (axes,) = plotting.plot_ablation(results).axes
     assert "mean of the baseline" not in axes.get_legend_handles_labels()[1]
@@ -196,152 +180,70 @@ def test_more_than_ten_classes_have_a_top_5_error(tmp_path):
     model = keras.saving.load_model(tmp_path / "cbam.keras")
     scores = model.predict(pixels, verbose=0)
     ranks = (scores > scores[np.arange(len(classes)), classes][:, None]).sum(1)
-    row = json.loads(results.json())["rows"][2]
-    assert row["top5_errors"] == pytest.approx([100 * np.mean(ranks >= 5)])
-    assert "top-5 error (%)" in str(results)
-    assert row["network"] == "custom"
-
-
-# Tables, notes and verdicts, of made-up errors in %.
-
-NONE = (9.0, 8.0, 10.1)
-SE = (9.0, 8.3, 9.5)
-LOWER = (6.1, 5.0, 7.2)
-HIGHER = (12.0, 11.1, 13.1)
-OUTCOME = {"parameters": 25557032, "macs": 3858000000, "seconds_per_epoch": 2.0}
-LABELS = {"se": "SE", "cbam": "CBAM & co", "worse": "worse_1"}
-
-
-def results(tables=((4, "none se cbam worse"),), seeds=3, guess=None):
-    """Returns the results of tables: numbers, and names of networks."""
-    errors = {"none": NONE, "se": SE, "cbam": LOWER, "worse": HIGHER}
-    errors["equal"] = NONE
-    names = dict.fromkeys(" ".join(text for _, text in tables).split())
-    return made(
-        {
-            name: {i: 1 - errors[name][i] / 100 for i in range(seeds)}
-            for name in names
-        },
-        kind=study.ErrorTables,
-        outcome=OUTCOME,
-        comparisons=tuple(
-            study.Comparison(
-                *("none", tuple(text.split()), presets.COMPARED[number]),
-                *(number, True),
-            )
-            for number, text in tables
-        ),
-        measures=ablation.MEASURES,
-        data="digits_1",
-        sizes={"test": 1000},
-        guess=guess,
-        settings={"model": "small"},
-        labels=LABELS,
-    )
-
-
-def test_tables_have_the_form_of_the_papers():
-    lines = results().markdown().splitlines()
-    cells = [
-        [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in lines
-        if line.startswith("|")
-    ]
-    assert lines[0] == (
-        "**Table 4: no attention, SE and CBAM, small on digits_1, 3 seeds**"
-    )
-    assert cells[0] == [
-        "description",
-        "parameters (M)",
-        "GMACs",
-        "top-1 error (%)",
-        "difference (95 %)",
-        "s / epoch",
-    ]
-    assert cells[2:4] == [
-        ["none", "25.56", "3.858", "9.03 ± 1.05", "", "2.0"],
-        ["SE", "25.56", "3.858", "8.93 ± 0.60", "-0.10 [-1.24, +1.04]", "2.0"],
-    ]
-
-
-def test_the_verdict_counts_what_is_in_two_tables_once():
-    found = results(((1, "none cbam"), (4, "none se cbam equal")))
-    assert found.verdict.startswith(
-        "1 of 3 differences to the first row of a table exclude zero over 3 "
-        'seeds: "CBAM & co" (lower error). By chance alone about 0.2 would.'
-    )
-    one, four = str(found).split("Table 4: ")
-    assert one.startswith("Table 1: channel attention, small on digits_1")
-    assert "│ SE " in four and "│ SE " not in one
-    assert '"worse_1" (higher error)' in results().markdown()
-
-
-def test_one_seed_has_no_deviation():
-    found = results(seeds=1)
-    assert " -2.90 " in str(found) and "±" not in str(found)
-    assert "One seed gives no estimate" in found.verdict
-
-
-def test_networks_that_only_guess_have_not_learned():
-    said = results(guess=0.95).verdict
-    assert said.startswith("No network is better than guessing")
-
-
-def test_the_data_frame_has_a_column_per_seed():
-    frame = results().to_dataframe()
-    assert list(frame["attention"]) == ["none", *LABELS.values()]
-    seeds = [f"top1_error_seed_{number}" for number in range(3)]
-    assert tuple(frame[seeds].iloc[2]) == LOWER
-    row = json.loads(results().json())["rows"][2]
-    ends = frame[["interval_low", "interval_high"]]
-    assert list(ends.iloc[2]) == row["interval"]
-    assert ends.iloc[0].isna().all()
-    assert results().csv() == frame.to_csv(index=False)
-
-
-def test_each_number_stands_under_its_heading():
-    whole = results()
-    outcomes = []
-    for o in whole.outcomes:
-        top5 = {"top5_accuracy": 0.9 - o.seed / 100}
-        if (o.variant, o.seed) != ("se", 0):
-            o = dataclasses.replace(o, metrics=o.metrics | top5)
-        if o.variant == "none":
-            o = dataclasses.replace(o, status="diverged", metrics={})
-        outcomes.append(o)
-    (table,) = whole.comparisons
-    table = dataclasses.replace(table, every_seed=False)
-    found = dataclasses.replace(
-        whole, outcomes=tuple(outcomes), comparisons=(table,)
-    )
-    none, se, cbam, _ = found.tables()[0].rows
-    names = "top-1 error (%)", "top-5 error (%)", "s / epoch"
-    assert [none[name] for name in names] == ["", "", ""]
-    assert [se[name] for name in names[1:]] == ["11.50 ± 0.71", "2.0"]
-    assert cbam["top-5 error (%)"] == "11.00 ± 1.00"
-    # Each seed has its column, whichever the first row or a network lacks.
-    frame = found.to_dataframe()
-    assert [*frame] == [*whole.to_dataframe()]
-    top5 = frame[[f"top5_error_seed_{seed}" for seed in range(3)]]
-    assert top5.iloc[0].isna().all() and top5.iloc[1].isna().sum() == 1
-    assert [*top5.iloc[1, 1:], *top5.iloc[2]] == [11, 12, 10, 11, 12]
-
-
-def test_tables_may_have_been_trained_with_different_seeds():
-    whole = results(((1, "none worse"), (4, "none se cbam")))
-    outcomes = [
-        o for o in whole.outcomes if (o.variant, o.seed > 0) != ("worse", True)
-    ]
-    found = dataclasses.replace(whole, outcomes=tuple(outcomes))
-    none, worse, *others = found.rows
-    assert (none.values, worse.values) == ((0.09,), (0.12,))
-    assert worse.difference == pytest.approx(0.03) and worse.interval is None
-    assert [row.pairs for row in others] == [0, 3, 3]
-    assert found.verdict.startswith("1 of 2 differences to the first row")
-    first, second = found.tables()
+    (outcome,) = [x for x in results.runs if x.variant == "cbam"]
+    error = outcome.metrics["top5_error"]
+    assert error == pytest.approx(np.mean(ranks >= 5))
     assert (
-        "difference" in first.rows[0] and "difference (95 %)" in second.rows[0]
+        results.tables()[0].rows[2]["top-5 error (%)"] == f"{100 * error:.2f}"
     )
+
+
+def test_each_table_has_its_title_and_a_verdict_of_its_own(ran):
+    errors = {"none": 0.09, "se": 0.08, "cbam": 0.06}
+    found = made(
+        {
+            name: {seed: error + seed / 1000 for seed in range(3)}
+            for name, error in errors.items()
+        },
+        comparisons=(
+            study.Comparison("none", NAMES, "all", 4),
+            study.Comparison("se", NAMES[1:], "gates", 5),
+        ),
+        measures=ablation.ERRORS,
+        sizes={"test": 1000},
+        labels={"cbam": "CBAM & co"},
+    )
+    first, second = found.tables()
+    assert first.title == "Table 4: all: Networks, mean over 3 seeds"
+    assert first.note.endswith("A lower top-5 error is better.")
+    assert second.rows[1] == {
+        "network": "CBAM & co",
+        "parameters": "9,000",
+        "top-1 error (%)": "6.10 \N{PLUS-MINUS SIGN} 0.10",
+        'difference to "se"': "-2.00 points [-2.87, -1.13]",
+        "s / epoch": "1.0",
+    }
+    frame = found.to_dataframe()
+    assert [*frame["table"]] == [4, 4, 4, 5, 5]
+    one, two = found.verdict.split(" Table 5: gates: ")
+    assert one.startswith("Table 4: all: ") and "2 comparisons by Holm" in one
+    assert two.startswith("CBAM & co is better than se by 2.00 points of top-1")
+    guessed = dataclasses.replace(found, guess=0.95).verdict
+    assert guessed == found.verdict
+
+
+def test_runs_of_version_0_4_0_are_read(ran, tmp_path):
+    folder = shutil.copytree(ran.output, tmp_path / "run")
+    content = json.loads((folder / "results.json").read_text())
+    # It stored errors as accuracies, and had a layout and a choice of tests.
+    content |= {"layout": "errors"}
+    content["settings"]["test"] = "dunnett"
+    former = {"digits": 2, "is_error": True, "scale": 100, "unit": "%"}
+    content["measures"] = [
+        {"key": key, "heading": heading, **former}
+        for key, heading in [
+            ("test_accuracy", "top-1 error"),
+            ("top5_accuracy", "top-5 error"),
+        ]
+    ]
+    for table in content["comparisons"]:
+        table["every_seed"] = True
+    for cell in content["cells"]:
+        del cell["metrics"]["top1_error"]
+    (folder / "results.json").write_text(json.dumps(content))
+    found = study.Results.read(folder)
+    assert found.measures == ablation.ERRORS and found.rows == ran.rows
+    assert run(folder, seeds=SEEDS).rows == ran.rows
 
 
 # Mistakes.

@@ -75,7 +75,7 @@ ABLATED = ablated(
     (4, "CBAM", (6.5, 5.5), (-2.5, -2.5)),
 )
 
-RMSE = study.Measure("rmse", "RMSE", 3, False, 10, "px", True)
+RMSE = study.Measure("rmse", "RMSE", 10, "px", True, digits=3)
 IMAGES = np.zeros((2, 4, 5))
 FIGURES = {
     "history": (plotting.plot_history, ROWS),

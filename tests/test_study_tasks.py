@@ -54,7 +54,7 @@ def test_a_task_may_be_of_the_users_own(tmp_path):
 
 def test_a_task_says_which_values_are_better(tmp_path):
     class Error(Size):
-        measures = (study.Measure("size", "RMSE", 2, False, 1, "px", True),)
+        measures = (study.Measure("size", "RMSE", 1, "px", True),)
         metrics = ("loss", "val_loss")
 
     both = planned(WIDE, NARROW, task=Error(), layout="ranking")

@@ -268,7 +268,6 @@ def streets(folder):
         recipe=recipe,
         layer_options={"reduction_ratio": 4},
         seeds=3,
-        test="dunnett",
     )
     wide = study.Variant(
         "none-wide", lambda images: street_unet(None, multiplier=1.25)

@@ -1,9 +1,7 @@
 """What was measured, `results.jsonl`: a line for each study."""
 
-import contextlib
 import dataclasses
 import json
-import math
 import pathlib
 
 from benchmarks.when_it_helps.plans import LONGER, PLANS
@@ -30,22 +28,6 @@ def merge(cells, new):
     return [*merged.values()]
 
 
-def changes(run):
-    """Returns by network which fraction of test images changes sides.
-
-    Beside it the standard error by drawing these images, if seeds tell it.
-    """
-    found, rows = study.Results.read(run), {}
-    for name in found.variants[1:]:
-        # Without the files of two networks there is nothing to compare.
-        with contextlib.suppress(ValueError):
-            flips = found.flips(found.variants[0], name)
-            both = (flips.gained + flips.lost).mean() / flips.seeds
-            error = flips.drawing and math.sqrt(flips.drawing)
-            rows[name] = [flips.seeds, float(both), error]
-    return rows
-
-
 def store(runs):
     """Adds what has been trained to what is stored of the same study."""
     studies = stored()
@@ -53,9 +35,8 @@ def store(runs):
         if not (path := runs / run / "results.json").exists():
             continue
         # All are printed alike, and without places on one machine.
-        new = json.loads(path.read_text()) | {"kind": "study", "labels": {}}
+        new = study.read_content(path.parent) | {"kind": "study", "labels": {}}
         new |= {"study": run, "source": None, "command": None}
-        new["changes"] = changes(path.parent)
         cells = new["cells"]
         for cell in cells:
             cell |= {"file": None, "traceback": None}

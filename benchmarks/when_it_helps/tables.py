@@ -69,7 +69,7 @@ def differences(names, variants):
     rows, studies = [], results.stored()
     for name in names:
         study = results.results_of(studies[name])
-        found = study.compared()
+        found = dict(study.compared())
         none = found["none"]
         row = {
             "data": TITLES[name],
@@ -123,31 +123,6 @@ def networks(name, shown=None, weights=""):
             text = f"{100 * mean:.{measure.digits}f}"
             cells[f"{measure.heading} (%)"] = text
         rows.append(cells)
-    return markdown(rows)
-
-
-def changed(names):
-    """Returns how many test images change sides between two networks.
-
-    `names` are the studies; networks of one or two seeds are left out.
-    """
-    rows, studies = [], results.stored()
-    for name in names:
-        changes = studies[name]["changes"]
-        for network, (seeds, both, error) in changes.items():
-            if seeds < 3 or network not in CHANGED:
-                continue
-            rows.append(
-                {
-                    "study": TITLES[name],
-                    "network": TITLES[network],
-                    "seeds": str(seeds),
-                    "change sides (%)": f"{100 * both:.1f}",
-                    "error by drawing the images (points)": (
-                        f"{100 * error:.2f}"
-                    ),
-                }
-            )
     return markdown(rows)
 
 
@@ -217,7 +192,6 @@ FEW_WEIGHTS = ("none", "se", "cbam", "affine", "lora")
 STAGES = ("1", "2", "3", "1,2", "1,3", "2,3")
 PLACES = ("none", *(f"cbam-stage-{x}" for x in STAGES), "cbam")
 IN_UNET = ("none", "se", "cbam", "coordinate", "none-wide")
-CHANGED = ("cbam", "affine")
 SETTINGS = ("not-normalized", "r2", "r8", "r16", "k3", "k5")
 OPTIONS = (
     *("none", "cbam", "channel", "spatial-first", "parallel"),
@@ -238,9 +212,6 @@ TABLES = {
     ),
     "from-scratch": functools.partial(
         by_network, FROM_SCRATCH, ("se", "cbam", "coordinate", *SLOW)
-    ),
-    "changed": functools.partial(
-        changed, ("cifar10-again", "photographs-frozen", "digits-stages")
     ),
     "photographs-frozen": functools.partial(
         networks, "photographs-frozen", FEW_WEIGHTS, "weights that are trained"

@@ -59,7 +59,6 @@ def train(options: Options) -> None:
         layer_options=options.select(LAYER_OPTIONS),
         seeds=_seeds(options),
         folds=options.folds,
-        test=options.test,
         **(_data_of(options) if task is None else {"task": task}),
     )
     _run(options, planned, shown=shown)
@@ -103,7 +102,6 @@ def ablate(options: Options) -> None:
         tables=options.tables or list(ablation.TABLES),
         seeds=_seeds(options),
         folds=options.folds,
-        test=options.test,
         recipe=_recipe(options, model),
         identity_init=options.identity_init is not False,
         data_options=options.data_options,

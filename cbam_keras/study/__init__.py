@@ -9,13 +9,15 @@
   tables, and of networks of your own; `recipes`: how networks are trained.
 - `run`: `run`, which trains what is missing, and `estimate`, which counts it.
 - `cell`: `train_cell`: one variant with one seed.
+- `outcomes`: `Outcome`: how a training ended.
+- `memory`: what trained networks leave in memory, freed.
 - `checkpoints`: its state, saved after each epoch.
 - `class_weights`: training images weighted by their classes.
 - `measures`: `Measure`, and those of classifiers other than accuracy.
 - `networks`: networks built, checked and compiled.
 - `stages`: which layers are trained in the stages of fine-tuning.
 - `folder`: the output folder, its locks and settings.
-- `content`: `results.json`, checked.
+- `content`: `results.json`, read and checked.
 - `cells`: the loop that trains the networks of a folder.
 - `workers`: processes that train what is missing, kept alive.
 - `worker`: the program that such a process runs.
@@ -23,20 +25,16 @@
 - `interrupts`: how Ctrl-C and SIGTERM end a run.
 - `figures/`: figures of results.
 - `results`: `Results`: what has been trained, compared.
-- `errors`: the same as in the paper's tables.
 - `ranking`: networks ranked, as the trials of a search.
 - `statistics`: means, paired differences and verdicts.
-- `dunnett`: Dunnett's test with seeds as blocks.
 - `power`: which differences a study can find.
 - `estimate`: what a study will train, counted, and the seeds it needs.
 """
 
-from cbam_keras.study.cell import Outcome
 from cbam_keras.study.cells import Cell, Cells
 from cbam_keras.study.checkpoints import DAMAGE
 from cbam_keras.study.class_weights import class_weights
 from cbam_keras.study.content import CONFIRMATION, RESULTS, read_content
-from cbam_keras.study.errors import ErrorTables
 from cbam_keras.study.estimate import Cost, Estimate, seeds_needed
 from cbam_keras.study.folder import (
     EXPLANATIONS,
@@ -62,6 +60,7 @@ from cbam_keras.study.networks import (
     loss_and_metrics,
     print_data,
 )
+from cbam_keras.study.outcomes import Outcome
 from cbam_keras.study.power import describe_power
 from cbam_keras.study.ranking import Ranking, Trial
 from cbam_keras.study.recipes import RECIPES, Recipe, find_recipe

@@ -5,27 +5,26 @@
 gates are the authors' variant, `VARIANTS["official"]`.
 """
 
-import functools
+import dataclasses
 import numbers
 from collections.abc import Sequence
 from typing import Unpack
 
+import keras
 import numpy as np
 
 from cbam_keras import _checks, _files
 from cbam_keras._checks import Options
-from cbam_keras.data import Images
+from cbam_keras.data import ImageData, Images
 from cbam_keras.layers import ATTENTION, Attention, _docstrings
 from cbam_keras.models import paper
 from cbam_keras.study import comparison
 from cbam_keras.study.measures import ACCURACY, Measure, outputs_and_labels
-from cbam_keras.study.measures import MEASURES as HEADINGS
 from cbam_keras.study.recipes import Recipe, find_recipe
 from cbam_keras.study.results import Results
 from cbam_keras.study.run import RunOptions, takes_run_options
 from cbam_keras.study.run import run as run_study
-from cbam_keras.study.statistics import TESTS
-from cbam_keras.study.study import Comparison, Study, Variant
+from cbam_keras.study.study import Comparison, Study
 from cbam_keras.study.tasks import Classification
 
 __all__ = ["run", "plan", "ABLATIONS", "TABLES"]
@@ -36,26 +35,32 @@ ABLATIONS: dict[str, paper.Preset] = {
     for names in TABLES.values()
     for name in names
 }
-# The tables hold the top-1 error and, with many classes, the top-5 error;
-# another measure comes before them.
-MEASURES = (
-    Measure("test_accuracy", "top-1 error", is_error=True),
-    Measure("top5_accuracy", "top-5 error", is_error=True),
+ERRORS = (
+    Measure("top1_error", "top-1 error", lower_is_better=True),
+    # Of ten classes or fewer it is not measured.
+    Measure("top5_error", "top-5 error", lower_is_better=True),
 )
 
 
-class _TopFive(Classification):
-    """Classification, measured by its top-5 accuracy too."""
+class _Errors(Classification):
+    """Classification, measured by its errors, another measure before them."""
 
-    def evaluate(self, model, data):
-        measured = super().evaluate(model, data)
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        return ERRORS if self.score is None else (super().measures[0], *ERRORS)
+
+    def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
+        measured, images = super().evaluate(model, data), data.sizes["test"]
+        # Not one minus it, to be equal for equal numbers of images.
+        wrong = round((1 - measured[ACCURACY]) * images)
+        measured["top1_error"] = wrong / images
         # With ten classes, it is right by chance half of the time.
         if len(data.class_names) > 10:
             scores, labels = outputs_and_labels(model, data.test)
             # The first of equal scores counts, as in top-1.
             first = np.argsort(-scores, axis=-1, kind="stable")[:, :5]
-            hits = (first == labels[:, None]).any(axis=-1)
-            measured["top5_accuracy"] = float(hits.mean())
+            misses = (first != labels[:, None]).all(axis=-1)
+            measured["top5_error"] = float(misses.mean())
         return measured
 
 
@@ -72,7 +77,6 @@ def plan(
     data_options: Options | None = None,
     folds: int | None = None,
     measure: str = ACCURACY,
-    test: str = TESTS[0],
 ) -> Study:
     """Plans the comparisons of the paper's Tables 1 to 4 on any dataset.
 
@@ -98,10 +102,8 @@ def plan(
             Defaults to `True`.
         data_options: See `comparison.plan`. Defaults to `None`.
         folds: See `comparison.plan`. Defaults to `None`.
-        measure: See `comparison.plan`. Tables show one minus this measure in
-            place of the error. Defaults to `"test_accuracy"`.
-        test: See `comparison.plan`; `"dunnett"` corrects within each table.
-            Defaults to `"holm"`, which corrects none.
+        measure: See `comparison.plan`. The errors are further columns then.
+            Defaults to `"test_accuracy"`: the top-1 error is compared.
 
     Returns:
         A `study.Study`, for `study.run` and `study.estimate`.
@@ -118,56 +120,51 @@ def plan(
     # In the order of the paper.
     tables = sorted(_checks.subset("tables", asked, TABLES))
     default = comparison.default_recipe(model, weights, data)
-    recipe = find_recipe(recipe, default)
-    build, label, check = comparison.network_of(model, weights, recipe)
-    task = _TopFive(data, measure=measure, **(data_options or {}))
-    measures: Sequence[Measure] = MEASURES
-    if measure != ACCURACY:
-        heading = f"1 - {HEADINGS[measure]}"
-        other = Measure(measure, heading, is_error=True)
-        measures = (other, *MEASURES)
-    shared = comparison.model_options(model)
-    variants = []
-    for name in dict.fromkeys(name for t in tables for name in TABLES[t]):
-        preset, attention, options = ABLATIONS[name], None, {}
-        if preset.layer is not None:
-            attention = Attention(
-                preset.layer if identity_init else ATTENTION[preset.layer],
-                {**shared, **preset.layer_options},
+    task = _Errors(data, measure=measure, **(data_options or {}))
+    names = dict.fromkeys(name for number in tables for name in TABLES[number])
+    planned = comparison.plan_layers(
+        {name: _attention_of(name, model, identity_init) for name in names},
+        task,
+        model,
+        weights,
+        find_recipe(recipe, default),
+        seeds,
+    )
+    network = planned.settings["model"]
+    return dataclasses.replace(
+        planned,
+        variants=[
+            dataclasses.replace(
+                variant,
+                label=ABLATIONS[variant.name].attention or comparison.BASELINE,
             )
-            options = attention.arguments
-        built = functools.partial(build, attention=attention)
-        called = preset.attention or comparison.BASELINE
-        variants.append(Variant(name, built, options, label=called))
-    return Study(
-        task=task,
-        variants=variants,
-        seeds=comparison.seeds_of(seeds, recipe, task),
-        recipe=recipe,
-        settings={
-            "model": label,
-            "weights": weights,
-            "identity_init": identity_init,
-        },
-        check=check,
+            for variant in planned.variants
+        ],
+        settings={**planned.settings, "identity_init": identity_init},
         comparisons=[
             Comparison(
                 baseline=TABLES[number][0],
                 variants=TABLES[number],
                 title=paper.COMPARED[number],
                 number=number,
-                every_seed=True,
             )
             for number in tables
         ],
-        measures=measures,
         kind="ablate",
-        layout="errors",
         question="Which parts of CBAM lower the error of the network "
-        f"{label} on {task.name}?",
+        f"{network} on {task.name}?",
         finish=_finish,
         folds=folds,
-        test=test,
+    )
+
+
+def _attention_of(name, model, identity_init):
+    preset = ABLATIONS[name]
+    if preset.layer is None:
+        return None
+    return Attention(
+        preset.layer if identity_init else ATTENTION[preset.layer],
+        {**comparison.model_options(model), **preset.layer_options},
     )
 
 
@@ -185,7 +182,6 @@ def run(
     data_options: Options | None = None,
     folds: int | None = None,
     measure: str = ACCURACY,
-    test: str = TESTS[0],
     **options: Unpack[RunOptions],
 ) -> Results:
     """Runs the comparisons of the paper's Tables 1 to 4 on any dataset.
@@ -204,7 +200,7 @@ def run(
             `runs/ablate-<data>-<model>`.
 
     Returns:
-        A `study.Results` of errors, the fractions of test images that a
+        A `study.Results` of the errors, the fractions of test images that a
         network is wrong about.
 
     Raises:
@@ -234,7 +230,6 @@ def run(
         data_options=data_options,
         folds=folds,
         measure=measure,
-        test=test,
     )
     return run_study(planned, **options)
 

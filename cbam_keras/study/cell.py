@@ -1,50 +1,52 @@
 """`train_cell`: the one place where a network is built, trained, measured."""
 
-import contextlib
 import dataclasses
-import functools
-import gc
 import math
 import pathlib
 import statistics
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 
 from cbam_keras import _checks, _files, _terminal, profiling
 from cbam_keras.data import for_fit
-from cbam_keras.layers._fused import gradients_forgotten, same_names
 from cbam_keras.study import checkpoints, interrupts
 from cbam_keras.study.checkpoints import (
     CheckpointEachEpoch,
     State,
     Stopped,
-    select_epoch,
 )
 from cbam_keras.study.class_weights import class_weights
-from cbam_keras.study.flips import CORRECT
-from cbam_keras.study.measures import validation_key
+from cbam_keras.study.measures import Measure, validation_key
 from cbam_keras.study.networks import (
     build_network,
     count_macs,
     count_parameters,
     fingerprint,
 )
+from cbam_keras.study.outcomes import (
+    ERROR,
+    FINISHED,
+    OUT_OF_MEMORY,
+    Outcome,
+)
+from cbam_keras.study.recipes import Recipe
 from cbam_keras.study.stages import (
     begin_second,
     set_trainable_parts,
     trainable_parts,
 )
-from cbam_keras.study.study import Data, Study, Variant, batches_for
+from cbam_keras.study.study import (
+    Data,
+    Study,
+    Variant,
+    batches_for,
+    member,
+)
 
-FINISHED = "finished"
-OUT_OF_MEMORY = "out of memory"
-ERROR = "error"
-# The same call tries these again.
-RETRIED = (ERROR, OUT_OF_MEMORY)
 # Names of classes, since only one backend is imported, and messages of JAX,
 # and of PyTorch on a CPU.
 NO_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")
@@ -56,112 +58,130 @@ class ChangedError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
-    """Result of training one network: one variant with one seed.
+class _Training:
+    """One network of a study under training."""
 
-    Attributes:
-        variant: String, its name.
-        seed: Integer, the seed that it was trained with.
-        status: String, `"finished"`, `"diverged"` (the loss became NaN or
-            infinite), `"out of memory"`, `"over budget"` or `"error"`.
-        message, traceback: Strings, what went wrong and where, or `None`.
-        parameters, macs: Integers, trainable parameters and
-            multiply-accumulates for one image, or `None`.
-        metrics: Dictionary of what was measured on the test data and in the
-            best epoch. Empty unless finished.
-        test_accuracy, val_accuracy, val_loss: Numbers of the best epoch, or
-            `None`.
-        best_epoch: Integer from 1, the epoch that was tested, see `Recipe`.
-            `None` unless finished.
-        selected_by: String, why that epoch: `"last epoch"` or, as an example,
-            `"best val_accuracy"`. `None` unless finished.
-        epochs: Integer, the epochs that were trained. They include those of a
-            trial that this one continued.
-        seconds_per_epoch: Number, the median after the first, or `None`.
-        seconds: Number, the seconds of training and validation.
-        jit_compile: Boolean, whether the last epoch was compiled, or `None`.
-            See `Recipe`.
-        file: String, the `.keras` file in the output folder, or `None`.
-        history: List of dictionaries, one per epoch. They have `epoch` (from
-            1), the metrics of the task, `seconds`.
-    """
+    study: Study
+    variant: Variant
+    recipe: Recipe
+    data: Data
+    folder: pathlib.Path
+    # How many epochs it is to have, of all stages.
+    epochs: int
 
-    variant: str
-    seed: int
-    status: str
-    message: str | None = None
-    traceback: str | None = dataclasses.field(default=None, repr=False)
-    parameters: int | None = None
-    macs: int | None = None
-    metrics: dict[str, float | None] = dataclasses.field(default_factory=dict)
-    best_epoch: int | None = None
-    selected_by: str | None = None
-    seconds_per_epoch: float | None = None
-    seconds: float = 0.0
-    jit_compile: bool | None = None
-    file: str | None = None
-    history: list[dict[str, float]] = dataclasses.field(
-        default_factory=list, repr=False
-    )
+    @property
+    def measure(self) -> Measure:
+        return self.study.measured_by[0]
 
-    def __post_init__(self) -> None:
-        # It may come from a file that anybody wrote.
-        path = pathlib.PurePath(self.file or "")
-        if path.is_absolute() or ".." in path.parts:
-            raise ValueError(
-                "`file` must be in the output folder. Received: "
-                f"file={self.file!r}"
+    def has_ended(self, state: State) -> bool:
+        return state.epochs >= self.epochs or checkpoints.lost_patience(
+            state.history, self.recipe, self.measure
+        )
+
+    def select_epoch(self, state: State) -> tuple[int, str]:
+        """Returns the epoch that is tested, from 1, and why."""
+        images = self.data.sizes.get("validation", 0)
+        return checkpoints.select_epoch(
+            state.history, self.recipe, self.measure, images
+        )
+
+    def validate(self, model: keras.Model, data: Data) -> dict[str, float]:
+        """Returns further measures of an epoch, which it takes longer with."""
+        if self.recipe.patience is None:
+            return {}
+        return member(self.study.task, "validate")(model, data)
+
+    def prepare(
+        self, seed: int, fields: _files.Json
+    ) -> tuple[keras.Model, State]:
+        """Returns the network, and how far it has been trained."""
+        model = build_network(self.study, self.variant, seed, self.data)
+        fields["parameters"] = count_parameters(model, self.recipe)
+        fields["macs"] = count_macs(model, self.data.image_shape)
+        _check_budget(self.study.budget, model, self.data, fields)
+        model, state = _resume(self, model)
+        # It grows with each epoch.
+        fields["history"] = state.history
+        return model, state
+
+    def fit(
+        self,
+        model: keras.Model,
+        state: State,
+        callbacks: Sequence[keras.callbacks.Callback],
+    ) -> None:
+        """Trains the epochs that are missing, stage by stage."""
+        task, data = self.study.task, self.data
+        is_interactive = sys.stdout.isatty() or "ipykernel" in sys.modules
+        checkpoint = CheckpointEachEpoch(
+            state,
+            data,
+            self.recipe,
+            task.metrics,
+            self.folder,
+            measure=self.measure,
+            validate=self.validate,
+        )
+        weights = None
+        # The loss of masks has weights of its own.
+        if getattr(data, "ignore_index", None) is None:
+            weights = class_weights(data, self.recipe)
+        last = 0
+        for stage in self.recipe.stages:
+            # The numbers of the epoch before the stage, and of its last one.
+            before, last = last, min(last + stage.epochs, self.epochs)
+            if state.epochs >= last or self.has_ended(state):
+                continue
+            if before > 0:
+                begin_second(model)
+            task.compile(model, stage, data)
+            if state.epochs > before:
+                checkpoints.load_optimizer(model, self.folder, state)
+            _fit(
+                model,
+                stage,
+                state,
+                x=for_fit(data.train),
+                class_weight=weights,
+                validation_data=for_fit(data.validation),
+                epochs=last,
+                initial_epoch=state.epochs,
+                callbacks=[*callbacks, checkpoint],
+                # The data shuffle themselves, by seed and epoch.
+                shuffle=False,
+                # Log files cannot show a progress bar.
+                verbose=1 if is_interactive else 2,
             )
 
-    def as_run(self) -> _files.Json:
-        """Returns what JSON holds of a training that finished."""
+    def test(
+        self, model: keras.Model, state: State, is_trained: bool
+    ) -> _files.Json:
+        """Returns what is known of the network after the selected epoch.
+
+        If it `is_trained` by this process, the model is that of the last epoch.
+        """
+        tested, reason = self.select_epoch(state)
+        row = state.history[tested - 1]
+        if not math.isfinite(row.get("val_loss", 0)):
+            raise Stopped(
+                "diverged",
+                f"The validation loss was {row['val_loss']} in epoch {tested}",
+            )
+        key = validation_key(self.measure.key)
+        best_metrics = dict.fromkeys(["val_accuracy", key, "val_loss"])
+        metrics = {name: row[name] for name in best_metrics if name in row}
+        if is_trained and tested != state.epochs:
+            model = _files.load_model(self.folder / state.file_of(tested))
+        if not model.compiled:
+            self.study.task.compile(model, self.recipe.stages[-1], self.data)
+        metrics |= self.study.task.evaluate(model, self.data)
         return {
-            "network": self.variant,
-            "seed": self.seed,
-            "parameters": self.parameters,
-            "best_epoch": self.best_epoch,
-            "best_validation_accuracy": self.val_accuracy,
-            "test_accuracy": self.test_accuracy,
-            "seconds_per_epoch": self.seconds_per_epoch,
-            "file": self.file,
+            "best_epoch": tested,
+            "selected_by": reason,
+            "jit_compile": state.jit_compile,
+            "metrics": _keep_numbers(metrics, self.variant),
+            "status": FINISHED,
         }
-
-    @property
-    def finished(self) -> bool:
-        """Whether the network was trained to the end, and measured."""
-        return self.status == FINISHED
-
-    @property
-    def epochs(self) -> int:
-        """The number of epochs that were trained."""
-        return len(self.history)
-
-    @property
-    def test_accuracy(self) -> float | None:
-        """Number in [0, 1], of the network after `best_epoch`, or `None`."""
-        return self.metrics.get("test_accuracy")
-
-    @property
-    def val_accuracy(self) -> float | None:
-        """Number in [0, 1], of the best epoch, or `None`."""
-        return self.metrics.get("val_accuracy")
-
-    @property
-    def val_loss(self) -> float | None:
-        """Number, of the best epoch, or `None`."""
-        return self.metrics.get("val_loss")
-
-
-def history_of(
-    outcomes: Iterable[Outcome], seeds: Sequence[int]
-) -> list[dict[str, object]]:
-    """Returns a dictionary per network and epoch."""
-    rows = []
-    for outcome in outcomes:
-        seed = {"seed": outcome.seed} if len(seeds) > 1 else {}
-        network = {**seed, "network": outcome.variant}
-        rows += [{**network, **row} for row in outcome.history]
-    return rows
 
 
 def train_cell(
@@ -183,102 +203,22 @@ def train_cell(
     full disk are errors. A `title` is printed before the training.
     """
     recipe = study.recipe_for(variant, seed)
+    if epochs is None:
+        epochs = recipe.total_epochs
     data = batches_for(variant, data)
-    epochs = recipe.total_epochs if epochs is None else epochs
-    measure = study.measured_by[0]
-    select = functools.partial(
-        select_epoch,
-        recipe=recipe,
-        measure=measure,
-        images=data.sizes.get("validation", 0),
-    )
-    # Each epoch takes longer with it.
-    validate = getattr(study.task, "validate", None)
-    if recipe.patience is None or validate is None:
-        validate = _validate_nothing
-    is_interactive = sys.stdout.isatty() or "ipykernel" in sys.modules
+    training = _Training(study, variant, recipe, data, folder, epochs)
     # What becomes known of the outcome, whenever the training ends.
     fields: _files.Json = {}
-
-    def has_ended(state):
-        is_over = state.epochs >= epochs
-        return is_over or checkpoints.lost_patience(
-            state.history, recipe, measure
-        )
-
     try:
-        model = build_network(study, variant, seed, data)
-        fields["parameters"] = count_parameters(model, recipe)
-        fields["macs"] = count_macs(model, data.image_shape)
-        _check_budget(study.budget, model, data, fields)
-        start = State(fingerprint(model))
-        model, state = _resume(
-            model, start, variant, folder, epochs, has_ended, select
-        )
-        # It grows with each epoch.
-        fields["history"] = state.history
+        model, state = training.prepare(seed, fields)
         if title:
             done = state.epochs
             begin = f"after epoch {done}" if done else "from the start"
             parameters = f"{fields['parameters']:,} parameters"
             _terminal.say(f"{title}, {parameters}, {begin}")
-        is_trained = not has_ended(state)
-        checkpoint = CheckpointEachEpoch(
-            *(state, data, recipe, study.task.metrics, folder),
-            measure=measure,
-            validate=validate,
-        )
-        last = 0
-        for stage in recipe.stages:
-            # The numbers of the epoch before the stage, and of its last one.
-            before, last = last, min(last + stage.epochs, epochs)
-            if state.epochs >= last or has_ended(state):
-                continue
-            if before > 0:
-                begin_second(model)
-            study.task.compile(model, stage, data)
-            if state.epochs > before:
-                checkpoints.load_optimizer(model, folder, state)
-            _fit(
-                *(model, stage, state),
-                x=for_fit(data.train),
-                # The loss of masks has weights of its own.
-                class_weight=None
-                if getattr(data, "ignore_index", None) is not None
-                else class_weights(data, recipe),
-                validation_data=for_fit(data.validation),
-                epochs=last,
-                initial_epoch=state.epochs,
-                callbacks=[*callbacks, checkpoint],
-                # The data shuffle themselves, by seed and epoch.
-                shuffle=False,
-                # Log files cannot show a progress bar.
-                verbose=1 if is_interactive else 2,
-            )
-        tested, reason = select(state.history)
-        row = state.history[tested - 1]
-        if not math.isfinite(row.get("val_loss", 0)):
-            raise Stopped(
-                "diverged",
-                f"The validation loss was {row['val_loss']} in epoch {tested}",
-            )
-        key = validation_key(measure.key)
-        best_metrics = dict.fromkeys(["val_accuracy", key, "val_loss"])
-        metrics = {name: row[name] for name in best_metrics if name in row}
-        if is_trained and tested != state.epochs:
-            model = _files.load_model(folder / state.file_of(tested))
-        if not model.compiled:
-            study.task.compile(model, recipe.stages[-1], data)
-        metrics |= study.task.evaluate(model, data)
-        find_correct = getattr(study.task, "find_correct", lambda *_: None)
-        if (correct := find_correct(model, data)) is not None:
-            with _files.replacing(folder / CORRECT) as beside:
-                np.save(beside, np.packbits(correct))
-        metrics = _keep_numbers(metrics, variant)
-        fields |= {"best_epoch": tested, "selected_by": reason}
-        fields["jit_compile"] = state.jit_compile
-        fields["metrics"] = metrics
-        fields["status"] = FINISHED
+        is_trained = not training.has_ended(state)
+        training.fit(model, state, callbacks)
+        fields |= training.test(model, state, is_trained)
     except ChangedError:
         raise
     except Exception as error:
@@ -349,18 +289,15 @@ def _check_budget(budget, model, data, counts):
         raise Stopped("over budget", "; ".join(over))
 
 
-def _validate_nothing(model, data):
-    return {}
-
-
-def _resume(model, start, variant, folder, epochs, has_ended, select):
-    """Returns the network to go on with, and its state, at first `start`."""
+def _resume(training, model):
+    """Returns the network to go on with, and its state."""
+    start, folder = State(fingerprint(model)), training.folder
     state = checkpoints.load_state(folder)
     # Another trial, of more epochs, may have gone on from one that failed.
-    if state is None or state.epochs > epochs:
+    if state is None or state.epochs > training.epochs:
         return model, start
     if state.fingerprint != start.fingerprint:
-        changed = f'the layers of network "{variant.name}"'
+        changed = f'the layers of network "{training.variant.name}"'
         if (folder / checkpoints.FAILED).exists():
             # That may be what has mended it.
             _checks.warn(f"Training starts from scratch, changed: {changed}")
@@ -369,10 +306,10 @@ def _resume(model, start, variant, folder, epochs, has_ended, select):
             "A run must be resumed with the networks it was started with. "
             f'Received: folder="{folder}", changed: {changed}'
         )
-    is_finished = has_ended(state)
+    is_finished = training.has_ended(state)
     needed = {state.best, state.latest}
     if is_finished:
-        needed = {state.file_of(select(state.history)[0])}
+        needed = {state.file_of(training.select_epoch(state)[0])}
     if not all(checkpoints.is_whole(folder / str(name)) for name in needed):
         return model, start
     if is_finished:
@@ -416,21 +353,3 @@ def _status_of(error):
         or any(message in str(error) for message in NO_MEMORY_MESSAGES)
     )
     return OUT_OF_MEMORY if is_memory else ERROR
-
-
-@contextlib.contextmanager
-def free_memory() -> Iterator[None]:
-    """Context after which the memory of its networks is freed.
-
-    Not by Keras' `clear_session`, which frees no more, and forgets what the
-    user has set, such as scopes of custom objects and distributions.
-    """
-    try:
-        # TensorFlow would keep their graphs otherwise.
-        with same_names(), gradients_forgotten():
-            yield
-    finally:
-        gc.collect()
-        if keras.backend.backend() == "torch":
-            # PyTorch would compile nothing more after eight networks.
-            _checks.require("torch", extra="torch").compiler.reset()

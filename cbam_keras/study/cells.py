@@ -16,9 +16,11 @@ from collections.abc import Callable
 import keras
 
 from cbam_keras import _files, _terminal
-from cbam_keras.study.cell import ERROR, Outcome, free_memory, train_cell
+from cbam_keras.study.cell import train_cell
 from cbam_keras.study.checkpoints import begin_try, forget_tries
 from cbam_keras.study.folder import StudyFolder, describe
+from cbam_keras.study.memory import free_memory
+from cbam_keras.study.outcomes import ERROR, Outcome
 from cbam_keras.study.study import Data, Study, Variant, run_name
 
 # How many processes may die training a network, without finishing an epoch.

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import types
 from collections.abc import Callable, Sequence
-from typing import Unpack, cast
+from typing import Unpack
 
 import keras
 
@@ -40,8 +40,7 @@ from cbam_keras.study.recipes import (
 from cbam_keras.study.results import MANY, Results
 from cbam_keras.study.run import RunOptions, run, takes_run_options
 from cbam_keras.study.segmentation import Segmentation
-from cbam_keras.study.statistics import TESTS
-from cbam_keras.study.study import Study, Task, Variant, check_seeds
+from cbam_keras.study.study import Study, Variant, check_seeds
 from cbam_keras.study.tasks import Classification, ImageTask
 from cbam_keras.study.training import draw_curves
 
@@ -80,7 +79,6 @@ def plan(
     seeds: int | Sequence[int] = 1,
     folds: int | None = None,
     measure: str = ACCURACY,
-    test: str = TESTS[0],
     task: ImageTask | None = None,
 ) -> Study:
     """Plans to train one network without and with attention, and compare.
@@ -134,8 +132,6 @@ def plan(
         measure: What networks are compared by, see `study.Classification`. It
             is `"test_accuracy"`, `"balanced_accuracy"`, `"macro_f1"` or
             `"auc"`. Defaults to `"test_accuracy"`.
-        test: `"holm"` or `"dunnett"`, how several comparisons are corrected;
-            see `study.Study`. Defaults to `"holm"`.
         task: A `study.Segmentation`, in place of `data`, `data_options` and
             `measure`. The network is then a `models.UNet`, by the name of its
             encoder, as `"unet-tiny"` or `"unet-EfficientNetLite0"`, with
@@ -157,20 +153,42 @@ def plan(
     _checks.require("matplotlib.figure", extra="plot")
     has_masks, model = isinstance(task, Segmentation), name_network(model, task)
     default = default_recipe(model, weights, data, has_masks)
-    recipe = find_recipe(recipe, default)
-    build, label, check = network_of(model, weights, recipe)
     if task is None:
         task = Classification(data, measure=measure, **(data_options or {}))
     else:
         refuse_data(data, data_options, measure)
-    layers = placed(
-        attention_layers(attentions, model, layer_options, has_masks),
-        stages,
+    planned = plan_layers(
+        placed(
+            attention_layers(attentions, model, layer_options, has_masks),
+            stages,
+            model,
+        ),
+        task,
         model,
+        weights,
+        find_recipe(recipe, default),
+        seeds,
     )
+    return dataclasses.replace(
+        planned,
+        question=f"Does attention improve the {NOUNS[has_masks]} of the "
+        f"network {planned.settings['model']} on {task.name}?",
+        folds=folds,
+    )
+
+
+def plan_layers(
+    layers: dict[str, Attention | None],
+    task: ImageTask,
+    model: Network,
+    weights: str | None,
+    recipe: Recipe,
+    seeds: int | Sequence[int],
+) -> Study:
+    """Plans to train one network with each of these attentions."""
+    build, label, check = network_of(model, weights, recipe)
     return Study(
-        # The protocol has methods that `ImageTask` leaves to its subclasses.
-        task=cast(Task, task),
+        task=task,
         variants=[
             Variant(
                 name,
@@ -185,11 +203,7 @@ def plan(
         settings={"model": label, "weights": weights},
         check=check,
         kind="train",
-        question=f"Does attention improve the {NOUNS[has_masks]} of the "
-        f"network {label} on {task.name}?",
         finish=_draw,
-        folds=folds,
-        test=test,
     )
 
 
@@ -208,7 +222,6 @@ def compare(
     seeds: int | Sequence[int] = 1,
     folds: int | None = None,
     measure: str = ACCURACY,
-    test: str = TESTS[0],
     task: ImageTask | None = None,
     **options: Unpack[RunOptions],
 ) -> Results:
@@ -260,7 +273,6 @@ def compare(
         seeds=seeds,
         folds=folds,
         measure=measure,
-        test=test,
         task=task,
     )
     return run(planned, **options)

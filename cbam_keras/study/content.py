@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from cbam_keras import _checks
 from cbam_keras._files import RESULTS, Json, read_bytes
 from cbam_keras.data import Source, check_folds
-from cbam_keras.study.cell import Outcome
 from cbam_keras.study.measures import Measure
-from cbam_keras.study.statistics import TESTS
+from cbam_keras.study.outcomes import Outcome
 from cbam_keras.study.study import LAYOUTS, Comparison, check_name
 
 FORMAT = 3
 # The subfolder in which the best of a ranking are retrained.
 CONFIRMATION = "confirmation"
-# Files from before `layout` have one by their kind of run.
-FORMER_LAYOUTS = {"ablate": "errors", "tune": "ranking"}
+# What versions up to 0.4.0 stored as accuracies.
+FORMER_ERRORS = {"test_accuracy": "top1_error", "top5_accuracy": "top5_error"}
 
 
 def read_content(folder: pathlib.Path) -> Json:
@@ -32,9 +31,7 @@ def read_content(folder: pathlib.Path) -> Json:
             f"`format` must be {FORMAT}. Received: {content.get('format')}, "
             "of another version of cbam_keras"
         )
-    default = FORMER_LAYOUTS.get(content.get("kind"), LAYOUTS[0])
-    content.setdefault("layout", default)
-    _checks.one_of("layout", content["layout"], LAYOUTS)
+    _upgrade(content)
     settings, seeds = content["settings"], content["seeds"]
     for values in (seeds, content["measures"], settings["data"]):
         if not values:
@@ -49,7 +46,6 @@ def read_content(folder: pathlib.Path) -> Json:
     for data in settings["data"].values():
         _checks.positive_integer("test", data["sizes"]["test"], or_zero=True)
     check_folds(settings.get("folds"))
-    _checks.one_of("settings.test", settings.get("test", TESTS[0]), TESTS)
     if content["source"] is not None:
         Source.from_description(content["source"])
     for cell in content["cells"]:
@@ -65,6 +61,31 @@ def read_content(folder: pathlib.Path) -> Json:
     if len(cells) < len(content["cells"]):
         raise ValueError("two cells are of one variant and seed")
     return content
+
+
+def _upgrade(content):
+    """Turns what versions up to 0.4.0 have written into what this one writes.
+
+    They stored errors as accuracies, with a layout of their own.
+    """
+    layout, is_search = content.get("layout"), content["kind"] == "tune"
+    content["layout"] = LAYOUTS[layout == "ranking" or is_search]
+    settings = content["settings"]
+    settings.pop("test", None)
+    for comparison in content["comparisons"]:
+        comparison.pop("every_seed", None)
+    for measure in content["measures"]:
+        key = measure["key"]
+        if not measure.pop("is_error", False):
+            continue
+        measure["heading"] = measure["heading"].removeprefix("1 - ")
+        if key in FORMER_ERRORS:
+            measure |= {"key": FORMER_ERRORS[key], "lower_is_better": True}
+            for cell in content["cells"]:
+                sizes = settings["data"][str(cell["seed"])]["sizes"]
+                if (value := cell["metrics"].get(key)) is not None:
+                    errors = round((1 - value) * sizes["test"])
+                    cell["metrics"][measure["key"]] = errors / sizes["test"]
 
 
 def comparison_of(fields: Json, variants: Sequence[str]) -> Comparison:

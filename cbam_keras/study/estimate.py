@@ -8,7 +8,7 @@ import math
 from cbam_keras import _checks, _terminal
 from cbam_keras.study.power import POWER, pooled_error, power_of
 from cbam_keras.study.results import Results
-from cbam_keras.study.statistics import MIN_SEEDS, TESTS
+from cbam_keras.study.statistics import MIN_SEEDS
 from cbam_keras.study.study import Study
 
 # With fewer seeds, three comparisons or more find little by Holm's method.
@@ -84,22 +84,19 @@ def describe_few_seeds(study: Study) -> str:
     sizes = [len(t.variants or study.variants) for t in tables if t.baseline]
     count = max(sizes, default=1) - 1
     is_told = 1 < seeds < FEW_SEEDS and count >= 3
-    if not is_told or study.folds is not None or study.test != TESTS[0]:
+    if not is_told or study.folds is not None:
         return ""
-    corrected = 1 if study.layout == "errors" else count
 
-    def power(seeds, count, test=TESTS[0]):
+    def power(seeds):
         # A paired difference has twice the variance of a training.
-        found = power_of(3 * math.sqrt(seeds / 2), seeds, count, test)
+        found = power_of(3 * math.sqrt(seeds / 2), seeds, count)
         return f"{100 * found:.0f} %"
 
-    held = power(seeds, corrected) if seeds >= MIN_SEEDS else "0 %"
+    held = power(seeds) if seeds >= MIN_SEEDS else "0 %"
     return (
         f"Few seeds: with {seeds} of them, {held} of studies of {count} "
         "comparisons find a difference of three standard deviations of a "
-        f"training; with {FEW_SEEDS} it is {power(FEW_SEEDS, corrected)}, and "
-        f"with {seeds} by Dunnett's test (--test dunnett) "
-        f"{power(seeds, count, TESTS[1])}"
+        f"training; with {FEW_SEEDS} it is {power(FEW_SEEDS)}"
     )
 
 

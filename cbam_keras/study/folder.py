@@ -19,7 +19,6 @@ import numpy as np
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._version import __version__
 from cbam_keras.study import interrupts
-from cbam_keras.study.cell import RETRIED, Outcome, history_of
 from cbam_keras.study.checkpoints import (
     DAMAGE,
     FAILED,
@@ -37,9 +36,9 @@ from cbam_keras.study.content import (
     merge_tables,
     read_content,
 )
-from cbam_keras.study.flips import CORRECT
+from cbam_keras.study.outcomes import RETRIED, Outcome, history_of
 from cbam_keras.study.recipes import Recipe
-from cbam_keras.study.study import Data, Study, Variant
+from cbam_keras.study.study import Data, Study, Variant, member
 
 # The page about a run, and the subfolder with the explanations that it shows.
 REPORT, EXPLANATIONS = "report.html", "explain"
@@ -235,12 +234,8 @@ class StudyFolder:
                 state = cast(State, load_state(trained))
                 name = self._name(*key)
                 tested = state.file_of(cast(int, outcome.best_epoch))
-                copies = {trained / tested: self.path / name}
-                if (bits := trained / CORRECT).exists():
-                    copies[bits] = (self.path / name).with_suffix(CORRECT)
-                for source, target in copies.items():
-                    with _files.replacing(target) as beside:
-                        shutil.copyfile(source, beside)
+                with _files.replacing(self.path / name) as beside:
+                    shutil.copyfile(trained / tested, beside)
                 outcome = dataclasses.replace(outcome, file=name)
             cells = self.content["cells"]
             cells.append(as_written(dataclasses.asdict(outcome)))
@@ -354,11 +349,9 @@ class StudyFolder:
             # One seed became several, or a process died in between.
             name = self._name(cell["variant"], cell["seed"])
             if cell["file"] not in (None, name):
-                before = self.path / f"{cell['variant']}.keras"
-                for ending in (before.suffix, CORRECT):
-                    after = (self.path / name).with_suffix(ending)
-                    with contextlib.suppress(FileNotFoundError):
-                        os.replace(before.with_suffix(ending), after)
+                with contextlib.suppress(FileNotFoundError):
+                    before = self.path / f"{cell['variant']}.keras"
+                    os.replace(before, self.path / name)
                 cell["file"] = name
 
     def _check(self, resume, overwrite=False):
@@ -496,7 +489,7 @@ class StudyFolder:
 
 def default_output(study: Study) -> pathlib.Path:
     """Returns the default folder of a run, as `runs/train-mnist5k-small`."""
-    name = getattr(study.task, "name", None)
+    name = member(study.task, "name")
     if name is None:
         raise ValueError(
             "`output` must be a folder for a task that has no `name`. "

@@ -11,6 +11,8 @@ from cbam_keras._terminal import number_cell
 
 # The fraction of the test images that a network is right about.
 ACCURACY = "test_accuracy"
+# Fractions of the test images: drawing these counts in intervals.
+FRACTIONS = (ACCURACY, "top1_error", "top5_error")
 # Others, which are no fractions of images, and what sentences call them.
 MEASURES = {
     "balanced_accuracy": "balanced accuracy",
@@ -28,14 +30,12 @@ class Measure:
     Args:
         key: String, the name of this number in the result of `evaluate`.
         heading: String, the name in tables and sentences. Defaults to `""`.
-        digits: Integer, the number of decimals. Defaults to `2`.
-        is_error: Boolean, whether tables show one minus this number. Defaults
-            to `False`.
         scale: Positive number, by which tables multiply. Defaults to `100`.
         unit: String, as `"dB"`; `""` for none. Differences of percentages are
             in points. Defaults to `"%"`.
         lower_is_better: Boolean, whether a lower value is better, as of an
             RMSE. Defaults to `False`.
+        digits: Integer, the number of decimals. Defaults to `2`.
 
     Raises:
         ValueError: If `digits` is not an integer from 0 to 15, or `scale` not
@@ -45,11 +45,10 @@ class Measure:
 
     key: str
     heading: str = ""
-    digits: int = 2
-    is_error: bool = False
     scale: float = 100
     unit: str = "%"
     lower_is_better: bool = False
+    digits: int = 2
 
     def __post_init__(self) -> None:
         _checks.positive_integer("digits", self.digits, or_zero=True, most=15)
@@ -73,10 +72,6 @@ class Measure:
         """Returns differences with their unit, as "+1.24 points"."""
         unit = "points" if self.unit == "%" else self.unit
         return f"{numbers} {unit}".rstrip()
-
-    def scaled(self, value: float | None) -> float | None:
-        """Returns a value in the unit, without digits of binary fractions."""
-        return None if value is None else round(self.scale * value, 10)
 
     def merit(self, value: float) -> float:
         """Returns a number that is larger for a better value."""

@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from cbam_keras import _checks
-from cbam_keras.study import dunnett
 from cbam_keras.study.measures import Measure
 from cbam_keras.study.statistics import (
     BY_CHANCE,
@@ -18,9 +17,7 @@ from cbam_keras.study.statistics import (
 POWER = 0.8
 
 
-def power_of(
-    difference: float, seeds: int, comparisons: int = 1, test: str = "holm"
-) -> float:
+def power_of(difference: float, seeds: int, comparisons: int = 1) -> float:
     """Returns the fraction of studies that find a difference, two-sided.
 
     `difference` is the true one, divided by the standard error of its mean
@@ -30,13 +27,8 @@ def power_of(
     stats = _checks.require("scipy.stats", extra="plot")
     degrees = seeds - 1
     critical = stats.t.isf(BY_CHANCE / comparisons / 2, degrees)
-    if test == "dunnett":
-        degrees *= comparisons
-        critical = dunnett.critical_value(comparisons, degrees)
-    # The noncentral t of SciPy is NaN far from its middle.
-    s, weights = dunnett.estimates(degrees)
-    above = stats.norm.cdf(difference - critical * s)
-    return float(weights @ (above + stats.norm.cdf(-difference - critical * s)))
+    # The square of a noncentral t; SciPy's t is NaN far from its middle.
+    return float(stats.ncf.sf(critical**2, 1, degrees, difference**2))
 
 
 def pooled_error(compared: Iterable[Measured]) -> tuple[float, int]:
@@ -47,35 +39,28 @@ def pooled_error(compared: Iterable[Measured]) -> tuple[float, int]:
     return math.sqrt(statistics.fmean(squares or [0])), seeds
 
 
-def detectable(
-    compared: Iterable[Measured], test: str = "holm", is_corrected: bool = True
-) -> float | None:
+def detectable(compared: Iterable[Measured]) -> float | None:
     """Returns the least difference that 80 % of studies like this find.
 
     `None` if there are too few seeds, or if all differences are equal.
     """
     others = [x for x in compared if x.difference is not None]
-    comparisons = len(others) if is_corrected or test == "dunnett" else 1
     error, seeds = pooled_error(others)
-    if not error or seeds < (2 if test == "dunnett" else MIN_SEEDS):
+    if not error or seeds < MIN_SEEDS:
         return None
     optimize = _checks.require("scipy.optimize", extra="plot")
 
     def excess(difference):
-        return power_of(difference, seeds, comparisons, test) - POWER
+        return power_of(difference, seeds, len(others)) - POWER
 
     return error * float(optimize.brentq(excess, 0, 1e4))
 
 
 def describe_power(
-    compared: Sequence[Measured],
-    measure: Measure,
-    test: str = "holm",
-    folds: int | None = None,
-    is_corrected: bool = True,
+    compared: Sequence[Measured], measure: Measure, folds: int | None = None
 ) -> str:
     """Returns what a study could have seen, as a clause, or nothing."""
-    difference = detectable(compared, test, is_corrected)
+    difference = detectable(compared)
     seeds = pooled_error(compared)[1]
     if difference is None:
         return ""

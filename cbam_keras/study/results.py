@@ -1,7 +1,7 @@
 """`Results`: the results of a run, read, printed, written and drawn."""
 
-import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -12,18 +12,20 @@ from typing import ClassVar
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table, number_cell
 from cbam_keras.explain.figures import style
-from cbam_keras.study import dunnett, power
-from cbam_keras.study.cell import Outcome, history_of
 from cbam_keras.study.checkpoints import DAMAGE
 from cbam_keras.study.content import RESULTS, comparison_of, read_content
 from cbam_keras.study.figures import plot_ablation
-from cbam_keras.study.flips import Flips, describe_missing, flips_of
-from cbam_keras.study.measures import ACCURACY, MEASURES, validation_key
+from cbam_keras.study.measures import (
+    ACCURACY,
+    FRACTIONS,
+    as_measure,
+    validation_key,
+)
+from cbam_keras.study.outcomes import Outcome, history_of
+from cbam_keras.study.power import describe_power, detectable
 from cbam_keras.study.statistics import (
     MANY,
     NOTHING,
-    TESTS,
-    Column,
     Measured,
     Row,
     describe_runs,
@@ -43,8 +45,8 @@ class Results(_terminal.Tabular):
 
     The columns are `variant`, `seeds` (how many), `mean`, `std` (n - 1),
     `difference` to the baseline paired by seed, `low` and `high` (its 95 %
-    interval), `parameters` and `macs`. An ablation has errors in %, a search
-    (see `Ranking`) hyperparameters.
+    interval), `parameters` and `macs`. Several tables have `table` before
+    them, a search (see `Ranking`) hyperparameters.
 
     Attributes:
         output: Path of the output folder.
@@ -68,12 +70,11 @@ class Results(_terminal.Tabular):
         test_images: Integer, the number of test images, of all folds.
         folds: Integer, the number of folds, or `None`.
         question: String, what the study asks, or empty.
-        verdict: String, the differences in a sentence, or that no network has
-            learned. Empty without a baseline.
-        test: String, how several comparisons are corrected; see `Study`.
-        detectable: Number, the least true difference that 80 % of such studies
-            find. It is in units of the measure: 0.01 is one point. `None` with
-            too few seeds.
+        verdict: String, the differences in a sentence for each table, or that
+            no network has learned. Empty without a baseline.
+        detectable: Number, the least true difference in the first table that
+            80 % of such studies find. It is in units of the measure: 0.01 is
+            one point. `None` with too few seeds.
         code: String, a line of code that makes the best layer, or empty.
     """
 
@@ -96,14 +97,6 @@ class Results(_terminal.Tabular):
 
     # The class of each layout; a study names the one that shows it.
     layouts: ClassVar[dict[str, type["Results"]]] = {}
-    # The columns of tables before those of the measures.
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("network", "label"),
-        Column("parameters", "parameters", "{:,}"),
-        Column("MMACs", "macs", "{:,.4g}", 1e-6, least=MANY),
-    )
-    # Whether differences have their unit in each cell.
-    with_unit: ClassVar[bool] = True
 
     @classmethod
     def read(cls, folder: str | os.PathLike) -> "Results":
@@ -193,7 +186,7 @@ class Results(_terminal.Tabular):
     def are_classifiers(self) -> bool:
         """Whether the networks have an accuracy, and can be explained."""
         keys = {measure.key for measure in self.measures}
-        return not keys.isdisjoint({ACCURACY, validation_key(ACCURACY)})
+        return not keys.isdisjoint({*FRACTIONS, validation_key(ACCURACY)})
 
     @property
     def first_seed(self) -> int:
@@ -221,13 +214,8 @@ class Results(_terminal.Tabular):
         key = validation_key(self.measures[0].key)
         validation = self.compared(key, comparison)
         accuracies = self.compared("val_accuracy", comparison)
-        names = comparison.variants
-        if comparison.every_seed:
-            # A baseline that lacks a seed stays, without values.
-            shown = {comparison.baseline, *measured} if measured else ()
-            names = [name for name in names if name in shown]
         rows = []
-        for name in names:
+        for name in comparison.variants:
             outcomes = [o for o in self.outcomes if o.variant == name]
             finished = [o for o in outcomes if o.finished]
             every = [outcome.seconds_per_epoch for outcome in finished]
@@ -295,7 +283,7 @@ class Results(_terminal.Tabular):
     def tested_on(self) -> str:
         """The test images in words, and what one is of an accuracy."""
         images, one = self.test_images, ""
-        accuracies = ACCURACY, validation_key(ACCURACY)
+        accuracies = (*FRACTIONS, validation_key(ACCURACY))
         # One of more images is less than tables show.
         first = self.measures[0]
         if first.key in accuracies and 0 < images <= 10_000:
@@ -317,40 +305,34 @@ class Results(_terminal.Tabular):
 
     @property
     def verdict(self) -> str:
-        """The differences in a sentence."""
-        if self.baseline is None:
-            return ""
-        first = self.measures[0]
-        compared, warning = self.compared(), ""
-        if self.test != TESTS[0]:
-            names = self.comparisons[0].variants
-            values = {name: self.values(name, first) for name in names}
-            warning = dunnett.describe_deviations(values)
-        seen = self._describe_power(compared.values())
-        text = verdict(
-            compared, self.baseline, first, self.folds, self.test, seen
-        )
-        return self.describe_guessing() or text + warning
+        """The differences in a sentence, of several tables in one for each."""
+        if guessing := self.describe_guessing():
+            return guessing if self.baseline else ""
+        sentences = [
+            one.heading + self._verdict_of(one)
+            for one in self.comparisons
+            if one.baseline
+        ]
+        return " ".join(sentences)
 
-    @property
-    def test(self) -> str:
-        """How several comparisons are corrected."""
-        return str(self.settings.get("test", TESTS[0]))
+    def _verdict_of(self, comparison):
+        compared, first = self.compared(comparison=comparison), self.measures[0]
+        return verdict(
+            {self.labels.get(name, name): x for name, x in compared.items()},
+            self.labels.get(comparison.baseline, comparison.baseline),
+            first,
+            self.folds,
+            describe_power([*compared.values()], first, self.folds),
+        )
 
     @property
     def detectable(self) -> float | None:
         """The least difference that 80 % of such studies find."""
-        return power.detectable(self.compared().values(), self.test)
-
-    def _describe_power(self, compared, is_corrected=True):
-        measure, compared = self.measures[0], [*compared]
-        return power.describe_power(
-            compared, measure, self.test, self.folds, is_corrected
-        )
+        return detectable(self.compared().values())
 
     def describe_guessing(self) -> str:
         """Returns a sentence if no network has learned, or nothing."""
-        if self.measures[0].key != ACCURACY or self.guess is None:
+        if self.measures[0].key not in FRACTIONS or self.guess is None:
             return ""
         accuracies = []
         for variant in self.variants:
@@ -361,46 +343,17 @@ class Results(_terminal.Tabular):
         return judge_learning(accuracies, self.guess, self.test_images)
 
     def values(
-        self,
-        variant: str | None,
-        measure: Measure | str,
-        seeds: Sequence[int] | None = None,
+        self, variant: str | None, measure: Measure | str
     ) -> dict[int, float]:
         """Returns a metric of a variant by seed, where it was measured."""
-        seeds = self.seeds if seeds is None else seeds
-        measure = Measure(measure) if isinstance(measure, str) else measure
-        values = {
+        key = as_measure(measure).key
+        return {
             outcome.seed: value
             for outcome in self.runs
             if outcome.variant == variant
-            and outcome.seed in seeds
-            and (value := outcome.metrics.get(measure.key)) is not None
+            and outcome.seed in self.seeds
+            and (value := outcome.metrics.get(key)) is not None
         }
-        if not measure.is_error:
-            return values
-        if measure.key in MEASURES:
-            return {seed: 1 - value for seed, value in values.items()}
-        # Accuracies were computed in float32: the fraction that was meant.
-        errors = {}
-        for seed, value in values.items():
-            images = self.images_of([seed])
-            errors[seed] = round((1 - value) * images) / images
-        return errors
-
-    def seeds_of(self, comparison: Comparison) -> tuple[int, ...]:
-        """Returns the seeds of a table.
-
-        Where networks must have every seed, these are the seeds with which all
-        of its networks were trained: another call may have had more.
-        """
-        if not comparison.every_seed:
-            return self.seeds
-        tried = [
-            {o.seed for o in self.outcomes if o.variant == name}
-            for name in comparison.variants
-        ]
-        shared = set(self.seeds).intersection(*filter(None, tried))
-        return tuple(seed for seed in self.seeds if seed in shared)
 
     def compared(
         self,
@@ -411,59 +364,35 @@ class Results(_terminal.Tabular):
 
         By default what is compared, in the first table.
         """
-        measure = measure or self.measures[0]
-        measure = Measure(measure) if isinstance(measure, str) else measure
+        measure = as_measure(measure or self.measures[0])
         comparison = comparison or self.comparisons[0]
-        seeds = self.seeds_of(comparison)
-        least = max(1, len(seeds)) if comparison.every_seed else 1
-        baseline = self.values(comparison.baseline, measure, seeds)
-        if len(baseline) < least:
-            baseline = {}
+        key = measure.key, self.comparisons.index(comparison)
+        if key not in self._compared:
+            self._compared[key] = self._compare(measure, comparison)
+        return self._compared[key]
+
+    @functools.cached_property
+    def _compared(self) -> dict[tuple[str, int], dict[str, Measured]]:
+        return {}
+
+    def _compare(self, measure, comparison):
+        baseline = self.values(comparison.baseline, measure)
         # Other measures are no fractions of the images.
-        is_part = measure.key == ACCURACY and "test" in self.sizes
-        by_name, compared = {}, {}
+        is_part = measure.key in FRACTIONS and "test" in self.sizes
+        compared = {}
         for name in comparison.variants:
-            values = self.values(name, measure, seeds)
-            if len(values) >= least:
-                by_name[name] = values
-        paired = {*baseline}
-        if self.test != TESTS[0]:
-            paired.intersection_update(*by_name.values())
-        for name, values in by_name.items():
-            shared = [seed for seed in values if seed in paired]
+            if not (values := self.values(name, measure)):
+                continue
+            shared = [seed for seed in values if seed in baseline]
             if name == comparison.baseline:
                 shared = []
-            flips = None
-            if is_part and shared:
-                # Bits may be damaged, and earlier versions have written none.
-                with contextlib.suppress(ValueError):
-                    flips = self.flips(str(comparison.baseline), name, shared)
             compared[name] = Measured.of(
                 [*values.values()],
                 [values[seed] - baseline[seed] for seed in shared],
                 self.images_of(shared) if is_part else None,
                 self.folds,
-                flips.drawing if flips else None,
             )
-            if flips and flips.seeds == 1:
-                compared[name] = dataclasses.replace(
-                    compared[name], p_value=flips.p_value, flips=str(flips)
-                )
-        if self.test == TESTS[0] or not baseline:
-            return compared
-        return dunnett.compare(
-            compared, by_name, comparison.baseline, self.folds
-        )
-
-    def flips(
-        self, first: str, second: str, seeds: Sequence[int] | None = None
-    ) -> Flips:
-        """Returns the test images that the second variant gains and loses.
-
-        `gained` and `lost`, integers `(images,)`, say with how many `seeds`,
-        by default all that both have, it or the first alone is right.
-        """
-        return flips_of(self, (first, second), seeds or self.seeds)
+        return compared
 
     def tables(self) -> list[Table]:
         """Returns the tables, without the names of folders."""
@@ -471,59 +400,45 @@ class Results(_terminal.Tabular):
         return [table for table in tables if table.rows]
 
     def _table(self, comparison):
-        first, rows = self.measures[0], self.rows_of(comparison)
-        further = self._further(comparison)
-        count = len(comparison.variants)
-        columns = [x for x in self.columns if count >= x.least]
-        cells = [{x.heading: x.cell(row) for x in columns} for row in rows]
-        for row, line in zip(rows, cells, strict=True):
-            line[first.column] = self._first_cell(row)
-            line[self._difference(comparison)] = row.difference_cell(
-                first, self.with_unit
-            )
-            for measure, by_name in further.items():
-                cell = by_name.get(row.variant, NOTHING)
-                heading = measure.column
-                if heading in line:
-                    heading = heading.replace(measure.heading, measure.key, 1)
-                line[heading] = cell.mean_cell(measure)
-            line["s / epoch"] = number_cell("{:.1f}", row.seconds_per_epoch)
-        return Table(
-            self._title_of(comparison), cells, note=self._note_of(rows)
-        )
-
-    def _further(self, comparison):
-        """Returns the measures that are not compared, with their values."""
-        return {
-            measure: self.compared(measure, comparison)
-            for measure in self.measures[1:]
-            # Few classes have no top-5 error, in no table.
-            if any(self.values(name, measure) for name in self.variants)
-        }
-
-    def _first_cell(self, row):
-        """Returns the cell of what is compared, or how trainings failed."""
-        mean = row.mean_cell(self.measures[0])
-        return mean or "; ".join(row.failures)
-
-    def _difference(self, comparison):
-        """Returns the heading of the differences."""
-        baseline = comparison.baseline
-        return f'difference to "{baseline}"' if baseline else "difference"
-
-    def _title_of(self, comparison):
+        rows, first = self.rows_of(comparison), self.measures[0]
+        difference = "difference"
+        if comparison.baseline:
+            baseline = self.labels.get(comparison.baseline, comparison.baseline)
+            difference = f'difference to "{baseline}"'
+        cells = []
+        for row in rows:
+            cell = {
+                "network": row.label,
+                "parameters": number_cell("{:,}", row.parameters),
+            }
+            if len(comparison.variants) >= MANY:
+                cell["MMACs"] = number_cell("{:,.4g}", row.macs, 1e-6)
+            # Or how trainings failed.
+            cell[first.column] = row.mean_cell(first) or "; ".join(row.failures)
+            cell[difference] = row.difference_cell(first)
+            for measure in self.measures[1:]:
+                # Few classes have no top-5 error, in no table.
+                if any(self.values(name, measure) for name in self.variants):
+                    heading = measure.column
+                    if heading in cell:
+                        heading = heading.replace(
+                            measure.heading, measure.key, 1
+                        )
+                    found = self.compared(measure, comparison).get(row.variant)
+                    cell[heading] = found.mean_cell(measure) if found else ""
+            cell["s / epoch"] = number_cell("{:.1f}", row.seconds_per_epoch)
+            cells.append(cell)
         title = "Networks, one seed"
         if len(self.seeds) > 1:
             title = f"Networks, mean over {self.seeds_in_words}"
-        return ": ".join(filter(None, [comparison.title, title]))
+        title = f"{comparison.heading}{title}"
+        return Table(title, cells, note=self._note_of(rows))
 
     def _note_of(self, rows):
         note = f"Measured on {self.tested_on}."
         if any(row.interval for row in rows):
             note += " In brackets: the 95 % interval of a difference."
-        if self.measures[0].key == ACCURACY and not self.folds:
-            note += describe_missing(self.output, rows)
-        if seen := self._describe_power(rows):
+        if seen := describe_power(rows, self.measures[0], self.folds):
             note += f" {seen[0].upper()}{seen[1:]}."
         errors = [x.heading for x in self.measures if x.lower_is_better]
         return note + "".join(f" A lower {x} is better." for x in errors)
@@ -533,8 +448,11 @@ class Results(_terminal.Tabular):
         several = len(self.seeds) > 1
         seeds = f", {self.seeds_in_words}" if several else ""
         title = f"Results in {self.output}{seeds}"
-        tables = self.tables()
-        return [dataclasses.replace(table, title=title) for table in tables]
+        return [
+            dataclasses.replace(self._table(one), title=f"{one.heading}{title}")
+            for one in self.comparisons
+            if one.variants
+        ]
 
     def markdown(self) -> str:
         """Returns tables and verdict in Markdown."""
@@ -542,7 +460,11 @@ class Results(_terminal.Tabular):
         return "\n\n".join(filter(None, [*tables, self.verdict]))
 
     def _records(self):
-        return [row.as_record() for row in self.rows]
+        records = [row.as_record() for row in self.rows]
+        if len(self.comparisons) == 1:
+            return records
+        tables = [{"table": row.table} for row in self.rows]
+        return [a | b for a, b in zip(tables, records, strict=True)]
 
     def json(self) -> str:
         """Returns the results as a JSON object."""
@@ -553,7 +475,6 @@ class Results(_terminal.Tabular):
         rows = [row.as_json() for row in self.rows]
         if self.measures[0].key == ACCURACY:
             for row in rows:
-                row["test_accuracies"] = row["values"]
                 row["test_accuracy"] = row["mean"]
         return {
             "data": self.data,
@@ -562,7 +483,6 @@ class Results(_terminal.Tabular):
             "test_images": self.test_images,
             "rows": rows,
             "verdict": self.verdict,
-            "test": self.test,
             "detectable": self.detectable,
             "runs": [run.as_run() for run in self.runs],
             "output": str(self.output),

@@ -10,12 +10,12 @@ from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar
 
 from cbam_keras import _checks, _graph, _terminal
 from cbam_keras.study import machine
-from cbam_keras.study.cell import free_memory
 from cbam_keras.study.cells import cells_of
 from cbam_keras.study.class_weights import class_weights
 from cbam_keras.study.content import RESULTS
 from cbam_keras.study.estimate import Cost, Estimate, describe_few_seeds
 from cbam_keras.study.folder import Execution, default_output
+from cbam_keras.study.memory import free_memory
 from cbam_keras.study.networks import (
     build_network,
     count_macs,

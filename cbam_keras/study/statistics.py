@@ -4,11 +4,9 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from cbam_keras import _checks
 from cbam_keras._files import Json
-from cbam_keras._terminal import number_cell
 from cbam_keras.study.measures import TEST_ACCURACY, Measure, as_measure
 
 CONFIDENCE = 0.95
@@ -18,18 +16,10 @@ MANY = 4
 MIN_SEEDS = 3
 # A verdict of so many comparisons with a baseline or more is corrected.
 MIN_CORRECTED = 2
-# How claims of several comparisons are corrected, first by default.
-TESTS = ("holm", "dunnett")
 # Metrics are computed in float32: equal differences differ by less than this.
 ROUNDING = 1e-6
 # The fraction of intervals that exclude zero by chance.
 BY_CHANCE = 1 - CONFIDENCE
-# Verdicts of too few seeds, by their number.
-TOO_FEW = {
-    1: "One seed gives no estimate of the variation between seeds. Several "
-    "seeds (--seeds 3) give intervals.",
-    2: "Two {noun}s are too few to tell a difference from chance.",
-}
 # What sentences say of intervals over folds.
 OF_FOLDS = ", corrected for overlapping training images"
 # Standard errors from a mean to the ends of its interval.
@@ -67,17 +57,15 @@ def interval_and_p_value(
     differences: Sequence[float],
     images: int | None = None,
     folds: int | None = None,
-    drawing: float | None = None,
 ) -> tuple[tuple[float, float], float] | tuple[None, None]:
     """Returns the confidence interval of a mean difference, and its p-value.
 
     The seeds and the test images are both drawn at random, and all seeds
     share the images: more seeds narrow only what comes from the seeds. So if
     the differences are fractions of so many test `images`, the interval is
-    not narrower than by the variance of both, with that by `drawing` the images
-    (Welch and Satterthwaite), or than drawing allows, where it is unknown. A
-    single seed and equal differences tell nothing of the variation between
-    seeds, and have none.
+    not narrower than the least that drawing these allows. A single seed and
+    equal differences tell nothing of the variation between seeds, and have
+    none.
 
     The p-value is two-sided, the larger one of Student's t over the seeds and
     with the images. The interval excludes zero where it is below 5 %.
@@ -85,14 +73,9 @@ def interval_and_p_value(
     if len(differences) < 2:
         return None, None
     mean, degrees = statistics.fmean(differences), len(differences) - 1
-    error = standard_error(differences, folds)
-    errors = [(error, float(degrees))]
-    if images and drawing is None:
+    errors = [(standard_error(differences, folds), float(degrees))]
+    if images:
         errors.append((error_of_drawing(mean, images), math.inf))
-    elif images and drawing is not None:
-        total, parts = error**2 + drawing, (error**4 / degrees, drawing**2)
-        freedom = total**2 / (parts[0] + parts[1] / (images - 1))
-        errors.append((math.sqrt(total), freedom))
     stats = _checks.require("scipy.stats", extra="plot")
     half = max(stats.t.ppf((1 + CONFIDENCE) / 2, df) * x for x, df in errors)
     if half <= ROUNDING:
@@ -151,8 +134,6 @@ class Measured:
     interval: tuple[float, float] | None = None
     pairs: int = 0
     p_value: float | None = None
-    drawing: float | None = None
-    flips: str = ""
     standard_error: float | None = None
 
     @classmethod
@@ -162,33 +143,27 @@ class Measured:
         differences: Sequence[float] | None,
         images: int | None = None,
         folds: int | None = None,
-        drawing: float | None = None,
     ) -> "Measured":
         """Returns the statistics of values, one per seed, or per fold.
 
         `differences` are those to the baseline for the seeds that both have,
         if any. If the values are fractions of so many test `images`, those of
-        all folds if there are some, drawing these counts in the interval: by
-        its variance `drawing`, or by the least possible one.
+        all folds if there are some, drawing these counts in the interval.
         """
         deviation = statistics.stdev(values) if len(values) > 1 else None
         measured = cls(tuple(values), statistics.fmean(values), deviation)
         if not differences:
             return measured
-        interval, p_value = interval_and_p_value(
-            differences, images, folds, drawing
-        )
+        interval, p_value = interval_and_p_value(differences, images, folds)
         error = None
         if len(differences) > 1:
-            of_seeds = standard_error(differences, folds)
-            error = math.sqrt(of_seeds**2 + (drawing or 0))
+            error = standard_error(differences, folds)
         return dataclasses.replace(
             measured,
             difference=statistics.fmean(differences),
             interval=interval,
             pairs=len(differences),
             p_value=p_value,
-            drawing=drawing,
             standard_error=error,
         )
 
@@ -197,12 +172,11 @@ class Measured:
         numbers = map(measure.number, (self.mean, self.deviation))
         return " \N{PLUS-MINUS SIGN} ".join(filter(None, numbers))
 
-    def difference_cell(self, measure: Measure, with_unit: bool = True) -> str:
+    def difference_cell(self, measure: Measure) -> str:
         """Returns difference and interval as shown, for a table."""
         if self.difference is None:
             return ""
-        text = measure.number(self.difference, "+")
-        text = measure.in_points(text) if with_unit else text
+        text = measure.in_points(measure.number(self.difference, "+"))
         if self.interval is None:
             return text
         low, high = (measure.number(end, "+") for end in self.interval)
@@ -228,17 +202,12 @@ class Row(Measured):
             seed, or `None` for the baseline.
         interval: Tuple of two numbers, the 95 % confidence interval of the
             difference, or `None`. It is that of Student's t of the seeds,
-            corrected for folds, and for the test accuracy by `drawing` or the
-            least possible error of the test images. `None` for the baseline,
-            for a single seed, and if all differences of another measure are
-            equal.
+            corrected for folds, and for the test accuracy not narrower than by
+            the least possible error of the test images. `None` for the
+            baseline, for a single seed, and if all differences are equal.
         pairs: Integer, the number of seeds that both have.
         p_value: Number in [0, 1], less than 0.05 where the interval excludes
-            zero, or `None`. Of one seed it is that of McNemar's exact test. By
-            Dunnett's test, interval and p-value are adjusted for all networks
-            of the table.
-        drawing: Number, the measured variance by test images, or `None`.
-        flips: String, how many test images one seed gains and loses.
+            zero, or `None`.
         standard_error: Number, of the difference, or `None` for one seed.
         variant: String, its name.
         seeds: Tuple of integers, the seeds whose training finished.
@@ -292,23 +261,6 @@ class Row(Measured):
         }
 
 
-class Column(NamedTuple):
-    """A column of a table: a heading, and an attribute of a `Row` in a unit.
-
-    Tables of fewer networks than `least` do without it.
-    """
-
-    heading: str
-    attribute: str
-    form: str = "{}"
-    factor: float = 1
-    least: int = 0
-
-    def cell(self, row: Row) -> str:
-        """Returns the cell of a row."""
-        return number_cell(self.form, getattr(row, self.attribute), self.factor)
-
-
 def noun_of(folds: int | None) -> str:
     """Returns what differences are paired by."""
     return "seed" if folds is None else "fold"
@@ -329,7 +281,6 @@ def verdict(
     baseline: str,
     measure: Measure | str = TEST_ACCURACY,
     folds: int | None = None,
-    test: str = TESTS[0],
     seen: str = "",
 ) -> str:
     """Returns how networks compare with the baseline, as a sentence.
@@ -350,7 +301,7 @@ def verdict(
     if any(measured.pairs > 1 for measured in others.values()):
         # A difference that is not judged over seeds counts.
         p_values = {
-            name: 1.0 if x.p_value is None or x.flips else x.p_value
+            name: 1.0 if x.p_value is None else x.p_value
             for name, x in others.items()
         }
         count = len(others)
@@ -358,14 +309,8 @@ def verdict(
         if count >= MIN_CORRECTED:
             clear = holm(p_values)
             corrected = f" (corrected for {count} comparisons by Holm's method)"
-        if count >= MIN_CORRECTED and test != TESTS[0]:
-            clear = {name for name in others if p_values[name] < BY_CHANCE}
-            corrected = (
-                f" (corrected for {count} comparisons by Dunnett's test, which "
-                "assumes equal deviations of all networks)"
-            )
         clauses = [
-            judge(name, measured, baseline, measure, folds, test)
+            judge(name, measured, baseline, measure, folds)
             for name, measured in others.items()
             if name in clear
         ]
@@ -378,7 +323,7 @@ def verdict(
             corrected += f"; {seen}"
         return f"{'; '.join(clauses)}{corrected}."
     *changes, last = (
-        f"{name} by {measured.difference_cell(measure, with_unit=False)}"
+        f"{name} by {measure.number(measured.difference, '+')}"
         for name, measured in others.items()
     )
     listed = f"{', '.join(changes)} and {last}" if changes else last
@@ -387,13 +332,12 @@ def verdict(
         more = (
             "Several seeds (--seeds 3 on the command line, seeds=3 in Python)"
         )
-    said = (
+    return (
         f"Compared with {baseline}, the {measure.heading} "
         f"{'(lower is better) ' * measure.lower_is_better}changes with "
         f"{measure.in_points(listed)}; a single {noun} gives no estimate of "
         f"the variation between {noun}s. {more} give an interval."
     )
-    return " ".join([said, *(x.flips for x in others.values() if x.flips)])
 
 
 def judge(
@@ -402,7 +346,6 @@ def judge(
     baseline: str,
     measure: Measure | str = TEST_ACCURACY,
     folds: int | None = None,
-    test: str = TESTS[0],
 ) -> str:
     """Returns how one network compares with the baseline, as a clause."""
     measure = as_measure(measure)
@@ -438,50 +381,11 @@ def judge(
         ends += OF_FOLDS
     if low <= 0 <= high:
         return f"{differs}, which may be chance ({ends})"
-    if pairs < MIN_SEEDS and test == TESTS[0]:
+    if pairs < MIN_SEEDS:
         return f"{differs} ({ends}; too few {noun}s to judge)"
-    # An error, one minus the value, has the other direction.
-    is_lower_better = measure.lower_is_better != measure.is_error
-    is_better = (measured.difference > 0) != is_lower_better
+    is_better = measure.merit(measured.difference) > 0
     word = "better" if is_better else "worse"
     amount = measure.in_points(measure.number(abs(measured.difference)))
     return (
         f"{network} is {word} than {baseline} by {amount} {of_measure} ({ends})"
-    )
-
-
-def judge_errors(
-    errors: Sequence[Row], folds: int | None = None, test: str = TESTS[0]
-) -> str:
-    """Returns how many differences of errors exclude zero, as a sentence.
-
-    `errors` are compared with the first rows of their tables, over as many
-    seeds each.
-    """
-    noun = noun_of(folds)
-    if not errors:
-        return (
-            "No differences: the first row of a table and another are needed "
-            f"with every {noun}."
-        )
-    runs = errors[0].pairs
-    if runs < (MIN_SEEDS if test == TESTS[0] else 2):
-        return TOO_FEW[runs].format(noun=noun)
-    clear = []
-    for row in errors:
-        low, high = row.interval or (0, 0)
-        if not low <= 0 <= high:
-            word = "lower" if high < 0 else "higher"
-            clear.append(f'"{row.label}" ({word} error)')
-    listed = f": {', '.join(dict.fromkeys(clear))}" if clear else ""
-    over = describe_runs(runs, folds) + (OF_FOLDS if folds else "")
-    chance = f"By chance alone about {len(errors) * BY_CHANCE:.1f} would."
-    if test != TESTS[0]:
-        chance = (
-            "By chance alone any of a table does in 5 %, by Dunnett's test, "
-            "which assumes equal deviations of all networks."
-        )
-    return (
-        f"{len(clear)} of {len(errors)} differences to the first row of a "
-        f"table exclude zero over {over}{listed}. {chance}"
     )

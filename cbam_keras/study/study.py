@@ -16,15 +16,12 @@ from cbam_keras.study.measures import (
     validation_key,
 )
 from cbam_keras.study.recipes import Recipe, find_recipe
-from cbam_keras.study.statistics import TESTS
 
 # The name of a variant may have so many bytes: file systems allow 255, and the
 # names of files and folders hold more than that of the variant.
 MAX_NAME = 200
-# Windows has devices of these names, with any ending.
-DEVICES = re.compile(r"(con|prn|aux|nul|(com|lpt)\d)(\.|$)", re.IGNORECASE)
 # How results are shown: see `Study`.
-LAYOUTS = ("networks", "errors", "ranking")
+LAYOUTS = ("networks", "ranking")
 
 
 class Data(Protocol):
@@ -52,24 +49,51 @@ class Data(Protocol):
 Loaded = TypeVar("Loaded", bound=Data)
 
 
-class Task(Protocol[Loaded]):
+class Task(Generic[Loaded]):
     """Loads the data of a study, compiles its networks and measures them.
+
+    The base class of tasks. A task may also be of any class that has `load`,
+    `check`, `compile`, `evaluate`, `metrics`, and `measure` with
+    `measure_name`, or `measures`: what else it lacks is as here.
 
     Attributes:
         measure: String, the key of `evaluate`'s result that variants are
-            compared by. It is a fraction, and larger is better. A task of other
-            numbers has `measures` instead, a sequence of `Measure`.
+            compared by. It is a fraction, and larger is better.
         measure_name: String, what sentences call it, as "test accuracy".
+        measures: Sequence of `Measure`, in place of these two for other
+            numbers, or for several. The first is compared. Defaults to `()`.
         metrics: Sequence of strings, the logs of `fit` that the history keeps.
-        name: String, which names the default output folder. A task without
-            one needs `output`.
+            Defaults to `("loss",)`.
+        name: String, which names the default output folder, or `None`: a task
+            without one needs `output`. Defaults to `None`.
+        is_loaded: Boolean, whether the data are loaded already: they cannot
+            be divided for several seeds or folds. Defaults to `False`.
+        score: String, a measure of one's choice that a resumed run must agree
+            in, or `None`. Defaults to `None`.
     """
 
     measure: str
     measure_name: str
 
     @property
-    def metrics(self) -> Sequence[str]: ...
+    def measures(self) -> Sequence[Measure]:
+        return ()
+
+    @property
+    def metrics(self) -> Sequence[str]:
+        return ("loss",)
+
+    @property
+    def name(self) -> str | None:
+        return None
+
+    @property
+    def is_loaded(self) -> bool:
+        return False
+
+    @property
+    def score(self) -> str | None:
+        return None
 
     def load(self, recipe: Recipe) -> Loaded:
         """Returns the data for the seed and batch size of a recipe.
@@ -80,7 +104,15 @@ class Task(Protocol[Loaded]):
         `class_names`, `set_epoch(epoch)` and `describe()`, further plain
         values that a resumed run must agree in. A task that can be
         cross-validated also takes `folds` and `fold`, see `data.load`.
+
+        They may have `summary` (a line that is printed first), `commonest`
+        (the fraction of the majority class in the test images),
+        `class_counts` (of the training images, by which class weights are
+        balanced) with `boxes=False` (each image has one label),
+        `ignore_index` (the loss has weights of its own), `scale` and `source`
+        (how images are read again for the report), as those of `data.load`.
         """
+        raise NotImplementedError
 
     def check(self, model: keras.Model, data: Loaded) -> None:
         """Raises a `ValueError` if a network does not fit the data."""
@@ -91,12 +123,25 @@ class Task(Protocol[Loaded]):
         `recipe` is that of the stage. The weights must stay as they are.
         """
 
+    def validate(self, model: keras.Model, data: Loaded) -> dict[str, float]:
+        """Returns measures of the validation images that `fit` has not.
+
+        They are computed after each epoch if there is `patience`.
+        """
+        return {}
+
     def evaluate(self, model: keras.Model, data: Loaded) -> dict[str, float]:
         """Returns what is measured on the test data: numbers by name.
 
         One that is not a finite number is left out, with a warning; `None` says
         that there is none.
         """
+        raise NotImplementedError
+
+
+def member(task: object, name: str) -> Any:
+    """Returns what a task has under a name, or else what `Task` has."""
+    return getattr(task if hasattr(task, name) else Task(), name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,16 +221,18 @@ class Comparison:
             `()`: all of the study.
         title: String, the title of the table. Defaults to `""`.
         number: Integer, the number of the table. Defaults to `0`, for none.
-        every_seed: Boolean, whether to leave out networks that failed with a
-            seed. The seeds are those with which all networks of the table were
-            trained. Defaults to `False`.
     """
 
     baseline: str | None = None
     variants: Sequence[str] = ()
     title: str = ""
     number: int = 0
-    every_seed: bool = False
+
+    @property
+    def heading(self) -> str:
+        """The number and title of the table as the beginning of a line."""
+        number = f"Table {self.number}" if self.number else ""
+        return "".join(f"{x}: " for x in (number, self.title) if x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,18 +269,11 @@ class Study:
             variant is trained once for each fold of each seed, which decides
             what is in which fold. In results, `seed * folds + fold` is the
             seed. Defaults to `None`.
-        layout: String, how results are shown: `"networks"`, `"errors"` or
-            `"ranking"`. `"networks"` has a row per network with its difference
-            to the baseline, `"errors"` the form of the paper's tables, for
-            measures that are errors, and `"ranking"` the best first, as the
-            trials of a search. Defaults to `"networks"`.
+        layout: String, how results are shown: `"networks"` has a row per
+            network with its difference to the baseline, `"ranking"` the best
+            first, as the trials of a search. Defaults to `"networks"`.
         question: String, what the study asks, for its report. Defaults to
             `""`.
-        test: String, how several comparisons with a baseline are corrected,
-            `"holm"` or `"dunnett"`. `"holm"` is a test for each network and
-            Holm's method, `"dunnett"` is Dunnett's test with the seeds that all
-            networks of a table share, which finds more with few seeds and
-            assumes equal deviations. Defaults to `"holm"`.
 
     Raises:
         ValueError: If there is no variant, if names or seeds repeat, if the
@@ -260,7 +300,6 @@ class Study:
     folds: int | None = None
     layout: str = LAYOUTS[0]
     question: str = ""
-    test: str = TESTS[0]
 
     def __post_init__(self) -> None:
         variants = tuple(self.variants)
@@ -278,7 +317,6 @@ class Study:
         if self.baseline is not None:
             _checks.one_of("baseline", self.baseline, names)
         _checks.one_of("layout", self.layout, LAYOUTS)
-        _checks.one_of("test", self.test, TESTS)
         check_folds_of(self.task, self.folds)
         _checks.convert(
             self,
@@ -303,7 +341,7 @@ class Study:
     @property
     def measured_by(self) -> Sequence[Measure]:
         """What the tables hold, first what is compared."""
-        measures = self.measures or getattr(self.task, "measures", ())
+        measures = self.measures or member(self.task, "measures")
         return measures or (Measure(self.task.measure, self.task.measure_name),)
 
     @property
@@ -339,9 +377,7 @@ class Study:
             settings["budget"] = dataclasses.asdict(self.budget)
         if self.folds is not None:
             settings["folds"] = self.folds
-        if self.test != TESTS[0]:
-            settings["test"] = self.test
-        if measure := getattr(self.task, "score", None):
+        if measure := member(self.task, "score"):
             settings["measure"] = measure
         settings["backend"] = keras.backend.backend()
         settings["variants"] = {v.name: v.describe() for v in self.variants}
@@ -385,7 +421,7 @@ def check_folds_of(task: Any, folds: int | None) -> None:
             "`folds` need a task whose `load` takes `folds` and `fold`, as "
             f"study.Classification. Received: {folds=}, task={task!r}"
         )
-    if getattr(task, "is_loaded", False):
+    if member(task, "is_loaded"):
         raise ValueError(
             "`folds` need data that are not loaded yet, as the path of a "
             f"folder: each fold has other test images. Received: {folds=}, "
@@ -425,7 +461,6 @@ def check_name(name: object) -> None:
         or set(name) & set('/\\:*?"<>|')
         # The folder's own names begin with a dot, and some are deleted.
         or "." in (name[0], name[-1])
-        or DEVICES.match(name)
         # Files of several seeds end like this.
         or re.search(r"-seed\d+$", name, re.IGNORECASE)
     ):

@@ -5,16 +5,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 
-from cbam_keras import _checks, _graph, data
+from cbam_keras import _checks, data
 from cbam_keras.data import ImageData, Images, Source, for_fit
 from cbam_keras.study.measures import (
     ACCURACY,
     MEASURES,
     Measure,
     compute,
-    outputs_and_labels,
     validation_key,
 )
 from cbam_keras.study.networks import (
@@ -23,17 +21,15 @@ from cbam_keras.study.networks import (
     loss_and_metrics,
 )
 from cbam_keras.study.recipes import Recipe
-from cbam_keras.study.study import Data
+from cbam_keras.study.study import Task
 
 # Arguments of `data.load` that a recipe decides.
 BY_RECIPE = ("batch_size", "seed", "augment", "image_size")
 
 
-class ImageTask:
+class ImageTask(Task[ImageData]):
     """What tasks share whose images come from `data.load` or the like."""
 
-    measure: str
-    measure_name: str
     # What is compared in addition to the usual measure, if anything.
     score: str | None = None
 
@@ -85,7 +81,9 @@ class ImageTask:
     def _load(self, options):
         return data.load(self.data, **options)
 
-    def compile(self, model: keras.Model, recipe: Recipe, data: Any) -> None:
+    def compile(
+        self, model: keras.Model, recipe: Recipe, data: ImageData
+    ) -> None:
         loss, metrics = self.loss_and_metrics(model, recipe, data)
         compile_network(model, recipe, len(data.train), loss, metrics)
 
@@ -94,10 +92,6 @@ class ImageTask:
     ) -> tuple[keras.losses.Loss, list[keras.metrics.Metric]]:
         """Returns what a network is compiled with."""
         return loss_and_metrics(model)
-
-    def validate(self, model: keras.Model, data: Any) -> dict[str, float]:
-        """Returns measures of the validation images that `fit` has not."""
-        return {}
 
 
 class Classification(ImageTask):
@@ -143,7 +137,7 @@ class Classification(ImageTask):
         check_options(options, {x.name for x in dataclasses.fields(Source)})
         super().__init__(data, lambda: Source(data, **options), options)
 
-    def check(self, model: keras.Model, data: Data) -> None:
+    def check(self, model: keras.Model, data: ImageData) -> None:
         check_network(model, data)
 
     def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
@@ -165,19 +159,6 @@ class Classification(ImageTask):
             return {}
         key = validation_key(self.score)
         return {key: compute(self.score, model, data.validation)}
-
-    def find_correct(self, model: keras.Model, data: Any) -> np.ndarray | None:
-        """Returns a boolean per test image that `data.load` has returned.
-
-        It says whether a network is right, as its accuracy counts.
-        """
-        if self.split != "test" or not isinstance(data, ImageData):
-            return None
-        outputs, labels = outputs_and_labels(model, data.test)
-        if outputs.shape[1] == 1:
-            kind = _graph.kind_of_head(model)
-            outputs = _graph.as_probabilities(outputs, kind)
-        return outputs.argmax(axis=-1) == labels
 
 
 def check_options(options: Mapping, names: Iterable[str]) -> None:

@@ -28,10 +28,10 @@ import keras
 from cbam_keras import _checks, _files
 from cbam_keras._terminal import say
 from cbam_keras._version import __version__
-from cbam_keras.study.cell import Outcome
 from cbam_keras.study.cells import Cells
 from cbam_keras.study.folder import CELLS, PLAN
 from cbam_keras.study.machine import part_of_machine
+from cbam_keras.study.outcomes import Outcome
 
 # `python -m`, which finds this package where this process has found it, and
 # nothing in the current folder.

@@ -39,7 +39,7 @@ RECIPES = {
 }
 
 
-class Detection:
+class Detection(study.Task):
     """Detection of objects, measured by mean average precision.
 
     `data` and `options` are what `load` takes. See `study.Task`.
@@ -48,10 +48,11 @@ class Detection:
     measure, measure_name = MEASURES[0].key, MEASURES[0].heading
     metrics = ("loss", "cls_logits_loss", "bbox_regression_loss")
     measures = MEASURES
+    # It names the default output folder.
+    name = None
 
     def __init__(self, data: str | os.PathLike, **options: Any):
         self.data, self.options = data, options
-        # It names the default output folder.
         self.name = name_of(data)
 
     def load(self, recipe):

@@ -11,6 +11,5 @@
 
 from cbam_keras.layers._fused.convolution import convolve
 from cbam_keras.layers._fused.decorator import fused
-from cbam_keras.layers._fused.private import gradients_forgotten, same_names
 
-__all__ = ["convolve", "fused", "gradients_forgotten", "same_names"]
+__all__ = ["convolve", "fused"]

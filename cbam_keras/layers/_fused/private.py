@@ -4,10 +4,7 @@ Where a name is gone, its function here returns the answer that is always right
 and sometimes slower.
 """
 
-import contextlib
 import importlib
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 
@@ -57,50 +54,6 @@ def torch_transforms() -> bool:
     """
     function = _find("torch._C", "_are_functorch_transforms_active")
     return function is None or function()
-
-
-@contextlib.contextmanager
-def gradients_forgotten() -> Iterator[None]:
-    """Context after which TensorFlow forgets the gradients traced in it.
-
-    It registers those of each custom gradient under a new name, and with them
-    the whole graph of their network, 40 MB and more, until the process ends.
-
-    Fallback: nothing is forgotten. Then memory grows with each network.
-    """
-    gradients: dict[str, Any] = {}
-    if "tensorflow" in sys.modules:
-        registry = _find("tensorflow.python.framework.ops", "gradient_registry")
-        gradients = getattr(registry, "_registry", gradients)
-    before = set(gradients)
-    try:
-        yield
-    finally:
-        for name in set(gradients) - before:
-            if name.startswith("CustomGradient-"):
-                del gradients[name]
-
-
-@contextlib.contextmanager
-def same_names() -> Iterator[None]:
-    """Context after which automatic names are counted as before it.
-
-    So the layers of networks that are built one after another have the same
-    names. Keras' public way, `clear_session`, also forgets what the user has
-    set.
-
-    Fallback: names go on counting.
-    """
-    state = _find(
-        "keras.src.backend.common.global_state", "GLOBAL_STATE_TRACKER"
-    )
-    before = dict(getattr(state, "object_name_uids", {}))
-    try:
-        yield
-    finally:
-        counts = getattr(state, "object_name_uids", {})
-        counts.clear()
-        counts.update(before)
 
 
 def _find(module, name):

@@ -1,0 +1,71 @@
+"""What trained networks leave in memory, freed.
+
+It uses names that Keras and TensorFlow keep private. Where one is gone, memory
+grows, or names go on counting, and nothing else changes.
+"""
+
+import contextlib
+import gc
+import sys
+from collections.abc import Iterator
+
+import keras
+
+from cbam_keras import _checks
+
+
+@contextlib.contextmanager
+def free_memory() -> Iterator[None]:
+    """Context after which the memory of its networks is freed.
+
+    Not by Keras' `clear_session`, which frees no more, and forgets what the
+    user has set, such as scopes of custom objects and distributions.
+    """
+    try:
+        # TensorFlow would keep their graphs otherwise.
+        with _same_names(), gradients_forgotten():
+            yield
+    finally:
+        gc.collect()
+        if keras.backend.backend() == "torch":
+            # PyTorch would compile nothing more after eight networks.
+            _checks.require("torch", extra="torch").compiler.reset()
+
+
+@contextlib.contextmanager
+def gradients_forgotten() -> Iterator[None]:
+    """Context after which TensorFlow forgets the gradients traced in it.
+
+    It registers those of each custom gradient under a new name, and with them
+    the whole graph of their network, 40 MB and more, until the process ends.
+    """
+    operations = sys.modules.get("tensorflow.python.framework.ops")
+    registry = getattr(operations, "gradient_registry", None)
+    gradients: dict[str, object] = getattr(registry, "_registry", {})
+    before = set(gradients)
+    try:
+        yield
+    finally:
+        for name in set(gradients) - before:
+            if name.startswith("CustomGradient-"):
+                del gradients[name]
+
+
+@contextlib.contextmanager
+def _same_names() -> Iterator[None]:
+    """Context after which automatic names are counted as before it.
+
+    So the layers of networks that are built one after another have the same
+    names. Keras' public way, `clear_session`, also forgets what the user has
+    set.
+    """
+    module = sys.modules.get("keras.src.backend.common.global_state")
+    tracker = getattr(module, "GLOBAL_STATE_TRACKER", None)
+    counts = getattr(tracker, "object_name_uids", {})
+    before = dict(counts)
+    try:
+        yield
+    finally:
+        counts = getattr(tracker, "object_name_uids", {})
+        counts.clear()
+        counts.update(before)

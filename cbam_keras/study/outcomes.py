@@ -1,0 +1,122 @@
+"""`Outcome`: how the training of one network ended, and what it measured."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Sequence
+
+from cbam_keras import _files
+
+FINISHED = "finished"
+OUT_OF_MEMORY = "out of memory"
+ERROR = "error"
+# The same call tries these again.
+RETRIED = (ERROR, OUT_OF_MEMORY)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Result of training one network: one variant with one seed.
+
+    Attributes:
+        variant: String, its name.
+        seed: Integer, the seed that it was trained with.
+        status: String, `"finished"`, `"diverged"` (the loss became NaN or
+            infinite), `"out of memory"`, `"over budget"` or `"error"`.
+        message, traceback: Strings, what went wrong and where, or `None`.
+        parameters, macs: Integers, trainable parameters and
+            multiply-accumulates for one image, or `None`.
+        metrics: Dictionary of what was measured on the test data and in the
+            best epoch. Empty unless finished.
+        test_accuracy, val_accuracy, val_loss: Numbers of the best epoch, or
+            `None`.
+        best_epoch: Integer from 1, the epoch that was tested, see `Recipe`.
+            `None` unless finished.
+        selected_by: String, why that epoch: `"last epoch"` or, as an example,
+            `"best val_accuracy"`. `None` unless finished.
+        epochs: Integer, the epochs that were trained. They include those of a
+            trial that this one continued.
+        seconds_per_epoch: Number, the median after the first, or `None`.
+        seconds: Number, the seconds of training and validation.
+        jit_compile: Boolean, whether the last epoch was compiled, or `None`.
+            See `Recipe`.
+        file: String, the `.keras` file in the output folder, or `None`.
+        history: List of dictionaries, one per epoch. They have `epoch` (from
+            1), the metrics of the task, `seconds`.
+    """
+
+    variant: str
+    seed: int
+    status: str
+    message: str | None = None
+    traceback: str | None = dataclasses.field(default=None, repr=False)
+    parameters: int | None = None
+    macs: int | None = None
+    metrics: dict[str, float | None] = dataclasses.field(default_factory=dict)
+    best_epoch: int | None = None
+    selected_by: str | None = None
+    seconds_per_epoch: float | None = None
+    seconds: float = 0.0
+    jit_compile: bool | None = None
+    file: str | None = None
+    history: list[dict[str, float]] = dataclasses.field(
+        default_factory=list, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        # It may come from a file that anybody wrote.
+        path = pathlib.PurePath(self.file or "")
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(
+                "`file` must be in the output folder. Received: "
+                f"file={self.file!r}"
+            )
+
+    def as_run(self) -> _files.Json:
+        """Returns what JSON holds of a training that finished."""
+        return {
+            "network": self.variant,
+            "seed": self.seed,
+            "parameters": self.parameters,
+            "best_epoch": self.best_epoch,
+            "best_validation_accuracy": self.val_accuracy,
+            "test_accuracy": self.test_accuracy,
+            "seconds_per_epoch": self.seconds_per_epoch,
+            "file": self.file,
+        }
+
+    @property
+    def finished(self) -> bool:
+        """Whether the network was trained to the end, and measured."""
+        return self.status == FINISHED
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs that were trained."""
+        return len(self.history)
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """Number in [0, 1], of the network after `best_epoch`, or `None`."""
+        return self.metrics.get("test_accuracy")
+
+    @property
+    def val_accuracy(self) -> float | None:
+        """Number in [0, 1], of the best epoch, or `None`."""
+        return self.metrics.get("val_accuracy")
+
+    @property
+    def val_loss(self) -> float | None:
+        """Number, of the best epoch, or `None`."""
+        return self.metrics.get("val_loss")
+
+
+def history_of(
+    outcomes: Iterable[Outcome], seeds: Sequence[int]
+) -> list[dict[str, object]]:
+    """Returns a dictionary per network and epoch."""
+    rows = []
+    for outcome in outcomes:
+        seed = {"seed": outcome.seed} if len(seeds) > 1 else {}
+        network = {**seed, "network": outcome.variant}
+        rows += [{**network, **row} for row in outcome.history]
+    return rows
