@@ -152,8 +152,13 @@ class ChannelAttention(TrainableAttention):
         ]
         return self._map_from_pools(pooled, training)
 
-    # The formula is that of all gates.
-    call = fused(TrainableAttention.call)
+    @fused
+    def call(
+        self, inputs, training=None, mask=None, return_attention_maps=False
+    ):
+        gate = self.attention_map(inputs, training, **self._mask_argument(mask))
+        outputs = inputs * gate
+        return (outputs, gate) if return_attention_maps else outputs
 
     def get_config(self):
         return {
