@@ -16,7 +16,7 @@ from training_checks import SHORT
 from tuning_checks import warned
 
 from cbam_keras import ablation, comparison, data, models, training, tuning
-from cbam_keras.layers import KINDS
+from cbam_keras.layers import KINDS, attention_layers
 
 NAMES = ["none", "se", "cbam"]
 
@@ -89,7 +89,8 @@ CHOSEN = {"identity_init": False, "reduction_ratio": 8}
 def test_layers_start_as_the_identity_and_get_the_options_they_take(
     kind, model, given, expected
 ):
-    layer = comparison.attention_layers(kind, model, given)[kind]
+    defaults = comparison.model_options(model)
+    layer = attention_layers(kind, defaults, given)[kind]
     assert layer.arguments == expected
     config = layer(name="gate").get_config()
     assert config.items() >= expected.items()
@@ -148,7 +149,7 @@ def test_all_is_no_attention_and_every_kind_that_fits(tmp_path):
     trained = [run.variant for run in results.runs]
     assert trained == [x for x in results.variants if x != "triplet"]
     assert results.baseline == "none"
-    kinds = comparison.attention_layers(["all", keras.layers.ReLU], "", None)
+    kinds = attention_layers(["all", keras.layers.ReLU])
     assert [*kinds] == [*results.variants, "ReLU"]
 
 

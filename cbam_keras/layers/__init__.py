@@ -12,6 +12,7 @@ inputs are multiplied by, `CBAM().attention_maps(inputs)` both maps.
 - `normalization`: the batch normalization inside of gates.
 - `pools`: the pools that gates choose from.
 - `factory`: a layer from a name, class, callable or template; `Attention`.
+- `kinds`: kinds of attention to compare, each by its name.
 """
 
 from cbam_keras.layers.attention_gate import AttentionGate
@@ -37,6 +38,12 @@ from cbam_keras.layers.factory import (
     make_attention,
 )
 from cbam_keras.layers.global_context import GlobalContext
+from cbam_keras.layers.kinds import (
+    BASELINE,
+    SKIP,
+    attention_layers,
+    is_on_skips,
+)
 from cbam_keras.layers.pools import POOLS
 from cbam_keras.layers.scse import SCSE
 from cbam_keras.layers.simam import SimAM

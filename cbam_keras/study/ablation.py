@@ -16,7 +16,7 @@ import numpy as np
 from cbam_keras import _checks, _files
 from cbam_keras._checks import Options
 from cbam_keras.data import ImageData, Images
-from cbam_keras.layers import ATTENTION, Attention, _docstrings
+from cbam_keras.layers import ATTENTION, BASELINE, Attention, _docstrings
 from cbam_keras.models import paper
 from cbam_keras.study import comparison
 from cbam_keras.study.measures import ACCURACY, Measure, outputs_and_labels
@@ -136,7 +136,7 @@ def plan(
         variants=[
             dataclasses.replace(
                 variant,
-                label=ABLATIONS[variant.name].attention or comparison.BASELINE,
+                label=ABLATIONS[variant.name].attention or BASELINE,
             )
             for variant in planned.variants
         ],

@@ -12,12 +12,13 @@ from cbam_keras import _checks, _files
 from cbam_keras._checks import Options
 from cbam_keras.data import Images
 from cbam_keras.layers import (
-    ATTENTION,
-    KINDS,
+    BASELINE,
+    SKIP,
     Attention,
     MakeLayer,
     _docstrings,
-    make_attention,
+    attention_layers,
+    is_on_skips,
 )
 from cbam_keras.layers.stages import ALL, StageError, choose_stages
 from cbam_keras.models import (
@@ -46,7 +47,6 @@ from cbam_keras.study.training import draw_curves
 
 __all__ = ["compare", "plan", "NETWORKS"]
 
-BASELINE = "none"
 DEFAULT = (BASELINE, "se", "cbam")
 # Stands for all stages, each alone, and the last two or more.
 EACH = "each"
@@ -54,16 +54,8 @@ EACH = "each"
 Attentions = Sequence[str | MakeLayer]
 # The name of a network, or a function that builds it with an attention.
 Network = str | Callable[[MakeLayer | None], keras.Model]
-# Kinds of attention on the skips of a U-Net begin with this.
-SKIP = "skip-"
-# The one kind that only skips have.
-GATE = "gate"
 # What a question is about, without masks and with them.
 NOUNS = ("accuracy", "mean IoU")
-MUST_HOLD = (
-    "`attention` must hold names, layer classes, or callables that take `name` "
-    "and return a layer. Received: "
-)
 
 
 def plan(
@@ -159,7 +151,9 @@ def plan(
         refuse_data(data, data_options, measure)
     planned = plan_layers(
         placed(
-            attention_layers(attentions, model, layer_options, has_masks),
+            attention_layers(
+                attentions, model_options(model), layer_options, has_masks
+            ),
             stages,
             model,
         ),
@@ -403,91 +397,6 @@ def default_recipe(
     return suit_to(data, Recipe(epochs=1, batch_size=64, learning_rate=rate))
 
 
-def attention_layers(
-    attentions: Attentions,
-    model: object,
-    layer_options: Options | None,
-    has_masks: bool = False,
-) -> dict[str, Attention | None]:
-    """Returns each kind by its name, with the options that it gets.
-
-    With masks, names that begin with "skip-" are kinds for skips.
-    """
-    if isinstance(attentions, str):
-        attentions = [attentions]
-    if not isinstance(attentions, Sequence):
-        raise TypeError(
-            "`attention` must be a sequence of names and layer classes. "
-            f"Received: attention={attentions!r}"
-        )
-    attentions = [
-        kind
-        for asked in attentions
-        for kind in ((BASELINE, *KINDS) if asked == ALL else (asked,))
-    ]
-    on_skips = [_is_on_skips(x) for x in attentions]
-    if any(on_skips) and not has_masks:
-        raise ValueError(
-            f'Names that begin with "{SKIP}" are attention on the skips of a '
-            "U-Net, for masks (--masks). Received: attention="
-            f"{attentions}"
-        )
-    kinds = [
-        str(x).removeprefix(SKIP) if on_skip else x
-        for x, on_skip in zip(attentions, on_skips, strict=True)
-    ]
-    attention_values = [
-        Attention(x) if on_skip and x == GATE else _attention_of(x)
-        for x, on_skip in zip(kinds, on_skips, strict=True)
-    ]
-    for attention in attention_values:
-        if attention and attention.stages != ALL:
-            raise ValueError(
-                "`attention` must not have `stages` of its own where kinds are "
-                f"compared. Received: {attention!r}. Give them for all kinds, "
-                f"as stages={attention.stages!r}"
-            )
-    names = [
-        SKIP * on_skip + (attention.name if attention else BASELINE)
-        for attention, on_skip in zip(attention_values, on_skips, strict=True)
-    ]
-    if not names or len(set(names)) != len(names):
-        raise ValueError(
-            "`attention` must be one or several different kinds. Received: "
-            f"attention={names}"
-        )
-    options = dict(layer_options or {})
-    is_formula = options.get("identity_init") is False
-    layers: dict[str, Attention | None] = {}
-    for name, attention, asked in zip(
-        names, attention_values, kinds, strict=True
-    ):
-        # The user's own layers have their own defaults.
-        if attention and isinstance(asked, str):
-            if is_formula and asked != GATE:
-                attention = Attention(ATTENTION[asked])
-            attention = attention.with_options(model_options(model))
-        layers[name] = attention and attention.with_options(options)
-        # Bad values raise here, before any work.
-        try:
-            make_attention(layers[name], name="gate")
-        except TypeError as error:
-            if isinstance(asked, str):
-                raise
-            raise TypeError(
-                f"{MUST_HOLD}{name}, which fails ({error})"
-            ) from error
-    used = {key for layer in layers.values() if layer for key in layer.options}
-    unused = [key for key in options if key not in used]
-    if unused:
-        raise ValueError(
-            f"`{unused[0]}` must be an argument of one of the attention "
-            f"layers that are compared. Received: {unused[0]}="
-            f"{options[unused[0]]!r}, attention={names}"
-        )
-    return layers
-
-
 def placements(
     stages: str | Sequence[str], model: Network, place: str = "attention"
 ) -> list[str]:
@@ -547,17 +456,13 @@ def placed(
             continue
         for choice in choices[_place_of(name)]:
             kind = dataclasses.replace(attention, stages=choice)
-            every[SKIP * _is_on_skips(name) + kind.name] = kind
+            every[SKIP * is_on_skips(name) + kind.name] = kind
     return every
-
-
-def _is_on_skips(name):
-    return isinstance(name, str) and name.startswith(SKIP)
 
 
 def _place_of(name):
     """Returns the argument of a network that takes attention of this name."""
-    return "skip_attention" if _is_on_skips(name) else "attention"
+    return "skip_attention" if is_on_skips(name) else "attention"
 
 
 def _settings_of(attention):
@@ -565,15 +470,3 @@ def _settings_of(attention):
         return {}
     stages = {"stages": attention.stages}
     return attention.arguments | (stages if attention.stages != ALL else {})
-
-
-def _attention_of(attention):
-    if isinstance(attention, Attention):
-        return attention
-    if isinstance(attention, str):
-        _checks.one_of("attention", attention, [BASELINE, *ATTENTION, ALL])
-        return None if attention == BASELINE else Attention(attention)
-    try:
-        return Attention(attention)
-    except TypeError as error:
-        raise TypeError(f"{MUST_HOLD}{attention!r}") from error

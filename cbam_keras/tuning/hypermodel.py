@@ -10,7 +10,14 @@ from keras_tuner import HyperParameters
 
 from cbam_keras import _checks, study
 from cbam_keras.data import ImageData
-from cbam_keras.layers import ATTENTION, CBAM, Attention, _docstrings
+from cbam_keras.layers import (
+    ATTENTION,
+    CBAM,
+    SKIP,
+    Attention,
+    _docstrings,
+    attention_layers,
+)
 from cbam_keras.losses import PixelCrossentropy, PixelIoU
 from cbam_keras.models import UNET
 from cbam_keras.study import RECIPES, Recipe, comparison
@@ -145,7 +152,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         if isinstance(attention, type):
             attention = (attention,)
         # This checks layers that users give, and names them.
-        self.layers = comparison.attention_layers(attention, "", None)
+        self.layers = attention_layers(attention)
         places = comparison.placements(stages, model)
         on_skips = skip_attention
         if isinstance(on_skips, str):
@@ -158,9 +165,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
                 "function that takes it. Received: "
                 f"{skip_attention=}, {model=}"
             )
-        comparison.attention_layers(
-            [f"{comparison.SKIP}{x}" for x in on_skips], "", None, True
-        )
+        attention_layers([f"{SKIP}{x}" for x in on_skips], has_masks=True)
         dimensions = {
             "reduction_ratio": reduction_ratio,
             "kernel_size": kernel_size,

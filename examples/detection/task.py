@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from cbam_keras import _checks, comparison, models, study
+from cbam_keras.layers import attention_layers
 from cbam_keras.models.detector import losses
 from cbam_keras.study import Recipe
 from examples.detection.data import load, name_of
@@ -100,7 +101,7 @@ def plan(
     random = BACKBONES if weights is None else ()
     _checks.one_of("backbone", backbone, [*random, *models.PRETRAINED])
     recipe = recipe or RECIPES[weights]
-    layers = comparison.attention_layers(attentions, backbone, None)
+    layers = attention_layers(attentions)
     build = functools.partial(
         build_detector,
         backbone=backbone,
