@@ -58,36 +58,12 @@ def momentum(name: str, value: object) -> float:
     return number
 
 
-def reduction_ratio(value: object) -> int:
-    """Returns `value` as an `int`, or raises if it is not an integer >= 1."""
-    if not _is_integer(value) or value < 1:
-        kind, instead = "a positive integer", integer_in(value)
-        raise _wrong("reduction_ratio", value, kind, instead)
-    return positive_integer("reduction_ratio", value)
-
-
 def odd_integer(name: str, value: object) -> int:
     """Returns `value` as an `int`, or raises unless it is odd and >= 1."""
     if not _is_integer(value) or value < 1 or value % 2 == 0:
         reason = 'so that the convolution has a center and "same" padding is '
-        kind = f"an odd positive integer, {reason}symmetric"
-        instead = integer_in(value)
-        instead = instead if instead and instead % 2 else None
-        raise _wrong(name, value, kind, instead)
+        raise _wrong(name, value, f"an odd positive integer, {reason}symmetric")
     return positive_integer(name, value)
-
-
-def integer_in(value: Any) -> int | None:
-    """Returns the integer that other libraries write so, or `None`.
-
-    That is 7 for `(7, 7)`, and 4 for the fraction 0.25.
-    """
-    if isinstance(value, tuple | list) and value:
-        same = all(side == value[0] for side in value)
-        return integer_in(value[0]) if same else None
-    if isinstance(value, float) and 0 < value < 1:
-        return round(1 / value)
-    return value if isinstance(value, int) else None
 
 
 def image_size(name: str, value: object) -> int | tuple[int, int] | None:
@@ -196,17 +172,6 @@ def count(number: int, noun: str, verb: str = "") -> str:
     return " ".join(filter(None, words))
 
 
-def keras_3(name: str, value: object) -> None:
-    """Raises if `value` is a tensor, layer or model of Keras 2."""
-    modules = {kind.__module__.split(".")[0] for kind in type(value).__mro__}
-    if "tf_keras" in modules:
-        raise TypeError(
-            f"`{name}` is of Keras 2, and Keras 3 is needed. Received: "
-            f"{name} of type {type(value)}. Use `import keras` in place of "
-            "`import tf_keras`, and unset TF_USE_LEGACY_KERAS"
-        )
-
-
 def require(module: str, *, extra: str) -> ModuleType:
     """Imports an optional package, or raises an error that says what to do."""
     try:
@@ -245,11 +210,8 @@ def warn(message: str) -> None:
     warnings.warn(message, stacklevel=level)
 
 
-def _wrong(name, value, kind, instead=None):
-    fix = "" if instead in (None, value) else f". Write {name}={instead}"
-    return ValueError(
-        f"`{name}` must be {kind}. Received: {name}={value!r}{fix}"
-    )
+def _wrong(name, value, kind):
+    return ValueError(f"`{name}` must be {kind}. Received: {name}={value!r}")
 
 
 def _is_integer(value: object) -> TypeGuard[int]:

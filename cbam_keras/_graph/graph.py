@@ -20,7 +20,6 @@ Tensor = Any
 
 def require_model(name: str, model: object, kind: str = "keras.Model") -> None:
     """Raises unless `model` is a model."""
-    _checks.keras_3(name, model)
     if not isinstance(model, keras.Model):
         raise TypeError(
             f"`{name}` must be a {kind}. Received: {name}={model!r} of type "

@@ -2,7 +2,7 @@
 
 import keras
 
-from cbam_keras import _checks, _graph
+from cbam_keras import _graph
 
 
 def freeze_batch_norm(model: keras.Model) -> int:
@@ -26,7 +26,7 @@ def freeze_batch_norm(model: keras.Model) -> int:
         >>> freeze_batch_norm(model)
         52
     """
-    _checks.keras_3("model", model)
+    _graph.require_model("model", model)
     in_gates = {
         layer
         for gate in _graph.gate_paths(model)

@@ -31,16 +31,6 @@ DECISIVE = (
     *("fusion", "pool_types", "channel_pool_types", "spatial_pool_types"),
 )
 
-# What other libraries and tutorials call our arguments.
-OTHER_NAMES = {
-    **dict.fromkeys(("ratio", "r", "rd_ratio", "se_ratio"), "reduction_ratio"),
-    **dict.fromkeys(
-        ("reduction", "reduction_rate", "reduction_factor"), "reduction_ratio"
-    ),
-    **dict.fromkeys(("rd_channels", "squeeze_channels"), "hidden_units"),
-    **dict.fromkeys(("kernel", "spatial_kernel_size"), "kernel_size"),
-}
-
 # An elementwise activation gives four of these numbers, 0 among them, the same
 # values without the others.
 PROBE = np.arange(-7, 17, dtype="float32").reshape(4, 6)
@@ -73,7 +63,6 @@ class AttentionLayer(layers.Layer):
         return super().__new__(cls, *args, **kwargs)
 
     def __init__(self, *, data_format=None, **kwargs):
-        _refuse_other_names(type(self), kwargs)
         super().__init__(**kwargs)
         self.data_format = _checks.data_format(data_format)
         self.supports_masking = True
@@ -345,17 +334,6 @@ class TrainableAttention(AttentionLayer):
         )
         batch_norm.build((None, units))
         return batch_norm
-
-
-def _refuse_other_names(layer_class, options):
-    for name, value in options.items():
-        ours = OTHER_NAMES.get(name)
-        if ours in inspect.signature(layer_class).parameters:
-            raise ValueError(
-                f"{layer_class.__name__} takes `{ours}`, not `{name}`. "
-                f"Received: {name}={value!r}. Write {ours}="
-                f"{_checks.integer_in(value) or value!r}"
-            )
 
 
 def _scale_to_one(activation):

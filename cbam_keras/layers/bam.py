@@ -73,7 +73,9 @@ class BAM(TrainableAttention):
         **kwargs,
     ):
         super().__init__(identity_init=identity_init, **kwargs)
-        self.reduction_ratio = _checks.reduction_ratio(reduction_ratio)
+        self.reduction_ratio = _checks.positive_integer(
+            "reduction_ratio", reduction_ratio
+        )
         self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
         self.dilation_rate = _checks.positive_integer(
             "dilation_rate", dilation_rate

@@ -103,15 +103,6 @@ class CBAM(TrainableAttention):
         identity_init=False,
         **kwargs,
     ):
-        if isinstance(reduction_ratio, str | dict):
-            variant = reduction_ratio
-            if not isinstance(variant, str) or variant not in VARIANTS:
-                variant = "recommended"
-            raise ValueError(
-                "`reduction_ratio` must be a positive integer. Received: "
-                f"reduction_ratio={reduction_ratio!r}. The arguments of a "
-                f'variant are passed with **: CBAM(**VARIANTS["{variant}"])'
-            )
         super().__init__(gate_activation, identity_init, **kwargs)
         self.order = _checks.one_of("order", order, ORDERS)
         self.channel_pool_types = _checks.subset(

@@ -105,7 +105,9 @@ class ChannelAttention(TrainableAttention):
         **kwargs,
     ):
         super().__init__(gate_activation, identity_init, **kwargs)
-        self.reduction_ratio = _checks.reduction_ratio(reduction_ratio)
+        self.reduction_ratio = _checks.positive_integer(
+            "reduction_ratio", reduction_ratio
+        )
         self.pool_types = _checks.subset("pool_types", pool_types, POOLS)
         if hidden_units is not None:
             hidden_units = _checks.positive_integer(

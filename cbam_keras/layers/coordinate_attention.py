@@ -67,7 +67,9 @@ class CoordinateAttention(TrainableAttention):
         **kwargs,
     ):
         super().__init__(gate_activation, identity_init, **kwargs)
-        self.reduction_ratio = _checks.reduction_ratio(reduction_ratio)
+        self.reduction_ratio = _checks.positive_integer(
+            "reduction_ratio", reduction_ratio
+        )
         self.min_hidden_units = _checks.positive_integer(
             "min_hidden_units", min_hidden_units
         )

@@ -68,7 +68,9 @@ class GlobalContext(TrainableAttention):
         **kwargs,
     ):
         super().__init__(identity_init=identity_init, **kwargs)
-        self.reduction_ratio = _checks.reduction_ratio(reduction_ratio)
+        self.reduction_ratio = _checks.positive_integer(
+            "reduction_ratio", reduction_ratio
+        )
         self.fusion = _checks.one_of("fusion", fusion, ("add", "multiply"))
         self.activation = keras.activations.get(activation)
         self._zero_last = self.identity_init or fusion == "add"
