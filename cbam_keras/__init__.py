@@ -14,7 +14,7 @@ if sys.argv[:1] == ["-m"]:
 import keras
 
 # Registers what networks are trained by, so that they load.
-from cbam_keras import losses, optimizers
+from cbam_keras import optimizers
 from cbam_keras._version import __version__
 from cbam_keras.convert import load_torch_weights
 from cbam_keras.explain import AttentionMonitor
@@ -37,7 +37,7 @@ from cbam_keras.profiling import profile_model
 
 # Imported on first access, as `cbam_keras.explain`, by their last names.
 _PATHS = """
-    cli data explain layers models models.blocks profiling report
+    cli data explain layers models models.blocks models.losses profiling report
     report.plotting study study.ablation study.comparison study.training tuning
 """.split()
 _MODULES = {path.rpartition(".")[2]: path for path in _PATHS}
@@ -73,7 +73,10 @@ def _load_part(name, config):
 
 # Saved models hold objects of these classes. Once their modules are imported,
 # Keras finds the classes themselves.
-for _name in ("PyramidBackbone", "Detector", "UpsampleLike", "ReverseChannels"):
+for _name in """
+    Detector PixelCrossentropy PixelIoU PyramidBackbone ReverseChannels
+    UpsampleLike
+""".split():
     _load = functools.partial(_load_part, _name)
     keras.saving.get_custom_objects().setdefault(
         f"cbam_keras>{_name}", types.SimpleNamespace(from_config=_load)

@@ -10,6 +10,7 @@
 - `weights`: loading weights from files.
 - `preprocessing`: preprocessing for published checkpoints.
 - `unet`: a decoder for segmentation on the features of any network.
+- `losses`: a loss and a metric for masks.
 - `pyramids`: a network as a backbone, of its stages or for KerasHub.
 - `detector`: KerasHub's backbone and detector with workarounds, imported late.
 """
@@ -26,6 +27,7 @@ from cbam_keras.models.by_name import (
     segmenter,
 )
 from cbam_keras.models.efficientnet import EfficientNetLite0
+from cbam_keras.models.losses import PixelCrossentropy, PixelIoU
 from cbam_keras.models.mobilenet import MobileNet
 from cbam_keras.models.mobilenet_v2 import MobileNetV2
 from cbam_keras.models.preprocessing import (

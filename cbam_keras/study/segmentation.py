@@ -10,7 +10,7 @@ import numpy as np
 
 from cbam_keras import _checks, _graph, data
 from cbam_keras.data import Given, ImageData
-from cbam_keras.losses import (
+from cbam_keras.models.losses import (
     SCORES,
     PixelCrossentropy,
     PixelIoU,

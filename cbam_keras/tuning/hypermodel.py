@@ -18,8 +18,8 @@ from cbam_keras.layers import (
     _docstrings,
     attention_layers,
 )
-from cbam_keras.losses import PixelCrossentropy, PixelIoU
 from cbam_keras.models import UNET
+from cbam_keras.models.losses import PixelCrossentropy, PixelIoU
 from cbam_keras.study import RECIPES, Recipe, comparison
 from cbam_keras.tuning.space import (
     PAPER,
