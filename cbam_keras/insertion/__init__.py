@@ -6,12 +6,13 @@
 - `default_places`: where it goes by default.
 - `copying`: a clone of the model with all weights, verified.
 - `folding`: `fold_attention` and `remove_attention`.
+- `constant_search`: which gates can be constants, and what that costs.
 - `freezing`: `freeze_batch_norm`, for fine-tuning.
 """
 
 from cbam_keras.insertion.adapters import load_attention, save_attention
+from cbam_keras.insertion.constant_search import Cost
 from cbam_keras.insertion.folding import (
-    Cost,
     FoldedGate,
     FoldReport,
     fold_attention,

@@ -1,11 +1,6 @@
 """Folding attention into the network: gates that are constants cost nothing."""
 
-import collections
-import contextlib
 import dataclasses
-import functools
-import statistics
-import time
 from collections.abc import Collection, Iterator, Mapping
 
 import keras
@@ -14,17 +9,21 @@ from keras import layers
 from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _graph, _terminal
-from cbam_keras.explain.importance import measure, replace_each
+from cbam_keras.explain.importance import measure
+from cbam_keras.insertion.constant_search import (
+    BATCH,
+    ConstantSearch,
+    Cost,
+    as_constant,
+    deviation,
+)
 from cbam_keras.insertion.copying import copy_with
 from cbam_keras.layers import SCSE, AttentionLayer
-from cbam_keras.profiling import profile_model
 
 # A map of positions counts as one number if its deviation over them is at most
 # so much of its mean.
 NEARLY = 0.1
 NOT_CHOSEN = "not chosen"
-BATCH = 32
-REPEATS = 5
 # What layers that a constant is multiplied into are called, and the axes of
 # their kernels that are its channels, of outputs and inputs.
 CONVOLUTION, DENSE = "convolution", "dense layer"
@@ -61,26 +60,6 @@ class FoldedGate:
     gate: str
     is_folded: bool
     where: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """Accuracy, size and time of a model.
-
-    Attributes:
-        accuracy: Float, of the labels; without labels, the agreement with the
-            given model. That is the fraction of images whose predicted class is
-            the same.
-        parameters: Integer, trainable parameters.
-        macs: Integer, multiply-accumulates of one image.
-        seconds: Float, the median time of a compiled prediction. It is of a
-            batch, up to 32 of the images.
-    """
-
-    accuracy: float
-    parameters: int
-    macs: int
-    seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,47 +171,34 @@ def fold_attention(
     model = _graph.with_graph("model", model)
     inputs = _graph.in_order(model, _graph.check_inputs(images, model))
     hooks = _graph.Gates(_graph.attention_layers(model, None))
-    chosen = _select(hooks.names, gates)
+    folded = _select(hooks.names, gates)
     steps = _graph.StepByStep(_graph.Graph(model, model.inputs))
-    counter = _Counter(model, steps.graph, inputs, labels)
+    search = ConstantSearch(model, steps.graph, inputs, labels)
     moments = measure(steps, hooks, _graph.batches(inputs, BATCH))
     plan = _Plan(model, steps.graph, list(moments))
-    kept = dict(plan.reasons)
+    refused = dict(plan.reasons)
     constants = {
-        gate: _as_constant(gate, x.mean)
+        gate: as_constant(gate, x.mean)
         for gate, x in moments.items()
-        if gate not in kept
+        if gate not in refused
     }
     if gates is not None:
-        for gate in chosen:
-            varies = _deviation(gate, moments[gate].mean)
-            if gate not in kept and varies > NEARLY:
-                kept[gate] = f"its map differs by position ({varies:.0%})"
-        chosen = [gate for gate in chosen if gate not in kept]
+        for gate in folded:
+            varies = deviation(gate, moments[gate].mean)
+            if gate not in refused and varies > NEARLY:
+                refused[gate] = f"its map differs by position ({varies:.0%})"
+        folded = [gate for gate in folded if gate not in refused]
     else:
-        right = counter.count_each(steps, hooks, constants)
-        order = sorted(constants, key=lambda gate: -right[gate])
-        # So many cost little enough; more than `high` do not. All are tried
-        # first.
-        low, high, number = 0, len(order), len(order)
-        while low < high:
-            trial = {gate: constants[gate] for gate in order[:number]}
-            context = functools.partial(hooks.replaced, trial)
-            loss = counter.before - counter.accuracy(model, context)
-            if loss <= tolerance + 1e-9:
-                low = number
-            else:
-                high = number - 1
-                why = f"with it, {100 * loss:.2f} points would be lost"
-                kept |= dict.fromkeys(order[high:], why)
-            number = (low + high + 1) // 2
-        chosen = order[:low]
-    slim, where = plan.fold({gate: constants[gate] for gate in chosen})
+        folded, costly = search.choose(steps, hooks, constants, tolerance)
+        refused |= costly
+    slim, where = plan.fold({gate: constants[gate] for gate in folded})
     rows = tuple(
-        FoldedGate(x.name, x in where, where.get(x) or kept.get(x, NOT_CHOSEN))
+        FoldedGate(
+            x.name, x in where, where.get(x) or refused.get(x, NOT_CHOSEN)
+        )
         for x in moments
     )
-    before, after = counter.costs(model, slim)
+    before, after = search.costs(slim)
     name = "agreement" if labels is None else "accuracy"
     return slim, FoldReport(rows, before, after, name)
 
@@ -266,16 +232,16 @@ def remove_attention(
     """
     model = _graph.with_graph("model", model)
     names = _graph.attention_layers(model, None)
-    chosen = _select(names, gates)
-    plan = _Plan(model, _graph.Graph(model, model.inputs), chosen, False)
-    for gate in chosen:
+    selected = _select(names, gates)
+    plan = _Plan(model, _graph.Graph(model, model.inputs), selected, False)
+    for gate in selected:
         if gate in plan.reasons:
             raise ValueError(
                 "`gates` must be in the graph of the model, and their maps not "
                 f'among its values. Received: gate "{gate.name}": '
                 f"{plan.reasons[gate]}"
             )
-    return plan.fold(dict.fromkeys(chosen))[0]
+    return plan.fold(dict.fromkeys(selected))[0]
 
 
 def _select(
@@ -298,92 +264,16 @@ def _select(
         )
     selected = []
     for name in wanted:
-        found = [x for x in gates if name in (x.name, names[x.layer])]
-        if not found:
-            known = [gate.name for gate in gates]
+        matching = [x for x in gates if name in (x.name, names[x.layer])]
+        if not matching:
+            names_of_gates = [gate.name for gate in gates]
             raise ValueError(
                 "`gates` must be names of gates of the model: "
-                f"{_checks.first_few(known)}. Received: {name!r}"
-                f"{_checks.did_you_mean(name, known)}"
+                f"{_checks.first_few(names_of_gates)}. Received: {name!r}"
+                f"{_checks.did_you_mean(name, names_of_gates)}"
             )
-        selected += found
+        selected += matching
     return selected
-
-
-class _Counter:
-    """Counts the images whose class a model predicts."""
-
-    def __init__(self, model, graph, inputs, labels):
-        self.inputs = inputs
-        self.kind = _graph.find_head(graph, graph.outputs[0]).kind
-        self.truth = found = self._predict(model)
-        if labels is not None:
-            self.truth = np.asarray(labels)
-            if self.truth.shape != found.shape:
-                raise ValueError(
-                    "`labels` must be a class for each prediction, of shape "
-                    f"{found.shape}. Received: labels of shape "
-                    f"{self.truth.shape}"
-                )
-        self.before = float((found == self.truth).mean())
-
-    def accuracy(self, model, context=contextlib.nullcontext):
-        """Returns it as a fraction; each batch runs in a context."""
-        return float((self._predict(model, context) == self.truth).mean())
-
-    def count_each(self, steps, hooks, constants):
-        """Returns how many are right with each gate replaced by itself."""
-        right = collections.Counter()
-        both = [*self.inputs, self.truth]
-        for *batch, truth in _graph.batches(both, BATCH):
-            for key, outputs in replace_each(
-                steps, hooks, batch, {"constant": constants}
-            ):
-                if key is not None:
-                    found = self._classes(outputs)
-                    right[key[0]] += int((found == truth).sum())
-        return right
-
-    def costs(self, model, slim):
-        """Yields the cost of the model and of a new one, timed by turns."""
-        models = model, slim
-        batch = next(_graph.batches(self.inputs, BATCH))
-        seconds = [[] for _ in models]
-        # The first run compiles.
-        for _ in range(1 + REPEATS):
-            for model, times in zip(models, seconds, strict=True):
-                start = time.perf_counter()
-                model.predict_on_batch(_graph.as_input(model, batch))
-                times.append(time.perf_counter() - start)
-        shapes = [x.shape[1:] for x in self.inputs]
-        shape = shapes[0] if len(shapes) == 1 else shapes
-        accuracies = self.before, self.accuracy(slim)
-        for model, accuracy, times in zip(
-            models, accuracies, seconds, strict=True
-        ):
-            profile = profile_model(model, shape)
-            yield Cost(
-                accuracy,
-                profile.parameters,
-                profile.macs,
-                statistics.median(times[1:]),
-            )
-
-    def _predict(self, model, context=contextlib.nullcontext):
-        found = []
-        for batch in _graph.batches(self.inputs, BATCH):
-            with context():
-                outputs = _graph.run_model(model, _graph.as_input(model, batch))
-            found.append(self._classes(keras.tree.flatten(outputs)))
-        return np.concatenate(found)
-
-    def _classes(self, outputs):
-        values = _graph.to_float32(outputs[0])
-        if values.shape[-1] > 1:
-            return values.argmax(axis=-1)
-        # A probability or a logit of the second of two classes.
-        threshold = 0.5 if self.kind == "sigmoid" else 0
-        return (values[..., 0] > threshold).astype("int64")
 
 
 class _Plan:
@@ -420,34 +310,34 @@ class _Plan:
         return None
 
     def fold(
-        self, chosen: Mapping[_graph.Gate, np.ndarray | None]
+        self, constants: Mapping[_graph.Gate, np.ndarray | None]
     ) -> tuple[keras.Model, dict[_graph.Gate, str]]:
         """Returns the model with constants for gates, and where they went.
 
-        Constants are as `_as_constant` returns them, `None` for one.
+        Constants are as `as_constant` returns them, `None` for one.
         """
         replaced: dict[int, list[keras.layers.Layer]] = {}
         where: dict[_graph.Gate, str] = {}
         edits: list[tuple] = []
-        kept: dict = {}
-        for layer in dict.fromkeys(gate.layer for gate in chosen):
-            own = [gate for gate in chosen if gate.layer is layer]
+        clones: dict = {}
+        for layer in dict.fromkeys(gate.layer for gate in constants):
+            folded = [gate for gate in constants if gate.layer is layer]
             parts = layer._gates()
-            stay = [x for x in parts if x not in [gate.part for gate in own]]
+            stay = [x for x in parts if x not in [gate.part for gate in folded]]
             new = {part: _clone_gate(part, layer.name) for part in stay}
-            kept |= new
+            clones |= new
             replaced[id(layer)] = [*new.values()]
             # A gate that stays must see what it saw.
-            is_first = own[0].part is parts[0]
+            is_first = folded[0].part is parts[0]
             is_parallel = getattr(layer, "order", "") == "parallel"
             before = not stay or (is_first and not is_parallel)
-            maps = [x for x in map(chosen.get, own) if x is not None]
+            maps = [x for x in map(constants.get, folded) if x is not None]
             words = "taken out"
             if maps:
                 value = np.prod(np.broadcast_arrays(*maps), axis=0)
                 step = self.calls[id(layer)][0]
-                found = self._find(layer, step, value, before, not stay)
-                if found is None:
+                neighbor = self._find(layer, step, value, before, not stay)
+                if neighbor is None:
                     scale = layers.Rescaling(
                         _over_channels(layer, step, value).tolist(),
                         name=f"{layer.name}_scale",
@@ -456,14 +346,14 @@ class _Plan:
                     replaced[id(layer)].insert(0 if before else 1, scale)
                     words = f'Rescaling "{scale.name}"'
                 else:
-                    target, of_input = found
+                    target, of_input = neighbor
                     words = (
                         f'{FOLDS[type(target.operation)][0]} "{target.path}"'
                     )
                     edits.append((target.operation, of_input, value))
-            where |= dict.fromkeys(own, words)
+            where |= dict.fromkeys(folded, words)
         copy, cloned = copy_with(self.model, {}, None, replaced)
-        for part, new in kept.items():
+        for part, new in clones.items():
             pairs = zip(part.variables, new.variables, strict=True)
             for old, variable in pairs:
                 variable.assign(keras.ops.convert_to_numpy(old))
@@ -524,23 +414,6 @@ class _Plan:
             data_format = getattr(operation, "data_format", "channels_last")
             axis = 1 if data_format == "channels_first" else rank - 1
         return axis == layer._channel_axis(rank)
-
-
-def _as_constant(gate, mean):
-    """Returns the mean of a map, of size 1 but for the channels, if any."""
-    return mean.mean(axis=_positions(gate, mean), keepdims=True)[None]
-
-
-def _deviation(gate, mean):
-    """Returns how much a map differs by position, as a fraction of it."""
-    axes = _positions(gate, mean)
-    level = np.abs(mean.mean(axis=axes))
-    return float((mean.std(axis=axes) / np.maximum(level, 1e-12)).max())
-
-
-def _positions(gate, mean):
-    channel = gate.layer._channel_axis(mean.ndim + 1) - 1
-    return tuple(x for x in range(mean.ndim) if x != channel)
 
 
 def _over_channels(layer, step, value):
