@@ -79,6 +79,13 @@ def test_documented_arguments_are_those_of_the_signature():
     assert wrong == {}
 
 
+@pytest.mark.parametrize("name", PUBLIC)
+def test_no_paragraph_stands_twice_in_a_docstring(name):
+    paragraphs = inspect.getdoc(PUBLIC[name]).split("\n\n")
+    texts = [" ".join(paragraph.split()) for paragraph in paragraphs]
+    assert [text for text in texts if texts.count(text) > 1] == []
+
+
 # Examples that take about a second or more, most of them builders that share a
 # docstring with `ResNet`.
 DEAR = """

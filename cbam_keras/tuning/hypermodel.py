@@ -49,11 +49,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
     space has 14 networks: CBAM with each of four reduction ratios and three
     kernel sizes, no attention, and squeeze-and-excitation.
 
-    Hyperparameters have the names of the arguments below, and exist only where
-    they matter: the kernel size where the attention has a spatial gate, and so
-    on. The default space has 14 networks: CBAM with each of four reduction
-    ratios and three kernel sizes, no attention, and squeeze-and-excitation.
-
     A function is, for example, `lambda hp: hp.Float("learning_rate", 1e-3,
     3e-2, sampling="log")`.
 
