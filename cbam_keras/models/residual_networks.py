@@ -10,14 +10,20 @@ from cbam_keras.layers import _docstrings
 from cbam_keras.models.blocks import Attention
 from cbam_keras.models.resnet import WIDTHS, ResNet
 
-# What the builders have in common; `further` are arguments of their own.
-DOCSTRING = """Builds {name}: {summary}
+
+def _document(build, name, summary, channels, reference, further=""):
+    """Names a builder, for errors and pickle, and gives it a docstring.
+
+    `further` documents arguments of its own.
+    """
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"""Builds {name}: {summary}
 
 Args:
     include_top, weights, input_tensor, input_shape, pooling, classes,
         classifier_activation, attention, stages, stem, downsample_in: See
         `ResNet`.
-{further}    name: See `ResNet`. Defaults to `"{lower_name}"`.
+{further}    name: See `ResNet`. Defaults to `"{name.lower()}"`.
 
 Returns:
     A functional `keras.Model`. Its output is `(B, classes)`, or without
@@ -25,9 +31,7 @@ Returns:
     stem), or `(B, {channels})` with `pooling`.
 
 Raises:
-    ValueError: If an argument is out of range, or if a weight file does
-        not fit.
-    TypeError: If `attention` has the wrong type.
+    See `ResNet`.
 
 Example:
     >>> model = {name}(attention="cbam", include_top=False)
@@ -37,19 +41,6 @@ Example:
 Reference:
     {reference}.
 """
-
-
-def _document(build, name, summary, channels, reference, further=""):
-    """Names a builder, for errors and pickle, and gives it a docstring."""
-    build.__name__ = build.__qualname__ = name
-    build.__doc__ = DOCSTRING.format(
-        name=name,
-        summary=summary,
-        channels=channels,
-        reference=reference,
-        further=further,
-        lower_name=name.lower(),
-    )
     _docstrings.explained_by(ResNet)(build)
 
 
