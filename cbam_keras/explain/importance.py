@@ -247,13 +247,13 @@ def gate_importance(
         shape = gate.shapes[-1][1:]
         row = GateRow(gate.name, shape, *numbers, *changes(gate))
         rows.append(row)
-    known = [row.macs for row in rows if row.macs is not None]
+    macs_of_gates = [row.macs for row in rows if row.macs is not None]
     total = GateRow(
         ALL_GATES,
         None,
         # A layer may be called several times.
         _count_parameters({gate.part for gate in moments}),
-        sum(known) if len(known) == len(rows) else None,
+        sum(macs_of_gates) if len(macs_of_gates) == len(rows) else None,
         None,
         *changes(ALL_GATES),
     )

@@ -50,11 +50,11 @@ def save_attention(
 
     path = _checked_path(path)
     _checks.boolean("head", head)
-    parts, own = _parts_of(model, head)
+    parts, weights = _parts_of(model, head)
     content = {
         "layers": {name: _describe(x) for name, x in parts.items()},
         "head": head,
-        "backbone": _digests(model, own),
+        "backbone": _digests(model, weights),
     }
     with _files.replacing(path) as beside:
         _Parts(parts).save_weights(beside)
@@ -89,10 +89,10 @@ def load_attention(
     path = _checked_path(path)
     _checks.one_of("backbone", backbone, BACKBONES)
     content = _read_content(path)
-    parts, own = _parts_of(model, content["head"])
-    found = {name: _describe(x) for name, x in parts.items()}
-    for name in {**content["layers"], **found}:
-        saved, here = content["layers"].get(name), found.get(name)
+    parts, weights = _parts_of(model, content["head"])
+    parts_here = {name: _describe(x) for name, x in parts.items()}
+    for name in {**content["layers"], **parts_here}:
+        saved, here = content["layers"].get(name), parts_here.get(name)
         if saved and here:
             differ = [key for key in here if saved.get(key) != here[key]]
             saved, here = (
@@ -107,7 +107,7 @@ def load_attention(
                 "the classifier (head=False)"
             )
     if backbone == "match":
-        _compare(content["backbone"], _digests(model, own), model, path)
+        _compare(content["backbone"], _digests(model, weights), model, path)
     holder = _Parts(parts)
     before = [keras.ops.convert_to_numpy(x) for x in holder.weights]
     try:
@@ -164,8 +164,8 @@ def _parts_of(model, head):
             if step is not None:
                 heads[step.path] = step.operation
     all_parts = {**heads, **parts}
-    own = {id(x) for layer in all_parts.values() for x in layer.weights}
-    return {**parts, **(heads if head else {})}, own
+    weights = {id(x) for layer in all_parts.values() for x in layer.weights}
+    return {**parts, **(heads if head else {})}, weights
 
 
 def _describe(layer) -> dict[str, Any]:

@@ -27,8 +27,15 @@ SHARED_ARGUMENTS = (
 
 # Arguments of layers that change what they compute with the same weights.
 DECISIVE = (
-    *("activation", "gate_activation", "identity_init", "order", "combine"),
-    *("fusion", "pool_types", "channel_pool_types", "spatial_pool_types"),
+    "activation",
+    "gate_activation",
+    "identity_init",
+    "order",
+    "combine",
+    "fusion",
+    "pool_types",
+    "channel_pool_types",
+    "spatial_pool_types",
 )
 
 # An elementwise activation gives four of these numbers, 0 among them, the same

@@ -41,15 +41,15 @@ def choose_stages(stages: str, available: Iterable[int]) -> list[int]:
     if kind == ALL:
         return available
     if kind[0].isdigit():
-        chosen = sorted({int(number) for number in kind.split(",")})
+        numbers = sorted({int(number) for number in kind.split(",")})
     elif int(count or 1) > len(available):
-        chosen = [0]
+        numbers = [0]
     else:
-        chosen = available[-int(count or 1) :]
-        chosen = available[:1] if kind == "first" else chosen
-    if not {*chosen} <= {*available}:
+        numbers = available[-int(count or 1) :]
+        numbers = available[:1] if kind == "first" else numbers
+    if not {*numbers} <= {*available}:
         raise StageError(stages, available)
-    return chosen
+    return numbers
 
 
 def in_stages(
@@ -60,14 +60,14 @@ def in_stages(
     `attention` may have its own `stages`, as a `layers.Attention`.
     """
     available = list(available)
-    own = getattr(attention, "stages", ALL)
-    if ALL not in (own, stages):
+    own_stages = getattr(attention, "stages", ALL)
+    if ALL not in (own_stages, stages):
         raise ValueError(
             "`stages` must be given once. Received: "
             f"stages={stages!r}, and attention={attention!r}"
         )
-    if own != ALL:
+    if own_stages != ALL:
         attention = dataclasses.replace(attention, stages=ALL)
-        stages = own
-    chosen = choose_stages(stages, available)
-    return {x: attention if x in chosen else None for x in available}
+        stages = own_stages
+    numbers = choose_stages(stages, available)
+    return {x: attention if x in numbers else None for x in available}

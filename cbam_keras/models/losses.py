@@ -81,12 +81,12 @@ class PixelCrossentropy(keras.losses.Loss):
         if not self.dice_weight:
             return loss
         is_known = ops.sum(target, axis=-1, keepdims=True)
-        found = ops.exp(logs) * is_known
+        probabilities = ops.exp(logs) * is_known
         axes = tuple(range(len(logs.shape) - 1))
-        both = ops.sum(found * target, axis=axes)
-        there = ops.sum(target, axis=axes)
-        dice = 2 * both / (ops.sum(found, axis=axes) + there + 1e-6)
-        counts = ops.cast(there > 0, "float32")
+        both = ops.sum(probabilities * target, axis=axes)
+        pixels = ops.sum(target, axis=axes)
+        dice = 2 * both / (ops.sum(probabilities, axis=axes) + pixels + 1e-6)
+        counts = ops.cast(pixels > 0, "float32")
         if classes == 2:
             dice, counts = dice[1:], counts[1:]
         lost = ops.sum((1 - dice) * counts) / ops.maximum(ops.sum(counts), 1)
@@ -147,8 +147,8 @@ class PixelIoU(keras.metrics.Metric):
         predicted = to_classes(y_pred, self.from_logits)
         target = _one_hot(y_true, self.classes, self.ignore_index)
         target = ops.reshape(target, (-1, self.classes))
-        found = ops.one_hot(ops.reshape(predicted, (-1,)), self.classes)
-        counts = ops.matmul(ops.transpose(target), found)
+        one_hot = ops.one_hot(ops.reshape(predicted, (-1,)), self.classes)
+        counts = ops.matmul(ops.transpose(target), one_hot)
         self.matrix.assign_add(ops.cast(counts, self.matrix.dtype))
 
     def result(self):

@@ -141,9 +141,10 @@ def ResNet(
                 f"Received: {len(attention)} for {len(depths)} stages, "
                 f"attention={attention!r}"
             )
-        chosen = choose_stages(stages, numbers)
+        with_attention = choose_stages(stages, numbers)
         attentions = {
-            x: attention[x - 1] if x in chosen else None for x in numbers
+            x: attention[x - 1] if x in with_attention else None
+            for x in numbers
         }
     else:
         attentions = in_stages(attention, stages, numbers)

@@ -104,9 +104,9 @@ def plot_masks(
         for name, above, below in zip(
             predictions, others[::2], others[1::2], strict=True
         ):
-            found = predictions[name][row]
-            is_wrong = is_known & (found != mask)
-            draw(above, np.where(is_known, found, mask))
+            predicted = predictions[name][row]
+            is_wrong = is_known & (predicted != mask)
+            draw(above, np.where(is_known, predicted, mask))
             below.imshow(luminance(image), cmap="gray", vmin=-0.3, vmax=1.3)
             shown = np.ma.masked_where(~is_wrong, np.ones(mask.shape))
             below.imshow(shown, cmap=colors.ListedColormap([WRONG]))
