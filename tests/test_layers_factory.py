@@ -4,7 +4,9 @@ import functools
 import pickle
 
 import keras
+import networks
 import pytest
+from insertion_checks import attention_of
 
 import cbam_keras
 from cbam_keras import (
@@ -77,20 +79,13 @@ def test_a_name_means_the_same_in_networks_and_in_insertion():
             conv(name="conv"),
         ]
     )
-    options = {"input_shape": (8, 8, 3), "classes": 2, "stem": "small"}
-    unet = models.UNet(plain, 2, attention="cbam", skip_attention="scse")
-    layers = [
-        models.ResNet(
-            (1,), block="basic", widths=(4,), attention="cbam", **options
-        ).get_layer("stage1_block1_attention"),
-        insert_attention(plain, after="conv").get_layer("conv_attention"),
-        *(layer for layer in unet.layers if type(layer) in (CBAM, SCSE)),
-    ]
-    assert all(layer.identity_init for layer in layers)
-    for layer in layers:
-        if isinstance(layer, CBAM):
-            config = layer.get_config()
-            assert VARIANTS["recommended"].items() <= config.items()
+    for model in (
+        models.UNet(plain, 2, attention="cbam"),
+        networks.resnet((1,), attention="cbam"),
+        insert_attention(plain, after="conv"),
+    ):
+        config = attention_of(model)[0].get_config()
+        assert VARIANTS["recommended"].items() <= config.items()
     # A name stands for the formula where no identity is asked for.
     changed = insert_attention(plain, "cbam", "conv", identity=False)
     formula = CBAM(name="conv_attention").get_config()

@@ -41,11 +41,6 @@ def test_builders_have_the_same_arguments():
         assert found[-1].default == builder.__name__.lower()
 
 
-def test_an_unknown_argument_is_named_with_the_builder():
-    with pytest.raises(TypeError, match=r"ResNeXt50\(\) got .*'clases'"):
-        models.ResNeXt50(clases=10)
-
-
 def pixels(shape, dtype="uint8"):
     return np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
 

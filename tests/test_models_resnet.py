@@ -190,8 +190,6 @@ def test_the_deepest_builder_has_its_size():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"pooling": "mean"}, "`pooling` must be one of"),
-        ({"classes": 0}, "`classes` must be a positive integer"),
         ({"classes": 1}, '"sigmoid" or None.*activation=.softmax'),
         ({"depths": ()}, "Received: depths="),
         ({"widths": (4, 8, 16)}, "must have the same length"),
