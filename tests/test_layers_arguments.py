@@ -20,7 +20,6 @@ from cbam_keras import (
     BAM,
     CBAM,
     SCSE,
-    VARIANTS,
     ChannelAttention,
     CoordinateAttention,
     EfficientChannelAttention,
@@ -164,12 +163,6 @@ def test_a_layer_made_of_features_is_told_how_to_be_called(layer_class, make):
     call = re.escape(f"write {layer_class.__name__}()(x). Received: a tensor")
     with pytest.raises(TypeError, match=call):
         layer_class(make((7, 5, 16)))
-
-
-def test_a_misspelt_variant_is_answered_with_the_names():
-    with pytest.raises(KeyError, match='has recommended, .*mean "official"'):
-        VARIANTS["oficial"]
-    assert VARIANTS.get("oficial") is None
 
 
 @pytest.mark.every_backend

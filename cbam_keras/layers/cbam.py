@@ -229,49 +229,37 @@ class CBAM(TrainableAttention):
         return tuple(maps[::-1] if self.order == "spatial_first" else maps)
 
 
-class _Variants(dict[str, dict[str, Any]]):
-    """Dictionary whose error for a misspelt name lists the names."""
-
-    def __missing__(self, name):
-        raise KeyError(
-            f"no variant {_checks.quoted(name)} in VARIANTS, which has "
-            f"{', '.join(self)}{_checks.did_you_mean(name, self)}"
-        )
-
-
 # Keyword arguments for `CBAM` that make it compute what an implementation
 # computes, and those that our experiments recommend. Where C / r is not an
 # integer, the hidden widths still differ: all but timm truncate. See
 # docs/fidelity.md for the sources.
-VARIANTS: dict[str, dict[str, Any]] = _Variants(
-    {
-        # For training from scratch, see docs/when-it-helps.md. The momentum is
-        # that of the networks of `cbam_keras.models`.
-        "recommended": {
-            "identity_init": True,
-            "spatial_batch_norm": True,
-            "spatial_batch_norm_momentum": 0.9,
-        },
-        # The formulas of the paper, with the biases that its parameters need.
-        "paper": {},
-        # github.com/Jongchan/attention-module
-        "official": {
-            "spatial_pool_types": ("max", "avg"),
-            "spatial_batch_norm": True,
-        },
-        # timm.layers.CbamModule
-        "timm": {"use_bias": False, "spatial_batch_norm": True},
-        # github.com/kobiso/CBAM-keras
-        "kobiso_keras": {"reduction_ratio": 8},
-        # github.com/kobiso/CBAM-tensorflow, as first released
-        "kobiso_tensorflow": {"spatial_use_bias": True},
-        # github.com/luuuyi/CBAM.PyTorch, the most copied PyTorch version
-        "luuuyi": {"use_bias": False},
-        # A widely read tutorial, whose MLP has no ReLU and no biases.
-        "linear_perceptron": {
-            "reduction_ratio": 4,
-            "use_bias": False,
-            "activation": None,
-        },
-    }
-)
+VARIANTS: dict[str, dict[str, Any]] = {
+    # For training from scratch, see docs/when-it-helps.md. The momentum is
+    # that of the networks of `cbam_keras.models`.
+    "recommended": {
+        "identity_init": True,
+        "spatial_batch_norm": True,
+        "spatial_batch_norm_momentum": 0.9,
+    },
+    # The formulas of the paper, with the biases that its parameters need.
+    "paper": {},
+    # github.com/Jongchan/attention-module
+    "official": {
+        "spatial_pool_types": ("max", "avg"),
+        "spatial_batch_norm": True,
+    },
+    # timm.layers.CbamModule
+    "timm": {"use_bias": False, "spatial_batch_norm": True},
+    # github.com/kobiso/CBAM-keras
+    "kobiso_keras": {"reduction_ratio": 8},
+    # github.com/kobiso/CBAM-tensorflow, as first released
+    "kobiso_tensorflow": {"spatial_use_bias": True},
+    # github.com/luuuyi/CBAM.PyTorch, the most copied PyTorch version
+    "luuuyi": {"use_bias": False},
+    # A widely read tutorial, whose MLP has no ReLU and no biases.
+    "linear_perceptron": {
+        "reduction_ratio": 4,
+        "use_bias": False,
+        "activation": None,
+    },
+}
