@@ -472,7 +472,11 @@ class Results(_terminal.Tabular):
 
     def _values(self):
         """Returns what the JSON object holds."""
-        rows = [row.as_json() for row in self.rows]
+        rows = [
+            row.as_json()
+            | ({"table": row.table, "label": row.label} if row.table else {})
+            for row in self.rows
+        ]
         if self.measures[0].key == ACCURACY:
             for row in rows:
                 row["test_accuracy"] = row["mean"]
