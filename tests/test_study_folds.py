@@ -65,7 +65,7 @@ def test_differences_are_paired_by_fold_and_corrected(photos, tmp_path):
     mean, deviation = differences.mean(), differences.std(ddof=1)
     half = stats.t.ppf(0.975, 2) * deviation * np.sqrt(1 / 3 + 1 / 2)
     assert gated.interval == pytest.approx((mean - half, mean + half))
-    assert "over 3 folds, corrected for overlapping" in found.verdict
+    assert "with 3 folds a difference of" in found.verdict
     assert "Networks, mean over 3 folds" in found.markdown()
     assert "20 images, each in one of the folds" in found.markdown()
     assert json.loads(found.json())["folds"] == 3

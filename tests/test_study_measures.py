@@ -215,11 +215,11 @@ def test_an_ablation_compares_the_measure_before_the_errors(tmp_path):
     assert first.values == tuple(recalls)
     (table,) = results.tables()
     assert list(table.rows[0])[2:5] == [
-        "balanced accuracy (%)",
+        "test balanced accuracy (%)",
         'difference to "none"',
         "top-1 error (%)",
     ]
-    assert results.plot().axes[-1].get_xlabel() == "Balanced accuracy (%)"
+    assert results.plot().axes[-1].get_xlabel() == "Test balanced accuracy (%)"
 
 
 def test_a_search_increases_the_measure_on_the_validation_images(
