@@ -4,10 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
-from explain_checks import linear_network
 from layer_checks import assert_close
 
-from cbam_keras import explain, plotting
+from cbam_keras import plotting
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 
@@ -65,7 +64,7 @@ def test_each_image_has_a_row_with_the_heat_of_each_network():
 )
 def test_each_row_begins_with_the_image(images, top):
     figure = plotting.plot_grad_cam(images, HEAT["SE"])
-    assert names(figure) == ["Input", "Grad-CAM", "", ""]
+    assert names(figure) == ["Input", "Heat map", "", ""]
     for axes, image in zip(panels(figure)[::2], images, strict=True):
         (drawn,) = axes.images
         shown = drawn.get_array().reshape(H, W, -1)
@@ -128,16 +127,6 @@ def test_no_channel_of_a_signal_hides_another():
         height = axes.transAxes.inverted().transform(points)[:, 1]
         ends = (place + 0.07) / 3, (place + 0.93) / 3
         assert_close([height.min(), height.max()], ends, 0.01)
-
-
-def test_the_method_is_named_over_its_maps():
-    model = linear_network(np.eye(3), (H, W))
-    maps = explain.grad_cam(model, IMAGES / 255, 1, method="hires_cam")[:1]
-    assert maps.method == "hires_cam" and type(1 - maps) is np.ndarray
-    figure = plotting.plot_grad_cam(IMAGES[:1], maps)
-    assert names(figure) == ["Input", "HiResCAM"]
-    figure = plotting.plot_grad_cam(IMAGES[:1], {"a": maps, "b": maps})
-    assert figure.get_suptitle() == "HiResCAM"
 
 
 def unit(volume):

@@ -14,6 +14,7 @@
 from cbam_keras.explain.attention import attention_maps
 from cbam_keras.explain.cam import METHODS, grad_cam
 from cbam_keras.explain.cam import TITLES as TITLES
+from cbam_keras.explain.cam import find_finer_layer as find_finer_layer
 from cbam_keras.explain.classes import class_probabilities
 from cbam_keras.explain.gradients import gradient_at as gradient_at
 from cbam_keras.explain.importance import GateImportance, gate_importance

@@ -21,22 +21,6 @@ from cbam_keras.explain.gradients import gradient_at
 from cbam_keras.explain.targets import find_targets
 
 
-class HeatMaps(np.ndarray):
-    """Heat maps that know their method, and a layer that has finer ones.
-
-    What is computed from them is an ordinary array.
-    """
-
-    method: str = "grad_cam"
-    finer_layer: str | None = None
-
-    def __array_finalize__(self, source):
-        vars(self).update(getattr(source, "__dict__", {}))
-
-    def __array_wrap__(self, array, context=None, return_scalar=False):
-        return np.asarray(array)[()]
-
-
 def grad_cam(
     model: keras.Model,
     images: _graph.Inputs,
@@ -109,8 +93,7 @@ def grad_cam(
         where nothing supports the class. It is `(B, L)`, `(B, D, H, W)` or
         `(B, T, H, W)` of other inputs, float32 and resized linearly. The
         maximum of each map, of a video of all frames together, is 1. In
-        `TimeDistributed(model)` each frame has its own weights of channels. The
-        attribute `method` names the map in figures.
+        `TimeDistributed(model)` each frame has its own weights of channels.
 
     Raises:
         ValueError: If the model has no graph or no feature map with
@@ -153,9 +136,7 @@ def grad_cam(
         if meaning == "unknown" and is_single and classes is None:
             meaning = "values"
     regions = check_region(region, count, explained, axis)
-    targets, finer_layer = find_targets(
-        graph, activation.logits, layer, axis is not None
-    )
+    targets, _ = find_targets(graph, activation.logits, layer, axis is not None)
 
     def explain(target, parts, start):
         batch = slice(start, start + batch_size)
@@ -188,10 +169,14 @@ def grad_cam(
     # The model may have permuted the axes: they get the order of the input.
     order = 1 + np.argsort(target.input_axes)
     sizes = [images.shape[axis] for axis in sorted(target.input_axes)]
-    resized = _resize(np.concatenate(maps).transpose(0, *order), sizes)
-    heat_maps = resized.view(HeatMaps)
-    heat_maps.method, heat_maps.finer_layer = method, finer_layer
-    return heat_maps
+    return _resize(np.concatenate(maps).transpose(0, *order), sizes)
+
+
+def find_finer_layer(model: keras.Model, images: np.ndarray) -> str | None:
+    """Returns the layer to explain if the last feature map is coarse."""
+    _, graph, index = read_model(model, images, None)
+    logits = _graph.find_head(graph, graph.outputs[index]).logits
+    return find_targets(graph, logits, None)[1]
 
 
 def _features_and_gradient(

@@ -14,6 +14,7 @@ from cbam_keras.explain import (
     TITLES,
     attention_maps,
     class_probabilities,
+    find_finer_layer,
     gate_importance,
     grad_cam,
     pointing_game,
@@ -377,7 +378,11 @@ def _compute_heat(network, images, classes, settings):
             resized = [data.pil_resize(x, network.frame) for x in heat]
             parts["heat_maps"].append(resized)
     arrays = {key: np.concatenate(x) for key, x in parts.items()}
-    return arrays | {"finer_layer": heat.finer_layer}
+    finer_layer = None
+    if settings.layer is None:
+        one = network.view(images.take(slice(1)))
+        finer_layer = find_finer_layer(network.model, one)
+    return arrays | {"finer_layer": finer_layer}
 
 
 def _weigh_gates(networks, class_names, data_options):

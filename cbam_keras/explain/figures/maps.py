@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _graph
-from cbam_keras.explain.cam import TITLES
 from cbam_keras.explain.figures import style
 from cbam_keras.explain.figures.grid import (
     MAX_WIDTH,
@@ -68,8 +67,7 @@ def plot_grad_cam(
             for example, the true classes. Defaults to `None`.
         boxes: Array `(B, 4)` of boxes to draw, `y_min, x_min, y_max, x_max` in
             pixels. The maxima are exclusive. Defaults to `None`.
-        title: String, written over the figure, by default the method of maps in
-            a mapping. Other maps have it above them. Defaults to `""`.
+        title: String, written over the figure. Defaults to `""`.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -84,7 +82,7 @@ def plot_grad_cam(
         >>> heat_maps = {"baseline": images[..., 0], "CBAM": images[..., 1]}
         >>> figure = plot_grad_cam(images, heat_maps, labels=["cat", "dog"])
     """
-    maps, methods = _check_heat(heat_maps)
+    maps = _check_heat(heat_maps)
     shape = next(iter(maps.values())).shape
     count = shape[0]
     # Images may be larger than what the network took.
@@ -109,8 +107,6 @@ def plot_grad_cam(
         # These colors darken with the heat, since there is no image below.
         scale = style.color_scale("Oranges", (0, 1))
     columns = ["Input", *maps]
-    if isinstance(heat_maps, Mapping):
-        title = title or ", ".join(methods)
     grid = Grid(len(rows), columns, width, [height], scale, title)
     for line, (i, depth) in zip(grid.panels, rows, strict=True):
         sample = samples[i][depth]
@@ -242,12 +238,9 @@ def _write_range(axes, values, kind):
 
 
 def _check_heat(heat_maps):
-    """Returns the heat maps of each network, in one shape, and methods."""
-    named = heat_maps
-    if not isinstance(heat_maps, Mapping):
-        named = {TITLES[getattr(heat_maps, "method", "grad_cam")]: heat_maps}
-    methods = [getattr(x, "method", None) for x in named.values()]
-    titles = [*dict.fromkeys(TITLES[x] for x in methods if x in TITLES)]
+    """Returns the heat maps of each network, in one shape."""
+    is_several = isinstance(heat_maps, Mapping)
+    named = heat_maps if is_several else {"Heat map": heat_maps}
     maps = {name: _number_array("heat_maps", x) for name, x in named.items()}
     for heat in maps.values() or [np.zeros(0)]:
         low, high = heat.min(initial=0), heat.max(initial=0)
@@ -257,7 +250,7 @@ def _check_heat(heat_maps):
                 "`heat_maps` must be in [0, 1] and of one shape. Received: "
                 f"{[x.shape for x in maps.values()]}, from {low:g} to {high:g}"
             )
-    return maps, titles
+    return maps
 
 
 def _check_gates(maps):
