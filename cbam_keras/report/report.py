@@ -38,8 +38,7 @@ FIGURES = {
 def write(folder: str | os.PathLike) -> pathlib.Path:
     """Writes the report of an output folder, one HTML page.
 
-    The commands `train`, `tune`, `ablate` and `explain` and `tuning.search`
-    write it when they end.
+    The commands `train`, `tune`, `ablate` and `explain` write it when they end.
 
     It holds the question and the answer, the tables, the figures, where the
     networks look, what identifies the run, and the command that repeats it. It

@@ -5,7 +5,7 @@ import math
 import warnings
 from typing import Any, Unpack, cast
 
-from cbam_keras import _graph, report, study
+from cbam_keras import _graph, study
 from cbam_keras._checks import Options
 from cbam_keras.data import Images
 from cbam_keras.layers import _docstrings
@@ -47,9 +47,6 @@ class Search(SearchPlan):
         if output is None:
             output = study.default_output(self.trials)
         folder = self.folder(output)
-        if options.command is None:
-            # A command says itself whether there is to be a report.
-            options = dataclasses.replace(options, on_end=report.try_to_write)
         with folder.opened(options):
             options = options.with_workers(self._choose_workers)
             results = self._run_trials(folder, options)
@@ -262,8 +259,8 @@ def search(
     multiply-accumulates, then parameters. It and no attention are retrained
     with new seeds and compared on the test images, paired by seed.
 
-    The output folder gets the best networks, a table, figures and
-    `report.html`.
+    The output folder gets the best networks, a table and figures;
+    `report.write(folder)` adds a page.
 
     A call that resumes repeats trials with an error until the last trial has
     ended, and after that those that had finished an epoch. A call for a search
