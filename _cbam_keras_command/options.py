@@ -170,9 +170,12 @@ def add_json(parser):
     )
 
 
-def add_source(group, image_size):
+def add_data(parser):
+    """Adds the images that a run trains on."""
+    group = parser.add_argument_group("data")
     group.add_argument(
         "--data",
+        default="crowded_mnist",
         metavar="NAME|FOLDER|FILE",
         help="mnist5k, cluttered_mnist or crowded_mnist (embedded), a dataset "
         "of TensorFlow Datasets such as cifar10, a folder with a folder of "
@@ -188,15 +191,8 @@ def add_source(group, image_size):
         type=size,
         metavar="N|HxW",
         help="resize images to squares of side N, or to height x width, in "
-        f"pixels (default: {image_size})",
+        "pixels (default: as they are, or 224 where they differ)",
     )
-
-
-def add_data(parser):
-    """Adds the images that a run trains on."""
-    group = parser.add_argument_group("data")
-    add_source(group, "as they are, or 224 where they differ")
-    parser.set_defaults(data="crowded_mnist")
     group.add_argument(
         "--augment",
         **SEVERAL,
@@ -302,12 +298,7 @@ def add_rarely_used(parser):
     group.add_argument(
         "--tensorboard", action="store_true", help="write logs for TensorBoard"
     )
-    add_location(group)
-    return group
-
-
-def add_location(group):
-    """Adds the options of `LOCATION`."""
+    # The options of `LOCATION`.
     folders = {
         "--data-dir": "the folder of TensorFlow Datasets (default: "
         "~/tensorflow_datasets)",
@@ -335,6 +326,7 @@ def add_location(group):
         help="whether images of one subfolder, as of a patient, stay "
         "together where images are split (default: yes)",
     )
+    return group
 
 
 # The kinds of values.

@@ -24,7 +24,6 @@ from _cbam_keras_command.options import (
     add_folds,
     add_identity_init,
     add_json,
-    add_location,
     add_masks,
     add_model,
     add_options,
@@ -32,7 +31,6 @@ from _cbam_keras_command.options import (
     add_rarely_used,
     add_repetitions,
     add_run,
-    add_source,
     add_training,
     count,
 )
@@ -368,39 +366,25 @@ def table(parser):
 
 
 def explain(parser):
-    """Draws where networks look, side by side: Grad-CAM as in the figure of the
-    paper, and the attention maps of each layer. It writes the figures, their
-    numbers as explain.json, the maps as arrays.npz, and report.html.
+    """Draws where the networks of a run look, side by side: Grad-CAM as in the
+    figure of the paper, and the attention maps of each layer. It writes the
+    figures, their numbers as explain.json, the maps as arrays.npz, and
+    report.html.
 
     examples:
       cbam-keras explain runs/train-crowded_mnist-tiny
-      cbam-keras explain baseline.keras cbam.keras photos/ --class cat
-      cbam-keras explain cbam.keras --data cluttered_mnist --count all
-      cbam-keras explain cbam.keras it.jpg --layer stage3_block2_out
+      cbam-keras explain runs/train-photos-tiny --images new/ --class cat
+      cbam-keras explain runs/train-photos-tiny --count all --mistakes
+      cbam-keras explain runs/train-photos-tiny --layer stage3_block2_out
     """
-    parser.usage += " MODEL|RUN|IMAGE|FOLDER ..."
-    parser.add_argument(
-        "paths",
-        nargs="*",
-        metavar="MODEL|RUN|IMAGE|FOLDER",
-        help="models (.keras, .h5) or output folders of runs, "
-        "whose models and data are taken; and images, or a folder of images "
-        "with its subfolders; one named after a class gives the true class "
-        "of its images",
-    )
+    parser.usage += " RUN"
+    parser.add_argument("run", metavar="RUN", help="the output folder of a run")
     parser.add_argument(
         "--class",
         dest="wanted",
         metavar="NAME|INDEX",
         help="the class to explain (default: the true one, as in the paper;"
         " if it is not known, the one that each model predicts)",
-    )
-    parser.add_argument(
-        "--flips",
-        nargs=2,
-        metavar="NETWORK",
-        help="explain the test images of a run that the second of two "
-        "networks gains, and loses, with most seeds",
     )
     parser.add_argument(
         "--method",
@@ -421,25 +405,37 @@ def explain(parser):
         help="how many images are drawn and kept as arrays; the others "
         "count only in the means",
     )
-    add_output(parser, "runs/explain-NAME, with the first name")
-    group = parser.add_argument_group("data")
-    add_source(group, "the models' or images'")
+    add_output(parser, "runs/explain-NAME, with the name of the run")
+    group = parser.add_argument_group("images")
     group.add_argument(
-        "--split", choices=SPLITS, help="the split of the data (default: test)"
+        "--images",
+        **SEVERAL,
+        metavar="FILE|FOLDER",
+        help="other images than those of the run: files, or a folder with its "
+        "subfolders; one named after a class gives the true class",
+    )
+    group.add_argument(
+        "--split",
+        choices=SPLITS,
+        default="test",
+        help="the split of the run's images",
     )
     group.add_argument(
         "--count",
         type=count,
         default="8",
         metavar="N|all",
-        help="how many images of the data, or of the folder, are chosen at "
+        help="how many images of the split, or of the folder, are chosen at "
         "random, equally many of each class",
     )
     group.add_argument(
-        "--seed",
-        type=int,
-        help="of that choice, and of the validation split (default: that of"
-        " the run, or 0)",
+        "--seed", type=int, help="of that choice (default: that of the run)"
+    )
+    group.add_argument(
+        "--mistakes",
+        action="store_true",
+        help="draw those that most networks get wrong, and say what the gates "
+        "of the best network are worth",
     )
     group = parser.add_argument_group("models")
     group.add_argument(
@@ -454,7 +450,6 @@ def explain(parser):
         help="a module that registers custom layers, imported first; repeat"
         " it for several",
     )
-    add_location(parser.add_argument_group("rarely used"))
 
 
 # The subcommands, with what the list of commands says.

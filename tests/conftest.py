@@ -151,11 +151,11 @@ def tiny(monkeypatch):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """Changes into an empty folder with a model, `colours.keras`."""
-    from explain_files_checks import colours
+    """Changes into an empty folder with a run, on colours."""
+    from explain_files_checks import write_run
 
     monkeypatch.chdir(tmp_path)
-    colours("colours.keras")
+    write_run(tmp_path / "run")
     return tmp_path
 
 

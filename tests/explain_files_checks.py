@@ -1,4 +1,4 @@
-"""Small models and images in files, and `cbam-keras explain` run on them."""
+"""A run of small models, and `cbam-keras explain` called on it."""
 
 import json
 
@@ -10,14 +10,16 @@ from report_checks import change, keep, train
 
 from cbam_keras import cli
 
+COLOURS = "red", "green", "blue"
 
-def colours(path, size=(8, 8), turned=0, attention=None):
-    """Saves a model whose evidence for class k is the colour k + turned.
+
+def colours(turned=0, attention=None):
+    """Returns a model whose evidence for class k is the colour k + turned.
 
     Its logits are the mean of each colour in [0, 1], times 4, and its
     heat map of a class is that colour itself over its maximum.
     """
-    inputs = keras.Input((*size, 3))
+    inputs = keras.Input((8, 8, 3))
     x = layers.Rescaling(1 / 255)(inputs)
     x = layers.Conv2D(3, 1, use_bias=False, name="features")(x)
     if attention is not None:
@@ -28,33 +30,23 @@ def colours(path, size=(8, 8), turned=0, attention=None):
     model.get_layer("features").set_weights([np.eye(3)[None, None]])
     kernel = 4 * np.roll(np.eye(3), turned, axis=1)
     model.layers[-1].set_weights([kernel])
-    model.save(path)
     return model
 
 
-def trained_on(class_names, folder):
+def write_run(folder, classes=COLOURS, source=None, **networks):
     """Writes a run on data of these classes, with the model of colours."""
-    content = json.loads((train(folder) / "results.json").read_text())
-    content["settings"]["data"]["0"]["name"] = "arrays"
-    values = {"class_names": list(class_names), "source": None}
-    change(folder, settings=content["settings"], **values)
-    keep(folder, ("none", 0))
-    colours(folder / "none.keras")
-
-
-def brightness(path, size=(8, 8)):
-    """Saves a grey model of the classes bright and dark."""
-    model = keras.Sequential(
-        [
-            keras.Input((*size, 1)),
-            layers.Rescaling(1 / 255),
-            layers.Conv2D(2, 1),
-            layers.GlobalAveragePooling2D(),
-        ]
-    )
-    # Not such that the logits sum to 1, as probabilities do.
-    model.set_weights([np.array([[[[2.0, -2.0]]]]), np.array([0.0, 2.0])])
-    model.save(path)
+    networks = networks or {"none": colours()}
+    train(folder)
+    for name, model in networks.items():
+        model.save(folder / f"{name}.keras")
+    settings = json.loads((folder / "results.json").read_text())["settings"]
+    settings["data"]["0"] |= {
+        "fingerprint": None,
+        "image_shape": [8, 8, model.inputs[0].shape[-1]],
+    }
+    values = {"class_names": list(classes), "source": source}
+    change(folder, settings=settings, **values)
+    return keep(folder, *((name, 0) for name in networks))
 
 
 def picture(path, seed=0, size=(8, 8), brightest=0):
@@ -67,26 +59,21 @@ def picture(path, seed=0, size=(8, 8), brightest=0):
     return image
 
 
-def softmax(values):
-    powers = np.exp(values - values.max(axis=-1, keepdims=True))
+def as_colours(images):
+    """Returns what the model of colours thinks, by the formula."""
+    means = images.reshape(len(images), -1, 3).mean(axis=1) / 255
+    powers = np.exp(4 * means)
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def as_colours(images, turned=0):
-    """Returns what the model of colours thinks, by the formula."""
-    means = images.reshape(len(images), -1, 3).mean(axis=1) / 255
-    return softmax(4 * np.roll(means, turned, axis=-1))
-
-
 def heat_of(images, colour):
-    return images[..., colour] / images[..., colour].max(
-        axis=(1, 2), keepdims=True
-    )
+    highest = images[..., colour].max(axis=(1, 2), keepdims=True)
+    return images[..., colour] / highest
 
 
-def explain(*arguments, output="out"):
+def explain(run, *arguments, output="out"):
     """Runs the command, and returns what it has written."""
-    given = [str(argument) for argument in arguments]
+    given = [str(argument) for argument in (run, *arguments)]
     assert cli.main(["explain", *given, "--output", str(output)]) == 0
     return written(output)
 

@@ -67,8 +67,8 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(capsys, name):
     [
         ("", "COMMAND"),
         ("train --epochs 1.5", "invalid int value: '1.5'"),
-        ("explain --lay x", "unrecognized arguments: --lay"),
-        ("explain m --head 1", "unrecognized arguments: --head"),
+        ("explain r --lay x", "unrecognized arguments: --lay"),
+        ("explain model.keras it.png", "unrecognized arguments: it.png"),
         ("train --attention cbma", 'or MODULE:CLASS). Did you mean "cbam"?'),
         ("explain r --count abc", "argument --count: invalid value: 'abc' (N"),
         ("train --image-size 3x4x5", "invalid value: '3x4x5' (N or HxW)"),
@@ -226,12 +226,12 @@ def counted(monkeypatch):
 def test_table_prints_the_rows_asked_for(counted, capsys):
     for arguments, start in (
         (["resnet18", "resnet50"], "Table 4: ImageNet-1K\n┏"),
-        (["--markdown"], "**Table 4: ImageNet-1K**\n\n| network "),
+        (["a", "--markdown", "b"], "**Table 4: ImageNet-1K**\n\n| network "),
         (["--json"], '[\n {\n  "name": "resnet18",\n'),
     ):
         assert cli.main(["table", *arguments]) == 0
         assert capsys.readouterr().out.startswith(start)
-    assert counted == [["resnet18", "resnet50"], [], []]
+    assert counted == [["resnet18", "resnet50"], ["a", "b"], []]
 
 
 def test_table_writes_files_or_refuses_before_any_work(

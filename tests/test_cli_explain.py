@@ -8,74 +8,42 @@ import sys
 
 import keras
 import pytest
-from explain_files_checks import (
-    brightness,
-    colours,
-    explain,
-    picture,
-    trained_on,
-)
-from keras import layers
+from explain_files_checks import colours, explain, picture, write_run
+from report_checks import change, keep
 
 from cbam_keras import SqueezeExcite, cli, report
 from cbam_keras.report import Settings
 
 
-@pytest.fixture
-def asked(monkeypatch):
-    """Returns what the command asks for; nothing is explained."""
-    arguments = {}
+def test_each_option_reaches_its_argument(here, monkeypatch, capsys):
+    asked = {}
 
-    def explain_files(paths, settings, **options):
-        arguments.update(paths=paths, settings=settings, **options)
+    def explain_run(run, settings, **options):
+        asked.update(folder=run.folder, settings=settings, **options)
         return "the table", pathlib.Path("there")
 
-    monkeypatch.setattr(report, "explain_files", explain_files)
-    return arguments
-
-
-def test_each_option_reaches_its_argument(asked, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report, "explain_run", explain_run)
     given = [
-        *("a.png", "--output", "there", "colours.keras", "--seed", "5"),
+        *("--output", "there", "--seed", "5", "run", "--mistakes"),
         *("--method", "hires_cam", "--layer", "conv5", "--class", "cat"),
-        *("--image-size", "16x24", "--draw", "3", "--no-report"),
-        *("--flips", "none", "cbam"),
-        *("--batch-size", "2", "b.png", "--count", "4"),
-        *("--data", "insects", "--split", "train", "--data-dir", "d"),
-        *("--manual-dir", "m", "--download", "--no-group-by-folder"),
-        *("--image-folder", "i", "--split-column", "s"),
-        *("--group-column", "g", "--group-by", "[a-z]+"),
+        *("--draw", "3", "--no-report", "--batch-size", "2"),
+        *("--count", "4", "--images", "a.png", "b.png"),
     ]
     assert cli.main(["explain", *given]) == 0
-    names = ("a.png", "colours.keras", "b.png")
     assert asked == {
-        "paths": [pathlib.Path(name) for name in names],
+        "folder": pathlib.Path("run"),
         "settings": Settings(
+            images=["a.png", "b.png"],
+            mistakes=True,
             wanted="cat",
-            flips=["none", "cbam"],
             layer="conv5",
             method="hires_cam",
-            image_size=(16, 24),
             draw=3,
             batch_size=2,
-            data="insects",
-            split="train",
             count=4,
             seed=5,
         ),
         "output": "there",
-        "data_options": {
-            "data_dir": "d",
-            "manual_dir": "m",
-            "download": True,
-            "group_by_folder": False,
-            "image_folder": "i",
-            "split_column": "s",
-            "group_column": "g",
-            "group_by": "[a-z]+",
-        },
-        "described": {},
         "command": shlex.join(["cbam-keras", "explain", *given]),
     }
     assert capsys.readouterr().out == "the table\n\nFiles in there\n"
@@ -90,46 +58,48 @@ def test_layers_of_the_users_are_imported(here, monkeypatch):
     )
     monkeypatch.setattr("sys.path", [str(here), *sys.path])
     own = importlib.import_module("mine_to_import").Own(name="own")
-    colours("own.keras", attention=own)
+    colours(attention=own).save("run/none.keras")
     keras.saving.get_custom_objects().pop("mine>Own")
     sys.modules.pop("mine_to_import")
     picture(here / "it.png")
-    assert cli.main(["explain", "own.keras", "it.png"]) == 2
-    explain("own.keras", "it.png", "--import", "mine_to_import")
+    assert cli.main(["explain", "run", "--images", "it.png"]) == 2
+    explain("run", "--images", "it.png", "--import", "mine_to_import")
 
 
-# Arguments, and what is said of them; GOOD is a model and an image.
+# Arguments, and what is said of them; GOOD is a run and an image.
 MISTAKES = {
-    "": "at least one model",
-    "colours.keras": "--data NAME",
-    "GOOD --data mnist5k": "from one place",
-    "colours.keras that.png": '"that.png", which does',
-    "colours.keras damaged.png": r"damaged.png \(1 damaged\)",
-    "broken.keras it.png": "complete file .*broken.keras",
-    "colours.keras ./colours.keras it.png": "once",
-    "grey.keras --data cluttered_mnist": "'grey': 2, 'the data': 10",
-    "run it.png --class rad": 'Did you mean "red"',
+    "nothing": '"nothing", whose results.json cannot be read',
+    "empty": "must hold models",
+    "run": "must say where its images are.*--images",
+    "run --images that.png": r"that.png \(1 missing\)",
+    "run --images damaged.png": r"damaged.png \(1 damaged\)",
+    f"run --images {'x' * 300}": r"x \(1 missing\)",
+    "broken --images it.png": "complete file .*none.keras",
+    "GOOD --class rad": 'Did you mean "red"',
     "GOOD --class 3": "index from 0 to 2",
     "GOOD photos": "files, or those of one folder.*it.png, photos",
-    "gated.keras GOOD --layer gate": "`layer` must .*model colours.keras",
-    "heads.keras it.png": r"have one output.*heads.keras.*, \(None, 3\)",
+    "GOOD --layer gate": r"`layer` must .*\(model none\)",
+    "volumes --images it.png": "on images .*of shape .8, 8, 8, 1",
     "GOOD --import nowhere": "`import` must be a module",
-    "GOOD --image-size 16x24": r"\(B, 8, 8, 3\).*\(1, 16, 24, 3\)",
     f"GOOD --output {'x' * 300}": r"`output` must .* \(File name too long\)",
-    f"colours.keras {'x' * 300}": "images and folders must exist",
-    "GOOD --split test": "`split` must be left out where images are files",
-    "GOOD --download": "`download` must be left out",
+    "GOOD --split test": "`split` must be left out with `images`",
     "GOOD --output it.png": "`output` must be a folder",
 }
 
 
 @pytest.fixture(scope="module")
 def mistaken(tmp_path_factory):
-    """Returns a folder with models and images, good and bad."""
+    """Returns a folder with runs and images, good and bad."""
     folder = tmp_path_factory.mktemp("mistaken")
-    colours(folder / "colours.keras")
-    colours(folder / "gated.keras", attention=SqueezeExcite(1, name="gate"))
-    brightness(folder / "grey.keras")
+    gated = colours(attention=SqueezeExcite(1, name="gate"))
+    write_run(folder / "run", cbam=gated, none=colours())
+    keep(write_run(folder / "empty"), ("none", 1))
+    write_run(folder / "broken")
+    (folder / "broken/none.keras").write_bytes(b"PK no model")
+    run = report.read_run(write_run(folder / "volumes"))
+    run.images["image_shape"] = [8, 8, 8, 1]
+    settings = run.content["settings"] | {"data": {"0": run.images}}
+    change(run.folder, settings=settings)
     picture(folder / "it.png")
     whole = (folder / "it.png").read_bytes()
     # Its head and its end are whole.
@@ -137,22 +107,16 @@ def mistaken(tmp_path_factory):
         whole[:60] + bytes(len(whole) - 80) + whole[-20:]
     )
     picture(folder / "photos/it.png")
-    trained_on(["red", "green", "blue"], folder / "run")
-    (folder / "broken.keras").write_bytes(b"PK no model")
-    inputs = keras.Input((8, 8, 3))
-    x = layers.GlobalAveragePooling2D()(inputs)
-    heads = [layers.Dense(3, name=name)(x) for name in ("one", "other")]
-    keras.Model(inputs, heads).save(folder / "heads.keras")
     return folder
 
 
 @pytest.mark.parametrize(("command", "message"), MISTAKES.items())
 def test_a_mistake_is_reported_in_one_line(
-    mistaken, few_digits, monkeypatch, capsys, command, message
+    mistaken, monkeypatch, capsys, command, message
 ):
     monkeypatch.chdir(mistaken)
     before = sorted(mistaken.rglob("*"))
-    given = command.replace("GOOD", "colours.keras it.png").split()
+    given = command.replace("GOOD", "run --images it.png").split()
     assert cli.main(["explain", *given]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""

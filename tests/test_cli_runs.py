@@ -412,14 +412,14 @@ def explained(tiny, monkeypatch):
     """Trains nothing, and returns which networks are explained."""
     calls = []
 
-    def explain_files(paths, settings, *, output, described, **options):
-        calls.append([path.stem for path in paths])
+    def explain_run(run, settings, *, output, described, **options):
+        calls.append([path.stem for path in run.files])
         (output / "explain").mkdir(exist_ok=True)
         content = json.dumps({"settings": described})
         (output / "explain" / "explain.json").write_text(content)
 
     pretended.install(monkeypatch)
-    monkeypatch.setattr(report, "explain_files", explain_files)
+    monkeypatch.setattr(report, "explain_run", explain_run)
     return calls
 
 
@@ -483,10 +483,10 @@ def test_a_report_that_fails_is_a_warning(
     def failing(*_, **__):
         raise TypeError("no feature map")
 
-    monkeypatch.setattr(report, "explain_files", failing)
+    monkeypatch.setattr(report, "explain_run", failing)
     with pytest.warns(UserWarning, match="not show where it looks: no feature"):
         assert run("train", tmp_path, "--attention", "none") == 0
-    monkeypatch.setattr(report, "explain_files", lambda *_, **__: None)
+    monkeypatch.setattr(report, "explain_run", lambda *_, **__: None)
     monkeypatch.setattr(report, "write", failing)
     assert "Report in" in capsys.readouterr().out
     with pytest.warns(UserWarning, match=r"not written \(TypeError: no feat"):

@@ -9,14 +9,14 @@ import numpy as np
 import pretended
 import pytest
 from data_checks import write_folder
-from explain_files_checks import explain, picture, trained_on, written
+from explain_files_checks import explain, picture, written
 from folder_checks import call
 from report_checks import FOLDERS, change, quick, train
 
 from cbam_keras import _files, cli, data, report, study, training
 from cbam_keras.explain import gate_importance, pointing_game
-from cbam_keras.report import Settings, explain_files, find_networks
-from cbam_keras.report.images import from_paths
+from cbam_keras.report import read_run
+from cbam_keras.report.images import find_images
 
 # What writes a run, files there, and those of them that are explained.
 RUNS = {
@@ -35,14 +35,14 @@ def test_a_run_holds_its_networks(write, names, chosen, tmp_path):
     for file in tmp_path.glob("*.keras"):
         file.unlink()
     with pytest.raises(ValueError, match="none is finished yet"):
-        find_networks(tmp_path)
+        read_run(tmp_path)
     for name in names.split():
         (tmp_path / f"{name}.keras").touch()
     files = [tmp_path / f"{name}.keras" for name in chosen.split()]
-    assert find_networks(tmp_path)[0] == files
+    assert read_run(tmp_path).files == files
 
 
-def test_a_damaged_run_is_not_taken_for_images(tmp_path, capsys):
+def test_a_damaged_run_is_reported(tmp_path, capsys):
     folder = train(tmp_path / "run")
     cells = json.loads((folder / "results.json").read_text())["cells"]
     change(folder, cells=[{**cells[0], "seed": "x"}])
@@ -55,8 +55,7 @@ def test_a_damaged_run_is_not_taken_for_images(tmp_path, capsys):
 def test_nothing_is_downloaded_because_a_run_says_so(tmp_path):
     source = {"name": "cifar10", "data_dir": "/d", "download": True}
     change(train(tmp_path), source=source)
-    _, found = find_networks(tmp_path)
-    assert found.source == data.Source("cifar10", data_dir="/d")
+    assert read_run(tmp_path).source == data.Source("cifar10", data_dir="/d")
 
 
 def test_heat_on_digits_is_compared_with_their_boxes(
@@ -168,8 +167,8 @@ def test_figures_are_not_written_among_the_images_of_the_user(trained, capsys):
     # Nor is a folder of figures among the images taken for a class.
     explain(*given, output=folder / "pets/seen")
     assert data.load(folder / "pets").class_names == ("cat", "dog")
-    found = from_paths([folder / "pets"], None, 0)
-    assert found.dataset.class_names == ("cat", "dog")
+    found = find_images(read_run(folder / "run"), [folder / "pets"])
+    assert not [name for name in found.names if "seen" in name]
 
 
 def test_a_run_that_is_explained_in_its_folder_can_be_overwritten(
@@ -188,26 +187,6 @@ def test_a_run_that_is_explained_in_its_folder_can_be_overwritten(
     assert files == {"results.json", "history.csv", "none.keras"}
 
 
-def test_images_beside_a_run_replace_its_data_and_its_classes_are_known(
-    here, capsys
-):
-    picture(here / "it.png")
-    names = ["cat", "dog", "eel"]
-    trained_on(names, here / "pets")
-    content, _ = explain("it.png", "pets", "--class", "eel")
-    assert [entry["image"] for entry in content["images"]] == ["it.png"]
-    assert content["settings"]["data"] is None
-    assert content["class_names"] == names
-    assert content["images"][0]["models"]["none"]["class_index"] == 2
-    # Another model has them in another order.
-    trained_on(names[::-1], here / "more")
-    assert cli.main(["explain", "it.png", "pets", "more"]) == 2
-    text = "same order to be compared. Received: cat, dog, eel; eel, dog, cat"
-    assert text in capsys.readouterr().err
-    assert cli.main(["explain", "pets"]) == 2
-    assert "or --data NAME" in capsys.readouterr().err
-
-
 def test_gates_of_the_best_network_are_weighed_on_validation_images(
     few_digits, tmp_path, monkeypatch
 ):
@@ -221,15 +200,8 @@ def test_gates_of_the_best_network_are_weighed_on_validation_images(
     with quick():
         call("compare", "run", model=network, data="mnist5k", **kinds)
     folder = tmp_path / "run"
-    explain_files(
-        find_networks(folder)[0],
-        Settings(data="mnist5k", count=4),
-        output=folder,
-        data_options={},
-        described={},
-        command="",
-        mistakes=True,
-    )
+    given = "--mistakes", "--count", "4", "--output", "run"
+    assert cli.main(["explain", "run", *given]) == 0
     runs = study.Results.read(folder).runs
     scores = {x.variant: x.metrics["val_accuracy"] for x in runs}
     best = max(("se", "cbam"), key=scores.get)

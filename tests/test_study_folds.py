@@ -13,7 +13,7 @@ from study_checks import GATED, NARROW, content_of, made, planned, statuses
 from training_checks import SHORT
 
 from cbam_keras import ablation, cli, data, study
-from cbam_keras.report import find_networks
+from cbam_keras.report import read_run
 
 stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -176,10 +176,9 @@ def test_loaded_images_are_told_from_those_of_another_fold(photos, tmp_path):
 
 def test_networks_are_explained_on_the_images_of_their_fold(photos, tmp_path):
     study.run(folded(photos, NARROW, seeds=(1,)), tmp_path)
-    files, run = find_networks(tmp_path)
-    assert files == [tmp_path / "narrow-seed3.keras"]
-    assert (run.seed, run.folds, run.fold) == (1, 3, 0)
-    test = run.source.split(run.seed, run.folds, run.fold).splits["test"]
+    run = read_run(tmp_path)
+    assert run.files == [tmp_path / "narrow-seed3.keras"]
+    test = run.split().splits["test"]
     explained = [np.asarray(Image.open(path)) for path in test.images]
     tested = data.load(photos, batch_size=None, folds=3, seed=1).test[0]
     np.testing.assert_array_equal(explained, tested)

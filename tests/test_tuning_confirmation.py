@@ -360,9 +360,9 @@ def test_trials_are_means_over_folds_and_new_seeds_divide_anew(
     assert winner.interval == pytest.approx(interval)
     assert "over 2 folds x 2 seeds, corrected" in found.verdict
     # It is explained on the test images of its fold.
-    _, explained = report.find_networks(found.output)
+    explained = report.read_run(found.output).images
     best = found.choice["best_network"]["seed"]
-    assert (explained.seed, explained.fold) == divmod(best, 2)
+    assert (explained["seed"], explained["fold"]) == divmod(best, 2)
 
 
 def test_folds_count_in_the_estimate_and_best_is_tested_on_its_fold(

@@ -10,7 +10,7 @@ from data_checks import arrays
 from keras import layers
 
 import cbam_keras
-from cbam_keras import ablation, cli, data, explain, plotting, training, tuning
+from cbam_keras import ablation, data, explain, plotting, training, tuning
 
 pytestmark = pytest.mark.slow
 
@@ -90,21 +90,6 @@ def test_attention_is_inserted_trained_saved_loaded_and_seen(
     heat = explain.grad_cam(loaded, images, labels, "relu2")
     figure = plotting.plot_grad_cam(images, heat)
     assert len(figure.axes) == 2 * 8 + 1
-
-    (tmp_path / "photos").mkdir()
-    for number, image in enumerate(images):
-        file = f"photos/{number}.png"
-        keras.utils.save_img(file, image, scale=False)
-    cli.main(
-        ["explain", "old.keras", "new.keras", "photos", "--output", "seen"]
-        + ["--class", "1", "--layer", "relu2"]
-    )
-    seen = np.load("seen/arrays.npz")
-    np.testing.assert_allclose(
-        seen["new/heat_maps"],
-        explain.grad_cam(loaded, images, 1, "relu2"),
-        atol=1e-5,
-    )
 
 
 def test_a_model_loads_from_the_hub(tmp_path, monkeypatch):

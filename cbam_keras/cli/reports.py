@@ -12,8 +12,8 @@ from cbam_keras.cli.arguments import import_object, progress_of
 
 # Options without effect where predictions of masks are drawn.
 OF_HEAT = (
-    *("wanted", "flips", "method", "layer", "output", "data", "image_size"),
-    *("split", "count", "seed", "batch_size"),
+    *("images", "mistakes", "wanted", "method", "layer", "output", "split"),
+    *("count", "seed", "batch_size"),
 )
 
 
@@ -24,25 +24,22 @@ def explain(options: Options) -> None:
     settings = report.Settings(
         **{field.name: getattr(options, field.name) for field in fields}
     )
-    paths = [pathlib.Path(path).expanduser() for path in options.paths]
-    if len(paths) == 1 and report.has_masks(paths[0]):
+    run = report.read_run(pathlib.Path(options.run).expanduser())
+    if run.has_masks:
         options.refuse(
             OF_HEAT, "for a run on masks, whose predictions it draws"
         )
         with progress_of(options):
-            folder = report.draw_predictions(paths[0], settings.draw)
+            folder = report.draw_predictions(run, settings.draw)
             if not options.no_report:
-                report.try_to_write(paths[0])
+                report.try_to_write(run.folder)
         say(f"Predictions in {folder}")
         return
+    if settings.images:
+        options.refuse(["split"], "with `images`")
     with progress_of(options):
-        explanation, folder = report.explain_files(
-            paths,
-            settings,
-            output=options.output,
-            data_options=options.data_options,
-            described={},
-            command=options.line,
+        explanation, folder = report.explain_run(
+            run, settings, output=options.output, command=options.line
         )
         if not options.no_report:
             report.try_to_write(folder)
@@ -55,27 +52,23 @@ def explain_for_report(options: Options, output: pathlib.Path) -> None:
     folder = output / study.EXPLANATIONS
     with _files.writing_to(output):
         try:
-            networks = report.find_networks(output)[0][: report.MAX_NETWORKS]
+            run = report.read_run(output)
+            run = dataclasses.replace(
+                run, files=run.files[: report.MAX_NETWORKS]
+            )
             hashes = {
                 path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-                for path in networks
+                for path in run.files
             }
-            if report.has_masks(output):
-                report.draw_predictions(output)
+            if run.has_masks:
+                report.draw_predictions(run)
             elif not _is_explained(folder, {"networks": hashes}):
-                report.explain_files(
-                    networks,
-                    report.Settings(
-                        data=options.data,
-                        # The page shows those that networks get wrong.
-                        count=64,
-                        seed=options.seed or 0,
-                    ),
+                report.explain_run(
+                    run,
+                    report.Settings(mistakes=True, count=64),
                     output=output,
-                    data_options=options.data_options,
-                    described={"networks": hashes},
                     command=options.line,
-                    mistakes=True,
+                    described={"networks": hashes},
                 )
         except _files.InUse:
             # Another process writes the same.

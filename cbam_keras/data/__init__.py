@@ -25,6 +25,7 @@ from cbam_keras.data.decoding import (
     pil_decode,
     pil_resize,
     read_all,
+    read_example,
     read_headers,
     warn_of_damaged,
 )

@@ -4,22 +4,17 @@
 - `page`: what a page holds, and the file that it becomes.
 - `explanations`: networks explained on images, drawn and written.
 - `segmentations`: masks, and what networks predict for them.
-- `networks`, `images`: networks of files and runs; the images they are shown.
+- `networks`, `images`: a run's networks; the images they are shown.
 - `plotting`: all figures of the package, by one name.
 """
 
 import pathlib
 
 from cbam_keras import _checks, _files
-from cbam_keras.report.explanations import (
-    Settings,
-    explain_files,
-    list_means,
-    list_predictions,
-)
-from cbam_keras.report.networks import find_networks
+from cbam_keras.report.explanations import Settings, explain_run
+from cbam_keras.report.networks import read_run
 from cbam_keras.report.report import MAX_NETWORKS, write
-from cbam_keras.report.segmentations import draw_predictions, has_masks
+from cbam_keras.report.segmentations import draw_predictions
 
 __all__ = ["write"]
 

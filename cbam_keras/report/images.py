@@ -1,4 +1,4 @@
-"""The images to explain, from files, a folder or a dataset."""
+"""The images to explain, from the data of a run, files or a folder."""
 
 import dataclasses
 import os
@@ -8,47 +8,33 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from cbam_keras import _checks, _terminal, data
+from cbam_keras.explain.figures import luminance
+from cbam_keras.report.networks import Run
 
 # This many images of a dataset that does not fit into memory are read to choose
 # from, so that all classes are likely among them.
 READ_OF_LARGE = 1000
-
-# Height and width.
-Size = tuple[int, int]
-
-
-@dataclasses.dataclass(frozen=True)
-class RunData:
-    """The data of a run, as it has split them.
-
-    There is no `source` where a run does not say where its images are, and for
-    image files. `fingerprint` is `None` where any data will do. `rows` are
-    those of the test images to explain, if they are not chosen at random.
-    """
-
-    source: data.Source | None
-    seed: int
-    fingerprint: str | None = None
-    folds: int | None = None
-    fold: int = 0
-    rows: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
     """The images that are explained, not yet decoded.
 
-    They are some of a split of a dataset, or of files. Labels are indices of
-    `dataset.class_names`; -1 is an image in no class.
+    Networks take them as `(*size, channels)`. Labels are indices of the classes
+    of the run; -1 is an image in no class.
     """
 
     names: np.ndarray
     examples: data.Examples
-    dataset: data.Dataset
-    is_split: bool
+    size: tuple[int, int]
+    channels: int
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.examples.labels
 
     def take(self, rows: np.ndarray | slice) -> "Images":
         """Returns some of the images, in the order of the rows."""
@@ -65,148 +51,132 @@ class Images:
             rows = slice(start, min(start + batch_size, len(self)))
             yield rows, self.take(rows)
 
-    def view(self, size: Size, frame: Size) -> np.ndarray:
-        """Returns uint8 images `(B, H, W, 3)` of a size.
+    def pixels(self) -> np.ndarray:
+        """Returns images `(B, H, W, C)`, cropped and resized as in a test."""
+        pixels = np.stack(
+            [
+                data.read_example(self.examples, row, self.size, channels=3)[0]
+                for row in range(len(self))
+            ]
+        )
+        if self.channels == 3:
+            return pixels
+        return luminance(pixels)[..., None].round().astype("uint8")
 
-        They are cropped as evaluation crops them for the size `frame`.
-        """
-        resized = []
-        for item in self.examples.images:
-            image = data.pil_decode(item, 3, self.examples.scale)
-            crop = data.find_evaluation_box(image.shape[:2], frame)
-            resized.append(data.pil_resize(image, size, crop))
-        return np.stack(resized)
-
-    def boxes_in_view(self, size: Size, frame: Size) -> np.ndarray | None:
-        """Returns the boxes on the images of `view`, `None` if not known."""
-        shape = self.dataset.shape
-        if self.examples.boxes is None or shape is None:
+    def boxes(self) -> np.ndarray | None:
+        """Returns the boxes on `pixels`, `None` if they are not known."""
+        if self.examples.boxes is None:
             return None
-        crop = data.find_evaluation_box(shape, frame)
+        size = np.array(self.size)
+        # Images with boxes are an array.
+        shape = self.examples.images.shape[1:3]
+        crop = data.find_evaluation_box(shape, self.size)
         corner, sides = np.split(np.array(crop), 2)
         lowest, highest = np.hsplit(self.examples.boxes, 2)
-        scale = np.array(size) / sides
-        low = np.floor((lowest - corner) * scale).clip(0, np.array(size) - 1)
+        scale = size / sides
+        low = np.floor((lowest - corner) * scale).clip(0, size - 1)
         high = np.ceil((highest - corner) * scale).clip(low + 1, size)
         return np.concatenate([low, high], axis=1).astype("int32")
 
-    def label_by(
-        self, class_names: Sequence[str] | None, count: int
-    ) -> tuple[Sequence[str] | None, np.ndarray]:
-        """Returns the names of `count` classes, and the label of each image.
 
-        The names are those of the run that trained the models, `class_names`,
-        else those of the images, if there is one for each class, else `None`.
-        Labels are found by these names: that of the folder of an image, else
-        that of the folder with all images, else -1. A warning tells where an
-        order is assumed: that of folders, and that of a dataset which has
-        other names.
-        """
-        classes = self.dataset.class_names
-        is_known = {*(class_names or ())} & {*classes}
-        fits = len(classes) == count > 1
-        is_assumed = class_names is None or self.is_split
-        if fits and is_assumed and not is_known:
-            if class_names or self.dataset.root is not None:
-                _checks.warn(
-                    "It is assumed that the classes of the images, "
-                    f"{_checks.first_few(classes)}, are in the order of the "
-                    "models' classes. If they are not, call grad_cam of "
-                    "cbam_keras.explain with the right indices"
-                )
-            return class_names or classes, self.examples.labels
-        indices = {name: i for i, name in enumerate(class_names or ())}
-        others = -1
-        if self.dataset.root is not None and not self.is_split:
-            # Also the name of "." and "..".
-            name = os.path.basename(os.path.abspath(self.dataset.root))
-            others = indices.get(name, -1)
-        # The label -1 stands for the last one.
-        by_label = [*(indices.get(name, others) for name in classes), others]
-        return class_names, np.array(by_label)[self.examples.labels]
-
-
-def from_paths(
-    paths: Sequence[pathlib.Path], count: int | None, seed: int
+def find_images(
+    run: Run,
+    paths: Sequence[str] | None = None,
+    split: str = "test",
+    count: int | None = None,
+    seed: int | None = None,
 ) -> Images:
-    """Returns the images in files, or `count` of those in a folder.
+    """Returns images of a split of a run, or those in files or a folder.
 
-    A folder may hold damaged images, which are left out with a warning.
+    They are `count`, of each class as many, unless they are files; `seed` is
+    that of the choice, by default that of the run.
     """
-    is_folder = paths[0].is_dir()
-    if len(paths) > 1 and any(path.is_dir() for path in paths):
+    shape = run.images.get("image_shape", ())
+    if len(shape) != 3 or shape[2] not in (1, 3):
+        raise ValueError(
+            "A run must be on images (H, W, C) of one or three channels, to be "
+            f'explained. Received: "{run.folder}", with images of shape '
+            f"{(*shape,)}. In Python, cbam_keras.explain takes others too"
+        )
+    seed = run.seed if seed is None else seed
+    if paths:
+        files = [pathlib.Path(path).expanduser() for path in paths]
+        names, examples = _read_files(files, run, count, seed)
+    else:
+        names, examples = _read_split(run, split, count, seed)
+    return Images(np.array(names), examples, (*shape[:2],), shape[2])
+
+
+def _read_files(paths, run, count, seed):
+    """Returns names and images of files, or `count` of those in a folder.
+
+    A folder may hold damaged images, which are left out with a warning. The
+    class of an image is that of the folder it is in, else of the folder with
+    all of them, found by its name.
+    """
+    is_folder, root = os.path.isdir(paths[0]), None
+    if len(paths) > 1 and any(map(os.path.isdir, paths)):
         raise ValueError(
             "Images must be files, or those of one folder with its "
             f"subfolders. Received: {_checks.first_few(paths)}"
         )
-    files, folders, root = [*paths], [""] * len(paths), None
+    files, folders, whole = [*paths], [""] * len(paths), ""
     if is_folder:
-        # A class may have subfolders, e.g. of patients, as in training. The
-        # empty name stands for no folder of a class.
+        # A class may have subfolders, e.g. of patients, as in training.
         root = data.enter_folder(paths[0])
         files = data.find_image_files(paths[0], "**/*")
         parts = [file.relative_to(root).parts for file in files]
         folders = [names[0] if len(names) > 1 else "" for names in parts]
-    classes = sorted({*folders} - {""})
-    labels = [classes.index(name) if name else -1 for name in folders]
+        # Also the name of "." and "..".
+        whole = os.path.basename(os.path.abspath(root))
+    classes = {name: label for label, name in enumerate(run.class_names)}
+    others = classes.get(whole, -1)
+    labels = [classes.get(name, others) for name in folders]
     examples = data.Examples(
         np.array([*map(str, files)], object), np.array(labels)
     )
     if is_folder:
         examples = examples.take(choose_balanced(folders, count, seed))
-    dataset = data.Dataset({"images": examples}, tuple(classes), root=root)
+    dataset = data.Dataset({"images": examples}, (*classes,), root=root)
     dataset = data.keep_readable(dataset)
     examples, damaged = dataset.splits["images"], dataset.skipped
     if not len(examples) or (damaged and not is_folder):
         reasons = data.describe_counts(dataset.damaged)
         raise ValueError(
-            "Images must be complete files that Pillow reads, and models must "
-            "end in .keras or .h5. Received: "
+            "Images must be complete files that Pillow reads. Received: "
             f"{_checks.first_few(damaged or paths)} "
             f"({reasons or 'no images'})"
         )
     data.warn_of_damaged(dataset)
-    names = np.array([*examples.images])
-    return Images(names, examples, dataset, is_split=False)
-
-
-def split_as_run(source: data.Source, run: RunData) -> data.Dataset:
-    """Returns a source as a run has split it, or raises if it has changed."""
-    dataset = source.split(run.seed, run.folds, run.fold)
-    if run.fingerprint not in (None, dataset.fingerprint):
-        raise ValueError(
-            "The data of a run must be as they were, or its test images may "
-            f'be others. Received: "{source.data}", which has changed since. '
-            "Give --data to explain it as it is"
+    if scale := run.content.get("scale"):
+        # The networks see images as they did in training.
+        examples = dataclasses.replace(examples, scale=data.Scale(*scale))
+    elif examples.scale:
+        _checks.warn(
+            "The run does not say how values beyond 8 bits are scaled, and "
+            f"these are by their own range: {examples.scale.note}"
         )
-    return dataset
+    return [*examples.images], examples
 
 
-def from_data(
-    source: data.Source, run: RunData, split: str, count: int | None
-) -> Images:
-    """Returns `count` images of a split of a source, as a run has split it."""
-    dataset = split_as_run(source, run)
-    examples = dataset.splits[split]
-    if not isinstance(examples, data.Examples) and run.rows is None:
+def _read_split(run, split, count, seed):
+    """Returns names and images of `count` of a split of a run."""
+    examples = run.split().splits[split]
+    if not isinstance(examples, data.Examples):
         if count is None:
             raise ValueError(
                 "`count` must be a number for a dataset that is too large for "
-                f'memory. Received: count=all, data="{source.data}"'
+                f'memory. Received: count=all, data="{run.source.data}"'
             )
         total = min(len(examples), max(READ_OF_LARGE, count))
         examples = examples.load(total, "Reading")
-    rows = run.rows
-    if rows is None:
-        rows = choose_balanced(examples.labels, count, run.seed)
+    rows = choose_balanced(examples.labels, count, seed)
     examples = examples.take(rows)
-    if not isinstance(examples, data.Examples):
-        examples = examples.load(len(rows), "Reading")
     names = [
         item if isinstance(item, str) else f"{split} {row}"
         for item, row in zip(examples.images, rows, strict=True)
     ]
-    return Images(np.array(names), examples, dataset, is_split=True)
+    return names, examples
 
 
 def choose_balanced(

@@ -1,80 +1,92 @@
-"""Networks from files and output folders, and what runs say of their data."""
+"""A run that is explained: its networks, and how its images were split."""
 
-import contextlib
 import dataclasses
-import os
 import pathlib
-import warnings
-from collections.abc import Sequence
 
 import keras
-import numpy as np
 
-from cbam_keras import _checks, _files, _graph, data, study
-from cbam_keras.explain.figures import luminance
+from cbam_keras import _files, _graph, data, study
+from cbam_keras._files import Json
 from cbam_keras.layers import AttentionLayer
-from cbam_keras.report.images import Images, RunData, Size
-
-ENDINGS = (".keras", ".h5")
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
-    """A classifier from a file, and the size of the images that it takes.
+class Run:
+    """The output folder of a run, with networks and how images were split.
 
-    Images are cropped for the size `frame`, which is that of the first network.
+    `files` are the best network of a search and else those of the first seed,
+    those of the last table first. `images` describes the images that they were
+    trained and tested on. There is no `source` of arrays and data frames.
     """
 
-    name: str
-    path: pathlib.Path
-    model: keras.Model
-    size: Size
-    frame: Size
+    content: Json
+    results: study.Results
+    files: list[pathlib.Path]
+    source: data.Source | None
+    images: Json
 
     @property
-    def has_attention(self) -> bool:
-        layers = _graph.layers_within(self.model)
-        return any(isinstance(layer, AttentionLayer) for layer in layers)
+    def folder(self) -> pathlib.Path:
+        return self.results.output
 
-    def view(self, images: Images) -> np.ndarray:
-        """Returns images, uint8 `(B, H, W, C)`, in its size and colors."""
-        pixels = images.view(self.size, self.frame)
-        if self.model.inputs[0].shape[-1] == 3:
-            return pixels
-        return luminance(pixels)[..., None].round().astype("uint8")
+    @property
+    def has_masks(self) -> bool:
+        return self.source is not None and self.source.masks is not None
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.content["class_names"]
+
+    @property
+    def seed(self) -> int:
+        """The seed of the split, and of the choice of images."""
+        return self.images["seed"]
+
+    def split(self) -> data.Dataset:
+        """Returns the images as they were split, unless they have changed."""
+        if self.source is None:
+            raise ValueError(
+                "A run must say where its images are. Received: "
+                f'"{self.folder}", whose images are arrays or data frames. '
+                "Give others, by --images FOLDER"
+            )
+        folds = self.images.get("folds"), self.images.get("fold", 0)
+        dataset = self.source.split(self.seed, *folds)
+        if self.images.get("fingerprint") not in (None, dataset.fingerprint):
+            raise ValueError(
+                "The data of a run must be as they were, or its test images "
+                f'may be others. Received: "{self.source.data}", which has '
+                "changed since. Give --images to explain it as it is"
+            )
+        return dataset
 
 
-def load_networks(
-    paths: Sequence[pathlib.Path],
-    image_size: int | Size | None,
-    default_size: Size,
-    has_two_classes: bool,
-) -> list[Network]:
-    """Returns the networks in files.
-
-    With two classes, a single unit is for these, unless it is trained as a
-    value.
-    Networks that take images of any size get those of `image_size`, else of
-    the size of the first network with a fixed one, else of `default_size`.
-    """
-    names = _make_unique_names(paths)
-    models = [_load_classifier(path, has_two_classes) for path in paths]
-    sizes = [tuple(model.inputs[0].shape[1:3]) for model in models]
-    if image_size is not None:
-        # A network of another size raises an error.
-        sizes = [_checks.height_and_width(image_size)] * len(models)
-    fixed = next((size for size in sizes if None not in size), default_size)
-    sizes = [(height or fixed[0], width or fixed[1]) for height, width in sizes]
-    return [
-        Network(name, path, model, size, sizes[0])
-        for name, path, model, size in zip(
-            names, paths, models, sizes, strict=True
+def read_run(folder: pathlib.Path) -> Run:
+    """Returns the run in a folder, which must have networks."""
+    results = study.Results.read(folder)
+    content = study.read_content(folder)
+    files = [folder / name for name in results.networks()]
+    files = [file for file in files if file.exists()]
+    if not files:
+        raise ValueError(
+            f'A folder of a run must hold models. Received: "{folder}", where '
+            "none is finished yet. Run the same command again to resume it"
         )
-    ]
+    seed, descriptions = results.first_seed, results.settings["data"]
+    images = descriptions.get(str(seed), next(iter(descriptions.values())))
+    images = {"seed": seed, **images}
+    if results.folds is not None:
+        # The best network of a search may be of a new seed.
+        best = content.get("best_network", {}).get("seed", seed)
+        images["seed"], images["fold"] = divmod(best, results.folds)
+    source = content["source"] and data.Source.from_description(
+        content["source"]
+    )
+    return Run(content, results, files, source, images)
 
 
-def _load_classifier(path, has_two_classes):
-    """Returns the model in a file, of images alone and with one output."""
+def load_classifier(path: pathlib.Path) -> keras.Model:
+    """Returns the model of a run on classes in a file."""
     try:
         model = _files.load_model(path)
     # Keras raises errors of many types for a damaged file or another format.
@@ -86,120 +98,14 @@ def _load_classifier(path, has_two_classes):
             "import the module that registers them with --import MODULE"
         ) from error
     model = _graph.with_graph("model", model)
-    inputs = [tuple(x.shape) for x in model.inputs]
     outputs = [tuple(x.shape) for x in model.outputs]
-    takes_images = len(inputs) == 1 and len(inputs[0]) == 4
-    if not takes_images or inputs[0][3] not in (1, 3) or len(outputs) > 1:
-        raise ValueError(
-            "A model must take images as its one input, (B, H, W, C) of one "
-            "or three channels, and have one output. Received: "
-            f'"{path}", which takes {_checks.first_few(inputs)} and returns '
-            f"{_checks.first_few(outputs)}. In Python, cbam_keras.explain "
-            "takes others too"
-        )
     if outputs == [(None, 1)]:
-        # The loss tells classes from values, where it can be loaded.
-        with warnings.catch_warnings(), contextlib.suppress(Exception):
-            warnings.simplefilter("ignore")
-            model.loss = keras.saving.load_model(path).loss
-        meaning = _graph.find_meaning(model, 0, None)
-        if has_two_classes and meaning == "unknown":
-            model.loss = "binary_crossentropy"
+        # A run trains a single unit for two classes.
+        model.loss = "binary_crossentropy"
     return model
 
 
-def _make_unique_names(paths):
-    """Returns the stems of files, or their paths where stems repeat."""
-    files = [path.resolve() for path in paths]
-    for names in (
-        [file.stem for file in files],
-        [f"{file.parent.name}/{file.stem}" for file in files],
-        [file.as_posix() for file in files],
-    ):
-        if len(set(names)) == len(names):
-            return names
-    raise ValueError(
-        f"Each model must be given once. Received: {_checks.first_few(files)}"
-    )
-
-
-def is_run(folder: pathlib.Path) -> bool:
-    """Returns whether a folder is that of a run."""
-    return os.path.exists(folder / study.RESULTS)
-
-
-def find_networks(folder: pathlib.Path) -> tuple[list[pathlib.Path], RunData]:
-    """Returns the networks of the run in a folder, and its data.
-
-    They are the best network of a search and else those of the first seed,
-    those of the last table first.
-    """
-    try:
-        content = study.read_content(folder)
-    except study.DAMAGE as error:
-        raise ValueError(
-            f'"{folder}" must be an output folder or hold images alone. '
-            f"Received: one whose results.json cannot be read ({error})"
-        ) from error
-    results = study.Results.of(folder, content)
-    seed, names = results.first_seed, results.networks()
-    files = [folder / x for x in names if (folder / x).exists()]
-    if not files:
-        raise ValueError(
-            "A folder of a run must hold models. Received: "
-            f'"{folder}", where none is finished yet. Run the same command '
-            "again to resume it"
-        )
-    source = content.get("source")
-    if source is None:
-        # Arrays and data frames are in no place.
-        return files, RunData(None, seed)
-    descriptions = results.settings["data"]
-    trained_on = descriptions.get(str(seed), next(iter(descriptions.values())))
-    if results.folds is not None:
-        # The best network of a search may be of a new seed.
-        seed = content.get("best_network", {}).get("seed", seed)
-        seed, fold = divmod(seed, results.folds)
-        trained_on = {**trained_on, "seed": seed, "fold": fold}
-    return files, RunData(
-        data.Source.from_description(source),
-        seed=trained_on.get("seed", seed),
-        fingerprint=trained_on.get("fingerprint"),
-        # The test images are those of the fold of these networks.
-        folds=trained_on.get("folds"),
-        fold=trained_on.get("fold", 0),
-    )
-
-
-def find_class_names(
-    models: Sequence[pathlib.Path], classes: int
-) -> tuple[str, ...] | None:
-    """Returns the class names of the runs that models lie in, if known."""
-    orders = set()
-    for folder in {path.parent for path in models}:
-        # There may be no run.
-        with contextlib.suppress(*study.DAMAGE):
-            names = study.read_content(folder).get("class_names", ())
-            if len(names) == classes:
-                orders.add(tuple(names))
-    if len(orders) > 1:
-        listed = [_checks.first_few(names) for names in sorted(orders)]
-        raise ValueError(
-            "Models must have the same classes in the same order to be "
-            f"compared. Received: {'; '.join(listed)}"
-        )
-    return orders.pop() if orders else None
-
-
-def find_scale(models: Sequence[pathlib.Path]) -> data.Scale | None:
-    """Returns the scale of the images that models were trained on, if any."""
-    scales = set()
-    for folder in {path.parent for path in models}:
-        with contextlib.suppress(*study.DAMAGE):
-            scales.add(data.Scale(*study.read_content(folder)["scale"]))
-    if len(scales) > 1:
-        raise ValueError(
-            "Models must have been trained on images of one scale to be "
-            f"compared. Received: {sorted(scales)}"
-        )
-    return next(iter(scales), None)
+def has_attention(model: keras.Model) -> bool:
+    """Returns whether a model has layers of this package."""
+    layers = _graph.layers_within(model)
+    return any(isinstance(layer, AttentionLayer) for layer in layers)

@@ -7,8 +7,7 @@ import numpy as np
 from cbam_keras import _files, data, study
 from cbam_keras.explain.figures import plot_masks
 from cbam_keras.report.explanations import shorten
-from cbam_keras.report.images import split_as_run
-from cbam_keras.report.networks import find_networks, is_run
+from cbam_keras.report.networks import Run
 
 # The figure of predictions, and of how many networks and images.
 PREDICTIONS = "predictions.png"
@@ -17,36 +16,16 @@ MAX_NETWORKS, IMAGES = 3, 6
 BATCH = 8
 
 
-def has_masks(folder: pathlib.Path) -> bool:
-    """Returns whether a folder is that of a run on masks."""
-    if not is_run(folder):
-        return False
-    # A damaged run is reported elsewhere.
-    try:
-        source = study.read_content(folder).get("source")
-    except study.DAMAGE:
-        return False
-    return bool(source and source.get("masks"))
-
-
-def draw_predictions(run: pathlib.Path, count: int = IMAGES) -> pathlib.Path:
+def draw_predictions(run: Run, count: int = IMAGES) -> pathlib.Path:
     """Draws test images of a run with their masks and predictions.
 
     They are chosen at even steps from the one with most wrong pixels to the
     one with fewest. Returns the folder of the figures.
     """
-    files, found = find_networks(run)
-    if found.source is None:
-        raise ValueError(
-            "A run must say where its images are. Received: "
-            f'"{run}", whose images are arrays or data frames. In Python, '
-            "cbam_keras.explain.plot_masks draws them"
-        )
-    content = study.read_content(run)
-    shape = next(iter(content["settings"]["data"].values()))["image_shape"]
+    shape = run.images["image_shape"]
     channels_first = shape[0] in (1, 3) and shape[-1] not in (1, 3)
     size = tuple(shape[1:] if channels_first else shape[:2])
-    dataset = split_as_run(found.source, found)
+    dataset = run.split()
     files_of_test = dataset.splits["test"].images
     examples = data.read_all(
         dataset.splits["test"], size, dataset.channels, "Preparing test"
@@ -54,9 +33,9 @@ def draw_predictions(run: pathlib.Path, count: int = IMAGES) -> pathlib.Path:
     images, masks = examples.images, np.asarray(examples.masks)
     predictions = {
         path.stem: _predict(_files.load_model(path), images, channels_first)
-        for path in files[:MAX_NETWORKS]
+        for path in run.files[:MAX_NETWORKS]
     }
-    ignore_index = content["source"]["masks"]["ignore_index"]
+    ignore_index = run.content["source"]["masks"]["ignore_index"]
     is_known = masks != ignore_index
     wrong = [
         ((x != masks) & is_known).mean(axis=(1, 2))
@@ -65,7 +44,7 @@ def draw_predictions(run: pathlib.Path, count: int = IMAGES) -> pathlib.Path:
     order = np.argsort(-np.sum(wrong, axis=0), kind="stable")
     places = np.linspace(0, len(order) - 1, min(count, len(order)))
     rows = order[places.round().astype(int)]
-    folder = _files.output_folder(run / study.EXPLANATIONS)
+    folder = _files.output_folder(run.folder / study.EXPLANATIONS)
     figure = plot_masks(
         images[rows],
         masks[rows],
