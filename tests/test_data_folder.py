@@ -1,6 +1,5 @@
 """Folders of images become datasets: layouts, formats, sizes, damage."""
 
-import io
 import os
 
 import numpy as np
@@ -244,28 +243,3 @@ def test_images_of_the_right_size_are_left_alone(tmp_path):
     images = data.load(tmp_path, image_size=130)
     found = joined(epoch(images.train))[0].astype("uint8")
     assert as_set(found) < as_set(written.values())
-
-
-def test_damaged_files_are_left_out_with_one_warning(tmp_path, monkeypatch):
-    write_folder(tmp_path, size=(8, 8))
-    png, jpeg = io.BytesIO(), io.BytesIO()
-    COLOUR.save(png, "PNG")
-    COLOUR.save(jpeg, "JPEG")
-    # Twice as many pixels are an error of Pillow's.
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
-    contents = {
-        "bomb.png": png.getvalue(),
-        "cut.jpg": jpeg.getvalue()[:-200],
-        "cut.png": png.getvalue()[:-200],
-        "empty.png": b"",
-        "text.jpg": b"<html>not found</html>",
-    }
-    for name, content in contents.items():
-        (tmp_path / "dog" / name).write_bytes(content)
-    message = r"5 images \(5 damaged\) .*: dog/bomb.png, "
-    with pytest.warns(UserWarning, match=message) as seen:
-        images = data.load(tmp_path, image_size=4)
-    assert len(seen) == 1
-    assert seen[0].filename == __file__
-    assert images.skipped == tuple(f"dog/{name}" for name in contents)
-    assert sum(images.sizes.values()) == 20

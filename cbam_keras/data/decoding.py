@@ -12,9 +12,8 @@ import io
 import os
 import pathlib
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -47,13 +46,17 @@ INSTALL = {
 # exchange height and width.
 ORIENTATION = 0x0112
 TURNED = range(5, 9)
-# Tags of TIFF, and values of them.
-BITS, PHOTOMETRIC, SAMPLES, PLANAR = 258, 262, 277, 284
+# Tags of TIFF, and a value of the format of samples.
+BITS, PHOTOMETRIC, SAMPLES = 258, 262, 277
 EXTRA_SAMPLES, SAMPLE_FORMAT, DEPTH = 338, 339, 32997
-SIGNED = SEPARATE = 2
-# What Pillow calls 16-bit colors, and the order of their bytes.
-DEEP = re.compile(r"(RGB[AXa]?|LA);16([BLN])")
-OTHER_BYTES = {"B": "L", "L": "B", "N": "LB"[sys.byteorder == "little"]}
+SIGNED = 2
+# Where other formats say how many bits a color has: behind which word, how
+# many bytes from its start, and what is said of 8 bits.
+BIT_DEPTHS = {"PNG": (b"IHDR", 12, 8), "JPEG2000": (b"ihdr", 14, 7)}
+UNSUPPORTED = (
+    "with 16-bit colors or other values that Pillow does not read: open them "
+    "with tifffile or cv2.imread(..., cv2.IMREAD_UNCHANGED), and pass arrays"
+)
 
 # Images are decoded to find damaged ones up to so many bytes of files, which
 # take half a minute on two cores, and beyond as many, drawn at random.
@@ -116,96 +119,78 @@ def _name_error(item, error):
 class Unsupported(ValueError):
     """An image that is whole, and of a kind that is not read."""
 
+    def __init__(self):
+        super().__init__(UNSUPPORTED)
+
+
+def open_image(file: BinaryIO) -> Any:
+    """Returns an image of Pillow, unless its values would be misread."""
+    pil = _checks.require("PIL.Image", extra="data")
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    start = file.read(END_BYTES)
+    try:
+        image = pil.open(file, formats=list_formats())
+    except pil.UnidentifiedImageError as error:
+        # Pillow does not tell a TIFF of other bands from one that is cut off
+        # before its directory.
+        is_little = start[:2] == b"II"
+        place = int.from_bytes(start[4:8], "little" if is_little else "big")
+        if (is_little or start[:2] == b"MM") and place < size:
+            raise Unsupported from error
+        raise
+    if _is_misread(image, start):
+        raise Unsupported
+    return image
+
+
+def _is_deep_gray(image):
+    """Returns whether an image is gray and of more than 8 bits."""
+    return image.mode.startswith(("I", "F"))
+
+
+def _is_misread(image, start):
+    """Returns whether Pillow loses values of an image, or mistakes them.
+
+    Of colors beyond 8 bits it keeps 8.
+    """
+    if _is_deep_gray(image):
+        # It takes what libtiff unpacks for bytes in the order of the file.
+        is_packed = image.info.get("compression") != "raw"
+        return start[:2] == b"MM" and is_packed and image.mode in ("I", "F")
+    if image.format in BIT_DEPTHS:
+        word, offset, of_8_bits = BIT_DEPTHS[image.format]
+        return start[start.find(word) + offset] > of_8_bits
+    if image.format == "PPM" and image.mode == "RGB":
+        _, _, _, highest, *_ = re.sub(rb"#.*", b"", start).split(maxsplit=4)
+        return int(highest) > 255
+    tags = getattr(image, "tag_v2", {})
+    is_signed = SIGNED in tags.get(SAMPLE_FORMAT, ())
+    return max(tags.get(BITS, (8,))) > 8 or is_signed or image.mode == "LAB"
+
 
 def _read_pixels(file):
     """Returns the pixels of a file, turned as the camera was held.
 
-    They are `(H, W, 3)` uint8, or `(H, W)` or `(H, W, 3)` of another type.
+    They are `(H, W, 3)` uint8, or `(H, W)` of another type.
     """
-    image = _open_image(file)
-    tags, rawmodes = getattr(image, "tag_v2", {}), str(image.tile)
-    is_deep = max(tags.get(BITS, (8,))) > 8
-    if is_deep and tags.get(PLANAR) == SEPARATE and tags.get(SAMPLES, 1) > 1:
-        raise Unsupported(_describe_tiff(file))
+    image = open_image(file)
+    tags = getattr(image, "tag_v2", {})
     ops = _checks.require("PIL.ImageOps", extra="data")
     ops.exif_transpose(image, in_place=True)
-    if image.mode == "LAB":
-        raise Unsupported("are in LAB: convert them to RGB")
-    if image.mode == "L" and SIGNED in tags.get(SAMPLE_FORMAT, ()):
-        return np.asarray(image).view("int8")
-    if image.mode.startswith(("I", "F")):
+    if _is_deep_gray(image):
         values = np.asarray(image)
         if not np.isfinite(values).all():
-            raise Unsupported("have NaN or infinite values: pass arrays")
-        if "'I;32N'" in rawmodes:
+            raise Unsupported
+        if tags.get(BITS) == (32,) and tags.get(SAMPLE_FORMAT, (1,)) == (1,):
             return values.view("uint32")
         # Pillow takes white for black in integers of 16 bits.
         is_inverted = tags.get(PHOTOMETRIC) == 0 and image.mode != "F"
         return 65535 - values if is_inverted else values
-    if DEEP.search(rawmodes):
-        lower = ops.exif_transpose(_open_image(file, lower=True))
-        values = 256 * np.asarray(image).astype("uint16") + np.asarray(lower)
-        # The lower byte of gray beside alpha is in the first channel only.
-        return values[..., [0, 0, 0] if "LA;16" in rawmodes else slice(3)]
     if image.mode == "P":
         # Otherwise Pillow warns that it drops a transparency.
         image = image.convert("RGBA")
     return np.asarray(image.convert("RGB"))
-
-
-def _open_image(file, lower=False):
-    """Returns an image, of 16-bit colors its higher or `lower` bytes.
-
-    Pillow reads no other colors than those of 8 bits.
-    """
-    pil = _checks.require("PIL.Image", extra="data")
-    file.seek(0)
-    try:
-        image = pil.open(file, formats=list_formats())
-    except pil.UnidentifiedImageError as error:
-        if reason := _describe_tiff(file):
-            raise Unsupported(reason) from error
-        raise
-    if image.format in ("PNG", "PPM", "TIFF"):
-        image.tile = [_choose_bytes(tile, lower) for tile in image.tile]
-    return image
-
-
-def _choose_bytes(tile, lower):
-    """Returns where Pillow reads a part of an image, and in which mode."""
-    args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
-    if (tile.codec_name, args) == ("ppm", ("RGB", 65535)):
-        # Pillow itself rounds the values of PPM.
-        args, tile = ("RGB;16B", 0, 1), tile._replace(codec_name="raw")
-    rawmode, *others = args
-    if match := DEEP.fullmatch(rawmode):
-        mode, order = match.groups()
-        # Not divided by alpha, which has 16 bits itself.
-        mode = mode.replace("a", "A")
-        rawmode = f"{mode};16{OTHER_BYTES[order] if lower else order}"
-        if mode == "LA" and lower:
-            rawmode = "ARGB"
-    elif tile.codec_name == "libtiff":
-        # It returns the machine's order of bytes, whatever the file's.
-        rawmode = re.sub(r"B?([SF])$", r"N\1", rawmode)
-    return tile._replace(args=(rawmode, *others))
-
-
-def _describe_tiff(file):
-    """Returns what a TIFF holds that Pillow does not read, "" of others."""
-    plugin = _checks.require("PIL.TiffImagePlugin", extra="data")
-    with contextlib.suppress(Exception):
-        file.seek(0)
-        start = file.read(8)
-        # Offsets have 64 bits in large files.
-        start += file.read(8 * (43 in start[2:4]))
-        tags = plugin.ImageFileDirectory_v2(start)
-        file.seek(tags.next)
-        tags.load(file)
-        bands, (bits, *_) = tags.get(SAMPLES, 1), tags[BITS]
-        held = f"have {bands} bands of" if bands > 1 else "are TIFF files of"
-        return f"{held} {bits} bits: pass arrays"
-    return ""
 
 
 class Header(NamedTuple):
@@ -253,7 +238,7 @@ def _read_header(item, is_decoded):
     pil = _checks.require("PIL.Image", extra="data")
     try:
         with _open(item) as file:
-            image = _open_image(file)
+            image = open_image(file)
             unread = _find_unread(image)
             file.seek(0)
             start = file.read(END_BYTES)
@@ -272,7 +257,7 @@ def _read_header(item, is_decoded):
                     # It is cut, but Pillow decodes the pixels that it has.
                     return "damaged"
             # EXIF data may follow the pixels of a PNG.
-            is_decoded |= b"eXIf" in end or ";16" in str(image.tile)
+            is_decoded |= b"eXIf" in end or _is_deep_gray(image)
             width, height = image.size
             values = None
             if is_decoded:
@@ -287,7 +272,7 @@ def _read_header(item, is_decoded):
         if getattr(error, "errno", None) in PASSING:
             raise _name_error(item, error) from error
         return _find_reason(item, error)
-    is_grey = image.mode in ("1", "L") or image.mode.startswith(("I", "F"))
+    is_grey = image.mode in ("1", "L") or _is_deep_gray(image)
     content = f"{size} {code.hexdigest()}"
     return Header(height, width, is_grey, content, values, unread, is_decoded)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.decoding import list_formats, map_in_threads
+from cbam_keras.data.decoding import map_in_threads, open_image
 from cbam_keras.data.examples import Dataset, digest
 
 # What colors of no class are called, and the classes of masks of 0 and 255.
@@ -203,10 +203,10 @@ def _decode(mask, is_color):
     """
     palette, kind = {}, ""
     if isinstance(mask, str):
-        pil = _checks.require("PIL.Image", extra="data")
         ops = _checks.require("PIL.ImageOps", extra="data")
-        with pil.open(mask, formats=list_formats()) as file:
-            kind, image = str(file.format), ops.exif_transpose(file)
+        with open(mask, "rb") as file:
+            opened = open_image(file)
+            kind, image = str(opened.format), ops.exif_transpose(opened)
             if image.mode == "P" and not is_color:
                 colors = np.reshape(image.getpalette("RGB"), (-1, 3)).tolist()
                 palette = dict(enumerate(map(tuple, colors)))
