@@ -64,10 +64,8 @@ CHECKED_BYTES = 4 * 2**30
 # The others are decoded, too, unless they end like this.
 LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 # Errors of a file system or a process that may pass, and are no damage.
-PASSING = (
-    *(errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
-    *(errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN),
-)
+PASSING_NAMES = "EIO EMFILE ENFILE ENOMEM ESTALE ETIMEDOUT ENOTCONN EHOSTDOWN"
+PASSING = [getattr(errno, name) for name in PASSING_NAMES.split()]
 # How much is read at both ends of a file.
 END_BYTES = 4096
 # Compressed, so that another image has other ends.
@@ -162,8 +160,8 @@ def _is_misread(image, start):
         word, offset, of_8_bits = BIT_DEPTHS[image.format]
         return start[start.find(word) + offset] > of_8_bits
     if image.format == "PPM" and image.mode == "RGB":
-        _, _, _, highest, *_ = re.sub(rb"#.*", b"", start).split(maxsplit=4)
-        return int(highest) > 255
+        words = re.sub(rb"#.*", b"", start).split(maxsplit=4)
+        return int(words[3]) > 255
     tags = getattr(image, "tag_v2", {})
     is_signed = SIGNED in tags.get(SAMPLE_FORMAT, ())
     return max(tags.get(BITS, (8,))) > 8 or is_signed or image.mode == "LAB"

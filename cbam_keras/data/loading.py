@@ -462,17 +462,18 @@ def _load(
     dataset = source.split(seed, folds, fold)
     train, masks = dataset.splits["train"], source.masks
     is_large = isinstance(train, DiskExamples)
-    for is_wrong, expected in (
-        (boxes and (augment or size), "`boxes` need images as they are"),
-        (boxes and train.boxes is None, "`boxes` need digits among clutter"),
-        (augment and batch_size is None, "`augment` needs batches"),
-        (is_large and batch_size is None, "More than 2 GiB need batches"),
-    ):
-        if is_wrong:
-            raise ValueError(
-                f'{expected}. Received: "{source.name}", {batch_size=}, '
-                f"{boxes=}, {image_size=}, {augment=}"
-            )
+    received = (
+        f'Received: "{source.name}", {batch_size=}, {boxes=}, {image_size=}, '
+        f"{augment=}"
+    )
+    if boxes and (augment or size):
+        raise ValueError(f"`boxes` need images as they are. {received}")
+    if boxes and train.boxes is None:
+        raise ValueError(f"`boxes` need digits among clutter. {received}")
+    if augment and batch_size is None:
+        raise ValueError(f"`augment` needs batches. {received}")
+    if is_large and batch_size is None:
+        raise ValueError(f"More than 2 GiB need batches. {received}")
     size = _checks.height_and_width(size or dataset.shape or SIDE)
     num_images = sum(map(len, dataset.splits.values()))
     num_bytes = num_images * math.prod(size) * dataset.channels

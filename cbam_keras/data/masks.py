@@ -253,19 +253,9 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
     Masks that cannot be read are left out with their images. Those in files
     are decoded again when they are used.
     """
-    is_color = masks.colors is not None and masks.table[2]
-    splits, scans, unread = {}, dict[str, list[Scan]](), list[str]()
-    for split, examples in dataset.splits.items():
-        examples = _without_one_hot(examples, masks)
-        scan = functools.partial(_scan, dataset, examples, is_color)
-        title, rows = f"Checking masks of {split}", range(len(examples))
-        found = [*map_in_threads(scan, rows, title)]
-        unread += [x for x in found if isinstance(x, str)]
-        scans[split] = [x for x in found if isinstance(x, Scan)]
-        is_read = [isinstance(x, Scan) for x in found]
-        splits[split] = examples.take(np.flatnonzero(is_read))
-    every = [x for each in scans.values() for x in each]
-    if unread and not every:
+    splits, scans_of, unread = _scan_all(dataset, masks)
+    scans = [scan for each in scans_of.values() for scan in each]
+    if unread and not scans:
         raise ValueError(
             "Masks must be images that can be read. Received: "
             f"{len(unread):,} that cannot: {_checks.first_few(unread)}"
@@ -275,23 +265,21 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
             f"{_checks.count(len(unread), 'mask')} could not be read, and will "
             f"be left out with their images: {_checks.first_few(unread)}"
         )
-    _check_sizes(every)
-    encoding, names, note = _find_encoding(every, masks)
-    _check_known(every, encoding, masks, names)
+    _check_sizes(scans)
+    encoding, names, note = _find_encoding(scans, masks)
+    _check_known(scans, encoding, masks, names)
     for split, examples in splits.items():
-        pixels = np.zeros((len(examples), len(names)), "int64")
-        for row, one in enumerate(scans[split]):
-            for value, count in one.counts.items():
-                code = encoding.to_code(value, one.has_colors)
-                label = encoding.table[int(code)]
-                if label < len(names) and label != masks.ignore_index:
-                    pixels[row, label] += count
+        counts = [
+            _count_pixels(scan, encoding, len(names), masks.ignore_index)
+            for scan in scans_of[split]
+        ]
+        pixels = np.array(counts, "int64").reshape(-1, len(names))
         changes = {"pixels": pixels, "encoding": encoding}
         if examples.masks.dtype != object:
-            read = np.stack([encoding.read(x) for x in examples.masks])
-            changes |= {"masks": read, "encoding": None}
+            classes = np.stack([encoding.read(x) for x in examples.masks])
+            changes |= {"masks": classes, "encoding": None}
         splits[split] = dataclasses.replace(examples, **changes)
-    contents = [found.content for found in every]
+    contents = [scan.content for scan in scans]
     meaning = sorted(encoding.table.items()), names, masks.ignore_index
     left_out = {**dataset.left_out, "with an unreadable mask": len(unread)}
     return dataclasses.replace(
@@ -303,6 +291,36 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
         skipped=(*dataset.skipped, *unread),
         remarks=(*dataset.remarks, *filter(None, [note])),
     )
+
+
+def _scan_all(dataset, masks):
+    """Returns the splits of masks that can be read, and the scans of each.
+
+    Then text on each of the others.
+    """
+    is_color = masks.colors is not None and masks.table[2]
+    splits, scans, unread = {}, {}, []
+    for split, examples in dataset.splits.items():
+        examples = _without_one_hot(examples, masks)
+        scan = functools.partial(_scan, dataset, examples, is_color)
+        title, rows = f"Checking masks of {split}", range(len(examples))
+        results = [*map_in_threads(scan, rows, title)]
+        unread += [x for x in results if isinstance(x, str)]
+        scans[split] = [x for x in results if isinstance(x, Scan)]
+        is_read = [isinstance(x, Scan) for x in results]
+        splits[split] = examples.take(np.flatnonzero(is_read))
+    return splits, scans, unread
+
+
+def _count_pixels(scan, encoding, num_classes, ignore_index):
+    """Returns the number of pixels of each class in a mask."""
+    pixels = [0] * num_classes
+    for value, count in scan.counts.items():
+        code = encoding.to_code(value, scan.has_colors)
+        label = encoding.table[int(code)]
+        if label < num_classes and label != ignore_index:
+            pixels[label] += count
+    return pixels
 
 
 def _without_one_hot(examples, masks):
@@ -327,12 +345,12 @@ def _without_one_hot(examples, masks):
     return dataclasses.replace(examples, masks=labels)
 
 
-def _check_sizes(every):
+def _check_sizes(scans):
     """Raises unless each mask has the size of its image, and one palette."""
     different = [
         f"{x.name} of {x.size[0]} x {x.size[1]} for an image of "
         f"{x.image_size[0]} x {x.image_size[1]}"
-        for x in every
+        for x in scans
         if x.size != x.image_size
     ]
     if different:
@@ -342,19 +360,19 @@ def _check_sizes(every):
             "Resize masks without interpolation (nearest), or images"
         )
     first = dict[int, tuple]()
-    for found in every:
-        for index, color in found.palette.items():
-            other, name = first.setdefault(index, (color, found.name))
+    for scan in scans:
+        for index, color in scan.palette.items():
+            other, name = first.setdefault(index, (color, scan.name))
             if other != color:
                 raise ValueError(
                     "Masks with a palette must have the same one, so that an "
                     f"index is one class. Received: index {index} is {other} "
-                    f"in {name} and {color} in {found.name}. Give `colors`, "
+                    f"in {name} and {color} in {scan.name}. Give `colors`, "
                     "the color of each class, and the palettes do not matter"
                 )
 
 
-def _find_encoding(every, masks):
+def _find_encoding(scans, masks):
     """Returns the encoding of masks, the classes, and a note on them."""
     if masks.colors is not None:
         table, names, is_color = masks.table
@@ -362,9 +380,9 @@ def _find_encoding(every, masks):
         note = f"ignored: {', '.join(void)}" if void else ""
         return Encoding(table, is_color), names, note
     totals, lossy = collections.Counter[int](), collections.Counter[int]()
-    for found in every:
-        totals.update(found.counts)
-        lossy.update(found.counts if found.is_lossy else {})
+    for scan in scans:
+        totals.update(scan.counts)
+        lossy.update(scan.counts if scan.is_lossy else {})
     names = masks.class_names
     two = tuple(map(str, names or BINARY))
     middle = sum(n for x, n in lossy.items() if NEAR <= x <= 255 - NEAR)
@@ -376,7 +394,7 @@ def _find_encoding(every, masks):
         if len(two) == 2 and {white} <= {*totals} <= {0, white}:
             return Encoding({0: 0, white: 1}), two, ""
     count = next(x for x in itertools.count() if x not in totals)
-    if lossy or any(found.has_colors for found in every):
+    if lossy or any(scan.has_colors for scan in scans):
         # What a JPEG file holds is not what was saved.
         count = 0
     # The last one may be the void.
@@ -386,19 +404,17 @@ def _find_encoding(every, masks):
     return Encoding({code: code for code in codes}), names, ""
 
 
-def _check_known(every, encoding, masks, names):
+def _check_known(scans, encoding, masks, names):
     """Raises if masks have values that are no class."""
     unknown, place = collections.Counter[int](), ""
-    has_colors = any(found.has_colors for found in every)
+    has_colors = any(scan.has_colors for scan in scans)
     # The first one in color or in JPEG is named, if there is one.
-    for found in sorted(
-        every, key=lambda x: (not x.has_colors, not x.is_lossy)
-    ):
-        for value, count in found.counts.items():
-            code = int(encoding.to_code(value, found.has_colors))
+    for scan in sorted(scans, key=lambda x: (not x.has_colors, not x.is_lossy)):
+        for value, count in scan.counts.items():
+            code = int(encoding.to_code(value, scan.has_colors))
             if code not in encoding.table or has_colors > encoding.is_color:
                 unknown[code] += count
-                place = place or found.name
+                place = place or scan.name
     if not unknown and len(names) > 1:
         return
     is_color = encoding.is_color or has_colors
@@ -412,7 +428,7 @@ def _check_known(every, encoding, masks, names):
         f"gaps, or {masks.ignore_index} (`ignore_index`); or 0 and 255; or a "
         f"color or gray level of `colors`. Received: {classes}"
         f"{_checks.count(len(texts), 'other value')}, "
-        f"{_checks.first_few(texts)}, as in {place or every[0].name}. Say what "
+        f"{_checks.first_few(texts)}, as in {place or scans[0].name}. Say what "
         'they mean: class_names=[...] by number, colors={"cell": 128, "road": '
         '(128, 64, 128), "void": ...} by value (--colors FILE), or another '
         "ignore_index. Values in between come from JPEG or from resizing: save "

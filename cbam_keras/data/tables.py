@@ -228,20 +228,14 @@ def _find_columns(frame, columns, settled, of_masks):
     """
     free = [x for x in frame.columns if x not in columns.values()]
     texts = {x: [str(value).lower() for value in frame[x]] for x in free}
-    endings = (*ENDINGS, *READERS)
-    # Names without endings stand in a column called so, or in the first one.
-    images = [x for x in free if any(t.endswith(endings) for t in texts[x])]
-    named = [x for x in free if re.match("ima?ge?|file|id", str(x).lower())]
-    images = images or named[:1] or free[:1]
+    images = _find_images(free, texts)
     masks = [x for x in images if of_masks and MASKS.fullmatch(str(x))]
-    images = [x for x in images if x not in masks or x == columns["image"]]
+    images = [x for x in images if x not in masks]
     splits = [x for x in free if str(x).lower() in DIVISIONS]
     splits = [x for x in splits if name_splits(texts[x])]
     groups = [x for x in free if GROUPS.fullmatch(str(x).lower())]
     rest = [x for x in free if columns["image"] or x not in images]
-    labels = [x for x in rest if str(x).lower() in LABELS]
-    labels = labels or [x for x in rest if x not in splits + groups]
-    labels = rest if len(rest) == 1 else masks or labels
+    labels = masks or _find_labels(rest, splits + groups)
     used = dict[str, Any]()
     fitting = images, labels, splits, groups
     for key, names in zip(COLUMNS, fitting, strict=True):
@@ -266,6 +260,25 @@ def _find_columns(frame, columns, settled, of_masks):
             f"{asked!r}{advice}"
         )
     return used
+
+
+def _find_images(free, texts):
+    """Returns the columns of images: with their names, or called so."""
+    endings = (*ENDINGS, *READERS)
+    with_names = [x for x in free if any(t.endswith(endings) for t in texts[x])]
+    if with_names:
+        return with_names
+    # Names without endings stand in a column called so, or in the first one.
+    named = [x for x in free if re.match("ima?ge?|file|id", str(x).lower())]
+    return (named or free)[:1]
+
+
+def _find_labels(rest, others):
+    """Returns the columns of labels: the only one, or called so, or left."""
+    if len(rest) == 1:
+        return rest
+    named = [x for x in rest if str(x).lower() in LABELS]
+    return named or [x for x in rest if x not in others]
 
 
 def _name_groups(key, name, values):

@@ -108,6 +108,14 @@ def find_builder(
     )
 
 
+def is_prepared(name: str) -> bool:
+    """Returns whether a dataset is on disk, where it is by default."""
+    try:
+        return find_builder(name, (), None).is_prepared()
+    except ImportError:
+        return False
+
+
 def wrong_features(
     name: str, needed: str, features: Mapping[str, object]
 ) -> ValueError:
