@@ -117,9 +117,6 @@ def _name_error(item, error):
 class Unsupported(ValueError):
     """An image that is whole, and of a kind that is not read."""
 
-    def __init__(self):
-        super().__init__(UNSUPPORTED)
-
 
 def open_image(file: BinaryIO) -> Any:
     """Returns an image of Pillow, unless its values would be misread."""
@@ -135,10 +132,10 @@ def open_image(file: BinaryIO) -> Any:
         is_little = start[:2] == b"II"
         place = int.from_bytes(start[4:8], "little" if is_little else "big")
         if (is_little or start[:2] == b"MM") and place < size:
-            raise Unsupported from error
+            raise Unsupported(UNSUPPORTED) from error
         raise
     if _is_misread(image, start):
-        raise Unsupported
+        raise Unsupported(UNSUPPORTED)
     return image
 
 
@@ -179,7 +176,7 @@ def _read_pixels(file):
     if _is_deep_gray(image):
         values = np.asarray(image)
         if not np.isfinite(values).all():
-            raise Unsupported
+            raise Unsupported(UNSUPPORTED)
         if tags.get(BITS) == (32,) and tags.get(SAMPLE_FORMAT, (1,)) == (1,):
             return values.view("uint32")
         # Pillow takes white for black in integers of 16 bits.
@@ -419,8 +416,8 @@ def read_all(
     images = np.empty((len(examples), *size, channels), dtype)
     masks, encoding = examples.masks, examples.encoding
     if masks is not None:
-        kept = masks if encoding is None else encoding
-        masks, encoding = np.empty((len(examples), *size), kept.dtype), None
+        dtype = (masks if encoding is None else encoding).dtype
+        masks, encoding = np.empty((len(examples), *size), dtype), None
     prepared = functools.partial(
         read_example, examples, size=size, channels=channels
     )

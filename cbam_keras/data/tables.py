@@ -110,12 +110,10 @@ def from_table(
             remarks[f'images in "{place}"'] = None
         parts.append(rows)
     rows = pandas.concat(parts, ignore_index=True)
-    masks, values = rows["label"], ()
-    if of_masks:
-        rows = rows.assign(code=0)
-    else:
+    codes, values = 0, ()
+    if not of_masks:
         codes, values = _number_labels(rows["label"])
-        rows = rows.assign(code=codes)
+    rows = rows.assign(code=codes)
     _check_single(rows, of_masks)
     is_repeated = rows.duplicated(["path", "split"])
     left_out["repeated"] += int(is_repeated.sum())
@@ -134,14 +132,14 @@ def from_table(
         around = pathlib.Path(os.path.commonpath(places or roots[:1]))
         groups = [find_first_folder(pathlib.Path(x), around) for x in places]
         groups = groups if group_by_folder else paths
-    every = make_examples(paths, codes, groups, not grouped_by)
+    examples = make_examples(paths, codes, groups, not grouped_by)
     if of_masks:
         masks = np.array(rows["label"], object)
-        every = dataclasses.replace(every, masks=masks)
+        examples = dataclasses.replace(examples, masks=masks)
     return keep_readable(
         Dataset(
             splits={
-                split: every.take(np.flatnonzero(splits == split))
+                split: examples.take(np.flatnonzero(splits == split))
                 for split in SPLITS
                 if split in {"train", *splits}
             },
