@@ -89,8 +89,8 @@ def asked(monkeypatch):
 
         def start(*arguments, **options):
             found = signature.bind(*arguments, **options).arguments
-            if execution := found.pop("execution", None):
-                found |= vars(execution)
+            if isinstance(found.get("options"), study.RunOptions):
+                found |= vars(found.pop("options"))
             calls.update(found)
             if progress:
                 print(*_terminal.show_progress([progress], 1, "A bar"), end="")
@@ -191,7 +191,7 @@ def test_a_dry_run_estimates_the_same_and_does_not_run(asked, command, capsys):
     assert cli.main([*line, "--dry-run"]) == 0
     assert capsys.readouterr().out == "a step\nthe result\n"
     assert "output" not in asked
-    for name in vars(study.Execution()):
+    for name in vars(study.RunOptions()):
         del started[name]
     assert started.keys() == asked.keys()
     for arguments in (started, asked):

@@ -15,7 +15,15 @@ from study_checks import content_of
 from training_checks import SHORT
 from tuning_checks import warned
 
-from cbam_keras import ablation, comparison, data, models, training, tuning
+from cbam_keras import (
+    ablation,
+    comparison,
+    data,
+    models,
+    study,
+    training,
+    tuning,
+)
 from cbam_keras.layers import KINDS, attention_layers
 
 NAMES = ["none", "se", "cbam"]
@@ -153,17 +161,34 @@ def test_all_is_no_attention_and_every_kind_that_fits(tmp_path):
     assert [*kinds] == [*results.variants, "ReLU"]
 
 
+def arguments(function):
+    """Returns the names, defaults and kinds of arguments."""
+    parameters = inspect.signature(function).parameters.values()
+    return [(x.name, x.default, x.kind) for x in parameters]
+
+
 @pytest.mark.parametrize(
-    "start",
-    [comparison.compare, ablation.run, training.train, tuning.search],
-    ids=lambda start: start.__module__,
+    ("plan", "call"),
+    [
+        (comparison.plan, comparison.compare),
+        (ablation.plan, ablation.run),
+        (tuning.Search, tuning.search),
+    ],
+    ids=lambda function: function.__name__,
 )
-def test_an_unknown_argument_is_refused_before_any_work(start):
-    accepted = r"takes the arguments .*\bdata\b.*\bworkers\b.*"
-    for wrong, right in (("dat", "data"), ("wokers", "workers")):
-        message = f'{accepted} Received: {wrong}=2. Did you mean "{right}"'
-        with pytest.raises(TypeError, match=message):
-            start(**{wrong: 2})
+def test_a_call_takes_the_arguments_of_its_plan_and_of_a_run(plan, call):
+    *same, (name, _, kind) = arguments(call)
+    assert same == arguments(plan)
+    assert (name, kind) == ("options", inspect.Parameter.VAR_KEYWORD)
+    with pytest.raises(TypeError, match="unexpected keyword.* 'wokers'"):
+        call(wokers=2)
+
+
+def test_the_options_of_a_run_are_its_arguments():
+    _, *of_run = [(name, x) for name, x, _ in arguments(study.run)]
+    of_ours = [("command", None), ("on_end", None)]
+    options = [(name, x) for name, x, _ in arguments(study.RunOptions)]
+    assert options == of_run + of_ours
 
 
 def test_loaded_images_have_one_seed(tmp_path):

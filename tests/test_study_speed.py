@@ -12,7 +12,7 @@ from study_checks import GATED, NARROW, narrow, planned
 from training_checks import SHORT
 
 from cbam_keras import study, tuning
-from cbam_keras.study import Execution, machine
+from cbam_keras.study import RunOptions, machine
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="of TensorFlow alone"
@@ -86,9 +86,9 @@ def test_a_run_chooses_by_all_networks_that_it_has(
     module = sys.modules["cbam_keras.study.run"]
     monkeypatch.setattr(module, "training_by", training_by)
     plan = planned(NARROW, GATED, seeds=(0, 1))
-    execution = Execution(tmp_path / "study", workers=None)
+    options = RunOptions(tmp_path / "study", workers=None)
     with pytest.raises(Chosen, match="7"):
-        study.execute(plan, execution)
+        study.execute(plan, options)
     ((networks, images, batch_size, count),) = asked
     assert (networks, images) == (4, plan.load(0).sizes["train"])
     assert batch_size == SHORT.batch_size and count() > 1000

@@ -191,7 +191,8 @@ def test_an_executor_that_fails_ends_the_run(make, tmp_path):
 
 def test_a_task_is_unpickled_without_keras():
     cloudpickle = pytest.importorskip("cloudpickle")
-    content = pickle.dumps(workers.Task(workers.run_worker, "plan", "jax", 1))
+    call = workers.WorkerCall(workers.run_worker, "plan", "jax", 1)
+    content = pickle.dumps(call)
     code = (
         "import pickle, sys; print(pickle.load(sys.stdin.buffer).args); "
         "assert not {'keras', 'cbam_keras'} & {*sys.modules}"
@@ -230,7 +231,7 @@ def test_a_worker_stops_in_mid_epoch_when_the_run_has_ended(
     monkeypatch.setattr(worker, "SECONDS_BETWEEN_LOOKS", -1)
     three = planned(NARROW, recipe=training.Recipe(epochs=3, batch_size=35))
     cells = cells_of(three, tmp_path, tensorboard=False)
-    with cells.folder.opened(study.Execution()):
+    with cells.folder.opened(study.RunOptions()):
         pass
 
     def end():

@@ -26,7 +26,7 @@ class Workers:
         patch.setattr(study, "training_by", self.training_by)
 
     @contextlib.contextmanager
-    def training_by(self, workers, executor, cells, make):
+    def training_by(self, options, cells, make):
         worker = make()
         worker.folder.join()
 

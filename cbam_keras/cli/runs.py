@@ -159,7 +159,7 @@ def _run(
         # Needed only at the end, but checked before any work.
         _checks.require("jinja2", extra="plot")
     with progress_of(options), _executor(options) as executor:
-        execution = study.Execution(
+        run_options = study.RunOptions(
             options.output,
             overwrite=options.overwrite,
             workers=options.workers,
@@ -168,7 +168,7 @@ def _run(
             command=options.line,
             on_end=None if options.no_report else report.try_to_write,
         )
-        results = study.execute(planned, execution)
+        results = study.execute(planned, run_options)
     say(results.json() if options.json else shown(results))
     if not options.no_report:
         with progress_of(options):

@@ -8,6 +8,7 @@
 - `comparison`, `ablation`, `training`: studies of attention, of the paper's
   tables, and of networks of your own; `recipes`: how networks are trained.
 - `run`: `run`, which trains what is missing, and `estimate`, which counts it.
+- `options`: `RunOptions`: where, by what and for whom it is run.
 - `cell`: `train_cell`: one variant with one seed.
 - `outcomes`: `Outcome`: how a training ended.
 - `memory`: what trained networks leave in memory, freed.
@@ -39,7 +40,6 @@ from cbam_keras.study.estimate import Cost, Estimate, seeds_needed
 from cbam_keras.study.folder import (
     EXPLANATIONS,
     REPORT,
-    Execution,
     StudyFolder,
     as_written,
     default_output,
@@ -60,18 +60,17 @@ from cbam_keras.study.networks import (
     loss_and_metrics,
     print_data,
 )
+from cbam_keras.study.options import RunOptions
 from cbam_keras.study.outcomes import Outcome
 from cbam_keras.study.power import describe_power
 from cbam_keras.study.ranking import Ranking, Trial
 from cbam_keras.study.recipes import RECIPES, Recipe, find_recipe
 from cbam_keras.study.results import MANY, Results
 from cbam_keras.study.run import (
-    RunOptions,
     choose_workers,
     estimate,
     execute,
     run,
-    takes_run_options,
 )
 from cbam_keras.study.segmentation import Segmentation, make_predictor
 from cbam_keras.study.statistics import Measured, Row, judge, verdict

@@ -8,7 +8,7 @@ gates are the authors' variant, `VARIANTS["official"]`.
 import dataclasses
 import numbers
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,7 +22,6 @@ from cbam_keras.study import comparison
 from cbam_keras.study.measures import ACCURACY, Measure, outputs_and_labels
 from cbam_keras.study.recipes import Recipe, find_recipe
 from cbam_keras.study.results import Results
-from cbam_keras.study.run import RunOptions, takes_run_options
 from cbam_keras.study.run import run as run_study
 from cbam_keras.study.study import Comparison, Study
 from cbam_keras.study.tasks import Classification
@@ -169,7 +168,6 @@ def _attention_of(name, model, identity_init):
 
 
 @_docstrings.explained_by(plan)
-@takes_run_options
 def run(
     data: Images = "crowded_mnist",
     *,
@@ -182,7 +180,7 @@ def run(
     data_options: Options | None = None,
     folds: int | None = None,
     measure: str = ACCURACY,
-    **options: Unpack[RunOptions],
+    **options: Any,
 ) -> Results:
     """Runs the comparisons of the paper's Tables 1 to 4 on any dataset.
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import types
 from collections.abc import Callable, Sequence
-from typing import Unpack
+from typing import Any
 
 import keras
 
@@ -39,7 +39,7 @@ from cbam_keras.study.recipes import (
     suit_to,
 )
 from cbam_keras.study.results import MANY, Results
-from cbam_keras.study.run import RunOptions, run, takes_run_options
+from cbam_keras.study.run import run
 from cbam_keras.study.segmentation import Segmentation
 from cbam_keras.study.study import Study, Variant, check_seeds
 from cbam_keras.study.tasks import Classification, ImageTask
@@ -202,7 +202,6 @@ def plan_layers(
 
 
 @_docstrings.explained_by(plan)
-@takes_run_options
 def compare(
     attentions: Attentions = DEFAULT,
     *,
@@ -217,7 +216,7 @@ def compare(
     folds: int | None = None,
     measure: str = ACCURACY,
     task: ImageTask | None = None,
-    **options: Unpack[RunOptions],
+    **options: Any,
 ) -> Results:
     """Trains one network without and with attention, under equal conditions.
 

@@ -9,8 +9,7 @@ import pathlib
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
+from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
 import keras
@@ -36,6 +35,7 @@ from cbam_keras.study.content import (
     merge_tables,
     read_content,
 )
+from cbam_keras.study.options import RunOptions
 from cbam_keras.study.outcomes import RETRIED, Outcome, history_of
 from cbam_keras.study.recipes import Recipe
 from cbam_keras.study.study import Data, Study, Variant, member
@@ -52,58 +52,6 @@ ADVICE = (
     "Choose another folder, or overwrite it (overwrite=True, or --overwrite "
     "on the command line)"
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Execution:
-    """Where, by what and for whom a study is run, checked; see `run`."""
-
-    output: str | os.PathLike | None = None
-    resume: bool = True
-    overwrite: bool = False
-    # `None` lets the run choose.
-    workers: int | None = 1
-    executor: Executor | None = None
-    tensorboard: bool = False
-    command: str | None = None
-    # It is called with the folder.
-    on_end: Callable[[pathlib.Path], object] | None = None
-
-    def __post_init__(self) -> None:
-        _checks.boolean("resume", self.resume)
-        _checks.boolean("overwrite", self.overwrite)
-        if self.workers is not None:
-            _checks.positive_integer("workers", self.workers)
-        executor = self.executor
-        if executor is not None and not isinstance(executor, Executor):
-            raise TypeError(
-                "`executor` must be a concurrent.futures.Executor, as "
-                "dask.distributed.Client(...).get_executor(). Received: "
-                f"executor={executor!r}"
-            )
-        if executor is not None and (self.workers or 1) > 1:
-            raise ValueError(
-                "`executor` has workers of its own, so `workers` must be 1. "
-                f"Received: workers={self.workers}, executor={executor!r}"
-            )
-        # The locks of the folder need it.
-        _checks.require("filelock", extra="plot")
-        if (self.workers or 1) > 1 or executor is not None:
-            _checks.require("cloudpickle", extra="cluster")
-        if _checks.boolean("tensorboard", self.tensorboard):
-            if keras.backend.backend() != "tensorflow":
-                raise ValueError(
-                    "`tensorboard` needs the TensorFlow backend. Received: "
-                    f"tensorboard=True under {keras.backend.backend()}"
-                )
-            _checks.require("tensorboard", extra="tune")
-
-    def with_workers(self, choose: Callable[[], int]) -> "Execution":
-        """Returns this with a number of workers, chosen if there is none."""
-        if self.workers is not None:
-            return self
-        workers = 1 if self.executor is not None else choose()
-        return dataclasses.replace(self, workers=workers)
 
 
 class StudyFolder:
@@ -138,18 +86,17 @@ class StudyFolder:
         )
 
     @contextlib.contextmanager
-    def opened(self, execution: Execution) -> Iterator[None]:
+    def opened(self, options: RunOptions) -> Iterator[None]:
         """Begins, resumes or joins the run in the folder."""
-        resume, on_end = execution.resume, execution.on_end
         # A folder that is refused is left untouched, so check first.
-        self._check(resume, execution.overwrite)
+        self._check(options.resume, options.overwrite)
         _files.output_folder(self.path)
         with _files.writing_to(self.path), interrupts.note_signals():
-            if execution.overwrite:
+            if options.overwrite:
                 self._set_aside()
             with self.locked():
                 # Another process may have changed it in the meantime.
-                self._begin(self._check(resume), execution.command)
+                self._begin(self._check(options.resume), options.command)
             try:
                 yield
             except (Exception, KeyboardInterrupt):
@@ -157,8 +104,8 @@ class StudyFolder:
                 raise
             finally:
                 self._end()
-                if on_end and (self.path / RESULTS).exists():
-                    on_end(self.path)
+                if options.on_end and (self.path / RESULTS).exists():
+                    options.on_end(self.path)
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Context in which this process may write beside `.cells`."""

@@ -2,11 +2,9 @@
 
 import dataclasses
 import functools
-import inspect
 import os
-from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar
+from typing import Any, Protocol
 
 from cbam_keras import _checks, _graph, _terminal
 from cbam_keras.study import machine
@@ -14,7 +12,7 @@ from cbam_keras.study.cells import cells_of
 from cbam_keras.study.class_weights import class_weights
 from cbam_keras.study.content import RESULTS
 from cbam_keras.study.estimate import Cost, Estimate, describe_few_seeds
-from cbam_keras.study.folder import Execution, default_output
+from cbam_keras.study.folder import default_output
 from cbam_keras.study.memory import free_memory
 from cbam_keras.study.networks import (
     build_network,
@@ -22,23 +20,10 @@ from cbam_keras.study.networks import (
     count_parameters,
     print_data,
 )
+from cbam_keras.study.options import RunOptions
 from cbam_keras.study.results import Results
 from cbam_keras.study.study import Study, batches_for
 from cbam_keras.study.workers import training_by
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
-
-
-class RunOptions(TypedDict, total=False):
-    """Keyword arguments of `run`, which others take and pass on to it."""
-
-    output: str | os.PathLike | None
-    resume: bool
-    overwrite: bool
-    workers: int
-    executor: Executor | None
-    tensorboard: bool
 
 
 class Plan(Protocol):
@@ -47,7 +32,7 @@ class Plan(Protocol):
     def estimate(self) -> Estimate:
         """Counts what would be trained."""
 
-    def run(self, options: Execution) -> Results:
+    def run(self, options: RunOptions) -> Results:
         """Trains what is missing, and returns the results."""
 
 
@@ -130,7 +115,7 @@ def run(
     """
     return execute(
         study,
-        Execution(output, resume, overwrite, workers, executor, tensorboard),
+        RunOptions(output, resume, overwrite, workers, executor, tensorboard),
     )
 
 
@@ -175,42 +160,17 @@ def estimate(study: Study | Plan) -> Estimate:
     )
 
 
-def takes_run_options(
-    function: Callable[Arguments, Result],
-) -> Callable[Arguments, Result]:
-    """Lets a function take `**options: Unpack[RunOptions]`, and no others.
-
-    Python alone would find another name in `run`, which does not know the
-    arguments of the function.
-    """
-    names = [*inspect.signature(function).parameters][:-1]
-    names += RunOptions.__annotations__
-
-    @functools.wraps(function)
-    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        for name, value in kwargs.items():
-            if name not in names:
-                raise TypeError(
-                    f"`{function.__name__}` takes the arguments "
-                    f"{', '.join(names)}. Received: {name}={value!r}"
-                    f"{_checks.did_you_mean(name, names)}"
-                )
-        return function(*args, **kwargs)
-
-    return call
-
-
-def execute(study: Study | Plan, execution: Execution) -> Results:
+def execute(study: Study | Plan, options: RunOptions) -> Results:
     """Runs a study as `run` does."""
     if not isinstance(study, Study):
-        return study.run(execution)
-    output, overwrite = execution.output, execution.overwrite
+        return study.run(options)
+    output, overwrite = options.output, options.overwrite
     if output is None:
         output = default_output(study)
     if len(study.runs) > 1:
         # The intervals at the end need it: it is checked before any work.
         _checks.require("scipy.stats", extra="plot")
-    cells = cells_of(study, output, execution.tensorboard)
+    cells = cells_of(study, output, options.tensorboard)
     folder = cells.folder
     # Raises if the data have no labels to weight.
     class_weights(cells.load(study.runs[0]), study.recipe_for(None, 0))
@@ -221,11 +181,11 @@ def execute(study: Study | Plan, execution: Execution) -> Results:
                 study.check(cells.load(study.runs[0]))
         if overwrite:
             _check_any_fits(study, cells.load(study.runs[0]))
-        with folder.opened(execution):
+        with folder.opened(options):
             folder.retry()
             try:
                 if cells.missing():
-                    _train(cells, execution)
+                    _train(cells, options)
             finally:
                 results = Results.of(folder.path, folder.content)
                 if study.finish is not None and results.runs:
@@ -271,19 +231,18 @@ def choose_workers(study: Study, data: Any, networks: int) -> int:
     return machine.choose_workers(networks, images, batch_size, count)
 
 
-def _train(cells, execution):
+def _train(cells, options):
     study, data = cells.study, cells.load(cells.study.runs[0])
     _print_plan(study, data)
     networks = len(study.variants) * len(study.runs)
-    execution = execution.with_workers(
+    options = options.with_workers(
         lambda: choose_workers(study, data, networks)
     )
-    workers, executor = execution.workers, execution.executor
     # Workers do not need what is done at the end.
     study = dataclasses.replace(cells.study, finish=None)
     output = cells.folder.path.absolute()
     make = functools.partial(cells_of, study, output, cells.tensorboard)
-    with training_by(workers, executor, cells, make) as train_or_wait:
+    with training_by(options, cells, make) as train_or_wait:
         while cells.missing():
             train_or_wait()
 

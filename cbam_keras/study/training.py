@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Unpack
+from typing import Any
 
 import keras
 
@@ -12,19 +12,18 @@ from cbam_keras.study.folder import StudyFolder
 from cbam_keras.study.networks import fingerprint
 from cbam_keras.study.recipes import RECIPES, Recipe, find_recipe, suit_to
 from cbam_keras.study.results import Results
-from cbam_keras.study.run import RunOptions, run, takes_run_options
+from cbam_keras.study.run import run
 from cbam_keras.study.study import Study, Variant
 from cbam_keras.study.tasks import Classification
 
 __all__ = ["train", "Recipe", "RECIPES"]
 
 
-@takes_run_options
 def train(
     networks: keras.Model | Mapping[str, Callable[[], keras.Model]],
     data: data.Images = "crowded_mnist",
     recipe: Recipe | str | None = None,
-    **options: Unpack[RunOptions],
+    **options: Any,
 ) -> Results:
     """Trains one or several classifiers under equal conditions.
 

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from typing import BinaryIO
 
 import keras
@@ -31,6 +31,7 @@ from cbam_keras._version import __version__
 from cbam_keras.study.cells import Cells
 from cbam_keras.study.folder import CELLS, PLAN
 from cbam_keras.study.machine import part_of_machine
+from cbam_keras.study.options import RunOptions
 from cbam_keras.study.outcomes import Outcome
 
 # `python -m`, which finds this package where this process has found it, and
@@ -63,15 +64,13 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 @contextlib.contextmanager
 def training_by(
-    workers: int,
-    executor: Executor | None,
-    cells: Cells,
-    make: Callable[[], Cells],
+    options: RunOptions, cells: Cells, make: Callable[[], Cells]
 ) -> Iterator[Callable[[], None]]:
     """Gives a function that trains, or waits a moment for those who do.
 
     They are this process, or workers, which get the `cells` by `make`.
     """
+    workers, executor = options.workers or 1, options.executor
     if workers == 1 and executor is None:
         yield cells.train_or_wait
         return
@@ -81,11 +80,13 @@ def training_by(
         def start(number):
             if executor is not None:
                 # Dask takes equal calls for one.
-                task = Task(run_worker, plan, backend, secrets.token_hex(4))
-                return executor.submit(task)
+                call = secrets.token_hex(4)
+                return executor.submit(
+                    WorkerCall(run_worker, plan, backend, call)
+                )
             return Worker(plan, backend, number, workers)
 
-        started = Workers(cells, start, workers, executor)
+        started = Workers(cells, start, options)
         try:
             yield started.wait
         finally:
@@ -174,7 +175,7 @@ def run_worker(plan: str, backend: str, call: str) -> End:
         return wait_for_worker(process, errors)
 
 
-class Task(functools.partial):
+class WorkerCall(functools.partial):
     """A call of `run_worker`, pickled with its code.
 
     Pickled by its name it would import Keras wherever it is unpickled, which
@@ -221,10 +222,11 @@ class Worker:
         self.errors.close()
 
 
-def count_workers(workers: int, executor: Executor | None) -> int:
+def count_workers(options: RunOptions) -> int:
     """Returns how many networks are trained at a time."""
+    executor = options.executor
     if executor is None:
-        return workers
+        return options.workers or 1
     client = getattr(executor, "_client", None)
     if client is not None:
         # The executor of Dask has no public name for it.
@@ -238,19 +240,17 @@ def count_workers(workers: int, executor: Executor | None) -> int:
 class Workers:
     """Keeps workers alive while networks are missing.
 
-    `start` starts one by its number from 0, on this machine or by the
-    `executor`.
+    `start` starts one by its number from 0, on this machine or by an executor.
     """
 
     def __init__(
         self,
         cells: Cells,
         start: Callable[[int], Worker | Future],
-        count: int,
-        executor: Executor | None,
+        options: RunOptions,
     ):
         self.cells, self.folder, self.start = cells, cells.folder, start
-        self.count, self.executor = count, executor
+        self.options = options
         self.workers: dict[int, Worker | Future] = {}
         # How many ended since a network has last been trained for an epoch.
         self.failures = 0
@@ -261,8 +261,8 @@ class Workers:
     def wait(self) -> None:
         """Starts the workers that are missing, and waits a moment for them."""
         count = len(self.cells.missing())
-        if self.executor is None:
-            count = min(count, self.count)
+        if self.options.executor is None:
+            count = min(count, count_workers(self.options))
         # An executor gets a task for each network: some grow by what waits.
         for number in range(count):
             if number not in self.workers:
@@ -344,7 +344,7 @@ class Workers:
                 has_news = True
                 say(f"{key[0]}, seed {key[1]}: {_result(Outcome(**cell))}")
         if has_news:
-            self.cells.say_time_left(count_workers(self.count, self.executor))
+            self.cells.say_time_left(count_workers(self.options))
 
     def _lost(self, error):
         text = str(error).strip() or type(error).__name__

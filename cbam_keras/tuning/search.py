@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import warnings
-from typing import Any, Unpack, cast
+from typing import Any, cast
 
 from cbam_keras import _graph, study
 from cbam_keras._checks import Options
@@ -41,7 +41,7 @@ class Search(SearchPlan):
         ImportError: If a package is missing.
     """
 
-    def run(self, options: study.Execution) -> study.Ranking:
+    def run(self, options: study.RunOptions) -> study.Ranking:
         """Runs the search; see `study.run`."""
         output = options.output
         if output is None:
@@ -226,7 +226,6 @@ class Search(SearchPlan):
 
 
 @_docstrings.explained_by(Search)
-@study.takes_run_options
 def search(
     hypermodel: Any = None,
     data: Images = "crowded_mnist",
@@ -242,7 +241,7 @@ def search(
     data_options: Options | None = None,
     measure: str = study.ACCURACY,
     task: study.Segmentation | None = None,
-    **options: Unpack[study.RunOptions],
+    **options: Any,
 ) -> study.Ranking:
     """Searches for the best network and reports whether attention pays off.
 

@@ -31,7 +31,7 @@ ORACLES = {
 
 
 def run(
-    search: SearchPlan, folder: study.StudyFolder, options: study.Execution
+    search: SearchPlan, folder: study.StudyFolder, options: study.RunOptions
 ) -> None:
     """Runs the trials that a folder lacks, as many at a time as workers."""
     trials = TrialQueue(search, folder, options.tensorboard)
@@ -40,14 +40,12 @@ def run(
     def make():
         return TrialQueue(search, search.folder(output), options.tensorboard)
 
-    workers, executor = options.workers or 1, options.executor
     # KerasTuner knows a worker by such a name.
-    count = study.count_workers(workers, executor)
-    free = [f"worker-{number}" for number in range(count)]
+    free = [f"worker-{n}" for n in range(study.count_workers(options))]
     running: collections.deque = collections.deque()
     with (
         tempfile.TemporaryDirectory() as scratch,
-        study.training_by(workers, executor, trials, make) as train_or_wait,
+        study.training_by(options, trials, make) as train_or_wait,
     ):
         oracle = _oracle_of(search, scratch)
         while True:

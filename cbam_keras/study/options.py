@@ -1,0 +1,64 @@
+"""`RunOptions`: where, by what and for whom a study is run."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+import keras
+
+from cbam_keras import _checks
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """The arguments of `run` but for the study, checked, and two of our own."""
+
+    output: str | os.PathLike | None = None
+    resume: bool = True
+    overwrite: bool = False
+    # `None` lets the run choose.
+    workers: int | None = 1
+    executor: Executor | None = None
+    tensorboard: bool = False
+    # The command line, for the folder.
+    command: str | None = None
+    # It is called with the folder.
+    on_end: Callable[[pathlib.Path], object] | None = None
+
+    def __post_init__(self) -> None:
+        _checks.boolean("resume", self.resume)
+        _checks.boolean("overwrite", self.overwrite)
+        if self.workers is not None:
+            _checks.positive_integer("workers", self.workers)
+        executor = self.executor
+        if executor is not None and not isinstance(executor, Executor):
+            raise TypeError(
+                "`executor` must be a concurrent.futures.Executor, as "
+                "dask.distributed.Client(...).get_executor(). Received: "
+                f"executor={executor!r}"
+            )
+        if executor is not None and (self.workers or 1) > 1:
+            raise ValueError(
+                "`executor` has workers of its own, so `workers` must be 1. "
+                f"Received: workers={self.workers}, executor={executor!r}"
+            )
+        # The locks of the folder need it.
+        _checks.require("filelock", extra="plot")
+        if (self.workers or 1) > 1 or executor is not None:
+            _checks.require("cloudpickle", extra="cluster")
+        if _checks.boolean("tensorboard", self.tensorboard):
+            if keras.backend.backend() != "tensorflow":
+                raise ValueError(
+                    "`tensorboard` needs the TensorFlow backend. Received: "
+                    f"tensorboard=True under {keras.backend.backend()}"
+                )
+            _checks.require("tensorboard", extra="tune")
+
+    def with_workers(self, choose: Callable[[], int]) -> "RunOptions":
+        """Returns this with a number of workers, chosen if there is none."""
+        if self.workers is not None:
+            return self
+        workers = 1 if self.executor is not None else choose()
+        return dataclasses.replace(self, workers=workers)
