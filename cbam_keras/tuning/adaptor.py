@@ -35,6 +35,10 @@ class Adaptor:
 
     def __init__(self, hypermodel: Any):
         self.ask = getattr(hypermodel, "build", hypermodel)
+        # A subclass of ours has them.
+        self.model = getattr(hypermodel, "model", hypermodel)
+        self.weights = getattr(hypermodel, "weights", None)
+        self.identity_init = getattr(hypermodel, "identity_init", None)
 
     def network(
         self, hp: HyperParameters, images: ImageData, recipe: Recipe

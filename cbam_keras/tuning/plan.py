@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import os
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from cbam_keras import _checks, study
 from cbam_keras._checks import Options
@@ -24,10 +24,16 @@ from cbam_keras.tuning.space import (
 )
 from cbam_keras.tuning.tasks import (
     ByValidation,
-    Classification,
+    KeptClassification,
+    KeptSegmentation,
     MasksByValidation,
-    Segmentation,
 )
+
+if TYPE_CHECKING:
+    from keras_tuner import HyperParameters
+
+    from cbam_keras.tuning.adaptor import Adaptor
+    from cbam_keras.tuning.hypermodel import CBAMHyperModel
 
 ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
 # All points of the default space.
@@ -81,11 +87,6 @@ class SearchPlan:
             test images. Defaults to `"test_accuracy"`.
         task: A `study.Segmentation`, in place of `data`, `data_options` and
             `measure`. Takes a `CBAMHyperModel` of a U-Net. Defaults to `None`.
-
-    Attributes:
-        adapted: The hypermodel, with the methods of a `CBAMHyperModel`.
-        of_trials, of_confirmation: The tasks of the trials, and of the
-            confirmation.
     """
 
     # A `CBAMHyperModel`, `keras_tuner.HyperModel` or function.
@@ -103,12 +104,7 @@ class SearchPlan:
     keep: int = 3
     data_options: Options | None = None
     measure: str = study.ACCURACY
-    task: Any = None
-    adapted: Any = dataclasses.field(init=False, repr=False, compare=False)
-    of_trials: Any = dataclasses.field(init=False, repr=False, compare=False)
-    of_confirmation: Any = dataclasses.field(
-        init=False, repr=False, compare=False
-    )
+    task: study.Segmentation | None = None
 
     def __post_init__(self) -> None:
         _checks.one_of("algorithm", self.algorithm, ALGORITHMS)
@@ -124,51 +120,53 @@ class SearchPlan:
             _checks.require("sklearn.gaussian_process", extra="tune")
         if self.confirm * (self.folds or 1) > 1:
             _checks.require("scipy.stats", extra="tune")
+        check_folds_of(self.of_confirmation, self.folds)
+        default = comparison.default_recipe(
+            self.adapted.model,
+            self.adapted.weights,
+            self.data,
+            self.task is not None,
+        )
+        _checks.convert(
+            self,
+            max_trials=_max_trials(self.algorithm, self.max_trials),
+            recipe=find_recipe(self.recipe, default),
+        )
+
+    @functools.cached_property
+    def adapted(self) -> "Adaptor | CBAMHyperModel":
+        """The hypermodel, with the methods of a `CBAMHyperModel`."""
         from cbam_keras.tuning.adaptor import adapt
         from cbam_keras.tuning.hypermodel import CBAMHyperModel
 
-        hypermodel = self.hypermodel or CBAMHyperModel()
-        model = getattr(hypermodel, "model", None)
-        weights = getattr(hypermodel, "weights", None)
-        has_masks = isinstance(self.task, study.Segmentation)
-        default = comparison.default_recipe(
-            model, weights, self.data, has_masks
-        )
-        tasks = self._make_tasks()
-        check_folds_of(tasks[0], self.folds)
-        _checks.convert(
-            self,
-            hypermodel=hypermodel,
-            max_trials=_max_trials(self.algorithm, self.max_trials),
-            recipe=find_recipe(self.recipe, default),
-            adapted=adapt(hypermodel),
-            of_confirmation=tasks[0],
-            of_trials=tasks[1],
-        )
+        return adapt(self.hypermodel or CBAMHyperModel())
 
-    def _make_tasks(self):
-        """Returns the tasks of the confirmation and of the trials."""
+    @functools.cached_property
+    def of_confirmation(self) -> KeptClassification | KeptSegmentation:
+        """The task of the confirmation."""
+        return self._make_task(KeptClassification, KeptSegmentation)
+
+    @functools.cached_property
+    def of_trials(self) -> ByValidation | MasksByValidation:
+        """The task of the trials."""
+        return self._make_task(ByValidation, MasksByValidation)
+
+    def _make_task(self, of_classes, of_masks):
         task, options = self.task, self.data_options or {}
         if task is None:
-            options = {"measure": self.measure, **options}
-            return [
-                kind(self.data, **options)
-                for kind in (Classification, ByValidation)
-            ]
+            return of_classes(self.data, measure=self.measure, **options)
         comparison.refuse_data(self.data, self.data_options, self.measure)
         if not isinstance(task, study.Segmentation):
             raise TypeError(
                 f"`task` must be a study.Segmentation. Received: task={task!r}"
             )
-        options = {
-            "measure": task.kind,
-            "dice_weight": task.dice_weight,
+        return of_masks(
+            task.data,
+            task.masks,
+            measure=task.kind,
+            dice_weight=task.dice_weight,
             **task.options,
-        }
-        return [
-            kind(task.data, task.masks, **options)
-            for kind in (Segmentation, MasksByValidation)
-        ]
+        )
 
     def __getstate__(self) -> dict[str, object]:
         # Each process loads the data itself.
@@ -201,7 +199,7 @@ class SearchPlan:
         return explore(self.adapted, self.loaded, self.recipe, self.of_trials)
 
     @property
-    def space(self) -> Any:
+    def space(self) -> "HyperParameters":
         """The `HyperParameters` that the networks ask for."""
         return self._explored[0]
 
@@ -221,11 +219,9 @@ class SearchPlan:
             budget=study.Budget(self.max_parameters, self.max_macs),
             settings={
                 "model": self.name,
-                "weights": getattr(self.hypermodel, "weights", None),
+                "weights": self.adapted.weights,
                 "space": hyperparameters,
-                "identity_init": getattr(
-                    self.hypermodel, "identity_init", None
-                ),
+                "identity_init": self.adapted.identity_init,
                 "network": self._explored[1],
                 "algorithm": self.algorithm,
                 "seed": self.recipe.seed,
@@ -242,7 +238,7 @@ class SearchPlan:
     @property
     def name(self) -> str:
         """The name of the hypermodel, which a folder can have."""
-        model = getattr(self.hypermodel, "model", self.hypermodel)
+        model = self.adapted.model
         if not isinstance(model, str):
             model = getattr(model, "__name__", type(model).__name__)
         return "".join(c if c.isalnum() else "_" for c in model)

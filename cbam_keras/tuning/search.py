@@ -73,11 +73,12 @@ class Search(SearchPlan):
         total *= folds
         if self.folds is not None:
             trials_text += f" over {folds} folds"
-        # No attention, and the winner.
-        different = {kind in PLAIN for kind in kinds_of(space) or [""]}
-        if any(hp.name == "skip_attention" for hp in space.space):
-            different.add(False)
-        again = len(different) * len(self.seeds) * folds
+        # The winner and, where the space has both, no attention.
+        is_plain = [kind in PLAIN for kind in kinds_of(space)]
+        has_skips = any(hp.name == "skip_attention" for hp in space.space)
+        has_both = any(is_plain) and (has_skips or not all(is_plain))
+        networks_retrained = 2 if has_both else 1
+        again = networks_retrained * len(self.seeds) * folds
         dearest = (controls(space) or [point(space).values])[-1]
         one = dataclasses.replace(
             self.trials,

@@ -10,7 +10,7 @@ from cbam_keras.study import Recipe
 from cbam_keras.study.tasks import ImageTask
 
 
-class Kept(ImageTask):
+class KeepsCompiled(ImageTask):
     """Networks that come compiled keep how they are, but for the metrics."""
 
     def compile(self, model: keras.Model, recipe: Recipe, data: Any) -> None:
@@ -37,15 +37,15 @@ class Kept(ImageTask):
         return cast(study.Task, self).evaluate(model, data)
 
 
-class Classification(Kept, study.Classification):
+class KeptClassification(KeepsCompiled, study.Classification):
     """The task of the confirmation."""
 
 
-class Segmentation(Kept, study.Segmentation):
+class KeptSegmentation(KeepsCompiled, study.Segmentation):
     """The task of the confirmation, for masks."""
 
 
-class ByValidation(Classification):
+class ByValidation(KeptClassification):
     """Trials are compared by their validation images, not by those to test."""
 
     measure = "val_accuracy"
@@ -56,7 +56,7 @@ class ByValidation(Classification):
         return self.validate(model, data)
 
 
-class MasksByValidation(Segmentation):
+class MasksByValidation(KeptSegmentation):
     """The same for masks, whose validation `fit` measures."""
 
     split = "validation"
