@@ -360,9 +360,8 @@ def attention(text: str) -> str:
 def network(text: str) -> str:
     """Returns the name of a network, or `MODULE:FUNCTION`."""
     # Keras' own, with capital letters, are checked when Keras is there.
-    if text.removeprefix("unet-") in NETWORKS:
-        return text
-    if ":" in text or text in NETWORKS or not text.islower():
+    is_known = text.removeprefix("unet-") in NETWORKS
+    if ":" in text or is_known or not text.islower():
         return text
     raise argparse.ArgumentTypeError(
         f"invalid choice: {text!r} (choose from {', '.join(NETWORKS)}, "

@@ -12,14 +12,14 @@ import warnings
 from unittest import mock
 
 import pytest
-from test_cli_runs import Results
 from test_packaging import PROJECT
 
 import cbam_keras
 from _cbam_keras_command.parser import build_parser
 from _cbam_keras_command.quiet import LEVEL, import_quietly
-from cbam_keras import cli, presets, study
+from cbam_keras import cli, presets
 from cbam_keras.cli import tables
+from cbam_keras.cli.command import HANDLERS
 
 RUNS = ["train", "tune", "ablate"]
 COMMANDS = [*RUNS, "table", "explain"]
@@ -91,54 +91,59 @@ def test_the_parser_tells_a_mistake_in_one_line(capsys, arguments, message):
     assert line.endswith("(see --help)")
 
 
+@pytest.fixture
+def handle(monkeypatch):
+    """Lets a function do the work of `train`."""
+    return lambda work: monkeypatch.setitem(HANDLERS, "train", work)
+
+
 @pytest.mark.parametrize("error", [ValueError, RuntimeError, BrokenPipeError])
-def test_a_bug_is_not_swallowed(monkeypatch, error):
-    failing = mock.Mock(side_effect=error("a bug"))
-    monkeypatch.setattr(study, "execute", failing)
+def test_a_bug_is_not_swallowed(handle, error):
+    handle(mock.Mock(side_effect=error("a bug")))
     with pytest.raises(error, match="a bug"):
         cli.main(["train"])
 
 
-def test_a_file_that_cannot_be_read_now_is_named_in_one_line(
-    monkeypatch, capsys
+STALE = OSError(errno.ESTALE, "Stale file handle", "runs/state.json")
+
+
+@pytest.mark.parametrize(
+    ("option", "error", "status", "text"),
+    [
+        (
+            *("--resume", STALE, 1),
+            'error: Stale file handle: "runs/state.json"; the same command '
+            "resumes from here",
+        ),
+        (
+            *("--overwrite", KeyboardInterrupt, 130),
+            "interrupted; the same command without --overwrite resumes from "
+            "here",
+        ),
+        ("--dry-run", KeyboardInterrupt, 130, "interrupted"),
+    ],
+)
+def test_what_ends_a_command_is_told_in_one_line(
+    handle, capsys, option, error, status, text
 ):
-    stale = OSError(errno.ESTALE, "Stale file handle", "runs/state.json")
-    failing = mock.Mock(side_effect=stale)
-    monkeypatch.setattr(study, "execute", failing)
-    assert cli.main(["train"]) == 1
-    assert capsys.readouterr().err == (
-        'cbam-keras train: error: Stale file handle: "runs/state.json"; the '
-        "same command resumes from here\n"
-    )
-
-
-def test_ctrl_c_gives_130_and_one_line(monkeypatch, capsys):
-    interrupted = mock.Mock(side_effect=KeyboardInterrupt)
-    monkeypatch.setattr(study, "execute", interrupted)
-    assert cli.main(["train", "--overwrite"]) == 130
-    assert capsys.readouterr().err == (
-        "cbam-keras train: interrupted; the same command without --overwrite "
-        "resumes from here\n"
-    )
-    monkeypatch.setattr(study, "estimate", interrupted)
-    assert cli.main(["train", "--dry-run"]) == 130
-    assert capsys.readouterr().err == "cbam-keras train: interrupted\n"
+    handle(mock.Mock(side_effect=error))
+    assert cli.main(["train", option]) == status
+    assert capsys.readouterr().err == f"cbam-keras train: {text}\n"
 
 
 # What is printed, and where.
 
 
-def test_a_warning_is_one_line_and_comes_once(monkeypatch, capsys):
-    def work(*arguments, **options):
+def test_a_warning_is_one_line_and_comes_once(handle, capsys):
+    def work(options):
         for _ in range(3):
             # What Python prints, unless pytest collects it.
             warning = UserWarning("Few \x1b[2J steps.\nTrain longer")
             text = warnings.formatwarning(warning, UserWarning, "script.py", 8)
             sys.stderr.write(text)
-        return Results()
 
-    monkeypatch.setattr(study, "execute", work)
-    assert cli.main(["train", "--no-report"]) == 0
+    handle(work)
+    assert cli.main(["train"]) == 0
     errors = capsys.readouterr().err
     assert errors == (
         "cbam-keras train: warning: Few \ufffd[2J steps. Train longer\n"

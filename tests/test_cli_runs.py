@@ -1,13 +1,11 @@
-"""`train`, `ablate`, `tune`: what they pass on, print and report."""
+"""`train`, `ablate`, `tune`: what they plan, print and report."""
 
-import argparse
 import dataclasses
 import inspect
 import json
 import re
 import sys
 import textwrap
-import types
 
 import keras
 import keras_tuner
@@ -16,7 +14,6 @@ import pytest
 
 from _cbam_keras_command import options, parser
 from cbam_keras import (
-    _terminal,
     ablation,
     cli,
     comparison,
@@ -29,7 +26,9 @@ from cbam_keras import (
     training,
     tuning,
 )
-from cbam_keras.layers import CBAM, SqueezeExcite
+from cbam_keras.cli import runs
+from cbam_keras.cli.arguments import progress_of
+from cbam_keras.layers import CBAM
 
 RUNS = {
     "train": (comparison, "compare"),
@@ -37,12 +36,22 @@ RUNS = {
     "tune": (tuning, "search"),
 }
 RECIPE = comparison.default_recipe("tiny")
-# Options that are not passed on as they are.
-OTHERWISE = """
-    attention class_names colors command csv data dice_weight dry_run help
-    hypermodel ignore_index json markdown masks model no_report quiet recipe
-    resume scheduler seed skip_attention weights
-""".split()
+FINE_TUNING = training.RECIPES["fine-tuning"]
+# Options that have the names of arguments of a plan.
+OF_ALL = (
+    "--model small --folds 3 --epochs 7 --batch-size 5 --patience 2 "
+    "--class-weight balanced --measure auc --mixed-precision --no-jit-compile "
+    "--image-size 16x24 --no-identity-init "
+)
+LINES = (
+    "train --data d.csv --image-folder a --image-column b --label-column c "
+    "--split-column d --group-column e --group-by f --seed 3 "
+    "--learning-rate 0.1 --reduction-ratio 8 --kernel-size 5 --order parallel",
+    "ablate --data cifar10 --download --data-dir a --manual-dir b "
+    "--tables 2 3 --seeds 2 --learning-rate 0.1",
+    "tune --data ./folder --no-group-by-folder --algorithm grid --max-trials 5 "
+    "--max-parameters 9 --max-macs 8 --confirm 4 --keep 2 --seed 3",
+)
 SPACE = {
     "--attention cbam keras.layers:ReLU": {"attention": {"cbam", "ReLU"}},
     "--reduction-ratio 2 4": {"reduction_ratio": {2, 4}},
@@ -60,152 +69,35 @@ LONG = "x" * 300
 OWN_SPACE = "tune --hypermodel json:loads"
 
 
-class Results:
-    """In place of the results of any command."""
-
-    output = "run"
-
-    def __str__(self):
-        return "the result"
-
-    def json(self):
-        return '["JSON"]'
-
-    def markdown(self):
-        return "| Markdown |"
-
-    def csv(self):
-        return "C,S,V"
+def planned(line):
+    """Returns the plan of a command line, which is not run."""
+    given = parser.parse(line.split())
+    return runs.PLANS[given.command](given)
 
 
-@pytest.fixture
-def asked(monkeypatch):
-    """Returns what is planned and run, in place of running."""
-    calls = {}
-    settings = types.SimpleNamespace(settings={"model": "tiny"})
-
-    def replace(module, name, result, progress=""):
-        signature = inspect.signature(getattr(module, name))
-
-        def start(*arguments, **options):
-            found = signature.bind(*arguments, **options).arguments
-            if isinstance(found.get("options"), study.RunOptions):
-                found |= vars(found.pop("options"))
-            calls.update(found)
-            if progress:
-                print(*_terminal.show_progress([progress], 1, "A bar"), end="")
-            return result
-
-        monkeypatch.setattr(module, name, start)
-
-    replace(comparison, "plan", settings)
-    replace(ablation, "plan", settings)
-    replace(tuning, "Search", settings)
-    replace(study, "execute", Results(), "progress\n")
-    replace(study, "estimate", Results(), "a step\n")
-    return calls
+def described(plan):
+    """Returns the arguments and options that a plan was made with."""
+    if isinstance(plan, tuning.Search):
+        found, task = vars(plan) | vars(plan.adapted), plan.of_trials
+    else:
+        found = {**vars(plan), **plan.settings, **plan.variants[-1].describe()}
+        found["tables"] = [table.number for table in plan.comparisons]
+        found["seeds"], task = len(plan.seeds), plan.task
+    images = {"data": task.data, "measure": task.score, **task.options}
+    return {**found, **vars(plan.recipe), **images}
 
 
-@pytest.mark.parametrize("command", RUNS)
-def test_an_option_reaches_the_argument_of_its_name(asked, command):
-    of_command = argparse.ArgumentParser()
-    getattr(parser, command)(of_command)
-    actions = {action.dest: action for action in of_command._actions}
-    elsewhere = set(OTHERWISE)
-    if command == "tune":
-        elsewhere |= {name for value in SPACE.values() for name in value}
-        elsewhere.add("identity_init")
-    line = [command, "--no-report"]
-    for name in actions.keys() - elsewhere:
-        line.append(actions[name].option_strings[-1])
-        if actions[name].nargs != 0:
-            samples = {int: "5", float: "0.5", None: "text"}
-            samples[options.size] = "16x24"
-            choices = actions[name].choices
-            line.append(choices[-1] if choices else samples[actions[name].type])
-    given = vars(parser.build_parser().parse_args(line))
-    assert cli.main(line) == 0
-    found = {**asked, **vars(asked["recipe"]), **asked["data_options"]}
-    found |= asked.get("layer_options", {})
-    found["augment"] = list(found["augment"])
-    for name in actions.keys() - elsewhere:
-        assert found[name] == given[name], name
-        assert found[name] != of_command.get_default(name), name
+@pytest.mark.parametrize("line", LINES)
+def test_an_option_reaches_the_argument_of_its_name(line):
+    words = f"{line} {OF_ALL}".split()
+    given, found = parser.parse(words), described(planned(" ".join(words)))
+    for option in (word for word in words if word.startswith("--")):
+        name = re.sub("^--(no-)?", "", option).replace("-", "_")
+        assert found[name] == getattr(given, name), name
 
 
-NET = "--model MobileNetV2 --weights imagenet"
-PRETRAINED = {"model": "MobileNetV2", "weights": "imagenet"}
-FINE_TUNING = training.RECIPES["fine-tuning"]
-
-
-@pytest.mark.parametrize(
-    ("line", "passed"),
-    [
-        ("train --data mnist5k", {"data": "mnist5k", "recipe": RECIPE}),
-        (
-            "tune --data a",
-            {"recipe": comparison.default_recipe("tiny", None, "a")},
-        ),
-        (
-            "ablate --data a --epochs 3",
-            {"recipe": dataclasses.replace(RECIPE, epochs=3)},
-        ),
-        (
-            "train --attention none cbam_keras.layers:SqueezeExcite",
-            {"attentions": ["none", SqueezeExcite], "layer_options": {}},
-        ),
-        (
-            "train --recipe imagenet --epochs 2 --mixed-precision --seed 3",
-            {
-                "recipe": dataclasses.replace(
-                    training.RECIPES["imagenet"],
-                    epochs=2,
-                    mixed_precision="float16",
-                    seed=3,
-                )
-            },
-        ),
-        (f"train {NET}", {**PRETRAINED, "recipe": FINE_TUNING}),
-        (f"ablate {NET}", {**PRETRAINED, "recipe": FINE_TUNING}),
-        (f"tune {NET}", {"recipe": FINE_TUNING}),
-        (f"tune {NET} --recipe default", {"recipe": training.Recipe()}),
-        (
-            "ablate --model json:dumps --resume",
-            {"recipe": comparison.default_recipe(None), "overwrite": False},
-        ),
-        ("tune --seeds 5", {"confirm": 5, "folds": None, "recipe": RECIPE}),
-    ],
-)
-def test_what_options_stand_for(asked, line, passed):
-    assert cli.main([*line.split(), "--no-report"]) == 0
-    assert asked.items() >= passed.items()
-
-
-@pytest.mark.parametrize("command", RUNS)
-def test_a_dry_run_estimates_the_same_and_does_not_run(asked, command, capsys):
-    line = [command, "--workers", "4", "--no-report"]
-    assert cli.main(line) == 0
-    started = dict(asked)
-    capsys.readouterr()
-    asked.clear()
-    assert cli.main([*line, "--dry-run"]) == 0
-    assert capsys.readouterr().out == "a step\nthe result\n"
-    assert "output" not in asked
-    for name in vars(study.RunOptions()):
-        del started[name]
-    assert started.keys() == asked.keys()
-    for arguments in (started, asked):
-        arguments.pop("hypermodel", None)
-    assert started.items() >= asked.items()
-    assert cli.main([*line, "--dry-run", "--json"]) == 0
-    assert capsys.readouterr() == ('["JSON"]\n', "a step\n")
-
-
-def test_options_make_the_search_space(asked):
-    options = " ".join([*SPACE, "--no-identity-init"])
-    assert cli.main(["tune", "--no-report", *options.split()]) == 0
-    hypermodel = asked["hypermodel"]
-    assert hypermodel.identity_init is False
+def test_options_make_the_search_space():
+    hypermodel = planned(" ".join(["tune", *SPACE])).adapted
     hp = keras_tuner.HyperParameters()
     hypermodel.attention_for(hp)
     found = {own.name: set(own.values) for own in hp.space}
@@ -213,15 +105,47 @@ def test_options_make_the_search_space(asked):
         assert found.items() >= values.items(), option
 
 
-def test_functions_of_the_user_are_found(asked, tmp_path, monkeypatch):
+NET = "--model MobileNetV2 --weights imagenet"
+
+
+@pytest.mark.parametrize(
+    ("line", "recipe"),
+    [
+        ("train --data mnist5k", RECIPE),
+        ("tune --data ./a", comparison.default_recipe("tiny", None, "./a")),
+        ("ablate --model json:dumps", comparison.default_recipe(None)),
+        (
+            "ablate --data ./a --epochs 3 --augment flip crop",
+            dataclasses.replace(RECIPE, epochs=3, augment=("flip", "crop")),
+        ),
+        (f"train {NET}", FINE_TUNING),
+        (f"ablate {NET}", FINE_TUNING),
+        (f"tune {NET}", FINE_TUNING),
+        (f"tune {NET} --recipe default", training.Recipe()),
+        ("train --recipe small_images", training.RECIPES["small_images"]),
+    ],
+)
+def test_the_recipe_suits_the_network_and_the_data(line, recipe):
+    assert planned(line).recipe == recipe
+
+
+def test_options_say_how_a_plan_is_run():
+    line = "train --output mine --workers 2 --no-report"
+    given = parser.parse([*line.split(), "--overwrite"])
+    assert runs.run_options(given, None) == study.RunOptions(
+        "mine", overwrite=True, workers=2, command=f"cbam-keras {line}"
+    )
+    assert runs.run_options(parser.parse(["tune"]), None).workers is None
+
+
+def test_functions_of_the_user_are_found(tmp_path, monkeypatch):
     (tmp_path / "mine_for_cli.py").write_text("def build(x):\n    return x\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    for option in ("--hypermodel", "--model"):
-        found = ["tune", "--no-report", option, "mine_for_cli:build"]
-        assert cli.main(found) == 0
-        function = asked["hypermodel"]
-        assert getattr(function, "model", function)("it") == "it"
+    own = planned("tune --hypermodel mine_for_cli:build").adapted
+    assert own.ask("it") == "it"
+    ours = planned("tune --model mine_for_cli:build").adapted
+    assert ours.model("it") == "it"
 
 
 def test_code_that_an_error_ends_with_keeps_its_lines(
@@ -290,26 +214,6 @@ def test_defaults_are_those_of_the_functions(capsys, monkeypatch, command):
 # What is printed.
 
 
-NEXT = "\nTo see where they look:\ncbam-keras explain run\n"
-
-
-@pytest.mark.parametrize(
-    ("line", "out", "err"),
-    [
-        ("train", f"progress\nthe result\n{NEXT}", ""),
-        ("ablate", "progress\nthe result\n", ""),
-        ("tune --json", '["JSON"]\n', "progress\n"),
-        ("ablate --quiet", "the result\n", ""),
-        ("train --json --quiet", '["JSON"]\n', ""),
-        ("ablate --quiet --markdown", "| Markdown |\n", ""),
-        ("ablate --quiet --csv", "C,S,V\n", ""),
-    ],
-)
-def test_a_command_prints_what_it_is_asked_for(asked, capsys, line, out, err):
-    assert cli.main([*line.split(), "--no-report"]) == 0
-    assert capsys.readouterr() == (out, err)
-
-
 @pytest.mark.parametrize(
     ("script", "python", "words"),
     [
@@ -319,24 +223,20 @@ def test_a_command_prints_what_it_is_asked_for(asked, capsys, line, out, err):
         ("a/notebook.py", "python", "cbam-keras"),
     ],
 )
-def test_the_next_command_can_be_copied(
-    asked, monkeypatch, capsys, script, python, words
-):
+def test_the_next_command_can_be_copied(monkeypatch, script, python, words):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(sys, "argv", [script])
     monkeypatch.setattr(sys, "orig_argv", [python])
-    assert cli.main(["train", "--no-report"]) == 0
-    words = words.replace("-m", "-m cbam_keras")
-    assert f"\n{words} explain run\n" in capsys.readouterr().out
+    expected = words.replace("-m", "-m cbam_keras")
+    assert " ".join(runs.words_of_command()) == expected
 
 
-@pytest.mark.parametrize("more", [[], ["--quiet"]])
-def test_quiet_commands_show_no_bars(asked, monkeypatch, capsys, more):
-    # As on a terminal.
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    assert cli.main(["train", "--no-report", *more]) == 0
-    assert ("A bar" in capsys.readouterr().err) == (not more)
+def test_quiet_commands_show_no_progress(capsys):
+    with progress_of(parser.parse(["train", "--quiet"])):
+        print("progress")
+        assert not keras.config.is_interactive_logging_enabled()
     assert keras.config.is_interactive_logging_enabled()
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -426,6 +326,26 @@ def explained(tiny, monkeypatch):
 def run(command, output, *options):
     given = ["--data", "mnist5k", "--epochs", "1", "--batch-size", "35"]
     return cli.main([command, *given, "--output", str(output), *options])
+
+
+def test_a_command_prints_what_it_is_asked_for(explained, tmp_path, capsys):
+    output, few = tmp_path / "run", ["--tables", "4", "--seeds", "1"]
+    assert run("ablate", output, *few, "--dry-run", "--json") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["trainings"] == 3
+    assert "images of 10 classes" in printed.err and not output.exists()
+    few.append("--no-report")
+    assert run("ablate", output, *few, "--json") == 0
+    printed, results = capsys.readouterr(), study.Results.read(output)
+    assert printed.out == f"{results.json()}\n"
+    assert "images of 10 classes" in printed.err
+    for option, shown in (
+        ("--markdown", results.markdown()),
+        ("--csv", results.csv()),
+        ("--resume", results),
+    ):
+        assert run("ablate", output, *few, "--quiet", option) == 0
+        assert capsys.readouterr() == (f"{shown}\n".lstrip(), "")
 
 
 def test_the_report_explains_the_networks_of_the_first_seed_once(

@@ -13,9 +13,9 @@ from cbam_keras.cli import reports, runs, tables
 from cbam_keras.study import interrupts
 
 HANDLERS = {
-    "train": runs.train,
-    "tune": runs.tune,
-    "ablate": runs.ablate,
+    "train": runs.run,
+    "tune": runs.run,
+    "ablate": runs.run,
     "table": tables.table,
     "explain": reports.explain,
 }

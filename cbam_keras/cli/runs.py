@@ -42,15 +42,9 @@ def words_of_command() -> list[str]:
     return ["cbam-keras"]
 
 
-def train(options: Options) -> None:
-    def shown(results):
-        command = shlex.join(
-            [*words_of_command(), "explain", str(results.output)]
-        )
-        return f"{results}\n\nTo see where they look:\n{command}"
-
+def plan_training(options: Options) -> study.Study:
     model, task = _model(options), _segmentation(options)
-    planned = comparison.plan(
+    return comparison.plan(
         _attentions(options),
         **options.select(["stages"]),
         model=model,
@@ -61,7 +55,6 @@ def train(options: Options) -> None:
         folds=options.folds,
         **(_data_of(options) if task is None else {"task": task}),
     )
-    _run(options, planned, shown=shown)
 
 
 def _data_of(options):
@@ -88,14 +81,9 @@ def _segmentation(options: Options) -> study.Segmentation | None:
     return study.Segmentation(options.data, **arguments)
 
 
-def ablate(options: Options) -> None:
-    def shown(results):
-        if options.markdown:
-            return results.markdown()
-        return results.csv() if options.csv else results
-
+def plan_ablation(options: Options) -> study.Study:
     model = _model(options)
-    planned = ablation.plan(
+    return ablation.plan(
         options.data,
         model=model,
         weights=options.weights,
@@ -107,10 +95,9 @@ def ablate(options: Options) -> None:
         data_options=options.data_options,
         measure=options.measure,
     )
-    _run(options, planned, shown=shown)
 
 
-def tune(options: Options) -> None:
+def plan_search(options: Options) -> tuning.Search:
     task = _segmentation(options)
     if options.hypermodel is not None:
         names = ("model", "weights", "attention", *PLACES, *SPACE_OPTIONS)
@@ -128,7 +115,7 @@ def tune(options: Options) -> None:
         options.refuse(hypermodel.unused, f"with the layers {layers}")
     # The learning rates belong to the search space, not to the recipe.
     options.learning_rate = None
-    planned = tuning.Search(
+    return tuning.Search(
         hypermodel,
         recipe=_recipe(options, getattr(hypermodel, "model", None)),
         algorithm=options.algorithm,
@@ -140,16 +127,18 @@ def tune(options: Options) -> None:
         keep=options.keep,
         **(_data_of(options) if task is None else {"task": task}),
     )
-    _run(options, planned)
 
 
-def _run(
-    options: Options,
-    planned: study.Study | tuning.Search,
-    *,
-    shown: Callable[[Any], Any] = lambda results: results,
-) -> None:
-    """Runs a plan, and prints the results; or counts what it would train."""
+PLANS: dict[str, Callable[[Options], study.Study | tuning.Search]] = {
+    "train": plan_training,
+    "ablate": plan_ablation,
+    "tune": plan_search,
+}
+
+
+def run(options: Options) -> None:
+    """Runs what is planned, and prints the results; or counts it."""
+    planned = PLANS[options.command](options)
     if options.dry_run:
         with progress_of(options):
             estimated = study.estimate(planned)
@@ -159,20 +148,40 @@ def _run(
         # Needed only at the end, but checked before any work.
         _checks.require("jinja2", extra="plot")
     with progress_of(options), _executor(options) as executor:
-        run_options = study.RunOptions(
-            options.output,
-            overwrite=options.overwrite,
-            workers=options.workers,
-            executor=executor,
-            tensorboard=options.tensorboard,
-            command=options.line,
-            on_end=None if options.no_report else report.try_to_write,
-        )
-        results = study.execute(planned, run_options)
-    say(results.json() if options.json else shown(results))
+        results = study.execute(planned, run_options(options, executor))
+    say(_shown(options, results))
     if not options.no_report:
         with progress_of(options):
             explain_for_report(options, results.output)
+
+
+def _shown(options, results):
+    """Returns the results as they are asked for."""
+    if options.json:
+        return results.json()
+    if options.command == "ablate" and options.markdown:
+        return results.markdown()
+    if options.command == "ablate" and options.csv:
+        return results.csv()
+    if options.command != "train":
+        return results
+    command = [*words_of_command(), "explain", str(results.output)]
+    return f"{results}\n\nTo see where they look:\n{shlex.join(command)}"
+
+
+def run_options(
+    options: Options, executor: Executor | None
+) -> study.RunOptions:
+    """Returns how a plan is run."""
+    return study.RunOptions(
+        options.output,
+        overwrite=options.overwrite,
+        workers=options.workers,
+        executor=executor,
+        tensorboard=options.tensorboard,
+        command=options.line,
+        on_end=None if options.no_report else report.try_to_write,
+    )
 
 
 @contextlib.contextmanager
