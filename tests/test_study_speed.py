@@ -12,7 +12,7 @@ from study_checks import GATED, NARROW, narrow, planned
 from training_checks import SHORT
 
 from cbam_keras import study, tuning
-from cbam_keras.study import RunOptions, machine
+from cbam_keras.study import machine
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="of TensorFlow alone"
@@ -64,38 +64,18 @@ def test_workers_have_as_many_cores_each(monkeypatch):
     assert {part["OMP_NUM_THREADS"] for part, _ in parts} == {"2"}
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "expected"), [("random", 7), ("bayesian", 1)]
-)
-def test_a_run_chooses_by_all_networks_that_it_has(
-    tmp_path, monkeypatch, algorithm, expected
-):
-    class Chosen(Exception):
-        pass
-
-    def choose(*counts):
-        asked.append(counts)
-        return 7
-
-    def training_by(workers, *_):
-        raise Chosen(workers)
-
+def test_a_run_chooses_by_all_that_it_trains(few_digits, monkeypatch):
     asked = []
-    monkeypatch.setattr(machine, "choose_workers", choose)
-    # The function has the name of its module.
-    module = sys.modules["cbam_keras.study.run"]
-    monkeypatch.setattr(module, "training_by", training_by)
-    plan = planned(NARROW, GATED, seeds=(0, 1))
-    options = RunOptions(tmp_path / "study", workers=None)
-    with pytest.raises(Chosen, match="7"):
-        study.execute(plan, options)
-    ((networks, images, batch_size, count),) = asked
-    assert (networks, images) == (4, plan.load(0).sizes["train"])
-    assert batch_size == SHORT.batch_size and count() > 1000
-    search = tuning.Search(
-        *(tuning.CBAMHyperModel(), "mnist5k", SHORT), algorithm=algorithm
-    )
-    assert search._choose_workers() == expected
+    monkeypatch.setattr(machine, "choose_workers", lambda *x: asked.append(x))
+    plan = planned(NARROW, GATED)
+    images = plan.load(0)
+    study.choose_workers(plan, images, 4)
+    ((networks, total, batch_size, count_macs),) = asked
+    assert (networks, total) == (4, images.sizes["train"])
+    assert batch_size == SHORT.batch_size and count_macs() > 1000
+    # Its trials depend on how many there are.
+    search = tuning.Search(data="mnist5k", algorithm="bayesian")
+    assert search._choose_workers() == 1
 
 
 @keras.saving.register_keras_serializable("speed")

@@ -72,7 +72,7 @@ def test_workers_that_cannot_be_are_refused(
 # Processes that end before they train: they run other code than ours.
 
 
-def dying(code, output, *variants, **options):
+def dying(code, output, **options):
     """Returns how processes ended that run code in place of ours."""
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -82,55 +82,44 @@ def dying(code, output, *variants, **options):
         warnings.simplefilter("always")
         patch.setattr(workers, "START", f"import os, sys\n{code}")
         patch.setattr(workers, "SECONDS_BETWEEN_LOOKS", 0.05)
-        study.run(planned(*variants), output, **(options or {"workers": 2}))
+        study.run(planned(NARROW, GATED), output, **options)
     assert content_of(output)["cells"] == []
     assert not list(output.glob(".cells/run-*"))
     texts = [str(w.message) for w in warned] + [str(caught.value)]
     texts = [text for text in texts if "A worker on" in text]
-    assert len(texts) == 4
+    assert len(texts) == 4 and "the same call resumes" in texts[-1]
     return texts
 
 
-@pytest.mark.parametrize("options", [{"workers": 2}, {"executor": POOL}])
-def test_workers_that_all_die_end_the_run(tmp_path, options):
-    messages = dying("os.kill(os.getpid(), 9)", tmp_path, NARROW, **options)
+def test_tasks_that_all_die_end_the_run(tmp_path):
+    code = "os.kill(os.getpid(), 9)"
+    messages = dying(code, tmp_path, executor=POOL)
     assert "ended by SIGKILL (no message)" in messages[-1]
-    assert "the same call resumes" in messages[-1]
-    # It does.
-    assert study.run(planned(NARROW), tmp_path).runs
+    # The same call resumes.
+    assert study.run(planned(NARROW, GATED), tmp_path).runs
 
 
-def test_workers_do_not_run_files_of_the_current_folder(tmp_path, monkeypatch):
+# Not of the current folder, long, and from the cores of its process.
+LAST_WORDS = """
+import queue, time
+time.sleep(0.5)
+sys.stderr.write('x' * 10**6 + '\\n')
+cores = getattr(os, 'sched_getaffinity', lambda process: ())
+sys.exit(repr(sorted(cores(0))))
+"""
+
+
+def test_workers_have_their_share_of_the_cores_and_last_words(
+    tmp_path, monkeypatch
+):
     (tmp_path / "queue.py").write_text("raise SystemExit('mine')")
     monkeypatch.chdir(tmp_path)
-    code = "import queue\nsys.exit('ours')"
-    messages = dying(code, tmp_path / "run", NARROW)
-    assert "(ours)" in messages[-1]
-
-
-def test_of_what_workers_write_the_end_is_kept(tmp_path):
-    code = "sys.stderr.write('x' * 10**6 + '\\nthe last line')\nsys.exit(3)"
-    message = dying(code, tmp_path, NARROW)[-1]
-    assert "xx the last line)" in message and len(message) < 20_000
-
-
-@pytest.mark.skipif(
-    not hasattr(os, "sched_getaffinity"), reason="processes have no cores here"
-)
-def test_each_worker_has_its_share_of_the_cores(tmp_path):
-    mine = os.sched_getaffinity(0)
-    if len(mine) < 2:
-        pytest.skip("there is one core")
-    code = (
-        "import time\ntime.sleep(0.5)\n"
-        "sys.exit(repr(sorted(os.sched_getaffinity(0))))"
-    )
-    messages = dying(code, tmp_path, NARROW, GATED)
-    shares = [json.loads(re.search(r"\((\[.*\])\)", x)[1]) for x in messages]
+    messages = dying(LAST_WORDS, tmp_path / "run", workers=2)
+    assert max(map(len, messages)) < 20_000
+    ends = [re.search(r"exit status 1 \(x+ (\[.*\])\)", x) for x in messages]
+    shares = [json.loads(end[1]) for end in ends]
     parts = [part_of_machine(number, 2, {})[1] for number in range(2)]
     assert sorted(shares) == sorted(2 * parts)
-    assert not set(parts[0]) & set(parts[1])
-    assert set().union(*shares) <= mine == os.sched_getaffinity(0)
 
 
 def test_what_a_worker_is_refused_ends_the_run_at_once(tmp_path, monkeypatch):
@@ -168,31 +157,24 @@ def test_a_worker_of_another_folder_or_version_is_refused(
 # Executors.
 
 
-def lost():
-    """Returns an executor whose workers cannot start."""
-    return concurrent.futures.ThreadPoolExecutor(
+def test_an_executor_that_fails_ends_the_run(tmp_path):
+    # Its workers cannot start.
+    lost = concurrent.futures.ThreadPoolExecutor(
         initializer=int, initargs=("no number",)
     )
-
-
-def ended():
-    pool = concurrent.futures.ThreadPoolExecutor()
-    pool.shutdown()
-    return pool
-
-
-@pytest.mark.parametrize("make", [lost, ended])
-def test_an_executor_that_fails_ends_the_run(make, tmp_path):
-    with pytest.raises(RuntimeError, match="no more tasks .* call resumes"):
-        study.run(planned(NARROW), tmp_path, executor=make())
+    ended = concurrent.futures.ThreadPoolExecutor()
+    ended.shutdown()
+    for pool in (lost, ended):
+        with pytest.raises(RuntimeError, match="no more tasks .* call resumes"):
+            study.run(planned(NARROW), tmp_path, executor=pool)
     assert content_of(tmp_path)["cells"] == []
-    assert study.run(planned(NARROW), tmp_path).runs
 
 
 def test_a_task_is_unpickled_without_keras():
     cloudpickle = pytest.importorskip("cloudpickle")
-    call = workers.WorkerCall(workers.run_worker, "plan", "jax", 1)
-    content = pickle.dumps(call)
+    content = pickle.dumps(
+        workers.WorkerCall(workers.run_worker, "plan", "jax", 1)
+    )
     code = (
         "import pickle, sys; print(pickle.load(sys.stdin.buffer).args); "
         "assert not {'keras', 'cbam_keras'} & {*sys.modules}"
@@ -203,12 +185,6 @@ def test_a_task_is_unpickled_without_keras():
             [sys.executable, "-c", code], input=text, capture_output=True
         )
         assert ended.stdout.strip() == b"('plan', 'jax', 1)", ended.stderr
-
-
-def test_what_has_no_number_is_not_printed():
-    metrics = {"test_accuracy": 0.5, "small_objects": None}
-    outcome = study.Outcome("narrow", 0, "finished", metrics=metrics)
-    assert workers._result(outcome) == "test_accuracy 0.5000"
 
 
 def test_how_a_process_died_is_known_when_another_has_begun(tmp_path):

@@ -40,24 +40,12 @@ class Workers:
         yield train
 
 
-def trials(output, algorithm, folds=None):
-    search = output, algorithm, tuning_checks.THREE
-    found = tuning_checks.search(*search, folds=folds)
+def trials(output):
+    found = tuning_checks.search(output, "bayesian", tuning_checks.THREE)
     return [
         (trial.number, trial.values, trial.status, trial.val_accuracy)
         for trial in found.trials
     ]
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "folds"), [("bayesian", None), ("hyperband", 2)]
-)
-def test_one_worker_trains_the_very_trials_of_this_process(
-    tmp_path, algorithm, folds, quick
-):
-    alone = trials(tmp_path / "alone", algorithm, folds)
-    Workers(quick, 1)
-    assert trials(tmp_path / "worker", algorithm, folds) == alone
 
 
 def alike(hp):
@@ -76,10 +64,10 @@ def test_a_network_that_is_proposed_twice_is_trained_once(tmp_path, quick):
 
 def test_trials_do_not_depend_on_which_worker_is_faster(tmp_path, quick):
     workers = Workers(quick, 3)
-    first = trials(tmp_path / "first", "bayesian")
+    first = trials(tmp_path / "first")
     assert workers.most == 3
     Workers(quick, 3, seed=7)
-    assert trials(tmp_path / "again", "bayesian") == first
+    assert trials(tmp_path / "again") == first
     content = json.loads((tmp_path / "first/results.json").read_text())
     assert len(content["cells"]) == len(first)
     assert not (tmp_path / "first/.cells").exists()
