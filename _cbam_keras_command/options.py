@@ -107,6 +107,22 @@ def add_folds(parser):
     )
 
 
+def add_layers(group, ratios, sizes, **several):
+    """Adds the options of CBAM's gates, with these defaults."""
+    texts = {
+        "--reduction-ratio": f"of the channel gate (default: {ratios})",
+        "--kernel-size": f"of the spatial gate, odd (default: {sizes})",
+    }
+    add_options(group, texts, type=int, **several)
+    group.add_argument(
+        "--order",
+        choices=ORDERS,
+        **several,
+        metavar="NAME",
+        help=f"of CBAM's gates: {', '.join(ORDERS)} (default: channel_first)",
+    )
+
+
 def add_identity_init(parser):
     parser.add_argument(
         "--identity-init",

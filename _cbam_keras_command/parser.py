@@ -16,7 +16,6 @@ from _cbam_keras_command.options import (
     ALGORITHMS,
     LOCATION,
     METHODS,
-    ORDERS,
     SEVERAL,
     SPLITS,
     add_attention,
@@ -24,6 +23,7 @@ from _cbam_keras_command.options import (
     add_folds,
     add_identity_init,
     add_json,
+    add_layers,
     add_masks,
     add_model,
     add_options,
@@ -189,17 +189,7 @@ def train(parser):
     add_run(parser, "runs/train-DATA-MODEL")
     add_json(parser)
     group = parser.add_argument_group("attention layers")
-    texts = {
-        "--reduction-ratio": "of the channel gate (default: 4 in the network "
-        "tiny, otherwise 16)",
-        "--kernel-size": "of the spatial gate, odd (default: 7)",
-    }
-    add_options(group, texts, type=int)
-    group.add_argument(
-        "--order",
-        choices=ORDERS,
-        help="of CBAM's gates (default: channel_first)",
-    )
+    add_layers(group, "4 in the network tiny, otherwise 16", "7")
     add_identity_init(group)
     add_data(parser)
     add_masks(parser)
@@ -265,19 +255,7 @@ def tune(parser):
         help="with masks, attention on the skips of a U-Net: none, gate, or a "
         "name as above (default: none)",
     )
-    texts = {
-        "--reduction-ratio": "of the channel gate (default: 2 4 8 16, and 4 "
-        "for se)",
-        "--kernel-size": "of the spatial gate, odd (default: 3 5 7)",
-    }
-    add_options(group, texts, type=int, **SEVERAL)
-    group.add_argument(
-        "--order",
-        choices=ORDERS,
-        **SEVERAL,
-        metavar="NAME",
-        help="of CBAM's gates (default: channel_first)",
-    )
+    add_layers(group, "2 4 8 16, and 4 for se", "3 5 7", **SEVERAL)
     pools = {
         f"--{gate}-pool-types": f"of the {gate} gate (default: avg+max)"
         for gate in ("channel", "spatial")

@@ -248,7 +248,7 @@ def test_quiet_commands_show_no_progress(capsys):
         ),
         ("train --attention json:Gate", "no attribute 'Gate'"),
         ("tune --model nowhere:build", "No module named 'nowhere'"),
-        ("tune --model ../x:y", "MODULE:FUNCTION, a function that is insta"),
+        ("tune --model ../x:y", "a function. Received: model='../x:y'"),
         ("train --attention json:", "class. Received: attention='json:'"),
         ("tune --hypermodel json", "a function. Received: hypermodel='json'"),
         ("train --attention json:dumps", "Received: dumps, which fails (dumps"),

@@ -31,22 +31,20 @@ def import_object(
     option: str, name: str, kind: str = "MODULE:FUNCTION, a function"
 ) -> Any:
     """Returns the object of a name like `"module:function"`, or a module."""
-    module, _, attribute = name.partition(":")
-    if ":" in kind and not (module and attribute):
-        # An import would run any file of that name.
+    words = name.replace(":", ".").split(".")
+    is_name = all(map(str.isidentifier, words))
+    # An import would run any file of another name.
+    if not is_name or name.count(":") != kind.count(":"):
         raise ValueError(
             f"`{option}` must be {kind}. Received: {option}={name!r}"
         )
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    module, _, attribute = name.partition(":")
     try:
-        words = name.replace(":", ".").split(".")
-        is_name = all(map(str.isidentifier, words))
-        if not is_name or name.count(":") != kind.count(":"):
-            raise ValueError("which has another form")
         content = importlib.import_module(module)
-        return getattr(content, attribute) if ":" in kind else content
-    except (ImportError, AttributeError, ValueError) as error:
+        return getattr(content, attribute) if attribute else content
+    except (ImportError, AttributeError) as error:
         raise ValueError(
             f"`{option}` must be {kind} that is installed or in this folder. "
             f"Received: {option}={name!r} ({error})"
