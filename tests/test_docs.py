@@ -125,6 +125,7 @@ def test_docstring_examples_run(tmp_path, chosen):
     assert tried > len(chosen)
 
 
+@pytest.mark.exhaustive
 def test_the_package_does_without_docstrings():
     modules = "cbam_keras.cli, cbam_keras.models, cbam_keras.tuning"
     subprocess.run(

@@ -179,15 +179,3 @@ PUBLIC = {
     if hasattr(module := getattr(cbam_keras, name), "__all__")
     and re.match(r"cbam_keras\.[a-z]", module.__name__)
 }
-
-
-def test_public_names_are_there():
-    modules = "ablation cli comparison data explain layers models plotting "
-    modules += "presets profiling report study training tuning"
-    assert {*modules.split(), *cbam_keras.__all__} <= set(dir(cbam_keras))
-    assert set(modules.split()) <= {*PUBLIC}
-    for name, names in PUBLIC.items():
-        module = getattr(cbam_keras, name)
-        assert [x for x in names if not hasattr(module, x)] == []
-    with pytest.raises(AttributeError, match="explainn"):
-        cbam_keras.explainn  # noqa: B018

@@ -3,12 +3,10 @@
 import ast
 import builtins
 import glob
-import importlib.metadata
 import json
 import pathlib
 import re
 import sys
-import tomllib
 from types import SimpleNamespace
 
 import nbformat
@@ -18,7 +16,6 @@ from IPython.core.inputtransformer2 import TransformerManager
 from IPython.utils.text import DollarFormatter
 
 import cbam_keras
-from cbam_keras import study
 
 FOLDER = pathlib.Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -76,10 +73,7 @@ def test_what_it_uses_of_the_package_is_there(path):
     """Most notebooks are executed before a release alone."""
     python = TransformerManager().transform_cell("\n".join(code_of(path)))
     nodes = [*ast.walk(ast.parse(python))]
-    # What `compare` and `search` return is called this everywhere.
-    names = {*dir(study.Ranking), *study.Ranking.__dataclass_fields__}
-    public = dict.fromkeys(x for x in names if not x.startswith("_"))
-    used = {"results": SimpleNamespace(**public), "cbam_keras": cbam_keras}
+    used = {"cbam_keras": cbam_keras}
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module == "cbam_keras":
             used |= {x.name: getattr(cbam_keras, x.name) for x in node.names}
@@ -92,28 +86,6 @@ def test_what_it_uses_of_the_package_is_there(path):
         and not hasattr(used[node.value.id], node.attr)
     ]
     assert not missing
-
-
-def test_the_extra_has_what_they_import():
-    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())
-    extras = project["project"]["optional-dependencies"]
-
-    def names(requirements):
-        for text in requirements:
-            name, inner = re.match(r"([\w.-]+)(?:\[(.*)\])?", text).groups()
-            yield name
-            for extra in inner.split(",") if inner else ():
-                yield from names(extras[extra])
-
-    required = ["cbam_keras[notebooks]", *project["project"]["dependencies"]]
-    installed = {*names(required)}
-    code = "\n".join(source for path in NOTEBOOKS for source in code_of(path))
-    imported = {*re.findall(r"^ *(?:from|import) (\w+)", code, re.M)}
-    # The examples are in a clone.
-    imported -= sys.stdlib_module_names | {"cbam_keras", "examples"}
-    assert {"keras", "skimage"} <= imported
-    packages = importlib.metadata.packages_distributions()
-    assert not [x for x in imported if installed.isdisjoint(packages[x])]
 
 
 def test_all_begin_with_the_same_cell():
@@ -139,39 +111,28 @@ def run_first_cell(tmp_path, monkeypatch):
     def glob_here(pattern):
         return glob_all(str(tmp_path) * pattern.startswith("/") + pattern)
 
-    def run(wheel_in=None, uploaded=None, answer=None, is_installed=False):
+    def run(wheel_in=None, is_installed=False):
         commands = []
         if wheel_in:
             (tmp_path / wheel_in).mkdir(parents=True, exist_ok=True)
             (tmp_path / wheel_in / WHEEL).touch()
 
         def ask(prompt):
-            assert "wheel or the clone" in prompt
-            if answer is None:
-                raise StdinNotImplementedError
-            return answer
+            raise StdinNotImplementedError
 
         if not is_installed:
             # What Python itself takes for no such package.
             monkeypatch.setitem(sys.modules, "cbam_keras", None)
-        if uploaded is not None:
-            files = SimpleNamespace(upload=lambda: uploaded)
-            colab = SimpleNamespace(files=files)
-            monkeypatch.setitem(sys.modules, "google.colab", colab)
         monkeypatch.setattr(glob, "glob", glob_here)
         monkeypatch.setattr(builtins, "input", ask)
         code = TransformerManager().transform_cell(code_of(NOTEBOOKS[0])[0])
         shell = SimpleNamespace(run_line_magic=lambda *x: commands.append(x))
         names = {"get_ipython": lambda: shell}
         exec(code, names)  # noqa: S102
-        return [(kind, expanded(line, names)) for kind, line in commands]
+        # The shell puts values in the place of names in braces.
+        return [DollarFormatter().format(line, **names) for _, line in commands]
 
     return run
-
-
-def expanded(line, names):
-    """Returns the line of a magic as the shell does, with values in braces."""
-    return DollarFormatter().format(line, **names)
 
 
 def test_it_installs_nothing_where_the_package_is(run_first_cell):
@@ -182,28 +143,9 @@ def test_it_installs_nothing_where_the_package_is(run_first_cell):
     "folder", ["notebooks", "dist", "content", "kaggle/input/wheels"]
 )
 def test_it_installs_the_wheel_it_finds(run_first_cell, tmp_path, folder):
-    # Neither the dialogue nor the question is opened.
-    ((magic, line),) = run_first_cell(folder, uploaded={"other.whl": b""})
-    path, extras = re.fullmatch(r'install -q "(.*)(\[.*\])"', line).groups()
-    assert (magic, extras) == ("pip", "[notebooks]")
+    (line,) = run_first_cell(folder)
+    (path,) = re.fullmatch(r'install -q "(.*)\[notebooks\]"', line).groups()
     assert pathlib.Path(path).samefile(tmp_path / folder / WHEEL)
-
-
-@pytest.mark.parametrize(
-    "given, installed",
-    [
-        pytest.param({"uploaded": {WHEEL: b""}}, WHEEL, id="Colab"),
-        pytest.param(
-            {"uploaded": {}, "answer": "../own.whl"},
-            "../own.whl",
-            id="Colab, cancelled",
-        ),
-        pytest.param({"answer": ".."}, "..", id="elsewhere"),
-    ],
-)
-def test_it_opens_the_dialogue_or_asks(run_first_cell, given, installed):
-    line = f'install -q "{installed}[notebooks]"'
-    assert run_first_cell(**given) == [("pip", line)]
 
 
 def test_it_says_what_to_do_where_nobody_can_answer(run_first_cell):
