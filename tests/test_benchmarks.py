@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from layer_checks import built, output, random_input, stored
 
-from benchmarks import __main__ as command
-from benchmarks import layers, naive
+from benchmarks import naive
 from cbam_keras import CBAM
 
 # Those of docs/guides/speed.md; the others take long, or need other packages.
@@ -74,25 +73,3 @@ def test_every_script_runs_at_its_smallest_size(tmp_path):
     tables = [(tmp_path / f"{name}-{MODE}.md").read_text() for name in SCRIPTS]
     text = (tmp_path / "bench.md").read_text()
     assert text == "# Benchmarks\n\n" + "\n".join(tables)
-
-
-@pytest.mark.parametrize(
-    ("main", "given", "message"),
-    [
-        (command.parse, "layer", "`layer` is none of layers, networks, memory"),
-        (layers.main, "--shapes 1x2x3", "must be BxHxWxC"),
-        (
-            layers.main,
-            "--repeats 0",
-            "must be a positive integer. Received: '0'",
-        ),
-        # As is passed on.
-        (layers.main, "--models x", "unrecognized arguments: --models x"),
-    ],
-)
-def test_wrong_options_are_refused(monkeypatch, capsys, main, given, message):
-    monkeypatch.setattr(sys, "argv", ["x", "--mode", MODE, *given.split()])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == 2
-    assert message in capsys.readouterr().err

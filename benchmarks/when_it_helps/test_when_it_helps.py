@@ -99,48 +99,6 @@ def test_differences_are_those_of_the_accuracies_stored():
     assert columns == f"| clothing among clutter | 4 | {none} | {expected} |"
 
 
-def test_studies_by_network_have_the_same_differences():
-    names, variants = ["digits", "articles"], ["cbam", "none-wide"]
-    rows = tables.differences(names, variants).splitlines()[2:]
-    expected = [row.split(" | ")[3:] for row in rows]
-    lines = tables.by_network(names, variants).splitlines()[3:]
-    cells = [line.strip("| ").split(" | ")[1:] for line in lines]
-    assert [*map(list, zip(*cells, strict=True))] == [
-        [cell.removesuffix(" |") for cell in row] for row in expected
-    ]
-
-
-def test_a_study_has_a_column_for_each_of_its_measures():
-    cells = results.stored()["bccd"]["cells"]
-    found = [x["metrics"] for x in cells if x["variant"] == "cbam"]
-    expected = [
-        f"{100 * np.mean([metrics[key] for metrics in found]):.1f}"
-        for key in ("map", "map50", "map75")
-    ]
-    (line,) = (
-        x for x in tables.TABLES["bccd"]().splitlines() if "| CBAM |" in x
-    )
-    _, _, mean, _, *others, _ = line.split("|")
-    assert [x.strip() for x in (mean, *others)] == expected
-
-
-@pytest.mark.parametrize(
-    ("seeds", "pairs", "text"),
-    [
-        (1, 1, "+0.05"),
-        (2, 2, "+0.05"),
-        (3, 3, "+0.05 ± 0.20"),
-        (3, 1, "+0.05 (1 seed)"),
-        (5, 3, "+0.05 ± 0.20 (3 seeds)"),
-    ],
-)
-def test_three_seeds_have_an_interval_and_missing_are_noted(seeds, pairs, text):
-    interval = -0.0015, 0.0025
-    row = SimpleNamespace(pairs=pairs, difference=0.0005, interval=interval)
-    none = SimpleNamespace(values=[0.8] * seeds)
-    assert tables.difference(row, none) == text
-
-
 @pytest.mark.parametrize(
     ("last", "is_noted"), [(0.9, True), (0.81, False)], ids=["rising", "flat"]
 )
@@ -150,10 +108,3 @@ def test_a_network_that_was_still_learning_is_noted(last, is_noted):
     run = SimpleNamespace(variant="none", history=history)
     found = SimpleNamespace(variants=["none"], runs=[run])
     assert tables.still_learning(found) == ["none"] * is_noted
-
-
-def test_the_figure_names_networks_in_words():
-    (axes,) = tables.figure("photographs").axes
-    labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels[:2] == ["no attention", "SE"]
-    assert "no attention, trained for longer" in labels
