@@ -22,7 +22,7 @@ RECIPE = training.Recipe(
 )
 
 
-@keras.saving.register_keras_serializable(package="test_stages")
+@keras.saving.register_keras_serializable(package="fine_tuning")
 class Block(layers.Layer):
     """A pretrained block, whose configuration does not say what is frozen."""
 

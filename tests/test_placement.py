@@ -8,7 +8,7 @@ import pytest
 from insertion_checks import attention_of, paths
 
 import cbam_keras
-from cbam_keras import CBAM, cli, comparison, insert_attention, models
+from cbam_keras import CBAM, comparison, insert_attention, models
 from cbam_keras.layers import Attention
 
 EACH = ["", "-stage-1", "-stage-2", "-stage-3", "-last-2"]
@@ -114,15 +114,6 @@ def test_stages_are_searched_where_there_is_attention():
     assert "stages" not in point(hp, attention="none").values
     values = point(hp, attention="se", stages="last 2")
     assert stages_of(hypermodel.build(values)) == [2, 3]
-
-
-def test_the_command_takes_stages(few_digits, capsys):
-    line = "train --attention none se --data mnist5k --dry-run --stages".split()
-    assert cli.main([*line, "each"]) == 0
-    shown = capsys.readouterr().out
-    assert all(f"se{stage} " in shown for stage in EACH)
-    assert cli.main([*line, "last", "4"]) == 2
-    assert "1, 2, 3. Received: stages='4'" in capsys.readouterr().err
 
 
 FORM = '`stages` must be "all", "first", "last", as "last 2", or numbers.*'
