@@ -31,9 +31,9 @@ def pixels(size, objects, seed=0):
     return image
 
 
-def write_coco(root, splits=("train", "val"), change=None):
+def write_coco(root, change=None):
     """Writes a folder as COCO has it; `change` alters the training JSON."""
-    for split in splits:
+    for split in ("train", "val"):
         (root / split).mkdir(parents=True)
         # Ids have gaps, and need not be sorted.
         names = {7: "dog", 3: "cat"}
@@ -67,7 +67,7 @@ def write_coco(root, splits=("train", "val"), change=None):
     return root
 
 
-def write_voc(root, lists=None, ending=".png"):
+def write_voc(root, lists=None):
     """Writes a folder as VOC has it: images 0 to 3, and lists of their names.
 
     The boxes are of pixels from 1 to the last one.
@@ -96,11 +96,11 @@ def write_voc(root, lists=None, ending=".png"):
             (root / file).parent.mkdir(parents=True, exist_ok=True)
             (root / file).write_text(text)
         (root / "JPEGImages").mkdir(exist_ok=True)
-        image.save(root / "JPEGImages" / f"{name}{ending}")
+        image.save(root / "JPEGImages" / f"{name}.png")
     return root
 
 
-def write_yolo(root, settings="names: [cat, dog]"):
+def write_yolo(root):
     """Writes a folder as YOLO has it, of the images and boxes of COCO's."""
     for split, number in itertools.product(("train", "val"), range(2)):
         (high, wide), boxes = SIZES[number], OBJECTS[number]
@@ -115,7 +115,7 @@ def write_yolo(root, settings="names: [cat, dog]"):
             for (x, y, w, h), kind in zip(boxes, CLASSES[number], strict=True)
         ]
         text.write_text("".join(rows))
-    (root / "data.yaml").write_text(settings)
+    (root / "data.yaml").write_text("names: [cat, dog]")
     return root
 
 
