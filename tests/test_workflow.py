@@ -1,7 +1,5 @@
 """From end to end: arrays through every study, a network until it is seen."""
 
-import os
-
 import keras
 import numpy as np
 import pretended
@@ -70,9 +68,7 @@ def test_attention_is_inserted_trained_saved_loaded_and_seen(
     monkeypatch.chdir(tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), "uint8")
     labels = np.arange(8) % 3
-    old = _pretrained()
-    old.save("old.keras")
-    model = cbam_keras.insert_attention(old, after="bn1")
+    model = cbam_keras.insert_attention(_pretrained(), after="bn1")
     model.compile("sgd", "sparse_categorical_crossentropy")
     log = model.fit(
         images.astype("float32"),
@@ -90,41 +86,3 @@ def test_attention_is_inserted_trained_saved_loaded_and_seen(
     heat = explain.grad_cam(loaded, images, labels, "relu2")
     figure = plotting.plot_grad_cam(images, heat)
     assert len(figure.axes) == 2 * 8 + 1
-
-
-def test_a_model_loads_from_the_hub(tmp_path, monkeypatch):
-    hub = pytest.importorskip("huggingface_hub", reason="reads hf://")
-    model = _build(cbam_keras.CBAM)
-    images = np.random.default_rng(0).random((2, 12, 10, 3), "float32")
-    folder = tmp_path / "snapshot"
-    # What `model.save("hf://user/net")` uploads.
-    model.save(folder, zipped=False)
-    asked = []
-
-    def download(repo_id, **options):
-        asked.append(repo_id)
-        return str(folder)
-
-    monkeypatch.setattr(hub, "snapshot_download", download)
-    again = keras.saving.load_model("hf://user/net")
-    assert asked == ["user/net"]
-    np.testing.assert_array_equal(
-        again.predict(images, verbose=0), model.predict(images, verbose=0)
-    )
-
-
-def test_plot_model_draws_an_attention_layer_as_one_box(tmp_path, monkeypatch):
-    pytest.importorskip("pydot", reason="what `plot_model` of Keras needs")
-    # This program stands in for Graphviz, and returns the graph it is given.
-    program = tmp_path / "dot"
-    program.write_text('#!/bin/sh\nfor last; do :; done\ncat "$last"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    path = tmp_path / "model.png"
-    keras.utils.plot_model(
-        _build(cbam_keras.CBAM), path, show_shapes=True, show_layer_names=True
-    )
-    boxes = [x for x in path.read_text().splitlines() if "(CBAM)" in x]
-    assert len(boxes) == 1
-    assert "<b>gate</b>" in boxes[0]
-    assert "Output shape: <b>(None, 10, 8, 4)</b>" in boxes[0]
