@@ -173,23 +173,6 @@ def test_a_kind_of_attention_has_one_color_in_all_figures():
     assert [x.get_color() for x in means] == [KINDS["se"], KINDS["none"]]
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("SE", "se"),
-        ("resnet50_cbam", "cbam"),
-        ("cbam r=4 k=7", "cbam"),
-        ("channel (avg & max)", "channel"),
-        ("channel + spatial (1x1 conv, k=3)", "cbam"),
-        # Words within others do not count.
-        ("senet", None),
-    ],
-)
-def test_names_of_networks_have_a_kind_of_attention(name, kind):
-    (color,) = colors([name]).values()
-    assert {x for x, y in KINDS.items() if y == color} == {kind} - {None}
-
-
 # Loss and accuracy over the epochs.
 
 
@@ -247,16 +230,6 @@ def test_the_pareto_front_of_errors_is_below():
     front = np.array(lines(axes)["Pareto front"])
     np.testing.assert_allclose(front, [(0, 4.2), (2, 3.8), (2, 3.8)])
     assert axes.get_ylabel() == "RMSE (px)"
-
-
-@pytest.mark.parametrize(
-    ("costs", "scale"),
-    [((1000, 20000), "log"), ((1000, 9000), "linear"), ((0, 5), "linear")],
-)
-def test_an_axis_is_logarithmic_from_a_factor_of_ten_on(costs, scale):
-    trials = [trial(i, 0.5, cost=(cost, None)) for i, cost in enumerate(costs)]
-    (axes,) = plotting.plot_pareto(trials).axes
-    assert axes.get_xscale() == scale
 
 
 # The errors of an ablation.
