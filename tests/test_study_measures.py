@@ -6,13 +6,11 @@ import sys
 
 import keras
 import numpy as np
-import pretended
 import pytest
-import tuning_checks
 from data_checks import arrays
 from networks import linear
 
-from cbam_keras import ablation, comparison, data, study, training, tuning
+from cbam_keras import comparison, data, study, training, tuning
 
 metrics = pytest.importorskip("sklearn.metrics")
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
@@ -24,10 +22,8 @@ RECIPE = training.Recipe(epochs=1, batch_size=35)
 MEASURES = ("balanced_accuracy", "macro_f1", "auc")
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Trains nothing; what networks predict is real."""
-    pretended.install(monkeypatch)
+# Nothing is trained; what networks predict is real.
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def network(attention=None, classes=3, activation="softmax"):
@@ -222,11 +218,8 @@ def test_an_ablation_compares_the_measure_before_the_errors(tmp_path):
     assert results.plot().axes[-1].get_xlabel() == "Test balanced accuracy (%)"
 
 
-def test_a_search_increases_the_measure_on_the_validation_images(
-    tmp_path, monkeypatch
-):
+def test_a_search_increases_the_measure_on_the_validation_images(tmp_path):
     pytest.importorskip("keras_tuner")
-    tuning_checks.without_training(monkeypatch)
     results = tuning.search(
         tuning.CBAMHyperModel(
             model=network, reduction_ratio=(1, 2), kernel_size=(3, 5, 7)

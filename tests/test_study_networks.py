@@ -138,25 +138,6 @@ def test_a_sigmoid_of_several_classes_is_warned_of():
         study.check_network(network, data.load(arrays(classes=3)))
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="others trace otherwise"
-)
-def test_a_training_step_is_traced_once(monkeypatch):
-    model, traced, step = linear(), [], keras.Model.train_step
-
-    def counted(self, data):
-        traced.append(data)
-        return step(self, data)
-
-    monkeypatch.setattr(keras.Model, "train_step", counted)
-    study.compile_network(model, SHORT, 2)
-    # What `fit` calls for each batch.
-    model.make_train_function()
-    for _ in range(2):
-        model.train_function(iter([(np.zeros((2, 28, 28, 1)), np.arange(2))]))
-    assert len(traced) == 1
-
-
 # Fingerprints, by which a resumed run knows its networks.
 
 
@@ -235,7 +216,7 @@ def test_a_network_built_twice_has_one_fingerprint(name):
     assert study.fingerprint(model) == first
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_fingerprint_is_the_same_in_another_process():
     code = (
         "import json, test_study_networks as t; print(json.dumps({k: "

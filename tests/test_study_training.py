@@ -20,7 +20,7 @@ from folder_checks import Killed, at_files
 from keras import layers
 from training_checks import KEYS, NETWORKS, SMALL, close, linear, numbers
 
-from cbam_keras import data, explain, training
+from cbam_keras import data, training
 
 pytestmark = pytest.mark.usefixtures("brighter_digits")
 
@@ -88,30 +88,6 @@ def test_parameters_are_trainable_and_seconds_leave_out_the_first_epoch(
     seconds = [row["seconds"] for row in finished.history[:3]]
     assert all(second > 0 for second in seconds)
     assert finished.runs[0].seconds_per_epoch == statistics.median(seconds[1:])
-
-
-def test_a_sigmoid_learns_two_classes(tmp_path):
-    labels = np.arange(120) % 2
-    images = (
-        np.zeros((120, 7, 7, 1), "uint8") + 200 * labels[:, None, None, None]
-    )
-    build = functools.partial(
-        linear, activation="sigmoid", classes=1, shape=(7, 7, 1)
-    )
-    recipe = dataclasses.replace(SGD, epochs=8)
-    results = training.train(
-        {"single": build}, (images, labels), recipe, output=tmp_path
-    )
-    (run,) = results.runs
-    assert run.metrics["test_accuracy"] == 1
-    assert run.metrics["auc"] == pytest.approx(1)
-    # It loads, with its loss and metrics.
-    model = keras.saving.load_model(tmp_path / run.file)
-    test = data.load((images, labels)).test
-    measured = model.evaluate(test, verbose=0, return_dict=True)
-    assert measured["accuracy"] == 1
-    found = explain.class_probabilities(model, images.astype("float32"))
-    np.testing.assert_array_equal(found.argmax(axis=1), labels)
 
 
 def test_a_saved_network_is_of_the_epoch_that_was_tested(finished):

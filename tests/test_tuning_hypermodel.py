@@ -4,10 +4,8 @@ import functools
 import re
 
 import keras
-import numpy as np
 import pytest
 from keras import layers
-from networks import linear
 
 from cbam_keras import tuning
 from cbam_keras.layers import (
@@ -208,26 +206,12 @@ def test_it_is_a_hypermodel_of_keras_tuner(tmp_path, capsys):
     assert model.output_shape == (None, 5)
 
 
-def test_a_single_logit_is_of_class_1_above_zero():
-    def network(attention):
-        return linear(activation=None, shape=SHAPE, classes=1)
-
-    hypermodel = tuning.CBAMHyperModel(model=network)
-    model = hypermodel.build(keras_tuner.HyperParameters())
-    model.layers[-1].bias.assign([0.25])
-    images, labels = np.zeros((2, *SHAPE)), np.ones(2)
-    measured = model.evaluate(images, labels, verbose=0, return_dict=True)
-    assert measured["accuracy"] == 1
-
-
 @pytest.mark.parametrize(
     "options, error, message",
     [
         ({"model": "resnet19"}, ValueError, 'Did you mean "resnet18"'),
         ({"attention": ["none", "cbm"]}, ValueError, 'Did you mean "cbam"'),
         ({"reduction_ratio": (4, 4)}, ValueError, "each at most once"),
-        ({"order": "first"}, ValueError, "`order` must be one of"),
-        ({"kernel_size": (3, 4)}, ValueError, "`kernel_size` must be an odd"),
         ({"learning_rate": -1.0}, ValueError, "`learning_rate` must be a"),
         ({"input_shape": "tiny"}, ValueError, "input_shape='tiny'.*by model="),
         ({"identity_init": 1}, TypeError, "`identity_init` must be True"),

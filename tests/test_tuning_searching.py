@@ -16,8 +16,6 @@ keras_tuner = pytest.importorskip("keras_tuner")
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 
-ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
-
 
 @pytest.fixture(scope="module")
 def trained(few_digits, tmp_path_factory):
@@ -29,7 +27,6 @@ def trained(few_digits, tmp_path_factory):
         recipe=TWO,
         max_trials=2,
         keep=1,
-        tensorboard=ON_TENSORFLOW,
     )
     # Each trial forgets the network before, not what the user has set.
     assert not keras.config.is_interactive_logging_enabled()
@@ -51,8 +48,6 @@ def test_a_search_leaves_these_files(trained):
     assert len(kept) == 2
     assert f"units={trained.best.values['units']}" in " ".join(kept)
     assert not list(trained.output.glob(".cells"))
-    logs = trained.output.glob("tensorboard/*units=*/*/events*")
-    assert len({*logs}) == (4 if ON_TENSORFLOW else 0)
 
 
 def test_the_best_model_is_the_one_that_was_tested(trained):
