@@ -137,17 +137,18 @@ def test_a_confirmation_of_other_trials_is_read_and_gone_on_with(
     quick, tmp_path
 ):
     """Earlier versions trained SE and the best two others again, too."""
+    hypermodel = space(reduction_ratio=4)
     with quick.context() as patch:
         patch.setattr(
             sys.modules[tuning.Search.__module__],
             "to_confirm",
             lambda ranked, images: sorted(ranked, key=lambda x: x.number),
         )
-        former = search(tmp_path, confirm=2)
-    assert len(former.confirmation) == 5
+        former = search(tmp_path, hypermodel, confirm=2)
+    assert len(former.confirmation) == 3
     assert study.Results.read(former.output) == former
     with epochs() as trained:
-        found = search(tmp_path, confirm=3)
+        found = search(tmp_path, hypermodel, confirm=3)
     assert len(trained) == 2
     none, winner = found.confirmation
     assert none.seeds == winner.seeds == (1, 2, 3)
@@ -327,18 +328,15 @@ def test_without_confirmation_the_best_trial_is_taken(quick, tmp_path):
 # Folds.
 
 
-@pytest.mark.parametrize("algorithm", ["random", "hyperband"])
-def test_trials_are_means_over_folds_and_new_seeds_divide_anew(
-    algorithm, quick, tmp_path
-):
-    options = {"algorithm": algorithm, "recipe": tuning_checks.TWO, "folds": 2}
-    found = search(tmp_path, confirm=2, **options)
+def test_trials_are_means_over_folds_and_new_seeds_divide_anew(quick, tmp_path):
+    options = {"confirm": 2, "folds": 2, "keep": 1}
+    found = search(tmp_path, space(reduction_ratio=4), **options)
     for trial in found.trials:
         runs = [x for x in found.outcomes if x.variant == trial.variant]
         assert [run.seed for run in runs] == [0, 1]
         scores = [run.val_accuracy for run in runs]
         assert trial.score == pytest.approx(np.mean(scores))
-        assert all(run.file for run in runs) == (trial in found.ranked[:3])
+        assert all(run.file for run in runs) == (trial in found.ranked[:1])
     none, winner = found.confirmation
     assert none.seeds == winner.seeds == (2, 3, 4, 5)
     differences = np.subtract(winner.values, none.values)
@@ -361,8 +359,8 @@ def test_folds_count_in_the_estimate_and_best_is_tested_on_its_fold(
         tested.append(data.seed * 3 + data.fold)
         return {"test_accuracy": 0.5}
 
-    quick.setattr(tuning.tasks.KeptClassification, "evaluate", evaluate)
-    found = search(tmp_path, confirm=0, folds=3)
+    quick.setattr(tuning.tasks.Classification, "evaluate", evaluate)
+    found = search(tmp_path, space(attention="none"), confirm=0, folds=3)
     assert tested == [found.choice["best_network"]["seed"]]
     estimate = study.estimate(tuning.Search(space(), "mnist5k", folds=3))
     # 5 trials, and 2 networks with 6 new seeds.
