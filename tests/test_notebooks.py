@@ -2,7 +2,6 @@
 
 import ast
 import builtins
-import glob
 import json
 import pathlib
 import re
@@ -94,60 +93,42 @@ def test_all_begin_with_the_same_cell():
     assert first.startswith('# @title Install { display-mode: "form" }\n')
 
 
-WHEEL = "cbam_keras-9-py3-none-any.whl"
-
-
 @pytest.fixture
 def run_first_cell(tmp_path, monkeypatch):
-    """Returns a function that runs it, and returns what pip gets.
+    """Returns a function that runs it without the package; what pip gets."""
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    # What Python itself takes for no such package.
+    monkeypatch.setitem(sys.modules, "cbam_keras", None)
 
-    The current folder is `notebooks` in a new one, where absolute paths begin.
-    """
-    folder = tmp_path / "notebooks"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    glob_all = glob.glob
-
-    def glob_here(pattern):
-        return glob_all(str(tmp_path) * pattern.startswith("/") + pattern)
-
-    def run(wheel_in=None, is_installed=False):
-        commands = []
-        if wheel_in:
-            (tmp_path / wheel_in).mkdir(parents=True, exist_ok=True)
-            (tmp_path / wheel_in / WHEEL).touch()
-
-        def ask(prompt):
-            raise StdinNotImplementedError
-
-        if not is_installed:
-            # What Python itself takes for no such package.
-            monkeypatch.setitem(sys.modules, "cbam_keras", None)
-        monkeypatch.setattr(glob, "glob", glob_here)
-        monkeypatch.setattr(builtins, "input", ask)
+    def run():
+        lines = []
         code = TransformerManager().transform_cell(code_of(NOTEBOOKS[0])[0])
-        shell = SimpleNamespace(run_line_magic=lambda *x: commands.append(x))
+        shell = SimpleNamespace(run_line_magic=lambda _, x: lines.append(x))
         names = {"get_ipython": lambda: shell}
         exec(code, names)  # noqa: S102
         # The shell puts values in the place of names in braces.
-        return [DollarFormatter().format(line, **names) for _, line in commands]
+        return [DollarFormatter().format(line, **names) for line in lines]
 
     return run
 
 
-def test_it_installs_nothing_where_the_package_is(run_first_cell):
-    assert run_first_cell("notebooks", is_installed=True) == []
-
-
-@pytest.mark.parametrize(
-    "folder", ["notebooks", "dist", "content", "kaggle/input/wheels"]
-)
-def test_it_installs_the_wheel_it_finds(run_first_cell, tmp_path, folder):
-    (line,) = run_first_cell(folder)
+@pytest.mark.parametrize("folder", ["notebooks", "dist"])
+def test_it_installs_the_wheel_it_finds(folder, run_first_cell, tmp_path):
+    wheel = tmp_path / folder / "cbam_keras-9-py3-none-any.whl"
+    wheel.parent.mkdir(exist_ok=True)
+    wheel.touch()
+    (line,) = run_first_cell()
     (path,) = re.fullmatch(r'install -q "(.*)\[notebooks\]"', line).groups()
-    assert pathlib.Path(path).samefile(tmp_path / folder / WHEEL)
+    assert pathlib.Path(path).samefile(wheel)
 
 
-def test_it_says_what_to_do_where_nobody_can_answer(run_first_cell):
+def test_it_says_what_to_do_where_nobody_can_answer(
+    run_first_cell, monkeypatch
+):
+    def ask(prompt):
+        raise StdinNotImplementedError
+
+    monkeypatch.setattr(builtins, "input", ask)
     with pytest.raises(FileNotFoundError, match="wheel beside this notebook"):
         run_first_cell()
