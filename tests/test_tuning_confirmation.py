@@ -296,6 +296,7 @@ def test_networks_of_ones_own_are_confirmed_without_a_verdict(quick, tmp_path):
     (row,) = found.confirmation
     assert row.options == found.best.values
     assert (found.verdict, found.code) == ("", "")
+    assert "To use it" not in str(found)
     json.loads(found.json())
 
 
@@ -304,15 +305,10 @@ class Gate(cbam_keras.CBAM):
     __module__ = "__main__"
 
 
-@pytest.mark.parametrize(
-    ("attention", "code"),
-    [(Gate, "Gate("), (lambda name: Gate(name=name), ""), ("none", "")],
-    ids=["main", "lambda", "none"],
-)
-def test_code_is_what_can_be_run(attention, code, quick, tmp_path):
-    found = search(tmp_path, space(attention=(attention,)), confirm=0)
-    assert found.code[: len(code) or None] == code
-    assert ("To use it" in str(found)) == bool(code)
+def test_code_is_what_the_users_script_can_run(quick, tmp_path):
+    found = search(tmp_path, space(attention=(Gate,)), confirm=0)
+    assert found.code.startswith("Gate(")
+    assert "To use it" in str(found)
 
 
 def test_without_confirmation_the_best_trial_is_taken(quick, tmp_path):
