@@ -10,7 +10,7 @@ import pytest
 from data_checks import arrays
 from networks import linear
 
-from cbam_keras import comparison, data, study, training, tuning
+from cbam_keras import ablation, comparison, data, study, training, tuning
 
 metrics = pytest.importorskip("sklearn.metrics")
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
