@@ -7,7 +7,7 @@ import digits
 import networks
 
 from cbam_keras import cli
-from cbam_keras.study import interrupts
+from cbam_keras.study.running import interrupts
 
 SECONDS_PER_BATCH = 0.3
 

@@ -130,7 +130,7 @@ def test_private_parts_of_libraries_are_named_in_two_files():
         for path in PACKAGE.rglob("*.py")
         if re.search(private, path.read_text())
     }
-    assert named == {"layers/_fused/private.py", "study/memory.py"}
+    assert named == {"layers/_fused/private.py", "study/running/memory.py"}
 
 
 def run(statements):

@@ -23,7 +23,7 @@ from layer_checks import (
 )
 
 from cbam_keras.layers._fused import operation
-from cbam_keras.study.memory import gradients_forgotten
+from cbam_keras.study.running.memory import gradients_forgotten
 
 skip_unless("tensorflow")
 pytestmark = pytest.mark.every_backend

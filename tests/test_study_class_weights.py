@@ -10,7 +10,7 @@ from networks import linear
 from study_checks import content_of
 
 from cbam_keras import data, study, training
-from cbam_keras.study import networks
+from cbam_keras.study.running import networks
 
 # One step over all training images, by the plain gradient.
 STEP = training.Recipe(

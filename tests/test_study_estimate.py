@@ -129,7 +129,7 @@ def test_a_run_says_how_long_what_is_left_takes(
     pretended.install(monkeypatch)
     # Every epoch takes a minute.
     minutes = SimpleNamespace(perf_counter=itertools.count(step=60).__next__)
-    module = sys.modules["cbam_keras.study.checkpoints"]
+    module = sys.modules["cbam_keras.study.running.checkpoints"]
     monkeypatch.setattr(module, "time", minutes)
 
     def said(*names):

@@ -10,7 +10,8 @@ from keras import layers
 from training_checks import numbers
 
 from cbam_keras import study, training, tuning
-from cbam_keras.study import networks, stages
+from cbam_keras.study.plans import stages
+from cbam_keras.study.running import networks
 
 pytestmark = [
     pytest.mark.every_backend,

@@ -19,7 +19,7 @@ from study_checks import at_call, content_of
 
 from _cbam_keras_command import quiet
 from cbam_keras import cli, study, training
-from cbam_keras.study import interrupts
+from cbam_keras.study.running import interrupts
 
 LEVEL = quiet.LEVEL
 
@@ -126,7 +126,7 @@ def test_ctrl_c_ends_workers_that_are_starting(
 ):
     pytest.importorskip("cloudpickle", reason="gives networks to workers")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cbam_keras.study.workers.START", STARTING)
+    monkeypatch.setattr("cbam_keras.study.running.workers.START", STARTING)
 
     def started():
         return [int(path.stem) for path in tmp_path.glob("*.started")]

@@ -19,7 +19,7 @@ from networks import mlp
 from training_checks import KEYS, SHORT, linear
 
 from cbam_keras import data, study, training
-from cbam_keras.study.training import Recipe
+from cbam_keras.study.plans.training import Recipe
 
 
 @pytest.fixture(scope="module", autouse=True)

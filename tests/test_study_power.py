@@ -7,8 +7,8 @@ import pytest
 from study_checks import made, planned
 
 from cbam_keras import study
-from cbam_keras.study import power
-from cbam_keras.study.estimate import describe_few_seeds
+from cbam_keras.study.results import power
+from cbam_keras.study.running.estimate import describe_few_seeds
 
 stats = pytest.importorskip("scipy.stats", reason="power needs SciPy")
 

@@ -7,7 +7,7 @@ from networks import linear
 
 from cbam_keras import study
 from cbam_keras.optimizers import WarmupCosineDecay
-from cbam_keras.study.training import RECIPES, Recipe
+from cbam_keras.study.plans.training import RECIPES, Recipe
 
 
 def test_recipe_makes_values_plain():

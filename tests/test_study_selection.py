@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from cbam_keras.study.checkpoints import select_epoch
-from cbam_keras.study.measures import Measure
-from cbam_keras.study.recipes import Recipe
+from cbam_keras.study.plans.measures import Measure
+from cbam_keras.study.plans.recipes import Recipe
+from cbam_keras.study.running.checkpoints import select_epoch
 
 ACCURACY = Measure("test_accuracy")
 ERROR = math.sqrt(0.9 * 0.1 / 200)

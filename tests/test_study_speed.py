@@ -12,7 +12,7 @@ from study_checks import GATED, NARROW, narrow, planned
 from training_checks import SHORT
 
 from cbam_keras import study, tuning
-from cbam_keras.study import machine
+from cbam_keras.study.running import machine
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="of TensorFlow alone"

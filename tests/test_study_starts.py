@@ -7,7 +7,7 @@ from keras import layers
 
 from cbam_keras import layers as attention_layers
 from cbam_keras import models
-from cbam_keras.study.networks import draw_by_path
+from cbam_keras.study.running.networks import draw_by_path
 
 
 def builder(attention):

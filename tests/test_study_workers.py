@@ -31,10 +31,10 @@ from study_checks import (
 )
 
 from cbam_keras import study, training
-from cbam_keras.study import worker, workers
-from cbam_keras.study.cells import MAX_TRIES, cells_of
-from cbam_keras.study.checkpoints import begin_try, note_death
-from cbam_keras.study.machine import part_of_machine
+from cbam_keras.study.running import worker, workers
+from cbam_keras.study.running.cells import MAX_TRIES, cells_of
+from cbam_keras.study.running.checkpoints import begin_try, note_death
+from cbam_keras.study.running.machine import part_of_machine
 
 pytest.importorskip("cloudpickle", reason="gives networks to workers")
 # NumPy warns of what Keras does, and `pytest.warns` would report that.

@@ -8,7 +8,7 @@ import pytest
 from networks import linear
 
 from cbam_keras import explain
-from cbam_keras.study.training import Recipe
+from cbam_keras.study.plans.training import Recipe
 
 KEYS = ("loss", "accuracy", "val_loss", "val_accuracy")
 # 70 training images, so five steps per epoch, the last one incomplete.

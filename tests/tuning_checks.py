@@ -10,7 +10,7 @@ import pretended
 from networks import mlp as network
 
 from cbam_keras import tuning
-from cbam_keras.study.training import Recipe
+from cbam_keras.study.plans.training import Recipe
 
 # 70 training images: two steps per epoch.
 ONE = Recipe(epochs=1, batch_size=35)

@@ -16,7 +16,7 @@ from scipy import stats
 
 from benchmarks import arguments, measured
 from benchmarks.simulations.search import search
-from cbam_keras.study.statistics import (
+from cbam_keras.study.results.statistics import (
     BY_CHANCE,
     Measured,
     error_of_drawing,

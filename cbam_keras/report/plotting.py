@@ -6,7 +6,7 @@ from cbam_keras.explain.figures import (
     plot_grad_cam,
     plot_masks,
 )
-from cbam_keras.study.figures import (
+from cbam_keras.study.results.figures import (
     plot_ablation,
     plot_costs,
     plot_history,

@@ -7,7 +7,7 @@ setting with attention, and new seeds compare it with no attention.
 from collections.abc import Sequence
 
 from cbam_keras import study
-from cbam_keras.study.statistics import error_of_drawing
+from cbam_keras.study.results.statistics import error_of_drawing
 from cbam_keras.tuning.space import has_no_attention
 
 

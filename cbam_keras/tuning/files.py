@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import cast
 
 from cbam_keras import _files, study
-from cbam_keras.study.figures import plot_search
+from cbam_keras.study.results.figures import plot_search
 
 # What `best.json` holds of the network in `best.keras`, but the metrics.
 DESCRIBED = ("seed", "best_epoch", "parameters", "macs")

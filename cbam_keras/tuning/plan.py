@@ -10,7 +10,7 @@ from cbam_keras import _checks, study
 from cbam_keras._checks import Options
 from cbam_keras.data import ImageData, Images
 from cbam_keras.study import comparison, find_recipe
-from cbam_keras.study.study import check_folds_of
+from cbam_keras.study.plans.study import check_folds_of
 from cbam_keras.tuning.space import (
     MAX_LISTED,
     Values,

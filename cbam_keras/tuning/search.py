@@ -10,7 +10,7 @@ from cbam_keras._checks import Options
 from cbam_keras.data import Images
 from cbam_keras.layers import _docstrings
 from cbam_keras.study import Recipe
-from cbam_keras.study.content import merge
+from cbam_keras.study.results.content import merge
 from cbam_keras.tuning.choice import choose, to_confirm, verdict
 from cbam_keras.tuning.files import keep_networks, write_best, write_trials
 from cbam_keras.tuning.plan import SearchPlan

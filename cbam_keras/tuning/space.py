@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.study.ranking import Value
+from cbam_keras.study.results.ranking import Value
 
 if TYPE_CHECKING:
     from keras_tuner import HyperParameters

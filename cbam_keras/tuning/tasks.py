@@ -7,7 +7,7 @@ import keras
 
 from cbam_keras import _files, study
 from cbam_keras.study import Recipe
-from cbam_keras.study.tasks import ImageTask
+from cbam_keras.study.plans.tasks import ImageTask
 
 
 class KeepsCompiled(ImageTask):

@@ -16,7 +16,7 @@ import warnings
 import keras_tuner
 
 from cbam_keras import _checks, _terminal, study
-from cbam_keras.study.ranking import join_folds
+from cbam_keras.study.results.ranking import join_folds
 from cbam_keras.tuning.files import keep_networks
 from cbam_keras.tuning.plan import SearchPlan
 from cbam_keras.tuning.space import Values, controls, label, name_of

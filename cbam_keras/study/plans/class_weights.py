@@ -3,8 +3,8 @@
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.study.recipes import BALANCED, Recipe
-from cbam_keras.study.study import Data
+from cbam_keras.study.plans.recipes import BALANCED, Recipe
+from cbam_keras.study.plans.study import Data
 
 
 def class_weights(data: Data, recipe: Recipe) -> dict[int, float] | None:

@@ -16,12 +16,12 @@ from collections.abc import Callable
 import keras
 
 from cbam_keras import _files, _terminal
-from cbam_keras.study.cell import train_cell
-from cbam_keras.study.checkpoints import begin_try, forget_tries
-from cbam_keras.study.folder import StudyFolder, describe
-from cbam_keras.study.memory import free_memory
-from cbam_keras.study.outcomes import ERROR, Outcome
-from cbam_keras.study.study import Data, Study, Variant, run_name
+from cbam_keras.study.plans.study import Data, Study, Variant, run_name
+from cbam_keras.study.running.cell import train_cell
+from cbam_keras.study.running.checkpoints import begin_try, forget_tries
+from cbam_keras.study.running.folder import StudyFolder, describe
+from cbam_keras.study.running.memory import free_memory
+from cbam_keras.study.running.outcomes import ERROR, Outcome
 
 # How many processes may die training a network, without finishing an epoch.
 MAX_TRIES = 4

@@ -17,10 +17,10 @@ from cbam_keras.models.losses import (
     score_of,
     to_classes,
 )
-from cbam_keras.study.class_weights import class_weights
-from cbam_keras.study.measures import validation_key
-from cbam_keras.study.recipes import Recipe
-from cbam_keras.study.tasks import ImageTask, check_options
+from cbam_keras.study.plans.class_weights import class_weights
+from cbam_keras.study.plans.measures import validation_key
+from cbam_keras.study.plans.recipes import Recipe
+from cbam_keras.study.plans.tasks import ImageTask, check_options
 
 # What sentences call the scores.
 NAMES = {"miou": "mIoU", "iou": "foreground IoU", "dice": "foreground Dice"}

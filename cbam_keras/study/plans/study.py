@@ -11,11 +11,11 @@ from typing import Any, Generic, Protocol, TypeVar
 import keras
 
 from cbam_keras import _checks, data
-from cbam_keras.study.measures import (
+from cbam_keras.study.plans.measures import (
     Measure,
     validation_key,
 )
-from cbam_keras.study.recipes import Recipe, find_recipe
+from cbam_keras.study.plans.recipes import Recipe, find_recipe
 
 # The name of a variant may have so many bytes: file systems allow 255, and the
 # names of files and folders hold more than that of the variant.

@@ -8,20 +8,20 @@ import keras
 
 from cbam_keras import _checks, data
 from cbam_keras.data import ImageData, Images, Source, for_fit
-from cbam_keras.study.measures import (
+from cbam_keras.study.plans.measures import (
     ACCURACY,
     MEASURES,
     Measure,
     compute,
     validation_key,
 )
-from cbam_keras.study.networks import (
+from cbam_keras.study.plans.recipes import Recipe
+from cbam_keras.study.plans.study import Task
+from cbam_keras.study.running.networks import (
     check_network,
     compile_network,
     loss_and_metrics,
 )
-from cbam_keras.study.recipes import Recipe
-from cbam_keras.study.study import Task
 
 # Arguments of `data.load` that a recipe decides.
 BY_RECIPE = ("batch_size", "seed", "augment", "image_size")

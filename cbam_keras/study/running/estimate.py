@@ -6,10 +6,10 @@ import json
 import math
 
 from cbam_keras import _checks, _terminal
-from cbam_keras.study.power import POWER, pooled_error, power_of
-from cbam_keras.study.results import Results
-from cbam_keras.study.statistics import MIN_SEEDS
-from cbam_keras.study.study import Study
+from cbam_keras.study.plans.study import Study
+from cbam_keras.study.results.power import POWER, pooled_error, power_of
+from cbam_keras.study.results.results import Results
+from cbam_keras.study.results.statistics import MIN_SEEDS
 
 # With fewer seeds, three comparisons or more find little by Holm's method.
 FEW_SEEDS = 5

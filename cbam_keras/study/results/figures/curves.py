@@ -7,7 +7,7 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.explain.figures import style
-from cbam_keras.study.measures import Measure, as_measure
+from cbam_keras.study.plans.measures import Measure, as_measure
 
 # What history is drawn beside the loss.
 HEADINGS = {"accuracy": "Accuracy (%)", "miou": "mIoU (%)"}

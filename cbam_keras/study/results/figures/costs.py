@@ -5,7 +5,7 @@ from typing import Any
 
 from cbam_keras import _checks
 from cbam_keras.explain.figures import style
-from cbam_keras.study.measures import Measure, as_measure
+from cbam_keras.study.plans.measures import Measure, as_measure
 
 COSTS = {
     "parameters": "Parameters",

@@ -12,18 +12,21 @@ from typing import ClassVar
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table, number_cell
 from cbam_keras.explain.figures import style
-from cbam_keras.study.checkpoints import DAMAGE
-from cbam_keras.study.content import RESULTS, comparison_of, read_content
-from cbam_keras.study.figures import plot_ablation
-from cbam_keras.study.measures import (
+from cbam_keras.study.plans.measures import (
     ACCURACY,
     FRACTIONS,
     as_measure,
     validation_key,
 )
-from cbam_keras.study.outcomes import Outcome, history_of
-from cbam_keras.study.power import describe_power, detectable
-from cbam_keras.study.statistics import (
+from cbam_keras.study.plans.study import LAYOUTS, Comparison, Measure, run_name
+from cbam_keras.study.results.content import (
+    RESULTS,
+    comparison_of,
+    read_content,
+)
+from cbam_keras.study.results.figures import plot_ablation
+from cbam_keras.study.results.power import describe_power, detectable
+from cbam_keras.study.results.statistics import (
     MANY,
     NOTHING,
     Measured,
@@ -32,7 +35,8 @@ from cbam_keras.study.statistics import (
     judge_learning,
     verdict,
 )
-from cbam_keras.study.study import LAYOUTS, Comparison, Measure, run_name
+from cbam_keras.study.running.checkpoints import DAMAGE
+from cbam_keras.study.running.outcomes import Outcome, history_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,23 +7,23 @@ from concurrent.futures import Executor
 from typing import Any, Protocol
 
 from cbam_keras import _checks, _graph, _terminal
-from cbam_keras.study import machine
-from cbam_keras.study.cells import cells_of
-from cbam_keras.study.class_weights import class_weights
-from cbam_keras.study.content import RESULTS
-from cbam_keras.study.estimate import Cost, Estimate, describe_few_seeds
-from cbam_keras.study.folder import default_output
-from cbam_keras.study.memory import free_memory
-from cbam_keras.study.networks import (
+from cbam_keras.study.plans.class_weights import class_weights
+from cbam_keras.study.plans.study import Study, batches_for
+from cbam_keras.study.results.content import RESULTS
+from cbam_keras.study.results.results import Results
+from cbam_keras.study.running import machine
+from cbam_keras.study.running.cells import cells_of
+from cbam_keras.study.running.estimate import Cost, Estimate, describe_few_seeds
+from cbam_keras.study.running.folder import default_output
+from cbam_keras.study.running.memory import free_memory
+from cbam_keras.study.running.networks import (
     build_network,
     count_macs,
     count_parameters,
     print_data,
 )
-from cbam_keras.study.options import RunOptions
-from cbam_keras.study.results import Results
-from cbam_keras.study.study import Study, batches_for
-from cbam_keras.study.workers import training_by
+from cbam_keras.study.running.options import RunOptions
+from cbam_keras.study.running.workers import training_by
 
 
 class Plan(Protocol):

@@ -28,11 +28,11 @@ import keras
 from cbam_keras import _checks, _files
 from cbam_keras._terminal import say
 from cbam_keras._version import __version__
-from cbam_keras.study.cells import Cells
-from cbam_keras.study.folder import CELLS, PLAN
-from cbam_keras.study.machine import part_of_machine
-from cbam_keras.study.options import RunOptions
-from cbam_keras.study.outcomes import Outcome
+from cbam_keras.study.running.cells import Cells
+from cbam_keras.study.running.folder import CELLS, PLAN
+from cbam_keras.study.running.machine import part_of_machine
+from cbam_keras.study.running.options import RunOptions
+from cbam_keras.study.running.outcomes import Outcome
 
 # `python -m`, which finds this package where this process has found it, and
 # nothing in the current folder.
@@ -41,7 +41,7 @@ import runpy, sys
 folder = sys.argv.pop(1)
 if folder not in sys.path:
     sys.path.insert(0, folder)
-runpy.run_module("cbam_keras.study.worker", run_name="__main__")
+runpy.run_module("cbam_keras.study.running.worker", run_name="__main__")
 """
 # What a worker must have in common with the process that runs the study.
 VERSIONS = {

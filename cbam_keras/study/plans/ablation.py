@@ -18,13 +18,17 @@ from cbam_keras._checks import Options
 from cbam_keras.data import ImageData, Images
 from cbam_keras.layers import ATTENTION, BASELINE, Attention, _docstrings
 from cbam_keras.models import paper
-from cbam_keras.study import comparison
-from cbam_keras.study.measures import ACCURACY, Measure, outputs_and_labels
-from cbam_keras.study.recipes import Recipe, find_recipe
-from cbam_keras.study.results import Results
-from cbam_keras.study.run import run as run_study
-from cbam_keras.study.study import Comparison, Study
-from cbam_keras.study.tasks import Classification
+from cbam_keras.study.plans import comparison
+from cbam_keras.study.plans.measures import (
+    ACCURACY,
+    Measure,
+    outputs_and_labels,
+)
+from cbam_keras.study.plans.recipes import Recipe, find_recipe
+from cbam_keras.study.plans.study import Comparison, Study
+from cbam_keras.study.plans.tasks import Classification
+from cbam_keras.study.results.results import Results
+from cbam_keras.study.running.run import run as run_study
 
 __all__ = ["run", "plan", "ABLATIONS", "TABLES"]
 

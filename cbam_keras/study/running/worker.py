@@ -1,6 +1,6 @@
 """A worker: a process that trains what the folder of a run lacks.
 
-    python -m cbam_keras.study.worker PLAN
+    python -m cbam_keras.study.running.worker PLAN
 
 `PLAN` is a file that a run has written into its output folder. What the worker
 does is in the folder. It ends with the run, and says why by its exit status
@@ -17,8 +17,8 @@ import time
 import keras
 
 from cbam_keras import _files
-from cbam_keras.study.cells import SECONDS_OF_WAITING
-from cbam_keras.study.workers import REFUSED, REFUSED_STATUS, VERSIONS
+from cbam_keras.study.running.cells import SECONDS_OF_WAITING
+from cbam_keras.study.running.workers import REFUSED, REFUSED_STATUS, VERSIONS
 
 # A worker that trains looks so often whether the run has ended.
 SECONDS_BETWEEN_LOOKS = 1.0

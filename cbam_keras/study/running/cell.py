@@ -13,38 +13,38 @@ import numpy as np
 
 from cbam_keras import _checks, _files, _terminal, profiling
 from cbam_keras.data import for_fit
-from cbam_keras.study import checkpoints, interrupts
-from cbam_keras.study.checkpoints import (
-    CheckpointEachEpoch,
-    State,
-    Stopped,
-)
-from cbam_keras.study.class_weights import class_weights
-from cbam_keras.study.measures import Measure, validation_key
-from cbam_keras.study.networks import (
-    build_network,
-    count_macs,
-    count_parameters,
-    fingerprint,
-)
-from cbam_keras.study.outcomes import (
-    ERROR,
-    FINISHED,
-    OUT_OF_MEMORY,
-    Outcome,
-)
-from cbam_keras.study.recipes import Recipe
-from cbam_keras.study.stages import (
+from cbam_keras.study.plans.class_weights import class_weights
+from cbam_keras.study.plans.measures import Measure, validation_key
+from cbam_keras.study.plans.recipes import Recipe
+from cbam_keras.study.plans.stages import (
     begin_second,
     set_trainable_parts,
     trainable_parts,
 )
-from cbam_keras.study.study import (
+from cbam_keras.study.plans.study import (
     Data,
     Study,
     Variant,
     batches_for,
     member,
+)
+from cbam_keras.study.running import checkpoints, interrupts
+from cbam_keras.study.running.checkpoints import (
+    CheckpointEachEpoch,
+    State,
+    Stopped,
+)
+from cbam_keras.study.running.networks import (
+    build_network,
+    count_macs,
+    count_parameters,
+    fingerprint,
+)
+from cbam_keras.study.running.outcomes import (
+    ERROR,
+    FINISHED,
+    OUT_OF_MEMORY,
+    Outcome,
 )
 
 # Names of classes, since only one backend is imported, and messages of JAX,

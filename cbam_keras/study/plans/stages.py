@@ -7,7 +7,7 @@ import keras
 
 from cbam_keras import _graph
 from cbam_keras.insertion import freeze_batch_norm
-from cbam_keras.study.recipes import Recipe
+from cbam_keras.study.plans.recipes import Recipe
 
 
 def trainable_parts(model: keras.Model) -> list[bool]:

@@ -29,21 +29,21 @@ from cbam_keras.models import (
     classifier,
     segmenter,
 )
-from cbam_keras.study.figures import plot_costs
-from cbam_keras.study.measures import ACCURACY
-from cbam_keras.study.recipes import (
+from cbam_keras.study.plans.measures import ACCURACY
+from cbam_keras.study.plans.recipes import (
     MASK_STEPS,
     RECIPES,
     Recipe,
     find_recipe,
     suit_to,
 )
-from cbam_keras.study.results import MANY, Results
-from cbam_keras.study.run import run
-from cbam_keras.study.segmentation import Segmentation
-from cbam_keras.study.study import Study, Variant, check_seeds
-from cbam_keras.study.tasks import Classification, ImageTask
-from cbam_keras.study.training import draw_curves
+from cbam_keras.study.plans.segmentation import Segmentation
+from cbam_keras.study.plans.study import Study, Variant, check_seeds
+from cbam_keras.study.plans.tasks import Classification, ImageTask
+from cbam_keras.study.plans.training import draw_curves
+from cbam_keras.study.results.figures import plot_costs
+from cbam_keras.study.results.results import MANY, Results
+from cbam_keras.study.running.run import run
 
 __all__ = ["compare", "plan", "NETWORKS"]
 

@@ -17,8 +17,17 @@ import numpy as np
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._version import __version__
-from cbam_keras.study import interrupts
-from cbam_keras.study.checkpoints import (
+from cbam_keras.study.plans.recipes import Recipe
+from cbam_keras.study.plans.study import Data, Study, Variant, member
+from cbam_keras.study.results.content import (
+    FORMAT,
+    RESULTS,
+    merge,
+    merge_tables,
+    read_content,
+)
+from cbam_keras.study.running import interrupts
+from cbam_keras.study.running.checkpoints import (
     DAMAGE,
     FAILED,
     STATE,
@@ -28,17 +37,8 @@ from cbam_keras.study.checkpoints import (
     load_state,
     note_death,
 )
-from cbam_keras.study.content import (
-    FORMAT,
-    RESULTS,
-    merge,
-    merge_tables,
-    read_content,
-)
-from cbam_keras.study.options import RunOptions
-from cbam_keras.study.outcomes import RETRIED, Outcome, history_of
-from cbam_keras.study.recipes import Recipe
-from cbam_keras.study.study import Data, Study, Variant, member
+from cbam_keras.study.running.options import RunOptions
+from cbam_keras.study.running.outcomes import RETRIED, Outcome, history_of
 
 # The page about a run, and the subfolder with the explanations that it shows.
 REPORT, EXPLANATIONS = "report.html", "explain"

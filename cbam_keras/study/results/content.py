@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from cbam_keras import _checks
 from cbam_keras._files import RESULTS, Json, read_bytes
 from cbam_keras.data import Source, check_folds
-from cbam_keras.study.measures import Measure
-from cbam_keras.study.outcomes import Outcome
-from cbam_keras.study.study import LAYOUTS, Comparison, check_name
+from cbam_keras.study.plans.measures import Measure
+from cbam_keras.study.plans.study import LAYOUTS, Comparison, check_name
+from cbam_keras.study.running.outcomes import Outcome
 
 FORMAT = 3
 # The subfolder in which the best of a ranking are retrained.

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _graph, _terminal, profiling
-from cbam_keras.study.recipes import DTYPES
-from cbam_keras.study.stages import check_stages, unfrozen
+from cbam_keras.study.plans.recipes import DTYPES
+from cbam_keras.study.plans.stages import check_stages, unfrozen
 
 # Fewer steps per epoch are reported.
 FEW_STEPS = 5

@@ -17,10 +17,10 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _files
-from cbam_keras.study import interrupts
-from cbam_keras.study.measures import ACCURACY, Measure, validation_key
-from cbam_keras.study.recipes import Recipe
-from cbam_keras.study.study import Data
+from cbam_keras.study.plans.measures import ACCURACY, Measure, validation_key
+from cbam_keras.study.plans.recipes import Recipe
+from cbam_keras.study.plans.study import Data
+from cbam_keras.study.running import interrupts
 
 # What reading a file raises that is not there, or is damaged. Other errors of
 # the system may pass, and say nothing of the file.

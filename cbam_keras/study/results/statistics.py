@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from cbam_keras import _checks
 from cbam_keras._files import Json
-from cbam_keras.study.measures import TEST_ACCURACY, Measure, as_measure
+from cbam_keras.study.plans.measures import TEST_ACCURACY, Measure, as_measure
 
 CONFIDENCE = 0.95
 # With so many networks, tables have their multiply-accumulates, too.

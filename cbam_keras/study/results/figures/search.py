@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from cbam_keras.explain.figures import style
-from cbam_keras.study.figures.costs import draw_costs
-from cbam_keras.study.measures import Measure, as_measure
+from cbam_keras.study.plans.measures import Measure, as_measure
+from cbam_keras.study.results.figures.costs import draw_costs
 
 KERNEL, RATIO = "kernel_size", "reduction_ratio"
 # The colors of the map span at least so much, ten percentage points: a

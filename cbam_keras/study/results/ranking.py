@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from cbam_keras import _files, _terminal
 from cbam_keras._terminal import Table, number_cell
 from cbam_keras.explain.figures import style
-from cbam_keras.study.content import CONFIRMATION, read_content
-from cbam_keras.study.figures import plot_pareto
-from cbam_keras.study.measures import Measure
-from cbam_keras.study.outcomes import Outcome
-from cbam_keras.study.results import Results
-from cbam_keras.study.statistics import Row, describe_runs
+from cbam_keras.study.plans.measures import Measure
+from cbam_keras.study.results.content import CONFIRMATION, read_content
+from cbam_keras.study.results.figures import plot_pareto
+from cbam_keras.study.results.results import Results
+from cbam_keras.study.results.statistics import Row, describe_runs
+from cbam_keras.study.running.outcomes import Outcome
 
 # How many trials are printed.
 MAX_TRIALS = 20

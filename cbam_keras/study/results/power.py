@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from cbam_keras import _checks
-from cbam_keras.study.measures import Measure
-from cbam_keras.study.statistics import (
+from cbam_keras.study.plans.measures import Measure
+from cbam_keras.study.results.statistics import (
     BY_CHANCE,
     MIN_SEEDS,
     Measured,
