@@ -63,26 +63,29 @@ CONSTANTS = {
     "training.RECIPES": "Recipes, by name.",
     "ablation.TABLES": "Networks in each table of the paper.",
 }
+# What calls return, and their docstrings describe: see `help(study.Row)`.
+RETURNED = [
+    f"study.{name}" for name in "Row Outcome Trial Estimate Comparison".split()
+]
 # Methods and properties that users need.
 MEMBERS = """
     CBAMHyperModel.attention_for CBAMHyperModel.learning_rate_for
     CBAMHyperModel.batch_size_for CBAMHyperModel.network CBAMHyperModel.build
-    Estimate.trainings FoldReport.verdict Places.parameters Profile.parameters
+    FoldReport.verdict Places.parameters Profile.parameters
     Profile.macs Profile.attention_parameters Profile.attention_macs
     Profile.groups Profile.uncounted Results.read Results.plot Results.markdown
-    Results.json Results.flips Task.load Task.check Task.compile Task.evaluate
+    Results.json Task.load Task.check Task.compile Task.evaluate
+    Task.validate
 """.split()
 # Attributes that few users need.
 HIDDEN = """
-    Estimate.about Estimate.has_patience FoldReport.measure GateImportance.table
-    ImageData.augment ImageData.batch_size ImageData.boxes ImageData.commonest
+    FoldReport.measure GateImportance.table ImageData.augment
+    ImageData.batch_size ImageData.boxes ImageData.commonest
     ImageData.fingerprint ImageData.folds ImageData.notes ImageData.scale
-    ImageData.seed ImageData.source Outcome.jit_compile Outcome.selected_by
-    Preset.builder Preset.layer Preset.layer_options Preset.options
-    Preset.tables Ranking.choice Results.comparisons Results.guess Results.kind
-    Results.labels Results.question Results.settings Results.sizes Results.test
-    Row.drawing Row.failures Row.flips Row.label Row.pairs Row.standard_error
-    Row.table Row.validation Row.variant Trial.number
+    ImageData.seed ImageData.source Preset.builder Preset.layer
+    Preset.layer_options Preset.options Preset.tables Ranking.choice
+    Results.comparisons Results.guess Results.kind Results.labels
+    Results.question Results.settings Results.sizes
 """.split()
 
 
@@ -110,7 +113,8 @@ class Page:
         values = {}
         for public in self.module.__all__:
             prefix = "" if public in cbam_keras.__all__ else f"{name}."
-            values[f"{prefix}{public}"] = getattr(self.module, public)
+            if f"{name}.{public}" not in RETURNED:
+                values[f"{prefix}{public}"] = getattr(self.module, public)
         self.text = _about(name, self.module)
         self.shared = _shared_arguments(values)
         if self.shared:
