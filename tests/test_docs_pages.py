@@ -77,7 +77,7 @@ EAGER = """
 # Replacements for files that are not in the repository.
 REPLACED = {
     "docs/guides/attention.md": {
-        '"photos"': "(np.zeros((99, 64, 64, 3)), np.arange(99) % 10)"
+        '"photos"': "(np.zeros((99, 64, 64, 3), 'uint8'), np.arange(99) % 10)"
     },
     "docs/guides/files.md": {
         '"resnet18-f37072fd.pth"': '{"conv1.weight": np.zeros((64, 3, 7, 7))}'
