@@ -75,7 +75,7 @@ def test_files_read_in_one_sitting():
     assert {name: x for name, x in lengths.items() if x > 600} == {}
 
 
-# The most lines of each room of the package, and of the tests by the word after
+# The most lines of each room of the package, and of tests by the word after
 # "test_". Whoever adds to a room raises its number in a commit of its own, whose
 # message says what was looked for to strike.
 LINES = {

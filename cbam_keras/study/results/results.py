@@ -149,6 +149,12 @@ class Results(_terminal.Tabular):
             (cell["variant"], cell["seed"]): Outcome(**cell)
             for cell in content["cells"]
         }
+        comparisons = [
+            comparison_of(x, variants) for x in content["comparisons"]
+        ]
+        # The order of the tables, however calls have added to them.
+        names = [name for one in comparisons for name in one.variants]
+        variants = tuple(dict.fromkeys([*names, *variants]))
         in_order = [(v, seed) for seed in seeds for v in variants]
         description = next(iter(settings["data"].values()))
         guess = content.get("commonest")
@@ -159,9 +165,7 @@ class Results(_terminal.Tabular):
             "outcomes": tuple(outcomes[x] for x in in_order if x in outcomes),
             "variants": variants,
             "seeds": seeds,
-            "comparisons": tuple(
-                comparison_of(x, variants) for x in content["comparisons"]
-            ),
+            "comparisons": tuple(comparisons),
             "measures": tuple(Measure(**x) for x in content["measures"]),
             "data": description["name"],
             "sizes": description["sizes"],
