@@ -76,8 +76,8 @@ def test_files_read_in_one_sitting():
 
 
 # The most lines of each room of the package, and of tests by the word after
-# "test_". Whoever adds to a room raises its number in a commit of its own, whose
-# message says what was looked for to strike.
+# "test_". Whoever adds to a room raises its number in a commit of its own,
+# whose message says what was looked for to strike.
 LINES = {
     "layers": 4_450,
     "models": 2_900,
