@@ -177,6 +177,12 @@ def test_folders_of_masks(image, mask, folders, options):
     assert is_whole == ("{p}" in image and "group_by_folder" not in options)
 
 
+def test_the_highest_value_is_no_class_if_it_is_ignored():
+    _write()
+    loaded = load_masks("images", "masks", ignore_index=2)
+    assert loaded.class_names == ("0", "1")
+
+
 def test_fingerprint_is_of_masks_and_their_meaning():
     def load(**options):
         return load_masks("images", "masks", **options).fingerprint
