@@ -205,7 +205,8 @@ def test_each_table_has_its_title_and_a_verdict_of_its_own(ran):
     )
     first, second = found.tables()
     assert first.title == "Table 4: all: Networks, mean over 3 seeds"
-    assert first.note.endswith("A lower top-5 error is better.")
+    # No network has a top-5 error.
+    assert first.note.endswith("A lower top-1 error is better.")
     assert second.rows[1] == {
         "network": "CBAM & co",
         "parameters": "9,000",

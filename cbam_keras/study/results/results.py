@@ -424,16 +424,12 @@ class Results(_terminal.Tabular):
             # Or how trainings failed.
             cell[first.column] = row.mean_cell(first) or "; ".join(row.failures)
             cell[difference] = row.difference_cell(first)
-            for measure in self.measures[1:]:
-                # Few classes have no top-5 error, in no table.
-                if any(self.values(name, measure) for name in self.variants):
-                    heading = measure.column
-                    if heading in cell:
-                        heading = heading.replace(
-                            measure.heading, measure.key, 1
-                        )
-                    found = self.compared(measure, comparison).get(row.variant)
-                    cell[heading] = found.mean_cell(measure) if found else ""
+            for measure in self._further_measures:
+                heading = measure.column
+                if heading in cell:
+                    heading = heading.replace(measure.heading, measure.key, 1)
+                found = self.compared(measure, comparison).get(row.variant)
+                cell[heading] = found.mean_cell(measure) if found else ""
             cell["s / epoch"] = number_cell("{:.1f}", row.seconds_per_epoch)
             cells.append(cell)
         title = "Networks, one seed"
@@ -448,8 +444,19 @@ class Results(_terminal.Tabular):
             note += " In brackets: the 95 % interval of a difference."
         if seen := describe_power(rows, self.measures[0], self.folds):
             note += f" {seen[0].upper()}{seen[1:]}."
-        errors = [x.heading for x in self.measures if x.lower_is_better]
-        return note + "".join(f" A lower {x} is better." for x in errors)
+        for measure in (self.measures[0], *self._further_measures):
+            if measure.lower_is_better:
+                note += f" A lower {measure.heading} is better."
+        return note
+
+    @property
+    def _further_measures(self):
+        """The measures that are not compared, and that a network has."""
+        return [
+            measure
+            for measure in self.measures[1:]
+            if any(self.values(name, measure) for name in self.variants)
+        ]
 
     def _tables(self):
         # They are printed with the name of the folder.
