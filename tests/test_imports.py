@@ -79,7 +79,7 @@ def test_files_read_in_one_sitting():
 # "test_". Whoever adds to a room raises its number in a commit of its own,
 # whose message says what was looked for to strike.
 LINES = {
-    "layers": 4_450,
+    "layers": 4_460,
     "models": 2_900,
     "insertion": 1_780,
     "convert": 1_370,
@@ -87,7 +87,7 @@ LINES = {
     "profiling": 480,
     "_graph": 1_550,
     "data": 4_200,
-    "study": 7_660,
+    "study": 7_670,
     "tuning": 1_820,
     "report": 1_280,
     "cli": 630,
@@ -99,14 +99,14 @@ LINES_OF_TESTS = {
     "models": 1_580,
     "insertion": 1_470,
     "convert": 880,
-    "explain": 1_930,
+    "explain": 1_940,
     "profiling": 400,
     "data": 2_430,
-    "study": 5_700,
+    "study": 5_710,
     "tuning": 1_350,
     "report": 790,
     "cli": 850,
-    "others": 5_640,
+    "others": 5_690,
 }
 
 

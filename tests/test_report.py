@@ -95,8 +95,8 @@ PARTS = {
     "ablate": (
         [
             "Which parts of CBAM lower the error of the network network on mn",
-            "Table 4: no attention, SE and CBAM, network on mnist5k, 2 seeds",
-            "Two seeds are too few",
+            "Table 4: no attention, SE and CBAM: Networks, mean over 2 seeds",
+            "may be chance",
         ],
         3,
     ),

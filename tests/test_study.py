@@ -121,7 +121,7 @@ LONG = "漢" * 66 + "ab"
     "name",
     [
         *("", "..", "a/b", "a\\b", "a-seed0", "a-Seed10", 3, LONG + "c"),
-        *(".unfinished-a", ".UNFINISHED-a", ".cells", "a.", "aux", "COM1.a"),
+        *(".unfinished-a", ".UNFINISHED-a", ".cells", "a."),
     ],
 )
 def test_a_variant_is_named_as_a_file_may_be(name):

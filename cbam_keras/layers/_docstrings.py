@@ -22,7 +22,8 @@ def explained_by(source: Callable) -> Callable[[Documented], Documented]:
     there. What follows is added, and its own default replaces the other. A
     section that begins "The arguments of `source`, and:" gets all of them.
     """
-    name, docstring = source.__name__, inspect.getdoc(source) or ""
+    # The arguments may end it.
+    name, docstring = source.__name__, f"{inspect.getdoc(source) or ''}\n"
     texts = dict(ENTRY.findall(docstring))
     see = re.compile(rf"See `(?:\w+\.)*{name}`\.")
     every = re.compile(rf"    The arguments of `{name}`(?:, and:\n|\.)\n")
@@ -45,7 +46,7 @@ def explained_by(source: Callable) -> Callable[[Documented], Documented]:
         return textwrap.indent("\n".join(lines), "    ")
 
     def decorate(function):
-        if not (docstring and function.__doc__):
+        if not (source.__doc__ and function.__doc__):
             # `python -OO` leaves docstrings out.
             return function
         text = inspect.cleandoc(function.__doc__)
