@@ -274,3 +274,11 @@ def test_networks_that_only_guess_have_not_learned():
 def test_other_networks_are_compared(learned):
     assert learned.describe_guessing() == ""
     assert "learned" not in learned.verdict
+
+
+def test_a_network_with_one_seed_does_not_hide_the_others():
+    several = Measured.of([0.9, 0.9, 0.9], [0.10, 0.11, 0.12])
+    single = Measured.of([0.9], [0.1])
+    said = verdict({"a": several, "b": single}, "none")
+    assert said.startswith("a is better than none by 11.00 points")
+    assert "1 of 2 differences from none may be chance" in said
