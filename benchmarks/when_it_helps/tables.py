@@ -69,7 +69,7 @@ def differences(names, variants):
     rows, studies = [], results.stored()
     for name in names:
         study = results.results_of(studies[name])
-        found = dict(study.compared())
+        found = study.compared()
         none = found["none"]
         row = {
             "data": TITLES[name],

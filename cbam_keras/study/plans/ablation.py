@@ -40,7 +40,7 @@ ABLATIONS: dict[str, paper.Preset] = {
 }
 ERRORS = (
     Measure("top1_error", "top-1 error", lower_is_better=True),
-    # Of ten classes or fewer it is not measured.
+    # It is measured with more than ten classes.
     Measure("top5_error", "top-5 error", lower_is_better=True),
 )
 

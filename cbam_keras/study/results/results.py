@@ -377,7 +377,8 @@ class Results(_terminal.Tabular):
         key = measure.key, self.comparisons.index(comparison)
         if key not in self._compared:
             self._compared[key] = self._compare(measure, comparison)
-        return self._compared[key]
+        # A copy, since the caller may change it.
+        return dict(self._compared[key])
 
     @functools.cached_property
     def _compared(self) -> dict[tuple[str, int], dict[str, Measured]]:
@@ -413,6 +414,10 @@ class Results(_terminal.Tabular):
         if comparison.baseline:
             baseline = self.labels.get(comparison.baseline, comparison.baseline)
             difference = f'difference to "{baseline}"'
+        further = {
+            measure: self.compared(measure, comparison)
+            for measure in self._further_measures
+        }
         cells = []
         for row in rows:
             cell = {
@@ -424,12 +429,12 @@ class Results(_terminal.Tabular):
             # Or how trainings failed.
             cell[first.column] = row.mean_cell(first) or "; ".join(row.failures)
             cell[difference] = row.difference_cell(first)
-            for measure in self._further_measures:
+            for measure, by_name in further.items():
                 heading = measure.column
                 if heading in cell:
                     heading = heading.replace(measure.heading, measure.key, 1)
-                found = self.compared(measure, comparison).get(row.variant)
-                cell[heading] = found.mean_cell(measure) if found else ""
+                measured = by_name.get(row.variant, NOTHING)
+                cell[heading] = measured.mean_cell(measure)
             cell["s / epoch"] = number_cell("{:.1f}", row.seconds_per_epoch)
             cells.append(cell)
         title = "Networks, one seed"
