@@ -97,7 +97,21 @@ def record_maps(
 
 
 def gate_paths(model, prefix=""):
-    """Returns the attention layers inside a layer, with their paths."""
+    """Returns the attention layers inside a layer, each with its own path.
+
+    Layers of one name, in a list of a user's layer, are numbered.
+    """
+    paths: dict[AttentionLayer, str] = {}
+    for layer, path in _paths_within(model, prefix).items():
+        name, number = path, 0
+        while name in paths.values():
+            number += 1
+            name = f"{path}_{number}"
+        paths[layer] = name
+    return paths
+
+
+def _paths_within(model, prefix):
     paths = {}
     for layer in sublayers(model):
         path = f"{prefix}{layer.name}"
@@ -105,7 +119,7 @@ def gate_paths(model, prefix=""):
             # The gates inside a CBAM layer do not count by themselves.
             paths.setdefault(layer, path)
         else:
-            paths = {**gate_paths(layer, f"{path}/"), **paths}
+            paths = {**_paths_within(layer, f"{path}/"), **paths}
     return paths
 
 

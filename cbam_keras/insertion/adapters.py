@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _files, _graph
-from cbam_keras.layers import DECISIVE
+from cbam_keras.layers import decisive_arguments, differing_arguments
 
 ENDING = ".weights.h5"
 # Beside what Keras writes, the file holds under this name what it is for.
@@ -59,6 +59,7 @@ def save_attention(
     with _files.replacing(path) as beside:
         _Parts(parts).save_weights(beside)
         with h5py.File(beside, "a") as file:
+            content["weights"] = _digest_of_file(file)
             file[CONTENT] = np.void(json.dumps(content).encode())
 
 
@@ -93,12 +94,10 @@ def load_attention(
     parts_here = {name: _describe(x) for name, x in parts.items()}
     for name in {**content["layers"], **parts_here}:
         saved, here = content["layers"].get(name), parts_here.get(name)
-        if saved and here:
-            differ = [key for key in here if saved.get(key) != here[key]]
+        if differ := differing_arguments(saved, here):
             saved, here = (
-                {key: x.get(key) for key in differ} for x in (saved, here)
+                x and {key: x[key] for key in differ} for x in (saved, here)
             )
-        if saved or here:
             raise ValueError(
                 "`model` must have the attention layers and the classifier of "
                 f'the file. Received: path="{path}", whose layer "{name}" has '
@@ -108,7 +107,8 @@ def load_attention(
             )
     if backbone == "match":
         _compare(content["backbone"], _digests(model, weights), model, path)
-    holder = _Parts(parts)
+    # The file has them in the order of the model that was saved.
+    holder = _Parts({name: parts[name] for name in content["layers"]})
     before = [keras.ops.convert_to_numpy(x) for x in holder.weights]
     try:
         holder.load_weights(path)
@@ -170,14 +170,11 @@ def _parts_of(model, head):
 
 def _describe(layer) -> dict[str, Any]:
     """Returns what must be equal where the weights of a layer are loaded."""
-    config = layer.get_config()
-    description = {
+    return {
         "class": type(layer).__name__,
-        **{key: config[key] for key in DECISIVE if key in config},
-        "shapes": [tuple(weight.shape) for weight in layer.weights],
+        **decisive_arguments(layer.get_config()),
+        "shapes": [list(weight.shape) for weight in layer.weights],
     }
-    # Tuples become lists, as in the file.
-    return json.loads(json.dumps(description))
 
 
 def _digests(model, own):
@@ -186,16 +183,35 @@ def _digests(model, own):
     for weight in model.weights:
         if id(weight) in own:
             continue
-        values = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
-        text = f"{values.shape} {values.dtype}".encode()
-        digest = hashlib.sha256(text + values.tobytes()).hexdigest()[:16]
-        digests.append([weight.path, digest])
+        values = keras.ops.convert_to_numpy(weight)
+        digests.append([weight.path, _digest(values)])
+    return digests
+
+
+def _digest(values):
+    values = np.ascontiguousarray(values)
+    text = f"{values.shape} {values.dtype}".encode()
+    return hashlib.sha256(text + values.tobytes()).hexdigest()[:16]
+
+
+def _digest_of_file(file):
+    """Returns hashes of the weights in a file, by their places in it."""
+    digests = {}
+
+    def add(place, item):
+        if hasattr(item, "shape"):
+            digests[place] = _digest(item[()])
+
+    file["layers"].visititems(add)
     return digests
 
 
 def _compare(saved, found, model, path):
     """Raises unless the weights of two backbones are equal."""
-    # Keras numbers the names of layers.
+    names = [sorted(name for name, _ in each) for each in (saved, found)]
+    if names[0] == names[1]:
+        saved, found = sorted(saved), sorted(found)
+    # Else Keras has numbered the layers: they are compared in their order.
     pairs = list(zip(saved, found, strict=False))
     differ = [name for (_, a), (name, b) in pairs if a != b]
     if not differ and len(saved) == len(found):
@@ -218,7 +234,12 @@ def _read_content(path):
     _files.read_bytes(path)
     try:
         with h5py.File(path, "r") as file:
-            return json.loads(bytes(file[CONTENT][()]))
+            content = json.loads(bytes(file[CONTENT][()]))
+            # Files of 0.4.0 have no digest of their own weights.
+            found = content.get("weights") and _digest_of_file(file)
+            if found != content.get("weights"):
+                raise ValueError("weights that were not saved so")
+            return {x: content[x] for x in ("layers", "head", "backbone")}
     except Exception as error:
         raise _not_ours(path, error) from error
 

@@ -16,12 +16,17 @@ inputs are multiplied by, `CBAM().attention_maps(inputs)` both maps.
 """
 
 from cbam_keras.layers.attention_gate import AttentionGate
-from cbam_keras.layers.attention_layer import DECISIVE as DECISIVE
 from cbam_keras.layers.attention_layer import (
     MAPS,
     SHARED_ARGUMENTS,
     AttentionLayer,
     TrainableAttention,
+)
+from cbam_keras.layers.attention_layer import (
+    decisive_arguments as decisive_arguments,
+)
+from cbam_keras.layers.attention_layer import (
+    differing_arguments as differing_arguments,
 )
 from cbam_keras.layers.bam import BAM
 from cbam_keras.layers.cbam import CBAM, ORDERS, VARIANTS

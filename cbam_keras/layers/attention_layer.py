@@ -1,7 +1,9 @@
 """Base classes: `AttentionLayer`, and `TrainableAttention` with weights."""
 
 import inspect
+import json
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,18 +27,10 @@ SHARED_ARGUMENTS = (
     "data_format",
 )
 
-# Arguments of layers that change what they compute with the same weights.
-DECISIVE = (
-    "activation",
-    "gate_activation",
-    "identity_init",
-    "order",
-    "combine",
-    "fusion",
-    "pool_types",
-    "channel_pool_types",
-    "spatial_pool_types",
-)
+# Arguments that do not change what a layer predicts with the same weights, and
+# how the names of others end. The axis follows the data format.
+NOT_DECISIVE = "name dtype trainable data_format axis rate seed".split()
+ONLY_TRAINED = ("_initializer", "_regularizer", "_constraint", "momentum")
 
 # An elementwise activation gives four of these numbers, 0 among them, the same
 # values without the others.
@@ -367,3 +361,26 @@ def _scale_to_one(activation):
         "gate is exactly 1 there. Received: gate_activation="
         f"{getattr(activation, '__name__', activation)!r}, which {cause}"
     )
+
+
+def decisive_arguments(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments that decide what a layer predicts, as in JSON."""
+    decisive = {
+        key: value
+        for key, value in config.items()
+        if key not in NOT_DECISIVE and not key.endswith(ONLY_TRAINED)
+    }
+    # Tuples become lists.
+    return json.loads(json.dumps(decisive, default=str))
+
+
+def differing_arguments(
+    saved: dict[str, Any] | None, here: dict[str, Any] | None
+) -> list[str]:
+    """Returns the arguments in which two layers differ, of what both have.
+
+    Versions add arguments. A layer that is `None` has none.
+    """
+    if saved is None or here is None:
+        return ["class"]
+    return [x for x in here if x in saved and saved[x] != here[x]]

@@ -10,7 +10,11 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras.convert import load_torch_weights
-from cbam_keras.layers import DECISIVE, AttentionLayer
+from cbam_keras.layers import (
+    AttentionLayer,
+    decisive_arguments,
+    differing_arguments,
+)
 
 KERAS_ENDINGS = (".keras", ".weights.h5")
 TORCH_ENDINGS = (".pth", ".pth.tar", ".pt", ".safetensors")
@@ -104,14 +108,11 @@ def _find_difference(model: keras.Model, path: str) -> str:
     stored = _pick_decisive(
         layer["config"] for layer in saved["config"]["layers"]
     )
-    # Tuples become lists, as in the file.
-    built = json.loads(
-        json.dumps(_pick_decisive(layer.get_config() for layer in model.layers))
-    )
+    built = _pick_decisive(layer.get_config() for layer in model.layers)
     differ = [
         name
         for name in {**built, **stored}
-        if built.get(name) != stored.get(name)
+        if differing_arguments(stored.get(name), built.get(name))
     ]
     return f"has other layers: {_checks.first_few(differ)}" if differ else ""
 
@@ -119,7 +120,7 @@ def _find_difference(model: keras.Model, path: str) -> str:
 def _pick_decisive(configs: Iterable[dict]) -> dict[str, dict]:
     """Returns the arguments that decide what is computed, by layer."""
     return {
-        config["name"]: {key: config[key] for key in DECISIVE if key in config}
+        config["name"]: decisive_arguments(config)
         for config in configs
         if config["name"].startswith(NETWORK_LAYERS)
     }
