@@ -96,6 +96,32 @@ def two_branches_and_a_layer(x):
     return layers.Add()([conv(8, "shortcut", 1)(x), *branches])
 
 
+class Add(layers.Layer):
+    """A user's layer, which has the name of another one of Keras."""
+
+    def call(self, inputs):
+        return keras.ops.stack(keras.tree.flatten(inputs), axis=-1)[..., 0]
+
+
+class Dropout(Add):
+    pass
+
+
+class Converter(Add):
+    pass
+
+
+def own_layers_of_names_of_keras(x):
+    x = stem(Converter()(x))
+    y = Dropout(name="end")(branch(x, "block"))
+    return layers.Add()([x, y])
+
+
+def own_join(x):
+    x = stem(x)
+    return Add(name="end")([x, branch(x, "block")])
+
+
 PLACES = {
     # Ends of residual branches.
     bottleneck: ["bn3"],
@@ -103,6 +129,7 @@ PLACES = {
     squeezed_and_excited: ["excited"],
     one_layer: ["bn"],
     two_branches_and_a_layer: ["one_bn2", "two_bn2"],
+    own_layers_of_names_of_keras: ["end"],
     # The last layer at each resolution.
     vgg: ["conv1_2", "conv2_2"],
     vgg_with_one_activation: ["bn1", "bn2"],
@@ -111,6 +138,7 @@ PLACES = {
     hourglass: ["stem_relu", "low"],
     one_layer_beside_another: ["end"],
     two_layers_beside_three: ["end"],
+    own_join: ["end"],
 }
 
 

@@ -8,10 +8,10 @@ from keras import layers
 
 from cbam_keras._graph.global_state import attributes
 from cbam_keras._graph.graph import Tensor, is_graph, output_names
-from cbam_keras._graph.steps import Graph, Step
+from cbam_keras._graph.steps import Graph, Step, Unfold
 
 # Operations that keep the values, between an activation and the output.
-_KEEPS_VALUES = "Cast Dropout Flatten Identity Reshape Squeeze Unfold".split()
+_KEEPS_VALUES = "Cast Dropout Flatten Identity Reshape Squeeze".split()
 # Parts of the names of losses of classes and of values, users' own among them.
 CLASS_LOSSES = "crossentropy", "hinge", "focal", "bce", "dice", "tversky"
 VALUE_LOSSES = "error", "huber", "logcosh", "poisson", "cosine", "mse", "mae"
@@ -119,8 +119,10 @@ def find_head(graph: Graph, output: keras.KerasTensor) -> Head:
         operation = step.operation
         activation = getattr(operation, "activation", None)
         only_activates = isinstance(operation, layers.Activation)
-        keeps = type(operation).__name__ in _KEEPS_VALUES or (
-            only_activates and activation is keras.activations.linear
+        keeps = (
+            step.kind in _KEEPS_VALUES
+            or isinstance(operation, Unfold)
+            or (only_activates and activation is keras.activations.linear)
         )
         if kind is None and (kind := _kind_of(operation)):
             head = step

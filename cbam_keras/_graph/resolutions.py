@@ -11,12 +11,14 @@ import keras
 
 from cbam_keras._graph.steps import Fold, Graph, Step, Unfold, is_feature_map
 
-# Layers that only help to train deep networks.
+# Keras' layers that only help to train deep networks.
 SCALES = (
-    "AlphaDropout DropBlock2D DropPath Dropout GaussianDropout Identity "
-    "LayerScale Rescaling SpatialDropout1D SpatialDropout2D SpatialDropout3D "
-    "StochasticDepth"
+    "AlphaDropout Dropout GaussianDropout Identity LayerScale Rescaling "
+    "SpatialDropout1D SpatialDropout2D SpatialDropout3D StochasticDepth"
 ).split()
+# Others that are known by their names alone, since each network defines them.
+# They decide no more than the place of a gate.
+OWN_SCALES = "DropBlock2D DropPath LayerScale StochasticDepth".split()
 # Sums: Keras' layer, the operation `x + y`, and the layer of InceptionResNetV2,
 # which also scales the branch.
 ADDITIONS = ("Add", "CustomScaleLayer")
@@ -48,7 +50,10 @@ def only_adjusts(step: Step) -> bool:
     if step.kind == "Activation":
         return step.operation.activation is keras.activations.linear
     # A product with a constant: the gate of an SE block is a second input.
-    return len(step.inputs) == 1 and step.kind in (*SCALES, "Multiply")
+    return len(step.inputs) == 1 and (
+        step.kind in (*SCALES, "Multiply")
+        or type(step.operation).__name__ in OWN_SCALES
+    )
 
 
 def _is_head(step):

@@ -19,6 +19,7 @@ from cbam_keras._graph.graph import (
 )
 
 _PERMUTATIONS = {"Moveaxis", "Permute", "Swapaxes", "Transpose"}
+_CONVOLUTIONS = tuple(getattr(layers, x) for x in dir(layers) if "Conv" in x)
 # Different sizes distinguish the axes of a permuted tensor.
 _SIZES = (2, 3, 5, 7, 11, 13, 17, 19)
 
@@ -41,19 +42,22 @@ class Step:
 
     @property
     def kind(self) -> str:
-        """The name of the class of the operation.
+        """The name of the class of an operation of Keras.
 
-        Most of these classes are private to Keras or to a network.
+        Most of these classes are private to Keras. It is empty for all others,
+        since a user's class of such a name may compute anything.
         """
-        return type(self.operation).__name__
+        kind = type(self.operation)
+        is_known = kind.__module__.split(".")[0] in ("keras", "keras_hub")
+        return kind.__name__ if is_known else ""
 
     @property
     def convolves(self) -> bool:
         """Whether the operation is a convolution or contains one."""
-        inner = [self.operation]
-        if isinstance(self.operation, layers.Layer):
-            inner = layers_within(self.operation)
-        return any("Conv" in type(x).__name__ for x in inner)
+        if not isinstance(self.operation, layers.Layer):
+            return "Conv" in self.kind
+        inner = layers_within(self.operation)
+        return any(isinstance(x, _CONVOLUTIONS) for x in inner)
 
 
 class Fold(keras.Operation):
@@ -367,7 +371,7 @@ def _declared_channel_axis(operation, tensor):
 
 def _permutation(step):
     """Returns the axes of the input in their order in the output, or `None`."""
-    if type(step.operation).__name__ not in _PERMUTATIONS:
+    if step.kind not in _PERMUTATIONS:
         return None
     (x,) = step.inputs
     probe = keras.KerasTensor(_SIZES[: len(x.shape)], x.dtype)
@@ -418,7 +422,7 @@ def _order(step, x, y):
     permuted = _is_permuted(x, y) and (
         _declared_channel_axis(step.operation, y) is None
     )
-    reshapes = type(step.operation).__name__ in ("Lambda", "Reshape")
+    reshapes = step.kind in ("Lambda", "Reshape")
     return None if before != after and (permuted or reshapes) else same
 
 

@@ -154,13 +154,14 @@ def _find_tokens(step, followed):
     """
     length = step.outputs[0].shape[1] or 0
     # The output of attention has the positions of the query.
-    inputs = step.inputs[: 1 if "Attention" in step.kind else None]
+    kind = type(step.operation).__name__
+    inputs = step.inputs[: 1 if "Attention" in kind else None]
     for x, extra in itertools.product(inputs, (0, 1)):
         source, count = followed.get(id(x)), length - extra
         if source is None or count < 1:
             continue
         sides, side = source.sides, 1
-        if "patch" in f"{step.kind} {step.path}".lower():
+        if "patch" in f"{kind} {step.path}".lower():
             side = round((math.prod(sides) / count) ** (1 / len(sides))) or 1
         grid = tuple(size // side for size in sides)
         if math.prod(grid) == count and not any(x % side for x in sides):
