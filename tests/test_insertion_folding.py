@@ -22,6 +22,21 @@ FORMATS = ["channels_last", "channels_first"][: 1 + (BACKEND != "tensorflow")]
 pytestmark = pytest.mark.every_backend
 every_format = pytest.mark.parametrize("data_format", FORMATS)
 
+
+class DropoutNorm(layers.Layer):
+    """A user's layer, whose name begins as one of Keras."""
+
+    def call(self, inputs):
+        squares = keras.ops.sum(inputs**2, axis=(1, 2, 3), keepdims=True)
+        return inputs / keras.ops.sqrt(squares)
+
+
+def trained(name):
+    """Returns a normalization by the values of the batch, always."""
+    first = keras.config.image_data_format() == "channels_first"
+    return partial(norm(1 if first else -1, name=name), training=True)
+
+
 conv = partial(layers.Conv2D, 8, padding="same")
 norm = layers.BatchNormalization
 # Layers by their names.
@@ -51,6 +66,9 @@ MAKE = {
         SqueezeExcite(name=name), return_attention_maps=True
     ),
     "times": layers.Multiply,
+    "own": DropoutNorm,
+    "trained": trained,
+    "gate_scale": layers.ReLU,
 }
 
 
@@ -129,10 +147,12 @@ def test_half_folds_and_the_other_sees_the_same(order, half, data_format):
     keras.config.set_image_data_format(data_format)
     options = {"order": order, "spatial_use_bias": True}
     model = constant(chain(PLACES, partial(CBAM, 2, 3, **options)), half)
+    attention_of(model)[1].trainable = False
     slim, where = fold(model, [f"gate{n}/{half}" for n in (1, 2, 3)])
     # It goes before the other half where it is the first, else after it.
     assert ("bn" in where[f"gate1/{half}"]) == (order == f"{half}_first")
-    assert [x.name for x in attention_of(slim)] == ["gate1", "gate2", "gate3"]
+    rest = {x.name: x.trainable for x in attention_of(slim)}
+    assert rest == {"gate1": True, "gate2": False, "gate3": True}
     assert_close(slim, model)
 
 
@@ -173,7 +193,9 @@ WHERE = {
     'dense layer "predictions"': "active gate, active scse",
     'Rescaling "gate_scale"': "active no_scale gate relu, lora gate relu, "
     "active gate grouped, active gate pad_first conv, active gate relu, "
+    "active gate own conv, active gate trained, "
     "conv gate add, active gate conv add, active gate conv conv",
+    'Rescaling "gate_scale_1"': "active gate gate_scale",
     'Rescaling "zeros_scale"': "active zeros bn",
     'Rescaling "tanh_scale"': "active tanh pool",
 }
@@ -194,6 +216,39 @@ def test_constant_goes_where_it_can(words, place):
     slim, where = fold(model)
     assert [*where.values()][0] == place
     assert_close(slim, model)
+
+
+def test_constants_stay_where_their_inverse_overflows():
+    model = constant(chain("active gate bn"))
+    bias = model.get_layer("gate").weights[-1]
+    # One map is 1e-38, by which the moving mean would be divided.
+    bias.assign(np.where(np.arange(bias.shape[0]), 0.0, -87.5))
+    slim, where = fold(model)
+    assert where == {"gate": 'Rescaling "gate_scale"'}
+    assert_close(slim, model)
+
+
+def test_gates_with_a_mask_fold():
+    inputs = keras.Input((6, 4))
+    x = layers.Dense(8, name="first")(layers.Masking()(inputs))
+    x = SqueezeExcite(name="gate")(x)
+    outputs = layers.Dense(5)(layers.GlobalAveragePooling1D()(x))
+    model = constant(vary(keras.Model(inputs, outputs)))
+    slim, where = fold(model)
+    assert where == {"gate": 'dense layer "first"'}
+    assert_close(slim, model)
+
+
+@pytest.mark.parametrize("gates", [None, "idle"])
+def test_result_is_compared_with_the_model(gates, monkeypatch):
+    scaled = ours.folding._scaled
+
+    def wrong(layer, vector, of_input):
+        return scaled(layer, -vector, of_input)
+
+    monkeypatch.setattr(ours.folding, "_scaled", wrong)
+    with pytest.raises(ValueError, match="predict the same .* 0.00 % right"):
+        ours.fold_attention(*deciding(), gates)
 
 
 @pytest.mark.parametrize("reason", [*KEPT][-2:])

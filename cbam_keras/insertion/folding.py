@@ -1,6 +1,7 @@
 """Folding attention into the network: gates that are constants cost nothing."""
 
 import dataclasses
+import functools
 from collections.abc import Collection, Iterator, Mapping
 
 import keras
@@ -27,6 +28,7 @@ NOT_CHOSEN = "not chosen"
 # What layers that a constant is multiplied into are called, and the axes of
 # their kernels that are its channels, of outputs and inputs.
 CONVOLUTION, DENSE = "convolution", "dense layer"
+DEPTHWISE = "depthwise convolution"
 FOLDS: dict[type, tuple[str, int, int]] = {
     layers.BatchNormalization: ("batch normalization", -1, -1),
     layers.Dense: (DENSE, -1, -2),
@@ -39,12 +41,18 @@ FOLDS: dict[type, tuple[str, int, int]] = {
     ),
     **dict.fromkeys(
         (layers.DepthwiseConv1D, layers.DepthwiseConv2D),
-        ("depthwise convolution", -2, -2),
+        (DEPTHWISE, -2, -2),
     ),
 }
 # Between a gate and the layer after it; the second need a map without signs.
-LINEAR = ("AveragePooling", "Cropping", "Dropout", "GlobalAverage", "ZeroPad")
-MONOTONIC = ("MaxPooling", "GlobalMax")
+# A subclass of a user may compute anything.
+LINEAR, MONOTONIC = (
+    {getattr(layers, x) for x in dir(layers) if x.startswith(names)}
+    for names in (
+        ("AveragePool", "Cropping", "Dropout", "GlobalAverage", "ZeroPadding"),
+        ("MaxPool", "GlobalMax"),
+    )
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +155,8 @@ def fold_attention(
     Raises:
         ValueError: If the model has no attention layers, if its graph is not
             known, if the images do not fit, if `gates` or `tolerance` are
-            none of the above, or if there is not a label per prediction.
+            none of the above, if there is not a label per prediction, or if
+            folding by itself loses more than `tolerance`.
         TypeError: If `model` is not a model, or the images are not numbers.
 
     Example:
@@ -199,6 +208,19 @@ def fold_attention(
         for x in moments
     )
     before, after = search.costs(slim)
+    if gates is not None:
+        used = {gate: constants[gate] for gate in folded}
+        context = functools.partial(hooks.replaced, used)
+        least = search.accuracy(model, context) - tolerance
+    else:
+        least = before.accuracy - tolerance
+    if after.accuracy < least - 1e-9:
+        raise ValueError(
+            "`model` must predict the same once its constant gates are folded. "
+            f"Received: {100 * after.accuracy:.2f} % right, not at least "
+            f"{100 * least:.2f}, with {_checks.first_few([*map(str, where)])} "
+            "folded. Fold fewer, by `gates`, or give another `tolerance`"
+        )
     name = "agreement" if labels is None else "accuracy"
     return slim, FoldReport(rows, before, after, name)
 
@@ -285,6 +307,7 @@ class _Plan:
 
     def __init__(self, model, graph, gates, folds=True):
         self.model, self.graph = model, graph
+        self.names = {step.operation.name for step in graph.steps}
         self.calls: dict[int, list[_graph.Step]] = {}
         for step in graph.steps:
             self.calls.setdefault(id(step.operation), []).append(step)
@@ -297,7 +320,9 @@ class _Plan:
             return "its layer is inside another layer"
         if any(len(step.outputs) > 1 for step in calls):
             return "its map is an output of its layer"
-        if len(calls[0].inputs) > 1:
+        # A mask is another argument.
+        args, kwargs = calls[0].arguments
+        if len(keras.tree.flatten(args or kwargs["inputs"])) > 1:
             return "it takes a gating signal, and transforms the features"
         if not folds:
             return None
@@ -338,9 +363,13 @@ class _Plan:
                 step = self.calls[id(layer)][0]
                 neighbor = self._find(layer, step, value, before, not stay)
                 if neighbor is None:
+                    name = f"{layer.name}_scale"
+                    while name in self.names:
+                        name += "_1"
+                    self.names.add(name)
                     scale = layers.Rescaling(
                         _over_channels(layer, step, value).tolist(),
-                        name=f"{layer.name}_scale",
+                        name=name,
                         dtype=layer.dtype_policy,
                     )
                     replaced[id(layer)].insert(0 if before else 1, scale)
@@ -358,7 +387,9 @@ class _Plan:
             for old, variable in pairs:
                 variable.assign(keras.ops.convert_to_numpy(old))
         for operation, of_input, value in edits:
-            _multiply(cloned[id(operation)][1], value.ravel(), of_input)
+            new = cloned[id(operation)][1]
+            for weight, values in _scaled(new, value.ravel(), of_input):
+                weight.assign(values)
         return copy, where
 
     def _find(self, layer, step, value, before, either):
@@ -372,20 +403,22 @@ class _Plan:
             operation = maker.operation
             activation = getattr(operation, "activation", None)
             is_linear = activation in (None, keras.activations.linear)
-            if is_linear and self._takes(operation, layer, x):
+            if is_linear and self._takes(operation, layer, x, value, False):
                 return maker, False
         while (not before or either) and self._is_alone(y):
             (user,) = self.graph.users(y)
             operation = user.operation
-            # Normalization divides by it.
             is_norm = isinstance(operation, layers.BatchNormalization)
+            if is_norm and user.arguments[1].get("training"):
+                # The mean of the batch would be scaled, too.
+                break
             is_whole = getattr(operation, "groups", 1) == 1
-            if is_whole and self._takes(operation, layer, y):
-                return None if is_norm and not value.all() else (user, True)
-            passes = LINEAR + MONOTONIC * bool((value >= 0).all())
+            if is_whole and self._takes(operation, layer, y, value, True):
+                return user, True
+            passes = LINEAR | (MONOTONIC if (value >= 0).all() else set())
             data_format = getattr(operation, "data_format", layer.data_format)
             if (
-                not user.kind.startswith(passes)
+                type(operation) not in passes
                 or len(user.outputs) != 1
                 # It would pool channels.
                 or data_format != layer.data_format
@@ -399,8 +432,8 @@ class _Plan:
         is_output = any(tensor is x for x in self.graph.outputs)
         return not is_output and len(self.graph.users(tensor)) == 1
 
-    def _takes(self, operation, layer, tensor):
-        """Returns whether channels can be scaled by weights of an operation."""
+    def _takes(self, operation, layer, tensor, value, of_input):
+        """Returns whether weights of an operation can scale channels so."""
         rank = len(tensor.shape)
         if type(operation) not in FOLDS or len(self.calls[id(operation)]) > 1:
             return False
@@ -413,7 +446,12 @@ class _Plan:
         else:
             data_format = getattr(operation, "data_format", "channels_last")
             axis = 1 if data_format == "channels_first" else rank - 1
-        return axis == layer._channel_axis(rank)
+        return axis == layer._channel_axis(rank) and all(
+            np.isfinite(
+                _graph.to_float32(keras.ops.cast(values, x.dtype))
+            ).all()
+            for x, values in _scaled(operation, value.ravel(), of_input)
+        )
 
 
 def _over_channels(layer, step, value):
@@ -425,31 +463,33 @@ def _over_channels(layer, step, value):
 
 
 def _clone_gate(part, name):
-    clone = type(part).from_config({**part.get_config(), "name": name})
-    clone.trainable = part.trainable
-    return clone
+    return type(part).from_config({**part.get_config(), "name": name})
 
 
-def _multiply(layer, vector, of_input):
-    """Multiplies the outputs of a layer by a vector, or what it takes."""
+def _scaled(layer, vector, of_input):
+    """Yields weights of a layer whose outputs are multiplied by a vector.
+
+    Or what it takes is, `of_input`. Yields their new values with them.
+    """
 
     def scale(variable, factors):
         values = keras.ops.convert_to_numpy(variable).astype("float64")
-        variable.assign(values * factors)
+        return variable, values * factors
 
     if isinstance(layer, layers.BatchNormalization):
-        scale(layer.gamma, vector)
+        yield scale(layer.gamma, vector)
         if of_input:
-            scale(layer.moving_mean, 1 / vector)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                yield scale(layer.moving_mean, 1 / vector)
         elif layer.center:
-            scale(layer.beta, vector)
+            yield scale(layer.beta, vector)
         return
     shape = [1] * len(layer.kernel.shape)
     axis = FOLDS[type(layer)][1 + of_input]
     shape[axis] = vector.size if vector.size == 1 else layer.kernel.shape[axis]
-    if "Depthwise" in type(layer).__name__ and not of_input:
+    if FOLDS[type(layer)][0] == DEPTHWISE and not of_input:
         # Each channel has `depth_multiplier` outputs, one after another.
         shape[-1] = vector.size // shape[axis]
-    scale(layer.kernel, vector.reshape(shape))
+    yield scale(layer.kernel, vector.reshape(shape))
     if not of_input and getattr(layer, "bias", None) is not None:
-        scale(layer.bias, vector)
+        yield scale(layer.bias, vector)
