@@ -18,7 +18,12 @@ from cbam_keras import optimizers
 from cbam_keras._version import __version__
 from cbam_keras.convert import load_torch_weights
 from cbam_keras.explain import AttentionMonitor
-from cbam_keras.insertion import freeze_batch_norm, insert_attention
+from cbam_keras.insertion import (
+    fold_attention,
+    freeze_batch_norm,
+    insert_attention,
+    remove_attention,
+)
 from cbam_keras.layers import (
     BAM,
     CBAM,
@@ -58,10 +63,12 @@ __all__ = [
     "SpatialAttention",
     "SqueezeExcite",
     "TripletAttention",
+    "fold_attention",
     "freeze_batch_norm",
     "insert_attention",
     "load_torch_weights",
     "profile_model",
+    "remove_attention",
 ]
 
 

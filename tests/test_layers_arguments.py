@@ -157,6 +157,11 @@ def test_bad_values_are_refused_at_once(layer_class, argument, value, error):
         layer_class(**{argument: value})
 
 
+def test_channels_are_not_an_argument():
+    with pytest.raises(ValueError, match="=16\n.*first argument .* is the red"):
+        CBAM(64, 16)
+
+
 @pytest.mark.parametrize("layer_class", LAYERS)
 @pytest.mark.parametrize("make", [keras.Input, np.ones])
 def test_a_layer_made_of_features_is_told_how_to_be_called(layer_class, make):

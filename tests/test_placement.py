@@ -79,6 +79,27 @@ def test_stages_of_other_networks_are_resolutions(name, stages, places):
         assert paths(found) == places
 
 
+@pytest.mark.parametrize("given, stages", [(2, [2]), ([1, 3], [1, 3])])
+def test_stages_may_be_numbers(given, stages):
+    assert stages_of(three(attention="se", stages=given)) == stages
+    model = insert_attention(three(), Attention("se", stages=given))
+    assert stages_of(model) == stages
+    names = [x.name for x in planned("se", stages=given)]
+    assert names == [f"se-stage-{x}" for x in stages]
+
+
+def test_a_single_stage_is_all_of_them():
+    build = functools.partial(networks.resnet, (1,), block="basic")
+    variants = planned(
+        "se",
+        stages="each",
+        model=lambda attention, stages="all": build(
+            attention=attention, stages=stages
+        ),
+    )
+    assert [x.name for x in variants] == ["se"]
+
+
 def test_code_says_the_stages():
     made = functools.partial(CBAM, 4, kernel_size=3)
     attention = Attention(made, {"identity_init": True}, "last 2")
@@ -119,10 +140,12 @@ def test_stages_are_searched_where_there_is_attention():
 FORM = '`stages` must be "all", "first", "last", as "last 2", or numbers.*'
 LACKING = "network has places for attention: 1, 2, 3. Received: stages="
 own = Attention("se", stages="last")
+own_in = functools.partial(Attention, "se", {})
 BAD = {
     f"{FORM}'lasst'. Did you mean": lambda: three(stages="lasst"),
     f"{FORM}'last 0'": lambda: Attention("se", stages="last 0"),
-    f"{FORM}=3": lambda: three(stages=3),
+    f"{FORM}=0.5": lambda: three(stages=0.5),
+    f"{FORM}'last two'. Did you mean \"last 2\"": lambda: own_in("last two"),
     f"{LACKING}'4'": lambda: three(stages="4", attention="se"),
     f"{LACKING}'last 4'": lambda: insert_attention(three(), stages="last 4"),
     f"{LACKING}'1,4'": lambda: planned("se", stages=["all", "1,4"]),

@@ -21,6 +21,9 @@ Tensor = Any
 def require_model(name: str, model: object, kind: str = "keras.Model") -> None:
     """Raises unless `model` is a model."""
     if not isinstance(model, keras.Model):
+        if callable(model) and not isinstance(model, keras.Layer):
+            word = getattr(model, "__name__", "it")
+            kind += f", as {word}(...) returns one"
         raise TypeError(
             f"`{name}` must be a {kind}. Received: {name}={model!r} of type "
             f"{type(model).__name__}"

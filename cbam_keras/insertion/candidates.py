@@ -266,10 +266,13 @@ class CandidatePlaces:
         """Returns the places of a sequence of names, one for each."""
         names = list(after) if isinstance(after, Iterable) else []
         if not names or not all(isinstance(name, str) for name in names):
+            hint = ""
+            if isinstance(after, layers.Layer):
+                hint = f'. Give its name, "{after.name}"'
             raise TypeError(
                 "`after` must be None, a regular expression, names of layers, "
                 "or a function that takes a layer and returns a boolean. "
-                f"Received: after={after!r}"
+                f"Received: after={after!r}{hint}"
             )
         listed = []
         for name in names:

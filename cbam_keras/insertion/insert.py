@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 
@@ -63,7 +63,7 @@ def insert_attention(
     | None = None,
     identity: bool = True,
     *,
-    stages: str = "all",
+    stages: str | int | Sequence[int] = "all",
     into: str | Iterable[str] | None = None,
     dry_run: bool = False,
 ) -> keras.Model | Places:
@@ -101,8 +101,8 @@ def insert_attention(
             (`identity_init=True`). If `False`, a name means the defaults of
             its class. Defaults to `True`.
         stages: String, which resolutions have attention, from 1, the finest:
-            `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers as `"1,3"`. Of
-            the places that `after` selects. Defaults to `"all"`.
+            `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers as `"1,3"` or
+            `[1, 3]`. Of the places that `after` selects. Defaults to `"all"`.
         into: Names of layers: attention goes only on the way into these, as on
             skips. They take the output of the layers of `after`, or an output
             of the nested model that the layer is in. Defaults to `None`, which

@@ -105,7 +105,7 @@ class Attention:
     stages: str = ALL
 
     def __post_init__(self) -> None:
-        check_stages(self.stages)
+        _checks.convert(self, stages=check_stages(self.stages))
         if isinstance(self.layer, str):
             _checks.one_of("layer", self.layer, NAMES)
         elif not callable(self.layer) or isinstance(

@@ -24,20 +24,28 @@ class StageError(ValueError):
 
 
 def check_stages(stages: object) -> str:
-    """Returns `stages`, or raises unless it has a form that is known."""
-    if isinstance(stages, str) and re.fullmatch(FORM, stages):
-        return stages
+    """Returns `stages` as text, or raises unless it has a known form.
+
+    One or several numbers stand for their text.
+    """
+    text = stages
+    if isinstance(stages, int | list | tuple):
+        numbers = [stages] if isinstance(stages, int) else stages
+        text = ",".join(map(str, numbers))
+    if isinstance(text, str) and re.fullmatch(FORM, text):
+        return text
     raise ValueError(
         '`stages` must be "all", "first", "last", as "last 2", or numbers '
         f'from 1, as "1,3". Received: stages={stages!r}'
-        f"{_checks.did_you_mean(stages, ('all', 'first', 'last'))}"
+        f"{_checks.did_you_mean(stages, ('all', 'first', 'last', 'last 2'))}"
     )
 
 
-def choose_stages(stages: str, available: Iterable[int]) -> list[int]:
+def choose_stages(stages: object, available: Iterable[int]) -> list[int]:
     """Returns the stages that are asked for, of those that there are."""
     available = list(available)
-    kind, _, count = check_stages(stages).partition(" ")
+    stages = check_stages(stages)
+    kind, _, count = stages.partition(" ")
     if kind == ALL:
         return available
     if kind[0].isdigit():
@@ -53,13 +61,14 @@ def choose_stages(stages: str, available: Iterable[int]) -> list[int]:
 
 
 def in_stages(
-    attention: Any, stages: str, available: Iterable[int]
+    attention: Any, stages: object, available: Iterable[int]
 ) -> dict[int, Any]:
     """Returns the attention of each stage, `None` where there is none.
 
     `attention` may have its own `stages`, as a `layers.Attention`.
     """
     available = list(available)
+    stages = check_stages(stages)
     own_stages = getattr(attention, "stages", ALL)
     if ALL not in (own_stages, stages):
         raise ValueError(

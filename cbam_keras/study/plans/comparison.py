@@ -20,7 +20,12 @@ from cbam_keras.layers import (
     attention_layers,
     is_on_skips,
 )
-from cbam_keras.layers.stages import ALL, StageError, choose_stages
+from cbam_keras.layers.stages import (
+    ALL,
+    StageError,
+    check_stages,
+    choose_stages,
+)
 from cbam_keras.models import (
     NETWORKS,
     PRETRAINED,
@@ -403,12 +408,15 @@ def placements(
 
     Raises unless the network has them, which skips may lack.
     """
-    asked = [stages] if isinstance(stages, str) else list(stages)
+    asked = [stages] if isinstance(stages, str | int) else list(stages)
+    asked = [x if x == EACH else check_stages(x) for x in asked]
     chosen = dict.fromkeys(asked)
     if [*chosen] != [ALL]:
         available = list_stages(model, place)
         numbers = range(2, len(available))
         every = [ALL, *map(str, available), *(f"last {x}" for x in numbers)]
+        # A single stage is all.
+        every = every[: len(every) if len(available) > 1 else 1]
         chosen = {
             x: choose_stages(x, available)
             for asked in chosen
