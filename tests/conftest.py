@@ -37,7 +37,28 @@ def has_gpu():
     return torch.cuda.is_available()
 
 
+def compute_exactly():
+    """Lets a GPU compute in float32, as a CPU does, and not in TF32."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+    elif backend == "jax":
+        import jax
+
+        jax.config.update("jax_default_matmul_precision", "highest")
+    else:
+        import torch
+
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
+
+
 def pytest_configure(config):
+    if has_gpu():
+        compute_exactly()
     # pytest-xdist would start with the files that hold most tests.
     config.option.loadscopereorder = False
 

@@ -57,8 +57,9 @@ def run_litert(path, images):
 def run_torch(path, images):
     torch = importlib.import_module("torch")
     program = torch.export.load(path).module()
-    outputs = keras.tree.flatten(program(torch.from_numpy(images)))
-    return [output.detach() for output in outputs]
+    outputs = program(keras.ops.convert_to_tensor(images))
+    outputs = keras.tree.flatten(outputs)
+    return [output.detach().cpu() for output in outputs]
 
 
 # The ending of each format, what runs it, and the packages of both.

@@ -2,6 +2,7 @@
 
 import functools
 
+import keras
 import pytest
 from fused_checks import (
     SHAPE,
@@ -19,6 +20,7 @@ from layer_checks import (
     built,
     random_input,
     single_operations,
+    to_numpy,
 )
 
 from cbam_keras import CBAM, ChannelAttention
@@ -38,7 +40,7 @@ def torch_results(layer, kind):
     def call(x):
         return call_of(layer)(x, *weights)
 
-    many = torch.tensor(random_input((3, *SHAPE)))
+    many = keras.ops.convert_to_tensor(random_input((3, *SHAPE)))
     if kind == "no_grad":
         with torch.no_grad():
             return [call(x)]
@@ -85,13 +87,14 @@ def _gradients(layer, x, change):
     """Returns the gradients of the input and of the weights."""
     import torch
 
-    x = torch.tensor(x, requires_grad=True)
+    x = keras.ops.convert_to_tensor(x).requires_grad_()
     weights = [variable.value for variable in layer.trainable_variables]
     y = change(layer(x, training=True), x)
     # No sum of equal terms, whose gradient would be the same everywhere.
-    total = (y * torch.arange(y.numel()).reshape(y.shape) / y.numel()).sum()
+    factors = torch.arange(y.numel(), device=y.device).reshape(y.shape)
+    total = (y * factors / y.numel()).sum()
     found = torch.autograd.grad(total, [x, *weights])
-    return [tensor.detach().numpy() for tensor in found]
+    return [to_numpy(tensor) for tensor in found]
 
 
 LAYERS = {
@@ -159,7 +162,7 @@ def test_nothing_that_a_compiler_cannot_fuse_is_compiled():
         called.update(str(node.target) for node in graph.graph.nodes)
         return make_boxed_func(graph.forward)
 
-    x = torch.tensor(random_input(SHAPE), requires_grad=True)
+    x = keras.ops.convert_to_tensor(random_input(SHAPE)).requires_grad_()
     backend = aot_autograd(fw_compiler=record, bw_compiler=record)
     call = functools.partial(cbam().call, training=True)
     torch.compile(call, backend=backend, fullgraph=True)(x).sum().backward()
