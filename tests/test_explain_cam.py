@@ -513,11 +513,14 @@ def test_without_a_region_it_is_where_the_class_is_predicted():
     region, weights = means(x) ** 2 @ WEIGHTS[:, 1] > 0, WEIGHTS[:, 1]
     single, regression = segmenting(weights[:, None]), segmenting()
     regression.compile(loss="mse")
+    labels = segmenting()
+    labels.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
     for model, index, sign, inside in (
         # Values have no class, and are explained everywhere.
         (single, None, 1, np.ones_like(region)),
         (regression, 1, 1, np.ones_like(region)),
         (segmenting(activation="sigmoid"), 1, 1, region),
+        (labels, 1, 1, region),
         (single, 1, 1, region),
         (single, 0, -1, ~region),
     ):

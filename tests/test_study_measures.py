@@ -118,6 +118,17 @@ def test_probabilities_of_a_users_layer_are_taken_as_they_are():
     # A second softmax would rank the images in another way.
     assert expected("auc", labels, twice) != pytest.approx(area)
     assert study.compute("auc", model, loaded.test) == pytest.approx(area)
+    # Logits of labels, of which a softmax would rank images differently.
+    model = linear(activation=None, **options)
+    model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
+    labels, found = predicted(model, loaded.test)
+    area = np.mean(
+        [metrics.roc_auc_score(labels == x, found[:, x]) for x in range(3)]
+    )
+    powers = np.exp(found)
+    softmax = powers / powers.sum(axis=1, keepdims=True)
+    assert expected("auc", labels, softmax) != pytest.approx(area)
+    assert study.compute("auc", model, loaded.test) == pytest.approx(area)
 
 
 def test_classes_without_images_do_not_count():

@@ -15,6 +15,9 @@ _KEEPS_VALUES = "Cast Dropout Flatten Identity Reshape Squeeze".split()
 # Parts of the names of losses of classes and of values, users' own among them.
 CLASS_LOSSES = "crossentropy", "hinge", "focal", "bce", "dice", "tversky"
 VALUE_LOSSES = "error", "huber", "logcosh", "poisson", "cosine", "mse", "mae"
+# Kinds of outputs that are several labels, by the loss: perhaps after a layer
+# of the user's that computes a sigmoid, and logits.
+LABELS = "labels", "logits of labels"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +53,14 @@ def as_probabilities(outputs: np.ndarray, kind: str | None) -> np.ndarray:
     They are probabilities already if the model ends in a softmax or sigmoid,
     which `kind` says, or if none is negative and those of each image sum to 1,
     as where a user's layer computes them. Otherwise they are logits. A single
-    value is that of class 1.
+    value is that of class 1. Kinds of `kind_by_loss` have a sigmoid for each.
     """
     values = outputs.astype("float64")
+    if kind in LABELS:
+        is_known = kind == LABELS[0] and 0 <= values.min() <= values.max() <= 1
+        if values.shape[1] > 1:
+            return values if is_known else np.exp(-np.logaddexp(0, -values))
+        kind = None
     if values.shape[1] == 1:
         is_known = kind is not None
         first = 1 - values if is_known else np.zeros_like(values)
@@ -81,20 +89,37 @@ def find_meaning(model: keras.Model, index: int, kind: str | None) -> str:
     Its last activation says so, which is of that `kind`, else the loss that
     the model is compiled with. Where neither does it is `"unknown"`.
     """
+    name, _ = _loss_of(model, index)
+    if kind or any(part in name for part in CLASS_LOSSES):
+        return "classes"
+    is_regression = any(part in name for part in VALUE_LOSSES)
+    return "values" if is_regression else "unknown"
+
+
+def kind_by_loss(
+    model: keras.Model, index: int, kind: str | None
+) -> str | None:
+    """Returns the `kind` of an output, or else what a loss of labels says."""
+    name, from_logits = _loss_of(model, index)
+    if kind is None and any(part in name for part in ("binary", "bce")):
+        return LABELS[from_logits]
+    return kind
+
+
+def _loss_of(model, index):
+    """Returns the name of the loss of an output, and if it takes logits."""
     loss = model.loss
     if isinstance(loss, dict):
         loss = loss.get(output_names(model)[index])
     elif isinstance(loss, (list, tuple)):
         loss = keras.tree.flatten(loss)[index]
     loss = keras.losses.get(loss)
+    options = getattr(loss, "keywords", vars(loss) if loss else {})
     # Keras' objects and `functools.partial` hold a function.
     loss = getattr(loss, "fn", getattr(loss, "func", loss))
     name = getattr(loss, "__name__", type(loss).__name__)
-    name = name.lower().replace("_", "")
-    if kind or any(part in name for part in CLASS_LOSSES):
-        return "classes"
-    is_regression = any(part in name for part in VALUE_LOSSES)
-    return "values" if is_regression else "unknown"
+    from_logits = options.get("from_logits") is True
+    return name.lower().replace("_", ""), from_logits
 
 
 def _kind_of(operation):

@@ -123,6 +123,7 @@ def grad_cam(
     explained = graph.outputs[index]
     activation = _graph.find_head(graph, explained)
     meaning = _graph.find_meaning(model, index, activation.kind)
+    kind = _graph.kind_by_loss(model, index, activation.kind)
     count, axis, classes = len(images), None, None
     if not callable(class_index):
         rank = len(graph.positions or images.shape[2:]) + 2
@@ -147,7 +148,7 @@ def grad_cam(
                 None if classes is None else classes[batch],
                 None if regions is None else regions[batch],
                 axis or 1,
-                meaning if meaning == "values" else activation.kind,
+                meaning if meaning == "values" else kind,
             )
         return _features_and_gradient(
             model, parts, score, graph, target, activation, index
@@ -247,7 +248,7 @@ def _class_scores(classes, regions, axis, kind, logits):
     scores = ops.sum(logits * ops.one_hot(explained, logits.shape[-1]), axis=-1)
     if regions is None:
         regions = ops.equal(predicted, explained)
-        if kind == "sigmoid":
+        if kind in ("sigmoid", *_graph.LABELS):
             regions = scores > 0
         elif kind == "values":
             regions = ops.ones_like(scores)

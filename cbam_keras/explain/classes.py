@@ -29,7 +29,8 @@ def class_probabilities(
     Returns:
         NumPy array `(B, classes)`, float32. It is the output of the model if
         it ends in a softmax or sigmoid, or if it is not negative and sums to
-        1 for all images; otherwise the softmax of its logits. A single output
+        1 for all images; otherwise the softmax of its logits, or the sigmoid
+        of each if the loss is binary, of several labels. A single output
         unit is for two classes if it ends in a sigmoid or is compiled with a
         loss of classes: `p`, or the sigmoid of the logit, is the probability
         of class 1, and `1 - p` that of class 0.
@@ -65,7 +66,7 @@ def class_probabilities(
 def kind_of_classes(
     model: keras.Model, graph: _graph.Graph, index: int, count: int
 ) -> str | None:
-    """Returns the last activation of an output, or raises if not of classes.
+    """Returns the kind of an output, or raises if it is not of classes.
 
     `count` is the number of images.
     """
@@ -81,7 +82,7 @@ def kind_of_classes(
             'layers.Activation("sigmoid"), or compile it with '
             "keras.losses.BinaryCrossentropy(from_logits=True)"
         )
-    return kind
+    return _graph.kind_by_loss(model, index, kind)
 
 
 def read_model(

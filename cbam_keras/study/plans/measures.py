@@ -100,8 +100,8 @@ def compute(
     """
     metrics = _checks.require("sklearn.metrics", extra="tune")
     outputs, labels = outputs_and_labels(model, batches)
-    kind, present = _graph.kind_of_head(model), np.unique(labels)
-    scores = _graph.as_probabilities(outputs, kind)
+    kind = _graph.kind_by_loss(model, 0, _graph.kind_of_head(model))
+    scores, present = _graph.as_probabilities(outputs, kind), np.unique(labels)
     if measure != "auc":
         # The mean recall is the balanced accuracy.
         function = metrics.f1_score
