@@ -1,5 +1,6 @@
 """What cannot be explained is reported before anything is computed."""
 
+import pathlib
 import re
 from unittest import mock
 
@@ -15,9 +16,10 @@ from insertion_checks import (
 )
 from keras import layers, ops
 
-from cbam_keras import explain, insert_attention
+from cbam_keras import data, explain, insert_attention
 
 X = images(2, 8, 8, 3)
+BYTES = np.zeros((20, 8, 8, 3), "uint8")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,9 @@ REFUSED = [
         "layer of the model ... 'elsewhere'",
     ),
     ({"head": "prediction"}, "\"predictions\" ... 'prediction'"),
-    ({"images": "cat.jpg"}, "array of numbers"),
+    ({"images": "a/cat.jpg"}, 'array of numbers ... load_img("a/cat.jpg", '),
+    ({"images": [pathlib.Path("cat.jpg")]}, 'img_to_array( ... load_img("cat'),
+    ({"images": data.load((BYTES, np.arange(20) % 2))}, "splits, as .test"),
     ({"layer": 3}, "name of a layer ... layer=3"),
 ]
 

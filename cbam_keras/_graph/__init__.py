@@ -51,7 +51,13 @@ from cbam_keras._graph.heads import (
     kind_of_head,
     without_activation,
 )
-from cbam_keras._graph.images import Inputs, batches, check_inputs, number_array
+from cbam_keras._graph.images import (
+    Inputs,
+    batches,
+    check_inputs,
+    number_array,
+    with_labels,
+)
 from cbam_keras._graph.resolutions import (
     ADDITIONS,
     is_coarser,

@@ -2,6 +2,7 @@
 
 import math
 import operator
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,8 +14,8 @@ from numpy.typing import ArrayLike
 from cbam_keras import _checks
 from cbam_keras._graph.graph import as_input, in_order, input_names
 
-# What a model takes: images, several inputs nested, or a `tf.data.Dataset`.
-Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
+# What a model takes: images, several inputs nested, or batches.
+Inputs = ArrayLike | Sequence | Mapping[str, ArrayLike] | keras.utils.PyDataset
 
 
 def number_array(
@@ -24,13 +25,19 @@ def number_array(
 
     `name` is what errors call it. With `booleans` they count as numbers.
     """
-    if keras.ops.is_tensor(value):
-        value = keras.ops.convert_to_numpy(value)
-    array = np.asarray(value)
+    array = _as_array(value)
     if array.dtype.kind not in ("buif" if booleans else "uif"):
+        hint, first = "", next(array.flat, None)
+        if isinstance(first, (str, os.PathLike)):
+            hint = f'load_img("{first}", target_size=(H, W)))[None]'
+            hint = (
+                f". Read a file by keras.utils.img_to_array(keras.utils.{hint}"
+            )
+        elif hasattr(value, "validation"):
+            hint = ". Give one of its splits, as .test"
         raise TypeError(
             f"`{name}` must be an array of numbers. Received: "
-            f"{type(value).__name__} of dtype {array.dtype}"
+            f"{type(value).__name__} of dtype {array.dtype}{hint}"
         )
     if array.size == 0:
         raise ValueError(
@@ -46,8 +53,7 @@ def number_array(
 
 def check_inputs(inputs: Inputs, model: keras.Model) -> Any:
     """Returns an array that a model takes, or several, nested as its inputs."""
-    if hasattr(inputs, "element_spec"):
-        inputs = _gathered(inputs)
+    inputs, _ = with_labels(inputs, model)
     count = len(getattr(model, "inputs", None) or ())
     if count == 0 and _are_several(inputs):
         # A subclassed model does not tell its inputs.
@@ -93,12 +99,47 @@ def batches(inputs: Any, size: int) -> Iterator[Any]:
         yield keras.tree.map_structure(operator.itemgetter(batch), inputs)
 
 
-def _gathered(dataset):
-    """Returns what the batches of a dataset hold, without labels."""
-    batches = [x[0] if isinstance(x, tuple) else x for x in dataset]
+def with_labels(
+    inputs: Any, model: keras.Model | None = None, most: float = math.inf
+) -> tuple[Any, Any]:
+    """Returns inputs as arrays, and their labels, `None` without any.
+
+    Batches of Keras, TensorFlow and PyTorch are read, up to `most` samples. A
+    pair for a model of one input is a split of `data.load`.
+    """
+    if isinstance(inputs, keras.utils.PyDataset):
+        inputs = map(inputs.__getitem__, range(len(inputs)))
+    elif not any(hasattr(inputs, x) for x in ("element_spec", "collate_fn")):
+        is_pair = isinstance(inputs, tuple) and len(inputs) == 2
+        if is_pair and len(getattr(model, "inputs", None) or ()) == 1:
+            # Two images are of one rank.
+            is_pair = np.ndim(inputs[1]) < np.ndim(inputs[0])
+            return inputs if is_pair else (inputs, None)
+        return inputs, None
+    parts: list[list] = []
+    for batch in inputs:
+        batch = batch if isinstance(batch, (tuple, list)) else [batch]
+        parts.append([*batch, None][:2])
+        most -= len(keras.tree.flatten(batch[0])[0])
+        if most <= 0:
+            break
+    if not parts:
+        raise ValueError("`images` must not be empty. Received: no batches")
+    images, labels = zip(*parts, strict=True)
+    return _joined(images), None if labels[0] is None else _joined(labels)
+
+
+def _joined(batches):
+    """Returns what batches hold, nested as one of them is."""
     return keras.tree.map_structure(
-        lambda *parts: np.concatenate([np.asarray(x) for x in parts]), *batches
+        lambda *parts: np.concatenate([_as_array(x) for x in parts]), *batches
     )
+
+
+def _as_array(value):
+    if keras.ops.is_tensor(value):
+        value = keras.ops.convert_to_numpy(value)
+    return np.asarray(value)
 
 
 def _are_several(inputs):

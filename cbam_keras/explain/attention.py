@@ -19,8 +19,9 @@ def attention_maps(
     Args:
         model: `keras.Model` with attention layers of `cbam_keras`.
         images: Images as the model takes them: an array, a list or dictionary
-            of inputs, or a `tf.data.Dataset`. Arrays or tensors are `(B, H, W,
-            C)`; labels of a `tf.data.Dataset` are ignored.
+            of inputs, or batches with or without labels, as `data.load` makes
+            them: a `tf.data.Dataset`, a `keras.utils.PyDataset` or a
+            `DataLoader` of PyTorch. Arrays or tensors are `(B, H, W, C)`.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:

@@ -20,8 +20,9 @@ def class_probabilities(
         model: Functional or Sequential `keras.Model` that returns a value per
             class.
         images: Images as the model takes them: an array, a list or dictionary
-            of inputs, or a `tf.data.Dataset`. Labels of a `tf.data.Dataset` are
-            ignored.
+            of inputs, or batches with or without labels, as `data.load` makes
+            them: a `tf.data.Dataset`, a `keras.utils.PyDataset` or a
+            `DataLoader` of PyTorch.
         head: Name, key or index of the output to explain, for models with
             several. It is the one with the classes. Defaults to `None`.
         batch_size: Positive integer, images per batch. Defaults to `32`.

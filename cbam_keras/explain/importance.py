@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -149,7 +150,7 @@ class GateImportance(_terminal.Tabular):
 def gate_importance(
     model: keras.Model,
     images: _graph.Inputs,
-    labels: ArrayLike,
+    labels: ArrayLike | None = None,
     *,
     batch_size: int = 32,
 ) -> GateImportance:
@@ -169,10 +170,10 @@ def gate_importance(
     Args:
         model: Functional or Sequential `keras.Model` with attention layers of
             `cbam_keras`, which returns a value per class.
-        images: Images as the model takes them: an array, a list or dictionary
-            of inputs, or a `tf.data.Dataset`. Arrays or tensors are `(B, H, W,
-            C)`. Take images that the network was not trained with.
-        labels: Integers `(B,)`, the true class of each image.
+        images: See `attention_maps`. Take images that the network was not
+            trained with.
+        labels: Integers `(B,)` or `(B, 1)`, the true class of each image, or
+            one-hot. Defaults to `None`, which means those of the batches.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:
@@ -181,8 +182,8 @@ def gate_importance(
 
     Raises:
         ValueError: If the model has no attention layers, if its graph is not
-            known, if it does not give classes, if the images do not fit, or
-            if there is not a label per image.
+            known, if it does not give classes, if the images do not fit, if
+            there is not a label per image, or if batches have others.
         TypeError: If `model` is not a model, or the images are not numbers.
 
     Example:
@@ -202,20 +203,20 @@ def gate_importance(
             f'"{model.name}" with {len(model.outputs)} outputs. Choose one: '
             "keras.Model(model.inputs, model.outputs[0])"
         )
+    images, of_batches = _graph.with_labels(images, model)
     inputs, graph, index = read_model(model, images, None)
     count, classes = len(inputs[0]), max(graph.outputs[index].shape[-1] or 0, 2)
     kind = kind_of_classes(model, graph, index, count)
-    indices = np.asarray(labels)
-    if (
-        indices.shape != (count,)
-        or indices.dtype.kind not in "iu"
-        or not 0 <= indices.min() <= indices.max() < classes
-    ):
-        raise ValueError(
-            f"`labels` must be a class per image, {count} integers from 0 to "
-            f"{classes - 1}. Received: labels of dtype {indices.dtype} and "
-            f"shape {indices.shape}, labels={labels!r}"
-        )
+    if labels is None:
+        labels = of_batches
+    indices = true_classes(labels, count, classes)
+    if of_batches is not None and labels is not of_batches:
+        if (indices != true_classes(of_batches, count, classes)).any():
+            raise ValueError(
+                "`labels` must be those of the batches, whose order may change "
+                f"whenever they are read. Received: labels={labels!r:.200}. "
+                "Leave them out"
+            )
     batches = list(_graph.batches([*inputs, indices], batch_size))
     first = _graph.as_input(model, [x[:1] for x in inputs])
     gates = _graph.Gates(_graph.attention_layers(model, first))
@@ -264,6 +265,28 @@ def gate_importance(
         float(before[:, 1].mean()),
         count,
     )
+
+
+def true_classes(labels: Any, count: int, classes: int) -> np.ndarray:
+    """Returns labels as integers `(B,)`; they may be `(B, 1)` or one-hot."""
+    given = indices = _graph.number_array("labels", labels)
+    if given.shape == (count, 1):
+        indices = given[:, 0]
+    elif given.shape == (count, classes) and np.isin(given, (0, 1)).all():
+        if (given.sum(axis=1) == 1).all():
+            indices = given.argmax(axis=1)
+    # Keras' iterators over folders have them as float32.
+    whole = indices.astype("int64")
+    is_whole = indices.shape == (count,) and (whole == indices).all()
+    if not is_whole or not 0 <= whole.min() <= whole.max() < classes:
+        hint = ". Take one class each by np.argmax(labels, axis=1)"
+        raise ValueError(
+            f"`labels` must be a class per image, {count} integers from 0 to "
+            f"{classes - 1}. Received: labels of dtype {given.dtype} and "
+            f"shape {given.shape}, labels={labels!r:.200}"
+            f"{hint * (given.ndim > 1)}"
+        )
+    return whole
 
 
 def measure(

@@ -34,10 +34,9 @@ class AttentionMonitor(keras.callbacks.Callback):
     write logs, such as `CSVLogger` and `TensorBoard`, after this one.
 
     Args:
-        images: Array `(B, H, W, C)` as the model takes it, of which the first
-            32 images are used. For several inputs, a list or dictionary of
-            arrays. They must be passed: Keras does not pass the data of `fit`
-            to callbacks. Defaults to `None`.
+        images: See `explain.attention_maps`; the first 32 are used. They must
+            be passed: Keras does not pass the data of `fit` to callbacks.
+            Defaults to `None`.
 
     Raises:
         ValueError: When training begins, if the model has no attention
@@ -69,10 +68,11 @@ class AttentionMonitor(keras.callbacks.Callback):
                 "`images` must be given, an array (B, H, W, C). Received: "
                 "images=None. Use AttentionMonitor(images=...)"
             )
-        self.batch = keras.tree.map_structure(
-            lambda x: x[:MAX_IMAGES] if hasattr(x, "shape") else x, self.images
+        images, _ = _graph.with_labels(self.images, self.model, MAX_IMAGES)
+        images = keras.tree.map_structure(
+            lambda x: x[:MAX_IMAGES] if hasattr(x, "shape") else x, images
         )
-        inputs = _graph.check_inputs(self.batch, self.model)
+        inputs = _graph.check_inputs(images, self.model)
         self.batch = next(_graph.batches(inputs, MAX_IMAGES))
         self._names = _graph.attention_layers(self.model, self.batch)
         self._ranges = {

@@ -55,7 +55,7 @@ def plot_grad_cam(
             maps, and a sequence of several sizes. Or signals `(B, L, C)` or
             `(B, L)`, or volumes `(B, D, H, W, C)` or `(B, D, H, W)`, of any
             numbers. Or the inputs of a model, one of which is these, as a list
-            or dictionary.
+            or dictionary, or batches as `explain.grad_cam` takes them.
         heat_maps: Array in [0, 1] as `explain.grad_cam` returns, or a mapping
             of column names to arrays. It is `(B, H, W)`, `(B, L)` or `(B, D, H,
             W)`.
@@ -83,6 +83,7 @@ def plot_grad_cam(
         >>> figure = plot_grad_cam(images, heat_maps, labels=["cat", "dog"])
     """
     maps = _check_heat(heat_maps)
+    images, _ = _graph.with_labels(images)
     shape = next(iter(maps.values())).shape
     count = shape[0]
     # Images may be larger than what the network took.
@@ -165,6 +166,7 @@ def plot_attention_maps(
         >>> figure = plot_attention_maps(images, {"stage1_attention": gates})
     """
     gates = _check_gates(maps)
+    images, _ = _graph.with_labels(images)
     channels, spatials = (
         [x for x in kind if x is not None]
         for kind in zip(*gates.values(), strict=True)
@@ -299,6 +301,8 @@ def _check_samples(images, shape):
         hint = ""
         if len(array) != shape[0]:
             hint = f". There are {len(array)} images and {shape[0]} maps"
+            if shape[0] == 1 and array.ndim < 4:
+                hint = ". Give a single one as images[None]"
         elif array.ndim == rank + 1 > 3:
             hint = (
                 f". Of {channels} channels pass three as red, green and blue, "
