@@ -186,6 +186,7 @@ REFUSED = [
         r"1 or 3 channels .*\(2, 6, 9, 13\).* images\[..., \[3, 2, 1\]\]",
     ),
     ({"heat_maps": THREE}, "2 images and 3 maps"),
+    ({"images": IMAGES[0], "heat_maps": SE[:1]}, r"as images\[None\]"),
     ({"images": MANY, "heat_maps": MANY}, "at most 32"),
     ({"images": IMAGES / 127.5 - 1}, r"images from -\d.* before preproc"),
     ({"heat_maps": {"a": SE, "b": SE[:, :3]}}, r"one shape.* \(2, 3, 9\)"),
@@ -286,11 +287,14 @@ def test_layers_may_lack_a_gate():
         (CHANNEL, "explain.attention_maps returns"),
         ({"cbam": (None, None)}, "tuples"),
         ({"a": (CHANNEL[:1], None)}, r"of their maps, \(1, None, None\)"),
+        ({"a": (CHANNEL[:1], None)}, r"as images\[None\]"),
+        ({"a": (None, SPATIAL[:1])}, r"as images\[None\]"),
     ],
 )
 def test_what_is_no_attention_maps_is_refused(maps, message):
+    images = IMAGES[0] if "images" in message else IMAGES
     with pytest.raises(ValueError, match=message):
-        plotting.plot_attention_maps(IMAGES, maps)
+        plotting.plot_attention_maps(images, maps)
 
 
 def test_the_gates_of_signals_lie_behind_them():
