@@ -65,7 +65,8 @@ def test_class_folders_tell_the_true_classes(here, capsys):
     place = names.index("green")
     row = content["images"][place]["models"]["none"]
     assert (row["class"], row["predicted_class"]) == ("green", "blue")
-    assert content["summary"] == {"none": {"accuracy": pytest.approx(2 / 3)}}
+    # The network may have been trained with them.
+    assert content["summary"] == {"none": {}}
     expected = heat_of(whole["green"][None], 1)[0]
     close(arrays["none/heat_maps"][place], expected)
     assert arrays["labels"][place] == 1
@@ -73,7 +74,7 @@ def test_class_folders_tell_the_true_classes(here, capsys):
     # What is wrong comes first.
     wrong = r"green/0.png +│ green +│ blue \(\d+%\) × .*(?s:.*)red/0.png"
     assert re.search(wrong, out)
-    assert "66.7" in out
+    assert "accuracy" not in out
 
 
 def test_a_folder_named_after_a_class_is_that_of_its_images(here, monkeypatch):
@@ -127,6 +128,7 @@ def test_settings_reach_the_maps_and_the_page_says_them(here):
     page = (here / "out/report.html").read_text()
     assert "<figcaption>HiResCAM of none." in page
     assert "none has few positions: --layer &#39;my conv&#39; explains" in page
+    assert "1 image is explained. No accuracy is given where" in page
     content, arrays = explain(
         "coarse", *given, "--layer", "my conv", output="finer"
     )

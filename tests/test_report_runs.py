@@ -92,6 +92,7 @@ def test_heat_on_digits_is_compared_with_their_boxes(
     assert [row["hit"] for row in rows[:6]] == hits.tolist()
     found = [row["energy"] for row in rows[:6]]
     np.testing.assert_allclose(found, energy, atol=1e-5)
+    assert "accuracy" not in content["summary"]["cbam"]
     rate = content["summary"]["cbam"]["hit_rate"]
     assert rate == pytest.approx(np.mean([row["hit"] for row in rows]))
     sides = boxes[:, 2:] - boxes[:, :2]
@@ -123,8 +124,11 @@ def trained(tmp_path, monkeypatch):
     return tmp_path, train
 
 
-def test_a_run_on_a_folder_is_explained_with_its_data(trained, capsys):
+def test_a_run_on_a_folder_is_explained_with_its_data(
+    trained, capsys, monkeypatch
+):
     folder, _ = trained
+    monkeypatch.setattr("cbam_keras.report.explanations.LEAST_IMAGES", 1)
     given = [folder / "run", "--count", "all", "--no-report"]
     for split in ("test", "validation"):
         content, _ = explain(*given, "--split", split, output=folder / "seen")
@@ -136,9 +140,11 @@ def test_a_run_on_a_folder_is_explained_with_its_data(trained, capsys):
         _, labels = getattr(expected, split)
         found = [x["true_class"] == "dog" for x in content["images"]]
         assert sorted(found) == sorted(labels)
+        assert "accuracy" in content["summary"]["none"]
     names = {entry["image"] for entry in content["images"]}
     content, _ = explain(*given, "--split", "train", output=folder / "seen")
     assert not names & {entry["image"] for entry in content["images"]}
+    assert content["summary"] == {"none": {}}
     (folder / "pets/cat/0.png").unlink()
     arguments = ["explain", *map(str, given)]
     assert cli.main(arguments) == 2

@@ -34,6 +34,8 @@ from cbam_keras.report.networks import Run, has_attention, load_classifier
 ATTENTION_DRAWN = 4
 # The report weighs gates by at most so many validation images.
 GATE_IMAGES = 500
+# The accuracy on fewer images is off by up to some 20 points.
+LEAST_IMAGES = 30
 MEANS = {
     "accuracy": "accuracy (%)",
     "hit_rate": "maximum in the box (%)",
@@ -196,7 +198,8 @@ def explain_run(
         "models": {path.stem: str(path) for path in run.files},
         "finer_layers": {name: x.finer_layer for name, x in explained.items()},
         "summary": {
-            name: x.means(images.labels) for name, x in explained.items()
+            name: x.means(_labels_to_count(images, settings))
+            for name, x in explained.items()
         },
         "images": _describe_images(images, explained, run.class_names),
     }
@@ -213,6 +216,16 @@ def explain_run(
             figure = plot_gate_importance(gates, measure="probability")
             _files.write_figure(folder / "gates.png", figure)
     return _make_tables(content, settings.draw), folder
+
+
+def _labels_to_count(images, settings):
+    """Returns labels by which to say an accuracy, none if they cannot.
+
+    Files may have been trained on, and `mistakes` are chosen.
+    """
+    is_new = settings.split != "train" and not settings.images
+    is_told = is_new and not settings.mistakes and len(images) >= LEAST_IMAGES
+    return images.labels if is_told else images.labels[:0]
 
 
 def _free_folder(output):

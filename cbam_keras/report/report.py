@@ -261,7 +261,10 @@ def _add_explained_images(page, folder, content):
         if "accuracy" in summary
     ]
     shown = _checks.count(len(images), "image", "are")
-    page.verdict = "; ".join(right) or f"{shown} explained."
+    page.verdict = "; ".join(right) or (
+        f"{shown} explained. No accuracy is given where images are few, or may "
+        "have been trained on."
+    )
     if rows := list_means(content):
         means = f"Means over {_checks.count(len(images), 'image')}"
         page.tables.append(Table(means, rows))
