@@ -58,6 +58,10 @@ REFUSED = [
         {"layer": layers.Conv2D(4, 3, name="elsewhere")},
         "layer of the model ... 'elsewhere'",
     ),
+    (
+        {"layer": layers.Conv2D(4, 3, name="stem_conv")},
+        "layer='stem_conv', which is in another model. Give its name",
+    ),
     ({"head": "prediction"}, "\"predictions\" ... 'prediction'"),
     ({"images": "a/cat.jpg"}, 'array of numbers ... load_img("a/cat.jpg", '),
     ({"images": [pathlib.Path("cat.jpg")]}, 'img_to_array( ... load_img("cat'),
@@ -115,6 +119,17 @@ def _transposed(x):
     return head(conv(4, "conv")(Transposed()(x)))
 
 
+def _by_turns(x):
+    part = conv(4, "part")
+    frames = [FLAT(part(x[:, time])) for time in range(7)]
+    return layers.Dense(3)(FLAT(ops.stack(frames, axis=1)))
+
+
+def _spectrogram(x):
+    x = layers.MelSpectrogram(sampling_rate=8000, name="mel")(x)
+    return head(conv(4, "conv")(layers.Reshape((*x.shape[1:], 1))(x)))
+
+
 FLAT = layers.Flatten()
 VIDEOS = {"images": X[:, None].repeat(7, 1), "class_index": lambda y: y[:, 0]}
 MODELS = {
@@ -127,6 +142,16 @@ MODELS = {
         lambda: _functional(_transposed, (3, 8, 8)),
         {"images": np.moveaxis(X, -1, 1)},
         "layers.Permute",
+    ),
+    "frames by turns": (
+        lambda: _functional(_by_turns, (7, 8, 8, 3)),
+        {**VIDEOS, "class_index": 0},
+        "wrap them in layers.TimeDistributed",
+    ),
+    "spectrogram": (
+        lambda: _functional(_spectrogram, (1024,)),
+        {"images": images(2, 1024)},
+        'Layer "mel" computes ... get_layer("mel").output, model.output)',
     ),
     "no classes": (
         lambda: _functional(lambda x: layers.Reshape((64, 3))(x)),

@@ -19,10 +19,7 @@ def class_probabilities(
     Args:
         model: Functional or Sequential `keras.Model` that returns a value per
             class.
-        images: Images as the model takes them: an array, a list or dictionary
-            of inputs, or batches with or without labels, as `data.load` makes
-            them: a `tf.data.Dataset`, a `keras.utils.PyDataset` or a
-            `DataLoader` of PyTorch.
+        images: See `attention_maps`.
         head: Name, key or index of the output to explain, for models with
             several. It is the one with the classes. Defaults to `None`.
         batch_size: Positive integer, images per batch. Defaults to `32`.

@@ -72,10 +72,14 @@ def find_targets(
     if not candidates:
         shapes = [str(tuple(x.shape)) for step in steps for x in step.outputs]
         last = f'. The last one is "{maps[-1].step.path}"' if maps else ""
-        hint = graph.unreached() or (
-            "Permuted axes are followed through layers.Permute, and tokens "
-            'from a Reshape of all positions or a layer named "patch", not '
-            "through Lambda or another layer of your own"
+        hint = (
+            graph.unreached()
+            or (not maps and _find_loss(graph))
+            or (
+                "Permuted axes are followed through layers.Permute, and tokens "
+                'from a Reshape of all positions or a layer named "patch", not '
+                "through Lambda or another layer of your own"
+            )
         )
         raise ValueError(
             "`layer` must return a feature map with several positions along "
@@ -86,6 +90,32 @@ def find_targets(
         )
     finer_layer = _warn_of_grain(graph, candidates) if layer is None else None
     return candidates, finer_layer
+
+
+def _find_loss(graph):
+    """Returns which step loses the axes of the images, and a way around it.
+
+    Empty where it keeps all values, as if they were permuted.
+    """
+    operations = [step.operation for step in graph.steps]
+    for step in graph.steps:
+        y = step.outputs[0]
+        inputs = [x for x in step.inputs if graph.axes(x)[0] is not None]
+        if not inputs or graph.axes(y)[0] is not None or len(y.shape) < 3:
+            continue
+        if any(operations.count(x.operation) > 1 for x in graph.users(y)):
+            return (
+                "Layers that take one frame after another are not followed: "
+                "wrap them in layers.TimeDistributed"
+            )
+        counts = {math.prod(side or 0 for side in x.shape[1:]) for x in inputs}
+        if math.prod(side or 0 for side in y.shape[1:]) not in counts:
+            return (
+                f'Layer "{step.path}" computes other axes. Explain what comes '
+                "after, for its output as images: keras.Model(model.get_layer("
+                f'"{step.path}").output, model.output)'
+            )
+    return ""
 
 
 def _warn_of_grain(graph, candidates):
@@ -202,6 +232,8 @@ def _named(graph, layer):
         names = [step.path.split("/")[-1] for step in steps]
         hint = graph.unreached()
         hint = f". {hint}" if hint else _checks.did_you_mean(name, names, 5)
+        if name in names:
+            hint = ", which is in another model. Give its name"
         raise ValueError(
             "`layer` must be a layer of the model, or its name. Received: "
             f"layer={name!r}{hint}"
