@@ -17,6 +17,7 @@ from layer_checks import to_numpy
 from cbam_keras import (
     BAM,
     CBAM,
+    VARIANTS,
     ChannelAttention,
     CoordinateAttention,
     EfficientChannelAttention,
@@ -25,6 +26,7 @@ from cbam_keras import (
     load_torch_weights,
 )
 from cbam_keras.convert import matching
+from cbam_keras.layers import AttentionGate
 
 # The names of timm's squeeze-and-excitation.
 SE = {
@@ -97,6 +99,15 @@ MISFITS = {
         lambda: tiny_weights() | {"fc.weight": np.zeros((16, 5), "float32")},
         '"fc.weight" (expected (5, 16), received (16, 5))',
     ),
+    "the same attention in other places": (
+        lambda: tiny_network(CBAM(**VARIANTS["luuuyi"])),
+        lambda: (
+            tiny_weights()
+            | spelled("ca.fc1 ca.fc2 sa.conv1")
+            | spelled("ca1.fc1 ca1.fc2 sa1.conv1")
+        ),
+        "places: ca, sa, ca1, sa1 in the source, layer1.0.ca, layer1.0.sa in",
+    ),
     "depth": (
         lambda: tiny_network(depths=(2,)),
         tiny_weights,
@@ -130,7 +141,7 @@ MISFITS = {
     "unknown names without biases": (
         lambda: built(CBAM()),
         lambda: spelled("mlp.0 mlp.2 conv"),
-        'Missing (2): "mlp.0.bias", "mlp.2.bias". Unused (0).',
+        "The source has no such biases: build it with use_bias=False.",
     ),
     "a gate with a weight missing": (
         lambda: built(BAM(combine="multiply")),
@@ -189,9 +200,10 @@ def test_nothing_that_fits_is_an_error_without_strict():
     "target, source, message",
     [
         (keras.layers.Dense(2), {}, "`model_or_layer` must be a network"),
+        (AttentionGate(), {}, "or one of CBAM, .* <AttentionGate "),
         (CBAM(), 3, "`source` must be the path of a checkpoint or a mapp"),
     ],
-    ids=["target", "source"],
+    ids=["target", "no counterpart", "source"],
 )
 def test_arguments_of_a_wrong_kind(target, source, message):
     with pytest.raises(TypeError, match=message):

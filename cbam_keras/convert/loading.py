@@ -149,8 +149,9 @@ def load_torch_weights(
     is_network = isinstance(target, keras.Model)
     if not is_network and not isinstance(target, ATTENTION_LAYERS):
         raise TypeError(
-            "`model_or_layer` must be a network of cbam_keras.models, or an "
-            f"attention layer with weights. Received: {target!r}"
+            "`model_or_layer` must be a network of cbam_keras.models, or one "
+            f"of {', '.join(x.__name__ for x in ATTENTION_LAYERS)}. Received: "
+            f"{target!r}"
         )
     tensors = read(source)
     shapes = {name: get_shape(value) for name, value in tensors.items()}
@@ -361,10 +362,20 @@ def _hints(
         re.search(r"(^|\.)(se|cbam|ca|sa)\.|attention|Gate", name)
         for name in ours.keys() ^ theirs.keys()
     ):
-        yield (
-            "The source has another attention than the model: build it with "
-            f"attention={plan.source.attention}."
-        )
+        (modules, weights), (places, own_weights) = map(_gates, (theirs, ours))
+        if modules and weights == own_weights:
+            yield (
+                "The attention is that of the source, in other places: "
+                f"{_checks.first_few(modules, 4)} in the source, "
+                f"{_checks.first_few(places, 4)} in the model."
+            )
+        else:
+            yield (
+                "The source has another attention than the model: build it "
+                f"with attention={plan.source.attention}."
+            )
+    if report.missing and all(x.endswith("bias") for x in report.missing):
+        yield "The source has no such biases: build it with use_bias=False."
     classes, expected_classes = (
         shapes.get("fc.weight", ())[:1] for shapes in (theirs, ours)
     )
@@ -374,6 +385,14 @@ def _hints(
             f"classes={classes[0]}, or leave the classifier out with "
             "include_top=False or as it is with strict=False."
         )
+
+
+def _gates(names: Iterable[str]) -> tuple[list[str], set[str]]:
+    """Returns the modules of gates `ca` and `sa`, and the names within."""
+    found = [re.match(r"((?:.*\.)?(ca|sa)\d*)(\..*)", name) for name in names]
+    matches = [match for match in found if match]
+    modules = dict.fromkeys(match[1] for match in matches)
+    return [*modules], {match[2] + match[3] for match in matches}
 
 
 def _depths(names: Iterable[str]) -> list[int]:
