@@ -173,6 +173,15 @@ class Tabular:
     # A dictionary of plain values for each row of the data frame.
     _records: Callable[[], list[dict[str, object]]]
 
+    def __init_subclass__(cls) -> None:
+        # Dataclasses would make one of thousands of characters.
+        cls.__repr__ = Tabular.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        titles = ", ".join(table.title for table in self._tables())
+        text = textwrap.shorten(getattr(self, "verdict", "") or titles, 200)
+        return f"<{type(self).__name__}: {text or 'print() shows it'}>"
+
     def __str__(self) -> str:
         verdict = wrap(getattr(self, "verdict", ""))
         return "\n\n".join(filter(None, [*map(str, self._tables()), verdict]))

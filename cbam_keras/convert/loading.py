@@ -74,6 +74,8 @@ class Report:
     def __str__(self) -> str:
         return f"{_list_with_count('Loaded', self.loaded)} {self._problems()}"
 
+    __repr__ = __str__
+
     def _problems(self):
         return (
             f"{_list_with_count('Missing', self.missing)} "

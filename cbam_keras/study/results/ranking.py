@@ -125,8 +125,8 @@ class Ranking(Results):
         choice: Dictionary, what `results.json` holds of these.
     """
 
-    trials: tuple[Trial, ...] = dataclasses.field(default=(), repr=False)
-    choice: _files.Json = dataclasses.field(default_factory=dict, repr=False)
+    trials: tuple[Trial, ...] = ()
+    choice: _files.Json = dataclasses.field(default_factory=dict)
     confirmation: tuple[ConfirmedRow, ...] = ()
 
     @classmethod

@@ -90,14 +90,14 @@ class Results(_terminal.Tabular):
     measures: tuple[Measure, ...]
     data: str
     sizes: dict[str, int]
-    guess: float | None = dataclasses.field(default=None, repr=False)
+    guess: float | None = None
     kind: str = "study"
     settings: _files.Json = dataclasses.field(
-        default_factory=dict, repr=False, compare=False
+        default_factory=dict, compare=False
     )
-    labels: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    labels: dict[str, str] = dataclasses.field(default_factory=dict)
     folds: int | None = None
-    question: str = dataclasses.field(default="", repr=False)
+    question: str = ""
 
     # The class of each layout; a study names the one that shows it.
     layouts: ClassVar[dict[str, type["Results"]]] = {}
