@@ -1,5 +1,6 @@
 """Heat maps and attention maps over images, signals and volumes."""
 
+import inspect
 import itertools
 
 import numpy as np
@@ -172,6 +173,12 @@ def test_the_image_of_several_inputs_is_drawn(pack):
     for axes, own in zip(np.ravel(shown), np.ravel(expected), strict=True):
         found, expected = (x.images[0].get_array() for x in (axes, own))
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["plot_grad_cam", "plot_attention_maps"])
+def test_help_has_a_word_for_arrays(name):
+    text = str(inspect.signature(getattr(plotting, name)))
+    assert text.startswith("(images: ArrayLike, ") and "numpy" not in text
 
 
 # What cannot be drawn is refused.

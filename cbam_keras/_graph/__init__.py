@@ -52,6 +52,7 @@ from cbam_keras._graph.heads import (
     without_activation,
 )
 from cbam_keras._graph.images import (
+    ArrayLike,
     Inputs,
     batches,
     check_inputs,

@@ -4,15 +4,20 @@ import math
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import layers
-from numpy.typing import ArrayLike
 
 from cbam_keras import _checks
 from cbam_keras._graph.graph import as_input, in_order, input_names
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+else:
+    # `help` prints six lines of private types for that of NumPy.
+    ArrayLike = type("ArrayLike", (), {"__module__": "builtins"})
 
 # What a model takes: images, several inputs nested, or batches.
 Inputs = ArrayLike | Sequence | Mapping[str, ArrayLike] | keras.utils.PyDataset

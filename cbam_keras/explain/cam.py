@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 from keras import ops
-from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _graph
-from cbam_keras._graph import Tensor
+from cbam_keras._graph import ArrayLike, Tensor
 from cbam_keras.explain.classes import (
     check_region,
     class_indices,

@@ -2,9 +2,9 @@
 
 import keras
 import numpy as np
-from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _graph
+from cbam_keras._graph import ArrayLike
 
 
 def class_probabilities(

@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _graph, _terminal
+from cbam_keras._graph import ArrayLike
 from cbam_keras.explain.classes import kind_of_classes, read_model
 from cbam_keras.profiling.macs import count_macs
 

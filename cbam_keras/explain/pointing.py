@@ -1,7 +1,8 @@
 """The pointing game: the fraction of heat inside boxes."""
 
 import numpy as np
-from numpy.typing import ArrayLike
+
+from cbam_keras._graph import ArrayLike
 
 
 def pointing_game(

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from cbam_keras import _checks
+from cbam_keras._graph import ArrayLike
 from cbam_keras.explain.figures import style
 
 # Inches: the widest grid, the room for the color bar, its greatest height,

@@ -5,9 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _graph
+from cbam_keras._graph import ArrayLike
 from cbam_keras.explain.figures import style
 from cbam_keras.explain.figures.grid import (
     MAX_WIDTH,
