@@ -264,14 +264,14 @@ def test_map_that_differs_by_position_is_kept_though_named():
     assert len(attention_of(slim)) == 1
 
 
-def deciding(units=2):
+def deciding(units=2, end="sigmoid"):
     """Returns a network that finds classes by one of two gates, and images.
 
     The first channel closes the second or the third one by its sign.
     """
     decides = SqueezeExcite(hidden_units=2, name="decides")
     idle = SqueezeExcite(name="idle", kernel_initializer="zeros")
-    inputs, classes = keras.Input((4, 4, 3)), layers.Dense(units, "sigmoid")
+    inputs, classes = keras.Input((4, 4, 3)), layers.Dense(units, end)
     x = layers.GlobalAveragePooling2D()(idle(decides(inputs)))
     model = keras.Model(inputs, classes(x))
     squeeze, excite = (x for x in decides.weights if len(x.shape) == 2)
@@ -279,15 +279,19 @@ def deciding(units=2):
     excite.assign([[0, 20, -20], [0, -20, 20]])
     values = np.array([[0, 0], [1, -1], [-1, 1]])
     classes.kernel.assign(values[:, -units:])
+    # Of logits it tells that they are.
+    loss = keras.losses.BinaryCrossentropy(from_logits=end is None)
+    model.compile("sgd", loss)
     images = np.ones((6, 4, 4, 3), "float32")
     images[::2, ..., 0] = -1
     return model, images
 
 
-@pytest.mark.parametrize("labels", [None, [1, 0] * 3])
+@pytest.mark.parametrize("labels", [None, [1, 0] * 3, [[1], [0]] * 3])
 @pytest.mark.parametrize("tolerance, units", [(0, 1), (0, 2), (0.6, 1)])
-def test_gates_fold_while_the_accuracy_stays(tolerance, units, labels):
-    model, images = deciding(units)
+@pytest.mark.parametrize("end", ["sigmoid", None])
+def test_gates_fold_while_the_accuracy_stays(tolerance, units, labels, end):
+    model, images = deciding(units, end)
     slim, report = ours.fold_attention(model, images, None, tolerance, labels)
     decides, idle = report.rows
     assert (decides.is_folded, idle.is_folded) == (tolerance > 0.5, True)
@@ -303,8 +307,36 @@ WRONG = [
     ({"tolerance": 1}, ValueError, "`tolerance` must be .* tolerance=1$"),
     ({"gates": ["idel"]}, ValueError, 'decides, idle. .*Did you mean "idle"'),
     ({"gates": 5}, TypeError, "`gates` must be names .* gates=5 of type int"),
-    ({"labels": [0, 1]}, ValueError, r"of shape \(6,\). .* shape \(2,\)"),
+    ({"labels": [0, 1]}, ValueError, r"per image, 6 .* shape \(2,\)"),
 ]
+
+
+def test_what_gives_no_classes_is_folded_by_names_alone():
+    model, images = deciding()
+    model.compile("sgd", "mse")
+    two = keras.Model(model.input, [model.output, model.layers[-2].output])
+    linear = keras.Model(model.input, model.layers[-2].output)
+    linear.compile("sgd", "mse")
+    for other in (two, linear):
+        for options in ({}, {"gates": "idle", "labels": [0, 1] * 3}):
+            with pytest.raises(ValueError, match="`model` must .*classes"):
+                ours.fold_attention(other, images, **options)
+        slim, report = ours.fold_attention(other, images, "idle")
+        assert [row.is_folded for row in report.rows] == [False, True]
+        assert "accuracy" not in str(report) + report.verdict
+        assert_close(slim, other)
+
+
+def test_labels_of_batches_are_used():
+    model, images = deciding()
+    batches = keras.utils.PyDataset
+    batches = type("Batches", (batches,), {"__len__": lambda _: 3})
+    batches.__getitem__ = lambda _, i: (
+        images[2 * i :][:2],
+        np.array([i % 2, 0]),
+    )
+    _, report = ours.fold_attention(model, batches())
+    assert (report.measure, report.before.accuracy) == ("accuracy", 4 / 6)
 
 
 @pytest.mark.parametrize("options, error, message", WRONG)

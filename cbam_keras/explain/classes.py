@@ -62,17 +62,19 @@ def class_probabilities(
 
 
 def kind_of_classes(
-    model: keras.Model, graph: _graph.Graph, index: int, count: int
+    model: keras.Model, graph: _graph.Graph, index: int, count: int | None
 ) -> str | None:
     """Returns the kind of an output, or raises if it is not of classes.
 
-    `count` is the number of images.
+    `count` is the number of images. At each position there may be classes if
+    it is `None`.
     """
     output = graph.outputs[index]
     kind = _graph.find_head(graph, output).kind
-    class_indices(None, count, model, output)
+    if count is not None:
+        class_indices(None, count, model, output)
     meaning = _graph.find_meaning(model, index, kind)
-    if meaning != "classes" and (meaning == "values" or output.shape[1] == 1):
+    if meaning != "classes" and (meaning == "values" or output.shape[-1] == 1):
         raise ValueError(
             f'`model` must give classes. Received: model "{model.name}" with a '
             f"linear output of shape {tuple(output.shape)}, whose loss is one "
@@ -81,6 +83,16 @@ def kind_of_classes(
             "keras.losses.BinaryCrossentropy(from_logits=True)"
         )
     return _graph.kind_by_loss(model, index, kind)
+
+
+def require_one_output(model: keras.Model) -> None:
+    """Raises if a model has several outputs."""
+    if len(model.outputs) > 1:
+        raise ValueError(
+            "`model` must have a single output, of classes. Received: model "
+            f'"{model.name}" with {len(model.outputs)} outputs. Choose one: '
+            "keras.Model(model.inputs, model.outputs[0])"
+        )
 
 
 def read_model(

@@ -10,7 +10,11 @@ import numpy as np
 
 from cbam_keras import _checks, _graph, _terminal
 from cbam_keras._graph import ArrayLike
-from cbam_keras.explain.classes import kind_of_classes, read_model
+from cbam_keras.explain.classes import (
+    kind_of_classes,
+    read_model,
+    require_one_output,
+)
 from cbam_keras.profiling.macs import count_macs
 
 ALL_GATES = "all gates"
@@ -197,26 +201,12 @@ def gate_importance(
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
     model = _graph.with_graph("model", model)
-    if len(model.outputs) > 1:
-        raise ValueError(
-            "`model` must have a single output, of classes. Received: model "
-            f'"{model.name}" with {len(model.outputs)} outputs. Choose one: '
-            "keras.Model(model.inputs, model.outputs[0])"
-        )
+    require_one_output(model)
     images, of_batches = _graph.with_labels(images, model)
     inputs, graph, index = read_model(model, images, None)
     count, classes = len(inputs[0]), max(graph.outputs[index].shape[-1] or 0, 2)
     kind = kind_of_classes(model, graph, index, count)
-    if labels is None:
-        labels = of_batches
-    indices = true_classes(labels, count, classes)
-    if of_batches is not None and labels is not of_batches:
-        if (indices != true_classes(of_batches, count, classes)).any():
-            raise ValueError(
-                "`labels` must be those of the batches, whose order may change "
-                f"whenever they are read. Received: labels={labels!r:.200}. "
-                "Leave them out"
-            )
+    indices = choose_labels(labels, of_batches, count, classes)
     batches = list(_graph.batches([*inputs, indices], batch_size))
     first = _graph.as_input(model, [x[:1] for x in inputs])
     gates = _graph.Gates(_graph.attention_layers(model, first))
@@ -265,6 +255,23 @@ def gate_importance(
         float(before[:, 1].mean()),
         count,
     )
+
+
+def choose_labels(
+    labels: Any, of_batches: Any, count: int, classes: int
+) -> np.ndarray:
+    """Returns the true classes `(B,)`, of an argument or else of batches."""
+    if labels is None:
+        labels = of_batches
+    indices = true_classes(labels, count, classes)
+    if of_batches is not None and labels is not of_batches:
+        if (indices != true_classes(of_batches, count, classes)).any():
+            raise ValueError(
+                "`labels` must be those of the batches, whose order may change "
+                f"whenever they are read. Received: labels={labels!r:.200}. "
+                "Leave them out"
+            )
+    return indices
 
 
 def true_classes(labels: Any, count: int, classes: int) -> np.ndarray:

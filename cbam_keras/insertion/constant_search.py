@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import math
 import statistics
 import time
 
@@ -11,7 +12,8 @@ import keras
 import numpy as np
 
 from cbam_keras import _graph
-from cbam_keras.explain.importance import replace_each
+from cbam_keras.explain.classes import kind_of_classes, require_one_output
+from cbam_keras.explain.importance import choose_labels, replace_each
 from cbam_keras.profiling import profile_model
 
 BATCH = 32
@@ -25,7 +27,7 @@ class Cost:
     Attributes:
         accuracy: Float, of the labels; without labels, the agreement with the
             given model. That is the fraction of images whose predicted class is
-            the same.
+            the same. NaN if the model does not give classes.
         parameters: Integer, trainable parameters.
         macs: Integer, multiply-accumulates of one image.
         seconds: Float, the median time of a compiled prediction. It is of a
@@ -41,22 +43,35 @@ class Cost:
 class ConstantSearch:
     """Counts the images whose class a model predicts with constant gates."""
 
-    def __init__(self, model, graph, inputs, labels):
+    def __init__(self, model, graph, inputs, labels, of_batches, is_free):
+        """Raises if labels, or a choice that `is_free`, need classes."""
         self.model, self.inputs = model, inputs
-        self.kind = _graph.find_head(graph, graph.outputs[0]).kind
+        self.has_labels, self.before = labels is not None, math.nan
+        output = graph.outputs[0]
+        count = len(inputs[0]) if len(output.shape) == 2 else None
+        try:
+            require_one_output(model)
+            self.kind = kind_of_classes(model, graph, 0, count)
+        except ValueError:
+            if is_free or self.has_labels:
+                raise
+            self.truth = None
+            return
         self.truth = predicted = self._predict(model)
-        if labels is not None:
-            self.truth = np.asarray(labels)
-            if self.truth.shape != predicted.shape:
-                raise ValueError(
-                    "`labels` must be a class for each prediction, of shape "
-                    f"{predicted.shape}. Received: labels of shape "
-                    f"{self.truth.shape}"
-                )
-        self.before = float((predicted == self.truth).mean())
+        given = labels, of_batches
+        self.has_labels = any(x is not None for x in given)
+        if self.has_labels:
+            if predicted.ndim > 1:
+                given = (x if x is None else np.ravel(x) for x in given)
+            classes = max(output.shape[-1], 2)
+            truth = choose_labels(*given, predicted.size, classes)
+            self.truth = truth.reshape(predicted.shape)
+        self.before = self.accuracy(model)
 
     def accuracy(self, model, context=contextlib.nullcontext):
         """Returns it as a fraction; each batch runs in a context."""
+        if self.truth is None:
+            return math.nan
         return float((self._predict(model, context) == self.truth).mean())
 
     def choose(self, steps, hooks, constants, tolerance):
@@ -128,11 +143,9 @@ class ConstantSearch:
 
     def _classes(self, outputs):
         values = _graph.to_float32(outputs[0])
-        if values.shape[-1] > 1:
-            return values.argmax(axis=-1)
-        # A probability or a logit of the second of two classes.
-        threshold = 0.5 if self.kind == "sigmoid" else 0
-        return (values[..., 0] > threshold).astype("int64")
+        rows = values.reshape(-1, values.shape[-1])
+        classes = _graph.as_probabilities(rows, self.kind).argmax(axis=1)
+        return classes.reshape(values.shape[:-1])
 
 
 def as_constant(gate, mean):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Collection, Iterator, Mapping
 
 import keras
@@ -93,11 +94,14 @@ class FoldReport(_terminal.Tabular):
         """What changed."""
         a, b = self.before, self.after
         folded = sum(row.is_folded for row in self.rows)
+        accuracy = f"{self.measure} {100 * a.accuracy:.2f} to "
+        accuracy += f"{100 * b.accuracy:.2f} %, "
+        if math.isnan(a.accuracy):
+            accuracy = ""
         return (
             f"{folded} of {_checks.count(len(self.rows), 'gate')} folded: "
-            f"{self.measure} {100 * a.accuracy:.2f} to {100 * b.accuracy:.2f} "
-            f"%, {a.parameters:,} to {b.parameters:,} parameters, {a.macs:,} "
-            f"to {b.macs:,} MACs, {1e3 * a.seconds:.3g} to "
+            f"{accuracy}{a.parameters:,} to {b.parameters:,} parameters, "
+            f"{a.macs:,} to {b.macs:,} MACs, {1e3 * a.seconds:.3g} to "
             f"{1e3 * b.seconds:.3g} ms a batch."
         )
 
@@ -135,28 +139,30 @@ def fold_attention(
         model: Functional or Sequential `keras.Model` with attention layers of
             `cbam_keras`. Also a subclassed model whose `call` takes symbolic
             inputs.
-        images: Images as the model takes them: an array, a list or dictionary
-            of inputs, or a `tf.data.Dataset`. Take a few hundred that it was
+        images: See `explain.attention_maps`. Take a few hundred that it was
             not trained with.
         gates: Names of the gates to fold, as `explain.gate_importance` has
             them. `"stage1_block1_attention"` is all of a layer,
             `"stage1_block1_attention/spatial"` one half of `CBAM`. Of these,
             maps that differ by position stay. They are folded in the order of
             what each costs by itself. Defaults to `None`, which means as many
-            as cost at most `tolerance` together.
+            as cost at most `tolerance` together; then the model must have one
+            output, of classes.
         tolerance: Float in [0, 1), the accuracy that may be lost. Defaults to
             `0.002`.
-        labels: Integers `(B,)`, the true classes. Defaults to `None`, which
-            means the classes that the model predicts.
+        labels: See `explain.gate_importance`, or `(B, H, W)` for classes of
+            positions. Defaults to `None`, which means those of the batches,
+            otherwise the classes that the model predicts.
 
     Returns:
         Tuple of the new `keras.Model`, not compiled, and a `FoldReport`.
 
     Raises:
         ValueError: If the model has no attention layers, if its graph is not
-            known, if the images do not fit, if `gates` or `tolerance` are
-            none of the above, if there is not a label per prediction, or if
-            folding by itself loses more than `tolerance`.
+            known, if it must give classes and does not, if the images do not
+            fit, if `gates` or `tolerance` are none of the above, if there is
+            not a label per prediction, or if folding by itself loses more
+            than `tolerance`.
         TypeError: If `model` is not a model, or the images are not numbers.
 
     Example:
@@ -178,11 +184,14 @@ def fold_attention(
             f"tolerance={tolerance!r}"
         )
     model = _graph.with_graph("model", model)
+    images, of_batches = _graph.with_labels(images, model)
     inputs = _graph.in_order(model, _graph.check_inputs(images, model))
     hooks = _graph.Gates(_graph.attention_layers(model, None))
     folded = _select(hooks.names, gates)
     steps = _graph.StepByStep(_graph.Graph(model, model.inputs))
-    search = ConstantSearch(model, steps.graph, inputs, labels)
+    search = ConstantSearch(
+        model, steps.graph, inputs, labels, of_batches, gates is None
+    )
     moments = measure(steps, hooks, _graph.batches(inputs, BATCH))
     plan = _Plan(model, steps.graph, list(moments))
     refused = dict(plan.reasons)
@@ -221,7 +230,7 @@ def fold_attention(
             f"{100 * least:.2f}, with {_checks.first_few([*map(str, where)])} "
             "folded. Fold fewer, by `gates`, or give another `tolerance`"
         )
-    name = "agreement" if labels is None else "accuracy"
+    name = "accuracy" if search.has_labels else "agreement"
     return slim, FoldReport(rows, before, after, name)
 
 
