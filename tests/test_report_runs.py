@@ -99,6 +99,8 @@ def test_heat_on_digits_is_compared_with_their_boxes(
     share = 100 * sides.prod(axis=1).mean() / 48**2
     assert content["box_fraction"] == pytest.approx(share / 100)
     assert "6 of 20 images" in out
+    page = (tmp_path / "runs/explain-digits/report.html").read_text()
+    assert "The white box is around the digit." in page
     assert re.search(rf"│ uniform heat .*{share:.1f} .*{share:.1f} ", out)
 
 
@@ -193,7 +195,7 @@ def test_a_run_that_is_explained_in_its_folder_can_be_overwritten(
     assert files == {"results.json", "history.csv", "none.keras"}
 
 
-def test_gates_of_the_best_network_are_weighed_on_validation_images(
+def test_gates_of_each_network_are_weighed_on_validation_images(
     few_digits, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -208,17 +210,24 @@ def test_gates_of_the_best_network_are_weighed_on_validation_images(
     folder = tmp_path / "run"
     given = "--mistakes", "--count", "4", "--output", "run"
     assert cli.main(["explain", "run", *given]) == 0
-    runs = study.Results.read(folder).runs
-    scores = {x.variant: x.metrics["val_accuracy"] for x in runs}
-    best = max(("se", "cbam"), key=scores.get)
     _, (images, labels), _ = data.load("mnist5k", batch_size=None)
-    model = _files.load_model(folder / f"{best}.keras")
-    expected = gate_importance(model, images, labels).table
-    found = json.loads((folder / "explain/explain.json").read_text())["gates"]
-    assert found["title"] == f"What the gates of {best} are worth"
-    assert found["rows"] == expected.rows
-    assert found["totals"] == expected.totals
-    assert found["note"].startswith(f"On {len(labels)} images, ")
+    content = json.loads((folder / "explain/explain.json").read_text())
     page = report.write(folder).read_text()
-    assert found["title"] in page
-    assert "by gate, on validation images." in page
+    assert [*content["gates"]] == ["se", "cbam"]
+    for name, found in content["gates"].items():
+        model = _files.load_model(folder / f"{name}.keras")
+        expected = gate_importance(model, images, labels).table
+        assert found["title"] == f"What the gates of {name} are worth"
+        assert found["rows"] == expected.rows
+        assert found["totals"] == expected.totals
+        assert found["note"].startswith(f"On {len(labels)} images, ")
+        assert found["title"] in page
+        assert f"What {name} loses of the probability" in page
+    # A caption has the gates that there are.
+    assert "first images: the channel gates, the largest first.<" in page
+    assert "the spatial gate, and below it the channel gates" in page
+    assert "mnist5k: 5,000 digits" in page and "white box" not in page
+    assert "Loss and accuracy over the epochs" in page
+    # A single epoch has no curve.
+    monkeypatch.setattr(study.Results, "history", [{"epoch": 1}])
+    assert "over the epochs" not in report.write(folder).read_text()

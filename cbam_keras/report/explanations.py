@@ -170,7 +170,7 @@ def explain_run(
         name: _predict(name, model, images, settings.batch_size)
         for name, model in networks.items()
     }
-    gates = None
+    gates: dict[str, GateImportance] = {}
     if settings.mistakes:
         answers = [x.argmax(axis=1) for x in probabilities.values()]
         wrong = sum(answer != images.labels for answer in answers)
@@ -203,8 +203,13 @@ def explain_run(
         },
         "images": _describe_images(images, explained, run.class_names),
     }
-    if gates:
-        content["gates"] = dataclasses.asdict(gates.table)
+    content["gates"] = {
+        name: dataclasses.asdict(x.table) for name, x in gates.items()
+    }
+    content["maps"] = {
+        name: [x for x in MAPS if any(key.endswith(x) for key in one.arrays)]
+        for name, one in explained.items()
+    }
     if (boxes := images.boxes()) is not None:
         low, high = np.hsplit(boxes, 2)
         areas = (high - low).prod(axis=1)
@@ -212,9 +217,9 @@ def explain_run(
     folder = _files.output_folder(output)
     with _files.locked(folder / _files.LOCK):
         _write(folder, content, images.take(slice(settings.draw)), explained)
-        if gates:
-            figure = plot_gate_importance(gates, measure="probability")
-            _files.write_figure(folder / "gates.png", figure)
+        for name, importance in gates.items():
+            figure = plot_gate_importance(importance, measure="probability")
+            _files.write_figure(folder / f"gates-{name}.png", figure)
     return _make_tables(content, settings.draw), folder
 
 
@@ -328,27 +333,21 @@ def _explain(
     )
 
 
-def _weigh_gates(run, networks) -> GateImportance | None:
-    """Returns what the gates of the best network with attention are worth.
-
-    It is the best of a run by its validation images, by which gates are
-    weighed, too.
-    """
-    scores = {
-        x.file: x.metrics.get("val_accuracy", 0) for x in run.results.runs
-    }
+def _weigh_gates(run, networks) -> dict[str, GateImportance]:
+    """Returns what the gates of networks with attention are worth."""
     gated = [name for name, model in networks.items() if has_attention(model)]
     if not gated or run.source is None:
-        return None
-    best = max(gated, key=lambda name: scores.get(f"{name}.keras", 0))
+        return {}
     images = find_images(run, split="validation", count=GATE_IMAGES)
-    try:
-        gates = gate_importance(networks[best], images.pixels(), images.labels)
-    except ValueError as error:
-        # The page has the pictures all the same.
-        _checks.warn(f"The report does not show what gates are worth: {error}")
-        return None
-    return dataclasses.replace(gates, model=best)
+    pixels, gates = images.pixels(), {}
+    for name in _terminal.show_progress(gated, len(gated), "Weighing gates"):
+        try:
+            found = gate_importance(networks[name], pixels, images.labels)
+            gates[name] = dataclasses.replace(found, model=name)
+        except ValueError as error:
+            # The page has the pictures all the same.
+            _checks.warn(f"The report does not weigh gates of {name}: {error}")
+    return gates
 
 
 def _describe_images(images, explained, class_names):

@@ -15,6 +15,18 @@ from cbam_keras.report.segmentations import PREDICTIONS
 
 # A page with more images or networks is too long to read.
 MAX_IMAGES, MAX_NETWORKS = 16, 6
+# What our own names of networks and data mean.
+NAMES = {
+    "tiny": "a residual network of 20,000 parameters",
+    "mnist5k": "5,000 digits of MNIST, 28 x 28 pixels",
+    "cluttered_mnist": "a digit among 4 pieces of others, 48 x 48 pixels",
+    "crowded_mnist": "a digit among 12 pieces of others, 48 x 48 pixels",
+}
+# What is drawn of each kind of gate.
+DRAWN = {
+    "spatial": "the spatial gate",
+    "channel": "the channel gates, the largest first",
+}
 RESUME = "The same command resumes the run."
 # Files with figures, and their captions.
 FIGURES = {
@@ -22,7 +34,7 @@ FIGURES = {
     "the differences to the baseline, drawn from its mean (dashed).",
     "costs.png": "Mean of what is compared against parameters, "
     "multiply-accumulates and seconds per epoch.",
-    "curves.png": "Loss and accuracy, or mIoU, over the epochs, a line per "
+    "curves.png": "Loss and {score} over the epochs, a line per "
     "network. Thin lines: training images. Bold lines with markers: validation "
     "images.",
     "ablation.png": "Test errors by table. Where there is an interval and it "
@@ -123,6 +135,7 @@ def _add_question(page, folder, content):
     data = next(iter(settings["data"].values()))
     subject = settings.get("model", "your own"), data["name"]
     page.title = "{}: {} on {}".format(content["kind"], *subject)
+    page.about = "; ".join(f"{x}: {NAMES[x]}" for x in subject if x in NAMES)
     page.question = content.get("question") or (
         f"How do the networks compare on {data['name']}?"
     )
@@ -188,8 +201,15 @@ def _list_classes(results, class_names):
 
 def _add_figures(page, folder, content):
     """The figures."""
+    results = study.Results.of(folder, content)
+    score = "accuracy" if results.are_classifiers else "score"
+    if (content.get("source") or {}).get("masks"):
+        score = "mIoU"
+    epochs = max((int(x["epoch"]) for x in results.history), default=0)
     for name, caption in FIGURES.items():
-        if (folder / name).exists():
+        # A single epoch is a point, not a curve.
+        if (folder / name).exists() and (epochs > 1 or name != "curves.png"):
+            caption = caption.format(score=score)
             page.figures.append(Figure.read(folder / name, caption))
 
 
@@ -228,10 +248,16 @@ def _add_examples(page, folder, content):
         "regions increase the score of the class that is explained: the true "
         "one where it is known. P is its probability."
     }
-    if gates := content.get("gates"):
-        page.tables.append(Table(**gates))
-        captions["gates.png"] = (
-            "What the best network with attention loses of the probability of "
+    if any("box" in row for row in content["images"]):
+        captions["grad_cam.png"] += " The white box is around the digit."
+    gates = content.get("gates") or {}
+    if "rows" in gates:
+        # Older versions weighed the gates of one network.
+        gates = {"": gates}
+    for name, table in gates.items():
+        page.tables.append(Table(**table))
+        captions[f"gates-{name}.png" if name else "gates.png"] = (
+            f"What {name or 'the best network'} loses of the probability of "
             "the true class, by gate, on validation images."
         )
     for name, layer in content.get("finer_layers", {}).items():
@@ -241,9 +267,10 @@ def _add_examples(page, folder, content):
                 f"{shlex.quote(layer)} explains a layer of more."
             )
     for name in names:
+        kinds = content.get("maps", {}).get(name, DRAWN)
         captions[f"attention-{name.replace('/', '-')}.png"] = (
-            f"Attention of each layer of {name} on the first images: the "
-            "spatial gate, and below it the channel gates, the largest first."
+            f"Attention of each layer of {name} on the first images: "
+            f"{', and below it '.join(DRAWN[x] for x in DRAWN if x in kinds)}."
         )
     for file, caption in captions.items():
         if (folder / file).exists():
