@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import contextlib
+import hashlib
+import importlib
 import json
 import os
 import pathlib
@@ -135,7 +137,17 @@ def test_what_a_worker_is_refused_ends_the_run_at_once(tmp_path, monkeypatch):
 def change_version(plan):
     versions, *others = pickle.loads(plan.read_bytes())
     versions["cbam_keras"] = "0.0.1"
-    plan.write_bytes(pickle.dumps((versions, *others)))
+    plan.write_bytes(content := pickle.dumps((versions, *others)))
+    return hashlib.sha256(content).hexdigest()
+
+
+class Evil:
+    def __reduce__(self):
+        return pytest.fail, ("The pickle of another process was loaded",)
+
+
+def replace(plan):
+    plan.write_bytes(pickle.dumps(Evil()))
 
 
 @pytest.mark.parametrize(
@@ -143,15 +155,93 @@ def change_version(plan):
     [
         (pathlib.Path.unlink, "one folder that all workers share"),
         (change_version, "the versions of the process.*cbam_keras 0.0.1"),
+        (replace, "which another process has changed. Only people"),
     ],
 )
 def test_a_worker_of_another_folder_or_version_is_refused(
     change, message, tmp_path
 ):
-    with workers.offer_plan(tmp_path, list) as plan:
-        change(pathlib.Path(plan))
+    with workers.offer_plan(tmp_path, list) as (path, digest):
+        digest = change(pathlib.Path(path)) or digest
         with pytest.raises(ValueError, match=message):
-            worker.main(pathlib.Path(plan))
+            worker.main(pathlib.Path(path), digest)
+
+
+@pytest.fixture
+def configured():
+    """Lets a test change `keras.config`."""
+    before = {x: getattr(keras.config, x)() for x in workers.CONFIGURED}
+    yield
+    for name, value in before.items():
+        getattr(keras.config, f"set_{name}")(value)
+
+
+SETTINGS = {
+    "floatx": "float16",
+    "epsilon": 1e-3,
+    "image_data_format": "channels_first",
+    "max_epochs": 3,
+    "max_steps_per_epoch": 5,
+    "dtype_policy": "mixed_bfloat16",
+}
+
+
+def test_workers_get_what_is_set_in_keras(
+    tmp_path, monkeypatch, configured, request
+):
+    before = {x: getattr(keras.config, x)() for x in workers.CONFIGURED}
+    for name, value in SETTINGS.items():
+        getattr(keras.config, f"set_{name}")(value)
+    monkeypatch.setattr(workers, "global_state", lambda _: False)
+    unsafe = []
+    monkeypatch.setattr(
+        keras.config, "enable_unsafe_deserialization", lambda: unsafe.append(1)
+    )
+    (tmp_path / "own_layers.py").write_text(OWN_LAYERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("own_layers")
+    request.addfinalizer(lambda: forget("own_layers"))
+    with workers.offer_plan(tmp_path, list) as (path, digest):
+        for name, value in before.items():
+            getattr(keras.config, f"set_{name}")(value)
+        forget("own_layers")
+        worker._read(pathlib.Path(path), digest)
+    found = {name: getattr(keras.config, name)() for name in SETTINGS}
+    assert found.pop("dtype_policy").name == "mixed_bfloat16"
+    assert found.items() < SETTINGS.items()
+    assert unsafe and "own>Own" in keras.saving.get_custom_objects()
+
+
+OWN_LAYERS = """
+import keras
+
+@keras.saving.register_keras_serializable("own")
+class Own(keras.layers.ReLU):
+    pass
+"""
+
+
+def forget(module):
+    sys.modules.pop(module, None)
+    keras.saving.get_custom_objects().pop("own>Own", None)
+
+
+def test_a_run_is_resumed_under_the_same_policy(tmp_path, configured):
+    study.run(planned(NARROW), tmp_path)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    with pytest.raises(ValueError, match="dtype_policy.name was 'float32'"):
+        study.run(planned(NARROW, GATED), tmp_path)
+    # A recipe with a precision decides.
+    half = training.Recipe(epochs=1, mixed_precision="bfloat16")
+    keras.config.set_dtype_policy("float32")
+    study.run(planned(NARROW, recipe=half), tmp_path / "half")
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    study.run(planned(NARROW, GATED, recipe=half), tmp_path / "half")
+    # Earlier versions have not written it.
+    content = content_of(tmp_path)
+    del content["settings"]["dtype_policy"]
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    study.run(planned(NARROW, GATED), tmp_path)
 
 
 # Executors.
@@ -218,10 +308,10 @@ def test_a_worker_stops_in_mid_epoch_when_the_run_has_ended(
 
     # As the second epoch begins.
     at_call(monkeypatch, type(cells.load(0)), "set_epoch", 2, end)
-    monkeypatch.setattr(worker, "_read", lambda plan: lambda: cells)
+    monkeypatch.setattr(worker, "_read", lambda *plan: lambda: cells)
     with contextlib.ExitStack() as run:
         plan = run.enter_context(workers.offer_plan(tmp_path, list))
-        worker.main(pathlib.Path(plan))
+        worker.main(pathlib.Path(plan[0]), plan[1])
     assert len(cells.folder.histories()["narrow-seed0"]) == 1
     # It is not the network that has ended the process.
     assert not list(tmp_path.glob(".cells/*/tries"))

@@ -15,7 +15,7 @@ from cbam_keras.study.plans.measures import (
     Measure,
     validation_key,
 )
-from cbam_keras.study.plans.recipes import Recipe, find_recipe
+from cbam_keras.study.plans.recipes import DTYPES, Recipe, find_recipe
 
 # The name of a variant may have so many bytes: file systems allow 255, and the
 # names of files and folders hold more than that of the variant.
@@ -380,6 +380,11 @@ class Study:
         if measure := member(self.task, "score"):
             settings["measure"] = measure
         settings["backend"] = keras.backend.backend()
+        precision = self.recipe_for(None, 0).mixed_precision
+        policy = keras.dtype_policies.get(
+            DTYPES[precision] or keras.config.dtype_policy()
+        )
+        settings["dtype_policy"] = policy.get_config()
         settings["variants"] = {v.name: v.describe() for v in self.variants}
         settings["data"] = {str(self.runs[0]): data}
         return settings

@@ -348,6 +348,7 @@ class StudyFolder:
         # What the recipe of an earlier version lacks has its default.
         defaults = {key: getattr(Recipe(), key) for key in new["recipe"]}
         old["recipe"] = {**defaults, **old["recipe"]}
+        old.setdefault("dtype_policy", new["dtype_policy"])
         for key in GROWING:
             shared = [name for name in old[key] if name in new[key]]
             old[key] = {name: old[key][name] for name in shared}

@@ -1,12 +1,16 @@
 """A worker: a process that trains what the folder of a run lacks.
 
-    python -m cbam_keras.study.running.worker PLAN
+    python -m cbam_keras.study.running.worker PLAN SHA256
 
-`PLAN` is a file that a run has written into its output folder. What the worker
-does is in the folder. It ends with the run, and says why by its exit status
+`PLAN` is a file that a run has written into its output folder. It is a pickle,
+so it is loaded only if it has this digest. What the worker does is in the
+folder. It ends with the run, and says why by its exit status
 and its last lines if it ends before.
 """
 
+import contextlib
+import hashlib
+import importlib
 import os
 import pathlib
 import pickle
@@ -24,12 +28,12 @@ from cbam_keras.study.running.workers import REFUSED, REFUSED_STATUS, VERSIONS
 SECONDS_BETWEEN_LOOKS = 1.0
 
 
-def main(plan: pathlib.Path) -> None:
+def main(plan: pathlib.Path, digest: str) -> None:
     """Trains one network after the other until the run has ended."""
     run = EndWithRun(plan)
     # A run is in the subfolder `.cells` of its output folder.
     with _files.writing_to(plan.parent.parent):
-        cells = _read(plan)()
+        cells = _read(plan, digest)()
         cells.folder.join()
         cells.callbacks = [run]
         try:
@@ -72,17 +76,24 @@ class EndWithRun(keras.callbacks.Callback):
     on_test_batch_end = on_train_batch_end
 
 
-def _read(plan):
+def _read(plan, digest):
     """Returns the function that makes the cells, checked and importable."""
     host = socket.gethostname()
     try:
-        versions, paths, content = pickle.loads(plan.read_bytes())
+        written = plan.read_bytes()
     except FileNotFoundError:
         raise ValueError(
             "`output` must be one folder that all workers share. Received: "
             f'output="{plan.parent.parent}", where a worker on {host} cannot '
             "see what the process that runs the study has written"
         ) from None
+    if hashlib.sha256(written).hexdigest() != digest:
+        raise ValueError(
+            "The plan of a run must be what its process has written. Received: "
+            f'"{plan}", which another process has changed. Only people whom '
+            "you trust should have access to the output folder"
+        )
+    versions, paths, content = pickle.loads(written)
     if versions != VERSIONS:
         raise ValueError(
             "Workers must have the versions of the process that runs the "
@@ -90,7 +101,16 @@ def _read(plan):
             f"{_listed(VERSIONS)}"
         )
     sys.path[:0] = [entry for entry in paths if entry not in sys.path]
-    registered, make = pickle.loads(content)
+    settings, is_unsafe, modules, registered, make = pickle.loads(content)
+    for name, value in settings.items():
+        if value is not None:
+            getattr(keras.config, f"set_{name}")(value)
+    if is_unsafe:
+        keras.config.enable_unsafe_deserialization()
+    for name in modules:
+        # A network that needs one which cannot be imported here says so.
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
     for full_name, value in registered.items():
         package, _, name = full_name.partition(">")
         keras.saving.register_keras_serializable(package, name)(value)
@@ -103,7 +123,7 @@ def _listed(versions):
 
 if __name__ == "__main__":
     try:
-        main(pathlib.Path(sys.argv[1]))
+        main(pathlib.Path(sys.argv[1]), sys.argv[2])
     except REFUSED as error:
         message = " ".join(str(error).split())
         print(f"{type(error).__name__}: {message}", file=sys.stderr)

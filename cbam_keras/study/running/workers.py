@@ -8,6 +8,7 @@ as tasks of a `concurrent.futures.Executor`, each of which runs one worker.
 import concurrent.futures
 import contextlib
 import functools
+import hashlib
 import importlib.util
 import os
 import pathlib
@@ -31,6 +32,7 @@ from cbam_keras._version import __version__
 from cbam_keras.study.running.cells import Cells
 from cbam_keras.study.running.folder import CELLS, PLAN
 from cbam_keras.study.running.machine import part_of_machine
+from cbam_keras.study.running.memory import global_state
 from cbam_keras.study.running.options import RunOptions
 from cbam_keras.study.running.outcomes import Outcome
 
@@ -49,9 +51,17 @@ VERSIONS = {
     "keras": keras.__version__,
     "python": "{}.{}".format(*sys.version_info),
 }
+# The settings of `keras.config` that workers get. The policy comes last, since
+# `set_floatx` changes it.
+CONFIGURED = (
+    *("floatx", "epsilon", "image_data_format", "max_epochs"),
+    *("max_steps_per_epoch", "dtype_policy"),
+)
 # Errors of arguments and files, which no other try would avoid, and the exit
 # status of a worker that ends by one. Python itself uses 1 and 2.
 REFUSED, REFUSED_STATUS = (ValueError, TypeError, ImportError), 78
+# The path of a file that says what to train, and the SHA-256 of its content.
+Plan = tuple[str, str]
 # How a worker has ended: its host and number, its exit status, its last lines.
 End = tuple[str, int, list[str]]
 # How many workers may end one after the other, for no fault of a network.
@@ -96,31 +106,40 @@ def training_by(
 @contextlib.contextmanager
 def offer_plan(
     folder: pathlib.Path, make: Callable[[], Cells]
-) -> Iterator[str]:
+) -> Iterator[Plan]:
     """Context in which workers can train the cells that `make` returns.
 
-    Gives the path of a file in `.cells` that holds it. A lock beside the file
-    is held while this process runs the study: workers end when it is free.
+    Gives the path and the digest of a file in `.cells` that holds it. A lock
+    beside the file is held while this process runs the study: workers end when
+    it is free.
     """
     path = folder.absolute() / CELLS / f"run-{secrets.token_hex(4)}{PLAN}"
     with _files.locked(path.with_suffix(".lock")):
         try:
-            path.write_bytes(_pickle(make))
-            yield str(path)
+            content = _pickle(make)
+            path.write_bytes(content)
+            yield str(path), hashlib.sha256(content).hexdigest()
         finally:
             path.unlink(missing_ok=True)
 
 
 def _pickle(make):
     cloudpickle = _checks.require("cloudpickle", extra="cluster")
-    # cloudpickle copies classes of `__main__`, and does not register them.
+    settings = {name: getattr(keras.config, name)() for name in CONFIGURED}
+    is_unsafe = global_state("safe_mode_saving") is False
+    # cloudpickle copies classes of `__main__`, and does not register them. The
+    # others are registered by their modules.
+    objects = keras.saving.get_custom_objects()
+    modules = {getattr(value, "__module__", "") for value in objects.values()}
     registered = {
         name: value
-        for name, value in keras.saving.get_custom_objects().items()
+        for name, value in objects.items()
         if getattr(value, "__module__", "") == "__main__" and ">" in name
     }
     try:
-        content = cloudpickle.dumps((registered, make))
+        content = cloudpickle.dumps(
+            (settings, is_unsafe, sorted(modules), registered, make)
+        )
     except Exception as error:
         raise TypeError(
             "Workers need a study that can be given to other processes: "
@@ -132,17 +151,18 @@ def _pickle(make):
 
 
 def start_worker(
-    plan: str, backend: str, environment: Mapping[str, str], errors: BinaryIO
+    plan: Plan, backend: str, environment: Mapping[str, str], errors: BinaryIO
 ) -> subprocess.Popen:
     """Starts a worker, which writes what goes wrong to a file."""
     package = importlib.util.find_spec("cbam_keras")
-    if package is None:
+    # A folder of this name has no origin.
+    if package is None or package.origin is None:
         host = socket.gethostname()
         raise ImportError(f"cbam_keras is not installed on {host}")
     return subprocess.Popen(
         [
             *(sys.executable, "-P", "-c", START),
-            *(os.path.dirname(os.path.dirname(str(package.origin))), plan),
+            *(os.path.dirname(os.path.dirname(str(package.origin))), *plan),
         ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -168,7 +188,7 @@ def wait_for_worker(process: subprocess.Popen, errors: BinaryIO) -> End:
     return f"{socket.gethostname()}:{process.pid}", status, lines
 
 
-def run_worker(plan: str, backend: str, call: str) -> End:
+def run_worker(plan: Plan, backend: str, call: str) -> End:
     """Runs a worker to its end; `call` is another text in each call."""
     with tempfile.TemporaryFile() as errors:
         process = start_worker(plan, backend, {}, errors)
@@ -197,7 +217,7 @@ class WorkerCall(functools.partial):
 class Worker:
     """A worker of this machine, which is waited for as a `Future` is."""
 
-    def __init__(self, plan: str, backend: str, number: int, workers: int):
+    def __init__(self, plan: Plan, backend: str, number: int, workers: int):
         part, cores = part_of_machine(number, workers, os.environ)
         # A file is never full, as a pipe is, and its end can be read while
         # other processes that the worker has started hold it open.
