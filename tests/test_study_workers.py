@@ -35,7 +35,7 @@ from study_checks import (
 from cbam_keras import study, training
 from cbam_keras.study.running import worker, workers
 from cbam_keras.study.running.cells import MAX_TRIES, cells_of
-from cbam_keras.study.running.checkpoints import begin_try, note_death
+from cbam_keras.study.running.checkpoints import EXCUSED, begin_try, note_death
 from cbam_keras.study.running.machine import part_of_machine
 
 pytest.importorskip("cloudpickle", reason="gives networks to workers")
@@ -74,7 +74,7 @@ def test_workers_that_cannot_be_are_refused(
 # Processes that end before they train: they run other code than ours.
 
 
-def dying(code, output, **options):
+def dying(code, output, excused=0, **options):
     """Returns how processes ended that run code in place of ours."""
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -89,7 +89,7 @@ def dying(code, output, **options):
     assert not list(output.glob(".cells/run-*"))
     texts = [str(w.message) for w in warned] + [str(caught.value)]
     texts = [text for text in texts if "A worker on" in text]
-    assert len(texts) == 4 and "the same call resumes" in texts[-1]
+    assert len(texts) == 4 + excused and "the same call resumes" in texts[-1]
     return texts
 
 
@@ -99,6 +99,13 @@ def test_tasks_that_all_die_end_the_run(tmp_path):
     assert "ended by SIGKILL (no message)" in messages[-1]
     # The same call resumes.
     assert study.run(planned(NARROW, GATED), tmp_path).runs
+
+
+def test_workers_killed_beside_others_leave_fewer(tmp_path):
+    code = "import signal, time\ntime.sleep(0.3)\nos.kill(os.getpid(), 9)"
+    texts = dying(code, tmp_path, excused=1, workers=2)
+    fewer = [text for text in texts if "memory is short" in text]
+    assert fewer == texts[:1] and "From now on 1 at a time" in fewer[0]
 
 
 # Not of the current folder, long, and from the cores of its process.
@@ -285,6 +292,9 @@ def test_how_a_process_died_is_known_when_another_has_begun(tmp_path):
     assert note_death(tmp_path, first, "by\nSIGKILL")
     assert not note_death(tmp_path, "elsewhere:11", "by SIGKILL")
     assert begin_try(tmp_path) == ["by SIGKILL", ""]
+    # Memory that other networks needed is not the fault of this one.
+    assert note_death(tmp_path, second, EXCUSED)
+    assert begin_try(tmp_path) == ["by SIGKILL", "by SIGKILL"]
 
 
 # The end of a run, seen by a worker.

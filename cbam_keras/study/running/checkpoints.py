@@ -36,6 +36,8 @@ STATE = "state.json"
 # last finished epoch, and another one for each of them that is known to have
 # died, which says how.
 TRIES = "tries"
+# What that line says of a death that was not the network's fault.
+EXCUSED = "excused"
 # This one is beside the checkpoints of a network that has ended in an error.
 FAILED = "failed"
 # What `fit` reports of the validation images.
@@ -102,7 +104,8 @@ def begin_try(folder: pathlib.Path) -> list[str]:
         lines = [line.partition(" ") for line in file.read().splitlines()]
         file.write(f"{socket.gethostname()}:{os.getpid()}\n")
     deaths = {process: how for process, _, how in lines if how}
-    return [deaths.get(process, "") for process, _, how in lines if not how]
+    ends = [deaths.get(process, "") for process, _, how in lines if not how]
+    return [how for how in ends if how != EXCUSED]
 
 
 def note_death(folder: pathlib.Path, process: str, how: str) -> bool:

@@ -1,14 +1,20 @@
 """The workers that this machine has room for, and the part that each gets."""
 
+import contextlib
 import importlib.util
 import os
+import pathlib
+import socket
 import subprocess
+import zlib
 from collections.abc import Callable, Mapping
 
 import keras
 
 from cbam_keras._terminal import say
 
+# The control groups of this process, and the folder with their limits.
+GROUPS, LIMITS = pathlib.Path("/proc/self/cgroup"), "/sys/fs/cgroup"
 # A process needs so much memory for small networks.
 MEMORY = 2 * 2**30
 # More workers rarely end sooner, and each takes memory.
@@ -58,16 +64,54 @@ def _computes_on_cpu():
 def _memory():
     """Returns the bytes of memory, or 0 where that is not known."""
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return 0
+    limits = _limits("memory.max") + _limits("memory.limit_in_bytes")
+    return min([machine, *(limit for (limit,) in limits if limit > 0)])
 
 
 def _cores():
     """Returns the cores that this process may use, where it is known."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return []
+    if not hasattr(os, "sched_getaffinity"):
+        return []
+    cores = sorted(os.sched_getaffinity(0))
+    limits = _limits("cpu.max") + _limits(
+        "cpu.cfs_quota_us", "cpu.cfs_period_us"
+    )
+    counts = [quota // period for quota, period in limits if quota > 0]
+    count = max(1, min([len(cores), *counts]))
+    if count < len(cores):
+        # A limit is of time, on any core: containers of one machine should not
+        # all take the first ones.
+        first = zlib.crc32(socket.gethostname().encode()) % len(cores)
+        cores = sorted((cores[first:] + cores[:first])[:count])
+    return cores
+
+
+def _limits(*names):
+    """Returns the numbers in files of these names, for each control group.
+
+    A group is within others, whose limits hold, too. A container may see its
+    own group as the outermost one.
+    """
+    try:
+        lines = GROUPS.read_text().splitlines()
+    except OSError:
+        return []
+    limits = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        # Version 1 has a hierarchy of groups for each controller.
+        for mount in {controllers, *controllers.split(",")}:
+            group = pathlib.PurePosixPath(path)
+            for folder in (group, *group.parents):
+                where = pathlib.Path(f"{LIMITS}/{mount}/{folder}")
+                # "max" says that there is no limit.
+                with contextlib.suppress(OSError, ValueError):
+                    texts = [(where / name).read_text() for name in names]
+                    limits.append([int(x) for x in " ".join(texts).split()])
+    return limits
 
 
 def part_of_machine(

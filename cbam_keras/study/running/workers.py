@@ -30,6 +30,7 @@ from cbam_keras import _checks, _files
 from cbam_keras._terminal import say
 from cbam_keras._version import __version__
 from cbam_keras.study.running.cells import Cells
+from cbam_keras.study.running.checkpoints import EXCUSED
 from cbam_keras.study.running.folder import CELLS, PLAN
 from cbam_keras.study.running.machine import part_of_machine
 from cbam_keras.study.running.memory import global_state
@@ -272,6 +273,8 @@ class Workers:
         self.cells, self.folder, self.start = cells, cells.folder, start
         self.options = options
         self.workers: dict[int, Worker | Future] = {}
+        # How many train at a time, fewer once memory has been short.
+        self.most = count_workers(options)
         # How many ended since a network has last been trained for an epoch.
         self.failures = 0
         histories = self.folder.histories()
@@ -282,10 +285,10 @@ class Workers:
         """Starts the workers that are missing, and waits a moment for them."""
         count = len(self.cells.missing())
         if self.options.executor is None:
-            count = min(count, count_workers(self.options))
+            count = min(count, self.most)
         # An executor gets a task for each network: some grow by what waits.
         for number in range(count):
-            if number not in self.workers:
+            if number not in self.workers and len(self.workers) < count:
                 try:
                     self.workers[number] = self.start(number)
                 except RuntimeError as error:
@@ -334,6 +337,16 @@ class Workers:
             f"A worker on {process.rpartition(':')[0]} ended {how} "
             f"({' '.join(lines) or 'no message'})"
         )
+        is_alone = not self.workers or self.options.executor is not None
+        if how == "by SIGKILL" and not is_alone:
+            # The system does so where memory is short.
+            self.folder.note_death(process, EXCUSED)
+            self.most = len(self.workers)
+            _checks.warn(
+                f"{message}, as the system does when memory is short. From now "
+                f"on {self.most} at a time. Give fewer workers if this repeats"
+            )
+            return
         # The folder counts how often a network has killed its process.
         if not self.folder.note_death(process, message):
             self.failures += 1
@@ -364,7 +377,7 @@ class Workers:
                 has_news = True
                 say(f"{key[0]}, seed {key[1]}: {_result(Outcome(**cell))}")
         if has_news:
-            self.cells.say_time_left(count_workers(self.options))
+            self.cells.say_time_left(self.most)
 
     def _lost(self, error):
         text = str(error).strip() or type(error).__name__
