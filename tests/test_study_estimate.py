@@ -25,6 +25,10 @@ from cbam_keras import (
     tuning,
 )
 from cbam_keras.study import Cost, Estimate
+from cbam_keras.study.running import workers
+from cbam_keras.study.running.cells import Cells
+
+run = sys.modules["cbam_keras.study.running.run"]
 
 LINEAR = study.Variant("linear", lambda data: linear())
 MLP = study.Variant("mlp", lambda data: mlp(2))
@@ -127,8 +131,12 @@ def test_a_run_says_how_long_what_is_left_takes(
     few_digits, tmp_path, monkeypatch, capsys
 ):
     pretended.install(monkeypatch)
-    # Every epoch takes a minute.
-    minutes = SimpleNamespace(perf_counter=itertools.count(step=60).__next__)
+    # An epoch takes a minute, and the first of each network five.
+    spans = itertools.chain.from_iterable(
+        (0, seconds) for seconds in itertools.cycle([300, 60, 60])
+    )
+    times = itertools.accumulate(spans)
+    minutes = SimpleNamespace(perf_counter=times.__next__)
     module = sys.modules["cbam_keras.study.running.checkpoints"]
     monkeypatch.setattr(module, "time", minutes)
 
@@ -139,9 +147,39 @@ def test_a_run_says_how_long_what_is_left_takes(
         lines = capsys.readouterr().out.splitlines()
         return [line for line in lines if line.startswith("About ")]
 
-    after_an_epoch = "About 5 minutes left for 2 networks"
-    after_a_network = "About 3 minutes left for one network"
-    assert said("a", "b") == [after_an_epoch, after_a_network]
+    after_two_epochs = "About 8 minutes left for 2 networks"
+    after_a_network = "About 7 minutes left for one network"
+    assert said("a", "b") == [after_two_epochs, after_a_network]
     assert said("a", "b") == []
     # The speed is known from before.
     assert said("a", "b", "c") == [after_a_network]
+
+
+@pytest.mark.parametrize(
+    ("count", "minutes"), [(1, 21), (2, 14), (3, 7), (4, 7)]
+)
+def test_time_left_knows_how_many_are_trained_at_a_time(count, minutes, capsys):
+    history = [{"seconds": 300}, {"seconds": 60}]
+    folder = SimpleNamespace(cells=[{"history": history}], histories=dict)
+    cells = Cells(planned(LINEAR), folder, None, False)
+    cells.left = lambda: [(1, 2)] * 3
+    cells.say_time_left(count)
+    line = f"About {minutes} minutes left for 3 networks\n"
+    assert capsys.readouterr().out == line
+
+
+def test_networks_that_share_cores_have_no_seconds_per_epoch(
+    few_digits, tmp_path, monkeypatch
+):
+    pretended.install(monkeypatch)
+    cells_of = run.cells_of
+
+    def beside_others(*arguments):
+        return workers._beside_others(lambda: cells_of(*arguments))
+
+    alone = study.run(planned(LINEAR), tmp_path / "alone")
+    assert alone.rows[0].seconds_per_epoch and "s / epoch" in str(alone)
+    monkeypatch.setattr(run, "cells_of", beside_others)
+    found = study.run(planned(LINEAR), tmp_path / "beside")
+    assert found.rows[0].seconds_per_epoch is None
+    assert "s / epoch" not in str(found) and found.outcomes[0].seconds

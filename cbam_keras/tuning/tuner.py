@@ -124,13 +124,11 @@ class TrialQueue(study.Cells):
         outcomes = [self.folder.outcome(name, x) for x in self.study.runs]
         return [x for x in outcomes if x] if all(outcomes) else []
 
-    def left(self) -> tuple[int, int]:
+    def left(self) -> list[tuple[int, int]]:
         """Counts trials, too, that the oracle has yet to propose."""
-        networks, epochs = super().left()
         every = (self.search.max_trials or 0) * len(self.study.runs)
         more = max(0, every - len(self.all()))
-        usual = self.study.recipe_for(None, 0).total_epochs
-        return networks + more, epochs + more * usual
+        return super().left() + more * [(1, self.usual_epochs - 1)]
 
     def title(self, cell: study.Cell) -> str:
         """Returns nothing: the proposal of a trial is printed."""

@@ -418,6 +418,8 @@ class Results(_terminal.Tabular):
             measure: self.compared(measure, comparison)
             for measure in self._further_measures
         }
+        every = [row.seconds_per_epoch for row in rows if row.seeds]
+        are_timed = None not in every
         cells = []
         for row in rows:
             cell = {
@@ -435,7 +437,8 @@ class Results(_terminal.Tabular):
                     heading = heading.replace(measure.heading, measure.key, 1)
                 measured = by_name.get(row.variant, NOTHING)
                 cell[heading] = measured.mean_cell(measure)
-            cell["s / epoch"] = number_cell("{:.1f}", row.seconds_per_epoch)
+            if are_timed:
+                cell["s / epoch"] = number_cell("{:.1f}", row.seconds_per_epoch)
             cells.append(cell)
         title = "Networks, one seed"
         if len(self.seeds) > 1:

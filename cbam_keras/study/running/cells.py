@@ -6,6 +6,7 @@ another machine, takes the next network that nobody trains.
 
 import dataclasses
 import functools
+import heapq
 import os
 import pathlib
 import statistics
@@ -62,6 +63,8 @@ class Cells:
         self.tensorboard = tensorboard
         # A worker has callbacks of its own.
         self.callbacks: list[keras.callbacks.Callback] = []
+        # Whether others train on the same cores, at their own speed.
+        self.shares_cores = False
         # It is raised if no training finishes.
         self.error: Exception | None = None
         # The folder of the network under training.
@@ -111,32 +114,44 @@ class Cells:
         self.has_said_so = True
         time.sleep(SECONDS_OF_WAITING)
 
-    def left(self) -> tuple[int, int]:
-        """Returns how many networks are missing, and how many epochs."""
-        histories, missing = self.folder.histories(), self.missing()
-        done = [
-            len(histories.get(self.folder.cell(x.network, x.seed).name, ()))
-            for x in missing
-        ]
-        usual = self.study.recipe_for(None, 0).total_epochs
-        epochs = [x.epochs or usual for x in missing]
-        return len(missing), sum(epochs) - sum(done)
+    def left(self) -> list[tuple[int, int]]:
+        """Returns the first and the later epochs that each network lacks."""
+        histories, usual = self.folder.histories(), self.usual_epochs
+        left = []
+        for cell in self.missing():
+            place = self.folder.cell(cell.network, cell.seed)
+            done = len(histories.get(place.name, ()))
+            epochs = (cell.epochs or usual) - done
+            left.append((0, epochs) if done else (1, epochs - 1))
+        return left
+
+    @property
+    def usual_epochs(self) -> int:
+        """The epochs of a cell that does not say how many it has."""
+        return self.study.recipe_for(None, 0).total_epochs
 
     def say_time_left(self, workers: int = 1) -> None:
         """Prints how long the missing networks take, by the epochs so far."""
         histories = [cell["history"] for cell in self.folder.cells]
         histories += self.folder.histories().values()
-        seconds = [row["seconds"] for rows in histories for row in rows]
-        networks, epochs = self.left()
-        if seconds and epochs > 0:
-            time_left = epochs * statistics.fmean(seconds)
-            time_left /= min(workers, networks)
-            words = _terminal.in_words(time_left)
-            which = f"{networks} networks" if networks > 1 else "one network"
-            has_patience = self.study.recipe_for(None, 0).patience
-            about = "At most" if has_patience else "About"
-            _terminal.say(f"{about} {words} left for {which}")
-            self.has_said_time = True
+        # The first epoch of a network compiles it.
+        firsts = [rows[0]["seconds"] for rows in histories if rows]
+        later = [row["seconds"] for rows in histories for row in rows[1:]]
+        left = [epochs for epochs in self.left() if any(epochs)]
+        is_known = later or not any(more for _, more in left)
+        if not (firsts and left and is_known):
+            return
+        first, more = statistics.fmean(firsts), statistics.fmean(later or [0])
+        # As many run at a time, each at this speed, and the last ones alone.
+        ends = [0.0] * workers
+        for seconds in sorted(a * first + b * more for a, b in left)[::-1]:
+            heapq.heapreplace(ends, ends[0] + seconds)
+        words, networks = _terminal.in_words(max(ends)), len(left)
+        which = f"{networks} networks" if networks > 1 else "one network"
+        has_patience = self.study.recipe_for(None, 0).patience
+        about = "At most" if has_patience else "About"
+        _terminal.say(f"{about} {words} left for {which}")
+        self.has_said_time = True
 
     def title(self, cell: Cell) -> str:
         """Returns what is printed before a cell is trained."""
@@ -174,6 +189,8 @@ class Cells:
                     callbacks=callbacks,
                     on_error=self._note,
                 )
+            if self.shares_cores:
+                outcome = dataclasses.replace(outcome, seconds_per_epoch=None)
         else:
             message = (
                 f"WorkerDied: {len(ends)} processes have died training it, "

@@ -124,8 +124,8 @@ def estimate(study: Study | Plan) -> Estimate:
 
     It builds each network once and writes nothing.
 
-    The random states stay as they are. A run itself says after its first epoch
-    how long the rest takes.
+    The random states stay as they are. A run itself says how long the rest
+    takes once an epoch is trained that compiles nothing.
 
     Args:
         study: A `Study`, or a `tuning.Search`.

@@ -32,7 +32,7 @@ from cbam_keras._version import __version__
 from cbam_keras.study.running.cells import Cells
 from cbam_keras.study.running.checkpoints import EXCUSED
 from cbam_keras.study.running.folder import CELLS, PLAN
-from cbam_keras.study.running.machine import part_of_machine
+from cbam_keras.study.running.machine import accelerators, part_of_machine
 from cbam_keras.study.running.memory import global_state
 from cbam_keras.study.running.options import RunOptions
 from cbam_keras.study.running.outcomes import Outcome
@@ -85,6 +85,8 @@ def training_by(
     if workers == 1 and executor is None:
         yield cells.train_or_wait
         return
+    if executor is None and not accelerators(os.environ):
+        make = functools.partial(_beside_others, make)
     with offer_plan(cells.folder.path, make) as plan:
         backend = keras.backend.backend()
 
@@ -102,6 +104,12 @@ def training_by(
             yield started.wait
         finally:
             started.end()
+
+
+def _beside_others(make):
+    cells = make()
+    cells.shares_cores = True
+    return cells
 
 
 @contextlib.contextmanager
