@@ -7,6 +7,7 @@ import random
 import sys
 from types import SimpleNamespace
 
+import keras
 import networks
 import numpy as np
 import pretended
@@ -25,10 +26,7 @@ from cbam_keras import (
     tuning,
 )
 from cbam_keras.study import Cost, Estimate
-from cbam_keras.study.running import workers
-from cbam_keras.study.running.cells import Cells
-
-run = sys.modules["cbam_keras.study.running.run"]
+from cbam_keras.study.running.cells import Cells, cells_of
 
 LINEAR = study.Variant("linear", lambda data: linear())
 MLP = study.Variant("mlp", lambda data: mlp(2))
@@ -172,14 +170,13 @@ def test_networks_that_share_cores_have_no_seconds_per_epoch(
     few_digits, tmp_path, monkeypatch
 ):
     pretended.install(monkeypatch)
-    cells_of = run.cells_of
-
-    def beside_others(*arguments):
-        return workers._beside_others(lambda: cells_of(*arguments))
-
     alone = study.run(planned(LINEAR), tmp_path / "alone")
     assert alone.rows[0].seconds_per_epoch and "s / epoch" in str(alone)
-    monkeypatch.setattr(run, "cells_of", beside_others)
-    found = study.run(planned(LINEAR), tmp_path / "beside")
+    cells = cells_of(planned(LINEAR), tmp_path / "beside", False)
+    # As a worker has.
+    cells.callbacks = [keras.callbacks.Callback()]
+    with cells.folder.opened(study.RunOptions()):
+        cells.train_next()
+    found = study.Results.read(tmp_path / "beside")
     assert found.rows[0].seconds_per_epoch is None
     assert "s / epoch" not in str(found) and found.outcomes[0].seconds

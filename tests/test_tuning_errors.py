@@ -29,6 +29,18 @@ def lambda_model(hp):
     return keras.Sequential([keras.Input((28, 28, 1)), own, networks.mlp()])
 
 
+def with_epochs(hp):
+    hp.Choice("epochs", [1, 3])
+    return networks.mlp()
+
+
+def under_a_condition(hp):
+    if hp.Choice("kind", ["a", "b"]) == "b":
+        with hp.conditional_scope("kind", ["b"]):
+            hp.Int("patience", 1, 4)
+    return networks.mlp()
+
+
 @pytest.mark.parametrize(
     "options, error, message",
     [
@@ -50,6 +62,16 @@ def lambda_model(hp):
             ValueError,
             "can save and load.*register_keras_serializable",
         ),
+        (
+            {"hypermodel": with_epochs},
+            ValueError,
+            r'use its "epochs".*Recipe\(epochs=1\).*with 1 and 3',
+        ),
+        (
+            {"hypermodel": under_a_condition},
+            ValueError,
+            'must use its "patience"',
+        ),
     ],
 )
 def test_wrong_arguments_are_reported(tmp_path, options, error, message):
@@ -57,6 +79,20 @@ def test_wrong_arguments_are_reported(tmp_path, options, error, message):
     with pytest.raises(error, match=message):
         search(tmp_path / "run", **given)
     assert not list(tmp_path.iterdir())
+
+
+def momentum(hp):
+    model = networks.mlp()
+    rate = hp.Choice("momentum", [0.8, 0.9])
+    model.compile(
+        keras.optimizers.SGD(0.1, rate), "sparse_categorical_crossentropy"
+    )
+    return model
+
+
+def test_a_field_of_the_recipe_may_be_used_by_a_network(tmp_path):
+    planned = tuning.Search(momentum, "mnist5k", tuning_checks.ONE)
+    assert [hp.name for hp in planned.space.space] == ["momentum"]
 
 
 def test_a_fit_of_ones_own_gets_the_lines_that_keep_it(

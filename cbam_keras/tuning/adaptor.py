@@ -1,6 +1,7 @@
 """Users' hypermodels and functions, with what a search asks of ours."""
 
 import contextlib
+import dataclasses
 import functools
 from typing import Any
 
@@ -11,7 +12,7 @@ from cbam_keras import study
 from cbam_keras.data import ImageData
 from cbam_keras.study import Recipe
 from cbam_keras.tuning.hypermodel import CBAMHyperModel
-from cbam_keras.tuning.space import Values, hyperparameters, point
+from cbam_keras.tuning.space import TRAINING, Values, hyperparameters, point
 
 # A search knows its space before it trains, trains each trial for the epochs
 # of the recipe and resumes after any of them. None of this holds for a `fit`
@@ -107,4 +108,23 @@ def explore(
             with contextlib.suppress(Exception):
                 adapted.declare_hyperparameters(probe)
             space.merge(probe.space, overwrite=False)
+    fields = {field.name for field in dataclasses.fields(Recipe)} - {*TRAINING}
+    for hp in space.space:
+        first, *_, last = [*hp.values, *hp.values]
+        if hp.name not in fields or first == last:
+            continue
+        met = {parent.name: parent.values[0] for parent in hp.conditions}
+        described = set()
+        for value in (first, last):
+            probe = point(space, **{**met, hp.name: value})
+            build = functools.partial(adapted.network, probe, images, recipe)
+            model = study.build_seeded(build, recipe)
+            compiled = str(model.get_compile_config())
+            described.add((study.fingerprint(model), compiled))
+        if len(described) == 1:
+            raise ValueError(
+                f'`hypermodel` must use its "{hp.name}", or leave it to the '
+                f"recipe, as recipe=training.Recipe({hp.name}={first!r}). "
+                f"Received: the same network with {first!r} and {last!r}"
+            )
     return space, fingerprint

@@ -128,7 +128,8 @@ class TrialQueue(study.Cells):
         """Counts trials, too, that the oracle has yet to propose."""
         every = (self.search.max_trials or 0) * len(self.study.runs)
         more = max(0, every - len(self.all()))
-        return super().left() + more * [(1, self.usual_epochs - 1)]
+        usual = self.study.recipe_for(None, 0).total_epochs
+        return super().left() + more * [(1, usual - 1)]
 
     def title(self, cell: study.Cell) -> str:
         """Returns nothing: the proposal of a trial is printed."""

@@ -21,6 +21,7 @@ from cbam_keras.study.plans.study import Data, Study, Variant, run_name
 from cbam_keras.study.running.cell import train_cell
 from cbam_keras.study.running.checkpoints import begin_try, forget_tries
 from cbam_keras.study.running.folder import StudyFolder, describe
+from cbam_keras.study.running.machine import accelerators
 from cbam_keras.study.running.memory import free_memory
 from cbam_keras.study.running.outcomes import ERROR, Outcome
 
@@ -63,8 +64,6 @@ class Cells:
         self.tensorboard = tensorboard
         # A worker has callbacks of its own.
         self.callbacks: list[keras.callbacks.Callback] = []
-        # Whether others train on the same cores, at their own speed.
-        self.shares_cores = False
         # It is raised if no training finishes.
         self.error: Exception | None = None
         # The folder of the network under training.
@@ -116,19 +115,14 @@ class Cells:
 
     def left(self) -> list[tuple[int, int]]:
         """Returns the first and the later epochs that each network lacks."""
-        histories, usual = self.folder.histories(), self.usual_epochs
-        left = []
+        usual, left = self.study.recipe_for(None, 0).total_epochs, []
+        histories = self.folder.histories()
         for cell in self.missing():
             place = self.folder.cell(cell.network, cell.seed)
             done = len(histories.get(place.name, ()))
             epochs = (cell.epochs or usual) - done
             left.append((0, epochs) if done else (1, epochs - 1))
         return left
-
-    @property
-    def usual_epochs(self) -> int:
-        """The epochs of a cell that does not say how many it has."""
-        return self.study.recipe_for(None, 0).total_epochs
 
     def say_time_left(self, workers: int = 1) -> None:
         """Prints how long the missing networks take, by the epochs so far."""
@@ -142,7 +136,6 @@ class Cells:
         if not (firsts and left and is_known):
             return
         first, more = statistics.fmean(firsts), statistics.fmean(later or [0])
-        # As many run at a time, each at this speed, and the last ones alone.
         ends = [0.0] * workers
         for seconds in sorted(a * first + b * more for a, b in left)[::-1]:
             heapq.heapreplace(ends, ends[0] + seconds)
@@ -189,7 +182,8 @@ class Cells:
                     callbacks=callbacks,
                     on_error=self._note,
                 )
-            if self.shares_cores:
+            # Other workers may train on the same cores.
+            if self.callbacks and not accelerators(os.environ):
                 outcome = dataclasses.replace(outcome, seconds_per_epoch=None)
         else:
             message = (

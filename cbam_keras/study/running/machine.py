@@ -81,28 +81,17 @@ def _cores():
     )
     counts = [quota // period for quota, period in limits if quota > 0]
     count = max(1, min([len(cores), *counts]))
-    if count < len(cores):
-        # A limit is of time, on any core: containers of one machine should not
-        # all take the first ones.
-        first = zlib.crc32(socket.gethostname().encode()) % len(cores)
-        cores = sorted((cores[first:] + cores[:first])[:count])
-    return cores
+    # Not the same cores in all containers of a machine.
+    first = zlib.crc32(socket.gethostname().encode()) % len(cores)
+    return sorted((cores + cores)[first : first + count])
 
 
 def _limits(*names):
-    """Returns the numbers in files of these names, for each control group.
-
-    A group is within others, whose limits hold, too. A container may see its
-    own group as the outermost one.
-    """
-    try:
-        lines = GROUPS.read_text().splitlines()
-    except OSError:
-        return []
+    """Returns the numbers in these files of each control group, and around."""
     limits = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        # Version 1 has a hierarchy of groups for each controller.
+    lines = GROUPS.read_text().splitlines() if GROUPS.exists() else []
+    for controllers, path in (line.split(":", 2)[1:] for line in lines):
+        # Version 1 has groups for each controller.
         for mount in {controllers, *controllers.split(",")}:
             group = pathlib.PurePosixPath(path)
             for folder in (group, *group.parents):

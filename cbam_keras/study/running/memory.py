@@ -8,7 +8,6 @@ import contextlib
 import gc
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 
@@ -60,17 +59,13 @@ def _same_names() -> Iterator[None]:
     names. Keras' public way, `clear_session`, also forgets what the user has
     set.
     """
-    before = dict(global_state("object_name_uids", {}))
+    module = sys.modules.get("keras.src.backend.common.global_state")
+    tracker = getattr(module, "GLOBAL_STATE_TRACKER", None)
+    counts = getattr(tracker, "object_name_uids", {})
+    before = dict(counts)
     try:
         yield
     finally:
-        counts = global_state("object_name_uids", {})
+        counts = getattr(tracker, "object_name_uids", {})
         counts.clear()
         counts.update(before)
-
-
-def global_state(name: str, default: Any = None) -> Any:
-    """Returns an attribute of Keras' global state."""
-    module = sys.modules.get("keras.src.backend.common.global_state")
-    tracker = getattr(module, "GLOBAL_STATE_TRACKER", None)
-    return getattr(tracker, name, default)

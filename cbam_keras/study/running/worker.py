@@ -2,15 +2,12 @@
 
     python -m cbam_keras.study.running.worker PLAN SHA256
 
-`PLAN` is a file that a run has written into its output folder. It is a pickle,
-so it is loaded only if it has this digest. What the worker does is in the
-folder. It ends with the run, and says why by its exit status
-and its last lines if it ends before.
+`PLAN` is a pickle that a run has written into its output folder, and is loaded
+only with this digest. What the worker does is in the folder. It ends with the
+run, and says why by its exit status and its last lines if it ends before.
 """
 
-import contextlib
 import hashlib
-import importlib
 import os
 import pathlib
 import pickle
@@ -89,9 +86,8 @@ def _read(plan, digest):
         ) from None
     if hashlib.sha256(written).hexdigest() != digest:
         raise ValueError(
-            "The plan of a run must be what its process has written. Received: "
-            f'"{plan}", which another process has changed. Only people whom '
-            "you trust should have access to the output folder"
+            "A plan must be as the run has written it, in a folder that only "
+            f'people you trust can write to. Received: "{plan}", changed'
         )
     versions, paths, content = pickle.loads(written)
     if versions != VERSIONS:
@@ -101,16 +97,9 @@ def _read(plan, digest):
             f"{_listed(VERSIONS)}"
         )
     sys.path[:0] = [entry for entry in paths if entry not in sys.path]
-    settings, is_unsafe, modules, registered, make = pickle.loads(content)
+    settings, registered, make = pickle.loads(content)
     for name, value in settings.items():
-        if value is not None:
-            getattr(keras.config, f"set_{name}")(value)
-    if is_unsafe:
-        keras.config.enable_unsafe_deserialization()
-    for name in modules:
-        # A network that needs one which cannot be imported here says so.
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)
+        getattr(keras.config, f"set_{name}")(value)
     for full_name, value in registered.items():
         package, _, name = full_name.partition(">")
         keras.saving.register_keras_serializable(package, name)(value)

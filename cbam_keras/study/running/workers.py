@@ -32,8 +32,7 @@ from cbam_keras._version import __version__
 from cbam_keras.study.running.cells import Cells
 from cbam_keras.study.running.checkpoints import EXCUSED
 from cbam_keras.study.running.folder import CELLS, PLAN
-from cbam_keras.study.running.machine import accelerators, part_of_machine
-from cbam_keras.study.running.memory import global_state
+from cbam_keras.study.running.machine import part_of_machine
 from cbam_keras.study.running.options import RunOptions
 from cbam_keras.study.running.outcomes import Outcome
 
@@ -52,12 +51,8 @@ VERSIONS = {
     "keras": keras.__version__,
     "python": "{}.{}".format(*sys.version_info),
 }
-# The settings of `keras.config` that workers get. The policy comes last, since
-# `set_floatx` changes it.
-CONFIGURED = (
-    *("floatx", "epsilon", "image_data_format", "max_epochs"),
-    *("max_steps_per_epoch", "dtype_policy"),
-)
+# The settings of `keras.config` that workers get.
+CONFIGURED = ("floatx", "epsilon", "image_data_format", "dtype_policy")
 # Errors of arguments and files, which no other try would avoid, and the exit
 # status of a worker that ends by one. Python itself uses 1 and 2.
 REFUSED, REFUSED_STATUS = (ValueError, TypeError, ImportError), 78
@@ -85,8 +80,6 @@ def training_by(
     if workers == 1 and executor is None:
         yield cells.train_or_wait
         return
-    if executor is None and not accelerators(os.environ):
-        make = functools.partial(_beside_others, make)
     with offer_plan(cells.folder.path, make) as plan:
         backend = keras.backend.backend()
 
@@ -106,21 +99,14 @@ def training_by(
             started.end()
 
 
-def _beside_others(make):
-    cells = make()
-    cells.shares_cores = True
-    return cells
-
-
 @contextlib.contextmanager
 def offer_plan(
     folder: pathlib.Path, make: Callable[[], Cells]
 ) -> Iterator[Plan]:
     """Context in which workers can train the cells that `make` returns.
 
-    Gives the path and the digest of a file in `.cells` that holds it. A lock
-    beside the file is held while this process runs the study: workers end when
-    it is free.
+    Gives a file in `.cells` that holds it, and its digest. A lock beside the
+    file is held while this process runs the study: workers end when it is free.
     """
     path = folder.absolute() / CELLS / f"run-{secrets.token_hex(4)}{PLAN}"
     with _files.locked(path.with_suffix(".lock")):
@@ -135,20 +121,14 @@ def offer_plan(
 def _pickle(make):
     cloudpickle = _checks.require("cloudpickle", extra="cluster")
     settings = {name: getattr(keras.config, name)() for name in CONFIGURED}
-    is_unsafe = global_state("safe_mode_saving") is False
-    # cloudpickle copies classes of `__main__`, and does not register them. The
-    # others are registered by their modules.
-    objects = keras.saving.get_custom_objects()
-    modules = {getattr(value, "__module__", "") for value in objects.values()}
+    # cloudpickle copies classes of `__main__`, and does not register them.
     registered = {
         name: value
-        for name, value in objects.items()
+        for name, value in keras.saving.get_custom_objects().items()
         if getattr(value, "__module__", "") == "__main__" and ">" in name
     }
     try:
-        content = cloudpickle.dumps(
-            (settings, is_unsafe, sorted(modules), registered, make)
-        )
+        content = cloudpickle.dumps((settings, registered, make))
     except Exception as error:
         raise TypeError(
             "Workers need a study that can be given to other processes: "
@@ -345,15 +325,12 @@ class Workers:
             f"A worker on {process.rpartition(':')[0]} ended {how} "
             f"({' '.join(lines) or 'no message'})"
         )
-        is_alone = not self.workers or self.options.executor is not None
-        if how == "by SIGKILL" and not is_alone:
+        others = len(self.workers) if self.options.executor is None else 0
+        if others and how == "by SIGKILL":
             # The system does so where memory is short.
             self.folder.note_death(process, EXCUSED)
-            self.most = len(self.workers)
-            _checks.warn(
-                f"{message}, as the system does when memory is short. From now "
-                f"on {self.most} at a time. Give fewer workers if this repeats"
-            )
+            self.most = others
+            _checks.warn(f"Memory is short, {others} at a time now: {message}")
             return
         # The folder counts how often a network has killed its process.
         if not self.folder.note_death(process, message):
