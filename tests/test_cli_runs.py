@@ -111,6 +111,7 @@ NET = "--model MobileNetV2 --weights imagenet"
 @pytest.mark.parametrize(
     ("line", "recipe"),
     [
+        ("train", dataclasses.replace(RECIPE, epochs=3)),
         ("train --data mnist5k", RECIPE),
         ("tune --data ./a", comparison.default_recipe("tiny", None, "./a")),
         ("ablate --model json:dumps", comparison.default_recipe(None)),
@@ -127,6 +128,19 @@ NET = "--model MobileNetV2 --weights imagenet"
 )
 def test_the_recipe_suits_the_network_and_the_data(line, recipe):
     assert planned(line).recipe == recipe
+
+
+@pytest.mark.parametrize(
+    "line, seeds",
+    [
+        ("train", (0, 1, 2)),
+        ("train --seed 7", (7,)),
+        ("train --seeds 1", (0,)),
+        ("train --data mnist5k", (0,)),
+    ],
+)
+def test_the_first_job_has_several_seeds(line, seeds):
+    assert planned(line).seeds == seeds
 
 
 def test_options_say_how_a_plan_is_run():

@@ -77,6 +77,24 @@ def test_results_say_how_many_seeds_they_need():
     assert results_of(normal(2, 2)).detectable is None
 
 
+def test_verdicts_say_what_was_trained_and_what_would_settle_it():
+    accuracies = {
+        "none": {0: 0.80, 1: 0.82, 2: 0.81},
+        "a": {0: 0.83, 1: 0.80, 2: 0.79},
+    }
+    found = made(
+        accuracies,
+        sizes={"test": 10**6, "train": 7200},
+        outcome={"history": [{"epoch": 1}, {"epoch": 2}]},
+    )
+    needed = study.seeds_needed(found)
+    assert found.verdict.startswith("No difference is seen: a differs from no")
+    assert found.verdict.endswith(
+        "Each network was trained for 2 epochs of 7,200 images; "
+        f"{needed} seeds would find a difference of a point."
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

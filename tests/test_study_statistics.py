@@ -261,15 +261,27 @@ def test_networks_that_only_guess_have_not_learned():
     assert "63.89 %, and guessing gives 50.00 %, with luck up to 66.33" in said
 
 
+def test_images_that_all_get_right_cannot_tell():
+    said = compared(0.5, 1.0, 1.0).verdict
+    assert said.startswith("Every network is right on all 36 test images, whi")
+
+
 @pytest.mark.parametrize(
     "learned",
     [
+        compared(1 / 2, 1.0, 35 / 36),
         compared(0.5, 18 / 36, 24 / 36),
         compared(0.4, 18 / 36, 23 / 36),
         compared(None, 0.1, 0.1),
         compared(0.5, 0.1, 0.1, measure="map"),
     ],
-    ids=["above luck", "more classes", "guess unknown", "another measure"],
+    ids=[
+        "one mistake",
+        "above luck",
+        "more classes",
+        "guess unknown",
+        "another measure",
+    ],
 )
 def test_other_networks_are_compared(learned):
     assert learned.describe_guessing() == ""

@@ -1,5 +1,6 @@
 """What a study can see: the power of its comparisons."""
 
+import bisect
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,8 @@ from cbam_keras.study.results.statistics import (
 
 # The fraction of studies that is to find a difference.
 POWER = 0.8
+# A comparison that needs more seeds is not made by seeds.
+MOST_SEEDS = 10_000
 
 
 def power_of(difference: float, seeds: int, comparisons: int = 1) -> float:
@@ -54,6 +57,23 @@ def detectable(compared: Iterable[Measured]) -> float | None:
         return power_of(difference, seeds, len(others)) - POWER
 
     return error * float(optimize.brentq(excess, 0, 1e4))
+
+
+def count_seeds(
+    deviation: float, difference: float, comparisons: int, power: float = POWER
+) -> int | None:
+    """Returns how many seeds find a difference, `None` if more than the most.
+
+    `deviation` is that of the differences.
+    """
+
+    def reached(seeds):
+        shift = difference / deviation * math.sqrt(seeds)
+        return power_of(shift, seeds, comparisons)
+
+    counts = range(MOST_SEEDS + 1)
+    seeds = bisect.bisect_left(counts, power, MIN_SEEDS, key=reached)
+    return seeds if seeds <= MOST_SEEDS else None
 
 
 def describe_power(

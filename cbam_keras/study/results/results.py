@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import os
 import pathlib
 import statistics
@@ -25,8 +26,14 @@ from cbam_keras.study.results.content import (
     read_content,
 )
 from cbam_keras.study.results.figures import plot_ablation
-from cbam_keras.study.results.power import describe_power, detectable
+from cbam_keras.study.results.power import (
+    count_seeds,
+    describe_power,
+    detectable,
+    pooled_error,
+)
 from cbam_keras.study.results.statistics import (
+    BY_CHANCE,
     MANY,
     NOTHING,
     Measured,
@@ -321,17 +328,43 @@ class Results(_terminal.Tabular):
             for one in self.comparisons
             if one.baseline
         ]
-        return " ".join(sentences)
+        return " ".join([*sentences, *self._describe_training()])
+
+    def _describe_training(self):
+        """Yields a sentence on how long networks were trained, if it is known.
+
+        And on what would settle what may be chance.
+        """
+        epochs = max((outcome.epochs for outcome in self.runs), default=0)
+        if self.baseline is None or not epochs or "train" not in self.sizes:
+            return
+        words = _checks.count(epochs, "epoch")
+        words = f"Each network was trained for {words}"
+        if len({outcome.epochs for outcome in self.runs}) > 1:
+            words = f"Networks were trained for up to {epochs} epochs"
+        words += f" of {self.sizes['train']:,} images"
+        if self.measures[0].key in FRACTIONS and self.folds is None:
+            others = [x for x in self.compared().values() if x.pairs]
+            error, seeds = pooled_error(others)
+            deviation = error * math.sqrt(seeds)
+            needed = error and count_seeds(deviation, 0.01, len(others))
+            if needed and needed > seeds > 1:
+                words += f"; {needed} seeds would find a difference of a point"
+        yield f"{words}."
 
     def _verdict_of(self, comparison):
         compared, first = self.compared(comparison=comparison), self.measures[0]
-        return verdict(
+        text = verdict(
             {self.labels.get(name, name): x for name, x in compared.items()},
             self.labels.get(comparison.baseline, comparison.baseline),
             first,
             self.folds,
             describe_power([*compared.values()], first, self.folds),
         )
+        p_values = [x.p_value for x in compared.values() if x.p_value]
+        # Holm's method finds none either.
+        is_seen = not p_values or min(p_values) * len(p_values) <= BY_CHANCE
+        return text if is_seen else f"No difference is seen: {text}"
 
     @property
     def detectable(self) -> float | None:

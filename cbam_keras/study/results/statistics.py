@@ -102,11 +102,16 @@ def holm(p_values: Mapping[str, float]) -> set[str]:
 def judge_learning(
     accuracies: Sequence[float], guess: float, images: int
 ) -> str:
-    """Returns a sentence if no network has learned, or nothing.
+    """Returns a sentence if no network has learned, or all have, or nothing.
 
     None has if no test accuracy is higher than what guessing gives, the
     accuracy `guess`, by more than drawing the test images explains.
     """
+    if min(accuracies, default=0) == 1:
+        return (
+            f"Every network is right on all {images:,} test images, which "
+            "cannot tell them apart: take more, or harder ones."
+        )
     luck = guess + Z * error_of_drawing(guess, images)
     highest = max(accuracies, default=math.inf)
     if highest > luck:

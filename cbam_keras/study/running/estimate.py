@@ -1,20 +1,23 @@
 """`Estimate`: what a study will train, counted; and how many seeds it needs."""
 
-import bisect
 import dataclasses
 import json
 import math
 
 from cbam_keras import _checks, _terminal
 from cbam_keras.study.plans.study import Study
-from cbam_keras.study.results.power import POWER, pooled_error, power_of
+from cbam_keras.study.results.power import (
+    MOST_SEEDS,
+    POWER,
+    count_seeds,
+    pooled_error,
+    power_of,
+)
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.statistics import MIN_SEEDS
 
 # With fewer seeds, three comparisons or more find little by Holm's method.
 FEW_SEEDS = 5
-# A comparison that needs more seeds is not made by seeds.
-MOST_SEEDS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,14 +151,8 @@ def seeds_needed(
         raise ValueError(
             f"`power` must be from 0.1 to 0.999. Received: power={power}"
         )
-
-    def reached(seeds):
-        shift = difference / deviation * math.sqrt(seeds)
-        return power_of(shift, seeds, comparisons)
-
-    counts = range(MOST_SEEDS + 1)
-    seeds = bisect.bisect_left(counts, power, MIN_SEEDS, key=reached)
-    if seeds > MOST_SEEDS:
+    seeds = count_seeds(deviation, difference, comparisons, power)
+    if seeds is None:
         raise ValueError(
             f"`difference` must be found with at most {MOST_SEEDS:,} seeds. "
             f"Received: difference={difference}, with a deviation of "
