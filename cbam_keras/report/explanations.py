@@ -34,10 +34,8 @@ from cbam_keras.report.networks import Run, has_attention, load_classifier
 ATTENTION_DRAWN = 4
 # The report weighs gates by at most so many validation images.
 GATE_IMAGES = 500
-# The accuracy on fewer images is off by up to some 20 points.
-LEAST_IMAGES = 30
+# Not the accuracy: there are few images, or they may have been trained on.
 MEANS = {
-    "accuracy": "accuracy (%)",
     "hit_rate": "maximum in the box (%)",
     "energy": "heat in the box (%)",
 }
@@ -123,12 +121,10 @@ class Explained:
             **gates,
         }
 
-    def means(self, labels: np.ndarray) -> dict[str, float]:
-        """Returns means over the images for which they are known."""
+    @property
+    def means(self) -> dict[str, float]:
+        """Means over the images, as far as they are known."""
         means = {"hit_rate": self.hit, "energy": self.energy}
-        if (labels >= 0).any():
-            right = self.predicted == labels
-            means = {"accuracy": right[labels >= 0], **means}
         return {k: float(np.mean(x)) for k, x in means.items() if x is not None}
 
     def describe(self, row: int, class_names: Sequence[str]) -> Json:
@@ -197,18 +193,15 @@ def explain_run(
         "class_names": run.class_names,
         "models": {path.stem: str(path) for path in run.files},
         "finer_layers": {name: x.finer_layer for name, x in explained.items()},
-        "summary": {
-            name: x.means(_labels_to_count(images, settings))
-            for name, x in explained.items()
-        },
+        "summary": {name: x.means for name, x in explained.items()},
         "images": _describe_images(images, explained, run.class_names),
-    }
-    content["gates"] = {
-        name: dataclasses.asdict(x.table) for name, x in gates.items()
-    }
-    content["maps"] = {
-        name: [x for x in MAPS if any(key.endswith(x) for key in one.arrays)]
-        for name, one in explained.items()
+        "gate_tables": {
+            name: dataclasses.asdict(x.table) for name, x in gates.items()
+        },
+        "maps": {
+            name: [x for x in MAPS if any(y.endswith(x) for y in one.arrays)]
+            for name, one in explained.items()
+        },
     }
     if (boxes := images.boxes()) is not None:
         low, high = np.hsplit(boxes, 2)
@@ -221,16 +214,6 @@ def explain_run(
             figure = plot_gate_importance(importance, measure="probability")
             _files.write_figure(folder / f"gates-{name}.png", figure)
     return _make_tables(content, settings.draw), folder
-
-
-def _labels_to_count(images, settings):
-    """Returns labels by which to say an accuracy, none if they cannot.
-
-    Files may have been trained on, and `mistakes` are chosen.
-    """
-    is_new = settings.split != "train" and not settings.images
-    is_told = is_new and not settings.mistakes and len(images) >= LEAST_IMAGES
-    return images.labels if is_told else images.labels[:0]
 
 
 def _free_folder(output):

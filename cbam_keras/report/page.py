@@ -50,7 +50,6 @@ class Page:
     title: str = "A run of cbam_keras"
     question: str = ""
     verdict: str = ""
-    # What names in the title mean.
     about: str = ""
     # A line for each thing that is not there.
     missing: list[str] = _empty(list)

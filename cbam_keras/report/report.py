@@ -22,11 +22,6 @@ NAMES = {
     "cluttered_mnist": "a digit among 4 pieces of others, 48 x 48 pixels",
     "crowded_mnist": "a digit among 12 pieces of others, 48 x 48 pixels",
 }
-# What is drawn of each kind of gate.
-DRAWN = {
-    "spatial": "the spatial gate",
-    "channel": "the channel gates, the largest first",
-}
 RESUME = "The same command resumes the run."
 # Files with figures, and their captions.
 FIGURES = {
@@ -34,7 +29,7 @@ FIGURES = {
     "the differences to the baseline, drawn from its mean (dashed).",
     "costs.png": "Mean of what is compared against parameters, "
     "multiply-accumulates and seconds per epoch.",
-    "curves.png": "Loss and {score} over the epochs, a line per "
+    "curves.png": "Loss and score over the epochs, a line per "
     "network. Thin lines: training images. Bold lines with markers: validation "
     "images.",
     "ablation.png": "Test errors by table. Where there is an interval and it "
@@ -201,15 +196,11 @@ def _list_classes(results, class_names):
 
 def _add_figures(page, folder, content):
     """The figures."""
-    results = study.Results.of(folder, content)
-    score = "accuracy" if results.are_classifiers else "score"
-    if (content.get("source") or {}).get("masks"):
-        score = "mIoU"
-    epochs = max((int(x["epoch"]) for x in results.history), default=0)
+    epochs = {x["epoch"] for x in study.Results.of(folder, content).history}
     for name, caption in FIGURES.items():
         # A single epoch is a point, not a curve.
-        if (folder / name).exists() and (epochs > 1 or name != "curves.png"):
-            caption = caption.format(score=score)
+        is_left_out = name == "curves.png" and len(epochs) < 2
+        if (folder / name).exists() and not is_left_out:
             page.figures.append(Figure.read(folder / name, caption))
 
 
@@ -247,18 +238,13 @@ def _add_examples(page, folder, content):
         "grad_cam.png": f"{method} of {', '.join(content['models'])}. Bright "
         "regions increase the score of the class that is explained: the true "
         "one where it is known. P is its probability."
+        + " The white box is around the digit."
+        * ("box_fraction" in content)
     }
-    if any("box" in row for row in content["images"]):
-        captions["grad_cam.png"] += " The white box is around the digit."
-    gates = content.get("gates") or {}
-    if "rows" in gates:
-        # Older versions weighed the gates of one network.
-        gates = {"": gates}
-    for name, table in gates.items():
+    for name, table in content.get("gate_tables", {}).items():
         page.tables.append(Table(**table))
-        captions[f"gates-{name}.png" if name else "gates.png"] = (
-            f"What {name or 'the best network'} loses of the probability of "
-            "the true class, by gate, on validation images."
+        captions[f"gates-{name}.png"] = (
+            f"What {name} loses without each gate, on validation images."
         )
     for name, layer in content.get("finer_layers", {}).items():
         if layer:
@@ -267,10 +253,10 @@ def _add_examples(page, folder, content):
                 f"{shlex.quote(layer)} explains a layer of more."
             )
     for name in names:
-        kinds = content.get("maps", {}).get(name, DRAWN)
+        kinds = " and ".join(content.get("maps", {}).get(name, ["attention"]))
         captions[f"attention-{name.replace('/', '-')}.png"] = (
-            f"Attention of each layer of {name} on the first images: "
-            f"{', and below it '.join(DRAWN[x] for x in DRAWN if x in kinds)}."
+            f"The {kinds} gates of {name} by layer, on the first images. "
+            "Curves are of channels, the largest first."
         )
     for file, caption in captions.items():
         if (folder / file).exists():
@@ -281,17 +267,8 @@ def _add_explained_images(page, folder, content):
     """The results."""
     models, images = content["models"], content["images"]
     page.title = f"Explanation: {', '.join(models)}"
-    page.question = "Where do the networks look, and are they right?"
-    right = [
-        f"{name} is right about {100 * summary['accuracy']:.0f} % of the images"
-        for name, summary in content["summary"].items()
-        if "accuracy" in summary
-    ]
-    shown = _checks.count(len(images), "image", "are")
-    page.verdict = "; ".join(right) or (
-        f"{shown} explained. No accuracy is given where images are few, or may "
-        "have been trained on."
-    )
+    page.question = "Where do the networks look?"
+    page.verdict = f"{_checks.count(len(images), 'image', 'are')} explained."
     if rows := list_means(content):
         means = f"Means over {_checks.count(len(images), 'image')}"
         page.tables.append(Table(means, rows))
