@@ -42,13 +42,12 @@ from cbam_keras._graph.graph import (
     with_graph,
 )
 from cbam_keras._graph.heads import (
-    LABELS,
     Head,
     as_probabilities,
     find_head,
     find_meaning,
-    kind_by_loss,
     kind_of_head,
+    loss_kind,
     without_activation,
 )
 from cbam_keras._graph.images import (

@@ -15,9 +15,6 @@ _KEEPS_VALUES = "Cast Dropout Flatten Identity Reshape Squeeze".split()
 # Parts of the names of losses of classes and of values, users' own among them.
 CLASS_LOSSES = "crossentropy", "hinge", "focal", "bce", "dice", "tversky"
 VALUE_LOSSES = "error", "huber", "logcosh", "poisson", "cosine", "mse", "mae"
-# Kinds of outputs that are several labels, by the loss: perhaps after a layer
-# of the user's that computes a sigmoid, and logits.
-LABELS = "labels", "logits of labels"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,14 +50,11 @@ def as_probabilities(outputs: np.ndarray, kind: str | None) -> np.ndarray:
     They are probabilities already if the model ends in a softmax or sigmoid,
     which `kind` says, or if none is negative and those of each image sum to 1,
     as where a user's layer computes them. Otherwise they are logits. A single
-    value is that of class 1. Kinds of `kind_by_loss` have a sigmoid for each.
+    value is that of class 1. The kind `"labels"` has a sigmoid for each.
     """
     values = outputs.astype("float64")
-    if kind in LABELS:
-        is_known = kind == LABELS[0] and 0 <= values.min() <= values.max() <= 1
-        if values.shape[1] > 1:
-            return values if is_known else np.exp(-np.logaddexp(0, -values))
-        kind = None
+    if kind == "labels":
+        return np.exp(-np.logaddexp(0, -values))
     if values.shape[1] == 1:
         is_known = kind is not None
         first = 1 - values if is_known else np.zeros_like(values)
@@ -96,14 +90,13 @@ def find_meaning(model: keras.Model, index: int, kind: str | None) -> str:
     return "values" if is_regression else "unknown"
 
 
-def kind_by_loss(
-    model: keras.Model, index: int, kind: str | None
-) -> str | None:
-    """Returns the `kind` of an output, or else what a loss of labels says."""
+def loss_kind(model: keras.Model, index: int, kind: str | None) -> str | None:
+    """Returns the `kind` of an output, or what a loss of labels says of it."""
     name, from_logits = _loss_of(model, index)
-    if kind is None and any(part in name for part in ("binary", "bce")):
-        return LABELS[from_logits]
-    return kind
+    is_binary = "binary" in name or "bce" in name
+    if kind or not is_binary or model.outputs[index].shape[-1] == 1:
+        return kind
+    return "labels" if from_logits else "sigmoid"
 
 
 def _loss_of(model, index):
@@ -114,12 +107,12 @@ def _loss_of(model, index):
     elif isinstance(loss, (list, tuple)):
         loss = keras.tree.flatten(loss)[index]
     loss = keras.losses.get(loss)
-    options = getattr(loss, "keywords", vars(loss) if loss else {})
+    options = getattr(loss, "keywords", getattr(loss, "__dict__", {}))
     # Keras' objects and `functools.partial` hold a function.
     loss = getattr(loss, "fn", getattr(loss, "func", loss))
     name = getattr(loss, "__name__", type(loss).__name__)
-    from_logits = options.get("from_logits") is True
-    return name.lower().replace("_", ""), from_logits
+    name = name.lower().replace("_", "")
+    return name, "logits" in name or options.get("from_logits") is True
 
 
 def _kind_of(operation):

@@ -119,7 +119,7 @@ def grad_cam(
     explained = graph.outputs[index]
     activation = _graph.find_head(graph, explained)
     meaning = _graph.find_meaning(model, index, activation.kind)
-    kind = _graph.kind_by_loss(model, index, activation.kind)
+    kind = _graph.loss_kind(model, index, activation.kind)
     count, axis, classes = len(images), None, None
     if not callable(class_index):
         rank = len(graph.positions or images.shape[2:]) + 2
@@ -244,7 +244,7 @@ def _class_scores(classes, regions, axis, kind, logits):
     scores = ops.sum(logits * ops.one_hot(explained, logits.shape[-1]), axis=-1)
     if regions is None:
         regions = ops.equal(predicted, explained)
-        if kind in ("sigmoid", *_graph.LABELS):
+        if kind in ("sigmoid", "labels"):
             regions = scores > 0
         elif kind == "values":
             regions = ops.ones_like(scores)

@@ -82,7 +82,7 @@ def kind_of_classes(
             'layers.Activation("sigmoid"), or compile it with '
             "keras.losses.BinaryCrossentropy(from_logits=True)"
         )
-    return _graph.kind_by_loss(model, index, kind)
+    return _graph.loss_kind(model, index, kind)
 
 
 def require_one_output(model: keras.Model) -> None:

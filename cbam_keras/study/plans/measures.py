@@ -100,7 +100,7 @@ def compute(
     """
     metrics = _checks.require("sklearn.metrics", extra="tune")
     outputs, labels = outputs_and_labels(model, batches)
-    kind = _graph.kind_by_loss(model, 0, _graph.kind_of_head(model))
+    kind = _graph.loss_kind(model, 0, _graph.kind_of_head(model))
     scores, present = _graph.as_probabilities(outputs, kind), np.unique(labels)
     if measure != "auc":
         # The mean recall is the balanced accuracy.
