@@ -364,18 +364,15 @@ def _hints(
         re.search(r"(^|\.)(se|cbam|ca|sa)\.|attention|Gate", name)
         for name in ours.keys() ^ theirs.keys()
     ):
-        (modules, weights), (places, own_weights) = map(_gates, (theirs, ours))
-        if modules and weights == own_weights:
-            yield (
-                "The attention is that of the source, in other places: "
-                f"{_checks.first_few(modules, 4)} in the source, "
-                f"{_checks.first_few(places, 4)} in the model."
+        text = "another attention than the model: build it with attention="
+        text += plan.source.attention
+        others = set(report.unused) - CLASSIFIER
+        if _depths(theirs) and others and not _depths(others):
+            modules = sorted({name.split(".")[0] for name in others})
+            text = (
+                f"attention outside of the blocks alone: {', '.join(modules)}"
             )
-        else:
-            yield (
-                "The source has another attention than the model: build it "
-                f"with attention={plan.source.attention}."
-            )
+        yield f"The source has {text}."
     if report.missing and all(x.endswith("bias") for x in report.missing):
         yield "The source has no such biases: build it with use_bias=False."
     classes, expected_classes = (
@@ -387,14 +384,6 @@ def _hints(
             f"classes={classes[0]}, or leave the classifier out with "
             "include_top=False or as it is with strict=False."
         )
-
-
-def _gates(names: Iterable[str]) -> tuple[list[str], set[str]]:
-    """Returns the modules of gates `ca` and `sa`, and the names within."""
-    found = [re.match(r"((?:.*\.)?(ca|sa)\d*)(\..*)", name) for name in names]
-    matches = [match for match in found if match]
-    modules = dict.fromkeys(match[1] for match in matches)
-    return [*modules], {match[2] + match[3] for match in matches}
 
 
 def _depths(names: Iterable[str]) -> list[int]:
