@@ -11,6 +11,11 @@ from cbam_keras._graph import Graph, Step
 
 # Heat maps of fewer positions along an axis say little of where.
 MIN_SIDE = 5
+PERMUTED = (
+    "Permuted axes are followed through layers.Permute, and tokens from a "
+    'Reshape of all positions or a layer named "patch", not through Lambda or '
+    "another layer of your own"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,15 +77,7 @@ def find_targets(
     if not candidates:
         shapes = [str(tuple(x.shape)) for step in steps for x in step.outputs]
         last = f'. The last one is "{maps[-1].step.path}"' if maps else ""
-        hint = (
-            graph.unreached()
-            or (not maps and _find_loss(graph))
-            or (
-                "Permuted axes are followed through layers.Permute, and tokens "
-                'from a Reshape of all positions or a layer named "patch", not '
-                "through Lambda or another layer of your own"
-            )
-        )
+        hint = graph.unreached() or (not maps and _find_loss(graph)) or PERMUTED
         raise ValueError(
             "`layer` must return a feature map with several positions along "
             "each axis of the images, on the way to the output that is "
@@ -93,29 +90,21 @@ def find_targets(
 
 
 def _find_loss(graph):
-    """Returns which step loses the axes of the images, and a way around it.
-
-    Empty where it keeps all values, as if they were permuted.
-    """
-    operations = [step.operation for step in graph.steps]
+    """Returns where positions of the images are lost, and a way around it."""
     for step in graph.steps:
         y = step.outputs[0]
-        inputs = [x for x in step.inputs if graph.axes(x)[0] is not None]
-        if not inputs or graph.axes(y)[0] is not None or len(y.shape) < 3:
-            continue
-        if any(operations.count(x.operation) > 1 for x in graph.users(y)):
-            return (
-                "Layers that take one frame after another are not followed: "
-                "wrap them in layers.TimeDistributed"
-            )
-        counts = {math.prod(side or 0 for side in x.shape[1:]) for x in inputs}
-        if math.prod(side or 0 for side in y.shape[1:]) not in counts:
-            return (
-                f'Layer "{step.path}" computes other axes. Explain what comes '
-                "after, for its output as images: keras.Model(model.get_layer("
-                f'"{step.path}").output, model.output)'
-            )
-    return ""
+        if len(y.shape) > 2 and graph.axes(y)[0] is None:
+            break
+    else:
+        return ""
+    users = {x.operation for x in graph.users(y)}
+    if sum(x.operation in users for x in graph.steps) > len(users):
+        return "Wrap layers that run frame by frame in TimeDistributed"
+    return (
+        f'Layer "{step.path}" changes axes, and only layers.Permute is followed'
+        '. Explain what comes after: keras.Model(model.get_layer("'
+        f'{step.path}").output, model.output)'
+    )
 
 
 def _warn_of_grain(graph, candidates):
