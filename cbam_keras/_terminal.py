@@ -179,8 +179,8 @@ class Tabular:
 
     def __repr__(self) -> str:
         titles = ", ".join(table.title for table in self._tables())
-        text = textwrap.shorten(getattr(self, "verdict", "") or titles, 200)
-        return f"<{type(self).__name__}: {text or 'print() shows it'}>"
+        text = getattr(self, "verdict", "") or titles
+        return f"<{type(self).__name__}: {textwrap.shorten(text, 200)}>"
 
     def __str__(self) -> str:
         verdict = wrap(getattr(self, "verdict", ""))

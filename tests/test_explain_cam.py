@@ -141,9 +141,9 @@ class Own(keras.utils.PyDataset):
         return BYTES[rows], LABELS[rows], np.ones(len(LABELS[rows]))
 
 
-def _loader(x, y):
+def loader():
     torch = pytest.importorskip("torch", reason="it has the loader")
-    pairs = [(image, int(label)) for image, label in zip(x, y, strict=True)]
+    pairs = [*zip(BYTES, LABELS.tolist(), strict=True)]
     return torch.utils.data.DataLoader(pairs, batch_size=2)
 
 
@@ -151,15 +151,14 @@ BYTES = np.random.default_rng(0).integers(0, 256, (15, 8, 8, 3), "uint8")
 LABELS = np.arange(15) % 5
 PAIRS = {"train": (BYTES, LABELS), "test": (BYTES, LABELS)}
 BATCHES = {
-    "PyDataset": lambda: Own(),
+    "PyDataset": Own,
     "split": lambda: data.load(PAIRS, batch_size=2).test,
     "whole split": lambda: data.load(PAIRS, batch_size=None).test,
-    "DataLoader": lambda: _loader(BYTES, LABELS),
+    "DataLoader": loader,
 }
 
 
 @OF_FEW_POSITIONS
-@pytest.mark.filterwarnings("ignore:.*(validation|few|commonest)")
 @pytest.mark.parametrize("name", BATCHES)
 def test_batches_go_in_wherever_images_do(name):
     model, batches = tiny(), BATCHES[name]()
@@ -179,7 +178,8 @@ def test_batches_go_in_wherever_images_do(name):
     for labels in (np.eye(5)[LABELS], LABELS.astype("float32")):
         assert explain.gate_importance(model, batches, labels) == expected
     _, report = insertion.fold_attention(model, batches)
-    assert report.rows == insertion.fold_attention(model, BYTES)[1].rows
+    _, expected = insertion.fold_attention(model, BYTES, labels=LABELS)
+    assert report.rows == expected.rows
     plotting.plot_grad_cam(batches, maps)
     plotting.plot_attention_maps(batches, gates)
     monitor = explain.AttentionMonitor(batches)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from cbam_keras import _checks
 from cbam_keras._graph.graph import as_input, in_order, input_names
@@ -19,8 +19,8 @@ else:
     # `help` prints six lines of private types for that of NumPy.
     ArrayLike = type("ArrayLike", (), {"__module__": "builtins"})
 
-# What a model takes: images, several inputs nested, or batches.
-Inputs = ArrayLike | Sequence | Mapping[str, ArrayLike] | keras.utils.PyDataset
+# What a model takes: images, several inputs nested, or an object of batches.
+Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 
 
 def number_array(
@@ -30,16 +30,13 @@ def number_array(
 
     `name` is what errors call it. With `booleans` they count as numbers.
     """
-    array = _as_array(value)
+    if ops.is_tensor(value):
+        value = ops.convert_to_numpy(value)
+    array = np.asarray(value)
     if array.dtype.kind not in ("buif" if booleans else "uif"):
         hint, first = "", next(array.flat, None)
         if isinstance(first, (str, os.PathLike)):
-            hint = f'load_img("{first}", target_size=(H, W)))[None]'
-            hint = (
-                f". Read a file by keras.utils.img_to_array(keras.utils.{hint}"
-            )
-        elif hasattr(value, "validation"):
-            hint = ". Give one of its splits, as .test"
+            hint = f'. By keras.utils: img_to_array(load_img("{first}"))[None]'
         raise TypeError(
             f"`{name}` must be an array of numbers. Received: "
             f"{type(value).__name__} of dtype {array.dtype}{hint}"
@@ -109,42 +106,30 @@ def with_labels(
 ) -> tuple[Any, Any]:
     """Returns inputs as arrays, and their labels, `None` without any.
 
-    Batches of Keras, TensorFlow and PyTorch are read, up to `most` samples. A
-    pair for a model of one input is a split of `data.load`.
+    It reads batches, up to `most` samples, and a pair for a single input.
     """
     if isinstance(inputs, keras.utils.PyDataset):
         inputs = map(inputs.__getitem__, range(len(inputs)))
     elif not any(hasattr(inputs, x) for x in ("element_spec", "collate_fn")):
         is_pair = isinstance(inputs, tuple) and len(inputs) == 2
-        if is_pair and len(getattr(model, "inputs", None) or ()) == 1:
-            # Two images are of one rank.
-            is_pair = np.ndim(inputs[1]) < np.ndim(inputs[0])
-            return inputs if is_pair else (inputs, None)
-        return inputs, None
-    parts: list[list] = []
+        is_pair &= len(getattr(model, "inputs", None) or ()) == 1
+        is_pair = is_pair and np.ndim(inputs[1]) < np.ndim(inputs[0])
+        return inputs if is_pair else (inputs, None)
+    images, labels = list[Any](), list[Any]()
     for batch in inputs:
-        batch = batch if isinstance(batch, (tuple, list)) else [batch]
-        parts.append([*batch, None][:2])
-        most -= len(keras.tree.flatten(batch[0])[0])
+        x, *y = batch if isinstance(batch, (tuple, list)) else [batch]
+        images.append(x)
+        labels += y[:1]
+        most -= len(keras.tree.flatten(x)[0])
         if most <= 0:
             break
-    if not parts:
-        raise ValueError("`images` must not be empty. Received: no batches")
-    images, labels = zip(*parts, strict=True)
-    return _joined(images), None if labels[0] is None else _joined(labels)
+    return _joined(images), _joined(labels) if labels else None
 
 
 def _joined(batches):
-    """Returns what batches hold, nested as one of them is."""
     return keras.tree.map_structure(
-        lambda *parts: np.concatenate([_as_array(x) for x in parts]), *batches
+        lambda *x: np.concatenate([*map(ops.convert_to_numpy, x)]), *batches
     )
-
-
-def _as_array(value):
-    if keras.ops.is_tensor(value):
-        value = keras.ops.convert_to_numpy(value)
-    return np.asarray(value)
 
 
 def _are_several(inputs):

@@ -12,16 +12,13 @@ def attention_maps(
     """Returns the attention maps of every attention layer for some images.
 
     Attention layers are found in nested models, in your own layers and in
-    subclassed models.
-
-    The model runs in inference mode.
+    subclassed models. The model runs in inference mode.
 
     Args:
         model: `keras.Model` with attention layers of `cbam_keras`.
-        images: Images as the model takes them: an array, a list or dictionary
-            of inputs, or batches with or without labels, as `data.load` makes
-            them: a `tf.data.Dataset`, a `keras.utils.PyDataset` or a
-            `DataLoader` of PyTorch. Arrays or tensors are `(B, H, W, C)`.
+        images: Images `(B, H, W, C)` as the model takes them: an array, a list
+            or dictionary of inputs, or batches with or without labels: a split
+            of `data.load`, a `tf.data.Dataset`, `PyDataset` or `DataLoader`.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:

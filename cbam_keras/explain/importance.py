@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import keras
 import numpy as np
@@ -168,9 +167,6 @@ def gate_importance(
     layers rely on. Nothing is trained, so a network that had learned without
     the gate may do better than "off".
 
-    The network runs once for the mean maps, once more in batches, and from
-    each gate on for each replacement.
-
     Args:
         model: Functional or Sequential `keras.Model` with attention layers of
             `cbam_keras`, which returns a value per class.
@@ -258,40 +254,35 @@ def gate_importance(
 
 
 def choose_labels(
-    labels: Any, of_batches: Any, count: int, classes: int
+    labels: ArrayLike | None, of_batches: ArrayLike, count: int, classes: int
 ) -> np.ndarray:
     """Returns the true classes `(B,)`, of an argument or else of batches."""
-    if labels is None:
-        labels = of_batches
-    indices = true_classes(labels, count, classes)
-    if of_batches is not None and labels is not of_batches:
-        if (indices != true_classes(of_batches, count, classes)).any():
-            raise ValueError(
-                "`labels` must be those of the batches, whose order may change "
-                f"whenever they are read. Received: labels={labels!r:.200}. "
-                "Leave them out"
-            )
+    given: list = [x for x in (of_batches, labels) if x is not None] or [None]
+    indices, *others = [true_classes(x, count, classes) for x in given]
+    if others and (others[0] != indices).any():
+        raise ValueError(
+            "`labels` must be those of the batches, in the order in which they "
+            f"are read. Received: labels={labels!r:.200}. Leave them out"
+        )
     return indices
 
 
-def true_classes(labels: Any, count: int, classes: int) -> np.ndarray:
+def true_classes(labels: ArrayLike, count: int, classes: int) -> np.ndarray:
     """Returns labels as integers `(B,)`; they may be `(B, 1)` or one-hot."""
-    given = indices = _graph.number_array("labels", labels)
-    if given.shape == (count, 1):
-        indices = given[:, 0]
-    elif given.shape == (count, classes) and np.isin(given, (0, 1)).all():
+    given = _graph.number_array("labels", labels)
+    indices = given[:, 0] if given.shape == (count, 1) else given
+    if given.shape == (count, classes) and np.isin(given, (0, 1)).all():
         if (given.sum(axis=1) == 1).all():
             indices = given.argmax(axis=1)
     # Keras' iterators over folders have them as float32.
     whole = indices.astype("int64")
     is_whole = indices.shape == (count,) and (whole == indices).all()
     if not is_whole or not 0 <= whole.min() <= whole.max() < classes:
-        hint = ". Take one class each by np.argmax(labels, axis=1)"
         raise ValueError(
             f"`labels` must be a class per image, {count} integers from 0 to "
-            f"{classes - 1}. Received: labels of dtype {given.dtype} and "
-            f"shape {given.shape}, labels={labels!r:.200}"
-            f"{hint * (given.ndim > 1)}"
+            f"{classes - 1} (of columns, np.argmax(labels, axis=1)). Received: "
+            f"labels of dtype {given.dtype} and shape {given.shape}, "
+            f"labels={labels!r:.200}"
         )
     return whole
 

@@ -301,8 +301,7 @@ def _check_samples(images, shape):
         hint = ""
         if len(array) != shape[0]:
             hint = f". There are {len(array)} images and {shape[0]} maps"
-            if shape[0] == 1 and array.ndim < 4:
-                hint = ". Give a single one as images[None]"
+            hint += ". Give a single one as images[None]" * (array.ndim < 4)
         elif array.ndim == rank + 1 > 3:
             hint = (
                 f". Of {channels} channels pass three as red, green and blue, "
