@@ -25,7 +25,7 @@ from layer_checks import (
     to_numpy,
 )
 
-from cbam_keras import data, explain, insertion, plotting
+from cbam_keras import explain
 
 pytestmark = pytest.mark.every_backend
 
@@ -128,66 +128,6 @@ def test_a_dataset_of_batches_is_explained(labels):
     data = tf.data.Dataset.from_tensor_slices((x, range(5)) if labels else x)
     found = explain.grad_cam(model, data.batch(2), 1)
     np.testing.assert_array_equal(found, explain.grad_cam(model, x, 1))
-
-
-class Own(keras.utils.PyDataset):
-    """Batches with their labels and weights."""
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, index):
-        rows = slice(9 * index, 9 * index + 9)
-        return BYTES[rows], LABELS[rows], np.ones(len(LABELS[rows]))
-
-
-def loader():
-    torch = pytest.importorskip("torch", reason="it has the loader")
-    pairs = [*zip(BYTES, LABELS.tolist(), strict=True)]
-    return torch.utils.data.DataLoader(pairs, batch_size=2)
-
-
-BYTES = np.random.default_rng(0).integers(0, 256, (15, 8, 8, 3), "uint8")
-LABELS = np.arange(15) % 5
-PAIRS = {"train": (BYTES, LABELS), "test": (BYTES, LABELS)}
-BATCHES = {
-    "PyDataset": Own,
-    "split": lambda: data.load(PAIRS, batch_size=2).test,
-    "whole split": lambda: data.load(PAIRS, batch_size=None).test,
-    "DataLoader": loader,
-}
-
-
-@OF_FEW_POSITIONS
-@pytest.mark.parametrize("name", BATCHES)
-def test_batches_go_in_wherever_images_do(name):
-    model, batches = tiny(), BATCHES[name]()
-    maps = explain.grad_cam(model, BYTES, LABELS)
-    np.testing.assert_array_equal(
-        explain.grad_cam(model, batches, LABELS), maps
-    )
-    gates = explain.attention_maps(model, BYTES)
-    for layer, pair in explain.attention_maps(model, batches).items():
-        assert_all_close(pair, gates[layer], 0)
-    np.testing.assert_array_equal(
-        explain.class_probabilities(model, batches),
-        explain.class_probabilities(model, BYTES),
-    )
-    expected = explain.gate_importance(model, BYTES, LABELS[:, None])
-    assert explain.gate_importance(model, batches) == expected
-    for labels in (np.eye(5)[LABELS], LABELS.astype("float32")):
-        assert explain.gate_importance(model, batches, labels) == expected
-    _, report = insertion.fold_attention(model, batches)
-    _, expected = insertion.fold_attention(model, BYTES, labels=LABELS)
-    assert report.rows == expected.rows
-    plotting.plot_grad_cam(batches, maps)
-    plotting.plot_attention_maps(batches, gates)
-    monitor = explain.AttentionMonitor(batches)
-    monitor.set_model(model)
-    monitor.on_train_begin()
-    np.testing.assert_array_equal(monitor.batch, BYTES)
-    with pytest.raises(ValueError, match="`labels` must be those of the batch"):
-        explain.gate_importance(model, batches, LABELS[::-1])
 
 
 def test_the_features_of_another_image_are_not_explained():
