@@ -1,5 +1,6 @@
 """Argument checks, optional imports and warnings, with common messages."""
 
+import contextlib
 import difflib
 import importlib
 import math
@@ -94,13 +95,15 @@ def boolean(name: str, value: object) -> bool:
 def one_of(name: str, value: Value, choices: Iterable[object]) -> Value:
     """Returns `value`, or raises and lists `choices` if it is not in them."""
     choices = list(choices)
-    if not any(value is choice or value == choice for choice in choices):
-        listed = ", ".join(quoted(choice) for choice in choices)
-        raise ValueError(
-            f"`{name}` must be one of {listed}. Received: {name}={value!r}"
-            f"{did_you_mean(value, choices)}"
-        )
-    return value
+    # Arrays and others, which have no hash, compare in their own way.
+    with contextlib.suppress(TypeError):
+        if value in {*choices}:
+            return value
+    listed = ", ".join(quoted(choice) for choice in choices)
+    raise ValueError(
+        f"`{name}` must be one of {listed}. Received: {name}={shown(value)}"
+        f"{did_you_mean(value, choices)}"
+    )
 
 
 def subset(
@@ -138,6 +141,12 @@ def data_format(value: str | None) -> str:
 def quoted(value: object) -> str:
     """Returns strings in double quotes and anything else by its `repr`."""
     return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def shown(value: object) -> str:
+    """Returns a value for a message: an array by its shape."""
+    shape = getattr(value, "shape", None)
+    return f"an array of shape {tuple(shape)}" if shape else repr(value)
 
 
 def convert(instance: object, **values: object) -> None:
@@ -211,7 +220,8 @@ def warn(message: str) -> None:
 
 
 def _wrong(name, value, kind):
-    return ValueError(f"`{name}` must be {kind}. Received: {name}={value!r}")
+    value = shown(value)
+    return ValueError(f"`{name}` must be {kind}. Received: {name}={value}")
 
 
 def _is_integer(value: object) -> TypeGuard[int]:

@@ -160,7 +160,7 @@ def test_time_left_knows_how_many_are_trained_at_a_time(count, minutes, capsys):
     history = [{"seconds": 300}, {"seconds": 60}]
     folder = SimpleNamespace(cells=[{"history": history}], histories=dict)
     cells = Cells(planned(LINEAR), folder, None, False)
-    cells.left = lambda: [(1, 2)] * 3
+    cells.left = lambda: (3, 9)
     cells.say_time_left(count)
     line = f"About {minutes} minutes left for 3 networks\n"
     assert capsys.readouterr().out == line

@@ -34,6 +34,15 @@ def with_epochs(hp):
     return networks.mlp()
 
 
+def compiled(loss):
+    def build(hp):
+        model = networks.mlp()
+        model.compile("adam", loss)
+        return model
+
+    return {"hypermodel": build}
+
+
 def under_a_condition(hp):
     if hp.Choice("kind", ["a", "b"]) == "b":
         with hp.conditional_scope("kind", ["b"]):
@@ -71,6 +80,31 @@ def under_a_condition(hp):
             {"hypermodel": under_a_condition},
             ValueError,
             'must use its "patience"',
+        ),
+        *(
+            (
+                compiled(loss),
+                ValueError,
+                "sparse_categorical_cross.*Received: loss",
+            )
+            for loss in ("categorical_crossentropy", "mse", "kl_divergence")
+        ),
+        (
+            {"measure": keras_tuner.Objective("val_auc", "max")},
+            ValueError,
+            "`measure` must be one of .*Received: measure=.*Objective",
+        ),
+        ({"callbacks": []}, TypeError, "not an argument here: use Recipe.pa"),
+        ({"epochs": 3}, TypeError, r"use recipe=training.Recipe\(epochs=3\)"),
+        (
+            {"validation_data": np.ones(3)},
+            TypeError,
+            r"use data=\(train, validation, test\)$",
+        ),
+        (
+            {"momentum": np.ones(3)},
+            TypeError,
+            r"Recipe\(momentum=an array of shape \(3,\)\)",
         ),
     ],
 )

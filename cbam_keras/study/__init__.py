@@ -61,6 +61,7 @@ from cbam_keras.study.running.run import (
     estimate,
     execute,
     run,
+    run_with,
 )
 from cbam_keras.study.running.workers import count_workers, training_by
 

@@ -114,14 +114,15 @@ def explore(
         if hp.name not in fields or first == last:
             continue
         met = {parent.name: parent.values[0] for parent in hp.conditions}
-        described = set()
+        described = []
         for value in (first, last):
             probe = point(space, **{**met, hp.name: value})
             build = functools.partial(adapted.network, probe, images, recipe)
-            model = study.build_seeded(build, recipe)
-            compiled = str(model.get_compile_config())
-            described.add((study.fingerprint(model), compiled))
-        if len(described) == 1:
+            with contextlib.suppress(Exception):
+                model = study.build_seeded(build, recipe)
+                compiled = str(model.get_compile_config())
+                described.append((study.fingerprint(model), compiled))
+        if described and described[1:] == described[:1]:
             raise ValueError(
                 f'`hypermodel` must use its "{hp.name}", or leave it to the '
                 f"recipe, as recipe=training.Recipe({hp.name}={first!r}). "

@@ -309,4 +309,4 @@ def search(
         measure=measure,
         task=task,
     )
-    return cast(study.Ranking, study.run(planned, **options))
+    return cast(study.Ranking, study.run_with(planned, options))

@@ -1,9 +1,11 @@
 """What the networks of a search are trained and compared by."""
 
+import contextlib
 import pathlib
 from typing import Any, cast
 
 import keras
+import numpy as np
 
 from cbam_keras import _files, study
 from cbam_keras.study import Recipe
@@ -12,6 +14,29 @@ from cbam_keras.study.plans.tasks import ImageTask
 
 class KeepsCompiled(ImageTask):
     """Networks that come compiled keep how they are, but for the metrics."""
+
+    def check(self, model: keras.Model, data: Any) -> None:
+        """Raises, too, if a loss of Keras does not learn integer labels."""
+        super().check(model, data)
+        loss = model.loss if model.compiled else None
+        loss = keras.losses.get(loss) if isinstance(loss, str) else loss
+        if not getattr(loss, "__module__", "").startswith("keras."):
+            return
+        _, *sides, count = model.output_shape
+        sides = [1 for _ in sides]
+        labels = np.arange(max(count, 2), dtype="float32").reshape(-1, *sides)
+        right = np.eye(count, dtype="float32") if count > 1 else labels
+        right = right.clip(0.01, 0.99).reshape(*labels.shape, count)
+        # Each backend has errors of its own for what does not fit.
+        with contextlib.suppress(Exception):
+            wrong = keras.ops.mean(loss(labels, np.roll(right, 1, axis=0)))
+            if wrong > keras.ops.mean(loss(labels, right)) + 1e-3:
+                return
+        kind = "sparse_categorical" if count > 1 else "binary"
+        raise ValueError(
+            "A compiled network must have a loss for labels that are integers, "
+            f'as "{kind}_crossentropy". Received: loss={model.loss!r}'
+        )
 
     def compile(self, model: keras.Model, recipe: Recipe, data: Any) -> None:
         if not model.compiled:

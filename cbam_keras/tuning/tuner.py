@@ -124,12 +124,13 @@ class TrialQueue(study.Cells):
         outcomes = [self.folder.outcome(name, x) for x in self.study.runs]
         return [x for x in outcomes if x] if all(outcomes) else []
 
-    def left(self) -> list[tuple[int, int]]:
+    def left(self) -> tuple[int, int]:
         """Counts trials, too, that the oracle has yet to propose."""
+        networks, epochs = super().left()
         every = (self.search.max_trials or 0) * len(self.study.runs)
         more = max(0, every - len(self.all()))
         usual = self.study.recipe_for(None, 0).total_epochs
-        return super().left() + more * [(1, usual - 1)]
+        return networks + more, epochs + more * usual
 
     def title(self, cell: study.Cell) -> str:
         """Returns nothing: the proposal of a trial is printed."""

@@ -28,7 +28,7 @@ from cbam_keras.study.plans.recipes import Recipe, find_recipe
 from cbam_keras.study.plans.study import Comparison, Study
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.results.results import Results
-from cbam_keras.study.running.run import run as run_study
+from cbam_keras.study.running.run import run_with
 
 __all__ = ["run", "plan", "ABLATIONS", "TABLES"]
 
@@ -233,7 +233,7 @@ def run(
         folds=folds,
         measure=measure,
     )
-    return run_study(planned, **options)
+    return run_with(planned, options)
 
 
 def _finish(results, folder):

@@ -48,7 +48,7 @@ from cbam_keras.study.plans.tasks import Classification, ImageTask
 from cbam_keras.study.plans.training import draw_curves
 from cbam_keras.study.results.figures import plot_costs
 from cbam_keras.study.results.results import MANY, Results
-from cbam_keras.study.running.run import run
+from cbam_keras.study.running.run import run_with
 
 __all__ = ["compare", "plan", "NETWORKS"]
 
@@ -273,7 +273,7 @@ def compare(
         measure=measure,
         task=task,
     )
-    return run(planned, **options)
+    return run_with(planned, options)
 
 
 def name_network(model: Network, task: ImageTask | None) -> Network:

@@ -161,6 +161,13 @@ class Recipe:
         )
 
 
+def as_field(name: str, value: object) -> str:
+    """Returns how an argument of a recipe is written, or "" for another."""
+    is_field = name in {field.name for field in dataclasses.fields(Recipe)}
+    text = f"recipe=training.Recipe({name}={_checks.shown(value)})"
+    return text if is_field else ""
+
+
 def _check_class_weight(class_weight):
     """Returns weights of classes as plain numbers; names are not checked."""
     if class_weight is None or isinstance(class_weight, str):

@@ -380,10 +380,8 @@ class Study:
         if measure := member(self.task, "score"):
             settings["measure"] = measure
         settings["backend"] = keras.backend.backend()
-        precision = self.recipe_for(None, 0).mixed_precision
-        policy = keras.dtype_policies.get(
-            DTYPES[precision] or keras.config.dtype_policy()
-        )
+        policy = DTYPES[self.recipe_for(None, 0).mixed_precision]
+        policy = keras.dtype_policies.get(policy or keras.config.dtype_policy())
         settings["dtype_policy"] = policy.get_config()
         settings["variants"] = {v.name: v.describe() for v in self.variants}
         settings["data"] = {str(self.runs[0]): data}

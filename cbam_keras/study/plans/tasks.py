@@ -15,7 +15,7 @@ from cbam_keras.study.plans.measures import (
     compute,
     validation_key,
 )
-from cbam_keras.study.plans.recipes import Recipe
+from cbam_keras.study.plans.recipes import Recipe, as_field
 from cbam_keras.study.plans.study import Task
 from cbam_keras.study.running.networks import (
     check_network,
@@ -166,12 +166,13 @@ def check_options(options: Mapping, names: Iterable[str]) -> None:
 
     Those that a recipe or a study decides are none.
     """
-    for name in options:
-        if name in (*BY_RECIPE, "folds", "fold"):
-            owner = "recipe" if name in BY_RECIPE else "study"
+    for name, value in options.items():
+        written = as_field(name, value)
+        if written or name in ("folds", "fold"):
+            owner = f"recipe: write {written}" if written else "study"
             raise ValueError(
                 f"`{name}` is an argument of the {owner}. Received: "
-                f"data_options={options!r}"
+                f"data_options with {name}={_checks.shown(value)}"
             )
         known = {*names} - {"data", "masks"}
         _checks.one_of("data_options", name, sorted(known))

@@ -14,7 +14,7 @@ from cbam_keras.study.results.figures import plot_history
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.running.folder import StudyFolder
 from cbam_keras.study.running.networks import fingerprint
-from cbam_keras.study.running.run import run
+from cbam_keras.study.running.run import run_with
 
 __all__ = ["train", "Recipe", "RECIPES"]
 
@@ -93,7 +93,7 @@ def train(
         )
     # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
-    return run(
+    return run_with(
         Study(
             task=Classification(data),
             variants=[
@@ -106,7 +106,7 @@ def train(
             kind="train",
             finish=draw_curves,
         ),
-        **options,
+        options,
     )
 
 

@@ -6,7 +6,7 @@ another machine, takes the next network that nobody trains.
 
 import dataclasses
 import functools
-import heapq
+import math
 import os
 import pathlib
 import statistics
@@ -113,38 +113,37 @@ class Cells:
         self.has_said_so = True
         time.sleep(SECONDS_OF_WAITING)
 
-    def left(self) -> list[tuple[int, int]]:
-        """Returns the first and the later epochs that each network lacks."""
-        usual, left = self.study.recipe_for(None, 0).total_epochs, []
-        histories = self.folder.histories()
-        for cell in self.missing():
-            place = self.folder.cell(cell.network, cell.seed)
-            done = len(histories.get(place.name, ()))
-            epochs = (cell.epochs or usual) - done
-            left.append((0, epochs) if done else (1, epochs - 1))
-        return left
+    def left(self) -> tuple[int, int]:
+        """Returns how many networks are missing, and how many epochs."""
+        histories, missing = self.folder.histories(), self.missing()
+        done = [
+            len(histories.get(self.folder.cell(x.network, x.seed).name, ()))
+            for x in missing
+        ]
+        usual = self.study.recipe_for(None, 0).total_epochs
+        epochs = [x.epochs or usual for x in missing]
+        return len(missing), sum(epochs) - sum(done)
 
     def say_time_left(self, workers: int = 1) -> None:
         """Prints how long the missing networks take, by the epochs so far."""
         histories = [cell["history"] for cell in self.folder.cells]
-        histories += self.folder.histories().values()
+        histories += (begun := self.folder.histories()).values()
         # The first epoch of a network compiles it.
         firsts = [rows[0]["seconds"] for rows in histories if rows]
         later = [row["seconds"] for rows in histories for row in rows[1:]]
-        left = [epochs for epochs in self.left() if any(epochs)]
-        is_known = later or not any(more for _, more in left)
-        if not (firsts and left and is_known):
-            return
-        first, more = statistics.fmean(firsts), statistics.fmean(later or [0])
-        ends = [0.0] * workers
-        for seconds in sorted(a * first + b * more for a, b in left)[::-1]:
-            heapq.heapreplace(ends, ends[0] + seconds)
-        words, networks = _terminal.in_words(max(ends)), len(left)
-        which = f"{networks} networks" if networks > 1 else "one network"
-        has_patience = self.study.recipe_for(None, 0).patience
-        about = "At most" if has_patience else "About"
-        _terminal.say(f"{about} {words} left for {which}")
-        self.has_said_time = True
+        networks, epochs = self.left()
+        seconds = later or (firsts if epochs <= networks else [])
+        if seconds and epochs > 0:
+            more = statistics.fmean(firsts) - statistics.fmean(seconds)
+            time_left = epochs * statistics.fmean(seconds)
+            time_left += max(0, networks - len(begun)) * more
+            time_left *= math.ceil(networks / workers) / networks
+            words = _terminal.in_words(time_left)
+            which = f"{networks} networks" if networks > 1 else "one network"
+            has_patience = self.study.recipe_for(None, 0).patience
+            about = "At most" if has_patience else "About"
+            _terminal.say(f"{about} {words} left for {which}")
+            self.has_said_time = True
 
     def title(self, cell: Cell) -> str:
         """Returns what is printed before a cell is trained."""

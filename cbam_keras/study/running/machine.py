@@ -76,9 +76,8 @@ def _cores():
     if not hasattr(os, "sched_getaffinity"):
         return []
     cores = sorted(os.sched_getaffinity(0))
-    limits = _limits("cpu.max") + _limits(
-        "cpu.cfs_quota_us", "cpu.cfs_period_us"
-    )
+    limits = _limits("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    limits += _limits("cpu.max")
     counts = [quota // period for quota, period in limits if quota > 0]
     count = max(1, min([len(cores), *counts]))
     # Not the same cores in all containers of a machine.

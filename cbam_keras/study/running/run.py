@@ -7,7 +7,9 @@ from concurrent.futures import Executor
 from typing import Any, Protocol
 
 from cbam_keras import _checks, _graph, _terminal
+from cbam_keras._checks import Options
 from cbam_keras.study.plans.class_weights import class_weights
+from cbam_keras.study.plans.recipes import as_field
 from cbam_keras.study.plans.study import Study, batches_for
 from cbam_keras.study.results.content import RESULTS
 from cbam_keras.study.results.results import Results
@@ -24,6 +26,14 @@ from cbam_keras.study.running.networks import (
 )
 from cbam_keras.study.running.options import RunOptions
 from cbam_keras.study.running.workers import training_by
+
+# What to use in place of arguments of KerasTuner and `fit`.
+REMEDIES = {
+    "callbacks": "Recipe(patience=...), or tensorboard=True",
+    "validation_data": "data=(train, validation, test)",
+    "objective": "measure=",
+    "executions_per_trial": "confirm=, seeds= or folds=",
+}
 
 
 class Plan(Protocol):
@@ -119,13 +129,20 @@ def run(
     )
 
 
+def run_with(study: Study | Plan, options: Options) -> Results:
+    """Runs a study as `run` does, with arguments that a user has named."""
+    for name, value in options.items():
+        if written := as_field(name, value) or REMEDIES.get(name):
+            raise TypeError(f"`{name}` is not an argument here: use {written}")
+    return run(study, **options)
+
+
 def estimate(study: Study | Plan) -> Estimate:
     """Counts what `run` would train: networks, parameters, MACs, epochs.
 
     It builds each network once and writes nothing.
 
-    The random states stay as they are. A run itself says how long the rest
-    takes once an epoch is trained that compiles nothing.
+    The random states stay as they are. A run itself says how long it takes.
 
     Args:
         study: A `Study`, or a `tuning.Search`.
