@@ -115,14 +115,21 @@ class Parser(argparse.ArgumentParser):
         choice = re.search(r"choice: '(.*?)' \(choose from (.*)\)", message)
         if choice:
             wrong, names = choice, re.findall(r"[^\s,']+", choice[2])
-        near = difflib.get_close_matches(wrong[1], names, 1) if wrong else ()
-        hint = f'. Did you mean "{near[0]}"?' if near else ""
+        # Dashes are no likeness. "--lr" has the initials of an option.
+        plain = {name.strip("-"): name for name in names}
+        word, near = wrong[1].strip("-") if wrong else "", []
+        if wrong:
+            near = [x for x in plain if word == re.sub(r"(\w)\w*-?", r"\1", x)]
+            near += difflib.get_close_matches(word, plain, 1)
+        hint = f'. Did you mean "{plain[near[0]]}"?' if near else ""
         self.exit(2, f"{self.prog}: error: {message}{hint} (see --help)\n")
 
 
 def parse(arguments: Sequence[str]) -> Options:
     """Returns what the words of a command line ask for."""
-    return build_parser().parse_args(arguments, Options(arguments=arguments))
+    return build_parser().parse_args(
+        arguments or ["--help"], Options(arguments=arguments)
+    )
 
 
 def build_parser() -> Parser:

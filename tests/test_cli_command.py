@@ -46,7 +46,7 @@ def test_version_and_help_are_those_of_the_package(capsys):
 
 @pytest.mark.parametrize("name", [None, *COMMANDS])
 def test_help_has_examples_that_parse_and_no_defaults_of_flags(capsys, name):
-    printed = printed_by(capsys, *[name] if name else [], "--help")
+    printed = printed_by(capsys, *[name, "--help"] if name else [])
     for text in ("(default: False)", "(default: None)", "(default: [])"):
         assert text not in printed
     lines = printed.split("\nexamples:\n")[1].split("\n\n")[0].splitlines()
@@ -65,7 +65,9 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(capsys, name):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "COMMAND"),
+        ("train --lr 0.1", 'Did you mean "--learning-rate"?'),
+        ("train --color x", 'Did you mean "--colors"?'),
+        ("train --zz 1", "unrecognized arguments: --zz 1 (see"),
         ("train --epochs 1.5", "invalid int value: '1.5'"),
         ("explain r --lay x", "unrecognized arguments: --lay"),
         ("explain model.keras it.png", "unrecognized arguments: it.png"),

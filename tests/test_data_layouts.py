@@ -130,6 +130,13 @@ def test_folders_that_make_no_dataset_are_refused(tmp_path, folders, message):
     assert f'Received: data="{tmp_path}"' in str(caught.value)
 
 
+def test_the_folder_of_a_class_is_refused_with_that_of_all(tmp_path):
+    _write(tmp_path / "photos", _pets("."))
+    message = f'Pass "{tmp_path}/photos", which has classes, or a data frame'
+    with pytest.raises(ValueError, match=message):
+        data.load(tmp_path / "photos/cat")
+
+
 def test_names_of_files_make_a_table_by_the_lines_of_the_error(
     tmp_path, monkeypatch
 ):

@@ -6,6 +6,7 @@ import json
 import pathlib
 import re
 import sys
+from importlib.machinery import ModuleSpec
 from types import SimpleNamespace
 
 import nbformat
@@ -113,8 +114,18 @@ def run_first_cell(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("folder", ["notebooks", "dist"])
-def test_it_installs_the_wheel_it_finds(folder, run_first_cell, tmp_path):
+# What Python takes a folder of this name for.
+NAMESPACE = SimpleNamespace(__spec__=ModuleSpec("cbam_keras", None))
+
+
+@pytest.mark.parametrize(
+    ("folder", "module"),
+    [("notebooks", None), ("dist", None), ("dist", NAMESPACE)],
+)
+def test_it_installs_the_wheel_it_finds(
+    folder, module, run_first_cell, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "cbam_keras", module)
     wheel = tmp_path / folder / "cbam_keras-9-py3-none-any.whl"
     wheel.parent.mkdir(exist_ok=True)
     wheel.touch()

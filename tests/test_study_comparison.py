@@ -288,6 +288,10 @@ def test_a_network_that_cannot_be_had_is_reported_once(
             "`weights` must be None unless.* VGG16, .*'mobilenetv2'.*Did you "
             'mean "MobileNetV2"',
         ),
+        (
+            {"model": "resnet18", "weights": "imagenet"},
+            "'resnet18', weights='imagenet'$",
+        ),
         ({"weights": "noisy"}, '`weights` must be one of None, "imagenet"'),
         ({"recipe": "fine-tuning"}, "`frozen_epochs` must be 0 for random we"),
         ({"model": "vgg16"}, 'one of "tiny", .*Did you mean "VGG16"'),

@@ -265,11 +265,17 @@ def _check_class_names(root, folder, inside):
     if files:
         words = {re.split(r"[\W\d_]", file.name)[0] for file in files}
         example = TABLE_OF_NAMES.format(folder=folder, ending=files[0].suffix)
+        above = folder.resolve().parent
+        beside = [x for x in _list_folders(above) if find_image_files(x)]
+        is_class = folder.samefile(root) and len(beside) > 1
+        start = (
+            f'"{above}", which has classes, or a data' if is_class else "a data"
+        )
         is_named = 1 < len(words - {""}) <= len(files) / 2
         raise ValueError(
             "There must be a folder of images for each class. Received: "
             f'data="{root}", with {_checks.count(len(files), "image")} in no '
-            f'such folder, as "{folder.name}/{files[0].name}". Pass a data '
+            f'such folder, as "{folder.name}/{files[0].name}". Pass {start} '
             "frame or CSV file with a column of paths and one of classes"
             + (f", made of these names:{example}" if is_named else "")
         )

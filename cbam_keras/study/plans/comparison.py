@@ -333,11 +333,13 @@ def network_of(
     if isinstance(model, str):
         model = model.removeprefix(UNET)
     if _checks.one_of("weights", weights, WEIGHTS) and model not in PRETRAINED:
+        # Ours may be spelled as another one, but not be in place of it.
+        cutoff = 1 if model in NETWORKS else 0.6
         raise ValueError(
             "`weights` must be None unless `model` is the name of a network "
             f"that has them: {', '.join(PRETRAINED)}. Received: model="
             f"{model!r}, weights={weights!r}"
-            f"{_checks.did_you_mean(model, PRETRAINED)}"
+            f"{_checks.did_you_mean(model, PRETRAINED, cutoff=cutoff)}"
         )
     if isinstance(model, str):
         _checks.one_of("model", model, [*NETWORKS, *PRETRAINED])
