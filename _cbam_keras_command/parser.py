@@ -117,10 +117,9 @@ class Parser(argparse.ArgumentParser):
             wrong, names = choice, re.findall(r"[^\s,']+", choice[2])
         # Dashes are no likeness. "--lr" has the initials of an option.
         plain = {name.strip("-"): name for name in names}
-        word, near = wrong[1].strip("-") if wrong else "", []
-        if wrong:
-            near = [x for x in plain if word == re.sub(r"(\w)\w*-?", r"\1", x)]
-            near += difflib.get_close_matches(word, plain, 1)
+        word = wrong[1].strip("-") if wrong else " "
+        near = [x for x in plain if word == re.sub(r"(\w)\w*-?", r"\1", x)]
+        near += difflib.get_close_matches(word, plain, 1)
         hint = f'. Did you mean "{plain[near[0]]}"?' if near else ""
         self.exit(2, f"{self.prog}: error: {message}{hint} (see --help)\n")
 

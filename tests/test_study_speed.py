@@ -80,7 +80,6 @@ GIB = 2**30
         ),
         (None, {}, 64, 8),
     ],
-    ids=["v2", "around", "cores", "v1", "unlimited", "no groups"],
 )
 def test_containers_limit_memory_and_cores(
     groups, files, memory, cores, tmp_path, monkeypatch

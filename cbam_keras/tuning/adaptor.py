@@ -1,7 +1,6 @@
 """Users' hypermodels and functions, with what a search asks of ours."""
 
 import contextlib
-import dataclasses
 import functools
 from typing import Any
 
@@ -11,6 +10,7 @@ from keras_tuner import HyperModel, HyperParameters
 from cbam_keras import study
 from cbam_keras.data import ImageData
 from cbam_keras.study import Recipe
+from cbam_keras.study.plans.recipes import as_field
 from cbam_keras.tuning.hypermodel import CBAMHyperModel
 from cbam_keras.tuning.space import TRAINING, Values, hyperparameters, point
 
@@ -92,8 +92,8 @@ def explore(
     The network is that of the default values.
     """
     space = hyperparameters({})
-    build = functools.partial(adapted.network, space, images, recipe)
-    network = study.build_seeded(build, recipe)
+    make = functools.partial(adapted.network, images=images, recipe=recipe)
+    network = study.build_seeded(functools.partial(make, space), recipe)
     task.check(network, images)
     fingerprint = study.fingerprint(network)
     # What networks ask for under a condition is found by changing one value at
@@ -102,30 +102,23 @@ def explore(
         met = {parent.name: parent.values[0] for parent in hp.conditions}
         # A range has no list of values; its end is tried.
         is_range = hasattr(hp, "max_value")
-        for value in [hp.max_value] if is_range else hp.values:
+        # A search takes fields of the recipe from there.
+        field = hp.name not in TRAINING and as_field(hp.name, hp.default)
+        described = []
+        for value in [hp.default, hp.max_value] if is_range else hp.values:
             probe = point(space, **{**met, hp.name: value})
             # A trial with these values records the error.
             with contextlib.suppress(Exception):
                 adapted.declare_hyperparameters(probe)
+                if field:
+                    build = functools.partial(make, probe)
+                    network = study.build_seeded(build, recipe)
+                    compiled = str(network.get_compile_config())
+                    described.append((study.fingerprint(network), compiled))
             space.merge(probe.space, overwrite=False)
-    fields = {field.name for field in dataclasses.fields(Recipe)} - {*TRAINING}
-    for hp in space.space:
-        first, *_, last = [*hp.values, *hp.values]
-        if hp.name not in fields or first == last:
-            continue
-        met = {parent.name: parent.values[0] for parent in hp.conditions}
-        described = []
-        for value in (first, last):
-            probe = point(space, **{**met, hp.name: value})
-            build = functools.partial(adapted.network, probe, images, recipe)
-            with contextlib.suppress(Exception):
-                model = study.build_seeded(build, recipe)
-                compiled = str(model.get_compile_config())
-                described.append((study.fingerprint(model), compiled))
-        if described and described[1:] == described[:1]:
+        if len(described) > len({*described}) == 1:
             raise ValueError(
-                f'`hypermodel` must use its "{hp.name}", or leave it to the '
-                f"recipe, as recipe=training.Recipe({hp.name}={first!r}). "
-                f"Received: the same network with {first!r} and {last!r}"
+                f'`hypermodel` must use its "{hp.name}", or leave it to '
+                f"{field}. Received: one network for all its values"
             )
     return space, fingerprint

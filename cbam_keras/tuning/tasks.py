@@ -19,13 +19,14 @@ class KeepsCompiled(ImageTask):
         """Raises, too, if a loss of Keras does not learn integer labels."""
         super().check(model, data)
         loss = model.loss if model.compiled else None
-        loss = keras.losses.get(loss) if isinstance(loss, str) else loss
-        if not getattr(loss, "__module__", "").startswith("keras."):
+        # A dictionary or function of one's own may be of anything.
+        loss = None if isinstance(loss, dict | list) else keras.losses.get(loss)
+        if not loss or not loss.__module__.startswith("keras."):
             return
-        _, *sides, count = model.output_shape
-        sides = [1 for _ in sides]
-        labels = np.arange(max(count, 2), dtype="float32").reshape(-1, *sides)
+        _, *sides, count = [x or 1 for x in model.output_shape]
+        labels = np.arange(max(count, 2), dtype="float32")
         right = np.eye(count, dtype="float32") if count > 1 else labels
+        labels = labels.reshape(-1, *[1] * len(sides))
         right = right.clip(0.01, 0.99).reshape(*labels.shape, count)
         # Each backend has errors of its own for what does not fit.
         with contextlib.suppress(Exception):

@@ -333,7 +333,6 @@ def network_of(
     if isinstance(model, str):
         model = model.removeprefix(UNET)
     if _checks.one_of("weights", weights, WEIGHTS) and model not in PRETRAINED:
-        # Ours may be spelled as another one, but not be in place of it.
         cutoff = 1 if model in NETWORKS else 0.6
         raise ValueError(
             "`weights` must be None unless `model` is the name of a network "

@@ -163,9 +163,8 @@ class Recipe:
 
 def as_field(name: str, value: object) -> str:
     """Returns how an argument of a recipe is written, or "" for another."""
-    is_field = name in {field.name for field in dataclasses.fields(Recipe)}
     text = f"recipe=training.Recipe({name}={_checks.shown(value)})"
-    return text if is_field else ""
+    return text if name in Recipe.__dataclass_fields__ else ""
 
 
 def _check_class_weight(class_weight):

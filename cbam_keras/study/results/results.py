@@ -451,8 +451,7 @@ class Results(_terminal.Tabular):
             measure: self.compared(measure, comparison)
             for measure in self._further_measures
         }
-        every = [row.seconds_per_epoch for row in rows if row.seeds]
-        are_timed = None not in every
+        are_timed = None not in [x.seconds_per_epoch for x in rows if x.seeds]
         cells = []
         for row in rows:
             cell = {

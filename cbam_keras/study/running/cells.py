@@ -127,16 +127,13 @@ class Cells:
     def say_time_left(self, workers: int = 1) -> None:
         """Prints how long the missing networks take, by the epochs so far."""
         histories = [cell["history"] for cell in self.folder.cells]
-        histories += (begun := self.folder.histories()).values()
-        # The first epoch of a network compiles it.
-        firsts = [rows[0]["seconds"] for rows in histories if rows]
-        later = [row["seconds"] for rows in histories for row in rows[1:]]
+        histories += self.folder.histories().values()
         networks, epochs = self.left()
-        seconds = later or (firsts if epochs <= networks else [])
+        # The first epoch of a network compiles it.
+        start = int(epochs > networks)
+        seconds = [row["seconds"] for rows in histories for row in rows[start:]]
         if seconds and epochs > 0:
-            more = statistics.fmean(firsts) - statistics.fmean(seconds)
             time_left = epochs * statistics.fmean(seconds)
-            time_left += max(0, networks - len(begun)) * more
             time_left *= math.ceil(networks / workers) / networks
             words = _terminal.in_words(time_left)
             which = f"{networks} networks" if networks > 1 else "one network"
@@ -181,7 +178,6 @@ class Cells:
                     callbacks=callbacks,
                     on_error=self._note,
                 )
-            # Other workers may train on the same cores.
             if self.callbacks and not accelerators(os.environ):
                 outcome = dataclasses.replace(outcome, seconds_per_epoch=None)
         else:

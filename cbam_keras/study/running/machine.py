@@ -4,9 +4,8 @@ import contextlib
 import importlib.util
 import os
 import pathlib
-import socket
 import subprocess
-import zlib
+import uuid
 from collections.abc import Callable, Mapping
 
 import keras
@@ -81,7 +80,7 @@ def _cores():
     counts = [quota // period for quota, period in limits if quota > 0]
     count = max(1, min([len(cores), *counts]))
     # Not the same cores in all containers of a machine.
-    first = zlib.crc32(socket.gethostname().encode()) % len(cores)
+    first = uuid.getnode() % len(cores)
     return sorted((cores + cores)[first : first + count])
 
 

@@ -7,7 +7,6 @@ from concurrent.futures import Executor
 from typing import Any, Protocol
 
 from cbam_keras import _checks, _graph, _terminal
-from cbam_keras._checks import Options
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.recipes import as_field
 from cbam_keras.study.plans.study import Study, batches_for
@@ -26,14 +25,6 @@ from cbam_keras.study.running.networks import (
 )
 from cbam_keras.study.running.options import RunOptions
 from cbam_keras.study.running.workers import training_by
-
-# What to use in place of arguments of KerasTuner and `fit`.
-REMEDIES = {
-    "callbacks": "Recipe(patience=...), or tensorboard=True",
-    "validation_data": "data=(train, validation, test)",
-    "objective": "measure=",
-    "executions_per_trial": "confirm=, seeds= or folds=",
-}
 
 
 class Plan(Protocol):
@@ -129,11 +120,11 @@ def run(
     )
 
 
-def run_with(study: Study | Plan, options: Options) -> Results:
+def run_with(study: Study | Plan, options: dict[str, Any]) -> Results:
     """Runs a study as `run` does, with arguments that a user has named."""
     for name, value in options.items():
-        if written := as_field(name, value) or REMEDIES.get(name):
-            raise TypeError(f"`{name}` is not an argument here: use {written}")
+        if written := as_field(name, value):
+            raise TypeError(f"`{name}` is of the recipe: write {written}")
     return run(study, **options)
 
 

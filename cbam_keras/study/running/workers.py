@@ -144,7 +144,6 @@ def start_worker(
 ) -> subprocess.Popen:
     """Starts a worker, which writes what goes wrong to a file."""
     package = importlib.util.find_spec("cbam_keras")
-    # A folder of this name has no origin.
     if package is None or package.origin is None:
         host = socket.gethostname()
         raise ImportError(f"cbam_keras is not installed on {host}")
