@@ -102,7 +102,6 @@ def explore(
         met = {parent.name: parent.values[0] for parent in hp.conditions}
         # A range has no list of values; its end is tried.
         is_range = hasattr(hp, "max_value")
-        # A search takes fields of the recipe from there.
         field = hp.name not in TRAINING and as_field(hp.name, hp.default)
         described = []
         for value in [hp.default, hp.max_value] if is_range else hp.values:

@@ -35,8 +35,7 @@ class Outcome:
             `"best val_accuracy"`. `None` unless finished.
         epochs: Integer, the epochs that were trained. They include those of a
             trial that this one continued.
-        seconds_per_epoch: Number, the median after the first, or `None`:
-            not known, or measured while others trained on the same cores.
+        seconds_per_epoch: Number, the median after the first, or `None`.
         seconds: Number, the seconds of training and validation.
         jit_compile: Boolean, whether the last epoch was compiled, or `None`.
             See `Recipe`.
