@@ -361,7 +361,7 @@ def test_what_killed_workers_trained_is_resumed_or_given_up(
     )
     for _ in range(MAX_TRIES - 1):
         begin_try(tmp_path / "shared/.cells/deadly-seed0")
-    with pytest.warns(UserWarning, match="is tried again.*ended by SIGKILL"):
+    with pytest.warns(UserWarning, match="ended by SIGKILL"):
         shared = study.run(three, tmp_path / "shared", workers=2)
     assert statuses(shared) == ["error", "finished", "finished"]
     message = "WorkerDied: 4 processes have died.*SIGKILL .*the last words"
