@@ -217,7 +217,6 @@ def test_gates_of_each_network_are_weighed_on_validation_images(
         assert found["note"].startswith(f"On {len(labels)} images, ")
         assert found["title"] in page
         assert f"What {name} loses without each gate" in page
-    # A caption has the gates that there are.
     assert "The channel gates of se by layer" in page
     assert "The channel and spatial gates of cbam by layer" in page
     assert "mnist5k: 5,000 digits" in page and "white box" not in page

@@ -40,8 +40,7 @@ def test_a_result_is_a_data_frame_and_a_table(make, column, values):
     assert isinstance(frame, pandas.DataFrame)
     assert list(frame[column].dropna()) == values
     shown = result._repr_html_()
-    assert len(repr(result)) < 250
-    assert repr(result).startswith(f"<{type(result).__name__}: ")
+    assert re.match(rf"<{type(result).__name__}: .{{1,200}}>\Z", repr(result))
     tables = str(result).count("┏")
     assert tables > 0
     assert shown.count("<table>") == tables

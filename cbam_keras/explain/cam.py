@@ -48,8 +48,8 @@ def grad_cam(
         model: Functional or Sequential `keras.Model` that returns a value per
             class. These may be values at each position, `(B, H, W, classes)`.
             It may return anything else if `class_index` is a function.
-        images: See `attention_maps`. Or signals, ids, volumes or videos,
-            `(B, L, C)`, `(B, L)`, `(B, D, H, W, C)` or `(B, T, H, W, C)`.
+        images: See `attention_maps`. Or signals, ids, volumes or videos, `(B,
+            L, C)`, `(B, L)`, `(B, D, H, W, C)` or `(B, T, H, W, C)`.
         class_index: The class to explain, one per image, or a function of the
             logits. An integer is the index in the output, `0` or `1` for a
             single output unit, or that of a value, if the model is compiled

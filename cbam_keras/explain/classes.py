@@ -26,12 +26,12 @@ def class_probabilities(
 
     Returns:
         NumPy array `(B, classes)`, float32. It is the output of the model if
-        it ends in a softmax or sigmoid, or if it is not negative and sums to
-        1 for all images; otherwise the softmax of its logits, or the sigmoid
-        of each if the loss is binary, of several labels. A single output
-        unit is for two classes if it ends in a sigmoid or is compiled with a
-        loss of classes: `p`, or the sigmoid of the logit, is the probability
-        of class 1, and `1 - p` that of class 0.
+        it ends in a softmax or sigmoid, or if it is not negative and sums to 1
+        for all images, else the softmax of its logits. With a binary loss of
+        several units it is what that takes, or the sigmoid of each logit. A
+        single unit is for two classes if it ends in a sigmoid or has a loss of
+        classes: `p`, or the sigmoid of the logit, is the probability of class
+        1, and `1 - p` that of class 0.
 
     Raises:
         ValueError: If the images do not fit the model, if it has no such head

@@ -182,8 +182,7 @@ def gate_importance(
 
     Raises:
         ValueError: If the model has no attention layers, if its graph is not
-            known, if it does not give classes, if the images do not fit, if
-            there is not a label per image, or if batches have others.
+            known, if it gives no classes, or if images or labels do not fit.
         TypeError: If `model` is not a model, or the images are not numbers.
 
     Example:
@@ -281,8 +280,7 @@ def true_classes(labels: ArrayLike, count: int, classes: int) -> np.ndarray:
         raise ValueError(
             f"`labels` must be a class per image, {count} integers from 0 to "
             f"{classes - 1} (of columns, np.argmax(labels, axis=1)). Received: "
-            f"labels of dtype {given.dtype} and shape {given.shape}, "
-            f"labels={labels!r:.200}"
+            f"labels {given.shape} of {given.dtype}, labels={labels!r:.200}"
         )
     return whole
 

@@ -101,9 +101,9 @@ def _find_loss(graph):
     if sum(x.operation in users for x in graph.steps) > len(users):
         return "Wrap layers that run frame by frame in TimeDistributed"
     return (
-        f'Layer "{step.path}" changes axes, and only layers.Permute is followed'
-        '. Explain what comes after: keras.Model(model.get_layer("'
-        f'{step.path}").output, model.output)'
+        f'Layer "{step.path}" changes axes; only layers.Permute is followed. '
+        f'Explain keras.Model(model.get_layer("{step.path}").output, '
+        "model.output), of its outputs"
     )
 
 
