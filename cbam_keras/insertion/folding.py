@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 import keras
 import numpy as np
 from keras import layers
-from numpy.typing import ArrayLike
+from cbam_keras._graph import ArrayLike
 
 from cbam_keras import _checks, _graph, _terminal
 from cbam_keras.explain.importance import measure

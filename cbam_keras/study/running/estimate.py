@@ -135,7 +135,7 @@ def seeds_needed(
         ValueError: If an argument is out of range, or if more than 10,000
             seeds are needed.
     """
-    deviation = results
+    deviation: object = results
     if isinstance(results, Results):
         error, seeds = pooled_error([*results.compared().values()])
         deviation = error * math.sqrt(seeds)
@@ -144,7 +144,7 @@ def seeds_needed(
                 "`results` must be of several seeds, without folds, whose "
                 f"differences vary. Received: results of {results.title}"
             )
-    _checks.positive_number("results", deviation)
+    deviation = _checks.positive_number("results", deviation)
     _checks.positive_number("difference", difference)
     _checks.positive_integer("comparisons", comparisons)
     if not 0.1 <= power <= 0.999:
