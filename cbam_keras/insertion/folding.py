@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator, Mapping
 import keras
 import numpy as np
 from keras import layers
-from cbam_keras._graph import ArrayLike
 
 from cbam_keras import _checks, _graph, _terminal
+from cbam_keras._graph import ArrayLike
 from cbam_keras.explain.importance import measure
 from cbam_keras.insertion.constant_search import (
     BATCH,

@@ -151,11 +151,11 @@ def seeds_needed(
         raise ValueError(
             f"`power` must be from 0.1 to 0.999. Received: power={power}"
         )
-    seeds = count_seeds(deviation, difference, comparisons, power)
-    if seeds is None:
+    needed = count_seeds(deviation, difference, comparisons, power)
+    if needed is None:
         raise ValueError(
             f"`difference` must be found with at most {MOST_SEEDS:,} seeds. "
             f"Received: difference={difference}, with a deviation of "
             f"{deviation:.3g}. Look for a larger one"
         )
-    return seeds
+    return needed
