@@ -172,7 +172,7 @@ def check_options(options: Mapping, names: Iterable[str]) -> None:
             owner = f"recipe: write {written}" if written else "study"
             raise ValueError(
                 f"`{name}` is an argument of the {owner}. Received: "
-                f"data_options with {name}={_checks.shown(value)}"
+                f"data_options={{{name!r}: {_checks.shown(value)}}}"
             )
         known = {*names} - {"data", "masks"}
         _checks.one_of("data_options", name, sorted(known))
