@@ -74,3 +74,96 @@ def test_the_formula_is_that_of_pytorch():
     found, gradient = by_formula(MASKS, LOGITS, True, THREE, 0)
     assert found == pytest.approx(expected.item())
     np.testing.assert_allclose(gradient, x.grad.numpy(), atol=1e-8)
+
+
+ONES = np.ones((2, 4, 3))
+HALF = (np.arange(3) < 1) * ONES
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("dice", [0, 0.7])
+@pytest.mark.parametrize(
+    ("options", "weight", "expected"),
+    [
+        ({"class_weight": {0: 0.5, 2: 3}}, None, ((0.5, 1, 3), ONES)),
+        ({"class_weight": np.array(THREE)}, ONES[:, 0, 0], (THREE, ONES)),
+        ({"reduction": "mean"}, HALF[..., None], (None, HALF)),
+        ({}, np.array([1, 0]), (None, ONES * [[[1]], [[0]]])),
+    ],
+)
+def test_weights_are_those_of_pixels(options, weight, expected, dice):
+    options = {"dice_weight": dice, "from_logits": True, **options}
+    loss = losses.PixelCrossentropy(**options)
+    loss = keras.losses.deserialize(keras.losses.serialize(loss))
+    of_classes, of_pixels = expected
+    kept = np.where(of_pixels > 0, MASKS, 255)
+    value, _ = by_formula(kept, LOGITS, True, of_classes, dice)
+    for masks in (MASKS, MASKS[..., None], MASKS.tolist()):
+        found = loss(masks, LOGITS.astype("float32"), weight)
+        assert float(found) == pytest.approx(value, abs=1e-5)
+    metric, other = losses.PixelIoU(3), losses.PixelIoU(3)
+    metric.update_state(MASKS[..., None], LOGITS, weight)
+    other.update_state(kept, LOGITS)
+    assert float(metric.result()) == pytest.approx(float(other.result()))
+
+
+@pytest.mark.every_backend
+def test_reductions_are_those_of_keras():
+    kinds = ("none", "sum")
+    both = [losses.PixelCrossentropy(reduction=kind) for kind in kinds]
+    pixels, total = (loss(MASKS, LOGITS) for loss in both)
+    assert pixels.shape == MASKS.shape
+    assert float(keras.ops.sum(pixels)) == pytest.approx(float(total))
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("label", [3, -1, 254])
+def test_labels_that_are_no_class_give_nan(label):
+    masks = np.where(MASKS == 0, label, MASKS)
+    assert np.isnan(float(losses.PixelCrossentropy()(masks, LOGITS)))
+    metric = losses.PixelIoU(3)
+    metric.update_state(masks, LOGITS)
+    assert np.isnan(float(metric.result()))
+
+
+@pytest.mark.parametrize(
+    ("masks", "weight", "message"),
+    [
+        (np.eye(3)[MASKS % 3], None, r"argmax.*\(2, 4, 3, 3\), y_pred.shape="),
+        (MASKS[:1], None, r"pixel of the predictions, \(2, 4, 3\)"),
+        (MASKS, [5.0], r"of 3 classes.*=\[5.0\]"),
+        (MASKS, {3: 1.0}, r"of 3 classes.*=\{3: 1.0\}"),
+        (MASKS, [1, -1, 1], "a number from 0 for each"),
+    ],
+)
+def test_shapes_and_weights_that_do_not_fit(masks, weight, message):
+    with pytest.raises(ValueError, match=message):
+        losses.PixelCrossentropy(class_weight=weight)(masks, LOGITS)
+
+
+@pytest.mark.every_backend
+@pytest.mark.filterwarnings("ignore:__array__ implementation")
+def test_a_network_is_trained_on_masks_of_all_shapes():
+    dense = keras.layers.Dense(3, "softmax", kernel_initializer="identity")
+    model = keras.Sequential([keras.Input((None, None, 3)), dense])
+    loss = losses.PixelCrossentropy()
+    model.compile(keras.optimizers.SGD(0.0), loss, metrics=[losses.PixelIoU(3)])
+    expected = float(loss(MASKS, special.softmax(LOGITS, -1), HALF))
+    for masks in (MASKS, MASKS[..., None]):
+        logs = model.fit(LOGITS, masks, 2, sample_weight=HALF, verbose=0)
+        assert logs.history["loss"][0] == pytest.approx(expected, abs=1e-5)
+    # 255 is ignored, though nothing but it may be the foreground.
+    white, metric = np.where(MASKS > 0, 255, 0), losses.PixelIoU(2)
+    with pytest.warns(UserWarning, match="pass masks // 255"):
+        losses.PixelCrossentropy()(white, LOGITS[..., :2])
+    for call in (metric.update_state, lambda *x: metric.result()):
+        with pytest.warns(UserWarning, match="pass masks // 255"):
+            call(white, LOGITS[..., :2])
+
+
+def test_losses_of_earlier_versions_load():
+    loss = losses.PixelCrossentropy(reduction="sum_over_batch_size", name="x")
+    assert loss.get_config()["reduction"] == "mean_with_sample_weight"
+    config = {"name": "miou", "dtype": "float32", "classes": 3, "score": "miou"}
+    config |= {"ignore_index": 9, "from_logits": False}
+    assert losses.PixelIoU.from_config(config).get_config() == config

@@ -4,12 +4,15 @@
 weights of classes; `MeanIoU` takes no single unit for two classes.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from cbam_keras import _checks
 
 __all__ = ["PixelCrossentropy", "PixelIoU"]
 
@@ -26,23 +29,29 @@ class PixelCrossentropy(keras.losses.Loss):
     With weights `w` of classes, over the pixels of a batch with a class `y`,
     the crossentropy is `sum(-w[y] * log(p[y])) / sum(w[y])`. Dice adds
     `dice_weight * (1 - mean(2 * sum(p * y) / (sum(p) + sum(y))))`, over the
-    classes in the batch, of two the foreground alone.
+    classes in the batch, of two the foreground alone. A `sample_weight`, of
+    images or pixels, weights both. Labels that are no class give NaN.
 
     Args:
         ignore_index: Integer, the value of pixels that do not count. Defaults
             to `255`.
-        class_weight: Sequence of non-negative numbers, one for each class.
-            Defaults to `None`, which means ones.
+        class_weight: Sequence of non-negative numbers, one for each class, or
+            mapping of classes to them, where others have 1. Defaults to
+            `None`, which means ones.
         dice_weight: Non-negative number, the weight of soft Dice. Defaults to
             `0.0`.
         from_logits: Boolean, whether predictions are logits. Defaults to
             `False`, which means probabilities.
         name: String, the name of the loss. Defaults to `"pixel_crossentropy"`.
-        **kwargs: See `keras.losses.Loss`.
+        **kwargs: See `keras.losses.Loss`. A mean is divided by the sum of the
+            weights, as by `reduction="mean_with_sample_weight"`.
 
     Call arguments:
-        y_true: Integers `(B, ...)`.
+        y_true: Integers `(B, ...)` or `(B, ..., 1)`.
         y_pred: `(B, ..., classes)`, or `(B, ..., 1)` for two classes.
+
+    Raises:
+        ValueError: When called, if shapes or `class_weight` do not fit.
 
     Example:
         >>> loss = PixelCrossentropy()
@@ -57,49 +66,52 @@ class PixelCrossentropy(keras.losses.Loss):
     def __init__(
         self,
         ignore_index: int = 255,
-        class_weight: Sequence[float] | None = None,
+        class_weight: Sequence[float] | Mapping[int, float] | None = None,
         dice_weight: float = 0.0,
         from_logits: bool = False,
         name: str = "pixel_crossentropy",
         **kwargs,
     ):
+        if kwargs.get("reduction", "mean") in ("mean", "sum_over_batch_size"):
+            kwargs["reduction"] = "mean_with_sample_weight"
         super().__init__(name=name, **kwargs)
         self.ignore_index = ignore_index
+        if isinstance(class_weight, np.ndarray):
+            class_weight = class_weight.tolist()
         self.class_weight = class_weight
         self.dice_weight = dice_weight
         self.from_logits = from_logits
 
-    def call(self, y_true, y_pred):
-        logs = _log_probabilities(y_pred, self.from_logits)
-        classes = logs.shape[-1]
-        target = _one_hot(y_true, classes, self.ignore_index)
-        weight = self.class_weight or np.ones(classes)
-        weighted = target * ops.convert_to_tensor(weight, "float32")
-        # A batch may have no pixel with a class.
-        total = ops.maximum(ops.sum(weighted), keras.config.epsilon())
-        loss = -ops.sum(weighted * logs) / total
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        classes = max(2, y_pred.shape[-1])
+        labels, weight = _read_labels(
+            y_true, y_pred, sample_weight, classes, self.ignore_index
+        )
+        weights = ops.take(_weights_of(self.class_weight, classes), labels)
+        loss = super().__call__(labels, y_pred, weight * weights)
         if not self.dice_weight:
             return loss
-        is_known = ops.sum(target, axis=-1, keepdims=True)
-        probabilities = ops.exp(logs) * is_known
-        axes = tuple(range(len(logs.shape) - 1))
+        probabilities = ops.exp(_log_probabilities(y_pred, self.from_logits))
+        target = ops.one_hot(labels, classes) * weight[..., None]
+        axes = tuple(range(len(labels.shape)))
         both = ops.sum(probabilities * target, axis=axes)
+        predicted = ops.sum(probabilities * weight[..., None], axis=axes)
         pixels = ops.sum(target, axis=axes)
-        dice = 2 * both / (ops.sum(probabilities, axis=axes) + pixels + 1e-6)
+        dice = 2 * both / (predicted + pixels + 1e-6)
         counts = ops.cast(pixels > 0, "float32")
         if classes == 2:
             dice, counts = dice[1:], counts[1:]
         lost = ops.sum((1 - dice) * counts) / ops.maximum(ops.sum(counts), 1)
         return loss + self.dice_weight * lost
 
+    def call(self, y_true, y_pred):
+        logs = _log_probabilities(y_pred, self.from_logits)
+        one_hot = ops.one_hot(ops.cast(y_true, "int32"), logs.shape[-1])
+        return -ops.sum(one_hot * logs, axis=-1)
+
     def get_config(self):
-        return {
-            **super().get_config(),
-            "ignore_index": self.ignore_index,
-            "class_weight": self.class_weight,
-            "dice_weight": self.dice_weight,
-            "from_logits": self.from_logits,
-        }
+        names = "ignore_index", "class_weight", "dice_weight", "from_logits"
+        return super().get_config() | {x: getattr(self, x) for x in names}
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
@@ -144,24 +156,28 @@ class PixelIoU(keras.metrics.Metric):
         )
 
     def update_state(self, y_true, y_pred, sample_weight=None):
+        labels, weight = _read_labels(
+            y_true, y_pred, sample_weight, self.classes, self.ignore_index
+        )
+        target = ops.one_hot(labels, self.classes) * weight[..., None]
         predicted = to_classes(y_pred, self.from_logits)
-        target = _one_hot(y_true, self.classes, self.ignore_index)
-        target = ops.reshape(target, (-1, self.classes))
         one_hot = ops.one_hot(ops.reshape(predicted, (-1,)), self.classes)
+        target = ops.reshape(target, (-1, self.classes))
         counts = ops.matmul(ops.transpose(target), one_hot)
         self.matrix.assign_add(ops.cast(counts, self.matrix.dtype))
 
     def result(self):
-        return score_of(ops.convert_to_tensor(self.matrix), self.score)
+        matrix = ops.convert_to_tensor(self.matrix)
+        # Values are not known while a graph is traced.
+        with contextlib.suppress(Exception):
+            labeled = ops.convert_to_numpy(matrix).sum(axis=1) > 0
+            if self.ignore_index == 255 and [*labeled] == [True, False]:
+                _warn_of_white()
+        return score_of(matrix, self.score)
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "classes": self.classes,
-            "score": self.score,
-            "ignore_index": self.ignore_index,
-            "from_logits": self.from_logits,
-        }
+        names = "classes", "score", "ignore_index", "from_logits"
+        return super().get_config() | {x: getattr(self, x) for x in names}
 
 
 def score_of(matrix: Any, score: str, math: Any = ops) -> Any:
@@ -189,21 +205,66 @@ def to_classes(outputs: Any, from_logits: bool) -> Any:
     return ops.cast(outputs[..., 0] > threshold, "int32")
 
 
-def _one_hot(y_true, classes, ignore_index):
-    """Returns ones at the classes of pixels, none where that is ignored."""
-    labels = ops.cast(y_true, "int32")
-    is_known = labels != ignore_index
-    one_hot = ops.one_hot(ops.where(is_known, labels, 0), classes)
-    return one_hot * ops.cast(is_known, one_hot.dtype)[..., None]
+def _weights_of(weights, classes):
+    """Returns the weight of each class."""
+    values = np.ones(classes) if weights is None else weights
+    if isinstance(values, Mapping):
+        # The keys of a saved loss are text.
+        given = {int(x): values[x] for x in values}
+        values = [given.pop(x, 1.0) for x in range(classes)] + [*given]
+    values = np.asarray(values, "float32")
+    if values.shape != (classes,) or not (values >= 0).all():
+        raise ValueError(
+            f"`class_weight` must have a number from 0 for each of {classes} "
+            f"classes. Received: class_weight={weights!r}"
+        )
+    return ops.convert_to_tensor(values)
+
+
+def _read_labels(y_true, y_pred, sample_weight, classes, ignore_index):
+    """Returns the class of each pixel, int32, and its weight.
+
+    The weight is 0 where the label is ignored, and NaN where it is no class.
+    """
+    sizes, pixels = np.shape(y_true), tuple(y_pred.shape)[:-1]
+    # A shape of TensorFlow may not be known.
+    if isinstance(sizes, tuple) and sizes not in (pixels, (*pixels, 1)):
+        raise ValueError(
+            "Masks must have an integer for each pixel of the predictions, "
+            f"{pixels}; np.argmax(masks, axis=-1) gives them of one-hot ones. "
+            f"Received: y_true.shape={sizes}, y_pred.shape={y_pred.shape}"
+        )
+    if isinstance(y_true, np.ndarray) and (classes, ignore_index) == (2, 255):
+        if {*np.unique(y_true)} == {0, 255}:
+            _warn_of_white()
+    shape = ops.shape(y_pred)[:-1]
+    y_true = y_true if hasattr(y_true, "shape") else np.asarray(y_true)
+    labels = ops.reshape(ops.cast(y_true, "int32"), shape)
+    is_class = ops.logical_and(labels >= 0, labels < classes)
+    weight = ops.where(is_class, 1.0, np.nan)
+    weight = ops.where(labels == ignore_index, 0.0, weight)
+    if sample_weight is not None:
+        # Of images these are (B, 1), of pixels (B, H * W).
+        given = ops.convert_to_tensor(sample_weight, "float32")
+        given = ops.reshape(given, (shape[0], -1))
+        product = ops.reshape(weight, (shape[0], -1)) * given
+        product = ops.where(given == 0, 0.0, product)
+        weight = ops.reshape(product, shape)
+    return ops.where(is_class, labels, 0), weight
+
+
+def _warn_of_white():
+    _checks.warn(
+        "Masks have no pixel of class 1, while 255 is ignored. If that is the "
+        "foreground, pass masks // 255"
+    )
 
 
 def _log_probabilities(outputs, from_logits):
     outputs = ops.cast(outputs, "float32")
-    if outputs.shape[-1] > 1 and from_logits:
-        return ops.log_softmax(outputs, axis=-1)
-    if from_logits:
-        both = ops.concatenate([-outputs, outputs], axis=-1)
-        return ops.log_sigmoid(both)
     if outputs.shape[-1] == 1:
-        outputs = ops.concatenate([1 - outputs, outputs], axis=-1)
+        other = ops.zeros_like(outputs) if from_logits else 1 - outputs
+        outputs = ops.concatenate([other, outputs], axis=-1)
+    if from_logits:
+        return ops.log_softmax(outputs, axis=-1)
     return ops.log(ops.clip(outputs, keras.config.epsilon(), 1.0))
