@@ -118,8 +118,14 @@ def test_batches_are_read_whatever_their_order(kind):
     assert first.fingerprint == again.fingerprint
     assert_labels_of_arrays(first)
     both = kind(shuffled(0)), kind(shuffled(1))
-    assert whole(both).sizes == {"train": 65, "validation": 5, "test": 70}
+    named = dict(zip(("train", "test"), both, strict=True))
+    assert whole(named).sizes == {"train": 65, "validation": 5, "test": 70}
+    with pytest.raises(ValueError, match='or {"train": data.0., "valida'):
+        whole(both)
     if kind is tensors:
+        both[0].class_names = None
+        both[0].class_indices = dict(zip("baecd", (1, 0, 4, 2, 3), strict=True))
+        assert whole(both[0]).class_names == (*"abcde",)
         assert first.class_names == ("ant", "bee", "cat", "dog", "eel")
         study.Classification(both[0])
 
@@ -169,7 +175,8 @@ def test_keras_loaders_are_read_in_each_of_their_modes(tmp_path, mode):
     assert_same(whole(iterator), expected)
     assert whole(iterator).class_names == ("cat", "dog")
     both = load(label_mode=mode, subset="both", validation_split=0.4, seed=1)
-    assert whole(both).sizes["test"] == 8
+    names = dict(zip(("train", "validation"), both, strict=True))
+    assert whole(names).sizes["validation"] == 8
 
 
 def test_a_description_is_plain_json():

@@ -42,6 +42,13 @@ def from_arrays(arrays: Any, of_masks: bool = False) -> Dataset:
             is_batches(part) or (_is_pair(part) and np.ndim(part[0]) > 2)
             for part in arrays
         ):
+            if is_batches(arrays[1]):
+                raise ValueError(
+                    "Two datasets must have names, as the second may be for "
+                    'testing or validation: {"train": data[0], "test": data[1]}'
+                    ' or {"train": data[0], "validation": data[1]}. Received: '
+                    "data with 2 datasets"
+                )
             arrays = dict(zip(("train", "test"), arrays, strict=True))
         else:
             arrays = {"train": arrays}
@@ -52,8 +59,9 @@ def from_arrays(arrays: Any, of_masks: bool = False) -> Dataset:
         if name in arrays
     }
     # Keras' loaders name the classes, each in its own way.
-    indices = getattr(arrays["train"], "class_indices", ())
-    names = getattr(arrays["train"], "class_names", None) or [*indices]
+    indices = getattr(arrays["train"], "class_indices", {})
+    names = getattr(arrays["train"], "class_names", None)
+    names = names or sorted(indices, key=lambda x: indices[x])
     scale = Scale.of(map(_find_range, pairs.values()))
     if scale and scale.lowest >= 0 and scale.highest <= 255:
         scale = None
@@ -230,7 +238,8 @@ def _find_problem(images, scale, of_batches):
     if of_batches:
         move = ".map(lambda x, y: (tf.transpose(x, (0, 2, 3, 1)), y))"
     if images.ndim != 4 or not images.size or images.dtype.kind not in "iuf":
-        return "the images are empty, of another shape or no numbers"
+        problem = "the images are empty, of another shape or no numbers"
+        return f"{problem}. Paths are columns of a data frame"
     count, first, height, width = images.shape
     if first in (1, 3, 4) and height == width > 4:
         return f"{move} puts the channels last"
