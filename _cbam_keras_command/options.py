@@ -240,6 +240,8 @@ def add_masks(parser):
         metavar="FILE",
         help="a text file with red, green, blue and the name of each class",
     )
+    text = "a regular expression that finds the same in names of both"
+    add_options(group, {"--pair-by": text}, metavar="PATTERN")
     group.add_argument(
         "--ignore-index",
         type=int,

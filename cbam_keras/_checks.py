@@ -5,6 +5,7 @@ import difflib
 import importlib
 import math
 import numbers
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +31,17 @@ def positive_integer(
     if value > most:
         raise _wrong(name, value, f"at most {most:,}")
     return int(value)
+
+
+def pattern(name: str, value: Any) -> None:
+    """Raises unless `value` is a regular expression, or `None`."""
+    try:
+        re.compile(value or "")
+    except (re.error, TypeError) as error:
+        raise ValueError(
+            f"`{name}` must be a regular expression. Received: {name}="
+            f"{value!r} ({error})"
+        ) from error
 
 
 def seed(name: str, value: object) -> int:

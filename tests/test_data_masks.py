@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import types
 
 import keras
 import numpy as np
@@ -27,7 +28,8 @@ COLORED = {"colors": dict(zip(NAMES, RGB, strict=True))}
 VOID = {"colors": {"sky": RGB[0], "Void": RGB[1], "car": RGB[2]}}
 GRAY = {"colors": {"sky": 7, "road": [200, 201], "car": 0}}
 GRAYS = {"colors": {"sky": 3 * [7], "road": 3 * [200], "car": 3 * [0]}}
-TEXT = "name,r,g,b\nsky, 9, 9, 9\n128 64 128\t\troad\ncar,128,64,0\n"
+TEXT = "name,r,g,b\n0,sky, 9, 9, 9\n128 64 128\t\troad\n2 car,128,64,0\n"
+BY_NUMBER = {"pair_by": "2([0-9])_"}
 BLACK, WHITE = np.uint8([0, 255, 255]), "background foreground"
 
 
@@ -38,6 +40,9 @@ def folder(tmp_path, monkeypatch):
 
 def _save(name, content):
     pathlib.Path(name).parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, str):
+        pathlib.Path(name).write_text(content)
+        return
     image = content if hasattr(content, "save") else Image.fromarray(content)
     image.save(name, quality=95)
 
@@ -161,6 +166,9 @@ def test_tables_of_masks():
         ("{s}/{i}_leftImg8bit.png", "m/{s}/{i}_gtFine_labelIds.png", ". m", {}),
         ("a/{p}/images/{i}.png", "a/{p}/masks/{i}.png", ". .", {}),
         ("{p}_{i}.png", "{p}_{i}_mask.png", ". .", {"group_by": "v[0-9]"}),
+        ("images/x ({i}).png", "images/x ({i})_mask.png", "images images", {}),
+        ("images/{i}_l.png", "masks/{i}_l_gt.png", "images masks", {}),
+        ("i/2{i}_training.png", "1st_m/2{i}_m1.png", "i 1st_m", BY_NUMBER),
         ("{p}/{i}.png", "{p}/{i}_L.png", ". .", {"group_by_folder": False}),
     ],
 )
@@ -222,6 +230,7 @@ def test_augmentation_moves_masks_with_images(monkeypatch, of_files, augment):
         assert (images[is_whole, 0] == 255 * masks[is_whole]).all()
 
 
+MANY = np.arange(480).reshape(10, 8, 6) % 257
 A, B, THIRD = "masks/0.png", "masks/3.png", TRUTH[3]
 
 
@@ -251,11 +260,24 @@ A, B, THIRD = "masks/0.png", "masks/3.png", TRUTH[3]
         ({"masks/3.bmp": THIRD}, {}, "2 masks of one name: .*/3.bmp"),
         ({}, {"class_names": "aba"}, "two different names or more"),
         ({}, {"class_names": [*"aba"]}, "two different names or more"),
+        ({}, {"class_names": {0: "a", 2: "b", 1: "c"}}, "as a list"),
+        ({}, {"class_names": {"a", "b", "c"}}, "as a list"),
+        ({}, {"pair_by": "("}, "`pair_by` must be a regular expression"),
+        ({}, {"pair_by": "x"}, "does not match 10 of 10: 0.png"),
+        ({}, {"images": IMAGES, "masks": TRUTH, "pair_by": "x"}, "for folders"),
+        ({}, {"images": [A, B], "masks": [A, B]}, "columns of a data"),
+        ({}, {"images": IMAGES, "masks": MANY}, "ignore_index=255 and 257 cl"),
+        ({}, {"images": IMAGES, "masks": 0 * TRUTH}, "and 0 other values, a"),
+        ({B: None, "masks/3.jpg": BLACK[THIRD]}, {}, "3.jpg. .*has 0, 1, 2"),
         ({}, NAMED | COLORED, "left out with `colors`"),
         ({}, {"colors": "bad.txt"}, 'with the line "4 5 b"'),
         ({}, {"colors": {"a": 1, "b": (1, 2, 3)}}, "all of them to gray"),
         ({}, {"mask_column": "a"}, "only for CSV files and data frames"),
-        ({}, {"masks": "others"}, "10 images, as .*, and 1 masks, .* alike"),
+        ({"others/b.json": ""}, {"masks": "others"}, "10 images, .* 1 .json"),
+        ({f"images/{i}.png": "" for i in range(10)}, {}, "images .*10 damaged"),
+        ({"c.txt": '{"a": [1]}'}, {"colors": "c.txt"}, "; json.load makes"),
+        ({"c.txt": "7 1 2 3 a"}, {"colors": "c.txt"}, "the line .7 1 2 3 a"),
+        ({"c.txt": "7,1,2,3,a"}, {"colors": "c.txt"}, "the line .7,1,2,3,a"),
         ({}, {"masks": TRUTH}, "folder if `images` is one.*masks='ndarray'"),
         ({}, {"images": IMAGES}, "folder if `images` is one.*'ndarray', m"),
         ({}, {"images": "voc"}, "TensorFlow Datasets come as pairs"),
@@ -265,6 +287,7 @@ A, B, THIRD = "masks/0.png", "masks/3.png", TRUTH[3]
         ({}, {"images": IMAGES[:2], "masks": TRUTH[:2]}, "at least 3 images"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:10 images .* could not be read")
 def test_mistakes(files, options, message):
     pathlib.Path("bad.txt").write_text("1 2 3 a\n4 5 b")
     _save("others/a.png", THIRD)
@@ -286,3 +309,104 @@ def test_files_without_the_other_are_left_out():
     assert sum(loaded.sizes.values()) == 7
     reasons = "1 without a mask, 1 without an image, 1 with an unreadable mask"
     assert loaded.notes == (f"3 left out: {reasons}",)
+
+
+TWICE, STRAY = np.stack(2 * [BLACK[TRUTH].astype(int)])
+STRAY[:, 0, 0] = 1
+
+
+@pytest.mark.parametrize(
+    ("others", "rows", "message"),
+    [
+        (TWICE // 255, slice(4), r"\[4\] has 0, 255 and masks\[0\] has 0, 1"),
+        (np.where(TWICE, 255, 1), slice(3, 4), r"masks\[0\].*\[3\] has 1, 255"),
+        (TRUTH, slice(3, 10), r"masks\[0\] has 0, 255 .*\[3\] has 0, 1, 2"),
+        (STRAY, slice(3, 4), r"masks\[0\] has 0, 255 .*\[3\] has 0, 1, 255"),
+        (STRAY, slice(10), r"Received: masks\[0\] has 0, 1, 255\. Save"),
+    ],
+)
+def test_white_may_be_the_foreground(others, rows, message):
+    masks = TWICE.copy()
+    masks[rows] = others[rows]
+    with pytest.raises(ValueError, match=message):
+        load_masks(IMAGES, masks)
+
+
+def test_ignored_pixels_are_told():
+    part = f"{100 * (TRUTH == 2).mean():.3g} % of the pixels"
+    for masks in (np.where(TRUTH == 2, 255, TRUTH), np.eye(3)[TRUTH][..., :2]):
+        loaded = load_masks(IMAGES, masks)
+        assert loaded.class_names == ("0", "1")
+        assert loaded.notes == (f"ignored: {part}",)
+    loaded = load_masks(IMAGES, TRUTH, colors={"a": 0, "b": 1, "Void": 2})
+    assert loaded.notes == (f"ignored, with Void: {part}",)
+    masks = np.where(np.arange(8)[:, None] > 0, 255, TRUTH)
+    with pytest.warns(UserWarning, match="87.5 % of the pixels are ignored, m"):
+        load_masks(IMAGES, masks)
+
+
+@pytest.mark.parametrize(("blocks", "is_read"), [(10, True), (11, False)])
+def test_few_pixels_of_a_jpeg_mask_are_edges(blocks, is_read):
+    # Blocks of JPEG of one value keep it.
+    levels = np.repeat([0, 128, 255], [40, blocks, 60 - blocks])
+    mask = levels.reshape(10, 10).repeat(8, 0).repeat(8, 1).astype("uint8")
+    for i in range(10):
+        _save(f"images/{i}.png", np.roll(mask, i))
+        _save(f"masks/{i}.jpg", np.roll(mask, 8 * i, 0))
+    refused = pytest.raises(ValueError, match="other values, 0 .*/0.jpg")
+    with contextlib.nullcontext() if is_read else refused:
+        assert load_masks("images", "masks").class_names == (*WHITE.split(),)
+
+
+@pytest.mark.parametrize("of_masks", [1, 3])
+def test_masks_are_turned_by_exif_like_their_images(of_masks):
+    _write()
+    for path in pathlib.Path().rglob("*.png"):
+        exif = Image.Exif()
+        exif[0x0112] = 3 if path.parent.name == "images" else of_masks
+        Image.open(path).rotate(180).save(path, exif=exif)
+    if of_masks == 3:
+        _check(load_masks("images", "masks"))
+        return
+    with pytest.warns(UserWarning, match="10 have another EXIF orientation"):
+        load_masks("images", "masks")
+
+
+PAGES = types.SimpleNamespace(
+    save=lambda path, quality: Image.fromarray(THIRD).save(
+        path, save_all=True, append_images=[Image.fromarray(THIRD)]
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({B: None, "masks/3.tif": PAGES}, "1 have 2 pages, the first of which"),
+        ({B: THIRD[..., None].repeat(4, 2)}, "1 have an alpha channel, which"),
+        ({B: None, "masks/3.tif": THIRD / np.float32(2)}, "1 mask .*fractions"),
+        ({f"masks/{i}.png": THIRD for i in range(10)}, "all are equal"),
+        ({"ImageSets/a/train.txt": "0\n1"}, "not read: .*Sets/a/train.txt"),
+    ],
+)
+def test_what_is_not_read_is_told(files, message):
+    _write()
+    for name, content in files.items():
+        os.remove(name) if content is None else _save(name, content)
+    with pytest.warns(UserWarning, match=message):
+        assert load_masks("images", "masks").class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("mask", ["b/test/{i}.png", "b/train/{i}/x.png"])
+def test_what_does_not_pair_is_refused(mask):
+    _write(image="a/train/{i}.png", mask=mask)
+    with pytest.raises(ValueError, match="none of them alike. Join several"):
+        load_masks("a", "b")
+
+
+@pytest.mark.parametrize("place", ["images", "masks"])
+def test_a_left_eye_keeps_its_mask(place):
+    _write(image="images/{i}_l.png", mask=place + "/{i}_l_mask.png")
+    _save("images/0.png", IMAGES[0])
+    with pytest.warns(UserWarning, match="1 image .* out: .*images/0.png$"):
+        _check(load_masks("images", place))

@@ -115,6 +115,7 @@ def test_a_report_has_classes_and_predictions(run, drawn):
 
 @pytest.mark.every_backend
 @pytest.mark.filterwarnings("ignore:No training image has a pixel of")
+@pytest.mark.filterwarnings("ignore:Masks may be wrong")
 @pytest.mark.parametrize("seed", range(50))
 def test_scores_are_those_of_scikit_learn(seed):
     """Classes may be absent from masks, predictions or both."""
@@ -208,10 +209,12 @@ def test_a_dry_run_knows_what_masks_mean(drawn, capsys):
     estimate = mock.Mock(wraps=study.estimate)
     with mock.patch.object(study, "estimate", estimate):
         train(drawn, "x", f"--colors {drawn}/colors.txt {given}")
-        train(drawn, "x", f"--class-names a b --ignore-index 9 {given}")
+        names = "--class-names a b --ignore-index 9 --pair-by [0-9]+"
+        train(drawn, "x", f"{names} {given}")
     colors, names = (x.args[0].task for x in estimate.call_args_list)
     assert [*colors.source.masks.colors] == ["sea", "land"]
     assert names.source.masks.class_names == ["a", "b"]
+    assert names.source.masks.pair_by == "[0-9]+"
     assert (names.source.masks.ignore_index, names.dice_weight) == (9, 0.5)
     assert names.measure == "test_dice"
     assert "1 training of 2 epochs" in capsys.readouterr().out

@@ -14,7 +14,8 @@ from cbam_keras.tuning import space
 keras_tuner = pytest.importorskip("keras_tuner")
 pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 
-IMAGES = np.arange(10 * 16 * 16 * 3).reshape(10, 16, 16, 3).astype("uint8")
+IMAGES = np.arange(10 * 16 * 48).reshape(10, 16, 16, 3)
+IMAGES = (IMAGES // 5).astype("uint8")
 MASKS = IMAGES[..., 0] > 99
 
 

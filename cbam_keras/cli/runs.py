@@ -67,7 +67,7 @@ def _data_of(options):
 
 def _segmentation(options: Options) -> study.Segmentation | None:
     """Returns the task of images with masks, if there are any."""
-    names = ("class_names", "colors", "ignore_index", "dice_weight")
+    names = ["class_names", "colors", "ignore_index", "pair_by", "dice_weight"]
     if options.masks is None:
         options.refuse(names, "without `masks`")
         return None

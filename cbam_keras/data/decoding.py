@@ -230,7 +230,6 @@ def _measure(item):
 
 
 def _read_header(item, is_decoded):
-    pil = _checks.require("PIL.Image", extra="data")
     try:
         with _open(item) as file:
             image = open_image(file)
@@ -260,8 +259,7 @@ def _read_header(item, is_decoded):
                 height, width = pixels.shape[:2]
                 if pixels.dtype != "uint8":
                     values = pixels.min().item(), pixels.max().item()
-            # The method of a PNG would decode each that has no EXIF data.
-            elif pil.Image.getexif(image).get(ORIENTATION, 1) in TURNED:
+            elif _find_orientation(image) in TURNED:
                 height, width = image.size
     except Exception as error:
         if getattr(error, "errno", None) in PASSING:
@@ -270,6 +268,27 @@ def _read_header(item, is_decoded):
     is_grey = image.mode in ("1", "L") or _is_deep_gray(image)
     content = f"{size} {code.hexdigest()}"
     return Header(height, width, is_grey, content, values, unread, is_decoded)
+
+
+def find_doubt(mask: str, image: str) -> str:
+    """Returns what is not read of a mask, or that it may be turned."""
+    with open(mask, "rb") as file, open(image, "rb") as beside:
+        opened, other = open_image(file), open_image(beside)
+        turns = {*map(_find_orientation, (opened, other))}
+        # Otherwise the size says how the mask was drawn.
+        is_open = len({x in TURNED for x in turns}) == 1
+        if len(turns) > 1 and (is_open or opened.width == opened.height):
+            return "have another EXIF orientation than their images"
+        alpha = "A" in opened.mode and opened.getchannel("A").getextrema()
+        if alpha and alpha[0] != alpha[1]:
+            return "have an alpha channel, which is not read"
+        return _find_unread(opened)
+
+
+def _find_orientation(image):
+    pil = _checks.require("PIL.Image", extra="data")
+    # The method of a PNG would decode each that has no EXIF data.
+    return pil.Image.getexif(image).get(ORIENTATION, 1)
 
 
 def _find_reason(item, error):

@@ -77,6 +77,13 @@ def from_folder(
             ]
             groups = find_groups(group_by, names)
         splits[split] = make_examples(paths, labels, groups, group_by is None)
+    return finish(splits, class_names, left_out, root, group_by)
+
+
+def finish(splits, class_names, left_out, root, group_by):
+    """Returns the files that can be read, after a look at others."""
+    if len(splits) == 1:
+        _warn_of_lists(root, map(pathlib.Path, splits["train"].images))
     return keep_readable(
         Dataset(
             splits=splits,
@@ -110,14 +117,14 @@ def name_splits(names: Iterable[str]) -> dict[str, str]:
     }
 
 
-def find_groups(group_by: str, names: Sequence[str]) -> list[str]:
+def find_groups(pattern, names, argument="group_by"):
     """Returns what a regular expression finds in each name."""
-    matches = [re.search(group_by, name) for name in names]
+    matches = [re.search(pattern, name) for name in names]
     if None in matches:
         others = [x for x, m in zip(names, matches, strict=True) if m is None]
         raise ValueError(
-            "`group_by` must match the name of each image, with its folders. "
-            f"Received: group_by={group_by!r}, which does not match "
+            f"`{argument}` must match each name, with its folders. "
+            f"Received: {argument}={pattern!r}, which does not match "
             f"{len(others):,} of {len(names):,}: {_checks.first_few(others)}"
         )
     return [str(m.groups() or m[0]) for m in matches if m is not None]
@@ -179,6 +186,22 @@ def warn_of_copies(dataset: Dataset) -> None:
                 f"{_checks.count(len(pairs), noun, 'have')} {text}: "
                 f"{_checks.first_few(names)}. Remove one of each pair"
             )
+
+
+def _warn_of_lists(root, images):
+    """Warns of text files beside images that say which are for training."""
+    places = root.absolute(), root.absolute().parent
+    patterns = "*.txt", "ImageSets/**/*.txt", "[Ss]plits/*.txt"
+    files = {x for place in places for y in patterns for x in place.glob(y)}
+    stems = {path.stem for path in images}
+    for path in sorted(x for x in files if SPLIT.fullmatch(x.stem)):
+        first = path.read_text("utf-8", "replace").split(maxsplit=1)[:1]
+        if {pathlib.PurePath(x).stem for x in first} & stems:
+            _checks.warn(
+                f"Splits in text files are not read: {path}. Pass a data frame "
+                "with columns of paths and of splits to train on these"
+            )
+            return
 
 
 def find_image_files(

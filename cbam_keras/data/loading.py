@@ -325,6 +325,7 @@ def load_masks(
     colors: Mapping[str, Any] | str | os.PathLike | None = None,
     ignore_index: int = 255,
     mask_column: str | None = None,
+    pair_by: str | None = None,
     batch_size: int | None = 32,
     seed: int = 0,
     image_size: int | tuple[int, int] | None = None,
@@ -372,6 +373,9 @@ def load_masks(
             Defaults to `255`.
         mask_column: String, the column of a table with the masks. By default
             the one named `mask`, `label` or the like. Defaults to `None`.
+        pair_by: Regular expression: in folders, an image has the mask in whose
+            path it finds the same, as `"([0-9]+)_"` in `21_training.tif` and
+            `21_manual1.gif`. Defaults to `None`, which means names.
         batch_size: See `load`. Defaults to `32`.
         seed: See `load`. Defaults to `0`.
         image_size: Positive integer or `(H, W)`, the size in pixels of whole
@@ -410,6 +414,7 @@ def load_masks(
         colors=colors,
         ignore_index=ignore_index,
         mask_column=mask_column,
+        pair_by=pair_by,
         **options,
     )
     return _load(source, batch_size, seed, image_size, augment, folds, fold)
@@ -423,6 +428,7 @@ def source_of_masks(
     colors: Any = None,
     ignore_index: int = 255,
     mask_column: str | None = None,
+    pair_by: str | None = None,
     **options: Any,
 ) -> Source:
     """Returns the source of these arguments of `load_masks`."""
@@ -430,11 +436,13 @@ def source_of_masks(
     is_path = isinstance(images, str | os.PathLike)
     source = Source(
         images if is_path or masks is None else (images, masks),
-        masks=Masks(folder, class_names, colors, ignore_index),
+        masks=Masks(folder, class_names, colors, ignore_index, pair_by),
         label_column=mask_column,
         **options,
     )
     is_folder = source.kind == "folder"
+    if pair_by is not None and not is_folder:
+        raise ValueError(f"`pair_by` is only for folders. Received: {pair_by=}")
     is_mixed = is_path and masks is not folder
     if is_mixed or is_folder != (folder is not None):
         raise ValueError(

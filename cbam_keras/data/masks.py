@@ -1,21 +1,21 @@
 """Masks as people have them, as a class for each pixel."""
 
-import collections
-import csv
 import dataclasses
 import functools
 import itertools
 import os
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cbam_keras import _checks
+from cbam_keras.data import decoding
 from cbam_keras.data.decoding import map_in_threads, open_image
-from cbam_keras.data.examples import Dataset, digest
+from cbam_keras.data.examples import Dataset, describe_counts, digest
 
 # What colors of no class are called, and the classes of masks of 0 and 255.
 VOID = ("void", "ignore", "ignored", "unlabeled", "unlabelled")
@@ -25,9 +25,12 @@ WHITE = (255, 65535)
 # Values of a compressed mask of two classes are this near to black or white,
 # but for this fraction of the pixels, at the edges.
 NEAR, EDGES = 32, 0.1
-# A line of a file of colors, as "128 64 128 Road" and "Road, 128, 64, 128".
+# A line of colors, as "128 64 128 Road", "Road, 128, 64, 128", "1 Road 9 9 9".
 RGB = r"(\d+)[\s,;]+(\d+)[\s,;]+(\d+)"
-COLOR_LINE = re.compile(rf"\s*(?:{RGB}[\s,;]+(.+?)|(.+?)[\s,;]+{RGB})\s*")
+NAME = r'("[^"]+"|(?!\d+(?:[\s,;]|$))[^,;"]+?)'
+COLOR_LINE = re.compile(
+    rf"\s*(?:{RGB}[\s,;]+{NAME}|(?:\d+[\s,;]+)?{NAME}[\s,;]+{RGB})\s*"
+)
 
 # A color is one number: 65536 * red + 256 * green + blue.
 SHIFTS = np.array([65536, 256, 1])
@@ -47,21 +50,23 @@ class Masks:
     # A mapping, or the path of a file.
     colors: Any = None
     ignore_index: int = 255
+    pair_by: str | None = None
 
     def __post_init__(self) -> None:
         _checks.positive_integer(
             "ignore_index", self.ignore_index, or_zero=True
         )
-        names = self.class_names
+        _checks.pattern("pair_by", self.pair_by)
+        names, colors = self.class_names, self.colors
         if names is not None and (
-            isinstance(names, str) or len({*names}) < max(2, len(names))
+            isinstance(names, str | Mapping | Set)
+            or len({*names}) < max(2, len(names))
         ):
             raise ValueError(
-                "`class_names` must be two different names or more, in the "
-                "order of their values in the masks. Received: class_names="
-                f"{names!r}"
+                "`class_names` must be two different names or more, as a list "
+                "in the order of their values in the masks (of a file, open("
+                f"path).read().splitlines()). Received: class_names={names!r}"
             )
-        colors = self.colors
         if isinstance(colors, str | os.PathLike):
             colors = _read_colors(colors)
         if colors is not None:
@@ -90,7 +95,7 @@ class Masks:
 
 def _read_colors(path):
     """Returns the colors of the classes in a file, by their names."""
-    colors = collections.defaultdict[str, list[list[int]]](list)
+    colors = defaultdict[str, list[list[int]]](list)
     try:
         lines = pathlib.Path(path).expanduser().read_text("utf-8-sig")
     except (OSError, ValueError) as error:
@@ -106,13 +111,14 @@ def _read_colors(path):
             rgb = first if name else (red, green, blue)
             colors[(name or other).strip().strip('"')].append([*map(int, rgb)])
         # The first line may name columns.
-        elif number or next(csv.reader([line]), [""])[0].isdecimal():
+        elif number or re.search(r"\d", line):
             raise ValueError(
                 "`colors` must have a line of red, green, blue and the name "
-                'for each class, as "128 64 128 Road" or "Road,128,64,128". '
+                'for each class, as "128 64 128 Road" or "Road,128,64,128"; '
+                "json.load makes a mapping of JSON. "
                 f'Received: colors="{path}" with the line "{line}"'
             )
-    return colors
+    return dict(colors)
 
 
 def _check_colors(colors):
@@ -189,11 +195,13 @@ class Scan(NamedTuple):
     size: tuple[int, int]
     image_size: tuple[int, int]
     # The number of pixels of each value, or color.
-    counts: dict[int, int]
+    counts: Counter[int]
     has_colors: bool
     palette: dict[int, tuple[int, ...]]
     is_lossy: bool
     content: str
+    # What may be wrong with the file.
+    doubt: str
 
 
 def _decode(mask, is_color):
@@ -215,7 +223,9 @@ def _decode(mask, is_color):
             elif not re.match(r"[1LIF]($|;)", image.mode):
                 image = image.convert("RGB")
             mask = np.asarray(image)
-    values = np.asarray(mask).astype("int64")
+    values = np.nan_to_num(mask).astype("int64")
+    if (values != mask).any():
+        raise decoding.Unsupported("fractions, where masks are whole numbers")
     has_colors = values.ndim == 3 and (values != values[..., :1]).any()
     if values.ndim == 3:
         values = values @ SHIFTS if has_colors else values[..., 0]
@@ -225,25 +235,27 @@ def _decode(mask, is_color):
 def _scan(dataset, examples, is_color, row):
     """Returns the scan of a mask, or text on why it is not read."""
     mask, image = examples.masks[row], examples.images[row]
-    name = f"masks[{row}]"
+    name, is_file = f"masks[{row}]", isinstance(image, str)
     if isinstance(mask, str):
         name = f'"{dataset.name_of(mask)}"'
     try:
         values, has_colors, palette, kind = _decode(mask, is_color)
+        are_files = is_file and isinstance(mask, str)
+        doubt = decoding.find_doubt(mask, image) if are_files else ""
     # Pillow raises errors of many kinds for damaged images.
     except Exception as error:
         return f"{name} ({error})"
     codes, counts = np.unique(values, return_counts=True)
-    is_file = isinstance(image, str)
     return Scan(
         name,
         values.shape,
         dataset.sizes[image] if is_file else image.shape[:2],
-        dict(zip(codes.tolist(), counts.tolist(), strict=True)),
+        Counter(dict(zip(codes.tolist(), counts.tolist(), strict=True))),
         has_colors,
         {code: palette[code] for code in codes.tolist() if code in palette},
         kind in ("JPEG", "MPO"),
         digest(values),
+        doubt,
     )
 
 
@@ -253,7 +265,7 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
     Masks that cannot be read are left out with their images. Those in files
     are decoded again when they are used.
     """
-    splits, scans_of, unread = _scan_all(dataset, masks)
+    splits, scans_of, unread, channels = _scan_all(dataset, masks)
     scans = [scan for each in scans_of.values() for scan in each]
     if unread and not scans:
         raise ValueError(
@@ -266,8 +278,13 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
             f"be left out with their images: {_checks.first_few(unread)}"
         )
     _check_sizes(scans)
-    encoding, names, note = _find_encoding(scans, masks)
+    encoding, names, note = _find_encoding(scans, masks, channels)
     _check_known(scans, encoding, masks, names)
+    if masks.ignore_index == 255 < len(names):
+        raise ValueError(
+            "`ignore_index` must not be the number of a class. Received: "
+            f"ignore_index=255 and {len(names)} classes. Pass another one"
+        )
     for split, examples in splits.items():
         counts = [
             _count_pixels(scan, encoding, len(names), masks.ignore_index)
@@ -279,6 +296,18 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
             classes = np.stack([encoding.read(x) for x in examples.masks])
             changes |= {"masks": classes, "encoding": None}
         splits[split] = dataclasses.replace(examples, **changes)
+    total = sum(scan.counts.total() for scan in scans)
+    labeled = sum(int(x.pixels.sum()) for x in splits.values())
+    ignored = f"{100 - 100 * labeled / total:.3g} % of the pixels"
+    if labeled < total:
+        note = f"{note or 'ignored'}: {ignored}"
+    doubts = [describe_counts(Counter(x.doubt for x in scans if x.doubt))]
+    if 2 * labeled < total:
+        doubts.append(f"{ignored} are ignored, more than have a class")
+    if len(scans) > 1 and len({scan.content for scan in scans}) == 1:
+        doubts.append("all are equal, as fields of view are")
+    if any(doubts):
+        _checks.warn(f"Masks may be wrong: {', '.join(filter(None, doubts))}")
     contents = [scan.content for scan in scans]
     meaning = sorted(encoding.table.items()), names, masks.ignore_index
     left_out = {**dataset.left_out, "with an unreadable mask": len(unread)}
@@ -296,12 +325,14 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
 def _scan_all(dataset, masks):
     """Returns the splits of masks that can be read, and the scans of each.
 
-    Then text on each of the others.
+    Then text on each of the others, and the channels of one-hot arrays.
     """
     is_color = masks.colors is not None and masks.table[2]
-    splits, scans, unread = {}, {}, []
-    for split, examples in dataset.splits.items():
-        examples = _without_one_hot(examples, masks)
+    splits, scans, unread, channels = {}, {}, [], 1
+    for split, given in dataset.splits.items():
+        examples = _without_one_hot(given, masks)
+        if examples.masks.ndim == 3 < given.masks.ndim:
+            channels = given.masks.shape[-1]
         scan = functools.partial(_scan, dataset, examples, is_color)
         title, rows = f"Checking masks of {split}", range(len(examples))
         results = [*map_in_threads(scan, rows, title)]
@@ -309,7 +340,7 @@ def _scan_all(dataset, masks):
         scans[split] = [x for x in results if isinstance(x, Scan)]
         is_read = [isinstance(x, Scan) for x in results]
         splits[split] = examples.take(np.flatnonzero(is_read))
-    return splits, scans, unread
+    return splits, scans, unread, channels
 
 
 def _count_pixels(scan, encoding, num_classes, ignore_index):
@@ -372,41 +403,73 @@ def _check_sizes(scans):
                 )
 
 
-def _find_encoding(scans, masks):
+def _find_encoding(scans, masks, channels):
     """Returns the encoding of masks, the classes, and a note on them."""
     if masks.colors is not None:
         table, names, is_color = masks.table
         void = [x for x in masks.colors if x not in names]
-        note = f"ignored: {', '.join(void)}" if void else ""
+        note = f"ignored, with {', '.join(void)}" if void else ""
         return Encoding(table, is_color), names, note
-    totals, lossy = collections.Counter[int](), collections.Counter[int]()
+    totals, lossy = Counter[int](), Counter[int]()
     for scan in scans:
         totals.update(scan.counts)
         lossy.update(scan.counts if scan.is_lossy else {})
     names = masks.class_names
-    two = tuple(map(str, names or BINARY))
+    two = tuple(map(str, names or BINARY)) if channels == 1 else ()
     middle = sum(n for x, n in lossy.items() if NEAR <= x <= 255 - NEAR)
     is_white = 255 - NEAR < max(lossy, default=0) <= 255
     if len(two) == 2 and is_white and middle <= EDGES * lossy.total():
+        first = next(scan for scan in scans if scan.is_lossy)
+        for scan in scans:
+            if not scan.is_lossy and not {*scan.counts} <= {0, *WHITE}:
+                raise _disagree(first, scan)
         note = "JPEG masks: values above 127 are foreground"
         return Encoding({0: 0, 255: 1}, is_binary=True), two, note
     for white in WHITE:
         if len(two) == 2 and {white} <= {*totals} <= {0, white}:
             return Encoding({0: 0, white: 1}), two, ""
     count = next(x for x in itertools.count() if x not in totals)
-    if lossy or any(scan.has_colors for scan in scans):
-        # What a JPEG file holds is not what was saved.
-        count = 0
     # The last one may be the void.
     count -= count == masks.ignore_index + 1
+    if channels > 1:
+        count = channels
+    elif lossy or any(scan.has_colors for scan in scans):
+        # What a JPEG file holds is not what was saved.
+        count, names = 0, () if lossy else names
+    elif masks.ignore_index in WHITE:
+        _check_white(scans, masks.ignore_index, totals)
     names = tuple(map(str, range(count) if names is None else names))
     codes = [*range(len(names)), masks.ignore_index]
     return Encoding({code: code for code in codes}), names, ""
 
 
+def _check_white(scans, white, totals):
+    """Raises if white pixels may be the foreground, or may be ignored."""
+    others = [scan for scan in scans if {*scan.counts} - {0, white}]
+    of_white = [scan for scan in scans if white in scan.counts]
+    alone = [scan for scan in of_white if {*scan.counts} <= {0, white}]
+    # Few ones beside so many white pixels are taken for errors.
+    is_stray = {*totals} <= {0, 1, white} and (
+        2 * len(alone) > len(of_white) or 10 * totals[1] < totals[white]
+    )
+    if others and of_white and (is_stray or len(alone) == len(of_white)):
+        raise _disagree((alone or of_white)[0], others[0])
+
+
+def _disagree(*scans):
+    """Returns the error to raise if masks do not mean the same."""
+    texts = [f"{x.name} has {_checks.first_few([*x.counts])}" for x in scans]
+    return ValueError(
+        "The values of all masks must mean the same: classes by number, or "
+        f"0 and 255. Received: {' and '.join(dict.fromkeys(texts))}. Save "
+        'them alike as PNG, or say colors={"background": 0, "foreground": '
+        '[1, 255]}, or {"background": 0, "foreground": 1, "void": 255}'
+    )
+
+
 def _check_known(scans, encoding, masks, names):
     """Raises if masks have values that are no class."""
-    unknown, place = collections.Counter[int](), ""
+    unknown, place = Counter[int](), ""
     has_colors = any(scan.has_colors for scan in scans)
     # The first one in color or in JPEG is named, if there is one.
     for scan in sorted(scans, key=lambda x: (not x.has_colors, not x.is_lossy)):
@@ -423,12 +486,13 @@ def _check_known(scans, encoding, masks, names):
         for x, n in unknown.most_common()
     ]
     classes = f"the classes {_checks.first_few(names)}, and " if names else ""
+    others = _checks.count(len(texts), "other value")
+    others = f"{others}, {_checks.first_few(texts)}" if texts else others
     raise ValueError(
         "Masks must hold in each pixel the number of its class, from 0 without "
         f"gaps, or {masks.ignore_index} (`ignore_index`); or 0 and 255; or a "
-        f"color or gray level of `colors`. Received: {classes}"
-        f"{_checks.count(len(texts), 'other value')}, "
-        f"{_checks.first_few(texts)}, as in {place or scans[0].name}. Say what "
+        f"color or gray level of `colors`. Received: {classes}{others}, as in "
+        f"{place or scans[0].name}. Say what "
         'they mean: class_names=[...] by number, colors={"cell": 128, "road": '
         '(128, 64, 128), "void": ...} by value (--colors FILE), or another '
         "ignore_index. Values in between come from JPEG or from resizing: save "

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import os
 import pathlib
 import re
@@ -9,8 +10,8 @@ import re
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.decoding import keep_readable
-from cbam_keras.data.examples import READERS, Dataset, digest
+from cbam_keras.data.decoding import ENDINGS
+from cbam_keras.data.examples import READERS, Dataset, describe_counts
 from cbam_keras.data.folders import (
     FILLER,
     PARTS,
@@ -18,6 +19,7 @@ from cbam_keras.data.folders import (
     find_groups,
     find_image_files,
     find_visible,
+    finish,
     make_examples,
     name_splits,
 )
@@ -43,6 +45,7 @@ def from_pairs(
     masks: str | os.PathLike | None,
     group_by_folder: bool,
     group_by: str | None,
+    pair_by: str | None = None,
 ) -> Dataset:
     """Returns the images of a folder, and their masks, as paths.
 
@@ -53,7 +56,7 @@ def from_pairs(
     for name, root in zip(("images", "masks"), roots, strict=True):
         if not root.is_dir():
             raise ValueError(
-                f"`{name}` must be a folder that exists. Received: "
+                f"`{name}` must be a folder of images that exists. Received: "
                 f'{name}="{root}", {describe_missing(root)}'
             )
     if roots[1].resolve().is_relative_to(roots[0].resolve()):
@@ -62,27 +65,35 @@ def from_pairs(
         roots[1] = roots[0] / below
     root, of_masks = roots
     files = [find_image_files(x, "**/*") for x in roots]
-    left_out = collections.Counter(
-        ending
-        for path in find_visible(root, "**/*")
-        if (ending := find_ending(path.name)) in READERS
-    )
+    visible = [x for y in dict.fromkeys(roots) for x in find_visible(y, "**/*")]
+    counts = collections.Counter(find_ending(path.name) for path in visible)
+    endings = {x: counts[x] for x in counts if x not in ENDINGS}
+    readable = {x: endings[x] for x in READERS if x in endings}
+    left_out = collections.Counter(readable)
     if root == of_masks:
         files[1] = [x for x in files[0] if _is_mask(x.relative_to(root))]
+        # "1_l" beside "1_l_mask" is an image.
+        full = {(x.parent, y) for x in files[1] for y in _strip(x.stem)[1:]}
+        files[1] = [
+            x for x in files[1] if (x.parent, x.stem.lower()) not in full
+        ]
         named_masks = {*files[1]}
         files[0] = [x for x in files[0] if x not in named_masks]
     elif root in of_masks.parents:
         files[0] = [x for x in files[0] if of_masks not in x.parents]
-    pairs, alone = _pair(*files, *roots)
+    pairs, alone = _pair(files, roots, pair_by)
     for what, rest in zip(("a mask", "an image"), alone, strict=True):
         left_out[f"without {what}"] += len(rest)
     if not pairs:
         firsts = [_checks.first_few(x and x[:1]) or "none" for x in files]
+        others = f", beside {describe_counts(endings)} files" if endings else ""
         raise ValueError(
             "Each image must have a mask of the same name, as 1.jpg and "
-            "1_mask.png, or a row in a table of two columns. Received: "
+            "1_mask.png, or in whose name `pair_by` finds the same, or a row "
+            "in a table of two columns. Received: "
             f"{len(files[0]):,} images, as {firsts[0]}, and {len(files[1]):,} "
-            f"masks, as {firsts[1]}, none of them alike"
+            f"masks, as {firsts[1]}, none of them alike{others}. Join several "
+            "masks of an image, draw polygons, and save others as PNG"
         )
     missing = [str(each) for paths in alone for each in paths]
     if missing:
@@ -98,18 +109,14 @@ def from_pairs(
     split_of = name_splits({x[0] for x in names.values() if x})
     if "train" not in split_of.values():
         split_of = {}
-    by_split = collections.defaultdict[str, list[pathlib.Path]](list)
-    for path, parts in names.items():
-        split = split_of.get(
-            parts[0] if parts else "", None if split_of else "train"
-        )
-        if split is None:
-            left_out["in no split"] += 1
-        else:
-            by_split[split].append(path)
+    of_path = {
+        path: split_of.get("".join(parts[:1])) if split_of else "train"
+        for path, parts in names.items()
+    }
+    left_out["in no split"] = [*of_path.values()].count(None)
     splits = {}
-    for split in (x for x in SPLITS if x in by_split):
-        paths = by_split[split]
+    for split in (x for x in SPLITS if x in of_path.values()):
+        paths = [path for path in names if of_path[path] == split]
         within = [names[x][bool(split_of) :][:1] for x in paths]
         groups = [*map(str, paths)]
         if group_by is not None:
@@ -124,16 +131,7 @@ def from_pairs(
         )
         files_of_masks = np.array([str(pairs[x]) for x in paths], object)
         splits[split] = dataclasses.replace(examples, masks=files_of_masks)
-    return keep_readable(
-        Dataset(
-            splits=splits,
-            class_names=(),
-            fingerprint=digest(group_by) if group_by is not None else "",
-            left_out=+left_out,
-            root=root,
-            grouped_by="" if group_by is None else "group_by",
-        )
-    )
+    return finish(splits, (), +left_out, root, group_by)
 
 
 def _is_mask(path):
@@ -141,17 +139,22 @@ def _is_mask(path):
     words = [FILLER.sub("", x.lower()) for x in path.parts[:-1]]
     if any(PARTS.fullmatch(x) for x in words if x):
         return True
-    return _strip(path.stem, MASK) != path.stem.lower()
+    return len(_strip(path.stem)) > 1
 
 
-def _strip(stem, words):
-    """Returns a name without words at its ends, as of masks."""
-    stem = before = stem.lower()
+def _strip(stem, words=MASK):
+    """Returns a name, then without words at its ends, one word fewer each."""
+    names, marks = [stem.lower()], "$^"
     while True:
-        stem = re.sub(rf"[\W_]+{words}([\W_]*\d)?$|^{words}[\W_]+", "", stem)
-        if stem == before:
-            return stem
-        before = stem
+        ends = marks, rf"[\W_]{words}([\W_]*\d)?$", rf"^{words}[\W_]"
+        shorter = (re.sub(end, "", names[-1]) for end in ends)
+        name = next((x for x in shorter if x != names[-1]), None)
+        if name is None:
+            return names
+        names.append(name)
+        # Marks belong to a word or, as in "1 (1)_mask", to the name; "l" is a
+        # word at the very end alone.
+        words, marks = words.replace("|l)", ")"), r"^[\W_]+|[\W_]+$"
 
 
 def _parts(path):
@@ -160,52 +163,54 @@ def _parts(path):
     return (*filter(None, parts), path.stem.lower())
 
 
-def _pair(images, masks, image_root, mask_root):
+def _pair(files, roots, pair_by):
     """Returns the mask of each image that has one, and the files alone.
 
     Names must be the same, or else so without words for masks and images;
-    folders too, unless no pair is found with them.
+    folders too, unless no pair is found with them, and splits in any case.
     """
-    for with_folders in (True, False):
-        pairs = _pair_by(images, masks, image_root, mask_root, with_folders)
-        if pairs:
-            break
-    used = {*pairs.values()}
-    return pairs, (
-        [x for x in images if x not in pairs],
-        [x for x in masks if x not in used],
-    )
+    folders, names = {}, {}
+    for paths, root, words in zip(files, roots, (IMAGE, MASK), strict=True):
+        folders |= {x: _parts(x.relative_to(root))[:-1] for x in paths}
+        names |= {path: _strip(path.stem, words) for path in paths}
+        if pair_by is not None:
+            texts = [path.relative_to(root).as_posix() for path in paths]
+            found = find_groups(pair_by, texts, "pair_by")
+            names |= {x: [text] for x, text in zip(paths, found, strict=True)}
+    split_of = name_splits({x for each in folders.values() for x in each})
+    splits = {
+        path: tuple(split_of[x] for x in each if x in split_of)
+        for path, each in folders.items()
+    }
+    # Masks of all splits may lie in one folder.
+    is_split = "train" in split_of.values()
+    if not is_split or not all(any(map(splits.get, x)) for x in files):
+        splits = {}
+    pairs = {} if pair_by else _pair_by(files, names, folders)
+    pairs = pairs or _pair_by(files, names, splits)
+    used = {*pairs, *pairs.values()}
+    return pairs, [[x for x in paths if x not in used] for paths in files]
 
 
-def _pair_by(images, masks, image_root, mask_root, with_folders):
-    def key(path, root, *words):
-        *folders, stem = _parts(path.relative_to(root))
-        for word in words:
-            stem = _strip(stem, word)
-        return (*folders, stem) if with_folders else stem
-
+def _pair_by(files, names, keys):
+    """Returns pairs of the same keys and names, these as whole as possible."""
     pairs: dict[pathlib.Path, pathlib.Path] = {}
-    for of_images, of_masks in (((), ()), ((), (MASK,)), ((IMAGE,), (MASK,))):
-        left = [x for x in images if x not in pairs]
-        taken = {*pairs.values()}
-        masks_by_key = collections.defaultdict[object, list](list)
-        for path in masks:
-            if path not in taken:
-                masks_by_key[key(path, mask_root, *of_masks)].append(path)
-        images_by_key = collections.defaultdict[object, list](list)
-        for path in left:
-            images_by_key[key(path, image_root, *of_images)].append(path)
-        for name, paths in images_by_key.items():
-            candidates = masks_by_key.get(name, [])
-            if not candidates:
-                continue
-            if len(paths) > 1 or len(candidates) > 1:
-                both = _checks.first_few([*map(str, paths + candidates)])
+    for steps in itertools.product(range(5), repeat=2):
+        used = {*pairs, *pairs.values()}
+        found = collections.defaultdict[object, tuple](lambda: ([], []))
+        for side, paths in enumerate(files):
+            for path in (x for x in paths if x not in used):
+                *_, name = names[path][: steps[side] + 1]
+                found[keys.get(path), name][side].append(path)
+        for images, masks in found.values():
+            if len(images) > 1 <= len(masks) or len(masks) > 1 <= len(images):
+                both = _checks.first_few([*map(str, images + masks)])
                 raise ValueError(
                     "Each image must have one mask, found by its name. "
-                    f"Received: {len(paths)} images and {len(candidates)} "
+                    f"Received: {len(images)} images and {len(masks)} "
                     f"masks of one name: {both}. Rename or join them, or pass "
-                    "a table with a column of images and one of masks"
+                    "`pair_by`, or a table with a column of images and one of "
+                    "masks"
                 )
-            pairs[paths[0]] = candidates[0]
-    return {path: pairs[path] for path in images if path in pairs}
+            pairs |= zip(images, masks, strict=False)
+    return {path: pairs[path] for path in files[0] if path in pairs}

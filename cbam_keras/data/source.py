@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,13 +95,7 @@ class Source:
                 "TensorFlow Datasets come as pairs: tfds.load(...).map(lambda "
                 'x: (x["image"], x["segmentation_mask"])).batch(32)'
             )
-        try:
-            re.compile(self.group_by or "")
-        except (re.error, TypeError) as error:
-            raise ValueError(
-                "`group_by` must be a regular expression. Received: group_by="
-                f"{self.group_by!r} ({error})"
-            ) from error
+        _checks.pattern("group_by", self.group_by)
 
     @property
     def kind(self) -> str:
@@ -139,7 +132,8 @@ class Source:
         """
         dataset = self._read()
         warn_of_damaged(dataset)
-        if self.masks is not None:
+        # Without any image, an error says why.
+        if self.masks is not None and any(map(len, dataset.splits.values())):
             dataset = encode(dataset, self.masks)
         return dataset
 
@@ -151,7 +145,7 @@ class Source:
             table = self.data, columns, self.image_folder
             return from_table(*table, *grouping, of_masks=masks is not None)
         if self.kind == "folder" and masks is not None:
-            return from_pairs(self.data, masks.folder, *grouping)
+            return from_pairs(self.data, masks.folder, *grouping, masks.pair_by)
         if self.kind == "folder":
             return from_folder(self.data, *grouping)
         if self.kind == "embedded":
@@ -212,6 +206,9 @@ class Source:
                 description[field.name] = value
         if self.masks is not None:
             masks = description["masks"] = dataclasses.asdict(self.masks)
+            if masks["pair_by"] is None:
+                # Descriptions of earlier runs lack it.
+                del masks["pair_by"]
             if masks["folder"] is not None:
                 path = os.path.expanduser(masks["folder"])
                 masks["folder"] = os.path.abspath(path)

@@ -161,7 +161,7 @@ def pool(dataset: Dataset, received: str) -> Dataset:
             [x.images if x.groups is None else x.groups for x in parts]
         )
     masks = pixels = None
-    if parts[0].masks is not None:
+    if parts[0].pixels is not None:
         masks = np.concatenate([part.masks for part in parts])
         pixels = np.concatenate([part.pixels for part in parts])
     train = dataclasses.replace(
