@@ -141,7 +141,7 @@ def add_run(parser, output):
         "--dry-run",
         action="store_true",
         help="only print what would be trained: networks, epochs, "
-        "parameters and multiply-accumulates",
+        "parameters, multiply-accumulates, and how long it takes",
     )
     add_output(parser, output)
     group = parser.add_mutually_exclusive_group()

@@ -348,6 +348,10 @@ def test_a_command_prints_what_it_is_asked_for(explained, tmp_path, capsys):
     printed = capsys.readouterr()
     assert json.loads(printed.out)["trainings"] == 3
     assert "images of 10 classes" in printed.err and not output.exists()
+    assert run("train", output, "--attention", "none", "--dry-run") == 0
+    assert re.search(
+        r"epoch\nAbout .* on this machine", capsys.readouterr().out
+    )
     few.append("--no-report")
     assert run("ablate", output, *few, "--json") == 0
     printed, results = capsys.readouterr(), study.Results.read(output)

@@ -143,6 +143,10 @@ def run(options: Options) -> None:
         with progress_of(options):
             estimated = study.estimate(planned)
         say(estimated.json() if options.json else estimated)
+        if not options.json and estimated.time_training is not None:
+            with progress_of(options):
+                seconds = estimated.time_training()
+            say(study.describe_hours(seconds, estimated.trainings))
         return
     if not options.no_report:
         # Needed only at the end, but checked before any work.

@@ -37,7 +37,12 @@ from cbam_keras.study.results.statistics import Measured, Row, judge, verdict
 from cbam_keras.study.running import interrupts
 from cbam_keras.study.running.cells import Cell, Cells
 from cbam_keras.study.running.checkpoints import DAMAGE
-from cbam_keras.study.running.estimate import Cost, Estimate, seeds_needed
+from cbam_keras.study.running.estimate import (
+    Cost,
+    Estimate,
+    describe_hours,
+    seeds_needed,
+)
 from cbam_keras.study.running.folder import (
     EXPLANATIONS,
     REPORT,

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 
 from cbam_keras import _checks, _terminal
 from cbam_keras.study.plans.study import Study
@@ -18,6 +19,8 @@ from cbam_keras.study.results.statistics import MIN_SEEDS
 
 # With fewer seeds, three comparisons or more find little by Holm's method.
 FEW_SEEDS = 5
+# What takes more seconds gets a word on how to shorten it.
+LONG = 1200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Estimate:
         times: Integer, how often each variant is trained.
         about: String, what else there is to know, above the table.
         has_patience: Boolean, whether trainings may end before that.
+        time_training: Function that trains each network for three steps, and
+            returns the seconds that a training takes on average, or `None`.
     """
 
     costs: tuple[Cost, ...]
@@ -47,6 +52,9 @@ class Estimate:
     times: int = 1
     about: str = ""
     has_patience: bool = False
+    time_training: Callable[[], float] | None = dataclasses.field(
+        default=None, repr=False, compare=False
+    )
 
     @property
     def trainings(self) -> int:
@@ -79,6 +87,18 @@ class Estimate:
         epochs = f"{self.epochs} epoch" + "s" * (self.epochs > 1)
         most = "at most " if self.has_patience else ""
         return f"{table}\n{trainings} of {most}{epochs}"
+
+
+def describe_hours(seconds: float, trainings: int) -> str:
+    """Returns how long trainings take, and what makes long ones shorter."""
+    words = _terminal.in_words(seconds * trainings)
+    text = f"About {words} on this machine, one network at a time"
+    if seconds * trainings < LONG:
+        return text
+    return (
+        f"{text}. Fewer --epochs, a smaller --image-size, or --frozen-epochs "
+        "with --stages last take less"
+    )
 
 
 def describe_few_seeds(study: Study) -> str:

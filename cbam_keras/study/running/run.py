@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import os
+import statistics
+import time
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
@@ -14,7 +16,13 @@ from cbam_keras.study.results.content import RESULTS
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.running import machine
 from cbam_keras.study.running.cells import cells_of
-from cbam_keras.study.running.estimate import Cost, Estimate, describe_few_seeds
+from cbam_keras.study.running.estimate import (
+    LONG,
+    Cost,
+    Estimate,
+    describe_few_seeds,
+    describe_hours,
+)
 from cbam_keras.study.running.folder import default_output
 from cbam_keras.study.running.memory import free_memory
 from cbam_keras.study.running.networks import (
@@ -25,6 +33,9 @@ from cbam_keras.study.running.networks import (
 )
 from cbam_keras.study.running.options import RunOptions
 from cbam_keras.study.running.workers import training_by
+
+# With fewer multiply-accumulates no command takes long enough to be timed.
+MACS_OF_AN_HOUR = 1e13
 
 
 class Plan(Protocol):
@@ -165,7 +176,29 @@ def estimate(study: Study | Plan) -> Estimate:
         recipe.total_epochs,
         times=len(study.runs),
         has_patience=recipe.patience is not None,
+        time_training=functools.partial(_time_training, study, data),
     )
+
+
+def _time_training(study, data):
+    """Returns the seconds of a training, by a step of each network."""
+    seconds, run = [], study.runs[0]
+    for variant in study.variants:
+        batches, recipe = (
+            batches_for(variant, data),
+            study.recipe_for(None, run),
+        )
+        with _graph.same_randomness(), free_memory():
+            model = build_network(study, variant, run, batches)
+            study.task.compile(model, recipe.stages[-1], batches)
+            # The first step compiles.
+            for _ in range(3):
+                start = time.perf_counter()
+                model.train_on_batch(*batches.train[0])
+            step = time.perf_counter() - start
+            del model
+        seconds.append(step * len(batches.train) * recipe.total_epochs)
+    return statistics.fmean(seconds)
 
 
 def execute(study: Study | Plan, options: RunOptions) -> Results:
@@ -228,6 +261,7 @@ def choose_workers(study: Study, data: Any, networks: int) -> int:
     """Returns how many processes train so many networks like the first."""
     recipe = study.recipe_for(study.variants[0], study.runs[0])
 
+    @functools.cache
     def count():
         with _graph.same_randomness(), free_memory():
             model = build_network(study, study.variants[0], recipe.seed, data)
@@ -236,7 +270,13 @@ def choose_workers(study: Study, data: Any, networks: int) -> int:
     # Data of one's own may be of any kind.
     images = getattr(data, "sizes", {}).get("train", 0) * recipe.total_epochs
     batch_size = getattr(data, "batch_size", None) or recipe.batch_size
-    return machine.choose_workers(networks, images, batch_size, count)
+    workers = machine.choose_workers(networks, images, batch_size, count)
+    if workers == 1 and (count() or 0) * images * networks > MACS_OF_AN_HOUR:
+        first = dataclasses.replace(study, variants=study.variants[:1])
+        seconds = _time_training(first, data)
+        if seconds * networks > LONG:
+            _terminal.say(describe_hours(seconds, networks))
+    return workers
 
 
 def _train(cells, options):
