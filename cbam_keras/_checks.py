@@ -124,7 +124,7 @@ def subset(
     """Returns `value`, one or several strings, as a tuple of distinct ones."""
     choices = list(choices)
     listed = ", ".join(quoted(choice) for choice in choices)
-    names = (value,) if isinstance(value, str) else value
+    names = (value,) if isinstance(value, str | Mapping) else value
     names = tuple(names) if isinstance(names, Iterable) else ()
     unknown = [choice for choice in names if choice not in choices]
     if not names or unknown or len(set(names)) != len(names):

@@ -283,6 +283,7 @@ def test_arrays_that_make_no_dataset_are_refused(given, message):
         ({"data": IMAGES}, TypeError, r"a path or arrays \(images, labels\)"),
         ({"data": (*BOTH, LABELS)}, TypeError, "without weights.*tuple of 3"),
         ({"augment": "mix_up"}, ValueError, "one or several of.*your network"),
+        ({"augment": {"flip": 0.5}}, ValueError, "one or several names"),
         ({"augment": "flip", "batch_size": None}, ValueError, "needs batches"),
         ({"augment": KERAS}, ValueError, "several names.*into your network"),
         ({"boxes": 1}, TypeError, "`boxes` must be True or False"),

@@ -1,7 +1,7 @@
 """Random flips, shifts and crops of training images."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ EXPONENTIAL = [1 / math.factorial(power) for power in range(10, -1, -1)]
 def list_augmentations(augment: Any) -> tuple[str, ...]:
     """Returns one or several augmentations as their names, in their order."""
     names = augment or ()
-    if isinstance(names, str) or not isinstance(names, Iterable):
+    if isinstance(names, str | Mapping) or not isinstance(names, Iterable):
         names = (names,)
     names = tuple(names)
     if not all(isinstance(name, str) for name in names):
