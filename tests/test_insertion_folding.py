@@ -307,7 +307,7 @@ WRONG = [
     ({"tolerance": 1}, ValueError, "`tolerance` must be .* tolerance=1$"),
     ({"gates": ["idel"]}, ValueError, 'decides, idle. .*Did you mean "idle"'),
     ({"gates": 5}, TypeError, "`gates` must be names .* gates=5 of type int"),
-    ({"labels": [0, 1]}, ValueError, r"per image, 6 .* shape \(2,\)"),
+    ({"labels": [0, 1]}, ValueError, r"per image, 6 .* \(2,\)"),
 ]
 
 
