@@ -180,7 +180,8 @@ def _count(layer, x, y):
                 macs = count(layer, x, y)
                 return NOT_COUNTED if math.isnan(macs) else (group, macs)
     # Scales each channel; a private class of Keras' ConvNeXt.
-    scales = type(layer).__name__ == "LayerScale"
+    kind = type(layer)
+    scales = f"{kind.__module__[:6]}{kind.__name__}" == "keras.LayerScale"
     if scales or isinstance(layer, FREE) or not layer.weights:
         return "other", 0
     return NOT_COUNTED
