@@ -36,6 +36,13 @@ from cbam_keras.study.running.workers import training_by
 
 # With fewer multiply-accumulates no command takes long enough to be timed.
 MACS_OF_AN_HOUR = 1e13
+# Arguments of Keras and KerasTuner, and what does the same here.
+ELSEWHERE = {
+    "callbacks": "recipe=training.Recipe(patience=3), or tensorboard=True",
+    "validation_data": "data=(train, validation, test)",
+    "objective": 'measure="macro_f1"',
+    "executions_per_trial": "confirm=6, seeds=3 or folds=5",
+}
 
 
 class Plan(Protocol):
@@ -134,8 +141,8 @@ def run(
 def run_with(study: Study | Plan, options: dict[str, Any]) -> Results:
     """Runs a study as `run` does, with arguments that a user has named."""
     for name, value in options.items():
-        if written := as_field(name, value):
-            raise TypeError(f"`{name}` is of the recipe: write {written}")
+        if written := as_field(name, value) or ELSEWHERE.get(name):
+            raise TypeError(f"`{name}` has another place: write {written}")
     return run(study, **options)
 
 
