@@ -103,7 +103,7 @@ LINES_OF_TESTS = {
     "profiling": 400,
     "data": 2_530,
     "study": 5_790,
-    "tuning": 1_370,
+    "tuning": 1_380,
     "report": 790,
     "cli": 850,
     "others": 5_690,
