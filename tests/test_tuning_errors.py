@@ -57,7 +57,7 @@ def compiled(loss):
         (
             {"hypermodel": lambda hp: networks.linear(classes=7)},
             ValueError,
-            "must take images of shape .* a Sequential that begins with keras",
+            "must take images of shape .* begins with keras.Input",
         ),
         (
             {"hypermodel": lambda_model},

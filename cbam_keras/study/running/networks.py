@@ -135,8 +135,8 @@ def check_network(model, images):
         raise ValueError(
             f'A network for the dataset "{images.name}" must take images of '
             f"shape {images.image_shape} and give {values}, as a "
-            "functional keras.Model, or a Sequential that begins with "
-            "keras.Input. Received: model "
+            "functional or Sequential keras.Model (which begins with "
+            "keras.Input). Received: model "
             f'"{model.name}" with input_shape={shape or None}, output_shape='
             f"{getattr(model, 'output_shape', None)}"
         )
