@@ -70,6 +70,7 @@ from cbam_keras._graph.steps import (
     Step,
     Unfold,
     is_feature_map,
+    kind_of,
     trace,
     walk,
 )

@@ -42,14 +42,8 @@ class Step:
 
     @property
     def kind(self) -> str:
-        """The name of the class of an operation of Keras.
-
-        Most of these classes are private to Keras. It is empty for all others,
-        since a user's class of such a name may compute anything.
-        """
-        kind = type(self.operation)
-        is_known = kind.__module__.split(".")[0] in ("keras", "keras_hub")
-        return kind.__name__ if is_known else ""
+        """See `kind_of`."""
+        return kind_of(self.operation)
 
     @property
     def convolves(self) -> bool:
@@ -58,6 +52,17 @@ class Step:
             return "Conv" in self.kind
         inner = layers_within(self.operation)
         return any(isinstance(x, _CONVOLUTIONS) for x in inner)
+
+
+def kind_of(operation: keras.Operation) -> str:
+    """Returns the name of the class of an operation of Keras.
+
+    Most of these classes are private to Keras. It is empty for all others,
+    since a user's class of such a name may compute anything.
+    """
+    kind = type(operation)
+    is_known = kind.__module__.split(".")[0] in ("keras", "keras_hub")
+    return kind.__name__ if is_known else ""
 
 
 class Fold(keras.Operation):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import keras
 from keras import layers
 
+from cbam_keras import _graph
 from cbam_keras.layers import (
     BAM,
     CBAM,
@@ -180,8 +181,7 @@ def _count(layer, x, y):
                 macs = count(layer, x, y)
                 return NOT_COUNTED if math.isnan(macs) else (group, macs)
     # Scales each channel; a private class of Keras' ConvNeXt.
-    kind = type(layer)
-    scales = f"{kind.__module__[:6]}{kind.__name__}" == "keras.LayerScale"
+    scales = _graph.kind_of(layer) == "LayerScale"
     if scales or isinstance(layer, FREE) or not layer.weights:
         return "other", 0
     return NOT_COUNTED
