@@ -33,12 +33,12 @@ from cbam_keras.study.results.power import (
     pooled_error,
 )
 from cbam_keras.study.results.statistics import (
-    BY_CHANCE,
     MANY,
     NOTHING,
     Measured,
     Row,
     describe_runs,
+    holm,
     judge_learning,
     verdict,
 )
@@ -361,9 +361,9 @@ class Results(_terminal.Tabular):
             self.folds,
             describe_power([*compared.values()], first, self.folds),
         )
-        p_values = [x.p_value for x in compared.values() if x.p_value]
-        # Holm's method finds none either.
-        is_seen = not p_values or min(p_values) * len(p_values) <= BY_CHANCE
+        judged = {k: x for k, x in compared.items() if x.p_value is not None}
+        p_values = {name: x.p_value for name, x in judged.items()}
+        is_seen = not p_values or holm(p_values)
         return text if is_seen else f"No difference is seen: {text}"
 
     @property
