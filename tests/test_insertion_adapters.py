@@ -237,7 +237,7 @@ def test_damaged_files_change_nothing(tasks, tmp_path):
     part.write_bytes(content)
     with h5py.File(part, "a") as file:
         content = json.loads(bytes(file["cbam_keras"][()]))
-        # As 0.4.0 wrote it.
+        # Files of 0.4.0 have no digests.
         del content["weights"], file["cbam_keras"]
         file["cbam_keras"] = np.void(json.dumps(content).encode())
         # The last layer that is loaded.

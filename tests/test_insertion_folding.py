@@ -280,7 +280,7 @@ def deciding(units=2, end="sigmoid"):
     excite.assign([[0, 20, -20], [0, -20, 20]])
     values = np.array([[0, 0], [1, -1], [-1, 1]])
     classes.kernel.assign(values[:, -units:])
-    # Of logits it tells that they are.
+    # The loss says whether outputs are logits.
     loss = keras.losses.BinaryCrossentropy(from_logits=end is None)
     model.compile("sgd", loss)
     images = np.ones((6, 4, 4, 3), "float32")

@@ -236,8 +236,8 @@ def _read_content(path):
         with h5py.File(path, "r") as file:
             content = json.loads(bytes(file[CONTENT][()]))
             # Files of 0.4.0 have no digest of their own weights.
-            found = content.get("weights") and _digest_of_file(file)
-            if found != content.get("weights"):
+            digests = content.get("weights") and _digest_of_file(file)
+            if digests != content.get("weights"):
                 raise ValueError("weights that were not saved so")
             return {x: content[x] for x in ("layers", "head", "backbone")}
     except Exception as error:

@@ -94,10 +94,10 @@ class FoldReport(_terminal.Tabular):
         """What changed."""
         a, b = self.before, self.after
         folded = sum(row.is_folded for row in self.rows)
-        accuracy = f"{self.measure} {100 * a.accuracy:.2f} to "
-        accuracy += f"{100 * b.accuracy:.2f} %, "
-        if math.isnan(a.accuracy):
-            accuracy = ""
+        accuracy = ""
+        if not math.isnan(a.accuracy):
+            accuracy = f"{self.measure} {100 * a.accuracy:.2f} to "
+            accuracy += f"{100 * b.accuracy:.2f} %, "
         return (
             f"{folded} of {_checks.count(len(self.rows), 'gate')} folded: "
             f"{accuracy}{a.parameters:,} to {b.parameters:,} parameters, "

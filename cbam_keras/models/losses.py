@@ -244,7 +244,7 @@ def _read_labels(y_true, y_pred, sample_weight, classes, ignore_index):
     weight = ops.where(is_class, 1.0, np.nan)
     weight = ops.where(labels == ignore_index, 0.0, weight)
     if sample_weight is not None:
-        # Of images these are (B, 1), of pixels (B, H * W).
+        # Weights of images become (B, 1), those of pixels (B, H * W).
         given = ops.convert_to_tensor(sample_weight, "float32")
         given = ops.reshape(given, (shape[0], -1))
         product = ops.reshape(weight, (shape[0], -1)) * given
