@@ -1,4 +1,4 @@
-"""The baseline of the benchmarks: CBAM as tutorials write it."""
+"""The baselines of the benchmarks: CBAM as tutorials write it."""
 
 from keras import layers, ops
 
@@ -46,6 +46,40 @@ class NaiveCBAM(layers.Layer):
         return x * self.conv(ops.concatenate([average, maximum], axis=-1))
 
 
+class FunctionalCBAM(layers.Layer):
+    """Adds CBAM to a network as Keras' own layers, as pasted functions do.
+
+    It is no layer of the network, but builders call it like one.
+    """
+
+    def __init__(self, reduction_ratio=16, **kwargs):
+        super().__init__(**kwargs)
+        self.reduction_ratio = reduction_ratio
+
+    def __call__(self, x):
+        channels = x.shape[-1]
+        hidden = channels // self.reduction_ratio
+        squeeze = layers.Dense(hidden, activation="relu")
+        excite = layers.Dense(channels)
+        logits = [
+            excite(squeeze(layers.Reshape((1, 1, channels))(pool()(x))))
+            for pool in (layers.GlobalAveragePooling2D, layers.GlobalMaxPool2D)
+        ]
+        gate = layers.Activation("sigmoid")(layers.Add()(logits))
+        x = layers.Multiply()([x, gate])
+        pooled = [
+            layers.Lambda(pool, output_shape=(*x.shape[1:-1], 1))(x)
+            for pool in (
+                lambda x: ops.mean(x, axis=-1, keepdims=True),
+                lambda x: ops.max(x, axis=-1, keepdims=True),
+            )
+        ]
+        conv = layers.Conv2D(
+            1, 7, padding="same", use_bias=False, activation="sigmoid"
+        )
+        return layers.Multiply()([x, conv(layers.Concatenate()(pooled))])
+
+
 # Builders of networks take these as `attention=`.
 ARMS = {
     "none": None,
@@ -53,4 +87,5 @@ ARMS = {
     "spatial": SpatialAttention,
     "cbam": CBAM,
     "naive": NaiveCBAM,
+    "functional": FunctionalCBAM,
 }

@@ -3,7 +3,7 @@
     python -m benchmarks.networks --mode torch --output runs/bench
 
 Measures a step of training and a batch of inference of whole networks without
-attention, with SE, the spatial gate, CBAM and the naive CBAM, through Keras'
+attention, with SE, the spatial gate, CBAM and both naive CBAMs, through Keras'
 own `train_on_batch` and `predict_on_batch`, all by turns in one process.
 """
 
@@ -30,7 +30,7 @@ def tiny(width=8, stem="strided", **options):
     )
 
 
-def compiled(name, arm, options):
+def compiled(name, arm, options, **further):
     """Returns a network, ready to be trained."""
     keras.config.set_dtype_policy(options.dtype)
     attention = ARMS[arm]
@@ -38,13 +38,14 @@ def compiled(name, arm, options):
     if build is tiny:
         classes = 10
         # Its stages have few channels.
-        if arm in ("se", "cbam", "naive"):
+        if arm not in ("none", "spatial"):
             attention = functools.partial(attention, 4)
     network = build(
         input_shape=(options.image_size, options.image_size, 3),
         classes=classes,
         classifier_activation=None,
         attention=attention,
+        **further,
     )
     network.compile(
         optimizer=keras.optimizers.SGD(1e-3),

@@ -27,7 +27,10 @@ from layer_checks import (
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
 from cbam_keras.layers._fused import decorator, rows
 
-pytestmark = pytest.mark.every_backend
+pytestmark = [
+    pytest.mark.every_backend,
+    pytest.mark.usefixtures("passes_at_any_size"),
+]
 
 float64 = pytest.mark.usefixtures("float64")
 AVG = {"channel_pool_types": "avg", "spatial_pool_types": "avg"}

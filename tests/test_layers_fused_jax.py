@@ -14,7 +14,10 @@ from fused_checks import (
 from layer_checks import random_input
 
 skip_unless("jax")
-pytestmark = pytest.mark.every_backend
+pytestmark = [
+    pytest.mark.every_backend,
+    pytest.mark.usefixtures("passes_at_any_size"),
+]
 
 
 def jax_results(layer, kind):

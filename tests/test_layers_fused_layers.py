@@ -27,7 +27,10 @@ from layer_checks import (
 
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention
 
-pytestmark = pytest.mark.every_backend
+pytestmark = [
+    pytest.mark.every_backend,
+    pytest.mark.usefixtures("passes_at_any_size"),
+]
 
 cbam = functools.partial(CBAM, 4, 3)
 

@@ -1,7 +1,9 @@
 """The fused operation under TensorFlow: gradients, graphs and exports."""
 
 import functools
+import gc
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -26,7 +28,10 @@ from cbam_keras.layers._fused import operation
 from cbam_keras.study.running.memory import gradients_forgotten
 
 skip_unless("tensorflow")
-pytestmark = pytest.mark.every_backend
+pytestmark = [
+    pytest.mark.every_backend,
+    pytest.mark.usefixtures("passes_at_any_size"),
+]
 
 
 def gradient_with_tape(function, x):
@@ -137,6 +142,41 @@ def test_graphs_of_training_alone_hold_gradients_and_compiled_passes(training):
         if function.attr["_XlaMustCompile"].b
     ]
     assert bool(gradients) is bool(compiled) is bool(training)
+
+
+def trace(layer, shape):
+    """Returns the graph of a gradient of a layer, of batches of any size."""
+    import tensorflow as tf
+
+    function = tf.function(
+        lambda x: gradient_with_tape(functools.partial(layer, training=True), x)
+    )
+    return function.get_concrete_function(tf.TensorSpec((None, *shape[1:])))
+
+
+def compiled_functions(trace):
+    library = trace.graph.as_graph_def(add_shapes=False).library
+    return {
+        function.signature.name
+        for function in library.function
+        if function.attr["_XlaMustCompile"].b
+    }
+
+
+def test_networks_share_what_is_compiled():
+    first, second, other = (
+        compiled_functions(trace(cbam(), shape))
+        for shape in (SHAPE, SHAPE, (2, 5, 4, 16))
+    )
+    assert first == second
+    assert first.isdisjoint(other)
+
+
+def test_what_is_compiled_keeps_no_graph_of_a_network():
+    with gradients_forgotten():
+        graph = weakref.ref(trace(cbam(), SHAPE).graph)
+    gc.collect()
+    assert graph() is None
 
 
 def test_predictions_of_keras_take_the_passes(monkeypatch):

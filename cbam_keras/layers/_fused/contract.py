@@ -43,6 +43,11 @@ from typing import Any, NamedTuple, Protocol
 
 Tensor = Any
 
+# Compiling the passes takes a CPU up to half a second for each size of the
+# features. Steps of 32 images repay it within some 250 steps if an image has
+# more values than this. `python -m benchmarks startup` measures both.
+SMALL = 2**14
+
 
 class Pooled(NamedTuple):
     """The pools of a gate over one axis, each of the pooled shape or `None`.
@@ -114,7 +119,8 @@ class Passes(Protocol):
     Backward: Callable[[Tensor, Tensor], Any]
 
     def supports(self, x: Tensor) -> bool:
-        """Returns whether the passes can compute with this input, here."""
+        """Returns whether the passes can compute with this input, here, and
+        repay what compiling them takes."""
 
     def needs_gradient(
         self, x: Tensor, weights: list[Tensor], training: bool | None
@@ -176,6 +182,13 @@ class Passes(Protocol):
         `product` is not used afterwards unless it is `x`, so its memory may
         be used for the result.
         """
+
+
+def is_small(x: Tensor) -> bool:
+    """Returns whether compiling the passes for features takes too long."""
+    sizes = x.shape[1:]
+    are_known = all(isinstance(size, int) for size in sizes)
+    return are_known and math.prod(sizes) <= SMALL
 
 
 def factors(size: int) -> tuple[int, int]:

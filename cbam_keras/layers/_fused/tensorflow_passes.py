@@ -12,21 +12,19 @@ import sys
 
 import tensorflow as tf
 
-from cbam_keras.layers._fused import private, rows
+from cbam_keras.layers._fused import contract, private, rows
 from cbam_keras.layers._fused.contract import Pooled, factors
 
 # Maxima by halves end at this width, that of a vector register of floats.
 _LANES = 16
 
-# Rows wider than this, compiled inside a graph that is not, take as long as
-# TensorFlow's convolution: at (64, 32, 32) they take 40 % less.
-_ROWS = 48
-
 reshape, cast = tf.reshape, tf.cast
 
 
 def supports(x):
-    return isinstance(x, tf.Tensor)
+    if not isinstance(x, tf.Tensor):
+        return False
+    return tf.executing_eagerly() or not contract.is_small(x)
 
 
 def needs_gradient(x, weights, training):
@@ -46,30 +44,9 @@ def convolve(maps, kernel, dilation_rate):
     if maps.shape[0] == 0:
         # The convolution of nothing, on a CPU, has the shape of its input.
         return maps @ kernel[(0,) * (len(maps.shape) - 2)]
-    if not rows.can_convolve(maps, _widest_rows()):
-        return rows.convolve(maps, kernel, dilation_rate)
-    if _in_xla() or private.is_branch(_graph()):
-        return _compiled_call(
-            rows.convolve_by_rows, maps, kernel, dilation_rate
-        )
-
-    # TensorFlow's own gradient of a compiled call keeps all that is inside,
-    # and adds zeros to each: a step of a small network with CBAM takes a
-    # quarter longer.
-    @tf.custom_gradient
-    def call(maps, kernel):
-        arguments = maps, kernel, dilation_rate
-        outputs = _compiled_call(rows.convolve_by_rows, *arguments)
-        return outputs, lambda dy: _compiled_call(_rows_vjp, dy, *arguments)
-
-    return call(maps, tf.convert_to_tensor(kernel))
-
-
-def _rows_vjp(dy, maps, kernel, dilation_rate):
-    with tf.GradientTape() as tape:
-        tape.watch([maps, kernel])
-        outputs = rows.convolve_by_rows(maps, kernel, dilation_rate)
-    return tape.gradient(outputs, [maps, kernel], dy)
+    if _in_xla() and _on_cpu() and rows.can_convolve(maps):
+        return rows.convolve_by_rows(maps, kernel, dilation_rate)
+    return rows.convolve(maps, kernel, dilation_rate)
 
 
 def custom_vjp(forward, backward, formula, arguments):
@@ -145,10 +122,11 @@ class Backward:
         return _compiled_call(_dmap2, self.dy, self.x, map1, axis)
 
     def dmap1(self, map2, to_dp, axis):
-        return _compiled_call(_dmap1, self.dy, self.x, map2, to_dp, axis)
+        return _compiled_call(_dmap1, self.dy, self.x, map2, tuple(to_dp), axis)
 
     def dx(self, map1, map2, to_dp, to_dx):
-        return _compiled_call(_dx, self.dy, map1, map2, to_dp, to_dx)
+        cotangents = tuple(to_dp), tuple(to_dx)
+        return _compiled_call(_dx, self.dy, map1, map2, *cotangents)
 
 
 def _dmap2(dy, x, map1, axis):
@@ -259,31 +237,28 @@ def _max_by_halves(x):
     return x
 
 
-def _widest_rows():
-    if not _on_cpu() or tf.executing_eagerly():
-        return 0
-    if _in_xla():
-        return rows.COMPILED_ROWS
-    # Exports record no gradients.
-    return _ROWS if _has_xla() and private.tape_may_record() else 0
-
-
 def _compiled_call(function, *arguments):
     """Calls a function, compiled by XLA if nothing around it is."""
     if tf.executing_eagerly() or _in_xla() or not _has_xla():
         return function(*arguments)
-    # A graph, as that of tf2onnx, may know functions that no other graph does,
-    # so each has its own. A dictionary of graphs would keep them from being
-    # freed.
-    graph = _graph()
-    if not hasattr(graph, "_cbam_keras_compiled"):
-        graph._cbam_keras_compiled = {}
-    compiled = graph._cbam_keras_compiled
-    if function not in compiled:
-        compiled[function] = tf.function(
-            function, jit_compile=True, autograph=False
-        )
-    return compiled[function](*arguments)
+    # Outside of the graph, so that all graphs share it and it keeps none alive.
+    with tf.init_scope():
+        signature = tf.nest.map_structure(_signature, arguments)
+        compiled = _compiled(function, signature)
+    return compiled(*arguments)
+
+
+@functools.cache
+def _compiled(function, signature):
+    # One function for all signatures would take one that was traced for
+    # unknown sizes where sizes are known.
+    compiled = tf.function(function, jit_compile=True, autograph=False)
+    return compiled.get_concrete_function(*signature)
+
+
+def _signature(value):
+    is_tensor = tf.is_tensor(value)
+    return tf.TensorSpec(value.shape, value.dtype) if is_tensor else value
 
 
 def _keras_predicts():

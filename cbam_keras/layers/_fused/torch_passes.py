@@ -192,23 +192,35 @@ def scale(product, gate_map, x):
 
 
 class Backward:
+    """Allocates `dy * x`, and writes `dp` and `dx` over it."""
+
     def __init__(self, dy, x):
-        self.dy, self.x = dy, x
+        self.dy, self.x, self.product = dy, x, dy * x
 
     def dmap2(self, map1, axis):
-        return _weighted_sum(self.dy * self.x, map1, axis)
+        return _weighted_sum(self.product, map1, axis).to(self.x.dtype)
 
     def dmap1(self, map2, to_dp, axis):
-        self.dp = self.dy
-        if map2 is not None:
-            self.dp = _pools_vjp(self.dy * map2, to_dp)
-        return _weighted_sum(self.dp * self.x, None, axis)
+        # The sum of `dp * x`, each part of `dp` by itself.
+        dmap1 = _weighted_sum(self.product, map2, axis)
+        for pools in to_dp:
+            if pools.sum is not None:
+                dmap1 += _weighted_sum(self.x, pools.sum, axis)
+            if pools.max is not None:
+                maxima = self.x.gather(pools.axis, pools.argmax) * pools.max
+                dmap1.scatter_add_(
+                    pools.axis,
+                    pools.argmax.transpose(1, 2),
+                    maxima.transpose(1, 2).to(dmap1.dtype),
+                )
+        return dmap1.to(self.x.dtype)
 
     def dx(self, map1, map2, to_dp, to_dx):
         # `dy` itself belongs to the caller.
-        in_place = map2 is not None
-        dx = self.dp.mul_(map1) if in_place else self.dp * map1
-        return _pools_vjp(dx, to_dx)
+        dx = self.product.copy_(self.dy)
+        if map2 is not None:
+            dx = _pools_vjp(dx.mul_(map2), to_dp)
+        return _pools_vjp(dx.mul_(map1), to_dx)
 
 
 def _pools_vjp(x, cotangents):
@@ -222,7 +234,7 @@ def _pools_vjp(x, cotangents):
 
 
 def _weighted_sum(x, gate_map, axis):
-    """Returns the sum over an axis of `x`, or of `x * gate_map`."""
+    """Returns the sum over an axis, in at least `float32`."""
     half = x.itemsize < 4
     if gate_map is not None and not half and _on_cpu(x):
         # A product is three times as fast. Other devices may round it.
@@ -232,7 +244,7 @@ def _weighted_sum(x, gate_map, axis):
     if gate_map is not None:
         x = x * gate_map
     exact = torch.float32 if half else x.dtype
-    return x.sum(axis, keepdim=True, dtype=exact).to(x.dtype)
+    return x.sum(axis, keepdim=True, dtype=exact)
 
 
 def _compiles():
