@@ -87,12 +87,12 @@ def main():
         "--steps",
         nargs="+",
         type=arguments.positive_integer,
-        default=[10, 30, 100, 300, 1000],
+        default=[10, 30, 100, 300],
     )
     parser.add_argument(
         "--width",
         type=arguments.positive_integer,
-        default=64,
+        default=32,
         help="of stage 1",
     )
     options = parser.parse_args()

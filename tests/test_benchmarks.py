@@ -14,7 +14,7 @@ from benchmarks import naive
 from cbam_keras import CBAM
 
 # Those of docs/guides/speed.md; the others take long, or need other packages.
-SCRIPTS = ("layers", "networks", "memory")
+SCRIPTS = ("layers", "networks", "memory", "startup")
 ROOT = pathlib.Path(__file__).parent.parent
 MODE = {"tensorflow": "tensorflow-graph"}.get(
     keras.backend.backend(), keras.backend.backend()

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import numpy_reference
 import pytest
-from fused_checks import ORDERS, SHAPE, SWAPPED
+from fused_checks import BACKEND, ORDERS, SHAPE, SWAPPED
 from keras import ops
 from layer_checks import (
     COMPILED,
@@ -25,7 +25,7 @@ from layer_checks import (
 )
 
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
-from cbam_keras.layers._fused import decorator, rows
+from cbam_keras.layers._fused import contract, decorator, rows
 
 pytestmark = [
     pytest.mark.every_backend,
@@ -117,6 +117,18 @@ def test_training_equals_single_operations(case, mode):
     with fused_calls() as calls:
         assert_equals_reference(*arrays, training=True, mode=mode)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("values_more, is_fused", [(0, False), (1, True)])
+def test_passes_are_compiled_for_large_features_alone(
+    values_more, is_fused, monkeypatch
+):
+    monkeypatch.setattr(contract, "SMALL", np.prod(SHAPE[1:]) - values_more)
+    arrays = layer_and_arrays(cbam, {})
+    with fused_calls() as calls:
+        call_and_gradients(*arrays, training=True, mode=[FAST, *COMPILED][-1])
+    # PyTorch compiles nothing.
+    assert bool(calls) is (is_fused or BACKEND == "torch")
 
 
 def each_order(compiled, modes=COMPILED):

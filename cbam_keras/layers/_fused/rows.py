@@ -23,11 +23,11 @@ def convolve(maps, kernel, dilation_rate):
     )
 
 
-def can_convolve(maps, widest=COMPILED_ROWS):
-    """Returns whether maps are images of known sizes, at most so wide."""
+def can_convolve(maps):
+    """Returns whether maps are images of known sizes, and not too wide."""
     sizes = maps.shape[1:]
     are_known = all(isinstance(size, int) for size in sizes)
-    return len(sizes) == 3 and are_known and sizes[1] <= widest
+    return len(sizes) == 3 and are_known and sizes[1] <= COMPILED_ROWS
 
 
 def convolve_by_rows(maps, kernel, dilation_rate):
