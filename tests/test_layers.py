@@ -47,6 +47,7 @@ VARIANTS = {
         ChannelAttention,
         {"pool_types": ("lp", "lse"), "use_bias": False, "hidden_units": 3},
     ),
+    "gates": (ChannelAttention, {"combine": "gates"}),
     "batch-norm": (
         SpatialAttention,
         {"batch_norm": True, "pool_types": ("max", "avg"), "kernel_size": 3},
@@ -60,7 +61,7 @@ VARIANTS = {
         CBAM,
         {"order": "spatial_first", "spatial_batch_norm": True},
     ),
-    "identity": (CBAM, {"identity_init": True}),
+    "identity": (CBAM, {"identity_init": True, "combine": "gates"}),
     # A ReLU may leave none of a few units.
     "BAM": (BAM, {"activation": "sigmoid"}),
     "bam-multiply": (BAM, {"combine": "multiply", "activation": "sigmoid"}),

@@ -106,7 +106,7 @@ def effect(layer_class, **options):
 )
 def test_every_argument_changes_something(layer_class, argument):
     shapes, result, others = effect(layer_class)
-    combine = {BAM: "multiply", SCSE: "add"}.get(layer_class)
+    combine = {BAM: "multiply", SCSE: "add"}.get(layer_class, "gates")
     value = {**CHANGES, "combine": combine}[argument]
     changed = effect(layer_class, **{argument: value})
     assert (
@@ -139,6 +139,7 @@ def test_every_argument_has_a_name_in_the_help(layer_class):
         (CBAM, "channel_pool_types", ("avg", "conv"), ValueError),
         (CBAM, "order", "spatial_frist", ValueError),
         (CBAM, "data_format", "NHWC", ValueError),
+        (ChannelAttention, "combine", "add", ValueError),
         (BAM, "combine", "max", ValueError),
         (SCSE, "combine", "multiply", ValueError),
         (GlobalContext, "fusion", "mul", ValueError),

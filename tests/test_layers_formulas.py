@@ -53,6 +53,11 @@ def channel_map(layer, x):
         values(layer.excite_bias) if layer.use_bias else 0,
     ]
     activation = ACTIVATIONS[layer.activation.__name__]
+    if layer.combine == "gates":
+        return sum(
+            sigmoid(channel_logits(x, weights, [pool], activation))
+            for pool in layer.pool_types
+        )
     return sigmoid(channel_logits(x, weights, layer.pool_types, activation))
 
 
@@ -93,6 +98,8 @@ def cbam_maps(layer, x):
         ({}, (2, 4, 3, 5, 16)),
         ({"activation": None}, SHAPE),
         ({"activation": "sigmoid"}, SHAPE),
+        ({"combine": "gates", "use_bias": False}, SHAPE),
+        ({"combine": "gates", "pool_types": ("max", "lse", "avg")}, SHAPE),
     ],
     ids=str,
 )
@@ -142,7 +149,7 @@ def test_spatial_attention_equals_numpy(options, shape):
         {"order": "spatial_first"},
         {"order": "parallel"},
         *(VARIANTS[x] for x in ("paper", "kobiso_tensorflow")),
-        VARIANTS["linear_perceptron"],
+        *(VARIANTS[x] for x in ("linear_perceptron", "two_sigmoids")),
     ],
     ids=str,
 )

@@ -36,6 +36,7 @@ COMPUTED = {
     "gate_activation": "sigmoid",
     "dilation_rate": 1,
     "identity_init": False,
+    "combine": "logits",
 }
 # What is known to hold the weights of CBAM, in messages.
 KNOWN_NAMES = (
@@ -291,7 +292,7 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
             theirs = {**type(layer)().get_config(), **gates[0].options}
         elif source is None and not plan.by_shape:
             continue
-        names = [x for x in (*COMPUTED, "combine") if x in config]
+        names = [x for x in COMPUTED if x in config]
         settings = {x: config[x] for x in names if config[x] != theirs[x]}
         advice = _list_options({x: theirs[x] for x in settings})
         if source is not None and not gates:

@@ -50,6 +50,8 @@ class CBAM(TrainableAttention):
             moving averages. For up to a few thousand training steps 0.9 is
             better. Defaults to `0.99`, as in the authors' code.
         activation: See `ChannelAttention`. Defaults to `"relu"`.
+        combine: String, `"logits"` or `"gates"`, what the channel gate adds
+            over its pools, see `ChannelAttention`. Defaults to `"logits"`.
         gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
         identity_init, **kwargs: See `ChannelAttention`.
 
@@ -99,6 +101,7 @@ class CBAM(TrainableAttention):
         spatial_batch_norm=False,
         spatial_batch_norm_momentum=0.99,
         activation="relu",
+        combine="logits",
         gate_activation="sigmoid",
         identity_init=False,
         **kwargs,
@@ -133,6 +136,7 @@ class CBAM(TrainableAttention):
             hidden_units=hidden_units,
             use_bias=use_bias,
             activation=self.activation,
+            combine=combine,
             name="channel_attention",
             **shared,
         )
@@ -156,6 +160,7 @@ class CBAM(TrainableAttention):
         self.reduction_ratio = self.channel_attention.reduction_ratio
         self.hidden_units = self.channel_attention.hidden_units
         self.use_bias = self.channel_attention.use_bias
+        self.combine = self.channel_attention.combine
         self.kernel_size = self.spatial_attention.kernel_size
 
     def build(self, input_shape):
@@ -225,6 +230,7 @@ class CBAM(TrainableAttention):
             "spatial_batch_norm": self.spatial_batch_norm,
             "spatial_batch_norm_momentum": self.spatial_batch_norm_momentum,
             "activation": keras.activations.serialize(self.activation),
+            "combine": self.combine,
         }
 
     def _gates(self):
@@ -269,4 +275,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "use_bias": False,
         "activation": None,
     },
+    # What many implementations for Keras compute: each pool has its own
+    # sigmoid, so that a channel is multiplied by up to 2.
+    "two_sigmoids": {"combine": "gates"},
 }

@@ -8,6 +8,9 @@ from cbam_keras.layers._fused import fused
 from cbam_keras.layers.attention_layer import TrainableAttention
 from cbam_keras.layers.pools import POOLS, pool
 
+# What is added over pools.
+COMBINATIONS = ("logits", "gates")
+
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class ChannelAttention(TrainableAttention):
@@ -21,6 +24,9 @@ class ChannelAttention(TrainableAttention):
 
     `MLP(v) = activation(v @ squeeze_kernel + squeeze_bias) @ excite_kernel +
     excite_bias`.
+
+    Some implementations add a sigmoid for each pool instead, with factors up to
+    the number of pools: `combine="gates"`.
 
     Pools and MLP are computed in float32 at least, also in half precision.
 
@@ -37,6 +43,8 @@ class ChannelAttention(TrainableAttention):
             parameter counts in the paper include them. Defaults to `True`.
         activation: Activation of the hidden layer, `None` for linear.
             Defaults to `"relu"`.
+        combine: String, what is added over pools: `"logits"`, before the gate
+            activation, or `"gates"`, after it. Defaults to `"logits"`.
         gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
         identity_init: Boolean. If `True`, the layer returns exactly its input
             until it is trained. The last kernel, or the gamma after it, starts
@@ -100,6 +108,7 @@ class ChannelAttention(TrainableAttention):
         hidden_units=None,
         use_bias=True,
         activation="relu",
+        combine="logits",
         gate_activation="sigmoid",
         identity_init=False,
         **kwargs,
@@ -116,6 +125,7 @@ class ChannelAttention(TrainableAttention):
         self.hidden_units = hidden_units
         self.use_bias = _checks.boolean("use_bias", use_bias)
         self.activation = keras.activations.get(activation)
+        self.combine = _checks.one_of("combine", combine, COMBINATIONS)
 
     def build(self, input_shape):
         channels = self._check_input_shape(input_shape)
@@ -142,8 +152,9 @@ class ChannelAttention(TrainableAttention):
 
         Returns:
             Tensor `(B, 1, 1, C)`, or `(B, C, 1, 1)` if
-            `data_format="channels_first"`; in (0, 1), or in (0, 2) with
-            `identity_init`.
+            `data_format="channels_first"`; in (0, 1), in (0, 2) with
+            `identity_init`, or up to the number of pools with
+            `combine="gates"` alone.
         """
         inputs = self._prepare(inputs)
         axes = self._position_axes(len(inputs.shape))
@@ -170,6 +181,7 @@ class ChannelAttention(TrainableAttention):
             "pool_types": self.pool_types,
             "hidden_units": self.hidden_units,
             "activation": keras.activations.serialize(self.activation),
+            "combine": self.combine,
         }
 
     def _map_from_pools(self, pooled, training):
@@ -180,16 +192,31 @@ class ChannelAttention(TrainableAttention):
             )
             for x in pooled
         ]
-        # The second layer is linear, so its inputs are added first.
         bias = self.excite_bias
-        logits = self._dense(
-            sum(hidden[1:], start=hidden[0]),
-            self.excite_kernel,
-            None if bias is None else len(pooled) * bias,
-        )
+        if self.combine == "gates":
+            gate_map = sum(
+                self._gate(self._dense(x, self.excite_kernel, bias))
+                for x in hidden
+            )
+            if self.identity_init:
+                # It is the sum that starts at 1.
+                gate_map = gate_map / len(pooled)
+        else:
+            # The second layer is linear, so its inputs are added first.
+            gate_map = self._gate(
+                self._dense(
+                    sum(hidden[1:], start=hidden[0]),
+                    self.excite_kernel,
+                    None if bias is None else len(pooled) * bias,
+                )
+            )
         axes = self._position_axes(self.input_spec.ndim)
-        gate_map = ops.cast(self._gate(logits), self.compute_dtype)
-        return ops.expand_dims(gate_map, axes)
+        return ops.expand_dims(ops.cast(gate_map, self.compute_dtype), axes)
+
+    def _map_range(self):
+        ends = super()._map_range()
+        is_sum = self.combine == "gates" and not self.identity_init
+        return tuple(len(self.pool_types) * x if is_sum else x for x in ends)
 
     def _position_axes(self, rank):
         channels = self._channel_axis(rank)

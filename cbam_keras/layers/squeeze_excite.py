@@ -65,5 +65,6 @@ class SqueezeExcite(ChannelAttention):
 
     def get_config(self):
         config = super().get_config()
-        del config["pool_types"]
+        # One pool has nothing to add.
+        del config["pool_types"], config["combine"]
         return config
