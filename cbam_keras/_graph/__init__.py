@@ -26,6 +26,7 @@ from cbam_keras._graph.gates import (
 )
 from cbam_keras._graph.global_state import dtype_policy, same_randomness
 from cbam_keras._graph.graph import (
+    Instead,
     Tensor,
     as_input,
     in_order,
@@ -38,6 +39,7 @@ from cbam_keras._graph.graph import (
     output_names,
     replay,
     require_model,
+    run,
     structure,
     with_graph,
 )

@@ -6,7 +6,7 @@ A node is one call of an operation (a layer, or a function of `keras.ops`), with
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,6 +16,9 @@ from cbam_keras import _checks
 # A tensor of the backend or a symbolic one, or several of them nested: they
 # have no class in common.
 Tensor = Any
+# What gives a tensor in place of its node, by the id of the tensor: a function
+# of another tensor.
+Instead = Mapping[int, tuple[keras.KerasTensor, Callable[[Tensor], Tensor]]]
 
 
 def require_model(name: str, model: object, kind: str = "keras.Model") -> None:
@@ -155,8 +158,12 @@ def origin(tensor: keras.KerasTensor) -> Any:
         raise _checks.keras_without(str(error.name)) from error
 
 
-def nodes(model: keras.Model) -> list:
-    """Returns the nodes of a model in an order in which they can run."""
+def nodes(model: keras.Model, instead: Instead | None = None) -> list:
+    """Returns the nodes of a model in an order in which they can run.
+
+    Those that only compute what `instead` replaces are left out.
+    """
+    instead = instead or {}
     computed = {id(x) for x in model.inputs}
     ordered: list = []
     # A stack, since deep networks exceed the recursion limit.
@@ -168,7 +175,10 @@ def nodes(model: keras.Model) -> list:
         node = origin(tensor)
         if not ready:
             stack.append((tensor, True))
-            stack.extend((x, False) for x in reversed(node.input_tensors))
+            inputs = node.input_tensors
+            if id(tensor) in instead:
+                inputs = [instead[id(tensor)][0]]
+            stack.extend((x, False) for x in reversed(inputs))
             continue
         ordered.append(node)
         computed |= {id(x) for x in node.outputs}
@@ -176,14 +186,33 @@ def nodes(model: keras.Model) -> list:
 
 
 def replay(
-    model: keras.Model, inputs: Sequence[Tensor], call: Callable[..., Tensor]
+    model: keras.Model,
+    inputs: Sequence[Tensor],
+    call: Callable[..., Tensor],
+    instead: Instead | None = None,
 ) -> list[Tensor]:
     """Runs the graph of a model with `call(operation, *args, **kwargs)`.
 
     `inputs` are the values of `model.inputs`; returns those of its outputs.
     """
     values = {id(x): y for x, y in zip(model.inputs, inputs, strict=True)}
-    for node in nodes(model):
+    run(nodes(model, instead), values, call, instead)
+    return [values[id(x)] for x in model.outputs]
+
+
+def run(
+    nodes: Sequence[Any],
+    values: dict[int, Tensor],
+    call: Callable[..., Tensor],
+    instead: Instead | None = None,
+) -> None:
+    """Runs nodes, and adds what they return to the values of tensors."""
+    instead = instead or {}
+    for node in nodes:
+        if len(node.outputs) == 1 and id(node.outputs[0]) in instead:
+            source, function = instead[id(node.outputs[0])]
+            values[id(node.outputs[0])] = function(values[id(source)])
+            continue
         args, kwargs = keras.tree.map_structure(
             lambda x: values[id(x)] if keras.utils.is_keras_tensor(x) else x,
             (node.arguments.args, node.arguments.kwargs),
@@ -192,4 +221,3 @@ def replay(
         values.update(
             (id(x), y) for x, y in zip(node.outputs, outputs, strict=True)
         )
-    return [values[id(x)] for x in model.outputs]

@@ -1,6 +1,9 @@
 """Inserting attention into existing models.
 
 - `insert`: `insert_attention`.
+- `adoption`: `adopt`, attention that somebody else wrote becomes ours.
+- `cutting`: the parts of a network that may be such attention.
+- `recognition`: what they compute.
 - `adapters`: `save_attention` and `load_attention`.
 - `candidates`: the layers after which attention can go.
 - `default_places`: where it goes by default.
@@ -11,6 +14,7 @@
 """
 
 from cbam_keras.insertion.adapters import load_attention, save_attention
+from cbam_keras.insertion.adoption import AdoptedGate, AdoptReport, adopt
 from cbam_keras.insertion.constant_search import Cost
 from cbam_keras.insertion.folding import (
     FoldedGate,
@@ -25,6 +29,7 @@ __all__ = [
     "insert_attention",
     "fold_attention",
     "remove_attention",
+    "adopt",
     "save_attention",
     "load_attention",
     "freeze_batch_norm",
@@ -33,4 +38,6 @@ __all__ = [
     "FoldReport",
     "FoldedGate",
     "Cost",
+    "AdoptReport",
+    "AdoptedGate",
 ]

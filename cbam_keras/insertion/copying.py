@@ -23,23 +23,27 @@ def copy_with(
     added: Mapping[int, keras.layers.Layer],
     into: Collection[int] | None = None,
     replaced: Mapping[int, Sequence[keras.layers.Layer]] | None = None,
+    instead: _graph.Instead | None = None,
 ) -> tuple[keras.Model, dict[int, tuple[Any, Any]]]:
     """Returns a clone of a model with all its values, and layers added.
 
     `added` maps ids of operations, including those of nested models, to the
     layer that follows each of their calls: only on the way to the operations
     with the ids `into`, or to all. `replaced` maps ids of operations to the
-    layers that are called in their place, one after another. Also returns the
-    operations by their ids, with their clones, `None` of those replaced.
+    layers that are called in their place, one after another. `instead` gives
+    tensors in place of the operations before them. Also returns the operations
+    by their ids, with their clones, `None` of those replaced.
     """
     cloned: dict = {}
-    copy = _clone_graph(model, added, into, replaced or {}, cloned, {})
+    options = (added, into, replaced or {}, instead or {}, cloned)
+    copy = _clone_graph(model, *options, {})
     copied: dict = {}
     for old, new in cloned.values():
         inside = _graph.is_graph(old) or _graph.model_per_frame(old)
         if new is None:
             # Nothing of it is to be copied.
-            copied.update((id(x), x) for x in old.variables)
+            variables = getattr(old, "variables", ())
+            copied.update((id(x), x) for x in variables)
         elif isinstance(old, layers.Layer) and not inside:
             _copy_variables(old, new, copied)
     lost = [
@@ -57,12 +61,13 @@ def copy_with(
     return copy, cloned
 
 
-def _clone_graph(graph, added, into, replaced, cloned, edges):
+def _clone_graph(graph, added, into, replaced, instead, cloned, edges):
     """Returns a clone of a model; `cloned` maps ids to old and new layers.
 
     `edges` maps ids of tensors to these and the layers that follow on some
     edges.
     """
+    options = (added, into, replaced, instead, cloned)
 
     def attend(x):
         _, attention = edges.get(id(x), (x, None))
@@ -77,13 +82,11 @@ def _clone_graph(graph, added, into, replaced, cloned, edges):
             for layer in replaced[id(operation)]:
                 outputs = layer(outputs)
             return outputs
-        if id(operation) not in cloned:
+        if cloned.get(id(operation), (operation, None))[1] is None:
             if _graph.is_graph(operation):
-                new = _clone_graph(
-                    operation, added, into, replaced, cloned, edges
-                )
+                new = _clone_graph(operation, *options, edges)
             elif inner := _graph.model_per_frame(operation):
-                inner = _clone_graph(inner, added, into, replaced, cloned, {})
+                inner = _clone_graph(inner, *options, {})
                 config = layers.Layer.get_config(operation)
                 new = type(operation)(inner, **config)
             else:
@@ -107,7 +110,10 @@ def _clone_graph(graph, added, into, replaced, cloned, edges):
         return keras.tree.map_structure(attention, outputs)
 
     inputs = [_clone(_graph.origin(x).operation).output for x in graph.inputs]
-    outputs = _graph.replay(graph, inputs, call)
+    outputs = _graph.replay(graph, inputs, call, instead)
+    for node in _graph.nodes(graph):
+        # What `instead` replaces was not called.
+        cloned.setdefault(id(node.operation), (node.operation, None))
     input_structure, output_structure = _graph.structure(graph)
     return keras.Model(
         keras.tree.pack_sequence_as(input_structure, inputs),

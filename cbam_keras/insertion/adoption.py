@@ -1,0 +1,238 @@
+"""`adopt`: attention that somebody else wrote becomes ours."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from cbam_keras import _checks, _graph, _terminal
+from cbam_keras.insertion.copying import copy_with
+from cbam_keras.insertion.cutting import Cut, cuts
+from cbam_keras.insertion.recognition import Match, recognize
+from cbam_keras.layers import ATTENTION, Attention
+
+# Replaces an unknown size of an input.
+SIZE = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class AdoptedGate:
+    """What `adopt` found of a gate.
+
+    Attributes:
+        gate: String, the name of its layer, or of the operation that multiplies
+            by it, prefixed with the names of nested models.
+        kind: String, what of ours it is, or is nearest to: `"cbam"`, `"se"`.
+        adopted: Boolean, whether a layer of ours is in its place.
+        was: String, its class, or `"functions"`.
+        layer: String, the line of code that makes our layer; empty if it is not
+            adopted.
+        parameters: Integer, the parameters of the gate.
+        difference: Float, the largest difference of outputs on probes, relative
+            to the largest output; NaN if it is not adopted.
+        note: String, what differs from the defaults of our layer or, if it is
+            not adopted, from all that ours compute.
+    """
+
+    gate: str
+    kind: str
+    adopted: bool
+    was: str
+    layer: str
+    parameters: int
+    difference: float
+    note: str
+
+
+@dataclasses.dataclass(frozen=True)
+class AdoptReport(_terminal.Tabular):
+    """Report of `adopt`; prints as a table.
+
+    `to_dataframe()` has a row per gate, with the attributes of `AdoptedGate`.
+
+    Attributes:
+        rows: Tuple of `AdoptedGate`, in the order in which gates run.
+        difference: Float, the largest difference between the predictions of
+            both models on random inputs, relative to the largest prediction.
+    """
+
+    rows: tuple[AdoptedGate, ...]
+    difference: float
+
+    @property
+    def verdict(self) -> str:
+        """What changed."""
+        if not self.rows:
+            return "No attention of others is found."
+        adopted = sum(row.adopted for row in self.rows)
+        return (
+            f"{adopted} of {_checks.count(len(self.rows), 'gate')} adopted. "
+            f"Predictions differ by at most {self.difference:.1g} of the "
+            "largest one."
+        )
+
+    def _tables(self) -> Iterator[_terminal.Table]:
+        rows = [
+            {
+                "gate": row.gate,
+                "was": row.was,
+                "ours": row.layer.removeprefix("cbam_keras.") or "none",
+                "parameters": f"{row.parameters:,}",
+                "difference": f"{row.difference:.1g}" * row.adopted,
+                **({"note": row.note} if row.note else {}),
+            }
+            for row in self.rows
+        ]
+        yield _terminal.Table("", rows)
+
+    def _records(self) -> list[dict[str, object]]:
+        return [dict(vars(row)) for row in self.rows]
+
+
+def adopt(model: keras.Model) -> tuple[keras.Model, AdoptReport]:
+    """Replaces attention that somebody else wrote by ours, with its weights.
+
+    It is recognized by what it computes: a layer of any class, or operations
+    of a functional model, that multiply features by factors computed from them.
+    Where one of our layers computes the same, it takes their place. The given
+    model is not modified.
+
+    Outputs and gradients are compared on random features, in inference: batch
+    normalization inside a gate may become part of its kernels.
+
+    Args:
+        model: Functional or Sequential `keras.Model`, or a subclassed model
+            that was called and whose `call` takes symbolic inputs.
+
+    Returns:
+        Tuple of the new `keras.Model`, or the given one if nothing is adopted,
+        and an `AdoptReport`. The model is compiled as the given one is, with a
+        new optimizer.
+
+    Raises:
+        TypeError: If `model` is not a model.
+        ValueError: If the graph of the model is not known, or if a layer cannot
+            be cloned from its config.
+
+    Example:
+        >>> model = keras.applications.MobileNetV3Small(
+        ...     weights=None, input_shape=(64, 64, 3)
+        ... )
+        >>> model, report = adopt(model)
+        >>> report.rows[0].kind
+        'se'
+    """
+    graph = _graph.with_graph("model", model)
+    gates = _Gates()
+    for cut in cuts(graph):
+        gates.add(cut, recognize(cut))
+    instead, rows = gates.replacements()
+    if not instead:
+        return model, AdoptReport(tuple(rows), 0.0)
+    adopted, _ = copy_with(graph, {}, instead=instead)
+    if config := model.get_compile_config():
+        adopted.compile_from_config(config)
+    return adopted, AdoptReport(tuple(rows), _difference(graph, adopted))
+
+
+class _Gates:
+    """The gates of a model, those that follow each other as one CBAM."""
+
+    def __init__(self):
+        self.matches: dict[Cut, Match] = {}
+
+    def add(self, cut, match):
+        if match is None:
+            return
+        inside = [
+            other
+            for other in self.matches
+            if any(x.outputs[0] is other.product for x in cut.nodes)
+        ]
+        if match.departure and any(
+            not self.matches[x].departure for x in inside
+        ):
+            return
+        for other in inside:
+            del self.matches[other]
+        self.matches[cut] = match
+        self._join(cut)
+
+    def _join(self, second):
+        """Makes one CBAM of two halves."""
+        for first in list(self.matches):
+            if first.product is second.source:
+                nodes = [*first.nodes, *second.nodes]
+                cut = Cut(second.path, first.source, second.product, nodes)
+                match = recognize(cut)
+                if match is not None and not match.departure:
+                    del self.matches[first], self.matches[second]
+                    self.matches[cut] = match
+
+    def replacements(self):
+        """Returns what takes the place of products, and the rows."""
+        instead, rows, shared = {}, [], {}
+        for cut, match in self.matches.items():
+            rows.append(_row(cut, match))
+            if match.departure:
+                continue
+            key = tuple(map(id, cut.variables)), rows[-1].layer
+            if key not in shared or not cut.variables:
+                shared[key] = _layer(cut, match)
+            instead[id(cut.product)] = cut.source, shared[key]
+        return instead, rows
+
+
+def _row(cut, match):
+    kind = next(x for x, y in ATTENTION.items() if y is match.layer_class)
+    operation = type(cut.operation)
+    is_keras = operation.__module__.split(".")[0] == "keras"
+    code = repr(Attention(match.layer_class, match.arguments))
+    return AdoptedGate(
+        gate=cut.path,
+        kind=kind,
+        adopted=not match.departure,
+        was="functions" if is_keras else operation.__name__,
+        layer="" if match.departure else code,
+        parameters=sum(int(np.prod(x.shape)) for x in cut.variables),
+        difference=match.difference,
+        note=match.departure or match.note,
+    )
+
+
+def _layer(cut, match):
+    """Returns our layer with the weights of a part, for its place."""
+    name = cut.path.rpartition("/")[-1]
+    half = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
+    layer = match.layer_class(
+        **match.arguments,
+        name=f"{name}_gate" if cut.frames else name,
+        dtype=half.get(cut.source.dtype, cut.source.dtype),
+    )
+    layer.build(cut.shape)
+    layer.set_weights(match.arrays)
+    layer.trainable = any(x.trainable for x in cut.variables)
+    if cut.frames:
+        return layers.TimeDistributed(layer, name=name)
+    return layer
+
+
+def _difference(model, adopted):
+    generator = np.random.default_rng(0)
+    inputs = []
+    for x in model.inputs:
+        shape = (2, *(size or SIZE for size in x.shape[1:]))
+        values = generator.normal(size=shape)
+        inputs.append(ops.cast(values, x.dtype))
+    outputs = (
+        keras.tree.flatten(_graph.run_model(x, _graph.as_input(x, inputs)))
+        for x in (model, adopted)
+    )
+    return max(
+        float(np.abs(x - y).max() / max(np.abs(x).max(), 1e-30))
+        for x, y in zip(
+            *(map(_graph.to_float32, each) for each in outputs), strict=True
+        )
+    )

@@ -1,0 +1,558 @@
+"""Recognizes attention that somebody else wrote, by what it computes.
+
+A part of a network is a function from a feature map to another of its shape.
+The kinds of attention whose weights can have the shapes of its weights are
+filled with these and compared with it, outputs and gradients, on probes.
+"""
+
+import collections
+import dataclasses
+import inspect
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from cbam_keras.explain.gradients import gradient_at
+from cbam_keras.insertion.cutting import EPSILON, Cut
+from cbam_keras.layers import (
+    BAM,
+    CBAM,
+    SCSE,
+    AttentionLayer,
+    ChannelAttention,
+    CoordinateAttention,
+    EfficientChannelAttention,
+    GlobalContext,
+    SimAM,
+    SpatialAttention,
+    SqueezeExcite,
+    TripletAttention,
+)
+
+# The largest difference of outputs that are equal, relative to the largest
+# output.
+TOLERANCE = 1e-5
+# The sizes of positions in probes, where the part takes any.
+SIZES = (6, 5, 4)
+# Maps of more positions are not compared where that would do with few.
+MOST_POSITIONS = 256
+# More assignments of weights of one shape are not tried.
+MOST_ASSIGNMENTS = 24
+ACTIVATIONS = "relu silu linear gelu tanh elu hard_silu sigmoid".split()
+GATES = "sigmoid hard_sigmoid tanh relu".split()
+
+
+def _sigmoid_twice(logits):
+    return ops.sigmoid(ops.sigmoid(logits))
+
+
+def _sigmoid_of_relu(logits):
+    return ops.sigmoid(ops.relu(logits))
+
+
+def _softmax(logits):
+    flat = ops.reshape(logits, (ops.shape(logits)[0], -1))
+    return ops.reshape(ops.softmax(flat), ops.shape(logits))
+
+
+# Activations of gates that none of ours has.
+DEPARTURES: dict[Callable, str] = {
+    _sigmoid_twice: "sigmoid twice",
+    _sigmoid_of_relu: "a ReLU before the sigmoid",
+    _softmax: "softmax in place of sigmoid",
+}
+NO_MLP = "no MLP between pools and gate"
+POSITIONS_POOLED = "positions pooled where CBAM pools channels"
+ALONE = {"avg": "average", "max": "maximum"}
+UNREFINED = "spatial map of the unrefined input"
+TWO_SIGMOIDS = "a sigmoid for each pool, added: factors up to 2"
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """What a part computes.
+
+    `arrays` are the values of the variables of a layer of `layer_class` with
+    these arguments, which computes the same unless `departure` says how the
+    part differs.
+    """
+
+    layer_class: type[AttentionLayer]
+    arguments: Mapping[str, Any]
+    arrays: Sequence[np.ndarray] = ()
+    departure: str = ""
+    note: str = ""
+    difference: float = math.nan
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reading:
+    """Weights of a part in a form that a layer of ours may have.
+
+    A layer with them gives the same output from the channel `start` on.
+    """
+
+    arrays: list[np.ndarray]
+    departure: str = ""
+    start: int = 0
+    # Of the hidden layer.
+    activations: Sequence[str] = ()
+
+
+def recognize(cut: Cut) -> Match | None:
+    """Returns what a part computes, `None` if it is no attention."""
+    formats = ["channels_first", "channels_last"]
+    formats.sort(key=lambda x: x != keras.config.image_data_format())
+    with cut.in_float32():
+        tries = [_probe(cut, data_format) for data_format in formats]
+        probes = [x for x in tries if x is not None]
+        matches = (find(x) for find in (_match, _describe) for x in probes)
+        return next(filter(None, matches), None)
+
+
+class _Probes:
+    """Features to compare a part with layers on, and what it gives of them."""
+
+    def __init__(self, cut, data_format, shape):
+        self.cut, self.data_format, self.shape = cut, data_format, shape
+        self.axis = 1 if data_format == "channels_first" else len(shape) - 1
+        self.channels = shape[self.axis]
+        generator = np.random.default_rng(0)
+        x = generator.normal(size=shape)
+        # No value is so small that a quotient by it is inexact.
+        x = np.sign(x) * (np.abs(x) + 0.1)
+        other = [
+            size or small + 1
+            for size, small in zip(cut.shape[1:], shape[1:], strict=True)
+        ]
+        self.features = [
+            x,
+            np.maximum(x, 0),
+            20 * x,
+            generator.normal(size=(1, *other)),
+        ]
+        self.direction = generator.normal(size=shape)
+        self.outputs = {}
+
+    def output(self, index):
+        """Returns what the part gives of features."""
+        if index not in self.outputs:
+            self.outputs[index] = _run(self.cut, self.features[index])
+        return self.outputs[index]
+
+    def difference(self, layer, start):
+        """Returns the largest relative difference of channels from `start` on.
+
+        It is infinite if the layer does not compute the same.
+        """
+        largest = 0.0
+        for index, x in enumerate(self.features):
+            expected, y = self.output(index), _run(layer, x)
+            difference = _difference(
+                *(np.moveaxis(z, self.axis, 0)[start:] for z in (expected, y))
+            )
+            if not difference <= TOLERANCE:
+                return math.inf
+            largest = max(largest, difference)
+        weights = np.zeros(self.shape)
+        some = np.moveaxis(weights, self.axis, 0)
+        some[start:] = np.moveaxis(self.direction, self.axis, 0)[start:]
+        gradients = (
+            _gradient(function, self.features[0], weights)
+            for function in (self.cut, layer)
+        )
+        # Gradients add more terms than outputs.
+        is_equal = _difference(*gradients) <= 10 * TOLERANCE
+        return largest if is_equal else math.inf
+
+    def factors(self, index):
+        """Returns what the part multiplies features by, channels last."""
+        factors = self.output(index) / self.features[index]
+        return np.moveaxis(factors, self.axis, -1)
+
+
+def _probe(cut, data_format):
+    """Returns the probes of a part, `None` if it takes none.
+
+    Their positions are few, unless it takes only those that it was made for.
+    """
+    sizes = list(cut.shape[1:])
+    axis = 0 if data_format == "channels_first" else len(sizes) - 1
+    others = sizes[:axis] + sizes[axis + 1 :]
+    # What has no positions or one channel has no attention.
+    if (sizes[axis] or 1) == 1 or math.prod(x or 2 for x in others) == 1:
+        return None
+    few = list(SIZES[: len(others)])
+    true = [x or y for x, y in zip(others, few, strict=True)]
+    # Without weights, there may be sizes in the formula.
+    is_small = math.prod(true) <= MOST_POSITIONS or not cut.variables
+    for positions in [true] if is_small else [few, true]:
+        positions.insert(axis, sizes[axis])
+        probes = _Probes(cut, data_format, (3, *positions))
+        try:
+            y = probes.output(0)
+        # A part of any network may raise anything.
+        except Exception:  # noqa: BLE001
+            continue
+        if y.shape == probes.shape and np.isfinite(y).all():
+            return probes
+    return None
+
+
+def _run(function, x):
+    x = ops.convert_to_tensor(x, "float32")
+    return ops.convert_to_numpy(ops.stop_gradient(function(x)))
+
+
+def _gradient(function, x, weights):
+    """Returns the gradient of a weighted sum of outputs."""
+    x, weights = (ops.convert_to_tensor(z, "float32") for z in (x, weights))
+
+    def run(watch):
+        features = watch(x)
+        return ops.sum(function(features) * weights), features
+
+    return ops.convert_to_numpy(gradient_at(run, x.shape)[1])
+
+
+def _difference(expected, y):
+    """Returns the largest difference, relative to the largest value."""
+    return np.abs(expected - y).max() / max(np.abs(expected).max(), 1e-30)
+
+
+def _describe(probes):
+    """Returns what is known of a gate that is none of ours.
+
+    `None` if the part does not multiply by factors of channels or of positions
+    that depend on the features.
+    """
+    factors = probes.factors(0)
+    grid = range(1, factors.ndim - 1)
+    scale = np.abs(factors).max()
+
+    def varies(*axes):
+        return np.ptp(factors, axis=axes).max() > 1e-4 * scale
+
+    by_channel, by_position = varies(factors.ndim - 1), varies(*grid)
+    corner = (slice(None), *(slice(1) for _ in grid))
+    product = factors[corner] * factors[..., :1]
+    is_product = np.allclose(
+        factors * factors[corner][..., :1], product, atol=1e-4 * scale**2
+    )
+    # What normalizes divides by the scale of the features.
+    is_scale = np.allclose(20 * probes.factors(2), factors, atol=0.01 * scale)
+    if not is_product or not varies(0) or is_scale:
+        return None
+    low, high = factors.min(), factors.max()
+    if by_channel and by_position:
+        layer_class, what = CBAM, "factors of channels and of positions"
+    elif by_channel:
+        layer_class, what = ChannelAttention, "factors of channels"
+    elif by_position and all(varies(axis) for axis in grid):
+        layer_class, what = SpatialAttention, "factors of positions"
+    else:
+        layer_class, what = SpatialAttention, POSITIONS_POOLED
+    departure = f"{what}, here {low:.2g} to {high:.2g}"
+    return Match(layer_class, {}, departure=departure)
+
+
+def _match(probes):
+    """Returns the layer of ours that computes what a part does, if any."""
+    cut = probes.cut
+    trials = []
+    for reading in _readings(cut, probes.channels):
+        for layer_class, shaping in _structures(reading, probes):
+            arguments = {**shaping, "data_format": probes.data_format}
+            try:
+                layer = layer_class(**arguments, dtype="float32")
+                layer.build(probes.shape)
+            except ValueError:
+                # It takes no such sizes.
+                continue
+            variants = list(_variants(layer, reading, cut))
+            for order, arrays in enumerate(_assignments(layer, reading.arrays)):
+                trials += [
+                    (cost + order, layer, arguments, variant, arrays, reading)
+                    for cost, variant in variants
+                ]
+    # The usual ones come first.
+    trials.sort(key=lambda trial: trial[0])
+    for _, layer, arguments, variant, arrays, reading in trials:
+        layer.set_weights(arrays)
+        _set(layer, variant)
+        difference = probes.difference(layer, reading.start)
+        if difference <= TOLERANCE:
+            departures = [reading.departure]
+            departures += [DEPARTURES.get(x, "") for x in variant.values()]
+            return _named(
+                Match(
+                    type(layer),
+                    {**arguments, **variant},
+                    arrays,
+                    "; ".join(dict.fromkeys(filter(None, departures))),
+                    difference=difference,
+                )
+            )
+    return None
+
+
+def _named(match):
+    """Returns a match with what is unusual in it, and in our names."""
+    arguments, layer_class = dict(match.arguments), match.layer_class
+    notes = []
+    if arguments.get("data_format") == keras.config.image_data_format():
+        del arguments["data_format"]
+    pools = arguments.get("channel_pool_types") or arguments.get("pool_types")
+    if arguments.get("combine") == "gates":
+        notes.append(TWO_SIGMOIDS)
+    if layer_class is ChannelAttention and pools == ("avg",):
+        layer_class = SqueezeExcite
+        del arguments["pool_types"], arguments["combine"]
+    elif layer_class is not SpatialAttention and pools and len(pools) == 1:
+        notes.append(f"{ALONE[pools[0]]} alone")
+    if arguments.get("order") == "parallel":
+        notes.append(UNREFINED)
+    if "hidden_units" in arguments:
+        hidden = arguments["hidden_units"]
+        notes.append(f"hidden width truncated: taken as hidden_units={hidden}")
+    defaults = inspect.signature(layer_class).parameters
+    unusual = {
+        name: x
+        for name, x in arguments.items()
+        if name not in defaults
+        or _same(name, x) != _same(name, defaults[name].default)
+    }
+    return dataclasses.replace(
+        match,
+        layer_class=layer_class,
+        arguments=unusual,
+        note="; ".join(notes),
+    )
+
+
+def _same(name, value):
+    """Returns a value that is equal for names of one activation."""
+    is_activation = name.endswith("activation")
+    return keras.activations.get(value) if is_activation else value
+
+
+def _readings(cut, channels):
+    """Yields the weights of a part in forms that our layers may have."""
+    entries = cut.weights
+    raw = _Reading([x for entry in entries for x in entry])
+    yield raw
+    if any(len(entry) > 1 and entry[0].size > 1 for entry in entries):
+        raw = _Reading(_fold(entries))
+        yield raw
+    cores = [_core(x) for x in raw.arrays]
+    matrices = [x for x in cores if len(x) == 2 and channels in x]
+    squares = matrices.count((channels, channels))
+    if len(matrices) == squares < 2:
+        # A linear MLP whose first layer, or both, change nothing.
+        arrays, unit = list(raw.arrays), np.eye(channels, dtype="float32")
+        place = cores.index((channels, channels)) if squares else 0
+        arrays[place:place] = [unit] * (2 - squares)
+        if (channels,) in cores:
+            arrays.insert(0, np.zeros(channels, "float32"))
+        yield _Reading(arrays, NO_MLP, activations=("linear",))
+    windows = [i for i, x in enumerate(cores) if len(x) > 2]
+    if len(windows) == 1 and cores[windows[0]][-1] == channels:
+        # The last of several maps is a single one.
+        last = list(raw.arrays)
+        for i in range(windows[0], len(last)):
+            if last[i].shape[-1] == channels:
+                last[i] = last[i][..., -1:]
+        many = f"{channels} spatial maps in place of one"
+        yield _Reading(last, many, start=-1)
+
+
+def _fold(entries):
+    """Returns weights with batch normalization folded into those before."""
+    arrays: list[np.ndarray] = []
+    for entry in entries:
+        if len(entry) == 1 or entry[0].size == 1:
+            arrays += entry
+            continue
+        gamma, beta, mean, variance = entry
+        scale = gamma / np.sqrt(variance + EPSILON)
+        bias = np.zeros_like(beta)
+        if arrays and arrays[-1].shape == beta.shape:
+            bias = arrays.pop()
+        if arrays and arrays[-1].shape[-1:] == beta.shape:
+            arrays[-1] = arrays[-1] * scale
+        arrays.append((bias - mean) * scale + beta)
+    return arrays
+
+
+def _core(array):
+    """Returns a shape without the window of a 1x1 convolution."""
+    shape = tuple(array.shape)
+    while len(shape) > 2 and shape[0] == 1:
+        shape = shape[1:]
+    return shape
+
+
+def _structures(reading, probes):
+    """Yields layer classes with the arguments that decide on their weights.
+
+    Not all have weights of these shapes.
+    """
+    channels, rank = probes.channels, len(probes.shape) - 2
+    cores = collections.Counter(map(_core, reading.arrays))
+    if not cores:
+        yield SimAM, {}
+    mlps = [
+        {**_hidden(channels, x[1]), "use_bias": use_bias}
+        for x in cores
+        if len(x) == 2 and x[0] == channels and x[::-1] in cores
+        for use_bias in {False, cores[x[1],] + cores[channels,] > 0}
+    ]
+    # Sides and numbers of pools of convolutions to one map.
+    windows = {
+        (x[0], x[-2]) for x in cores if len(x) == rank + 2 and x[-1] == 1
+    }
+    windows |= {(1, x[0]) for x in cores if len(x) == 2 and x[1] == 1}
+    convolutions = [
+        {
+            "kernel_size": size,
+            "pool_types": ("avg", "max")[:pools],
+            "use_bias": use_bias,
+            "batch_norm": batch_norm,
+        }
+        for size, pools in windows
+        if size % 2 and pools in (1, 2)
+        for use_bias, batch_norm in itertools.product((False, True), repeat=2)
+    ]
+    yield from ((ChannelAttention, mlp) for mlp in mlps)
+    yield from ((SpatialAttention, x) for x in convolutions)
+    for mlp, convolution in itertools.product(mlps, convolutions):
+        options = {f"spatial_{key}": x for key, x in convolution.items()}
+        options["kernel_size"] = options.pop("spatial_kernel_size")
+        yield CBAM, {**mlp, **options}
+    for size, *others in cores:
+        if size % 2 and others == [1, 1]:
+            yield EfficientChannelAttention, {"kernel_size": size}
+        if size % 2 and others == [size, 2, 1]:
+            yield TripletAttention, {"kernel_size": size}
+    for width in {x[1] for x in cores if len(x) == 2 and x[0] == channels}:
+        ratio = {"reduction_ratio": channels // width}
+        yield SCSE, ratio
+        yield GlobalContext, ratio
+        yield GlobalContext, {**ratio, "fusion": "multiply"}
+        fixed = {"reduction_ratio": channels, "min_hidden_units": width}
+        is_default = width == max(8, channels // 32)
+        yield CoordinateAttention, {} if is_default else fixed
+        for x in cores:
+            if len(x) > 2 and x[-2:] == (width, width):
+                yield BAM, {**ratio, "kernel_size": x[0]}
+
+
+def _hidden(channels, width):
+    """Returns the argument that gives the hidden layer its width."""
+    if channels % width:
+        return {"hidden_units": width}
+    return {"reduction_ratio": channels // width}
+
+
+def _assignments(layer, arrays):
+    """Yields lists of values for all weights of a layer, by their shapes.
+
+    The order of weights of one shape is kept at first. Biases that are missing
+    are zeros.
+    """
+    theirs = collections.defaultdict(list)
+    for x in arrays:
+        theirs[_core(x)].append(x)
+    groups = collections.defaultdict(list)
+    for variable in layer.weights:
+        groups[_core(variable)].append(variable)
+    if theirs.keys() - groups.keys():
+        return
+    orders = []
+    for core, variables in groups.items():
+        values, missing = theirs[core], len(variables) - len(theirs[core])
+        biases = sum(x.name.endswith("bias") for x in variables)
+        if not 0 <= missing <= biases:
+            return
+        values = values + [np.zeros(core, "float32")] * missing
+        several = itertools.permutations(values)
+        orders.append([*itertools.islice(several, MOST_ASSIGNMENTS)])
+    for values in itertools.islice(
+        itertools.product(*orders), MOST_ASSIGNMENTS
+    ):
+        placed = {
+            id(variable): np.reshape(x, variable.shape)
+            for variables, group in zip(groups.values(), values, strict=True)
+            for variable, x in zip(variables, group, strict=True)
+        }
+        yield [placed[id(variable)] for variable in layer.weights]
+
+
+def _variants(layer, reading, cut):
+    """Yields the arguments that no weights show, and how unusual they are."""
+    layer_class = type(layer)
+    hidden = reading.activations or cut.likely_first(ACTIVATIONS)
+    gates = [{"gate_activation": x} for x in cut.likely_first(GATES)]
+    choices: list[list[dict[str, Any]]] = []
+    if layer_class in (CBAM, ChannelAttention):
+        key = "channel_pool_types" if layer_class is CBAM else "pool_types"
+        choices.append(
+            [
+                {key: pools, "combine": combine}
+                for pools, combine in (
+                    (("avg", "max"), "logits"),
+                    (("avg",), "logits"),
+                    (("avg", "max"), "gates"),
+                    (("max",), "logits"),
+                )
+            ]
+        )
+        gates += [{"gate_activation": x} for x in DEPARTURES]
+    if layer_class in (CBAM, SpatialAttention):
+        key = "spatial_pool_types" if layer_class is CBAM else "pool_types"
+        pools = itertools.permutations(("avg", "max"), len(getattr(layer, key)))
+        choices.append([{key: x} for x in pools])
+    if layer_class is CBAM:
+        orders = ("channel_first", "parallel", "spatial_first")
+        choices.append([{"order": x} for x in orders])
+        gates += [
+            {"gate_activation": "sigmoid", f"{half}_gate_activation": x}
+            for half in ("channel", "spatial")
+            for x in DEPARTURES
+        ]
+    if layer_class is SpatialAttention:
+        choices.append([{"dilation_rate": x} for x in (1, 2, 4)])
+        gates += [{"gate_activation": x} for x in DEPARTURES]
+    if layer_class in (BAM, SCSE):
+        ways = ("add", "multiply") if layer_class is BAM else ("max", "add")
+        choices.append([{"combine": x} for x in ways])
+    if layer_class is SimAM:
+        gates = [{}]
+    hidden = hidden if hasattr(layer, "activation") else [None]
+    for (i, activation), (j, gate) in itertools.product(
+        enumerate(hidden), enumerate(gates)
+    ):
+        # Rarely both are unusual.
+        if i and j > 1:
+            continue
+        options = {"activation": activation} if activation else {}
+        for others in itertools.product(*map(enumerate, choices)):
+            variant, cost = {**options, **gate}, 3 * (i + j)
+            for k, choice in others:
+                variant, cost = {**variant, **choice}, cost + k
+            yield cost, variant
+
+
+def _set(layer, variant):
+    """Sets arguments of a layer and of its halves, which `call` reads."""
+    for name, value in variant.items():
+        if name.endswith("activation"):
+            value = keras.activations.get(value)
+        for part in (layer, *layer._gates()):
+            half = part.name.removesuffix("attention")
+            setattr(part, name.removeprefix(half), value)
