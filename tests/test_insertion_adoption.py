@@ -7,7 +7,20 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from cbam_keras import CBAM, SimAM
+from cbam_keras import (
+    BAM,
+    CBAM,
+    SCSE,
+    ChannelAttention,
+    CoordinateAttention,
+    EfficientChannelAttention,
+    GlobalContext,
+    SimAM,
+    SpatialAttention,
+    SqueezeExcite,
+    TripletAttention,
+    _graph,
+)
 from cbam_keras.insertion import adopt
 from cbam_keras.layers import AttentionLayer
 
@@ -154,6 +167,10 @@ class Channel(layers.Layer):
         self.fc1 = layers.Dense(channels // ratio, activation="relu")
         self.fc2 = layers.Dense(channels)
 
+    def build(self, shape):
+        self.fc1.build((None, shape[-1]))
+        self.fc2.build((None, shape[-1] // self.ratio))
+
     def call(self, x):
         reduced = (f(x, axis=positions(x)) for f in (ops.mean, ops.max))
         first, second = (self.fc2(self.fc1(y)) for y in reduced)
@@ -179,6 +196,9 @@ class Spatial(layers.Layer):
         maps = [f(x, axis=-1, keepdims=True) for f in (ops.max, ops.mean)]
         return x * self.conv(ops.concatenate(maps, axis=-1))
 
+    def compute_output_shape(self, shape):
+        return shape
+
 
 @keras.saving.register_keras_serializable(package="pasted")
 class Both(layers.Layer):
@@ -187,8 +207,15 @@ class Both(layers.Layer):
         self.filters = filters
         self.channel, self.spatial = Channel(filters, 4, two), Spatial()
 
+    def build(self, shape):
+        self.channel.build(shape)
+        self.spatial.build(shape)
+
     def call(self, inputs):
         return self.spatial(self.channel(inputs))
+
+    def compute_output_shape(self, shape):
+        return shape
 
     def get_config(self):
         return {**super().get_config(), "filters": self.filters}
@@ -218,6 +245,37 @@ class OfTensorFlow(Channel):
         reduced = (f(x, axis=[1, 2]) for f in (tf.reduce_mean, tf.reduce_max))
         y = tf.sigmoid(sum(self.fc2(self.fc1(y)) for y in reduced))
         return tf.multiply(x, y[:, None, None, :])
+
+
+class Wrapped(layers.Layer):
+    """A layer of ours in a class of somebody else."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, x):
+        return self.inner(x)
+
+
+class Block(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = layers.Conv2D(CHANNELS, 3, padding="same")
+        self.gate = Both(name="gate")
+
+    def call(self, x):
+        return x + self.gate(self.conv(x))
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.block, self.gate = layers.Conv2D(CHANNELS, 3), Both()
+        self.head = layers.GlobalMaxPooling2D()
+
+    def call(self, x):
+        return self.head(self.gate(self.block(x)))
 
 
 def attend(x, activation):
@@ -255,7 +313,6 @@ def multiply_by_lambda(pair):
 
 
 P = functools.partial
-NO_SHAPE = (8, 9, 3)
 # A name: what is pasted, the kind of ours that it is, arguments of that.
 FORMS = {
     "kobiso": (both, "cbam", {"reduction_ratio": 4}),
@@ -552,3 +609,200 @@ def test_other_products_are_no_attention(form):
     model = network(OTHERS[form])
     same, report = adopt(model)
     assert same is model and report.rows == ()
+
+
+OURS = [
+    CBAM(identity_init=True, kernel_size=3),
+    CBAM(4, spatial_batch_norm=True, order="parallel", identity_init=True),
+    ChannelAttention(4, pool_types=("lp", "lse")),
+    ChannelAttention(4, combine="gates", identity_init=True),
+    SpatialAttention(pool_types=("conv", "max"), use_bias=True),
+    SqueezeExcite(4, gate_activation="hard_sigmoid", identity_init=True),
+    EfficientChannelAttention(identity_init=True),
+    CoordinateAttention(),
+    SCSE(identity_init=True),
+    BAM(4, combine="multiply"),
+    GlobalContext(4),
+    GlobalContext(4, fusion="multiply", identity_init=True),
+    TripletAttention(),
+    SimAM(),
+]
+
+
+@pytest.mark.parametrize("layer", OURS, ids=lambda x: type(x).__name__)
+def test_each_kind_is_recognized(layer):
+    model = network(lambda x: Wrapped(layer)(x))
+    adopted, _ = adopt(model)
+    found = gate_of(adopted)
+    assert type(found) is type(layer)
+    pairs = zip(found.get_weights(), layer.get_weights(), strict=True)
+    assert all(np.allclose(*pair) for pair in pairs)
+
+
+def again(gate):
+    """Calls a gate before and after another layer."""
+    return lambda x: gate(layers.Conv2D(CHANNELS, 3, padding="same")(gate(x)))
+
+
+def shared_functions():
+    reduced = mlp(np.zeros((1, 1, 1, CHANNELS)), 3)
+    return lambda x: (
+        x * layers.Activation("sigmoid")(run(reduced, pooled(x, "avg", "ops")))
+    )
+
+
+@pytest.mark.parametrize("gate", [Both(), shared_functions()])
+def test_a_shared_gate_stays_shared(gate):
+    model = network(again(gate))
+    adopted, report = adopt(model)
+    assert [row.adopted for row in report.rows] == [True, True]
+    assert len(gate_of(adopted).weights) > 3
+    assert_predicts_the_same(model, adopted)
+
+
+def in_model(x, frames=False):
+    inputs = keras.Input(x.shape[1 + frames :])
+    inner = keras.Model(inputs, both(inputs), name="inner")
+    wrap = layers.TimeDistributed if frames else lambda layer, name: layer
+    return wrap(inner, name="frames")(x)
+
+
+@pytest.mark.parametrize(
+    "gate, shape, name",
+    [
+        (in_model, (8, 9, 3), "inner/"),
+        (P(in_model, frames=True), (2, 8, 9, 3), "frames/"),
+        (
+            lambda x: layers.TimeDistributed(Spatial(), name="frames")(x),
+            (2, 8, 9, 3),
+            "frames",
+        ),
+    ],
+)
+def test_gates_of_nested_models_and_frames_are_adopted(gate, shape, name):
+    model = network(gate, shape)
+    adopted, report = adopt(model)
+    assert only(report).adopted and only(report).gate.startswith(name)
+    assert_predicts_the_same(model, adopted)
+
+
+@pytest.mark.parametrize("gate", [both, lambda x: Both()(x)])
+def test_half_precision_is_compared_in_float32_and_kept(gate):
+    with _graph.dtype_policy("mixed_float16"):
+        model = network(gate)
+    policies = [layer.dtype_policy.name for layer in model.layers]
+    adopted, report = adopt(model)
+    assert only(report).difference < 1e-5
+    assert gate_of(adopted).dtype_policy.name == "mixed_float16"
+    assert policies == [layer.dtype_policy.name for layer in model.layers]
+
+
+@pytest.mark.parametrize("form", ["channel gate alone", "class Both"])
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+def test_a_trained_network_is_adopted_from_its_file(form, suffix, tmp_path):
+    model = network(FORMS[form][0])
+    optimizer = keras.optimizers.SGD(0.01)
+    model.compile(optimizer, keras.losses.MeanSquaredError(), metrics=["mae"])
+    model.fit(inputs_for(model), np.ones((5, 3)), epochs=3, verbose=0)
+    path = tmp_path / f"model.{suffix}"
+    model.save(path)
+    adopted, _ = adopt(keras.saving.load_model(path))
+    assert_predicts_the_same(model, adopted)
+    assert adopted.optimizer.get_config() == optimizer.get_config()
+    adopted.fit(inputs_for(model), np.ones((5, 3)), verbose=0)
+    adopted.save(path)
+    assert_predicts_the_same(adopted, keras.saving.load_model(path))
+
+
+def test_a_gate_inside_another_layer_is_named():
+    model = network(lambda x: Block(name="block")(x))
+    same, report = adopt(model)
+    row = only(report)
+    assert same is model and row.gate == "block/gate"
+    assert row.note.startswith('inside layer "block": its class can use')
+    assert "CBAM(reduction_ratio=4" in row.note
+
+
+def test_a_subclassed_model_that_can_be_traced_is_adopted():
+    model = Subclassed()
+    model(np.zeros((1, 8, 9, 3)))
+    vary(model)
+    adopted, report = adopt(model)
+    assert only(report).was == "Both"
+    x = inputs_for(adopted)
+    np.testing.assert_allclose(adopted(x), model(x), atol=1e-5)
+
+
+def test_other_layers_keep_names_weights_and_trainable():
+    model = network(both)
+    model.get_layer("stem").trainable = False
+    adopted, _ = adopt(model)
+    for name in ("stem", "relu", "after", "predictions"):
+        old, new = model.get_layer(name), adopted.get_layer(name)
+        assert old.trainable == new.trainable
+        pairs = zip(old.get_weights(), new.get_weights(), strict=True)
+        assert all(np.array_equal(*pair) for pair in pairs)
+
+
+def test_channels_first_is_adopted():
+    def gate(x):
+        y = layers.GlobalAveragePooling2D(data_format="channels_first")(x)
+        for units, activation in ((2, "relu"), (8, "sigmoid")):
+            y = layers.Dense(units, activation=activation)(y)
+        return x * layers.Reshape((8, 1, 1))(y)
+
+    inputs = keras.Input((8, 5, 6))
+    model = keras.Model(inputs, gate(inputs))
+    vary(model)
+    adopted, report = adopt(model)
+    assert only(report).kind == "se"
+    assert gate_of(adopted).data_format == "channels_first"
+    assert_predicts_the_same(model, adopted)
+
+
+def test_the_report_has_a_row_for_each_gate():
+    model = network(lambda x: channel(both(x), gate="softmax"))
+    _, report = adopt(model)
+    frame = report.to_dataframe()
+    assert list(frame["adopted"]) == [True, False]
+    assert list(frame["kind"]) == ["cbam", "channel"]
+    assert {"gate", "difference", "note"} <= {*frame}
+    assert report.verdict.startswith("1 of 2 gates adopted.")
+    assert "CBAM(reduction_ratio=4)" in str(report)
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(TypeError, match="`model` must be"):
+        adopt("model.h5")
+
+
+# The networks of `keras.applications` with gates, and how many they have.
+APPLICATIONS = {
+    **{
+        f"EfficientNetB{i}": n
+        for i, n in enumerate((16, 23, 23, 26, 32, 39, 45, 55))
+    },
+    "EfficientNetV2B0": 16,
+    "EfficientNetV2B3": 25,
+    "EfficientNetV2S": 30,
+    "MobileNetV3Small": 9,
+    "MobileNetV3Large": 8,
+}
+LARGE = [name for name in APPLICATIONS if name != "MobileNetV3Small"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MobileNetV3Small",
+        *(pytest.param(x, marks=pytest.mark.exhaustive) for x in LARGE),
+    ],
+)
+def test_gates_of_the_networks_of_keras_are_adopted(name):
+    build = getattr(keras.applications, name)
+    options = {"input_shape": (64, 64, 3), "classifier_activation": None}
+    _, report = adopt(build(weights=None, classes=10, **options))
+    assert len(report.rows) == APPLICATIONS[name]
+    assert all(row.adopted and row.kind == "se" for row in report.rows)
+    assert report.difference < 1e-6

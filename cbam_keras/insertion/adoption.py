@@ -127,7 +127,7 @@ def adopt(model: keras.Model) -> tuple[keras.Model, AdoptReport]:
     graph = _graph.with_graph("model", model)
     gates = _Gates()
     for cut in cuts(graph):
-        gates.add(cut, recognize(cut))
+        gates.add(cut)
     instead, rows = gates.replacements()
     if not instead:
         return model, AdoptReport(tuple(rows), 0.0)
@@ -143,7 +143,11 @@ class _Gates:
     def __init__(self):
         self.matches: dict[Cut, Match] = {}
 
-    def add(self, cut, match):
+    def add(self, cut):
+        """Adds a part if it is a gate, in place of those inside it."""
+        if not cut.nodes and any(cut.layer in x.layers for x in self.matches):
+            return
+        match = recognize(cut)
         if match is None:
             return
         inside = [
@@ -175,10 +179,11 @@ class _Gates:
         """Returns what takes the place of products, and the rows."""
         instead, rows, shared = {}, [], {}
         for cut, match in self.matches.items():
-            rows.append(_row(cut, match))
-            if match.departure:
+            row = _row(cut, match)
+            rows.append(row)
+            if not row.adopted:
                 continue
-            key = tuple(map(id, cut.variables)), rows[-1].layer
+            key = tuple(map(id, cut.variables)), row.layer
             if key not in shared or not cut.variables:
                 shared[key] = _layer(cut, match)
             instead[id(cut.product)] = cut.source, shared[key]
@@ -190,15 +195,21 @@ def _row(cut, match):
     operation = type(cut.operation)
     is_keras = operation.__module__.split(".")[0] == "keras"
     code = repr(Attention(match.layer_class, match.arguments))
+    note = match.departure or match.note
+    adopted = not match.departure
+    if adopted and not cut.nodes:
+        outer = cut.path.rpartition("/")[0]
+        adopted = False
+        note = f'inside layer "{outer}": its class can use {code}'
     return AdoptedGate(
         gate=cut.path,
         kind=kind,
-        adopted=not match.departure,
+        adopted=adopted,
         was="functions" if is_keras else operation.__name__,
-        layer="" if match.departure else code,
+        layer=code * adopted,
         parameters=sum(int(np.prod(x.shape)) for x in cut.variables),
         difference=match.difference,
-        note=match.departure or match.note,
+        note=note,
     )
 
 

@@ -23,21 +23,26 @@ EPSILON = 1e-5
 class Cut:
     """A part of a network: from a feature map to one of the same shape.
 
-    `nodes` are the calls between both, in an order in which they can run. If
-    `frames`, a layer in `TimeDistributed` is the part.
+    `nodes` are the calls between both, in an order in which they can run. A
+    `layer` is a part by itself: inside `TimeDistributed`, or without nodes
+    inside a layer of somebody else.
     """
 
     path: str
     source: keras.KerasTensor
     product: keras.KerasTensor
-    nodes: Sequence[Any]
-    frames: bool = False
+    nodes: Sequence[Any] = ()
+    layer: keras.layers.Layer | None = None
+
+    @property
+    def frames(self) -> bool:
+        """Whether the part runs on each frame."""
+        return bool(self.layer and self.nodes)
 
     @property
     def operation(self) -> keras.Operation:
         """The operation that gives the product."""
-        operation = self.nodes[-1].operation
-        return operation.layer if self.frames else operation
+        return self.layer or self.nodes[-1].operation
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -50,19 +55,23 @@ class Cut:
         """All layers, those inside others too."""
         inside = [
             layer
-            for node in self.nodes
-            if isinstance(node.operation, layers.Layer)
-            for layer in _graph.layers_within(node.operation)
+            for operation in self._operations
+            if isinstance(operation, layers.Layer)
+            for layer in _graph.layers_within(operation)
         ]
         return list(dict.fromkeys(inside))
+
+    @property
+    def _operations(self):
+        return [self.layer or node.operation for node in self.nodes or [None]]
 
     @functools.cached_property
     def variables(self) -> list[keras.Variable]:
         """The weights, each once."""
         variables = {
             id(variable): variable
-            for node in self.nodes
-            for variable in getattr(node.operation, "variables", ())
+            for operation in self._operations
+            for variable in getattr(operation, "variables", ())
             if "float" in variable.dtype
         }
         return list(variables.values())
@@ -99,18 +108,24 @@ class Cut:
                 )
         return entries
 
-    def likely_first(self, activations: Sequence[str]) -> list[str]:
-        """Returns names of activations, those that layers have first."""
-        names = {
+    def activations(self, names: Sequence[str]) -> Sequence[str]:
+        """Returns the activations that layers name, or all if none does."""
+        seen = {
             getattr(getattr(layer, "activation", None), "__name__", "")
             for layer in self.layers
         } | {_graph.kind_of(node.operation).lower() for node in self.nodes}
-        return sorted(activations, key=lambda name: name not in names)
+        # Gates and layers without an activation say nothing.
+        seen -= {"linear", "sigmoid"}
+        return (
+            [x for x in names if x in {*seen, "linear"}]
+            if seen & {*names}
+            else names
+        )
 
     def __call__(self, x):
         """Returns what the part gives of features."""
-        if self.frames:
-            return self.operation(x)
+        if self.layer:
+            return self.layer(x)
         values = {id(self.source): ops.convert_to_tensor(x)}
         _graph.run(
             self.nodes, values, lambda call, *args, **kw: call(*args, **kw)
@@ -132,13 +147,11 @@ class Cut:
                     layer.dtype_policy = policy
 
 
-def is_foreign(operation: keras.Operation) -> bool:
-    """Returns whether a layer is neither Keras' nor ours."""
+def _is_of_keras(operation):
+    """Returns whether it computes what Keras or we say."""
     module = type(operation).__module__.split(".")[0]
-    return isinstance(operation, layers.Layer) and module not in (
-        "keras",
-        "cbam_keras",
-    )
+    is_lambda = isinstance(operation, layers.Lambda)
+    return module in ("keras", "cbam_keras") and not is_lambda
 
 
 def cuts(model: keras.Model, prefix: str = "") -> Iterator[Cut]:
@@ -154,25 +167,34 @@ def cuts(model: keras.Model, prefix: str = "") -> Iterator[Cut]:
                 yield from cuts(inner, f"{path}/")
             nested[id(inner)] = inner
             continue
-        frames = isinstance(operation, layers.TimeDistributed)
-        single = operation.layer if frames else operation
+        wrapped = None
+        if isinstance(operation, layers.TimeDistributed):
+            wrapped = operation.layer
+        single = wrapped or operation
         inputs = {id(x) for x in node.input_tensors}
         if (
-            source is None
-            or len(node.outputs) != 1
-            or not _graph.is_feature_map(node.outputs[0])
-            or source.shape != node.outputs[0].shape
-            or isinstance(single, AttentionLayer)
-            or not (
-                len(inputs) > 1
-                or is_foreign(single)
-                or isinstance(single, layers.Lambda)
-            )
+            source is not None
+            and len(node.outputs) == 1
+            and _graph.is_feature_map(node.outputs[0])
+            and source.shape == node.outputs[0].shape
+            and not isinstance(single, AttentionLayer)
+            and (len(inputs) > 1 or not _is_of_keras(single))
         ):
-            continue
-        between = entries.between(source, node)
-        if len(between) <= MOST_CALLS:
-            yield Cut(path, source, node.outputs[0], between, frames)
+            between = entries.between(source, node)
+            if len(between) <= MOST_CALLS:
+                yield Cut(path, source, node.outputs[0], between, wrapped)
+        if isinstance(single, layers.Layer) and not _is_of_keras(single):
+            yield from _inside(single, path)
+
+
+def _inside(layer, path):
+    """Yields the layers inside one of somebody else, outer ones first."""
+    for inner in _graph.layers_within(layer)[1:]:
+        shape = (inner.get_build_config() or {}).get("input_shape")
+        if not _is_of_keras(inner) and shape and None not in shape[-1:]:
+            x, y = (keras.KerasTensor((None, *shape[1:])) for _ in range(2))
+            if _graph.is_feature_map(x):
+                yield Cut(f"{path}/{inner.name}", x, y, layer=inner)
 
 
 class _Entries:

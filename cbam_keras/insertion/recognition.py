@@ -17,8 +17,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from cbam_keras.explain.gradients import gradient_at
 from cbam_keras.insertion.cutting import EPSILON, Cut
+from cbam_keras.insertion.probes import TOLERANCE, probe
 from cbam_keras.layers import (
     BAM,
     CBAM,
@@ -31,16 +31,14 @@ from cbam_keras.layers import (
     SimAM,
     SpatialAttention,
     SqueezeExcite,
+    TrainableAttention,
     TripletAttention,
 )
+from cbam_keras.layers.cbam import ORDERS
+from cbam_keras.layers.channel_attention import COMBINATIONS
+from cbam_keras.layers.pools import POOLS
+from cbam_keras.layers.spatial_attention import MAP_TYPES
 
-# The largest difference of outputs that are equal, relative to the largest
-# output.
-TOLERANCE = 1e-5
-# The sizes of positions in probes, where the part takes any.
-SIZES = (6, 5, 4)
-# Maps of more positions are not compared where that would do with few.
-MOST_POSITIONS = 256
 # More assignments of weights of one shape are not tried.
 MOST_ASSIGNMENTS = 24
 ACTIVATIONS = "relu silu linear gelu tanh elu hard_silu sigmoid".split()
@@ -68,7 +66,21 @@ DEPARTURES: dict[Callable, str] = {
 }
 NO_MLP = "no MLP between pools and gate"
 POSITIONS_POOLED = "positions pooled where CBAM pools channels"
-ALONE = {"avg": "average", "max": "maximum"}
+ALONE = {("avg",): "average alone", ("max",): "maximum alone"}
+# What channel gates pool, and whether logits or gates are added.
+POOLINGS = [
+    (("avg", "max"), "logits"),
+    (("avg",), "logits"),
+    (("avg", "max"), "gates"),
+    (("max",), "logits"),
+]
+POOLINGS += [
+    (pools, combine)
+    for count in range(1, len(POOLS) + 1)
+    for pools in itertools.combinations(POOLS, count)
+    for combine in COMBINATIONS[: 1 + (count > 1)]
+    if (pools, combine) not in POOLINGS
+]
 UNREFINED = "spatial map of the unrefined input"
 TWO_SIGMOIDS = "a sigmoid for each pool, added: factors up to 2"
 
@@ -109,120 +121,10 @@ def recognize(cut: Cut) -> Match | None:
     formats = ["channels_first", "channels_last"]
     formats.sort(key=lambda x: x != keras.config.image_data_format())
     with cut.in_float32():
-        tries = [_probe(cut, data_format) for data_format in formats]
+        tries = [probe(cut, data_format) for data_format in formats]
         probes = [x for x in tries if x is not None]
         matches = (find(x) for find in (_match, _describe) for x in probes)
         return next(filter(None, matches), None)
-
-
-class _Probes:
-    """Features to compare a part with layers on, and what it gives of them."""
-
-    def __init__(self, cut, data_format, shape):
-        self.cut, self.data_format, self.shape = cut, data_format, shape
-        self.axis = 1 if data_format == "channels_first" else len(shape) - 1
-        self.channels = shape[self.axis]
-        generator = np.random.default_rng(0)
-        x = generator.normal(size=shape)
-        # No value is so small that a quotient by it is inexact.
-        x = np.sign(x) * (np.abs(x) + 0.1)
-        other = [
-            size or small + 1
-            for size, small in zip(cut.shape[1:], shape[1:], strict=True)
-        ]
-        self.features = [
-            x,
-            np.maximum(x, 0),
-            20 * x,
-            generator.normal(size=(1, *other)),
-        ]
-        self.direction = generator.normal(size=shape)
-        self.outputs = {}
-
-    def output(self, index):
-        """Returns what the part gives of features."""
-        if index not in self.outputs:
-            self.outputs[index] = _run(self.cut, self.features[index])
-        return self.outputs[index]
-
-    def difference(self, layer, start):
-        """Returns the largest relative difference of channels from `start` on.
-
-        It is infinite if the layer does not compute the same.
-        """
-        largest = 0.0
-        for index, x in enumerate(self.features):
-            expected, y = self.output(index), _run(layer, x)
-            difference = _difference(
-                *(np.moveaxis(z, self.axis, 0)[start:] for z in (expected, y))
-            )
-            if not difference <= TOLERANCE:
-                return math.inf
-            largest = max(largest, difference)
-        weights = np.zeros(self.shape)
-        some = np.moveaxis(weights, self.axis, 0)
-        some[start:] = np.moveaxis(self.direction, self.axis, 0)[start:]
-        gradients = (
-            _gradient(function, self.features[0], weights)
-            for function in (self.cut, layer)
-        )
-        # Gradients add more terms than outputs.
-        is_equal = _difference(*gradients) <= 10 * TOLERANCE
-        return largest if is_equal else math.inf
-
-    def factors(self, index):
-        """Returns what the part multiplies features by, channels last."""
-        factors = self.output(index) / self.features[index]
-        return np.moveaxis(factors, self.axis, -1)
-
-
-def _probe(cut, data_format):
-    """Returns the probes of a part, `None` if it takes none.
-
-    Their positions are few, unless it takes only those that it was made for.
-    """
-    sizes = list(cut.shape[1:])
-    axis = 0 if data_format == "channels_first" else len(sizes) - 1
-    others = sizes[:axis] + sizes[axis + 1 :]
-    # What has no positions or one channel has no attention.
-    if (sizes[axis] or 1) == 1 or math.prod(x or 2 for x in others) == 1:
-        return None
-    few = list(SIZES[: len(others)])
-    true = [x or y for x, y in zip(others, few, strict=True)]
-    # Without weights, there may be sizes in the formula.
-    is_small = math.prod(true) <= MOST_POSITIONS or not cut.variables
-    for positions in [true] if is_small else [few, true]:
-        positions.insert(axis, sizes[axis])
-        probes = _Probes(cut, data_format, (3, *positions))
-        try:
-            y = probes.output(0)
-        # A part of any network may raise anything.
-        except Exception:  # noqa: BLE001
-            continue
-        if y.shape == probes.shape and np.isfinite(y).all():
-            return probes
-    return None
-
-
-def _run(function, x):
-    x = ops.convert_to_tensor(x, "float32")
-    return ops.convert_to_numpy(ops.stop_gradient(function(x)))
-
-
-def _gradient(function, x, weights):
-    """Returns the gradient of a weighted sum of outputs."""
-    x, weights = (ops.convert_to_tensor(z, "float32") for z in (x, weights))
-
-    def run(watch):
-        features = watch(x)
-        return ops.sum(function(features) * weights), features
-
-    return ops.convert_to_numpy(gradient_at(run, x.shape)[1])
-
-
-def _difference(expected, y):
-    """Returns the largest difference, relative to the largest value."""
-    return np.abs(expected - y).max() / max(np.abs(expected).max(), 1e-30)
 
 
 def _describe(probes):
@@ -263,23 +165,26 @@ def _describe(probes):
 
 def _match(probes):
     """Returns the layer of ours that computes what a part does, if any."""
-    cut = probes.cut
     trials = []
-    for reading in _readings(cut, probes.channels):
-        for layer_class, shaping in _structures(reading, probes):
-            arguments = {**shaping, "data_format": probes.data_format}
-            try:
-                layer = layer_class(**arguments, dtype="float32")
-                layer.build(probes.shape)
-            except ValueError:
-                # It takes no such sizes.
-                continue
-            variants = list(_variants(layer, reading, cut))
-            for order, arrays in enumerate(_assignments(layer, reading.arrays)):
-                trials += [
-                    (cost + order, layer, arguments, variant, arrays, reading)
-                    for cost, variant in variants
-                ]
+    for reading, layer_class, shapes, start in (
+        (weights, *structure, start)
+        for weights in _readings(probes.cut, probes.channels)
+        for structure in _structures(weights, probes)
+        for start in ({}, {"identity_init": True})
+    ):
+        arguments = {**shapes, **start, "data_format": probes.data_format}
+        try:
+            layer = layer_class(**arguments, dtype="float32")
+            layer.build(probes.shape)
+        # It takes no such sizes, or cannot be the identity.
+        except ValueError:
+            continue
+        variants = list(_variants(layer, reading, probes.cut))
+        for order, arrays in enumerate(_assignments(layer, reading.arrays)):
+            trials += [
+                (cost + order, layer, arguments, variant, arrays, reading)
+                for cost, variant in variants
+            ]
     # The usual ones come first.
     trials.sort(key=lambda trial: trial[0])
     for _, layer, arguments, variant, arrays, reading in trials:
@@ -289,50 +194,41 @@ def _match(probes):
         if difference <= TOLERANCE:
             departures = [reading.departure]
             departures += [DEPARTURES.get(x, "") for x in variant.values()]
-            return _named(
-                Match(
-                    type(layer),
-                    {**arguments, **variant},
-                    arrays,
-                    "; ".join(dict.fromkeys(filter(None, departures))),
-                    difference=difference,
-                )
-            )
+            departure = "; ".join(dict.fromkeys(filter(None, departures)))
+            arguments = {**arguments, **variant}
+            return _named(type(layer), arguments, arrays, departure, difference)
     return None
 
 
-def _named(match):
-    """Returns a match with what is unusual in it, and in our names."""
-    arguments, layer_class = dict(match.arguments), match.layer_class
+def _named(layer_class, arguments, arrays, departure, difference):
+    """Returns a match, with what is unusual in it and without defaults."""
     notes = []
-    if arguments.get("data_format") == keras.config.image_data_format():
-        del arguments["data_format"]
     pools = arguments.get("channel_pool_types") or arguments.get("pool_types")
     if arguments.get("combine") == "gates":
         notes.append(TWO_SIGMOIDS)
     if layer_class is ChannelAttention and pools == ("avg",):
         layer_class = SqueezeExcite
         del arguments["pool_types"], arguments["combine"]
-    elif layer_class is not SpatialAttention and pools and len(pools) == 1:
-        notes.append(f"{ALONE[pools[0]]} alone")
+    elif layer_class in (CBAM, ChannelAttention) and pools in ALONE:
+        notes.append(ALONE[pools])
     if arguments.get("order") == "parallel":
         notes.append(UNREFINED)
     if "hidden_units" in arguments:
         hidden = arguments["hidden_units"]
         notes.append(f"hidden width truncated: taken as hidden_units={hidden}")
-    defaults = inspect.signature(layer_class).parameters
+    defaults = {
+        name: parameter.default
+        for kind in (TrainableAttention, layer_class)
+        for name, parameter in inspect.signature(kind).parameters.items()
+    }
+    defaults["data_format"] = keras.config.image_data_format()
     unusual = {
         name: x
         for name, x in arguments.items()
-        if name not in defaults
-        or _same(name, x) != _same(name, defaults[name].default)
+        if _same(name, x) != _same(name, defaults.get(name))
     }
-    return dataclasses.replace(
-        match,
-        layer_class=layer_class,
-        arguments=unusual,
-        note="; ".join(notes),
-    )
+    note = "; ".join(notes)
+    return Match(layer_class, unusual, arrays, departure, note, difference)
 
 
 def _same(name, value):
@@ -420,13 +316,15 @@ def _structures(reading, probes):
     convolutions = [
         {
             "kernel_size": size,
-            "pool_types": ("avg", "max")[:pools],
+            "pool_types": pool_types[:pools],
             "use_bias": use_bias,
             "batch_norm": batch_norm,
         }
         for size, pools in windows
-        if size % 2 and pools in (1, 2)
+        if size % 2 and pools <= len(POOLS)
+        for pool_types in ((*POOLS,), ("conv", *POOLS))
         for use_bias, batch_norm in itertools.product((False, True), repeat=2)
+        if use_bias + 4 * batch_norm <= cores[1,]
     ]
     yield from ((ChannelAttention, mlp) for mlp in mlps)
     yield from ((SpatialAttention, x) for x in convolutions)
@@ -496,56 +394,57 @@ def _assignments(layer, arrays):
 def _variants(layer, reading, cut):
     """Yields the arguments that no weights show, and how unusual they are."""
     layer_class = type(layer)
-    hidden = reading.activations or cut.likely_first(ACTIVATIONS)
-    gates = [{"gate_activation": x} for x in cut.likely_first(GATES)]
-    choices: list[list[dict[str, Any]]] = []
+    hidden = reading.activations or cut.activations(ACTIVATIONS)
+    gates = [{"gate_activation": x} for x in GATES]
+    named = [{"gate_activation": x} for x in DEPARTURES]
+    # Each has a number of usual ones, which come first.
+    choices: list[tuple[int, list[dict[str, Any]]]] = []
     if layer_class in (CBAM, ChannelAttention):
         key = "channel_pool_types" if layer_class is CBAM else "pool_types"
-        choices.append(
-            [
-                {key: pools, "combine": combine}
-                for pools, combine in (
-                    (("avg", "max"), "logits"),
-                    (("avg",), "logits"),
-                    (("avg", "max"), "gates"),
-                    (("max",), "logits"),
-                )
-            ]
-        )
-        gates += [{"gate_activation": x} for x in DEPARTURES]
+        choices.append((4, [{key: x, "combine": y} for x, y in POOLINGS]))
     if layer_class in (CBAM, SpatialAttention):
         key = "spatial_pool_types" if layer_class is CBAM else "pool_types"
-        pools = itertools.permutations(("avg", "max"), len(getattr(layer, key)))
-        choices.append([{key: x} for x in pools])
+        pools = getattr(layer, key)
+        orders = [
+            {key: x}
+            for x in itertools.permutations(MAP_TYPES, len(pools))
+            if ("conv" in x) == ("conv" in pools)
+        ]
+        # Average and maximum in both orders, or one of them.
+        orders.sort(key=lambda x: not {*x[key]} <= {"avg", "max"})
+        choices.append((2, orders))
     if layer_class is CBAM:
-        orders = ("channel_first", "parallel", "spatial_first")
-        choices.append([{"order": x} for x in orders])
-        gates += [
+        choices.append((3, [{"order": x} for x in ORDERS[::2] + ORDERS[1:2]]))
+        named += [
             {"gate_activation": "sigmoid", f"{half}_gate_activation": x}
             for half in ("channel", "spatial")
             for x in DEPARTURES
         ]
     if layer_class is SpatialAttention:
-        choices.append([{"dilation_rate": x} for x in (1, 2, 4)])
-        gates += [{"gate_activation": x} for x in DEPARTURES]
+        choices.append((1, [{"dilation_rate": x} for x in (1, 2, 4)]))
     if layer_class in (BAM, SCSE):
         ways = ("add", "multiply") if layer_class is BAM else ("max", "add")
-        choices.append([{"combine": x} for x in ways])
-    if layer_class is SimAM:
+        choices.append((2, [{"combine": x} for x in ways]))
+    if layer_class in (CBAM, ChannelAttention, SpatialAttention):
+        gates += named
+    if layer_class is SimAM or getattr(layer, "fusion", "") == "add":
         gates = [{}]
-    hidden = hidden if hasattr(layer, "activation") else [None]
-    for (i, activation), (j, gate) in itertools.product(
-        enumerate(hidden), enumerate(gates)
-    ):
-        # Rarely both are unusual.
-        if i and j > 1:
-            continue
-        options = {"activation": activation} if activation else {}
-        for others in itertools.product(*map(enumerate, choices)):
-            variant, cost = {**options, **gate}, 3 * (i + j)
-            for k, choice in others:
-                variant, cost = {**variant, **choice}, cost + k
-            yield cost, variant
+    elif layer.identity_init:
+        gates = gates[:2]
+    choices.append((1, gates))
+    if hasattr(layer, "activation"):
+        choices.append((1, [{"activation": x} for x in hidden]))
+    usual, options = zip(*choices, strict=True)
+    for places in itertools.product(*map(range, map(len, options))):
+        strange = [x >= y for x, y in zip(places, usual, strict=True)]
+        # With what is strange, all others are as usual as can be.
+        others = [x for x, y in zip(places, strange, strict=True) if not y]
+        if sum(strange) <= 1 and (
+            not any(strange) or max(others, default=0) < 2
+        ):
+            variant = [x[i] for x, i in zip(options, places, strict=True)]
+            cost = sum(places) + 10 * sum(strange)
+            yield cost, {key: x for part in variant for key, x in part.items()}
 
 
 def _set(layer, variant):
