@@ -4,6 +4,7 @@
 - `adoption`: `adopt`, attention that somebody else wrote becomes ours.
 - `cutting`: the parts of a network that may be such attention.
 - `recognition`: what they compute.
+- `probes`: random features to compare them with our layers on.
 - `adapters`: `save_attention` and `load_attention`.
 - `candidates`: the layers after which attention can go.
 - `default_places`: where it goes by default.

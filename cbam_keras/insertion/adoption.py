@@ -1,5 +1,6 @@
 """`adopt`: attention that somebody else wrote becomes ours."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 
@@ -10,6 +11,8 @@ from keras import layers, ops
 from cbam_keras import _checks, _graph, _terminal
 from cbam_keras.insertion.copying import copy_with
 from cbam_keras.insertion.cutting import Cut, cuts
+from cbam_keras.insertion.insert import warn_of_lost_settings
+from cbam_keras.insertion.probes import difference_of
 from cbam_keras.insertion.recognition import Match, recognize
 from cbam_keras.layers import ATTENTION, Attention
 
@@ -67,11 +70,11 @@ class AdoptReport(_terminal.Tabular):
         if not self.rows:
             return "No attention of others is found."
         adopted = sum(row.adopted for row in self.rows)
-        return (
-            f"{adopted} of {_checks.count(len(self.rows), 'gate')} adopted. "
-            f"Predictions differ by at most {self.difference:.1g} of the "
-            "largest one."
-        )
+        text = f"{adopted} of {_checks.count(len(self.rows), 'gate')} adopted."
+        if adopted:
+            text += f" Predictions differ by at most {self.difference:.1g} of "
+            text += "the largest one."
+        return text
 
     def _tables(self) -> Iterator[_terminal.Table]:
         rows = [
@@ -133,7 +136,10 @@ def adopt(model: keras.Model) -> tuple[keras.Model, AdoptReport]:
         return model, AdoptReport(tuple(rows), 0.0)
     adopted, _ = copy_with(graph, {}, instead=instead)
     if config := model.get_compile_config():
-        adopted.compile_from_config(config)
+        # A loss that is not registered is not found.
+        with contextlib.suppress(TypeError, ValueError):
+            adopted.compile_from_config(config)
+    warn_of_lost_settings(model, adopted.compiled)
     return adopted, AdoptReport(tuple(rows), _difference(graph, adopted))
 
 
@@ -195,12 +201,14 @@ def _row(cut, match):
     operation = type(cut.operation)
     is_keras = operation.__module__.split(".")[0] == "keras"
     code = repr(Attention(match.layer_class, match.arguments))
-    note = match.departure or match.note
+    notes = [match.departure or match.note]
+    if any(isinstance(x, layers.BatchNormalization) for x in cut.layers):
+        notes.append("batch normalization compared in inference")
     adopted = not match.departure
     if adopted and not cut.nodes:
         outer = cut.path.rpartition("/")[0]
         adopted = False
-        note = f'inside layer "{outer}": its class can use {code}'
+        notes.insert(0, f'inside layer "{outer}": its class can use {code}')
     return AdoptedGate(
         gate=cut.path,
         kind=kind,
@@ -209,7 +217,7 @@ def _row(cut, match):
         layer=code * adopted,
         parameters=sum(int(np.prod(x.shape)) for x in cut.variables),
         difference=match.difference,
-        note=note,
+        note="; ".join(filter(None, notes)),
     )
 
 
@@ -224,7 +232,7 @@ def _layer(cut, match):
     )
     layer.build(cut.shape)
     layer.set_weights(match.arrays)
-    layer.trainable = any(x.trainable for x in cut.variables)
+    layer.trainable = any(x.trainable for x in cut.variables or [layer])
     if cut.frames:
         return layers.TimeDistributed(layer, name=name)
     return layer
@@ -241,9 +249,5 @@ def _difference(model, adopted):
         keras.tree.flatten(_graph.run_model(x, _graph.as_input(x, inputs)))
         for x in (model, adopted)
     )
-    return max(
-        float(np.abs(x - y).max() / max(np.abs(x).max(), 1e-30))
-        for x, y in zip(
-            *(map(_graph.to_float32, each) for each in outputs), strict=True
-        )
-    )
+    pairs = zip(*(map(_graph.to_float32, x) for x in outputs), strict=True)
+    return max(difference_of(*pair) for pair in pairs)

@@ -181,7 +181,10 @@ def cuts(model: keras.Model, prefix: str = "") -> Iterator[Cut]:
             and (len(inputs) > 1 or not _is_of_keras(single))
         ):
             between = entries.between(source, node)
-            if len(between) <= MOST_CALLS:
+            ours = [
+                x for x in between if isinstance(x.operation, AttentionLayer)
+            ]
+            if len(between) <= MOST_CALLS and not ours:
                 yield Cut(path, source, node.outputs[0], between, wrapped)
         if isinstance(single, layers.Layer) and not _is_of_keras(single):
             yield from _inside(single, path)

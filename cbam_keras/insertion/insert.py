@@ -167,11 +167,14 @@ def insert_attention(
             for place, layer in zip(places, added.values(), strict=True)
         )
     result, _ = copy_with(model, added, users)
-    _warn_of_lost_settings(original)
+    warn_of_lost_settings(original)
     return result
 
 
-def _warn_of_lost_settings(model):
+def warn_of_lost_settings(
+    model: keras.Model, is_compiled: bool = False
+) -> None:
+    """Warns of what a copy lacks, which may be compiled."""
     steps = ("train_step", "test_step", "predict_step", "compute_loss")
     kind = type(model)
     lost = [
@@ -179,7 +182,7 @@ def _warn_of_lost_settings(model):
         for name in steps
         if getattr(kind, name) is not getattr(keras.Model, name)
     ]
-    if model.compiled:
+    if model.compiled and not is_compiled:
         lost.append("`compile`, e.g. model.get_compile_config()")
     if getattr(model, "preprocessor", None) is not None:
         lost.append("`preprocessor`")

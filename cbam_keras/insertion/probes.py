@@ -54,7 +54,7 @@ class Probes:
         largest = 0.0
         for index, x in enumerate(self.features):
             expected, y = self.output(index), _run(layer, x)
-            difference = _difference(
+            difference = difference_of(
                 *(np.moveaxis(z, self.axis, 0)[start:] for z in (expected, y))
             )
             if not difference <= TOLERANCE:
@@ -68,7 +68,7 @@ class Probes:
             for function in (self.cut, layer)
         )
         # Gradients add more terms than outputs.
-        is_equal = _difference(*gradients) <= 10 * TOLERANCE
+        is_equal = difference_of(*gradients) <= 10 * TOLERANCE
         return largest if is_equal else math.inf
 
     def factors(self, index):
@@ -121,6 +121,7 @@ def _gradient(function, x, weights):
     return ops.convert_to_numpy(gradient_at(run, x.shape)[1])
 
 
-def _difference(expected, y):
+def difference_of(expected, y):
     """Returns the largest difference, relative to the largest value."""
-    return np.abs(expected - y).max() / max(np.abs(expected).max(), 1e-30)
+    largest = max(np.abs(expected).max(), 1e-30)
+    return float(np.abs(expected - y).max() / largest)

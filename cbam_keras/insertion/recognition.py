@@ -187,8 +187,11 @@ def _match(probes):
             ]
     # The usual ones come first.
     trials.sort(key=lambda trial: trial[0])
+    filled: dict[AttentionLayer, list] = {}
     for _, layer, arguments, variant, arrays, reading in trials:
-        layer.set_weights(arrays)
+        if filled.get(layer) is not arrays:
+            layer.set_weights(arrays)
+            filled[layer] = arrays
         _set(layer, variant)
         difference = probes.difference(layer, reading.start)
         if difference <= TOLERANCE:
@@ -436,14 +439,12 @@ def _variants(layer, reading, cut):
         choices.append((1, [{"activation": x} for x in hidden]))
     usual, options = zip(*choices, strict=True)
     for places in itertools.product(*map(range, map(len, options))):
-        strange = [x >= y for x, y in zip(places, usual, strict=True)]
-        # With what is strange, all others are as usual as can be.
-        others = [x for x, y in zip(places, strange, strict=True) if not y]
-        if sum(strange) <= 1 and (
-            not any(strange) or max(others, default=0) < 2
-        ):
+        # With a rare one, all others are as common as can be.
+        common = [x for x, y in zip(places, usual, strict=True) if x < y]
+        rare = len(places) - len(common)
+        if not rare or rare == 1 and max(common, default=0) < 2:
             variant = [x[i] for x, i in zip(options, places, strict=True)]
-            cost = sum(places) + 10 * sum(strange)
+            cost = sum(places) + 10 * rare
             yield cost, {key: x for part in variant for key, x in part.items()}
 
 
