@@ -81,11 +81,11 @@ def test_files_read_in_one_sitting():
 LINES = {
     "layers": 4_460,
     "models": 2_920,
-    "insertion": 1_830,
+    "insertion": 2_940,
     "convert": 1_370,
     "explain": 2_410,
     "profiling": 480,
-    "_graph": 1_610,
+    "_graph": 1_640,
     "data": 4_250,
     "study": 7_750,
     "tuning": 1_820,
@@ -97,7 +97,7 @@ LINES = {
 LINES_OF_TESTS = {
     "layers": 2_590,
     "models": 1_660,
-    "insertion": 1_630,
+    "insertion": 2_190,
     "convert": 880,
     "explain": 2_040,
     "profiling": 400,
@@ -106,7 +106,7 @@ LINES_OF_TESTS = {
     "tuning": 1_380,
     "report": 790,
     "cli": 850,
-    "others": 5_690,
+    "others": 5_930,
 }
 
 
