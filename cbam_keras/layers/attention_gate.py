@@ -126,12 +126,8 @@ class AttentionGate(TrainableAttention):
             self._channels_last(x, None)[0]
             for x in self._prepare(self._pair(gating, skip))
         )
-        theta = ops.conv(
-            skip,
-            ops.cast(self.theta_kernel, skip.dtype),
-            strides=self.subsampling,
-            padding="valid",
-            data_format="channels_last",
+        theta = self._convolve(
+            skip, self.theta_kernel, strides=self.subsampling
         )
         phi = _resize(self._dense(gating, *self.phi), theta)
         gate = self._gate(self._dense(ops.relu(theta + phi), *self.psi))
@@ -162,7 +158,7 @@ class AttentionGate(TrainableAttention):
     def _apply_gate(self, inputs, value, training=False):
         x, _ = self._channels_last(inputs[1] * value, None)
         x = self._dense(x, *self.project)
-        return self._as_input(self.batch_norm(x, training=training))
+        return self._as_input(self._normalize(x, self.batch_norm, training))
 
     def _prepare(self, inputs):
         shapes = self._check_shapes([tuple(x.shape) for x in inputs])

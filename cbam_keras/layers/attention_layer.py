@@ -10,6 +10,7 @@ import numpy as np
 from keras import constraints, initializers, layers, ops, regularizers
 
 from cbam_keras import _checks
+from cbam_keras.layers._fused import convolve
 from cbam_keras.layers.normalization import GateNormalization
 from cbam_keras.layers.pools import pool
 
@@ -237,7 +238,9 @@ class TrainableAttention(AttentionLayer):
     """Arguments and parameters of attention layers with weights.
 
     A subclass passes on the arguments that it takes, adds its weights by
-    `_add_parameter`, and turns logits into a map by `_gate`.
+    `_add_parameter`, and turns logits into a map by `_gate`. Its formula
+    applies weights by `_dense`, `_dense_of_sum`, `_convolve` and `_normalize`
+    only, in place of which `to_core` takes layers of Keras.
     """
 
     def __init__(
@@ -294,6 +297,32 @@ class TrainableAttention(AttentionLayer):
     def _dense(self, x, kernel, bias=None):
         x = x @ ops.cast(kernel, x.dtype)
         return x if bias is None else x + ops.cast(bias, x.dtype)
+
+    def _dense_of_sum(self, tensors, kernel, bias=None):
+        """Returns the sum of `_dense` of several tensors."""
+        # It is linear, so its inputs are added first.
+        total = sum(tensors[1:], start=tensors[0])
+        bias = None if bias is None else len(tensors) * bias
+        return self._dense(total, kernel, bias)
+
+    def _convolve(self, x, kernel, bias=None, dilation_rate=1, strides=1):
+        """Returns a convolution, with "same" padding unless it has strides."""
+        kernel = ops.cast(kernel, x.dtype)
+        if kernel.shape[-1] == 1 and strides == 1:
+            x = convolve(x, kernel, dilation_rate)
+        else:
+            x = ops.conv(
+                x,
+                kernel,
+                strides=strides,
+                padding="same" if strides == 1 else "valid",
+                data_format="channels_last",
+                dilation_rate=dilation_rate,
+            )
+        return x if bias is None else x + ops.cast(bias, x.dtype)
+
+    def _normalize(self, x, batch_norm, training, mask=None):
+        return batch_norm(x, training=training, mask=mask)
 
     def _add_parameter(self, name, shape, last=False):
         """Adds a bias if `name` ends in "bias", else a kernel.

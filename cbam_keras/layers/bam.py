@@ -136,30 +136,25 @@ class BAM(TrainableAttention):
         if mask is not None:
             # What is masked altogether has no mean.
             mask = ops.any(mask, axis=self._positions(x), keepdims=True)
-        hidden = self._normalize(hidden, self.channel_norm, training, mask)
+        hidden = self._activate(hidden, self.channel_norm, training, mask)
         return self._dense(hidden, *self.excite)
 
     def _spatial_logits(self, x, training, mask):
         first, *norms = self.spatial_norms
         hidden = self._dense(x, *self.reduce)
-        hidden = self._normalize(hidden, first, training, mask)
+        hidden = self._activate(hidden, first, training, mask)
         for (kernel, bias), norm in zip(self.dilated, norms, strict=True):
             if mask is not None:
                 # Masked positions count as padding of the convolution.
                 hidden = ops.where(mask, hidden, ops.zeros_like(hidden))
             if hidden.shape[0] != 0:
                 # TensorFlow turns an empty batch into one of another shape.
-                hidden = ops.conv(
-                    hidden,
-                    ops.cast(kernel, x.dtype),
-                    padding="same",
-                    data_format="channels_last",
-                    dilation_rate=self.dilation_rate,
+                hidden = self._convolve(
+                    hidden, kernel, bias, self.dilation_rate
                 )
-            hidden = hidden + ops.cast(bias, x.dtype)
-            hidden = self._normalize(hidden, norm, training, mask)
+            hidden = self._activate(hidden, norm, training, mask)
         return self._dense(hidden, *self.spatial)
 
-    def _normalize(self, x, norm, training, mask):
+    def _activate(self, x, norm, training, mask):
         mask = None if mask is None else mask[..., 0]
-        return self.activation(norm(x, training=training, mask=mask))
+        return self.activation(self._normalize(x, norm, training, mask))

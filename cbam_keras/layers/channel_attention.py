@@ -192,24 +192,15 @@ class ChannelAttention(TrainableAttention):
             )
             for x in pooled
         ]
-        bias = self.excite_bias
+        weights = self.excite_kernel, self.excite_bias
         if self.combine == "gates":
-            gate_map = sum(
-                self._gate(self._dense(x, self.excite_kernel, bias))
-                for x in hidden
-            )
+            gates = [self._gate(self._dense(x, *weights)) for x in hidden]
+            gate_map = sum(gates[1:], start=gates[0])
             if self.identity_init:
                 # It is the sum that starts at 1.
                 gate_map = gate_map / len(pooled)
         else:
-            # The second layer is linear, so its inputs are added first.
-            gate_map = self._gate(
-                self._dense(
-                    sum(hidden[1:], start=hidden[0]),
-                    self.excite_kernel,
-                    None if bias is None else len(pooled) * bias,
-                )
-            )
+            gate_map = self._gate(self._dense_of_sum(hidden, *weights))
         axes = self._position_axes(self.input_spec.ndim)
         return ops.expand_dims(ops.cast(gate_map, self.compute_dtype), axes)
 

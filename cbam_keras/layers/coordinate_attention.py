@@ -107,7 +107,7 @@ class CoordinateAttention(TrainableAttention):
             unmasked = [ops.any(mask[..., 0], axis=axes) for axes in others]
             unmasked = ops.concatenate(unmasked, axis=1)
         hidden = self._dense(ops.concatenate(means, axis=1), *self.squeeze)
-        hidden = self.batch_norm(hidden, training=training, mask=unmasked)
+        hidden = self._normalize(hidden, self.batch_norm, training, unmasked)
         hidden = self.activation(hidden)
         gate_map, start = 1.0, 0
         for axis, axes, weights in zip(

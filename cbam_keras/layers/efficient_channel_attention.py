@@ -7,7 +7,6 @@ from keras import ops
 
 from cbam_keras import _checks
 from cbam_keras.layers import _docstrings
-from cbam_keras.layers._fused import convolve
 from cbam_keras.layers.attention_layer import TrainableAttention
 from cbam_keras.layers.channel_attention import ChannelAttention
 
@@ -76,9 +75,7 @@ class EfficientChannelAttention(TrainableAttention):
 
     def _map(self, x, training, mask):
         means = self._mean(x, mask)
-        logits = convolve(
-            ops.reshape(means, (-1, x.shape[-1], 1)),
-            ops.cast(self.kernel, x.dtype),
-            1,
+        logits = self._convolve(
+            ops.reshape(means, (-1, x.shape[-1], 1)), self.kernel
         )
-        return self._gate(ops.reshape(logits, ops.shape(means)))
+        return self._gate(ops.reshape(logits, (-1, *means.shape[1:])))

@@ -1,7 +1,5 @@
 """`GlobalContext`, the block of GCNet."""
 
-import math
-
 import keras
 from keras import ops
 
@@ -136,20 +134,25 @@ class GlobalContext(TrainableAttention):
             # A difference of infinities has no finite gradient.
             logits = ops.where(mask, logits, ops.full_like(logits, -1e30))
         # On TensorFlow, `ops.softmax` refuses several axes of unknown sizes.
-        shape = ops.shape(logits)
-        weights = ops.reshape(logits, (shape[0], math.prod(shape[1:])))
-        return ops.reshape(ops.softmax(weights), shape)
+        axes = self._positions(x)
+        largest = pool(logits, "max", axes, x.dtype, keepdims=True)
+        weights = ops.exp(logits - ops.stop_gradient(largest))
+        return weights / ops.sum(weights, axis=axes, keepdims=True)
 
     def _mlp(self, x, weights):
         context = ops.sum(weights * x, axis=self._positions(x), keepdims=True)
         hidden = self._dense(context, *self.squeeze)
+        hidden = self.activation(self._normalize_units(hidden))
+        return self._dense(hidden, *self.excite)
+
+    def _normalize_units(self, hidden):
+        """Returns layer normalization of what the MLP hides."""
         # A number as the axis would be a scalar, which OpenVINO refuses.
-        options = {"axis": (-1,), "dtype": x.dtype, "keepdims": True}
+        options = {"axis": (-1,), "dtype": hidden.dtype, "keepdims": True}
         hidden = hidden - pool(hidden, "avg", **options)
         scale = scale_for_squares(hidden, -1)
         hidden = hidden * scale
         variance = pool(ops.square(hidden), "avg", **options)
         hidden = hidden / ops.sqrt(variance + 1e-5 * ops.square(scale))
-        hidden = hidden * ops.cast(self.gamma, x.dtype)
-        hidden = self.activation(hidden + ops.cast(self.beta, x.dtype))
-        return self._dense(hidden, *self.excite)
+        hidden = hidden * ops.cast(self.gamma, hidden.dtype)
+        return hidden + ops.cast(self.beta, hidden.dtype)

@@ -24,7 +24,7 @@ def _lp_pool(x, axis, keepdims):
     total = ops.sum(ops.square(x * scale), axis=axis, keepdims=True)
     # The root has no finite gradient at 0, the sum of a channel that a ReLU
     # has set to zero: there, take the root of 1 and subtract 1.
-    empty = ops.cast(total == 0, total.dtype)
+    empty = ops.cast(ops.equal(total, 0), total.dtype)
     root = (ops.sqrt(total + empty) - empty) / scale
     return root if keepdims else ops.squeeze(root, axis)
 

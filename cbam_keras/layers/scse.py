@@ -104,7 +104,7 @@ class SCSE(TrainableAttention):
             return channel + spatial
         # Both give zero where the input is. The larger of two constants is a
         # constant if it counts as positive there.
-        is_channel = (channel > spatial) == (inputs >= 0)
+        is_channel = ops.equal(channel > spatial, inputs >= 0)
         return ops.where(is_channel, channel, spatial)
 
     def _joined(self, inputs, channel, spatial):

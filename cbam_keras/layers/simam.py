@@ -63,15 +63,16 @@ class SimAM(AttentionLayer):
         return {**super().get_config(), "regularization": self.regularization}
 
     def _map(self, x, training, mask):
-        if mask is None:
-            mask = ops.ones_like(x[..., :1], dtype="bool")
-        distance = ops.where(mask, x - self._mean(x, mask), ops.zeros_like(x))
+        distance = x - self._mean(x, mask)
+        counted = ops.ones_like(x[..., :1])
+        if mask is not None:
+            distance = ops.where(mask, distance, ops.zeros_like(x))
+            counted = ops.cast(mask, x.dtype)
         scale = scale_for_squares(distance, self._positions(x))
         distance = ops.square(distance * scale)
         options = {"axis": self._positions(x), "keepdims": True}
-        count = ops.sum(ops.cast(mask, x.dtype), **options)
-        variance = ops.sum(distance, **options) / ops.maximum(
-            count - 1, ops.ones_like(count)
-        )
+        count = ops.sum(counted, **options)
+        count = ops.where(count > 1, count - 1, ops.ones_like(count))
+        variance = ops.sum(distance, **options) / count
         regularization = self.regularization * ops.square(scale)
         return ops.sigmoid(distance / (4 * (variance + regularization)) + 0.5)

@@ -5,7 +5,7 @@ from keras import ops
 
 from cbam_keras import _checks
 from cbam_keras.layers import _docstrings
-from cbam_keras.layers._fused import convolve, fused
+from cbam_keras.layers._fused import fused
 from cbam_keras.layers.attention_layer import TrainableAttention
 from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.pools import POOLS, pool
@@ -171,15 +171,14 @@ class SpatialAttention(TrainableAttention):
             mask = ops.squeeze(mask, axis)
         # The convolution is channels-last whatever the data format: TensorFlow
         # has no channels_first convolution on a CPU.
-        logits = convolve(
+        logits = self._convolve(
             ops.moveaxis(maps, axis, last),
-            ops.cast(self.kernel, self._gate_dtype),
+            self.kernel,
+            self.bias,
             self.dilation_rate,
         )
-        if self.bias is not None:
-            logits = logits + ops.cast(self.bias, logits.dtype)
         if self.batch_norm is not None:
-            logits = self.batch_norm(logits, training=training, mask=mask)
+            logits = self._normalize(logits, self.batch_norm, training, mask)
         return self._as_input(self._gate(logits))
 
     def _pool(self, inputs, kind, axis):
@@ -187,8 +186,7 @@ class SpatialAttention(TrainableAttention):
         if kind != "conv":
             return pool(inputs, kind, axis, self._gate_dtype, keepdims=True)
         inputs = ops.cast(inputs, self._gate_dtype)
-        kernel = ops.cast(self.pool_kernel, self._gate_dtype)
         # A 1x1 convolution to one channel is a dot product over channels.
         last = len(inputs.shape) - 1
-        pooled = ops.moveaxis(inputs, axis, last) @ kernel
+        pooled = self._dense(ops.moveaxis(inputs, axis, last), self.pool_kernel)
         return ops.moveaxis(pooled, last, axis)

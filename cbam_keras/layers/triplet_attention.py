@@ -5,7 +5,6 @@ from keras import ops
 
 from cbam_keras import _checks
 from cbam_keras.layers import _docstrings
-from cbam_keras.layers._fused import convolve
 from cbam_keras.layers.attention_layer import TrainableAttention
 from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.pools import pool
@@ -101,14 +100,12 @@ class TripletAttention(TrainableAttention):
                 for kind in ("max", "avg")
             ]
             # Where all is masked, pools are 0: padding to the convolution.
-            logits = convolve(
-                ops.concatenate(pooled, axis=3),
-                ops.cast(self.kernels[plane], x.dtype),
-                1,
+            logits = self._convolve(
+                ops.concatenate(pooled, axis=3), self.kernels[plane]
             )
             unmasked = None if mask is None else ops.any(unmasked, axis=3)
-            logits = self.batch_norms[plane](
-                logits, training=training, mask=unmasked
+            logits = self._normalize(
+                logits, self.batch_norms[plane], training, unmasked
             )
             gates.append(ops.transpose(self._gate(logits), order))
         return sum(gates[1:], start=gates[0]) / 3.0
