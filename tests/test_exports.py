@@ -134,9 +134,13 @@ def network(size=12, layer_classes=LAYERS):
 
 
 @every_format
-def test_every_layer_computes_the_same_in_the_runtime(format, tmp_path):
+@pytest.mark.parametrize("is_rewritten", [False, True])
+def test_every_layer_computes_the_same_in_the_runtime(
+    is_rewritten, format, tmp_path
+):
+    model = insertion.to_core(network()) if is_rewritten else network()
     # The number of images is left open.
-    assert_runtime_agrees(network(), format, tmp_path, (5, 12, 12, 3))
+    assert_runtime_agrees(model, format, tmp_path, (5, 12, 12, 3))
 
 
 @pytest.mark.skipif(

@@ -24,7 +24,11 @@ from cbam_keras._graph.gates import (
     run_model,
     to_float32,
 )
-from cbam_keras._graph.global_state import dtype_policy, same_randomness
+from cbam_keras._graph.global_state import (
+    attributes,
+    dtype_policy,
+    same_randomness,
+)
 from cbam_keras._graph.graph import (
     Instead,
     Tensor,
@@ -35,6 +39,7 @@ from cbam_keras._graph.graph import (
     layers_within,
     model_per_frame,
     nodes,
+    nodes_between,
     origin,
     output_names,
     replay,

@@ -163,11 +163,20 @@ def nodes(model: keras.Model, instead: Instead | None = None) -> list:
 
     Those that only compute what `instead` replaces are left out.
     """
+    return nodes_between(model.inputs, model.outputs, instead)
+
+
+def nodes_between(
+    sources: Sequence[keras.KerasTensor],
+    outputs: Sequence[keras.KerasTensor],
+    instead: Instead | None = None,
+) -> list:
+    """Returns the nodes from some tensors to others, as `nodes` does."""
     instead = instead or {}
-    computed = {id(x) for x in model.inputs}
+    computed = {id(x) for x in sources}
     ordered: list = []
     # A stack, since deep networks exceed the recursion limit.
-    stack = [(x, False) for x in reversed(model.outputs)]
+    stack = [(x, False) for x in reversed(outputs)]
     while stack:
         tensor, ready = stack.pop()
         if id(tensor) in computed:

@@ -8,6 +8,7 @@
 - `adapters`: `save_attention` and `load_attention`.
 - `candidates`: the layers after which attention can go.
 - `default_places`: where it goes by default.
+- `core`: `to_core`, attention as layers of Keras alone.
 - `copying`: a clone of the model with all weights, verified.
 - `folding`: `fold_attention` and `remove_attention`.
 - `constant_search`: which gates can be constants, and what that costs.
@@ -17,6 +18,7 @@
 from cbam_keras.insertion.adapters import load_attention, save_attention
 from cbam_keras.insertion.adoption import AdoptedGate, AdoptReport, adopt
 from cbam_keras.insertion.constant_search import Cost
+from cbam_keras.insertion.core import to_core
 from cbam_keras.insertion.folding import (
     FoldedGate,
     FoldReport,
@@ -31,6 +33,7 @@ __all__ = [
     "fold_attention",
     "remove_attention",
     "adopt",
+    "to_core",
     "save_attention",
     "load_attention",
     "freeze_batch_norm",

@@ -1,0 +1,275 @@
+"""`to_core`: gates as layers and operations of Keras, for use without us.
+
+Keras records what a layer's formula does to symbolic tensors, as operations of
+the new graph. Only where the formula applies weights, a layer of Keras that has
+them takes its place.
+"""
+
+import collections
+import functools
+import re
+from collections.abc import Callable
+
+import keras
+from keras import activations, layers, ops
+
+from cbam_keras import _graph
+from cbam_keras.insertion.copying import copy_with
+from cbam_keras.layers import (
+    SHARED_ARGUMENTS,
+    AttentionGate,
+    AttentionLayer,
+)
+
+# Different sizes distinguish the axes of a tensor.
+SIZES = (2, 3, 5, 7, 11)
+
+
+def to_core(model: keras.Model) -> keras.Model:
+    """Rewrites attention as layers and operations of Keras alone.
+
+    For a file that loads where `cbam_keras` is not installed, without
+    `custom_objects`. The given model is not modified.
+
+    Each attention layer becomes what its formula consists of: pools, `Dense`
+    or convolution, activation, and a product that has the name of the layer.
+    The new model has the same weights, trains in the same way and predicts the
+    same up to rounding. So do the layers of `models.UNet` and of pretrained
+    networks that are ours. `remove_attention`, attention maps and what else
+    takes attention layers of ours finds none in it.
+
+    Args:
+        model: Functional or Sequential `keras.Model`, or a subclassed model
+            that was called and whose `call` takes symbolic inputs.
+
+    Returns:
+        A functional `keras.Model`, not compiled.
+
+    Raises:
+        ValueError: If the graph of the model is not known, or if a layer of
+            ours is inside of another layer than a model or `TimeDistributed`,
+            is a subclass of the user, is called with a mask or for its
+            attention maps, or needs sizes of images that are unknown.
+        TypeError: If `model` is not a model.
+
+    Example:
+        >>> model = cbam_keras.models.ResNet18(
+        ...     input_shape=(32, 32, 3), classes=10, attention="cbam"
+        ... )
+        >>> to_core(model).save("anywhere.keras")
+    """
+    model = _graph.with_graph("model", model)
+    replaced: dict[int, list[Callable]] = {}
+    rewriters = []
+    for step in _graph.Graph(model, model.inputs).steps:
+        layer = step.operation
+        is_per_frame = isinstance(layer, layers.TimeDistributed)
+        layer = layer.layer if is_per_frame else layer
+        if _is_ours(layer) and id(step.operation) not in replaced:
+            rewriter = _Rewriter(layer, step)
+            rewriters.append(rewriter)
+            call = rewriter.call_per_frame if is_per_frame else rewriter
+            replaced[id(step.operation)] = [call]
+    _check(model, rewriters)
+    core, _ = copy_with(model, {}, None, replaced)
+    # Formulas move axes and cast where another format or precision needs it.
+    needless = [id(x) for rewriter in rewriters for x in rewriter.needless]
+    return copy_with(core, {}, None, dict.fromkeys(needless, []))[0]
+
+
+def _is_ours(operation):
+    return type(operation).__module__.split(".")[0] == "cbam_keras"
+
+
+def _check(model, rewriters):
+    """Raises if a layer of ours cannot be rewritten."""
+    problems = {}
+    for path, call in ((x.step.path, x.step.arguments[1]) for x in rewriters):
+        if call.get("mask") is not None:
+            problems[path] = "takes a mask, which layers of Keras do not"
+        elif call.get("return_attention_maps") or call.get("training"):
+            problems[path] = "is called with options of its own"
+    reached = {x for y in rewriters for x in _graph.layers_within(y.layer)}
+    for layer in _graph.layers_within(model):
+        if isinstance(layer, AttentionLayer) and not _is_ours(layer):
+            problems[layer.path] = f"is of your class {type(layer).__name__}"
+        elif _is_ours(layer) and layer not in reached:
+            problems[layer.path] = "is inside of another layer"
+    for path, problem in problems.items():
+        raise ValueError(
+            "`model` must have layers of cbam_keras that can be rewritten as "
+            f'layers of Keras. Received: model "{model.name}", whose layer '
+            f'"{path}" {problem}'
+        )
+
+
+class _Rewriter:
+    """Computes what a layer does, by layers and operations of Keras.
+
+    `needless` are those operations that change nothing.
+    """
+
+    def __init__(self, layer, step):
+        self.layer, self.step = layer, step
+        self.needless: list[keras.Operation] = []
+        # Layers of Keras, each by its name, which the layer's calls share.
+        self.layers: dict[str, layers.Layer] = {}
+        self._count: collections.Counter[str] = collections.Counter()
+
+    def __call__(self, inputs):
+        tensors = keras.tree.flatten(inputs)
+        try:
+            outputs = self._rewrite(inputs)
+        except TypeError as error:
+            shapes = [tuple(x.shape) for x in tensors]
+            if all(None not in shape[1:] for shape in shapes):
+                raise
+            raise ValueError(
+                f'{type(self.layer).__name__} layer "{self.step.path}" needs '
+                "known sizes to be rewritten as layers of Keras. Received: "
+                f"inputs of shape {', '.join(map(str, shapes))}. Build the "
+                "model for images of one size, e.g. keras.Input((224, 224, 3))"
+            ) from error
+        for node in _graph.nodes_between(tensors, [outputs]):
+            if not isinstance(node.operation, layers.Layer):
+                self._tidy(node.operation, node.input_tensors[0])
+        return outputs
+
+    def call_per_frame(self, inputs):
+        if "frames" not in self.layers:
+            frame = keras.Input(inputs.shape[2:], dtype=inputs.dtype)
+            model = keras.Model(frame, self(frame), name=self.layer.name)
+            name = self.step.operation.name
+            self.layers["frames"] = layers.TimeDistributed(model, name=name)
+        return self.layers["frames"](inputs)
+
+    def _rewrite(self, inputs):
+        layer = self.layer
+        if not isinstance(layer, AttentionLayer):
+            return layer.call(inputs)
+        inputs = outputs = keras.tree.map_structure(
+            lambda x: ops.cast(x, layer.compute_dtype), inputs
+        )
+        for part in layer._gates():
+            # Both gates see the input only where they are parallel.
+            is_parallel = getattr(layer, "order", "") == "parallel"
+            with _graph.attributes(part, **_Part(self, part).methods()):
+                value = part._gate_value(inputs if is_parallel else outputs)
+                outputs = part._apply_gate(outputs, value)
+        return outputs
+
+    def _tidy(self, operation, x):
+        """Names an operation after the layer, and notes if it is needless."""
+        kind = re.sub(r"_\d+$", "", operation.name)
+        self._count[kind] += 1
+        operation.name = f"{self.layer.name}_{kind}_{self._count[kind]}"
+        if _graph.kind_of(operation) in ("Cast", "Moveaxis", "Transpose"):
+            probe = keras.KerasTensor(SIZES[: len(x.shape)], x.dtype)
+            y = operation.compute_output_spec(probe)
+            if (y.shape, y.dtype) == (probe.shape, probe.dtype):
+                self.needless.append(operation)
+
+
+class _Part:
+    """What a gate has in place of its methods: layers of Keras."""
+
+    def __init__(self, rewriter, part):
+        self.layers, self.part = rewriter.layers, part
+        self.prefix = part.name
+        if part is not rewriter.layer:
+            half = part.name.removesuffix("_attention")
+            self.prefix = f"{rewriter.layer.name}_{half}"
+        is_last = part is rewriter.layer._gates()[-1]
+        self.product = rewriter.layer.name if is_last else self.prefix
+
+    def methods(self):
+        methods = {
+            "_prepare": lambda inputs: inputs,
+            "_dense": self.dense,
+            "_dense_of_sum": self.dense_of_sum,
+            "_convolve": self.convolve,
+            "_normalize": self.normalize,
+            "_normalize_units": self.normalize_units,
+        }
+        if not isinstance(self.part, AttentionGate):
+            methods["_apply_gate"] = self.apply_gate
+        for name in ("activation", "gate_activation"):
+            function = getattr(self.part, name, None)
+            is_layer = isinstance(function, layers.Layer)
+            if not is_layer and function not in (None, activations.linear):
+                methods[name] = functools.partial(self.activate, name, function)
+        return methods
+
+    def call(self, kind, name, x, weights=(), **options):
+        """Calls a layer of Keras, which it makes the first time."""
+        if name not in self.layers:
+            options = {"dtype": self.part._gate_dtype, **options}
+            layer = self.layers[name] = kind(name=name, **options)
+            if weights:
+                layer.build(x.shape)
+                layer.trainable = weights[0].trainable
+            for new, old in zip(layer.weights, weights, strict=True):
+                new.assign(ops.convert_to_numpy(old))
+        return self.layers[name](x)
+
+    def dense(self, x, kernel, bias=None):
+        return self.call_with_kernel(
+            layers.Dense, "kernel", x, kernel, bias, units=kernel.shape[-1]
+        )
+
+    def dense_of_sum(self, tensors, kernel, bias=None):
+        first, *others = [self.dense(x, kernel, bias) for x in tensors]
+        return sum(others, start=first)
+
+    def convolve(self, x, kernel, bias=None, dilation_rate=1, strides=1):
+        *size, _, filters = kernel.shape
+        return self.call_with_kernel(
+            getattr(layers, f"Conv{len(size)}D"),
+            *("conv", x, kernel, bias),
+            filters=filters,
+            kernel_size=size,
+            strides=strides,
+            padding="same" if strides == 1 else "valid",
+            data_format="channels_last",
+            dilation_rate=dilation_rate,
+        )
+
+    def call_with_kernel(self, kind, word, x, kernel, bias, **options):
+        name = kernel.name.removesuffix("kernel")
+        name = f"{self.prefix}_{name}{word}".removesuffix("_kernel")
+        options |= {
+            argument: getattr(self.part, argument)
+            for argument in SHARED_ARGUMENTS
+            if argument.endswith(("regularizer", "constraint"))
+        }
+        weights = [kernel] if bias is None else [kernel, bias]
+        options["use_bias"] = bias is not None
+        return self.call(kind, name, x, weights, **options)
+
+    def normalize(self, x, batch_norm, training, mask=None):
+        return self.call(
+            layers.BatchNormalization,
+            f"{self.prefix}_{batch_norm.name}",
+            *(x, batch_norm.weights),
+            momentum=batch_norm.momentum,
+            epsilon=batch_norm.epsilon,
+        )
+
+    def normalize_units(self, x):
+        # At a single position, this is layer normalization, which Keras cannot
+        # export to ONNX under PyTorch.
+        weights, kind = (
+            [self.part.gamma, self.part.beta],
+            layers.GroupNormalization,
+        )
+        name = f"{self.prefix}_norm"
+        return self.call(kind, name, x, weights, groups=1, epsilon=1e-5)
+
+    def activate(self, name, function, x):
+        name = f"{self.prefix}_{name}"
+        return self.call(layers.Activation, name, x, activation=function)
+
+    def apply_gate(self, inputs, value):
+        kind = layers.Multiply if self.part._neutral else layers.Add
+        dtype = self.part.dtype_policy
+        return self.call(kind, self.product, [inputs, value], dtype=dtype)

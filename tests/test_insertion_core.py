@@ -1,0 +1,264 @@
+"""Gates rewritten as layers of Keras, and loaded where ours are missing."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from functools import partial
+
+import keras
+import numpy as np
+import pytest
+from insertion_checks import data_for, predictions, subclassed
+from keras import layers
+from layer_checks import LAYERS, randomize, to_numpy, weights_of
+
+from cbam_keras import BAM, CBAM, SCSE, VARIANTS, SqueezeExcite
+from cbam_keras import layers as ours
+from cbam_keras.insertion import to_core
+from cbam_keras.models import UNet
+
+BACKEND = keras.backend.backend()
+
+pytestmark = pytest.mark.every_backend
+
+# Loads a file, without us, and predicts.
+LOADING = """
+import sys
+sys.modules["cbam_keras"] = None
+import keras, numpy
+folder = sys.argv[1]
+model = keras.saving.load_model(f"{folder}/network.keras", safe_mode=True)
+images = numpy.load(f"{folder}/images.npy")
+numpy.save(f"{folder}/loaded.npy", model.predict(images, verbose=0))
+"""
+POOLS = ("lp", "lse", "max", "avg")
+GATES = {
+    **{layer.__name__: layer for layer in LAYERS},
+    **{
+        f"CBAM-{name}": partial(CBAM, **options)
+        for name, options in VARIANTS.items()
+    },
+    "CBAM-pools": partial(
+        CBAM, channel_pool_types=POOLS, spatial_pool_types=(*POOLS, "conv")
+    ),
+    "CBAM-parallel": partial(CBAM, order="parallel"),
+    "CBAM-spatial-first": partial(CBAM, order="spatial_first"),
+    "SE-hard": partial(
+        SqueezeExcite, activation="swish", gate_activation="hard_sigmoid"
+    ),
+    "Spatial-dilated": partial(ours.SpatialAttention, 3, dilation_rate=2),
+    "GlobalContext-multiply": partial(ours.GlobalContext, fusion="multiply"),
+    "BAM-multiply": partial(BAM, combine="multiply"),
+    "SCSE-add": partial(SCSE, combine="add", identity_init=True),
+}
+
+
+def features(gate, shape=(7, 5, 16), **options):
+    """Returns a network whose last layer is a gate, with random weights."""
+    inputs = keras.Input(shape)
+    x = layers.Dense(inputs.shape[-1], name="dense", **options)(inputs)
+    return randomize(keras.Model(inputs, gate(x)))
+
+
+def check(model, tolerance=1e-6):
+    """Rewrites a network, checks the new one and returns it."""
+    before = weights_of(model)
+    core = to_core(model)
+    for layer in core._flatten_layers():
+        assert "cbam_keras" not in type(layer).__module__
+        assert not isinstance(layer, layers.Lambda)
+    x = data_for(model)
+    for y, expected in zip(
+        predictions(core, x), predictions(model, x), strict=True
+    ):
+        assert y.dtype == expected.dtype
+        scale = np.abs(expected.astype("float32")).max()
+        assert expected.std() > 0.01 * scale
+        np.testing.assert_allclose(y, expected, rtol=0, atol=tolerance * scale)
+    sizes = [
+        [sorted(tuple(w.shape) for w in group) for group in groups]
+        for groups in (
+            (x.trainable_weights, x.non_trainable_weights)
+            for x in (core, model)
+        )
+    ]
+    assert sizes[0] == sizes[1]
+    for old, new in zip(before, weights_of(model), strict=True):
+        np.testing.assert_array_equal(old, new)
+    return core
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("name", GATES)
+def test_layers_of_keras_compute_what_a_gate_does(name, data_format):
+    check(features(GATES[name](data_format=data_format)))
+
+
+@pytest.mark.parametrize("shape", [(7, 16), (4, 3, 5, 16)], ids=["1d", "3d"])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_signals_and_volumes(layer, shape):
+    if len(shape) + 1 not in layer._ranks:
+        pytest.skip("the gate does not take this rank")
+    check(features(layer(), shape))
+
+
+def test_images_of_any_size():
+    names = {*GATES} - {"CoordinateAttention"}
+    inputs = keras.Input((None, None, 16))
+    outputs = [GATES[name]()(inputs) for name in names]
+    check(randomize(keras.Model(inputs, layers.Concatenate()(outputs))))
+
+
+def everything():
+    """Returns a network with all gates and the layers of a U-Net."""
+    inputs = keras.Input((9, 7, 16))
+    small = layers.Conv2D(8, 3, 2, padding="same", activation="relu")(inputs)
+    encoder = keras.Model(inputs, layers.Conv2D(8, 3, 2)(small))
+    unet = UNet(encoder, 3, attention="cbam", skip_attention="gate")
+    outputs = [make()(inputs) for make in GATES.values()]
+    x = layers.Concatenate()([*outputs, unet(inputs)])
+    return randomize(keras.Model(inputs, x))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A folder with all layers of ours, rewritten, and their outputs."""
+    folder = tmp_path_factory.mktemp("core")
+    model = everything()
+    images = data_for(model)
+    np.save(folder / "images.npy", images)
+    np.save(folder / "expected.npy", predictions(model, images)[0])
+    to_core(model).save(folder / "network.keras")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param(x, marks=[pytest.mark.slow] * (x != BACKEND))
+        for x in ("tensorflow", "jax", "torch")
+    ],
+)
+def test_a_file_loads_where_our_package_is_missing(backend, saved):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", LOADING, saved],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    expected, loaded = (
+        np.load(saved / f"{x}.npy") for x in ("expected", "loaded")
+    )
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(loaded, expected, rtol=0, atol=1e-6 * scale)
+
+
+def test_a_rewritten_network_trains_as_before():
+    inputs = keras.Input((6, 6, 8))
+    gates = [
+        CBAM(4, 3, spatial_batch_norm=True, kernel_regularizer="l2"),
+        BAM(4, kernel_constraint="max_norm"),
+    ]
+    x = layers.Add()([gate(inputs) for gate in gates])
+    model = randomize(keras.Model(inputs, x))
+    core = check(model)
+    x = data_for(model, 8)
+    for network in (model, core):
+        network.compile("sgd", loss="mse")
+        network.fit(x, x[::-1] / 4, epochs=2, verbose=0, shuffle=False)
+    losses = [
+        network.evaluate(x, x, verbose=0, batch_size=8)
+        for network in (model, core)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_layers_keep_their_names_states_and_places():
+    inputs = keras.Input((8, 8, 3), name="image")
+    gate, frozen = CBAM(2, 3, name="gate"), BAM(2, name="bam")
+    x = layers.Conv2D(4, 3, name="conv", strides=2)(inputs)
+    # One gate at two resolutions.
+    x = gate(layers.MaxPooling2D(name="pool")(gate(x)))
+    body = keras.Model(inputs, frozen(x), name="body")
+    model = keras.Model(inputs, layers.ReLU(name="out")(body(inputs)))
+    frozen.trainable = False
+    core = check(randomize(model))
+    body = core.get_layer("body")
+    assert body.get_layer("conv").strides == (2, 2)
+    assert tuple(body.get_layer("gate").output.shape) == (None, 3, 3, 4)
+    assert not body.get_layer("bam_squeeze").trainable
+    assert not body.get_layer("bam_channel_norm").trainable
+    assert body.get_layer("gate_spatial_conv").trainable
+    # Names are free again.
+    check(keras.Sequential([keras.Input((8, 8, 3)), core, CBAM(name="gate")]))
+
+
+@pytest.mark.parametrize(
+    "dtype", ["mixed_float16", "float64"][: 1 + (BACKEND != "jax")]
+)
+def test_precision_stays(dtype):
+    gates = [CBAM(4, 3, **VARIANTS["timm"], dtype=dtype), BAM(4, dtype=dtype)]
+    tolerance = 2e-3 if dtype == "mixed_float16" else 1e-6
+    core = check(features(keras.Sequential(gates), dtype=dtype), tolerance)
+    dense = core.get_layer("sequential").get_layer("bam_squeeze")
+    assert dense.compute_dtype == dtype.replace("mixed_float16", "float32")
+
+
+def test_frames():
+    gate = layers.TimeDistributed(CBAM(4, 3), name="frames")
+    core = check(features(gate, (2, 7, 5, 16)))
+    assert isinstance(core.get_layer("frames"), layers.TimeDistributed)
+
+
+class OwnGate(SqueezeExcite):
+    def attention_map(self, inputs, training=None, mask=None):
+        return 1 - super().attention_map(inputs, training, mask)
+
+
+class Block(layers.Layer):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.gate = SqueezeExcite(2, name="inner")
+
+    def call(self, inputs):
+        return self.gate(inputs)
+
+
+def masked(inputs):
+    return CBAM(name="gate")(layers.Masking()(inputs))
+
+
+REFUSED = {
+    "mask": (masked, (5, 8), "gate.*takes a mask"),
+    "maps": (
+        partial(CBAM(name="gate"), return_attention_maps=True),
+        (5, 5, 8),
+        "gate.*options of its own",
+    ),
+    "subclass": (OwnGate(2, name="own"), (5, 5, 8), "own.*class OwnGate"),
+    "inside": (Block(name="block"), (5, 5, 8), "inner.*inside"),
+    "sizes": (
+        ours.CoordinateAttention(name="gate"),
+        (None, 5, 8),
+        r"gate.*known sizes.*\(None, None, 5, 8\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_rewritten_is_refused(name):
+    gate, shape, message = REFUSED[name]
+    inputs = keras.Input(shape)
+    with pytest.raises(ValueError, match=message):
+        to_core(keras.Model(inputs, gate(inputs)))
+
+
+def test_a_network_without_attention_is_copied():
+    model = subclassed()
+    core = to_core(model)
+    x = data_for(core)
+    np.testing.assert_array_equal(predictions(core, x), predictions(model, x))
