@@ -9,9 +9,8 @@ import numpy as np
 from keras import layers, ops
 
 from cbam_keras import _checks, _graph, _terminal
-from cbam_keras.insertion.copying import copy_with
+from cbam_keras.insertion.copying import copy_with, warn_of_lost_settings
 from cbam_keras.insertion.cutting import Cut, cuts
-from cbam_keras.insertion.insert import warn_of_lost_settings
 from cbam_keras.insertion.probes import difference_of
 from cbam_keras.insertion.recognition import Match, recognize
 from cbam_keras.layers import ATTENTION, Attention

@@ -161,6 +161,34 @@ class CandidatePlaces:
                 )
         return list(dict.fromkeys(places))
 
+    def gates(self, instead_of):
+        """Returns the places of gates of ours, by kind, name or pattern."""
+        gates = {
+            place: kind_of(place.operation)
+            for place in self.places.values()
+            if isinstance(place.operation, AttentionLayer)
+            and place.takes_attention
+        }
+        is_one = isinstance(instead_of, str | re.Pattern)
+        wanted = [instead_of] if is_one else [*instead_of]
+        selected = [
+            place
+            for place, kind in gates.items()
+            if {kind, place.path, place.operation.name} & {*wanted}
+        ]
+        if is_one and not selected:
+            pattern = re.compile(instead_of)
+            selected = [x for x in gates if pattern.search(x.path)]
+        if not selected:
+            listed = [f'"{x.path}" ({kind})' for x, kind in gates.items()]
+            raise ValueError(
+                "`instead_of` must be a kind, a name or a regular expression "
+                f'of gates of model "{self.name}": '
+                f"{_checks.first_few(listed, 20) or 'it has none'}. Received: "
+                f"instead_of={instead_of!r}"
+            )
+        return selected
+
     def in_stages(self, places, attention, stages):
         """Returns the places in stages, with the attention for each.
 
@@ -215,9 +243,8 @@ class CandidatePlaces:
         outer = [x for y in self.outer[id(tensor)] for x in self._users(y)]
         return self.users[id(tensor)] + outer
 
-    def attention(self, place, attention, identity):
-        """Returns the built attention layer for a place."""
-        name = f"{place.operation.name}_attention"
+    def attention(self, place, attention, identity, name):
+        """Returns the built attention layer of this name for a place."""
         if isinstance(attention, str) and not identity:
             # What a name stands for starts as the identity, its class does not.
             attention = ATTENTION.get(attention, attention)
@@ -313,6 +340,12 @@ class CandidatePlaces:
         hint = self.graph.unreached()
         hint = f"{hint}. " if hint else ""
         return f"{hint}Layers that can take attention ({len(paths)}): {listed}"
+
+
+def kind_of(gate):
+    """Returns the kind of a gate of ours, `""` if it has none."""
+    kinds = (kind for kind, x in ATTENTION.items() if x is type(gate))
+    return next(kinds, "")
 
 
 def _policy(place):

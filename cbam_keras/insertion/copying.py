@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from cbam_keras import _graph
+from cbam_keras import _checks, _graph
 
 
 def copy_with(
@@ -59,6 +59,28 @@ def copy_with(
             f"others: {', '.join(lost[:5])}"
         )
     return copy, cloned
+
+
+def warn_of_lost_settings(
+    model: keras.Model, is_compiled: bool = False
+) -> None:
+    """Warns of what a copy lacks, which may be compiled."""
+    steps = ("train_step", "test_step", "predict_step", "compute_loss")
+    kind = type(model)
+    lost = [
+        f"own `{name}` of {kind.__name__}"
+        for name in steps
+        if getattr(kind, name) is not getattr(keras.Model, name)
+    ]
+    if model.compiled and not is_compiled:
+        lost.append("`compile`, e.g. model.get_compile_config()")
+    if getattr(model, "preprocessor", None) is not None:
+        lost.append("`preprocessor`")
+    if lost:
+        _checks.warn(
+            f'The new model is a plain functional one and lacks what "'
+            f'{model.name}" has: {", ".join(lost)}'
+        )
 
 
 def _clone_graph(graph, added, into, replaced, instead, cloned, edges):

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 import keras
 
 from cbam_keras import _checks, _graph, _terminal
+from cbam_keras.insertion.adoption import adopt
 from cbam_keras.insertion.candidates import CandidatePlaces
-from cbam_keras.insertion.copying import copy_with
+from cbam_keras.insertion.copying import copy_with, warn_of_lost_settings
 from cbam_keras.layers import ATTENTION
 
 
@@ -65,6 +66,7 @@ def insert_attention(
     *,
     stages: str | int | Sequence[int] = "all",
     into: str | Iterable[str] | None = None,
+    instead_of: str | Iterable[str] | None = None,
     dry_run: bool = False,
 ) -> keras.Model | Places:
     """Inserts attention into a trained network and keeps its predictions.
@@ -107,6 +109,12 @@ def insert_attention(
             skips. They take the output of the layers of `after`, or an output
             of the nested model that the layer is in. Defaults to `None`, which
             means into all.
+        instead_of: Gates whose place attention takes, and whose name: a kind
+            as `"se"`, a regular expression, or kinds and names. They are ours,
+            and others that `adopt` recognizes, as those of EfficientNet. With
+            `identity=True` predictions change by what these gates did, so
+            fine-tune the network. Not with `after` and `into`. Defaults to
+            `None`.
         dry_run: Boolean. If `True`, no model is built, and the places are
             returned. Defaults to `False`.
 
@@ -117,7 +125,8 @@ def insert_attention(
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If the graph of the model is not known, if `after` selects
-            no layer or one whose output is not a feature map, if the network
+            no layer or one whose output is not a feature map, if `instead_of`
+            finds no gate or is given with `after` or `into`, if the network
             lacks one of `stages`, if a layer of
             `after` does not lead into one of `into`, if a name is taken, if
             the default places already have attention or would be in a
@@ -145,15 +154,29 @@ def insert_attention(
         raise ValueError(
             "`attention` must say what to insert. Received: attention=None"
         )
+    if instead_of is not None:
+        if after is not None or into is not None:
+            raise ValueError(
+                "`instead_of` says where attention goes, so `after` and `into` "
+                f"must be None. Received: instead_of={instead_of!r}, after="
+                f"{after!r}, into={into!r}"
+            )
+        model, _ = adopt(model)
     candidates = CandidatePlaces(model)
-    places = (
-        candidates.default() if after is None else candidates.matching(after)
-    )
+    if instead_of is not None:
+        places = candidates.gates(instead_of)
+    elif after is not None:
+        places = candidates.matching(after)
+    else:
+        places = candidates.default()
     attentions = candidates.in_stages(places, attention, stages)
     places = list(attentions)
     users = None if into is None else candidates.users_named(places, into)
-    added = {
-        id(place.operation): candidates.attention(place, kind, identity)
+    ending = "_attention" if instead_of is None else ""
+    new = {
+        id(place.operation): candidates.attention(
+            place, kind, identity, f"{place.operation.name}{ending}"
+        )
         for place, kind in attentions.items()
     }
     if dry_run:
@@ -164,30 +187,12 @@ def insert_attention(
                 layer.name,
                 sum(math.prod(x.shape) for x in layer.trainable_weights),
             )
-            for place, layer in zip(places, added.values(), strict=True)
+            for place, layer in zip(places, new.values(), strict=True)
         )
-    result, _ = copy_with(model, added, users)
+    if instead_of is None:
+        result, _ = copy_with(model, new, users)
+    else:
+        replaced = {key: [layer] for key, layer in new.items()}
+        result, _ = copy_with(model, {}, replaced=replaced)
     warn_of_lost_settings(original)
     return result
-
-
-def warn_of_lost_settings(
-    model: keras.Model, is_compiled: bool = False
-) -> None:
-    """Warns of what a copy lacks, which may be compiled."""
-    steps = ("train_step", "test_step", "predict_step", "compute_loss")
-    kind = type(model)
-    lost = [
-        f"own `{name}` of {kind.__name__}"
-        for name in steps
-        if getattr(kind, name) is not getattr(keras.Model, name)
-    ]
-    if model.compiled and not is_compiled:
-        lost.append("`compile`, e.g. model.get_compile_config()")
-    if getattr(model, "preprocessor", None) is not None:
-        lost.append("`preprocessor`")
-    if lost:
-        _checks.warn(
-            f'The new model is a plain functional one and lacks what "'
-            f'{model.name}" has: {", ".join(lost)}'
-        )
