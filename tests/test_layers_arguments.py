@@ -29,7 +29,7 @@ from cbam_keras import (
     SqueezeExcite,
     TripletAttention,
 )
-from cbam_keras.layers import SHARED_ARGUMENTS
+from cbam_keras.layers import SHARED_ARGUMENTS, attention_layer
 
 # Options with which every argument shows, and another value of each.
 BASE = {
@@ -215,3 +215,32 @@ def test_a_gate_of_any_elementwise_activation_can_be_the_identity():
 def test_unsuitable_inputs_are_refused(layer_class, shape, message):
     with pytest.raises(ValueError, match=message):
         layer_class(name="gate")(keras.Input(shape))
+
+
+@pytest.mark.parametrize(
+    "layer, hidden",
+    [
+        (CBAM(64), "1 hidden unit"),
+        (SqueezeExcite(32), "2 hidden units"),
+        (BAM(100), "1 hidden unit"),
+        (SCSE(64), "1 hidden unit"),
+        (GlobalContext(64), "2 hidden units"),
+    ],
+)
+def test_a_ratio_that_may_be_channels_is_a_warning_once_a_class(
+    layer, hidden, monkeypatch
+):
+    monkeypatch.setattr(attention_layer, "_WARNED", set())
+    message = f"of 64 channels leaves {hidden}. The first argument is the"
+    with pytest.warns(UserWarning, match=message):
+        layer.build((2, 5, 5, 64))
+    # Warnings are errors here.
+    type(layer)(64).build((2, 5, 5, 64))
+
+
+@pytest.mark.parametrize(
+    "options, channels", [((16,), 16), ((64,), 1), ((64,), 256), ((32,), 65)]
+)
+def test_usual_ratios_are_no_warning(options, channels, monkeypatch):
+    monkeypatch.setattr(attention_layer, "_WARNED", set())
+    CBAM(*options).build((2, 5, 5, channels))

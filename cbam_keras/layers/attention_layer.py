@@ -33,6 +33,11 @@ SHARED_ARGUMENTS = (
 NOT_DECISIVE = "name dtype trainable data_format axis rate seed".split()
 ONLY_TRAINED = ("_initializer", "_regularizer", "_constraint", "momentum")
 
+# Papers have ratios up to this one, also for few channels.
+USUAL_RATIO = 16
+# The classes that have warned of a larger one.
+_WARNED: set[type] = set()
+
 # An elementwise activation gives four of these numbers, 0 among them, the same
 # values without the others.
 PROBE = np.arange(-7, 17, dtype="float32").reshape(4, 6)
@@ -323,6 +328,19 @@ class TrainableAttention(AttentionLayer):
 
     def _normalize(self, x, batch_norm, training, mask=None):
         return batch_norm(x, training=training, mask=mask)
+
+    def _check_hidden_units(self, channels, hidden):
+        """Warns once a class if the ratio may be meant as channels."""
+        ratio, kind = self.reduction_ratio, type(self)
+        is_small = ratio <= USUAL_RATIO or 2 * ratio < channels
+        if is_small or channels == 1 or kind in _WARNED:
+            return
+        _WARNED.add(kind)
+        _checks.warn(
+            f"reduction_ratio={ratio} of {channels} channels leaves "
+            f"{_checks.count(hidden, 'hidden unit')}. The first argument is "
+            "the reduction ratio, not the number of channels"
+        )
 
     def _add_parameter(self, name, shape, last=False):
         """Adds a bias if `name` ends in "bias", else a kernel.

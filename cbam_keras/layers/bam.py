@@ -89,6 +89,7 @@ class BAM(TrainableAttention):
     def build(self, input_shape):
         channels = self._check_input_shape(input_shape)
         hidden = max(1, channels // self.reduction_ratio)
+        self._check_hidden_units(channels, hidden)
         window = (self.kernel_size,) * (len(input_shape) - 2)
         self.squeeze = self._add_dense("squeeze", (channels, hidden))
         self.channel_norm = self._add_batch_norm("channel_norm", hidden)

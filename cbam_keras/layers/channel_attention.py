@@ -134,6 +134,8 @@ class ChannelAttention(TrainableAttention):
         hidden = self.hidden_units or max(
             1, (2 * channels + ratio) // (2 * ratio)
         )
+        if self.hidden_units is None:
+            self._check_hidden_units(channels, hidden)
         self.squeeze_kernel = self._add_parameter(
             "squeeze_kernel", (channels, hidden)
         )

@@ -78,6 +78,7 @@ class GlobalContext(TrainableAttention):
     def build(self, input_shape):
         channels = self._check_input_shape(input_shape)
         hidden = max(2, channels // self.reduction_ratio)
+        self._check_hidden_units(channels, hidden)
         self.weighting = self._add_dense("weighting", (channels, 1))
         self.squeeze = self._add_dense("squeeze", (channels, hidden))
         options = {"shape": (hidden,), "autocast": False}

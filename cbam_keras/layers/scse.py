@@ -74,6 +74,7 @@ class SCSE(TrainableAttention):
     def build(self, input_shape):
         channels = self._check_input_shape(input_shape)
         hidden = max(1, channels // self.reduction_ratio)
+        self._check_hidden_units(channels, hidden)
         self.squeeze = self._add_dense("squeeze", (channels, hidden))
         self.excite = self._add_dense("excite", (hidden, channels), last=True)
         self.spatial = self._add_dense("spatial", (channels, 1), last=True)
