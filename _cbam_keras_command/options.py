@@ -315,9 +315,12 @@ def add_rarely_used(parser):
         help="make one program of a step, by XLA (default: with a GPU, and "
         "under JAX)",
     )
-    group.add_argument(
-        "--tensorboard", action="store_true", help="write logs for TensorBoard"
-    )
+    flags = {
+        "--tensorboard": "write logs for TensorBoard",
+        "--plain": "write each network also as NAME.plain.keras, which loads "
+        "without cbam_keras",
+    }
+    add_options(group, flags, action="store_true")
     # The options of `LOCATION`.
     folders = {
         "--data-dir": "the folder of TensorFlow Datasets (default: "

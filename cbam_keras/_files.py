@@ -24,6 +24,8 @@ from cbam_keras import _checks
 Json = dict[str, Any]
 # These tell the output folders of runs and of explanations from others.
 RESULTS, EXPLAINED = "results.json", "explain.json"
+# The name of a network that loads without this package ends like this.
+PLAIN = ".plain.keras"
 # The name of a file begins like this while it is written, and after the
 # process was killed.
 UNFINISHED = ".unfinished-"

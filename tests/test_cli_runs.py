@@ -9,6 +9,7 @@ import textwrap
 
 import keras
 import keras_tuner
+import numpy as np
 import pretended
 import pytest
 
@@ -394,6 +395,26 @@ def test_the_report_explains_the_networks_of_the_first_seed_once(
     assert len(explained) == 1
     assert run("train", output, *options, "--attention", "cbam") == 0
     assert len(explained) == 2
+
+
+def test_networks_are_also_written_without_our_layers(
+    tiny, tmp_path, monkeypatch
+):
+    pretended.install(monkeypatch)
+    output = tmp_path / "run"
+    options = ["--attention", "none", "cbam", "--no-report", "--plain"]
+    assert run("train", output, *options) == 0
+    images = np.random.default_rng(0).random((2, 28, 28, 1), "float32")
+    for name in ("none", "cbam"):
+        plain, network = (
+            keras.saving.load_model(output / f"{name}{ending}.keras")
+            for ending in (".plain", "")
+        )
+        np.testing.assert_allclose(plain(images), network(images), rtol=1e-4)
+        layers = plain._flatten_layers()
+        assert not any("cbam_keras" in type(x).__module__ for x in layers)
+    page = report.write(output).read_text()
+    assert "Files *.plain.keras load with Keras alone" in page
 
 
 def test_an_ablation_explains_as_many_networks_as_the_page_shows(

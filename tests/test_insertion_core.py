@@ -15,7 +15,7 @@ from layer_checks import LAYERS, randomize, to_numpy, weights_of
 
 from cbam_keras import BAM, CBAM, SCSE, VARIANTS, SqueezeExcite
 from cbam_keras import layers as ours
-from cbam_keras.insertion import to_core
+from cbam_keras.insertion import adopt, to_core
 from cbam_keras.models import UNet
 
 BACKEND = keras.backend.backend()
@@ -262,3 +262,17 @@ def test_a_network_without_attention_is_copied():
     core = to_core(model)
     x = data_for(core)
     np.testing.assert_array_equal(predictions(core, x), predictions(model, x))
+
+
+# `adopt` recognizes no gates of twice a sigmoid, other pools, and BAM.
+UNKNOWN = "BAM", "BAM-multiply", "CBAM-recommended", "CBAM-pools"
+
+
+@pytest.mark.parametrize("name", sorted({*GATES} - {*UNKNOWN}))
+def test_adopting_a_rewritten_gate_gives_its_weights_back(name):
+    model = features(GATES[name](name="gate"))
+    adopted, _ = adopt(to_core(model))
+    before, after = (x.get_layer("gate") for x in (model, adopted))
+    assert type(before) is type(after)
+    for x, y in zip(before.weights, after.weights, strict=True):
+        np.testing.assert_array_equal(to_numpy(x), to_numpy(y))

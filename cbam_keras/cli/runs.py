@@ -15,7 +15,15 @@ from concurrent.futures import Executor
 from typing import Any
 
 from _cbam_keras_command.parser import Options
-from cbam_keras import _checks, data, report, study, tuning
+from cbam_keras import (
+    _checks,
+    _files,
+    data,
+    insertion,
+    report,
+    study,
+    tuning,
+)
 from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import import_object, progress_of
 from cbam_keras.cli.reports import explain_for_report
@@ -153,10 +161,27 @@ def run(options: Options) -> None:
         _checks.require("jinja2", extra="plot")
     with progress_of(options), _executor(options) as executor:
         results = study.execute(planned, run_options(options, executor))
+        if options.plain:
+            write_plain(results.output)
     say(_shown(options, results))
     if not options.no_report:
         with progress_of(options):
             explain_for_report(options, results.output)
+
+
+def write_plain(folder: pathlib.Path) -> None:
+    """Writes each network of a folder as layers of Keras alone, too."""
+    for path in sorted(folder.glob("*.keras")):
+        if path.name.endswith(_files.PLAIN):
+            continue
+        try:
+            network = insertion.to_core(_files.load_model(path))
+        # A network of the user may be one that cannot be.
+        except (ValueError, TypeError) as error:
+            _checks.warn(f'"{path}" is not written without cbam_keras: {error}')
+            continue
+        with _files.replacing(path.with_suffix(_files.PLAIN)) as beside:
+            network.save(beside)
 
 
 def _shown(options, results):
