@@ -87,6 +87,15 @@ def add_attention(parser):
     )
 
 
+def add_instead_of(parser):
+    parser.add_argument(
+        "--instead-of",
+        metavar="KIND",
+        help="put attention in the place of gates of the network, as se of "
+        "EfficientNetB0, and compare with the network as it is",
+    )
+
+
 def add_repetitions(parser, *, seeds):
     """Adds how many networks are trained of each kind."""
     parser.add_argument(

@@ -22,6 +22,7 @@ from _cbam_keras_command.options import (
     add_data,
     add_folds,
     add_identity_init,
+    add_instead_of,
     add_json,
     add_layers,
     add_masks,
@@ -187,10 +188,12 @@ def train(parser):
       cbam-keras train --data cifar10 --download --model resnet18 --epochs 20
       cbam-keras train --data photos --image-size 64 --augment flip crop
       cbam-keras train --data photos --folds 5
+      cbam-keras train --data photos --model EfficientNetB0 --instead-of se
       cbam-keras train --data images --masks masks --attention none skip-gate
     """
     add_model(parser)
     add_attention(parser)
+    add_instead_of(parser)
     add_repetitions(parser, seeds=None)
     add_run(parser, "runs/train-DATA-MODEL")
     add_json(parser)

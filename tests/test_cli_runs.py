@@ -47,7 +47,8 @@ OF_ALL = (
 LINES = (
     "train --data d.csv --image-folder a --image-column b --label-column c "
     "--split-column d --group-column e --group-by f --seed 3 "
-    "--learning-rate 0.1 --reduction-ratio 8 --kernel-size 5 --order parallel",
+    "--learning-rate 0.1 --reduction-ratio 8 --kernel-size 5 --order parallel "
+    "--instead-of se",
     "ablate --data cifar10 --download --data-dir a --manual-dir b "
     "--tables 2 3 --seeds 2 --learning-rate 0.1",
     "tune --data ./folder --no-group-by-folder --algorithm grid --max-trials 5 "

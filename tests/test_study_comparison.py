@@ -143,6 +143,39 @@ def test_layers_of_the_users_own_are_compared(tmp_path):
         compare([keras.layers.LeakyReLU()], output=tmp_path)
 
 
+def with_gates(attention):
+    """Returns a network with two gates of another source."""
+    inputs = x = keras.Input((28, 28, 1))
+    for name in ("first", "second"):
+        x = keras.layers.Conv2D(8, 3, strides=2, name=f"{name}_conv")(x)
+        y = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
+        y = keras.layers.Dense(4, "relu", name=f"{name}_squeeze")(y)
+        y = keras.layers.Dense(8, "sigmoid", name=f"{name}_excite")(y)
+        x = keras.layers.Multiply(name=name)([x, y])
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    outputs = keras.layers.Dense(10, "softmax", name="predictions")(x)
+    return keras.Model(inputs, outputs)
+
+
+def test_attention_takes_the_place_of_gates(tmp_path):
+    results = compare(
+        ["none", "eca"], model=with_gates, instead_of="se", output=tmp_path
+    )
+    rows = {row.variant: row.parameters for row in results.rows}
+    plain = 80 + 584 + 90
+    assert rows == {
+        "original": plain + 2 * 76,
+        "none": plain,
+        "eca": plain + 2 * 3,
+    }
+    assert [x.baseline for x in results.comparisons] == ["original"]
+    assert content_of(tmp_path)["settings"]["instead_of"] == "se"
+    with pytest.raises(ValueError, match="`instead_of` must be left out"):
+        comparison.plan_layers(
+            {"skip-se": None}, None, "tiny", None, SHORT, 1, "se"
+        )
+
+
 def test_all_is_no_attention_and_every_kind_that_fits(tmp_path):
     def of_volumes(attention):
         inputs = keras.Input((28, 28, 1))

@@ -54,7 +54,7 @@ def plan_training(options: Options) -> study.Study:
     model, task = _model(options), _segmentation(options)
     return comparison.plan(
         _attentions(options),
-        **options.select(["stages"]),
+        **options.select(["stages", "instead_of"]),
         model=model,
         weights=options.weights,
         recipe=_recipe(options, model),

@@ -11,6 +11,7 @@ import keras
 from cbam_keras import _checks, _files
 from cbam_keras._checks import Options
 from cbam_keras.data import Images
+from cbam_keras.insertion import adopt, insert_attention, remove_attention
 from cbam_keras.layers import (
     BASELINE,
     SKIP,
@@ -53,6 +54,8 @@ from cbam_keras.study.running.run import run_with
 __all__ = ["compare", "plan", "NETWORKS"]
 
 DEFAULT = (BASELINE, "se", "cbam")
+# The name of a network with the gates that it has.
+ORIGINAL = "original"
 # Stands for all stages, each alone, and the last two or more.
 EACH = "each"
 
@@ -67,6 +70,7 @@ def plan(
     attentions: Attentions = DEFAULT,
     *,
     stages: str | Sequence[str] = ALL,
+    instead_of: str | Sequence[str] | None = None,
     model: Network = "tiny",
     weights: str | None = None,
     data: Images = "crowded_mnist",
@@ -91,6 +95,10 @@ def plan(
             sequence of these, or `"each"`. Those of a sequence are compared.
             `"each"` stands for all stages, each alone, and the last two and
             more. Defaults to `"all"`.
+        instead_of: Gates whose place attention takes, see `insert_attention`,
+            as `"se"` for EfficientNet. The network as it is, `"original"`, is
+            compared with `"none"`, without these gates, and with each attention
+            in their place. Defaults to `None`.
         model: A key of `comparison.NETWORKS`, a network of
             `keras.applications`, or a function that takes `attention` and
             returns a `keras.Model`. `"tiny"` has 20,000 parameters, `"small"`
@@ -167,6 +175,7 @@ def plan(
         weights,
         find_recipe(recipe, default),
         seeds,
+        instead_of,
     )
     return dataclasses.replace(
         planned,
@@ -183,12 +192,25 @@ def plan_layers(
     weights: str | None,
     recipe: Recipe,
     seeds: int | Sequence[int],
+    instead_of: str | Sequence[str] | None = None,
 ) -> Study:
     """Plans to train one network with each of these attentions."""
     build, label, check = network_of(model, weights, recipe)
+    settings: dict[str, Any] = {"model": label, "weights": weights}
+    variants, baseline = [], BASELINE if BASELINE in layers else None
+    if instead_of is not None:
+        if any(map(is_on_skips, layers)):
+            raise ValueError(
+                "`instead_of` must be left out with attention on skips. "
+                f"Received: instead_of={instead_of!r}, attention={[*layers]}"
+            )
+        variants = [Variant(ORIGINAL, functools.partial(build, attention=None))]
+        build = functools.partial(_in_place_of, build, instead_of)
+        settings["instead_of"], baseline = instead_of, ORIGINAL
     return Study(
         task=task,
-        variants=[
+        variants=variants
+        + [
             Variant(
                 name,
                 functools.partial(build, **{_place_of(name): attention}),
@@ -198,8 +220,8 @@ def plan_layers(
         ],
         seeds=seeds_of(seeds, recipe, task),
         recipe=recipe,
-        baseline=BASELINE if BASELINE in layers else None,
-        settings={"model": label, "weights": weights},
+        baseline=baseline,
+        settings=settings,
         check=check,
         kind="train",
         finish=_draw,
@@ -211,6 +233,7 @@ def compare(
     attentions: Attentions = DEFAULT,
     *,
     stages: str | Sequence[str] = ALL,
+    instead_of: str | Sequence[str] | None = None,
     model: Network = "tiny",
     weights: str | None = None,
     data: Images = "crowded_mnist",
@@ -262,6 +285,7 @@ def compare(
     planned = plan(
         attentions,
         stages=stages,
+        instead_of=instead_of,
         model=model,
         weights=weights,
         data=data,
@@ -368,6 +392,18 @@ def network_of(
         return function(attention, **on_skips)
 
     return of_function, label, None
+
+
+def _in_place_of(build, instead_of, images, attention=None):
+    """Builds a network with an attention in place of gates, or without them."""
+    network = build(images, attention=None)
+    if attention is not None:
+        return insert_attention(
+            network, attention, identity=False, instead_of=instead_of
+        )
+    network, _ = adopt(network)
+    places = insert_attention(network, instead_of=instead_of, dry_run=True)
+    return remove_attention(network, [place.attention for place in places])
 
 
 def model_options(model: object) -> dict[str, object]:
