@@ -264,8 +264,8 @@ def test_a_network_without_attention_is_copied():
     np.testing.assert_array_equal(predictions(core, x), predictions(model, x))
 
 
-# `adopt` recognizes no gates of twice a sigmoid, other pools, and BAM.
-UNKNOWN = "BAM", "BAM-multiply", "CBAM-recommended", "CBAM-pools"
+# `adopt` recognizes no BAM, and no gates of these pools.
+UNKNOWN = "BAM", "BAM-multiply", "CBAM-pools"
 
 
 @pytest.mark.parametrize("name", sorted({*GATES} - {*UNKNOWN}))
