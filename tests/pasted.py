@@ -239,16 +239,6 @@ class Wrapped(layers.Layer):
         return self.inner(x)
 
 
-class Block(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.conv = layers.Conv2D(CHANNELS, 3, padding="same")
-        self.gate = Both(name="gate")
-
-    def call(self, x):
-        return x + self.gate(self.conv(x))
-
-
 class Subclassed(keras.Model):
     def __init__(self):
         super().__init__()

@@ -127,10 +127,15 @@ def adopt(model: keras.Model) -> tuple[keras.Model, AdoptReport]:
         'se'
     """
     graph = _graph.with_graph("model", model)
-    gates = _Gates()
-    for cut in cuts(graph):
-        gates.add(cut)
-    instead, rows = gates.replacements()
+    rows, instead, shared = [], {}, {}
+    for cut, match in _matches(graph).items():
+        row = _row(cut, match)
+        rows.append(row)
+        if row.adopted:
+            key = row.layer, *map(id, cut.variables or [cut])
+            if key not in shared:
+                shared[key] = _layer(cut, match)
+            instead[id(cut.product)] = cut.source, shared[key]
     if not instead:
         return model, AdoptReport(tuple(rows), 0.0)
     adopted, _ = copy_with(graph, {}, instead=instead)
@@ -142,57 +147,28 @@ def adopt(model: keras.Model) -> tuple[keras.Model, AdoptReport]:
     return adopted, AdoptReport(tuple(rows), _difference(graph, adopted))
 
 
-class _Gates:
-    """The gates of a model, those that follow each other as one CBAM."""
-
-    def __init__(self):
-        self.matches: dict[Cut, Match] = {}
-
-    def add(self, cut):
-        """Adds a part if it is a gate, in place of those inside it."""
-        if not cut.nodes and any(cut.layer in x.layers for x in self.matches):
-            return
+def _matches(model):
+    """Returns the gates of a model, two that follow each other as one CBAM."""
+    matches: dict[Cut, Match] = {}
+    for cut in cuts(model):
         match = recognize(cut)
         if match is None:
-            return
-        inside = [
-            other
-            for other in self.matches
-            if any(x.outputs[0] is other.product for x in cut.nodes)
-        ]
-        if match.departure and any(
-            not self.matches[x].departure for x in inside
-        ):
-            return
+            continue
+        products = {id(x.outputs[0]) for x in cut.nodes}
+        inside = [x for x in matches if id(x.product) in products]
+        if match.departure and any(not matches[x].departure for x in inside):
+            continue
         for other in inside:
-            del self.matches[other]
-        self.matches[cut] = match
-        self._join(cut)
-
-    def _join(self, second):
-        """Makes one CBAM of two halves."""
-        for first in list(self.matches):
-            if first.product is second.source:
-                nodes = [*first.nodes, *second.nodes]
-                cut = Cut(second.path, first.source, second.product, nodes)
-                match = recognize(cut)
-                if match is not None and not match.departure:
-                    del self.matches[first], self.matches[second]
-                    self.matches[cut] = match
-
-    def replacements(self):
-        """Returns what takes the place of products, and the rows."""
-        instead, rows, shared = {}, [], {}
-        for cut, match in self.matches.items():
-            row = _row(cut, match)
-            rows.append(row)
-            if not row.adopted:
-                continue
-            key = tuple(map(id, cut.variables)), row.layer
-            if key not in shared or not cut.variables:
-                shared[key] = _layer(cut, match)
-            instead[id(cut.product)] = cut.source, shared[key]
-        return instead, rows
+            del matches[other]
+        matches[cut] = match
+        for first in [x for x in matches if x.product is cut.source]:
+            nodes = [*first.nodes, *cut.nodes]
+            both = Cut(cut.path, first.source, cut.product, nodes)
+            match = recognize(both)
+            if match is not None and not match.departure:
+                del matches[first], matches[cut]
+                matches[both] = match
+    return matches
 
 
 def _row(cut, match):
@@ -203,17 +179,12 @@ def _row(cut, match):
     notes = [match.departure or match.note]
     if any(isinstance(x, layers.BatchNormalization) for x in cut.layers):
         notes.append("batch normalization compared in inference")
-    adopted = not match.departure
-    if adopted and not cut.nodes:
-        outer = cut.path.rpartition("/")[0]
-        adopted = False
-        notes.insert(0, f'inside layer "{outer}": its class can use {code}')
     return AdoptedGate(
         gate=cut.path,
         kind=kind,
-        adopted=adopted,
+        adopted=not match.departure,
         was="functions" if is_keras else operation.__name__,
-        layer=code * adopted,
+        layer="" if match.departure else code,
         parameters=sum(int(np.prod(x.shape)) for x in cut.variables),
         difference=match.difference,
         note="; ".join(filter(None, notes)),
@@ -226,13 +197,13 @@ def _layer(cut, match):
     half = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
     layer = match.layer_class(
         **match.arguments,
-        name=f"{name}_gate" if cut.frames else name,
+        name=f"{name}_gate" if cut.layer else name,
         dtype=half.get(cut.source.dtype, cut.source.dtype),
     )
     layer.build(cut.shape)
     layer.set_weights(match.arrays)
     layer.trainable = any(x.trainable for x in cut.variables or [layer])
-    if cut.frames:
+    if cut.layer:
         return layers.TimeDistributed(layer, name=name)
     return layer
 

@@ -27,10 +27,8 @@ class Probes:
         x = generator.normal(size=shape)
         # No value is so small that a quotient by it is inexact.
         x = np.sign(x) * (np.abs(x) + 0.1)
-        other = [
-            size or small + 1
-            for size, small in zip(cut.shape[1:], shape[1:], strict=True)
-        ]
+        pairs = zip(cut.shape[1:], shape[1:], strict=True)
+        other = [size or small + 1 for size, small in pairs]
         self.features = [
             x,
             np.maximum(x, 0),
@@ -46,35 +44,28 @@ class Probes:
             self.outputs[index] = _run(self.cut, self.features[index])
         return self.outputs[index]
 
-    def difference(self, layer, start):
-        """Returns the largest relative difference of channels from `start` on.
+    def difference(self, layer):
+        """Returns the largest relative difference of a layer's outputs.
 
         It is infinite if the layer does not compute the same.
         """
         largest = 0.0
         for index, x in enumerate(self.features):
-            expected, y = self.output(index), _run(layer, x)
-            difference = difference_of(
-                *(np.moveaxis(z, self.axis, 0)[start:] for z in (expected, y))
-            )
+            difference = difference_of(self.output(index), _run(layer, x))
             if not difference <= TOLERANCE:
                 return math.inf
             largest = max(largest, difference)
-        weights = np.zeros(self.shape)
-        some = np.moveaxis(weights, self.axis, 0)
-        some[start:] = np.moveaxis(self.direction, self.axis, 0)[start:]
         gradients = (
-            _gradient(function, self.features[0], weights)
+            _gradient(function, self.features[0], self.direction)
             for function in (self.cut, layer)
         )
         # Gradients add more terms than outputs.
         is_equal = difference_of(*gradients) <= 10 * TOLERANCE
         return largest if is_equal else math.inf
 
-    def factors(self, index):
+    def factors(self, x):
         """Returns what the part multiplies features by, channels last."""
-        factors = self.output(index) / self.features[index]
-        return np.moveaxis(factors, self.axis, -1)
+        return np.moveaxis(_run(self.cut, x) / x, self.axis, -1)
 
 
 def probe(cut, data_format):
@@ -112,10 +103,10 @@ def _run(function, x):
 
 def _gradient(function, x, weights):
     """Returns the gradient of a weighted sum of outputs."""
-    x, weights = (ops.convert_to_tensor(z, "float32") for z in (x, weights))
+    weights = ops.convert_to_tensor(weights, "float32")
 
     def run(watch):
-        features = watch(x)
+        features = watch(ops.convert_to_tensor(x, "float32"))
         return ops.sum(function(features) * weights), features
 
     return ops.convert_to_numpy(gradient_at(run, x.shape)[1])

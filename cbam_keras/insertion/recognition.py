@@ -7,7 +7,6 @@ filled with these and compared with it, outputs and gradients, on probes.
 
 import collections
 import dataclasses
-import inspect
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -31,13 +30,9 @@ from cbam_keras.layers import (
     SimAM,
     SpatialAttention,
     SqueezeExcite,
-    TrainableAttention,
     TripletAttention,
 )
 from cbam_keras.layers.cbam import ORDERS
-from cbam_keras.layers.channel_attention import COMBINATIONS
-from cbam_keras.layers.pools import POOLS
-from cbam_keras.layers.spatial_attention import MAP_TYPES
 
 # More assignments of weights of one shape are not tried.
 MOST_ASSIGNMENTS = 24
@@ -64,25 +59,16 @@ DEPARTURES: dict[Callable, str] = {
     _sigmoid_of_relu: "a ReLU before the sigmoid",
     _softmax: "softmax in place of sigmoid",
 }
-NO_MLP = "no MLP between pools and gate"
-POSITIONS_POOLED = "positions pooled where CBAM pools channels"
 ALONE = {("avg",): "average alone", ("max",): "maximum alone"}
-# What channel gates pool, and whether logits or gates are added.
+# What channel gates pool, and whether logits or gates are added; what spatial
+# gates pool.
 POOLINGS = [
     (("avg", "max"), "logits"),
     (("avg",), "logits"),
     (("avg", "max"), "gates"),
     (("max",), "logits"),
 ]
-POOLINGS += [
-    (pools, combine)
-    for count in range(1, len(POOLS) + 1)
-    for pools in itertools.combinations(POOLS, count)
-    for combine in COMBINATIONS[: 1 + (count > 1)]
-    if (pools, combine) not in POOLINGS
-]
-UNREFINED = "spatial map of the unrefined input"
-TWO_SIGMOIDS = "a sigmoid for each pool, added: factors up to 2"
+SPATIAL_POOLINGS = [("avg", "max"), ("max", "avg"), ("avg",), ("max",)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,20 +88,6 @@ class Match:
     difference: float = math.nan
 
 
-@dataclasses.dataclass(frozen=True)
-class _Reading:
-    """Weights of a part in a form that a layer of ours may have.
-
-    A layer with them gives the same output from the channel `start` on.
-    """
-
-    arrays: list[np.ndarray]
-    departure: str = ""
-    start: int = 0
-    # Of the hidden layer.
-    activations: Sequence[str] = ()
-
-
 def recognize(cut: Cut) -> Match | None:
     """Returns what a part computes, `None` if it is no attention."""
     formats = ["channels_first", "channels_last"]
@@ -133,7 +105,8 @@ def _describe(probes):
     `None` if the part does not multiply by factors of channels or of positions
     that depend on the features.
     """
-    factors = probes.factors(0)
+    x = probes.features[0]
+    factors = probes.factors(x)
     grid = range(1, factors.ndim - 1)
     scale = np.abs(factors).max()
 
@@ -147,9 +120,17 @@ def _describe(probes):
         factors * factors[corner][..., :1], product, atol=1e-4 * scale**2
     )
     # What normalizes divides by the scale of the features.
-    is_scale = np.allclose(20 * probes.factors(2), factors, atol=0.01 * scale)
-    if not is_product or not varies(0) or is_scale:
+    other = 20 * probes.factors(20 * x)
+    is_scale = np.allclose(other, factors, atol=0.01 * scale)
+    if not varies(0) or is_scale:
         return None
+    if not is_product:
+        # Pools do not depend on the order of channels.
+        other = probes.factors(np.flip(x, probes.axis))
+        if not np.allclose(other, factors, atol=1e-4 * scale):
+            return None
+        maps = f"{probes.channels} spatial maps in place of one"
+        return Match(SpatialAttention, {}, departure=maps)
     low, high = factors.min(), factors.max()
     if by_channel and by_position:
         layer_class, what = CBAM, "factors of channels and of positions"
@@ -158,7 +139,8 @@ def _describe(probes):
     elif by_position and all(varies(axis) for axis in grid):
         layer_class, what = SpatialAttention, "factors of positions"
     else:
-        layer_class, what = SpatialAttention, POSITIONS_POOLED
+        layer_class = SpatialAttention
+        what = "positions pooled where CBAM pools channels"
     departure = f"{what}, here {low:.2g} to {high:.2g}"
     return Match(layer_class, {}, departure=departure)
 
@@ -166,36 +148,37 @@ def _describe(probes):
 def _match(probes):
     """Returns the layer of ours that computes what a part does, if any."""
     trials = []
-    for reading, layer_class, shapes, start in (
-        (weights, *structure, start)
-        for weights in _readings(probes.cut, probes.channels)
-        for structure in _structures(weights, probes)
-        for start in ({}, {"identity_init": True})
+    for (weights, departure), start in itertools.product(
+        _readings(probes.cut, probes.channels),
+        ({}, {"identity_init": True}),
     ):
-        arguments = {**shapes, **start, "data_format": probes.data_format}
-        try:
-            layer = layer_class(**arguments, dtype="float32")
-            layer.build(probes.shape)
-        # It takes no such sizes, or cannot be the identity.
-        except ValueError:
-            continue
-        variants = list(_variants(layer, reading, probes.cut))
-        for order, arrays in enumerate(_assignments(layer, reading.arrays)):
-            trials += [
-                (cost + order, layer, arguments, variant, arrays, reading)
-                for cost, variant in variants
-            ]
+        for layer_class, shapes in _structures(weights, probes):
+            arguments = {**shapes, **start, "data_format": probes.data_format}
+            try:
+                layer = layer_class(**arguments, dtype="float32")
+                layer.build(probes.shape)
+            # It takes no such sizes, or cannot be the identity.
+            except ValueError:
+                continue
+            hidden = ["linear"]
+            if not departure:
+                # Those that are named come first.
+                named = probes.cut.activations
+                hidden = sorted(ACTIVATIONS, key=lambda x: x not in named)
+            variants = list(_variants(layer, hidden))
+            for order, arrays in enumerate(_assignments(layer, weights)):
+                trials += [
+                    (cost + order, layer, arguments, variant, arrays, departure)
+                    for cost, variant in variants
+                ]
     # The usual ones come first.
     trials.sort(key=lambda trial: trial[0])
-    filled: dict[AttentionLayer, list] = {}
-    for _, layer, arguments, variant, arrays, reading in trials:
-        if filled.get(layer) is not arrays:
-            layer.set_weights(arrays)
-            filled[layer] = arrays
+    for _, layer, arguments, variant, arrays, departure in trials:
+        layer.set_weights(arrays)
         _set(layer, variant)
-        difference = probes.difference(layer, reading.start)
+        difference = probes.difference(layer)
         if difference <= TOLERANCE:
-            departures = [reading.departure]
+            departures = [departure]
             departures += [DEPARTURES.get(x, "") for x in variant.values()]
             departure = "; ".join(dict.fromkeys(filter(None, departures)))
             arguments = {**arguments, **variant}
@@ -208,66 +191,53 @@ def _named(layer_class, arguments, arrays, departure, difference):
     notes = []
     pools = arguments.get("channel_pool_types") or arguments.get("pool_types")
     if arguments.get("combine") == "gates":
-        notes.append(TWO_SIGMOIDS)
+        notes.append("a sigmoid for each pool, added: factors up to 2")
     if layer_class is ChannelAttention and pools == ("avg",):
         layer_class = SqueezeExcite
         del arguments["pool_types"], arguments["combine"]
     elif layer_class in (CBAM, ChannelAttention) and pools in ALONE:
         notes.append(ALONE[pools])
     if arguments.get("order") == "parallel":
-        notes.append(UNREFINED)
-    if "hidden_units" in arguments:
-        hidden = arguments["hidden_units"]
+        notes.append("spatial map of the unrefined input")
+    if hidden := arguments.get("hidden_units"):
         notes.append(f"hidden width truncated: taken as hidden_units={hidden}")
-    defaults = {
-        name: parameter.default
-        for kind in (TrainableAttention, layer_class)
-        for name, parameter in inspect.signature(kind).parameters.items()
-    }
-    defaults["data_format"] = keras.config.image_data_format()
-    unusual = {
+    if departure:
+        return Match(layer_class, {}, departure=departure)
+    if arguments.get("hidden_units"):
+        del arguments["reduction_ratio"]
+    default, config = (layer_class(**x).get_config() for x in ({}, arguments))
+    arguments = {
         name: x
         for name, x in arguments.items()
-        if _same(name, x) != _same(name, defaults.get(name))
+        if config[name] != default[name]
     }
     note = "; ".join(notes)
-    return Match(layer_class, unusual, arrays, departure, note, difference)
-
-
-def _same(name, value):
-    """Returns a value that is equal for names of one activation."""
-    is_activation = name.endswith("activation")
-    return keras.activations.get(value) if is_activation else value
+    return Match(layer_class, arguments, arrays, "", note, difference)
 
 
 def _readings(cut, channels):
-    """Yields the weights of a part in forms that our layers may have."""
+    """Yields the weights of a part, and a departure of what has such.
+
+    They are in forms that layers of ours may have.
+    """
     entries = cut.weights
-    raw = _Reading([x for entry in entries for x in entry])
-    yield raw
+    arrays = [x for entry in entries for x in entry]
+    yield arrays, ""
     if any(len(entry) > 1 and entry[0].size > 1 for entry in entries):
-        raw = _Reading(_fold(entries))
-        yield raw
-    cores = [_core(x) for x in raw.arrays]
+        arrays = _fold(entries)
+        yield arrays, ""
+    cores = [_core(x) for x in arrays]
     matrices = [x for x in cores if len(x) == 2 and channels in x]
     squares = matrices.count((channels, channels))
     if len(matrices) == squares < 2:
         # A linear MLP whose first layer, or both, change nothing.
-        arrays, unit = list(raw.arrays), np.eye(channels, dtype="float32")
+        unit = np.eye(channels, dtype="float32")
         place = cores.index((channels, channels)) if squares else 0
+        arrays = [*arrays]
         arrays[place:place] = [unit] * (2 - squares)
         if (channels,) in cores:
             arrays.insert(0, np.zeros(channels, "float32"))
-        yield _Reading(arrays, NO_MLP, activations=("linear",))
-    windows = [i for i, x in enumerate(cores) if len(x) > 2]
-    if len(windows) == 1 and cores[windows[0]][-1] == channels:
-        # The last of several maps is a single one.
-        last = list(raw.arrays)
-        for i in range(windows[0], len(last)):
-            if last[i].shape[-1] == channels:
-                last[i] = last[i][..., -1:]
-        many = f"{channels} spatial maps in place of one"
-        yield _Reading(last, many, start=-1)
+        yield arrays, "no MLP between pools and gate"
 
 
 def _fold(entries):
@@ -296,17 +266,21 @@ def _core(array):
     return shape
 
 
-def _structures(reading, probes):
+def _structures(arrays, probes):
     """Yields layer classes with the arguments that decide on their weights.
 
     Not all have weights of these shapes.
     """
     channels, rank = probes.channels, len(probes.shape) - 2
-    cores = collections.Counter(map(_core, reading.arrays))
+    cores = collections.Counter(map(_core, arrays))
     if not cores:
         yield SimAM, {}
     mlps = [
-        {**_hidden(channels, x[1]), "use_bias": use_bias}
+        {
+            "reduction_ratio": channels // x[1],
+            "hidden_units": x[1] if channels % x[1] else None,
+            "use_bias": use_bias,
+        }
         for x in cores
         if len(x) == 2 and x[0] == channels and x[::-1] in cores
         for use_bias in {False, cores[x[1],] + cores[channels,] > 0}
@@ -315,17 +289,15 @@ def _structures(reading, probes):
     windows = {
         (x[0], x[-2]) for x in cores if len(x) == rank + 2 and x[-1] == 1
     }
-    windows |= {(1, x[0]) for x in cores if len(x) == 2 and x[1] == 1}
     convolutions = [
         {
             "kernel_size": size,
-            "pool_types": pool_types[:pools],
+            "pool_types": ("avg", "max")[:pools],
             "use_bias": use_bias,
             "batch_norm": batch_norm,
         }
         for size, pools in windows
-        if size % 2 and pools <= len(POOLS)
-        for pool_types in ((*POOLS,), ("conv", *POOLS))
+        if size % 2 and pools <= 2
         for use_bias, batch_norm in itertools.product((False, True), repeat=2)
         if use_bias + 4 * batch_norm <= cores[1,]
     ]
@@ -351,13 +323,6 @@ def _structures(reading, probes):
         for x in cores:
             if len(x) > 2 and x[-2:] == (width, width):
                 yield BAM, {**ratio, "kernel_size": x[0]}
-
-
-def _hidden(channels, width):
-    """Returns the argument that gives the hidden layer its width."""
-    if channels % width:
-        return {"hidden_units": width}
-    return {"reduction_ratio": channels // width}
 
 
 def _assignments(layer, arrays):
@@ -394,12 +359,10 @@ def _assignments(layer, arrays):
         yield [placed[id(variable)] for variable in layer.weights]
 
 
-def _variants(layer, reading, cut):
+def _variants(layer, hidden):
     """Yields the arguments that no weights show, and how unusual they are."""
     layer_class = type(layer)
-    hidden = reading.activations or cut.activations(ACTIVATIONS)
     gates = [{"gate_activation": x} for x in GATES]
-    named = [{"gate_activation": x} for x in DEPARTURES]
     # Each has a number of usual ones, which come first.
     choices: list[tuple[int, list[dict[str, Any]]]] = []
     if layer_class in (CBAM, ChannelAttention):
@@ -407,18 +370,12 @@ def _variants(layer, reading, cut):
         choices.append((4, [{key: x, "combine": y} for x, y in POOLINGS]))
     if layer_class in (CBAM, SpatialAttention):
         key = "spatial_pool_types" if layer_class is CBAM else "pool_types"
-        pools = getattr(layer, key)
-        orders = [
-            {key: x}
-            for x in itertools.permutations(MAP_TYPES, len(pools))
-            if ("conv" in x) == ("conv" in pools)
-        ]
-        # Average and maximum in both orders, or one of them.
-        orders.sort(key=lambda x: not {*x[key]} <= {"avg", "max"})
-        choices.append((2, orders))
+        count = len(getattr(layer, key))
+        pools = [{key: x} for x in SPATIAL_POOLINGS if len(x) == count]
+        choices.append((2, pools))
     if layer_class is CBAM:
         choices.append((3, [{"order": x} for x in ORDERS[::2] + ORDERS[1:2]]))
-        named += [
+        gates += [
             {"gate_activation": "sigmoid", f"{half}_gate_activation": x}
             for half in ("channel", "spatial")
             for x in DEPARTURES
@@ -429,7 +386,7 @@ def _variants(layer, reading, cut):
         ways = ("add", "multiply") if layer_class is BAM else ("max", "add")
         choices.append((2, [{"combine": x} for x in ways]))
     if layer_class in (CBAM, ChannelAttention, SpatialAttention):
-        gates += named
+        gates += [{"gate_activation": x} for x in DEPARTURES]
     if layer_class is SimAM or getattr(layer, "fusion", "") == "add":
         gates = [{}]
     elif layer.identity_init:
