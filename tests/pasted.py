@@ -6,48 +6,41 @@
 import functools
 
 import keras
-import numpy as np
+from insertion_checks import vary
 from keras import layers, ops
 
 CHANNELS = 12
-
-
-def rank_of(x):
-    return len(x.shape) - 2
 
 
 def positions(x):
     return tuple(range(1, len(x.shape) - 1))
 
 
-def pooled(x, kind, form):
+def of_rank(name, x):
+    """Returns the layer of Keras for as many positions as `x` has."""
+    return getattr(layers, f"{name}{len(positions(x))}D")
+
+
+def pooled(x, kind="avg", form="ops"):
     """Returns one number per channel, `(B, 1, 1, C)` or `(B, C)`."""
-    name = {"avg": "Average", "max": "Max"}[kind]
     reduce = {"avg": ops.mean, "max": ops.max}[kind]
-    if form == "layers":
-        layer = getattr(layers, f"Global{name}Pooling{rank_of(x)}D")()
-        return layers.Reshape((*(1 for _ in positions(x)), x.shape[-1]))(
-            layer(x)
-        )
-    if form == "flat":
-        return getattr(layers, f"Global{name}Pooling{rank_of(x)}D")()(x)
-    if form == "lambda":
-        return layers.Lambda(
-            lambda y: reduce(y, axis=positions(y), keepdims=True)
-        )(x)
-    return reduce(x, axis=positions(x), keepdims=True)
+    if form in ("layers", "flat"):
+        name = {"avg": "Average", "max": "Max"}[kind]
+        is_flat = form == "flat"
+        return of_rank(f"Global{name}Pooling", x)(keepdims=not is_flat)(x)
+    reduce = functools.partial(reduce, axis=positions(x), keepdims=True)
+    return layers.Lambda(reduce)(x) if form == "lambda" else reduce(x)
 
 
 def mlp(x, hidden, bias=True, activation="relu", unit="dense", norm=False):
     """Returns the functions of an MLP, without an activation at its end."""
-    make = functools.partial(layers.Dense, use_bias=bias)
+    dense, options = layers.Dense, {"use_bias": bias}
     if unit == "conv":
-        conv = getattr(layers, f"Conv{rank_of(x)}D")
-        make = functools.partial(conv, kernel_size=1, use_bias=bias)
-    parts = [make(hidden)]
+        dense, options["kernel_size"] = layers.Conv2D, 1
+    parts = [dense(hidden, **options)]
     if norm:
         parts.append(layers.BatchNormalization())
-    parts += [layers.Activation(activation), make(x.shape[-1])]
+    parts += [layers.Activation(activation), dense(x.shape[-1], **options)]
     return keras.Sequential(parts) if unit == "sequential" else parts
 
 
@@ -55,6 +48,10 @@ def run(parts, x):
     for part in parts if isinstance(parts, list) else [parts]:
         x = part(x)
     return x
+
+
+def gated(x, *parts):
+    return x * run([*parts], pooled(x))
 
 
 def channel(
@@ -86,7 +83,7 @@ def spatial_map(
     reduce = {"avg": ops.mean, "max": ops.max}
     maps = [reduce[kind](x, axis=axis, keepdims=True) for kind in pools]
     y = layers.Concatenate()(maps) if len(maps) > 1 else maps[0]
-    conv = getattr(layers, f"Conv{rank_of(x)}D")
+    conv = of_rank("Conv", x)
     y = conv(filters, size, padding="same", use_bias=bias, **kw)(y)
     if norm:
         y = layers.BatchNormalization()(y)
@@ -105,39 +102,11 @@ def unrefined(x):
     return layers.multiply([channel(x), spatial_map(x)])
 
 
-def coordinate(x, hidden=8):
-    height, width = x.shape[1:3]
-    rows = ops.mean(x, axis=2, keepdims=True)
-    columns = ops.mean(x, axis=1, keepdims=True)
-    y = layers.Concatenate(axis=1)([rows, layers.Permute((2, 1, 3))(columns)])
-    y = layers.BatchNormalization()(layers.Conv2D(hidden, 1)(y))
-    rows, columns = ops.split(ops.hard_swish(y), [height], axis=1)
-    gates = [
-        layers.Conv2D(x.shape[-1], 1, activation="sigmoid")(z)
-        for z in (rows, layers.Permute((2, 1, 3))(columns))
-    ]
-    return x * gates[0] * gates[1]
-
-
-def squeezes(x):
-    """Returns the sum of the gates of channels and of positions."""
-    mapped = layers.Conv2D(1, 1, activation="sigmoid")(x)
-    gated = channel(x, 6, ("avg",))
-    return layers.Add()([gated, layers.Multiply()([x, mapped])])
-
-
 def efficient(x):
     y = layers.Reshape((x.shape[-1], 1))(layers.GlobalAveragePooling2D()(x))
     y = layers.Conv1D(1, 3, padding="same", use_bias=False)(y)
     y = layers.Reshape((1, 1, x.shape[-1]))(y)
     return x * layers.Activation("sigmoid")(y)
-
-
-def without_parameters(x):
-    n = x.shape[1] * x.shape[2] - 1
-    d = ops.square(x - ops.mean(x, axis=(1, 2), keepdims=True))
-    v = ops.sum(d, axis=(1, 2), keepdims=True) / n
-    return x * ops.sigmoid(d / (4 * (v + 1e-4)) + 0.5)
 
 
 @keras.saving.register_keras_serializable(package="pasted")
@@ -169,7 +138,7 @@ class Channel(layers.Layer):
 @keras.saving.register_keras_serializable(package="pasted")
 class Spatial(layers.Layer):
     def build(self, shape):
-        conv = getattr(layers, f"Conv{len(shape) - 2}D")
+        conv = of_rank("Conv", keras.KerasTensor(shape))
         self.conv = conv(1, 7, padding="same", activation="sigmoid")
         self.conv.build((*shape[:-1], 2))
 
@@ -205,18 +174,12 @@ class Both(layers.Layer):
 class Weights(layers.Layer):
     """A gate of weights of its own, without a config."""
 
-    def __init__(self, units):
-        super().__init__()
-        self.units = units
-
     def build(self, shape):
-        c = shape[-1]
-        self.w1 = self.add_weight(shape=(c, self.units), name="w1")
-        self.w2 = self.add_weight(shape=(self.units, c), name="w2")
+        self.w1 = self.add_weight(shape=(shape[-1], 3))
+        self.w2 = self.add_weight(shape=(3, shape[-1]))
 
     def call(self, x):
-        y = ops.mean(x, axis=(1, 2), keepdims=True)
-        return x * ops.sigmoid(ops.relu(y @ self.w1) @ self.w2)
+        return x * ops.sigmoid(ops.relu(pooled(x) @ self.w1) @ self.w2)
 
 
 class OfTensorFlow(Channel):
@@ -253,27 +216,10 @@ def attend(x, activation):
     return x * layers.Activation(activation)(x)
 
 
-def network(gate, shape=(8, 9, 3), seed=0):
-    """Returns a classifier with features that go through `gate`."""
+def network(gate, shape=(8, 9, 3)):
+    """Returns a network with features that go through `gate`."""
     inputs = keras.Input(shape)
-    conv = getattr(layers, f"Conv{min(len(shape) - 1, 3)}D")
-    make = conv(CHANNELS, 3, padding="same", name="stem")
-    x = layers.TimeDistributed(make)(inputs) if len(shape) > 4 else make(inputs)
-    x = layers.ReLU(name="relu")(x)
-    y = gate(x)
-    y = layers.Flatten()(layers.Activation("tanh", name="after")(y))
-    model = keras.Model(inputs, layers.Dense(3, name="predictions")(y))
-    vary(model, seed)
-    return model
-
-
-def vary(model, seed=0):
-    generator = np.random.default_rng(seed)
-    for variable in model.variables:
-        if "float" in variable.dtype:
-            scale = 0.5 if len(variable.shape) < 2 else 0.1
-            noise = generator.normal(size=variable.shape) * scale
-            value = keras.ops.convert_to_numpy(variable)
-            if "variance" in variable.name:
-                noise = np.abs(noise)
-            variable.assign(value + noise)
+    stem = layers.Dense(CHANNELS, activation="relu", name="stem")(inputs)
+    y = layers.Activation("tanh", name="after")(gate(stem))
+    outputs = layers.Dense(3, name="predictions")(y)
+    return vary(keras.Model(inputs, outputs))

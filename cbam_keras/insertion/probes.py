@@ -36,13 +36,7 @@ class Probes:
             generator.normal(size=(1, *other)),
         ]
         self.direction = generator.normal(size=shape)
-        self.outputs = {}
-
-    def output(self, index):
-        """Returns what the part gives of features."""
-        if index not in self.outputs:
-            self.outputs[index] = _run(self.cut, self.features[index])
-        return self.outputs[index]
+        self.outputs = [_run(cut, x) for x in self.features]
 
     def difference(self, layer):
         """Returns the largest relative difference of a layer's outputs.
@@ -50,8 +44,8 @@ class Probes:
         It is infinite if the layer does not compute the same.
         """
         largest = 0.0
-        for index, x in enumerate(self.features):
-            difference = difference_of(self.output(index), _run(layer, x))
+        for x, y in zip(self.features, self.outputs, strict=True):
+            difference = difference_of(y, _run(layer, x))
             if not difference <= TOLERANCE:
                 return math.inf
             largest = max(largest, difference)
@@ -85,12 +79,12 @@ def probe(cut, data_format):
     is_small = math.prod(true) <= MOST_POSITIONS or not cut.variables
     for positions in [true] if is_small else [few, true]:
         positions.insert(axis, sizes[axis])
-        probes = Probes(cut, data_format, (3, *positions))
         try:
-            y = probes.output(0)
+            probes = Probes(cut, data_format, (3, *positions))
         # A part of any network may raise anything.
         except Exception:  # noqa: BLE001
             continue
+        y = probes.outputs[0]
         if y.shape == probes.shape and np.isfinite(y).all():
             return probes
     return None
