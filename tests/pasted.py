@@ -212,10 +212,6 @@ class Subclassed(keras.Model):
         return self.head(self.gate(self.block(x)))
 
 
-def attend(x, activation):
-    return x * layers.Activation(activation)(x)
-
-
 def network(gate, shape=(8, 9, 3)):
     """Returns a network with features that go through `gate`."""
     inputs = keras.Input(shape)

@@ -173,7 +173,7 @@ def _matches(model):
 
 def _row(cut, match):
     kind = next(x for x, y in ATTENTION.items() if y is match.layer_class)
-    operation = type(cut.operation)
+    operation = type(cut.layer or cut.nodes[-1].operation)
     is_keras = operation.__module__.split(".")[0] == "keras"
     code = repr(Attention(match.layer_class, match.arguments))
     notes = [match.departure or match.note]

@@ -34,11 +34,6 @@ class Cut:
     layer: keras.layers.Layer | None = None
 
     @property
-    def operation(self) -> keras.Operation:
-        """The operation that gives the product."""
-        return self.layer or self.nodes[-1].operation
-
-    @property
     def shape(self) -> tuple[int | None, ...]:
         """The shape of the features."""
         batch, *sizes = self.source.shape

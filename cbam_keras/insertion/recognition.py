@@ -178,18 +178,23 @@ def _match(probes):
         _set(layer, variant)
         difference = probes.difference(layer)
         if difference <= TOLERANCE:
-            departures = [departure]
-            departures += [DEPARTURES.get(x, "") for x in variant.values()]
-            departure = "; ".join(dict.fromkeys(filter(None, departures)))
-            arguments = {**arguments, **variant}
-            return _named(type(layer), arguments, arrays, departure, difference)
+            departures = [departure, *map(DEPARTURES.get, variant.values())]
+            match = Match(
+                type(layer),
+                {**arguments, **variant},
+                arrays,
+                "; ".join(dict.fromkeys(filter(None, departures))),
+                difference=difference,
+            )
+            return _named(match)
     return None
 
 
-def _named(layer_class, arguments, arrays, departure, difference):
+def _named(match):
     """Returns a match, with what is unusual in it and without defaults."""
-    notes = []
+    layer_class, arguments = match.layer_class, {**match.arguments}
     pools = arguments.get("channel_pool_types") or arguments.get("pool_types")
+    notes = []
     if arguments.get("combine") == "gates":
         notes.append("a sigmoid for each pool, added: factors up to 2")
     if layer_class is ChannelAttention and pools == ("avg",):
@@ -200,19 +205,16 @@ def _named(layer_class, arguments, arrays, departure, difference):
     if arguments.get("order") == "parallel":
         notes.append("spatial map of the unrefined input")
     if hidden := arguments.get("hidden_units"):
-        notes.append(f"hidden width truncated: taken as hidden_units={hidden}")
-    if departure:
-        return Match(layer_class, {}, departure=departure)
-    if arguments.get("hidden_units"):
         del arguments["reduction_ratio"]
+        notes.append(f"hidden width truncated: taken as hidden_units={hidden}")
+    if match.departure:
+        return Match(layer_class, {}, departure=match.departure)
     default, config = (layer_class(**x).get_config() for x in ({}, arguments))
-    arguments = {
-        name: x
-        for name, x in arguments.items()
-        if config[name] != default[name]
-    }
+    unusual = {k: x for k, x in arguments.items() if config[k] != default[k]}
     note = "; ".join(notes)
-    return Match(layer_class, arguments, arrays, "", note, difference)
+    return dataclasses.replace(
+        match, layer_class=layer_class, arguments=unusual, note=note
+    )
 
 
 def _readings(cut, channels):
@@ -331,49 +333,46 @@ def _assignments(layer, arrays):
     The order of weights of one shape is kept at first. Biases that are missing
     are zeros.
     """
-    theirs = collections.defaultdict(list)
+    theirs, groups = (collections.defaultdict(list) for _ in range(2))
     for x in arrays:
         theirs[_core(x)].append(x)
-    groups = collections.defaultdict(list)
     for variable in layer.weights:
         groups[_core(variable)].append(variable)
     if theirs.keys() - groups.keys():
         return
     orders = []
     for core, variables in groups.items():
-        values, missing = theirs[core], len(variables) - len(theirs[core])
+        missing = len(variables) - len(theirs[core])
         biases = sum(x.name.endswith("bias") for x in variables)
         if not 0 <= missing <= biases:
             return
-        values = values + [np.zeros(core, "float32")] * missing
+        values = theirs[core] + [np.zeros(core, "float32")] * missing
         several = itertools.permutations(values)
         orders.append([*itertools.islice(several, MOST_ASSIGNMENTS)])
-    for values in itertools.islice(
-        itertools.product(*orders), MOST_ASSIGNMENTS
-    ):
-        placed = {
-            id(variable): np.reshape(x, variable.shape)
-            for variables, group in zip(groups.values(), values, strict=True)
-            for variable, x in zip(variables, group, strict=True)
-        }
+    variables = [*itertools.chain(*groups.values())]
+    several = itertools.product(*orders)
+    for values in itertools.islice(several, MOST_ASSIGNMENTS):
+        pairs = zip(variables, itertools.chain(*values), strict=True)
+        placed = {id(x): np.reshape(value, x.shape) for x, value in pairs}
         yield [placed[id(variable)] for variable in layer.weights]
 
 
 def _variants(layer, hidden):
     """Yields the arguments that no weights show, and how unusual they are."""
-    layer_class = type(layer)
+    layer_class, is_cbam = type(layer), isinstance(layer, CBAM)
     gates = [{"gate_activation": x} for x in GATES]
     # Each has a number of usual ones, which come first.
     choices: list[tuple[int, list[dict[str, Any]]]] = []
+    channel, spatial = ["channel_", "spatial_"] if is_cbam else ["", ""]
     if layer_class in (CBAM, ChannelAttention):
-        key = "channel_pool_types" if layer_class is CBAM else "pool_types"
+        key = f"{channel}pool_types"
         choices.append((4, [{key: x, "combine": y} for x, y in POOLINGS]))
     if layer_class in (CBAM, SpatialAttention):
-        key = "spatial_pool_types" if layer_class is CBAM else "pool_types"
+        key = f"{spatial}pool_types"
         count = len(getattr(layer, key))
         pools = [{key: x} for x in SPATIAL_POOLINGS if len(x) == count]
         choices.append((2, pools))
-    if layer_class is CBAM:
+    if is_cbam:
         choices.append((3, [{"order": x} for x in ORDERS[::2] + ORDERS[1:2]]))
         gates += [
             {"gate_activation": "sigmoid", f"{half}_gate_activation": x}
