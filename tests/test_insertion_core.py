@@ -61,7 +61,7 @@ def features(gate, shape=(7, 5, 16), **options):
     return randomize(keras.Model(inputs, gate(x)))
 
 
-def check(model, tolerance=1e-6):
+def check(model, tolerance=3e-6):
     """Rewrites a network, checks the new one and returns it."""
     before = weights_of(model)
     core = to_core(model)

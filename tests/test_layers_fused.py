@@ -119,6 +119,7 @@ def test_training_equals_single_operations(case, mode):
     assert len(calls) == 1
 
 
+@float64
 @pytest.mark.parametrize("values_more, is_fused", [(0, False), (1, True)])
 def test_passes_are_compiled_for_large_features_alone(
     values_more, is_fused, monkeypatch
@@ -127,8 +128,8 @@ def test_passes_are_compiled_for_large_features_alone(
     arrays = layer_and_arrays(cbam, {})
     with fused_calls() as calls:
         call_and_gradients(*arrays, training=True, mode=[FAST, *COMPILED][-1])
-    # PyTorch compiles nothing.
-    assert bool(calls) is (is_fused or BACKEND == "torch")
+    # PyTorch compiles nothing, and JAX the whole step.
+    assert bool(calls) is (is_fused or BACKEND != "tensorflow")
 
 
 def each_order(compiled, modes=COMPILED):
