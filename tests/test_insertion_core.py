@@ -104,10 +104,12 @@ def test_signals_and_volumes(layer, shape):
 
 
 def test_images_of_any_size():
-    names = {*GATES} - {"CoordinateAttention"}
+    names = [name for name in GATES if name != "CoordinateAttention"]
     inputs = keras.Input((None, None, 16))
     outputs = [GATES[name]()(inputs) for name in names]
-    check(randomize(keras.Model(inputs, layers.Concatenate()(outputs))))
+    model = randomize(keras.Model(inputs, layers.Concatenate()(outputs)))
+    # Outputs are compared with the largest of all gates.
+    check(model, tolerance=1e-5)
 
 
 def everything():
