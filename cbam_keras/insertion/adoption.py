@@ -9,11 +9,12 @@ import numpy as np
 from keras import layers, ops
 
 from cbam_keras import _checks, _graph, _terminal
+from cbam_keras.insertion.candidates import kind_of
 from cbam_keras.insertion.copying import copy_with, warn_of_lost_settings
 from cbam_keras.insertion.cutting import Cut, cuts
 from cbam_keras.insertion.probes import difference_of
 from cbam_keras.insertion.recognition import Match, recognize
-from cbam_keras.layers import ATTENTION, Attention
+from cbam_keras.layers import Attention
 
 # Replaces an unknown size of an input.
 SIZE = 64
@@ -172,7 +173,6 @@ def _matches(model):
 
 
 def _row(cut, match):
-    kind = next(x for x, y in ATTENTION.items() if y is match.layer_class)
     operation = type(cut.layer or cut.nodes[-1].operation)
     is_keras = operation.__module__.split(".")[0] == "keras"
     code = repr(Attention(match.layer_class, match.arguments))
@@ -181,7 +181,7 @@ def _row(cut, match):
         notes.append("batch normalization compared in inference")
     return AdoptedGate(
         gate=cut.path,
-        kind=kind,
+        kind=kind_of(match.layer_class),
         adopted=not match.departure,
         was="functions" if is_keras else operation.__name__,
         layer="" if match.departure else code,

@@ -164,17 +164,17 @@ class CandidatePlaces:
     def gates(self, instead_of):
         """Returns the places of gates of ours, by kind, name or pattern."""
         gates = {
-            place: kind_of(place.operation)
+            place: kind_of(type(place.operation))
             for place in self.places.values()
             if isinstance(place.operation, AttentionLayer)
             and place.takes_attention
         }
         is_one = isinstance(instead_of, str | re.Pattern)
-        wanted = [instead_of] if is_one else [*instead_of]
+        names = {instead_of} if is_one else {*instead_of}
         selected = [
             place
             for place, kind in gates.items()
-            if {kind, place.path, place.operation.name} & {*wanted}
+            if {kind, place.path, place.operation.name} & names
         ]
         if is_one and not selected:
             pattern = re.compile(instead_of)
@@ -342,9 +342,9 @@ class CandidatePlaces:
         return f"{hint}Layers that can take attention ({len(paths)}): {listed}"
 
 
-def kind_of(gate):
-    """Returns the kind of a gate of ours, `""` if it has none."""
-    kinds = (kind for kind, x in ATTENTION.items() if x is type(gate))
+def kind_of(layer_class):
+    """Returns the kind of gates of a class of ours, `""` if it has none."""
+    kinds = (kind for kind, x in ATTENTION.items() if x is layer_class)
     return next(kinds, "")
 
 

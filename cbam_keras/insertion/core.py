@@ -225,7 +225,10 @@ class _Part:
         *size, _, filters = kernel.shape
         return self.call_with_kernel(
             getattr(layers, f"Conv{len(size)}D"),
-            *("conv", x, kernel, bias),
+            "conv",
+            x,
+            kernel,
+            bias,
             filters=filters,
             kernel_size=size,
             strides=strides,
@@ -250,7 +253,8 @@ class _Part:
         return self.call(
             layers.BatchNormalization,
             f"{self.prefix}_{batch_norm.name}",
-            *(x, batch_norm.weights),
+            x,
+            batch_norm.weights,
             momentum=batch_norm.momentum,
             epsilon=batch_norm.epsilon,
         )
@@ -258,12 +262,14 @@ class _Part:
     def normalize_units(self, x):
         # At a single position, this is layer normalization, which Keras cannot
         # export to ONNX under PyTorch.
-        weights, kind = (
-            [self.part.gamma, self.part.beta],
+        return self.call(
             layers.GroupNormalization,
+            f"{self.prefix}_norm",
+            x,
+            [self.part.gamma, self.part.beta],
+            groups=1,
+            epsilon=1e-5,
         )
-        name = f"{self.prefix}_norm"
-        return self.call(kind, name, x, weights, groups=1, epsilon=1e-5)
 
     def activate(self, name, function, x):
         name = f"{self.prefix}_{name}"
