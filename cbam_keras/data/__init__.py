@@ -33,6 +33,7 @@ from cbam_keras.data.digits import EMBEDDED, load_digits
 from cbam_keras.data.examples import (
     Dataset,
     Examples,
+    Rows,
     Scale,
     describe_counts,
     digest,
@@ -45,6 +46,7 @@ from cbam_keras.data.loading import (
     Images,
     load,
     load_masks,
+    load_source,
     source_of_masks,
 )
 from cbam_keras.data.source import PATH_STARTS, Source

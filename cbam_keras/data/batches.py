@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -71,13 +72,20 @@ class Batches(keras.utils.PyDataset):
             if labels.ndim > 1:
                 masks = flip_and_crop(labels[..., None], draws, self.augment)
                 labels = masks[..., 0]
-        images = images.astype("float32")
-        if self.channels_first:
-            images = np.moveaxis(images, -1, 1)
-        batch = [images, labels.astype("int32")]
+        batch = [self._as_input(images), labels.astype("int32")]
         if self.examples.boxes is not None:
             batch.append(self.examples.boxes[rows])
         return tuple(batch)
+
+    def read(self, rows: Sequence[int]) -> np.ndarray:
+        """Returns images of some rows, as evaluation sees them."""
+        if self.decoded:
+            return self._as_input(self.examples.images[rows])
+        read = [
+            read_example(self.examples, row, self.size, self.channels)[0]
+            for row in rows
+        ]
+        return self._as_input(np.stack(read))
 
     def on_epoch_end(self) -> None:
         self.set_epoch(self.epoch[0] + 1)
@@ -88,6 +96,10 @@ class Batches(keras.utils.PyDataset):
         if self.seed is not None:
             order = self._generator(epoch, 0, ORDER).permutation(order)
         self.epoch = epoch, order
+
+    def _as_input(self, images):
+        images = images.astype("float32", copy=False)
+        return np.moveaxis(images, -1, 1) if self.channels_first else images
 
     def _generator(self, epoch, number, use):
         return np.random.default_rng([self.seed, epoch, number, use])

@@ -24,6 +24,7 @@ from cbam_keras.data.examples import (
     Dataset,
     Examples,
     Range,
+    Rows,
     Scale,
     describe_counts,
     digest,
@@ -425,28 +426,58 @@ def read_example(
     return image, pil_resize(mask, size, resampling="NEAREST")
 
 
+@dataclasses.dataclass
+class Decoded:
+    """Images and masks of a source in memory, decoded once for all seeds."""
+
+    images: np.ndarray
+    masks: np.ndarray | None
+    # Which of them have been decoded.
+    done: np.ndarray
+
+
 def read_all(
-    examples: Examples, size: tuple[int, int], channels: int, title: str
+    examples: Examples,
+    size: tuple[int, int],
+    channels: int,
+    title: str,
+    decoded: dict[object, Decoded] | None = None,
+    total: int = 0,
 ) -> Examples:
-    """Returns images and masks in memory, as evaluation sees them."""
+    """Returns images and masks in memory, as evaluation sees them.
+
+    `decoded` keeps those of a source of `total` images.
+    """
     if examples.images.shape[1:3] == size:
         return examples
-    dtype = examples.images.dtype if examples.decoded else "uint8"
-    images = np.empty((len(examples), *size, channels), dtype)
-    masks, encoding = examples.masks, examples.encoding
-    if masks is not None:
-        dtype = (masks if encoding is None else encoding).dtype
-        masks, encoding = np.empty((len(examples), *size), dtype), None
+    places = examples.places
+    if decoded is None or places is None:
+        decoded, total, places = {}, len(examples), np.arange(len(examples))
+    dtype = np.dtype(examples.images.dtype if examples.decoded else "uint8")
+    key = size, channels, dtype
+    if key not in decoded:
+        images, masks = np.empty((total, *size, channels), dtype), None
+        if examples.masks is not None:
+            encoded = examples.encoding or examples.masks
+            masks = np.empty((total, *size), encoded.dtype)
+        done = np.zeros(total, bool)
+        decoded[key] = Decoded(images, masks, done)
+    kept = decoded[key]
+    rows = np.flatnonzero(~kept.done[places]).tolist()
     prepared = functools.partial(
         read_example, examples, size=size, channels=channels
     )
-    read = map_in_threads(prepared, range(len(examples)), title)
-    for row, (image, label) in enumerate(read):
-        images[row] = image
-        if masks is not None:
-            masks[row] = label
+    read = map_in_threads(prepared, rows, title) if len(rows) else ()
+    for place, (image, label) in zip(places[rows], read, strict=True):
+        kept.images[place] = image
+        if kept.masks is not None:
+            kept.masks[place] = label
+        kept.done[place] = True
     return dataclasses.replace(
-        examples, images=images, masks=masks, encoding=encoding
+        examples,
+        images=Rows(kept.images, places),
+        masks=None if kept.masks is None else Rows(kept.masks, places),
+        encoding=None,
     )
 
 

@@ -79,28 +79,55 @@ READERS = dict(
 
 
 @dataclasses.dataclass(frozen=True)
+class Rows:
+    """Some rows of an array, read when they are asked for."""
+
+    values: np.ndarray
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return self.values[self.rows[key]]
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.values.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self), *self.values.shape[1:])
+
+
+@dataclasses.dataclass(frozen=True)
 class Examples:
     """Images of one split in memory or in files, and their labels.
 
     Images are an array `(N, H, W, C)` or an array of objects `(N,)`: paths as
     strings, or encoded images as bytes. Labels are int32 `(N,)`, boxes int32
     `(N, 4)`. Images of one group, `(N,)`, are not split; `scale` is that of
-    values beyond 8 bits, `None` without any.
+    values beyond 8 bits, `None` without any. `places` `(N,)` number the images
+    of all splits, in whatever way these are cut; `None` if a seed draws them.
 
     Masks are an array `(N, H, W)` or paths `(N,)`; labels are then 0, `pixels`
     counts those of each class, `(N, classes)`, and `encoding` turns the values
     of files into classes.
     """
 
-    images: np.ndarray
+    images: np.ndarray | Rows
     labels: np.ndarray
     boxes: np.ndarray | None = None
     groups: np.ndarray | None = None
     scale: Scale | None = None
-    masks: np.ndarray | None = None
+    masks: np.ndarray | Rows | None = None
     pixels: np.ndarray | None = None
     # A `masks.Encoding`.
     encoding: Any = None
+    places: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -124,10 +151,10 @@ class Examples:
         return mask if self.encoding is None else self.encoding.read(mask)
 
     def take(self, rows: np.ndarray) -> "Examples":
-        taken = {
+        taken: dict[str, Any] = {
             name: values[rows]
             for name, values in vars(self).items()
-            if isinstance(values, np.ndarray)
+            if isinstance(values, np.ndarray | Rows)
         }
         return dataclasses.replace(self, **taken)
 
@@ -145,6 +172,7 @@ class DiskExamples:
     pixels: None = None
     decoded: bool = False
     is_grouped: bool = False
+    places: None = None
 
     def __len__(self) -> int:
         return len(self.rows)

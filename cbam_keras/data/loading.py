@@ -12,7 +12,6 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras.data.augmentation import check_augmentations
 from cbam_keras.data.batches import Batches
-from cbam_keras.data.decoding import read_all
 from cbam_keras.data.examples import DiskExamples
 from cbam_keras.data.masks import Masks
 from cbam_keras.data.source import Source
@@ -312,7 +311,7 @@ def load(
         manual_dir=manual_dir,
         download=download,
     )
-    return _load(
+    return load_source(
         source, batch_size, seed, image_size, augment, folds, fold, boxes
     )
 
@@ -417,7 +416,9 @@ def load_masks(
         pair_by=pair_by,
         **options,
     )
-    return _load(source, batch_size, seed, image_size, augment, folds, fold)
+    return load_source(
+        source, batch_size, seed, image_size, augment, folds, fold
+    )
 
 
 def source_of_masks(
@@ -454,10 +455,20 @@ def source_of_masks(
     return source
 
 
-def _load(
-    source, batch_size, seed, image_size, augment, folds, fold, boxes=False
-):
-    """Returns a source, split, in batches or as arrays."""
+def load_source(
+    source: Source,
+    batch_size: int | None,
+    seed: int,
+    image_size: int | tuple[int, int] | None,
+    augment: str | Sequence[str],
+    folds: int | None = None,
+    fold: int = 0,
+    boxes: bool = False,
+) -> ImageData:
+    """Returns a source, split, in batches or as arrays.
+
+    What it has read serves for further seeds and folds.
+    """
     if batch_size is not None:
         batch_size = _checks.positive_integer("batch_size", batch_size)
     seed = _checks.seed("seed", seed)
@@ -483,9 +494,10 @@ def _load(
     num_images = sum(map(len, dataset.splits.values()))
     num_bytes = num_images * math.prod(size) * dataset.channels
     is_small = batch_size is None or num_bytes <= DECODED_BYTES
-    channels = (dataset.channels,)
+    channels = dataset.channels
     channels_first = keras.config.image_data_format() == "channels_first"
-    image_shape = channels + size if channels_first else size + channels
+    sizes = (channels, *size), (*size, channels)
+    image_shape = sizes[0] if channels_first else sizes[1]
     splits = {}
     for split, examples in dataset.splits.items():
         split_augment = augment if split == "train" else ()
@@ -495,7 +507,7 @@ def _load(
         is_as_it_is = is_large or "random_resized_crop" in split_augment
         if not is_as_it_is and (examples.decoded or is_small):
             title = f"Preparing {split}"
-            examples = read_all(examples, size, dataset.channels, title)
+            examples = source.read_all(examples, size, channels, title)
         if batch_size is None:
             splits[split] = _join(examples, channels_first)
         else:
@@ -503,7 +515,7 @@ def _load(
                 examples,
                 batch_size=batch_size,
                 size=size,
-                channels=dataset.channels,
+                channels=channels,
                 seed=seed if split == "train" else None,
                 augment=split_augment,
                 channels_first=channels_first,
@@ -541,11 +553,11 @@ def _measure_commonest(dataset, folds):
 
 
 def _join(examples, channels_first):
-    images = examples.images
+    images = np.asarray(examples.images)
     if channels_first:
         images = np.moveaxis(images, -1, 1)
     if examples.masks is not None:
-        return images, examples.masks.astype("int32")
+        return images, np.asarray(examples.masks, "int32")
     if examples.boxes is None:
         return images, examples.labels
     return images, examples.labels, examples.boxes

@@ -4,13 +4,15 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.data.arrays import from_arrays, is_batches, load_fashion_mnist
-from cbam_keras.data.decoding import warn_of_damaged
+from cbam_keras.data.decoding import read_all, warn_of_damaged
 from cbam_keras.data.digits import EMBEDDED, from_embedded
-from cbam_keras.data.examples import Dataset, describe_counts
+from cbam_keras.data.examples import Dataset, Examples, describe_counts
 from cbam_keras.data.folders import FILLER, from_folder, warn_of_copies
 from cbam_keras.data.masks import Masks, encode
 from cbam_keras.data.pairs import from_pairs
@@ -41,6 +43,8 @@ class Source:
     These are the arguments of `load` that neither a recipe nor a study
     decides; `load` documents them. Nothing is read before `read` or `split`.
     """
+
+    _kept: ClassVar[dict[str, Any]]
 
     # It is `Any`, since arrays and batches have many types.
     data: Any
@@ -96,6 +100,8 @@ class Source:
                 'x: (x["image"], x["segmentation_mask"])).batch(32)'
             )
         _checks.pattern("group_by", self.group_by)
+        # What has been read.
+        object.__setattr__(self, "_kept", {})
 
     @property
     def kind(self) -> str:
@@ -137,6 +143,35 @@ class Source:
             dataset = encode(dataset, self.masks)
         return dataset
 
+    def _read_once(self):
+        """Returns the images, read once for all seeds and numbered."""
+        if "dataset" not in self._kept:
+            dataset, splits, total = self.read(), {}, 0
+            for split, examples in dataset.splits.items():
+                if isinstance(examples, Examples):
+                    places = np.arange(total, total + len(examples))
+                    examples = dataclasses.replace(examples, places=places)
+                splits[split], total = examples, total + len(examples)
+            dataset = dataclasses.replace(dataset, splits=splits)
+            self._kept["dataset"] = dataset
+        return self._kept["dataset"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers read the images themselves.
+        return {**vars(self), "_kept": {}}
+
+    def read_all(
+        self,
+        examples: Examples,
+        size: tuple[int, int],
+        channels: int,
+        title: str,
+    ) -> Examples:
+        """Returns images that `split` has returned, decoded to one size."""
+        total = sum(map(len, self._read_once().splits.values()))
+        decoded = self._kept.setdefault("decoded", {})
+        return read_all(examples, size, channels, title, decoded, total)
+
     def _read(self):
         grouping = self.group_by_folder, self.group_by
         masks = self.masks
@@ -167,7 +202,7 @@ class Source:
         `folds` all images are pooled, and those of one fold are tested.
         """
         check_folds(folds, fold)
-        dataset = self.read()
+        dataset = self._read_once()
         received = self.name
         if isinstance(self.data, str | os.PathLike):
             received = f'data="{self.data}"'

@@ -160,6 +160,7 @@ def pool(dataset: Dataset, received: str) -> Dataset:
         groups = np.concatenate(
             [x.images if x.groups is None else x.groups for x in parts]
         )
+    places = np.concatenate([part.places for part in parts])
     masks = pixels = None
     if parts[0].pixels is not None:
         masks = np.concatenate([part.masks for part in parts])
@@ -171,6 +172,7 @@ def pool(dataset: Dataset, received: str) -> Dataset:
         groups=groups,
         masks=masks,
         pixels=pixels,
+        places=places,
     )
     return dataclasses.replace(dataset, splits={"train": train})
 

@@ -72,14 +72,12 @@ class ImageTask(Task[ImageData]):
     def load(
         self, recipe: Recipe, folds: int | None = None, fold: int = 0
     ) -> ImageData:
-        if isinstance(self.data, ImageData):
-            return self.data
+        if isinstance(self.source, ImageData):
+            return self.source
         by_recipe = {name: getattr(recipe, name) for name in BY_RECIPE}
-        options = {**by_recipe, **self.options, "folds": folds, "fold": fold}
-        return self._load(options)
-
-    def _load(self, options):
-        return data.load(self.data, **options)
+        return data.load_source(
+            self.source, **by_recipe, folds=folds, fold=fold
+        )
 
     def compile(
         self, model: keras.Model, recipe: Recipe, data: ImageData
