@@ -27,7 +27,7 @@ SKIP = "skip-"
 METHODS = ("grad_cam", "grad_cam++", "hires_cam")
 ORDERS = ("channel_first", "spatial_first", "parallel")
 RECIPES = (
-    *("default", "imagenet", "small_images", "fine-tuning"),
+    *("default", "imagenet", "small_images", "fine-tuning", "frozen"),
     "segmentation",
 )
 SPLITS = ("train", "validation", "test")
@@ -288,6 +288,27 @@ def add_training(parser, *, learning_rate=True, has_masks=True):
     }
     add_options(group, texts, type=int)
     group.add_argument(
+        "--frozen",
+        action="store_true",
+        default=None,
+        help="train only attention and the classifier in all epochs; without "
+        "--augment, frozen layers then run once for each image",
+    )
+    group.add_argument(
+        "--no-cache",
+        dest="cache",
+        action="store_false",
+        default=None,
+        help="run frozen layers in each epoch anew",
+    )
+    group.add_argument(
+        "--unfreeze",
+        type=_layers,
+        metavar="LAYERS",
+        help="which layers to train after the frozen epochs: how many from the "
+        "end, as 30, what part, as 0.4, or a name or pattern (default: all)",
+    )
+    group.add_argument(
         "--class-weight",
         choices=("balanced",),
         help="let rare classes count as much in training as others",
@@ -306,6 +327,14 @@ def add_training(parser, *, learning_rate=True, has_masks=True):
             help="the highest learning rate of the schedule (default: 0.03 for"
             " the network tiny, otherwise 0.01)",
         )
+
+
+def _layers(text):
+    """Returns a whole number, a part, or else the text."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def add_rarely_used(parser):

@@ -27,7 +27,13 @@ from cbam_keras import (
 from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import import_object, progress_of
 from cbam_keras.cli.reports import explain_for_report
-from cbam_keras.study import Recipe, ablation, comparison, find_recipe
+from cbam_keras.study import (
+    RECIPES,
+    Recipe,
+    ablation,
+    comparison,
+    find_recipe,
+)
 
 # Options that are arguments of the attention layers.
 LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "order", "identity_init")
@@ -250,6 +256,10 @@ def _recipe(options: Options, model: object) -> Recipe:
     names = [field.name for field in dataclasses.fields(Recipe)]
     recipe = find_recipe(options.recipe, default)
     changes = options.select(names)
+    if changes.get("frozen"):
+        kept = {"frozen_epochs": 0, "least_steps": recipe.least_steps}
+        recipe = RECIPES["frozen"] if options.recipe is None else recipe
+        changes = kept | changes
     if "epochs" in changes:
         changes["least_steps"] = None
     return dataclasses.replace(recipe, **changes)

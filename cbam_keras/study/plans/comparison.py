@@ -366,14 +366,15 @@ def network_of(
         )
     if isinstance(model, str):
         _checks.one_of("model", model, [*NETWORKS, *PRETRAINED])
-        if recipe.frozen_epochs and weights is None:
+        is_frozen = recipe.starts_frozen
+        if is_frozen and weights is None:
             raise ValueError(
-                "`frozen_epochs` must be 0 for random weights, of which none "
-                "should stay frozen. Received: frozen_epochs="
-                f'{recipe.frozen_epochs}, model="{model}", weights=None. Give '
-                'weights="imagenet" (--weights imagenet)'
+                "`frozen_epochs` must be 0, and `frozen` False, for random "
+                "weights, of which none should stay frozen. Received: "
+                f"frozen_epochs={recipe.frozen_epochs}, frozen={recipe.frozen},"
+                f' model="{model}", weights=None. Give weights="imagenet" '
+                "(--weights imagenet)"
             )
-        is_frozen = recipe.frozen_epochs > 0
         make = segmenter if is_unet else classifier
         build = functools.partial(make, model, weights, is_frozen)
         if model in NETWORKS:

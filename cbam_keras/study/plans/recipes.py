@@ -60,6 +60,18 @@ class Recipe:
             tenth of the learning rate, except batch normalization outside of
             attention, see `freeze_batch_norm`. Defaults to `0`: one stage,
             which trains the network as it was built.
+        unfreeze: Which layers `epochs` train after `frozen_epochs`, besides
+            those that these have trained: a positive integer, so many from the
+            end; a number in (0, 1), such a part of them; or a name or pattern
+            (`"block6*"`), from the first layer that it fits on. A model inside
+            counts by its layers. Defaults to `None`, all.
+        frozen: Boolean, whether all epochs train only what the function that
+            builds the network has left trainable. Frozen layers before these
+            then run in inference, without dropout. Defaults to `False`.
+        cache: Boolean, whether what these frozen layers make of an image is
+            computed once, for all epochs, seeds, folds and networks alike. It
+            needs `frozen=True` and no `augment`, and is otherwise without
+            effect. Defaults to `True`.
         class_weight: `"balanced"`, or a mapping of classes to positive numbers.
             Classes are given by index or name; the others have 1. In training
             the loss of an image is multiplied by the weight of its class. As in
@@ -97,6 +109,9 @@ class Recipe:
     augment: Sequence[str] = ()
     image_size: int | tuple[int, int] | None = None
     frozen_epochs: int = 0
+    unfreeze: int | float | str | None = None
+    frozen: bool = False
+    cache: bool = True
     class_weight: str | Mapping[int | str, float] | None = None
     patience: int | None = None
     least_steps: int | None = None
@@ -127,11 +142,29 @@ class Recipe:
         for name in ("patience", "least_steps"):
             if (value := getattr(self, name)) is not None:
                 checked[name] = _checks.positive_integer(name, value)
+        for name in ("frozen", "cache"):
+            checked[name] = _checks.boolean(name, getattr(self, name))
+        if self.frozen and self.frozen_epochs:
+            raise ValueError(
+                "`frozen_epochs` must be 0 with frozen=True, which freezes in "
+                f"all epochs. Received: frozen_epochs={self.frozen_epochs}"
+            )
+        checked["unfreeze"] = _check_unfreeze(self.unfreeze, self.frozen_epochs)
         checked["class_weight"] = _check_class_weight(self.class_weight)
         # `data` knows which names there are.
         checked["augment"] = data.list_augmentations(self.augment)
         # Plain numbers, in place of NumPy's.
         _checks.convert(self, **checked)
+
+    @property
+    def starts_frozen(self) -> bool:
+        """Whether pretrained layers are frozen when training starts."""
+        return self.frozen or self.frozen_epochs > 0
+
+    @property
+    def caches_features(self) -> bool:
+        """Whether frozen layers run once for each image."""
+        return self.frozen and self.cache and not self.augment
 
     @property
     def total_epochs(self) -> int:
@@ -141,7 +174,7 @@ class Recipe:
     @property
     def stages(self) -> tuple["Recipe", ...]:
         """The recipe of each stage, which has one stage itself."""
-        last = dataclasses.replace(self, frozen_epochs=0)
+        last = dataclasses.replace(self, frozen_epochs=0, unfreeze=None)
         if not self.frozen_epochs:
             return (last,)
         return (
@@ -185,6 +218,22 @@ def _check_class_weight(class_weight):
         )
         for key, weight in class_weight.items()
     }
+
+
+def _check_unfreeze(unfreeze, frozen_epochs):
+    """Returns which layers the second stage trains, as a plain value."""
+    if unfreeze is None or (isinstance(unfreeze, str) and unfreeze):
+        checked = unfreeze
+    elif isinstance(unfreeze, float) and 0 < unfreeze < 1:
+        checked = float(unfreeze)
+    else:
+        checked = _checks.positive_integer("unfreeze", unfreeze)
+    if unfreeze is not None and not frozen_epochs:
+        raise ValueError(
+            "`unfreeze` says what is trained after `frozen_epochs`, of which "
+            f"there must be some. Received: {unfreeze=}, {frozen_epochs=}"
+        )
+    return checked
 
 
 def _decay_by_cosine(recipe, steps_per_epoch):
@@ -241,6 +290,9 @@ RECIPES: dict[str, Recipe] = {
     "fine-tuning": Recipe(
         epochs=4, learning_rate=1e-3, augment=("flip",), frozen_epochs=2
     ),
+    # For photographs and a pretrained network of which only the new layers are
+    # trained. Without augmentation, so that frozen layers run once an image.
+    "frozen": Recipe(epochs=4, learning_rate=1e-3, frozen=True),
     # For masks and a U-Net on a pretrained network.
     "segmentation": Recipe(
         epochs=16,

@@ -117,9 +117,6 @@ class Segmentation(ImageTask):
         names = dict.fromkeys(["loss", "miou", self.kind])
         return (*names, *(f"val_{name}" for name in names))
 
-    def _load(self, options):
-        return data.load_masks(self.data, self.masks, **options)
-
     def check(self, model: keras.Model, data: ImageData) -> None:
         classes = len(data.class_names)
         channels_first = keras.config.image_data_format() == "channels_first"

@@ -1,11 +1,13 @@
 """The stages of fine-tuning: which layers of a network are trained."""
 
 import contextlib
+import fnmatch
+import math
 from collections.abc import Iterator, Sequence
 
 import keras
 
-from cbam_keras import _graph
+from cbam_keras import _checks, _graph
 from cbam_keras.insertion import freeze_batch_norm
 from cbam_keras.study.plans.recipes import Recipe
 
@@ -38,12 +40,61 @@ def unfrozen(model: keras.Model) -> Iterator[None]:
         set_trainable_parts(model, before)
 
 
-def begin_second(model: keras.Model) -> None:
-    """Makes all layers trainable, except batch normalization."""
+def begin_second(
+    model: keras.Model, unfreeze: int | float | str | None
+) -> None:
+    """Makes layers trainable, except batch normalization.
+
+    `unfreeze` is that of the recipe: `None` for all.
+    """
+    layers = _layers_in_order(model)
+    new = {layer for layer in layers if layer.trainable_variables}
     _unfreeze(model)
+    for layer in layers[: _first_unfrozen(layers, unfreeze)]:
+        if layer not in new:
+            layer.trainable = False
     freeze_batch_norm(model)
     # The optimizer of the first stage has no state for the other variables.
     model.compiled = False
+
+
+def describe_trained(model: keras.Model) -> str:
+    """Returns how many layers and parameters are trained, in words."""
+    layers = _layers_in_order(model)
+    trained = sum(bool(layer.trainable_variables) for layer in layers)
+    count = sum(math.prod(x.shape) for x in model.trainable_variables)
+    return f"{trained} of {len(layers)} layers, {count:,} parameters"
+
+
+def _layers_in_order(model):
+    """Returns the layers of a model, a model inside by its own."""
+    layers = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            layers += _layers_in_order(layer)
+        elif not isinstance(layer, keras.layers.InputLayer):
+            layers.append(layer)
+    return layers
+
+
+def _first_unfrozen(layers, unfreeze):
+    """Returns the index of the first layer that the second stage trains."""
+    if unfreeze is None:
+        return 0
+    if isinstance(unfreeze, float):
+        unfreeze = math.ceil(unfreeze * len(layers))
+    if not isinstance(unfreeze, str):
+        return max(0, len(layers) - unfreeze)
+    names = [layer.name for layer in layers]
+    for index, name in enumerate(names):
+        if fnmatch.fnmatchcase(name, unfreeze):
+            return index
+    raise ValueError(
+        "`unfreeze` must be the name of a layer, a pattern, or a number of "
+        f"layers from the end. Received: unfreeze={unfreeze!r}, which none of "
+        f"{_checks.first_few(names)} fits"
+        f"{_checks.did_you_mean(unfreeze, names)}"
+    )
 
 
 def _unfreeze(model):
@@ -54,18 +105,20 @@ def _unfreeze(model):
 
 
 def check_stages(model: keras.Model, recipe: Recipe) -> None:
-    """Raises unless the first of two stages trains a part of a network."""
-    if not recipe.frozen_epochs:
+    """Raises unless what begins frozen trains a part of a network."""
+    if not recipe.starts_frozen:
         return
+    _first_unfrozen(_layers_in_order(model), recipe.unfreeze)
     trained = len(model.trainable_variables)
     with unfrozen(model):
         every = len(model.trainable_variables)
     if not 0 < trained < every:
         raise ValueError(
-            "A network that is trained in two stages must have frozen layers, "
-            "and others that the first stage trains. Received: frozen_epochs="
-            f'{recipe.frozen_epochs}, model "{model.name}", in which {trained} '
-            f"of {every} weights are trainable. Freeze the pretrained layers "
-            "where it is built (backbone.trainable = False), and not the new "
-            "ones; or train it in one stage (frozen_epochs=0)"
+            "A network that is trained with frozen layers must have some, and "
+            "others that are trained. Received: frozen_epochs="
+            f"{recipe.frozen_epochs}, frozen={recipe.frozen}, model "
+            f'"{model.name}", in which {trained} of {every} weights are '
+            "trainable. Freeze the pretrained layers where it is built "
+            "(backbone.trainable = False), and not the new ones; or train it "
+            "in one stage (frozen_epochs=0, frozen=False)"
         )

@@ -18,6 +18,7 @@ from cbam_keras.study.plans.measures import Measure, validation_key
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.stages import (
     begin_second,
+    describe_trained,
     set_trainable_parts,
     trainable_parts,
 )
@@ -34,8 +35,8 @@ from cbam_keras.study.running.checkpoints import (
     State,
     Stopped,
 )
+from cbam_keras.study.running.frozen import FrozenNetworks, Parts
 from cbam_keras.study.running.networks import (
-    build_network,
     count_macs,
     count_parameters,
     fingerprint,
@@ -57,9 +58,12 @@ class ChangedError(ValueError):
     """The code builds another network than the one to resume."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class _Training:
-    """One network of a study under training."""
+    """One network of a study under training.
+
+    With frozen layers, `data` become those of what is trained of it.
+    """
 
     study: Study
     variant: Variant
@@ -68,6 +72,8 @@ class _Training:
     folder: pathlib.Path
     # How many epochs it is to have, of all stages.
     epochs: int
+    frozen: FrozenNetworks
+    parts: Parts = dataclasses.field(init=False)
 
     @property
     def measure(self) -> Measure:
@@ -94,11 +100,14 @@ class _Training:
     def prepare(
         self, seed: int, fields: _files.Json
     ) -> tuple[keras.Model, State]:
-        """Returns the network, and how far it has been trained."""
-        model = build_network(self.study, self.variant, seed, self.data)
-        fields["parameters"] = count_parameters(model, self.recipe)
-        fields["macs"] = count_macs(model, self.data.image_shape)
-        _check_budget(self.study.budget, model, self.data, fields)
+        """Returns what is trained, and how far it has been trained."""
+        arguments = self.study, self.variant, seed, self.data
+        parts = self.parts = self.frozen.parts(*arguments)
+        network = parts.network
+        fields["parameters"] = count_parameters(network, self.recipe)
+        fields["macs"] = count_macs(network, self.data.image_shape)
+        _check_budget(self.study.budget, network, self.data, fields)
+        model, self.data = self.frozen.trained(parts, self.recipe, self.data)
         model, state = _resume(self, model)
         # It grows with each epoch.
         fields["history"] = state.history
@@ -133,8 +142,13 @@ class _Training:
             if state.epochs >= last or self.has_ended(state):
                 continue
             if before > 0:
-                begin_second(model)
-            task.compile(model, stage, data)
+                begin_second(model, self.recipe.unfreeze)
+                if self.recipe.unfreeze is not None:
+                    trained = describe_trained(model)
+                    _terminal.say(f"After epoch {before}: {trained} trained")
+            if not self.parts.is_compiled(model, len(data.train)):
+                task.compile(model, stage, data)
+                self.parts.note_compiled(model, len(data.train))
             if state.epochs > before:
                 checkpoints.load_optimizer(model, self.folder, state)
             _fit(
@@ -175,6 +189,11 @@ class _Training:
         if not model.compiled:
             self.study.task.compile(model, self.recipe.stages[-1], self.data)
         metrics |= self.study.task.evaluate(model, self.data)
+        if self.parts.base is not None:
+            network = self.parts.with_weights_of(model)
+            self.study.task.compile(network, self.recipe.stages[-1], self.data)
+            with _files.replacing(self.folder / checkpoints.WHOLE) as beside:
+                network.save(beside)
         return {
             "best_epoch": tested,
             "selected_by": reason,
@@ -190,6 +209,7 @@ def train_cell(
     seed: int,
     data: Data,
     folder: pathlib.Path,
+    frozen: FrozenNetworks,
     *,
     title: str = "",
     epochs: int | None = None,
@@ -200,13 +220,14 @@ def train_cell(
 
     A network that cannot be built, diverges, runs out of memory or is over
     the budget gives an outcome with that status, and no error. A signal and a
-    full disk are errors. A `title` is printed before the training.
+    full disk are errors. A `title` is printed before the training. `frozen`
+    keeps what frozen layers return from one network to the next.
     """
     recipe = study.recipe_for(variant, seed)
     if epochs is None:
         epochs = recipe.total_epochs
     data = batches_for(variant, data)
-    training = _Training(study, variant, recipe, data, folder, epochs)
+    training = _Training(study, variant, recipe, data, folder, epochs, frozen)
     # What becomes known of the outcome, whenever the training ends.
     fields: _files.Json = {}
     try:
@@ -215,6 +236,10 @@ def train_cell(
             done = state.epochs
             begin = f"after epoch {done}" if done else "from the start"
             parameters = f"{fields['parameters']:,} parameters"
+            if recipe.frozen:
+                parameters += (
+                    f", trained {describe_trained(training.parts.network)}"
+                )
             _terminal.say(f"{title}, {parameters}, {begin}")
         is_trained = not training.has_ended(state)
         training.fit(model, state, callbacks)

@@ -17,10 +17,18 @@ from collections.abc import Callable
 import keras
 
 from cbam_keras import _files, _terminal
-from cbam_keras.study.plans.study import Data, Study, Variant, run_name
+from cbam_keras.study.plans.study import (
+    Data,
+    Study,
+    Variant,
+    batches_for,
+    run_name,
+)
+from cbam_keras.study.running import interrupts
 from cbam_keras.study.running.cell import train_cell
 from cbam_keras.study.running.checkpoints import begin_try, forget_tries
 from cbam_keras.study.running.folder import StudyFolder, describe
+from cbam_keras.study.running.frozen import FrozenNetworks
 from cbam_keras.study.running.machine import accelerators
 from cbam_keras.study.running.memory import free_memory
 from cbam_keras.study.running.outcomes import ERROR, Outcome
@@ -61,6 +69,7 @@ class Cells:
         tensorboard: bool,
     ):
         self.study, self.folder, self.load = study, folder, load
+        self.frozen = FrozenNetworks(folder.path)
         self.tensorboard = tensorboard
         # A worker has callbacks of its own.
         self.callbacks: list[keras.callbacks.Callback] = []
@@ -102,6 +111,24 @@ class Cells:
         # Others may have trained since, or have more to train.
         self.folder.refresh()
         return False
+
+    def compute_features(self) -> None:
+        """Runs frozen layers before networks are trained, by all cores."""
+        recipe = self.study.recipe_for(None, 0)
+        firsts = {cell.variant.name: cell for cell in reversed(self.missing())}
+        for cell in reversed(firsts.values()) if recipe.frozen else ():
+            data = batches_for(cell.variant, self.load(cell.seed))
+            arguments = self.study, cell.variant, cell.seed, data
+            try:
+                with free_memory():
+                    self.frozen.trained(
+                        self.frozen.parts(*arguments), recipe, data
+                    )
+            # It is recorded where the network is to be trained.
+            except Exception as error:
+                interrupts.raise_if_noted()
+                if _files.is_unwritable(self.folder.path, error):
+                    raise
 
     def train_or_wait(self) -> None:
         """Trains the next cell, or waits for those of other processes."""
@@ -173,6 +200,7 @@ class Cells:
                     cell.seed,
                     data,
                     place,
+                    self.frozen,
                     title=self.title(cell),
                     epochs=cell.epochs,
                     callbacks=callbacks,

@@ -29,6 +29,8 @@ DAMAGE = (
     *(ValueError, TypeError, AttributeError, LookupError),
     *(ArithmeticError, RecursionError),
 )
+# The network of which the checkpoints are only the part behind frozen layers.
+WHOLE = "whole.keras"
 # This file of a network's folder names two checkpoints beside it, and is
 # written after them, so it never names a file that is not complete.
 STATE = "state.json"
@@ -152,7 +154,7 @@ def is_whole(path: pathlib.Path) -> bool:
 def load_latest(folder: pathlib.Path, state: State) -> keras.Model:
     """Returns the model of the last epoch, not compiled."""
     model = _files.load_model(folder / str(state.latest))
-    states = zip(_random_states(model), state.random, strict=True)
+    states = zip(random_states(model), state.random, strict=True)
     for variable, value in states:
         variable.assign(value)
     return model
@@ -225,7 +227,7 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
             self.model.save(beside)
         state.random = [
             keras.ops.convert_to_numpy(variable).tolist()
-            for variable in _random_states(self.model)
+            for variable in random_states(self.model)
         ]
         state.jit_compile = bool(self.model.jit_compile)
         _files.write_json(folder / STATE, dataclasses.asdict(state))
@@ -318,7 +320,7 @@ def lost_patience(
     return len(history) - since >= recipe.patience
 
 
-def _random_states(model):
+def random_states(model: keras.Model) -> list[keras.Variable]:
     """Returns the states of random layers, which are in no `.keras` file."""
     variable_ids = {id(variable) for variable in model.weights}
     return [

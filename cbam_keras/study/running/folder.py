@@ -32,6 +32,7 @@ from cbam_keras.study.running.checkpoints import (
     FAILED,
     STATE,
     TRIES,
+    WHOLE,
     State,
     forget_tries,
     load_state,
@@ -44,6 +45,8 @@ from cbam_keras.study.running.outcomes import RETRIED, Outcome, history_of
 REPORT, EXPLANATIONS = "report.html", "explain"
 # The subfolder with locks, and the checkpoints of unfinished networks.
 CELLS = ".cells"
+# What frozen layers make of the images is in such a file in it.
+FEATURES = "features-{}.npy"
 # The name of a file in it that tells workers what to train ends like this.
 PLAN = ".plan"
 # Settings of which a call may have others than the run, and adds them.
@@ -102,6 +105,9 @@ class StudyFolder:
             except (Exception, KeyboardInterrupt):
                 self._forget_stopped()
                 raise
+            else:
+                for path in self.path.glob(f"{CELLS}/{FEATURES.format('*')}"):
+                    path.unlink(missing_ok=True)
             finally:
                 self._end()
                 if options.on_end and (self.path / RESULTS).exists():
@@ -180,9 +186,11 @@ class StudyFolder:
             if outcome.finished:
                 state = cast(State, load_state(trained))
                 name = self._name(*key)
-                tested = state.file_of(cast(int, outcome.best_epoch))
+                tested = trained / state.file_of(cast(int, outcome.best_epoch))
+                if (whole := trained / WHOLE).exists():
+                    tested = whole
                 with _files.replacing(self.path / name) as beside:
-                    shutil.copyfile(trained / tested, beside)
+                    shutil.copyfile(tested, beside)
                 outcome = dataclasses.replace(outcome, file=name)
             cells = self.content["cells"]
             cells.append(as_written(dataclasses.asdict(outcome)))

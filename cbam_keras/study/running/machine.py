@@ -40,7 +40,7 @@ def choose_workers(
         count_macs: Function that returns the multiply-accumulates for one
             image, or `None`.
     """
-    most = min(networks, len(_cores()), _memory() // MEMORY, MOST_WORKERS)
+    most = min(networks, len(_cores()), memory() // MEMORY, MOST_WORKERS)
     has_gpu = accelerators(os.environ) or not _computes_on_cpu()
     if most < 2 or has_gpu or not importlib.util.find_spec("cloudpickle"):
         return 1
@@ -60,7 +60,7 @@ def _computes_on_cpu():
     return all(x.lower().startswith("cpu") for x in devices)
 
 
-def _memory():
+def memory() -> int:
     """Returns the bytes of memory, or 0 where that is not known."""
     try:
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -206,7 +206,7 @@ def loss_and_metrics(model):
 
 def count_parameters(model, recipe):
     """Returns the number of trainable parameters, frozen first or not."""
-    stages = unfrozen(model) if recipe.frozen_epochs else nullcontext()
+    stages = unfrozen(model) if recipe.starts_frozen else nullcontext()
     with stages:
         return sum(math.prod(v.shape) for v in model.trainable_variables)
 

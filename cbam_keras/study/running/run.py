@@ -24,6 +24,7 @@ from cbam_keras.study.running.estimate import (
     describe_hours,
 )
 from cbam_keras.study.running.folder import default_output
+from cbam_keras.study.running.frozen import Parts
 from cbam_keras.study.running.memory import free_memory
 from cbam_keras.study.running.networks import (
     build_network,
@@ -197,11 +198,17 @@ def _time_training(study, data):
         )
         with _graph.same_randomness(), free_memory():
             model = build_network(study, variant, run, batches)
+            batch = batches.train[0]
+            if recipe.caches_features:
+                parts = Parts.of(model)
+                model = parts.head
+                if parts.base is not None:
+                    batch = parts.base.predict_on_batch(batch[0]), batch[1]
             study.task.compile(model, recipe.stages[-1], batches)
             # The first step compiles.
             for _ in range(3):
                 start = time.perf_counter()
-                model.train_on_batch(*batches.train[0])
+                model.train_on_batch(*batch)
             step = time.perf_counter() - start
             del model
         seconds.append(step * len(batches.train) * recipe.total_epochs)
@@ -272,7 +279,12 @@ def choose_workers(study: Study, data: Any, networks: int) -> int:
     def count():
         with _graph.same_randomness(), free_memory():
             model = build_network(study, study.variants[0], recipe.seed, data)
-            return count_macs(model, data.image_shape)
+            shape = data.image_shape
+            if recipe.caches_features:
+                # All but the start of a training takes what is behind the cut.
+                model = Parts.of(model).head
+                shape = model.input_shape[1:]
+            return count_macs(model, shape)
 
     # Data of one's own may be of any kind.
     images = getattr(data, "sizes", {}).get("train", 0) * recipe.total_epochs
@@ -297,6 +309,7 @@ def _train(cells, options):
     study = dataclasses.replace(cells.study, finish=None)
     output = cells.folder.path.absolute()
     make = functools.partial(cells_of, study, output, cells.tensorboard)
+    cells.compute_features()
     with training_by(options, cells, make) as train_or_wait:
         while cells.missing():
             train_or_wait()

@@ -1,0 +1,344 @@
+"""Networks with frozen layers, which run once for each image.
+
+Where all that is trained lies behind one tensor, a network is cut there. Its
+base runs in inference; what it returns, the features, trains the head.
+"""
+
+import dataclasses
+import errno
+import functools
+import math
+import os
+import pathlib
+import shutil
+import zlib
+from typing import cast
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.lib.format import open_memmap, write_array_header_2_0
+
+from cbam_keras import _files, _graph, _terminal
+from cbam_keras.data import SPLITS, ImageData, Rows, digest
+from cbam_keras.study.plans.recipes import Recipe
+from cbam_keras.study.plans.study import Data, Study, Variant
+from cbam_keras.study.plans.tasks import Classification
+from cbam_keras.study.running import interrupts
+from cbam_keras.study.running.checkpoints import DAMAGE, random_states
+from cbam_keras.study.running.folder import CELLS, FEATURES
+from cbam_keras.study.running.machine import memory
+from cbam_keras.study.running.networks import (
+    build_network,
+    fingerprint,
+)
+
+# So many images are computed at a time.
+BATCH = 32
+# Such a part of the memory may hold features that no disk has room for.
+PART_OF_MEMORY = 4
+
+
+@dataclasses.dataclass(eq=False)
+class Parts:
+    """A network, and the part of it that is trained, its `head`.
+
+    Without a `base` that is the network itself.
+    """
+
+    network: keras.Model
+    head: keras.Model
+    base: keras.Model | None = None
+    # How the optimizer of the head starts, and for how many steps an epoch.
+    optimizer: list[np.ndarray] = dataclasses.field(default_factory=list)
+    steps: int = 0
+
+    @classmethod
+    def of(cls, network: keras.Model) -> "Parts":
+        """Returns the parts of a network that has just been built."""
+        both = None if network.compiled else cut(network)
+        if both is None:
+            return cls(network, network)
+        return cls(network, both[1], both[0])
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """A hash of the base and its weights."""
+        base = cast(keras.Model, self.base)
+        return digest(fingerprint(base), *base.get_weights())
+
+    def has_base_of(self, other: "Parts") -> bool:
+        """Returns whether the weights of both bases are the same."""
+        weights = [
+            each.base.get_weights() if each.base else [np.empty(0)]
+            for each in (self, other)
+        ]
+        return len(weights[0]) == len(weights[1]) and all(
+            map(np.array_equal, *weights)
+        )
+
+    def start_as(self, built: "Parts") -> None:
+        """Gives the head what it has in a network that has been built."""
+        self.head.set_weights(built.head.get_weights())
+        variables, values = random_states(self.head), random_states(built.head)
+        if self.optimizer:
+            variables = variables + self.head.optimizer.variables
+            values = values + self.optimizer
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    def is_compiled(self, model: keras.Model, steps: int) -> bool:
+        """Returns whether a model can be trained as it has been compiled."""
+        return model is self.head and steps == self.steps
+
+    def note_compiled(self, model: keras.Model, steps: int) -> None:
+        """Notes how the optimizer of the head starts."""
+        if self.base is not None and model is self.head:
+            variables = [*map(ops.convert_to_numpy, model.optimizer.variables)]
+            self.optimizer, self.steps = variables, steps
+
+    def with_weights_of(self, trained: keras.Model) -> keras.Model:
+        """Returns the network with the weights of what was trained of it."""
+        if trained.name != self.head.name:
+            trained = trained.get_layer(self.head.name)
+        self.head.set_weights(trained.get_weights())
+        return self.network
+
+
+def cut(network: keras.Model) -> tuple[keras.Model, keras.Model] | None:
+    """Returns the base and the head of a network, `None` without a base.
+
+    The head has all layers that training changes, or that differ in it.
+    """
+    if not _graph.is_graph(network) or len(network.inputs) > 1:
+        return None
+    (image,), (output,) = network.inputs, network.outputs
+    nodes = _graph.nodes(network)
+    if any(
+        _graph.is_graph(x.operation) and _is_trained(x.operation) for x in nodes
+    ):
+        image = keras.Input(image.shape[1:], dtype=image.dtype)
+        (output,) = _graph.walk(network, [image], _call)
+        nodes = _graph.nodes_between([image], [output])
+    last_use = {
+        id(x): i for i, node in enumerate(nodes) for x in node.input_tensors
+    }
+    last_use[id(output)] = len(nodes)
+    alive, features, rest = {id(image)}, None, nodes
+    for i, node in enumerate(nodes):
+        if _is_trained(node.operation):
+            break
+        alive |= {id(x) for x in node.outputs}
+        alive = {x for x in alive if last_use.get(x, -1) > i}
+        if alive == {id(node.outputs[0])}:
+            features, rest = node.outputs[0], nodes[i + 1 :]
+    if features is None:
+        return None
+    base = keras.Model(image, features, name=f"{network.name}_base")
+    if not base.weights:
+        return None
+    inputs = keras.Input(
+        features.shape[1:], dtype=features.dtype, name="frozen"
+    )
+    values = {id(features): inputs}
+    _graph.run(rest, values, functools.partial(_call, ""))
+    name = f"{network.name}_head"
+    return base, keras.Model(inputs, values[id(output)], name=name)
+
+
+def _call(path, operation, *args, **kwargs):
+    return operation(*args, **kwargs)
+
+
+def _is_trained(operation):
+    """Returns whether training changes a layer, or runs it in another way."""
+    if not isinstance(operation, keras.Layer):
+        return False
+    return bool(operation.trainable_variables) or any(
+        layer.trainable
+        and (
+            _is_random(layer)
+            or isinstance(layer, keras.layers.BatchNormalization)
+        )
+        for layer in _graph.layers_within(operation)
+    )
+
+
+def _is_random(layer):
+    values = vars(layer).values()
+    return any(isinstance(x, keras.random.SeedGenerator) for x in values)
+
+
+@keras.saving.register_keras_serializable(package="cbam_keras")
+class InInference(keras.layers.Wrapper):
+    """Runs a layer in inference, also while the network is trained.
+
+    Keras overrides a `training=False` with which a functional model calls one.
+    """
+
+    def call(self, inputs):
+        return self.layer(inputs, training=False)
+
+
+class FrozenNetworks:
+    """Networks whose frozen layers run once an image, for one process.
+
+    Features are in a file of the folder, by what they depend on. All seeds,
+    folds, networks and processes of a run share it.
+    """
+
+    def __init__(self, output: pathlib.Path):
+        self.folder = output / CELLS
+        self._parts: dict[str, Parts] = {}
+        self._features: dict[str, np.ndarray] = {}
+
+    def parts(
+        self,
+        study: Study,
+        variant: Variant,
+        seed: int,
+        data: Data,
+    ) -> Parts:
+        """Returns a network of a variant, as built with a seed."""
+        network = build_network(study, variant, seed, data)
+        if not study.recipe_for(variant, seed).frozen:
+            return Parts(network, network)
+        built, kept = Parts.of(network), self._parts.get(variant.name)
+        if kept is not None and kept.has_base_of(built):
+            kept.start_as(built)
+            return kept
+        # Other tasks may compile a network by its data.
+        if type(study.task) is Classification and built.base is not None:
+            self._parts[variant.name] = built
+        return built
+
+    def trained(
+        self, parts: Parts, recipe: Recipe, data: Data
+    ) -> tuple[keras.Model, Data]:
+        """Returns what is trained of a network, and the data for it."""
+        base, head = parts.base, parts.head
+        if base is None:
+            return head, data
+        if recipe.cache and isinstance(data, ImageData) and not data.augment:
+            return head, self.with_features(parts, data)
+        image = keras.Input(base.input_shape[1:], dtype=base.inputs[0].dtype)
+        outputs = head(InInference(base)(image))
+        return keras.Model(image, outputs, name=parts.network.name), data
+
+    def with_features(self, parts: Parts, data: ImageData) -> ImageData:
+        """Returns data with features in place of images."""
+        places, is_shared = _places(data)
+        # All that the features depend on.
+        about = data.name, data.fingerprint, data.image_shape, data.scale
+        drawn = None if is_shared else data.describe()
+        key = digest(parts.digest, about, drawn)
+        if key not in self._features:
+            features = self._load_or_compute(key, parts.base, data, places)
+            self._features[key] = features
+        splits = {}
+        for split, batches, rows in zip(SPLITS, data, places, strict=True):
+            features = Rows(self._features[key], rows)
+            splits[split] = dataclasses.replace(
+                batches,
+                examples=dataclasses.replace(batches.examples, images=features),
+                channels_first=False,
+            )
+        return dataclasses.replace(data, **splits)
+
+    def _load_or_compute(self, key, base, data, places):
+        path = self.folder / FEATURES.format(key)
+        while True:
+            try:
+                # Another process may be computing them.
+                with _files.locked(path.with_suffix(".lock"), seconds=1):
+                    features = _load(path)
+                    if features is None:
+                        features = _compute(path, base, data, places)
+                    return features
+            except _files.InUse:
+                interrupts.raise_if_noted()
+
+
+def _places(data):
+    """Returns where the features of each split are, and if in each run."""
+    parts = [batches.examples.places for batches in data]
+    if not any(part is None for part in parts):
+        every = np.sort(np.concatenate(parts))
+        if np.array_equal(every, np.arange(len(every))):
+            return parts, True
+    ends = np.cumsum([len(batches.examples) for batches in data])
+    return np.split(np.arange(ends[-1]), ends[:-1]), False
+
+
+def _compute(path, base, data, places):
+    """Returns the features of all images, from their file if there is room."""
+    shape = (sum(map(len, places)), *base.output_shape[1:])
+    size = 4 * math.prod(shape)
+    text = f"Frozen layers run once for each of {shape[0]:,} images"
+    _terminal.say(f"{text}: {size / 1e9:.2g} GB of features {shape[1:]}")
+    try:
+        if shutil.disk_usage(path.parent).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        _write(path, shape, _run(base, data, places))
+    except OSError as error:
+        if error.errno not in _files.FULL or size > memory() / PART_OF_MEMORY:
+            raise
+        _terminal.say(f"They are kept in memory: {error}")
+        features = np.empty(shape, "float32")
+        start = 0
+        for part in _run(base, data, places):
+            features[start : start + len(part)] = part
+            start += len(part)
+        return features
+    return _load(path)
+
+
+def _run(base, data, places):
+    """Yields the features of all images in batches, in the order of places."""
+    batches = [*data]
+    sizes = [len(part) for part in places]
+    # The split and the row of each image.
+    images = [(i, row) for i, size in enumerate(sizes) for row in range(size)]
+    order = np.argsort(np.concatenate(places))
+    starts = range(0, len(order), BATCH)
+    for start in _terminal.show_progress(starts, len(starts), "Features"):
+        interrupts.raise_if_noted()
+        some = [images[i] for i in order[start : start + BATCH]]
+        pixels = np.concatenate([batches[i].read([row]) for i, row in some])
+        # One shape is compiled.
+        padded = np.resize(pixels, (BATCH, *pixels.shape[1:]))
+        features = base.predict_on_batch(padded)[: len(some)]
+        yield ops.convert_to_numpy(features).astype("<f4", copy=False)
+
+
+def _write(path, shape, parts):
+    """Writes an array whole, followed by a checksum."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    checksum = 0
+    with _files.replacing(path) as beside, beside.open("wb") as file:
+        write_array_header_2_0(file, header)
+        for part in parts:
+            content = part.tobytes()
+            checksum = zlib.crc32(content, checksum)
+            file.write(content)
+        file.write(checksum.to_bytes(4, "little"))
+
+
+def _load(path):
+    """Returns the array of a file, not read yet; `None` if it is not whole."""
+    if not path.exists():
+        return None
+    try:
+        features = open_memmap(path, mode="r")
+        checksum = 0
+        for start in range(0, len(features), BATCH):
+            part = features[start : start + BATCH]
+            checksum = zlib.crc32(part.tobytes(), checksum)
+        with path.open("rb") as file:
+            file.seek(-4, os.SEEK_END)
+            if int.from_bytes(file.read(), "little") == checksum:
+                return features
+        raise ValueError("its checksum is another")
+    except DAMAGE as error:
+        _files.quarantine(path, error)
+        return None

@@ -1,0 +1,293 @@
+"""Frozen networks: where they are cut, and that features change nothing."""
+
+import dataclasses
+import functools
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from folder_checks import killed_at, weights
+from keras import layers
+from training_checks import close, numbers
+
+from cbam_keras import CBAM, study, training
+from cbam_keras.study.plans import stages
+from cbam_keras.study.running import frozen, networks
+
+pytestmark = [
+    pytest.mark.every_backend,
+    pytest.mark.usefixtures("brighter_digits"),
+]
+
+RECIPE = training.Recipe(
+    epochs=2, batch_size=35, learning_rate=0.05, frozen=True
+)
+
+
+def backbone():
+    """Returns a pretrained network with dropout, frozen."""
+    x = inputs = keras.Input((28, 28, 1), name="photo")
+    x = layers.Rescaling(1 / 255)(x)
+    x = layers.Conv2D(4, 5, 3, name="conv")(x)
+    x = layers.BatchNormalization(name="norm")(x)
+    x = layers.Dropout(0.5, name="drop")(x)
+    x = layers.ReLU(name="relu")(layers.Add()([x, layers.ReLU()(x)]))
+    model = keras.Model(inputs, x, name="backbone")
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.random(x.shape) for x in model.get_weights()])
+    model.trainable = False
+    return model
+
+
+def network(data=None, *, gate=True, nested=False, dropout=0.0):
+    """Returns a classifier over a frozen network, flat or nested."""
+    base = backbone()
+    inputs = base.input
+    x = base.output
+    if nested:
+        inputs = keras.Input((28, 28, 1))
+        x = base(inputs)
+    if gate:
+        x = CBAM(reduction_ratio=2, name="gate")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    if dropout:
+        x = layers.Dropout(dropout, name="head_drop")(x)
+    x = layers.Dense(10, activation="softmax", name="classes")(x)
+    return keras.Model(inputs, x, name="net")
+
+
+def planned(recipe=RECIPE, build=network, **options):
+    variants = options.pop("variants", [study.Variant("net", build)])
+    task = study.Classification("mnist5k")
+    return study.Study(task, variants, recipe=recipe, **options)
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """Returns a list that grows by each time that features are computed."""
+    counted, run = [], frozen._run
+
+    def counting(base, data, places):
+        counted.append(base.name)
+        return run(base, data, places)
+
+    monkeypatch.setattr(frozen, "_run", counting)
+    return counted
+
+
+# Where a network is cut.
+
+
+@pytest.mark.parametrize(
+    ("options", "first"),
+    [
+        ({}, "gate"),
+        ({"nested": True}, "gate"),
+        ({"gate": False}, "classes"),
+        ({"gate": False, "dropout": 0.5}, "head_drop"),
+    ],
+)
+def test_a_head_begins_with_what_training_changes(options, first):
+    model = network(**options)
+    base, head = frozen.cut(model)
+    assert head.layers[1].name == first
+    assert "drop" in [layer.name for layer in base._flatten_layers()]
+    images = np.random.default_rng(0).random((2, 28, 28, 1)) * 255
+    np.testing.assert_allclose(
+        head.predict_on_batch(base.predict_on_batch(images)),
+        model.predict_on_batch(images),
+        rtol=1e-6,
+    )
+
+
+def test_the_path_around_a_trained_layer_is_behind_the_cut():
+    x = inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, trainable=False, name="stem")(x)
+    y = layers.Conv2D(4, 3, padding="same", trainable=False)(x)
+    y = layers.Dense(4, name="trained")(y)
+    outputs = layers.Flatten()(layers.Add()([x, y]))
+    base, head = frozen.cut(keras.Model(inputs, outputs))
+    assert base.layers[-1].name == "stem"
+    assert len(head.trainable_variables) == 2
+
+
+@pytest.mark.parametrize("first", [layers.GaussianNoise, layers.Dropout])
+def test_a_network_that_starts_at_random_has_no_base(first):
+    inner = first(0.5), layers.Conv2D(2, 3, trainable=False), layers.Flatten()
+    model = keras.Sequential([keras.Input((8, 8, 3)), *inner, layers.Dense(2)])
+    assert frozen.cut(model) is None
+
+
+# Features change nothing.
+
+
+@pytest.fixture(scope="module")
+def cached(brighter_digits, tmp_path_factory):
+    return study.run(planned(seeds=(0, 1)), tmp_path_factory.mktemp("cached"))
+
+
+def test_features_train_as_keras_trains_the_network_as_a_whole(cached):
+    plan = planned()
+    data, recipe = plan.load(1), plan.recipe_for(None, 1)
+    model = study.build_seeded(network, recipe)
+    networks.draw_by_path(model, 1)
+    # A base runs in inference.
+    model.get_layer("drop").rate = 0
+    plan.task.compile(model, recipe, data)
+    for epoch in range(recipe.epochs):
+        data.set_epoch(epoch)
+        for index in range(len(data.train)):
+            model.train_on_batch(*data.train[index])
+    outcome = cached.outcomes[1]
+    saved = keras.saving.load_model(cached.output / outcome.file)
+    assert [x.path for x in saved.weights] == [x.path for x in model.weights]
+    for one, other in zip(
+        saved.get_weights(), model.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    measured = saved.evaluate(data.test, verbose=0, return_dict=True)
+    accuracy = outcome.metrics["test_accuracy"]
+    assert accuracy == pytest.approx(measured["accuracy"])
+
+
+def test_without_the_cache_a_run_is_the_same(cached, tmp_path, runs):
+    recipe = dataclasses.replace(RECIPE, cache=False)
+    slow = study.run(planned(recipe, seeds=(0, 1)), tmp_path)
+    assert runs == []
+    assert numbers(slow) == close(cached)
+
+
+def test_augmented_images_run_through_the_base_each_epoch(tmp_path, runs):
+    recipe = dataclasses.replace(RECIPE, epochs=1, augment=("flip",))
+    assert study.run(planned(recipe), tmp_path).runs
+    assert runs == []
+
+
+def test_seeds_and_folds_and_networks_share_features(tmp_path, runs):
+    variants = [
+        study.Variant("net", network),
+        study.Variant("wide", functools.partial(network, dropout=0.5)),
+    ]
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    plan = planned(recipe, variants=variants, folds=2, seeds=(0, 1))
+    results = study.run(plan, tmp_path)
+    assert len(results.runs) == 8
+    assert runs == ["net_base"]
+    assert sorted(x.name for x in tmp_path.iterdir() if x.is_dir()) == []
+
+
+def test_other_weights_of_a_base_are_other_features(tmp_path, runs):
+    def drawn(data):
+        model = network()
+        return keras.models.clone_model(model)
+
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    results = study.run(planned(recipe, build=drawn, seeds=(0, 1)), tmp_path)
+    assert len(runs) == 2
+    models = [
+        keras.saving.load_model(tmp_path / x.file) for x in results.outcomes
+    ]
+    kernels = [model.get_layer("conv").get_weights()[0] for model in models]
+    assert not np.array_equal(*kernels)
+
+
+# Killed, damaged, full.
+
+
+def test_a_run_killed_while_features_are_written_resumes(cached, tmp_path):
+    for ending in (".npy", "-epoch-1.keras", "whole.keras"):
+        with killed_at(ending, tmp_path):
+            study.run(planned(seeds=(0, 1)), tmp_path)
+    results = study.run(planned(seeds=(0, 1)), tmp_path)
+    assert numbers(results) == numbers(cached)
+    assert weights(tmp_path) == weights(cached.output)
+
+
+@pytest.mark.filterwarnings("ignore:.*treated as missing")
+@pytest.mark.parametrize("damage", [lambda x: x[:-9], lambda x: x[:-9] + x[:9]])
+def test_damaged_features_are_computed_again(cached, tmp_path, runs, damage):
+    with killed_at("-epoch-1.keras", tmp_path):
+        study.run(planned(seeds=(0, 1)), tmp_path)
+    (path,) = tmp_path.glob(".cells/*.npy")
+    path.write_bytes(damage(path.read_bytes()))
+    results = study.run(planned(seeds=(0, 1)), tmp_path)
+    assert len(runs) == 2
+    assert numbers(results) == numbers(cached)
+
+
+def test_features_are_kept_in_memory_where_the_disk_is_full(
+    cached, tmp_path, runs, monkeypatch, capsys
+):
+    usage = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    results = study.run(planned(seeds=(0, 1)), tmp_path)
+    assert "kept in memory" in capsys.readouterr().out
+    assert numbers(results) == numbers(cached)
+    monkeypatch.setattr(frozen, "memory", lambda: 0)
+    with pytest.raises(RuntimeError, match="can no longer be written to"):
+        study.run(planned(seeds=(0, 1, 2)), tmp_path)
+    assert (
+        len(study.Results.read(tmp_path).runs) == 2
+    )
+
+
+@pytest.mark.slow
+def test_two_workers_train_as_one_process_does(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (120, 28, 28), "uint8"), np.arange(120) % 10
+    variants = [study.Variant("net", network)]
+    plan = functools.partial(
+        study.Study, variants=variants, seeds=(0, 1), recipe=RECIPE
+    )
+    alone, two = (
+        study.run(
+            plan(study.Classification(images)), tmp_path / str(x), workers=x
+        )
+        for x in (1, 2)
+    )
+    assert numbers(two) == close(alone)
+
+
+# Recipes.
+
+
+def test_a_wrong_recipe_is_refused():
+    for options, message in (
+        ({"frozen": True, "frozen_epochs": 1}, "must be 0 with frozen=True"),
+        ({"unfreeze": 3}, "must be some"),
+        ({"unfreeze": 0, "frozen_epochs": 1}, "unfreeze"),
+        ({"unfreeze": 1.5, "frozen_epochs": 1}, "unfreeze"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            training.Recipe(**options)
+
+
+@pytest.mark.parametrize(
+    ("unfreeze", "trained"),
+    [
+        (None, ["conv", "gate", "classes"]),
+        (30, ["conv", "gate", "classes"]),
+        (7, ["gate", "classes"]),
+        (0.95, ["conv", "gate", "classes"]),
+        (0.5, ["gate", "classes"]),
+        ("conv", ["conv", "gate", "classes"]),
+        ("dr*", ["gate", "classes"]),
+    ],
+)
+def test_the_second_stage_trains_from_a_layer_on(unfreeze, trained):
+    model = network(nested=True)
+    stages.begin_second(model, unfreeze)
+    names = {
+        layer.name
+        for layer in model._flatten_layers()
+        if layer.name in ("conv", "norm", "gate", "classes")
+        and layer.trainable_variables
+    }
+    assert names == {*trained}
+
+
+def test_a_name_that_no_layer_has_is_refused():
+    recipe = training.Recipe(frozen_epochs=1, unfreeze="block9*")
+    with pytest.raises(ValueError, match="none of .* fits"):
+        stages.check_stages(network(), recipe)
