@@ -82,8 +82,8 @@ def add_attention(parser):
         **SEVERAL,
         metavar="STAGES",
         help="in which stages of the network attention goes: all, first, last,"
-        ' "last 2", or numbers from 1 as 1,3; each for all, each alone, and'
-        " the last two and more (default: all)",
+        ' "last 2", numbers from 1 as 1,3, or top, after the last feature map;'
+        " each for all, each alone, last two and more, and top (default: all)",
     )
 
 

@@ -11,7 +11,7 @@ import cbam_keras
 from cbam_keras import CBAM, comparison, insert_attention, models
 from cbam_keras.layers import Attention
 
-EACH = ["", "-stage-1", "-stage-2", "-stage-3", "-last-2"]
+EACH = ["", "-stage-1", "-stage-2", "-stage-3", "-last-2", "-top"]
 BLOCKS = ["block1_conv1", "block1_conv2", "block2_sepconv2", "block3_sepconv2"]
 three = functools.partial(networks.resnet, (1, 1, 1))
 
@@ -97,7 +97,7 @@ def test_a_single_stage_is_all_of_them():
             attention=attention, stages=stages
         ),
     )
-    assert [x.name for x in variants] == ["se"]
+    assert [x.name for x in variants] == ["se", "se-top"]
 
 
 def test_code_says_the_stages():
@@ -121,7 +121,7 @@ def test_comparisons_of_each_stage_name_it_and_leave_none_alone():
     names = [f"{kind}{stage}" for kind in ("se", "eca") for stage in EACH]
     assert [variant.name for variant in variants] == ["none", *names]
     stages = [variant.options.get("stages") for variant in variants]
-    assert stages == [None, *[None, "1", "2", "3", "last 2"] * 2]
+    assert stages == [None, *[None, "1", "2", "3", "last 2", "top"] * 2]
 
 
 def test_stages_are_searched_where_there_is_attention():
@@ -137,8 +137,8 @@ def test_stages_are_searched_where_there_is_attention():
     assert stages_of(hypermodel.build(values)) == [2, 3]
 
 
-FORM = '`stages` must be "all", "first", "last", as "last 2", or numbers.*'
-LACKING = "network has places for attention: 1, 2, 3. Received: stages="
+FORM = '`stages` must be "all", .* as "last 2", "top", or numbers.*'
+LACKING = "network has places for attention: 1, 2, 3, top. Received: stages="
 own = Attention("se", stages="last")
 own_in = functools.partial(Attention, "se", {})
 BAD = {

@@ -2,7 +2,7 @@
 
 - `graph`: its graph as Keras records it: nodes, the calls of operations.
 - `steps`: the model traced step by step; the axes of its tensors.
-- `resolutions`: the last layer at each resolution.
+- `resolutions`: the last layer at each resolution, and before the head.
 - `heads`: logits and probabilities, and the operation between them.
 - `gates`: its attention layers and their maps.
 - `constant_gates`: its gates, replaced by constants.
@@ -69,6 +69,7 @@ from cbam_keras._graph.resolutions import (
     ADDITIONS,
     is_coarser,
     last_at_each_resolution,
+    last_feature_map,
     only_adjusts,
 )
 from cbam_keras._graph.steps import (

@@ -1,7 +1,7 @@
-"""The last layer at each resolution of a network.
+"""The last layer at each resolution of a network, and that before its head.
 
-Insertion puts attention there by default, a U-Net takes its skips from there,
-and a pyramid its levels.
+Insertion puts attention there, a U-Net takes its skips from there, and a
+pyramid its levels.
 """
 
 import math
@@ -38,6 +38,16 @@ def last_at_each_resolution(
     return list(_Resolutions(graph, repeated).last())
 
 
+def last_feature_map(graph: Graph, repeated: Collection[int]) -> Step | None:
+    """Returns the step of the last feature map, before what pools it.
+
+    Where several maps are pooled, as for several outputs, it is the last that
+    these have in common. A network without head ends with it. `None` if outputs
+    have positions, as masks and boxes do. `repeated` is as above.
+    """
+    return _Resolutions(graph, repeated).last_map()
+
+
 def is_coarser(size: Sequence[int], than: Sequence[int]) -> bool:
     """Returns whether a size is a lower resolution than another."""
     return max(a / b for a, b in zip(than, size, strict=True)) >= STRIDE
@@ -62,13 +72,17 @@ def _is_head(step):
     Outputs are probabilities, pixels, and the values of a convolution without
     activation at the end of a model.
     """
-    activation = getattr(step.operation, "activation", None)
-    name = getattr(activation, "__name__", type(activation).__name__)
+    name = _activation_of(step)
     return (
         step.kind in ("Sigmoid", "Softmax", "Subtract", "Tanh")
         or name in ("sigmoid", "softmax", "tanh")
         or (step.kind.startswith("Conv") and name in ("linear", "NoneType"))
     )
+
+
+def _activation_of(step):
+    activation = getattr(step.operation, "activation", None)
+    return getattr(activation, "__name__", type(activation).__name__)
 
 
 class _Resolutions:
@@ -79,6 +93,13 @@ class _Resolutions:
         self.repeated = repeated
         self.outputs = {id(x) for x in graph.outputs}
         self._at = graph.order.__getitem__
+        ranks = [len(x.outputs[0].shape) for x in graph.steps if x.convolves]
+        # How many axes feature maps have.
+        self._rank = max(set(ranks), key=ranks.count, default=None)
+        # The last step on all paths to each step.
+        self._above: dict[Step, Step | None] = {}
+        for step in graph.steps:
+            self._above[step] = self._common(step.inputs)
 
     def _is_passed(self, step):
         return id(step.operation) in self.repeated or only_adjusts(step)
@@ -86,16 +107,12 @@ class _Resolutions:
     def last(self) -> Iterator[Step]:
         """Yields the last step at each resolution."""
         levels = self._levels()
-        # The last step on all paths to each step.
-        above: dict[Step, Step | None] = {}
-        for step in self.graph.steps:
-            above[step] = self._common(step.inputs, above)
         # All paths to the next resolution, or to the outputs, go through the
         # last layer here. An output may also be an input of the model.
         beyond = [[x for s in level for x in s.outputs] for level in levels[1:]]
         beyond.append([x for x in self.graph.outputs if self.graph.maker(x)])
         for level, tensors in zip(levels, beyond, strict=False):
-            last = self._common(tensors, above)
+            last = self._common(tensors)
             results = last.outputs if last is not None else ()
             result = any(id(x) in self.outputs for x in results)
             while last is not None:
@@ -107,12 +124,64 @@ class _Resolutions:
                 if not ends and getattr(last.operation, "weights", False):
                     result = False
                 result = result and is_feature_map(last.outputs[0])
-                last = above[last]
+                last = self._above[last]
             last = last or self._widest(level)
             if last is not None:
                 yield last
 
-    def _common(self, tensors, above):
+    def last_map(self) -> Step | None:
+        """Returns the step of the last feature map, as said above."""
+        maps = [x for x in self.graph.outputs if self._is_spatial(x)]
+        is_headless = len(maps) == len(self.graph.outputs) == 1
+        if maps and not is_headless:
+            return None
+        # What has no positions, and leads to nothing that has them.
+        head: set[Step] = set()
+        for step in reversed(self.graph.steps):
+            users = {y for x in step.outputs for y in self.graph.users(x)}
+            if users <= head and not any(map(self._is_spatial, step.outputs)):
+                head.add(step)
+                maps += filter(self._is_spatial, step.inputs)
+        last = self._common(maps)
+        while last is not None and not self._is_map(last):
+            # Tokens and frames may only be another form of the map.
+            has_weights = bool(getattr(last.operation, "weights", ()))
+            if has_weights and not self._is_passed(last):
+                return None
+            last = self._above[last]
+        if is_headless and last is not None:
+            sizes = [
+                self.graph.sizes(step.outputs[0])
+                for step in (last, *filter(self._is_map, self.graph.steps))
+            ]
+            is_finer = any(is_coarser(size, sizes[0]) for size in sizes)
+            if is_finer or _is_head(last) or last.kind == "Reshape":
+                return None
+        return last
+
+    def _is_spatial(self, tensor):
+        """Returns whether a tensor has several positions."""
+        sizes = self.graph.sizes(tensor) if is_feature_map(tensor) else ()
+        return max(sizes, default=1) > 1
+
+    def _is_map(self, step):
+        """Returns whether a step computes the features of a map."""
+        x = step.outputs[0]
+        is_map = len(x.shape) == self._rank and self._is_spatial(x)
+        return is_map and not (self._is_passed(step) or self._is_weighted(step))
+
+    def _is_weighted(self, step):
+        """Returns whether a step is the product in attention pooling."""
+        above = self._above[step]
+        if step.kind != "Multiply" or above is None:
+            return False
+        between = self.graph.ancestors(step.outputs[0])
+        between &= self.graph.descendants(above.outputs[0])
+        return any(
+            "softmax" in (x.kind.lower(), _activation_of(x)) for x in between
+        )
+
+    def _common(self, tensors):
         """Returns the last step on all paths to the tensors."""
         steps = {self.graph.maker(x) for x in tensors}
         while len(steps) > 1:
@@ -120,7 +189,7 @@ class _Resolutions:
                 return None
             last = max(steps, key=self._at)
             steps.remove(last)
-            steps.add(above[last])
+            steps.add(self._above[last])
         return steps.pop() if steps else None
 
     def _widest(self, level):
@@ -143,16 +212,11 @@ class _Resolutions:
 
         Sizes that differ only by a border, such as 149 and 147, are one.
         """
-        steps = self.graph.steps
-        ranks = [len(s.outputs[0].shape) for s in steps if s.convolves]
-        if not ranks:
-            return []
-        rank = max(set(ranks), key=ranks.count)
         sizes: dict[tuple, set] = {}
-        for step in steps:
+        for step in self.graph.steps:
             x = step.outputs[0]
             # Layers that change only the border of a map do not count.
-            if len(step.outputs) != 1 or len(x.shape) != rank:
+            if len(step.outputs) != 1 or len(x.shape) != self._rank:
                 continue
             if step.kind.startswith(("Cropping", "ZeroPadding")):
                 continue

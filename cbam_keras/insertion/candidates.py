@@ -13,7 +13,7 @@ from keras import layers
 from cbam_keras import _checks, _graph
 from cbam_keras.insertion.default_places import default_places
 from cbam_keras.layers import ATTENTION, AttentionLayer, make_attention
-from cbam_keras.layers.stages import in_stages
+from cbam_keras.layers.stages import TOP, in_stages
 
 # Replaces an unknown height or width when places are chosen. Divisible by the
 # stride of common networks.
@@ -57,6 +57,7 @@ class CandidatePlaces:
 
     def __init__(self, model):
         self.name = model.name
+        self.model = model
         shapes = [
             (x.shape[0], *(size or SIZE for size in x.shape[1:]))
             for x in model.inputs
@@ -107,16 +108,46 @@ class CandidatePlaces:
 
     def default(self):
         """Returns the places for `after=None`."""
-        # All places after an activation that a whole network shares would share
-        # one attention layer.
-        repeated = {
+        steps = default_places(self.graph, self._repeated())
+        places = dict.fromkeys(self.places[id(x.operation)] for x in steps)
+        return self._without_attention(places)
+
+    def top(self):
+        """Returns the place after the last feature map, `None` without one."""
+        repeated = self._repeated()
+        step = _graph.last_feature_map(self.graph, repeated)
+        later = self.graph.descendants(step.outputs[0]) if step else ()
+        if any(x.convolves for x in later):
+            # The last maps of small images may have one position.
+            shapes = [self._enlarged(x) for x in self.graph.inputs]
+            graph = _graph.trace(self.model, shapes)
+            step = _graph.last_feature_map(graph, repeated)
+        place = self.places[id(step.operation)] if step else None
+        return place if place and place.takes_attention else None
+
+    def _enlarged(self, x):
+        """Returns the shape of an input, with no side below `SIZE`."""
+        rank, kept = len(x.shape), {0, self.graph.channel_axis(x)}
+        return [
+            n if kept & {axis, axis - rank} else max(n, SIZE)
+            for axis, n in enumerate(x.shape)
+        ]
+
+    def _repeated(self):
+        """Returns the ids of operations without weights of several calls.
+
+        All places after an activation that a whole network shares would share
+        one attention layer.
+        """
+        return {
             id(place.operation)
             for place in self.places.values()
             if len(place.outputs) > 1
             and not getattr(place.operation, "variables", ())
         }
-        steps = default_places(self.graph, repeated)
-        ends = dict.fromkeys(self.places[id(x.operation)] for x in steps)
+
+    def _without_attention(self, ends):
+        """Returns the places that take attention, or raises if one has it."""
         places = [place for place in ends if place.takes_attention]
         taken = [x for x in places if isinstance(x.operation, AttentionLayer)]
         wrapped = any(step.convolves for step in self.graph.wrappers)
@@ -189,11 +220,12 @@ class CandidatePlaces:
             )
         return selected
 
-    def in_stages(self, places, attention, stages):
+    def in_stages(self, places, attention, stages, top=None):
         """Returns the places in stages, with the attention for each.
 
         They are numbered by resolution, finest first. Sizes that differ only
-        by a border, such as 149 and 147, are one.
+        by a border, such as 149 and 147, are one. `top` is the place for the
+        stage of that name, `None` without one.
         """
         sizes = sorted({x.size for x in places}, key=math.prod, reverse=True)
         if len({len(size) for size in sizes}) > 1:
@@ -203,9 +235,12 @@ class CandidatePlaces:
         for before, size in itertools.pairwise([(), *sizes]):
             is_next = not before or _graph.is_coarser(size, before)
             numbers[size] = numbers.get(before, 0) + is_next
-        attentions = in_stages(
-            attention, stages, dict.fromkeys(numbers.values()) or [1]
-        )
+        available = [*dict.fromkeys(numbers.values())] or [1]
+        available += [TOP] * (top is not None)
+        attentions = in_stages(attention, stages, available)
+        if attentions.get(TOP) is not None:
+            (top,) = self._without_attention([top])
+            return {top: attentions[TOP]}
         chosen = {x: attentions[numbers.get(x.size, 1)] for x in places}
         return {x: kind for x, kind in chosen.items() if kind is not None}
 

@@ -11,6 +11,7 @@ from cbam_keras.insertion.adoption import adopt
 from cbam_keras.insertion.candidates import CandidatePlaces
 from cbam_keras.insertion.copying import copy_with, warn_of_lost_settings
 from cbam_keras.layers import ATTENTION
+from cbam_keras.layers.stages import ALL, TOP, check_stages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,10 @@ def insert_attention(
             its class. Defaults to `True`.
         stages: String, which resolutions have attention, from 1, the finest:
             `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers as `"1,3"` or
-            `[1, 3]`. Of the places that `after` selects. Defaults to `"all"`.
+            `[1, 3]`, of the places that `after` selects; or `"top"`, one layer
+            after the last feature map. That is the last that all outputs share
+            before it is pooled, flattened or summed by attention. Defaults to
+            `"all"`.
         into: Names of layers: attention goes only on the way into these, as on
             skips. They take the output of the layers of `after`, or an output
             of the nested model that the layer is in. Defaults to `None`, which
@@ -163,13 +167,18 @@ def insert_attention(
             )
         model, _ = adopt(model)
     candidates = CandidatePlaces(model)
+    top = None
     if instead_of is not None:
         places = candidates.gates(instead_of)
     elif after is not None:
         places = candidates.matching(after)
     else:
-        places = candidates.default()
-    attentions = candidates.in_stages(places, attention, stages)
+        top = candidates.top()
+        own_stages = getattr(attention, "stages", ALL)
+        is_at_top = TOP in (check_stages(stages), own_stages)
+        # Other places may have attention already.
+        places = [] if top and is_at_top else candidates.default()
+    attentions = candidates.in_stages(places, attention, stages, top)
     places = list(attentions)
     users = None if into is None else candidates.users_named(places, into)
     ending = "_attention" if instead_of is None else ""

@@ -80,7 +80,7 @@ class Attention:
             to `"cbam"`.
         options: Mapping of arguments of the layer, before those that a name
             stands for. Defaults to none.
-        stages: String, in which stages of a network it goes, see
+        stages: String, in which stages of a network it goes, or `"top"`, see
             `insert_attention`. For what takes `attention=`; a single layer has
             no stage. Defaults to `"all"`.
 

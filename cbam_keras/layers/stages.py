@@ -1,4 +1,4 @@
-"""Where attention goes: the stages of a network, numbered from 1."""
+"""Where attention goes: in stages, numbered from 1, or at the top."""
 
 import dataclasses
 import re
@@ -8,18 +8,27 @@ from typing import Any
 from cbam_keras import _checks
 
 ALL = "all"
-FORM = r"all|first|last( [1-9]\d*)?|\d+(,\d+)*"
+# After the last feature map. It is no part of all stages.
+TOP = "top"
+FORM = r"all|first|last( [1-9]\d*)?|top|\d+(,\d+)*"
+Stage = int | str
 
 
 class StageError(ValueError):
     """A network lacks a stage; `available` are those that it has."""
 
-    def __init__(self, stages: str, available: Iterable[int]):
+    def __init__(self, stages: str, available: Iterable[Stage]):
         self.available = list(available)
         listed = ", ".join(map(str, self.available))
+        hint = (
+            '. "top" is for networks that pool their last feature map, as '
+            "classifiers do, not for those of masks or boxes, and not with "
+            "`after`, `instead_of` or a list of `attention`"
+        )
         super().__init__(
             "`stages` must be among those where the network has places for "
             f"attention: {listed}. Received: stages={stages!r}"
+            f"{hint * (stages == TOP)}"
         )
 
 
@@ -35,34 +44,38 @@ def check_stages(stages: object) -> str:
     if isinstance(text, str) and re.fullmatch(FORM, text):
         return text
     raise ValueError(
-        '`stages` must be "all", "first", "last", as "last 2", or numbers '
-        f'from 1, as "1,3". Received: stages={stages!r}'
-        f"{_checks.did_you_mean(stages, ('all', 'first', 'last', 'last 2'))}"
+        '`stages` must be "all", "first", "last", as "last 2", "top", or '
+        f'numbers from 1, as "1,3". Received: stages={stages!r}'
+        f"{_checks.did_you_mean(stages, (ALL, 'first', 'last', 'last 2', TOP))}"
     )
 
 
-def choose_stages(stages: object, available: Iterable[int]) -> list[int]:
+def choose_stages(stages: object, available: Iterable[Stage]) -> list[Stage]:
     """Returns the stages that are asked for, of those that there are."""
     available = list(available)
+    numbers = [stage for stage in available if stage != TOP]
     stages = check_stages(stages)
     kind, _, count = stages.partition(" ")
     if kind == ALL:
-        return available
-    if kind[0].isdigit():
-        numbers = sorted({int(number) for number in kind.split(",")})
-    elif int(count or 1) > len(available):
-        numbers = [0]
+        return numbers
+    chosen: list[Stage]
+    if kind == TOP:
+        chosen = [TOP]
+    elif kind[0].isdigit():
+        chosen = sorted({int(number) for number in kind.split(",")})
+    elif int(count or 1) > len(numbers):
+        chosen = [0]
     else:
-        numbers = available[-int(count or 1) :]
-        numbers = available[:1] if kind == "first" else numbers
-    if not {*numbers} <= {*available}:
+        chosen = numbers[-int(count or 1) :]
+        chosen = numbers[:1] if kind == "first" else chosen
+    if not {*chosen} <= {*available}:
         raise StageError(stages, available)
-    return numbers
+    return chosen
 
 
 def in_stages(
-    attention: Any, stages: object, available: Iterable[int]
-) -> dict[int, Any]:
+    attention: Any, stages: object, available: Iterable[Stage]
+) -> dict[Stage, Any]:
     """Returns the attention of each stage, `None` where there is none.
 
     `attention` may have its own `stages`, as a `layers.Attention`.
@@ -78,5 +91,5 @@ def in_stages(
     if own_stages != ALL:
         attention = dataclasses.replace(attention, stages=ALL)
         stages = own_stages
-    numbers = choose_stages(stages, available)
-    return {x: attention if x in numbers else None for x in available}
+    chosen = choose_stages(stages, available)
+    return {x: attention if x in chosen else None for x in available}

@@ -7,7 +7,7 @@ import keras
 from keras import KerasTensor, layers
 
 from cbam_keras import _checks
-from cbam_keras.models.blocks import head_dtype
+from cbam_keras.models.blocks import Attention, attend, head_dtype
 from cbam_keras.models.weights import load_weights
 
 # Sides in pixels of the default image for each stem.
@@ -25,13 +25,14 @@ def assemble(
     classes: int,
     classifier_activation: str | Callable | None,
     stem: str,
+    top_attention: Attention,
     name: str,
 ) -> keras.Model:
     """Builds a network from its body, adding the input, head and weights.
 
     `body` is a function from the image, a symbolic tensor, to the last feature
     map. It is called after the other arguments, those of `ResNet`, have been
-    checked; `stem` is for the body.
+    checked; `stem` is for the body, `top_attention` follows its map.
     """
     _checks.one_of("stem", stem, STEMS)
     _checks.one_of("pooling", pooling, (None, "avg", "max"))
@@ -40,9 +41,8 @@ def assemble(
     if include_top:
         check_activation(classifier_activation, classes)
     image = _make_image(input_tensor, input_shape, include_top, stem)
-    x = apply_head(
-        body(image), include_top, pooling, classes, classifier_activation
-    )
+    x = attend(body(image), top_attention, name="head_attention")
+    x = apply_head(x, include_top, pooling, classes, classifier_activation)
     inputs = keras.utils.get_source_inputs(image)
     # A model of a list of one takes its input in a list.
     model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, x, name=name)

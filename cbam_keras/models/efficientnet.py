@@ -8,7 +8,7 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras.layers import _docstrings
-from cbam_keras.layers.stages import in_stages
+from cbam_keras.layers.stages import TOP, in_stages
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
     Attention,
@@ -95,7 +95,8 @@ def EfficientNetLite0(
     """
     if isinstance(weights, str) and weights == "imagenet":
         weights = _find_imagenet_weights(include_top, classes, attention)
-    attentions = in_stages(attention, stages, range(1, len(STAGES) + 1))
+    numbers = range(1, len(STAGES) + 1)
+    attentions = in_stages(attention, stages, [*numbers, TOP])
 
     def body(x):
         stride = 1 if stem == "small" else 2
@@ -127,6 +128,7 @@ def EfficientNetLite0(
         classes=classes,
         classifier_activation=classifier_activation,
         stem=stem,
+        top_attention=attentions[TOP],
         name=name,
     )
 

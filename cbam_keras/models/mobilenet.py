@@ -7,7 +7,7 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras.layers import _docstrings
-from cbam_keras.layers.stages import in_stages
+from cbam_keras.layers.stages import TOP, in_stages
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
     Attention,
@@ -86,7 +86,8 @@ def MobileNet(
         Woo, Park, Lee and Kweon, 2018 (https://arxiv.org/abs/1807.06521).
     """
     alpha = _checks.positive_number("alpha", alpha)
-    attentions = in_stages(attention, stages, range(1, len(STAGES) + 1))
+    numbers = range(1, len(STAGES) + 1)
+    attentions = in_stages(attention, stages, [*numbers, TOP])
 
     def body(x):
         stride = 1 if stem == "small" else 2
@@ -116,6 +117,7 @@ def MobileNet(
         classes=classes,
         classifier_activation=classifier_activation,
         stem=stem,
+        top_attention=attentions[TOP],
         name=name,
     )
 

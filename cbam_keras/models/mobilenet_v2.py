@@ -7,7 +7,7 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras.layers import _docstrings
-from cbam_keras.layers.stages import in_stages
+from cbam_keras.layers.stages import TOP, in_stages
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
     Attention,
@@ -92,7 +92,8 @@ def MobileNetV2(
         Hou, Zhou and Feng, 2021 (https://arxiv.org/abs/2103.02907).
     """
     alpha = _checks.positive_number("alpha", alpha)
-    attentions = in_stages(attention, stages, range(2, len(STAGES) + 1))
+    numbers = range(2, len(STAGES) + 1)
+    attentions = in_stages(attention, stages, [*numbers, TOP])
 
     def body(x):
         stride = 1 if stem == "small" else 2
@@ -126,6 +127,7 @@ def MobileNetV2(
         classes=classes,
         classifier_activation=classifier_activation,
         stem=stem,
+        top_attention=attentions[TOP],
         name=name,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import keras
 
 from cbam_keras import _checks
-from cbam_keras.layers.stages import choose_stages, in_stages
+from cbam_keras.layers.stages import TOP, Stage, choose_stages, in_stages
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
     DOWNSAMPLE_IN,
@@ -89,7 +89,8 @@ def ResNet(
             `layers.make_attention` takes, or a list, one per stage. Defaults to
             `None`.
         stages: String, which stages have attention: `"all"`, `"first"`,
-            `"last"`, `"last 2"`, or numbers as `"1,3"` or `[1, 3]`. They are
+            `"last"`, `"last 2"`, or numbers as `"1,3"` or `[1, 3]`; or `"top"`,
+            one layer, `head_attention`, after the last feature map. Stages are
             numbered from 1 as in the names of layers. Defaults to `"all"`.
         stem: `"imagenet"` (7x7, stride 2, max pooling), `"small"` (3x3; for 16
             to 96 pixels) or `"strided"` (3x3, stride 2). The last one takes a
@@ -142,12 +143,12 @@ def ResNet(
                 f"attention={attention!r}"
             )
         with_attention = choose_stages(stages, numbers)
-        attentions = {
+        attentions: dict[Stage, Attention] = {
             x: attention[x - 1] if x in with_attention else None
             for x in numbers
         }
     else:
-        attentions = in_stages(attention, stages, numbers)
+        attentions = in_stages(attention, stages, [*numbers, TOP])
 
     def body(x):
         x = stem_block(x, stem_width, stem)
@@ -174,6 +175,8 @@ def ResNet(
         classes=classes,
         classifier_activation=classifier_activation,
         stem=stem,
+        # A list has attention for stages only.
+        top_attention=attentions.get(TOP),
         name=name,
     )
 

@@ -61,7 +61,8 @@ def UNet(
             before they are repeated. Defaults to `None`.
         stages: String, which decoder blocks have both, from 1, the coarsest:
             `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers as `"1,3"`. For
-            skips it means those blocks that have one. Defaults to `"all"`.
+            skips it means those blocks that have one. There is no `"top"`.
+            Defaults to `"all"`.
         decoder_widths: Sequence of positive integers, the channels of the
             blocks, the coarsest first. These are by default `16` in the last
             block and twice as many in each before, up to `256`. Defaults to

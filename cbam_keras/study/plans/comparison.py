@@ -23,6 +23,8 @@ from cbam_keras.layers import (
 )
 from cbam_keras.layers.stages import (
     ALL,
+    TOP,
+    Stage,
     StageError,
     check_stages,
     choose_stages,
@@ -56,7 +58,7 @@ __all__ = ["compare", "plan", "NETWORKS"]
 DEFAULT = (BASELINE, "se", "cbam")
 # The name of a network with the gates that it has.
 ORIGINAL = "original"
-# Stands for all stages, each alone, and the last two or more.
+# Stands for all stages, each alone, the last two or more, and the top.
 EACH = "each"
 
 Attentions = Sequence[str | MakeLayer]
@@ -93,8 +95,8 @@ def plan(
             Defaults to `("none", "se", "cbam")`.
         stages: In which stages attention goes, see `insert_attention`, a
             sequence of these, or `"each"`. Those of a sequence are compared.
-            `"each"` stands for all stages, each alone, and the last two and
-            more. Defaults to `"all"`.
+            `"each"` stands for all stages, each alone, the last two and more,
+            and `"top"`. Defaults to `"all"`.
         instead_of: Gates whose place attention takes, see `insert_attention`,
             as `"se"` for EfficientNet. The network as it is, `"original"`, is
             compared with `"none"`, without these gates, and with each attention
@@ -169,6 +171,7 @@ def plan(
             ),
             stages,
             model,
+            instead_of,
         ),
         task,
         model,
@@ -443,7 +446,10 @@ def default_recipe(
 
 
 def placements(
-    stages: str | Sequence[str], model: Network, place: str = "attention"
+    stages: str | Sequence[str],
+    model: Network,
+    place: str = "attention",
+    instead_of: str | Sequence[str] | None = None,
 ) -> list[str]:
     """Returns in which stages of a network attention goes, `"each"` expanded.
 
@@ -453,11 +459,12 @@ def placements(
     asked = [x if x == EACH else check_stages(x) for x in asked]
     chosen = dict.fromkeys(asked)
     if [*chosen] != [ALL]:
-        available = list_stages(model, place)
-        numbers = range(2, len(available))
-        every = [ALL, *map(str, available), *(f"last {x}" for x in numbers)]
+        available = list_stages(model, place, instead_of)
+        numbers = [x for x in available if x != TOP]
         # A single stage is all.
-        every = every[: len(every) if len(available) > 1 else 1]
+        each = map(str, numbers if len(numbers) > 1 else [])
+        lasts = (f"last {x}" for x in range(2, len(numbers)))
+        every = [ALL, *each, *lasts, *[TOP] * (TOP in available)]
         chosen = {
             x: choose_stages(x, available)
             for asked in chosen
@@ -471,9 +478,15 @@ def placements(
     return list(chosen)
 
 
-def list_stages(model: Network, place: str = "attention") -> list[int]:
+def list_stages(
+    model: Network,
+    place: str = "attention",
+    instead_of: str | Sequence[str] | None = None,
+) -> list[Stage]:
     """Returns the stages of a network that can have attention."""
     build, *_ = network_of(model, None, Recipe())
+    if instead_of is not None:
+        build = functools.partial(_in_place_of, build, instead_of)
     # The stages do not depend on size and classes.
     images = types.SimpleNamespace(
         image_shape=(224, 224, 3), class_names=range(2)
@@ -493,10 +506,11 @@ def placed(
     layers: dict[str, Attention | None],
     stages: str | Sequence[str],
     model: Network,
+    instead_of: str | Sequence[str] | None = None,
 ) -> dict[str, Attention | None]:
     """Returns each kind in each choice of stages, by its name."""
     places = dict.fromkeys(map(_place_of, layers))
-    choices = {x: placements(stages, model, x) for x in places}
+    choices = {x: placements(stages, model, x, instead_of) for x in places}
     every: dict[str, Attention | None] = {}
     for name, attention in layers.items():
         if attention is None:
