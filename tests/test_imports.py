@@ -79,15 +79,15 @@ def test_files_read_in_one_sitting():
 # "test_". Whoever adds to a room raises its number in a commit of its own,
 # whose message says what was looked for to strike.
 LINES = {
-    "layers": 4_470,
+    "layers": 4_490,
     "models": 2_920,
-    "insertion": 3_120,
+    "insertion": 3_170,
     "convert": 1_370,
     "explain": 2_410,
     "profiling": 480,
-    "_graph": 1_690,
+    "_graph": 1_750,
     "data": 4_250,
-    "study": 7_790,
+    "study": 7_810,
     "tuning": 1_820,
     "report": 1_280,
     "cli": 650,
@@ -106,7 +106,7 @@ LINES_OF_TESTS = {
     "tuning": 1_380,
     "report": 790,
     "cli": 870,
-    "others": 5_880,
+    "others": 6_010,
 }
 
 
