@@ -48,7 +48,7 @@ def trained(folder, given, classes, activation, fold=None, **options):
     loaded = data.load(given, batch_size=200, **where)
     keras.utils.set_random_seed(outcome.seed)
     model = build(loaded)
-    networks.draw_by_path(model, outcome.seed)
+    networks.draw(networks.find_drawn(model), outcome.seed)
     before = model.get_weights()
     after = keras.saving.load_model(folder / outcome.file).get_weights()
     return loaded, before, after, outcome

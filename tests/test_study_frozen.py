@@ -131,7 +131,7 @@ def test_features_train_as_keras_trains_the_network_as_a_whole(cached):
     plan = planned()
     data, recipe = plan.load(1), plan.recipe_for(None, 1)
     model = study.build_seeded(network, recipe)
-    networks.draw_by_path(model, 1)
+    networks.draw(networks.find_drawn(model), 1)
     # A base runs in inference.
     model.get_layer("drop").rate = 0
     plan.task.compile(model, recipe, data)
@@ -227,9 +227,7 @@ def test_features_are_kept_in_memory_where_the_disk_is_full(
     monkeypatch.setattr(frozen, "memory", lambda: 0)
     with pytest.raises(RuntimeError, match="can no longer be written to"):
         study.run(planned(seeds=(0, 1, 2)), tmp_path)
-    assert (
-        len(study.Results.read(tmp_path).runs) == 2
-    )
+    assert len(study.Results.read(tmp_path).runs) == 2
 
 
 @pytest.mark.slow

@@ -265,6 +265,7 @@ class TrainableAttention(AttentionLayer):
         self.gate_activation = keras.activations.get(gate_activation)
         self.identity_init = _checks.boolean("identity_init", identity_init)
         self.kernel_initializer = initializers.get(kernel_initializer)
+        self._clones = []
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
@@ -355,6 +356,8 @@ class TrainableAttention(AttentionLayer):
             # An initializer that is used twice gives the same numbers twice.
             # A clone draws its own seed.
             initializer = initializer.clone()
+            # Whoever draws a network anew needs it.
+            self._clones = [*self._clones, initializer]
         return self.add_weight(
             name=name,
             shape=shape,

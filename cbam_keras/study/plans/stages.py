@@ -41,7 +41,7 @@ def unfrozen(model: keras.Model) -> Iterator[None]:
 
 
 def begin_second(
-    model: keras.Model, unfreeze: int | float | str | None
+    model: keras.Model, unfreeze: int | float | str | None = None
 ) -> None:
     """Makes layers trainable, except batch normalization.
 

@@ -4,6 +4,7 @@ The folder is the queue: each process that trains, this one, a worker or one on
 another machine, takes the next network that nobody trains.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -193,7 +194,9 @@ class Cells:
             if self.tensorboard:
                 logs = folder.path / "tensorboard" / f"{name}-seed{cell.seed}"
                 callbacks.append(keras.callbacks.TensorBoard(str(logs)))
-            with free_memory():
+            # A network that is kept leaves nothing.
+            is_kept = self.frozen.keeps(cell.variant)
+            with contextlib.nullcontext() if is_kept else free_memory():
                 outcome = train_cell(
                     self.study,
                     cell.variant,

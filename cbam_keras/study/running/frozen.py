@@ -12,6 +12,7 @@ import os
 import pathlib
 import shutil
 import zlib
+from collections.abc import Sequence
 from typing import cast
 
 import keras
@@ -29,7 +30,9 @@ from cbam_keras.study.running.checkpoints import DAMAGE, random_states
 from cbam_keras.study.running.folder import CELLS, FEATURES
 from cbam_keras.study.running.machine import memory
 from cbam_keras.study.running.networks import (
-    build_network,
+    Drawn,
+    build_drawn,
+    draw,
     fingerprint,
 )
 
@@ -49,17 +52,23 @@ class Parts:
     network: keras.Model
     head: keras.Model
     base: keras.Model | None = None
+    seed: int = 0
+    # The weights that the head starts with, and those of them that each seed
+    # draws, once it is known that it draws no others.
+    starts: list[np.ndarray] = dataclasses.field(default_factory=list)
+    drawn: list[Drawn] = dataclasses.field(default_factory=list)
     # How the optimizer of the head starts, and for how many steps an epoch.
     optimizer: list[np.ndarray] = dataclasses.field(default_factory=list)
     steps: int = 0
 
     @classmethod
-    def of(cls, network: keras.Model) -> "Parts":
-        """Returns the parts of a network that has just been built."""
+    def of(cls, network: keras.Model, seed: int = 0) -> "Parts":
+        """Returns the parts of a network that a seed has just built."""
         both = None if network.compiled else cut(network)
         if both is None:
             return cls(network, network)
-        return cls(network, both[1], both[0])
+        base, head = both
+        return cls(network, head, base, seed, head.get_weights())
 
     @functools.cached_property
     def digest(self) -> str:
@@ -77,15 +86,34 @@ class Parts:
             map(np.array_equal, *weights)
         )
 
-    def start_as(self, built: "Parts") -> None:
-        """Gives the head what it has in a network that has been built."""
-        self.head.set_weights(built.head.get_weights())
-        variables, values = random_states(self.head), random_states(built.head)
+    def start_as(self, built: "Parts", drawn: Sequence[Drawn]) -> None:
+        """Gives the head what it has in a network that another seed built."""
+        by_id = {id(weight): entry for weight, *entry in drawn}
+        entries = [by_id.get(id(weight)) for weight in built.head.weights]
+        # A user's function may draw other weights in a way of its own.
+        if all(
+            entry or np.array_equal(one, other)
+            for entry, one, other in zip(
+                entries, self.starts, built.starts, strict=True
+            )
+        ):
+            weights = zip(self.head.weights, entries, strict=True)
+            self.drawn = [
+                (weight, *entry) for weight, entry in weights if entry
+            ]
+        self._start(built.starts)
+
+    def start_with(self, seed: int) -> None:
+        """Gives the head what a network of a seed would have."""
+        self._start(self.starts)
+        draw(self.drawn, seed)
+
+    def _start(self, weights):
+        self.head.set_weights(weights)
         if self.optimizer:
-            variables = variables + self.head.optimizer.variables
-            values = values + self.optimizer
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+            variables = self.head.optimizer.variables
+            for variable, value in zip(variables, self.optimizer, strict=True):
+                variable.assign(value)
 
     def is_compiled(self, model: keras.Model, steps: int) -> bool:
         """Returns whether a model can be trained as it has been compiled."""
@@ -192,6 +220,11 @@ class FrozenNetworks:
         self._parts: dict[str, Parts] = {}
         self._features: dict[str, np.ndarray] = {}
 
+    def keeps(self, variant: Variant) -> bool:
+        """Returns whether the next seed trains a network that was built."""
+        kept = self._parts.get(variant.name)
+        return kept is not None and bool(kept.drawn)
+
     def parts(
         self,
         study: Study,
@@ -200,15 +233,21 @@ class FrozenNetworks:
         data: Data,
     ) -> Parts:
         """Returns a network of a variant, as built with a seed."""
-        network = build_network(study, variant, seed, data)
+        kept = self._parts.get(variant.name)
+        if kept and (self.keeps(variant) or kept.seed == seed):
+            kept.start_with(seed)
+            return kept
+        network, drawn = build_drawn(study, variant, seed, data)
         if not study.recipe_for(variant, seed).frozen:
             return Parts(network, network)
-        built, kept = Parts.of(network), self._parts.get(variant.name)
-        if kept is not None and kept.has_base_of(built):
-            kept.start_as(built)
+        built = Parts.of(network, seed)
+        if kept and kept.has_base_of(built):
+            kept.start_as(built, drawn)
             return kept
-        # Other tasks may compile a network by its data.
-        if type(study.task) is Classification and built.base is not None:
+        # Other tasks may compile a network by its data, and the states of
+        # random layers follow from how it is built.
+        is_usual = type(study.task) is Classification
+        if is_usual and built.base and not random_states(built.head):
             self._parts[variant.name] = built
         return built
 

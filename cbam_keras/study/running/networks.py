@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 
 import keras
@@ -30,14 +31,19 @@ NUMBERED = r"(.*?)(?:_(\d+))?"
 
 def build_network(study, variant, seed, data):
     """Returns a new network of a variant, after checking that it fits."""
+    return build_drawn(study, variant, seed, data)[0]
+
+
+def build_drawn(study, variant, seed, data):
+    """Returns the same, and what of it the seed has drawn by path."""
     recipe = study.recipe_for(variant, seed)
     model = build_seeded(functools.partial(variant.build, data), recipe)
     # An instance that is trained in place keeps its values.
-    if "layers" not in study.settings:
-        draw_by_path(model, recipe.seed)
+    drawn = [] if "layers" in study.settings else find_drawn(model)
+    draw(drawn, recipe.seed)
     study.task.check(model, data)
     check_stages(model, recipe)
-    return model
+    return model, drawn
 
 
 def build_seeded(build, recipe):
@@ -53,18 +59,35 @@ def build_seeded(build, recipe):
     return model
 
 
-def draw_by_path(model, seed):
-    """Draws the initial values of a network again, each by seed and path.
+# A weight, what draws it, and its path.
+Drawn = tuple[keras.Variable, keras.initializers.Initializer, str]
+
+
+def draw(drawn: Iterable[Drawn], seed: int) -> None:
+    """Draws initial values again, each by seed and path.
 
     So layers that two networks share start alike, whatever else was built
-    before them. Values that have been set since their initializer drew them,
-    as pretrained ones, stay, and so do those of an initializer with a seed.
+    before them.
     """
-    places = _places_of(model)
+    for weight, initializer, place in drawn:
+        new = _seeded(initializer, [seed, *place.encode()])
+        weight.assign(new(weight.shape, dtype=weight.dtype))
+
+
+def find_drawn(model: keras.Model) -> list[Drawn]:
+    """Returns the weights of a network that are as their initializers draw.
+
+    Values that have been set since, as pretrained ones, are not among them,
+    nor those of an initializer with a seed.
+    """
+    places, drawn = _places_of(model), []
     for layer in _graph.layers_within(model):
         initializers = [
             value
-            for value in vars(layer).values()
+            for value in (
+                *vars(layer).values(),
+                *vars(layer).get("_clones", ()),
+            )
             if isinstance(value, keras.initializers.Initializer)
             and isinstance(getattr(value, "seed", None), int)
             and value.get_config()["seed"] is None
@@ -79,12 +102,11 @@ def draw_by_path(model, seed):
             # Operations of JAX would be compiled for each shape.
             values = keras.ops.convert_to_numpy(weight.value)
             for initializer in initializers:
-                drawn = initializer(weight.shape, dtype=weight.dtype)
-                if np.array_equal(keras.ops.convert_to_numpy(drawn), values):
-                    place = places[id(weight)].encode()
-                    new = _seeded(initializer, [seed, *place])
-                    weight.assign(new(weight.shape, dtype=weight.dtype))
+                start = initializer(weight.shape, dtype=weight.dtype)
+                if np.array_equal(keras.ops.convert_to_numpy(start), values):
+                    drawn.append((weight, initializer, places[id(weight)]))
                     break
+    return drawn
 
 
 def _places_of(model):
