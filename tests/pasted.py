@@ -67,7 +67,7 @@ def channel(
     parts = mlp(x, hidden, **options)
     activate = layers.Activation(gate)
     logits = [run(parts, pooled(x, kind, form)) for kind in pools]
-    if join == "gates":
+    if join != "logits":
         logits = [activate(y) for y in logits]
     y = layers.add(logits) if len(logits) > 1 else logits[0]
     y = y if join == "gates" else activate(y)
@@ -154,7 +154,7 @@ class Spatial(layers.Layer):
 class Both(layers.Layer):
     def __init__(self, filters=CHANNELS, two=False, **kwargs):
         super().__init__(**kwargs)
-        self.filters = filters
+        self.filters, self.two = filters, two
         self.channel, self.spatial = Channel(filters, 4, two), Spatial()
 
     def build(self, shape):
@@ -168,7 +168,8 @@ class Both(layers.Layer):
         return shape
 
     def get_config(self):
-        return {**super().get_config(), "filters": self.filters}
+        own = {"filters": self.filters, "two": self.two}
+        return {**super().get_config(), **own}
 
 
 class Weights(layers.Layer):

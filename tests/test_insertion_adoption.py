@@ -50,7 +50,7 @@ FORMS = {
     "Sequential": (partial(channel, unit="sequential"), "ChannelAttention(R)"),
     "kernel of 3": (
         partial(both, spatial_options={"size": 3, "bias": True}),
-        "CBAM(R, spatial_use_bias=True, kernel_size=3)",
+        "CBAM(R, kernel_size=3, spatial_use_bias=True)",
     ),
     "normalized map": (
         partial(both, spatial_options={"norm": True}),
@@ -175,6 +175,11 @@ DEPARTURES = {
         "channel",
         "sigmoid twice",
     ),
+    "sigmoid of sigmoids": (
+        partial(channel, join="twice"),
+        "channel",
+        "sigmoid twice",
+    ),
     "ReLU before": (
         partial(spatial, gate=lambda z: ops.sigmoid(ops.relu(z))),
         "spatial",
@@ -187,12 +192,12 @@ DEPARTURES = {
     ),
     "no MLP": (
         lambda x: gated(x, layers.Dense(CHANNELS, "sigmoid")),
-        "se",
+        "channel",
         "no MLP between pools and gate",
     ),
     "no weights": (
         lambda x: x * ops.sigmoid(pooled(x)),
-        "se",
+        "channel",
         "no MLP between pools and gate",
     ),
     "many maps": (

@@ -266,11 +266,11 @@ def test_a_network_without_attention_is_copied():
     np.testing.assert_array_equal(predictions(core, x), predictions(model, x))
 
 
-# `adopt` recognizes no BAM, and no gates of these pools.
-UNKNOWN = "BAM", "BAM-multiply", "CBAM-pools"
+# `adopt` recognizes no gates of these pools.
+UNKNOWN = {"CBAM-pools"}
 
 
-@pytest.mark.parametrize("name", sorted({*GATES} - {*UNKNOWN}))
+@pytest.mark.parametrize("name", sorted({*GATES} - UNKNOWN))
 def test_adopting_a_rewritten_gate_gives_its_weights_back(name):
     model = features(GATES[name](name="gate"))
     adopted, _ = adopt(to_core(model))

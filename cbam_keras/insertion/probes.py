@@ -1,5 +1,6 @@
 """Probes: random features, to compare a part of a network with layers on."""
 
+import functools
 import math
 
 import numpy as np
@@ -60,6 +61,16 @@ class Probes:
     def factors(self, x):
         """Returns what the part multiplies features by, channels last."""
         return np.moveaxis(_run(self.cut, x) / x, self.axis, -1)
+
+    @functools.cached_property
+    def is_product(self):
+        """Whether factors are a factor of channels by one of positions."""
+        factors = self.factors(self.features[0])
+        corner = (slice(None), *(slice(1) for _ in factors.shape[1:-1]))
+        by_channel, by_position = factors[corner], factors[..., :1]
+        product = by_channel * by_position
+        atol = 1e-4 * np.abs(factors).max() ** 2
+        return np.allclose(factors * by_channel[..., :1], product, atol=atol)
 
 
 def probe(cut, data_format):

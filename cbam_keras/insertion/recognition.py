@@ -6,16 +6,20 @@ filled with these and compared with it, outputs and gradients, on probes.
 """
 
 import collections
+import contextlib
 import dataclasses
+import inspect
 import itertools
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import ops
+from keras import activations, ops
 
+from cbam_keras import _graph
 from cbam_keras.insertion.cutting import EPSILON, Cut
 from cbam_keras.insertion.probes import TOLERANCE, probe
 from cbam_keras.layers import (
@@ -35,17 +39,9 @@ from cbam_keras.layers import (
 from cbam_keras.layers.cbam import ORDERS
 
 # More assignments of weights of one shape are not tried.
-MOST_ASSIGNMENTS = 24
-ACTIVATIONS = "relu silu linear gelu tanh elu hard_silu sigmoid".split()
-GATES = "sigmoid hard_sigmoid tanh relu".split()
-
-
-def _sigmoid_twice(logits):
-    return ops.sigmoid(ops.sigmoid(logits))
-
-
-def _sigmoid_of_relu(logits):
-    return ops.sigmoid(ops.relu(logits))
+MOST_ASSIGNMENTS = 8
+# What an unusual argument costs: it is tried after the usual ones.
+RARE = 10
 
 
 def _softmax(logits):
@@ -53,22 +49,72 @@ def _softmax(logits):
     return ops.reshape(ops.softmax(flat), ops.shape(logits))
 
 
-# Activations of gates that none of ours has.
-DEPARTURES: dict[Callable, str] = {
-    _sigmoid_twice: "sigmoid twice",
-    _sigmoid_of_relu: "a ReLU before the sigmoid",
-    _softmax: "softmax in place of sigmoid",
-}
-ALONE = {("avg",): "average alone", ("max",): "maximum alone"}
-# What channel gates pool, and whether logits or gates are added; what spatial
-# gates pool.
-POOLINGS = [
-    (("avg", "max"), "logits"),
-    (("avg",), "logits"),
-    (("avg", "max"), "gates"),
-    (("max",), "logits"),
+class Departure(NamedTuple):
+    """A gate that none of ours has: functions of logits, and of their sum."""
+
+    words: str
+    of_sum: Callable
+    of_each: Callable = activations.linear
+
+    def attributes(self, gate):
+        """Returns what makes a channel or a spatial gate compute it."""
+
+        def add(tensors, *weights):
+            return sum(self.of_each(gate._dense(x, *weights)) for x in tensors)
+
+        return {"gate_activation": self.of_sum, "_dense_of_sum": add}
+
+
+SIGMOID, RELU = activations.sigmoid, activations.relu
+DEPARTURES = [
+    Departure("sigmoid twice", SIGMOID, SIGMOID),
+    Departure("sigmoid twice", lambda logits: SIGMOID(SIGMOID(logits))),
+    Departure("a ReLU before the sigmoid", SIGMOID, RELU),
+    Departure(
+        "a ReLU before the sigmoid", lambda logits: SIGMOID(RELU(logits))
+    ),
+    Departure("softmax in place of sigmoid", _softmax),
 ]
-SPATIAL_POOLINGS = [("avg", "max"), ("max", "avg"), ("avg",), ("max",)]
+ALONE = {("avg",): "average alone", ("max",): "maximum alone"}
+
+
+def _choices(name, *values):
+    return [{name: value} for value in values]
+
+
+def _of_half(half, options):
+    """Returns arguments of a gate of CBAM as CBAM takes them."""
+    names = inspect.signature(CBAM).parameters
+    prefixed = {f"{half}_{name}": value for name, value in options.items()}
+    return {
+        name if name in names else name.removeprefix(f"{half}_"): value
+        for name, value in prefixed.items()
+    }
+
+
+# Choices of arguments that no weights show, with the number of usual ones,
+# which come first.
+POOLS = [
+    {"pool_types": ("avg", "max")},
+    {"pool_types": ("avg",)},
+    {"pool_types": ("avg", "max"), "combine": "gates"},
+    {"pool_types": ("max",)},
+]
+SPATIAL_POOLS = [("avg", "max"), ("max", "avg"), ("avg",), ("max",)]
+CHOICES: dict[type, list[tuple[int, list[dict[str, Any]]]]] = {
+    ChannelAttention: [(4, POOLS)],
+    SpatialAttention: [(1, _choices("dilation_rate", 1, 2, 4))],
+    CBAM: [
+        (4, [_of_half("channel", x) for x in POOLS]),
+        (3, _choices("order", *ORDERS[::2], ORDERS[1])),
+    ],
+    BAM: [(2, _choices("combine", "add", "multiply"))],
+    SCSE: [(2, _choices("combine", "max", "add"))],
+    GlobalContext: [(2, _choices("fusion", "add", "multiply"))],
+}
+STARTS = [{}, {"identity_init": True}]
+GATES = _choices("gate_activation", *"sigmoid hard_sigmoid tanh relu".split())
+ACTIVATIONS = "relu silu linear gelu tanh elu hard_silu sigmoid".split()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,17 +160,12 @@ def _describe(probes):
         return np.ptp(factors, axis=axes).max() > 1e-4 * scale
 
     by_channel, by_position = varies(factors.ndim - 1), varies(*grid)
-    corner = (slice(None), *(slice(1) for _ in grid))
-    product = factors[corner] * factors[..., :1]
-    is_product = np.allclose(
-        factors * factors[corner][..., :1], product, atol=1e-4 * scale**2
-    )
     # What normalizes divides by the scale of the features.
     other = 20 * probes.factors(20 * x)
     is_scale = np.allclose(other, factors, atol=0.01 * scale)
     if not varies(0) or is_scale:
         return None
-    if not is_product:
+    if not probes.is_product:
         # Pools do not depend on the order of channels.
         other = probes.factors(np.flip(x, probes.axis))
         if not np.allclose(other, factors, atol=1e-4 * scale):
@@ -132,6 +173,8 @@ def _describe(probes):
         maps = f"{probes.channels} spatial maps in place of one"
         return Match(SpatialAttention, {}, departure=maps)
     low, high = factors.min(), factors.max()
+    cores = [_core(entry[0]) for entry in probes.cut.weights]
+    matrices = [x for x in cores if len(x) == 2 and probes.channels in x]
     if by_channel and by_position:
         layer_class, what = CBAM, "factors of channels and of positions"
     elif by_channel:
@@ -141,6 +184,8 @@ def _describe(probes):
     else:
         layer_class = SpatialAttention
         what = "positions pooled where CBAM pools channels"
+    if by_channel and len(matrices) < 2:
+        what = "no MLP between pools and gate"
     departure = f"{what}, here {low:.2g} to {high:.2g}"
     return Match(layer_class, {}, departure=departure)
 
@@ -148,58 +193,66 @@ def _describe(probes):
 def _match(probes):
     """Returns the layer of ours that computes what a part does, if any."""
     trials = []
-    for (weights, departure), start in itertools.product(
-        _readings(probes.cut, probes.channels),
-        ({}, {"identity_init": True}),
-    ):
-        for layer_class, shapes in _structures(weights, probes):
-            arguments = {**shapes, **start, "data_format": probes.data_format}
+    for weights, start in itertools.product(_readings(probes.cut), STARTS):
+        for layer_class, visible in _structures(weights, probes):
+            arguments = visible | start | {"data_format": probes.data_format}
             try:
                 layer = layer_class(**arguments, dtype="float32")
                 layer.build(probes.shape)
             # It takes no such sizes, or cannot be the identity.
             except ValueError:
                 continue
-            hidden = ["linear"]
-            if not departure:
-                # Those that are named come first.
-                named = probes.cut.activations
-                hidden = sorted(ACTIVATIONS, key=lambda x: x not in named)
-            variants = list(_variants(layer, hidden))
+            variants = [*_variants(layer, probes.cut.activations)]
             for order, arrays in enumerate(_assignments(layer, weights)):
                 trials += [
-                    (cost + order, layer, arguments, variant, arrays, departure)
+                    (cost + order, layer, arguments, variant, arrays)
                     for cost, variant in variants
+                    if cost < RARE or not order
                 ]
     # The usual ones come first.
-    trials.sort(key=lambda trial: trial[0])
-    for _, layer, arguments, variant, arrays, departure in trials:
+    trials.sort(key=operator.itemgetter(0))
+    for _, layer, arguments, variant, arrays in trials:
         layer.set_weights(arrays)
-        _set(layer, variant)
-        difference = probes.difference(layer)
+        with _changed(layer, variant):
+            difference = probes.difference(layer)
         if difference <= TOLERANCE:
-            departures = [departure, *map(DEPARTURES.get, variant.values())]
-            match = Match(
-                type(layer),
-                {**arguments, **variant},
-                arrays,
-                "; ".join(dict.fromkeys(filter(None, departures))),
-                difference=difference,
-            )
-            return _named(match)
+            if "departure" in variant:
+                _, departure = variant["departure"]
+                return Match(type(layer), {}, departure=departure.words)
+            return _named(type(layer), arguments | variant, arrays, difference)
     return None
 
 
-def _named(match):
+@contextlib.contextmanager
+def _changed(layer, arguments):
+    """Context in which a layer and its halves have other arguments."""
+    index, departure = arguments.get("departure", (0, None))
+    with contextlib.ExitStack() as stack:
+        for part in (layer, *layer._gates()):
+            half = part.name.removesuffix("attention")
+            values = {
+                name.removeprefix(half): activations.get(value)
+                if name.endswith("activation")
+                else value
+                for name, value in arguments.items()
+            }
+            stack.enter_context(_graph.attributes(part, **values))
+        if departure:
+            gate = layer._gates()[index]
+            changes = departure.attributes(gate)
+            stack.enter_context(_graph.attributes(gate, **changes))
+        yield
+
+
+def _named(layer_class, arguments, arrays, difference):
     """Returns a match, with what is unusual in it and without defaults."""
-    layer_class, arguments = match.layer_class, {**match.arguments}
     pools = arguments.get("channel_pool_types") or arguments.get("pool_types")
     notes = []
     if arguments.get("combine") == "gates":
         notes.append("a sigmoid for each pool, added: factors up to 2")
     if layer_class is ChannelAttention and pools == ("avg",):
         layer_class = SqueezeExcite
-        del arguments["pool_types"], arguments["combine"]
+        del arguments["pool_types"]
     elif layer_class in (CBAM, ChannelAttention) and pools in ALONE:
         notes.append(ALONE[pools])
     if arguments.get("order") == "parallel":
@@ -207,39 +260,18 @@ def _named(match):
     if hidden := arguments.get("hidden_units"):
         del arguments["reduction_ratio"]
         notes.append(f"hidden width truncated: taken as hidden_units={hidden}")
-    if match.departure:
-        return Match(layer_class, {}, departure=match.departure)
     default, config = (layer_class(**x).get_config() for x in ({}, arguments))
     unusual = {k: x for k, x in arguments.items() if config[k] != default[k]}
     note = "; ".join(notes)
-    return dataclasses.replace(
-        match, layer_class=layer_class, arguments=unusual, note=note
-    )
+    return Match(layer_class, unusual, arrays, "", note, difference)
 
 
-def _readings(cut, channels):
-    """Yields the weights of a part, and a departure of what has such.
-
-    They are in forms that layers of ours may have.
-    """
-    entries = cut.weights
-    arrays = [x for entry in entries for x in entry]
-    yield arrays, ""
-    if any(len(entry) > 1 and entry[0].size > 1 for entry in entries):
-        arrays = _fold(entries)
-        yield arrays, ""
-    cores = [_core(x) for x in arrays]
-    matrices = [x for x in cores if len(x) == 2 and channels in x]
-    squares = matrices.count((channels, channels))
-    if len(matrices) == squares < 2:
-        # A linear MLP whose first layer, or both, change nothing.
-        unit = np.eye(channels, dtype="float32")
-        place = cores.index((channels, channels)) if squares else 0
-        arrays = [*arrays]
-        arrays[place:place] = [unit] * (2 - squares)
-        if (channels,) in cores:
-            arrays.insert(0, np.zeros(channels, "float32"))
-        yield arrays, "no MLP between pools and gate"
+def _readings(cut):
+    """Yields the weights of a part, in forms that layers of ours may have."""
+    # Ours have batch normalization after all others.
+    yield [x for entry in sorted(cut.weights, key=len) for x in entry]
+    if any(len(entry) > 1 and entry[0].size > 1 for entry in cut.weights):
+        yield _fold(cut.weights)
 
 
 def _fold(entries):
@@ -294,31 +326,29 @@ def _structures(arrays, probes):
     convolutions = [
         {
             "kernel_size": size,
-            "pool_types": ("avg", "max")[:pools],
+            "pool_types": pools,
             "use_bias": use_bias,
             "batch_norm": batch_norm,
         }
-        for size, pools in windows
-        if size % 2 and pools <= 2
+        for size, count in windows
+        for pools in SPATIAL_POOLS
         for use_bias, batch_norm in itertools.product((False, True), repeat=2)
-        if use_bias + 4 * batch_norm <= cores[1,]
+        if len(pools) == count and use_bias + 4 * batch_norm <= cores[1,]
     ]
-    yield from ((ChannelAttention, mlp) for mlp in mlps)
-    yield from ((SpatialAttention, x) for x in convolutions)
-    for mlp, convolution in itertools.product(mlps, convolutions):
-        options = {f"spatial_{key}": x for key, x in convolution.items()}
-        options["kernel_size"] = options.pop("spatial_kernel_size")
-        yield CBAM, {**mlp, **options}
+    if probes.is_product:
+        yield from ((ChannelAttention, mlp) for mlp in mlps)
+        yield from ((SpatialAttention, x) for x in convolutions)
+        for mlp, convolution in itertools.product(mlps, convolutions):
+            yield CBAM, mlp | _of_half("spatial", convolution)
     for size, *others in cores:
-        if size % 2 and others == [1, 1]:
+        if others == [1, 1]:
             yield EfficientChannelAttention, {"kernel_size": size}
-        if size % 2 and others == [size, 2, 1]:
+        if others == [size, 2, 1]:
             yield TripletAttention, {"kernel_size": size}
     for width in {x[1] for x in cores if len(x) == 2 and x[0] == channels}:
         ratio = {"reduction_ratio": channels // width}
         yield SCSE, ratio
         yield GlobalContext, ratio
-        yield GlobalContext, {**ratio, "fusion": "multiply"}
         fixed = {"reduction_ratio": channels, "min_hidden_units": width}
         is_default = width == max(8, channels // 32)
         yield CoordinateAttention, {} if is_default else fixed
@@ -357,58 +387,27 @@ def _assignments(layer, arrays):
         yield [placed[id(variable)] for variable in layer.weights]
 
 
-def _variants(layer, hidden):
-    """Yields the arguments that no weights show, and how unusual they are."""
-    layer_class, is_cbam = type(layer), isinstance(layer, CBAM)
-    gates = [{"gate_activation": x} for x in GATES]
-    # Each has a number of usual ones, which come first.
-    choices: list[tuple[int, list[dict[str, Any]]]] = []
-    channel, spatial = ["channel_", "spatial_"] if is_cbam else ["", ""]
-    if layer_class in (CBAM, ChannelAttention):
-        key = f"{channel}pool_types"
-        choices.append((4, [{key: x, "combine": y} for x, y in POOLINGS]))
-    if layer_class in (CBAM, SpatialAttention):
-        key = f"{spatial}pool_types"
-        count = len(getattr(layer, key))
-        pools = [{key: x} for x in SPATIAL_POOLINGS if len(x) == count]
-        choices.append((2, pools))
-    if is_cbam:
-        choices.append((3, [{"order": x} for x in ORDERS[::2] + ORDERS[1:2]]))
-        gates += [
-            {"gate_activation": "sigmoid", f"{half}_gate_activation": x}
-            for half in ("channel", "spatial")
-            for x in DEPARTURES
-        ]
-    if layer_class is SpatialAttention:
-        choices.append((1, [{"dilation_rate": x} for x in (1, 2, 4)]))
-    if layer_class in (BAM, SCSE):
-        ways = ("add", "multiply") if layer_class is BAM else ("max", "add")
-        choices.append((2, [{"combine": x} for x in ways]))
-    if layer_class in (CBAM, ChannelAttention, SpatialAttention):
-        gates += [{"gate_activation": x} for x in DEPARTURES]
-    if layer_class is SimAM or getattr(layer, "fusion", "") == "add":
-        gates = [{}]
-    elif layer.identity_init:
-        gates = gates[:2]
-    choices.append((1, gates))
-    if hasattr(layer, "activation"):
-        choices.append((1, [{"activation": x} for x in hidden]))
-    usual, options = zip(*choices, strict=True)
+def _variants(layer, named):
+    """Yields the arguments that no weights show, and how unusual they are.
+
+    Activations that are `named` come first.
+    """
+    gates = [*GATES]
+    if isinstance(layer, CBAM | ChannelAttention | SpatialAttention):
+        several = itertools.product(range(len(layer._gates())), DEPARTURES)
+        gates += _choices("departure", *several)
+    hidden = sorted(ACTIVATIONS, key=lambda x: x not in named)
+    choices = CHOICES.get(type(layer), []) + [
+        (1, several)
+        for several in (gates, _choices("activation", *hidden))
+        if {*several[0]} <= {*layer.get_config()}
+    ]
+    usual, options = zip(*choices, strict=True) if choices else ((), ())
     for places in itertools.product(*map(range, map(len, options))):
         # With a rare one, all others are as common as can be.
         common = [x for x, y in zip(places, usual, strict=True) if x < y]
         rare = len(places) - len(common)
         if not rare or rare == 1 and max(common, default=0) < 2:
             variant = [x[i] for x, i in zip(options, places, strict=True)]
-            cost = sum(places) + 10 * rare
+            cost = sum(places) + RARE * rare
             yield cost, {key: x for part in variant for key, x in part.items()}
-
-
-def _set(layer, variant):
-    """Sets arguments of a layer and of its halves, which `call` reads."""
-    for name, value in variant.items():
-        if name.endswith("activation"):
-            value = keras.activations.get(value)
-        for part in (layer, *layer._gates()):
-            half = part.name.removesuffix("attention")
-            setattr(part, name.removeprefix(half), value)
