@@ -210,6 +210,11 @@ def require(module: str, *, extra: str) -> ModuleType:
         ) from error
 
 
+def package_of(value: object) -> str:
+    """Returns the package that a function or the class of an object is from."""
+    return (getattr(value, "__module__", None) or "").partition(".")[0]
+
+
 def keras_without(name: str) -> ImportError:
     """Returns the error to raise if Keras lacks a private name we rely on."""
     series = ".".join(keras.__version__.split(".")[:2])

@@ -12,12 +12,10 @@ from cbam_keras._graph.global_state import attributes
 from cbam_keras._graph.graph import (
     Tensor,
     as_input,
-    is_graph,
     layers_within,
-    nodes,
     sublayers,
 )
-from cbam_keras._graph.steps import Fold, Unfold, kind_of
+from cbam_keras._graph.steps import Fold, Unfold
 from cbam_keras.layers import MAPS, AttentionLayer
 
 # The channel and the spatial map of a layer, `None` where it has none.
@@ -36,42 +34,18 @@ def attention_layers(
         run_model(model, images)
     paths = gate_paths(model)
     if not paths:
-        where = _find_foreign(model)
-        how = "Put them in with cbam_keras.insert_attention(model)"
-        if where:
-            how = (
-                f'If its "{where}" is attention of another source, make it '
-                "ours: model, report = cbam_keras.insertion.adopt(model)"
-            )
         raise ValueError(
             "`model` must have attention layers of cbam_keras, such as CBAM. "
-            f'Received: model "{model.name}" without any. {how}'
+            f'Received: model "{model.name}" without any. If it has attention '
+            "of another source, make it ours: model, report = "
+            "cbam_keras.insertion.adopt(model). If it has none, put it in: "
+            "cbam_keras.insert_attention(model)"
         )
     names = [layer.name for layer in paths]
     return {
         layer: path if names.count(layer.name) > 1 else layer.name
         for layer, path in paths.items()
     }
-
-
-def _find_foreign(model):
-    """Returns the name of what may be attention of others, `""` if none is.
-
-    It is a layer of a class that is not Keras', or a product of features with
-    factors of channels or of positions.
-    """
-    for layer in layers_within(model):
-        for node in nodes(layer) if is_graph(layer) else ():
-            shapes = {tuple(x.shape) for x in node.input_tensors}
-            if (
-                kind_of(node.operation) == "Multiply"
-                and len(shapes) == 2
-                and {len(shape) for shape in shapes} <= {3, 4, 5}
-            ):
-                return node.operation.name
-        if not isinstance(layer, keras.Model) and not kind_of(layer):
-            return layer.name
-    return ""
 
 
 def run_model(model: keras.Model, images: Tensor) -> Tensor:

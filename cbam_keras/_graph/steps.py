@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from cbam_keras import _checks
 from cbam_keras._graph.graph import (
     Tensor,
     in_order,
@@ -60,9 +61,8 @@ def kind_of(operation: keras.Operation) -> str:
     Most of these classes are private to Keras. It is empty for all others,
     since a user's class of such a name may compute anything.
     """
-    kind = type(operation)
-    is_known = kind.__module__.split(".")[0] in ("keras", "keras_hub")
-    return kind.__name__ if is_known else ""
+    is_known = _checks.package_of(operation) in ("keras", "keras_hub")
+    return type(operation).__name__ if is_known else ""
 
 
 class Fold(keras.Operation):

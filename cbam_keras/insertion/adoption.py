@@ -173,8 +173,8 @@ def _matches(model):
 
 
 def _row(cut, match):
-    operation = type(cut.layer or cut.nodes[-1].operation)
-    is_keras = operation.__module__.split(".")[0] == "keras"
+    operation = cut.layer or cut.nodes[-1].operation
+    is_keras = _checks.package_of(operation) == "keras"
     code = repr(Attention(match.layer_class, match.arguments))
     notes = [match.departure or match.note]
     if any(isinstance(x, layers.BatchNormalization) for x in cut.layers):
@@ -183,7 +183,7 @@ def _row(cut, match):
         gate=cut.path,
         kind=kind_of(match.layer_class),
         adopted=not match.departure,
-        was="functions" if is_keras else operation.__name__,
+        was="functions" if is_keras else type(operation).__name__,
         layer="" if match.departure else code,
         parameters=sum(int(np.prod(x.shape)) for x in cut.variables),
         difference=match.difference,

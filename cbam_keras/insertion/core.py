@@ -13,7 +13,7 @@ from collections.abc import Callable
 import keras
 from keras import activations, layers, ops
 
-from cbam_keras import _graph
+from cbam_keras import _checks, _graph
 from cbam_keras.insertion.copying import copy_with
 from cbam_keras.layers import (
     SHARED_ARGUMENTS,
@@ -78,7 +78,7 @@ def to_core(model: keras.Model) -> keras.Model:
 
 
 def _is_ours(operation):
-    return type(operation).__module__.split(".")[0] == "cbam_keras"
+    return _checks.package_of(operation) == "cbam_keras"
 
 
 def _check(model, rewriters):

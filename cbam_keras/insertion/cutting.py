@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from cbam_keras import _graph
+from cbam_keras import _checks, _graph
 from cbam_keras.layers import AttentionLayer
 
 # A part of more calls is no gate.
@@ -144,7 +144,10 @@ def cuts(model: keras.Model, prefix: str = "") -> Iterator[Cut]:
             or len(node.outputs) > 1
             or not _graph.is_feature_map(product)
             or source.shape != product.shape
-            or not (len({*map(id, node.input_tensors)}) > 1 or _is_own(single))
+            # A layer of Keras that takes one tensor is no gate.
+            or len({*map(id, node.input_tensors)}) == 1
+            and _checks.package_of(single) == "keras"
+            and not isinstance(single, layers.Lambda)
         ):
             continue
         between = _graph.nodes_between([source], [product])
@@ -152,12 +155,6 @@ def cuts(model: keras.Model, prefix: str = "") -> Iterator[Cut]:
         is_ours = any(isinstance(x, AttentionLayer) for x in operations)
         if len(between) <= MOST_CALLS and not is_ours:
             yield Cut(path, source, product, between, framed)
-
-
-def _is_own(operation):
-    """Returns whether a user wrote what it computes."""
-    module = type(operation).__module__.split(".")[0]
-    return module != "keras" or isinstance(operation, layers.Lambda)
 
 
 class _Entries:

@@ -94,7 +94,7 @@ def _of_half(half, options):
 
 # Choices of arguments that no weights show, with the number of usual ones,
 # which come first.
-POOLS = [
+POOLS: list[dict[str, Any]] = [
     {"pool_types": ("avg", "max")},
     {"pool_types": ("avg",)},
     {"pool_types": ("avg", "max"), "combine": "gates"},

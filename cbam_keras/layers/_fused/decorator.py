@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from cbam_keras import _checks
 from cbam_keras.layers._fused.operation import attend
 
 
@@ -69,8 +70,8 @@ def is_known(function: Callable[..., Any] | None) -> bool:
     """
     if isinstance(function, keras.layers.Layer):
         return False
-    module = getattr(function, "__module__", None) or ""
-    return function is None or module.split(".")[0] in ("keras", "cbam_keras")
+    packages = ("keras", "cbam_keras")
+    return function is None or _checks.package_of(function) in packages
 
 
 # The passes of the backend, or `None` if it has none. Imported once and here:

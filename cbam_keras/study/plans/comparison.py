@@ -11,7 +11,7 @@ import keras
 from cbam_keras import _checks, _files
 from cbam_keras._checks import Options
 from cbam_keras.data import Images
-from cbam_keras.insertion import adopt, insert_attention, remove_attention
+from cbam_keras.insertion import insert_attention
 from cbam_keras.layers import (
     BASELINE,
     SKIP,
@@ -400,14 +400,12 @@ def network_of(
 
 def _in_place_of(build, instead_of, images, attention=None):
     """Builds a network with an attention in place of gates, or without them."""
-    network = build(images, attention=None)
-    if attention is not None:
-        return insert_attention(
-            network, attention, identity=False, instead_of=instead_of
-        )
-    network, _ = adopt(network)
-    places = insert_attention(network, instead_of=instead_of, dry_run=True)
-    return remove_attention(network, [place.attention for place in places])
+    return insert_attention(
+        build(images, attention=None),
+        attention or functools.partial(keras.layers.Activation, "linear"),
+        identity=False,
+        instead_of=instead_of,
+    )
 
 
 def model_options(model: object) -> dict[str, object]:
