@@ -192,17 +192,6 @@ class OfTensorFlow(Channel):
         return tf.multiply(x, y[:, None, None, :])
 
 
-class Wrapped(layers.Layer):
-    """A layer of ours in a class of somebody else."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
-
-    def call(self, x):
-        return self.inner(x)
-
-
 class Subclassed(keras.Model):
     def __init__(self):
         super().__init__()

@@ -17,8 +17,6 @@ from cbam_keras.layers import (
     SqueezeExcite,
 )
 
-pytestmark = pytest.mark.every_backend
-
 
 def pasted(x, name):
     """Squeeze-and-excitation, written as functions."""

@@ -214,7 +214,7 @@ class CandidatePlaces:
             listed = [f'"{x.path}" ({kind})' for x, kind in gates.items()]
             raise ValueError(
                 "`instead_of` must be a kind, a name or a regular expression "
-                f'of gates of model "{self.name}": '
+                f'of gates of model "{self.name}", which no layer wraps: '
                 f"{_checks.first_few(listed, 20) or 'it has none'}. Received: "
                 f"instead_of={instead_of!r}"
             )

@@ -13,7 +13,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -49,32 +49,13 @@ def _softmax(logits):
     return ops.reshape(ops.softmax(flat), ops.shape(logits))
 
 
-class Departure(NamedTuple):
-    """A gate that none of ours has: functions of logits, and of their sum."""
-
-    words: str
-    of_sum: Callable
-    of_each: Callable = activations.linear
-
-    def attributes(self, gate):
-        """Returns what makes a channel or a spatial gate compute it."""
-
-        def add(tensors, *weights):
-            return sum(self.of_each(gate._dense(x, *weights)) for x in tensors)
-
-        return {"gate_activation": self.of_sum, "_dense_of_sum": add}
-
-
-SIGMOID, RELU = activations.sigmoid, activations.relu
-DEPARTURES = [
-    Departure("sigmoid twice", SIGMOID, SIGMOID),
-    Departure("sigmoid twice", lambda logits: SIGMOID(SIGMOID(logits))),
-    Departure("a ReLU before the sigmoid", SIGMOID, RELU),
-    Departure(
-        "a ReLU before the sigmoid", lambda logits: SIGMOID(RELU(logits))
-    ),
-    Departure("softmax in place of sigmoid", _softmax),
-]
+# Gates that none of ours has: two functions of logits, of which the first may
+# be of each pool before their sum.
+DEPARTURES: dict[str, tuple[Callable, Callable]] = {
+    "sigmoid twice": (activations.sigmoid, activations.sigmoid),
+    "a ReLU before the sigmoid": (activations.relu, activations.sigmoid),
+    "softmax in place of sigmoid": (activations.linear, _softmax),
+}
 ALONE = {("avg",): "average alone", ("max",): "maximum alone"}
 
 
@@ -217,8 +198,7 @@ def _match(probes):
             difference = probes.difference(layer)
         if difference <= TOLERANCE:
             if "departure" in variant:
-                _, departure = variant["departure"]
-                return Match(type(layer), {}, departure=departure.words)
+                return Match(type(layer), {}, departure=variant["departure"][0])
             return _named(type(layer), arguments | variant, arrays, difference)
     return None
 
@@ -226,7 +206,7 @@ def _match(probes):
 @contextlib.contextmanager
 def _changed(layer, arguments):
     """Context in which a layer and its halves have other arguments."""
-    index, departure = arguments.get("departure", (0, None))
+    words, index, is_of_each = arguments.get("departure", ("", 0, False))
     with contextlib.ExitStack() as stack:
         for part in (layer, *layer._gates()):
             half = part.name.removesuffix("attention")
@@ -237,9 +217,15 @@ def _changed(layer, arguments):
                 for name, value in arguments.items()
             }
             stack.enter_context(_graph.attributes(part, **values))
-        if departure:
-            gate = layer._gates()[index]
-            changes = departure.attributes(gate)
+        if words:
+            gate, (inner, outer) = layer._gates()[index], DEPARTURES[words]
+
+            def add(tensors, *weights):
+                return sum(inner(gate._dense(x, *weights)) for x in tensors)
+
+            changes = {"gate_activation": lambda x: outer(inner(x))}
+            if is_of_each:
+                changes = {"gate_activation": outer, "_dense_of_sum": add}
             stack.enter_context(_graph.attributes(gate, **changes))
         yield
 
@@ -394,7 +380,8 @@ def _variants(layer, named):
     """
     gates = [*GATES]
     if isinstance(layer, CBAM | ChannelAttention | SpatialAttention):
-        several = itertools.product(range(len(layer._gates())), DEPARTURES)
+        indices = range(len(layer._gates()))
+        several = itertools.product(DEPARTURES, indices, (True, False))
         gates += _choices("departure", *several)
     hidden = sorted(ACTIVATIONS, key=lambda x: x not in named)
     choices = CHOICES.get(type(layer), []) + [
