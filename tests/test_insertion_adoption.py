@@ -127,7 +127,9 @@ def assert_predicts_the_same(model, other):
 @pytest.mark.parametrize(
     "form",
     [
-        pytest.param(x, marks=[pytest.mark.every_backend] * (x == "class Both"))
+        pytest.param(
+            x, marks=[pytest.mark.every_backend] * (x == "own weights")
+        )
         for x in FORMS
     ],
 )
