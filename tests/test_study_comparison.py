@@ -326,7 +326,7 @@ def test_a_network_that_cannot_be_had_is_reported_once(
             "'resnet18', weights='imagenet'$",
         ),
         ({"weights": "noisy"}, '`weights` must be one of None, "imagenet"'),
-        ({"recipe": "fine-tuning"}, "`frozen_epochs` must be 0 for random we"),
+        ({"recipe": "fine-tuning"}, "for random weights"),
         ({"model": "vgg16"}, 'one of "tiny", .*Did you mean "VGG16"'),
         ({"model": "Xception", "data": "mnist5k"}, "at least 71x71"),
         ({"attentions": ["cbm"]}, 'Did you mean "cbam"'),

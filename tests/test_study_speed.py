@@ -43,7 +43,7 @@ def test_small_networks_are_trained_at_the_same_time(
     given = {**given, "memory": 16, "gpus": [], **changes}
     cores, memory = [*range(given["cores"])], given["memory"] * 2**30
     monkeypatch.setattr(machine, "_cores", lambda: cores)
-    monkeypatch.setattr(machine, "_memory", lambda: memory)
+    monkeypatch.setattr(machine, "memory", lambda: memory)
     monkeypatch.setattr(machine, "accelerators", lambda _: given["gpus"])
     if devices := changes.get("devices"):
         monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
@@ -95,7 +95,7 @@ def test_containers_limit_memory_and_cores(
     monkeypatch.setattr(
         machine.os, "sched_getaffinity", lambda _: {*range(8)}, raising=False
     )
-    assert machine._memory() == memory * GIB
+    assert machine.memory() == memory * GIB
     assert len({*machine._cores()} & {*range(8)}) == cores
 
 

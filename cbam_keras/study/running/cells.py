@@ -70,7 +70,7 @@ class Cells:
         tensorboard: bool,
     ):
         self.study, self.folder, self.load = study, folder, load
-        self.frozen = FrozenNetworks(folder.path)
+        self.frozen = FrozenNetworks(folder)
         self.tensorboard = tensorboard
         # A worker has callbacks of its own.
         self.callbacks: list[keras.callbacks.Callback] = []

@@ -9,7 +9,6 @@ import errno
 import functools
 import math
 import os
-import pathlib
 import shutil
 import zlib
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from cbam_keras.study.plans.study import Data, Study, Variant
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.running import interrupts
 from cbam_keras.study.running.checkpoints import DAMAGE, random_states
-from cbam_keras.study.running.folder import CELLS, FEATURES
+from cbam_keras.study.running.folder import CELLS, FEATURES, StudyFolder
 from cbam_keras.study.running.machine import memory
 from cbam_keras.study.running.networks import (
     Drawn,
@@ -75,16 +74,6 @@ class Parts:
         """A hash of the base and its weights."""
         base = cast(keras.Model, self.base)
         return digest(fingerprint(base), *base.get_weights())
-
-    def has_base_of(self, other: "Parts") -> bool:
-        """Returns whether the weights of both bases are the same."""
-        weights = [
-            each.base.get_weights() if each.base else [np.empty(0)]
-            for each in (self, other)
-        ]
-        return len(weights[0]) == len(weights[1]) and all(
-            map(np.array_equal, *weights)
-        )
 
     def start_as(self, built: "Parts", drawn: Sequence[Drawn]) -> None:
         """Gives the head what it has in a network that another seed built."""
@@ -215,8 +204,8 @@ class FrozenNetworks:
     folds, networks and processes of a run share it.
     """
 
-    def __init__(self, output: pathlib.Path):
-        self.folder = output / CELLS
+    def __init__(self, folder: StudyFolder):
+        self.folder = folder
         self._parts: dict[str, Parts] = {}
         self._features: dict[str, np.ndarray] = {}
 
@@ -241,7 +230,7 @@ class FrozenNetworks:
         if not study.recipe_for(variant, seed).frozen:
             return Parts(network, network)
         built = Parts.of(network, seed)
-        if kept and kept.has_base_of(built):
+        if kept and built.base and kept.digest == built.digest:
             kept.start_as(built, drawn)
             return kept
         # Other tasks may compile a network by its data, and the states of
@@ -285,7 +274,7 @@ class FrozenNetworks:
         return dataclasses.replace(data, **splits)
 
     def _load_or_compute(self, key, base, data, places):
-        path = self.folder / FEATURES.format(key)
+        path = self.folder.path / CELLS / FEATURES.format(key)
         while True:
             try:
                 # Another process may be computing them.
