@@ -18,7 +18,10 @@ ATTENTION = (
     *("coordinate", "simam", "bam", "scse", "gc", "triplet", "all"),
 )
 ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
-AUGMENTATIONS = ("flip", "crop", "random_resized_crop")
+AUGMENTATIONS = (
+    *("flip", "crop", "random_resized_crop"),
+    *("rotate", "zoom", "brightness", "contrast"),
+)
 MEASURES = ("test_accuracy", "balanced_accuracy", "macro_f1", "auc")
 # Measures of masks.
 SCORES = ("miou", "iou", "dice")
@@ -225,7 +228,9 @@ def add_data(parser, default="crowded_mnist"):
         **SEVERAL,
         metavar="NAME",
         help="augmentation of training images, one or several: "
-        f"{', '.join(AUGMENTATIONS)}",
+        f"{', '.join(AUGMENTATIONS)}; the last four are Keras' random layers, "
+        "by up to a tenth: of a turn, of the sides, of the range of values, "
+        "and of the contrast",
     )
 
 

@@ -337,6 +337,13 @@ class Script(layers.ReLU):
     __module__ = "__main__"
 
 
+@keras.saving.register_keras_serializable("here")
+class Noise(layers.GaussianNoise):
+    """As if a script defined this one."""
+
+    __module__ = "__main__"
+
+
 def deadly(data):
     """Kills the process that builds it, unless that is the one of the test."""
     if "MARK" in os.environ and os.environ["MARK_OF"] != str(os.getpid()):
@@ -357,7 +364,7 @@ def test_what_killed_workers_trained_is_resumed_or_given_up(
         # Workers take the last one first.
         *(study.Variant("deadly", deadly), NARROW, script),
         task=Killing(arrays(per_class=10)),
-        recipe=training.Recipe(epochs=2, batch_size=10),
+        recipe=training.Recipe(epochs=2, batch_size=10, augment=[Noise(1.0)]),
     )
     for _ in range(MAX_TRIES - 1):
         begin_try(tmp_path / "shared/.cells/deadly-seed0")

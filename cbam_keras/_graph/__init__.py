@@ -27,6 +27,7 @@ from cbam_keras._graph.gates import (
 from cbam_keras._graph.global_state import (
     attributes,
     dtype_policy,
+    random_states,
     same_randomness,
 )
 from cbam_keras._graph.graph import (

@@ -31,6 +31,16 @@ def same_randomness() -> Iterator[None]:
         np.random.set_state(numpy)
 
 
+def random_states(layer: keras.Layer) -> list[keras.Variable]:
+    """Returns the states of random layers, which are in no `.keras` file."""
+    ids = {id(variable) for variable in layer.weights}
+    return [
+        variable
+        for variable in layer.variables
+        if id(variable) not in ids and "seed_generator" in variable.path
+    ]
+
+
 @contextlib.contextmanager
 def attributes(layer: keras.Layer, **values: object) -> Iterator[None]:
     """Sets attributes of a layer, which hide those of its class.

@@ -14,7 +14,11 @@
   processes.
 """
 
-from cbam_keras.data.augmentation import AUGMENTATIONS, list_augmentations
+from cbam_keras.data.augmentation import (
+    AUGMENTATIONS,
+    Augmentation,
+    list_augmentations,
+)
 from cbam_keras.data.batches import for_fit
 from cbam_keras.data.decoding import (
     ENDINGS,

@@ -1,20 +1,31 @@
-"""Random flips, shifts and crops of training images."""
+"""Random flips, shifts and crops of training images, and layers of Keras."""
 
+import inspect
 import math
+import random
+import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
+import keras
 import numpy as np
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _graph
 
-AUGMENTATIONS = ("flip", "crop", "random_resized_crop")
-# What to do with a layer of Keras, which `augment` does not take.
-INSIDE = (
-    "Put random layers of Keras into your network, after its input, as "
-    "keras.layers.RandAugment(); those that mix labels, as MixUp, need a task "
-    "of your own"
-)
+# A name, or a layer of Keras.
+Augmentation: TypeAlias = str | keras.layers.Layer
+# Layers of Keras by name, with the factor of Keras' guides. A single number
+# would only raise the contrast.
+LAYERS = {
+    "rotate": (keras.layers.RandomRotation, 0.1),
+    "zoom": (keras.layers.RandomZoom, 0.1),
+    "brightness": (keras.layers.RandomBrightness, 0.1),
+    "contrast": (keras.layers.RandomContrast, (0.1, 0.1)),
+}
+MOVES = ("flip", "crop", "random_resized_crop")
+AUGMENTATIONS = (*MOVES, *LAYERS)
+# The state of Python's generator is that of the process.
+_ONE_AT_A_TIME = threading.Lock()
 # "crop" shifts by up to this fraction of a side.
 SHIFT = 8
 # Random resized crops: the least fraction of the area, the logarithm of the
@@ -26,32 +37,109 @@ TRIES = 10
 EXPONENTIAL = [1 / math.factorial(power) for power in range(10, -1, -1)]
 
 
-def list_augmentations(augment: Any) -> tuple[str, ...]:
-    """Returns one or several augmentations as their names, in their order."""
-    names = augment or ()
-    if isinstance(names, str | Mapping) or not isinstance(names, Iterable):
-        names = (names,)
-    names = tuple(names)
-    if not all(isinstance(name, str) for name in names):
-        raise ValueError(
-            "`augment` must be one or several names. Received: "
-            f"augment={augment!r}. {INSIDE}"
-        )
-    return names
+def list_augmentations(augment: Any) -> tuple[Augmentation, ...]:
+    """Returns one or several augmentations, each layer of a chain by itself."""
+    several = augment or ()
+    if isinstance(several, str | Mapping) or not isinstance(several, Iterable):
+        several = (several,)
+    listed: list[Augmentation] = []
+    for each in several:
+        if isinstance(each, keras.Sequential | keras.layers.Pipeline):
+            listed += list_augmentations(each.layers)
+        elif isinstance(each, Augmentation):
+            listed.append(each)
+        else:
+            raise ValueError(
+                "`augment` must be one or several names or layers of Keras. "
+                f"Received: augment={augment!r}"
+            )
+    return tuple(listed)
 
 
-def check_augmentations(augment: Any) -> tuple[str, ...]:
-    """Returns the names, in the order in which they are applied."""
-    names = list_augmentations(augment)
-    for name in names:
-        if name not in AUGMENTATIONS:
-            listed = ", ".join(map(_checks.quoted, AUGMENTATIONS))
+def check_augmentations(
+    augment: Any, has_masks: bool
+) -> tuple[Augmentation, ...]:
+    """Returns the augmentations, in the order in which they are applied."""
+    listed = list_augmentations(augment)
+    layers = [x for x in listed if not isinstance(x, str)]
+    for name in listed:
+        if isinstance(name, str) and name not in AUGMENTATIONS:
+            names = ", ".join(map(_checks.quoted, AUGMENTATIONS))
             hint = _checks.did_you_mean(name, AUGMENTATIONS)
             raise ValueError(
-                f"`augment` must be one or several of {listed}. Received: "
-                f"augment={augment!r}{hint or f'. {INSIDE}'}"
+                f"`augment` must be one or several of {names}, or random "
+                "layers of Keras, as keras.layers.RandAugment(). Received: "
+                f"augment={augment!r}{hint}"
             )
-    return tuple(name for name in AUGMENTATIONS if name in names)
+    for layer in layers:
+        is_random = "training" in inspect.signature(layer.call).parameters
+        takes_masks = hasattr(layer, "transform_segmentation_masks")
+        mixes = isinstance(layer, keras.layers.MixUp | keras.layers.CutMix)
+        if not is_random or mixes or (has_masks and not takes_masks):
+            raise ValueError(
+                "The layers of `augment` must take `training`, keep labels as "
+                "they are and, with masks, have the method "
+                "`transform_segmentation_masks`, as Keras' own have. Others, "
+                "as Rescaling, belong into the network, after its input; those "
+                "that mix labels, as MixUp, need a task of your own. Received: "
+                f"{layer!r}"
+            )
+    return (*(name for name in AUGMENTATIONS if name in listed), *layers)
+
+
+def make_layers(augment: Iterable[Augmentation]) -> list[keras.layers.Layer]:
+    """Returns the layers of Keras among augmentations that are checked."""
+    # With name and seed, they leave the state of the process as it is.
+    made = {
+        name: LAYERS[name][0](
+            LAYERS[name][1], seed=0, name=name, dtype="float32"
+        )
+        for name in augment
+        if name in LAYERS
+    }
+    return [made.get(x, x) for x in augment if x not in MOVES]
+
+
+def apply_layers(
+    layers: Iterable[keras.layers.Layer],
+    images: np.ndarray,
+    masks: np.ndarray | None,
+    rng: np.random.Generator,
+    ignore_index: int,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Applies layers of Keras to a batch, with random numbers from `rng`."""
+    axis = 1 if keras.config.image_data_format() == "channels_first" else -1
+    batch = {"images": images}
+    if masks is not None:
+        # Layers fill with 0, which is then the index that is ignored.
+        shifted = masks.astype("float32") - ignore_index
+        batch["segmentation_masks"] = np.expand_dims(shifted, axis)
+    for layer in layers:
+        states = [
+            (state, rng.integers(2**31, size=2))
+            for state in _graph.random_states(layer)
+        ]
+        with (
+            _ONE_AT_A_TIME,
+            keras.device("cpu:0"),
+            # The layer sees these states in place of its own.
+            keras.StatelessScope(states),
+            _graph.same_randomness(),
+        ):
+            # `AugMix` draws from this generator.
+            random.seed(int(rng.integers(2**31)))
+            if masks is not None:
+                batch = layer(batch, training=True)
+            else:
+                # Layers of the user need not take a mapping.
+                batch = {"images": layer(batch["images"], training=True)}
+        for name, value in batch.items():
+            # It is of one type, whatever the layer computes in.
+            batch[name] = keras.ops.convert_to_numpy(value).astype("float32")
+    if masks is not None:
+        shifted = np.squeeze(batch["segmentation_masks"], axis)
+        masks = np.round(shifted) + ignore_index
+    return batch["images"], masks
 
 
 def draw_box(size: tuple[int, ...], draws: np.ndarray) -> tuple[int, ...]:

@@ -9,12 +9,18 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.augmentation import TRIES, flip_and_crop
+from cbam_keras.data.augmentation import (
+    TRIES,
+    Augmentation,
+    apply_layers,
+    flip_and_crop,
+    make_layers,
+)
 from cbam_keras.data.decoding import get_threads, read_example
 
 # Each use of random numbers has a number, so that no two share a seed. None is
 # 0, since NumPy takes a seed with zeros at its end for the one without them.
-ORDER, FLIP_AND_CROP, RANDOM_CROP = 1, 2, 3
+ORDER, FLIP_AND_CROP, RANDOM_CROP, LAYERS = 1, 2, 3, 4
 # Batches that `fit` decodes ahead of the one it trains on.
 PREFETCHED = 2
 
@@ -37,10 +43,13 @@ class Batches(keras.utils.PyDataset):
     size: tuple[int, int]
     channels: int
     seed: int | None = None
-    augment: tuple[str, ...] = ()
+    augment: tuple[Augmentation, ...] = ()
     channels_first: bool = False
+    # That of masks.
+    ignore_index: int = 0
 
     def __post_init__(self):
+        self.layers = make_layers(self.augment)
         self.cropped = "random_resized_crop" in self.augment
         self.decoded = self.examples.decoded and not self.cropped
         ahead = 1 if self.decoded else PREFETCHED
@@ -72,7 +81,15 @@ class Batches(keras.utils.PyDataset):
             if labels.ndim > 1:
                 masks = flip_and_crop(labels[..., None], draws, self.augment)
                 labels = masks[..., 0]
-        batch = [self._as_input(images), labels.astype("int32")]
+        images = self._as_input(images)
+        if self.layers:
+            rng = self._generator(epoch, index, LAYERS)
+            masks = labels if labels.ndim > 1 else None
+            images, masks = apply_layers(
+                self.layers, images, masks, rng, self.ignore_index
+            )
+            labels = labels if masks is None else masks
+        batch = [images, labels.astype("int32")]
         if self.examples.boxes is not None:
             batch.append(self.examples.boxes[rows])
         return tuple(batch)

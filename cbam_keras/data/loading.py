@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.augmentation import check_augmentations
+from cbam_keras.data.augmentation import Augmentation, check_augmentations
 from cbam_keras.data.batches import Batches
 from cbam_keras.data.examples import DiskExamples
 from cbam_keras.data.masks import Masks
@@ -76,7 +76,7 @@ class ImageData:
     train: Any
     validation: Any
     test: Any
-    augment: tuple[str, ...] = ()
+    augment: tuple[Augmentation, ...] = ()
     skipped: tuple[str, ...] = ()
     scale: tuple[float, float, int] | None = None
     notes: tuple[str, ...] = ()
@@ -157,7 +157,7 @@ def load(
     seed: int = 0,
     boxes: bool = False,
     image_size: int | tuple[int, int] | None = None,
-    augment: str | Sequence[str] = (),
+    augment: Augmentation | Sequence[Augmentation] = (),
     group_by_folder: bool = True,
     image_column: str | None = None,
     label_column: str | None = None,
@@ -228,12 +228,16 @@ def load(
             is bilinear with antialiasing. Defaults to `None`, the size of all
             images or, if they differ, 224.
         augment: How to augment training images: one or several of
-            `"random_resized_crop"`, `"crop"` and `"flip"`. These are 8 to 100 %
-            of the area with an aspect ratio of 3:4 to 4:3, a shift by up to an
-            eighth of each side, and left to right for half of the images, in
-            this order, and the same on every backend. Random layers of Keras,
-            as `keras.layers.RandAugment()`, go into the network, after its
-            input. Defaults to `()`.
+            `"random_resized_crop"`, `"crop"` and `"flip"`, of `"rotate"`,
+            `"zoom"`, `"brightness"` and `"contrast"`, and of layers that take
+            `training`, as `keras.layers.RandAugment()`, or a `Sequential` of
+            them. The first three are 8 to 100 % of the area with an aspect
+            ratio of 3:4 to 4:3, a shift by up to an eighth of each side, and
+            left to right for half of the images; the next four Keras' random
+            layers with a factor of 0.1. All are applied in this order, and draw
+            by `seed`. Layers give other images on another backend or machine
+            (under PyTorch, `RandomElasticTransform` each time). Defaults to
+            `()`.
         group_by_folder: Boolean, whether the images of a subfolder, as of one
             patient, stay in one split. Subfolders of one name in several
             classes count as one. Defaults to `True`.
@@ -328,7 +332,7 @@ def load_masks(
     batch_size: int | None = 32,
     seed: int = 0,
     image_size: int | tuple[int, int] | None = None,
-    augment: str | Sequence[str] = (),
+    augment: Augmentation | Sequence[Augmentation] = (),
     folds: int | None = None,
     fold: int = 0,
     **options: Any,
@@ -380,8 +384,9 @@ def load_masks(
         image_size: Positive integer or `(H, W)`, the size in pixels of whole
             images, resized. Masks are resized without interpolation. Defaults
             to `None`, the size of all images or, if they differ, 224.
-        augment: See `load`. Masks are flipped, shifted and cropped like their
-            images. Defaults to `()`.
+        augment: See `load`. Masks are transformed like their images, without
+            interpolation. What a layer fills with 0 is ignored. Defaults to
+            `()`.
         folds: See `load`. Defaults to `None`.
         fold: See `load`. Defaults to `0`.
         **options: `validation_fraction`, `group_by_folder`, `group_by`,
@@ -473,7 +478,7 @@ def load_source(
         batch_size = _checks.positive_integer("batch_size", batch_size)
     seed = _checks.seed("seed", seed)
     _checks.boolean("boxes", boxes)
-    augment = check_augmentations(augment)
+    augment = check_augmentations(augment, source.masks is not None)
     size = _checks.image_size("image_size", image_size)
     dataset = source.split(seed, folds, fold)
     train, masks = dataset.splits["train"], source.masks
@@ -519,6 +524,7 @@ def load_source(
                 seed=seed if split == "train" else None,
                 augment=split_augment,
                 channels_first=channels_first,
+                ignore_index=0 if masks is None else masks.ignore_index,
             )
     return ImageData(
         name=source.name,

@@ -364,7 +364,8 @@ class Study:
 
         `data` is the description of the data of the first run.
         """
-        recipe = dataclasses.asdict(self.recipe_for(None, 0))
+        # `asdict` would copy layers.
+        recipe = dict(vars(self.recipe_for(None, 0)))
         # The description of the data has the size of images.
         for name in ("seed", "image_size"):
             del recipe[name]

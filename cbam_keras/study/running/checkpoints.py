@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _files
+from cbam_keras import _checks, _files, _graph
 from cbam_keras.study.plans.measures import ACCURACY, Measure, validation_key
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Data
@@ -154,7 +154,7 @@ def is_whole(path: pathlib.Path) -> bool:
 def load_latest(folder: pathlib.Path, state: State) -> keras.Model:
     """Returns the model of the last epoch, not compiled."""
     model = _files.load_model(folder / str(state.latest))
-    states = zip(random_states(model), state.random, strict=True)
+    states = zip(_graph.random_states(model), state.random, strict=True)
     for variable, value in states:
         variable.assign(value)
     return model
@@ -227,7 +227,7 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
             self.model.save(beside)
         state.random = [
             keras.ops.convert_to_numpy(variable).tolist()
-            for variable in random_states(self.model)
+            for variable in _graph.random_states(self.model)
         ]
         state.jit_compile = bool(self.model.jit_compile)
         _files.write_json(folder / STATE, dataclasses.asdict(state))
@@ -318,14 +318,3 @@ def lost_patience(
     # The frozen epochs are all trained.
     since = max(best_epoch(history, measure), recipe.frozen_epochs)
     return len(history) - since >= recipe.patience
-
-
-def random_states(model: keras.Model) -> list[keras.Variable]:
-    """Returns the states of random layers, which are in no `.keras` file."""
-    variable_ids = {id(variable) for variable in model.weights}
-    return [
-        variable
-        for variable in model.variables
-        if id(variable) not in variable_ids
-        and "seed_generator" in variable.path
-    ]

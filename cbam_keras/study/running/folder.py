@@ -38,6 +38,7 @@ from cbam_keras.study.running.checkpoints import (
     load_state,
     note_death,
 )
+from cbam_keras.study.running.networks import without_names
 from cbam_keras.study.running.options import RunOptions
 from cbam_keras.study.running.outcomes import RETRIED, Outcome, history_of
 
@@ -502,6 +503,9 @@ def _plain(value):
         return value.item()
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, keras.layers.Layer | keras.losses.Loss):
+        config = keras.saving.serialize_keras_object(value)
+        return without_names(config, {})
     raise TypeError(
         "Settings and options of a run must be plain values (numbers, "
         f"strings, lists), to be written to a file. Received: {value!r}"
@@ -512,12 +516,18 @@ def _differences(old, new, prefix=""):
     """Returns a line for each value that differs between two mappings."""
     lines = []
     for key in {**old, **new}:
-        before, after = old.get(key), new.get(key)
+        before, after = map(_by_number, (old.get(key), new.get(key)))
         if isinstance(before, dict) and isinstance(after, dict):
             lines += _differences(before, after, f"{prefix}{key}.")
         elif before != after:
             lines.append(f"{prefix}{key} was {before!r}, is {after!r}")
     return lines
+
+
+def _by_number(value):
+    """Returns a list that holds mappings, as layers are, by its numbers."""
+    has_mappings = isinstance(value, list) and dict in map(type, value)
+    return dict(enumerate(value)) if has_mappings else value
 
 
 def versions() -> dict[str, str]:

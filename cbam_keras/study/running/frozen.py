@@ -25,7 +25,7 @@ from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Data, Study, Variant
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.running import interrupts
-from cbam_keras.study.running.checkpoints import DAMAGE, random_states
+from cbam_keras.study.running.checkpoints import DAMAGE
 from cbam_keras.study.running.folder import CELLS, FEATURES, StudyFolder
 from cbam_keras.study.running.machine import memory
 from cbam_keras.study.running.networks import (
@@ -236,7 +236,7 @@ class FrozenNetworks:
         # Other tasks may compile a network by its data, and the states of
         # random layers follow from how it is built.
         is_usual = type(study.task) is Classification
-        if is_usual and built.base and not random_states(built.head):
+        if is_usual and built.base and not _graph.random_states(built.head):
             self._parts[variant.name] = built
         return built
 

@@ -271,7 +271,7 @@ def fingerprint(model):
     ]
     shapes = [list(weight.shape) for weight in model.weights]
     places = {layer.name: None for layer in layers}
-    nameless = _without_names([config, built, shapes], places)
+    nameless = without_names([config, built, shapes], places)
     text = json.dumps(nameless, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -302,7 +302,7 @@ def _config_of(layer):
         return config
 
 
-def _without_names(value, places):
+def without_names(value, places):
     """Returns a configuration in which layers are known by their places.
 
     `places` holds the names of all layers, with their places in the model
@@ -316,12 +316,12 @@ def _without_names(value, places):
         is_layer = "trainable" in value or str(value.get("name")) in places
         left_out = ("name", *USED) if is_layer else USED
         return {
-            str(key): _without_names(each, places)
+            str(key): without_names(each, places)
             for key, each in value.items()
             if key not in left_out
         }
     if isinstance(value, list | tuple):
         if len(value) == 3 and str(value[0]) in places:
             return [places[str(value[0])], *value[1:]]
-        return [_without_names(each, places) for each in value]
+        return [without_names(each, places) for each in value]
     return value

@@ -97,13 +97,13 @@ def _read(plan, digest):
             f"{_listed(VERSIONS)}"
         )
     sys.path[:0] = [entry for entry in paths if entry not in sys.path]
-    settings, registered, make = pickle.loads(content)
+    settings, registered, made = pickle.loads(content)
     for name, value in settings.items():
         getattr(keras.config, f"set_{name}")(value)
     for full_name, value in registered.items():
         package, _, name = full_name.partition(">")
         keras.saving.register_keras_serializable(package, name)(value)
-    return make
+    return pickle.loads(made)
 
 
 def _listed(versions):

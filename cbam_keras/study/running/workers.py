@@ -128,7 +128,9 @@ def _pickle(make):
         if getattr(value, "__module__", "") == "__main__" and ">" in name
     }
     try:
-        content = cloudpickle.dumps((settings, registered, make))
+        # Layers are unpickled once their classes are registered.
+        made = cloudpickle.dumps(make)
+        content = cloudpickle.dumps((settings, registered, made))
     except Exception as error:
         raise TypeError(
             "Workers need a study that can be given to other processes: "
