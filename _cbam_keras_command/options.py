@@ -315,8 +315,21 @@ def add_training(parser, *, learning_rate=True, has_masks=True):
     )
     group.add_argument(
         "--class-weight",
-        choices=("balanced",),
-        help="let rare classes count as much in training as others",
+        choices=("balanced", "sqrt"),
+        help="let rare classes count as much in training as others, or by the "
+        "square root of these weights",
+    )
+    loss = group.add_mutually_exclusive_group()
+    loss.add_argument(
+        "--loss",
+        choices=("focal",),
+        help="in place of crossentropy, focal crossentropy",
+    )
+    loss.add_argument(
+        "--label-smoothing",
+        type=float,
+        dest="loss",
+        help="the label smoothing of crossentropy, as 0.1",
     )
     group.add_argument(
         "--measure",

@@ -41,8 +41,8 @@ FINE_TUNING = training.RECIPES["fine-tuning"]
 # Options that have the names of arguments of a plan.
 OF_ALL = (
     "--model small --folds 3 --epochs 7 --batch-size 5 --patience 2 "
-    "--class-weight balanced --measure auc --mixed-precision --no-jit-compile "
-    "--image-size 16x24 --no-identity-init "
+    "--class-weight sqrt --loss focal --measure auc --mixed-precision "
+    "--no-jit-compile --image-size 16x24 --no-identity-init "
 )
 LINES = (
     "train --data d.csv --image-folder a --image-column b --label-column c "
@@ -120,6 +120,10 @@ NET = "--model MobileNetV2 --weights imagenet"
         (
             "ablate --data ./a --epochs 3 --augment flip crop",
             dataclasses.replace(RECIPE, epochs=3, augment=("flip", "crop")),
+        ),
+        (
+            "ablate --label-smoothing 0.1 --augment rotate",
+            dataclasses.replace(RECIPE, loss=0.1, augment=("rotate",)),
         ),
         (f"train {NET}", FINE_TUNING),
         (f"ablate {NET}", FINE_TUNING),

@@ -77,6 +77,7 @@ def test_the_formula_is_that_of_pytorch():
 
 
 ONES = np.ones((2, 4, 3))
+FOCAL = keras.losses.CategoricalFocalCrossentropy(1, 0, from_logits=True)
 HALF = (np.arange(3) < 1) * ONES
 
 
@@ -87,6 +88,8 @@ HALF = (np.arange(3) < 1) * ONES
     [
         ({"class_weight": {0: 0.5, 2: 3}}, None, ((0.5, 1, 3), ONES)),
         ({"class_weight": np.array(THREE)}, ONES[:, 0, 0], (THREE, ONES)),
+        # Focal crossentropy that has no focus.
+        ({"class_weight": THREE, "loss": FOCAL}, None, (THREE, ONES)),
         ({"reduction": "mean"}, HALF[..., None], (None, HALF)),
         ({}, np.array([1, 0]), (None, ONES * [[[1]], [[0]]])),
     ],

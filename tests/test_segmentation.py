@@ -76,6 +76,23 @@ def run(drawn):
     return drawn / "run"
 
 
+@pytest.mark.parametrize(
+    ("units", "activation", "scale"), [(2, "softmax", 0.25), (1, None, 1)]
+)
+def test_the_loss_of_a_recipe_is_that_of_pixels(units, activation, scale):
+    model = pixelwise(units, activation)
+    recipe = study.Recipe(loss="focal", class_weight={0: 2.0})
+    loss, _ = task().loss_and_metrics(model, recipe, LOADED)
+    images, masks = LOADED.test[0]
+    p = model.predict(images)[..., -1]
+    p = p if activation else 1 / (1 + np.exp(-p))
+    p, weights = np.where(masks, p, 1 - p), np.where(masks, 1, 2)
+    focal = -scale * (1 - p) ** 2 * np.log(p)
+    expected = np.average(focal, weights=weights)
+    found = float(loss(masks, model.predict(images)))
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
 def test_shapes_are_learned_by_the_default_recipe(drawn, tmp_path):
     both = drawn / "images", drawn / "masks"
     described = planned(["none"], task=Segmentation(*both, measure="iou"))

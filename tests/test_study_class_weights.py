@@ -1,5 +1,6 @@
-"""Classes weighted in training: a step against its formula, and errors."""
+"""Weights of classes and losses: a step against its formula, and errors."""
 
+import copy
 import functools
 
 import keras
@@ -75,6 +76,7 @@ def forward(images, weights):
             marks=pytest.mark.every_backend,
         ),
         (RARE, 3, None, {"class_weight": NAMED}),
+        (RARE, 3, None, {"class_weight": "sqrt"}),
         (TWO, 1, "sigmoid", {"class_weight": "balanced"}),
         pytest.param(
             *(TWO, 1, None, {"class_weight": "balanced"}),
@@ -82,7 +84,7 @@ def forward(images, weights):
         ),
         (RARE, 3, "softmax", {"class_weight": "balanced", "fold": 1}),
     ],
-    ids=["balanced", "named", "sigmoid", "logit", "fold"],
+    ids=["balanced", "named", "sqrt", "sigmoid", "logit", "fold"],
 )
 def test_a_step_is_that_of_the_weighted_loss(
     given, outputs, activation, options, tmp_path
@@ -94,10 +96,12 @@ def test_a_step_is_that_of_the_weighted_loss(
     classes = np.arange(len(loaded.class_names))
     in_training = loaded.train.examples.labels
     weights = np.array([1.0, 3.0, 0.5])
-    if options["class_weight"] == "balanced":
+    if options["class_weight"] != NAMED:
         weights = compute.compute_class_weight(
             "balanced", classes=classes, y=in_training
         )
+    if options["class_weight"] == "sqrt":
+        weights = weights**0.5
     images, labels = loaded.train[0]
     labels = np.eye(len(classes))[labels]
     features, found = forward(images, before)
@@ -117,6 +121,75 @@ def test_a_step_is_that_of_the_weighted_loss(
     assert row["val_loss"] == pytest.approx(losses.mean(), abs=1e-5)
     right = np.mean(found.argmax(axis=1) == labels)
     assert row["val_accuracy"] == pytest.approx(right)
+
+
+def smoothed(p, y):
+    """Returns the crossentropy with a fifth of each label for all classes."""
+    return -((0.8 * y + 0.2 / y.shape[1]) * np.log(p)).sum(axis=1)
+
+
+def focal(p, y):
+    right = (p * y).sum(axis=1)
+    return -((1 - right) ** 2) * np.log(right)
+
+
+HINGE = keras.losses.CategoricalHinge()
+SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize(
+    ("given", "outputs", "activation", "loss", "formula"),
+    [
+        # The usual weight of Keras for several classes is 0.25.
+        (RARE, 3, None, "focal", lambda p, y: 0.25 * focal(p, y)),
+        (TWO, 1, "sigmoid", "focal", focal),
+        (RARE, 3, "softmax", 0.2, smoothed),
+        (TWO, 1, None, 0.2, smoothed),
+        (
+            *(RARE, 3, "softmax", HINGE),
+            lambda p, y: (p * (1 - y)).max(1) - (p * y).sum(1) + 1,
+        ),
+        (RARE, 3, "softmax", SPARSE, lambda p, y: -np.log(p[y == 1])),
+    ],
+    ids=["focal", "focal-1", "smoothing", "smoothing-1", "hinge", "sparse"],
+)
+def test_a_loss_is_that_of_its_formula(
+    given, outputs, activation, loss, formula, tmp_path
+):
+    loaded, _, after, outcome = trained(
+        tmp_path, given, outputs, activation, loss=loss
+    )
+    images, labels = loaded.validation[0]
+    p = forward(images, after)[1]
+    expected = formula(p, np.eye(p.shape[1])[labels]).mean()
+    assert outcome.val_loss == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "changed", "message"),
+    [
+        (
+            {"loss": keras.losses.CategoricalFocalCrossentropy(gamma=2)},
+            {"loss": keras.losses.CategoricalFocalCrossentropy(gamma=3)},
+            "recipe.loss.config.gamma was 2, is 3",
+        ),
+        (
+            {"augment": ["flip", keras.layers.RandomZoom(0.1)]},
+            {"augment": ["flip", keras.layers.RandomZoom(0.2)]},
+            "recipe.augment.1.config.height_factor was 0.1, is 0.2",
+        ),
+    ],
+)
+def test_a_changed_loss_or_layer_is_noticed(
+    options, changed, message, tmp_path
+):
+    trained(tmp_path, RARE, 3, "softmax", **options)
+    # Another one of the same arguments has another name.
+    same = {x: copy.deepcopy(value) for x, value in options.items()}
+    trained(tmp_path, RARE, 3, "softmax", **same)
+    with pytest.raises(ValueError, match=message):
+        trained(tmp_path, RARE, 3, "softmax", **changed)
 
 
 def test_weights_are_settings_of_a_run(tmp_path):

@@ -107,6 +107,8 @@ def _loss_of(model, index):
     elif isinstance(loss, (list, tuple)):
         loss = keras.tree.flatten(loss)[index]
     loss = keras.losses.get(loss)
+    # Ours may hold the one that it computes.
+    loss = getattr(loss, "loss", None) or loss
     options = getattr(loss, "keywords", getattr(loss, "__dict__", {}))
     # Keras' objects and `functools.partial` hold a function.
     loss = getattr(loss, "fn", getattr(loss, "func", loss))

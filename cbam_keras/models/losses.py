@@ -21,7 +21,28 @@ SCORES = ("miou", "iou", "dice")
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
-class PixelCrossentropy(keras.losses.Loss):
+class IntegerLabels(keras.losses.Loss):
+    """A loss of Keras of one-hot labels, given labels that are integers."""
+
+    def __init__(self, loss: keras.losses.Loss | None, **kwargs):
+        super().__init__(**kwargs)
+        self.loss = keras.losses.get(loss)
+
+    def call(self, y_true, y_pred):
+        labels = ops.reshape(ops.cast(y_true, "int32"), ops.shape(y_pred)[:-1])
+        if y_pred.shape[-1] == 1:
+            labels = labels[..., None]
+        elif "Sparse" not in type(self.loss).__name__:
+            labels = ops.one_hot(labels, y_pred.shape[-1])
+        return self.loss.call(labels, y_pred)
+
+    def get_config(self):
+        loss = self.loss and keras.saving.serialize_keras_object(self.loss)
+        return super().get_config() | {"loss": loss}
+
+
+@keras.saving.register_keras_serializable(package="cbam_keras")
+class PixelCrossentropy(IntegerLabels):
     """Crossentropy of the pixels that have a class, and soft Dice.
 
     As `torch.nn.CrossEntropyLoss(weight, ignore_index=...)`, with Dice added.
@@ -43,6 +64,9 @@ class PixelCrossentropy(keras.losses.Loss):
         from_logits: Boolean, whether predictions are logits. Defaults to
             `False`, which means probabilities.
         name: String, the name of the loss. Defaults to `"pixel_crossentropy"`.
+        loss: A `keras.losses.Loss` in place of crossentropy, as
+            `keras.losses.CategoricalFocalCrossentropy()`. It must give a value
+            for each pixel. Defaults to `None`.
         **kwargs: See `keras.losses.Loss`. A mean is divided by the sum of the
             weights, as by `reduction="mean_with_sample_weight"`.
 
@@ -70,11 +94,12 @@ class PixelCrossentropy(keras.losses.Loss):
         dice_weight: float = 0.0,
         from_logits: bool = False,
         name: str = "pixel_crossentropy",
+        loss: keras.losses.Loss | None = None,
         **kwargs,
     ):
         if kwargs.get("reduction", "mean") in ("mean", "sum_over_batch_size"):
             kwargs["reduction"] = "mean_with_sample_weight"
-        super().__init__(name=name, **kwargs)
+        super().__init__(loss, name=name, **kwargs)
         self.ignore_index = ignore_index
         if isinstance(class_weight, np.ndarray):
             class_weight = class_weight.tolist()
@@ -105,6 +130,8 @@ class PixelCrossentropy(keras.losses.Loss):
         return loss + self.dice_weight * lost
 
     def call(self, y_true, y_pred):
+        if self.loss is not None:
+            return super().call(y_true, y_pred)
         logs = _log_probabilities(y_pred, self.from_logits)
         one_hot = ops.one_hot(ops.cast(y_true, "int32"), logs.shape[-1])
         return -ops.sum(one_hot * logs, axis=-1)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.study.plans.recipes import BALANCED, Recipe
+from cbam_keras.study.plans.recipes import BALANCED, SQRT, Recipe
 from cbam_keras.study.plans.study import Data
 
 
@@ -18,12 +18,12 @@ def class_weights(data: Data, recipe: Recipe) -> dict[int, float] | None:
     # The data of a user's own task do not say that each image has one label.
     is_labelled = not getattr(data, "boxes", True)
     counts = getattr(data, "class_counts", None)
-    if not is_labelled or (class_weight == BALANCED and counts is None):
+    if not is_labelled or (isinstance(class_weight, str) and counts is None):
         raise ValueError(
             "`class_weight` needs data with one label per image, as "
-            "cbam_keras.data.load returns them, and with "
-            f'"{BALANCED}" labels in memory, which large datasets of '
-            "TensorFlow Datasets have on disk. Received: class_weight="
+            f'cbam_keras.data.load returns them, and with "{BALANCED}" or '
+            f'"{SQRT}" labels in memory, which large datasets of TensorFlow '
+            "Datasets have on disk. Received: class_weight="
             f'{class_weight!r} for "{data.name}". Leave it out, or for labels '
             "on disk give a mapping of classes to numbers"
         )
@@ -31,7 +31,10 @@ def class_weights(data: Data, recipe: Recipe) -> dict[int, float] | None:
         # A class without images needs no weight.
         counts = np.asarray(counts)
         shares = np.count_nonzero(counts) * np.maximum(counts, 1)
-        return dict(enumerate((counts.sum() / shares).tolist()))
+        weights = counts.sum() / shares
+        if class_weight == SQRT:
+            weights = np.sqrt(weights)
+        return dict(enumerate(weights.tolist()))
     names = [str(name) for name in data.class_names]
     weights = dict.fromkeys(range(len(names)), 1.0)
     for key, weight in class_weight.items():

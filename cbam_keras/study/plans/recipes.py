@@ -10,8 +10,9 @@ from cbam_keras import _checks, data
 from cbam_keras.optimizers import MomentumSGD, WarmupCosineDecay
 
 DTYPES = {None: None, "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
-# The weights of classes that let all count alike.
-BALANCED = "balanced"
+# The weights of classes that let all count alike, and their square roots.
+BALANCED, SQRT = "balanced", "sqrt"
+FOCAL = "focal"
 # The default epochs are at least so many steps, in which small networks learn,
 # and so many for masks.
 LEAST_STEPS, MASK_STEPS = 200, 200
@@ -49,8 +50,9 @@ class Recipe:
             `"step"` the best one. Defaults to `"cosine"`.
         step_epochs: Positive integer, used only with `schedule="step"`.
             Defaults to `30`.
-        augment: How training images are augmented, as `("crop", "flip")`; see
-            `cbam_keras.data.load`. Defaults to `()`.
+        augment: How training images are augmented, as `("crop", "flip")` or
+            `[keras.layers.RandomRotation(0.1)]`; see `cbam_keras.data.load`.
+            Defaults to `()`.
         image_size: Positive integer or `(H, W)`, the size that images are
             resized to. See `cbam_keras.data.load`. Defaults to `None`.
         frozen_epochs: Integer from 0, the epochs of a first stage of
@@ -60,6 +62,27 @@ class Recipe:
             tenth of the learning rate, except batch normalization outside of
             attention, see `freeze_batch_norm`. Defaults to `0`: one stage,
             which trains the network as it was built.
+        class_weight: `"balanced"`, `"sqrt"`, or a mapping of classes, by index
+            or name, to positive numbers; the others have 1. In training the
+            loss of an image is multiplied by the weight of its class. As in
+            scikit-learn, `"balanced"` is `images / (classes * images of the
+            class)`, by the training images of the split or fold; `"sqrt"` is
+            the square root of that. Defaults to `None`.
+        patience: Positive integer, the epochs without a better validation
+            result after which training ends. That is by the study's measure,
+            within a stage; the best epoch is tested. Defaults to `None`.
+        least_steps: Positive integer, the least steps: `epochs` is raised until
+            there are so many. A message says so. Defaults to `None`.
+        jit_compile: Boolean or `"auto"`, whether XLA (TensorFlow) or
+            `torch.compile` (PyTorch) compiles a step. `"auto"` is as Keras
+            chooses: under JAX, and under TensorFlow with a GPU. A network that
+            XLA cannot compile is trained without it. Defaults to `"auto"`.
+        loss: `"focal"`, focal crossentropy with Keras' defaults (`gamma` is 2);
+            a number in [0, 1), the label smoothing of crossentropy; or a
+            `keras.losses.Loss`, of integers if its class is called `Sparse`,
+            else of one-hot labels, and of 0 or 1 for a network with one value.
+            The network decides on `from_logits`. Defaults to `None`, which
+            means crossentropy.
         unfreeze: Which layers `epochs` train after `frozen_epochs`, besides
             those that these have trained: a positive integer, so many from the
             end; a number in (0, 1), such a part of them; or a name or pattern
@@ -72,21 +95,6 @@ class Recipe:
             computed once, for all epochs, seeds, folds and networks alike. It
             needs `frozen=True` and no `augment`, and is otherwise without
             effect. Defaults to `True`.
-        class_weight: `"balanced"`, or a mapping of classes to positive numbers.
-            Classes are given by index or name; the others have 1. In training
-            the loss of an image is multiplied by the weight of its class. As in
-            scikit-learn, `"balanced"` is `images / (classes * images of the
-            class)`, by the training images of the split or fold. Defaults to
-            `None`.
-        patience: Positive integer, the epochs without a better validation
-            result after which training ends. That is by the study's measure,
-            within a stage; the best epoch is tested. Defaults to `None`.
-        least_steps: Positive integer, the least steps: `epochs` is raised until
-            there are so many. A message says so. Defaults to `None`.
-        jit_compile: Boolean or `"auto"`, whether XLA (TensorFlow) or
-            `torch.compile` (PyTorch) compiles a step. `"auto"` is as Keras
-            chooses: under JAX, and under TensorFlow with a GPU. A network that
-            XLA cannot compile is trained without it. Defaults to `"auto"`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -106,16 +114,17 @@ class Recipe:
     momentum: float = 0.9
     schedule: str = "cosine"
     step_epochs: int = 30
-    augment: Sequence[str] = ()
+    augment: data.Augmentation | Sequence[data.Augmentation] = ()
     image_size: int | tuple[int, int] | None = None
     frozen_epochs: int = 0
-    unfreeze: int | float | str | None = None
-    frozen: bool = False
-    cache: bool = True
     class_weight: str | Mapping[int | str, float] | None = None
     patience: int | None = None
     least_steps: int | None = None
     jit_compile: bool | str = "auto"
+    loss: str | float | keras.losses.Loss | None = None
+    unfreeze: int | float | str | None = None
+    frozen: bool = False
+    cache: bool = True
 
     def __post_init__(self) -> None:
         checked: dict[str, object] = {
@@ -151,6 +160,7 @@ class Recipe:
             )
         checked["unfreeze"] = _check_unfreeze(self.unfreeze, self.frozen_epochs)
         checked["class_weight"] = _check_class_weight(self.class_weight)
+        checked["loss"] = _check_loss(self.loss)
         # `data` knows which names there are.
         checked["augment"] = data.list_augmentations(self.augment)
         # Plain numbers, in place of NumPy's.
@@ -203,13 +213,14 @@ def as_field(name: str, value: object) -> str:
 def _check_class_weight(class_weight):
     """Returns weights of classes as plain numbers; names are not checked."""
     if class_weight is None or isinstance(class_weight, str):
-        return _checks.one_of("class_weight", class_weight, (None, BALANCED))
+        names = None, BALANCED, SQRT
+        return _checks.one_of("class_weight", class_weight, names)
     if not isinstance(class_weight, Mapping) or not all(
         isinstance(key, str | numbers.Integral) for key in class_weight
     ):
         raise ValueError(
-            f'`class_weight` must be None, "{BALANCED}" or a mapping of '
-            "classes, by index or name, to positive numbers. Received: "
+            f'`class_weight` must be None, "{BALANCED}", "{SQRT}" or a mapping '
+            "of classes, by index or name, to positive numbers. Received: "
             f"class_weight={class_weight!r}"
         )
     return {
@@ -234,6 +245,19 @@ def _check_unfreeze(unfreeze, frozen_epochs):
             f"there must be some. Received: {unfreeze=}, {frozen_epochs=}"
         )
     return checked
+
+
+def _check_loss(loss):
+    """Returns a loss, of which a number is the label smoothing."""
+    if loss in (None, FOCAL) or isinstance(loss, keras.losses.Loss):
+        return loss
+    if isinstance(loss, numbers.Real):
+        return _checks.momentum("loss", loss)
+    raise ValueError(
+        f'`loss` must be None, "{FOCAL}", a number in [0, 1) for label '
+        "smoothing, or a keras.losses.Loss, as "
+        f"keras.losses.CategoricalHinge(). Received: {loss=}"
+    )
 
 
 def _decay_by_cosine(recipe, steps_per_epoch):

@@ -21,6 +21,7 @@ from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.measures import validation_key
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.tasks import ImageTask, check_options
+from cbam_keras.study.running.networks import make_loss
 
 # What sentences call the scores.
 NAMES = {"miou": "mIoU", "iou": "foreground IoU", "dice": "foreground Dice"}
@@ -152,12 +153,16 @@ class Segmentation(ImageTask):
     ) -> tuple[keras.losses.Loss, list[keras.metrics.Metric]]:
         weights = class_weights(data, recipe) or {}
         ignore_index = int(data.ignore_index or 0)
-        from_logits = _graph.kind_of_head(model) is None
+        from_logits, loss = _graph.kind_of_head(model) is None, recipe.loss
+        if loss is not None:
+            kind = "Binary" if model.output_shape[-1] == 1 else "Categorical"
+            loss = make_loss(loss, kind, from_logits)
         loss = PixelCrossentropy(
             ignore_index,
             [weights[index] for index in sorted(weights)] or None,
             self.dice_weight,
             from_logits,
+            loss=loss,
         )
         classes = len(data.class_names)
         return loss, [

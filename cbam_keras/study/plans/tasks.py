@@ -89,7 +89,7 @@ class ImageTask(Task[ImageData]):
         self, model: keras.Model, recipe: Recipe, data: Any
     ) -> tuple[keras.losses.Loss, list[keras.metrics.Metric]]:
         """Returns what a network is compiled with."""
-        return loss_and_metrics(model)
+        return loss_and_metrics(model, recipe.loss)
 
 
 class Classification(ImageTask):

@@ -13,7 +13,8 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _graph, _terminal, profiling
-from cbam_keras.study.plans.recipes import DTYPES
+from cbam_keras.models.losses import IntegerLabels
+from cbam_keras.study.plans.recipes import DTYPES, FOCAL
 from cbam_keras.study.plans.stages import check_stages, unfrozen
 
 # Fewer steps per epoch are reported.
@@ -204,26 +205,45 @@ def compile_network(model, recipe, steps_per_epoch, loss=None, metrics=None):
         # Keras would add it in `fit`, but not save it.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     if loss is None:
-        loss, metrics = loss_and_metrics(model)
+        loss, metrics = loss_and_metrics(model, recipe.loss)
     model.compile(optimizer, loss, metrics=metrics, auto_scale_loss=False)
     # TensorFlow traces a step again if the first trace creates variables.
     optimizer.build(model.trainable_variables)
 
 
-def loss_and_metrics(model):
-    """Returns the loss and the metrics of a classifier of integer labels."""
+def loss_and_metrics(model, loss=None):
+    """Returns the loss and the metrics of a classifier of integer labels.
+
+    `loss` is that of a recipe.
+    """
     kind = _graph.kind_of_head(model)
     if getattr(model, "output_shape", None) == SINGLE:
         from_logits = kind != "sigmoid"
         threshold = 0.0 if from_logits else 0.5
-        return keras.losses.BinaryCrossentropy(from_logits=from_logits), [
+        return make_loss(loss, "Binary", from_logits), [
             keras.metrics.BinaryAccuracy("accuracy", threshold=threshold),
             keras.metrics.AUC(name="auc", from_logits=from_logits),
         ]
-    loss = keras.losses.SparseCategoricalCrossentropy(
-        from_logits=kind != "softmax"
-    )
-    return loss, [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+    is_default, from_logits = loss is None, kind != "softmax"
+    if is_default:
+        loss = keras.losses.SparseCategoricalCrossentropy()
+    loss = make_loss(loss, "Categorical", from_logits)
+    return loss if is_default else IntegerLabels(loss), [
+        keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    ]
+
+
+def make_loss(loss, kind, from_logits):
+    """Returns the loss of a recipe, `"Binary"` or `"Categorical"`."""
+    if loss == FOCAL:
+        loss = getattr(keras.losses, f"{kind}FocalCrossentropy")()
+    elif not isinstance(loss, keras.losses.Loss):
+        smooth = getattr(keras.losses, f"{kind}Crossentropy")
+        loss = smooth(label_smoothing=loss or 0)
+    config = loss.get_config()
+    if "from_logits" not in config:
+        return loss
+    return type(loss).from_config({**config, "from_logits": from_logits})
 
 
 def count_parameters(model, recipe):
