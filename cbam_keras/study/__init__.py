@@ -59,7 +59,7 @@ from cbam_keras.study.running.networks import (
     loss_and_metrics,
     print_data,
 )
-from cbam_keras.study.running.options import RunOptions
+from cbam_keras.study.running.options import CallbackMakers, RunOptions
 from cbam_keras.study.running.outcomes import Outcome
 from cbam_keras.study.running.run import (
     choose_workers,

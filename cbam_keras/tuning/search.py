@@ -125,6 +125,7 @@ class Search(SearchPlan):
                     workers=options.workers,
                     executor=options.executor,
                     tensorboard=options.tensorboard,
+                    callbacks=options.callbacks,
                 )
         elif not is_done:
             from cbam_keras.tuning import tuner
@@ -212,6 +213,7 @@ class Search(SearchPlan):
             output / study.CONFIRMATION,
             workers=options.workers,
             executor=options.executor,
+            callbacks=options.callbacks,
         ).output
         names = [variant.name for variant in again.variants]
         # The folder also holds trials that were among the best before.
@@ -270,9 +272,9 @@ def search(
     Args:
         The arguments of `Search`, and:
 
-        **options: `output`, `resume`, `overwrite`, `workers`, `executor` and
-            `tensorboard`, as for `study.run`. `output` defaults to
-            `runs/tune-<data>-<model>`.
+        **options: `output`, `resume`, `overwrite`, `workers`, `executor`,
+            `tensorboard` and `callbacks`, as for `study.run`. `output` defaults
+            to `runs/tune-<data>-<model>`.
 
     Returns:
         A `study.Ranking`, with `trials`, `confirmation` and the verdict.

@@ -34,11 +34,12 @@ def run(
     search: SearchPlan, folder: study.StudyFolder, options: study.RunOptions
 ) -> None:
     """Runs the trials that a folder lacks, as many at a time as workers."""
-    trials = TrialQueue(search, folder, options.tensorboard)
+    arguments = options.tensorboard, options.callbacks
+    trials = TrialQueue(search, folder, *arguments)
     output = folder.path.absolute()
 
     def make():
-        return TrialQueue(search, search.folder(output), options.tensorboard)
+        return TrialQueue(search, search.folder(output), *arguments)
 
     # KerasTuner knows a worker by such a name.
     free = [f"worker-{n}" for n in range(study.count_workers(options))]
@@ -91,10 +92,14 @@ class TrialQueue(study.Cells):
     """The trials of a search, which are in its folder."""
 
     def __init__(
-        self, search: SearchPlan, folder: study.StudyFolder, tensorboard: bool
+        self,
+        search: SearchPlan,
+        folder: study.StudyFolder,
+        tensorboard: bool,
+        callbacks: study.CallbackMakers,
     ):
         load = functools.lru_cache(maxsize=1)(search.load)
-        super().__init__(search.trials, folder, load, tensorboard)
+        super().__init__(search.trials, folder, load, tensorboard, callbacks)
         self.search = search
         # The names of those that this process has proposed, in their order.
         self.proposed: dict[str, None] = {}

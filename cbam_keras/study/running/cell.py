@@ -41,6 +41,7 @@ from cbam_keras.study.running.networks import (
     count_parameters,
     fingerprint,
 )
+from cbam_keras.study.running.options import CallbackMakers
 from cbam_keras.study.running.outcomes import (
     ERROR,
     FINISHED,
@@ -166,6 +167,8 @@ class _Training:
                 # Log files cannot show a progress bar.
                 verbose=1 if is_interactive else 2,
             )
+            if model.stop_training:
+                return
 
     def test(
         self, model: keras.Model, state: State, is_trained: bool
@@ -214,6 +217,7 @@ def train_cell(
     title: str = "",
     epochs: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    make_callbacks: CallbackMakers = (),
     on_error: Callable[[Exception], object] = lambda error: None,
 ) -> Outcome:
     """Trains one network, from its last finished epoch on, and measures it.
@@ -242,7 +246,11 @@ def train_cell(
                 )
             _terminal.say(f"{title}, {parameters}, {begin}")
         is_trained = not training.has_ended(state)
-        training.fit(model, state, callbacks)
+        made = [make() for make in make_callbacks]
+        training.fit(model, state, [*callbacks, *made])
+        if made and is_trained:
+            # They may have changed it at the end.
+            model = _files.load_model(folder / str(state.latest))
         fields |= training.test(model, state, is_trained)
     except ChangedError:
         raise

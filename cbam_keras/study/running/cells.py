@@ -32,6 +32,7 @@ from cbam_keras.study.running.folder import StudyFolder, describe
 from cbam_keras.study.running.frozen import FrozenNetworks
 from cbam_keras.study.running.machine import accelerators
 from cbam_keras.study.running.memory import free_memory
+from cbam_keras.study.running.options import CallbackMakers
 from cbam_keras.study.running.outcomes import ERROR, Outcome
 
 # How many processes may die training a network, without finishing an epoch.
@@ -68,10 +69,11 @@ class Cells:
         folder: StudyFolder,
         load: Callable[[int], Data],
         tensorboard: bool,
+        make_callbacks: CallbackMakers = (),
     ):
         self.study, self.folder, self.load = study, folder, load
         self.frozen = FrozenNetworks(folder)
-        self.tensorboard = tensorboard
+        self.tensorboard, self.make_callbacks = tensorboard, make_callbacks
         # A worker has callbacks of its own.
         self.callbacks: list[keras.callbacks.Callback] = []
         # It is raised if no training finishes.
@@ -207,6 +209,7 @@ class Cells:
                     title=self.title(cell),
                     epochs=cell.epochs,
                     callbacks=callbacks,
+                    make_callbacks=self.make_callbacks,
                     on_error=self._note,
                 )
             if self.callbacks and not accelerators(os.environ):
@@ -244,10 +247,13 @@ class Cells:
 
 
 def cells_of(
-    study: Study, output: str | os.PathLike, tensorboard: bool
+    study: Study,
+    output: str | os.PathLike,
+    tensorboard: bool,
+    make_callbacks: CallbackMakers = (),
 ) -> Cells:
     """Returns the cells of a study in its output folder."""
     load = functools.lru_cache(maxsize=1)(study.load)
     study = study.suited_to(load(study.runs[0]))
     folder = StudyFolder(output, study, load(study.runs[0]))
-    return Cells(study, folder, load, tensorboard)
+    return Cells(study, folder, load, tensorboard, make_callbacks)

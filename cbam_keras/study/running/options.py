@@ -3,12 +3,15 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 import keras
 
 from cbam_keras import _checks
+
+# Functions, since each network needs callbacks of its own.
+CallbackMakers = Sequence[Callable[[], keras.callbacks.Callback]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +25,7 @@ class RunOptions:
     workers: int | None = 1
     executor: Executor | None = None
     tensorboard: bool = False
+    callbacks: CallbackMakers = ()
     # The command line, for the folder.
     command: str | None = None
     # It is called with the folder.
@@ -43,6 +47,12 @@ class RunOptions:
             raise ValueError(
                 "`executor` has workers of its own, so `workers` must be 1. "
                 f"Received: workers={self.workers}, executor={executor!r}"
+            )
+        if not all(callable(make) for make in self.callbacks):
+            raise TypeError(
+                "`callbacks` must be functions that make one for each network, "
+                "as lambda: MyCallback(3). Received: callbacks="
+                f"{self.callbacks!r}"
             )
         # The locks of the folder need it.
         _checks.require("filelock", extra="plot")

@@ -32,14 +32,13 @@ from cbam_keras.study.running.networks import (
     count_parameters,
     print_data,
 )
-from cbam_keras.study.running.options import RunOptions
+from cbam_keras.study.running.options import CallbackMakers, RunOptions
 from cbam_keras.study.running.workers import training_by
 
 # With fewer multiply-accumulates no command takes long enough to be timed.
 MACS_OF_AN_HOUR = 1e13
 # Arguments of Keras and KerasTuner, and what does the same here.
 ELSEWHERE = {
-    "callbacks": "recipe=training.Recipe(patience=3), or tensorboard=True",
     "validation_data": "data=(train, validation, test)",
     "objective": 'measure="macro_f1"',
     "executions_per_trial": "confirm=6, seeds=3 or folds=5",
@@ -65,6 +64,7 @@ def run(
     workers: int = 1,
     executor: Executor | None = None,
     tensorboard: bool = False,
+    callbacks: CallbackMakers = (),
 ) -> Results:
     """Trains each variant with each seed, and compares them.
 
@@ -104,6 +104,10 @@ def run(
             must see the output folder. Defaults to `None`.
         tensorboard: Boolean, whether to write logs for TensorBoard, under
             TensorFlow. Defaults to `False`.
+        callbacks: Sequence of functions without arguments that make a Keras
+            callback for each network, as `lambda: MyCallback(3)`. Errors are
+            recorded as the network's. Their state is not saved: a resumed
+            network gets new ones. Defaults to `()`.
 
     Returns:
         A `Results`.
@@ -135,7 +139,10 @@ def run(
     """
     return execute(
         study,
-        RunOptions(output, resume, overwrite, workers, executor, tensorboard),
+        RunOptions(
+            *(output, resume, overwrite, workers, executor, tensorboard),
+            callbacks=callbacks,
+        ),
     )
 
 
@@ -225,7 +232,7 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
     if len(study.runs) > 1:
         # The intervals at the end need it: it is checked before any work.
         _checks.require("scipy.stats", extra="plot")
-    cells = cells_of(study, output, options.tensorboard)
+    cells = cells_of(study, output, options.tensorboard, options.callbacks)
     folder = cells.folder
     # Raises if the data have no labels to weight.
     class_weights(cells.load(study.runs[0]), study.recipe_for(None, 0))
@@ -308,7 +315,8 @@ def _train(cells, options):
     # Workers do not need what is done at the end.
     study = dataclasses.replace(cells.study, finish=None)
     output = cells.folder.path.absolute()
-    make = functools.partial(cells_of, study, output, cells.tensorboard)
+    arguments = options.tensorboard, options.callbacks
+    make = functools.partial(cells_of, study, output, *arguments)
     cells.compute_features()
     with training_by(options, cells, make) as train_or_wait:
         while cells.missing():
