@@ -106,6 +106,25 @@ def test_all_stays_what_it_was_on_another_cpu():
 
 
 @pytest.mark.every_backend
+def test_each_epoch_of_a_fit_has_its_own_images_alone():
+    loaded, expected = _load("boxes"), []
+    for number in (2, 3):
+        loaded.train.set_epoch(number)
+        expected.append(3 * joined(epoch(loaded.train))[0].mean())
+    pool = keras.layers.GlobalAveragePooling2D()
+    total = keras.layers.Dense(1, kernel_initializer="ones")
+    model = keras.Sequential([keras.Input(loaded.image_shape), pool, total])
+    model.compile(keras.optimizers.SGD(0.0), lambda y, outputs: outputs)
+    # As a resumed run begins.
+    begin = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda number, logs: loaded.set_epoch(number)
+    )
+    options = {"epochs": 4, "initial_epoch": 2, "shuffle": False, "verbose": 0}
+    fitted = model.fit(loaded.train, callbacks=[begin], **options)
+    assert fitted.history["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.every_backend
 def test_keras_takes_them_one_or_several_at_a_time():
     loaded = _load("pixels")
     model = linear(shape=loaded.image_shape, classes=5)

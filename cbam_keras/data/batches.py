@@ -52,7 +52,9 @@ class Batches(keras.utils.PyDataset):
         self.layers = make_layers(self.augment)
         self.cropped = "random_resized_crop" in self.augment
         self.decoded = self.examples.decoded and not self.cropped
-        ahead = 1 if self.decoded else PREFETCHED
+        # JAX and PyTorch read ahead into the next epoch, before it is set.
+        is_tensorflow = keras.backend.backend() == "tensorflow"
+        ahead = PREFETCHED if is_tensorflow and not self.decoded else 1
         super().__init__(workers=ahead, max_queue_size=ahead)
         self.set_epoch(0)
 
