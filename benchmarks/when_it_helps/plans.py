@@ -1,5 +1,6 @@
 """The plans of the studies: networks without and with attention."""
 
+import collections
 import dataclasses
 import functools
 import importlib
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import networks
-from cbam_keras import CBAM, VARIANTS, comparison, models, study
+from cbam_keras import CBAM, VARIANTS, comparison, data, models, study
 from cbam_keras.study import RECIPES, Recipe
 
 KINDS = ("none", "se", "spatial", "cbam", "eca", "coordinate")
@@ -206,14 +207,169 @@ def photographs_frozen(folder):
     return dataclasses.replace(planned, variants=variants)
 
 
-def cells(folder):
-    """Plans fine-tuning on solar cells that have a defect, or certainly not."""
+def solar_cells(folder):
+    """Returns solar cells that have a defect, or certainly not."""
     images, chances, _ = importlib.import_module(
         "elpv_dataset.utils"
     ).load_dataset()
     known = (chances == 0) | (chances == 1)
     small = [Image.fromarray(x).resize((96, 96)) for x in images[known]]
-    return fine_tuning((np.stack(small), chances[known].astype(int)), folds=5)
+    return np.stack(small), chances[known].astype(int)
+
+
+def cells(folder):
+    return fine_tuning(solar_cells(folder), folds=5)
+
+
+def some(images, labels):
+    """Returns the first 200 images of each of ten classes."""
+    rows = [np.flatnonzero(labels.ravel() == x)[:200] for x in range(10)]
+    return images[np.concatenate(rows)], np.repeat(np.arange(10), 200)
+
+
+def some_photographs(folder):
+    paths = sorted((folder / "cifar10" / "train").glob("*/*"))
+    names = [path.parent.name for path in paths]
+    labels = np.unique(names, return_inverse=True)[1]
+    kept, labels = some(np.array(paths), labels)
+    return np.stack([np.asarray(Image.open(x)) for x in kept]), labels
+
+
+def some_clothes(folder):
+    return some(*keras.datasets.fashion_mnist.load_data()[0])
+
+
+def some_digits(folder):
+    return some(*data.load("mnist5k", batch_size=None).train)
+
+
+# Behind the last feature map of a frozen network, where `cbam` has 206,000
+# weights: a hidden layer, and an added product of two matrices, of as many, and
+# the factors and offsets of the last normalization.
+HIDDEN, TOP_RANK = 160, 80
+TOP = ("none", "se", "cbam", "channel", "spatial", "eca", "coordinate")
+
+
+def top_network(images, change=None, hidden=0):
+    """Builds a frozen network with one more layer at the top of it."""
+    network = models.pretrained(NETWORK, WEIGHTS, images.image_shape)
+    network.trainable = False
+    x = network.output if change is None else change(network)
+    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
+    if hidden:
+        x = keras.layers.Dense(hidden, "relu", name="hidden")(x)
+    x = keras.layers.Dense(
+        len(images.class_names),
+        "softmax",
+        kernel_initializer="he_normal",
+        name="predictions",
+    )(x)
+    return keras.Model(network.input, x)
+
+
+def low_rank(network):
+    """Adds a product of two matrices, which starts at zero, to features."""
+    x = network.output
+    y = keras.layers.Dense(TOP_RANK, use_bias=False, name="down")(x)
+    zeros = {"kernel_initializer": "zeros", "use_bias": False}
+    y = keras.layers.Dense(x.shape[-1], name="up", **zeros)(y)
+    return keras.layers.Add(name="added")([x, y])
+
+
+def top_affine(network):
+    """Trains factors and offsets of the last normalization alone."""
+    norm = next(
+        layer
+        for layer in reversed(network.layers)
+        if isinstance(layer, keras.layers.BatchNormalization)
+    )
+    copy = FixedNorm.from_config(norm.get_config() | {"trainable": True})
+    x = copy(norm.input)
+    copy.set_weights(norm.get_weights())
+    return keras.layers.ReLU(6.0, name="top_relu")(x)
+
+
+CONTROLS = {
+    "hidden": {"hidden": HIDDEN},
+    "low-rank": {"change": low_rank},
+    "affine": {"change": top_affine},
+}
+RATES = (3e-4, 1e-3, 3e-3)
+
+
+def top(load, folder, rates=None):
+    """Plans one layer on top of a frozen network, 30 times: seeds and folds.
+
+    The learning rates are those of the best validation images in the study
+    `top_rates`, with other seeds.
+    """
+    recipe = dataclasses.replace(
+        RECIPES["frozen"], epochs=8, image_size=96, learning_rate=RATES[1]
+    )
+    planned = comparison.plan(
+        TOP,
+        stages="top",
+        model=NETWORK,
+        weights=WEIGHTS,
+        data=load(folder),
+        recipe=recipe,
+        seeds=6,
+        folds=5,
+    )
+    controls = [
+        study.Variant(name, functools.partial(top_network, **options))
+        for name, options in CONTROLS.items()
+    ]
+    variants = [
+        dataclasses.replace(x, learning_rate=(rates or {}).get(x.name))
+        for x in (*planned.variants, *controls)
+    ]
+    return dataclasses.replace(planned, variants=variants)
+
+
+def top_rates(load, folder):
+    """Plans to choose the learning rates of `top`, each as often."""
+    planned = top(load, folder)
+    variants = [
+        dataclasses.replace(x, name=f"{x.name}@{rate:g}", learning_rate=rate)
+        for x in planned.variants
+        for rate in RATES
+    ]
+    return dataclasses.replace(
+        planned, variants=variants, baseline=None, seeds=(100,)
+    )
+
+
+def top_tuned(name, load, folder):
+    """Plans `top` with the rates that `top_rates` has found."""
+    # It needs the plans.
+    results = importlib.import_module("benchmarks.when_it_helps.results")
+    scores = collections.defaultdict[str, list](list)
+    for cell in results.stored()[f"{name}-rates"]["cells"]:
+        scores[cell["variant"]].append(cell["metrics"]["val_accuracy"])
+    best: dict[str, tuple[float, float]] = {}
+    for variant, values in scores.items():
+        arm, rate = variant.split("@")
+        found = float(np.mean(values)), float(rate)
+        best[arm] = max(best.get(arm, found), found)
+    return top(load, folder, {arm: rate for arm, (_, rate) in best.items()})
+
+
+def habit(load, folder):
+    """Plans what public code does: then the last 30 layers at 1e-5."""
+    planned = top(load, folder)
+    recipe = dataclasses.replace(
+        planned.recipe,
+        frozen=False,
+        frozen_epochs=8,
+        epochs=5,
+        learning_rate=1e-4,
+        unfreeze=30,
+    )
+    variants = [x for x in planned.variants if x.name in ("none", "cbam-top")]
+    return dataclasses.replace(
+        planned, variants=variants, recipe=recipe, seeds=(0,)
+    )
 
 
 def blood(folder):
@@ -276,7 +432,16 @@ def streets(folder):
     return dataclasses.replace(planned, variants=variants)
 
 
+TOPS = {
+    "top-photographs": some_photographs,
+    "top-solar-cells": solar_cells,
+    "top-clothes": some_clothes,
+    "top-digits": some_digits,
+}
 PLANS = {
+    **{f"{x}-rates": functools.partial(top_rates, y) for x, y in TOPS.items()},
+    **{x: functools.partial(top_tuned, x, y) for x, y in TOPS.items()},
+    **{f"{x}-habit": functools.partial(habit, y) for x, y in TOPS.items()},
     "photographs": photographs,
     "photographs-frozen": photographs_frozen,
     "photographs-longer": functools.partial(longer, photographs, 5),
