@@ -166,7 +166,7 @@ def test_a_file_loads_where_our_package_is_missing(backend, saved):
         np.load(saved / f"{x}.npy") for x in ("expected", "loaded")
     )
     scale = np.abs(expected).max()
-    np.testing.assert_allclose(loaded, expected, rtol=0, atol=1e-6 * scale)
+    np.testing.assert_allclose(loaded, expected, rtol=0, atol=5e-6 * scale)
 
 
 def test_a_rewritten_network_trains_as_before():
