@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
+import numpy as np
 
 from cbam_keras import _checks
 
@@ -26,6 +27,8 @@ Json = dict[str, Any]
 RESULTS, EXPLAINED = "results.json", "explain.json"
 # The name of a network that loads without this package ends like this.
 PLAIN = ".plain.keras"
+# What a task predicts is in a file whose name ends like this.
+PREDICTIONS = ".predictions.npz"
 # The name of a file begins like this while it is written, and after the
 # process was killed.
 UNFINISHED = ".unfinished-"
@@ -98,6 +101,14 @@ def write_csv(
         writer = csv.DictWriter(file, list(names))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def write_arrays(
+    path: str | os.PathLike, arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Writes arrays as a compressed `.npz` file, whole or not at all."""
+    with replacing(path) as beside:
+        np.savez_compressed(beside, **arrays)
 
 
 def write_figure(path: str | os.PathLike, figure: Any) -> None:

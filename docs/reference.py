@@ -75,14 +75,15 @@ MEMBERS = """
     Profile.macs Profile.attention_parameters Profile.attention_macs
     Profile.groups Profile.uncounted Results.read Results.plot Results.markdown
     Results.json Task.load Task.check Task.compile Task.evaluate
-    Task.validate
+    Task.predict Task.validate Results.predictions Results.per_class
+    Results.confusion
 """.split()
 # Attributes that few users need.
 HIDDEN = """
     FoldReport.measure GateImportance.table ImageData.augment
     ImageData.batch_size ImageData.boxes ImageData.commonest
-    ImageData.fingerprint ImageData.folds ImageData.notes ImageData.scale
-    ImageData.seed ImageData.source Preset.builder Preset.layer
+    ImageData.fingerprint ImageData.folds ImageData.leaks ImageData.notes
+    ImageData.scale ImageData.seed ImageData.source Preset.builder Preset.layer
     Preset.layer_options Preset.options Preset.tables Ranking.choice
     Results.comparisons Results.guess Results.kind Results.labels
     Results.question Results.settings Results.sizes

@@ -106,6 +106,18 @@ class Batches(keras.utils.PyDataset):
         ]
         return self._as_input(np.stack(read))
 
+    def names(self, split: str) -> list[str]:
+        """Returns the paths of the images, or numbers of those in no files."""
+        items = getattr(self.examples, "names", None)
+        if items is None and not self.decoded:
+            items = getattr(self.examples, "images", None)
+        if items is None:
+            items = [None] * len(self.examples)
+        return [
+            item if isinstance(item, str) else f"{split} {row}"
+            for row, item in enumerate(items)
+        ]
+
     def on_epoch_end(self) -> None:
         self.set_epoch(self.epoch[0] + 1)
 

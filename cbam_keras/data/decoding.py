@@ -478,6 +478,7 @@ def read_all(
         images=Rows(kept.images, places),
         masks=None if kept.masks is None else Rows(kept.masks, places),
         encoding=None,
+        names=examples.names if examples.decoded else examples.images,
     )
 
 

@@ -115,7 +115,7 @@ class Examples:
 
     Masks are an array `(N, H, W)` or paths `(N,)`; labels are then 0, `pixels`
     counts those of each class, `(N, classes)`, and `encoding` turns the values
-    of files into classes.
+    of files into classes. `names` are the paths of decoded files.
     """
 
     images: np.ndarray | Rows
@@ -128,6 +128,7 @@ class Examples:
     # A `masks.Encoding`.
     encoding: Any = None
     places: np.ndarray | None = None
+    names: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -199,11 +200,11 @@ class Dataset:
     `shape` is the size of all images, `None` if they differ; `channels` those
     to decode to, 0 until known; `root` the folder of the files, if any;
     `grouped_by` the argument by which images stay together, if any; `remarks`
-    are further notes; `left_out` the numbers of files that are not read, by
-    the reason, `damaged` those of them that cannot be read, and `skipped`
-    their names; `partial` the numbers of files that are read in part, by what
-    is read of them; `contents` and `sizes` short hashes, and heights and
-    widths, of files by their paths; `draw` a
+    are further notes, `leaks` what flatters accuracy; `left_out` the numbers of
+    files that are not read, by the reason, `damaged` those of them that cannot
+    be read, and `skipped` their names; `partial` the numbers of files that are
+    read in part, by what is read of them; `contents` and `sizes` short hashes,
+    and heights and widths, of files by their paths; `draw` a
     function of what has been split, the name of the split and the seed that
     makes the images from it.
     """
@@ -221,6 +222,7 @@ class Dataset:
     root: pathlib.Path | None = None
     grouped_by: str = ""
     remarks: tuple[str, ...] = ()
+    leaks: tuple[str, ...] = ()
     contents: Mapping[str, str] = dataclasses.field(default_factory=dict)
     sizes: Mapping[str, tuple[int, int]] = dataclasses.field(
         default_factory=dict

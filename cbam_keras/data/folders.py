@@ -159,11 +159,14 @@ def make_examples(
     )
 
 
-def warn_of_copies(dataset: Dataset) -> None:
-    """Warns of copies of files in training and test, or in two classes."""
+def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
+    """Warns of copies of files in training and test, or in two classes.
+
+    Returns the warnings.
+    """
     contents = dataset.contents
     if dataset.root is None:
-        return
+        return ()
     *others, tested = (dataset.splits[split] for split in SPLITS)
     trained, several = dict[str, tuple[str, int]](), []
     for examples in others:
@@ -179,13 +182,16 @@ def warn_of_copies(dataset: Dataset) -> None:
     same = "the same content as training images, which flatters accuracy"
     both = "several classes, as files of two have the same content"
     kinds = (copies, "test image", same), (several, "image", both)
+    warnings = []
     for pairs, noun, text in kinds:
         if pairs:
             names = [" is ".join(map(dataset.name_of, pair)) for pair in pairs]
-            _checks.warn(
+            warnings.append(
                 f"{_checks.count(len(pairs), noun, 'have')} {text}: "
                 f"{_checks.first_few(names)}. Remove one of each pair"
             )
+            _checks.warn(warnings[-1])
+    return tuple(warnings)
 
 
 def _warn_of_lists(root, images):

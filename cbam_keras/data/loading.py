@@ -49,6 +49,8 @@ class ImageData:
         scale: Tuple of the lowest and highest value and the number of bits, by
             which images beyond 8 bits were scaled, or `None`.
         notes: Tuple of strings, as how many files are left out.
+        leaks: Tuple of strings, what flatters accuracy, as copies of training
+            images among those to test.
         fingerprint: String, a short hash by which a resumed run notices other
             data. It is that of arrays as a whole; of the names and contents of
             files (of GIF, JPEG, PNG and WebP the length and the first and last
@@ -80,6 +82,7 @@ class ImageData:
     skipped: tuple[str, ...] = ()
     scale: tuple[float, float, int] | None = None
     notes: tuple[str, ...] = ()
+    leaks: tuple[str, ...] = ()
     fingerprint: str = ""
     commonest: float | None = None
     source: dict[str, object] | None = None
@@ -539,6 +542,7 @@ def load_source(
         skipped=dataset.skipped,
         scale=train.scale,
         notes=dataset.notes,
+        leaks=dataset.leaks,
         fingerprint=dataset.fingerprint,
         commonest=_measure_commonest(dataset, folds),
         source=source.describe(),

@@ -209,10 +209,11 @@ class Source:
         if dataset.left_out:
             received += f" (left out: {describe_counts(dataset.left_out)}"
             received += f". {dataset.advice})" if dataset.advice else ")"
+        leaks: tuple[str, ...] = ()
         if folds is not None:
             dataset = pool(dataset, received)
         else:
-            warn_of_divided_groups(dataset)
+            leaks = warn_of_divided_groups(dataset)
         # A published dataset is taken as it is, classes without images too.
         is_published = self.kind in ("embedded", "tfds")
         is_checked = folds is not None or not is_published
@@ -224,8 +225,8 @@ class Source:
         if is_checked:
             # Groups may be too few for each split.
             check(dataset, received)
-        warn_of_copies(dataset)
-        return dataset
+        leaks += warn_of_copies(dataset)
+        return dataclasses.replace(dataset, leaks=leaks)
 
     def describe(self) -> dict[str, Any] | None:
         """Returns plain values by which `from_description` finds it again.

@@ -275,19 +275,25 @@ def check_masks(
         )
 
 
-def warn_of_divided_groups(dataset: Dataset) -> None:
-    """Warns if images that belong together are in several given splits."""
+def warn_of_divided_groups(dataset: Dataset) -> tuple[str, ...]:
+    """Warns if images that belong together are in several given splits.
+
+    Returns the warning, if any.
+    """
     if not dataset.grouped_by:
-        return
+        return ()
     groups = [{*examples.groups} for examples in dataset.splits.values()]
     splits = collections.Counter(group for each in groups for group in each)
     divided = sorted(group for group, count in splits.items() if count > 1)
-    if divided:
-        _checks.warn(
-            f"{_checks.count(len(divided), 'group', 'have')} images in several "
-            f"splits by {dataset.grouped_by}, which flatters accuracy: "
-            f"{_checks.first_few(divided)}. Move each into one, or take folds"
-        )
+    if not divided:
+        return ()
+    warning = (
+        f"{_checks.count(len(divided), 'group', 'have')} images in several "
+        f"splits by {dataset.grouped_by}, which flatters accuracy: "
+        f"{_checks.first_few(divided)}. Move each into one, or take folds"
+    )
+    _checks.warn(warning)
+    return (warning,)
 
 
 def warn_of_similar_classes(names: Sequence[str]) -> None:

@@ -170,10 +170,13 @@ class Search(SearchPlan):
                 if row.values
             ]
         results = results.with_confirmation(confirmation)
-        (best, name), measure = choose(results), self.trials.task.measure
+        (best, name), measure = choose(results), results.measures[0]
         network = max(
             (x for x in trained.runs if x.variant == name and x.file),
-            key=lambda o: (o.metrics[measure], -o.metrics["val_loss"]),
+            key=lambda o: (
+                measure.merit(o.metrics[measure.key]),
+                -o.metrics["val_loss"],
+            ),
         )
         best_network = write_best(
             folder,

@@ -76,15 +76,17 @@ def _report(oracle, trial, outcome, search):
     proposed = trial.hyperparameters.values
     values = search.variant(proposed).options
     proposed |= {name: values[name] for name in proposed if name in values}
-    measure = search.trials.task.measure
-    trial.status, score = "COMPLETED", outcome.metrics.get(measure)
+    measure = search.trials.measured_by[0]
+    trial.status, score = "COMPLETED", outcome.metrics.get(measure.key)
+    # The oracle looks for the highest.
+    score = None if score is None else measure.merit(score)
     if not outcome.finished and EPOCHS in proposed:
         # Hyperband would leave out a round if a trial has failed.
-        score = -1.0
+        score = -3.0
     elif not outcome.finished:
         trial.status, trial.message = "FAILED", outcome.message
     if score is not None:
-        oracle.update_trial(trial.trial_id, {measure: score})
+        oracle.update_trial(trial.trial_id, {measure.key: score})
     oracle.end_trial(trial)
 
 

@@ -82,6 +82,7 @@ def plan(
     seeds: int | Sequence[int] = 1,
     folds: int | None = None,
     measure: str = ACCURACY,
+    threshold: str | None = None,
     task: ImageTask | None = None,
 ) -> Study:
     """Plans to train one network without and with attention, and compare.
@@ -137,12 +138,14 @@ def plan(
             image is tested once per seed; see `study.Study`. Defaults to
             `None`.
         measure: What networks are compared by, see `study.Classification`. It
-            is `"test_accuracy"`, `"balanced_accuracy"`, `"macro_f1"` or
-            `"auc"`. Defaults to `"test_accuracy"`.
-        task: A `study.Segmentation`, in place of `data`, `data_options` and
-            `measure`. The network is then a `models.UNet`, by the name of its
-            encoder, as `"unet-tiny"` or `"unet-EfficientNetLite0"`, with
-            attention in its decoder; `"skip-gate"` in `attentions` is an
+            is `"test_accuracy"`, `"balanced_accuracy"`, `"macro_f1"`, `"auc"`,
+            `"ece"` or `"brier"`. Defaults to `"test_accuracy"`.
+        threshold: See `study.Classification`. Defaults to `None`.
+        task: A `study.Segmentation`, in place of `data`, `data_options`,
+            `measure` and `threshold`. The network is then a `models.UNet`, by
+            the name of its encoder, as `"unet-tiny"` or
+            `"unet-EfficientNetLite0"`, with attention in its decoder;
+            `"skip-gate"` in `attentions` is an
             `AttentionGate` on its skips, and `"skip-cbam"` and so on other
             layers there. `recipe=None` means `"segmentation"`, with all epochs
             in one stage for random weights. Defaults to `None`.
@@ -161,9 +164,11 @@ def plan(
     has_masks, model = isinstance(task, Segmentation), name_network(model, task)
     default = default_recipe(model, weights, data, has_masks)
     if task is None:
-        task = Classification(data, measure=measure, **(data_options or {}))
+        task = Classification(
+            data, measure=measure, threshold=threshold, **(data_options or {})
+        )
     else:
-        refuse_data(data, data_options, measure)
+        refuse_data(data, data_options, measure, threshold)
     planned = plan_layers(
         placed(
             attention_layers(
@@ -246,6 +251,7 @@ def compare(
     seeds: int | Sequence[int] = 1,
     folds: int | None = None,
     measure: str = ACCURACY,
+    threshold: str | None = None,
     task: ImageTask | None = None,
     **options: Any,
 ) -> Results:
@@ -298,6 +304,7 @@ def compare(
         seeds=seeds,
         folds=folds,
         measure=measure,
+        threshold=threshold,
         task=task,
     )
     return run_with(planned, options)
@@ -311,15 +318,18 @@ def name_network(model: Network, task: ImageTask | None) -> Network:
 
 
 def refuse_data(
-    data: Images, data_options: Options | None, measure: str
+    data: Images,
+    data_options: Options | None,
+    measure: str,
+    threshold: str | None = None,
 ) -> None:
     """Raises unless these are the defaults, as they must be with a task."""
     is_default = isinstance(data, str) and data == "crowded_mnist"
-    if data_options or not is_default or measure != ACCURACY:
+    if data_options or not is_default or threshold or measure != ACCURACY:
         raise ValueError(
-            "`data`, `data_options` and `measure` must be left out with "
-            f"`task`, which has them. Received: {data=}, {data_options=}, "
-            f"{measure=}"
+            "`data`, `data_options`, `measure` and `threshold` must be left "
+            f"out with `task`, which has them. Received: {data=}, "
+            f"{data_options=}, {measure=}, {threshold=}"
         )
 
 

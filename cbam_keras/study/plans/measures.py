@@ -1,13 +1,19 @@
 """`Measure`, and measures of classifiers computed by scikit-learn."""
 
+import contextlib
 import dataclasses
 import statistics
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from cbam_keras import _checks, _graph
 from cbam_keras._terminal import number_cell
+
+if TYPE_CHECKING:
+    import pandas
 
 # The fraction of the test images that a network is right about.
 ACCURACY = "test_accuracy"
@@ -18,7 +24,16 @@ MEASURES = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
     "auc": "ROC AUC",
+    "ece": "calibration error",
+    "brier": "Brier score",
 }
+# How those are shown that are no percentages of which more is better.
+SHOWN: dict[str, dict[str, Any]] = {
+    "ece": {"lower_is_better": True},
+    "brier": {"lower_is_better": True, "scale": 1, "unit": "", "digits": 4},
+}
+# The bins of equally many images, by which calibration is measured.
+BINS = 15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,10 +113,12 @@ def compute(
 
     Classes without images do not count.
     """
-    metrics = _checks.require("sklearn.metrics", extra="tune")
-    outputs, labels = outputs_and_labels(model, batches)
-    kind = _graph.loss_kind(model, 0, _graph.kind_of_head(model))
-    scores, present = _graph.as_probabilities(outputs, kind), np.unique(labels)
+    metrics = _checks.require("sklearn.metrics", extra="plot")
+    scores, labels = probabilities_and_labels(model, batches)
+    present = np.unique(labels)
+    if measure in SHOWN:
+        # As they are kept beside the network.
+        return calibration(measure, scores.astype("float32"), labels)
     if measure != "auc":
         # The mean recall is the balanced accuracy.
         function = metrics.f1_score
@@ -121,6 +138,66 @@ def compute(
         float(metrics.roc_auc_score(labels == one, scores[:, one]))
         for one in classes
     )
+
+
+def sensitivity_of(rule: str) -> float | None:
+    """Returns the number in `"sensitivity=0.95"`, `None` for `"youden"`."""
+    name, _, number = str(rule).partition("=")
+    with contextlib.suppress(ValueError):
+        if name == "sensitivity" and 0 < float(number) <= 1:
+            return float(number)
+    if rule == "youden":
+        return None
+    raise ValueError(
+        '`threshold` must be "youden", or the least sensitivity on validation '
+        f'images, as "sensitivity=0.95". Received: threshold={rule!r}'
+    )
+
+
+def calibration(
+    measure: str, probabilities: np.ndarray, labels: np.ndarray
+) -> float:
+    """Returns the `"brier"` score, or the expected calibration error `"ece"`.
+
+    Of two classes the score is in [0, 1], of more a sum over them in [0, 2].
+    """
+    if measure == "ece":
+        bins = reliability(probabilities, labels)
+        gaps = (bins["right"] - bins["confidence"]).abs()
+        return float(np.average(gaps, weights=bins["images"]))
+    metrics = _checks.require("sklearn.metrics", extra="plot")
+    classes = np.arange(probabilities.shape[1])
+    with warnings.catch_warnings():
+        # Several sigmoids need not.
+        warnings.filterwarnings("ignore", ".* do not sum to one")
+        return metrics.brier_score_loss(labels, probabilities, labels=classes)
+
+
+def reliability(
+    probabilities: np.ndarray, labels: np.ndarray
+) -> "pandas.DataFrame":
+    """Returns a row for each of the bins, quantiles of the confidence.
+
+    That is the highest probability of an image. The columns are means of
+    `right` and `confidence`, and the number of `images`. The bins are those of
+    scikit-learn's `calibration_curve`, which does not return their numbers.
+    """
+    pandas = _checks.require("pandas", extra="plot")
+    confidence = probabilities.max(axis=1).astype("float64")
+    is_right = probabilities.argmax(axis=1) == labels
+    frame = pandas.DataFrame({"right": is_right, "confidence": confidence})
+    ends = np.percentile(confidence, np.linspace(0, 1, BINS + 1) * 100)
+    bins = frame.groupby(np.searchsorted(ends[1:-1], confidence))
+    return bins.mean().assign(images=bins.size())
+
+
+def probabilities_and_labels(
+    model: keras.Model, batches: keras.utils.PyDataset
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the probability of each class, float64, and the labels."""
+    outputs, labels = outputs_and_labels(model, batches)
+    kind = _graph.loss_kind(model, 0, _graph.kind_of_head(model))
+    return _graph.as_probabilities(outputs, kind), labels
 
 
 def outputs_and_labels(

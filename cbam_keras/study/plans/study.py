@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import keras
+import numpy as np
 
 from cbam_keras import _checks, data
 from cbam_keras.study.plans.measures import (
@@ -137,6 +138,12 @@ class Task(Generic[Loaded]):
         that there is none.
         """
         raise NotImplementedError
+
+    def predict(
+        self, model: keras.Model, data: Loaded
+    ) -> dict[str, np.ndarray]:
+        """Returns arrays that are kept beside the network, if any."""
+        return {}
 
 
 def member(task: object, name: str) -> Any:

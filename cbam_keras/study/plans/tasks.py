@@ -5,14 +5,18 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from cbam_keras import _checks, data
 from cbam_keras.data import ImageData, Images, Source, for_fit
 from cbam_keras.study.plans.measures import (
     ACCURACY,
     MEASURES,
+    SHOWN,
     Measure,
     compute,
+    probabilities_and_labels,
+    sensitivity_of,
     validation_key,
 )
 from cbam_keras.study.plans.recipes import Recipe, as_field
@@ -23,6 +27,8 @@ from cbam_keras.study.running.networks import (
     loss_and_metrics,
 )
 
+# The splits of which predictions are kept.
+PREDICTED = ("test", "validation")
 # Arguments of `data.load` that a recipe decides.
 BY_RECIPE = ("batch_size", "seed", "augment", "image_size")
 
@@ -54,7 +60,8 @@ class ImageTask(Task[ImageData]):
     @property
     def measures(self) -> "tuple[Measure, ...]":
         """What is compared, and the usual measure if it is another one."""
-        compared = Measure(self.measure, self.measure_name)
+        shown = SHOWN.get(str(self.score), {})
+        compared = Measure(self.measure, self.measure_name, **shown)
         if self.score is None:
             return (compared,)
         return compared, Measure(type(self).measure, type(self).measure_name)
@@ -99,20 +106,27 @@ class Classification(ImageTask):
         data: What `cbam_keras.data.load` takes or has returned. Loaded data are
             the same for every seed.
         measure: What networks are compared by: `"test_accuracy"`,
-            `"balanced_accuracy"`, `"macro_f1"` or `"auc"`. For classes of
-            unlike size there are `"balanced_accuracy"` (the mean recall of the
-            classes), `"macro_f1"` (the mean of their F1 scores) and `"auc"`
-            (the area under the ROC curve; of three classes or more the mean
-            over each against the others), by scikit-learn, after the epoch of
-            the best validation accuracy. Classes without test images do not
-            count. Defaults to `"test_accuracy"`.
+            `"balanced_accuracy"`, `"macro_f1"`, `"auc"`, `"ece"` or `"brier"`.
+            For classes of unlike size there are `"balanced_accuracy"` (the mean
+            recall of the classes), `"macro_f1"` (the mean of their F1 scores)
+            and `"auc"` (the area under the ROC curve; of three classes or more
+            the mean over each against the others), by scikit-learn, after the
+            epoch of the best validation accuracy. Classes without test images
+            do not count. `"ece"` is the expected calibration error of 15 bins
+            of equally many images, `"brier"` the Brier score: lower is better.
+            Defaults to `"test_accuracy"`.
+        threshold: Of two classes, from which probability of the second one it
+            is answered, for sensitivity and specificity in reports: `"youden"`
+            (their highest sum on the validation images), or a least
+            sensitivity there, as `"sensitivity=0.95"`. The classes of all other
+            results are the more probable ones. Defaults to `None`: 0.5.
         options: Further arguments of `data.load`, as `download=True`. A recipe
             or a study decides the others.
 
     Raises:
         TypeError: If `data` is of another kind.
-        ValueError: If there is no such measure, if `data.load` has no such
-            argument, or if loaded data cannot be trained on.
+        ValueError: If there is no such measure or threshold, if `data.load` has
+            no such argument, or if loaded data cannot be trained on.
         ImportError: If scikit-learn is needed and missing.
     """
 
@@ -123,17 +137,37 @@ class Classification(ImageTask):
     split = "test"
 
     def __init__(
-        self, data: Images, *, measure: str = ACCURACY, **options: Any
+        self,
+        data: Images,
+        *,
+        measure: str = ACCURACY,
+        threshold: str | None = None,
+        **options: Any,
     ):
+        self.threshold = threshold
+        if threshold is not None:
+            sensitivity_of(threshold)
         _checks.one_of("measure", measure, [ACCURACY, *MEASURES])
         if measure != ACCURACY:
-            _checks.require("sklearn.metrics", extra="tune")
+            _checks.require("sklearn.metrics", extra="plot")
             self.score = self.measure = measure
             if self.split != "test":
                 self.measure = validation_key(measure)
             self.measure_name = f"{self.split} {MEASURES[measure]}"
         check_options(options, {x.name for x in dataclasses.fields(Source)})
         super().__init__(data, lambda: Source(data, **options), options)
+
+    def load(
+        self, recipe: Recipe, folds: int | None = None, fold: int = 0
+    ) -> ImageData:
+        loaded = super().load(recipe, folds, fold)
+        if self.threshold is not None and len(loaded.class_names) != 2:
+            raise ValueError(
+                "`threshold` is for two classes. Received: threshold="
+                f'"{self.threshold}", {len(loaded.class_names)} classes in '
+                f'"{loaded.name}"'
+            )
+        return loaded
 
     def check(self, model: keras.Model, data: ImageData) -> None:
         check_network(model, data)
@@ -150,6 +184,19 @@ class Classification(ImageTask):
         if self.score is not None:
             metrics[self.score] = compute(self.score, model, data.test)
         return metrics | self.validate(model, data)
+
+    def predict(
+        self, model: keras.Model, data: ImageData
+    ) -> dict[str, np.ndarray]:
+        """Returns names, labels and probabilities of images, by their split."""
+        arrays = {}
+        for split in PREDICTED if self.split == "test" else ():
+            batches = getattr(data, split)
+            scores, labels = probabilities_and_labels(model, batches)
+            arrays[f"{split}/images"] = np.array(batches.names(split))
+            arrays[f"{split}/labels"] = labels
+            arrays[f"{split}/probabilities"] = scores.astype("float32")
+        return arrays
 
     def validate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
         """Returns the measure, if another than the accuracy, of validation."""

@@ -32,6 +32,7 @@ from cbam_keras.study.results.power import (
     detectable,
     pooled_error,
 )
+from cbam_keras.study.results.predictions import Judged
 from cbam_keras.study.results.statistics import (
     MANY,
     NOTHING,
@@ -47,7 +48,7 @@ from cbam_keras.study.running.outcomes import Outcome, history_of
 
 
 @dataclasses.dataclass(frozen=True)
-class Results(_terminal.Tabular):
+class Results(Judged, _terminal.Tabular):
     """Results of a run; prints as tables with a verdict.
 
     `to_dataframe()` has a row per variant, network of a table or trial; `csv()`
@@ -81,8 +82,11 @@ class Results(_terminal.Tabular):
         test_images: Integer, the number of test images, of all folds.
         folds: Integer, the number of folds, or `None`.
         question: String, what the study asks, or empty.
-        verdict: String, the differences in a sentence for each table, or that
-            no network has learned. Empty without a baseline.
+        class_names: Tuple of strings, the classes by number.
+        threshold: String, how it is chosen, or `None`.
+        verdict: String, networks and classes that have collapsed, and the
+            differences between others in a sentence for each table, or that no
+            network has learned. These need a baseline.
         detectable: Number, the least true difference in the first table that
             80 % of such studies find. It is in units of the measure: 0.01 is
             one point. `None` with too few seeds.
@@ -105,6 +109,8 @@ class Results(_terminal.Tabular):
     labels: dict[str, str] = dataclasses.field(default_factory=dict)
     folds: int | None = None
     question: str = ""
+    class_names: tuple[str, ...] = ()
+    threshold: str | None = None
 
     # The class of each layout; a study names the one that shows it.
     layouts: ClassVar[dict[str, type["Results"]]] = {}
@@ -186,6 +192,8 @@ class Results(_terminal.Tabular):
             },
             "folds": settings.get("folds"),
             "question": content.get("question") or "",
+            "class_names": tuple(content.get("class_names") or ()),
+            "threshold": content.get("threshold"),
         }
 
     def with_subfolders(self) -> "Results":
@@ -328,7 +336,8 @@ class Results(_terminal.Tabular):
             for one in self.comparisons
             if one.baseline
         ]
-        return " ".join([*sentences, *self._describe_training()])
+        sentences = [self.describe_collapse(), *sentences]
+        return " ".join(filter(None, [*sentences, *self._describe_training()]))
 
     def _describe_training(self):
         """Yields a sentence on how long networks were trained, if it is known.
@@ -353,10 +362,17 @@ class Results(_terminal.Tabular):
         yield f"{words}."
 
     def _verdict_of(self, comparison):
-        compared, first = self.compared(comparison=comparison), self.measures[0]
+        first, every = self.measures[0], self.compared(comparison=comparison)
+        compared = {k: x for k, x in every.items() if k not in self.collapsed}
+        baseline = self.labels.get(comparison.baseline, comparison.baseline)
+        others = compared.keys() - {comparison.baseline}
+        if len(compared) < len(every) and (
+            comparison.baseline in self.collapsed or not others
+        ):
+            return f"Nothing can be said of differences from {baseline}."
         text = verdict(
             {self.labels.get(name, name): x for name, x in compared.items()},
-            self.labels.get(comparison.baseline, comparison.baseline),
+            baseline,
             first,
             self.folds,
             describe_power([*compared.values()], first, self.folds),
@@ -503,11 +519,12 @@ class Results(_terminal.Tabular):
         several = len(self.seeds) > 1
         seeds = f", {self.seeds_in_words}" if several else ""
         title = f"Results in {self.output}{seeds}"
-        return [
+        tables = [
             dataclasses.replace(self._table(one), title=f"{one.heading}{title}")
             for one in self.comparisons
             if one.variants
         ]
+        return [x for x in [*tables, self.class_table()] if x is not None]
 
     def markdown(self) -> str:
         """Returns tables and verdict in Markdown."""
@@ -545,6 +562,7 @@ class Results(_terminal.Tabular):
             "detectable": self.detectable,
             "runs": [run.as_run() for run in self.runs],
             "output": str(self.output),
+            **self.judged_values(),
         }
 
     def unfinished(self) -> list[str]:

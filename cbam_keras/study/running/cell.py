@@ -36,6 +36,7 @@ from cbam_keras.study.running.checkpoints import (
     Stopped,
 )
 from cbam_keras.study.running.frozen import FrozenNetworks, Parts
+from cbam_keras.study.running.machine import name_device
 from cbam_keras.study.running.networks import (
     count_macs,
     count_parameters,
@@ -192,6 +193,8 @@ class _Training:
         if not model.compiled:
             self.study.task.compile(model, self.recipe.stages[-1], self.data)
         metrics |= self.study.task.evaluate(model, self.data)
+        if arrays := member(self.study.task, "predict")(model, self.data):
+            _files.write_arrays(self.folder / checkpoints.PREDICTIONS, arrays)
         if self.parts.base is not None:
             network = self.parts.with_weights_of(model)
             self.study.task.compile(network, self.recipe.stages[-1], self.data)
@@ -275,6 +278,7 @@ def train_cell(
             statistics.median(seconds[1:] or seconds) if seconds else None
         ),
         seconds=sum(seconds),
+        device=name_device(),
     )
 
 

@@ -42,6 +42,8 @@ TRIES = "tries"
 EXCUSED = "excused"
 # This one is beside the checkpoints of a network that has ended in an error.
 FAILED = "failed"
+# This one holds what the task predicts by the network that is tested.
+PREDICTIONS = "predictions.npz"
 # What `fit` reports of the validation images.
 VALIDATED = Measure(validation_key(ACCURACY))
 

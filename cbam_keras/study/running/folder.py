@@ -30,6 +30,7 @@ from cbam_keras.study.running import interrupts
 from cbam_keras.study.running.checkpoints import (
     DAMAGE,
     FAILED,
+    PREDICTIONS,
     STATE,
     TRIES,
     WHOLE,
@@ -84,6 +85,10 @@ class StudyFolder:
                 "class_names": [str(name) for name in data.class_names],
                 "commonest": getattr(data, "commonest", None),
                 "scale": getattr(data, "scale", None),
+                "notes": getattr(data, "notes", None),
+                "leaks": getattr(data, "leaks", None),
+                "threshold": getattr(study.task, "threshold", None),
+                "class_counts": _as_list(getattr(data, "class_counts", None)),
                 # Where it is may change without being another dataset.
                 "source": getattr(data, "source", None),
             }
@@ -190,8 +195,14 @@ class StudyFolder:
                 tested = trained / state.file_of(cast(int, outcome.best_epoch))
                 if (whole := trained / WHOLE).exists():
                     tested = whole
-                with _files.replacing(self.path / name) as beside:
-                    shutil.copyfile(tested, beside)
+                predictions = pathlib.Path(name).with_suffix(_files.PREDICTIONS)
+                for source, path in (
+                    (trained / PREDICTIONS, self.path / predictions),
+                    (tested, self.path / name),
+                ):
+                    if source.exists():
+                        with _files.replacing(path) as beside:
+                            shutil.copyfile(source, beside)
                 outcome = dataclasses.replace(outcome, file=name)
             cells = self.content["cells"]
             cells.append(as_written(dataclasses.asdict(outcome)))
@@ -305,9 +316,11 @@ class StudyFolder:
             # One seed became several, or a process died in between.
             name = self._name(cell["variant"], cell["seed"])
             if cell["file"] not in (None, name):
-                with contextlib.suppress(FileNotFoundError):
-                    before = self.path / f"{cell['variant']}.keras"
-                    os.replace(before, self.path / name)
+                for suffix in (_files.PREDICTIONS, ".keras"):
+                    before = self.path / f"{cell['variant']}{suffix}"
+                    after = self.path / pathlib.Path(name).with_suffix(suffix)
+                    with contextlib.suppress(FileNotFoundError):
+                        os.replace(before, after)
                 cell["file"] = name
 
     def _check(self, resume, overwrite=False):
@@ -482,6 +495,10 @@ def describe(data: Data) -> _files.Json:
 def as_written(settings: Mapping[str, object]) -> _files.Json:
     """Returns settings as they will read from a file, tuples as lists."""
     return json.loads(json.dumps(settings, default=_plain))
+
+
+def _as_list(values):
+    return None if values is None else np.asarray(values).tolist()
 
 
 def _comparable(settings):

@@ -39,6 +39,7 @@ class Outcome:
         seconds: Number, the seconds of training and validation.
         jit_compile: Boolean, whether the last epoch was compiled, or `None`.
             See `Recipe`.
+        device: String, what it was trained on, or `None`.
         file: String, the `.keras` file in the output folder, or `None`.
         history: List of dictionaries, one per epoch. They have `epoch` (from
             1), the metrics of the task, `seconds`.
@@ -57,6 +58,7 @@ class Outcome:
     seconds_per_epoch: float | None = None
     seconds: float = 0.0
     jit_compile: bool | None = None
+    device: str | None = None
     file: str | None = None
     history: list[dict[str, float]] = dataclasses.field(
         default_factory=list, repr=False

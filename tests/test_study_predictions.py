@@ -1,0 +1,346 @@
+"""What networks predict: kept beside them, and judged by scikit-learn."""
+
+import functools
+import json
+
+import keras
+import numpy as np
+import pytest
+from data_checks import write_folder
+from folder_checks import files, killed_at
+from networks import linear
+from PIL import Image
+from study_checks import made, planned
+
+from cbam_keras import _files, study, training
+from cbam_keras.study.plans.measures import reliability
+
+metrics = pytest.importorskip("sklearn.metrics")
+calibration_curve = pytest.importorskip("sklearn.calibration").calibration_curve
+pytest.importorskip("pandas")
+pytest.importorskip("scipy.stats", reason="intervals need SciPy")
+
+NAMES = ("ant", "bee", "cat")
+LABELS = np.repeat([0, 1, 2], [12, 9, 4])
+RECIPE = training.Recipe(epochs=1, batch_size=20, image_size=14)
+
+
+# Kept.
+
+
+def build(loaded, units, activation):
+    shape = loaded.image_shape
+    return linear(activation=activation, classes=units, shape=shape)
+
+
+def trained(pets, output, units=2, activation="softmax", seeds=(0,)):
+    network = functools.partial(build, units=units, activation=activation)
+    variant = study.Variant("net", network)
+    task = study.Classification(pets, validation_fraction=0.2)
+    return study.run(
+        planned(variant, task=task, recipe=RECIPE, seeds=seeds), output
+    )
+
+
+@pytest.fixture(scope="module")
+def pets(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "pets"
+    write_folder(root, 12, classes=("cat", "label"), size=(14, 14))
+    return root
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize(
+    ("units", "activation"), [(2, "softmax"), (1, "sigmoid"), (2, None)]
+)
+def test_probabilities_are_those_of_the_network_in_the_file(
+    units, activation, pets, tmp_path
+):
+    results = trained(pets, tmp_path / "run", units, activation)
+    model = keras.saving.load_model(tmp_path / "run/net.keras")
+    for split in ("test", "validation"):
+        frame = results.predictions("net", 0, split)
+        # A class may be called like a column.
+        assert [*frame] == ["image", "label", "cat", "label"]
+        assert len(frame) == results.sizes[split] > 0
+        pixels = [np.asarray(Image.open(path)) for path in frame["image"]]
+        found = model.predict(np.stack(pixels).astype("float32"), verbose=0)
+        if activation is None:
+            found = keras.ops.convert_to_numpy(keras.ops.softmax(found))
+        elif units == 1:
+            found = np.hstack([1 - found, found])
+        values = frame.iloc[:, 2:].to_numpy("float32")
+        np.testing.assert_allclose(values, found, atol=1e-5)
+        folders = [path.split("/")[-2] for path in frame["image"]]
+        assert [*frame.iloc[:, 1]] == folders
+    # What tables say is what the predictions say.
+    right = np.array([*results._kept["net"].values()])[0]
+    accuracy = np.mean(right.predicted == right.labels)
+    assert results.runs[0].test_accuracy == pytest.approx(accuracy)
+
+
+def test_files_are_the_same_after_a_kill_and_of_more_seeds(pets, tmp_path):
+    whole = files(trained(pets, tmp_path / "whole").output)
+    with killed_at(_files.PREDICTIONS, tmp_path / "run"):
+        trained(pets, tmp_path / "run")
+    results = trained(pets, tmp_path / "run")
+    name = f"net{_files.PREDICTIONS}"
+    assert files(results.output)[name] == whole[name]
+    assert files(results.output).keys() == whole.keys()
+    more = trained(pets, tmp_path / "run", seeds=(0, 1))
+    assert files(more.output)[f"net-seed0{_files.PREDICTIONS}"] == whole[name]
+    assert not (more.output / name).exists()
+    tested = [more.predictions("net", seed)["image"] for seed in (0, 1)]
+    assert tested[0].equals(tested[1])
+    with pytest.raises(ValueError, match="that finished.* seed=7, split="):
+        more.predictions("net", 7)
+
+
+# Judged.
+
+
+def judged(folder, *networks, labels=LABELS, names=NAMES, **options):
+    """Returns results of `networks`, each the probabilities by its seed."""
+    accuracies = {}
+    for number, by_seed in enumerate(networks):
+        accuracies["abcd"[number]] = {
+            seed: np.mean(x.argmax(axis=1) == labels)
+            for seed, x in enumerate(by_seed)
+        }
+        for seed, x in enumerate(by_seed):
+            arrays = {"images": labels.astype("U9"), "labels": labels}
+            arrays["probabilities"] = x.astype("float32")
+            name = f"{'abcd'[number]}-seed{seed}{_files.PREDICTIONS}"
+            named = {f"test/{key}": value for key, value in arrays.items()}
+            _files.write_arrays(folder / name, named)
+    guess = np.bincount(labels).max() / len(labels)
+    defaults = {"sizes": {"train": 9, "test": len(labels)}, "guess": guess}
+    results = made(
+        accuracies, "a", output=folder, class_names=names, **defaults, **options
+    )
+    for outcome in results.outcomes:
+        name = f"{outcome.variant}-seed{outcome.seed}.keras"
+        object.__setattr__(outcome, "file", name)
+    return results
+
+
+def guesses(seed=0, strength=1.0, classes=3, labels=LABELS):
+    """Returns probabilities that are better than chance."""
+    logits = np.random.default_rng(seed).normal(size=(len(labels), classes))
+    logits += strength * np.eye(classes)[labels]
+    powers = np.exp(logits)
+    return (powers / powers.sum(axis=1, keepdims=True)).astype("float32")
+
+
+def constant(index, labels=LABELS):
+    return np.tile(0.98 * np.eye(3)[index] + 0.02 / 3, (len(labels), 1))
+
+
+def test_scores_by_class_are_means_of_those_of_scikit_learn(tmp_path):
+    networks = [[guesses(seed) for seed in (1, 2, 3)], [guesses(4)] * 2]
+    results = judged(tmp_path, *networks)
+    frame = results.per_class()
+    assert [*frame["variant"]] == [*"aaabbb"]
+    assert [*frame["images"]] == [12, 9, 4] * 2
+    reports = [
+        metrics.classification_report(
+            LABELS, x.argmax(axis=1), target_names=NAMES, output_dict=True
+        )
+        for x in networks[0]
+    ]
+    for _, row in frame[:3].iterrows():
+        for key, name in (
+            ("f1", "f1-score"),
+            ("recall",) * 2,
+            ("precision",) * 2,
+        ):
+            values = [report[row["class"]][name] for report in reports]
+            assert row[key] == pytest.approx(np.mean(values))
+            assert row[f"{key}_std"] == pytest.approx(np.std(values, ddof=1))
+        index = NAMES.index(row["class"])
+        areas = [
+            metrics.roc_auc_score(LABELS == index, x[:, index])
+            for x in networks[0]
+        ]
+        assert row["auc"] == pytest.approx(np.mean(areas))
+    matrix = sum(
+        metrics.confusion_matrix(LABELS, x.argmax(axis=1)) for x in networks[0]
+    )
+    assert (results.confusion("a").to_numpy() == matrix).all()
+    assert [*results.confusion("a").index] == [*NAMES]
+    wrong = matrix - np.diag(np.diag(matrix))
+    true, answer = np.unravel_index(wrong.argmax(), wrong.shape)
+    worst = f"{NAMES[true]} taken for {NAMES[answer]} ({wrong.max()} of"
+    assert f"a most often confuses: {worst}" in results.describe_confusion("a")
+
+
+def test_classes_without_images_have_no_scores(tmp_path):
+    labels = np.repeat([0, 1], [12, 1])
+    results = judged(tmp_path, [guesses(labels=labels)], labels=labels)
+    frame = results.per_class().set_index("class")
+    assert [*frame["images"]] == [12, 1, 0]
+    assert frame.loc["cat", ["precision", "recall", "f1", "auc"]].isna().all()
+    assert np.isfinite(frame.loc["bee", "auc"])
+    assert results.confusion("a").loc["cat"].sum() == 0
+    one = judged(tmp_path, [guesses(labels=labels[:12])], labels=labels[:12])
+    assert one.per_class()["auc"].isna().all()
+    assert one.describe_collapse() == ""
+
+
+GOOD = guesses(5, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("networks", "sentence"),
+    [
+        ([[GOOD], [GOOD]], ""),
+        (
+            [[GOOD], [constant(2)]],
+            "b has learned nothing: it is no better than one answer for",
+        ),
+        (
+            [[GOOD] * 3, [GOOD, constant(2), GOOD]],
+            "b has learned nothing with seed 1 of 3: it is no",
+        ),
+        ([[GOOD], [guesses(6, -0.5)]], "b has learned nothing"),
+        ([[GOOD], [GOOD * np.nan]], "its probabilities are not numbers."),
+        (
+            [[GOOD * [1, 1, 0]] * 2, [GOOD, GOOD * [0, 1, 1]]],
+            'a never predicts "cat". b never predicts "ant" with seed 1 of 2.',
+        ),
+    ],
+    ids=["none", "constant", "one seed", "chance", "nan", "classes"],
+)
+def test_what_has_collapsed_is_said_first(networks, sentence, tmp_path):
+    results = judged(tmp_path, *networks)
+    described = results.describe_collapse()
+    assert sentence in described and bool(sentence) == bool(described)
+    assert results.verdict.startswith(described)
+
+
+def test_nothing_is_claimed_of_networks_that_have_collapsed(tmp_path):
+    better = [guesses(seed, 9.0) for seed in range(3)]
+    usual = [guesses(seed, 1.5) for seed in range(3)]
+    broken = [constant(0)] * 3
+    assert "b is better than a by" in judged(tmp_path, usual, better).verdict
+    verdict = judged(tmp_path, usual, better, broken).verdict
+    assert "c has learned nothing" in verdict
+    assert "b is better than a by" in verdict and "c is worse" not in verdict
+    verdict = judged(tmp_path, broken, better).verdict
+    assert "Nothing can be said of differences from a." in verdict
+    assert "better than a" not in verdict
+
+
+def test_results_without_predictions_say_what_they_said(tmp_path):
+    results = judged(tmp_path, [GOOD] * 2, [constant(0)] * 2)
+    for path in tmp_path.glob(f"*{_files.PREDICTIONS}"):
+        path.write_bytes(b"damaged")
+    assert not results.tested and results.describe_collapse() == ""
+    assert results.verdict.startswith("b differs from a by")
+    for call in (results.per_class, results.calibration):
+        with pytest.raises(ValueError, match="runs of classifiers keep since"):
+            call()
+
+
+def test_calibration_is_that_of_scikit_learn(tmp_path):
+    networks = [guesses(seed, 2.0) for seed in (1, 2)]
+    row = judged(tmp_path, networks).calibration().iloc[0]
+    scores = [
+        metrics.brier_score_loss(LABELS, x, labels=[0, 1, 2]) for x in networks
+    ]
+    assert row["brier"] == pytest.approx(np.mean(scores))
+    assert row["brier_std"] == pytest.approx(np.std(scores, ddof=1))
+    errors = []
+    for x in networks:
+        confidence, right = x.max(axis=1), x.argmax(axis=1) == LABELS
+        curve = calibration_curve(
+            right, confidence.astype(float), n_bins=15, strategy="quantile"
+        )
+        bins = reliability(x, LABELS)
+        np.testing.assert_allclose(bins[["right", "confidence"]].T, curve)
+        assert bins["images"].sum() == len(LABELS)
+        assert set(bins["images"]) <= {1, 2, 3}
+        gaps = bins["images"] * np.abs(np.subtract(*curve)) / len(LABELS)
+        errors.append(gaps.sum())
+    assert row["ece"] == pytest.approx(np.mean(errors))
+    # All images are in one bin where all are equally likely.
+    assert len(reliability(constant(0), LABELS)) == 1
+
+
+# Found, of two classes.
+
+TWO = np.repeat([0, 1], [30, 20])
+
+
+def binary(folder, rule, *networks, validated=()):
+    """Returns results of two classes, also for validation images."""
+    options = {"labels": TWO, "names": ("healthy", "ill"), "threshold": rule}
+    results = judged(folder, networks, **options)
+    for seed, x in enumerate(validated):
+        path = folder / f"a-seed{seed}{_files.PREDICTIONS}"
+        with np.load(path) as stored:
+            arrays = dict(stored)
+        arrays |= {"validation/images": TWO, "validation/labels": TWO}
+        arrays["validation/probabilities"] = x
+        _files.write_arrays(path, arrays)
+    return results
+
+
+@pytest.mark.parametrize("rule", ["youden", "sensitivity=0.9", None])
+def test_a_threshold_of_validation_images_is_judged_on_test_images(
+    rule, tmp_path
+):
+    networks = [guesses(x, 1.5, 2, TWO) for x in (0, 1)]
+    validated = [guesses(x, 1.5, 2, TWO) for x in (2, 3)]
+    results = binary(tmp_path, rule, *networks, validated=validated)
+    for row, x, y in zip(
+        results.thresholds().to_dict("records"),
+        networks,
+        validated,
+        strict=True,
+    ):
+        candidates = np.sort(y[:, 1])[::-1]
+        recalls = [metrics.recall_score(TWO, y[:, 1] >= c) for c in candidates]
+        if rule == "youden":
+            sums = [
+                metrics.balanced_accuracy_score(TWO, y[:, 1] >= c)
+                for c in candidates
+            ]
+            assert row["threshold"] == candidates[np.argmax(sums)]
+        elif rule:
+            first = np.argmax(np.array(recalls) >= 0.9)
+            assert row["threshold"] == candidates[first]
+        else:
+            assert row["threshold"] == 0.5
+        answers = x[:, 1] >= row["threshold"]
+        for name, label in (("sensitivity", 1), ("specificity", 0)):
+            recall = metrics.recall_score(TWO, answers, pos_label=label)
+            assert row[name] == pytest.approx(recall)
+            count, z = np.sum(TWO == label), 1.959964
+            center = (recall + z**2 / 2 / count) / (1 + z**2 / count)
+            half = recall * (1 - recall) / count + z**2 / 4 / count**2
+            half = z * np.sqrt(half) / (1 + z**2 / count)
+            ends = row[f"{name}_low"], row[f"{name}_high"]
+            assert ends == pytest.approx((center - half, center + half))
+
+
+def test_a_threshold_needs_validation_images_and_two_classes(pets, tmp_path):
+    results = binary(tmp_path, "youden", guesses(0, 1.0, 2, TWO))
+    assert [*results.thresholds()["threshold"]] == [0.5]
+    with pytest.raises(ValueError, match='"youden", or the least sensitivity'):
+        study.Classification(pets, threshold="0.3")
+    task = study.Classification("mnist5k", threshold="sensitivity=0.95")
+    with pytest.raises(ValueError, match="two classes. Received: threshold="):
+        task.load(RECIPE)
+
+
+def test_values_for_json_hold_no_nan(tmp_path):
+    labels = np.repeat([0, 1], [12, 1])
+    results = judged(tmp_path, [guesses(labels=labels)], labels=labels)
+    values = json.loads(results.json(), parse_constant=pytest.fail)
+    assert values["per_class"][2]["f1"] is None
+    assert values["confusion"]["a"] == results.confusion("a").values.tolist()
+    assert "F1 score of each class" in str(results)
+    names = tuple(f"class {number}" for number in range(11))
+    many = judged(tmp_path, [guesses(classes=11)], names=names)
+    assert "F1 score of each class" not in str(many)
