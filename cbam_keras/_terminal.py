@@ -121,7 +121,7 @@ class Table:
             if all(NUMBER.match(str(row.get(name, ""))) for row in self.rows)
             else "left"
             # A row may lack some, also the first.
-            for name in itertools.chain(*self.rows, *self.totals)
+            for name in dict.fromkeys(itertools.chain(*self.rows, *self.totals))
         }
 
     def __str__(self) -> str:

@@ -9,10 +9,17 @@ import dataclasses
 import hashlib
 import io
 import pathlib
+from typing import TYPE_CHECKING
 
 from cbam_keras import _checks
 from cbam_keras._terminal import Table
 
+if TYPE_CHECKING:
+    import jinja2
+
+FOLDER = pathlib.Path(__file__).parent
+# Tables of more rows are shown on demand.
+MANY_ROWS = 40
 # With which figures are drawn, in dots per inch.
 DPI = 150
 
@@ -44,6 +51,31 @@ def _empty(kind):
 
 
 @dataclasses.dataclass
+class Section:
+    """A part of a page: texts, then tables, then figures.
+
+    `listings` are texts to be copied, by their titles, `folded` tables that are
+    shown on demand.
+    """
+
+    title: str
+    texts: list[str] = _empty(list)
+    tables: list[Table] = _empty(list)
+    listings: dict[str, str] = _empty(dict)
+    figures: list[Figure] = _empty(list)
+    folded: list[Table] = _empty(list)
+
+    def add(self, table: Table) -> None:
+        """Adds a table, on demand if it is long."""
+        is_long = len(table.rows) > MANY_ROWS
+        (self.folded if is_long else self.tables).append(table)
+
+    def __bool__(self) -> bool:
+        parts = self.texts, self.tables, self.listings, self.figures
+        return any((*parts, self.folded))
+
+
+@dataclasses.dataclass
 class Page:
     """What a report says, from its head to its end."""
 
@@ -51,34 +83,35 @@ class Page:
     question: str = ""
     verdict: str = ""
     about: str = ""
+    # What makes results wrong or doubtful, as copies among the test images.
+    warnings: list[str] = _empty(list)
     # A line for each thing that is not there.
     missing: list[str] = _empty(list)
-    tables: list[Table] = _empty(list)
-    # A line of Python that makes the best layer.
-    code: str = ""
-    figures: list[Figure] = _empty(list)
-    # What the networks look at, and what they predict for these images.
-    explanations: list[Figure] = _empty(list)
-    predictions: Table | None = None
+    sections: list[Section] = _empty(list)
     # `None` for a run that was started from Python.
     command: str | None = None
     facts: dict[str, str] = _empty(dict)
     settings: str = ""
 
 
-def render(page: Page) -> str:
-    """Returns a page as HTML."""
+def find_template(name: str, *, autoescape: bool = True) -> "jinja2.Template":
+    """Returns one of the templates beside this file."""
     jinja2 = _checks.require("jinja2", extra="plot")
-    folder = pathlib.Path(__file__).parent
-    style = (folder / "page.css").read_text(encoding="utf-8")
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=True,
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=autoescape,
         undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
+        # A text has a space for each line break.
+        trim_blocks=autoescape,
         lstrip_blocks=True,
     )
+    return environment.get_template(name)
+
+
+def render(page: Page) -> str:
+    """Returns a page as HTML."""
+    style = (FOLDER / "page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return environment.get_template("page.html").render(
+    return find_template("page.html").render(
         page=page, style=style, style_hash=f"'sha256-{digest}'"
     )

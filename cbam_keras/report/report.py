@@ -10,11 +10,14 @@ from cbam_keras import _checks, _files, _terminal, study
 from cbam_keras._terminal import Table
 from cbam_keras.explain import TITLES
 from cbam_keras.report.explanations import list_means, list_predictions
-from cbam_keras.report.page import Figure, Page, render
+from cbam_keras.report.judged import add_judged
+from cbam_keras.report.methods import add_methods, describe_sizes
+from cbam_keras.report.page import Figure, Page, Section, render
 from cbam_keras.report.segmentations import PREDICTIONS
 
 # A page with more images or networks is too long to read.
 MAX_IMAGES, MAX_NETWORKS = 16, 6
+LOOKING = "What the networks look at"
 # What our own names of networks and data mean.
 NAMES = {
     "tiny": "a residual network of 20,000 parameters",
@@ -83,9 +86,10 @@ def write(folder: str | os.PathLike) -> pathlib.Path:
             f"`folder` must not hold the {study.REPORT} of another program. "
             f'Received: folder="{folder}". Move or rename that file'
         )
-    text = _terminal.make_printable(render(_make_page(path)))
-    with _files.folder_locked(path), _files.replacing(file) as beside:
-        beside.write_text(text, encoding="utf-8")
+    with _files.folder_locked(path):
+        text = _terminal.make_printable(render(_make_page(path)))
+        with _files.replacing(file) as beside:
+            beside.write_text(text, encoding="utf-8")
     return file
 
 
@@ -95,10 +99,13 @@ def _make_page(folder):
     try:
         if (folder / _files.EXPLAINED).exists():
             content = json.loads((folder / _files.EXPLAINED).read_text("utf-8"))
-            parts = (_add_explained_images, _add_examples)
+            parts = (_add_explained_images, _add_own_gates, _add_examples)
         else:
             content = study.read_content(folder)
-            parts = (_add_question, _add_results, _add_figures, _add_examples)
+            parts = (
+                *(_add_question, _add_data, _add_recipe, _add_results),
+                *(add_judged, _add_gates, _add_examples, add_methods),
+            )
     # Damage has many types; a package may be missing, too.
     except Exception as error:
         page.missing.append(f"The results cannot be read ({error!r}).")
@@ -151,16 +158,66 @@ def _add_question(page, folder, content):
     }
 
 
+def _add_data(page, folder, content):
+    """The data."""
+    results, section = study.Results.of(folder, content), Section("Data")
+    names, sizes = content["class_names"], describe_sizes(results.sizes)
+    section.texts.append(f"{len(names)} classes; {sizes}.")
+    section.texts += [f"{text}." for text in content.get("notes") or ()]
+    page.warnings += [f"{text}." for text in content.get("leaks") or ()]
+    counts = {
+        "train": content.get("class_counts"),
+        **{x: results.count_labels(x) for x in ("validation", "test")},
+    }
+    counts = {split: x for split, x in counts.items() if x is not None}
+    page.warnings += [
+        f'No test image is of class "{name}".'
+        for name, count in zip(names, counts.get("test", ()), strict=False)
+        if count == 0
+    ]
+    rows = [
+        {"class": name, **{split: f"{x[row]:,}" for split, x in counts.items()}}
+        for row, name in enumerate(names)
+    ]
+    if counts:
+        which = results.name_of(results.first_seed)
+        noun = "Pixels" if _has_masks(content) else "Images"
+        section.add(Table(f"{noun} of each class, {which}", rows))
+    page.sections.append(section)
+
+
+def _has_masks(content):
+    return bool((content["source"] or {}).get("masks"))
+
+
+def _add_recipe(page, folder, content):
+    """The recipe."""
+    recipe = content["settings"]["recipe"]
+    left_out = {
+        "momentum": recipe["optimizer"] != "sgd",
+        "step_epochs": recipe["schedule"] != "step",
+    }
+    rows = [
+        {"setting": name.replace("_", " "), "value": str(value)}
+        for name, value in recipe.items()
+        if value not in (None, [], 0, "auto") and not left_out.get(name)
+    ]
+    page.sections.append(Section("Recipe", tables=[Table("Settings", rows)]))
+
+
 def _add_results(page, folder, content):
     """The results."""
     results = study.Results.of(folder, content).with_subfolders()
-    tables = results.tables()
+    section = Section("Results")
+    page.sections.append(section)
     page.verdict = "Nothing is known yet: no network is trained."
-    if results.runs and tables:
-        page.verdict, page.code = results.verdict, results.code
-        page.tables += tables
+    if results.runs and (tables := results.tables()):
+        page.verdict = results.verdict
+        section.tables += tables
+        if results.code:
+            section.listings["To use it"] = results.code
         if by_class := _list_classes(results, content.get("class_names", ())):
-            page.tables.append(by_class)
+            section.tables.append(by_class)
     page.missing += [f"{line} {RESUME}" for line in results.unfinished()]
     failed = [
         {
@@ -174,9 +231,15 @@ def _add_results(page, folder, content):
     ]
     if failed:
         note = "They are left out of the comparison."
-        page.tables.append(
+        section.tables.append(
             Table("Networks that did not finish", failed, note=note)
         )
+    epochs = {row["epoch"] for row in results.history}
+    for name, caption in FIGURES.items():
+        # A single epoch is a point, not a curve.
+        is_left_out = name == "curves.png" and len(epochs) < 2
+        if (folder / name).exists() and not is_left_out:
+            section.figures.append(Figure.read(folder / name, caption))
 
 
 def _list_classes(results, class_names):
@@ -199,14 +262,43 @@ def _list_classes(results, class_names):
     return _terminal.Table(title, rows) if rows else None
 
 
-def _add_figures(page, folder, content):
-    """The figures."""
-    epochs = {x["epoch"] for x in study.Results.of(folder, content).history}
-    for name, caption in FIGURES.items():
-        # A single epoch is a point, not a curve.
-        is_left_out = name == "curves.png" and len(epochs) < 2
-        if (folder / name).exists() and not is_left_out:
-            page.figures.append(Figure.read(folder / name, caption))
+def _add_gates(page, folder, content):
+    """What the gates are worth."""
+    folder = folder / study.EXPLANATIONS
+    if (folder / _files.EXPLAINED).exists():
+        content = json.loads((folder / _files.EXPLAINED).read_text("utf-8"))
+        page.sections.append(_describe_gates(folder, content))
+
+
+def _add_own_gates(page, folder, content):
+    """What the gates are worth."""
+    page.sections.append(_describe_gates(folder, content))
+
+
+def _describe_gates(folder, content):
+    section, captions = Section("Gates"), {}
+    for name, table in content.get("gate_tables", {}).items():
+        section.tables.append(Table(**table))
+        captions[f"gates-{name}.png"] = (
+            f"What {name} loses without each gate, on validation images."
+        )
+    for name in list(content["models"])[:MAX_NETWORKS]:
+        kinds = " and ".join(content.get("maps", {}).get(name, ["attention"]))
+        captions[f"attention-{name.replace('/', '-')}.png"] = (
+            f"The {kinds} gates of {name} by layer, on the first images. "
+            "Curves are of channels, the largest first."
+        )
+    section.figures = _read_figures(folder, captions)
+    return section
+
+
+def _read_figures(folder, captions):
+    """Returns the figures that are in a folder, by the captions of all."""
+    return [
+        Figure.read(folder / name, caption)
+        for name, caption in captions.items()
+        if (folder / name).exists()
+    ]
 
 
 def _add_examples(page, folder, content):
@@ -221,7 +313,8 @@ def _add_examples(page, folder, content):
                 "wrong pixels are magenta. From the image with most of them to "
                 "the one with fewest."
             )
-            page.explanations.append(Figure.read(folder / PREDICTIONS, caption))
+            figures = [Figure.read(folder / PREDICTIONS, caption)]
+            page.sections.append(Section(LOOKING, figures=figures))
             return
         if not (folder / "grad_cam.png").exists():
             if not study.Results.of(run, content).are_classifiers:
@@ -237,7 +330,8 @@ def _add_examples(page, folder, content):
     if len(content["images"]) > MAX_IMAGES:
         note += f" {MAX_IMAGES} of {len(content['images'])} images are listed."
     rows = list_predictions(content, names, MAX_IMAGES)
-    page.predictions = Table("Predictions", rows, note=note.strip())
+    section = Section(LOOKING)
+    section.tables.append(Table("Predictions", rows, note=note.strip()))
     method = TITLES.get(content["settings"].get("method"), "Grad-CAM")
     captions = {
         "grad_cam.png": f"{method} of {', '.join(content['models'])}. Bright "
@@ -246,26 +340,14 @@ def _add_examples(page, folder, content):
         + " The white box is around the digit."
         * ("box_fraction" in content)
     }
-    for name, table in content.get("gate_tables", {}).items():
-        page.tables.append(Table(**table))
-        captions[f"gates-{name}.png"] = (
-            f"What {name} loses without each gate, on validation images."
-        )
     for name, layer in content.get("finer_layers", {}).items():
         if layer:
             captions["grad_cam.png"] += (
                 f" Heat of {name} has few positions: --layer "
                 f"{shlex.quote(layer)} explains a layer of more."
             )
-    for name in names:
-        kinds = " and ".join(content.get("maps", {}).get(name, ["attention"]))
-        captions[f"attention-{name.replace('/', '-')}.png"] = (
-            f"The {kinds} gates of {name} by layer, on the first images. "
-            "Curves are of channels, the largest first."
-        )
-    for file, caption in captions.items():
-        if (folder / file).exists():
-            page.explanations.append(Figure.read(folder / file, caption))
+    section.figures = _read_figures(folder, captions)
+    page.sections.append(section)
 
 
 def _add_explained_images(page, folder, content):
@@ -276,7 +358,7 @@ def _add_explained_images(page, folder, content):
     page.verdict = f"{_checks.count(len(images), 'image', 'are')} explained."
     if rows := list_means(content):
         means = f"Means over {_checks.count(len(images), 'image')}"
-        page.tables.append(Table(means, rows))
+        page.sections.append(Section("Results", tables=[Table(means, rows)]))
     settings = content["settings"]
     page.facts |= {
         **{f"model {name}": str(path) for name, path in models.items()},

@@ -1,0 +1,151 @@
+"""What predictions say of classes, curves and calibration, as sections."""
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cbam_keras import _checks, _files, _terminal, study
+from cbam_keras._files import Json
+from cbam_keras._terminal import Table
+from cbam_keras.report.page import Figure, Page, Section
+from cbam_keras.study.results import figures
+from cbam_keras.study.results.predictions import mean_cell
+
+if TYPE_CHECKING:
+    import pandas
+
+# Figures of more networks make a page too long; their tables are files.
+MAX_NETWORKS = 6
+TABLES = "tables"
+# Headings of scores, which are shown in percent.
+SCORES = {
+    **{"precision": "precision", "recall": "recall", "f1": "F1", "auc": "AUC"},
+    **{"average_precision": "AP", "sensitivity": "sensitivity"},
+    **{"specificity": "specificity", "ece": "calibration error"},
+}
+BY_CLASS = (
+    "A class without test images has no scores, and the precision of one that "
+    "is never predicted is 0. The AUC is that of the ROC curve of a class "
+    "against the others, AP its average precision."
+)
+CALIBRATED = (
+    "The calibration error is the mean difference between how sure a network "
+    "is and how often it is right, in 15 bins of equally many images. Lower "
+    "numbers are better."
+)
+OF_THRESHOLD = (
+    'Sensitivity is the part of the "{1}" images that a network finds, '
+    'specificity the part of the "{0}" images that it leaves. In brackets: '
+    "95 % intervals by Wilson. The threshold"
+)
+
+
+def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
+    """What predictions say. It also writes figures and `tables/`."""
+    results = study.Results.of(folder, content)
+    if content["kind"] == "tune" or not results.tested:
+        return
+
+    def draw(
+        name: str, caption: str, plot: Callable, *arguments: Any
+    ) -> Figure:
+        _files.write_figure(folder / name, plot(*arguments))
+        return Figure.read(folder / name, caption)
+
+    frames, seeds = results.judged(), results.seeds_in_words
+    tables = {
+        name: Table(f"{name.replace('_', ' ').capitalize()} (%), {seeds}", rows)
+        for name, frame in frames.items()
+        if (rows := [_cells(results, x) for x in frame.to_dict("records")])
+    }
+    names = [*results.tested][:MAX_NETWORKS]
+    curves = Section("ROC and threshold" if "thresholds" in tables else "ROC")
+    if "thresholds" in tables:
+        curves.texts.append(describe_threshold(results))
+        curves.add(tables["thresholds"])
+    title, caption = (
+        "ROC of test images",
+        "Means over seeds, and one deviation.",
+    )
+    curves.figures = [
+        draw("roc.png", caption, figures.plot_roc, results, title)
+    ]
+    classes = Section("Classes", texts=[BY_CLASS])
+    classes.add(tables["per_class"])
+    confusion = Section(
+        "Confusion",
+        texts=[results.describe_confusion(name) for name in names],
+        figures=[
+            draw(
+                f"confusion-{name}.png",
+                f"Test images by true and predicted class, {seeds} together.",
+                figures.plot_confusion,
+                results.confusion(name),
+                f"Confusion matrix of {results.labels.get(name, name)}",
+            )
+            for name in names
+        ],
+    )
+    calibrated = Section(
+        "Calibration", texts=[CALIBRATED], tables=[tables["calibration"]]
+    )
+    caption = "Above the diagonal networks are right more often than they say."
+    title, plot = "Reliability on test images", figures.plot_reliability
+    figure = draw("calibration.png", caption, plot, results, title)
+    calibrated.figures = [figure]
+    page.sections += [classes, confusion, curves, calibrated]
+    matrices = {f"confusion-{x}": results.confusion(x) for x in results.tested}
+    every = {"results": results.to_dataframe(), **frames, **matrices}
+    write_tables(folder / TABLES, every)
+
+
+def _cells(results: study.Results, row: Mapping) -> dict[str, str]:
+    """Returns a row of a data frame as shown, deviations beside means."""
+    label = results.labels.get(row["variant"], row["variant"])
+    cells = {"network": label}
+    for key in ("class", "seed", "images", "threshold", "brier", *SCORES):
+        if key not in row:
+            continue
+        value, heading = row[key], SCORES.get(key, key)
+        if key == "seed":
+            value = results.name_of(value).removeprefix("seed ")
+        cells[heading] = f"{value:,}" if key == "images" else str(value)
+        if key == "threshold":
+            cells[heading] = f"{value:.3f}"
+        elif key == "brier":
+            cells["Brier score (0 to 2)"] = mean_cell(row, key, "{:.4f}", 1)
+        elif key in SCORES:
+            cells[heading] = mean_cell(row, key)
+        if f"{key}_low" in row and cells[heading]:
+            low, high = (100 * row[f"{key}_{end}"] for end in ("low", "high"))
+            cells[heading] += f" [{low:.1f}, {high:.1f}]"
+    return cells
+
+
+def describe_threshold(results: study.Results) -> str:
+    """Returns how the threshold was chosen, as sentences."""
+    text, rule = OF_THRESHOLD.format(*results.class_names), results.threshold
+    if rule is None:
+        return f"{text} is 0.5, as no other was asked for."
+    if results.count_labels("validation") is None:
+        return f"{text} is 0.5: no validation images to choose it by {rule}."
+    return f"{text} was chosen by {rule} on the validation images."
+
+
+def write_tables(
+    folder: pathlib.Path, frames: "Mapping[str, pandas.DataFrame]"
+) -> None:
+    """Writes data frames as CSV and as LaTeX, which needs booktabs there."""
+    _checks.require("jinja2", extra="plot")
+    _files.output_folder(folder)
+    latex = {"escape": True, "float_format": "%.4f", "na_rep": ""}
+    for name, frame in frames.items():
+        index = frame.index.name is not None
+        texts = {
+            "csv": frame.to_csv(index=index),
+            "tex": frame.to_latex(index=index, **latex),
+        }
+        for suffix, text in texts.items():
+            with _files.replacing(folder / f"{name}.{suffix}") as beside:
+                text = _terminal.make_printable(text)
+                beside.write_text(text, encoding="utf-8")

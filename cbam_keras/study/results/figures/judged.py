@@ -1,0 +1,159 @@
+"""Confusion matrices, ROC and reliability, drawn from predictions."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cbam_keras import _checks
+from cbam_keras.explain.figures import style
+from cbam_keras.study.plans.measures import reliability
+from cbam_keras.study.results.predictions import Judged, Predictions
+
+if TYPE_CHECKING:
+    import pandas
+
+# Matrices of more classes have no numbers, and names of some classes alone.
+MAX_NUMBERED = 12
+# Each class has a panel of its ROC, up to so many, in rows of so many.
+MAX_PANELS, COLUMNS = 12, 4
+# Where curves of several seeds are averaged.
+GRID = np.linspace(0, 1, 201)
+
+
+def plot_confusion(matrix: "pandas.DataFrame", title: str) -> "style.Figure":
+    """Draws a confusion matrix, colored by fractions of the true classes."""
+    ticker = _checks.require("matplotlib.ticker", extra="plot")
+    counts, names = matrix.to_numpy(), [*map(str, matrix.columns)]
+    # A class without images has no fractions.
+    fractions = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    side = min(8, 2.4 + 0.62 * len(names))
+    figure = style.new_figure(side + 1, side, title)
+    axes = figure.subplots()
+    drawn = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+    if len(names) <= MAX_NUMBERED:
+        for (row, column), count in np.ndenumerate(counts):
+            part = fractions[row, column]
+            text = f"{count:,}\n{part:.0%}" if counts[row].any() else "0"
+            color = "white" if part > 0.5 else "black"
+            options = {"ha": "center", "va": "center", "fontsize": 8}
+            axes.text(column, row, text, color=color, **options)
+    step = -(-len(names) // (4 * MAX_NUMBERED))
+    places = range(0, len(names), step)
+    texts = [style.wrap(names[x], 1.6, 8, 1) for x in places]
+    options = {"fontsize": 8 if step == 1 else 6, "parse_math": False}
+    axes.set_xticks(places, texts, rotation=90, **options)
+    axes.set_yticks(places, texts, **options)
+    axes.set(xlabel="Predicted class", ylabel="True class")
+    bar = figure.colorbar(drawn, fraction=0.04, label="Part of the true class")
+    bar.ax.yaxis.set_major_formatter(ticker.PercentFormatter(1))
+    return figure
+
+
+def roc(predictions: Predictions, index: int) -> np.ndarray:
+    """Returns the true positive rate of a class at the false ones of `GRID`."""
+    metrics = _checks.require("sklearn.metrics", extra="plot")
+    scores = predictions.probabilities[:, index]
+    wrong, right, _ = metrics.roc_curve(predictions.labels == index, scores)
+    # Where it is vertical, the highest rate.
+    return right[np.searchsorted(wrong, GRID, side="right") - 1]
+
+
+def precision_recall(predictions: Predictions, index: int) -> np.ndarray:
+    """Returns the precision of a class at the recalls of `GRID`."""
+    metrics = _checks.require("sklearn.metrics", extra="plot")
+    scores = predictions.probabilities[:, index]
+    precision, recall, _ = metrics.precision_recall_curve(
+        predictions.labels == index, scores
+    )
+    # That of the next higher recall: lines between points would flatter it.
+    return precision[np.searchsorted(-recall, -GRID, side="right") - 1]
+
+
+ROC = "False positive rate", "True positive rate"
+PRECISION = "Recall (sensitivity)", "Precision"
+
+
+def plot_roc(results: Judged, title: str) -> "style.Figure":
+    """Draws ROC curves of each class against the others, with their band.
+
+    Of two classes that of the second, with its precision and recall.
+    """
+    names = results.class_names
+    panels: list[tuple[str, int, tuple[str, str], Callable]] = [
+        (f"{name} against the others", index, ROC, roc)
+        for index, name in enumerate(names[:MAX_PANELS])
+    ]
+    if len(names) == 2:
+        panels = [(f"ROC of {names[1]}", 1, ROC, roc)]
+        title_of_second = f"Precision and recall of {names[1]}"
+        panels.append((title_of_second, 1, PRECISION, precision_recall))
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    side = 4.2 if len(panels) == 2 else 3.1
+    # Room for the names of panels, and for the legend.
+    figure = style.new_figure(side * columns, (side + 0.6) * rows + 0.5, title)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (heading, index, (x, y), curve) in zip(
+        grid, panels, strict=False
+    ):
+        for look, by_seed in _by_network(results):
+            curves = [
+                curve(predictions, index)
+                for predictions in by_seed
+                if index in predictions.present and len(predictions.present) > 1
+            ]
+            if curves:
+                _draw_band(axes, GRID, curves, look)
+        axes.set(
+            xlabel=x, ylabel=y, xlim=(0, 1), ylim=(0, 1.02), aspect="equal"
+        )
+        wrapped = style.wrap(heading, side, 10, 2)
+        axes.set_title(wrapped, fontsize=10, parse_math=False)
+        if curve is roc:
+            axes.plot([0, 1], [0, 1], color="0.6", lw=1, ls=":", label="chance")
+        style.style_axes(axes, "both")
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    style.add_legend(figure, grid)
+    return figure
+
+
+def plot_reliability(results: Judged, title: str) -> "style.Figure":
+    """Draws how often networks are right by how sure they are."""
+    figure = style.new_figure(5.5, 5, title)
+    axes = figure.subplots()
+    for look, by_seed in _by_network(results):
+        # All seeds together, in bins of equally many images.
+        bins = reliability(
+            np.concatenate([x.probabilities for x in by_seed]),
+            np.concatenate([x.labels for x in by_seed]),
+        )
+        axes.plot(
+            bins["confidence"], bins["right"], **{**look, "markersize": 4}
+        )
+    axes.plot([0, 1], [0, 1], color="0.6", lw=1, ls=":", label="calibrated")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+    axes.set(xlabel="Probability of the predicted class", ylabel="Part right")
+    style.style_axes(axes, "both")
+    style.add_legend(figure, [axes])
+    return figure
+
+
+def _by_network(results: Judged) -> list[tuple[dict, Sequence[Predictions]]]:
+    """Returns how each network is drawn, and its predictions by seed."""
+    labels = {x: results.labels.get(x, x) for x in results.tested}
+    styles = style.styles_of([*labels.values()])
+    return [
+        ({**styles[labels[name]], "label": labels[name]}, [*by_seed.values()])
+        for name, by_seed in results.tested.items()
+    ]
+
+
+def _draw_band(axes: Any, x: np.ndarray, curves: list, look: dict) -> None:
+    """Draws the mean of curves, and one deviation to both sides."""
+    mean, deviation = np.mean(curves, axis=0), np.std(curves, axis=0)
+    axes.plot(x, mean, **{**look, "marker": "", "linewidth": 1.6})
+    if len(curves) > 1:
+        band = mean - deviation, np.minimum(1, mean + deviation)
+        axes.fill_between(x, *band, color=look["color"], alpha=0.15, lw=0)

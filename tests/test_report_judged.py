@@ -1,0 +1,123 @@
+"""What a page and `tables/` say of classes, curves, calibration, methods."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from report_checks import change, train
+from test_report import written
+
+from cbam_keras import _files, report, study
+from cbam_keras.report.methods import PAPERS, find_entries
+
+pandas = pytest.importorskip("pandas")
+pytest.importorskip("sklearn")
+
+
+def judged(folder, names=("cat", "dog"), seed=0, absent=(), **changed):
+    """Returns a run whose networks have predictions for 60 images."""
+    train(folder)
+    rng = np.random.default_rng(seed)
+    kept = np.setdiff1d(range(len(names)), absent)
+    labels = np.tile(kept, 60)[:60]
+    for variant in ("none", "cbam", "se"):
+        logits = rng.normal(size=(60, len(names)))
+        logits[range(60), labels] += 2
+        powers = np.exp(logits)
+        values = {"labels": labels, "images": labels.astype("U9")}
+        values["probabilities"] = powers / powers.sum(axis=1, keepdims=True)
+        arrays = {f"test/{key}": x for key, x in values.items()}
+        _files.write_arrays(folder / f"{variant}{_files.PREDICTIONS}", arrays)
+    changed = {"class_counts": [9] * len(names), "commonest": 0.5, **changed}
+    return change(folder, class_names=names, **changed)
+
+
+def test_a_page_has_the_order_of_a_results_section(tmp_path):
+    page = written(judged(tmp_path / "run"))
+    titles = re.findall(
+        r"^(Data|Recipe|Results|Classes|Confusion|ROC and threshold|Calibration"
+        r"|Gates|What the networks look at|Methods in words|To repeat it)$",
+        page.text,
+        re.M,
+    )
+    assert titles == [
+        *("Data", "Recipe", "Results", "Classes", "Confusion"),
+        *("ROC and threshold", "Calibration", "Gates"),
+        *("What the networks look at", "Methods in words", "To repeat it"),
+    ]
+    assert "The threshold is 0.5, as no other was asked for." in page.text
+    assert "Not in this report" not in page.text
+    captions = [picture["alt"] for picture in page.all("img")]
+    assert sum("true and predicted class" in text for text in captions) == 3
+
+
+def test_tables_of_page_files_and_json_agree(tmp_path):
+    folder = judged(tmp_path / "run")
+    text = report.write(folder).read_text()
+    results = study.Results.read(folder)
+    for name, frame in results.judged().items():
+        file = folder / "tables" / f"{name}.csv"
+        pandas.testing.assert_frame_equal(
+            pandas.read_csv(file), frame, check_dtype=False
+        )
+        latex = file.with_suffix(".tex").read_text()
+        assert latex.startswith("\\begin{tabular}")
+    matrix = pandas.read_csv(folder / "tables/confusion-none.csv", index_col=0)
+    assert (matrix.values == results.confusion("none").values).all()
+    values = json.loads(results.json())
+    assert values["confusion"]["none"] == matrix.values.tolist()
+    for row in values["per_class"]:
+        assert f'<td class="right">{100 * row["f1"]:.1f}</td>' in text
+
+
+def test_what_is_wrong_with_data_is_on_the_first_screen(tmp_path):
+    leak = "1 test image has the same content as training images: a is b"
+    names = ("cat", "<b>", "dog")
+    folder = judged(tmp_path / "run", names, absent=[1], leaks=[leak])
+    page = written(folder)
+    first = page.text[: page.text.index("\nData\n")]
+    assert leak in first and 'No test image is of class "<b>"' in first
+
+
+def test_a_hundred_classes_fold_their_tables(tmp_path):
+    names = [f"class {number}" for number in range(100)]
+    folder = judged(tmp_path / "run", names)
+    page = written(folder)
+    summaries = re.findall(r"^(Per class.*|Images of each.*)$", page.text, re.M)
+    assert len(page.all("details")) == 1 + len(summaries) == 3
+    assert (folder / "report.html").stat().st_size < 3e6
+
+
+def test_runs_of_before_have_no_new_sections(tmp_path):
+    page = written(train(tmp_path / "run"))
+    assert "Confusion" not in page.text and "Calibration" not in page.text
+    assert "Not in this report" not in page.text
+    assert not (tmp_path / "run/tables").exists()
+
+
+def test_methods_are_sentences_with_the_entries_that_they_name(tmp_path):
+    folder = judged(tmp_path / "run", threshold="youden")
+    page = written(folder)
+    (methods,) = re.findall(r"^The dataset mnist5k has .*$", page.text, re.M)
+    for fact in (
+        "images for training",
+        "se [hu2018squeeze]",
+        "AdamW [loshchilov2019adamw] with a weight decay of 0.0001, for 2",
+        "in batches of 35",
+        "the highest Youden index [youden1950index]",
+        "keras 3.",
+    ):
+        assert fact in methods
+    assert not re.search(r" [.,;:)]|[.,;:][A-Z]|\(\s|\.\.", methods)
+    keys = set(re.findall(r"\[(\w+)\]", methods))
+    entries = re.findall(r"^@\w+\{(\w+),$", find_entries(methods), re.M)
+    assert keys == {*entries} and f"@inproceedings{{{entries[0]}," in page.text
+
+
+def test_every_paper_has_an_entry():
+    keys = {*PAPERS.values(), "holm1979simple", "nadeau2003inference"}
+    text = " ".join(f"[{key}]" for key in keys)
+    found = find_entries(text)
+    assert found.count("\n@") + 1 == len(keys)
+    assert found.count("{") == found.count("}")
