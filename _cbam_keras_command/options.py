@@ -22,7 +22,10 @@ AUGMENTATIONS = (
     *("flip", "crop", "random_resized_crop"),
     *("rotate", "zoom", "brightness", "contrast"),
 )
-MEASURES = ("test_accuracy", "balanced_accuracy", "macro_f1", "auc")
+MEASURES = (
+    *("test_accuracy", "balanced_accuracy", "macro_f1", "auc", "ece"),
+    "brier",
+)
 # Measures of masks.
 SCORES = ("miou", "iou", "dice")
 # What stands before the name of attention on the skips of a U-Net.
@@ -268,7 +271,9 @@ def add_masks(parser):
     )
 
 
-def add_training(parser, *, learning_rate=True, has_masks=True):
+def add_training(
+    parser, *, learning_rate=True, has_masks=True, has_threshold=False
+):
     """Adds how networks are trained."""
     group = parser.add_argument_group("training")
     group.add_argument(
@@ -338,6 +343,14 @@ def add_training(parser, *, learning_rate=True, has_masks=True):
         help="what networks are compared by, on the test images"
         + "; with masks miou, or for two classes iou or dice" * has_masks,
     )
+    if has_threshold:
+        group.add_argument(
+            "--threshold",
+            metavar="RULE",
+            help="of two classes, from which probability of the second one it "
+            "is answered: youden, or a least sensitivity as sensitivity=0.95, "
+            "both on validation images (default: 0.5)",
+        )
     if learning_rate:
         group.add_argument(
             "--learning-rate",

@@ -202,7 +202,7 @@ def train(parser):
     add_identity_init(group)
     add_data(parser, "cluttered_mnist")
     add_masks(parser)
-    add_training(parser)
+    add_training(parser, has_threshold=True)
     add_rarely_used(parser)
 
 

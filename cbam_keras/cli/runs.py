@@ -58,6 +58,8 @@ def words_of_command() -> list[str]:
 
 def plan_training(options: Options) -> study.Study:
     model, task = _model(options), _segmentation(options)
+    if task is not None:
+        options.refuse(["threshold"], "with `masks`")
     return comparison.plan(
         _attentions(options),
         **options.select(["stages", "instead_of"]),
@@ -67,6 +69,7 @@ def plan_training(options: Options) -> study.Study:
         layer_options=options.select(LAYER_OPTIONS),
         seeds=_seeds(options),
         folds=options.folds,
+        threshold=options.threshold,
         **(_data_of(options) if task is None else {"task": task}),
     )
 

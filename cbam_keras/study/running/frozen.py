@@ -20,7 +20,7 @@ from keras import ops
 from numpy.lib.format import open_memmap, write_array_header_2_0
 
 from cbam_keras import _files, _graph, _terminal
-from cbam_keras.data import SPLITS, ImageData, Rows, digest
+from cbam_keras.data import SPLITS, Examples, ImageData, Rows, digest
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Data, Study, Variant
 from cbam_keras.study.plans.tasks import Classification
@@ -248,7 +248,9 @@ class FrozenNetworks:
         if base is None:
             return head, data
         if recipe.cache and isinstance(data, ImageData) and not data.augment:
-            return head, self.with_features(parts, data)
+            # Those that are read from disk have no numbers.
+            if isinstance(data.train.examples, Examples):
+                return head, self.with_features(parts, data)
         image = keras.Input(base.input_shape[1:], dtype=base.inputs[0].dtype)
         outputs = head(InInference(base)(image))
         return keras.Model(image, outputs, name=parts.network.name), data
@@ -265,11 +267,14 @@ class FrozenNetworks:
             self._features[key] = features
         splits = {}
         for split, batches, rows in zip(SPLITS, data, places, strict=True):
-            features = Rows(self._features[key], rows)
+            images = batches.examples
+            examples = dataclasses.replace(
+                images,
+                images=Rows(self._features[key], rows),
+                names=images.names if images.decoded else images.images,
+            )
             splits[split] = dataclasses.replace(
-                batches,
-                examples=dataclasses.replace(batches.examples, images=features),
-                channels_first=False,
+                batches, examples=examples, channels_first=False
             )
         return dataclasses.replace(data, **splits)
 
