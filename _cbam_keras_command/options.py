@@ -349,7 +349,7 @@ def add_training(
             metavar="RULE",
             help="of two classes, from which probability of the second one it "
             "is answered: youden, or a least sensitivity as sensitivity=0.95, "
-            "both on validation images (default: 0.5)",
+            "both on validation images; without it 0.5",
         )
     if learning_rate:
         group.add_argument(

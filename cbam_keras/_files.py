@@ -103,9 +103,7 @@ def write_csv(
         writer.writerows(rows)
 
 
-def write_arrays(
-    path: str | os.PathLike, arrays: Mapping[str, np.ndarray]
-) -> None:
+def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:
     """Writes arrays as a compressed `.npz` file, whole or not at all."""
     with replacing(path) as beside:
         np.savez_compressed(beside, **arrays)

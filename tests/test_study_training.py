@@ -45,7 +45,8 @@ def finished(brighter_digits, tmp_path_factory):
 def test_the_folder_holds_networks_history_results_and_curves(finished):
     assert sorted(path.name for path in finished.output.rglob("*")) == [
         *("curves.png", "history.csv", "linear.keras"),
-        *("resnet.keras", "results.json"),
+        *("linear.predictions.npz", "resnet.keras"),
+        *("resnet.predictions.npz", "results.json"),
     ]
     curves = (finished.output / "curves.png").read_bytes()
     assert curves.startswith(b"\x89PNG\r\n\x1a\n")

@@ -30,8 +30,9 @@ BY_CLASS = (
 )
 CALIBRATED = (
     "The calibration error is the mean difference between how sure a network "
-    "is and how often it is right, in 15 bins of equally many images. Lower "
-    "numbers are better."
+    "is and how often it is right, in 15 bins of equally many images. The "
+    "Brier score of two classes is at most 1, of more at most 2, and not in "
+    "percent. Lower numbers are better."
 )
 OF_THRESHOLD = (
     'Sensitivity is the part of the "{1}" images that a network finds, '
@@ -101,24 +102,19 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
 
 def _cells(results: study.Results, row: Mapping) -> dict[str, str]:
     """Returns a row of a data frame as shown, deviations beside means."""
-    label = results.labels.get(row["variant"], row["variant"])
-    cells = {"network": label}
-    for key in ("class", "seed", "images", "threshold", "brier", *SCORES):
-        if key not in row:
-            continue
-        value, heading = row[key], SCORES.get(key, key)
-        if key == "seed":
-            value = results.name_of(value).removeprefix("seed ")
-        cells[heading] = f"{value:,}" if key == "images" else str(value)
-        if key == "threshold":
-            cells[heading] = f"{value:.3f}"
-        elif key == "brier":
-            cells["Brier score (0 to 2)"] = mean_cell(row, key, "{:.4f}", 1)
-        elif key in SCORES:
+    cells = {"network": results.labels.get(row["variant"], row["variant"])}
+    forms = {"class": "{}", "images": "{:,}", "threshold": "{:.3f}"}
+    if "seed" in row:
+        cells["seed"] = results.name_of(row["seed"]).removeprefix("seed ")
+    cells |= {x: form.format(row[x]) for x, form in forms.items() if x in row}
+    for key, heading in SCORES.items():
+        if key in row:
             cells[heading] = mean_cell(row, key)
         if f"{key}_low" in row and cells[heading]:
             low, high = (100 * row[f"{key}_{end}"] for end in ("low", "high"))
             cells[heading] += f" [{low:.1f}, {high:.1f}]"
+    if "brier" in row:
+        cells["Brier score"] = mean_cell(row, "brier", "{:.4f}", 1)
     return cells
 
 

@@ -99,7 +99,7 @@ def _make_page(folder):
     try:
         if (folder / _files.EXPLAINED).exists():
             content = json.loads((folder / _files.EXPLAINED).read_text("utf-8"))
-            parts = (_add_explained_images, _add_own_gates, _add_examples)
+            parts = (_add_explained_images, _add_gates, _add_examples)
         else:
             content = study.read_content(folder)
             parts = (
@@ -264,18 +264,11 @@ def _list_classes(results, class_names):
 
 def _add_gates(page, folder, content):
     """What the gates are worth."""
-    folder = folder / study.EXPLANATIONS
-    if (folder / _files.EXPLAINED).exists():
+    if "kind" in content:
+        folder = folder / study.EXPLANATIONS
+        if not (folder / _files.EXPLAINED).exists():
+            return
         content = json.loads((folder / _files.EXPLAINED).read_text("utf-8"))
-        page.sections.append(_describe_gates(folder, content))
-
-
-def _add_own_gates(page, folder, content):
-    """What the gates are worth."""
-    page.sections.append(_describe_gates(folder, content))
-
-
-def _describe_gates(folder, content):
     section, captions = Section("Gates"), {}
     for name, table in content.get("gate_tables", {}).items():
         section.tables.append(Table(**table))
@@ -289,7 +282,7 @@ def _describe_gates(folder, content):
             "Curves are of channels, the largest first."
         )
     section.figures = _read_figures(folder, captions)
-    return section
+    page.sections.append(section)
 
 
 def _read_figures(folder, captions):

@@ -309,7 +309,8 @@ class Judged:
         pandas = _checks.require("pandas", extra="plot")
         stats = _checks.require("scipy.stats", extra="plot")
         records = []
-        for run in self.runs:
+        order = self.variants.index
+        for run in sorted(self.runs, key=lambda x: order(x.variant)):
             x = self.tested.get(run.variant, {}).get(run.seed)
             if x is None:
                 continue

@@ -36,14 +36,14 @@ def plot_confusion(matrix: "pandas.DataFrame", title: str) -> "style.Figure":
             part = fractions[row, column]
             text = f"{count:,}\n{part:.0%}" if counts[row].any() else "0"
             color = "white" if part > 0.5 else "black"
-            options = {"ha": "center", "va": "center", "fontsize": 8}
-            axes.text(column, row, text, color=color, **options)
+            drawn_text = axes.text(column, row, text, color=color, fontsize=8)
+            drawn_text.set(ha="center", va="center")
     step = -(-len(names) // (4 * MAX_NUMBERED))
     places = range(0, len(names), step)
     texts = [style.wrap(names[x], 1.6, 8, 1) for x in places]
-    options = {"fontsize": 8 if step == 1 else 6, "parse_math": False}
-    axes.set_xticks(places, texts, rotation=90, **options)
-    axes.set_yticks(places, texts, **options)
+    axes.set_xticks(places, texts, rotation=90, parse_math=False)
+    axes.set_yticks(places, texts, parse_math=False)
+    axes.tick_params(labelsize=8 if step == 1 else 6)
     axes.set(xlabel="Predicted class", ylabel="True class")
     bar = figure.colorbar(drawn, fraction=0.04, label="Part of the true class")
     bar.ax.yaxis.set_major_formatter(ticker.PercentFormatter(1))
