@@ -83,7 +83,7 @@ LINES = {
     "models": 2_940,
     "insertion": 3_170,
     "convert": 1_370,
-    "explain": 2_410,
+    "explain": 2_490,
     "profiling": 480,
     "_graph": 1_740,
     "data": 4_490,
