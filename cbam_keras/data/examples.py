@@ -128,7 +128,7 @@ class Examples:
     # A `masks.Encoding`.
     encoding: Any = None
     places: np.ndarray | None = None
-    names: np.ndarray | None = None
+    names: np.ndarray | Rows | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
