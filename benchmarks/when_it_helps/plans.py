@@ -294,7 +294,7 @@ CONTROLS = {
     "low-rank": {"change": low_rank},
     "affine": {"change": top_affine},
 }
-RATES = (3e-4, 1e-3, 3e-3)
+RATES = (1e-3, 3e-3, 1e-2)
 
 
 def top(load, folder, rates=None):
@@ -304,7 +304,7 @@ def top(load, folder, rates=None):
     `top_rates`, with other seeds.
     """
     recipe = dataclasses.replace(
-        RECIPES["frozen"], epochs=8, image_size=96, learning_rate=RATES[1]
+        RECIPES["frozen"], epochs=5, image_size=96, learning_rate=RATES[1]
     )
     planned = comparison.plan(
         TOP,
@@ -336,7 +336,7 @@ def top_rates(load, folder):
         for rate in RATES
     ]
     return dataclasses.replace(
-        planned, variants=variants, baseline=None, seeds=(100,)
+        planned, variants=variants, baseline=None, seeds=(100, 101), folds=None
     )
 
 
@@ -361,7 +361,7 @@ def habit(load, folder):
     recipe = dataclasses.replace(
         planned.recipe,
         frozen=False,
-        frozen_epochs=8,
+        frozen_epochs=5,
         epochs=5,
         learning_rate=1e-4,
         unfreeze=30,
