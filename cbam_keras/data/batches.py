@@ -1,8 +1,8 @@
 """`Batches`: examples as a `PyDataset` for `fit`, on every backend."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -96,15 +96,18 @@ class Batches(keras.utils.PyDataset):
             batch.append(self.examples.boxes[rows])
         return tuple(batch)
 
-    def read(self, rows: Sequence[int]) -> np.ndarray:
+    def read(self, rows: np.ndarray) -> np.ndarray:
         """Returns images of some rows, as evaluation sees them."""
         if self.decoded:
             return self._as_input(self.examples.images[rows])
-        read = [
-            read_example(self.examples, row, self.size, self.channels)[0]
-            for row in rows
-        ]
-        return self._as_input(np.stack(read))
+        read = functools.partial(
+            read_example,
+            self.examples,
+            size=self.size,
+            channels=self.channels,
+        )
+        pairs = get_threads().map(read, rows)
+        return self._as_input(np.stack([image for image, _ in pairs]))
 
     def names(self, split: str) -> list[str]:
         """Returns the paths of the images, or numbers of those in no files."""

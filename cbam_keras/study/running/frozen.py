@@ -127,7 +127,8 @@ def cut(network: keras.Model) -> tuple[keras.Model, keras.Model] | None:
 
     The head has all layers that training changes, or that differ in it.
     """
-    if not _graph.is_graph(network) or len(network.inputs) > 1:
+    ends = len(network.inputs), len(network.outputs)
+    if not _graph.is_graph(network) or ends != (1, 1):
         return None
     (image,), (output,) = network.inputs, network.outputs
     nodes = _graph.nodes(network)
@@ -328,19 +329,21 @@ def _compute(path, base, data, places):
 
 def _run(base, data, places):
     """Yields the features of all images in batches, in the order of places."""
-    batches = [*data]
-    sizes = [len(part) for part in places]
-    # The split and the row of each image.
-    images = [(i, row) for i, size in enumerate(sizes) for row in range(size)]
     order = np.argsort(np.concatenate(places))
+    sizes = [len(part) for part in places]
+    splits = np.repeat(range(len(sizes)), sizes)[order]
+    rows = np.concatenate([np.arange(size) for size in sizes])[order]
+    # One shape is compiled.
+    pixels = np.zeros((BATCH, *data.image_shape), "float32")
     starts = range(0, len(order), BATCH)
     for start in _terminal.show_progress(starts, len(starts), "Features"):
         interrupts.raise_if_noted()
-        some = [images[i] for i in order[start : start + BATCH]]
-        pixels = np.concatenate([batches[i].read([row]) for i, row in some])
-        # One shape is compiled.
-        padded = np.resize(pixels, (BATCH, *pixels.shape[1:]))
-        features = base.predict_on_batch(padded)[: len(some)]
+        some = splits[start : start + BATCH]
+        for split, batches in enumerate(data):
+            (found,) = np.nonzero(some == split)
+            if len(found):
+                pixels[found] = batches.read(rows[start + found])
+        features = base.predict_on_batch(pixels)[: len(some)]
         yield ops.convert_to_numpy(features).astype("<f4", copy=False)
 
 
