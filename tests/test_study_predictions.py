@@ -1,5 +1,6 @@
 """What networks predict: kept beside them, and judged by scikit-learn."""
 
+import dataclasses
 import functools
 import json
 
@@ -22,6 +23,7 @@ pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 
 NAMES = ("ant", "bee", "cat")
 LABELS = np.repeat([0, 1, 2], [12, 9, 4])
+KEYS = ("images", "labels", "probabilities")
 RECIPE = training.Recipe(epochs=1, batch_size=20, image_size=14)
 
 
@@ -172,6 +174,37 @@ def test_scores_by_class_are_means_of_those_of_scikit_learn(tmp_path):
     true, answer = np.unravel_index(wrong.argmax(), wrong.shape)
     worst = f"{NAMES[true]} taken for {NAMES[answer]} ({wrong.max()} of"
     assert f"a most often confuses: {worst}" in results.describe_confusion("a")
+
+
+def test_folds_of_a_seed_test_all_images_together(tmp_path):
+    folds = [guesses(seed) for seed in range(4)]
+    results = judged(tmp_path, folds, folds=2)
+    assert [*results.per_class()["images"]] == [24, 18, 8]
+    assert results.confusion("a").to_numpy().sum() == 4 * len(LABELS)
+
+
+class Own:
+    """Batches of one's own, which have no names."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
+def test_images_without_names_are_numbered(pets):
+    loaded = study.Classification(pets).load(RECIPE)
+    model = build(loaded, 2, "softmax")
+    task = study.Classification(loaded)
+    assert task.predict(model, loaded)["test/images"][0].endswith(".png")
+    changed = {"test": Own(loaded.test), "validation": None}
+    plain = task.predict(model, dataclasses.replace(loaded, **changed))
+    assert plain.keys() == {f"test/{x}" for x in KEYS}
+    assert [*plain["test/images"][:2]] == ["test 0", "test 1"]
 
 
 def test_classes_without_images_have_no_scores(tmp_path):

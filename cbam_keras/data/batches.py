@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -109,17 +110,13 @@ class Batches(keras.utils.PyDataset):
         pairs = get_threads().map(read, rows)
         return self._as_input(np.stack([image for image, _ in pairs]))
 
-    def names(self, split: str) -> list[str]:
-        """Returns the paths of the images, or numbers of those in no files."""
-        items = getattr(self.examples, "names", None)
-        if items is None and not self.decoded:
-            items = getattr(self.examples, "images", None)
-        if items is None:
-            items = [None] * len(self.examples)
-        return [
-            item if isinstance(item, str) else f"{split} {row}"
-            for row, item in enumerate(items)
-        ]
+    @property
+    def names(self) -> Sequence:
+        """The paths of images in files, in the order of the examples."""
+        names = getattr(self.examples, "names", None)
+        if names is None and not self.decoded:
+            names = getattr(self.examples, "images", None)
+        return () if names is None else names
 
     def on_epoch_end(self) -> None:
         self.set_epoch(self.epoch[0] + 1)

@@ -1,6 +1,7 @@
 """`ImageTask`, what tasks of images share, and `Classification`."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -192,8 +193,16 @@ class Classification(ImageTask):
         arrays = {}
         for split in PREDICTED if self.split == "test" else ():
             batches = getattr(data, split)
+            if not batches:
+                continue
             scores, labels = probabilities_and_labels(model, batches)
-            arrays[f"{split}/images"] = np.array(batches.names(split))
+            names = [
+                name if isinstance(name, str) else f"{split} {row}"
+                for row, name in itertools.zip_longest(
+                    range(len(labels)), getattr(batches, "names", ())
+                )
+            ]
+            arrays[f"{split}/images"] = np.array(names)
             arrays[f"{split}/labels"] = labels
             arrays[f"{split}/probabilities"] = scores.astype("float32")
         return arrays
