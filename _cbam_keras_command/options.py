@@ -316,7 +316,7 @@ def add_training(
         type=_layers,
         metavar="LAYERS",
         help="which layers to train after the frozen epochs: how many from the "
-        "end, as 30, what part, as 0.4, or a name or pattern (default: all)",
+        "end, as 30, what part, as 0.4, or a name or pattern; all unless given",
     )
     group.add_argument(
         "--class-weight",

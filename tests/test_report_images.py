@@ -1,5 +1,7 @@
 """The images to explain: of a run, files and folders, and which of them."""
 
+import functools
+
 import numpy as np
 import pytest
 from data_checks import builder
@@ -109,10 +111,12 @@ def test_data_can_be_of_tensorflow_datasets(run, here, monkeypatch):
         image=datasets.features.Image(shape=(8, 8, 1)),
         label=datasets.features.ClassLabel(names=["ant", "bee"]),
     )
-    run = on(run, data.Source("insects", data_dir=here), image_shape=[8, 8, 1])
+    source = functools.partial(data.Source, "insects", data_dir=here)
+    run = on(run, source(), image_shape=[8, 8, 1])
     assert len(find_images(run)) == 10
     # As if it did not fit into memory.
     monkeypatch.setattr(tfds, "IN_MEMORY_BYTES", 0)
+    run = on(run, source(), image_shape=[8, 8, 1])
     with pytest.raises(ValueError, match="`count` must be a number"):
         find_images(run)
     few = find_images(run, count=4)

@@ -273,7 +273,7 @@ def test_a_configuration_that_fails_is_left_out_and_named(quick, tmp_path):
 
 
 def test_a_space_of_one_point_has_nothing_to_choose(quick, tmp_path):
-    hypermodel = space(attention="cbam", reduction_ratio=2)
+    hypermodel = space(attention="cbam", reduction_ratio=4)
     recipe = dataclasses.replace(ONE, seed=2**32 - 1)
     found = search(tmp_path, hypermodel, recipe=recipe)
     assert "No network without attention was confirmed" in found.verdict
