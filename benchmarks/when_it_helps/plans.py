@@ -292,7 +292,7 @@ def top_affine(network):
 CONTROLS = {
     "hidden": {"hidden": HIDDEN},
     "low-rank": {"change": low_rank},
-    "affine": {"change": top_affine},
+    "last-affine": {"change": top_affine},
 }
 RATES = (1e-3, 3e-3, 1e-2)
 

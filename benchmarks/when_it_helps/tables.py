@@ -45,6 +45,17 @@ TITLES = MEASURED_TITLES | {
     "solar-cells": "solar cells, pretrained network",
     "camvid": "CamVid, U-Net",
     "bccd": "blood cells, detection",
+    "top-photographs": "photographs of CIFAR-10",
+    "top-solar-cells": "solar cells",
+    "se-top": "SE",
+    "cbam-top": "CBAM",
+    "channel-top": "CBAM's channel gate",
+    "spatial-top": "CBAM's spatial gate",
+    "eca-top": "ECA",
+    "coordinate-top": "coordinate attention",
+    "hidden": "a hidden layer of 160 units in the head",
+    "last-affine": "factors and offsets of the last normalization",
+    "low-rank": "an added product of rank 80",
     "tuned-stage1": "Fashion-MNIST, pretrained network, new layers",
     "tuned-stage2": "the same, then all layers",
 }
@@ -149,6 +160,8 @@ def studies():
     stored = results.stored()
     parts = []
     for name, content in stored.items():
+        if name.startswith("top-"):
+            continue
         networks = still_learning(results.results_of(content))
         if networks:
             listed = " and ".join(TITLES[x] for x in networks)
@@ -178,6 +191,11 @@ def figure(name):
     return drawn
 
 
+TOP = ("top-photographs", "top-solar-cells")
+ON_TOP = (
+    *(f"{x}-top" for x in ("se", "cbam", "channel", "spatial", "eca")),
+    *("coordinate-top", "hidden", "low-rank", "last-affine"),
+)
 FINE_TUNED = ("photographs", "solar-cells")
 FROM_SCRATCH = ("cifar10", "cifar10-again", "cifar10-converged")
 MEASURED = (*FINE_TUNED, "camvid", "bccd", *FROM_SCRATCH)
@@ -216,6 +234,7 @@ TABLES = {
     "photographs-frozen": functools.partial(
         networks, "photographs-frozen", FEW_WEIGHTS, "weights that are trained"
     ),
+    "top": functools.partial(by_network, TOP, ON_TOP),
     "stages": functools.partial(networks, "digits-stages", PLACES),
     "options": functools.partial(networks, "digits", OPTIONS),
     "studies": studies,
