@@ -15,10 +15,7 @@ from cbam_keras import CBAM, study, training
 from cbam_keras.study.plans import stages
 from cbam_keras.study.running import frozen, networks
 
-pytestmark = [
-    pytest.mark.every_backend,
-    pytest.mark.usefixtures("brighter_digits"),
-]
+pytestmark = pytest.mark.usefixtures("brighter_digits")
 
 RECIPE = training.Recipe(
     epochs=2, batch_size=35, learning_rate=0.05, frozen=True
@@ -79,6 +76,7 @@ def runs(monkeypatch):
 # Where a network is cut.
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     ("options", "first"),
     [
@@ -127,6 +125,7 @@ def cached(brighter_digits, tmp_path_factory):
     return study.run(planned(seeds=(0, 1)), tmp_path_factory.mktemp("cached"))
 
 
+@pytest.mark.every_backend
 def test_features_train_as_keras_trains_the_network_as_a_whole(cached):
     plan = planned()
     data, recipe = plan.load(1), plan.recipe_for(None, 1)
@@ -151,6 +150,7 @@ def test_features_train_as_keras_trains_the_network_as_a_whole(cached):
     assert accuracy == pytest.approx(measured["accuracy"])
 
 
+@pytest.mark.every_backend
 def test_without_the_cache_a_run_is_the_same(cached, tmp_path, runs):
     recipe = dataclasses.replace(RECIPE, cache=False)
     slow = study.run(planned(recipe, seeds=(0, 1)), tmp_path)
@@ -195,6 +195,7 @@ def test_other_weights_of_a_base_are_other_features(tmp_path, runs):
 # Killed, damaged, full.
 
 
+@pytest.mark.every_backend
 def test_a_run_killed_while_features_are_written_resumes(cached, tmp_path):
     for ending in (".npy", "-epoch-1.keras", "whole.keras"):
         with killed_at(ending, tmp_path):
