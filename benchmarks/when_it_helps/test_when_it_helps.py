@@ -99,6 +99,19 @@ def test_differences_are_those_of_the_accuracies_stored():
     assert columns == f"| clothing among clutter | 4 | {none} | {expected} |"
 
 
+@pytest.mark.parametrize("name", [*results.stored()])
+def test_accuracies_are_multiples_of_one_over_the_images_stored(name):
+    content = results.stored()[name]
+    descriptions = content["settings"]["data"]
+    (shared, *_) = descriptions.values()
+    for cell in content["cells"]:
+        accuracy = cell["metrics"].get("test_accuracy", 0)
+        description = descriptions.get(str(cell["seed"]), shared)
+        right = accuracy * description["sizes"]["test"]
+        # Keras' metrics are of float32.
+        assert right == pytest.approx(round(right), abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("last", "is_noted"), [(0.9, True), (0.81, False)], ids=["rising", "flat"]
 )
