@@ -78,6 +78,11 @@ def test_no_place_on_a_machine_is_stored(stored):
     assert "/home/me" not in results.STORED.read_text()
 
 
+def test_no_verdict_is_stored(stored):
+    stored(bccd=trained(0.5) | {"verdict": "none is best, by a former test"})
+    assert "former test" not in results.STORED.read_text()
+
+
 def test_differences_are_those_of_the_accuracies_stored():
     content = results.stored()["articles"]
     values = {
