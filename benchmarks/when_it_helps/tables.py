@@ -209,7 +209,7 @@ ALL = ("se", "spatial", "cbam", "cbam-paper", "eca", "coordinate", *SLOW)
 FEW_WEIGHTS = ("none", "se", "cbam", "affine", "lora")
 STAGES = ("1", "2", "3", "1,2", "1,3", "2,3")
 PLACES = ("none", *(f"cbam-stage-{x}" for x in STAGES), "cbam")
-IN_UNET = ("none", "se", "cbam", "coordinate", "none-wide")
+IN_UNET = ("none", "se", "cbam", "eca", "coordinate", "none-wide")
 SETTINGS = ("not-normalized", "r2", "r8", "r16", "k3", "k5")
 OPTIONS = (
     *("none", "cbam", "channel", "spatial-first", "parallel"),
