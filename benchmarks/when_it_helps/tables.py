@@ -111,6 +111,36 @@ def by_network(names, variants):
     return markdown([*rows.values()])
 
 
+def while_frozen(names, variants):
+    """Returns validation accuracies after the frozen epochs.
+
+    In points above no attention, and in how many trainings these were higher,
+    equal and lower.
+    """
+    rows = {x: {"network": TITLES[x]} for x in variants}
+    for name in names:
+        found = results.results_of(results.stored()[name])
+        last = found.settings["recipe"]["frozen_epochs"] - 1
+        accuracies = {
+            (run.variant, run.seed): run.history[last]["val_accuracy"]
+            for run in found.runs
+        }
+        images = found.sizes["validation"]
+        heading = f"{TITLES[name]}, {images} validation images"
+        for variant in variants:
+            # Equal accuracies of float32 differ by less than an image.
+            changes = [
+                round(images * (accuracies[variant, x] - accuracies["none", x]))
+                for x in found.seeds
+            ]
+            mean = 100 * statistics.mean(changes) / images
+            higher = sum(x > 0 for x in changes)
+            lower = sum(x < 0 for x in changes)
+            counts = f"{higher}, {changes.count(0)}, {lower}"
+            rows[variant][heading] = f"{mean:+.1f} ({counts})"
+    return markdown([*rows.values()])
+
+
 def networks(name, shown=None, weights=""):
     """Returns the networks of a study, with measures and differences.
 
@@ -204,8 +234,9 @@ TUNED = ("tuned-stage1", "tuned-stage2")
 MORE = (*DRAWN, "few")
 SLOW = ("none-longer", "none-wide")
 SHOWN = ("none", "se", "cbam", "coordinate", *SLOW)
+INSERTED = ("se", "spatial", "cbam", "cbam-paper", "eca", "coordinate")
 WIDE = ("spatial", "cbam", "none-slow")
-ALL = ("se", "spatial", "cbam", "cbam-paper", "eca", "coordinate", *SLOW)
+ALL = (*INSERTED, *SLOW)
 FEW_WEIGHTS = ("none", "se", "cbam", "affine", "lora")
 STAGES = ("1", "2", "3", "1,2", "1,3", "2,3")
 PLACES = ("none", *(f"cbam-stage-{x}" for x in STAGES), "cbam")
@@ -225,6 +256,7 @@ TABLES = {
     "fine-tuning": functools.partial(
         by_network, FINE_TUNED, ("se", "cbam", "coordinate", "none-longer")
     ),
+    "while-frozen": functools.partial(while_frozen, FINE_TUNED, INSERTED),
     "inserted": functools.partial(
         differences, TUNED, ("spatial", "cbam", "cbam-not-normalized")
     ),

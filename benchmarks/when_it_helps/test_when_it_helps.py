@@ -117,6 +117,25 @@ def test_accuracies_are_multiples_of_one_over_the_images_stored(name):
         assert right == pytest.approx(round(right), abs=1e-3)
 
 
+def test_trainings_that_were_ahead_while_frozen_are_counted():
+    ahead = dict.fromkeys(("se", "cbam", "coordinate"), 0)
+    for name in tables.FINE_TUNED:
+        cells = results.stored()[name]["cells"]
+        # The second epoch is the last frozen one.
+        accuracies = {
+            (cell["variant"], cell["seed"]): cell["history"][1]["val_accuracy"]
+            for cell in cells
+        }
+        for variant, seed in accuracies:
+            none = accuracies["none", seed] + 1e-6
+            if variant in ahead and accuracies[variant, seed] > none:
+                ahead[variant] += 1
+    # As docs/when-it-helps.md has it.
+    assert ahead == {"se": 8, "cbam": 10, "coordinate": 7}
+    shown = tables.while_frozen(tables.FINE_TUNED, ["se"]).splitlines()[-1]
+    assert shown == "| SE | +2.0 (4, 0, 1) | +1.0 (4, 1, 0) |"
+
+
 @pytest.mark.parametrize(
     ("last", "is_noted"), [(0.9, True), (0.81, False)], ids=["rising", "flat"]
 )
