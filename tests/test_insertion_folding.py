@@ -14,6 +14,7 @@ from layer_checks import randomize, weights_of
 
 from cbam_keras import CBAM, SCSE, SqueezeExcite, _graph
 from cbam_keras import insertion as ours
+from cbam_keras.explain.importance import Change
 from cbam_keras.layers import Attention
 
 BACKEND = keras.backend.backend()
@@ -301,7 +302,15 @@ def test_gates_fold_while_the_accuracy_stays(tolerance, units, labels, end):
     assert report.after.accuracy == (0.5 if decides.is_folded else 1)
     assert report.measure == ("agreement" if labels is None else "accuracy")
     assert report.after.parameters == slim.count_params()
-    assert "idle" in str(report)
+    assert "idle" in str(report) and " % on these images, " in report.verdict
+
+
+def test_02_points_need_about_1000_images():
+    few, enough = (
+        Change.of(x, x).accuracy_error
+        for x in (np.ones((900, 2)), np.ones((1000, 2)))
+    )
+    assert few > 0.002 > enough
 
 
 WRONG = [
