@@ -1,5 +1,6 @@
 """What studies can see: power, and how many seeds it takes."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -17,13 +18,13 @@ def normal(networks, seeds):
     return np.random.default_rng(0).normal(0.8, 0.01, (networks, seeds))
 
 
-def results_of(values):
+def results_of(values, images=10**6):
     names = ("none", *"abcdefgh")[: len(values)]
     by_name = {
         name: dict(enumerate(row.tolist()))
         for name, row in zip(names, values, strict=True)
     }
-    return made(by_name, sizes={"test": 10**6})
+    return made(by_name, sizes={"test": images})
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,34 @@ def test_results_say_how_many_seeds_they_need():
     assert results_of(normal(2, 2)).detectable is None
 
 
+@pytest.mark.parametrize("images", [850, 1000, 4000])
+def test_seeds_needed_find_a_difference_on_test_images_that_were_drawn(images):
+    found, random = results_of(normal(2, 9), images), np.random.default_rng(1)
+    deviation = 3 * found.rows[1].standard_error
+    seeds = study.seeds_needed(found)
+    # All seeds share the images, whose least error has the mean of all.
+    drawn = random.normal(0.01, math.sqrt(0.01 * 0.99 / images), 20_000)
+    means = random.normal(drawn, deviation / math.sqrt(seeds))
+    estimated = deviation**2 * random.chisquare(seeds - 1, 20_000) / (seeds - 1)
+    errors = np.sqrt(estimated / seeds), np.sqrt(0.01 * 0.99 / images)
+    claimed = (means > stats.t.isf(0.025, seeds - 1) * errors[0]) & (
+        means > stats.norm.isf(0.025) * errors[1]
+    )
+    assert 0.79 < claimed.mean() < 0.84
+    assert seeds > study.seeds_needed(deviation) or images == 4000
+
+
+def test_no_number_of_seeds_replaces_test_images():
+    found = results_of(normal(2, 9), 600)
+    message = "must be of 778 test images or more: .* Received: 600 test images"
+    with pytest.raises(ValueError, match=message):
+        study.seeds_needed(found)
+    # With any number of seeds, only drawing the images is left.
+    for images, is_enough in ((770, False), (778, True)):
+        shift = 0.01 / math.sqrt(0.01 * 0.99 / images)
+        assert (stats.norm.sf(1.96 - shift) > 0.8) == is_enough
+
+
 def test_verdicts_say_what_was_trained_and_what_would_settle_it():
     accuracies = {
         "none": {0: 0.80, 1: 0.82, 2: 0.81},
@@ -92,6 +121,10 @@ def test_verdicts_say_what_was_trained_and_what_would_settle_it():
     assert found.verdict.endswith(
         "Each network was trained for 2 epochs of 7,200 images; "
         f"{needed} seeds would find a difference of a point."
+    )
+    few = dataclasses.replace(found, sizes={"test": 200, "train": 7200})
+    assert few.verdict.endswith(
+        "; a difference of a point takes 778 test images."
     )
 
 

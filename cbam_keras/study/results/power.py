@@ -12,6 +12,7 @@ from cbam_keras.study.results.statistics import (
     MIN_SEEDS,
     Measured,
     describe_runs,
+    error_of_drawing,
 )
 
 # The fraction of studies that is to find a difference.
@@ -20,18 +21,31 @@ POWER = 0.8
 MOST_SEEDS = 10_000
 
 
-def power_of(difference: float, seeds: int, comparisons: int = 1) -> float:
+def power_of(
+    difference: float, seeds: int, comparisons: int = 1, drawing: float = 0.0
+) -> float:
     """Returns the fraction of studies that find a difference, two-sided.
 
-    `difference` is the true one, divided by the standard error of its mean
-    with these seeds. By Holm's method a p-value is compared with that of the
-    smallest, 5 % / comparisons.
+    `difference` is the true one, and `drawing` the standard error of drawing
+    the test images, which all seeds share; both are divided by the standard
+    error of the mean over these seeds. By Holm's method a p-value is compared
+    with that of the smallest, 5 % / comparisons.
     """
     stats = _checks.require("scipy.stats", extra="plot")
-    degrees = seeds - 1
-    critical = stats.t.isf(BY_CHANCE / comparisons / 2, degrees)
-    # The square of a noncentral t; SciPy's t is NaN far from its middle.
-    return float(stats.ncf.sf(critical**2, 1, degrees, difference**2))
+    degrees, tail = seeds - 1, BY_CHANCE / comparisons / 2
+    critical = stats.t.isf(tail, degrees)
+    if not drawing:
+        # The square of a noncentral t; SciPy's t is NaN far from its middle.
+        return float(stats.ncf.sf(critical**2, 1, degrees, difference**2))
+    spread = math.hypot(1, drawing)
+
+    def claimed(z):
+        mean = difference + spread * z
+        return stats.chi2.cdf(degrees * (mean / critical) ** 2, degrees)
+
+    least = (stats.norm.isf(tail) * drawing - difference) / spread
+    # Integration would miss the middle from farther away.
+    return float(stats.norm.expect(claimed, lb=max(least, -9)))
 
 
 def pooled_error(compared: Iterable[Measured]) -> tuple[float, int]:
@@ -60,20 +74,36 @@ def detectable(compared: Iterable[Measured]) -> float | None:
 
 
 def count_seeds(
-    deviation: float, difference: float, comparisons: int, power: float = POWER
+    deviation: float,
+    difference: float,
+    comparisons: int,
+    power: float = POWER,
+    images: int | None = None,
 ) -> int | None:
     """Returns how many seeds find a difference, `None` if more than the most.
 
-    `deviation` is that of the differences.
+    `deviation` is that of the differences. If these are fractions of so many
+    test `images`, drawing them counts.
     """
+    drawing = error_of_drawing(difference, images) if images else 0.0
 
     def reached(seeds):
-        shift = difference / deviation * math.sqrt(seeds)
-        return power_of(shift, seeds, comparisons)
+        error = deviation / math.sqrt(seeds)
+        return power_of(difference / error, seeds, comparisons, drawing / error)
 
     counts = range(MOST_SEEDS + 1)
     seeds = bisect.bisect_left(counts, power, MIN_SEEDS, key=reached)
     return seeds if seeds <= MOST_SEEDS else None
+
+
+def count_images(
+    difference: float, comparisons: int, power: float = POWER
+) -> int:
+    """Returns how many test images it takes, however many seeds there are."""
+    normal = statistics.NormalDist()
+    reach = normal.inv_cdf(1 - BY_CHANCE / comparisons / 2)
+    reach += normal.inv_cdf(power)
+    return math.ceil(reach**2 * (1 - difference) / difference)
 
 
 def describe_power(

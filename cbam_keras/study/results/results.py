@@ -27,6 +27,7 @@ from cbam_keras.study.results.content import (
 )
 from cbam_keras.study.results.figures import plot_ablation
 from cbam_keras.study.results.power import (
+    count_images,
     count_seeds,
     describe_power,
     detectable,
@@ -356,9 +357,17 @@ class Results(Judged, _terminal.Tabular):
             others = [x for x in self.compared().values() if x.pairs]
             error, seeds = pooled_error(others)
             deviation = error * math.sqrt(seeds)
-            needed = error and count_seeds(deviation, 0.01, len(others))
-            if needed and needed > seeds > 1:
-                words += f"; {needed} seeds would find a difference of a point"
+            point, images = (0.01, len(others)), self.test_images
+            if error and images < (least := count_images(*point)):
+                words += (
+                    f"; a difference of a point takes {least:,} test images"
+                )
+            elif error:
+                needed = count_seeds(deviation, *point, images=images)
+                if needed and needed > seeds:
+                    words += (
+                        f"; {needed} seeds would find a difference of a point"
+                    )
         yield f"{words}."
 
     def _verdict_of(self, comparison):

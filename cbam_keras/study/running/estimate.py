@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable
 
 from cbam_keras import _checks, _terminal
+from cbam_keras.study.plans.measures import FRACTIONS
 from cbam_keras.study.plans.study import Study
 from cbam_keras.study.results.power import (
     MOST_SEEDS,
     POWER,
+    count_images,
     count_seeds,
     pooled_error,
     power_of,
@@ -135,7 +137,9 @@ def seeds_needed(
     excludes zero finds differences that are not there.
 
     The test is Student's t of differences paired by seed, for several
-    comparisons at the level of the first by Holm's method.
+    comparisons at the level of the first by Holm's method. All seeds share the
+    test images: for `Results` that compare accuracies, the error of drawing
+    them counts, which no number of seeds reduces.
 
     Args:
         results: `Results` of several seeds without folds, or the standard
@@ -152,10 +156,12 @@ def seeds_needed(
         Integer, at least 3.
 
     Raises:
-        ValueError: If an argument is out of range, or if more than 10,000
-            seeds are needed.
+        ValueError: If an argument is out of range, if more than 10,000 seeds
+            are needed, or if no number of seeds is enough on so few test
+            images.
     """
     deviation: object = results
+    images = None
     if isinstance(results, Results):
         error, seeds = pooled_error([*results.compared().values()])
         deviation = error * math.sqrt(seeds)
@@ -164,6 +170,8 @@ def seeds_needed(
                 "`results` must be of several seeds, without folds, whose "
                 f"differences vary. Received: results of {results.title}"
             )
+        if results.measures[0].key in FRACTIONS:
+            images = results.test_images
     deviation = _checks.positive_number("results", deviation)
     _checks.positive_number("difference", difference)
     _checks.positive_integer("comparisons", comparisons)
@@ -171,7 +179,14 @@ def seeds_needed(
         raise ValueError(
             f"`power` must be from 0.1 to 0.999. Received: power={power}"
         )
-    needed = count_seeds(deviation, difference, comparisons, power)
+    least = count_images(difference, comparisons, power)
+    if images and images < least:
+        raise ValueError(
+            f"`results` must be of {least:,} test images or more: on fewer, no "
+            f"number of seeds finds a difference of {difference}. Received: "
+            f"{images:,} test images"
+        )
+    needed = count_seeds(deviation, difference, comparisons, power, images)
     if needed is None:
         raise ValueError(
             f"`difference` must be found with at most {MOST_SEEDS:,} seeds. "
