@@ -3,10 +3,9 @@
 import json
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
-from benchmarks.when_it_helps import results, tables
+from benchmarks.when_it_helps import recompute, results, tables
 
 RESULTS = {
     "format": 3,
@@ -83,25 +82,44 @@ def test_no_verdict_is_stored(stored):
     assert "former test" not in results.STORED.read_text()
 
 
-def test_differences_are_those_of_the_accuracies_stored():
-    content = results.stored()["articles"]
-    values = {
-        name: np.array(
-            [
-                cell["metrics"]["test_accuracy"]
-                for cell in content["cells"]
-                if cell["variant"] == name
-            ]
-        )
-        for name in ("none", "cbam")
-    }
-    each = 100 * (values["cbam"] - values["none"])
-    # Student's t for four seeds, 3 degrees of freedom.
-    half = 3.182 * each.std(ddof=1) / 2
-    expected = f"{each.mean():+.2f} ± {half:.2f}"
-    columns = tables.differences(["articles"], ["cbam"]).splitlines()[-1]
-    none = f"{100 * values['none'].mean():.2f}"
-    assert columns == f"| clothing among clutter | 4 | {none} | {expected} |"
+@pytest.mark.parametrize("page", recompute.PAGES)
+def test_pages_print_differences_that_scipy_alone_gives(page):
+    text = (recompute.ROOT / page).read_text("utf-8")
+    wrong, count = recompute.mismatches(text, results.stored())
+    assert wrong == [] and count
+
+
+@pytest.mark.parametrize(
+    ("printed", "other"),
+    [
+        ("+1.97 ± 0.48", "+1.98 ± 0.48"),
+        ("+1.97 ± 0.48", "+1.97 ± 0.49"),
+        ("+1.75 (2 seeds)", "+1.75 (3 seeds)"),
+        ("-1.14 ± 2.34", "+1.14 ± 2.34"),
+        ("+0.26 ± 0.55", "+0.26 ± 0.50"),
+        ("+9.2 and", "+9.3 and"),
+    ],
+)
+def test_another_difference_than_was_measured_is_found(printed, other):
+    text = (recompute.ROOT / "docs/when-it-helps.md").read_text("utf-8")
+    wrong, _ = recompute.mismatches(
+        text.replace(printed, other), results.stored()
+    )
+    assert [x.startswith(other.removesuffix(" and")) for x in wrong] == [True]
+
+
+def test_sentences_have_other_numbers_of_the_studies():
+    page = (recompute.ROOT / "docs/when-it-helps.md").read_text("utf-8")
+    rows = results.results_of(results.stored()["cifar10-converged"]).rows
+    seconds = {row.variant: row.seconds_per_epoch for row in rows}
+    longer = seconds["cbam"] / seconds["none"] - 1
+    assert f"CBAM took {100 * longer:.0f} % longer on the GPU" in page
+    for name, where in (
+        ("photographs", "gain of {:.1f} points"),
+        ("solar-cells", "{:.1f} on the solar cells"),
+    ):
+        found = results.results_of(results.stored()[name])
+        assert where.format(100 * found.detectable) in page
 
 
 @pytest.mark.parametrize("name", [*results.stored()])

@@ -1,0 +1,196 @@
+"""Recomputes the differences that pages print, by NumPy and SciPy alone.
+
+    python -m benchmarks.when_it_helps.recompute
+
+Reads `results.jsonl` and the pages, not the package, and exits with the lines
+that differ. What is printed in sentences is listed in `SENTENCES`.
+"""
+
+import json
+import pathlib
+import re
+import sys
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.when_it_helps.titles import TITLES
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parents[1]
+PAGES = (
+    *("README.md", "docs/when-it-helps.md", "docs/which.md"),
+    "benchmarks/when_it_helps/results.md",
+)
+TABLE = re.compile(r"<!-- table: (\S+) -->\n(.*?)<!-- /table -->", re.S)
+# A number with a sign, with an interval or both.
+IN_SENTENCE = re.compile(
+    r"(?<![\w.])(?:[+-]\d+\.\d+(?: ± \d+\.\d+)?|\d+\.\d+ ± \d+\.\d+)"
+)
+# Tables of one study, whose rows are networks.
+OF_ONE = {
+    **{x: x for x in ("photographs-frozen", "bccd", "camvid")},
+    "stages": "digits-stages",
+    "options": "digits",
+}
+# Tables with other numbers than differences of these studies.
+OTHERS = ("while-frozen", "gates-cifar10", "looking", "inserted-digits")
+# Differences in sentences: study, network, what it is compared with, a seed.
+SENTENCES = {
+    "2.0 ± 0.5": ("cifar10", "cbam", "none"),
+    "1.7 ± 0.5": ("cifar10", "none-longer", "none"),
+    "1.8 ± 0.4": ("cifar10", "coordinate", "none"),
+    "0.6 ± 0.4": ("cifar10", "se", "none"),
+    "0.5 ± 1.2": ("cifar10", "eca", "none"),
+    "+0.26 ± 0.55": ("cifar10", "cbam", "none-longer"),
+    "+0.12 ± 0.53": ("cifar10", "cbam-paper", "none"),
+    "-5.7 ± 2.0": ("photographs", "cbam-paper", "none"),
+    "3.3 ± 1.6": ("photographs-frozen", "affine", "cbam"),
+    "3.2 ± 0.8": ("photographs-frozen", "lora", "cbam"),
+    "-17.5 ± 1.8": ("photographs-frozen", "batch-norm", "none"),
+    "+0.22 ± 0.38": ("photographs-frozen", "eca", "none"),
+    "-0.01 ± 0.64": ("digits-stages", "cbam", "none"),
+    "+0.60 ± 0.62": ("digits-stages", "cbam-stage-2,3", "none"),
+    "+0.63 ± 1.23": ("camvid", "skip-gate", "none"),
+    "+9.2": ("photographs-frozen", "affine", "none"),
+    "+9.1": ("photographs-frozen", "lora", "none"),
+    "+5.9": ("photographs-frozen", "cbam", "none"),
+    "+2.0": ("cifar10", "cbam", "none"),
+    "+1.8": ("cifar10", "coordinate", "none"),
+    "+1.7": ("cifar10", "none-longer", "none"),
+    "+1.5": ("camvid", "none-wide", "none"),
+    "+1.67": ("cifar10-converged", "cbam", "none", 0),
+    "+1.44": ("cifar10-converged", "cbam", "none", 1),
+    "-0.63": ("cifar10-again", "official", "none", 10),
+    "-1.29": ("cifar10-again", "official", "none", 11),
+}
+
+
+def difference(content, network, baseline="none", seed=None):
+    """Returns mean and half width of a difference in points, and the seeds.
+
+    Or the difference of one seed.
+
+    The half width is that of Student's t of the paired differences, by Nadeau
+    and Bengio if there are folds, and for accuracies at least that of drawing
+    the test images.
+    """
+    measure = content["measures"][0]["key"]
+    values = {
+        (cell["variant"], cell["seed"]): cell["metrics"][measure]
+        for cell in content["cells"]
+    }
+    both = [x for name, x in values if name == network]
+    both = both if seed is None else [seed]
+    seeds = [x for x in both if (baseline, x) in values]
+    changes = np.array(
+        [values[network, x] - values[baseline, x] for x in seeds]
+    )
+    if len(changes) < 2:
+        return 100 * changes.mean(), None, len(seeds)
+    _, high = stats.ttest_1samp(changes, 0).confidence_interval()
+    mean, half = changes.mean(), high - changes.mean()
+    descriptions = content["settings"]["data"]
+    tested = [x["sizes"]["test"] for x in descriptions.values()]
+    images = tested[0]
+    if folds := content["settings"].get("folds"):
+        half *= np.sqrt(1 + len(changes) / (folds - 1))
+        images = sum(tested)
+    if measure == "test_accuracy":
+        drawn = stats.binom.std(images, abs(mean)) / images
+        half = max(half, stats.norm.ppf(0.975) * drawn)
+    return 100 * mean, 100 * half, len(seeds)
+
+
+def agree(text, mean, half):
+    """Returns whether a text has these numbers, as it has rounded them."""
+    printed = re.findall(r"[+-]?\d+\.\d+", text)
+    numbers = [mean] if len(printed) == 1 else [mean, half]
+    # Means may end in a 5.
+    return None not in numbers and all(
+        abs(float(x) - number) <= 0.501 * 10 ** -len(x.partition(".")[2])
+        for x, number in zip(printed, numbers, strict=True)
+    )
+
+
+def cells_of(table):
+    """Yields the cells of a table, by the headings of row and column."""
+    lines = [x for x in table.splitlines() if x.startswith("|")]
+    rows = [[x.strip() for x in line.split("|")[1:-1]] for line in lines]
+    headings = rows[0]
+    for row in rows[2:]:
+        for heading, cell in zip(headings[1:], row[1:], strict=True):
+            yield headings[0], row[0], heading, cell
+
+
+def differences(text, studies):
+    """Yields the differences of a page: their text, study and networks."""
+    names = {title: name for name, title in TITLES.items()}
+    for table, content in TABLE.findall(text):
+        if table in OTHERS:
+            continue
+        for first, row, column, cell in cells_of(content):
+            title, _, count = column.rpartition(", ")
+            if table in OF_ONE:
+                study, network = OF_ONE[table], names[row]
+                is_difference = column == "difference in points"
+            elif first == "data":
+                study, network = names[row], names.get(column)
+                is_difference = network is not None
+            else:
+                study, network = names[title], names[row]
+                is_difference = network != "none" and bool(count)
+            if not is_difference or not cell:
+                continue
+            if network == "none-slow":
+                networks = studies[study]["settings"]["variants"]
+                slow = "none-longer" in networks
+                network = "none-longer" if slow else "none-wide"
+            yield cell, study, network, "none"
+    for found in IN_SENTENCE.findall(TABLE.sub("", text)):
+        # A network "lost 5.7 points".
+        key = f"-{found}" if f"-{found}" in SENTENCES else found
+        yield (key, *SENTENCES.get(key, ()))
+
+
+def mismatches(text, studies):
+    """Returns the differences of a page that are not the recomputed ones.
+
+    And how many there are.
+    """
+    wrong, number = [], 0
+    for printed, *source in differences(text, studies):
+        number += 1
+        if not source:
+            wrong.append(f"{printed} is not among `SENTENCES`")
+            continue
+        study, *compared = source
+        mean, half, seeds = difference(studies[study], *compared)
+        told = re.search(r"\((\d+) seeds?\)", printed)
+        # Two seeds have no interval.
+        if (
+            not agree(printed.partition(" (")[0], mean, half)
+            or ("±" in printed and seeds < 3)
+            or (told and int(told[1]) != seeds)
+        ):
+            wrong.append(
+                f"{printed} in {study} of {', '.join(map(str, compared))}: "
+                f"{mean:+.3f} ± {half} over {seeds} seeds"
+            )
+    return wrong, number
+
+
+def main():
+    lines = (HERE / "results.jsonl").read_text("utf-8").splitlines()
+    studies = {x["study"]: x for x in map(json.loads, lines)}
+    numbers, wrong = 0, []
+    for page in PAGES:
+        found, number = mismatches((ROOT / page).read_text("utf-8"), studies)
+        wrong += [f"{page}: {x}" for x in found]
+        numbers += number
+    print(f"{numbers} differences recomputed, {len(wrong)} are not as printed")
+    sys.exit("\n".join(wrong) or None)
+
+
+if __name__ == "__main__":
+    main()

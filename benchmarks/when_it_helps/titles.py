@@ -1,0 +1,53 @@
+"""What pages call studies and networks."""
+
+from benchmarks.measured import TITLES as MEASURED_TITLES
+
+TITLES = MEASURED_TITLES | {
+    "cbam-paper": "CBAM, the paper's initialization",
+    "cbam-not-normalized": "CBAM, not normalized",
+    "none-wide": "no attention, 25 % more channels",
+    "none-longer": "no attention, trained for longer",
+    "official": "CBAM, the authors' layer",
+    "affine": "scales and offsets of its batch normalization",
+    "batch-norm": "all of its batch normalization",
+    "skip-gate": "attention gates on the skips",
+    "spatial-first": "CBAM, spatial gate first",
+    "parallel": "CBAM, gates in parallel",
+    "cbam-r2": "CBAM, reduction ratio 2",
+    "cbam-r8": "CBAM, reduction ratio 8",
+    "cbam-r16": "CBAM, reduction ratio 16",
+    "cbam-k3": "CBAM, kernel size 3",
+    "cbam-k5": "CBAM, kernel size 5",
+    "lora": "LoRA of rank 1",
+    **{
+        f"cbam-stage-{x}": f"CBAM in stage {x.replace(',', ' and ')}"
+        for x in ("1", "2", "3", "1,2", "1,3", "2,3")
+    },
+    "photographs-frozen": "photographs of CIFAR-10, pretrained, frozen",
+    "digits-stages": "digits among clutter, again",
+    "none-slow": "no attention, wider or trained for longer",
+    "digits": "digits among clutter",
+    "articles": "clothing among clutter",
+    "fashion": "Fashion-MNIST",
+    "few": "Fashion-MNIST, 1,800 training images",
+    "cifar10": "CIFAR-10 from scratch",
+    "cifar10-again": "CIFAR-10, new seeds",
+    "cifar10-converged": "CIFAR-10, 60 epochs",
+    "photographs": "photographs of CIFAR-10, pretrained network",
+    "solar-cells": "solar cells, pretrained network",
+    "camvid": "CamVid, U-Net",
+    "bccd": "blood cells, detection",
+    "top-photographs": "photographs of CIFAR-10",
+    "top-solar-cells": "solar cells",
+    "se-top": "SE",
+    "cbam-top": "CBAM",
+    "channel-top": "CBAM's channel gate",
+    "spatial-top": "CBAM's spatial gate",
+    "eca-top": "ECA",
+    "coordinate-top": "coordinate attention",
+    "hidden": "a hidden layer of 160 units in the head",
+    "last-affine": "factors and offsets of the last normalization",
+    "low-rank": "an added product of rank 80",
+    "tuned-stage1": "Fashion-MNIST, pretrained network, new layers",
+    "tuned-stage2": "the same, then all layers",
+}
