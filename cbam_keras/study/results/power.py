@@ -3,7 +3,7 @@
 import bisect
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from cbam_keras import _checks
 from cbam_keras.study.plans.measures import Measure
@@ -24,7 +24,7 @@ MOST_SEEDS = 10_000
 def power_of(
     difference: float, seeds: int, comparisons: int = 1, drawing: float = 0.0
 ) -> float:
-    """Returns the fraction of studies that find a difference, two-sided.
+    """Returns the fraction of studies that find a difference.
 
     `difference` is the true one, and `drawing` the standard error of drawing
     the test images, which all seeds share; both are divided by the standard
@@ -34,9 +34,6 @@ def power_of(
     stats = _checks.require("scipy.stats", extra="plot")
     degrees, tail = seeds - 1, BY_CHANCE / comparisons / 2
     critical = stats.t.isf(tail, degrees)
-    if not drawing:
-        # The square of a noncentral t; SciPy's t is NaN far from its middle.
-        return float(stats.ncf.sf(critical**2, 1, degrees, difference**2))
     spread = math.hypot(1, drawing)
 
     def claimed(z):
@@ -48,28 +45,31 @@ def power_of(
     return float(stats.norm.expect(claimed, lb=max(least, -9)))
 
 
-def pooled_error(compared: Iterable[Measured]) -> tuple[float, int]:
-    """Returns the standard error of differences over most seeds, pooled."""
+def pooled_deviation(compared: Sequence[Measured]) -> tuple[float, int]:
+    """Returns the deviation of differences over most seeds, and their number.
+
+    With folds, it is that of independent ones with the same standard error.
+    """
     seeds = max((x.pairs for x in compared), default=0)
     errors = [x.standard_error or 0 for x in compared if x.pairs == seeds]
-    squares = [error**2 for error in errors]
-    return math.sqrt(statistics.fmean(squares or [0])), seeds
+    return math.hypot(*errors) * math.sqrt(seeds / max(len(errors), 1)), seeds
 
 
-def detectable(compared: Iterable[Measured]) -> float | None:
+def detectable(compared: Sequence[Measured]) -> float | None:
     """Returns the least difference that 80 % of studies like this find.
 
     `None` if there are too few seeds, or if all differences are equal.
     """
     others = [x for x in compared if x.difference is not None]
-    error, seeds = pooled_error(others)
-    if not error or seeds < MIN_SEEDS:
+    deviation, seeds = pooled_deviation(others)
+    if not deviation or seeds < MIN_SEEDS:
         return None
     optimize = _checks.require("scipy.optimize", extra="plot")
 
     def excess(difference):
         return power_of(difference, seeds, len(others)) - POWER
 
+    error = deviation / math.sqrt(seeds)
     return error * float(optimize.brentq(excess, 0, 1e4))
 
 
@@ -111,11 +111,11 @@ def describe_power(
 ) -> str:
     """Returns what a study could have seen, as a clause, or nothing."""
     difference = detectable(compared)
-    seeds = pooled_error(compared)[1]
     if difference is None:
         return ""
+    runs = describe_runs(max(x.pairs for x in compared), folds)
     points = measure.in_points(measure.number(difference))
     return (
-        f"with {describe_runs(seeds, folds)} a difference of {points} would "
+        f"with {runs} a difference of {points} would "
         f"have been found in {100 * POWER:.0f} % of studies"
     )

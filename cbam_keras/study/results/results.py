@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import math
 import os
 import pathlib
 import statistics
@@ -31,7 +30,7 @@ from cbam_keras.study.results.power import (
     count_seeds,
     describe_power,
     detectable,
-    pooled_error,
+    pooled_deviation,
 )
 from cbam_keras.study.results.predictions import Judged
 from cbam_keras.study.results.statistics import (
@@ -355,19 +354,14 @@ class Results(Judged, _terminal.Tabular):
         words += f" of {self.sizes['train']:,} images"
         if self.measures[0].key in FRACTIONS and self.folds is None:
             others = [x for x in self.compared().values() if x.pairs]
-            error, seeds = pooled_error(others)
-            deviation = error * math.sqrt(seeds)
+            deviation, seeds = pooled_deviation(others)
             point, images = (0.01, len(others)), self.test_images
-            if error and images < (least := count_images(*point)):
-                words += (
-                    f"; a difference of a point takes {least:,} test images"
-                )
-            elif error:
-                needed = count_seeds(deviation, *point, images=images)
-                if needed and needed > seeds:
-                    words += (
-                        f"; {needed} seeds would find a difference of a point"
-                    )
+            needed = deviation and count_seeds(deviation, *point, images=images)
+            if needed is None:
+                least = f"{count_images(*point):,} test images"
+                words += f"; a difference of a point takes {least}"
+            elif needed > seeds:
+                words += f"; {needed} seeds would find a difference of a point"
         yield f"{words}."
 
     def _verdict_of(self, comparison):
@@ -394,7 +388,7 @@ class Results(Judged, _terminal.Tabular):
     @property
     def detectable(self) -> float | None:
         """The least difference that 80 % of such studies find."""
-        return detectable(self.compared().values())
+        return detectable([*self.compared().values()])
 
     def describe_guessing(self) -> str:
         """Returns a sentence if no network has learned, or nothing."""

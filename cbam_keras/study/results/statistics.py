@@ -9,21 +9,14 @@ from cbam_keras import _checks
 from cbam_keras._files import Json
 from cbam_keras.study.plans.measures import TEST_ACCURACY, Measure, as_measure
 
-CONFIDENCE = 0.95
 # With so many networks, tables have their multiply-accumulates, too.
 MANY = 4
 # Fewer seeds may give like differences by chance: they are not judged.
 MIN_SEEDS = 3
-# A verdict of so many comparisons with a baseline or more is corrected.
-MIN_CORRECTED = 2
 # Metrics are computed in float32: equal differences differ by less than this.
 ROUNDING = 1e-6
 # The fraction of intervals that exclude zero by chance.
-BY_CHANCE = 1 - CONFIDENCE
-# What sentences say of intervals over folds.
-OF_FOLDS = ", corrected for overlapping training images"
-# Standard errors from a mean to the ends of its interval.
-Z = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+BY_CHANCE = 0.05
 
 
 def standard_error(
@@ -72,17 +65,17 @@ def interval_and_p_value(
     """
     if len(differences) < 2:
         return None, None
-    mean, degrees = statistics.fmean(differences), len(differences) - 1
-    errors = [(standard_error(differences, folds), float(degrees))]
-    if images:
-        errors.append((error_of_drawing(mean, images), math.inf))
     stats = _checks.require("scipy.stats", extra="plot")
-    half = max(stats.t.ppf((1 + CONFIDENCE) / 2, df) * x for x, df in errors)
+    mean, degrees = statistics.fmean(differences), len(differences) - 1
+    tests = [(standard_error(differences, folds), stats.t(degrees))]
+    if images:
+        tests.append((error_of_drawing(mean, images), stats.norm))
+    half = max(float(test.isf(BY_CHANCE / 2)) * x for x, test in tests)
     if half <= ROUNDING:
         return None, None
     # Equal differences leave one of no width out.
-    tails = [stats.t.sf(abs(mean) / x, df) for x, df in errors if x]
-    return (mean - float(half), mean + float(half)), 2 * float(max(tails))
+    p_value = max(float(test.sf(abs(mean) / x)) for x, test in tests if x)
+    return (mean - half, mean + half), 2 * p_value
 
 
 def holm(p_values: Mapping[str, float]) -> set[str]:
@@ -112,7 +105,8 @@ def judge_learning(
             f"Every network is right on all {images:,} test images, which "
             "cannot tell them apart: take more, or harder ones."
         )
-    luck = guess + Z * error_of_drawing(guess, images)
+    z = statistics.NormalDist().inv_cdf(1 - BY_CHANCE / 2)
+    luck = guess + z * error_of_drawing(guess, images)
     highest = max(accuracies, default=math.inf)
     if highest > luck:
         return ""
@@ -311,7 +305,7 @@ def verdict(
         }
         count = len(others)
         clear, corrected = {*others}, ""
-        if count >= MIN_CORRECTED:
+        if count > 1:
             clear = holm(p_values)
             corrected = f" (corrected for {count} comparisons by Holm's method)"
         clauses = [
@@ -383,7 +377,7 @@ def judge(
     limits = f"{measure.number(low, '+')} to {measure.number(high, '+')}"
     ends = f"95 % interval {limits} over {runs}"
     if folds is not None:
-        ends += OF_FOLDS
+        ends += ", corrected for overlapping training images"
     if low <= 0 <= high:
         return f"{differs}, which may be chance ({ends})"
     if pairs < MIN_SEEDS:

@@ -13,7 +13,7 @@ from cbam_keras.study.results.power import (
     POWER,
     count_images,
     count_seeds,
-    pooled_error,
+    pooled_deviation,
     power_of,
 )
 from cbam_keras.study.results.results import Results
@@ -163,8 +163,7 @@ def seeds_needed(
     deviation: object = results
     images = None
     if isinstance(results, Results):
-        error, seeds = pooled_error([*results.compared().values()])
-        deviation = error * math.sqrt(seeds)
+        deviation, _ = pooled_deviation([*results.compared().values()])
         if results.folds is not None or not deviation:
             raise ValueError(
                 "`results` must be of several seeds, without folds, whose "
