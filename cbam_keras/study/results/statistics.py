@@ -19,23 +19,6 @@ ROUNDING = 1e-6
 BY_CHANCE = 0.05
 
 
-def standard_error(
-    differences: Sequence[float], folds: int | None = None
-) -> float:
-    """Returns the standard error of a mean difference, by its deviation.
-
-    Trainings of different folds share training images, so their differences
-    are not independent: by Nadeau and Bengio, 2003
-    (https://doi.org/10.1023/A:1024068626366), the variance of their mean is
-    larger by the number of test images by that of the others, 1 / (folds - 1),
-    also over several cross-validations (Bouckaert and Frank, 2004,
-    https://doi.org/10.1007/978-3-540-24775-3_3).
-    """
-    overlap = 0 if folds is None else 1 / (folds - 1)
-    deviation = statistics.stdev(differences)
-    return deviation * math.sqrt(1 / len(differences) + overlap)
-
-
 def error_of_drawing(fraction: float, images: int) -> float:
     """Returns the standard error of a fraction of test images.
 
@@ -44,38 +27,6 @@ def error_of_drawing(fraction: float, images: int) -> float:
     """
     fraction = min(abs(fraction), 1)
     return math.sqrt(fraction * (1 - fraction) / images)
-
-
-def interval_and_p_value(
-    differences: Sequence[float],
-    images: int | None = None,
-    folds: int | None = None,
-) -> tuple[tuple[float, float], float] | tuple[None, None]:
-    """Returns the confidence interval of a mean difference, and its p-value.
-
-    The seeds and the test images are both drawn at random, and all seeds
-    share the images: more seeds narrow only what comes from the seeds. So if
-    the differences are fractions of so many test `images`, the interval is
-    not narrower than the least that drawing these allows. A single seed and
-    equal differences tell nothing of the variation between seeds, and have
-    none.
-
-    The p-value is two-sided, the larger one of Student's t over the seeds and
-    with the images. The interval excludes zero where it is below 5 %.
-    """
-    if len(differences) < 2:
-        return None, None
-    stats = _checks.require("scipy.stats", extra="plot")
-    mean, degrees = statistics.fmean(differences), len(differences) - 1
-    tests = [(standard_error(differences, folds), stats.t(degrees))]
-    if images:
-        tests.append((error_of_drawing(mean, images), stats.norm))
-    half = max(float(test.isf(BY_CHANCE / 2)) * x for x, test in tests)
-    if half <= ROUNDING:
-        return None, None
-    # Equal differences leave one of no width out.
-    p_value = max(float(test.sf(abs(mean) / x)) for x, test in tests if x)
-    return (mean - half, mean + half), 2 * p_value
 
 
 def holm(p_values: Mapping[str, float]) -> set[str]:
@@ -146,24 +97,42 @@ class Measured:
         """Returns the statistics of values, one per seed, or per fold.
 
         `differences` are those to the baseline for the seeds that both have,
-        if any. If the values are fractions of so many test `images`, those of
-        all folds if there are some, drawing these counts in the interval.
+        if any. The interval and the two-sided p-value are Student's t over the
+        seeds. All seeds share the test images, so if the values are fractions
+        of so many test `images`, of all folds if there are some, the interval
+        is not narrower than the least that drawing these allows. A single seed
+        and equal differences tell nothing of the variation between seeds, and
+        have none.
+
+        Trainings of different folds share training images: by Nadeau and
+        Bengio, 2003 (https://doi.org/10.1023/A:1024068626366), the variance of
+        their mean is larger by the number of test images by that of the others,
+        also over several cross-validations (Bouckaert and Frank, 2004,
+        https://doi.org/10.1007/978-3-540-24775-3_3).
         """
         deviation = statistics.stdev(values) if len(values) > 1 else None
         measured = cls(tuple(values), statistics.fmean(values), deviation)
         if not differences:
             return measured
-        interval, p_value = interval_and_p_value(differences, images, folds)
-        error = None
-        if len(differences) > 1:
-            error = standard_error(differences, folds)
+        mean, pairs = statistics.fmean(differences), len(differences)
+        measured = dataclasses.replace(measured, difference=mean, pairs=pairs)
+        if pairs == 1:
+            return measured
+        stats = _checks.require("scipy.stats", extra="plot")
+        overlap = 0 if folds is None else 1 / (folds - 1)
+        error = statistics.stdev(differences) * math.sqrt(1 / pairs + overlap)
+        tests = [(error, stats.t(pairs - 1))]
+        if images:
+            tests.append((error_of_drawing(mean, images), stats.norm))
+        interval = p_value = None
+        half = max(float(test.isf(BY_CHANCE / 2)) * x for x, test in tests)
+        if half > ROUNDING:
+            interval = mean - half, mean + half
+            # Equal differences leave one of no width out.
+            tails = [test.sf(abs(mean) / x) for x, test in tests if x]
+            p_value = 2 * float(max(tails))
         return dataclasses.replace(
-            measured,
-            difference=statistics.fmean(differences),
-            interval=interval,
-            pairs=len(differences),
-            p_value=p_value,
-            standard_error=error,
+            measured, interval=interval, p_value=p_value, standard_error=error
         )
 
     def mean_cell(self, measure: Measure) -> str:
@@ -303,8 +272,7 @@ def verdict(
             name: 1.0 if x.p_value is None else x.p_value
             for name, x in others.items()
         }
-        count = len(others)
-        clear, corrected = {*others}, ""
+        count, clear, corrected = len(others), {*others}, ""
         if count > 1:
             clear = holm(p_values)
             corrected = f" (corrected for {count} comparisons by Holm's method)"
