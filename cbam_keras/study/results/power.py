@@ -101,9 +101,8 @@ def count_images(
 ) -> int:
     """Returns how many test images it takes, however many seeds there are."""
     normal = statistics.NormalDist()
-    reach = normal.inv_cdf(1 - BY_CHANCE / comparisons / 2)
-    reach += normal.inv_cdf(power)
-    return math.ceil(reach**2 * (1 - difference) / difference)
+    z = normal.inv_cdf(1 - BY_CHANCE / comparisons / 2) + normal.inv_cdf(power)
+    return math.ceil(z**2 * (1 - difference) / difference)
 
 
 def describe_power(

@@ -229,19 +229,14 @@ class Row(Measured):
         }
 
 
-def noun_of(folds: int | None) -> str:
-    """Returns what differences are paired by."""
-    return "seed" if folds is None else "fold"
-
-
 def describe_runs(count: int, folds: int | None) -> str:
     """Returns how many seeds or folds there are, as "5 folds x 2 seeds"."""
     if folds is None:
-        return f"{count} seed{'s' * (count != 1)}"
+        return _checks.count(count, "seed")
     seeds, rest = divmod(count, folds)
     if seeds > 1 and not rest:
         return f"{folds} folds x {seeds} seeds"
-    return f"{count} fold{'s' * (count != 1)}"
+    return _checks.count(count, "fold")
 
 
 def verdict(
@@ -256,17 +251,13 @@ def verdict(
     `seen` says what would have been found, where something may be chance.
     """
     measure = as_measure(measure)
-    others = {
-        name: measured
-        for name, measured in networks.items()
-        if measured.difference is not None
-    }
+    others = {k: x for k, x in networks.items() if x.difference is not None}
     if not others:
         return (
             f'No differences: "{baseline}" and another network are needed to '
             "measure what attention changes."
         )
-    if any(measured.pairs > 1 for measured in others.values()):
+    if any(x.pairs > 1 for x in others.values()):
         # A difference that is not judged over seeds counts.
         p_values = {
             name: 1.0 if x.p_value is None else x.p_value
@@ -277,8 +268,8 @@ def verdict(
             clear = holm(p_values)
             corrected = f" (corrected for {count} comparisons by Holm's method)"
         clauses = [
-            judge(name, measured, baseline, measure, folds)
-            for name, measured in others.items()
+            judge(name, x, baseline, measure, folds)
+            for name, x in others.items()
             if name in clear
         ]
         if unclear := count - len(clear):
@@ -294,11 +285,10 @@ def verdict(
         for name, measured in others.items()
     )
     listed = f"{', '.join(changes)} and {last}" if changes else last
-    noun, more = noun_of(folds), "The other folds"
+    noun, more = "fold", "The other folds"
     if folds is None:
-        more = (
-            "Several seeds (--seeds 3 on the command line, seeds=3 in Python)"
-        )
+        more = "--seeds 3 on the command line, seeds=3 in Python"
+        noun, more = "seed", f"Several seeds ({more})"
     return (
         f"Compared with {baseline}, the {measure.heading} "
         f"{'(lower is better) ' * measure.lower_is_better}changes with "
@@ -316,7 +306,7 @@ def judge(
 ) -> str:
     """Returns how one network compares with the baseline, as a clause."""
     measure = as_measure(measure)
-    pairs, noun = measured.pairs, noun_of(folds)
+    pairs, noun = measured.pairs, "seed" if folds is None else "fold"
     runs = describe_runs(pairs, folds)
     if measured.difference is None:
         return f"{network} has no {noun} in common with {baseline}"

@@ -112,16 +112,15 @@ def describe_few_seeds(study: Study) -> str:
     if not is_told or study.folds is not None:
         return ""
 
-    def power(seeds):
-        # A paired difference has twice the variance of a training.
-        found = power_of(3 * math.sqrt(seeds / 2), seeds, count)
-        return f"{100 * found:.0f} %"
-
-    held = power(seeds) if seeds >= MIN_SEEDS else "0 %"
+    # A paired difference has twice the variance of a training.
+    few, more = (
+        100 * (x >= MIN_SEEDS) * power_of(3 * math.sqrt(x / 2), x, count)
+        for x in (seeds, FEW_SEEDS)
+    )
     return (
-        f"Few seeds: with {seeds} of them, {held} of studies of {count} "
+        f"Few seeds: with {seeds} of them, {few:.0f} % of studies of {count} "
         "comparisons find a difference of three standard deviations of a "
-        f"training; with {FEW_SEEDS} it is {power(FEW_SEEDS)}"
+        f"training; with {FEW_SEEDS} it is {more:.0f} %"
     )
 
 
