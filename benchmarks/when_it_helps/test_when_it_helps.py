@@ -109,6 +109,36 @@ def test_another_difference_than_was_measured_is_found(printed, other):
     assert [x.startswith(other.removesuffix(" and")) for x in wrong] == [True]
 
 
+@pytest.mark.parametrize(
+    ("name", "clear"),
+    [
+        ("photographs", {"cbam-paper"}),
+        ("solar-cells", set()),
+        (
+            "photographs-frozen",
+            {"se", "cbam", "affine", "lora", "batch-norm"},
+        ),
+        ("cifar10", {"cbam", "coordinate", "none-longer"}),
+        ("bccd", set()),
+        ("camvid", {"eca"}),
+        ("digits", {"cbam", "spatial", "parallel", "none-wide"}),
+        ("articles", set()),
+        ("digits-stages", {"cbam-stage-1,3"}),
+    ],
+)
+def test_what_pages_call_beyond_chance_is_so_by_holm(name, clear):
+    found = results.results_of(results.stored()[name]).compared()
+    pairs = sorted((x.p_value, name) for name, x in found.items() if x.pairs)
+    beyond = set()
+    for left, (p_value, network) in zip(
+        range(len(pairs), 0, -1), pairs, strict=True
+    ):
+        if p_value > 0.05 / left:
+            break
+        beyond.add(network)
+    assert beyond == clear
+
+
 def test_sentences_have_other_numbers_of_the_studies():
     page = (recompute.ROOT / "docs/when-it-helps.md").read_text("utf-8")
     rows = results.results_of(results.stored()["cifar10-converged"]).rows
