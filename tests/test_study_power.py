@@ -37,7 +37,6 @@ def results_of(values, images=10**6):
 )
 def test_power_is_that_of_statsmodels(effect, seeds, comparisons, expected):
     found = power.power_of(effect * math.sqrt(seeds), seeds, comparisons)
-    # It counts differences that are found in the other direction as well.
     assert found == pytest.approx(expected, abs=1e-5)
 
 
