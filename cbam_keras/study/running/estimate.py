@@ -98,8 +98,8 @@ def describe_hours(seconds: float, trainings: int) -> str:
     if seconds * trainings < LONG:
         return text
     return (
-        f"{text}. Fewer --epochs, a smaller --image-size, or --frozen-epochs "
-        "with --stages last take less"
+        f"{text}. Fewer --epochs, a smaller --image-size, or --frozen with "
+        "--stages top take less"
     )
 
 
