@@ -38,6 +38,13 @@ OTHERS = ("while-frozen", "gates-cifar10", "looking", "inserted-digits")
 # Differences in sentences: study, network, what it is compared with, a seed.
 SENTENCES = {
     "2.0 ± 0.5": ("cifar10", "cbam", "none"),
+    "+1.97 ± 0.48": ("cifar10", "cbam", "none"),
+    "+1.71 ± 0.47": ("cifar10", "none-longer", "none"),
+    "+1.38 ± 0.66": ("cifar10-again", "cbam", "none"),
+    "+0.88 ± 0.40": ("digits", "cbam", "none"),
+    "+1.89 ± 0.42": ("digits", "none-wide", "none"),
+    "-0.72 ± 0.55": ("articles", "cbam", "none"),
+    "+1.11 ± 0.77": ("articles", "none-wide", "none"),
     "1.7 ± 0.5": ("cifar10", "none-longer", "none"),
     "1.8 ± 0.4": ("cifar10", "coordinate", "none"),
     "0.6 ± 0.4": ("cifar10", "se", "none"),

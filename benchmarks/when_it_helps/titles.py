@@ -37,14 +37,12 @@ TITLES = MEASURED_TITLES | {
     "solar-cells": "solar cells, pretrained network",
     "camvid": "CamVid, U-Net",
     "bccd": "blood cells, detection",
-    "top-photographs": "photographs of CIFAR-10",
-    "top-solar-cells": "solar cells",
-    "se-top": "SE",
-    "cbam-top": "CBAM",
-    "channel-top": "CBAM's channel gate",
-    "spatial-top": "CBAM's spatial gate",
-    "eca-top": "ECA",
-    "coordinate-top": "coordinate attention",
+    "top-photographs": "photographs of CIFAR-10, frozen network",
+    "top-solar-cells": "solar cells, frozen network",
+    **{
+        f"{name}-top": f"{MEASURED_TITLES[name]} at the top"
+        for name in ("se", "cbam", "channel", "spatial", "eca", "coordinate")
+    },
     "hidden": "a hidden layer of 160 units in the head",
     "last-affine": "factors and offsets of the last normalization",
     "low-rank": "an added product of rank 80",
