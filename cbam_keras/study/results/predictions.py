@@ -18,9 +18,9 @@ from cbam_keras.study.running.outcomes import Outcome
 if TYPE_CHECKING:
     import pandas
 
-# Sentences name so many pairs of classes, and tables in the terminal so many
-# classes.
-MAX_PAIRS, MAX_CLASSES = 3, 10
+# Sentences name so many pairs of classes, and a table in the terminal has so
+# many classes and networks.
+MAX_PAIRS, MAX_CLASSES, MAX_NETWORKS = 3, 10, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -362,8 +362,9 @@ class Judged:
         }
 
     def class_table(self) -> Table | None:
-        """Returns the F1 score of each class as a table, of few classes."""
-        if not self.tested or len(self.class_names) > MAX_CLASSES:
+        """Returns the F1 score of each class as a table, if that is small."""
+        sizes = len(self.class_names), len(self.tested)
+        if not 0 < sizes[1] <= MAX_NETWORKS or sizes[0] > MAX_CLASSES:
             return None
         rows: dict[str, dict[str, str]] = {}
         for row in self.per_class().to_dict("records"):
