@@ -76,7 +76,7 @@ MEMBERS = """
     Profile.groups Profile.uncounted Results.read Results.plot Results.markdown
     Results.json Task.load Task.check Task.compile Task.evaluate
     Task.predict Task.validate Results.predictions Results.per_class
-    Results.confusion
+    Results.confusion Results.calibration Results.thresholds
 """.split()
 # Attributes that few users need.
 HIDDEN = """

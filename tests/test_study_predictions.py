@@ -217,7 +217,7 @@ def test_classes_without_images_have_no_scores(tmp_path):
     assert results.confusion("a").loc["cat"].sum() == 0
     one = judged(tmp_path, [guesses(labels=labels[:12])], labels=labels[:12])
     assert one.per_class()["auc"].isna().all()
-    assert one.describe_collapse() == ""
+    assert one._describe_collapse() == ""
 
 
 GOOD = guesses(5, 4.0)
@@ -246,7 +246,7 @@ GOOD = guesses(5, 4.0)
 )
 def test_what_has_collapsed_is_said_first(networks, sentence, tmp_path):
     results = judged(tmp_path, *networks)
-    described = results.describe_collapse()
+    described = results._describe_collapse()
     assert sentence in described and bool(sentence) == bool(described)
     assert results.verdict.startswith(described)
 
@@ -268,7 +268,7 @@ def test_results_without_predictions_say_what_they_said(tmp_path):
     results = judged(tmp_path, [GOOD] * 2, [constant(0)] * 2)
     for path in tmp_path.glob(f"*{_files.PREDICTIONS}"):
         path.write_bytes(b"damaged")
-    assert not results.tested and results.describe_collapse() == ""
+    assert not results.tested and results._describe_collapse() == ""
     assert results.verdict.startswith("b differs from a by")
     for call in (results.per_class, results.calibration):
         with pytest.raises(ValueError, match="runs of classifiers keep since"):

@@ -185,7 +185,7 @@ class Judged:
         }
         return {variant: x for variant, x in seeds.items() if x}
 
-    def describe_collapse(self) -> str:
+    def _describe_collapse(self) -> str:
         """Returns sentences on networks and classes that have collapsed."""
         sentences = []
         for variant, by_seed in self._kept.items():
@@ -349,7 +349,7 @@ class Judged:
             return {}
         return {
             "class_names": self.class_names,
-            "collapse": self.describe_collapse(),
+            "collapse": self._describe_collapse(),
             "confusion": {
                 name: self.confusion(name).to_numpy().tolist()
                 for name in self.tested

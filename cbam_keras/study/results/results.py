@@ -336,7 +336,7 @@ class Results(Judged, _terminal.Tabular):
             for one in self.comparisons
             if one.baseline
         ]
-        sentences = [self.describe_collapse(), *sentences]
+        sentences = [self._describe_collapse(), *sentences]
         return " ".join(filter(None, [*sentences, *self._describe_training()]))
 
     def _describe_training(self):
