@@ -87,7 +87,7 @@ PARTS = {
             "cbam r=16 k=7 differs from none by +10.00 points",
             "reduction_ratio=16, kernel_size=7)",
             "retrained, mean over seeds 1, 2",
-            "cbam r=16 k=7\n90.00\n90.00 ± 0.00\n+10.00 points [",
+            "cbam r=16 k=7\n90.00\n90.00 ± 0.00\n+10.00 [",
             f"error\nValueError: The loss was nan {EVIL}",
         ],
         4,

@@ -211,7 +211,7 @@ def test_each_table_has_its_title_and_a_verdict_of_its_own(ran):
         "network": "CBAM & co",
         "parameters": "9,000",
         "top-1 error (%)": "6.10 \N{PLUS-MINUS SIGN} 0.10",
-        'difference to "se"': "-2.00 points [-2.87, -1.13]",
+        'difference to "se"': "-2.00 [-2.87, -1.13]",
         "s / epoch": "1.0",
     }
     frame = found.to_dataframe()

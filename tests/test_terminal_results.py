@@ -51,21 +51,32 @@ def test_results_print_each_network_with_its_numbers():
     results = of_study()
     text = str(results)
     assert text.splitlines()[0].strip() == "Results in runs/own, 2 seeds"
-    headings, _, row, _ = (
-        [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
-        for line in text.splitlines()
-        if re.search("[│┃]", line)
+    headings, _, _, row, _ = (
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in results.markdown().splitlines()
+        if "|" in line
     )
     assert dict(zip(headings, row, strict=True)) == {
         "network": EVIL,
         "parameters": "9,000",
         "test accuracy (%)": "90.00 ± 0.00",
-        'difference to "none"': "+5.00 points [+0.73, +9.27]",
+        'difference to "none"': "+5.00 [+0.73, +9.27]",
         "s / epoch": "3.5",
     }
     # A few photographs are not taken for many points.
     for shown in (text, results._repr_html_(), results.markdown()):
         assert shown.count("100 test images (one of them is 1.00 points)") == 1
+
+
+def test_the_table_fits_into_a_terminal_of_80_columns():
+    means = {"none": 0.1, "coordinate": 0.9, "cbam": 0.5}
+    by_seed = {name: {0: x, 7: x + 0.05} for name, x in means.items()}
+    (table,) = made(by_seed, sizes={"test": 100}).tables()
+    for row in table.rows:
+        row |= {"parameters": "25,557,032", "s / epoch": "123.4"}
+    assert "+80.00 [+" in str(table)
+    assert max(map(len, str(table).splitlines()[:8])) <= 80
+    assert "Differences are in points." in table.note
 
 
 def test_what_a_run_lacks_shifts_no_number():

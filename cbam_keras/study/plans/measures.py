@@ -83,10 +83,14 @@ class Measure:
         """Returns a value as it is shown, without the unit."""
         return number_cell(f"{{:{sign}.{self.digits}f}}", value, self.scale)
 
+    @property
+    def unit_of_differences(self) -> str:
+        """As the unit, but points for percentages."""
+        return "points" if self.unit == "%" else self.unit
+
     def in_points(self, numbers: str) -> str:
         """Returns differences with their unit, as "+1.24 points"."""
-        unit = "points" if self.unit == "%" else self.unit
-        return f"{numbers} {unit}".rstrip()
+        return f"{numbers} {self.unit_of_differences}".rstrip()
 
     def merit(self, value: float) -> float:
         """Returns a number that is larger for a better value."""

@@ -13,7 +13,11 @@ from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.results.content import CONFIRMATION, read_content
 from cbam_keras.study.results.figures import plot_pareto
 from cbam_keras.study.results.results import Results
-from cbam_keras.study.results.statistics import Row, describe_runs
+from cbam_keras.study.results.statistics import (
+    Row,
+    describe_differences,
+    describe_runs,
+)
 from cbam_keras.study.running.outcomes import Outcome
 
 # How many trials are printed.
@@ -307,7 +311,8 @@ class Ranking(Results):
             note="The highest of many accuracies is partly luck. So the best "
             "trial with attention, or of those within a standard error of it "
             "the one that costs least, and no attention are retrained "
-            f"with new seeds, for the verdict. Measured on {self.tested_on}.",
+            f"with new seeds, for the verdict. Measured on {self.tested_on}."
+            + describe_differences(rows, measure),
         )
 
     def __str__(self) -> str:

@@ -38,6 +38,7 @@ from cbam_keras.study.results.statistics import (
     NOTHING,
     Measured,
     Row,
+    describe_differences,
     describe_runs,
     holm,
     judge_learning,
@@ -499,8 +500,7 @@ class Results(Judged, _terminal.Tabular):
 
     def _note_of(self, rows):
         note = f"Measured on {self.tested_on}."
-        if any(row.interval for row in rows):
-            note += " In brackets: the 95 % interval of a difference."
+        note += describe_differences(rows, self.measures[0])
         if seen := describe_power(rows, self.measures[0], self.folds):
             note += f" {seen[0].upper()}{seen[1:]}."
         for measure in (self.measures[0], *self._further_measures):

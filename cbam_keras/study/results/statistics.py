@@ -141,10 +141,8 @@ class Measured:
         return " \N{PLUS-MINUS SIGN} ".join(filter(None, numbers))
 
     def difference_cell(self, measure: Measure) -> str:
-        """Returns difference and interval as shown, for a table."""
-        if self.difference is None:
-            return ""
-        text = measure.in_points(measure.number(self.difference, "+"))
+        """Returns difference and interval as shown, without the unit."""
+        text = measure.number(self.difference, "+")
         if self.interval is None:
             return text
         low, high = (measure.number(end, "+") for end in self.interval)
@@ -237,6 +235,16 @@ def describe_runs(count: int, folds: int | None) -> str:
     if seeds > 1 and not rest:
         return f"{folds} folds x {seeds} seeds"
     return _checks.count(count, "fold")
+
+
+def describe_differences(rows: Sequence[Measured], measure: Measure) -> str:
+    """Returns what cells of differences hold, as sentences after another."""
+    text, unit = "", measure.unit_of_differences
+    if unit and any(row.difference is not None for row in rows):
+        text = f" Differences are in {unit}."
+    if any(row.interval for row in rows):
+        text += " In brackets: the 95 % interval of a difference."
+    return text
 
 
 def verdict(
