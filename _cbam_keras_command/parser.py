@@ -402,6 +402,12 @@ def explain(parser):
         "subfolders; one named after a class gives the true class",
     )
     group.add_argument(
+        "--regions",
+        metavar="FOLDER",
+        help="masks of the images, paired with them by name: how much of the "
+        "heat is where they are not 0",
+    )
+    group.add_argument(
         "--split",
         choices=SPLITS,
         default="test",

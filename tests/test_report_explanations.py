@@ -20,8 +20,8 @@ from PIL import Image
 from report_checks import change
 from tuning_checks import warned
 
-from cbam_keras import CBAM, SqueezeExcite, data
-from cbam_keras.explain import attention_maps, grad_cam
+from cbam_keras import CBAM, SqueezeExcite, cli, data
+from cbam_keras.explain import attention_maps, grad_cam, heat_in_region
 
 
 def close(array, expected, atol=1e-5):
@@ -177,3 +177,50 @@ def test_images_come_first_that_most_networks_get_wrong(here):
     assert len(found) == 5
     wrong = sorted(f"all/{x}.png" for x in seen if "hard" in x)
     assert sorted(found[:2]) == wrong
+
+
+# Masks of the images, by which heat is measured.
+
+
+def test_heat_is_measured_against_regions_as_evaluation_crops_them(here):
+    """Of another shape, the sides of the images are cut off."""
+    images, regions = [], []
+    for number, name in enumerate(("red/1", "green/1", "blue/2")):
+        image = picture(here / f"all/{name}.png", number, (8, 12))
+        region = np.random.default_rng(number).integers(0, 2, (8, 12), "uint8")
+        path = here / f"masks/{name}_mask.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(255 * region).save(path)
+        images.append(image[:, 2:10])
+        regions.append(region[:, 2:10])
+    given = "--images", "all", "--regions", "masks", "--draw", "1"
+    content, _ = explain("run", *given, "--class", "red", "--batch-size", "2")
+    heat = heat_of(np.stack(images), 0)
+    frame = heat_in_region(heat, regions)
+    expected = {f"region_{x}": frame[x].mean() for x in frame}
+    assert content["summary"]["none"] == pytest.approx(expected, rel=1e-5)
+    page = (here / "out/report.html").read_text()
+    assert "Means over 3 images" in page
+    assert f"{100 * frame['iou'].mean():.1f}" in page
+    table = (here / "out/tables/heat.csv").read_text()
+    assert table.startswith("network,region_energy,region_iou,region_hit\nnone")
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        ({}, "1 mask, and without one .*1.png"),
+        ({"1": (4, 4)}, "1.png.* of 4 x 4 for an image of 8 x 8"),
+    ],
+    ids=["missing", "size"],
+)
+def test_regions_that_do_not_fit_are_errors(here, masks, message, capsys):
+    picture(here / "all/1.png")
+    (here / "masks").mkdir()
+    for name, size in ({"2": (8, 8)} | masks).items():
+        region = Image.fromarray(np.eye(*size, dtype="uint8"))
+        region.save(here / f"masks/{name}.png")
+    given = "--images", "all", "--regions", "masks", "--output", "out"
+    assert cli.main(["explain", "run", *given]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (here / "out").exists()

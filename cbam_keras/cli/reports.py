@@ -13,7 +13,7 @@ from cbam_keras.cli.arguments import import_object, progress_of
 # Options without effect where predictions of masks are drawn.
 OF_HEAT = (
     *("images", "mistakes", "wanted", "method", "layer", "output", "split"),
-    *("count", "seed", "batch_size"),
+    *("count", "seed", "batch_size", "regions"),
 )
 
 

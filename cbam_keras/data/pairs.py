@@ -23,6 +23,7 @@ from cbam_keras.data.folders import (
     make_examples,
     name_splits,
 )
+from cbam_keras.data.masks import Masks, encode
 from cbam_keras.data.splits import SPLITS
 from cbam_keras.data.tfds import describe_missing
 
@@ -132,6 +133,28 @@ def from_pairs(
         files_of_masks = np.array([str(pairs[x]) for x in paths], object)
         splits[split] = dataclasses.replace(examples, masks=files_of_masks)
     return finish(splits, (), +left_out, root, group_by)
+
+
+def pair_with_regions(dataset: Dataset, folder: str) -> Dataset:
+    """Returns images of one split with a mask of each, found by its name."""
+    ((split, examples),) = dataset.splits.items()
+    files = [x for x in examples.images if isinstance(x, str)]
+    images = [pathlib.Path(os.path.abspath(x)) for x in files]
+    parents = [x.parent for x in images]
+    root = os.path.commonpath([os.path.abspath(dataset.root or "."), *parents])
+    of_masks = pathlib.Path(folder).expanduser()
+    masks = find_image_files(of_masks, "**/*")
+    pairs, (alone, _) = _pair([images, masks], [root, of_masks], None)
+    if alone or len(files) < len(examples):
+        first = _checks.first_few([*map(str, alone)]) or "arrays"
+        raise ValueError(
+            "Each image must be a file that has a mask of the same name in "
+            f'`regions`, as 1.jpg and 1_mask.png. Received: regions="{folder}" '
+            f"with {_checks.count(len(masks), 'mask')}, and without one {first}"
+        )
+    found = np.array([str(pairs[x]) for x in images], object)
+    splits = {split: dataclasses.replace(examples, masks=found)}
+    return encode(dataclasses.replace(dataset, splits=splits), Masks())
 
 
 def _is_mask(path):

@@ -173,7 +173,9 @@ def find_finer_layer(model: keras.Model, images: np.ndarray) -> str | None:
     """Returns the layer to explain if the last feature map is coarse."""
     _, graph, index = read_model(model, images, None)
     logits = _graph.find_head(graph, graph.outputs[index]).logits
-    return find_targets(graph, logits, None)[1]
+    # A class at each position is explained at the coarsest map.
+    is_dense = len(graph.outputs[index].shape) > 2
+    return find_targets(graph, logits, None, is_dense)[1]
 
 
 def _features_and_gradient(

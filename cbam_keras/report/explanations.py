@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from cbam_keras.explain import (
     find_finer_layer,
     gate_importance,
     grad_cam,
+    heat_in_region,
     pointing_game,
 )
 from cbam_keras.explain.figures import (
@@ -30,6 +32,9 @@ from cbam_keras.layers import MAPS
 from cbam_keras.report.images import Images, find_images
 from cbam_keras.report.networks import Run, has_attention, load_classifier
 
+if TYPE_CHECKING:
+    import pandas
+
 # How many images are drawn with the attention of every layer.
 ATTENTION_DRAWN = 4
 # The report weighs gates by at most so many validation images.
@@ -38,6 +43,9 @@ GATE_IMAGES = 500
 MEANS = {
     "hit_rate": "maximum in the box (%)",
     "energy": "heat in the box (%)",
+    "region_energy": "heat in the region (%)",
+    "region_iou": "IoU of heat and region (%)",
+    "region_hit": "maximum in the region (%)",
 }
 # Marks a prediction that is wrong.
 WRONG = " \N{MULTIPLICATION SIGN}"
@@ -48,6 +56,7 @@ class Settings:
     """Options of `cbam-keras explain`, see its `--help`."""
 
     images: Sequence[str] | None = None
+    regions: str | None = None
     mistakes: bool = False
     wanted: str | None = None
     layer: str | None = None
@@ -76,7 +85,8 @@ class Explained:
     """What a network says of images, and where it looks.
 
     `classes` are those that are explained. There are heat maps of the drawn
-    images, and `hit` and `energy` of all, where boxes are known.
+    images, and `hit` and `energy` of all, where boxes are known; `regions` is
+    what `heat_in_region` returns, where masks are.
     """
 
     probabilities: np.ndarray
@@ -84,6 +94,7 @@ class Explained:
     heat_maps: np.ndarray
     hit: np.ndarray | None
     energy: np.ndarray | None
+    regions: "pandas.DataFrame | None"
     attention: Mapping[str, Maps]
     finer_layer: str | None
 
@@ -125,7 +136,10 @@ class Explained:
     def means(self) -> dict[str, float]:
         """Means over the images, as far as they are known."""
         means = {"hit_rate": self.hit, "energy": self.energy}
-        return {k: float(np.mean(x)) for k, x in means.items() if x is not None}
+        known = {k: x.mean().item() for k, x in means.items() if x is not None}
+        if self.regions is None:
+            return known
+        return known | mean_of_regions(self.regions)
 
     def describe(self, row: int, class_names: Sequence[str]) -> Json:
         """Returns what is written of an image."""
@@ -160,7 +174,7 @@ def explain_run(
     output = _free_folder(output)
     index = _find_class_index(settings.wanted, run.class_names)
     chosen = settings.split, settings.count, settings.seed
-    images = find_images(run, settings.images, *chosen)
+    images = find_images(run, settings.images, *chosen, settings.regions)
     networks = {path.stem: load_classifier(path) for path in run.files}
     probabilities = {
         name: _predict(name, model, images, settings.batch_size)
@@ -275,10 +289,12 @@ def _explain(
     classes = np.where(labels < 0, probabilities.argmax(axis=1), labels)
     if index is not None:
         classes[:] = index
+    pandas = _checks.require("pandas", extra="plot")
     drawn = images.take(slice(settings.draw))
-    # Heat on images that are not drawn is only needed for boxes.
-    pointed_at = drawn if images.boxes() is None else images
-    heat_maps, hits, energies = [], [], []
+    # Heat on images that are not drawn is only needed for boxes and regions.
+    has_places = images.boxes() is not None or images.regions is not None
+    pointed_at = images if has_places else drawn
+    heat_maps, hits, energies, regions = [], [], [], []
     title = f"Explaining {name}"
     for rows, batch in pointed_at.batches(settings.batch_size, title):
         try:
@@ -298,6 +314,8 @@ def _explain(
             hit, energy = pointing_game(heat, boxes)
             hits.append(hit)
             energies.append(energy)
+        if (masks := batch.masks()) is not None:
+            regions.append(heat_in_region(heat, masks))
     pixels, attention, finer_layer = drawn.pixels(), {}, None
     if has_attention(model):
         attention = attention_maps(
@@ -311,6 +329,7 @@ def _explain(
         heat_maps=np.concatenate(heat_maps),
         hit=np.concatenate(hits) if hits else None,
         energy=np.concatenate(energies) if energies else None,
+        regions=pandas.concat(regions) if regions else None,
         attention=attention,
         finer_layer=finer_layer,
     )
@@ -421,6 +440,11 @@ def list_predictions(
 def shorten(name: str) -> str:
     """Returns the name of an image with its own folder alone."""
     return "/".join(pathlib.PurePath(name).parts[-2:])
+
+
+def mean_of_regions(measured: "pandas.DataFrame") -> dict[str, float]:
+    """Returns means of what `heat_in_region` returns, without empty regions."""
+    return measured.mean().dropna().add_prefix("region_").to_dict()
 
 
 def list_means(content: Json) -> list[dict[str, str]]:

@@ -21,13 +21,14 @@ class Images:
     """The images that are explained, not yet decoded.
 
     Networks take them as `(*size, channels)`. Labels are indices of the classes
-    of the run; -1 is an image in no class.
+    of the run; -1 is an image in no class. `regions` have masks.
     """
 
     names: np.ndarray
     examples: data.Examples
     size: tuple[int, int]
     channels: int
+    regions: data.Examples | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -40,7 +41,10 @@ class Images:
         """Returns some of the images, in the order of the rows."""
         rows = np.arange(len(self))[rows]
         names, examples = self.names[rows], self.examples.take(rows)
-        return dataclasses.replace(self, names=names, examples=examples)
+        regions = self.regions and self.regions.take(rows)
+        return dataclasses.replace(
+            self, names=names, examples=examples, regions=regions
+        )
 
     def batches(
         self, batch_size: int, title: str
@@ -78,6 +82,19 @@ class Images:
         high = np.ceil((highest - corner) * scale).clip(low + 1, size)
         return np.concatenate([low, high], axis=1).astype("int32")
 
+    def masks(self) -> list[np.ndarray] | None:
+        """Returns the regions on `pixels`, `None` if they are not known."""
+        if self.regions is None:
+            return None
+        masks = []
+        for row in range(len(self)):
+            classes = self.regions.read_mask(row)
+            # Class 0 is the background, and 255 is ignored.
+            region = np.isin(classes, (0, 255), invert=True).astype("uint8")
+            box = data.find_evaluation_box(region.shape, self.size)
+            masks.append(data.pil_resize(region, self.size, box, "NEAREST"))
+        return masks
+
 
 def find_images(
     run: Run,
@@ -85,11 +102,13 @@ def find_images(
     split: str = "test",
     count: int | None = None,
     seed: int | None = None,
+    regions: str | None = None,
 ) -> Images:
     """Returns images of a split of a run, or those in files or a folder.
 
     They are `count`, of each class as many, unless they are files; `seed` is
-    that of the choice, by default that of the run.
+    that of the choice, by default that of the run. In the folder `regions` are
+    masks of them.
     """
     shape = run.images.get("image_shape", ())
     if len(shape) != 3 or shape[2] not in (1, 3):
@@ -101,14 +120,22 @@ def find_images(
     seed = run.seed if seed is None else seed
     if paths:
         files = [pathlib.Path(path).expanduser() for path in paths]
-        names, examples = _read_files(files, run, count, seed)
+        names, dataset = _read_files(files, run, count, seed)
     else:
-        names, examples = _read_split(run, split, count, seed)
-    return Images(np.array(names), examples, (*shape[:2],), shape[2])
+        names, dataset = _read_split(run, split, count, seed)
+    (examples,), masks = dataset.splits.values(), None
+    if regions is not None:
+        dataset = data.pair_with_regions(dataset, regions)
+        (masks,) = dataset.splits.values()
+        names = [*masks.images]
+        # Evaluation crops images without masks alone.
+        examples = dataclasses.replace(masks, masks=None)
+    size = (*shape[:2],)
+    return Images(np.array(names), examples, size, shape[2], masks)
 
 
 def _read_files(paths, run, count, seed):
-    """Returns names and images of files, or `count` of those in a folder.
+    """Returns names and dataset of files, or `count` of those in a folder.
 
     A folder may hold damaged images, which are left out with a warning. The
     class of an image is that of the folder it is in, else of the folder with
@@ -151,17 +178,19 @@ def _read_files(paths, run, count, seed):
     if scale := run.content.get("scale"):
         # The networks see images as they did in training.
         examples = dataclasses.replace(examples, scale=data.Scale(*scale))
+        dataset = dataclasses.replace(dataset, splits={"images": examples})
     elif examples.scale:
         _checks.warn(
             "The run does not say how values beyond 8 bits are scaled, and "
             f"these are by their own range: {examples.scale.note}"
         )
-    return [*examples.images], examples
+    return [*examples.images], dataset
 
 
 def _read_split(run, split, count, seed):
-    """Returns names and images of `count` of a split of a run."""
-    examples = run.split().splits[split]
+    """Returns names and dataset of `count` images of a split of a run."""
+    dataset = run.split()
+    examples = dataset.splits[split]
     if not isinstance(examples, data.Examples):
         if count is None:
             raise ValueError(
@@ -176,7 +205,7 @@ def _read_split(run, split, count, seed):
         item if isinstance(item, str) else f"{split} {row}"
         for item, row in zip(examples.images, rows, strict=True)
     ]
-    return names, examples
+    return names, dataclasses.replace(dataset, splits={split: examples})
 
 
 def choose_balanced(

@@ -10,10 +10,10 @@ from cbam_keras import _checks, _files, _terminal, study
 from cbam_keras._terminal import Table
 from cbam_keras.explain import TITLES
 from cbam_keras.report.explanations import list_means, list_predictions
-from cbam_keras.report.judged import add_judged
+from cbam_keras.report.judged import TABLES, add_judged, write_tables
 from cbam_keras.report.methods import add_methods, describe_sizes
 from cbam_keras.report.page import Figure, Page, Section, render
-from cbam_keras.report.segmentations import PREDICTIONS
+from cbam_keras.report.segmentations import HEAT, PREDICTIONS
 
 # A page with more images or networks is too long to read.
 MAX_IMAGES, MAX_NETWORKS = 16, 6
@@ -25,6 +25,11 @@ NAMES = {
     "cluttered_mnist": "a digit among 4 pieces of others, 48 x 48 pixels",
     "crowded_mnist": "a digit among 12 pieces of others, 48 x 48 pixels",
 }
+OF_MASKS = (
+    "Grad-CAM of each class in at most 16 test images, but the background, "
+    "against the mask of that class: the IoU is that of as many of the hottest "
+    "pixels, and the maximum may be 15 of 224 pixels beside the mask."
+)
 RESUME = "The same command resumes the run."
 # Files with figures, and their captions.
 FIGURES = {
@@ -307,7 +312,11 @@ def _add_examples(page, folder, content):
                 "the one with fewest."
             )
             figures = [Figure.read(folder / PREDICTIONS, caption)]
-            page.sections.append(Section(LOOKING, figures=figures))
+            section = Section(LOOKING, figures=figures)
+            page.sections.append(section)
+            if (folder / HEAT).exists():
+                content = json.loads((folder / HEAT).read_text("utf-8"))
+                _add_means(section, run, content, OF_MASKS)
             return
         if not (folder / "grad_cam.png").exists():
             if not study.Results.of(run, content).are_classifiers:
@@ -343,15 +352,28 @@ def _add_examples(page, folder, content):
     page.sections.append(section)
 
 
+def _add_means(section, folder, content, note=""):
+    """Means of heat. It also writes them to `tables/`."""
+    if not (rows := list_means(content)):
+        return
+    title = "Heat against masks"
+    if "images" in content:
+        title = f"Means over {_checks.count(len(content['images']), 'image')}"
+    section.add(Table(title, rows, note=note))
+    pandas = _checks.require("pandas", extra="plot")
+    frame = pandas.DataFrame(content["summary"]).T.rename_axis("network")
+    write_tables(folder / TABLES, {"heat": frame})
+
+
 def _add_explained_images(page, folder, content):
     """The results."""
     models, images = content["models"], content["images"]
     page.title = f"Explanation: {', '.join(models)}"
     page.question = "Where do the networks look?"
     page.verdict = f"{_checks.count(len(images), 'image', 'are')} explained."
-    if rows := list_means(content):
-        means = f"Means over {_checks.count(len(images), 'image')}"
-        page.sections.append(Section("Results", tables=[Table(means, rows)]))
+    section = Section("Results")
+    _add_means(section, folder, content)
+    page.sections.append(section)
     settings = content["settings"]
     page.facts |= {
         **{f"model {name}": str(path) for name, path in models.items()},

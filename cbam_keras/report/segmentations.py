@@ -1,17 +1,24 @@
 """What networks predict for masks, drawn for the report of a run."""
 
 import pathlib
+import warnings
 
 import numpy as np
 
-from cbam_keras import _files, data, study
+from cbam_keras import _checks, _files, data, study
+from cbam_keras.data.masks import BINARY
+from cbam_keras.explain import find_finer_layer, grad_cam, heat_in_region
 from cbam_keras.explain.figures import plot_masks
-from cbam_keras.report.explanations import shorten
+from cbam_keras.report.explanations import mean_of_regions, shorten
 from cbam_keras.report.networks import Run
 
 # The figure of predictions, and of how many networks and images.
 PREDICTIONS = "predictions.png"
+# What networks look at, against the masks.
+HEAT = "heat.json"
 MAX_NETWORKS, IMAGES = 3, 6
+# Heat is measured on so many images, chosen like those that are drawn.
+HEATED = 16
 # Images per step of a prediction.
 BATCH = 8
 
@@ -31,9 +38,12 @@ def draw_predictions(run: Run, count: int = IMAGES) -> pathlib.Path:
         dataset.splits["test"], size, dataset.channels, "Preparing test"
     )
     images, masks = examples.images, np.asarray(examples.masks)
+    models = {
+        path.stem: _files.load_model(path) for path in run.files[:MAX_NETWORKS]
+    }
     predictions = {
-        path.stem: _predict(_files.load_model(path), images, channels_first)
-        for path in run.files[:MAX_NETWORKS]
+        name: _predict(model, images, channels_first)
+        for name, model in models.items()
     }
     ignore_index = run.content["source"]["masks"]["ignore_index"]
     is_known = masks != ignore_index
@@ -42,8 +52,7 @@ def draw_predictions(run: Run, count: int = IMAGES) -> pathlib.Path:
         for x in predictions.values()
     ]
     order = np.argsort(-np.sum(wrong, axis=0), kind="stable")
-    places = np.linspace(0, len(order) - 1, min(count, len(order)))
-    rows = order[places.round().astype(int)]
+    rows = _at_even_steps(order, count)
     folder = _files.output_folder(run.folder / study.EXPLANATIONS)
     figure = plot_masks(
         images[rows],
@@ -55,14 +64,55 @@ def draw_predictions(run: Run, count: int = IMAGES) -> pathlib.Path:
     )
     with _files.locked(folder / _files.LOCK):
         _files.write_figure(folder / PREDICTIONS, figure)
+    # The background is no object.
+    left_out = [ignore_index] + [0] * (dataset.class_names[0] == BINARY[0])
+    heated = _at_even_steps(order, HEATED)
+    inputs = _as_inputs(images[heated], channels_first)
+    summary = {
+        name: _measure_heat(name, model, inputs, masks[heated], left_out)
+        for name, model in models.items()
+    }
+    _files.write_json(folder / HEAT, {"summary": summary})
     return folder
+
+
+def _at_even_steps(rows, count):
+    places = np.linspace(0, len(rows) - 1, min(count, len(rows)))
+    return rows[places.round().astype(int)]
+
+
+def _as_inputs(images, channels_first):
+    images = images.astype("float32")
+    return np.moveaxis(images, -1, 1) if channels_first else images
+
+
+def _measure_heat(name, model, images, masks, left_out):
+    """Returns how heat of each class in an image agrees with its mask."""
+    present = [(row, x) for row, y in enumerate(masks) for x in np.unique(y)]
+    pairs = [x for x in present if x[1] not in left_out]
+    if not pairs:
+        return {}
+    rows, classes = np.transpose(pairs)
+    shown = images[rows], classes.tolist()
+    try:
+        with warnings.catch_warnings():
+            # The layer that the warning names is explained.
+            warnings.simplefilter("ignore")
+            layer = find_finer_layer(model, images[:1])
+            heat = grad_cam(model, *shown, layer, batch_size=BATCH)
+    except ValueError as error:
+        # A network of the user may be one that cannot be explained.
+        _checks.warn(f"The report has no heat of {name}: {error}")
+        return {}
+    return mean_of_regions(
+        heat_in_region(heat, masks[rows] == classes[:, None, None])
+    )
 
 
 def _predict(model, images, channels_first):
     """Returns the class of each pixel of images `(N, H, W, C)`."""
     predict, parts = study.make_predictor(model), []
     for start in range(0, len(images), BATCH):
-        batch = images[start : start + BATCH].astype("float32")
-        batch = np.moveaxis(batch, -1, 1) if channels_first else batch
-        parts.append(predict(batch))
+        batch = images[start : start + BATCH]
+        parts.append(predict(_as_inputs(batch, channels_first)))
     return np.concatenate(parts)
