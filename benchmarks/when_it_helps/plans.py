@@ -433,8 +433,8 @@ def streets(folder):
 
 
 TOPS = {
-    "top-photographs": some_photographs,
     "top-solar-cells": solar_cells,
+    "top-photographs": some_photographs,
     "top-clothes": some_clothes,
     "top-digits": some_digits,
 }

@@ -45,6 +45,8 @@ SENTENCES = {
     "+1.89 ± 0.42": ("digits", "none-wide", "none"),
     "-0.72 ± 0.55": ("articles", "cbam", "none"),
     "+1.11 ± 0.77": ("articles", "none-wide", "none"),
+    "-0.21 ± 1.05": ("top-solar-cells", "cbam-top", "none"),
+    "-0.05 ± 1.00": ("top-solar-cells", "hidden", "none"),
     "1.7 ± 0.5": ("cifar10", "none-longer", "none"),
     "1.8 ± 0.4": ("cifar10", "coordinate", "none"),
     "0.6 ± 0.4": ("cifar10", "se", "none"),

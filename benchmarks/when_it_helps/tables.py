@@ -171,7 +171,7 @@ def figure(name):
     return drawn
 
 
-TOP = ("top-photographs", "top-solar-cells")
+TOP = ("top-solar-cells",)
 ON_TOP = (
     *(f"{x}-top" for x in ("se", "cbam", "channel", "spatial", "eca")),
     *("coordinate-top", "hidden", "low-rank", "last-affine"),
