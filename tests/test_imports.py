@@ -87,7 +87,7 @@ LINES = {
     "profiling": 480,
     "_graph": 1_740,
     "data": 4_540,
-    "study": 9_280,
+    "study": 9_290,
     "tuning": 1_830,
     "report": 1_720,
     "cli": 660,

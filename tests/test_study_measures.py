@@ -192,7 +192,7 @@ def test_a_comparison_is_by_the_measure_beside_the_accuracy(tmp_path):
         assert mean == pytest.approx(np.mean(values))
     row = json.loads(results.json())["rows"][1]
     assert row["validation_accuracy"] == se.validation_accuracy
-    text = str(results)
+    text = results.markdown()
     assert "test macro F1 (%)" in text and "test accuracy (%)" in text
     assert "points of test macro F1" in results.verdict
     # The number of images tells nothing of how such a measure varies.
@@ -269,8 +269,8 @@ def test_a_search_increases_the_measure_on_the_validation_images(tmp_path):
     loaded = data.load(RARE, batch_size=35, seed=found["seed"])
     value = expected("auc", *predicted(model, loaded.test))
     assert found["auc"] == pytest.approx(value)
-    text = str(results)
-    assert "val ROC AUC (%)" in text and "val accuracy (%)" in text
+    headings, text = results.markdown(), str(results)
+    assert "val ROC AUC (%)" in headings and "val accuracy (%)" in headings
     assert f"with a test ROC AUC of {value:.2%} and a test accuracy" in text
     assert "Chosen by validation ROC AUC" in results.verdict
     assert "points of test ROC AUC" in results.verdict

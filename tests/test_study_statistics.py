@@ -125,9 +125,10 @@ def test_a_verdict_of_one_seed_lists_all_networks():
         (
             study.Measure("psnr", "PSNR", digits=1, scale=1, unit="dB"),
             *((30.4, 30.3, 30.7), (31.2, 31.0, 31.4)),
-            "PSNR (dB) | 31.2 ± 0.2 | +0.7 dB [+0.6, +0.9] | cbam is better "
-            "than none by 0.7 dB of PSNR (95 % interval +0.6 to +0.9 over 3 "
-            "seeds) | the PSNR changes with cbam by +0.8 dB; a single seed",
+            "PSNR (dB) | 31.2 ± 0.2 | +0.7 [+0.6, +0.9] | are in dB | cbam is "
+            "better than none by 0.7 dB of PSNR (95 % interval +0.6 to +0.9 "
+            "over 3 seeds) | the PSNR changes with cbam by +0.8 dB; a single "
+            "seed",
         ),
         (
             study.Measure("rmse", "RMSE", 10, "", True),

@@ -37,6 +37,8 @@ from cbam_keras.study.running.networks import (
 
 # So many images are computed at a time.
 BATCH = 32
+# So many networks are kept for further seeds.
+MOST_KEPT = 12
 # Such a part of the memory may hold features that no disk has room for.
 PART_OF_MEMORY = 4
 
@@ -237,7 +239,9 @@ class FrozenNetworks:
         # Other tasks may compile a network by its data, and the states of
         # random layers follow from how it is built.
         is_usual = type(study.task) is Classification
-        if is_usual and built.base and not _graph.random_states(built.head):
+        is_room = kept is not None or len(self._parts) < MOST_KEPT
+        has_states = built.base is None or _graph.random_states(built.head)
+        if is_usual and is_room and not has_states:
             self._parts[variant.name] = built
         return built
 
