@@ -115,7 +115,7 @@ def test_each_epoch_of_a_fit_has_its_own_images_alone():
     total = keras.layers.Dense(1, kernel_initializer="ones")
     model = keras.Sequential([keras.Input(loaded.image_shape), pool, total])
     model.compile(keras.optimizers.SGD(0.0), lambda y, outputs: outputs)
-    # As a resumed run begins.
+    # A resumed run begins so.
     begin = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda number, logs: loaded.set_epoch(number)
     )

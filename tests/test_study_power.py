@@ -100,7 +100,7 @@ def test_no_number_of_seeds_replaces_test_images():
     message = "must be of 778 test images or more: .* Received: 600 test images"
     with pytest.raises(ValueError, match=message):
         study.seeds_needed(found)
-    # With any number of seeds, only drawing the images is left.
+    # Many seeds leave only the error of drawing the images.
     for images, is_enough in ((770, False), (778, True)):
         shift = 0.01 / math.sqrt(0.01 * 0.99 / images)
         assert (stats.norm.sf(1.96 - shift) > 0.8) == is_enough

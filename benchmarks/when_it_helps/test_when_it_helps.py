@@ -156,7 +156,7 @@ def test_sentences_have_other_numbers_of_the_studies():
 def test_three_of_five_networks_lose_more_on_test_images_than_allowed():
     rows = measured.find_record("folded")["rows"]
     lost = [float(row["folded (points)"]) < -0.2 for row in rows]
-    # As docs/guides/speed.md says.
+    # docs/guides/speed.md says so.
     assert (sum(lost), len(lost)) == (3, 5)
 
 
@@ -186,7 +186,7 @@ def test_trainings_that_were_ahead_while_frozen_are_counted():
             none = accuracies["none", seed] + 1e-6
             if variant in ahead and accuracies[variant, seed] > none:
                 ahead[variant] += 1
-    # As docs/when-it-helps.md has it.
+    # docs/when-it-helps.md says so.
     assert ahead == {"se": 8, "cbam": 10, "coordinate": 7}
     shown = tables.while_frozen(tables.FINE_TUNED, ["se"]).splitlines()[-1]
     assert shown == "| SE | +2.0 (4, 0, 1) | +1.0 (4, 1, 0) |"

@@ -260,9 +260,9 @@ def _recipe(options: Options, model: object) -> Recipe:
     recipe = find_recipe(options.recipe, default)
     changes = options.select(names)
     if changes.get("frozen"):
-        kept = {"frozen_epochs": 0, "least_steps": recipe.least_steps}
+        one_stage = {"frozen_epochs": 0, "least_steps": recipe.least_steps}
         recipe = RECIPES["frozen"] if options.recipe is None else recipe
-        changes = kept | changes
+        changes = one_stage | changes
     if "epochs" in changes:
         changes["least_steps"] = None
     return dataclasses.replace(recipe, **changes)

@@ -89,7 +89,7 @@ def check_augmentations(
 
 def make_layers(augment: Iterable[Augmentation]) -> list[keras.layers.Layer]:
     """Returns the layers of Keras among augmentations that are checked."""
-    # With name and seed, they leave the state of the process as it is.
+    # Layers with name and seed leave the state of the process as it is.
     made = {
         name: LAYERS[name][0](
             LAYERS[name][1], seed=0, name=name, dtype="float32"

@@ -46,7 +46,7 @@ class Batches(keras.utils.PyDataset):
     seed: int | None = None
     augment: tuple[Augmentation, ...] = ()
     channels_first: bool = False
-    # That of masks.
+    # Masks have it where a pixel is of no class.
     ignore_index: int = 0
 
     def __post_init__(self):
@@ -113,10 +113,8 @@ class Batches(keras.utils.PyDataset):
     @property
     def names(self) -> Sequence:
         """The paths of images in files, in the order of the examples."""
-        names = getattr(self.examples, "names", None)
-        if names is None and not self.decoded:
-            names = getattr(self.examples, "images", None)
-        return () if names is None else names
+        paths = self.examples.paths
+        return () if paths is None else paths
 
     def on_epoch_end(self) -> None:
         self.set_epoch(self.epoch[0] + 1)

@@ -428,11 +428,10 @@ def read_example(
 
 @dataclasses.dataclass
 class Decoded:
-    """Images and masks of a source in memory, decoded once for all seeds."""
+    """Images and masks of a source, decoded once and for all where `done`."""
 
     images: np.ndarray
     masks: np.ndarray | None
-    # Which of them have been decoded.
     done: np.ndarray
 
 
@@ -478,7 +477,7 @@ def read_all(
         images=Rows(kept.images, places),
         masks=None if kept.masks is None else Rows(kept.masks, places),
         encoding=None,
-        names=examples.names if examples.decoded else examples.images,
+        names=examples.paths,
     )
 
 

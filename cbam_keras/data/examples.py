@@ -143,6 +143,11 @@ class Examples:
         groups = self.groups
         return groups is not None and len({*groups.tolist()}) < len(self)
 
+    @property
+    def paths(self) -> np.ndarray | Rows | None:
+        """Where the images come from, `None` for arrays."""
+        return self.names if self.decoded else self.images
+
     def read(self, row: int) -> tuple[np.ndarray | str | bytes, int]:
         return self.images[row], self.labels[row]
 
@@ -174,6 +179,7 @@ class DiskExamples:
     decoded: bool = False
     is_grouped: bool = False
     places: None = None
+    paths: None = None
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -152,8 +152,8 @@ def pair_with_regions(dataset: Dataset, folder: str) -> Dataset:
             f'`regions`, as 1.jpg and 1_mask.png. Received: regions="{folder}" '
             f"with {_checks.count(len(masks), 'mask')}, and without one {first}"
         )
-    found = np.array([str(pairs[x]) for x in images], object)
-    splits = {split: dataclasses.replace(examples, masks=found)}
+    paths = np.array([str(pairs[x]) for x in images], object)
+    splits = {split: dataclasses.replace(examples, masks=paths)}
     return encode(dataclasses.replace(dataset, splits=splits), Masks())
 
 

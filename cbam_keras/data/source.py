@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +33,7 @@ PATH_STARTS = (".", "~", "/", "\\")
 OF_TFDS = ("data_dir", "manual_dir")
 # Attributes that a description lacks: `data` is called `name` there, and
 # whoever reads the description of somebody else decides what is downloaded.
-NOT_DESCRIBED = ("data", "download")
+NOT_DESCRIBED = ("data", "download", "_kept")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +43,6 @@ class Source:
     These are the arguments of `load` that neither a recipe nor a study
     decides; `load` documents them. Nothing is read before `read` or `split`.
     """
-
-    _kept: ClassVar[dict[str, Any]]
 
     # It is `Any`, since arrays and batches have many types.
     data: Any
@@ -60,6 +58,10 @@ class Source:
     manual_dir: str | os.PathLike | None = None
     download: bool = False
     masks: Masks | None = None
+    # What has been read.
+    _kept: dict[str, Any] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         fraction = self.validation_fraction
@@ -100,8 +102,6 @@ class Source:
                 'x: (x["image"], x["segmentation_mask"])).batch(32)'
             )
         _checks.pattern("group_by", self.group_by)
-        # What has been read.
-        object.__setattr__(self, "_kept", {})
 
     @property
     def kind(self) -> str:

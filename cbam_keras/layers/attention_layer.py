@@ -356,7 +356,7 @@ class TrainableAttention(AttentionLayer):
             # An initializer that is used twice gives the same numbers twice.
             # A clone draws its own seed.
             initializer = initializer.clone()
-            # Whoever draws a network anew needs it.
+            # A study draws the weights of another seed by it.
             self._clones = [*self._clones, initializer]
         return self.add_weight(
             name=name,

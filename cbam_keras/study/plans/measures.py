@@ -121,7 +121,7 @@ def compute(
     scores, labels = probabilities_and_labels(model, batches)
     present = np.unique(labels)
     if measure in SHOWN:
-        # As they are kept beside the network.
+        # Predictions are kept beside the network in this type.
         return calibration(measure, scores.astype("float32"), labels)
     if measure != "auc":
         # The mean recall is the balanced accuracy.

@@ -1,6 +1,6 @@
 """`ImageTask`, what tasks of images share, and `Classification`."""
 
-import dataclasses
+import inspect
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -155,7 +155,7 @@ class Classification(ImageTask):
             if self.split != "test":
                 self.measure = validation_key(measure)
             self.measure_name = f"{self.split} {MEASURES[measure]}"
-        check_options(options, {x.name for x in dataclasses.fields(Source)})
+        check_options(options, inspect.signature(Source).parameters)
         super().__init__(data, lambda: Source(data, **options), options)
 
     def load(

@@ -40,9 +40,9 @@ def power_of(
     critical = special.stdtrit(degrees, level)
     means = difference + math.hypot(1, drawing) * special.ndtri(QUANTILES)
     # An estimated variance has a chi-square distribution.
-    found = special.chdtr(degrees, degrees * (means / critical) ** 2)
-    found[abs(means) < drawing * special.ndtri(level)] = 0
-    return float(found.mean())
+    powers = special.chdtr(degrees, degrees * (means / critical) ** 2)
+    powers[abs(means) < drawing * special.ndtri(level)] = 0
+    return float(powers.mean())
 
 
 def pooled_deviation(compared: Sequence[Measured]) -> tuple[float, int]:

@@ -119,7 +119,8 @@ class Cells:
         """Runs frozen layers before networks are trained, by all cores."""
         recipe = self.study.recipe_for(None, 0)
         firsts = {cell.variant.name: cell for cell in reversed(self.missing())}
-        for cell in reversed(firsts.values()) if recipe.frozen else ():
+        is_needed = recipe.caches_features
+        for cell in reversed(firsts.values()) if is_needed else ():
             data = batches_for(cell.variant, self.load(cell.seed))
             arguments = self.study, cell.variant, cell.seed, data
             try:

@@ -252,10 +252,14 @@ class FrozenNetworks:
         base, head = parts.base, parts.head
         if base is None:
             return head, data
-        if recipe.cache and isinstance(data, ImageData) and not data.augment:
-            # Those that are read from disk have no numbers.
-            if isinstance(data.train.examples, Examples):
-                return head, self.with_features(parts, data)
+        if (
+            recipe.cache
+            and isinstance(data, ImageData)
+            and not data.augment
+            # Images that are read one by one have no numbers.
+            and isinstance(data.train.examples, Examples)
+        ):
+            return head, self.with_features(parts, data)
         image = keras.Input(base.input_shape[1:], dtype=base.inputs[0].dtype)
         outputs = head(InInference(base)(image))
         return keras.Model(image, outputs, name=parts.network.name), data
@@ -272,11 +276,10 @@ class FrozenNetworks:
             self._features[key] = features
         splits = {}
         for split, batches, rows in zip(SPLITS, data, places, strict=True):
-            images = batches.examples
             examples = dataclasses.replace(
-                images,
+                batches.examples,
                 images=Rows(self._features[key], rows),
-                names=images.names if images.decoded else images.images,
+                names=batches.examples.paths,
             )
             splits[split] = dataclasses.replace(
                 batches, examples=examples, channels_first=False

@@ -66,7 +66,7 @@ def precision_recall(predictions: Predictions, index: int) -> np.ndarray:
     precision, recall, _ = metrics.precision_recall_curve(
         predictions.labels == index, scores
     )
-    # That of the next higher recall: lines between points would flatter it.
+    # It is that of the next higher recall: lines between points would flatter.
     return precision[np.searchsorted(-recall, -GRID, side="right") - 1]
 
 
