@@ -13,7 +13,7 @@ from training_checks import close, numbers
 
 from cbam_keras import CBAM, study, training
 from cbam_keras.study.plans import stages
-from cbam_keras.study.running import frozen, networks
+from cbam_keras.study.running import cell, frozen, networks
 
 pytestmark = pytest.mark.usefixtures("brighter_digits")
 
@@ -95,7 +95,7 @@ def test_a_head_begins_with_what_training_changes(options, first):
     np.testing.assert_allclose(
         head.predict_on_batch(base.predict_on_batch(images)),
         model.predict_on_batch(images),
-        rtol=1e-6,
+        rtol=1e-5,
     )
 
 
@@ -156,6 +156,16 @@ def test_without_the_cache_a_run_is_the_same(cached, tmp_path, runs):
     slow = study.run(planned(recipe, seeds=(0, 1)), tmp_path)
     assert runs == []
     assert numbers(slow) == close(cached)
+
+
+def test_xla_compiles_many_heads_which_train_alike(
+    cached, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cell, "MANY_NETWORKS", 1)
+    (compiled,) = study.run(planned(), tmp_path).outcomes
+    other = cached.outcomes[0]
+    assert (compiled.jit_compile, other.jit_compile) == (True, False)
+    assert compiled.metrics == pytest.approx(other.metrics, abs=1e-6)
 
 
 def test_augmented_images_run_through_the_base_each_epoch(tmp_path, runs):

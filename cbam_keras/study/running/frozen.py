@@ -61,6 +61,8 @@ class Parts:
     # How the optimizer of the head starts, and for how many steps an epoch.
     optimizer: list[np.ndarray] = dataclasses.field(default_factory=list)
     steps: int = 0
+    # Its parameters and MACs, once they are counted.
+    counts: _files.Json = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, network: keras.Model, seed: int = 0) -> "Parts":
