@@ -27,13 +27,12 @@ from layer_checks import (
 
 from cbam_keras import explain
 
-pytestmark = pytest.mark.every_backend
-
 OF_FEW_POSITIONS = pytest.mark.filterwarnings(
     "ignore:Heat maps have a resolution"
 )
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("size", [(7,), (6, 4), (5, 6, 4)])
 def test_a_linear_network_of_any_rank_has_its_closed_form(size):
     model, x = linear_network(WEIGHTS, size), images(3, *size, 2)
@@ -43,6 +42,7 @@ def test_a_linear_network_of_any_rank_has_its_closed_form(size):
     assert_close(heat, expected, 1e-6)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("method", ["grad_cam", "hires_cam"])
 def test_a_quadratic_network_has_its_closed_form(method):
     model, x = linear_network(WEIGHTS, of=ops.square), images(3, 6, 4, 2)
@@ -54,6 +54,7 @@ def test_a_quadratic_network_has_its_closed_form(method):
     assert_close(heat, expected, 1e-5)
 
 
+@pytest.mark.every_backend
 def test_grad_cam_plus_plus_is_its_closed_form():
     x = images(2, 6, 4, 2)
     heat = explain.grad_cam(linear_network(WEIGHTS), x, 0, method="grad_cam++")
@@ -65,6 +66,7 @@ def test_grad_cam_plus_plus_is_its_closed_form():
     assert_close(heat, expected, 1e-5)
 
 
+@pytest.mark.every_backend
 def test_each_image_is_explained_by_the_class_predicted_for_it():
     model, x = linear_network(WEIGHTS), images(8, 6, 4, 2)
     predicted = to_numpy(model(x)).argmax(axis=1)
@@ -76,6 +78,7 @@ def test_each_image_is_explained_by_the_class_predicted_for_it():
         assert_close(apart, expected, 1e-6)
 
 
+@pytest.mark.every_backend
 @OF_FEW_POSITIONS
 @pytest.mark.parametrize("as_list", [True, False], ids=["list", "dictionary"])
 def test_other_inputs_are_held(as_list):
@@ -121,6 +124,7 @@ def test_gray_images_need_no_axis_of_channels():
     np.testing.assert_array_equal(heat, explain.grad_cam(model, x, 0))
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("labels", [True, False])
 def test_a_dataset_of_batches_is_explained(labels):
     tf = pytest.importorskip("tensorflow", reason="it has the dataset")
@@ -143,6 +147,7 @@ def test_the_features_of_another_image_are_not_explained():
         assert_close(found, expected, 1e-6)
 
 
+@pytest.mark.every_backend
 def test_where_nothing_speaks_for_a_class_there_is_no_heat():
     x = np.ones((2, 6, 4, 2), "float32")
     x[1] *= -1
@@ -151,6 +156,7 @@ def test_where_nothing_speaks_for_a_class_there_is_no_heat():
     assert_close(heat[1], 1)
 
 
+@pytest.mark.every_backend
 @pytest.mark.needs_torch
 @pytest.mark.skipif(
     keras.backend.backend() == "jax",
@@ -198,6 +204,7 @@ HEADS = {
 }
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("end", HEADS.values(), ids=HEADS)
 def test_the_logit_before_the_last_activation_is_explained(end):
     model, x = model_ending_in(end), images(3, 6, 4, 2)
@@ -224,6 +231,7 @@ def two_logits(low, high):
 EQUAL = {"grad_cam": (-0.5, 0.5), "hires_cam": (-0.5, 0.5)}
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("activation", ["sigmoid", None])
 @pytest.mark.parametrize("method", explain.METHODS)
 def test_a_single_logit_is_that_of_two_classes(method, activation):
@@ -307,6 +315,7 @@ def test_values_of_a_regression_are_chosen_by_their_index():
         explain.class_probabilities(model, x)
 
 
+@pytest.mark.every_backend
 @OF_FEW_POSITIONS
 def test_a_nested_model_has_the_maps_of_the_flat_one():
     flat, x = tiny(), images(2, 8, 8, 3)
@@ -332,6 +341,7 @@ OVER_TIME = {
 }
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("over_time", OVER_TIME.values(), ids=OVER_TIME)
 def test_a_wrapped_backbone_has_a_heat_map_per_frame(over_time):
     image = keras.Input((6, 4, 2))
@@ -388,6 +398,7 @@ def test_each_frame_may_have_its_classes():
     assert_close(heat, expected, 1e-5)
 
 
+@pytest.mark.every_backend
 @pytest.mark.half_precision
 def test_gradients_too_small_for_half_precision_are_not_lost():
     keras.config.set_dtype_policy("mixed_float16")
@@ -435,6 +446,7 @@ def test_the_call_of_a_shared_layer_that_leads_to_the_output_counts(head, size):
     assert_close(heat, normalized(means), 1e-5)
 
 
+@pytest.mark.every_backend
 @pytest.mark.skipif(
     keras.backend.backend() == "tensorflow",
     reason="TensorFlow has no channels_first convolutions on a CPU",
@@ -485,6 +497,7 @@ REGION = np.zeros((3, 6, 4), bool)
 REGION[0, 1:4, 2:] = REGION[1, :5] = REGION[2, 5, 3] = True
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("activation", [None, "softmax"])
 def test_a_class_in_a_region_is_its_closed_form(activation):
     model, x = segmenting(activation=activation), images(3, 6, 4, 2)
@@ -500,6 +513,7 @@ def test_a_class_in_a_region_is_its_closed_form(activation):
     np.testing.assert_array_equal(heat, expected)
 
 
+@pytest.mark.every_backend
 def test_without_a_region_it_is_where_the_class_is_predicted():
     x, classes = images(3, 6, 4, 2, seed=2), np.array([0, 1, 0])
     predicted = (means(x) ** 2 @ WEIGHTS).argmax(axis=-1)
@@ -528,6 +542,7 @@ def test_without_a_region_it_is_where_the_class_is_predicted():
         assert_close(heat, heat_of(x, sign * weights, inside), 1e-5)
 
 
+@pytest.mark.every_backend
 def test_without_a_class_it_is_that_predicted_at_each_position():
     x, model = images(3, 6, 4, 2, seed=2), segmenting()
 
@@ -540,6 +555,7 @@ def test_without_a_class_it_is_that_predicted_at_each_position():
     assert_close(heat, expected, 1e-6)
 
 
+@pytest.mark.every_backend
 @pytest.mark.half_precision
 def test_the_gradients_of_a_region_do_not_overflow_in_half_precision():
     keras.config.set_dtype_policy("mixed_float16")

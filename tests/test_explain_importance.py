@@ -15,8 +15,6 @@ from cbam_keras.explain import gate_importance
 from cbam_keras.explain.importance import Change
 from cbam_keras.layers import KINDS, Attention
 
-pytestmark = pytest.mark.every_backend
-
 LABELS = np.array([0, 1, 2, 3, 4, 0, 1])
 # Means of float32 differ by more than this if one of them does.
 SAME = {"rel": 0, "abs": 1e-12}
@@ -70,6 +68,7 @@ PAIRS = {
 }
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("name", PAIRS)
 def test_all_gates_off_is_the_network_without_attention(name):
     keras.config.set_dtype_policy(name if "float" in name else "float32")
@@ -91,6 +90,7 @@ def test_all_gates_off_is_the_network_without_attention(name):
     assert abs(off.probability) > 1e-5
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("half", ["channel", "spatial"])
 def test_a_gate_is_off_where_its_weights_make_it_one(half):
     # `identity_init` doubles the sigmoid, so it is one at 0.
@@ -105,6 +105,7 @@ def test_a_gate_is_off_where_its_weights_make_it_one(half):
     assert (own.spread, own.constant, own.off) == (0, NOTHING, NOTHING)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("kind", ["cbam-paper", "se", "eca"])
 def test_a_map_that_is_constant_loses_nothing_by_its_mean(kind):
     # Without a sigmoid, whose rounding depends on the place in memory.
@@ -120,6 +121,7 @@ def test_a_map_that_is_constant_loses_nothing_by_its_mean(kind):
     assert total.off.probability != 0
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_means_and_spreads_are_those_of_the_maps(data_format):
     gate = CBAM(2, 3, order="parallel", data_format=data_format, name="gate")

@@ -13,8 +13,6 @@ import pytest
 from cbam_keras import insert_attention, layers, models
 from cbam_keras.insertion import load_attention, save_attention
 
-pytestmark = pytest.mark.every_backend
-
 IMAGES = np.random.default_rng(0).random((4, 12, 12, 3)).astype("float32")
 BACKBONE = {
     "depths": (1, 1),
@@ -75,6 +73,7 @@ def tasks(tmp_path_factory):
     return model, found
 
 
+@pytest.mark.every_backend
 def test_tasks_are_swapped_to_the_bit(tasks):
     model, found = tasks
     before = backbone_of(model)
@@ -86,6 +85,7 @@ def test_tasks_are_swapped_to_the_bit(tasks):
     assert backbone_of(model) == before
 
 
+@pytest.mark.every_backend
 def test_tasks_are_swapped_in_another_process(tasks, tmp_path):
     model, found = tasks
     np.save(tmp_path / "images.npy", IMAGES)

@@ -20,7 +20,6 @@ from cbam_keras.layers import Attention
 BACKEND = keras.backend.backend()
 FORMATS = ["channels_last", "channels_first"][: 1 + (BACKEND != "tensorflow")]
 
-pytestmark = pytest.mark.every_backend
 every_format = pytest.mark.parametrize("data_format", FORMATS)
 
 
@@ -125,6 +124,7 @@ KINDS = [
 ]
 
 
+@pytest.mark.every_backend
 @every_format
 @pytest.mark.parametrize("attention", KINDS, ids=repr)
 def test_constant_gates_fold_and_outputs_stay(attention, data_format):
@@ -141,6 +141,7 @@ def test_constant_gates_fold_and_outputs_stay(attention, data_format):
         np.testing.assert_array_equal(*values)
 
 
+@pytest.mark.every_backend
 @every_format
 @pytest.mark.parametrize("half", ["channel", "spatial"])
 @pytest.mark.parametrize("order", ORDERS)
@@ -157,6 +158,7 @@ def test_half_folds_and_the_other_sees_the_same(order, half, data_format):
     assert_close(slim, model)
 
 
+@pytest.mark.every_backend
 @pytest.mark.half_precision
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 def test_mixed_precision_changes_outputs_by_its_rounding(kind):
@@ -168,6 +170,7 @@ def test_mixed_precision_changes_outputs_by_its_rounding(kind):
     assert_close(slim, model, 4e-3 if kind == "float16" else 3.2e-2)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     "build", ["nested_twice", "wrapped", "several_inputs_and_outputs"]
 )
@@ -219,6 +222,7 @@ def test_constant_goes_where_it_can(words, place):
     assert_close(slim, model)
 
 
+@pytest.mark.every_backend
 def test_constants_stay_where_their_inverse_overflows():
     model = constant(chain("active gate bn"))
     bias = model.get_layer("gate").weights[-1]
@@ -230,6 +234,7 @@ def test_constants_stay_where_their_inverse_overflows():
     assert_close(slim, model)
 
 
+@pytest.mark.every_backend
 def test_gates_with_a_mask_fold():
     inputs = keras.Input((6, 4))
     x = layers.Dense(8, name="first")(layers.Masking()(inputs))
@@ -368,6 +373,7 @@ def test_what_was_inserted_is_taken_out_again(build, attention):
     checks.assert_predicts_the_same(plain, model, data_for(model))
 
 
+@pytest.mark.every_backend
 def test_half_of_cbam_is_taken_out():
     model = ours.insert_attention(vary(checks.small()), CBAM(2, 3))
     (layer,) = attention_of(model)

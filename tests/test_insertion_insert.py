@@ -34,8 +34,6 @@ from layer_checks import randomize, to_numpy, weights_of
 from cbam_keras import CBAM, SqueezeExcite
 from cbam_keras.insertion import Place, Places, insert_attention
 
-pytestmark = pytest.mark.every_backend
-
 # Networks, and the places where attention goes by default.
 NETWORKS = {
     "ours": (ours, ["stage1_block1_bn3", "stage2_block1_bn3"]),
@@ -51,6 +49,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("build, places", NETWORKS.values(), ids=NETWORKS)
 def test_network_predicts_to_the_bit_what_it_did(build, places):
     old = vary(build())
@@ -62,6 +61,7 @@ def test_network_predicts_to_the_bit_what_it_did(build, places):
     assert_predicts_the_same(new, old, data_for(old))
 
 
+@pytest.mark.every_backend
 @pytest.mark.half_precision
 @pytest.mark.parametrize(
     "build, policy",
@@ -79,6 +79,7 @@ def test_attention_takes_the_precision_of_the_network(build, policy, request):
     assert_predicts_the_same(new, old, data_for(old))
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("after", [None, "block_add"])
 def test_attention_takes_the_data_format_of_its_place(after):
     first = {"data_format": "channels_first"}
@@ -113,6 +114,7 @@ class BuiltGate(Gate):
         self.dense.build(input_shape)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("kind", [Gate, BuiltGate])
 def test_a_gate_of_ones_own_needs_only_a_call(kind):
     old = vary(small())
@@ -124,6 +126,7 @@ def test_a_gate_of_ones_own_needs_only_a_call(kind):
     assert_predicts_the_same(new, old, data_for(old))
 
 
+@pytest.mark.every_backend
 def test_a_subclassed_network_takes_attention_by_its_call():
     own, inputs = Subclassed(), keras.Input((8, 8, 3))
     model = vary(keras.Model(inputs, own.call(inputs)))
@@ -201,6 +204,7 @@ MOVED = {
 }
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("default", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("data_format, body", MOVED.values(), ids=MOVED)
 def test_attention_is_of_channels_wherever_they_are(data_format, body, default):
@@ -213,6 +217,7 @@ def test_attention_is_of_channels_wherever_they_are(data_format, body, default):
     assert layer.channel_attention.excite_bias.shape == (4,)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     "attention, kind, dtype",
     [

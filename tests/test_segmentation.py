@@ -26,6 +26,8 @@ LOAD = """import cbam_keras, keras, sys
 print(*keras.saving.load_model(sys.argv[1]).loss.class_weight)"""
 IMAGES = np.arange(720).reshape(12, 5, 4, 3).astype("uint8")
 MASKS = IMAGES[..., 0] > 99
+# Only the arithmetic differs under other backends.
+TRIES = 50 if keras.backend.backend() == "tensorflow" else 10
 LOADED = data.load_masks(IMAGES, MASKS, batch_size=4)
 task = functools.partial(Segmentation, IMAGES, MASKS)
 planned = functools.partial(comparison.plan, task=task(), model="unet-tiny")
@@ -156,7 +158,7 @@ def test_a_report_measures_heat_against_the_masks(run, drawn):
 @pytest.mark.every_backend
 @pytest.mark.filterwarnings("ignore:No training image has a pixel of")
 @pytest.mark.filterwarnings("ignore:Masks may be wrong")
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", range(TRIES))
 def test_scores_are_those_of_scikit_learn(seed):
     """Classes may be absent from masks, predictions or both."""
     units = (1, 1, 2, 3, 3)[seed % 5]
