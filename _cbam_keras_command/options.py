@@ -195,6 +195,15 @@ def add_output(parser, default):
     add_options(parser, flags, action="store_true")
 
 
+def add_regions(parser):
+    parser.add_argument(
+        "--regions",
+        metavar="FOLDER",
+        help="masks of the images, paired with them by name: how much of the "
+        "heat is where they are not 0",
+    )
+
+
 def add_json(parser):
     parser.add_argument(
         "--json",

@@ -30,6 +30,7 @@ from _cbam_keras_command.options import (
     add_options,
     add_output,
     add_rarely_used,
+    add_regions,
     add_repetitions,
     add_run,
     add_training,
@@ -203,7 +204,7 @@ def train(parser):
     add_data(parser, "cluttered_mnist")
     add_masks(parser)
     add_training(parser, has_threshold=True)
-    add_rarely_used(parser)
+    add_regions(add_rarely_used(parser))
 
 
 def tune(parser):
@@ -401,12 +402,7 @@ def explain(parser):
         help="other images than those of the run: files, or a folder with its "
         "subfolders; one named after a class gives the true class",
     )
-    group.add_argument(
-        "--regions",
-        metavar="FOLDER",
-        help="masks of the images, paired with them by name: how much of the "
-        "heat is where they are not 0",
-    )
+    add_regions(group)
     group.add_argument(
         "--split",
         choices=SPLITS,

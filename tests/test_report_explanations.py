@@ -193,7 +193,9 @@ def test_heat_is_measured_against_regions_as_evaluation_crops_them(here):
         Image.fromarray(255 * region).save(path)
         images.append(image[:, 2:10])
         regions.append(region[:, 2:10])
+    # Means of the mistakes that are drawn would be others.
     given = "--images", "all", "--regions", "masks", "--draw", "1"
+    given += ("--mistakes",)
     content, _ = explain("run", *given, "--class", "red", "--batch-size", "2")
     heat = heat_of(np.stack(images), 0)
     frame = heat_in_region(heat, regions)

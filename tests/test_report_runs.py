@@ -11,10 +11,16 @@ import pytest
 from data_checks import write_folder
 from explain_files_checks import explain, picture, written
 from folder_checks import call
+from PIL import Image
 from report_checks import FOLDERS, change, quick, train
+from tuning_checks import warned
 
 from cbam_keras import _files, cli, data, report, study, training
-from cbam_keras.explain import gate_importance, pointing_game
+from cbam_keras.explain import (
+    gate_importance,
+    heat_in_region,
+    pointing_game,
+)
 from cbam_keras.report import read_run
 from cbam_keras.report.images import find_images
 
@@ -145,6 +151,34 @@ def test_a_run_on_a_folder_is_explained_with_its_data(trained, capsys):
     arguments = ["explain", *map(str, given)]
     assert cli.main(arguments) == 2
     assert "which has changed since" in capsys.readouterr().err
+
+
+def test_a_training_measures_heat_on_test_images_with_masks(trained, capsys):
+    folder, _ = trained
+    (folder / "masks/cat").mkdir(parents=True)
+    for number, path in enumerate(sorted(folder.glob("pets/cat/*.png"))):
+        mask = Image.fromarray(np.tri(8, k=number, dtype="uint8"))
+        mask.save(folder / "masks/cat" / path.name)
+    given = f"train --data {folder}/pets --attention none --epochs 1".split()
+    given += ["--regions", f"{folder}/masks", "--output", f"{folder}/new"]
+    with warned("measured on . images? without a mask in"):
+        assert cli.main(given) == 0
+    # The same command does not measure it again.
+    assert cli.main(given) == 0
+    content, arrays = written(folder / "new/explain")
+    paths = [folder / f"masks/cat/{x.split('/')[-1]}" for x in arrays["names"]]
+    masks = [
+        np.asarray(Image.open(x)) if "cat" in y else np.zeros((8, 8))
+        for x, y in zip(paths, arrays["names"], strict=True)
+    ]
+    frame = heat_in_region(arrays["none/heat_maps"], masks)
+    expected = {f"region_{x}": frame[x].mean() for x in frame}
+    assert content["summary"]["none"] == pytest.approx(expected, rel=1e-5)
+    page = (folder / "new/report.html").read_text()
+    assert f"{100 * frame['iou'].mean():.1f}" in page
+    assert (folder / "new/tables/heat.csv").exists()
+    assert cli.main([*given, "--regions", "nowhere"]) == 2
+    assert "must be a folder of masks" in capsys.readouterr().err
 
 
 def test_figures_are_not_written_among_the_images_of_the_user(trained, capsys):

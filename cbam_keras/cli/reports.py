@@ -50,6 +50,8 @@ def explain(options: Options) -> None:
 def explain_for_report(options: Options, output: pathlib.Path) -> None:
     """Explains what networks get wrong for the report, unless it is done."""
     folder = output / study.EXPLANATIONS
+    # Of `train` alone.
+    regions = getattr(options, "regions", None)
     with _files.writing_to(output):
         try:
             run = report.read_run(output)
@@ -62,10 +64,12 @@ def explain_for_report(options: Options, output: pathlib.Path) -> None:
             }
             if run.has_masks:
                 report.draw_predictions(run)
-            elif not _is_explained(folder, {"networks": hashes}):
+            elif not _is_explained(
+                folder, {"networks": hashes, "regions": regions}
+            ):
                 report.explain_run(
                     run,
-                    report.Settings(mistakes=True, count=64),
+                    report.Settings(mistakes=True, count=64, regions=regions),
                     output=output,
                     command=options.line,
                     described={"networks": hashes},

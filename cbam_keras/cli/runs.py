@@ -57,9 +57,14 @@ def words_of_command() -> list[str]:
 
 
 def plan_training(options: Options) -> study.Study:
+    if options.regions and not pathlib.Path(options.regions).is_dir():
+        raise ValueError(
+            "`regions` must be a folder of masks. Received: regions="
+            f'"{options.regions}", where there is none'
+        )
     model, task = _model(options), _segmentation(options)
     if task is not None:
-        options.refuse(["threshold"], "with `masks`")
+        options.refuse(["threshold", "regions"], "with `masks`")
     return comparison.plan(
         _attentions(options),
         **options.select(["stages", "instead_of"]),

@@ -136,7 +136,7 @@ def from_pairs(
 
 
 def pair_with_regions(dataset: Dataset, folder: str) -> Dataset:
-    """Returns images of one split with a mask of each, found by its name."""
+    """Returns the images of one split that have a mask, found by its name."""
     ((split, examples),) = dataset.splits.items()
     files = [x for x in examples.images if isinstance(x, str)]
     images = [pathlib.Path(os.path.abspath(x)) for x in files]
@@ -145,15 +145,22 @@ def pair_with_regions(dataset: Dataset, folder: str) -> Dataset:
     of_masks = pathlib.Path(folder).expanduser()
     masks = find_image_files(of_masks, "**/*")
     pairs, (alone, _) = _pair([images, masks], [root, of_masks], None)
-    if alone or len(files) < len(examples):
-        first = _checks.first_few([*map(str, alone)]) or "arrays"
+    first = _checks.first_few([*map(str, alone)]) or "arrays"
+    if not pairs:
         raise ValueError(
-            "Each image must be a file that has a mask of the same name in "
-            f'`regions`, as 1.jpg and 1_mask.png. Received: regions="{folder}" '
-            f"with {_checks.count(len(masks), 'mask')}, and without one {first}"
+            "Images must be files with masks of the same names in `regions`, "
+            f'as 1.jpg and 1_mask.png. Received: regions="{folder}" with '
+            f"{_checks.count(len(masks), 'mask')}, and without one {first}"
         )
-    paths = np.array([str(pairs[x]) for x in images], object)
-    splits = {split: dataclasses.replace(examples, masks=paths)}
+    if alone:
+        _checks.warn(
+            f"Heat is not measured on {_checks.count(len(alone), 'image')} "
+            f'without a mask in "{folder}": {first}'
+        )
+    rows = [row for row, image in enumerate(images) if image in pairs]
+    paths = np.array([str(pairs[images[row]]) for row in rows], object)
+    examples = dataclasses.replace(examples.take(rows), masks=paths)
+    splits = {split: examples}
     return encode(dataclasses.replace(dataset, splits=splits), Masks())
 
 

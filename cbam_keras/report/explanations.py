@@ -164,8 +164,8 @@ def explain_run(
     """Explains predictions of a run, and writes and draws them into a folder.
 
     `described` are further settings to write. Of `mistakes` only as many images
-    are explained as are drawn: those that most networks get wrong. Returns
-    tables, and the folder.
+    are explained as are drawn, those that most networks get wrong; with regions
+    all, of which these come first. Returns tables, and the folder.
     """
     # It is only needed at the end, but checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
@@ -184,7 +184,10 @@ def explain_run(
     if settings.mistakes:
         answers = [x.argmax(axis=1) for x in probabilities.values()]
         wrong = sum(answer != images.labels for answer in answers)
-        rows = np.argsort(-wrong, kind="stable")[: settings.draw]
+        rows = np.argsort(-wrong, kind="stable")
+        # Means of those alone would be of mistakes.
+        if settings.regions is None:
+            rows = rows[: settings.draw]
         probabilities = {name: x[rows] for name, x in probabilities.items()}
         images = images.take(rows)
         gates = _weigh_gates(run, networks)

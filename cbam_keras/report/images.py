@@ -21,7 +21,7 @@ class Images:
     """The images that are explained, not yet decoded.
 
     Networks take them as `(*size, channels)`. Labels are indices of the classes
-    of the run; -1 is an image in no class. `regions` have masks.
+    of the run; -1 is an image in no class. `regions` are those with masks.
     """
 
     names: np.ndarray
@@ -41,10 +41,7 @@ class Images:
         """Returns some of the images, in the order of the rows."""
         rows = np.arange(len(self))[rows]
         names, examples = self.names[rows], self.examples.take(rows)
-        regions = self.regions and self.regions.take(rows)
-        return dataclasses.replace(
-            self, names=names, examples=examples, regions=regions
-        )
+        return dataclasses.replace(self, names=names, examples=examples)
 
     def batches(
         self, batch_size: int, title: str
@@ -83,12 +80,19 @@ class Images:
         return np.concatenate([low, high], axis=1).astype("int32")
 
     def masks(self) -> list[np.ndarray] | None:
-        """Returns the regions on `pixels`, `None` if they are not known."""
+        """Returns the regions on `pixels`, `None` if they are not known.
+
+        That of an image without a mask is empty.
+        """
         if self.regions is None:
             return None
-        masks = []
-        for row in range(len(self)):
-            classes = self.regions.read_mask(row)
+        paths, masks = np.asarray(self.regions.images), []
+        row_of = {path: row for row, path in enumerate(paths)}
+        for name in self.names:
+            if name not in row_of:
+                masks.append(np.zeros(self.size, "uint8"))
+                continue
+            classes = self.regions.read_mask(row_of[name])
             # Class 0 is the background, and 255 is ignored.
             region = np.isin(classes, (0, 255), invert=True).astype("uint8")
             box = data.find_evaluation_box(region.shape, self.size)
@@ -108,7 +112,7 @@ def find_images(
 
     They are `count`, of each class as many, unless they are files; `seed` is
     that of the choice, by default that of the run. In the folder `regions` are
-    masks of them.
+    masks of some.
     """
     shape = run.images.get("image_shape", ())
     if len(shape) != 3 or shape[2] not in (1, 3):
@@ -127,9 +131,6 @@ def find_images(
     if regions is not None:
         dataset = data.pair_with_regions(dataset, regions)
         (masks,) = dataset.splits.values()
-        names = [*masks.images]
-        # Evaluation crops images without masks alone.
-        examples = dataclasses.replace(masks, masks=None)
     size = (*shape[:2],)
     return Images(np.array(names), examples, size, shape[2], masks)
 

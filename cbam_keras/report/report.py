@@ -25,10 +25,17 @@ NAMES = {
     "cluttered_mnist": "a digit among 4 pieces of others, 48 x 48 pixels",
     "crowded_mnist": "a digit among 12 pieces of others, 48 x 48 pixels",
 }
+OF_REGIONS = (
+    "The IoU is that of as many of the hottest pixels, and the maximum may be "
+    "15 of 224 pixels beside the mask."
+)
 OF_MASKS = (
     "Grad-CAM of each class in at most 16 test images, but the background, "
-    "against the mask of that class: the IoU is that of as many of the hottest "
-    "pixels, and the maximum may be 15 of 224 pixels beside the mask."
+    f"against the mask of that class. {OF_REGIONS}"
+)
+OF_IMAGES = (
+    "Grad-CAM of the true class in test images chosen at random, equally many "
+    f"of each class, against their masks where they have some. {OF_REGIONS}"
 )
 RESUME = "The same command resumes the run."
 # Files with figures, and their captions.
@@ -301,10 +308,10 @@ def _read_figures(folder, captions):
 
 def _add_examples(page, folder, content):
     """What the networks look at."""
-    note = ""
-    if "kind" in content:
+    note, run, is_run = "", folder, "kind" in content
+    if is_run:
         note = "Test images; the networks are of the first seed or fold."
-        run, folder = folder, folder / study.EXPLANATIONS
+        folder /= study.EXPLANATIONS
         if (folder / PREDICTIONS).exists():
             caption = (
                 "Test images, their masks, and what the networks predict; "
@@ -349,6 +356,8 @@ def _add_examples(page, folder, content):
                 f"{shlex.quote(layer)} explains a layer of more."
             )
     section.figures = _read_figures(folder, captions)
+    if is_run and content["settings"].get("regions"):
+        _add_means(section, run, content, OF_IMAGES)
     page.sections.append(section)
 
 
