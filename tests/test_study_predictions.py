@@ -18,6 +18,7 @@ from cbam_keras.study.plans.measures import reliability
 
 metrics = pytest.importorskip("sklearn.metrics")
 calibration_curve = pytest.importorskip("sklearn.calibration").calibration_curve
+roc_auc_score = pytest.importorskip("sklearn.metrics").roc_auc_score
 pytest.importorskip("pandas")
 pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 
@@ -79,6 +80,28 @@ def test_probabilities_are_those_of_the_network_in_the_file(
     right = np.array([*results._kept["net"].values()])[0]
     accuracy = np.mean(right.predicted == right.labels)
     assert results.runs[0].test_accuracy == pytest.approx(accuracy)
+
+
+def test_each_image_is_predicted_once_for_measure_and_file(
+    pets, tmp_path, monkeypatch
+):
+    seen, predict = [], keras.Model.predict_on_batch
+    monkeypatch.setattr(
+        keras.Model,
+        "predict_on_batch",
+        lambda model, x: seen.append(len(x)) or predict(model, x),
+    )
+    task = study.Classification(pets, measure="auc", validation_fraction=0.2)
+    network = functools.partial(build, units=2, activation="softmax")
+    results = study.run(
+        planned(study.Variant("net", network), task=task, recipe=RECIPE),
+        tmp_path,
+    )
+    assert sum(seen) == results.sizes["test"] + results.sizes["validation"]
+    for split, key in (("test", "auc"), ("validation", "val_auc")):
+        frame = results.predictions("net", 0, split)
+        area = roc_auc_score(frame.iloc[:, 1] == "label", frame.iloc[:, 3])
+        assert results.outcomes[0].metrics[key] == area
 
 
 def test_files_are_the_same_after_a_kill_and_of_more_seeds(pets, tmp_path):

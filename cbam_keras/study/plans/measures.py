@@ -1,9 +1,11 @@
 """`Measure`, and measures of classifiers computed by scikit-learn."""
 
 import contextlib
+import contextvars
 import dataclasses
 import statistics
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -110,6 +112,20 @@ def validation_key(measure: str) -> str:
     return f"val_{measure.removeprefix('test_').removeprefix('val_')}"
 
 
+# What networks have given for images, while their weights stay as they are.
+_outputs = contextvars.ContextVar[dict | None]("outputs", default=None)
+
+
+@contextlib.contextmanager
+def outputs_kept() -> Iterator[None]:
+    """Context in which networks stay as they are, and run once on images."""
+    token = _outputs.set({})
+    try:
+        yield
+    finally:
+        _outputs.reset(token)
+
+
 def compute(
     measure: str, model: keras.Model, batches: keras.utils.PyDataset
 ) -> float:
@@ -121,8 +137,7 @@ def compute(
     scores, labels = probabilities_and_labels(model, batches)
     present = np.unique(labels)
     if measure in SHOWN:
-        # Predictions are kept beside the network in this type.
-        return calibration(measure, scores.astype("float32"), labels)
+        return calibration(measure, scores, labels)
     if measure != "auc":
         # The mean recall is the balanced accuracy.
         function = metrics.f1_score
@@ -198,20 +213,26 @@ def reliability(
 def probabilities_and_labels(
     model: keras.Model, batches: keras.utils.PyDataset
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the probability of each class, float64, and the labels."""
+    """Returns the probability of each class, as it is kept, and the labels."""
     outputs, labels = outputs_and_labels(model, batches)
     kind = _graph.loss_kind(model, 0, _graph.kind_of_head(model))
-    return _graph.as_probabilities(outputs, kind), labels
+    return _graph.as_probabilities(outputs, kind).astype("float32"), labels
 
 
 def outputs_and_labels(
     model: keras.Model, batches: keras.utils.PyDataset
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns what a network gives for all images, and their labels."""
+    kept, key = _outputs.get(), (id(model), id(batches))
+    if kept is not None and key in kept:
+        return kept[key]
     outputs, labels = [], []
     # A `for` over a PyDataset would not end.
     for index in range(len(batches)):
         images, classes, *_ = batches[index]
         outputs.append(np.asarray(model.predict_on_batch(np.asarray(images))))
         labels.append(np.asarray(classes))
-    return np.concatenate(outputs), np.concatenate(labels)
+    both = np.concatenate(outputs), np.concatenate(labels)
+    if kept is not None:
+        kept[key] = both
+    return both

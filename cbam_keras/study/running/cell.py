@@ -14,7 +14,11 @@ import numpy as np
 from cbam_keras import _checks, _files, _terminal, profiling
 from cbam_keras.data import for_fit
 from cbam_keras.study.plans.class_weights import class_weights
-from cbam_keras.study.plans.measures import Measure, validation_key
+from cbam_keras.study.plans.measures import (
+    Measure,
+    outputs_kept,
+    validation_key,
+)
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.stages import (
     begin_second,
@@ -211,8 +215,10 @@ class _Training:
             model = _files.load_model(self.folder / state.file_of(tested))
         if not model.compiled:
             self.study.task.compile(model, self.recipe.stages[-1], self.data)
-        metrics |= self.study.task.evaluate(model, self.data)
-        if arrays := member(self.study.task, "predict")(model, self.data):
+        with outputs_kept():
+            metrics |= self.study.task.evaluate(model, self.data)
+            arrays = member(self.study.task, "predict")(model, self.data)
+        if arrays:
             _files.write_arrays(self.folder / checkpoints.PREDICTIONS, arrays)
         if self.parts.base is not None:
             network = self.parts.with_weights_of(model)
