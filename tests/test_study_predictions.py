@@ -18,7 +18,7 @@ from cbam_keras.study.plans.measures import reliability
 
 metrics = pytest.importorskip("sklearn.metrics")
 calibration_curve = pytest.importorskip("sklearn.calibration").calibration_curve
-roc_auc_score = pytest.importorskip("sklearn.metrics").roc_auc_score
+metrics = pytest.importorskip("sklearn.metrics")
 pytest.importorskip("pandas")
 pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 
@@ -80,6 +80,9 @@ def test_probabilities_are_those_of_the_network_in_the_file(
     right = np.array([*results._kept["net"].values()])[0]
     accuracy = np.mean(right.predicted == right.labels)
     assert results.runs[0].test_accuracy == pytest.approx(accuracy)
+    stored = json.loads((tmp_path / "run/results.json").read_text())
+    matrix = metrics.confusion_matrix(right.labels, right.predicted)
+    assert stored["confusion"] == {"net": matrix.tolist()}
 
 
 def test_each_image_is_predicted_once_for_measure_and_file(
@@ -100,7 +103,7 @@ def test_each_image_is_predicted_once_for_measure_and_file(
     assert sum(seen) == results.sizes["test"] + results.sizes["validation"]
     for split, key in (("test", "auc"), ("validation", "val_auc")):
         frame = results.predictions("net", 0, split)
-        area = roc_auc_score(frame.iloc[:, 1] == "label", frame.iloc[:, 3])
+        area = metrics.roc_auc_score(frame.iloc[:, 1] == "label", frame.iloc[:, 3])
         assert results.outcomes[0].metrics[key] == area
 
 

@@ -266,6 +266,10 @@ class Judged:
         )
         return pandas.DataFrame(matrix, pandas.Index(names, name="true"), names)
 
+    def confusions(self) -> dict[str, list[list[int]]]:
+        """Returns the matrices of all variants, by row, for JSON."""
+        return {x: self.confusion(x).to_numpy().tolist() for x in self.tested}
+
     def describe_confusion(self, variant: str) -> str:
         """Returns which pairs of classes are confused most, in a sentence."""
         matrix = self.confusion(variant).to_numpy()
@@ -350,10 +354,7 @@ class Judged:
         return {
             "class_names": self.class_names,
             "collapse": self._describe_collapse(),
-            "confusion": {
-                name: self.confusion(name).to_numpy().tolist()
-                for name in self.tested
-            },
+            "confusion": self.confusions(),
             # JSON has no NaN.
             **{
                 name: x.astype(object).where(x.notna(), None).to_dict("records")

@@ -250,8 +250,10 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
                     _train(cells, options)
             finally:
                 results = Results.of(folder.path, folder.content)
-                if study.finish is not None and results.runs:
-                    with folder.locked():
+                with folder.locked():
+                    if results.tested:
+                        folder.add(confusion=results.confusions())
+                    if study.finish is not None and results.runs:
                         study.finish(results, folder)
             names = [variant.name for variant in study.variants]
             asked = Results.of(folder.path, folder.content, names, study.runs)
