@@ -423,8 +423,8 @@ def explain(parser):
     group.add_argument(
         "--mistakes",
         action="store_true",
-        help="draw those that most networks get wrong, and say what the gates "
-        "of the best network are worth",
+        help="draw those that most networks get wrong and a quarter that most "
+        "get right, and say what the gates of the best network are worth",
     )
     group = parser.add_argument_group("models")
     group.add_argument(

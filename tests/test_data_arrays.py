@@ -297,3 +297,10 @@ def test_arrays_that_make_no_dataset_are_refused(given, message):
 def test_wrong_arguments_are_named(options, error, message):
     with pytest.raises(error, match=message):
         data.load(**{"data": BOTH, **options})
+
+
+def test_a_class_may_be_absent_from_the_test_images():
+    images, labels = np.zeros((12, 8, 8, 3), "uint8"), np.arange(12) % 3
+    with pytest.warns(UserWarning, match='"test" lacks images of class "2"'):
+        loaded = data.load(((images, labels), (images[:2], labels[:2])))
+    assert loaded.class_names == ("0", "1", "2")

@@ -177,6 +177,9 @@ def test_images_come_first_that_most_networks_get_wrong(here):
     assert len(found) == 5
     wrong = sorted(f"all/{x}.png" for x in seen if "hard" in x)
     assert sorted(found[:2]) == wrong
+    given = "--images", "all", "--mistakes", "--draw", "4"
+    few = explain("run", *given)[0]["images"]
+    assert [entry["image"] for entry in few] == [*found[:3], found[4]]
 
 
 # Masks of the images, by which heat is measured.

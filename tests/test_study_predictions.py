@@ -103,7 +103,9 @@ def test_each_image_is_predicted_once_for_measure_and_file(
     assert sum(seen) == results.sizes["test"] + results.sizes["validation"]
     for split, key in (("test", "auc"), ("validation", "val_auc")):
         frame = results.predictions("net", 0, split)
-        area = metrics.roc_auc_score(frame.iloc[:, 1] == "label", frame.iloc[:, 3])
+        area = metrics.roc_auc_score(
+            frame.iloc[:, 1] == "label", frame.iloc[:, 3]
+        )
         assert results.outcomes[0].metrics[key] == area
 
 

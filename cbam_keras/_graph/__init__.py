@@ -50,7 +50,6 @@ from cbam_keras._graph.graph import (
     with_graph,
 )
 from cbam_keras._graph.heads import (
-    Head,
     as_probabilities,
     find_head,
     find_meaning,

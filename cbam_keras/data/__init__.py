@@ -44,7 +44,6 @@ from cbam_keras.data.examples import (
 )
 from cbam_keras.data.folders import enter_folder, find_image_files
 from cbam_keras.data.loading import (
-    SIDE,
     Given,
     ImageData,
     Images,

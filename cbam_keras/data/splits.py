@@ -216,7 +216,10 @@ def _cut(count, validation_fraction, test):
 def check_classes(
     dataset: Dataset, received: str, folds: int | None = None
 ) -> None:
-    """Raises unless there are two classes and enough images of each."""
+    """Raises unless there are two classes and enough images of each.
+
+    Warns if images that only measure are not of all classes.
+    """
     names, splits = dataset.class_names, dataset.splits
     is_grouped = any(examples.is_grouped for examples in splits.values())
     if len(names) < 2:
@@ -243,7 +246,12 @@ def check_classes(
             f'"{names[i]}" ({counts[i]})'
             for i in np.flatnonzero(counts < needed)
         ]
-        if few:
+        if few and split != "train":
+            _checks.warn(
+                f'"{split}" lacks images of class {_checks.first_few(few)}, '
+                "which is not judged there"
+            )
+        elif few:
             add = f"Add images, or remove the class everywhere{advice}"
             raise ValueError(
                 f"Each class must have at least "

@@ -164,8 +164,9 @@ def explain_run(
     """Explains predictions of a run, and writes and draws them into a folder.
 
     `described` are further settings to write. Of `mistakes` only as many images
-    are explained as are drawn, those that most networks get wrong; with regions
-    all, of which these come first. Returns tables, and the folder.
+    are explained as are drawn, with regions all, of which these come first.
+    Most networks get them wrong but for the last quarter. Returns tables, and
+    the folder.
     """
     # It is only needed at the end, but checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
@@ -185,6 +186,11 @@ def explain_run(
         answers = [x.argmax(axis=1) for x in probabilities.values()]
         wrong = sum(answer != images.labels for answer in answers)
         rows = np.argsort(-wrong, kind="stable")
+        # A quarter are right, to compare with.
+        most = settings.draw - settings.draw // 4
+        ends = most, max(most, len(rows) - settings.draw // 4)
+        mistakes, others, right = np.split(rows, ends)
+        rows = np.concatenate([mistakes, right, others])
         # Means of those alone would be of mistakes.
         if settings.regions is None:
             rows = rows[: settings.draw]

@@ -9,7 +9,7 @@ from cbam_keras._files import Json
 from cbam_keras._terminal import Table
 from cbam_keras.report.page import Figure, Page, Section
 from cbam_keras.study.results import figures
-from cbam_keras.study.results.predictions import mean_cell
+from cbam_keras.study.results.predictions import mean_and_deviation, mean_cell
 
 if TYPE_CHECKING:
     import pandas
@@ -23,6 +23,7 @@ SCORES = {
     **{"average_precision": "AP", "sensitivity": "sensitivity"},
     **{"specificity": "specificity", "ece": "calibration error"},
 }
+AT_THRESHOLD = "variant", "sensitivity", "specificity"
 BY_CLASS = (
     "A class without test images has no scores, and the precision of one that "
     "is never predicted is 0. The AUC is that of the ROC curve of a class "
@@ -35,9 +36,10 @@ CALIBRATED = (
     "percent. Lower numbers are better."
 )
 OF_THRESHOLD = (
-    'Sensitivity is the part of the "{1}" images that a network finds, '
-    'specificity the part of the "{0}" images that it leaves. In brackets: '
-    "95 % intervals by Wilson. The threshold"
+    'The second class, "{1}", is the positive one: sensitivity is the part of '
+    'its images that a network finds, specificity the part of the "{0}" images '
+    "that it leaves. In brackets: 95 % intervals by Wilson. In other sections "
+    "a network answers the more probable class. The threshold"
 )
 
 
@@ -63,14 +65,16 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
     curves = Section("ROC and threshold" if "thresholds" in tables else "ROC")
     if "thresholds" in tables:
         curves.texts.append(describe_threshold(results))
+        if len(results.seeds) > 1:
+            # Without images of a class one of the scores is missing.
+            means = frames["thresholds"].filter(AT_THRESHOLD)
+            means = mean_and_deviation(means, ["variant"]).to_dict("records")
+            rows = [_cells(results, x) for x in means]
+            curves.add(Table(f"At thresholds (%), mean over {seeds}", rows))
         curves.add(tables["thresholds"])
-    title, caption = (
-        "ROC of test images",
-        "Means over seeds, and one deviation.",
-    )
-    curves.figures = [
-        draw("roc.png", caption, figures.plot_roc, results, title)
-    ]
+    caption = "Means over seeds, and one deviation."
+    title, plot = "ROC of test images", figures.plot_roc
+    curves.figures = [draw("roc.png", caption, plot, results, title)]
     classes = Section("Classes", texts=[BY_CLASS])
     classes.add(tables["per_class"])
     confusion = Section(
@@ -90,7 +94,10 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
     calibrated = Section(
         "Calibration", texts=[CALIBRATED], tables=[tables["calibration"]]
     )
-    caption = "Above the diagonal networks are right more often than they say."
+    caption = (
+        "Each point is a fifteenth of the images of all seeds. Above the "
+        "diagonal networks are right more often than they say."
+    )
     title, plot = "Reliability on test images", figures.plot_reliability
     figure = draw("calibration.png", caption, plot, results, title)
     calibrated.figures = [figure]
@@ -123,9 +130,12 @@ def describe_threshold(results: study.Results) -> str:
     text, rule = OF_THRESHOLD.format(*results.class_names), results.threshold
     if rule is None:
         return f"{text} is 0.5, as no other was asked for."
+    words = f"a {rule.replace('=', ' of at least ')}"
+    if rule == "youden":
+        words = "the highest sum of sensitivity and specificity (Youden)"
     if results.count_labels("validation") is None:
-        return f"{text} is 0.5: no validation images to choose it by {rule}."
-    return f"{text} was chosen by {rule} on the validation images."
+        return f"{text} is 0.5: no validation images to choose it by {words}."
+    return f"{text} was chosen by {words} on the validation images."
 
 
 def write_tables(

@@ -25,6 +25,10 @@ NAMES = {
     "cluttered_mnist": "a digit among 4 pieces of others, 48 x 48 pixels",
     "crowded_mnist": "a digit among 12 pieces of others, 48 x 48 pixels",
 }
+OF_PREDICTIONS = (
+    "Test images, their masks, and what the networks predict; wrong pixels are "
+    "magenta. From the image with most of them to the one with fewest."
+)
 OF_REGIONS = (
     "The IoU is that of as many of the hottest pixels, and the maximum may be "
     "15 of 224 pixels beside the mask."
@@ -193,13 +197,10 @@ def _add_data(page, folder, content):
     ]
     if counts:
         which = results.name_of(results.first_seed)
-        noun = "Pixels" if _has_masks(content) else "Images"
+        has_masks = (content["source"] or {}).get("masks")
+        noun = "Pixels" if has_masks else "Images"
         section.add(Table(f"{noun} of each class, {which}", rows))
     page.sections.append(section)
-
-
-def _has_masks(content):
-    return bool((content["source"] or {}).get("masks"))
 
 
 def _add_recipe(page, folder, content):
@@ -246,12 +247,11 @@ def _add_results(page, folder, content):
         section.tables.append(
             Table("Networks that did not finish", failed, note=note)
         )
-    epochs = {row["epoch"] for row in results.history}
-    for name, caption in FIGURES.items():
+    captions = dict(FIGURES)
+    if len({row["epoch"] for row in results.history}) < 2:
         # A single epoch is a point, not a curve.
-        is_left_out = name == "curves.png" and len(epochs) < 2
-        if (folder / name).exists() and not is_left_out:
-            section.figures.append(Figure.read(folder / name, caption))
+        del captions["curves.png"]
+    section.figures = _read_figures(folder, captions)
 
 
 def _list_classes(results, class_names):
@@ -312,13 +312,7 @@ def _add_examples(page, folder, content):
     if is_run:
         note = "Test images; the networks are of the first seed or fold."
         folder /= study.EXPLANATIONS
-        if (folder / PREDICTIONS).exists():
-            caption = (
-                "Test images, their masks, and what the networks predict; "
-                "wrong pixels are magenta. From the image with most of them to "
-                "the one with fewest."
-            )
-            figures = [Figure.read(folder / PREDICTIONS, caption)]
+        if figures := _read_figures(folder, {PREDICTIONS: OF_PREDICTIONS}):
             section = Section(LOOKING, figures=figures)
             page.sections.append(section)
             if (folder / HEAT).exists():
@@ -345,16 +339,20 @@ def _add_examples(page, folder, content):
     captions = {
         "grad_cam.png": f"{method} of {', '.join(content['models'])}. Bright "
         "regions increase the score of the class that is explained: the true "
-        "one where it is known. P is its probability."
+        "one where it is known. Without color no region does. P is its "
+        "probability."
         + " The white box is around the digit."
         * ("box_fraction" in content)
     }
+    names_by_layer: dict[str, list[str]] = {}
     for name, layer in content.get("finer_layers", {}).items():
         if layer:
-            captions["grad_cam.png"] += (
-                f" Heat of {name} has few positions: --layer "
-                f"{shlex.quote(layer)} explains a layer of more."
-            )
+            names_by_layer.setdefault(layer, []).append(name)
+    for layer, names in names_by_layer.items():
+        captions["grad_cam.png"] += (
+            f" Heat of {', '.join(names)} has few positions: --layer "
+            f"{shlex.quote(layer)} explains a layer of more."
+        )
     section.figures = _read_figures(folder, captions)
     if is_run and content["settings"].get("regions"):
         _add_means(section, run, content, OF_IMAGES)

@@ -15,14 +15,12 @@ from cbam_keras.study.plans.measures import (
     MEASURES,
     Measure,
     compute,
-    outputs_and_labels,
 )
 from cbam_keras.study.plans.recipes import RECIPES, Recipe, find_recipe
 from cbam_keras.study.plans.segmentation import Segmentation, make_predictor
 from cbam_keras.study.plans.study import (
     Budget,
     Comparison,
-    Data,
     Study,
     Task,
     Variant,
@@ -32,11 +30,10 @@ from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.results.content import CONFIRMATION, RESULTS, read_content
 from cbam_keras.study.results.power import describe_power
 from cbam_keras.study.results.ranking import Ranking, Trial
-from cbam_keras.study.results.results import MANY, Results
+from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.statistics import Measured, Row, judge, verdict
 from cbam_keras.study.running import interrupts
 from cbam_keras.study.running.cells import Cell, Cells
-from cbam_keras.study.running.checkpoints import DAMAGE
 from cbam_keras.study.running.estimate import (
     Cost,
     Estimate,

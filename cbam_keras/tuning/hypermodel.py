@@ -266,10 +266,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         return build(shape_and_classes, attention=attention, **on_skips)
 
     @property
-    def _has_skips(self):
-        return self.options["skip_attention"] != ("none",)
-
-    @property
     def unused(self) -> list[str]:
         """The arguments for layers that none of its layers takes."""
         names = (*DIMENSIONS, "identity_init")
@@ -312,13 +308,10 @@ class CBAMHyperModel(keras_tuner.HyperModel):
     def _choose(self, hp):
         """Registers the hyperparameters, and returns the values in use."""
         # The rate is first, so that a grid search varies all else before it.
-        values = {
-            name: self._ask(hp, name)
-            for name in (
-                *("learning_rate", "batch_size", "attention"),
-                *(["skip_attention"] if self._has_skips else []),
-            )
-        }
+        names = ["learning_rate", "batch_size", "attention"]
+        if self.options["skip_attention"] != ("none",):
+            names.append("skip_attention")
+        values = {name: self._ask(hp, name) for name in names}
         kind = values["attention"]
         for name in ("stages", *DIMENSIONS):
             kinds = self._kinds_with(name)

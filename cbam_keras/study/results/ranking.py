@@ -4,9 +4,9 @@ import collections
 import dataclasses
 import pathlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from cbam_keras import _files, _terminal
+from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table, number_cell
 from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import Measure
@@ -201,12 +201,11 @@ class Ranking(Results):
     @property
     def ranked(self) -> list[Trial]:
         """The trials that finished, the best first."""
-        finished = [trial for trial in self.trials if trial.finished]
-        return sorted(finished, key=self._rank_of)
-
-    def _rank_of(self, trial):
-        merit = self.measures[0].merit(trial.score)
-        return -merit, trial.val_loss, trial.parameters, trial.number
+        merit: Callable = self.measures[0].merit
+        return sorted(
+            (trial for trial in self.trials if trial.finished),
+            key=lambda x: (-merit(x.score), x.val_loss, x.parameters, x.number),
+        )
 
     @property
     def best(self) -> Trial | None:
@@ -246,9 +245,8 @@ class Ranking(Results):
         """How many trials ended in which way, as a sentence."""
         counts = collections.Counter(trial.status for trial in self.trials)
         each = ", ".join(f"{count} {name}" for name, count in counts.items())
-        total = len(self.trials)
         over = f" over {self.folds} folds" if self.folds else ""
-        return f"{total} trial{'s' * (total != 1)}{over}: {each}."
+        return f"{_checks.count(len(self.trials), 'trial')}{over}: {each}."
 
     @property
     def title(self) -> str:

@@ -171,9 +171,7 @@ class _Training:
                 if self.recipe.unfreeze is not None:
                     trained = describe_trained(model)
                     _terminal.say(f"After epoch {before}: {trained} trained")
-            if not self.parts.is_compiled(model, len(data.train)):
-                task.compile(model, stage, data)
-                self.parts.note_compiled(model, len(data.train))
+            self.parts.compile(task, model, stage, data)
             if state.epochs > before:
                 checkpoints.load_optimizer(model, self.folder, state)
             _fit(

@@ -85,9 +85,9 @@ class Estimate:
             for cost in self.costs
         ]
         table = _terminal.Table(self.about, rows)
-        trainings = f"{self.trainings:,} training" + "s" * (self.trainings > 1)
-        epochs = f"{self.epochs} epoch" + "s" * (self.epochs > 1)
+        trainings = _checks.count(self.trainings, "training")
         most = "at most " if self.has_patience else ""
+        epochs = _checks.count(self.epochs, "epoch")
         return f"{table}\n{trainings} of {most}{epochs}"
 
 

@@ -22,7 +22,7 @@ from numpy.lib.format import open_memmap, write_array_header_2_0
 from cbam_keras import _files, _graph, _terminal
 from cbam_keras.data import SPLITS, Examples, ImageData, Rows, digest
 from cbam_keras.study.plans.recipes import Recipe
-from cbam_keras.study.plans.study import Data, Study, Variant
+from cbam_keras.study.plans.study import Data, Study, Task, Variant
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.running import interrupts
 from cbam_keras.study.running.checkpoints import DAMAGE
@@ -108,15 +108,16 @@ class Parts:
             for variable, value in zip(variables, self.optimizer, strict=True):
                 variable.assign(value)
 
-    def is_compiled(self, model: keras.Model, steps: int) -> bool:
-        """Returns whether a model can be trained as it has been compiled."""
-        return model is self.head and steps == self.steps
-
-    def note_compiled(self, model: keras.Model, steps: int) -> None:
-        """Notes how the optimizer of the head starts."""
+    def compile(
+        self, task: Task, model: keras.Model, recipe: Recipe, data: Data
+    ) -> None:
+        """Compiles what is trained, unless a seed before has compiled it."""
+        if model is self.head and len(data.train) == self.steps:
+            return
+        task.compile(model, recipe, data)
         if self.base is not None and model is self.head:
-            variables = [*map(ops.convert_to_numpy, model.optimizer.variables)]
-            self.optimizer, self.steps = variables, steps
+            variables = map(ops.convert_to_numpy, model.optimizer.variables)
+            self.optimizer, self.steps = [*variables], len(data.train)
 
     def with_weights_of(self, trained: keras.Model) -> keras.Model:
         """Returns the network with the weights of what was trained of it."""
@@ -179,16 +180,11 @@ def _is_trained(operation):
     return bool(operation.trainable_variables) or any(
         layer.trainable
         and (
-            _is_random(layer)
+            _graph.random_states(layer)
             or isinstance(layer, keras.layers.BatchNormalization)
         )
         for layer in _graph.layers_within(operation)
     )
-
-
-def _is_random(layer):
-    values = vars(layer).values()
-    return any(isinstance(x, keras.random.SeedGenerator) for x in values)
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
@@ -327,12 +323,7 @@ def _compute(path, base, data, places):
         if error.errno not in _files.FULL or size > memory() / PART_OF_MEMORY:
             raise
         _terminal.say(f"They are kept in memory: {error}")
-        features = np.empty(shape, "float32")
-        start = 0
-        for part in _run(base, data, places):
-            features[start : start + len(part)] = part
-            start += len(part)
-        return features
+        return np.concatenate([*_run(base, data, places)])
     return _load(path)
 
 
@@ -375,13 +366,9 @@ def _load(path):
         return None
     try:
         features = open_memmap(path, mode="r")
-        checksum = 0
-        for start in range(0, len(features), BATCH):
-            part = features[start : start + BATCH]
-            checksum = zlib.crc32(part.tobytes(), checksum)
         with path.open("rb") as file:
             file.seek(-4, os.SEEK_END)
-            if int.from_bytes(file.read(), "little") == checksum:
+            if int.from_bytes(file.read(), "little") == zlib.crc32(features):
                 return features
         raise ValueError("its checksum is another")
     except DAMAGE as error:

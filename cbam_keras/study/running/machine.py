@@ -34,13 +34,8 @@ def choose_workers(
 
     Several, each with one part of the cores, if the networks are small and
     there is no GPU. It does not depend on what has been trained, so that a
-    resumed run ends as an unbroken one, to the bit.
-
-    Args:
-        networks, batch_size: Integers.
-        images: Integer, those that each is trained on, in all epochs.
-        count_macs: Function that returns the multiply-accumulates for one
-            image, or `None`.
+    resumed run ends as an unbroken one, to the bit. Each is trained on so many
+    `images` in all epochs; `count_macs` returns those for one, or `None`.
     """
     most = min(networks, len(_cores()), memory() // MEMORY, MOST_WORKERS)
     has_gpu = accelerators(os.environ) or not _computes_on_cpu()

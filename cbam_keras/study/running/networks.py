@@ -71,7 +71,11 @@ def draw(drawn: Iterable[Drawn], seed: int) -> None:
     before them.
     """
     for weight, initializer, place in drawn:
-        new = _seeded(initializer, [seed, *place.encode()])
+        entropy = np.random.SeedSequence([seed, *place.encode()])
+        # Keras' own seeds are not larger.
+        number = int(entropy.generate_state(1)[0]) % 10**9
+        config = {**initializer.get_config(), "seed": number}
+        new = type(initializer).from_config(config)
         weight.assign(new(weight.shape, dtype=weight.dtype))
 
 
@@ -133,14 +137,6 @@ def _places_of(model):
         )
         for key, path in split.items()
     }
-
-
-def _seeded(initializer, entropy):
-    """Returns an initializer like another one, with a seed."""
-    (number,) = np.random.SeedSequence(entropy).generate_state(1)
-    # Keras' own seeds are not larger.
-    config = {**initializer.get_config(), "seed": int(number) % 10**9}
-    return type(initializer).from_config(config)
 
 
 def check_network(model, images):

@@ -38,12 +38,11 @@ def main(plan: pathlib.Path, digest: str) -> None:
                 if not cells.train_next(backwards=True):
                     # Another worker may die, or a search may go on.
                     time.sleep(SECONDS_OF_WAITING)
-        except RunEnded:
-            cells.give_back()
-        except Exception:
+        except (RunEnded, Exception) as error:
             # Only a process that dies is a fault of the network.
             cells.give_back()
-            raise
+            if not isinstance(error, RunEnded):
+                raise
 
 
 class RunEnded(BaseException):
