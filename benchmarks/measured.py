@@ -169,10 +169,15 @@ def folded():
     for row in accuracies["rows"]:
         key = {x: row[x] for x in ("data", "network")} | {"images": "1"}
         time = next(x for x in times["rows"] if key.items() <= x.items())
-        columns = "gates folded", "test accuracy (%)", "folded (points)"
+        columns = {
+            **{x: x for x in ("data", "network")},
+            "gates merged": "gates folded",
+            "test accuracy (%)": "test accuracy (%)",
+            "merged (points)": "folded (points)",
+        }
         names = ("TensorFlow", "PyTorch")
         rows.append(
-            {x: row[x] for x in ("data", "network", *columns)}
+            {new: row[old] for new, old in columns.items()}
             | {x: time[x] for x in names}
         )
     return markdown(rows, [times])
@@ -232,6 +237,12 @@ TABLES = {
         name: functools.partial(by_hand, name, shown=is_large)
         for name in ("layers-training", "layers-inference")
     },
+    "startup": functools.partial(
+        by_hand,
+        "startup",
+        ("", "10 steps (s)", "300 steps (s)"),
+        lambda row: row[""].endswith(("no attention", ", CBAM", "a class")),
+    ),
     "exports-cost": functools.partial(
         by_hand,
         "exports-cost",

@@ -40,7 +40,7 @@ def main():
     runs = pathlib.Path("runs/when-it-helps")
     parser.add_argument("--output", type=pathlib.Path, default=runs)
     parser.add_argument("--store", action="store_true")
-    parser.add_argument("--figure", metavar="NAME", help="draw it for the page")
+    parser.add_argument("--figure", action="store_true", help="draw the page's")
     options = parser.parse_args()
     for name in options.studies:
         plan = PLANS[name](options.data)
@@ -51,7 +51,7 @@ def main():
     if options.store:
         results.store(options.output)
     if options.figure:
-        tables.figure(options.figure).savefig(FIGURE, dpi=160)
+        tables.forest().savefig(FIGURE, dpi=160)
 
 
 if __name__ == "__main__":

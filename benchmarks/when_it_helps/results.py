@@ -22,15 +22,33 @@ def results_of(content):
     return dataclasses.replace(found, data=content["study"])
 
 
-def merge(cells, new):
-    """Returns the cells of one study, those of new runs in place of old."""
-    merged = {(x["seed"], x["variant"]): x for x in [*cells, *new]}
-    return [*merged.values()]
+def combine(old, new):
+    """Returns a study with the networks and seeds of an older one, too."""
+    settings = {
+        key: old["settings"][key] | new["settings"][key]
+        for key in ("variants", "data")
+    }
+    cells = {
+        (x["seed"], x["variant"]): x for x in [*old["cells"], *new["cells"]]
+    }
+    return new | {
+        "settings": new["settings"] | settings,
+        "cells": [*cells.values()],
+        "seeds": sorted({seed for seed, _ in cells}),
+    }
+
+
+def studies():
+    """Returns what is stored, and a study of all seeds of CIFAR-10."""
+    all_studies = stored()
+    pooled = combine(all_studies["cifar10"], all_studies["cifar10-again"])
+    name = "cifar10-pooled"
+    return all_studies | {name: pooled | {"study": name}}
 
 
 def store(runs):
     """Adds what has been trained to what is stored of the same study."""
-    studies = stored()
+    kept = stored()
     for run in PLANS:
         if not (path := runs / run / "results.json").exists():
             continue
@@ -43,20 +61,14 @@ def store(runs):
         for cell in cells:
             cell |= {"file": None, "traceback": None}
         if run.endswith(LONGER):
-            new = studies[run.removesuffix(LONGER)]
+            new = kept[run.removesuffix(LONGER)]
             new["settings"]["variants"][f"none{LONGER}"] = {}
             cells = [x | {"variant": f"none{LONGER}"} for x in cells]
-        old = studies.get(new["study"])
+        old = kept.get(new["study"])
         # One of an earlier version is replaced.
-        if old and "recipe" in old["settings"]:
-            for key in ("variants", "data"):
-                more = new["settings"][key]
-                new["settings"][key] = old["settings"][key] | more
-            cells = merge(old["cells"], cells)
-        if not cells:
-            continue
-        new["cells"] = cells
-        new["seeds"] = sorted({cell["seed"] for cell in cells})
-        studies[new["study"]] = new
-    lines = map(json.dumps, studies.values())
+        if not (old and "recipe" in old["settings"]):
+            old = new | {"cells": []}
+        if cells or old["cells"]:
+            kept[new["study"]] = combine(old, new | {"cells": cells})
+    lines = map(json.dumps, kept.values())
     STORED.write_text("".join(f"{line}\n" for line in lines))

@@ -1,14 +1,12 @@
 """What the studies measured, as tables of the pages."""
 
-import dataclasses
 import functools
 import statistics
-import types
 
 from benchmarks.measured import markdown
 from benchmarks.when_it_helps import results
 from benchmarks.when_it_helps.titles import TITLES
-from cbam_keras import plotting
+from cbam_keras.explain.figures import style
 
 
 def difference(row, none, digits=2):
@@ -27,7 +25,7 @@ def difference(row, none, digits=2):
 
 def differences(names, variants):
     """Returns differences to no attention, a row for each study."""
-    rows, studies = [], results.stored()
+    rows, studies = [], results.studies()
     for name in names:
         study = results.results_of(studies[name])
         found = study.compared()
@@ -37,9 +35,6 @@ def differences(names, variants):
             "seeds": f"{len(none.values)}{' folds' * bool(study.folds)}",
             "none (%)": f"{100 * none.mean:.2f}",
         }
-        # Each study has one plain network that takes as long or longer.
-        slow = next((x for x in SLOW if x in found), None)
-        found["none-slow"] = found.get(slow)
         cells = {TITLES[x]: difference(found.get(x), none) for x in variants}
         rows.append(row | cells)
     return markdown(rows)
@@ -47,7 +42,7 @@ def differences(names, variants):
 
 def by_network(names, variants):
     """Returns differences to no attention, a column for each study."""
-    studies = results.stored()
+    studies = results.studies()
     rows = {x: {"network": TITLES[x]} for x in ("none", *variants)}
     for name in names:
         study = results.results_of(studies[name])
@@ -58,36 +53,6 @@ def by_network(names, variants):
         for variant in variants:
             rows[variant][heading] = difference(found.get(variant), none)
         rows["none"][heading] = f"{100 * none.mean:.2f} %"
-    return markdown([*rows.values()])
-
-
-def while_frozen(names, variants):
-    """Returns validation accuracies after the frozen epochs.
-
-    In points above no attention, and in how many trainings these were higher,
-    equal and lower.
-    """
-    rows = {x: {"network": TITLES[x]} for x in variants}
-    for name in names:
-        found = results.results_of(results.stored()[name])
-        last = found.settings["recipe"]["frozen_epochs"] - 1
-        accuracies = {
-            (run.variant, run.seed): run.history[last]["val_accuracy"]
-            for run in found.runs
-        }
-        images = found.sizes["validation"]
-        heading = f"{TITLES[name]}, {images} validation images"
-        for variant in variants:
-            # Equal accuracies of float32 differ by less than an image.
-            changes = [
-                round(images * (accuracies[variant, x] - accuracies["none", x]))
-                for x in found.seeds
-            ]
-            mean = 100 * statistics.mean(changes) / images
-            higher = sum(x > 0 for x in changes)
-            lower = sum(x < 0 for x in changes)
-            counts = f"{higher}, {changes.count(0)}, {lower}"
-            rows[variant][heading] = f"{mean:+.1f} ({counts})"
     return markdown([*rows.values()])
 
 
@@ -150,24 +115,37 @@ def studies():
     return f"{table}\n\nNot converged: {'; '.join(parts)}."
 
 
-def figure(name):
-    """Returns a figure of the networks of a study, in words."""
-    found = results.results_of(results.stored()[name])
-    rows = [
-        dataclasses.replace(row, label=TITLES[row.variant])
-        for row in found.rows
-    ]
-    drawn = plotting.plot_ablation(
-        types.SimpleNamespace(
-            rows=rows,
-            measures=[*found.measures],
-            comparisons=found.comparisons,
-        )
-    )
-    # The caption says it; a small figure has letters that a telephone shows.
-    for legend in drawn.legends:
-        legend.remove()
-    drawn.set_size_inches(5.4, 4.2)
+def forest():
+    """Returns a figure of the gains of CBAM and of plain controls."""
+    drawn = style.new_figure(5.4, 6, "")
+    axes = drawn.subplots()
+    axes.axvline(0, color="0.35", lw=1)
+    studies, labels = results.studies(), []
+    for place, (name, heading) in enumerate(FOREST.items()):
+        study = results.results_of(studies[name])
+        rows = study.compared()
+        unit = "folds" if study.folds else "seeds"
+        count = f"{len(rows['none'].values)} {unit}"
+        labels.append(f"{heading}\n{study.measures[0].heading}, {count}")
+        networks = [x for x in DRAWN_AS if x in rows]
+        for line, network in enumerate(networks):
+            row, look = rows[network], DRAWN_AS[network]
+            height = place + 0.24 * (line - (len(networks) - 1) / 2)
+            if row.pairs > 2:
+                ends = [100 * end for end in row.interval]
+                axes.plot(ends, [height] * 2, "-", color=look["color"])
+            axes.plot(
+                100 * row.difference,
+                height,
+                **look,
+                linestyle="",
+                label=TITLES[network],
+            )
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlabel("Percentage points above no attention")
+    style.style_axes(axes, "x")
+    style.add_legend(drawn, [axes], ncols=1)
     return drawn
 
 
@@ -177,15 +155,15 @@ ON_TOP = (
     *("coordinate-top", "hidden", "low-rank", "last-affine"),
 )
 FINE_TUNED = ("photographs", "solar-cells")
-FROM_SCRATCH = ("cifar10", "cifar10-again", "cifar10-converged")
-MEASURED = (*FINE_TUNED, "camvid", "bccd", *FROM_SCRATCH)
+FROM_SCRATCH = ("cifar10-pooled", "cifar10-converged")
+OF_CIFAR10 = ("cifar10", "cifar10-again", *FROM_SCRATCH)
+MEASURED = (*FINE_TUNED, "camvid", "bccd", *OF_CIFAR10)
 DRAWN = ("digits", "articles", "fashion")
 TUNED = ("tuned-stage1", "tuned-stage2")
 MORE = (*DRAWN, "few")
 SLOW = ("none-longer", "none-wide")
 SHOWN = ("none", "se", "cbam", "cbam-paper", "coordinate", *SLOW)
 INSERTED = ("se", "spatial", "cbam", "cbam-paper", "eca", "coordinate")
-WIDE = ("spatial", "cbam", "none-slow")
 ALL = (*INSERTED, *SLOW)
 FEW_WEIGHTS = ("none", "se", "cbam", "affine", "lora")
 STAGES = ("1", "2", "3", "1,2", "1,3", "2,3")
@@ -196,17 +174,25 @@ OPTIONS = (
     *("none", "cbam", "channel", "spatial-first", "parallel"),
     *(f"cbam-{x}" for x in SETTINGS),
 )
+# The studies of the figure, in few words.
+FOREST = {
+    "cifar10-pooled": "CIFAR-10",
+    "cifar10-converged": "CIFAR-10, 60 epochs",
+    "digits": "digits among clutter",
+    "articles": "clothing among clutter",
+    "fashion": "Fashion-MNIST",
+    "few": "Fashion-MNIST, 1,800 images",
+    "photographs": "photographs, fine-tuned",
+    "solar-cells": "solar cells, fine-tuned",
+    "bccd": "blood cells, detection",
+    "camvid": "streets, segmentation",
+}
+DRAWN_AS = {
+    "cbam": {"color": style.COLORS["cbam"], "marker": "o"},
+    "none-longer": {"color": style.COLORS["spatial"], "marker": "^"},
+    "none-wide": {"color": "0.45", "marker": "s"},
+}
 TABLES = {
-    "differences": functools.partial(
-        by_network, DRAWN[:2], ("se", "cbam", "none-wide")
-    ),
-    "differences-short": functools.partial(
-        differences, (*FINE_TUNED, "bccd", "cifar10", *DRAWN[:2]), WIDE
-    ),
-    "fine-tuning": functools.partial(
-        by_network, FINE_TUNED, ("se", "cbam", "coordinate", "none-longer")
-    ),
-    "while-frozen": functools.partial(while_frozen, FINE_TUNED, INSERTED),
     "inserted": functools.partial(
         differences, TUNED, ("spatial", "cbam", "cbam-not-normalized")
     ),
