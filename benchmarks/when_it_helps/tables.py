@@ -7,6 +7,7 @@ from benchmarks.measured import markdown
 from benchmarks.when_it_helps import results
 from benchmarks.when_it_helps.titles import TITLES
 from cbam_keras.explain.figures import style
+from cbam_keras.study.results.statistics import holm
 
 
 def difference(row, none, digits=2):
@@ -116,8 +117,11 @@ def studies():
 
 
 def forest():
-    """Returns a figure of the gains of CBAM and of plain controls."""
-    drawn = style.new_figure(5.4, 6, "")
+    """Returns a figure of the gains of CBAM and of plain controls.
+
+    Filled markers are of significant gains.
+    """
+    drawn = style.new_figure(4.9, 6.4, "")
     axes = drawn.subplots()
     axes.axvline(0, color="0.35", lw=1)
     studies, labels = results.studies(), []
@@ -128,24 +132,31 @@ def forest():
         count = f"{len(rows['none'].values)} {unit}"
         labels.append(f"{heading}\n{study.measures[0].heading}, {count}")
         networks = [x for x in DRAWN_AS if x in rows]
+        # Two seeds tell too little.
+        tested = {x: y.p_value for x, y in rows.items() if y.pairs > 2}
+        significant = holm(tested)
         for line, network in enumerate(networks):
             row, look = rows[network], DRAWN_AS[network]
             height = place + 0.24 * (line - (len(networks) - 1) / 2)
-            if row.pairs > 2:
+            color = look["color"]
+            if network in tested:
                 ends = [100 * end for end in row.interval]
-                axes.plot(ends, [height] * 2, "-", color=look["color"])
+                axes.plot(ends, [height] * 2, color=color)
             axes.plot(
                 100 * row.difference,
                 height,
                 **look,
                 linestyle="",
+                markerfacecolor=color if network in significant else "white",
                 label=TITLES[network],
             )
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xlabel("Percentage points above no attention")
     style.style_axes(axes, "x")
-    style.add_legend(drawn, [axes], ncols=1)
+    legend = style.add_legend(drawn, [axes], ncols=1)
+    for handle in legend.legend_handles:
+        handle.set_markerfacecolor(handle.get_color())
     return drawn
 
 
