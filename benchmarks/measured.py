@@ -165,19 +165,18 @@ def means(name):
 def folded():
     """Returns what folding changes, with the time of one image."""
     accuracies, times = map(find_record, ("folded", "folded-times"))
+    columns = {
+        **{x: x for x in ("data", "network", "test accuracy (%)")},
+        "gates merged": "gates folded",
+        "change (points)": "folded (points)",
+    }
     rows = []
     for row in accuracies["rows"]:
         key = {x: row[x] for x in ("data", "network")} | {"images": "1"}
         time = next(x for x in times["rows"] if key.items() <= x.items())
-        columns = {
-            **{x: x for x in ("data", "network")},
-            "gates merged": "gates folded",
-            "test accuracy (%)": "test accuracy (%)",
-            "merged (points)": "folded (points)",
-        }
         names = ("TensorFlow", "PyTorch")
         rows.append(
-            {new: row[old] for new, old in columns.items()}
+            {heading: row[name] for heading, name in columns.items()}
             | {x: time[x] for x in names}
         )
     return markdown(rows, [times])
