@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import doctest
 import functools
 import inspect
 import pathlib
@@ -44,8 +45,10 @@ TYPE = re.compile(
 # How many objects share an argument that a page lists once.
 SHARED = 3
 INTRODUCTION = """
-`help(name)` has further details, errors, examples and sources. What builds a
-network returns a functional `keras.Model`, what draws a figure of matplotlib.
+`help(name)` has further details, errors, examples and sources. Functions that
+build a network return a functional `keras.Model`; functions that draw return a
+matplotlib figure. Examples need `import cbam_keras`, `import keras` and
+`import numpy as np`.
 
 A wrong value raises a `ValueError`, an argument of a wrong type a `TypeError`,
 and a missing package an `ImportError` that names it.
@@ -63,6 +66,14 @@ CONSTANTS = {
     "training.RECIPES": "Recipes, by name.",
     "ablation.TABLES": "Networks in each table of the paper.",
 }
+# What people look up: its page has shapes and an example, too.
+SHOWN = """
+    CBAM SqueezeExcite insert_attention fold_attention comparison.compare
+    tuning.search tuning.CBAMHyperModel study.run explain.grad_cam
+    explain.attention_maps
+""".split()
+# Shared arguments that an object lists too, since everybody asks for them.
+REPEATED = {"CBAM": ("reduction_ratio", "identity_init")}
 # What calls return, and their docstrings describe: see `help(study.Row)`.
 RETURNED = [
     f"study.{name}" for name in "Row Outcome Trial Estimate Comparison".split()
@@ -167,6 +178,10 @@ class Page:
             else:
                 parts.insert(0, f"```py\n{signature}\n```")
                 parts.append(self._arguments(entries))
+        shown = sections if self.name in SHOWN else {}
+        for title in [x for x in shown if x.endswith(" shape")]:
+            text = " ".join(shown[title].split())
+            parts.append(_wrapped(f"**{title}** {text}"))
         rows = [
             x
             for x in _entries(sections.get("Attributes", ""))
@@ -178,6 +193,8 @@ class Page:
         returned = _digest(sections.get("Returns", ""), 1)
         if returned and returned not in USUAL:
             parts.append(_wrapped(f"**Returns** {returned}"))
+        if "Example" in shown:
+            parts.append(f"```py\n{_example(shown['Example'])}\n```")
         return "\n\n".join(x for x in parts if x) + "\n"
 
     def _link(self, file, anchor, name):
@@ -186,8 +203,9 @@ class Page:
     def _arguments(self, entries):
         """Returns a list of arguments, shared ones and the others."""
         lines = collections.defaultdict(list)
+        repeated = REPEATED.get(self.name, ())
         for name, text in entries:
-            if (name, text) in self.shared:
+            if (name, text) in self.shared and name not in repeated:
                 continue
             owner = self.described.setdefault((name, text), self.here)
             least = WIDTH / 2 if owner[0] == self.file else WIDTH
@@ -234,6 +252,16 @@ def _digest(text, least=LEAST):
         kept = "\n    - ".join([kept, *map(_digest, items)])
     kept = TYPE.sub("", kept)
     return kept[:1].upper() + kept[1:]
+
+
+def _example(text):
+    """Returns an example as code to copy, with what it prints as comments."""
+    lines = []
+    for step in doctest.DocTestParser().get_examples(text):
+        code = re.sub(r" +# doctest:.*", "", step.source).rstrip()
+        lines.append(re.sub(r"\bfolder\b", '"runs/example"', code))
+        lines += [f"# {line}" for line in step.want.splitlines()]
+    return "\n".join(lines)
 
 
 def _wrapped(text):
@@ -286,8 +314,11 @@ def _about(name, module):
     names = [x for x in module.__all__ if x in cbam_keras.__all__]
     if len(names) < len(module.__all__):
         names.append(name)
-    code = f"`from cbam_keras import {', '.join(names)}`"
-    return f"# {name}\n\n{text}\n\n{_wrapped(code)}\n"
+    code = f"from cbam_keras import {', '.join(names)}"
+    if len(code) > WIDTH:
+        block = textwrap.indent(_wrapped(f"{', '.join(names)},"), " " * 4)
+        code = f"from cbam_keras import (\n{block}\n)"
+    return f"# {name.capitalize()}\n\n{text}\n\n```py\n{code}\n```\n"
 
 
 def _constant(name, value):

@@ -65,9 +65,10 @@ def test_a_detectable_difference_is_found_in_80_percent_of_studies():
     critical = stats.t.isf(0.05 / 3 / 2, 3)
     claimed = abs(changes.mean(axis=1)) > critical * estimated / 2
     assert claimed.mean() == pytest.approx(0.8, abs=0.01)
-    seen = f"4 seeds a difference of {100 * found.detectable:.2f} points would"
-    assert f"; with {seen} have been found in 80 % of studies." in found.verdict
-    assert f"With {seen}" in found.markdown()
+    points = f"{100 * found.detectable:.2f} points"
+    seen = f"80 % of studies with 4 seeds would detect a difference of {points}"
+    assert f"; {seen}." in found.verdict
+    assert seen in found.markdown()
 
 
 def test_results_say_how_many_seeds_they_need():

@@ -252,13 +252,13 @@ def load(
         split_column: String, the column of a table with the splits. By default
             the one named `split`, `subset`, `set`, `fold` or `partition`, if it
             has values as `train`, `val` or `test`. Defaults to `None`.
-        group_column: String, the column of a table with the patient, or what
-            else images stay together by. By default the one named `patient`,
-            `subject`, `group`, `case` or the like, as `patient_id`, or else
-            subfolders. Defaults to `None`.
-        group_by: Regular expression: images stay together if it finds the same
-            in their paths, as `"OAS1_[0-9]+"`. With parentheses, what is in
-            them. Defaults to `None`, which means subfolders.
+        group_column: String, the column of a table with the patient, or another
+            column whose equal values keep images in one split. By default the
+            one named `patient`, `subject`, `group`, `case` or the like, as
+            `patient_id`, or else subfolders. Defaults to `None`.
+        group_by: Regular expression: images stay in one split if it matches the
+            same text in their paths, as `"OAS1_[0-9]+"`, or in its parentheses.
+            Defaults to `None`, which means subfolders.
         image_folder: Path of the folder that the paths of a table start from.
             By default that of the CSV file, or the ones next to it that hold
             the images. Defaults to `None`.

@@ -40,7 +40,8 @@ def attention_maps(
         >>> model = cbam_keras.models.ResNet18(
         ...     input_shape=(32, 32, 3), classes=10, attention="cbam"
         ... )
-        >>> maps = attention_maps(model, np.random.rand(2, 32, 32, 3))
+        >>> images = np.random.rand(2, 32, 32, 3)
+        >>> maps = cbam_keras.explain.attention_maps(model, images)
         >>> channel_map, spatial_map = maps["stage4_block2_attention"]
         >>> channel_map.shape, spatial_map.shape
         ((2, 512), (2, 1, 1))

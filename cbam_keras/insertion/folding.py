@@ -1,4 +1,4 @@
-"""Folding attention into the network: gates that are constants cost nothing."""
+"""Constant gates are merged into the network, where they cost nothing."""
 
 import dataclasses
 import functools
@@ -123,11 +123,11 @@ def fold_attention(
     tolerance: float = 0.002,
     labels: ArrayLike | None = None,
 ) -> tuple[keras.Model, FoldReport]:
-    """Folds gates that hardly depend on the image into the layers around them.
+    """Merges constant gates into the layers around them.
 
-    The map of a gate becomes its mean over the images, and goes into the
-    weights of a neighboring layer where possible. The given model is not
-    modified.
+    The map of a gate that hardly depends on the image becomes its mean over the
+    images, and goes into the weights of a neighboring layer where possible. The
+    given model is not modified.
 
     A map of channels is multiplied into the batch normalization, convolution or
     dense layer before it, if that has no activation and no other consumer,
@@ -141,10 +141,10 @@ def fold_attention(
             inputs.
         images: See `explain.attention_maps`. Take a thousand or more that it
             was not trained with, with `gates` a few hundred.
-        gates: Names of the gates to fold, as `explain.gate_importance` has
+        gates: Names of the gates to merge, as `explain.gate_importance` has
             them. `"stage1_block1_attention"` is all of a layer,
             `"stage1_block1_attention/spatial"` one half of `CBAM`. Of these,
-            maps that differ by position stay. They are folded in the order of
+            maps that differ by position stay. They are merged in the order of
             what each costs by itself. Defaults to `None`, which means as many
             as cost at most `tolerance` together; then the model must have one
             output, of classes.
@@ -164,7 +164,7 @@ def fold_attention(
         ValueError: If the model has no attention layers, if its graph is not
             known, if it must give classes and does not, if the images do not
             fit, if `gates` or `tolerance` are none of the above, if there is
-            not a label per prediction, or if folding by itself loses more
+            not a label per prediction, or if merging by itself loses more
             than `tolerance`.
         TypeError: If `model` is not a model, or the images are not numbers.
 

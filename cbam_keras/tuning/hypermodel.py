@@ -99,7 +99,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         TypeError: If an argument is of a wrong kind.
 
     Example:
-        >>> hypermodel = CBAMHyperModel(
+        >>> hypermodel = cbam_keras.tuning.CBAMHyperModel(
         ...     (28, 28, 1), 10, attention="cbam", kernel_size=(3, 7)
         ... )
         >>> hp = keras_tuner.HyperParameters()

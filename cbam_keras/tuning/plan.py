@@ -51,8 +51,9 @@ class SearchPlan:
             compiled model keeps its optimizer and loss. Hyperparameters
             `"learning_rate"` and `"batch_size"` replace those of the recipe.
             Defaults to `None`: `CBAMHyperModel()`.
-        data: What `cbam_keras.data.load` takes or has returned. New seeds split
-            again what is not loaded yet. Defaults to `"crowded_mnist"`.
+        data: Anything that `cbam_keras.data.load` accepts, or its result. New
+            seeds split again what is not loaded yet. Defaults to
+            `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
             Defaults to `None`, which means that of `comparison.compare`.
         algorithm: `"random"`, `"grid"` (all combinations), `"hyperband"` (few
@@ -82,9 +83,9 @@ class SearchPlan:
         data_options: Mapping of further arguments of `data.load`, as
             `{"download": True}`, except those of the recipe. Defaults to
             `None`.
-        measure: What networks are compared by, see `study.Classification`. In
-            the search that is on the validation images, in the verdict on the
-            test images. Defaults to `"test_accuracy"`.
+        measure: The measure that networks are compared by, see
+            `study.Classification`: on the validation images in the search, on
+            the test images in the verdict. Defaults to `"test_accuracy"`.
         task: A `study.Segmentation`, in place of `data`, `data_options` and
             `measure`. Takes a `CBAMHyperModel` of a U-Net. Defaults to `None`.
     """

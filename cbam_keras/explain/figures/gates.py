@@ -20,7 +20,7 @@ def plot_gate_importance(
     """Draws what a model loses without each gate, with 95 % intervals.
 
     Args:
-        importance: What `explain.gate_importance` returned.
+        importance: Result of `explain.gate_importance`.
         measure: `"accuracy"`, or `"probability"` of the true class, which tells
             more with few images. Defaults to `"accuracy"`.
 

@@ -96,8 +96,8 @@ def plan(
             Defaults to `("none", "se", "cbam")`.
         stages: In which stages attention goes, see `insert_attention`, a
             sequence of these, or `"each"`. Those of a sequence are compared.
-            `"each"` stands for all stages, each alone, the last two and more,
-            and `"top"`. Defaults to `"all"`.
+            `"each"` stands for all stages, each stage alone, the last two,
+            three, ... stages, and `"top"`. Defaults to `"all"`.
         instead_of: Gates whose place attention takes, see `insert_attention`,
             as `"se"` for EfficientNet. The network as it is, `"original"`, is
             compared with `"none"`, without these gates, and with each attention
@@ -115,8 +115,8 @@ def plan(
             network is frozen, and for the `frozen_epochs` of the recipe so are
             all of its own layers. Attention that is given by name starts as the
             identity. Defaults to `None`, random weights.
-        data: What `cbam_keras.data.load` takes; for one seed also what it has
-            returned. Defaults to `"crowded_mnist"`.
+        data: Anything that `cbam_keras.data.load` accepts; for one seed also
+            its result. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
             Several seeds replace its seed. Defaults to `None`, which means
             `"fine-tuning"` with `weights`, otherwise one epoch with a batch
@@ -132,14 +132,13 @@ def plan(
         data_options: Mapping of further arguments of `data.load`, as
             `{"download": True}`, except those of the recipe. Defaults to
             `None`.
-        seeds: Positive integer, how many seeds, from 0; or a sequence of
-            different seeds. One seed is that of the recipe. Defaults to `1`.
+        seeds: Positive integer, the number of seeds (0, 1, 2, ...); or a
+            sequence of them. One seed is that of the recipe. Defaults to `1`.
         folds: Integer from 2, the number of folds of a cross-validation. Each
             image is tested once per seed; see `study.Study`. Defaults to
             `None`.
-        measure: What networks are compared by, see `study.Classification`. It
-            is `"test_accuracy"`, `"balanced_accuracy"`, `"macro_f1"`, `"auc"`,
-            `"ece"` or `"brier"`. Defaults to `"test_accuracy"`.
+        measure: The measure that networks are compared by, see
+            `study.Classification`. Defaults to `"test_accuracy"`.
         threshold: See `study.Classification`. Defaults to `None`.
         task: A `study.Segmentation`, in place of `data`, `data_options`,
             `measure` and `threshold`. The network is then a `models.UNet`, by
@@ -255,7 +254,7 @@ def compare(
     task: ImageTask | None = None,
     **options: Any,
 ) -> Results:
-    """Trains one network without and with attention, under equal conditions.
+    """Trains one network without and with attention, in the same way.
 
     The same call given again resumes, or trains what is missing. `cbam-keras
     train` runs it.

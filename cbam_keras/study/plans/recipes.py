@@ -71,8 +71,8 @@ class Recipe:
         patience: Positive integer, the epochs without a better validation
             result after which training ends. That is by the study's measure,
             within a stage; the best epoch is tested. Defaults to `None`.
-        least_steps: Positive integer, the least steps: `epochs` is raised until
-            there are so many. A message says so. Defaults to `None`.
+        least_steps: Positive integer, the minimum number of training steps:
+            `epochs` is raised to reach it, with a message. Defaults to `None`.
         jit_compile: Boolean or `"auto"`, whether XLA (TensorFlow) or
             `torch.compile` (PyTorch) compiles a step. `"auto"` is as Keras
             chooses: under JAX, and under TensorFlow with a GPU, or where ten
@@ -86,10 +86,10 @@ class Recipe:
             The network decides on `from_logits`. Defaults to `None`, which
             means crossentropy.
         unfreeze: Which layers `epochs` train after `frozen_epochs`, besides
-            those that these have trained: a positive integer, so many from the
-            end; a number in (0, 1), such a part of them; or a name or pattern
-            (`"block6*"`), from the first layer that it fits on. A model inside
-            counts by its layers. Defaults to `None`, all.
+            those that these have trained: a positive integer, the number of
+            layers from the end; a number in (0, 1), their fraction; or a name
+            or pattern (`"block6*"`), from the first layer that it matches on. A
+            nested model counts by its layers. Defaults to `None`, all.
         frozen: Boolean, whether all epochs train only what the function that
             builds the network has left trainable. Frozen layers before these
             then run in inference, without dropout. Defaults to `False`.

@@ -40,10 +40,10 @@ class Segmentation(ImageTask):
     measure on the validation images.
 
     Args:
-        images: What `data.load_masks` takes or has returned.
+        images: Images that `data.load_masks` accepts, or its result.
         masks: Masks as `data.load_masks` takes them. Defaults to `None`.
-        measure: What networks are compared by: `"miou"`, or for two classes
-            `"iou"` or `"dice"`. These are of the second class, the foreground.
+        measure: The measure that networks are compared by: `"miou"`, or for two
+            classes `"iou"` or `"dice"` of the second one, the foreground.
             Defaults to `"miou"`.
         dice_weight: Non-negative number, the weight of soft Dice in the loss.
             It is added to crossentropy. Defaults to `0.0`.

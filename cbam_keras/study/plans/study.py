@@ -69,8 +69,8 @@ class Task(Generic[Loaded]):
             without one needs `output`. Defaults to `None`.
         is_loaded: Boolean, whether the data are loaded already: they cannot
             be divided for several seeds or folds. Defaults to `False`.
-        score: String, a measure of one's choice that a resumed run must agree
-            in, or `None`. Defaults to `None`.
+        score: String, a further measure that a resumed run must agree in, or
+            `None`. Defaults to `None`.
     """
 
     measure: str

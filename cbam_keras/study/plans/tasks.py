@@ -104,9 +104,9 @@ class Classification(ImageTask):
     """Classification of images, measured by accuracy on the test images.
 
     Args:
-        data: What `cbam_keras.data.load` takes or has returned. Loaded data are
-            the same for every seed.
-        measure: What networks are compared by: `"test_accuracy"`,
+        data: Anything that `cbam_keras.data.load` accepts, or its result.
+            Loaded data are the same for every seed.
+        measure: The measure that networks are compared by: `"test_accuracy"`,
             `"balanced_accuracy"`, `"macro_f1"`, `"auc"`, `"ece"` or `"brier"`.
             For classes of unlike size there are `"balanced_accuracy"` (the mean
             recall of the classes), `"macro_f1"` (the mean of their F1 scores)
@@ -116,11 +116,11 @@ class Classification(ImageTask):
             do not count. `"ece"` is the expected calibration error of 15 bins
             of equally many images, `"brier"` the Brier score: lower is better.
             Defaults to `"test_accuracy"`.
-        threshold: Of two classes, from which probability of the second one it
-            is answered, for sensitivity and specificity in reports: `"youden"`
-            (their highest sum on the validation images), or a least
-            sensitivity there, as `"sensitivity=0.95"`. The classes of all other
-            results are the more probable ones. Defaults to `None`: 0.5.
+        threshold: For two classes, how to choose the probability from which
+            the second one counts as predicted, for sensitivity and specificity
+            in reports: `"youden"` (their highest sum on the validation images),
+            or a minimum sensitivity there, as `"sensitivity=0.95"`. All other
+            results take the more probable class. Defaults to `None`: 0.5.
         options: Further arguments of `data.load`, as `download=True`. A recipe
             or a study decides the others.
 

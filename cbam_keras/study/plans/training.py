@@ -25,7 +25,7 @@ def train(
     recipe: Recipe | str | None = None,
     **options: Any,
 ) -> Results:
-    """Trains one or several classifiers under equal conditions.
+    """Trains one or several classifiers with the same data and recipe.
 
     The same call given again resumes, or trains what is missing.
 
@@ -38,9 +38,9 @@ def train(
             or workers train it. Functions have no arguments, and are called
             with the recipe's seed and precision. Models are compiled here;
             outputs without a softmax or sigmoid at the end are logits.
-        data: What `cbam_keras.data.load` takes or has returned. Batch size,
-            seed, augmentation and image size are those of the recipe, of loaded
-            data their own. Defaults to `"crowded_mnist"`.
+        data: Anything that `cbam_keras.data.load` accepts, or its result.
+            Batch size, seed, augmentation and image size are those of the
+            recipe, of loaded data their own. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
             Defaults to `None`, which means `Recipe()`. It then has more epochs
             where these make fewer than 200 steps, except of the embedded

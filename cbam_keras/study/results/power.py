@@ -56,7 +56,7 @@ def pooled_deviation(compared: Sequence[Measured]) -> tuple[float, int]:
 
 
 def detectable(compared: Sequence[Measured]) -> float | None:
-    """Returns the least difference that 80 % of studies like this find.
+    """Returns the smallest difference that 80 % of such studies detect.
 
     `None` if there are too few seeds, or if all differences are equal.
     """
@@ -108,13 +108,13 @@ def count_images(
 def describe_power(
     compared: Sequence[Measured], measure: Measure, folds: int | None = None
 ) -> str:
-    """Returns what a study could have seen, as a clause, or nothing."""
+    """Returns what such a study would detect, as a clause, or nothing."""
     difference = detectable(compared)
     if difference is None:
         return ""
     runs = describe_runs(max(x.pairs for x in compared), folds)
     points = measure.in_points(measure.number(difference))
     return (
-        f"with {runs} a difference of {points} would "
-        f"have been found in {100 * POWER:.0f} % of studies"
+        f"{100 * POWER:.0f} % of studies with {runs} would detect a "
+        f"difference of {points}"
     )

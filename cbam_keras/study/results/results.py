@@ -88,8 +88,8 @@ class Results(Judged, _terminal.Tabular):
         verdict: String, networks and classes that have collapsed, and the
             differences between others in a sentence for each table, or that no
             network has learned. These need a baseline.
-        detectable: Number, the least true difference in the first table that
-            80 % of such studies find. It is in units of the measure: 0.01 is
+        detectable: Number, the smallest true difference in the first table that
+            80 % of such studies detect. It is in units of the measure: 0.01 is
             one point. `None` with too few seeds.
         code: String, a line of code that makes the best layer, or empty.
     """
@@ -388,7 +388,7 @@ class Results(Judged, _terminal.Tabular):
 
     @property
     def detectable(self) -> float | None:
-        """The least difference that 80 % of such studies find."""
+        """The smallest difference that 80 % of such studies detect."""
         return detectable([*self.compared().values()])
 
     def describe_guessing(self) -> str:

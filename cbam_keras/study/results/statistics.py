@@ -256,7 +256,7 @@ def verdict(
 ) -> str:
     """Returns how networks compare with the baseline, as a sentence.
 
-    `seen` says what would have been found, where something may be chance.
+    `seen` says what would be detected, where something may be chance.
     """
     measure = as_measure(measure)
     others = {k: x for k, x in networks.items() if x.difference is not None}

@@ -26,8 +26,8 @@ def plot_costs(
             `parameters`, `macs` and `seconds_per_epoch`. `mean` is an accuracy
             in [0, 1]; costs are `None` if unknown.
         title: String, written over the figure. Defaults to `""`.
-        heading: String or `study.Measure`, what is drawn. A string is in
-            percent. Defaults to `"test accuracy"`.
+        heading: String or `study.Measure`, the quantity that is drawn. A string
+            is in percent. Defaults to `"test accuracy"`.
 
     Returns:
         A `matplotlib.figure.Figure`. It has a panel per cost that is known.

@@ -96,8 +96,9 @@ def plot_ablation(
         title: String, written over the figure. Defaults to `""`.
         ax: A `matplotlib.axes.Axes` to draw into, for the rows of one table.
             Defaults to `None`, which means a new figure.
-        heading: String or `study.Measure`, what is drawn. By default what a
-            study compares, and else `"top-1 error"`. Defaults to `None`.
+        heading: String or `study.Measure`, the quantity that is drawn. By
+            default the measure of a study, else `"top-1 error"`. Defaults to
+            `None`.
 
     Returns:
         A `matplotlib.figure.Figure`; `ax` if there is one.

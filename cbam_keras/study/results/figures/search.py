@@ -35,8 +35,8 @@ def plot_search(
             trials are drawn), and a number in [0, 1]; a `score` takes its
             place.
         title: String, written over the figure. Defaults to `""`.
-        heading: String or `study.Measure`, what is drawn. A string is in
-            percent. Defaults to `"validation accuracy"`.
+        heading: String or `study.Measure`, the quantity that is drawn. A string
+            is in percent. Defaults to `"validation accuracy"`.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -126,8 +126,8 @@ def plot_pareto(
             `None` stands for an unknown one; the value of `"attention"` decides
             the color.
         title: String, written over the figure. Defaults to `""`.
-        heading: String or `study.Measure`, what is drawn. A string is in
-            percent. Defaults to `"validation accuracy"`.
+        heading: String or `study.Measure`, the quantity that is drawn. A string
+            is in percent. Defaults to `"validation accuracy"`.
 
     Returns:
         A `matplotlib.figure.Figure`. Parameters are on the left,
