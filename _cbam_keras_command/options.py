@@ -87,9 +87,10 @@ def add_attention(parser):
         "--stages",
         **SEVERAL,
         metavar="STAGES",
-        help="in which stages of the network attention goes: all, first, last,"
-        ' "last 2", numbers from 1 as 1,3, or top, after the last feature map;'
-        " each for all, each alone, last two and more, and top (default: all)",
+        help="stages of the network that get attention: all, first, last, "
+        '"last 2", numbers from 1 as 1,3, or top, after the last feature map;'
+        " each: compare all stages, each stage alone, the last two, three, ... "
+        "stages, and top (default: all)",
     )
 
 
@@ -97,7 +98,7 @@ def add_instead_of(parser):
     parser.add_argument(
         "--instead-of",
         metavar="KIND",
-        help="put attention in the place of gates of the network, as se of "
+        help="replace gates of the network by attention, as se of "
         "EfficientNetB0, and compare with the network as it is",
     )
 
@@ -108,9 +109,9 @@ def add_repetitions(parser, *, seeds):
         "--seeds",
         type=int,
         default=seeds,
-        help="how many seeds, from 0; several give mean, deviation, and the"
-        " interval of each difference"
-        + " (default: 3 of cluttered_mnist, otherwise 1)"
+        help="number of seeds (0, 1, 2, ...); with several, the mean, the "
+        "standard deviation and the interval of each difference are reported"
+        + " (default: 3 for cluttered_mnist, otherwise 1)"
         * (seeds is None),
     )
     add_folds(parser)
@@ -120,15 +121,17 @@ def add_folds(parser):
     parser.add_argument(
         "--folds",
         type=int,
-        help="test each image once, in a cross-validation of so many folds",
+        help="number of folds of a cross-validation, which tests each image "
+        "once",
     )
 
 
 def add_layers(group, ratios, sizes, **several):
     """Adds the options of CBAM's gates, with these defaults."""
     texts = {
-        "--reduction-ratio": f"of the channel gate (default: {ratios})",
-        "--kernel-size": f"of the spatial gate, odd (default: {sizes})",
+        "--reduction-ratio": f"r of the channel gate (default: {ratios})",
+        "--kernel-size": "side of the convolution of the spatial gate, odd "
+        f"(default: {sizes})",
     }
     add_options(group, texts, type=int, **several)
     group.add_argument(
@@ -136,7 +139,8 @@ def add_layers(group, ratios, sizes, **several):
         choices=ORDERS,
         **several,
         metavar="NAME",
-        help=f"of CBAM's gates: {', '.join(ORDERS)} (default: channel_first)",
+        help=f"order of CBAM's gates: {', '.join(ORDERS)} (default: "
+        "channel_first)",
     )
 
 
@@ -144,9 +148,8 @@ def add_identity_init(parser):
     parser.add_argument(
         "--identity-init",
         action=argparse.BooleanOptionalAction,
-        help="whether gates start at one and the spatial gate is normalized; "
-        "no is the layer of the paper, without that normalization (default: "
-        "yes)",
+        help="--no-identity-init: the paper's CBAM, which does not start as "
+        "the identity and has no normalization",
     )
 
 
@@ -163,14 +166,14 @@ def add_run(parser, output):
     group.add_argument(
         "--workers",
         type=int,
-        help="train N networks at a time on this machine, each with its own"
-        " GPU or its part of the cores (default: several if they are small"
-        " and there is no GPU)",
+        help="number of networks to train at a time on this machine, each with "
+        "its own GPU or its part of the cores (default: several if they are "
+        "small and there is no GPU)",
     )
     group.add_argument(
         "--scheduler",
         metavar="ADDRESS",
-        help="train by the workers of a Dask scheduler, as tcp://host:8786, or "
+        help="train on the workers of a Dask scheduler, as tcp://host:8786, or "
         "the file that it has written; all must see the output folder",
     )
     group = parser.add_mutually_exclusive_group()
@@ -266,7 +269,7 @@ def add_masks(parser):
         metavar="FILE",
         help="a text file with red, green, blue and the name of each class",
     )
-    text = "a regular expression that finds the same in names of both"
+    text = "a regular expression that matches the same in names of both"
     add_options(group, {"--pair-by": text}, metavar="PATTERN")
     group.add_argument(
         "--ignore-index",
@@ -288,22 +291,21 @@ def add_training(
     group.add_argument(
         "--recipe",
         choices=RECIPES,
-        help="sets the options below unless given; default is Recipe(): 4 "
-        "epochs, batches of 32, a rate of 0.01 (without --recipe: the values "
-        "below; with --weights fine-tuning, 2 frozen and 4 more epochs; with "
-        "--masks segmentation)",
+        help="values of the options below that are not set; default: 4 epochs, "
+        "batches of 32, rate 0.01. Without --recipe the defaults below apply, "
+        "with --weights those of fine-tuning (2 frozen epochs and 4 more), "
+        "with --masks those of segmentation",
     )
     texts = {
-        "--epochs": "epochs of each training; unless given, of your own images "
-        "as many as make 200 steps, with --weights or --masks those of the "
-        "recipe, of cluttered_mnist 3 (default: 1)",
-        "--frozen-epochs": "epochs before these, which train only the layers "
-        "that are not frozen: attention and the classifier; 2 with --weights "
-        "(default: 0)",
+        "--epochs": "epochs; at least 200 steps on your own images, those of "
+        "the recipe with --weights or --masks, 3 for cluttered_mnist (default: "
+        "1)",
+        "--frozen-epochs": "epochs before these that train only attention and "
+        "the classifier; 2 with --weights (default: 0)",
         "--batch-size": "images per step (default: 64)",
-        "--seed": "of everything random (default: 0)",
-        "--patience": "end a training after so many epochs without progress on "
-        "the validation images",
+        "--seed": "random seed (default: 0)",
+        "--patience": "number of epochs without progress on the validation "
+        "images after which a training ends",
     }
     add_options(group, texts, type=int)
     group.add_argument(
@@ -318,26 +320,27 @@ def add_training(
         dest="cache",
         action="store_false",
         default=None,
-        help="run frozen layers in each epoch anew",
+        help="run frozen layers again in each epoch",
     )
     group.add_argument(
         "--unfreeze",
         type=_layers,
         metavar="LAYERS",
-        help="which layers to train after the frozen epochs: how many from the "
-        "end, as 30, what part, as 0.4, or a name or pattern; all unless given",
+        help="layers to train after the frozen epochs: their number from the "
+        "end, as 30, their fraction, as 0.4, or the name or pattern of the "
+        "first one; all by default",
     )
     group.add_argument(
         "--class-weight",
         choices=("balanced", "sqrt"),
-        help="let rare classes count as much in training as others, or by the "
-        "square root of these weights",
+        help="balanced: give all classes the same weight in the loss; sqrt: "
+        "the square roots of these weights",
     )
     loss = group.add_mutually_exclusive_group()
     loss.add_argument(
         "--loss",
         choices=("focal",),
-        help="in place of crossentropy, focal crossentropy",
+        help="focal crossentropy instead of crossentropy",
     )
     loss.add_argument(
         "--label-smoothing",
@@ -349,16 +352,17 @@ def add_training(
         "--measure",
         choices=(*(SCORES if has_masks else ()), *MEASURES),
         default="test_accuracy",
-        help="what networks are compared by, on the test images"
+        help="metric that networks are compared by, on the test images"
         + "; with masks miou, or for two classes iou or dice" * has_masks,
     )
     if has_threshold:
         group.add_argument(
             "--threshold",
             metavar="RULE",
-            help="of two classes, from which probability of the second one it "
-            "is answered: youden, or a least sensitivity as sensitivity=0.95, "
-            "both on validation images; without it 0.5",
+            help="for two classes, how to choose the probability from which "
+            "the second one counts as predicted, on the validation images: "
+            "youden, or a minimum sensitivity as sensitivity=0.95 (default: "
+            "0.5)",
         )
     if learning_rate:
         group.add_argument(
@@ -390,8 +394,8 @@ def add_rarely_used(parser):
     group.add_argument(
         "--jit-compile",
         action=argparse.BooleanOptionalAction,
-        help="make one program of a step, by XLA (default: with a GPU, and "
-        "under JAX)",
+        help="compile a training step by XLA (default: with a GPU, and under "
+        "JAX)",
     )
     flags = {
         "--tensorboard": "write logs for TensorBoard",
@@ -412,20 +416,20 @@ def add_rarely_used(parser):
         "--image-column": f"{of_table} paths",
         "--label-column": f"{of_table} classes",
         "--split-column": f"{of_table} train, validation or test",
-        "--group-column": f"{of_table} what stays together: a patient",
+        "--group-column": f"{of_table} patients, each kept in one split",
     }
     add_options(group, columns, metavar="NAME")
     group.add_argument(
         "--group-by",
         metavar="PATTERN",
-        help="keep images together in whose names a regular expression finds "
-        "the same, as patient_[0-9]+",
+        help="keep images in one split if this regular expression matches the "
+        "same text in their names, as patient_[0-9]+",
     )
     group.add_argument(
         "--group-by-folder",
         action=argparse.BooleanOptionalAction,
-        help="whether images of one subfolder, as of a patient, stay "
-        "together where images are split (default: yes)",
+        help="keep images of one subfolder, as of a patient, in one split "
+        "(the default)",
     )
     return group
 

@@ -174,11 +174,11 @@ def read_version() -> str:
 
 
 def train(parser):
-    """Trains a network without attention, with SE and with CBAM under equal
-    conditions and ends with a table, a sentence on the differences, and the
-    command that draws where the networks look. The same command given again
-    resumes. Without arguments: a tiny ResNet on cluttered digits, with three
-    seeds, about two minutes on a CPU.
+    """Trains a network without attention, with SE and with CBAM on the same
+    data and with the same seeds. It ends with a table, a sentence on the
+    differences, and the command that draws where the networks look. The same
+    command given again resumes. Without arguments: a tiny ResNet on cluttered
+    digits, with three seeds, about two minutes on a CPU.
 
     examples:
       cbam-keras train
@@ -228,12 +228,12 @@ def tune(parser):
         "--algorithm",
         choices=ALGORITHMS,
         default="random",
-        help="how the next trial is chosen",
+        help="algorithm that chooses the next trial",
     )
     parser.add_argument(
         "--max-trials",
         type=int,
-        help="how many trials (default: 14; hyperband and grid end by "
+        help="number of trials (default: 14; hyperband and grid end by "
         "themselves)",
     )
     texts = {
@@ -247,8 +247,8 @@ def tune(parser):
         "--seeds",
         type=int,
         default=6,
-        help="with how many new seeds the best setting with attention and no "
-        "attention are retrained; 0 for none",
+        help="number of new seeds with which the best setting and no attention "
+        "are retrained; 0 for none",
     )
     add_folds(parser)
     add_run(parser, "runs/tune-DATA-MODEL")
@@ -267,7 +267,7 @@ def tune(parser):
     )
     add_layers(group, "2 4 8 16, and 4 for se", "3 5 7", **SEVERAL)
     pools = {
-        f"--{gate}-pool-types": f"of the {gate} gate (default: avg+max)"
+        f"--{gate}-pool-types": f"pools of the {gate} gate (default: avg+max)"
         for gate in ("channel", "spatial")
     }
     add_options(group, pools, metavar="POOLS", **SEVERAL)
@@ -292,7 +292,7 @@ def tune(parser):
         "--keep",
         type=int,
         default=3,
-        help="how many of the best trials keep their weights",
+        help="number of the best trials that keep their weights",
     )
     add_identity_init(group)
 
@@ -390,7 +390,7 @@ def explain(parser):
         "--draw",
         type=int,
         default=8,
-        help="how many images are drawn and kept as arrays; the others "
+        help="number of images that are drawn and kept as arrays; the others "
         "count only in the means",
     )
     add_output(parser, "runs/explain-NAME, with the name of the run")
@@ -414,8 +414,8 @@ def explain(parser):
         type=count,
         default="8",
         metavar="N|all",
-        help="how many images of the split, or of the folder, are chosen at "
-        "random, equally many of each class",
+        help="number of images of the split or folder, chosen at random, "
+        "equally many of each class",
     )
     group.add_argument(
         "--seed", type=int, help="of that choice (default: that of the run)"
@@ -423,8 +423,9 @@ def explain(parser):
     group.add_argument(
         "--mistakes",
         action="store_true",
-        help="draw those that most networks get wrong and a quarter that most "
-        "get right, and say what the gates of the best network are worth",
+        help="draw the images that most networks get wrong, and a quarter that "
+        "most get right, and measure what each gate of the best network is "
+        "worth",
     )
     group = parser.add_argument_group("models")
     group.add_argument(

@@ -101,7 +101,8 @@ def grad_cam(
         >>> model = cbam_keras.models.ResNet18(
         ...     input_shape=(64, 64, 3), classes=10, stem="small"
         ... )
-        >>> cbam_keras.explain.grad_cam(model, np.random.rand(2, 64, 64, 3)).shape
+        >>> images = np.random.rand(2, 64, 64, 3)
+        >>> cbam_keras.explain.grad_cam(model, images).shape
         (2, 64, 64)
 
     Reference:
