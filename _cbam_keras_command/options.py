@@ -202,8 +202,8 @@ def add_regions(parser):
     parser.add_argument(
         "--regions",
         metavar="FOLDER",
-        help="masks of the images, paired with them by name: how much of the "
-        "heat is where they are not 0",
+        help="masks of the images, paired by name: report the fraction of the "
+        "heat where they are not 0",
     )
 
 
@@ -361,8 +361,8 @@ def add_training(
             metavar="RULE",
             help="for two classes, how to choose the probability from which "
             "the second one counts as predicted, on the validation images: "
-            "youden, or a minimum sensitivity as sensitivity=0.95 (default: "
-            "0.5)",
+            "youden, or a minimum sensitivity as sensitivity=0.95; without it "
+            "0.5",
         )
     if learning_rate:
         group.add_argument(

@@ -137,7 +137,8 @@ def build_parser() -> Parser:
     """Returns the parser of the command line."""
     parser = Parser(
         prog="cbam-keras",
-        description="CBAM attention for Keras: train, tune, compare, explain.",
+        description="Attention layers (SE, CBAM, ECA) for Keras: train, tune, "
+        "compare, explain.",
         epilog="examples:\n  cbam-keras train\n  cbam-keras train --help\n"
         "  cbam-keras explain runs/train-cluttered_mnist-tiny\n",
     )

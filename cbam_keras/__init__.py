@@ -1,4 +1,4 @@
-"""CBAM for Keras: attention layers, networks that carry them, and tools."""
+"""Attention layers (SE, CBAM, ECA) for Keras 3, and tools around them."""
 
 import functools
 import importlib

@@ -25,9 +25,9 @@ PHOTOGRAPHS = {
     "coffee.png": ("espresso", 967, (10, 40, 125, 165)),
     "motorcycle_left.png": ("moped", 665, (32, 20, 190, 224)),
 }
-# Sizes of the text in points are large, since the site shows the figures at
-# half of their size, and a phone at a third.
-PHOTOGRAPHS_TEXT, SIGNALS_TEXT = 23, 17
+# The size of the text in points is large, since a phone shows the figures at
+# half of their size.
+TEXT = 17
 
 
 def photograph(name):
@@ -47,30 +47,20 @@ def draw_photographs():
     scaled = models.preprocess_efficientnet_lite0(photographs)
     predicted = model.predict(scaled, verbose=0)
     heat = explain.grad_cam(model, scaled)
-    figure = figures.new_figure(13, 2.7, "")
-    panels = figure.subplots(1, 2 * len(PHOTOGRAPHS))
+    figure = figures.new_figure(8.4, 3.2, "")
+    panels = figure.subplots(1, len(PHOTOGRAPHS))
     scale = style.color_scale("inferno", (0, 1), first=0.25, alpha=maps.OPACITY)
     for number, (name, index, box) in enumerate(PHOTOGRAPHS.values()):
         if predicted[number].argmax() != index:
             raise ValueError(f'The photograph is not seen as "{name}".')
-        shown, over = panels[2 * number : 2 * number + 2]
-        shown.imshow(photographs[number])
+        axes = panels[number]
         gray = figures.luminance(photographs[number] / 255)
-        over.imshow(gray, cmap="gray", vmin=-0.3, vmax=1.3)
-        over.imshow(heat[number], cmap=scale.cmap, norm=scale.norm)
-        figures.draw_box(over, box)
+        axes.imshow(gray, cmap="gray", vmin=-0.3, vmax=1.3)
+        axes.imshow(heat[number], cmap=scale.cmap, norm=scale.norm)
+        figures.draw_box(axes, box)
+        axes.set(xticks=[], yticks=[])
         chance = predicted[number, index]
-        # At the right end, below both panels of the photograph.
-        over.set_title(
-            f"{name}, {chance:.0%}",
-            fontsize=PHOTOGRAPHS_TEXT,
-            loc="right",
-            y=-0.06,
-            verticalalignment="top",
-        )
-    for axes in panels:
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set_xlabel(f"{name}, {100 * chance:.0f} %", fontsize=TEXT, labelpad=8)
     return figure
 
 
@@ -107,7 +97,7 @@ def draw_signals():
             linewidth=3,
         )
         axes.set(xlim=(0, end), ylim=(low, high), xticks=[], yticks=[])
-        axes.set_title(title, fontsize=SIGNALS_TEXT, loc="left")
+        axes.set_title(title, fontsize=TEXT, loc="left")
     return figure
 
 

@@ -74,6 +74,8 @@ EAGER = """
     attention compare detection other-tasks pretrained segmentation studies
     tune
 """.split()
+# A folder of images per class, which the page reads with Keras.
+PHOTOS = "docs/guides/pretrained.md"
 # Replacements for files that are not in the repository.
 REPLACED = {
     "docs/guides/attention.md": {
@@ -98,6 +100,8 @@ REPLACED = {
 
 # The converter of ONNX looks for a name that NumPy had.
 @pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")
+# Keras warns of its default where the data are a dataset of TensorFlow.
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
 # KerasTuner's own, of a name of the standard library.
 @pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:getName:DeprecationWarning")
@@ -122,6 +126,11 @@ def test_examples_run_in_order(file, small_place, monkeypatch):
             return own(model, *arguments, **{**options, "run_eagerly": True})
 
         monkeypatch.setattr(owner, "compile", eagerly)
+    if file == PHOTOS:
+        for number in range(10):
+            path = pathlib.Path("photos", f"{number % 2}", f"{number}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            keras.utils.save_img(path, np.full((96, 96, 3), 9 * number))
     code = blocks(file)
     for old, new in REPLACED.get(file, {}).items():
         assert any(old in block for block in code)
