@@ -60,7 +60,9 @@ def draw_photographs():
         figures.draw_box(axes, box)
         axes.set(xticks=[], yticks=[])
         chance = predicted[number, index]
-        axes.set_xlabel(f"{name}, {100 * chance:.0f} %", fontsize=TEXT, labelpad=8)
+        axes.set_xlabel(
+            f"{name}, {100 * chance:.0f} %", fontsize=TEXT, labelpad=8
+        )
     return figure
 
 
