@@ -121,8 +121,7 @@ def add_folds(parser):
     parser.add_argument(
         "--folds",
         type=int,
-        help="number of folds of a cross-validation, which tests each image "
-        "once",
+        help="folds of a cross-validation, which tests each image once",
     )
 
 
@@ -297,8 +296,8 @@ def add_training(
         "with --masks those of segmentation",
     )
     texts = {
-        "--epochs": "epochs; at least 200 steps on your own images, those of "
-        "the recipe with --weights or --masks, 3 for cluttered_mnist (default: "
+        "--epochs": "epochs; at least 200 steps on your own images, with "
+        "--weights or --masks the recipe's, 3 for cluttered_mnist (default: "
         "1)",
         "--frozen-epochs": "epochs before these that train only attention and "
         "the classifier; 2 with --weights (default: 0)",
@@ -361,8 +360,7 @@ def add_training(
             metavar="RULE",
             help="for two classes, how to choose the probability from which "
             "the second one counts as predicted, on the validation images: "
-            "youden, or a minimum sensitivity as sensitivity=0.95; without it "
-            "0.5",
+            "youden, or a minimum sensitivity as sensitivity=0.95; else 0.5",
         )
     if learning_rate:
         group.add_argument(
