@@ -126,6 +126,14 @@ def test_a_gate_of_ones_own_needs_only_a_call(kind):
     assert_predicts_the_same(new, old, data_for(old))
 
 
+def test_a_gate_without_a_config_of_its_own_is_saved(tmp_path):
+    new = insert_attention(vary(small()), BuiltGate, identity=False)
+    new.save(tmp_path / "net.keras")
+    names = {"BuiltGate": BuiltGate}
+    loaded = keras.saving.load_model(tmp_path / "net.keras", names)
+    assert_predicts_the_same(loaded, new, data_for(new))
+
+
 @pytest.mark.every_backend
 def test_a_subclassed_network_takes_attention_by_its_call():
     own, inputs = Subclassed(), keras.Input((8, 8, 3))

@@ -384,7 +384,7 @@ def kind_of(layer_class):
 
 
 def _policy(place):
-    """Returns the dtype policy of a layer for the output of a place."""
+    """Returns the name of the dtype policy for the output of a place."""
     policy = getattr(place.operation, "dtype_policy", None)
     dtype = place.outputs[0][0].dtype
     if (
@@ -392,6 +392,5 @@ def _policy(place):
         and policy.quantization_mode is None
         and policy.compute_dtype == dtype
     ):
-        return policy
-    half = dtype in ("float16", "bfloat16")
-    return keras.dtype_policies.DTypePolicy(f"mixed_{dtype}" if half else dtype)
+        return policy.name
+    return f"mixed_{dtype}" if dtype in ("float16", "bfloat16") else dtype
