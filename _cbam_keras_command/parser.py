@@ -41,8 +41,8 @@ from _cbam_keras_command.options import (
 class Options(argparse.Namespace):
     """What is asked of a subcommand."""
 
-    # Not every subcommand has this option.
-    json = False
+    # Not every subcommand has these options.
+    json, regions = False, None
 
     @property
     def line(self) -> str:

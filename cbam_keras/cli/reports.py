@@ -50,8 +50,6 @@ def explain(options: Options) -> None:
 def explain_for_report(options: Options, output: pathlib.Path) -> None:
     """Explains what networks get wrong for the report, unless it is done."""
     folder = output / study.EXPLANATIONS
-    # Of `train` alone.
-    regions = getattr(options, "regions", None)
     with _files.writing_to(output):
         try:
             run = report.read_run(output)
@@ -62,17 +60,19 @@ def explain_for_report(options: Options, output: pathlib.Path) -> None:
                 path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
                 for path in run.files
             }
+            described = {"networks": hashes, "regions": options.regions}
             if run.has_masks:
                 report.draw_predictions(run)
-            elif not _is_explained(
-                folder, {"networks": hashes, "regions": regions}
-            ):
+            elif not _is_explained(folder, described):
+                settings = report.Settings(
+                    mistakes=True, count=64, regions=options.regions
+                )
                 report.explain_run(
                     run,
-                    report.Settings(mistakes=True, count=64, regions=regions),
+                    settings,
                     output=output,
                     command=options.line,
-                    described={"networks": hashes},
+                    described=described,
                 )
         except _files.InUse:
             # Another process writes the same.

@@ -62,8 +62,8 @@ def plan_training(options: Options) -> study.Study:
             "`regions` must be a folder of masks. Received: regions="
             f'"{options.regions}", where there is none'
         )
-    model, task = _model(options), _segmentation(options)
-    if task is not None:
+    model, images = _model(options), _data_or_task(options)
+    if "task" in images:
         options.refuse(["threshold", "regions"], "with `masks`")
     return comparison.plan(
         _attentions(options),
@@ -75,24 +75,20 @@ def plan_training(options: Options) -> study.Study:
         seeds=_seeds(options),
         folds=options.folds,
         threshold=options.threshold,
-        **(_data_of(options) if task is None else {"task": task}),
+        **images,
     )
 
 
-def _data_of(options):
-    return {
-        "data": options.data,
-        "data_options": options.data_options,
-        "measure": options.measure,
-    }
-
-
-def _segmentation(options: Options) -> study.Segmentation | None:
-    """Returns the task of images with masks, if there are any."""
+def _data_or_task(options: Options) -> dict[str, Any]:
+    """Returns the arguments for images, or for images with masks."""
     names = ["class_names", "colors", "ignore_index", "pair_by", "dice_weight"]
     if options.masks is None:
         options.refuse(names, "without `masks`")
-        return None
+        return {
+            "data": options.data,
+            "data_options": options.data_options,
+            "measure": options.measure,
+        }
     masks = {"masks": options.masks}
     if data.is_table(options.data):
         masks = {"mask_column": options.masks}
@@ -100,7 +96,7 @@ def _segmentation(options: Options) -> study.Segmentation | None:
     if options.measure != study.ACCURACY:
         masks["measure"] = options.measure
     arguments = {**masks, **options.data_options, **options.select(names)}
-    return study.Segmentation(options.data, **arguments)
+    return {"task": study.Segmentation(options.data, **arguments)}
 
 
 def plan_ablation(options: Options) -> study.Study:
@@ -120,14 +116,14 @@ def plan_ablation(options: Options) -> study.Study:
 
 
 def plan_search(options: Options) -> tuning.Search:
-    task = _segmentation(options)
+    images = _data_or_task(options)
     if options.hypermodel is not None:
         names = ("model", "weights", "attention", *PLACES, *SPACE_OPTIONS)
         options.refuse(names, "with `hypermodel`, which has its own space")
         hypermodel = import_object("hypermodel", options.hypermodel)
     else:
         hypermodel = tuning.CBAMHyperModel(
-            model=comparison.name_network(_model(options), task),
+            model=comparison.name_network(_model(options), images.get("task")),
             weights=options.weights,
             attention=_attentions(options),
             **options.select(PLACES),
@@ -147,7 +143,7 @@ def plan_search(options: Options) -> tuning.Search:
         confirm=options.confirm,
         folds=options.folds,
         keep=options.keep,
-        **(_data_of(options) if task is None else {"task": task}),
+        **images,
     )
 
 

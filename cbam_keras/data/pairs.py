@@ -157,10 +157,9 @@ def pair_with_regions(dataset: Dataset, folder: str) -> Dataset:
             f"Heat is not measured on {_checks.count(len(alone), 'image')} "
             f'without a mask in "{folder}": {first}'
         )
-    rows = [row for row, image in enumerate(images) if image in pairs]
-    paths = np.array([str(pairs[images[row]]) for row in rows], object)
-    examples = dataclasses.replace(examples.take(rows), masks=paths)
-    splits = {split: examples}
+    rows = np.array([image in pairs for image in images])
+    paths = np.array([str(mask) for mask in pairs.values()], object)
+    splits = {split: dataclasses.replace(examples.take(rows), masks=paths)}
     return encode(dataclasses.replace(dataset, splits=splits), Masks())
 
 

@@ -216,10 +216,7 @@ def _cut(count, validation_fraction, test):
 def check_classes(
     dataset: Dataset, received: str, folds: int | None = None
 ) -> None:
-    """Raises unless there are two classes and enough images of each.
-
-    Warns if images that only measure are not of all classes.
-    """
+    """Raises unless there are two classes, and of each images to train with."""
     names, splits = dataset.class_names, dataset.splits
     is_grouped = any(examples.is_grouped for examples in splits.values())
     if len(names) < 2:

@@ -344,13 +344,11 @@ def _add_examples(page, folder, content):
         + " The white box is around the digit."
         * ("box_fraction" in content)
     }
-    names_by_layer: dict[str, list[str]] = {}
-    for name, layer in content.get("finer_layers", {}).items():
-        if layer:
-            names_by_layer.setdefault(layer, []).append(name)
-    for layer, names in names_by_layer.items():
+    finer = content.get("finer_layers", {})
+    for layer in dict.fromkeys(filter(None, finer.values())):
+        listed = ", ".join(name for name in finer if finer[name] == layer)
         captions["grad_cam.png"] += (
-            f" Heat of {', '.join(names)} has few positions: --layer "
+            f" Heat of {listed} has few positions: --layer "
             f"{shlex.quote(layer)} explains a layer of more."
         )
     section.figures = _read_figures(folder, captions)
