@@ -101,6 +101,24 @@ def still_learning(found):
     return names
 
 
+def detected(names, counts):
+    """Returns differences that 80 % of studies with so many seeds detect."""
+    rows = []
+    for name in names:
+        content = results.stored()[name]
+        folds = content["settings"]["folds"]
+        row = {"data": TITLES[name]}
+        for count in counts:
+            seeds = [x for x in content["seeds"] if x < folds * count]
+            cells = [x for x in content["cells"] if x["seed"] in seeds]
+            some = results.results_of(
+                content | {"seeds": seeds, "cells": cells}
+            )
+            row[f"{len(seeds)} trainings"] = f"{100 * some.detectable:.2f}"
+        rows.append(row)
+    return markdown(rows)
+
+
 def studies():
     """Returns the differences of all studies, and what had not converged."""
     stored = results.stored()
@@ -160,7 +178,9 @@ def forest():
     return drawn
 
 
-TOP = ("top-solar-cells",)
+TOP = tuple(
+    f"top-{x}" for x in ("solar-cells", "photographs", "clothes", "digits")
+)
 ON_TOP = (
     *(f"{x}-top" for x in ("se", "cbam", "channel", "spatial", "eca")),
     *("coordinate-top", "hidden", "low-rank", "last-affine"),
@@ -214,6 +234,7 @@ TABLES = {
         networks, "photographs-frozen", FEW_WEIGHTS, "weights that are trained"
     ),
     "top": functools.partial(by_network, TOP, ON_TOP),
+    "top-detected": functools.partial(detected, TOP, (1, 2, 3, 6)),
     "stages": functools.partial(networks, "digits-stages", PLACES),
     "options": functools.partial(networks, "digits", OPTIONS),
     "studies": studies,

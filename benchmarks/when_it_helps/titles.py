@@ -37,8 +37,10 @@ TITLES = MEASURED_TITLES | {
     "solar-cells": "solar cells, pretrained network",
     "camvid": "CamVid, U-Net",
     "bccd": "blood cells, detection",
-    "top-photographs": "photographs of CIFAR-10, frozen network",
     "top-solar-cells": "solar cells, frozen network",
+    "top-photographs": "photographs of CIFAR-10, frozen network",
+    "top-clothes": "Fashion-MNIST, frozen network",
+    "top-digits": "handwritten digits, frozen network",
     **{
         f"{name}-top": f"{MEASURED_TITLES[name]} at the top"
         for name in ("se", "cbam", "channel", "spatial", "eca", "coordinate")
