@@ -407,10 +407,8 @@ def choose_threshold(
     metrics = _checks.require("sklearn.metrics", extra="plot")
     if rule is None or predictions is None or len(predictions.present) < 2:
         return None
-    scores, least = (
-        predictions.probabilities[:, 1],
-        measures.sensitivity_of(rule),
-    )
+    scores = predictions.probabilities[:, 1]
+    least = measures.sensitivity_of(rule)
     wrong, right, thresholds = metrics.roc_curve(
         predictions.labels, scores, drop_intermediate=False
     )

@@ -12,6 +12,7 @@ from cbam_keras import _checks, _graph, _terminal
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.recipes import as_field
 from cbam_keras.study.plans.study import Study, batches_for
+from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.results.content import RESULTS
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.running import machine
@@ -199,10 +200,8 @@ def _time_training(study, data):
     """Returns the seconds of a training, by a step of each network."""
     seconds, run = [], study.runs[0]
     for variant in study.variants:
-        batches, recipe = (
-            batches_for(variant, data),
-            study.recipe_for(None, run),
-        )
+        batches = batches_for(variant, data)
+        recipe = study.recipe_for(None, run)
         with _graph.same_randomness(), free_memory():
             model = build_network(study, variant, run, batches)
             batch = batches.train[0]
@@ -230,8 +229,10 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
     if output is None:
         output = default_output(study)
     if len(study.runs) > 1:
-        # The intervals at the end need it: it is checked before any work.
+        # What is done at the end is checked before any work.
         _checks.require("scipy.stats", extra="plot")
+    if isinstance(study.task, Classification):
+        _checks.require("sklearn.metrics", extra="plot")
     cells = cells_of(study, output, options.tensorboard, options.callbacks)
     folder = cells.folder
     # Raises if the data have no labels to weight.
