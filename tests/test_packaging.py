@@ -55,32 +55,57 @@ def test_nothing_is_installed_from_an_address():
     assert "urls" not in PROJECT
 
 
-def test_the_wheel_holds_the_package_and_no_tests(tmp_path):
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """Returns a copy of what is built, in a folder named like the package."""
     pytest.importorskip("setuptools", minversion="77", reason="builds it")
-    folder = tmp_path / "archives"
+    folder = tmp_path_factory.mktemp("above") / "cbam_keras"
     folder.mkdir()
     for name in (*FILES, "pyproject.toml", "MANIFEST.in"):
         shutil.copy(ROOT / name, folder)
     for name in ("cbam_keras", COMMAND, "tests"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    code = "from setuptools import build_meta; build_meta.build_wheel('dist')"
+    return folder
+
+
+def build(clone, hook):
+    """Returns the wheel that pip installs by a hook of setuptools."""
+    code = f"from setuptools import build_meta; build_meta.{hook}('{hook}')"
     subprocess.run(
         [sys.executable, "-c", code],
-        cwd=folder,
+        cwd=clone,
         check=True,
         capture_output=True,
     )
-    (wheel,) = folder.glob("dist/*.whl")
+    (wheel,) = clone.glob(f"{hook}/*.whl")
+    return zipfile.ZipFile(wheel)
+
+
+def test_the_wheel_holds_the_package_and_no_tests(clone):
     modules = {
         path.relative_to(ROOT).as_posix()
         for name in ("cbam_keras", COMMAND)
         for path in (ROOT / name).rglob("*.py")
     } | {*DATA}
     information = f"cbam_keras-{cbam_keras.__version__}.dist-info/"
-    with zipfile.ZipFile(wheel) as archive:
+    with build(clone, "build_wheel") as archive:
         installed = set(archive.namelist())
     assert f"{information}licenses/LICENSE" in installed
     assert modules == {
         name for name in installed if not name.startswith(information)
     }
+
+
+def test_a_script_above_the_clone_imports_what_is_installed_with_e(
+    clone, tmp_path
+):
+    with build(clone, "build_editable") as archive:
+        archive.extractall(tmp_path)
+    code = """import importlib.util, site, sys
+site.addsitedir(sys.argv[1])
+print(importlib.util.find_spec("cbam_keras").origin)"""
+    # Without the packages and paths that the tests run with.
+    command = [sys.executable, "-ES", "-c", code, tmp_path]
+    origin = subprocess.check_output(command, cwd=clone.parent, text=True)
+    assert origin == f"{clone / 'cbam_keras' / '__init__.py'}\n"
