@@ -137,12 +137,13 @@ def test_a_lock_that_is_held_for_a_moment_is_waited_for(tmp_path):
     use(tmp_path)
 
 
-def test_without_flock_the_file_counts(tmp_path, monkeypatch):
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
+def test_without_flock_the_file_counts(code, tmp_path, monkeypatch):
     def flock(*_):
-        raise OSError(errno.ENOLCK, "not supported")
+        raise OSError(code, "not supported")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with held(tmp_path / "lock", str(errno.ENOLCK)):
+    with held(tmp_path / "lock", str(code)):
         with pytest.raises(_files.InUse) as caught:
             use(tmp_path)
     assert f'delete "{tmp_path / "lock"}"' in str(caught.value)
