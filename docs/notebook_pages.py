@@ -9,9 +9,11 @@ from properdocs.plugins import event_priority
 from properdocs.structure.files import File
 
 NOTEBOOKS = pathlib.Path(__file__).parent.parent / "notebooks"
-# Links from notebooks to notebooks, and from pages to notebooks. In the site
-# the folder of notebooks is in that of the pages.
-OTHER = re.compile(r"\]\((\d\d_\w+)\.ipynb\)")
+# Notebooks name notebooks and pages in words, since links would lead nowhere
+# in one that is uploaded. In the site they are links.
+NOTEBOOK = re.compile(r"\b[Nn]otebook (\d\d)\b")
+PAGE = re.compile(r"`docs/([\w/-]+\.md)`")
+# In the site the folder of notebooks is in that of the pages.
 FROM_PAGE = re.compile(r"\]\(\.\./((?:\.\./)*notebooks/\w+)\.ipynb\)")
 # The first cell, which installs the package, is folded here as in Colab, which
 # takes the title from its first line.
@@ -20,6 +22,12 @@ FIRST_CELL = re.compile(
 )
 # Sentences that a cell prints, not rows of its tables.
 LONG = re.compile(r"^ {4}[^\n│┃]{86,}$", re.M)
+
+
+def linked(match):
+    """Returns the link to the notebook of a number."""
+    (path,) = NOTEBOOKS.glob(f"{match[1]}_*.ipynb")
+    return f"[{match[0]}]({path.stem}.md)"
 
 
 def folded(cell):
@@ -35,7 +43,7 @@ def on_files(files, config):
         body, resources = MarkdownExporter().from_filename(
             str(path), {"output_files_dir": path.stem}
         )
-        body = OTHER.sub(r"](\1.md)", body).replace("](../docs/", "](../")
+        body = PAGE.sub(r"[\g<0>](../\1)", NOTEBOOK.sub(linked, body))
         body = LONG.sub(_wrapped, body)
         body = body.replace("![png]", "![What the cell above draws]")
         body = FIRST_CELL.sub(folded, body, count=1)

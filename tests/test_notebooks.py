@@ -6,6 +6,7 @@ import json
 import pathlib
 import re
 import sys
+import zipfile
 from importlib.machinery import ModuleSpec
 from types import SimpleNamespace
 
@@ -52,7 +53,7 @@ def test_it_is_whole_clean_and_of_no_machine(path):
     assert {(x.output_type, x.get("name")) for x in outputs} <= CLEAN
     shown = [*map(texts, outputs)]
     assert not [text for text in shown if PROGRESS_BAR.search(text)]
-    # The first cell looks for the wheel in those of Colab and Kaggle.
+    # The first cell looks for archives in those of Colab and Kaggle.
     shown += code_of(path)[1:]
     assert not [text for text in shown if MACHINE_PATH.search(text)]
     assert path.stat().st_size < MOST_BYTES
@@ -88,10 +89,28 @@ def test_what_it_uses_of_the_package_is_there(path):
     assert not missing
 
 
-def test_all_begin_with_the_same_cell():
-    (first,) = {code_of(path)[0] for path in NOTEBOOKS}
+EXTRA = re.compile(r"(?<=\[)(all|notebooks)(?=\]\"$)", re.M)
+
+
+def test_all_begin_with_the_same_cell_but_for_what_they_need():
+    notebooks = [*map(code_of, NOTEBOOKS)]
+    (cell,) = {EXTRA.sub("", first) for first, *_ in notebooks}
     # Colab folds the cell.
-    assert first.startswith('# @title Install { display-mode: "form" }\n')
+    assert cell.startswith('# @title Install { display-mode: "form" }\n')
+    more = re.compile(r"skimage|elpv_dataset|examples\.detection")
+    for first, *others in notebooks:
+        needs_more = more.search("\n".join(others))
+        assert EXTRA.search(first)[0] == ("notebooks" if needs_more else "all")
+
+
+def test_they_lead_to_no_file_that_an_uploaded_notebook_lacks():
+    text = "".join(path.read_text() for path in NOTEBOOKS)
+    assert not re.findall(r"\]\((?!http)[^)]*\)", text)
+    # They name pages and notebooks, which are links in the site.
+    pages = re.findall(r"`(docs/[^`]*)`", text)
+    assert pages and all((FOLDER.parent / page).exists() for page in pages)
+    numbers = re.findall(r"[Nn]otebook (\d\d)", text)
+    assert {*numbers} <= {path.stem[:2] for path in NOTEBOOKS}
 
 
 @pytest.fixture
@@ -116,22 +135,44 @@ def run_first_cell(tmp_path, monkeypatch):
 
 # What Python takes a folder of this name for.
 NAMESPACE = SimpleNamespace(__spec__=ModuleSpec("cbam_keras", None))
+ZIP, WHEEL = "cbam_keras-main (1).zip", "cbam_keras-9-py3-none-any.whl"
+
+
+def put_archive(path):
+    path.parent.mkdir(exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("cbam_keras-main/examples/detection/task.py", "")
 
 
 @pytest.mark.parametrize(
-    ("folder", "module"),
-    [("notebooks", None), ("dist", None), ("dist", NAMESPACE)],
+    ("place", "module"),
+    [
+        (f"notebooks/{ZIP}", None),
+        ("notebooks/cbam-keras.zip", NAMESPACE),
+        (f"dist/{WHEEL}", NAMESPACE),
+    ],
 )
-def test_it_installs_the_wheel_it_finds(
-    folder, module, run_first_cell, tmp_path, monkeypatch
+def test_it_installs_what_it_finds(
+    place, module, run_first_cell, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "cbam_keras", module)
-    wheel = tmp_path / folder / "cbam_keras-9-py3-none-any.whl"
-    wheel.parent.mkdir(exist_ok=True)
-    wheel.touch()
+    put_archive(tmp_path / place)
     (line,) = run_first_cell()
-    (path,) = re.fullmatch(r'install -q "(.*)\[notebooks\]"', line).groups()
-    assert pathlib.Path(path).samefile(wheel)
+    (path,) = re.fullmatch(r'install -q "(.*)\[all\]"', line).groups()
+    assert pathlib.Path(path).samefile(tmp_path / place)
+    # What notebook 06 looks for in the working folder.
+    examples = pathlib.Path("repository/cbam_keras-main/examples/detection")
+    assert examples.exists() == place.endswith(".zip")
+
+
+def test_colab_asks_for_a_file(run_first_cell, monkeypatch):
+    def upload():
+        put_archive(pathlib.Path(ZIP))
+        return {ZIP: b""}
+
+    colab = SimpleNamespace(files=SimpleNamespace(upload=upload))
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    assert run_first_cell() == [f'install -q "{ZIP}[all]"']
 
 
 def test_it_says_what_to_do_where_nobody_can_answer(
@@ -141,5 +182,5 @@ def test_it_says_what_to_do_where_nobody_can_answer(
         raise StdinNotImplementedError
 
     monkeypatch.setattr(builtins, "input", ask)
-    with pytest.raises(FileNotFoundError, match="wheel beside this notebook"):
+    with pytest.raises(FileNotFoundError, match="zip beside this notebook"):
         run_first_cell()
