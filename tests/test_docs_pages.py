@@ -191,7 +191,7 @@ def test_commands_and_options_in_prose_exist():
     known = {"--help", *others}.union(*map(described, COMMANDS), COMMANDS)
 
     # Options of other programs do not count.
-    others = r"(?m)^.*(dask|helm|nthreads|gpus=1|properdocs|pytest|pip).*$"
+    others = r"(?m)^.*(dask|git |helm|nthreads|gpus=1|properdocs|pytest|pip).*$"
     cluster = ("docs/cluster/slurm.py", "docs/cluster/kubernetes.yaml")
     for file in (*PAGES, *cluster):
         text = re.sub(others, "", _read(file))
