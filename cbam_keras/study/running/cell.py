@@ -105,9 +105,8 @@ class _Training:
         On features a step takes a third less time, with TensorFlow, too.
         """
         chosen, parts = self.recipe.jit_compile, self.parts
-        is_on_features = parts.base is not None and model is parts.head
-        count = len(self.study.seeds) * (self.study.folds or 1)
-        is_worth_it = is_on_features and count >= MANY_NETWORKS
+        is_head = parts.base is not None and model is parts.head
+        is_worth_it = is_head and len(self.study.runs) >= MANY_NETWORKS
         if chosen == "auto" and keras.backend.backend() == "tensorflow":
             return is_worth_it or chosen
         return chosen
