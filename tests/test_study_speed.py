@@ -33,6 +33,8 @@ on_tensorflow = pytest.mark.skipif(
         # A large step, a short training, layers of unknown kinds.
         (1, {"macs": 2e8}),
         (1, {"images": 1000}),
+        # Many of them.
+        (3, {"images": 1000, "networks": 30}),
         (1, {"macs": None}),
     ],
 )

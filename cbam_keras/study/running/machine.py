@@ -23,8 +23,10 @@ MOST_WORKERS = 4
 # With more multiply-accumulates in a step, a second core saves a third of the
 # time of one process. With a tenth of them it saves nothing.
 MACS_OF_SMALL_STEP = 1e9
-# A worker starts in the time that so many multiply-accumulates take.
+# A worker starts in the time that so many multiply-accumulates take, and a
+# training of no step at all, with its files and its test, in a tenth of it.
 MACS_OF_START = 5e10
+MACS_OF_TRAINING = 5e9
 
 
 def choose_workers(
@@ -43,7 +45,8 @@ def choose_workers(
         return 1
     macs = count_macs() or 0
     is_small = 0 < macs * batch_size <= MACS_OF_SMALL_STEP
-    if not is_small or macs * images * networks < 2 * MACS_OF_START:
+    macs_in_all = (macs * images + MACS_OF_TRAINING) * networks
+    if not is_small or macs_in_all < 2 * MACS_OF_START:
         return 1
     say(f"{most} networks at a time, each on its part of the cores")
     return most
