@@ -366,7 +366,8 @@ def habit(load, folder):
         learning_rate=1e-4,
         unfreeze=30,
     )
-    variants = [x for x in planned.variants if x.name in ("none", "cbam-top")]
+    names = "none", "cbam-top", "hidden"
+    variants = [x for x in planned.variants if x.name in names]
     return dataclasses.replace(
         planned, variants=variants, recipe=recipe, seeds=(0,)
     )

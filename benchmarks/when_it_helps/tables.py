@@ -234,6 +234,11 @@ TABLES = {
         networks, "photographs-frozen", FEW_WEIGHTS, "weights that are trained"
     ),
     "top": functools.partial(by_network, TOP, ON_TOP),
+    "top-habit": functools.partial(
+        by_network,
+        [f"{x}-habit" for x in TOP[:2]],
+        ("cbam-top", "hidden"),
+    ),
     "top-detected": functools.partial(detected, TOP, (1, 2, 3, 6)),
     "stages": functools.partial(networks, "digits-stages", PLACES),
     "options": functools.partial(networks, "digits", OPTIONS),

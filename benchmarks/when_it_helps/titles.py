@@ -41,6 +41,8 @@ TITLES = MEASURED_TITLES | {
     "top-photographs": "photographs of CIFAR-10, frozen network",
     "top-clothes": "Fashion-MNIST, frozen network",
     "top-digits": "handwritten digits, frozen network",
+    "top-solar-cells-habit": "solar cells, two stages",
+    "top-photographs-habit": "photographs of CIFAR-10, two stages",
     **{
         f"{name}-top": f"{MEASURED_TITLES[name]} at the top"
         for name in ("se", "cbam", "channel", "spatial", "eca", "coordinate")
