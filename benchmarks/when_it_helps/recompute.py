@@ -55,6 +55,8 @@ SENTENCES = {
     "+0.29 ± 1.70": ("top-photographs", "cbam-top", "none"),
     "-0.71 ± 1.50": ("top-clothes", "cbam-top", "none"),
     "-0.42 ± 0.89": ("top-digits", "cbam-top", "none"),
+    "+16.1 ± 7.0": ("top-photographs-habit", "cbam-top", "none"),
+    "+14.3 ± 8.5": ("top-photographs-habit", "hidden", "none"),
     "0.5 ± 1.2": ("cifar10", "eca", "none"),
     "+0.12 ± 0.53": ("cifar10", "cbam-paper", "none"),
     "-5.7 ± 2.0": ("photographs", "cbam-paper", "none"),
