@@ -36,11 +36,11 @@ MEANING = re.compile(
 LEAST = 6
 # The longest text about an object after its summary, in words, unless its
 # first sentence is longer.
-ENOUGH = 20
+ENOUGH = 16
 # A type that the text or the default shows.
 TYPE = re.compile(
     r"\A(Boolean|String|(Positive i|I)nteger|(Positive n|N)umber|Float), "
-    r"(?=(the|their|its|how|whether|what|why) )"
+    r"(?=(the|their|its|how|whether|what|why|images|which|under) |`)"
 )
 # How many objects share an argument that a page lists once.
 SHARED = 3
@@ -75,9 +75,11 @@ SHOWN = """
 # Shared arguments that an object lists too, since everybody asks for them.
 REPEATED = {"CBAM": ("reduction_ratio", "identity_init")}
 # What calls return, and their docstrings describe: see `help(study.Row)`.
-RETURNED = [
-    f"study.{name}" for name in "Row Outcome Trial Estimate Comparison".split()
-]
+RETURNED = """
+    study.Row study.Outcome study.Trial study.Estimate study.Comparison
+    insertion.Place insertion.FoldedGate insertion.Cost insertion.AdoptedGate
+    presets.Preset profiling.Row
+""".split()
 # Methods and properties that users need.
 MEMBERS = """
     CBAMHyperModel.attention_for CBAMHyperModel.learning_rate_for
@@ -89,15 +91,20 @@ MEMBERS = """
     Task.predict Task.validate Results.predictions Results.per_class
     Results.confusion Results.calibration Results.thresholds
 """.split()
-# Attributes that few users need.
+# Arguments and attributes that few users need.
 HIDDEN = """
-    FoldReport.measure GateImportance.table ImageData.augment
+    FoldReport.measure GateImportance.images GateImportance.model
+    GateImportance.probability GateImportance.table ImageData.augment
     ImageData.batch_size ImageData.boxes ImageData.commonest
     ImageData.fingerprint ImageData.folds ImageData.leaks ImageData.notes
-    ImageData.scale ImageData.seed ImageData.source Preset.builder Preset.layer
-    Preset.layer_options Preset.options Preset.tables Ranking.choice
-    Results.comparisons Results.guess Results.kind Results.labels
-    Results.question Results.settings Results.sizes
+    ImageData.scale ImageData.seed ImageData.skipped ImageData.source
+    Profile.input_shape Profile.model Ranking.choice
+    Ranking.code Ranking.ranked Ranking.test_accuracy
+    Results.comparisons Results.data Results.guess Results.kind Results.labels
+    Results.question Results.runs Results.settings Results.sizes
+    Results.test_images Results.threshold Study.check Study.comparisons
+    Study.finish Study.kind Study.layout Study.measures Study.question
+    Study.settings Task.is_loaded Task.measure Task.measure_name Task.score
 """.split()
 
 
@@ -169,7 +176,7 @@ class Page:
         # Objects without arguments are returned by functions.
         if "Args" in sections or not inspect.isclass(value):
             signature = _signature(self.name, value)
-            entries = _entries(sections.get("Args", ""))
+            entries = _shown(value, sections.get("Args", ""))
             call = *(x for x in entries if x[0] != "options"), "call"
             owner = self.described.setdefault(call, self.here)
             if owner != self.here and "\n" in signature:
@@ -182,11 +189,7 @@ class Page:
         for title in [x for x in shown if x.endswith(" shape")]:
             text = " ".join(shown[title].split())
             parts.append(_wrapped(f"**{title}** {text}"))
-        rows = [
-            x
-            for x in _entries(sections.get("Attributes", ""))
-            if f"{value.__name__}.{x[0].split(',')[0]}" not in HIDDEN
-        ]
+        rows = _shown(value, sections.get("Attributes", ""))
         rows += _members(value)
         if rows:
             parts.append(_table("attribute", "what it is", rows).strip())
@@ -238,6 +241,15 @@ def _parse(value):
 def _entries(section):
     """Returns names and short texts of a section that explains names."""
     return [(name, _digest(text)) for name, text in ENTRY.findall(section)]
+
+
+def _shown(value, section):
+    """Returns the entries of a section that are not hidden."""
+    return [
+        x
+        for x in _entries(section)
+        if f"{value.__name__}.{x[0].split(',')[0]}" not in HIDDEN
+    ]
 
 
 def _digest(text, least=LEAST):

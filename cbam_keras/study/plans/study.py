@@ -61,8 +61,9 @@ class Task(Generic[Loaded]):
         measure: String, the key of `evaluate`'s result that variants are
             compared by. It is a fraction, and larger is better.
         measure_name: String, what sentences call it, as "test accuracy".
-        measures: Sequence of `Measure`, in place of these two for other
-            numbers, or for several. The first is compared. Defaults to `()`.
+        measures: Sequence of `Measure`, in place of `measure` and
+            `measure_name` for other numbers, or for several. The first is
+            compared. Defaults to `()`.
         metrics: Sequence of strings, the logs of `fit` that the history keeps.
             Defaults to `("loss",)`.
         name: String, which names the default output folder, or `None`: a task
