@@ -36,11 +36,11 @@ MEANING = re.compile(
 LEAST = 6
 # The longest text about an object after its summary, in words, unless its
 # first sentence is longer.
-ENOUGH = 16
+ENOUGH = 20
 # A type that the text or the default shows.
 TYPE = re.compile(
     r"\A(Boolean|String|(Positive i|I)nteger|(Positive n|N)umber|Float), "
-    r"(?=(the|their|its|how|whether|what|why|images|which|under) |`)"
+    r"(?=(the|their|its|how|whether|what|why|images) |`\")"
 )
 # How many objects share an argument that a page lists once.
 SHARED = 3
@@ -96,12 +96,12 @@ HIDDEN = """
     FoldReport.measure GateImportance.images GateImportance.model
     GateImportance.probability GateImportance.table ImageData.augment
     ImageData.batch_size ImageData.boxes ImageData.commonest
-    ImageData.fingerprint ImageData.folds ImageData.leaks ImageData.notes
-    ImageData.scale ImageData.seed ImageData.skipped ImageData.source
-    Profile.input_shape Profile.model Ranking.choice
-    Ranking.code Ranking.ranked Ranking.test_accuracy
-    Results.comparisons Results.data Results.guess Results.kind Results.labels
-    Results.question Results.runs Results.settings Results.sizes
+    ImageData.fingerprint ImageData.folds ImageData.ignore_index
+    ImageData.leaks ImageData.notes ImageData.scale ImageData.seed
+    ImageData.skipped ImageData.source Profile.input_shape Profile.model
+    Ranking.choice Ranking.code Ranking.ranked Ranking.test_accuracy
+    Results.comparisons Results.data Results.folds Results.guess Results.kind
+    Results.labels Results.question Results.settings Results.sizes
     Results.test_images Results.threshold Study.check Study.comparisons
     Study.finish Study.kind Study.layout Study.measures Study.question
     Study.settings Task.is_loaded Task.measure Task.measure_name Task.score
@@ -211,8 +211,7 @@ class Page:
             if (name, text) in self.shared and name not in repeated:
                 continue
             owner = self.described.setdefault((name, text), self.here)
-            least = WIDTH / 2 if owner[0] == self.file else WIDTH
-            if owner != self.here and len(text) > least:
+            if owner != self.here and len(text) > WIDTH / 2:
                 text = f"as for {self._link(*owner)}"
             lines[text].append(f"`{name}`")
         return "\n".join(
@@ -342,11 +341,10 @@ def _constant(name, value):
         return f"{CONSTANTS[name]}\n\n{_table('key', 'value', rows)}"
     if len(value) < 12:
         return f"It holds `{'`, `'.join(map(_text, value))}`.\n"
-    networks = collections.defaultdict(list)
-    for key in value:
-        networks[re.sub(r"-(se|cbam)\Z", "", key)].append(f"`{_text(key)}`")
-    rows = [(network, ", ".join(keys)) for network, keys in networks.items()]
-    return _table("network", "keys", rows)
+    # Each network comes without attention, with SE and with CBAM.
+    networks = {re.sub(r"-(se|cbam)\Z", "", key): None for key in value}
+    keys = "`, `".join(map(_text, networks))
+    return f"It holds `{keys}`, and each also with `-se` and `-cbam`.\n"
 
 
 def _text(value):
