@@ -86,10 +86,10 @@ MEMBERS = """
     CBAMHyperModel.batch_size_for CBAMHyperModel.network CBAMHyperModel.build
     FoldReport.verdict Places.parameters Profile.parameters
     Profile.macs Profile.attention_parameters Profile.attention_macs
-    Profile.groups Profile.uncounted Results.read Results.plot Results.markdown
+    Profile.uncounted Results.read Results.plot Results.markdown
     Results.json Task.load Task.check Task.compile Task.evaluate
     Task.predict Task.validate Results.predictions Results.per_class
-    Results.confusion Results.calibration Results.thresholds
+    Results.confusion Results.thresholds
 """.split()
 # Arguments and attributes that few users need.
 HIDDEN = """
@@ -99,12 +99,13 @@ HIDDEN = """
     ImageData.fingerprint ImageData.folds ImageData.ignore_index
     ImageData.leaks ImageData.notes ImageData.scale ImageData.seed
     ImageData.skipped ImageData.source Profile.input_shape Profile.model
-    Ranking.choice Ranking.code Ranking.ranked Ranking.test_accuracy
-    Results.comparisons Results.data Results.folds Results.guess Results.kind
-    Results.labels Results.question Results.settings Results.sizes
-    Results.test_images Results.threshold Study.check Study.comparisons
-    Study.finish Study.kind Study.layout Study.measures Study.question
-    Study.settings Task.is_loaded Task.measure Task.measure_name Task.score
+    Ranking.best_options Ranking.choice Ranking.code Ranking.ranked
+    Ranking.test_accuracy Results.comparisons Results.data Results.folds
+    Results.guess Results.kind Results.labels Results.question Results.settings
+    Results.sizes Results.test_images Results.threshold Study.check
+    Study.comparisons Study.finish Study.kind Study.layout Study.measures
+    Study.question Study.settings Task.is_loaded Task.measure Task.measure_name
+    Task.score
 """.split()
 
 
@@ -211,7 +212,8 @@ class Page:
             if (name, text) in self.shared and name not in repeated:
                 continue
             owner = self.described.setdefault((name, text), self.here)
-            if owner != self.here and len(text) > WIDTH / 2:
+            least = 40 if owner[0] == self.file else 60
+            if owner != self.here and len(text) > least:
                 text = f"as for {self._link(*owner)}"
             lines[text].append(f"`{name}`")
         return "\n".join(
