@@ -118,7 +118,6 @@ SPLIT_OR_CLASS = r"\['cat', 'dog'\].*is a split, move .* is a class, rename"
         ("", r"a folder a folder of images for.*\[\]"),
         ("cat", r"at least two classes.*\['cat'\]"),
         ("cat dog cow/.hidden", 'images in "train".*class "cow"'),
-        ("train/cat train/dog test/cat", 'in "test".*class "dog"'),
         ("train/cat val/cat valid/cat", "'val', 'valid'"),
     ],
 )

@@ -243,7 +243,7 @@ def check_classes(
             f'"{names[i]}" ({counts[i]})'
             for i in np.flatnonzero(counts < needed)
         ]
-        if few and split != "train":
+        if few and split != "train" and len(examples):
             _checks.warn(
                 f'"{split}" lacks images of class {_checks.first_few(few)}, '
                 "which is not judged there"
