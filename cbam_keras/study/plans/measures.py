@@ -213,10 +213,10 @@ def reliability(
 def probabilities_and_labels(
     model: keras.Model, batches: keras.utils.PyDataset
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the probability of each class, as it is kept, and the labels."""
+    """Returns the probability of each class, float64, and the labels."""
     outputs, labels = outputs_and_labels(model, batches)
     kind = _graph.loss_kind(model, 0, _graph.kind_of_head(model))
-    return _graph.as_probabilities(outputs, kind).astype("float32"), labels
+    return _graph.as_probabilities(outputs, kind), labels
 
 
 def outputs_and_labels(

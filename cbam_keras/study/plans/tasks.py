@@ -204,7 +204,7 @@ class Classification(ImageTask):
             ]
             arrays[f"{split}/images"] = np.array(names)
             arrays[f"{split}/labels"] = labels
-            arrays[f"{split}/probabilities"] = scores
+            arrays[f"{split}/probabilities"] = scores.astype("float32")
         return arrays
 
     def validate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
