@@ -384,7 +384,6 @@ def test_half_of_cbam_is_taken_out():
     checks.assert_predicts_the_same(rest, model, data_for(model))
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="one backend tells")
 def test_folded_network_needs_no_package(tmp_path):
     fold(constant(chain(PLACES)))[0].save(tmp_path / "slim.keras")
     code = (

@@ -136,10 +136,14 @@ class Explained:
     def means(self) -> dict[str, float]:
         """Means over the images, as far as they are known."""
         means = {"hit_rate": self.hit, "energy": self.energy}
-        known = {k: x.mean().item() for k, x in means.items() if x is not None}
+        of_boxes = {
+            name: values.mean().item()
+            for name, values in means.items()
+            if values is not None
+        }
         if self.regions is None:
-            return known
-        return known | mean_of_regions(self.regions)
+            return of_boxes
+        return of_boxes | mean_of_regions(self.regions)
 
     def describe(self, row: int, class_names: Sequence[str]) -> Json:
         """Returns what is written of an image."""
