@@ -16,9 +16,9 @@ from cbam_keras.study import RECIPES, Recipe
 
 KINDS = ("none", "se", "spatial", "cbam", "eca", "coordinate")
 NETWORK, WEIGHTS = "EfficientNetLite0", "imagenet"
-# Ends the name of a study of the plain network alone, which takes as much time
-# as the others. No wider network has trained weights.
-LONGER = "-longer"
+# These end the names of studies of the plain network alone, for more epochs: as
+# many as take the time of the others. No wider network has trained weights.
+LONGER = ("-longer", "-16-epochs", "-20-epochs")
 # As many weights as CBAM: 22,843 besides the classifier, where it has 20,885.
 RANK = 1
 # The classes of CamVid, with the square roots of the weights that "balanced"
@@ -459,6 +459,14 @@ PLANS = {
     "cifar10-longer": functools.partial(longer, cifar10, 23),
     "cifar10-again": cifar10_again,
     "cifar10-again-longer": functools.partial(longer, cifar10_again, 23),
+    **{
+        f"{name}-{epochs}-epochs": functools.partial(longer, plan, epochs)
+        for name, plan in (
+            ("cifar10", cifar10),
+            ("cifar10-again", cifar10_again),
+        )
+        for epochs in (16, 20)
+    },
     "cifar10-converged": cifar10_converged,
     "digits-stages": stages,
     "digits": functools.partial(drawn, "crowded_mnist"),

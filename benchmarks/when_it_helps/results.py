@@ -60,10 +60,10 @@ def store(runs):
         cells = new["cells"]
         for cell in cells:
             cell |= {"file": None, "traceback": None}
-        if run.endswith(LONGER):
-            new = kept[run.removesuffix(LONGER)]
-            new["settings"]["variants"][f"none{LONGER}"] = {}
-            cells = [x | {"variant": f"none{LONGER}"} for x in cells]
+        if ending := next(filter(run.endswith, LONGER), None):
+            new = kept[run.removesuffix(ending)]
+            new["settings"]["variants"][f"none{ending}"] = {}
+            cells = [x | {"variant": f"none{ending}"} for x in cells]
         old = kept.get(new["study"])
         # One of an earlier version is replaced.
         if not (old and "recipe" in old["settings"]):

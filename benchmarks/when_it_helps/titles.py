@@ -7,6 +7,8 @@ TITLES = MEASURED_TITLES | {
     "cbam-not-normalized": "CBAM, not normalized",
     "none-wide": "no attention, 25 % more channels",
     "none-longer": "no attention, trained for longer",
+    "none-16-epochs": "no attention, 16 epochs",
+    "none-20-epochs": "no attention, 20 epochs",
     "official": "CBAM, the authors' layer",
     "affine": "scales and offsets of its batch normalization",
     "batch-norm": "all of its batch normalization",
