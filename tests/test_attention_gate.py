@@ -68,7 +68,6 @@ def unet(shape=(None, None, 2), gate="gate", **options):
     return models.UNet(network, 2, skip_attention=gate, **options)
 
 
-@pytest.mark.every_backend
 def test_a_unet_with_gates_is_saved_explained_counted_and_kept(tmp_path):
     model, x = unet(attention="se"), random_input((3, 13, 10, 2))
     model.save(tmp_path / "unet.keras")

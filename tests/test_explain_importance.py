@@ -68,7 +68,6 @@ PAIRS = {
 }
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("name", PAIRS)
 def test_all_gates_off_is_the_network_without_attention(name):
     keras.config.set_dtype_policy(name if "float" in name else "float32")
@@ -84,9 +83,7 @@ def test_all_gates_off_is_the_network_without_attention(name):
         randomize(layer)
     result = importance(model)
     off = result.rows[-1].off
-    # Keras runs frames one by one on some backends.
-    same = {"abs": 1e-7} if name == "frames" else SAME
-    assert of(result, off) == pytest.approx(expected(plain), **same)
+    assert of(result, off) == pytest.approx(expected(plain), **SAME)
     assert abs(off.probability) > 1e-5
 
 
@@ -121,7 +118,6 @@ def test_a_map_that_is_constant_loses_nothing_by_its_mean(kind):
     assert total.off.probability != 0
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_means_and_spreads_are_those_of_the_maps(data_format):
     gate = CBAM(2, 3, order="parallel", data_format=data_format, name="gate")

@@ -85,7 +85,6 @@ def test_tasks_are_swapped_to_the_bit(tasks):
     assert backbone_of(model) == before
 
 
-@pytest.mark.every_backend
 def test_tasks_are_swapped_in_another_process(tasks, tmp_path):
     model, found = tasks
     np.save(tmp_path / "images.npy", IMAGES)

@@ -141,7 +141,6 @@ def test_constant_gates_fold_and_outputs_stay(attention, data_format):
         np.testing.assert_array_equal(*values)
 
 
-@pytest.mark.every_backend
 @every_format
 @pytest.mark.parametrize("half", ["channel", "spatial"])
 @pytest.mark.parametrize("order", ORDERS)

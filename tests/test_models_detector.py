@@ -122,7 +122,6 @@ np.savez("found.npz", **model.detect(np.load("images.npy")))
 
 
 @pytest.mark.slow
-@pytest.mark.every_backend
 @pytest.mark.parametrize("module", ["models.detector", "detection.hub"])
 def test_detections_are_the_same_in_a_fresh_process(module, saved, tmp_path):
     """Also of files of before, which name a module that is gone."""

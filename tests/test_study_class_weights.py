@@ -137,7 +137,6 @@ HINGE = keras.losses.CategoricalHinge()
 SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize(
     ("given", "outputs", "activation", "loss", "formula"),
     [

@@ -150,7 +150,6 @@ def test_features_train_as_keras_trains_the_network_as_a_whole(cached):
     assert accuracy == pytest.approx(measured["accuracy"])
 
 
-@pytest.mark.every_backend
 def test_without_the_cache_a_run_is_the_same(cached, tmp_path, runs):
     recipe = dataclasses.replace(RECIPE, cache=False)
     slow = study.run(planned(recipe, seeds=(0, 1)), tmp_path)
