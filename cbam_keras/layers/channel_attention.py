@@ -167,13 +167,7 @@ class ChannelAttention(TrainableAttention):
         ]
         return self._map_from_pools(pooled, training)
 
-    @fused
-    def call(
-        self, inputs, training=None, mask=None, return_attention_maps=False
-    ):
-        gate = self.attention_map(inputs, training, **self._mask_argument(mask))
-        outputs = inputs * gate
-        return (outputs, gate) if return_attention_maps else outputs
+    call = fused(TrainableAttention.call)
 
     def get_config(self):
         return {

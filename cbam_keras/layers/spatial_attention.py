@@ -142,13 +142,7 @@ class SpatialAttention(TrainableAttention):
         mask = self._position_mask(mask, inputs)
         return self._map_from_pools(pooled, training, mask)
 
-    @fused
-    def call(
-        self, inputs, training=None, mask=None, return_attention_maps=False
-    ):
-        gate = self.attention_map(inputs, training, **self._mask_argument(mask))
-        outputs = inputs * gate
-        return (outputs, gate) if return_attention_maps else outputs
+    call = fused(TrainableAttention.call)
 
     def get_config(self):
         return {
