@@ -100,7 +100,8 @@ def source_for(
     source = source_of(names)
     if source is None and isinstance(target, _GATES):
         # The state dict of the gate itself.
-        source = source_of(names, gates=("ca.", "sa."))
+        whole = [gate + name for gate in ("ca.", "sa.") for name in names]
+        source = source_of(whole)
     return source
 
 

@@ -223,13 +223,7 @@ GATES: dict[type[keras.layers.Layer], tuple[Gate, ...]] = {
 SOURCES = AUTHORS, LUUUYI_SEQUENTIAL, LUUUYI, TIMM, SQUEEZE_EXCITE
 
 
-def source_of(
-    names: Collection[str], gates: Collection[str] = ("",)
-) -> Names | None:
-    """Returns the implementation of the attention among some names.
-
-    `gates` are prefixes that the names lack.
-    """
-    whole = [gate + name for gate in gates for name in names]
-    marked = (x for x in SOURCES if any(re.search(x.mark, y) for y in whole))
+def source_of(names: Collection[str]) -> Names | None:
+    """Returns the implementation of the attention among some names."""
+    marked = (x for x in SOURCES if any(re.search(x.mark, y) for y in names))
     return next(marked, None)
