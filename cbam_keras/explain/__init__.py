@@ -12,11 +12,9 @@
 """
 
 from cbam_keras.explain.attention import attention_maps
-from cbam_keras.explain.cam import METHODS, grad_cam
-from cbam_keras.explain.cam import TITLES as TITLES
-from cbam_keras.explain.cam import find_finer_layer as find_finer_layer
+from cbam_keras.explain.cam import METHODS, TITLES, find_finer_layer, grad_cam
 from cbam_keras.explain.classes import class_probabilities
-from cbam_keras.explain.gradients import gradient_at as gradient_at
+from cbam_keras.explain.gradients import gradient_at
 from cbam_keras.explain.importance import GateImportance, gate_importance
 from cbam_keras.explain.monitor import AttentionMonitor
 from cbam_keras.explain.pointing import heat_in_region, pointing_game

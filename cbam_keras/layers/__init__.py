@@ -21,12 +21,8 @@ from cbam_keras.layers.attention_layer import (
     SHARED_ARGUMENTS,
     AttentionLayer,
     TrainableAttention,
-)
-from cbam_keras.layers.attention_layer import (
-    decisive_arguments as decisive_arguments,
-)
-from cbam_keras.layers.attention_layer import (
-    differing_arguments as differing_arguments,
+    decisive_arguments,
+    differing_arguments,
 )
 from cbam_keras.layers.bam import BAM
 from cbam_keras.layers.cbam import CBAM, ORDERS, VARIANTS

@@ -7,7 +7,7 @@
 - `style`: colors, axes, legends and texts of all figures.
 """
 
-from cbam_keras.explain.figures import style as style
+from cbam_keras.explain.figures import style
 from cbam_keras.explain.figures.gates import plot_gate_importance
 from cbam_keras.explain.figures.grid import draw_box, luminance
 from cbam_keras.explain.figures.maps import (
