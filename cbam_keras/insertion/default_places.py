@@ -5,15 +5,8 @@ Works on the traced graph of a model, with nested models expanded.
 
 from collections.abc import Collection, Iterator
 
-from cbam_keras._graph import (
-    ADDITIONS,
-    Graph,
-    Step,
-    is_coarser,
-    is_feature_map,
-    last_at_each_resolution,
-    only_adjusts,
-)
+from cbam_keras import _graph
+from cbam_keras._graph import Graph, Step
 
 
 def default_places(graph: Graph, repeated: Collection[int]) -> list[Step]:
@@ -24,7 +17,7 @@ def default_places(graph: Graph, repeated: Collection[int]) -> list[Step]:
     called at several places, before which attention goes.
     """
     places = list(_ResidualNetwork(graph, repeated).branch_ends())
-    places = places or last_at_each_resolution(graph, repeated)
+    places = places or _graph.last_at_each_resolution(graph, repeated)
     return sorted(set(places), key=graph.order.__getitem__)
 
 
@@ -39,7 +32,7 @@ class _ResidualNetwork:
     def branch_ends(self) -> Iterator[Step]:
         """Yields the last step of each residual branch."""
         for step in self.graph.steps:
-            if step.kind not in ADDITIONS or len(step.inputs) < 2:
+            if step.kind not in _graph.ADDITIONS or len(step.inputs) < 2:
                 continue
             users = self.graph.users(step.outputs[0])
             if users and all(user.kind == "Concatenate" for user in users):
@@ -88,7 +81,7 @@ class _ResidualNetwork:
         return any(
             len(size) == len(full)
             and max(size, default=1) > 1
-            and is_coarser(size, full)
+            and _graph.is_coarser(size, full)
             for size in sizes
         )
 
@@ -107,8 +100,8 @@ class _ResidualNetwork:
             step = self.graph.maker(x)
             # The end is before any stochastic depth and layer scale.
             while len(step.inputs) == 1 and (
-                id(step.operation) in self.repeated or only_adjusts(step)
+                id(step.operation) in self.repeated or _graph.only_adjusts(step)
             ):
                 step = self.graph.maker(step.inputs[0])
-            if is_feature_map(step.outputs[0]):
+            if _graph.is_feature_map(step.outputs[0]):
                 yield step
