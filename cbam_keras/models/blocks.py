@@ -40,8 +40,10 @@ def conv(
     be a signal or a volume, too.
     """
     if stride > 1 and kernel_size == 1:
-        x = subsample(x, stride, name=f"{name}_subsample")
-        stride = 1
+        # The gradient of a 1x1 convolution with stride 2 crashes the process
+        # on TensorFlow with oneDNN for some odd batch sizes.
+        pool = layers.MaxPooling2D(1, stride, name=f"{name}_subsample")
+        x, stride = pool(x), 1
     x, padding = _pad(x, kernel_size, stride, name, padding)
     return getattr(layers, f"Conv{len(x.shape) - 2}D")(
         filters,
@@ -71,16 +73,6 @@ def depthwise_conv(
         depthwise_initializer=kaiming_normal(),
         name=name,
     )(x)
-
-
-def subsample(x: KerasTensor, stride: int, *, name: str) -> KerasTensor:
-    """Keeps every `stride`-th row and column, as a strided 1x1 convolution.
-
-    The gradient of a 1x1 convolution with stride 2 crashes the process on
-    TensorFlow with oneDNN for some odd batch sizes. Subsampling first and
-    convolving with stride 1 computes the same.
-    """
-    return layers.MaxPooling2D(1, strides=stride, name=name)(x)
 
 
 def batch_norm(
