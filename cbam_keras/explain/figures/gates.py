@@ -6,8 +6,6 @@ from cbam_keras import _checks
 from cbam_keras.explain.figures import style
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from cbam_keras.explain.importance import GateImportance
 
 MEASURES = {"accuracy": "accuracy", "probability": "probability of the class"}
@@ -16,7 +14,7 @@ REPLACED = {"constant": "the mean map in its place", "off": "no gate"}
 
 def plot_gate_importance(
     importance: "GateImportance", *, measure: str = "accuracy"
-) -> "Figure":
+) -> "style.Figure":
     """Draws what a model loses without each gate, with 95 % intervals.
 
     Args:

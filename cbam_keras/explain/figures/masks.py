@@ -1,16 +1,12 @@
 """Masks, what networks predict for them, and where they are wrong."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.explain.figures import style
 from cbam_keras.explain.figures.grid import luminance
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # Pixels of no class, and wrong ones.
 IGNORED, WRONG = "white", "#E4007F"
@@ -27,7 +23,7 @@ def plot_masks(
     ignore_index: int = 255,
     labels: Sequence[str] = (),
     title: str = "",
-) -> "Figure":
+) -> "style.Figure":
     """Draws images with true and predicted masks, and wrong pixels.
 
     Args:
