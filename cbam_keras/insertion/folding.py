@@ -380,7 +380,7 @@ class _Plan:
                         name += "_1"
                     self.names.add(name)
                     scale = layers.Rescaling(
-                        _over_channels(layer, step, value).tolist(),
+                        value.tolist(),
                         name=name,
                         dtype=layer.dtype_policy,
                     )
@@ -464,14 +464,6 @@ class _Plan:
             ).all()
             for x, values in _scaled(operation, value.ravel(), of_input)
         )
-
-
-def _over_channels(layer, step, value):
-    """Returns a constant with as many values as there are channels."""
-    shape = [1] * value.ndim
-    axis = layer._channel_axis(value.ndim)
-    shape[axis] = step.inputs[0].shape[axis]
-    return np.broadcast_to(value, shape)
 
 
 def _clone_gate(part, name):
