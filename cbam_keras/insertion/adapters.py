@@ -15,7 +15,6 @@ from cbam_keras.layers import decisive_arguments, differing_arguments
 ENDING = ".weights.h5"
 # Beside what Keras writes, the file holds under this name what it is for.
 CONTENT = "cbam_keras"
-BACKBONES = ("match", "any")
 
 
 def save_attention(
@@ -88,7 +87,7 @@ def load_attention(
         See `save_attention`.
     """
     path = _checked_path(path)
-    _checks.one_of("backbone", backbone, BACKBONES)
+    _checks.one_of("backbone", backbone, ("match", "any"))
     content = _read_content(path)
     parts, weights = _parts_of(model, content["head"])
     parts_here = {name: _describe(x) for name, x in parts.items()}

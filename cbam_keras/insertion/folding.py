@@ -25,20 +25,18 @@ from cbam_keras.layers import SCSE, AttentionLayer
 # A map of positions counts as one number if its deviation over them is at most
 # so much of its mean.
 NEARLY = 0.1
-NOT_CHOSEN = "not chosen"
 # What layers that a constant is multiplied into are called, and the axes of
 # their kernels that are its channels, of outputs and inputs.
-CONVOLUTION, DENSE = "convolution", "dense layer"
 DEPTHWISE = "depthwise convolution"
 FOLDS: dict[type, tuple[str, int, int]] = {
     layers.BatchNormalization: ("batch normalization", -1, -1),
-    layers.Dense: (DENSE, -1, -2),
+    layers.Dense: ("dense layer", -1, -2),
     **dict.fromkeys(
-        (layers.Conv1D, layers.Conv2D, layers.Conv3D), (CONVOLUTION, -1, -2)
+        (layers.Conv1D, layers.Conv2D, layers.Conv3D), ("convolution", -1, -2)
     ),
     **dict.fromkeys(
         (layers.Conv1DTranspose, layers.Conv2DTranspose),
-        (CONVOLUTION, -2, -1),
+        ("convolution", -2, -1),
     ),
     **dict.fromkeys(
         (layers.DepthwiseConv1D, layers.DepthwiseConv2D),
@@ -215,7 +213,7 @@ def fold_attention(
     slim, where = plan.fold({gate: constants[gate] for gate in folded})
     rows = tuple(
         FoldedGate(
-            x.name, x in where, where.get(x) or refused.get(x, NOT_CHOSEN)
+            x.name, x in where, where.get(x) or refused.get(x, "not chosen")
         )
         for x in moments
     )

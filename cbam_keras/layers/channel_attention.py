@@ -8,9 +8,6 @@ from cbam_keras.layers._fused import fused
 from cbam_keras.layers.attention_layer import TrainableAttention
 from cbam_keras.layers.pools import POOLS, pool
 
-# What is added over pools.
-COMBINATIONS = ("logits", "gates")
-
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class ChannelAttention(TrainableAttention):
@@ -125,7 +122,7 @@ class ChannelAttention(TrainableAttention):
         self.hidden_units = hidden_units
         self.use_bias = _checks.boolean("use_bias", use_bias)
         self.activation = keras.activations.get(activation)
-        self.combine = _checks.one_of("combine", combine, COMBINATIONS)
+        self.combine = _checks.one_of("combine", combine, ("logits", "gates"))
 
     def build(self, input_shape):
         channels = self._check_input_shape(input_shape)
