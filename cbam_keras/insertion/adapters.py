@@ -178,13 +178,11 @@ def _describe(layer) -> dict[str, Any]:
 
 def _digests(model, own):
     """Returns hashes of the other weights, with their paths."""
-    digests = []
-    for weight in model.weights:
-        if id(weight) in own:
-            continue
-        values = keras.ops.convert_to_numpy(weight)
-        digests.append([weight.path, _digest(values)])
-    return digests
+    return [
+        [weight.path, _digest(keras.ops.convert_to_numpy(weight))]
+        for weight in model.weights
+        if id(weight) not in own
+    ]
 
 
 def _digest(values):
