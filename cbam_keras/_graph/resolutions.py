@@ -216,13 +216,10 @@ class _Resolutions:
         for step in self.graph.steps:
             x = step.outputs[0]
             # Layers that change only the border of a map do not count.
-            if len(step.outputs) != 1 or len(x.shape) != self._rank:
-                continue
-            if step.kind.startswith(("Cropping", "ZeroPadding")):
-                continue
-            size = self.graph.sizes(x)
-            if is_feature_map(x) and size and max(size) > 1:
-                sizes.setdefault(size, set()).add(step)
+            borders = step.kind.startswith(("Cropping", "ZeroPadding"))
+            is_one = len(step.outputs) == 1 and len(x.shape) == self._rank
+            if is_one and not borders and self._is_spatial(x):
+                sizes.setdefault(self.graph.sizes(x), set()).add(step)
         levels: list[set] = []
         before = None
         for size in sorted(sizes, key=math.prod, reverse=True):
