@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -103,9 +104,7 @@ class Cut:
         if self.layer:
             return self.layer(x)
         values = {id(self.source): ops.convert_to_tensor(x)}
-        _graph.run(
-            self.nodes, values, lambda call, *args, **kw: call(*args, **kw)
-        )
+        _graph.run(self.nodes, values, operator.call)
         return values[id(self.product)]
 
     @contextlib.contextmanager
