@@ -45,6 +45,8 @@ SENTENCES = {
     "+0.18 ± 0.31": ("cifar10-pooled", "cbam", "none-longer"),
     "+1.15": ("cifar10", "none-wide", "none"),
     "+0.96 ± 1.24": ("cifar10", "cbam", "none-wide"),
+    "-0.95 ± 1.02": ("photographs-again", "cbam", "none"),
+    "-0.32 ± 1.13": ("solar-cells-again", "cbam", "none"),
     "-1.14 ± 2.34": ("photographs", "cbam", "none"),
     "+0.36 ± 1.13": ("solar-cells", "cbam", "none"),
     "+0.88 ± 0.40": ("digits", "cbam", "none"),
