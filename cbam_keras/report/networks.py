@@ -19,15 +19,11 @@ class Run:
     trained and tested on. There is no `source` of arrays and data frames.
     """
 
+    folder: pathlib.Path
     content: Json
-    results: study.Results
     files: list[pathlib.Path]
     source: data.Source | None
     images: Json
-
-    @property
-    def folder(self) -> pathlib.Path:
-        return self.results.output
 
     @property
     def has_masks(self) -> bool:
@@ -82,7 +78,7 @@ def read_run(folder: pathlib.Path) -> Run:
     source = content["source"] and data.Source.from_description(
         content["source"]
     )
-    return Run(content, results, files, source, images)
+    return Run(folder, content, files, source, images)
 
 
 def load_classifier(path: pathlib.Path) -> keras.Model:
