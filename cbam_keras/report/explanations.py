@@ -1,5 +1,6 @@
 """Where networks look, and what they predict: drawn and written."""
 
+import collections
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -85,15 +86,14 @@ class Explained:
     """What a network says of images, and where it looks.
 
     `classes` are those that are explained. There are heat maps of the drawn
-    images, and `hit` and `energy` of all, where boxes are known; `regions` is
-    what `heat_in_region` returns, where masks are.
+    images; `pointing` has `hit` and `energy` of all, where boxes are known, and
+    `regions` is what `heat_in_region` returns, where masks are.
     """
 
     probabilities: np.ndarray
     classes: np.ndarray
     heat_maps: np.ndarray
-    hit: np.ndarray | None
-    energy: np.ndarray | None
+    pointing: Mapping[str, np.ndarray]
     regions: "pandas.DataFrame | None"
     attention: Mapping[str, Maps]
     finer_layer: str | None
@@ -106,13 +106,11 @@ class Explained:
     def numbers(self) -> dict[str, np.ndarray]:
         """The numbers of each image, as far as they are known."""
         rows = np.arange(len(self.probabilities))
-        numbers = {
+        return {
             "probability": self.probabilities[rows, self.classes],
             "predicted_probability": self.probabilities[rows, self.predicted],
-            "hit": self.hit,
-            "energy": self.energy,
+            **self.pointing,
         }
-        return {key: x for key, x in numbers.items() if x is not None}
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -135,15 +133,11 @@ class Explained:
     @property
     def means(self) -> dict[str, float]:
         """Means over the images, as far as they are known."""
-        means = {"hit_rate": self.hit, "energy": self.energy}
-        of_boxes = {
-            name: values.mean().item()
-            for name, values in means.items()
-            if values is not None
-        }
-        if self.regions is None:
-            return of_boxes
-        return of_boxes | mean_of_regions(self.regions)
+        names = {"hit": "hit_rate", "energy": "energy"}
+        means = {names[x]: y.mean().item() for x, y in self.pointing.items()}
+        if self.regions is not None:
+            means |= mean_of_regions(self.regions)
+        return means
 
     def describe(self, row: int, class_names: Sequence[str]) -> Json:
         """Returns what is written of an image."""
@@ -307,7 +301,7 @@ def _explain(
     # Heat on images that are not drawn is only needed for boxes and regions.
     has_places = images.boxes() is not None or images.regions is not None
     pointed_at = images if has_places else drawn
-    heat_maps, hits, energies, regions = [], [], [], []
+    heat_maps, regions, pointing = [], [], collections.defaultdict(list)
     title = f"Explaining {name}"
     for rows, batch in pointed_at.batches(settings.batch_size, title):
         try:
@@ -325,8 +319,8 @@ def _explain(
         heat_maps.append(heat[: max(0, settings.draw - rows.start)])
         if (boxes := batch.boxes()) is not None:
             hit, energy = pointing_game(heat, boxes)
-            hits.append(hit)
-            energies.append(energy)
+            pointing["hit"].append(hit)
+            pointing["energy"].append(energy)
         if (masks := batch.masks()) is not None:
             regions.append(heat_in_region(heat, masks))
     pixels, attention, finer_layer = drawn.pixels(), {}, None
@@ -340,8 +334,7 @@ def _explain(
         probabilities=probabilities,
         classes=classes,
         heat_maps=np.concatenate(heat_maps),
-        hit=np.concatenate(hits) if hits else None,
-        energy=np.concatenate(energies) if energies else None,
+        pointing={name: np.concatenate(x) for name, x in pointing.items()},
         regions=pandas.concat(regions) if regions else None,
         attention=attention,
         finer_layer=finer_layer,
