@@ -414,8 +414,7 @@ def _write(folder, content, drawn, explained):
         title=TITLES[content["settings"]["method"]],
     )
     _files.write_figure(folder / "grad_cam.png", figure)
-    with _files.replacing(folder / "arrays.npz") as path:
-        np.savez_compressed(path, **arrays)
+    _files.write_arrays(folder / "arrays.npz", arrays)
     _files.write_json(folder / _files.EXPLAINED, content)
 
 
