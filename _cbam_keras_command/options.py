@@ -432,9 +432,6 @@ def add_rarely_used(parser):
     return group
 
 
-# The kinds of values.
-
-
 def count(text: str) -> int | None:
     """Returns how many, `None` for all."""
     with contextlib.suppress(ValueError):

@@ -418,9 +418,6 @@ def _write(folder, content, drawn, explained):
     _files.write_json(folder / _files.EXPLAINED, content)
 
 
-# What is written, as rows of text.
-
-
 def list_predictions(
     content: Json, networks: Sequence[str], most: int
 ) -> list[dict[str, str]]:
