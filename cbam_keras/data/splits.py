@@ -152,28 +152,17 @@ def pool(dataset: Dataset, received: str) -> Dataset:
             "Datasets of more than 2 GiB are read from disk. Received: "
             f"{received}"
         )
-    images = np.concatenate([part.images for part in parts])
-    labels = np.concatenate([part.labels for part in parts])
-    groups = None
+    pooled = {
+        name: np.concatenate([vars(part)[name] for part in parts])
+        for name, values in vars(parts[0]).items()
+        if isinstance(values, np.ndarray) and name != "groups"
+    }
     if any(part.groups is not None for part in parts):
         # Images of a split without groups are each on their own.
-        groups = np.concatenate(
+        pooled["groups"] = np.concatenate(
             [x.images if x.groups is None else x.groups for x in parts]
         )
-    places = np.concatenate([part.places for part in parts])
-    masks = pixels = None
-    if parts[0].pixels is not None:
-        masks = np.concatenate([part.masks for part in parts])
-        pixels = np.concatenate([part.pixels for part in parts])
-    train = dataclasses.replace(
-        parts[0],
-        images=images,
-        labels=labels,
-        groups=groups,
-        masks=masks,
-        pixels=pixels,
-        places=places,
-    )
+    train = dataclasses.replace(parts[0], **pooled)
     return dataclasses.replace(dataset, splits={"train": train})
 
 
