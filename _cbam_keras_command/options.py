@@ -94,15 +94,6 @@ def add_attention(parser):
     )
 
 
-def add_instead_of(parser):
-    parser.add_argument(
-        "--instead-of",
-        metavar="KIND",
-        help="replace gates of the network by attention, as se of "
-        "EfficientNetB0, and compare with the network as it is",
-    )
-
-
 def add_repetitions(parser, *, seeds):
     """Adds how many networks are trained of each kind."""
     parser.add_argument(

@@ -22,7 +22,6 @@ from _cbam_keras_command.options import (
     add_data,
     add_folds,
     add_identity_init,
-    add_instead_of,
     add_json,
     add_layers,
     add_masks,
@@ -195,7 +194,12 @@ def train(parser):
     """
     add_model(parser)
     add_attention(parser)
-    add_instead_of(parser)
+    parser.add_argument(
+        "--instead-of",
+        metavar="KIND",
+        help="replace gates of the network by attention, as se of "
+        "EfficientNetB0, and compare with the network as it is",
+    )
     add_repetitions(parser, seeds=None)
     add_run(parser, "runs/train-DATA-MODEL")
     add_json(parser)
