@@ -25,7 +25,7 @@ from cbam_keras.data.splits import (
     warn_of_divided_groups,
     warn_of_similar_classes,
 )
-from cbam_keras.data.tables import COLUMNS, from_table, is_table, name_table
+from cbam_keras.data.tables import COLUMNS, from_table, is_table
 from cbam_keras.data.tfds import from_tfds, is_prepared
 
 # Paths may begin with these, and names of datasets never do.
@@ -122,7 +122,8 @@ class Source:
     def name(self) -> str:
         """The name of the dataset, known before it is read."""
         if self.kind == "table":
-            return name_table(self.data)
+            is_file = isinstance(self.data, str | os.PathLike)
+            return pathlib.Path(self.data).stem if is_file else "table"
         if self.kind == "folder":
             path = pathlib.Path(self.data).expanduser().resolve()
             # Images beside masks are in a folder called so.

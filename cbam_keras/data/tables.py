@@ -50,12 +50,6 @@ def is_table(data: object) -> bool:
     return pandas is not None and isinstance(data, pandas.DataFrame)
 
 
-def name_table(data: Any) -> str:
-    """Returns the name of the dataset of a table."""
-    is_file = isinstance(data, str | os.PathLike)
-    return pathlib.Path(data).stem if is_file else "table"
-
-
 def from_table(
     data: Any,
     columns: Mapping[str, str | None],
