@@ -172,12 +172,9 @@ class DiskExamples:
     examples: Sequence[Mapping]
     rows: np.ndarray
     boxes: None = None
-    groups: None = None
     scale: None = None
     masks: None = None
-    pixels: None = None
     decoded: bool = False
-    is_grouped: bool = False
     places: None = None
     paths: None = None
 
