@@ -13,7 +13,7 @@ import os
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from cbam_keras.data.augmentation import draw_box
 from cbam_keras.data.examples import (
     Dataset,
     Examples,
-    Range,
+    Header,
     Rows,
     Scale,
     describe_counts,
@@ -187,23 +187,6 @@ def _read_pixels(file):
         # Otherwise Pillow warns that it drops a transparency.
         image = image.convert("RGBA")
     return np.asarray(image.convert("RGB"))
-
-
-class Header(NamedTuple):
-    """What is known of an image before it is used.
-
-    `content` is a short hash by which another image is noticed, `values` the
-    lowest and highest of an image beyond 8 bits, and `unread` what is not read
-    of it, if anything.
-    """
-
-    height: int
-    width: int
-    is_grey: bool
-    content: str
-    values: Range | None
-    unread: str
-    is_decoded: bool
 
 
 def read_headers(
@@ -487,8 +470,7 @@ def keep_readable(dataset: Dataset) -> Dataset:
     The others are `skipped`. The fingerprint is then of names and contents
     too.
     """
-    splits, contents, skipped = {}, dict[str, str](), list[str]()
-    sizes = dict[str, tuple[int, int]]()
+    splits, headers, skipped = {}, dict[str, Header](), list[str]()
     hashed, readable = list[tuple[str, str]](), list[Header]()
     reasons = collections.Counter[str]()
     for split, examples in dataset.splits.items():
@@ -506,8 +488,7 @@ def keep_readable(dataset: Dataset) -> Dataset:
             readable.append(head)
             hashed.append((name, head.content))
             if is_file:
-                contents[item] = head.content
-                sizes[item] = head.height, head.width
+                headers[item] = head
     partial = collections.Counter(x.unread for x in readable if x.unread)
     partial["checked by their ends only"] = sum(
         not head.is_decoded for head in readable
@@ -533,8 +514,7 @@ def keep_readable(dataset: Dataset) -> Dataset:
         damaged=reasons,
         # Without those that hold for no file.
         partial=+partial,
-        contents=contents,
-        sizes=sizes,
+        headers=headers,
     )
 
 

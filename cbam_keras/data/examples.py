@@ -78,6 +78,23 @@ READERS = dict(
 )
 
 
+class Header(NamedTuple):
+    """What is known of an image before it is used.
+
+    `content` is a short hash by which another image is noticed, `values` the
+    lowest and highest of an image beyond 8 bits, and `unread` what is not read
+    of it, if anything.
+    """
+
+    height: int
+    width: int
+    is_grey: bool
+    content: str
+    values: Range | None
+    unread: str
+    is_decoded: bool
+
+
 @dataclasses.dataclass(frozen=True)
 class Rows:
     """Some rows of an array, read when they are asked for."""
@@ -206,10 +223,9 @@ class Dataset:
     are further notes, `leaks` what flatters accuracy; `left_out` the numbers of
     files that are not read, by the reason, `damaged` those of them that cannot
     be read, and `skipped` their names; `partial` the numbers of files that are
-    read in part, by what is read of them; `contents` and `sizes` short hashes,
-    and heights and widths, of files by their paths; `draw` a
-    function of what has been split, the name of the split and the seed that
-    makes the images from it.
+    read in part, by what is read of them; `headers` those of files by their
+    paths; `draw` a function of what has been split, the name of the split and
+    the seed that makes the images from it.
     """
 
     # `DiskExamples` where they are too large for memory.
@@ -226,10 +242,7 @@ class Dataset:
     grouped_by: str = ""
     remarks: tuple[str, ...] = ()
     leaks: tuple[str, ...] = ()
-    contents: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    sizes: Mapping[str, tuple[int, int]] = dataclasses.field(
-        default_factory=dict
-    )
+    headers: Mapping[str, Header] = dataclasses.field(default_factory=dict)
     draw: Callable[[Examples, str, int], Examples] | None = None
 
     def name_of(self, path: str) -> str:

@@ -164,7 +164,7 @@ def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
 
     Returns the warnings.
     """
-    contents = dataset.contents
+    contents = {path: x.content for path, x in dataset.headers.items()}
     if dataset.root is None:
         return ()
     *others, tested = (dataset.splits[split] for split in SPLITS)

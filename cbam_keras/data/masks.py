@@ -249,7 +249,7 @@ def _scan(dataset, examples, is_color, row):
     return Scan(
         name,
         values.shape,
-        dataset.sizes[image] if is_file else image.shape[:2],
+        dataset.headers[image][:2] if is_file else image.shape[:2],
         Counter(dict(zip(codes.tolist(), counts.tolist(), strict=True))),
         has_colors,
         {code: palette[code] for code in codes.tolist() if code in palette},
