@@ -504,8 +504,7 @@ def load_source(
     is_small = batch_size is None or num_bytes <= DECODED_BYTES
     channels = dataset.channels
     channels_first = keras.config.image_data_format() == "channels_first"
-    sizes = (channels, *size), (*size, channels)
-    image_shape = sizes[0] if channels_first else sizes[1]
+    image_shape = (channels, *size) if channels_first else (*size, channels)
     splits = {}
     for split, examples in dataset.splits.items():
         split_augment = augment if split == "train" else ()
