@@ -170,9 +170,6 @@ def read_version() -> str:
     return runpy.run_path(str(path))["__version__"]
 
 
-# A function for each subcommand; its docstring is what the help says.
-
-
 def train(parser):
     """Trains a network without attention, with SE and with CBAM on the same
     data and with the same seeds. It ends with a table, a sentence on the
@@ -447,7 +444,7 @@ def explain(parser):
     )
 
 
-# The subcommands, with what the list of commands says.
+# The subcommands, whose docstrings are their help, and what the list says.
 COMMANDS = {
     train: "train a network without and with attention, and compare",
     tune: "search reduction ratio and kernel size, and compare the best",
