@@ -100,11 +100,7 @@ class Search(SearchPlan):
             return 1
         points = count_points(self.space)
         trials = min(points, self.max_trials or points) * (self.folds or 1)
-        first = controls(self.space) or [point(self.space).values]
-        planned = dataclasses.replace(
-            self.trials, variants=[self.variant(first[0])]
-        )
-        return study.choose_workers(planned, self.loaded, trials)
+        return study.choose_workers(self.trials, self.loaded, trials)
 
     def _run_trials(self, folder, options):
         """Returns the trials, which are run unless as many have ended."""
