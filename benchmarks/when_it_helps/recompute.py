@@ -43,6 +43,8 @@ SENTENCES = {
     "+1.6 ± 0.3": ("cifar10-pooled", "none-longer", "none"),
     "0.8 ± 0.2": ("cifar10-pooled", "se", "none"),
     "+0.18 ± 0.31": ("cifar10-pooled", "cbam", "none-longer"),
+    "+1.0 ± 0.4": ("cifar10-pooled", "cbam", "none-20-epochs"),
+    "+1.01 ± 0.41": ("cifar10-pooled", "cbam", "none-20-epochs"),
     "+1.15": ("cifar10", "none-wide", "none"),
     "+0.96 ± 1.24": ("cifar10", "cbam", "none-wide"),
     "-0.95 ± 1.02": ("photographs-again", "cbam", "none"),

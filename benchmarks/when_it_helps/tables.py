@@ -186,14 +186,12 @@ ON_TOP = (
     *("coordinate-top", "hidden", "low-rank", "last-affine"),
 )
 FINE_TUNED = ("photographs-again", "solar-cells-again")
-# By the rule of version 0.3.0 for the tested epoch.
-FORMER = ("photographs", "solar-cells")
 FROM_SCRATCH = ("cifar10-pooled", "cifar10-converged")
 OF_CIFAR10 = ("cifar10", "cifar10-again", *FROM_SCRATCH)
 MEASURED = (*FINE_TUNED, "camvid", "bccd", *OF_CIFAR10)
 DRAWN = ("digits", "articles", "fashion")
 TUNED = ("tuned-stage1", "tuned-stage2")
-MORE = (*DRAWN, "few", *FORMER)
+MORE = (*DRAWN, "few")
 SLOW = ("none-longer", "none-wide")
 SHOWN = ("none", "se", "cbam", "cbam-paper", "coordinate", *SLOW)
 INSERTED = ("se", "spatial", "cbam", "cbam-paper", "eca", "coordinate")
@@ -230,7 +228,9 @@ TABLES = {
         differences, TUNED, ("spatial", "cbam", "cbam-not-normalized")
     ),
     "from-scratch": functools.partial(
-        by_network, FROM_SCRATCH, ("se", "cbam", "coordinate", *SLOW)
+        by_network,
+        FROM_SCRATCH,
+        ("se", "cbam", "coordinate", "none-20-epochs", *SLOW),
     ),
     "photographs-frozen": functools.partial(
         networks, "photographs-frozen", FEW_WEIGHTS, "weights that are trained"
