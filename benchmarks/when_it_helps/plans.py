@@ -16,8 +16,8 @@ from cbam_keras.study import RECIPES, Recipe
 
 KINDS = ("none", "se", "spatial", "cbam", "eca", "coordinate")
 NETWORK, WEIGHTS = "EfficientNetLite0", "imagenet"
-# These end the names of studies of the plain network alone, for more epochs: as
-# many as take the time of the others. No wider network has trained weights.
+# These end the names of studies of the plain network alone, for more epochs. No
+# wider network has trained weights.
 LONGER = ("-longer", "-16-epochs", "-20-epochs")
 # As many weights as CBAM: 22,843 besides the classifier, where it has 20,885.
 RANK = 1
