@@ -459,14 +459,10 @@ PLANS = {
     "cifar10-longer": functools.partial(longer, cifar10, 23),
     "cifar10-again": cifar10_again,
     "cifar10-again-longer": functools.partial(longer, cifar10_again, 23),
-    **{
-        f"{name}-{epochs}-epochs": functools.partial(longer, plan, epochs)
-        for name, plan in (
-            ("cifar10", cifar10),
-            ("cifar10-again", cifar10_again),
-        )
-        for epochs in (16, 20)
-    },
+    "cifar10-16-epochs": functools.partial(longer, cifar10, 16),
+    "cifar10-20-epochs": functools.partial(longer, cifar10, 20),
+    "cifar10-again-16-epochs": functools.partial(longer, cifar10_again, 16),
+    "cifar10-again-20-epochs": functools.partial(longer, cifar10_again, 20),
     "cifar10-converged": cifar10_converged,
     "digits-stages": stages,
     "digits": functools.partial(drawn, "crowded_mnist"),

@@ -216,9 +216,9 @@ class _Resolutions:
         for step in self.graph.steps:
             x = step.outputs[0]
             # Layers that change only the border of a map do not count.
-            borders = step.kind.startswith(("Cropping", "ZeroPadding"))
+            is_border = step.kind.startswith(("Cropping", "ZeroPadding"))
             is_one = len(step.outputs) == 1 and len(x.shape) == self._rank
-            if is_one and not borders and self._is_spatial(x):
+            if is_one and not is_border and self._is_spatial(x):
                 sizes.setdefault(self.graph.sizes(x), set()).add(step)
         levels: list[set] = []
         before = None

@@ -164,9 +164,9 @@ def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
 
     Returns the warnings.
     """
-    contents = {path: x.content for path, x in dataset.headers.items()}
     if dataset.root is None:
         return ()
+    contents = {path: x.content for path, x in dataset.headers.items()}
     *others, tested = (dataset.splits[split] for split in SPLITS)
     trained, several = dict[str, tuple[str, int]](), []
     for examples in others:
