@@ -30,13 +30,11 @@ MEASURES = (
 SCORES = ("miou", "iou", "dice")
 # What stands before the name of attention on the skips of a U-Net.
 SKIP = "skip-"
-METHODS = ("grad_cam", "grad_cam++", "hires_cam")
 ORDERS = ("channel_first", "spatial_first", "parallel")
 RECIPES = (
     *("default", "imagenet", "small_images", "fine-tuning", "frozen"),
     "segmentation",
 )
-SPLITS = ("train", "validation", "test")
 # Options that say where images are, and are rarely used.
 LOCATION = (
     *("data_dir", "manual_dir", "image_column", "label_column"),
@@ -151,7 +149,16 @@ def add_run(parser, output):
         help="only print what would be trained: networks, epochs, "
         "parameters, multiply-accumulates, and how long it takes",
     )
-    add_output(parser, output)
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help=f"the folder for all files (default: {output})",
+    )
+    flags = {
+        "--quiet": "print only the result, and warnings",
+        "--no-report": "do not write the result as a page, report.html",
+    }
+    add_options(parser, flags, action="store_true")
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--workers",
@@ -173,28 +180,6 @@ def add_run(parser, output):
         "--resume": "resume the run in the output folder, which is the default",
     }
     add_options(group, flags, action="store_true")
-
-
-def add_output(parser, default):
-    parser.add_argument(
-        "--output",
-        metavar="DIR",
-        help=f"the folder for all files (default: {default})",
-    )
-    flags = {
-        "--quiet": "print only the result, and warnings",
-        "--no-report": "do not write the result as a page, report.html",
-    }
-    add_options(parser, flags, action="store_true")
-
-
-def add_regions(parser):
-    parser.add_argument(
-        "--regions",
-        metavar="FOLDER",
-        help="masks of the images, paired by name: report the fraction of the "
-        "heat where they are not 0",
-    )
 
 
 def add_json(parser):
@@ -421,13 +406,6 @@ def add_rarely_used(parser):
         "(the default)",
     )
     return group
-
-
-def count(text: str) -> int | None:
-    """Returns how many, `None` for all."""
-    with contextlib.suppress(ValueError):
-        return None if text == "all" else int(text)
-    raise argparse.ArgumentTypeError(f"invalid value: {text!r} (N or all)")
 
 
 def size(text: str) -> int | tuple[int, ...]:

@@ -15,9 +15,7 @@ from typing import Any
 from _cbam_keras_command.options import (
     ALGORITHMS,
     LOCATION,
-    METHODS,
     SEVERAL,
-    SPLITS,
     add_attention,
     add_data,
     add_folds,
@@ -27,13 +25,10 @@ from _cbam_keras_command.options import (
     add_masks,
     add_model,
     add_options,
-    add_output,
     add_rarely_used,
-    add_regions,
     add_repetitions,
     add_run,
     add_training,
-    count,
 )
 
 
@@ -41,7 +36,7 @@ class Options(argparse.Namespace):
     """What is asked of a subcommand."""
 
     # Not every subcommand has these options.
-    json, regions = False, None
+    json, quiet = False, False
 
     @property
     def line(self) -> str:
@@ -65,7 +60,7 @@ class Options(argparse.Namespace):
         """Raises if one of these options is given, which nothing would take."""
         words = [word.partition("=")[0] for word in self.arguments]
         for name in names:
-            option = {"wanted": "class"}.get(name, name).replace("_", "-")
+            option = name.replace("_", "-")
             if f"--{option}" in words or f"--no-{option}" in words:
                 raise ValueError(
                     f"`{name}` must be left out {reason}. Received: {name}="
@@ -137,9 +132,9 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="cbam-keras",
         description="Attention layers (SE, CBAM, ECA) for Keras: train, tune, "
-        "compare, explain.",
+        "compare.",
         epilog="examples:\n  cbam-keras train\n  cbam-keras train --help\n"
-        "  cbam-keras explain runs/train-cluttered_mnist-tiny\n",
+        "  cbam-keras report runs/train-cluttered_mnist-tiny\n",
     )
     parser.add_argument("--version", action="version", version=read_version())
     commands = parser.add_subparsers(
@@ -173,9 +168,9 @@ def read_version() -> str:
 def train(parser):
     """Trains a network without attention, with SE and with CBAM on the same
     data and with the same seeds. It ends with a table, a sentence on the
-    differences, and the command that draws where the networks look. The same
-    command given again resumes. Without arguments: a tiny ResNet on cluttered
-    digits, with three seeds, about two minutes on a CPU.
+    differences, and a page that shows where the networks look. The same command
+    given again resumes. Without arguments: a tiny ResNet on cluttered digits,
+    with three seeds, about two minutes on a CPU.
 
     examples:
       cbam-keras train
@@ -206,7 +201,7 @@ def train(parser):
     add_data(parser, "cluttered_mnist")
     add_masks(parser)
     add_training(parser, has_threshold=True)
-    add_regions(add_rarely_used(parser))
+    add_rarely_used(parser)
 
 
 def tune(parser):
@@ -355,93 +350,16 @@ def table(parser):
     )
 
 
-def explain(parser):
-    """Draws where the networks of a run look, side by side: Grad-CAM as in the
-    figure of the paper, and the attention maps of each layer. It writes the
-    figures, their numbers as explain.json, the maps as arrays.npz, and
-    report.html.
+def report(parser):
+    """Writes report.html of a run again, with what its networks look at: eight
+    test images, mistakes first, with Grad-CAM and attention maps; of masks what
+    they predict. The commands write it when they end.
 
     examples:
-      cbam-keras explain runs/train-cluttered_mnist-tiny
-      cbam-keras explain runs/train-photos-tiny --images new/ --class cat
-      cbam-keras explain runs/train-photos-tiny --count all --mistakes
-      cbam-keras explain runs/train-photos-tiny --layer stage3_block2_out
+      cbam-keras report runs/train-cluttered_mnist-tiny
     """
     parser.usage += " RUN"
     parser.add_argument("run", metavar="RUN", help="the output folder of a run")
-    parser.add_argument(
-        "--class",
-        dest="wanted",
-        metavar="NAME|INDEX",
-        help="the class to explain (default: the true one, as in the paper;"
-        " if it is not known, the one that each model predicts)",
-    )
-    parser.add_argument(
-        "--method",
-        choices=METHODS,
-        default="grad_cam",
-        help="how heat maps are computed",
-    )
-    parser.add_argument(
-        "--layer",
-        metavar="NAME",
-        help="the layer whose output is explained, e.g. stage3_block2_out, or "
-        "backbone/conv5 in a nested model (default: the last feature map)",
-    )
-    parser.add_argument(
-        "--draw",
-        type=int,
-        default=8,
-        help="number of images that are drawn and kept as arrays; the others "
-        "count only in the means",
-    )
-    add_output(parser, "runs/explain-NAME, with the name of the run")
-    group = parser.add_argument_group("images")
-    group.add_argument(
-        "--images",
-        **SEVERAL,
-        metavar="FILE|FOLDER",
-        help="other images than those of the run: files, or a folder with its "
-        "subfolders; one named after a class gives the true class",
-    )
-    add_regions(group)
-    group.add_argument(
-        "--split",
-        choices=SPLITS,
-        default="test",
-        help="the split of the run's images",
-    )
-    group.add_argument(
-        "--count",
-        type=count,
-        default="8",
-        metavar="N|all",
-        help="number of images of the split or folder, chosen at random, "
-        "equally many of each class",
-    )
-    group.add_argument(
-        "--seed", type=int, help="of that choice (default: that of the run)"
-    )
-    group.add_argument(
-        "--mistakes",
-        action="store_true",
-        help="draw the images that most networks get wrong, and a quarter that "
-        "most get right, and measure what each gate of the best network is "
-        "worth",
-    )
-    group = parser.add_argument_group("models")
-    group.add_argument(
-        "--batch-size", type=int, default=32, help="images per step"
-    )
-    group.add_argument(
-        "--import",
-        action="append",
-        dest="modules",
-        default=[],
-        metavar="MODULE",
-        help="a module that registers custom layers, imported first; repeat"
-        " it for several",
-    )
 
 
 # The subcommands, whose docstrings are their help, and what the list says.
@@ -450,5 +368,5 @@ COMMANDS = {
     tune: "search reduction ratio and kernel size, and compare the best",
     ablate: "run the paper's comparisons on your own data, several seeds",
     table: "compare parameters and MACs with the paper's tables",
-    explain: "see what networks look at: Grad-CAM and attention maps",
+    report: "write the page of a run again, with what its networks look at",
 }

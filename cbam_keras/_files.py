@@ -23,8 +23,8 @@ from cbam_keras import _checks
 
 # An object in a file, or to be written: what it holds is checked elsewhere.
 Json = dict[str, Any]
-# These tell the output folders of runs and of explanations from others.
-RESULTS, EXPLAINED = "results.json", "explain.json"
+# This file tells the output folder of a run from others.
+RESULTS = "results.json"
 # The name of a network that loads without this package ends like this.
 PLAIN = ".plain.keras"
 # What a task predicts is in a file whose name ends like this.

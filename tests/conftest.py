@@ -178,16 +178,6 @@ def tiny(monkeypatch):
     networks.replace_tiny(monkeypatch.setitem)
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """Changes into an empty folder with a run, on colours."""
-    from explain_files_checks import write_run
-
-    monkeypatch.chdir(tmp_path)
-    write_run(tmp_path / "run")
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def quick_programs():
     """Programs write their output folders without training."""

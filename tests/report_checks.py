@@ -135,35 +135,15 @@ def tune(folder):
     explanation(folder / "explain")
 
 
-def explanation(folder, count=2):
-    """An image that all get wrong, after others that all get right."""
+def explanation(folder):
+    """An image that all get wrong, before another that all get right."""
     for name in ("grad_cam", "attention-cbam"):
         figure(folder / f"{name}.png")
     images = [
-        {
-            "image": f"test {number}",
-            "true_class": EVIL,
-            "models": {
-                name: {
-                    "probability": 0.5,
-                    "predicted_class": "dog" if number == count - 1 else EVIL,
-                    "predicted_probability": 0.75,
-                }
-                for name in ("none", "cbam")
-            },
-        }
-        for number in range(count)
+        {"image": f"test {number}", "true class": EVIL, "none": x, "cbam": x}
+        for number, x in enumerate(["dog (75%) \N{MULTIPLICATION SIGN}", EVIL])
     ]
-    content = {
-        "settings": {"data": "photos", "split": "test", "seed": 0},
-        "versions": VERSIONS,
-        "command": "cbam-keras explain none.keras cbam.keras",
-        "models": {"none": "none.keras", "cbam": "cbam.keras"},
-        "summary": {"none": {}, "cbam": {}},
-        "images": images,
-    }
-    dump(folder / "explain.json", content)
-    return folder
+    dump(folder / "images.json", images)
 
 
 FOLDERS = {
@@ -171,5 +151,4 @@ FOLDERS = {
     "seeds": seeds,
     "ablate": ablate,
     "tune": tune,
-    "explain": explanation,
 }

@@ -22,7 +22,7 @@ from cbam_keras.cli import tables
 from cbam_keras.cli.command import HANDLERS
 
 RUNS = ["train", "tune", "ablate"]
-COMMANDS = [*RUNS, "table", "explain"]
+COMMANDS = [*RUNS, "table", "report"]
 
 
 def printed_by(capsys, *arguments):
@@ -69,10 +69,9 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(capsys, name):
         ("train --color x", 'Did you mean "--colors"?'),
         ("train --zz 1", "unrecognized arguments: --zz 1 (see"),
         ("train --epochs 1.5", "invalid int value: '1.5'"),
-        ("explain r --lay x", "unrecognized arguments: --lay"),
-        ("explain model.keras it.png", "unrecognized arguments: it.png"),
+        ("report r --lay x", "unrecognized arguments: --lay"),
+        ("report runs/a it.png", "unrecognized arguments: it.png"),
         ("train --attention cbma", 'or MODULE:CLASS). Did you mean "cbam"?'),
-        ("explain r --count abc", "argument --count: invalid value: 'abc' (N"),
         ("train --image-size 3x4x5", "invalid value: '3x4x5' (N or HxW)"),
         ("train --output=", "argument --output: a value is empty"),
         # What excludes each other.
@@ -210,7 +209,7 @@ def test_completion_knows_options_and_paths(capsys):
     pytest.importorskip("shtab", reason="writes the completion")
     printed = printed_by(capsys, "--print-completion", "bash")
     assert "--identity-init" in printed
-    assert "_explain___output_COMPGEN=_shtab_compgen_files" in printed
+    assert "_train___output_COMPGEN=_shtab_compgen_files" in printed
 
 
 # The paper's tables.

@@ -19,7 +19,6 @@ from cbam_keras import (
     cli,
     comparison,
     data,
-    explain,
     layers,
     losses,
     report,
@@ -30,6 +29,7 @@ from cbam_keras import (
 from cbam_keras.cli import runs
 from cbam_keras.cli.arguments import progress_of
 from cbam_keras.layers import CBAM
+from cbam_keras.report import looking
 
 RUNS = {
     "train": (comparison, "compare"),
@@ -199,8 +199,6 @@ def test_code_that_an_error_ends_with_keeps_its_lines(
         (options.RECIPES, training.RECIPES),
         (options.ORDERS, layers.ORDERS),
         (options.ALGORITHMS, tuning.ALGORITHMS),
-        (options.METHODS, explain.METHODS),
-        (options.SPLITS, data.SPLITS),
     ],
 )
 def test_options_take_the_names_that_there_are(listed, names):
@@ -232,23 +230,6 @@ def test_defaults_are_those_of_the_functions(capsys, monkeypatch, command):
 
 
 # What is printed.
-
-
-@pytest.mark.parametrize(
-    ("script", "python", "words"),
-    [
-        (".venv/bin/cbam-keras", ".venv/bin/python", ".venv/bin/cbam-keras"),
-        ("cbam_keras/__main__.py", ".venv/bin/python", ".venv/bin/python -m"),
-        ("cbam_keras/__main__.py", "/usr/bin/python3", "python3 -m"),
-        ("a/notebook.py", "python", "cbam-keras"),
-    ],
-)
-def test_the_next_command_can_be_copied(monkeypatch, script, python, words):
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(sys, "argv", [script])
-    monkeypatch.setattr(sys, "orig_argv", [python])
-    expected = words.replace("-m", "-m cbam_keras")
-    assert " ".join(runs.words_of_command()) == expected
 
 
 def test_quiet_commands_show_no_progress(capsys):
@@ -328,18 +309,16 @@ def test_a_missing_package_is_reported_before_any_work(
 
 
 @pytest.fixture
-def explained(tiny, monkeypatch):
-    """Trains nothing, and returns which networks are explained."""
+def drawn(tiny, monkeypatch):
+    """Trains nothing, and returns which networks are drawn."""
     calls = []
 
-    def explain_run(run, settings, *, output, described, **options):
-        calls.append([path.stem for path in run.files])
-        (output / "explain").mkdir(exist_ok=True)
-        content = json.dumps({"settings": described})
-        (output / "explain" / "explain.json").write_text(content)
+    def draw(folder, content):
+        results = study.Results.of(folder, content)
+        calls.append([name.partition(".")[0] for name in results.networks()])
 
     pretended.install(monkeypatch)
-    monkeypatch.setattr(report, "explain_run", explain_run)
+    monkeypatch.setattr(looking, "draw", draw)
     return calls
 
 
@@ -348,7 +327,7 @@ def run(command, output, *options):
     return cli.main([command, *given, "--output", str(output), *options])
 
 
-def test_a_command_prints_what_it_is_asked_for(explained, tmp_path, capsys):
+def test_a_command_prints_what_it_is_asked_for(drawn, tmp_path, capsys):
     output, few = tmp_path / "run", ["--tables", "4", "--seeds", "1"]
     assert run("ablate", output, *few, "--dry-run", "--json") == 0
     printed = capsys.readouterr()
@@ -372,13 +351,13 @@ def test_a_command_prints_what_it_is_asked_for(explained, tmp_path, capsys):
         assert capsys.readouterr() == (f"{shown}\n".lstrip(), "")
 
 
-def test_the_report_explains_the_networks_of_the_first_seed_once(
-    explained, tmp_path, capsys, monkeypatch
+def test_the_report_shows_the_networks_of_the_first_seed(
+    drawn, tmp_path, capsys
 ):
     output = tmp_path / "run"
     options = ["--attention", "none", "se", "--seeds", "2", "--resume"]
     assert run("train", output, *options, "--no-report") == 0
-    assert not (output / "report.html").exists() and not explained
+    assert not (output / "report.html").exists() and not drawn
     assert "left for 3 networks\n" in capsys.readouterr().out
     assert run("train", output, *options) == 0
     printed = capsys.readouterr()
@@ -386,7 +365,7 @@ def test_the_report_explains_the_networks_of_the_first_seed_once(
     table = printed.out[printed.out.index("Results in") :]
     assert table.index("│ none ") < table.index("│ se ")
     assert table.endswith(f"\nReport in {output / 'report.html'}\n")
-    assert explained == [["none-seed0", "se-seed0"]]
+    assert drawn == [["none-seed0", "se-seed0"]]
     content = json.loads((output / "results.json").read_text())
     # As it was given, but for how to treat what is there.
     assert content["command"] == (
@@ -394,12 +373,6 @@ def test_the_report_explains_the_networks_of_the_first_seed_once(
         f"--output {output} --attention none se --seeds 2"
     )
     assert (output / "report.html").exists()
-    # The same networks are not explained again, wherever they are.
-    output = output.rename(tmp_path / "moved")
-    assert run("train", output, *options) == 0
-    assert len(explained) == 1
-    assert run("train", output, *options, "--attention", "cbam") == 0
-    assert len(explained) == 2
 
 
 def test_networks_are_also_written_without_our_layers(
@@ -422,35 +395,21 @@ def test_networks_are_also_written_without_our_layers(
     assert "Files *.plain.keras load with Keras alone" in page
 
 
-def test_an_ablation_explains_as_many_networks_as_the_page_shows(
-    explained, tmp_path
-):
-    options = ["--tables", "2", "3", "4", "--seeds", "1", "--quiet"]
-    assert run("ablate", tmp_path, *options) == 0
-    names = "none se cbam spatial-first parallel channel-avg-max"
-    assert explained == [names.split()]
-    page = (tmp_path / "report.html").read_text()
-    assert "Table 4: no attention, SE and CBAM" in page
-
-
-def test_a_search_explains_its_best_network(explained, tmp_path):
+def test_the_report_of_a_search_shows_its_best_network(drawn, tmp_path):
     options = ["--attention", "none", "--confirm", "0", "--json", "--quiet"]
     assert run("tune", tmp_path, *options) == 0
-    assert explained == [["best"]]
+    assert drawn == [["best"]]
 
 
 # Keras' own, which `pytest.warns` would show again.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_report_that_fails_is_a_warning(
-    explained, tmp_path, monkeypatch, capsys
-):
+def test_a_report_that_fails_is_a_warning(drawn, tmp_path, monkeypatch, capsys):
     def failing(*_, **__):
         raise TypeError("no feature map")
 
-    monkeypatch.setattr(report, "explain_run", failing)
+    monkeypatch.setattr(looking, "draw", failing)
     with pytest.warns(UserWarning, match="not show where it looks: no feature"):
         assert run("train", tmp_path, "--attention", "none") == 0
-    monkeypatch.setattr(report, "explain_run", lambda *_, **__: None)
     monkeypatch.setattr(report, "write", failing)
     assert "Report in" in capsys.readouterr().out
     with pytest.warns(UserWarning, match=r"not written \(TypeError: no feat"):

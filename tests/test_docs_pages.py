@@ -170,7 +170,7 @@ def test_the_reference_is_what_its_script_writes():
 
 
 OPTION = r"(?<![\w-])(--[a-z][a-z0-9-]+)"
-COMMANDS = "train tune ablate table explain".split()
+COMMANDS = "train tune ablate table report".split()
 
 
 def described(command):

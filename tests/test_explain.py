@@ -1,4 +1,4 @@
-"""Batches, class probabilities, the feature map explained, pointing."""
+"""Batches, class probabilities, the feature map explained."""
 
 import functools
 
@@ -178,34 +178,3 @@ def test_the_last_feature_map_is_explained(body):
     np.testing.assert_array_equal(heat, explain.grad_cam(model, x, 1, "last"))
     other = explain.grad_cam(model, x, 1, "first")
     assert np.abs(heat - other).max() > 0.01
-
-
-def test_the_pointing_game_counts_pixels_in_boxes():
-    heat = np.zeros((4, 6, 5))
-    heat[0, 2, 3] = 1.0  # at the corner of the box
-    heat[1, 4, 3] = 1.0  # right below it
-    heat[2] = 0.5  # everywhere alike: the first pixel is the hottest
-    boxes = [[2, 1, 4, 4]] * 4
-    hits, energy = explain.pointing_game(heat, boxes)
-    assert hits.tolist() == [True, False, False, False]
-    np.testing.assert_allclose(energy, [1, 0, 6 / 30, 0])
-
-
-HEAT = np.ones((2, 4, 5))
-BOXES = np.array([[0, 0, 4, 5], [1, 1, 2, 2]])
-
-
-@pytest.mark.parametrize(
-    ("heat", "boxes", "message"),
-    [
-        (HEAT[0], BOXES, r"\(B, H, W\).*\(4, 5\)"),
-        (-HEAT, BOXES, "not negative.*-1.0"),
-        (HEAT * np.nan, BOXES, "finite"),
-        (HEAT, BOXES[:1], r"\(2, 4\).*\(1, 4\)"),
-        (HEAT, BOXES[:, [2, 1, 0, 3]], "y_min.*4 x 5"),
-        (HEAT, BOXES + 1, r"within.*\[1, 1, 5, 6\]"),
-    ],
-)
-def test_boxes_that_do_not_belong_to_the_maps_are_refused(heat, boxes, message):
-    with pytest.raises(ValueError, match=message):
-        explain.pointing_game(heat, boxes)

@@ -12,7 +12,6 @@ from report_checks import (
     FOLDERS,
     ablate,
     change,
-    explanation,
     keep,
     train,
     tune,
@@ -100,7 +99,6 @@ PARTS = {
         ],
         3,
     ),
-    "explain": (["2 images are explained."], 2),
 }
 
 
@@ -146,13 +144,6 @@ def test_hostile_names_stay_text(command, tmp_path):
     assert EVIL not in (folder / "report.html").read_text()
 
 
-def test_what_networks_get_wrong_comes_first(tmp_path):
-    page = written(explanation(tmp_path / "run", count=40))
-    assert page.text.index("test 39") < page.text.index("test 0")
-    assert page.text.count("dog (75%) \N{MULTIPLICATION SIGN}") == 2
-    assert "16 of 40 images are listed" in page.text
-
-
 def test_an_unfinished_run_says_what_there_is(tmp_path):
     page = written(keep(train(tmp_path / "run"), ("none", 0)))
     assert "Not trained yet: cbam, se (seed 0)" in page.text
@@ -163,7 +154,7 @@ def test_an_unfinished_run_says_what_there_is(tmp_path):
     shutil.rmtree(nothing / "explain")
     page = written(nothing)
     assert "no network is trained" in page.text
-    assert f"cbam-keras explain {nothing}" in page.text
+    assert f"cbam-keras report {nothing} draws it" in page.text
     trials = tune(tmp_path / "search")
     content = json.loads((trials / "results.json").read_text())
     del content["best"], content["confirmation"], content["verdict"]

@@ -37,13 +37,13 @@ def test_a_page_has_the_order_of_a_results_section(tmp_path):
     page = written(judged(tmp_path / "run"))
     titles = re.findall(
         r"^(Data|Recipe|Results|Classes|Confusion|ROC and threshold|Calibration"
-        r"|Gates|What the networks look at|Methods in words|To repeat it)$",
+        r"|What the networks look at|Methods in words|To repeat it)$",
         page.text,
         re.M,
     )
     assert titles == [
         *("Data", "Recipe", "Results", "Classes", "Confusion"),
-        *("ROC and threshold", "Calibration", "Gates"),
+        *("ROC and threshold", "Calibration"),
         *("What the networks look at", "Methods in words", "To repeat it"),
     ]
     assert "The threshold is 0.5, as no other was asked for." in page.text

@@ -14,8 +14,8 @@ import pytest
 from folder_checks import at_files, epochs, leave, weights
 from PIL import Image, ImageDraw
 
-from cbam_keras import cli, comparison, data, explain, losses, study
-from cbam_keras.report import segmentations
+from cbam_keras import cli, comparison, data, losses, study
+from cbam_keras.explain import figures
 from cbam_keras.study import Segmentation
 
 pandas = pytest.importorskip("pandas")
@@ -118,9 +118,9 @@ def test_a_killed_run_ends_as_an_unbroken_one(run, drawn):
 
 def test_a_report_has_classes_and_predictions(run, drawn):
     (run / "explain/predictions.png").unlink()
-    plot = mock.Mock(wraps=segmentations.plot_masks)
-    with mock.patch.object(segmentations, "plot_masks", plot):
-        assert cli.main(["explain", str(run)]) == 0
+    plot = mock.Mock(wraps=figures.plot_masks)
+    with mock.patch.object(figures, "plot_masks", plot):
+        assert cli.main(["report", str(run)]) == 0
     assert (run / "explain/predictions.png").exists()
     page = (run / "report.html").read_text()
     for text in ("IoU by class", ">foreground<", "wrong pixels are"):
@@ -131,28 +131,6 @@ def test_a_report_has_classes_and_predictions(run, drawn):
     np.testing.assert_array_equal(masks, expected)
     wrong = (own["skip-gate"] != masks).sum(axis=(1, 2))
     assert (np.diff(wrong) <= 0).all()
-
-
-def test_a_report_measures_heat_against_the_masks(run, drawn):
-    heat = mock.Mock(wraps=segmentations.grad_cam)
-    with mock.patch.object(segmentations, "grad_cam", heat):
-        assert cli.main(["explain", str(run)]) == 0
-    (_, shown, classes, layer), _ = heat.call_args
-    assert {*classes} == {1} and 2 < len(shown) <= 16
-    mask_of = {
-        np.array(Image.open(x)).tobytes(): np.array(
-            Image.open(drawn / "masks" / x.name)
-        )
-        for x in (drawn / "images").iterdir()
-    }
-    regions = [mask_of[x.astype("uint8").tobytes()] for x in shown]
-    model = keras.saving.load_model(run / "skip-gate.keras")
-    maps = explain.grad_cam(model, shown, 1, layer)
-    expected = explain.heat_in_region(maps, regions).mean()
-    table = pandas.read_csv(run / "tables/heat.csv", index_col="network")
-    np.testing.assert_allclose(table.loc["skip-gate"], expected, rtol=1e-4)
-    page = (run / "report.html").read_text()
-    assert f">{100 * expected['energy']:.1f}<" in page
 
 
 @pytest.mark.every_backend

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from unittest import mock
 
 import numpy as np
 import pretended
@@ -12,8 +13,8 @@ from PIL import Image
 from study_checks import GATED, NARROW, content_of, made, planned, statuses
 from training_checks import SHORT
 
-from cbam_keras import ablation, cli, data, study
-from cbam_keras.report import read_run
+from cbam_keras import ablation, cli, data, report, study
+from cbam_keras.report import looking
 
 stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -176,9 +177,11 @@ def test_loaded_images_are_told_from_those_of_another_fold(photos, tmp_path):
 
 def test_networks_are_explained_on_the_images_of_their_fold(photos, tmp_path):
     study.run(folded(photos, NARROW, seeds=(1,)), tmp_path)
-    run = read_run(tmp_path)
-    assert run.files == [tmp_path / "narrow-seed3.keras"]
-    test = run.split().splits["test"]
+    with mock.patch.object(looking, "_draw_heat") as draw:
+        report.write(tmp_path, draw=True)
+    (_, files, dataset, _, _), _ = draw.call_args
+    assert files == [tmp_path / "narrow-seed3.keras"]
+    test = dataset.splits["test"]
     explained = [np.asarray(Image.open(path)) for path in test.images]
     tested = data.load(photos, batch_size=None, folds=3, seed=1).test[0]
     np.testing.assert_array_equal(explained, tested)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from _cbam_keras_command.parser import parse
 from cbam_keras import _terminal
-from cbam_keras.cli import reports, runs, tables
+from cbam_keras.cli import runs, tables
 from cbam_keras.study import interrupts
 
 HANDLERS = {
@@ -17,7 +17,7 @@ HANDLERS = {
     "tune": runs.run,
     "ablate": runs.run,
     "table": tables.table,
-    "explain": reports.explain,
+    "report": runs.write_report,
 }
 
 

@@ -1,15 +1,13 @@
-"""The subcommands `train`, `tune` and `ablate`.
+"""The subcommands `train`, `tune`, `ablate` and `report`.
 
-Each makes a plan of its options, and runs it or counts what it would train.
+The first three make a plan of their options, and run it or count what it would
+train.
 """
 
 import contextlib
 import dataclasses
 import logging
 import pathlib
-import shlex
-import shutil
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from typing import Any
@@ -26,7 +24,6 @@ from cbam_keras import (
 )
 from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import import_object, progress_of
-from cbam_keras.cli.reports import explain_for_report
 from cbam_keras.study import (
     RECIPES,
     Recipe,
@@ -43,28 +40,10 @@ PLACES = ("stages", "skip_attention")
 SPACE_OPTIONS = (*LAYER_OPTIONS, *POOL_OPTIONS, "learning_rate")
 
 
-def words_of_command() -> list[str]:
-    """Returns the words by which this command was called, to be copied."""
-    program, python = pathlib.Path(sys.argv[0]), sys.orig_argv[0]
-    if program.parts[-2:] == ("cbam_keras", "__main__.py"):
-        is_absolute = pathlib.Path(python).is_absolute()
-        name = pathlib.Path(python).name if is_absolute else python
-        return [name, "-m", "cbam_keras"]
-    # The script of an environment that is not activated.
-    if program.stem == "cbam-keras" and not shutil.which("cbam-keras"):
-        return [sys.argv[0]]
-    return ["cbam-keras"]
-
-
 def plan_training(options: Options) -> study.Study:
-    if options.regions and not pathlib.Path(options.regions).is_dir():
-        raise ValueError(
-            "`regions` must be a folder of masks. Received: regions="
-            f'"{options.regions}", where there is none'
-        )
     model, images = _model(options), _data_or_task(options)
     if "task" in images:
-        options.refuse(["threshold", "regions"], "with `masks`")
+        options.refuse(["threshold"], "with `masks`")
     return comparison.plan(
         _attentions(options),
         **options.select(["stages", "instead_of"]),
@@ -175,8 +154,17 @@ def run(options: Options) -> None:
             write_plain(results.output)
     say(_shown(options, results))
     if not options.no_report:
-        with progress_of(options):
-            explain_for_report(options, results.output)
+        with progress_of(options), _files.writing_to(results.output):
+            if report.try_to_write(results.output, draw=True):
+                say(f"\nReport in {results.output / study.REPORT}")
+
+
+def write_report(options: Options) -> None:
+    """Writes the page of a run again."""
+    folder = pathlib.Path(options.run).expanduser()
+    with progress_of(options):
+        page = report.write(folder, draw=True)
+    say(f"Report in {page}")
 
 
 def write_plain(folder: pathlib.Path) -> None:
@@ -202,10 +190,7 @@ def _shown(options, results):
         return results.markdown()
     if options.command == "ablate" and options.csv:
         return results.csv()
-    if options.command != "train":
-        return results
-    command = [*words_of_command(), "explain", str(results.output)]
-    return f"{results}\n\nTo see where they look:\n{shlex.join(command)}"
+    return results
 
 
 def run_options(

@@ -52,7 +52,6 @@ from cbam_keras.data.loading import (
     load_source,
     source_of_masks,
 )
-from cbam_keras.data.pairs import pair_with_regions
 from cbam_keras.data.source import PATH_STARTS, Source
 from cbam_keras.data.splits import SPLITS, check_folds, stratify
 from cbam_keras.data.tables import is_table

@@ -14,9 +14,6 @@ from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
 from cbam_keras.data.splits import SPLITS
 from cbam_keras.data.tfds import describe_missing
 
-# A folder with one of these holds our own figures, not images of a class.
-RECORDS = (_files.RESULTS, _files.EXPLAINED)
-
 # A split, and what may stand around its name, as in "seg_train" and "test set".
 SPLIT = re.compile(
     r"(.*?)(train|val|test|dev|eval)(?:idation|uation|ing|id)?(.*)", re.I
@@ -224,7 +221,7 @@ def find_image_files(
 def find_visible(folder, pattern):
     """Returns the files in a folder that are neither hidden nor our own."""
     within = sorted(folder.glob(pattern))
-    ours = {path.parent for path in within if path.name in RECORDS}
+    ours = {x.parent for x in within if x.name == _files.RESULTS}
     return [
         path
         for path in within
@@ -337,7 +334,7 @@ def _list_folders(folder):
         for path in sorted(folder.iterdir())
         if path.is_dir()
         and not _is_hidden(path.name)
-        and not any((path / name).exists() for name in RECORDS)
+        and not (path / _files.RESULTS).exists()
     ]
 
 

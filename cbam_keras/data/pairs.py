@@ -23,7 +23,6 @@ from cbam_keras.data.folders import (
     make_examples,
     name_splits,
 )
-from cbam_keras.data.masks import Masks, encode
 from cbam_keras.data.splits import SPLITS
 from cbam_keras.data.tfds import describe_missing
 
@@ -133,34 +132,6 @@ def from_pairs(
         files_of_masks = np.array([str(pairs[x]) for x in paths], object)
         splits[split] = dataclasses.replace(examples, masks=files_of_masks)
     return finish(splits, (), +left_out, root, group_by)
-
-
-def pair_with_regions(dataset: Dataset, folder: str) -> Dataset:
-    """Returns the images of one split that have a mask, found by its name."""
-    ((split, examples),) = dataset.splits.items()
-    files = [x for x in examples.images if isinstance(x, str)]
-    images = [pathlib.Path(os.path.abspath(x)) for x in files]
-    parents = [x.parent for x in images]
-    root = os.path.commonpath([os.path.abspath(dataset.root or "."), *parents])
-    of_masks = pathlib.Path(folder).expanduser()
-    masks = find_image_files(of_masks, "**/*")
-    pairs, (alone, _) = _pair([images, masks], [root, of_masks], None)
-    first = _checks.first_few([*map(str, alone)]) or "arrays"
-    if not pairs:
-        raise ValueError(
-            "Images must be files with masks of the same names in `regions`, "
-            f'as 1.jpg and 1_mask.png. Received: regions="{folder}" with '
-            f"{_checks.count(len(masks), 'mask')}, and without one {first}"
-        )
-    if alone:
-        _checks.warn(
-            f"Heat is not measured on {_checks.count(len(alone), 'image')} "
-            f'without a mask in "{folder}": {first}'
-        )
-    rows = np.array([image in pairs for image in images])
-    paths = np.array([str(mask) for mask in pairs.values()], object)
-    splits = {split: dataclasses.replace(examples.take(rows), masks=paths)}
-    return encode(dataclasses.replace(dataset, splits=splits), Masks())
 
 
 def _is_mask(path):

@@ -3,7 +3,6 @@
 - `cam`: Grad-CAM, Grad-CAM++ and HiResCAM.
 - `attention`: the attention maps of every layer.
 - `classes`: class probabilities, and the class that is explained.
-- `pointing`: the fraction of heat inside boxes and regions.
 - `targets`: the feature map that is explained.
 - `gradients`: the gradient at an intermediate tensor, on each backend.
 - `monitor`: `AttentionMonitor`, a callback that logs each gate.
@@ -12,19 +11,16 @@
 """
 
 from cbam_keras.explain.attention import attention_maps
-from cbam_keras.explain.cam import METHODS, TITLES, find_finer_layer, grad_cam
+from cbam_keras.explain.cam import METHODS, grad_cam
 from cbam_keras.explain.classes import class_probabilities
 from cbam_keras.explain.gradients import gradient_at
 from cbam_keras.explain.importance import GateImportance, gate_importance
 from cbam_keras.explain.monitor import AttentionMonitor
-from cbam_keras.explain.pointing import heat_in_region, pointing_game
 
 __all__ = [
     "grad_cam",
     "attention_maps",
     "class_probabilities",
-    "pointing_game",
-    "heat_in_region",
     "gate_importance",
     "GateImportance",
     "AttentionMonitor",

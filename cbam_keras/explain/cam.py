@@ -170,15 +170,6 @@ def grad_cam(
     return _resize(np.concatenate(maps).transpose(0, *order), sizes)
 
 
-def find_finer_layer(model: keras.Model, images: np.ndarray) -> str | None:
-    """Returns the layer to explain if the last feature map is coarse."""
-    _, graph, index = read_model(model, images, None)
-    logits = _graph.find_head(graph, graph.outputs[index]).logits
-    # A class at each position is explained at the coarsest map.
-    is_dense = len(graph.outputs[index].shape) > 2
-    return find_targets(graph, logits, None, is_dense)[1]
-
-
 def _features_and_gradient(
     model, arrays, score, graph, target, activation, index
 ):
@@ -286,7 +277,6 @@ METHODS: dict[str, Callable[..., np.ndarray]] = {
     "grad_cam++": _grad_cam_plus_plus,
     "hires_cam": lambda _, gradient: gradient,
 }
-TITLES = dict(zip(METHODS, ("Grad-CAM", "Grad-CAM++", "HiResCAM"), strict=True))
 
 
 def _resize(maps, size):

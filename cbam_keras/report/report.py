@@ -3,21 +3,20 @@
 import json
 import os
 import pathlib
-import shlex
 import statistics
 
 from cbam_keras import _checks, _files, _terminal, study
 from cbam_keras._terminal import Table
-from cbam_keras.explain import TITLES
-from cbam_keras.report.explanations import list_means, list_predictions
-from cbam_keras.report.judged import TABLES, add_judged, write_tables
+from cbam_keras.report.judged import add_judged
+from cbam_keras.report.looking import (
+    HEAT,
+    PREDICTIONS,
+    read_answers,
+    try_to_draw,
+)
 from cbam_keras.report.methods import add_methods, describe_sizes
 from cbam_keras.report.page import Figure, Page, Section, render
-from cbam_keras.report.segmentations import HEAT, PREDICTIONS
 
-# A page with more images or networks is too long to read.
-MAX_IMAGES, MAX_NETWORKS = 16, 6
-LOOKING = "What the networks look at"
 # What our own names of networks and data mean.
 NAMES = {
     "tiny": "a residual network of 20,000 parameters",
@@ -29,17 +28,20 @@ OF_PREDICTIONS = (
     "Test images, their masks, and what the networks predict; wrong pixels are "
     "magenta. From the image with most of them to the one with fewest."
 )
-OF_REGIONS = (
-    "The IoU is that of as many of the hottest pixels, and the maximum may be "
-    "15 of 224 pixels beside the mask."
+OF_HEAT = (
+    "Grad-CAM of {}. Bright regions increase the score of the true class; "
+    "without color no region does. P is its probability."
 )
-OF_MASKS = (
-    "Grad-CAM of each class in at most 16 test images, but the background, "
-    f"against the mask of that class. {OF_REGIONS}"
+OF_BOXES = " The white box is around the digit."
+# The data of which boxes are known.
+BOXED = ("cluttered_mnist", "crowded_mnist")
+OF_ATTENTION = (
+    "The gates of {} by layer, on the first images. Curves are of channels, "
+    "the largest first."
 )
-OF_IMAGES = (
-    "Grad-CAM of the true class in test images chosen at random, equally many "
-    f"of each class, against their masks where they have some. {OF_REGIONS}"
+OF_ANSWERS = (
+    "Test images; the networks are of the first seed or fold. Mistakes are "
+    "marked \N{MULTIPLICATION SIGN} and come first."
 )
 RESUME = "The same command resumes the run."
 # Files with figures, and their captions.
@@ -61,10 +63,11 @@ FIGURES = {
 }
 
 
-def write(folder: str | os.PathLike) -> pathlib.Path:
+def write(folder: str | os.PathLike, draw: bool = False) -> pathlib.Path:
     """Writes the report of an output folder, one HTML page.
 
-    The commands `train`, `tune`, `ablate` and `explain` write it when they end.
+    The commands `train` and `tune` write it when they end, and `cbam-keras
+    report` writes it again.
 
     It holds the question and the answer, the tables, the figures, where the
     networks look, what identifies the run, and the command that repeats it. It
@@ -73,6 +76,10 @@ def write(folder: str | os.PathLike) -> pathlib.Path:
 
     Args:
         folder: Path of an output folder. A report in it is replaced.
+        draw: Boolean, whether to draw first where the networks look, on eight
+            test images, or what they predict for masks, on six. It loads the
+            networks and reads the images; if it cannot, it warns. Defaults to
+            `False`, which means the figures that are there.
 
     Returns:
         Path of the page, `report.html` in that folder.
@@ -89,11 +96,11 @@ def write(folder: str | os.PathLike) -> pathlib.Path:
         'report.html'
     """
     _checks.require("jinja2", extra="plot")
-    path, files = pathlib.Path(folder), (study.RESULTS, _files.EXPLAINED)
-    if not os.fspath(folder) or not any((path / x).exists() for x in files):
+    path = pathlib.Path(folder)
+    if not os.fspath(folder) or not (path / study.RESULTS).exists():
         raise ValueError(
             "`folder` must be the output folder of a run. Received: "
-            f'folder="{folder}", which holds none of {", ".join(files)}'
+            f'folder="{folder}", which holds no {study.RESULTS}'
         )
     path = _files.output_folder(path, "folder")
     file = path / study.REPORT
@@ -102,6 +109,8 @@ def write(folder: str | os.PathLike) -> pathlib.Path:
             f"`folder` must not hold the {study.REPORT} of another program. "
             f'Received: folder="{folder}". Move or rename that file'
         )
+    if draw:
+        try_to_draw(path)
     with _files.folder_locked(path):
         text = _terminal.make_printable(render(_make_page(path)))
         with _files.replacing(file) as beside:
@@ -113,20 +122,12 @@ def _make_page(folder):
     """Returns the page of a folder, with a line for what is missing."""
     page = Page()
     try:
-        if (folder / _files.EXPLAINED).exists():
-            content = json.loads((folder / _files.EXPLAINED).read_text("utf-8"))
-            parts = (_add_explained_images, _add_gates, _add_examples)
-        else:
-            content = study.read_content(folder)
-            parts = (
-                *(_add_question, _add_data, _add_recipe, _add_results),
-                *(add_judged, _add_gates, _add_examples, add_methods),
-            )
+        content = study.read_content(folder)
     # Damage has many types; a package may be missing, too.
     except Exception as error:
         page.missing.append(f"The results cannot be read ({error!r}).")
         return page
-    for part in (_add_identity, *parts):
+    for part in PARTS:
         try:
             part(page, folder, content)
         except Exception as error:
@@ -274,29 +275,6 @@ def _list_classes(results, class_names):
     return _terminal.Table(title, rows) if rows else None
 
 
-def _add_gates(page, folder, content):
-    """What the gates are worth."""
-    if "kind" in content:
-        folder = folder / study.EXPLANATIONS
-        if not (folder / _files.EXPLAINED).exists():
-            return
-        content = json.loads((folder / _files.EXPLAINED).read_text("utf-8"))
-    section, captions = Section("Gates"), {}
-    for name, table in content.get("gate_tables", {}).items():
-        section.tables.append(Table(**table))
-        captions[f"gates-{name}.png"] = (
-            f"What {name} loses without each gate, on validation images."
-        )
-    for name in list(content["models"])[:MAX_NETWORKS]:
-        kinds = " and ".join(content.get("maps", {}).get(name, ["attention"]))
-        captions[f"attention-{name.replace('/', '-')}.png"] = (
-            f"The {kinds} gates of {name} by layer, on the first images. "
-            "Curves are of channels, the largest first."
-        )
-    section.figures = _read_figures(folder, captions)
-    page.sections.append(section)
-
-
 def _read_figures(folder, captions):
     """Returns the figures that are in a folder, by the captions of all."""
     return [
@@ -308,79 +286,29 @@ def _read_figures(folder, captions):
 
 def _add_examples(page, folder, content):
     """What the networks look at."""
-    note, run, is_run = "", folder, "kind" in content
-    if is_run:
-        note = "Test images; the networks are of the first seed or fold."
-        folder /= study.EXPLANATIONS
-        if figures := _read_figures(folder, {PREDICTIONS: OF_PREDICTIONS}):
-            section = Section(LOOKING, figures=figures)
-            page.sections.append(section)
-            if (folder / HEAT).exists():
-                content = json.loads((folder / HEAT).read_text("utf-8"))
-                _add_means(section, run, content, OF_MASKS)
-            return
-        if not (folder / "grad_cam.png").exists():
-            if not study.Results.of(run, content).are_classifiers:
-                return
-            page.missing.append(
-                "Where the networks look. The command draws it when all are "
-                f"trained; cbam-keras explain {run} draws it at any time."
-            )
-            return
-        content = json.loads((folder / _files.EXPLAINED).read_text("utf-8"))
-    names = list(content["models"])[:MAX_NETWORKS]
-    note += " Mistakes are marked \N{MULTIPLICATION SIGN} and come first."
-    if len(content["images"]) > MAX_IMAGES:
-        note += f" {MAX_IMAGES} of {len(content['images'])} images are listed."
-    rows = list_predictions(content, names, MAX_IMAGES)
-    section = Section(LOOKING)
-    section.tables.append(Table("Predictions", rows, note=note.strip()))
-    method = TITLES.get(content["settings"].get("method"), "Grad-CAM")
-    captions = {
-        "grad_cam.png": f"{method} of {', '.join(content['models'])}. Bright "
-        "regions increase the score of the class that is explained: the true "
-        "one where it is known. Without color no region does. P is its "
-        "probability."
-        + " The white box is around the digit."
-        * ("box_fraction" in content)
-    }
-    finer = content.get("finer_layers", {})
-    for layer in dict.fromkeys(filter(None, finer.values())):
-        listed = ", ".join(name for name in finer if finer[name] == layer)
-        captions["grad_cam.png"] += (
-            f" Heat of {listed} has few positions: --layer "
-            f"{shlex.quote(layer)} explains a layer of more."
+    drawn = folder / study.EXPLANATIONS
+    section, answers = Section("What the networks look at"), read_answers(drawn)
+    captions = {PREDICTIONS: OF_PREDICTIONS}
+    if answers:
+        section.tables.append(Table("Predictions", answers, note=OF_ANSWERS))
+        names = [*answers[0]][2:]
+        captions[HEAT] = OF_HEAT.format(", ".join(names))
+        captions[HEAT] += OF_BOXES * (content["source"]["name"] in BOXED)
+        captions |= {
+            f"attention-{name}.png": OF_ATTENTION.format(name) for name in names
+        }
+    section.figures = _read_figures(drawn, captions)
+    page.sections.append(section)
+    results = study.Results.of(folder, content)
+    if not section and results.are_classifiers:
+        page.missing.append(
+            f"Where the networks look. cbam-keras report {folder} draws it, as "
+            "the command does when all are trained."
         )
-    section.figures = _read_figures(folder, captions)
-    if is_run and content["settings"].get("regions"):
-        _add_means(section, run, content, OF_IMAGES)
-    page.sections.append(section)
 
 
-def _add_means(section, folder, content, note=""):
-    """Means of heat. It also writes them to `tables/`."""
-    if not (rows := list_means(content)):
-        return
-    title = "Heat against masks"
-    if "images" in content:
-        title = f"Means over {_checks.count(len(content['images']), 'image')}"
-    section.add(Table(title, rows, note=note))
-    pandas = _checks.require("pandas", extra="plot")
-    frame = pandas.DataFrame(content["summary"]).T.rename_axis("network")
-    write_tables(folder / TABLES, {"heat": frame})
-
-
-def _add_explained_images(page, folder, content):
-    """The results."""
-    models, images = content["models"], content["images"]
-    page.title = f"Explanation: {', '.join(models)}"
-    page.question = "Where do the networks look?"
-    page.verdict = f"{_checks.count(len(images), 'image', 'are')} explained."
-    section = Section("Results")
-    _add_means(section, folder, content)
-    page.sections.append(section)
-    settings = content["settings"]
-    page.facts |= {
-        **{f"model {name}": str(path) for name, path in models.items()},
-        **{key: str(settings.get(key)) for key in ("data", "split", "seed")},
-    }
+# In the order of the page.
+PARTS = (
+    *(_add_identity, _add_question, _add_data, _add_recipe, _add_results),
+    *(add_judged, _add_examples, add_methods),
+)

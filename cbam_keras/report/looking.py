@@ -1,0 +1,294 @@
+"""Some test images of a run, and what its networks see in them, as figures."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+
+from cbam_keras import _checks, _files, _graph, _terminal, data, explain, study
+from cbam_keras._files import Json
+from cbam_keras.explain import figures
+from cbam_keras.layers import AttentionLayer
+
+# Files in the folder of these figures.
+HEAT, PREDICTIONS, ANSWERS = "grad_cam.png", "predictions.png", "images.json"
+# A page with more networks is too long to read.
+MAX_NETWORKS = 6
+# Networks are asked about so many images, and these are drawn. Of a dataset
+# that does not fit into memory more are read, so that all classes are likely
+# among them.
+ASKED, DRAWN, READ = 64, 8, 1000
+# Fewer are drawn with the attention of every layer, and with masks.
+WITH_ATTENTION, WITH_MASKS, NETWORKS_WITH_MASKS = 4, 6, 3
+# Images per step of a prediction.
+BATCH = 32
+# Marks a prediction that is wrong.
+WRONG = " \N{MULTIPLICATION SIGN}"
+
+
+def draw(folder: pathlib.Path, content: Json) -> None:
+    """Draws what the networks of a run look at, or predict for masks.
+
+    Raises `ValueError` or `TypeError` if a network or the images do not allow
+    it. `content` is what `results.json` holds.
+    """
+    results = study.Results.of(folder, content)
+    if not results.are_classifiers and not _has_masks(content):
+        return
+    files = [folder / name for name in results.networks()]
+    files = [file for file in files if file.exists()]
+    if not files:
+        raise ValueError("no network is finished yet")
+    described = _describe_images(results, content)
+    dataset = _split(content, described)
+    figures_of = _draw_masks if _has_masks(content) else _draw_heat
+    figures_of(folder / study.EXPLANATIONS, files, dataset, described, content)
+
+
+def _has_masks(content):
+    return bool((content["source"] or {}).get("masks"))
+
+
+def _describe_images(results, content):
+    """Returns what is known of the images that the networks were tested on."""
+    seed, descriptions = results.first_seed, results.settings["data"]
+    images = descriptions.get(str(seed), next(iter(descriptions.values())))
+    images = {"seed": seed, **images}
+    if results.folds is not None:
+        # The best network of a search may be of a new seed.
+        best = content.get("best_network", {}).get("seed", seed)
+        images["seed"], images["fold"] = divmod(best, results.folds)
+    return images
+
+
+def _split(content, described):
+    """Returns the images as they were split, unless they have changed."""
+    if content["source"] is None:
+        raise ValueError("its images are arrays or data frames, not files")
+    source = data.Source.from_description(content["source"])
+    folds = described.get("folds"), described.get("fold", 0)
+    dataset = source.split(described["seed"], *folds)
+    if described.get("fingerprint") not in (None, dataset.fingerprint):
+        raise ValueError(f'the data in "{source.data}" have changed since')
+    return dataset
+
+
+def _draw_heat(folder, files, dataset, described, content):
+    """Draws some test images with the heat and the attention of networks.
+
+    They are of each class as many. Those that most networks get wrong come
+    first, and a quarter are right, to compare with.
+    """
+    names, pixels, labels, boxes = _read_images(dataset, described)
+    networks = {path.stem: _load(path) for path in files[:MAX_NETWORKS]}
+    probabilities = {
+        name: explain.class_probabilities(model, pixels, batch_size=BATCH)
+        for name, model in _show(networks, "Predicting")
+    }
+    wrong = sum(x.argmax(axis=1) != labels for x in probabilities.values())
+    order = np.argsort(-wrong, kind="stable")
+    right = min(DRAWN // 4, max(len(order) - DRAWN, 0))
+    rows = np.concatenate([order[: DRAWN - right], order[len(order) - right :]])
+    names = [names[row] for row in rows]
+    pixels, labels = pixels[rows], labels[rows]
+    probabilities = {name: x[rows] for name, x in probabilities.items()}
+    class_names = content["class_names"]
+    classes = [class_names[label] for label in labels]
+    heat = {
+        # Of the true class, as in the paper.
+        name: explain.grad_cam(model, pixels, labels.tolist(), batch_size=BATCH)
+        for name, model in _show(networks, "Explaining")
+    }
+    _files.output_folder(folder)
+    with _files.locked(folder / _files.LOCK):
+        _files.delete_unfinished(folder)
+        figure = figures.plot_grad_cam(
+            pixels,
+            heat,
+            probabilities={
+                name: x[np.arange(len(labels)), labels]
+                for name, x in probabilities.items()
+            },
+            classes=dict.fromkeys(networks, classes),
+            labels=classes,
+            boxes=None if boxes is None else boxes[rows],
+            title="Grad-CAM",
+        )
+        _files.write_figure(folder / HEAT, figure)
+        for name, model in networks.items():
+            _draw_attention(folder, name, model, pixels, classes)
+        answers = _list_answers(names, labels, probabilities, class_names)
+        _files.write_json(folder / ANSWERS, answers)
+
+
+def _show(networks, title):
+    return _terminal.show_progress(networks.items(), len(networks), title)
+
+
+def _read_images(dataset, described):
+    """Returns names, pixels, labels and boxes of test images.
+
+    The pixels are cropped and resized as in a test. Boxes are those of
+    embedded data that are seen in their own size, else `None`.
+    """
+    shape = described.get("image_shape", ())
+    if len(shape) != 3 or shape[2] not in (1, 3):
+        raise ValueError(
+            f"its images are of shape {(*shape,)}, not (H, W, C) of one or "
+            "three channels. In Python, explain.grad_cam takes others, too"
+        )
+    examples, size = dataset.splits["test"], (*shape[:2],)
+    if not isinstance(examples, data.Examples):
+        examples = examples.load(min(len(examples), READ), "Reading")
+    rows = choose_balanced(examples.labels, ASKED, described["seed"])
+    examples = examples.take(rows)
+    pixels = np.stack(
+        [
+            data.read_example(examples, row, size, channels=3)[0]
+            for row in range(len(rows))
+        ]
+    )
+    if shape[2] == 1:
+        pixels = figures.luminance(pixels)[..., None].round().astype("uint8")
+    names = [
+        shorten(item) if isinstance(item, str) else f"test {row}"
+        for item, row in zip(examples.images, rows, strict=True)
+    ]
+    has_boxes = examples.boxes is not None
+    is_whole = has_boxes and examples.images.shape[1:3] == size
+    return names, pixels, examples.labels, examples.boxes if is_whole else None
+
+
+def choose_balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Returns the indices of `count` images, one of each class in turn."""
+    order = np.random.default_rng([seed, 2]).permutation(len(labels))
+    # How many images of the same class come before.
+    turn = np.empty(len(labels), "int64")
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        turn[members] = np.arange(len(members))
+    return np.lexsort((order, turn))[:count]
+
+
+def _draw_attention(folder, name, model, pixels, classes):
+    """Draws the attention maps of a model that has some."""
+    layers = _graph.layers_within(model)
+    if not any(isinstance(layer, AttentionLayer) for layer in layers):
+        return
+    few = slice(WITH_ATTENTION)
+    figure = figures.plot_attention_maps(
+        pixels[few],
+        explain.attention_maps(model, pixels[few]),
+        labels=classes[few],
+        title=f"Attention of {name}",
+    )
+    _files.write_figure(folder / f"attention-{name}.png", figure)
+
+
+def _list_answers(
+    names: Sequence[str],
+    labels: np.ndarray,
+    probabilities: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+) -> list[dict[str, str]]:
+    """Returns a row for each image: what it is, and what networks answer."""
+    rows = []
+    for number, label in enumerate(labels):
+        row = {"image": names[number], "true class": class_names[label]}
+        for name, values in probabilities.items():
+            answer = values[number].argmax()
+            row[name] = f"{class_names[answer]} ({values[number, answer]:.0%})"
+            row[name] += WRONG if answer != label else ""
+        rows.append(row)
+    return rows
+
+
+def _load(path: pathlib.Path) -> keras.Model:
+    """Returns the model of a run on classes in a file."""
+    try:
+        model = _files.load_model(path)
+    # Keras raises errors of many types for a damaged file or another format.
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f'"{path}" cannot be loaded ({reason[0]}). If it has layers of '
+            "your own, import them in Python, and call "
+            "cbam_keras.report.write(folder, draw=True)"
+        ) from error
+    model = _graph.with_graph("model", model)
+    if [tuple(x.shape) for x in model.outputs] == [(None, 1)]:
+        # A run trains a single unit for two classes.
+        model.loss = "binary_crossentropy"
+    return model
+
+
+def _draw_masks(folder, files, dataset, described, content):
+    """Draws test images with their masks and what networks predict.
+
+    They are chosen at even steps from the one with most wrong pixels to the
+    one with fewest.
+    """
+    shape = described["image_shape"]
+    channels_first = shape[0] in (1, 3) and shape[-1] not in (1, 3)
+    size = tuple(shape[1:] if channels_first else shape[:2])
+    test = dataset.splits["test"]
+    examples = data.read_all(test, size, dataset.channels, "Preparing test")
+    images, masks = examples.images, np.asarray(examples.masks)
+    inputs = np.moveaxis(images, -1, 1) if channels_first else images
+    predictions = {
+        path.stem: _predict(_files.load_model(path), inputs)
+        for path in files[:NETWORKS_WITH_MASKS]
+    }
+    ignore_index = content["source"]["masks"]["ignore_index"]
+    is_known = masks != ignore_index
+    wrong = [
+        ((x != masks) & is_known).mean(axis=(1, 2))
+        for x in predictions.values()
+    ]
+    order = np.argsort(-np.sum(wrong, axis=0), kind="stable")
+    places = np.linspace(0, len(order) - 1, min(WITH_MASKS, len(order)))
+    rows = order[places.round().astype(int)]
+    figure = figures.plot_masks(
+        images[rows],
+        masks[rows],
+        {name: x[rows] for name, x in predictions.items()},
+        dataset.class_names,
+        ignore_index=ignore_index,
+        labels=[shorten(str(test.images[row])) for row in rows],
+    )
+    _files.output_folder(folder)
+    with _files.locked(folder / _files.LOCK):
+        _files.write_figure(folder / PREDICTIONS, figure)
+
+
+def _predict(model, images):
+    """Returns the class of each pixel of images."""
+    predict = study.make_predictor(model)
+    starts = range(0, len(images), BATCH)
+    parts = [predict(images[x : x + BATCH].astype("float32")) for x in starts]
+    return np.concatenate(parts)
+
+
+def read_answers(folder: pathlib.Path) -> list[dict[str, str]]:
+    """Returns what networks answer for the images that are drawn, if any."""
+    file = folder / ANSWERS
+    return json.loads(file.read_text("utf-8")) if file.exists() else []
+
+
+def shorten(name: str) -> str:
+    """Returns the name of an image with its own folder alone."""
+    return "/".join(pathlib.PurePath(name).parts[-2:])
+
+
+def try_to_draw(folder: pathlib.Path) -> None:
+    """Draws it, or warns that a network or the images do not allow it."""
+    try:
+        draw(folder, study.read_content(folder))
+    except _files.InUse:
+        # Another process draws the same.
+        return
+    except (ValueError, TypeError) as error:
+        # A network of the user may be one that cannot be explained.
+        _checks.warn(f"The report does not show where it looks: {error}")

@@ -1,0 +1,304 @@
+"""What the page of a run shows of its networks on test images."""
+
+import json
+import shutil
+from unittest import mock
+
+import keras
+import networks
+import numpy as np
+import pretended
+import pytest
+from data_checks import builder, write_folder
+from folder_checks import call
+from keras import layers
+from PIL import Image
+from report_checks import change, keep, quick, train
+from tuning_checks import warned
+
+from cbam_keras import CBAM, _files, cli, data, explain, report, study, training
+from cbam_keras.data import tfds
+from cbam_keras.report import looking
+
+COLORS = "red", "green", "blue"
+
+
+def colors(turned=0, attention=None, channels=3):
+    """Returns a model whose evidence for class k is the color k + turned.
+
+    Its logits are the mean of each color in [0, 1], times 4, and its heat map
+    of a class is that color itself over its maximum.
+    """
+    inputs = keras.Input((8, 8, channels))
+    x = layers.Rescaling(1 / 255)(inputs)
+    x = layers.Conv2D(channels, 1, use_bias=False, name="features")(x)
+    if attention is not None:
+        x = attention(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    dense = layers.Dense(channels, use_bias=False, activation="softmax")
+    if channels == 1:
+        dense = layers.Dense(1)
+    model = keras.Model(inputs, dense(x))
+    model.get_layer("features").set_weights([np.eye(channels)[None, None]])
+    if channels == 3:
+        dense.set_weights([4 * np.roll(np.eye(3), turned, axis=1)])
+    return model
+
+
+def write_run(folder, source, classes=COLORS, **models):
+    """Writes a run on data of these classes, with these models."""
+    shutil.rmtree(train(folder) / "explain")
+    for name, model in models.items():
+        model.save(folder / f"{name}.keras")
+    shape = [*next(iter(models.values())).input_shape[1:]]
+    change_images(folder, fingerprint=None, image_shape=shape)
+    change(folder, class_names=list(classes), source=source.describe())
+    return keep(folder, *((name, 0) for name in models))
+
+
+def change_images(folder, **values):
+    """Changes what a run says of its images."""
+    settings = json.loads((folder / "results.json").read_text())["settings"]
+    settings["data"]["0"] |= values
+    change(folder, settings=settings)
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """Writes a folder of colors, every third of which looks like another."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(COLORS):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(60):
+            image = rng.integers(0, 120, (8, 8, 3))
+            image[..., (label + (number % 3 == 0)) % 3] += 100
+            path = tmp_path / "photos" / name / f"{number}.png"
+            Image.fromarray(image.astype("uint8")).save(path)
+    return data.Source("photos")
+
+
+@pytest.fixture
+def plot(monkeypatch):
+    """Lets what is drawn be looked at."""
+    wrapped = mock.Mock(wraps=looking.figures.plot_grad_cam)
+    monkeypatch.setattr(looking.figures, "plot_grad_cam", wrapped)
+    return wrapped
+
+
+def as_colors(images, turned=0):
+    """Returns what the model of colors answers, by the formula."""
+    means = images.reshape(len(images), -1, 3).mean(axis=1) / 255
+    powers = np.exp(4 * np.roll(means, turned, axis=1))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def test_test_images_are_drawn_mistakes_first(photos, tmp_path, plot, capsys):
+    gated = colors(1, attention=CBAM(1, 3, name="gate"))
+    folder = write_run(tmp_path / "run", photos, none=colors(), cbam=gated)
+    assert cli.main(["report", "run"]) == 0
+    assert capsys.readouterr().out.endswith("Report in run/report.html\n")
+    (pixels, heat), drawn = plot.call_args
+    labels = [COLORS.index(name) for name in drawn["labels"]]
+    tested = data.load("photos", batch_size=None).test
+    of_test = {x.tobytes(): y for x, y in zip(*tested, strict=True)}
+    assert [of_test[x.tobytes()] for x in pixels] == labels
+    # The gate of the second network changes its features.
+    means = np.array([x[..., y] for x, y in zip(pixels, labels, strict=True)])
+    expected = means / means.max(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(heat["none"], expected, atol=1e-5)
+    expected = explain.grad_cam(gated, pixels, labels)
+    np.testing.assert_allclose(heat["cbam"], expected, atol=1e-5)
+    answers = as_colors(pixels)
+    rows, true = range(len(labels)), drawn["probabilities"]["none"]
+    np.testing.assert_allclose(true, answers[rows, labels], atol=1e-5)
+    written = json.loads((folder / "explain/images.json").read_text())
+    assert [row["true class"] for row in written] == drawn["labels"]
+    wrong = [
+        sum("\N{MULTIPLICATION SIGN}" in row[x] for x in ("none", "cbam"))
+        for row in written
+    ]
+    assert len(wrong) == 8 and wrong == sorted(wrong, reverse=True)
+    assert wrong[0] > wrong[-1]
+    for row, chances in zip(written, answers, strict=True):
+        color = COLORS[chances.argmax()]
+        assert row["none"].startswith(f"{color} ({chances.max():.0%})")
+    files = {path.name for path in (folder / "explain").glob("*.png")}
+    assert files == {"grad_cam.png", "attention-cbam.png"}
+    page = (folder / "report.html").read_text()
+    assert "Grad-CAM of none, cbam." in page and "white box" not in page
+    assert "The gates of cbam by layer" in page
+
+
+def test_images_are_spread_evenly_over_classes():
+    labels = np.repeat(np.arange(5), [2, 3, 1, 4, 30])
+    chosen = looking.choose_balanced(labels, 13, seed=0)
+    assert len({*chosen}) == 13
+    counts, sizes = np.bincount(labels[chosen]), np.bincount(labels)
+    # None has two more than another that has any left.
+    assert counts.max() - counts[counts < sizes].min() <= 1
+    others = looking.choose_balanced(labels, 13, seed=4)
+    assert [*others] != [*chosen]
+
+
+def test_networks_see_gray_images_and_may_end_in_one_unit(
+    photos, tmp_path, plot
+):
+    model = colors(channels=1)
+    folder = write_run(tmp_path / "run", photos, none=model)
+    change(folder, class_names=["no", "yes", "maybe"])
+    with warned("not show where it looks"):
+        report.write(folder, draw=True)
+    for name in ("green", "blue"):
+        (tmp_path / "photos" / name).rename(tmp_path / f"photos/not {name}")
+    for path in (tmp_path / "photos/not blue").iterdir():
+        path.rename(tmp_path / f"photos/not green/1{path.name}")
+    (tmp_path / "photos/not blue").rmdir()
+    change(folder, class_names=["no", "yes"])
+    report.write(folder, draw=True)
+    (pixels, _), drawn = plot.call_args
+    assert pixels.shape[1:] == (8, 8, 1)
+    # A single unit is a logit of the second class.
+    logits = keras.ops.convert_to_numpy(model(pixels))[:, 0]
+    second = 1 / (1 + np.exp(-logits))
+    is_second = np.array(drawn["labels"]) == "yes"
+    expected = np.where(is_second, second, 1 - second)
+    found = drawn["probabilities"]["none"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_digits_are_drawn_with_their_boxes(
+    few_digits, tmp_path, monkeypatch, plot
+):
+    loaded = data.load("cluttered_mnist", batch_size=None, boxes=True)
+    options = {"data": "cluttered_mnist", "attentions": ["cbam"], "seeds": [0]}
+
+    def network(attention):
+        options = {"input_shape": (48, 48, 1), "classes": 10}
+        return networks.resnet(**options, attention=attention)
+
+    with quick():
+        call("compare", tmp_path / "run", model=network, **options)
+    page = report.write(tmp_path / "run", draw=True).read_text()
+    (pixels, _), drawn = plot.call_args
+    images, labels, boxes = loaded.test
+    for image, label, box in zip(
+        pixels, drawn["labels"], drawn["boxes"], strict=True
+    ):
+        (row,) = np.flatnonzero((images == image).all(axis=(1, 2, 3)))
+        assert str(labels[row]) == label
+        np.testing.assert_array_equal(box, boxes[row])
+    assert "The white box is around the digit." in page
+
+
+def test_large_data_of_tensorflow_datasets_is_read_in_part(
+    tmp_path, monkeypatch, plot
+):
+    datasets = pytest.importorskip(
+        "tensorflow_datasets", reason="prepares a dataset"
+    )
+    images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), "uint8")
+    rows = [{"image": x, "label": i % 3} for i, x in enumerate(images)]
+    builder(
+        "insects",
+        {"train": rows[:20], "test": rows[20:]},
+        tmp_path,
+        "array_record",
+        image=datasets.features.Image(shape=(8, 8, 3)),
+        label=datasets.features.ClassLabel(names=[*COLORS]),
+    )
+    # As if it did not fit into memory.
+    monkeypatch.setattr(tfds, "IN_MEMORY_BYTES", 0)
+    source = data.Source("insects", data_dir=tmp_path)
+    report.write(write_run(tmp_path / "run", source, none=colors()), draw=True)
+    (pixels, _), _ = plot.call_args
+    found = {image.tobytes() for image in pixels}
+    assert len(found) == 8
+    assert found < {image.tobytes() for image in images[20:]}
+
+
+# Where it cannot be drawn, the page is written all the same.
+
+
+def _damage(folder):
+    (folder / "none.keras").write_bytes(b"PK no model")
+
+
+def _forget(folder):
+    change(folder, source=None)
+
+
+def _reshape(folder):
+    change_images(folder, image_shape=[8, 8, 8, 1])
+
+
+def _change_images(folder):
+    change_images(folder, fingerprint="of other images")
+
+
+@pytest.mark.parametrize(
+    ("change_run", "message"),
+    [
+        (_damage, "none.keras. cannot be loaded .*import them in Python"),
+        (_forget, "its images are arrays or data frames"),
+        (_reshape, r"its images are of shape \(8, 8, 8, 1\)"),
+        (_change_images, "the data in .* have changed since"),
+        (lambda folder: keep(folder), "no network is finished yet"),
+    ],
+    ids=["damaged", "arrays", "volumes", "changed", "unfinished"],
+)
+def test_what_cannot_be_drawn_is_a_warning(
+    photos, tmp_path, change_run, message
+):
+    folder = write_run(tmp_path / "run", photos, none=colors())
+    change_run(folder)
+    with warned(f"not show where it looks: .*{message}"):
+        page = report.write(folder, draw=True).read_text()
+    assert f"cbam-keras report {folder} draws it" in page
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("report nothing", "holds no results.json"),
+        ("report", "the following arguments are required: RUN"),
+    ],
+)
+def test_only_a_run_has_a_page(line, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = cli.main(line.split())
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    assert message in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_run_with_a_page_can_be_overwritten(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "pets", size=(8, 8))
+    pretended.install(monkeypatch)
+
+    def build(data):
+        return networks.resnet(classes=2)
+
+    described = study.Study(
+        task=study.Classification("pets", validation_fraction=0.3),
+        variants=(study.Variant("none", build),),
+        seeds=(3,),
+        recipe=training.Recipe(epochs=1, batch_size=2),
+    )
+    # Nor is a folder of figures among the images that are taken for a class.
+    output = tmp_path / "pets/run"
+    study.run(described, output)
+    with _files.locked(_files.output_folder(output / "explain") / ".lock"):
+        # Another process draws them.
+        report.write(output, draw=True)
+    assert not (output / "explain/grad_cam.png").exists()
+    report.write(output, draw=True)
+    assert (output / "explain/grad_cam.png").exists()
+    assert data.load("pets").class_names == ("cat", "dog")
+    study.run(described, output, overwrite=True)
+    files = {path.name for path in output.iterdir()}
+    assert files == {"results.json", "history.csv", "none.keras"}
