@@ -371,12 +371,12 @@ def add_rarely_used(parser):
         help="compile a training step by XLA (default: with a GPU, and under "
         "JAX)",
     )
-    flags = {
-        "--tensorboard": "write logs for TensorBoard",
-        "--plain": "write each network also as NAME.plain.keras, which loads "
-        "without cbam_keras",
-    }
-    add_options(group, flags, action="store_true")
+    group.add_argument(
+        "--plain",
+        action="store_true",
+        help="write each network also as NAME.plain.keras, which loads without "
+        "cbam_keras",
+    )
     # The options of `LOCATION`.
     folders = {
         "--data-dir": "the folder of TensorFlow Datasets (default: "

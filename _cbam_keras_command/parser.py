@@ -218,7 +218,7 @@ def tune(parser):
       cbam-keras tune --attention cbam --reduction-ratio 4 8 --kernel-size 3 7
       cbam-keras tune --attention none cbam --stages all last "last 2"
       cbam-keras tune --data photos --image-size 64 --max-trials 30 --workers 2
-      cbam-keras tune --model mine:build --algorithm bayesian --max-macs 1e8
+      cbam-keras tune --model mine:build --algorithm bayesian
     """
     add_model(parser)
     parser.add_argument(
@@ -233,12 +233,6 @@ def tune(parser):
         help="number of trials (default: 14; hyperband and grid end by "
         "themselves)",
     )
-    texts = {
-        "--max-parameters": "record larger networks as over budget, without "
-        "training them",
-        "--max-macs": "the same limit in multiply-accumulates per image",
-    }
-    add_options(parser, texts, type=float)
     parser.add_argument(
         "--confirm",
         "--seeds",

@@ -52,7 +52,7 @@ LINES = (
     "ablate --data cifar10 --download --data-dir a --manual-dir b "
     "--tables 2 3 --seeds 2 --learning-rate 0.1",
     "tune --data ./folder --no-group-by-folder --algorithm grid --max-trials 5 "
-    "--max-parameters 9 --max-macs 8 --confirm 4 --keep 2 --seed 3",
+    "--confirm 4 --keep 2 --seed 3",
 )
 SPACE = {
     "--attention cbam keras.layers:ReLU": {"attention": {"cbam", "ReLU"}},

@@ -71,3 +71,9 @@ def test_crowded_mnist_in_batches_of_32_is_the_default(grey_digits):
     assert (images.name, images.batch_size) == ("crowded_mnist", 32)
     assert (images.seed, images.image_shape) == (0, (48, 48, 1))
     assert images.class_names == tuple("0123456789")
+
+
+def test_nothing_is_downloaded_because_a_run_says_so():
+    described = {"name": "cifar10", "data_dir": "/d", "download": True}
+    found = data.Source.from_description(described)
+    assert found == data.Source("cifar10", data_dir="/d")

@@ -1,7 +1,6 @@
 """`study`: named variants x seeds; resuming is in test_study_resuming.py."""
 
 import dataclasses
-import functools
 import io
 import json
 import re
@@ -12,7 +11,6 @@ import numpy as np
 import pretended
 import pytest
 from folder_checks import epochs, files
-from keras import layers
 from study_checks import (
     GATED,
     NARROW,
@@ -219,14 +217,8 @@ def diverging(data):
     return model
 
 
-def uncounted(data):
-    einsum = layers.EinsumDense("abcd,de->abce", (None, None, 4), name="einsum")
-    return narrow(data, attention=[einsum])
-
-
 FAILING = (
     ("error", raising(KeyError("stage9")), "KeyError: 'stage9'"),
-    ("error", uncounted, "einsum of other kinds"),
     ("out of memory", raising(MemoryError()), "MemoryError: no message"),
     ("out of memory", raising(EXHAUSTED), "OOM"),
     ("out of memory", raising(OUT_OF_MEMORY), "CUDA"),
@@ -234,7 +226,6 @@ FAILING = (
     ("out of memory", raising(RuntimeError("RESOURCE_EXHAUSTED")), "SOURCE_"),
     ("out of memory", raising(RuntimeError("can't allocate memory")), "can't"),
     ("diverged", diverging, "The training loss became nan in epoch 1"),
-    ("over budget", functools.partial(narrow, filters=99), "at most 1,000"),
 )
 
 
@@ -245,8 +236,6 @@ def test_a_variant_that_fails_is_recorded_and_the_others_go_on(
     failing = planned(
         *(study.Variant("bad", build), NARROW),
         baseline="narrow",
-        # As many as the narrow network has.
-        budget=study.Budget(parameters=1000, macs=6124),
     )
     with pytest.warns(UserWarning, match=f'out, "bad" with seed 0: {status}'):
         results = study.run(failing, tmp_path)
@@ -357,11 +346,11 @@ def test_deep_nesting_is_damage(tmp_path):
 
 def test_a_run_of_an_earlier_version_is_refused(ran, tmp_path):
     folder = shutil.copytree(ran.output, tmp_path / "run")
-    # Version 0.2.0 wrote it.
-    content = content_of(folder) | {"format": 2}
+    # Version 0.5.0 wrote it.
+    content = content_of(folder) | {"format": 3}
     (folder / "results.json").write_text(json.dumps(content))
     before = files(folder)
-    said = "`format` must be 3. Received: 2, of another version"
+    said = "`format` must be 4. Received: 3, of another version"
     with pytest.raises(ValueError, match=f"run.*{said}"):
         study.Results.read(folder)
     with pytest.raises(ValueError, match=f"of another version.*{said}"):

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import json
-import shutil
 
 import keras
 import numpy as np
@@ -221,30 +220,6 @@ def test_each_table_has_its_title_and_a_verdict_of_its_own(ran):
     assert two.startswith("CBAM & co is better than se by 2.00 points of top-1")
     guessed = dataclasses.replace(found, guess=0.95).verdict
     assert guessed == found.verdict
-
-
-def test_runs_of_version_0_4_0_are_read(ran, tmp_path):
-    folder = shutil.copytree(ran.output, tmp_path / "run")
-    content = json.loads((folder / "results.json").read_text())
-    # It stored errors as accuracies, and had a layout and a choice of tests.
-    content |= {"layout": "errors"}
-    content["settings"]["test"] = "dunnett"
-    former = {"digits": 2, "is_error": True, "scale": 100, "unit": "%"}
-    content["measures"] = [
-        {"key": key, "heading": heading, **former}
-        for key, heading in [
-            ("test_accuracy", "top-1 error"),
-            ("top5_accuracy", "top-5 error"),
-        ]
-    ]
-    for table in content["comparisons"]:
-        table["every_seed"] = True
-    for cell in content["cells"]:
-        del cell["metrics"]["top1_error"]
-    (folder / "results.json").write_text(json.dumps(content))
-    found = study.Results.read(folder)
-    assert found.measures == ablation.ERRORS and found.rows == ran.rows
-    assert run(folder, seeds=SEEDS).rows == ran.rows
 
 
 # Mistakes.

@@ -157,7 +157,7 @@ def test_a_run_says_how_long_what_is_left_takes(
 def test_time_left_knows_how_many_are_trained_at_a_time(count, minutes, capsys):
     history = [{"seconds": 300}, {"seconds": 60}]
     folder = SimpleNamespace(cells=[{"history": history}], histories=dict)
-    cells = Cells(planned(LINEAR), folder, None, False)
+    cells = Cells(planned(LINEAR), folder, None)
     cells.left = lambda: (3, 9)
     cells.say_time_left(count)
     line = f"About {minutes} minutes left for 3 networks\n"
@@ -170,7 +170,7 @@ def test_networks_that_share_cores_have_no_seconds_per_epoch(
     pretended.install(monkeypatch)
     alone = study.run(planned(LINEAR), tmp_path / "alone")
     assert alone.rows[0].seconds_per_epoch and "s / epoch" in str(alone)
-    cells = cells_of(planned(LINEAR), tmp_path / "beside", False)
+    cells = cells_of(planned(LINEAR), tmp_path / "beside")
     # As a worker has.
     cells.callbacks = [keras.callbacks.Callback()]
     with cells.folder.opened(study.RunOptions()):
@@ -190,9 +190,3 @@ def test_commands_say_how_long_they_take_by_a_step(
     found = study.estimate(three)
     # Of three steps of 32 images each in an epoch.
     assert found.time_training() == 3 * 3 * 100
-    monkeypatch.setattr(run, "MACS_OF_AN_HOUR", 0)
-    capsys.readouterr()
-    study.choose_workers(three, three.load(0), 8)
-    text = "About 2 hours on this machine, one network at a time. Fewer --epoch"
-    assert capsys.readouterr().out.startswith(text)
-    assert "Fewer" not in study.describe_hours(100, 2)

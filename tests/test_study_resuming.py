@@ -250,7 +250,7 @@ OTHER = dataclasses.replace(TWO, epochs=3)
         ),
         ("ablate", {"identity_init": False}, "identity_init was True"),
         ("ablate", {"model": linear}, "model was 'tiny', is 'linear'"),
-        ("tune", {"max_macs": 1e9}, "budget.macs was None"),
+        ("tune", {"algorithm": "grid"}, "algorithm was 'random'"),
         ("train", {"resume": False}, "which holds one, resume=False"),
     ],
 )

@@ -167,27 +167,6 @@ def test_a_training_ends_once_it_has_lost_patience(
     assert train(output=tmp_path).outcomes == results.outcomes
 
 
-@pytest.mark.every_backend
-def test_logs_for_tensorboard_hold_the_curves(tmp_path, monkeypatch):
-    accumulator = pytest.importorskip(
-        "tensorboard.backend.event_processing.event_accumulator"
-    )
-    pretended.install(monkeypatch)
-    train = functools.partial(
-        *(training.train, {"linear": linear}, "mnist5k", SMALL),
-        output=tmp_path,
-        tensorboard=True,
-    )
-    if keras.backend.backend() != "tensorflow":
-        with pytest.raises(ValueError, match="needs the TensorFlow backend"):
-            train()
-        return
-    folder = train().output / "tensorboard/linear-seed0/train"
-    events = accumulator.EventAccumulator(str(folder))
-    events.Reload()
-    assert "epoch_loss" in events.Tags()["tensors"]
-
-
 # Resuming; more in test_study_resuming.py.
 
 

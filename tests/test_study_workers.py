@@ -189,14 +189,9 @@ def test_workers_get_what_is_set_in_keras(tmp_path, monkeypatch):
 
 def test_a_run_is_resumed_under_the_same_policy(tmp_path):
     study.run(planned(NARROW), tmp_path)
-    content = content_of(tmp_path)
     with _graph.dtype_policy("mixed_bfloat16"):
         with pytest.raises(ValueError, match="dtype_policy.name was 'float32'"):
             study.run(planned(NARROW, GATED), tmp_path)
-        # Earlier versions have not written it.
-        del content["settings"]["dtype_policy"]
-        (tmp_path / "results.json").write_text(json.dumps(content))
-        study.run(planned(NARROW, GATED), tmp_path)
 
 
 # Executors.
@@ -254,7 +249,7 @@ def test_a_worker_stops_in_mid_epoch_when_the_run_has_ended(
 ):
     monkeypatch.setattr(worker, "SECONDS_BETWEEN_LOOKS", -1)
     three = planned(NARROW, recipe=training.Recipe(epochs=3, batch_size=35))
-    cells = cells_of(three, tmp_path, tensorboard=False)
+    cells = cells_of(three, tmp_path)
     with cells.folder.opened(study.RunOptions()):
         pass
 

@@ -52,7 +52,6 @@ def compiled(loss):
             ValueError,
             "follow from the epochs",
         ),
-        ({"max_parameters": 0}, ValueError, "`max_parameters` must be a pos"),
         ({"hypermodel": 3}, TypeError, "`hypermodel` must be a CBAMHyper"),
         (
             {"hypermodel": lambda hp: networks.linear(classes=7)},
@@ -208,21 +207,3 @@ def test_failed_trials_are_tried_again_until_the_last_has_ended(
     assert outcomes[:2] == ["finished", "finished"]
     assert "error" in outcomes
     assert run() == (outcomes, 0)
-
-
-@pytest.mark.parametrize(
-    ("name", "most", "message"),
-    # 27 u + 10 parameters, 26 u multiply-accumulates.
-    [
-        ("max_parameters", 91, "118 parameters, of at most 91"),
-        ("max_macs", 80, "104 MACs, of at most 80"),
-    ],
-)
-def test_a_network_over_the_budget_is_not_trained(
-    quick, tmp_path, name, most, message
-):
-    options = {"hypermodel": of_units, "max_trials": 3, name: most}
-    *others, last = search(tmp_path, "grid", **options).trials
-    assert [trial.status for trial in others] == ["finished"] * 2
-    assert (last.status, last.epochs) == ("over budget", 0)
-    assert message in last.message

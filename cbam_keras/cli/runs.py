@@ -16,6 +16,7 @@ from _cbam_keras_command.parser import Options
 from cbam_keras import (
     _checks,
     _files,
+    _terminal,
     data,
     insertion,
     report,
@@ -117,8 +118,6 @@ def plan_search(options: Options) -> tuning.Search:
         recipe=_recipe(options, getattr(hypermodel, "model", None)),
         algorithm=options.algorithm,
         max_trials=options.max_trials,
-        max_parameters=options.max_parameters,
-        max_macs=options.max_macs,
         confirm=options.confirm,
         folds=options.folds,
         keep=options.keep,
@@ -143,7 +142,8 @@ def run(options: Options) -> None:
         if not options.json and estimated.time_training is not None:
             with progress_of(options):
                 seconds = estimated.time_training()
-            say(study.describe_hours(seconds, estimated.trainings))
+            words = _terminal.in_words(seconds * estimated.trainings)
+            say(f"About {words} on this machine, one network at a time")
         return
     if not options.no_report:
         # Needed only at the end, but checked before any work.
@@ -202,7 +202,6 @@ def run_options(
         overwrite=options.overwrite,
         workers=options.workers,
         executor=executor,
-        tensorboard=options.tensorboard,
         command=options.line,
         on_end=None if options.no_report else report.try_to_write,
     )

@@ -19,7 +19,6 @@ from cbam_keras.study.plans.measures import (
 from cbam_keras.study.plans.recipes import RECIPES, Recipe, find_recipe
 from cbam_keras.study.plans.segmentation import Segmentation, make_predictor
 from cbam_keras.study.plans.study import (
-    Budget,
     Comparison,
     Study,
     Task,
@@ -37,7 +36,6 @@ from cbam_keras.study.running.cells import Cell, Cells
 from cbam_keras.study.running.estimate import (
     Cost,
     Estimate,
-    describe_hours,
     seeds_needed,
 )
 from cbam_keras.study.running.folder import (
@@ -81,7 +79,6 @@ __all__ = [
     "Outcome",
     "Trial",
     "Estimate",
-    "Budget",
     "Comparison",
     "Measure",
     "Task",

@@ -330,12 +330,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         if options is None:
             return None
         if len(options) == 1:
-            # A summary of KerasTuner need not list what nobody asked for; our
-            # searches do, as those that began with it resume.
-            is_default = name in SHOWN_IF_CHANGED and options[0] == PAPER[name]
-            # Searches that began before there were stages resume.
-            listed = name != "stages" and getattr(hp, "lists_all", False)
-            if is_default and not listed:
+            # A summary of KerasTuner need not list what nobody asked for.
+            if name in SHOWN_IF_CHANGED and options[0] == PAPER[name]:
                 return options[0]
             return hp.Fixed(name, options[0])
         return hp.Choice(name, list(options), default=_default(name, options))

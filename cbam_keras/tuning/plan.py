@@ -66,10 +66,6 @@ class SearchPlan:
         max_trials: Positive integer, may be raised in a later call. Defaults to
             `None`, which means 14, the whole default space. For `"grid"` it
             means all combinations; for `"hyperband"` the epochs decide.
-        max_parameters: Positive number, the most trainable parameters. Larger
-            networks are not trained. Defaults to `None`.
-        max_macs: Positive number, the same limit in multiply-accumulates per
-            image, of layers that `profile_model` counts. Defaults to `None`.
         confirm: Integer from 0, with how many new seeds the best setting and no
             attention are retrained. These follow the seed of the recipe. May be
             raised in a later call. Defaults to `6`.
@@ -98,8 +94,6 @@ class SearchPlan:
     _: dataclasses.KW_ONLY
     algorithm: str = "random"
     max_trials: int | None = None
-    max_parameters: float | None = None
-    max_macs: float | None = None
     confirm: int = 6
     folds: int | None = None
     keep: int = 3
@@ -111,9 +105,6 @@ class SearchPlan:
         _checks.one_of("algorithm", self.algorithm, ALGORITHMS)
         _checks.positive_integer("confirm", self.confirm, or_zero=True)
         _checks.positive_integer("keep", self.keep)
-        for name in ("max_parameters", "max_macs"):
-            if (most := getattr(self, name)) is not None:
-                _checks.positive_number(name, most)
         # Some are needed only at the end, but checked before any work.
         _checks.require("matplotlib.figure", extra="plot")
         _checks.require("keras_tuner", extra="tune")
@@ -217,7 +208,6 @@ class SearchPlan:
             [self.variant(values) for values in self._points()],
             seeds=(self.recipe.seed,),
             recipe=self.recipe,
-            budget=study.Budget(self.max_parameters, self.max_macs),
             settings={
                 "model": self.name,
                 "weights": self.adapted.weights,

@@ -120,7 +120,6 @@ class Search(SearchPlan):
                     folder.path,
                     workers=options.workers,
                     executor=options.executor,
-                    tensorboard=options.tensorboard,
                     callbacks=options.callbacks,
                 )
         elif not is_done:
@@ -204,7 +203,6 @@ class Search(SearchPlan):
             seeds=seeds,
             recipe=self.trials.recipe,
             baseline=name_of(first) if is_plain else None,
-            budget=self.trials.budget,
             folds=self.folds,
         )
         path = study.run(
@@ -235,8 +233,6 @@ def search(
     *,
     algorithm: str = "random",
     max_trials: int | None = None,
-    max_parameters: float | None = None,
-    max_macs: float | None = None,
     confirm: int = 6,
     folds: int | None = None,
     keep: int = 3,
@@ -271,9 +267,9 @@ def search(
     Args:
         The arguments of `Search`, and:
 
-        **options: `output`, `resume`, `overwrite`, `workers`, `executor`,
-            `tensorboard` and `callbacks`, as for `study.run`. `output` defaults
-            to `runs/tune-<data>-<model>`.
+        **options: `output`, `resume`, `overwrite`, `workers`, `executor` and
+            `callbacks`, as for `study.run`. `output` defaults to
+            `runs/tune-<data>-<model>`.
 
     Returns:
         A `study.Ranking`, with `trials`, `confirmation` and the verdict.
@@ -301,8 +297,6 @@ def search(
         recipe,
         algorithm=algorithm,
         max_trials=max_trials,
-        max_parameters=max_parameters,
-        max_macs=max_macs,
         confirm=confirm,
         folds=folds,
         keep=keep,

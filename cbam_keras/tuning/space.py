@@ -62,7 +62,6 @@ def hyperparameters(values: Values) -> "HyperParameters":
     """Returns hyperparameters that have these values."""
     hp = _checks.require("keras_tuner", extra="tune").HyperParameters()
     hp.values = dict(values)
-    hp.lists_all = True
     return hp
 
 
@@ -82,7 +81,6 @@ def point(space: "HyperParameters", **values: Value) -> "HyperParameters":
     """Returns the hyperparameters with these values, else their defaults."""
     space = space.copy()
     space.values = {}
-    space.lists_all = True
     for hp in space.space:
         if space.is_active(hp):
             space.values[hp.name] = values.get(hp.name, hp.default)

@@ -34,12 +34,11 @@ def run(
     search: SearchPlan, folder: study.StudyFolder, options: study.RunOptions
 ) -> None:
     """Runs the trials that a folder lacks, as many at a time as workers."""
-    arguments = options.tensorboard, options.callbacks
-    trials = TrialQueue(search, folder, *arguments)
+    trials = TrialQueue(search, folder, options.callbacks)
     output = folder.path.absolute()
 
     def make():
-        return TrialQueue(search, search.folder(output), *arguments)
+        return TrialQueue(search, search.folder(output), options.callbacks)
 
     # KerasTuner knows a worker by such a name.
     free = [f"worker-{n}" for n in range(study.count_workers(options))]
@@ -97,11 +96,10 @@ class TrialQueue(study.Cells):
         self,
         search: SearchPlan,
         folder: study.StudyFolder,
-        tensorboard: bool,
         callbacks: study.CallbackMakers,
     ):
         load = functools.lru_cache(maxsize=1)(search.load)
-        super().__init__(search.trials, folder, load, tensorboard, callbacks)
+        super().__init__(search.trials, folder, load, callbacks)
         self.search = search
         # The names of those that this process has proposed, in their order.
         self.proposed: dict[str, None] = {}

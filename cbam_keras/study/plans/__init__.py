@@ -1,6 +1,6 @@
 """What is trained: studies, their tasks and recipes.
 
-- `study`: `Study`, `Variant`, `Comparison`, `Budget`, `Task`.
+- `study`: `Study`, `Variant`, `Comparison`, `Task`.
 - `tasks`, `segmentation`: `Classification`, and `Segmentation` by masks.
 - `comparison`, `ablation`, `training`: studies of attention, of the paper's
   tables, and of networks of your own.

@@ -197,9 +197,9 @@ def run(
     Args:
         The arguments of `plan`, and:
 
-        **options: `output`, `resume`, `overwrite`, `workers`, `executor`,
-            `tensorboard` and `callbacks`, as for `study.run`. `output` defaults
-            to `runs/ablate-<data>-<model>`.
+        **options: `output`, `resume`, `overwrite`, `workers`, `executor` and
+            `callbacks`, as for `study.run`. `output` defaults to
+            `runs/ablate-<data>-<model>`.
 
     Returns:
         A `study.Results` of the errors, the fractions of test images that a

@@ -266,9 +266,9 @@ def compare(
     Args:
         The arguments of `plan`, and:
 
-        **options: `output`, `resume`, `overwrite`, `workers`, `executor`,
-            `tensorboard` and `callbacks`, as for `study.run`. `output` defaults
-            to `runs/train-<data>-<model>`.
+        **options: `output`, `resume`, `overwrite`, `workers`, `executor` and
+            `callbacks`, as for `study.run`. `output` defaults to
+            `runs/train-<data>-<model>`.
 
     Returns:
         A `study.Results`.

@@ -204,21 +204,6 @@ def batches_for(variant: Variant, data: Any) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class Budget:
-    """What a network may cost; a larger one is recorded, and not trained.
-
-    Args:
-        parameters: Positive number, the most trainable parameters. Defaults to
-            `None`.
-        macs: Positive number, the same limit in multiply-accumulates per image,
-            of layers that `profile_model` counts. Defaults to `None`.
-    """
-
-    parameters: float | None = None
-    macs: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
 class Comparison:
     """One table of a study: a baseline, and what is compared with it.
 
@@ -258,8 +243,6 @@ class Study:
             one. Defaults to `None`, which means `Recipe()`.
         baseline: String, the variant that the others are compared with, if
             any. Defaults to `None`.
-        budget: A `Budget`: larger networks are recorded, and not trained.
-            Defaults to `None`.
         settings: Mapping of further plain values that a resumed run must have
             too. Defaults to none.
         comparisons: Sequence of `Comparison`, the tables of the results.
@@ -297,7 +280,6 @@ class Study:
     # It is a `Recipe` once the study has been made.
     recipe: Recipe | str | None = None
     baseline: str | None = None
-    budget: Budget | None = None
     settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
     comparisons: Sequence[Comparison] = ()
     measures: Sequence[Measure] = ()
@@ -382,8 +364,6 @@ class Study:
         for name in ("augment", "batch_size"):
             recipe[name] = data.get(name, recipe[name])
         settings = {**self.settings, "recipe": recipe}
-        if self.budget is not None:
-            settings["budget"] = dataclasses.asdict(self.budget)
         if self.folds is not None:
             settings["folds"] = self.folds
         if measure := member(self.task, "score"):

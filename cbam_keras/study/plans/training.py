@@ -45,9 +45,9 @@ def train(
             Defaults to `None`, which means `Recipe()`. It then has more epochs
             where these make fewer than 200 steps, except of the embedded
             digits.
-        **options: `output`, `resume`, `overwrite`, `workers`, `executor`,
-            `tensorboard` and `callbacks`, as for `study.run`. `output` defaults
-            to `runs/train-<data>`.
+        **options: `output`, `resume`, `overwrite`, `workers`, `executor` and
+            `callbacks`, as for `study.run`. `output` defaults to
+            `runs/train-<data>`.
 
     Returns:
         A `study.Results`.

@@ -12,11 +12,9 @@ from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.plans.study import LAYOUTS, Comparison, check_name
 from cbam_keras.study.running.outcomes import Outcome
 
-FORMAT = 3
+FORMAT = 4
 # The subfolder in which the best of a ranking are retrained.
 CONFIRMATION = "confirmation"
-# What versions up to 0.4.0 stored as accuracies.
-FORMER_ERRORS = {"test_accuracy": "top1_error", "top5_accuracy": "top5_error"}
 
 
 def read_content(folder: pathlib.Path) -> Json:
@@ -31,7 +29,7 @@ def read_content(folder: pathlib.Path) -> Json:
             f"`format` must be {FORMAT}. Received: {content.get('format')}, "
             "of another version of cbam_keras"
         )
-    _upgrade(content)
+    _checks.one_of("layout", content["layout"], LAYOUTS)
     settings, seeds = content["settings"], content["seeds"]
     for values in (seeds, content["measures"], settings["data"]):
         if not values:
@@ -61,31 +59,6 @@ def read_content(folder: pathlib.Path) -> Json:
     if len(cells) < len(content["cells"]):
         raise ValueError("two cells are of one variant and seed")
     return content
-
-
-def _upgrade(content):
-    """Turns what versions up to 0.4.0 have written into what this one writes.
-
-    They stored errors as accuracies, with a layout of their own.
-    """
-    layout, is_search = content.get("layout"), content["kind"] == "tune"
-    content["layout"] = LAYOUTS[layout == "ranking" or is_search]
-    settings = content["settings"]
-    settings.pop("test", None)
-    for comparison in content["comparisons"]:
-        comparison.pop("every_seed", None)
-    for measure in content["measures"]:
-        key = measure["key"]
-        if not measure.pop("is_error", False):
-            continue
-        measure["heading"] = measure["heading"].removeprefix("1 - ")
-        if key in FORMER_ERRORS:
-            measure |= {"key": FORMER_ERRORS[key], "lower_is_better": True}
-            for cell in content["cells"]:
-                sizes = settings["data"][str(cell["seed"])]["sizes"]
-                if (value := cell["metrics"].get(key)) is not None:
-                    errors = round((1 - value) * sizes["test"])
-                    cell["metrics"][measure["key"]] = errors / sizes["test"]
 
 
 def comparison_of(fields: Json, variants: Sequence[str]) -> Comparison:

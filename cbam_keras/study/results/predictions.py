@@ -113,7 +113,7 @@ class Judged:
             each class in a column of its name.
 
         Raises:
-            ValueError: If there are none, as in runs of earlier versions.
+            ValueError: If there are none.
         """
         pandas = _checks.require("pandas", extra="plot")
         runs = [x for x in self.runs if (x.variant, x.seed) == (variant, seed)]
@@ -165,7 +165,7 @@ class Judged:
         if not self.tested:
             raise ValueError(
                 "Classes are judged by predictions beside the networks, which "
-                "runs of classifiers keep since version 0.5. Received: "
+                "runs of classifiers keep. Received: "
                 f'"{self.output}", without any'
             )
 

@@ -144,7 +144,7 @@ class Results(Judged, _terminal.Tabular):
         seeds: Sequence[int] | None = None,
     ) -> "Results":
         """Returns the results of these variants and seeds, or of all."""
-        layout = Results.layouts[content.get("layout", LAYOUTS[0])]
+        layout = Results.layouts[content["layout"]]
         variants = tuple(variants or content["settings"]["variants"])
         seeds = tuple(seeds or content["seeds"])
         return layout(**layout.parts_of(path, content, variants, seeds))

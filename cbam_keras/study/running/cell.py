@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _files, _terminal, profiling
+from cbam_keras import _checks, _files, _terminal
 from cbam_keras.data import for_fit
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.measures import (
@@ -130,7 +130,6 @@ class _Training:
                 "macs": count_macs(network, self.data.image_shape),
             }
         fields |= parts.counts
-        _check_budget(self.study.budget, network, self.data, fields)
         model, self.data = self.frozen.trained(parts, self.recipe, self.data)
         model, state = _resume(self, model)
         # It grows with each epoch.
@@ -247,10 +246,10 @@ def train_cell(
 ) -> Outcome:
     """Trains one network, from its last finished epoch on, and measures it.
 
-    A network that cannot be built, diverges, runs out of memory or is over
-    the budget gives an outcome with that status, and no error. A signal and a
-    full disk are errors. A `title` is printed before the training. `frozen`
-    keeps what frozen layers return from one network to the next.
+    A network that cannot be built, diverges or runs out of memory gives an
+    outcome with that status, and no error. A signal and a full disk are
+    errors. A `title` is printed before the training. `frozen` keeps what frozen
+    layers return from one network to the next.
     """
     recipe = study.recipe_for(variant, seed)
     if epochs is None:
@@ -324,26 +323,6 @@ def _fit(model, jit_compile, state, **arguments):
         # Keras would keep what it could not compile.
         model.train_function = model.test_function = None
         model.fit(**arguments)
-
-
-def _check_budget(budget, model, data, counts):
-    """Stops a network that costs more than a budget, if there is one."""
-    if budget is None:
-        return
-    if counts["macs"] is None and budget.macs is not None:
-        # Raises where nothing can be counted.
-        profile = profiling.profile_model(model, data.image_shape)
-        raise ValueError(
-            "A budget of MACs is for networks of layers that are counted. "
-            f"Received: {_checks.first_few(profile.uncounted)} of other kinds"
-        )
-    over = [
-        f"{counts[key]:,} {key.replace('mac', 'MAC')}, of at most {limit:,.0f}"
-        for key, limit in vars(budget).items()
-        if limit is not None and counts[key] > limit
-    ]
-    if over:
-        raise Stopped("over budget", "; ".join(over))
 
 
 def _resume(training, model):

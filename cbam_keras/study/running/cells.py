@@ -68,12 +68,11 @@ class Cells:
         study: Study,
         folder: StudyFolder,
         load: Callable[[int], Data],
-        tensorboard: bool,
         make_callbacks: CallbackMakers = (),
     ):
         self.study, self.folder, self.load = study, folder, load
         self.frozen = FrozenNetworks(folder)
-        self.tensorboard, self.make_callbacks = tensorboard, make_callbacks
+        self.make_callbacks = make_callbacks
         # A worker has callbacks of its own.
         self.callbacks: list[keras.callbacks.Callback] = []
         # It is raised if no training finishes.
@@ -194,9 +193,6 @@ class Cells:
                 *self.callbacks,
                 keras.callbacks.LambdaCallback(on_epoch_begin=self._at_epoch),
             ]
-            if self.tensorboard:
-                logs = folder.path / "tensorboard" / f"{name}-seed{cell.seed}"
-                callbacks.append(keras.callbacks.TensorBoard(str(logs)))
             # A network that is kept leaves nothing.
             is_kept = self.frozen.keeps(cell.variant)
             with contextlib.nullcontext() if is_kept else free_memory():
@@ -250,11 +246,10 @@ class Cells:
 def cells_of(
     study: Study,
     output: str | os.PathLike,
-    tensorboard: bool,
     make_callbacks: CallbackMakers = (),
 ) -> Cells:
     """Returns the cells of a study in its output folder."""
     load = functools.lru_cache(maxsize=1)(study.load)
     study = study.suited_to(load(study.runs[0]))
     folder = StudyFolder(output, study, load(study.runs[0]))
-    return Cells(study, folder, load, tensorboard, make_callbacks)
+    return Cells(study, folder, load, make_callbacks)

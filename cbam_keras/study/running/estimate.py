@@ -21,8 +21,6 @@ from cbam_keras.study.results.statistics import MIN_SEEDS
 
 # With fewer seeds, three comparisons or more find little by Holm's method.
 FEW_SEEDS = 5
-# What takes more seconds gets a word on how to shorten it.
-LONG = 1200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,18 +87,6 @@ class Estimate:
         most = "at most " if self.has_patience else ""
         epochs = _checks.count(self.epochs, "epoch")
         return f"{table}\n{trainings} of {most}{epochs}"
-
-
-def describe_hours(seconds: float, trainings: int) -> str:
-    """Returns how long trainings take, and what makes long ones shorter."""
-    words = _terminal.in_words(seconds * trainings)
-    text = f"About {words} on this machine, one network at a time"
-    if seconds * trainings < LONG:
-        return text
-    return (
-        f"{text}. Fewer --epochs, a smaller --image-size, or --frozen with "
-        "--stages top take less"
-    )
 
 
 def describe_few_seeds(study: Study) -> str:

@@ -17,7 +17,6 @@ import numpy as np
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._version import __version__
-from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Data, Study, Variant, member
 from cbam_keras.study.results.content import (
     FORMAT,
@@ -367,10 +366,6 @@ class StudyFolder:
     def _compared(self, content):
         """Returns the content, if the settings that it shares are equal."""
         old, new = dict(content["settings"]), dict(self.settings)
-        # What the recipe of an earlier version lacks has its default.
-        defaults = {key: getattr(Recipe(), key) for key in new["recipe"]}
-        old["recipe"] = {**defaults, **old["recipe"]}
-        old.setdefault("dtype_policy", new["dtype_policy"])
         for key in GROWING:
             shared = [name for name in old[key] if name in new[key]]
             old[key] = {name: old[key][name] for name in shared}

@@ -24,7 +24,6 @@ class RunOptions:
     # `None` lets the run choose.
     workers: int | None = 1
     executor: Executor | None = None
-    tensorboard: bool = False
     callbacks: CallbackMakers = ()
     # The command line, for the folder.
     command: str | None = None
@@ -58,13 +57,6 @@ class RunOptions:
         _checks.require("filelock", extra="plot")
         if (self.workers or 1) > 1 or executor is not None:
             _checks.require("cloudpickle", extra="cluster")
-        if _checks.boolean("tensorboard", self.tensorboard):
-            if keras.backend.backend() != "tensorflow":
-                raise ValueError(
-                    "`tensorboard` needs the TensorFlow backend. Received: "
-                    f"tensorboard=True under {keras.backend.backend()}"
-                )
-            _checks.require("tensorboard", extra="tune")
 
     def with_workers(self, choose: Callable[[], int]) -> "RunOptions":
         """Returns this with a number of workers, chosen if there is none."""

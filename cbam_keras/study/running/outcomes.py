@@ -21,7 +21,7 @@ class Outcome:
         variant: String, its name.
         seed: Integer, the seed that it was trained with.
         status: String, `"finished"`, `"diverged"` (the loss became NaN or
-            infinite), `"out of memory"`, `"over budget"` or `"error"`.
+            infinite), `"out of memory"` or `"error"`.
         message, traceback: Strings, what went wrong and where, or `None`.
         parameters, macs: Integers, trainable parameters and
             multiply-accumulates for one image, or `None`.

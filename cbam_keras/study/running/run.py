@@ -18,11 +18,9 @@ from cbam_keras.study.results.results import Results
 from cbam_keras.study.running import machine
 from cbam_keras.study.running.cells import cells_of
 from cbam_keras.study.running.estimate import (
-    LONG,
     Cost,
     Estimate,
     describe_few_seeds,
-    describe_hours,
 )
 from cbam_keras.study.running.folder import default_output
 from cbam_keras.study.running.frozen import Parts
@@ -36,8 +34,6 @@ from cbam_keras.study.running.networks import (
 from cbam_keras.study.running.options import CallbackMakers, RunOptions
 from cbam_keras.study.running.workers import training_by
 
-# With fewer multiply-accumulates no command takes long enough to be timed.
-MACS_OF_AN_HOUR = 1e13
 # Arguments of Keras and KerasTuner, and what does the same here.
 ELSEWHERE = {
     "validation_data": "data=(train, validation, test)",
@@ -64,7 +60,6 @@ def run(
     overwrite: bool = False,
     workers: int = 1,
     executor: Executor | None = None,
-    tensorboard: bool = False,
     callbacks: CallbackMakers = (),
 ) -> Results:
     """Trains each variant with each seed, and compares them.
@@ -79,8 +74,8 @@ def run(
 
     A run that was interrupted ends as it would have without the interruption.
     The results are of all that the folder holds: tables grow as variants and
-    seeds do, and keep their baseline. A variant that fails or is over the
-    budget is recorded, and the others go on; after an error or a lack of memory
+    seeds do, and keep their baseline. A variant that fails is recorded, and the
+    others go on; after an error or a lack of memory
     the same call tries it again, from its last finished epoch on.
 
     Several processes, also on several machines, may make the same call on one
@@ -103,12 +98,11 @@ def run(
         executor: A `concurrent.futures.Executor` whose workers train instead.
             One is `dask.distributed.Client(...).get_executor()`. All workers
             must see the output folder. Defaults to `None`.
-        tensorboard: Boolean, whether to write logs for TensorBoard, under
-            TensorFlow. Defaults to `False`.
         callbacks: Sequence of functions without arguments that make a Keras
-            callback for each network, as `lambda: MyCallback(3)`. Errors are
-            recorded as the network's. Their state is not saved: a resumed
-            network gets new ones. Defaults to `()`.
+            callback for each network, as `keras.callbacks.TensorBoard` or
+            `lambda: MyCallback(3)`. Errors are recorded as the network's. Their
+            state is not saved: a resumed network gets new ones. Defaults to
+            `()`.
 
     Returns:
         A `Results`.
@@ -141,7 +135,7 @@ def run(
     return execute(
         study,
         RunOptions(
-            *(output, resume, overwrite, workers, executor, tensorboard),
+            *(output, resume, overwrite, workers, executor),
             callbacks=callbacks,
         ),
     )
@@ -233,7 +227,7 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
         _checks.require("scipy.stats", extra="plot")
     if isinstance(study.task, Classification):
         _checks.require("sklearn.metrics", extra="plot")
-    cells = cells_of(study, output, options.tensorboard, options.callbacks)
+    cells = cells_of(study, output, options.callbacks)
     folder = cells.folder
     # Raises if the data have no labels to weight.
     class_weights(cells.load(study.runs[0]), study.recipe_for(None, 0))
@@ -299,13 +293,7 @@ def choose_workers(study: Study, data: Any, networks: int) -> int:
     # Data of one's own may be of any kind.
     images = getattr(data, "sizes", {}).get("train", 0) * recipe.total_epochs
     batch_size = getattr(data, "batch_size", None) or recipe.batch_size
-    workers = machine.choose_workers(networks, images, batch_size, count)
-    if workers == 1 and (count() or 0) * images * networks > MACS_OF_AN_HOUR:
-        first = dataclasses.replace(study, variants=study.variants[:1])
-        seconds = _time_training(first, data)
-        if seconds * networks > LONG:
-            _terminal.say(describe_hours(seconds, networks))
-    return workers
+    return machine.choose_workers(networks, images, batch_size, count)
 
 
 def _train(cells, options):
@@ -318,8 +306,7 @@ def _train(cells, options):
     # Workers do not need what is done at the end.
     study = dataclasses.replace(cells.study, finish=None)
     output = cells.folder.path.absolute()
-    arguments = options.tensorboard, options.callbacks
-    make = functools.partial(cells_of, study, output, *arguments)
+    make = functools.partial(cells_of, study, output, options.callbacks)
     cells.compute_features()
     with training_by(options, cells, make) as train_or_wait:
         while cells.missing():
