@@ -1,7 +1,6 @@
 """The shape of the package: its tree, its wall, its imports, its names."""
 
 import ast
-import collections
 import functools
 import graphlib
 import json
@@ -73,57 +72,6 @@ def test_files_read_in_one_sitting():
     files = (*PACKAGE.rglob("*.py"), *TESTS.glob("*.py"))
     lengths = {path.name: path.read_text().count("\n") for path in files}
     assert {name: x for name, x in lengths.items() if x > 600} == {}
-
-
-# The most lines of each room of the package, and of tests by the word after
-# "test_". Whoever adds to a room raises its number in a commit of its own,
-# whose message says what was looked for to strike.
-LINES = {
-    "layers": 4_470,
-    "models": 2_940,
-    "insertion": 3_140,
-    "convert": 1_350,
-    "explain": 2_480,
-    "profiling": 470,
-    "_graph": 1_730,
-    "data": 4_530,
-    "study": 9_310,
-    "tuning": 1_820,
-    "report": 1_730,
-    "cli": 670,
-    "beside": 1_040,
-    "command": 1_030,
-}
-LINES_OF_TESTS = {
-    "layers": 2_650,
-    "models": 1_660,
-    "insertion": 2_520,
-    "convert": 880,
-    "explain": 2_130,
-    "profiling": 400,
-    "data": 2_650,
-    "study": 6_730,
-    "tuning": 1_380,
-    "report": 990,
-    "cli": 880,
-    "others": 6_130,
-}
-
-
-def test_rooms_stay_below_their_ceilings():
-    lines, lines_of_tests = collections.Counter(), collections.Counter()
-    for path in PACKAGE.rglob("*.py"):
-        parts = path.relative_to(PACKAGE).parts
-        room = parts[0] if len(parts) > 1 else "beside"
-        lines[room] += path.read_text().count("\n")
-    for path in PACKAGE.parent.glob("_cbam_keras_command/*.py"):
-        lines["command"] += path.read_text().count("\n")
-    for path in TESTS.glob("*.py"):
-        room = f"{path.stem}_".split("_")[1]
-        room = room if room in LINES_OF_TESTS else "others"
-        lines_of_tests[room] += path.read_text().count("\n")
-    for counted, most in ((lines, LINES), (lines_of_tests, LINES_OF_TESTS)):
-        assert {x: n for x, n in counted.items() if n > most[x]} == {}
 
 
 # Its imports, those inside functions too.
