@@ -264,42 +264,6 @@ def test_a_change_is_named_and_nothing_is_touched(
     assert files(output) == before
 
 
-def rewrite(folder, change):
-    """Changes `results.json`, by a function of its content."""
-    content = content_of(folder)
-    change(content)
-    (folder / "results.json").write_text(json.dumps(content))
-
-
-def test_a_run_from_before_a_field_of_the_recipe_is_resumed(whole, tmp_path):
-    output, answer = whole("train")
-    folder = shutil.copytree(output, tmp_path / "run")
-    rewrite(folder, lambda x: x["settings"]["recipe"].pop("frozen_epochs"))
-    with epochs() as trained:
-        assert call("train", folder) == answer
-    assert not trained
-    recipe = dataclasses.replace(TWO, frozen_epochs=1)
-    with pytest.raises(ValueError, match="recipe.frozen_epochs was 0, is 1"):
-        call("train", folder, recipe=recipe)
-
-
-@every_program
-def test_a_run_from_before_layouts_is_read_and_resumed(name, whole, tmp_path):
-    output, answer = whole(name)
-    folder = shutil.copytree(output, tmp_path / "run")
-
-    def forget(content):
-        del content["layout"], content["question"]
-        for measure in content["measures"]:
-            del measure["scale"], measure["unit"], measure["lower_is_better"]
-
-    rewrite(folder, forget)
-    assert without(json.loads(study.Results.read(folder).json())) == answer
-    with epochs() as trained:
-        assert call(name, folder) == answer
-    assert not trained
-
-
 def test_changed_layers_are_named(tmp_path):
     output = tmp_path / "run"
     killed_before("-2.keras", output)

@@ -62,7 +62,7 @@ def test_the_folder_holds_networks_history_results_and_curves(finished):
 
 def test_results_json_holds_the_results_and_how_they_came_about(finished):
     content = json.loads((finished.output / "results.json").read_text())
-    assert (content["format"], content["kind"]) == (3, "train")
+    assert (content["format"], content["kind"]) == (4, "train")
     for cell, outcome in zip(content["cells"], finished.outcomes, strict=True):
         assert dataclasses.asdict(outcome).items() >= cell.items()
     settings = content["settings"]

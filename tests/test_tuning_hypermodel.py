@@ -182,13 +182,6 @@ def test_a_function_replaces_a_dimension():
     assert "kernel_size" not in values.values
 
 
-def test_a_search_keeps_the_space_that_it_began_with(few_digits):
-    space = tuning.Search(data="mnist5k").space
-    assert [hp.name for hp in space.space] == ["attention", *LAYER]
-    values = {"attention": "cbam", **LAYER}
-    assert point(space, attention="cbam").values == values
-
-
 def test_it_is_a_hypermodel_of_keras_tuner(tmp_path, capsys):
     tuner = keras_tuner.RandomSearch(
         tuning.CBAMHyperModel(SHAPE, 5, attention=("none", "cbam")),
