@@ -72,8 +72,6 @@ def test_a_unet_with_gates_is_saved_explained_counted_and_kept(tmp_path):
     model, x = unet(attention="se"), random_input((3, 13, 10, 2))
     model.save(tmp_path / "unet.keras")
     loaded = keras.saving.load_model(tmp_path / "unet.keras")
-    insertion.save_attention(model, tmp_path / "gates.weights.h5")
-    insertion.load_attention(loaded, tmp_path / "gates.weights.h5")
     fixed, expected = unet((13, 10, 2), attention="se"), to_numpy(model(x))
     fixed.set_weights(model.get_weights())
     for other in (loaded, fixed):

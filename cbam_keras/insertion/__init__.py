@@ -5,7 +5,6 @@
 - `cutting`: the parts of a network that may be such attention.
 - `recognition`: what they compute.
 - `probes`: random features to compare them with our layers on.
-- `adapters`: `save_attention` and `load_attention`.
 - `candidates`: the layers after which attention can go.
 - `default_places`: where it goes by default.
 - `core`: `to_core`, attention as layers of Keras alone.
@@ -15,7 +14,6 @@
 - `freezing`: `freeze_batch_norm`, for fine-tuning.
 """
 
-from cbam_keras.insertion.adapters import load_attention, save_attention
 from cbam_keras.insertion.adoption import AdoptedGate, AdoptReport, adopt
 from cbam_keras.insertion.constant_search import Cost
 from cbam_keras.insertion.core import to_core
@@ -34,8 +32,6 @@ __all__ = [
     "remove_attention",
     "adopt",
     "to_core",
-    "save_attention",
-    "load_attention",
     "freeze_batch_norm",
     "Places",
     "Place",
