@@ -17,7 +17,6 @@ import keras
 from cbam_keras import optimizers
 from cbam_keras._version import __version__
 from cbam_keras.convert import load_torch_weights
-from cbam_keras.explain import AttentionMonitor
 from cbam_keras.insertion import (
     fold_attention,
     freeze_batch_norm,
@@ -54,7 +53,6 @@ __all__ = [
     "CBAM",
     "SCSE",
     "VARIANTS",
-    "AttentionMonitor",
     "ChannelAttention",
     "CoordinateAttention",
     "EfficientChannelAttention",

@@ -89,7 +89,7 @@ def test_no_paragraph_stands_twice_in_a_docstring(name):
 # Examples that take about a second or more, most of them builders that share a
 # docstring with `ResNet`.
 DEAR = """
-    AttentionMonitor MobileNet ResNet34 ResNet50 ResNet101 ResNet152 ResNeXt50
+    MobileNet ResNet34 ResNet50 ResNet101 ResNet152 ResNeXt50
     ResNeXt101 Segmentation compare feature_pyramid fold_attention
     gate_importance insert_attention search study.run train
 """.split()

@@ -3,6 +3,7 @@
 from unittest import mock
 
 import keras
+import numpy as np
 import pytest
 from convert_checks import authors_network
 from explain_checks import images, tiny
@@ -16,7 +17,15 @@ from layer_checks import (
     to_numpy,
 )
 
-from cbam_keras import CBAM, SpatialAttention, SqueezeExcite, explain
+from cbam_keras import (
+    BAM,
+    CBAM,
+    GlobalContext,
+    SimAM,
+    SpatialAttention,
+    SqueezeExcite,
+    explain,
+)
 
 pytestmark = pytest.mark.every_backend
 
@@ -61,6 +70,23 @@ def test_the_output_is_the_input_times_the_maps(layer, size):
         assert spatial.shape == (3, *size)
         product = product * spatial[..., None]
     assert_close(model(x), product, 1e-5)
+
+
+def test_a_map_of_channels_and_positions_is_given_by_its_means():
+    gates = [BAM(1, name="bam"), SimAM(name="sam"), GlobalContext(1, name="gc")]
+    model = vary(keras.Sequential([keras.Input((6, 5, 4)), *gates]))
+    x = images(3, 6, 5, 4)
+    maps = explain.attention_maps(model, x)
+    for gate in gates[:2]:
+        joint = to_numpy(gate.attention_map(x))
+        channel, spatial = maps[gate.name]
+        assert_close(channel, joint.mean(axis=(1, 2)), 1e-5)
+        assert_close(spatial, joint.mean(axis=3), 1e-5)
+        x = to_numpy(gate(x))
+    channel, spatial = maps["gc"]
+    # The weights of positions, relative to their mean.
+    assert channel is None
+    assert_close(spatial.mean(axis=(1, 2)), np.ones(3), 1e-5)
 
 
 def test_batches_go_through_the_model_once_and_do_not_change_the_maps():

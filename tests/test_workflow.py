@@ -70,19 +70,13 @@ def test_attention_is_inserted_trained_saved_loaded_and_seen(
     labels = np.arange(8) % 3
     model = cbam_keras.insert_attention(_pretrained(), after="bn1")
     model.compile("sgd", "sparse_categorical_crossentropy")
-    log = model.fit(
-        images.astype("float32"),
-        labels,
-        verbose=0,
-        callbacks=[cbam_keras.AttentionMonitor(images)],
-    ).history
+    model.fit(images.astype("float32"), labels, verbose=0)
     model.save("new.keras")
     loaded = keras.saving.load_model("new.keras", compile=False)
     (name,) = maps = explain.attention_maps(loaded, images)
     expected = explain.attention_maps(model, images)[name]
     for one, other in zip(maps[name], expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
-    assert f"{name}/channel_mean" in log
     heat = explain.grad_cam(loaded, images, labels, "relu2")
     figure = plotting.plot_grad_cam(images, heat)
     assert len(figure.axes) == 2 * 8 + 1

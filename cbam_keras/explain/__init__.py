@@ -5,7 +5,6 @@
 - `classes`: class probabilities, and the class that is explained.
 - `targets`: the feature map that is explained.
 - `gradients`: the gradient at an intermediate tensor, on each backend.
-- `monitor`: `AttentionMonitor`, a callback that logs each gate.
 - `importance`: what the accuracy loses without each gate.
 - `figures/`: the maps as figures.
 """
@@ -15,7 +14,6 @@ from cbam_keras.explain.cam import METHODS, grad_cam
 from cbam_keras.explain.classes import class_probabilities
 from cbam_keras.explain.gradients import gradient_at
 from cbam_keras.explain.importance import GateImportance, gate_importance
-from cbam_keras.explain.monitor import AttentionMonitor
 
 __all__ = [
     "grad_cam",
@@ -23,6 +21,5 @@ __all__ = [
     "class_probabilities",
     "gate_importance",
     "GateImportance",
-    "AttentionMonitor",
     "METHODS",
 ]

@@ -177,10 +177,6 @@ class AttentionLayer(layers.Layer):
         x = ops.moveaxis(x, last, self._channel_axis(last + 1))
         return ops.cast(x, self.compute_dtype)
 
-    def _map_range(self):
-        """Returns the least and the greatest value of an attention map."""
-        return 0.0, 1.0
-
     def _check_input_shape(self, input_shape, any_count=False):
         """Returns the channel count, or raises if the shape is unsuitable.
 
@@ -289,10 +285,6 @@ class TrainableAttention(AttentionLayer):
                 for name in SHARED_ARGUMENTS
             },
         }
-
-    def _map_range(self):
-        ends = self._gate(ops.convert_to_tensor([-1e4, 1e4]))
-        return tuple(float(end) for end in ops.convert_to_numpy(ends))
 
     def _gate(self, logits):
         gate = self.gate_activation(logits)

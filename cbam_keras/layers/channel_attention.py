@@ -197,11 +197,6 @@ class ChannelAttention(TrainableAttention):
         axes = self._position_axes(self.input_spec.ndim)
         return ops.expand_dims(ops.cast(gate_map, self.compute_dtype), axes)
 
-    def _map_range(self):
-        ends = super()._map_range()
-        is_sum = self.combine == "gates" and not self.identity_init
-        return tuple(len(self.pool_types) * x if is_sum else x for x in ends)
-
     def _position_axes(self, rank):
         channels = self._channel_axis(rank)
         return tuple(i for i in range(1, rank) if i != channels)

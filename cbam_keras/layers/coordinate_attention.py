@@ -118,9 +118,3 @@ class CoordinateAttention(TrainableAttention):
             gate_map = gate_map * ops.expand_dims(gate, axes)
             start = end
         return gate_map
-
-    def _map_range(self):
-        low, high = super()._map_range()
-        count = len(self.excite)
-        least = min(low**count, low * high ** (count - 1))
-        return least, high**count

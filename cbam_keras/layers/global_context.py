@@ -125,9 +125,6 @@ class GlobalContext(TrainableAttention):
         # The mean is 0 where all is masked.
         return weights / ops.where(mean > 0, mean, ops.ones_like(mean))
 
-    def _map_range(self):
-        return super()._map_range() if self.fusion == "multiply" else (0, 1e4)
-
     def _weights(self, x, mask):
         """Returns the weights of the positions, whose sum is 1."""
         logits = self._dense(x, *self.weighting)
