@@ -162,26 +162,6 @@ def means(name):
     return re.sub(r"(\d) \(\d.*?\)", r"\1", by_hand(name))
 
 
-def folded():
-    """Returns what folding changes, with the time of one image."""
-    accuracies, times = map(find_record, ("folded", "folded-times"))
-    columns = {
-        **{x: x for x in ("data", "network", "test accuracy (%)")},
-        "gates merged": "gates folded",
-        "change (points)": "folded (points)",
-    }
-    rows = []
-    for row in accuracies["rows"]:
-        key = {x: row[x] for x in ("data", "network")} | {"images": "1"}
-        time = next(x for x in times["rows"] if key.items() <= x.items())
-        names = ("TensorFlow", "PyTorch")
-        rows.append(
-            {heading: row[name] for heading, name in columns.items()}
-            | {x: time[x] for x in names}
-        )
-    return markdown(rows, [times])
-
-
 def is_large(row):
     """Returns whether a row is of 16 images, or the mean of these rows."""
     return row["features"].startswith(("16x", "geometric"))
@@ -229,7 +209,6 @@ TABLES = {
     "layers": functools.partial(measured, "layers", over_ours),
     "ablation": ablation,
     "simulated": simulated,
-    "folded": folded,
     "looking": functools.partial(means, "looking"),
     "inserted-digits": functools.partial(means, "inserted-digits"),
     **{
@@ -252,11 +231,5 @@ TABLES = {
             "time, `small`, 1 / 16 images",
         ),
         lambda row: row["attention"] != "none",
-    ),
-    "gates-cifar10": functools.partial(
-        by_hand,
-        "gates-cifar10",
-        ("gate", "constant (points)"),
-        lambda row: row["gate"].startswith("CBAM") or "all" in row["gate"],
     ),
 }

@@ -18,7 +18,6 @@ from cbam_keras import optimizers
 from cbam_keras._version import __version__
 from cbam_keras.convert import load_torch_weights
 from cbam_keras.insertion import (
-    fold_attention,
     freeze_batch_norm,
     insert_attention,
     remove_attention,
@@ -61,7 +60,6 @@ __all__ = [
     "SpatialAttention",
     "SqueezeExcite",
     "TripletAttention",
-    "fold_attention",
     "freeze_batch_norm",
     "insert_attention",
     "load_torch_weights",

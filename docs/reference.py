@@ -68,8 +68,8 @@ CONSTANTS = {
 }
 # What people look up: its page has shapes and an example, too.
 SHOWN = """
-    CBAM SqueezeExcite insert_attention fold_attention comparison.compare
-    tuning.search tuning.CBAMHyperModel study.run explain.grad_cam
+    CBAM SqueezeExcite insert_attention comparison.compare tuning.search
+    tuning.CBAMHyperModel study.run explain.grad_cam
     explain.attention_maps
 """.split()
 # Shared arguments that an object lists too, since everybody asks for them.
@@ -77,14 +77,14 @@ REPEATED = {"CBAM": ("reduction_ratio", "identity_init")}
 # What calls return, and their docstrings describe: see `help(study.Row)`.
 RETURNED = """
     study.Row study.Outcome study.Trial study.Estimate study.Comparison
-    insertion.Place insertion.FoldedGate insertion.Cost insertion.AdoptedGate
+    insertion.Place insertion.AdoptedGate
     presets.Preset profiling.Row
 """.split()
 # Methods and properties that users need.
 MEMBERS = """
     CBAMHyperModel.attention_for CBAMHyperModel.learning_rate_for
     CBAMHyperModel.batch_size_for CBAMHyperModel.network CBAMHyperModel.build
-    FoldReport.verdict Places.parameters Profile.parameters
+    Places.parameters Profile.parameters
     Profile.macs Profile.attention_parameters Profile.attention_macs
     Profile.uncounted Results.read Results.plot Results.markdown
     Results.json Task.load Task.check Task.compile Task.evaluate
@@ -93,8 +93,7 @@ MEMBERS = """
 """.split()
 # Arguments and attributes that few users need.
 HIDDEN = """
-    FoldReport.measure GateImportance.images GateImportance.model
-    GateImportance.probability GateImportance.table ImageData.augment
+    ImageData.augment
     ImageData.batch_size ImageData.boxes ImageData.commonest
     ImageData.fingerprint ImageData.folds ImageData.ignore_index
     ImageData.leaks ImageData.notes ImageData.scale ImageData.seed

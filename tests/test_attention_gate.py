@@ -83,9 +83,8 @@ def test_a_unet_with_gates_is_saved_explained_counted_and_kept(tmp_path):
     # The kernel and psi where theta is, phi below, and the last convolution.
     macs = {x.name: x.macs for x in cbam_keras.profile_model(fixed).rows}
     assert macs[first] == 6 * (4 * 4 * 2 + 2) + 12 * 5 * 2 + 35 * 4 * 4
-    _, report = insertion.fold_attention(fixed, x, tolerance=0.9)
-    kept = {row.gate: row.where for row in report.rows if not row.is_folded}
-    assert [*kept] == [first, second] and "gating signal" in kept[first]
+    with pytest.raises(ValueError, match=f'gate "{first}": .*gating signal'):
+        insertion.remove_attention(fixed)
     # The encoder has none, and the gates' own stay as they are.
     assert cbam_keras.freeze_batch_norm(model) == 4
 

@@ -1,6 +1,5 @@
 """What cannot be explained is reported before anything is computed."""
 
-import functools
 import re
 from unittest import mock
 
@@ -243,15 +242,14 @@ def test_regions_and_classes_that_do_not_fit_are_refused(given, text):
 @pytest.mark.parametrize(
     "function",
     [
-        explain.attention_maps,
-        functools.partial(explain.gate_importance, labels=[0, 1]),
-        insertion.fold_attention,
+        lambda model: explain.attention_maps(model, X),
+        insertion.remove_attention,
     ],
 )
 def test_a_model_without_our_attention_has_that_of_others_or_none(function):
     text = '"plain" without any ... insertion.adopt ... insert_attention'
     with raises(ValueError, text):
-        function(tiny(None, name="plain"), X)
+        function(tiny(None, name="plain"))
 
 
 def test_a_keras_without_the_private_graph_is_named_with_older_ones(

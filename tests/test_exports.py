@@ -5,7 +5,6 @@ import pathlib
 import warnings
 
 import keras
-import networks
 import numpy as np
 import pytest
 from keras import layers
@@ -13,7 +12,6 @@ from layer_checks import LAYERS, randomize
 
 from cbam_keras import (
     CBAM,
-    SqueezeExcite,
     TripletAttention,
     insertion,
     models,
@@ -187,20 +185,6 @@ def test_a_layer_is_few_nodes(tmp_path):
     kinds = onnx_operators(model, tmp_path)
     assert len(kinds) <= 23
     assert not {"Shape", "Gather", "Slice"} & set(kinds)
-
-
-@pytest.mark.skipif(BACKEND == "jax", reason="writes no ONNX")
-def test_a_folded_network_has_the_operators_of_the_plain_one(tmp_path):
-    plain, attentive = (
-        randomize(networks.resnet((1, 1), attention=x)) for x in (None, "se")
-    )
-    images = np.ones((2, 8, 8, 3), "float32")
-    names = [x.name for x in attentive.layers if isinstance(x, SqueezeExcite)]
-    slim, _ = insertion.fold_attention(attentive, images, names)
-    for model in (plain, slim):
-        model(images)
-    operators = [onnx_operators(x, tmp_path) for x in (plain, slim)]
-    assert operators[0] == operators[1]
 
 
 @pytest.mark.exhaustive

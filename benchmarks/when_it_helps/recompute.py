@@ -34,7 +34,7 @@ OF_ONE = {
     "options": "digits",
 }
 # Tables with other numbers than differences of these studies.
-OTHERS = ("gates-cifar10", "looking", "inserted-digits", "top-detected")
+OTHERS = ("looking", "inserted-digits", "top-detected")
 # Differences in sentences: study, network, what it is compared with, a seed.
 SENTENCES = {
     "+1.7 ± 0.4": ("cifar10-pooled", "cbam", "none"),

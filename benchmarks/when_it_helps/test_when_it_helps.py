@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import measured
 from benchmarks.when_it_helps import recompute, results, tables
 from benchmarks.when_it_helps.titles import TITLES
 
@@ -194,13 +193,6 @@ def test_sentences_have_other_numbers_of_the_studies():
     mean, half, _ = recompute.difference(pooled, "cbam", "none-20-epochs")
     # "In equal time CBAM gained, too."
     assert mean > half
-
-
-def test_three_of_five_networks_lose_more_on_test_images_than_allowed():
-    rows = measured.find_record("folded")["rows"]
-    lost = [float(row["folded (points)"]) < -0.2 for row in rows]
-    # docs/guides/speed.md says so.
-    assert (sum(lost), len(lost)) == (3, 5)
 
 
 @pytest.mark.parametrize("name", [*results.stored()])

@@ -5,17 +5,10 @@
 - `resolutions`: the last layer at each resolution, and before the head.
 - `heads`: logits and probabilities, and the operation between them.
 - `gates`: its attention layers and their maps.
-- `constant_gates`: its gates, replaced by constants.
 - `images`: whether it takes some images.
 - `global_state`: the dtype policy and random states, restored afterwards.
 """
 
-from cbam_keras._graph.constant_gates import (
-    Gate,
-    Gates,
-    StepByStep,
-    name_of,
-)
 from cbam_keras._graph.gates import (
     Maps,
     attention_layers,
@@ -63,7 +56,7 @@ from cbam_keras._graph.images import (
     batches,
     check_inputs,
     number_array,
-    with_labels,
+    without_labels,
 )
 from cbam_keras._graph.resolutions import (
     ADDITIONS,

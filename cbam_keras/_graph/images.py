@@ -55,7 +55,7 @@ def number_array(
 
 def check_inputs(inputs: Inputs, model: keras.Model) -> Any:
     """Returns an array that a model takes, or several, nested as its inputs."""
-    inputs, _ = with_labels(inputs, model)
+    inputs = without_labels(inputs, model)
     count = len(getattr(model, "inputs", None) or ())
     if count == 0 and _are_several(inputs):
         # A subclassed model does not tell its inputs.
@@ -101,12 +101,10 @@ def batches(inputs: Any, size: int) -> Iterator[Any]:
         yield keras.tree.map_structure(operator.itemgetter(batch), inputs)
 
 
-def with_labels(
-    inputs: Any, model: keras.Model | None = None, most: float = math.inf
-) -> tuple[Any, Any]:
-    """Returns inputs as arrays, and their labels, `None` without any.
+def without_labels(inputs: Any, model: keras.Model | None = None) -> Any:
+    """Returns inputs as arrays, without their labels.
 
-    It reads batches, up to `most` samples, and a pair for a single input.
+    It reads batches, and a pair for a single input.
     """
     if isinstance(inputs, keras.utils.PyDataset):
         inputs = map(inputs.__getitem__, range(len(inputs)))
@@ -114,21 +112,13 @@ def with_labels(
         is_pair = isinstance(inputs, tuple) and len(inputs) == 2
         is_pair &= len(getattr(model, "inputs", None) or ()) == 1
         is_pair = is_pair and np.ndim(inputs[1]) < np.ndim(inputs[0])
-        return inputs if is_pair else (inputs, None)
-    images, labels = list[Any](), list[Any]()
-    for batch in inputs:
-        x, *y = batch if isinstance(batch, (tuple, list)) else [batch]
-        images.append(x)
-        labels += y[:1]
-        most -= len(keras.tree.flatten(x)[0])
-        if most <= 0:
-            break
-    return _joined(images), _joined(labels) if labels else None
-
-
-def _joined(batches):
+        return inputs[0] if is_pair else inputs
+    images = [
+        batch[0] if isinstance(batch, (tuple, list)) else batch
+        for batch in inputs
+    ]
     return keras.tree.map_structure(
-        lambda *x: np.concatenate([*map(ops.convert_to_numpy, x)]), *batches
+        lambda *x: np.concatenate([*map(ops.convert_to_numpy, x)]), *images
     )
 
 

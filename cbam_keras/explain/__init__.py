@@ -5,7 +5,6 @@
 - `classes`: class probabilities, and the class that is explained.
 - `targets`: the feature map that is explained.
 - `gradients`: the gradient at an intermediate tensor, on each backend.
-- `importance`: what the accuracy loses without each gate.
 - `figures/`: the maps as figures.
 """
 
@@ -13,13 +12,10 @@ from cbam_keras.explain.attention import attention_maps
 from cbam_keras.explain.cam import METHODS, grad_cam
 from cbam_keras.explain.classes import class_probabilities
 from cbam_keras.explain.gradients import gradient_at
-from cbam_keras.explain.importance import GateImportance, gate_importance
 
 __all__ = [
     "grad_cam",
     "attention_maps",
     "class_probabilities",
-    "gate_importance",
-    "GateImportance",
     "METHODS",
 ]

@@ -51,7 +51,7 @@ def class_probabilities(
     batch_size = _checks.positive_integer("batch_size", batch_size)
     model = _graph.with_graph("model", model)
     inputs, graph, index = read_model(model, images, head)
-    kind = kind_of_classes(model, graph, index, len(inputs[0]))
+    kind = _kind_of_classes(model, graph, index, len(inputs[0]))
     parts = []
     for batch in _graph.batches(inputs, batch_size):
         outputs = _graph.run_model(model, _graph.as_input(model, batch))
@@ -59,40 +59,6 @@ def class_probabilities(
         parts.append(_graph.to_float32(outputs[index]))
     values = _graph.as_probabilities(np.concatenate(parts), kind)
     return values.astype("float32")
-
-
-def kind_of_classes(
-    model: keras.Model, graph: _graph.Graph, index: int, count: int | None
-) -> str | None:
-    """Returns the kind of an output, or raises if it is not of classes.
-
-    `count` is the number of images. At each position there may be classes if
-    it is `None`.
-    """
-    output = graph.outputs[index]
-    kind = _graph.find_head(graph, output).kind
-    if count is not None:
-        class_indices(None, count, model, output)
-    meaning = _graph.find_meaning(model, index, kind)
-    if meaning != "classes" and (meaning == "values" or output.shape[-1] == 1):
-        raise ValueError(
-            f'`model` must give classes. Received: model "{model.name}" with a '
-            f"linear output of shape {tuple(output.shape)}, whose loss is one "
-            "of values or not known. If it is a logit, end the model in "
-            'layers.Activation("sigmoid"), or compile it with '
-            "keras.losses.BinaryCrossentropy(from_logits=True)"
-        )
-    return _graph.loss_kind(model, index, kind)
-
-
-def require_one_output(model: keras.Model) -> None:
-    """Raises if a model has several outputs."""
-    if len(model.outputs) > 1:
-        raise ValueError(
-            "`model` must have a single output, of classes. Received: model "
-            f'"{model.name}" with {len(model.outputs)} outputs. Choose one: '
-            "keras.Model(model.inputs, model.outputs[0])"
-        )
 
 
 def read_model(
@@ -199,6 +165,25 @@ def check_region(
             f"{tuple(output.shape)}"
         )
     return np.broadcast_to(array, (count, *array.shape[1 - len(sizes) :]))
+
+
+def _kind_of_classes(
+    model: keras.Model, graph: _graph.Graph, index: int, count: int
+) -> str | None:
+    """Returns the kind of an output, or raises if it is not of classes."""
+    output = graph.outputs[index]
+    kind = _graph.find_head(graph, output).kind
+    class_indices(None, count, model, output)
+    meaning = _graph.find_meaning(model, index, kind)
+    if meaning != "classes" and (meaning == "values" or output.shape[-1] == 1):
+        raise ValueError(
+            f'`model` must give classes. Received: model "{model.name}" with a '
+            f"linear output of shape {tuple(output.shape)}, whose loss is one "
+            "of values or not known. If it is a logit, end the model in "
+            'layers.Activation("sigmoid"), or compile it with '
+            "keras.losses.BinaryCrossentropy(from_logits=True)"
+        )
+    return _graph.loss_kind(model, index, kind)
 
 
 def _index_of(argument, value, names, count):

@@ -139,7 +139,7 @@ def adopt(model: keras.Model) -> tuple[keras.Model, AdoptReport]:
             instead[id(cut.product)] = cut.source, shared[key]
     if not instead:
         return model, AdoptReport(tuple(rows), 0.0)
-    adopted, _ = copy_with(graph, {}, instead=instead)
+    adopted = copy_with(graph, {}, instead=instead)
     if config := model.get_compile_config():
         # A loss that is not registered is not found.
         with contextlib.suppress(TypeError, ValueError):

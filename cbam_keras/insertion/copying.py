@@ -24,17 +24,17 @@ def copy_with(
     into: Collection[int] | None = None,
     replaced: Mapping[int, Sequence[keras.layers.Layer]] | None = None,
     instead: _graph.Instead | None = None,
-) -> tuple[keras.Model, dict[int, tuple[Any, Any]]]:
+) -> keras.Model:
     """Returns a clone of a model with all its values, and layers added.
 
     `added` maps ids of operations, including those of nested models, to the
     layer that follows each of their calls: only on the way to the operations
     with the ids `into`, or to all. `replaced` maps ids of operations to the
     layers that are called in their place, one after another. `instead` gives
-    tensors in place of the operations before them. Also returns the operations
-    by their ids, with their clones, `None` of those replaced.
+    tensors in place of the operations before them.
     """
-    cloned: dict = {}
+    # Operations by their ids, with their clones, `None` of those replaced.
+    cloned: dict[int, tuple[Any, Any]] = {}
     options = (added, into, replaced or {}, instead or {}, cloned)
     copy = _clone_graph(model, *options, {})
     copied: dict = {}
@@ -58,7 +58,7 @@ def copy_with(
             f'to be copied. Received: model "{model.name}" with {len(lost)} '
             f"others: {', '.join(lost[:5])}"
         )
-    return copy, cloned
+    return copy
 
 
 def warn_of_lost_settings(

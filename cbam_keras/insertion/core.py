@@ -71,10 +71,10 @@ def to_core(model: keras.Model) -> keras.Model:
             call = rewriter.call_per_frame if is_per_frame else rewriter
             replaced[id(step.operation)] = [call]
     _check(model, rewriters)
-    core, _ = copy_with(model, {}, None, replaced)
+    core = copy_with(model, {}, None, replaced)
     # Formulas move axes and cast where another format or precision needs it.
     needless = [id(x) for rewriter in rewriters for x in rewriter.needless]
-    return copy_with(core, {}, None, dict.fromkeys(needless, []))[0]
+    return copy_with(core, {}, None, dict.fromkeys(needless, []))
 
 
 def _is_ours(operation):

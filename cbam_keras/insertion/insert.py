@@ -199,9 +199,9 @@ def insert_attention(
             for place, layer in zip(places, new.values(), strict=True)
         )
     if instead_of is None:
-        result, _ = copy_with(model, new, users)
+        result = copy_with(model, new, users)
     else:
         replaced = {key: [layer] for key, layer in new.items()}
-        result, _ = copy_with(model, {}, replaced=replaced)
+        result = copy_with(model, {}, replaced=replaced)
     warn_of_lost_settings(original)
     return result

@@ -2,7 +2,6 @@
 
 from cbam_keras.explain.figures import (
     plot_attention_maps,
-    plot_gate_importance,
     plot_grad_cam,
     plot_masks,
 )
@@ -17,7 +16,6 @@ from cbam_keras.study.results.figures import (
 __all__ = [
     "plot_grad_cam",
     "plot_attention_maps",
-    "plot_gate_importance",
     "plot_masks",
     "plot_history",
     "plot_search",

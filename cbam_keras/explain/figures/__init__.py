@@ -2,13 +2,11 @@
 
 - `maps`: heat maps and attention maps over images, signals and volumes.
 - `masks`: masks, predictions, and where they differ.
-- `gates`: what each gate is worth.
 - `grid`: panels of images with maps over them, and their color bar.
 - `style`: colors, axes, legends and texts of all figures.
 """
 
 from cbam_keras.explain.figures import style
-from cbam_keras.explain.figures.gates import plot_gate_importance
 from cbam_keras.explain.figures.grid import draw_box, luminance
 from cbam_keras.explain.figures.maps import (
     MAX_ROWS,

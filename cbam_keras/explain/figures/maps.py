@@ -83,7 +83,7 @@ def plot_grad_cam(
         >>> figure = plot_grad_cam(images, heat_maps, labels=["cat", "dog"])
     """
     maps = _check_heat(heat_maps)
-    images, _ = _graph.with_labels(images)
+    images = _graph.without_labels(images)
     shape = next(iter(maps.values())).shape
     count = shape[0]
     # Images may be larger than what the network took.
@@ -166,7 +166,7 @@ def plot_attention_maps(
         >>> figure = plot_attention_maps(images, {"stage1_attention": gates})
     """
     gates = _check_gates(maps)
-    images, _ = _graph.with_labels(images)
+    images = _graph.without_labels(images)
     channels, spatials = (
         [x for x in kind if x is not None]
         for kind in zip(*gates.values(), strict=True)
