@@ -100,13 +100,7 @@ class SCSE(TrainableAttention):
         return (outputs, maps) if return_attention_maps else outputs
 
     def _gate_value(self, inputs, mask=None):
-        channel, spatial = self.attention_maps(inputs, False, mask)
-        if self.combine == "add":
-            return channel + spatial
-        # Both give zero where the input is. The larger of two constants is a
-        # constant if it counts as positive there.
-        is_channel = ops.equal(channel > spatial, inputs >= 0)
-        return ops.where(is_channel, channel, spatial)
+        return self._joined(inputs, *self.attention_maps(inputs, False, mask))
 
     def _joined(self, inputs, channel, spatial):
         """Returns the map of all values by which the inputs are multiplied."""
