@@ -78,7 +78,7 @@ REPEATED = {"CBAM": ("reduction_ratio", "identity_init")}
 RETURNED = """
     study.Row study.Outcome study.Trial study.Estimate study.Comparison
     insertion.Place insertion.AdoptedGate
-    presets.Preset profiling.Row
+    presets.Preset profiling.LayerProfile
 """.split()
 # Methods and properties that users need.
 MEMBERS = """

@@ -4,6 +4,10 @@
 - `macs`: multiply-accumulates of one call of a layer.
 """
 
-from cbam_keras.profiling.profile import Profile, Row, profile_model
+from cbam_keras.profiling.profile import (
+    LayerProfile,
+    Profile,
+    profile_model,
+)
 
-__all__ = ["profile_model", "Profile", "Row"]
+__all__ = ["profile_model", "Profile", "LayerProfile"]

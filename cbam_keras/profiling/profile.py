@@ -13,7 +13,7 @@ from cbam_keras.profiling.macs import NOT_COUNTED, count_macs
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class LayerProfile:
     """Cost of one layer of a model.
 
     Attributes:
@@ -42,19 +42,19 @@ class Row:
 class Profile(_terminal.Tabular):
     """Cost of a model; prints as a table.
 
-    `to_dataframe()` has a row per layer, with the attributes of `Row`.
+    `to_dataframe()` has a row per layer, with the attributes of `LayerProfile`.
 
     Attributes:
         model: String, the name of the model.
         input_shape: Shape of the counted input without the batch. If the model
             has several inputs, a tuple of shapes.
-        rows: Tuple of `Row`, one for each layer with weights or
+        rows: Tuple of `LayerProfile`, one for each layer with weights or
             multiplications, in the order they run.
     """
 
     model: str
     input_shape: tuple
-    rows: tuple[Row, ...]
+    rows: tuple[LayerProfile, ...]
 
     @property
     def parameters(self) -> int:
@@ -187,7 +187,7 @@ def profile_model(
     return Profile(model.name, shape, tuple(_rows(model, graph.steps)))
 
 
-def _rows(model: keras.Model, steps: Sequence) -> Iterator[Row]:
+def _rows(model: keras.Model, steps: Sequence) -> Iterator[LayerProfile]:
     """Yields the rows of all layers with weights or multiplications."""
     batch = model.inputs[0].shape[0] or 1
     calls: dict[int, list] = {}
@@ -222,10 +222,12 @@ def _rows(model: keras.Model, steps: Sequence) -> Iterator[Row]:
                 shape = (gate.get_build_config() or {}).get("input_shape", ())
                 kind, parameters = type(gate).__name__, count_new(gate)
                 shape = tuple(gate.compute_output_shape(shape)[1:])
-                yield Row(path, kind, "attention", shape, parameters, None)
+                yield LayerProfile(
+                    path, kind, "attention", shape, parameters, None
+                )
         inside = {id(v) for gate in gates for v in gate.weights}
         if macs or any(id(v) not in inside for v in layer.weights):
-            yield Row(
+            yield LayerProfile(
                 first.path,
                 type(layer).__name__,
                 group,

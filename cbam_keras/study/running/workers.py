@@ -57,7 +57,7 @@ CONFIGURED = ("floatx", "epsilon", "image_data_format", "dtype_policy")
 # status of a worker that ends by one. Python itself uses 1 and 2.
 REFUSED, REFUSED_STATUS = (ValueError, TypeError, ImportError), 78
 # The path of a file that says what to train, and the SHA-256 of its content.
-Plan = tuple[str, str]
+PlanFile = tuple[str, str]
 # How a worker has ended: its host and number, its exit status, its last lines.
 End = tuple[str, int, list[str]]
 # How many workers may end one after the other, for no fault of a network.
@@ -102,7 +102,7 @@ def training_by(
 @contextlib.contextmanager
 def offer_plan(
     folder: pathlib.Path, make: Callable[[], Cells]
-) -> Iterator[Plan]:
+) -> Iterator[PlanFile]:
     """Context in which workers can train the cells that `make` returns.
 
     Gives a file in `.cells` that holds it, and its digest. A lock beside the
@@ -142,7 +142,10 @@ def _pickle(make):
 
 
 def start_worker(
-    plan: Plan, backend: str, environment: Mapping[str, str], errors: BinaryIO
+    plan: PlanFile,
+    backend: str,
+    environment: Mapping[str, str],
+    errors: BinaryIO,
 ) -> subprocess.Popen:
     """Starts a worker, which writes what goes wrong to a file."""
     package = importlib.util.find_spec("cbam_keras")
@@ -178,7 +181,7 @@ def wait_for_worker(process: subprocess.Popen, errors: BinaryIO) -> End:
     return f"{socket.gethostname()}:{process.pid}", status, lines
 
 
-def run_worker(plan: Plan, backend: str, call: str) -> End:
+def run_worker(plan: PlanFile, backend: str, call: str) -> End:
     """Runs a worker to its end; `call` is another text in each call."""
     with tempfile.TemporaryFile() as errors:
         process = start_worker(plan, backend, {}, errors)
@@ -207,7 +210,7 @@ class WorkerCall(functools.partial):
 class Worker:
     """A worker of this machine, which is waited for as a `Future` is."""
 
-    def __init__(self, plan: Plan, backend: str, number: int, workers: int):
+    def __init__(self, plan: PlanFile, backend: str, number: int, workers: int):
         part, cores = part_of_machine(number, workers, os.environ)
         # A file is never full, as a pipe is, and its end can be read while
         # other processes that the worker has started hold it open.
