@@ -92,11 +92,12 @@ def change(folder, **values):
     return folder
 
 
-def keep(folder, *cells):
-    """Forgets all outcomes but those of cells, as `("none", 0)`."""
+def keep(folder, *networks):
+    """Forgets all outcomes but those of networks, as `("none", 0)`."""
     content = json.loads((folder / "results.json").read_text())
-    kept = [x for x in content["cells"] if (x["variant"], x["seed"]) in cells]
-    return change(folder, cells=kept)
+    outcomes = content["outcomes"]
+    kept = [x for x in outcomes if (x["variant"], x["seed"]) in networks]
+    return change(folder, outcomes=kept)
 
 
 @once

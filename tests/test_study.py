@@ -53,11 +53,11 @@ def test_a_study_is_a_row_per_variant(ran):
     frame = ran.to_dataframe()
     assert list(frame["variant"]) == ["narrow", "gated"]
     assert list(frame["seeds"]) == [3, 3]
-    cells = content_of(ran.output)["cells"]
-    assert [(cell["variant"], cell["seed"]) for cell in cells] == [
+    outcomes = content_of(ran.output)["outcomes"]
+    assert [(x["variant"], x["seed"]) for x in outcomes] == [
         (name, seed) for seed in range(3) for name in ("narrow", "gated")
     ]
-    accuracies = [c["metrics"]["test_accuracy"] for c in cells]
+    accuracies = [c["metrics"]["test_accuracy"] for c in outcomes]
     assert len(set(accuracies)) > 2
     assert frame["mean"][1] == pytest.approx(np.mean(accuracies[1::2]))
     assert frame["parameters"][0] == (9 + 1) * 4 + (4 + 1) * 10
@@ -67,7 +67,7 @@ def test_a_study_is_a_row_per_variant(ran):
     assert json.loads(ran.json())["verdict"] == ran.verdict
 
 
-def test_networks_are_trained_in_the_order_of_their_cells(tmp_path, capsys):
+def test_networks_are_trained_in_the_order_of_the_study(tmp_path, capsys):
     study.run(planned(NARROW, GATED, seeds=(0, 1)), tmp_path)
     titles = re.findall(r"(\w+), seed (\d) \((\d)", capsys.readouterr().out)
     assert titles == [
@@ -119,7 +119,7 @@ LONG = "漢" * 66 + "ab"
     "name",
     [
         *("", "..", "a/b", "a\\b", "a-seed0", "a-Seed10", 3, LONG + "c"),
-        *(".unfinished-a", ".UNFINISHED-a", ".cells", "a."),
+        *(".unfinished-a", ".UNFINISHED-a", ".training", "a."),
     ],
 )
 def test_a_variant_is_named_as_a_file_may_be(name):
@@ -293,7 +293,7 @@ def test_nothing_outside_the_folder_is_touched(key, ran, tmp_path):
     (tmp_path / "mine.keras").mkdir()
     content = content_of(folder)
     value = "../mine.keras" if key == "file" else "x/../../../mine.keras"
-    content["cells"][0][key] = value
+    content["outcomes"][0][key] = value
     content["settings"]["variants"][value] = {}
     content["seeds"].append(value)
     (folder / "results.json").write_text(json.dumps(content))
@@ -312,7 +312,7 @@ DAMAGE = {
     "measures": [],
     "measures.0.digits": -1,
     "comparisons.0": 3,
-    "cells.0.place": "here",
+    "outcomes.0.place": "here",
 }
 
 
@@ -329,10 +329,10 @@ def test_a_damaged_field_is_an_error_of_the_file(field, ran, tmp_path):
         study.Results.read(folder)
 
 
-def test_a_cell_that_stands_twice_is_damage(ran, tmp_path):
+def test_an_outcome_that_stands_twice_is_damage(ran, tmp_path):
     folder = shutil.copytree(ran.output, tmp_path / "run")
     content = content_of(folder)
-    content["cells"].append(content["cells"][0])
+    content["outcomes"].append(content["outcomes"][0])
     (folder / "results.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="of one variant and seed"):
         study.Results.read(folder)

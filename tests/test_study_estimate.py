@@ -26,7 +26,7 @@ from cbam_keras import (
     tuning,
 )
 from cbam_keras.study import Cost, Estimate
-from cbam_keras.study.running.cells import Cells, cells_of
+from cbam_keras.study.running.queue import Queue, make_queue
 
 LINEAR = study.Variant("linear", lambda data: linear())
 MLP = study.Variant("mlp", lambda data: mlp(2))
@@ -156,10 +156,11 @@ def test_a_run_says_how_long_what_is_left_takes(
 @pytest.mark.parametrize(("count", "minutes"), [(1, 9), (2, 6), (3, 3), (4, 3)])
 def test_time_left_knows_how_many_are_trained_at_a_time(count, minutes, capsys):
     history = [{"seconds": 300}, {"seconds": 60}]
-    folder = SimpleNamespace(cells=[{"history": history}], histories=dict)
-    cells = Cells(planned(LINEAR), folder, None)
-    cells.left = lambda: (3, 9)
-    cells.say_time_left(count)
+    outcomes = [{"history": history}]
+    folder = SimpleNamespace(stored_outcomes=outcomes, histories=dict)
+    queue = Queue(planned(LINEAR), folder, None)
+    queue.left = lambda: (3, 9)
+    queue.say_time_left(count)
     line = f"About {minutes} minutes left for 3 networks\n"
     assert capsys.readouterr().out == line
 
@@ -170,11 +171,11 @@ def test_networks_that_share_cores_have_no_seconds_per_epoch(
     pretended.install(monkeypatch)
     alone = study.run(planned(LINEAR), tmp_path / "alone")
     assert alone.rows[0].seconds_per_epoch and "s / epoch" in str(alone)
-    cells = cells_of(planned(LINEAR), tmp_path / "beside")
+    queue = make_queue(planned(LINEAR), tmp_path / "beside")
     # As a worker has.
-    cells.callbacks = [keras.callbacks.Callback()]
-    with cells.folder.opened(study.RunOptions()):
-        cells.train_next()
+    queue.callbacks = [keras.callbacks.Callback()]
+    with queue.folder.opened(study.RunOptions()):
+        queue.train_next()
     found = study.Results.read(tmp_path / "beside")
     assert found.rows[0].seconds_per_epoch is None
     assert "s / epoch" not in str(found) and found.outcomes[0].seconds

@@ -13,7 +13,7 @@ from training_checks import close, numbers
 
 from cbam_keras import CBAM, study, training
 from cbam_keras.study.plans import stages
-from cbam_keras.study.running import cell, frozen, networks
+from cbam_keras.study.running import frozen, networks, trainer
 
 pytestmark = pytest.mark.usefixtures("brighter_digits")
 
@@ -160,7 +160,7 @@ def test_without_the_cache_a_run_is_the_same(cached, tmp_path, runs):
 def test_xla_compiles_many_heads_which_train_alike(
     cached, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(cell, "MANY_NETWORKS", 1)
+    monkeypatch.setattr(trainer, "MANY_NETWORKS", 1)
     (compiled,) = study.run(planned(), tmp_path).outcomes
     other = cached.outcomes[0]
     assert (compiled.jit_compile, other.jit_compile) == (True, False)
@@ -219,7 +219,7 @@ def test_a_run_killed_while_features_are_written_resumes(cached, tmp_path):
 def test_damaged_features_are_computed_again(cached, tmp_path, runs, damage):
     with killed_at("-epoch-1.keras", tmp_path):
         study.run(planned(seeds=(0, 1)), tmp_path)
-    (path,) = tmp_path.glob(".cells/*.npy")
+    (path,) = tmp_path.glob(".training/*.npy")
     path.write_bytes(damage(path.read_bytes()))
     results = study.run(planned(seeds=(0, 1)), tmp_path)
     assert len(runs) == 2

@@ -164,10 +164,10 @@ def forget_last(output):
     file = output / "results.json"
     whole = file.read_text()
     content = json.loads(whole)
-    cell = content["cells"].pop()
+    outcome = content["outcomes"].pop()
     content.pop("searched", None)
     file.write_text(json.dumps(content))
-    return cell, file, whole
+    return outcome, file, whole
 
 
 def test_what_another_process_has_just_trained_is_not_trained_again(
@@ -177,9 +177,9 @@ def test_what_another_process_has_just_trained_is_not_trained_again(
     _, file, whole = forget_last(tmp_path)
     claim = study.StudyFolder.claim
 
-    def late(folder, *cell):
+    def late(folder, *outcome):
         file.write_text(whole)
-        return claim(folder, *cell)
+        return claim(folder, *outcome)
 
     monkeypatch.setattr(study.StudyFolder, "claim", late)
     with epochs() as trained:
@@ -193,10 +193,10 @@ def test_what_another_process_trains_meanwhile_is_not_trained_again(
 ):
     output = tmp_path / "run"
     expected = call(name, output, **options)
-    cell, file, whole = forget_last(output)
-    variant = cell["variant"].partition("-epochs=")[0]
+    outcome, file, whole = forget_last(output)
+    variant = outcome["variant"].partition("-epochs=")[0]
     stack = contextlib.ExitStack()
-    lock = output / f".cells/{variant}-seed{cell['seed']}.lock"
+    lock = output / f".training/{variant}-seed{outcome['seed']}.lock"
     stack.enter_context(_files.locked(lock))
 
     def end(seconds):
@@ -212,12 +212,12 @@ def test_what_another_process_trains_meanwhile_is_not_trained_again(
 def leave(output):
     """Puts what processes leave into a folder; returns these files."""
     content = content_of(output)
-    name = "{variant}-seed{seed}".format(**content["cells"][-1])
+    name = "{variant}-seed{seed}".format(**content["outcomes"][-1])
     left = (
-        *(".cells/other.plan", f".cells/{name}/state.json"),
-        *(".cells/other.lock", f".cells/{name}.lock"),
+        *(".training/other.plan", f".training/{name}/state.json"),
+        *(".training/other.lock", f".training/{name}.lock"),
     )
-    (output / ".cells" / name).mkdir(parents=True)
+    (output / ".training" / name).mkdir(parents=True)
     for file in left:
         (output / file).touch()
     return {*left}, [output / file for file in left[-2:]]
@@ -240,7 +240,7 @@ def test_what_killed_processes_left_is_deleted_and_no_more(
         assert set(files(output)) == before | left
     call(name, output, **options)
     assert set(files(output)) == before
-    assert not (output / ".cells").exists()
+    assert not (output / ".training").exists()
 
 
 def test_an_output_folder_may_be_a_link(tmp_path, whole):

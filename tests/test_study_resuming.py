@@ -131,9 +131,8 @@ def test_a_network_that_kills_its_process_is_given_up(whole, tmp_path):
     for _ in range(6):
         with contextlib.suppress(Killed), at_files(tmp_path / "run", kill):
             call("train", tmp_path / "run")
-    statuses = {
-        x["variant"]: x["status"] for x in content_of(tmp_path / "run")["cells"]
-    }
+    outcomes = content_of(tmp_path / "run")["outcomes"]
+    statuses = {x["variant"]: x["status"] for x in outcomes}
     assert statuses == {"linear": "error", "mlp": "finished"}
     _, expected = whole("train")
     # Once its fault is mended, it goes on from where it was.
@@ -171,7 +170,7 @@ def test_a_network_of_a_run_that_is_stopped_is_not_given_up(
         for _ in range(5):
             with pytest.raises(error):
                 call("train", tmp_path / "run")
-    assert not list(tmp_path.rglob(".cells"))
+    assert not list(tmp_path.rglob(".training"))
     assert call("train", tmp_path / "run") == whole("train")[1]
 
 

@@ -149,7 +149,7 @@ def test_xla_compiles_what_it_can_and_the_folder_says_what(tmp_path):
         found = study.run(plan, tmp_path / "xla")
     assert [x.jit_compile for x in found.outcomes] == [True, False]
     stored = json.loads((tmp_path / "xla/results.json").read_text())
-    assert [x["jit_compile"] for x in stored["cells"]] == [True, False]
+    assert [x["jit_compile"] for x in stored["outcomes"]] == [True, False]
     recipe = dataclasses.replace(recipe, jit_compile="auto")
     usual = dataclasses.replace(plan, recipe=recipe)
     expected = study.run(usual, tmp_path / "usual")

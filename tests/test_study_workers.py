@@ -34,9 +34,9 @@ from study_checks import (
 
 from cbam_keras import _graph, study, training
 from cbam_keras.study.running import worker, workers
-from cbam_keras.study.running.cells import MAX_TRIES, cells_of
 from cbam_keras.study.running.checkpoints import EXCUSED, begin_try, note_death
 from cbam_keras.study.running.machine import part_of_machine
+from cbam_keras.study.running.queue import MAX_TRIES, make_queue
 
 pytest.importorskip("cloudpickle", reason="gives networks to workers")
 # NumPy warns of what Keras does, and `pytest.warns` would report that.
@@ -85,8 +85,8 @@ def dying(code, output, excused=0, **options):
         patch.setattr(workers, "START", f"import os, sys\n{code}")
         patch.setattr(workers, "SECONDS_BETWEEN_LOOKS", 0.05)
         study.run(planned(NARROW, GATED), output, **options)
-    assert content_of(output)["cells"] == []
-    assert not list(output.glob(".cells/run-*"))
+    assert content_of(output)["outcomes"] == []
+    assert not list(output.glob(".training/run-*"))
     texts = [str(w.message) for w in warned] + [str(caught.value)]
     texts = [text for text in texts if "A worker on" in text]
     assert len(texts) == 4 + excused and "the same call resumes" in texts[-1]
@@ -207,7 +207,7 @@ def test_an_executor_that_fails_ends_the_run(tmp_path):
     for pool in (lost, ended):
         with pytest.raises(RuntimeError, match="no more tasks .* call resumes"):
             study.run(planned(NARROW), tmp_path, executor=pool)
-    assert content_of(tmp_path)["cells"] == []
+    assert content_of(tmp_path)["outcomes"] == []
 
 
 def test_a_task_is_unpickled_without_keras():
@@ -249,8 +249,8 @@ def test_a_worker_stops_in_mid_epoch_when_the_run_has_ended(
 ):
     monkeypatch.setattr(worker, "SECONDS_BETWEEN_LOOKS", -1)
     three = planned(NARROW, recipe=training.Recipe(epochs=3, batch_size=35))
-    cells = cells_of(three, tmp_path)
-    with cells.folder.opened(study.RunOptions()):
+    queue = make_queue(three, tmp_path)
+    with queue.folder.opened(study.RunOptions()):
         pass
 
     def end():
@@ -260,14 +260,14 @@ def test_a_worker_stops_in_mid_epoch_when_the_run_has_ended(
             monkeypatch.setattr(os, "getppid", lambda: 1)
 
     # As the second epoch begins.
-    at_call(monkeypatch, type(cells.load(0)), "set_epoch", 2, end)
-    monkeypatch.setattr(worker, "_read", lambda *plan: lambda: cells)
+    at_call(monkeypatch, type(queue.load(0)), "set_epoch", 2, end)
+    monkeypatch.setattr(worker, "_read", lambda *plan: lambda: queue)
     with contextlib.ExitStack() as run:
         plan = run.enter_context(workers.offer_plan(tmp_path, list))
         worker.main(pathlib.Path(plan[0]), plan[1])
-    assert len(cells.folder.histories()["narrow-seed0"]) == 1
+    assert len(queue.folder.histories()["narrow-seed0"]) == 1
     # It is not the network that has ended the process.
-    assert not list(tmp_path.glob(".cells/*/tries"))
+    assert not list(tmp_path.glob(".training/*/tries"))
 
 
 ENDLESS = """
@@ -286,12 +286,12 @@ study.run(plan, sys.argv[2], workers=2)
 def test_workers_of_a_killed_run_end(tmp_path):
     folders = str(pathlib.Path(__file__).parent), str(tmp_path)
     process = subprocess.Popen([sys.executable, "-c", ENDLESS, *folders])
-    while not list(tmp_path.glob(".cells/*/state.json")):
+    while not list(tmp_path.glob(".training/*/state.json")):
         assert process.poll() is None
         time.sleep(0.1)
     process.kill()
     process.wait()
-    (lock,) = tmp_path.glob(".cells/narrow-seed0.lock")
+    (lock,) = tmp_path.glob(".training/narrow-seed0.lock")
     holder = json.loads(lock.read_text())["process"]
     end = time.monotonic() + 60
     while is_alive(holder):
@@ -362,7 +362,7 @@ def test_what_killed_workers_trained_is_resumed_or_given_up(
         recipe=training.Recipe(epochs=2, batch_size=10, augment=[Noise(1.0)]),
     )
     for _ in range(MAX_TRIES - 1):
-        begin_try(tmp_path / "shared/.cells/deadly-seed0")
+        begin_try(tmp_path / "shared/.training/deadly-seed0")
     with pytest.warns(UserWarning, match="ended by SIGKILL"):
         shared = study.run(three, tmp_path / "shared", workers=2)
     assert statuses(shared) == ["error", "finished", "finished"]
@@ -371,7 +371,7 @@ def test_what_killed_workers_trained_is_resumed_or_given_up(
     # The last epoch may be recorded before anybody looks, not the killed one's.
     output = capsys.readouterr().out
     assert re.search(r"-seed0: epoch \d, val_accuracy 0\.", output)
-    assert not (tmp_path / "shared/.cells").exists()
+    assert not (tmp_path / "shared/.queue").exists()
     # What has failed so is tried again.
     assert statuses(study.run(three, tmp_path / "shared")) == ["finished"] * 3
     alone = study.run(three, tmp_path / "alone")

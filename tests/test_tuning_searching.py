@@ -47,7 +47,7 @@ def test_a_search_leaves_these_files(trained):
     kept = [path.name for path in trained.output.rglob("*.keras")]
     assert len(kept) == 2
     assert f"units={trained.best.values['units']}" in " ".join(kept)
-    assert not list(trained.output.glob(".cells"))
+    assert not list(trained.output.glob(".training"))
 
 
 def test_the_best_model_is_the_one_that_was_tested(trained):

@@ -26,7 +26,7 @@ class Workers:
         patch.setattr(study, "training_by", self.training_by)
 
     @contextlib.contextmanager
-    def training_by(self, options, cells, make):
+    def training_by(self, options, queue, make):
         worker = make()
         worker.folder.join()
 
@@ -35,7 +35,7 @@ class Workers:
             missing = worker.missing()
             self.most = max(self.most, len(missing))
             worker.train(self.draw.choice(missing))
-            cells.folder.refresh()
+            queue.folder.refresh()
 
         yield train
 
@@ -69,8 +69,8 @@ def test_trials_do_not_depend_on_which_worker_is_faster(tmp_path, quick):
     Workers(quick, 3, seed=7)
     assert trials(tmp_path / "again") == first
     content = json.loads((tmp_path / "first/results.json").read_text())
-    assert len(content["cells"]) == len(first)
-    assert not (tmp_path / "first/.cells").exists()
+    assert len(content["outcomes"]) == len(first)
+    assert not (tmp_path / "first/.queue").exists()
 
 
 @pytest.mark.slow

@@ -345,7 +345,7 @@ def top_tuned(name, load, folder):
     # It needs the plans.
     results = importlib.import_module("benchmarks.when_it_helps.results")
     scores = collections.defaultdict[str, list](list)
-    for cell in results.stored()[f"{name}-rates"]["cells"]:
+    for cell in results.stored()[f"{name}-rates"]["outcomes"]:
         scores[cell["variant"]].append(cell["metrics"]["val_accuracy"])
     best: dict[str, tuple[float, float]] = {}
     for variant, values in scores.items():

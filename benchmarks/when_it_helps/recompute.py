@@ -86,9 +86,9 @@ def read():
     """Returns the studies by name, and one of all seeds of CIFAR-10."""
     lines = (HERE / "results.jsonl").read_text("utf-8").splitlines()
     studies = {x["study"]: x for x in map(json.loads, lines)}
-    again = studies["cifar10-again"]["cells"]
+    again = studies["cifar10-again"]["outcomes"]
     pooled = dict(studies["cifar10"])
-    pooled["cells"] = pooled["cells"] + again
+    pooled["outcomes"] = pooled["outcomes"] + again
     return studies | {"cifar10-pooled": pooled}
 
 
@@ -104,7 +104,7 @@ def difference(content, network, baseline="none", seed=None):
     measure = content["measures"][0]["key"]
     values = {
         (cell["variant"], cell["seed"]): cell["metrics"][measure]
-        for cell in content["cells"]
+        for cell in content["outcomes"]
     }
     both = [x for name, x in values if name == network]
     both = both if seed is None else [seed]

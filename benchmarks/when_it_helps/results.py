@@ -28,13 +28,14 @@ def combine(old, new):
         key: old["settings"][key] | new["settings"][key]
         for key in ("variants", "data")
     }
-    cells = {
-        (x["seed"], x["variant"]): x for x in [*old["cells"], *new["cells"]]
+    outcomes = {
+        (x["seed"], x["variant"]): x
+        for x in [*old["outcomes"], *new["outcomes"]]
     }
     return new | {
         "settings": new["settings"] | settings,
-        "cells": [*cells.values()],
-        "seeds": sorted({seed for seed, _ in cells}),
+        "outcomes": [*outcomes.values()],
+        "seeds": sorted({seed for seed, _ in outcomes}),
     }
 
 
@@ -55,20 +56,20 @@ def store(runs):
         # All are printed alike, and without places on one machine.
         new = study.read_content(path.parent) | {"kind": "study", "labels": {}}
         new |= {"study": run, "source": None, "command": None}
-        # It follows from the cells, by the tests of today.
+        # It follows from the outcomes, by the tests of today.
         new.pop("verdict", None)
-        cells = new["cells"]
-        for cell in cells:
-            cell |= {"file": None, "traceback": None}
+        outcomes = new["outcomes"]
+        for outcome in outcomes:
+            outcome |= {"file": None, "traceback": None}
         if ending := next(filter(run.endswith, LONGER), None):
             new = kept[run.removesuffix(ending)]
             new["settings"]["variants"][f"none{ending}"] = {}
-            cells = [x | {"variant": f"none{ending}"} for x in cells]
+            outcomes = [x | {"variant": f"none{ending}"} for x in outcomes]
         old = kept.get(new["study"])
         # One of an earlier version is replaced.
         if not (old and "recipe" in old["settings"]):
-            old = new | {"cells": []}
-        if cells or old["cells"]:
-            kept[new["study"]] = combine(old, new | {"cells": cells})
+            old = new | {"outcomes": []}
+        if outcomes or old["outcomes"]:
+            kept[new["study"]] = combine(old, new | {"outcomes": outcomes})
     lines = map(json.dumps, kept.values())
     STORED.write_text("".join(f"{line}\n" for line in lines))

@@ -110,9 +110,9 @@ def detected(names, counts):
         row = {"data": TITLES[name]}
         for count in counts:
             seeds = [x for x in content["seeds"] if x < folds * count]
-            cells = [x for x in content["cells"] if x["seed"] in seeds]
+            outcomes = [x for x in content["outcomes"] if x["seed"] in seeds]
             some = results.results_of(
-                content | {"seeds": seeds, "cells": cells}
+                content | {"seeds": seeds, "outcomes": outcomes}
             )
             row[f"{len(seeds)} trainings"] = f"{100 * some.detectable:.2f}"
         rows.append(row)

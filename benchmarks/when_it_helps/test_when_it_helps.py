@@ -11,7 +11,7 @@ from benchmarks.when_it_helps.titles import TITLES
 
 LONGER = "none-20-epochs", "none-longer"
 RESULTS = {
-    "format": 3,
+    "format": 4,
     "kind": "train",
     "command": "cbam-keras train",
     "source": {"name": "/home/me/photographs"},
@@ -24,7 +24,7 @@ RESULTS = {
     "comparisons": [{"baseline": "none", "variants": []}],
     "labels": {},
     "seeds": [0],
-    "cells": [],
+    "outcomes": [],
 }
 
 
@@ -34,7 +34,7 @@ def trained(accuracy):
     history = [{"val_accuracy": 0.5}, {"val_accuracy": accuracy}]
     metrics = {"test_accuracy": accuracy}
     return RESULTS | {
-        "cells": [{**cell, "metrics": metrics, "history": history}]
+        "outcomes": [{**cell, "metrics": metrics, "history": history}]
     }
 
 
@@ -200,7 +200,7 @@ def test_accuracies_are_multiples_of_one_over_the_images_stored(name):
     content = results.stored()[name]
     descriptions = content["settings"]["data"]
     (shared, *_) = descriptions.values()
-    for cell in content["cells"]:
+    for cell in content["outcomes"]:
         accuracy = cell["metrics"].get("test_accuracy", 0)
         description = descriptions.get(str(cell["seed"]), shared)
         right = accuracy * description["sizes"]["test"]
@@ -211,7 +211,7 @@ def test_accuracies_are_multiples_of_one_over_the_images_stored(name):
 def test_trainings_that_were_ahead_while_frozen_are_counted():
     ahead = dict.fromkeys(("se", "cbam", "coordinate"), 0)
     for name in tables.FINE_TUNED:
-        cells = results.stored()[name]["cells"]
+        cells = results.stored()[name]["outcomes"]
         # The second epoch is the last frozen one.
         accuracies = {
             (cell["variant"], cell["seed"]): cell["history"][1]["val_accuracy"]

@@ -32,7 +32,6 @@ from cbam_keras.study.results.ranking import Ranking, Trial
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.statistics import Measured, Row, judge, verdict
 from cbam_keras.study.running import interrupts
-from cbam_keras.study.running.cells import Cell, Cells
 from cbam_keras.study.running.estimate import (
     Cost,
     Estimate,
@@ -56,6 +55,7 @@ from cbam_keras.study.running.networks import (
 )
 from cbam_keras.study.running.options import CallbackMakers, RunOptions
 from cbam_keras.study.running.outcomes import Outcome
+from cbam_keras.study.running.queue import PlannedNetwork, Queue
 from cbam_keras.study.running.run import (
     choose_workers,
     estimate,

@@ -19,13 +19,13 @@ def keep_networks(folder: study.StudyFolder, count: int) -> study.Ranking:
     best_variants = {trial.variant for trial in results.ranked[:count]}
     # Trials that are not among them have folds that are not trained yet.
     others = {trial.variant for trial in results.trials} - best_variants
-    cells = [dict(cell) for cell in folder.content["cells"]]
-    for cell in cells:
-        if cell["variant"] in others and cell["file"]:
+    outcomes = [dict(outcome) for outcome in folder.content["outcomes"]]
+    for outcome in outcomes:
+        if outcome["variant"] in others and outcome["file"]:
             # A process may have died before it noted that it is deleted.
-            (folder.path / cell["file"]).unlink(missing_ok=True)
-            cell["file"] = None
-    folder.add(cells=cells)
+            (folder.path / outcome["file"]).unlink(missing_ok=True)
+            outcome["file"] = None
+    folder.add(outcomes=outcomes)
     return results
 
 

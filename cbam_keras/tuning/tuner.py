@@ -67,7 +67,7 @@ def run(
             outcome = join_folds(trials.outcomes(name))
             _report(oracle, trial, outcome, search)
             free.append(worker)
-    folder.tidy((cell.network, cell.seed) for cell in trials.all())
+    folder.tidy((x.name, x.seed) for x in trials.all())
 
 
 def _report(oracle, trial, outcome, search):
@@ -89,7 +89,7 @@ def _report(oracle, trial, outcome, search):
     oracle.end_trial(trial)
 
 
-class TrialQueue(study.Cells):
+class TrialQueue(study.Queue):
     """The trials of a search, which are in its folder."""
 
     def __init__(
@@ -104,7 +104,7 @@ class TrialQueue(study.Cells):
         # The names of those that this process has proposed, in their order.
         self.proposed: dict[str, None] = {}
 
-    def all(self) -> list[study.Cell]:
+    def all(self) -> list[study.PlannedNetwork]:
         """Returns the trials that were proposed, in a worker all.
 
         The folder may have others, from before a network that had failed was
@@ -114,7 +114,7 @@ class TrialQueue(study.Cells):
         rounds = content.get("rounds", {})
         variants = content["settings"]["variants"]
         return [
-            study.Cell(
+            study.PlannedNetwork(
                 self.search.variant(variants[name], name),
                 run,
                 name_of(variants[name]),
@@ -137,7 +137,7 @@ class TrialQueue(study.Cells):
         usual = self.study.recipe_for(None, 0).total_epochs
         return networks + more, epochs + more * usual
 
-    def title(self, cell: study.Cell) -> str:
+    def title(self, network: study.PlannedNetwork) -> str:
         """Returns nothing: the proposal of a trial is printed."""
         return ""
 

@@ -335,7 +335,7 @@ class Study:
         return measures or (Measure(self.task.measure, self.task.measure_name),)
 
     @property
-    def cells(self) -> list[tuple[Variant, int]]:
+    def networks(self) -> list[tuple[Variant, int]]:
         """Each variant with each of the runs, in the order of training."""
         return [(v, run) for run in self.runs for v in self.variants]
 

@@ -46,18 +46,18 @@ def read_content(folder: pathlib.Path) -> Json:
     check_folds(settings.get("folds"))
     if content["source"] is not None:
         Source.from_description(content["source"])
-    for cell in content["cells"]:
+    for outcome in content["outcomes"]:
         # They name files that are read, moved and deleted.
-        check_name(cell["variant"])
-        Outcome(**cell)
+        check_name(outcome["variant"])
+        Outcome(**outcome)
         if (
-            cell["variant"] not in settings["variants"]
-            or cell["seed"] not in seeds
+            outcome["variant"] not in settings["variants"]
+            or outcome["seed"] not in seeds
         ):
-            raise ValueError("a cell is of no variant and seed of the run")
-    cells = {(cell["variant"], cell["seed"]) for cell in content["cells"]}
-    if len(cells) < len(content["cells"]):
-        raise ValueError("two cells are of one variant and seed")
+            raise ValueError("an outcome is of no variant and seed of the run")
+    networks = {(x["variant"], x["seed"]) for x in content["outcomes"]}
+    if len(networks) < len(content["outcomes"]):
+        raise ValueError("two outcomes are of one variant and seed")
     return content
 
 

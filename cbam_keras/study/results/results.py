@@ -160,8 +160,7 @@ class Results(Judged, _terminal.Tabular):
         """Returns what the constructor takes."""
         settings = content["settings"]
         outcomes = {
-            (cell["variant"], cell["seed"]): Outcome(**cell)
-            for cell in content["cells"]
+            (x["variant"], x["seed"]): Outcome(**x) for x in content["outcomes"]
         }
         comparisons = [
             comparison_of(x, variants) for x in content["comparisons"]

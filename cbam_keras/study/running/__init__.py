@@ -1,11 +1,11 @@
-"""How it is trained: cells, their checkpoints and processes.
+"""How it is trained: the queue of networks, checkpoints, processes.
 
 - `run`: `run`, which trains what is missing, and `estimate`, which counts it.
 - `options`: `RunOptions`: where, by what and for whom it is run.
 - `estimate`: what a study will train, counted, and the seeds it needs.
 - `folder`: the output folder, its locks and settings.
-- `cells`: the loop that trains the networks of a folder.
-- `cell`: `train_cell`: one variant with one seed.
+- `queue`: the loop that trains the networks of a folder.
+- `trainer`: `train_network`: one variant with one seed.
 - `networks`: networks built, checked and compiled.
 - `checkpoints`: the state of a training, saved after each epoch.
 - `outcomes`: `Outcome`: how a training ended.

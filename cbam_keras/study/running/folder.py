@@ -45,7 +45,7 @@ from cbam_keras.study.running.outcomes import RETRIED, Outcome, history_of
 # The page about a run, and the subfolder with the explanations that it shows.
 REPORT, EXPLANATIONS = "report.html", "explain"
 # The subfolder with locks, and the checkpoints of unfinished networks.
-CELLS = ".cells"
+TRAINING = ".training"
 # What frozen layers make of the images is in such a file in it.
 FEATURES = "features-{}.npy"
 # The name of a file in it that tells workers what to train ends like this.
@@ -61,10 +61,10 @@ ADVICE = (
 class StudyFolder:
     """The output folder of a study.
 
-    `results.json` holds the settings and the outcomes of all cells that have
-    been trained, `.cells` the checkpoints of those under training. Several
-    processes may work in one folder: each claims a cell before it trains it,
-    and holds the lock of the folder while it writes beside `.cells`.
+    `results.json` holds the settings and the outcomes of all networks that have
+    been trained, `.training` the checkpoints of those under training. Several
+    processes may work in one folder: each claims a network before it trains it,
+    and holds the lock of the folder while it writes beside `.training`.
     """
 
     def __init__(self, output: str | os.PathLike, study: Study, data: Data):
@@ -111,7 +111,8 @@ class StudyFolder:
                 self._forget_stopped()
                 raise
             else:
-                for path in self.path.glob(f"{CELLS}/{FEATURES.format('*')}"):
+                features = f"{TRAINING}/{FEATURES.format('*')}"
+                for path in self.path.glob(features):
                     path.unlink(missing_ok=True)
             finally:
                 self._end()
@@ -119,35 +120,38 @@ class StudyFolder:
                     options.on_end(self.path)
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Context in which this process may write beside `.cells`."""
+        """Context in which this process may write beside `.training`."""
         return _files.folder_locked(self.path)
 
     def claim(
         self, variant: str, seed: int
     ) -> contextlib.AbstractContextManager[None]:
-        """Context in which no other process trains this cell, or `InUse`."""
-        return _files.locked(self.cell(variant, seed, ".lock"))
+        """Context in which no other process trains this network, or `InUse`."""
+        return _files.locked(self.network_folder(variant, seed, ".lock"))
 
-    def cell(self, variant: str, seed: int, suffix: str = "") -> pathlib.Path:
-        """Returns the folder with the checkpoints of a cell."""
-        return self.path / CELLS / f"{variant}-seed{seed}{suffix}"
+    def network_folder(
+        self, variant: str, seed: int, suffix: str = ""
+    ) -> pathlib.Path:
+        """Returns the folder with the checkpoints of a network."""
+        return self.path / TRAINING / f"{variant}-seed{seed}{suffix}"
 
     def note_death(self, process: str, how: str) -> bool:
         """Notes how a process has died, and returns whether it trained."""
-        tries = self.path.glob(f"{CELLS}/*/{TRIES}")
+        tries = self.path.glob(f"{TRAINING}/*/{TRIES}")
         return any([note_death(path.parent, process, how) for path in tries])
 
     def _forget_stopped(self):
         # What is stopped has not died.
-        for path in [*self.path.glob(f"{CELLS}/*/{TRIES}")]:
-            cell = path.parent
-            if not _files.is_locked(cell.with_name(f"{cell.name}.lock")):
-                forget_tries(cell)
+        for path in [*self.path.glob(f"{TRAINING}/*/{TRIES}")]:
+            network = path.parent
+            lock = network.with_name(f"{network.name}.lock")
+            if not _files.is_locked(lock):
+                forget_tries(network)
 
     def histories(self) -> dict[str, list[dict[str, float]]]:
         """Returns the epochs of each network under training, by its folder."""
         histories = {}
-        for path in self.path.glob(f"{CELLS}/*/"):
+        for path in self.path.glob(f"{TRAINING}/*/"):
             # Another process may end the training.
             with contextlib.suppress(OSError):
                 if state := load_state(path):
@@ -155,9 +159,9 @@ class StudyFolder:
         return histories
 
     @property
-    def cells(self) -> list[_files.Json]:
+    def stored_outcomes(self) -> list[_files.Json]:
         """The outcomes of what has been trained, as `results.json` has them."""
-        return self.content["cells"]
+        return self.content["outcomes"]
 
     def refresh(self) -> None:
         """Reads what other processes have written."""
@@ -170,10 +174,10 @@ class StudyFolder:
         self.content = self._compared(self._read())
 
     def outcome(self, variant: str, seed: int) -> Outcome | None:
-        """Returns the outcome of a cell that has been trained, or `None`."""
-        for cell in self.content["cells"]:
-            if (cell["variant"], cell["seed"]) == (variant, seed):
-                return Outcome(**cell)
+        """Returns the outcome of a network that has been trained, or `None`."""
+        for outcome in self.content["outcomes"]:
+            if (outcome["variant"], outcome["seed"]) == (variant, seed):
+                return Outcome(**outcome)
         return None
 
     def record(self, outcome: Outcome, trained: pathlib.Path) -> None:
@@ -203,23 +207,23 @@ class StudyFolder:
                         with _files.replacing(path) as beside:
                             shutil.copyfile(source, beside)
                 outcome = dataclasses.replace(outcome, file=name)
-            cells = self.content["cells"]
-            cells.append(as_written(dataclasses.asdict(outcome)))
+            outcomes = self.content["outcomes"]
+            outcomes.append(as_written(dataclasses.asdict(outcome)))
             variants = [*self.content["settings"]["variants"]]
             seeds = self.content["seeds"]
             # They have the order of training, whoever has ended first.
-            cells.sort(
-                key=lambda cell: (
-                    seeds.index(cell["seed"]),
-                    variants.index(cell["variant"]),
+            outcomes.sort(
+                key=lambda outcome: (
+                    seeds.index(outcome["seed"]),
+                    variants.index(outcome["variant"]),
                 )
             )
-            history = history_of([Outcome(**cell) for cell in cells], seeds)
+            history = history_of([Outcome(**x) for x in outcomes], seeds)
             if history:
                 _files.write_csv(self.path / "history.csv", history)
             self._write()
         if not failed.exists():
-            shutil.rmtree(self.cell(*key), ignore_errors=True)
+            shutil.rmtree(self.network_folder(*key), ignore_errors=True)
 
     def add_settings(self, key: str, name: str, described: object) -> None:
         """Adds one more variant, or the data of one more seed."""
@@ -246,27 +250,28 @@ class StudyFolder:
         """Forgets how trainings have failed that may end otherwise now."""
         with self.locked():
             self.refresh()
-            cells = self.content["cells"]
-            lasting = [cell for cell in cells if cell["status"] not in RETRIED]
-            if len(lasting) < len(cells):
-                self.content["cells"] = lasting
+            outcomes = self.content["outcomes"]
+            lasting = [x for x in outcomes if x["status"] not in RETRIED]
+            if len(lasting) < len(outcomes):
+                self.content["outcomes"] = lasting
                 self._write()
 
     def has_resumable_failures(self) -> bool:
         """Returns whether checkpoints of networks that failed are left."""
-        return any(self.path.glob(f"{CELLS}/*/{FAILED}"))
+        return any(self.path.glob(f"{TRAINING}/*/{FAILED}"))
 
     def forget_if_untrained(self) -> None:
         """Deletes `results.json` if no network was trained for an epoch."""
         with self.locked():
             self.refresh()
-            has_epochs = any(cell["history"] for cell in self.cells)
+            has_epochs = any(x["history"] for x in self.stored_outcomes)
             # It says what the checkpoints are of, which may be unreadable now.
-            if not has_epochs and not any(self.path.glob(f"{CELLS}/*/{STATE}")):
+            states = self.path.glob(f"{TRAINING}/*/{STATE}")
+            if not has_epochs and not any(states):
                 (self.path / RESULTS).unlink(missing_ok=True)
 
     def _name(self, variant, seed):
-        """Returns the file of the network of a cell."""
+        """Returns the name of the file of a network."""
         several = len(self.content["seeds"]) > 1
         return f"{variant}-seed{seed}.keras" if several else f"{variant}.keras"
 
@@ -284,20 +289,20 @@ class StudyFolder:
             **self.about,
             "labels": {},
             "seeds": list(self.study.runs),
-            "cells": [],
+            "outcomes": [],
         }
         tables = self.content["comparisons"], self.about["comparisons"]
         about = {"command": command, **self.about}
         about["comparisons"] = merge_tables(*tables)
         self.content |= {k: v for k, v in about.items() if v is not None}
         self._grow()
-        for cell in [*self.content["cells"]]:
-            if cell["file"] and _files.is_torn(self.path / cell["file"]):
-                self.content["cells"].remove(cell)
+        for outcome in [*self.content["outcomes"]]:
+            if outcome["file"] and _files.is_torn(self.path / outcome["file"]):
+                self.content["outcomes"].remove(outcome)
                 # A search that has ended lacks a trial now.
                 self.content.pop("searched", None)
                 _checks.warn(
-                    f'"{self.path / cell["file"]}" is not a whole archive, '
+                    f'"{self.path / outcome["file"]}" is not a whole archive, '
                     "as after a power cut. Its network is trained again"
                 )
         self._write()
@@ -311,16 +316,16 @@ class StudyFolder:
             settings[key] = {name: values[name] for name in names}
         self.content["labels"] = {**self.content["labels"], **self.labels}
         self.content["seeds"] = merge(self.content["seeds"], self.study.runs)
-        for cell in self.content["cells"]:
+        for outcome in self.content["outcomes"]:
             # One seed became several, or a process died in between.
-            name = self._name(cell["variant"], cell["seed"])
-            if cell["file"] not in (None, name):
+            name = self._name(outcome["variant"], outcome["seed"])
+            if outcome["file"] not in (None, name):
                 for suffix in (_files.PREDICTIONS, ".keras"):
-                    before = self.path / f"{cell['variant']}{suffix}"
+                    before = self.path / f"{outcome['variant']}{suffix}"
                     after = self.path / pathlib.Path(name).with_suffix(suffix)
                     with contextlib.suppress(FileNotFoundError):
                         os.replace(before, after)
-                cell["file"] = name
+                outcome["file"] = name
 
     def _check(self, resume, overwrite=False):
         """Returns the content of the run to resume, or `None` to begin."""
@@ -329,7 +334,7 @@ class StudyFolder:
             others = self.path.is_dir() and sorted(
                 path.name
                 for path in self.path.iterdir()
-                if path.name not in (CELLS, _files.LOCK)
+                if path.name not in (TRAINING, _files.LOCK)
                 and not path.name.startswith(_files.UNFINISHED)
             )
             if others:
@@ -396,8 +401,8 @@ class StudyFolder:
         with self.locked(), contextlib.ExitStack() as stack:
             if not (folder / RESULTS).exists():
                 return
-            # A search has cells in its confirmation, too.
-            for lock in folder.rglob(f"{CELLS}/*.lock"):
+            # A search has networks in its confirmation, too.
+            for lock in folder.rglob(f"{TRAINING}/*.lock"):
                 stack.enter_context(_files.locked(lock))
             aside = next(
                 path
@@ -422,12 +427,12 @@ class StudyFolder:
     def tidy(self, trained: Iterable[tuple[str, int]]) -> None:
         """Deletes what dead processes left.
 
-        That is checkpoints of cells that are trained and have not failed, and
-        plans and locks that no process holds.
+        That is checkpoints of networks that are trained and have not failed,
+        and plans and locks that no process holds.
         """
-        folders = {self.cell(variant, seed) for variant, seed in trained}
+        folders = {self.network_folder(*network) for network in trained}
         folders = {path for path in folders if not (path / FAILED).exists()}
-        for path in self.path.glob(f"{CELLS}/*"):
+        for path in self.path.glob(f"{TRAINING}/*"):
             if path in folders:
                 name = path.name
             elif path.suffix in (".lock", PLAN):
@@ -441,15 +446,15 @@ class StudyFolder:
                 else:
                     path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
-            (self.path / CELLS).rmdir()
+            (self.path / TRAINING).rmdir()
 
     def _end(self):
         with self.locked():
             _files.delete_unfinished(self.path)
             # Another process may train a network again that had failed.
             self.refresh()
-        cells = self.content["cells"]
-        self.tidy((cell["variant"], cell["seed"]) for cell in cells)
+        outcomes = self.content["outcomes"]
+        self.tidy((outcome["variant"], outcome["seed"]) for outcome in outcomes)
 
 
 def default_output(study: Study) -> pathlib.Path:

@@ -26,7 +26,7 @@ from cbam_keras.study.plans.study import Data, Study, Task, Variant
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.running import interrupts
 from cbam_keras.study.running.checkpoints import DAMAGE
-from cbam_keras.study.running.folder import CELLS, FEATURES, StudyFolder
+from cbam_keras.study.running.folder import FEATURES, TRAINING, StudyFolder
 from cbam_keras.study.running.machine import memory
 from cbam_keras.study.running.networks import (
     Drawn,
@@ -285,7 +285,7 @@ class FrozenNetworks:
         return dataclasses.replace(data, **splits)
 
     def _load_or_compute(self, key, base, data, places):
-        path = self.folder.path / CELLS / FEATURES.format(key)
+        path = self.folder.path / TRAINING / FEATURES.format(key)
         while True:
             try:
                 # Another process may be computing them.

@@ -16,7 +16,6 @@ from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.results.content import RESULTS
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.running import machine
-from cbam_keras.study.running.cells import cells_of
 from cbam_keras.study.running.estimate import (
     Cost,
     Estimate,
@@ -32,6 +31,7 @@ from cbam_keras.study.running.networks import (
     print_data,
 )
 from cbam_keras.study.running.options import CallbackMakers, RunOptions
+from cbam_keras.study.running.queue import make_queue
 from cbam_keras.study.running.workers import training_by
 
 # Arguments of Keras and KerasTuner, and what does the same here.
@@ -227,22 +227,22 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
         _checks.require("scipy.stats", extra="plot")
     if isinstance(study.task, Classification):
         _checks.require("sklearn.metrics", extra="plot")
-    cells = cells_of(study, output, options.callbacks)
-    folder = cells.folder
+    queue = make_queue(study, output, options.callbacks)
+    folder = queue.folder
     # Raises if the data have no labels to weight.
-    class_weights(cells.load(study.runs[0]), study.recipe_for(None, 0))
+    class_weights(queue.load(study.runs[0]), study.recipe_for(None, 0))
     is_new = overwrite or not (folder.path / RESULTS).exists()
     with _terminal.no_retracing():
         if is_new and study.check is not None:
             with free_memory():
-                study.check(cells.load(study.runs[0]))
+                study.check(queue.load(study.runs[0]))
         if overwrite:
-            _check_any_fits(study, cells.load(study.runs[0]))
+            _check_any_fits(study, queue.load(study.runs[0]))
         with folder.opened(options):
             folder.retry()
             try:
-                if cells.missing():
-                    _train(cells, options)
+                if queue.missing():
+                    _train(queue, options)
             finally:
                 results = Results.of(folder.path, folder.content)
                 with folder.locked():
@@ -252,7 +252,7 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
                         study.finish(results, folder)
             names = [variant.name for variant in study.variants]
             asked = Results.of(folder.path, folder.content, names, study.runs)
-            _check_end(asked, cells)
+            _check_end(asked, queue)
             return results
 
 
@@ -296,24 +296,24 @@ def choose_workers(study: Study, data: Any, networks: int) -> int:
     return machine.choose_workers(networks, images, batch_size, count)
 
 
-def _train(cells, options):
-    study, data = cells.study, cells.load(cells.study.runs[0])
+def _train(queue, options):
+    study, data = queue.study, queue.load(queue.study.runs[0])
     _print_plan(study, data)
     networks = len(study.variants) * len(study.runs)
     options = options.with_workers(
         lambda: choose_workers(study, data, networks)
     )
     # Workers do not need what is done at the end.
-    study = dataclasses.replace(cells.study, finish=None)
-    output = cells.folder.path.absolute()
-    make = functools.partial(cells_of, study, output, options.callbacks)
-    cells.compute_features()
-    with training_by(options, cells, make) as train_or_wait:
-        while cells.missing():
+    study = dataclasses.replace(queue.study, finish=None)
+    output = queue.folder.path.absolute()
+    make = functools.partial(make_queue, study, output, options.callbacks)
+    queue.compute_features()
+    with training_by(options, queue, make) as train_or_wait:
+        while queue.missing():
             train_or_wait()
 
 
-def _check_end(results, cells):
+def _check_end(results, queue):
     """Raises if no training finished, and warns of those that did not."""
     failures = [
         f'"{o.variant}" with {results.name_of(o.seed)}: {o.status} '
@@ -325,12 +325,12 @@ def _check_end(results, cells):
         for failure in failures:
             _checks.warn(f"A network is left out, {failure}")
         return
-    if cells.error is not None:
-        cells.folder.forget_if_untrained()
-        raise cells.error
+    if queue.error is not None:
+        queue.folder.forget_if_untrained()
+        raise queue.error
     raise RuntimeError(
         f"None of the {len(failures)} trainings finished, first "
         f"{'; '.join(failures[:3])}. All are in "
-        f'"{cells.folder.path / RESULTS}". Fix the cause, and give the same '
+        f'"{queue.folder.path / RESULTS}". Fix the cause, and give the same '
         "call again"
     )

@@ -18,7 +18,7 @@ import time
 import keras
 
 from cbam_keras import _files
-from cbam_keras.study.running.cells import SECONDS_OF_WAITING
+from cbam_keras.study.running.queue import SECONDS_OF_WAITING
 from cbam_keras.study.running.workers import REFUSED, REFUSED_STATUS, VERSIONS
 
 # A worker that trains looks so often whether the run has ended.
@@ -28,19 +28,19 @@ SECONDS_BETWEEN_LOOKS = 1.0
 def main(plan: pathlib.Path, digest: str) -> None:
     """Trains one network after the other until the run has ended."""
     run = EndWithRun(plan)
-    # A run is in the subfolder `.cells` of its output folder.
+    # A run is in the subfolder `.training` of its output folder.
     with _files.writing_to(plan.parent.parent):
-        cells = _read(plan, digest)()
-        cells.folder.join()
-        cells.callbacks = [run]
+        queue = _read(plan, digest)()
+        queue.folder.join()
+        queue.callbacks = [run]
         try:
             while not run.has_ended():
-                if not cells.train_next(backwards=True):
+                if not queue.train_next(backwards=True):
                     # Another worker may die, or a search may go on.
                     time.sleep(SECONDS_OF_WAITING)
         except (RunEnded, Exception) as error:
             # Only a process that dies is a fault of the network.
-            cells.give_back()
+            queue.give_back()
             if not isinstance(error, RunEnded):
                 raise
 
@@ -73,7 +73,7 @@ class EndWithRun(keras.callbacks.Callback):
 
 
 def _read(plan, digest):
-    """Returns the function that makes the cells, checked and importable."""
+    """Returns the function that makes the queue, checked and importable."""
     host = socket.gethostname()
     try:
         written = plan.read_bytes()

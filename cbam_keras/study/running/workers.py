@@ -29,12 +29,12 @@ import keras
 from cbam_keras import _checks, _files
 from cbam_keras._terminal import say
 from cbam_keras._version import __version__
-from cbam_keras.study.running.cells import Cells
 from cbam_keras.study.running.checkpoints import EXCUSED
-from cbam_keras.study.running.folder import CELLS, PLAN
+from cbam_keras.study.running.folder import PLAN, TRAINING
 from cbam_keras.study.running.machine import part_of_machine
 from cbam_keras.study.running.options import RunOptions
 from cbam_keras.study.running.outcomes import Outcome
+from cbam_keras.study.running.queue import Queue
 
 # `python -m`, which finds this package where this process has found it, and
 # nothing in the current folder.
@@ -70,17 +70,17 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 @contextlib.contextmanager
 def training_by(
-    options: RunOptions, cells: Cells, make: Callable[[], Cells]
+    options: RunOptions, queue: Queue, make: Callable[[], Queue]
 ) -> Iterator[Callable[[], None]]:
     """Gives a function that trains, or waits a moment for those who do.
 
-    They are this process, or workers, which get the `cells` by `make`.
+    They are this process, or workers, which get the `queue` by `make`.
     """
     workers, executor = options.workers or 1, options.executor
     if workers == 1 and executor is None:
-        yield cells.train_or_wait
+        yield queue.train_or_wait
         return
-    with offer_plan(cells.folder.path, make) as plan:
+    with offer_plan(queue.folder.path, make) as plan:
         backend = keras.backend.backend()
 
         def start(number):
@@ -92,7 +92,7 @@ def training_by(
                 )
             return Worker(plan, backend, number, workers)
 
-        started = Workers(cells, start, options)
+        started = Workers(queue, start, options)
         try:
             yield started.wait
         finally:
@@ -101,14 +101,14 @@ def training_by(
 
 @contextlib.contextmanager
 def offer_plan(
-    folder: pathlib.Path, make: Callable[[], Cells]
+    folder: pathlib.Path, make: Callable[[], Queue]
 ) -> Iterator[PlanFile]:
-    """Context in which workers can train the cells that `make` returns.
+    """Context in which workers can train the queue that `make` returns.
 
-    Gives a file in `.cells` that holds it, and its digest. A lock beside the
+    Gives a file in `.training` that holds it, and its digest. A lock beside the
     file is held while this process runs the study: workers end when it is free.
     """
-    path = folder.absolute() / CELLS / f"run-{secrets.token_hex(4)}{PLAN}"
+    path = folder.absolute() / TRAINING / f"run-{secrets.token_hex(4)}{PLAN}"
     with _files.locked(path.with_suffix(".lock")):
         try:
             content = _pickle(make)
@@ -258,11 +258,11 @@ class Workers:
 
     def __init__(
         self,
-        cells: Cells,
+        queue: Queue,
         start: Callable[[int], Worker | Future],
         options: RunOptions,
     ):
-        self.cells, self.folder, self.start = cells, cells.folder, start
+        self.queue, self.folder, self.start = queue, queue.folder, start
         self.options = options
         self.workers: dict[int, Worker | Future] = {}
         # How many train at a time, fewer once memory has been short.
@@ -271,11 +271,12 @@ class Workers:
         self.failures = 0
         histories = self.folder.histories()
         self.epochs = {name: len(rows) for name, rows in histories.items()}
-        self.ended = {(c["variant"], c["seed"]) for c in self.folder.cells}
+        outcomes = self.folder.stored_outcomes
+        self.ended = {(x["variant"], x["seed"]) for x in outcomes}
 
     def wait(self) -> None:
         """Starts the workers that are missing, and waits a moment for them."""
-        count = len(self.cells.missing())
+        count = len(self.queue.missing())
         if self.options.executor is None:
             count = min(count, self.most)
         # An executor gets a task for each network: some grow by what waits.
@@ -349,24 +350,24 @@ class Workers:
 
     def _print_progress(self):
         """Prints a line for each new epoch, and each network that has ended."""
-        has_news = not self.cells.has_said_time
-        for cell, history in self.folder.histories().items():
-            if len(history) > self.epochs.get(cell, 0):
-                self.epochs[cell] = len(history)
+        has_news = not self.queue.has_said_time
+        for outcome, history in self.folder.histories().items():
+            if len(history) > self.epochs.get(outcome, 0):
+                self.epochs[outcome] = len(history)
                 self.failures = 0
                 row = history[-1]
                 measures = ("val_accuracy", "val_miou", "accuracy", "loss")
                 name = next(name for name in measures if name in row)
-                say(f"{cell}: epoch {row['epoch']}, {name} {row[name]:.4f}")
-        for cell in self.folder.cells:
-            key = cell["variant"], cell["seed"]
+                say(f"{outcome}: epoch {row['epoch']}, {name} {row[name]:.4f}")
+        for outcome in self.folder.stored_outcomes:
+            key = outcome["variant"], outcome["seed"]
             if key not in self.ended:
                 self.ended.add(key)
                 self.failures = 0
                 has_news = True
-                say(f"{key[0]}, seed {key[1]}: {_result(Outcome(**cell))}")
+                say(f"{key[0]}, seed {key[1]}: {_result(Outcome(**outcome))}")
         if has_news:
-            self.cells.say_time_left(self.most)
+            self.queue.say_time_left(self.most)
 
     def _lost(self, error):
         text = str(error).strip() or type(error).__name__

@@ -1,4 +1,4 @@
-"""`train_cell`: the one place where a network is built, trained, measured."""
+"""`train_network`: the one place where a network is built and trained."""
 
 import dataclasses
 import math
@@ -230,7 +230,7 @@ class _Training:
         }
 
 
-def train_cell(
+def train_network(
     study: Study,
     variant: Variant,
     seed: int,

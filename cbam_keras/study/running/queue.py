@@ -1,4 +1,4 @@
-"""`Cells`: the loop that trains the networks of an output folder.
+"""`Queue`: the loop that trains the networks of an output folder.
 
 The folder is the queue: each process that trains, this one, a worker or one on
 another machine, takes the next network that nobody trains.
@@ -26,7 +26,6 @@ from cbam_keras.study.plans.study import (
     run_name,
 )
 from cbam_keras.study.running import interrupts
-from cbam_keras.study.running.cell import train_cell
 from cbam_keras.study.running.checkpoints import begin_try, forget_tries
 from cbam_keras.study.running.folder import StudyFolder, describe
 from cbam_keras.study.running.frozen import FrozenNetworks
@@ -34,6 +33,7 @@ from cbam_keras.study.running.machine import accelerators
 from cbam_keras.study.running.memory import free_memory
 from cbam_keras.study.running.options import CallbackMakers
 from cbam_keras.study.running.outcomes import ERROR, Outcome
+from cbam_keras.study.running.trainer import train_network
 
 # How many processes may die training a network, without finishing an epoch.
 MAX_TRIES = 4
@@ -42,16 +42,16 @@ SECONDS_OF_WAITING = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class PlannedNetwork:
     """A variant with a seed, to be trained for so many epochs.
 
-    Cells of one `network` train it one after the other, each from where the
-    last one ended. Without `epochs` it is trained for those of the recipe.
+    Several of one `name` train one network after the other, each from where
+    the last one ended. Without `epochs` it is trained for those of the recipe.
     """
 
     variant: Variant
     seed: int
-    network: str
+    name: str
     epochs: int | None = None
 
     @property
@@ -60,8 +60,8 @@ class Cell:
         return self.variant.name, self.seed
 
 
-class Cells:
-    """The cells of a study, trained in its output folder."""
+class Queue:
+    """The networks of a study, trained in its output folder."""
 
     def __init__(
         self,
@@ -84,29 +84,33 @@ class Cells:
         self.has_said_so = False
         self.has_said_time = False
 
-    def all(self) -> list[Cell]:
-        """Returns the cells, in the order in which they are trained."""
-        return [Cell(v, seed, v.name) for v, seed in self.study.cells]
+    def all(self) -> list[PlannedNetwork]:
+        """Returns the networks, in the order in which they are trained."""
+        return [
+            PlannedNetwork(variant, seed, variant.name)
+            for variant, seed in self.study.networks
+        ]
 
-    def missing(self) -> list[Cell]:
-        """Returns the cells that have yet to be trained."""
-        trained = {(c["variant"], c["seed"]) for c in self.folder.cells}
-        return [cell for cell in self.all() if cell.key not in trained]
+    def missing(self) -> list[PlannedNetwork]:
+        """Returns the networks that have yet to be trained."""
+        outcomes = self.folder.stored_outcomes
+        trained = {(x["variant"], x["seed"]) for x in outcomes}
+        return [network for network in self.all() if network.key not in trained]
 
     def train_next(self, backwards: bool = False) -> bool:
-        """Trains the next cell that nobody trains, if there is one.
+        """Trains the next network that nobody trains, if there is one.
 
         Of several processes each takes the last: most lists of networks begin
         with the smallest, and so all end at about the same time.
         """
         missing = self.missing()
-        for cell in reversed(missing) if backwards else missing:
+        for network in reversed(missing) if backwards else missing:
             try:
-                with self.folder.claim(cell.network, cell.seed):
+                with self.folder.claim(network.name, network.seed):
                     # Another process may have trained it in the meantime.
                     self.folder.refresh()
-                    if self.folder.outcome(*cell.key) is None:
-                        self.train(cell)
+                    if self.folder.outcome(*network.key) is None:
+                        self.train(network)
                         return True
             except _files.InUse as error:
                 self.busy = error
@@ -117,11 +121,11 @@ class Cells:
     def compute_features(self) -> None:
         """Runs frozen layers before networks are trained, by all cores."""
         recipe = self.study.recipe_for(None, 0)
-        firsts = {cell.variant.name: cell for cell in reversed(self.missing())}
+        firsts = {x.variant.name: x for x in reversed(self.missing())}
         is_needed = recipe.caches_features
-        for cell in reversed(firsts.values()) if is_needed else ():
-            data = batches_for(cell.variant, self.load(cell.seed))
-            arguments = self.study, cell.variant, cell.seed, data
+        for network in reversed(firsts.values()) if is_needed else ():
+            data = batches_for(network.variant, self.load(network.seed))
+            arguments = self.study, network.variant, network.seed, data
             try:
                 with free_memory():
                     self.frozen.trained(
@@ -134,7 +138,7 @@ class Cells:
                     raise
 
     def train_or_wait(self) -> None:
-        """Trains the next cell, or waits for those of other processes."""
+        """Trains the next network, or waits for those of other processes."""
         self.busy = None
         if self.train_next() or self.busy is None:
             return
@@ -146,17 +150,15 @@ class Cells:
     def left(self) -> tuple[int, int]:
         """Returns how many networks are missing, and how many epochs."""
         histories, missing = self.folder.histories(), self.missing()
-        done = [
-            len(histories.get(self.folder.cell(x.network, x.seed).name, ()))
-            for x in missing
-        ]
+        folders = [self.folder.network_folder(x.name, x.seed) for x in missing]
+        done = [len(histories.get(path.name, ())) for path in folders]
         usual = self.study.recipe_for(None, 0).total_epochs
         epochs = [x.epochs or usual for x in missing]
         return len(missing), sum(epochs) - sum(done)
 
     def say_time_left(self, workers: int = 1) -> None:
         """Prints how long the missing networks take, by the epochs so far."""
-        histories = [cell["history"] for cell in self.folder.cells]
+        histories = [x["history"] for x in self.folder.stored_outcomes]
         histories += self.folder.histories().values()
         networks, epochs = self.left()
         # The first epoch of a network compiles it.
@@ -172,39 +174,39 @@ class Cells:
             _terminal.say(f"{about} {words} left for {which}")
             self.has_said_time = True
 
-    def title(self, cell: Cell) -> str:
-        """Returns what is printed before a cell is trained."""
-        cells = self.study.cells
+    def title(self, network: PlannedNetwork) -> str:
+        """Returns what is printed before a network is trained."""
+        networks = self.study.networks
         several = ""
         if len(self.study.runs) > 1:
-            several = f", {run_name(cell.seed, self.study.folds)}"
-        number = cells.index((cell.variant, cell.seed)) + 1
-        return f"{cell.variant.name}{several} ({number} of {len(cells)})"
+            several = f", {run_name(network.seed, self.study.folds)}"
+        number = networks.index((network.variant, network.seed)) + 1
+        return f"{network.variant.name}{several} ({number} of {len(networks)})"
 
-    def train(self, cell: Cell) -> None:
-        """Trains a claimed cell, and records how that has ended."""
-        folder, name = self.folder, cell.variant.name
-        self.place = place = folder.cell(cell.network, cell.seed)
+    def train(self, network: PlannedNetwork) -> None:
+        """Trains a claimed network, and records how that has ended."""
+        folder, name = self.folder, network.variant.name
+        self.place = place = folder.network_folder(network.name, network.seed)
         ends = begin_try(place)
-        data = self.load(cell.seed)
-        folder.add_settings("data", str(cell.seed), describe(data))
+        data = self.load(network.seed)
+        folder.add_settings("data", str(network.seed), describe(data))
         if len(ends) < MAX_TRIES:
             callbacks = [
                 *self.callbacks,
                 keras.callbacks.LambdaCallback(on_epoch_begin=self._at_epoch),
             ]
             # A network that is kept leaves nothing.
-            is_kept = self.frozen.keeps(cell.variant)
+            is_kept = self.frozen.keeps(network.variant)
             with contextlib.nullcontext() if is_kept else free_memory():
-                outcome = train_cell(
+                outcome = train_network(
                     self.study,
-                    cell.variant,
-                    cell.seed,
+                    network.variant,
+                    network.seed,
                     data,
                     place,
                     self.frozen,
-                    title=self.title(cell),
-                    epochs=cell.epochs,
+                    title=self.title(network),
+                    epochs=network.epochs,
                     callbacks=callbacks,
                     make_callbacks=self.make_callbacks,
                     on_error=self._note,
@@ -218,7 +220,7 @@ class Cells:
             )
             if ends[-1]:
                 message += f", the last as follows: {ends[-1]}"
-            outcome = Outcome(name, cell.seed, ERROR, message)
+            outcome = Outcome(name, network.seed, ERROR, message)
         folder.record(outcome, place)
         self.give_back()
         self.place = None
@@ -243,13 +245,13 @@ class Cells:
             self.error = error.with_traceback(None)
 
 
-def cells_of(
+def make_queue(
     study: Study,
     output: str | os.PathLike,
     make_callbacks: CallbackMakers = (),
-) -> Cells:
-    """Returns the cells of a study in its output folder."""
+) -> Queue:
+    """Returns the networks of a study in its output folder."""
     load = functools.lru_cache(maxsize=1)(study.load)
     study = study.suited_to(load(study.runs[0]))
     folder = StudyFolder(output, study, load(study.runs[0]))
-    return Cells(study, folder, load, make_callbacks)
+    return Queue(study, folder, load, make_callbacks)
