@@ -69,18 +69,14 @@ __all__ = [
 
 
 def _load_part(name, config):
-    """Makes an object of `models`, or of `models.detector` with KerasHub."""
+    """Makes an object of `models`."""
     models = importlib.import_module("cbam_keras.models")
-    module = models if hasattr(models, name) else models.import_detector()
-    return getattr(module, name).from_config(config)
+    return getattr(models, name).from_config(config)
 
 
 # Saved models hold objects of these classes. Once their modules are imported,
 # Keras finds the classes themselves.
-for _name in """
-    Detector PixelCrossentropy PixelIoU PyramidBackbone ReverseChannels
-    UpsampleLike
-""".split():
+for _name in "PixelCrossentropy PixelIoU ReverseChannels UpsampleLike".split():
     _load = functools.partial(_load_part, _name)
     keras.saving.get_custom_objects().setdefault(
         f"cbam_keras>{_name}", types.SimpleNamespace(from_config=_load)

@@ -90,7 +90,7 @@ def test_no_paragraph_stands_twice_in_a_docstring(name):
 # docstring with `ResNet`.
 DEAR = """
     MobileNet ResNet34 ResNet50 ResNet101 ResNet152 ResNeXt50
-    ResNeXt101 Segmentation compare feature_pyramid
+    ResNeXt101 Segmentation compare
     insert_attention search study.run train
 """.split()
 

@@ -9,13 +9,13 @@ import pretended
 import pytest
 from detection_checks import picture_of, tiny_backbone
 
-from cbam_keras import models, study, training
+from cbam_keras import study, training
 
 pytest.importorskip("pycocotools", reason="needs pycocotools")
 keras_hub = pytest.importorskip("keras_hub", reason="needs KerasHub")
 
 from examples.detection import __main__ as command  # noqa: E402
-from examples.detection import detector  # noqa: E402
+from examples.detection import detector, load_detector  # noqa: E402
 from examples.detection.detector import choose_anchors  # noqa: E402
 from examples.detection.pictures import Batches, overlaps  # noqa: E402
 from examples.detection.task import (  # noqa: E402
@@ -143,7 +143,7 @@ def test_a_command_trains_measures_and_resumes(small, tmp_path, capsys):
     assert set(results.runs[0].metrics) == {"map", "map50", "map75"}
     for heading in ("mAP@[.5,.95]", "mAP@.5", "mAP@.75"):
         assert heading in str(results)
-    loaded = models.load_detector(folder / results.runs[1].file)
+    loaded = load_detector(folder / results.runs[1].file)
     assert loaded.detect(np.ones((2, 64, 64, 1)) * 9)["boxes"].shape[-1] == 4
     kept = (folder / "none.keras").stat().st_mtime_ns
     command.main([*line.replace("cbam", "").split(), "--seeds", "2"])

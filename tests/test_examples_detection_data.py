@@ -18,8 +18,15 @@ from detection_checks import (
 )
 
 from cbam_keras import data, training
-from examples.detection.data import load
-from examples.detection.pictures import AUGMENTATIONS, PADDING, Batches
+
+pytest.importorskip("keras_hub", reason="needs KerasHub")
+
+from examples.detection.data import load  # noqa: E402
+from examples.detection.pictures import (  # noqa: E402
+    AUGMENTATIONS,
+    PADDING,
+    Batches,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

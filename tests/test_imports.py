@@ -99,13 +99,12 @@ def test_no_imports_make_a_circle():
     graphlib.TopologicalSorter(graph).prepare()
 
 
-# Imported only when needed: they subclass classes of KerasTuner or KerasHub, or
-# are written for one backend.
+# Imported only when needed: they subclass classes of KerasTuner, or are
+# written for one backend.
 LATE = {
     "layers._fused.jax_passes": {"jax"},
     "layers._fused.tensorflow_passes": {"tensorflow"},
     "layers._fused.torch_passes": {"torch"},
-    "models.detector": {"keras_hub"},
     "tuning.adaptor": {"keras_tuner"},
     "tuning.hypermodel": {"keras_tuner"},
     "tuning.tuner": {"keras_tuner"},

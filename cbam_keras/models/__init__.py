@@ -11,8 +11,7 @@
 - `preprocessing`: preprocessing for published checkpoints.
 - `unet`: a decoder for segmentation on the features of any network.
 - `losses`: a loss and a metric for masks.
-- `pyramids`: a network as a backbone, of its stages or for KerasHub.
-- `detector`: KerasHub's backbone and detector with workarounds, imported late.
+- `pyramids`: a network as a backbone, of its stages.
 """
 
 from cbam_keras.models.by_name import (
@@ -34,12 +33,7 @@ from cbam_keras.models.preprocessing import (
     preprocess_efficientnet_lite0,
     preprocess_input,
 )
-from cbam_keras.models.pyramids import (
-    feature_pyramid,
-    import_detector,
-    load_detector,
-    pyramid,
-)
+from cbam_keras.models.pyramids import pyramid
 from cbam_keras.models.residual_networks import (
     ResNet18,
     ResNet34,
@@ -68,8 +62,6 @@ __all__ = [
     "EfficientNetLite0",
     "UNet",
     "pyramid",
-    "feature_pyramid",
-    "load_detector",
     "preprocess_input",
     "preprocess_efficientnet_lite0",
 ]

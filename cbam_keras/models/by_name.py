@@ -100,7 +100,7 @@ def pretrained(
         raise ValueError(
             "Networks of `PRETRAINED` take images (H, W, C). Received: "
             f'"{name}" with image_data_format "channels_first", which '
-            "the networks of cbam_keras.models, `UNet`, `feature_pyramid` and "
+            "the networks of cbam_keras.models, `UNet` and "
             "`insert_attention` support. Call "
             'keras.config.set_image_data_format("channels_last") first'
         )

@@ -13,9 +13,10 @@ import numpy as np
 from cbam_keras import _checks, models
 from cbam_keras._terminal import show_progress
 from cbam_keras.layers import MakeLayer
-from cbam_keras.models.detector import Detector
 from examples.detection.data import DetectionData
 from examples.detection.pictures import Batches, Picture, overlaps, scale_of
+from examples.detection.pyramid import feature_pyramid
+from examples.detection.retinanet import Detector
 
 BACKBONES: dict[str, Callable[..., keras.Model]] = {
     # It has 0.7 million parameters, for scenes of 64 pixels.
@@ -71,7 +72,7 @@ def build_detector(
         network = BACKBONES[backbone](
             include_top=False, input_tensor=scaled, attention=attention
         )
-    encoder = models.feature_pyramid(network)
+    encoder = feature_pyramid(network)
     max_level = _coarsest_level(encoder, shape)
     # What follows the coarsest level would be counted and never be trained.
     levels = {
@@ -79,7 +80,7 @@ def build_detector(
         for level, layer in encoder.levels.items()
         if MIN_LEVEL <= int(level[1]) <= max_level
     }
-    encoder = models.feature_pyramid(network, levels)
+    encoder = feature_pyramid(network, levels)
     detector = Detector(
         keras_hub.models.RetinaNetBackbone(
             encoder,

@@ -13,7 +13,6 @@ from pycocotools.cocoeval import COCOeval
 
 from cbam_keras import _checks, comparison, models, study
 from cbam_keras.layers import attention_layers
-from cbam_keras.models.detector import losses
 from cbam_keras.study import Recipe
 from examples.detection.data import load, name_of
 from examples.detection.detector import (
@@ -22,6 +21,7 @@ from examples.detection.detector import (
     detect_all,
 )
 from examples.detection.pictures import Picture
+from examples.detection.retinanet import losses
 
 # The first of what COCO measures, in its order: over intersections over union
 # from 0.5 to 0.95, at 0.5 (as VOC) and at 0.75.

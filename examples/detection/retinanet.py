@@ -1,10 +1,10 @@
-"""KerasHub's backbone and detector on our networks, with workarounds.
+"""KerasHub's RetinaNet with workarounds, and saved detectors.
 
-Imported late, since the classes are subclasses of KerasHub's. Each workaround
-names the version in which its reason was seen.
+Each workaround names the version in which its reason was seen.
 """
 
-from collections.abc import Mapping
+import os
+import warnings
 
 import keras
 import keras_hub
@@ -14,36 +14,6 @@ from cbam_keras import _checks
 
 # Where the loss of a coordinate turns from square to linear.
 DELTA = 0.1
-
-
-@keras.saving.register_keras_serializable(package="cbam_keras")
-class PyramidBackbone(keras_hub.models.FeaturePyramidBackbone):
-    """Network with `pyramid_outputs`; see `models.feature_pyramid`."""
-
-    def __init__(
-        self, network: keras.Model | dict, levels: Mapping[str, str], **kwargs
-    ):
-        if isinstance(network, dict):
-            network = keras.saving.deserialize_keras_object(network)
-        maps = {
-            level: network.get_layer(levels[level]).output
-            for level in sorted(levels)
-        }
-        super().__init__(
-            inputs=network.inputs[0], outputs=maps[max(maps)], **kwargs
-        )
-        self.network = network
-        self.levels = dict(levels)
-        # KerasHub's tasks read both.
-        self.image_shape = tuple(network.inputs[0].shape[1:])
-        self.pyramid_outputs = maps
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "network": keras.saving.serialize_keras_object(self.network),
-            "levels": self.levels,
-        }
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
@@ -109,3 +79,23 @@ def losses(classes):
             "cls_logits": float(classes),
         },
     }
+
+
+def load_detector(path: str | os.PathLike) -> keras.Model:
+    """Loads a saved detector or segmenter that holds a `feature_pyramid`.
+
+    `keras.saving.load_model` does the same once `examples.detection` has been
+    imported, but warns that KerasHub's tasks are not compiled.
+
+    Args:
+        path: Path of a `.keras` file.
+
+    Returns:
+        A `keras.Model`. KerasHub's tasks do not load how they were compiled:
+        compile it again to train it. A `Detector`, as the example trains them,
+        is compiled.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`compile.*was not called")
+        warnings.filterwarnings("ignore", "Skipping variable loading")
+        return keras.saving.load_model(path)
