@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cbam_keras import plotting, study
+from cbam_keras.study.results.figures import plot_comparison
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 
@@ -28,14 +29,9 @@ ROWS = [
 ]
 
 
-def trial(number, accuracy, status="finished", cost=(1000, 50000), **values):
+def trial(number, accuracy, status="finished", **values):
     return SimpleNamespace(
-        number=number,
-        values=values,
-        status=status,
-        val_accuracy=accuracy,
-        parameters=cost[0],
-        macs=cost[1],
+        number=number, values=values, status=status, val_accuracy=accuracy
     )
 
 
@@ -51,23 +47,33 @@ TRIALS = [
 ]
 
 
-def ablated(*rows):
-    """Returns the results of an ablation."""
+ERROR = study.Measure("error", "error")
+RMSE = study.Measure("rmse", "RMSE", 10, "px", True, digits=3)
+
+
+def compared(*rows, measure=ERROR):
+    """Returns the results of a study: table, network, values, interval."""
+    tables = dict.fromkeys(row[0] for row in rows)
     return SimpleNamespace(
         rows=[
             SimpleNamespace(
                 table=table,
-                label=attention,
-                mean=float(np.mean(errors)) / 100,
-                values=[error / 100 for error in errors],
+                variant=network,
+                label=network,
+                mean=float(np.mean(values)) / 100,
+                values=[value / 100 for value in values],
                 interval=interval and [end / 100 for end in interval],
             )
-            for table, attention, errors, interval in rows
-        ]
+            for table, network, values, interval in rows
+        ],
+        comparisons=[
+            study.Comparison("none", number=table) for table in tables
+        ],
+        measures=[measure],
     )
 
 
-ABLATED = ablated(
+COMPARED = compared(
     (1, "none", (9.0, 8.0), None),
     (1, "channel (avg & max)", (7.0, 8.0), (-7.35, 5.35)),
     (4, "none", (9.0, 8.0), None),
@@ -75,13 +81,11 @@ ABLATED = ablated(
     (4, "CBAM", (6.5, 5.5), (-2.5, -2.5)),
 )
 
-RMSE = study.Measure("rmse", "RMSE", 10, "px", True, digits=3)
 IMAGES = np.zeros((2, 4, 5))
 FIGURES = {
     "history": (plotting.plot_history, ROWS),
     "search": (plotting.plot_search, TRIALS),
-    "pareto": (plotting.plot_pareto, TRIALS),
-    "ablation": (plotting.plot_ablation, ABLATED),
+    "comparison": (plot_comparison, COMPARED),
     "heat": (plotting.plot_grad_cam, IMAGES, IMAGES),
     "gates": (plotting.plot_attention_maps, IMAGES, {"gate": (None, IMAGES)}),
 }
@@ -123,12 +127,7 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
             [trial(0, 0.5, units=8), trial(1, None, "failed", **CBAM)],
             r"reduction_ratio and kernel_size. Received: .* of \['units'\]",
         ),
-        (
-            plotting.plot_pareto,
-            [trial(0, 0.5, cost=(None, None))],
-            "`trials` must hold .* a cost. Received: 1 without",
-        ),
-        (plotting.plot_ablation, ablated(), "`results` must hold at least one"),
+        (plot_comparison, compared(), "`results` must hold at least one row"),
     ],
 )
 def test_nothing_to_draw_is_refused(plot, arguments, message):
@@ -156,18 +155,8 @@ def test_a_kind_of_attention_has_one_color_in_all_figures():
     assert len(set(KINDS.values())) == 5
     assert colors([*KINDS][::-1]) == KINDS
     assert len(set(colors(["none", "a", "b", "c", "cbam"]).values())) == 5
-    trials = [
-        trial(i, 0.5 + i / 10, cost=(i + 1, i + 1), attention=name)
-        for i, name in enumerate(("cbam", "se", "none"))
-    ]
-    panels = plotting.plot_pareto(trials).axes
-    drawn = [x for axes in panels for x in axes.get_lines()]
-    drawn = {(x.get_label(), x.get_color()) for x in drawn}
-    assert {x for x in drawn if x[0] in KINDS} == {
-        (name, KINDS[name]) for name in ("none", "se", "cbam")
-    }
-    (axes,) = plotting.plot_ablation(
-        ablated((4, "SE", (1.0,), None), (4, "none", (2.0,), None))
+    (axes,) = plot_comparison(
+        compared((4, "SE", (1.0,), None), (4, "none", (2.0,), None))
     ).axes
     means = [x for x in axes.get_lines() if x.get_label() == "mean"]
     assert [x.get_color() for x in means] == [KINDS["se"], KINDS["none"]]
@@ -196,74 +185,11 @@ def test_a_history_shows_all_numbers_of_its_networks():
     assert shown == [*lines(loss)]
 
 
-# Accuracy against cost.
+# What a study compares.
 
 
-def test_the_pareto_front_is_drawn_and_numbered():
-    # The first of equal ones is on the front.
-    accuracies = (0.50, 0.70, 0.70, 0.60, 0.90, 0.90, 0.20)
-    costs = (1, 6), (2, 3), (3, 2), (4, 4), (4, 5), (4, 5), (9, 8)
-    trials = [
-        trial(i, accuracy, cost=cost, attention="se")
-        for i, (accuracy, cost) in enumerate(
-            zip(accuracies, costs, strict=True)
-        )
-    ]
-    left, right = plotting.plot_pareto(trials).axes
-    # It continues to the most expensive trial.
-    fronts = {0: (1, 50), 1: (2, 70), 4: (4, 90)}, {2: (2, 70), 4: (5, 90)}
-    for axes, front, end in zip((left, right), fronts, (9, 8), strict=True):
-        assert {int(text.get_text()) for text in axes.texts} == {*front}
-        assert lines(axes)["Pareto front"] == [
-            pytest.approx(point) for point in (*front.values(), (end, 90))
-        ]
-        assert len(lines(axes)["se"]) == len(trials)
-    assert left.get_ylabel() == "Validation accuracy (%)"
-    assert left.get_xlabel() == "Parameters"
-    assert right.get_xlabel() == "Multiply-accumulates"
-
-
-def test_the_pareto_front_of_errors_is_below():
-    errors = enumerate((0.42, 0.45, 0.38))
-    trials = [trial(i, error, cost=(i, None)) for i, error in errors]
-    (axes,) = plotting.plot_pareto(trials, heading=RMSE).axes
-    front = np.array(lines(axes)["Pareto front"])
-    np.testing.assert_allclose(front, [(0, 4.2), (2, 3.8), (2, 3.8)])
-    assert axes.get_ylabel() == "RMSE (px)"
-
-
-# The errors of an ablation.
-
-
-def test_networks_are_drawn_at_what_they_cost():
-    names = ["none", "se", "cbam", "channel", "spatial", *"abcdefg"]
-    rows = [
-        SimpleNamespace(
-            label=name,
-            mean=None if name == "g" else i / 20,
-            parameters=1000 * i,
-            macs=None,
-            seconds_per_epoch=None if name == "a" else 60 - i,
-        )
-        for i, name in enumerate(names)
-    ]
-    figure = plotting.plot_costs(rows, "mnist5k")
-    parameters, seconds = figure.axes
-    points = lines(parameters)
-    assert points == {
-        row.label: [[row.parameters, 100 * row.mean]] for row in rows[:-1]
-    }
-    drawn = lines(seconds)
-    assert drawn["se"] == [[59, 5]] and drawn.keys() == points.keys() - {"a"}
-    assert seconds.get_xlabel() == "Seconds per epoch"
-    looks = {(x.get_color(), x.get_marker()) for x in parameters.get_lines()}
-    assert len(looks) == len(points)
-    with pytest.raises(ValueError, match="an accuracy and a cost"):
-        plotting.plot_costs(rows[-1:])
-
-
-def test_an_ablation_shows_means_seeds_and_intervals_of_each_table():
-    figure = plotting.plot_ablation(ABLATED)
+def test_a_comparison_shows_means_seeds_and_intervals_of_each_table():
+    figure = plot_comparison(COMPARED)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == ["Table 1", "Table 4"]
     first, axes = figure.axes
@@ -286,32 +212,18 @@ def test_an_ablation_shows_means_seeds_and_intervals_of_each_table():
 
 
 def test_intervals_are_drawn_from_the_baseline_wherever_it_stands():
-    results = ablated((0, "se", (7.0,), (-2.0, 1.0)), (0, "none", (9.0,), None))
-    for row in results.rows:
-        row.variant = row.label
-    results.comparisons = [SimpleNamespace(number=0, baseline="none")]
-    results.measures = [RMSE]
-    (axes,) = plotting.plot_ablation(results).axes
+    results = compared(
+        (0, "se", (7.0,), (-2.0, 1.0)),
+        (0, "none", (9.0,), None),
+        measure=RMSE,
+    )
+    (axes,) = plot_comparison(results).axes
     assert axes.get_title(loc="left") == ""
     assert axes.get_xlabel() == "RMSE (px)"
     drawn = {x.get_label(): x.get_xdata() for x in axes.get_lines()}
     np.testing.assert_allclose(drawn["mean of the baseline"], 0.9)
     interval = drawn["95 % interval of the difference to it"]
     np.testing.assert_allclose(interval, [0.7, 1.0])
-
-
-def test_one_table_of_an_ablation_is_drawn_into_given_axes():
-    matplotlib = pytest.importorskip("matplotlib.figure", reason="makes axes")
-    left, right = matplotlib.Figure().subplots(1, 2)
-    one = ablated((4, "none", (9.0,), None), (4, "SE", (7.0,), None))
-    assert plotting.plot_ablation(one, "mine", ax=right) is right
-    assert right.get_title(loc="left") == "mine"
-    assert not left.get_lines()
-    # Each once, and no interval of one seed.
-    labels = [text.get_text() for text in right.get_legend().get_texts()]
-    assert sorted(labels) == ["mean", "mean of the baseline", "one training"]
-    with pytest.raises(ValueError, match="the rows of one table"):
-        plotting.plot_ablation(ABLATED, ax=left)
 
 
 # The map of a search.

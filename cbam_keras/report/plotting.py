@@ -6,10 +6,7 @@ from cbam_keras.explain.figures import (
     plot_masks,
 )
 from cbam_keras.study.results.figures import (
-    plot_ablation,
-    plot_costs,
     plot_history,
-    plot_pareto,
     plot_search,
 )
 
@@ -19,7 +16,4 @@ __all__ = [
     "plot_masks",
     "plot_history",
     "plot_search",
-    "plot_pareto",
-    "plot_costs",
-    "plot_ablation",
 ]

@@ -48,18 +48,11 @@ RESUME = "The same command resumes the run."
 FIGURES = {
     "comparison.png": "Means and seeds; of several seeds also the intervals of "
     "the differences to the baseline, drawn from its mean (dashed).",
-    "costs.png": "Mean of what is compared against parameters, "
-    "multiply-accumulates and seconds per epoch.",
     "curves.png": "Loss and score over the epochs, a line per "
     "network. Thin lines: training images. Bold lines with markers: validation "
     "images.",
-    "ablation.png": "Test errors by table. Where there is an interval and it "
-    "does not touch the line of the first row, the difference excludes zero.",
     "effects.png": "Mean of what trials are ranked by, and their number, by "
     "reduction ratio and kernel size.",
-    "pareto.png": "What trials are ranked by against parameters and "
-    "multiply-accumulates. On the line no other trial is as good at a lower "
-    "cost.",
 }
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import cast
 
 from cbam_keras import _files, study
-from cbam_keras.study.results.figures import plot_search
 
 # What `best.json` holds of the network in `best.keras`, but the metrics.
 DESCRIBED = ("seed", "best_epoch", "parameters", "macs")
@@ -33,12 +32,9 @@ def write_trials(results: study.Ranking) -> None:
     """Writes the table of the trials, and draws them."""
     path = results.output
     _files.write_csv(path / "trials.csv", results._records())
-    _files.write_figure(path / "pareto.png", results.plot())
     ranges = {"reduction_ratio", "kernel_size"}
     if any(ranges <= {*trial.values} for trial in results.ranked):
-        measure = results.measures[0]
-        figure = plot_search(results.trials, results.title, measure)
-        _files.write_figure(path / "effects.png", figure)
+        _files.write_figure(path / "effects.png", results.plot())
 
 
 def write_best(

@@ -106,7 +106,7 @@ def style_axes(axes: "Axes", grid: Literal["x", "y", "both"]) -> None:
 
 
 def add_legend(
-    figure: "Figure | Axes", panels: Iterable["Axes"], **options: Any
+    figure: "Figure", panels: Iterable["Axes"], **options: Any
 ) -> "Legend":
     """Puts one legend for all panels below them, and returns it."""
     handles: dict = {}

@@ -49,8 +49,7 @@ from cbam_keras.study.plans.segmentation import Segmentation
 from cbam_keras.study.plans.study import Study, Variant, check_seeds
 from cbam_keras.study.plans.tasks import Classification, ImageTask
 from cbam_keras.study.plans.training import draw_curves
-from cbam_keras.study.results.figures import plot_costs
-from cbam_keras.study.results.results import MANY, Results
+from cbam_keras.study.results.results import Results
 from cbam_keras.study.running.run import run_with
 
 __all__ = ["compare", "plan", "NETWORKS"]
@@ -260,8 +259,7 @@ def compare(
     train` runs it.
 
     It is `study.run(plan(...), **options)`. The output folder gets what
-    `study.run` writes, `curves.png` and `comparison.png`, with four networks or
-    more also `costs.png`.
+    `study.run` writes, `curves.png` and `comparison.png`.
 
     Args:
         The arguments of `plan`, and:
@@ -335,9 +333,6 @@ def refuse_data(
 def _draw(results, folder):
     draw_curves(results, folder)
     _files.write_figure(folder.path / "comparison.png", results.plot())
-    if len(results.variants) >= MANY and results.runs:
-        figure = plot_costs(results.rows, results.data, results.measures[0])
-        _files.write_figure(folder.path / "costs.png", figure)
 
 
 def seeds_of(

@@ -11,7 +11,7 @@ from cbam_keras._terminal import Table, number_cell
 from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.results.content import CONFIRMATION, read_content
-from cbam_keras.study.results.figures import plot_pareto
+from cbam_keras.study.results.figures import plot_search
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.statistics import (
     Row,
@@ -399,8 +399,8 @@ class Ranking(Results):
         return ["best.keras"]
 
     def plot(self) -> "style.Figure":
-        """Returns a matplotlib figure of the trials against their cost."""
-        return plot_pareto(self.trials, self.title, self.measures[0])
+        """Returns a matplotlib figure of the trials, see `plot_search`."""
+        return plot_search(self.trials, self.title, self.measures[0])
 
 
 Results.layouts["ranking"] = Ranking

@@ -24,7 +24,7 @@ from cbam_keras.study.results.content import (
     comparison_of,
     read_content,
 )
-from cbam_keras.study.results.figures import plot_ablation
+from cbam_keras.study.results.figures import plot_comparison
 from cbam_keras.study.results.power import (
     count_images,
     count_seeds,
@@ -591,9 +591,9 @@ class Results(Judged, _terminal.Tabular):
         names = [files.get(name) for table in tables for name in table]
         return [name for name in dict.fromkeys(names) if name]
 
-    def plot(self) -> "style.Figure | style.Axes":
+    def plot(self) -> "style.Figure":
         """Returns a matplotlib figure of means, seeds and intervals."""
-        return plot_ablation(self, self.title)
+        return plot_comparison(self, self.title)
 
 
 Results.layouts[LAYOUTS[0]] = Results

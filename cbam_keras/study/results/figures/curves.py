@@ -1,13 +1,10 @@
-"""Training curves, and test errors of ablations."""
+"""Training curves, and what a study compares."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from cbam_keras import _checks
 from cbam_keras.explain.figures import style
-from cbam_keras.study.plans.measures import Measure, as_measure
 
 # What history is drawn beside the loss.
 HEADINGS = {"accuracy": "Accuracy (%)", "miou": "mIoU (%)"}
@@ -72,14 +69,8 @@ def plot_history(
     return figure
 
 
-def plot_ablation(
-    results: Any,
-    title: str = "",
-    *,
-    ax: "style.Axes | None" = None,
-    heading: str | Measure | None = None,
-) -> "style.Figure | style.Axes":
-    """Draws the test errors of an ablation, a panel per table.
+def plot_comparison(results: Any, title: str = "") -> "style.Figure":
+    """Draws what a study compares, a panel per table.
 
     Each row shows the mean, a point per seed, and the 95 % interval of the
     difference to the baseline.
@@ -88,31 +79,15 @@ def plot_ablation(
     table: where it does not touch the line, the difference excludes zero.
 
     Args:
-        results: Results of `ablation.run` or of any study, or an object with
-            such `rows`. Its rows have `table`, `label`, `mean` (a number in [0,
-            1], or `None`), `values` (one per seed) and `interval` (two numbers,
-            of the difference, or `None`); the first row of each table is its
-            baseline.
+        results: `study.Results`.
         title: String, written over the figure. Defaults to `""`.
-        ax: A `matplotlib.axes.Axes` to draw into, for the rows of one table.
-            Defaults to `None`, which means a new figure.
-        heading: String or `study.Measure`, the quantity that is drawn. By
-            default the measure of a study, else `"top-1 error"`. Defaults to
-            `None`.
 
     Returns:
-        A `matplotlib.figure.Figure`; `ax` if there is one.
+        A `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If there are no rows, or of several tables for `ax`.
+        ValueError: If there are no rows.
         ImportError: If matplotlib is not installed.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> row = SimpleNamespace(
-        ...     table=1, label="SE", mean=0.05, values=(0.05,), interval=None
-        ... )
-        >>> figure = plot_ablation(SimpleNamespace(rows=[row]))
     """
     tables: dict = {}
     for row in results.rows:
@@ -121,44 +96,29 @@ def plot_ablation(
         raise ValueError(
             "`results` must hold at least one row. Received: rows=[]"
         )
-    if ax is not None and len(tables) > 1:
-        raise ValueError(
-            "`results` must have the rows of one table to be drawn into `ax`. "
-            f"Received: rows of tables {', '.join(map(str, tables))}"
-        )
-    measures = getattr(results, "measures", ["top-1 error"])
-    measure = as_measure(heading or measures[0])
+    measure = results.measures[0]
     heights = [len(rows) + 1.2 for rows in tables.values()]
-    titles = [f"Table {table}" if table else "" for table in tables]
-    if ax is None:
-        figure = style.new_figure(8, 1.1 + 0.42 * sum(heights), title)
-        panels = figure.subplots(
-            len(tables), sharex=True, squeeze=False, height_ratios=heights
-        )
-        panels = panels[:, 0]
-    else:
-        panels, titles = np.array([ax]), [title or titles[0]]
-    for axes, rows, name in zip(panels, tables.values(), titles, strict=True):
+    figure = style.new_figure(8, 1.1 + 0.42 * sum(heights), title)
+    panels = figure.subplots(
+        len(tables), sharex=True, squeeze=False, height_ratios=heights
+    )[:, 0]
+    for axes, table, rows in zip(panels, tables, tables.values(), strict=True):
         _draw_rows(axes, rows, _baseline_mean(results, rows), measure.scale)
+        name = f"Table {table}" if table else ""
         axes.set_title(name, loc="left", fontsize=10)
     panels[-1].set_xlabel(style.capitalize(measure.column), parse_math=False)
-    if ax is None:
-        legend = style.add_legend(figure, panels)
-    else:
-        legend = style.add_legend(ax, panels, loc="best", ncols=1, fontsize=8)
+    legend = style.add_legend(figure, panels)
     # The legend is that of all rows, whose colors differ.
     for handle in filter(None, legend.legend_handles):
         handle.set(color="0.35")
-    return figure if ax is None else ax
+    return figure
 
 
 def _baseline_mean(results, rows):
     """Returns the mean of the baseline of a table, `None` without one."""
-    for comparison in getattr(results, "comparisons", ()):
-        if comparison.number == rows[0].table:
-            means = {row.variant: row.mean for row in rows}
-            return means.get(comparison.baseline)
-    return rows[0].mean
+    baselines = {x.number: x.baseline for x in results.comparisons}
+    means = {row.variant: row.mean for row in rows}
+    return means.get(baselines[rows[0].table])
 
 
 def _draw_rows(axes, rows, baseline, scale):

@@ -1,14 +1,12 @@
-"""Searches: accuracy by reduction ratio and kernel size, and against cost."""
+"""Searches: accuracy by reduction ratio and kernel size."""
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import Measure, as_measure
-from cbam_keras.study.results.figures.costs import draw_costs
 
 KERNEL, RATIO = "kernel_size", "reduction_ratio"
 # The colors of the map span at least so much, ten percentage points: a
@@ -111,86 +109,6 @@ def _draw_map(axes, trials, measure):
     axes.set_title(f"Mean {measure.heading}, number of trials", fontsize=10)
 
 
-def plot_pareto(
-    trials: Sequence[Any],
-    title: str = "",
-    heading: str | Measure = "validation accuracy",
-) -> "style.Figure":
-    """Draws the accuracy of the trials of a search against their cost.
-
-    The line is the Pareto front: no other trial is as good at a lower cost.
-    The trials on it are labelled with their numbers.
-
-    Args:
-        trials: As in `plot_search`, with `number`, `parameters` and `macs`.
-            `None` stands for an unknown one; the value of `"attention"` decides
-            the color.
-        title: String, written over the figure. Defaults to `""`.
-        heading: String or `study.Measure`, the quantity that is drawn. A string
-            is in percent. Defaults to `"validation accuracy"`.
-
-    Returns:
-        A `matplotlib.figure.Figure`. Parameters are on the left,
-        multiply-accumulates on the right.
-
-    Raises:
-        ValueError: If no trial is finished, or if no cost is known.
-        ImportError: If matplotlib is not installed.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> trial = SimpleNamespace(
-        ...     number=0, values={}, status="finished", val_accuracy=0.9,
-        ...     parameters=1000, macs=50000,
-        ... )
-        >>> figure = plot_pareto([trial])
-    """
-    points = [
-        SimpleNamespace(
-            number=trial.number,
-            label=_attention_of(trial),
-            mean=_score(trial),
-            parameters=trial.parameters,
-            macs=trial.macs,
-            seconds_per_epoch=None,
-        )
-        for trial in _finished_trials(trials)
-    ]
-    points.sort(key=lambda point: point.label)
-    measure = as_measure(heading)
-    figure, panels = draw_costs("trials", points, title, measure)
-    for key, axes in panels.items():
-        _draw_front(axes, points, key, measure)
-    style.add_legend(figure, panels.values())
-    return figure
-
-
-def _draw_front(axes, points, key, measure):
-    """Draws the Pareto front over a cost, with the numbers of its trials."""
-    sign = measure.merit(1)
-    by_cost = sorted(
-        (point for point in points if getattr(point, key) is not None),
-        key=lambda x: (getattr(x, key), -sign * x.mean, x.number),
-    )
-    costs: list = []
-    values: list = []
-    for point in by_cost:
-        cost, value = getattr(point, key), measure.scale * point.mean
-        if values and sign * value <= sign * values[-1]:
-            continue
-        costs.append(cost)
-        values.append(value)
-        # No trial is cheaper and better, so that corner is free.
-        place = {"xytext": (-4, 3 * sign), "textcoords": "offset points"}
-        place |= {"ha": "right", "va": "bottom" if sign > 0 else "top"}
-        axes.annotate(str(point.number), (cost, value), fontsize=9, **place)
-    # The front ends at the greatest cost, where nothing is better.
-    costs.append(getattr(by_cost[-1], key))
-    values.append(values[-1])
-    line = {"drawstyle": "steps-post", "label": "Pareto front"}
-    axes.plot(costs, values, color="black", linewidth=1, zorder=1, **line)
-
-
 def _finished_trials(trials):
     finished = [trial for trial in trials if trial.status == "finished"]
     if not finished:
@@ -208,5 +126,5 @@ def _score(trial):
 
 
 def _attention_of(trial):
-    """Returns the kind of attention of a trial, by which it is colored."""
+    """Returns the kind of attention of a trial."""
     return str(trial.values.get("attention", "a trial"))
