@@ -92,16 +92,14 @@ def add_attention(parser):
     )
 
 
-def add_repetitions(parser, *, seeds):
+def add_repetitions(parser):
     """Adds how many networks are trained of each kind."""
     parser.add_argument(
         "--seeds",
         type=int,
-        default=seeds,
         help="number of seeds (0, 1, 2, ...); with several, the mean, the "
-        "standard deviation and the interval of each difference are reported"
-        + " (default: 3 for cluttered_mnist, otherwise 1)"
-        * (seeds is None),
+        "standard deviation and the interval of each difference are reported "
+        "(default: 3 for cluttered_mnist, otherwise 1)",
     )
     add_folds(parser)
 
@@ -258,9 +256,7 @@ def add_masks(parser):
     )
 
 
-def add_training(
-    parser, *, learning_rate=True, has_masks=True, has_threshold=False
-):
+def add_training(parser, *, learning_rate=True, has_threshold=False):
     """Adds how networks are trained."""
     group = parser.add_argument_group("training")
     group.add_argument(
@@ -325,10 +321,10 @@ def add_training(
     )
     group.add_argument(
         "--measure",
-        choices=(*(SCORES if has_masks else ()), *MEASURES),
+        choices=(*SCORES, *MEASURES),
         default="test_accuracy",
-        help="metric that networks are compared by, on the test images"
-        + "; with masks miou, or for two classes iou or dice" * has_masks,
+        help="metric that networks are compared by, on the test images; with "
+        "masks miou, or for two classes iou or dice",
     )
     if has_threshold:
         group.add_argument(

@@ -93,11 +93,6 @@ class Parser(argparse.ArgumentParser):
         options, rest = super().parse_known_args(args, namespace)
         for action in self._actions:
             value = vars(options).get(action.dest)
-            if action.nargs == "*":
-                # They may also stand between options, where argparse does not
-                # recognize them.
-                value += [word for word in rest if word[:1] != "-"]
-                rest = [word for word in rest if word[:1] == "-"]
             if "" in (value if isinstance(value, list) else [value]):
                 wrong = argparse.ArgumentError(action, "a value is empty")
                 self.error(str(wrong))
@@ -192,7 +187,7 @@ def train(parser):
         help="replace gates of the network by attention, as se of "
         "EfficientNetB0, and compare with the network as it is",
     )
-    add_repetitions(parser, seeds=None)
+    add_repetitions(parser)
     add_run(parser, "runs/train-DATA-MODEL")
     add_json(parser)
     group = parser.add_argument_group("attention layers")
@@ -288,62 +283,6 @@ def tune(parser):
     add_identity_init(group)
 
 
-def ablate(parser):
-    """Trains the networks of the paper's Tables 1, 2 and 3 and baseline, SE and
-    CBAM of Table 4 with several seeds, and ends with those tables: mean,
-    deviation, and the paired difference to the baseline. The same command given
-    again resumes.
-
-    examples:
-      cbam-keras ablate
-      cbam-keras ablate --tables 1 2 --seeds 5 --epochs 10
-      cbam-keras ablate --data photos --image-size 64 --quiet --csv > table.csv
-    """
-    add_model(parser)
-    parser.add_argument(
-        "--tables",
-        type=int,
-        **SEVERAL,
-        metavar="TABLE",
-        help="of the paper (default: 1 2 3 4)",
-    )
-    add_repetitions(parser, seeds=3)
-    add_run(parser, "runs/ablate-DATA-MODEL")
-    group = parser.add_mutually_exclusive_group()
-    add_json(group)
-    group.add_argument("--markdown", action="store_true", help="print Markdown")
-    group.add_argument("--csv", action="store_true", help="print CSV")
-    add_data(parser)
-    add_training(parser, has_masks=False)
-    add_identity_init(add_rarely_used(parser))
-
-
-def table(parser):
-    """Builds the networks of Tables 1 to 5 of the paper, compares their
-    parameters and multiply-accumulates with those that it reports, and lists
-    its errors. About half a minute for all.
-
-    examples:
-      cbam-keras table
-      cbam-keras table resnet50 resnet50-cbam --markdown
-    """
-    parser.usage += " [NAME ...]"
-    parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAME",
-        help="rows, as resnet50-cbam (default: all)",
-    )
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("--markdown", action="store_true", help="print Markdown")
-    add_json(group)
-    parser.add_argument(
-        "--output",
-        metavar="DIR",
-        help="a folder that also gets tables.md and tables.json",
-    )
-
-
 def report(parser):
     """Writes report.html of a run again, with what its networks look at: eight
     test images, mistakes first, with Grad-CAM and attention maps; of masks what
@@ -360,7 +299,5 @@ def report(parser):
 COMMANDS = {
     train: "train a network without and with attention, and compare",
     tune: "search reduction ratio and kernel size, and compare the best",
-    ablate: "run the paper's comparisons on your own data, several seeds",
-    table: "compare parameters and MACs with the paper's tables",
     report: "write the page of a run again, with what its networks look at",
 }

@@ -9,6 +9,7 @@ on what they measure.
 - `layers`, `networks`, `memory`, `small_network`, `startup`, `exports`, `job`:
   run by `python -m benchmarks`, too.
 - `insertion`: attention inserted into a trained network.
+- `paper`: parameters and multiply-accumulates beside those of the paper.
 - `when_it_helps/`: accuracy without and with attention.
 - `simulations/`: what studies claim where the truth is known.
 - `naive`, `authors`: what our layers are compared with.

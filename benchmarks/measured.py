@@ -193,7 +193,6 @@ def simulated():
 
 # They are not meant for every block.
 SPARSE = ("bam", "scse")
-# The networks of Table 4 are in Tables 1 and 3, too.
 ABLATIONS = [f"ablation-{number}" for number in range(1, 4)]
 ABLATION_COLUMNS = ("description", "top-1 error (%)", "difference (95 %)")
 TABLES = {

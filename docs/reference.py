@@ -16,7 +16,7 @@ FOLDER = pathlib.Path(__file__).parent / "reference"
 # The modules, each with a page.
 PAGES = {
     "Attention in a model": "layers insertion models convert",
-    "Training": "comparison tuning training losses data study ablation report",
+    "Training": "comparison tuning training losses data study report",
     "Looking into a model": "explain plotting profiling",
     "The paper": "presets",
 }
@@ -64,7 +64,6 @@ CONSTANTS = {
         'more than 96 pixels, else `stem="small"` unless the table has another.'
     ),
     "training.RECIPES": "Recipes, by name.",
-    "ablation.TABLES": "Networks in each table of the paper.",
 }
 # What people look up: its page has shapes and an example, too.
 SHOWN = """

@@ -29,6 +29,11 @@ def network(attention):
     return networks.mlp(2 if attention is None else 3 + is_se(attention))
 
 
+def named(name, data):
+    """Returns it by the name of a variant."""
+    return networks.mlp({"plain": 2, "cbam": 3, "se": 4}[name])
+
+
 def failing(attention):
     """Returns it, but for SE."""
     if is_se(attention):
@@ -119,9 +124,9 @@ def seeds(folder):
 
 
 @once
-def ablate(folder):
-    options = {"tables": [4], "seeds": [0, 1], "model": network}
-    folder_checks.call("ablate", folder, **options)
+def tables(folder):
+    options = {"seeds": [0, 1], "model": named}
+    folder_checks.call("tables", folder, **options)
     explanation(folder / "explain")
 
 
@@ -150,6 +155,6 @@ def explanation(folder):
 FOLDERS = {
     "train": train,
     "seeds": seeds,
-    "ablate": ablate,
+    "tables": tables,
     "tune": tune,
 }

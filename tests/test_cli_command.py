@@ -1,8 +1,7 @@
-"""`cbam-keras` itself: help, errors, exit status, completion, `table`."""
+"""`cbam-keras` itself: help, errors, exit status, completion."""
 
 import errno
 import importlib
-import json
 import os
 import platform
 import shlex
@@ -17,12 +16,12 @@ from test_packaging import PROJECT
 import cbam_keras
 from _cbam_keras_command.parser import build_parser
 from _cbam_keras_command.quiet import LEVEL, import_quietly
-from cbam_keras import cli, presets
-from cbam_keras.cli import tables
+from cbam_keras import cli
+from cbam_keras._terminal import say
 from cbam_keras.cli.command import HANDLERS
 
-RUNS = ["train", "tune", "ablate"]
-COMMANDS = [*RUNS, "table", "report"]
+RUNS = ["train", "tune"]
+COMMANDS = [*RUNS, "report"]
 
 
 def printed_by(capsys, *arguments):
@@ -76,8 +75,6 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(capsys, name):
         ("train --output=", "argument --output: a value is empty"),
         # What excludes each other.
         ("train --resume --overwrite", "not allowed with argument --resume"),
-        ("ablate --json --csv", "not allowed with argument"),
-        ("table --markdown --json", "not allowed with argument"),
     ],
 )
 def test_the_parser_tells_a_mistake_in_one_line(capsys, arguments, message):
@@ -151,12 +148,13 @@ def test_a_warning_is_one_line_and_comes_once(handle, capsys):
     )
 
 
-def test_reader_may_leave_early(monkeypatch, counted):
+def test_reader_may_leave_early(monkeypatch, handle):
+    handle(lambda options: say("a table"))
     read, write = os.pipe()
     os.close(read)
     with open(write, "w") as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
-        assert cli.main(["table", "resnet18"]) == 0
+        assert cli.main(["train"]) == 0
         # Nor is the rest written on exit.
         print("more", flush=True)
 
@@ -164,26 +162,26 @@ def test_reader_may_leave_early(monkeypatch, counted):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize("buffering", [1, -1], ids=["lines", "blocks"])
 def test_a_full_disk_is_reported_in_one_line(
-    monkeypatch, counted, capsys, buffering
+    monkeypatch, handle, capsys, buffering
 ):
+    handle(lambda options: say("a table"))
     with open("/dev/full", "w", buffering) as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
-        assert cli.main(["table", "resnet18"]) == 1
+        assert cli.main(["train"]) == 1
         print("more", flush=True)
     assert capsys.readouterr().err == (
-        "cbam-keras table: error: standard output cannot be written to (No "
+        "cbam-keras train: error: standard output cannot be written to (No "
         "space left on device)\n"
     )
 
 
-def test_no_name_steers_the_terminal(monkeypatch, counted, capsys):
-    text = "a\x1b[2Jb\x9bc\td\n"
-    monkeypatch.setattr(tables, "render", lambda *_, **__: text)
-    assert cli.main(["table"]) == 0
-    assert capsys.readouterr().out == "a\ufffd[2Jb\ufffdc\td\n\n"
+def test_no_name_steers_the_terminal(handle, capsys):
     assert cli.main(["train", "--data", "./a\x1b[2Jb"]) == 2
     printed = capsys.readouterr()
     assert "./a\ufffd[2Jb" in printed.err and "\x1b" not in printed.err
+    handle(lambda options: say("a\x1b[2Jb\x9bc\td\n"))
+    assert cli.main(["train"]) == 0
+    assert capsys.readouterr().out == "a\ufffd[2Jb\ufffdc\td\n\n"
 
 
 @pytest.mark.parametrize(
@@ -212,57 +210,12 @@ def test_completion_knows_options_and_paths(capsys):
     assert "_train___output_COMPGEN=_shtab_compgen_files" in printed
 
 
-# The paper's tables.
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """Returns the rows that were asked for, in place of counting."""
-    calls = []
-
-    def counted(names):
-        calls.append(names)
-        row = presets.PRESETS["resnet18"]
-        return [presets.compare_counts(row, 11_689_512, 1)]
-
-    monkeypatch.setattr(presets, "count_rows", counted)
-    return calls
-
-
-def test_table_prints_the_rows_asked_for(counted, capsys):
-    for arguments, start in (
-        (["resnet18", "resnet50"], "Table 4: ImageNet-1K\n┏"),
-        (["a", "--markdown", "b"], "**Table 4: ImageNet-1K**\n\n| network "),
-        (["--json"], '[\n {\n  "name": "resnet18",\n'),
-    ):
-        assert cli.main(["table", *arguments]) == 0
-        assert capsys.readouterr().out.startswith(start)
-    assert counted == [["resnet18", "resnet50"], ["a", "b"], []]
-
-
-def test_table_writes_files_or_refuses_before_any_work(
-    counted, tmp_path, capsys
-):
-    output = tmp_path / "new" / "folder"
-    assert cli.main(["table", "--output", str(output)]) == 0
-    assert "\n| ResNet18 | none " in (output / "tables.md").read_text()
-    (row,) = json.loads((output / "tables.json").read_text())
-    assert (row["parameters"], row["tables"]) == (11_689_512, [4])
-    assert len(list(output.iterdir())) == 2
-    counted.clear()
-    assert cli.main(["table", "--output", "/dev/null/x"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("cbam-keras table: error: ")
-    assert "can be written to" in line
-    assert not counted
-
-
 # As a process.
 
 
 def test_the_module_and_the_script_run_the_command():
     done = subprocess.run(
-        [sys.executable, "-m", "cbam_keras", "table", "resnet19"],
+        [sys.executable, "-m", "cbam_keras", "train", "--model", "resnet19"],
         capture_output=True,
         text=True,
         # TensorFlow logs lines before it reads its level.
@@ -270,7 +223,7 @@ def test_the_module_and_the_script_run_the_command():
     )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("cbam-keras table: error: ")
+    assert line.startswith("cbam-keras train: error: ")
     assert "Did you mean" in line
     module, _, function = PROJECT["scripts"]["cbam-keras"].partition(":")
     assert hasattr(importlib.import_module(module), function)

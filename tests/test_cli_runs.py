@@ -1,4 +1,4 @@
-"""`train`, `ablate`, `tune`: what they plan, print and report."""
+"""`train` and `tune`: what they plan, print and report."""
 
 import dataclasses
 import inspect
@@ -15,7 +15,6 @@ import pytest
 
 from _cbam_keras_command import options, parser
 from cbam_keras import (
-    ablation,
     cli,
     comparison,
     data,
@@ -33,7 +32,6 @@ from cbam_keras.report import looking
 
 RUNS = {
     "train": (comparison, "compare"),
-    "ablate": (ablation, "run"),
     "tune": (tuning, "search"),
 }
 RECIPE = comparison.default_recipe("tiny")
@@ -49,8 +47,7 @@ LINES = (
     "--split-column d --group-column e --group-by f --seed 3 "
     "--learning-rate 0.1 --reduction-ratio 8 --kernel-size 5 --order parallel "
     "--instead-of se",
-    "ablate --data cifar10 --download --data-dir a --manual-dir b "
-    "--tables 2 3 --seeds 2 --learning-rate 0.1",
+    "train --data cifar10 --download --data-dir a --manual-dir b --seeds 2",
     "tune --data ./folder --no-group-by-folder --algorithm grid --max-trials 5 "
     "--confirm 4 --keep 2 --seed 3",
 )
@@ -83,7 +80,6 @@ def described(plan):
         found, task = vars(plan) | vars(plan.adapted), plan.of_trials
     else:
         found = {**vars(plan), **plan.settings, **plan.variants[-1].describe()}
-        found["tables"] = [table.number for table in plan.comparisons]
         found["seeds"], task = len(plan.seeds), plan.task
     images = {"data": task.data, "measure": task.score, **task.options}
     return {**found, **vars(plan.recipe), **images}
@@ -116,17 +112,19 @@ NET = "--model MobileNetV2 --weights imagenet"
         ("train", dataclasses.replace(RECIPE, epochs=3)),
         ("train --data mnist5k", RECIPE),
         ("tune --data ./a", comparison.default_recipe("tiny", None, "./a")),
-        ("ablate --model json:dumps", comparison.default_recipe(None)),
         (
-            "ablate --data ./a --epochs 3 --augment flip crop",
+            "train --data mnist5k --model json:dumps",
+            comparison.default_recipe(None),
+        ),
+        (
+            "train --data ./a --epochs 3 --augment flip crop",
             dataclasses.replace(RECIPE, epochs=3, augment=("flip", "crop")),
         ),
         (
-            "ablate --label-smoothing 0.1 --augment rotate",
+            "train --data mnist5k --label-smoothing 0.1 --augment rotate",
             dataclasses.replace(RECIPE, loss=0.1, augment=("rotate",)),
         ),
         (f"train {NET}", FINE_TUNING),
-        (f"ablate {NET}", FINE_TUNING),
         (f"tune {NET}", FINE_TUNING),
         (f"tune {NET} --recipe default", training.Recipe()),
         ("train --recipe small_images", training.RECIPES["small_images"]),
@@ -266,7 +264,7 @@ def test_quiet_commands_show_no_progress(capsys):
         (f"{OWN_SPACE} --learning-rate=0.5", "`learning_rate` must be left "),
         (f"{OWN_SPACE} --no-identity-init", "`identity_init` must be left "),
         (f"{OWN_SPACE} --model tiny", "`model` must be left out"),
-        ("ablate --model mobilenetV3Small", 'Did you mean "MobileNetV3Small"'),
+        ("train --model mobilenetV3Small", 'Did you mean "MobileNetV3Small"'),
         (
             "tune --attention none se --kernel-size 3",
             "`kernel_size` must be left out with the layers none, se",
@@ -328,27 +326,24 @@ def run(command, output, *options):
 
 
 def test_a_command_prints_what_it_is_asked_for(drawn, tmp_path, capsys):
-    output, few = tmp_path / "run", ["--tables", "4", "--seeds", "1"]
-    assert run("ablate", output, *few, "--dry-run", "--json") == 0
+    output, few = tmp_path / "run", ["--attention", "none", "se"]
+    assert run("train", output, *few, "--dry-run", "--json") == 0
     printed = capsys.readouterr()
-    assert json.loads(printed.out)["trainings"] == 3
+    assert json.loads(printed.out)["trainings"] == 2
     assert "images of 10 classes" in printed.err and not output.exists()
-    assert run("train", output, "--attention", "none", "--dry-run") == 0
+    assert run("train", output, *few, "--dry-run") == 0
     assert re.search(
         r"epoch\nAbout .* on this machine", capsys.readouterr().out
     )
     few.append("--no-report")
-    assert run("ablate", output, *few, "--json") == 0
+    assert run("train", output, *few, "--json") == 0
     printed, results = capsys.readouterr(), study.Results.read(output)
     assert printed.out == f"{results.json()}\n"
     assert "images of 10 classes" in printed.err
-    for option, shown in (
-        ("--markdown", results.markdown()),
-        ("--csv", results.csv()),
-        ("--resume", results),
-    ):
-        assert run("ablate", output, *few, "--quiet", option) == 0
-        assert capsys.readouterr() == (f"{shown}\n".lstrip(), "")
+    assert run("train", output, *few, "--quiet", "--resume") == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith(str(results).lstrip())
+    assert printed.err == ""
 
 
 def test_the_report_shows_the_networks_of_the_first_seed(

@@ -25,7 +25,7 @@ def _public():
             continue
         for name in names:
             value = getattr(getattr(cbam_keras, module), name)
-            # Two modules have it, as `comparison.plan` and `ablation.plan`.
+            # Two modules have it.
             if found.get(name, value) is not value:
                 name = f"{module}.{name}"
             found[name] = value
@@ -91,7 +91,7 @@ def test_no_paragraph_stands_twice_in_a_docstring(name):
 DEAR = """
     MobileNet ResNet34 ResNet50 ResNet101 ResNet152 ResNeXt50
     ResNeXt101 Segmentation compare
-    insert_attention search study.run train
+    insert_attention run search train
 """.split()
 
 

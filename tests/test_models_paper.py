@@ -1,24 +1,12 @@
 """The paper's tables: every row, its network, and what that counts."""
 
-import pathlib
-
 import pytest
 from networks import without_values
 
+from benchmarks import paper
 from cbam_keras import CBAM, profile_model
-from cbam_keras.cli import tables
-from cbam_keras.models.paper import (
-    ABLATIONS,
-    PRESETS,
-    build_preset,
-    compare_counts,
-    count_rows,
-)
+from cbam_keras.models.paper import ABLATIONS, PRESETS, build_preset
 
-# Most tests need the networks of all rows.
-pytestmark = pytest.mark.slow
-
-ROOT = pathlib.Path(__file__).parent.parent
 # Of the authors' code with CBAM, of torchvision without.
 EXACT_PARAMETERS = {
     "resnet18": 11_689_512,
@@ -43,44 +31,49 @@ CHOICES = {
 }
 
 
-@pytest.fixture(scope="module")
-def rows():
+REPRESENTATIVE = ("resnet50-cbam", "wideresnet18-1.5-se", "mobilenet-0.7-cbam")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=[] if name in REPRESENTATIVE else pytest.mark.exhaustive,
+        )
+        for name in PRESETS
+    ],
+)
+def test_counts_equal_the_reported_digits(name):
     with without_values():
-        return {row["name"]: row for row in count_rows()}
+        model = build_preset(name)
+    profile, row = profile_model(model), PRESETS[name]
+    assert f"{profile.parameters / 1e6:.2f}" == f"{row.parameters:.2f}"
+    assert f"{profile.macs / 1e9:.3f}" == f"{row.macs:.3f}"
+    if name in EXACT_PARAMETERS:
+        assert profile.parameters == EXACT_PARAMETERS[name]
 
 
-def test_counts_equal_the_reported_digits(rows):
-    assert len(PRESETS) == 30
-    assert {rows[name]["equal"] for name in PRESETS} == {True}
-
-
-def test_parameters_are_those_of_the_authors_and_torchvision(rows):
-    found = {name: rows[name]["parameters"] for name in EXACT_PARAMETERS}
-    assert found == EXACT_PARAMETERS
-
-
-def test_stride_in_the_3x3_costs_macs_and_no_parameters(rows):
+def test_stride_in_the_3x3_costs_macs_and_no_parameters():
     with without_values():
         model = build_preset("resnet50", downsample_in="3x3")
         profile = profile_model(model)
     assert model.name == "resnet50"
-    assert profile.parameters == rows["resnet50"]["parameters"]
+    assert profile.parameters == EXACT_PARAMETERS["resnet50"]
     # What the authors' code and torchvision count.
     assert f"{profile.macs / 1e9:.3f}" == "4.089"
 
 
-def test_docs_have_the_generated_tables(rows):
-    """The page has a second copy of the reported numbers."""
-    page = (ROOT / "docs" / "fidelity.md").read_text()
-    begin, end = "<!-- cbam-keras table --markdown -->", "<!-- end -->"
-    # The paper reports parameters in these tables.
-    reported = [
-        row | {"tables": [x for x in row["tables"] if x > 3]}
-        for row in rows.values()
-    ]
-    generated = tables.render(reported, markdown=True)
-    assert "\n\nAll 30 rows match the parameters" in generated
-    assert f"{begin}\n\n{generated}\n\n{end}" in page
+def test_docs_have_the_reported_numbers():
+    """The page has a second copy of them, which the counts equal."""
+    reported = {x.name: (x.parameters, x.macs) for x in PRESETS.values()}
+    assert len(reported) == 30
+    text = paper.PAGE.read_text("utf-8")
+    assert "\n\n30 of 30 rows match the parameters" in text
+    assert paper.page(text, reported) == text
+    other = paper.tables(reported | {"resnet18": (11.69, 1.813)})
+    assert "|          11.69 |    11.69 | 1.813 |     1.814 |" in other
+    assert "\n\n29 of 30 rows match" in other
 
 
 def test_ablations_have_the_attention_of_the_row():
@@ -112,32 +105,7 @@ def test_unknown_rows_and_fixed_options_are_refused():
     near = 'must be one of .*Did you mean "resnet50-parallel"'
     with pytest.raises(ValueError, match=near):
         build_preset("resnet50-paralel")
-    with pytest.raises(ValueError, match=near):
-        count_rows(["resnet50-paralel"])
     with pytest.raises(TypeError, match="'clases'"):
         build_preset("resnet18", clases=5)
     with pytest.raises(TypeError, match="multiple values .* 'groups'"):
         build_preset("resnext50", groups=8)
-
-
-def test_tables_are_printed_and_json(rows):
-    names = ["mobilenet-0.7-cbam", "resnet50-parallel"]
-    few = [rows[name] for name in names]
-    text = tables.render(few)
-    line = next(line for line in text.splitlines() if "MobileNet (al" in line)
-    cells = [cell.strip() for cell in line.strip("│").split("│")]
-    assert cells[1:] == ["CBAM", "2.71", "2.71", "0.289", "0.289"]
-    assert "1 of 1 rows match the parameters and GMACs" in text
-    assert "rows match" not in tables.render(few[1:])
-    assert [row["name"] for row in few] == names
-    assert (few[0]["equal"], few[1]["equal"]) == (True, None)
-    assert [row["printed_gflops"] for row in few] == [0.289, None]
-    assert [row["reported_top1_error"] for row in few] == [None, 22.95]
-
-
-def test_a_row_that_differs_is_named():
-    row = compare_counts(PRESETS["resnet18"], 11_000_000, 1)
-    assert row["equal"] is False
-    text = tables.render([row])
-    assert "0 of 1 rows match" in text
-    assert "others: resnet18." in text

@@ -26,7 +26,6 @@ SEARCH = ("--hypermodel", "slowed_script:build", "--max-trials", "3")
 WORKERS = ("--confirm", "1", "--workers", "2")
 COMMANDS = {
     "train": ("train", *TRAINING, "--attention", "none", "se"),
-    "ablate": ("ablate", *TRAINING, "--tables", "4", "--seeds", "1"),
     "tune": ("tune", *TRAINING, *SEARCH, "--confirm", "1"),
     "workers": ("tune", *TRAINING, *SEARCH, *WORKERS),
 }

@@ -16,7 +16,6 @@ from training_checks import SHORT
 from tuning_checks import warned
 
 from cbam_keras import (
-    ablation,
     comparison,
     data,
     models,
@@ -192,6 +191,25 @@ def test_all_is_no_attention_and_every_kind_that_fits(tmp_path):
     assert [*kinds] == [*results.variants, "ReLU"]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_baseline_that_fails_stays_the_baseline(tmp_path):
+    def failing(attention):
+        if attention is None:
+            raise ZeroDivisionError
+        return networks.linear()
+
+    with warned('left out, "none" with seed'):
+        results = compare(model=failing, seeds=3, output=tmp_path)
+    first, *others = results.rows
+    assert (first.label, first.mean) == ("none", None)
+    assert [row.label for row in others] == ["se", "cbam"]
+    assert not any(row.difference or row.interval for row in results.rows)
+    assert 'No differences: "none" and' in results.verdict
+    assert results.to_dataframe()["difference"].isna().all()
+    (axes,) = results.plot().axes
+    assert "mean of the baseline" not in axes.get_legend_handles_labels()[1]
+
+
 def arguments(function):
     """Returns the names, defaults and kinds of arguments."""
     parameters = inspect.signature(function).parameters.values()
@@ -202,7 +220,6 @@ def arguments(function):
     ("plan", "call"),
     [
         (comparison.plan, comparison.compare),
-        (ablation.plan, ablation.run),
         (tuning.Search, tuning.search),
     ],
     ids=lambda function: function.__name__,
@@ -258,7 +275,6 @@ def asked(monkeypatch):
     "plan",
     [
         functools.partial(comparison.plan, **PRETRAINED),
-        functools.partial(ablation.plan, **PRETRAINED),
         searched,
     ],
 )
@@ -288,7 +304,6 @@ def test_a_pretrained_network_is_fine_tuned(asked, plan, frozen_epochs):
     "run",
     [
         functools.partial(comparison.compare, **PRETRAINED, seeds=2),
-        functools.partial(ablation.run, **PRETRAINED),
         lambda **given: tuning.search(
             tuning.CBAMHyperModel(**PRETRAINED), **given
         ),

@@ -17,7 +17,6 @@ from networks import linear, mlp
 from study_checks import planned
 
 from cbam_keras import (
-    ablation,
     comparison,
     data,
     models,
@@ -64,9 +63,7 @@ def test_an_estimate_counts_every_network_and_leaves_all_as_it_was(
     assert (found.epochs, found.times, found.trainings) == (3, 2, 4)
 
 
-@pytest.mark.parametrize(
-    "plan", [comparison.plan, ablation.plan, tuning.Search], ids="cas"
-)
+@pytest.mark.parametrize("plan", [comparison.plan, tuning.Search], ids="cs")
 def test_default_epochs_make_200_steps_of_images_of_the_users(plan, capsys):
     # 48 training images: one step per epoch.
     images = arrays(classes=2, per_class=34, shape=(16, 16, 1))

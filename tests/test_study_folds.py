@@ -11,9 +11,8 @@ from data_checks import write_folder
 from folder_checks import epochs
 from PIL import Image
 from study_checks import GATED, NARROW, content_of, made, planned, statuses
-from training_checks import SHORT
 
-from cbam_keras import ablation, cli, data, report, study
+from cbam_keras import cli, data, report, study
 from cbam_keras.report import looking
 
 stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
@@ -194,13 +193,3 @@ def test_a_command_takes_folds(photos, tmp_path, capsys):
     printed = json.loads(capsys.readouterr().out)
     assert (printed["folds"], printed["seeds"]) == (3, [0, 1, 2])
     assert printed["test_images"] == 20
-
-
-def test_tables_of_the_paper_are_over_folds(photos, tmp_path):
-    options = {"tables": 4, "seeds": 1, "recipe": SHORT, "output": tmp_path}
-    found = ablation.run(photos, folds=3, **options)
-    text = found.markdown()
-    assert "Networks, mean over 3 folds" in text
-    assert "Measured on 20 images, each in one of the folds" in text
-    assert "with 3 folds would detect a difference of" in found.verdict
-    assert json.loads(found.json())["folds"] == 3

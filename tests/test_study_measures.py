@@ -10,7 +10,7 @@ import pytest
 from data_checks import arrays
 from networks import linear
 
-from cbam_keras import ablation, comparison, data, study, training, tuning
+from cbam_keras import comparison, data, study, training, tuning
 
 metrics = pytest.importorskip("sklearn.metrics")
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
@@ -205,28 +205,6 @@ def test_a_comparison_is_by_the_measure_beside_the_accuracy(tmp_path):
         compared(tmp_path / "run", "auc")
     with pytest.raises(ValueError, match="measure was 'macro_f1', is None"):
         compared(tmp_path / "run", "test_accuracy")
-
-
-def test_an_ablation_compares_the_measure_before_the_errors(tmp_path):
-    results = ablation.run(
-        RARE,
-        model=network,
-        tables=[4],
-        seeds=(0, 1),
-        recipe=RECIPE,
-        measure="balanced_accuracy",
-        output=tmp_path,
-    )
-    first = results.rows[0]
-    recalls = [run.metrics["balanced_accuracy"] for run in results.runs[::3]]
-    assert first.values == tuple(recalls)
-    (table,) = results.tables()
-    assert list(table.rows[0])[2:5] == [
-        "test balanced accuracy (%)",
-        'difference to "none"',
-        "top-1 error (%)",
-    ]
-    assert results.plot().axes[-1].get_xlabel() == "Test balanced accuracy (%)"
 
 
 def test_a_search_increases_the_measure_on_the_validation_images(tmp_path):

@@ -263,6 +263,6 @@ def test_an_output_that_is_no_folder_is_refused(output, tmp_path):
 
 def test_the_default_folder_is_one_below_runs():
     task = types.SimpleNamespace(name="my photos/small")
-    given = {"task": task, "kind": "ablate", "settings": {"model": "tiny"}}
+    given = {"task": task, "kind": "study", "settings": {"model": "tiny"}}
     folder = study.default_output(types.SimpleNamespace(**given))
-    assert folder.parts == ("runs", "ablate-my-photos-small-tiny")
+    assert folder.parts == ("runs", "study-my-photos-small-tiny")

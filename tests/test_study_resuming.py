@@ -67,7 +67,6 @@ def kill_and_resume(name, choose, folder, **options):
     ("name", "choose"),
     [
         ("train", list),
-        # An ablation is a comparison with tables.
         *((name, few) for name in ("compare", "tune")),
         *(
             pytest.param(name, list, marks=pytest.mark.exhaustive)
@@ -180,11 +179,10 @@ def test_a_network_of_a_run_that_is_stopped_is_not_given_up(
 @every_program
 def test_a_finished_run_is_not_trained_again(name, whole):
     output, expected = whole(name)
-    # The tables of an ablation are written again.
     kept = {
         path: path.stat().st_mtime_ns
         for path in output.rglob("*")
-        if path.suffix in (".keras", ".csv") and path.name != "tables.csv"
+        if path.suffix in (".keras", ".csv")
     }
     with epochs() as trained:
         assert call(name, output) == expected
@@ -207,7 +205,7 @@ def test_a_finished_run_is_not_trained_again(name, whole):
             *("compare", {"seeds": [0, 1]}, {"seeds": [2, 0, 1]}),
             *({"seeds": [2, 0, 1]}, 4),
         ),
-        ("ablate", {"tables": [4]}, {"tables": [1]}, {"tables": [1, 4]}, 4),
+        ("tables", {"tables": [4]}, {"tables": [1]}, {"tables": [1, 4]}, 2),
         (
             *("tune", {"confirm": 0}, {"max_trials": 3, "confirm": 0}),
             *({"max_trials": 3, "confirm": 0}, 2),
@@ -247,8 +245,7 @@ OTHER = dataclasses.replace(TWO, epochs=3)
             {"layer_options": {"reduction_ratio": 2}},
             "variants.se.reduction_ratio was 4, is 2",
         ),
-        ("ablate", {"identity_init": False}, "identity_init was True"),
-        ("ablate", {"model": linear}, "model was 'tiny', is 'linear'"),
+        ("compare", {"model": linear}, "model was 'tiny', is 'linear'"),
         ("tune", {"algorithm": "grid"}, "algorithm was 'random'"),
         ("train", {"resume": False}, "which holds one, resume=False"),
     ],

@@ -8,7 +8,7 @@ from data_checks import arrays
 from keras import layers
 
 import cbam_keras
-from cbam_keras import ablation, data, explain, plotting, training, tuning
+from cbam_keras import comparison, data, explain, plotting, training, tuning
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,9 @@ def _build(attention):
 
 
 @pytest.mark.every_backend
-def test_arrays_go_through_training_search_and_ablation(tmp_path, monkeypatch):
+def test_arrays_go_through_training_search_and_comparison(
+    tmp_path, monkeypatch
+):
     pretended.install(monkeypatch)
     given = arrays(per_class=10)
     recipe = training.Recipe(epochs=1, batch_size=16)
@@ -41,8 +43,8 @@ def test_arrays_go_through_training_search_and_ablation(tmp_path, monkeypatch):
     trials = tuning.search(space, images, recipe, **options).trials
     kinds = [trial.values["attention"] for trial in trials]
     assert kinds == ["none", "se", "cbam"]
-    options = {"tables": (4,), "seeds": 1, "output": tmp_path / "ablate"}
-    found = ablation.run(given, model=_build, recipe=recipe, **options)
+    options = {"data": given, "recipe": recipe, "output": tmp_path / "compare"}
+    found = comparison.compare(model=_build, **options)
     assert [len(row.values) for row in found.rows] == [1, 1, 1]
 
 

@@ -1,9 +1,8 @@
 """The command `cbam-keras`.
 
 - `command`: `main`, and what a subcommand ends with.
-- `runs`: `train`, `tune` and `ablate`.
+- `runs`: `train` and `tune`.
 - `reports`: `explain`, and the pages of runs.
-- `tables`: `table`.
 - `arguments`: what values of options stand for.
 """
 

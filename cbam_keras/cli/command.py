@@ -9,14 +9,12 @@ from collections.abc import Sequence
 
 from _cbam_keras_command.parser import parse
 from cbam_keras import _terminal
-from cbam_keras.cli import runs, tables
+from cbam_keras.cli import runs
 from cbam_keras.study import interrupts
 
 HANDLERS = {
     "train": runs.run,
     "tune": runs.run,
-    "ablate": runs.run,
-    "table": tables.table,
     "report": runs.write_report,
 }
 

@@ -1,4 +1,4 @@
-"""The subcommands `train`, `tune`, `ablate` and `report`.
+"""The subcommands `train`, `tune` and `report`.
 
 The first three make a plan of their options, and run it or count what it would
 train.
@@ -28,7 +28,6 @@ from cbam_keras.cli.arguments import import_object, progress_of
 from cbam_keras.study import (
     RECIPES,
     Recipe,
-    ablation,
     comparison,
     find_recipe,
 )
@@ -79,22 +78,6 @@ def _data_or_task(options: Options) -> dict[str, Any]:
     return {"task": study.Segmentation(options.data, **arguments)}
 
 
-def plan_ablation(options: Options) -> study.Study:
-    model = _model(options)
-    return ablation.plan(
-        options.data,
-        model=model,
-        weights=options.weights,
-        tables=options.tables or list(ablation.TABLES),
-        seeds=_seeds(options),
-        folds=options.folds,
-        recipe=_recipe(options, model),
-        identity_init=options.identity_init is not False,
-        data_options=options.data_options,
-        measure=options.measure,
-    )
-
-
 def plan_search(options: Options) -> tuning.Search:
     images = _data_or_task(options)
     if options.hypermodel is not None:
@@ -127,7 +110,6 @@ def plan_search(options: Options) -> tuning.Search:
 
 PLANS: dict[str, Callable[[Options], study.Study | tuning.Search]] = {
     "train": plan_training,
-    "ablate": plan_ablation,
     "tune": plan_search,
 }
 
@@ -186,10 +168,6 @@ def _shown(options, results):
     """Returns the results as they are asked for."""
     if options.json:
         return results.json()
-    if options.command == "ablate" and options.markdown:
-        return results.markdown()
-    if options.command == "ablate" and options.csv:
-        return results.csv()
     return results
 
 
@@ -239,7 +217,7 @@ def _recipe(options: Options, model: object) -> Recipe:
         model,
         options.weights,
         options.data,
-        getattr(options, "masks", None) is not None,
+        options.masks is not None,
     )
     names = [field.name for field in dataclasses.fields(Recipe)]
     recipe = find_recipe(options.recipe, default)

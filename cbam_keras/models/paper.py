@@ -1,44 +1,14 @@
-"""The paper's tables: their titles and rows, networks, and what these count."""
+"""The rows of the paper's tables, and their networks."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _files, _terminal, models, profiling
+from cbam_keras import _checks, models
 from cbam_keras.layers import ATTENTION, VARIANTS, Attention
 
 __all__ = ["build_preset", "PRESETS", "ABLATIONS", "Preset"]
-
-TITLES = {
-    1: "channel attention on ResNet50",
-    2: "spatial attention after channel attention, on ResNet50",
-    3: "arrangement of the two gates, on ResNet50",
-    4: "ImageNet-1K",
-    5: "ImageNet-1K, MobileNet",
-}
-# Tables 1 to 4 as comparisons of one network with different attention, the
-# baseline first. Table 2 adds spatial gates to the last channel gate of Table
-# 1, which is therefore its baseline.
-COMPARISONS: dict[int, tuple[str, ...]] = {
-    1: ("none", "se", "channel-max", "channel-avg-max"),
-    2: (
-        "channel-avg-max",
-        "spatial-conv-3",
-        "spatial-conv-7",
-        "spatial-avg-max-3",
-        "cbam",
-    ),
-    3: ("se", "cbam", "spatial-first", "parallel"),
-    4: ("none", "se", "cbam"),
-}
-COMPARED = {
-    1: "channel attention",
-    2: "spatial attention after channel attention",
-    3: "arrangement of the two gates",
-    4: "no attention, SE and CBAM",
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -251,43 +221,3 @@ ABLATIONS: dict[str, Preset] = {
     **{name: PRESETS[name] for name in _REPEATED},
     **{row.name: row for row in _tables_1_to_3()},
 }
-
-
-def count_rows(names: Sequence[str] = ()) -> list[_files.Json]:
-    """Builds networks of the tables, all by default, and counts.
-
-    Returns one dictionary per network, with the keys that the JSON has.
-    """
-    presets = {**PRESETS, **ABLATIONS}
-    names = list(dict.fromkeys(names or presets))
-    for name in names:
-        _checks.one_of("names", name, presets)
-    rows = []
-    for name in _terminal.show_progress(
-        names, len(names), "building the networks"
-    ):
-        profile = profiling.profile_model(build_preset(name))
-        row = compare_counts(presets[name], profile.parameters, profile.macs)
-        rows.append(row)
-    return rows
-
-
-def compare_counts(preset: Preset, parameters: int, macs: int) -> _files.Json:
-    """Returns what is printed and what is counted of one network."""
-    equal = None
-    if None not in (preset.parameters, preset.macs):
-        rounded = round(parameters / 1e6, 2), round(macs / 1e9, 3)
-        equal = rounded == (preset.parameters, preset.macs)
-    return {
-        "name": preset.name,
-        "tables": preset.tables,
-        "network": preset.network,
-        "attention": preset.attention,
-        "parameters": parameters,
-        "printed_parameters_in_millions": preset.parameters,
-        "macs": macs,
-        "printed_gflops": preset.macs,
-        "equal": equal,
-        "reported_top1_error": preset.top1_error,
-        "reported_top5_error": preset.top5_error,
-    }

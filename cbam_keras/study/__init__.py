@@ -1,14 +1,14 @@
 """Trains variants with several seeds, resumes, and compares them.
 
-`training.train`, `comparison.compare` and `ablation.run` are studies, and
-`tuning.search` ends with one. Variants of a study may be your own networks.
+`training.train` and `comparison.compare` are studies, and `tuning.search` ends
+with one. Variants of a study may be your own networks.
 
 - `plans/`: what is trained: studies, tasks, recipes.
 - `running/`: how: the run, its cells, checkpoints and workers.
 - `results/`: results read, compared, printed and drawn.
 """
 
-from cbam_keras.study.plans import ablation, comparison, training
+from cbam_keras.study.plans import comparison, training
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.measures import (
     ACCURACY,

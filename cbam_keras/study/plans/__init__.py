@@ -2,8 +2,7 @@
 
 - `study`: `Study`, `Variant`, `Comparison`, `Task`.
 - `tasks`, `segmentation`: `Classification`, and `Segmentation` by masks.
-- `comparison`, `ablation`, `training`: studies of attention, of the paper's
-  tables, and of networks of your own.
+- `comparison`, `training`: studies of attention, and of networks of your own.
 - `recipes`: how networks are trained.
 - `class_weights`: training images weighted by their classes.
 - `measures`: `Measure`, and those of classifiers other than accuracy.

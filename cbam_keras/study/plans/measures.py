@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # The fraction of the test images that a network is right about.
 ACCURACY = "test_accuracy"
 # Fractions of the test images: drawing these counts in intervals.
-FRACTIONS = (ACCURACY, "top1_error", "top5_error")
+FRACTIONS = (ACCURACY,)
 # Others, which are no fractions of images, and what sentences call them.
 MEASURES = {
     "balanced_accuracy": "balanced accuracy",

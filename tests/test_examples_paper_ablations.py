@@ -1,0 +1,63 @@
+"""The paper's Tables 1 to 3, trained by an example."""
+
+import json
+
+import keras
+import pytest
+
+from cbam_keras import comparison, presets, study
+from cbam_keras.layers import ATTENTION
+from examples import paper_ablations
+
+pytest.importorskip("scipy.stats", reason="intervals need SciPy")
+LABELS = {
+    1: ["none", "SE", "channel (max)", "channel (avg & max)"],
+    2: [
+        "channel (avg & max)",
+        "CBAM",
+        "channel + spatial (1x1 conv, k=3)",
+        "channel + spatial (1x1 conv, k=7)",
+        "channel + spatial (avg & max, k=3)",
+    ],
+    3: ["SE", "CBAM", "spatial + channel", "channel & spatial in parallel"],
+}
+
+
+def network(data, attention):
+    """Returns a network that compiles quickly."""
+    inputs = keras.Input(data.image_shape)
+    x = keras.layers.AveragePooling2D(7)(inputs)
+    x = keras.layers.Conv2D(4, 1)(x)
+    if attention is not None:
+        x = attention(name="attention")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    outputs = keras.layers.Dense(len(data.class_names), "softmax")(x)
+    return keras.Model(inputs, outputs)
+
+
+def test_the_rows_of_the_paper_are_trained_and_compared(
+    few_digits, quick, tmp_path, capsys
+):
+    quick.setitem(comparison.NETWORKS, "small", network)
+    line = f"--epochs 1 --seeds 1 --output {tmp_path / 'run'}"
+    paper_ablations.main(line.split())
+    results = study.Results.read(tmp_path / "run")
+    assert len(results.runs) == 10
+    for number, labels in LABELS.items():
+        rows = [row for row in results.rows if row.table == number]
+        assert [row.label for row in rows] == labels
+        first, *others = (row.difference for row in rows)
+        assert first is None and None not in others
+    printed = capsys.readouterr().out
+    assert "Table 3: arrangement of the two gates: Results in" in printed
+    for name, row in presets.ABLATIONS.items():
+        model = keras.saving.load_model(tmp_path / f"run/{name}.keras")
+        gates = [x for x in model.layers if x.name == "attention"]
+        assert [type(x) for x in gates] == [
+            ATTENTION[x] for x in [row.layer] if x
+        ]
+        for gate in gates:
+            config = gate.get_config()
+            expected = {"identity_init": False, **row.layer_options}
+            values = {key: config[key] for key in expected}
+            assert json.dumps(values) == json.dumps(expected)
