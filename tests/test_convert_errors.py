@@ -1,5 +1,7 @@
 """Errors, hints, warnings and reports of converted weights."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from convert_checks import (
     tiny_network,
     tiny_weights,
 )
-from layer_checks import to_numpy
+from layer_checks import stored, to_numpy
 
 from cbam_keras import (
     BAM,
@@ -25,7 +27,7 @@ from cbam_keras import (
     insert_attention,
     load_torch_weights,
 )
-from cbam_keras.convert import matching
+from cbam_keras.convert import Report, matching
 from cbam_keras.layers import AttentionGate
 
 # The names of timm's squeeze-and-excitation.
@@ -54,9 +56,9 @@ def built(layer, shape=(None, 8, 8, 16)):
     return layer
 
 
-def gate_weights(layer):
-    """Returns weights for a gate by its authors' names."""
-    slots = matching.make_plan(built(layer), ()).slots
+def slot_values(target):
+    """Returns weights for a built target by its authors' names."""
+    slots = matching.make_plan(target, ()).slots
     return {slot.name: np.ones(slot.shape, "float32") for slot in slots}
 
 
@@ -141,13 +143,13 @@ MISFITS = {
     ),
     "a gate with a weight missing": (
         lambda: built(BAM(combine="multiply")),
-        lambda: dict([*gate_weights(BAM()).items()][1:]),
+        lambda: dict([*slot_values(built(BAM())).items()][1:]),
         'Missing (1): "channel_att.gate_c.gate_c_fc_0.weight". Unused (0). '
         "Of another shape (0). Received: source=<a mapping of 27 entries>.\n",
     ),
     "a gate with an axis that its module lacks": (
         lambda: built(CoordinateAttention(), (None, 4, 4, 4, 16)),
-        lambda: gate_weights(CoordinateAttention()),
+        lambda: slot_values(built(CoordinateAttention())),
         'Missing (2): "coordinate_attention/excite2_kernel", "coordinate_att',
     ),
     "a value that is not a number": (
@@ -257,32 +259,55 @@ def test_a_second_attention_in_a_block_has_no_counterpart():
     assert 'Unknown (1): "stage1_block1_bn2_attention".' in message
 
 
-def test_strides_in_1x1_convolutions_are_warned_of():
-    options = {"depths": (1, 1), "widths": (4, 8), "downsample_in": "1x1"}
-    model = tiny_network(block="bottleneck", **options)
-    listed = '"stage2_block1_conv1".*downsample_in="3x3"'
+# What weights do not show: a target, weights for it, and words of the message.
+DIFFERENCES = {
+    "strides in 1x1 convolutions": (
+        lambda: tiny_network(
+            depths=(1, 1),
+            widths=(4, 8),
+            block="bottleneck",
+            downsample_in="1x1",
+        ),
+        slot_values,
+        '"stage2_block1_conv1".*downsample_in="3x3"',
+    ),
+    "the authors' CBAM": (
+        lambda: OFFICIAL(order="parallel", activation=None, name="gate"),
+        lambda target: official_weights(),
+        "\"gate\" has order='parallel', activation='linear', unlike",
+    ),
+    "the authors' BAM": (
+        lambda: built(BAM(8, name="gate", identity_init=True)),
+        slot_values,
+        "identity_init=True, combine='add', unlike .*"
+        r"attention=BAM\(identity_init=False, combine='multiply'\)\.",
+    ),
+    "the authors' coordinate attention": (
+        lambda: CoordinateAttention(identity_init=True),
+        lambda target: stored("official_coordinate_c32")[1],
+        r"attention=CoordinateAttention\(identity_init=False\)\.",
+    ),
+    "a gate by its name": (
+        lambda: tiny_network("eca"),
+        slot_values,
+        '"stage1_block1_attention" has identity_init=True, unlike',
+    ),
+    "other pools than those of timm": (
+        lambda: tiny_network(ChannelAttention),
+        lambda target: with_se(),
+        r"pool_types=\('avg', 'max'\).*attention=SqueezeExcite",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DIFFERENCES)
+def test_what_computes_something_else_is_refused(case):
+    build, make_weights, listed = DIFFERENCES[case]
+    target = build()
+    weights = make_weights(target)
+    message = error_of(target, weights)
+    assert re.search(f"{listed}.* pass strict=False", message)
     with pytest.warns(UserWarning, match=listed) as caught:
-        load_torch_weights(model, tiny_weights(), strict=False)
+        report = load_torch_weights(target, weights, strict=False)
     assert caught[0].filename == __file__
-
-
-def test_what_no_checkpoint_computes_is_warned_of():
-    layer = OFFICIAL(order="parallel", activation=None, name="gate")
-    listed = "\"gate\" has order='parallel', activation='linear', unlike"
-    with pytest.warns(UserWarning, match=listed):
-        load_torch_weights(layer, official_weights())
-
-
-def test_what_an_authors_module_does_not_compute_is_warned_of():
-    layer = built(BAM(8, name="gate", identity_init=True))
-    listed = (
-        "identity_init=True, combine='add', unlike .* identity_init=False, "
-    )
-    with pytest.warns(UserWarning, match=listed + "combine='multiply'."):
-        load_torch_weights(layer, gate_weights(BAM(8)))
-
-
-def test_other_pools_than_those_of_timm_are_warned_of():
-    listed = r"pool_types=\('avg', 'max'\).*attention=SqueezeExcite"
-    with pytest.warns(UserWarning, match=listed):
-        load_torch_weights(tiny_network(ChannelAttention), with_se())
+    assert report == Report(loaded=report.loaded)

@@ -119,18 +119,21 @@ def load_torch_weights(
             arrays.
         strict: Boolean, whether all names and shapes must match. The
             classifier (`fc`) may be unused by a network built without one.
-            If `False`, the weights that match are loaded and the others are
-            reported. Defaults to `True`.
+            Options that weights do not show, such as the order of the gates,
+            must match, too. If `False`, the weights that match are loaded, the
+            others are reported, and a warning names such options. Defaults to
+            `True`.
 
     Returns:
         A `Report` of the weights that were loaded, missing, unused, and of
         another shape.
 
     Raises:
-        ValueError: If weights do not match, or none does; if they are not
-            finite, or variances negative; if the file does not exist, is
-            damaged, or contains anything but tensors and plain values; or if
-            layers have no known counterpart in PyTorch.
+        ValueError: If weights do not match, or none does; if they match but
+            the model would compute something else; if they are not finite, or
+            variances negative; if the file does not exist, is damaged, or
+            contains anything but tensors and plain values; or if layers have
+            no known counterpart in PyTorch.
         TypeError: If `model_or_layer` is another layer, or `source` neither
             a path nor a mapping.
         ImportError: If a file needs PyTorch or safetensors, and it is not
@@ -196,6 +199,12 @@ def load_torch_weights(
                 "is damaged: take an earlier checkpoint"
             )
     for difference in _differences(target, plan):
+        if strict:
+            raise ValueError(
+                f"{difference} Received: {describe_source(source)}, "
+                "strict=True. To load the weights nevertheless, pass "
+                "strict=False."
+            )
         _checks.warn(difference)
     if input_shape is not None:
         model_or_layer.build(input_shape)
@@ -271,7 +280,7 @@ def _compare(plan: Plan, shapes: Mapping[str, tuple[int, ...]]) -> Report:
 
 def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
     """Yields differences in what is computed that weights do not show."""
-    differ = "the weights fit, the predictions will differ"
+    differ = "the weights fit, but the predictions differ"
     subsampled = [
         layer.name.removesuffix("_subsample")
         for layer in getattr(target, "layers", [])
@@ -294,7 +303,8 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
             continue
         names = [x for x in COMPUTED if x in config]
         settings = {x: config[x] for x in names if config[x] != theirs[x]}
-        advice = _list_options({x: theirs[x] for x in settings})
+        options = _list_options({x: theirs[x] for x in settings})
+        advice = f"attention={type(layer).__name__}({options})"
         if source is not None and not gates:
             advice = (
                 f"attention={source.attention} (in `insert_attention`: "
