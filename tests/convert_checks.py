@@ -88,19 +88,6 @@ def attention_weights(prefix="layer1.0.cbam.", channels=16, hidden=1):
     return random_weights(shapes, seed=1)
 
 
-def spelled(names, prefix="", hidden=1, norm=""):
-    """Returns random weights of a CBAM of 16 channels by other names."""
-    squeeze, excite, kernel = names.split()
-    shapes = {
-        f"{squeeze}.weight": (hidden, 16, 1, 1),
-        f"{excite}.weight": (16, hidden, 1, 1),
-        f"{kernel}.weight": (1, 2, 7, 7),
-        **{f"{norm}.{part}": (1,) for part in BN if norm},
-    }
-    shapes = {prefix + name: shape for name, shape in shapes.items()}
-    return random_weights(shapes, seed=len(prefix))
-
-
 def values(target):
     return [to_numpy(variable) for variable in target.weights]
 

@@ -12,9 +12,9 @@ from convert_checks import (
     TIMM,
     assert_equal_values,
     attention_weights,
+    error_of,
     random_weights,
     small_network,
-    spelled,
     tiny_network,
     tiny_weights,
     values,
@@ -45,6 +45,12 @@ from cbam_keras.convert import Report, matching
 LUUUYI = functools.partial(CBAM, **VARIANTS["luuuyi"])
 # The shape of the kernel of a spatial gate in PyTorch.
 KERNEL = (1, 2, 7, 7)
+
+
+def renamed(state_dict, changes):
+    for old, new in changes.items():
+        state_dict = {key.replace(old, new): x for key, x in state_dict.items()}
+    return state_dict
 
 
 @pytest.mark.every_backend
@@ -111,22 +117,25 @@ def test_a_single_block_gives_its_outputs():
 
 
 @pytest.mark.parametrize(
-    "gate, part, removed",
+    "gate, part, changes",
     [
-        (ChannelAttention(use_bias=False), "channel", "channel."),
-        (SpatialAttention(batch_norm=True), "spatial", ""),
+        (ChannelAttention(use_bias=False), "channel", {"channel.": ""}),
+        (
+            ChannelAttention(use_bias=False),
+            "channel",
+            {"channel.": "", "fc1": "fc.0", "fc2": "fc.2"},
+        ),
+        (SpatialAttention(batch_norm=True), "spatial", {}),
     ],
-    ids=["alone", "in its module"],
+    ids=["alone", "alone, fc.0", "in its module"],
 )
-def test_a_gate_is_found(gate, part, removed):
+def test_a_gate_is_found(gate, part, changes):
     _, weights = stored("timm_cbam_c64")
     whole = TIMM()
     load_torch_weights(whole, weights)
-    own = [name for name in weights if name.startswith(part)]
+    own = {name: weights[name] for name in weights if name.startswith(part)}
     gate.build((None, None, None, 64))
-    load_torch_weights(
-        gate, {name.removeprefix(removed): weights[name] for name in own}
-    )
+    load_torch_weights(gate, renamed(own, changes))
     expected = getattr(whole, f"{part}_attention")
     assert_equal_values(values(gate), values(expected))
 
@@ -166,8 +175,24 @@ def test_the_most_copied_gates_give_their_outputs(layer, part, sequential):
         (EfficientChannelAttention, {"se.conv": (1, 1, 3)}),
         (LUUUYI, {"ca.fc1": (1, 16), "ca.fc2": (16, 1), "sa.conv1": KERNEL}),
         (LUUUYI, {"ca.fc.0": (1, 16), "ca.fc.2": (16, 1), "sa.conv1": KERNEL}),
+        (
+            LUUUYI,
+            {
+                "ca.sharedMLP.0": (1, 16),
+                "ca.sharedMLP.2": (16, 1),
+                "sa.conv": KERNEL,
+            },
+        ),
+        (
+            LUUUYI,
+            {
+                "channel_attention.fc1": (1, 16),
+                "channel_attention.fc2": (16, 1),
+                "spatial_attention.conv1": KERNEL,
+            },
+        ),
     ],
-    ids=["eca", "se", "fc1", "fc.0"],
+    ids=["eca", "se", "fc1", "fc.0", "shared", "written out"],
 )
 def test_another_gate_in_a_block_is_found(attention, shapes):
     shapes = {f"layer1.0.{name}.weight": shapes[name] for name in shapes}
@@ -238,37 +263,48 @@ def test_mobilenetv2_takes_the_names_of_torchvision():
     assert_equal_values(values(ours), values(theirs))
 
 
-SPELLINGS = {
-    "channel_attention.fc1 channel_attention.fc2 spatial_attention.conv1": "",
-    "ca.sharedMLP.0 ca.sharedMLP.2 sa.conv": "sa.norm",
-    "ca.fc1 ca.fc2 sa.conv1": "sa.bn",
-    "channel.fc1 channel.fc2 spatial.conv": "",
-    "mlp.1 mlp.3 conv": "bn",
-    "SpatialGate.a SpatialGate.b SpatialGate.conv": "",
-}
-
-
-@pytest.mark.parametrize("names", SPELLINGS)
-def test_attention_of_any_name_is_found_by_its_shapes(names):
-    norm = SPELLINGS[names]
-    attention = CBAM(use_bias=False, spatial_batch_norm=bool(norm))
-    model = tiny_network(attention, depths=(2,))
-    gates = [spelled(names, f"layer1.{i}.", norm=norm) for i in (0, 1)]
-    load_torch_weights(model, tiny_weights(depth=2) | gates[0] | gates[1])
-    for i, own in enumerate(gates, 1):
-        gate = model.get_layer(f"stage1_block{i}_attention")
-        squeeze, excite, kernel, *norms = own.values()
-        # The authors stack the maximum first.
-        kernel = kernel[:, :: -1 if "SpatialGate" in names else 1]
-        kernels = [squeeze[..., 0, 0].T, excite[..., 0, 0].T]
-        kernels.append(kernel.transpose(2, 3, 1, 0))
-        assert_equal_values(values(gate), [*kernels, *norms])
+@pytest.mark.parametrize(
+    "stem, layer, others, listed",
+    [
+        (
+            "official_cbam_c32_r16",
+            OFFICIAL(),
+            {"Gate": "Part"},
+            {"Part": "Gate"},
+        ),
+        (
+            "timm_cbam_c64",
+            TIMM(),
+            {"channel": "first", "spatial.conv": "second"},
+            # Of the names with the layer's order of maps.
+            {"first": "ca", "second.conv": "sa.conv1", "second": "sa"},
+        ),
+    ],
+    ids=["maximum first", "mean first"],
+)
+def test_renamed_weights_give_their_outputs(stem, layer, others, listed):
+    arrays, weights = stored(stem)
+    images = channels_last(arrays["input"])
+    layer.build(images.shape)
+    refused = renamed(weights, others)
+    weights = renamed(refused, listed)
+    missing, _, unused = error_of(layer, refused).partition("Unused (")
+    assert all(f'"{name}" (' in missing for name in [*weights][:6])
+    for name in [*refused][:6]:
+        assert f'"{name}" {refused[name].shape}' in unused
+    line = '{key.replace("old", "new"): x for key, x in state_dict.items()}'
+    assert unused.endswith(f"rename them, and pass the mapping: {line}")
+    load_torch_weights(layer, weights)
+    assert_close(layer(images), channels_last(arrays["output_f64"]), 1e-5)
 
 
 def test_a_gate_for_any_channels_is_built_and_saved(tmp_path):
-    layer = SpatialAttention()
-    kernel = random_weights({"conv1.weight": (1, 2, 7, 7)}, seed=0)
-    load_torch_weights(layer, kernel)
+    layer = SpatialAttention(pool_types=("max", "avg"))
+    weights = random_weights({"conv1.weight": KERNEL}, seed=0)
+    load_torch_weights(layer, weights)
+    # The name means that the mean is first.
+    kernel = weights["conv1.weight"][:, ::-1].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(to_numpy(layer.kernel), kernel)
     inputs = keras.Input((7, 5, 16))
     model = keras.Model(inputs, layer(inputs))
     model.save(tmp_path / "model.keras")

@@ -1,11 +1,8 @@
 """Loading PyTorch checkpoints into our networks and layers."""
 
-import collections
 import dataclasses
-import math
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -17,10 +14,8 @@ from cbam_keras.convert.matching import (
     Plan,
     gates_of,
     make_plan,
-    match_by_shape,
     source_for,
 )
-from cbam_keras.convert.names import SQUEEZE_EXCITE
 from cbam_keras.convert.torch_files import (
     describe_source,
     get_shape,
@@ -38,11 +33,8 @@ COMPUTED = {
     "identity_init": False,
     "combine": "logits",
 }
-# What is known to hold the weights of CBAM, in messages.
-KNOWN_NAMES = (
-    '"ChannelGate.mlp.1", "SpatialGate.spatial.conv", "channel.fc1", '
-    '"spatial.conv.conv", "ca.fc1", "ca.fc.0", "sa.conv1"'
-)
+# How to pass weights of other names, in messages.
+RENAMED = '{key.replace("old", "new"): x for key, x in state_dict.items()}'
 # The classifier, ignored where the model has none.
 CLASSIFIER = {"fc.weight", "fc.bias", "_fc.weight", "_fc.bias"}
 
@@ -77,11 +69,15 @@ class Report:
 
     __repr__ = __str__
 
-    def _problems(self):
+    def _problems(self, expected=None, received=None):
+        mismatched = {
+            name: f"(expected {ours}, received {theirs})"
+            for name, ours, theirs in self.mismatched
+        }
         return (
-            f"{_list_with_count('Missing', self.missing)} "
-            f"{_list_with_count('Unused', self.unused)} "
-            f"{_list_with_count('Of another shape', self.mismatched)}"
+            f"{_list_with_count('Missing', self.missing, expected)} "
+            f"{_list_with_count('Unused', self.unused, received)} "
+            f"{_list_with_count('Of another shape', mismatched, mismatched)}"
         )
 
 
@@ -104,10 +100,10 @@ def load_torch_weights(
     block, takes the state dict of one of their modules; `BAM` needs
     `combine="multiply"` to compute the same.
 
-    Prefixes added by `DataParallel` or `torch.compile` are removed. The order
-    of the pooled maps follows from the names. Attention of other names is found
-    by the shapes of its kernels where each has that of a single weight in its
-    block; its maps are in the order of the layer.
+    Prefixes added by `DataParallel` or `torch.compile` are removed. Weights of
+    other names are refused, and the error lists both sides: pass a mapping with
+    the names of the model. The order of the pooled maps follows from the names,
+    and the error lists those with the order of the layer.
 
     Args:
         model_or_layer: Model of `cbam_keras.models`, or one attention layer,
@@ -167,7 +163,12 @@ def load_torch_weights(
         input_shape = _input_shape(target, shapes)
         target = type(target).from_config(target.get_config())
         target.build(input_shape)
-    plan = match_by_shape(make_plan(target, shapes), shapes)
+    plan = make_plan(target, shapes)
+    if not plan.slots:
+        raise ValueError(
+            f"{_describe(target)} must have weights. Build it, or call it on "
+            "images, before you load some."
+        )
     if plan.unknown and strict:
         raise ValueError(
             f"All layers with weights in {_describe(target)} must have known "
@@ -181,10 +182,12 @@ def load_torch_weights(
     unused = set(report.unused) - CLASSIFIER
     misfits = report.missing or report.mismatched or unused
     if not report.loaded or (strict and misfits):
+        expected = {slot.name: slot.shape for slot in plan.slots}
         raise ValueError(
             f"The checkpoint does not fit {_describe(target)}. "
-            f"{report._problems()} Received: {describe_source(source)}."
-            + "".join(f" {hint}" for hint in _hints(plan, shapes, report))
+            f"{report._problems(expected, shapes)} "
+            f"Received: {describe_source(source)}."
+            f"{_advise(plan, report)}"
         )
     arrays = {name: to_numpy(name, tensors[name]) for name in report.loaded}
     for name, array in arrays.items():
@@ -208,7 +211,7 @@ def load_torch_weights(
         _checks.warn(difference)
     if input_shape is not None:
         model_or_layer.build(input_shape)
-        plan = match_by_shape(make_plan(model_or_layer, shapes), shapes)
+        plan = make_plan(model_or_layer, shapes)
     for slot in plan.slots:
         if slot.name in arrays:
             slot.assign(arrays[slot.name])
@@ -232,35 +235,20 @@ def _input_shape(
         for name in (kernel, source.channel + kernel):
             channels = shapes.get(name, ())[1:2] or channels
     if channels is None:
-        channels = _channels_by_shape(layer, shapes)
+        probe = type(layer).from_config(layer.get_config())
+        probe.build((None, 1, 1, 1))
+        # The weights of the layer may be the same for all numbers of channels.
+        channels = None if probe.input_spec.axes else (1,)
     if channels is None:
         raise ValueError(
-            f"{_describe(layer)} is not built, and the weights do not show "
-            'the number of channels by a name such as "mlp.1.weight" or '
-            '"channel.fc1.weight". Build it first, layer.build(shape). To '
-            "load one module of a network, pass its entries without their "
-            'prefix, such as "layer1.0.cbam.". Received: the names '
+            f"{_describe(layer)} must be built, since no name of the weights "
+            "shows the number of channels. Build it first, layer.build(shape). "
+            "Received: the names "
             f"{_checks.first_few([_checks.quoted(name) for name in shapes])}"
         )
     if layer.data_format == "channels_first":
         return (None, *channels, None, None)
     return (None, None, None, *channels)
-
-
-def _channels_by_shape(
-    layer: keras.layers.Layer, shapes: Mapping[str, tuple[int, ...]]
-) -> tuple[int] | None:
-    """Returns the channels that two dense layers, one after another, have.
-
-    If the weights of the layer are the same for all counts, it is 1.
-    """
-    dense = {x[:2] for x in shapes.values() if len(x) > 1 == math.prod(x[2:])}
-    counts = {max(x) for x in dense if x[::-1] in dense}
-    if len(counts) == 1:
-        return (counts.pop(),)
-    probe = type(layer).from_config(layer.get_config())
-    probe.build((None, 1, 1, 1))
-    return None if probe.input_spec.axes else (1,)
 
 
 def _compare(plan: Plan, shapes: Mapping[str, tuple[int, ...]]) -> Report:
@@ -299,7 +287,7 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
         if gates:
             # The defaults of these layers are what their authors compute.
             theirs = {**type(layer)().get_config(), **gates[0].options}
-        elif source is None and not plan.by_shape:
+        elif source is None:
             continue
         names = [x for x in COMPUTED if x in config]
         settings = {x: config[x] for x in names if config[x] != theirs[x]}
@@ -328,80 +316,22 @@ def _list_options(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
-def _hints(
-    plan: Plan, theirs: Mapping[str, tuple[int, ...]], report: Report
-) -> Iterator[str]:
-    """Yields sentences on how to build what the weights are for."""
-    ours = {slot.name: slot.shape for slot in plan.slots}
-    if not ours:
-        yield "The model has no weights yet: build it, or call it on images."
-        return
-    is_alone = "" in plan.attention.values()
-    if is_alone and _depths(theirs):
-        yield (
-            "To load one module of a network, pass its entries without their "
-            'prefix, such as "layer1.0.cbam.".'
+def _advise(plan: Plan, report: Report) -> str:
+    """Returns a sentence on what to do about missing weights, if any."""
+    if report.missing and set(report.unused) - CLASSIFIER:
+        return (
+            " Weights are found by their names. If those are called otherwise, "
+            f"rename them, and pass the mapping: {RENAMED}"
         )
-        return
-    if (depths := _depths(theirs)) != (expected := _depths(ours)):
-        yield f"The source has stages of {depths} blocks, the model {expected}."
-        return
-    ids = {id(v) for layer in plan.attention for v in layer.weights}
-    gate_slots = [slot for slot in plan.slots if id(slot.variable) in ids]
-    has_kernel = any(len(x) > 2 and x[:2] == (1, 2) for x in theirs.values())
-    if plan.source in (None, SQUEEZE_EXCITE) and has_kernel and gate_slots:
-        if report.missing and report.unused:
-            kernels = [
-                _checks.first_few(list(dict.fromkeys(x for x in y if x[1:])), 6)
-                for y in (
-                    [slot.shape for slot in gate_slots],
-                    [theirs[name] for name in report.unused],
-                )
-            ]
-            yield (
-                f"Attention is found by the names {KNOWN_NAMES}, or where each "
-                f"of the shapes {kernels[0]} is that of one weight in a block; "
-                f"unused are {kernels[1]}. Build the layer with the widths and "
-                "the kernel size of the source, or rename its weights."
-            )
-    elif plan.source is None:
-        names = {slot.name for slot in gate_slots}
-        if names and not is_alone and names.isdisjoint(theirs):
-            yield (
-                "The source has no attention weights: build the model with "
-                "attention=None and call `insert_attention` afterwards."
-            )
-    elif (report.unused or not is_alone) and any(
-        re.search(r"(^|\.)(se|cbam|ca|sa)\.|attention|Gate", name)
-        for name in ours.keys() ^ theirs.keys()
-    ):
-        text = "another attention than the model: build it with attention="
-        text += plan.source.attention
-        others = set(report.unused) - CLASSIFIER
-        if _depths(theirs) and others and not _depths(others):
-            modules = sorted({name.split(".")[0] for name in others})
-            text = (
-                f"attention outside of the blocks alone: {', '.join(modules)}"
-            )
-        yield f"The source has {text}."
-    if report.missing and all(x.endswith("bias") for x in report.missing):
-        yield "The source has no such biases: build it with use_bias=False."
-    classes, expected_classes = (
-        shapes.get("fc.weight", ())[:1] for shapes in (theirs, ours)
-    )
-    if classes and expected_classes and classes != expected_classes:
-        yield (
-            f"The source has {classes[0]} classes: build the model with "
-            f"classes={classes[0]}, or leave the classifier out with "
-            "include_top=False or as it is with strict=False."
+    attention = {id(x) for layer in plan.attention for x in layer.weights}
+    names = {x.name for x in plan.slots if id(x.variable) in attention}
+    in_blocks = "" not in plan.attention.values()
+    if report.missing and names.issuperset(report.missing) and in_blocks:
+        return (
+            " To add attention to these weights, build the model with "
+            "attention=None and call `insert_attention` afterwards."
         )
-
-
-def _depths(names: Iterable[str]) -> list[int]:
-    """Returns the number of blocks in each stage of a residual network."""
-    matches = (re.match(r"layer(\d+)\.\d+\.", name) for name in names)
-    blocks = sorted({match[0]: match[1] for match in matches if match}.items())
-    return list(collections.Counter(stage for _, stage in blocks).values())
+    return ""
 
 
 def _describe(target: keras.layers.Layer) -> str:
@@ -410,15 +340,14 @@ def _describe(target: keras.layers.Layer) -> str:
     return f'{type(target).__name__} layer "{target.name}"'
 
 
-def _list_with_count(label: str, items: Sequence) -> str:
-    """Returns names, or what is mismatched, as text."""
-    if not items:
+def _list_with_count(
+    label: str,
+    names: Collection[str],
+    details: Mapping[str, Any] | None = None,
+) -> str:
+    """Returns the first of some names as text, with a detail after each."""
+    if not names:
         return f"{label} (0)."
-    texts = [
-        f'"{item}"'
-        if isinstance(item, str)
-        else f'"{item[0]}" (expected {item[1]}, received {item[2]})'
-        for item in items
-    ]
-    first = _checks.first_few(texts)
-    return f"{label} ({len(items)}): {first}{'' if '...' in first else '.'}"
+    texts = [f'"{x}" {details[x]}' if details else f'"{x}"' for x in names]
+    first = _checks.first_few(texts, 6 if details else 3)
+    return f"{label} ({len(names)}): {first}{'' if '...' in first else '.'}"

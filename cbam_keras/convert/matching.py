@@ -1,6 +1,5 @@
 """Matching variables of Keras with names of weights in PyTorch."""
 
-import collections
 import dataclasses
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -17,6 +16,7 @@ from cbam_keras.convert.names import (
     GATES,
     LITE_BLOCK,
     LITE_NETWORK,
+    LUUUYI,
     NETWORK,
     SQUEEZE_EXCITE,
     TIMM,
@@ -89,8 +89,6 @@ class Plan:
     attention: dict[keras.layers.Layer, str]
     # Layers with weights that have no known counterpart.
     unknown: list[str]
-    # Whether names of attention were found by the shapes of weights.
-    by_shape: bool = False
 
 
 def source_for(
@@ -132,61 +130,6 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
             plan.attention[layer] = modules[layer.name]
         plan.slots.extend(slots)
     return plan
-
-
-def match_by_shape(plan: Plan, shapes: Mapping[str, tuple[int, ...]]) -> Plan:
-    """Returns a plan that also finds attention whose names are not known.
-
-    A layer is matched where each of its kernels has the shape of the weight of
-    a single module in its block. Names that are not the authors' do not say how
-    maps are stacked: the order is that of the layer.
-    """
-    slots = {id(slot.variable): slot for slot in plan.slots}
-    named = {slot.name for slot in plan.slots}
-    unnamed = {name: shapes[name] for name in shapes if name not in named}
-    by_shape = False
-    for layer, block in plan.attention.items():
-        parts = collections.defaultdict(list)
-        for variable in layer.weights:
-            slot = slots[id(variable)]
-            if slot.name not in shapes:
-                parts[slot.name.rpartition(".")[0]].append(slot)
-        modules = {x.rpartition(".")[0] for x in unnamed if x.startswith(block)}
-        fitting = {x: _fitting(parts[x], modules, unnamed) for x in parts}
-        unambiguous = {
-            part: names
-            for part, names in fitting.items()
-            if len(names) == 1 and list(fitting.values()).count(names) == 1
-        }
-        ambiguous = [parts[x][0] for x in parts if x not in unambiguous]
-        if any(slot.variable.ndim > 1 for slot in ambiguous):
-            continue
-        for part, names in unambiguous.items():
-            for slot in parts[part]:
-                leaf = slot.name.rpartition(".")[2]
-                name = f"{names[0]}.{leaf}".removeprefix(".")
-                maps = slot.maps if "SpatialGate." in name else None
-                slot = dataclasses.replace(slot, name=name, maps=maps)
-                slots[id(slot.variable)], by_shape = slot, True
-    if not by_shape:
-        return plan
-    return dataclasses.replace(
-        plan, source=None, slots=list(slots.values()), by_shape=True
-    )
-
-
-def _fitting(
-    part: list[Slot],
-    modules: Collection[str],
-    shapes: Mapping[str, tuple[int, ...]],
-) -> list[str]:
-    """Returns the modules that a kernel or a normalization may be in."""
-    decisive = {slot.name.rpartition(".")[2]: slot for slot in part}
-    leaf = "running_mean" if "running_mean" in decisive else "weight"
-    if leaf not in decisive:
-        return []
-    names = {module: f"{module}.{leaf}".removeprefix(".") for module in modules}
-    return [x for x in names if decisive[leaf].fits(shapes.get(names[x], ()))]
 
 
 def _modules(ours: list[str], names: Collection[str]) -> dict[str, str]:
@@ -297,8 +240,14 @@ def _slots(
 def _or_default(source: Names | None, layer: keras.layers.Layer) -> Names:
     if source is SQUEEZE_EXCITE and not isinstance(layer, ChannelAttention):
         return TIMM
-    default = SQUEEZE_EXCITE if isinstance(layer, SqueezeExcite) else AUTHORS
-    return source or default
+    if source is not None:
+        return source
+    if isinstance(layer, SqueezeExcite):
+        return SQUEEZE_EXCITE
+    # An error lists these names: weights renamed to them are taken in the order
+    # in which the layer stacks its maps.
+    gate = getattr(layer, "spatial_attention", layer)
+    return LUUUYI if tuple(gate.pool_types) == LUUUYI.maps else AUTHORS
 
 
 def _in_block(

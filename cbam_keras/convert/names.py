@@ -117,12 +117,27 @@ LUUUYI = dataclasses.replace(
     channel="ca.",
     spatial="sa.",
     convolution="conv1",
+    batch_norm="bn",
     attention='functools.partial(CBAM, **VARIANTS["luuuyi"])',
 )
 
 # Its latest version.
 LUUUYI_SEQUENTIAL = dataclasses.replace(
     LUUUYI, mark=r"(\.|^)ca\.fc\.0\.weight$", mlp=_name_mlp("fc.0", "fc.2")
+)
+
+# The same gates as tutorials name them.
+SHARED_MLP = dataclasses.replace(
+    LUUUYI,
+    mark=r"(\.|^)(ca\.sharedMLP\.0|sa\.conv)\.weight$",
+    mlp=_name_mlp("sharedMLP.0", "sharedMLP.2"),
+    convolution="conv",
+)
+WRITTEN_OUT = dataclasses.replace(
+    LUUUYI,
+    mark=r"(\.|^)(channel_attention\.fc1|spatial_attention\.conv1)\.weight$",
+    channel="channel_attention.",
+    spatial="spatial_attention.",
 )
 
 # Squeeze-and-excitation of timm has the names of its channel gate.
@@ -220,7 +235,15 @@ GATES: dict[type[keras.layers.Layer], tuple[Gate, ...]] = {
 
 
 # The order counts: the last mark matches names of the ones before it.
-SOURCES = AUTHORS, LUUUYI_SEQUENTIAL, LUUUYI, TIMM, SQUEEZE_EXCITE
+SOURCES = (
+    AUTHORS,
+    LUUUYI_SEQUENTIAL,
+    LUUUYI,
+    SHARED_MLP,
+    WRITTEN_OUT,
+    TIMM,
+    SQUEEZE_EXCITE,
+)
 
 
 def source_of(names: Collection[str]) -> Names | None:
