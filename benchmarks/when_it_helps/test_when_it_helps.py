@@ -12,6 +12,7 @@ from benchmarks.when_it_helps.titles import TITLES
 LONGER = "none-20-epochs", "none-longer"
 RESULTS = {
     "format": 4,
+    "layout": "networks",
     "kind": "train",
     "command": "cbam-keras train",
     "source": {"name": "/home/me/photographs"},
@@ -30,11 +31,11 @@ RESULTS = {
 
 def trained(accuracy):
     """Returns the content of an output folder with one trained network."""
-    cell = {"variant": "none", "seed": 0, "status": "finished", "file": "x"}
+    outcome = {"variant": "none", "seed": 0, "status": "finished", "file": "x"}
     history = [{"val_accuracy": 0.5}, {"val_accuracy": accuracy}]
     metrics = {"test_accuracy": accuracy}
     return RESULTS | {
-        "outcomes": [{**cell, "metrics": metrics, "history": history}]
+        "outcomes": [{**outcome, "metrics": metrics, "history": history}]
     }
 
 
@@ -200,9 +201,9 @@ def test_accuracies_are_multiples_of_one_over_the_images_stored(name):
     content = results.stored()[name]
     descriptions = content["settings"]["data"]
     (shared, *_) = descriptions.values()
-    for cell in content["outcomes"]:
-        accuracy = cell["metrics"].get("test_accuracy", 0)
-        description = descriptions.get(str(cell["seed"]), shared)
+    for outcome in content["outcomes"]:
+        accuracy = outcome["metrics"].get("test_accuracy", 0)
+        description = descriptions.get(str(outcome["seed"]), shared)
         right = accuracy * description["sizes"]["test"]
         # Keras' metrics are of float32.
         assert right == pytest.approx(round(right), abs=1e-3)

@@ -1,8 +1,7 @@
 """The command `cbam-keras`.
 
 - `command`: `main`, and what a subcommand ends with.
-- `runs`: `train` and `tune`.
-- `reports`: `explain`, and the pages of runs.
+- `runs`: `train`, `tune` and `report`.
 - `arguments`: what values of options stand for.
 """
 

@@ -1,6 +1,6 @@
 """The subcommands `train`, `tune` and `report`.
 
-The first three make a plan of their options, and run it or count what it would
+The first two make a plan of their options, and run it or count what it would
 train.
 """
 
@@ -134,7 +134,7 @@ def run(options: Options) -> None:
         results = study.execute(planned, run_options(options, executor))
         if options.plain:
             write_plain(results.output)
-    say(_shown(options, results))
+    say(results.json() if options.json else results)
     if not options.no_report:
         with progress_of(options), _files.writing_to(results.output):
             if report.try_to_write(results.output, draw=True):
@@ -162,13 +162,6 @@ def write_plain(folder: pathlib.Path) -> None:
             continue
         with _files.replacing(path.with_suffix(_files.PLAIN)) as beside:
             network.save(beside)
-
-
-def _shown(options, results):
-    """Returns the results as they are asked for."""
-    if options.json:
-        return results.json()
-    return results
 
 
 def run_options(
