@@ -59,7 +59,7 @@ def _describe_images(results, content):
     if results.folds is not None:
         # The best network of a search may be of a new seed.
         best = content.get("best_network", {}).get("seed", seed)
-        images["seed"], images["fold"] = divmod(best, results.folds)
+        images |= study.Run.of(best, results.folds)._asdict()
     return images
 
 

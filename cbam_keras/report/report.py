@@ -158,7 +158,8 @@ def _add_question(page, folder, content):
     )
     sizes = ", ".join(f"{n:,} {split}" for split, n in data["sizes"].items())
     folds = settings.get("folds")
-    seeds = dict.fromkeys(run // (folds or 1) for run in content["seeds"])
+    runs = [study.Run.of(number, folds) for number in content["seeds"]]
+    seeds = dict.fromkeys(run.seed for run in runs)
     page.facts |= {
         "data": str(data["name"]),
         "images": sizes,

@@ -20,6 +20,7 @@ from cbam_keras.study.plans.recipes import RECIPES, Recipe, find_recipe
 from cbam_keras.study.plans.segmentation import Segmentation, make_predictor
 from cbam_keras.study.plans.study import (
     Comparison,
+    Run,
     Study,
     Task,
     Variant,

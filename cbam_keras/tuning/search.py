@@ -151,8 +151,9 @@ class Search(SearchPlan):
         stored = folder.content.get("confirmation") or []
         if {x.number for x in trials} <= {x["trial"] for x in stored}:
             # A call with fewer seeds hides none that are trained.
-            runs = [run // (self.folds or 1) for run in stored[0]["seeds"]]
-            seeds = tuple(merge([*dict.fromkeys(runs)], seeds))
+            runs = [study.Run.of(x, self.folds) for x in stored[0]["seeds"]]
+            trained_seeds = dict.fromkeys(run.seed for run in runs)
+            seeds = tuple(merge([*trained_seeds], seeds))
         if seeds:
             trained = self._train_again(trials, seeds, folder.path, options)
             confirmation = [

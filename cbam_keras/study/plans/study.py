@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import keras
 import numpy as np
@@ -23,6 +23,26 @@ from cbam_keras.study.plans.recipes import DTYPES, Recipe, find_recipe
 MAX_NAME = 200
 # How results are shown: see `Study`.
 LAYOUTS = ("networks", "ranking")
+
+
+class Run(NamedTuple):
+    """What each variant is trained with: a seed or, with folds, a fold of one.
+
+    A single number stands for it in files and results: the seed, or
+    `seed * folds + fold`.
+    """
+
+    seed: int
+    fold: int | None = None
+
+    @classmethod
+    def of(cls, number: int, folds: int | None) -> "Run":
+        """Returns the run that a number stands for in a study of `folds`."""
+        return cls(number) if folds is None else cls(*divmod(number, folds))
+
+    def __str__(self) -> str:
+        fold = "" if self.fold is None else f", fold {self.fold}"
+        return f"seed {self.seed}{fold}"
 
 
 class Data(Protocol):
@@ -390,7 +410,7 @@ class Study:
         """Returns the data of one of the runs."""
         if self.folds is None:
             return self.task.load(self.recipe_for(None, run))
-        seed, fold = divmod(run, self.folds)
+        seed, fold = Run.of(run, self.folds)
         load: Callable[..., Data] = self.task.load
         return load(self.recipe_for(None, seed), folds=self.folds, fold=fold)
 
@@ -419,14 +439,6 @@ def check_folds_of(task: Any, folds: int | None) -> None:
             f"folder: each fold has other test images. Received: {folds=}, "
             f'loaded images of "{task.name}"'
         )
-
-
-def run_name(run: int, folds: int | None) -> str:
-    """Returns what one of the runs of a study is called in sentences."""
-    if folds is None:
-        return f"seed {run}"
-    seed, fold = divmod(run, folds)
-    return f"seed {seed}, fold {fold}"
 
 
 def check_seeds(seeds: object) -> tuple[int, ...]:

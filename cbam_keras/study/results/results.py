@@ -18,7 +18,7 @@ from cbam_keras.study.plans.measures import (
     as_measure,
     validation_key,
 )
-from cbam_keras.study.plans.study import LAYOUTS, Comparison, Measure, run_name
+from cbam_keras.study.plans.study import LAYOUTS, Comparison, Measure, Run
 from cbam_keras.study.results.content import (
     RESULTS,
     comparison_of,
@@ -284,15 +284,15 @@ class Results(Judged, _terminal.Tabular):
         descriptions = self.settings["data"]
         # Each seed tests the images again, in other folds.
         tested = {
-            seed % self.folds: descriptions[str(seed)]["sizes"][split]
-            for seed in seeds
-            if str(seed) in descriptions
+            Run.of(int(number), self.folds).fold: description["sizes"][split]
+            for number, description in descriptions.items()
+            if int(number) in {*seeds}
         }
         return sum(tested.values())
 
     def name_of(self, seed: int) -> str:
         """Returns what sentences call a seed, or a fold of a seed."""
-        return run_name(seed, self.folds)
+        return str(Run.of(seed, self.folds))
 
     @property
     def seeds_in_words(self) -> str:

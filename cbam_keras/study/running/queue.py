@@ -20,10 +20,10 @@ import keras
 from cbam_keras import _files, _terminal
 from cbam_keras.study.plans.study import (
     Data,
+    Run,
     Study,
     Variant,
     batches_for,
-    run_name,
 )
 from cbam_keras.study.running import interrupts
 from cbam_keras.study.running.checkpoints import begin_try, forget_tries
@@ -179,7 +179,7 @@ class Queue:
         networks = self.study.networks
         several = ""
         if len(self.study.runs) > 1:
-            several = f", {run_name(network.seed, self.study.folds)}"
+            several = f", {Run.of(network.seed, self.study.folds)}"
         number = networks.index((network.variant, network.seed)) + 1
         return f"{network.variant.name}{several} ({number} of {len(networks)})"
 
