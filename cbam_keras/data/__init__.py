@@ -22,16 +22,13 @@ from cbam_keras.data.augmentation import (
 from cbam_keras.data.batches import for_fit
 from cbam_keras.data.decoding import (
     ENDINGS,
-    find_evaluation_box,
     get_threads,
-    keep_readable,
     list_formats,
     pil_decode,
     pil_resize,
     read_all,
     read_example,
     read_headers,
-    warn_of_damaged,
 )
 from cbam_keras.data.digits import EMBEDDED, load_digits
 from cbam_keras.data.examples import (
@@ -42,7 +39,6 @@ from cbam_keras.data.examples import (
     describe_counts,
     digest,
 )
-from cbam_keras.data.folders import enter_folder, find_image_files
 from cbam_keras.data.loading import (
     Given,
     ImageData,
