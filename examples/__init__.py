@@ -1,1 +1,1 @@
-"""What trains something else through `study.Task`, run in a clone."""
+"""Detectors and the paper's tables, trained through `study` in a clone."""
