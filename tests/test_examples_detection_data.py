@@ -1,34 +1,128 @@
-"""Images with boxes: readers of folders and datasets, scenes, batches."""
+"""Images with boxes: readers of folders and datasets, augmentation."""
 
-import shutil
+import itertools
+import json
 
 import numpy as np
 import pytest
-from data_checks import builder, plain_json
-from detection_checks import (
-    CLASSES,
-    OBJECTS,
-    SIZES,
-    bright_box,
-    picture_of,
-    pixels,
-    write_coco,
-    write_voc,
-    write_yolo,
-)
+from data_checks import builder
+from PIL import Image
 
-from cbam_keras import data, training
+from cbam_keras import training
 
 pytest.importorskip("keras_hub", reason="needs KerasHub")
 
 from examples.detection.data import load  # noqa: E402
 from examples.detection.pictures import (  # noqa: E402
     AUGMENTATIONS,
-    PADDING,
     Batches,
+    Picture,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+# Two images of different sizes, as (height, width), and the boxes of each in
+# pixels: left, top, width, height.
+SIZES = ((20, 30), (24, 16))
+OBJECTS = (((3, 4, 15, 10), (0, 0, 6, 10)), ((8, 12, 8, 6),))
+CLASSES = (("cat", "dog"), ("dog",))
+
+
+def pixels(size, objects, seed=0):
+    """Returns an image that is bright in the first box only."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 50, (*size, 3)).astype("uint8")
+    left, top, width, height = objects[0]
+    image[top : top + height, left : left + width] = 250
+    return image
+
+
+def write_coco(root):
+    """Writes a folder as COCO has it."""
+    for split in ("train", "val"):
+        (root / split).mkdir(parents=True)
+        # Ids have gaps, and need not be sorted.
+        names = {7: "dog", 3: "cat"}
+        content = {
+            "images": [],
+            "annotations": [],
+            "categories": [{"id": i, "name": names[i]} for i in names],
+        }
+        for number, (height, width) in enumerate(SIZES):
+            image = {"id": 10 + number, "file_name": f"{number}.png"}
+            image |= {"height": height, "width": width}
+            content["images"].append(image)
+            boxes = OBJECTS[number]
+            Image.fromarray(pixels((height, width), boxes)).save(
+                root / split / image["file_name"]
+            )
+            content["annotations"] += [
+                {
+                    "image_id": image["id"],
+                    "bbox": list(box),
+                    "category_id": {"cat": 3, "dog": 7}[kind],
+                    "iscrowd": int(box == OBJECTS[0][1]),
+                }
+                for box, kind in zip(boxes, CLASSES[number], strict=True)
+            ]
+        file = root / "annotations" / f"instances_{split}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(content))
+    return root
+
+
+def write_voc(root):
+    """Writes a folder as VOC has it: images 0 to 3, and lists of their names.
+
+    The boxes are of pixels from 1 to the last one.
+    """
+    for folder in ("Annotations", "ImageSets/Main", "JPEGImages"):
+        (root / folder).mkdir(parents=True)
+    for split, names in (("train", "0\n1\n"), ("val", "2\n3\n")):
+        (root / f"ImageSets/Main/{split}.txt").write_text(names)
+    for name in range(4):
+        (height, width), boxes = SIZES[name % 2], OBJECTS[name % 2]
+        image = Image.fromarray(pixels((height, width), boxes, name))
+        written = "".join(
+            f"<object><name>{kind}</name>"
+            # As VOC has heads and hands of persons.
+            "<part><name>ear</name><bndbox><xmin>0</xmin></bndbox></part>"
+            f"<difficult>{int(box == OBJECTS[0][1])}</difficult><bndbox>"
+            f"<xmax>{box[0] + box[2]}</xmax><xmin>{box[0] + 1}.0</xmin>"
+            f"<ymin>{box[1] + 1}</ymin><ymax>{box[1] + box[3]}</ymax>"
+            "</bndbox></object>"
+            for box, kind in zip(boxes, CLASSES[name % 2], strict=True)
+        )
+        size = f"<size><width>{width}</width><height>{height}</height></size>"
+        file = root / f"Annotations/{name}.xml"
+        file.write_text(f"<a>{size}{written}</a>")
+        image.save(root / f"JPEGImages/{name}.png")
+    return root
+
+
+def write_yolo(root):
+    """Writes a folder as YOLO has it, of the images and boxes of COCO's."""
+    for split, number in itertools.product(("train", "val"), range(2)):
+        (high, wide), boxes = SIZES[number], OBJECTS[number]
+        image = root / f"images/{split}/{number}.jpg"
+        text = root / f"labels/{split}/{number}.txt"
+        for file in (image, text):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels((high, wide), boxes)).save(image)
+        rows = [
+            f"{int(kind == 'dog')} {(x + w / 2) / wide} {(y + h / 2) / high} "
+            f"{w / wide} {h / high}\n"
+            for (x, y, w, h), kind in zip(boxes, CLASSES[number], strict=True)
+        ]
+        text.write_text("".join(rows))
+    (root / "data.yaml").write_text("names: [cat, dog]")
+    return root
+
+
+def bright_box(image):
+    """Returns the extent of the bright pixels."""
+    rows, columns = (np.flatnonzero((image > 128).any(a)) for a in (1, 0))
+    return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
 
 
 def read(source, data_dir=None, **recipe):
@@ -60,23 +154,9 @@ def test_a_folder_of_coco_is_read(tmp_path):
     assert scores(loaded.test) == [1, 0, 1]
 
 
-def test_other_boxes_are_other_data(tmp_path):
-    def change(content):
-        content["annotations"][0]["bbox"] = [3, 4, 15, 11]
-
-    first = read(write_coco(tmp_path / "a")).describe()
-    assert read(tmp_path / "a").describe() == plain_json(first)
-    assert read(write_coco(tmp_path / "b", change=change)).describe() != first
-
-
-@pytest.fixture
-def voc(tmp_path):
+def test_a_folder_of_voc_is_read(tmp_path):
     pytest.importorskip("defusedxml", reason="reads VOC's XML")
-    return write_voc(tmp_path / "voc", {"train": "0\n1\n", "val": "2\n3\n"})
-
-
-def test_a_folder_of_voc_is_read(voc):
-    loaded = read(voc, image_size=40)
+    loaded = read(write_voc(tmp_path), image_size=40)
     assert loaded.class_names == ("cat", "dog")
     assert loaded.sizes == {"train": 2, "test": 2}
     pictures = loaded.train.pictures
@@ -95,87 +175,6 @@ def test_a_folder_of_yolo_is_read(tmp_path):
     first, second = loaded.train.pictures
     assert (first.labels.tolist(), second.labels.tolist()) == ([0, 1], [1])
     np.testing.assert_allclose(first.boxes, [[3, 4, 18, 14], [0, 0, 6, 10]])
-
-
-@pytest.mark.parametrize(
-    ("lists", "train", "test"),
-    [
-        ({"train": "0", "val": "1", "test": "2\n3"}, "01", "23"),
-        # A fifth, one at least.
-        ({"trainval": "0\n1\n2"}, "01", "2"),
-        (None, "013", "2"),
-    ],
-)
-def test_lists_of_voc_say_what_is_trained_on(lists, train, test, voc):
-    for file in (voc / "ImageSets" / "Main").iterdir():
-        file.unlink()
-    loaded = read(write_voc(voc, lists), seed=3)
-    names = [
-        "".join(picture.image[-5] for picture in batches.pictures)
-        for batches in (loaded.train, loaded.test)
-    ]
-    assert names == [train, test]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda x: x.pop("images"), "JSON.*instances_train.json.*KeyError"),
-        (
-            lambda x: [each.update(bbox=[]) for each in x["annotations"]],
-            'of a crowd or difficult.*"train". 3 boxes left out: 3 not four',
-        ),
-    ],
-    ids=["no images", "no good box"],
-)
-def test_bad_folders_of_coco_are_refused(change, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        read(write_coco(tmp_path, change=change))
-
-
-def test_bad_folders_of_voc_are_refused(voc):
-    (voc / "ImageSets/Main/val.txt").write_text("2\n0\n")
-    with pytest.raises(ValueError, match="1 of both: 0"):
-        read(voc)
-    shutil.rmtree(voc / "Annotations")
-    with pytest.raises(ValueError, match="COCO.*VOC.*YOLO.*with neither"):
-        read(voc)
-
-
-# Of the first image, whose boxes end at 30 and 20.
-BAD_BOXES = (
-    *((20, 4, 15, 10), (30, 4, 1, 10), (40, 10, 5, 5), (3, 4, 0, 10)),
-    *((9, 9, -2, 3), ("a", 4, 3, 3), (4, 3, 3), (3, 4, float("inf"), 3)),
-    (3, 4, 15, 10),
-)
-
-
-def test_imperfect_entries_of_coco_are_left_out_and_counted(tmp_path):
-    added = [(10, 3, each) for each in BAD_BOXES]
-    added += [(5, 3, OBJECTS[0][0]), (10, 5, OBJECTS[0][0])]
-    keys = "image_id", "category_id", "bbox"
-
-    def change(content):
-        content["annotations"] += [
-            dict(zip(keys, each, strict=True)) for each in added
-        ]
-        content["images"].append({"id": 99, "file_name": "x"})
-
-    message = (
-        r"1 image left out: 1 missing \(x\); 10 boxes left out: 1 of no image, "
-        "2 outside, 1 empty, 1 with exchanged corners, 3 not four numbers, "
-        r"1 repeated, 1 of another class \(image_id 5, 0.png, "
-        r'"category_id 5" in 0.png\); 1 box clipped: 1 beyond the edge \(0.png'
-    )
-    with pytest.warns(UserWarning, match=message):
-        loaded = read(write_coco(tmp_path, change=change))
-    assert len(scores(loaded.train) + scores(loaded.test)) == 7
-
-
-@pytest.fixture
-def tfds():
-    pytest.importorskip("tensorflow", reason="TFDS reads by TensorFlow")
-    return pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
 
 
 def prepare(tfds, folder):
@@ -209,8 +208,9 @@ def prepare(tfds, folder):
     )
 
 
-def test_a_dataset_of_tfds_is_read_and_tested_on_validation(tfds, tmp_path):
-    prepare(tfds, tmp_path)
+def test_a_dataset_of_tfds_is_read_and_tested_on_validation(tmp_path):
+    pytest.importorskip("tensorflow", reason="TFDS reads by TensorFlow")
+    prepare(pytest.importorskip("tensorflow_datasets"), tmp_path)
     loaded = read("pets", data_dir=tmp_path, image_size=40)
     assert loaded.class_names == ("cat", "dog")
     assert loaded.sizes == {"train": 2, "test": 2}
@@ -223,59 +223,13 @@ def test_a_dataset_of_tfds_is_read_and_tested_on_validation(tfds, tmp_path):
     assert loaded.train[0][0].shape[1:] == (40, 40, 3)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("mnist", '"bbox" and "label"'), ("digit_scene", '"digit_scenes"')],
-)
-def test_datasets_without_boxes_are_refused(name, message, tfds, tmp_path):
-    with pytest.raises(ValueError, match=message):
-        read(name, data_dir=tmp_path)
-
-
-@pytest.fixture(scope="module")
-def scenes(few_digits):
-    return read("digit_scenes", batch_size=4)
-
-
-def test_scenes_stay_what_they_were(few_digits):
-    loaded = read("digit_scenes", batch_size=16, augment=AUGMENTATIONS)
-    images = np.stack([picture.image for picture in loaded.train.pictures])
-    boxes = np.concatenate(loaded.train.boxes)
-    augmented, objects = loaded.train[0]
-    drawn = images, boxes, augmented, objects["boxes"]
-    assert data.digest(*drawn) == "cf3802bac6960d4f"
-    other = read("digit_scenes", seed=1).test.pictures
-    for picture, same in zip(loaded.test.pictures, other, strict=True):
-        np.testing.assert_array_equal(picture.image, same.image)
-
-
-def test_batches_hold_each_image_once_in_an_order_of_their_own(scenes):
-    orders = []
-    for epoch in (0, 1, 0):
-        scenes.set_epoch(epoch)
-        orders.append(scenes.train.order)
-    assert (orders[0] == orders[2]).all() and (orders[0] != orders[1]).any()
-    assert sorted(orders[1]) == list(range(80))
-    images, objects = scenes.train[1]
-    assert images.shape == (4, 64, 64, 1) and images.dtype == "float32"
-    rows = orders[0][4:8]
-    for row, image, boxes, labels in zip(
-        rows, images, *objects.values(), strict=True
-    ):
-        picture = scenes.train.pictures[row]
-        np.testing.assert_array_equal(image, picture.image)
-        count = len(picture.labels)
-        np.testing.assert_array_equal(labels[:count], picture.labels)
-        np.testing.assert_allclose(boxes[:count], picture.boxes, atol=1e-4)
-        assert (labels[count:] == -1).all() and (boxes[count:] == PADDING).all()
-
-
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_boxes_follow_the_pixels(name):
     image = np.zeros((40, 50, 1), "uint8")
     image[14:26, 12:22] = 200
-    pictures = [picture_of((40, 50), [(12, 14, 22, 26)], image=image)] * 8
-    batches = Batches(pictures, image.shape, 8, 0, (name,))
+    box, label, score = np.array([[12.0, 14, 22, 26]]), np.zeros(1, int), [1.0]
+    picture = Picture(image, (40, 50), box, label, np.array(score))
+    batches = Batches([picture] * 8, image.shape, 8, 0, (name,))
     moved, objects = batches[0]
     assert (moved != image).any()
     assert (objects["labels"] == 0).all()
