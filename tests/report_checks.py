@@ -21,7 +21,6 @@ EVIL = "<script>alert(1)</script>"
 KINDS = ["none", "cbam", "se"]
 # By the units of `network`: without attention, with CBAM and with SE.
 ACCURACIES = {2: 0.8, 3: 0.9, 4: 0.85}
-VERSIONS = {"cbam_keras": "0.1.0", "keras": "3.15.1"}
 
 
 def network(attention):

@@ -89,13 +89,6 @@ def test_a_hundred_classes_fold_their_tables(tmp_path):
     assert (folder / "report.html").stat().st_size < 3e6
 
 
-def test_runs_of_before_have_no_new_sections(tmp_path):
-    page = written(train(tmp_path / "run"))
-    assert "Confusion" not in page.text and "Calibration" not in page.text
-    assert "Not in this report" not in page.text
-    assert not (tmp_path / "run/tables").exists()
-
-
 def test_methods_are_sentences_with_the_entries_that_they_name(tmp_path):
     folder = judged(tmp_path / "run", threshold="youden")
     page = written(folder)

@@ -210,6 +210,7 @@ def test_a_finished_run_is_not_trained_again(name, whole):
             *("tune", {"confirm": 0}, {"max_trials": 3, "confirm": 0}),
             *({"max_trials": 3, "confirm": 0}, 2),
         ),
+        ("tune", {"confirm": 1}, {"confirm": 2}, {"confirm": 2}, 2),
         (
             *("tune", {"max_trials": 3, "confirm": 2}),
             *({"confirm": 0}, {"max_trials": 3, "confirm": 2}, 0),

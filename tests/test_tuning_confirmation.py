@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-import sys
 import textwrap
 import types
 from unittest import mock
@@ -13,7 +12,6 @@ import numpy as np
 import pretended
 import pytest
 import tuning_checks
-from folder_checks import epochs
 from keras import layers
 from tuning_checks import ONE
 
@@ -133,28 +131,6 @@ def test_a_verdict_is_on_one_comparison_whatever_validates_best(
     # No attention has failed.
     found = dataclasses.replace(found, confirmation=(rows[1],))
     assert choice.verdict(found, "").endswith("here is not known.")
-
-
-def test_a_confirmation_of_other_trials_is_read_and_gone_on_with(
-    quick, tmp_path
-):
-    """Earlier versions trained SE and the best two others again, too."""
-    hypermodel = space(reduction_ratio=4)
-    with quick.context() as patch:
-        patch.setattr(
-            sys.modules[tuning.Search.__module__],
-            "to_confirm",
-            lambda ranked, images: sorted(ranked, key=lambda x: x.number),
-        )
-        former = search(tmp_path, hypermodel, confirm=2)
-    assert len(former.confirmation) == 3
-    assert study.Results.read(former.output) == former
-    with epochs() as trained:
-        found = search(tmp_path, hypermodel, confirm=3)
-    assert len(trained) == 2
-    none, winner = found.confirmation
-    assert none.seeds == winner.seeds == (1, 2, 3)
-    assert winner.values[:2] in [row.values for row in former.confirmation]
 
 
 @pytest.mark.parametrize(
