@@ -1,11 +1,10 @@
-"""Images with boxes: readers of folders and datasets, augmentation."""
+"""Images with boxes: readers of folders, augmentation."""
 
 import itertools
 import json
 
 import numpy as np
 import pytest
-from data_checks import builder
 from PIL import Image
 
 from cbam_keras import training
@@ -175,52 +174,6 @@ def test_a_folder_of_yolo_is_read(tmp_path):
     first, second = loaded.train.pictures
     assert (first.labels.tolist(), second.labels.tolist()) == ([0, 1], [1])
     np.testing.assert_allclose(first.boxes, [[3, 4, 18, 14], [0, 0, 6, 10]])
-
-
-def prepare(tfds, folder):
-    """Prepares a dataset without boxes of the test images."""
-    features = {
-        "bbox": tfds.features.BBoxFeature(),
-        "label": tfds.features.ClassLabel(names=["cat", "dog"]),
-        "is_crowd": np.bool_,
-    }
-    (height, width), objects = SIZES[0], []
-    # The second is a crowd.
-    for number, (left, top, wide, high) in enumerate(OBJECTS[0]):
-        box = tfds.features.BBox(
-            ymin=top / height,
-            xmin=left / width,
-            ymax=(top + high) / height,
-            xmax=(left + wide) / width,
-        )
-        kind = CLASSES[0][number]
-        objects.append({"bbox": box, "label": kind, "is_crowd": bool(number)})
-    example = {"image": pixels(SIZES[0], OBJECTS[0]), "objects": objects}
-    # Two files of a split need two images.
-    splits = {"train": example, "validation": example}
-    splits["test"] = example | {"objects": []}
-    builder(
-        "pets",
-        {split: [image, image] for split, image in splits.items()},
-        folder,
-        image=tfds.features.Image(shape=(None, None, 3)),
-        objects=tfds.features.Sequence(features),
-    )
-
-
-def test_a_dataset_of_tfds_is_read_and_tested_on_validation(tmp_path):
-    pytest.importorskip("tensorflow", reason="TFDS reads by TensorFlow")
-    prepare(pytest.importorskip("tensorflow_datasets"), tmp_path)
-    loaded = read("pets", data_dir=tmp_path, image_size=40)
-    assert loaded.class_names == ("cat", "dog")
-    assert loaded.sizes == {"train": 2, "test": 2}
-    picture = loaded.test.pictures[0]
-    left, top, width, height = OBJECTS[0][0]
-    expected = [left, top, left + width, top + height]
-    np.testing.assert_allclose(picture.boxes[0], expected, 1e-5)
-    assert picture.labels.tolist() == [0, 1]
-    assert picture.scores.tolist() == [1, 0]
-    assert loaded.train[0][0].shape[1:] == (40, 40, 3)
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
