@@ -252,7 +252,6 @@ def test_quiet_commands_show_no_progress(capsys):
         ("tune --hypermodel json", "a function. Received: hypermodel='json'"),
         ("train --attention json:dumps", "Received: dumps, which fails (dumps"),
         (f"train --epochs {10**20}", "`epochs` must be at most 2,147,483,647"),
-        (f"train --kernel-size {10**20 + 1}", "`kernel_size` must be at most"),
         ("tune --confirm -1", "`confirm` must be an integer from 0. Received"),
         (f"train --data mnist5k --output {LONG}", "(File name too long)"),
         ("train --scheduler file.json", "that it has written. Received: sched"),
@@ -263,8 +262,6 @@ def test_quiet_commands_show_no_progress(capsys):
         ),
         (f"{OWN_SPACE} --learning-rate=0.5", "`learning_rate` must be left "),
         (f"{OWN_SPACE} --no-identity-init", "`identity_init` must be left "),
-        (f"{OWN_SPACE} --model tiny", "`model` must be left out"),
-        ("train --model mobilenetV3Small", 'Did you mean "MobileNetV3Small"'),
         (
             "tune --attention none se --kernel-size 3",
             "`kernel_size` must be left out with the layers none, se",

@@ -257,24 +257,6 @@ def test_what_cannot_be_drawn_is_a_warning(
     assert f"cbam-keras report {folder} draws it" in page
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("report nothing", "holds no results.json"),
-        ("report", "the following arguments are required: RUN"),
-    ],
-)
-def test_only_a_run_has_a_page(line, message, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    try:
-        status = cli.main(line.split())
-    except SystemExit as error:
-        status = error.code
-    assert status == 2
-    assert message in capsys.readouterr().err
-    assert not [*tmp_path.iterdir()]
-
-
 def test_a_run_with_a_page_can_be_overwritten(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "pets", size=(8, 8))

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from data_checks import arrays
 from networks import linear
-from study_checks import content_of
 
 from cbam_keras import data, study, training
 from cbam_keras.study.running import networks
@@ -189,14 +188,6 @@ def test_a_changed_loss_or_layer_is_noticed(
     trained(tmp_path, RARE, 3, "softmax", **same)
     with pytest.raises(ValueError, match=message):
         trained(tmp_path, RARE, 3, "softmax", **changed)
-
-
-def test_weights_are_settings_of_a_run(tmp_path):
-    trained(tmp_path, RARE, 3, "softmax", class_weight=NAMED)
-    recipe = content_of(tmp_path)["settings"]["recipe"]
-    assert recipe["class_weight"] == {"1": 3.0, "2": 0.5}
-    with pytest.raises(ValueError, match="class_weight.* was .*'balanced'"):
-        trained(tmp_path, RARE, 3, "softmax", class_weight="balanced")
 
 
 class Masks:

@@ -12,7 +12,7 @@ from folder_checks import epochs
 from PIL import Image
 from study_checks import GATED, NARROW, content_of, made, planned, statuses
 
-from cbam_keras import cli, data, report, study
+from cbam_keras import data, report, study
 from cbam_keras.report import looking
 
 stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
@@ -164,16 +164,6 @@ def test_folds_that_cannot_be_are_refused(
     assert not (tmp_path / "none").exists()
 
 
-def test_loaded_images_are_told_from_those_of_another_fold(photos, tmp_path):
-    def of(fold):
-        loaded = data.load(photos, folds=3, fold=fold)
-        return planned(NARROW, task=study.Classification(loaded))
-
-    study.run(of(0), tmp_path)
-    with pytest.raises(ValueError, match="data.fold was 0, is 1"):
-        study.run(of(1), tmp_path)
-
-
 def test_networks_are_explained_on_the_images_of_their_fold(photos, tmp_path):
     study.run(folded(photos, NARROW, seeds=(1,)), tmp_path)
     with mock.patch.object(looking, "_draw_heat") as draw:
@@ -184,12 +174,3 @@ def test_networks_are_explained_on_the_images_of_their_fold(photos, tmp_path):
     explained = [np.asarray(Image.open(path)) for path in test.images]
     tested = data.load(photos, batch_size=None, folds=3, seed=1).test[0]
     np.testing.assert_array_equal(explained, tested)
-
-
-def test_a_command_takes_folds(photos, tmp_path, capsys):
-    line = "train --folds 3 --epochs 1 --batch-size 35 --json --no-report"
-    where = ["--data", str(photos), "--output", str(tmp_path)]
-    assert cli.main([*line.split(), *where, "--attention", "none"]) == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert (printed["folds"], printed["seeds"]) == (3, [0, 1, 2])
-    assert printed["test_images"] == 20

@@ -39,7 +39,6 @@ def test_recipe_makes_values_plain():
         ("mixed_precision", "float32", 'one of None, "float16", "bfloat16"'),
         ("optimizer", "adam", 'one of "adamw", "sgd"'),
         ("momentum", 1, "less than 1"),
-        ("schedule", "linear", 'one of "cosine", "step"'),
         ("augment", ("flip", 1), "one or several names"),
         ("image_size", (224,), "a positive integer or two"),
         ("frozen_epochs", -1, "an integer from 0"),
@@ -47,7 +46,6 @@ def test_recipe_makes_values_plain():
         ("class_weight", [1, 2], 'None, "balanced", "sqrt" or a map'),
         ("loss", "hinge", 'None, "focal", a number in'),
         ("loss", 1, "less than 1"),
-        ("patience", 0, "a positive integer"),
         ("jit_compile", "xla", 'one of "auto", True, False'),
     ],
 )

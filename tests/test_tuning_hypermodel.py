@@ -86,18 +86,6 @@ def test_each_kind_has_what_its_layer_takes():
     assert {"identity_init", "kernel_size"} <= {*hypermodel.unused}
 
 
-def test_ratios_that_are_given_are_those_of_se_as_well():
-    hypermodel, hp = space_of()
-    assert hypermodel.attention_for(point(hp, attention="se")).arguments == {
-        "reduction_ratio": 4,
-        "identity_init": True,
-    }
-    hypermodel, hp = space_of(reduction_ratio=(4, 8))
-    values = point(hp, attention="se", reduction_ratio=8)
-    layer = hypermodel.attention_for(values)
-    assert layer.options["reduction_ratio"] == 8
-
-
 @pytest.mark.parametrize(
     ("arm", "kind", "keys"),
     [
