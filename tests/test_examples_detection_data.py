@@ -124,8 +124,8 @@ def bright_box(image):
     return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
 
 
-def read(source, data_dir=None, **recipe):
-    return load(source, training.Recipe(**recipe), data_dir=data_dir)
+def read(source, **recipe):
+    return load(source, training.Recipe(**recipe))
 
 
 def scores(batches):

@@ -217,13 +217,12 @@ class OnDisk(study.Classification):
 @pytest.mark.parametrize(
     ("task", "weight", "message"),
     [
-        (Masks(), "balanced", 'one label per image.* for "masks"'),
         (Masks(), {"sea": 2}, 'one label per image.* for "masks"'),
         (OnDisk(RARE), "balanced", "labels in memory.*give a mapping"),
         (OnDisk(RARE), {3: 2}, "indices from 0 to 2. Received: the class 3"),
         (OnDisk(RARE), {"02": 2}, 'the class .02.. Did you mean "2"'),
     ],
-    ids=["masks", "mapping", "disk", "index", "name"],
+    ids=["masks", "disk", "index", "name"],
 )
 def test_what_cannot_be_weighted_is_refused_before_any_work(
     task, weight, message, tmp_path

@@ -243,7 +243,6 @@ def start(tmp_path):
         ("trian", 2, 'Did you mean "train"?'),
         ("train --epoch 3", 2, 'Did you mean "--epochs"?'),
         ("tune --attention spacial", 2, 'Did you mean "spatial"?'),
-        ("train --model resnet19", 2, 'Did you mean "resnet18"?'),
     ],
 )
 def test_what_needs_no_keras_is_answered_before_it(start, line, status, text):

@@ -1,27 +1,18 @@
 """Networks of one seed share the initial values of the layers they share."""
 
 import keras
+import networks
 import numpy as np
 import pytest
 from keras import layers
 
 from cbam_keras import layers as attention_layers
-from cbam_keras import models
 from cbam_keras.study.running.networks import draw, find_drawn
 
 
 def builder(attention):
-    return models.ResNet(
-        (1, 1),
-        block="basic",
-        widths=(4, 8),
-        stem_width=4,
-        stem="small",
-        classes=3,
-        input_shape=(8, 8, 3),
-        attention=attention,
-        name=f"with_{attention}",
-    )
+    name = f"with_{attention}"
+    return networks.resnet((1, 1), attention=attention, name=name)
 
 
 def unnamed(attention):

@@ -159,11 +159,7 @@ def test_a_task_without_a_name_needs_an_output(tmp_path, monkeypatch):
         ValueError, match="`output` must be a folder for a task"
     ):
         study.run(planned(NARROW, task=Size()))
-    task = Size()
-    task.name = "sizes"
-    assert str(study.run(planned(NARROW, task=task)).output) == (
-        "runs/study-sizes"
-    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_epochs_leave_what_is_compiled(tmp_path, monkeypatch):

@@ -191,7 +191,6 @@ def test_it_is_a_hypermodel_of_keras_tuner(tmp_path, capsys):
     "options, error, message",
     [
         ({"model": "resnet19"}, ValueError, 'Did you mean "resnet18"'),
-        ({"attention": ["none", "cbm"]}, ValueError, 'Did you mean "cbam"'),
         ({"reduction_ratio": (4, 4)}, ValueError, "each at most once"),
         ({"learning_rate": -1.0}, ValueError, "`learning_rate` must be a"),
         ({"input_shape": "tiny"}, ValueError, "input_shape='tiny'.*by model="),
