@@ -27,13 +27,10 @@ from cbam_keras import study
 pd = pytest.importorskip("pandas", reason="what data frames are of")
 pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 # NumPy warns of what Keras does, and `pytest.warns` would report that.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-@pytest.fixture(autouse=True)
-def quick(few_digits, monkeypatch):
-    """Trains nothing."""
-    pretended.install(monkeypatch)
+pytestmark = [
+    pytest.mark.usefixtures("few_digits", "quick"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module")

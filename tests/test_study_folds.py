@@ -5,7 +5,6 @@ import json
 from unittest import mock
 
 import numpy as np
-import pretended
 import pytest
 from data_checks import write_folder
 from folder_checks import epochs
@@ -16,13 +15,10 @@ from cbam_keras import data, report, study
 from cbam_keras.report import looking
 
 stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-@pytest.fixture(autouse=True)
-def quick(tiny, monkeypatch):
-    """Trains nothing."""
-    pretended.install(monkeypatch)
+pytestmark = [
+    pytest.mark.usefixtures("tiny", "quick"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -257,7 +257,7 @@ def test_a_worker_stops_in_mid_epoch_when_the_run_has_ended(
         if event == "the run ends":
             run.close()
         else:
-            monkeypatch.setattr(os, "getppid", lambda: 1)
+            monkeypatch.setattr(os, "getppid", lambda: -1)
 
     # As the second epoch begins.
     at_call(monkeypatch, type(queue.load(0)), "set_epoch", 2, end)
