@@ -252,6 +252,7 @@ def test_quiet_commands_show_no_progress(capsys):
         ("tune --hypermodel json", "a function. Received: hypermodel='json'"),
         ("train --attention json:dumps", "Received: dumps, which fails (dumps"),
         (f"train --epochs {10**20}", "`epochs` must be at most 2,147,483,647"),
+        (f"train --kernel-size {10**20 + 1}", "`kernel_size` must be at most"),
         ("tune --confirm -1", "`confirm` must be an integer from 0. Received"),
         (f"train --data mnist5k --output {LONG}", "(File name too long)"),
         ("train --scheduler file.json", "that it has written. Received: sched"),
