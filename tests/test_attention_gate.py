@@ -120,10 +120,8 @@ SMALL, LARGE = np.ones((1, 4, 4, 2)), np.ones((1, 8, 7, 3))
         (lambda: AttentionGate()(LARGE), "takes two tensors"),
         (lambda: AttentionGate()(SMALL[0], LARGE), "of the same rank"),
         (lambda: AttentionGate(subsampling=9)(SMALL, LARGE), "at least"),
-        (lambda: AttentionGate(0), "`hidden_channels` must be"),
         (lambda: unet(attention="gate"), 'skip_attention="gate"'),
         (lambda: insert_attention(encoder(), "gate"), 'skip_attention="gate"'),
-        (lambda: insertion.remove_attention(unet()), "takes a gating signal"),
     ],
 )
 def test_errors_say_what_it_takes_and_where_it_goes(call, message):

@@ -284,8 +284,6 @@ def test_arrays_that_make_no_dataset_are_refused(given, message):
         ({"augment": "mix_up"}, ValueError, "one or several of.*RandAugment"),
         ({"augment": {"flip": 0.5}}, ValueError, "one or several names"),
         ({"augment": "flip", "batch_size": None}, ValueError, "needs batches"),
-        ({"boxes": 1}, TypeError, "`boxes` must be True or False"),
-        ({"batch_size": 0}, ValueError, "`batch_size` must be a positive int"),
         ({"validation_fraction": 1}, ValueError, "must lie between 0 and 1"),
         ({"seed": 2**32}, ValueError, "`seed` must be an integer from 0"),
         ({"image_size": (8, "8")}, ValueError, "`image_size` must .*positive"),

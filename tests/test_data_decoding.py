@@ -245,12 +245,6 @@ def test_what_pillow_would_misread_is_refused_with_the_way(tmp_path, name):
         data.pil_decode(MISREAD[name], 3)
 
 
-def test_a_folder_of_nothing_else_is_an_error_that_says_so(tmp_path):
-    _write(tmp_path, "color.tif", [MISREAD["color.tif"]] * 8)
-    with pytest.warns(match=REFUSED), pytest.raises(ValueError, match=REFUSED):
-        data.load(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("contents", "remark"),
     [

@@ -81,7 +81,6 @@ def test_canvases_of_a_digit_are_in_one_fold(grey_digits):
     ("options", "message"),
     [
         ({"folds": 1}, "`folds` must be at least 2, or None. Received: f"),
-        ({"folds": 2.5}, "`folds` must be a positive integer"),
         ({"fold": 1}, "`folds` must be a positive integer. Received: folds=N"),
         ({"folds": 3, "fold": 3}, "`fold` must be at most 2. Received: fold=3"),
         ({"folds": 3, "fold": -1}, "`fold` must be an integer from 0"),

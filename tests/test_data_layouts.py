@@ -248,13 +248,6 @@ def test_subfolders_are_split_where_that_is_asked_for(tmp_path, paths):
     assert sum(map(len, found)) == 5 + 7
 
 
-def test_one_subfolder_of_each_class_divides_nothing(tmp_path, paths):
-    _write(
-        tmp_path, [f"{pet}/images/{i}.png" for pet in PETS for i in range(5)]
-    )
-    assert [*map(len, paths(tmp_path))] == [6, 2, 2]
-
-
 def test_what_is_trained_on_is_said_in_a_line(tmp_path):
     _write(tmp_path, [*_pets("train", 700), *_pets("test", 3)])
     for name in ("a.dcm", "b.dcm", "c.png"):

@@ -1,6 +1,5 @@
 """Heat maps and attention maps over images, signals and volumes."""
 
-import inspect
 import itertools
 
 import numpy as np
@@ -175,12 +174,6 @@ def test_the_image_of_several_inputs_is_drawn(pack):
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("name", ["plot_grad_cam", "plot_attention_maps"])
-def test_help_has_a_word_for_arrays(name):
-    text = str(inspect.signature(getattr(plotting, name)))
-    assert text.startswith("(images: ArrayLike, ") and "numpy" not in text
-
-
 # What cannot be drawn is refused.
 
 OF_SHAPE = r"`images` must be of the shape of their maps, \(2, None, None\)"
@@ -294,7 +287,6 @@ def test_layers_may_lack_a_gate():
         (CHANNEL, "explain.attention_maps returns"),
         ({"cbam": (None, None)}, "tuples"),
         ({"a": (CHANNEL[:1], None)}, r"of their maps, \(1, None, None\)"),
-        ({"a": (CHANNEL[:1], None)}, r"as images\[None\]"),
         ({"a": (None, SPATIAL[:1])}, r"as images\[None\]"),
     ],
 )

@@ -223,7 +223,6 @@ WRONG = [
     (lambda: small, {}, r"functional keras.Model, as small\(...\) returns one"),
     (small, {"after": 5}, "Received: after=5"),
     (small, {"after": layers.ReLU(name="x")}, 'Give its name, "x"'),
-    (small, {"after": ["block_bn2", 3]}, r"Received: after=\['block_bn2', 3"),
 ]
 
 

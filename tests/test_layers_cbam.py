@@ -1,7 +1,5 @@
 """The whole module against stored outputs of the authors' code and timm."""
 
-import functools
-
 import keras
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from layer_checks import (
     to_numpy,
 )
 
-from cbam_keras import CBAM, VARIANTS, load_torch_weights, models
+from cbam_keras import CBAM, VARIANTS, load_torch_weights
 
 pytestmark = pytest.mark.every_backend
 
@@ -66,18 +64,6 @@ ADDED = {
     "kobiso_tensorflow": (2_532_576, 89_872),
     "luuuyi": (2_516_512, 87_824),
 }
-
-
-def test_the_recommended_start_is_the_identity_with_the_networks_momentum():
-    attention = functools.partial(CBAM, **VARIANTS["recommended"])
-    model = models.ResNet18(
-        classes=2, input_shape=(32, 32, 3), attention=attention
-    )
-    layer = model.get_layer("stage1_block1_attention")
-    x = random_input((2, 7, 5, 64))
-    np.testing.assert_array_equal(output(layer, x), x)
-    averaged = layer.spatial_attention.batch_norm.momentum
-    assert averaged == model.get_layer("stem_bn").momentum
 
 
 @pytest.mark.parametrize("name", ADDED)

@@ -3,7 +3,6 @@
 import functools
 
 import numpy as np
-import numpy_reference
 import pytest
 from fused_checks import BACKEND, ORDERS, SHAPE, SWAPPED
 from keras import ops
@@ -25,7 +24,7 @@ from layer_checks import (
 )
 
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention, SqueezeExcite
-from cbam_keras.layers._fused import contract, decorator, rows
+from cbam_keras.layers._fused import contract, decorator
 
 pytestmark = [
     pytest.mark.every_backend,
@@ -277,11 +276,3 @@ def test_second_derivatives(make, options):
             rtol=1e-6,
             atol=1e-6 * penalties[0],
         )
-
-
-@pytest.mark.parametrize("dilation_rate", [1, 2])
-def test_convolution_by_rows(dilation_rate):
-    maps, kernel = random_input((2, 5, 8, 2)), random_input((7, 7, 2, 1))
-    convolved = rows.convolve_by_rows(*tensors([maps, kernel]), dilation_rate)
-    expected = numpy_reference.convolve(maps, kernel, dilation_rate)
-    assert_all_close([to_numpy(convolved)], [expected], 1e-5, cast=True)

@@ -226,21 +226,3 @@ def test_results_stay_where_a_private_name_is_gone(
         tolerance=1e-5,
         training=training,
     )
-
-
-def test_gradients_of_a_network_can_be_forgotten():
-    import tensorflow as tf
-    from tensorflow.python.framework import ops
-
-    layer, x = cbam(), tf.constant(random_input(SHAPE))
-
-    def trace():
-        function = tf.function(lambda x: layer(x, training=True))
-        return gradient_with_tape(function, x)
-
-    trace()
-    before = set(ops.gradient_registry.list())
-    with gradients_forgotten():
-        trace()
-        assert set(ops.gradient_registry.list()) > before
-    assert set(ops.gradient_registry.list()) == before

@@ -60,13 +60,6 @@ def test_initial_depthwise_kernels_keep_the_spread_of_their_input():
     assert kernel.std() == pytest.approx((2 / 9) ** 0.5, rel=0.02)
 
 
-def test_wrong_arguments_are_named():
-    with pytest.raises(ValueError, match="`alpha` must be a positive number"):
-        tiny(alpha=0)
-    with pytest.raises(TypeError, match="`attention` must be None, a name"):
-        tiny(attention=["cbam"] * 5)
-
-
 @pytest.mark.parametrize(
     "alpha, widths",
     [
