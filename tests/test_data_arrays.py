@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import pytest
 from data_checks import (
-    SPLITS,
     arrays,
     as_set,
     assert_same,
@@ -43,19 +42,6 @@ def test_a_class_of_few_images_is_trained_first(count):
     rows = data.stratify(labels, None, seed=0)
     assert 0 in labels[rows["train"]]
     assert (0 in labels[rows["test"]]) == (count > 2)
-
-
-@pytest.mark.parametrize("given", [("test",), SPLITS[1:]])
-def test_splits_of_the_user_stay_as_they_are(given):
-    parts = {name: arrays(seed=i) for i, name in enumerate(("train", *given))}
-    loaded = whole(parts, seed=3)
-    assert_same(
-        [getattr(loaded, name) for name in given],
-        [parts[name] for name in given],
-    )
-    kept = [as_set(getattr(loaded, s)[0]) for s in SPLITS if s not in given]
-    assert set.union(*kept) == as_set(parts["train"][0])
-    assert sum(map(len, kept)) == 70
 
 
 def test_test_images_are_the_same_for_every_seed_and_fraction():

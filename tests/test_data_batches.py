@@ -10,7 +10,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from data_checks import SPLITS, arrays, assert_same, epoch, joined, whole
+from data_checks import arrays, assert_same, epoch, joined, whole
 from networks import linear
 
 from cbam_keras import data
@@ -170,19 +170,6 @@ def test_no_two_uses_draw_the_same_random_numbers(monkeypatch, kind):
     fixed = tuple(np.random.SeedSequence(0).generate_state(4))
     seeds = [seed for seed in seeds if seed != fixed]
     assert len(seeds) == len(set(seeds)) > 8
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_training_images_alone_change_and_stay_floats_to_255(kind):
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    loaded, kept = _load(kind), whole(arrays())
-    images, _ = joined(epoch(loaded.train))
-    assert images.dtype == np.float32
-    assert images.shape[1:] == loaded.image_shape == (12, 10, 3)
-    assert 0 <= images.min() < 100 < images.max() <= 255
-    for name in SPLITS[1:]:
-        found = joined(epoch(getattr(loaded, name)))
-        assert_same([found], [getattr(kept, name)])
 
 
 def _places(augment):

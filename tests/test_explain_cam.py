@@ -327,13 +327,6 @@ def test_a_nested_model_has_the_maps_of_the_flat_one():
         assert_close(explain.grad_cam(model, x, 3, layer), expected, 1e-5)
 
 
-def video_of(frame, then):
-    """Returns a network for videos: one for frames, `then` over their time."""
-    inputs = keras.Input((3, 6, 4, 2))
-    x = layers.TimeDistributed(frame, name="frames")(inputs)
-    return vary(keras.Model(inputs, layers.Dense(2)(then(x))))
-
-
 # The functions make layers, so that each test has its own.
 OVER_TIME = {
     "mean": lambda: layers.GlobalAveragePooling1D(),
@@ -347,7 +340,10 @@ def test_a_wrapped_backbone_has_a_heat_map_per_frame(over_time):
     image = keras.Input((6, 4, 2))
     features = conv(4, "conv", activation="relu")(image)
     pooled = layers.GlobalAveragePooling2D()(features)
-    model = video_of(keras.Model(image, pooled), over_time())
+    inputs = keras.Input((3, 6, 4, 2))
+    frame = keras.Model(image, pooled)
+    x = layers.TimeDistributed(frame, name="frames")(inputs)
+    model = vary(keras.Model(inputs, layers.Dense(2)(over_time()(x))))
     x = images(2, 3, 6, 4, 2)
     heat = explain.grad_cam(model, x, 1)
     assert heat.shape == (2, 3, 6, 4)
@@ -370,32 +366,6 @@ def test_a_wrapped_backbone_has_a_heat_map_per_frame(over_time):
     assert_close(heat, expected, 2e-3)
     for layer in ("frames", "conv", "frames/conv"):
         assert_close(explain.grad_cam(model, x, 1, layer), heat, rtol=0)
-
-
-def test_frames_in_batches_have_the_maps_of_each_video():
-    image = keras.Input((6, 4, 2))
-    # The positions in one axis, and in two again.
-    x = layers.Reshape((24, 4))(conv(4, "conv")(image))
-    x = layers.Reshape((6, 4, 4), name="again")(layers.Dense(4)(x))
-    model = video_of(keras.Model(image, x), layers.GlobalMaxPooling3D())
-    videos = images(5, 3, 6, 4, 2)
-    heat = explain.grad_cam(model, videos, layer="again", batch_size=2)
-    for video, expected in zip(videos, heat, strict=True):
-        (alone,) = explain.grad_cam(model, video[None])
-        assert_close(alone, expected, 1e-5)
-
-
-def test_each_frame_may_have_its_classes():
-    image = keras.Input((6, 4, 2))
-    x = layers.GlobalAveragePooling2D()(conv(4, "conv")(image))
-    frame = keras.Model(image, layers.Dense(3, "softmax")(x))
-    inputs = keras.Input((3, 6, 4, 2))
-    each = layers.TimeDistributed(frame)(inputs)
-    model, x = vary(keras.Model(inputs, each)), images(2, 3, 6, 4, 2)
-    heat = explain.grad_cam(model, x, lambda logits: logits[:, 1, 2])
-    expected = np.zeros_like(heat)
-    expected[:, 1] = explain.grad_cam(frame, x[:, 1], 2)
-    assert_close(heat, expected, 1e-5)
 
 
 @pytest.mark.every_backend

@@ -39,18 +39,6 @@ def names(figure):
     return [axes.get_title().replace("\n", "") for axes in panels(figure)]
 
 
-def test_each_image_has_a_row_with_the_heat_of_each_network():
-    figure = plotting.plot_grad_cam(IMAGES, HEAT)
-    assert names(figure) == ["Input", *HEAT, *[""] * 4]
-    rows = np.reshape(panels(figure), (B, 4))
-    for (row, column), axes in np.ndenumerate(rows[:, 1:]):
-        under, over = axes.images
-        heat = [*HEAT.values()][column][row]
-        np.testing.assert_array_equal(over.get_array(), heat)
-        assert over.get_clim() == (0, 1)
-        assert over.get_extent() == under.get_extent()
-
-
 @pytest.mark.parametrize(
     ("images", "top"),
     [
@@ -161,6 +149,7 @@ def test_heat_is_stretched_over_photographs_in_their_own_size():
         assert under.get_array().shape == size
         assert over.get_extent() == under.get_extent()
         np.testing.assert_array_equal(over.get_array(), SE[i])
+        assert over.get_clim() == (0, 1)
     assert_close(rows[1, 0].images[0].get_array(), 1 / 255)
 
 
@@ -247,28 +236,23 @@ def test_each_image_has_a_block_with_the_gates_of_each_layer():
     ],
     ids=["rounded", "trained", "paper", "large"],
 )
-@pytest.mark.parametrize("shown", ["spatial", "channel"])
-def test_one_scale_of_colors_shows_the_least_and_greatest(
-    low, high, limits, shown
-):
+def test_one_scale_of_colors_shows_the_least_and_greatest(low, high, limits):
     # One in 1,000 does not take the contrast from the others.
     values = np.repeat([low, high, 1.9], [999, 1000, 1])
     values = values if high == 1.1 else np.repeat([low, high], 1000)
-    values = np.tile(values, (B, 1))
-    maps = {"one": (values, None), "two": (np.full((B, 3), low), None)}
-    if shown == "spatial":
-        maps = {"one": (CHANNEL, values.reshape(B, 50, 40))}
+    values = np.tile(values, (B, 1)).reshape(B, 50, 40)
+    other = np.full((B, 1, 3), low)
+    maps = {"one": (CHANNEL, values), "two": (CHANNEL, other)}
     figure = plotting.plot_attention_maps(IMAGES, maps)
     drawn = [x for x in panels(figure) if " to " in x.get_xlabel()]
     for axes in drawn:
         assert_close(axes.images[-1].get_clim(), limits, 1e-6)
     text = "Gate, {:.2f} to {:.2f}".format(*limits)
     assert figure.axes[-1].get_ylabel() == text
-    if shown == "spatial":
-        # Channels, as curves, show theirs by their heights.
-        curve = panels(figure)[-1]
-        low, high = curve.get_ylim()
-        assert low <= CHANNEL.min() and CHANNEL.max() <= high
+    # Channels, as curves, show theirs by their heights.
+    curve = panels(figure)[-1]
+    low, high = curve.get_ylim()
+    assert low <= CHANNEL.min() and CHANNEL.max() <= high
 
 
 def test_layers_may_lack_a_gate():
@@ -294,14 +278,6 @@ def test_what_is_no_attention_maps_is_refused(maps, message):
     images = IMAGES[0] if "images" in message else IMAGES
     with pytest.raises(ValueError, match=message):
         plotting.plot_attention_maps(images, maps)
-
-
-def test_the_gates_of_signals_lie_behind_them():
-    gates = SIGNAL_HEAT[:, ::3]
-    figure = plotting.plot_attention_maps(SIGNALS, {"a": (CHANNEL, gates)})
-    drawn = panels(figure)[::2]
-    for axes, *expected in zip(drawn, SIGNALS, gates, strict=True):
-        check_signal(axes, *expected)
 
 
 def test_of_volumes_the_middle_slice_has_its_gate():
