@@ -1,18 +1,14 @@
 """Default places for attention in networks of many kinds."""
 
+import re
+
 import keras
+import networks
 import pytest
 from insertion_checks import branch, conv, network, norm, paths, stem
 from keras import layers
 
 from cbam_keras.insertion import insert_attention
-
-
-def bottleneck(x):
-    y = layers.ReLU()(norm("bn1")(conv(4, "conv1", 1)(x)))
-    y = layers.ReLU()(norm("bn2")(conv(4, "conv2")(y)))
-    y = norm("bn3")(conv(8, "conv3", 1)(y))
-    return layers.ReLU()(layers.Add()([conv(8, "shortcut", 1)(x), y]))
 
 
 def scaled_layers(x):
@@ -124,7 +120,6 @@ def own_join(x):
 
 PLACES = {
     # Ends of residual branches.
-    bottleneck: ["bn3"],
     scaled_layers: ["block_bn2"],
     squeezed_and_excited: ["excited"],
     one_layer: ["bn"],
@@ -183,3 +178,77 @@ def test_attention_comes_before_the_head(body):
     inputs = keras.Input((16, 16, 3))
     model = keras.Model(inputs, body(inputs))
     assert paths(insert_attention(model, dry_run=True)) == HEADS[body]
+
+
+# Of networks that users have: the ends of the residual branches, else the last
+# layer at each resolution.
+NETWORKS = {
+    "ResNet50": "conv2_block{1,2,3}_3_bn conv3_block{1,2,3,4}_3_bn "
+    "conv4_block{1,2,3,4,5,6}_3_bn conv5_block{1,2,3}_3_bn",
+    "MobileNet": "conv_pw_{1,3,5,11,13}_relu",
+    "MobileNetV2": "block_{2,4,5,7,8,9,11,12,14,15}_project_BN",
+    "EfficientNetB0": "block2b_project_bn block3b_project_bn "
+    "block4{b,c}_project_bn block5{b,c}_project_bn block6{b,c,d}_project_bn",
+    "DenseNet121": "conv1_relu pool{2,3,4}_conv relu",
+    "VGG16": "block{1,2}_conv2 block{3,4,5}_conv3",
+    "InceptionV3": "activation activation mixed{2,7,10}",
+    "NASNetMobile": "stem_bn1 reduction_concat_stem_1 normal_concat_{3,8} "
+    "activation",
+    "ConvNeXtTiny": "convnext_tiny_stage_0_block_{0,1,2}_pointwise_conv_2 "
+    "convnext_tiny_stage_1_block_{0,1,2}_pointwise_conv_2 "
+    "convnext_tiny_stage_2_block_{0,1,2,3,4,5,6,7,8}_pointwise_conv_2 "
+    "convnext_tiny_stage_3_block_{0,1,2}_pointwise_conv_2",
+    "KerasHub": "res_net_backbone/stack0_block{0,1}_2_conv "
+    "res_net_backbone/stack1_block{0,1}_2_conv",
+}
+QUICK = "MobileNet", "MobileNetV2", "VGG16", "KerasHub"
+SIZES = {"MobileNetV2": 32, "VGG16": 32, "InceptionV3": 107}
+
+
+def places_of(name):
+    """Returns the names of layers, one for each choice in braces."""
+    found = []
+    for pattern in NETWORKS[name].split():
+        start, *rest = re.split("[{}]", pattern)
+        choices, end = rest or ("", "")
+        found += [f"{start}{choice}{end}" for choice in choices.split(",")]
+    return found
+
+
+def classifier():
+    keras_hub = pytest.importorskip("keras_hub", reason="needs KerasHub")
+    backbone = keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 128],
+        stackwise_num_blocks=[2, 2],
+        stackwise_num_strides=[1, 2],
+        block_type="basic_block",
+        use_pre_activation=True,
+        image_shape=(None, None, 3),
+    )
+    return network(backbone, (None, None, 3))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(x, marks=() if x in QUICK else pytest.mark.exhaustive)
+        for x in NETWORKS
+    ],
+)
+def test_networks_that_users_have(name):
+    """That they predict the same is in test_models_pretrained.py."""
+    if name == "NASNetMobile" and keras.backend.backend() == "torch":
+        pytest.skip("Keras does not offer NASNet under PyTorch")
+    side = SIZES.get(name, 64)
+    with networks.without_values():
+        if name == "KerasHub":
+            model = classifier()
+        else:
+            build = getattr(keras.applications, name)
+            model = build(weights=None, input_shape=(side, side, 3))
+    found = paths(insert_attention(model, dry_run=True))
+    # Keras numbers "activation" globally.
+    found = [re.sub(r"^activation_\d+", "activation", path) for path in found]
+    assert found == places_of(name)
