@@ -38,20 +38,6 @@ def test_pages_have_the_tables_of_the_files():
     assert pages and {x: x.read_text("utf-8") for x in pages} == pages
 
 
-def test_a_table_has_what_was_measured_and_on_what(stored):
-    several = RECORD["rows"][1] | {"ratio": [1.11, 0.7]}
-    stored(RECORD, RECORD | {"mode": "torch", "rows": [several]})
-    text = tables.page("a\n<!-- table: networks -->\nold\n<!-- /table -->\nb\n")
-    assert text == (
-        "a\n<!-- table: networks -->\n\n"
-        "|  | JAX | PyTorch |\n|---|---|---|\n"
-        "| ResNet50, training, CBAM | +25 % | +10 to -30 % |\n\n"
-        "Measured on a processor, 2 cores; JAX 0.9; commit abc.\n\n"
-        "<!-- /table -->\nb\n"
-    )
-    assert tables.page(text) == text
-
-
 def test_a_measurement_replaces_only_what_it_repeats(stored):
     gpu, half = {"devices": ["a GPU"]}, {"dtype": "mixed_bfloat16"}
     kept = stored(RECORD, RECORD | gpu, RECORD | half, RECORD | {"commit": "d"})

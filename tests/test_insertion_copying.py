@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 from insertion_checks import (
-    assert_holds_all_of,
     attention_of,
     contents,
     data_for,
@@ -71,24 +70,6 @@ def test_frozen_stays_frozen_and_attention_trains(build, parts):
         assert all(variable.trainable for variable in gate.variables)
         found -= contents(gate.variables)
     assert found == contents(old.trainable_variables)
-
-
-def test_frozen_network_trains_in_two_stages():
-    old = vary(layers_in_a_list())
-    trained = contents(old.trainable_variables)
-    old.trainable = False
-    new = insert_attention(old, CBAM)
-    (gate,) = attention_of(new)
-    before = contents(gate.variables)
-    step(new, data_for(old))
-    # Moving statistics too.
-    assert_holds_all_of(new, old)
-    assert contents(gate.variables) != before
-    # Under TensorFlow, `True` alone would be skipped as no change.
-    new.trainable = False
-    new.trainable = True
-    found = contents(new.trainable_variables)
-    assert found - contents(gate.trainable_variables) == trained
 
 
 @pytest.mark.every_backend
