@@ -5,7 +5,7 @@ import functools
 import networks
 import numpy as np
 import pytest
-from layer_checks import REFERENCE, stored, to_numpy
+from layer_checks import REFERENCE, to_numpy
 
 from cbam_keras import CBAM, VARIANTS, load_torch_weights, models
 
@@ -13,10 +13,6 @@ CHECKPOINT = REFERENCE / "official_small_cbam.pth.tar"
 OFFICIAL = functools.partial(CBAM, **VARIANTS["official"])
 TIMM = functools.partial(CBAM, **VARIANTS["timm"])
 BN = ("weight", "bias", "running_mean", "running_var")
-
-
-def official_weights(part="cbam_c32_r16"):
-    return stored(f"official_{part}")[1]
 
 
 def small_network():
@@ -54,7 +50,7 @@ def random_weights(shapes, seed):
     }
 
 
-def tiny_weights(depth=1):
+def tiny_weights():
     """Returns random weights for `tiny_network()`, by PyTorch's names."""
     shapes = {
         "conv1.weight": (8, 3, 3, 3),
@@ -63,12 +59,9 @@ def tiny_weights(depth=1):
         "fc.bias": (5,),
     }
     norms = ["layer1.0.downsample.1"]
-    for block in range(depth):
-        for number in (1, 2):
-            channels = 8 if (block, number) == (0, 1) else 16
-            shape = (16, channels, 3, 3)
-            shapes[f"layer1.{block}.conv{number}.weight"] = shape
-            norms.append(f"layer1.{block}.bn{number}")
+    for number, channels in ((1, 8), (2, 16)):
+        shapes[f"layer1.0.conv{number}.weight"] = (16, channels, 3, 3)
+        norms.append(f"layer1.0.bn{number}")
     shapes |= {f"bn1.{part}": (8,) for part in BN}
     shapes |= {f"{norm}.{part}": (16,) for norm in norms for part in BN}
     return random_weights(shapes, seed=0)

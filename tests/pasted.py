@@ -111,9 +111,9 @@ def efficient(x):
 
 @keras.saving.register_keras_serializable(package="pasted")
 class Channel(layers.Layer):
-    def __init__(self, channels=CHANNELS, ratio=4, two=False, **kwargs):
+    def __init__(self, channels=CHANNELS, ratio=4, **kwargs):
         super().__init__(**kwargs)
-        self.channels, self.ratio, self.two = channels, ratio, two
+        self.channels, self.ratio = channels, ratio
         self.fc1 = layers.Dense(channels // ratio, activation="relu")
         self.fc2 = layers.Dense(channels)
 
@@ -123,15 +123,11 @@ class Channel(layers.Layer):
 
     def call(self, x):
         reduced = (f(x, axis=positions(x)) for f in (ops.mean, ops.max))
-        first, second = (self.fc2(self.fc1(y)) for y in reduced)
-        if self.two:
-            y = ops.sigmoid(first) + ops.sigmoid(second)
-        else:
-            y = ops.sigmoid(first + second)
+        y = ops.sigmoid(sum(self.fc2(self.fc1(y)) for y in reduced))
         return x * ops.expand_dims(y, positions(x))
 
     def get_config(self):
-        own = {"channels": self.channels, "ratio": self.ratio, "two": self.two}
+        own = {"channels": self.channels, "ratio": self.ratio}
         return {**super().get_config(), **own}
 
 
@@ -152,10 +148,10 @@ class Spatial(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="pasted")
 class Both(layers.Layer):
-    def __init__(self, filters=CHANNELS, two=False, **kwargs):
+    def __init__(self, filters=CHANNELS, **kwargs):
         super().__init__(**kwargs)
-        self.filters, self.two = filters, two
-        self.channel, self.spatial = Channel(filters, 4, two), Spatial()
+        self.filters = filters
+        self.channel, self.spatial = Channel(filters), Spatial()
 
     def build(self, shape):
         self.channel.build(shape)
@@ -168,8 +164,7 @@ class Both(layers.Layer):
         return shape
 
     def get_config(self):
-        own = {"filters": self.filters, "two": self.two}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), "filters": self.filters}
 
 
 class Weights(layers.Layer):

@@ -9,7 +9,6 @@ from convert_checks import (
     OFFICIAL,
     attention_weights,
     error_of,
-    official_weights,
     tiny_network,
     tiny_weights,
 )
@@ -223,7 +222,7 @@ DIFFERENCES = {
     ),
     "the authors' CBAM": (
         lambda: OFFICIAL(order="parallel", activation=None, name="gate"),
-        lambda target: official_weights(),
+        lambda target: stored("official_cbam_c32_r16")[1],
         "\"gate\" has order='parallel', activation='linear', unlike",
     ),
     "the authors' BAM": (

@@ -337,19 +337,6 @@ def test_loaded_values_are_copies():
     assert_equal_values(values(model), before)
 
 
-def test_frozen_layers_and_mixed_precision_take_weights():
-    weights = tiny_weights()
-    keras.config.set_dtype_policy("mixed_float16")
-    model = tiny_network()
-    model.trainable = False
-    load_torch_weights(model, weights)
-    kernel = model.get_layer("stage1_block1_conv1").kernel
-    assert not model.trainable_variables
-    np.testing.assert_array_equal(
-        to_numpy(kernel), weights["layer1.0.conv1.weight"].transpose(2, 3, 1, 0)
-    )
-
-
 def test_a_layer_is_built_by_the_weights():
     layer = OFFICIAL(data_format="channels_first", spatial_use_bias=True)
     bias = {"SpatialGate.spatial.conv.bias": np.array([0.25], "float32")}

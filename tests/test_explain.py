@@ -108,6 +108,11 @@ def loader():
     return torch.utils.data.DataLoader(pairs, batch_size=2)
 
 
+def dataset():
+    tf = pytest.importorskip("tensorflow", reason="it has the dataset")
+    return tf.data.Dataset.from_tensor_slices(BYTES).batch(2)
+
+
 BYTES = np.random.default_rng(0).integers(0, 256, (15, 8, 8, 3), "uint8")
 LABELS = np.arange(15) % 5
 PAIRS = {"train": (BYTES, LABELS), "test": (BYTES, LABELS)}
@@ -116,15 +121,17 @@ BATCHES = {
     "split": lambda: data.load(PAIRS, batch_size=2).test,
     "whole split": lambda: data.load(PAIRS, batch_size=None).test,
     "DataLoader": loader,
+    "dataset without labels": dataset,
 }
+OF_BACKENDS = "DataLoader", "dataset without labels"
 
 
 @pytest.mark.filterwarnings("ignore:Heat maps have a resolution")
 @pytest.mark.parametrize(
     "name",
     [
-        *(x for x in BATCHES if x != "DataLoader"),
-        pytest.param("DataLoader", marks=pytest.mark.every_backend),
+        pytest.param(x, marks=[pytest.mark.every_backend] * (x in OF_BACKENDS))
+        for x in BATCHES
     ],
 )
 def test_batches_go_in_wherever_images_do(name):

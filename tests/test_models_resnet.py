@@ -5,7 +5,7 @@ import networks
 import numpy as np
 import pytest
 from keras import layers
-from layer_checks import assert_close, random_input, randomize, to_numpy
+from layer_checks import random_input, randomize, to_numpy
 from networks import without_values
 
 from cbam_keras import CBAM, models, profile_model
@@ -45,19 +45,6 @@ def test_strided_layers_pad_as_pytorch():
             expected = np.einsum("bhwcij,ijcf->bhwf", seen, kernel)
         found = to_numpy(keras.Model(start, layer.output)(x))
         np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=name)
-
-
-@pytest.mark.every_backend
-def test_channels_first_predicts_the_same():
-    if keras.backend.backend() == "tensorflow":
-        pytest.skip("TensorFlow has no channels_first convolution on a CPU")
-    last = randomize(tiny(attention="cbam"))
-    x = random_input((2, 8, 8, 3))
-    keras.config.set_image_data_format("channels_first")
-    first = tiny(attention="cbam", input_shape=(3, 8, 8))
-    first.set_weights(last.get_weights())
-    found = first.predict(np.moveaxis(x, -1, 1), verbose=0)
-    assert_close(found, last.predict(x, verbose=0), 1e-5)
 
 
 @pytest.mark.every_backend

@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 from layer_checks import randomize
 
-from cbam_keras import BAM, CBAM, SimAM, models
+from cbam_keras import CBAM, models
 
 
 def tiny(depths=(1, 1), **options):
@@ -114,17 +114,6 @@ GATED = {"attention": CBAM}
         (".weights.h5", {}, {"include_top": False}, LIKE),
         (".keras", BOTTLENECK, BOTTLENECK | {"downsample_in": "1x1"}, OTHER),
         *((".keras", GATED, {"attention": CBAM(**x)}, OTHER) for x in UNLIKE),
-        *(
-            (
-                ".keras",
-                *({"attention": kind(**{option: x})} for x in pair),
-                OTHER,
-            )
-            for kind, option, pair in (
-                (BAM, "dilation_rate", (2, 4)),
-                (SimAM, "regularization", (1e-4, 1.0)),
-            )
-        ),
     ],
 )
 def test_weights_of_another_network_are_refused(
