@@ -33,23 +33,6 @@ def _save(root, pictures, classes=PETS, **options):
             picture.save(root / label / name, **options)
 
 
-def test_a_source_is_read_as_it_is_and_split_afterwards(tmp_path):
-    for seed, split in enumerate(("train", "test")):
-        write_folder(tmp_path / split, size=(9, 11), seed=seed)
-    source = data.Source(tmp_path, validation_fraction=0.2)
-    found = source.read().splits
-    assert {split: len(found[split]) for split in found} == {
-        "train": 20,
-        "test": 20,
-    }
-    assert [*source.split().splits] == ["train", "validation", "test"]
-    again = data.Source.from_description(source.describe())
-    for seed in (0, 1):
-        parts = [x.split(seed).splits["validation"] for x in (source, again)]
-        assert len(parts[0]) == 4
-        assert parts[0].images.tolist() == parts[1].images.tolist()
-
-
 def test_class_folders_are_divided_among_the_splits(tmp_path):
     # As archives have it, with a folder in a folder.
     written = write_folder(tmp_path / "pets/a/b", size=(9, 11))

@@ -110,57 +110,46 @@ def test_a_branch_of_a_graph_gives_gradients():
     np.testing.assert_array_equal(gradient(x, tf.constant(False)), 1)
 
 
+def trace(layer, shape, training=True):
+    """Returns the graph of a call, or of its gradient, of any batch size."""
+    import tensorflow as tf
+
+    call = functools.partial(layer, training=training)
+    function = tf.function(
+        lambda x: gradient_with_tape(call, x) if training else call(x)
+    )
+    return function.get_concrete_function(
+        tf.TensorSpec((None, *shape[1:]))
+    ).graph
+
+
+def compiled_functions(graph):
+    return {
+        function.signature.name
+        for function in graph.as_graph_def(add_shapes=False).library.function
+        if function.attr["_XlaMustCompile"].b
+    }
+
+
 @pytest.mark.skipif(
     sys.platform != "linux", reason="TensorFlow has XLA on Linux alone"
 )
 @pytest.mark.parametrize("training", [True, False, None])
 def test_graphs_of_training_alone_hold_gradients_and_compiled_passes(training):
-    import tensorflow as tf
-
-    layer = cbam()
-    graph = tf.function(
-        lambda x: (
-            gradient_with_tape(functools.partial(layer, training=training), x)
-            if training
-            else layer(x, training=training)
-        )
-    ).get_concrete_function(tf.TensorSpec((None, *SHAPE[1:])))
-    definition = graph.graph.as_graph_def(add_shapes=False)
+    graph = trace(cbam(), SHAPE, training)
+    definition = graph.as_graph_def(add_shapes=False)
     nodes = list(definition.node)
     for function in definition.library.function:
         nodes.extend(function.node_def)
     # TensorFlow would pass them to the gradient of what is compiled.
     assert not [
         operation
-        for operation in graph.graph.get_operations()
+        for operation in graph.get_operations()
         if operation.type == "ZerosLike" and operation.outputs[0].consumers()
     ]
     gradients = [node for node in nodes if "_gradient_op_type" in node.attr]
-    compiled = [
-        function
-        for function in definition.library.function
-        if function.attr["_XlaMustCompile"].b
-    ]
+    compiled = compiled_functions(graph)
     assert bool(gradients) is bool(compiled) is bool(training)
-
-
-def trace(layer, shape):
-    """Returns the graph of a gradient of a layer, of batches of any size."""
-    import tensorflow as tf
-
-    function = tf.function(
-        lambda x: gradient_with_tape(functools.partial(layer, training=True), x)
-    )
-    return function.get_concrete_function(tf.TensorSpec((None, *shape[1:])))
-
-
-def compiled_functions(trace):
-    library = trace.graph.as_graph_def(add_shapes=False).library
-    return {
-        function.signature.name
-        for function in library.function
-        if function.attr["_XlaMustCompile"].b
-    }
 
 
 def test_networks_share_what_is_compiled():
@@ -174,7 +163,7 @@ def test_networks_share_what_is_compiled():
 
 def test_what_is_compiled_keeps_no_graph_of_a_network():
     with gradients_forgotten():
-        graph = weakref.ref(trace(cbam(), SHAPE).graph)
+        graph = weakref.ref(trace(cbam(), SHAPE))
     gc.collect()
     assert graph() is None
 
