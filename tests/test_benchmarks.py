@@ -1,4 +1,4 @@
-"""Benchmarks compare equal computations, check options, and run."""
+"""Benchmarks compare equal computations, and run; their stored tables."""
 
 import json
 import pathlib
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from layer_checks import built, output, random_input, stored
 
-from benchmarks import naive
+from benchmarks import measured, naive, tables
 from cbam_keras import CBAM
 
 # Those of docs/guides/speed.md; the others take long, or need other packages.
@@ -41,7 +41,7 @@ def test_the_authors_module_computes_our_official_variant():
     torch = pytest.importorskip("torch", reason="needs PyTorch")
     from benchmarks.authors import AuthorsCBAM
 
-    # What their own code computed; that ours does, too: test_layers_cbam.py.
+    # What their own code computed; that ours does, too: test_layers_authors.py.
     arrays, weights = stored("official_cbam_c32_r16")
     module = AuthorsCBAM(32).eval()
     for name, value in module.state_dict().items():
@@ -73,3 +73,35 @@ def test_every_script_runs_at_its_smallest_size(tmp_path):
     tables = [(tmp_path / f"{name}-{MODE}.md").read_text() for name in SCRIPTS]
     text = (tmp_path / "bench.md").read_text()
     assert text == "# Benchmarks\n\n" + "\n".join(tables)
+
+
+def test_pages_have_the_tables_of_the_files():
+    # Run `python -m benchmarks.tables` after a change of the files.
+    pages = tables.pages()
+    assert pages and {x: x.read_text("utf-8") for x in pages} == pages
+
+
+RECORD = {
+    "benchmark": "networks",
+    "mode": "jax",
+    "devices": ["a processor"],
+    "cores": 2,
+    "jax": "0.9",
+    "commit": "abc",
+    "rows": [
+        {"what": "ResNet50, training", "kind": "none", "ratio": 1.0},
+        {"what": "ResNet50, training", "kind": "cbam", "ratio": 1.25},
+    ],
+}
+
+
+def test_a_measurement_replaces_only_what_it_repeats(tmp_path, monkeypatch):
+    monkeypatch.setattr(measured, "STORED", tmp_path / "measured.jsonl")
+    measured.STORED.touch()
+    gpu, half = {"devices": ["a GPU"]}, {"dtype": "mixed_bfloat16"}
+    kept = [RECORD | gpu, RECORD | half, RECORD | {"commit": "d"}]
+    for record in (RECORD, *kept):
+        measured.store(dict(record))
+    assert measured.stored() == kept
+    # A table for each, with its own source.
+    assert tables.table("networks").count("Measured on a processor") == 2

@@ -1,18 +1,25 @@
-"""The gates other than CBAM's against stored outputs of their authors' code."""
+"""Layers against stored outputs of their authors' code, and of timm's."""
 
+import keras
 import numpy as np
 import pytest
 from layer_checks import (
     FAST,
     assert_close,
+    built,
     call_and_gradients,
     channels_last,
+    output,
+    random_input,
     stored,
+    to_numpy,
 )
 
 from cbam_keras import (
     BAM,
+    CBAM,
     SCSE,
+    VARIANTS,
     CoordinateAttention,
     EfficientChannelAttention,
     GlobalContext,
@@ -54,3 +61,89 @@ def test_a_layer_equals_the_authors_module(name):
     np.testing.assert_allclose(y, arrays["output"], atol=1e-5)
     np.testing.assert_allclose(gradient, arrays["input_gradient"], atol=1e-5)
     assert_close(layer(x, training=True), arrays["training_output"], 1e-5)
+
+
+# CBAM, in float64.
+
+CONV = "SpatialGate.spatial.conv.weight"
+
+
+# A block, a network, and float32: test_convert_loading.py.
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    "name, options, conv",
+    [
+        ("official_cbam_c32_r16", VARIANTS["official"], CONV),
+        (
+            "official_cbam_c64_r8_avgonly",
+            {
+                **VARIANTS["official"],
+                "reduction_ratio": 8,
+                "channel_pool_types": "avg",
+            },
+            CONV,
+        ),
+        ("timm_cbam_c64", VARIANTS["timm"], "spatial.conv.conv.weight"),
+    ],
+    ids=["official", "average", "timm"],
+)
+def test_equals_the_code_of_others(name, options, conv):
+    arrays, weights = stored(name)
+    x = channels_last(arrays["input"]).astype("float64")
+    layer = CBAM(**options, dtype="float64")
+    load_torch_weights(layer, weights)
+    # The maps are stacked in their order, so the kernel is theirs.
+    kernel = to_numpy(layer.spatial_attention.kernel)
+    np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), weights[conv])
+    outputs = {"output": output(layer, x)}
+    if "official" in name:
+        channel_map, _ = layer.attention_maps(x)
+        outputs["after_channel"] = x * to_numpy(channel_map)
+    for key, value in outputs.items():
+        expected = channels_last(arrays[f"{key}_f64"])
+        np.testing.assert_allclose(value, expected, rtol=0, atol=1e-10)
+
+
+# What other implementations add to a ResNet-50 and a ResNet-18, counted in
+# their own code.
+ADDED = {
+    "official": (2_532_592, 89_880),
+    "timm": (2_516_544, 87_840),
+    "kobiso_keras": (5_048_448, 177_024),
+    "kobiso_tensorflow": (2_532_576, 89_872),
+    "luuuyi": (2_516_512, 87_824),
+}
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_variant_adds_the_parameters_of_its_code(name):
+    def added(widths, depths):
+        total = 0
+        for width, depth in zip(widths, depths, strict=True):
+            layer = CBAM(**VARIANTS[name])
+            layer.build((None, None, None, width))
+            sizes = [np.prod(v.shape) for v in layer.trainable_variables]
+            total += depth * int(sum(sizes))
+        return total
+
+    assert ADDED[name] == (
+        added((256, 512, 1024, 2048), (3, 4, 6, 3)),
+        added((64, 128, 256, 512), (2, 2, 2, 2)),
+    )
+
+
+@pytest.mark.half_precision
+@pytest.mark.parametrize("is_built", [True, False])
+def test_a_new_policy_reaches_the_gates(is_built):
+    x = random_input((2, 5, 4, 8))
+    layer = CBAM(2, 3, order="parallel")
+    half = built(CBAM(2, 3, order="parallel", dtype="mixed_float16"), x.shape)
+    if is_built:
+        layer.build(x.shape)
+    layer.dtype_policy = "mixed_float16"
+    layer(x)
+    layer.set_weights(half.get_weights())
+    y = layer(x)
+    assert keras.backend.standardize_dtype(y.dtype) == "float16"
+    found, expected = (keras.ops.cast(z, "float32") for z in (y, half(x)))
+    np.testing.assert_array_equal(to_numpy(found), to_numpy(expected))
