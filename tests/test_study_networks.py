@@ -50,6 +50,12 @@ def test_every_network_starts_from_the_seed(tmp_path):
 
     first, second = rows(5)
     assert first == second != rows(6)[0]
+    # Also what the function of a network draws by itself.
+    five, six = (
+        study.build_seeded(linear, dataclasses.replace(SHORT, seed=seed))
+        for seed in (5, 6)
+    )
+    assert (five.get_weights()[0] != six.get_weights()[0]).any()
 
 
 def test_mixed_precision_is_the_policy_while_building():
