@@ -189,7 +189,9 @@ def test_commands_and_options_in_prose_exist():
     )
     scripts = [path.read_text() for path in paths]
     others = re.findall(r'"(--[a-z][a-z0-9-]+)"', "".join(scripts))
-    known = {"--help", *others}.union(*map(described, COMMANDS), COMMANDS)
+    known = {"--help", "--version", *others}.union(
+        *map(described, COMMANDS), COMMANDS
+    )
 
     # Options of other programs do not count.
     others = r"(?m)^.*(dask|git |helm|nthreads|gpus=1|properdocs|pytest|pip).*$"

@@ -299,7 +299,7 @@ def test_results_without_predictions_say_what_they_said(tmp_path):
     assert not results.tested and results._describe_collapse() == ""
     assert results.verdict.startswith("b differs from a by")
     for call in (results.per_class, results.calibration):
-        with pytest.raises(ValueError, match="runs of classifiers keep since"):
+        with pytest.raises(ValueError, match="runs of classifiers keep"):
             call()
 
 
