@@ -231,7 +231,6 @@ def saved(tmp_path_factory):
     return types.SimpleNamespace(model=model, losses=values, loaded=loaded)
 
 
-@pytest.mark.every_backend
 def test_a_saved_detector_gives_the_same_boxes(saved):
     assert np.isfinite(saved.losses).all()
     expected = saved.model.detect(images())

@@ -96,6 +96,7 @@ def test_the_loss_of_a_recipe_is_that_of_pixels(units, activation, scale):
     assert found == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_shapes_are_learned_by_the_default_recipe(drawn, tmp_path):
     both = drawn / "images", drawn / "masks"
     described = planned(["none"], task=Segmentation(*both, measure="iou"))
@@ -225,7 +226,7 @@ def test_what_does_not_fit_is_refused(call, message):
 
 def test_a_dry_run_knows_what_masks_mean(drawn, capsys):
     (drawn / "colors.txt").write_text("0 0 0 sea\n255 255 255 land\n")
-    given = "--measure dice --dice-weight 0.5 --dry-run --model tiny"
+    given = "--measure dice --dice-weight 0.5 --dry-run --json --model tiny"
     estimate = mock.Mock(wraps=study.estimate)
     with mock.patch.object(study, "estimate", estimate):
         train(drawn, "x", f"--colors {drawn}/colors.txt {given}")
@@ -237,7 +238,7 @@ def test_a_dry_run_knows_what_masks_mean(drawn, capsys):
     assert names.source.masks.pair_by == "[0-9]+"
     assert (names.source.masks.ignore_index, names.dice_weight) == (9, 0.5)
     assert names.measure == "test_dice"
-    assert "1 training of 2 epochs" in capsys.readouterr().out
+    assert '"epochs": 2, "trainings": 1}' in capsys.readouterr().out
     assert not (drawn / "x").exists()
     assert cli.main(["train", "--measure", "iou"]) == 2
     assert cli.main(["train", "--colors", "a"]) == 2
