@@ -11,7 +11,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from data_checks import arrays, assert_same, epoch, joined, whole
+from data_checks import SPLITS, arrays, assert_same, epoch, joined, whole
 from keras import layers
 from networks import linear
 
@@ -48,6 +48,19 @@ def test_batches_hold_what_the_arrays_hold(few_digits, boxes):
             for side in (found, expected)
         ]
         np.testing.assert_array_equal(*(r[np.lexsort(r.T)] for r in rows))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_images_alone_change_and_stay_floats_to_255(kind):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    loaded, kept = _load(kind), whole(arrays())
+    images, _ = joined(epoch(loaded.train))
+    assert images.dtype == np.float32
+    assert images.shape[1:] == loaded.image_shape == (12, 10, 3)
+    assert 0 <= images.min() < 100 < images.max() <= 255
+    for name in SPLITS[1:]:
+        found = joined(epoch(getattr(loaded, name)))
+        assert_same([found], [getattr(kept, name)])
 
 
 def test_another_batch_size_is_that_of_loading_with_it():
