@@ -235,8 +235,8 @@ def tune(parser):
     parser.add_argument(
         "--max-trials",
         type=int,
-        help="number of trials (default: 14; hyperband and grid end by "
-        "themselves)",
+        help="number of trials (default: 14; grid ends by "
+        "itself)",
     )
     texts = {
         "--max-parameters": "record larger networks as over budget, without "

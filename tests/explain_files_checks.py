@@ -8,7 +8,7 @@ from keras import layers
 from PIL import Image
 from report_checks import change, keep, train
 
-from cbam_keras import cli
+from cbam_keras import cli, study
 
 COLOURS = "red", "green", "blue"
 
@@ -38,8 +38,8 @@ def write_run(folder, classes=COLOURS, source=None, **networks):
     networks = networks or {"none": colours()}
     train(folder)
     for name, model in networks.items():
-        model.save(folder / f"{name}.keras")
-    settings = json.loads((folder / "results.json").read_text())["settings"]
+        model.save(folder / f"{name}-seed0/{name}-seed0.keras")
+    settings = study.read_content(folder)["settings"]
     settings["data"]["0"] |= {
         "fingerprint": None,
         "image_shape": [8, 8, model.inputs[0].shape[-1]],

@@ -86,17 +86,19 @@ def figure(path):
 
 
 def change(folder, **values):
-    """Changes what `results.json` holds."""
-    file = folder / "results.json"
+    """Changes what `study.json` holds."""
+    file = folder / "study.json"
     dump(file, json.loads(file.read_text()) | values)
     return folder
 
 
 def keep(folder, *cells):
     """Forgets all outcomes but those of cells, as `("none", 0)`."""
-    content = json.loads((folder / "results.json").read_text())
-    kept = [x for x in content["cells"] if (x["variant"], x["seed"]) in cells]
-    return change(folder, cells=kept)
+    kept = [f"{name}-seed{seed}" for name, seed in cells]
+    for state in folder.glob("*/state.json"):
+        if state.parent.name not in kept:
+            shutil.rmtree(state.parent)
+    return folder
 
 
 @once

@@ -81,7 +81,24 @@ def made(
 
 
 def content_of(folder):
-    return json.loads((folder / "results.json").read_text())
+    return study.read_content(folder)
+
+
+def network_files(results):
+    """Returns the files of all networks of a run."""
+    return {
+        f"{name}/{file}"
+        for outcome in results.outcomes
+        for name in [f"{outcome.variant}-seed{outcome.seed}"]
+        for file in ("state.json", f"{name}.keras")
+    }
+
+
+def rewrite(path, change):
+    """Changes a JSON file, by a function of its content."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
 
 
 def statuses(results):

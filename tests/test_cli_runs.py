@@ -398,7 +398,10 @@ def test_the_report_explains_the_networks_of_the_first_seed_once(
     output = output.rename(tmp_path / "moved")
     assert run("train", output, *options) == 0
     assert len(explained) == 1
-    assert run("train", output, *options, "--attention", "cbam") == 0
+    assert (
+        run("train", output, *options, "--attention", "cbam", "--workers", "1")
+        == 0
+    )
     assert len(explained) == 2
 
 
@@ -412,7 +415,9 @@ def test_networks_are_also_written_without_our_layers(
     images = np.random.default_rng(0).random((2, 28, 28, 1), "float32")
     for name in ("none", "cbam"):
         plain, network = (
-            keras.saving.load_model(output / f"{name}{ending}.keras")
+            keras.saving.load_model(
+                output / f"{name}-seed0/{name}-seed0{ending}.keras"
+            )
             for ending in (".plain", "")
         )
         np.testing.assert_allclose(plain(images), network(images), rtol=1e-4)

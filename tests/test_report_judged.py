@@ -28,7 +28,9 @@ def judged(folder, names=("cat", "dog"), seed=0, absent=(), **changed):
         values = {"labels": labels, "images": labels.astype("U9")}
         values["probabilities"] = powers / powers.sum(axis=1, keepdims=True)
         arrays = {f"test/{key}": x for key, x in values.items()}
-        _files.write_arrays(folder / f"{variant}{_files.PREDICTIONS}", arrays)
+        name = f"{variant}-seed0"
+        path = folder / name / f"{name}{_files.PREDICTIONS}"
+        _files.write_arrays(path, arrays)
     changed = {"class_counts": [9] * len(names), "commonest": 0.5, **changed}
     return change(folder, class_names=names, **changed)
 

@@ -94,7 +94,7 @@ def test_heat_on_digits_is_compared_with_their_boxes(
     np.testing.assert_array_equal(arrays["images"], images[drawn])
     np.testing.assert_array_equal(arrays["boxes"], boxes[drawn])
     rows = [entry["models"]["cbam"] for entry in content["images"]]
-    hits, energy = pointing_game(arrays["cbam/heat_maps"], boxes[drawn])
+    hits, energy = pointing_game(arrays["cbam-seed0/heat_maps"], boxes[drawn])
     assert [row["hit"] for row in rows[:6]] == hits.tolist()
     found = [row["energy"] for row in rows[:6]]
     np.testing.assert_allclose(found, energy, atol=1e-5)
@@ -171,7 +171,7 @@ def test_a_training_measures_heat_on_test_images_with_masks(trained, capsys):
         np.asarray(Image.open(x)) if "cat" in y else np.zeros((8, 8))
         for x, y in zip(paths, arrays["names"], strict=True)
     ]
-    frame = heat_in_region(arrays["none/heat_maps"], masks)
+    frame = heat_in_region(arrays["none-seed0/heat_maps"], masks)
     expected = {f"region_{x}": frame[x].mean() for x in frame}
     assert content["summary"]["none"] == pytest.approx(expected, rel=1e-5)
     page = (folder / "new/report.html").read_text()
@@ -220,7 +220,7 @@ def test_a_run_that_is_explained_in_its_folder_can_be_overwritten(
     monkeypatch.chdir(folder)
     train(overwrite=True)
     files = {path.name for path in (folder / "run").iterdir()}
-    assert files == {"results.json", "history.csv", "none.keras"}
+    assert files == {"results.json", "history.csv", "study.json"}
 
 
 def test_gates_of_each_network_are_weighed_on_validation_images(
@@ -241,7 +241,7 @@ def test_gates_of_each_network_are_weighed_on_validation_images(
     _, (images, labels), _ = data.load("mnist5k", batch_size=None)
     content = json.loads((folder / "explain/explain.json").read_text())
     page = report.write(folder).read_text()
-    assert [*content["gate_tables"]] == ["se", "cbam"]
+    assert [*content["gate_tables"]] == ["se-seed0", "cbam-seed0"]
     for name, found in content["gate_tables"].items():
         model = _files.load_model(folder / f"{name}.keras")
         expected = gate_importance(model, images, labels).table

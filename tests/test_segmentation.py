@@ -110,7 +110,7 @@ def test_a_killed_run_ends_as_an_unbroken_one(run, drawn):
     # The package alone loads the loss, with weights by pixels.
     loaded = data.load_masks(drawn / "images", drawn / "masks")
     counts = np.bincount(loaded.train[0][1].ravel())
-    file = run / "skip-gate.keras"
+    file = run / "skip-gate-seed0/skip-gate-seed0.keras"
     found = subprocess.check_output([sys.executable, "-c", LOAD, file])
     expected = pytest.approx(counts.sum() / (2 * counts))
     assert [*map(float, found.split())] == expected
@@ -129,7 +129,7 @@ def test_a_report_has_classes_and_predictions(run, drawn):
     files = [drawn / "masks" / pathlib.Path(x).name for x in options["labels"]]
     expected = [np.array(Image.open(x)) // 255 for x in files]
     np.testing.assert_array_equal(masks, expected)
-    wrong = (own["skip-gate"] != masks).sum(axis=(1, 2))
+    wrong = (own["skip-gate-seed0"] != masks).sum(axis=(1, 2))
     assert (np.diff(wrong) <= 0).all()
 
 
@@ -146,11 +146,15 @@ def test_a_report_measures_heat_against_the_masks(run, drawn):
         for x in (drawn / "images").iterdir()
     }
     regions = [mask_of[x.astype("uint8").tobytes()] for x in shown]
-    model = keras.saving.load_model(run / "skip-gate.keras")
+    model = keras.saving.load_model(
+        run / "skip-gate-seed0/skip-gate-seed0.keras"
+    )
     maps = explain.grad_cam(model, shown, 1, layer)
     expected = explain.heat_in_region(maps, regions).mean()
     table = pandas.read_csv(run / "tables/heat.csv", index_col="network")
-    np.testing.assert_allclose(table.loc["skip-gate"], expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        table.loc["skip-gate-seed0"], expected, rtol=1e-4
+    )
     page = (run / "report.html").read_text()
     assert f">{100 * expected['energy']:.1f}<" in page
 

@@ -19,7 +19,9 @@ from study_checks import (
     WIDE,
     content_of,
     narrow,
+    network_files,
     planned,
+    rewrite,
     statuses,
 )
 from training_checks import SHORT
@@ -82,8 +84,10 @@ def test_a_folder_is_read_as_what_its_run_returned(ran):
     found = study.Results.read(ran.output)
     assert found == ran
     pd.testing.assert_frame_equal(found.to_dataframe(), ran.to_dataframe())
-    names = {f"{o.variant}-seed{o.seed}.keras" for o in ran.outcomes}
-    assert set(files(ran.output)) == {"history.csv", "results.json", *names}
+    assert set(files(ran.output)) == {
+        *("history.csv", "results.json", "study.json"),
+        *network_files(ran),
+    }
     with pytest.raises(ValueError, match="be the output folder of a study"):
         study.Results.read(ran.output.parent)
 
@@ -157,8 +161,8 @@ def test_networks_at_chance_have_not_learned(tmp_path, monkeypatch):
     assert found.verdict.startswith("No network is better than guessing")
     assert study.Results.read(tmp_path) == found
     # As far as is known where no labels are.
-    content = content_of(tmp_path) | {"commonest": None}
-    (tmp_path / "results.json").write_text(json.dumps(content))
+    change = functools.partial(dict.update, commonest=None)
+    rewrite(tmp_path / "study.json", change)
     assert study.Results.read(tmp_path).guess == 1 / 10
 
 
@@ -275,7 +279,10 @@ def test_if_all_fail_the_error_is_raised_and_nothing_is_left(
     wrong = study.Variant("bad", raising(KeyError("stage9")))
     with pytest.raises(KeyError, match="stage9"):
         study.run(planned(wrong), tmp_path)
-    assert files(tmp_path) == {}
+    # Other settings are no change of what never began.
+    recipe = dataclasses.replace(SHORT, epochs=2)
+    with pytest.raises(KeyError, match="stage9"):
+        study.run(planned(wrong, recipe=recipe), tmp_path)
     lost = study.Variant("lost", diverging)
     with pytest.raises(RuntimeError, match="None of the 1 trainings finished"):
         study.run(planned(lost), tmp_path)
@@ -298,20 +305,26 @@ def test_a_run_keeps_the_scale_of_its_images(tmp_path):
 # Folders that others have written.
 
 
-@pytest.mark.parametrize("key", ["file", "variant", "seed"])
+@pytest.mark.parametrize("key", ["variant", "seed"])
 def test_nothing_outside_the_folder_is_touched(key, ran, tmp_path):
     folder = shutil.copytree(ran.output, tmp_path / "run")
     (tmp_path / "mine.keras").mkdir()
-    content = content_of(folder)
-    value = "../mine.keras" if key == "file" else "x/../../../mine.keras"
-    content["cells"][0][key] = value
-    content["settings"]["variants"][value] = {}
-    content["seeds"].append(value)
-    (folder / "results.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="results.json.*Received"):
+    value = "x/../../../mine.keras"
+
+    def change(content):
+        content["settings"]["variants"][value] = {}
+        content["seeds"].append(value)
+
+    rewrite(folder / "study.json", change)
+    with pytest.raises(ValueError, match="study.json.*Received"):
         study.Results.read(folder)
-    with pytest.raises(ValueError, match="results.json is damaged"):
+    with pytest.raises(ValueError, match="study.json is damaged"):
         study.run(planned(NARROW, seeds=(0, 3)), folder)
+    state = folder / "narrow-seed0/state.json"
+    shutil.copy(ran.output / "study.json", folder)
+    rewrite(state, lambda content: content.update({key: value}))
+    with pytest.raises(ValueError, match="networks cannot be read"):
+        study.Results.read(folder)
     study.run(planned(NARROW), folder, overwrite=True)
     assert (tmp_path / "mine.keras").is_dir()
 
@@ -323,45 +336,44 @@ DAMAGE = {
     "measures": [],
     "measures.0.digits": -1,
     "comparisons.0": 3,
-    "cells.0.place": "here",
 }
 
 
 @pytest.mark.parametrize("field", DAMAGE)
 def test_a_damaged_field_is_an_error_of_the_file(field, ran, tmp_path):
     folder = shutil.copytree(ran.output, tmp_path / "run")
-    content = part = content_of(folder)
-    *keys, last = field.split(".")
-    for key in keys:
-        part = part[int(key) if isinstance(part, list) else key]
-    part[int(last) if isinstance(part, list) else last] = DAMAGE[field]
-    (folder / "results.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="results.json cannot be read"):
+
+    def change(part):
+        *keys, last = field.split(".")
+        for key in keys:
+            part = part[int(key) if isinstance(part, list) else key]
+        part[int(last) if isinstance(part, list) else last] = DAMAGE[field]
+
+    rewrite(folder / "study.json", change)
+    with pytest.raises(ValueError, match="study.json .* cannot be read"):
         study.Results.read(folder)
 
 
-def test_a_cell_that_stands_twice_is_damage(ran, tmp_path):
+def test_a_damaged_state_is_an_error_of_the_results(ran, tmp_path):
     folder = shutil.copytree(ran.output, tmp_path / "run")
-    content = content_of(folder)
-    content["cells"].append(content["cells"][0])
-    (folder / "results.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="of one variant and seed"):
+    state = folder / "narrow-seed0/state.json"
+    rewrite(state, lambda content: content["ended"].update(place="here"))
+    with pytest.raises(ValueError, match="networks cannot be read"):
         study.Results.read(folder)
 
 
 def test_deep_nesting_is_damage(tmp_path):
-    (tmp_path / "results.json").write_text("[" * 200_000)
-    with pytest.raises(ValueError, match="results.json is damaged"):
+    (tmp_path / "study.json").write_text("[" * 200_000)
+    with pytest.raises(ValueError, match="study.json is damaged"):
         study.run(planned(NARROW), tmp_path)
 
 
 def test_a_run_of_an_earlier_version_is_refused(ran, tmp_path):
     folder = shutil.copytree(ran.output, tmp_path / "run")
     # Version 0.2.0 wrote it.
-    content = content_of(folder) | {"format": 2}
-    (folder / "results.json").write_text(json.dumps(content))
+    rewrite(folder / "study.json", lambda content: content.update(format=2))
     before = files(folder)
-    said = "`format` must be 3. Received: 2, of another version"
+    said = "`format` must be 4. Received: 2, of another version"
     with pytest.raises(ValueError, match=f"run.*{said}"):
         study.Results.read(folder)
     with pytest.raises(ValueError, match=f"of another version.*{said}"):

@@ -7,7 +7,6 @@ import random
 import sys
 from types import SimpleNamespace
 
-import keras
 import networks
 import numpy as np
 import pretended
@@ -26,7 +25,6 @@ from cbam_keras import (
     tuning,
 )
 from cbam_keras.study import Cost, Estimate
-from cbam_keras.study.running.cells import Cells, cells_of
 
 LINEAR = study.Variant("linear", lambda data: linear())
 MLP = study.Variant("mlp", lambda data: mlp(2))
@@ -145,39 +143,9 @@ def test_a_run_says_how_long_what_is_left_takes(
         lines = capsys.readouterr().out.splitlines()
         return [line for line in lines if line.startswith("About ")]
 
-    after_two_epochs = "About 4 minutes left for 2 networks"
-    after_a_network = "About 3 minutes left for one network"
-    assert said("a", "b") == [after_two_epochs, after_a_network]
+    assert said("a", "b") == ["About 7 minutes left for one network"]
     assert said("a", "b") == []
-    # The speed is known from before.
-    assert said("a", "b", "c") == [after_a_network]
-
-
-@pytest.mark.parametrize(("count", "minutes"), [(1, 9), (2, 6), (3, 3), (4, 3)])
-def test_time_left_knows_how_many_are_trained_at_a_time(count, minutes, capsys):
-    history = [{"seconds": 300}, {"seconds": 60}]
-    folder = SimpleNamespace(cells=[{"history": history}], histories=dict)
-    cells = Cells(planned(LINEAR), folder, None, False)
-    cells.left = lambda: (3, 9)
-    cells.say_time_left(count)
-    line = f"About {minutes} minutes left for 3 networks\n"
-    assert capsys.readouterr().out == line
-
-
-def test_networks_that_share_cores_have_no_seconds_per_epoch(
-    few_digits, tmp_path, monkeypatch
-):
-    pretended.install(monkeypatch)
-    alone = study.run(planned(LINEAR), tmp_path / "alone")
-    assert alone.rows[0].seconds_per_epoch and "s / epoch" in str(alone)
-    cells = cells_of(planned(LINEAR), tmp_path / "beside", False)
-    # As a worker has.
-    cells.callbacks = [keras.callbacks.Callback()]
-    with cells.folder.opened(study.RunOptions()):
-        cells.train_next()
-    found = study.Results.read(tmp_path / "beside")
-    assert found.rows[0].seconds_per_epoch is None
-    assert "s / epoch" not in str(found) and found.outcomes[0].seconds
+    assert said("a", "b", "c", "d") == ["About 7 minutes left for one network"]
 
 
 def test_commands_say_how_long_they_take_by_a_step(
@@ -190,9 +158,3 @@ def test_commands_say_how_long_they_take_by_a_step(
     found = study.estimate(three)
     # Of three steps of 32 images each in an epoch.
     assert found.time_training() == 3 * 3 * 100
-    monkeypatch.setattr(run, "MACS_OF_AN_HOUR", 0)
-    capsys.readouterr()
-    study.choose_workers(three, three.load(0), 8)
-    text = "About 2 hours on this machine, one network at a time. Fewer --epoch"
-    assert capsys.readouterr().out.startswith(text)
-    assert "Fewer" not in study.describe_hours(100, 2)

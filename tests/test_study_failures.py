@@ -118,8 +118,8 @@ def at_reading(output, act):
 @pytest.mark.parametrize(
     ("name", "number"),
     [
-        *(("results.json", 1), ("results.json", 4), ("tries", 1)),
-        *(("state.json", 1), ("state.json", 3), ("epoch-1.keras", 1)),
+        *(("study.json", 1), ("state.json", 1), ("state.json", 5)),
+        ("epoch-1.keras", 1),
         *(("epoch-1.keras", 2), ("epoch-1.keras", 3)),
     ],
 )

@@ -177,7 +177,7 @@ def test_loaded_images_are_told_from_those_of_another_fold(photos, tmp_path):
 def test_networks_are_explained_on_the_images_of_their_fold(photos, tmp_path):
     study.run(folded(photos, NARROW, seeds=(1,)), tmp_path)
     run = read_run(tmp_path)
-    assert run.files == [tmp_path / "narrow-seed3.keras"]
+    assert run.files == [tmp_path / "narrow-seed3/narrow-seed3.keras"]
     test = run.split().splits["test"]
     explained = [np.asarray(Image.open(path)) for path in test.images]
     tested = data.load(photos, batch_size=None, folds=3, seed=1).test[0]

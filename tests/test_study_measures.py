@@ -237,7 +237,7 @@ def test_a_search_increases_the_measure_on_the_validation_images(tmp_path):
         ),
         RARE,
         dataclasses.replace(RECIPE, epochs=3),
-        algorithm="hyperband",
+        max_trials=6,
         confirm=3,
         keep=9,
         measure="auc",
@@ -253,11 +253,6 @@ def test_a_search_increases_the_measure_on_the_validation_images(tmp_path):
     scores = [trial.score for trial in results.ranked]
     assert scores == sorted(scores, reverse=True) and len(set(scores)) > 1
     assert scores != [trial.val_accuracy for trial in results.ranked]
-    # The best of those trained for an epoch goes on.
-    short = [trial for trial in results.trials if trial.epochs == 1]
-    first = max(short, key=lambda trial: trial.score)
-    longer = [t.values for t in results.trials if t.epochs > 1]
-    assert first.values in longer
     chosen = max(results.confirmation, key=lambda row: row.validation)
     assert results.best.number == chosen.trial
     found = results.choice["best_network"]

@@ -1,7 +1,6 @@
 """Output folders: what else is in them, overwriting, locks, links, names."""
 
 import contextlib
-import json
 import re
 import shutil
 import time
@@ -11,7 +10,7 @@ import keras
 import pytest
 from folder_checks import Killed, call, epochs, files, weights
 from networks import linear
-from study_checks import at_call, content_of
+from study_checks import at_call, content_of, rewrite
 
 from cbam_keras import _files, study, training
 
@@ -153,28 +152,23 @@ def test_processes_share_the_networks_of_a_run(
     )
 
 
-HYPERBAND = {"algorithm": "hyperband", "max_trials": None}
-every_search = pytest.mark.parametrize(
-    ("name", "options"), [("compare", {}), ("tune", HYPERBAND)]
-)
+every_search = pytest.mark.parametrize("name", ["compare", "tune"])
 
 
 def forget_last(output):
-    """Takes the last network out of the results; returns it, and these."""
-    file = output / "results.json"
+    """Forgets that the last network has ended; returns its state."""
+    cell = content_of(output)["cells"][-1]
+    file = output / "{variant}-seed{seed}/state.json".format(**cell)
     whole = file.read_text()
-    content = json.loads(whole)
-    cell = content["cells"].pop()
-    content.pop("searched", None)
-    file.write_text(json.dumps(content))
-    return cell, file, whole
+    rewrite(file, lambda content: content.pop("ended"))
+    return file, whole
 
 
 def test_what_another_process_has_just_trained_is_not_trained_again(
     tmp_path, monkeypatch
 ):
     expected = call("compare", tmp_path)
-    _, file, whole = forget_last(tmp_path)
+    file, whole = forget_last(tmp_path)
     claim = study.StudyFolder.claim
 
     def late(folder, *cell):
@@ -189,15 +183,13 @@ def test_what_another_process_has_just_trained_is_not_trained_again(
 
 @every_search
 def test_what_another_process_trains_meanwhile_is_not_trained_again(
-    name, options, tmp_path, monkeypatch
+    name, tmp_path, monkeypatch
 ):
     output = tmp_path / "run"
-    expected = call(name, output, **options)
-    cell, file, whole = forget_last(output)
-    variant = cell["variant"].partition("-epochs=")[0]
+    expected = call(name, output)
+    file, whole = forget_last(output)
     stack = contextlib.ExitStack()
-    lock = output / f".cells/{variant}-seed{cell['seed']}.lock"
-    stack.enter_context(_files.locked(lock))
+    stack.enter_context(_files.locked(file.with_name(".lock")))
 
     def end(seconds):
         file.write_text(whole)
@@ -205,42 +197,22 @@ def test_what_another_process_trains_meanwhile_is_not_trained_again(
 
     with epochs() as trained, monkeypatch.context() as patch:
         patch.setattr(time, "sleep", end)
-        assert call(name, output, **options) == expected
+        assert call(name, output) == expected
     assert not trained
 
 
-def leave(output):
-    """Puts what processes leave into a folder; returns these files."""
-    content = content_of(output)
-    name = "{variant}-seed{seed}".format(**content["cells"][-1])
-    left = (
-        *(".cells/other.plan", f".cells/{name}/state.json"),
-        *(".cells/other.lock", f".cells/{name}.lock"),
-    )
-    (output / ".cells" / name).mkdir(parents=True)
-    for file in left:
-        (output / file).touch()
-    return {*left}, [output / file for file in left[-2:]]
-
-
 @every_search
-def test_what_killed_processes_left_is_deleted_and_no_more(
-    name, options, tmp_path
-):
+def test_what_killed_processes_left_is_deleted(name, tmp_path):
     output = tmp_path / "run"
-    call(name, output, **options)
+    call(name, output)
     before = set(files(output))
-    left, locks = leave(output)
-    (output / ".unfinished-0123abcd-results.json").touch()
-    with contextlib.ExitStack() as stack:
-        for lock in locks:
-            stack.enter_context(_files.locked(lock))
-        call(name, output, **options)
-        # Processes that still run need it.
-        assert set(files(output)) == before | left
-    call(name, output, **options)
+    cell = content_of(output)["cells"][-1]
+    place = output / "{variant}-seed{seed}".format(**cell)
+    for path in (output, place):
+        (path / ".unfinished-0123abcd-results.json").touch()
+    (place / "epoch-1.keras").touch()
+    call(name, output)
     assert set(files(output)) == before
-    assert not (output / ".cells").exists()
 
 
 def test_an_output_folder_may_be_a_link(tmp_path, whole):

@@ -235,10 +235,10 @@ def test_a_folder_is_read_as_what_its_search_returned(confirmed):
 
 def test_a_damaged_confirmation_is_an_error_of_the_file(confirmed, tmp_path):
     folder = shutil.copytree(confirmed.output, tmp_path / "run")
-    content = json.loads((folder / "results.json").read_text())
+    content = json.loads((folder / "study.json").read_text())
     content["confirmation"] = [{"trial": 1}]
-    (folder / "results.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="results.json cannot be read"):
+    (folder / "study.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="whose study.json or networks cannot"):
         study.Results.read(folder)
 
 

@@ -158,11 +158,10 @@ def test_the_default_search_trains_fourteen_networks_and_twelve_again():
 @pytest.mark.parametrize(
     ("name", "text", "times"),
     # Of 4 units, tanh or relu with bias or not, and a range: ten values and
-    # the default. test_tuning_trials.py sees 11 epochs of Hyperband.
+    # the default.
     [
         ("grid", "132 trials of 396 epochs", 132),
         ("bayesian", "14 trials of 42 epochs", 14),
-        ("hyperband", "trials of 12 epochs", 4),
     ],
 )
 def test_algorithms_differ_in_trials_and_epochs(name, text, times):

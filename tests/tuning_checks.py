@@ -86,9 +86,7 @@ def warned(pattern):
 
 def search(output, algorithm="random", recipe=ONE, hypermodel=mlp, **options):
     """Runs a short search over MLPs."""
-    if algorithm != "hyperband":
-        options.setdefault("max_trials", 6)
-    options = {"confirm": 0, **options, "algorithm": algorithm}
+    options = {"max_trials": 6, "confirm": 0, **options, "algorithm": algorithm}
     return tuning.search(
         hypermodel, "mnist5k", recipe, output=output, **options
     )

@@ -181,7 +181,7 @@ def run(options: Options) -> None:
 
 def write_plain(folder: pathlib.Path) -> None:
     """Writes each network of a folder as layers of Keras alone, too."""
-    for path in sorted(folder.glob("*.keras")):
+    for path in sorted(folder.rglob("*.keras")):
         if path.name.endswith(_files.PLAIN):
             continue
         try:

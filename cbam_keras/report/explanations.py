@@ -240,7 +240,7 @@ def explain_run(
 def _free_folder(output):
     """Returns the path of a folder that is empty or that of an explanation."""
     folder = _files.folder_path(output)
-    if (folder / study.RESULTS).exists():
+    if (folder / study.STUDY).exists():
         # The run keeps its files apart from those of explanations.
         folder /= study.EXPLANATIONS
     if not folder.exists():

@@ -89,7 +89,7 @@ def write(folder: str | os.PathLike) -> pathlib.Path:
         'report.html'
     """
     _checks.require("jinja2", extra="plot")
-    path, files = pathlib.Path(folder), (study.RESULTS, _files.EXPLAINED)
+    path, files = pathlib.Path(folder), (study.STUDY, _files.EXPLAINED)
     if not os.fspath(folder) or not any((path / x).exists() for x in files):
         raise ValueError(
             "`folder` must be the output folder of a run. Received: "
@@ -143,7 +143,7 @@ def _add_identity(page, folder, content):
         content.get("settings"), indent=2, ensure_ascii=False
     )
     page.facts["folder"] = folder.resolve().name
-    if any(folder.glob(f"*{_files.PLAIN}")):
+    if any(folder.rglob(f"*{_files.PLAIN}")):
         page.facts["files"] = (
             f"Files *{_files.PLAIN} load with Keras alone, other *.keras where "
             "cbam_keras is imported"

@@ -27,13 +27,11 @@ from cbam_keras.study.plans.study import (
     check_seeds,
 )
 from cbam_keras.study.plans.tasks import Classification
-from cbam_keras.study.results.content import CONFIRMATION, RESULTS, read_content
 from cbam_keras.study.results.power import describe_power
 from cbam_keras.study.results.ranking import Ranking, Trial
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.statistics import Measured, Row, judge, verdict
 from cbam_keras.study.running import interrupts
-from cbam_keras.study.running.cells import Cell, Cells
 from cbam_keras.study.running.estimate import (
     Cost,
     Estimate,
@@ -41,11 +39,14 @@ from cbam_keras.study.running.estimate import (
     seeds_needed,
 )
 from cbam_keras.study.running.folder import (
+    CONFIRMATION,
     EXPLANATIONS,
     REPORT,
+    STUDY,
     StudyFolder,
     as_written,
     default_output,
+    read_content,
     versions,
 )
 from cbam_keras.study.running.networks import (
@@ -56,16 +57,15 @@ from cbam_keras.study.running.networks import (
     loss_and_metrics,
     print_data,
 )
-from cbam_keras.study.running.options import CallbackMakers, RunOptions
 from cbam_keras.study.running.outcomes import Outcome
 from cbam_keras.study.running.run import (
-    choose_workers,
+    Queue,
+    RunOptions,
     estimate,
     execute,
     run,
     run_with,
 )
-from cbam_keras.study.running.workers import count_workers, training_by
 
 __all__ = [
     "run",

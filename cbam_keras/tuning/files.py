@@ -7,25 +7,25 @@ from typing import cast
 
 from cbam_keras import _files, study
 from cbam_keras.study.results.figures import plot_search
+from cbam_keras.study.running.checkpoints import save_state
 
 # What `best.json` holds of the network in `best.keras`, but the metrics.
 DESCRIBED = ("seed", "best_epoch", "parameters", "macs")
 
 
 def keep_networks(folder: study.StudyFolder, count: int) -> study.Ranking:
-    """Deletes the networks of all but the best trials, within `locked`."""
-    folder.refresh()
-    results = cast(study.Ranking, study.Results.of(folder.path, folder.content))
+    """Deletes the networks of all but the best trials."""
+    content = study.read_content(folder.path)
+    results = cast(study.Ranking, study.Results.of(folder.path, content))
     best_variants = {trial.variant for trial in results.ranked[:count]}
     # Trials that are not among them have folds that are not trained yet.
     others = {trial.variant for trial in results.trials} - best_variants
-    cells = [dict(cell) for cell in folder.content["cells"]]
-    for cell in cells:
-        if cell["variant"] in others and cell["file"]:
-            # A process may have died before it noted that it is deleted.
-            (folder.path / cell["file"]).unlink(missing_ok=True)
-            cell["file"] = None
-    folder.add(cells=cells)
+    for outcome in results.runs:
+        state = folder.state(outcome.variant, outcome.seed)
+        if outcome.variant in others and outcome.file and state:
+            state.ended = {**(state.ended or {}), "file": None}
+            # It deletes what a state does not name.
+            save_state(folder.place(outcome.variant, outcome.seed), state)
     return results
 
 
@@ -68,8 +68,7 @@ def write_best(
         return written
     if not any(name.startswith("test_") for name in network.metrics):
         description |= evaluate(source)
-    with folder.locked():
-        with _files.replacing(file) as beside:
-            shutil.copyfile(source, beside)
-        _files.write_json(folder.path / "best.json", description)
+    with _files.replacing(file) as beside:
+        shutil.copyfile(source, beside)
+    _files.write_json(folder.path / "best.json", description)
     return description

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cbam_keras.tuning.adaptor import Adaptor
     from cbam_keras.tuning.hypermodel import CBAMHyperModel
 
-ALGORITHMS = ("random", "hyperband", "bayesian", "grid")
+ALGORITHMS = ("random", "bayesian", "grid")
 # All points of the default space.
 MAX_TRIALS = 14
 
@@ -56,16 +56,15 @@ class SearchPlan:
             `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
             Defaults to `None`, which means that of `comparison.compare`.
-        algorithm: `"random"`, `"grid"` (all combinations), `"hyperband"` (few
-            epochs for many trials) or `"bayesian"` (Gaussian process).
-            `"random"` tries no combination twice, except with ranges or more
-            than 20,000 combinations, which KerasTuner draws. `"hyperband"`
-            trains many trials for the first few epochs of the recipe, the best
-            third for three times as many, and so on. `"grid"` takes 10 values
-            of a range. Defaults to `"random"`.
+        algorithm: `"random"`, `"grid"` (all combinations) or `"bayesian"`
+            (Gaussian process). `"random"` tries no combination twice, except
+            with ranges or more than 20,000 combinations, which KerasTuner
+            draws. `"grid"` takes 10 values of a range. For others, as
+            Hyperband, give a `CBAMHyperModel` to KerasTuner's own tuners.
+            Defaults to `"random"`.
         max_trials: Positive integer, may be raised in a later call. Defaults to
             `None`, which means 14, the whole default space. For `"grid"` it
-            means all combinations; for `"hyperband"` the epochs decide.
+            means all combinations.
         max_parameters: Positive number, the most trainable parameters. Larger
             networks are not trained. Defaults to `None`.
         max_macs: Positive number, the same limit in multiply-accumulates per
@@ -279,11 +278,7 @@ class SearchPlan:
         """Returns the output folder of the search."""
         # Raises if the data have no labels to weight.
         study.class_weights(self.loaded, self.recipe)
-        folder = study.StudyFolder(output, self.trials, self.loaded)
-        if not self.is_list:
-            # Variants are known when they begin.
-            folder.settings["variants"], folder.labels = {}, {}
-        return folder
+        return study.StudyFolder(output, self.trials, self.loaded)
 
 
 def _build(adapted, values, recipe, images):
@@ -292,11 +287,5 @@ def _build(adapted, values, recipe, images):
 
 def _max_trials(algorithm, max_trials):
     if max_trials is None:
-        return MAX_TRIALS if algorithm in ("random", "bayesian") else None
-    if algorithm == "hyperband":
-        raise ValueError(
-            '`max_trials` must be None with algorithm="hyperband", whose '
-            "trials follow from the epochs of the recipe. Received: "
-            f"max_trials={max_trials}"
-        )
+        return None if algorithm == "grid" else MAX_TRIALS
     return _checks.positive_integer("max_trials", max_trials)

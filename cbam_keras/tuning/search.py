@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import warnings
 from typing import Any, cast
 
 from cbam_keras import _graph, study
@@ -10,7 +9,6 @@ from cbam_keras._checks import Options
 from cbam_keras.data import Images
 from cbam_keras.layers import _docstrings
 from cbam_keras.study import Recipe
-from cbam_keras.study.results.content import merge
 from cbam_keras.tuning.choice import choose, to_confirm, verdict
 from cbam_keras.tuning.files import keep_networks, write_best, write_trials
 from cbam_keras.tuning.plan import SearchPlan
@@ -48,7 +46,6 @@ class Search(SearchPlan):
             output = study.default_output(self.trials)
         folder = self.folder(output)
         with folder.opened(options):
-            options = options.with_workers(self._choose_workers)
             results = self._run_trials(folder, options)
             self._confirm(results, folder, options)
         return cast(study.Ranking, study.Results.read(folder.path))
@@ -65,10 +62,6 @@ class Search(SearchPlan):
         points = count_points(space)
         trials = min(points, self.max_trials or points)
         total, trials_text = trials * epochs, f"{trials:,} trials"
-        if self.algorithm == "hyperband":
-            # So many brackets of about so many epochs.
-            brackets = 1 + math.log(epochs, 3)
-            total, trials_text = math.ceil(brackets**2 * epochs), "trials"
         folds = self.folds or 1
         total *= folds
         if self.folds is not None:
@@ -94,52 +87,25 @@ class Search(SearchPlan):
             "counted as this network:",
         )
 
-    def _choose_workers(self):
-        if self.algorithm in ("bayesian", "hyperband"):
-            # Their trials depend on it.
-            return 1
-        points = count_points(self.space)
-        trials = min(points, self.max_trials or points) * (self.folds or 1)
-        return study.choose_workers(self.trials, self.loaded, trials)
-
     def _run_trials(self, folder, options):
-        """Returns the trials, which are run unless as many have ended."""
-        most = self.max_trials or 0
+        """Returns the trials, after running those that are missing."""
+        more = options.tensorboard, options.callbacks
+        queue = study.Queue(self.trials, folder, self.load, *more)
         if self.is_list:
-            most = len(self.trials.variants)
-        is_done = (
-            folder.content.get("searched", -1) >= most
-            and not folder.has_resumable_failures()
-        )
-        if self.is_list and not is_done:
-            with warnings.catch_warnings():
-                # The results count those that failed.
-                warnings.filterwarnings("ignore", "A network is left out")
-                study.run(
-                    self.trials,
-                    folder.path,
-                    workers=options.workers,
-                    executor=options.executor,
-                    tensorboard=options.tensorboard,
-                    callbacks=options.callbacks,
-                )
-        elif not is_done:
+            queue.train_all(options)
+        else:
             from cbam_keras.tuning import tuner
 
-            folder.retry()
-            study.print_data(self.trials, self.loaded)
-            tuner.run(self, folder, options)
-        with folder.locked():
-            results = keep_networks(folder, self.keep)
-            if results.ranked and not is_done:
-                write_trials(results)
-                folder.add(searched=most)
-        if not results.ranked:
+            tuner.run(self, queue, options)
+        results = keep_networks(folder, self.keep)
+        if results.ranked:
+            write_trials(results)
+        else:
             failed = [f"{x.status} ({x.message})" for x in results.trials]
             raise RuntimeError(
                 f"None of the {len(failed)} trials finished, first "
                 f"{'; '.join(failed[:3])}. Tracebacks are in "
-                f'"{folder.path / study.RESULTS}". Fix the cause, and give '
+                f'"{folder.path}". Fix the cause, and give '
                 "the same call again"
             )
         return results
@@ -149,11 +115,6 @@ class Search(SearchPlan):
         trained, confirmation = results, []
         images = results.images_of(results.seeds, "validation")
         trials, seeds = to_confirm(results.ranked, images), self.seeds
-        stored = folder.content.get("confirmation") or []
-        if {x.number for x in trials} <= {x["trial"] for x in stored}:
-            # A call with fewer seeds hides none that are trained.
-            runs = [run // (self.folds or 1) for run in stored[0]["seeds"]]
-            seeds = tuple(merge([*dict.fromkeys(runs)], seeds))
         if seeds:
             trained = self._train_again(trials, seeds, folder.path, options)
             confirmation = [
@@ -184,15 +145,14 @@ class Search(SearchPlan):
             ),
         )
         layer = self.adapted.attention_for(hyperparameters(best.values))
-        with folder.locked():
-            folder.add(
-                best=best.number,
-                best_network=best_network,
-                best_options=dict(layer.keywords) if layer else {},
-                code=layer.code if layer else "",
-                confirmation=confirmation,
-                verdict=verdict(results, trained.describe_guessing()),
-            )
+        folder.add(
+            best=best.number,
+            best_network=best_network,
+            best_options=dict(layer.keywords) if layer else {},
+            code=layer.code if layer else "",
+            confirmation=confirmation,
+            verdict=verdict(results, trained.describe_guessing()),
+        )
 
     def _train_again(self, trials, seeds, output, options):
         """Returns the results of trials with fresh seeds."""
@@ -264,9 +224,8 @@ def search(
     `report.write(folder)` adds a page.
 
     A call that resumes repeats trials with an error until the last trial has
-    ended, and after that those that had finished an epoch. A call for a search
-    that has ended returns its results. With `"bayesian"` and `"hyperband"`,
-    trials depend on those before, so on the number of workers.
+    ended. A call for a search that has ended returns its results. With
+    `"bayesian"` trials depend on those before, so on the number of workers.
 
     Args:
         The arguments of `Search`, and:

@@ -142,8 +142,7 @@ def canonical(values: Values) -> Values:
         if isinstance(values[name], float)
         else values[name]
         for name in names
-        # How Hyperband shares out the epochs.
-        if name in values and not name.startswith("tuner/")
+        if name in values
     }
 
 

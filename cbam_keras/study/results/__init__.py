@@ -2,7 +2,6 @@
 
 - `results`: `Results`: what has been trained, compared.
 - `ranking`: networks ranked, as the trials of a search.
-- `content`: `results.json`, read and checked.
 - `statistics`: means, paired differences and verdicts.
 - `power`: which differences a study can find.
 - `figures/`: figures of results.

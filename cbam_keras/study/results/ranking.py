@@ -10,7 +10,6 @@ from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table, number_cell
 from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import Measure
-from cbam_keras.study.results.content import CONFIRMATION, read_content
 from cbam_keras.study.results.figures import plot_pareto
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.statistics import (
@@ -18,6 +17,7 @@ from cbam_keras.study.results.statistics import (
     describe_differences,
     describe_runs,
 )
+from cbam_keras.study.running.folder import CONFIRMATION, read_content
 from cbam_keras.study.running.outcomes import Outcome
 
 # How many trials are printed.
@@ -61,7 +61,6 @@ class Trial(Outcome):
     score: float | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         numbers = self.score, self.val_loss, self.parameters
         if self.finished and None in numbers:
             raise ValueError(

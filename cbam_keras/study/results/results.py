@@ -19,11 +19,6 @@ from cbam_keras.study.plans.measures import (
     validation_key,
 )
 from cbam_keras.study.plans.study import LAYOUTS, Comparison, Measure, run_name
-from cbam_keras.study.results.content import (
-    RESULTS,
-    comparison_of,
-    read_content,
-)
 from cbam_keras.study.results.figures import plot_ablation
 from cbam_keras.study.results.power import (
     count_images,
@@ -45,6 +40,7 @@ from cbam_keras.study.results.statistics import (
     verdict,
 )
 from cbam_keras.study.running.checkpoints import DAMAGE
+from cbam_keras.study.running.folder import STUDY, read_content
 from cbam_keras.study.running.outcomes import Outcome, history_of
 
 
@@ -132,7 +128,7 @@ class Results(Judged, _terminal.Tabular):
         except DAMAGE as error:
             raise ValueError(
                 "`folder` must be the output folder of a study. Received: "
-                f'folder="{path}", whose {RESULTS} cannot be read '
+                f'folder="{path}", whose {STUDY} or networks cannot be read '
                 f"({type(error).__name__}: {error})"
             ) from error
 
@@ -164,7 +160,7 @@ class Results(Judged, _terminal.Tabular):
             for cell in content["cells"]
         }
         comparisons = [
-            comparison_of(x, variants) for x in content["comparisons"]
+            _comparison_of(x, variants) for x in content["comparisons"]
         ]
         # The order of the tables, however calls have added to them.
         names = [name for one in comparisons for name in one.variants]
@@ -595,6 +591,18 @@ class Results(Judged, _terminal.Tabular):
     def plot(self) -> "style.Figure | style.Axes":
         """Returns a matplotlib figure of means, seeds and intervals."""
         return plot_ablation(self, self.title)
+
+
+def _comparison_of(fields, variants):
+    """Returns a `Comparison` of these variants, as `study.json` holds it."""
+    comparison = Comparison(**fields)
+    names = comparison.variants or variants
+    baseline = comparison.baseline
+    return dataclasses.replace(
+        comparison,
+        baseline=baseline if baseline in variants else None,
+        variants=tuple(name for name in names if name in variants),
+    )
 
 
 Results.layouts[LAYOUTS[0]] = Results

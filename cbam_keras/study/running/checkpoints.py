@@ -1,14 +1,15 @@
-"""Checkpoints of one network under training, saved after each epoch."""
+"""The folder of one network: its state, saved after each epoch.
 
-import contextlib
+`state.json` is the one file that says how far a network is trained and how
+that has ended. It names the files beside it, and is written after them.
+"""
+
 import dataclasses
 import io
 import json
 import math
-import os
 import pathlib
 import random
-import socket
 import time
 import zipfile
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from cbam_keras.study.plans.measures import ACCURACY, Measure, validation_key
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Data
 from cbam_keras.study.running import interrupts
+from cbam_keras.study.running.outcomes import RETRIED, Outcome
 
 # What reading a file raises that is not there, or is damaged. Other errors of
 # the system may pass, and say nothing of the file.
@@ -29,21 +31,7 @@ DAMAGE = (
     *(ValueError, TypeError, AttributeError, LookupError),
     *(ArithmeticError, RecursionError),
 )
-# The network of which the checkpoints are only the part behind frozen layers.
-WHOLE = "whole.keras"
-# This file of a network's folder names two checkpoints beside it, and is
-# written after them, so it never names a file that is not complete.
 STATE = "state.json"
-# This one has a line for each process that has trained the network since the
-# last finished epoch, and another one for each of them that is known to have
-# died, which says how.
-TRIES = "tries"
-# What that line says of a death that was not the network's fault.
-EXCUSED = "excused"
-# This one is beside the checkpoints of a network that has ended in an error.
-FAILED = "failed"
-# This one holds what the task predicts by the network that is tested.
-PREDICTIONS = "predictions.npz"
 # What `fit` reports of the validation images.
 VALIDATED = Measure(validation_key(ACCURACY))
 
@@ -58,78 +46,99 @@ class Stopped(Exception):
 
 @dataclasses.dataclass
 class State:
-    """State of one network under training."""
+    """How far a network is trained, and how that has ended.
 
-    fingerprint: str
+    `options` and `data` are what a call that resumes must agree in. `ended` has
+    the fields of the `Outcome` but for the history, `call` is the run in which
+    it has ended.
+    """
+
+    variant: str
+    seed: int
+    options: _files.Json
+    data: _files.Json
+    fingerprint: str = ""
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     latest: str | None = None
     best: str | None = None
     # A `.keras` file does not hold the states of random layers.
     random: list[object] = dataclasses.field(default_factory=list)
-    # Whether the last epoch was compiled.
-    jit_compile: bool | None = None
+    ended: _files.Json | None = None
+    call: str = ""
 
     @property
     def epochs(self) -> int:
         """The number of finished epochs."""
         return len(self.history)
 
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the training has ended, if it has."""
+        if self.ended is None:
+            return None
+        name = self.variant, self.seed
+        return Outcome(*name, history=self.history, **self.ended)
+
     def file_of(self, epoch: int) -> str:
         """Returns the checkpoint of the best epoch, or of the last one."""
         return str(self.latest if epoch == self.epochs else self.best)
 
+    def begin_again(self) -> None:
+        """Forgets all epochs."""
+        self.history, self.random = [], []
+        self.latest = self.best = None
 
-def load_state(folder: pathlib.Path) -> State | None:
-    """Returns the state, or `None` before the first epoch."""
-    path = folder / STATE
+
+def name_of(variant: str, seed: int) -> str:
+    """Returns the name of a network's folder, and of the network in it."""
+    return f"{variant}-seed{seed}"
+
+
+def read_state(folder: pathlib.Path) -> State | None:
+    """Returns the state, `None` without one; raises if it is damaged."""
     try:
-        state = State(**json.loads(_files.read_bytes(path)))
+        content = json.loads(_files.read_bytes(folder / STATE))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    state = State(**content)
+    # It names files that are written and deleted.
+    if name_of(state.variant, state.seed) != folder.name:
+        raise ValueError(f"it is of {state.variant}, seed {state.seed}")
+    if state.history:
         best_epoch(state.history)
-    except FileNotFoundError:
-        return None
-    except DAMAGE as error:
-        _files.quarantine(path, error)
-        return None
+    # Raises if a field is unknown.
+    _ = state.outcome
     return state
 
 
-def begin_try(folder: pathlib.Path) -> list[str]:
-    """Notes that this process trains, and returns how those before have died.
+def load_state(folder: pathlib.Path) -> State | None:
+    """Returns the state, and renames one that is damaged."""
+    try:
+        return read_state(folder)
+    except DAMAGE as error:
+        _files.quarantine(folder / STATE, error)
+        return None
 
-    The texts are empty for those of which that is not known.
-    """
+
+def save_state(folder: pathlib.Path, state: State) -> None:
+    """Writes the state whole, then deletes what it does not name."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / TRIES
-    with (
-        _files.naming(path),
-        path.open("a+", encoding="utf-8", errors="replace", newline="") as file,
-    ):
-        file.seek(0)
-        lines = [line.partition(" ") for line in file.read().splitlines()]
-        file.write(f"{socket.gethostname()}:{os.getpid()}\n")
-    deaths = {process: how for process, _, how in lines if how}
-    ends = [deaths.get(process, "") for process, _, how in lines if not how]
-    return [how for how in ends if how != EXCUSED]
+    _files.write_json(folder / STATE, dataclasses.asdict(state))
+    tidy(folder, state)
 
 
-def note_death(folder: pathlib.Path, process: str, how: str) -> bool:
-    """Notes how a process has died, `"host:number"`, if it trained here."""
-    path = folder / TRIES
-    # Another process may finish an epoch.
-    with contextlib.suppress(FileNotFoundError):
-        if process in path.read_text("utf-8", "replace").splitlines():
-            with path.open("a", encoding="utf-8", newline="") as file:
-                file.write(f"{process} {' '.join(how.split())}\n")
-            return True
-    return False
-
-
-def forget_tries(folder: pathlib.Path) -> None:
-    """Lets a network be tried as often as if nobody had trained it."""
-    (folder / TRIES).unlink(missing_ok=True)
-    # A folder with checkpoints stays.
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+def tidy(folder: pathlib.Path, state: State) -> None:
+    """Deletes what a state does not name."""
+    kept = {STATE, _files.LOCK}
+    if state.ended is None or state.ended["status"] in RETRIED:
+        kept |= {state.latest, state.best}
+    elif state.ended["file"]:
+        whole = pathlib.PurePath(state.ended["file"])
+        predictions = whole.with_suffix(_files.PREDICTIONS)
+        kept |= {whole.name, predictions.name}
+    for path in folder.iterdir():
+        if path.name not in kept and path.is_file():
+            path.unlink()
 
 
 def is_whole(path: pathlib.Path) -> bool:
@@ -213,30 +222,23 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
                 "diverged",
                 f"The training loss became {row['loss']} in epoch {epoch + 1}",
             )
-        self.state.history.append(row)
-        self.save()
-        if lost_patience(self.state.history, self.recipe, self.measure):
-            self.model.stop_training = True
-
-    def save(self) -> None:
-        """Saves the latest checkpoint, which may be the best as well."""
-        state, folder = self.state, self.folder
-        state.latest = f"epoch-{state.epochs}.keras"
-        if best_epoch(state.history, self.measure) == state.epochs:
-            state.best = state.latest
-        folder.mkdir(parents=True, exist_ok=True)
-        with _files.replacing(folder / state.latest) as beside:
+        state = self.state
+        latest = f"epoch-{epoch + 1}.keras"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _files.replacing(self.folder / latest) as beside:
             self.model.save(beside)
+        # It changes only once the epoch is saved.
+        state.history.append(row)
+        state.latest = latest
+        if best_epoch(state.history, self.measure) == state.epochs:
+            state.best = latest
         state.random = [
             keras.ops.convert_to_numpy(variable).tolist()
             for variable in _graph.random_states(self.model)
         ]
-        state.jit_compile = bool(self.model.jit_compile)
-        _files.write_json(folder / STATE, dataclasses.asdict(state))
-        forget_tries(folder)
-        for path in folder.glob("*.keras"):
-            if path.name not in (state.latest, state.best):
-                path.unlink()
+        save_state(self.folder, state)
+        if lost_patience(state.history, self.recipe, self.measure):
+            self.model.stop_training = True
 
 
 def _seed_generators(seed, epoch):

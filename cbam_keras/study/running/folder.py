@@ -1,4 +1,13 @@
-"""`StudyFolder`: the output folder of a study, its files and locks."""
+"""`StudyFolder`: the output folder of a study.
+
+    study.json             what the last call asked for
+    cbam-seed0/state.json  how far a network is trained, and how that has ended
+    cbam-seed0/*.keras     its checkpoints, then the network that was tested
+    results.json           all of that together, for others to read
+
+Nobody writes to the folder of a network but who holds its lock. What many
+networks tell is computed from their states, whenever it is asked for.
+"""
 
 import contextlib
 import dataclasses
@@ -7,52 +16,48 @@ import json
 import os
 import pathlib
 import re
-import shutil
+import secrets
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from typing import cast
+from collections.abc import Iterator, Mapping
 
 import keras
 import numpy as np
 
 from cbam_keras import _checks, _files, _terminal
+from cbam_keras._files import RESULTS
 from cbam_keras._version import __version__
+from cbam_keras.data import Source
+from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.plans.recipes import Recipe
-from cbam_keras.study.plans.study import Data, Study, Variant, member
-from cbam_keras.study.results.content import (
-    FORMAT,
-    RESULTS,
-    merge,
-    merge_tables,
-    read_content,
+from cbam_keras.study.plans.study import (
+    Comparison,
+    Data,
+    Study,
+    Variant,
+    check_name,
+    member,
 )
 from cbam_keras.study.running import interrupts
 from cbam_keras.study.running.checkpoints import (
     DAMAGE,
-    FAILED,
-    PREDICTIONS,
     STATE,
-    TRIES,
-    WHOLE,
     State,
-    forget_tries,
     load_state,
-    note_death,
+    name_of,
+    read_state,
+    tidy,
 )
 from cbam_keras.study.running.networks import without_names
 from cbam_keras.study.running.options import RunOptions
 from cbam_keras.study.running.outcomes import RETRIED, Outcome, history_of
 
+STUDY, FORMAT = "study.json", 4
 # The page about a run, and the subfolder with the explanations that it shows.
 REPORT, EXPLANATIONS = "report.html", "explain"
-# The subfolder with locks, and the checkpoints of unfinished networks.
-CELLS = ".cells"
-# What frozen layers make of the images is in such a file in it.
+# The subfolder in which the best of a ranking are retrained.
+CONFIRMATION = "confirmation"
+# What frozen layers make of the images is in such a file.
 FEATURES = "features-{}.npy"
-# The name of a file in it that tells workers what to train ends like this.
-PLAN = ".plan"
-# Settings of which a call may have others than the run, and adds them.
-GROWING = ("variants", "data")
 ADVICE = (
     "Choose another folder, or overwrite it (overwrite=True, or --overwrite "
     "on the command line)"
@@ -60,21 +65,23 @@ ADVICE = (
 
 
 class StudyFolder:
-    """The output folder of a study.
-
-    `results.json` holds the settings and the outcomes of all cells that have
-    been trained, `.cells` the checkpoints of those under training. Several
-    processes may work in one folder: each claims a cell before it trains it,
-    and holds the lock of the folder while it writes beside `.cells`.
-    """
+    """The output folder of a study, as one call sees it."""
 
     def __init__(self, output: str | os.PathLike, study: Study, data: Data):
         self.path = _files.folder_path(output)
         self.study = study
-        self.content: _files.Json = {}
-        self.settings = _comparable(study.settings_to_compare(describe(data)))
-        self.labels = {v.name: v.label for v in study.variants if v.label}
-        self.about = as_written(
+        settings = study.settings_to_compare(describe(data))
+        # It tells the failures of this call from those of earlier ones.
+        self.call = secrets.token_hex(4)
+        self.content: _files.Json = {
+            "format": FORMAT,
+            "kind": study.kind,
+            "command": None,
+            "settings": _comparable(settings),
+            "seeds": list(study.runs),
+            "versions": versions(),
+            "labels": {v.name: v.label for v in study.variants if v.label},
+        } | as_written(
             {
                 "layout": study.layout,
                 "question": study.question,
@@ -83,12 +90,12 @@ class StudyFolder:
                     dataclasses.asdict(x) for x in study.compared_in
                 ],
                 "class_names": [str(name) for name in data.class_names],
-                "commonest": getattr(data, "commonest", None),
-                "scale": getattr(data, "scale", None),
-                "notes": getattr(data, "notes", None),
-                "leaks": getattr(data, "leaks", None),
                 "threshold": getattr(study.task, "threshold", None),
                 "class_counts": _as_list(getattr(data, "class_counts", None)),
+                **{
+                    name: getattr(data, name, None)
+                    for name in ("commonest", "scale", "notes", "leaks")
+                },
                 # Where it is may change without being another dataset.
                 "source": getattr(data, "source", None),
             }
@@ -98,295 +105,153 @@ class StudyFolder:
     def opened(self, options: RunOptions) -> Iterator[None]:
         """Begins, resumes or joins the run in the folder."""
         # A folder that is refused is left untouched, so check first.
-        self._check(options.resume, options.overwrite)
+        before = self._check(options.resume, options.overwrite)
         _files.output_folder(self.path)
         with _files.writing_to(self.path), interrupts.note_signals():
             if options.overwrite:
                 self._set_aside()
-            with self.locked():
-                # Another process may have changed it in the meantime.
-                self._begin(self._check(options.resume), options.command)
+            # It keeps what earlier calls have added.
+            self.content = {**before, **self.content}
+            self.add(command=options.command)
             try:
                 yield
-            except (Exception, KeyboardInterrupt):
-                self._forget_stopped()
-                raise
-            else:
-                for path in self.path.glob(f"{CELLS}/{FEATURES.format('*')}"):
-                    path.unlink(missing_ok=True)
             finally:
-                self._end()
-                if options.on_end and (self.path / RESULTS).exists():
+                self._export()
+                if options.on_end:
                     options.on_end(self.path)
 
-    def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Context in which this process may write beside `.cells`."""
-        return _files.folder_locked(self.path)
+    def place(self, variant: str, seed: int) -> pathlib.Path:
+        """Returns the folder of a network."""
+        return self.path / name_of(variant, seed)
 
     def claim(
         self, variant: str, seed: int
     ) -> contextlib.AbstractContextManager[None]:
-        """Context in which no other process trains this cell, or `InUse`."""
-        return _files.locked(self.cell(variant, seed, ".lock"))
+        """Context in which no other process trains a network, or `InUse`."""
+        return _files.locked(self.place(variant, seed) / _files.LOCK)
 
-    def cell(self, variant: str, seed: int, suffix: str = "") -> pathlib.Path:
-        """Returns the folder with the checkpoints of a cell."""
-        return self.path / CELLS / f"{variant}-seed{seed}{suffix}"
-
-    def note_death(self, process: str, how: str) -> bool:
-        """Notes how a process has died, and returns whether it trained."""
-        tries = self.path.glob(f"{CELLS}/*/{TRIES}")
-        return any([note_death(path.parent, process, how) for path in tries])
-
-    def _forget_stopped(self):
-        # What is stopped has not died.
-        for path in [*self.path.glob(f"{CELLS}/*/{TRIES}")]:
-            cell = path.parent
-            if not _files.is_locked(cell.with_name(f"{cell.name}.lock")):
-                forget_tries(cell)
-
-    def histories(self) -> dict[str, list[dict[str, float]]]:
-        """Returns the epochs of each network under training, by its folder."""
-        histories = {}
-        for path in self.path.glob(f"{CELLS}/*/"):
-            # Another process may end the training.
-            with contextlib.suppress(OSError):
-                if state := load_state(path):
-                    histories[path.name] = state.history
-        return histories
-
-    @property
-    def cells(self) -> list[_files.Json]:
-        """The outcomes of what has been trained, as `results.json` has them."""
-        return self.content["cells"]
-
-    def refresh(self) -> None:
-        """Reads what other processes have written."""
-        # A process whose trainings have all failed deletes the file.
-        with contextlib.suppress(FileNotFoundError):
-            self.content = self._read()
-
-    def join(self) -> None:
-        """Joins the run that the writing process has begun."""
-        self.content = self._compared(self._read())
+    def state(self, variant: str, seed: int) -> State | None:
+        """Returns how far a network is trained, if it has been begun."""
+        return load_state(self.place(variant, seed))
 
     def outcome(self, variant: str, seed: int) -> Outcome | None:
-        """Returns the outcome of a cell that has been trained, or `None`."""
-        for cell in self.content["cells"]:
-            if (cell["variant"], cell["seed"]) == (variant, seed):
-                return Outcome(**cell)
-        return None
-
-    def record(self, outcome: Outcome, trained: pathlib.Path) -> None:
-        """Adds what was `trained` in a folder.
-
-        Its checkpoints are deleted unless the same call goes on from them.
-        """
-        key = outcome.variant, outcome.seed
-        failed = trained / FAILED
-        failed.unlink(missing_ok=True)
-        if outcome.status in RETRIED and (trained / STATE).exists():
-            failed.touch()
-        with self.locked():
-            self.refresh()
-            if outcome.finished:
-                state = cast(State, load_state(trained))
-                name = self._name(*key)
-                tested = trained / state.file_of(cast(int, outcome.best_epoch))
-                if (whole := trained / WHOLE).exists():
-                    tested = whole
-                predictions = pathlib.Path(name).with_suffix(_files.PREDICTIONS)
-                for source, path in (
-                    (trained / PREDICTIONS, self.path / predictions),
-                    (tested, self.path / name),
-                ):
-                    if source.exists():
-                        with _files.replacing(path) as beside:
-                            shutil.copyfile(source, beside)
-                outcome = dataclasses.replace(outcome, file=name)
-            cells = self.content["cells"]
-            cells.append(as_written(dataclasses.asdict(outcome)))
-            variants = [*self.content["settings"]["variants"]]
-            seeds = self.content["seeds"]
-            # They have the order of training, whoever has ended first.
-            cells.sort(
-                key=lambda cell: (
-                    seeds.index(cell["seed"]),
-                    variants.index(cell["variant"]),
-                )
-            )
-            history = history_of([Outcome(**cell) for cell in cells], seeds)
-            if history:
-                _files.write_csv(self.path / "history.csv", history)
-            self._write()
-        if not failed.exists():
-            shutil.rmtree(self.cell(*key), ignore_errors=True)
-
-    def add_settings(self, key: str, name: str, described: object) -> None:
-        """Adds one more variant, or the data of one more seed."""
-        self.settings[key] = _comparable({name: described})
-        with self.locked():
-            self.refresh()
-            self._compared(self.content)
-            if name not in self.content["settings"][key]:
-                self._grow()
-                self._write()
-
-    def add_variant(self, variant: Variant) -> None:
-        """Adds one more variant, with its label."""
-        self.labels = {variant.name: variant.label} if variant.label else {}
-        self.add_settings("variants", variant.name, variant.describe())
+        """Returns how a training has ended, `None` if it is to be tried."""
+        state = self.state(variant, seed)
+        outcome = state.outcome if state else None
+        if outcome is None or state is None:
+            return None
+        if outcome.status in RETRIED and state.call != self.call:
+            return None
+        # As after a power cut.
+        is_torn = outcome.file and _files.is_torn(self.path / outcome.file)
+        return None if is_torn else outcome
 
     def add(self, **values: object) -> None:
-        """Adds plain values to `results.json`, within `locked`."""
-        self.refresh()
+        """Adds plain values to `study.json`."""
         self.content |= as_written(values)
-        self._write()
+        _files.write_json(self.path / STUDY, self.content)
 
-    def retry(self) -> None:
-        """Forgets how trainings have failed that may end otherwise now."""
-        with self.locked():
-            self.refresh()
-            cells = self.content["cells"]
-            lasting = [cell for cell in cells if cell["status"] not in RETRIED]
-            if len(lasting) < len(cells):
-                self.content["cells"] = lasting
-                self._write()
+    def _export(self):
+        """Writes what the states tell together, and deletes what is left."""
+        with _files.folder_locked(self.path):
+            content = read_content(self.path)
+            _files.write_json(self.path / RESULTS, content)
+            outcomes = [Outcome(**cell) for cell in content["cells"]]
+            if history := history_of(outcomes, content["seeds"]):
+                _files.write_csv(self.path / "history.csv", history)
+            _files.delete_unfinished(self.path)
+            for outcome in outcomes:
+                state = self.state(outcome.variant, outcome.seed)
+                if outcome.finished and state is not None:
+                    tidy(self.place(outcome.variant, outcome.seed), state)
 
-    def has_resumable_failures(self) -> bool:
-        """Returns whether checkpoints of networks that failed are left."""
-        return any(self.path.glob(f"{CELLS}/*/{FAILED}"))
+    def _has_epochs(self):
+        """Returns whether a network was trained for an epoch."""
+        states = (load_state(x.parent) for x in self.path.glob(f"*/{STATE}"))
+        return any(state and state.history for state in states)
 
-    def forget_if_untrained(self) -> None:
-        """Deletes `results.json` if no network was trained for an epoch."""
-        with self.locked():
-            self.refresh()
-            has_epochs = any(cell["history"] for cell in self.cells)
-            # It says what the checkpoints are of, which may be unreadable now.
-            if not has_epochs and not any(self.path.glob(f"{CELLS}/*/{STATE}")):
-                (self.path / RESULTS).unlink(missing_ok=True)
-
-    def _name(self, variant, seed):
-        """Returns the file of the network of a cell."""
-        several = len(self.content["seeds"]) > 1
-        return f"{variant}-seed{seed}.keras" if several else f"{variant}.keras"
-
-    def _write(self):
-        _files.write_json(self.path / RESULTS, self.content)
-
-    def _begin(self, content, command):
-        """Writes what is known at the start, within `locked`."""
-        self.content = content or {
-            "format": FORMAT,
-            "kind": self.study.kind,
-            "command": None,
-            "settings": self.settings,
-            "versions": versions(),
-            **self.about,
-            "labels": {},
-            "seeds": list(self.study.runs),
-            "cells": [],
-        }
-        tables = self.content["comparisons"], self.about["comparisons"]
-        about = {"command": command, **self.about}
-        about["comparisons"] = merge_tables(*tables)
-        self.content |= {k: v for k, v in about.items() if v is not None}
-        self._grow()
-        for cell in [*self.content["cells"]]:
-            if cell["file"] and _files.is_torn(self.path / cell["file"]):
-                self.content["cells"].remove(cell)
-                # A search that has ended lacks a trial now.
-                self.content.pop("searched", None)
-                _checks.warn(
-                    f'"{self.path / cell["file"]}" is not a whole archive, '
-                    "as after a power cut. Its network is trained again"
-                )
-        self._write()
-
-    def _grow(self):
-        """Adds more seeds and variants to the content."""
-        settings = self.content["settings"]
-        for key in GROWING:
-            values = {**settings[key], **self.settings[key]}
-            names = merge([*settings[key]], [*self.settings[key]])
-            settings[key] = {name: values[name] for name in names}
-        self.content["labels"] = {**self.content["labels"], **self.labels}
-        self.content["seeds"] = merge(self.content["seeds"], self.study.runs)
-        for cell in self.content["cells"]:
-            # One seed became several, or a process died in between.
-            name = self._name(cell["variant"], cell["seed"])
-            if cell["file"] not in (None, name):
-                for suffix in (_files.PREDICTIONS, ".keras"):
-                    before = self.path / f"{cell['variant']}{suffix}"
-                    after = self.path / pathlib.Path(name).with_suffix(suffix)
-                    with contextlib.suppress(FileNotFoundError):
-                        os.replace(before, after)
-                cell["file"] = name
-
-    def _check(self, resume, overwrite=False):
-        """Returns the content of the run to resume, or `None` to begin."""
-        if not (self.path / RESULTS).exists():
+    def _check(self, resume, overwrite):
+        """Returns what an earlier call has written; raises if that differs."""
+        if not (self.path / STUDY).exists():
             # No run begins beside other files.
             others = self.path.is_dir() and sorted(
                 path.name
                 for path in self.path.iterdir()
-                if path.name not in (CELLS, _files.LOCK)
-                and not path.name.startswith(_files.UNFINISHED)
+                if not path.name.startswith((_files.LOCK, _files.UNFINISHED))
             )
             if others:
                 raise self._refused(f"other files: {_checks.first_few(others)}")
-            return None
+            return {}
         if overwrite:
-            return None
-        content = self._compared(self._read())
+            return {}
+        try:
+            before = _read_study(self.path)
+            if not self._has_epochs():
+                # What never began may begin with other settings.
+                return {}
+        except DAMAGE as error:
+            raise ValueError(
+                f'The run in output="{self.path}" cannot be resumed: {STUDY} '
+                "is damaged, or of another version "
+                f"({type(error).__name__}: {error}). Put back a copy of it. "
+                f"{ADVICE}"
+            ) from error
+        if before["kind"] != self.study.kind:
+            raise self._refused(f"another run ({before['kind']})")
+        old, new = before["settings"], dict(self.content["settings"])
+        # What the recipe of an earlier version lacks has its default.
+        defaults = {key: getattr(Recipe(), key) for key in new["recipe"]}
+        old["recipe"] = {**defaults, **old["recipe"]}
+        # A call may have others: the states say what each network was.
+        for key in ("variants", "data"):
+            names = old[key].keys() & new[key].keys()
+            old[key], new[key] = (
+                {name: each[key][name] for name in names} for each in (old, new)
+            )
+        self.refuse_changes(old, new)
         if not resume:
             raise ValueError(
                 "`output` must be a new or empty folder unless the run in it "
                 f'is resumed. Received: output="{self.path}", which holds '
                 f"one, resume=False. Resume it (resume=True). {ADVICE}"
             )
-        return content
+        return before
 
-    def _read(self):
-        """Returns the content of a run of this kind, settings unseen."""
-        try:
-            content = read_content(self.path)
-        except FileNotFoundError:
-            raise
-        except DAMAGE as error:
-            raise ValueError(
-                f'The run in output="{self.path}" cannot be resumed: '
-                f"{RESULTS} is damaged, or of another version "
-                f"({type(error).__name__}: {error}). "
-                f"Put back a copy of it. {ADVICE}"
-            ) from error
-        if content["kind"] != self.study.kind:
-            raise self._refused(f"another run ({content['kind']})")
-        return content
+    def new_state(self, variant: Variant, seed: int, data: Data) -> State:
+        """Returns the state in which a network is trained by this call.
 
-    def _compared(self, content):
-        """Returns the content, if the settings that it shares are equal."""
-        old, new = dict(content["settings"]), dict(self.settings)
-        # What the recipe of an earlier version lacks has its default.
-        defaults = {key: getattr(Recipe(), key) for key in new["recipe"]}
-        old["recipe"] = {**defaults, **old["recipe"]}
-        old.setdefault("dtype_policy", new["dtype_policy"])
-        for key in GROWING:
-            shared = [name for name in old[key] if name in new[key]]
-            old[key] = {name: old[key][name] for name in shared}
-            new[key] = {name: new[key][name] for name in shared}
-        changed = dict.fromkeys(
-            # The data of all seeds differ alike.
-            re.sub(r"^data\.\d+\.", "data.", line)
-            for line in _differences(old, new)
+        Raises if it was begun with other options, or any of its seed with other
+        data.
+        """
+        options, described = as_written(variant.describe()), describe(data)
+        for path in self.path.glob(f"*-seed{seed}/{STATE}"):
+            if other := load_state(path.parent):
+                self.refuse_changes({"data": other.data}, {"data": described})
+        state = self.state(variant.name, seed)
+        if state is None:
+            state = State(variant.name, seed, options, described)
+        old, new = (
+            {"variants": {variant.name: each}}
+            for each in (state.options, options)
         )
+        self.refuse_changes(old, new)
+        state.call = self.call
+        return state
+
+    def refuse_changes(self, old: Mapping, new: Mapping) -> None:
+        """Raises if settings differ, and names what does."""
+        before, after = dict(_flat(old)), dict(_flat(new))
+        changed = [
+            f"{name} was {before.get(name)!r}, is {after.get(name)!r}"
+            for name in {**before, **after}
+            if before.get(name) != after.get(name)
+        ]
         if changed:
             raise ValueError(
                 "A run must be resumed with the settings it was started with. "
                 f'Received: output="{self.path}", changed: '
                 f"{'; '.join(changed)}. {ADVICE}"
             )
-        return content
 
     def _refused(self, held):
         return ValueError(
@@ -398,11 +263,10 @@ class StudyFolder:
     def _set_aside(self):
         """Renames the folder of a run that no process trains."""
         folder = self.path.resolve()
-        with self.locked(), contextlib.ExitStack() as stack:
-            if not (folder / RESULTS).exists():
-                return
-            # A search has cells in its confirmation, too.
-            for lock in folder.rglob(f"{CELLS}/*.lock"):
+        if not (folder / STUDY).exists():
+            return
+        with contextlib.ExitStack() as stack:
+            for lock in [*folder.rglob(f"*/{_files.LOCK}")]:
                 stack.enter_context(_files.locked(lock))
             aside = next(
                 path
@@ -420,41 +284,52 @@ class StudyFolder:
                     f"({error.strerror or error}). Rename it yourself, or "
                     "choose another folder"
                 ) from error
-            (aside / _files.LOCK).unlink()
             folder.mkdir(exist_ok=True)
+        for lock in aside.rglob(_files.LOCK):
+            lock.unlink()
         _terminal.say(f'The run that was in "{self.path}" is now in "{aside}"')
 
-    def tidy(self, trained: Iterable[tuple[str, int]]) -> None:
-        """Deletes what dead processes left.
 
-        That is checkpoints of cells that are trained and have not failed, and
-        plans and locks that no process holds.
-        """
-        folders = {self.cell(variant, seed) for variant, seed in trained}
-        folders = {path for path in folders if not (path / FAILED).exists()}
-        for path in self.path.glob(f"{CELLS}/*"):
-            if path in folders:
-                name = path.name
-            elif path.suffix in (".lock", PLAN):
-                name = path.stem
-            else:
-                continue
-            lock = path.with_name(f"{name}.lock")
-            with contextlib.suppress(_files.InUse), _files.locked(lock):
-                if path in folders:
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            (self.path / CELLS).rmdir()
+def read_content(folder: pathlib.Path) -> _files.Json:
+    """Returns what a folder holds of the networks that its last call asked for.
 
-    def _end(self):
-        with self.locked():
-            _files.delete_unfinished(self.path)
-            # Another process may train a network again that had failed.
-            self.refresh()
-        cells = self.content["cells"]
-        self.tidy((cell["variant"], cell["seed"]) for cell in cells)
+    Raises one of `DAMAGE` if something is damaged, or another `OSError` if it
+    cannot be read just now.
+    """
+    content = _read_study(folder)
+    settings, cells = content["settings"], []
+    for seed, name in itertools.product(content["seeds"], settings["variants"]):
+        state = read_state(folder / name_of(name, seed))
+        if state is None:
+            continue
+        settings["data"][str(seed)] = state.data
+        if state.outcome is not None:
+            cells.append(dataclasses.asdict(state.outcome))
+    return {**content, "cells": cells}
+
+
+def _read_study(folder):
+    """Returns what `study.json` holds, after checking it."""
+    content = json.loads(_files.read_bytes(folder / STUDY))
+    if content.get("format") != FORMAT:
+        raise ValueError(
+            f"`format` must be {FORMAT}. Received: {content.get('format')}, "
+            "of another version of cbam_keras"
+        )
+    settings = content["settings"]
+    if not content["seeds"] or not content["measures"] or not settings["data"]:
+        raise ValueError("a run has seeds, measures and data")
+    # They name folders.
+    for name in settings["variants"]:
+        check_name(name)
+    if not all(type(seed) is int for seed in content["seeds"]):
+        raise ValueError(f"`seeds` must be integers: {content['seeds']}")
+    for kind, several in ((Measure, "measures"), (Comparison, "comparisons")):
+        for fields in content[several]:
+            kind(**fields)
+    if content["source"] is not None:
+        Source.from_description(content["source"])
+    return content
 
 
 def default_output(study: Study) -> pathlib.Path:
@@ -529,22 +404,17 @@ def _plain(value):
     )
 
 
-def _differences(old, new, prefix=""):
-    """Returns a line for each value that differs between two mappings."""
-    lines = []
-    for key in {**old, **new}:
-        before, after = map(_by_number, (old.get(key), new.get(key)))
-        if isinstance(before, dict) and isinstance(after, dict):
-            lines += _differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            lines.append(f"{prefix}{key} was {before!r}, is {after!r}")
-    return lines
-
-
-def _by_number(value):
-    """Returns a list that holds mappings, as layers are, by its numbers."""
-    has_mappings = isinstance(value, list) and dict in map(type, value)
-    return dict(enumerate(value)) if has_mappings else value
+def _flat(value, name=""):
+    """Yields the values in nested mappings, with their dotted names."""
+    if isinstance(value, list) and any(isinstance(x, dict) for x in value):
+        # As layers are.
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        # The data of all seeds differ alike.
+        yield re.sub(r"^data\.\d+\.", "data.", name), value
+        return
+    for key, inner in value.items():
+        yield from _flat(inner, f"{name}.{key}".lstrip("."))
 
 
 def versions() -> dict[str, str]:

@@ -4,20 +4,16 @@ Where all that is trained lies behind one tensor, a network is cut there. Its
 base runs in inference; what it returns, the features, trains the head.
 """
 
+import contextlib
 import dataclasses
-import errno
 import functools
-import math
-import os
-import shutil
-import zlib
 from collections.abc import Sequence
 from typing import cast
 
 import keras
 import numpy as np
 from keras import ops
-from numpy.lib.format import open_memmap, write_array_header_2_0
+from numpy.lib.format import open_memmap
 
 from cbam_keras import _files, _graph, _terminal
 from cbam_keras.data import SPLITS, Examples, ImageData, Rows, digest
@@ -26,8 +22,8 @@ from cbam_keras.study.plans.study import Data, Study, Task, Variant
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.running import interrupts
 from cbam_keras.study.running.checkpoints import DAMAGE
-from cbam_keras.study.running.folder import CELLS, FEATURES, StudyFolder
-from cbam_keras.study.running.machine import memory
+from cbam_keras.study.running.folder import FEATURES, StudyFolder
+from cbam_keras.study.running.memory import free_memory
 from cbam_keras.study.running.networks import (
     Drawn,
     build_drawn,
@@ -39,8 +35,6 @@ from cbam_keras.study.running.networks import (
 BATCH = 32
 # So many networks are kept for further seeds.
 MOST_KEPT = 12
-# Such a part of the memory may hold features that no disk has room for.
-PART_OF_MEMORY = 4
 
 
 @dataclasses.dataclass(eq=False)
@@ -215,6 +209,18 @@ class FrozenNetworks:
         kept = self._parts.get(variant.name)
         return kept is not None and bool(kept.drawn)
 
+    def freeing_memory(
+        self, variant: Variant
+    ) -> contextlib.AbstractContextManager[None]:
+        """Context after which the memory of a network is free, unless kept."""
+        is_kept = self.keeps(variant)
+        return contextlib.nullcontext() if is_kept else free_memory()
+
+    def delete_features(self) -> None:
+        """Deletes what frozen layers return, once all networks are trained."""
+        for path in self.folder.path.glob(FEATURES.format("*")):
+            path.unlink(missing_ok=True)
+
     def parts(
         self,
         study: Study,
@@ -285,17 +291,17 @@ class FrozenNetworks:
         return dataclasses.replace(data, **splits)
 
     def _load_or_compute(self, key, base, data, places):
-        path = self.folder.path / CELLS / FEATURES.format(key)
+        path = self.folder.path / FEATURES.format(key)
+        lock = path.with_name(f"{_files.LOCK}-{key}")
         while True:
-            try:
-                # Another process may be computing them.
-                with _files.locked(path.with_suffix(".lock"), seconds=1):
-                    features = _load(path)
-                    if features is None:
-                        features = _compute(path, base, data, places)
-                    return features
-            except _files.InUse:
-                interrupts.raise_if_noted()
+            with contextlib.suppress(_files.InUse), _files.locked(lock, 1):
+                if path.exists():
+                    with contextlib.suppress(*DAMAGE):
+                        return open_memmap(path, mode="r")
+                with _files.replacing(path) as beside:
+                    _compute(beside, base, data, places)
+            # Another process may be computing them.
+            interrupts.raise_if_noted()
 
 
 def _places(data):
@@ -310,21 +316,19 @@ def _places(data):
 
 
 def _compute(path, base, data, places):
-    """Returns the features of all images, from their file if there is room."""
+    """Writes the features of all images."""
     shape = (sum(map(len, places)), *base.output_shape[1:])
-    size = 4 * math.prod(shape)
-    text = f"Frozen layers run once for each of {shape[0]:,} images"
-    _terminal.say(f"{text}: {size / 1e9:.2g} GB of features {shape[1:]}")
-    try:
-        if shutil.disk_usage(path.parent).free < size:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        _write(path, shape, _run(base, data, places))
-    except OSError as error:
-        if error.errno not in _files.FULL or size > memory() / PART_OF_MEMORY:
-            raise
-        _terminal.say(f"They are kept in memory: {error}")
-        return np.concatenate([*_run(base, data, places)])
-    return _load(path)
+    gigabytes = 4 * np.prod(shape, dtype=float) / 1e9
+    _terminal.say(
+        f"Frozen layers run once for each of {shape[0]:,} images: "
+        f"{gigabytes:.2g} GB of features {shape[1:]}"
+    )
+    features = open_memmap(path, "w+", "<f4", shape)
+    start = 0
+    for part in _run(base, data, places):
+        features[start : start + len(part)] = part
+        start += len(part)
+    features.flush()
 
 
 def _run(base, data, places):
@@ -345,32 +349,3 @@ def _run(base, data, places):
                 pixels[found] = batches.read(rows[start + found])
         features = base.predict_on_batch(pixels)[: len(some)]
         yield ops.convert_to_numpy(features).astype("<f4", copy=False)
-
-
-def _write(path, shape, parts):
-    """Writes an array whole, followed by a checksum."""
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    checksum = 0
-    with _files.replacing(path) as beside, beside.open("wb") as file:
-        write_array_header_2_0(file, header)
-        for part in parts:
-            content = part.tobytes()
-            checksum = zlib.crc32(content, checksum)
-            file.write(content)
-        file.write(checksum.to_bytes(4, "little"))
-
-
-def _load(path):
-    """Returns the array of a file, not read yet; `None` if it is not whole."""
-    if not path.exists():
-        return None
-    try:
-        features = open_memmap(path, mode="r")
-        with path.open("rb") as file:
-            file.seek(-4, os.SEEK_END)
-            if int.from_bytes(file.read(), "little") == zlib.crc32(features):
-                return features
-        raise ValueError("its checksum is another")
-    except DAMAGE as error:
-        _files.quarantine(path, error)
-        return None

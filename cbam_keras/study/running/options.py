@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
@@ -29,11 +28,11 @@ class RunOptions:
     # The command line, for the folder.
     command: str | None = None
     # It is called with the folder.
-    on_end: Callable[[pathlib.Path], object] | None = None
+    on_end: Callable[..., object] | None = None
 
     def __post_init__(self) -> None:
-        _checks.boolean("resume", self.resume)
-        _checks.boolean("overwrite", self.overwrite)
+        for name in ("resume", "overwrite", "tensorboard"):
+            _checks.boolean(name, getattr(self, name))
         if self.workers is not None:
             _checks.positive_integer("workers", self.workers)
         executor = self.executor
@@ -58,17 +57,3 @@ class RunOptions:
         _checks.require("filelock", extra="plot")
         if (self.workers or 1) > 1 or executor is not None:
             _checks.require("cloudpickle", extra="cluster")
-        if _checks.boolean("tensorboard", self.tensorboard):
-            if keras.backend.backend() != "tensorflow":
-                raise ValueError(
-                    "`tensorboard` needs the TensorFlow backend. Received: "
-                    f"tensorboard=True under {keras.backend.backend()}"
-                )
-            _checks.require("tensorboard", extra="tune")
-
-    def with_workers(self, choose: Callable[[], int]) -> "RunOptions":
-        """Returns this with a number of workers, chosen if there is none."""
-        if self.workers is not None:
-            return self
-        workers = 1 if self.executor is not None else choose()
-        return dataclasses.replace(self, workers=workers)

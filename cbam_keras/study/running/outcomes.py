@@ -1,7 +1,6 @@
 """`Outcome`: how the training of one network ended, and what it measured."""
 
 import dataclasses
-import pathlib
 from collections.abc import Iterable, Sequence
 
 from cbam_keras import _files
@@ -33,12 +32,9 @@ class Outcome:
             `None` unless finished.
         selected_by: String, why that epoch: `"last epoch"` or, as an example,
             `"best val_accuracy"`. `None` unless finished.
-        epochs: Integer, the epochs that were trained. They include those of a
-            trial that this one continued.
+        epochs: Integer, the epochs that were trained.
         seconds_per_epoch: Number, the median after the first, or `None`.
         seconds: Number, the seconds of training and validation.
-        jit_compile: Boolean, whether the last epoch was compiled, or `None`.
-            See `Recipe`.
         device: String, what it was trained on, or `None`.
         file: String, the `.keras` file in the output folder, or `None`.
         history: List of dictionaries, one per epoch. They have `epoch` (from
@@ -57,21 +53,11 @@ class Outcome:
     selected_by: str | None = None
     seconds_per_epoch: float | None = None
     seconds: float = 0.0
-    jit_compile: bool | None = None
     device: str | None = None
     file: str | None = None
     history: list[dict[str, float]] = dataclasses.field(
         default_factory=list, repr=False
     )
-
-    def __post_init__(self) -> None:
-        # It may come from a file that anybody wrote.
-        path = pathlib.PurePath(self.file or "")
-        if path.is_absolute() or ".." in path.parts:
-            raise ValueError(
-                "`file` must be in the output folder. Received: "
-                f"file={self.file!r}"
-            )
 
     def as_run(self) -> _files.Json:
         """Returns what JSON holds of a training that finished."""

@@ -1,31 +1,48 @@
-"""`run`, which trains what a study lacks, and `estimate`, which counts it."""
+"""`run`, which trains what a study lacks, and `estimate`, which counts it.
+
+The folder is the queue: each process that trains, this one, a worker or one on
+another machine, takes the next network that nobody trains.
+"""
 
 import dataclasses
 import functools
 import os
 import statistics
 import time
+import traceback
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
-from cbam_keras import _checks, _graph, _terminal
+import keras
+
+from cbam_keras import _checks, _files, _graph, _terminal
+from cbam_keras._files import RESULTS
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.recipes import as_field
-from cbam_keras.study.plans.study import Study, batches_for
+from cbam_keras.study.plans.study import (
+    Data,
+    Study,
+    Variant,
+    batches_for,
+    run_name,
+)
 from cbam_keras.study.plans.tasks import Classification
-from cbam_keras.study.results.content import RESULTS
 from cbam_keras.study.results.results import Results
-from cbam_keras.study.running import machine
-from cbam_keras.study.running.cells import cells_of
+from cbam_keras.study.running import interrupts, machine, workers
+from cbam_keras.study.running.cell import train_network
 from cbam_keras.study.running.estimate import (
-    LONG,
     Cost,
     Estimate,
     describe_few_seeds,
-    describe_hours,
 )
-from cbam_keras.study.running.folder import default_output
-from cbam_keras.study.running.frozen import Parts
+from cbam_keras.study.running.folder import (
+    STUDY,
+    StudyFolder,
+    default_output,
+    read_content,
+)
+from cbam_keras.study.running.frozen import FrozenNetworks, Parts
 from cbam_keras.study.running.memory import free_memory
 from cbam_keras.study.running.networks import (
     build_network,
@@ -34,10 +51,9 @@ from cbam_keras.study.running.networks import (
     print_data,
 )
 from cbam_keras.study.running.options import CallbackMakers, RunOptions
-from cbam_keras.study.running.workers import training_by
 
-# With fewer multiply-accumulates no command takes long enough to be timed.
-MACS_OF_AN_HOUR = 1e13
+# A process that finds nothing to train looks again after so long.
+SECONDS_OF_WAITING = 0.5
 # Arguments of Keras and KerasTuner, and what does the same here.
 ELSEWHERE = {
     "validation_data": "data=(train, validation, test)",
@@ -73,15 +89,16 @@ def run(
     seeds or variants it trains what is missing, and with other settings it is
     refused.
 
-    The output folder gets `results.json`, `history.csv`, and the network of
-    each variant after its best epoch: `<variant>.keras`, or with several seeds
+    The output folder gets `results.json`, `history.csv`, and a folder for each
+    network, `<variant>-seed<seed>`, with the network after its best epoch in
     `<variant>-seed<seed>.keras`. No file is ever incomplete.
 
     A run that was interrupted ends as it would have without the interruption.
-    The results are of all that the folder holds: tables grow as variants and
-    seeds do, and keep their baseline. A variant that fails or is over the
-    budget is recorded, and the others go on; after an error or a lack of memory
-    the same call tries it again, from its last finished epoch on.
+    The results are of what the call asks for; other networks in the folder
+    stay, and are not trained again when they are asked for. A variant that
+    fails or is over the budget is recorded, and the others go on; after an
+    error or a lack of memory the same call tries it again, from its last
+    finished epoch on.
 
     Several processes, also on several machines, may make the same call on one
     folder: each trains the next network that no other one trains.
@@ -102,7 +119,8 @@ def run(
             trains.
         executor: A `concurrent.futures.Executor` whose workers train instead.
             One is `dask.distributed.Client(...).get_executor()`. All workers
-            must see the output folder. Defaults to `None`.
+            must see the output folder, and have Python at the same path.
+            Defaults to `None`.
         tensorboard: Boolean, whether to write logs for TensorBoard, under
             TensorFlow. Defaults to `False`.
         callbacks: Sequence of functions without arguments that make a Keras
@@ -228,37 +246,30 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
     output, overwrite = options.output, options.overwrite
     if output is None:
         output = default_output(study)
+    # What is done at the end is checked before any work.
     if len(study.runs) > 1:
-        # What is done at the end is checked before any work.
         _checks.require("scipy.stats", extra="plot")
     if isinstance(study.task, Classification):
         _checks.require("sklearn.metrics", extra="plot")
-    cells = cells_of(study, output, options.tensorboard, options.callbacks)
-    folder = cells.folder
+    queue = Queue.of(study, output, options.tensorboard, options.callbacks)
+    folder, data = queue.folder, queue.load(study.runs[0])
     # Raises if the data have no labels to weight.
-    class_weights(cells.load(study.runs[0]), study.recipe_for(None, 0))
-    is_new = overwrite or not (folder.path / RESULTS).exists()
+    class_weights(data, study.recipe_for(None, 0))
+    is_new = overwrite or not (folder.path / STUDY).exists()
     with _terminal.no_retracing():
         if is_new and study.check is not None:
             with free_memory():
-                study.check(cells.load(study.runs[0]))
+                study.check(data)
         if overwrite:
-            _check_any_fits(study, cells.load(study.runs[0]))
+            _check_any_fits(study, data)
         with folder.opened(options):
-            folder.retry()
             try:
-                if cells.missing():
-                    _train(cells, options)
+                queue.train_all(options)
             finally:
-                results = Results.of(folder.path, folder.content)
-                with folder.locked():
-                    if results.tested:
-                        folder.add(confusion=results.confusions())
-                    if study.finish is not None and results.runs:
-                        study.finish(results, folder)
-            names = [variant.name for variant in study.variants]
-            asked = Results.of(folder.path, folder.content, names, study.runs)
-            _check_end(asked, cells)
+                results = Results.of(folder.path, read_content(folder.path))
+                if study.finish is not None and results.runs:
+                    study.finish(results, folder)
+            queue.check_end(results)
             return results
 
 
@@ -281,69 +292,187 @@ def _print_plan(study, data):
         _terminal.say(text)
 
 
-def choose_workers(study: Study, data: Any, networks: int) -> int:
-    """Returns how many processes train so many networks like the first."""
-    recipe = study.recipe_for(study.variants[0], study.runs[0])
-
-    @functools.cache
-    def count():
+def choose_workers(study: Study, data: Any) -> int:
+    """Returns how many processes train a study in a short time."""
+    most = machine.count_workers(len(study.cells))
+    if most > 1:
+        variant = study.variants[0]
         with _graph.same_randomness(), free_memory():
-            model = build_network(study, study.variants[0], recipe.seed, data)
-            shape = data.image_shape
-            if recipe.caches_features:
-                # All but the start of a training takes what is behind the cut.
-                model = Parts.of(model).head
-                shape = model.input_shape[1:]
-            return count_macs(model, shape)
-
-    # Data of one's own may be of any kind.
-    images = getattr(data, "sizes", {}).get("train", 0) * recipe.total_epochs
-    batch_size = getattr(data, "batch_size", None) or recipe.batch_size
-    workers = machine.choose_workers(networks, images, batch_size, count)
-    if workers == 1 and (count() or 0) * images * networks > MACS_OF_AN_HOUR:
-        first = dataclasses.replace(study, variants=study.variants[:1])
-        seconds = _time_training(first, data)
-        if seconds * networks > LONG:
-            _terminal.say(describe_hours(seconds, networks))
-    return workers
+            model = build_network(study, variant, study.runs[0], data)
+            macs = count_macs(model, data.image_shape) or 0
+        if not 0 < macs * data.batch_size <= machine.MACS_OF_SMALL_STEP:
+            return 1
+        _terminal.say(f"{most} networks at a time, each on some of the cores")
+    return most
 
 
-def _train(cells, options):
-    study, data = cells.study, cells.load(cells.study.runs[0])
-    _print_plan(study, data)
-    networks = len(study.variants) * len(study.runs)
-    options = options.with_workers(
-        lambda: choose_workers(study, data, networks)
-    )
-    # Workers do not need what is done at the end.
-    study = dataclasses.replace(cells.study, finish=None)
-    output = cells.folder.path.absolute()
-    arguments = options.tensorboard, options.callbacks
-    make = functools.partial(cells_of, study, output, *arguments)
-    cells.compute_features()
-    with training_by(options, cells, make) as train_or_wait:
-        while cells.missing():
-            train_or_wait()
+@dataclasses.dataclass
+class Queue:
+    """The networks of a study, trained in its output folder."""
 
+    study: Study
+    folder: StudyFolder
+    load: Callable[[int], Data]
+    tensorboard: bool = False
+    callbacks: CallbackMakers = ()
+    # It is raised if no training finishes.
+    error: Exception | None = None
 
-def _check_end(results, cells):
-    """Raises if no training finished, and warns of those that did not."""
-    failures = [
-        f'"{o.variant}" with {results.name_of(o.seed)}: {o.status} '
-        f"({o.message})"
-        for o in results.outcomes
-        if not o.finished
-    ]
-    if results.runs:
-        for failure in failures:
-            _checks.warn(f"A network is left out, {failure}")
-        return
-    if cells.error is not None:
-        cells.folder.forget_if_untrained()
-        raise cells.error
-    raise RuntimeError(
-        f"None of the {len(failures)} trainings finished, first "
-        f"{'; '.join(failures[:3])}. All are in "
-        f'"{cells.folder.path / RESULTS}". Fix the cause, and give the same '
-        "call again"
-    )
+    def __post_init__(self) -> None:
+        self.frozen = FrozenNetworks(self.folder)
+
+    @classmethod
+    def of(
+        cls,
+        study: Study,
+        output: str | os.PathLike,
+        tensorboard: bool = False,
+        callbacks: CallbackMakers = (),
+    ) -> "Queue":
+        """Returns the networks of a study in a folder."""
+        load = functools.lru_cache(maxsize=1)(study.load)
+        study = study.suited_to(load(study.runs[0]))
+        folder = StudyFolder(output, study, load(study.runs[0]))
+        return cls(study, folder, load, tensorboard, callbacks)
+
+    def set_variants(self, variants: Sequence[Variant]) -> None:
+        """Takes other variants, as a search proposes them."""
+        self.study = dataclasses.replace(self.study, variants=variants)
+        described = {v.name: v.describe() for v in variants}
+        self.folder.add(
+            settings={**self.folder.content["settings"], "variants": described},
+            labels={v.name: v.label for v in variants if v.label},
+        )
+
+    def missing(self) -> list[tuple[Variant, int]]:
+        """Returns what has yet to be trained, in its order."""
+        return [
+            (variant, seed)
+            for variant, seed in self.study.cells
+            if self.folder.outcome(variant.name, seed) is None
+        ]
+
+    def train_all(self, options: RunOptions) -> None:
+        """Trains what is missing, here or by workers."""
+        if not self.missing():
+            return
+        study, data = self.study, self.load(self.study.runs[0])
+        _print_plan(study, data)
+        count, executor = options.workers, options.executor
+        if count is None:
+            count = 1 if executor else choose_workers(study, data)
+        if count > 1 or executor is not None:
+            self._compute_features()
+            workers.train(self, count, executor)
+        while self.missing():
+            if not self.train_next():
+                # Another process trains what is left.
+                time.sleep(SECONDS_OF_WAITING)
+        self.frozen.delete_features()
+
+    def train_next(self, backwards: bool = False) -> bool:
+        """Trains the next network that nobody trains, if there is one.
+
+        Of several processes each takes the last: most lists of networks begin
+        with the smallest, and so all end at about the same time.
+        """
+        missing, busy = self.missing(), None
+        for variant, seed in reversed(missing) if backwards else missing:
+            try:
+                with self.folder.claim(variant.name, seed):
+                    # Another process may have trained it in the meantime.
+                    if self.folder.outcome(variant.name, seed) is None:
+                        self._train(variant, seed)
+                        self._say_time_left()
+                        return True
+            except _files.InUse as error:
+                busy = error
+        if busy and not backwards:
+            _terminal.say(f"Waiting for other processes: {busy}")
+        return False
+
+    def _train(self, variant, seed):
+        folder, data = self.folder, self.load(seed)
+        place = folder.place(variant.name, seed)
+        callbacks = [*self.callbacks]
+        if self.tensorboard:
+            logs = folder.path / "tensorboard" / place.name
+            make = functools.partial(keras.callbacks.TensorBoard, str(logs))
+            callbacks.insert(0, make)
+        # A network that is kept leaves nothing.
+        with self.frozen.freeing_memory(variant):
+            train_network(
+                self.study,
+                variant,
+                folder.new_state(variant, seed, data),
+                data,
+                place,
+                self.frozen,
+                title=self._title(variant, seed),
+                callbacks=callbacks,
+                on_error=self._note,
+            )
+
+    def _compute_features(self):
+        """Runs frozen layers before networks are trained, by all cores."""
+        recipe = self.study.recipe_for(None, 0)
+        firsts = {v.name: (v, seed) for v, seed in reversed(self.missing())}
+        for variant, seed in firsts.values() if recipe.caches_features else ():
+            data = batches_for(variant, self.load(seed))
+            try:
+                with free_memory():
+                    parts = self.frozen.parts(self.study, variant, seed, data)
+                    self.frozen.trained(parts, recipe, data)
+            # It is recorded where the network is to be trained.
+            except Exception as error:
+                interrupts.raise_if_noted()
+                if _files.is_unwritable(self.folder.path, error):
+                    raise
+
+    def _title(self, variant, seed):
+        """Returns what is printed before a network is trained."""
+        cells = self.study.cells
+        several = ""
+        if len(self.study.runs) > 1:
+            several = f", {run_name(seed, self.study.folds)}"
+        number = cells.index((variant, seed)) + 1
+        return f"{variant.name}{several} ({number} of {len(cells)})"
+
+    def _say_time_left(self):
+        """Prints how long the missing networks take, by those so far."""
+        outcomes = [self.folder.outcome(v.name, x) for v, x in self.study.cells]
+        seconds = [x.seconds for x in outcomes if x and x.finished]
+        left = outcomes.count(None)
+        if seconds and left:
+            words = _terminal.in_words(left * statistics.fmean(seconds))
+            which = f"{left} networks" if left > 1 else "one network"
+            _terminal.say(f"About {words} left for {which}")
+
+    def _note(self, error):
+        """Keeps the first error, as text what led to it."""
+        if self.error is None:
+            error.add_note("".join(traceback.format_exception(error)))
+            # Their frames hold the model and the data.
+            error.__cause__ = error.__context__ = None
+            self.error = error.with_traceback(None)
+
+    def check_end(self, results: Results) -> None:
+        """Raises if no training finished, and warns of those that did not."""
+        failures = [
+            f'"{o.variant}" with {results.name_of(o.seed)}: {o.status} '
+            f"({o.message})"
+            for o in results.outcomes
+            if not o.finished
+        ]
+        if results.runs:
+            for failure in failures:
+                _checks.warn(f"A network is left out, {failure}")
+            return
+        if self.error is not None:
+            raise self.error
+        raise RuntimeError(
+            f"None of the {len(failures)} trainings finished, first "
+            f"{'; '.join(failures[:3])}. All are in "
+            f'"{self.folder.path / RESULTS}". Fix the cause, and give the same '
+            "call again"
+        )

@@ -5,120 +5,74 @@ the study only keeps them alive while networks are missing: on this machine, or
 as tasks of a `concurrent.futures.Executor`, each of which runs one worker.
 """
 
+import collections
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
-import hashlib
-import importlib.util
+import json
 import os
-import pathlib
 import pickle
+import re
 import secrets
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
-from typing import BinaryIO
+from concurrent.futures import BrokenExecutor, CancelledError
+from typing import TYPE_CHECKING
 
 import keras
 
 from cbam_keras import _checks, _files
 from cbam_keras._terminal import say
-from cbam_keras._version import __version__
-from cbam_keras.study.running.cells import Cells
-from cbam_keras.study.running.checkpoints import EXCUSED
-from cbam_keras.study.running.folder import CELLS, PLAN
+from cbam_keras.study.running.checkpoints import save_state
 from cbam_keras.study.running.machine import part_of_machine
-from cbam_keras.study.running.options import RunOptions
-from cbam_keras.study.running.outcomes import Outcome
+from cbam_keras.study.running.outcomes import ERROR
 
-# `python -m`, which finds this package where this process has found it, and
-# nothing in the current folder.
+if TYPE_CHECKING:
+    from cbam_keras.study.running.run import Queue
+
+# The program of a worker, which gets a pickle on its standard input.
 START = """
-import runpy, sys
-folder = sys.argv.pop(1)
-if folder not in sys.path:
-    sys.path.insert(0, folder)
-runpy.run_module("cbam_keras.study.running.worker", run_name="__main__")
+import os, pickle, sys
+backend, paths, content = pickle.load(sys.stdin.buffer)
+os.environ["KERAS_BACKEND"], sys.path[:] = backend, paths
+from cbam_keras.study.running import workers
+workers.main(content)
 """
-# What a worker must have in common with the process that runs the study.
-VERSIONS = {
-    "cbam_keras": __version__,
-    "keras": keras.__version__,
-    "python": "{}.{}".format(*sys.version_info),
-}
 # The settings of `keras.config` that workers get.
 CONFIGURED = ("floatx", "epsilon", "image_data_format", "dtype_policy")
 # Errors of arguments and files, which no other try would avoid, and the exit
 # status of a worker that ends by one. Python itself uses 1 and 2.
 REFUSED, REFUSED_STATUS = (ValueError, TypeError, ImportError), 78
-# The path of a file that says what to train, and the SHA-256 of its content.
-Plan = tuple[str, str]
-# How a worker has ended: its host and number, its exit status, its last lines.
-End = tuple[str, int, list[str]]
-# How many workers may end one after the other, for no fault of a network.
-MAX_FAILURES = 4
+# How many workers may die one after the other for no fault of a network, and
+# how many by one network without an epoch between them.
+MOST_DEATHS = 4
 # The last lines that are shown of a worker that ended, and the bytes read.
 MAX_LINES, MAX_BYTES = 5, 10_000
-# This process looks so often at how far the workers are.
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
-@contextlib.contextmanager
-def training_by(
-    options: RunOptions, cells: Cells, make: Callable[[], Cells]
-) -> Iterator[Callable[[], None]]:
-    """Gives a function that trains, or waits a moment for those who do.
-
-    They are this process, or workers, which get the `cells` by `make`.
-    """
-    workers, executor = options.workers or 1, options.executor
-    if workers == 1 and executor is None:
-        yield cells.train_or_wait
-        return
-    with offer_plan(cells.folder.path, make) as plan:
-        backend = keras.backend.backend()
-
-        def start(number):
-            if executor is not None:
-                # Dask takes equal calls for one.
-                call = secrets.token_hex(4)
-                return executor.submit(
-                    WorkerCall(run_worker, plan, backend, call)
-                )
-            return Worker(plan, backend, number, workers)
-
-        started = Workers(cells, start, options)
-        try:
-            yield started.wait
-        finally:
-            started.end()
+def train(
+    queue: "Queue", count: int, executor: concurrent.futures.Executor | None
+) -> None:
+    """Keeps so many workers alive until no network is missing."""
+    folder = queue.folder
+    # Workers end when this process does not hold it any more.
+    running = folder.path / f"{_files.LOCK}-{folder.call}"
+    with _files.locked(running), contextlib.ExitStack() as stack:
+        workers = _Workers(queue, count, executor, _pickle(queue, running))
+        stack.callback(workers.end)
+        while queue.missing():
+            workers.wait()
 
 
-@contextlib.contextmanager
-def offer_plan(
-    folder: pathlib.Path, make: Callable[[], Cells]
-) -> Iterator[Plan]:
-    """Context in which workers can train the cells that `make` returns.
-
-    Gives a file in `.cells` that holds it, and its digest. A lock beside the
-    file is held while this process runs the study: workers end when it is free.
-    """
-    path = folder.absolute() / CELLS / f"run-{secrets.token_hex(4)}{PLAN}"
-    with _files.locked(path.with_suffix(".lock")):
-        try:
-            content = _pickle(make)
-            path.write_bytes(content)
-            yield str(path), hashlib.sha256(content).hexdigest()
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _pickle(make):
+def _pickle(queue, running):
+    """Returns what workers need, in a form that no module has to read."""
     cloudpickle = _checks.require("cloudpickle", extra="cluster")
     settings = {name: getattr(keras.config, name)() for name in CONFIGURED}
     # cloudpickle copies classes of `__main__`, and does not register them.
@@ -127,243 +81,241 @@ def _pickle(make):
         for name, value in keras.saving.get_custom_objects().items()
         if getattr(value, "__module__", "") == "__main__" and ">" in name
     }
+    # What is done at the end is for this process.
+    make = functools.partial(
+        type(queue).of,
+        dataclasses.replace(queue.study, finish=None),
+        queue.folder.path.absolute(),
+        queue.tensorboard,
+        queue.callbacks,
+    )
     try:
         # Layers are unpickled once their classes are registered.
-        made = cloudpickle.dumps(make)
-        content = cloudpickle.dumps((settings, registered, made))
+        made = cloudpickle.dumps((make, queue.folder.call, running.absolute()))
+        return cloudpickle.dumps((settings, registered, made))
     except Exception as error:
         raise TypeError(
             "Workers need a study that can be given to other processes: "
             "data by name instead of loaded ones, and functions that hold no "
             f"open files or models. Received: {type(error).__name__}: {error}"
         ) from error
-    # The path comes first: the user's modules are imported by it.
-    return pickle.dumps((VERSIONS, list(sys.path), content))
 
 
-def start_worker(
-    plan: Plan, backend: str, environment: Mapping[str, str], errors: BinaryIO
-) -> subprocess.Popen:
-    """Starts a worker, which writes what goes wrong to a file."""
-    package = importlib.util.find_spec("cbam_keras")
-    if package is None or package.origin is None:
-        host = socket.gethostname()
-        raise ImportError(f"cbam_keras is not installed on {host}")
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-P", "-c", START),
-            *(os.path.dirname(os.path.dirname(str(package.origin))), *plan),
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=errors,
-        env={
-            "TF_CPP_MIN_LOG_LEVEL": "1",
-            **os.environ,
-            **environment,
-            "KERAS_BACKEND": backend,
-        },
-        # Ctrl-C reaches the process that runs the study.
-        start_new_session=True,
-    )
+def main(content: bytes) -> None:
+    """Trains, as a worker, one network after the other until none is left."""
+    print(f"\nworker {socket.gethostname()}:{os.getpid()}", file=sys.stderr)
+    try:
+        make, call, running = _read(content)
+        if not running.exists():
+            raise ValueError(
+                "`output` must be one folder that all workers share. Received: "
+                f'output="{running.parent}", where a worker on '
+                f"{socket.gethostname()} cannot see what is written"
+            )
+        threading.Thread(target=_end_with, args=[running], daemon=True).start()
+        queue = make()
+        queue.folder.call = call
+        with _files.writing_to(queue.folder.path):
+            while queue.missing():
+                if not queue.train_next(backwards=True):
+                    # Another worker may die.
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+    except REFUSED as error:
+        message = " ".join(str(error).split())
+        print(f"{type(error).__name__}: {message}", file=sys.stderr)
+        sys.exit(REFUSED_STATUS)
 
 
-def wait_for_worker(process: subprocess.Popen, errors: BinaryIO) -> End:
-    """Returns how a worker has ended."""
-    status = process.wait()
-    size = errors.seek(0, os.SEEK_END)
-    errors.seek(max(0, size - MAX_BYTES))
-    text = errors.read().decode(errors="replace")
-    lines = text.strip().splitlines()[-MAX_LINES:]
-    return f"{socket.gethostname()}:{process.pid}", status, lines
+def _read(content):
+    """Returns what was pickled last, with Keras set as it was there."""
+    settings, registered, made = pickle.loads(content)
+    for name, value in settings.items():
+        getattr(keras.config, f"set_{name}")(value)
+    for full_name, value in registered.items():
+        package, _, name = full_name.partition(">")
+        keras.saving.register_keras_serializable(package, name)(value)
+    return pickle.loads(made)
 
 
-def run_worker(plan: Plan, backend: str, call: str) -> End:
-    """Runs a worker to its end; `call` is another text in each call."""
-    with tempfile.TemporaryFile() as errors:
-        process = start_worker(plan, backend, {}, errors)
-        return wait_for_worker(process, errors)
+def _end_with(running):
+    """Ends this process when the run has ended; its files are whole."""
+    while _files.is_locked(running):
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    os._exit(0)
 
 
-class WorkerCall(functools.partial):
-    """A call of `run_worker`, pickled with its code.
-
-    Pickled by its name it would import Keras wherever it is unpickled, which
-    takes seconds and half a gigabyte. The code needs Python alone. It is of
-    functions, since cloudpickle finds a class of this process by its name.
-    """
-
-    def __reduce__(self) -> tuple[Callable, tuple[bytes]]:
-        cloudpickle = _checks.require("cloudpickle", extra="cluster")
-        module = sys.modules[__name__]
-        cloudpickle.register_pickle_by_value(module)
-        try:
-            call = functools.partial(self.func, *self.args)
-            return pickle.loads, (cloudpickle.dumps(call),)
-        finally:
-            cloudpickle.unregister_pickle_by_value(module)
-
-
-class Worker:
+class _LocalWorker:
     """A worker of this machine, which is waited for as a `Future` is."""
 
-    def __init__(self, plan: Plan, backend: str, number: int, workers: int):
-        part, cores = part_of_machine(number, workers, os.environ)
-        # A file is never full, as a pipe is, and its end can be read while
-        # other processes that the worker has started hold it open.
+    def __init__(
+        self, command: list[str], plan: bytes, number: int, count: int
+    ):
+        part, cores = part_of_machine(number, count, os.environ)
+        # A file is never full, as a pipe is.
         self.errors = tempfile.TemporaryFile()
-        self.process = start_worker(plan, backend, part, self.errors)
+        with tempfile.TemporaryFile() as given:
+            given.write(plan)
+            given.seek(0)
+            self.process = subprocess.Popen(
+                command,
+                stdin=given,
+                stdout=subprocess.DEVNULL,
+                stderr=self.errors,
+                env={"TF_CPP_MIN_LOG_LEVEL": "1", **os.environ, **part},
+                # Ctrl-C reaches the process that runs the study.
+                start_new_session=True,
+            )
         if cores:
             os.sched_setaffinity(self.process.pid, cores)
 
     def done(self) -> bool:
-        """Returns whether it has ended."""
         return self.process.poll() is not None
 
-    def result(self) -> End:
-        """Returns how it has ended."""
-        with self.errors:
-            return wait_for_worker(self.process, self.errors)
+    def result(self) -> subprocess.CompletedProcess:
+        with self.errors as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - MAX_BYTES))
+            status = self.process.returncode
+            return subprocess.CompletedProcess([], status, stderr=file.read())
 
     def cancel(self) -> None:
         """Ends it at once; what it writes is whole at any time."""
-        self.process.kill()
-        self.process.wait()
-        self.errors.close()
+        with self.errors:
+            self.process.kill()
+            self.process.wait()
 
 
-def count_workers(options: RunOptions) -> int:
-    """Returns how many networks are trained at a time."""
-    executor = options.executor
-    if executor is None:
-        return options.workers or 1
-    client = getattr(executor, "_client", None)
-    if client is not None:
-        # The executor of Dask has no public name for it.
-        return max(1, sum(client.nthreads().values()))
-    for name in ("num_workers", "_max_workers"):
-        if count := getattr(executor, name, None):
-            return int(count)
-    return os.cpu_count() or 1
-
-
-class Workers:
-    """Keeps workers alive while networks are missing.
-
-    `start` starts one by its number from 0, on this machine or by an executor.
-    """
+class _Workers:
+    """Workers that are running, and what is known of those that ended."""
 
     def __init__(
         self,
-        cells: Cells,
-        start: Callable[[int], Worker | Future],
-        options: RunOptions,
+        queue: "Queue",
+        count: int,
+        executor: concurrent.futures.Executor | None,
+        plan: bytes,
     ):
-        self.cells, self.folder, self.start = cells, cells.folder, start
-        self.options = options
-        self.workers: dict[int, Worker | Future] = {}
-        # How many train at a time, fewer once memory has been short.
-        self.most = count_workers(options)
-        # How many ended since a network has last been trained for an epoch.
-        self.failures = 0
-        histories = self.folder.histories()
-        self.epochs = {name: len(rows) for name, rows in histories.items()}
-        self.ended = {(c["variant"], c["seed"]) for c in self.folder.cells}
+        self.queue, self.folder, self.plan = queue, queue.folder, plan
+        self.executor, self.count, self.most = executor, count, count
+        self.workers: dict[int, _LocalWorker | concurrent.futures.Future] = {}
+        self.deaths: collections.Counter = collections.Counter()
+        self.known = {name: state.epochs for name, state in self._states()}
+
+    def _states(self):
+        for variant, seed in self.queue.study.cells:
+            if state := self.folder.state(variant.name, seed):
+                yield f"{variant.name}-seed{seed}", state
 
     def wait(self) -> None:
         """Starts the workers that are missing, and waits a moment for them."""
-        count = len(self.cells.missing())
-        if self.options.executor is None:
-            count = min(count, self.most)
+        most = len(self.queue.missing())
+        if self.executor is None:
+            most = min(most, self.most)
         # An executor gets a task for each network: some grow by what waits.
-        for number in range(count):
-            if number not in self.workers and len(self.workers) < count:
-                try:
-                    self.workers[number] = self.start(number)
-                except RuntimeError as error:
-                    raise self._lost(error) from error
+        for number in range(most):
+            if number not in self.workers and len(self.workers) < most:
+                self.workers[number] = self._start(number)
         time.sleep(SECONDS_BETWEEN_LOOKS)
-        self.folder.refresh()
         self._print_progress()
         for number, worker in [*self.workers.items()]:
-            # A worker ends when the run has ended, or for a bad reason.
             if worker.done():
                 del self.workers[number]
                 self._note_end(worker)
 
-    def end(self) -> None:
-        """Ends the workers of this machine, and tasks that have not begun.
+    def _start(self, number):
+        backend = keras.backend.backend()
+        # Dask takes equal calls for one, and this makes them differ.
+        command = [sys.executable, "-P", "-c", START, secrets.token_hex(4)]
+        paths = [os.getcwd() if x == "" else x for x in sys.path]
+        plan = pickle.dumps((backend, paths, self.plan))
+        if self.executor is None:
+            return _LocalWorker(command, plan, number, self.count)
+        try:
+            return self.executor.submit(
+                subprocess.run, command, input=plan, capture_output=True
+            )
+        except RuntimeError as error:
+            raise self._lost(error) from error
 
-        Workers elsewhere end by themselves, since the run has ended.
-        """
+    def end(self) -> None:
+        """Ends workers of this machine, and tasks that have not begun."""
         for worker in self.workers.values():
             worker.cancel()
 
     def _note_end(self, worker):
-        """Warns of a worker that has ended, or raises if others would, too."""
+        """Warns of a worker that has died, or raises if others would, too."""
         try:
-            process, status, lines = worker.result()
-        except (
-            concurrent.futures.CancelledError,
-            concurrent.futures.BrokenExecutor,
-        ) as error:
-            raise self._lost(error) from error
-        except REFUSED:
-            raise
-        # Dask raises errors of its own after it has tried a task again.
+            ended = worker.result()
         except Exception as error:
-            self.failures += 1
-            if self.failures == MAX_FAILURES:
-                raise self._lost(error) from error
-            _checks.warn(f"A network is tried again: {error}")
+            lost = self._lost(error)
+            if isinstance(error, (CancelledError, BrokenExecutor)):
+                raise lost from error
+            self._count("executor", lost)
             return
-        if status == REFUSED_STATUS:
+        text = ended.stderr[-MAX_BYTES:].decode(errors="replace")
+        lines = text.strip().splitlines()[-MAX_LINES:]
+        if ended.returncode == 0:
+            return
+        if ended.returncode == REFUSED_STATUS:
             raise ValueError(lines[-1])
-        how = f"with exit status {status}"
-        if status < 0:
-            how = f"by {signal.Signals(-status).name}"
-        message = (
-            f"A worker on {process.rpartition(':')[0]} ended {how} "
-            f"({' '.join(lines) or 'no message'})"
-        )
-        others = len(self.workers) if self.options.executor is None else 0
-        if others and how == "by SIGKILL":
+        how = f"with exit status {ended.returncode}"
+        if ended.returncode < 0:
+            how = f"by {signal.Signals(-ended.returncode).name}"
+        message = f"A worker ended {how} ({' '.join(lines) or 'no message'})"
+        if how == "by SIGKILL" and self.workers and self.executor is None:
             # The system does so where memory is short.
-            self.folder.note_death(process, EXCUSED)
-            self.most = others
-            _checks.warn(f"Memory is short, {others} at a time now: {message}")
-            return
-        # The folder counts how often a network has killed its process.
-        if not self.folder.note_death(process, message):
-            self.failures += 1
-        if self.failures == MAX_FAILURES:
-            raise RuntimeError(
-                f"{message}, as {MAX_FAILURES - 1} others did before it. All "
-                f'files in "{self.folder.path}" are whole, and the same call '
-                "resumes"
+            self.most = len(self.workers)
+            _checks.warn(
+                f"{self.most} at a time now, in less memory: {message}"
             )
-        _checks.warn(f"A network is tried again: {message}")
+            return
+        process = re.search(r"^worker (\S+)$", text, re.MULTILINE)
+        self._blame(process and process[1], message)
+
+    def _blame(self, process, message):
+        """Counts a death, as that of the network that the process trained."""
+        for variant, seed in self.queue.missing():
+            place = self.folder.place(variant.name, seed)
+            with contextlib.suppress(OSError, ValueError):
+                lock = json.loads((place / _files.LOCK).read_text())
+                if "{host}:{process}".format(**lock) == process:
+                    self._give_up(variant, seed, message)
+                    return
+        error = f"{message}. All files are whole, and the same call resumes"
+        self._count("none", RuntimeError(error))
+
+    def _count(self, what, error):
+        """Raises an error that was seen so often, and else warns."""
+        self.deaths[what] += 1
+        if self.deaths[what] == MOST_DEATHS:
+            raise error
+        _checks.warn(f"A network is tried again: {error}")
+
+    def _give_up(self, variant, seed, message):
+        """Records a network that has killed so many processes as an error."""
+        name, folder = variant.name, self.folder
+        state = folder.new_state(variant, seed, self.queue.load(seed))
+        try:
+            self._count((name, seed, state.epochs), RuntimeError(message))
+        except RuntimeError:
+            message = f"WorkerDied: {MOST_DEATHS} times, last {message}"
+            state.ended = {"status": ERROR, "message": message, "file": None}
+            with folder.claim(name, seed):
+                save_state(folder.place(name, seed), state)
 
     def _print_progress(self):
         """Prints a line for each new epoch, and each network that has ended."""
-        has_news = not self.cells.has_said_time
-        for cell, history in self.folder.histories().items():
-            if len(history) > self.epochs.get(cell, 0):
-                self.epochs[cell] = len(history)
-                self.failures = 0
-                row = history[-1]
-                measures = ("val_accuracy", "val_miou", "accuracy", "loss")
-                name = next(name for name in measures if name in row)
-                say(f"{cell}: epoch {row['epoch']}, {name} {row[name]:.4f}")
-        for cell in self.folder.cells:
-            key = cell["variant"], cell["seed"]
-            if key not in self.ended:
-                self.ended.add(key)
-                self.failures = 0
-                has_news = True
-                say(f"{key[0]}, seed {key[1]}: {_result(Outcome(**cell))}")
-        if has_news:
-            self.cells.say_time_left(self.most)
+        for name, state in self._states():
+            row = state.history[-1] if state.history else {}
+            if state.epochs > self.known.get(name, 0):
+                self.known[name] = state.epochs
+                key = next((x for x in row if x.startswith("val_a")), "loss")
+                say(f"{name}: epoch {row['epoch']}, {key} {row[key]:.4f}")
+            outcome = state.outcome
+            if outcome and state.call == self.folder.call:
+                if (name, "ended") not in self.known:
+                    self.known[name, "ended"] = 0
+                    say(f"{name}: {outcome.message or outcome.metrics}")
 
     def _lost(self, error):
         text = str(error).strip() or type(error).__name__
@@ -371,16 +323,3 @@ class Workers:
             f"The executor runs no more tasks ({text}). All files in "
             f'"{self.folder.path}" are whole, and the same call resumes'
         )
-
-
-def _result(outcome):
-    """Returns in a few words how a training ended."""
-    if not outcome.finished:
-        return f"{outcome.status} ({outcome.message})"
-    # A measure may have no value.
-    measured = {
-        name: x
-        for name, x in outcome.metrics.items()
-        if x is not None and not name.startswith("iou_")
-    }
-    return ", ".join(f"{name} {x:.4f}" for name, x in measured.items())
