@@ -57,11 +57,11 @@ def test_a_study_is_a_row_per_variant(ran):
     frame = ran.to_dataframe()
     assert list(frame["variant"]) == ["narrow", "gated"]
     assert list(frame["seeds"]) == [3, 3]
-    cells = content_of(ran.output)["cells"]
-    assert [(cell["variant"], cell["seed"]) for cell in cells] == [
+    outcomes = content_of(ran.output)["outcomes"]
+    assert [(x.variant, x.seed) for x in outcomes] == [
         (name, seed) for seed in range(3) for name in ("narrow", "gated")
     ]
-    accuracies = [c["metrics"]["test_accuracy"] for c in cells]
+    accuracies = [x.test_accuracy for x in outcomes]
     assert len(set(accuracies)) > 2
     assert frame["mean"][1] == pytest.approx(np.mean(accuracies[1::2]))
     assert frame["parameters"][0] == (9 + 1) * 4 + (4 + 1) * 10
@@ -71,7 +71,7 @@ def test_a_study_is_a_row_per_variant(ran):
     assert json.loads(ran.json())["verdict"] == ran.verdict
 
 
-def test_networks_are_trained_in_the_order_of_their_cells(tmp_path, capsys):
+def test_networks_are_trained_in_the_order_of_a_study(tmp_path, capsys):
     study.run(planned(NARROW, GATED, seeds=(0, 1)), tmp_path)
     titles = re.findall(r"(\w+), seed (\d) \((\d)", capsys.readouterr().out)
     assert titles == [

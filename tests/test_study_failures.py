@@ -72,12 +72,9 @@ def test_a_run_goes_on_after_an_error_as_an_unbroken_one(
     assert len(trained) == left or is_other
     assert weights(folder).items() <= weights(output).items()
     assert set(files(output)) == set(files(folder)) or is_other
-    # Cells have the order of training, not that in which they have ended.
+    # They have the order of training, not that in which they have ended.
     ended, unbroken = (
-        [
-            (x["variant"], x["seed"], len(x["history"]))
-            for x in content_of(each)["cells"]
-        ]
+        [(x.variant, x.seed, x.epochs) for x in content_of(each)["outcomes"]]
         for each in (output, folder)
     )
     assert ended == unbroken

@@ -72,7 +72,7 @@ def test_an_error_that_a_signal_causes_is_an_interrupt():
 def epochs_in(folder):
     """Returns how many epochs of a network a folder holds."""
     with contextlib.suppress(FileNotFoundError):
-        if content_of(folder)["cells"]:
+        if content_of(folder)["outcomes"]:
             return "finished"
         for state in folder.glob("*/state.json"):
             return len(json.loads(state.read_text())["history"])

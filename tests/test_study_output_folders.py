@@ -157,8 +157,8 @@ every_search = pytest.mark.parametrize("name", ["compare", "tune"])
 
 def forget_last(output):
     """Forgets that the last network has ended; returns its state."""
-    cell = content_of(output)["cells"][-1]
-    file = output / "{variant}-seed{seed}/state.json".format(**cell)
+    last = content_of(output)["outcomes"][-1]
+    file = output / f"{last.variant}-seed{last.seed}/state.json"
     whole = file.read_text()
     rewrite(file, lambda content: content.pop("ended"))
     return file, whole
@@ -171,9 +171,9 @@ def test_what_another_process_has_just_trained_is_not_trained_again(
     file, whole = forget_last(tmp_path)
     claim = study.StudyFolder.claim
 
-    def late(folder, *cell):
+    def late(folder, *network):
         file.write_text(whole)
-        return claim(folder, *cell)
+        return claim(folder, *network)
 
     monkeypatch.setattr(study.StudyFolder, "claim", late)
     with epochs() as trained:
@@ -206,8 +206,8 @@ def test_what_killed_processes_left_is_deleted(name, tmp_path):
     output = tmp_path / "run"
     call(name, output)
     before = set(files(output))
-    cell = content_of(output)["cells"][-1]
-    place = output / "{variant}-seed{seed}".format(**cell)
+    last = content_of(output)["outcomes"][-1]
+    place = output / f"{last.variant}-seed{last.seed}"
     for path in (output, place):
         (path / ".unfinished-0123abcd-results.json").touch()
     (place / "epoch-1.keras").touch()

@@ -62,12 +62,12 @@ def test_the_folder_holds_networks_history_results_and_curves(finished):
 def test_results_json_holds_the_results_and_how_they_came_about(finished):
     content = json.loads((finished.output / "results.json").read_text())
     assert (content["format"], content["kind"]) == (4, "train")
-    for cell, outcome in zip(content["cells"], finished.outcomes, strict=True):
-        assert dataclasses.asdict(outcome).items() >= cell.items()
+    outcomes = map(dataclasses.asdict, finished.outcomes)
+    assert content["networks"] == [*outcomes]
     settings = content["settings"]
     expected = {"name": "mnist5k", "seed": 0, "image_shape": [28, 28, 1]}
     expected["sizes"] = {"train": 82, "validation": 11, "test": 23}
-    assert settings["data"]["0"].items() >= expected.items()
+    assert settings["data"]["seed0"].items() >= expected.items()
     # As JSON has it, with lists; the data tell of seed and size of images.
     recipe = json.loads(json.dumps(dataclasses.asdict(SGD)))
     del recipe["image_size"], recipe["seed"]

@@ -78,7 +78,7 @@ def dying(code, output, excused=0, **options):
         patch.setattr(workers, "START", f"import os, sys\n{code}")
         patch.setattr(workers, "SECONDS_BETWEEN_LOOKS", 0.05)
         study.run(planned(NARROW, GATED), output, **options)
-    assert content_of(output)["cells"] == []
+    assert content_of(output)["outcomes"] == []
     assert not list(output.glob(".lock-*"))
     texts = [str(w.message) for w in warned] + [str(caught.value)]
     texts = [text for text in texts if "A worker ended" in text]
@@ -177,7 +177,7 @@ def test_an_executor_that_fails_ends_the_run(tmp_path):
     for pool in (lost, ended):
         with pytest.raises(RuntimeError, match="no more tasks .* call resumes"):
             study.run(planned(NARROW), tmp_path, executor=pool)
-    assert content_of(tmp_path)["cells"] == []
+    assert content_of(tmp_path)["outcomes"] == []
 
 
 ENDLESS = """

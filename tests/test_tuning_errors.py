@@ -157,11 +157,13 @@ def test_trials_that_fail_are_recorded_and_end_nothing(quick, tmp_path):
     statuses = [trial.status for trial in found.trials]
     failed = ["error", "out of memory", "error"]
     assert statuses == ["finished", *failed, "finished"]
-    cells = json.loads((found.output / "results.json").read_text())["cells"]
+    trained = json.loads((found.output / "results.json").read_text())[
+        "networks"
+    ]
     for trial, error in zip(found.trials[1:4], ERRORS, strict=True):
         assert trial.message == f"{type(error).__name__}: {error}"
         assert trial.val_accuracy is None
-        assert type(error).__name__ in cells[trial.number - 1]["traceback"]
+        assert type(error).__name__ in trained[trial.number - 1]["traceback"]
     assert "2 finished, 2 error, " in str(found)
 
 

@@ -379,7 +379,7 @@ def _describe_images(images, explained, class_names):
 
 def _write(folder, content, drawn, explained):
     """Writes everything, and draws some images."""
-    _files.delete_unfinished(folder)
+    _files.delete_unfinished(folder, "*")
     rows = content["images"][: len(drawn)]
     labels = [row["true_class"] or shorten(row["image"]) for row in rows]
     pixels, boxes = drawn.pixels(), drawn.boxes()

@@ -65,7 +65,7 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
     curves = Section("ROC and threshold" if "thresholds" in tables else "ROC")
     if "thresholds" in tables:
         curves.texts.append(describe_threshold(results))
-        if len(results.seeds) > 1:
+        if len(results.planned_runs) > 1:
             # Without images of a class one of the scores is missing.
             means = frames["thresholds"].filter(AT_THRESHOLD)
             means = mean_and_deviation(means, ["variant"]).to_dict("records")
@@ -112,7 +112,8 @@ def _cells(results: study.Results, row: Mapping) -> dict[str, str]:
     cells = {"network": results.labels.get(row["variant"], row["variant"])}
     forms = {"class": "{}", "images": "{:,}", "threshold": "{:.3f}"}
     if "seed" in row:
-        cells["seed"] = results.name_of(row["seed"]).removeprefix("seed ")
+        run = study.Run(row["seed"], row.get("fold"))
+        cells["seed"] = str(run).removeprefix("seed ")
     cells |= {x: form.format(row[x]) for x, form in forms.items() if x in row}
     for key, heading in SCORES.items():
         if key in row:

@@ -68,13 +68,14 @@ def read_run(folder: pathlib.Path) -> Run:
             f'A folder of a run must hold models. Received: "{folder}", where '
             "none is finished yet. Run the same command again to resume it"
         )
-    seed, descriptions = results.first_seed, results.settings["data"]
-    images = descriptions.get(str(seed), next(iter(descriptions.values())))
-    images = {"seed": seed, **images}
+    first, descriptions = results.first_run, results.settings["data"]
+    images = descriptions.get(first.name, next(iter(descriptions.values())))
+    images = {"seed": first.seed, **images}
     if results.folds is not None:
         # The best network of a search may be of a new seed.
-        best = content.get("best_network", {}).get("seed", seed)
-        images["seed"], images["fold"] = divmod(best, results.folds)
+        best = content.get("best_network", {})
+        images["seed"] = best.get("seed", first.seed)
+        images["fold"] = best.get("fold", first.fold)
     source = content["source"] and data.Source.from_description(
         content["source"]
     )

@@ -164,7 +164,7 @@ def _add_question(page, folder, content):
     )
     sizes = ", ".join(f"{n:,} {split}" for split, n in data["sizes"].items())
     folds = settings.get("folds")
-    seeds = dict.fromkeys(run // (folds or 1) for run in content["seeds"])
+    seeds = content["seeds"]
     page.facts |= {
         "data": str(data["name"]),
         "images": sizes,
@@ -196,7 +196,7 @@ def _add_data(page, folder, content):
         for row, name in enumerate(names)
     ]
     if counts:
-        which = results.name_of(results.first_seed)
+        which = str(results.first_run)
         has_masks = (content["source"] or {}).get("masks")
         noun = "Pixels" if has_masks else "Images"
         section.add(Table(f"{noun} of each class, {which}", rows))
@@ -235,7 +235,7 @@ def _add_results(page, folder, content):
     failed = [
         {
             "network": results.labels.get(outcome.variant, outcome.variant),
-            "seed": str(outcome.seed),
+            "seed": str(outcome.run).removeprefix("seed "),
             "status": outcome.status,
             "message": str(outcome.message or ""),
         }

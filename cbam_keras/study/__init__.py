@@ -4,7 +4,7 @@
 `tuning.search` ends with one. Variants of a study may be your own networks.
 
 - `plans/`: what is trained: studies, tasks, recipes.
-- `running/`: how: the run, its cells, checkpoints and workers.
+- `running/`: how: the run, its networks, checkpoints and workers.
 - `results/`: results read, compared, printed and drawn.
 """
 
@@ -21,6 +21,7 @@ from cbam_keras.study.plans.segmentation import Segmentation, make_predictor
 from cbam_keras.study.plans.study import (
     Budget,
     Comparison,
+    Run,
     Study,
     Task,
     Variant,
@@ -78,6 +79,7 @@ __all__ = [
     "Results",
     "Ranking",
     "Row",
+    "Run",
     "Outcome",
     "Trial",
     "Estimate",

@@ -1,5 +1,6 @@
 """The files of a search: networks, table and figures of its trials."""
 
+import contextlib
 import pathlib
 import shutil
 from collections.abc import Callable
@@ -7,10 +8,10 @@ from typing import cast
 
 from cbam_keras import _files, study
 from cbam_keras.study.results.figures import plot_search
-from cbam_keras.study.running.checkpoints import save_state
+from cbam_keras.study.running.checkpoints import load_state, save_state
 
 # What `best.json` holds of the network in `best.keras`, but the metrics.
-DESCRIBED = ("seed", "best_epoch", "parameters", "macs")
+DESCRIBED = ("seed", "fold", "best_epoch", "parameters", "macs")
 
 
 def keep_networks(folder: study.StudyFolder, count: int) -> study.Ranking:
@@ -21,11 +22,18 @@ def keep_networks(folder: study.StudyFolder, count: int) -> study.Ranking:
     # Trials that are not among them have folds that are not trained yet.
     others = {trial.variant for trial in results.trials} - best_variants
     for outcome in results.runs:
-        state = folder.state(outcome.variant, outcome.seed)
-        if outcome.variant in others and outcome.file and state:
-            state.ended = {**(state.ended or {}), "file": None}
-            # It deletes what a state does not name.
-            save_state(folder.place(outcome.variant, outcome.seed), state)
+        if outcome.variant in others and outcome.file:
+            place = folder.place(outcome.variant, outcome.run)
+            # Another process that makes the same call may do so.
+            with (
+                contextlib.suppress(_files.InUse),
+                folder.claim(outcome.variant, outcome.run),
+            ):
+                state = load_state(place)
+                if state is not None and state.ended is not None:
+                    # It deletes what a state does not name.
+                    ended = {**state.ended, "file": None, "predictions": None}
+                    save_state(place, state, ended=ended)
     return results
 
 

@@ -185,7 +185,7 @@ class SearchPlan:
         """The data of the trials, with folds those of the first one."""
         return self.of_trials.load(self.recipe, self.folds)
 
-    def load(self, run: int) -> ImageData:
+    def load(self, run: study.Run) -> ImageData:
         """Returns the data of one of the runs of the trials."""
         if run == self.trials.runs[0]:
             return self.loaded

@@ -58,7 +58,7 @@ class Search(SearchPlan):
         of the network of the defaults.
         """
         space = self.space
-        epochs = self.trials.recipe_for(None, 0).total_epochs
+        epochs = self.trials.recipe_for().total_epochs
         points = count_points(space)
         trials = min(points, self.max_trials or points)
         total, trials_text = trials * epochs, f"{trials:,} trials"
@@ -113,7 +113,7 @@ class Search(SearchPlan):
     def _confirm(self, results, folder, options):
         """Trains the best again, chooses one, and writes what was found."""
         trained, confirmation = results, []
-        images = results.images_of(results.seeds, "validation")
+        images = results.images_of(results.planned_runs, "validation")
         trials, seeds = to_confirm(results.ranked, images), self.seeds
         if seeds:
             trained = self._train_again(trials, seeds, folder.path, options)
@@ -141,7 +141,7 @@ class Search(SearchPlan):
             network,
             trained.output / str(network.file),
             lambda path: self.of_confirmation.measure_file(
-                path, self.recipe, self.load(network.seed)
+                path, self.recipe, self.load(network.run)
             ),
         )
         layer = self.adapted.attention_for(hyperparameters(best.values))
@@ -177,7 +177,7 @@ class Search(SearchPlan):
         names = [variant.name for variant in again.variants]
         # The folder also holds trials that were among the best before.
         content = study.read_content(path)
-        return study.Results.of(path, content, names, again.runs)
+        return study.Results.of(path, content, names, again.seeds)
 
     def _options_of(self, values):
         """Returns the arguments of an attention layer, or else all values."""

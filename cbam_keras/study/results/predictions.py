@@ -1,10 +1,9 @@
 """What networks predict for the test images, judged by scikit-learn."""
 
-import contextlib
 import dataclasses
 import functools
+import io
 import pathlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,8 @@ import numpy as np
 from cbam_keras import _checks, _files
 from cbam_keras._terminal import Table, number_cell
 from cbam_keras.study.plans import measures
-from cbam_keras.study.running.outcomes import Outcome
+from cbam_keras.study.plans.study import Run
+from cbam_keras.study.running.outcomes import Outcome, described
 
 if TYPE_CHECKING:
     import pandas
@@ -98,7 +98,12 @@ class Judged:
         raise NotImplementedError
 
     def predictions(
-        self, variant: str, seed: int, split: str = "test"
+        self,
+        variant: str,
+        seed: int,
+        split: str = "test",
+        *,
+        fold: int | None = None,
     ) -> "pandas.DataFrame":
         """Returns what a network predicts for each image.
 
@@ -106,6 +111,7 @@ class Judged:
             variant: String, its name.
             seed: Integer, the seed that it was trained with.
             split: `"test"` or `"validation"`. Defaults to `"test"`.
+            fold: Integer, its fold, where there are folds. Defaults to `None`.
 
         Returns:
             A `pandas.DataFrame` with a row per image: `image` (its path, or its
@@ -113,16 +119,17 @@ class Judged:
             each class in a column of its name.
 
         Raises:
-            ValueError: If there are none, as in runs of earlier versions.
+            ValueError: If there are none.
         """
         pandas = _checks.require("pandas", extra="plot")
-        runs = [x for x in self.runs if (x.variant, x.seed) == (variant, seed)]
+        key = variant, Run(seed, fold)
+        runs = [x for x in self.runs if (x.variant, x.run) == key]
         kept = self._read(runs[0], split) if runs else None
         if kept is None:
             raise ValueError(
-                "`variant` and `seed` must be those of a classifier that "
-                f"finished, with predictions beside it. Received: {variant=}, "
-                f'{seed=}, split="{split}"'
+                "`variant`, `seed` and `fold` must be those of a classifier "
+                "that finished, with predictions beside it. Received: "
+                f'{variant=}, {seed=}, split="{split}", {fold=}'
             )
         names = np.array(self.class_names, object)
         frame = pandas.DataFrame(kept.probabilities, columns=names)
@@ -131,33 +138,34 @@ class Judged:
         frame.insert(0, "image", kept.images, allow_duplicates=True)
         return frame
 
-    def _read(self, run: Outcome, split: str) -> Predictions | None:
-        """Returns predictions, if they are kept and fit the classes."""
-        keys = [f"{split}/{x.name}" for x in dataclasses.fields(Predictions)]
-        damage = OSError, KeyError, ValueError, zipfile.BadZipFile
-        with contextlib.suppress(*damage):
-            path = self.output / pathlib.Path(run.file or "")
-            with np.load(path.with_suffix(_files.PREDICTIONS)) as arrays:
-                kept = Predictions(*(arrays[key] for key in keys))
-            shape = len(kept.labels), len(self.class_names)
-            return kept if kept.probabilities.shape == shape else None
-        return None
+    def _read(self, outcome: Outcome, split: str) -> Predictions | None:
+        """Returns predictions, if they are kept and whole."""
+        key = outcome.variant, outcome.run
+        if key not in self._files_read:
+            self._files_read[key] = read_predictions(
+                self.output, outcome, len(self.class_names)
+            )
+        return (self._files_read[key] or {}).get(split)
 
     @functools.cached_property
-    def _kept(self) -> dict[str, dict[int, Predictions]]:
-        """Predictions for the test images, by variant and seed."""
-        kept: dict[str, dict[int, Predictions]] = {x: {} for x in self.variants}
+    def _files_read(self) -> dict[tuple, dict[str, Predictions] | None]:
+        return {}
+
+    @functools.cached_property
+    def _kept(self) -> dict[str, dict[Run, Predictions]]:
+        """Predictions for the test images, by variant and run."""
+        kept: dict[str, dict[Run, Predictions]] = {x: {} for x in self.variants}
         for run in self.runs:
             if predictions := self._read(run, "test"):
-                kept[run.variant][run.seed] = predictions
+                kept[run.variant][run.run] = predictions
         return {variant: x for variant, x in kept.items() if x}
 
     @functools.cached_property
-    def tested(self) -> dict[str, dict[int, Predictions]]:
+    def tested(self) -> dict[str, dict[Run, Predictions]]:
         """Those of networks that give numbers for all images."""
         finite = {
-            variant: {seed: x for seed, x in by_seed.items() if x.are_finite}
-            for variant, by_seed in self._kept.items()
+            variant: {run: x for run, x in by_run.items() if x.are_finite}
+            for variant, by_run in self._kept.items()
         }
         return {variant: x for variant, x in finite.items() if x}
 
@@ -177,46 +185,38 @@ class Judged:
         return np.bincount(kept.labels, minlength=len(self.class_names))
 
     @functools.cached_property
-    def collapsed(self) -> dict[str, list[int]]:
-        """The seeds with which networks have learned nothing, by variant."""
-        seeds = {
-            variant: [k for k, x in by_seed.items() if not x.has_learned]
-            for variant, by_seed in self._kept.items()
+    def collapsed(self) -> dict[str, list[Run]]:
+        """The runs in which networks have learned nothing, by variant."""
+        runs = {
+            variant: [run for run, x in by_run.items() if not x.has_learned]
+            for variant, by_run in self._kept.items()
         }
-        return {variant: x for variant, x in seeds.items() if x}
+        return {variant: x for variant, x in runs.items() if x}
 
     def _describe_collapse(self) -> str:
         """Returns sentences on networks and classes that have collapsed."""
         sentences = []
-        for variant, by_seed in self._kept.items():
+        for variant, by_run in self._kept.items():
             useless = self.collapsed.get(variant, [])
-            which = functools.partial(self._which, count=len(by_seed))
-            missed: dict[str, list[int]] = {}
-            for seed, x in by_seed.items():
+            which = functools.partial(_which, count=len(by_run))
+            missed: dict[str, list[Run]] = {}
+            for run, x in by_run.items():
                 for index in np.setdiff1d(x.present, x.predicted):
-                    if seed not in useless:
+                    if run not in useless:
                         name = self.class_names[index]
-                        missed.setdefault(name, []).append(seed)
+                        missed.setdefault(name, []).append(run)
             label = self.labels.get(variant, variant)
             if useless:
                 how = "it is no better than one answer for all images"
-                if not by_seed[useless[0]].are_finite:
+                if not by_run[useless[0]].are_finite:
                     how = "its probabilities are not numbers"
                 text = f"{label} has learned nothing{which(useless)}: {how}."
                 sentences.append(text)
             if missed:
-                names = [f'"{x}"{which(seeds)}' for x, seeds in missed.items()]
+                names = [f'"{x}"{which(runs)}' for x, runs in missed.items()]
                 listed = _checks.first_few(names, 5)
                 sentences.append(f"{label} never predicts {listed}.")
         return " ".join(sentences)
-
-    def _which(self, seeds: Sequence[int], count: int) -> str:
-        """Returns with which seeds, unless it is with all."""
-        if len(seeds) == count:
-            return ""
-        noun = "seed" if self.folds is None else "run"
-        listed = _checks.first_few(seeds, 5)
-        return f" with {noun}{'s' * (len(seeds) > 1)} {listed} of {count}"
 
     def per_class(self) -> "pandas.DataFrame":
         """Returns how well each network tells each class.
@@ -315,7 +315,7 @@ class Judged:
         records = []
         order = self.variants.index
         for run in sorted(self.runs, key=lambda x: order(x.variant)):
-            x = self.tested.get(run.variant, {}).get(run.seed)
+            x = self.tested.get(run.variant, {}).get(run.run)
             if x is None:
                 continue
             kept = self._read(run, "validation")
@@ -323,7 +323,7 @@ class Judged:
             is_positive = x.predicted == 1
             if chosen is not None:
                 is_positive = x.probabilities[:, 1] >= chosen
-            record = {"variant": run.variant, "seed": run.seed}
+            record = {"variant": run.variant, **described(run.run)}
             record["threshold"] = 0.5 if chosen is None else chosen
             for name, index in (("sensitivity", 1), ("specificity", 0)):
                 is_right = (is_positive == index)[x.labels == index]
@@ -374,6 +374,70 @@ class Judged:
             label = self.labels.get(row["variant"], row["variant"])
             cells[label] = mean_cell(row, "f1")
         return Table("F1 score of each class (%)", [*rows.values()])
+
+
+def read_predictions(
+    folder: pathlib.Path, outcome: Outcome, classes: int
+) -> dict[str, Predictions] | None:
+    """Returns what a network of so many classes predicts, by split.
+
+    `None` if there is no file, or a damaged one, which is renamed. Arrays that
+    are no predictions of classes are read, too, and left out.
+    """
+    if outcome.predictions is None:
+        return None
+    path = folder / outcome.predictions
+    try:
+        content = io.BytesIO(_files.read_bytes(path))
+    except FileNotFoundError:
+        return None
+    try:
+        with np.load(content) as file:
+            arrays = {name: file[name] for name in file.files}
+        return _by_split(arrays, outcome, classes)
+    # Damage has many types, and nothing else fails in memory.
+    except Exception as error:
+        _files.quarantine(path, error)
+        return None
+
+
+def _by_split(arrays, outcome, classes):
+    """Returns predictions of classes by split, or raises if they are none."""
+    names = [x.name for x in dataclasses.fields(Predictions)]
+    by_split = {}
+    for split in dict.fromkeys(key.partition("/")[0] for key in arrays):
+        if f"{split}/probabilities" not in arrays:
+            continue
+        kept = Predictions(*(arrays[f"{split}/{name}"] for name in names))
+        shape = len(kept.images), classes
+        labels, scores = kept.labels, kept.probabilities
+        if scores.shape != shape or labels.shape != shape[:1]:
+            raise ValueError(f"it has {scores.shape} and {labels.shape} values")
+        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+            raise ValueError(f"it has labels that are not of {classes} classes")
+        by_split[split] = kept
+    accuracy = outcome.test_accuracy
+    if (kept := by_split.get("test")) and accuracy is not None:
+        hits = np.sum(kept.predicted == kept.labels)
+        expected = accuracy * len(kept.labels)
+        # Two classes may be equally probable.
+        if kept.are_finite and abs(hits - expected) > 1.5:
+            raise ValueError(
+                f"it is right for {hits} images, and the network for "
+                f"{expected:.0f}"
+            )
+    return by_split
+
+
+def _which(runs: Sequence[Run], count: int) -> str:
+    """Returns with which seeds and folds, unless it is with all."""
+    if len(runs) == count:
+        return ""
+    if runs[0].fold is None:
+        seeds = _checks.first_few([run.seed for run in runs], 5)
+        return f" with seed{'s' * (len(runs) > 1)} {seeds} of {count}"
+    named = _checks.first_few([f"({run})" for run in runs], 5)
+    return f" in {named} of {count} runs"
 
 
 def mean_and_deviation(

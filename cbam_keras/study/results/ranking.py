@@ -146,8 +146,7 @@ class Ranking(Results):
         folds = parts["folds"] or 1
         by_fold: dict[tuple[str, int], list[Outcome]] = {}
         for run in parts["outcomes"]:
-            key = run.variant, run.seed // folds
-            by_fold.setdefault(key, []).append(run)
+            by_fold.setdefault((run.variant, run.seed), []).append(run)
         parts["trials"] = tuple(
             Trial(
                 **vars(outcome),
@@ -291,7 +290,7 @@ class Ranking(Results):
         seeds = dict.fromkeys(seed for row in rows for seed in row.seeds)
         over = f"seeds {', '.join(map(str, seeds))}"
         if self.folds is not None:
-            over = describe_runs(len(seeds), self.folds)
+            over = describe_runs(len(seeds) * self.folds, self.folds)
         cells = [
             {
                 "trial": str(row.trial),

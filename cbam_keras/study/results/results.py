@@ -18,7 +18,13 @@ from cbam_keras.study.plans.measures import (
     as_measure,
     validation_key,
 )
-from cbam_keras.study.plans.study import LAYOUTS, Comparison, Measure, run_name
+from cbam_keras.study.plans.study import (
+    LAYOUTS,
+    Comparison,
+    Measure,
+    Run,
+    runs_of,
+)
 from cbam_keras.study.results.figures import plot_ablation
 from cbam_keras.study.results.power import (
     count_images,
@@ -49,8 +55,7 @@ class Results(Judged, _terminal.Tabular):
     """Results of a run; prints as tables with a verdict.
 
     `to_dataframe()` has a row per variant, network of a table or trial; `csv()`
-    and `latex()` return it as text. With folds, `seed * folds + fold` stands
-    for a seed, also in the names of files.
+    and `latex()` return it as text.
 
     The columns are `variant`, `seeds` (how many), `mean`, `std` (n - 1),
     `difference` to the baseline paired by seed, `low` and `high` (its 95 %
@@ -156,8 +161,8 @@ class Results(Judged, _terminal.Tabular):
         """Returns what the constructor takes."""
         settings = content["settings"]
         outcomes = {
-            (cell["variant"], cell["seed"]): Outcome(**cell)
-            for cell in content["cells"]
+            (outcome.variant, outcome.run): outcome
+            for outcome in content["outcomes"]
         }
         comparisons = [
             _comparison_of(x, variants) for x in content["comparisons"]
@@ -165,7 +170,8 @@ class Results(Judged, _terminal.Tabular):
         # The order of the tables, however calls have added to them.
         names = [name for one in comparisons for name in one.variants]
         variants = tuple(dict.fromkeys([*names, *variants]))
-        in_order = [(v, seed) for seed in seeds for v in variants]
+        runs = runs_of(seeds, settings.get("folds"))
+        in_order = [(variant, run) for run in runs for variant in variants]
         description = next(iter(settings["data"].values()))
         guess = content.get("commonest")
         if guess is None and description.get("classes"):
@@ -203,15 +209,20 @@ class Results(Judged, _terminal.Tabular):
         return [outcome for outcome in self.outcomes if outcome.finished]
 
     @property
+    def planned_runs(self) -> tuple[Run, ...]:
+        """Each seed or, with folds, each fold of each seed."""
+        return runs_of(self.seeds, self.folds)
+
+    @property
     def are_classifiers(self) -> bool:
         """Whether the networks have an accuracy, and can be explained."""
         keys = {measure.key for measure in self.measures}
         return not keys.isdisjoint({*FRACTIONS, validation_key(ACCURACY)})
 
     @property
-    def first_seed(self) -> int:
-        """The seed of the first training that finished, if any has."""
-        return next((run.seed for run in self.runs), self.seeds[0])
+    def first_run(self) -> Run:
+        """The run of the first training that finished, if any has."""
+        return next((x.run for x in self.runs), self.planned_runs[0])
 
     @property
     def code(self) -> str:
@@ -254,7 +265,7 @@ class Results(Judged, _terminal.Tabular):
                         statistics.median(seconds) if seconds else None
                     ),
                     failures=tuple(
-                        f"{self.name_of(o.seed)}: {o.status} ({o.message})"
+                        f"{o.run}: {o.status} ({o.message})"
                         for o in outcomes
                         if not o.finished
                     ),
@@ -267,37 +278,34 @@ class Results(Judged, _terminal.Tabular):
     @property
     def history(self) -> list[dict[str, object]]:
         """A dictionary per network and epoch."""
-        return history_of(self.outcomes, self.seeds)
+        return history_of(self.outcomes, len(self.planned_runs) > 1)
 
     @property
     def test_images(self) -> int:
         """The number of test images, those of all folds."""
-        return self.images_of(self.seeds)
+        return self.images_of(self.planned_runs)
 
-    def images_of(self, seeds: Iterable[int], split: str = "test") -> int:
-        """Returns how many images were tested with these seeds."""
+    def images_of(self, runs: Iterable[Run], split: str = "test") -> int:
+        """Returns how many images were tested in these runs."""
         if self.folds is None:
             return self.sizes[split]
         descriptions = self.settings["data"]
         # Each seed tests the images again, in other folds.
         tested = {
-            seed % self.folds: descriptions[str(seed)]["sizes"][split]
-            for seed in seeds
-            if str(seed) in descriptions
+            run.fold: descriptions[run.name]["sizes"][split]
+            for run in runs
+            if run.name in descriptions
         }
         return sum(tested.values())
-
-    def name_of(self, seed: int) -> str:
-        """Returns what sentences call a seed, or a fold of a seed."""
-        return run_name(seed, self.folds)
 
     @property
     def seeds_in_words(self) -> str:
         """How many seeds and folds there are, in words."""
-        words = describe_runs(len(self.seeds), self.folds)
+        planned = len(self.planned_runs)
+        words = describe_runs(planned, self.folds)
         # A run that goes on has fewer, and so has a network that failed.
-        is_whole = len(self.runs) == len(self.variants) * len(self.seeds)
-        return words if is_whole or len(self.seeds) == 1 else f"up to {words}"
+        is_whole = len(self.runs) == len(self.variants) * planned
+        return words if is_whole or planned == 1 else f"up to {words}"
 
     @property
     def tested_on(self) -> str:
@@ -401,14 +409,13 @@ class Results(Judged, _terminal.Tabular):
 
     def values(
         self, variant: str | None, measure: Measure | str
-    ) -> dict[int, float]:
-        """Returns a metric of a variant by seed, where it was measured."""
+    ) -> dict[Run, float]:
+        """Returns a metric of a variant by seed and fold, where it has it."""
         key = as_measure(measure).key
         return {
-            outcome.seed: value
+            outcome.run: value
             for outcome in self.runs
             if outcome.variant == variant
-            and outcome.seed in self.seeds
             and (value := outcome.metrics.get(key)) is not None
         }
 
@@ -441,12 +448,12 @@ class Results(Judged, _terminal.Tabular):
         for name in comparison.variants:
             if not (values := self.values(name, measure)):
                 continue
-            shared = [seed for seed in values if seed in baseline]
+            shared = [run for run in values if run in baseline]
             if name == comparison.baseline:
                 shared = []
             compared[name] = Measured.of(
                 [*values.values()],
-                [values[seed] - baseline[seed] for seed in shared],
+                [values[run] - baseline[run] for run in shared],
                 self.images_of(shared) if is_part else None,
                 self.folds,
             )
@@ -489,7 +496,7 @@ class Results(Judged, _terminal.Tabular):
                 cell["s / epoch"] = number_cell("{:.1f}", row.seconds_per_epoch)
             cells.append(cell)
         title = "Networks, one seed"
-        if len(self.seeds) > 1:
+        if len(self.planned_runs) > 1:
             title = f"Networks, mean over {self.seeds_in_words}"
         title = f"{comparison.heading}{title}"
         return Table(title, cells, note=self._note_of(rows))
@@ -515,7 +522,7 @@ class Results(Judged, _terminal.Tabular):
 
     def _tables(self):
         # They are printed with the name of the folder.
-        several = len(self.seeds) > 1
+        several = len(self.planned_runs) > 1
         seeds = f", {self.seeds_in_words}" if several else ""
         title = f"Results in {self.output}{seeds}"
         tables = [
@@ -559,31 +566,57 @@ class Results(Judged, _terminal.Tabular):
             "rows": rows,
             "verdict": self.verdict,
             "detectable": self.detectable,
-            "runs": [run.as_run() for run in self.runs],
+            "runs": [run.as_json() for run in self.runs],
             "output": str(self.output),
             **self.judged_values(),
         }
 
     def unfinished(self) -> list[str]:
         """Returns a line for each seed that lacks networks."""
-        trained = {(outcome.variant, outcome.seed) for outcome in self.outcomes}
+        trained = {(outcome.variant, outcome.run) for outcome in self.outcomes}
         lines = []
-        for seed in self.seeds:
-            absent = [n for n in self.variants if (n, seed) not in trained]
+        for run in self.planned_runs:
+            absent = [n for n in self.variants if (n, run) not in trained]
             if absent:
                 named = _checks.first_few(absent, 20)
-                lines.append(
-                    f"Not trained yet: {named} ({self.name_of(seed)})."
-                )
+                lines.append(f"Not trained yet: {named} ({run}).")
         return lines
 
+    def path(
+        self, variant: str, seed: int = 0, fold: int | None = None
+    ) -> pathlib.Path:
+        """Returns the path of a trained network.
+
+        What it predicts for the test images is beside it, in a file that ends
+        in `.predictions.npz`.
+
+        Args:
+            variant: String, its name.
+            seed: Integer, the seed that it was trained with. Defaults to `0`.
+            fold: Integer, its fold, where there are folds. Defaults to `None`.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        run = Run(seed, fold)
+        for outcome in self.runs:
+            if (outcome.variant, outcome.run) == (variant, run):
+                if outcome.file is not None:
+                    return self.output / outcome.file
+        named = ", ".join(f"{x.variant} ({x.run})" for x in self.runs if x.file)
+        raise ValueError(
+            "`variant`, `seed` and `fold` must be those of a network that "
+            f"finished. Received: {variant=}, {seed=}, {fold=}. There are: "
+            f"{named or 'none'}"
+        )
+
     def networks(self) -> list[str]:
-        """Returns the files of the networks of the first seed.
+        """Returns the files of the networks of the first run.
 
         Those of the last table come first.
         """
-        first = self.first_seed
-        files = {x.variant: x.file for x in self.runs if x.seed == first}
+        first = self.first_run
+        files = {x.variant: x.file for x in self.runs if x.run == first}
         tables = [one.variants for one in reversed(self.comparisons)]
         names = [files.get(name) for table in tables for name in table]
         return [name for name in dict.fromkeys(names) if name]

@@ -176,7 +176,7 @@ class Row(Measured):
             zero, or `None`.
         standard_error: Number, of the difference, or `None` for one seed.
         variant: String, its name.
-        seeds: Tuple of integers, the seeds whose training finished.
+        seeds: Tuple of integers, the seed of each training that finished.
         parameters, macs: See `Outcome`.
         validation, validation_accuracy: Numbers or `None`, the means on the
             validation images in the best epoch. The first is of what is

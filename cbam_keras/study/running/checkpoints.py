@@ -4,6 +4,7 @@
 that has ended. It names the files beside it, and is written after them.
 """
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -13,16 +14,28 @@ import random
 import time
 import zipfile
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from cbam_keras import _checks, _files, _graph
+from cbam_keras._files import PREDICTIONS
 from cbam_keras.study.plans.measures import ACCURACY, Measure, validation_key
 from cbam_keras.study.plans.recipes import Recipe
-from cbam_keras.study.plans.study import Data
+from cbam_keras.study.plans.study import Data, Run
 from cbam_keras.study.running import interrupts
-from cbam_keras.study.running.outcomes import RETRIED, Outcome
+from cbam_keras.study.running.formats import (
+    check_fields,
+    fields_of,
+    required_fields,
+)
+from cbam_keras.study.running.outcomes import (
+    FINISHED,
+    RETRIED,
+    STATUSES,
+    Outcome,
+)
 
 # What reading a file raises that is not there, or is damaged. Other errors of
 # the system may pass, and say nothing of the file.
@@ -32,6 +45,15 @@ DAMAGE = (
     *(ArithmeticError, RecursionError),
 )
 STATE = "state.json"
+# A line for each process that has begun to train since the last epoch, and has
+# not ended: how it has died, as far as that is known.
+TRIES, UNKNOWN = "tries.txt", "for an unknown reason"
+# What a state says of how a training has ended.
+ENDED = {
+    name: kind
+    for name, kind in fields_of(Outcome).items()
+    if name not in ("variant", "seed", "fold", "history")
+}
 # What `fit` reports of the validation images.
 VALIDATED = Measure(validation_key(ACCURACY))
 
@@ -55,6 +77,7 @@ class State:
 
     variant: str
     seed: int
+    fold: int | None
     options: _files.Json
     data: _files.Json
     fingerprint: str = ""
@@ -67,6 +90,11 @@ class State:
     call: str = ""
 
     @property
+    def run(self) -> Run:
+        """Its seed and fold."""
+        return Run(self.seed, self.fold)
+
+    @property
     def epochs(self) -> int:
         """The number of finished epochs."""
         return len(self.history)
@@ -76,8 +104,13 @@ class State:
         """How the training has ended, if it has."""
         if self.ended is None:
             return None
-        name = self.variant, self.seed
-        return Outcome(*name, history=self.history, **self.ended)
+        return Outcome(
+            self.variant,
+            self.seed,
+            fold=self.fold,
+            history=self.history,
+            **self.ended,
+        )
 
     def file_of(self, epoch: int) -> str:
         """Returns the checkpoint of the best epoch, or of the last one."""
@@ -89,30 +122,72 @@ class State:
         self.latest = self.best = None
 
 
-def name_of(variant: str, seed: int) -> str:
+def name_of(variant: str, run: Run) -> str:
     """Returns the name of a network's folder, and of the network in it."""
-    return f"{variant}-seed{seed}"
+    return f"{variant}-{run.name}"
 
 
 def read_state(folder: pathlib.Path) -> State | None:
-    """Returns the state, `None` without one; raises if it is damaged."""
+    """Returns the state, `None` without one.
+
+    Raises one of `DAMAGE`, which names the file and the field, if it is
+    damaged.
+    """
+    path = folder / STATE
     try:
-        content = json.loads(_files.read_bytes(folder / STATE))
+        content = json.loads(_files.read_bytes(path))
+        check_fields(content, fields_of(State), required_fields(State))
+        state = State(**content)
+        _check_state(state, folder.name)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    state = State(**content)
-    # It names files that are written and deleted.
-    if name_of(state.variant, state.seed) != folder.name:
-        raise ValueError(f"it is of {state.variant}, seed {state.seed}")
-    if state.history:
-        best_epoch(state.history)
-    # Raises if a field is unknown.
-    _ = state.outcome
+    except OSError:
+        raise
+    except DAMAGE as error:
+        raise ValueError(f'"{path}" is damaged: {error}') from error
     return state
 
 
+def _check_state(state, name):
+    """Raises if a state says what no network has."""
+    # It names files that are written and deleted.
+    if name_of(state.variant, state.run) != name:
+        raise ValueError(f"`variant` is {state.variant!r}, of {state.run}")
+    for number, row in enumerate(state.history, 1):
+        if row["epoch"] != number:
+            raise ValueError(f"`history` has no epoch {number}")
+        row["seconds"]
+    if state.history:
+        best_epoch(state.history)
+        if None in (state.latest, state.best):
+            raise ValueError("`latest` and `best` must name checkpoints")
+    if state.ended is None:
+        return
+    check_fields(state.ended, ENDED, ["status", "file"], "ended")
+    outcome = state.outcome
+    if outcome.status not in STATUSES:
+        raise ValueError(f"`ended.status` is {outcome.status!r}")
+    for key, suffix in (("file", ".keras"), ("predictions", PREDICTIONS)):
+        file = getattr(outcome, key)
+        if file not in (None, f"{name}/{name}{suffix}"):
+            raise ValueError(f"`ended.{key}` is {file!r}")
+    if outcome.status == FINISHED:
+        if not 1 <= (outcome.best_epoch or 0) <= state.epochs:
+            raise ValueError(f"`ended.best_epoch` is {outcome.best_epoch}")
+
+
+def peek_state(folder: pathlib.Path) -> State | None:
+    """Returns the state, `None` also for one that is damaged."""
+    with contextlib.suppress(*DAMAGE):
+        return read_state(folder)
+    return None
+
+
 def load_state(folder: pathlib.Path) -> State | None:
-    """Returns the state, and renames one that is damaged."""
+    """Returns the state, and renames one that is damaged.
+
+    It is for the process that holds the lock of the folder.
+    """
     try:
         return read_state(folder)
     except DAMAGE as error:
@@ -120,25 +195,74 @@ def load_state(folder: pathlib.Path) -> State | None:
         return None
 
 
-def save_state(folder: pathlib.Path, state: State) -> None:
-    """Writes the state whole, then deletes what it does not name."""
+def signature_of(folder: pathlib.Path) -> tuple[int, ...]:
+    """Returns what differs once a state is written again."""
+    try:
+        status = (folder / STATE).stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def save_state(folder: pathlib.Path, state: State, **changed: Any) -> None:
+    """Writes a changed state whole, then deletes what it does not name.
+
+    The state in memory changes once it is in the file, never before.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    _files.write_json(folder / STATE, dataclasses.asdict(state))
-    tidy(folder, state)
+    after = dataclasses.replace(state, **changed)
+    _files.write_json(folder / STATE, dataclasses.asdict(after))
+    vars(state).update(vars(after))
+    for path in leftovers(folder, state):
+        path.unlink(missing_ok=True)
 
 
-def tidy(folder: pathlib.Path, state: State) -> None:
-    """Deletes what a state does not name."""
-    kept = {STATE, _files.LOCK}
+def leftovers(folder: pathlib.Path, state: State) -> list[pathlib.Path]:
+    """Returns the files that a state does not name."""
+    kept: set[str | None] = {STATE, _files.LOCK}
     if state.ended is None or state.ended["status"] in RETRIED:
         kept |= {state.latest, state.best}
     elif state.ended["file"]:
         whole = pathlib.PurePath(state.ended["file"])
-        predictions = whole.with_suffix(_files.PREDICTIONS)
-        kept |= {whole.name, predictions.name}
-    for path in folder.iterdir():
-        if path.name not in kept and path.is_file():
-            path.unlink()
+        predictions = whole.with_suffix(PREDICTIONS).name
+        # Someone may want to see a damaged one.
+        kept |= {whole.name, predictions, f"{predictions}{_files.DAMAGED}"}
+    files = (path for path in folder.iterdir() if path.is_file())
+    return [path for path in files if path.name not in kept]
+
+
+def begin_try(folder: pathlib.Path) -> list[str]:
+    """Notes that this process trains, and returns how those before have died.
+
+    `save_state` deletes the notes, so each epoch begins to count again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    ends = _tries(folder)
+    _write_tries(folder, [*ends, UNKNOWN])
+    return ends
+
+
+def note_death(folder: pathlib.Path, how: str | None) -> None:
+    """Notes how the last process has died; `None` if that was no fault."""
+    if ends := _tries(folder):
+        last = [] if how is None else [" ".join(how.split())]
+        _write_tries(folder, [*ends[:-1], *last])
+
+
+def forget_tries(folder: pathlib.Path) -> None:
+    """Lets a network be tried as often as if nobody had trained it."""
+    (folder / TRIES).unlink(missing_ok=True)
+
+
+def _tries(folder):
+    try:
+        return (folder / TRIES).read_text("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _write_tries(folder, ends):
+    (folder / TRIES).write_text("".join(f"{x}\n" for x in ends), "utf-8")
 
 
 def is_whole(path: pathlib.Path) -> bool:
@@ -227,16 +351,19 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         with _files.replacing(self.folder / latest) as beside:
             self.model.save(beside)
-        # It changes only once the epoch is saved.
-        state.history.append(row)
-        state.latest = latest
-        if best_epoch(state.history, self.measure) == state.epochs:
-            state.best = latest
-        state.random = [
-            keras.ops.convert_to_numpy(variable).tolist()
-            for variable in _graph.random_states(self.model)
-        ]
-        save_state(self.folder, state)
+        history = [*state.history, row]
+        is_best = best_epoch(history, self.measure) == len(history)
+        save_state(
+            self.folder,
+            state,
+            history=history,
+            latest=latest,
+            best=latest if is_best else state.best,
+            random=[
+                keras.ops.convert_to_numpy(variable).tolist()
+                for variable in _graph.random_states(self.model)
+            ],
+        )
         if lost_patience(state.history, self.recipe, self.measure):
             self.model.stop_training = True
 

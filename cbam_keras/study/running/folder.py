@@ -5,8 +5,9 @@
     cbam-seed0/*.keras     its checkpoints, then the network that was tested
     results.json           all of that together, for others to read
 
-Nobody writes to the folder of a network but who holds its lock. What many
-networks tell is computed from their states, whenever it is asked for.
+Nobody writes to the folder of a network but who holds its lock, and beside
+these folders who holds that of the run. What many networks tell is computed
+from their states, whenever it is asked for.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import re
 import secrets
 import sys
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -30,23 +32,29 @@ from cbam_keras.data import Source
 from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import (
+    LAYOUTS,
     Comparison,
     Data,
+    Run,
     Study,
     Variant,
     check_name,
     member,
+    runs_of,
 )
 from cbam_keras.study.running import interrupts
 from cbam_keras.study.running.checkpoints import (
     DAMAGE,
     STATE,
     State,
+    leftovers,
     load_state,
     name_of,
+    peek_state,
     read_state,
-    tidy,
+    signature_of,
 )
+from cbam_keras.study.running.formats import Fields, check_fields
 from cbam_keras.study.running.networks import without_names
 from cbam_keras.study.running.options import RunOptions
 from cbam_keras.study.running.outcomes import RETRIED, Outcome, history_of
@@ -56,12 +64,47 @@ STUDY, FORMAT = "study.json", 4
 REPORT, EXPLANATIONS = "report.html", "explain"
 # The subfolder in which the best of a ranking are retrained.
 CONFIRMATION = "confirmation"
-# What frozen layers make of the images is in such a file.
-FEATURES = "features-{}.npy"
+# What frozen layers make of the images is in a file whose name begins so.
+FEATURES = "features-"
 ADVICE = (
     "Choose another folder, or overwrite it (overwrite=True, or --overwrite "
     "on the command line)"
 )
+# What `study.json` holds, and its settings. The last ones are of a search.
+FIELDS: Fields = {
+    "format": int,
+    "kind": str,
+    "command": str | None,
+    "settings": dict[str, Any],
+    "seeds": list[int],
+    "versions": dict[str, str],
+    "labels": dict[str, str],
+    "layout": str,
+    "question": str,
+    "measures": list[Measure],
+    "comparisons": list[Comparison],
+    "class_names": list[str],
+    "threshold": str | None,
+    "class_counts": list[float] | None,
+    "commonest": float | None,
+    "scale": Any,
+    "notes": list[str] | None,
+    "leaks": list[str] | None,
+    "source": dict[str, Any] | None,
+}
+CHOICE: Fields = {
+    "best": int,
+    "best_network": dict[str, Any],
+    "best_options": dict[str, Any],
+    "code": str,
+    "confirmation": list[dict[str, Any]],
+    "verdict": str,
+}
+SETTINGS: Fields = {
+    "recipe": dict[str, Any],
+    "variants": dict[str, dict[str, Any]],
+    "data": dict[str, dict[str, Any]],
+}
 
 
 class StudyFolder:
@@ -73,12 +116,14 @@ class StudyFolder:
         settings = study.settings_to_compare(describe(data))
         # It tells the failures of this call from those of earlier ones.
         self.call = secrets.token_hex(4)
+        # What states have told, as long as they are the same.
+        self._outcomes: dict[str, tuple[tuple, Outcome | None]] = {}
         self.content: _files.Json = {
             "format": FORMAT,
             "kind": study.kind,
             "command": None,
             "settings": _comparable(settings),
-            "seeds": list(study.runs),
+            "seeds": list(study.seeds),
             "versions": versions(),
             "labels": {v.name: v.label for v in study.variants if v.label},
         } | as_written(
@@ -105,72 +150,126 @@ class StudyFolder:
     def opened(self, options: RunOptions) -> Iterator[None]:
         """Begins, resumes or joins the run in the folder."""
         # A folder that is refused is left untouched, so check first.
-        before = self._check(options.resume, options.overwrite)
+        self._check(options.resume, options.overwrite)
         _files.output_folder(self.path)
         with _files.writing_to(self.path), interrupts.note_signals():
             if options.overwrite:
                 self._set_aside()
-            # It keeps what earlier calls have added.
-            self.content = {**before, **self.content}
-            self.add(command=options.command)
-            try:
-                yield
-            finally:
-                self._export()
-                if options.on_end:
-                    options.on_end(self.path)
+            with contextlib.ExitStack() as stack:
+                with self.locked():
+                    # Another process may have changed it in the meantime.
+                    before = self._check(options.resume)
+                    # While it is held, nobody renames the folder.
+                    stack.enter_context(_files.locked(self.running))
+                    self._delete_leftovers()
+                    # It keeps what earlier calls have added.
+                    self.content = {**before, **self.content}
+                    self.add(command=options.command)
+                try:
+                    yield
+                    self._delete_features()
+                finally:
+                    with self.locked():
+                        self._export()
+                    if options.on_end:
+                        options.on_end(self.path)
 
-    def place(self, variant: str, seed: int) -> pathlib.Path:
+    @property
+    def running(self) -> pathlib.Path:
+        """The lock that the process of a call holds until it ends."""
+        return self.path.absolute() / f"{_files.LOCK}-{self.call}"
+
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Context in which this process may write beside the networks."""
+        return _files.folder_locked(self.path)
+
+    def place(self, variant: str, run: Run) -> pathlib.Path:
         """Returns the folder of a network."""
-        return self.path / name_of(variant, seed)
+        return self.path / name_of(variant, run)
 
     def claim(
-        self, variant: str, seed: int
+        self, variant: str, run: Run
     ) -> contextlib.AbstractContextManager[None]:
         """Context in which no other process trains a network, or `InUse`."""
-        return _files.locked(self.place(variant, seed) / _files.LOCK)
+        return _files.locked(self.place(variant, run) / _files.LOCK)
 
-    def state(self, variant: str, seed: int) -> State | None:
-        """Returns how far a network is trained, if it has been begun."""
-        return load_state(self.place(variant, seed))
-
-    def outcome(self, variant: str, seed: int) -> Outcome | None:
+    def outcome(self, variant: str, run: Run) -> Outcome | None:
         """Returns how a training has ended, `None` if it is to be tried."""
-        state = self.state(variant, seed)
-        outcome = state.outcome if state else None
-        if outcome is None or state is None:
-            return None
-        if outcome.status in RETRIED and state.call != self.call:
-            return None
+        place = self.place(variant, run)
+        signature = signature_of(place)
+        before = self._outcomes.get(place.name)
+        if before is None or before[0] != signature:
+            before = signature, self._outcome(peek_state(place))
+            self._outcomes[place.name] = before
+        outcome = before[1]
         # As after a power cut.
-        is_torn = outcome.file and _files.is_torn(self.path / outcome.file)
+        is_torn = (
+            outcome is not None
+            and outcome.file is not None
+            and _files.is_torn(self.path / outcome.file)
+        )
         return None if is_torn else outcome
 
+    def _outcome(self, state):
+        """Returns how a training has ended that is not to be tried again."""
+        outcome = state and state.outcome
+        if outcome and outcome.status in RETRIED and state.call != self.call:
+            return None
+        return outcome
+
     def add(self, **values: object) -> None:
-        """Adds plain values to `study.json`."""
+        """Adds plain values to `study.json`, within `locked`."""
         self.content |= as_written(values)
         _files.write_json(self.path / STUDY, self.content)
 
+    def _delete_leftovers(self):
+        """Deletes what killed processes have left beside the networks."""
+        for name in (STUDY, RESULTS, "*.csv", "*.tex", "*.png", "*.html"):
+            _files.delete_unfinished(self.path, name)
+        for lock in self._other_locks():
+            # It is deleted if nobody holds it.
+            _files.is_locked(lock)
+
+    def _delete_features(self):
+        """Deletes what frozen layers return, unless others may need it."""
+        if any(_files.is_locked(lock) for lock in self._other_locks()):
+            return
+        for path in self.path.glob(f"*{FEATURES}*.npy*"):
+            with contextlib.suppress(_files.InUse), features_lock(path):
+                path.unlink(missing_ok=True)
+
+    def _other_locks(self):
+        locks = self.path.absolute().glob(f"{_files.LOCK}-*")
+        return [lock for lock in locks if lock != self.running]
+
     def _export(self):
         """Writes what the states tell together, and deletes what is left."""
-        with _files.folder_locked(self.path):
-            content = read_content(self.path)
-            _files.write_json(self.path / RESULTS, content)
-            outcomes = [Outcome(**cell) for cell in content["cells"]]
-            if history := history_of(outcomes, content["seeds"]):
-                _files.write_csv(self.path / "history.csv", history)
-            _files.delete_unfinished(self.path)
-            for outcome in outcomes:
-                state = self.state(outcome.variant, outcome.seed)
-                if outcome.finished and state is not None:
-                    tidy(self.place(outcome.variant, outcome.seed), state)
+        content = read_content(self.path)
+        outcomes = content.pop("outcomes")
+        content["networks"] = [dataclasses.asdict(x) for x in outcomes]
+        _files.write_json(self.path / RESULTS, content)
+        if history := history_of(outcomes, len(self.study.runs) > 1):
+            _files.write_csv(self.path / "history.csv", history)
+        for outcome in outcomes:
+            place = self.place(outcome.variant, outcome.run)
+            state = peek_state(place)
+            if state is not None and leftovers(place, state):
+                self._tidy(place)
+
+    def _tidy(self, place):
+        """Deletes what a process that was killed has left."""
+        with contextlib.suppress(_files.InUse):
+            with _files.locked(place / _files.LOCK):
+                state = peek_state(place)
+                for path in leftovers(place, state) if state else ():
+                    path.unlink(missing_ok=True)
 
     def _has_epochs(self):
         """Returns whether a network was trained for an epoch."""
-        states = (load_state(x.parent) for x in self.path.glob(f"*/{STATE}"))
+        states = (peek_state(x.parent) for x in self.path.glob(f"*/{STATE}"))
         return any(state and state.history for state in states)
 
-    def _check(self, resume, overwrite):
+    def _check(self, resume, overwrite=False):
         """Returns what an earlier call has written; raises if that differs."""
         if not (self.path / STUDY).exists():
             # No run begins beside other files.
@@ -217,19 +316,22 @@ class StudyFolder:
             )
         return before
 
-    def new_state(self, variant: Variant, seed: int, data: Data) -> State:
+    def new_state(self, variant: Variant, run: Run, data: Data) -> State:
         """Returns the state in which a network is trained by this call.
 
-        Raises if it was begun with other options, or any of its seed with other
+        Raises if it was begun with other options, or any of its run with other
         data.
         """
         options, described = as_written(variant.describe()), describe(data)
-        for path in self.path.glob(f"*-seed{seed}/{STATE}"):
-            if other := load_state(path.parent):
+        for path in self.path.glob(f"*-{run.name}/{STATE}"):
+            other = peek_state(path.parent)
+            if other is not None and other.history:
                 self.refuse_changes({"data": other.data}, {"data": described})
-        state = self.state(variant.name, seed)
-        if state is None:
-            state = State(variant.name, seed, options, described)
+                # Those of a run agree with one another.
+                break
+        state = load_state(self.place(variant.name, run))
+        if state is None or not state.history:
+            state = State(variant.name, *run, options, described)
         old, new = (
             {"variants": {variant.name: each}}
             for each in (state.options, options)
@@ -263,11 +365,12 @@ class StudyFolder:
     def _set_aside(self):
         """Renames the folder of a run that no process trains."""
         folder = self.path.resolve()
-        if not (folder / STUDY).exists():
-            return
-        with contextlib.ExitStack() as stack:
-            for lock in [*folder.rglob(f"*/{_files.LOCK}")]:
-                stack.enter_context(_files.locked(lock))
+        with self.locked(), contextlib.ExitStack() as stack:
+            if not (folder / STUDY).exists():
+                return
+            for lock in [*folder.rglob(f"{_files.LOCK}*")]:
+                if lock != folder / _files.LOCK:
+                    stack.enter_context(_files.locked(lock))
             aside = next(
                 path
                 for number in itertools.count(1)
@@ -285,51 +388,85 @@ class StudyFolder:
                     "choose another folder"
                 ) from error
             folder.mkdir(exist_ok=True)
-        for lock in aside.rglob(_files.LOCK):
-            lock.unlink()
+        for lock in aside.rglob(f"{_files.LOCK}*"):
+            lock.unlink(missing_ok=True)
         _terminal.say(f'The run that was in "{self.path}" is now in "{aside}"')
 
 
 def read_content(folder: pathlib.Path) -> _files.Json:
     """Returns what a folder holds of the networks that its last call asked for.
 
-    Raises one of `DAMAGE` if something is damaged, or another `OSError` if it
-    cannot be read just now.
+    Beside the content of `study.json`, with the data of all runs, it has
+    `outcomes`. Raises one of `DAMAGE` if something is damaged, or another
+    `OSError` if it cannot be read just now.
     """
     content = _read_study(folder)
-    settings, cells = content["settings"], []
-    for seed, name in itertools.product(content["seeds"], settings["variants"]):
-        state = read_state(folder / name_of(name, seed))
+    settings, outcomes = content["settings"], []
+    runs = runs_of(content["seeds"], settings.get("folds"))
+    for run, name in itertools.product(runs, settings["variants"]):
+        place = folder / name_of(name, run)
+        state = read_state(place)
         if state is None:
             continue
-        settings["data"][str(seed)] = state.data
+        _check_data(state.data, f'"{place / STATE}"', "data")
+        settings["data"][run.name] = state.data
         if state.outcome is not None:
-            cells.append(dataclasses.asdict(state.outcome))
-    return {**content, "cells": cells}
+            outcomes.append(state.outcome)
+    return {**content, "outcomes": outcomes}
 
 
 def _read_study(folder):
     """Returns what `study.json` holds, after checking it."""
-    content = json.loads(_files.read_bytes(folder / STUDY))
-    if content.get("format") != FORMAT:
-        raise ValueError(
-            f"`format` must be {FORMAT}. Received: {content.get('format')}, "
-            "of another version of cbam_keras"
-        )
+    path = folder / STUDY
+    written = _files.read_bytes(path)
+    try:
+        content = json.loads(written)
+        check_fields(content, {"format": int}, ["format"])
+        if content["format"] != FORMAT:
+            raise ValueError(
+                f"`format` must be {FORMAT}. Received: {content['format']}, "
+                "of another version of cbam_keras"
+            )
+        _check_content(content)
+    except DAMAGE as error:
+        raise ValueError(f'"{path}" is damaged: {error}') from error
+    return content
+
+
+def _check_content(content):
+    """Raises, naming a field, if the content of `study.json` is none."""
+    check_fields(content, {**FIELDS, **CHOICE}, FIELDS)
     settings = content["settings"]
-    if not content["seeds"] or not content["measures"] or not settings["data"]:
-        raise ValueError("a run has seeds, measures and data")
+    check_fields(settings, SETTINGS, SETTINGS, "settings")
+    for name in ("seeds", "measures", "comparisons"):
+        if not content[name]:
+            raise ValueError(f"`{name}` is empty")
+    _checks.one_of("layout", content["layout"], LAYOUTS)
     # They name folders.
     for name in settings["variants"]:
         check_name(name)
-    if not all(type(seed) is int for seed in content["seeds"]):
-        raise ValueError(f"`seeds` must be integers: {content['seeds']}")
-    for kind, several in ((Measure, "measures"), (Comparison, "comparisons")):
-        for fields in content[several]:
-            kind(**fields)
+    if settings.get("folds") is not None:
+        _checks.positive_integer("settings.folds", settings["folds"])
+    for name, data in settings["data"].items():
+        _check_data(data, "`settings`", f"data.{name}")
+    for fields in content["measures"]:
+        Measure(**fields)
+    for number, fields in enumerate(content["comparisons"]):
+        for name in (*fields["variants"], fields["baseline"]):
+            if name not in (None, *settings["variants"]):
+                raise ValueError(
+                    f"`comparisons[{number}]` has no variant {name!r}"
+                )
     if content["source"] is not None:
         Source.from_description(content["source"])
-    return content
+
+
+def features_lock(
+    path: pathlib.Path, seconds: float = 0
+) -> contextlib.AbstractContextManager[None]:
+    """Context in which no other process computes what is in a file."""
+    key = path.name.partition(FEATURES)[2].partition(".")[0]
+    return _files.locked(path.with_name(f"{_files.LOCK}-{key}"), seconds)
 
 
 def default_output(study: Study) -> pathlib.Path:
@@ -353,18 +490,26 @@ def describe(data: Data) -> _files.Json:
     name, sizes = getattr(data, "name", None), getattr(data, "sizes", None)
     description = as_written({"name": name, "sizes": sizes, **data.describe()})
     name, sizes = description["name"], description["sizes"]
-    if (
-        not isinstance(name, str)
-        or not isinstance(sizes, dict)
-        or not {"train", "test"} <= sizes.keys()
-        or not all(type(count) is int for count in sizes.values())
-    ):
+    try:
+        _check_data(description, "The data of a task", "")
+    except ValueError as error:
         raise ValueError(
             "The data of a task must have a `name` and `sizes`, the numbers "
             'of images by split, as {"train": 800, "test": 200}. Received: '
             f"{name=}, {sizes=}"
-        )
+        ) from error
     return description
+
+
+def _check_data(description, owner, name):
+    """Raises unless this describes data; see `Task.load`."""
+    try:
+        fields = {"name": str, "sizes": dict[str, int], "classes": int}
+        check_fields(description, fields, ["name", "sizes"], name)
+        counts = {"train": int, "test": int}
+        check_fields(description["sizes"], counts, counts, f"{name}.sizes")
+    except ValueError as error:
+        raise ValueError(f"{owner}: {error}") from error
 
 
 def as_written(settings: Mapping[str, object]) -> _files.Json:
@@ -411,7 +556,7 @@ def _flat(value, name=""):
         value = dict(enumerate(value))
     if not isinstance(value, dict):
         # The data of all seeds differ alike.
-        yield re.sub(r"^data\.\d+\.", "data.", name), value
+        yield re.sub(r"^data\.seed[^.]+\.", "data.", name), value
         return
     for key, inner in value.items():
         yield from _flat(inner, f"{name}.{key}".lstrip("."))

@@ -6,23 +6,32 @@ base runs in inference; what it returns, the features, trains the head.
 
 import contextlib
 import dataclasses
+import errno
 import functools
+import math
+import os
+import shutil
+import zlib
 from collections.abc import Sequence
 from typing import cast
 
 import keras
 import numpy as np
 from keras import ops
-from numpy.lib.format import open_memmap
+from numpy.lib.format import open_memmap, write_array_header_2_0
 
 from cbam_keras import _files, _graph, _terminal
 from cbam_keras.data import SPLITS, Examples, ImageData, Rows, digest
 from cbam_keras.study.plans.recipes import Recipe
-from cbam_keras.study.plans.study import Data, Study, Task, Variant
+from cbam_keras.study.plans.study import Data, Run, Study, Task, Variant
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.running import interrupts
 from cbam_keras.study.running.checkpoints import DAMAGE
-from cbam_keras.study.running.folder import FEATURES, StudyFolder
+from cbam_keras.study.running.folder import (
+    FEATURES,
+    StudyFolder,
+    features_lock,
+)
 from cbam_keras.study.running.memory import free_memory
 from cbam_keras.study.running.networks import (
     Drawn,
@@ -216,25 +225,22 @@ class FrozenNetworks:
         is_kept = self.keeps(variant)
         return contextlib.nullcontext() if is_kept else free_memory()
 
-    def delete_features(self) -> None:
-        """Deletes what frozen layers return, once all networks are trained."""
-        for path in self.folder.path.glob(FEATURES.format("*")):
-            path.unlink(missing_ok=True)
-
     def parts(
         self,
         study: Study,
         variant: Variant,
-        seed: int,
+        run: Run,
         data: Data,
     ) -> Parts:
-        """Returns a network of a variant, as built with a seed."""
+        """Returns a network of a variant, as built in a run."""
         kept = self._parts.get(variant.name)
+        recipe = study.recipe_for(variant, run)
+        seed = recipe.seed
         if kept and (self.keeps(variant) or kept.seed == seed):
             kept.start_with(seed)
             return kept
-        network, drawn = build_drawn(study, variant, seed, data)
-        if not study.recipe_for(variant, seed).frozen:
+        network, drawn = build_drawn(study, variant, run, data)
+        if not recipe.frozen:
             return Parts(network, network)
         built = Parts.of(network, seed)
         if kept and built.base and kept.digest == built.digest:
@@ -291,16 +297,19 @@ class FrozenNetworks:
         return dataclasses.replace(data, **splits)
 
     def _load_or_compute(self, key, base, data, places):
-        path = self.folder.path / FEATURES.format(key)
-        lock = path.with_name(f"{_files.LOCK}-{key}")
+        folder = self.folder.path
+        path = folder / f"{FEATURES}{key}.npy"
         while True:
-            with contextlib.suppress(_files.InUse), _files.locked(lock, 1):
-                if path.exists():
-                    with contextlib.suppress(*DAMAGE):
-                        return open_memmap(path, mode="r")
-                with _files.replacing(path) as beside:
-                    _compute(beside, base, data, places)
             # Another process may be computing them.
+            lock = features_lock(path, seconds=1)
+            with contextlib.suppress(_files.InUse), lock:
+                features = _load(path)
+                if features is None:
+                    # A killed process may have left some.
+                    _files.delete_unfinished(folder, path.name)
+                    _compute(path, base, data, places)
+                    features = _load(path)
+                return features
             interrupts.raise_if_noted()
 
 
@@ -316,19 +325,45 @@ def _places(data):
 
 
 def _compute(path, base, data, places):
-    """Writes the features of all images."""
+    """Writes the features of all images, followed by a checksum."""
     shape = (sum(map(len, places)), *base.output_shape[1:])
-    gigabytes = 4 * np.prod(shape, dtype=float) / 1e9
-    _terminal.say(
-        f"Frozen layers run once for each of {shape[0]:,} images: "
-        f"{gigabytes:.2g} GB of features {shape[1:]}"
-    )
-    features = open_memmap(path, "w+", "<f4", shape)
-    start = 0
-    for part in _run(base, data, places):
-        features[start : start + len(part)] = part
-        start += len(part)
-    features.flush()
+    size = 4 * math.prod(shape)
+    text = f"Frozen layers run once for each of {shape[0]:,} images"
+    _terminal.say(f"{text}: {size / 1e9:.2g} GB of features {shape[1:]}")
+    free = shutil.disk_usage(path.parent).free
+    if free < size:
+        raise OSError(
+            errno.ENOSPC,
+            f"Features of frozen layers need {size / 1e9:.2g} GB, and "
+            f"{free / 1e9:.2g} GB are free; cache=False (--no-cache) computes "
+            "them in each epoch instead",
+            str(path),
+        )
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    checksum = 0
+    with _files.replacing(path) as beside, beside.open("wb") as file:
+        write_array_header_2_0(file, header)
+        for part in _run(base, data, places):
+            content = part.tobytes()
+            checksum = zlib.crc32(content, checksum)
+            file.write(content)
+        file.write(checksum.to_bytes(4, "little"))
+
+
+def _load(path):
+    """Returns the array of a file, not read yet; `None` if it is not whole."""
+    if not path.exists():
+        return None
+    try:
+        features = open_memmap(path, mode="r")
+        with path.open("rb") as file:
+            file.seek(-4, os.SEEK_END)
+            if int.from_bytes(file.read(), "little") == zlib.crc32(features):
+                return features
+        raise ValueError("its checksum is another")
+    except DAMAGE as error:
+        _files.quarantine(path, error)
+        return None
 
 
 def _run(base, data, places):

@@ -1,12 +1,15 @@
 """Ctrl-C and SIGTERM stop a run, even if Keras swallows the exception.
 
-A signal is noted, and raised again at the next batch.
+A signal is announced at once, noted, and raised again at the next batch.
 """
 
 import contextlib
 import signal
+import socket
 import threading
 from collections.abc import Iterator
+
+from cbam_keras import _terminal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # The exit status that shells give.
@@ -27,9 +30,10 @@ def note_signals() -> Iterator[None]:
     """
     default = signal.default_int_handler
     numbers = [x for x in SIGNALS if signal.getsignal(x) == default]
-    if threading.current_thread() != threading.main_thread():
-        # No handler can be set here.
-        numbers = []
+    if not numbers or threading.current_thread() != threading.main_thread():
+        # The context is entered already, or no handler can be set here.
+        yield
+        return
 
     def handle(handler):
         for number in numbers:
@@ -40,18 +44,43 @@ def note_signals() -> Iterator[None]:
         handle(default)
         raise KeyboardInterrupt
 
-    handle(note)
     try:
-        yield
-        raise_if_noted()
+        with _announcing(numbers):
+            handle(note)
+            yield
+            raise_if_noted()
     except Exception as error:
         if _State.noted:
             raise KeyboardInterrupt from error
         raise
     finally:
-        if numbers:
-            handle(default)
-            _State.noted = False
+        handle(default)
+        _State.noted = False
+
+
+@contextlib.contextmanager
+def _announcing(numbers):
+    """Context in which a thread says that a signal has arrived.
+
+    The main thread handles it only when the step that it computes has ended.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+
+    def announce():
+        if any(x[0] in numbers for x in iter(lambda: reader.recv(1), b"")):
+            _terminal.say("Interrupted: stopping after this step")
+
+    thread = threading.Thread(target=announce, daemon=True)
+    thread.start()
+    before = signal.set_wakeup_fd(writer.fileno())
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        writer.close()
+        thread.join()
+        reader.close()
 
 
 def raise_if_noted() -> None:

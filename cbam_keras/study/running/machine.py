@@ -17,25 +17,24 @@ from cbam_keras import _checks
 LIMITS = pathlib.Path("/sys/fs/cgroup")
 # A process needs so much memory for small networks.
 MEMORY = 2 * 2**30
-# More workers rarely end sooner, and fewer networks than these do not repay
-# that each of them starts.
-MOST_WORKERS, FEWEST_NETWORKS = 4, 6
+# More workers rarely end sooner, and each takes memory.
+MOST_WORKERS = 4
 # With more multiply-accumulates in a step, a second core saves a third of the
 # time of one process. With a tenth of them it saves nothing.
 MACS_OF_SMALL_STEP = 1e9
+# Two workers start in the time that so many multiply-accumulates take, and a
+# training of no step at all, with its files and its test, in a twentieth of it.
+MACS_OF_STARTS = 1e11
+MACS_OF_TRAINING = 5e9
 
 
-def count_workers(networks: int) -> int:
-    """Returns how many processes may train so many small networks at a time.
-
-    It does not depend on what has been trained, so that a resumed run ends as
-    an unbroken one, to the bit.
-    """
+def most_workers(networks: int) -> int:
+    """Returns how many processes this machine has room for, without a GPU."""
     has_gpu = accelerators(os.environ) or not _computes_on_cpu()
-    is_able = importlib.util.find_spec("cloudpickle") and not has_gpu
-    if not is_able or networks < FEWEST_NETWORKS:
+    if has_gpu or not importlib.util.find_spec("cloudpickle"):
         return 1
-    return max(1, min(len(_cores()), memory() // MEMORY, MOST_WORKERS))
+    room = min(networks, len(_cores()), memory() // MEMORY, MOST_WORKERS)
+    return max(1, room)
 
 
 def _computes_on_cpu():

@@ -4,9 +4,12 @@ The folder is the queue: each process that trains, this one, a worker or one on
 another machine, takes the next network that nobody trains.
 """
 
+import contextlib
 import dataclasses
 import functools
+import math
 import os
+import pathlib
 import statistics
 import time
 import traceback
@@ -22,15 +25,20 @@ from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.recipes import as_field
 from cbam_keras.study.plans.study import (
     Data,
+    Run,
     Study,
     Variant,
     batches_for,
-    run_name,
 )
 from cbam_keras.study.plans.tasks import Classification
+from cbam_keras.study.results.predictions import read_predictions
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.running import interrupts, machine, workers
-from cbam_keras.study.running.cell import train_network
+from cbam_keras.study.running.checkpoints import (
+    forget_tries,
+    is_whole,
+    peek_state,
+)
 from cbam_keras.study.running.estimate import (
     Cost,
     Estimate,
@@ -51,6 +59,7 @@ from cbam_keras.study.running.networks import (
     print_data,
 )
 from cbam_keras.study.running.options import CallbackMakers, RunOptions
+from cbam_keras.study.running.trainer import measure, train_network
 
 # A process that finds nothing to train looks again after so long.
 SECONDS_OF_WAITING = 0.5
@@ -195,12 +204,12 @@ def estimate(study: Study | Plan) -> Estimate:
     with _graph.same_randomness():
         data = study.load(study.runs[0])
         study = study.suited_to(data)
-        recipe = study.recipe_for(None, study.runs[0])
+        recipe = study.recipe_for()
         _print_plan(study, data)
         for variant in study.variants:
             batches = batches_for(variant, data)
             with free_memory():
-                model = build_network(study, variant, recipe.seed, batches)
+                model = build_network(study, variant, study.runs[0], batches)
                 parameters = count_parameters(model, recipe)
                 macs = count_macs(model, batches.image_shape)
                 costs.append(Cost(variant.name, parameters, macs))
@@ -254,36 +263,23 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
     queue = Queue.of(study, output, options.tensorboard, options.callbacks)
     folder, data = queue.folder, queue.load(study.runs[0])
     # Raises if the data have no labels to weight.
-    class_weights(data, study.recipe_for(None, 0))
+    class_weights(data, study.recipe_for())
     is_new = overwrite or not (folder.path / STUDY).exists()
     with _terminal.no_retracing():
         if is_new and study.check is not None:
             with free_memory():
                 study.check(data)
-        if overwrite:
-            _check_any_fits(study, data)
+        queue.check_networks(overwrite)
         with folder.opened(options):
             try:
                 queue.train_all(options)
             finally:
                 results = Results.of(folder.path, read_content(folder.path))
                 if study.finish is not None and results.runs:
-                    study.finish(results, folder)
+                    with folder.locked():
+                        study.finish(results, folder)
             queue.check_end(results)
             return results
-
-
-def _check_any_fits(study, data):
-    """Raises if no network can be built, before a folder is renamed."""
-    errors = []
-    for variant in study.variants:
-        try:
-            build_network(study, variant, study.runs[0], data)
-            return
-        # It is recorded like that of any network that cannot be trained.
-        except Exception as error:
-            errors.append(error)
-    raise errors[0]
 
 
 def _print_plan(study, data):
@@ -293,16 +289,30 @@ def _print_plan(study, data):
 
 
 def choose_workers(study: Study, data: Any) -> int:
-    """Returns how many processes train a study in a short time."""
-    most = machine.count_workers(len(study.cells))
-    if most > 1:
-        variant = study.variants[0]
-        with _graph.same_randomness(), free_memory():
-            model = build_network(study, variant, study.runs[0], data)
-            macs = count_macs(model, data.image_shape) or 0
-        if not 0 < macs * data.batch_size <= machine.MACS_OF_SMALL_STEP:
-            return 1
-        _terminal.say(f"{most} networks at a time, each on some of the cores")
+    """Returns how many processes train a study in the shortest time.
+
+    Several, each on its part of the cores, if a step is small and the steps of
+    all networks take longer than processes take to start. It does not depend on
+    what has been trained, so a resumed run ends as an unbroken one.
+    """
+    networks, recipe = len(study.networks), study.recipe_for()
+    most = machine.most_workers(networks)
+    if most == 1:
+        return 1
+    variant = study.variants[0]
+    with _graph.same_randomness(), free_memory():
+        model = build_network(study, variant, study.runs[0], data)
+        if recipe.caches_features:
+            # All but the start of a training takes what is behind the cut.
+            model = Parts.of(model).head
+        macs = count_macs(model, model.input_shape[1:]) or 0
+    # Data of one's own may be of any kind.
+    images = getattr(data, "sizes", {}).get("train", 0) * recipe.total_epochs
+    step = macs * (getattr(data, "batch_size", None) or recipe.batch_size)
+    all_macs = (macs * images + machine.MACS_OF_TRAINING) * networks
+    if step > machine.MACS_OF_SMALL_STEP or all_macs < machine.MACS_OF_STARTS:
+        return 1
+    _terminal.say(f"{most} networks at a time, each on its part of the cores")
     return most
 
 
@@ -312,14 +322,19 @@ class Queue:
 
     study: Study
     folder: StudyFolder
-    load: Callable[[int], Data]
+    load: Callable[[Run], Data]
     tensorboard: bool = False
     callbacks: CallbackMakers = ()
     # It is raised if no training finishes.
     error: Exception | None = None
+    # Workers share the machine, so their times say little.
+    is_worker: bool = False
+    # The folder of the network under training.
+    place: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
         self.frozen = FrozenNetworks(self.folder)
+        self._has_said_time = self._has_said_busy = False
 
     @classmethod
     def of(
@@ -339,21 +354,35 @@ class Queue:
         """Takes other variants, as a search proposes them."""
         self.study = dataclasses.replace(self.study, variants=variants)
         described = {v.name: v.describe() for v in variants}
-        self.folder.add(
-            settings={**self.folder.content["settings"], "variants": described},
-            labels={v.name: v.label for v in variants if v.label},
-        )
+        settings = {**self.folder.content["settings"], "variants": described}
+        labels = {v.name: v.label for v in variants if v.label}
+        with self.folder.locked():
+            self.folder.add(settings=settings, labels=labels)
 
-    def missing(self) -> list[tuple[Variant, int]]:
+    def missing(self) -> list[tuple[Variant, Run]]:
         """Returns what has yet to be trained, in its order."""
         return [
-            (variant, seed)
-            for variant, seed in self.study.cells
-            if self.folder.outcome(variant.name, seed) is None
+            (variant, run)
+            for variant, run in self.study.networks
+            if self.folder.outcome(variant.name, run) is None
         ]
+
+    def check_networks(self, overwrite: bool) -> None:
+        """Raises if a network cannot be built, before any is trained."""
+        study = self.study
+        data = self.load(study.runs[0])
+        for variant in study.variants:
+            places = [self.folder.place(variant.name, x) for x in study.runs]
+            states = [] if overwrite else map(peek_state, places)
+            if any(state is not None and state.history for state in states):
+                continue
+            with _graph.same_randomness(), free_memory():
+                batches = batches_for(variant, data)
+                build_network(study, variant, study.runs[0], batches)
 
     def train_all(self, options: RunOptions) -> None:
         """Trains what is missing, here or by workers."""
+        self._predict_again()
         if not self.missing():
             return
         study, data = self.study, self.load(self.study.runs[0])
@@ -368,7 +397,6 @@ class Queue:
             if not self.train_next():
                 # Another process trains what is left.
                 time.sleep(SECONDS_OF_WAITING)
-        self.frozen.delete_features()
 
     def train_next(self, backwards: bool = False) -> bool:
         """Trains the next network that nobody trains, if there is one.
@@ -377,51 +405,96 @@ class Queue:
         with the smallest, and so all end at about the same time.
         """
         missing, busy = self.missing(), None
-        for variant, seed in reversed(missing) if backwards else missing:
+        for variant, run in reversed(missing) if backwards else missing:
             try:
-                with self.folder.claim(variant.name, seed):
+                with self.folder.claim(variant.name, run):
                     # Another process may have trained it in the meantime.
-                    if self.folder.outcome(variant.name, seed) is None:
-                        self._train(variant, seed)
+                    if self.folder.outcome(variant.name, run) is None:
+                        self._train(variant, run)
                         self._say_time_left()
                         return True
             except _files.InUse as error:
                 busy = error
-        if busy and not backwards:
+        if busy and not backwards and not self._has_said_busy:
+            self._has_said_busy = True
             _terminal.say(f"Waiting for other processes: {busy}")
         return False
 
-    def _train(self, variant, seed):
-        folder, data = self.folder, self.load(seed)
-        place = folder.place(variant.name, seed)
-        callbacks = [*self.callbacks]
+    def _train(self, variant, run):
+        folder, data = self.folder, self.load(run)
+        place = folder.place(variant.name, run)
+        state = folder.new_state(variant, run, data)
+        # They come after the callback that saves the epoch.
+        callbacks = [
+            *self.callbacks,
+            functools.partial(
+                keras.callbacks.LambdaCallback, on_epoch_begin=self._at_epoch
+            ),
+        ]
         if self.tensorboard:
             logs = folder.path / "tensorboard" / place.name
             make = functools.partial(keras.callbacks.TensorBoard, str(logs))
             callbacks.insert(0, make)
-        # A network that is kept leaves nothing.
-        with self.frozen.freeing_memory(variant):
-            train_network(
-                self.study,
-                variant,
-                folder.new_state(variant, seed, data),
-                data,
-                place,
-                self.frozen,
-                title=self._title(variant, seed),
-                callbacks=callbacks,
-                on_error=self._note,
-            )
+        self.place = place
+        try:
+            # A network that is kept leaves nothing.
+            with self.frozen.freeing_memory(variant):
+                train_network(
+                    self.study,
+                    variant,
+                    state,
+                    data,
+                    place,
+                    self.frozen,
+                    title=self._title(variant, run),
+                    callbacks=callbacks,
+                    on_error=self._note,
+                    is_timed=not self.is_worker,
+                )
+        except BaseException:
+            # What is stopped has not died.
+            forget_tries(place)
+            raise
+        finally:
+            self.place = None
+
+    def _predict_again(self):
+        """Makes predictions again that are damaged or missing."""
+        class_names = self.folder.content["class_names"]
+        for variant, run in self.study.networks:
+            outcome = self.folder.outcome(variant.name, run)
+            if outcome is None or outcome.predictions is None:
+                continue
+            folder = self.folder.path
+            if read_predictions(folder, outcome, len(class_names)) is None:
+                with (
+                    contextlib.suppress(_files.InUse),
+                    self.folder.claim(variant.name, run),
+                    free_memory(),
+                ):
+                    self._predict(variant, run, outcome)
+
+    def _predict(self, variant, run, outcome):
+        """Writes what a finished network predicts."""
+        network = self.folder.path / outcome.file
+        if not is_whole(network):
+            return
+        data = batches_for(variant, self.load(run))
+        recipe = self.study.recipe_for(variant, run).stages[-1]
+        model, task = _files.load_model(network), self.study.task
+        task.compile(model, recipe, data)
+        _, arrays = measure(task, model, data)
+        _files.write_arrays(self.folder.path / outcome.predictions, arrays)
 
     def _compute_features(self):
         """Runs frozen layers before networks are trained, by all cores."""
-        recipe = self.study.recipe_for(None, 0)
-        firsts = {v.name: (v, seed) for v, seed in reversed(self.missing())}
-        for variant, seed in firsts.values() if recipe.caches_features else ():
-            data = batches_for(variant, self.load(seed))
+        recipe = self.study.recipe_for()
+        firsts = {v.name: (v, run) for v, run in reversed(self.missing())}
+        for variant, run in firsts.values() if recipe.caches_features else ():
+            data = batches_for(variant, self.load(run))
             try:
                 with free_memory():
-                    parts = self.frozen.parts(self.study, variant, seed, data)
+                    parts = self.frozen.parts(self.study, variant, run, data)
                     self.frozen.trained(parts, recipe, data)
             # It is recorded where the network is to be trained.
             except Exception as error:
@@ -429,24 +502,41 @@ class Queue:
                 if _files.is_unwritable(self.folder.path, error):
                     raise
 
-    def _title(self, variant, seed):
+    def _title(self, variant, run):
         """Returns what is printed before a network is trained."""
-        cells = self.study.cells
-        several = ""
-        if len(self.study.runs) > 1:
-            several = f", {run_name(seed, self.study.folds)}"
-        number = cells.index((variant, seed)) + 1
-        return f"{variant.name}{several} ({number} of {len(cells)})"
+        networks = self.study.networks
+        several = f", {run}" if len(self.study.runs) > 1 else ""
+        number = networks.index((variant, run)) + 1
+        return f"{variant.name}{several} ({number} of {len(networks)})"
 
-    def _say_time_left(self):
-        """Prints how long the missing networks take, by those so far."""
-        outcomes = [self.folder.outcome(v.name, x) for v, x in self.study.cells]
-        seconds = [x.seconds for x in outcomes if x and x.finished]
-        left = outcomes.count(None)
-        if seconds and left:
-            words = _terminal.in_words(left * statistics.fmean(seconds))
-            which = f"{left} networks" if left > 1 else "one network"
-            _terminal.say(f"About {words} left for {which}")
+    def _at_epoch(self, epoch, logs):
+        # The first epoch is over, or another network knows how long they take.
+        if not self._has_said_time:
+            self._say_time_left()
+
+    def _say_time_left(self, workers: int = 1) -> None:
+        """Prints how long the missing networks take, by the epochs so far."""
+        recipe, histories, left = self.study.recipe_for(), [], 0
+        networks, names = 0, [(v.name, x) for v, x in self.study.networks]
+        for name, run in names:
+            outcome = self.folder.outcome(name, run)
+            begun = outcome or peek_state(self.folder.place(name, run))
+            histories.append(begun.history if begun else [])
+            if outcome is None:
+                networks += 1
+                left += recipe.total_epochs - len(histories[-1])
+        # The first epoch of a network compiles it.
+        start = int(left > networks)
+        seconds = [row["seconds"] for rows in histories for row in rows[start:]]
+        if not seconds or left <= 0:
+            return
+        time_left = left * statistics.fmean(seconds)
+        time_left *= math.ceil(networks / workers) / networks
+        words = _terminal.in_words(time_left)
+        which = f"{networks} networks" if networks > 1 else "one network"
+        about = "At most" if recipe.patience else "About"
+        _terminal.say(f"{about} {words} left for {which}")
+        self._has_said_time = True
 
     def _note(self, error):
         """Keeps the first error, as text what led to it."""
@@ -459,8 +549,7 @@ class Queue:
     def check_end(self, results: Results) -> None:
         """Raises if no training finished, and warns of those that did not."""
         failures = [
-            f'"{o.variant}" with {results.name_of(o.seed)}: {o.status} '
-            f"({o.message})"
+            f'"{o.variant}" with {o.run}: {o.status} ({o.message})'
             for o in results.outcomes
             if not o.finished
         ]

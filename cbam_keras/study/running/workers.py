@@ -5,7 +5,6 @@ the study only keeps them alive while networks are missing: on this machine, or
 as tasks of a `concurrent.futures.Executor`, each of which runs one worker.
 """
 
-import collections
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -29,9 +28,12 @@ import keras
 
 from cbam_keras import _checks, _files
 from cbam_keras._terminal import say
-from cbam_keras.study.running.checkpoints import save_state
+from cbam_keras.study.running.checkpoints import (
+    forget_tries,
+    note_death,
+    peek_state,
+)
 from cbam_keras.study.running.machine import part_of_machine
-from cbam_keras.study.running.outcomes import ERROR
 
 if TYPE_CHECKING:
     from cbam_keras.study.running.run import Queue
@@ -49,9 +51,14 @@ CONFIGURED = ("floatx", "epsilon", "image_data_format", "dtype_policy")
 # Errors of arguments and files, which no other try would avoid, and the exit
 # status of a worker that ends by one. Python itself uses 1 and 2.
 REFUSED, REFUSED_STATUS = (ValueError, TypeError, ImportError), 78
-# How many workers may die one after the other for no fault of a network, and
-# how many by one network without an epoch between them.
-MOST_DEATHS = 4
+# How many workers may end one after the other, for no fault of a network.
+MOST_FAILURES = 4
+# Lines of libraries that are no reason, as those of TensorFlow when it starts.
+LOGGED = re.compile(
+    r"WARNING: All log messages|[IW]\d{4} \d\d:|worker \S+$|"
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IW] |"
+    r"To enable the following instructions"
+)
 # The last lines that are shown of a worker that ended, and the bytes read.
 MAX_LINES, MAX_BYTES = 5, 10_000
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -61,17 +68,15 @@ def train(
     queue: "Queue", count: int, executor: concurrent.futures.Executor | None
 ) -> None:
     """Keeps so many workers alive until no network is missing."""
-    folder = queue.folder
-    # Workers end when this process does not hold it any more.
-    running = folder.path / f"{_files.LOCK}-{folder.call}"
-    with _files.locked(running), contextlib.ExitStack() as stack:
-        workers = _Workers(queue, count, executor, _pickle(queue, running))
-        stack.callback(workers.end)
+    workers = _Workers(queue, count, executor, _pickle(queue))
+    try:
         while queue.missing():
             workers.wait()
+    finally:
+        workers.end()
 
 
-def _pickle(queue, running):
+def _pickle(queue):
     """Returns what workers need, in a form that no module has to read."""
     cloudpickle = _checks.require("cloudpickle", extra="cluster")
     settings = {name: getattr(keras.config, name)() for name in CONFIGURED}
@@ -91,7 +96,8 @@ def _pickle(queue, running):
     )
     try:
         # Layers are unpickled once their classes are registered.
-        made = cloudpickle.dumps((make, queue.folder.call, running.absolute()))
+        lock = queue.folder.running
+        made = cloudpickle.dumps((make, queue.folder.call, lock))
         return cloudpickle.dumps((settings, registered, made))
     except Exception as error:
         raise TypeError(
@@ -112,9 +118,9 @@ def main(content: bytes) -> None:
                 f'output="{running.parent}", where a worker on '
                 f"{socket.gethostname()} cannot see what is written"
             )
-        threading.Thread(target=_end_with, args=[running], daemon=True).start()
         queue = make()
-        queue.folder.call = call
+        queue.folder.call, queue.is_worker = call, True
+        threading.Thread(target=_end_with, args=[queue], daemon=True).start()
         with _files.writing_to(queue.folder.path):
             while queue.missing():
                 if not queue.train_next(backwards=True):
@@ -137,10 +143,17 @@ def _read(content):
     return pickle.loads(made)
 
 
-def _end_with(running):
-    """Ends this process when the run has ended; its files are whole."""
-    while _files.is_locked(running):
+def _end_with(queue):
+    """Ends this process when the run has ended; its files are whole.
+
+    Also if what has started it has died, as the process of an executor.
+    """
+    parent = os.getppid()
+    while _files.is_locked(queue.folder.running) and os.getppid() == parent:
         time.sleep(SECONDS_BETWEEN_LOOKS)
+    if queue.place is not None:
+        # What is stopped has not died.
+        forget_tries(queue.place)
     os._exit(0)
 
 
@@ -165,6 +178,8 @@ class _LocalWorker:
                 # Ctrl-C reaches the process that runs the study.
                 start_new_session=True,
             )
+        # As the lock of the network that it trains says it.
+        self.name = f"{socket.gethostname()}:{self.process.pid}"
         if cores:
             os.sched_setaffinity(self.process.pid, cores)
 
@@ -198,13 +213,9 @@ class _Workers:
         self.queue, self.folder, self.plan = queue, queue.folder, plan
         self.executor, self.count, self.most = executor, count, count
         self.workers: dict[int, _LocalWorker | concurrent.futures.Future] = {}
-        self.deaths: collections.Counter = collections.Counter()
-        self.known = {name: state.epochs for name, state in self._states()}
-
-    def _states(self):
-        for variant, seed in self.queue.study.cells:
-            if state := self.folder.state(variant.name, seed):
-                yield f"{variant.name}-seed{seed}", state
+        # How many ended since a network has last been trained for an epoch.
+        self.failures = 0
+        self.epochs, self.ended = self._progress()
 
     def wait(self) -> None:
         """Starts the workers that are missing, and waits a moment for them."""
@@ -238,9 +249,15 @@ class _Workers:
             raise self._lost(error) from error
 
     def end(self) -> None:
-        """Ends workers of this machine, and tasks that have not begun."""
+        """Ends workers of this machine, and tasks that have not begun.
+
+        Workers elsewhere end by themselves, since the run has ended.
+        """
         for worker in self.workers.values():
             worker.cancel()
+            if isinstance(worker, _LocalWorker):
+                # What is stopped has not died.
+                self._note_death(worker.name, None)
 
     def _note_end(self, worker):
         """Warns of a worker that has died, or raises if others would, too."""
@@ -250,10 +267,11 @@ class _Workers:
             lost = self._lost(error)
             if isinstance(error, (CancelledError, BrokenExecutor)):
                 raise lost from error
-            self._count("executor", lost)
+            self._count(lost)
             return
         text = ended.stderr[-MAX_BYTES:].decode(errors="replace")
-        lines = text.strip().splitlines()[-MAX_LINES:]
+        lines = [x for x in text.splitlines() if not LOGGED.match(x)]
+        lines = [x for x in lines if x.strip()][-MAX_LINES:]
         if ended.returncode == 0:
             return
         if ended.returncode == REFUSED_STATUS:
@@ -262,60 +280,68 @@ class _Workers:
         if ended.returncode < 0:
             how = f"by {signal.Signals(-ended.returncode).name}"
         message = f"A worker ended {how} ({' '.join(lines) or 'no message'})"
+        process = re.search(r"^worker (\S+)$", text, re.MULTILINE)
+        name = process and process[1]
         if how == "by SIGKILL" and self.workers and self.executor is None:
             # The system does so where memory is short.
+            self._note_death(name, None)
             self.most = len(self.workers)
             _checks.warn(
                 f"{self.most} at a time now, in less memory: {message}"
             )
-            return
-        process = re.search(r"^worker (\S+)$", text, re.MULTILINE)
-        self._blame(process and process[1], message)
+        elif self._note_death(name, message):
+            # It is given up once it has killed several.
+            _checks.warn(f"A network is tried again: {message}")
+        else:
+            message += ". All files are whole, and the same call resumes"
+            self._count(RuntimeError(message))
 
-    def _blame(self, process, message):
-        """Counts a death, as that of the network that the process trained."""
-        for variant, seed in self.queue.missing():
-            place = self.folder.place(variant.name, seed)
+    def _note_death(self, process, how):
+        """Notes how the trainer of a network has died, if it was one."""
+        for variant, run in self.queue.missing():
+            place = self.folder.place(variant.name, run)
             with contextlib.suppress(OSError, ValueError):
                 lock = json.loads((place / _files.LOCK).read_text())
                 if "{host}:{process}".format(**lock) == process:
-                    self._give_up(variant, seed, message)
-                    return
-        error = f"{message}. All files are whole, and the same call resumes"
-        self._count("none", RuntimeError(error))
+                    # Another worker may have begun since, and will say so.
+                    with self.folder.claim(variant.name, run):
+                        note_death(place, how)
+                    return True
+        return False
 
-    def _count(self, what, error):
-        """Raises an error that was seen so often, and else warns."""
-        self.deaths[what] += 1
-        if self.deaths[what] == MOST_DEATHS:
+    def _count(self, error):
+        """Raises an error after several like it, and else warns."""
+        self.failures += 1
+        if self.failures == MOST_FAILURES:
             raise error
         _checks.warn(f"A network is tried again: {error}")
 
-    def _give_up(self, variant, seed, message):
-        """Records a network that has killed so many processes as an error."""
-        name, folder = variant.name, self.folder
-        state = folder.new_state(variant, seed, self.queue.load(seed))
-        try:
-            self._count((name, seed, state.epochs), RuntimeError(message))
-        except RuntimeError:
-            message = f"WorkerDied: {MOST_DEATHS} times, last {message}"
-            state.ended = {"status": ERROR, "message": message, "file": None}
-            with folder.claim(name, seed):
-                save_state(folder.place(name, seed), state)
+    def _progress(self):
+        """Returns the last epoch of each network, and which have ended."""
+        epochs, ended = {}, {}
+        for variant, run in self.queue.study.networks:
+            place = self.folder.place(variant.name, run)
+            outcome = self.folder.outcome(variant.name, run)
+            begun = outcome or peek_state(place)
+            if begun is not None and begun.history:
+                epochs[place.name] = begun.history[-1]
+            if outcome is not None:
+                ended[place.name] = outcome
+        return epochs, ended
 
     def _print_progress(self):
         """Prints a line for each new epoch, and each network that has ended."""
-        for name, state in self._states():
-            row = state.history[-1] if state.history else {}
-            if state.epochs > self.known.get(name, 0):
-                self.known[name] = state.epochs
-                key = next((x for x in row if x.startswith("val_a")), "loss")
-                say(f"{name}: epoch {row['epoch']}, {key} {row[key]:.4f}")
-            outcome = state.outcome
-            if outcome and state.call == self.folder.call:
-                if (name, "ended") not in self.known:
-                    self.known[name, "ended"] = 0
-                    say(f"{name}: {outcome.message or outcome.metrics}")
+        epochs, ended = self._progress()
+        for name, row in epochs.items():
+            if row["epoch"] > self.epochs.get(name, {"epoch": 0})["epoch"]:
+                self.failures = 0
+                names = ("val_accuracy", "val_miou", "accuracy", "loss")
+                key = next(name for name in names if name in row)
+                say(f"{name}: epoch {row['epoch']:.0f}, {key} {row[key]:.4f}")
+        for name in ended.keys() - self.ended.keys():
+            self.failures = 0
+            say(f"{name}: {_result(ended[name])}")
+        self.epochs, self.ended = epochs, ended
 
     def _lost(self, error):
         text = str(error).strip() or type(error).__name__
@@ -323,3 +349,16 @@ class _Workers:
             f"The executor runs no more tasks ({text}). All files in "
             f'"{self.folder.path}" are whole, and the same call resumes'
         )
+
+
+def _result(outcome):
+    """Returns in a few words how a training ended."""
+    if not outcome.finished:
+        return f"{outcome.status} ({outcome.message})"
+    # A measure may have no value.
+    measured = {
+        name: x
+        for name, x in outcome.metrics.items()
+        if x is not None and not name.startswith("iou_")
+    }
+    return ", ".join(f"{name} {x:.4f}" for name, x in measured.items())

@@ -15,11 +15,7 @@ import numpy as np
 from cbam_keras import _checks, _files, _terminal, profiling
 from cbam_keras.data import for_fit
 from cbam_keras.study.plans.class_weights import class_weights
-from cbam_keras.study.plans.measures import (
-    Measure,
-    outputs_kept,
-    validation_key,
-)
+from cbam_keras.study.plans.measures import Measure, validation_key
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.stages import (
     begin_second,
@@ -30,6 +26,7 @@ from cbam_keras.study.plans.stages import (
 from cbam_keras.study.plans.study import (
     Data,
     Study,
+    Task,
     Variant,
     batches_for,
     member,
@@ -57,6 +54,10 @@ from cbam_keras.study.running.outcomes import (
 # and of PyTorch on a CPU.
 NO_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")
 NO_MEMORY_MESSAGES = ("RESOURCE_EXHAUSTED", "can't allocate memory")
+# From so many networks on, XLA saves more than it takes to compile a head.
+MANY_NETWORKS = 10
+# So many processes may die training a network, without finishing an epoch.
+MAX_TRIES = 4
 
 
 class ChangedError(ValueError):
@@ -74,18 +75,27 @@ def train_network(
     title: str = "",
     callbacks: Iterable[Callable[[], keras.callbacks.Callback]] = (),
     on_error: Callable[[Exception], object] = lambda error: None,
+    is_timed: bool = True,
 ) -> None:
     """Trains one network, from its last finished epoch on, and measures it.
 
     How that ends is in its `state`. A network that cannot be built, diverges,
-    runs out of memory or is over the budget has a status that says so, and is
-    no error. A signal and a full disk are errors. A `title` is printed before
-    the training. `frozen` keeps what frozen layers return for others.
+    runs out of memory, is over the budget or kills its process again and again
+    has a status that says so, and is no error. A signal and a full disk are
+    errors. A `title` is printed before the training. `frozen` keeps what
+    frozen layers return for others.
     """
     training = _Training(study, variant, state, data, folder, frozen)
     # What becomes known of the outcome, whenever the training ends.
     fields: _files.Json = {"file": None, "device": name_device()}
+    ends = checkpoints.begin_try(folder)
     try:
+        if len(ends) >= MAX_TRIES:
+            raise Stopped(
+                ERROR,
+                f"{len(ends)} processes have died training it, none of which "
+                f"finished an epoch, the last {ends[-1]}",
+            )
         model = training.prepare(fields)
         if title:
             _terminal.say(f"{title}, {training.describe(fields)}")
@@ -105,11 +115,11 @@ def train_network(
         if fields["status"] == ERROR:
             on_error(error)
     seconds = [row["seconds"] for row in state.history]
-    if seconds:
+    if seconds and is_timed:
         # The first epoch compiles.
         fields["seconds_per_epoch"] = statistics.median(seconds[1:] or seconds)
-    state.ended = {**fields, "seconds": sum(seconds)}
-    checkpoints.save_state(folder, state)
+    ended = {**fields, "seconds": sum(seconds)}
+    checkpoints.save_state(folder, state, ended=ended)
 
 
 @dataclasses.dataclass
@@ -132,7 +142,7 @@ class _Training:
 
     @property
     def recipe(self) -> Recipe:
-        return self.study.recipe_for(self.variant, self.state.seed)
+        return self.study.recipe_for(self.variant, self.state.run)
 
     @property
     def measure(self) -> Measure:
@@ -154,6 +164,18 @@ class _Training:
             self.state.history, self.recipe, self.measure, images
         )
 
+    def jit_compile(self, model: keras.Model) -> bool | str:
+        """Returns whether XLA compiles the steps of a model, or `"auto"`.
+
+        On features a step takes a third less time, with TensorFlow, too.
+        """
+        chosen, parts = self.recipe.jit_compile, self.parts
+        is_head = parts.base is not None and model is parts.head
+        is_worth_it = is_head and len(self.study.runs) >= MANY_NETWORKS
+        if chosen == "auto" and keras.backend.backend() == "tensorflow":
+            return is_worth_it or chosen
+        return chosen
+
     def describe(self, fields: _files.Json) -> str:
         """Returns what is printed when the training begins."""
         text = f"{fields['parameters']:,} parameters"
@@ -165,7 +187,7 @@ class _Training:
     def prepare(self, fields: _files.Json) -> keras.Model:
         """Returns what is trained, with the weights of the last epoch."""
         self.parts = parts = self.frozen.parts(
-            self.study, self.variant, self.state.seed, self.data
+            self.study, self.variant, self.state.run, self.data
         )
         if not parts.counts:
             parts.counts = {
@@ -250,8 +272,8 @@ class _Training:
         self.parts.compile(self.study.task, model, stage, data)
         if state.epochs > before:
             checkpoints.load_optimizer(model, self.folder, state)
-        if self.recipe.jit_compile != "auto":
-            model.jit_compile = self.recipe.jit_compile
+        if (jit_compile := self.jit_compile(model)) != "auto":
+            model.jit_compile = jit_compile
         weights = None
         # The loss of masks has weights of its own.
         if getattr(data, "ignore_index", None) is None:
@@ -290,12 +312,11 @@ class _Training:
         key = validation_key(self.measure.key)
         best_metrics = dict.fromkeys(["val_accuracy", key, "val_loss"])
         metrics = {name: row[name] for name in best_metrics if name in row}
-        with outputs_kept():
-            metrics |= task.evaluate(model, self.data)
-            arrays = member(task, "predict")(model, self.data)
+        measured, arrays = measure(task, model, self.data)
+        metrics |= measured
         whole = self.folder / f"{self.folder.name}.keras"
+        predictions = whole.with_suffix(_files.PREDICTIONS)
         if arrays:
-            predictions = whole.with_suffix(_files.PREDICTIONS)
             _files.write_arrays(predictions, arrays)
         with _files.replacing(whole) as beside:
             if self.parts.base is None:
@@ -310,7 +331,19 @@ class _Training:
             "metrics": _keep_numbers(metrics, self.variant),
             "status": FINISHED,
             "file": f"{self.folder.name}/{whole.name}",
+            "predictions": (
+                f"{self.folder.name}/{predictions.name}" if arrays else None
+            ),
         }
+
+
+def measure(
+    task: Task, model: keras.Model, data: Data
+) -> tuple[_files.Json, dict[str, np.ndarray]]:
+    """Returns what a task measures of a network, and what it predicts."""
+    if hasattr(task, "test"):
+        return task.test(model, data)
+    return task.evaluate(model, data), member(task, "predict")(model, data)
 
 
 def _check_budget(budget, model, data, counts):
