@@ -223,7 +223,7 @@ def tune(parser):
       cbam-keras tune --attention cbam --reduction-ratio 4 8 --kernel-size 3 7
       cbam-keras tune --attention none cbam --stages all last "last 2"
       cbam-keras tune --data photos --image-size 64 --max-trials 30 --workers 2
-      cbam-keras tune --model mine:build --algorithm bayesian --max-macs 1e8
+      cbam-keras tune --model mine:build --algorithm bayesian
     """
     add_model(parser)
     parser.add_argument(
@@ -238,12 +238,6 @@ def tune(parser):
         help="number of trials (default: 14; grid ends by "
         "itself)",
     )
-    texts = {
-        "--max-parameters": "record larger networks as over budget, without "
-        "training them",
-        "--max-macs": "the same limit in multiply-accumulates per image",
-    }
-    add_options(parser, texts, type=float)
     parser.add_argument(
         "--confirm",
         "--seeds",
@@ -284,12 +278,6 @@ def tune(parser):
     add_masks(parser)
     add_training(parser, learning_rate=False)
     group = add_rarely_used(parser)
-    group.add_argument(
-        "--hypermodel",
-        metavar="MODULE:FUNCTION",
-        help="a function of your own, or a keras_tuner.HyperModel, with a "
-        "search space of its own",
-    )
     group.add_argument(
         "--keep",
         type=int,

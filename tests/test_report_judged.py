@@ -10,6 +10,7 @@ from test_report import written
 
 from cbam_keras import _files, report, study
 from cbam_keras.report.methods import PAPERS, find_entries
+from cbam_keras.study.results import predictions
 
 pandas = pytest.importorskip("pandas")
 pytest.importorskip("sklearn")
@@ -58,7 +59,7 @@ def test_tables_of_page_files_and_json_agree(tmp_path):
     folder = judged(tmp_path / "run")
     text = report.write(folder).read_text()
     results = study.Results.read(folder)
-    for name, frame in results.judged().items():
+    for name, frame in predictions.judged(results).items():
         file = folder / "tables" / f"{name}.csv"
         pandas.testing.assert_frame_equal(
             pandas.read_csv(file), frame, check_dtype=False

@@ -5,6 +5,7 @@ Each makes a plan of its options, and runs it or counts what it would train.
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import pathlib
 import shlex
@@ -117,29 +118,22 @@ def plan_ablation(options: Options) -> study.Study:
 
 def plan_search(options: Options) -> tuning.Search:
     images = _data_or_task(options)
-    if options.hypermodel is not None:
-        names = ("model", "weights", "attention", *PLACES, *SPACE_OPTIONS)
-        options.refuse(names, "with `hypermodel`, which has its own space")
-        hypermodel = import_object("hypermodel", options.hypermodel)
-    else:
-        hypermodel = tuning.CBAMHyperModel(
-            model=comparison.name_network(_model(options), images.get("task")),
-            weights=options.weights,
-            attention=_attentions(options),
-            **options.select(PLACES),
-            **options.select(SPACE_OPTIONS),
-        )
-        layers = ", ".join(hypermodel.layers)
-        options.refuse(hypermodel.unused, f"with the layers {layers}")
+    hypermodel = tuning.CBAMHyperModel(
+        model=comparison.name_network(_model(options), images.get("task")),
+        weights=options.weights,
+        attention=_attentions(options),
+        **options.select(PLACES),
+        **options.select(SPACE_OPTIONS),
+    )
+    layers = ", ".join(hypermodel.layers)
+    options.refuse(hypermodel.unused, f"with the layers {layers}")
     # The learning rates belong to the search space, not to the recipe.
     options.learning_rate = None
     return tuning.Search(
         hypermodel,
-        recipe=_recipe(options, getattr(hypermodel, "model", None)),
+        recipe=_recipe(options, hypermodel.model),
         algorithm=options.algorithm,
         max_trials=options.max_trials,
-        max_parameters=options.max_parameters,
-        max_macs=options.max_macs,
         confirm=options.confirm,
         folds=options.folds,
         keep=options.keep,
@@ -154,8 +148,11 @@ PLANS: dict[str, Callable[[Options], study.Study | tuning.Search]] = {
 }
 
 
-def run(options: Options) -> None:
-    """Runs what is planned, and prints the results; or counts it."""
+def run(options: Options) -> int:
+    """Runs what is planned, and prints the results; or counts it.
+
+    Returns the exit status: 1 if a network failed, unless it is a trial.
+    """
     planned = PLANS[options.command](options)
     if options.dry_run:
         with progress_of(options):
@@ -165,18 +162,29 @@ def run(options: Options) -> None:
             with progress_of(options):
                 seconds = estimated.time_training()
             say(study.describe_hours(seconds, estimated.trainings))
-        return
+        return 0
     if not options.no_report:
         # Needed only at the end, but checked before any work.
         _checks.require("jinja2", extra="plot")
     with progress_of(options), _executor(options) as executor:
         results = study.execute(planned, run_options(options, executor))
-        if options.plain:
-            write_plain(results.output)
     say(_shown(options, results))
-    if not options.no_report:
-        with progress_of(options):
-            explain_for_report(options, results.output)
+    is_search = isinstance(planned, tuning.Search)
+    return int(not is_search and len(results.runs) < len(results.outcomes))
+
+
+def finish(
+    options: Options, folder: pathlib.Path, results: study.Results | None
+) -> None:
+    """Writes what a run ends with, its report also if it was stopped."""
+    if results is not None and options.plain:
+        write_plain(folder)
+    if options.no_report:
+        return
+    if results is None:
+        report.try_to_write(folder)
+    else:
+        explain_for_report(options, folder)
 
 
 def write_plain(folder: pathlib.Path) -> None:
@@ -219,7 +227,7 @@ def run_options(
         executor=executor,
         tensorboard=options.tensorboard,
         command=options.line,
-        on_end=None if options.no_report else report.try_to_write,
+        on_end=functools.partial(finish, options),
     )
 
 

@@ -9,7 +9,14 @@ from cbam_keras._files import Json
 from cbam_keras._terminal import Table
 from cbam_keras.report.page import Figure, Page, Section
 from cbam_keras.study.results import figures
-from cbam_keras.study.results.predictions import mean_and_deviation, mean_cell
+from cbam_keras.study.results.predictions import (
+    count_labels,
+    describe_confusion,
+    describe_missing,
+    judged,
+    mean_and_deviation,
+    mean_cell,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -55,7 +62,7 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
         _files.write_figure(folder / name, plot(*arguments))
         return Figure.read(folder / name, caption)
 
-    frames, seeds = results.judged(), results.seeds_in_words
+    frames, seeds = judged(results), results.seeds_in_words
     tables = {
         name: Table(f"{name.replace('_', ' ').capitalize()} (%), {seeds}", rows)
         for name, frame in frames.items()
@@ -76,10 +83,12 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
     title, plot = "ROC of test images", figures.plot_roc
     curves.figures = [draw("roc.png", caption, plot, results, title)]
     classes = Section("Classes", texts=[BY_CLASS])
+    if missing := describe_missing(results):
+        page.warnings.append(missing)
     classes.add(tables["per_class"])
     confusion = Section(
         "Confusion",
-        texts=[results.describe_confusion(name) for name in names],
+        texts=[describe_confusion(results, name) for name in names],
         figures=[
             draw(
                 f"confusion-{name}.png",
@@ -134,7 +143,7 @@ def describe_threshold(results: study.Results) -> str:
     words = f"a {rule.replace('=', ' of at least ')}"
     if rule == "youden":
         words = "the highest sum of sensitivity and specificity (Youden)"
-    if results.count_labels("validation") is None:
+    if count_labels(results, "validation") is None:
         return f"{text} is 0.5: no validation images to choose it by {words}."
     return f"{text} was chosen by {words} on the validation images."
 

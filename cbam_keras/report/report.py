@@ -14,6 +14,7 @@ from cbam_keras.report.judged import TABLES, add_judged, write_tables
 from cbam_keras.report.methods import add_methods, describe_sizes
 from cbam_keras.report.page import Figure, Page, Section, render
 from cbam_keras.report.segmentations import HEAT, PREDICTIONS
+from cbam_keras.study.results.predictions import count_labels
 
 # A page with more images or networks is too long to read.
 MAX_IMAGES, MAX_NETWORKS = 16, 6
@@ -183,7 +184,7 @@ def _add_data(page, folder, content):
     page.warnings += [f"{text}." for text in content.get("leaks") or ()]
     counts = {
         "train": content.get("class_counts"),
-        **{x: results.count_labels(x) for x in ("validation", "test")},
+        **{x: count_labels(results, x) for x in ("validation", "test")},
     }
     counts = {split: x for split, x in counts.items() if x is not None}
     page.warnings += [

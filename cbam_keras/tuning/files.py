@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import cast
 
 from cbam_keras import _files, study
+from cbam_keras.data import ImageData
+from cbam_keras.study.plans.tasks import ImageTask
 from cbam_keras.study.results.figures import plot_search
 from cbam_keras.study.running.checkpoints import load_state, save_state
 
@@ -47,6 +49,15 @@ def write_trials(results: study.Ranking) -> None:
         measure = results.measures[0]
         figure = plot_search(results.trials, results.title, measure)
         _files.write_figure(path / "effects.png", figure)
+
+
+def measure_file(
+    path: pathlib.Path, task: ImageTask, recipe: study.Recipe, data: ImageData
+) -> dict[str, float]:
+    """Returns the metrics of the network in a file."""
+    model = _files.load_model(path)
+    task.compile(model, recipe, data)
+    return task.evaluate(model, data)
 
 
 def write_best(

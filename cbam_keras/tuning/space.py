@@ -1,5 +1,6 @@
 """Points of a search space: listed, drawn, named."""
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -16,6 +17,8 @@ from cbam_keras.study.results.ranking import Value
 if TYPE_CHECKING:
     from keras_tuner import HyperParameters
 
+    from cbam_keras.tuning.hypermodel import CBAMHyperModel
+
 # All that a trial has, by name.
 Values = dict[str, Value]
 
@@ -30,8 +33,8 @@ PAPER: Values = {
     "spatial_pool_types": "avg+max",
     "learning_rate": 0.01,
 }
-# No attention, in our search space and in others.
-PLAIN = ("none", False)
+# No attention.
+PLAIN = "none"
 # Hyperparameters in a few words, in the order of all values.
 SHORT = {
     "attention": "{}",
@@ -68,7 +71,7 @@ def hyperparameters(values: Values) -> "HyperParameters":
 
 def has_no_attention(values: Mapping[str, object]) -> bool:
     """Returns whether a point is that of a network without attention."""
-    is_plain = values.get("attention") in PLAIN
+    is_plain = values.get("attention") == PLAIN
     return is_plain and values.get("skip_attention", "none") == "none"
 
 
@@ -86,6 +89,28 @@ def point(space: "HyperParameters", **values: Value) -> "HyperParameters":
     for hp in space.space:
         if space.is_active(hp):
             space.values[hp.name] = values.get(hp.name, hp.default)
+    return space
+
+
+def explore(hypermodel: "CBAMHyperModel") -> "HyperParameters":
+    """Returns the whole space of a hypermodel.
+
+    What functions of the user ask for under a condition is found by changing
+    one value at a time.
+    """
+    space = hyperparameters({})
+    hypermodel.declare_hyperparameters(space)
+    # The list grows.
+    for hp in space.space:
+        met = {parent.name: parent.values[0] for parent in hp.conditions}
+        # A range has no list of values; its end is tried.
+        is_range = hasattr(hp, "max_value")
+        for value in [hp.default, hp.max_value] if is_range else hp.values:
+            probe = point(space, **{**met, hp.name: value})
+            # A trial with these values records the error.
+            with contextlib.suppress(Exception):
+                hypermodel.declare_hyperparameters(probe)
+            space.merge(probe.space, overwrite=False)
     return space
 
 

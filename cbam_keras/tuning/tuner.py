@@ -9,14 +9,17 @@ order.
 import random
 import tempfile
 import warnings
+from typing import TYPE_CHECKING
 
 import keras_tuner
 
 from cbam_keras import _checks, _terminal, study
 from cbam_keras.study.results.ranking import join_folds
 from cbam_keras.tuning.files import keep_networks
-from cbam_keras.tuning.plan import SearchPlan
 from cbam_keras.tuning.space import Values, controls, label
+
+if TYPE_CHECKING:
+    from cbam_keras.tuning.search import Search
 
 ORACLES = {
     "random": keras_tuner.oracles.RandomSearchOracle,
@@ -25,7 +28,7 @@ ORACLES = {
 
 
 def run(
-    search: SearchPlan, queue: study.Queue, options: study.RunOptions
+    search: "Search", queue: study.Queue, options: study.RunOptions
 ) -> None:
     """Runs the trials that a folder lacks, as many at a time as workers."""
     variants: dict[str, study.Variant] = {}
@@ -94,9 +97,10 @@ def _oracle_of(search, scratch):
     if search.algorithm == "bayesian":
         options["num_initial_points"] = max(4, search.max_trials // 4)
     kind = type("Oracle", (ControlsFirst, ORACLES[search.algorithm]), {})
+    measure = search.trials.measured_by[0].key
     oracle = kind(
         controls(search.space),
-        objective=keras_tuner.Objective(search.trials.task.measure, "max"),
+        objective=keras_tuner.Objective(measure, "max"),
         hyperparameters=search.space.copy(),
         # KerasTuner takes 0 for no seed, and draws from seed, seed + 1, ...
         seed=random.Random(search.recipe.seed).randrange(1, 2**32),

@@ -1,5 +1,6 @@
 """`ImageTask`, what tasks of images share, and `Classification`."""
 
+import copy
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Mapping
@@ -39,6 +40,8 @@ class ImageTask(Task[ImageData]):
 
     # What is compared in addition to the usual measure, if anything.
     score: str | None = None
+    # The images by which networks are compared.
+    split = "test"
 
     def __init__(self, images: Images, make_source: Callable, options: Mapping):
         self.data, self.options = images, options
@@ -62,10 +65,24 @@ class ImageTask(Task[ImageData]):
     def measures(self) -> "tuple[Measure, ...]":
         """What is compared, and the usual measure if it is another one."""
         shown = SHOWN.get(str(self.score), {})
-        compared = Measure(self.measure, self.measure_name, **shown)
+        compared = self._on_split(self.measure, self.measure_name, **shown)
         if self.score is None:
             return (compared,)
-        return compared, Measure(type(self).measure, type(self).measure_name)
+        return compared, self._on_split(
+            type(self).measure, type(self).measure_name
+        )
+
+    def _on_split(self, key, heading, **shown):
+        if self.split == "validation":
+            key = validation_key(key)
+            heading = f"validation {heading.removeprefix('test ')}"
+        return Measure(key, heading, **shown)
+
+    def on_validation(self) -> "ImageTask":
+        """Returns the task measured on validation images, for a search."""
+        task = copy.copy(self)
+        task.split = "validation"
+        return task
 
     @property
     def is_loaded(self) -> bool:
@@ -134,8 +151,6 @@ class Classification(ImageTask):
     measure = ACCURACY
     measure_name = "test accuracy"
     metrics = ("loss", "accuracy", "val_loss", "val_accuracy")
-    # The images of which another measure than the accuracy is.
-    split = "test"
 
     def __init__(
         self,
@@ -152,9 +167,7 @@ class Classification(ImageTask):
         if measure != ACCURACY:
             _checks.require("sklearn.metrics", extra="plot")
             self.score = self.measure = measure
-            if self.split != "test":
-                self.measure = validation_key(measure)
-            self.measure_name = f"{self.split} {MEASURES[measure]}"
+            self.measure_name = f"test {MEASURES[measure]}"
         check_options(options, inspect.signature(Source).parameters)
         super().__init__(data, lambda: Source(data, **options), options)
 
@@ -185,6 +198,8 @@ class Classification(ImageTask):
     def test(
         self, model: keras.Model, data: ImageData
     ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        if self.split != "test":
+            return self.validate(model, data), {}
         arrays: dict[str, np.ndarray] = {}
         for split in PREDICTED:
             if batches := getattr(data, split):

@@ -7,7 +7,7 @@ import os
 import pathlib
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table, number_cell
@@ -25,6 +25,7 @@ from cbam_keras.study.plans.study import (
     Run,
     runs_of,
 )
+from cbam_keras.study.results import predictions
 from cbam_keras.study.results.figures import plot_ablation
 from cbam_keras.study.results.power import (
     count_images,
@@ -33,7 +34,7 @@ from cbam_keras.study.results.power import (
     detectable,
     pooled_deviation,
 )
-from cbam_keras.study.results.predictions import Judged
+from cbam_keras.study.results.predictions import Predictions
 from cbam_keras.study.results.statistics import (
     MANY,
     NOTHING,
@@ -49,9 +50,12 @@ from cbam_keras.study.running.checkpoints import DAMAGE
 from cbam_keras.study.running.folder import STUDY, read_content
 from cbam_keras.study.running.outcomes import Outcome, history_of
 
+if TYPE_CHECKING:
+    import pandas
+
 
 @dataclasses.dataclass(frozen=True)
-class Results(Judged, _terminal.Tabular):
+class Results(_terminal.Tabular):
     """Results of a run; prints as tables with a verdict.
 
     `to_dataframe()` has a row per variant, network of a table or trial; `csv()`
@@ -208,6 +212,21 @@ class Results(Judged, _terminal.Tabular):
         """The outcomes of trainings that finished."""
         return [outcome for outcome in self.outcomes if outcome.finished]
 
+    @functools.cached_property
+    def files_read(self) -> dict[tuple, dict[str, Predictions] | None]:
+        """What files of predictions hold, by variant and run, once read."""
+        return {}
+
+    @functools.cached_property
+    def tested(self) -> dict[str, dict[Run, Predictions]]:
+        """Predictions of networks that give numbers, by variant and run."""
+        return predictions.tested_of(self)
+
+    @functools.cached_property
+    def collapsed(self) -> dict[str, list[Run]]:
+        """The runs in which networks have learned nothing, by variant."""
+        return predictions.find_collapsed(self)
+
     @property
     def planned_runs(self) -> tuple[Run, ...]:
         """Each seed or, with folds, each fold of each seed."""
@@ -341,7 +360,7 @@ class Results(Judged, _terminal.Tabular):
             for one in self.comparisons
             if one.baseline
         ]
-        sentences = [self._describe_collapse(), *sentences]
+        sentences = [predictions.describe_collapse(self), *sentences]
         return " ".join(filter(None, [*sentences, *self._describe_training()]))
 
     def _describe_training(self):
@@ -530,7 +549,7 @@ class Results(Judged, _terminal.Tabular):
             for one in self.comparisons
             if one.variants
         ]
-        return [x for x in [*tables, self.class_table()] if x is not None]
+        return [x for x in (*tables, predictions.class_table(self)) if x]
 
     def markdown(self) -> str:
         """Returns tables and verdict in Markdown."""
@@ -568,8 +587,79 @@ class Results(Judged, _terminal.Tabular):
             "detectable": self.detectable,
             "runs": [run.as_json() for run in self.runs],
             "output": str(self.output),
-            **self.judged_values(),
+            **predictions.judged_values(self),
         }
+
+    def predictions(
+        self,
+        variant: str,
+        seed: int,
+        split: str = "test",
+        *,
+        fold: int | None = None,
+    ) -> "pandas.DataFrame":
+        """Returns what a network predicts for each image.
+
+        Args:
+            variant: String, its name.
+            seed: Integer, the seed that it was trained with.
+            split: `"test"` or `"validation"`. Defaults to `"test"`.
+            fold: Integer, its fold, where there are folds. Defaults to `None`.
+
+        Returns:
+            A `pandas.DataFrame` with a row per image: `image` (its path, or its
+            number), `label` (the name of its class), and the probability of
+            each class in a column of its name.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        return predictions.predictions_frame(
+            self, variant, seed, split, fold=fold
+        )
+
+    def per_class(self) -> "pandas.DataFrame":
+        """Returns how well each network tells each class.
+
+        Returns:
+            A `pandas.DataFrame` with a row per variant and class: `variant`,
+            `class`, `seeds` (how many have predictions), `images` (tested with
+            one seed), and means over the seeds of `precision`, `recall`, `f1`,
+            and of the class against the others `auc` (of the ROC curve) and
+            `average_precision`, each with its deviation (n - 1) in
+            `precision_std` and so on. A class without test images has none. The
+            precision of one that is never predicted is 0.
+        """
+        return predictions.per_class(self)
+
+    def confusion(self, variant: str) -> "pandas.DataFrame":
+        """Returns the confusion matrix of a variant, summed over its seeds.
+
+        Args:
+            variant: String, its name.
+
+        Returns:
+            A `pandas.DataFrame` of numbers of images, with a row for each true
+            class and a column for each predicted one.
+        """
+        return predictions.confusion(self, variant)
+
+    def calibration(self) -> "pandas.DataFrame":
+        """Returns means of `ece` and `brier`, a row per variant.
+
+        They are over the `seeds` that have predictions.
+        """
+        return predictions.calibration(self)
+
+    def thresholds(self) -> "pandas.DataFrame":
+        """Returns how well networks for two classes find the second one.
+
+        A row per variant and seed has the `threshold`, `sensitivity` and
+        `specificity` on test images, and the ends of their 95 % intervals by
+        Wilson, `sensitivity_low` and so on. The threshold is 0.5 if none is to
+        be chosen, or if there are no validation images of both classes.
+        """
+        return predictions.thresholds(self)
 
     def unfinished(self) -> list[str]:
         """Returns a line for each seed that lacks networks."""

@@ -167,12 +167,13 @@ class StudyFolder:
                     self.add(command=options.command)
                 try:
                     yield
-                    self._delete_features()
-                finally:
-                    with self.locked():
-                        self._export()
+                except BaseException:
+                    self._export()
                     if options.on_end:
-                        options.on_end(self.path)
+                        options.on_end(self.path, None)
+                    raise
+                self._export()
+                self._delete_features()
 
     @property
     def running(self) -> pathlib.Path:
@@ -244,12 +245,13 @@ class StudyFolder:
 
     def _export(self):
         """Writes what the states tell together, and deletes what is left."""
-        content = read_content(self.path)
-        outcomes = content.pop("outcomes")
-        content["networks"] = [dataclasses.asdict(x) for x in outcomes]
-        _files.write_json(self.path / RESULTS, content)
-        if history := history_of(outcomes, len(self.study.runs) > 1):
-            _files.write_csv(self.path / "history.csv", history)
+        with self.locked():
+            content = read_content(self.path)
+            outcomes = content.pop("outcomes")
+            content["networks"] = [dataclasses.asdict(x) for x in outcomes]
+            _files.write_json(self.path / RESULTS, content)
+            if history := history_of(outcomes, len(self.study.runs) > 1):
+                _files.write_csv(self.path / "history.csv", history)
         for outcome in outcomes:
             place = self.place(outcome.variant, outcome.run)
             state = peek_state(place)

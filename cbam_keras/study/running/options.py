@@ -27,7 +27,8 @@ class RunOptions:
     callbacks: CallbackMakers = ()
     # The command line, for the folder.
     command: str | None = None
-    # It is called with the folder.
+    # It is called with the folder, and the results unless the run is stopped,
+    # while nobody can overwrite it.
     on_end: Callable[..., object] | None = None
 
     def __post_init__(self) -> None:

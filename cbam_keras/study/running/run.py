@@ -279,6 +279,8 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
                     with folder.locked():
                         study.finish(results, folder)
             queue.check_end(results)
+            if options.on_end:
+                options.on_end(folder.path, results)
             return results
 
 
