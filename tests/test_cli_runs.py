@@ -1,11 +1,9 @@
 """`train`, `ablate`, `tune`: what they plan, print and report."""
 
 import dataclasses
-import inspect
 import json
 import re
 import sys
-import textwrap
 
 import keras
 import keras_tuner
@@ -13,23 +11,17 @@ import numpy as np
 import pretended
 import pytest
 
-from _cbam_keras_command import options, parser
+from _cbam_keras_command import parser
 from cbam_keras import (
     ablation,
     cli,
     comparison,
-    data,
-    explain,
-    layers,
-    losses,
     report,
     study,
     training,
     tuning,
 )
 from cbam_keras.cli import runs
-from cbam_keras.cli.arguments import progress_of
-from cbam_keras.layers import CBAM
 
 RUNS = {
     "train": (comparison, "compare"),
@@ -52,7 +44,7 @@ LINES = (
     "ablate --data cifar10 --download --data-dir a --manual-dir b "
     "--tables 2 3 --seeds 2 --learning-rate 0.1",
     "tune --data ./folder --no-group-by-folder --algorithm grid --max-trials 5 "
-    "--max-parameters 9 --max-macs 8 --confirm 4 --keep 2 --seed 3",
+    "--confirm 4 --keep 2 --seed 3",
 )
 SPACE = {
     "--attention cbam keras.layers:ReLU": {"attention": {"cbam", "ReLU"}},
@@ -68,7 +60,6 @@ SPACE = {
 }
 # Longer than the name of a file may be.
 LONG = "x" * 300
-OWN_SPACE = "tune --hypermodel json:loads"
 
 
 def planned(line):
@@ -80,7 +71,7 @@ def planned(line):
 def described(plan):
     """Returns the arguments and options that a plan was made with."""
     if isinstance(plan, tuning.Search):
-        found, task = vars(plan) | vars(plan.adapted), plan.of_trials
+        found, task = vars(plan) | vars(plan.hypermodel), plan.trial_task
     else:
         found = {**vars(plan), **plan.settings, **plan.variants[-1].describe()}
         found["tables"] = [table.number for table in plan.comparisons]
@@ -99,7 +90,7 @@ def test_an_option_reaches_the_argument_of_its_name(line):
 
 
 def test_options_make_the_search_space():
-    hypermodel = planned(" ".join(["tune", *SPACE])).adapted
+    hypermodel = planned(" ".join(["tune", *SPACE])).hypermodel
     hp = keras_tuner.HyperParameters()
     hypermodel.attention_for(hp)
     found = {own.name: set(own.values) for own in hp.space}
@@ -162,101 +153,8 @@ def test_functions_of_the_user_are_found(tmp_path, monkeypatch):
     (tmp_path / "mine_for_cli.py").write_text("def build(x):\n    return x\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    own = planned("tune --hypermodel mine_for_cli:build").adapted
-    assert own.ask("it") == "it"
-    ours = planned("tune --model mine_for_cli:build").adapted
+    ours = planned("tune --model mine_for_cli:build").hypermodel
     assert ours.model("it") == "it"
-
-
-def test_code_that_an_error_ends_with_keeps_its_lines(
-    tmp_path, monkeypatch, capsys
-):
-    (tmp_path / "own_fit_for_cli.py").write_text(
-        "import keras_tuner\n"
-        "class Own(keras_tuner.HyperModel):\n"
-        "    def fit(self, hp, model):\n"
-        "        pass\n"
-        "own = Own()\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    assert cli.main(["tune", "--hypermodel", "own_fit_for_cli:own"]) == 2
-    first, empty, *code = capsys.readouterr().err.splitlines()
-    assert "`hypermodel` must not have a `fit` of its own" in first
-    assert not empty
-    compile(textwrap.dedent("\n".join(code)), "code", "exec")
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize(
-    ("listed", "names"),
-    [
-        (options.ATTENTION, ("none", *layers.ATTENTION, "all")),
-        (options.AUGMENTATIONS, data.AUGMENTATIONS),
-        (options.NETWORKS, comparison.NETWORKS),
-        (options.MEASURES, (study.ACCURACY, *study.MEASURES)),
-        (options.SCORES, losses.SCORES),
-        (options.RECIPES, training.RECIPES),
-        (options.ORDERS, layers.ORDERS),
-        (options.ALGORITHMS, tuning.ALGORITHMS),
-        (options.METHODS, explain.METHODS),
-        (options.SPLITS, data.SPLITS),
-    ],
-)
-def test_options_take_the_names_that_there_are(listed, names):
-    assert listed == tuple(names)
-
-
-@pytest.mark.parametrize("command", RUNS)
-def test_defaults_are_those_of_the_functions(capsys, monkeypatch, command):
-    # So that lines are not broken.
-    monkeypatch.setenv("COLUMNS", "500")
-    with pytest.raises(SystemExit):
-        cli.main([command, "--help"])
-    printed = capsys.readouterr().out
-    expected = {
-        parameter.name: parameter.default
-        for function in (getattr(*RUNS[command]), study.run)
-        for parameter in inspect.signature(function).parameters.values()
-    }
-    expected |= vars(RECIPE) | CBAM().get_config()
-    del expected["output"]
-    found = re.findall(r"--(\S+) .*\(default: (\S+)\)\n", printed)
-    compared = [
-        (name, value, str(expected[name.replace("-", "_")]))
-        for name, value in found
-        if name.replace("-", "_") in expected
-    ]
-    assert len(compared) > 4
-    assert not [x for x in compared if x[1] != x[2]]
-
-
-# What is printed.
-
-
-@pytest.mark.parametrize(
-    ("script", "python", "words"),
-    [
-        (".venv/bin/cbam-keras", ".venv/bin/python", ".venv/bin/cbam-keras"),
-        ("cbam_keras/__main__.py", ".venv/bin/python", ".venv/bin/python -m"),
-        ("cbam_keras/__main__.py", "/usr/bin/python3", "python3 -m"),
-        ("a/notebook.py", "python", "cbam-keras"),
-    ],
-)
-def test_the_next_command_can_be_copied(monkeypatch, script, python, words):
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(sys, "argv", [script])
-    monkeypatch.setattr(sys, "orig_argv", [python])
-    expected = words.replace("-m", "-m cbam_keras")
-    assert " ".join(runs.words_of_command()) == expected
-
-
-def test_quiet_commands_show_no_progress(capsys):
-    with progress_of(parser.parse(["train", "--quiet"])):
-        print("progress")
-        assert not keras.config.is_interactive_logging_enabled()
-    assert keras.config.is_interactive_logging_enabled()
-    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -270,21 +168,12 @@ def test_quiet_commands_show_no_progress(capsys):
         ("tune --model nowhere:build", "No module named 'nowhere'"),
         ("tune --model ../x:y", "a function. Received: model='../x:y'"),
         ("train --attention json:", "class. Received: attention='json:'"),
-        ("tune --hypermodel json", "a function. Received: hypermodel='json'"),
         ("train --attention json:dumps", "Received: dumps, which fails (dumps"),
         (f"train --epochs {10**20}", "`epochs` must be at most 2,147,483,647"),
         (f"train --kernel-size {10**20 + 1}", "`kernel_size` must be at most"),
         ("tune --confirm -1", "`confirm` must be an integer from 0. Received"),
         (f"train --data mnist5k --output {LONG}", "(File name too long)"),
         ("train --scheduler file.json", "that it has written. Received: sched"),
-        (
-            f"{OWN_SPACE} --order parallel",
-            "`order` must be left out with `hypermodel`, which has its own "
-            "space. Received: order=['parallel']",
-        ),
-        (f"{OWN_SPACE} --learning-rate=0.5", "`learning_rate` must be left "),
-        (f"{OWN_SPACE} --no-identity-init", "`identity_init` must be left "),
-        (f"{OWN_SPACE} --model tiny", "`model` must be left out"),
         ("ablate --model mobilenetV3Small", 'Did you mean "MobileNetV3Small"'),
         (
             "tune --attention none se --kernel-size 3",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from training_checks import close, numbers
 
 from cbam_keras import CBAM, study, training
 from cbam_keras.study.plans import stages
-from cbam_keras.study.running import frozen, networks
+from cbam_keras.study.running import frozen, networks, trainer
 
 pytestmark = pytest.mark.usefixtures("brighter_digits")
 
@@ -156,6 +157,23 @@ def test_without_the_cache_a_run_is_the_same(cached, tmp_path, runs):
     assert numbers(slow) == close(cached)
 
 
+def test_xla_compiles_many_heads_which_train_alike(
+    cached, tmp_path, monkeypatch
+):
+    compiled, fit = [], keras.Model.fit
+
+    def fitting(model, *arguments, **options):
+        compiled.append(model.jit_compile)
+        return fit(model, *arguments, **options)
+
+    monkeypatch.setattr(trainer, "MANY_NETWORKS", 1)
+    monkeypatch.setattr(keras.Model, "fit", fitting)
+    (found,) = study.run(planned(), tmp_path).outcomes
+    assert compiled == [True] * len(RECIPE.stages)
+    other = cached.outcomes[0].metrics
+    assert found.metrics == pytest.approx(other, abs=1e-6)
+
+
 def test_augmented_images_run_through_the_base_each_epoch(tmp_path, runs):
     recipe = dataclasses.replace(RECIPE, epochs=1, augment=("flip",))
     assert study.run(planned(recipe), tmp_path).runs
@@ -204,14 +222,31 @@ def test_a_run_killed_while_features_are_written_resumes(cached, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*treated as missing")
-def test_damaged_features_are_computed_again(cached, tmp_path, runs):
+@pytest.mark.parametrize("damage", [lambda x: x[:-9], lambda x: x[:-9] + x[:9]])
+def test_damaged_features_are_computed_again(cached, tmp_path, runs, damage):
     with killed_at("-epoch-1.keras", tmp_path):
         study.run(planned(seeds=(0, 1)), tmp_path)
     (path,) = tmp_path.glob("features-*.npy")
-    path.write_bytes(path.read_bytes()[:-9])
+    path.write_bytes(damage(path.read_bytes()))
+    # As a process leaves it that is killed while it writes features.
+    for name in (path.name, "features-0123.npy"):
+        (tmp_path / f".unfinished-0123abcd-{name}").write_bytes(b"half")
     results = study.run(planned(seeds=(0, 1)), tmp_path)
     assert len(runs) == 2
     assert numbers(results) == numbers(cached)
+    assert not [*tmp_path.glob("*features*")]
+
+
+def test_a_disk_too_full_for_features_is_told_before_they_are_computed(
+    tmp_path, runs, monkeypatch
+):
+    usage = shutil.disk_usage(tmp_path)._replace(free=10)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: usage)
+        with pytest.raises(RuntimeError, match="need .* GB.*cache=False"):
+            study.run(planned(seeds=(0, 1)), tmp_path)
+    assert not runs
+    assert len(study.run(planned(seeds=(0, 1)), tmp_path).runs) == 2
 
 
 @pytest.mark.slow

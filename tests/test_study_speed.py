@@ -28,7 +28,7 @@ def test_workers_have_as_many_cores_each(monkeypatch):
         (2, {"memory": 5}),
         (4, {"networks": 9, "cores": 64, "memory": 64}),
         (1, {"memory": 0}),
-        (1, {"networks": 5}),
+        (1, {"networks": 1}),
         (1, {"gpus": ["0"]}),
         (1, {"devices": ["TPU:0"]}),
     ],
@@ -36,7 +36,7 @@ def test_workers_have_as_many_cores_each(monkeypatch):
 def test_small_networks_are_trained_at_the_same_time(
     monkeypatch, expected, changes
 ):
-    given = {"networks": 6, "cores": 3, "memory": 16, "gpus": [], **changes}
+    given = {"networks": 3, "cores": 3, "memory": 16, "gpus": [], **changes}
     cores, memory = [*range(given["cores"])], given["memory"] * 2**30
     monkeypatch.setattr(machine, "_cores", lambda: cores)
     monkeypatch.setattr(machine, "memory", lambda: memory)
@@ -44,7 +44,7 @@ def test_small_networks_are_trained_at_the_same_time(
     if devices := changes.get("devices"):
         monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
         monkeypatch.setattr(keras.distribution, "list_devices", lambda: devices)
-    assert machine.count_workers(given["networks"]) == expected
+    assert machine.most_workers(given["networks"]) == expected
 
 
 def test_a_container_limits_memory(tmp_path, monkeypatch):
@@ -58,9 +58,25 @@ def test_a_container_limits_memory(tmp_path, monkeypatch):
     assert machine.memory() == 3 * 2**30
 
 
-def test_a_run_chooses_by_the_size_of_a_step(few_digits, monkeypatch):
-    monkeypatch.setattr(machine, "count_workers", lambda networks: networks)
+@pytest.mark.parametrize(
+    ("expected", "constant", "value"),
+    [
+        # Few and tiny networks take less time than processes to start.
+        (1, None, 0),
+        # Many trainings, whatever they are, repay it.
+        (2, "MACS_OF_TRAINING", 1e11),
+        (2, "MACS_OF_STARTS", 1e6),
+        # A second core is used by a large step.
+        (1, "MACS_OF_SMALL_STEP", 1000),
+    ],
+)
+def test_a_run_chooses_by_the_work_of_all_networks(
+    expected, constant, value, few_digits, monkeypatch
+):
+    monkeypatch.setattr(machine, "most_workers", lambda networks: networks)
+    if constant == "MACS_OF_SMALL_STEP":
+        monkeypatch.setattr(machine, "MACS_OF_STARTS", 1e6)
+    if constant:
+        monkeypatch.setattr(machine, constant, value)
     plan = planned(NARROW, GATED)
-    assert choose_workers(plan, plan.load(0)) == 2
-    monkeypatch.setattr(machine, "MACS_OF_SMALL_STEP", 1000)
-    assert choose_workers(plan, plan.load(0)) == 1
+    assert choose_workers(plan, plan.load(plan.runs[0])) == expected

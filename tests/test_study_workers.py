@@ -1,6 +1,7 @@
 """Networks that workers train: killed, refused, and what they may do."""
 
 import concurrent.futures
+import dataclasses
 import functools
 import json
 import os
@@ -28,7 +29,8 @@ from study_checks import (
 )
 
 from cbam_keras import _graph, study, training
-from cbam_keras.study.running import workers
+from cbam_keras.study.running import trainer, workers
+from cbam_keras.study.running.checkpoints import begin_try, note_death
 from cbam_keras.study.running.machine import part_of_machine
 
 pytest.importorskip("cloudpickle", reason="gives networks to workers")
@@ -136,7 +138,7 @@ def test_what_a_worker_is_refused_ends_the_run_at_once(tmp_path, monkeypatch):
 
 def test_a_worker_that_sees_no_run_is_refused(tmp_path, capsys):
     queue = study.Queue.of(planned(NARROW), tmp_path)
-    content = workers._pickle(queue, tmp_path / "run.lock")
+    content = workers._pickle(queue)
     with pytest.raises(SystemExit) as ended:
         workers.main(content)
     assert ended.value.code == workers.REFUSED_STATUS
@@ -149,7 +151,7 @@ def test_workers_get_what_is_set_in_keras(tmp_path, monkeypatch):
     for name in workers.CONFIGURED:
         given[name] = f"my {name}"
         monkeypatch.setattr(keras.config, name, lambda x=given[name]: x)
-    content = workers._pickle(queue, tmp_path)
+    content = workers._pickle(queue)
     for name in workers.CONFIGURED:
         put = functools.partial(received.__setitem__, name)
         monkeypatch.setattr(keras.config, f"set_{name}", put)
@@ -178,6 +180,16 @@ def test_an_executor_that_fails_ends_the_run(tmp_path):
         with pytest.raises(RuntimeError, match="no more tasks .* call resumes"):
             study.run(planned(NARROW), tmp_path, executor=pool)
     assert content_of(tmp_path)["outcomes"] == []
+
+
+def test_how_a_process_died_is_known_to_the_next_one(tmp_path):
+    assert begin_try(tmp_path) == []
+    note_death(tmp_path, "by\nSIGKILL")
+    assert begin_try(tmp_path) == ["by SIGKILL"]
+    # Memory that other networks needed is not the fault of this one.
+    note_death(tmp_path, None)
+    assert begin_try(tmp_path) == ["by SIGKILL"]
+    assert begin_try(tmp_path)[0] == "by SIGKILL"
 
 
 ENDLESS = """
@@ -271,11 +283,14 @@ def test_what_killed_workers_trained_is_resumed_or_given_up(
         task=Killing(arrays(per_class=10)),
         recipe=training.Recipe(epochs=2, batch_size=10, augment=[Noise(1.0)]),
     )
-    monkeypatch.setattr(workers, "MOST_DEATHS", 2)
+    first = dataclasses.replace(three, variants=[NARROW])
+    study.run(first, tmp_path / "shared")
+    for _ in range(trainer.MAX_TRIES - 1):
+        begin_try(tmp_path / "shared/deadly-seed0")
     with pytest.warns(UserWarning, match="ended by SIGKILL"):
         shared = study.run(three, tmp_path / "shared", workers=2)
     assert statuses(shared) == ["error", "finished", "finished"]
-    message = "WorkerDied: 2 times, last .*SIGKILL .*the last words"
+    message = "ProcessDied: 4 processes have died.*SIGKILL .*the last words"
     assert re.match(message, shared.outcomes[0].message)
     # The last epoch may be recorded before anybody looks, not the killed one's.
     output = capsys.readouterr().out

@@ -355,7 +355,7 @@ def test_folds_count_in_the_estimate_and_best_is_tested_on_its_fold(
         tested.append(data.seed * 3 + data.fold)
         return {"test_accuracy": 0.5}
 
-    quick.setattr(tuning.tasks.KeptClassification, "evaluate", evaluate)
+    quick.setattr(study.Classification, "evaluate", evaluate)
     found = search(tmp_path, space(attention="none"), confirm=0, folds=3)
     assert tested == [found.choice["best_network"]["seed"]]
     estimate = study.estimate(tuning.Search(space(), "mnist5k", folds=3))

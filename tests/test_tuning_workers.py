@@ -5,6 +5,7 @@ import random
 import pytest
 import tuning_checks
 from data_checks import arrays
+from own_spaces import Space
 
 from cbam_keras import study, tuning
 from cbam_keras.study.running import workers
@@ -25,9 +26,9 @@ class Workers:
     def train(self, queue, count, executor):
         while missing := queue.missing():
             self.most = max(self.most, len(missing))
-            variant, seed = self.draw.choice(missing)
-            with queue.folder.claim(variant.name, seed):
-                queue._train(variant, seed)
+            variant, run = self.draw.choice(missing)
+            with queue.folder.claim(variant.name, run):
+                queue._train(variant, run)
 
 
 def trials(output):
@@ -66,7 +67,7 @@ def test_trials_do_not_depend_on_which_worker_is_faster(tmp_path, quick):
 @pytest.mark.slow
 def test_processes_train_the_trials_of_this_process(tmp_path):
     search = tuning.Search(
-        tuning_checks.mlp,
+        Space(tuning_checks.mlp),
         arrays(per_class=20, classes=10, shape=(28, 28, 1)),
         tuning_checks.TWO,
         max_trials=3,

@@ -8,6 +8,7 @@ import warnings
 import keras
 import pretended
 from networks import mlp as network
+from own_spaces import as_space
 
 from cbam_keras import tuning
 from cbam_keras.study.plans.training import Recipe
@@ -88,5 +89,5 @@ def search(output, algorithm="random", recipe=ONE, hypermodel=mlp, **options):
     """Runs a short search over MLPs."""
     options = {"max_trials": 6, "confirm": 0, **options, "algorithm": algorithm}
     return tuning.search(
-        hypermodel, "mnist5k", recipe, output=output, **options
+        as_space(hypermodel), "mnist5k", recipe, output=output, **options
     )

@@ -227,7 +227,11 @@ def run_options(
         executor=executor,
         tensorboard=options.tensorboard,
         command=options.line,
-        on_end=functools.partial(finish, options),
+        on_end=(
+            functools.partial(finish, options)
+            if options.plain or not options.no_report
+            else None
+        ),
     )
 
 

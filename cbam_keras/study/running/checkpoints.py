@@ -320,11 +320,13 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
     measure: Measure
     # It measures the validation images beside `fit`.
     validate: Callable[..., dict[str, float]]
+    on_epoch: Callable[[], object] = lambda: None
 
     def __post_init__(self):
         super().__init__()
 
     def on_epoch_begin(self, epoch, logs=None):
+        self.on_epoch()
         self.data.set_epoch(epoch)
         _seed_generators(self.recipe.seed, epoch)
         self.start = time.perf_counter()

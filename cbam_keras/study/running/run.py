@@ -426,13 +426,7 @@ class Queue:
         folder, data = self.folder, self.load(run)
         place = folder.place(variant.name, run)
         state = folder.new_state(variant, run, data)
-        # They come after the callback that saves the epoch.
-        callbacks = [
-            *self.callbacks,
-            functools.partial(
-                keras.callbacks.LambdaCallback, on_epoch_begin=self._at_epoch
-            ),
-        ]
+        callbacks = [*self.callbacks]
         if self.tensorboard:
             logs = folder.path / "tensorboard" / place.name
             make = functools.partial(keras.callbacks.TensorBoard, str(logs))
@@ -451,9 +445,10 @@ class Queue:
                     title=self._title(variant, run),
                     callbacks=callbacks,
                     on_error=self._note,
+                    on_epoch=self._at_epoch,
                     is_timed=not self.is_worker,
                 )
-        except BaseException:
+        except (Exception, KeyboardInterrupt):
             # What is stopped has not died.
             forget_tries(place)
             raise
@@ -511,7 +506,7 @@ class Queue:
         number = networks.index((variant, run)) + 1
         return f"{variant.name}{several} ({number} of {len(networks)})"
 
-    def _at_epoch(self, epoch, logs):
+    def _at_epoch(self):
         # The first epoch is over, or another network knows how long they take.
         if not self._has_said_time:
             self._say_time_left()

@@ -64,6 +64,10 @@ class ChangedError(ValueError):
     """The code builds another network than the one to resume."""
 
 
+class ProcessDied(Stopped):
+    """A network has killed its process again and again."""
+
+
 def train_network(
     study: Study,
     variant: Variant,
@@ -75,6 +79,7 @@ def train_network(
     title: str = "",
     callbacks: Iterable[Callable[[], keras.callbacks.Callback]] = (),
     on_error: Callable[[Exception], object] = lambda error: None,
+    on_epoch: Callable[[], object] = lambda: None,
     is_timed: bool = True,
 ) -> None:
     """Trains one network, from its last finished epoch on, and measures it.
@@ -85,13 +90,13 @@ def train_network(
     errors. A `title` is printed before the training. `frozen` keeps what
     frozen layers return for others.
     """
-    training = _Training(study, variant, state, data, folder, frozen)
+    training = _Training(study, variant, state, data, folder, frozen, on_epoch)
     # What becomes known of the outcome, whenever the training ends.
     fields: _files.Json = {"file": None, "device": name_device()}
     ends = checkpoints.begin_try(folder)
     try:
         if len(ends) >= MAX_TRIES:
-            raise Stopped(
+            raise ProcessDied(
                 ERROR,
                 f"{len(ends)} processes have died training it, none of which "
                 f"finished an epoch, the last {ends[-1]}",
@@ -135,6 +140,8 @@ class _Training:
     data: Data
     folder: pathlib.Path
     frozen: FrozenNetworks
+    # It is called when an epoch begins.
+    on_epoch: Callable[[], object]
     parts: Parts = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
@@ -247,6 +254,7 @@ class _Training:
             self.folder,
             measure=self.measure,
             validate=self._validate,
+            on_epoch=self.on_epoch,
         )
         last = 0
         for stage in self.recipe.stages:
