@@ -17,9 +17,55 @@ def stored():
 
 
 def results_of(content):
-    """Returns what is stored of a study, which is called as its data are."""
-    found = study.Results.of(pathlib.Path(content["study"]), content)
+    """Returns what is stored of a study, which is called as its data are.
+
+    What is stored has a number for each fold of each seed.
+    """
+    folds = content["settings"].get("folds")
+    fields = {x.name for x in dataclasses.fields(study.Outcome)}
+
+    def run_of(number):
+        return study.Run(number) if folds is None else divmod(number, folds)
+
+    runs = {x: study.Run(*run_of(x)) for x in content["seeds"]}
+    outcomes = []
+    for cell in content["cells"]:
+        known = {key: x for key, x in cell.items() if key in fields}
+        outcomes.append(study.Outcome(**{**known, **runs[cell["seed"]]._asdict()}))
+    described = content["settings"]["data"].items()
+    data = {study.Run(*run_of(int(key))).name: x for key, x in described}
+    found = study.Results.of(
+        pathlib.Path(content["study"]),
+        {
+            **content,
+            "settings": content["settings"] | {"data": data},
+            "seeds": [*dict.fromkeys(run.seed for run in runs.values())],
+            "outcomes": outcomes,
+        },
+    )
     return dataclasses.replace(found, data=content["study"])
+
+
+def as_stored(content):
+    """Returns what `results.json` holds, with a number for each run."""
+    folds = content["settings"].get("folds") or 1
+    numbers = {
+        study.Run(seed, fold).name: seed * folds + (fold or 0)
+        for seed in content["seeds"]
+        for fold in (None, *range(folds))
+    }
+    described = content["settings"]["data"].items()
+    data = {str(numbers[name]): x for name, x in described}
+    cells = []
+    for network in content["networks"]:
+        run = study.Run(network.pop("seed"), network.pop("fold", None))
+        network |= {"seed": numbers[run.name]}
+        cells.append(network | {"file": None, "traceback": None})
+    stored = {key: x for key, x in content.items() if key != "networks"}
+    return stored | {
+        "settings": content["settings"] | {"data": data},
+        "cells": cells,
+    }
 
 
 def combine(old, new):
@@ -53,13 +99,12 @@ def store(runs):
         if not (path := runs / run / "results.json").exists():
             continue
         # All are printed alike, and without places on one machine.
-        new = study.read_content(path.parent) | {"kind": "study", "labels": {}}
+        new = as_stored(json.loads(path.read_text()))
+        new |= {"kind": "study", "labels": {}}
         new |= {"study": run, "source": None, "command": None}
         # It follows from the cells, by the tests of today.
         new.pop("verdict", None)
         cells = new["cells"]
-        for cell in cells:
-            cell |= {"file": None, "traceback": None}
         if ending := next(filter(run.endswith, LONGER), None):
             new = kept[run.removesuffix(ending)]
             new["settings"]["variants"][f"none{ending}"] = {}

@@ -19,13 +19,13 @@ RESULTS = {
     "settings": {
         "recipe": {},
         "variants": {"none": {}},
-        "data": {"0": {"name": "photographs", "sizes": {"test": 100}}},
+        "data": {"seed0": {"name": "photographs", "sizes": {"test": 100}}},
     },
     "measures": [{"key": "test_accuracy", "heading": "test accuracy"}],
     "comparisons": [{"baseline": "none", "variants": []}],
     "labels": {},
     "seeds": [0],
-    "cells": [],
+    "networks": [],
 }
 
 
@@ -35,7 +35,7 @@ def trained(accuracy):
     history = [{"val_accuracy": 0.5}, {"val_accuracy": accuracy}]
     metrics = {"test_accuracy": accuracy}
     return RESULTS | {
-        "cells": [{**cell, "metrics": metrics, "history": history}]
+        "networks": [{**cell, "metrics": metrics, "history": history}]
     }
 
 

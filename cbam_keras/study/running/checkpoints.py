@@ -225,8 +225,9 @@ def leftovers(folder: pathlib.Path, state: State) -> list[pathlib.Path]:
     elif state.ended["file"]:
         whole = pathlib.PurePath(state.ended["file"])
         predictions = whole.with_suffix(PREDICTIONS).name
+        kept |= {whole.name, predictions, whole.with_suffix(_files.PLAIN).name}
         # Someone may want to see a damaged one.
-        kept |= {whole.name, predictions, f"{predictions}{_files.DAMAGED}"}
+        kept.add(f"{predictions}{_files.DAMAGED}")
     files = (path for path in folder.iterdir() if path.is_file())
     return [path for path in files if path.name not in kept]
 

@@ -35,6 +35,7 @@ from cbam_keras.study.results.predictions import read_predictions
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.running import interrupts, machine, workers
 from cbam_keras.study.running.checkpoints import (
+    State,
     forget_tries,
     is_whole,
     peek_state,
@@ -59,6 +60,7 @@ from cbam_keras.study.running.networks import (
     print_data,
 )
 from cbam_keras.study.running.options import CallbackMakers, RunOptions
+from cbam_keras.study.running.outcomes import Outcome
 from cbam_keras.study.running.trainer import measure, train_network
 
 # A process that finds nothing to train looks again after so long.
@@ -318,6 +320,10 @@ def choose_workers(study: Study, data: Any) -> int:
     return most
 
 
+def _has_ended(begun):
+    return isinstance(begun, Outcome)
+
+
 @dataclasses.dataclass
 class Queue:
     """The networks of a study, trained in its output folder."""
@@ -329,7 +335,7 @@ class Queue:
     callbacks: CallbackMakers = ()
     # It is raised if no training finishes.
     error: Exception | None = None
-    # Workers share the machine, so their times say little.
+    # Workers share the cores, so their times say little.
     is_worker: bool = False
     # The folder of the network under training.
     place: pathlib.Path | None = None
@@ -413,7 +419,7 @@ class Queue:
                     # Another process may have trained it in the meantime.
                     if self.folder.outcome(variant.name, run) is None:
                         self._train(variant, run)
-                        self._say_time_left()
+                        self.say_time_left()
                         return True
             except _files.InUse as error:
                 busy = error
@@ -446,7 +452,8 @@ class Queue:
                     callbacks=callbacks,
                     on_error=self._note,
                     on_epoch=self._at_epoch,
-                    is_timed=not self.is_worker,
+                    is_timed=not self.is_worker
+                    or bool(machine.accelerators(os.environ)),
                 )
         except (Exception, KeyboardInterrupt):
             # What is stopped has not died.
@@ -473,15 +480,22 @@ class Queue:
 
     def _predict(self, variant, run, outcome):
         """Writes what a finished network predicts."""
-        network = self.folder.path / outcome.file
-        if not is_whole(network):
-            return
+        network, task = self.folder.path / outcome.file, self.study.task
         data = batches_for(variant, self.load(run))
         recipe = self.study.recipe_for(variant, run).stages[-1]
-        model, task = _files.load_model(network), self.study.task
-        task.compile(model, recipe, data)
-        _, arrays = measure(task, model, data)
-        _files.write_arrays(self.folder.path / outcome.predictions, arrays)
+        try:
+            if not is_whole(network):
+                return
+            model = _files.load_model(network)
+            task.compile(model, recipe, data)
+            _, arrays = measure(task, model, data)
+            _files.write_arrays(self.folder.path / outcome.predictions, arrays)
+        # The networks are trained, and the others have predictions.
+        except Exception as error:
+            interrupts.raise_if_noted()
+            if _files.is_unwritable(self.folder.path, error):
+                raise
+            _checks.warn(f'"{network}" cannot predict again: {error}')
 
     def _compute_features(self):
         """Runs frozen layers before networks are trained, by all cores."""
@@ -509,19 +523,24 @@ class Queue:
     def _at_epoch(self):
         # The first epoch is over, or another network knows how long they take.
         if not self._has_said_time:
-            self._say_time_left()
+            self.say_time_left()
 
-    def _say_time_left(self, workers: int = 1) -> None:
+    def progress(self) -> dict[str, Outcome | State | None]:
+        """Returns how far each network is trained, by the names of folders."""
+        return {
+            self.folder.place(variant.name, run).name: (
+                self.folder.outcome(variant.name, run)
+                or peek_state(self.folder.place(variant.name, run))
+            )
+            for variant, run in self.study.networks
+        }
+
+    def say_time_left(self, workers: int = 1) -> None:
         """Prints how long the missing networks take, by the epochs so far."""
-        recipe, histories, left = self.study.recipe_for(), [], 0
-        networks, names = 0, [(v.name, x) for v, x in self.study.networks]
-        for name, run in names:
-            outcome = self.folder.outcome(name, run)
-            begun = outcome or peek_state(self.folder.place(name, run))
-            histories.append(begun.history if begun else [])
-            if outcome is None:
-                networks += 1
-                left += recipe.total_epochs - len(histories[-1])
+        recipe, begun = self.study.recipe_for(), self.progress().values()
+        histories = [x.history if x else [] for x in begun]
+        done = [len(x.history) if x else 0 for x in begun if not _has_ended(x)]
+        networks, left = len(done), recipe.total_epochs * len(done) - sum(done)
         # The first epoch of a network compiles it.
         start = int(left > networks)
         seconds = [row["seconds"] for rows in histories for row in rows[start:]]

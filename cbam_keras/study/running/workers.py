@@ -31,9 +31,9 @@ from cbam_keras._terminal import say
 from cbam_keras.study.running.checkpoints import (
     forget_tries,
     note_death,
-    peek_state,
 )
 from cbam_keras.study.running.machine import part_of_machine
+from cbam_keras.study.running.outcomes import Outcome
 
 if TYPE_CHECKING:
     from cbam_keras.study.running.run import Queue
@@ -215,7 +215,7 @@ class _Workers:
         self.workers: dict[int, _LocalWorker | concurrent.futures.Future] = {}
         # How many ended since a network has last been trained for an epoch.
         self.failures = 0
-        self.epochs, self.ended = self._progress()
+        self.known = queue.progress()
 
     def wait(self) -> None:
         """Starts the workers that are missing, and waits a moment for them."""
@@ -316,32 +316,23 @@ class _Workers:
             raise error
         _checks.warn(f"A network is tried again: {error}")
 
-    def _progress(self):
-        """Returns the last epoch of each network, and which have ended."""
-        epochs, ended = {}, {}
-        for variant, run in self.queue.study.networks:
-            place = self.folder.place(variant.name, run)
-            outcome = self.folder.outcome(variant.name, run)
-            begun = outcome or peek_state(place)
-            if begun is not None and begun.history:
-                epochs[place.name] = begun.history[-1]
-            if outcome is not None:
-                ended[place.name] = outcome
-        return epochs, ended
-
     def _print_progress(self):
         """Prints a line for each new epoch, and each network that has ended."""
-        epochs, ended = self._progress()
-        for name, row in epochs.items():
-            if row["epoch"] > self.epochs.get(name, {"epoch": 0})["epoch"]:
-                self.failures = 0
+        known, self.known = self.known, self.queue.progress()
+        has_news = not any(x and x.history for x in known.values())
+        for name, begun in self.known.items():
+            before = known.get(name)
+            if begun and begun.epochs > (before.epochs if before else 0):
+                self.failures, row = 0, begun.history[-1]
                 names = ("val_accuracy", "val_miou", "accuracy", "loss")
                 key = next(name for name in names if name in row)
                 say(f"{name}: epoch {row['epoch']:.0f}, {key} {row[key]:.4f}")
-        for name in ended.keys() - self.ended.keys():
-            self.failures = 0
-            say(f"{name}: {_result(ended[name])}")
-        self.epochs, self.ended = epochs, ended
+            is_end = isinstance(begun, Outcome)
+            if is_end and not isinstance(before, Outcome):
+                self.failures, has_news = 0, True
+                say(f"{name}: {_result(begun)}")
+        if has_news:
+            self.queue.say_time_left(self.most)
 
     def _lost(self, error):
         text = str(error).strip() or type(error).__name__
