@@ -29,6 +29,8 @@ def install(patch):
 
 def test(self, model, data):
     """Returns the measures of a task without its predictions."""
+    if self.split != "test":
+        return measured(self, model, data)
     arrays = measured(self, model, data)[1] if self.score else {}
     return self._measure(model, data, arrays), {}
 

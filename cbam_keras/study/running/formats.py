@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # The types of fields by name: as annotations of what JSON holds.
@@ -20,16 +20,16 @@ def fields_of(kind: type) -> Fields:
 @functools.cache
 def required_fields(kind: type) -> frozenset[str]:
     """Returns the fields of a dataclass that have no default."""
-    missing = dataclasses.MISSING
+    defaults = ("default", "default_factory")
     return frozenset(
-        x.name
-        for x in dataclasses.fields(kind)
-        if x.default is missing and x.default_factory is missing
+        field.name
+        for field in dataclasses.fields(kind)
+        if all(getattr(field, x) is dataclasses.MISSING for x in defaults)
     )
 
 
 def check_fields(
-    content: Any, fields: Fields, required: typing.Iterable[str], name: str = ""
+    content: Any, fields: Fields, required: Iterable[str], name: str = ""
 ) -> None:
     """Raises a `ValueError` that names what is of another type, or missing.
 
@@ -41,50 +41,31 @@ def check_fields(
     for key in required:
         if key not in content:
             raise ValueError(f"`{prefix}{key}` is missing")
-    for key, value in content.items():
-        if key in fields:
-            _check(value, fields[key], f"{prefix}{key}")
+    for key in content.keys() & fields.keys():
+        _check(content[key], fields[key], f"{prefix}{key}")
 
 
 def _check(value, kind, name):
     """Raises unless a value is of a type."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    origin = {Sequence: list, Mapping: dict}.get(origin, origin)
     if kind in (Any, object):
         return
-    if dataclasses.is_dataclass(kind):
+    if origin in (typing.Union, types.UnionType):
+        # They are all of one type, or `None`.
+        if value is not None:
+            _check(value, inner[0], name)
+    elif dataclasses.is_dataclass(kind):
         check_fields(value, fields_of(kind), required_fields(kind), name)
         if unknown := value.keys() - fields_of(kind).keys():
             raise ValueError(f"`{name}` has no field `{min(unknown)}`")
-        return
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        others = [x for x in inner if x is not type(None)]
-        if value is not None or len(others) == len(inner):
-            # Where there are several, one fits.
-            _check_any(value, others, name)
-        return
-    origin = {Sequence: list, Mapping: dict}.get(origin, origin)
-    if kind is float:
-        is_right = type(value) in (int, float)
-    elif origin in (dict, list):
-        is_right = isinstance(value, origin)
-    else:
-        # A boolean is no integer here.
-        is_right = type(value) is kind
-    if not is_right:
-        shown = str(kind) if origin else kind.__name__
-        raise ValueError(f"`{name}` must be {shown}. Received: {value!r:.80}")
-    if origin is dict:
+    elif origin is dict and isinstance(value, dict):
         for key, each in value.items():
             _check(each, inner[1], f"{name}.{key}")
-    if origin is list:
+    elif origin is list and isinstance(value, list):
         for index, each in enumerate(value):
             _check(each, inner[0], f"{name}[{index}]")
-
-
-def _check_any(value, kinds, name):
-    for kind in kinds[:-1]:
-        try:
-            return _check(value, kind, name)
-        except ValueError:
-            continue
-    _check(value, kinds[-1], name)
+    # A boolean is no integer here, and an integer is a number.
+    elif type(value) is not kind and (type(value), kind) != (int, float):
+        text = kind if origin else kind.__name__
+        raise ValueError(f"`{name}` must be {text}. Received: {value!r:.80}")
