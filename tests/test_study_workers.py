@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -30,7 +31,13 @@ from study_checks import (
 
 from cbam_keras import _graph, study, training
 from cbam_keras.study.running import trainer, workers
-from cbam_keras.study.running.checkpoints import begin_try, note_death
+from cbam_keras.study.running.checkpoints import (
+    EXCUSED,
+    TRIES,
+    UNKNOWN,
+    begin_try,
+    note_death,
+)
 from cbam_keras.study.running.machine import part_of_machine
 
 pytest.importorskip("cloudpickle", reason="gives networks to workers")
@@ -183,13 +190,17 @@ def test_an_executor_that_fails_ends_the_run(tmp_path):
 
 
 def test_how_a_process_died_is_known_to_the_next_one(tmp_path):
+    first, second = f"{socket.gethostname()}:{os.getpid()}", "elsewhere:1"
     assert begin_try(tmp_path) == []
-    note_death(tmp_path, "by\nSIGKILL")
-    assert begin_try(tmp_path) == ["by SIGKILL"]
+    with (tmp_path / TRIES).open("a") as file:
+        file.write(f"{second}\n")
+    # Another one has begun by then.
+    assert note_death(tmp_path, first, "by\nSIGKILL")
+    assert not note_death(tmp_path, "elsewhere:11", "by SIGKILL")
+    assert begin_try(tmp_path) == ["by SIGKILL", UNKNOWN]
     # Memory that other networks needed is not the fault of this one.
-    note_death(tmp_path, None)
-    assert begin_try(tmp_path) == ["by SIGKILL"]
-    assert begin_try(tmp_path)[0] == "by SIGKILL"
+    assert note_death(tmp_path, second, EXCUSED)
+    assert begin_try(tmp_path) == ["by SIGKILL", "by SIGKILL"]
 
 
 ENDLESS = """

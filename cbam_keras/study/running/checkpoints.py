@@ -9,8 +9,10 @@ import dataclasses
 import io
 import json
 import math
+import os
 import pathlib
 import random
+import socket
 import time
 import zipfile
 from collections.abc import Callable, Sequence
@@ -45,9 +47,12 @@ DAMAGE = (
     *(ArithmeticError, RecursionError),
 )
 STATE = "state.json"
-# A line for each process that has begun to train since the last epoch, and has
-# not ended: how it has died, as far as that is known.
-TRIES, UNKNOWN = "tries.txt", "for an unknown reason"
+# A line for each process that has begun to train since the last epoch, and a
+# line for how it has died, as far as that is known. It is added to without the
+# lock, as another process may hold that by then.
+TRIES = "tries.txt"
+# How a process has died for no fault of the network, and what is not known.
+EXCUSED, UNKNOWN = "excused", "nothing is known of it"
 # What a state says of how a training has ended.
 ENDED = {
     name: kind
@@ -238,16 +243,18 @@ def begin_try(folder: pathlib.Path) -> list[str]:
     `save_state` deletes the notes, so each epoch begins to count again.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    ends = _tries(folder)
-    _write_tries(folder, [*ends, UNKNOWN])
-    return ends
+    lines = [line.partition(" ") for line in _tries(folder)]
+    _add_try(folder, f"{socket.gethostname()}:{os.getpid()}")
+    deaths = {process: how for process, _, how in lines if how}
+    ends = [deaths.get(x, UNKNOWN) for x, _, how in lines if not how]
+    return [how for how in ends if how != EXCUSED]
 
 
-def note_death(folder: pathlib.Path, how: str | None) -> None:
-    """Notes how the last process has died; `None` if that was no fault."""
-    if ends := _tries(folder):
-        last = [] if how is None else [" ".join(how.split())]
-        _write_tries(folder, [*ends[:-1], *last])
+def note_death(folder: pathlib.Path, process: str, how: str) -> bool:
+    """Notes how a process has died, `"host:number"`, if it trained here."""
+    if process in (tries := _tries(folder)):
+        _add_try(folder, f"{process} {' '.join(how.split())}")
+    return process in tries
 
 
 def forget_tries(folder: pathlib.Path) -> None:
@@ -262,8 +269,10 @@ def _tries(folder):
         return []
 
 
-def _write_tries(folder, ends):
-    (folder / TRIES).write_text("".join(f"{x}\n" for x in ends), "utf-8")
+def _add_try(folder, line):
+    with _files.naming(folder / TRIES):
+        with (folder / TRIES).open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
 
 
 def is_whole(path: pathlib.Path) -> bool:

@@ -99,7 +99,7 @@ def train_network(
             raise ProcessDied(
                 ERROR,
                 f"{len(ends)} processes have died training it, none of which "
-                f"finished an epoch, the last {ends[-1]}",
+                f"finished an epoch, the last as follows: {ends[-1]}",
             )
         model = training.prepare(fields)
         if title:

@@ -6,10 +6,8 @@ as tasks of a `concurrent.futures.Executor`, each of which runs one worker.
 """
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import functools
-import json
 import os
 import pickle
 import re
@@ -29,6 +27,7 @@ import keras
 from cbam_keras import _checks, _files
 from cbam_keras._terminal import say
 from cbam_keras.study.running.checkpoints import (
+    EXCUSED,
     forget_tries,
     note_death,
 )
@@ -178,7 +177,7 @@ class _LocalWorker:
                 # Ctrl-C reaches the process that runs the study.
                 start_new_session=True,
             )
-        # As the lock of the network that it trains says it.
+        # As it calls itself.
         self.name = f"{socket.gethostname()}:{self.process.pid}"
         if cores:
             os.sched_setaffinity(self.process.pid, cores)
@@ -257,7 +256,7 @@ class _Workers:
             worker.cancel()
             if isinstance(worker, _LocalWorker):
                 # What is stopped has not died.
-                self._note_death(worker.name, None)
+                self._note_death(worker.name, EXCUSED)
 
     def _note_end(self, worker):
         """Warns of a worker that has died, or raises if others would, too."""
@@ -269,7 +268,7 @@ class _Workers:
                 raise lost from error
             self._count(lost)
             return
-        text = ended.stderr[-MAX_BYTES:].decode(errors="replace")
+        text = ended.stderr.decode(errors="replace")
         lines = [x for x in text.splitlines() if not LOGGED.match(x)]
         lines = [x for x in lines if x.strip()][-MAX_LINES:]
         if ended.returncode == 0:
@@ -280,11 +279,12 @@ class _Workers:
         if ended.returncode < 0:
             how = f"by {signal.Signals(-ended.returncode).name}"
         message = f"A worker ended {how} ({' '.join(lines) or 'no message'})"
-        process = re.search(r"^worker (\S+)$", text, re.MULTILINE)
-        name = process and process[1]
+        # It says so first of all, unless that is cut off.
+        own = re.search(r"^worker (\S+)$", text, re.MULTILINE)
+        name = own[1] if own else getattr(worker, "name", "")
         if how == "by SIGKILL" and self.workers and self.executor is None:
             # The system does so where memory is short.
-            self._note_death(name, None)
+            self._note_death(name, EXCUSED)
             self.most = len(self.workers)
             _checks.warn(
                 f"{self.most} at a time now, in less memory: {message}"
@@ -298,16 +298,10 @@ class _Workers:
 
     def _note_death(self, process, how):
         """Notes how the trainer of a network has died, if it was one."""
-        for variant, run in self.queue.missing():
-            place = self.folder.place(variant.name, run)
-            with contextlib.suppress(OSError, ValueError):
-                lock = json.loads((place / _files.LOCK).read_text())
-                if "{host}:{process}".format(**lock) == process:
-                    # Another worker may have begun since, and will say so.
-                    with self.folder.claim(variant.name, run):
-                        note_death(place, how)
-                    return True
-        return False
+        return any(
+            note_death(self.folder.place(variant.name, run), process, how)
+            for variant, run in self.queue.missing()
+        )
 
     def _count(self, error):
         """Raises an error after several like it, and else warns."""
