@@ -158,7 +158,6 @@ LATE = {
     "layers._fused.tensorflow_passes": {"tensorflow"},
     "layers._fused.torch_passes": {"torch"},
     "models.detector": {"keras_hub"},
-    "tuning.adaptor": {"keras_tuner"},
     "tuning.hypermodel": {"keras_tuner"},
     "tuning.tuner": {"keras_tuner"},
 }

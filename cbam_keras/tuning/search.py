@@ -196,7 +196,7 @@ class Search:
     @functools.cached_property
     def space(self) -> "HyperParameters":
         """The `HyperParameters` that the networks ask for."""
-        return explore(self.hypermodel)
+        return explore(self.hypermodel.declare_hyperparameters)
 
     @functools.cached_property
     def trials(self) -> study.Study:
@@ -341,7 +341,13 @@ class Search:
         else:
             from cbam_keras.tuning import tuner
 
-            tuner.run(self, queue, options)
+            space = self.space.copy()
+            with tuner.oracle_of(
+                *(self.algorithm, space, self.max_trials or MAX_TRIALS),
+                self.trials.measured_by[0].key,
+                self.recipe.seed,
+            ) as oracle:
+                tuner.run(oracle, queue, options, self.variant, self.keep)
         results = keep_networks(folder, self.keep)
         if results.ranked:
             write_trials(results)

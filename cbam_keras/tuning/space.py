@@ -6,7 +6,7 @@ import itertools
 import json
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +16,6 @@ from cbam_keras.study.results.ranking import Value
 
 if TYPE_CHECKING:
     from keras_tuner import HyperParameters
-
-    from cbam_keras.tuning.hypermodel import CBAMHyperModel
 
 # All that a trial has, by name.
 Values = dict[str, Value]
@@ -92,14 +90,16 @@ def point(space: "HyperParameters", **values: Value) -> "HyperParameters":
     return space
 
 
-def explore(hypermodel: "CBAMHyperModel") -> "HyperParameters":
-    """Returns the whole space of a hypermodel.
+def explore(
+    declare: Callable[["HyperParameters"], object],
+) -> "HyperParameters":
+    """Returns the whole space that a function asks for.
 
     What functions of the user ask for under a condition is found by changing
     one value at a time.
     """
     space = hyperparameters({})
-    hypermodel.declare_hyperparameters(space)
+    declare(space)
     # The list grows.
     for hp in space.space:
         met = {parent.name: parent.values[0] for parent in hp.conditions}
@@ -109,7 +109,7 @@ def explore(hypermodel: "CBAMHyperModel") -> "HyperParameters":
             probe = point(space, **{**met, hp.name: value})
             # A trial with these values records the error.
             with contextlib.suppress(Exception):
-                hypermodel.declare_hyperparameters(probe)
+                declare(probe)
             space.merge(probe.space, overwrite=False)
     return space
 

@@ -6,10 +6,11 @@ there are workers are proposed at a time, and the oracle learns of them in that
 order.
 """
 
+import contextlib
 import random
 import tempfile
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 import keras_tuner
 
@@ -18,9 +19,6 @@ from cbam_keras.study.results.ranking import join_folds
 from cbam_keras.tuning.files import keep_networks
 from cbam_keras.tuning.space import Values, controls, label
 
-if TYPE_CHECKING:
-    from cbam_keras.tuning.search import Search
-
 ORACLES = {
     "random": keras_tuner.oracles.RandomSearchOracle,
     "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
@@ -28,22 +26,24 @@ ORACLES = {
 
 
 def run(
-    search: "Search", queue: study.Queue, options: study.RunOptions
+    oracle: keras_tuner.Oracle,
+    queue: study.Queue,
+    options: study.RunOptions,
+    make_variant: Callable[[Values], study.Variant],
+    keep: int,
 ) -> None:
     """Runs the trials that a folder lacks, as many at a time as workers."""
     variants: dict[str, study.Variant] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        oracle = _oracle_of(search, scratch)
-        while proposed := _propose(oracle, options.workers or 1):
-            values = [trial.hyperparameters.values for trial in proposed]
-            trials = [search.variant(each) for each in values]
-            # The oracle proposes some networks twice.
-            variants |= {variant.name: variant for variant in trials}
-            queue.set_variants(tuple(variants.values()))
-            queue.train_all(options)
-            keep_networks(queue.folder, search.keep)
-            for trial, variant in zip(proposed, trials, strict=True):
-                _report(oracle, trial, variant, queue)
+    while proposed := _propose(oracle, options.workers or 1):
+        values = [trial.hyperparameters.values for trial in proposed]
+        trials = [make_variant(each) for each in values]
+        # The oracle proposes some networks twice.
+        variants |= {variant.name: variant for variant in trials}
+        queue.set_variants(tuple(variants.values()))
+        queue.train_all(options)
+        keep_networks(queue.folder, keep)
+        for trial, variant in zip(proposed, trials, strict=True):
+            _report(oracle, trial, variant, queue)
 
 
 def _propose(oracle, count):
@@ -91,23 +91,30 @@ class ControlsFirst(keras_tuner.Oracle):
             return super().populate_space(trial_id)
 
 
-def _oracle_of(search, scratch):
-    """Returns KerasTuner's oracle of the algorithm of a search."""
-    options = {"max_trials": search.max_trials}
-    if search.algorithm == "bayesian":
-        options["num_initial_points"] = max(4, search.max_trials // 4)
-    kind = type("Oracle", (ControlsFirst, ORACLES[search.algorithm]), {})
-    measure = search.trials.measured_by[0].key
+@contextlib.contextmanager
+def oracle_of(
+    algorithm: str,
+    space: keras_tuner.HyperParameters,
+    max_trials: int,
+    measure: str,
+    seed: int,
+) -> Iterator[keras_tuner.Oracle]:
+    """Gives KerasTuner's oracle of an algorithm, which begins with controls."""
+    options = {"max_trials": max_trials}
+    if algorithm == "bayesian":
+        options["num_initial_points"] = max(4, max_trials // 4)
+    kind = type("Oracle", (ControlsFirst, ORACLES[algorithm]), {})
     oracle = kind(
-        controls(search.space),
+        controls(space),
         objective=keras_tuner.Objective(measure, "max"),
-        hyperparameters=search.space.copy(),
+        hyperparameters=space,
         # KerasTuner takes 0 for no seed, and draws from seed, seed + 1, ...
-        seed=random.Random(search.recipe.seed).randrange(1, 2**32),
+        seed=random.Random(seed).randrange(1, 2**32),
         max_consecutive_failed_trials=10**9,
         **options,
     )
-    # Gives the oracle its folder. The space is known, and nothing built.
-    keras_tuner.Tuner(oracle, lambda hp: None, directory=scratch)
-    oracle.verbose = 0
-    return oracle
+    with tempfile.TemporaryDirectory() as scratch:
+        # Gives the oracle its folder. The space is known, and nothing built.
+        keras_tuner.Tuner(oracle, lambda hp: None, directory=scratch)
+        oracle.verbose = 0
+        yield oracle

@@ -1,6 +1,6 @@
 """What networks predict for the test images, judged by scikit-learn.
 
-Functions of `Results`, which has a method of one line for those of users.
+Functions of results, which have methods of one line for those of users.
 """
 
 import dataclasses
@@ -8,7 +8,7 @@ import functools
 import io
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -20,8 +20,6 @@ from cbam_keras.study.running.outcomes import Outcome, described
 
 if TYPE_CHECKING:
     import pandas
-
-    from cbam_keras.study.results.results import Results
 
 # Sentences name so many pairs of classes, and a table in the terminal has so
 # many classes and networks.
@@ -88,8 +86,33 @@ class Predictions:
         return {"images": images, **dict(named), **areas}
 
 
+class Judged(Protocol):
+    """What is asked here of `Results`."""
+
+    @property
+    def output(self) -> pathlib.Path: ...
+    @property
+    def runs(self) -> Sequence[Outcome]: ...
+    @property
+    def variants(self) -> tuple[str, ...]: ...
+    @property
+    def labels(self) -> dict[str, str]: ...
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    @property
+    def folds(self) -> int | None: ...
+    @property
+    def threshold(self) -> str | None: ...
+    @property
+    def files_read(self) -> dict[tuple, dict[str, Predictions] | None]: ...
+    @property
+    def tested(self) -> dict[str, dict[Run, Predictions]]: ...
+    @property
+    def collapsed(self) -> dict[str, list[Run]]: ...
+
+
 def predictions_frame(
-    results: "Results",
+    results: Judged,
     variant: str,
     seed: int,
     split: str = "test",
@@ -116,7 +139,7 @@ def predictions_frame(
 
 
 def read_split(
-    results: "Results", outcome: Outcome, split: str
+    results: Judged, outcome: Outcome, split: str
 ) -> Predictions | None:
     """Returns predictions, if they are kept and whole."""
     key, files_read = (outcome.variant, outcome.run), results.files_read
@@ -127,7 +150,7 @@ def read_split(
     return (files_read[key] or {}).get(split)
 
 
-def read_all(results: "Results") -> dict[str, dict[Run, Predictions]]:
+def read_all(results: Judged) -> dict[str, dict[Run, Predictions]]:
     """Returns predictions for the test images, by variant and run."""
     kept: dict[str, dict[Run, Predictions]] = {x: {} for x in results.variants}
     for run in results.runs:
@@ -136,7 +159,7 @@ def read_all(results: "Results") -> dict[str, dict[Run, Predictions]]:
     return {variant: x for variant, x in kept.items() if x}
 
 
-def tested_of(results: "Results") -> dict[str, dict[Run, Predictions]]:
+def tested_of(results: Judged) -> dict[str, dict[Run, Predictions]]:
     """Returns those of networks that give numbers for all images."""
     finite = {
         variant: {run: x for run, x in by_run.items() if x.are_finite}
@@ -145,7 +168,7 @@ def tested_of(results: "Results") -> dict[str, dict[Run, Predictions]]:
     return {variant: x for variant, x in finite.items() if x}
 
 
-def _check_tested(results: "Results"):
+def _check_tested(results: Judged):
     if not results.tested:
         raise ValueError(
             "Classes are judged by predictions beside the networks, which "
@@ -154,7 +177,7 @@ def _check_tested(results: "Results"):
         )
 
 
-def describe_missing(results: "Results") -> str:
+def describe_missing(results: Judged) -> str:
     """Returns a sentence on predictions that are missing, or nothing."""
     words = []
     for variant in results.variants:
@@ -173,7 +196,7 @@ def describe_missing(results: "Results") -> str:
     )
 
 
-def count_labels(results: "Results", split: str) -> np.ndarray | None:
+def count_labels(results: Judged, split: str) -> np.ndarray | None:
     """Returns the images of each class, in a split of the first run."""
     kept = next((read_split(results, run, split) for run in results.runs), None)
     if kept is None:
@@ -181,7 +204,7 @@ def count_labels(results: "Results", split: str) -> np.ndarray | None:
     return np.bincount(kept.labels, minlength=len(results.class_names))
 
 
-def find_collapsed(results: "Results") -> dict[str, list[Run]]:
+def find_collapsed(results: Judged) -> dict[str, list[Run]]:
     """Returns the runs in which networks have learned nothing, by variant."""
     runs = {
         variant: [run for run, x in by_run.items() if not x.has_learned]
@@ -190,7 +213,7 @@ def find_collapsed(results: "Results") -> dict[str, list[Run]]:
     return {variant: x for variant, x in runs.items() if x}
 
 
-def describe_collapse(results: "Results") -> str:
+def describe_collapse(results: Judged) -> str:
     """Returns sentences on networks and classes that have collapsed."""
     sentences = []
     for variant, by_run in read_all(results).items():
@@ -216,7 +239,7 @@ def describe_collapse(results: "Results") -> str:
     return " ".join(sentences)
 
 
-def per_class(results: "Results") -> "pandas.DataFrame":
+def per_class(results: Judged) -> "pandas.DataFrame":
     """Returns how well classes are told apart, see `Results.per_class`."""
     pandas = _checks.require("pandas", extra="plot")
     _check_tested(results)
@@ -235,7 +258,7 @@ def per_class(results: "Results") -> "pandas.DataFrame":
     return means.assign(images=images.round().astype(int))
 
 
-def confusion(results: "Results", variant: str) -> "pandas.DataFrame":
+def confusion(results: Judged, variant: str) -> "pandas.DataFrame":
     """Returns a confusion matrix, see `Results.confusion`."""
     pandas = _checks.require("pandas", extra="plot")
     metrics = _checks.require("sklearn.metrics", extra="plot")
@@ -249,14 +272,14 @@ def confusion(results: "Results", variant: str) -> "pandas.DataFrame":
     return pandas.DataFrame(matrix, pandas.Index(names, name="true"), names)
 
 
-def confusions(results: "Results") -> dict[str, list[list[int]]]:
+def confusions(results: Judged) -> dict[str, list[list[int]]]:
     """Returns the matrices of all variants, by row, for JSON."""
     return {
         x: confusion(results, x).to_numpy().tolist() for x in results.tested
     }
 
 
-def describe_confusion(results: "Results", variant: str) -> str:
+def describe_confusion(results: Judged, variant: str) -> str:
     """Returns which pairs of classes are confused most, in a sentence."""
     matrix = confusion(results, variant).to_numpy()
     wrong, totals = matrix - np.diag(np.diag(matrix)), matrix.sum(axis=1)
@@ -272,7 +295,7 @@ def describe_confusion(results: "Results", variant: str) -> str:
     return f"{label} most often confuses: {listed}."
 
 
-def calibration(results: "Results") -> "pandas.DataFrame":
+def calibration(results: Judged) -> "pandas.DataFrame":
     """Returns how well networks are calibrated, see `Results.calibration`."""
     pandas = _checks.require("pandas", extra="plot")
     _check_tested(results)
@@ -297,7 +320,7 @@ def _counts(results):
     return {variant: len(x) for variant, x in results.tested.items()}
 
 
-def thresholds(results: "Results") -> "pandas.DataFrame":
+def thresholds(results: Judged) -> "pandas.DataFrame":
     """Returns how the second of two classes is found.
 
     See `Results.thresholds`.
@@ -328,7 +351,7 @@ def thresholds(results: "Results") -> "pandas.DataFrame":
     return pandas.DataFrame(records)
 
 
-def judged(results: "Results") -> "dict[str, pandas.DataFrame]":
+def judged(results: Judged) -> "dict[str, pandas.DataFrame]":
     """Returns all data frames but confusion matrices, by their names."""
     if not results.tested:
         return {}
@@ -341,7 +364,7 @@ def judged(results: "Results") -> "dict[str, pandas.DataFrame]":
     return frames
 
 
-def judged_values(results: "Results") -> _files.Json:
+def judged_values(results: Judged) -> _files.Json:
     """Returns what JSON holds of predictions, nothing without any."""
     if not results.tested:
         return {}
@@ -359,7 +382,7 @@ def judged_values(results: "Results") -> _files.Json:
     }
 
 
-def class_table(results: "Results") -> Table | None:
+def class_table(results: Judged) -> Table | None:
     """Returns the F1 score of each class as a table, if that is small."""
     sizes = len(results.class_names), len(results.tested)
     if not 0 < sizes[1] <= MAX_NETWORKS or sizes[0] > MAX_CLASSES:

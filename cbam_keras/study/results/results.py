@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from cbam_keras import _checks, _files, _terminal
-from cbam_keras._terminal import Table, number_cell
+from cbam_keras._terminal import Table
 from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import (
     ACCURACY,
@@ -28,24 +28,22 @@ from cbam_keras.study.plans.study import (
 from cbam_keras.study.results import predictions
 from cbam_keras.study.results.figures import plot_ablation
 from cbam_keras.study.results.power import (
-    count_images,
-    count_seeds,
-    describe_power,
+    describe_comparison,
+    describe_epochs,
+    describe_needed,
     detectable,
-    pooled_deviation,
 )
 from cbam_keras.study.results.predictions import Predictions
+from cbam_keras.study.results.reading import parts_of
 from cbam_keras.study.results.statistics import (
-    MANY,
     NOTHING,
     Measured,
     Row,
-    describe_differences,
+    compare,
     describe_runs,
-    holm,
     judge_learning,
-    verdict,
 )
+from cbam_keras.study.results.tables import networks_table, note_of
 from cbam_keras.study.running.checkpoints import DAMAGE
 from cbam_keras.study.running.folder import STUDY, read_content
 from cbam_keras.study.running.outcomes import Outcome, history_of
@@ -163,45 +161,7 @@ class Results(_terminal.Tabular):
         seeds: tuple[int, ...],
     ) -> _files.Json:
         """Returns what the constructor takes."""
-        settings = content["settings"]
-        outcomes = {
-            (outcome.variant, outcome.run): outcome
-            for outcome in content["outcomes"]
-        }
-        comparisons = [
-            _comparison_of(x, variants) for x in content["comparisons"]
-        ]
-        # The order of the tables, however calls have added to them.
-        names = [name for one in comparisons for name in one.variants]
-        variants = tuple(dict.fromkeys([*names, *variants]))
-        runs = runs_of(seeds, settings.get("folds"))
-        in_order = [(variant, run) for run in runs for variant in variants]
-        description = next(iter(settings["data"].values()))
-        guess = content.get("commonest")
-        if guess is None and description.get("classes"):
-            guess = 1 / description["classes"]
-        return {
-            "output": path,
-            "outcomes": tuple(outcomes[x] for x in in_order if x in outcomes),
-            "variants": variants,
-            "seeds": seeds,
-            "comparisons": tuple(comparisons),
-            "measures": tuple(Measure(**x) for x in content["measures"]),
-            "data": description["name"],
-            "sizes": description["sizes"],
-            "guess": guess,
-            "kind": content["kind"],
-            "settings": settings,
-            "labels": {
-                name: label
-                for name, label in content["labels"].items()
-                if name in variants
-            },
-            "folds": settings.get("folds"),
-            "question": content.get("question") or "",
-            "class_names": tuple(content.get("class_names") or ()),
-            "threshold": content.get("threshold"),
-        }
+        return parts_of(path, content, variants, seeds)
 
     def with_subfolders(self) -> "Results":
         """Returns the results with those of runs in subfolders, if any."""
@@ -264,35 +224,18 @@ class Results(_terminal.Tabular):
         key = validation_key(self.measures[0].key)
         validation = self.compared(key, comparison)
         accuracies = self.compared("val_accuracy", comparison)
-        rows = []
-        for name in comparison.variants:
-            outcomes = [o for o in self.outcomes if o.variant == name]
-            finished = [o for o in outcomes if o.finished]
-            every = [outcome.seconds_per_epoch for outcome in finished]
-            seconds = [x for x in every if x is not None]
-            first = next(iter([*finished, *outcomes]), None)
-            rows.append(
-                Row(
-                    **vars(measured.get(name, NOTHING)),
-                    variant=name,
-                    seeds=tuple(outcome.seed for outcome in finished),
-                    parameters=first.parameters if first else None,
-                    macs=first.macs if first else None,
-                    validation=validation.get(name, NOTHING).mean,
-                    validation_accuracy=accuracies.get(name, NOTHING).mean,
-                    seconds_per_epoch=(
-                        statistics.median(seconds) if seconds else None
-                    ),
-                    failures=tuple(
-                        f"{o.run}: {o.status} ({o.message})"
-                        for o in outcomes
-                        if not o.finished
-                    ),
-                    label=self.labels.get(name, name),
-                    table=comparison.number,
-                )
+        return [
+            Row.of_outcomes(
+                name,
+                [x for x in self.outcomes if x.variant == name],
+                measured.get(name, NOTHING),
+                validation=validation.get(name, NOTHING).mean,
+                validation_accuracy=accuracies.get(name, NOTHING).mean,
+                label=self.labels.get(name, name),
+                table=comparison.number,
             )
-        return rows
+            for name in comparison.variants
+        ]
 
     @property
     def history(self) -> list[dict[str, object]]:
@@ -361,53 +304,28 @@ class Results(_terminal.Tabular):
             if one.baseline
         ]
         sentences = [predictions.describe_collapse(self), *sentences]
-        return " ".join(filter(None, [*sentences, *self._describe_training()]))
+        return " ".join(filter(None, [*sentences, self._describe_training()]))
 
     def _describe_training(self):
-        """Yields a sentence on how long networks were trained, if it is known.
-
-        And on what would settle what may be chance.
-        """
-        epochs = max((outcome.epochs for outcome in self.runs), default=0)
-        if self.baseline is None or not epochs or "train" not in self.sizes:
-            return
-        words = _checks.count(epochs, "epoch")
-        words = f"Each network was trained for {words}"
-        if len({outcome.epochs for outcome in self.runs}) > 1:
-            words = f"Networks were trained for up to {epochs} epochs"
-        words += f" of {self.sizes['train']:,} images"
+        # How long networks were trained, and what would settle differences.
+        epochs, images = [x.epochs for x in self.runs], self.sizes.get("train")
+        if self.baseline is None or not any(epochs) or images is None:
+            return ""
+        words = describe_epochs(epochs, images)
         if self.measures[0].key in FRACTIONS and self.folds is None:
             others = [x for x in self.compared().values() if x.pairs]
-            deviation, seeds = pooled_deviation(others)
-            point, images = (0.01, len(others)), self.test_images
-            needed = deviation and count_seeds(deviation, *point, images=images)
-            if needed is None:
-                least = f"{count_images(*point):,} test images"
-                words += f"; a difference of a point takes {least}"
-            elif needed > seeds:
-                words += f"; {needed} seeds would find a difference of a point"
-        yield f"{words}."
+            words += describe_needed(others, self.test_images)
+        return f"{words}."
 
     def _verdict_of(self, comparison):
-        first, every = self.measures[0], self.compared(comparison=comparison)
-        compared = {k: x for k, x in every.items() if k not in self.collapsed}
-        baseline = self.labels.get(comparison.baseline, comparison.baseline)
-        others = compared.keys() - {comparison.baseline}
-        if len(compared) < len(every) and (
-            comparison.baseline in self.collapsed or not others
-        ):
-            return f"Nothing can be said of differences from {baseline}."
-        text = verdict(
-            {self.labels.get(name, name): x for name, x in compared.items()},
-            baseline,
-            first,
+        return describe_comparison(
+            self.compared(comparison=comparison),
+            comparison.baseline,
+            self.collapsed,
+            self.labels,
+            self.measures[0],
             self.folds,
-            describe_power([*compared.values()], first, self.folds),
         )
-        judged = {k: x for k, x in compared.items() if x.p_value is not None}
-        p_values = {name: x.p_value for name, x in judged.items()}
-        is_seen = not p_values or holm(p_values)
-        return text if is_seen else f"No difference is seen: {text}"
 
     @property
     def detectable(self) -> float | None:
@@ -460,23 +378,16 @@ class Results(_terminal.Tabular):
         return {}
 
     def _compare(self, measure, comparison):
-        baseline = self.values(comparison.baseline, measure)
         # Other measures are no fractions of the images.
         is_part = measure.key in FRACTIONS and "test" in self.sizes
-        compared = {}
-        for name in comparison.variants:
-            if not (values := self.values(name, measure)):
-                continue
-            shared = [run for run in values if run in baseline]
-            if name == comparison.baseline:
-                shared = []
-            compared[name] = Measured.of(
-                [*values.values()],
-                [values[run] - baseline[run] for run in shared],
-                self.images_of(shared) if is_part else None,
-                self.folds,
-            )
-        return compared
+        names = comparison.variants
+        return compare(
+            {name: self.values(name, measure) for name in names},
+            comparison.baseline,
+            self.values(comparison.baseline, measure),
+            self.images_of if is_part else None,
+            self.folds,
+        )
 
     def tables(self) -> list[Table]:
         """Returns the tables, without the names of folders."""
@@ -484,51 +395,23 @@ class Results(_terminal.Tabular):
         return [table for table in tables if table.rows]
 
     def _table(self, comparison):
-        rows, first = self.rows_of(comparison), self.measures[0]
-        difference = "difference"
-        if comparison.baseline:
-            baseline = self.labels.get(comparison.baseline, comparison.baseline)
-            difference = f'difference to "{baseline}"'
+        rows, baseline = self.rows_of(comparison), comparison.baseline
         further = {
             measure: self.compared(measure, comparison)
             for measure in self._further_measures
         }
-        are_timed = None not in [x.seconds_per_epoch for x in rows if x.seeds]
-        cells = []
-        for row in rows:
-            cell = {
-                "network": row.label,
-                "parameters": number_cell("{:,}", row.parameters),
-            }
-            if len(comparison.variants) >= MANY:
-                cell["MMACs"] = number_cell("{:,.4g}", row.macs, 1e-6)
-            # Or how trainings failed.
-            cell[first.column] = row.mean_cell(first) or "; ".join(row.failures)
-            cell[difference] = row.difference_cell(first)
-            for measure, by_name in further.items():
-                heading = measure.column
-                if heading in cell:
-                    heading = heading.replace(measure.heading, measure.key, 1)
-                measured = by_name.get(row.variant, NOTHING)
-                cell[heading] = measured.mean_cell(measure)
-            if are_timed:
-                cell["s / epoch"] = number_cell("{:.1f}", row.seconds_per_epoch)
-            cells.append(cell)
         title = "Networks, one seed"
         if len(self.planned_runs) > 1:
             title = f"Networks, mean over {self.seeds_in_words}"
-        title = f"{comparison.heading}{title}"
-        return Table(title, cells, note=self._note_of(rows))
-
-    def _note_of(self, rows):
-        note = f"Measured on {self.tested_on}."
-        note += describe_differences(rows, self.measures[0])
-        if seen := describe_power(rows, self.measures[0], self.folds):
-            note += f" {seen[0].upper()}{seen[1:]}."
-        for measure in (self.measures[0], *self._further_measures):
-            if measure.lower_is_better:
-                note += f" A lower {measure.heading} is better."
-        return note
+        measures = (self.measures[0], *further)
+        return networks_table(
+            f"{comparison.heading}{title}",
+            rows,
+            self.measures[0],
+            further,
+            self.labels.get(baseline, baseline) if baseline else None,
+            note_of(rows, self.tested_on, measures, self.folds),
+        )
 
     @property
     def _further_measures(self):
@@ -688,16 +571,13 @@ class Results(_terminal.Tabular):
         Raises:
             ValueError: If there is none.
         """
-        run = Run(seed, fold)
-        for outcome in self.runs:
-            if (outcome.variant, outcome.run) == (variant, run):
-                if outcome.file is not None:
-                    return self.output / outcome.file
-        named = ", ".join(f"{x.variant} ({x.run})" for x in self.runs if x.file)
+        files = {(x.variant, x.run): x.file for x in self.runs if x.file}
+        if file := files.get((variant, Run(seed, fold))):
+            return self.output / file
+        named = ", ".join(f"{name} ({run})" for name, run in files) or "none"
         raise ValueError(
-            "`variant`, `seed` and `fold` must be those of a network that "
-            f"finished. Received: {variant=}, {seed=}, {fold=}. There are: "
-            f"{named or 'none'}"
+            "`variant`, `seed` and `fold` must be those of a network that is "
+            f"kept. Received: {variant=}, {seed=}, {fold=}. There are: {named}"
         )
 
     def networks(self) -> list[str]:
@@ -714,18 +594,6 @@ class Results(_terminal.Tabular):
     def plot(self) -> "style.Figure | style.Axes":
         """Returns a matplotlib figure of means, seeds and intervals."""
         return plot_ablation(self, self.title)
-
-
-def _comparison_of(fields, variants):
-    """Returns a `Comparison` of these variants, as `study.json` holds it."""
-    comparison = Comparison(**fields)
-    names = comparison.variants or variants
-    baseline = comparison.baseline
-    return dataclasses.replace(
-        comparison,
-        baseline=baseline if baseline in variants else None,
-        variants=tuple(name for name in names if name in variants),
-    )
 
 
 Results.layouts[LAYOUTS[0]] = Results

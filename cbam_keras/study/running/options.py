@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
@@ -29,7 +30,7 @@ class RunOptions:
     command: str | None = None
     # It is called with the folder, and the results unless the run is stopped,
     # while nobody can overwrite it.
-    on_end: Callable[..., object] | None = None
+    on_end: Callable[[pathlib.Path, object], object] | None = None
 
     def __post_init__(self) -> None:
         for name in ("resume", "overwrite", "tensorboard"):

@@ -8,12 +8,10 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import reliability
-from cbam_keras.study.results.predictions import Predictions
+from cbam_keras.study.results.predictions import Judged, Predictions
 
 if TYPE_CHECKING:
     import pandas
-
-    from cbam_keras.study.results.results import Results
 
 # Matrices of more classes have no numbers, and names of some classes alone.
 MAX_NUMBERED = 12
@@ -76,7 +74,7 @@ ROC = "False positive rate", "True positive rate"
 PRECISION = "Recall (sensitivity)", "Precision"
 
 
-def plot_roc(results: "Results", title: str) -> "style.Figure":
+def plot_roc(results: Judged, title: str) -> "style.Figure":
     """Draws ROC curves of each class against the others, with their band.
 
     Of two classes that of the second, with its precision and recall.
@@ -121,7 +119,7 @@ def plot_roc(results: "Results", title: str) -> "style.Figure":
     return figure
 
 
-def plot_reliability(results: "Results", title: str) -> "style.Figure":
+def plot_reliability(results: Judged, title: str) -> "style.Figure":
     """Draws how often networks are right by how sure they are."""
     figure = style.new_figure(5.5, 5, title)
     axes = figure.subplots()
@@ -142,7 +140,7 @@ def plot_reliability(results: "Results", title: str) -> "style.Figure":
     return figure
 
 
-def _by_network(results: "Results") -> list[tuple[dict, Sequence[Predictions]]]:
+def _by_network(results: Judged) -> list[tuple[dict, Sequence[Predictions]]]:
     """Returns how each network is drawn, and its predictions by seed."""
     labels = {x: results.labels.get(x, x) for x in results.tested}
     styles = style.styles_of([*labels.values()])
