@@ -32,7 +32,8 @@ def network(attention):
 def failing(attention):
     """Returns it, but for SE."""
     if is_se(attention):
-        raise ValueError(f"The loss was nan {EVIL}")
+        # What cannot be built for another reason is an error at once.
+        raise MemoryError(f"The loss was nan {EVIL}")
     return network(attention)
 
 

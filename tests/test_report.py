@@ -76,7 +76,7 @@ PARTS = {
         [
             "cbam differs from none by +10.00 points",
             "Not trained yet: cbam, se (seed 2)",
-            f"error\nValueError: The loss was nan {EVIL}",
+            f"out of memory\nMemoryError: The loss was nan {EVIL}",
             "mean over up to 3 seeds",
         ],
         4,
@@ -88,7 +88,7 @@ PARTS = {
             "reduction_ratio=16, kernel_size=7)",
             "retrained, mean over seeds 1, 2",
             "cbam r=16 k=7\n90.00\n90.00 ± 0.00\n+10.00 [",
-            f"error\nValueError: The loss was nan {EVIL}",
+            f"out of memory\nMemoryError: The loss was nan {EVIL}",
         ],
         4,
     ),

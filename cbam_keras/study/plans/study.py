@@ -20,7 +20,7 @@ from cbam_keras.study.plans.recipes import DTYPES, Recipe, find_recipe
 
 # The name of a variant may have so many bytes: file systems allow 255, and the
 # names of files and folders hold more than that of the variant.
-MAX_NAME = 200
+MAX_NAME = 190
 # How results are shown: see `Study`.
 LAYOUTS = ("networks", "ranking")
 

@@ -443,6 +443,8 @@ def _check_content(content):
     for name in ("seeds", "measures", "comparisons"):
         if not content[name]:
             raise ValueError(f"`{name}` is empty")
+    if not settings["data"]:
+        raise ValueError("`settings.data` is empty")
     _checks.one_of("layout", content["layout"], LAYOUTS)
     # They name folders.
     for name in settings["variants"]:

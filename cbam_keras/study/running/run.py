@@ -60,8 +60,12 @@ from cbam_keras.study.running.networks import (
     print_data,
 )
 from cbam_keras.study.running.options import CallbackMakers, RunOptions
-from cbam_keras.study.running.outcomes import Outcome
-from cbam_keras.study.running.trainer import measure, train_network
+from cbam_keras.study.running.outcomes import OUT_OF_MEMORY, Outcome
+from cbam_keras.study.running.trainer import (
+    measure,
+    status_of,
+    train_network,
+)
 
 # A process that finds nothing to train looks again after so long.
 SECONDS_OF_WAITING = 0.5
@@ -386,7 +390,12 @@ class Queue:
                 continue
             with _graph.same_randomness(), free_memory():
                 batches = batches_for(variant, data)
-                build_network(study, variant, study.runs[0], batches)
+                try:
+                    build_network(study, variant, study.runs[0], batches)
+                except Exception as error:
+                    # There may be more memory when it is trained.
+                    if status_of(error) != OUT_OF_MEMORY:
+                        raise
 
     def train_all(self, options: RunOptions) -> None:
         """Trains what is missing, here or by workers."""

@@ -113,7 +113,7 @@ def train_network(
         interrupts.raise_if_noted()
         if _files.is_unwritable(folder.parent, error):
             raise
-        fields["status"] = _status_of(error)
+        fields["status"] = status_of(error)
         text = str(error).strip() or "no message"
         fields["message"] = f"{type(error).__name__}: {text}"
         fields["traceback"] = traceback.format_exc()
@@ -394,7 +394,7 @@ def _keep_numbers(metrics, variant):
     return numbers
 
 
-def _status_of(error):
+def status_of(error: Exception) -> str:
     """Returns the status of a network whose training raised this error."""
     if isinstance(error, Stopped):
         return error.status
