@@ -93,8 +93,8 @@ class Search:
             images of each fold, and new seeds by its test images. Defaults to
             `None`.
         keep: Positive integer, how many of the best trials keep their network.
-            It is saved as `<values>.keras`, with folds that of each fold.
-            Defaults to `3`.
+            It is in a folder of its own, `<values>-seed0` or the like, with
+            folds that of each fold. Defaults to `3`.
         data_options: Mapping of further arguments of `data.load`, as
             `{"download": True}`, except those of the recipe. Defaults to
             `None`.
@@ -208,7 +208,8 @@ class Search:
             configs.append({"kind": type(hp).__name__, **hp.get_config()})
         network = study.build_seeded(
             functools.partial(
-                self.hypermodel.network, self.space, self.loaded, self.recipe
+                self.hypermodel.network,
+                *(point(self.space), self.loaded, self.recipe),
             ),
             self.recipe,
         )
