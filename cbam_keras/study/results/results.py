@@ -173,7 +173,9 @@ class Results(_terminal.Tabular):
         return [outcome for outcome in self.outcomes if outcome.finished]
 
     @functools.cached_property
-    def files_read(self) -> dict[tuple, dict[str, Predictions] | None]:
+    def files_read(
+        self,
+    ) -> dict[tuple[str, Run], dict[str, Predictions] | None]:
         """What files of predictions hold, by variant and run, once read."""
         return {}
 

@@ -234,7 +234,11 @@ class Row(Measured):
         variant: str,
         outcomes: Sequence[Outcome],
         measured: Measured,
-        **fields: str | float | None,
+        *,
+        validation: float | None,
+        validation_accuracy: float | None,
+        label: str,
+        table: int,
     ) -> "Row":
         """Returns the row of a network with these outcomes of its runs."""
         finished = [x for x in outcomes if x.finished]
@@ -253,7 +257,10 @@ class Row(Measured):
                 for x in outcomes
                 if not x.finished
             ),
-            **fields,
+            validation=validation,
+            validation_accuracy=validation_accuracy,
+            label=label,
+            table=table,
         )
 
     def as_json(self) -> Json:
