@@ -86,6 +86,10 @@ class Predictions:
         return {"images": images, **dict(named), **areas}
 
 
+# What files hold by split, by variant and run; `None` for no whole file.
+FilesRead = dict[tuple[str, Run], dict[str, Predictions] | None]
+
+
 class Judged(Protocol):
     """What is asked here of `Results`."""
 
@@ -104,9 +108,7 @@ class Judged(Protocol):
     @property
     def threshold(self) -> str | None: ...
     @property
-    def files_read(
-        self,
-    ) -> dict[tuple[str, Run], dict[str, Predictions] | None]: ...
+    def files_read(self) -> FilesRead: ...
     @property
     def tested(self) -> dict[str, dict[Run, Predictions]]: ...
     @property

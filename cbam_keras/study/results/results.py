@@ -33,7 +33,7 @@ from cbam_keras.study.results.power import (
     describe_needed,
     detectable,
 )
-from cbam_keras.study.results.predictions import Predictions
+from cbam_keras.study.results.predictions import FilesRead, Predictions
 from cbam_keras.study.results.reading import parts_of
 from cbam_keras.study.results.statistics import (
     NOTHING,
@@ -173,9 +173,7 @@ class Results(_terminal.Tabular):
         return [outcome for outcome in self.outcomes if outcome.finished]
 
     @functools.cached_property
-    def files_read(
-        self,
-    ) -> dict[tuple[str, Run], dict[str, Predictions] | None]:
+    def files_read(self) -> FilesRead:
         """What files of predictions hold, by variant and run, once read."""
         return {}
 
