@@ -168,7 +168,9 @@ class StudyFolder:
                 try:
                     yield
                 except BaseException:
-                    self._export()
+                    # What is damaged is told when it is needed.
+                    with contextlib.suppress(*DAMAGE):
+                        self._export()
                     if options.on_end:
                         options.on_end(self.path, None)
                     raise
