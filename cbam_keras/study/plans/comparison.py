@@ -50,7 +50,8 @@ from cbam_keras.study.plans.study import Study, Variant, check_seeds
 from cbam_keras.study.plans.tasks import Classification, ImageTask
 from cbam_keras.study.plans.training import draw_curves
 from cbam_keras.study.results.figures import plot_costs
-from cbam_keras.study.results.results import MANY, Results
+from cbam_keras.study.results.results import Results
+from cbam_keras.study.results.statistics import MANY
 from cbam_keras.study.running.run import run_with
 
 __all__ = ["compare", "plan", "NETWORKS"]
