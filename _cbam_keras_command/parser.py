@@ -235,8 +235,7 @@ def tune(parser):
     parser.add_argument(
         "--max-trials",
         type=int,
-        help="number of trials (default: 14; grid ends by "
-        "itself)",
+        help="number of trials (default: 14; grid ends by itself)",
     )
     parser.add_argument(
         "--confirm",

@@ -31,7 +31,8 @@ def results_of(content):
     outcomes = []
     for cell in content["cells"]:
         known = {key: x for key, x in cell.items() if key in fields}
-        outcomes.append(study.Outcome(**{**known, **runs[cell["seed"]]._asdict()}))
+        known |= runs[cell["seed"]]._asdict()
+        outcomes.append(study.Outcome(**known))
     described = content["settings"]["data"].items()
     data = {study.Run(*run_of(int(key))).name: x for key, x in described}
     found = study.Results.of(
