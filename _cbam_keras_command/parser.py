@@ -225,8 +225,7 @@ def tune(parser):
     parser.add_argument(
         "--max-trials",
         type=int,
-        help="number of trials (default: 14; hyperband and grid end by "
-        "themselves)",
+        help="number of trials (default: 14; grid ends by itself)",
     )
     parser.add_argument(
         "--confirm",
@@ -268,12 +267,6 @@ def tune(parser):
     add_masks(parser)
     add_training(parser, learning_rate=False)
     group = add_rarely_used(parser)
-    group.add_argument(
-        "--hypermodel",
-        metavar="MODULE:FUNCTION",
-        help="a function of your own, or a keras_tuner.HyperModel, with a "
-        "search space of its own",
-    )
     group.add_argument(
         "--keep",
         type=int,

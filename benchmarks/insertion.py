@@ -14,7 +14,8 @@ Or predicts photographs of ImageNet, one of each class, by EfficientNet-Lite0
 before and after. Their names begin with WordNet's number of the class, in the
 order of the classes, as those of github.com/EliSchwartz/imagenet-sample-images.
 Or draws, for ten of them, Grad-CAM before and after fine-tuning on CIFAR-10:
-`FILE` is `cbam-seed0.keras` of the study `photographs` of `when_it_helps`.
+`FILE` is `cbam-seed0.keras` of the study `photographs` of `when_it_helps`, in a
+folder of this name.
 """
 
 import argparse
@@ -51,7 +52,8 @@ EPOCHS = 2
 
 def inserted(change, images):
     """Returns a trained network after a change."""
-    path = RUNS / "pretrained" / f"pretrained-seed{images.seed}.keras"
+    name = f"pretrained-seed{images.seed}"
+    path = RUNS / "pretrained" / name / f"{name}.keras"
     return change(keras.saving.load_model(path, compile=False))
 
 

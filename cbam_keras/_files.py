@@ -77,9 +77,12 @@ def _write_names(folder):
             os.close(descriptor)
 
 
-def delete_unfinished(folder: pathlib.Path) -> None:
-    """Deletes what killed processes left, while nobody else writes there."""
-    for path in folder.glob(f"{UNFINISHED}*"):
+def delete_unfinished(folder: pathlib.Path, name: str) -> None:
+    """Deletes what killed processes left of files of a name, or a pattern.
+
+    Nobody else may write them meanwhile.
+    """
+    for path in folder.glob(f"{UNFINISHED}*-{name}"):
         path.unlink(missing_ok=True)
 
 
@@ -146,12 +149,14 @@ def load_model(path: str | os.PathLike) -> keras.Model:
 
 def quarantine(path: pathlib.Path, error: Exception) -> None:
     """Renames a file that cannot be read, with a warning."""
-    aside = path.with_name(path.name + DAMAGED)
-    path.replace(aside)
-    reason = str(error).strip().split("\n")[0]
+    aside, how = path.with_name(path.name + DAMAGED), "It is"
+    # The folder of a run may be one that can only be read.
+    with contextlib.suppress(PermissionError):
+        path.replace(aside)
+        how = f'It is renamed to "{aside.name}" and'
+    reason = str(error).strip().split("\n")[0] or type(error).__name__
     _checks.warn(
-        f'"{path}" cannot be read ({reason}). It is renamed to '
-        f'"{aside.name}" and treated as missing'
+        f'"{path}" cannot be read ({reason}). {how} treated as missing'
     )
 
 

@@ -75,7 +75,8 @@ SHOWN = """
 REPEATED = {"CBAM": ("reduction_ratio", "identity_init")}
 # What calls return, and their docstrings describe: see `help(study.Row)`.
 RETURNED = """
-    study.Row study.Outcome study.Trial study.Estimate study.Comparison
+    study.Row study.Run study.Outcome study.Trial study.Estimate
+    study.Comparison
     insertion.Place insertion.AdoptedGate
     presets.Preset profiling.LayerProfile
 """.split()
@@ -88,7 +89,7 @@ MEMBERS = """
     Profile.uncounted Results.read Results.plot Results.markdown
     Results.json Task.load Task.check Task.compile Task.evaluate
     Task.predict Task.validate Results.predictions Results.per_class
-    Results.confusion Results.thresholds
+    Results.confusion Results.thresholds Results.path
 """.split()
 # Arguments and attributes that few users need.
 HIDDEN = """

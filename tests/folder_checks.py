@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import io
 import itertools
 import json
@@ -92,6 +93,10 @@ def call(name, output, **options):
     """Calls a program as a user does, and returns what it answers."""
     program, arguments = PROGRAMS[name]
     arguments = {"data": "mnist5k", "recipe": TWO, **arguments, **options}
+    if arguments.get("hypermodel") is units:
+        arguments["hypermodel"] = importlib.import_module("own_spaces").Space(
+            units
+        )
     results = program(**arguments, output=output)
     return without(json.loads(results.json()))
 

@@ -15,14 +15,24 @@ import numpy as np
 
 from cbam_keras import study
 
+measured = study.Classification.test
+
 
 def install(patch):
     """Pretends from now on, until the `pytest.MonkeyPatch` is undone."""
     patch.setattr(keras.Model, "fit", fit)
     patch.setattr(keras.Model, "evaluate", evaluate)
-    patch.setattr(study.Classification, "predict", lambda *_: {})
+    patch.setattr(study.Classification, "test", test)
     # Freeing memory takes longer than such a training.
     patch.setattr(gc, "collect", lambda *_: 0)
+
+
+def test(self, model, data):
+    """Returns the measures of a task without its predictions."""
+    if self.split != "test":
+        return measured(self, model, data)
+    arrays = measured(self, model, data)[1] if self.score else {}
+    return self._measure(model, data, arrays), {}
 
 
 def fit(

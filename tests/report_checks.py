@@ -36,7 +36,8 @@ def named(name, data):
 def failing(attention):
     """Returns it, but for SE."""
     if is_se(attention):
-        raise ValueError(f"The loss was nan {EVIL}")
+        # What cannot be built for another reason is an error at once.
+        raise MemoryError(f"The loss was nan {EVIL}")
     return network(attention)
 
 
@@ -90,18 +91,19 @@ def figure(path):
 
 
 def change(folder, **values):
-    """Changes what `results.json` holds."""
-    file = folder / "results.json"
+    """Changes what `study.json` holds."""
+    file = folder / "study.json"
     dump(file, json.loads(file.read_text()) | values)
     return folder
 
 
 def keep(folder, *networks):
     """Forgets all outcomes but those of networks, as `("none", 0)`."""
-    content = json.loads((folder / "results.json").read_text())
-    outcomes = content["outcomes"]
-    kept = [x for x in outcomes if (x["variant"], x["seed"]) in networks]
-    return change(folder, outcomes=kept)
+    kept = [f"{name}-seed{seed}" for name, seed in networks]
+    for state in folder.glob("*/state.json"):
+        if state.parent.name not in kept:
+            shutil.rmtree(state.parent)
+    return folder
 
 
 @once

@@ -24,9 +24,9 @@ def step():
 interrupts.raise_if_noted = step
 
 
-def build(hp):
-    """A space of small networks, for `--hypermodel`."""
-    units = hp.Choice("units", [4, 6, 8, 12, 16, 24])
+def build(attention):
+    """A small network for each attention, for `--model`."""
+    units = 4 if attention is None else attention.arguments["reduction_ratio"]
     return networks.mlp(units, activation="relu")
 
 

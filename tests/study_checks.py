@@ -51,6 +51,11 @@ def at_call(patch, owner, name, number, act):
     patch.setattr(owner, name, counted)
 
 
+def as_run(seed):
+    """Returns a seed as the run without folds, if it is none yet."""
+    return seed if isinstance(seed, study.Run) else study.Run(seed)
+
+
 def made(
     accuracies, baseline="none", kind=study.Results, outcome=(), **options
 ):
@@ -63,15 +68,21 @@ def made(
     measures = options.setdefault("measures", (accuracy,))
     outcomes = tuple(
         study.Outcome(
-            *(name, seed, "finished"),
+            *(name, run.seed, "finished"),
+            fold=run.fold,
             metrics={measures[0].key: value},
-            **{"seconds_per_epoch": seed, "parameters": 9000, **dict(outcome)},
+            **{
+                "seconds_per_epoch": run.seed,
+                "parameters": 9000,
+                **dict(outcome),
+            },
         )
-        for name, by_seed in accuracies.items()
-        for seed, value in by_seed.items()
+        for name, by_run in accuracies.items()
+        for run, value in zip(map(as_run, by_run), by_run.values(), strict=True)
     )
+    most = map(as_run, max(accuracies.values(), key=len))
     defaults = {
-        "seeds": tuple(max(accuracies.values(), key=len)),
+        "seeds": tuple(dict.fromkeys(run.seed for run in most)),
         "data": "mnist5k",
         "sizes": {},
         "comparisons": (study.Comparison(baseline, names),),
@@ -81,7 +92,24 @@ def made(
 
 
 def content_of(folder):
-    return json.loads((folder / "results.json").read_text())
+    return study.read_content(folder)
+
+
+def network_files(results):
+    """Returns the files of all networks of a run."""
+    return {
+        f"{name}/{file}"
+        for outcome in results.outcomes
+        for name in [f"{outcome.variant}-{outcome.run.name}"]
+        for file in ("state.json", f"{name}.keras")
+    }
+
+
+def rewrite(path, change):
+    """Changes a JSON file, by a function of its content."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
 
 
 def statuses(results):

@@ -5,7 +5,6 @@ import inspect
 import json
 import re
 import sys
-import textwrap
 
 import keras
 import keras_tuner
@@ -65,7 +64,6 @@ SPACE = {
 }
 # Longer than the name of a file may be.
 LONG = "x" * 300
-OWN_SPACE = "tune --hypermodel json:loads"
 
 
 def planned(line):
@@ -77,7 +75,7 @@ def planned(line):
 def described(plan):
     """Returns the arguments and options that a plan was made with."""
     if isinstance(plan, tuning.Search):
-        found, task = vars(plan) | vars(plan.adapted), plan.of_trials
+        found, task = vars(plan) | vars(plan.hypermodel), plan.trial_task
     else:
         found = {**vars(plan), **plan.settings, **plan.variants[-1].describe()}
         found["seeds"], task = len(plan.seeds), plan.task
@@ -95,7 +93,7 @@ def test_an_option_reaches_the_argument_of_its_name(line):
 
 
 def test_options_make_the_search_space():
-    hypermodel = planned(" ".join(["tune", *SPACE])).adapted
+    hypermodel = planned(" ".join(["tune", *SPACE])).hypermodel
     hp = keras_tuner.HyperParameters()
     hypermodel.attention_for(hp)
     found = {own.name: set(own.values) for own in hp.space}
@@ -160,30 +158,8 @@ def test_functions_of_the_user_are_found(tmp_path, monkeypatch):
     (tmp_path / "mine_for_cli.py").write_text("def build(x):\n    return x\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    own = planned("tune --hypermodel mine_for_cli:build").adapted
-    assert own.ask("it") == "it"
-    ours = planned("tune --model mine_for_cli:build").adapted
+    ours = planned("tune --model mine_for_cli:build").hypermodel
     assert ours.model("it") == "it"
-
-
-def test_code_that_an_error_ends_with_keeps_its_lines(
-    tmp_path, monkeypatch, capsys
-):
-    (tmp_path / "own_fit_for_cli.py").write_text(
-        "import keras_tuner\n"
-        "class Own(keras_tuner.HyperModel):\n"
-        "    def fit(self, hp, model):\n"
-        "        pass\n"
-        "own = Own()\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    assert cli.main(["tune", "--hypermodel", "own_fit_for_cli:own"]) == 2
-    first, empty, *code = capsys.readouterr().err.splitlines()
-    assert "`hypermodel` must not have a `fit` of its own" in first
-    assert not empty
-    compile(textwrap.dedent("\n".join(code)), "code", "exec")
-    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
@@ -249,20 +225,12 @@ def test_quiet_commands_show_no_progress(capsys):
         ("tune --model nowhere:build", "No module named 'nowhere'"),
         ("tune --model ../x:y", "a function. Received: model='../x:y'"),
         ("train --attention json:", "class. Received: attention='json:'"),
-        ("tune --hypermodel json", "a function. Received: hypermodel='json'"),
         ("train --attention json:dumps", "Received: dumps, which fails (dumps"),
         (f"train --epochs {10**20}", "`epochs` must be at most 2,147,483,647"),
         (f"train --kernel-size {10**20 + 1}", "`kernel_size` must be at most"),
         ("tune --confirm -1", "`confirm` must be an integer from 0. Received"),
         (f"train --data mnist5k --output {LONG}", "(File name too long)"),
         ("train --scheduler file.json", "that it has written. Received: sched"),
-        (
-            f"{OWN_SPACE} --order parallel",
-            "`order` must be left out with `hypermodel`, which has its own "
-            "space. Received: order=['parallel']",
-        ),
-        (f"{OWN_SPACE} --learning-rate=0.5", "`learning_rate` must be left "),
-        (f"{OWN_SPACE} --no-identity-init", "`identity_init` must be left "),
         (
             "tune --attention none se --kernel-size 3",
             "`kernel_size` must be left out with the layers none, se",
@@ -311,7 +279,7 @@ def drawn(tiny, monkeypatch):
 
     def draw(folder, content):
         results = study.Results.of(folder, content)
-        calls.append([name.partition(".")[0] for name in results.networks()])
+        calls.append([*results.networks()])
 
     pretended.install(monkeypatch)
     monkeypatch.setattr(looking, "draw", draw)
@@ -358,7 +326,7 @@ def test_the_report_shows_the_networks_of_the_first_seed(
     table = printed.out[printed.out.index("Results in") :]
     assert table.index("│ none ") < table.index("│ se ")
     assert table.endswith(f"\nReport in {output / 'report.html'}\n")
-    assert drawn == [["none-seed0", "se-seed0"]]
+    assert drawn == [["none", "se"]]
     content = json.loads((output / "results.json").read_text())
     # As it was given, but for how to treat what is there.
     assert content["command"] == (
@@ -378,7 +346,9 @@ def test_networks_are_also_written_without_our_layers(
     images = np.random.default_rng(0).random((2, 28, 28, 1), "float32")
     for name in ("none", "cbam"):
         plain, network = (
-            keras.saving.load_model(output / f"{name}{ending}.keras")
+            keras.saving.load_model(
+                output / f"{name}-seed0/{name}-seed0{ending}.keras"
+            )
             for ending in (".plain", "")
         )
         np.testing.assert_allclose(plain(images), network(images), rtol=1e-4)

@@ -115,7 +115,7 @@ def test_docstring_examples_run(tmp_path, chosen):
         folder.mkdir()
         if name == "write":
             # A report is of a run.
-            (folder / "results.json").write_text("{}")
+            (folder / "study.json").write_text("{}")
         globs = {**names, "folder": folder}
         for test in finder.find(PUBLIC[name], name, globs=globs, module=False):
             result = runner.run(test)

@@ -105,7 +105,6 @@ LATE = {
     "layers._fused.jax_passes": {"jax"},
     "layers._fused.tensorflow_passes": {"tensorflow"},
     "layers._fused.torch_passes": {"torch"},
-    "tuning.adaptor": {"keras_tuner"},
     "tuning.hypermodel": {"keras_tuner"},
     "tuning.tuner": {"keras_tuner"},
 }

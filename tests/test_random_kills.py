@@ -22,7 +22,8 @@ pytestmark = [pytest.mark.exhaustive, pytest.mark.slow]
 
 KILLS = int(os.environ.get("KILLS", "30"))
 TRAINING = ("--data", "mnist5k", "--epochs", "3", "--batch-size", "10")
-SEARCH = ("--hypermodel", "slowed_script:build", "--max-trials", "3")
+SEARCH = ("--model", "slowed_script:build", "--max-trials", "3")
+SEARCH += ("--attention", "se", "--reduction-ratio", "4", "6", "8", "12")
 WORKERS = ("--confirm", "1", "--workers", "2")
 COMMANDS = {
     "train": ("train", *TRAINING, "--attention", "none", "se"),
@@ -34,7 +35,7 @@ COMMANDS = {
 def start(name, folder):
     """Starts a command in a process of its own."""
     folder.mkdir(exist_ok=True)
-    is_slow = "--hypermodel" in COMMANDS[name]
+    is_slow = "--model" in COMMANDS[name]
     script = ("-m", "cbam_keras") if is_slow else ("slowed_script.py",)
     options = (*COMMANDS[name], "--output", folder / "run")
     with (folder / "log").open("a") as log:

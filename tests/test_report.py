@@ -75,7 +75,7 @@ PARTS = {
         [
             "cbam differs from none by +10.00 points",
             "Not trained yet: cbam, se (seed 2)",
-            f"error\nValueError: The loss was nan {EVIL}",
+            f"out of memory\nMemoryError: The loss was nan {EVIL}",
             "mean over up to 3 seeds",
         ],
         4,
@@ -87,7 +87,7 @@ PARTS = {
             "reduction_ratio=16, kernel_size=7)",
             "retrained, mean over seeds 1, 2",
             "cbam r=16 k=7\n90.00\n90.00 ± 0.00\n+10.00 [",
-            f"error\nValueError: The loss was nan {EVIL}",
+            f"out of memory\nMemoryError: The loss was nan {EVIL}",
         ],
         3,
     ),
@@ -152,9 +152,9 @@ def test_an_unfinished_run_says_what_there_is(tmp_path):
     assert "no network is trained" in page.text
     assert f"cbam-keras report {nothing} draws it" in page.text
     trials = tune(tmp_path / "search")
-    content = json.loads((trials / "results.json").read_text())
+    content = json.loads((trials / "study.json").read_text())
     del content["best"], content["confirmation"], content["verdict"]
-    (trials / "results.json").write_text(json.dumps(content))
+    (trials / "study.json").write_text(json.dumps(content))
     page = written(trials)
     assert "The search is not finished" in page.text
     assert "cbam r=16 k=7\n90.00\n2\n" in page.text
@@ -173,6 +173,7 @@ def test_the_page_of_a_study_without_a_question_asks_one(tmp_path):
 )
 def test_a_damaged_folder_has_a_page(content, tmp_path):
     (tmp_path / "results.json").write_text(content)
+    (tmp_path / "study.json").write_text(content)
     assert "Not in this report" in written(tmp_path).text
 
 

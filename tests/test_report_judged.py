@@ -10,6 +10,7 @@ from test_report import written
 
 from cbam_keras import _files, report, study
 from cbam_keras.report.methods import PAPERS, find_entries
+from cbam_keras.study.results import predictions
 
 pandas = pytest.importorskip("pandas")
 pytest.importorskip("sklearn")
@@ -28,7 +29,9 @@ def judged(folder, names=("cat", "dog"), seed=0, absent=(), **changed):
         values = {"labels": labels, "images": labels.astype("U9")}
         values["probabilities"] = powers / powers.sum(axis=1, keepdims=True)
         arrays = {f"test/{key}": x for key, x in values.items()}
-        _files.write_arrays(folder / f"{variant}{_files.PREDICTIONS}", arrays)
+        name = f"{variant}-seed0"
+        path = folder / name / f"{name}{_files.PREDICTIONS}"
+        _files.write_arrays(path, arrays)
     changed = {"class_counts": [9] * len(names), "commonest": 0.5, **changed}
     return change(folder, class_names=names, **changed)
 
@@ -56,7 +59,7 @@ def test_tables_of_page_files_and_json_agree(tmp_path):
     folder = judged(tmp_path / "run")
     text = report.write(folder).read_text()
     results = study.Results.read(folder)
-    for name, frame in results.judged().items():
+    for name, frame in predictions.judged(results).items():
         file = folder / "tables" / f"{name}.csv"
         pandas.testing.assert_frame_equal(
             pandas.read_csv(file), frame, check_dtype=False

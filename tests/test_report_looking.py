@@ -14,6 +14,7 @@ from folder_checks import call
 from keras import layers
 from PIL import Image
 from report_checks import change, keep, quick, train
+from study_checks import rewrite
 from tuning_checks import warned
 
 from cbam_keras import CBAM, _files, cli, data, explain, report, study, training
@@ -49,7 +50,7 @@ def write_run(folder, source, classes=COLORS, **models):
     """Writes a run on data of these classes, with these models."""
     shutil.rmtree(train(folder) / "explain")
     for name, model in models.items():
-        model.save(folder / f"{name}.keras")
+        model.save(folder / f"{name}-seed0/{name}-seed0.keras")
     shape = [*next(iter(models.values())).input_shape[1:]]
     change_images(folder, fingerprint=None, image_shape=shape)
     change(folder, class_names=list(classes), source=source.describe())
@@ -58,9 +59,8 @@ def write_run(folder, source, classes=COLORS, **models):
 
 def change_images(folder, **values):
     """Changes what a run says of its images."""
-    settings = json.loads((folder / "results.json").read_text())["settings"]
-    settings["data"]["0"] |= values
-    change(folder, settings=settings)
+    for state in folder.glob("*/state.json"):
+        rewrite(state, lambda content: content["data"].update(values))
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_large_data_of_tensorflow_datasets_is_read_in_part(
 
 
 def _damage(folder):
-    (folder / "none.keras").write_bytes(b"PK no model")
+    (folder / "none-seed0/none-seed0.keras").write_bytes(b"PK no model")
 
 
 def _forget(folder):
@@ -239,7 +239,7 @@ def _change_images(folder):
 @pytest.mark.parametrize(
     ("change_run", "message"),
     [
-        (_damage, "none.keras. cannot be loaded .*import them in Python"),
+        (_damage, "none-seed0.keras. cannot be loaded .*import them in Python"),
         (_forget, "its images are arrays or data frames"),
         (_reshape, r"its images are of shape \(8, 8, 8, 1\)"),
         (_change_images, "the data in .* have changed since"),
@@ -282,5 +282,7 @@ def test_a_run_with_a_page_can_be_overwritten(tmp_path, monkeypatch):
     assert (output / "explain/grad_cam.png").exists()
     assert data.load("pets").class_names == ("cat", "dog")
     study.run(described, output, overwrite=True)
-    files = {path.name for path in output.iterdir()}
-    assert files == {"results.json", "history.csv", "none.keras"}
+    names = {path.name for path in output.iterdir()}
+    assert names == {
+        *("study.json", "results.json", "history.csv", "none-seed3")
+    }

@@ -111,7 +111,7 @@ def test_a_killed_run_ends_as_an_unbroken_one(run, drawn):
     # The package alone loads the loss, with weights by pixels.
     loaded = data.load_masks(drawn / "images", drawn / "masks")
     counts = np.bincount(loaded.train[0][1].ravel())
-    file = run / "skip-gate.keras"
+    file = run / "skip-gate-seed0/skip-gate-seed0.keras"
     found = subprocess.check_output([sys.executable, "-c", LOAD, file])
     expected = pytest.approx(counts.sum() / (2 * counts))
     assert [*map(float, found.split())] == expected

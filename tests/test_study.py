@@ -1,7 +1,9 @@
 """`study`: named variants x seeds; resuming is in test_study_resuming.py."""
 
 import dataclasses
+import functools
 import io
+import itertools
 import json
 import re
 import shutil
@@ -17,7 +19,9 @@ from study_checks import (
     WIDE,
     content_of,
     narrow,
+    network_files,
     planned,
+    rewrite,
     statuses,
 )
 from training_checks import SHORT
@@ -51,10 +55,10 @@ def test_a_study_is_a_row_per_variant(ran):
     assert list(frame["variant"]) == ["narrow", "gated"]
     assert list(frame["seeds"]) == [3, 3]
     outcomes = content_of(ran.output)["outcomes"]
-    assert [(x["variant"], x["seed"]) for x in outcomes] == [
+    assert [(x.variant, x.seed) for x in outcomes] == [
         (name, seed) for seed in range(3) for name in ("narrow", "gated")
     ]
-    accuracies = [c["metrics"]["test_accuracy"] for c in outcomes]
+    accuracies = [x.test_accuracy for x in outcomes]
     assert len(set(accuracies)) > 2
     assert frame["mean"][1] == pytest.approx(np.mean(accuracies[1::2]))
     assert frame["parameters"][0] == (9 + 1) * 4 + (4 + 1) * 10
@@ -77,8 +81,10 @@ def test_a_folder_is_read_as_what_its_run_returned(ran):
     found = study.Results.read(ran.output)
     assert found == ran
     pd.testing.assert_frame_equal(found.to_dataframe(), ran.to_dataframe())
-    names = {f"{o.variant}-seed{o.seed}.keras" for o in ran.outcomes}
-    assert set(files(ran.output)) == {"history.csv", "results.json", *names}
+    assert set(files(ran.output)) == {
+        *("history.csv", "results.json", "study.json"),
+        *network_files(ran),
+    }
     with pytest.raises(ValueError, match="be the output folder of a study"):
         study.Results.read(ran.output.parent)
 
@@ -109,7 +115,7 @@ def test_a_study_that_cannot_be_is_refused(changed, error, message, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-LONG = "漢" * 66 + "ab"
+LONG = "漢" * 63 + "a"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +131,7 @@ def test_a_variant_is_named_as_a_file_may_be(name):
 
 
 def test_the_longest_name_fits_with_all_that_is_put_around_it(tmp_path):
-    assert len(LONG.encode()) == 200
+    assert len(LONG.encode()) == 190
     long = study.Variant(LONG, narrow)
     results = study.run(planned(long, seeds=(0, 2**32 - 1)), tmp_path)
     assert statuses(results) == ["finished"] * 2
@@ -147,8 +153,8 @@ def test_networks_at_chance_have_not_learned(tmp_path, monkeypatch):
     assert found.verdict.startswith("No network is better than guessing")
     assert study.Results.read(tmp_path) == found
     # As far as is known where no labels are.
-    content = content_of(tmp_path) | {"commonest": None}
-    (tmp_path / "results.json").write_text(json.dumps(content))
+    change = functools.partial(dict.update, commonest=None)
+    rewrite(tmp_path / "study.json", change)
     assert study.Results.read(tmp_path).guess == 1 / 10
 
 
@@ -203,6 +209,18 @@ def raising(error):
     return build
 
 
+def failing_later(error):
+    """Returns what builds a network that is checked, and not the next one."""
+    builds = itertools.count()
+
+    def build(data):
+        if next(builds):
+            raise error
+        return narrow(data)
+
+    return build
+
+
 def diverging(data):
     model = narrow(data)
     model.layers[-1].set_weights([np.full((4, 10), np.nan), np.zeros(10)])
@@ -210,7 +228,7 @@ def diverging(data):
 
 
 FAILING = (
-    ("error", raising(KeyError("stage9")), "KeyError: 'stage9'"),
+    ("error", failing_later(KeyError("stage9")), "KeyError: 'stage9'"),
     ("out of memory", raising(MemoryError()), "MemoryError: no message"),
     ("out of memory", raising(EXHAUSTED), "OOM"),
     ("out of memory", raising(OUT_OF_MEMORY), "CUDA"),
@@ -250,13 +268,23 @@ def test_a_variant_that_fails_is_recorded_and_the_others_go_on(
             assert not trained
 
 
+def test_what_cannot_be_built_is_an_error_before_anything_is_trained(tmp_path):
+    bad = study.Variant("bad", raising(KeyError("stage9")))
+    with epochs() as trained, pytest.raises(KeyError, match="stage9"):
+        study.run(planned(NARROW, bad), tmp_path / "run")
+    assert not trained and not (tmp_path / "run").exists()
+
+
 def test_if_all_fail_the_error_is_raised_and_nothing_is_left(
     tmp_path, monkeypatch
 ):
     wrong = study.Variant("bad", raising(KeyError("stage9")))
     with pytest.raises(KeyError, match="stage9"):
         study.run(planned(wrong), tmp_path)
-    assert files(tmp_path) == {}
+    # Other settings are no change of what never began.
+    recipe = dataclasses.replace(SHORT, epochs=2)
+    with pytest.raises(KeyError, match="stage9"):
+        study.run(planned(wrong, recipe=recipe), tmp_path)
     lost = study.Variant("lost", diverging)
     with pytest.raises(RuntimeError, match="None of the 1 trainings finished"):
         study.run(planned(lost), tmp_path)
@@ -279,20 +307,26 @@ def test_a_run_keeps_the_scale_of_its_images(tmp_path):
 # Folders that others have written.
 
 
-@pytest.mark.parametrize("key", ["file", "variant", "seed"])
+@pytest.mark.parametrize("key", ["variant", "seed"])
 def test_nothing_outside_the_folder_is_touched(key, ran, tmp_path):
     folder = shutil.copytree(ran.output, tmp_path / "run")
     (tmp_path / "mine.keras").mkdir()
-    content = content_of(folder)
-    value = "../mine.keras" if key == "file" else "x/../../../mine.keras"
-    content["outcomes"][0][key] = value
-    content["settings"]["variants"][value] = {}
-    content["seeds"].append(value)
-    (folder / "results.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="results.json.*Received"):
+    value = "x/../../../mine.keras"
+
+    def change(content):
+        content["settings"]["variants"][value] = {}
+        content["seeds"].append(value)
+
+    rewrite(folder / "study.json", change)
+    with pytest.raises(ValueError, match="study.json.*Received"):
         study.Results.read(folder)
-    with pytest.raises(ValueError, match="results.json is damaged"):
+    with pytest.raises(ValueError, match="study.json is damaged"):
         study.run(planned(NARROW, seeds=(0, 3)), folder)
+    state = folder / "narrow-seed0/state.json"
+    shutil.copy(ran.output / "study.json", folder)
+    rewrite(state, lambda content: content.update({key: value}))
+    with pytest.raises(ValueError, match="networks cannot be read"):
+        study.Results.read(folder)
     study.run(planned(NARROW), folder, overwrite=True)
     assert (tmp_path / "mine.keras").is_dir()
 
@@ -304,43 +338,41 @@ DAMAGE = {
     "measures": [],
     "measures.0.digits": -1,
     "comparisons.0": 3,
-    "outcomes.0.place": "here",
 }
 
 
 @pytest.mark.parametrize("field", DAMAGE)
 def test_a_damaged_field_is_an_error_of_the_file(field, ran, tmp_path):
     folder = shutil.copytree(ran.output, tmp_path / "run")
-    content = part = content_of(folder)
-    *keys, last = field.split(".")
-    for key in keys:
-        part = part[int(key) if isinstance(part, list) else key]
-    part[int(last) if isinstance(part, list) else last] = DAMAGE[field]
-    (folder / "results.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="results.json cannot be read"):
+
+    def change(part):
+        *keys, last = field.split(".")
+        for key in keys:
+            part = part[int(key) if isinstance(part, list) else key]
+        part[int(last) if isinstance(part, list) else last] = DAMAGE[field]
+
+    rewrite(folder / "study.json", change)
+    with pytest.raises(ValueError, match="study.json .* cannot be read"):
         study.Results.read(folder)
 
 
-def test_an_outcome_that_stands_twice_is_damage(ran, tmp_path):
+def test_a_damaged_state_is_an_error_of_the_results(ran, tmp_path):
     folder = shutil.copytree(ran.output, tmp_path / "run")
-    content = content_of(folder)
-    content["outcomes"].append(content["outcomes"][0])
-    (folder / "results.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="of one variant and seed"):
+    state = folder / "narrow-seed0/state.json"
+    rewrite(state, lambda content: content["ended"].update(place="here"))
+    with pytest.raises(ValueError, match="networks cannot be read"):
         study.Results.read(folder)
 
 
 def test_deep_nesting_is_damage(tmp_path):
-    (tmp_path / "results.json").write_text("[" * 200_000)
-    with pytest.raises(ValueError, match="results.json is damaged"):
+    (tmp_path / "study.json").write_text("[" * 200_000)
+    with pytest.raises(ValueError, match="study.json is damaged"):
         study.run(planned(NARROW), tmp_path)
 
 
 def test_a_run_of_an_earlier_version_is_refused(ran, tmp_path):
     folder = shutil.copytree(ran.output, tmp_path / "run")
-    # Version 0.5.0 wrote it.
-    content = content_of(folder) | {"format": 3}
-    (folder / "results.json").write_text(json.dumps(content))
+    rewrite(folder / "study.json", lambda content: content.update(format=3))
     before = files(folder)
     said = "`format` must be 4. Received: 3, of another version"
     with pytest.raises(ValueError, match=f"run.*{said}"):

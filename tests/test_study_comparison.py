@@ -57,12 +57,16 @@ def compared(tmp_path_factory):
 
 def test_compare_trains_none_se_and_cbam_below_runs(compared):
     assert compared.output.parts[-2:] == ("runs", "train-mnist5k-tiny")
-    assert [run.file for run in compared.runs] == [f"{n}.keras" for n in NAMES]
+    assert [run.file for run in compared.runs] == [
+        f"{n}-seed0/{n}-seed0.keras" for n in NAMES
+    ]
     assert content_of(compared.output)["settings"]["model"] == "tiny"
     assert compared.seeds == (0,)
     png = (compared.output / "comparison.png").read_bytes()
     assert png.startswith(b"\x89PNG")
-    model = keras.saving.load_model(compared.output / "none.keras")
+    model = keras.saving.load_model(
+        compared.output / "none-seed0/none-seed0.keras"
+    )
     assert not any("attention" in layer.name for layer in model.layers)
     assert model.get_layer("rescale").scale == pytest.approx(1 / 255)
 
@@ -118,7 +122,9 @@ def test_layers_of_the_users_own_are_compared(tmp_path):
     options = {"layer_options": {"negative_slope": 0.5}}
     results = compare(kinds, **options, output=tmp_path)
     assert [row.variant for row in results.rows] == ["none", "LeakyReLU"]
-    model = keras.saving.load_model(tmp_path / "LeakyReLU.keras")
+    model = keras.saving.load_model(
+        tmp_path / "LeakyReLU-seed0/LeakyReLU-seed0.keras"
+    )
     layer = model.get_layer("stage1_block1_attention")
     assert layer.negative_slope == 0.5
     variants = content_of(tmp_path)["settings"]["variants"]
@@ -349,7 +355,7 @@ def test_a_comparison_is_json(compared):
     assert (content["seeds"], content["test_images"]) == ([0], 20)
     for row, run in zip(content["rows"], content["runs"], strict=True):
         assert row["test_accuracy"] == pytest.approx(run["test_accuracy"])
-        assert run["file"] == f"{row['network']}.keras"
+        assert run["file"].endswith(f"{row['network']}-seed0.keras")
 
 
 # Several seeds.

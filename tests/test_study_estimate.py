@@ -7,7 +7,6 @@ import random
 import sys
 from types import SimpleNamespace
 
-import keras
 import networks
 import numpy as np
 import pretended
@@ -25,7 +24,6 @@ from cbam_keras import (
     tuning,
 )
 from cbam_keras.study import Cost, Estimate
-from cbam_keras.study.running.queue import Queue, make_queue
 
 LINEAR = study.Variant("linear", lambda data: linear())
 MLP = study.Variant("mlp", lambda data: mlp(2))
@@ -142,21 +140,18 @@ def test_a_run_says_how_long_what_is_left_takes(
         lines = capsys.readouterr().out.splitlines()
         return [line for line in lines if line.startswith("About ")]
 
-    after_two_epochs = "About 4 minutes left for 2 networks"
-    after_a_network = "About 3 minutes left for one network"
-    assert said("a", "b") == [after_two_epochs, after_a_network]
+    assert said("a", "b") == ["About 7 minutes left for one network"]
     assert said("a", "b") == []
-    # The speed is known from before.
-    assert said("a", "b", "c") == [after_a_network]
+    assert said("a", "b", "c", "d") == ["About 7 minutes left for one network"]
 
 
 @pytest.mark.parametrize(("count", "minutes"), [(1, 9), (2, 6), (3, 3), (4, 3)])
 def test_time_left_knows_how_many_are_trained_at_a_time(count, minutes, capsys):
     history = [{"seconds": 300}, {"seconds": 60}]
-    outcomes = [{"history": history}]
-    folder = SimpleNamespace(stored_outcomes=outcomes, histories=dict)
-    queue = Queue(planned(LINEAR), folder, None)
-    queue.left = lambda: (3, 9)
+    ended = study.Outcome("a", 0, "finished", history=history)
+    recipe = training.Recipe(epochs=3)
+    queue = study.Queue(planned(LINEAR, recipe=recipe), None, None)
+    queue.progress = lambda: {"a": ended, "b": None, "c": None, "d": None}
     queue.say_time_left(count)
     line = f"About {minutes} minutes left for 3 networks\n"
     assert capsys.readouterr().out == line
@@ -168,9 +163,9 @@ def test_networks_that_share_cores_have_no_seconds_per_epoch(
     pretended.install(monkeypatch)
     alone = study.run(planned(LINEAR), tmp_path / "alone")
     assert alone.rows[0].seconds_per_epoch and "s / epoch" in str(alone)
-    queue = make_queue(planned(LINEAR), tmp_path / "beside")
-    # As a worker has.
-    queue.callbacks = [keras.callbacks.Callback()]
+    queue = study.Queue.of(planned(LINEAR), tmp_path / "beside")
+    # As in a worker.
+    queue.is_worker = True
     with queue.folder.opened(study.RunOptions()):
         queue.train_next()
     found = study.Results.read(tmp_path / "beside")

@@ -72,12 +72,9 @@ def test_a_run_goes_on_after_an_error_as_an_unbroken_one(
     assert len(trained) == left or is_other
     assert weights(folder).items() <= weights(output).items()
     assert set(files(output)) == set(files(folder)) or is_other
-    # Queue have the order of training, not that in which they have ended.
+    # They have the order of training, not that in which they have ended.
     ended, unbroken = (
-        [
-            (x["variant"], x["seed"], len(x["history"]))
-            for x in content_of(each)["outcomes"]
-        ]
+        [(x.variant, x.seed, x.epochs) for x in content_of(each)["outcomes"]]
         for each in (output, folder)
     )
     assert ended == unbroken
@@ -118,8 +115,8 @@ def at_reading(output, act):
 @pytest.mark.parametrize(
     ("name", "number"),
     [
-        *(("results.json", 1), ("results.json", 4), ("tries", 1)),
-        *(("state.json", 1), ("state.json", 3), ("epoch-1.keras", 1)),
+        *(("study.json", 1), ("state.json", 1), ("state.json", 5)),
+        ("epoch-1.keras", 1),
         *(("epoch-1.keras", 2), ("epoch-1.keras", 3)),
     ],
 )

@@ -139,7 +139,7 @@ def test_a_network_that_comes_compiled_resumes_as_it_was(tmp_path):
         return model
 
     pytest.importorskip("keras_tuner")
-    task = tuning.Search(tuning.CBAMHyperModel(), "mnist5k").of_confirmation
+    task = tuning.Search(tuning.CBAMHyperModel(), "mnist5k").test_task
     one_stage = training.Recipe(epochs=2, batch_size=35)
     own = study.Study(task, [study.Variant("net", compiled)], recipe=one_stage)
     whole = study.run(own, tmp_path / "whole")
@@ -166,8 +166,8 @@ def test_trials_of_a_search_have_an_optimizer_for_each_stage():
     pytest.importorskip("keras_tuner")
     search = tuning.Search(tuning.CBAMHyperModel(), "mnist5k", RECIPE)
     model, data = network(), types.SimpleNamespace(train=[0])
-    search.of_trials.compile(model, RECIPE.stages[0], data)
+    search.trial_task.compile(model, RECIPE.stages[0], data)
     first = model.optimizer
     stages.begin_second(model)
-    search.of_trials.compile(model, RECIPE.stages[1], data)
+    search.trial_task.compile(model, RECIPE.stages[1], data)
     assert model.optimizer is not first

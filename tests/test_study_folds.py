@@ -37,24 +37,30 @@ def folded(photos, *variants, folds=3, **options):
 
 
 def test_each_fold_of_each_seed_is_a_run(photos):
-    assert folded(photos).runs == (0, 1, 2)
+    assert folded(photos).runs == ((0, 0), (0, 1), (0, 2))
     twice = folded(photos, seeds=(0, 3))
-    assert twice.runs == (0, 1, 2, 9, 10, 11)
+    assert twice.runs == tuple((x, fold) for x in (0, 3) for fold in range(3))
     # Networks differ by the run, and images by seed and fold.
-    assert twice.recipe_for(None, 10).seed == 10
-    loaded = twice.load(10)
+    seeds = {twice.recipe_for(None, run).seed for run in twice.runs}
+    assert len(seeds) == 6
+    run = twice.runs[4]
+    loaded = twice.load(run)
     assert (loaded.seed, loaded.folds, loaded.fold) == (3, 3, 1)
-    assert planned(NARROW, seeds=(4, 2)).runs == (4, 2)
+    assert (str(run), run.name) == ("seed 3, fold 1", "seed3-fold1")
+    plain = planned(NARROW, seeds=(4, 2)).runs
+    assert plain == ((4, None), (2, None))
+    assert (str(plain[0]), plain[0].name) == ("seed 4", "seed4")
     # Workers train a copy.
     assert dataclasses.replace(twice, finish=None).runs == twice.runs
 
 
 def test_differences_are_paired_by_fold_and_corrected(photos, tmp_path):
     found = study.run(folded(photos), tmp_path)
-    assert (found.folds, found.seeds) == (3, (0, 1, 2))
+    assert (found.folds, found.seeds) == (3, (0,))
     described = content_of(tmp_path)["settings"]["data"]
-    assert [described[str(run)]["fold"] for run in found.seeds] == [0, 1, 2]
-    tested = [described[str(run)]["sizes"]["test"] for run in found.seeds]
+    names = [f"seed0-fold{fold}" for fold in range(3)]
+    assert [described[name]["fold"] for name in names] == [0, 1, 2]
+    tested = [described[name]["sizes"]["test"] for name in names]
     assert tested == [7, 7, 6] and found.test_images == 20
     narrow, gated = found.rows
     differences = np.subtract(gated.values, narrow.values)
@@ -67,6 +73,17 @@ def test_differences_are_paired_by_fold_and_corrected(photos, tmp_path):
     assert json.loads(found.json())["folds"] == 3
     assert study.Results.read(tmp_path) == found
     assert list(found.to_dataframe()["seeds"]) == [3, 3]
+    path = tmp_path / "gated-seed0-fold2/gated-seed0-fold2.keras"
+    assert found.path("gated", fold=2) == path and path.exists()
+    with pytest.raises(
+        ValueError, match="fold=None. There are: narrow .seed 0, f"
+    ):
+        found.path("gated")
+    assert {(row["seed"], row["fold"]) for row in found.history} == {
+        (0, 0),
+        (0, 1),
+        (0, 2),
+    }
 
 
 def test_more_seeds_add_their_folds_and_other_folds_are_refused(
@@ -76,7 +93,7 @@ def test_more_seeds_add_their_folds_and_other_folds_are_refused(
     with epochs() as trained:
         found = study.run(folded(photos, seeds=2), tmp_path)
     assert len(trained) == 6
-    assert found.seeds == (0, 1, 2, 3, 4, 5)
+    assert found.seeds == (0, 1) and len(found.runs) == 12
     # The same images in other folds.
     assert found.test_images == 20
     assert "over 3 folds x 2 seeds, corrected" in found.verdict
@@ -86,8 +103,10 @@ def test_more_seeds_add_their_folds_and_other_folds_are_refused(
 
 
 def test_drawing_counts_the_images_of_all_folds_that_both_have():
-    ran = {"a": {0: 0.8, 1: 0.4, 2: 0.5}, "b": {0: 1.0, 1: 0.6}}
-    tested = {"0": 5, "1": 5, "2": 4}
+    runs = [study.Run(0, fold) for fold in range(3)]
+    values = {"a": (0.8, 0.4, 0.5), "b": (1.0, 0.6)}
+    ran = {name: dict(zip(runs, x, strict=False)) for name, x in values.items()}
+    tested = {"seed0-fold0": 5, "seed0-fold1": 5, "seed0-fold2": 4}
     data = {run: {"sizes": {"test": n}} for run, n in tested.items()}
     sizes, settings = {"test": 5}, {"data": data}
     found = made(
@@ -96,7 +115,8 @@ def test_drawing_counts_the_images_of_all_folds_that_both_have():
     # Two of ten images.
     half = stats.norm.ppf(0.975) * np.sqrt(0.2 * 0.8 / 10)
     assert found.rows[1].interval == pytest.approx((0.2 - half, 0.2 + half))
-    assert found.images_of((0, 1, 2, 3, 5)) == 14
+    # Another seed tests the same images in other folds.
+    assert found.images_of([*runs, study.Run(1, 0)]) == 14
     # "b" is right about 0.8 in all, and guessing about 0.6 + 0.26 of 14 images.
     assert "luck up to 85.66 % of 14 images" in found.verdict
     assert "learned" not in dataclasses.replace(found, guess=0.5).verdict
@@ -121,7 +141,7 @@ def test_a_fold_that_fails_is_named(photos, tmp_path):
     assert checked == [(1, 0)]
     assert statuses(found).count("error") == 1
     assert found.rows[1].failures == ("seed 1, fold 1: error (ValueError: no)",)
-    assert found.rows[1].seeds == (3, 5) and found.rows[1].pairs == 2
+    assert found.rows[1].seeds == (1, 1) and found.rows[1].pairs == 2
 
 
 class Own(study.Classification):
@@ -161,11 +181,11 @@ def test_folds_that_cannot_be_are_refused(
 
 
 def test_networks_are_explained_on_the_images_of_their_fold(photos, tmp_path):
-    study.run(folded(photos, NARROW, seeds=(1,)), tmp_path)
+    found = study.run(folded(photos, NARROW, seeds=(1,)), tmp_path)
     with mock.patch.object(looking, "_draw_heat") as draw:
         report.write(tmp_path, draw=True)
     (_, files, dataset, _, _), _ = draw.call_args
-    assert files == [tmp_path / "narrow-seed3.keras"]
+    assert files == {"narrow": found.path("narrow", 1, fold=0)}
     test = dataset.splits["test"]
     explained = [np.asarray(Image.open(path)) for path in test.images]
     tested = data.load(photos, batch_size=None, folds=3, seed=1).test[0]

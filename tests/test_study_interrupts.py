@@ -90,7 +90,7 @@ def epochs_in(folder):
     with contextlib.suppress(FileNotFoundError):
         if content_of(folder)["outcomes"]:
             return "finished"
-        for state in folder.glob(".training/*/state.json"):
+        for state in folder.glob("*/state.json"):
             return len(json.loads(state.read_text())["history"])
     return 0
 

@@ -1,7 +1,6 @@
 """Output folders: what else is in them, overwriting, locks, links, names."""
 
 import contextlib
-import json
 import re
 import shutil
 import time
@@ -11,7 +10,7 @@ import keras
 import pytest
 from folder_checks import Killed, call, epochs, files, weights
 from networks import linear
-from study_checks import at_call, content_of
+from study_checks import at_call, content_of, rewrite
 
 from cbam_keras import _files, study, training
 
@@ -153,33 +152,28 @@ def test_processes_share_the_networks_of_a_run(
     )
 
 
-HYPERBAND = {"algorithm": "hyperband", "max_trials": None}
-every_search = pytest.mark.parametrize(
-    ("name", "options"), [("compare", {}), ("tune", HYPERBAND)]
-)
+every_search = pytest.mark.parametrize("name", ["compare", "tune"])
 
 
 def forget_last(output):
-    """Takes the last network out of the results; returns it, and these."""
-    file = output / "results.json"
+    """Forgets that the last network has ended; returns its state."""
+    last = content_of(output)["outcomes"][-1]
+    file = output / f"{last.variant}-seed{last.seed}/state.json"
     whole = file.read_text()
-    content = json.loads(whole)
-    outcome = content["outcomes"].pop()
-    content.pop("searched", None)
-    file.write_text(json.dumps(content))
-    return outcome, file, whole
+    rewrite(file, lambda content: content.pop("ended"))
+    return file, whole
 
 
 def test_what_another_process_has_just_trained_is_not_trained_again(
     tmp_path, monkeypatch
 ):
     expected = call("compare", tmp_path)
-    _, file, whole = forget_last(tmp_path)
+    file, whole = forget_last(tmp_path)
     claim = study.StudyFolder.claim
 
-    def late(folder, *outcome):
+    def late(folder, *network):
         file.write_text(whole)
-        return claim(folder, *outcome)
+        return claim(folder, *network)
 
     monkeypatch.setattr(study.StudyFolder, "claim", late)
     with epochs() as trained:
@@ -189,15 +183,13 @@ def test_what_another_process_has_just_trained_is_not_trained_again(
 
 @every_search
 def test_what_another_process_trains_meanwhile_is_not_trained_again(
-    name, options, tmp_path, monkeypatch
+    name, tmp_path, monkeypatch
 ):
     output = tmp_path / "run"
-    expected = call(name, output, **options)
-    outcome, file, whole = forget_last(output)
-    variant = outcome["variant"].partition("-epochs=")[0]
+    expected = call(name, output)
+    file, whole = forget_last(output)
     stack = contextlib.ExitStack()
-    lock = output / f".training/{variant}-seed{outcome['seed']}.lock"
-    stack.enter_context(_files.locked(lock))
+    stack.enter_context(_files.locked(file.with_name(".lock")))
 
     def end(seconds):
         file.write_text(whole)
@@ -205,42 +197,22 @@ def test_what_another_process_trains_meanwhile_is_not_trained_again(
 
     with epochs() as trained, monkeypatch.context() as patch:
         patch.setattr(time, "sleep", end)
-        assert call(name, output, **options) == expected
+        assert call(name, output) == expected
     assert not trained
 
 
-def leave(output):
-    """Puts what processes leave into a folder; returns these files."""
-    content = content_of(output)
-    name = "{variant}-seed{seed}".format(**content["outcomes"][-1])
-    left = (
-        *(".training/other.plan", f".training/{name}/state.json"),
-        *(".training/other.lock", f".training/{name}.lock"),
-    )
-    (output / ".training" / name).mkdir(parents=True)
-    for file in left:
-        (output / file).touch()
-    return {*left}, [output / file for file in left[-2:]]
-
-
 @every_search
-def test_what_killed_processes_left_is_deleted_and_no_more(
-    name, options, tmp_path
-):
+def test_what_killed_processes_left_is_deleted(name, tmp_path):
     output = tmp_path / "run"
-    call(name, output, **options)
+    call(name, output)
     before = set(files(output))
-    left, locks = leave(output)
-    (output / ".unfinished-0123abcd-results.json").touch()
-    with contextlib.ExitStack() as stack:
-        for lock in locks:
-            stack.enter_context(_files.locked(lock))
-        call(name, output, **options)
-        # Processes that still run need it.
-        assert set(files(output)) == before | left
-    call(name, output, **options)
+    last = content_of(output)["outcomes"][-1]
+    place = output / f"{last.variant}-seed{last.seed}"
+    for path in (output, place):
+        (path / ".unfinished-0123abcd-results.json").touch()
+    (place / "epoch-1.keras").touch()
+    call(name, output)
     assert set(files(output)) == before
-    assert not (output / ".training").exists()
 
 
 def test_an_output_folder_may_be_a_link(tmp_path, whole):

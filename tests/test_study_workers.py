@@ -1,13 +1,11 @@
 """Networks that workers train: killed, refused, and what they may do."""
 
 import concurrent.futures
-import contextlib
+import dataclasses
 import functools
-import hashlib
 import json
 import os
 import pathlib
-import pickle
 import re
 import signal
 import socket
@@ -25,7 +23,6 @@ from keras import layers
 from study_checks import (
     GATED,
     NARROW,
-    at_call,
     content_of,
     narrow,
     planned,
@@ -33,10 +30,15 @@ from study_checks import (
 )
 
 from cbam_keras import _graph, study, training
-from cbam_keras.study.running import worker, workers
-from cbam_keras.study.running.checkpoints import EXCUSED, begin_try, note_death
+from cbam_keras.study.running import trainer, workers
+from cbam_keras.study.running.checkpoints import (
+    EXCUSED,
+    TRIES,
+    UNKNOWN,
+    begin_try,
+    note_death,
+)
 from cbam_keras.study.running.machine import part_of_machine
-from cbam_keras.study.running.queue import MAX_TRIES, make_queue
 
 pytest.importorskip("cloudpickle", reason="gives networks to workers")
 # NumPy warns of what Keras does, and `pytest.warns` would report that.
@@ -86,9 +88,9 @@ def dying(code, output, excused=0, **options):
         patch.setattr(workers, "SECONDS_BETWEEN_LOOKS", 0.05)
         study.run(planned(NARROW, GATED), output, **options)
     assert content_of(output)["outcomes"] == []
-    assert not list(output.glob(".training/run-*"))
+    assert not list(output.glob(".lock-*"))
     texts = [str(w.message) for w in warned] + [str(caught.value)]
-    texts = [text for text in texts if "A worker on" in text]
+    texts = [text for text in texts if "A worker ended" in text]
     assert len(texts) == 4 + excused and "the same call resumes" in texts[-1]
     return texts
 
@@ -104,8 +106,8 @@ def test_tasks_that_all_die_end_the_run(tmp_path):
 def test_workers_killed_beside_others_leave_fewer(tmp_path):
     code = "import signal, time\ntime.sleep(0.3)\nos.kill(os.getpid(), 9)"
     texts = dying(code, tmp_path, excused=1, workers=2)
-    assert texts[0].startswith("Memory is short, 1 at a time now: A worker on")
-    assert not any("Memory" in text for text in texts[1:])
+    assert texts[0].startswith("1 at a time now, in less memory: A worker")
+    assert not any("memory" in text for text in texts[1:])
 
 
 # Not of the current folder, long, and from the cores of its process.
@@ -141,49 +143,26 @@ def test_what_a_worker_is_refused_ends_the_run_at_once(tmp_path, monkeypatch):
         study.run(planned(NARROW), tmp_path, workers=2)
 
 
-def change_version(plan):
-    versions, *others = pickle.loads(plan.read_bytes())
-    versions["cbam_keras"] = "0.0.1"
-    plan.write_bytes(content := pickle.dumps((versions, *others)))
-    return hashlib.sha256(content).hexdigest()
-
-
-class Evil:
-    def __reduce__(self):
-        return pytest.fail, ("The pickle of another process was loaded",)
-
-
-def replace(plan):
-    plan.write_bytes(pickle.dumps(Evil()))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (pathlib.Path.unlink, "one folder that all workers share"),
-        (change_version, "the versions of the process.*cbam_keras 0.0.1"),
-        (replace, "only people you trust can write to.*changed"),
-    ],
-)
-def test_a_worker_of_another_folder_or_version_is_refused(
-    change, message, tmp_path
-):
-    with workers.offer_plan(tmp_path, list) as (path, digest):
-        digest = change(pathlib.Path(path)) or digest
-        with pytest.raises(ValueError, match=message):
-            worker.main(pathlib.Path(path), digest)
+def test_a_worker_that_sees_no_run_is_refused(tmp_path, capsys):
+    queue = study.Queue.of(planned(NARROW), tmp_path)
+    content = workers._pickle(queue)
+    with pytest.raises(SystemExit) as ended:
+        workers.main(content)
+    assert ended.value.code == workers.REFUSED_STATUS
+    assert "one folder that all workers share" in capsys.readouterr().err
 
 
 def test_workers_get_what_is_set_in_keras(tmp_path, monkeypatch):
     given, received = {}, {}
+    queue = study.Queue.of(planned(NARROW), tmp_path)
     for name in workers.CONFIGURED:
         given[name] = f"my {name}"
         monkeypatch.setattr(keras.config, name, lambda x=given[name]: x)
-    with workers.offer_plan(tmp_path, list) as (path, digest):
-        for name in workers.CONFIGURED:
-            put = functools.partial(received.__setitem__, name)
-            monkeypatch.setattr(keras.config, f"set_{name}", put)
-        worker._read(pathlib.Path(path), digest)
+    content = workers._pickle(queue)
+    for name in workers.CONFIGURED:
+        put = functools.partial(received.__setitem__, name)
+        monkeypatch.setattr(keras.config, f"set_{name}", put)
+    workers._read(content)
     assert received == given and {"dtype_policy", "floatx"} <= {*given}
 
 
@@ -210,64 +189,18 @@ def test_an_executor_that_fails_ends_the_run(tmp_path):
     assert content_of(tmp_path)["outcomes"] == []
 
 
-def test_a_task_is_unpickled_without_keras():
-    cloudpickle = pytest.importorskip("cloudpickle")
-    content = pickle.dumps(
-        workers.WorkerCall(workers.run_worker, "plan", "jax", 1)
-    )
-    code = (
-        "import pickle, sys; print(pickle.load(sys.stdin.buffer).args); "
-        "assert not {'keras', 'cbam_keras'} & {*sys.modules}"
-    )
-    # The scheduler of Dask, which may be in this process, passes it on.
-    for text in (content, cloudpickle.dumps(pickle.loads(content))):
-        ended = subprocess.run(
-            [sys.executable, "-c", code], input=text, capture_output=True
-        )
-        assert ended.stdout.strip() == b"('plan', 'jax', 1)", ended.stderr
-
-
-def test_how_a_process_died_is_known_when_another_has_begun(tmp_path):
+def test_how_a_process_died_is_known_to_the_next_one(tmp_path):
     first, second = f"{socket.gethostname()}:{os.getpid()}", "elsewhere:1"
     assert begin_try(tmp_path) == []
-    with (tmp_path / "tries").open("a") as file:
+    with (tmp_path / TRIES).open("a") as file:
         file.write(f"{second}\n")
+    # Another one has begun by then.
     assert note_death(tmp_path, first, "by\nSIGKILL")
     assert not note_death(tmp_path, "elsewhere:11", "by SIGKILL")
-    assert begin_try(tmp_path) == ["by SIGKILL", ""]
+    assert begin_try(tmp_path) == ["by SIGKILL", UNKNOWN]
     # Memory that other networks needed is not the fault of this one.
     assert note_death(tmp_path, second, EXCUSED)
     assert begin_try(tmp_path) == ["by SIGKILL", "by SIGKILL"]
-
-
-# The end of a run, seen by a worker.
-
-
-@pytest.mark.parametrize("event", ["the run ends", "the parent dies"])
-def test_a_worker_stops_in_mid_epoch_when_the_run_has_ended(
-    event, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(worker, "SECONDS_BETWEEN_LOOKS", -1)
-    three = planned(NARROW, recipe=training.Recipe(epochs=3, batch_size=35))
-    queue = make_queue(three, tmp_path)
-    with queue.folder.opened(study.RunOptions()):
-        pass
-
-    def end():
-        if event == "the run ends":
-            run.close()
-        else:
-            monkeypatch.setattr(os, "getppid", lambda: -1)
-
-    # As the second epoch begins.
-    at_call(monkeypatch, type(queue.load(0)), "set_epoch", 2, end)
-    monkeypatch.setattr(worker, "_read", lambda *plan: lambda: queue)
-    with contextlib.ExitStack() as run:
-        plan = run.enter_context(workers.offer_plan(tmp_path, list))
-        worker.main(pathlib.Path(plan[0]), plan[1])
-    assert len(queue.folder.histories()["narrow-seed0"]) == 1
-    # It is not the network that has ended the process.
-    assert not list(tmp_path.glob(".training/*/tries"))
 
 
 ENDLESS = """
@@ -286,12 +219,12 @@ study.run(plan, sys.argv[2], workers=2)
 def test_workers_of_a_killed_run_end(tmp_path):
     folders = str(pathlib.Path(__file__).parent), str(tmp_path)
     process = subprocess.Popen([sys.executable, "-c", ENDLESS, *folders])
-    while not list(tmp_path.glob(".training/*/state.json")):
+    while not list(tmp_path.glob("*/state.json")):
         assert process.poll() is None
         time.sleep(0.1)
     process.kill()
     process.wait()
-    (lock,) = tmp_path.glob(".training/narrow-seed0.lock")
+    (lock,) = tmp_path.glob("narrow-seed0/.lock")
     holder = json.loads(lock.read_text())["process"]
     end = time.monotonic() + 60
     while is_alive(holder):
@@ -361,17 +294,19 @@ def test_what_killed_workers_trained_is_resumed_or_given_up(
         task=Killing(arrays(per_class=10)),
         recipe=training.Recipe(epochs=2, batch_size=10, augment=[Noise(1.0)]),
     )
-    for _ in range(MAX_TRIES - 1):
-        begin_try(tmp_path / "shared/.training/deadly-seed0")
+    first = dataclasses.replace(three, variants=[NARROW])
+    study.run(first, tmp_path / "shared")
+    for _ in range(trainer.MAX_TRIES - 1):
+        begin_try(tmp_path / "shared/deadly-seed0")
     with pytest.warns(UserWarning, match="ended by SIGKILL"):
         shared = study.run(three, tmp_path / "shared", workers=2)
     assert statuses(shared) == ["error", "finished", "finished"]
-    message = "WorkerDied: 4 processes have died.*SIGKILL .*the last words"
+    message = "ProcessDied: 4 processes have died.*SIGKILL .*the last words"
     assert re.match(message, shared.outcomes[0].message)
     # The last epoch may be recorded before anybody looks, not the killed one's.
     output = capsys.readouterr().out
     assert re.search(r"-seed0: epoch \d, val_accuracy 0\.", output)
-    assert not (tmp_path / "shared/.queue").exists()
+    assert not list(tmp_path.rglob("*.lock*"))
     # What has failed so is tried again.
     assert statuses(study.run(three, tmp_path / "shared")) == ["finished"] * 3
     alone = study.run(three, tmp_path / "alone")

@@ -213,10 +213,10 @@ def test_a_folder_is_read_as_what_its_search_returned(confirmed):
 
 def test_a_damaged_confirmation_is_an_error_of_the_file(confirmed, tmp_path):
     folder = shutil.copytree(confirmed.output, tmp_path / "run")
-    content = json.loads((folder / "results.json").read_text())
+    content = json.loads((folder / "study.json").read_text())
     content["confirmation"] = [{"trial": 1}]
-    (folder / "results.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="results.json cannot be read"):
+    (folder / "study.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="whose study.json or networks cannot"):
         study.Results.read(folder)
 
 
@@ -307,12 +307,12 @@ def test_trials_are_means_over_folds_and_new_seeds_divide_anew(quick, tmp_path):
     found = search(tmp_path, space(reduction_ratio=4), **options)
     for trial in found.trials:
         runs = [x for x in found.outcomes if x.variant == trial.variant]
-        assert [run.seed for run in runs] == [0, 1]
+        assert [x.run for x in runs] == [(0, 0), (0, 1)]
         scores = [run.val_accuracy for run in runs]
         assert trial.score == pytest.approx(np.mean(scores))
         assert all(run.file for run in runs) == (trial in found.ranked[:1])
     none, winner = found.confirmation
-    assert none.seeds == winner.seeds == (2, 3, 4, 5)
+    assert none.seeds == winner.seeds == (1, 1, 2, 2)
     differences = np.subtract(winner.values, none.values)
     error = differences.std(ddof=1) * np.sqrt(1 / 4 + 1 / 1)
     interval = stats.t.interval(0.95, 3, differences.mean(), error)
@@ -322,8 +322,9 @@ def test_trials_are_means_over_folds_and_new_seeds_divide_anew(quick, tmp_path):
     with mock.patch.object(looking, "_draw_heat") as draw:
         report.write(found.output, draw=True)
     (*_, explained, _), _ = draw.call_args
-    best = found.choice["best_network"]["seed"]
-    assert (explained["seed"], explained["fold"]) == divmod(best, 2)
+    best = found.choice["best_network"]
+    assert explained["seed"] == best["seed"]
+    assert explained["fold"] == best["fold"]
 
 
 def test_folds_count_in_the_estimate_and_best_is_tested_on_its_fold(
@@ -332,12 +333,13 @@ def test_folds_count_in_the_estimate_and_best_is_tested_on_its_fold(
     tested = []
 
     def evaluate(task, model, data):
-        tested.append(data.seed * 3 + data.fold)
+        tested.append((data.seed, data.fold))
         return {"test_accuracy": 0.5}
 
-    quick.setattr(tuning.tasks.KeptClassification, "evaluate", evaluate)
+    quick.setattr(study.Classification, "evaluate", evaluate)
     found = search(tmp_path, space(attention="none"), confirm=0, folds=3)
-    assert tested == [found.choice["best_network"]["seed"]]
+    best = found.choice["best_network"]
+    assert tested == [(best["seed"], best["fold"])]
     estimate = study.estimate(tuning.Search(space(), "mnist5k", folds=3))
     # 5 trials, and 2 networks with 6 new seeds.
     assert estimate.trainings == (5 + 2 * 6) * 3

@@ -7,7 +7,7 @@ import keras
 import networks
 import pytest
 import tuning_checks
-from data_checks import arrays
+from own_spaces import Space
 from tuning_checks import TWO, search
 
 from cbam_keras import data, study, tuning
@@ -44,7 +44,6 @@ def test_a_search_leaves_these_files(trained):
     kept = [path.name for path in trained.output.rglob("*.keras")]
     assert len(kept) == 2
     assert f"units={trained.best.values['units']}" in " ".join(kept)
-    assert not list(trained.output.glob(".training"))
 
 
 def test_the_best_model_is_the_one_that_was_tested(trained):
@@ -72,38 +71,6 @@ def test_tables_tell_the_trials(trained):
     assert int(first.split("│")[1]) == trained.best.number
     assert "2 trials: 2 finished." in text
     assert f"{trained.test_accuracy:.2%}" in text
-
-
-def test_a_model_that_comes_compiled_keeps_optimizer_and_loss(quick, tmp_path):
-    class Own(keras_tuner.HyperModel):
-        def build(self, hp):
-            model = networks.mlp(hp.Choice("units", [2, 3]))
-            loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=3)
-            model.compile(keras.optimizers.SGD(0.125), loss)
-            return model
-
-    found = search(tmp_path, hypermodel=Own())
-    assert [x.values for x in found.trials] == [{"units": 2}, {"units": 3}]
-    model = keras.saving.load_model(found.output / "best.keras")
-    assert isinstance(model.optimizer, keras.optimizers.SGD)
-    assert float(model.optimizer.learning_rate) == 0.125
-    assert model.loss.ignore_class == 3
-
-
-def test_a_compiled_logit_of_two_classes_is_measured_as_such(quick, tmp_path):
-    def build(hp):
-        hp.Choice("unused", [0, 1])
-        model = networks.linear(activation=None, shape=(12, 10, 3), classes=1)
-        model.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
-        return model
-
-    found = tuning.search(
-        build, arrays(classes=2), TWO, output=tmp_path, max_trials=1
-    )
-    model = keras.saving.load_model(found.output / "best.keras")
-    accuracy, _ = model.get_compile_config()["metrics"]
-    # Keras would take it for a probability, with a threshold of 0.5.
-    assert accuracy["config"]["threshold"] == 0
 
 
 @pytest.mark.parametrize(
@@ -155,16 +122,15 @@ def test_the_default_search_trains_fourteen_networks_and_twelve_again():
 @pytest.mark.parametrize(
     ("name", "text", "times"),
     # Of 4 units, tanh or relu with bias or not, and a range: ten values and
-    # the default. test_tuning_trials.py sees 11 epochs of Hyperband.
+    # the default.
     [
         ("grid", "132 trials of 396 epochs", 132),
         ("bayesian", "14 trials of 42 epochs", 14),
-        ("hyperband", "trials of 12 epochs", 4),
     ],
 )
 def test_algorithms_differ_in_trials_and_epochs(name, text, times):
     planned = tuning.Search(
-        hypermodel=tuning_checks.mlp,
+        hypermodel=Space(tuning_checks.mlp),
         data="mnist5k",
         recipe=tuning_checks.THREE,
         algorithm=name,

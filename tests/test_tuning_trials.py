@@ -6,7 +6,7 @@ import itertools
 import keras
 import networks
 import pytest
-from tuning_checks import ONE, THREE, before_fit, fail, of_units, score, search
+from tuning_checks import ONE, search
 
 from cbam_keras import tuning
 
@@ -106,54 +106,6 @@ def test_rates_that_are_close_are_two_trials(tmp_path):
         return networks.linear()
 
     assert values(tmp_path, close, "grid", max_trials=None) == rates
-
-
-def test_hyperband_gives_the_best_third_three_times_the_epochs(
-    tmp_path, monkeypatch
-):
-    score(monkeypatch, lambda model: units_of(model) / 20)
-    began = []
-
-    def note(model, options):
-        began.append((units_of(model), options["initial_epoch"]))
-
-    before_fit(monkeypatch, note)
-    found = search(tmp_path, "hyperband", THREE, hypermodel=of_units)
-    # Li et al., 2018, table 1, as KerasTuner rounds it for three epochs.
-    assert [trial.epochs for trial in found.trials] == [1, 1, 1, 3, 3, 3]
-    units = [trial.values["units"] for trial in found.trials]
-    assert units[3] == max(units[:3])
-    assert [trial.label for trial in found.trials] == [
-        f"units={count}" for count in units
-    ]
-    # It continues where that trial has ended.
-    assert began == list(zip(units, [0, 0, 0, 1, 0, 0], strict=True))
-    assert [trial.values.keys() for trial in found.trials] == [{"units"}] * 6
-
-
-def test_hyperband_promotes_trials_that_have_lost_patience(
-    tmp_path, monkeypatch
-):
-    score(monkeypatch, lambda model: units_of(model) / 20)
-    recipe = dataclasses.replace(THREE, epochs=9, patience=1)
-    options = {"recipe": recipe, "hypermodel": of_units}
-    found = search(tmp_path, "hyperband", **options)
-    # No epoch is better than the first; a third round trains nothing more.
-    assert {trial.epochs for trial in found.trials} == {1, 2}
-    rounds = [(x.variant.split("=")[-1], x.epochs) for x in found.trials]
-    assert ("9", 2) in rounds and ("9", 1) not in rounds
-    again = search(tmp_path, "hyperband", **options)
-    assert again.trials == found.trials
-
-
-def test_hyperband_promotes_no_trial_that_failed(tmp_path, monkeypatch):
-    score(monkeypatch, lambda model: units_of(model) / 20)
-    fail(monkeypatch, lambda number: number == 1)
-    found = search(tmp_path, "hyperband", THREE, hypermodel=of_units)
-    failed, *finished = found.trials[:3]
-    assert failed.status == "error"
-    promoted = found.trials[3].values["units"]
-    assert promoted == max(trial.values["units"] for trial in finished)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,14 @@
 """Searches whose trials workers train, several at a time and in any order."""
 
-import contextlib
-import json
 import random
 
 import pytest
 import tuning_checks
 from data_checks import arrays
+from own_spaces import Space
 
 from cbam_keras import study, tuning
+from cbam_keras.study.running import workers
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 
@@ -16,32 +16,25 @@ pytestmark = pytest.mark.usefixtures("few_digits")
 class Workers:
     """In place of processes: trains one of the trials that are proposed.
 
-    As a worker does that has the plan, and knows no more of the trials than
-    the folder holds; which one is a matter of luck.
+    Which one is a matter of luck.
     """
 
-    def __init__(self, patch, count, seed=0):
+    def __init__(self, patch, seed=0):
         self.draw, self.most = random.Random(seed), 0
-        patch.setattr(study, "count_workers", lambda *_: count)
-        patch.setattr(study, "training_by", self.training_by)
+        patch.setattr(workers, "train", self.train)
 
-    @contextlib.contextmanager
-    def training_by(self, options, queue, make):
-        worker = make()
-        worker.folder.join()
-
-        def train():
-            worker.folder.refresh()
-            missing = worker.missing()
+    def train(self, queue, count, executor):
+        while missing := queue.missing():
             self.most = max(self.most, len(missing))
-            worker.train(self.draw.choice(missing))
-            queue.folder.refresh()
-
-        yield train
+            variant, run = self.draw.choice(missing)
+            with queue.folder.claim(variant.name, run):
+                queue._train(variant, run)
 
 
 def trials(output):
-    found = tuning_checks.search(output, "bayesian", tuning_checks.THREE)
+    found = tuning_checks.search(
+        output, "bayesian", tuning_checks.THREE, workers=3
+    )
     return [
         (trial.number, trial.values, trial.status, trial.val_accuracy)
         for trial in found.trials
@@ -55,44 +48,30 @@ def alike(hp):
 
 
 def test_a_network_that_is_proposed_twice_is_trained_once(tmp_path, quick):
-    Workers(quick, 3)
+    Workers(quick)
     found = tuning_checks.search(
-        tmp_path, "bayesian", hypermodel=alike, max_trials=3
+        tmp_path, "bayesian", hypermodel=alike, max_trials=3, workers=3
     )
     assert len(found.trials) == 1
 
 
 def test_trials_do_not_depend_on_which_worker_is_faster(tmp_path, quick):
-    workers = Workers(quick, 3)
+    pretended = Workers(quick)
     first = trials(tmp_path / "first")
-    assert workers.most == 3
-    Workers(quick, 3, seed=7)
+    assert pretended.most == 3
+    Workers(quick, seed=7)
     assert trials(tmp_path / "again") == first
-    content = json.loads((tmp_path / "first/results.json").read_text())
-    assert len(content["outcomes"]) == len(first)
-    assert not (tmp_path / "first/.queue").exists()
+    assert len([*(tmp_path / "first").glob("*/state.json")]) == len(first)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("algorithm", "options"),
-    [
-        ("hyperband", {"confirm": 0}),
-        pytest.param(
-            *("random", {"max_trials": 3, "confirm": 1}),
-            marks=pytest.mark.exhaustive,
-        ),
-    ],
-)
-def test_processes_train_the_trials_of_this_process(
-    tmp_path, algorithm, options
-):
+def test_processes_train_the_trials_of_this_process(tmp_path):
     search = tuning.Search(
-        tuning_checks.mlp,
+        Space(tuning_checks.mlp),
         arrays(per_class=20, classes=10, shape=(28, 28, 1)),
         tuning_checks.TWO,
-        algorithm=algorithm,
-        **options,
+        max_trials=3,
+        confirm=1,
     )
     shared = study.run(search, tmp_path / "shared", workers=2)
     alone = study.run(search, tmp_path / "alone")

@@ -8,6 +8,7 @@ import warnings
 import keras
 import pretended
 from networks import mlp as network
+from own_spaces import as_space
 
 from cbam_keras import tuning
 from cbam_keras.study.plans.training import Recipe
@@ -86,9 +87,7 @@ def warned(pattern):
 
 def search(output, algorithm="random", recipe=ONE, hypermodel=mlp, **options):
     """Runs a short search over MLPs."""
-    if algorithm != "hyperband":
-        options.setdefault("max_trials", 6)
-    options = {"confirm": 0, **options, "algorithm": algorithm}
+    options = {"max_trials": 6, "confirm": 0, **options, "algorithm": algorithm}
     return tuning.search(
-        hypermodel, "mnist5k", recipe, output=output, **options
+        as_space(hypermodel), "mnist5k", recipe, output=output, **options
     )

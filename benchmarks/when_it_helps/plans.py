@@ -345,8 +345,9 @@ def top_tuned(name, load, folder):
     # It needs the plans.
     results = importlib.import_module("benchmarks.when_it_helps.results")
     scores = collections.defaultdict[str, list](list)
-    for cell in results.stored()[f"{name}-rates"]["outcomes"]:
-        scores[cell["variant"]].append(cell["metrics"]["val_accuracy"])
+    for network in results.stored()[f"{name}-rates"]["networks"]:
+        score = network["metrics"]["val_accuracy"]
+        scores[network["variant"]].append(score)
     best: dict[str, tuple[float, float]] = {}
     for variant, values in scores.items():
         arm, rate = variant.split("@")

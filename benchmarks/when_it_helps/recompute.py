@@ -86,9 +86,9 @@ def read():
     """Returns the studies by name, and one of all seeds of CIFAR-10."""
     lines = (HERE / "results.jsonl").read_text("utf-8").splitlines()
     studies = {x["study"]: x for x in map(json.loads, lines)}
-    again = studies["cifar10-again"]["outcomes"]
+    again = studies["cifar10-again"]["networks"]
     pooled = dict(studies["cifar10"])
-    pooled["outcomes"] = pooled["outcomes"] + again
+    pooled["networks"] = pooled["networks"] + again
     return studies | {"cifar10-pooled": pooled}
 
 
@@ -103,17 +103,17 @@ def difference(content, network, baseline="none", seed=None):
     """
     measure = content["measures"][0]["key"]
     values = {
-        (cell["variant"], cell["seed"]): cell["metrics"][measure]
-        for cell in content["outcomes"]
+        (x["variant"], x["seed"], x.get("fold")): x["metrics"][measure]
+        for x in content["networks"]
     }
-    both = [x for name, x in values if name == network]
-    both = both if seed is None else [seed]
-    seeds = [x for x in both if (baseline, x) in values]
+    both = [run for name, *run in values if name == network]
+    both = both if seed is None else [(seed, None)]
+    runs = [run for run in both if (baseline, *run) in values]
     changes = np.array(
-        [values[network, x] - values[baseline, x] for x in seeds]
+        [values[network, *run] - values[baseline, *run] for run in runs]
     )
     if len(changes) < 2:
-        return 100 * changes.mean(), None, len(seeds)
+        return 100 * changes.mean(), None, len(runs)
     _, high = stats.ttest_1samp(changes, 0).confidence_interval()
     mean, half = changes.mean(), high - changes.mean()
     descriptions = content["settings"]["data"]
@@ -125,7 +125,7 @@ def difference(content, network, baseline="none", seed=None):
     if measure == "test_accuracy":
         drawn = stats.binom.std(images, abs(mean)) / images
         half = max(half, stats.norm.ppf(0.975) * drawn)
-    return 100 * mean, 100 * half, len(seeds)
+    return 100 * mean, 100 * half, len(runs)
 
 
 def agree(text, mean, half):

@@ -18,7 +18,10 @@ def stored():
 
 def results_of(content):
     """Returns what is stored of a study, which is called as its data are."""
-    found = study.Results.of(pathlib.Path(content["study"]), content)
+    outcomes = [study.Outcome(**network) for network in content["networks"]]
+    found = study.Results.of(
+        pathlib.Path(content["study"]), content | {"outcomes": outcomes}
+    )
     return dataclasses.replace(found, data=content["study"])
 
 
@@ -28,14 +31,14 @@ def combine(old, new):
         key: old["settings"][key] | new["settings"][key]
         for key in ("variants", "data")
     }
-    outcomes = {
-        (x["seed"], x["variant"]): x
-        for x in [*old["outcomes"], *new["outcomes"]]
+    networks = {
+        (x["seed"], x.get("fold"), x["variant"]): x
+        for x in [*old["networks"], *new["networks"]]
     }
     return new | {
         "settings": new["settings"] | settings,
-        "outcomes": [*outcomes.values()],
-        "seeds": sorted({seed for seed, _ in outcomes}),
+        "networks": [*networks.values()],
+        "seeds": sorted({seed for seed, _, _ in networks}),
     }
 
 
@@ -54,22 +57,22 @@ def store(runs):
         if not (path := runs / run / "results.json").exists():
             continue
         # All are printed alike, and without places on one machine.
-        new = study.read_content(path.parent) | {"kind": "study", "labels": {}}
+        new = json.loads(path.read_text()) | {"kind": "study", "labels": {}}
         new |= {"study": run, "source": None, "command": None}
-        # It follows from the outcomes, by the tests of today.
+        # It follows from the networks, by the tests of today.
         new.pop("verdict", None)
-        outcomes = new["outcomes"]
-        for outcome in outcomes:
-            outcome |= {"file": None, "traceback": None}
+        networks = new["networks"]
+        for network in networks:
+            network |= dict.fromkeys(["file", "predictions", "traceback"])
         if ending := next(filter(run.endswith, LONGER), None):
             new = kept[run.removesuffix(ending)]
             new["settings"]["variants"][f"none{ending}"] = {}
-            outcomes = [x | {"variant": f"none{ending}"} for x in outcomes]
+            networks = [x | {"variant": f"none{ending}"} for x in networks]
         old = kept.get(new["study"])
         # One of an earlier version is replaced.
         if not (old and "recipe" in old["settings"]):
-            old = new | {"outcomes": []}
-        if outcomes or old["outcomes"]:
-            kept[new["study"]] = combine(old, new | {"outcomes": outcomes})
+            old = new | {"networks": []}
+        if networks or old["networks"]:
+            kept[new["study"]] = combine(old, new | {"networks": networks})
     lines = map(json.dumps, kept.values())
     STORED.write_text("".join(f"{line}\n" for line in lines))

@@ -109,12 +109,13 @@ def detected(names, counts):
         folds = content["settings"]["folds"]
         row = {"data": TITLES[name]}
         for count in counts:
-            seeds = [x for x in content["seeds"] if x < folds * count]
-            outcomes = [x for x in content["outcomes"] if x["seed"] in seeds]
+            seeds = [x for x in content["seeds"] if x < count]
+            networks = [x for x in content["networks"] if x["seed"] in seeds]
             some = results.results_of(
-                content | {"seeds": seeds, "outcomes": outcomes}
+                content | {"seeds": seeds, "networks": networks}
             )
-            row[f"{len(seeds)} trainings"] = f"{100 * some.detectable:.2f}"
+            trainings = f"{folds * len(seeds)} trainings"
+            row[trainings] = f"{100 * some.detectable:.2f}"
         rows.append(row)
     return markdown(rows)
 

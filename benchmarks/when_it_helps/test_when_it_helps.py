@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.when_it_helps import recompute, results, tables
 from benchmarks.when_it_helps.titles import TITLES
+from cbam_keras import study
 
 LONGER = "none-20-epochs", "none-longer"
 RESULTS = {
@@ -19,23 +20,23 @@ RESULTS = {
     "settings": {
         "recipe": {},
         "variants": {"none": {}},
-        "data": {"0": {"name": "photographs", "sizes": {"test": 100}}},
+        "data": {"seed0": {"name": "photographs", "sizes": {"test": 100}}},
     },
     "measures": [{"key": "test_accuracy", "heading": "test accuracy"}],
     "comparisons": [{"baseline": "none", "variants": []}],
     "labels": {},
     "seeds": [0],
-    "outcomes": [],
+    "networks": [],
 }
 
 
 def trained(accuracy):
     """Returns the content of an output folder with one trained network."""
-    outcome = {"variant": "none", "seed": 0, "status": "finished", "file": "x"}
+    network = {"variant": "none", "seed": 0, "status": "finished", "file": "x"}
     history = [{"val_accuracy": 0.5}, {"val_accuracy": accuracy}]
     metrics = {"test_accuracy": accuracy}
     return RESULTS | {
-        "outcomes": [{**outcome, "metrics": metrics, "history": history}]
+        "networks": [{**network, "metrics": metrics, "history": history}]
     }
 
 
@@ -201,9 +202,10 @@ def test_accuracies_are_multiples_of_one_over_the_images_stored(name):
     content = results.stored()[name]
     descriptions = content["settings"]["data"]
     (shared, *_) = descriptions.values()
-    for outcome in content["outcomes"]:
-        accuracy = outcome["metrics"].get("test_accuracy", 0)
-        description = descriptions.get(str(outcome["seed"]), shared)
+    for network in content["networks"]:
+        accuracy = network["metrics"].get("test_accuracy", 0)
+        run = study.Run(network["seed"], network.get("fold"))
+        description = descriptions.get(run.name, shared)
         right = accuracy * description["sizes"]["test"]
         # Keras' metrics are of float32.
         assert right == pytest.approx(round(right), abs=1e-3)
@@ -212,15 +214,17 @@ def test_accuracies_are_multiples_of_one_over_the_images_stored(name):
 def test_trainings_that_were_ahead_while_frozen_are_counted():
     ahead = dict.fromkeys(("se", "cbam", "coordinate"), 0)
     for name in tables.FINE_TUNED:
-        cells = results.stored()[name]["outcomes"]
+        networks = results.stored()[name]["networks"]
         # The second epoch is the last frozen one.
         accuracies = {
-            (cell["variant"], cell["seed"]): cell["history"][1]["val_accuracy"]
-            for cell in cells
+            (x["variant"], x["seed"], x.get("fold")): (
+                x["history"][1]["val_accuracy"]
+            )
+            for x in networks
         }
-        for variant, seed in accuracies:
-            none = accuracies["none", seed] + 1e-6
-            if variant in ahead and accuracies[variant, seed] > none:
+        for variant, *run in accuracies:
+            none = accuracies["none", *run] + 1e-6
+            if variant in ahead and accuracies[variant, *run] > none:
                 ahead[variant] += 1
     # docs/when-it-helps.md says so.
     assert ahead == {"se": 8, "cbam": 9, "coordinate": 8}

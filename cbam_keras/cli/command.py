@@ -25,8 +25,8 @@ def main(
     """Runs the command line, by default that of the process.
 
     Returns the exit status: 0 on success, 2 after a user error, reported in
-    one line on stderr (and lines of code that mend it, if any), 1 if the work
-    itself failed, 130 after Ctrl-C or SIGTERM. `owns_process` says that the
+    one line on stderr, 1 if the work itself failed or a network of a
+    comparison did, 130 after Ctrl-C or SIGTERM. `owns_process` says that the
     process is the command, which signals then end whatever it does.
     """
     options = parse(sys.argv[1:] if arguments is None else arguments)
@@ -61,9 +61,7 @@ def main(
         # needs their traceback.
         if not _raised_by_us(error):
             raise
-        text, *code = str(error).split("\n\n    ", 1)
-        # The lines of code that an error ends with stay as they are.
-        message = "\n\n    ".join([" ".join(text.split()), *code])
+        message = " ".join(str(error).split())
         _terminal.say(f"{program}: error: {message}", sys.stderr)
         status = 1 if isinstance(error, RuntimeError) else 2
     except KeyboardInterrupt:

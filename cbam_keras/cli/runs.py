@@ -80,25 +80,20 @@ def _data_or_task(options: Options) -> dict[str, Any]:
 
 def plan_search(options: Options) -> tuning.Search:
     images = _data_or_task(options)
-    if options.hypermodel is not None:
-        names = ("model", "weights", "attention", *PLACES, *SPACE_OPTIONS)
-        options.refuse(names, "with `hypermodel`, which has its own space")
-        hypermodel = import_object("hypermodel", options.hypermodel)
-    else:
-        hypermodel = tuning.CBAMHyperModel(
-            model=comparison.name_network(_model(options), images.get("task")),
-            weights=options.weights,
-            attention=_attentions(options),
-            **options.select(PLACES),
-            **options.select(SPACE_OPTIONS),
-        )
-        layers = ", ".join(hypermodel.layers)
-        options.refuse(hypermodel.unused, f"with the layers {layers}")
+    hypermodel = tuning.CBAMHyperModel(
+        model=comparison.name_network(_model(options), images.get("task")),
+        weights=options.weights,
+        attention=_attentions(options),
+        **options.select(PLACES),
+        **options.select(SPACE_OPTIONS),
+    )
+    layers = ", ".join(hypermodel.layers)
+    options.refuse(hypermodel.unused, f"with the layers {layers}")
     # The learning rates belong to the search space, not to the recipe.
     options.learning_rate = None
     return tuning.Search(
         hypermodel,
-        recipe=_recipe(options, getattr(hypermodel, "model", None)),
+        recipe=_recipe(options, hypermodel.model),
         algorithm=options.algorithm,
         max_trials=options.max_trials,
         confirm=options.confirm,
@@ -114,8 +109,11 @@ PLANS: dict[str, Callable[[Options], study.Study | tuning.Search]] = {
 }
 
 
-def run(options: Options) -> None:
-    """Runs what is planned, and prints the results; or counts it."""
+def run(options: Options) -> int:
+    """Runs what is planned, and prints the results; or counts it.
+
+    Returns the exit status: 1 if a network failed, unless it is a trial.
+    """
     planned = PLANS[options.command](options)
     if options.dry_run:
         with progress_of(options):
@@ -126,19 +124,28 @@ def run(options: Options) -> None:
                 seconds = estimated.time_training()
             words = _terminal.in_words(seconds * estimated.trainings)
             say(f"About {words} on this machine, one network at a time")
-        return
+        return 0
     if not options.no_report:
         # Needed only at the end, but checked before any work.
         _checks.require("jinja2", extra="plot")
+    pages = []
+
+    def finish(folder, results):
+        # While nobody can overwrite the run; also if it is stopped.
+        is_whole = results is not None
+        if is_whole and options.plain:
+            write_plain(folder)
+        if not options.no_report and report.try_to_write(folder, draw=is_whole):
+            pages.append(folder / study.REPORT)
+
     with progress_of(options), _executor(options) as executor:
-        results = study.execute(planned, run_options(options, executor))
-        if options.plain:
-            write_plain(results.output)
+        results = study.execute(planned, run_options(options, executor, finish))
     say(results.json() if options.json else results)
-    if not options.no_report:
-        with progress_of(options), _files.writing_to(results.output):
-            if report.try_to_write(results.output, draw=True):
-                say(f"\nReport in {results.output / study.REPORT}")
+    with progress_of(options):
+        for page in pages:
+            say(f"\nReport in {page}")
+    is_search = isinstance(planned, tuning.Search)
+    return int(not is_search and len(results.runs) < len(results.outcomes))
 
 
 def write_report(options: Options) -> None:
@@ -151,7 +158,7 @@ def write_report(options: Options) -> None:
 
 def write_plain(folder: pathlib.Path) -> None:
     """Writes each network of a folder as layers of Keras alone, too."""
-    for path in sorted(folder.glob("*.keras")):
+    for path in sorted(folder.rglob("*.keras")):
         if path.name.endswith(_files.PLAIN):
             continue
         try:
@@ -165,16 +172,18 @@ def write_plain(folder: pathlib.Path) -> None:
 
 
 def run_options(
-    options: Options, executor: Executor | None
+    options: Options,
+    executor: Executor | None,
+    finish: Callable[[pathlib.Path, object], None],
 ) -> study.RunOptions:
-    """Returns how a plan is run."""
+    """Returns how a plan is run, and what it ends with."""
     return study.RunOptions(
         options.output,
         overwrite=options.overwrite,
         workers=options.workers,
         executor=executor,
         command=options.line,
-        on_end=None if options.no_report else report.try_to_write,
+        on_end=finish,
     )
 
 

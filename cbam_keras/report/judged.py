@@ -9,7 +9,14 @@ from cbam_keras._files import Json
 from cbam_keras._terminal import Table
 from cbam_keras.report.page import Figure, Page, Section
 from cbam_keras.study.results import figures
-from cbam_keras.study.results.predictions import mean_and_deviation, mean_cell
+from cbam_keras.study.results.predictions import (
+    count_labels,
+    describe_confusion,
+    describe_missing,
+    judged,
+    mean_and_deviation,
+    mean_cell,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -55,7 +62,7 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
         _files.write_figure(folder / name, plot(*arguments))
         return Figure.read(folder / name, caption)
 
-    frames, seeds = results.judged(), results.seeds_in_words
+    frames, seeds = judged(results), results.seeds_in_words
     tables = {
         name: Table(f"{name.replace('_', ' ').capitalize()} (%), {seeds}", rows)
         for name, frame in frames.items()
@@ -65,7 +72,7 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
     curves = Section("ROC and threshold" if "thresholds" in tables else "ROC")
     if "thresholds" in tables:
         curves.texts.append(describe_threshold(results))
-        if len(results.seeds) > 1:
+        if len(results.planned_runs) > 1:
             # Without images of a class one of the scores is missing.
             means = frames["thresholds"].filter(AT_THRESHOLD)
             means = mean_and_deviation(means, ["variant"]).to_dict("records")
@@ -76,10 +83,12 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
     title, plot = "ROC of test images", figures.plot_roc
     curves.figures = [draw("roc.png", caption, plot, results, title)]
     classes = Section("Classes", texts=[BY_CLASS])
+    if missing := describe_missing(results):
+        page.warnings.append(missing)
     classes.add(tables["per_class"])
     confusion = Section(
         "Confusion",
-        texts=[results.describe_confusion(name) for name in names],
+        texts=[describe_confusion(results, name) for name in names],
         figures=[
             draw(
                 f"confusion-{name}.png",
@@ -112,7 +121,8 @@ def _cells(results: study.Results, row: Mapping) -> dict[str, str]:
     cells = {"network": results.labels.get(row["variant"], row["variant"])}
     forms = {"class": "{}", "images": "{:,}", "threshold": "{:.3f}"}
     if "seed" in row:
-        cells["seed"] = results.name_of(row["seed"]).removeprefix("seed ")
+        run = study.Run(row["seed"], row.get("fold"))
+        cells["seed"] = str(run).removeprefix("seed ")
     cells |= {x: form.format(row[x]) for x, form in forms.items() if x in row}
     for key, heading in SCORES.items():
         if key in row:
@@ -133,7 +143,7 @@ def describe_threshold(results: study.Results) -> str:
     words = f"a {rule.replace('=', ' of at least ')}"
     if rule == "youden":
         words = "the highest sum of sensitivity and specificity (Youden)"
-    if results.count_labels("validation") is None:
+    if count_labels(results, "validation") is None:
         return f"{text} is 0.5: no validation images to choose it by {words}."
     return f"{text} was chosen by {words} on the validation images."
 

@@ -1,5 +1,6 @@
 """Some test images of a run, and what its networks see in them, as figures."""
 
+import itertools
 import json
 import pathlib
 import warnings
@@ -33,13 +34,13 @@ def draw(folder: pathlib.Path, content: Json) -> None:
     """Draws what the networks of a run look at, or predict for masks.
 
     Raises `ValueError` or `TypeError` if a network or the images do not allow
-    it. `content` is what `results.json` holds.
+    it. `content` is what `study.read_content` returns.
     """
     results = study.Results.of(folder, content)
     if not results.are_classifiers and not _has_masks(content):
         return
-    files = [folder / name for name in results.networks()]
-    files = [file for file in files if file.exists()]
+    named = {x: folder / file for x, file in results.networks().items()}
+    files = {name: file for name, file in named.items() if file.exists()}
     if not files:
         raise ValueError("no network is finished yet")
     described = _describe_images(results, content)
@@ -54,13 +55,14 @@ def _has_masks(content):
 
 def _describe_images(results, content):
     """Returns what is known of the images that the networks were tested on."""
-    seed, descriptions = results.first_seed, results.settings["data"]
-    images = descriptions.get(str(seed), next(iter(descriptions.values())))
-    images = {"seed": seed, **images}
+    first, descriptions = results.first_run, results.settings["data"]
+    images = descriptions.get(first.name, next(iter(descriptions.values())))
+    images = {"seed": first.seed, **images}
     if results.folds is not None:
         # The best network of a search may be of a new seed.
-        best = content.get("best_network", {}).get("seed", seed)
-        images |= study.Run.of(best, results.folds)._asdict()
+        best = content.get("best_network", {})
+        images["seed"] = best.get("seed", first.seed)
+        images["fold"] = best.get("fold", first.fold)
     return images
 
 
@@ -83,7 +85,8 @@ def _draw_heat(folder, files, dataset, described, content):
     first, and a quarter are right, to compare with.
     """
     names, pixels, labels, boxes = _read_images(dataset, described)
-    networks = {path.stem: _load(path) for path in files[:MAX_NETWORKS]}
+    chosen = itertools.islice(files.items(), MAX_NETWORKS)
+    networks = {name: _load(path) for name, path in chosen}
     probabilities = {
         name: explain.class_probabilities(model, pixels, batch_size=BATCH)
         for name, model in _show(networks, "Predicting")
@@ -108,7 +111,7 @@ def _draw_heat(folder, files, dataset, described, content):
             )
     _files.output_folder(folder)
     with _files.locked(folder / _files.LOCK):
-        _files.delete_unfinished(folder)
+        _files.delete_unfinished(folder, "*")
         figure = figures.plot_grad_cam(
             pixels,
             heat,
@@ -243,8 +246,8 @@ def _draw_masks(folder, files, dataset, described, content):
     images, masks = examples.images, np.asarray(examples.masks)
     inputs = np.moveaxis(images, -1, 1) if channels_first else images
     predictions = {
-        path.stem: _predict(_files.load_model(path), inputs)
-        for path in files[:NETWORKS_WITH_MASKS]
+        name: _predict(_files.load_model(path), inputs)
+        for name, path in itertools.islice(files.items(), NETWORKS_WITH_MASKS)
     }
     ignore_index = content["source"]["masks"]["ignore_index"]
     is_known = masks != ignore_index

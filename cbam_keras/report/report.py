@@ -16,6 +16,7 @@ from cbam_keras.report.looking import (
 )
 from cbam_keras.report.methods import add_methods, describe_sizes
 from cbam_keras.report.page import Figure, Page, Section, render
+from cbam_keras.study.results.predictions import count_labels
 
 # What our own names of networks and data mean.
 NAMES = {
@@ -90,10 +91,10 @@ def write(folder: str | os.PathLike, draw: bool = False) -> pathlib.Path:
     """
     _checks.require("jinja2", extra="plot")
     path = pathlib.Path(folder)
-    if not os.fspath(folder) or not (path / study.RESULTS).exists():
+    if not os.fspath(folder) or not (path / study.STUDY).exists():
         raise ValueError(
             "`folder` must be the output folder of a run. Received: "
-            f'folder="{folder}", which holds no {study.RESULTS}'
+            f'folder="{folder}", which holds no {study.STUDY}'
         )
     path = _files.output_folder(path, "folder")
     file = path / study.REPORT
@@ -137,7 +138,7 @@ def _add_identity(page, folder, content):
         content.get("settings"), indent=2, ensure_ascii=False
     )
     page.facts["folder"] = folder.resolve().name
-    if any(folder.glob(f"*{_files.PLAIN}")):
+    if any(folder.rglob(f"*{_files.PLAIN}")):
         page.facts["files"] = (
             f"Files *{_files.PLAIN} load with Keras alone, other *.keras where "
             "cbam_keras is imported"
@@ -158,8 +159,7 @@ def _add_question(page, folder, content):
     )
     sizes = ", ".join(f"{n:,} {split}" for split, n in data["sizes"].items())
     folds = settings.get("folds")
-    runs = [study.Run.of(number, folds) for number in content["seeds"]]
-    seeds = dict.fromkeys(run.seed for run in runs)
+    seeds = content["seeds"]
     page.facts |= {
         "data": str(data["name"]),
         "images": sizes,
@@ -178,7 +178,7 @@ def _add_data(page, folder, content):
     page.warnings += [f"{text}." for text in content.get("leaks") or ()]
     counts = {
         "train": content.get("class_counts"),
-        **{x: results.count_labels(x) for x in ("validation", "test")},
+        **{x: count_labels(results, x) for x in ("validation", "test")},
     }
     counts = {split: x for split, x in counts.items() if x is not None}
     page.warnings += [
@@ -191,7 +191,7 @@ def _add_data(page, folder, content):
         for row, name in enumerate(names)
     ]
     if counts:
-        which = results.name_of(results.first_seed)
+        which = str(results.first_run)
         has_masks = (content["source"] or {}).get("masks")
         noun = "Pixels" if has_masks else "Images"
         section.add(Table(f"{noun} of each class, {which}", rows))
@@ -230,7 +230,7 @@ def _add_results(page, folder, content):
     failed = [
         {
             "network": results.labels.get(outcome.variant, outcome.variant),
-            "seed": str(outcome.seed),
+            "seed": str(outcome.run).removeprefix("seed "),
             "status": outcome.status,
             "message": str(outcome.message or ""),
         }

@@ -4,7 +4,7 @@
 with one. Variants of a study may be your own networks.
 
 - `plans/`: what is trained: studies, tasks, recipes.
-- `running/`: how: the run, its cells, checkpoints and workers.
+- `running/`: how: the run, its networks, checkpoints and workers.
 - `results/`: results read, compared, printed and drawn.
 """
 
@@ -27,7 +27,6 @@ from cbam_keras.study.plans.study import (
     check_seeds,
 )
 from cbam_keras.study.plans.tasks import Classification
-from cbam_keras.study.results.content import CONFIRMATION, RESULTS, read_content
 from cbam_keras.study.results.power import describe_power
 from cbam_keras.study.results.ranking import Ranking, Trial
 from cbam_keras.study.results.results import Results
@@ -39,11 +38,14 @@ from cbam_keras.study.running.estimate import (
     seeds_needed,
 )
 from cbam_keras.study.running.folder import (
+    CONFIRMATION,
     EXPLANATIONS,
     REPORT,
+    STUDY,
     StudyFolder,
     as_written,
     default_output,
+    read_content,
     versions,
 )
 from cbam_keras.study.running.networks import (
@@ -52,19 +54,16 @@ from cbam_keras.study.running.networks import (
     compile_network,
     fingerprint,
     loss_and_metrics,
-    print_data,
 )
-from cbam_keras.study.running.options import CallbackMakers, RunOptions
 from cbam_keras.study.running.outcomes import Outcome
-from cbam_keras.study.running.queue import PlannedNetwork, Queue
 from cbam_keras.study.running.run import (
-    choose_workers,
+    Queue,
+    RunOptions,
     estimate,
     execute,
     run,
     run_with,
 )
-from cbam_keras.study.running.workers import count_workers, training_by
 
 __all__ = [
     "run",
@@ -77,6 +76,7 @@ __all__ = [
     "Results",
     "Ranking",
     "Row",
+    "Run",
     "Outcome",
     "Trial",
     "Estimate",

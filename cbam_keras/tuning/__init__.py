@@ -1,11 +1,8 @@
 """Search for the best attention with KerasTuner.
 
-- `plan`: what a search tries.
-- `search`: `Search`, `search`: how it runs.
+- `search`: `Search`, `search`: what is tried, and how it runs.
 - `hypermodel`: `CBAMHyperModel`.
-- `adaptor`: users' hypermodels.
 - `space`: points of its space: listed, drawn, named.
-- `tasks`: what networks are compared by.
 - `tuner`: trials that KerasTuner proposes.
 - `choice`: what is retrained, what is chosen, and the verdict.
 - `files`: the files of a search.
@@ -14,8 +11,7 @@
 from typing import TYPE_CHECKING
 
 from cbam_keras import _checks
-from cbam_keras.tuning.plan import ALGORITHMS
-from cbam_keras.tuning.search import Search, search
+from cbam_keras.tuning.search import ALGORITHMS, Search, search
 
 if TYPE_CHECKING:
     from cbam_keras.tuning.hypermodel import CBAMHyperModel

@@ -1,30 +1,40 @@
 """The files of a search: networks, table and figures of its trials."""
 
+import contextlib
 import pathlib
 import shutil
 from collections.abc import Callable
 from typing import cast
 
 from cbam_keras import _files, study
+from cbam_keras.data import ImageData
+from cbam_keras.study.plans.tasks import ImageTask
+from cbam_keras.study.running.checkpoints import load_state, save_state
 
 # What `best.json` holds of the network in `best.keras`, but the metrics.
-DESCRIBED = ("seed", "best_epoch", "parameters", "macs")
+DESCRIBED = ("seed", "fold", "best_epoch", "parameters", "macs")
 
 
 def keep_networks(folder: study.StudyFolder, count: int) -> study.Ranking:
-    """Deletes the networks of all but the best trials, within `locked`."""
-    folder.refresh()
-    results = cast(study.Ranking, study.Results.of(folder.path, folder.content))
+    """Deletes the networks of all but the best trials."""
+    content = study.read_content(folder.path)
+    results = cast(study.Ranking, study.Results.of(folder.path, content))
     best_variants = {trial.variant for trial in results.ranked[:count]}
     # Trials that are not among them have folds that are not trained yet.
     others = {trial.variant for trial in results.trials} - best_variants
-    outcomes = [dict(outcome) for outcome in folder.content["outcomes"]]
-    for outcome in outcomes:
-        if outcome["variant"] in others and outcome["file"]:
-            # A process may have died before it noted that it is deleted.
-            (folder.path / outcome["file"]).unlink(missing_ok=True)
-            outcome["file"] = None
-    folder.add(outcomes=outcomes)
+    for outcome in results.runs:
+        if outcome.variant in others and outcome.file:
+            place = folder.place(outcome.variant, outcome.run)
+            # Another process that makes the same call may do so.
+            with (
+                contextlib.suppress(_files.InUse),
+                folder.claim(outcome.variant, outcome.run),
+            ):
+                state = load_state(place)
+                if state is not None and state.ended is not None:
+                    # It deletes what a state does not name.
+                    ended = {**state.ended, "file": None, "predictions": None}
+                    save_state(place, state, ended=ended)
     return results
 
 
@@ -35,6 +45,15 @@ def write_trials(results: study.Ranking) -> None:
     ranges = {"reduction_ratio", "kernel_size"}
     if any(ranges <= {*trial.values} for trial in results.ranked):
         _files.write_figure(path / "effects.png", results.plot())
+
+
+def measure_file(
+    path: pathlib.Path, task: ImageTask, recipe: study.Recipe, data: ImageData
+) -> dict[str, float]:
+    """Returns the metrics of the network in a file."""
+    model = _files.load_model(path)
+    task.compile(model, recipe, data)
+    return task.evaluate(model, data)
 
 
 def write_best(
@@ -64,8 +83,7 @@ def write_best(
         return written
     if not any(name.startswith("test_") for name in network.metrics):
         description |= evaluate(source)
-    with folder.locked():
-        with _files.replacing(file) as beside:
-            shutil.copyfile(source, beside)
-        _files.write_json(folder.path / "best.json", description)
+    with _files.replacing(file) as beside:
+        shutil.copyfile(source, beside)
+    _files.write_json(folder.path / "best.json", description)
     return description

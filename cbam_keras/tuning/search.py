@@ -1,45 +1,286 @@
-"""`search`, and `Search`, what it tries."""
+"""`Search`, what a search tries and how it runs, and `search`."""
 
 import dataclasses
+import functools
+import itertools
 import math
-import warnings
-from typing import Any, cast
+import os
+from typing import TYPE_CHECKING, Any, cast
 
-from cbam_keras import _graph, study
+from cbam_keras import _checks, _graph, study
 from cbam_keras._checks import Options
-from cbam_keras.data import Images
+from cbam_keras.data import ImageData, Images
 from cbam_keras.layers import _docstrings
-from cbam_keras.study import Recipe
-from cbam_keras.study.results.content import merge
+from cbam_keras.study import Recipe, comparison, find_recipe
+from cbam_keras.study.plans.study import check_folds_of
+from cbam_keras.study.plans.tasks import ImageTask
 from cbam_keras.tuning.choice import choose, to_confirm, verdict
-from cbam_keras.tuning.files import keep_networks, write_best, write_trials
-from cbam_keras.tuning.plan import SearchPlan
+from cbam_keras.tuning.files import (
+    keep_networks,
+    measure_file,
+    write_best,
+    write_trials,
+)
 from cbam_keras.tuning.space import (
+    MAX_LISTED,
     PLAIN,
+    Values,
+    canonical,
     controls,
     count_points,
+    explore,
+    grid,
     has_no_attention,
     hyperparameters,
     kinds_of,
+    label,
     name_of,
     point,
+    shuffled,
 )
 
+if TYPE_CHECKING:
+    from keras_tuner import HyperParameters
 
-@_docstrings.explained_by(SearchPlan)
-class Search(SearchPlan):
+
+ALGORITHMS = ("random", "bayesian", "grid")
+# All points of the default space.
+MAX_TRIALS = 14
+# A search knows its space before it trains, and resumes after any epoch. It
+# could not promise this for what users write.
+OWN = """\
+`hypermodel` must be a tuning.CBAMHyperModel, with its own `build` and `fit`. \
+Received: hypermodel={!r}. For one of your own keep KerasTuner's tuner, and \
+take our attention into it:
+
+    space = tuning.CBAMHyperModel()
+    class Mine(keras_tuner.HyperModel):
+        def build(self, hp):
+            return my_network(space.attention_for(hp))  # compiled
+    tuner = keras_tuner.RandomSearch(Mine(), "val_accuracy", max_trials=14)
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
     """A search for the best network: what is tried, how, and how long.
 
     For `study.run` and `study.estimate`; `search` runs it.
 
     Args:
-        The arguments of `SearchPlan`.
+        hypermodel: A `CBAMHyperModel`. For a hypermodel of your own, give
+            `CBAMHyperModel.attention_for` to it, and it to KerasTuner's own
+            tuners. Defaults to `None`: `CBAMHyperModel()`.
+        data: Anything that `cbam_keras.data.load` accepts, or its result. New
+            seeds split again what is not loaded yet. Defaults to
+            `"crowded_mnist"`.
+        recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
+            Defaults to `None`, which means that of `comparison.compare`.
+        algorithm: `"random"`, `"grid"` (all combinations) or `"bayesian"`
+            (Gaussian process). `"random"` tries no combination twice, except
+            with ranges or more than 20,000 combinations, which KerasTuner
+            draws. `"grid"` takes 10 values of a range. For others, as
+            Hyperband, give a `CBAMHyperModel` to KerasTuner's own tuners.
+            Defaults to `"random"`.
+        max_trials: Positive integer, may be raised in a later call. Defaults to
+            `None`, which means 14, the whole default space. For `"grid"` it
+            means all combinations.
+        confirm: Integer from 0, with how many new seeds the best setting and no
+            attention are retrained. These follow the seed of the recipe. May be
+            raised in a later call. Defaults to `6`.
+        folds: Integer from 2, the number of folds of a cross-validation. See
+            `study.Study`. Trials are compared by the mean over the validation
+            images of each fold, and new seeds by its test images. Defaults to
+            `None`.
+        keep: Positive integer, how many of the best trials keep their network.
+            It is in a folder of its own, `<values>-seed0` or the like, with
+            folds that of each fold. Defaults to `3`.
+        data_options: Mapping of further arguments of `data.load`, as
+            `{"download": True}`, except those of the recipe. Defaults to
+            `None`.
+        measure: The measure that networks are compared by, see
+            `study.Classification`: on the validation images in the search, on
+            the test images in the verdict. Defaults to `"test_accuracy"`.
+        task: A `study.Segmentation`, in place of `data`, `data_options` and
+            `measure`. Takes a `CBAMHyperModel` of a U-Net. Defaults to `None`.
 
     Raises:
         ValueError: If an argument is out of range.
-        TypeError: If an argument is of a wrong kind, or has its own `fit`.
+        TypeError: If an argument is of a wrong kind.
         ImportError: If a package is missing.
     """
+
+    # A `CBAMHyperModel`, once the search has been made.
+    hypermodel: Any = None
+    data: Images = "crowded_mnist"
+    # A `Recipe`, once the search has been made.
+    recipe: Any = None
+    _: dataclasses.KW_ONLY
+    algorithm: str = "random"
+    max_trials: int | None = None
+    confirm: int = 6
+    folds: int | None = None
+    keep: int = 3
+    data_options: Options | None = None
+    measure: str = study.ACCURACY
+    task: study.Segmentation | None = None
+
+    def __post_init__(self) -> None:
+        _checks.one_of("algorithm", self.algorithm, ALGORITHMS)
+        _checks.positive_integer("confirm", self.confirm, or_zero=True)
+        _checks.positive_integer("keep", self.keep)
+        # Some are needed only at the end, but checked before any work.
+        _checks.require("matplotlib.figure", extra="plot")
+        _checks.require("keras_tuner", extra="tune")
+        if self.algorithm == "bayesian":
+            _checks.require("sklearn.gaussian_process", extra="tune")
+        if self.confirm * (self.folds or 1) > 1:
+            _checks.require("scipy.stats", extra="tune")
+        check_folds_of(self.test_task, self.folds)
+        hypermodel = _check_hypermodel(self.hypermodel)
+        default = comparison.default_recipe(
+            *(hypermodel.model, hypermodel.weights, self.data),
+            self.task is not None,
+        )
+        _checks.convert(
+            self,
+            hypermodel=hypermodel,
+            max_trials=_max_trials(self.algorithm, self.max_trials),
+            recipe=find_recipe(self.recipe, default),
+        )
+
+    @functools.cached_property
+    def test_task(self) -> ImageTask:
+        """The task of the confirmation."""
+        task = self.task
+        if task is None:
+            options = self.data_options or {}
+            return study.Classification(
+                self.data, measure=self.measure, **options
+            )
+        comparison.refuse_data(self.data, self.data_options, self.measure)
+        if not isinstance(task, study.Segmentation):
+            raise TypeError(
+                f"`task` must be a study.Segmentation. Received: task={task!r}"
+            )
+        return task
+
+    @functools.cached_property
+    def trial_task(self) -> ImageTask:
+        """The task of the trials, which are not measured on test images."""
+        return self.test_task.on_validation()
+
+    def __getstate__(self) -> dict[str, object]:
+        # Each process loads the data itself.
+        return {k: v for k, v in vars(self).items() if k != "loaded"}
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of the confirmation, other than that of the search."""
+        return tuple(
+            (self.recipe.seed + number) % 2**32
+            for number in range(1, self.confirm + 1)
+        )
+
+    @functools.cached_property
+    def loaded(self) -> ImageData:
+        """The data of the trials, with folds those of the first one."""
+        return self.trial_task.load(self.recipe, self.folds)
+
+    def load(self, run: study.Run) -> ImageData:
+        """Returns the data of one of the runs of the trials."""
+        if run == self.trials.runs[0]:
+            return self.loaded
+        return cast(ImageData, self.trials.load(run))
+
+    @functools.cached_property
+    def space(self) -> "HyperParameters":
+        """The `HyperParameters` that the networks ask for."""
+        return explore(self.hypermodel.declare_hyperparameters)
+
+    @functools.cached_property
+    def trials(self) -> study.Study:
+        """The trials as a study, as far as they are known at the start."""
+        hyperparameters: dict[str, list[object]] = {}
+        for hp in self.space.space:
+            # Several under different conditions may have one name.
+            configs = hyperparameters.setdefault(hp.name, [])
+            configs.append({"kind": type(hp).__name__, **hp.get_config()})
+        network = study.build_seeded(
+            functools.partial(
+                self.hypermodel.network,
+                *(point(self.space), self.loaded, self.recipe),
+            ),
+            self.recipe,
+        )
+        self.trial_task.check(network, self.loaded)
+        planned = study.Study(
+            self.trial_task,
+            [self.variant(values) for values in self._points()],
+            seeds=(self.recipe.seed,),
+            recipe=self.recipe,
+            settings={
+                "model": self.name,
+                "weights": self.hypermodel.weights,
+                "space": hyperparameters,
+                "identity_init": self.hypermodel.identity_init,
+                "network": study.fingerprint(network),
+                "algorithm": self.algorithm,
+                "seed": self.recipe.seed,
+            },
+            kind="tune",
+            folds=self.folds,
+            layout="ranking",
+            question=f"Which attention suits the network {self.name} on "
+            f"{self.trial_task.name}, and does it improve the "
+            f"{comparison.NOUNS[self.task is not None]}?",
+        )
+        return planned.suited_to(self.loaded)
+
+    @property
+    def name(self) -> str:
+        """The name of the hypermodel, which a folder can have."""
+        model = self.hypermodel.model
+        if not isinstance(model, str):
+            model = getattr(model, "__name__", type(model).__name__)
+        return "".join(c if c.isalnum() else "_" for c in model)
+
+    @functools.cached_property
+    def is_list(self) -> bool:
+        """Whether all trials are known before the first."""
+        if self.algorithm != "random":
+            return self.algorithm == "grid"
+        has_range = any(
+            type(hp).__name__ == "Float" and hp.step is None
+            for hp in self.space.space
+        )
+        return not has_range and count_points(self.space) <= MAX_LISTED
+
+    def variant(self, values: Values, name: str | None = None) -> study.Variant:
+        """Returns a trial as a variant of a study."""
+        values = canonical(self.hypermodel.complete(values))
+        rate, batch_size = self.hypermodel.rate_and_batch_size(values)
+        variant = study.Variant(
+            name or name_of(values),
+            functools.partial(_build, self.hypermodel, values, self.recipe),
+            values,
+            rate,
+            batch_size=batch_size,
+        )
+        return dataclasses.replace(variant, label=label(variant.describe()))
+
+    def _points(self):
+        """Returns the points of a list; the defaults, if it is none."""
+        every = grid(self.space)
+        if self.is_list and self.algorithm == "random":
+            every = shuffled(self.space, self.recipe.seed)
+        return itertools.islice(every, self.max_trials if self.is_list else 1)
+
+    def folder(self, output: str | os.PathLike) -> study.StudyFolder:
+        """Returns the output folder of the search."""
+        # Raises if the data have no labels to weight.
+        study.class_weights(self.loaded, self.recipe)
+        return study.StudyFolder(output, self.trials, self.loaded)
 
     def run(self, options: study.RunOptions) -> study.Ranking:
         """Runs the search; see `study.run`."""
@@ -48,10 +289,12 @@ class Search(SearchPlan):
             output = study.default_output(self.trials)
         folder = self.folder(output)
         with folder.opened(options):
-            options = options.with_workers(self._choose_workers)
             results = self._run_trials(folder, options)
             self._confirm(results, folder, options)
-        return cast(study.Ranking, study.Results.read(folder.path))
+            results = cast(study.Ranking, study.Results.read(folder.path))
+            if options.on_end:
+                options.on_end(folder.path, results)
+            return results
 
     @_graph.same_randomness()
     def estimate(self) -> study.Estimate:
@@ -61,20 +304,16 @@ class Search(SearchPlan):
         of the network of the defaults.
         """
         space = self.space
-        epochs = self.trials.recipe_for(None, 0).total_epochs
+        epochs = self.trials.recipe_for().total_epochs
         points = count_points(space)
         trials = min(points, self.max_trials or points)
         total, trials_text = trials * epochs, f"{trials:,} trials"
-        if self.algorithm == "hyperband":
-            # So many brackets of about so many epochs.
-            brackets = 1 + math.log(epochs, 3)
-            total, trials_text = math.ceil(brackets**2 * epochs), "trials"
         folds = self.folds or 1
         total *= folds
         if self.folds is not None:
             trials_text += f" over {folds} folds"
         # The winner and, where the space has both, no attention.
-        is_plain = [kind in PLAIN for kind in kinds_of(space)]
+        is_plain = [kind == PLAIN for kind in kinds_of(space)]
         has_skips = any(hp.name == "skip_attention" for hp in space.space)
         has_both = any(is_plain) and (has_skips or not all(is_plain))
         networks_retrained = 2 if has_both else 1
@@ -82,7 +321,7 @@ class Search(SearchPlan):
         dearest = (controls(space) or [point(space).values])[-1]
         one = dataclasses.replace(
             self.trials,
-            task=type(self.of_confirmation)(self.loaded),
+            task=_loaded_task(self.test_task, self.loaded),
             variants=[self.variant(dearest)],
             folds=None,
         )
@@ -94,51 +333,30 @@ class Search(SearchPlan):
             "counted as this network:",
         )
 
-    def _choose_workers(self):
-        if self.algorithm in ("bayesian", "hyperband"):
-            # Their trials depend on it.
-            return 1
-        points = count_points(self.space)
-        trials = min(points, self.max_trials or points) * (self.folds or 1)
-        return study.choose_workers(self.trials, self.loaded, trials)
-
     def _run_trials(self, folder, options):
-        """Returns the trials, which are run unless as many have ended."""
-        most = self.max_trials or 0
+        """Returns the trials, after running those that are missing."""
+        queue = study.Queue(self.trials, folder, self.load, options.callbacks)
         if self.is_list:
-            most = len(self.trials.variants)
-        is_done = (
-            folder.content.get("searched", -1) >= most
-            and not folder.has_resumable_failures()
-        )
-        if self.is_list and not is_done:
-            with warnings.catch_warnings():
-                # The results count those that failed.
-                warnings.filterwarnings("ignore", "A network is left out")
-                study.run(
-                    self.trials,
-                    folder.path,
-                    workers=options.workers,
-                    executor=options.executor,
-                    callbacks=options.callbacks,
-                )
-        elif not is_done:
+            queue.train_all(options)
+        else:
             from cbam_keras.tuning import tuner
 
-            folder.retry()
-            study.print_data(self.trials, self.loaded)
-            tuner.run(self, folder, options)
-        with folder.locked():
-            results = keep_networks(folder, self.keep)
-            if results.ranked and not is_done:
-                write_trials(results)
-                folder.add(searched=most)
-        if not results.ranked:
+            space = self.space.copy()
+            with tuner.oracle_of(
+                *(self.algorithm, space, self.max_trials or MAX_TRIALS),
+                self.trials.measured_by[0].key,
+                self.recipe.seed,
+            ) as oracle:
+                tuner.run(oracle, queue, options, self.variant, self.keep)
+        results = keep_networks(folder, self.keep)
+        if results.ranked:
+            write_trials(results)
+        else:
             failed = [f"{x.status} ({x.message})" for x in results.trials]
             raise RuntimeError(
                 f"None of the {len(failed)} trials finished, first "
                 f"{'; '.join(failed[:3])}. Tracebacks are in "
-                f'"{folder.path / study.RESULTS}". Fix the cause, and give '
+                f'"{folder.path}". Fix the cause, and give '
                 "the same call again"
             )
         return results
@@ -146,14 +364,8 @@ class Search(SearchPlan):
     def _confirm(self, results, folder, options):
         """Trains the best again, chooses one, and writes what was found."""
         trained, confirmation = results, []
-        images = results.images_of(results.seeds, "validation")
+        images = results.images_of(results.planned_runs, "validation")
         trials, seeds = to_confirm(results.ranked, images), self.seeds
-        stored = folder.content.get("confirmation") or []
-        if {x.number for x in trials} <= {x["trial"] for x in stored}:
-            # A call with fewer seeds hides none that are trained.
-            runs = [study.Run.of(x, self.folds) for x in stored[0]["seeds"]]
-            trained_seeds = dict.fromkeys(run.seed for run in runs)
-            seeds = tuple(merge([*trained_seeds], seeds))
         if seeds:
             trained = self._train_again(trials, seeds, folder.path, options)
             confirmation = [
@@ -179,11 +391,11 @@ class Search(SearchPlan):
             best,
             network,
             trained.output / str(network.file),
-            lambda path: self.of_confirmation.measure_file(
-                path, self.recipe, self.load(network.seed)
+            lambda path: measure_file(
+                *(path, self.test_task, self.recipe, self.load(network.run))
             ),
         )
-        layer = self.adapted.attention_for(hyperparameters(best.values))
+        layer = self.hypermodel.attention_for(hyperparameters(best.values))
         with folder.locked():
             folder.add(
                 best=best.number,
@@ -199,7 +411,7 @@ class Search(SearchPlan):
         first = trials[0].values
         is_plain = has_no_attention(first)
         again = study.Study(
-            self.of_confirmation,
+            self.test_task,
             [self.variant(trial.values) for trial in trials],
             seeds=seeds,
             recipe=self.trials.recipe,
@@ -216,14 +428,46 @@ class Search(SearchPlan):
         names = [variant.name for variant in again.variants]
         # The folder also holds trials that were among the best before.
         content = study.read_content(path)
-        return study.Results.of(path, content, names, again.runs)
+        return study.Results.of(path, content, names, again.seeds)
 
     def _options_of(self, values):
         """Returns the arguments of an attention layer, or else all values."""
-        layer = self.adapted.attention_for(hyperparameters(values))
+        layer = self.hypermodel.attention_for(hyperparameters(values))
         options = dict(layer.keywords if layer else values)
         options.pop("attention", None)
         return options
+
+
+def _build(hypermodel, values, recipe, images):
+    return hypermodel.network(hyperparameters(values), images, recipe)
+
+
+def _check_hypermodel(hypermodel):
+    """Returns a hypermodel of ours, by default that of the default space."""
+    from cbam_keras.tuning.hypermodel import CBAMHyperModel
+
+    if hypermodel is None:
+        return CBAMHyperModel()
+    kind = type(hypermodel)
+    if not isinstance(hypermodel, CBAMHyperModel) or any(
+        getattr(kind, name) is not getattr(CBAMHyperModel, name)
+        for name in ("build", "fit")
+    ):
+        raise TypeError(OWN.format(hypermodel))
+    return hypermodel
+
+
+def _loaded_task(task, loaded):
+    """Returns a task like another one, of data that are loaded."""
+    if isinstance(task, study.Segmentation):
+        return study.Segmentation(loaded, measure=task.kind)
+    return study.Classification(loaded, measure=task.score or study.ACCURACY)
+
+
+def _max_trials(algorithm, max_trials):
+    if max_trials is None:
+        return None if algorithm == "grid" else MAX_TRIALS
+    return _checks.positive_integer("max_trials", max_trials)
 
 
 @_docstrings.explained_by(Search)
@@ -261,9 +505,8 @@ def search(
     `report.write(folder)` adds a page.
 
     A call that resumes repeats trials with an error until the last trial has
-    ended, and after that those that had finished an epoch. A call for a search
-    that has ended returns its results. With `"bayesian"` and `"hyperband"`,
-    trials depend on those before, so on the number of workers.
+    ended. A call for a search that has ended returns its results. With
+    `"bayesian"` trials depend on those before, so on the number of workers.
 
     Args:
         The arguments of `Search`, and:

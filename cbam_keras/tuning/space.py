@@ -1,11 +1,12 @@
 """Points of a search space: listed, drawn, named."""
 
+import contextlib
 import hashlib
 import itertools
 import json
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,8 +31,8 @@ PAPER: Values = {
     "spatial_pool_types": "avg+max",
     "learning_rate": 0.01,
 }
-# No attention, in our search space and in others.
-PLAIN = ("none", False)
+# No attention.
+PLAIN = "none"
 # Hyperparameters in a few words, in the order of all values.
 SHORT = {
     "attention": "{}",
@@ -67,7 +68,7 @@ def hyperparameters(values: Values) -> "HyperParameters":
 
 def has_no_attention(values: Mapping[str, object]) -> bool:
     """Returns whether a point is that of a network without attention."""
-    is_plain = values.get("attention") in PLAIN
+    is_plain = values.get("attention") == PLAIN
     return is_plain and values.get("skip_attention", "none") == "none"
 
 
@@ -84,6 +85,30 @@ def point(space: "HyperParameters", **values: Value) -> "HyperParameters":
     for hp in space.space:
         if space.is_active(hp):
             space.values[hp.name] = values.get(hp.name, hp.default)
+    return space
+
+
+def explore(
+    declare: Callable[["HyperParameters"], object],
+) -> "HyperParameters":
+    """Returns the whole space that a function asks for.
+
+    What functions of the user ask for under a condition is found by changing
+    one value at a time.
+    """
+    space = hyperparameters({})
+    declare(space)
+    # The list grows.
+    for hp in space.space:
+        met = {parent.name: parent.values[0] for parent in hp.conditions}
+        # A range has no list of values; its end is tried.
+        is_range = hasattr(hp, "max_value")
+        for value in [hp.default, hp.max_value] if is_range else hp.values:
+            probe = point(space, **{**met, hp.name: value})
+            # A trial with these values records the error.
+            with contextlib.suppress(Exception):
+                declare(probe)
+            space.merge(probe.space, overwrite=False)
     return space
 
 
@@ -140,8 +165,7 @@ def canonical(values: Values) -> Values:
         if isinstance(values[name], float)
         else values[name]
         for name in names
-        # How Hyperband shares out the epochs.
-        if name in values and not name.startswith("tuner/")
+        if name in values
     }
 
 

@@ -1,11 +1,9 @@
 """`Measure`, and measures of classifiers computed by scikit-learn."""
 
 import contextlib
-import contextvars
 import dataclasses
 import statistics
 import warnings
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -112,29 +110,12 @@ def validation_key(measure: str) -> str:
     return f"val_{measure.removeprefix('test_').removeprefix('val_')}"
 
 
-# What networks have given for images, while their weights stay as they are.
-_outputs = contextvars.ContextVar[dict | None]("outputs", default=None)
-
-
-@contextlib.contextmanager
-def outputs_kept() -> Iterator[None]:
-    """Context in which networks stay as they are, and run once on images."""
-    token = _outputs.set({})
-    try:
-        yield
-    finally:
-        _outputs.reset(token)
-
-
-def compute(
-    measure: str, model: keras.Model, batches: keras.utils.PyDataset
-) -> float:
-    """Returns one of the `MEASURES` of a network on some images.
+def compute(measure: str, scores: np.ndarray, labels: np.ndarray) -> float:
+    """Returns one of the `MEASURES` of probabilities `(B, classes)`.
 
     Classes without images do not count.
     """
     metrics = _checks.require("sklearn.metrics", extra="plot")
-    scores, labels = probabilities_and_labels(model, batches)
     present = np.unique(labels)
     if measure in SHOWN:
         return calibration(measure, scores, labels)
@@ -223,16 +204,10 @@ def outputs_and_labels(
     model: keras.Model, batches: keras.utils.PyDataset
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns what a network gives for all images, and their labels."""
-    kept, key = _outputs.get(), (id(model), id(batches))
-    if kept is not None and key in kept:
-        return kept[key]
     outputs, labels = [], []
     # A `for` over a PyDataset would not end.
     for index in range(len(batches)):
         images, classes, *_ = batches[index]
         outputs.append(np.asarray(model.predict_on_batch(np.asarray(images))))
         labels.append(np.asarray(classes))
-    both = np.concatenate(outputs), np.concatenate(labels)
-    if kept is not None:
-        kept[key] = both
-    return both
+    return np.concatenate(outputs), np.concatenate(labels)

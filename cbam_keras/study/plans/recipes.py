@@ -77,8 +77,7 @@ class Recipe:
             `torch.compile` (PyTorch) compiles a step. `"auto"` is as Keras
             chooses: under JAX, and under TensorFlow with a GPU, or where ten
             or more networks of a variant learn from the features of frozen
-            layers. A network that XLA cannot compile is trained without it.
-            Defaults to `"auto"`.
+            layers. Defaults to `"auto"`.
         loss: `"focal"`, focal crossentropy with Keras' defaults (`gamma` is 2);
             a number in [0, 1), the label smoothing of crossentropy; or a
             `keras.losses.Loss`, of integers if its class is called `Sparse`,

@@ -18,7 +18,6 @@ from cbam_keras.models.losses import (
     to_classes,
 )
 from cbam_keras.study.plans.class_weights import class_weights
-from cbam_keras.study.plans.measures import validation_key
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.tasks import ImageTask, check_options
 from cbam_keras.study.running.networks import make_loss
@@ -71,8 +70,6 @@ class Segmentation(ImageTask):
 
     measure = "test_miou"
     measure_name = NAMES["miou"]
-    # The images that are measured.
-    split = "test"
 
     def __init__(
         self,
@@ -91,9 +88,6 @@ class Segmentation(ImageTask):
         if measure != "miou":
             self.score, self.measure = measure, f"test_{measure}"
             self.measure_name = NAMES[measure]
-        if self.split != "test":
-            self.measure = validation_key(self.measure)
-            self.measure_name = f"{self.split} {self.measure_name}"
         arguments = inspect.signature(data.load_masks).parameters
         fields = inspect.signature(data.Source).parameters
         others = {"images", "options", "download", "label_column"}
@@ -172,6 +166,9 @@ class Segmentation(ImageTask):
 
     def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
         """Returns the scores of the test images, and the IoU of each class."""
+        if self.split != "test":
+            # `fit` measures them.
+            return {}
         matrix = confusion_matrix(model, data.test, data)
         scores = SCORES if len(matrix) == 2 else SCORES[:1]
         metrics = {f"test_{x}": float(score_of(matrix, x, np)) for x in scores}

@@ -20,25 +20,21 @@ from cbam_keras.study.plans.recipes import DTYPES, Recipe, find_recipe
 
 # The name of a variant may have so many bytes: file systems allow 255, and the
 # names of files and folders hold more than that of the variant.
-MAX_NAME = 200
+MAX_NAME = 190
 # How results are shown: see `Study`.
 LAYOUTS = ("networks", "ranking")
 
 
 class Run(NamedTuple):
-    """What each variant is trained with: a seed or, with folds, a fold of one.
-
-    A single number stands for it in files and results: the seed, or
-    `seed * folds + fold`.
-    """
+    """One training of each variant: a seed or, with folds, a fold of one."""
 
     seed: int
     fold: int | None = None
 
-    @classmethod
-    def of(cls, number: int, folds: int | None) -> "Run":
-        """Returns the run that a number stands for in a study of `folds`."""
-        return cls(number) if folds is None else cls(*divmod(number, folds))
+    @property
+    def name(self) -> str:
+        """What files are called, as `"seed0"` or `"seed0-fold2"`."""
+        return str(self).replace(", ", "-").replace(" ", "")
 
     def __str__(self) -> str:
         fold = "" if self.fold is None else f", fold {self.fold}"
@@ -166,6 +162,15 @@ class Task(Generic[Loaded]):
         """Returns arrays that are kept beside the network, if any."""
         return {}
 
+    def test(
+        self, model: keras.Model, data: Loaded
+    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """Returns both: what `evaluate` returns, and what `predict` does.
+
+        A task whose measures are of its predictions computes them once.
+        """
+        return self.evaluate(model, data), self.predict(model, data)
+
 
 def member(task: object, name: str) -> Any:
     """Returns what a task has under a name, or else what `Task` has."""
@@ -278,8 +283,7 @@ class Study:
             `None`.
         folds: Integer from 2, the number of folds of a cross-validation. Each
             variant is trained once for each fold of each seed, which decides
-            what is in which fold. In results, `seed * folds + fold` is the
-            seed. Defaults to `None`.
+            what is in which fold. Defaults to `None`.
         layout: String, how results are shown: `"networks"` has a row per
             network with its difference to the baseline, `"ranking"` the best
             first, as the trials of a search. Defaults to `"networks"`.
@@ -334,7 +338,7 @@ class Study:
             seeds=check_seeds(self.seeds),
             recipe=find_recipe(self.recipe),
         )
-        patience = self.recipe_for(None, 0).patience
+        patience = self.recipe_for().patience
         keys = {validation_key(self.measured_by[0].key), "val_accuracy"}
         if patience is not None and keys.isdisjoint(self.task.metrics):
             raise ValueError(
@@ -355,17 +359,14 @@ class Study:
         return measures or (Measure(self.task.measure, self.task.measure_name),)
 
     @property
-    def networks(self) -> list[tuple[Variant, int]]:
+    def networks(self) -> list[tuple[Variant, Run]]:
         """Each variant with each of the runs, in the order of training."""
         return [(v, run) for run in self.runs for v in self.variants]
 
     @property
-    def runs(self) -> tuple[int, ...]:
-        """The seeds or, with folds, a number for each fold of each seed."""
-        if self.folds is None:
-            return tuple(self.seeds)
-        firsts = [seed * self.folds for seed in self.seeds]
-        return tuple(x + fold for x in firsts for fold in range(self.folds))
+    def runs(self) -> tuple[Run, ...]:
+        """Each seed or, with folds, each fold of each seed."""
+        return runs_of(self.seeds, self.folds)
 
     def settings_to_compare(
         self, data: Mapping[str, object]
@@ -375,7 +376,7 @@ class Study:
         `data` is the description of the data of the first run.
         """
         # `asdict` would copy layers.
-        recipe = dict(vars(self.recipe_for(None, 0)))
+        recipe = dict(vars(self.recipe_for()))
         # The description of the data has the size of images.
         for name in ("seed", "image_size"):
             del recipe[name]
@@ -389,11 +390,11 @@ class Study:
         if measure := member(self.task, "score"):
             settings["measure"] = measure
         settings["backend"] = keras.backend.backend()
-        policy = DTYPES[self.recipe_for(None, 0).mixed_precision]
+        policy = DTYPES[self.recipe_for().mixed_precision]
         policy = keras.dtype_policies.get(policy or keras.config.dtype_policy())
         settings["dtype_policy"] = policy.get_config()
         settings["variants"] = {v.name: v.describe() for v in self.variants}
-        settings["data"] = {str(self.runs[0]): data}
+        settings["data"] = {self.runs[0].name: data}
         return settings
 
     def suited_to(self, data: Data) -> "Study":
@@ -406,18 +407,23 @@ class Study:
         recipe = dataclasses.replace(recipe, epochs=epochs)
         return dataclasses.replace(self, recipe=recipe)
 
-    def load(self, run: int) -> Data:
+    def load(self, run: Run) -> Data:
         """Returns the data of one of the runs."""
-        if self.folds is None:
-            return self.task.load(self.recipe_for(None, run))
-        seed, fold = Run.of(run, self.folds)
+        recipe = dataclasses.replace(self.recipe_for(), seed=run.seed)
+        if run.fold is None:
+            return self.task.load(recipe)
         load: Callable[..., Data] = self.task.load
-        return load(self.recipe_for(None, seed), folds=self.folds, fold=fold)
+        return load(recipe, folds=self.folds, fold=run.fold)
 
-    def recipe_for(self, variant: Variant | None, seed: int) -> Recipe:
-        """Returns the recipe of a variant with a seed."""
+    def recipe_for(
+        self, variant: Variant | None = None, run: Run | None = None
+    ) -> Recipe:
+        """Returns the recipe of a variant in a run, as its networks get it."""
         recipe = find_recipe(self.recipe)
-        rate = recipe.learning_rate
+        rate, seed = recipe.learning_rate, recipe.seed
+        if run is not None:
+            # The folds of a seed differ in their initial weights, too.
+            seed = run.seed * (self.folds or 1) + (run.fold or 0)
         if variant is not None and variant.learning_rate:
             rate = variant.learning_rate
         return dataclasses.replace(recipe, seed=seed, learning_rate=rate)
@@ -439,6 +445,12 @@ def check_folds_of(task: Any, folds: int | None) -> None:
             f"folder: each fold has other test images. Received: {folds=}, "
             f'loaded images of "{task.name}"'
         )
+
+
+def runs_of(seeds: Sequence[int], folds: int | None) -> tuple[Run, ...]:
+    """Returns each seed or, with folds, each fold of each seed."""
+    each = [None] if folds is None else range(folds)
+    return tuple(Run(seed, fold) for seed in seeds for fold in each)
 
 
 def check_seeds(seeds: object) -> tuple[int, ...]:
@@ -465,8 +477,8 @@ def check_name(name: object) -> None:
         or set(name) & set('/\\:*?"<>|')
         # The folder's own names begin with a dot, and some are deleted.
         or "." in (name[0], name[-1])
-        # Files of several seeds end like this.
-        or re.search(r"-seed\d+$", name, re.IGNORECASE)
+        # The folders of networks end like this.
+        or re.search(r"-seed\d+(-fold\d+)?$", name, re.IGNORECASE)
     ):
         raise ValueError(
             f"The names of networks must be valid file names of at most "

@@ -1,5 +1,6 @@
 """`ImageTask`, what tasks of images share, and `Classification`."""
 
+import copy
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Mapping
@@ -39,6 +40,8 @@ class ImageTask(Task[ImageData]):
 
     # What is compared in addition to the usual measure, if anything.
     score: str | None = None
+    # The images by which networks are compared.
+    split = "test"
 
     def __init__(self, images: Images, make_source: Callable, options: Mapping):
         self.data, self.options = images, options
@@ -62,10 +65,24 @@ class ImageTask(Task[ImageData]):
     def measures(self) -> "tuple[Measure, ...]":
         """What is compared, and the usual measure if it is another one."""
         shown = SHOWN.get(str(self.score), {})
-        compared = Measure(self.measure, self.measure_name, **shown)
+        compared = self._on_split(self.measure, self.measure_name, **shown)
         if self.score is None:
             return (compared,)
-        return compared, Measure(type(self).measure, type(self).measure_name)
+        return compared, self._on_split(
+            type(self).measure, type(self).measure_name
+        )
+
+    def _on_split(self, key, heading, **shown):
+        if self.split == "validation":
+            key = validation_key(key)
+            heading = f"validation {heading.removeprefix('test ')}"
+        return Measure(key, heading, **shown)
+
+    def on_validation(self) -> "ImageTask":
+        """Returns the task measured on validation images, for a search."""
+        task = copy.copy(self)
+        task.split = "validation"
+        return task
 
     @property
     def is_loaded(self) -> bool:
@@ -134,8 +151,6 @@ class Classification(ImageTask):
     measure = ACCURACY
     measure_name = "test accuracy"
     metrics = ("loss", "accuracy", "val_loss", "val_accuracy")
-    # The images of which another measure than the accuracy is.
-    split = "test"
 
     def __init__(
         self,
@@ -152,9 +167,7 @@ class Classification(ImageTask):
         if measure != ACCURACY:
             _checks.require("sklearn.metrics", extra="plot")
             self.score = self.measure = measure
-            if self.split != "test":
-                self.measure = validation_key(measure)
-            self.measure_name = f"{self.split} {MEASURES[measure]}"
+            self.measure_name = f"test {MEASURES[measure]}"
         check_options(options, inspect.signature(Source).parameters)
         super().__init__(data, lambda: Source(data, **options), options)
 
@@ -174,6 +187,33 @@ class Classification(ImageTask):
         check_network(model, data)
 
     def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
+        return self.test(model, data)[0]
+
+    def predict(
+        self, model: keras.Model, data: ImageData
+    ) -> dict[str, np.ndarray]:
+        """Returns names, labels and probabilities of images, by their split."""
+        return self.test(model, data)[1]
+
+    def test(
+        self, model: keras.Model, data: ImageData
+    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        if self.split != "test":
+            return self.validate(model, data), {}
+        arrays: dict[str, np.ndarray] = {}
+        for split in PREDICTED:
+            if batches := getattr(data, split):
+                kept = _predict(model, batches, split)
+                arrays |= {f"{split}/{name}": x for name, x in kept.items()}
+        measured = self._measure(model, data, arrays)
+        # Half of the size is enough for files.
+        return measured, {
+            name: x.astype("float32") if x.dtype == "float64" else x
+            for name, x in arrays.items()
+        }
+
+    def _measure(self, model, data, arrays):
+        """Returns the measures of a network and of its predictions."""
         measured = model.evaluate(
             for_fit(data.test), verbose=0, return_dict=True
         )
@@ -183,36 +223,41 @@ class Classification(ImageTask):
         del measured["loss"]
         metrics = {ACCURACY: fraction, **measured}
         if self.score is not None:
-            metrics[self.score] = compute(self.score, model, data.test)
-        return metrics | self.validate(model, data)
-
-    def predict(
-        self, model: keras.Model, data: ImageData
-    ) -> dict[str, np.ndarray]:
-        """Returns names, labels and probabilities of images, by their split."""
-        arrays = {}
-        for split in PREDICTED if self.split == "test" else ():
-            batches = getattr(data, split)
-            if not batches:
-                continue
-            scores, labels = probabilities_and_labels(model, batches)
-            names = [
-                name if isinstance(name, str) else f"{split} {row}"
-                for row, name in itertools.zip_longest(
-                    range(len(labels)), getattr(batches, "names", ())
-                )
-            ]
-            arrays[f"{split}/images"] = np.array(names)
-            arrays[f"{split}/labels"] = labels
-            arrays[f"{split}/probabilities"] = scores.astype("float32")
-        return arrays
+            for split in PREDICTED:
+                if f"{split}/labels" in arrays:
+                    key = self.score
+                    if split == "validation":
+                        key = validation_key(key)
+                    metrics[key] = compute(
+                        self.score,
+                        arrays[f"{split}/probabilities"],
+                        arrays[f"{split}/labels"],
+                    )
+        return metrics
 
     def validate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
         """Returns the measure, if another than the accuracy, of validation."""
         if self.score is None:
             return {}
         key = validation_key(self.score)
-        return {key: compute(self.score, model, data.validation)}
+        both = probabilities_and_labels(model, data.validation)
+        return {key: compute(self.score, *both)}
+
+
+def _predict(model, batches, split):
+    """Returns names, labels and probabilities of images."""
+    scores, labels = probabilities_and_labels(model, batches)
+    names = [
+        name if isinstance(name, str) else f"{split} {row}"
+        for row, name in itertools.zip_longest(
+            range(len(labels)), getattr(batches, "names", ())
+        )
+    ]
+    return {
+        "images": np.array(names),
+        "labels": labels,
+        "probabilities": scores,
+    }
 
 
 def check_options(options: Mapping, names: Iterable[str]) -> None:

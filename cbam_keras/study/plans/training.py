@@ -14,6 +14,7 @@ from cbam_keras.study.results.figures import plot_history
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.running.folder import StudyFolder
 from cbam_keras.study.running.networks import fingerprint
+from cbam_keras.study.running.outcomes import history_of
 from cbam_keras.study.running.run import run_with
 
 __all__ = ["train", "Recipe", "RECIPES"]
@@ -112,10 +113,10 @@ def train(
 
 def draw_curves(results: Results, folder: StudyFolder) -> None:
     """Draws the history of the networks of the first seed."""
-    seed = results.seeds[0]
-    rows = [r for r in results.history if r.get("seed", seed) == seed]
-    if rows:
-        figure = plot_history(rows, f"{results.data}, {results.name_of(seed)}")
+    first = results.planned_runs[0]
+    outcomes = [x for x in results.outcomes if x.run == first]
+    if rows := history_of(outcomes, are_several=False):
+        figure = plot_history(rows, f"{results.data}, {first}")
         _files.write_figure(folder.path / "curves.png", figure)
     folder.add(verdict=results.verdict)
 

@@ -3,7 +3,7 @@
 import bisect
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from cbam_keras.study.results.statistics import (
     Measured,
     describe_runs,
     error_of_drawing,
+    holm,
+    verdict,
 )
 
 # The fraction of studies that is to find a difference.
@@ -71,6 +73,63 @@ def detectable(compared: Sequence[Measured]) -> float | None:
 
     error = deviation / math.sqrt(seeds)
     return error * float(optimize.brentq(excess, 0, 1e4))
+
+
+def describe_comparison(
+    compared: Mapping[str, Measured],
+    baseline: str,
+    collapsed: Collection[str],
+    labels: Mapping[str, str],
+    measure: Measure,
+    folds: int | None,
+) -> str:
+    """Returns the differences from a baseline in a sentence.
+
+    Of networks that have `collapsed` nothing is said.
+    """
+    learned = {k: x for k, x in compared.items() if k not in collapsed}
+    label, others = labels.get(baseline, baseline), learned.keys() - {baseline}
+    if len(learned) < len(compared) and (baseline in collapsed or not others):
+        return f"Nothing can be said of differences from {label}."
+    text = verdict(
+        {labels.get(name, name): x for name, x in learned.items()},
+        label,
+        measure,
+        folds,
+        describe_power([*learned.values()], measure, folds),
+    )
+    p_values = {
+        name: x.p_value for name, x in learned.items() if x.p_value is not None
+    }
+    is_seen = not p_values or holm(p_values)
+    return text if is_seen else f"No difference is seen: {text}"
+
+
+def describe_epochs(epochs: Sequence[int], images: int) -> str:
+    """Returns for how long networks were trained, on so many images."""
+    most = max(epochs)
+    words = f"Each network was trained for {_checks.count(most, 'epoch')}"
+    if len(set(epochs)) > 1:
+        words = f"Networks were trained for up to {most} epochs"
+    return f"{words} of {images:,} images"
+
+
+def describe_needed(others: Sequence[Measured], images: int) -> str:
+    """Returns what would find a difference of a point, as a part of a sentence.
+
+    `others` are compared with a baseline, on so many test images.
+    """
+    deviation, seeds = pooled_deviation(others)
+    point, comparisons = 0.01, len(others)
+    needed = deviation and count_seeds(
+        deviation, point, comparisons, images=images
+    )
+    if needed is None:
+        least = f"{count_images(point, comparisons):,} test images"
+        return f"; a difference of a point takes {least}"
+    if needed > seeds:
+        return f"; {needed} seeds would find a difference of a point"
+    return ""
 
 
 def count_seeds(

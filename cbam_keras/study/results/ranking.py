@@ -10,7 +10,6 @@ from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table, number_cell
 from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import Measure
-from cbam_keras.study.results.content import CONFIRMATION, read_content
 from cbam_keras.study.results.figures import plot_search
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.statistics import (
@@ -18,6 +17,7 @@ from cbam_keras.study.results.statistics import (
     describe_differences,
     describe_runs,
 )
+from cbam_keras.study.running.folder import CONFIRMATION, read_content
 from cbam_keras.study.running.outcomes import Outcome
 
 # How many trials are printed.
@@ -61,7 +61,6 @@ class Trial(Outcome):
     score: float | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         numbers = self.score, self.val_loss, self.parameters
         if self.finished and None in numbers:
             raise ValueError(
@@ -147,8 +146,7 @@ class Ranking(Results):
         folds = parts["folds"] or 1
         by_fold: dict[tuple[str, int], list[Outcome]] = {}
         for run in parts["outcomes"]:
-            key = run.variant, run.seed // folds
-            by_fold.setdefault(key, []).append(run)
+            by_fold.setdefault((run.variant, run.seed), []).append(run)
         parts["trials"] = tuple(
             Trial(
                 **vars(outcome),
@@ -292,7 +290,7 @@ class Ranking(Results):
         seeds = dict.fromkeys(seed for row in rows for seed in row.seeds)
         over = f"seeds {', '.join(map(str, seeds))}"
         if self.folds is not None:
-            over = describe_runs(len(seeds), self.folds)
+            over = describe_runs(len(seeds) * self.folds, self.folds)
         cells = [
             {
                 "trial": str(row.trial),
@@ -394,9 +392,9 @@ class Ranking(Results):
             lines.insert(0, "The search is not finished.")
         return lines
 
-    def networks(self) -> list[str]:
+    def networks(self) -> dict[str, str]:
         """Returns the file of the best network."""
-        return ["best.keras"]
+        return {"best": "best.keras"}
 
     def plot(self) -> "style.Figure":
         """Returns a matplotlib figure of the trials, see `plot_search`."""

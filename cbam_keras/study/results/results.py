@@ -7,10 +7,10 @@ import os
 import pathlib
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from cbam_keras import _checks, _files, _terminal
-from cbam_keras._terminal import Table, number_cell
+from cbam_keras._terminal import Table
 from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import (
     ACCURACY,
@@ -18,43 +18,46 @@ from cbam_keras.study.plans.measures import (
     as_measure,
     validation_key,
 )
-from cbam_keras.study.plans.study import LAYOUTS, Comparison, Measure, Run
-from cbam_keras.study.results.content import (
-    RESULTS,
-    comparison_of,
-    read_content,
+from cbam_keras.study.plans.study import (
+    LAYOUTS,
+    Comparison,
+    Measure,
+    Run,
+    runs_of,
 )
+from cbam_keras.study.results import predictions
 from cbam_keras.study.results.figures import plot_comparison
 from cbam_keras.study.results.power import (
-    count_images,
-    count_seeds,
-    describe_power,
+    describe_comparison,
+    describe_epochs,
+    describe_needed,
     detectable,
-    pooled_deviation,
 )
-from cbam_keras.study.results.predictions import Judged
+from cbam_keras.study.results.predictions import FilesRead, Predictions
+from cbam_keras.study.results.reading import parts_of
 from cbam_keras.study.results.statistics import (
-    MANY,
     NOTHING,
     Measured,
     Row,
-    describe_differences,
+    compare,
     describe_runs,
-    holm,
     judge_learning,
-    verdict,
 )
+from cbam_keras.study.results.tables import networks_table, note_of
 from cbam_keras.study.running.checkpoints import DAMAGE
+from cbam_keras.study.running.folder import STUDY, read_content
 from cbam_keras.study.running.outcomes import Outcome, history_of
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclasses.dataclass(frozen=True)
-class Results(Judged, _terminal.Tabular):
+class Results(_terminal.Tabular):
     """Results of a run; prints as tables with a verdict.
 
     `to_dataframe()` has a row per variant, network of a table or trial; `csv()`
-    and `latex()` return it as text. With folds, `seed * folds + fold` stands
-    for a seed, also in the names of files.
+    and `latex()` return it as text.
 
     The columns are `variant`, `seeds` (how many), `mean`, `std` (n - 1),
     `difference` to the baseline paired by seed, `low` and `high` (its 95 %
@@ -132,7 +135,7 @@ class Results(Judged, _terminal.Tabular):
         except DAMAGE as error:
             raise ValueError(
                 "`folder` must be the output folder of a study. Received: "
-                f'folder="{path}", whose {RESULTS} cannot be read '
+                f'folder="{path}", whose {STUDY} or networks cannot be read '
                 f"({type(error).__name__}: {error})"
             ) from error
 
@@ -158,43 +161,7 @@ class Results(Judged, _terminal.Tabular):
         seeds: tuple[int, ...],
     ) -> _files.Json:
         """Returns what the constructor takes."""
-        settings = content["settings"]
-        outcomes = {
-            (x["variant"], x["seed"]): Outcome(**x) for x in content["outcomes"]
-        }
-        comparisons = [
-            comparison_of(x, variants) for x in content["comparisons"]
-        ]
-        # The order of the tables, however calls have added to them.
-        names = [name for one in comparisons for name in one.variants]
-        variants = tuple(dict.fromkeys([*names, *variants]))
-        in_order = [(v, seed) for seed in seeds for v in variants]
-        description = next(iter(settings["data"].values()))
-        guess = content.get("commonest")
-        if guess is None and description.get("classes"):
-            guess = 1 / description["classes"]
-        return {
-            "output": path,
-            "outcomes": tuple(outcomes[x] for x in in_order if x in outcomes),
-            "variants": variants,
-            "seeds": seeds,
-            "comparisons": tuple(comparisons),
-            "measures": tuple(Measure(**x) for x in content["measures"]),
-            "data": description["name"],
-            "sizes": description["sizes"],
-            "guess": guess,
-            "kind": content["kind"],
-            "settings": settings,
-            "labels": {
-                name: label
-                for name, label in content["labels"].items()
-                if name in variants
-            },
-            "folds": settings.get("folds"),
-            "question": content.get("question") or "",
-            "class_names": tuple(content.get("class_names") or ()),
-            "threshold": content.get("threshold"),
-        }
+        return parts_of(path, content, variants, seeds)
 
     def with_subfolders(self) -> "Results":
         """Returns the results with those of runs in subfolders, if any."""
@@ -205,6 +172,26 @@ class Results(Judged, _terminal.Tabular):
         """The outcomes of trainings that finished."""
         return [outcome for outcome in self.outcomes if outcome.finished]
 
+    @functools.cached_property
+    def files_read(self) -> FilesRead:
+        """What files of predictions hold, by variant and run, once read."""
+        return {}
+
+    @functools.cached_property
+    def tested(self) -> dict[str, dict[Run, Predictions]]:
+        """Predictions of networks that give numbers, by variant and run."""
+        return predictions.tested_of(self)
+
+    @functools.cached_property
+    def collapsed(self) -> dict[str, list[Run]]:
+        """The runs in which networks have learned nothing, by variant."""
+        return predictions.find_collapsed(self)
+
+    @property
+    def planned_runs(self) -> tuple[Run, ...]:
+        """Each seed or, with folds, each fold of each seed."""
+        return runs_of(self.seeds, self.folds)
+
     @property
     def are_classifiers(self) -> bool:
         """Whether the networks have an accuracy, and can be explained."""
@@ -212,9 +199,9 @@ class Results(Judged, _terminal.Tabular):
         return not keys.isdisjoint({*FRACTIONS, validation_key(ACCURACY)})
 
     @property
-    def first_seed(self) -> int:
-        """The seed of the first training that finished, if any has."""
-        return next((run.seed for run in self.runs), self.seeds[0])
+    def first_run(self) -> Run:
+        """The run of the first training that finished, if any has."""
+        return next((x.run for x in self.runs), self.planned_runs[0])
 
     @property
     def code(self) -> str:
@@ -237,70 +224,50 @@ class Results(Judged, _terminal.Tabular):
         key = validation_key(self.measures[0].key)
         validation = self.compared(key, comparison)
         accuracies = self.compared("val_accuracy", comparison)
-        rows = []
-        for name in comparison.variants:
-            outcomes = [o for o in self.outcomes if o.variant == name]
-            finished = [o for o in outcomes if o.finished]
-            every = [outcome.seconds_per_epoch for outcome in finished]
-            seconds = [x for x in every if x is not None]
-            first = next(iter([*finished, *outcomes]), None)
-            rows.append(
-                Row(
-                    **vars(measured.get(name, NOTHING)),
-                    variant=name,
-                    seeds=tuple(outcome.seed for outcome in finished),
-                    parameters=first.parameters if first else None,
-                    macs=first.macs if first else None,
-                    validation=validation.get(name, NOTHING).mean,
-                    validation_accuracy=accuracies.get(name, NOTHING).mean,
-                    seconds_per_epoch=(
-                        statistics.median(seconds) if seconds else None
-                    ),
-                    failures=tuple(
-                        f"{self.name_of(o.seed)}: {o.status} ({o.message})"
-                        for o in outcomes
-                        if not o.finished
-                    ),
-                    label=self.labels.get(name, name),
-                    table=comparison.number,
-                )
+        return [
+            Row.of_outcomes(
+                name,
+                [x for x in self.outcomes if x.variant == name],
+                measured.get(name, NOTHING),
+                validation=validation.get(name, NOTHING).mean,
+                validation_accuracy=accuracies.get(name, NOTHING).mean,
+                label=self.labels.get(name, name),
+                table=comparison.number,
             )
-        return rows
+            for name in comparison.variants
+        ]
 
     @property
     def history(self) -> list[dict[str, object]]:
         """A dictionary per network and epoch."""
-        return history_of(self.outcomes, self.seeds)
+        return history_of(self.outcomes, len(self.planned_runs) > 1)
 
     @property
     def test_images(self) -> int:
         """The number of test images, those of all folds."""
-        return self.images_of(self.seeds)
+        return self.images_of(self.planned_runs)
 
-    def images_of(self, seeds: Iterable[int], split: str = "test") -> int:
-        """Returns how many images were tested with these seeds."""
+    def images_of(self, runs: Iterable[Run], split: str = "test") -> int:
+        """Returns how many images were tested in these runs."""
         if self.folds is None:
             return self.sizes[split]
         descriptions = self.settings["data"]
         # Each seed tests the images again, in other folds.
         tested = {
-            Run.of(int(number), self.folds).fold: description["sizes"][split]
-            for number, description in descriptions.items()
-            if int(number) in {*seeds}
+            run.fold: descriptions[run.name]["sizes"][split]
+            for run in runs
+            if run.name in descriptions
         }
         return sum(tested.values())
-
-    def name_of(self, seed: int) -> str:
-        """Returns what sentences call a seed, or a fold of a seed."""
-        return str(Run.of(seed, self.folds))
 
     @property
     def seeds_in_words(self) -> str:
         """How many seeds and folds there are, in words."""
-        words = describe_runs(len(self.seeds), self.folds)
+        planned = len(self.planned_runs)
+        words = describe_runs(planned, self.folds)
         # A run that goes on has fewer, and so has a network that failed.
-        is_whole = len(self.runs) == len(self.variants) * len(self.seeds)
-        return words if is_whole or len(self.seeds) == 1 else f"up to {words}"
+        is_whole = len(self.runs) == len(self.variants) * planned
+        return words if is_whole or planned == 1 else f"up to {words}"
 
     @property
     def tested_on(self) -> str:
@@ -336,54 +303,29 @@ class Results(Judged, _terminal.Tabular):
             for one in self.comparisons
             if one.baseline
         ]
-        sentences = [self._describe_collapse(), *sentences]
-        return " ".join(filter(None, [*sentences, *self._describe_training()]))
+        sentences = [predictions.describe_collapse(self), *sentences]
+        return " ".join(filter(None, [*sentences, self._describe_training()]))
 
     def _describe_training(self):
-        """Yields a sentence on how long networks were trained, if it is known.
-
-        And on what would settle what may be chance.
-        """
-        epochs = max((outcome.epochs for outcome in self.runs), default=0)
-        if self.baseline is None or not epochs or "train" not in self.sizes:
-            return
-        words = _checks.count(epochs, "epoch")
-        words = f"Each network was trained for {words}"
-        if len({outcome.epochs for outcome in self.runs}) > 1:
-            words = f"Networks were trained for up to {epochs} epochs"
-        words += f" of {self.sizes['train']:,} images"
+        # How long networks were trained, and what would settle differences.
+        epochs, images = [x.epochs for x in self.runs], self.sizes.get("train")
+        if self.baseline is None or not any(epochs) or images is None:
+            return ""
+        words = describe_epochs(epochs, images)
         if self.measures[0].key in FRACTIONS and self.folds is None:
             others = [x for x in self.compared().values() if x.pairs]
-            deviation, seeds = pooled_deviation(others)
-            point, images = (0.01, len(others)), self.test_images
-            needed = deviation and count_seeds(deviation, *point, images=images)
-            if needed is None:
-                least = f"{count_images(*point):,} test images"
-                words += f"; a difference of a point takes {least}"
-            elif needed > seeds:
-                words += f"; {needed} seeds would find a difference of a point"
-        yield f"{words}."
+            words += describe_needed(others, self.test_images)
+        return f"{words}."
 
     def _verdict_of(self, comparison):
-        first, every = self.measures[0], self.compared(comparison=comparison)
-        compared = {k: x for k, x in every.items() if k not in self.collapsed}
-        baseline = self.labels.get(comparison.baseline, comparison.baseline)
-        others = compared.keys() - {comparison.baseline}
-        if len(compared) < len(every) and (
-            comparison.baseline in self.collapsed or not others
-        ):
-            return f"Nothing can be said of differences from {baseline}."
-        text = verdict(
-            {self.labels.get(name, name): x for name, x in compared.items()},
-            baseline,
-            first,
+        return describe_comparison(
+            self.compared(comparison=comparison),
+            comparison.baseline,
+            self.collapsed,
+            self.labels,
+            self.measures[0],
             self.folds,
-            describe_power([*compared.values()], first, self.folds),
         )
-        judged = {k: x for k, x in compared.items() if x.p_value is not None}
-        p_values = {name: x.p_value for name, x in judged.items()}
-        is_seen = not p_values or holm(p_values)
-        return text if is_seen else f"No difference is seen: {text}"
 
     @property
     def detectable(self) -> float | None:
@@ -404,14 +346,13 @@ class Results(Judged, _terminal.Tabular):
 
     def values(
         self, variant: str | None, measure: Measure | str
-    ) -> dict[int, float]:
-        """Returns a metric of a variant by seed, where it was measured."""
+    ) -> dict[Run, float]:
+        """Returns a metric of a variant by seed and fold, where it has it."""
         key = as_measure(measure).key
         return {
-            outcome.seed: value
+            outcome.run: value
             for outcome in self.runs
             if outcome.variant == variant
-            and outcome.seed in self.seeds
             and (value := outcome.metrics.get(key)) is not None
         }
 
@@ -437,23 +378,16 @@ class Results(Judged, _terminal.Tabular):
         return {}
 
     def _compare(self, measure, comparison):
-        baseline = self.values(comparison.baseline, measure)
         # Other measures are no fractions of the images.
         is_part = measure.key in FRACTIONS and "test" in self.sizes
-        compared = {}
-        for name in comparison.variants:
-            if not (values := self.values(name, measure)):
-                continue
-            shared = [seed for seed in values if seed in baseline]
-            if name == comparison.baseline:
-                shared = []
-            compared[name] = Measured.of(
-                [*values.values()],
-                [values[seed] - baseline[seed] for seed in shared],
-                self.images_of(shared) if is_part else None,
-                self.folds,
-            )
-        return compared
+        names = comparison.variants
+        return compare(
+            {name: self.values(name, measure) for name in names},
+            comparison.baseline,
+            self.values(comparison.baseline, measure),
+            self.images_of if is_part else None,
+            self.folds,
+        )
 
     def tables(self) -> list[Table]:
         """Returns the tables, without the names of folders."""
@@ -461,51 +395,23 @@ class Results(Judged, _terminal.Tabular):
         return [table for table in tables if table.rows]
 
     def _table(self, comparison):
-        rows, first = self.rows_of(comparison), self.measures[0]
-        difference = "difference"
-        if comparison.baseline:
-            baseline = self.labels.get(comparison.baseline, comparison.baseline)
-            difference = f'difference to "{baseline}"'
+        rows, baseline = self.rows_of(comparison), comparison.baseline
         further = {
             measure: self.compared(measure, comparison)
             for measure in self._further_measures
         }
-        are_timed = None not in [x.seconds_per_epoch for x in rows if x.seeds]
-        cells = []
-        for row in rows:
-            cell = {
-                "network": row.label,
-                "parameters": number_cell("{:,}", row.parameters),
-            }
-            if len(comparison.variants) >= MANY:
-                cell["MMACs"] = number_cell("{:,.4g}", row.macs, 1e-6)
-            # Or how trainings failed.
-            cell[first.column] = row.mean_cell(first) or "; ".join(row.failures)
-            cell[difference] = row.difference_cell(first)
-            for measure, by_name in further.items():
-                heading = measure.column
-                if heading in cell:
-                    heading = heading.replace(measure.heading, measure.key, 1)
-                measured = by_name.get(row.variant, NOTHING)
-                cell[heading] = measured.mean_cell(measure)
-            if are_timed:
-                cell["s / epoch"] = number_cell("{:.1f}", row.seconds_per_epoch)
-            cells.append(cell)
         title = "Networks, one seed"
-        if len(self.seeds) > 1:
+        if len(self.planned_runs) > 1:
             title = f"Networks, mean over {self.seeds_in_words}"
-        title = f"{comparison.heading}{title}"
-        return Table(title, cells, note=self._note_of(rows))
-
-    def _note_of(self, rows):
-        note = f"Measured on {self.tested_on}."
-        note += describe_differences(rows, self.measures[0])
-        if seen := describe_power(rows, self.measures[0], self.folds):
-            note += f" {seen[0].upper()}{seen[1:]}."
-        for measure in (self.measures[0], *self._further_measures):
-            if measure.lower_is_better:
-                note += f" A lower {measure.heading} is better."
-        return note
+        measures = (self.measures[0], *further)
+        return networks_table(
+            f"{comparison.heading}{title}",
+            rows,
+            self.measures[0],
+            further,
+            self.labels.get(baseline, baseline) if baseline else None,
+            note_of(rows, self.tested_on, measures, self.folds),
+        )
 
     @property
     def _further_measures(self):
@@ -518,7 +424,7 @@ class Results(Judged, _terminal.Tabular):
 
     def _tables(self):
         # They are printed with the name of the folder.
-        several = len(self.seeds) > 1
+        several = len(self.planned_runs) > 1
         seeds = f", {self.seeds_in_words}" if several else ""
         title = f"Results in {self.output}{seeds}"
         tables = [
@@ -526,7 +432,7 @@ class Results(Judged, _terminal.Tabular):
             for one in self.comparisons
             if one.variants
         ]
-        return [x for x in [*tables, self.class_table()] if x is not None]
+        return [x for x in (*tables, predictions.class_table(self)) if x]
 
     def markdown(self) -> str:
         """Returns tables and verdict in Markdown."""
@@ -562,34 +468,128 @@ class Results(Judged, _terminal.Tabular):
             "rows": rows,
             "verdict": self.verdict,
             "detectable": self.detectable,
-            "runs": [run.as_run() for run in self.runs],
+            "runs": [run.as_json() for run in self.runs],
             "output": str(self.output),
-            **self.judged_values(),
+            **predictions.judged_values(self),
         }
+
+    def predictions(
+        self,
+        variant: str,
+        seed: int,
+        split: str = "test",
+        *,
+        fold: int | None = None,
+    ) -> "pandas.DataFrame":
+        """Returns what a network predicts for each image.
+
+        Args:
+            variant: String, its name.
+            seed: Integer, the seed that it was trained with.
+            split: `"test"` or `"validation"`. Defaults to `"test"`.
+            fold: Integer, its fold, where there are folds. Defaults to `None`.
+
+        Returns:
+            A `pandas.DataFrame` with a row per image: `image` (its path, or its
+            number), `label` (the name of its class), and the probability of
+            each class in a column of its name.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        return predictions.predictions_frame(
+            self, variant, seed, split, fold=fold
+        )
+
+    def per_class(self) -> "pandas.DataFrame":
+        """Returns how well each network tells each class.
+
+        Returns:
+            A `pandas.DataFrame` with a row per variant and class: `variant`,
+            `class`, `seeds` (how many have predictions), `images` (tested with
+            one seed), and means over the seeds of `precision`, `recall`, `f1`,
+            and of the class against the others `auc` (of the ROC curve) and
+            `average_precision`, each with its deviation (n - 1) in
+            `precision_std` and so on. A class without test images has none. The
+            precision of one that is never predicted is 0.
+        """
+        return predictions.per_class(self)
+
+    def confusion(self, variant: str) -> "pandas.DataFrame":
+        """Returns the confusion matrix of a variant, summed over its seeds.
+
+        Args:
+            variant: String, its name.
+
+        Returns:
+            A `pandas.DataFrame` of numbers of images, with a row for each true
+            class and a column for each predicted one.
+        """
+        return predictions.confusion(self, variant)
+
+    def calibration(self) -> "pandas.DataFrame":
+        """Returns means of `ece` and `brier`, a row per variant.
+
+        They are over the `seeds` that have predictions.
+        """
+        return predictions.calibration(self)
+
+    def thresholds(self) -> "pandas.DataFrame":
+        """Returns how well networks for two classes find the second one.
+
+        A row per variant and seed has the `threshold`, `sensitivity` and
+        `specificity` on test images, and the ends of their 95 % intervals by
+        Wilson, `sensitivity_low` and so on. The threshold is 0.5 if none is to
+        be chosen, or if there are no validation images of both classes.
+        """
+        return predictions.thresholds(self)
 
     def unfinished(self) -> list[str]:
         """Returns a line for each seed that lacks networks."""
-        trained = {(outcome.variant, outcome.seed) for outcome in self.outcomes}
+        trained = {(outcome.variant, outcome.run) for outcome in self.outcomes}
         lines = []
-        for seed in self.seeds:
-            absent = [n for n in self.variants if (n, seed) not in trained]
+        for run in self.planned_runs:
+            absent = [n for n in self.variants if (n, run) not in trained]
             if absent:
                 named = _checks.first_few(absent, 20)
-                lines.append(
-                    f"Not trained yet: {named} ({self.name_of(seed)})."
-                )
+                lines.append(f"Not trained yet: {named} ({run}).")
         return lines
 
-    def networks(self) -> list[str]:
-        """Returns the files of the networks of the first seed.
+    def path(
+        self, variant: str, seed: int = 0, fold: int | None = None
+    ) -> pathlib.Path:
+        """Returns the path of a trained network.
+
+        What it predicts for the test images is beside it, in a file that ends
+        in `.predictions.npz`.
+
+        Args:
+            variant: String, its name.
+            seed: Integer, the seed that it was trained with. Defaults to `0`.
+            fold: Integer, its fold, where there are folds. Defaults to `None`.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        files = {(x.variant, x.run): x.file for x in self.runs if x.file}
+        if file := files.get((variant, Run(seed, fold))):
+            return self.output / file
+        named = ", ".join(f"{name} ({run})" for name, run in files) or "none"
+        raise ValueError(
+            "`variant`, `seed` and `fold` must be those of a network that is "
+            f"kept. Received: {variant=}, {seed=}, {fold=}. There are: {named}"
+        )
+
+    def networks(self) -> dict[str, str]:
+        """Returns the files of the networks of the first run, by variant.
 
         Those of the last table come first.
         """
-        first = self.first_seed
-        files = {x.variant: x.file for x in self.runs if x.seed == first}
+        first = self.first_run
+        files = {x.variant: x.file for x in self.runs if x.run == first}
         tables = [one.variants for one in reversed(self.comparisons)]
-        names = [files.get(name) for table in tables for name in table]
-        return [name for name in dict.fromkeys(names) if name]
+        names = dict.fromkeys(name for table in tables for name in table)
+        return {name: file for name in names if (file := files.get(name))}
 
     def plot(self) -> "style.Figure":
         """Returns a matplotlib figure of means, seeds and intervals."""

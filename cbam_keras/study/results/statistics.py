@@ -3,11 +3,13 @@
 import dataclasses
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cbam_keras import _checks
 from cbam_keras._files import Json
 from cbam_keras.study.plans.measures import TEST_ACCURACY, Measure, as_measure
+from cbam_keras.study.plans.study import Run
+from cbam_keras.study.running.outcomes import Outcome
 
 # With so many networks, tables have their multiply-accumulates, too.
 MANY = 4
@@ -149,6 +151,34 @@ class Measured:
         return f"{text} [{low}, {high}]"
 
 
+def compare(
+    values: Mapping[str, Mapping[Run, float]],
+    baseline: str | None,
+    of_baseline: Mapping[Run, float],
+    count_images: Callable[[Sequence[Run]], int] | None,
+    folds: int | None,
+) -> dict[str, Measured]:
+    """Returns what is measured of networks, paired with a baseline by run.
+
+    `values` are by network and run. If they are fractions of images, a
+    function counts those of runs.
+    """
+    compared = {}
+    for name, by_run in values.items():
+        if not by_run:
+            continue
+        shared = [run for run in by_run if run in of_baseline]
+        if name == baseline:
+            shared = []
+        compared[name] = Measured.of(
+            [*by_run.values()],
+            [by_run[run] - of_baseline[run] for run in shared],
+            count_images(shared) if count_images else None,
+            folds,
+        )
+    return compared
+
+
 NOTHING = Measured((), None)
 MEASURED = dataclasses.fields(Measured)
 
@@ -176,7 +206,7 @@ class Row(Measured):
             zero, or `None`.
         standard_error: Number, of the difference, or `None` for one seed.
         variant: String, its name.
-        seeds: Tuple of integers, the seeds whose training finished.
+        seeds: Tuple of integers, the seed of each training that finished.
         parameters, macs: See `Outcome`.
         validation, validation_accuracy: Numbers or `None`, the means on the
             validation images in the best epoch. The first is of what is
@@ -197,6 +227,41 @@ class Row(Measured):
     failures: tuple[str, ...] = ()
     label: str = ""
     table: int = 0
+
+    @classmethod
+    def of_outcomes(
+        cls,
+        variant: str,
+        outcomes: Sequence[Outcome],
+        measured: Measured,
+        *,
+        validation: float | None,
+        validation_accuracy: float | None,
+        label: str,
+        table: int,
+    ) -> "Row":
+        """Returns the row of a network with these outcomes of its runs."""
+        finished = [x for x in outcomes if x.finished]
+        every = [x.seconds_per_epoch for x in finished]
+        seconds = [x for x in every if x is not None]
+        first = next(iter([*finished, *outcomes]), None)
+        return cls(
+            **vars(measured),
+            variant=variant,
+            seeds=tuple(x.seed for x in finished),
+            parameters=first.parameters if first else None,
+            macs=first.macs if first else None,
+            seconds_per_epoch=statistics.median(seconds) if seconds else None,
+            failures=tuple(
+                f"{x.run}: {x.status} ({x.message})"
+                for x in outcomes
+                if not x.finished
+            ),
+            validation=validation,
+            validation_accuracy=validation_accuracy,
+            label=label,
+            table=table,
+        )
 
     def as_json(self) -> Json:
         """Returns what JSON holds of it."""

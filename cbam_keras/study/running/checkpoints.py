@@ -1,4 +1,8 @@
-"""Checkpoints of one network under training, saved after each epoch."""
+"""The folder of one network: its state, saved after each epoch.
+
+`state.json` is the one file that says how far a network is trained and how
+that has ended. It names the files beside it, and is written after them.
+"""
 
 import contextlib
 import dataclasses
@@ -12,15 +16,28 @@ import socket
 import time
 import zipfile
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from cbam_keras import _checks, _files, _graph
+from cbam_keras._files import PREDICTIONS
 from cbam_keras.study.plans.measures import ACCURACY, Measure, validation_key
 from cbam_keras.study.plans.recipes import Recipe
-from cbam_keras.study.plans.study import Data
+from cbam_keras.study.plans.study import Data, Run
 from cbam_keras.study.running import interrupts
+from cbam_keras.study.running.formats import (
+    check_fields,
+    fields_of,
+    required_fields,
+)
+from cbam_keras.study.running.outcomes import (
+    FINISHED,
+    RETRIED,
+    STATUSES,
+    Outcome,
+)
 
 # What reading a file raises that is not there, or is damaged. Other errors of
 # the system may pass, and say nothing of the file.
@@ -29,21 +46,19 @@ DAMAGE = (
     *(ValueError, TypeError, AttributeError, LookupError),
     *(ArithmeticError, RecursionError),
 )
-# The network of which the checkpoints are only the part behind frozen layers.
-WHOLE = "whole.keras"
-# This file of a network's folder names two checkpoints beside it, and is
-# written after them, so it never names a file that is not complete.
 STATE = "state.json"
-# This one has a line for each process that has trained the network since the
-# last finished epoch, and another one for each of them that is known to have
-# died, which says how.
-TRIES = "tries"
-# What that line says of a death that was not the network's fault.
-EXCUSED = "excused"
-# This one is beside the checkpoints of a network that has ended in an error.
-FAILED = "failed"
-# This one holds what the task predicts by the network that is tested.
-PREDICTIONS = "predictions.npz"
+# A line for each process that has begun to train since the last epoch, and a
+# line for how it has died, as far as that is known. It is added to without the
+# lock, as another process may hold that by then.
+TRIES = "tries.txt"
+# How a process has died for no fault of the network, and what is not known.
+EXCUSED, UNKNOWN = "excused", "nothing is known of it"
+# What a state says of how a training has ended.
+ENDED = {
+    name: kind
+    for name, kind in fields_of(Outcome).items()
+    if name not in ("variant", "seed", "fold", "history")
+}
 # What `fit` reports of the validation images.
 VALIDATED = Measure(validation_key(ACCURACY))
 
@@ -58,78 +73,206 @@ class Stopped(Exception):
 
 @dataclasses.dataclass
 class State:
-    """State of one network under training."""
+    """How far a network is trained, and how that has ended.
 
-    fingerprint: str
+    `options` and `data` are what a call that resumes must agree in. `ended` has
+    the fields of the `Outcome` but for the history, `call` is the run in which
+    it has ended.
+    """
+
+    variant: str
+    seed: int
+    fold: int | None
+    options: _files.Json
+    data: _files.Json
+    fingerprint: str = ""
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     latest: str | None = None
     best: str | None = None
     # A `.keras` file does not hold the states of random layers.
     random: list[object] = dataclasses.field(default_factory=list)
-    # Whether the last epoch was compiled.
-    jit_compile: bool | None = None
+    ended: _files.Json | None = None
+    call: str = ""
+
+    @property
+    def run(self) -> Run:
+        """Its seed and fold."""
+        return Run(self.seed, self.fold)
 
     @property
     def epochs(self) -> int:
         """The number of finished epochs."""
         return len(self.history)
 
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the training has ended, if it has."""
+        if self.ended is None:
+            return None
+        return Outcome(
+            self.variant,
+            self.seed,
+            fold=self.fold,
+            history=self.history,
+            **self.ended,
+        )
+
     def file_of(self, epoch: int) -> str:
         """Returns the checkpoint of the best epoch, or of the last one."""
         return str(self.latest if epoch == self.epochs else self.best)
 
+    def begin_again(self) -> None:
+        """Forgets all epochs."""
+        self.history, self.random = [], []
+        self.latest = self.best = None
 
-def load_state(folder: pathlib.Path) -> State | None:
-    """Returns the state, or `None` before the first epoch."""
+
+def name_of(variant: str, run: Run) -> str:
+    """Returns the name of a network's folder, and of the network in it."""
+    return f"{variant}-{run.name}"
+
+
+def read_state(folder: pathlib.Path) -> State | None:
+    """Returns the state, `None` without one.
+
+    Raises one of `DAMAGE`, which names the file and the field, if it is
+    damaged.
+    """
     path = folder / STATE
     try:
-        state = State(**json.loads(_files.read_bytes(path)))
-        best_epoch(state.history)
-    except FileNotFoundError:
+        content = json.loads(_files.read_bytes(path))
+        check_fields(content, fields_of(State), required_fields(State))
+        state = State(**content)
+        _check_state(state, folder.name)
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:
+        raise
     except DAMAGE as error:
-        _files.quarantine(path, error)
-        return None
+        raise ValueError(f'"{path}" is damaged: {error}') from error
     return state
+
+
+def _check_state(state, name):
+    """Raises if a state says what no network has."""
+    # It names files that are written and deleted.
+    if name_of(state.variant, state.run) != name:
+        raise ValueError(f"`variant` is {state.variant!r}, of {state.run}")
+    for number, row in enumerate(state.history, 1):
+        if row["epoch"] != number:
+            raise ValueError(f"`history` has no epoch {number}")
+        row["seconds"]
+    if state.history:
+        best_epoch(state.history)
+        if None in (state.latest, state.best):
+            raise ValueError("`latest` and `best` must name checkpoints")
+    if state.ended is None:
+        return
+    check_fields(state.ended, ENDED, ["status", "file"], "ended")
+    outcome = state.outcome
+    if outcome.status not in STATUSES:
+        raise ValueError(f"`ended.status` is {outcome.status!r}")
+    for key, suffix in (("file", ".keras"), ("predictions", PREDICTIONS)):
+        file = getattr(outcome, key)
+        if file not in (None, f"{name}/{name}{suffix}"):
+            raise ValueError(f"`ended.{key}` is {file!r}")
+    if outcome.status == FINISHED:
+        if not 1 <= (outcome.best_epoch or 0) <= state.epochs:
+            raise ValueError(f"`ended.best_epoch` is {outcome.best_epoch}")
+
+
+def peek_state(folder: pathlib.Path) -> State | None:
+    """Returns the state, `None` also for one that is damaged."""
+    with contextlib.suppress(*DAMAGE):
+        return read_state(folder)
+    return None
+
+
+def load_state(folder: pathlib.Path) -> State | None:
+    """Returns the state, and renames one that is damaged.
+
+    It is for the process that holds the lock of the folder.
+    """
+    try:
+        return read_state(folder)
+    except DAMAGE as error:
+        _files.quarantine(folder / STATE, error)
+        return None
+
+
+def signature_of(folder: pathlib.Path) -> tuple[int, ...]:
+    """Returns what differs once a state is written again."""
+    try:
+        status = (folder / STATE).stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def save_state(folder: pathlib.Path, state: State, **changed: Any) -> None:
+    """Writes a changed state whole, then deletes what it does not name.
+
+    The state in memory changes once it is in the file, never before.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    after = dataclasses.replace(state, **changed)
+    _files.write_json(folder / STATE, dataclasses.asdict(after))
+    vars(state).update(vars(after))
+    for path in leftovers(folder, state):
+        path.unlink(missing_ok=True)
+
+
+def leftovers(folder: pathlib.Path, state: State) -> list[pathlib.Path]:
+    """Returns the files that a state does not name."""
+    kept: set[str | None] = {STATE, _files.LOCK}
+    if state.ended is None or state.ended["status"] in RETRIED:
+        kept |= {state.latest, state.best}
+    elif state.ended["file"]:
+        whole = pathlib.PurePath(state.ended["file"])
+        predictions = whole.with_suffix(PREDICTIONS).name
+        kept |= {whole.name, predictions, whole.with_suffix(_files.PLAIN).name}
+        # Someone may want to see a damaged one.
+        kept.add(f"{predictions}{_files.DAMAGED}")
+    files = (path for path in folder.iterdir() if path.is_file())
+    return [path for path in files if path.name not in kept]
 
 
 def begin_try(folder: pathlib.Path) -> list[str]:
     """Notes that this process trains, and returns how those before have died.
 
-    The texts are empty for those of which that is not known.
+    `save_state` deletes the notes, so each epoch begins to count again.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / TRIES
-    with (
-        _files.naming(path),
-        path.open("a+", encoding="utf-8", errors="replace", newline="") as file,
-    ):
-        file.seek(0)
-        lines = [line.partition(" ") for line in file.read().splitlines()]
-        file.write(f"{socket.gethostname()}:{os.getpid()}\n")
+    lines = [line.partition(" ") for line in _tries(folder)]
+    _add_try(folder, f"{socket.gethostname()}:{os.getpid()}")
     deaths = {process: how for process, _, how in lines if how}
-    ends = [deaths.get(process, "") for process, _, how in lines if not how]
+    ends = [deaths.get(x, UNKNOWN) for x, _, how in lines if not how]
     return [how for how in ends if how != EXCUSED]
 
 
 def note_death(folder: pathlib.Path, process: str, how: str) -> bool:
     """Notes how a process has died, `"host:number"`, if it trained here."""
-    path = folder / TRIES
-    # Another process may finish an epoch.
-    with contextlib.suppress(FileNotFoundError):
-        if process in path.read_text("utf-8", "replace").splitlines():
-            with path.open("a", encoding="utf-8", newline="") as file:
-                file.write(f"{process} {' '.join(how.split())}\n")
-            return True
-    return False
+    if process in (tries := _tries(folder)):
+        _add_try(folder, f"{process} {' '.join(how.split())}")
+    return process in tries
 
 
 def forget_tries(folder: pathlib.Path) -> None:
     """Lets a network be tried as often as if nobody had trained it."""
     (folder / TRIES).unlink(missing_ok=True)
-    # A folder with checkpoints stays.
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+
+
+def _tries(folder):
+    try:
+        return (folder / TRIES).read_text("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _add_try(folder, line):
+    with _files.naming(folder / TRIES):
+        with (folder / TRIES).open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
 
 
 def is_whole(path: pathlib.Path) -> bool:
@@ -187,11 +330,13 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
     measure: Measure
     # It measures the validation images beside `fit`.
     validate: Callable[..., dict[str, float]]
+    on_epoch: Callable[[], object] = lambda: None
 
     def __post_init__(self):
         super().__init__()
 
     def on_epoch_begin(self, epoch, logs=None):
+        self.on_epoch()
         self.data.set_epoch(epoch)
         _seed_generators(self.recipe.seed, epoch)
         self.start = time.perf_counter()
@@ -213,30 +358,26 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
                 "diverged",
                 f"The training loss became {row['loss']} in epoch {epoch + 1}",
             )
-        self.state.history.append(row)
-        self.save()
-        if lost_patience(self.state.history, self.recipe, self.measure):
-            self.model.stop_training = True
-
-    def save(self) -> None:
-        """Saves the latest checkpoint, which may be the best as well."""
-        state, folder = self.state, self.folder
-        state.latest = f"epoch-{state.epochs}.keras"
-        if best_epoch(state.history, self.measure) == state.epochs:
-            state.best = state.latest
-        folder.mkdir(parents=True, exist_ok=True)
-        with _files.replacing(folder / state.latest) as beside:
+        state = self.state
+        latest = f"epoch-{epoch + 1}.keras"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _files.replacing(self.folder / latest) as beside:
             self.model.save(beside)
-        state.random = [
-            keras.ops.convert_to_numpy(variable).tolist()
-            for variable in _graph.random_states(self.model)
-        ]
-        state.jit_compile = bool(self.model.jit_compile)
-        _files.write_json(folder / STATE, dataclasses.asdict(state))
-        forget_tries(folder)
-        for path in folder.glob("*.keras"):
-            if path.name not in (state.latest, state.best):
-                path.unlink()
+        history = [*state.history, row]
+        is_best = best_epoch(history, self.measure) == len(history)
+        save_state(
+            self.folder,
+            state,
+            history=history,
+            latest=latest,
+            best=latest if is_best else state.best,
+            random=[
+                keras.ops.convert_to_numpy(variable).tolist()
+                for variable in _graph.random_states(self.model)
+            ],
+        )
+        if lost_patience(state.history, self.recipe, self.measure):
+            self.model.stop_training = True
 
 
 def _seed_generators(seed, epoch):

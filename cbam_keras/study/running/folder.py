@@ -1,4 +1,14 @@
-"""`StudyFolder`: the output folder of a study, its files and locks."""
+"""`StudyFolder`: the output folder of a study.
+
+    study.json             what the last call asked for
+    cbam-seed0/state.json  how far a network is trained, and how that has ended
+    cbam-seed0/*.keras     its checkpoints, then the network that was tested
+    results.json           all of that together, for others to read
+
+Nobody writes to the folder of a network but who holds its lock, and beside
+these folders who holds that of the run. What many networks tell is computed
+from their states, whenever it is asked for.
+"""
 
 import contextlib
 import dataclasses
@@ -7,73 +17,115 @@ import json
 import os
 import pathlib
 import re
-import shutil
+import secrets
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from typing import cast
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import keras
 import numpy as np
 
 from cbam_keras import _checks, _files, _terminal
+from cbam_keras._files import RESULTS
 from cbam_keras._version import __version__
-from cbam_keras.study.plans.study import Data, Study, Variant, member
-from cbam_keras.study.results.content import (
-    FORMAT,
-    RESULTS,
-    merge,
-    merge_tables,
-    read_content,
+from cbam_keras.data import Source
+from cbam_keras.study.plans.measures import Measure
+from cbam_keras.study.plans.study import (
+    LAYOUTS,
+    Comparison,
+    Data,
+    Run,
+    Study,
+    Variant,
+    check_name,
+    member,
+    runs_of,
 )
 from cbam_keras.study.running import interrupts
 from cbam_keras.study.running.checkpoints import (
     DAMAGE,
-    FAILED,
-    PREDICTIONS,
     STATE,
-    TRIES,
-    WHOLE,
     State,
-    forget_tries,
+    leftovers,
     load_state,
-    note_death,
+    name_of,
+    peek_state,
+    read_state,
+    signature_of,
 )
+from cbam_keras.study.running.formats import Fields, check_fields
 from cbam_keras.study.running.networks import without_names
 from cbam_keras.study.running.options import RunOptions
 from cbam_keras.study.running.outcomes import RETRIED, Outcome, history_of
 
+STUDY, FORMAT = "study.json", 4
 # The page about a run, and the subfolder with the explanations that it shows.
 REPORT, EXPLANATIONS = "report.html", "explain"
-# The subfolder with locks, and the checkpoints of unfinished networks.
-TRAINING = ".training"
-# What frozen layers make of the images is in such a file in it.
-FEATURES = "features-{}.npy"
-# The name of a file in it that tells workers what to train ends like this.
-PLAN = ".plan"
-# Settings of which a call may have others than the run, and adds them.
-GROWING = ("variants", "data")
+# The subfolder in which the best of a ranking are retrained.
+CONFIRMATION = "confirmation"
+# What frozen layers make of the images is in a file whose name begins so.
+FEATURES = "features-"
 ADVICE = (
     "Choose another folder, or overwrite it (overwrite=True, or --overwrite "
     "on the command line)"
 )
+# What `study.json` holds, and its settings. The last ones are of a search.
+FIELDS: Fields = {
+    "format": int,
+    "kind": str,
+    "command": str | None,
+    "settings": dict[str, Any],
+    "seeds": list[int],
+    "versions": dict[str, str],
+    "labels": dict[str, str],
+    "layout": str,
+    "question": str,
+    "measures": list[Measure],
+    "comparisons": list[Comparison],
+    "class_names": list[str],
+    "threshold": str | None,
+    "class_counts": list[float] | None,
+    "commonest": float | None,
+    "scale": Any,
+    "notes": list[str] | None,
+    "leaks": list[str] | None,
+    "source": dict[str, Any] | None,
+}
+CHOICE: Fields = {
+    "best": int,
+    "best_network": dict[str, Any],
+    "best_options": dict[str, Any],
+    "code": str,
+    "confirmation": list[dict[str, Any]],
+    "verdict": str,
+}
+SETTINGS: Fields = {
+    "recipe": dict[str, Any],
+    "variants": dict[str, dict[str, Any]],
+    "data": dict[str, dict[str, Any]],
+}
 
 
 class StudyFolder:
-    """The output folder of a study.
-
-    `results.json` holds the settings and the outcomes of all networks that have
-    been trained, `.training` the checkpoints of those under training. Several
-    processes may work in one folder: each claims a network before it trains it,
-    and holds the lock of the folder while it writes beside `.training`.
-    """
+    """The output folder of a study, as one call sees it."""
 
     def __init__(self, output: str | os.PathLike, study: Study, data: Data):
         self.path = _files.folder_path(output)
         self.study = study
-        self.content: _files.Json = {}
-        self.settings = _comparable(study.settings_to_compare(describe(data)))
-        self.labels = {v.name: v.label for v in study.variants if v.label}
-        self.about = as_written(
+        settings = study.settings_to_compare(describe(data))
+        # It tells the failures of this call from those of earlier ones.
+        self.call = secrets.token_hex(4)
+        # What states have told, as long as they are the same.
+        self._outcomes: dict[str, tuple[tuple, Outcome | None]] = {}
+        self.content: _files.Json = {
+            "format": FORMAT,
+            "kind": study.kind,
+            "command": None,
+            "settings": _comparable(settings),
+            "seeds": list(study.seeds),
+            "versions": versions(),
+            "labels": {v.name: v.label for v in study.variants if v.label},
+        } | as_written(
             {
                 "layout": study.layout,
                 "question": study.question,
@@ -82,12 +134,12 @@ class StudyFolder:
                     dataclasses.asdict(x) for x in study.compared_in
                 ],
                 "class_names": [str(name) for name in data.class_names],
-                "commonest": getattr(data, "commonest", None),
-                "scale": getattr(data, "scale", None),
-                "notes": getattr(data, "notes", None),
-                "leaks": getattr(data, "leaks", None),
                 "threshold": getattr(study.task, "threshold", None),
                 "class_counts": _as_list(getattr(data, "class_counts", None)),
+                **{
+                    name: getattr(data, name, None)
+                    for name in ("commonest", "scale", "notes", "leaks")
+                },
                 # Where it is may change without being another dataset.
                 "source": getattr(data, "source", None),
             }
@@ -102,291 +154,206 @@ class StudyFolder:
         with _files.writing_to(self.path), interrupts.note_signals():
             if options.overwrite:
                 self._set_aside()
-            with self.locked():
-                # Another process may have changed it in the meantime.
-                self._begin(self._check(options.resume), options.command)
-            try:
-                yield
-            except (Exception, KeyboardInterrupt):
-                self._forget_stopped()
-                raise
-            else:
-                features = f"{TRAINING}/{FEATURES.format('*')}"
-                for path in self.path.glob(features):
-                    path.unlink(missing_ok=True)
-            finally:
-                self._end()
-                if options.on_end and (self.path / RESULTS).exists():
-                    options.on_end(self.path)
-
-    def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Context in which this process may write beside `.training`."""
-        return _files.folder_locked(self.path)
-
-    def claim(
-        self, variant: str, seed: int
-    ) -> contextlib.AbstractContextManager[None]:
-        """Context in which no other process trains this network, or `InUse`."""
-        return _files.locked(self.network_folder(variant, seed, ".lock"))
-
-    def network_folder(
-        self, variant: str, seed: int, suffix: str = ""
-    ) -> pathlib.Path:
-        """Returns the folder with the checkpoints of a network."""
-        return self.path / TRAINING / f"{variant}-seed{seed}{suffix}"
-
-    def note_death(self, process: str, how: str) -> bool:
-        """Notes how a process has died, and returns whether it trained."""
-        tries = self.path.glob(f"{TRAINING}/*/{TRIES}")
-        return any([note_death(path.parent, process, how) for path in tries])
-
-    def _forget_stopped(self):
-        # What is stopped has not died.
-        for path in [*self.path.glob(f"{TRAINING}/*/{TRIES}")]:
-            network = path.parent
-            lock = network.with_name(f"{network.name}.lock")
-            if not _files.is_locked(lock):
-                forget_tries(network)
-
-    def histories(self) -> dict[str, list[dict[str, float]]]:
-        """Returns the epochs of each network under training, by its folder."""
-        histories = {}
-        for path in self.path.glob(f"{TRAINING}/*/"):
-            # Another process may end the training.
-            with contextlib.suppress(OSError):
-                if state := load_state(path):
-                    histories[path.name] = state.history
-        return histories
+            with contextlib.ExitStack() as stack:
+                with self.locked():
+                    # Another process may have changed it in the meantime.
+                    before = self._check(options.resume)
+                    # While it is held, nobody renames the folder.
+                    stack.enter_context(_files.locked(self.running))
+                    self._delete_leftovers()
+                    # It keeps what earlier calls have added.
+                    self.content = {**before, **self.content}
+                    self.add(command=options.command)
+                try:
+                    yield
+                except BaseException:
+                    # What is damaged is told when it is needed.
+                    with contextlib.suppress(*DAMAGE):
+                        self._export()
+                    if options.on_end:
+                        options.on_end(self.path, None)
+                    raise
+                self._export()
+                self._delete_features()
 
     @property
-    def stored_outcomes(self) -> list[_files.Json]:
-        """The outcomes of what has been trained, as `results.json` has them."""
-        return self.content["outcomes"]
+    def running(self) -> pathlib.Path:
+        """The lock that the process of a call holds until it ends."""
+        return self.path.absolute() / f"{_files.LOCK}-{self.call}"
 
-    def refresh(self) -> None:
-        """Reads what other processes have written."""
-        # A process whose trainings have all failed deletes the file.
-        with contextlib.suppress(FileNotFoundError):
-            self.content = self._read()
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Context in which this process may write beside the networks."""
+        return _files.folder_locked(self.path)
 
-    def join(self) -> None:
-        """Joins the run that the writing process has begun."""
-        self.content = self._compared(self._read())
+    def place(self, variant: str, run: Run) -> pathlib.Path:
+        """Returns the folder of a network."""
+        return self.path / name_of(variant, run)
 
-    def outcome(self, variant: str, seed: int) -> Outcome | None:
-        """Returns the outcome of a network that has been trained, or `None`."""
-        for outcome in self.content["outcomes"]:
-            if (outcome["variant"], outcome["seed"]) == (variant, seed):
-                return Outcome(**outcome)
-        return None
+    def claim(
+        self, variant: str, run: Run
+    ) -> contextlib.AbstractContextManager[None]:
+        """Context in which no other process trains a network, or `InUse`."""
+        return _files.locked(self.place(variant, run) / _files.LOCK)
 
-    def record(self, outcome: Outcome, trained: pathlib.Path) -> None:
-        """Adds what was `trained` in a folder.
+    def outcome(self, variant: str, run: Run) -> Outcome | None:
+        """Returns how a training has ended, `None` if it is to be tried."""
+        place = self.place(variant, run)
+        signature = signature_of(place)
+        before = self._outcomes.get(place.name)
+        if before is None or before[0] != signature:
+            before = signature, self._outcome(peek_state(place))
+            self._outcomes[place.name] = before
+        outcome = before[1]
+        # As after a power cut.
+        is_torn = (
+            outcome is not None
+            and outcome.file is not None
+            and _files.is_torn(self.path / outcome.file)
+        )
+        return None if is_torn else outcome
 
-        Its checkpoints are deleted unless the same call goes on from them.
-        """
-        key = outcome.variant, outcome.seed
-        failed = trained / FAILED
-        failed.unlink(missing_ok=True)
-        if outcome.status in RETRIED and (trained / STATE).exists():
-            failed.touch()
-        with self.locked():
-            self.refresh()
-            if outcome.finished:
-                state = cast(State, load_state(trained))
-                name = self._name(*key)
-                tested = trained / state.file_of(cast(int, outcome.best_epoch))
-                if (whole := trained / WHOLE).exists():
-                    tested = whole
-                predictions = pathlib.Path(name).with_suffix(_files.PREDICTIONS)
-                for source, path in (
-                    (trained / PREDICTIONS, self.path / predictions),
-                    (tested, self.path / name),
-                ):
-                    if source.exists():
-                        with _files.replacing(path) as beside:
-                            shutil.copyfile(source, beside)
-                outcome = dataclasses.replace(outcome, file=name)
-            outcomes = self.content["outcomes"]
-            outcomes.append(as_written(dataclasses.asdict(outcome)))
-            variants = [*self.content["settings"]["variants"]]
-            seeds = self.content["seeds"]
-            # They have the order of training, whoever has ended first.
-            outcomes.sort(
-                key=lambda outcome: (
-                    seeds.index(outcome["seed"]),
-                    variants.index(outcome["variant"]),
-                )
-            )
-            history = history_of([Outcome(**x) for x in outcomes], seeds)
-            if history:
-                _files.write_csv(self.path / "history.csv", history)
-            self._write()
-        if not failed.exists():
-            shutil.rmtree(self.network_folder(*key), ignore_errors=True)
-
-    def add_settings(self, key: str, name: str, described: object) -> None:
-        """Adds one more variant, or the data of one more seed."""
-        self.settings[key] = _comparable({name: described})
-        with self.locked():
-            self.refresh()
-            self._compared(self.content)
-            if name not in self.content["settings"][key]:
-                self._grow()
-                self._write()
-
-    def add_variant(self, variant: Variant) -> None:
-        """Adds one more variant, with its label."""
-        self.labels = {variant.name: variant.label} if variant.label else {}
-        self.add_settings("variants", variant.name, variant.describe())
+    def _outcome(self, state):
+        """Returns how a training has ended that is not to be tried again."""
+        outcome = state and state.outcome
+        if outcome and outcome.status in RETRIED and state.call != self.call:
+            return None
+        return outcome
 
     def add(self, **values: object) -> None:
-        """Adds plain values to `results.json`, within `locked`."""
-        self.refresh()
+        """Adds plain values to `study.json`, within `locked`."""
         self.content |= as_written(values)
-        self._write()
+        _files.write_json(self.path / STUDY, self.content)
 
-    def retry(self) -> None:
-        """Forgets how trainings have failed that may end otherwise now."""
+    def _delete_leftovers(self):
+        """Deletes what killed processes have left beside the networks."""
+        for name in (STUDY, RESULTS, "*.csv", "*.tex", "*.png", "*.html"):
+            _files.delete_unfinished(self.path, name)
+        for lock in self._other_locks():
+            # It is deleted if nobody holds it.
+            _files.is_locked(lock)
+
+    def _delete_features(self):
+        """Deletes what frozen layers return, unless others may need it."""
+        if any(_files.is_locked(lock) for lock in self._other_locks()):
+            return
+        for path in self.path.glob(f"*{FEATURES}*.npy*"):
+            with contextlib.suppress(_files.InUse), features_lock(path):
+                path.unlink(missing_ok=True)
+
+    def _other_locks(self):
+        locks = self.path.absolute().glob(f"{_files.LOCK}-*")
+        return [lock for lock in locks if lock != self.running]
+
+    def _export(self):
+        """Writes what the states tell together, and deletes what is left."""
         with self.locked():
-            self.refresh()
-            outcomes = self.content["outcomes"]
-            lasting = [x for x in outcomes if x["status"] not in RETRIED]
-            if len(lasting) < len(outcomes):
-                self.content["outcomes"] = lasting
-                self._write()
+            content = read_content(self.path)
+            outcomes = content.pop("outcomes")
+            content["networks"] = [dataclasses.asdict(x) for x in outcomes]
+            _files.write_json(self.path / RESULTS, content)
+            if history := history_of(outcomes, len(self.study.runs) > 1):
+                _files.write_csv(self.path / "history.csv", history)
+        for outcome in outcomes:
+            place = self.place(outcome.variant, outcome.run)
+            state = peek_state(place)
+            if state is not None and leftovers(place, state):
+                self._tidy(place)
 
-    def has_resumable_failures(self) -> bool:
-        """Returns whether checkpoints of networks that failed are left."""
-        return any(self.path.glob(f"{TRAINING}/*/{FAILED}"))
+    def _tidy(self, place):
+        """Deletes what a process that was killed has left."""
+        with contextlib.suppress(_files.InUse):
+            with _files.locked(place / _files.LOCK):
+                state = peek_state(place)
+                for path in leftovers(place, state) if state else ():
+                    path.unlink(missing_ok=True)
 
-    def forget_if_untrained(self) -> None:
-        """Deletes `results.json` if no network was trained for an epoch."""
-        with self.locked():
-            self.refresh()
-            has_epochs = any(x["history"] for x in self.stored_outcomes)
-            # It says what the checkpoints are of, which may be unreadable now.
-            states = self.path.glob(f"{TRAINING}/*/{STATE}")
-            if not has_epochs and not any(states):
-                (self.path / RESULTS).unlink(missing_ok=True)
-
-    def _name(self, variant, seed):
-        """Returns the name of the file of a network."""
-        several = len(self.content["seeds"]) > 1
-        return f"{variant}-seed{seed}.keras" if several else f"{variant}.keras"
-
-    def _write(self):
-        _files.write_json(self.path / RESULTS, self.content)
-
-    def _begin(self, content, command):
-        """Writes what is known at the start, within `locked`."""
-        self.content = content or {
-            "format": FORMAT,
-            "kind": self.study.kind,
-            "command": None,
-            "settings": self.settings,
-            "versions": versions(),
-            **self.about,
-            "labels": {},
-            "seeds": list(self.study.runs),
-            "outcomes": [],
-        }
-        tables = self.content["comparisons"], self.about["comparisons"]
-        about = {"command": command, **self.about}
-        about["comparisons"] = merge_tables(*tables)
-        self.content |= {k: v for k, v in about.items() if v is not None}
-        self._grow()
-        for outcome in [*self.content["outcomes"]]:
-            if outcome["file"] and _files.is_torn(self.path / outcome["file"]):
-                self.content["outcomes"].remove(outcome)
-                # A search that has ended lacks a trial now.
-                self.content.pop("searched", None)
-                _checks.warn(
-                    f'"{self.path / outcome["file"]}" is not a whole archive, '
-                    "as after a power cut. Its network is trained again"
-                )
-        self._write()
-
-    def _grow(self):
-        """Adds more seeds and variants to the content."""
-        settings = self.content["settings"]
-        for key in GROWING:
-            values = {**settings[key], **self.settings[key]}
-            names = merge([*settings[key]], [*self.settings[key]])
-            settings[key] = {name: values[name] for name in names}
-        self.content["labels"] = {**self.content["labels"], **self.labels}
-        self.content["seeds"] = merge(self.content["seeds"], self.study.runs)
-        for outcome in self.content["outcomes"]:
-            # One seed became several, or a process died in between.
-            name = self._name(outcome["variant"], outcome["seed"])
-            if outcome["file"] not in (None, name):
-                for suffix in (_files.PREDICTIONS, ".keras"):
-                    before = self.path / f"{outcome['variant']}{suffix}"
-                    after = self.path / pathlib.Path(name).with_suffix(suffix)
-                    with contextlib.suppress(FileNotFoundError):
-                        os.replace(before, after)
-                outcome["file"] = name
+    def _has_epochs(self):
+        """Returns whether a network was trained for an epoch."""
+        states = (peek_state(x.parent) for x in self.path.glob(f"*/{STATE}"))
+        return any(state and state.history for state in states)
 
     def _check(self, resume, overwrite=False):
-        """Returns the content of the run to resume, or `None` to begin."""
-        if not (self.path / RESULTS).exists():
+        """Returns what an earlier call has written; raises if that differs."""
+        if not (self.path / STUDY).exists():
             # No run begins beside other files.
             others = self.path.is_dir() and sorted(
                 path.name
                 for path in self.path.iterdir()
-                if path.name not in (TRAINING, _files.LOCK)
-                and not path.name.startswith(_files.UNFINISHED)
+                if not path.name.startswith((_files.LOCK, _files.UNFINISHED))
             )
             if others:
                 raise self._refused(f"other files: {_checks.first_few(others)}")
-            return None
+            return {}
         if overwrite:
-            return None
-        content = self._compared(self._read())
+            return {}
+        try:
+            before = _read_study(self.path)
+            if not self._has_epochs():
+                # What never began may begin with other settings.
+                return {}
+        except DAMAGE as error:
+            raise ValueError(
+                f'The run in output="{self.path}" cannot be resumed: {STUDY} '
+                "is damaged, or of another version "
+                f"({type(error).__name__}: {error}). Put back a copy of it. "
+                f"{ADVICE}"
+            ) from error
+        if before["kind"] != self.study.kind:
+            raise self._refused(f"another run ({before['kind']})")
+        old, new = before["settings"], dict(self.content["settings"])
+        # A call may have others: the states say what each network was.
+        for key in ("variants", "data"):
+            names = old[key].keys() & new[key].keys()
+            old[key], new[key] = (
+                {name: each[key][name] for name in names} for each in (old, new)
+            )
+        self.refuse_changes(old, new)
         if not resume:
             raise ValueError(
                 "`output` must be a new or empty folder unless the run in it "
                 f'is resumed. Received: output="{self.path}", which holds '
                 f"one, resume=False. Resume it (resume=True). {ADVICE}"
             )
-        return content
+        return before
 
-    def _read(self):
-        """Returns the content of a run of this kind, settings unseen."""
-        try:
-            content = read_content(self.path)
-        except FileNotFoundError:
-            raise
-        except DAMAGE as error:
-            raise ValueError(
-                f'The run in output="{self.path}" cannot be resumed: '
-                f"{RESULTS} is damaged, or of another version "
-                f"({type(error).__name__}: {error}). "
-                f"Put back a copy of it. {ADVICE}"
-            ) from error
-        if content["kind"] != self.study.kind:
-            raise self._refused(f"another run ({content['kind']})")
-        return content
+    def new_state(self, variant: Variant, run: Run, data: Data) -> State:
+        """Returns the state in which a network is trained by this call.
 
-    def _compared(self, content):
-        """Returns the content, if the settings that it shares are equal."""
-        old, new = dict(content["settings"]), dict(self.settings)
-        for key in GROWING:
-            shared = [name for name in old[key] if name in new[key]]
-            old[key] = {name: old[key][name] for name in shared}
-            new[key] = {name: new[key][name] for name in shared}
-        changed = dict.fromkeys(
-            # The data of all seeds differ alike.
-            re.sub(r"^data\.\d+\.", "data.", line)
-            for line in _differences(old, new)
+        Raises if it was begun with other options, or any of its run with other
+        data.
+        """
+        options, described = as_written(variant.describe()), describe(data)
+        for path in self.path.glob(f"*-{run.name}/{STATE}"):
+            other = peek_state(path.parent)
+            if other is not None and other.history:
+                self.refuse_changes({"data": other.data}, {"data": described})
+                # Those of a run agree with one another.
+                break
+        state = load_state(self.place(variant.name, run))
+        if state is None or not state.history:
+            state = State(variant.name, *run, options, described)
+        old, new = (
+            {"variants": {variant.name: each}}
+            for each in (state.options, options)
         )
+        self.refuse_changes(old, new)
+        state.call = self.call
+        return state
+
+    def refuse_changes(self, old: Mapping, new: Mapping) -> None:
+        """Raises if settings differ, and names what does."""
+        before, after = dict(_flat(old)), dict(_flat(new))
+        changed = [
+            f"{name} was {before.get(name)!r}, is {after.get(name)!r}"
+            for name in {**before, **after}
+            if before.get(name) != after.get(name)
+        ]
         if changed:
             raise ValueError(
                 "A run must be resumed with the settings it was started with. "
                 f'Received: output="{self.path}", changed: '
                 f"{'; '.join(changed)}. {ADVICE}"
             )
-        return content
 
     def _refused(self, held):
         return ValueError(
@@ -399,11 +366,11 @@ class StudyFolder:
         """Renames the folder of a run that no process trains."""
         folder = self.path.resolve()
         with self.locked(), contextlib.ExitStack() as stack:
-            if not (folder / RESULTS).exists():
+            if not (folder / STUDY).exists():
                 return
-            # A search has networks in its confirmation, too.
-            for lock in folder.rglob(f"{TRAINING}/*.lock"):
-                stack.enter_context(_files.locked(lock))
+            for lock in [*folder.rglob(f"{_files.LOCK}*")]:
+                if lock != folder / _files.LOCK:
+                    stack.enter_context(_files.locked(lock))
             aside = next(
                 path
                 for number in itertools.count(1)
@@ -420,41 +387,88 @@ class StudyFolder:
                     f"({error.strerror or error}). Rename it yourself, or "
                     "choose another folder"
                 ) from error
-            (aside / _files.LOCK).unlink()
             folder.mkdir(exist_ok=True)
+        for lock in aside.rglob(f"{_files.LOCK}*"):
+            lock.unlink(missing_ok=True)
         _terminal.say(f'The run that was in "{self.path}" is now in "{aside}"')
 
-    def tidy(self, trained: Iterable[tuple[str, int]]) -> None:
-        """Deletes what dead processes left.
 
-        That is checkpoints of networks that are trained and have not failed,
-        and plans and locks that no process holds.
-        """
-        folders = {self.network_folder(*network) for network in trained}
-        folders = {path for path in folders if not (path / FAILED).exists()}
-        for path in self.path.glob(f"{TRAINING}/*"):
-            if path in folders:
-                name = path.name
-            elif path.suffix in (".lock", PLAN):
-                name = path.stem
-            else:
-                continue
-            lock = path.with_name(f"{name}.lock")
-            with contextlib.suppress(_files.InUse), _files.locked(lock):
-                if path in folders:
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            (self.path / TRAINING).rmdir()
+def read_content(folder: pathlib.Path) -> _files.Json:
+    """Returns what a folder holds of the networks that its last call asked for.
 
-    def _end(self):
-        with self.locked():
-            _files.delete_unfinished(self.path)
-            # Another process may train a network again that had failed.
-            self.refresh()
-        outcomes = self.content["outcomes"]
-        self.tidy((outcome["variant"], outcome["seed"]) for outcome in outcomes)
+    Beside the content of `study.json`, with the data of all runs, it has
+    `outcomes`. Raises one of `DAMAGE` if something is damaged, or another
+    `OSError` if it cannot be read just now.
+    """
+    content = _read_study(folder)
+    settings, outcomes = content["settings"], []
+    runs = runs_of(content["seeds"], settings.get("folds"))
+    for run, name in itertools.product(runs, settings["variants"]):
+        place = folder / name_of(name, run)
+        state = read_state(place)
+        if state is None:
+            continue
+        _check_data(state.data, f'"{place / STATE}"', "data")
+        settings["data"][run.name] = state.data
+        if state.outcome is not None:
+            outcomes.append(state.outcome)
+    return {**content, "outcomes": outcomes}
+
+
+def _read_study(folder):
+    """Returns what `study.json` holds, after checking it."""
+    path = folder / STUDY
+    written = _files.read_bytes(path)
+    try:
+        content = json.loads(written)
+        check_fields(content, {"format": int}, ["format"])
+        if content["format"] != FORMAT:
+            raise ValueError(
+                f"`format` must be {FORMAT}. Received: {content['format']}, "
+                "of another version of cbam_keras"
+            )
+        _check_content(content)
+    except DAMAGE as error:
+        raise ValueError(f'"{path}" is damaged: {error}') from error
+    return content
+
+
+def _check_content(content):
+    """Raises, naming a field, if the content of `study.json` is none."""
+    check_fields(content, {**FIELDS, **CHOICE}, FIELDS)
+    settings = content["settings"]
+    check_fields(settings, SETTINGS, SETTINGS, "settings")
+    for name in ("seeds", "measures", "comparisons"):
+        if not content[name]:
+            raise ValueError(f"`{name}` is empty")
+    if not settings["data"]:
+        raise ValueError("`settings.data` is empty")
+    _checks.one_of("layout", content["layout"], LAYOUTS)
+    # They name folders.
+    for name in settings["variants"]:
+        check_name(name)
+    if settings.get("folds") is not None:
+        _checks.positive_integer("settings.folds", settings["folds"])
+    for name, data in settings["data"].items():
+        _check_data(data, "`settings`", f"data.{name}")
+    for fields in content["measures"]:
+        Measure(**fields)
+    for number, fields in enumerate(content["comparisons"]):
+        for name in (*fields["variants"], fields["baseline"]):
+            if name not in (None, *settings["variants"]):
+                raise ValueError(
+                    f"`comparisons[{number}]` has no variant {name!r}"
+                )
+    if content["source"] is not None:
+        Source.from_description(content["source"])
+
+
+def features_lock(
+    path: pathlib.Path, seconds: float = 0
+) -> contextlib.AbstractContextManager[None]:
+    """Context in which no other process computes what is in a file."""
+    key = path.name.partition(FEATURES)[2].partition(".")[0]
+    return _files.locked(path.with_name(f"{_files.LOCK}-{key}"), seconds)
 
 
 def default_output(study: Study) -> pathlib.Path:
@@ -478,18 +492,26 @@ def describe(data: Data) -> _files.Json:
     name, sizes = getattr(data, "name", None), getattr(data, "sizes", None)
     description = as_written({"name": name, "sizes": sizes, **data.describe()})
     name, sizes = description["name"], description["sizes"]
-    if (
-        not isinstance(name, str)
-        or not isinstance(sizes, dict)
-        or not {"train", "test"} <= sizes.keys()
-        or not all(type(count) is int for count in sizes.values())
-    ):
+    try:
+        _check_data(description, "The data of a task", "")
+    except ValueError as error:
         raise ValueError(
             "The data of a task must have a `name` and `sizes`, the numbers "
             'of images by split, as {"train": 800, "test": 200}. Received: '
             f"{name=}, {sizes=}"
-        )
+        ) from error
     return description
+
+
+def _check_data(description, owner, name):
+    """Raises unless this describes data; see `Task.load`."""
+    try:
+        fields = {"name": str, "sizes": dict[str, int], "classes": int}
+        check_fields(description, fields, ["name", "sizes"], name)
+        counts = {"train": int, "test": int}
+        check_fields(description["sizes"], counts, counts, f"{name}.sizes")
+    except ValueError as error:
+        raise ValueError(f"{owner}: {error}") from error
 
 
 def as_written(settings: Mapping[str, object]) -> _files.Json:
@@ -529,22 +551,17 @@ def _plain(value):
     )
 
 
-def _differences(old, new, prefix=""):
-    """Returns a line for each value that differs between two mappings."""
-    lines = []
-    for key in {**old, **new}:
-        before, after = map(_by_number, (old.get(key), new.get(key)))
-        if isinstance(before, dict) and isinstance(after, dict):
-            lines += _differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            lines.append(f"{prefix}{key} was {before!r}, is {after!r}")
-    return lines
-
-
-def _by_number(value):
-    """Returns a list that holds mappings, as layers are, by its numbers."""
-    has_mappings = isinstance(value, list) and dict in map(type, value)
-    return dict(enumerate(value)) if has_mappings else value
+def _flat(value, name=""):
+    """Yields the values in nested mappings, with their dotted names."""
+    if isinstance(value, list) and any(isinstance(x, dict) for x in value):
+        # As layers are.
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        # The data of all seeds differ alike.
+        yield re.sub(r"^data\.seed[^.]+\.", "data.", name), value
+        return
+    for key, inner in value.items():
+        yield from _flat(inner, f"{name}.{key}".lstrip("."))
 
 
 def versions() -> dict[str, str]:

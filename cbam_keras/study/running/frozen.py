@@ -4,6 +4,7 @@ Where all that is trained lies behind one tensor, a network is cut there. Its
 base runs in inference; what it returns, the features, trains the head.
 """
 
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -22,12 +23,16 @@ from numpy.lib.format import open_memmap, write_array_header_2_0
 from cbam_keras import _files, _graph, _terminal
 from cbam_keras.data import SPLITS, Examples, ImageData, Rows, digest
 from cbam_keras.study.plans.recipes import Recipe
-from cbam_keras.study.plans.study import Data, Study, Task, Variant
+from cbam_keras.study.plans.study import Data, Run, Study, Task, Variant
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.running import interrupts
 from cbam_keras.study.running.checkpoints import DAMAGE
-from cbam_keras.study.running.folder import FEATURES, TRAINING, StudyFolder
-from cbam_keras.study.running.machine import memory
+from cbam_keras.study.running.folder import (
+    FEATURES,
+    StudyFolder,
+    features_lock,
+)
+from cbam_keras.study.running.memory import free_memory
 from cbam_keras.study.running.networks import (
     Drawn,
     build_drawn,
@@ -39,8 +44,6 @@ from cbam_keras.study.running.networks import (
 BATCH = 32
 # So many networks are kept for further seeds.
 MOST_KEPT = 12
-# Such a part of the memory may hold features that no disk has room for.
-PART_OF_MEMORY = 4
 
 
 @dataclasses.dataclass(eq=False)
@@ -215,20 +218,29 @@ class FrozenNetworks:
         kept = self._parts.get(variant.name)
         return kept is not None and bool(kept.drawn)
 
+    def freeing_memory(
+        self, variant: Variant
+    ) -> contextlib.AbstractContextManager[None]:
+        """Context after which the memory of a network is free, unless kept."""
+        is_kept = self.keeps(variant)
+        return contextlib.nullcontext() if is_kept else free_memory()
+
     def parts(
         self,
         study: Study,
         variant: Variant,
-        seed: int,
+        run: Run,
         data: Data,
     ) -> Parts:
-        """Returns a network of a variant, as built with a seed."""
+        """Returns a network of a variant, as built in a run."""
         kept = self._parts.get(variant.name)
+        recipe = study.recipe_for(variant, run)
+        seed = recipe.seed
         if kept and (self.keeps(variant) or kept.seed == seed):
             kept.start_with(seed)
             return kept
-        network, drawn = build_drawn(study, variant, seed, data)
-        if not study.recipe_for(variant, seed).frozen:
+        network, drawn = build_drawn(study, variant, run, data)
+        if not recipe.frozen:
             return Parts(network, network)
         built = Parts.of(network, seed)
         if kept and built.base and kept.digest == built.digest:
@@ -285,17 +297,20 @@ class FrozenNetworks:
         return dataclasses.replace(data, **splits)
 
     def _load_or_compute(self, key, base, data, places):
-        path = self.folder.path / TRAINING / FEATURES.format(key)
+        folder = self.folder.path
+        path = folder / f"{FEATURES}{key}.npy"
         while True:
-            try:
-                # Another process may be computing them.
-                with _files.locked(path.with_suffix(".lock"), seconds=1):
+            # Another process may be computing them.
+            lock = features_lock(path, seconds=1)
+            with contextlib.suppress(_files.InUse), lock:
+                features = _load(path)
+                if features is None:
+                    # A killed process may have left some.
+                    _files.delete_unfinished(folder, path.name)
+                    _compute(path, base, data, places)
                     features = _load(path)
-                    if features is None:
-                        features = _compute(path, base, data, places)
-                    return features
-            except _files.InUse:
-                interrupts.raise_if_noted()
+                return features
+            interrupts.raise_if_noted()
 
 
 def _places(data):
@@ -310,50 +325,25 @@ def _places(data):
 
 
 def _compute(path, base, data, places):
-    """Returns the features of all images, from their file if there is room."""
+    """Writes the features of all images, followed by a checksum."""
     shape = (sum(map(len, places)), *base.output_shape[1:])
     size = 4 * math.prod(shape)
     text = f"Frozen layers run once for each of {shape[0]:,} images"
     _terminal.say(f"{text}: {size / 1e9:.2g} GB of features {shape[1:]}")
-    try:
-        if shutil.disk_usage(path.parent).free < size:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        _write(path, shape, _run(base, data, places))
-    except OSError as error:
-        if error.errno not in _files.FULL or size > memory() / PART_OF_MEMORY:
-            raise
-        _terminal.say(f"They are kept in memory: {error}")
-        return np.concatenate([*_run(base, data, places)])
-    return _load(path)
-
-
-def _run(base, data, places):
-    """Yields the features of all images in batches, in the order of places."""
-    order = np.argsort(np.concatenate(places))
-    sizes = [len(part) for part in places]
-    splits = np.repeat(range(len(sizes)), sizes)[order]
-    rows = np.concatenate([np.arange(size) for size in sizes])[order]
-    # One shape is compiled.
-    pixels = np.zeros((BATCH, *data.image_shape), "float32")
-    starts = range(0, len(order), BATCH)
-    for start in _terminal.show_progress(starts, len(starts), "Features"):
-        interrupts.raise_if_noted()
-        some = splits[start : start + BATCH]
-        for split, batches in enumerate(data):
-            (found,) = np.nonzero(some == split)
-            if len(found):
-                pixels[found] = batches.read(rows[start + found])
-        features = base.predict_on_batch(pixels)[: len(some)]
-        yield ops.convert_to_numpy(features).astype("<f4", copy=False)
-
-
-def _write(path, shape, parts):
-    """Writes an array whole, followed by a checksum."""
+    free = shutil.disk_usage(path.parent).free
+    if free < size:
+        raise OSError(
+            errno.ENOSPC,
+            f"Features of frozen layers need {size / 1e9:.2g} GB, and "
+            f"{free / 1e9:.2g} GB are free; cache=False (--no-cache) computes "
+            "them in each epoch instead",
+            str(path),
+        )
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     checksum = 0
     with _files.replacing(path) as beside, beside.open("wb") as file:
         write_array_header_2_0(file, header)
-        for part in parts:
+        for part in _run(base, data, places):
             content = part.tobytes()
             checksum = zlib.crc32(content, checksum)
             file.write(content)
@@ -374,3 +364,23 @@ def _load(path):
     except DAMAGE as error:
         _files.quarantine(path, error)
         return None
+
+
+def _run(base, data, places):
+    """Yields the features of all images in batches, in the order of places."""
+    order = np.argsort(np.concatenate(places))
+    sizes = [len(part) for part in places]
+    splits = np.repeat(range(len(sizes)), sizes)[order]
+    rows = np.concatenate([np.arange(size) for size in sizes])[order]
+    # One shape is compiled.
+    pixels = np.zeros((BATCH, *data.image_shape), "float32")
+    starts = range(0, len(order), BATCH)
+    for start in _terminal.show_progress(starts, len(starts), "Features"):
+        interrupts.raise_if_noted()
+        some = splits[start : start + BATCH]
+        for split, batches in enumerate(data):
+            (found,) = np.nonzero(some == split)
+            if len(found):
+                pixels[found] = batches.read(rows[start + found])
+        features = base.predict_on_batch(pixels)[: len(some)]
+        yield ops.convert_to_numpy(features).astype("<f4", copy=False)

@@ -7,15 +7,14 @@ import pathlib
 import platform
 import subprocess
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import keras
 
 from cbam_keras import _checks
-from cbam_keras._terminal import say
 
-# The control groups of this process, and the folder with their limits.
-GROUPS, LIMITS = pathlib.Path("/proc/self/cgroup"), "/sys/fs/cgroup"
+# The folder with the limits of the control group of this process.
+LIMITS = pathlib.Path("/sys/fs/cgroup")
 # A process needs so much memory for small networks.
 MEMORY = 2 * 2**30
 # More workers rarely end sooner, and each takes memory.
@@ -23,33 +22,19 @@ MOST_WORKERS = 4
 # With more multiply-accumulates in a step, a second core saves a third of the
 # time of one process. With a tenth of them it saves nothing.
 MACS_OF_SMALL_STEP = 1e9
-# A worker starts in the time that so many multiply-accumulates take, and a
-# training of no step at all, with its files and its test, in a tenth of it.
-MACS_OF_START = 5e10
+# Two workers start in the time that so many multiply-accumulates take, and a
+# training of no step at all, with its files and its test, in a twentieth of it.
+MACS_OF_STARTS = 1e11
 MACS_OF_TRAINING = 5e9
 
 
-def choose_workers(
-    networks: int, images: int, batch_size: int, count_macs: Callable[[], int]
-) -> int:
-    """Returns how many processes train networks in the shortest time.
-
-    Several, each with one part of the cores, if the networks are small and
-    there is no GPU. It does not depend on what has been trained, so that a
-    resumed run ends as an unbroken one, to the bit. Each is trained on so many
-    `images` in all epochs; `count_macs` returns those for one, or `None`.
-    """
-    most = min(networks, len(_cores()), memory() // MEMORY, MOST_WORKERS)
+def most_workers(networks: int) -> int:
+    """Returns how many processes this machine has room for, without a GPU."""
     has_gpu = accelerators(os.environ) or not _computes_on_cpu()
-    if most < 2 or has_gpu or not importlib.util.find_spec("cloudpickle"):
+    if has_gpu or not importlib.util.find_spec("cloudpickle"):
         return 1
-    macs = count_macs() or 0
-    is_small = 0 < macs * batch_size <= MACS_OF_SMALL_STEP
-    macs_in_all = (macs * images + MACS_OF_TRAINING) * networks
-    if not is_small or macs_in_all < 2 * MACS_OF_START:
-        return 1
-    say(f"{most} networks at a time, each on its part of the cores")
-    return most
+    room = min(networks, len(_cores()), memory() // MEMORY, MOST_WORKERS)
+    return max(1, room)
 
 
 def _computes_on_cpu():
@@ -63,11 +48,14 @@ def _computes_on_cpu():
 def memory() -> int:
     """Returns the bytes of memory, or 0 where that is not known."""
     try:
-        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return 0
-    limits = _limits("memory.max") + _limits("memory.limit_in_bytes")
-    return min([machine, *(limit for (limit,) in limits if limit > 0)])
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        # "max" says that there is no limit.
+        with contextlib.suppress(OSError, ValueError):
+            limit = min(limit, int((LIMITS / name).read_text()))
+    return limit
 
 
 def _cores():
@@ -75,30 +63,11 @@ def _cores():
     if not hasattr(os, "sched_getaffinity"):
         return []
     cores = sorted(os.sched_getaffinity(0))
-    limits = _limits("cpu.cfs_quota_us", "cpu.cfs_period_us")
-    limits += _limits("cpu.max")
-    counts = [quota // period for quota, period in limits if quota > 0]
-    count = max(1, min([len(cores), *counts]))
+    # It knows the limits of containers.
+    count = _checks.require("joblib", extra="plot").cpu_count()
     # Not the same cores in all containers of a machine.
     first = uuid.getnode() % len(cores)
     return sorted((cores + cores)[first : first + count])
-
-
-def _limits(*names):
-    """Returns the numbers in these files of each control group, and around."""
-    limits = []
-    lines = GROUPS.read_text().splitlines() if GROUPS.exists() else []
-    for controllers, path in (line.split(":", 2)[1:] for line in lines):
-        # Version 1 has groups for each controller.
-        for mount in {controllers, *controllers.split(",")}:
-            group = pathlib.PurePosixPath(path)
-            for folder in (group, *group.parents):
-                where = pathlib.Path(f"{LIMITS}/{mount}/{folder}")
-                # "max" says that there is no limit.
-                with contextlib.suppress(OSError, ValueError):
-                    texts = [(where / name).read_text() for name in names]
-                    limits.append([int(x) for x in " ".join(texts).split()])
-    return limits
 
 
 def part_of_machine(

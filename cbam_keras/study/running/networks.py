@@ -30,14 +30,14 @@ USED = ("build_config", "compile_config")
 NUMBERED = r"(.*?)(?:_(\d+))?"
 
 
-def build_network(study, variant, seed, data):
+def build_network(study, variant, run, data):
     """Returns a new network of a variant, after checking that it fits."""
-    return build_drawn(study, variant, seed, data)[0]
+    return build_drawn(study, variant, run, data)[0]
 
 
-def build_drawn(study, variant, seed, data):
+def build_drawn(study, variant, run, data):
     """Returns the same, and what of it the seed has drawn by path."""
-    recipe = study.recipe_for(variant, seed)
+    recipe = study.recipe_for(variant, run)
     model = build_seeded(functools.partial(variant.build, data), recipe)
     # An instance that is trained in place keeps its values.
     drawn = [] if "layers" in study.settings else find_drawn(model)

@@ -27,12 +27,13 @@ class RunOptions:
     callbacks: CallbackMakers = ()
     # The command line, for the folder.
     command: str | None = None
-    # It is called with the folder.
-    on_end: Callable[[pathlib.Path], object] | None = None
+    # It is called with the folder, and the results unless the run is stopped,
+    # while nobody can overwrite it.
+    on_end: Callable[[pathlib.Path, object], object] | None = None
 
     def __post_init__(self) -> None:
-        _checks.boolean("resume", self.resume)
-        _checks.boolean("overwrite", self.overwrite)
+        for name in ("resume", "overwrite"):
+            _checks.boolean(name, getattr(self, name))
         if self.workers is not None:
             _checks.positive_integer("workers", self.workers)
         executor = self.executor
@@ -57,10 +58,3 @@ class RunOptions:
         _checks.require("filelock", extra="plot")
         if (self.workers or 1) > 1 or executor is not None:
             _checks.require("cloudpickle", extra="cluster")
-
-    def with_workers(self, choose: Callable[[], int]) -> "RunOptions":
-        """Returns this with a number of workers, chosen if there is none."""
-        if self.workers is not None:
-            return self
-        workers = 1 if self.executor is not None else choose()
-        return dataclasses.replace(self, workers=workers)

@@ -1,14 +1,15 @@
 """`Outcome`: how the training of one network ended, and what it measured."""
 
 import dataclasses
-import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from cbam_keras import _files
+from cbam_keras.study.plans.study import Run
 
 FINISHED = "finished"
 OUT_OF_MEMORY = "out of memory"
 ERROR = "error"
+STATUSES = (FINISHED, "diverged", OUT_OF_MEMORY, ERROR)
 # The same call tries these again.
 RETRIED = (ERROR, OUT_OF_MEMORY)
 
@@ -20,6 +21,7 @@ class Outcome:
     Attributes:
         variant: String, its name.
         seed: Integer, the seed that it was trained with.
+        fold: Integer, its fold, or `None` without folds.
         status: String, `"finished"`, `"diverged"` (the loss became NaN or
             infinite), `"out of memory"` or `"error"`.
         message, traceback: Strings, what went wrong and where, or `None`.
@@ -33,14 +35,12 @@ class Outcome:
             `None` unless finished.
         selected_by: String, why that epoch: `"last epoch"` or, as an example,
             `"best val_accuracy"`. `None` unless finished.
-        epochs: Integer, the epochs that were trained. They include those of a
-            trial that this one continued.
+        epochs: Integer, the epochs that were trained.
         seconds_per_epoch: Number, the median after the first, or `None`.
         seconds: Number, the seconds of training and validation.
-        jit_compile: Boolean, whether the last epoch was compiled, or `None`.
-            See `Recipe`.
         device: String, what it was trained on, or `None`.
         file: String, the `.keras` file in the output folder, or `None`.
+        predictions: String, the file with its predictions there, or `None`.
         history: List of dictionaries, one per epoch. They have `epoch` (from
             1), the metrics of the task, `seconds`.
     """
@@ -57,27 +57,24 @@ class Outcome:
     selected_by: str | None = None
     seconds_per_epoch: float | None = None
     seconds: float = 0.0
-    jit_compile: bool | None = None
     device: str | None = None
     file: str | None = None
+    predictions: str | None = None
+    fold: int | None = None
     history: list[dict[str, float]] = dataclasses.field(
         default_factory=list, repr=False
     )
 
-    def __post_init__(self) -> None:
-        # It may come from a file that anybody wrote.
-        path = pathlib.PurePath(self.file or "")
-        if path.is_absolute() or ".." in path.parts:
-            raise ValueError(
-                "`file` must be in the output folder. Received: "
-                f"file={self.file!r}"
-            )
+    @property
+    def run(self) -> Run:
+        """Its seed and fold."""
+        return Run(self.seed, self.fold)
 
-    def as_run(self) -> _files.Json:
+    def as_json(self) -> _files.Json:
         """Returns what JSON holds of a training that finished."""
         return {
             "network": self.variant,
-            "seed": self.seed,
+            **described(self.run),
             "parameters": self.parameters,
             "best_epoch": self.best_epoch,
             "best_validation_accuracy": self.val_accuracy,
@@ -112,13 +109,19 @@ class Outcome:
         return self.metrics.get("val_loss")
 
 
+def described(run: Run) -> dict[str, int]:
+    """Returns a run in the columns of a table, its fold if it has one."""
+    fold = {} if run.fold is None else {"fold": run.fold}
+    return {"seed": run.seed, **fold}
+
+
 def history_of(
-    outcomes: Iterable[Outcome], seeds: Sequence[int]
+    outcomes: Iterable[Outcome], are_several: bool
 ) -> list[dict[str, object]]:
     """Returns a dictionary per network and epoch."""
     rows = []
     for outcome in outcomes:
-        seed = {"seed": outcome.seed} if len(seeds) > 1 else {}
-        network = {**seed, "network": outcome.variant}
+        run = described(outcome.run) if are_several else {}
+        network = {**run, "network": outcome.variant}
         rows += [{**network, **row} for row in outcome.history]
     return rows

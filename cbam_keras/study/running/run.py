@@ -1,28 +1,55 @@
-"""`run`, which trains what a study lacks, and `estimate`, which counts it."""
+"""`run`, which trains what a study lacks, and `estimate`, which counts it.
 
+The folder is the queue: each process that trains, this one, a worker or one on
+another machine, takes the next network that nobody trains.
+"""
+
+import contextlib
 import dataclasses
 import functools
+import math
 import os
+import pathlib
 import statistics
 import time
+import traceback
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
-from cbam_keras import _checks, _graph, _terminal
+from cbam_keras import _checks, _files, _graph, _terminal
+from cbam_keras._files import RESULTS
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.recipes import as_field
-from cbam_keras.study.plans.study import Study, batches_for
+from cbam_keras.study.plans.study import (
+    Data,
+    Run,
+    Study,
+    Variant,
+    batches_for,
+)
 from cbam_keras.study.plans.tasks import Classification
-from cbam_keras.study.results.content import RESULTS
+from cbam_keras.study.results.predictions import read_predictions
 from cbam_keras.study.results.results import Results
-from cbam_keras.study.running import machine
+from cbam_keras.study.running import interrupts, machine, workers
+from cbam_keras.study.running.checkpoints import (
+    State,
+    forget_tries,
+    is_whole,
+    peek_state,
+)
 from cbam_keras.study.running.estimate import (
     Cost,
     Estimate,
     describe_few_seeds,
 )
-from cbam_keras.study.running.folder import default_output
-from cbam_keras.study.running.frozen import Parts
+from cbam_keras.study.running.folder import (
+    STUDY,
+    StudyFolder,
+    default_output,
+    read_content,
+)
+from cbam_keras.study.running.frozen import FrozenNetworks, Parts
 from cbam_keras.study.running.memory import free_memory
 from cbam_keras.study.running.networks import (
     build_network,
@@ -31,9 +58,15 @@ from cbam_keras.study.running.networks import (
     print_data,
 )
 from cbam_keras.study.running.options import CallbackMakers, RunOptions
-from cbam_keras.study.running.queue import make_queue
-from cbam_keras.study.running.workers import training_by
+from cbam_keras.study.running.outcomes import OUT_OF_MEMORY, Outcome
+from cbam_keras.study.running.trainer import (
+    measure,
+    status_of,
+    train_network,
+)
 
+# A process that finds nothing to train looks again after so long.
+SECONDS_OF_WAITING = 0.5
 # Arguments of Keras and KerasTuner, and what does the same here.
 ELSEWHERE = {
     "validation_data": "data=(train, validation, test)",
@@ -68,14 +101,14 @@ def run(
     seeds or variants it trains what is missing, and with other settings it is
     refused.
 
-    The output folder gets `results.json`, `history.csv`, and the network of
-    each variant after its best epoch: `<variant>.keras`, or with several seeds
+    The output folder gets `results.json`, `history.csv`, and a folder for each
+    network, `<variant>-seed<seed>`, with the network after its best epoch in
     `<variant>-seed<seed>.keras`. No file is ever incomplete.
 
     A run that was interrupted ends as it would have without the interruption.
-    The results are of all that the folder holds: tables grow as variants and
-    seeds do, and keep their baseline. A variant that fails is recorded, and the
-    others go on; after an error or a lack of memory
+    The results are of what the call asks for; other networks in the folder
+    stay, and are not trained again when they are asked for. A variant that
+    fails is recorded, and the others go on; after an error or a lack of memory
     the same call tries it again, from its last finished epoch on.
 
     Several processes, also on several machines, may make the same call on one
@@ -97,7 +130,8 @@ def run(
             trains.
         executor: A `concurrent.futures.Executor` whose workers train instead.
             One is `dask.distributed.Client(...).get_executor()`. All workers
-            must see the output folder. Defaults to `None`.
+            must see the output folder, and have Python at the same path.
+            Defaults to `None`.
         callbacks: Sequence of functions without arguments that make a Keras
             callback for each network, as `keras.callbacks.TensorBoard` or
             `lambda: MyCallback(3)`. Errors are recorded as the network's. Their
@@ -171,12 +205,12 @@ def estimate(study: Study | Plan) -> Estimate:
     with _graph.same_randomness():
         data = study.load(study.runs[0])
         study = study.suited_to(data)
-        recipe = study.recipe_for(None, study.runs[0])
+        recipe = study.recipe_for()
         _print_plan(study, data)
         for variant in study.variants:
             batches = batches_for(variant, data)
             with free_memory():
-                model = build_network(study, variant, recipe.seed, batches)
+                model = build_network(study, variant, study.runs[0], batches)
                 parameters = count_parameters(model, recipe)
                 macs = count_macs(model, batches.image_shape)
                 costs.append(Cost(variant.name, parameters, macs))
@@ -222,51 +256,33 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
     output, overwrite = options.output, options.overwrite
     if output is None:
         output = default_output(study)
+    # What is done at the end is checked before any work.
     if len(study.runs) > 1:
-        # What is done at the end is checked before any work.
         _checks.require("scipy.stats", extra="plot")
     if isinstance(study.task, Classification):
         _checks.require("sklearn.metrics", extra="plot")
-    queue = make_queue(study, output, options.callbacks)
-    folder = queue.folder
+    queue = Queue.of(study, output, options.callbacks)
+    folder, data = queue.folder, queue.load(study.runs[0])
     # Raises if the data have no labels to weight.
-    class_weights(queue.load(study.runs[0]), study.recipe_for(None, 0))
-    is_new = overwrite or not (folder.path / RESULTS).exists()
+    class_weights(data, study.recipe_for())
+    is_new = overwrite or not (folder.path / STUDY).exists()
     with _terminal.no_retracing():
         if is_new and study.check is not None:
             with free_memory():
-                study.check(queue.load(study.runs[0]))
-        if overwrite:
-            _check_any_fits(study, queue.load(study.runs[0]))
+                study.check(data)
+        queue.check_networks(overwrite)
         with folder.opened(options):
-            folder.retry()
             try:
-                if queue.missing():
-                    _train(queue, options)
+                queue.train_all(options)
             finally:
-                results = Results.of(folder.path, folder.content)
-                with folder.locked():
-                    if results.tested:
-                        folder.add(confusion=results.confusions())
-                    if study.finish is not None and results.runs:
+                results = Results.of(folder.path, read_content(folder.path))
+                if study.finish is not None and results.runs:
+                    with folder.locked():
                         study.finish(results, folder)
-            names = [variant.name for variant in study.variants]
-            asked = Results.of(folder.path, folder.content, names, study.runs)
-            _check_end(asked, queue)
+            queue.check_end(results)
+            if options.on_end:
+                options.on_end(folder.path, results)
             return results
-
-
-def _check_any_fits(study, data):
-    """Raises if no network can be built, before a folder is renamed."""
-    errors = []
-    for variant in study.variants:
-        try:
-            build_network(study, variant, study.runs[0], data)
-            return
-        # It is recorded like that of any network that cannot be trained.
-        except Exception as error:
-            errors.append(error)
-    raise errors[0]
 
 
 def _print_plan(study, data):
@@ -275,62 +291,290 @@ def _print_plan(study, data):
         _terminal.say(text)
 
 
-def choose_workers(study: Study, data: Any, networks: int) -> int:
-    """Returns how many processes train so many networks like the first."""
-    recipe = study.recipe_for(study.variants[0], study.runs[0])
+def choose_workers(study: Study, data: Any) -> int:
+    """Returns how many processes train a study in the shortest time.
 
-    @functools.cache
-    def count():
-        with _graph.same_randomness(), free_memory():
-            model = build_network(study, study.variants[0], recipe.seed, data)
-            shape = data.image_shape
-            if recipe.caches_features:
-                # All but the start of a training takes what is behind the cut.
-                model = Parts.of(model).head
-                shape = model.input_shape[1:]
-            return count_macs(model, shape)
-
+    Several, each on its part of the cores, if a step is small and the steps of
+    all networks take longer than processes take to start. It does not depend on
+    what has been trained, so a resumed run ends as an unbroken one.
+    """
+    networks, recipe = len(study.networks), study.recipe_for()
+    most = machine.most_workers(networks)
+    if most == 1:
+        return 1
+    variant = study.variants[0]
+    with _graph.same_randomness(), free_memory():
+        model = build_network(study, variant, study.runs[0], data)
+        if recipe.caches_features:
+            # All but the start of a training takes what is behind the cut.
+            model = Parts.of(model).head
+        macs = count_macs(model, model.input_shape[1:]) or 0
     # Data of one's own may be of any kind.
     images = getattr(data, "sizes", {}).get("train", 0) * recipe.total_epochs
-    batch_size = getattr(data, "batch_size", None) or recipe.batch_size
-    return machine.choose_workers(networks, images, batch_size, count)
+    step = macs * (getattr(data, "batch_size", None) or recipe.batch_size)
+    all_macs = (macs * images + machine.MACS_OF_TRAINING) * networks
+    if step > machine.MACS_OF_SMALL_STEP or all_macs < machine.MACS_OF_STARTS:
+        return 1
+    _terminal.say(f"{most} networks at a time, each on its part of the cores")
+    return most
 
 
-def _train(queue, options):
-    study, data = queue.study, queue.load(queue.study.runs[0])
-    _print_plan(study, data)
-    networks = len(study.variants) * len(study.runs)
-    options = options.with_workers(
-        lambda: choose_workers(study, data, networks)
-    )
-    # Workers do not need what is done at the end.
-    study = dataclasses.replace(queue.study, finish=None)
-    output = queue.folder.path.absolute()
-    make = functools.partial(make_queue, study, output, options.callbacks)
-    queue.compute_features()
-    with training_by(options, queue, make) as train_or_wait:
-        while queue.missing():
-            train_or_wait()
+def _has_ended(begun):
+    return isinstance(begun, Outcome)
 
 
-def _check_end(results, queue):
-    """Raises if no training finished, and warns of those that did not."""
-    failures = [
-        f'"{o.variant}" with {results.name_of(o.seed)}: {o.status} '
-        f"({o.message})"
-        for o in results.outcomes
-        if not o.finished
-    ]
-    if results.runs:
-        for failure in failures:
-            _checks.warn(f"A network is left out, {failure}")
-        return
-    if queue.error is not None:
-        queue.folder.forget_if_untrained()
-        raise queue.error
-    raise RuntimeError(
-        f"None of the {len(failures)} trainings finished, first "
-        f"{'; '.join(failures[:3])}. All are in "
-        f'"{queue.folder.path / RESULTS}". Fix the cause, and give the same '
-        "call again"
-    )
+@dataclasses.dataclass
+class Queue:
+    """The networks of a study, trained in its output folder."""
+
+    study: Study
+    folder: StudyFolder
+    load: Callable[[Run], Data]
+    callbacks: CallbackMakers = ()
+    # It is raised if no training finishes.
+    error: Exception | None = None
+    # Workers share the cores, so their times say little.
+    is_worker: bool = False
+    # The folder of the network under training.
+    place: pathlib.Path | None = None
+
+    def __post_init__(self) -> None:
+        self.frozen = FrozenNetworks(self.folder)
+        self._has_said_time = self._has_said_busy = False
+
+    @classmethod
+    def of(
+        cls,
+        study: Study,
+        output: str | os.PathLike,
+        callbacks: CallbackMakers = (),
+    ) -> "Queue":
+        """Returns the networks of a study in a folder."""
+        load = functools.lru_cache(maxsize=1)(study.load)
+        study = study.suited_to(load(study.runs[0]))
+        folder = StudyFolder(output, study, load(study.runs[0]))
+        return cls(study, folder, load, callbacks)
+
+    def set_variants(self, variants: Sequence[Variant]) -> None:
+        """Takes other variants, as a search proposes them."""
+        self.study = dataclasses.replace(self.study, variants=variants)
+        described = {v.name: v.describe() for v in variants}
+        settings = {**self.folder.content["settings"], "variants": described}
+        labels = {v.name: v.label for v in variants if v.label}
+        with self.folder.locked():
+            self.folder.add(settings=settings, labels=labels)
+
+    def missing(self) -> list[tuple[Variant, Run]]:
+        """Returns what has yet to be trained, in its order."""
+        return [
+            (variant, run)
+            for variant, run in self.study.networks
+            if self.folder.outcome(variant.name, run) is None
+        ]
+
+    def check_networks(self, overwrite: bool) -> None:
+        """Raises if a network cannot be built, before any is trained."""
+        study = self.study
+        data = self.load(study.runs[0])
+        for variant in study.variants:
+            places = [self.folder.place(variant.name, x) for x in study.runs]
+            states = [] if overwrite else map(peek_state, places)
+            if any(state is not None and state.history for state in states):
+                continue
+            with _graph.same_randomness(), free_memory():
+                batches = batches_for(variant, data)
+                try:
+                    build_network(study, variant, study.runs[0], batches)
+                except Exception as error:
+                    # There may be more memory when it is trained.
+                    if status_of(error) != OUT_OF_MEMORY:
+                        raise
+
+    def train_all(self, options: RunOptions) -> None:
+        """Trains what is missing, here or by workers."""
+        self._predict_again()
+        if not self.missing():
+            return
+        study, data = self.study, self.load(self.study.runs[0])
+        _print_plan(study, data)
+        count, executor = options.workers, options.executor
+        if count is None:
+            count = 1 if executor else choose_workers(study, data)
+        if count > 1 or executor is not None:
+            self._compute_features()
+            workers.train(self, count, executor)
+        while self.missing():
+            if not self.train_next():
+                # Another process trains what is left.
+                time.sleep(SECONDS_OF_WAITING)
+
+    def train_next(self, backwards: bool = False) -> bool:
+        """Trains the next network that nobody trains, if there is one.
+
+        Of several processes each takes the last: most lists of networks begin
+        with the smallest, and so all end at about the same time.
+        """
+        missing, busy = self.missing(), None
+        for variant, run in reversed(missing) if backwards else missing:
+            try:
+                with self.folder.claim(variant.name, run):
+                    # Another process may have trained it in the meantime.
+                    if self.folder.outcome(variant.name, run) is None:
+                        self._train(variant, run)
+                        self.say_time_left()
+                        return True
+            except _files.InUse as error:
+                busy = error
+        if busy and not backwards and not self._has_said_busy:
+            self._has_said_busy = True
+            _terminal.say(f"Waiting for other processes: {busy}")
+        return False
+
+    def _train(self, variant, run):
+        folder, data = self.folder, self.load(run)
+        place = folder.place(variant.name, run)
+        state = folder.new_state(variant, run, data)
+        self.place = place
+        try:
+            # A network that is kept leaves nothing.
+            with self.frozen.freeing_memory(variant):
+                train_network(
+                    self.study,
+                    variant,
+                    state,
+                    data,
+                    place,
+                    self.frozen,
+                    title=self._title(variant, run),
+                    callbacks=self.callbacks,
+                    on_error=self._note,
+                    on_epoch=self._at_epoch,
+                    is_timed=not self.is_worker
+                    or bool(machine.accelerators(os.environ)),
+                )
+        except (Exception, KeyboardInterrupt):
+            # What is stopped has not died.
+            forget_tries(place)
+            raise
+        finally:
+            self.place = None
+
+    def _predict_again(self):
+        """Makes predictions again that are damaged or missing."""
+        class_names = self.folder.content["class_names"]
+        for variant, run in self.study.networks:
+            outcome = self.folder.outcome(variant.name, run)
+            if outcome is None or outcome.predictions is None:
+                continue
+            folder = self.folder.path
+            if read_predictions(folder, outcome, len(class_names)) is None:
+                with (
+                    contextlib.suppress(_files.InUse),
+                    self.folder.claim(variant.name, run),
+                    free_memory(),
+                ):
+                    self._predict(variant, run, outcome)
+
+    def _predict(self, variant, run, outcome):
+        """Writes what a finished network predicts."""
+        network, task = self.folder.path / outcome.file, self.study.task
+        data = batches_for(variant, self.load(run))
+        recipe = self.study.recipe_for(variant, run).stages[-1]
+        try:
+            if not is_whole(network):
+                return
+            model = _files.load_model(network)
+            task.compile(model, recipe, data)
+            _, arrays = measure(task, model, data)
+            _files.write_arrays(self.folder.path / outcome.predictions, arrays)
+        # The networks are trained, and the others have predictions.
+        except Exception as error:
+            interrupts.raise_if_noted()
+            if _files.is_unwritable(self.folder.path, error):
+                raise
+            _checks.warn(f'"{network}" cannot predict again: {error}')
+
+    def _compute_features(self):
+        """Runs frozen layers before networks are trained, by all cores."""
+        recipe = self.study.recipe_for()
+        firsts = {v.name: (v, run) for v, run in reversed(self.missing())}
+        for variant, run in firsts.values() if recipe.caches_features else ():
+            data = batches_for(variant, self.load(run))
+            try:
+                with free_memory():
+                    parts = self.frozen.parts(self.study, variant, run, data)
+                    self.frozen.trained(parts, recipe, data)
+            # It is recorded where the network is to be trained.
+            except Exception as error:
+                interrupts.raise_if_noted()
+                if _files.is_unwritable(self.folder.path, error):
+                    raise
+
+    def _title(self, variant, run):
+        """Returns what is printed before a network is trained."""
+        networks = self.study.networks
+        several = f", {run}" if len(self.study.runs) > 1 else ""
+        number = networks.index((variant, run)) + 1
+        return f"{variant.name}{several} ({number} of {len(networks)})"
+
+    def _at_epoch(self):
+        # The first epoch is over, or another network knows how long they take.
+        if not self._has_said_time:
+            self.say_time_left()
+
+    def progress(self) -> dict[str, Outcome | State | None]:
+        """Returns how far each network is trained, by the names of folders."""
+        return {
+            self.folder.place(variant.name, run).name: (
+                self.folder.outcome(variant.name, run)
+                or peek_state(self.folder.place(variant.name, run))
+            )
+            for variant, run in self.study.networks
+        }
+
+    def say_time_left(self, workers: int = 1) -> None:
+        """Prints how long the missing networks take, by the epochs so far."""
+        recipe, begun = self.study.recipe_for(), self.progress().values()
+        histories = [x.history if x else [] for x in begun]
+        done = [len(x.history) if x else 0 for x in begun if not _has_ended(x)]
+        networks, left = len(done), recipe.total_epochs * len(done) - sum(done)
+        # The first epoch of a network compiles it.
+        start = int(left > networks)
+        seconds = [row["seconds"] for rows in histories for row in rows[start:]]
+        if not seconds or left <= 0:
+            return
+        time_left = left * statistics.fmean(seconds)
+        time_left *= math.ceil(networks / workers) / networks
+        words = _terminal.in_words(time_left)
+        which = f"{networks} networks" if networks > 1 else "one network"
+        about = "At most" if recipe.patience else "About"
+        _terminal.say(f"{about} {words} left for {which}")
+        self._has_said_time = True
+
+    def _note(self, error):
+        """Keeps the first error, as text what led to it."""
+        if self.error is None:
+            error.add_note("".join(traceback.format_exception(error)))
+            # Their frames hold the model and the data.
+            error.__cause__ = error.__context__ = None
+            self.error = error.with_traceback(None)
+
+    def check_end(self, results: Results) -> None:
+        """Raises if no training finished, and warns of those that did not."""
+        failures = [
+            f'"{o.variant}" with {o.run}: {o.status} ({o.message})'
+            for o in results.outcomes
+            if not o.finished
+        ]
+        if results.runs:
+            for failure in failures:
+                _checks.warn(f"A network is left out, {failure}")
+            return
+        if self.error is not None:
+            raise self.error
+        raise RuntimeError(
+            f"None of the {len(failures)} trainings finished, first "
+            f"{'; '.join(failures[:3])}. All are in "
+            f'"{self.folder.path / RESULTS}". Fix the cause, and give the same '
+            "call again"
+        )

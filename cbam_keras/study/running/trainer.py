@@ -1,12 +1,13 @@
-"""`train_network`: the one place where a network is built and trained."""
+"""`train_network`: the one place that builds, trains and measures."""
 
 import dataclasses
 import math
 import pathlib
+import shutil
 import statistics
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import numpy as np
@@ -14,11 +15,7 @@ import numpy as np
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras.data import for_fit
 from cbam_keras.study.plans.class_weights import class_weights
-from cbam_keras.study.plans.measures import (
-    Measure,
-    outputs_kept,
-    validation_key,
-)
+from cbam_keras.study.plans.measures import Measure, validation_key
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.stages import (
     begin_second,
@@ -29,6 +26,7 @@ from cbam_keras.study.plans.stages import (
 from cbam_keras.study.plans.study import (
     Data,
     Study,
+    Task,
     Variant,
     batches_for,
     member,
@@ -46,12 +44,10 @@ from cbam_keras.study.running.networks import (
     count_parameters,
     fingerprint,
 )
-from cbam_keras.study.running.options import CallbackMakers
 from cbam_keras.study.running.outcomes import (
     ERROR,
     FINISHED,
     OUT_OF_MEMORY,
-    Outcome,
 )
 
 # Names of classes, since only one backend is imported, and messages of JAX,
@@ -60,10 +56,75 @@ NO_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")
 NO_MEMORY_MESSAGES = ("RESOURCE_EXHAUSTED", "can't allocate memory")
 # From so many networks on, XLA saves more than it takes to compile a head.
 MANY_NETWORKS = 10
+# So many processes may die training a network, without finishing an epoch.
+MAX_TRIES = 4
 
 
 class ChangedError(ValueError):
     """The code builds another network than the one to resume."""
+
+
+class ProcessDied(Stopped):
+    """A network has killed its process again and again."""
+
+
+def train_network(
+    study: Study,
+    variant: Variant,
+    state: State,
+    data: Data,
+    folder: pathlib.Path,
+    frozen: FrozenNetworks,
+    *,
+    title: str = "",
+    callbacks: Iterable[Callable[[], keras.callbacks.Callback]] = (),
+    on_error: Callable[[Exception], object] = lambda error: None,
+    on_epoch: Callable[[], object] = lambda: None,
+    is_timed: bool = True,
+) -> None:
+    """Trains one network, from its last finished epoch on, and measures it.
+
+    How that ends is in its `state`. A network that cannot be built, diverges,
+    runs out of memory or kills its process again and again has a status that
+    says so, and is no error. A signal and a full disk are errors. A `title` is
+    printed before the training. `frozen` keeps what frozen layers return for
+    others.
+    """
+    training = _Training(study, variant, state, data, folder, frozen, on_epoch)
+    # What becomes known of the outcome, whenever the training ends.
+    fields: _files.Json = {"file": None, "device": name_device()}
+    ends = checkpoints.begin_try(folder)
+    try:
+        if len(ends) >= MAX_TRIES:
+            raise ProcessDied(
+                ERROR,
+                f"{len(ends)} processes have died training it, none of which "
+                f"finished an epoch, the last as follows: {ends[-1]}",
+            )
+        model = training.prepare(fields)
+        if title:
+            _terminal.say(f"{title}, {training.describe(fields)}")
+        model = training.fit(model, [make() for make in callbacks])
+        fields |= training.test(model)
+    except ChangedError:
+        raise
+    except Exception as error:
+        # Neither a signal nor a full disk is a fault of the network.
+        interrupts.raise_if_noted()
+        if _files.is_unwritable(folder.parent, error):
+            raise
+        fields["status"] = status_of(error)
+        text = str(error).strip() or "no message"
+        fields["message"] = f"{type(error).__name__}: {text}"
+        fields["traceback"] = traceback.format_exc()
+        if fields["status"] == ERROR:
+            on_error(error)
+    seconds = [row["seconds"] for row in state.history]
+    if seconds and is_timed:
+        # The first epoch compiles.
+        fields["seconds_per_epoch"] = statistics.median(seconds[1:] or seconds)
+    ended = {**fields, "seconds": sum(seconds)}
+    checkpoints.save_state(folder, state, ended=ended)
 
 
 @dataclasses.dataclass
@@ -75,28 +136,39 @@ class _Training:
 
     study: Study
     variant: Variant
-    recipe: Recipe
+    state: State
     data: Data
     folder: pathlib.Path
-    # How many epochs it is to have, of all stages.
-    epochs: int
     frozen: FrozenNetworks
+    # It is called when an epoch begins.
+    on_epoch: Callable[[], object]
     parts: Parts = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.data = batches_for(self.variant, self.data)
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.study.recipe_for(self.variant, self.state.run)
 
     @property
     def measure(self) -> Measure:
         return self.study.measured_by[0]
 
-    def has_ended(self, state: State) -> bool:
-        return state.epochs >= self.epochs or checkpoints.lost_patience(
-            state.history, self.recipe, self.measure
+    @property
+    def has_ended(self) -> bool:
+        return (
+            self.state.epochs >= self.recipe.total_epochs
+            or checkpoints.lost_patience(
+                self.state.history, self.recipe, self.measure
+            )
         )
 
-    def select_epoch(self, state: State) -> tuple[int, str]:
+    def select_epoch(self) -> tuple[int, str]:
         """Returns the epoch that is tested, from 1, and why."""
         images = self.data.sizes.get("validation", 0)
         return checkpoints.select_epoch(
-            state.history, self.recipe, self.measure, images
+            self.state.history, self.recipe, self.measure, images
         )
 
     def jit_compile(self, model: keras.Model) -> bool | str:
@@ -111,252 +183,174 @@ class _Training:
             return is_worth_it or chosen
         return chosen
 
-    def validate(self, model: keras.Model, data: Data) -> dict[str, float]:
+    def describe(self, fields: _files.Json) -> str:
+        """Returns what is printed when the training begins."""
+        text = f"{fields['parameters']:,} parameters"
+        if self.recipe.frozen:
+            text += f", trained {describe_trained(self.parts.network)}"
+        done = self.state.epochs
+        return f"{text}, {f'after epoch {done}' if done else 'from the start'}"
+
+    def prepare(self, fields: _files.Json) -> keras.Model:
+        """Returns what is trained, with the weights of the last epoch."""
+        self.parts = parts = self.frozen.parts(
+            self.study, self.variant, self.state.run, self.data
+        )
+        if not parts.counts:
+            parts.counts = {
+                "parameters": count_parameters(parts.network, self.recipe),
+                "macs": count_macs(parts.network, self.data.image_shape),
+            }
+        fields |= parts.counts
+        model, self.data = self.frozen.trained(parts, self.recipe, self.data)
+        return self._resume(model)
+
+    def _resume(self, model):
+        """Returns the network to go on with."""
+        state, had_failed = self.state, self.state.ended is not None
+        before, state.fingerprint = state.fingerprint, fingerprint(model)
+        state.ended = None
+        if state.history and state.fingerprint != before:
+            changed = f'the layers of network "{self.variant.name}"'
+            if not had_failed:
+                raise ChangedError(
+                    "A run must be resumed with the networks it was started "
+                    f'with. Received: folder="{self.folder}", changed: '
+                    f"{changed}"
+                )
+            # That may be what has mended it.
+            _checks.warn(f"Training starts from scratch, changed: {changed}")
+            state.begin_again()
+        needed = {state.best, state.latest} if state.history else set()
+        if state.history and self.has_ended:
+            needed = {state.file_of(self.select_epoch()[0])}
+        if not all(checkpoints.is_whole(self.folder / str(x)) for x in needed):
+            state.begin_again()
+        if not state.history:
+            return model
+        if self.has_ended:
+            loaded = _files.load_model(self.folder / needed.pop())
+        else:
+            loaded = checkpoints.load_latest(self.folder, state)
+        # The file does not say which layers inside another one are frozen.
+        set_trainable_parts(loaded, trainable_parts(model))
+        if model.compiled:
+            loaded.compile_from_config(model.get_compile_config())
+        return loaded
+
+    def fit(
+        self,
+        model: keras.Model,
+        callbacks: Sequence[keras.callbacks.Callback],
+    ) -> keras.Model:
+        """Trains the missing epochs, and returns the network to test."""
+        is_trained = not self.has_ended
+        checkpoint = CheckpointEachEpoch(
+            self.state,
+            self.data,
+            self.recipe,
+            self.study.task.metrics,
+            self.folder,
+            measure=self.measure,
+            validate=self._validate,
+            on_epoch=self.on_epoch,
+        )
+        last = 0
+        for stage in self.recipe.stages:
+            # The numbers of the epoch before the stage, and of its last one.
+            before, last = last, last + stage.epochs
+            if self.state.epochs < last and not self.has_ended:
+                self._fit_stage(model, stage, before, [*callbacks, checkpoint])
+                if model.stop_training:
+                    break
+        tested, _ = self.select_epoch()
+        # Callbacks of the user may have changed the network at the end.
+        if is_trained and (callbacks or tested != self.state.epochs):
+            return _files.load_model(self.folder / self.state.file_of(tested))
+        return model
+
+    def _fit_stage(self, model, stage, before, callbacks):
+        data, state = self.data, self.state
+        if before > 0:
+            begin_second(model, self.recipe.unfreeze)
+            if self.recipe.unfreeze is not None:
+                trained = describe_trained(model)
+                _terminal.say(f"After epoch {before}: {trained} trained")
+        self.parts.compile(self.study.task, model, stage, data)
+        if state.epochs > before:
+            checkpoints.load_optimizer(model, self.folder, state)
+        if (jit_compile := self.jit_compile(model)) != "auto":
+            model.jit_compile = jit_compile
+        weights = None
+        # The loss of masks has weights of its own.
+        if getattr(data, "ignore_index", None) is None:
+            weights = class_weights(data, self.recipe)
+        is_interactive = sys.stdout.isatty() or "ipykernel" in sys.modules
+        model.fit(
+            x=for_fit(data.train),
+            class_weight=weights,
+            validation_data=for_fit(data.validation),
+            epochs=before + stage.epochs,
+            initial_epoch=state.epochs,
+            callbacks=callbacks,
+            # The data shuffle themselves, by seed and epoch.
+            shuffle=False,
+            # Log files cannot show a progress bar.
+            verbose=1 if is_interactive else 2,
+        )
+
+    def _validate(self, model, data):
         """Returns further measures of an epoch, which it takes longer with."""
         if self.recipe.patience is None:
             return {}
         return member(self.study.task, "validate")(model, data)
 
-    def prepare(
-        self, seed: int, fields: _files.Json
-    ) -> tuple[keras.Model, State]:
-        """Returns what is trained, and how far it has been trained."""
-        arguments = self.study, self.variant, seed, self.data
-        parts = self.parts = self.frozen.parts(*arguments)
-        network = parts.network
-        if not parts.counts:
-            parts.counts = {
-                "parameters": count_parameters(network, self.recipe),
-                "macs": count_macs(network, self.data.image_shape),
-            }
-        fields |= parts.counts
-        model, self.data = self.frozen.trained(parts, self.recipe, self.data)
-        model, state = _resume(self, model)
-        # It grows with each epoch.
-        fields["history"] = state.history
-        return model, state
-
-    def fit(
-        self,
-        model: keras.Model,
-        state: State,
-        callbacks: Sequence[keras.callbacks.Callback],
-    ) -> None:
-        """Trains the epochs that are missing, stage by stage."""
-        task, data = self.study.task, self.data
-        is_interactive = sys.stdout.isatty() or "ipykernel" in sys.modules
-        checkpoint = CheckpointEachEpoch(
-            state,
-            data,
-            self.recipe,
-            task.metrics,
-            self.folder,
-            measure=self.measure,
-            validate=self.validate,
-        )
-        weights = None
-        # The loss of masks has weights of its own.
-        if getattr(data, "ignore_index", None) is None:
-            weights = class_weights(data, self.recipe)
-        last = 0
-        for stage in self.recipe.stages:
-            # The numbers of the epoch before the stage, and of its last one.
-            before, last = last, min(last + stage.epochs, self.epochs)
-            if state.epochs >= last or self.has_ended(state):
-                continue
-            if before > 0:
-                begin_second(model, self.recipe.unfreeze)
-                if self.recipe.unfreeze is not None:
-                    trained = describe_trained(model)
-                    _terminal.say(f"After epoch {before}: {trained} trained")
-            self.parts.compile(task, model, stage, data)
-            if state.epochs > before:
-                checkpoints.load_optimizer(model, self.folder, state)
-            _fit(
-                model,
-                self.jit_compile(model),
-                state,
-                x=for_fit(data.train),
-                class_weight=weights,
-                validation_data=for_fit(data.validation),
-                epochs=last,
-                initial_epoch=state.epochs,
-                callbacks=[*callbacks, checkpoint],
-                # The data shuffle themselves, by seed and epoch.
-                shuffle=False,
-                # Log files cannot show a progress bar.
-                verbose=1 if is_interactive else 2,
-            )
-            if model.stop_training:
-                return
-
-    def test(
-        self, model: keras.Model, state: State, is_trained: bool
-    ) -> _files.Json:
-        """Returns what is known of the network after the selected epoch.
-
-        If it `is_trained` by this process, the model is that of the last epoch.
-        """
-        tested, reason = self.select_epoch(state)
-        row = state.history[tested - 1]
+    def test(self, model: keras.Model) -> _files.Json:
+        """Saves what was trained, and returns what it measures."""
+        (tested, reason), state = self.select_epoch(), self.state
+        row, task = state.history[tested - 1], self.study.task
         if not math.isfinite(row.get("val_loss", 0)):
             raise Stopped(
                 "diverged",
                 f"The validation loss was {row['val_loss']} in epoch {tested}",
             )
+        if not model.compiled:
+            task.compile(model, self.recipe.stages[-1], self.data)
         key = validation_key(self.measure.key)
         best_metrics = dict.fromkeys(["val_accuracy", key, "val_loss"])
         metrics = {name: row[name] for name in best_metrics if name in row}
-        if is_trained and tested != state.epochs:
-            model = _files.load_model(self.folder / state.file_of(tested))
-        if not model.compiled:
-            self.study.task.compile(model, self.recipe.stages[-1], self.data)
-        with outputs_kept():
-            metrics |= self.study.task.evaluate(model, self.data)
-            arrays = member(self.study.task, "predict")(model, self.data)
+        measured, arrays = measure(task, model, self.data)
+        metrics |= measured
+        whole = self.folder / f"{self.folder.name}.keras"
+        predictions = whole.with_suffix(_files.PREDICTIONS)
         if arrays:
-            _files.write_arrays(self.folder / checkpoints.PREDICTIONS, arrays)
-        if self.parts.base is not None:
-            network = self.parts.with_weights_of(model)
-            self.study.task.compile(network, self.recipe.stages[-1], self.data)
-            with _files.replacing(self.folder / checkpoints.WHOLE) as beside:
+            _files.write_arrays(predictions, arrays)
+        with _files.replacing(whole) as beside:
+            if self.parts.base is None:
+                shutil.copyfile(self.folder / state.file_of(tested), beside)
+            else:
+                network = self.parts.with_weights_of(model)
+                task.compile(network, self.recipe.stages[-1], self.data)
                 network.save(beside)
         return {
             "best_epoch": tested,
             "selected_by": reason,
-            "jit_compile": state.jit_compile,
             "metrics": _keep_numbers(metrics, self.variant),
             "status": FINISHED,
+            "file": f"{self.folder.name}/{whole.name}",
+            "predictions": (
+                f"{self.folder.name}/{predictions.name}" if arrays else None
+            ),
         }
 
 
-def train_network(
-    study: Study,
-    variant: Variant,
-    seed: int,
-    data: Data,
-    folder: pathlib.Path,
-    frozen: FrozenNetworks,
-    *,
-    title: str = "",
-    epochs: int | None = None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    make_callbacks: CallbackMakers = (),
-    on_error: Callable[[Exception], object] = lambda error: None,
-) -> Outcome:
-    """Trains one network, from its last finished epoch on, and measures it.
-
-    A network that cannot be built, diverges or runs out of memory gives an
-    outcome with that status, and no error. A signal and a full disk are
-    errors. A `title` is printed before the training. `frozen` keeps what frozen
-    layers return from one network to the next.
-    """
-    recipe = study.recipe_for(variant, seed)
-    if epochs is None:
-        epochs = recipe.total_epochs
-    data = batches_for(variant, data)
-    training = _Training(study, variant, recipe, data, folder, epochs, frozen)
-    # What becomes known of the outcome, whenever the training ends.
-    fields: _files.Json = {}
-    try:
-        model, state = training.prepare(seed, fields)
-        if title:
-            done = state.epochs
-            begin = f"after epoch {done}" if done else "from the start"
-            parameters = f"{fields['parameters']:,} parameters"
-            if recipe.frozen:
-                parameters += (
-                    f", trained {describe_trained(training.parts.network)}"
-                )
-            _terminal.say(f"{title}, {parameters}, {begin}")
-        is_trained = not training.has_ended(state)
-        made = [make() for make in make_callbacks]
-        training.fit(model, state, [*callbacks, *made])
-        if made and is_trained:
-            # They may have changed it at the end.
-            model = _files.load_model(folder / str(state.latest))
-        fields |= training.test(model, state, is_trained)
-    except ChangedError:
-        raise
-    except Exception as error:
-        # Neither a signal nor a full disk is a fault of the network.
-        interrupts.raise_if_noted()
-        if _files.is_unwritable(folder.parent, error):
-            raise
-        fields["status"] = _status_of(error)
-        text = str(error).strip() or "no message"
-        fields["message"] = f"{type(error).__name__}: {text}"
-        fields["traceback"] = traceback.format_exc()
-        if fields["status"] == ERROR:
-            on_error(error)
-    seconds = [row["seconds"] for row in fields.get("history", ())]
-    return Outcome(
-        variant=variant.name,
-        seed=seed,
-        **fields,
-        # The first epoch compiles.
-        seconds_per_epoch=(
-            statistics.median(seconds[1:] or seconds) if seconds else None
-        ),
-        seconds=sum(seconds),
-        device=name_device(),
-    )
-
-
-def _fit(model, jit_compile, state, **arguments):
-    """Trains a network, without XLA if that cannot compile its first step."""
-    if jit_compile != "auto":
-        model.jit_compile = jit_compile and state.jit_compile is not False
-    steps = int(model.optimizer.iterations)
-    try:
-        model.fit(**arguments)
-    except Exception as error:
-        causes = [line for line in str(error).splitlines() if "XLA" in line]
-        is_first = int(model.optimizer.iterations) == steps
-        if not (model.jit_compile and is_first and causes):
-            raise
-        _checks.warn(
-            f'Network "{model.name}" is trained without jit_compile, as XLA '
-            f"cannot compile it: {causes[0][:200]}"
-        )
-        model.jit_compile = False
-        # Keras would keep what it could not compile.
-        model.train_function = model.test_function = None
-        model.fit(**arguments)
-
-
-def _resume(training, model):
-    """Returns the network to go on with, and its state."""
-    start, folder = State(fingerprint(model)), training.folder
-    state = checkpoints.load_state(folder)
-    # Another trial, of more epochs, may have gone on from one that failed.
-    if state is None or state.epochs > training.epochs:
-        return model, start
-    if state.fingerprint != start.fingerprint:
-        changed = f'the layers of network "{training.variant.name}"'
-        if (folder / checkpoints.FAILED).exists():
-            # That may be what has mended it.
-            _checks.warn(f"Training starts from scratch, changed: {changed}")
-            return model, start
-        raise ChangedError(
-            "A run must be resumed with the networks it was started with. "
-            f'Received: folder="{folder}", changed: {changed}'
-        )
-    is_finished = training.has_ended(state)
-    needed = {state.best, state.latest}
-    if is_finished:
-        needed = {state.file_of(training.select_epoch(state)[0])}
-    if not all(checkpoints.is_whole(folder / str(name)) for name in needed):
-        return model, start
-    if is_finished:
-        loaded = _files.load_model(folder / needed.pop())
-    else:
-        loaded = checkpoints.load_latest(folder, state)
-    # The file does not say which layers inside another one are frozen.
-    set_trainable_parts(loaded, trainable_parts(model))
-    if model.compiled:
-        loaded.compile_from_config(model.get_compile_config())
-    return loaded, state
+def measure(
+    task: Task, model: keras.Model, data: Data
+) -> tuple[_files.Json, dict[str, np.ndarray]]:
+    """Returns what a task measures of a network, and what it predicts."""
+    if hasattr(task, "test"):
+        return task.test(model, data)
+    return task.evaluate(model, data), member(task, "predict")(model, data)
 
 
 def _keep_numbers(metrics, variant):
@@ -379,7 +373,7 @@ def _keep_numbers(metrics, variant):
     return numbers
 
 
-def _status_of(error):
+def status_of(error: Exception) -> str:
     """Returns the status of a network whose training raised this error."""
     if isinstance(error, Stopped):
         return error.status

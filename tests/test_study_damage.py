@@ -1,0 +1,252 @@
+"""Files of a run that are damaged, missing, left behind or overwritten."""
+
+import copy
+import json
+import shutil
+
+import numpy as np
+import pytest
+from folder_checks import epochs, files
+from networks import linear
+from study_checks import GATED, NARROW, planned, rewrite
+
+from cbam_keras import _files, cli, comparison, study
+from cbam_keras.study.results.predictions import (
+    describe_missing,
+    read_predictions,
+)
+from cbam_keras.study.running import workers
+from cbam_keras.study.running.checkpoints import State, save_state
+from cbam_keras.study.running.options import RunOptions
+
+pytest.importorskip("pandas")
+pytest.importorskip("sklearn")
+pytest.importorskip("scipy.stats")
+
+
+SEEDS = {"seeds": (0, 1), "baseline": "narrow"}
+
+
+@pytest.fixture(scope="module")
+def ran(few_digits, tmp_path_factory):
+    """The folder of two variants with two seeds, really trained."""
+    folder = tmp_path_factory.mktemp("ran") / "run"
+    study.run(planned(NARROW, GATED, **SEEDS), folder)
+    return folder
+
+
+@pytest.fixture
+def run(ran, tmp_path):
+    return shutil.copytree(ran, tmp_path / "run")
+
+
+def again(folder):
+    with epochs() as trained:
+        results = study.run(planned(NARROW, GATED, **SEEDS), folder)
+    assert not trained
+    return results
+
+
+def predictions_of(folder):
+    return folder / f"gated-seed1/gated-seed1{_files.PREDICTIONS}"
+
+
+# Predictions.
+
+
+def test_flipped_bits_of_predictions_are_found_or_change_nothing(ran, tmp_path):
+    whole = predictions_of(ran).read_bytes()
+    outcome = next(
+        x
+        for x in study.Results.read(ran).runs
+        if x.predictions in str(predictions_of(ran))
+    )
+    expected = read_predictions(ran, outcome, 10)["test"]
+    path = tmp_path / outcome.predictions
+    path.parent.mkdir()
+    rng = np.random.default_rng(0)
+    for bit in rng.choice(8 * len(whole), 150, replace=False):
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        aside = path.with_name(path.name + _files.DAMAGED)
+        aside.unlink(missing_ok=True)
+        try:
+            with pytest.warns(UserWarning, match="cannot be read"):
+                found = read_predictions(tmp_path, outcome, 10)
+        except pytest.fail.Exception:
+            # The bit is one that no reader looks at.
+            found = read_predictions(tmp_path, outcome, 10)
+            assert np.array_equal(
+                found["test"].probabilities, expected.probabilities
+            )
+            continue
+        assert found is None and not path.exists()
+        assert aside.read_bytes() == changed
+
+
+@pytest.mark.parametrize("kind", ["bit", "missing", "labels", "others"])
+def test_damaged_predictions_are_made_again_from_their_network(kind, run):
+    path = predictions_of(run)
+    whole, before = path.read_bytes(), files(run)
+    if kind == "bit":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "missing":
+        path.unlink()
+    else:
+        with np.load(path) as file:
+            arrays = dict(file)
+        if kind == "labels":
+            arrays["test/labels"] = arrays["test/labels"] + 5
+        else:
+            # Right for all images, as the network is not.
+            arrays["test/probabilities"] = np.eye(10)[arrays["test/labels"]]
+        _files.write_arrays(path, arrays)
+    if kind == "missing":
+        results = again(run)
+    else:
+        with pytest.warns(UserWarning, match="renamed to .*damaged"):
+            results = again(run)
+        (aside,) = run.rglob(f"*{_files.DAMAGED}")
+        aside.unlink()
+    assert path.read_bytes() == whole
+    assert files(run).keys() == before.keys()
+    assert describe_missing(results) == ""
+
+
+def test_tables_say_of_how_many_seeds_they_are(run):
+    predictions_of(run).unlink()
+    results = study.Results.read(run)
+    frame = results.per_class()
+    counts = dict(zip(frame["variant"], frame["seeds"], strict=True))
+    assert counts == {"narrow": 2, "gated": 1}
+    assert [*results.calibration()["seeds"]] == [2, 1]
+    values = json.loads(results.json())
+    assert values["judged_seeds"] == counts
+    assert "gated: 1 of 2" in values["missing_predictions"]
+    assert "gated: 1 of 2" in str(results)
+
+
+# States.
+
+
+def changes(value, path=()):
+    """Yields ways to each value, and one of another type in its place."""
+    others = ["x", 1.5, None, True, [], {}]
+    for other in others:
+        if type(other) is not type(value):
+            yield path, other
+            break
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from changes(inner, (*path, key))
+    if isinstance(value, list):
+        for index, inner in enumerate(value[:2]):
+            yield from changes(inner, (*path, index))
+
+
+def changed(content, path, other):
+    content = copy.deepcopy(content)
+    *way, last = path
+    place = content
+    for key in way:
+        place = place[key]
+    place[last] = other
+    return content
+
+
+@pytest.mark.parametrize("name", ["study.json", "narrow-seed0/state.json"])
+def test_a_changed_value_is_one_error_that_names_file_and_field(name, run):
+    file = run / name
+    content = json.loads(file.read_text())
+    refused = 0
+    for path, other in changes(content):
+        if not path:
+            continue
+        file.write_text(json.dumps(changed(content, path, other)))
+        try:
+            results = study.Results.read(run)
+        except ValueError as error:
+            assert name in str(error) and str(path[0]) in str(error), path
+            refused += 1
+            continue
+        # It changes nothing that is shown.
+        str(results), results.json(), results.to_dataframe(), results.history
+        results.per_class(), results.verdict, results.unfinished()
+    assert refused > 20
+
+
+def test_a_state_that_cannot_be_written_stays_as_it_is(tmp_path, monkeypatch):
+    state = State("narrow", 0, None, {}, {})
+
+    def full(*_):
+        raise OSError(28, "full")
+
+    monkeypatch.setattr(_files, "write_json", full)
+    with pytest.raises(OSError, match="full"):
+        save_state(tmp_path, state, latest="epoch-1.keras")
+    assert state.latest is None
+
+
+# What is left, and overwritten.
+
+
+def test_nobody_overwrites_a_run_whose_page_is_drawn(tmp_path):
+    seen = []
+
+    def draw(folder, results):
+        with pytest.raises(ValueError, match="is in use by"):
+            study.run(planned(NARROW), folder, overwrite=True)
+        seen.append(results)
+
+    options = RunOptions(tmp_path / "run", on_end=draw)
+    results = study.execute(planned(NARROW), options)
+    assert seen == [results]
+    assert [x.name for x in tmp_path.iterdir()] == ["run"]
+    assert not [*(tmp_path / "run").glob(".lock*")]
+
+
+def test_a_network_that_cannot_be_built_is_told_before_any_training(
+    few_digits, tmp_path
+):
+    def broken(attention):
+        if attention is not None:
+            raise ZeroDivisionError("own gate")
+        return linear()
+
+    with epochs() as trained, pytest.raises(ZeroDivisionError, match="own"):
+        comparison.compare(
+            ["none", "se"],
+            model=broken,
+            data="mnist5k",
+            output=tmp_path / "run",
+        )
+    assert not trained and not (tmp_path / "run").exists()
+
+
+def test_a_command_whose_network_failed_ends_with_status_one(
+    few_digits, tmp_path, monkeypatch, capsys
+):
+    line = "train --data mnist5k --attention none se --epochs 1 --no-report"
+    argv = [*line.split(), "--output", str(tmp_path / "run")]
+    assert cli.main(argv) == 0
+    rewrite(
+        tmp_path / "run/se-seed0/state.json",
+        lambda x: x["ended"].update(status="diverged", message="it is nan"),
+    )
+    capsys.readouterr()
+    with pytest.warns(UserWarning, match="A network is left out"):
+        assert cli.main(argv) == 1
+    assert "none" in capsys.readouterr().out
+
+
+def test_a_worker_that_died_quotes_no_lines_of_libraries():
+    lines = [
+        "WARNING: All log messages before absl::InitializeLog() is called",
+        "I0000 00:00:1795947106.834268   22326 cuda_platform.cc:52] failed",
+        "2026-11-29 09:34:25.123456: I tensorflow/core/util/port.cc:153] on",
+        "worker host:12",
+        "MemoryError: none left",
+    ]
+    kept = [line for line in lines if not workers.LOGGED.match(line)]
+    assert kept == lines[-1:]
