@@ -148,10 +148,10 @@ def test_the_first_job_has_several_seeds(line, seeds):
 def test_options_say_how_a_plan_is_run():
     line = "train --output mine --workers 2 --no-report"
     given = parser.parse([*line.split(), "--overwrite"])
-    assert runs.run_options(given, None) == study.RunOptions(
+    assert runs.run_options(given, None, None) == study.RunOptions(
         "mine", overwrite=True, workers=2, command=f"cbam-keras {line}"
     )
-    assert runs.run_options(parser.parse(["tune"]), None).workers is None
+    assert runs.run_options(parser.parse(["tune"]), None, None).workers is None
 
 
 def test_functions_of_the_user_are_found(tmp_path, monkeypatch):

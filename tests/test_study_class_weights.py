@@ -44,11 +44,12 @@ def trained(folder, given, classes, activation, fold=None, **options):
         folds=folds,
     )
     outcome = study.run(planned, folder).runs[fold or 0]
+    seed = planned.recipe_for(None, outcome.run).seed
     where = {} if fold is None else {"folds": folds, "fold": fold}
     loaded = data.load(given, batch_size=200, **where)
-    keras.utils.set_random_seed(outcome.seed)
+    keras.utils.set_random_seed(seed)
     model = build(loaded)
-    networks.draw(networks.find_drawn(model), outcome.seed)
+    networks.draw(networks.find_drawn(model), seed)
     before = model.get_weights()
     after = keras.saving.load_model(folder / outcome.file).get_weights()
     return loaded, before, after, outcome

@@ -128,7 +128,7 @@ def cached(brighter_digits, tmp_path_factory):
 @pytest.mark.every_backend
 def test_features_train_as_keras_trains_the_network_as_a_whole(cached):
     plan = planned()
-    data, recipe = plan.load(1), plan.recipe_for(None, 1)
+    data, recipe = plan.load(study.Run(1)), plan.recipe_for(None, study.Run(1))
     model = study.build_seeded(network, recipe)
     networks.draw(networks.find_drawn(model), 1)
     # A base runs in inference.

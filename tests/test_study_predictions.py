@@ -295,6 +295,7 @@ def test_nothing_is_claimed_of_networks_that_have_collapsed(tmp_path):
     assert "better than a" not in verdict
 
 
+@pytest.mark.filterwarnings("ignore:.*predictions.npz. cannot be read")
 def test_results_without_predictions_say_what_they_said(tmp_path):
     results = judged(tmp_path, [GOOD] * 2, [constant(0)] * 2)
     for path in tmp_path.glob(f"*{_files.PREDICTIONS}"):

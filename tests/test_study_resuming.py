@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import pathlib
-import re
 import resource
 import shutil
 
@@ -115,61 +114,6 @@ def test_a_search_killed_again_and_again_ends_as_an_unbroken_one(
             break
         output = copy
     assert lives > 3
-
-
-@pytest.mark.filterwarnings("ignore:A network is left out")
-def test_a_network_that_kills_its_process_is_given_up(whole, tmp_path):
-    def kill(count, source):
-        if source.parent.name == "linear-seed0" and "-2.keras" in source.name:
-            raise Killed
-
-    # The first one has finished an epoch before.
-    for _ in range(6):
-        with contextlib.suppress(Killed), at_files(tmp_path / "run", kill):
-            call("train", tmp_path / "run")
-    outcomes = content_of(tmp_path / "run")["outcomes"]
-    statuses = {x.variant: x.status for x in outcomes}
-    assert statuses == {"linear": "error", "mlp": "finished"}
-    assert re.match("ProcessDied: 4 processes have died", outcomes[0].message)
-    _, expected = whole("train")
-    # Once its fault is mended, it goes on from where it was.
-    with epochs() as trained:
-        assert call("train", tmp_path / "run") == expected
-    assert len(trained) == 1
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "full")])
-def test_a_network_of_a_run_that_is_stopped_is_not_given_up(
-    error, whole, tmp_path
-):
-    def stop(count, source):
-        if "-1.keras" in source.name:
-            raise error
-
-    for _ in range(5):
-        with (
-            pytest.raises((KeyboardInterrupt, RuntimeError)),
-            at_files(tmp_path / "run", stop),
-        ):
-            call("train", tmp_path / "run")
-    assert call("train", tmp_path / "run") == whole("train")[1]
-
-
-def test_a_network_that_gets_further_each_time_is_not_given_up(tmp_path):
-    options = {"networks": {"linear": linear}}
-    options["recipe"] = dataclasses.replace(TWO, epochs=7)
-    expected = call("train", tmp_path / "whole", **options)
-
-    def die_in_the_second_epoch(seen, count, source):
-        seen.append(".keras" in source.name)
-        if sum(seen) == 2:
-            raise Killed
-
-    for _ in range(6):
-        act = functools.partial(die_in_the_second_epoch, [])
-        with pytest.raises(Killed), at_files(tmp_path / "run", act):
-            call("train", tmp_path / "run", **options)
-    assert call("train", tmp_path / "run", **options) == expected
 
 
 # Given again.

@@ -1,14 +1,12 @@
 """Networks that workers train: killed, refused, and what they may do."""
 
 import concurrent.futures
-import dataclasses
 import functools
 import json
 import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -30,14 +28,7 @@ from study_checks import (
 )
 
 from cbam_keras import _graph, study, training
-from cbam_keras.study.running import trainer, workers
-from cbam_keras.study.running.checkpoints import (
-    EXCUSED,
-    TRIES,
-    UNKNOWN,
-    begin_try,
-    note_death,
-)
+from cbam_keras.study.running import workers
 from cbam_keras.study.running.machine import part_of_machine
 
 pytest.importorskip("cloudpickle", reason="gives networks to workers")
@@ -54,7 +45,7 @@ def quick(few_digits, monkeypatch, request):
 
 LOCK = threading.Lock()
 POOL = concurrent.futures.ThreadPoolExecutor()
-HELD = study.Variant("held", lambda data: narrow(data, LOCK))
+HELD = study.Variant("held", lambda data: narrow(data) if LOCK else None)
 
 
 @pytest.mark.parametrize(
@@ -189,20 +180,6 @@ def test_an_executor_that_fails_ends_the_run(tmp_path):
     assert content_of(tmp_path)["outcomes"] == []
 
 
-def test_how_a_process_died_is_known_to_the_next_one(tmp_path):
-    first, second = f"{socket.gethostname()}:{os.getpid()}", "elsewhere:1"
-    assert begin_try(tmp_path) == []
-    with (tmp_path / TRIES).open("a") as file:
-        file.write(f"{second}\n")
-    # Another one has begun by then.
-    assert note_death(tmp_path, first, "by\nSIGKILL")
-    assert not note_death(tmp_path, "elsewhere:11", "by SIGKILL")
-    assert begin_try(tmp_path) == ["by SIGKILL", UNKNOWN]
-    # Memory that other networks needed is not the fault of this one.
-    assert note_death(tmp_path, second, EXCUSED)
-    assert begin_try(tmp_path) == ["by SIGKILL", "by SIGKILL"]
-
-
 ENDLESS = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -294,14 +271,11 @@ def test_what_killed_workers_trained_is_resumed_or_given_up(
         task=Killing(arrays(per_class=10)),
         recipe=training.Recipe(epochs=2, batch_size=10, augment=[Noise(1.0)]),
     )
-    first = dataclasses.replace(three, variants=[NARROW])
-    study.run(first, tmp_path / "shared")
-    for _ in range(trainer.MAX_TRIES - 1):
-        begin_try(tmp_path / "shared/deadly-seed0")
+    monkeypatch.setattr(workers, "MOST_FAILURES", 2)
     with pytest.warns(UserWarning, match="ended by SIGKILL"):
         shared = study.run(three, tmp_path / "shared", workers=2)
     assert statuses(shared) == ["error", "finished", "finished"]
-    message = "ProcessDied: 4 processes have died.*SIGKILL .*the last words"
+    message = "2 processes have died.*SIGKILL .*the last words"
     assert re.match(message, shared.outcomes[0].message)
     # The last epoch may be recorded before anybody looks, not the killed one's.
     output = capsys.readouterr().out

@@ -91,8 +91,7 @@ def plan(
             `"none"`, and layers of your own, or `"all"`. A layer is a class, or
             a callable that takes `name` and returns a layer, as
             `layers.Attention`. `"all"` stands for `"none"` and each attention
-            layer; one that does not fit the network is left out with a warning.
-            Defaults to `("none", "se", "cbam")`.
+            layer. Defaults to `("none", "se", "cbam")`.
         stages: In which stages attention goes, see `insert_attention`, a
             sequence of these, or `"each"`. Those of a sequence are compared.
             `"each"` stands for all stages, each stage alone, the last two,

@@ -193,24 +193,15 @@ class Classification(ImageTask):
         self, model: keras.Model, data: ImageData
     ) -> dict[str, np.ndarray]:
         """Returns names, labels and probabilities of images, by their split."""
-        return self.test(model, data)[1]
+        return _in_half(_predict_splits(model, data))
 
     def test(
         self, model: keras.Model, data: ImageData
     ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         if self.split != "test":
             return self.validate(model, data), {}
-        arrays: dict[str, np.ndarray] = {}
-        for split in PREDICTED:
-            if batches := getattr(data, split):
-                kept = _predict(model, batches, split)
-                arrays |= {f"{split}/{name}": x for name, x in kept.items()}
-        measured = self._measure(model, data, arrays)
-        # Half of the size is enough for files.
-        return measured, {
-            name: x.astype("float32") if x.dtype == "float64" else x
-            for name, x in arrays.items()
-        }
+        arrays = _predict_splits(model, data)
+        return self._measure(model, data, arrays), _in_half(arrays)
 
     def _measure(self, model, data, arrays):
         """Returns the measures of a network and of its predictions."""
@@ -242,6 +233,24 @@ class Classification(ImageTask):
         key = validation_key(self.score)
         both = probabilities_and_labels(model, data.validation)
         return {key: compute(self.score, *both)}
+
+
+def _predict_splits(model, data):
+    """Returns names, labels and probabilities of images, by their split."""
+    return {
+        f"{split}/{name}": array
+        for split in PREDICTED
+        if (batches := getattr(data, split))
+        for name, array in _predict(model, batches, split).items()
+    }
+
+
+def _in_half(arrays):
+    """Returns arrays as files keep them, for which half of the size does."""
+    return {
+        name: x.astype("float32") if x.dtype == "float64" else x
+        for name, x in arrays.items()
+    }
 
 
 def _predict(model, batches, split):

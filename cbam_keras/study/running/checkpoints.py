@@ -9,10 +9,8 @@ import dataclasses
 import io
 import json
 import math
-import os
 import pathlib
 import random
-import socket
 import time
 import zipfile
 from collections.abc import Callable, Sequence
@@ -47,12 +45,6 @@ DAMAGE = (
     *(ArithmeticError, RecursionError),
 )
 STATE = "state.json"
-# A line for each process that has begun to train since the last epoch, and a
-# line for how it has died, as far as that is known. It is added to without the
-# lock, as another process may hold that by then.
-TRIES = "tries.txt"
-# How a process has died for no fault of the network, and what is not known.
-EXCUSED, UNKNOWN = "excused", "nothing is known of it"
 # What a state says of how a training has ended.
 ENDED = {
     name: kind
@@ -235,44 +227,6 @@ def leftovers(folder: pathlib.Path, state: State) -> list[pathlib.Path]:
         kept.add(f"{predictions}{_files.DAMAGED}")
     files = (path for path in folder.iterdir() if path.is_file())
     return [path for path in files if path.name not in kept]
-
-
-def begin_try(folder: pathlib.Path) -> list[str]:
-    """Notes that this process trains, and returns how those before have died.
-
-    `save_state` deletes the notes, so each epoch begins to count again.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [line.partition(" ") for line in _tries(folder)]
-    _add_try(folder, f"{socket.gethostname()}:{os.getpid()}")
-    deaths = {process: how for process, _, how in lines if how}
-    ends = [deaths.get(x, UNKNOWN) for x, _, how in lines if not how]
-    return [how for how in ends if how != EXCUSED]
-
-
-def note_death(folder: pathlib.Path, process: str, how: str) -> bool:
-    """Notes how a process has died, `"host:number"`, if it trained here."""
-    if process in (tries := _tries(folder)):
-        _add_try(folder, f"{process} {' '.join(how.split())}")
-    return process in tries
-
-
-def forget_tries(folder: pathlib.Path) -> None:
-    """Lets a network be tried as often as if nobody had trained it."""
-    (folder / TRIES).unlink(missing_ok=True)
-
-
-def _tries(folder):
-    try:
-        return (folder / TRIES).read_text("utf-8", "replace").splitlines()
-    except FileNotFoundError:
-        return []
-
-
-def _add_try(folder, line):
-    with _files.naming(folder / TRIES):
-        with (folder / TRIES).open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
 
 
 def is_whole(path: pathlib.Path) -> bool:

@@ -460,7 +460,10 @@ def _check_content(content):
                     f"`comparisons[{number}]` has no variant {name!r}"
                 )
     if content["source"] is not None:
-        Source.from_description(content["source"])
+        try:
+            Source.from_description(content["source"])
+        except DAMAGE as error:
+            raise ValueError(f"`source` is of no dataset: {error}") from error
 
 
 def features_lock(

@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import math
 import os
-import pathlib
 import statistics
 import time
 import traceback
@@ -27,6 +26,7 @@ from cbam_keras.study.plans.study import (
     Study,
     Variant,
     batches_for,
+    member,
 )
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.results.predictions import read_predictions
@@ -34,9 +34,9 @@ from cbam_keras.study.results.results import Results
 from cbam_keras.study.running import interrupts, machine, workers
 from cbam_keras.study.running.checkpoints import (
     State,
-    forget_tries,
     is_whole,
     peek_state,
+    save_state,
 )
 from cbam_keras.study.running.estimate import (
     Cost,
@@ -58,12 +58,8 @@ from cbam_keras.study.running.networks import (
     print_data,
 )
 from cbam_keras.study.running.options import CallbackMakers, RunOptions
-from cbam_keras.study.running.outcomes import OUT_OF_MEMORY, Outcome
-from cbam_keras.study.running.trainer import (
-    measure,
-    status_of,
-    train_network,
-)
+from cbam_keras.study.running.outcomes import ERROR, OUT_OF_MEMORY, Outcome
+from cbam_keras.study.running.trainer import status_of, train_network
 
 # A process that finds nothing to train looks again after so long.
 SECONDS_OF_WAITING = 0.5
@@ -335,8 +331,6 @@ class Queue:
     error: Exception | None = None
     # Workers share the cores, so their times say little.
     is_worker: bool = False
-    # The folder of the network under training.
-    place: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
         self.frozen = FrozenNetworks(self.folder)
@@ -372,6 +366,12 @@ class Queue:
             if self.folder.outcome(variant.name, run) is None
         ]
 
+    def names_missing(self) -> list[str]:
+        """Returns the names of the folders of what has yet to be trained."""
+        return [
+            self.folder.place(v.name, run).name for v, run in self.missing()
+        ]
+
     def check_networks(self, overwrite: bool) -> None:
         """Raises if a network cannot be built, before any is trained."""
         study = self.study
@@ -388,6 +388,7 @@ class Queue:
                 except Exception as error:
                     # There may be more memory when it is trained.
                     if status_of(error) != OUT_OF_MEMORY:
+                        error.add_note(f'It is of the variant "{variant.name}"')
                         raise
 
     def train_all(self, options: RunOptions) -> None:
@@ -434,30 +435,36 @@ class Queue:
         folder, data = self.folder, self.load(run)
         place = folder.place(variant.name, run)
         state = folder.new_state(variant, run, data)
-        self.place = place
-        try:
-            # A network that is kept leaves nothing.
-            with self.frozen.freeing_memory(variant):
-                train_network(
-                    self.study,
-                    variant,
-                    state,
-                    data,
-                    place,
-                    self.frozen,
-                    title=self._title(variant, run),
-                    callbacks=self.callbacks,
-                    on_error=self._note,
-                    on_epoch=self._at_epoch,
-                    is_timed=not self.is_worker
-                    or bool(machine.accelerators(os.environ)),
-                )
-        except (Exception, KeyboardInterrupt):
-            # What is stopped has not died.
-            forget_tries(place)
-            raise
-        finally:
-            self.place = None
+        if self.is_worker:
+            workers.announce(place.name)
+        # A network that is kept leaves nothing.
+        with self.frozen.freeing_memory(variant):
+            train_network(
+                self.study,
+                variant,
+                state,
+                data,
+                place,
+                self.frozen,
+                title=self._title(variant, run),
+                callbacks=self.callbacks,
+                on_error=self._note,
+                on_epoch=self._at_epoch,
+                is_timed=not self.is_worker
+                or bool(machine.accelerators(os.environ)),
+            )
+
+    def give_up(self, name: str, message: str) -> None:
+        """Records a network whose training ends each process, by its folder."""
+        variant, run = self.missing()[self.names_missing().index(name)]
+        state = self.folder.new_state(variant, run, self.load(run))
+        ended = {"file": None, "status": ERROR, "message": message}
+        # Another worker may try it already, and end as well.
+        with (
+            contextlib.suppress(_files.InUse),
+            self.folder.claim(variant.name, run),
+        ):
+            save_state(self.folder.path / name, state, ended=ended)
 
     def _predict_again(self):
         """Makes predictions again that are damaged or missing."""
@@ -477,15 +484,13 @@ class Queue:
 
     def _predict(self, variant, run, outcome):
         """Writes what a finished network predicts."""
-        network, task = self.folder.path / outcome.file, self.study.task
+        network = self.folder.path / outcome.file
         data = batches_for(variant, self.load(run))
-        recipe = self.study.recipe_for(variant, run).stages[-1]
         try:
             if not is_whole(network):
                 return
             model = _files.load_model(network)
-            task.compile(model, recipe, data)
-            _, arrays = measure(task, model, data)
+            arrays = member(self.study.task, "predict")(model, data)
             _files.write_arrays(self.folder.path / outcome.predictions, arrays)
         # The networks are trained, and the others have predictions.
         except Exception as error:

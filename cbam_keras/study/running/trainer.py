@@ -56,16 +56,10 @@ NO_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")
 NO_MEMORY_MESSAGES = ("RESOURCE_EXHAUSTED", "can't allocate memory")
 # From so many networks on, XLA saves more than it takes to compile a head.
 MANY_NETWORKS = 10
-# So many processes may die training a network, without finishing an epoch.
-MAX_TRIES = 4
 
 
 class ChangedError(ValueError):
     """The code builds another network than the one to resume."""
-
-
-class ProcessDied(Stopped):
-    """A network has killed its process again and again."""
 
 
 def train_network(
@@ -84,23 +78,15 @@ def train_network(
 ) -> None:
     """Trains one network, from its last finished epoch on, and measures it.
 
-    How that ends is in its `state`. A network that cannot be built, diverges,
-    runs out of memory or kills its process again and again has a status that
-    says so, and is no error. A signal and a full disk are errors. A `title` is
-    printed before the training. `frozen` keeps what frozen layers return for
-    others.
+    How that ends is in its `state`. A network that cannot be built, diverges
+    or runs out of memory has a status that says so, and is no error. A signal
+    and a full disk are errors. A `title` is printed before the training.
+    `frozen` keeps what frozen layers return for others.
     """
     training = _Training(study, variant, state, data, folder, frozen, on_epoch)
     # What becomes known of the outcome, whenever the training ends.
     fields: _files.Json = {"file": None, "device": name_device()}
-    ends = checkpoints.begin_try(folder)
     try:
-        if len(ends) >= MAX_TRIES:
-            raise ProcessDied(
-                ERROR,
-                f"{len(ends)} processes have died training it, none of which "
-                f"finished an epoch, the last as follows: {ends[-1]}",
-            )
         model = training.prepare(fields)
         if title:
             _terminal.say(f"{title}, {training.describe(fields)}")

@@ -5,6 +5,7 @@ the study only keeps them alive while networks are missing: on this machine, or
 as tasks of a `concurrent.futures.Executor`, each of which runs one worker.
 """
 
+import collections
 import concurrent.futures
 import dataclasses
 import functools
@@ -27,12 +28,7 @@ import keras
 from cbam_keras import _checks, _files
 from cbam_keras._terminal import say
 from cbam_keras.study.plans.study import Run, Study, Variant
-from cbam_keras.study.running.checkpoints import (
-    EXCUSED,
-    State,
-    forget_tries,
-    note_death,
-)
+from cbam_keras.study.running.checkpoints import State
 from cbam_keras.study.running.folder import StudyFolder
 from cbam_keras.study.running.machine import part_of_machine
 from cbam_keras.study.running.options import CallbackMakers
@@ -47,7 +43,9 @@ class Queue(Protocol):
     callbacks: CallbackMakers
 
     def missing(self) -> list[tuple[Variant, Run]]: ...
+    def names_missing(self) -> list[str]: ...
     def progress(self) -> dict[str, Outcome | State | None]: ...
+    def give_up(self, name: str, message: str) -> None: ...
     def say_time_left(self, workers: int = 1) -> None: ...
 
 
@@ -64,11 +62,14 @@ CONFIGURED = ("floatx", "epsilon", "image_data_format", "dtype_policy")
 # Errors of arguments and files, which no other try would avoid, and the exit
 # status of a worker that ends by one. Python itself uses 1 and 2.
 REFUSED, REFUSED_STATUS = (ValueError, TypeError, ImportError), 78
-# How many workers may end one after the other, for no fault of a network.
+# How many workers may end one after the other, without an epoch in between:
+# training one network, which is then given up, or for no fault of a network.
 MOST_FAILURES = 4
+# A worker says so on its standard error, before the name of a network.
+TRAINING = "training of "
 # Lines of libraries that are no reason, as those of TensorFlow when it starts.
 LOGGED = re.compile(
-    r"WARNING: All log messages|[IW]\d{4} \d\d:|worker \S+$|"
+    rf"WARNING: All log messages|[IW]\d{{4}} \d\d:|{TRAINING}|"
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IW] |"
     r"To enable the following instructions"
 )
@@ -121,7 +122,6 @@ def _pickle(queue):
 
 def main(content: bytes) -> None:
     """Trains, as a worker, one network after the other until none is left."""
-    print(f"\nworker {socket.gethostname()}:{os.getpid()}", file=sys.stderr)
     try:
         make, call, running = _read(content)
         if not running.exists():
@@ -163,10 +163,12 @@ def _end_with(queue):
     parent = os.getppid()
     while _files.is_locked(queue.folder.running) and os.getppid() == parent:
         time.sleep(SECONDS_BETWEEN_LOOKS)
-    if queue.place is not None:
-        # What is stopped has not died.
-        forget_tries(queue.place)
     os._exit(0)
+
+
+def announce(name: str) -> None:
+    """Says, from a worker, which network is to be blamed if it dies."""
+    print(f"\n{TRAINING}{name}", file=sys.stderr, flush=True)
 
 
 class _LocalWorker:
@@ -190,8 +192,6 @@ class _LocalWorker:
                 # Ctrl-C reaches the process that runs the study.
                 start_new_session=True,
             )
-        # As it calls itself.
-        self.name = f"{socket.gethostname()}:{self.process.pid}"
         if cores:
             os.sched_setaffinity(self.process.pid, cores)
 
@@ -225,8 +225,10 @@ class _Workers:
         self.queue, self.folder, self.plan = queue, queue.folder, plan
         self.executor, self.count, self.most = executor, count, count
         self.workers: dict[int, _LocalWorker | concurrent.futures.Future] = {}
-        # How many ended since a network has last been trained for an epoch.
+        # How many ended since a network has last been trained for an epoch,
+        # for no fault of one, and since each has been.
         self.failures = 0
+        self.deaths: collections.Counter[str] = collections.Counter()
         self.known = queue.progress()
 
     def wait(self) -> None:
@@ -267,9 +269,6 @@ class _Workers:
         """
         for worker in self.workers.values():
             worker.cancel()
-            if isinstance(worker, _LocalWorker):
-                # What is stopped has not died.
-                self._note_death(worker.name, EXCUSED)
 
     def _note_end(self, worker):
         """Warns of a worker that has died, or raises if others would, too."""
@@ -292,28 +291,29 @@ class _Workers:
         if ended.returncode < 0:
             how = f"by {signal.Signals(-ended.returncode).name}"
         message = f"A worker ended {how} ({' '.join(lines) or 'no message'})"
-        # It says so first of all, unless that is cut off.
-        own = re.search(r"^worker (\S+)$", text, re.MULTILINE)
-        name = own[1] if own else getattr(worker, "name", "")
+        names = re.findall(rf"^{TRAINING}(.*)$", text, re.MULTILINE)
         if how == "by SIGKILL" and self.workers and self.executor is None:
             # The system does so where memory is short.
-            self._note_death(name, EXCUSED)
             self.most = len(self.workers)
             _checks.warn(
                 f"{self.most} at a time now, in less memory: {message}"
             )
-        elif self._note_death(name, message):
-            # It is given up once it has killed several.
-            _checks.warn(f"A network is tried again: {message}")
+        elif names and names[-1] in self.queue.names_missing():
+            self._blame(names[-1], message)
         else:
             message += ". All files are whole, and the same call resumes"
             self._count(RuntimeError(message))
 
-    def _note_death(self, process, how):
-        """Notes how the trainer of a network has died, if it was one."""
-        return any(
-            note_death(self.folder.place(variant.name, run), process, how)
-            for variant, run in self.queue.missing()
+    def _blame(self, name, message):
+        """Gives up a network that has ended several workers."""
+        self.deaths[name] += 1
+        if self.deaths[name] < MOST_FAILURES:
+            _checks.warn(f"A network is tried again: {message}")
+            return
+        self.queue.give_up(
+            name,
+            f"{MOST_FAILURES} processes have died training it, none of which "
+            f"finished an epoch, the last as follows: {message}",
         )
 
     def _count(self, error):
@@ -330,7 +330,8 @@ class _Workers:
         for name, begun in self.known.items():
             before = known.get(name)
             if begun and begun.epochs > (before.epochs if before else 0):
-                self.failures, row = 0, begun.history[-1]
+                self.failures, self.deaths[name] = 0, 0
+                row = begun.history[-1]
                 names = ("val_accuracy", "val_miou", "accuracy", "loss")
                 key = next(name for name in names if name in row)
                 say(f"{name}: epoch {row['epoch']:.0f}, {key} {row[key]:.4f}")
