@@ -76,7 +76,6 @@ REPEATED = {"CBAM": ("reduction_ratio", "identity_init")}
 # What calls return, and their docstrings describe: see `help(study.Row)`.
 RETURNED = """
     study.Row study.Run study.Outcome study.Trial study.Estimate
-    study.Comparison
     insertion.Place insertion.AdoptedGate
     presets.Preset profiling.LayerProfile
 """.split()

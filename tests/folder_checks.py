@@ -20,7 +20,7 @@ import pretended
 import pytest
 from networks import linear
 
-from cbam_keras import comparison, models, study, training, tuning
+from cbam_keras import comparison, models, training, tuning
 
 TWO = training.Recipe(epochs=2, batch_size=35)
 # What differs from run to run.
@@ -35,37 +35,11 @@ def units(hp):
     )
 
 
-# The variants of each table, the first its baseline.
-TABLES = {1: ("plain", "se", "max"), 4: ("plain", "se", "cbam")}
-
-
-def in_tables(data, recipe, tables, seeds=(0,), model=None, **options):
-    """Runs a study whose results are numbered tables."""
-    names = dict.fromkeys(name for number in tables for name in TABLES[number])
-    comparisons = [
-        study.Comparison(TABLES[x][0], TABLES[x], "gates", x) for x in tables
-    ]
-    variants = [
-        study.Variant(name, functools.partial(model or _linear, name))
-        for name in names
-    ]
-    planned = study.Study(
-        *(study.Classification(data), variants, seeds, recipe),
-        comparisons=comparisons,
-    )
-    return study.run(planned, **options)
-
-
-def _linear(name, data):
-    return linear()
-
-
 BOTH = {"linear": linear, "mlp": networks.mlp}
 SEARCH = {"hypermodel": units, "max_trials": 2, "confirm": 2}
 PROGRAMS = {
     "train": (training.train, {"networks": BOTH}),
     "compare": (comparison.compare, {"attentions": ["none", "se"], "seeds": 2}),
-    "tables": (in_tables, {"tables": [4]}),
     "tune": (tuning.search, SEARCH),
 }
 COMMAND = (

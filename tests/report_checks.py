@@ -28,11 +28,6 @@ def network(attention):
     return networks.mlp(2 if attention is None else 3 + is_se(attention))
 
 
-def named(name, data):
-    """Returns it by the name of a variant."""
-    return networks.mlp({"plain": 2, "cbam": 3, "se": 4}[name])
-
-
 def failing(attention):
     """Returns it, but for SE."""
     if is_se(attention):
@@ -125,13 +120,6 @@ def seeds(folder):
 
 
 @once
-def tables(folder):
-    options = {"seeds": [0, 1], "model": named}
-    folder_checks.call("tables", folder, **options)
-    explanation(folder / "explain")
-
-
-@once
 def tune(folder):
     """With a trial that failed."""
     hypermodel = tuning.CBAMHyperModel(
@@ -156,6 +144,5 @@ def explanation(folder):
 FOLDERS = {
     "train": train,
     "seeds": seeds,
-    "tables": tables,
     "tune": tune,
 }

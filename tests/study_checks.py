@@ -85,7 +85,7 @@ def made(
         "seeds": tuple(dict.fromkeys(run.seed for run in most)),
         "data": "mnist5k",
         "sizes": {},
-        "comparisons": (study.Comparison(baseline, names),),
+        "baseline": baseline,
     }
     path = options.pop("output", pathlib.Path("runs/own"))
     return kind(path, outcomes, names, **{**defaults, **options})

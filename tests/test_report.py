@@ -12,7 +12,6 @@ from report_checks import (
     FOLDERS,
     change,
     keep,
-    tables,
     train,
     tune,
 )
@@ -91,10 +90,6 @@ PARTS = {
         ],
         3,
     ),
-    "tables": (
-        ["Table 4: gates: Networks, mean over 2 seeds", "may be chance"],
-        2,
-    ),
 }
 
 
@@ -128,7 +123,7 @@ def test_hostile_names_stay_text(command, tmp_path):
     # Names of networks and measures are keys, too.
     same = ("kind", "layout", "status", "variant", "key", "baseline")
     same += ("file", "predictions", "latest", "best")
-    names = ("none", "cbam", "se", "plain")
+    names = ("none", "cbam", "se")
     for file in folder.rglob("*.json"):
         content = json.loads(file.read_text())
         for holder, key in places(content):
@@ -161,8 +156,6 @@ def test_an_unfinished_run_says_what_there_is(tmp_path):
     page = written(trials)
     assert "The search is not finished" in page.text
     assert "cbam r=16 k=7\n90.00\n2\n" in page.text
-    page = written(keep(tables(tmp_path / "tables")))
-    assert "no network is trained" in page.text
 
 
 def test_the_page_of_a_study_without_a_question_asks_one(tmp_path):

@@ -52,33 +52,27 @@ RMSE = study.Measure("rmse", "RMSE", 10, "px", True, digits=3)
 
 
 def compared(*rows, measure=ERROR):
-    """Returns the results of a study: table, network, values, interval."""
-    tables = dict.fromkeys(row[0] for row in rows)
+    """Returns the results of a study: network, values, interval."""
     return SimpleNamespace(
         rows=[
             SimpleNamespace(
-                table=table,
                 variant=network,
                 label=network,
                 mean=float(np.mean(values)) / 100,
                 values=[value / 100 for value in values],
                 interval=interval and [end / 100 for end in interval],
             )
-            for table, network, values, interval in rows
+            for network, values, interval in rows
         ],
-        comparisons=[
-            study.Comparison("none", number=table) for table in tables
-        ],
+        baseline="none",
         measures=[measure],
     )
 
 
 COMPARED = compared(
-    (1, "none", (9.0, 8.0), None),
-    (1, "channel (avg & max)", (7.0, 8.0), (-7.35, 5.35)),
-    (4, "none", (9.0, 8.0), None),
-    (4, "SE", (7.0, 7.5), (-4.0, 1.5)),
-    (4, "CBAM", (6.5, 5.5), (-2.5, -2.5)),
+    ("none", (9.0, 8.0), None),
+    ("SE", (7.0, 7.5), (-4.0, 1.5)),
+    ("CBAM", (6.5, 5.5), (-2.5, -2.5)),
 )
 
 IMAGES = np.zeros((2, 4, 5))
@@ -156,7 +150,7 @@ def test_a_kind_of_attention_has_one_color_in_all_figures():
     assert colors([*KINDS][::-1]) == KINDS
     assert len(set(colors(["none", "a", "b", "c", "cbam"]).values())) == 5
     (axes,) = plot_comparison(
-        compared((4, "SE", (1.0,), None), (4, "none", (2.0,), None))
+        compared(("SE", (1.0,), None), ("none", (2.0,), None))
     ).axes
     means = [x for x in axes.get_lines() if x.get_label() == "mean"]
     assert [x.get_color() for x in means] == [KINDS["se"], KINDS["none"]]
@@ -188,12 +182,8 @@ def test_a_history_shows_all_numbers_of_its_networks():
 # What a study compares.
 
 
-def test_a_comparison_shows_means_seeds_and_intervals_of_each_table():
-    figure = plot_comparison(COMPARED)
-    titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles == ["Table 1", "Table 4"]
-    first, axes = figure.axes
-    assert len(first.get_yticklabels()) == 2
+def test_a_comparison_shows_means_seeds_and_intervals():
+    (axes,) = plot_comparison(COMPARED).axes
     shown = [label.get_text() for label in axes.get_yticklabels()]
     assert shown == ["none", "SE", "CBAM"]
     # The first row on top.
@@ -213,12 +203,11 @@ def test_a_comparison_shows_means_seeds_and_intervals_of_each_table():
 
 def test_intervals_are_drawn_from_the_baseline_wherever_it_stands():
     results = compared(
-        (0, "se", (7.0,), (-2.0, 1.0)),
-        (0, "none", (9.0,), None),
+        ("se", (7.0,), (-2.0, 1.0)),
+        ("none", (9.0,), None),
         measure=RMSE,
     )
     (axes,) = plot_comparison(results).axes
-    assert axes.get_title(loc="left") == ""
     assert axes.get_xlabel() == "RMSE (px)"
     drawn = {x.get_label(): x.get_xdata() for x in axes.get_lines()}
     np.testing.assert_allclose(drawn["mean of the baseline"], 0.9)

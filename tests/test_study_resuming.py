@@ -141,7 +141,6 @@ def test_a_finished_run_is_not_trained_again(name, whole):
         ("compare", {"seeds": 1}, {"seeds": [0, 1]}, 4),
         ("compare", {"seeds": [0, 1]}, {"seeds": [1]}, 0),
         ("compare", {"seeds": [0, 1]}, {"seeds": [2, 0, 1]}, 4),
-        ("tables", {"tables": [4]}, {"tables": [1, 4]}, 2),
         ("tune", {"confirm": 0}, {"max_trials": 3, "confirm": 0}, 2),
         ("tune", {"confirm": 1}, {"confirm": 2}, 2),
         (

@@ -19,7 +19,6 @@ from cbam_keras.study.plans.measures import (
 from cbam_keras.study.plans.recipes import RECIPES, Recipe, find_recipe
 from cbam_keras.study.plans.segmentation import Segmentation, make_predictor
 from cbam_keras.study.plans.study import (
-    Comparison,
     Run,
     Study,
     Task,
@@ -80,7 +79,6 @@ __all__ = [
     "Outcome",
     "Trial",
     "Estimate",
-    "Comparison",
     "Measure",
     "Task",
 ]

@@ -1,6 +1,6 @@
 """What is trained: studies, their tasks and recipes.
 
-- `study`: `Study`, `Variant`, `Run`, `Comparison`, `Task`.
+- `study`: `Study`, `Variant`, `Run`, `Task`.
 - `tasks`, `segmentation`: `Classification`, and `Segmentation` by masks.
 - `comparison`, `training`: studies of attention, and of networks of your own.
 - `recipes`: how networks are trained.

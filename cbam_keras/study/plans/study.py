@@ -229,31 +229,6 @@ def batches_for(variant: Variant, data: Any) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
-    """One table of a study: a baseline, and what is compared with it.
-
-    Args:
-        baseline: String, the variant that the others are compared with, if any.
-            Defaults to `None`.
-        variants: Sequence of strings, in the order of the table. Defaults to
-            `()`: all of the study.
-        title: String, the title of the table. Defaults to `""`.
-        number: Integer, the number of the table. Defaults to `0`, for none.
-    """
-
-    baseline: str | None = None
-    variants: Sequence[str] = ()
-    title: str = ""
-    number: int = 0
-
-    @property
-    def heading(self) -> str:
-        """The number and title of the table as the beginning of a line."""
-        number = f"Table {self.number}" if self.number else ""
-        return "".join(f"{x}: " for x in (number, self.title) if x)
-
-
-@dataclasses.dataclass(frozen=True)
 class Study:
     """Variants of a network to train with several seeds and to compare.
 
@@ -270,8 +245,6 @@ class Study:
             any. Defaults to `None`.
         settings: Mapping of further plain values that a resumed run must have
             too. Defaults to none.
-        comparisons: Sequence of `Comparison`, the tables of the results.
-            Defaults to `()`: one, of all variants with the baseline.
         measures: Sequence of `Measure`: the first is compared. The others are
             further columns. Defaults to `()`: that of the task.
         check: Function of the data that raises if they do not fit. It runs
@@ -305,7 +278,6 @@ class Study:
     recipe: Recipe | str | None = None
     baseline: str | None = None
     settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    comparisons: Sequence[Comparison] = ()
     measures: Sequence[Measure] = ()
     check: Callable[..., object] | None = None
     kind: str = "study"
@@ -348,13 +320,8 @@ class Study:
             )
 
     @property
-    def compared_in(self) -> Sequence[Comparison]:
-        """The tables of the results."""
-        return self.comparisons or (Comparison(self.baseline),)
-
-    @property
     def measured_by(self) -> Sequence[Measure]:
-        """What the tables hold, first what is compared."""
+        """What the table holds, first what is compared."""
         measures = self.measures or member(self.task, "measures")
         return measures or (Measure(self.task.measure, self.task.measure_name),)
 

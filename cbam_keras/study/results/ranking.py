@@ -371,7 +371,6 @@ class Ranking(Results):
                         **row.as_json(),
                         "network": row.label,
                         "label": row.label,
-                        "table": row.table,
                     },
                 }
                 for row in self.confirmation

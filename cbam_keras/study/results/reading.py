@@ -1,10 +1,9 @@
 """`parts_of`: what a folder holds, as the constructor of results takes it."""
 
-import dataclasses
 import pathlib
 
 from cbam_keras import _files
-from cbam_keras.study.plans.study import Comparison, Measure, runs_of
+from cbam_keras.study.plans.study import Measure, runs_of
 
 
 def parts_of(
@@ -16,12 +15,9 @@ def parts_of(
     """Returns the arguments of `Results`, for these variants and seeds."""
     settings = content["settings"]
     outcomes = {(x.variant, x.run): x for x in content["outcomes"]}
-    comparisons = [_comparison_of(x, variants) for x in content["comparisons"]]
-    # The order of the tables.
-    names = [name for one in comparisons for name in one.variants]
-    variants = tuple(dict.fromkeys([*names, *variants]))
     runs = runs_of(seeds, settings.get("folds"))
     in_order = [(variant, run) for run in runs for variant in variants]
+    baseline = content["baseline"]
     description = next(iter(settings["data"].values()))
     guess = content.get("commonest")
     if guess is None and description.get("classes"):
@@ -31,7 +27,7 @@ def parts_of(
         "outcomes": tuple(outcomes[x] for x in in_order if x in outcomes),
         "variants": variants,
         "seeds": seeds,
-        "comparisons": tuple(comparisons),
+        "baseline": baseline if baseline in variants else None,
         "measures": tuple(Measure(**x) for x in content["measures"]),
         "data": description["name"],
         "sizes": description["sizes"],
@@ -48,15 +44,3 @@ def parts_of(
         "class_names": tuple(content.get("class_names") or ()),
         "threshold": content.get("threshold"),
     }
-
-
-def _comparison_of(fields, variants):
-    """Returns a `Comparison` of these variants, as `study.json` holds it."""
-    comparison = Comparison(**fields)
-    names = comparison.variants or variants
-    baseline = comparison.baseline
-    return dataclasses.replace(
-        comparison,
-        baseline=baseline if baseline in variants else None,
-        variants=tuple(name for name in names if name in variants),
-    )

@@ -20,7 +20,6 @@ from cbam_keras.study.plans.measures import (
 )
 from cbam_keras.study.plans.study import (
     LAYOUTS,
-    Comparison,
     Measure,
     Run,
     runs_of,
@@ -61,14 +60,14 @@ class Results(_terminal.Tabular):
 
     The columns are `variant`, `seeds` (how many), `mean`, `std` (n - 1),
     `difference` to the baseline paired by seed, `low` and `high` (its 95 %
-    interval), `parameters` and `macs`. Several tables have `table` before
-    them, a search (see `Ranking`) hyperparameters.
+    interval), `parameters` and `macs`. A search (see `Ranking`)
+    has hyperparameters before them.
 
     Attributes:
         output: Path of the output folder.
         outcomes: Tuple of `Outcome`, one per variant and seed.
         variants, seeds: Tuples of all variants (strings) and seeds.
-        comparisons: Tuple of `Comparison`, one per table.
+        baseline: String, what the others are compared with, or `None`.
         measures: Tuple of `Measure`, first the one that is compared.
         data: String, the name of the dataset.
         sizes: Dictionary, the number of images by split, of the first fold.
@@ -78,8 +77,7 @@ class Results(_terminal.Tabular):
         settings: Dictionary, what a resumed run must agree in.
         labels: Dictionary, what tables call variants instead of their names.
         runs: List of the `Outcome` of all trainings that finished.
-        baseline: String, the first table's baseline, or `None`.
-        rows: List of `Row`, one per table and variant.
+        rows: List of `Row`, one per variant.
         history: List of dictionaries, one per network and epoch. They have
             `seed` (if there are several), `network`, `epoch` (from 1), the
             metrics of the task, `seconds`.
@@ -89,10 +87,10 @@ class Results(_terminal.Tabular):
         class_names: Tuple of strings, the classes by number.
         threshold: String, how it is chosen, or `None`.
         verdict: String, networks and classes that have collapsed, and the
-            differences between others in a sentence for each table, or that no
-            network has learned. These need a baseline.
-        detectable: Number, the smallest true difference in the first table that
-            80 % of such studies detect. It is in units of the measure: 0.01 is
+            differences between others, or that no network has learned. These
+            need a baseline.
+        detectable: Number, the smallest true difference that 80 % of such
+            studies detect. It is in units of the measure: 0.01 is
             one point. `None` with too few seeds.
         code: String, a line of code that makes the best layer, or empty.
     """
@@ -101,7 +99,7 @@ class Results(_terminal.Tabular):
     outcomes: tuple[Outcome, ...]
     variants: tuple[str, ...]
     seeds: tuple[int, ...]
-    comparisons: tuple[Comparison, ...]
+    baseline: str | None
     measures: tuple[Measure, ...]
     data: str
     sizes: dict[str, int]
@@ -209,21 +207,11 @@ class Results(_terminal.Tabular):
         return ""
 
     @property
-    def baseline(self) -> str | None:
-        """The baseline of the first table."""
-        return self.comparisons[0].baseline
-
-    @property
     def rows(self) -> list[Row]:
-        """A `Row` per table and variant."""
-        return [row for one in self.comparisons for row in self.rows_of(one)]
-
-    def rows_of(self, comparison: Comparison) -> list[Row]:
-        """Returns the rows of a table."""
-        measured = self.compared(comparison=comparison)
-        key = validation_key(self.measures[0].key)
-        validation = self.compared(key, comparison)
-        accuracies = self.compared("val_accuracy", comparison)
+        """A `Row` per variant."""
+        measured = self.compared()
+        validation = self.compared(validation_key(self.measures[0].key))
+        accuracies = self.compared("val_accuracy")
         return [
             Row.of_outcomes(
                 name,
@@ -232,9 +220,8 @@ class Results(_terminal.Tabular):
                 validation=validation.get(name, NOTHING).mean,
                 validation_accuracy=accuracies.get(name, NOTHING).mean,
                 label=self.labels.get(name, name),
-                table=comparison.number,
             )
-            for name in comparison.variants
+            for name in self.variants
         ]
 
     @property
@@ -295,21 +282,19 @@ class Results(_terminal.Tabular):
 
     @property
     def verdict(self) -> str:
-        """The differences in a sentence, of several tables in one for each."""
+        """The differences in a sentence."""
         if guessing := self.describe_guessing():
             return guessing if self.baseline else ""
-        sentences = [
-            one.heading + self._verdict_of(one)
-            for one in self.comparisons
-            if one.baseline
-        ]
-        sentences = [predictions.describe_collapse(self), *sentences]
-        return " ".join(filter(None, [*sentences, self._describe_training()]))
+        sentences = [predictions.describe_collapse(self)]
+        if self.baseline is not None:
+            sentences += [self._describe_differences()]
+            sentences += [self._describe_training()]
+        return " ".join(filter(None, sentences))
 
     def _describe_training(self):
         # How long networks were trained, and what would settle differences.
         epochs, images = [x.epochs for x in self.runs], self.sizes.get("train")
-        if self.baseline is None or not any(epochs) or images is None:
+        if not any(epochs) or images is None:
             return ""
         words = describe_epochs(epochs, images)
         if self.measures[0].key in FRACTIONS and self.folds is None:
@@ -317,10 +302,10 @@ class Results(_terminal.Tabular):
             words += describe_needed(others, self.test_images)
         return f"{words}."
 
-    def _verdict_of(self, comparison):
+    def _describe_differences(self):
         return describe_comparison(
-            self.compared(comparison=comparison),
-            comparison.baseline,
+            self.compared(),
+            self.baseline,
             self.collapsed,
             self.labels,
             self.measures[0],
@@ -357,55 +342,46 @@ class Results(_terminal.Tabular):
         }
 
     def compared(
-        self,
-        measure: Measure | str | None = None,
-        comparison: Comparison | None = None,
+        self, measure: Measure | str | None = None
     ) -> dict[str, Measured]:
         """Returns a metric with each seed, for each variant that has it.
 
-        By default what is compared, in the first table.
+        By default what is compared.
         """
         measure = as_measure(measure or self.measures[0])
-        comparison = comparison or self.comparisons[0]
-        key = measure.key, self.comparisons.index(comparison)
-        if key not in self._compared:
-            self._compared[key] = self._compare(measure, comparison)
+        if measure.key not in self._compared:
+            self._compared[measure.key] = self._compare(measure)
         # A copy, since the caller may change it.
-        return dict(self._compared[key])
+        return dict(self._compared[measure.key])
 
     @functools.cached_property
-    def _compared(self) -> dict[tuple[str, int], dict[str, Measured]]:
+    def _compared(self) -> dict[str, dict[str, Measured]]:
         return {}
 
-    def _compare(self, measure, comparison):
+    def _compare(self, measure):
         # Other measures are no fractions of the images.
         is_part = measure.key in FRACTIONS and "test" in self.sizes
-        names = comparison.variants
         return compare(
-            {name: self.values(name, measure) for name in names},
-            comparison.baseline,
-            self.values(comparison.baseline, measure),
+            {name: self.values(name, measure) for name in self.variants},
+            self.baseline,
+            self.values(self.baseline, measure),
             self.images_of if is_part else None,
             self.folds,
         )
 
     def tables(self) -> list[Table]:
         """Returns the tables, without the names of folders."""
-        tables = [self._table(comparison) for comparison in self.comparisons]
-        return [table for table in tables if table.rows]
+        return [self._table()]
 
-    def _table(self, comparison):
-        rows, baseline = self.rows_of(comparison), comparison.baseline
-        further = {
-            measure: self.compared(measure, comparison)
-            for measure in self._further_measures
-        }
+    def _table(self):
+        rows, baseline = self.rows, self.baseline
+        further = {x: self.compared(x) for x in self._further_measures}
         title = "Networks, one seed"
         if len(self.planned_runs) > 1:
             title = f"Networks, mean over {self.seeds_in_words}"
         measures = (self.measures[0], *further)
         return networks_table(
-            f"{comparison.heading}{title}",
+            title,
             rows,
             self.measures[0],
             further,
@@ -427,12 +403,8 @@ class Results(_terminal.Tabular):
         several = len(self.planned_runs) > 1
         seeds = f", {self.seeds_in_words}" if several else ""
         title = f"Results in {self.output}{seeds}"
-        tables = [
-            dataclasses.replace(self._table(one), title=f"{one.heading}{title}")
-            for one in self.comparisons
-            if one.variants
-        ]
-        return [x for x in (*tables, predictions.class_table(self)) if x]
+        table = dataclasses.replace(self._table(), title=title)
+        return [x for x in (table, predictions.class_table(self)) if x]
 
     def markdown(self) -> str:
         """Returns tables and verdict in Markdown."""
@@ -440,11 +412,7 @@ class Results(_terminal.Tabular):
         return "\n\n".join(filter(None, [*tables, self.verdict]))
 
     def _records(self):
-        records = [row.as_record() for row in self.rows]
-        if len(self.comparisons) == 1:
-            return records
-        tables = [{"table": row.table} for row in self.rows]
-        return [a | b for a, b in zip(tables, records, strict=True)]
+        return [row.as_record() for row in self.rows]
 
     def json(self) -> str:
         """Returns the results as a JSON object."""
@@ -452,11 +420,7 @@ class Results(_terminal.Tabular):
 
     def _values(self):
         """Returns what the JSON object holds."""
-        rows = [
-            row.as_json()
-            | ({"table": row.table, "label": row.label} if row.table else {})
-            for row in self.rows
-        ]
+        rows = [row.as_json() for row in self.rows]
         if self.measures[0].key == ACCURACY:
             for row in rows:
                 row["test_accuracy"] = row["mean"]
@@ -581,15 +545,9 @@ class Results(_terminal.Tabular):
         )
 
     def networks(self) -> dict[str, str]:
-        """Returns the files of the networks of the first run, by variant.
-
-        Those of the last table come first.
-        """
-        first = self.first_run
-        files = {x.variant: x.file for x in self.runs if x.run == first}
-        tables = [one.variants for one in reversed(self.comparisons)]
-        names = dict.fromkeys(name for table in tables for name in table)
-        return {name: file for name in names if (file := files.get(name))}
+        """Returns the files of the networks of the first run, by variant."""
+        runs = [x for x in self.runs if x.run == self.first_run]
+        return {x.variant: x.file for x in runs if x.file}
 
     def plot(self) -> "style.Figure":
         """Returns a matplotlib figure of means, seeds and intervals."""

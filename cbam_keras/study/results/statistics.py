@@ -185,7 +185,7 @@ MEASURED = dataclasses.fields(Measured)
 
 @dataclasses.dataclass(frozen=True)
 class Row(Measured):
-    """One network with all seeds in one table, compared with its baseline.
+    """One network with all seeds, compared with the baseline.
 
     With folds, each fold of each seed counts as a seed.
 
@@ -214,7 +214,6 @@ class Row(Measured):
         seconds_per_epoch: Number, the median of the seeds, or `None`.
         failures: Tuple of strings, how other trainings ended.
         label: String, what tables call the network.
-        table: Integer, the number of the table, or 0.
     """
 
     variant: str = ""
@@ -226,7 +225,6 @@ class Row(Measured):
     seconds_per_epoch: float | None = None
     failures: tuple[str, ...] = ()
     label: str = ""
-    table: int = 0
 
     @classmethod
     def of_outcomes(
@@ -238,7 +236,6 @@ class Row(Measured):
         validation: float | None,
         validation_accuracy: float | None,
         label: str,
-        table: int,
     ) -> "Row":
         """Returns the row of a network with these outcomes of its runs."""
         finished = [x for x in outcomes if x.finished]
@@ -260,7 +257,6 @@ class Row(Measured):
             validation=validation,
             validation_accuracy=validation_accuracy,
             label=label,
-            table=table,
         )
 
     def as_json(self) -> Json:

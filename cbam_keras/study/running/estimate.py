@@ -91,9 +91,8 @@ class Estimate:
 
 def describe_few_seeds(study: Study) -> str:
     """Returns a sentence if a study will find little, or nothing."""
-    seeds, tables = len(study.seeds), study.compared_in
-    sizes = [len(t.variants or study.variants) for t in tables if t.baseline]
-    count = max(sizes, default=1) - 1
+    seeds = len(study.seeds)
+    count = len(study.variants) - 1 if study.baseline else 0
     is_told = 1 < seeds < FEW_SEEDS and count >= 3
     if not is_told or study.folds is not None:
         return ""

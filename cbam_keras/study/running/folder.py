@@ -32,7 +32,6 @@ from cbam_keras.data import Source
 from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.plans.study import (
     LAYOUTS,
-    Comparison,
     Data,
     Run,
     Study,
@@ -81,7 +80,7 @@ FIELDS: Fields = {
     "layout": str,
     "question": str,
     "measures": list[Measure],
-    "comparisons": list[Comparison],
+    "baseline": str | None,
     "class_names": list[str],
     "threshold": str | None,
     "class_counts": list[float] | None,
@@ -130,9 +129,7 @@ class StudyFolder:
                 "layout": study.layout,
                 "question": study.question,
                 "measures": [dataclasses.asdict(x) for x in study.measured_by],
-                "comparisons": [
-                    dataclasses.asdict(x) for x in study.compared_in
-                ],
+                "baseline": study.baseline,
                 "class_names": [str(name) for name in data.class_names],
                 "threshold": getattr(study.task, "threshold", None),
                 "class_counts": _as_list(getattr(data, "class_counts", None)),
@@ -438,7 +435,7 @@ def _check_content(content):
     check_fields(content, {**FIELDS, **CHOICE}, FIELDS)
     settings = content["settings"]
     check_fields(settings, SETTINGS, SETTINGS, "settings")
-    for name in ("seeds", "measures", "comparisons"):
+    for name in ("seeds", "measures"):
         if not content[name]:
             raise ValueError(f"`{name}` is empty")
     if not settings["data"]:
@@ -453,12 +450,8 @@ def _check_content(content):
         _check_data(data, "`settings`", f"data.{name}")
     for fields in content["measures"]:
         Measure(**fields)
-    for number, fields in enumerate(content["comparisons"]):
-        for name in (*fields["variants"], fields["baseline"]):
-            if name not in (None, *settings["variants"]):
-                raise ValueError(
-                    f"`comparisons[{number}]` has no variant {name!r}"
-                )
+    if content["baseline"] not in (None, *settings["variants"]):
+        raise ValueError(f"`baseline` is no variant: {content['baseline']!r}")
     if content["source"] is not None:
         try:
             Source.from_description(content["source"])

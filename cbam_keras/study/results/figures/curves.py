@@ -70,13 +70,13 @@ def plot_history(
 
 
 def plot_comparison(results: Any, title: str = "") -> "style.Figure":
-    """Draws what a study compares, a panel per table.
+    """Draws what a study compares.
 
     Each row shows the mean, a point per seed, and the 95 % interval of the
     difference to the baseline.
 
-    The interval, if there is one, is drawn from the line of the baseline of the
-    table: where it does not touch the line, the difference excludes zero.
+    The interval, if there is one, is drawn from the line of the baseline: where
+    it does not touch the line, the difference excludes zero.
 
     Args:
         results: `study.Results`.
@@ -89,36 +89,21 @@ def plot_comparison(results: Any, title: str = "") -> "style.Figure":
         ValueError: If there are no rows.
         ImportError: If matplotlib is not installed.
     """
-    tables: dict = {}
-    for row in results.rows:
-        tables.setdefault(row.table, []).append(row)
-    if not tables:
+    rows, measure = results.rows, results.measures[0]
+    if not rows:
         raise ValueError(
             "`results` must hold at least one row. Received: rows=[]"
         )
-    measure = results.measures[0]
-    heights = [len(rows) + 1.2 for rows in tables.values()]
-    figure = style.new_figure(8, 1.1 + 0.42 * sum(heights), title)
-    panels = figure.subplots(
-        len(tables), sharex=True, squeeze=False, height_ratios=heights
-    )[:, 0]
-    for axes, table, rows in zip(panels, tables, tables.values(), strict=True):
-        _draw_rows(axes, rows, _baseline_mean(results, rows), measure.scale)
-        name = f"Table {table}" if table else ""
-        axes.set_title(name, loc="left", fontsize=10)
-    panels[-1].set_xlabel(style.capitalize(measure.column), parse_math=False)
-    legend = style.add_legend(figure, panels)
+    figure = style.new_figure(8, 1.6 + 0.42 * len(rows), title)
+    axes = figure.subplots()
+    means = {row.variant: row.mean for row in rows}
+    _draw_rows(axes, rows, means.get(results.baseline), measure.scale)
+    axes.set_xlabel(style.capitalize(measure.column), parse_math=False)
+    legend = style.add_legend(figure, [axes])
     # The legend is that of all rows, whose colors differ.
     for handle in filter(None, legend.legend_handles):
         handle.set(color="0.35")
     return figure
-
-
-def _baseline_mean(results, rows):
-    """Returns the mean of the baseline of a table, `None` without one."""
-    baselines = {x.number: x.baseline for x in results.comparisons}
-    means = {row.variant: row.mean for row in rows}
-    return means.get(baselines[rows[0].table])
 
 
 def _draw_rows(axes, rows, baseline, scale):
