@@ -153,6 +153,8 @@ def add_run(parser, output):
         help=f"the folder for all files (default: {output})",
     )
     flags = {
+        "--overwrite": "rename the run in the output folder to DIR.old-1, and "
+        "start again; a run is resumed otherwise",
         "--quiet": "print only the result, and warnings",
         "--no-report": "do not write the result as a page, report.html",
     }
@@ -171,13 +173,6 @@ def add_run(parser, output):
         help="train on the workers of a Dask scheduler, as tcp://host:8786, or "
         "the file that it has written; all must see the output folder",
     )
-    group = parser.add_mutually_exclusive_group()
-    flags = {
-        "--overwrite": "rename the run in the output folder to DIR.old-1, and "
-        "start again",
-        "--resume": "resume the run in the output folder, which is the default",
-    }
-    add_options(group, flags, action="store_true")
 
 
 def add_json(parser):
@@ -249,11 +244,6 @@ def add_masks(parser):
         type=int,
         help="the value of pixels without a class (default: 255)",
     )
-    group.add_argument(
-        "--dice-weight",
-        type=float,
-        help="the weight of soft Dice, added to crossentropy (default: 0)",
-    )
 
 
 def add_training(parser, *, learning_rate=True, has_threshold=False):
@@ -307,18 +297,6 @@ def add_training(parser, *, learning_rate=True, has_threshold=False):
         help="balanced: give all classes the same weight in the loss; sqrt: "
         "the square roots of these weights",
     )
-    loss = group.add_mutually_exclusive_group()
-    loss.add_argument(
-        "--loss",
-        choices=("focal",),
-        help="focal crossentropy instead of crossentropy",
-    )
-    loss.add_argument(
-        "--label-smoothing",
-        type=float,
-        dest="loss",
-        help="the label smoothing of crossentropy, as 0.1",
-    )
     group.add_argument(
         "--measure",
         choices=(*SCORES, *MEASURES),
@@ -366,12 +344,6 @@ def add_rarely_used(parser):
         action=argparse.BooleanOptionalAction,
         help="compile a training step by XLA (default: with a GPU, and under "
         "JAX)",
-    )
-    group.add_argument(
-        "--plain",
-        action="store_true",
-        help="write each network also as NAME.plain.keras, which loads without "
-        "cbam_keras",
     )
     # The options of `LOCATION`.
     folders = {

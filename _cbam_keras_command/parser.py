@@ -24,7 +24,6 @@ from _cbam_keras_command.options import (
     add_layers,
     add_masks,
     add_model,
-    add_options,
     add_rarely_used,
     add_repetitions,
     add_run,
@@ -41,8 +40,7 @@ class Options(argparse.Namespace):
     @property
     def line(self) -> str:
         """The command line, but for how to treat a run that is there."""
-        again = ("--overwrite", "--resume")
-        words = [word for word in self.arguments if word not in again]
+        words = [word for word in self.arguments if word != "--overwrite"]
         return shlex.join(["cbam-keras", *words])
 
     @property
@@ -251,11 +249,6 @@ def tune(parser):
         "name as above (default: none)",
     )
     add_layers(group, "2 4 8 16, and 4 for se", "3 5 7", **SEVERAL)
-    pools = {
-        f"--{gate}-pool-types": f"pools of the {gate} gate (default: avg+max)"
-        for gate in ("channel", "spatial")
-    }
-    add_options(group, pools, metavar="POOLS", **SEVERAL)
     group.add_argument(
         "--learning-rate",
         type=float,
@@ -266,14 +259,7 @@ def tune(parser):
     add_data(parser)
     add_masks(parser)
     add_training(parser, learning_rate=False)
-    group = add_rarely_used(parser)
-    group.add_argument(
-        "--keep",
-        type=int,
-        default=3,
-        help="number of the best trials that keep their weights",
-    )
-    add_identity_init(group)
+    add_identity_init(add_rarely_used(parser))
 
 
 def report(parser):

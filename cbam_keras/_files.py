@@ -25,8 +25,6 @@ from cbam_keras import _checks
 Json = dict[str, Any]
 # This file tells the output folder of a run from others.
 RESULTS = "results.json"
-# The name of a network that loads without this package ends like this.
-PLAIN = ".plain.keras"
 # What a task predicts is in a file whose name ends like this.
 PREDICTIONS = ".predictions.npz"
 # The name of a file begins like this while it is written, and after the
@@ -40,8 +38,6 @@ LOCK = ".lock"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Errors of file systems on which the operating system locks no files.
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-# An archive of Keras ends with a record of so many bytes, which begins so.
-ARCHIVE_END, ARCHIVE_END_SIZE = b"PK\5\6", 22
 
 
 @contextlib.contextmanager
@@ -158,19 +154,6 @@ def quarantine(path: pathlib.Path, error: Exception) -> None:
     _checks.warn(
         f'"{path}" cannot be read ({reason}). {how} treated as missing'
     )
-
-
-def is_torn(path: pathlib.Path) -> bool:
-    """Returns whether a file is what a power cut has left of an archive.
-
-    Python's `is_zipfile` says so, too, of one that cannot be read just now.
-    """
-    with contextlib.suppress(FileNotFoundError), naming(path):
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - ARCHIVE_END_SIZE))
-            return not file.read().startswith(ARCHIVE_END)
-    return False
 
 
 def is_unwritable(folder: pathlib.Path, error: Exception) -> bool:

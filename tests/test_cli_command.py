@@ -74,7 +74,7 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(capsys, name):
         ("train --image-size 3x4x5", "invalid value: '3x4x5' (N or HxW)"),
         ("train --output=", "argument --output: a value is empty"),
         # What excludes each other.
-        ("train --resume --overwrite", "not allowed with argument --resume"),
+        ("train --workers 2 --scheduler a", "not allowed with argument --w"),
     ],
 )
 def test_the_parser_tells_a_mistake_in_one_line(capsys, arguments, message):
@@ -109,7 +109,7 @@ STALE = OSError(errno.ESTALE, "Stale file handle", "runs/state.json")
     ("option", "error", "status", "text"),
     [
         (
-            *("--resume", STALE, 1),
+            *("--quiet", STALE, 1),
             'error: Stale file handle: "runs/state.json"; the same command '
             "resumes from here",
         ),

@@ -226,7 +226,7 @@ def test_what_does_not_fit_is_refused(call, message):
 
 def test_a_dry_run_knows_what_masks_mean(drawn, capsys):
     (drawn / "colors.txt").write_text("0 0 0 sea\n255 255 255 land\n")
-    given = "--measure dice --dice-weight 0.5 --dry-run --json --model tiny"
+    given = "--measure dice --dry-run --json --model tiny"
     estimate = mock.Mock(wraps=study.estimate)
     with mock.patch.object(study, "estimate", estimate):
         train(drawn, "x", f"--colors {drawn}/colors.txt {given}")
@@ -236,7 +236,7 @@ def test_a_dry_run_knows_what_masks_mean(drawn, capsys):
     assert [*colors.source.masks.colors] == ["sea", "land"]
     assert names.source.masks.class_names == ["a", "b"]
     assert names.source.masks.pair_by == "[0-9]+"
-    assert (names.source.masks.ignore_index, names.dice_weight) == (9, 0.5)
+    assert names.source.masks.ignore_index == 9
     assert names.measure == "test_dice"
     assert '"epochs": 2, "trainings": 1}' in capsys.readouterr().out
     assert not (drawn / "x").exists()

@@ -15,10 +15,8 @@ from typing import Any
 from _cbam_keras_command.parser import Options
 from cbam_keras import (
     _checks,
-    _files,
     _terminal,
     data,
-    insertion,
     report,
     study,
     tuning,
@@ -35,9 +33,8 @@ from cbam_keras.study import (
 # Options that are arguments of the attention layers.
 LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "order", "identity_init")
 # Options that are arguments of the space of a search.
-POOL_OPTIONS = ("channel_pool_types", "spatial_pool_types")
 PLACES = ("stages", "skip_attention")
-SPACE_OPTIONS = (*LAYER_OPTIONS, *POOL_OPTIONS, "learning_rate")
+SPACE_OPTIONS = (*LAYER_OPTIONS, "learning_rate")
 
 
 def plan_training(options: Options) -> study.Study:
@@ -60,7 +57,7 @@ def plan_training(options: Options) -> study.Study:
 
 def _data_or_task(options: Options) -> dict[str, Any]:
     """Returns the arguments for images, or for images with masks."""
-    names = ["class_names", "colors", "ignore_index", "pair_by", "dice_weight"]
+    names = ["class_names", "colors", "ignore_index", "pair_by"]
     if options.masks is None:
         options.refuse(names, "without `masks`")
         return {
@@ -98,7 +95,6 @@ def plan_search(options: Options) -> tuning.Search:
         max_trials=options.max_trials,
         confirm=options.confirm,
         folds=options.folds,
-        keep=options.keep,
         **images,
     )
 
@@ -132,10 +128,8 @@ def run(options: Options) -> int:
 
     def finish(folder, results):
         # While nobody can overwrite the run; also if it is stopped.
-        is_whole = results is not None
-        if is_whole and options.plain:
-            write_plain(folder)
-        if not options.no_report and report.try_to_write(folder, draw=is_whole):
+        draw = results is not None
+        if not options.no_report and report.try_to_write(folder, draw=draw):
             pages.append(folder / study.REPORT)
 
     with progress_of(options), _executor(options) as executor:
@@ -154,21 +148,6 @@ def write_report(options: Options) -> None:
     with progress_of(options):
         page = report.write(folder, draw=True)
     say(f"Report in {page}")
-
-
-def write_plain(folder: pathlib.Path) -> None:
-    """Writes each network of a folder as layers of Keras alone, too."""
-    for path in sorted(folder.rglob("*.keras")):
-        if path.name.endswith(_files.PLAIN):
-            continue
-        try:
-            network = insertion.to_core(_files.load_model(path))
-        # A network of the user may be one that cannot be.
-        except (ValueError, TypeError) as error:
-            _checks.warn(f'"{path}" is not written without cbam_keras: {error}')
-            continue
-        with _files.replacing(path.with_suffix(_files.PLAIN)) as beside:
-            network.save(beside)
 
 
 def run_options(

@@ -138,11 +138,6 @@ def _add_identity(page, folder, content):
         content.get("settings"), indent=2, ensure_ascii=False
     )
     page.facts["folder"] = folder.resolve().name
-    if any(folder.rglob(f"*{_files.PLAIN}")):
-        page.facts["files"] = (
-            f"Files *{_files.PLAIN} load with Keras alone, other *.keras where "
-            "cbam_keras is imported"
-        )
     for name, version in (content.get("versions") or {}).items():
         page.facts[name] = str(version)
 

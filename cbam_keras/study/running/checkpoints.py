@@ -222,7 +222,7 @@ def leftovers(folder: pathlib.Path, state: State) -> list[pathlib.Path]:
     elif state.ended["file"]:
         whole = pathlib.PurePath(state.ended["file"])
         predictions = whole.with_suffix(PREDICTIONS).name
-        kept |= {whole.name, predictions, whole.with_suffix(_files.PLAIN).name}
+        kept |= {whole.name, predictions}
         # Someone may want to see a damaged one.
         kept.add(f"{predictions}{_files.DAMAGED}")
     files = (path for path in folder.iterdir() if path.is_file())

@@ -200,14 +200,7 @@ class StudyFolder:
         if before is None or before[0] != signature:
             before = signature, self._outcome(peek_state(place))
             self._outcomes[place.name] = before
-        outcome = before[1]
-        # As after a power cut.
-        is_torn = (
-            outcome is not None
-            and outcome.file is not None
-            and _files.is_torn(self.path / outcome.file)
-        )
-        return None if is_torn else outcome
+        return before[1]
 
     def _outcome(self, state):
         """Returns how a training has ended that is not to be tried again."""
