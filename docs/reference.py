@@ -100,7 +100,7 @@ HIDDEN = """
     Ranking.best_options Ranking.choice Ranking.code Ranking.ranked
     Ranking.test_accuracy Results.comparisons Results.data Results.folds
     Results.guess Results.kind Results.labels Results.question Results.settings
-    Results.sizes Results.test_images Results.threshold Study.check
+    Results.sizes Results.test_images Results.threshold
     Study.comparisons Study.finish Study.kind Study.layout Study.measures
     Study.question Study.settings Task.is_loaded Task.measure Task.measure_name
     Task.score

@@ -158,7 +158,7 @@ def test_attention_takes_the_place_of_gates(tmp_path):
         "none": plain,
         "eca": plain + 2 * 3,
     }
-    assert [x.baseline for x in results.comparisons] == ["original"]
+    assert results.baseline == "original"
     assert content_of(tmp_path)["settings"]["instead_of"] == "se"
     with pytest.raises(ValueError, match="`instead_of` must be left out"):
         comparison.plan_layers(

@@ -123,22 +123,19 @@ def test_drawing_counts_the_images_of_all_folds_that_both_have():
 
 
 def test_a_fold_that_fails_is_named(photos, tmp_path):
+    built = []
+
     def build(data):
+        built.append((data.seed, data.fold))
         if data.fold == 1:
             raise ValueError("no")
         return NARROW.build(data)
 
-    checked = []
-    given = folded(
-        photos,
-        NARROW,
-        study.Variant("b", build),
-        seeds=(1,),
-        check=lambda data: checked.append((data.seed, data.fold)),
-    )
+    given = folded(photos, NARROW, study.Variant("b", build), seeds=(1,))
     with pytest.warns(UserWarning, match='"b" with seed 1, fold 1: error'):
         found = study.run(given, tmp_path)
-    assert checked == [(1, 0)]
+    # One before any is trained.
+    assert built[0] == (1, 0) and len(built) == 1 + len(found.planned_runs)
     assert statuses(found).count("error") == 1
     assert found.rows[1].failures == ("seed 1, fold 1: error (ValueError: no)",)
     assert found.rows[1].seeds == (1, 1) and found.rows[1].pairs == 2

@@ -248,7 +248,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         kind = self._choose(hp).get("skip_attention", "none")
         if kind != "none":
             on_skips["skip_attention"] = Attention(str(kind))
-        build, *_ = comparison.network_of(self.model, self.weights, recipe)
+        build, _ = comparison.network_of(self.model, self.weights, recipe)
         if callable(self.model):
             return build(images, attention, **on_skips)
         shape = self.input_shape or getattr(images, "image_shape", None)

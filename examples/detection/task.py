@@ -122,7 +122,6 @@ def plan(
         recipe=recipe,
         baseline="none" if "none" in layers else None,
         settings={"model": backbone, "weights": weights},
-        check=functools.partial(build, attention=None),
     )
 
 

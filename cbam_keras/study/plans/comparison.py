@@ -200,7 +200,7 @@ def plan_layers(
     instead_of: str | Sequence[str] | None = None,
 ) -> Study:
     """Plans to train one network with each of these attentions."""
-    build, label, check = network_of(model, weights, recipe)
+    build, label = network_of(model, weights, recipe)
     settings: dict[str, Any] = {"model": label, "weights": weights}
     variants, baseline = [], BASELINE if BASELINE in layers else None
     if instead_of is not None:
@@ -227,7 +227,6 @@ def plan_layers(
         recipe=recipe,
         baseline=baseline,
         settings=settings,
-        check=check,
         kind="train",
         finish=_draw,
     )
@@ -351,13 +350,10 @@ def seeds_of(
 
 def network_of(
     model: Network, weights: str | None, recipe: Recipe
-) -> tuple[Callable, str, Callable | None]:
-    """Returns a function of a dataset and `attention`, a label, and a check.
+) -> tuple[Callable, str]:
+    """Returns a function of a dataset and `attention`, and a label.
 
     The name of a U-Net is "unet-" and that of its encoder.
-
-    The check, if any, takes a dataset, and raises if the network does not take
-    the images, or if its weights cannot be had.
     """
     label, is_unet = model, isinstance(model, str) and model.startswith(UNET)
     if isinstance(model, str):
@@ -381,11 +377,10 @@ def network_of(
                 f' model="{model}", weights=None. Give weights="imagenet" '
                 "(--weights imagenet)"
             )
+        if model in NETWORKS and not is_unet:
+            return NETWORKS[model], str(label)
         make = segmenter if is_unet else classifier
-        build = functools.partial(make, model, weights, is_frozen)
-        if model in NETWORKS:
-            return build if is_unet else NETWORKS[model], str(label), None
-        return build, str(label), functools.partial(build, attention=None)
+        return functools.partial(make, model, weights, is_frozen), str(label)
     if not callable(model) or isinstance(model, keras.layers.Layer):
         raise TypeError(
             "`model` must be the name of a network or a function that takes "
@@ -398,7 +393,7 @@ def network_of(
     def of_function(images, attention=None, **on_skips):
         return function(attention, **on_skips)
 
-    return of_function, label, None
+    return of_function, label
 
 
 def _in_place_of(build, instead_of, images, attention=None):
@@ -485,7 +480,7 @@ def list_stages(
     instead_of: str | Sequence[str] | None = None,
 ) -> list[Stage]:
     """Returns the stages of a network that can have attention."""
-    build, *_ = network_of(model, None, Recipe())
+    build, _ = network_of(model, None, Recipe())
     if instead_of is not None:
         build = functools.partial(_in_place_of, build, instead_of)
     # The stages do not depend on size and classes.

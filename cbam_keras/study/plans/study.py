@@ -247,8 +247,6 @@ class Study:
             too. Defaults to none.
         measures: Sequence of `Measure`: the first is compared. The others are
             further columns. Defaults to `()`: that of the task.
-        check: Function of the data that raises if they do not fit. It runs
-            before the output folder is made. Defaults to `None`.
         kind: String, its kind: a run is not resumed as one of another kind.
             Defaults to `"study"`.
         finish: Function of the results and the output folder that writes
@@ -279,7 +277,6 @@ class Study:
     baseline: str | None = None
     settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
     measures: Sequence[Measure] = ()
-    check: Callable[..., object] | None = None
     kind: str = "study"
     # It takes `Results` and `StudyFolder`.
     finish: Callable[..., None] | None = None

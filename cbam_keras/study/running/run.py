@@ -44,7 +44,6 @@ from cbam_keras.study.running.estimate import (
     describe_few_seeds,
 )
 from cbam_keras.study.running.folder import (
-    STUDY,
     StudyFolder,
     default_output,
     read_content,
@@ -261,11 +260,7 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
     folder, data = queue.folder, queue.load(study.runs[0])
     # Raises if the data have no labels to weight.
     class_weights(data, study.recipe_for())
-    is_new = overwrite or not (folder.path / STUDY).exists()
     with _terminal.no_retracing():
-        if is_new and study.check is not None:
-            with free_memory():
-                study.check(data)
         queue.check_networks(overwrite)
         with folder.opened(options):
             try:
