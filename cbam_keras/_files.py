@@ -24,7 +24,7 @@ from cbam_keras import _checks
 # An object in a file, or to be written: what it holds is checked elsewhere.
 Json = dict[str, Any]
 # This file tells the output folder of a run from others.
-RESULTS = "results.json"
+STUDY = "study.json"
 # What a task predicts is in a file whose name ends like this.
 PREDICTIONS = ".predictions.npz"
 # The name of a file begins like this while it is written, and after the

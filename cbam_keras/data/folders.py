@@ -221,7 +221,7 @@ def find_image_files(
 def find_visible(folder, pattern):
     """Returns the files in a folder that are neither hidden nor our own."""
     within = sorted(folder.glob(pattern))
-    ours = {x.parent for x in within if x.name == _files.RESULTS}
+    ours = {x.parent for x in within if x.name == _files.STUDY}
     return [
         path
         for path in within
@@ -334,7 +334,7 @@ def _list_folders(folder):
         for path in sorted(folder.iterdir())
         if path.is_dir()
         and not _is_hidden(path.name)
-        and not (path / _files.RESULTS).exists()
+        and not (path / _files.STUDY).exists()
     ]
 
 

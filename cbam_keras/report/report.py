@@ -91,10 +91,10 @@ def write(folder: str | os.PathLike, draw: bool = False) -> pathlib.Path:
     """
     _checks.require("jinja2", extra="plot")
     path = pathlib.Path(folder)
-    if not os.fspath(folder) or not (path / study.STUDY).exists():
+    if not os.fspath(folder) or not (path / _files.STUDY).exists():
         raise ValueError(
             "`folder` must be the output folder of a run. Received: "
-            f'folder="{folder}", which holds no {study.STUDY}'
+            f'folder="{folder}", which holds no {_files.STUDY}'
         )
     path = _files.output_folder(path, "folder")
     file = path / study.REPORT

@@ -40,7 +40,6 @@ from cbam_keras.study.running.folder import (
     CONFIRMATION,
     EXPLANATIONS,
     REPORT,
-    STUDY,
     StudyFolder,
     as_written,
     default_output,

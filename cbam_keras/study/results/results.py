@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from cbam_keras import _checks, _files, _terminal
+from cbam_keras._files import STUDY
 from cbam_keras._terminal import Table
 from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import (
@@ -44,7 +45,7 @@ from cbam_keras.study.results.statistics import (
 )
 from cbam_keras.study.results.tables import networks_table, note_of
 from cbam_keras.study.running.checkpoints import DAMAGE
-from cbam_keras.study.running.folder import STUDY, read_content
+from cbam_keras.study.running.folder import read_content
 from cbam_keras.study.running.outcomes import Outcome, history_of
 
 if TYPE_CHECKING:

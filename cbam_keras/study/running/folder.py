@@ -26,7 +26,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _files, _terminal
-from cbam_keras._files import RESULTS
+from cbam_keras._files import STUDY
 from cbam_keras._version import __version__
 from cbam_keras.data import Source
 from cbam_keras.study.plans.measures import Measure
@@ -57,7 +57,7 @@ from cbam_keras.study.running.networks import without_names
 from cbam_keras.study.running.options import RunOptions
 from cbam_keras.study.running.outcomes import RETRIED, Outcome, history_of
 
-STUDY, FORMAT = "study.json", 4
+RESULTS, FORMAT = "results.json", 4
 # The page about a run, and the subfolder with the explanations that it shows.
 REPORT, EXPLANATIONS = "report.html", "explain"
 # The subfolder in which the best of a ranking are retrained.

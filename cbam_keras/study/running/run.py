@@ -17,7 +17,6 @@ from concurrent.futures import Executor
 from typing import Any, Protocol
 
 from cbam_keras import _checks, _files, _graph, _terminal
-from cbam_keras._files import RESULTS
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.recipes import as_field
 from cbam_keras.study.plans.study import (
@@ -44,6 +43,7 @@ from cbam_keras.study.running.estimate import (
     describe_few_seeds,
 )
 from cbam_keras.study.running.folder import (
+    RESULTS,
     StudyFolder,
     default_output,
     read_content,
