@@ -9,6 +9,7 @@ import nbformat
 import numpy as np
 import skimage
 from keras import layers, ops
+from matplotlib import patches, patheffects
 from PIL import Image
 
 from cbam_keras import explain, insert_attention, models
@@ -39,6 +40,17 @@ def photograph(name):
     return ops.convert_to_numpy(square(whole)).round().astype("uint8")
 
 
+def draw_box(axes, box):
+    """Draws a box `y_min, x_min, y_max, x_max` of pixels, around them."""
+    y_min, x_min, y_max, x_max = np.subtract(box, 0.5)
+    drawn = patches.Rectangle((x_min, y_min), x_max - x_min, y_max - y_min)
+    # A black outline can be seen on every image.
+    outline = patheffects.withStroke(linewidth=2.7, foreground="black")
+    drawn.set(fill=False, edgecolor="white", linewidth=1.5)
+    drawn.set_path_effects([outline])
+    axes.add_patch(drawn)
+
+
 def draw_photographs():
     """Returns the figure of a trained network with CBAM inserted."""
     photographs = np.stack([photograph(name) for name in PHOTOGRAPHS])
@@ -57,7 +69,7 @@ def draw_photographs():
         gray = figures.luminance(photographs[number] / 255)
         axes.imshow(gray, cmap="gray", vmin=-0.3, vmax=1.3)
         axes.imshow(heat[number], cmap=scale.cmap, norm=scale.norm)
-        figures.draw_box(axes, box)
+        draw_box(axes, box)
         axes.set(xticks=[], yticks=[])
         chance = predicted[number, index]
         axes.set_xlabel(

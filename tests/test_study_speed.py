@@ -25,9 +25,7 @@ def test_workers_have_as_many_cores_each(monkeypatch):
     [
         (3, {}),
         (2, {"cores": 2}),
-        (2, {"memory": 5}),
-        (4, {"networks": 9, "cores": 64, "memory": 64}),
-        (1, {"memory": 0}),
+        (4, {"networks": 9, "cores": 64}),
         (1, {"networks": 1}),
         (1, {"gpus": ["0"]}),
         (1, {"devices": ["TPU:0"]}),
@@ -36,26 +34,14 @@ def test_workers_have_as_many_cores_each(monkeypatch):
 def test_small_networks_are_trained_at_the_same_time(
     monkeypatch, expected, changes
 ):
-    given = {"networks": 3, "cores": 3, "memory": 16, "gpus": [], **changes}
-    cores, memory = [*range(given["cores"])], given["memory"] * 2**30
+    given = {"networks": 3, "cores": 3, "gpus": [], **changes}
+    cores = [*range(given["cores"])]
     monkeypatch.setattr(machine, "_cores", lambda: cores)
-    monkeypatch.setattr(machine, "memory", lambda: memory)
     monkeypatch.setattr(machine, "accelerators", lambda _: given["gpus"])
     if devices := changes.get("devices"):
         monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
         monkeypatch.setattr(keras.distribution, "list_devices", lambda: devices)
     assert machine.most_workers(given["networks"]) == expected
-
-
-def test_a_container_limits_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(machine, "LIMITS", tmp_path)
-    sizes = {"SC_PHYS_PAGES": 64 * 2**18, "SC_PAGE_SIZE": 2**12}
-    monkeypatch.setattr(machine.os, "sysconf", sizes.get, raising=False)
-    assert machine.memory() == 64 * 2**30
-    (tmp_path / "memory.max").write_text("max")
-    assert machine.memory() == 64 * 2**30
-    (tmp_path / "memory.max").write_text(str(3 * 2**30))
-    assert machine.memory() == 3 * 2**30
 
 
 @pytest.mark.parametrize(

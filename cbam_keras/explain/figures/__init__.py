@@ -7,7 +7,7 @@
 """
 
 from cbam_keras.explain.figures import style
-from cbam_keras.explain.figures.grid import draw_box, luminance
+from cbam_keras.explain.figures.grid import luminance
 from cbam_keras.explain.figures.maps import (
     MAX_ROWS,
     plot_attention_maps,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras._graph import ArrayLike
 from cbam_keras.explain.figures import style
 
 # Inches: the widest grid, the room for the color bar, its greatest height,
@@ -195,16 +194,3 @@ def luminance(images: np.ndarray) -> np.ndarray:
     if images.shape[-1] == 1:
         return images[..., 0]
     return images @ np.array([0.299, 0.587, 0.114])
-
-
-def draw_box(axes: "style.Axes", box: ArrayLike) -> None:
-    """Draws a box `y_min, x_min, y_max, x_max` of pixels, around them."""
-    effects = _checks.require("matplotlib.patheffects", extra="plot")
-    patches = _checks.require("matplotlib.patches", extra="plot")
-    y_min, x_min, y_max, x_max = np.subtract(box, 0.5)
-    drawn = patches.Rectangle((x_min, y_min), x_max - x_min, y_max - y_min)
-    # A black outline can be seen on every image.
-    outline = effects.withStroke(linewidth=2.7, foreground="black")
-    drawn.set(fill=False, edgecolor="white", linewidth=1.5)
-    drawn.set_path_effects([outline])
-    axes.add_patch(drawn)

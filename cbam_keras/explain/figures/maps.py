@@ -12,7 +12,6 @@ from cbam_keras.explain.figures import style
 from cbam_keras.explain.figures.grid import (
     MAX_WIDTH,
     Grid,
-    draw_box,
     luminance,
     panel_size,
 )
@@ -37,7 +36,6 @@ def plot_grad_cam(
     probabilities: ArrayLike | Mapping[str, ArrayLike] | None = None,
     classes: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     labels: Sequence[object] | None = None,
-    boxes: Sequence[ArrayLike] | None = None,
     title: str = "",
 ) -> "style.Figure":
     """Draws heat maps over images, a row per image and a column per network.
@@ -65,8 +63,6 @@ def plot_grad_cam(
             mapping. They are written below the maps. Defaults to `None`.
         labels: Sequence of `B` strings, written below the images. These are,
             for example, the true classes. Defaults to `None`.
-        boxes: Array `(B, 4)` of boxes to draw, `y_min, x_min, y_max, x_max` in
-            pixels. The maxima are exclusive. Defaults to `None`.
         title: String, written over the figure. Defaults to `""`.
 
     Returns:
@@ -90,7 +86,6 @@ def plot_grad_cam(
     any_size = (count, None, None) if len(shape) == 3 else shape
     samples = _check_samples(images, any_size)
     names = _texts("labels", labels, count)
-    _texts("boxes", boxes, count)
     classes = _by_network("classes", classes, maps, count)
     form = "P = {:.2f}"
     chances = _by_network("probabilities", probabilities, maps, count, form)
@@ -117,9 +112,6 @@ def plot_grad_cam(
         for axes, (name, heat) in zip(line[1:], maps.items(), strict=True):
             grid.draw(axes, sample, heat[i, depth])
             grid.write_below(axes, classes[name][i], chances[name][i])
-        if boxes is not None:
-            for axes in line:
-                draw_box(axes, boxes[i])
     return grid.finish("Heat")
 
 

@@ -26,7 +26,12 @@ LAYOUTS = ("networks", "ranking")
 
 
 class Run(NamedTuple):
-    """One training of each variant: a seed or, with folds, a fold of one."""
+    """One training of each variant: a seed or, with folds, a fold of one.
+
+    Args:
+        seed: Integer, the seed.
+        fold: Integer from 0, the fold. Defaults to `None`, without folds.
+    """
 
     seed: int
     fold: int | None = None

@@ -1,9 +1,7 @@
 """The workers that this machine has room for, and the part that each gets."""
 
-import contextlib
 import importlib.util
 import os
-import pathlib
 import platform
 import subprocess
 import uuid
@@ -13,10 +11,6 @@ import keras
 
 from cbam_keras import _checks
 
-# The folder with the limits of the control group of this process.
-LIMITS = pathlib.Path("/sys/fs/cgroup")
-# A process needs so much memory for small networks.
-MEMORY = 2 * 2**30
 # More workers rarely end sooner, and each takes memory.
 MOST_WORKERS = 4
 # With more multiply-accumulates in a step, a second core saves a third of the
@@ -33,8 +27,7 @@ def most_workers(networks: int) -> int:
     has_gpu = accelerators(os.environ) or not _computes_on_cpu()
     if has_gpu or not importlib.util.find_spec("cloudpickle"):
         return 1
-    room = min(networks, len(_cores()), memory() // MEMORY, MOST_WORKERS)
-    return max(1, room)
+    return max(1, min(networks, len(_cores()), MOST_WORKERS))
 
 
 def _computes_on_cpu():
@@ -43,19 +36,6 @@ def _computes_on_cpu():
         return keras.ops.zeros(()).device.type == "cpu"
     devices = keras.distribution.list_devices()
     return all(x.lower().startswith("cpu") for x in devices)
-
-
-def memory() -> int:
-    """Returns the bytes of memory, or 0 where that is not known."""
-    try:
-        limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return 0
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        # "max" says that there is no limit.
-        with contextlib.suppress(OSError, ValueError):
-            limit = min(limit, int((LIMITS / name).read_text()))
-    return limit
 
 
 def _cores():

@@ -62,12 +62,6 @@ from cbam_keras.study.running.trainer import status_of, train_network
 
 # A process that finds nothing to train looks again after so long.
 SECONDS_OF_WAITING = 0.5
-# Arguments of Keras and KerasTuner, and what does the same here.
-ELSEWHERE = {
-    "validation_data": "data=(train, validation, test)",
-    "objective": 'measure="macro_f1"',
-    "executions_per_trial": "confirm=6, seeds=3 or folds=5",
-}
 
 
 class Plan(Protocol):
@@ -173,7 +167,7 @@ def run(
 def run_with(study: Study | Plan, options: dict[str, Any]) -> Results:
     """Runs a study as `run` does, with arguments that a user has named."""
     for name, value in options.items():
-        if written := as_field(name, value) or ELSEWHERE.get(name):
+        if written := as_field(name, value):
             raise TypeError(f"`{name}` has another place: write {written}")
     return run(study, **options)
 
