@@ -130,20 +130,6 @@ def test_volumes_are_slices_from_the_first_to_the_last():
         np.testing.assert_array_equal(over.get_array(), VOLUME_HEAT[i, depth])
 
 
-def test_heat_is_stretched_over_photographs_in_their_own_size():
-    # The second alone looks like one in [0, 1].
-    photographs = [IMAGES[0].repeat(2, axis=0), np.ones((9, 9), "uint8")]
-    shown = panels(plotting.plot_grad_cam(photographs, SE))
-    rows = np.reshape(shown, (2, 2))
-    for i, size in enumerate([(12, 9), (9, 9)]):
-        under, over = rows[i, 1].images
-        assert under.get_array().shape == size
-        assert over.get_extent() == under.get_extent()
-        np.testing.assert_array_equal(over.get_array(), SE[i])
-        assert over.get_clim() == (0, 1)
-    assert_close(rows[1, 0].images[0].get_array(), 1 / 255)
-
-
 @pytest.mark.parametrize("pack", [dict, lambda x: [*x.values()]])
 def test_the_image_of_several_inputs_is_drawn(pack):
     inputs = {"age": np.zeros((2, 4)), "photo": IMAGES}

@@ -10,10 +10,9 @@ import numpy as np
 import pretended
 import pytest
 from data_checks import builder, write_folder
-from folder_checks import call
 from keras import layers
 from PIL import Image
-from report_checks import change, keep, quick, train
+from report_checks import change, keep, train
 from study_checks import rewrite
 from tuning_checks import warned
 
@@ -126,7 +125,7 @@ def test_test_images_are_drawn_mistakes_first(photos, tmp_path, plot, capsys):
     files = {path.name for path in (folder / "explain").glob("*.png")}
     assert files == {"grad_cam.png", "attention-cbam.png"}
     page = (folder / "report.html").read_text()
-    assert "Grad-CAM of none, cbam." in page and "white box" not in page
+    assert "Grad-CAM of none, cbam." in page
     assert "The gates of cbam by layer" in page
 
 
@@ -165,30 +164,6 @@ def test_networks_see_gray_images_and_may_end_in_one_unit(
     expected = np.where(is_second, second, 1 - second)
     found = drawn["probabilities"]["none"]
     np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-def test_digits_are_drawn_with_their_boxes(
-    few_digits, tmp_path, monkeypatch, plot
-):
-    loaded = data.load("cluttered_mnist", batch_size=None, boxes=True)
-    options = {"data": "cluttered_mnist", "attentions": ["cbam"], "seeds": [0]}
-
-    def network(attention):
-        options = {"input_shape": (48, 48, 1), "classes": 10}
-        return networks.resnet(**options, attention=attention)
-
-    with quick():
-        call("compare", tmp_path / "run", model=network, **options)
-    page = report.write(tmp_path / "run", draw=True).read_text()
-    (pixels, _), drawn = plot.call_args
-    images, labels, boxes = loaded.test
-    for image, label, box in zip(
-        pixels, drawn["labels"], drawn["boxes"], strict=True
-    ):
-        (row,) = np.flatnonzero((images == image).all(axis=(1, 2, 3)))
-        assert str(labels[row]) == label
-        np.testing.assert_array_equal(box, boxes[row])
-    assert "The white box is around the digit." in page
 
 
 def test_large_data_of_tensorflow_datasets_is_read_in_part(

@@ -32,7 +32,13 @@ def number_array(
     """
     if ops.is_tensor(value):
         value = ops.convert_to_numpy(value)
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"`{name}` must be of one size: resize them, or give one at a "
+            f"time. Received: {len(value)} of several sizes"
+        ) from error
     if array.dtype.kind not in ("buif" if booleans else "uif"):
         hint, first = "", next(array.flat, None)
         if isinstance(first, (str, os.PathLike)):

@@ -84,7 +84,7 @@ def _draw_heat(folder, files, dataset, described, content):
     They are of each class as many. Those that most networks get wrong come
     first, and a quarter are right, to compare with.
     """
-    names, pixels, labels, boxes = _read_images(dataset, described)
+    names, pixels, labels = _read_images(dataset, described)
     chosen = itertools.islice(files.items(), MAX_NETWORKS)
     networks = {name: _load(path) for name, path in chosen}
     probabilities = {
@@ -121,7 +121,6 @@ def _draw_heat(folder, files, dataset, described, content):
             },
             classes=dict.fromkeys(networks, classes),
             labels=classes,
-            boxes=None if boxes is None else boxes[rows],
             title="Grad-CAM",
         )
         _files.write_figure(folder / HEAT, figure)
@@ -136,10 +135,9 @@ def _show(networks, title):
 
 
 def _read_images(dataset, described):
-    """Returns names, pixels, labels and boxes of test images.
+    """Returns names, pixels and labels of test images.
 
-    The pixels are cropped and resized as in a test. Boxes are those of
-    embedded data that are seen in their own size, else `None`.
+    The pixels are cropped and resized as in a test.
     """
     shape = described.get("image_shape", ())
     if len(shape) != 3 or shape[2] not in (1, 3):
@@ -164,9 +162,7 @@ def _read_images(dataset, described):
         shorten(item) if isinstance(item, str) else f"test {row}"
         for item, row in zip(examples.images, rows, strict=True)
     ]
-    has_boxes = examples.boxes is not None
-    is_whole = has_boxes and examples.images.shape[1:3] == size
-    return names, pixels, examples.labels, examples.boxes if is_whole else None
+    return names, pixels, examples.labels
 
 
 def choose_balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

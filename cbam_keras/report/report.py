@@ -33,9 +33,6 @@ OF_HEAT = (
     "Grad-CAM of {}. Bright regions increase the score of the true class; "
     "without color no region does. P is its probability."
 )
-OF_BOXES = " The white box is around the digit."
-# The data of which boxes are known.
-BOXED = ("cluttered_mnist", "crowded_mnist")
 OF_ATTENTION = (
     "The gates of {} by layer, on the first images. Curves are of channels, "
     "the largest first."
@@ -282,7 +279,6 @@ def _add_examples(page, folder, content):
         section.tables.append(Table("Predictions", answers, note=OF_ANSWERS))
         names = [*answers[0]][2:]
         captions[HEAT] = OF_HEAT.format(", ".join(names))
-        captions[HEAT] += OF_BOXES * (content["source"]["name"] in BOXED)
         captions |= {
             f"attention-{name}.png": OF_ATTENTION.format(name) for name in names
         }

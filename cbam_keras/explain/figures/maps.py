@@ -50,7 +50,7 @@ def plot_grad_cam(
         images: Images from before preprocessing, at most 32, `(B, H, W, C)` or
             `(B, H, W)`. `C` is 1 or 3. They are in [0, 1] if none of them has
             more than 1, in [0, 255] otherwise. They may be larger than the
-            maps, and a sequence of several sizes. Or signals `(B, L, C)` or
+            maps. Or signals `(B, L, C)` or
             `(B, L)`, or volumes `(B, D, H, W, C)` or `(B, D, H, W)`, of any
             numbers. Or the inputs of a model, one of which is these, as a list
             or dictionary, or batches as `explain.grad_cam` takes them.
@@ -267,19 +267,7 @@ def _check_samples(images, shape):
     `shape` is that of their maps, where `None` is any size.
     """
     images = _among_inputs(images, shape)
-    is_list = isinstance(images, (list, tuple)) and len(shape) == 3
-    if is_list and len({np.shape(x) for x in images}) > 1:
-        # Photographs, each in its own size.
-        photographs = [_number_array("images", x) for x in images]
-        high = max(x.max() for x in photographs)
-        scale = 1 if high <= 1 + TOLERANCE else 255
-        size = (1, None, None)
-        drawn = [_check_samples(x[None] / scale, size) for x in photographs]
-        array = np.zeros(len(drawn))
-        if len(drawn) == shape[0]:
-            return [x for (x,) in drawn]
-    else:
-        array = _number_array("images", images)
+    array = _number_array("images", images)
     received = array.shape
     if _checks.fits(shape, array.shape):
         array = array[..., None]
