@@ -222,16 +222,10 @@ def test_models_that_cannot_be_explained_are_refused(build, given, text):
     "given, text",
     [
         ({"class_index": 4}, "from 0 to 3 ... class_index=4"),
-        ({"region": X[..., 0]}, "labels == 1 ... float32"),
-        ({"region": np.ones((7, 8), bool)}, "shape (7, 8) ... (None, 8, 8, 4)"),
-        ({"region": np.ones((3, 8, 8), bool)}, "B=2 ... shape (3, 8, 8)"),
-        (
-            {"class_index": lambda y: y, "region": np.ones((8, 8), bool)},
-            "where `class_index` is a class",
-        ),
+        ({"class_index": lambda y: y, "layer": "conv"}, "a score per image"),
     ],
 )
-def test_regions_and_classes_that_do_not_fit_are_refused(given, text):
+def test_classes_of_segmentation_that_do_not_fit_are_refused(given, text):
     model = _functional(conv(4, "conv"))
     with raises(ValueError, text):
         explain.grad_cam(model, X, **given)

@@ -9,9 +9,8 @@ import numpy as np
 from keras import ops
 
 from cbam_keras import _checks, _graph
-from cbam_keras._graph import ArrayLike, Tensor
+from cbam_keras._graph import Tensor
 from cbam_keras.explain.classes import (
-    check_region,
     class_indices,
     image_index,
     read_model,
@@ -26,7 +25,6 @@ def grad_cam(
     class_index: int | Sequence[int] | Callable[[Tensor], Tensor] | None = None,
     layer: str | keras.Layer | None = None,
     *,
-    region: ArrayLike | None = None,
     method: str = "grad_cam",
     head: int | str | None = None,
     image_input: int | str | None = None,
@@ -43,6 +41,10 @@ def grad_cam(
     you give a class: its logit is that of class 1 and, negated, that of class
     0. Otherwise it is a value, and the map shows what raises it. The model runs
     in inference mode and is not changed.
+
+    In segmentation the score is the sum of the logits of the class where it is
+    predicted: where its logit is the greatest or, after a sigmoid, positive;
+    for values it is everywhere. A function sums over other positions.
 
     Args:
         model: Functional or Sequential `keras.Model` that returns a value per
@@ -66,11 +68,6 @@ def grad_cam(
             coarsest ones. If it has fewer than five, a warning names a layer
             that has more. Defaults to `None`, which means the last suitable
             feature map.
-        region: For segmentation, a boolean array `(H, W)` or `(B, H, W)` of
-            positions to explain. It has the size of the output; the score is
-            the sum of the logits of the class there. Defaults to `None`, which
-            means where the class is predicted. There its logit is the greatest
-            or, after a sigmoid, positive; for values it is everywhere.
         method: String, `"grad_cam"`, `"grad_cam++"` (for several objects of a
             class) or `"hires_cam"` (each position has its own weight).
             `"grad_cam"` weights each channel by its mean gradient,
@@ -94,7 +91,7 @@ def grad_cam(
     Raises:
         ValueError: If the model has no graph or no feature map with
             positions, if there is no such layer, head, input, class or value,
-            or if the model does not take the images or the region.
+            or if the model does not take the images.
         TypeError: If the images or `layer` are of another type.
 
     Example:
@@ -133,7 +130,6 @@ def grad_cam(
         is_single = explained.shape[axis or 1] == 1
         if meaning == "unknown" and is_single and classes is None:
             meaning = "values"
-    regions = check_region(region, count, explained, axis)
     targets, _ = find_targets(graph, activation.logits, layer, axis is not None)
 
     def explain(target, parts, start):
@@ -143,7 +139,6 @@ def grad_cam(
             score = functools.partial(
                 _class_scores,
                 None if classes is None else classes[batch],
-                None if regions is None else regions[batch],
                 axis or 1,
                 meaning if meaning == "values" else kind,
             )
@@ -224,8 +219,8 @@ def _features_and_gradient(
     return features, gradient / scale
 
 
-def _class_scores(classes, regions, axis, kind, logits):
-    """Returns the logit of a class of each image, summed over a region."""
+def _class_scores(classes, axis, kind, logits):
+    """Returns the logit of a class of each image, summed where it is."""
     logits = ops.moveaxis(logits, axis, -1)
     if logits.shape[-1] == 1 and kind != "values":
         # A single logit is that of class 1 and, negated, that of class 0.
@@ -236,15 +231,14 @@ def _class_scores(classes, regions, axis, kind, logits):
     if classes is not None:
         explained = ops.expand_dims(ops.cast(classes, predicted.dtype), places)
     scores = ops.sum(logits * ops.one_hot(explained, logits.shape[-1]), axis=-1)
-    if regions is None:
-        regions = ops.equal(predicted, explained)
-        if kind in ("sigmoid", "labels"):
-            regions = scores > 0
-        elif kind == "values":
-            regions = ops.ones_like(scores)
     if not places:
         return scores
-    return ops.sum(scores * ops.cast(regions, scores.dtype), axis=places)
+    region = ops.equal(predicted, explained)
+    if kind in ("sigmoid", "labels"):
+        region = scores > 0
+    elif kind == "values":
+        region = ops.ones_like(scores)
+    return ops.sum(scores * ops.cast(region, scores.dtype), axis=places)
 
 
 def _checked(scores, logits):

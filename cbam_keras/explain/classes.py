@@ -141,32 +141,6 @@ def class_indices(
     return np.broadcast_to(indices, (count,))
 
 
-def check_region(
-    region: ArrayLike | None,
-    count: int,
-    output: keras.KerasTensor,
-    axis: int | None,
-) -> np.ndarray | None:
-    """Returns a region per image, or `None` for where a class is predicted."""
-    if region is None:
-        return None
-    sizes = list(output.shape)
-    if axis is not None:
-        del sizes[axis]
-    array = _graph.number_array("region", region, booleans=True)
-    shapes = (sizes[1:], (count, *sizes[1:]))
-    fits = any(_checks.fits(shape, array.shape) for shape in shapes)
-    if axis is None or array.dtype != bool or not fits:
-        raise ValueError(
-            "`region` must be a boolean array (H, W) or (B, H, W), such as "
-            "labels == 1, where `class_index` is a class of an output (B, H, "
-            f"W, classes) and B={count}. Received: region of dtype "
-            f"{array.dtype} and shape {array.shape}, for an output of shape "
-            f"{tuple(output.shape)}"
-        )
-    return np.broadcast_to(array, (count, *array.shape[1 - len(sizes) :]))
-
-
 def _kind_of_classes(
     model: keras.Model, graph: _graph.Graph, index: int, count: int
 ) -> str | None:
