@@ -143,6 +143,16 @@ def test_a_worker_that_sees_no_run_is_refused(tmp_path, capsys):
     assert "one folder that all workers share" in capsys.readouterr().err
 
 
+def test_a_worker_of_another_version_is_refused(tmp_path, capsys, monkeypatch):
+    queue = study.Queue.of(planned(NARROW), tmp_path)
+    queue.folder.running.touch()
+    content = workers._pickle(queue)
+    monkeypatch.setattr(workers, "versions", lambda: {"keras": "2.0"})
+    with pytest.raises(SystemExit):
+        workers.main(content)
+    assert "must have the versions of the process" in capsys.readouterr().err
+
+
 def test_workers_get_what_is_set_in_keras(tmp_path, monkeypatch):
     given, received = {}, {}
     queue = study.Queue.of(planned(NARROW), tmp_path)

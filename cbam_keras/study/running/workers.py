@@ -21,17 +21,15 @@ import tempfile
 import threading
 import time
 from concurrent.futures import BrokenExecutor, CancelledError
-from typing import TYPE_CHECKING
+from typing import Any
 
 import keras
 
 from cbam_keras import _checks, _files
 from cbam_keras._terminal import say
+from cbam_keras.study.running.folder import versions
 from cbam_keras.study.running.machine import part_of_machine
 from cbam_keras.study.running.outcomes import Outcome
-
-if TYPE_CHECKING:
-    from cbam_keras.study.running.run import Queue
 
 # The program of a worker, which gets a pickle on its standard input.
 START = """
@@ -63,7 +61,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def train(
-    queue: "Queue", count: int, executor: concurrent.futures.Executor | None
+    queue: Any, count: int, executor: concurrent.futures.Executor | None
 ) -> None:
     """Keeps so many workers alive until no network is missing."""
     workers = _Workers(queue, count, executor, _pickle(queue))
@@ -93,8 +91,9 @@ def _pickle(queue):
     )
     try:
         # Layers are unpickled once their classes are registered.
-        lock = queue.folder.running
-        made = cloudpickle.dumps((make, queue.folder.call, lock))
+        folder = queue.folder
+        here = folder.call, folder.running, folder.content["versions"]
+        made = cloudpickle.dumps((make, *here))
         return cloudpickle.dumps((settings, registered, made))
     except Exception as error:
         raise TypeError(
@@ -107,12 +106,17 @@ def _pickle(queue):
 def main(content: bytes) -> None:
     """Trains, as a worker, one network after the other until none is left."""
     try:
-        make, call, running = _read(content)
+        make, call, running, used = _read(content)
         if not running.exists():
             raise ValueError(
                 "`output` must be one folder that all workers share. Received: "
                 f'output="{running.parent}", where a worker on '
                 f"{socket.gethostname()} cannot see what is written"
+            )
+        if used != (here := versions()):
+            raise ValueError(
+                "Workers must have the versions of the process that runs the "
+                f"study, {used}. Received: {here} on {socket.gethostname()}"
             )
         queue = make()
         queue.folder.call, queue.is_worker = call, True
@@ -201,7 +205,7 @@ class _Workers:
 
     def __init__(
         self,
-        queue: "Queue",
+        queue: Any,
         count: int,
         executor: concurrent.futures.Executor | None,
         plan: bytes,
