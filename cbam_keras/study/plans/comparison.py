@@ -1,4 +1,4 @@
-"""A network without attention, with SE and with CBAM, compared."""
+"""A network without attention and with others, compared."""
 
 import dataclasses
 import functools
@@ -54,7 +54,9 @@ from cbam_keras.study.running.run import run_with
 
 __all__ = ["compare", "plan", "NETWORKS"]
 
-DEFAULT = (BASELINE, "se", "cbam")
+DEFAULT = (BASELINE, "cbam")
+# Without folds: with three Student's t distribution is wide.
+SEEDS = 5
 # The name of a network with the gates that it has.
 ORIGINAL = "original"
 # Stands for all stages, each alone, the last two or more, and the top.
@@ -78,7 +80,7 @@ def plan(
     recipe: Recipe | str | None = None,
     layer_options: Options | None = None,
     data_options: Options | None = None,
-    seeds: int | Sequence[int] = 1,
+    seeds: int | Sequence[int] | None = None,
     folds: int | None = None,
     measure: str = ACCURACY,
     threshold: str | None = None,
@@ -92,7 +94,7 @@ def plan(
             a callable that takes `name` and returns a layer, as
             `layers.Attention`. `"all"` stands for `"none"` and each attention
             layer; one that does not fit the network is left out with a warning.
-            Defaults to `("none", "se", "cbam")`.
+            Defaults to `("none", "cbam")`.
         stages: In which stages attention goes, see `insert_attention`, a
             sequence of these, or `"each"`. Those of a sequence are compared.
             `"each"` stands for all stages, each stage alone, the last two,
@@ -132,7 +134,8 @@ def plan(
             `{"download": True}`, except those of the recipe. Defaults to
             `None`.
         seeds: Positive integer, the number of seeds (0, 1, 2, ...); or a
-            sequence of them. One seed is that of the recipe. Defaults to `1`.
+            sequence of them. One seed is that of the recipe. Defaults to
+            `None`, which means five, and one with `folds` or loaded data.
         folds: Integer from 2, the number of folds of a cross-validation. Each
             image is tested once per seed; see `study.Study`. Defaults to
             `None`.
@@ -181,13 +184,13 @@ def plan(
         weights,
         find_recipe(recipe, default),
         seeds,
+        folds,
         instead_of,
     )
     return dataclasses.replace(
         planned,
         question=f"Does attention improve the {NOUNS[has_masks]} of the "
         f"network {planned.settings['model']} on {task.name}?",
-        folds=folds,
     )
 
 
@@ -197,7 +200,8 @@ def plan_layers(
     model: Network,
     weights: str | None,
     recipe: Recipe,
-    seeds: int | Sequence[int],
+    seeds: int | Sequence[int] | None,
+    folds: int | None,
     instead_of: str | Sequence[str] | None = None,
 ) -> Study:
     """Plans to train one network with each of these attentions."""
@@ -224,13 +228,14 @@ def plan_layers(
             )
             for name, attention in layers.items()
         ],
-        seeds=seeds_of(seeds, recipe, task),
+        seeds=seeds_of(seeds, folds, recipe, task),
         recipe=recipe,
         baseline=baseline,
         settings=settings,
         check=check,
         kind="train",
         finish=_draw,
+        folds=folds,
     )
 
 
@@ -246,7 +251,7 @@ def compare(
     recipe: Recipe | str | None = None,
     layer_options: Options | None = None,
     data_options: Options | None = None,
-    seeds: int | Sequence[int] = 1,
+    seeds: int | Sequence[int] | None = None,
     folds: int | None = None,
     measure: str = ACCURACY,
     threshold: str | None = None,
@@ -336,9 +341,14 @@ def _draw(results, folder):
 
 
 def seeds_of(
-    seeds: int | Sequence[int], recipe: Recipe, task: ImageTask
+    seeds: int | Sequence[int] | None,
+    folds: int | None,
+    recipe: Recipe,
+    task: ImageTask,
 ) -> tuple[int, ...]:
     """Returns the seeds of a run; a single one is that of the recipe."""
+    if seeds is None:
+        seeds = SEEDS if folds is None and not task.is_loaded else 1
     checked = check_seeds(seeds)
     if len(checked) > 1 and task.is_loaded:
         raise TypeError(
