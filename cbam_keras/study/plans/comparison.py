@@ -284,7 +284,7 @@ def compare(
     Example:
         >>> from cbam_keras import comparison, training
         >>> results = comparison.compare(
-        ...     ["none", "cbam"], data="mnist5k", output=folder,
+        ...     data="mnist5k", seeds=1, output=folder,
         ...     recipe=training.Recipe(epochs=1, batch_size=400),
         ... )  # doctest: +ELLIPSIS
         3,600 images of 10 classes in train, 400 in validation, 1,000 in test
