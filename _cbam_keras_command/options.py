@@ -71,7 +71,7 @@ def add_model(parser):
     )
 
 
-def add_attention(parser):
+def add_attention(parser, default):
     parser.add_argument(
         "--attention",
         type=attention,
@@ -79,7 +79,7 @@ def add_attention(parser):
         metavar="NAME",
         help=f"what is compared: {', '.join(ATTENTION)}; or MODULE:CLASS, a "
         "layer of your own; with masks also skip-gate, skip-cbam and so on, on "
-        "the skips of a U-Net (default: none se cbam)",
+        f"the skips of a U-Net (default: {default})",
     )
     parser.add_argument(
         "--stages",
@@ -99,7 +99,7 @@ def add_repetitions(parser):
         type=int,
         help="number of seeds (0, 1, 2, ...); with several, the mean, the "
         "standard deviation and the interval of each difference are reported "
-        "(default: 3 for cluttered_mnist, otherwise 1)",
+        "(default: 5, with folds 1)",
     )
     add_folds(parser)
 

@@ -159,16 +159,16 @@ def read_version() -> str:
 
 
 def train(parser):
-    """Trains a network without attention, with SE and with CBAM on the same
-    data and with the same seeds. It ends with a table, a sentence on the
-    differences, and a page that shows where the networks look. The same command
+    """Trains a network without attention and with CBAM on the same data and
+    with the same five seeds. It ends with a table, a sentence on the
+    difference, and a page that shows where the networks look. The same command
     given again resumes. Without arguments: a tiny ResNet on cluttered digits,
-    with three seeds, about two minutes on a CPU.
+    about two minutes on a CPU.
 
     examples:
       cbam-keras train
-      cbam-keras train --attention none cbam --seeds 5
-      cbam-keras train --attention none cbam --stages each --seeds 5
+      cbam-keras train --attention none se cbam --seeds 10
+      cbam-keras train --stages each --seeds 10
       cbam-keras train --attention none cbam my_layers:MyGate
       cbam-keras train --model my_networks:build
       cbam-keras train --data cifar10 --download --model resnet18 --epochs 20
@@ -178,7 +178,7 @@ def train(parser):
       cbam-keras train --data images --masks masks --attention none skip-gate
     """
     add_model(parser)
-    add_attention(parser)
+    add_attention(parser, "none cbam")
     parser.add_argument(
         "--instead-of",
         metavar="KIND",
@@ -240,7 +240,7 @@ def tune(parser):
         "search space",
         "Each takes one value, which fixes it, or several to choose from.",
     )
-    add_attention(group)
+    add_attention(group, "none se cbam")
     group.add_argument(
         "--skip-attention",
         **SEVERAL,

@@ -130,13 +130,13 @@ def test_the_recipe_suits_the_network_and_the_data(line, recipe):
 @pytest.mark.parametrize(
     "line, seeds",
     [
-        ("train", (0, 1, 2)),
+        ("train", (0, 1, 2, 3, 4)),
         ("train --seed 7", (7,)),
         ("train --seeds 1", (0,)),
-        ("train --data mnist5k", (0,)),
+        ("train --data mnist5k --folds 3", (0,)),
     ],
 )
-def test_the_first_job_has_several_seeds(line, seeds):
+def test_by_default_there_are_five_seeds(line, seeds):
     assert planned(line).seeds == seeds
 
 
@@ -283,6 +283,7 @@ def drawn(tiny, monkeypatch):
 
 def run(command, output, *options):
     given = ["--data", "mnist5k", "--epochs", "1", "--batch-size", "35"]
+    given += ["--seeds", "1"] * (command == "train")
     return cli.main([command, *given, "--output", str(output), *options])
 
 
@@ -326,7 +327,7 @@ def test_the_report_shows_the_networks_of_the_first_seed(
     # As it was given, but for how to treat what is there.
     assert content["command"] == (
         "cbam-keras train --data mnist5k --epochs 1 --batch-size 35 "
-        f"--output {output} --attention none se --seeds 2"
+        f"--seeds 1 --output {output} --attention none se --seeds 2"
     )
     assert (output / "report.html").exists()
 

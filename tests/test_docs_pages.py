@@ -86,7 +86,7 @@ REPLACED = {
     },
     "docs/guides/compare.md": {
         'model="MobileNetV2",\n': 'model="tiny",\n',
-        'data="photos",\n    seeds=3': 'data="mnist5k"',
+        'data="photos",\n    seeds=5': 'data="mnist5k",\n    seeds=1',
     },
     "docs/guides/tune.md": {
         "max_trials=20": "max_trials=1",

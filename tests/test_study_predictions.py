@@ -15,6 +15,7 @@ from study_checks import made, planned
 
 from cbam_keras import _files, study, training
 from cbam_keras.study.plans.measures import reliability
+from cbam_keras.study.results import predictions
 from cbam_keras.study.results.predictions import (
     describe_collapse,
     describe_confusion,
@@ -203,8 +204,32 @@ def test_scores_by_class_are_means_of_those_of_scikit_learn(tmp_path):
     assert [*results.confusion("a").index] == [*NAMES]
     wrong = matrix - np.diag(np.diag(matrix))
     true, answer = np.unravel_index(wrong.argmax(), wrong.shape)
-    worst = f"{NAMES[true]} taken for {NAMES[answer]} ({wrong.max()} of"
-    assert f"a most often confuses: {worst}" in describe_confusion(results, "a")
+    worst = f"{NAMES[true]} taken for {NAMES[answer]} ({wrong.max() / 3:.1f} of"
+    assert f"seeds: {worst} 9 images)" in describe_confusion(results, "a")
+
+
+def test_differences_are_of_each_image_where_all_are_predicted(tmp_path):
+    networks = [[guesses(x, 2.0) for x in y] for y in ((1, 2, 3), (4, 5, 6))]
+    row = judged(tmp_path, *networks).rows[1]
+    right = np.array(
+        [[x.argmax(axis=1) == LABELS for x in y] for y in networks]
+    )
+    changes = right[1].astype(float) - right[0]
+    assert row.difference == pytest.approx(changes.mean())
+    assert row.interval == study.Measured.of(row.values, changes).interval
+    assert row.over == "3 seeds and 25 test images"
+    # One network has none, or those of other images.
+    path = tmp_path / f"b-seed1{_files.PREDICTIONS}"
+    with np.load(path) as stored:
+        others = dict(stored) | {"test/images": LABELS[::-1].astype("U9")}
+    _files.write_arrays(path, others)
+    found = judged(tmp_path, *networks)
+    _files.write_arrays(path, others)
+    assert found.rows[1].over == "3 seeds, on these 25 test images"
+    path.unlink()
+    found = judged(tmp_path, *networks)
+    path.unlink()
+    assert found.rows[1].over == "3 seeds, on these 25 test images"
 
 
 def test_folds_of_a_seed_test_all_images_together(tmp_path):
@@ -301,13 +326,16 @@ def test_results_without_predictions_say_what_they_said(tmp_path):
     for path in tmp_path.glob(f"*{_files.PREDICTIONS}"):
         path.write_bytes(b"damaged")
     assert not results.tested and describe_collapse(results) == ""
-    assert results.verdict.startswith("b differs from a by")
+    assert "over 2 seeds, on these 25 test images)" in results.verdict
     for call in (results.per_class, results.calibration):
         with pytest.raises(ValueError, match="runs of classifiers keep"):
             call()
 
 
-def test_calibration_is_that_of_scikit_learn(tmp_path):
+def test_calibration_is_that_of_scikit_learn(tmp_path, monkeypatch):
+    few = judged(tmp_path, [guesses()]).calibration()
+    assert [*few.columns] == ["variant", "seeds", "brier", "brier_std"]
+    monkeypatch.setattr(predictions, "MANY_IMAGES", len(LABELS))
     networks = [guesses(seed, 2.0) for seed in (1, 2)]
     row = judged(tmp_path, networks).calibration().iloc[0]
     scores = [

@@ -1,14 +1,14 @@
-"""Means, paired differences and verdicts over seeds."""
+"""Means, paired differences, their error and power, and verdicts."""
 
-import dataclasses
 import math
 
 import numpy as np
 import pytest
-from study_checks import made
+from study_checks import made, planned
 
 from cbam_keras import study
-from cbam_keras.study import Measured, judge, verdict
+from cbam_keras.study import Measured, verdict
+from cbam_keras.study.running.estimate import describe_few
 
 pytest.importorskip("pandas", reason="what data frames are of")
 stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
@@ -18,8 +18,8 @@ CBAM = (0.871, 0.870, 0.859, 0.872)
 COLUMNS = "variant seeds mean std difference low high parameters macs".split()
 
 
-def measured(difference, ends, seeds=4):
-    return Measured((), None, None, difference, ends, seeds)
+def measured(difference, ends, p_value=0.5, pairs=4, over="4 seeds"):
+    return Measured((), None, None, difference, ends, over, pairs, p_value)
 
 
 def test_rows_are_those_of_a_paired_t_test():
@@ -43,149 +43,48 @@ def test_differences_are_paired_by_the_seeds_that_both_have():
     assert (cbam.seeds, none.seeds) == ((0, 1, 2), (2, 1))
     assert cbam.mean == pytest.approx(0.8)
     assert cbam.difference == pytest.approx((0.25 + 0.3) / 2)
-    assert cbam.pairs == 2 and "over 2 seeds" in judge("cbam", cbam, "none")
+    assert (cbam.pairs, cbam.over) == (2, "2 seeds")
     alone = made(given, None)
     assert (alone.rows[0].difference, alone.verdict) == (None, "")
 
 
-@pytest.mark.parametrize(
-    ("found", "clause"),
-    [
-        (
-            measured(0.0124, (0.009, 0.0158)),
-            "cbam is better than none by 1.24 points of test accuracy (95 % "
-            "interval +0.90 to +1.58 over 4 seeds)",
-        ),
-        (
-            measured(0.002, (-0.01, 0.014)),
-            "cbam differs from none by +0.20 points of test accuracy, which "
-            "may be chance (95 % interval -1.00 to +1.40 over 4 seeds)",
-        ),
-        (
-            Measured.of(CBAM[:1], [0.021]),
-            "cbam differs from none by +2.10 points of test accuracy with one "
-            "seed, which gives no estimate of the variation between seeds",
-        ),
-        (
-            measured(0.1, (0.09, 0.11), seeds=2),
-            "cbam differs from none by +10.00 points of test accuracy (95 % "
-            "interval +9.00 to +11.00 over 2 seeds; too few seeds to judge)",
-        ),
-        (
-            # Equal but for rounding.
-            Measured.of((0.1, 0.2, 0.3), (0.1 - 0.2, 0.2 - 0.3, 0.3 - 0.4)),
-            "cbam differs from none by -10.00 points of test accuracy with "
-            "each of 3 seeds, and equal differences give no estimate of the "
-            "variation between seeds",
-        ),
-        (
-            Measured.of(CBAM, [0.0] * 4, 100),
-            "no difference seen between cbam and none in test accuracy over 4 "
-            "seeds",
-        ),
-        (Measured.of(CBAM[:1], None), "cbam has no seed in common with none"),
-        (
-            measured(0.002, (-0.01, 0.014), seeds=10),
-            "cbam differs from none by +0.20 points of test accuracy, which "
-            "may be chance (95 % interval -1.00 to +1.40 over 5 folds x 2 "
-            "seeds, corrected for overlapping training images)",
-        ),
-        (
-            # Of the third seed one fold has a pair.
-            measured(0.012, (0.001, 0.023), seeds=11),
-            "cbam is better than none by 1.20 points of test accuracy (95 % "
-            "interval +0.10 to +2.30 over 11 folds, corrected for overlapping "
-            "training images)",
-        ),
-        (
-            Measured.of(CBAM[:1], [0.021], folds=5),
-            "cbam differs from none by +2.10 points of test accuracy with one "
-            "fold, which gives no estimate of the variation between folds",
-        ),
-    ],
-)
-def test_a_verdict_is_a_clause(found, clause):
-    folds = 5 if "fold" in clause else None
-    assert judge("cbam", found, "none", folds=folds) == clause
-    both = {"none": Measured.of(NONE, None), "cbam": found}
-    said = verdict(both, "none", folds=folds)
-    assert (said == f"{clause}.") == (found.pairs > 1)
+def test_the_error_is_that_of_seeds_and_images():
+    # With the two made columns, by hand: the means of seeds are 1/4, 1/4 and
+    # 0, those of columns 2/3, 0, 1/2 and -1/2; both leave squares of 1/2.
+    found = Measured.of((0.5, 0.5, 0), [[1, 0], [1, 0], [0, 0]])
+    of_seeds, of_columns, rest = 1 / 48, 5 / 18, 1 / 2 / (2 * 3)
+    assert found.by_seeds == pytest.approx(of_seeds / 3)
+    assert found.by_images == pytest.approx((of_columns - rest / 3) / 4)
+    student = stats.t(100 / 27.5, 1 / 6, math.sqrt(10 / 144))
+    assert found.interval == pytest.approx(student.interval(0.95))
+    assert found.p_value == pytest.approx(2 * student.cdf(0))
+    assert found.difference == pytest.approx(1 / 3)
+    assert found.over == "3 seeds and 2 test images"
 
 
-def test_a_verdict_of_one_seed_lists_all_networks():
-    found = Measured.of((0.5,), (0.01,), 100)
-    said = verdict(dict.fromkeys("abc", found), "none")
-    assert "changes with a by +1.00, b by +1.00 and c by +1.00 points" in said
-    assert found.interval is None and found.p_value is None
+def test_equal_networks_have_an_interval_of_the_two_made_images():
+    # Without a difference between images, the variance of -1/2, 1/2 and 0.
+    low, high = Measured.of([0.9] * 5, np.zeros((5, 20))).interval
+    error = math.sqrt(0.5 / 21 / 22)
+    assert (low, high) == pytest.approx(stats.t(21, 0, error).interval(0.95))
 
 
-@pytest.mark.parametrize(
-    ("measure", "none", "cbam", "texts"),
-    [
-        (
-            study.Measure("psnr", "PSNR", digits=1, scale=1, unit="dB"),
-            *((30.4, 30.3, 30.7), (31.2, 31.0, 31.4)),
-            "PSNR (dB) | 31.2 ± 0.2 | +0.7 [+0.6, +0.9] | are in dB | cbam is "
-            "better than none by 0.7 dB of PSNR (95 % interval +0.6 to +0.9 "
-            "over 3 seeds) | the PSNR changes with cbam by +0.8 dB; a single "
-            "seed",
-        ),
-        (
-            study.Measure("rmse", "RMSE", 10, "", True),
-            *((0.42, 0.415, 0.425), (0.38, 0.37, 0.39)),
-            "RMSE | 3.80 ± 0.10 | -0.40 [-0.52, -0.28] | cbam is better than "
-            "none by 0.40 in RMSE (95 % interval -0.52 to -0.28 over 3 "
-            "seeds) | A lower RMSE is better. | RMSE (lower is better) changes "
-            "with cbam",
-        ),
-    ],
-)
-def test_results_are_in_the_unit_of_a_measure(measure, none, cbam, texts):
-    by_seed = {"none": dict(enumerate(none)), "cbam": dict(enumerate(cbam))}
-    found = made(by_seed, measures=(measure,), sizes={"test": 20})
-    shown = found.markdown() + dataclasses.replace(found, seeds=(0,)).verdict
-    assert [x for x in texts.split(" | ") if x not in shown] == []
-    assert found.to_dataframe()["mean"][1] == pytest.approx(np.mean(cbam))
+def test_intervals_hold_the_difference_on_new_images():
+    random, held = np.random.default_rng(0), []
+    for _ in range(400):
+        # Right with each seed anew, or not, by how hard an image is.
+        right = random.normal(size=(2, 5, 60)) < random.normal(1, 1.5, 60)
+        changes = right[0].astype(float) - right[1]
+        low, high = Measured.of([0.7] * 5, changes).interval
+        held.append(low < 0 < high)
+    assert 0.93 < np.mean(held) <= 1
 
 
-@pytest.mark.parametrize("name", ["scale", "unit", "lower_is_better"])
-def test_a_measure_is_checked(name):
-    with pytest.raises((ValueError, TypeError), match=f"`{name}` must be "):
-        study.Measure("psnr", **{name: 0})
-
-
-@pytest.mark.parametrize("seeds", [2, 3, 7, 100])
-def test_an_interval_is_not_narrower_than_drawing_the_images_allows(seeds):
-    # One more of the same 100 images with every seed: however many there
-    # are, a proportion has this interval.
-    differences = [0.01] * seeds
+@pytest.mark.parametrize("differences", [[0.0] * 3, [0.34 - 0.35, 0.3 - 0.31]])
+def test_equal_differences_of_other_measures_have_no_interval(differences):
     found = Measured.of(differences, differences, 100)
-    reach = stats.norm.interval(0.95, scale=math.sqrt(0.01 * 0.99 / 100))[1]
-    ends = 0.01 - reach, 0.01 + reach
-    assert found.interval == pytest.approx(ends)
-    assert ends[0] < 0
-
-
-def test_seeds_that_vary_more_than_the_images_decide():
-    wide = [0.4, -0.2, 0.1]
-    found = Measured.of(wide, wide, 100)
-    assert found == Measured.of(wide, wide)
-    expected = stats.ttest_1samp(wide, 0).confidence_interval(0.95)
-    assert found.interval == pytest.approx(tuple(expected))
-
-
-@pytest.mark.parametrize(
-    ("differences", "images"),
-    [
-        ([0.0] * 3, 100),
-        # Equal but for rounding.
-        ([0.34 - 0.35, 0.33 - 0.34, 0.3 - 0.31], None),
-        # More than 1 by rounding.
-        ([1 + 1e-7] * 3, 100),
-    ],
-)
-def test_an_interval_of_no_width_is_none(differences, images):
-    assert Measured.of(differences, differences, images).interval is None
+    assert (found.interval, found.p_value) == (None, None)
+    assert found.over.endswith("seeds, on these 100 test images")
 
 
 @pytest.mark.parametrize(("folds", "seeds"), [(2, 5), (5, 1), (10, 10)])
@@ -201,47 +100,203 @@ def test_differences_of_folds_are_corrected_for_shared_images(folds, seeds):
     assert found.p_value == pytest.approx(2 * student.cdf(0))
 
 
-def test_a_verdict_of_one_fold_waits_for_the_others():
-    said = verdict({"a": Measured.of((0.5,), (0.01,))}, "none", folds=5)
-    assert said.endswith(
-        "a single fold gives no estimate of the variation between folds. The "
-        "other folds give an interval."
-    )
-
-
-@pytest.mark.parametrize("images", [None, 20, 400])
-def test_a_p_value_says_at_which_confidence_an_interval_excludes_zero(images):
-    differences = np.subtract(CBAM, NONE)
-    found = Measured.of(CBAM, differences.tolist(), images)
-    mean = differences.mean()
-    seeds = stats.ttest_rel(CBAM, NONE).pvalue
-    drawn = math.sqrt(mean * (1 - mean) / (images or math.inf))
-    expected = max(seeds, 2 * stats.norm.sf(mean / drawn) if drawn else 0)
-    assert found.p_value == pytest.approx(expected)
-    assert (found.p_value < 0.05) == (found.interval[0] > 0)
-    assert Measured.of(CBAM, [0.0] * 4, 100).p_value is None
-
-
-def test_two_comparisons_or_more_are_corrected_by_holms_method():
+def test_several_comparisons_are_decided_by_holms_method():
     # 0.01 < 0.05 / 4 and 0.015 < 0.05 / 3, but 0.03 > 0.05 / 2, and so the
-    # next, which alone is less than 0.05, is not clear either.
+    # next, which alone is less than 0.05, is not shown either.
     p_values = {"a": 0.03, "b": 0.01, "c": 0.04, "d": 0.015}
-    found = {
-        name: dataclasses.replace(measured(0.02, (0.01, 0.03)), p_value=p_value)
-        for name, p_value in p_values.items()
-    }
-    b, d, others = verdict(found, "none").split("; ")
-    assert b.startswith("b is better than none") and d.startswith("d is better")
-    assert others == (
-        "2 of 4 differences from none may be chance (corrected for 4 "
-        "comparisons by Holm's method)."
-    )
-    # One that is not judged counts as well: 0.02 < 0.05 / 2 and > 0.05 / 3.
+    found = {k: measured(0.02, (0.01, 0.03), x) for k, x in p_values.items()}
+    said = verdict(found, "none")
+    for name in "abcd":
+        shown = f"{name} is better than none by 2.00 points" in said
+        no = f"No difference is shown between {name} and none: +2.00" in said
+        assert (shown, no) == (name in "bd", name in "ac")
+    assert "Holm's method for 4 comparisons decides what is shown; " in said
+    # One without a p-value counts as well: 0.02 < 0.05 / 2 and > 0.05 / 3.
     equal = Measured.of((0.1, 0.2, 0.3), (0.1, 0.1, 0.1))
-    few = {"a": dataclasses.replace(found["a"], p_value=0.02), "b": equal}
+    few = {"a": measured(0.02, (0.01, 0.03), 0.02), "b": equal}
     assert "a is better" in verdict(few, "none")
-    said = verdict({**few, "c": equal}, "none")
-    assert said.startswith("3 of 3 differences from none may be chance (corr")
+    assert "better" not in verdict({**few, "c": equal}, "none")
+
+
+@pytest.mark.parametrize(
+    ("found", "sentences"),
+    [
+        (
+            measured(
+                0.0124, (0.009, 0.0158), 0.01, over="4 seeds and 50 images"
+            ),
+            "cbam is better than none by 1.24 points of test accuracy (95 % "
+            "interval +0.90 to +1.58 over 4 seeds and 50 images).",
+        ),
+        (
+            measured(-0.002, (-0.014, 0.01)),
+            "No difference is shown between cbam and none: -0.20 points of "
+            "test accuracy (95 % interval -1.40 to +1.00 over 4 seeds).",
+        ),
+        (
+            Measured.of(CBAM[:1], [0.021], 50),
+            "No difference is shown between cbam and none: +2.10 points of "
+            "test accuracy (no interval over 1 seed, on these 50 test images). "
+            "Fewer than 3 seeds show no difference: take five (--seeds 5, in "
+            "Python seeds=5).",
+        ),
+        (
+            Measured.of(CBAM[:2], [0.021] * 2, 50, folds=5),
+            "No difference is shown between cbam and none: +2.10 points of "
+            "test accuracy (no interval over 2 folds). Fewer than 3 folds show "
+            "no difference: take five (--folds 5, in Python folds=5).",
+        ),
+        (
+            Measured.of(CBAM[:1]),
+            "No difference from none can be computed: it takes another network "
+            "with the same seeds.",
+        ),
+    ],
+    ids=["better", "chance", "one seed", "two folds", "no pair"],
+)
+def test_a_verdict_says_what_is_shown(found, sentences):
+    networks = {"none": Measured.of(NONE), "cbam": found}
+    folds = 5 if "folds" in found.over else None
+    assert verdict(networks, "none", folds=folds) == sentences
+
+
+@pytest.mark.parametrize(
+    ("count", "folds", "over"),
+    [(10, 5, "5 folds x 2 seeds"), (11, 5, "11 folds"), (4, None, "4 seeds")],
+)
+def test_an_interval_says_over_what_it_is(count, folds, over):
+    # Of the third seed one fold has a pair.
+    assert Measured.of([0.1] * count, [0.1] * count, folds=folds).over == over
+
+
+@pytest.mark.parametrize(
+    ("measure", "none", "cbam", "texts"),
+    [
+        (
+            study.Measure("psnr", "PSNR", digits=1, scale=1, unit="dB"),
+            *((30.4, 30.3, 30.7), (31.2, 31.0, 31.4)),
+            "PSNR (dB) | 31.2 ± 0.2 | +0.7 [+0.6, +0.9] | are in dB | cbam is "
+            "better than none by 0.7 dB of PSNR (95 % interval +0.6 to +0.9 "
+            "over 3 seeds, on these 20 test images)",
+        ),
+        (
+            study.Measure("rmse", "RMSE", 10, "", True),
+            *((0.42, 0.415, 0.425), (0.38, 0.37, 0.39)),
+            "RMSE | 3.80 ± 0.10 | -0.40 [-0.52, -0.28] | cbam is better than "
+            "none by 0.40 in RMSE (95 % interval -0.52 to -0.28 over 3 "
+            "seeds, on these 20 test images) | A lower RMSE is better.",
+        ),
+    ],
+)
+def test_results_are_in_the_unit_of_a_measure(measure, none, cbam, texts):
+    by_seed = {"none": dict(enumerate(none)), "cbam": dict(enumerate(cbam))}
+    found = made(by_seed, measures=(measure,), sizes={"test": 20})
+    shown = found.markdown()
+    assert [x for x in texts.split(" | ") if x not in shown] == []
+    assert found.to_dataframe()["mean"][1] == pytest.approx(np.mean(cbam))
+
+
+@pytest.mark.parametrize("name", ["scale", "unit", "lower_is_better"])
+def test_a_measure_is_checked(name):
+    with pytest.raises((ValueError, TypeError), match=f"`{name}` must be "):
+        study.Measure("psnr", **{name: 0})
+
+
+# Power.
+
+
+def results_of(networks, seeds, **options):
+    values = np.random.default_rng(0).normal(0.8, 0.01, (networks, seeds))
+    by_name = {
+        name: dict(enumerate(row.tolist()))
+        for name, row in zip(("none", *"abcd"), values, strict=False)
+    }
+    return made(by_name, sizes={"test": 10**6, "train": 7200}, **options)
+
+
+def test_a_detectable_difference_is_found_in_80_percent_of_studies():
+    history = [{"epoch": 1}, {"epoch": 2}]
+    found = results_of(4, 5, outcome={"history": history})
+    error = np.sqrt(np.mean([x.standard_error**2 for x in found.rows[1:]]))
+    student = stats.nct(4, found.detectable / error)
+    assert student.sf(stats.t.isf(0.05 / 3 / 2, 4)) == pytest.approx(0.8)
+    seen = (
+        "80 % of such studies would find a difference of "
+        f"{100 * found.detectable:.2f} points; one of a point takes "
+        f"{study.seeds_needed(found, 0.01, 3)} seeds."
+    )
+    assert f"{seen} Trained for up to 2 epochs of 7,200 images" in found.verdict
+    assert seen in found.markdown()
+    assert results_of(2, 2).detectable is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        # The next integer of TTestPower().solve_power(difference / deviation,
+        # alpha=0.05 / comparisons, power=power), statsmodels.
+        ((0.008, 0.01), 7.171635237606984),
+        ((0.008, 0.01, 7), 11.668844959125128),
+        ((2, 1, 1, 0.9), 43.99548069841475),
+    ],
+)
+def test_seeds_needed_are_those_of_statsmodels(arguments, expected):
+    assert study.seeds_needed(*arguments) == math.ceil(expected)
+
+
+def test_seeds_needed_count_the_test_images():
+    images = {"image_deviation": 0.1, "images": 1000}
+    seeds, drawn = study.seeds_needed(0.008, **images), 0.1**2 / 1000
+    powers = []
+    for count in (seeds - 1, seeds):
+        by_seeds = 0.008**2 / count
+        parts = by_seeds**2 / (count - 1) + drawn**2 / 999
+        degrees = (by_seeds + drawn) ** 2 / parts
+        shift = 0.01 / math.sqrt(by_seeds + drawn)
+        limit = stats.t.isf(0.025, degrees)
+        powers.append(stats.nct.sf(limit, degrees, shift))
+    assert powers[0] < 0.8 <= powers[1] + 1e-6
+    # Twice 2.8016 squared, by the square of a tenth.
+    with pytest.raises(ValueError, match="takes about 1,600 test images"):
+        study.seeds_needed(0.008, **images | {"images": 500})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((0.0,), {}, "`results` must be a positive"),
+        ((0.01, 0), {}, "`difference` must be a positive"),
+        ((0.01, 0.01, 0), {}, "`comparisons` must be a positive integer"),
+        ((0.01, 0.01, 1, 1), {}, "`power` must be from 0.1 to 0.999. Receive"),
+        ((1, 1e-4), {}, "with at most 10,000 seeds. .* takes more than 10,000"),
+        ((results_of(2, 2),), {}, "`results` must be of three seeds or more"),
+        ((0.01,), {"image_deviation": 0.1}, "`images` must be a positive int"),
+        ((0.01,), {"images": 9}, "`image_deviation` must be a positive number"),
+    ],
+)
+def test_seeds_cannot_be_counted_for(arguments, options, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        study.seeds_needed(*arguments, **options)
+
+
+def test_few_seeds_and_few_images_are_told():
+    def told(seeds, sizes, **options):
+        variants = [study.Variant(name, None) for name in ("a", "b")]
+        options |= {"seeds": range(seeds), "baseline": "a"}
+        return describe_few(planned(*variants, **options), sizes)
+
+    # The shifts of noncentral t distributions, by the root of 2 / seeds.
+    assert told(3, {"test": 1000}) == (
+        "80 % of studies with 3 seeds find a difference of 4.6 standard "
+        "deviations of a training, with 5 of 2.4."
+    )
+    few = {"train": 80, "validation": 10, "test": 22}
+    assert told(5, few) == (
+        "22 test images tell little: folds (--folds 5, in Python folds=5) test "
+        "each of the 112 images."
+    )
+    assert told(5, few, folds=5) == told(5, {"test": 1000}) == ""
+    assert results_of(2, 3, guess=0.1).verdict.count("tell little") == 0
 
 
 # Networks that have not learned.
@@ -294,7 +349,7 @@ def test_a_network_with_one_seed_does_not_hide_the_others():
     single = Measured.of([0.9], [0.1])
     said = verdict({"a": several, "b": single}, "none")
     assert said.startswith("a is better than none by 11.00 points")
-    assert "1 of 2 differences from none may be chance" in said
+    assert "No difference is shown between b and none: +10.00 points" in said
 
 
 def test_a_table_has_labels_and_what_is_better():

@@ -66,12 +66,12 @@ def test_no_attention_and_the_winner_alone_are_trained_again(confirmed):
     assert none.seeds == winner.seeds == (1, 2)
     again = study.Results.read(confirmed.output / "confirmation")
     assert len(again.outcomes) == 4
-    numbers = [x.number for x in choice.to_confirm(confirmed.ranked, 10)]
+    numbers = [x.number for x in choice.to_confirm(confirmed)]
     assert numbers == [none.trial, winner.trial]
 
 
 @pytest.mark.parametrize(
-    ("trials", "images", "numbers"),
+    ("trials", "measured", "numbers"),
     [
         # A standard error of 0.9 is 0.03 with 100 images.
         (["cbam .90 9", "cbam .88 5", "none .87 1", "se .86 2"], 100, [2, 1]),
@@ -83,23 +83,37 @@ def test_no_attention_and_the_winner_alone_are_trained_again(confirmed):
         # No multiply-accumulates are known of some layers.
         (["cbam .90 -", "cbam .88 9", "cbam .88 10 7"], 100, [2]),
         (["none .90 9", "none .80 1"], 100, [0]),
-        # Another score than a fraction of the images.
-        (["cbam 5 9", "cbam 4.5 1", "cbam 5 3"], 100, [2]),
+        # Another score than a fraction of the images, whose standard error
+        # over four folds is 0.012, or not known.
+        (["cbam 5 9", "cbam 4.99 1", "cbam 4.98 0"], (5.03, 5, 5, 4.97), [1]),
+        (["cbam 5 9", "cbam 4.5 1", "cbam 5 3"], (5,), [2]),
     ],
 )
 def test_of_trials_within_a_standard_error_the_cheapest_is_confirmed(
-    trials, images, numbers
+    trials, measured, numbers
 ):
     ranked = [
         types.SimpleNamespace(
             values={"attention": kind},
+            variant=None,
             score=float(score),
             macs=None if macs == "-" else int(macs),
             parameters=int(*parameters or [8]),
         )
         for kind, score, macs, *parameters in map(str.split, trials)
     ]
-    again = choice.to_confirm(ranked, images)
+    is_fraction = isinstance(measured, int)
+    key = "val_accuracy" if is_fraction else "val_auc"
+    results = types.SimpleNamespace(
+        ranked=ranked,
+        measures=[study.Measure(key)],
+        planned_runs=(),
+        images_of=lambda runs, split: measured,
+        values=lambda variant, key: dict(
+            enumerate(() if is_fraction else measured)
+        ),
+    )
+    again = choice.to_confirm(results)
     assert [ranked.index(trial) for trial in again] == numbers
 
 
@@ -123,8 +137,9 @@ def test_a_verdict_is_on_one_comparison_whatever_validates_best(
     found = dataclasses.replace(confirmed, confirmation=tuple(rows))
     assert choice.choose(found)[0].number == rows[best].trial
     low, high = stats.t.interval(0.95, 5, 2, 100 * stats.sem(gains))
+    label = rows[1].label
     assert choice.verdict(found, "") == (
-        f"Chosen by validation accuracy, {rows[1].label} is better than none "
+        f"Chosen by validation accuracy: {label}. {label} is better than none "
         f"by 2.00 points of test accuracy (95 % interval {low:+.2f} to "
         f"{high:+.2f} over 6 seeds){ending}"
     )
@@ -168,8 +183,9 @@ def test_best_means_what_validates_best_when_trained_again(
     reported = json.loads((found.output / "best.json").read_text())
     assert reported["values"] == found.best.values
     assert (reported["seed"], reported["val_accuracy"]) == (1, 0.7)
-    clause = study.judge(cbam.label, cbam, "none")
-    assert found.verdict == f"Chosen by validation accuracy, {clause}.{ending}"
+    said = study.verdict({cbam.label: cbam}, "none")
+    chosen = f"Chosen by validation accuracy: {cbam.label}. {said}{ending}"
+    assert found.verdict == chosen
     # The line makes the very layer.
     config = {}
     if found.code:
@@ -317,7 +333,7 @@ def test_trials_are_means_over_folds_and_new_seeds_divide_anew(quick, tmp_path):
     error = differences.std(ddof=1) * np.sqrt(1 / 4 + 1 / 1)
     interval = stats.t.interval(0.95, 3, differences.mean(), error)
     assert winner.interval == pytest.approx(interval)
-    assert "over 2 folds x 2 seeds, corrected" in found.verdict
+    assert "over 2 folds x 2 seeds)" in found.verdict
     # It is explained on the test images of its fold.
     with mock.patch.object(looking, "_draw_heat") as draw:
         report.write(found.output, draw=True)

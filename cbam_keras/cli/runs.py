@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -42,7 +42,7 @@ def plan_training(options: Options) -> study.Study:
     if "task" in images:
         options.refuse(["threshold"], "with `masks`")
     return comparison.plan(
-        _attentions(options),
+        _attentions(options, comparison.DEFAULT),
         **options.select(["stages", "instead_of"]),
         model=model,
         weights=options.weights,
@@ -80,7 +80,7 @@ def plan_search(options: Options) -> tuning.Search:
     hypermodel = tuning.CBAMHyperModel(
         model=comparison.name_network(_model(options), images.get("task")),
         weights=options.weights,
-        attention=_attentions(options),
+        attention=_attentions(options, ("none", "se", "cbam")),
         **options.select(PLACES),
         **options.select(SPACE_OPTIONS),
     )
@@ -212,23 +212,21 @@ def _recipe(options: Options, model: object) -> Recipe:
     return dataclasses.replace(recipe, **changes)
 
 
-def _seeds(options: Options) -> int:
-    if options.seeds is None:
-        # One seed would show no more than chance.
-        is_first = options.data == "cluttered_mnist" and options.folds is None
-        return 3 if is_first and options.seed is None else 1
-    if options.seeds != 1 and options.seed is not None:
+def _seeds(options: Options) -> int | None:
+    if options.seed is None:
+        return options.seeds
+    if options.seeds not in (None, 1):
         raise ValueError(
             "Several seeds are counted from 0, so `seed` is for one. "
             f"Received: seed={options.seed}, seeds={options.seeds}"
         )
-    return options.seeds
+    return 1
 
 
-def _attentions(options: Options) -> list[Any]:
+def _attentions(options: Options, default: Sequence[str]) -> list[Any]:
     """Returns what is compared: names, and layer classes of the user."""
     kind = "MODULE:CLASS, a layer class"
-    names = options.attention or comparison.DEFAULT
+    names = options.attention or default
     return [
         import_object("attention", x, kind) if ":" in x else x for x in names
     ]

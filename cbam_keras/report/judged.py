@@ -17,6 +17,7 @@ from cbam_keras.study.results.predictions import (
     mean_and_deviation,
     mean_cell,
 )
+from cbam_keras.study.results.tables import DEVIATION
 
 if TYPE_CHECKING:
     import pandas
@@ -28,7 +29,11 @@ TABLES = "tables"
 SCORES = {
     **{"precision": "precision", "recall": "recall", "f1": "F1", "auc": "AUC"},
     **{"average_precision": "AP", "sensitivity": "sensitivity"},
-    **{"specificity": "specificity", "ece": "calibration error"},
+    **{"specificity": "specificity", "ece": "calibration error (%)"},
+}
+TITLES = {
+    **{"per_class": "Per class (%)", "calibration": "Calibration"},
+    **{"thresholds": "Thresholds (%)"},
 }
 AT_THRESHOLD = "variant", "sensitivity", "specificity"
 BY_CLASS = (
@@ -37,15 +42,17 @@ BY_CLASS = (
     "against the others, AP its average precision."
 )
 CALIBRATED = (
-    "The calibration error is the mean difference between how sure a network "
-    "is and how often it is right, in 15 bins of equally many images. The "
-    "Brier score of two classes is at most 1, of more at most 2, and not in "
-    "percent. Lower numbers are better."
+    "The Brier score of two classes is at most 1, of more at most 2. The "
+    "calibration error is the mean difference between how sure a network is "
+    "and how often it is right, in 15 bins of equally many images; below 1,000 "
+    "images that of a perfect network is large, too, and it is left out. Lower "
+    "numbers are better."
 )
 OF_THRESHOLD = (
     'The second class, "{1}", is the positive one: sensitivity is the part of '
     'its images that a network finds, specificity the part of the "{0}" images '
-    "that it leaves. In brackets: 95 % intervals by Wilson. In other sections "
+    "that it leaves. In brackets: 95 % intervals by Wilson, of the images that "
+    "one training was tested on. In other sections "
     "a network answers the more probable class. The threshold"
 )
 
@@ -63,8 +70,13 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
         return Figure.read(folder / name, caption)
 
     frames, seeds = judged(results), results.seeds_in_words
+    note = DEVIATION * (len(results.planned_runs) > 1)
     tables = {
-        name: Table(f"{name.replace('_', ' ').capitalize()} (%), {seeds}", rows)
+        name: Table(
+            f"{TITLES[name]}, {seeds}",
+            rows,
+            note=note * ("seed" not in rows[0]),
+        )
         for name, frame in frames.items()
         if (rows := [_cells(results, x) for x in frame.to_dict("records")])
     }
@@ -77,7 +89,8 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
             means = frames["thresholds"].filter(AT_THRESHOLD)
             means = mean_and_deviation(means, ["variant"]).to_dict("records")
             rows = [_cells(results, x) for x in means]
-            curves.add(Table(f"At thresholds (%), mean over {seeds}", rows))
+            title = f"At thresholds (%), mean over {seeds}"
+            curves.add(Table(title, rows, note=note))
         curves.add(tables["thresholds"])
     caption = "Means over seeds, and one deviation."
     title, plot = "ROC of test images", figures.plot_roc

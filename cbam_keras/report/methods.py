@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from cbam_keras import study
 from cbam_keras._files import Json
 from cbam_keras.report.page import Page, Section, find_template
-from cbam_keras.study.plans.measures import FRACTIONS
 
 # Keys of page.bib by words in the names of networks.
 PAPERS = {
@@ -36,7 +35,7 @@ def add_methods(page: Page, folder: pathlib.Path, content: Json) -> None:
             for name, options in results.settings["variants"].items()
         ],
         tested=collections.Counter(filter(None, reasons)).most_common(),
-        is_fraction=results.measures[0].key in FRACTIONS,
+        over=next((x.over for x in results.rows if x.interval), ""),
         has_heat=(folder / study.EXPLANATIONS / "grad_cam.png").exists(),
         versions=content["versions"],
         devices=sorted({x.device for x in results.runs if x.device}),

@@ -26,10 +26,10 @@ from cbam_keras.study.plans.study import (
     check_seeds,
 )
 from cbam_keras.study.plans.tasks import Classification
-from cbam_keras.study.results.power import describe_power
 from cbam_keras.study.results.ranking import Ranking, Trial
 from cbam_keras.study.results.results import Results
-from cbam_keras.study.results.statistics import Measured, Row, judge, verdict
+from cbam_keras.study.results.statistics import Measured, verdict
+from cbam_keras.study.results.tables import Row
 from cbam_keras.study.running import interrupts
 from cbam_keras.study.running.estimate import (
     Cost,

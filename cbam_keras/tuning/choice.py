@@ -4,27 +4,34 @@ The highest accuracy of many trials is partly luck. So the trials decide on one
 setting with attention, and new seeds compare it with no attention.
 """
 
-from collections.abc import Sequence
+import math
+import statistics
 
 from cbam_keras import study
-from cbam_keras.study.results.statistics import error_of_drawing
+from cbam_keras.study.plans.measures import ACCURACY, validation_key
 from cbam_keras.tuning.space import has_no_attention
 
 
-def to_confirm(ranked: Sequence[study.Trial], images: int) -> list[study.Trial]:
+def to_confirm(results: study.Ranking) -> list[study.Trial]:
     """Returns the trials of no attention and of attention to retrain.
 
     Each is the best of its kind or, of those within a standard error of its
-    score with so many validation `images`, the one that costs least.
+    score, the one that costs least. For an accuracy this is the error of
+    drawing the validation images, otherwise that of the folds.
     """
-    plain = [x for x in ranked if has_no_attention(x.values)]
-    gated = [x for x in ranked if not has_no_attention(x.values)]
-    return [_cheapest_of_best(x, images) for x in (plain, gated) if x]
+    plain = [x for x in results.ranked if has_no_attention(x.values)]
+    gated = [x for x in results.ranked if not has_no_attention(x.values)]
+    return [_cheapest_of_best(x, results) for x in (plain, gated) if x]
 
 
-def _cheapest_of_best(ranked, images):
-    best = ranked[0].score
-    error = error_of_drawing(best, images)
+def _cheapest_of_best(ranked, results):
+    best, error, key = ranked[0].score, 0.0, results.measures[0].key
+    scores = [*results.values(ranked[0].variant, key).values()]
+    if key == validation_key(ACCURACY):
+        images = results.images_of(results.planned_runs, "validation")
+        error = math.sqrt(best * (1 - best) / images)
+    elif len(scores) > 1:
+        error = statistics.stdev(scores) / math.sqrt(len(scores))
     ties = [trial for trial in ranked if abs(trial.score - best) <= error]
     are_counted = all(trial.macs is not None for trial in ties)
     return min(ties, key=lambda x: (are_counted and x.macs, x.parameters))
@@ -78,11 +85,8 @@ def verdict(results: study.Ranking, unlearned: str) -> str:
     else:
         measure = results.measures[0].heading
         by, folds = results.confirmed_by, results.folds
-        judged = study.judge(row.label, row, "none", by, folds)
-        seen = study.describe_power([row], by, folds=folds)
-        low, high = row.interval or (0, 0)
-        ending = f"; {seen}." if seen and low <= 0 <= high else "."
-        text = f"Chosen by {measure}, {judged}{ending}"
+        said = study.verdict({row.label: row}, "none", by, folds)
+        text = f"Chosen by {measure}: {row.label}. {said}"
         if _best(results) is not row:
             text += " With the new seeds no attention validates better."
     if len(trials) == 1:

@@ -364,8 +364,7 @@ class Search:
     def _confirm(self, results, folder, options):
         """Trains the best again, chooses one, and writes what was found."""
         trained, confirmation = results, []
-        images = results.images_of(results.planned_runs, "validation")
-        trials, seeds = to_confirm(results.ranked, images), self.seeds
+        trials, seeds = to_confirm(results), self.seeds
         if seeds:
             trained = self._train_again(trials, seeds, folder.path, options)
             confirmation = [

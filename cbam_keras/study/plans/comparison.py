@@ -1,4 +1,4 @@
-"""A network without attention, with SE and with CBAM, compared."""
+"""A network without attention and with others, compared."""
 
 import dataclasses
 import functools
@@ -54,7 +54,9 @@ from cbam_keras.study.running.run import run_with
 
 __all__ = ["compare", "plan", "NETWORKS"]
 
-DEFAULT = (BASELINE, "se", "cbam")
+DEFAULT = (BASELINE, "cbam")
+# Without folds: with three Student's t distribution is wide.
+SEEDS = 5
 # The name of a network with the gates that it has.
 ORIGINAL = "original"
 # Stands for all stages, each alone, the last two or more, and the top.
@@ -78,7 +80,7 @@ def plan(
     recipe: Recipe | str | None = None,
     layer_options: Options | None = None,
     data_options: Options | None = None,
-    seeds: int | Sequence[int] = 1,
+    seeds: int | Sequence[int] | None = None,
     folds: int | None = None,
     measure: str = ACCURACY,
     threshold: str | None = None,
@@ -91,7 +93,7 @@ def plan(
             `"none"`, and layers of your own, or `"all"`. A layer is a class, or
             a callable that takes `name` and returns a layer, as
             `layers.Attention`. `"all"` stands for `"none"` and each attention
-            layer. Defaults to `("none", "se", "cbam")`.
+            layer. Defaults to `("none", "cbam")`.
         stages: In which stages attention goes, see `insert_attention`, a
             sequence of these, or `"each"`. Those of a sequence are compared.
             `"each"` stands for all stages, each stage alone, the last two,
@@ -131,7 +133,8 @@ def plan(
             `{"download": True}`, except those of the recipe. Defaults to
             `None`.
         seeds: Positive integer, the number of seeds (0, 1, 2, ...); or a
-            sequence of them. One seed is that of the recipe. Defaults to `1`.
+            sequence of them. One seed is that of the recipe. Defaults to
+            `None`, which means five, and one with `folds` or loaded data.
         folds: Integer from 2, the number of folds of a cross-validation. Each
             image is tested once per seed; see `study.Study`. Defaults to
             `None`.
@@ -180,13 +183,13 @@ def plan(
         weights,
         find_recipe(recipe, default),
         seeds,
+        folds,
         instead_of,
     )
     return dataclasses.replace(
         planned,
         question=f"Does attention improve the {NOUNS[has_masks]} of the "
         f"network {planned.settings['model']} on {task.name}?",
-        folds=folds,
     )
 
 
@@ -196,7 +199,8 @@ def plan_layers(
     model: Network,
     weights: str | None,
     recipe: Recipe,
-    seeds: int | Sequence[int],
+    seeds: int | Sequence[int] | None,
+    folds: int | None,
     instead_of: str | Sequence[str] | None = None,
 ) -> Study:
     """Plans to train one network with each of these attentions."""
@@ -223,12 +227,13 @@ def plan_layers(
             )
             for name, attention in layers.items()
         ],
-        seeds=seeds_of(seeds, recipe, task),
+        seeds=seeds_of(seeds, folds, recipe, task),
         recipe=recipe,
         baseline=baseline,
         settings=settings,
         kind="train",
         finish=_draw,
+        folds=folds,
     )
 
 
@@ -244,7 +249,7 @@ def compare(
     recipe: Recipe | str | None = None,
     layer_options: Options | None = None,
     data_options: Options | None = None,
-    seeds: int | Sequence[int] = 1,
+    seeds: int | Sequence[int] | None = None,
     folds: int | None = None,
     measure: str = ACCURACY,
     threshold: str | None = None,
@@ -277,7 +282,7 @@ def compare(
     Example:
         >>> from cbam_keras import comparison, training
         >>> results = comparison.compare(
-        ...     ["none", "cbam"], data="mnist5k", output=folder,
+        ...     data="mnist5k", seeds=1, output=folder,
         ...     recipe=training.Recipe(epochs=1, batch_size=400),
         ... )  # doctest: +ELLIPSIS
         3,600 images of 10 classes in train, 400 in validation, 1,000 in test
@@ -334,9 +339,14 @@ def _draw(results, folder):
 
 
 def seeds_of(
-    seeds: int | Sequence[int], recipe: Recipe, task: ImageTask
+    seeds: int | Sequence[int] | None,
+    folds: int | None,
+    recipe: Recipe,
+    task: ImageTask,
 ) -> tuple[int, ...]:
     """Returns the seeds of a run; a single one is that of the recipe."""
+    if seeds is None:
+        seeds = SEEDS if folds is None and not task.is_loaded else 1
     checked = check_seeds(seeds)
     if len(checked) > 1 and task.is_loaded:
         raise TypeError(

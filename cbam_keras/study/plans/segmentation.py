@@ -59,7 +59,7 @@ class Segmentation(ImageTask):
         >>> images = np.random.randint(0, 256, (10, 16, 16, 3), "uint8")
         >>> task = study.Segmentation(images, images[..., 0] > 127)
         >>> results = comparison.compare(
-        ...     ["none", "cbam"], task=task, model="unet-tiny", output=folder,
+        ...     task=task, model="unet-tiny", seeds=1, output=folder,
         ...     recipe=training.Recipe(epochs=1, batch_size=4),
         ... )  # doctest: +ELLIPSIS
         7 images of 2 classes in train, 1 in validation, 2 in test

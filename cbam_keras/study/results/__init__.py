@@ -5,7 +5,6 @@
 - `tables`: tables of networks.
 - `predictions`: what networks predict, judged by class.
 - `ranking`: networks ranked, as the trials of a search.
-- `statistics`: means, paired differences and verdicts.
-- `power`: which differences a study can find.
+- `statistics`: paired differences, their error, power and verdicts.
 - `figures/`: figures of results.
 """

@@ -12,10 +12,12 @@ from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.results.figures import plot_search
 from cbam_keras.study.results.results import Results
-from cbam_keras.study.results.statistics import (
+from cbam_keras.study.results.statistics import describe_runs
+from cbam_keras.study.results.tables import (
     Row,
-    describe_differences,
-    describe_runs,
+    difference_cell,
+    mean_cell,
+    note_of,
 )
 from cbam_keras.study.running.folder import CONFIRMATION, read_content
 from cbam_keras.study.running.outcomes import Outcome
@@ -296,8 +298,8 @@ class Ranking(Results):
                 "trial": str(row.trial),
                 "values": row.label,
                 _short(measure): measure.number(row.validation),
-                _short(self.confirmed_by): row.mean_cell(measure),
-                "difference to none": row.difference_cell(measure),
+                _short(self.confirmed_by): mean_cell(row, measure),
+                "difference to none": difference_cell(row, measure),
             }
             for row in rows
         ]
@@ -307,8 +309,8 @@ class Ranking(Results):
             note="The highest of many accuracies is partly luck. So the best "
             "trial with attention, or of those within a standard error of it "
             "the one that costs least, and no attention are retrained "
-            f"with new seeds, for the verdict. Measured on {self.tested_on}."
-            + describe_differences(rows, measure),
+            "with new seeds, for the verdict. "
+            + note_of(rows, self.tested_on, [measure], self.folds),
         )
 
     def __str__(self) -> str:

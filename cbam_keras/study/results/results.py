@@ -27,23 +27,22 @@ from cbam_keras.study.plans.study import (
 )
 from cbam_keras.study.results import predictions
 from cbam_keras.study.results.figures import plot_comparison
-from cbam_keras.study.results.power import (
-    describe_comparison,
-    describe_epochs,
-    describe_needed,
-    detectable,
-)
 from cbam_keras.study.results.predictions import FilesRead, Predictions
 from cbam_keras.study.results.reading import parts_of
 from cbam_keras.study.results.statistics import (
-    NOTHING,
     Measured,
-    Row,
-    compare,
     describe_runs,
-    judge_learning,
+    pooled,
+    verdict,
 )
-from cbam_keras.study.results.tables import networks_table, note_of
+from cbam_keras.study.results.tables import (
+    Row,
+    describe_few_images,
+    judge_learning,
+    networks_table,
+    note_of,
+    rows_of,
+)
 from cbam_keras.study.running.checkpoints import DAMAGE
 from cbam_keras.study.running.folder import read_content
 from cbam_keras.study.running.outcomes import Outcome, history_of
@@ -210,20 +209,7 @@ class Results(_terminal.Tabular):
     @property
     def rows(self) -> list[Row]:
         """A `Row` per variant."""
-        measured = self.compared()
-        validation = self.compared(validation_key(self.measures[0].key))
-        accuracies = self.compared("val_accuracy")
-        return [
-            Row.of_outcomes(
-                name,
-                [x for x in self.outcomes if x.variant == name],
-                measured.get(name, NOTHING),
-                validation=validation.get(name, NOTHING).mean,
-                validation_accuracy=accuracies.get(name, NOTHING).mean,
-                label=self.labels.get(name, name),
-            )
-            for name in self.variants
-        ]
+        return rows_of(self)
 
     @property
     def history(self) -> list[dict[str, object]]:
@@ -288,35 +274,31 @@ class Results(_terminal.Tabular):
             return guessing if self.baseline else ""
         sentences = [predictions.describe_collapse(self)]
         if self.baseline is not None:
-            sentences += [self._describe_differences()]
-            sentences += [self._describe_training()]
+            sentences.append(self._describe_differences())
+            epochs = max((x.epochs for x in self.runs), default=0)
+            if epochs and (images := self.sizes.get("train")):
+                most = _checks.count(epochs, "epoch")
+                text = f"Trained for up to {most} of {images:,} images."
+                sentences.append(text)
+            sentences.append(describe_few_images(self.sizes, self.folds))
         return " ".join(filter(None, sentences))
 
-    def _describe_training(self):
-        # How long networks were trained, and what would settle differences.
-        epochs, images = [x.epochs for x in self.runs], self.sizes.get("train")
-        if not any(epochs) or images is None:
-            return ""
-        words = describe_epochs(epochs, images)
-        if self.measures[0].key in FRACTIONS and self.folds is None:
-            others = [x for x in self.compared().values() if x.pairs]
-            words += describe_needed(others, self.test_images)
-        return f"{words}."
-
     def _describe_differences(self):
-        return describe_comparison(
-            self.compared(),
-            self.baseline,
-            self.collapsed,
-            self.labels,
-            self.measures[0],
-            self.folds,
-        )
+        label = self.labels.get(self.baseline, self.baseline)
+        if self.baseline in self.collapsed:
+            return f"Nothing can be said of differences from {label}."
+        learned = {
+            self.labels.get(name, name): x
+            for name, x in self.compared().items()
+            if name not in self.collapsed
+        }
+        return verdict(learned, label, self.measures[0], self.folds)
 
     @property
     def detectable(self) -> float | None:
         """The smallest difference that 80 % of such studies detect."""
-        return detectable([*self.compared().values()])
+        found, comparisons = pooled(self.compared().values())
+        return found.detectable(comparisons) if found else None
 
     def describe_guessing(self) -> str:
         """Returns a sentence if no network has learned, or nothing."""
@@ -360,15 +342,20 @@ class Results(_terminal.Tabular):
         return {}
 
     def _compare(self, measure):
-        # Other measures are no fractions of the images.
-        is_part = measure.key in FRACTIONS and "test" in self.sizes
-        return compare(
-            {name: self.values(name, measure) for name in self.variants},
-            self.baseline,
-            self.values(self.baseline, measure),
-            self.images_of if is_part else None,
-            self.folds,
-        )
+        baseline, compared = self.baseline, {}
+        others = self.values(baseline, measure)
+        for name in self.variants:
+            values = self.values(name, measure)
+            shared = [x for x in values if x in others and name != baseline]
+            changes = [values[run] - others[run] for run in shared]
+            # Other measures have no value for each image.
+            if measure.key in FRACTIONS and self.folds is None and shared:
+                pair = name, baseline
+                changes = predictions.changes_of(self, pair, shared) or changes
+            if values:
+                tested, each = self.sizes.get("test", 0), [*values.values()]
+                compared[name] = Measured.of(each, changes, tested, self.folds)
+        return compared
 
     def tables(self) -> list[Table]:
         """Returns the tables, without the names of folders."""
@@ -493,9 +480,10 @@ class Results(_terminal.Tabular):
         return predictions.confusion(self, variant)
 
     def calibration(self) -> "pandas.DataFrame":
-        """Returns means of `ece` and `brier`, a row per variant.
+        """Returns means of `brier`, and of `ece`, a row per variant.
 
-        They are over the `seeds` that have predictions.
+        They are over the `seeds` that have predictions. Below 1,000 test images
+        there is no `ece`: that of a perfectly calibrated network is large, too.
         """
         return predictions.calibration(self)
 

@@ -1,17 +1,139 @@
 """Tables of networks, as results show them."""
 
+import dataclasses
+import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from cbam_keras import _checks
+from cbam_keras._files import Json
 from cbam_keras._terminal import Table, number_cell
-from cbam_keras.study.plans.measures import Measure
-from cbam_keras.study.results.power import describe_power
-from cbam_keras.study.results.statistics import (
-    MANY,
-    NOTHING,
-    Measured,
-    Row,
-    describe_differences,
-)
+from cbam_keras.study.plans.measures import Measure, validation_key
+from cbam_keras.study.results.statistics import Measured, describe_power
+
+# With so many networks, tables have their multiply-accumulates, too.
+MANY = 4
+# With fewer images in all, each should be tested.
+FEW_IMAGES = 1_000
+DEVIATION = "After \N{PLUS-MINUS SIGN}: the standard deviation over trainings."
+NOTHING = Measured()
+
+
+@dataclasses.dataclass(frozen=True)
+class Row(Measured):
+    """One network with all seeds, compared with the baseline.
+
+    With folds, each fold of each seed counts as a seed.
+
+    Attributes:
+        values, mean, deviation: Tuple of numbers, one per seed, their mean, and
+            their standard deviation (n - 1), or `None`.
+        difference: Number, the mean difference to the baseline, paired by
+            seed, or `None` for the baseline.
+        interval, p_value: Tuple of two numbers, the 95 % interval of the
+            difference, and number, less than 0.05 where it excludes zero.
+            `None` for a single seed, and where no difference varies.
+        over: String, what the interval is about, as `"5 seeds and 1,000 test
+            images"`. Without predictions of each image, and by measures that
+            have no value for each, it is `"5 seeds, on these 1,000 test
+            images"`.
+        pairs: Integer, the number of seeds that both have.
+        standard_error: Number, of the difference: the root of its variances
+            `by_seeds` and `by_images`. The images have so many `columns`.
+        variant, label: Strings, its name and what tables call it.
+        seeds: Tuple of integers, the seed of each training that finished.
+        parameters, macs: See `Outcome`.
+        validation, validation_accuracy: Numbers or `None`, the means on the
+            validation images in the best epoch. The first is of what is
+            compared.
+        seconds_per_epoch: Number, the median of the seeds, or `None`.
+        failures: Tuple of strings, how other trainings ended.
+    """
+
+    variant: str = ""
+    label: str = ""
+    seeds: tuple[int, ...] = ()
+    parameters: int | None = None
+    macs: int | None = None
+    validation: float | None = None
+    validation_accuracy: float | None = None
+    seconds_per_epoch: float | None = None
+    failures: tuple[str, ...] = ()
+
+    def as_json(self) -> Json:
+        """Returns what JSON holds of it."""
+        names = [x.name for x in dataclasses.fields(Measured)]
+        names += ["standard_error", "seeds", "parameters", "macs"]
+        names += ["validation_accuracy", "seconds_per_epoch", "failures"]
+        return {
+            "network": self.variant,
+            **{name: getattr(self, name) for name in names},
+        }
+
+    def as_record(self) -> Json:
+        """Returns what a data frame holds of it."""
+        low, high = self.interval or (None, None)
+        return {
+            "variant": self.variant,
+            "seeds": len(self.seeds),
+            "mean": self.mean,
+            "std": self.deviation,
+            "difference": self.difference,
+            "low": low,
+            "high": high,
+            "parameters": self.parameters,
+            "macs": self.macs,
+        }
+
+
+def mean_cell(found: Measured, measure: Measure) -> str:
+    """Returns mean and deviation as shown, for a table."""
+    numbers = map(measure.number, (found.mean, found.deviation))
+    return " \N{PLUS-MINUS SIGN} ".join(filter(None, numbers))
+
+
+def difference_cell(found: Measured, measure: Measure) -> str:
+    """Returns difference and interval as shown, without the unit."""
+    text = measure.number(found.difference, "+")
+    if found.interval is None:
+        return text
+    low, high = (measure.number(end, "+") for end in found.interval)
+    return f"{text} [{low}, {high}]"
+
+
+def rows_of(results: Any) -> list[Row]:
+    """Returns the rows of a table of `Results`."""
+    first = results.measures[0]
+    keys = first, validation_key(first.key), "val_accuracy"
+    measured, *validated = map(results.compared, keys)
+    rows = []
+    for name in results.variants:
+        outcomes = [x for x in results.outcomes if x.variant == name]
+        finished = [x for x in outcomes if x.finished]
+        # A network is described by a training that finished, if one did.
+        one = next(iter([*finished, *outcomes]), None)
+        every = [x.seconds_per_epoch for x in finished]
+        seconds = [x for x in every if x is not None]
+        validation, accuracy = (x.get(name, NOTHING).mean for x in validated)
+        row = Row(
+            **vars(measured.get(name, NOTHING)),
+            variant=name,
+            label=results.labels.get(name, name),
+            seeds=tuple(x.seed for x in finished),
+            parameters=one and one.parameters,
+            macs=one and one.macs,
+            validation=validation,
+            validation_accuracy=accuracy,
+            seconds_per_epoch=statistics.median(seconds) if seconds else None,
+            failures=tuple(
+                f"{x.run}: {x.status} ({x.message})"
+                for x in outcomes
+                if not x.finished
+            ),
+        )
+        rows.append(row)
+    return rows
 
 
 def networks_table(
@@ -40,14 +162,14 @@ def networks_table(
         if len(rows) >= MANY:
             cell["MMACs"] = number_cell("{:,.4g}", row.macs, 1e-6)
         # Or how trainings failed.
-        cell[first.column] = row.mean_cell(first) or "; ".join(row.failures)
-        cell[difference] = row.difference_cell(first)
+        cell[first.column] = mean_cell(row, first) or "; ".join(row.failures)
+        cell[difference] = difference_cell(row, first)
         for measure, by_name in further.items():
             heading = measure.column
             if heading in cell:
                 heading = heading.replace(measure.heading, measure.key, 1)
             measured = by_name.get(row.variant, NOTHING)
-            cell[heading] = measured.mean_cell(measure)
+            cell[heading] = mean_cell(measured, measure)
         if are_timed:
             cell["s / epoch"] = number_cell("{:.1f}", row.seconds_per_epoch)
         cells.append(cell)
@@ -62,11 +184,55 @@ def note_of(
 ) -> str:
     """Returns the note below a table, of what it measures first of all."""
     first, *_ = measures
-    note = f"Measured on {tested_on}."
-    note += describe_differences(rows, first)
-    if seen := describe_power(rows, first, folds):
-        note += f" {seen[0].upper()}{seen[1:]}."
-    for measure in measures:
-        if measure.lower_is_better:
-            note += f" A lower {measure.heading} is better."
-    return note
+    unit = first.unit_of_differences
+    most = max(rows, key=lambda x: x.pairs, default=NOTHING)
+    sentences = [f"Measured on {tested_on}."]
+    if any(row.deviation is not None for row in rows):
+        sentences.append(DEVIATION)
+    if unit and most.pairs:
+        sentences.append(f"Differences are in {unit}.")
+    if any(row.interval for row in rows):
+        sentences.append(f"In brackets: the 95 % interval over {most.over}.")
+    sentences.append(describe_power(rows, first, folds))
+    sentences += [
+        f"A lower {measure.heading} is better."
+        for measure in measures
+        if measure.lower_is_better
+    ]
+    return " ".join(filter(None, sentences))
+
+
+def describe_few_images(sizes: Mapping[str, int], folds: int | None) -> str:
+    """Returns what to do about few test images as a sentence, or nothing."""
+    total, tested = sum(sizes.values()), sizes.get("test", 0)
+    if folds is not None or not tested or total >= FEW_IMAGES:
+        return ""
+    return (
+        f"{_checks.count(tested, 'test image')} tell little: folds (--folds 5, "
+        f"in Python folds=5) test each of the {total:,} images."
+    )
+
+
+def judge_learning(
+    accuracies: Sequence[float], guess: float, images: int
+) -> str:
+    """Returns a sentence if no network has learned, or all have, or nothing.
+
+    None has if no test accuracy is higher than what guessing gives, the
+    accuracy `guess`, by more than drawing the test images explains.
+    """
+    if min(accuracies, default=0) == 1:
+        return (
+            f"Every network is right on all {images:,} test images, which "
+            "cannot tell them apart: take more, or harder ones."
+        )
+    luck = guess + 1.96 * math.sqrt(guess * (1 - guess) / images)
+    highest = max(accuracies, default=1.0)
+    if highest > luck:
+        return ""
+    return (
+        "No network is better than guessing: the highest test accuracy is "
+        f"{100 * highest:.2f} %, and guessing gives {100 * guess:.2f} %, with "
+        f"luck up to {100 * luck:.2f} % of {images:,} images. Train for more "
+        "epochs or change the learning rate before you compare."
+    )

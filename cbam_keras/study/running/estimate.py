@@ -2,25 +2,22 @@
 
 import dataclasses
 import json
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from cbam_keras import _checks, _terminal
-from cbam_keras.study.plans.measures import FRACTIONS
 from cbam_keras.study.plans.study import Study
-from cbam_keras.study.results.power import (
+from cbam_keras.study.results.results import Results
+from cbam_keras.study.results.statistics import (
+    MIN_SEEDS,
     MOST_SEEDS,
     POWER,
-    count_images,
-    count_seeds,
-    pooled_deviation,
-    power_of,
+    Measured,
+    pooled,
 )
-from cbam_keras.study.results.results import Results
-from cbam_keras.study.results.statistics import MIN_SEEDS
+from cbam_keras.study.results.tables import describe_few_images
 
-# With fewer seeds, three comparisons or more find little by Holm's method.
-FEW_SEEDS = 5
+# With fewer seeds, Student's t distribution is wide.
+MORE = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,24 +86,20 @@ class Estimate:
         return f"{table}\n{trainings} of {most}{epochs}"
 
 
-def describe_few_seeds(study: Study) -> str:
-    """Returns a sentence if a study will find little, or nothing."""
-    seeds = len(study.seeds)
-    count = len(study.variants) - 1 if study.baseline else 0
-    is_told = 1 < seeds < FEW_SEEDS and count >= 3
-    if not is_told or study.folds is not None:
-        return ""
-
-    # A paired difference has twice the variance of a training.
-    few, more = (
-        100 * (x >= MIN_SEEDS) * power_of(3 * math.sqrt(x / 2), x, count)
-        for x in (seeds, FEW_SEEDS)
-    )
-    return (
-        f"Few seeds: with {seeds} of them, {few:.0f} % of studies of {count} "
-        "comparisons find a difference of three standard deviations of a "
-        f"training; with {FEW_SEEDS} it is {more:.0f} %"
-    )
+def describe_few(study: Study, sizes: Mapping[str, int]) -> str:
+    """Returns what a study of so many images is too small for, or nothing."""
+    seeds, text = len(study.seeds), ""
+    if study.baseline and study.folds is None and MIN_SEEDS <= seeds < MORE:
+        # A paired difference has twice the variance of a training.
+        few, more = (
+            f"{Measured(pairs=x, by_seeds=2 / x).detectable():.1f}"
+            for x in (seeds, MORE)
+        )
+        text = (
+            f"80 % of studies with {seeds} seeds find a difference of {few} "
+            f"standard deviations of a training, with {MORE} of {more}. "
+        )
+    return f"{text}{describe_few_images(sizes, study.folds)}".strip()
 
 
 def seeds_needed(
@@ -114,27 +107,35 @@ def seeds_needed(
     difference: float = 0.01,
     comparisons: int = 1,
     power: float = POWER,
+    *,
+    image_deviation: float | None = None,
+    images: int | None = None,
 ) -> int:
     """Returns how many seeds are likely to find a true difference.
 
     Choose the number before you look at results: adding seeds until an interval
     excludes zero finds differences that are not there.
 
-    The test is Student's t of differences paired by seed, for several
-    comparisons at the level of the first by Holm's method. All seeds share the
-    test images: for `Results` that compare accuracies, the error of drawing
-    them counts, which no number of seeds reduces.
+    The test is that of verdicts: Student's t of differences paired by seed, at
+    the level of the first of several comparisons by Holm's method. All seeds
+    share the test images, and no number of seeds reduces the error of drawing
+    these. It counts for `Results` that compare the accuracy, and with
+    `image_deviation`.
 
     Args:
-        results: `Results` of several seeds without folds, or the standard
-            deviation of the differences, as 0.008. It is in units of the
-            measure; of results the pooled one is taken.
+        results: `Results` of three seeds or more, without folds, or the
+            standard deviation of a difference between seeds, as 0.008. It is in
+            units of the measure; of several networks the mean error is taken.
         difference: Positive number, the true difference: 0.01 of an accuracy is
             one point. It is in units of the measure. Defaults to `0.01`.
         comparisons: Positive integer, the networks that are compared with the
             baseline. Defaults to `1`.
         power: Number from 0.1 to 0.999, the fraction of studies that find the
             difference. Defaults to `0.8`.
+        image_deviation: Positive number, the standard deviation, between test
+            images, of the mean difference of an image, as 0.1. Needs `images`,
+            and a number as `results`. Defaults to `None`.
+        images: Positive integer, the number of test images. Defaults to `None`.
 
     Returns:
         Integer, at least 3.
@@ -144,36 +145,33 @@ def seeds_needed(
             are needed, or if no number of seeds is enough on so few test
             images.
     """
-    deviation: object = results
-    images = None
     if isinstance(results, Results):
-        deviation, _ = pooled_deviation([*results.compared().values()])
-        if results.folds is not None or not deviation:
+        found, _ = pooled(results.compared().values())
+        if results.folds is not None or found is None:
             raise ValueError(
-                "`results` must be of several seeds, without folds, whose "
-                f"differences vary. Received: results of {results.title}"
+                "`results` must be of three seeds or more, without folds, "
+                f"whose differences vary. Received: results of {results.title}"
             )
-        if results.measures[0].key in FRACTIONS:
-            images = results.test_images
-    deviation = _checks.positive_number("results", deviation)
+    else:
+        deviation = _checks.positive_number("results", results)
+        found = Measured(pairs=1, by_seeds=deviation**2)
+    if image_deviation is not None or images is not None:
+        drawn = _checks.positive_number("image_deviation", image_deviation)
+        count = _checks.positive_integer("images", images)
+        found = dataclasses.replace(
+            found, by_images=drawn**2 / count, columns=max(count, 2)
+        )
     _checks.positive_number("difference", difference)
     _checks.positive_integer("comparisons", comparisons)
     if not 0.1 <= power <= 0.999:
         raise ValueError(
             f"`power` must be from 0.1 to 0.999. Received: power={power}"
         )
-    least = count_images(difference, comparisons, power)
-    if images and images < least:
-        raise ValueError(
-            f"`results` must be of {least:,} test images or more: on fewer, no "
-            f"number of seeds finds a difference of {difference}. Received: "
-            f"{images:,} test images"
-        )
-    needed = count_seeds(deviation, difference, comparisons, power, images)
+    needed, words = found.needed(difference, comparisons, power)
     if needed is None:
         raise ValueError(
             f"`difference` must be found with at most {MOST_SEEDS:,} seeds. "
-            f"Received: difference={difference}, with a deviation of "
-            f"{deviation:.3g}. Look for a larger one"
+            f"Received: difference={difference}, which takes {words}. Look for "
+            "a larger one, or test more images"
         )
     return needed

@@ -40,7 +40,7 @@ from cbam_keras.study.running.checkpoints import (
 from cbam_keras.study.running.estimate import (
     Cost,
     Estimate,
-    describe_few_seeds,
+    describe_few,
 )
 from cbam_keras.study.running.folder import (
     RESULTS,
@@ -272,7 +272,7 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
 
 def _print_plan(study, data):
     print_data(study, data)
-    if text := describe_few_seeds(study):
+    if text := describe_few(study, getattr(data, "sizes", {})):
         _terminal.say(text)
 
 

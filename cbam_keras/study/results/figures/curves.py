@@ -123,11 +123,12 @@ def _draw_rows(axes, rows, baseline, scale):
             )
         color = styles[row.label]["color"]
         # Points lie below the row, so that none hides the mean, and equal ones
-        # below each other.
+        # below each other, closer if there are many.
         values = [scale * value for value in row.values]
         places = [
-            place + 0.25 + 0.1 * values[:number].count(value)
+            place + 0.2 + values[:number].count(value) * step
             for number, value in enumerate(values)
+            for step in [min(0.1, 0.3 / values.count(value))]
         ]
         axes.plot(values, places, ".", color=color, label="one training")
         if row.mean is not None:
