@@ -1,6 +1,5 @@
 """Images with boxes: readers of folders, augmentation."""
 
-import itertools
 import json
 
 import numpy as np
@@ -99,25 +98,6 @@ def write_voc(root):
     return root
 
 
-def write_yolo(root):
-    """Writes a folder as YOLO has it, of the images and boxes of COCO's."""
-    for split, number in itertools.product(("train", "val"), range(2)):
-        (high, wide), boxes = SIZES[number], OBJECTS[number]
-        image = root / f"images/{split}/{number}.jpg"
-        text = root / f"labels/{split}/{number}.txt"
-        for file in (image, text):
-            file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels((high, wide), boxes)).save(image)
-        rows = [
-            f"{int(kind == 'dog')} {(x + w / 2) / wide} {(y + h / 2) / high} "
-            f"{w / wide} {h / high}\n"
-            for (x, y, w, h), kind in zip(boxes, CLASSES[number], strict=True)
-        ]
-        text.write_text("".join(rows))
-    (root / "data.yaml").write_text("names: [cat, dog]")
-    return root
-
-
 def bright_box(image):
     """Returns the extent of the bright pixels."""
     rows, columns = (np.flatnonzero((image > 128).any(a)) for a in (1, 0))
@@ -165,15 +145,6 @@ def test_a_folder_of_voc_is_read(tmp_path):
     assert scores(loaded.train) == [1, 0, 1]
     # The box is from the 4th to the 18th column, the 5th to the 14th row.
     assert pictures[0].boxes[0].tolist() == [3, 4, 18, 14]
-
-
-def test_a_folder_of_yolo_is_read(tmp_path):
-    loaded = read(write_yolo(tmp_path), image_size=40)
-    assert loaded.class_names == ("cat", "dog")
-    assert loaded.sizes == {"train": 2, "test": 2}
-    first, second = loaded.train.pictures
-    assert (first.labels.tolist(), second.labels.tolist()) == ([0, 1], [1])
-    np.testing.assert_allclose(first.boxes, [[3, 4, 18, 14], [0, 0, 6, 10]])
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)

@@ -55,8 +55,8 @@ def _parse(arguments):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    text = "digit_scenes (embedded, default), a folder with COCO's, VOC's or "
-    text += "YOLO's boxes, or a dataset of TensorFlow Datasets with boxes"
+    text = "digit_scenes (embedded, default), a folder with COCO's or VOC's "
+    text += "boxes, or a dataset of TensorFlow Datasets with boxes"
     add("--data", default="digit_scenes", metavar="NAME|FOLDER", help=text)
     add("--data-dir", metavar="DIR", help="the folder of TensorFlow Datasets")
     add("--download", action="store_true", help="download it if necessary")

@@ -54,8 +54,8 @@ def load(
     """Loads images with boxes.
 
     `source` is `"digit_scenes"` (4,000 training and 500 test scenes of 64 x 64
-    pixels with one to three digits among clutter), a folder in COCO's, VOC's
-    or YOLO's layout, or a dataset of TensorFlow Datasets with boxes. The
+    pixels with one to three digits among clutter), a folder in COCO's or
+    VOC's layout, or a dataset of TensorFlow Datasets with boxes. The
     `augment` of the recipe holds names of `AUGMENTATIONS`; its `image_size` is
     by default the size of all images, or 320 if they differ. Warns of images
     and boxes that are left out. Raises a `ValueError` if no box is left.

@@ -70,11 +70,6 @@ class Folder:
         fitting = [key for key in ranks if ranks[key] == best]
         return fitting[0] if len(fitting) == 1 else own
 
-    def find_within(self, path: pathlib.Path) -> list[Key]:
-        """Returns the keys of the images in a folder."""
-        path = pathlib.Path(os.path.normpath(path))
-        return [k for k, x in self.images.items() if x[0].is_relative_to(path)]
-
     def read_lists(self) -> dict[str, list[Key]]:
         """Returns what lists as `ImageSets/Main/train.txt` name, by split."""
         splits = collections.defaultdict[str, list[Key]](list)

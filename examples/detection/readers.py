@@ -1,12 +1,11 @@
 """Pictures of folders and of TensorFlow Datasets.
 
-A folder is as COCO's, with a JSON file of each split; as VOC's, with an XML
-file of each image; or as YOLO's, with a text of each image. Each reader finds
-its annotations, and `make_pictures` checks them.
+A folder is as COCO's, with a JSON file of each split, or as VOC's, with an XML
+file of each image. Each reader finds its annotations, and `make_pictures`
+checks them.
 """
 
 import collections
-import functools
 import itertools
 import json
 import os
@@ -34,21 +33,19 @@ IGNORED = ("is_difficult", "is_crowd")
 
 
 def read_folder(path: pathlib.Path) -> Pictures:
-    """Reads a folder in COCO's, VOC's or YOLO's layout, or one around it."""
+    """Reads a folder in COCO's or VOC's layout, or one around it."""
     for root in (path, *sorted(path.glob("*/"))):
         folder = Folder(root)
         for find, read in (
             (_find_coco, _read_coco),
             (_find_voc, _read_voc),
-            (_find_yolo, _read_yolo),
         ):
             if files := find(folder):
                 return read(folder, files)
     raise ValueError(
         "A folder of images with boxes must be as COCO's (annotations/"
-        "instances_train.json or train/_annotations.coco.json), as VOC's "
-        "(Annotations/*.xml, or XML beside the images) or as YOLO's (labels/"
-        "*.txt, or text beside the images). Received: "
+        "instances_train.json or train/_annotations.coco.json) or as VOC's "
+        "(Annotations/*.xml, or XML beside the images). Received: "
         f'data="{path}" with neither. Convert it to one of them'
     )
 
@@ -160,7 +157,7 @@ def _list_classes(splits):
     return {each.class_name for _, objects in entries for each in objects}
 
 
-# VOC and YOLO
+# VOC
 
 
 def _find_voc(folder):
@@ -199,76 +196,14 @@ def _read_xml(file):
     return annotations
 
 
-def _find_yolo(folder):
-    """Returns text named as images or in `labels/`, of a YOLO layout."""
-    is_described = bool(_read_yaml(folder))
-    return [
-        file
-        for file in (folder.files if is_described else folder.find(".txt"))
-        if file.suffix.lower() == ".txt"
-        and file.name != "classes.txt"
-        and (
-            folder.key_of(file) in folder.images
-            or "labels" in file.relative_to(folder.root).parts
-        )
-    ]
-
-
-def _read_yolo(folder, files):
-    """Reads text beside images, or in `labels/` as they are in `images/`.
-
-    `data.yaml` or a list names the classes. An image without text has no boxes.
-    """
-    settings = _read_yaml(folder)
-    names = _read_class_names(folder, settings)
-    has_points = "kpt_shape" in settings
-    read = functools.partial(_read_text, names=names, has_points=has_points)
-    texts = [x for x in files if folder.key_of(x) in folder.images]
-    splits, problems = _read_files(folder, texts, read, settings)
-    problems["image", "left out"] += [
-        ("missing", file.name) for file in sorted({*files} - {*texts})
-    ]
-    class_names = [*dict.fromkeys(names.values())]
-    class_names = class_names or _sort_numbers(_list_classes(splits))
-    return make_pictures(
-        splits, class_names, folder.root, problems, in_fractions=True
-    )
-
-
-def _read_text(file, names, has_points):
-    """Returns the objects that a text describes."""
-    text = file.read_text(encoding="utf-8-sig", errors="replace")
-    annotations = []
-    for number, *fields in filter(None, map(str.split, text.splitlines())):
-        # Some tools write all numbers as floats.
-        number = _as_id(number)
-        name = names.get(number, f"class {number}" if names else number)
-        annotations.append(Annotation(name, _find_corners(fields, has_points)))
-    return annotations
-
-
-def _find_corners(fields, has_points):
-    """Returns the corners of a box, or of the box around a polygon."""
-    # Confidence may follow a box, or points of the body.
-    if has_points or len(fields) < 6:
-        center, size = np.split(parse_numbers(fields[:4]), 2)
-        return np.concatenate([center - size / 2, center + size / 2])
-    try:
-        points = np.array(fields, "float64").reshape(-1, 2)
-    except ValueError:
-        return np.full(4, np.nan)
-    return np.concatenate([points.min(axis=0), points.max(axis=0)])
-
-
-def _read_files(folder, files, read, settings=None):
+def _read_files(folder, files, read):
     """Returns the images of each split with their objects, and problems.
 
-    Lists of names or folders say which are of a split, or settings of YOLO,
-    where an image may be without a file.
+    Lists of names or folders say which are of a split.
     """
     labels = {folder.key_of(file): file for file in files}
     images = map(folder.key_of, folder.find(*data.ENDINGS))
-    splits = _read_yaml_splits(settings or {}, folder) or folder.read_lists()
+    splits = folder.read_lists()
     if not splits:
         for key in sorted({*labels, *images}):
             splits[split_of(*key[:-1])].append(key)
@@ -279,11 +214,11 @@ def _read_files(folder, files, read, settings=None):
         for key in dict.fromkeys(keys):
             # The path of a missing image leads nowhere.
             path, *_ = folder.images.get(key, [folder.root.joinpath(*key)])
-            if key not in labels and settings is None:
+            if key not in labels:
                 left_out.append(("without XML", "/".join(key)))
                 continue
             try:
-                objects = read(labels[key]) if key in labels else []
+                objects = read(labels[key])
             # The parser raises a `SyntaxError`, or a `ValueError` for entities.
             except (SyntaxError, ValueError) as error:
                 place = f"{labels[key].name}: {error}"
@@ -295,53 +230,6 @@ def _read_files(folder, files, read, settings=None):
             place = os.path.basename(image)
             left_out.append(("in the folder of no split", place))
     return entries, problems
-
-
-def _read_yaml(folder):
-    """Returns the settings in `data.yaml`, none without the file."""
-    for file in folder.find(".yaml", ".yml"):
-        yaml = _checks.require("yaml", extra="detect")
-        try:
-            settings = yaml.safe_load(file.read_bytes())
-        except (yaml.YAMLError, ValueError) as error:
-            raise ValueError(
-                f'A file must be YAML. Received: "{file}" ({error})'
-            ) from error
-        names = settings.get("names", "") if isinstance(settings, dict) else ""
-        if not isinstance(names, str):
-            return settings
-    return {}
-
-
-def _read_yaml_splits(settings, folder):
-    """Returns the images of the folders and lists that `data.yaml` names.
-
-    None if one of them is missing, as where a dataset was moved.
-    """
-    splits = collections.defaultdict(list)
-    for name in ("train", "val", "valid", "test"):
-        entries = settings.get(name) or []
-        for entry in [entries] if isinstance(entries, str) else entries:
-            path = folder.root / str(settings.get("path", ".")) / entry
-            path = path if path.exists() else folder.root / entry
-            if not path.exists():
-                return {}
-            read = folder.read_list if path.is_file() else folder.find_within
-            splits[split_of(name)] += read(path)
-    return splits if all(splits.values()) else {}
-
-
-def _read_class_names(folder, settings):
-    """Returns the names of the classes by their number in the text files."""
-    names = settings.get("names")
-    for file in folder.files:
-        is_list = file.suffix == ".names" or file.name.lower() == "classes.txt"
-        if not names and is_list:
-            # A class is the number of its line.
-            names = file.read_text(encoding="utf-8-sig").rstrip().splitlines()
-    if not isinstance(names, dict):
-        names = dict(enumerate(names or []))
-    return {str(number): str(name).strip() for number, name in names.items()}
 
 
 # TensorFlow Datasets
