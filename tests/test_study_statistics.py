@@ -141,10 +141,11 @@ def test_several_comparisons_are_decided_by_holms_method():
             "Python seeds=5).",
         ),
         (
-            Measured.of(CBAM[:2], [0.021] * 2, 50, folds=5),
+            measured(0.021, (0.01, 0.032), 0.01, 2, "2 folds"),
             "No difference is shown between cbam and none: +2.10 points of "
-            "test accuracy (no interval over 2 folds). Fewer than 3 folds show "
-            "no difference: take five (--folds 5, in Python folds=5).",
+            "test accuracy (95 % interval +1.00 to +3.20 over 2 folds). "
+            "Fewer than 3 folds show no difference: take five (--folds 5, in "
+            "Python folds=5).",
         ),
         (
             Measured.of(CBAM[:1]),
