@@ -13,6 +13,8 @@ import json
 import pathlib
 import re
 
+from benchmarks import results
+
 STORED = pathlib.Path(__file__).with_suffix(".jsonl")
 # Measurements that differ in one of them do not replace each other.
 KEYS = ("benchmark", "devices", "dtype", "mode")
@@ -59,11 +61,7 @@ def store(record):
 
 def markdown(rows, records=()):
     """Returns rows of cells as a table, and on what they were measured."""
-    lines = [
-        f"| {' | '.join(x)} |" for x in (rows[0], *(y.values() for y in rows))
-    ]
-    lines.insert(1, f"|{'---|' * len(rows[0])}")
-    text = "\n".join(lines)
+    text = results.table(rows)
     places = {}
     for record in records:
         # Older records name no processor.

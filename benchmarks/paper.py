@@ -9,6 +9,7 @@ those that the paper reports, into `docs/fidelity.md`.
 import pathlib
 import re
 
+from benchmarks import results
 from cbam_keras import _terminal, presets, profile_model
 
 PAGE = pathlib.Path(__file__).parent.parent / "docs/fidelity.md"
@@ -36,8 +37,7 @@ def tables(counts):
         # A table without errors has no column of them.
         filled = [name for name in cells[0] if any(x[name] for x in cells)]
         cells = [{name: x[name] for name in filled} for x in cells]
-        table = _terminal.Table(f"Table {number}: {title}", cells)
-        texts.append(table.markdown())
+        texts.append(f"**Table {number}: {title}**\n\n{results.table(cells)}")
     equal = sum(
         counts[name] == (row.parameters, row.macs)
         for name, row in presets.PRESETS.items()

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 
 from benchmarks import modes, timing
-from cbam_keras import _files, _terminal, study
+from cbam_keras import _files, study
 
 
 def write(name, options, record, tables, packages=()):
@@ -46,9 +46,11 @@ def write(name, options, record, tables, packages=()):
 
 def table(rows):
     """Returns rows of text, by their headings, as a Markdown table."""
-    sides = _terminal.Table("", rows).sides
-    cells = [list(row.values()) for row in rows]
-    return _terminal.render(sides, [cells], markdown=True)
+    lines = [
+        f"| {' | '.join(x)} |" for x in (rows[0], *(y.values() for y in rows))
+    ]
+    lines.insert(1, f"|{'---|' * len(rows[0])}")
+    return "\n".join(lines)
 
 
 def times(rows):

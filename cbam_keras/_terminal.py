@@ -76,30 +76,27 @@ def show_progress(items: Iterable, total: int, title: str) -> Iterator:
 def render(
     columns: Mapping[str, Literal["left", "right"]],
     sections: Iterable[Iterable[Sequence[str]]],
-    *,
-    markdown: bool = False,
 ) -> str:
     """Returns rows of strings as a table."""
     from rich import box, console, table
 
     terminal = console.Console(
-        width=100_000 if markdown else 120,
+        width=120,
         color_system=None,
         markup=False,
         emoji=False,
         # In a notebook it would show an empty block.
         force_jupyter=False,
     )
-    shown = table.Table(box=box.MARKDOWN if markdown else box.HEAVY_HEAD)
-    cell = _markdown_cell if markdown else make_printable
+    shown = table.Table(box=box.HEAVY_HEAD)
     for heading, side in columns.items():
-        shown.add_column(cell(heading), justify=side, overflow="fold")
+        heading = make_printable(heading)
+        shown.add_column(heading, justify=side, overflow="fold")
     for section in sections:
         for row in section:
-            shown.add_row(*map(cell, row))
-        if not markdown:
-            shown.add_section()
-    if not markdown and terminal.measure(shown).maximum > TERMINAL:
+            shown.add_row(*map(make_printable, row))
+        shown.add_section()
+    if terminal.measure(shown).maximum > TERMINAL:
         for column in shown.columns:
             # Lines of fewer letters would be many.
             width = max([12, *(len(str(x)) for x in column.cells)])
@@ -137,12 +134,6 @@ class Table:
         table = render(self.sides, self._sections())
         parts = (f"{make_printable(self.title)}\n{table}", wrap(self.note))
         return "\n\n".join(filter(None, parts)).strip("\n")
-
-    def markdown(self) -> str:
-        """Returns the table in Markdown."""
-        table = render(self.sides, self._sections(), markdown=True)
-        parts = (f"**{self.title}**", table, self.note)
-        return "\n\n".join(filter(None, parts))
 
     def html(self) -> str:
         """Returns the table for notebooks."""
@@ -254,7 +245,3 @@ def say(text: object, file: TextIO | None = None) -> None:
 def number_cell(form: str, value: float | None, factor: float = 1) -> str:
     """Returns a number for a table, in another unit, or nothing for `None`."""
     return "" if value is None else form.format(factor * value)
-
-
-def _markdown_cell(text: str) -> str:
-    return " ".join(make_printable(text).splitlines()).replace("|", r"\|")

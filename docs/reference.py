@@ -85,7 +85,7 @@ MEMBERS = """
     CBAMHyperModel.batch_size_for CBAMHyperModel.network CBAMHyperModel.build
     Places.parameters Profile.parameters
     Profile.macs Profile.attention_parameters Profile.attention_macs
-    Profile.uncounted Results.read Results.plot Results.markdown
+    Profile.uncounted Results.read Results.plot
     Results.json Task.load Task.check Task.compile Task.evaluate
     Task.predict Task.validate Results.predictions Results.per_class
     Results.confusion Results.thresholds Results.path

@@ -114,3 +114,12 @@ def rewrite(path, change):
 
 def statuses(results):
     return [outcome.status for outcome in results.outcomes]
+
+
+def shown_by(results):
+    """Returns all texts of the tables of results, and the verdict."""
+    texts = [results.verdict]
+    for table in results.tables():
+        cells = [text for row in table.rows for text in (*row, *row.values())]
+        texts += [table.title, table.note, *cells]
+    return " | ".join(texts)

@@ -72,7 +72,7 @@ def test_docs_have_the_reported_numbers():
     assert "\n\n30 of 30 rows match the parameters" in text
     assert paper.page(text, reported) == text
     other = paper.tables(reported | {"resnet18": (11.69, 1.813)})
-    assert "|          11.69 |    11.69 | 1.813 |     1.814 |" in other
+    assert "| 11.69 | 11.69 | 1.813 | 1.814 |" in other
     assert "\n\n29 of 30 rows match" in other
 
 

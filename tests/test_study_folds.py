@@ -68,8 +68,8 @@ def test_differences_are_paired_by_fold_and_corrected(photos, tmp_path):
     half = stats.t.ppf(0.975, 2) * deviation * np.sqrt(1 / 3 + 1 / 2)
     assert gated.interval == pytest.approx((mean - half, mean + half))
     assert "over 3 folds). 80 % of such studies would find" in found.verdict
-    assert "Networks, mean over 3 folds" in found.markdown()
-    assert "20 images, each in one of the folds" in found.markdown()
+    assert found.tables()[0].title == "Networks, mean over 3 folds"
+    assert "20 images, each in one of the folds" in str(found)
     assert json.loads(found.json())["folds"] == 3
     assert study.Results.read(tmp_path) == found
     assert list(found.to_dataframe()["seeds"]) == [3, 3]

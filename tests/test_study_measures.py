@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from data_checks import arrays
 from networks import linear
+from study_checks import shown_by
 
 from cbam_keras import comparison, data, study, training, tuning
 from cbam_keras.study.plans.measures import probabilities_and_labels
@@ -199,7 +200,7 @@ def test_a_comparison_is_by_the_measure_beside_the_accuracy(tmp_path):
         assert mean == pytest.approx(np.mean(values))
     row = json.loads(results.json())["rows"][1]
     assert row["validation_accuracy"] == se.validation_accuracy
-    text = results.markdown()
+    text = shown_by(results)
     assert "test macro F1 (%)" in text and "test accuracy (%)" in text
     assert "points of test macro F1" in results.verdict
     # The number of images tells nothing of how such a measure varies.
@@ -249,7 +250,7 @@ def test_a_search_increases_the_measure_on_the_validation_images(tmp_path):
     loaded = data.load(RARE, batch_size=35, seed=found["seed"])
     value = expected("auc", *predicted(model, loaded.test))
     assert found["auc"] == pytest.approx(value)
-    headings, text = results.markdown(), str(results)
+    headings, text = shown_by(results), str(results)
     assert "val ROC AUC (%)" in headings and "val accuracy (%)" in headings
     assert f"with a test ROC AUC of {value:.2%} and a test accuracy" in text
     assert "Chosen by validation ROC AUC" in results.verdict

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from study_checks import made, planned
+from study_checks import made, planned, shown_by
 
 from cbam_keras import study
 from cbam_keras.study import Measured, verdict
@@ -192,7 +192,7 @@ def test_an_interval_says_over_what_it_is(count, folds, over):
 def test_results_are_in_the_unit_of_a_measure(measure, none, cbam, texts):
     by_seed = {"none": dict(enumerate(none)), "cbam": dict(enumerate(cbam))}
     found = made(by_seed, measures=(measure,), sizes={"test": 20})
-    shown = found.markdown()
+    shown = shown_by(found)
     assert [x for x in texts.split(" | ") if x not in shown] == []
     assert found.to_dataframe()["mean"][1] == pytest.approx(np.mean(cbam))
 
@@ -227,7 +227,7 @@ def test_a_detectable_difference_is_found_in_80_percent_of_studies():
         f"{study.seeds_needed(found, 0.01, 3)} seeds."
     )
     assert f"{seen} Trained for up to 2 epochs of 7,200 images" in found.verdict
-    assert seen in found.markdown()
+    assert seen in found.tables()[0].note
     assert results_of(2, 2).detectable is None
 
 

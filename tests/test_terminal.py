@@ -39,17 +39,16 @@ def test_terminal_shows_all_of_a_row():
     assert "".join(row[1].strip() for row in folded) == number
 
 
-@pytest.mark.parametrize("form", [str, _terminal.Table.markdown])
-def test_text_is_plain_wherever_it_is_printed(form, monkeypatch):
+def test_text_is_plain_wherever_it_is_printed(monkeypatch):
     console = pytest.importorskip("rich.console")
     shown = table(totals=[("total", "1,826", "[bold] :smile:")])
-    expected = form(shown)
+    expected = str(shown)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "20")
     # In a notebook nothing is shown besides.
     monkeypatch.setattr(console, "_is_jupyter", lambda: True)
     monkeypatch.setattr("rich.jupyter.display", None)
-    text = form(shown)
+    text = str(shown)
     assert text == expected
     assert "\x1b" not in text
     assert "[red]Costs" in text and "[bold] :smile:" in text
@@ -63,26 +62,8 @@ def test_a_cell_that_a_row_lacks_is_empty():
     expected.append(["", "y", "6"])
     printed = [[x.strip() for x in line] for line in cells(str(shown))]
     assert printed == expected
-    written = cells(shown.markdown())
-    del written[1]
-    assert [[x.strip() for x in line] for line in written] == expected
     found = re.findall(r"<t[hd] [^>]*>(.*?)</t[hd]>", shown.html())
     assert found == sum(expected, [])
-
-
-# In Markdown.
-
-
-def test_markdown_has_each_row_in_one_line_that_cells_do_not_break():
-    wide = ("n" * 2000, "1", "a|b\ntwo lines")
-    text = table(wide, title="Costs").markdown()
-    parser = pytest.importorskip("markdown_it", reason="reads the table back")
-    html = parser.MarkdownIt("commonmark").enable("table").render(text)
-    found = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", html)
-    expected = [*HEADINGS, "plain", "1,814", "", *wide[:2], "a|b two lines"]
-    assert found == expected
-    assert html.startswith("<p><strong>Costs</strong></p>\n<table>")
-    assert html.endswith("</table>\n<p>All of them.</p>\n")
 
 
 # Bars that can be hidden.

@@ -56,12 +56,7 @@ def test_results_print_each_network_with_its_numbers():
     results = of_study()
     text = str(results)
     assert text.splitlines()[0].strip() == "Results in runs/own, 2 seeds"
-    headings, _, _, row, _ = (
-        [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in results.markdown().splitlines()
-        if "|" in line
-    )
-    assert dict(zip(headings, row, strict=True)) == {
+    assert results.tables()[0].rows[1] == {
         "network": EVIL,
         "parameters": "9,000",
         "test accuracy (%)": "90.00 ± 1.41",
@@ -69,7 +64,7 @@ def test_results_print_each_network_with_its_numbers():
         "s / epoch": "3.5",
     }
     # A few photographs are not taken for many points.
-    for shown in (text, results._repr_html_(), results.markdown()):
+    for shown in (" ".join(text.split()), results._repr_html_()):
         assert shown.count("100 test images (one of them is 1.00 points)") == 1
 
 
@@ -104,6 +99,6 @@ def test_without_intervals_none_are_promised():
     found = of_study()
     first = tuple(x for x in found.outcomes if x.seed == 0)
     found = dataclasses.replace(found, outcomes=first, seeds=(0,))
-    texts = [str(found), found.markdown(), found._repr_html_()]
+    texts = [str(found), found._repr_html_()]
     assert not [text for text in texts if "95 % interval" in text]
-    assert "95 %" in of_study().markdown()
+    assert "95 %" in str(of_study())

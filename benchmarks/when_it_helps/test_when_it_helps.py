@@ -23,7 +23,7 @@ RESULTS = {
         "data": {"seed0": {"name": "photographs", "sizes": {"test": 100}}},
     },
     "measures": [{"key": "test_accuracy", "heading": "test accuracy"}],
-    "comparisons": [{"baseline": "none", "variants": []}],
+    "baseline": "none",
     "labels": {},
     "seeds": [0],
     "networks": [],

@@ -394,11 +394,6 @@ class Results(_terminal.Tabular):
         table = dataclasses.replace(self._table(), title=title)
         return [x for x in (table, predictions.class_table(self)) if x]
 
-    def markdown(self) -> str:
-        """Returns tables and verdict in Markdown."""
-        tables = [table.markdown() for table in self.tables()]
-        return "\n\n".join(filter(None, [*tables, self.verdict]))
-
     def _records(self):
         return [row.as_record() for row in self.rows]
 
