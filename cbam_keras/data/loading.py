@@ -54,8 +54,8 @@ class ImageData:
         fingerprint: String, a short hash by which a resumed run notices other
             data. It is that of arrays as a whole; of the names and contents of
             files (of GIF, JPEG, PNG and WebP the length and the first and last
-            4 KiB); of the version and 100 examples a split of TensorFlow
-            Datasets.
+            4 KiB); of the version and the first 100 examples of each split of
+            TensorFlow Datasets.
         commonest: Number in (0, 1], the fraction of the test images in the
             majority class. With folds it is that of all images; `None` if
             labels are read from disk.
@@ -212,8 +212,8 @@ def load(
             - A dataset of TensorFlow Datasets, such as `"cifar10"`. It has the
               features "image" and "label". A folder of that name comes first,
               unless `data_dir` is given. If its test labels are secret, the
-              split "validation" is tested on. Keras downloads `"fashion_mnist"`
-              where it is not prepared.
+              split "validation" is tested on. `"fashion_mnist"` comes from
+              Keras, unless `data_dir` is given.
             Defaults to `"crowded_mnist"`.
         batch_size: Positive integer, images per batch. `None` returns each
             split as whole NumPy arrays. Defaults to `32`.
