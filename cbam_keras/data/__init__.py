@@ -51,7 +51,6 @@ from cbam_keras.data.loading import (
 from cbam_keras.data.source import PATH_STARTS, Source
 from cbam_keras.data.splits import SPLITS, check_folds, stratify
 from cbam_keras.data.tables import is_table
-from cbam_keras.data.tfds import ensure_prepared, find_builder, wrong_features
 
 __all__ = [
     "load",

@@ -166,7 +166,7 @@ class Examples:
         return self.names if self.decoded else self.images
 
     def read(self, row: int) -> tuple[np.ndarray | str | bytes, int]:
-        return self.images[row], self.labels[row]
+        return self.images[row], int(self.labels[row])
 
     def read_mask(self, row: int) -> np.ndarray:
         """Returns the class of each pixel, `(H, W)`."""
@@ -200,7 +200,7 @@ class DiskExamples:
 
     def read(self, row: int) -> tuple[bytes, int]:
         example = self.examples[int(self.rows[row])]
-        return example["image"], example["label"]
+        return example["image"], int(example["label"])
 
     def take(self, rows: np.ndarray) -> "DiskExamples":
         return DiskExamples(self.examples, self.rows[rows])

@@ -12,7 +12,6 @@ from cbam_keras import _checks, _files
 from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
 from cbam_keras.data.splits import SPLITS
-from cbam_keras.data.tfds import describe_missing
 
 # A split, and what may stand around its name, as in "seg_train" and "test set".
 SPLIT = re.compile(
@@ -37,6 +36,16 @@ TABLE_OF_NAMES = """
     files = sorted(pathlib.Path("{folder}").glob("*{ending}"))
     labels = [re.split(r"[\\W\\d_]", file.name)[0] for file in files]
     pandas.DataFrame({{"image": files, "label": labels}}).to_csv("table.csv")"""
+
+
+def describe_missing(path: str | os.PathLike) -> str:
+    """Returns what is in place of a folder, or what has a similar name."""
+    path = pathlib.Path(path).expanduser()
+    if path.is_file():
+        return "which is a file"
+    folders = [folder.name for folder in path.parent.glob("*/")]
+    hint = _checks.did_you_mean(path.name, folders)
+    return f"where there is no folder{hint}"
 
 
 def from_folder(

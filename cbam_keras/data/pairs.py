@@ -15,6 +15,7 @@ from cbam_keras.data.examples import READERS, Dataset, describe_counts
 from cbam_keras.data.folders import (
     FILLER,
     PARTS,
+    describe_missing,
     find_ending,
     find_groups,
     find_image_files,
@@ -24,7 +25,6 @@ from cbam_keras.data.folders import (
     name_splits,
 )
 from cbam_keras.data.splits import SPLITS
-from cbam_keras.data.tfds import describe_missing
 
 # What names of masks, and of images beside them, end or begin with.
 MASK = (

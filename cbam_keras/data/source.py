@@ -26,7 +26,7 @@ from cbam_keras.data.splits import (
     warn_of_similar_classes,
 )
 from cbam_keras.data.tables import COLUMNS, from_table, is_table
-from cbam_keras.data.tfds import from_tfds, is_prepared
+from cbam_keras.data.tfds import from_tfds
 
 # Paths may begin with these, and names of datasets never do.
 PATH_STARTS = (".", "~", "/", "\\")
@@ -188,11 +188,10 @@ class Source:
             return from_embedded(self.data)
         if self.kind == "arrays":
             return from_arrays(self.data, masks is not None)
-        is_of_keras = self.data == "fashion_mnist" and self.data_dir is None
-        if is_of_keras and not self.download and not is_prepared(self.data):
+        if self.data == "fashion_mnist" and self.data_dir is None:
             return load_fashion_mnist()
         folders = self.data_dir, self.manual_dir
-        return from_tfds(self.data, EMBEDDED, *folders, self.download)
+        return from_tfds(self.data, *folders, self.download)
 
     def split(
         self, seed: int = 0, folds: int | None = None, fold: int = 0

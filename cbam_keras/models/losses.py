@@ -116,18 +116,19 @@ class PixelCrossentropy(IntegerLabels):
         loss = super().__call__(labels, y_pred, weight * weights)
         if not self.dice_weight:
             return loss
-        probabilities = ops.exp(_log_probabilities(y_pred, self.from_logits))
-        target = ops.one_hot(labels, classes) * weight[..., None]
-        axes = tuple(range(len(labels.shape)))
-        both = ops.sum(probabilities * target, axis=axes)
-        predicted = ops.sum(probabilities * weight[..., None], axis=axes)
-        pixels = ops.sum(target, axis=axes)
-        dice = 2 * both / (predicted + pixels + 1e-6)
-        counts = ops.cast(pixels > 0, "float32")
-        if classes == 2:
-            dice, counts = dice[1:], counts[1:]
-        lost = ops.sum((1 - dice) * counts) / ops.maximum(ops.sum(counts), 1)
-        return loss + self.dice_weight * lost
+        outputs = _log_probabilities(y_pred, self.from_logits)
+        predicted = ops.exp(outputs) * weight[..., None]
+        target = ops.one_hot(labels, classes)
+        # Of two classes, the foreground alone.
+        first = 1 if classes == 2 else 0
+        both, predicted, pixels = (
+            ops.sum(x, axis=tuple(range(len(labels.shape))))[first:]
+            for x in (predicted * target, predicted, target * weight[..., None])
+        )
+        lost = 1 - 2 * both / (predicted + pixels + 1e-6)
+        is_present = ops.cast(pixels > 0, "float32")
+        total = ops.maximum(ops.sum(is_present), 1)
+        return loss + self.dice_weight * ops.sum(lost * is_present) / total
 
     def call(self, y_true, y_pred):
         if self.loss is not None:
@@ -188,9 +189,9 @@ class PixelIoU(keras.metrics.Metric):
         )
         target = ops.one_hot(labels, self.classes) * weight[..., None]
         predicted = to_classes(y_pred, self.from_logits)
-        one_hot = ops.one_hot(ops.reshape(predicted, (-1,)), self.classes)
-        target = ops.reshape(target, (-1, self.classes))
-        counts = ops.matmul(ops.transpose(target), one_hot)
+        predicted = ops.one_hot(predicted, self.classes)
+        axes = [*range(len(labels.shape))]
+        counts = ops.tensordot(target, predicted, axes=[axes, axes])
         self.matrix.assign_add(ops.cast(counts, self.matrix.dtype))
 
     def result(self):
@@ -199,7 +200,10 @@ class PixelIoU(keras.metrics.Metric):
         with contextlib.suppress(Exception):
             labeled = ops.convert_to_numpy(matrix).sum(axis=1) > 0
             if self.ignore_index == 255 and [*labeled] == [True, False]:
-                _warn_of_white()
+                _checks.warn(
+                    "Masks have no pixel of class 1, while 255 is ignored. If "
+                    "that is the foreground, pass masks // 255"
+                )
         return score_of(matrix, self.score)
 
     def get_config(self):
@@ -253,38 +257,26 @@ def _read_labels(y_true, y_pred, sample_weight, classes, ignore_index):
 
     The weight is 0 where the label is ignored, and NaN where it is no class.
     """
-    sizes, pixels = np.shape(y_true), tuple(y_pred.shape)[:-1]
+    sizes, shape = np.shape(y_true), ops.shape(y_pred)[:-1]
     # A shape of TensorFlow may not be known.
-    if isinstance(sizes, tuple) and sizes not in (pixels, (*pixels, 1)):
+    if isinstance(sizes, tuple) and sizes not in (shape, (*shape, 1)):
         raise ValueError(
             "Masks must have an integer for each pixel of the predictions, "
-            f"{pixels}; np.argmax(masks, axis=-1) gives them of one-hot ones. "
+            f"{shape}; np.argmax(masks, axis=-1) gives them of one-hot ones. "
             f"Received: y_true.shape={sizes}, y_pred.shape={y_pred.shape}"
         )
-    if isinstance(y_true, np.ndarray) and (classes, ignore_index) == (2, 255):
-        if {*np.unique(y_true)} == {0, 255}:
-            _warn_of_white()
-    shape = ops.shape(y_pred)[:-1]
-    y_true = y_true if hasattr(y_true, "shape") else np.asarray(y_true)
-    labels = ops.reshape(ops.cast(y_true, "int32"), shape)
-    is_class = ops.logical_and(labels >= 0, labels < classes)
-    weight = ops.where(is_class, 1.0, np.nan)
-    weight = ops.where(labels == ignore_index, 0.0, weight)
+    labels = ops.cast(ops.convert_to_tensor(y_true), "int32")
+    labels = ops.reshape(labels, shape)
+    weight = ops.ones(shape)
     if sample_weight is not None:
         # Weights of images become (B, 1), those of pixels (B, H * W).
         given = ops.convert_to_tensor(sample_weight, "float32")
         given = ops.reshape(given, (shape[0], -1))
-        product = ops.reshape(weight, (shape[0], -1)) * given
-        product = ops.where(given == 0, 0.0, product)
-        weight = ops.reshape(product, shape)
+        weight = ops.reshape(weight, (shape[0], -1)) * given
+    weight = ops.where(labels == ignore_index, 0.0, ops.reshape(weight, shape))
+    is_class = ops.logical_and(labels >= 0, labels < classes)
+    weight = ops.where(ops.logical_or(is_class, weight == 0), weight, np.nan)
     return ops.where(is_class, labels, 0), weight
-
-
-def _warn_of_white():
-    _checks.warn(
-        "Masks have no pixel of class 1, while 255 is ignored. If that is the "
-        "foreground, pass masks // 255"
-    )
 
 
 def _log_probabilities(outputs, from_logits):
