@@ -61,7 +61,7 @@ REFUSED = [
     ),
     ({"head": "prediction"}, "\"predictions\" ... 'prediction'"),
     ({"images": ["a/cat.jpg"]}, 'numbers ... load_img("a/cat.jpg"))[None]'),
-    ({"images": [X[0], X[0, :4]]}, "one size: ... 2 of several sizes"),
+    ({"images": [X[0], X[0, :4]]}, "one size: ... several sizes"),
     ({"layer": 3}, "name of a layer ... layer=3"),
 ]
 

@@ -112,26 +112,6 @@ def test_what_scales_shifts_or_looks_up_costs_parameters_alone():
 
 
 # The gates of each step see the input and the state.
-RECURRENT = [
-    (7 * 4 * 5 * (6 + 5), layers.LSTM(5)),
-    (7 * 3 * 5 * (6 + 5), layers.GRU(5, return_sequences=True)),
-    (7 * 5 * (6 + 5), layers.SimpleRNN(5)),
-    (
-        7 * (4 + 3) * 5 * (6 + 5),
-        layers.Bidirectional(
-            layers.LSTM(5), backward_layer=layers.GRU(5, go_backwards=True)
-        ),
-    ),
-]
-
-
-@pytest.mark.parametrize("macs, layer", RECURRENT)
-def test_recurrent_layers(macs, layer):
-    assert profile_of(layer, (7, 6)).groups["recurrent"][1] == macs
-    frames = layers.TimeDistributed(layer)
-    assert profile_of(frames, (2, 7, 6)).macs == 2 * macs
-
-
 def test_a_normalized_kernel_costs_what_it_does_alone():
     layer = layers.SpectralNormalization(layers.Conv2D(4, 3))
     found = profile_of(layer, (7, 5, 6)).groups

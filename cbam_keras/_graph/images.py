@@ -37,7 +37,7 @@ def number_array(
     except ValueError as error:
         raise ValueError(
             f"`{name}` must be of one size: resize them, or give one at a "
-            f"time. Received: {len(value)} of several sizes"
+            "time. Received: several sizes"
         ) from error
     if array.dtype.kind not in ("buif" if booleans else "uif"):
         hint, first = "", next(array.flat, None)

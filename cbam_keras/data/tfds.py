@@ -29,7 +29,7 @@ def from_tfds(
             f", {describe_missing(name)} ({str(error).splitlines()[0]})"
         ) from error
     features = dict(builder.info.features.items())
-    image, label = features.get("image"), features.get("label")
+    image, label = (features.get(x, object()) for x in ("image", "label"))
     is_image = isinstance(image, tfds.features.Image)
     is_class = isinstance(label, tfds.features.ClassLabel)
     if not (is_class and is_image and image.np_dtype == np.uint8):

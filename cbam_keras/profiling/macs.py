@@ -102,11 +102,6 @@ def _gate_of_skip(layer, x, y):
     return coarse * at_coarse + math.prod(x) * hidden + math.prod(y) * channels
 
 
-def _recurrent(layer, x, y):
-    kernels = layer.cell.kernel, layer.cell.recurrent_kernel
-    return x[0] * x[1] * sum(math.prod(kernel.shape) for kernel in kernels)
-
-
 def _triplet(layer, x, y):
     batch, a, b, c = x
     return batch * (a * b + b * c + a * c) * 2 * layer.kernel_size**2
@@ -148,7 +143,6 @@ COUNTS: dict[str, dict[type | tuple[type, ...], Callable]] = {
         (layers.SeparableConv1D, layers.SeparableConv2D): _separable,
     },
     "dense": {layers.Dense: _dense},
-    "recurrent": {(layers.GRU, layers.LSTM, layers.SimpleRNN): _recurrent},
 }
 
 
@@ -165,9 +159,6 @@ def count_macs(
 
 
 def _count(layer, x, y):
-    if isinstance(layer, layers.Bidirectional):
-        group, macs = _count(layer.forward_layer, x, y)
-        return group, macs and macs + _count(layer.backward_layer, x, y)[1]
     if isinstance(layer, layers.TimeDistributed):
         # The time is folded into the batch.
         x, y = ((axes[0] * axes[1], *axes[2:]) for axes in (x, y))

@@ -20,7 +20,7 @@ class LayerProfile:
         name: String, the name of the layer, prefixed with the names of
             nested models: `"backbone/conv1"`.
         kind: String, the class of the layer.
-        group: String, `"convolution"`, `"dense"`, `"recurrent"`, `"attention"`,
+        group: String, `"convolution"`, `"dense"`, `"attention"`,
             `"other"` or `"not counted"`. `"other"` are normalization and other
             layers that only scale, shift or look up.
         output_shape: Tuple, the shape of its first output without the batch.

@@ -8,7 +8,7 @@ import functools
 import io
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -90,33 +90,10 @@ class Predictions:
         return {"images": images, **dict(named), **areas}
 
 
+# `Results`, which imports this file.
+Judged = Any
 # What files hold by split, by variant and run; `None` for no whole file.
 FilesRead = dict[tuple[str, Run], dict[str, Predictions] | None]
-
-
-class Judged(Protocol):
-    """What is asked here of `Results`."""
-
-    @property
-    def output(self) -> pathlib.Path: ...
-    @property
-    def runs(self) -> Sequence[Outcome]: ...
-    @property
-    def variants(self) -> tuple[str, ...]: ...
-    @property
-    def labels(self) -> dict[str, str]: ...
-    @property
-    def class_names(self) -> tuple[str, ...]: ...
-    @property
-    def folds(self) -> int | None: ...
-    @property
-    def threshold(self) -> str | None: ...
-    @property
-    def files_read(self) -> FilesRead: ...
-    @property
-    def tested(self) -> dict[str, dict[Run, Predictions]]: ...
-    @property
-    def collapsed(self) -> dict[str, list[Run]]: ...
 
 
 def predictions_frame(

@@ -21,15 +21,33 @@ import tempfile
 import threading
 import time
 from concurrent.futures import BrokenExecutor, CancelledError
-from typing import Any
+from typing import Protocol
 
 import keras
 
 from cbam_keras import _checks, _files
 from cbam_keras._terminal import say
-from cbam_keras.study.running.folder import versions
+from cbam_keras.study.plans.study import Run, Study, Variant
+from cbam_keras.study.running.checkpoints import State
+from cbam_keras.study.running.folder import StudyFolder, versions
 from cbam_keras.study.running.machine import part_of_machine
+from cbam_keras.study.running.options import CallbackMakers
 from cbam_keras.study.running.outcomes import Outcome
+
+
+class Queue(Protocol):
+    """What workers ask of the networks of a folder."""
+
+    study: Study
+    folder: StudyFolder
+    callbacks: CallbackMakers
+
+    def missing(self) -> list[tuple[Variant, Run]]: ...
+    def names_missing(self) -> list[str]: ...
+    def progress(self) -> dict[str, Outcome | State | None]: ...
+    def give_up(self, name: str, message: str) -> None: ...
+    def say_time_left(self, workers: int = 1) -> None: ...
+
 
 # The program of a worker, which gets a pickle on its standard input.
 START = """
@@ -61,7 +79,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def train(
-    queue: Any, count: int, executor: concurrent.futures.Executor | None
+    queue: Queue, count: int, executor: concurrent.futures.Executor | None
 ) -> None:
     """Keeps so many workers alive until no network is missing."""
     workers = _Workers(queue, count, executor, _pickle(queue))
@@ -205,7 +223,7 @@ class _Workers:
 
     def __init__(
         self,
-        queue: Any,
+        queue: Queue,
         count: int,
         executor: concurrent.futures.Executor | None,
         plan: bytes,
