@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import pretended
 import pytest
-from layer_checks import to_numpy
 
 from cbam_keras import models, study, training
 
@@ -239,14 +238,3 @@ def test_a_saved_detector_gives_the_same_boxes(saved):
     for key, value in expected.items():
         assert value.dtype in ("float32", "int32")
         np.testing.assert_array_equal(found[key], value)
-
-
-def test_a_saved_detector_is_compiled_as_it_was(saved):
-    values = [
-        keras.Model.test_on_batch(model, images(), objects((1, 2)))[0]
-        for model in (saved.loaded, saved.model)
-    ]
-    assert values[0] == pytest.approx(values[1], rel=1e-5)
-    states = saved.loaded.optimizer.variables, saved.model.optimizer.variables
-    for loaded, kept in zip(*states, strict=True):
-        np.testing.assert_array_equal(to_numpy(loaded), to_numpy(kept))

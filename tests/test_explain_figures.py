@@ -255,17 +255,3 @@ def test_what_is_no_attention_maps_is_refused(maps, message):
     images = IMAGES[0] if "images" in message else IMAGES
     with pytest.raises(ValueError, match=message):
         plotting.plot_attention_maps(images, maps)
-
-
-def test_of_volumes_the_middle_slice_has_its_gate():
-    channel = np.random.default_rng(1).uniform(size=(B, 11, 4))
-    maps = {"cbam": (channel, VOLUME_HEAT[:, ::2])}
-    figure = plotting.plot_attention_maps(VOLUMES[..., None], maps)
-    curves = [x.patches[0].get_data().values for x in figure.axes if x.patches]
-    expected = [sorted(gates, reverse=True) for gates in channel[:, 5]]
-    np.testing.assert_array_equal(curves, expected)
-    for i, (first, gate, _) in enumerate(np.reshape(panels(figure), (B, 3))):
-        gray = first.images[0].get_array()
-        assert_close(gray, unit(VOLUMES[i])[5], 1e-6)
-        heat = VOLUME_HEAT[i, 6]
-        np.testing.assert_array_equal(gate.images[1].get_array(), heat)
