@@ -1,7 +1,7 @@
 """Datasets of TensorFlow Datasets, in memory or read from disk."""
 
-import os
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
@@ -10,13 +10,12 @@ from cbam_keras.data.examples import Dataset, DiskExamples, digest
 from cbam_keras.data.folders import describe_missing
 from cbam_keras.data.splits import SPLITS
 
-Path = str | os.PathLike | None
 # Datasets of more bytes, as encoded images, are read from disk.
 IN_MEMORY_BYTES = 2 * 2**30
 
 
 def from_tfds(
-    name: str, data_dir: Path, manual_dir: Path, download: bool
+    name: str, data_dir: Any, manual_dir: Any, download: bool
 ) -> Dataset:
     """Returns a dataset of TensorFlow Datasets, in memory if it is small."""
     try:
@@ -28,8 +27,8 @@ def from_tfds(
             f'`data` must be a name, folder or arrays. Received: data="{name}"'
             f", {describe_missing(name)} ({str(error).splitlines()[0]})"
         ) from error
-    features = dict(builder.info.features.items())
-    image, label = (features.get(x, object()) for x in ("image", "label"))
+    features: Any = dict(builder.info.features.items())
+    image, label = features.get("image"), features.get("label")
     is_image = isinstance(image, tfds.features.Image)
     is_class = isinstance(label, tfds.features.ClassLabel)
     if not (is_class and is_image and image.np_dtype == np.uint8):
