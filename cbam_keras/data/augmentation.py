@@ -1,10 +1,10 @@
-"""Random layers of Keras for training images, and random resized crops."""
+"""Random flips, shifts and crops of training images, and layers of Keras."""
 
-import functools
+import inspect
 import math
 import random
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -14,26 +14,20 @@ from cbam_keras import _checks, _graph
 
 # A name, or a layer of Keras.
 Augmentation: TypeAlias = str | keras.layers.Layer
-partial = functools.partial
-# Layers of Keras by name. "crop" pads the image with its mirror image and cuts
-# out whole pixels, a place for each image: `RandomCrop` crops a batch alike.
-# The factors of the last four are those of Keras' guides; a single number would
-# only raise the contrast.
-LAYERS: dict[str, Callable | None] = {
-    "flip": partial(keras.layers.RandomFlip, "horizontal"),
-    "crop": partial(
-        keras.layers.RandomTranslation, 1 / 8, 1 / 8, interpolation="nearest"
-    ),
-    # It is cut out where images are decoded.
-    "random_resized_crop": None,
-    "rotate": partial(keras.layers.RandomRotation, 0.1),
-    "zoom": partial(keras.layers.RandomZoom, 0.1),
-    "brightness": partial(keras.layers.RandomBrightness, 0.1),
-    "contrast": partial(keras.layers.RandomContrast, (0.1, 0.1)),
+# Layers of Keras by name, with the factor of Keras' guides. A single number
+# would only raise the contrast.
+LAYERS = {
+    "rotate": (keras.layers.RandomRotation, 0.1),
+    "zoom": (keras.layers.RandomZoom, 0.1),
+    "brightness": (keras.layers.RandomBrightness, 0.1),
+    "contrast": (keras.layers.RandomContrast, (0.1, 0.1)),
 }
-AUGMENTATIONS = tuple(LAYERS)
+MOVES = ("flip", "crop", "random_resized_crop")
+AUGMENTATIONS = (*MOVES, *LAYERS)
 # The state of Python's generator is that of the process.
 _ONE_AT_A_TIME = threading.Lock()
+# "crop" shifts by up to this fraction of a side.
+SHIFT = 8
 # Random resized crops: the least fraction of the area, the logarithm of the
 # largest aspect ratio, and how many boxes are drawn to find one that fits.
 LEAST_AREA = 0.08
@@ -78,14 +72,17 @@ def check_augmentations(
                 f"augment={augment!r}{hint}"
             )
     for layer in layers:
+        is_random = "training" in inspect.signature(layer.call).parameters
         takes_masks = hasattr(layer, "transform_segmentation_masks")
         mixes = isinstance(layer, keras.layers.MixUp | keras.layers.CutMix)
-        if mixes or (has_masks and not takes_masks):
+        if not is_random or mixes or (has_masks and not takes_masks):
             raise ValueError(
-                "The layers of `augment` must keep labels as they are and, "
-                "with masks, have the method `transform_segmentation_masks`, "
-                "as Keras' own have. Those that mix labels, as MixUp, need a "
-                f"task of your own. Received: {layer!r}"
+                "The layers of `augment` must take `training`, keep labels as "
+                "they are and, with masks, have the method "
+                "`transform_segmentation_masks`, as Keras' own have. Others, "
+                "as Rescaling, belong into the network, after its input; those "
+                "that mix labels, as MixUp, need a task of your own. Received: "
+                f"{layer!r}"
             )
     return (*(name for name in AUGMENTATIONS if name in listed), *layers)
 
@@ -94,11 +91,13 @@ def make_layers(augment: Iterable[Augmentation]) -> list[keras.layers.Layer]:
     """Returns the layers of Keras among augmentations that are checked."""
     # Layers with name and seed leave the state of the process as it is.
     made = {
-        name: make(seed=0, name=name, dtype="float32")
-        for name, make in LAYERS.items()
-        if make is not None
+        name: LAYERS[name][0](
+            LAYERS[name][1], seed=0, name=name, dtype="float32"
+        )
+        for name in augment
+        if name in LAYERS
     }
-    return [made.get(x, x) for x in augment if x != "random_resized_crop"]
+    return [made.get(x, x) for x in augment if x not in MOVES]
 
 
 def apply_layers(
@@ -169,3 +168,29 @@ def draw_box(size: tuple[int, ...], draws: np.ndarray) -> tuple[int, ...]:
     top = min(np.floor(down * (height - high + 1)), height - high)
     left = min(np.floor(right * (width - wide + 1)), width - wide)
     return tuple(map(int, (top, left, high, wide)))
+
+
+def flip_and_crop(
+    images: np.ndarray, draws: np.ndarray, augment: Sequence[str]
+) -> np.ndarray:
+    """Flips and shifts a batch, each image by its draws `(B, 3)`."""
+    # Keras' `RandomFlip` draws for a whole batch, of which a process may hold
+    # some rows, and its `RandomCrop` crops all images alike.
+    if "crop" in augment:
+        height, width = images.shape[1:3]
+        down, right = height // SHIFT, width // SHIFT
+        edges = ((0, 0), (down, down), (right, right), (0, 0))
+        padded = np.pad(images, edges, mode="symmetric")
+        # The first row and column kept, from 0 to twice the margin.
+        top = (draws[:, 1] * (2 * down + 1)).astype("int32")
+        left = (draws[:, 2] * (2 * right + 1)).astype("int32")
+        images = np.stack(
+            [
+                image[y : y + height, x : x + width]
+                for image, y, x in zip(padded, top, left, strict=True)
+            ]
+        )
+    if "flip" in augment:
+        flipped = draws[:, 0, None, None, None] < 0.5
+        images = np.where(flipped, images[:, :, ::-1], images)
+    return images

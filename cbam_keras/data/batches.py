@@ -14,13 +14,14 @@ from cbam_keras.data.augmentation import (
     TRIES,
     Augmentation,
     apply_layers,
+    flip_and_crop,
     make_layers,
 )
 from cbam_keras.data.decoding import get_threads, read_example
 
 # Each use of random numbers has a number, so that no two share a seed. None is
 # 0, since NumPy takes a seed with zeros at its end for the one without them.
-ORDER, RANDOM_CROP, LAYERS = 1, 3, 4
+ORDER, FLIP_AND_CROP, RANDOM_CROP, LAYERS = 1, 2, 3, 4
 # Batches that `fit` decodes ahead of the one it trains on.
 PREFETCHED = 2
 
@@ -75,6 +76,14 @@ class Batches(keras.utils.PyDataset):
             epochs = [epoch] * len(rows)
             read = get_threads().map(self._read, epochs, positions, rows)
             images, labels = map(np.stack, zip(*read, strict=True))
+        if self.augment:
+            rng = self._generator(epoch, index, FLIP_AND_CROP)
+            draws = rng.random((self.batch_size, 3), dtype="float32")
+            draws = draws[positions % self.batch_size]
+            images = flip_and_crop(images, draws, self.augment)
+            if labels.ndim > 1:
+                masks = flip_and_crop(labels[..., None], draws, self.augment)
+                labels = masks[..., 0]
         images = self._as_input(images)
         if self.layers:
             rng = self._generator(epoch, index, LAYERS)
@@ -87,18 +96,6 @@ class Batches(keras.utils.PyDataset):
         if self.examples.boxes is not None:
             batch.append(self.examples.boxes[rows])
         return tuple(batch)
-
-    def check_layers(self) -> None:
-        """Raises if layers change the size or most of the range of images."""
-        before, after = dataclasses.replace(self, augment=())[0][0], self[0][0]
-        if before.shape != after.shape or np.ptp(after) < np.ptp(before) / 10:
-            raise ValueError(
-                "The layers of `augment` must keep the size of images and "
-                f"their range, of [0, 255]. Received: augment={self.augment}, "
-                f"which makes images {after.shape} from {after.min():.3g} to "
-                f"{after.max():.3g}. Give layers value_range=(0, 255), and "
-                "rescale in the network, after its input"
-            )
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Returns images of some rows, as evaluation sees them."""

@@ -231,16 +231,16 @@ def load(
             is bilinear with antialiasing. Defaults to `None`, the size of all
             images or, if they differ, 224.
         augment: How to augment training images: one or several of
-            `"random_resized_crop"` (8 to 100 % of the area with an aspect ratio
-            of 3:4 to 4:3), `"flip"` (left to right for half of the images),
-            `"crop"` (a shift by up to an eighth of each side, which mirrors the
-            margin), `"rotate"`, `"zoom"`, `"brightness"` and `"contrast"` (by
-            up to a tenth), and of layers, as `keras.layers.RandAugment()`, or a
-            `Sequential` of them. All but the first are random layers of Keras.
-            They are applied in this order, draw by `seed` and epoch, and give
-            other images on another backend or machine (under PyTorch,
-            `RandomElasticTransform` each time). Your layers must keep the size
-            of images and their range, of [0, 255]. Defaults to `()`.
+            `"random_resized_crop"`, `"crop"` and `"flip"`, of `"rotate"`,
+            `"zoom"`, `"brightness"` and `"contrast"`, and of layers that take
+            `training`, as `keras.layers.RandAugment()`, or a `Sequential` of
+            them. The first three are 8 to 100 % of the area with an aspect
+            ratio of 3:4 to 4:3, a shift by up to an eighth of each side, and
+            left to right for half of the images; the next four Keras' random
+            layers with a factor of 0.1. All are applied in this order, and draw
+            by `seed`. Layers give other images on another backend or machine
+            (under PyTorch, `RandomElasticTransform` each time). Defaults to
+            `()`.
         group_by_folder: Boolean, whether the images of a subfolder, as of one
             patient, stay in one split. Subfolders of one name in several
             classes count as one. Defaults to `True`.
@@ -528,8 +528,6 @@ def load_source(
                 channels_first=channels_first,
                 ignore_index=0 if masks is None else masks.ignore_index,
             )
-    if any(isinstance(x, keras.layers.Layer) for x in augment):
-        splits["train"].check_layers()
     return ImageData(
         name=source.name,
         image_shape=image_shape,
