@@ -30,7 +30,6 @@ MEASURES = (
 SCORES = ("miou", "iou", "dice")
 # What stands before the name of attention on the skips of a U-Net.
 SKIP = "skip-"
-ORDERS = ("channel_first", "spatial_first", "parallel")
 RECIPES = (
     *("default", "imagenet", "small_images", "fine-tuning", "frozen"),
     "segmentation",
@@ -120,14 +119,6 @@ def add_layers(group, ratios, sizes, **several):
         f"(default: {sizes})",
     }
     add_options(group, texts, type=int, **several)
-    group.add_argument(
-        "--order",
-        choices=ORDERS,
-        **several,
-        metavar="NAME",
-        help=f"order of CBAM's gates: {', '.join(ORDERS)} (default: "
-        "channel_first)",
-    )
 
 
 def add_identity_init(parser):
@@ -332,19 +323,6 @@ def _layers(text):
 def add_rarely_used(parser):
     """Adds further options of trainings, and returns the group of them."""
     group = parser.add_argument_group("rarely used")
-    group.add_argument(
-        "--mixed-precision",
-        choices=("float16", "bfloat16"),
-        nargs="?",
-        const="float16",
-        help="compute in half precision (float16 without a value)",
-    )
-    group.add_argument(
-        "--jit-compile",
-        action=argparse.BooleanOptionalAction,
-        help="compile a training step by XLA (default: with a GPU, and under "
-        "JAX)",
-    )
     # The options of `LOCATION`.
     folders = {
         "--data-dir": "the folder of TensorFlow Datasets (default: "

@@ -30,9 +30,7 @@ OLD = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 WAYS = {
     "as it is": ([], {}),
     "one process": ([ONE], {}),
-    "one process, XLA": ([ONE, "--jit-compile"], {}),
     "one process, no oneDNN": ([ONE], OLD),
-    "one process, no oneDNN, XLA": ([ONE, "--jit-compile"], OLD),
 }
 
 

@@ -37,13 +37,13 @@ FINE_TUNING = training.RECIPES["fine-tuning"]
 # Options that have the names of arguments of a plan.
 OF_ALL = (
     "--model small --folds 3 --epochs 7 --batch-size 5 --patience 2 "
-    "--class-weight sqrt --measure auc --mixed-precision "
-    "--no-jit-compile --image-size 16x24 --no-identity-init "
+    "--class-weight sqrt --measure auc "
+    "--image-size 16x24 --no-identity-init "
 )
 LINES = (
     "train --data d.csv --image-folder a --image-column b --label-column c "
     "--split-column d --group-column e --group-by f --seed 3 "
-    "--learning-rate 0.1 --reduction-ratio 8 --kernel-size 5 --order parallel "
+    "--learning-rate 0.1 --reduction-ratio 8 --kernel-size 5 "
     "--instead-of se",
     "train --data cifar10 --download --data-dir a --manual-dir b --seeds 2",
     "tune --data ./folder --no-group-by-folder --algorithm grid --max-trials 5 "
@@ -54,7 +54,6 @@ SPACE = {
     "--reduction-ratio 2 4": {"reduction_ratio": {2, 4}},
     "--kernel-size 5": {"kernel_size": {5}},
     "--stages last 1,2": {"stages": {"last", "1,2"}},
-    "--order parallel": {"order": {"parallel"}},
     "--learning-rate 0.1 0.2": {"learning_rate": {0.1, 0.2}},
 }
 # Longer than the name of a file may be.
@@ -166,7 +165,6 @@ def test_functions_of_the_user_are_found(tmp_path, monkeypatch):
         (options.MEASURES, (study.ACCURACY, *study.MEASURES)),
         (options.SCORES, losses.SCORES),
         (options.RECIPES, training.RECIPES),
-        (options.ORDERS, layers.ORDERS),
         (options.ALGORITHMS, tuning.ALGORITHMS),
     ],
 )

@@ -115,8 +115,7 @@ def test_the_default_search_trains_fourteen_networks_and_twelve_again():
     found = study.estimate(tuning.Search(data="mnist5k"))
     assert [cost.network for cost in found.costs] == ["cbam-r=16-k=7"]
     assert found.trainings == 26
-    assert "14 combinations, 14 trials of 14 epochs in all" in str(found)
-    assert "12 trainings of the confirmation" in str(found)
+    assert "14 combinations, 14 trials, and 12 trainings" in str(found)
 
 
 @pytest.mark.parametrize(
@@ -124,8 +123,8 @@ def test_the_default_search_trains_fourteen_networks_and_twelve_again():
     # Of 4 units, tanh or relu with bias or not, and a range: ten values and
     # the default.
     [
-        ("grid", "132 trials of 396 epochs", 132),
-        ("bayesian", "14 trials of 42 epochs", 14),
+        ("grid", "132 trials,", 132),
+        ("bayesian", "14 trials,", 14),
     ],
 )
 def test_algorithms_differ_in_trials_and_epochs(name, text, times):

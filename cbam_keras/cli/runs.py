@@ -31,7 +31,7 @@ from cbam_keras.study import (
 )
 
 # Options that are arguments of the attention layers.
-LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "order", "identity_init")
+LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "identity_init")
 # Options that are arguments of the space of a search.
 PLACES = ("stages", "skip_attention")
 SPACE_OPTIONS = (*LAYER_OPTIONS, "learning_rate")

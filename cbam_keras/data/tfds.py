@@ -56,7 +56,9 @@ def from_tfds(
     first = [[*map(x.read, range(len(x))[:100])] for x in splits.values()]
     # Secret labels are stored as -1.
     if "test" in splits and splits["test"].read(0)[1] < 0:
-        splits["test"] = splits.pop("validation")
+        del splits["test"]
+        if "validation" in splits:
+            splits["test"] = splits.pop("validation")
     return Dataset(
         splits=splits,
         class_names=tuple(label.names),

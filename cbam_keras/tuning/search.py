@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import math
 import os
 from typing import TYPE_CHECKING, Any, cast
 
@@ -303,15 +302,10 @@ class Search:
         All trainings are counted as those of CBAM nearest to the paper's, or
         of the network of the defaults.
         """
-        space = self.space
-        epochs = self.trials.recipe_for().total_epochs
+        space, folds = self.space, self.folds or 1
         points = count_points(space)
         trials = min(points, self.max_trials or points)
-        total, trials_text = trials * epochs, f"{trials:,} trials"
-        folds = self.folds or 1
-        total *= folds
-        if self.folds is not None:
-            trials_text += f" over {folds} folds"
+        over = f" over {folds} folds" if self.folds else ""
         # The winner and, where the space has both, no attention.
         is_plain = [kind == PLAIN for kind in kinds_of(space)]
         has_skips = any(hp.name == "skip_attention" for hp in space.space)
@@ -327,10 +321,10 @@ class Search:
         )
         return dataclasses.replace(
             study.estimate(one),
-            times=math.ceil(total / epochs) + again,
-            about=f"{points:,} combinations, {trials_text} of {total:,} epochs "
-            f"in all, and {again:,} trainings of the confirmation. Each is "
-            "counted as this network:",
+            times=trials * folds + again,
+            about=f"{points:,} combinations, {trials:,} trials{over}, and "
+            f"{again:,} trainings of the confirmation. Each is counted as this "
+            "network:",
         )
 
     def _run_trials(self, folder, options):
