@@ -226,14 +226,16 @@ def add_masks(parser):
     group.add_argument(
         "--colors",
         metavar="FILE",
-        help="a text file with red, green, blue and the name of each class",
+        help="a text file with a line for each class, as road:128,64,128 "
+        "(the labelmap.txt of CVAT)",
     )
     text = "a regular expression that matches the same in names of both"
     add_options(group, {"--pair-by": text}, metavar="PATTERN")
     group.add_argument(
         "--ignore-index",
         type=int,
-        help="the value of pixels without a class (default: 255)",
+        help="the value of pixels without a class, or its line in --colors, "
+        "from 0 (default: all pixels have a class)",
     )
 
 

@@ -201,7 +201,7 @@ def _make_examples(split, arrays, scale, of_batches, of_masks):
     if problem:
         expected = "an integer from 0 for the class of each, (N,) or (N, 1)"
         if of_masks:
-            expected = "masks, (N, H, W) or one-hot (N, H, W, classes)"
+            expected = "masks, (N, H, W) or colors (N, H, W, 3)"
         raise ValueError(
             f"{'Batches' if of_batches else 'Arrays'} must be images "
             f"(N, H, W, C) or (N, H, W) in [0, 255] and {expected}. "
@@ -217,14 +217,17 @@ def _make_examples(split, arrays, scale, of_batches, of_masks):
         whole = images.astype("float32")
     if of_masks:
         zeros = np.zeros(len(whole), "int32")
-        return Examples(whole, zeros, scale=scale, masks=labels)
+        masks = labels[..., 0] if labels.shape[3:] == (1,) else labels
+        return Examples(whole, zeros, scale=scale, masks=masks)
     return Examples(whole, labels.ravel().astype("int32"), scale=scale)
 
 
 def _find_problem_of_masks(images, masks, of_batches):
     """Returns what is wrong with the shape or type of masks, if anything."""
-    if masks.ndim not in (3, 4) or masks.shape[:3] != images.shape[:3]:
+    if masks.shape[:3] != images.shape[:3]:
         return "masks have the size of their images"
+    if masks.shape[3:] not in ((), (1,), (3,)):
+        return "np.argmax(masks, axis=-1) gives the classes of one-hot masks"
     if masks.dtype.kind not in "iufb":
         return "masks are numbers"
     if (masks != np.round(masks)).any():

@@ -18,6 +18,7 @@ from cbam_keras.data.augmentation import (
     make_layers,
 )
 from cbam_keras.data.decoding import get_threads, read_example
+from cbam_keras.data.examples import IGNORED
 
 # Each use of random numbers has a number, so that no two share a seed. None is
 # 0, since NumPy takes a seed with zeros at its end for the one without them.
@@ -46,8 +47,6 @@ class Batches(keras.utils.PyDataset):
     seed: int | None = None
     augment: tuple[Augmentation, ...] = ()
     channels_first: bool = False
-    # Masks have it where a pixel is of no class.
-    ignore_index: int = 0
 
     def __post_init__(self):
         self.layers = make_layers(self.augment)
@@ -89,7 +88,7 @@ class Batches(keras.utils.PyDataset):
             rng = self._generator(epoch, index, LAYERS)
             masks = labels if labels.ndim > 1 else None
             images, masks = apply_layers(
-                self.layers, images, masks, rng, self.ignore_index
+                self.layers, images, masks, rng, IGNORED
             )
             labels = labels if masks is None else masks
         batch = [images, labels.astype("int32")]

@@ -440,8 +440,7 @@ def read_all(
     if key not in decoded:
         images, masks = np.empty((total, *size, channels), dtype), None
         if examples.masks is not None:
-            encoded = examples.encoding or examples.masks
-            masks = np.empty((total, *size), encoded.dtype)
+            masks = np.empty((total, *size), "uint8")
         done = np.zeros(total, bool)
         decoded[key] = Decoded(images, masks, done)
     kept = decoded[key]

@@ -68,6 +68,9 @@ class Scale(NamedTuple):
         )
 
 
+# The class of pixels of no class, in masks that are loaded.
+IGNORED = 255
+
 # What reads files that are not images, by their endings.
 READERS = dict(
     pair.split(":")

@@ -12,7 +12,7 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras.data.augmentation import Augmentation, check_augmentations
 from cbam_keras.data.batches import Batches
-from cbam_keras.data.examples import DiskExamples
+from cbam_keras.data.examples import IGNORED, DiskExamples
 from cbam_keras.data.masks import Masks
 from cbam_keras.data.source import Source
 from cbam_keras.data.splits import SPLITS
@@ -63,8 +63,8 @@ class ImageData:
             are. It is `None` for arrays and data frames.
         folds, fold: Integers, how many folds there are, or `None`, and the
             one of the test images.
-        ignore_index: Integer, the value of pixels without a class in masks, or
-            `None`. See `load`.
+        ignore_index: Integer, the value of pixels without a class in masks,
+            255, or `None` without masks.
     """
 
     name: str
@@ -329,7 +329,7 @@ def load_masks(
     *,
     class_names: Sequence[str] | None = None,
     colors: Mapping[str, Any] | str | os.PathLike | None = None,
-    ignore_index: int = 255,
+    ignore_index: int | None = None,
     mask_column: str | None = None,
     pair_by: str | None = None,
     batch_size: int | None = 32,
@@ -354,29 +354,29 @@ def load_masks(
               pairs. The masks of one array are `masks`. Images are `(N, H, W,
               C)` or `(N, H, W)`.
             - Batches of pairs, or a mapping to them, see `load`.
-        masks: The path of a folder, or an array: in each pixel the number of a
-            class, 0 or 255, or a color. A mask in a folder has the name of its
-            image, with any ending and words as `_mask`, `_segmentation` or
-            `mask_` added. The folder may be that of the images, where folders
-            are called `train/images`, `train/masks`, `trainannot` and the like,
-            or where masks end in `_mask`. Tables, batches and pairs of arrays
-            have them. Defaults to `None`.
-            Masks hold in each pixel:
-            - the number of its class, also as the index of a palette;
-            - or 0 and 255 (or 65535), for two classes, in JPEG files about so;
-            - or a color or gray level of `colors`;
-            - or are one-hot arrays `(N, H, W, classes)`.
+        masks: The path of a folder, or an array `(N, H, W)`, or of colors
+            `(N, H, W, 3)`. A mask in a folder has the name of its image, with
+            any ending and words as `_mask`, `_segmentation` or `mask_` added.
+            The folder may be that of the images, where folders are called
+            `train/images`, `train/masks`, `trainannot` and the like, or where
+            masks end in `_mask`. Tables, batches and pairs of arrays have them.
+            Defaults to `None`.
+            All masks hold in each pixel:
+            - the number of its class, from 0 without gaps, as a gray level or
+              as the index of a palette;
+            - or 0 and 255, for two classes, in JPEG files about so;
+            - or a color or gray level of `colors`.
         class_names: Sequence of strings, the classes by number. By default
             those of `colors`, else `"background"` and `"foreground"` for 0 and
             255, else the numbers. Defaults to `None`.
         colors: Mapping of class names to colors `(red, green, blue)` or gray
-            levels, or a text file. A class may have a list of these. The file
-            has a line for each class, as `128 64 128 Road` or
-            `Road,128,64,128`. What is called `"void"`, `"ignore"` or
-            `"unlabeled"` is ignored. Defaults to `None`.
-        ignore_index: Integer from 0, the value of pixels that are neither
-            learned nor measured. Masks of nothing but 0 and 255 have none.
-            Defaults to `255`.
+            levels, or a text file with a line for each class,
+            `road:128,64,128`, as the `labelmap.txt` of CVAT. Defaults to
+            `None`.
+        ignore_index: Integer from 0, the number of what is neither learned nor
+            measured: a value of the masks, or the position in `colors`. It is
+            no class, and is 255 in the masks of the result. Defaults to `None`,
+            which means that all pixels have a class.
         mask_column: String, the column of a table with the masks. By default
             the one named `mask`, `label` or the like. Defaults to `None`.
         pair_by: Regular expression: in folders, an image has the mask in whose
@@ -398,7 +398,7 @@ def load_masks(
 
     Returns:
         An `ImageData`, whose splits give batches `(images, masks)`. Masks are
-        `(B, H, W)` int32, the number of the class or `ignore_index`.
+        `(B, H, W)` int32, the number of the class, or 255 where ignored.
 
     Raises:
         ValueError: If no image has a mask, if a mask has another size than its
@@ -435,7 +435,7 @@ def source_of_masks(
     *,
     class_names: Sequence[str] | None = None,
     colors: Any = None,
-    ignore_index: int = 255,
+    ignore_index: int | None = None,
     mask_column: str | None = None,
     pair_by: str | None = None,
     **options: Any,
@@ -484,7 +484,7 @@ def load_source(
     augment = check_augmentations(augment, source.masks is not None)
     size = _checks.image_size("image_size", image_size)
     dataset = source.split(seed, folds, fold)
-    train, masks = dataset.splits["train"], source.masks
+    train = dataset.splits["train"]
     is_large = isinstance(train, DiskExamples)
     received = (
         f'Received: "{source.name}", {batch_size=}, {boxes=}, {image_size=}, '
@@ -526,7 +526,6 @@ def load_source(
                 seed=seed if split == "train" else None,
                 augment=split_augment,
                 channels_first=channels_first,
-                ignore_index=0 if masks is None else masks.ignore_index,
             )
     return ImageData(
         name=source.name,
@@ -547,7 +546,7 @@ def load_source(
         source=source.describe(),
         folds=folds,
         fold=fold,
-        ignore_index=None if masks is None else masks.ignore_index,
+        ignore_index=None if source.masks is None else IGNORED,
     )
 
 

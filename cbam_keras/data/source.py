@@ -242,9 +242,6 @@ class Source:
                 description[field.name] = value
         if self.masks is not None:
             masks = description["masks"] = dataclasses.asdict(self.masks)
-            if masks["pair_by"] is None:
-                # Descriptions of earlier runs lack it.
-                del masks["pair_by"]
             if masks["folder"] is not None:
                 path = os.path.expanduser(masks["folder"])
                 masks["folder"] = os.path.abspath(path)

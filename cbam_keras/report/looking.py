@@ -245,8 +245,7 @@ def _draw_masks(folder, files, dataset, described, content):
         name: _predict(_files.load_model(path), inputs)
         for name, path in itertools.islice(files.items(), NETWORKS_WITH_MASKS)
     }
-    ignore_index = content["source"]["masks"]["ignore_index"]
-    is_known = masks != ignore_index
+    is_known = masks < len(dataset.class_names)
     wrong = [
         ((x != masks) & is_known).mean(axis=(1, 2))
         for x in predictions.values()
@@ -259,7 +258,6 @@ def _draw_masks(folder, files, dataset, described, content):
         masks[rows],
         {name: x[rows] for name, x in predictions.items()},
         dataset.class_names,
-        ignore_index=ignore_index,
         labels=[shorten(str(test.images[row])) for row in rows],
     )
     _files.output_folder(folder)

@@ -146,21 +146,19 @@ class Segmentation(ImageTask):
         self, model: keras.Model, recipe: Recipe, data: ImageData
     ) -> tuple[keras.losses.Loss, list[keras.metrics.Metric]]:
         weights = class_weights(data, recipe) or {}
-        ignore_index = int(data.ignore_index or 0)
         from_logits, loss = _graph.kind_of_head(model) is None, recipe.loss
         if loss is not None:
             kind = "Binary" if model.output_shape[-1] == 1 else "Categorical"
             loss = make_loss(loss, kind, from_logits)
         loss = PixelCrossentropy(
-            ignore_index,
-            [weights[index] for index in sorted(weights)] or None,
-            self.dice_weight,
-            from_logits,
+            class_weight=[weights[x] for x in sorted(weights)] or None,
+            dice_weight=self.dice_weight,
+            from_logits=from_logits,
             loss=loss,
         )
         classes = len(data.class_names)
         return loss, [
-            PixelIoU(classes, score, ignore_index, from_logits)
+            PixelIoU(classes, score, from_logits=from_logits)
             for score in dict.fromkeys(["miou", self.kind])
         ]
 
