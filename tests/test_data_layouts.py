@@ -1,12 +1,9 @@
 """Folders as people have them: layouts, subfolders, formats, copies."""
 
-import io
 import pathlib
 import re
 import shutil
-import sys
 import textwrap
-import types
 
 import numpy as np
 import pandas
@@ -277,41 +274,6 @@ def test_the_same_picture_in_training_and_test_is_named(tmp_path):
     message = "1 image has several classes.*: train/dog/0.png is train/cat/0"
     with pytest.warns(UserWarning, match=message):
         data.load(tmp_path)
-
-
-@pytest.fixture
-def heif(monkeypatch):
-    """A file in a format that another package reads, as if installed or not."""
-
-    def install(package):
-        monkeypatch.setitem(sys.modules, "pillow_heif", package)
-        data.list_formats.cache_clear()
-
-    yield install
-    data.list_formats.cache_clear()
-
-
-def test_an_ending_that_needs_another_package_names_it(
-    tmp_path, heif, monkeypatch
-):
-    heif(None)
-    _write(tmp_path, _pets())
-    content = (tmp_path / "cat/0.png").read_bytes()
-    (tmp_path / "cat/5.HEIC").write_bytes(b"HEIC" + content)
-    message = r"1 image \(1 .heic: pip install pillow-heif\)"
-    with pytest.warns(UserWarning, match=message):
-        loaded = data.load(tmp_path)
-    assert loaded.notes == ("1 left out: 1 .heic: pip install pillow-heif",)
-    monkeypatch.setattr(Image, "OPEN", {**Image.OPEN})
-
-    def register():
-        Image.OPEN["HEIF"] = (
-            lambda file, name: Image.open(io.BytesIO(file.read()[4:])),
-            lambda prefix: prefix.startswith(b"HEIC"),
-        )
-
-    heif(types.SimpleNamespace(register_heif_opener=register))
-    assert sum(data.load(tmp_path).sizes.values()) == 9
 
 
 @pytest.mark.parametrize(("highest", "bits"), [(900, 10), (4095, 12), (9, 8)])

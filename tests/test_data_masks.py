@@ -143,10 +143,11 @@ def test_arrays_and_batches_of_masks(masks, options, order):
 def test_tables_of_masks():
     _write()
     rows = [(f"images/{i}.png", f"masks/{i}.png", i // 2) for i in range(10)]
-    table = pandas.DataFrame(rows, columns=["photo", "gt_path", "patient"])
+    table = pandas.DataFrame(rows, columns=["image", "mask", "group"])
     splits = _check(load_masks(table))
     assert len({x // 2 for x in splits[2]}) == 1
-    table.assign(mask="masks/0.png").to_csv("table.csv", index=False)
+    named = table.rename(columns={"mask": "gt_path"})
+    named.assign(mask="masks/0.png").to_csv("table.csv", index=False)
     assert _check(load_masks("table.csv", mask_column="gt_path")) == splits
     tables = {x: table.iloc[rows] for x, rows in SPLITS.items()}
     assert _check(load_masks(tables)) == [*SPLITS.values()]

@@ -7,10 +7,8 @@ import dataclasses
 import errno
 import functools
 import hashlib
-import importlib
 import io
 import os
-import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
@@ -31,18 +29,12 @@ from cbam_keras.data.examples import (
 )
 
 # Pillow reads many more formats, less common and less safe.
-FORMATS = "AVIF BMP GIF HEIF JPEG JPEG2000 PNG PPM TIFF WEBP".split()
+FORMATS = "AVIF BMP GIF JPEG JPEG2000 PNG PPM TIFF WEBP".split()
 # File names of images that are read.
 ENDINGS = tuple(
-    ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png "
-    ".pnm .ppm .tif .tiff .webp".split()
+    ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm "
+    ".tif .tiff .webp".split()
 )
-# What reads files of these endings, if Pillow does not.
-INSTALL = {
-    ".avif": ("AVIF", "pip install --upgrade pillow"),
-    ".heic": ("HEIF", "pip install pillow-heif"),
-    ".heif": ("HEIF", "pip install pillow-heif"),
-}
 # The tag of EXIF that says how the camera was held, and its values that
 # exchange height and width.
 ORIENTATION = 0x0112
@@ -80,8 +72,6 @@ CROPPED_FROM = 128
 def list_formats() -> tuple[str, ...]:
     """Returns the formats that can be read here."""
     pil = _checks.require("PIL.Image", extra="data")
-    with contextlib.suppress(ImportError):
-        importlib.import_module("pillow_heif").register_heif_opener()
     pil.init()
     return tuple(name for name in FORMATS if name in pil.OPEN)
 
@@ -276,13 +266,8 @@ def _find_orientation(image):
 
 
 def _find_reason(item, error):
-    if isinstance(item, str):
-        if not os.path.exists(item):
-            return "missing"
-        ending = pathlib.Path(item).suffix.lower()
-        name, command = INSTALL.get(ending, (None, ""))
-        if name and name not in list_formats():
-            return f"{ending}: {command}"
+    if isinstance(item, str) and not os.path.exists(item):
+        return "missing"
     if isinstance(error, Unsupported):
         return str(error)
     # Errors of the system say so, as "Permission denied".

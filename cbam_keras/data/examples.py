@@ -77,7 +77,7 @@ READERS = dict(
     for pair in ".dcm:pydicom .dicom:pydicom .nii:nibabel .nii.gz:nibabel "
     ".nrrd:SimpleITK .mha:SimpleITK .npy:NumPy .npz:NumPy .mat:SciPy .h5:h5py "
     ".hdf5:h5py .nef:rawpy .cr2:rawpy .dng:rawpy .mp4:ffmpeg .avi:ffmpeg "
-    ".mov:ffmpeg .pdf:pdftoppm".split()
+    ".mov:ffmpeg .pdf:pdftoppm .heic:pillow-heif .heif:pillow-heif".split()
 )
 
 

@@ -201,14 +201,14 @@ def load(
               `test` of such folders. There may be `validation`, too. Only
               `train` is needed, and other names are known, as `Training`, `val`
               and `test_set`. Images are AVIF, BMP, GIF, JPEG, JPEG 2000, PNG,
-              PPM, TIFF and WebP files, and HEIC with the package `pillow-heif`,
-              of 8 bits in color and up to 32 in gray. Others, files that cannot
-              be decoded and those without a class are left out, with a warning;
-              all files are decoded once to know, of more than 4 GiB some and
-              those whose end is missing.
-            - A CSV file or `pandas.DataFrame` with columns of paths and
-              classes, or a mapping. The file has commas, semicolons or tabs.
-              Paths start from its folder or from the current one.
+              PPM, TIFF and WebP files, of 8 bits in color and up to 32 in gray.
+              Others, files that cannot be decoded and those without a class are
+              left out, with a warning; all files are decoded once to know, of
+              more than 4 GiB some and those whose end is missing.
+            - A CSV file or `pandas.DataFrame` with the columns `image` (paths)
+              and `label` (classes), or a mapping. The file has commas,
+              semicolons or tabs. Paths start from its folder or from the
+              current one.
             - A dataset of TensorFlow Datasets, such as `"cifar10"`. It has the
               features "image" and "label". A folder of that name comes first,
               unless `data_dir` is given. If its test labels are secret, the
@@ -244,18 +244,15 @@ def load(
         group_by_folder: Boolean, whether the images of a subfolder, as of one
             patient, stay in one split. Subfolders of one name in several
             classes count as one. Defaults to `True`.
-        image_column: String, the column of a table with the paths. By default
-            the one with names of images. Defaults to `None`.
-        label_column: String, the column of a table with the classes. By default
-            the only other one, or the one named `label`, `class`, `category` or
-            `target`. Defaults to `None`.
-        split_column: String, the column of a table with the splits. By default
-            the one named `split`, `subset`, `set`, `fold` or `partition`, if it
-            has values as `train`, `val` or `test`. Defaults to `None`.
-        group_column: String, the column of a table with the patient, or another
-            column whose equal values keep images in one split. By default the
-            one named `patient`, `subject`, `group`, `case` or the like, as
-            `patient_id`, or else subfolders. Defaults to `None`.
+        image_column: String, the column of a table with the paths. Defaults to
+            `None`: `image`.
+        label_column: String, the column of a table with the classes. Defaults
+            to `None`: `label`.
+        split_column: String, the column of a table with the splits, as `train`,
+            `val` or `test`. Defaults to `None`: `split`, if there is one.
+        group_column: String, the column of a table with the patient, or what
+            else keeps images in one split. Defaults to `None`: `group`, if
+            there is one, or else subfolders.
         group_by: Regular expression: images stay in one split if it matches the
             same text in their paths, as `"OAS1_[0-9]+"`, or in its parentheses.
             Defaults to `None`, which means subfolders.
@@ -348,8 +345,8 @@ def load_masks(
         images: One of:
             - A folder of images, or of folders `train`, `validation` and
               `test`. Only `train` is needed.
-            - A CSV file or `pandas.DataFrame` with columns of paths of images
-              and masks. Or a mapping of splits to them.
+            - A CSV file or `pandas.DataFrame` with the columns `image` and
+              `mask` (paths). Or a mapping of splits to them.
             - An array of images, two pairs of arrays, or a mapping of splits to
               pairs. The masks of one array are `masks`. Images are `(N, H, W,
               C)` or `(N, H, W)`.
@@ -377,8 +374,8 @@ def load_masks(
             measured: a value of the masks, or the position in `colors`. It is
             no class, and is 255 in the masks of the result. Defaults to `None`,
             which means that all pixels have a class.
-        mask_column: String, the column of a table with the masks. By default
-            the one named `mask`, `label` or the like. Defaults to `None`.
+        mask_column: String, the column of a table with the masks. Defaults to
+            `None`: `mask`.
         pair_by: Regular expression: in folders, an image has the mask in whose
             path it finds the same, as `"([0-9]+)_"` in `21_training.tif` and
             `21_manual1.gif`. Defaults to `None`, which means names.

@@ -25,15 +25,8 @@ from cbam_keras.data.folders import (
 )
 from cbam_keras.data.splits import SPLITS, check_names
 
+# What columns are called, where no other name is given.
 COLUMNS = ("image", "label", "split", "group")
-# Columns are found by these names among several.
-LABELS = ("label", "class", "category", "target")
-MASKS = re.compile(r".*(mask|label|annotation|segmentation|target|gt).*", re.I)
-DIVISIONS = ("split", "fold", "subset", "set", "partition")
-GROUPS = re.compile(
-    r"(case|donor|group|lesion|participant|patient|person|slide|subject)s?"
-    r"[\W_]*(id|no|nr|number|name|code)?"
-)
 # More numbers than these, with few images each, are not classes.
 MOST_NUMBERS = 12
 SEVERAL = 'For several labels per image see the guide "Other tasks"'
@@ -214,63 +207,23 @@ def _clean(value):
 
 
 def _find_columns(frame, columns, settled, of_masks):
-    """Returns the names of the columns, found by what they are called or hold.
+    """Returns the columns of a table, by our names or by those that are given.
 
     A split or group that is `settled` without a column needs none.
     """
-    free = [x for x in frame.columns if x not in columns.values()]
-    texts = {x: [str(value).lower() for value in frame[x]] for x in free}
-    images = _find_images(free, texts)
-    masks = [x for x in images if of_masks and MASKS.fullmatch(str(x))]
-    images = [x for x in images if x not in masks]
-    splits = [x for x in free if str(x).lower() in DIVISIONS]
-    splits = [x for x in splits if name_splits(texts[x])]
-    groups = [x for x in free if GROUPS.fullmatch(str(x).lower())]
-    rest = [x for x in free if columns["image"] or x not in images]
-    labels = masks or _find_labels(rest, splits + groups)
     used = dict[str, Any]()
-    fitting = images, labels, splits, groups
-    for key, names in zip(COLUMNS, fitting, strict=True):
-        names = [x for x in names if x not in used.values()]
-        names = names if columns[key] is None else [columns[key]]
-        if settled.get(key) or (key in settled and not names):
-            continue
-        if len(names) == 1 and names[0] in frame.columns:
-            used[key] = names[0]
-            continue
-        advice = f", where several fit: {names}" if len(names) > 1 else ""
-        if advice and frame[names].isin([0, 1, "0", "1"]).all(axis=None):
-            advice = (
-                f". {names} are one-hot: frame[{names}].idxmax(axis=1) is a "
-                f"column of classes. {SEVERAL}"
+    for key in COLUMNS:
+        own = "mask" if of_masks and key == "label" else key
+        name = columns[key] or own
+        if name in frame.columns and not settled.get(key):
+            used[key] = name
+        elif columns[key] or key not in settled:
+            raise ValueError(
+                f'A table must have the columns "image" and "{own}", or others '
+                f"that are named, as {key}_column=. Received: no column "
+                f'"{name}" among {[*map(str, frame.columns)]}'
             )
-        asked = columns[key]
-        key = "mask" if of_masks and key == "label" else key
-        raise ValueError(
-            f"`{key}_column` must be the name of a column, one of "
-            f"{list(map(str, frame.columns))}. Received: {key}_column="
-            f"{asked!r}{advice}"
-        )
     return used
-
-
-def _find_images(free, texts):
-    """Returns the columns of images: with their names, or called so."""
-    endings = (*ENDINGS, *READERS)
-    with_names = [x for x in free if any(t.endswith(endings) for t in texts[x])]
-    if with_names:
-        return with_names
-    # Names without endings stand in a column called so, or in the first one.
-    named = [x for x in free if re.match("ima?ge?|file|id", str(x).lower())]
-    return (named or free)[:1]
-
-
-def _find_labels(rest, others):
-    """Returns the columns of labels: the only one, or called so, or left."""
-    if len(rest) == 1:
-        return rest
-    named = [x for x in rest if str(x).lower() in LABELS]
-    return named or [x for x in rest if x not in others]
 
 
 def _name_groups(key, name, values):
