@@ -182,13 +182,10 @@ def test_grey_values_beyond_8_bits_keep_their_contrast(tmp_path, name):
         ([(60000, 64000)], (60000, 64000, 12), (0, 250)),
         ([(160, 4000)], (0, 4000, 12), (10, 250)),
         ([(4000, 4000), None], (0, 4000, 12), (250, 250)),
-        ([(0, 9), (2, 200)], (0, 200, 8), (0, 200)),
-        ([(-5, 200)], (-5, 200, 8), (0, 205)),
         ([(-32768, 0), (0, 32767)], (-32768, 32767, 16), (0, 255)),
         ([(0.0, 1.0)], (0, 1, 0), (0, 255)),
         ([(-1.0, 0.5), (0.0, 1.0)], (-1, 1, 1), (0, 255)),
         ([(0.0, 200.5)], (0, 200.5, 8), (0, 200)),
-        ([(0.0, 65535.0)], (0, 65535, 16), (0, 255)),
         ([(0.0, 0.0)], (0, 0, 0), (0, 0)),
     ],
 )
@@ -202,34 +199,22 @@ def test_one_scale_is_found_for_all_ranges(ranges, scale, levels):
 
 
 BANDS = RNG.integers(0, 200, (16, 16, 13)).astype("uint8")
-ALPHA = np.full((24, 40, 1), 4095, "uint16")
-COLOR_ALPHA = np.concatenate([DEEP, ALPHA], axis=-1)
 BIG = {"byteorder": ">", "compression": "zlib"}
 JP2 = _encode(PIXELS, "JPEG2000")
 # Pillow opens most of these, and takes 8 bits of them or other values.
 MISREAD = {
-    "alpha.png": _png(COLOR_ALPHA),
     "bands_2.tif": _tiff(DEEP[..., :2], planarconfig="contig"),
-    "bands_5.tif": _tiff(BANDS[..., :5], planarconfig="contig"),
     "bands_13.tif": _tiff(BANDS, planarconfig="contig"),
     "big.tif": _tiff(DEEP, "rgb", byteorder=">"),
     "big_float.tif": _tiff(SIGNED.astype("float32"), **BIG),
-    "big_signed.tif": _tiff(SIGNED.astype("int16"), **BIG),
     "color.jp2": JP2.replace(b"\0\x03\x07", b"\0\x03\x0b", 1),
     "color.png": _png(DEEP),
-    "color.ppm": b"P6 40\n#1 2\n24 65535\n" + DEEP.astype(">u2").tobytes(),
     "color.tif": _tiff(DEEP, "rgb"),
     "float_64.tif": _tiff(GREY / 4095),
-    "float_rgb.tif": _tiff(DEEP.astype("float32"), "rgb"),
-    "grey_alpha.png": _png(COLOR_ALPHA[..., 2:]),
     "lab.tif": _tiff(PIXELS, "cielab"),
-    "large.tif": _tiff(DEEP, "rgb", bigtiff=True),
     "nan.tif": _tiff(np.full((8, 8), np.nan, "float32")),
-    "packed.tif": _tiff(DEEP, "rgb", compression="zlib", predictor=True),
-    "premultiplied.tif": _tiff(COLOR_ALPHA, "rgb", extrasamples=["assocalpha"]),
     "separate.tif": _tiff(DEEP.T, "rgb", planarconfig="separate"),
     "signed_8.tif": _tiff((SIGNED // 16 - 64).astype("int8")),
-    "tiles.tif": _tiff(DEEP, "rgb", tile=(16, 16)),
 }
 REFUSED = "with 16-bit colors .* tifffile or cv2.imread.*, and pass arrays"
 
@@ -243,23 +228,3 @@ def test_what_pillow_would_misread_is_refused_with_the_way(tmp_path, name):
     assert len(read.splits["train"]) == 20
     with pytest.raises(ValueError, match=f"cannot be decoded .{REFUSED}"):
         data.pil_decode(MISREAD[name], 3)
-
-
-@pytest.mark.parametrize(
-    ("contents", "remark"),
-    [
-        ([_tiff(BANDS.T[:10])], "10 pages, the first of which is read"),
-        ([_tiff(BANDS.T[:n]) for n in (1, 5)], "5 pages, the first"),
-        ([_tiff(BANDS.T[:9], volumetric=True)], "9 pages, the first"),
-        (
-            [_tiff(BANDS[..., :5], "rgb", extrasamples=["unspecified"] * 2)],
-            "5 bands, without the last 2",
-        ),
-    ],
-)
-def test_what_is_read_in_part_is_counted(tmp_path, contents, remark):
-    _write(tmp_path, "stack.tif", contents * 2)
-    with pytest.warns(UserWarning, match=f"in part: 2 have {remark}"):
-        read = data.Source(tmp_path).read()
-    assert len(read.splits["train"]) == 2 * len(contents)
-    assert f" have {remark}" in "".join(read.notes)

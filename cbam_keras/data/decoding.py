@@ -2,7 +2,6 @@
 
 import collections
 import concurrent.futures
-import contextlib
 import dataclasses
 import errno
 import functools
@@ -40,8 +39,7 @@ ENDINGS = tuple(
 ORIENTATION = 0x0112
 TURNED = range(5, 9)
 # Tags of TIFF, and a value of the format of samples.
-BITS, PHOTOMETRIC, SAMPLES = 258, 262, 277
-EXTRA_SAMPLES, SAMPLE_FORMAT, DEPTH = 338, 339, 32997
+BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
 SIGNED = 2
 # Where other formats say how many bits a color has: behind which word, how
 # many bytes from its start, and what is said of 8 bits.
@@ -207,7 +205,6 @@ def _read_header(item, is_decoded):
     try:
         with _open(item) as file:
             image = open_image(file)
-            unread = _find_unread(image)
             file.seek(0)
             start = file.read(END_BYTES)
             size = file.seek(0, os.SEEK_END)
@@ -241,11 +238,11 @@ def _read_header(item, is_decoded):
         return _find_reason(item, error)
     is_grey = image.mode in ("1", "L") or _is_deep_gray(image)
     content = f"{size} {code.hexdigest()}"
-    return Header(height, width, is_grey, content, values, unread, is_decoded)
+    return Header(height, width, is_grey, content, values, is_decoded)
 
 
 def find_doubt(mask: str, image: str) -> str:
-    """Returns what is not read of a mask, or that it may be turned."""
+    """Returns that a mask has transparent pixels, or that it may be turned."""
     with open(mask, "rb") as file, open(image, "rb") as beside:
         opened, other = open_image(file), open_image(beside)
         turns = {*map(_find_orientation, (opened, other))}
@@ -256,7 +253,7 @@ def find_doubt(mask: str, image: str) -> str:
         alpha = "A" in opened.mode and opened.getchannel("A").getextrema()
         if alpha and alpha[0] != alpha[1]:
             return "have an alpha channel, which is not read"
-        return _find_unread(opened)
+        return ""
 
 
 def _find_orientation(image):
@@ -274,23 +271,6 @@ def _find_reason(item, error):
     return getattr(error, "strerror", None) or "damaged"
 
 
-def _find_unread(image):
-    """Returns what is not read of an image, "" if all is."""
-    tags = getattr(image, "tag_v2", {})
-    pages = tags.get(DEPTH, 1)
-    # Photographs hold their own previews.
-    if image.format in ("AVIF", "GIF", "PNG", "TIFF", "WEBP"):
-        with contextlib.suppress(Exception):
-            pages = max(pages, getattr(image, "n_frames", 1))
-    if pages > 1 and image.format != "TIFF":
-        return "are animations, of which the first frame is read"
-    if pages > 1:
-        return f"have {pages} pages, the first of which is read"
-    if others := tags.get(EXTRA_SAMPLES, ()).count(0):
-        return f"have {tags[SAMPLES]} bands, without the last {others}"
-    return ""
-
-
 def warn_of_damaged(dataset: Dataset) -> None:
     """Warns of images that cannot be read, if there are others."""
     sentences = []
@@ -306,14 +286,6 @@ def warn_of_damaged(dataset: Dataset) -> None:
         sentences.append(f"Other files are left out: {dataset.advice}")
     if sentences:
         _checks.warn(". ".join(sentences))
-    counts = dataset.partial.items()
-    # One frame of an animation is what everybody expects.
-    in_part = {text: count for text, count in counts if text.startswith("have")}
-    if in_part:
-        _checks.warn(
-            f"Images are read in part: {describe_counts(in_part)}. Pass arrays "
-            "to use all of them"
-        )
 
 
 def _open(item):
@@ -473,10 +445,12 @@ def keep_readable(dataset: Dataset) -> Dataset:
             hashed.append((name, head.content))
             if is_file:
                 headers[item] = head
-    partial = collections.Counter(x.unread for x in readable if x.unread)
-    partial["checked by their ends only"] = sum(
-        not head.is_decoded for head in readable
+    remarks, unchecked = (
+        dataset.remarks,
+        sum(not x.is_decoded for x in readable),
     )
+    if unchecked:
+        remarks = f"{unchecked:,} checked by their ends only", *remarks
     shapes = {(head.height, head.width) for head in readable}
     is_grey = all(head.is_grey for head in readable)
     scale = Scale.of(head.values for head in readable)
@@ -496,8 +470,7 @@ def keep_readable(dataset: Dataset) -> Dataset:
         skipped=tuple(skipped),
         left_out={**dataset.left_out, **reasons},
         damaged=reasons,
-        # Without those that hold for no file.
-        partial=+partial,
+        remarks=remarks,
         headers=headers,
     )
 

@@ -85,8 +85,7 @@ class Header(NamedTuple):
     """What is known of an image before it is used.
 
     `content` is a short hash by which another image is noticed, `values` the
-    lowest and highest of an image beyond 8 bits, and `unread` what is not read
-    of it, if anything.
+    lowest and highest of an image beyond 8 bits.
     """
 
     height: int
@@ -94,7 +93,6 @@ class Header(NamedTuple):
     is_grey: bool
     content: str
     values: Range | None
-    unread: str
     is_decoded: bool
 
 
@@ -225,9 +223,8 @@ class Dataset:
     `grouped_by` the argument by which images stay together, if any; `remarks`
     are further notes, `leaks` what flatters accuracy; `left_out` the numbers of
     files that are not read, by the reason, `damaged` those of them that cannot
-    be read, and `skipped` their names; `partial` the numbers of files that are
-    read in part, by what is read of them; `headers` those of files by their
-    paths; `draw` a function of what has been split, the name of the split and
+    be read, and `skipped` their names; `headers` those of files by their paths;
+    `draw` a function of what has been split, the name of the split and
     the seed that makes the images from it.
     """
 
@@ -240,7 +237,6 @@ class Dataset:
     skipped: tuple[str, ...] = ()
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
     damaged: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    partial: Mapping[str, int] = dataclasses.field(default_factory=dict)
     root: pathlib.Path | None = None
     grouped_by: str = ""
     remarks: tuple[str, ...] = ()
@@ -274,7 +270,6 @@ class Dataset:
         scale = self.splits["train"].scale
         notes = (
             f"{total:,} left out: {describe_counts(counts)}" if counts else "",
-            describe_counts(self.partial),
             scale.note if scale else "",
         )
         return (*filter(None, notes), *self.remarks)
