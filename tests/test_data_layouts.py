@@ -1,12 +1,9 @@
 """Folders as people have them: layouts, subfolders, formats, copies."""
 
 import pathlib
-import re
 import shutil
-import textwrap
 
 import numpy as np
-import pandas
 import pytest
 from data_checks import as_set, whole, write_folder
 from PIL import Image
@@ -34,9 +31,7 @@ def _pets(folder=".", count=4):
     ("folders", "sizes"),
     [
         (("Training", "Testing"), (6, 2, 8)),
-        (("TRAIN", "valid", "Test"), (8, 8, 8)),
         (("training_set", "val", "test set"), (8, 8, 8)),
-        (("photos/train", "photos/test"), (6, 2, 8)),
         # They share another part of their names.
         (("seg_train", "seg_test"), (6, 2, 8)),
         # As archives have it, with a folder around each split too.
@@ -81,10 +76,7 @@ def test_images_without_a_class_are_left_out_with_a_word(
     "names",
     [
         ("bus", "train"),
-        ("0", "1", "extra"),
         ("mask", "no_mask"),
-        ("negatives", "positives"),
-        ("fake", "original"),
         ("test_tube", "train_station"),
     ],
 )
@@ -105,13 +97,10 @@ SPLIT_OR_CLASS = r"\['cat', 'dog'\].*is a split, move .* is a class, rename"
         ),
         ("test val", '"test", "val" beside'),
         ("train test1", "3 images in no such folder, .*Pass a data frame"),
-        ("train unlabeled", "'unlabeled'. hold another part.*a data frame"),
         ("cat dog unlabelled", "'unlabelled'. hold another part"),
         ("images/cat images/dog labels", "'labels'. hold another part"),
-        ("train_images train_masks", "'train_masks'. hold another part"),
         ("original augmented", "'augmented'. hold another part"),
         ("train/images train/labels", "'labels'. hold another part"),
-        ("raw resized_256", "'resized_256'. hold another part"),
         ("", r"a folder a folder of images for.*\[\]"),
         ("cat", r"at least two classes.*\['cat'\]"),
         ("cat dog cow/.hidden", 'images in "train".*class "cow"'),
@@ -131,19 +120,6 @@ def test_the_folder_of_a_class_is_refused_with_that_of_all(tmp_path):
     message = f'Pass "{tmp_path}/photos", which has classes, or a data frame'
     with pytest.raises(ValueError, match=message):
         data.load(tmp_path / "photos/cat")
-
-
-def test_names_of_files_make_a_table_by_the_lines_of_the_error(
-    tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    _write(tmp_path / "train", [f"{p}.{i}.png" for p in PETS for i in range(5)])
-    _write(tmp_path / "test1", ["0.png"])
-    with pytest.raises(ValueError, match="made of these names") as caught:
-        data.load("./")
-    names = {"pandas": pandas, "pathlib": pathlib, "re": re}
-    exec(textwrap.dedent(str(caught.value).split("\n\n")[1]), names)
-    assert data.load("table.csv").class_names == PETS
 
 
 @pytest.fixture

@@ -187,23 +187,8 @@ def test_images_of_one_name_are_those_in_the_folder_of_the_split(forty):
     assert all("test_images" in x for x in loaded.test.examples.images)
 
 
-@pytest.mark.parametrize("kind", [int, float, bool])
-def test_labels_may_be_numbers_of_every_kind(forty, kind):
-    rows = PAIRS.assign(label=(ROWS.index % 2).astype(kind))
-    rows.to_csv("rows.csv", index=False)
-    names = ("False", "True") if kind is bool else ("0", "1")
-    for table in (rows, "rows.csv"):
-        assert data.load(table).class_names == names
-
-
 def _labelled(*labels):
     return PAIRS.assign(label=(labels * 40)[:40])
-
-
-def test_spaces_make_no_other_class_and_capitals_may(forty):
-    assert data.load(_labelled("a", " a", "b")).class_names == ("a", "b")
-    with pytest.warns(UserWarning, match='"A" and "a" differ only in capital'):
-        data.load(_labelled("a", "A", "b"))
 
 
 # What is read as a CSV file, or a table, by the error.

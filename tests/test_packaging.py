@@ -116,15 +116,10 @@ print(importlib.util.find_spec("cbam_keras").origin)"""
     [
         ({"1.0": {"package_and_command": 3, "tests": 2}}, 0, "at most 3 in"),
         ({"1.0": {"package_and_command": 2, "tests": 2}}, 1, "     3 lines of"),
-        (
-            {"1.0": {"package_and_command": 3, "tests": 1}},
-            1,
-            "data 2, beside 1",
-        ),
+        ({"1.0": {"package_and_command": 3, "tests": 1}}, 1, "data 2, be"),
         ({"0.9": {}}, 1, "has no limits of version 1.0"),
         (None, 0, "no limit in 1.0"),
     ],
-    ids=["within", "package", "tests", "version", "no file"],
 )
 def test_lines_are_counted_and_limited(tmp_path, limits, status, said):
     if shutil.which("git") is None:

@@ -9,7 +9,7 @@ import networks
 import numpy as np
 import pretended
 import pytest
-from data_checks import builder, write_folder
+from data_checks import write_folder
 from keras import layers
 from PIL import Image
 from report_checks import change, keep, train
@@ -17,7 +17,6 @@ from study_checks import rewrite
 from tuning_checks import warned
 
 from cbam_keras import CBAM, _files, cli, data, explain, report, study, training
-from cbam_keras.data import tfds
 from cbam_keras.report import looking
 
 COLORS = "red", "green", "blue"
@@ -164,32 +163,6 @@ def test_networks_see_gray_images_and_may_end_in_one_unit(
     expected = np.where(is_second, second, 1 - second)
     found = drawn["probabilities"]["none"]
     np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-def test_large_data_of_tensorflow_datasets_is_read_in_part(
-    tmp_path, monkeypatch, plot
-):
-    datasets = pytest.importorskip(
-        "tensorflow_datasets", reason="prepares a dataset"
-    )
-    images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), "uint8")
-    rows = [{"image": x, "label": i % 3} for i, x in enumerate(images)]
-    builder(
-        "insects",
-        {"train": rows[:20], "test": rows[20:]},
-        tmp_path,
-        "array_record",
-        image=datasets.features.Image(shape=(8, 8, 3)),
-        label=datasets.features.ClassLabel(names=[*COLORS]),
-    )
-    # As if it did not fit into memory.
-    monkeypatch.setattr(tfds, "IN_MEMORY_BYTES", 0)
-    source = data.Source("insects", data_dir=tmp_path)
-    report.write(write_run(tmp_path / "run", source, none=colors()), draw=True)
-    (pixels, _), _ = plot.call_args
-    found = {image.tobytes() for image in pixels}
-    assert len(found) == 8
-    assert found < {image.tobytes() for image in images[20:]}
 
 
 # Where it cannot be drawn, the page is written all the same.

@@ -5,17 +5,13 @@ import dataclasses
 import functools
 import json
 import math
-import os
 import random
 import statistics
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pretended
 import pytest
-import several_devices_script
 from folder_checks import Killed, at_files
 from keras import layers
 from training_checks import KEYS, NETWORKS, SMALL, close, linear, numbers
@@ -204,27 +200,3 @@ def test_randomness_resumes_exactly(tmp_path, build, recipe, dtype):
     saved = keras.saving.load_model(path)
     assert saved.layers[-1].compute_dtype == dtype
     assert saved.layers[-1].variable_dtype == "float32"
-
-
-@pytest.mark.every_backend
-@pytest.mark.slow
-@pytest.mark.skipif(
-    keras.backend.backend() != "jax", reason="JAX alone distributes"
-)
-def test_a_distribution_that_the_user_has_set_is_honoured(tmp_path):
-    environment = {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-    }
-    ended = subprocess.run(
-        [sys.executable, several_devices_script.__file__, tmp_path],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 0, ended.stderr
-    found = json.loads(ended.stdout.splitlines()[-1])
-    # After the first network, too.
-    assert found["devices"] == [1, 1, 4, 4]
-    # Sums in another order.
-    assert found["several"] == pytest.approx(found["one"], abs=1e-5)
