@@ -355,12 +355,6 @@ class Queue:
             if self.folder.outcome(variant.name, run) is None
         ]
 
-    def names_missing(self) -> list[str]:
-        """Returns the names of the folders of what has yet to be trained."""
-        return [
-            self.folder.place(v.name, run).name for v, run in self.missing()
-        ]
-
     def check_networks(self, overwrite: bool) -> None:
         """Raises if a network cannot be built, before any is trained."""
         study = self.study
@@ -445,15 +439,17 @@ class Queue:
 
     def give_up(self, name: str, message: str) -> None:
         """Records a network whose training ends each process, by its folder."""
-        variant, run = self.missing()[self.names_missing().index(name)]
-        state = self.folder.new_state(variant, run, self.load(run))
         ended = {"file": None, "status": ERROR, "message": message}
-        # Another worker may try it already, and end as well.
-        with (
-            contextlib.suppress(_files.InUse),
-            self.folder.claim(variant.name, run),
-        ):
-            save_state(self.folder.path / name, state, ended=ended)
+        for variant, run in self.missing():
+            place = self.folder.place(variant.name, run)
+            if place.name == name:
+                state = self.folder.new_state(variant, run, self.load(run))
+                # Another worker may try it already, and end as well.
+                with (
+                    contextlib.suppress(_files.InUse),
+                    self.folder.claim(variant.name, run),
+                ):
+                    save_state(place, state, ended=ended)
 
     def _predict_again(self):
         """Makes predictions again that are damaged or missing."""

@@ -43,7 +43,6 @@ class Queue(Protocol):
     callbacks: CallbackMakers
 
     def missing(self) -> list[tuple[Variant, Run]]: ...
-    def names_missing(self) -> list[str]: ...
     def progress(self) -> dict[str, Outcome | State | None]: ...
     def give_up(self, name: str, message: str) -> None: ...
     def say_time_left(self, workers: int = 1) -> None: ...
@@ -304,7 +303,7 @@ class _Workers:
             _checks.warn(
                 f"{self.most} at a time now, in less memory: {message}"
             )
-        elif names and names[-1] in self.queue.names_missing():
+        elif names:
             self._blame(names[-1], message)
         else:
             message += ". All files are whole, and the same call resumes"
