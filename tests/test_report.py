@@ -64,6 +64,7 @@ PARTS = {
             "Does attention improve the accuracy of the network network on mn",
             "between cbam and none: +10.00 points of test accuracy (no",
             "data fingerprint",
+            "cbam\n0\n90.00\n90.00\ncbam-seed0/cbam-seed0.keras",
             "cbam-keras train --data photos",
             # The settings, whole.
             '"variants": {\n    "none": {},\n    "cbam": {',
@@ -74,7 +75,7 @@ PARTS = {
         [
             "No difference is shown between cbam and none: +10.00 points",
             "Not trained yet: cbam, se (seed 2)",
-            f"out of memory\nMemoryError: The loss was nan {EVIL}",
+            f"out of memory (MemoryError: The loss was nan {EVIL})",
             "mean over up to 3 seeds",
         ],
         4,
@@ -86,7 +87,7 @@ PARTS = {
             "reduction_ratio=16, kernel_size=7)",
             "retrained, mean over seeds 1, 2",
             "cbam r=16 k=7\n90.00\n90.00 ± 0.00\n+10.00",
-            f"out of memory\nMemoryError: The loss was nan {EVIL}",
+            f"out of memory (MemoryError: The loss was nan {EVIL})",
         ],
         3,
     ),

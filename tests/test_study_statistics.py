@@ -226,7 +226,7 @@ def test_a_detectable_difference_is_found_in_80_percent_of_studies():
         f"{100 * found.detectable:.2f} points; one of a point takes "
         f"{study.seeds_needed(found, 0.01, 3)} seeds."
     )
-    assert f"{seen} Trained for up to 2 epochs of 7,200 images" in found.verdict
+    assert f"{seen} Trained for 2 epochs of 7,200 images" in found.verdict
     assert seen in found.tables()[0].note
     assert results_of(2, 2).detectable is None
 

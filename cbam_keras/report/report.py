@@ -42,6 +42,12 @@ OF_ANSWERS = (
     "marked \N{MULTIPLICATION SIGN} and come first."
 )
 RESUME = "The same command resumes the run."
+OF_FILES = (
+    "After import cbam_keras, keras.saving.load_model(file) loads a network; a "
+    "classifier takes images with values in [0, 255]. What it predicts for "
+    "test images is beside it, in *.predictions.npz. Choose one by the "
+    "validation images, not by the test. Tables for a paper are in tables/."
+)
 # Files with figures, and their captions.
 FIGURES = {
     "comparison.png": "Means and seeds; of several seeds also the intervals of "
@@ -219,26 +225,33 @@ def _add_results(page, folder, content):
         if by_class := _list_classes(results, content.get("class_names", ())):
             section.tables.append(by_class)
     page.missing += [f"{line} {RESUME}" for line in results.unfinished()]
-    failed = [
-        {
-            "network": results.labels.get(outcome.variant, outcome.variant),
-            "seed": str(outcome.run).removeprefix("seed "),
-            "status": outcome.status,
-            "message": str(outcome.message or ""),
-        }
-        for outcome in results.outcomes
-        if not outcome.finished
-    ]
-    if failed:
-        note = "They are left out of the comparison."
-        section.tables.append(
-            Table("Networks that did not finish", failed, note=note)
-        )
     captions = dict(FIGURES)
     if len({row["epoch"] for row in results.history}) < 2:
         # A single epoch is a point, not a curve.
         del captions["curves.png"]
     section.figures = _read_figures(folder, captions)
+
+
+def _add_files(page, folder, content):
+    """The files of the networks."""
+    results = study.Results.of(folder, content)
+    measure = results.measures[0]
+    rows = [
+        {
+            "network": results.labels.get(x.variant, x.variant),
+            "seed": str(x.run).removeprefix("seed "),
+            "validation": measure.number(
+                x.metrics.get(study.validation_key(measure.key))
+            ),
+            measure.column: measure.number(x.metrics.get(measure.key)),
+            "file, or what went wrong": x.file or f"{x.status} ({x.message})",
+        }
+        for x in results.outcomes
+        if x.file or not x.finished
+    ]
+    section = Section("Files", texts=[OF_FILES])
+    section.add(Table("Networks by seed", rows))
+    page.sections += [section] * bool(rows)
 
 
 def _list_classes(results, class_names):
@@ -295,5 +308,5 @@ def _add_examples(page, folder, content):
 # In the order of the page.
 PARTS = (
     *(_add_identity, _add_question, _add_data, _add_recipe, _add_results),
-    *(add_judged, _add_examples, add_methods),
+    *(add_judged, _add_examples, _add_files, add_methods),
 )

@@ -15,6 +15,7 @@ from cbam_keras.study.plans.measures import (
     MEASURES,
     Measure,
     compute,
+    validation_key,
 )
 from cbam_keras.study.plans.recipes import RECIPES, Recipe, find_recipe
 from cbam_keras.study.plans.segmentation import Segmentation, make_predictor

@@ -277,8 +277,8 @@ class Results(_terminal.Tabular):
             sentences.append(self._describe_differences())
             epochs = max((x.epochs for x in self.runs), default=0)
             if epochs and (images := self.sizes.get("train")):
-                most = _checks.count(epochs, "epoch")
-                text = f"Trained for up to {most} of {images:,} images."
+                trained = _checks.count(epochs, "epoch")
+                text = f"Trained for {trained} of {images:,} images."
                 sentences.append(text)
             sentences.append(describe_few_images(self.sizes, self.folds))
         return " ".join(filter(None, sentences))

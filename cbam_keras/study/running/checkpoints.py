@@ -156,7 +156,7 @@ def _check_state(state, name):
         row["seconds"]
     if state.history:
         best_epoch(state.history)
-        if None in (state.latest, state.best):
+        if None in (state.latest, state.best) and state.ended is None:
             raise ValueError("`latest` and `best` must name checkpoints")
     if state.ended is None:
         return

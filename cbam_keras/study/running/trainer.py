@@ -109,8 +109,11 @@ def train_network(
     if seconds and is_timed:
         # The first epoch compiles.
         fields["seconds_per_epoch"] = statistics.median(seconds[1:] or seconds)
-    ended = {**fields, "seconds": sum(seconds)}
-    checkpoints.save_state(folder, state, ended=ended)
+    changed: _files.Json = {"ended": {**fields, "seconds": sum(seconds)}}
+    if fields["status"] == FINISHED:
+        # Its checkpoints are deleted.
+        changed |= {"latest": None, "best": None}
+    checkpoints.save_state(folder, state, **changed)
 
 
 @dataclasses.dataclass
