@@ -337,7 +337,7 @@ DAMAGE = {
     "seeds": 5,
     "measures": [],
     "measures.0.digits": -1,
-    "comparisons.0": 3,
+    "baseline": "other",
 }
 
 
