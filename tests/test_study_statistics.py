@@ -223,7 +223,7 @@ def test_a_detectable_difference_is_found_in_80_percent_of_studies():
     assert student.sf(stats.t.isf(0.05 / 3 / 2, 4)) == pytest.approx(0.8)
     seen = (
         "80 % of such studies would find a difference of "
-        f"{100 * found.detectable:.2f} points; one of a point takes "
+        f"{100 * found.detectable:.2f} points; one point takes "
         f"{study.seeds_needed(found, 0.01, 3)} seeds."
     )
     assert f"{seen} Trained for 2 epochs of 7,200 images" in found.verdict

@@ -255,5 +255,5 @@ def describe_power(
     amount = measure.in_points(measure.number(seen))
     text = f"80 % of such studies would find a difference of {amount}"
     if measure.unit == "%" and folds is None and seen > point:
-        text += f"; one of a point takes {found.needed(point, comparisons)[1]}"
+        text += f"; one point takes {found.needed(point, comparisons)[1]}"
     return f"{text}."
