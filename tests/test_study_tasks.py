@@ -45,7 +45,7 @@ def test_a_task_may_be_of_the_users_own(tmp_path):
     own = planned(NARROW, WIDE, task=Size(), baseline="narrow")
     results = study.run(own, tmp_path)
     assert list(results.to_dataframe()["mean"]) == [0.09, 0.17]
-    assert "the sheer size changes with wide by +8.00" in results.verdict
+    assert "wide and narrow: +8.00 points of sheer size" in results.verdict
     assert "sheer size (%)" in str(results)
     assert set(results.history[0]) == {"network", "epoch", "loss", "seconds"}
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks
+from cbam_keras.data.digits import EMBEDDED
 from cbam_keras.data.examples import Dataset, DiskExamples, digest
 from cbam_keras.data.folders import describe_missing
 from cbam_keras.data.splits import SPLITS
@@ -26,6 +27,7 @@ def from_tfds(
         raise type(error)(
             f'`data` must be a name, folder or arrays. Received: data="{name}"'
             f", {describe_missing(name)} ({str(error).splitlines()[0]})"
+            f"{_checks.did_you_mean(name, EMBEDDED)}"
         ) from error
     features: Any = dict(builder.info.features.items())
     image, label = features.get("image"), features.get("label")
