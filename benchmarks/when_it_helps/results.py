@@ -50,6 +50,22 @@ def studies():
     return all_studies | {name: pooled | {"study": name}}
 
 
+def errors(folder):
+    """Returns the variances of differences of a run that predicted images.
+
+    Intervals about other images need them. The predictions are not stored.
+    """
+    if not (folder / "study.json").exists():
+        return {}
+    compared = study.Results.read(folder).compared()
+    needed = "pairs", "by_seeds", "by_images", "columns"
+    return {
+        name: {key: getattr(x, key) for key in needed}
+        for name, x in compared.items()
+        if x.by_images
+    }
+
+
 def store(runs):
     """Adds what has been trained to what is stored of the same study."""
     kept = stored()
@@ -59,6 +75,7 @@ def store(runs):
         # All are printed alike, and without places on one machine.
         new = json.loads(path.read_text()) | {"kind": "study", "labels": {}}
         new |= {"study": run, "source": None, "command": None}
+        new["errors"] = errors(runs / run)
         # It follows from the networks, by the tests of today.
         new.pop("verdict", None)
         networks = new["networks"]

@@ -101,25 +101,6 @@ def still_learning(found):
     return names
 
 
-def detected(names, counts):
-    """Returns differences that 80 % of studies with so many seeds detect."""
-    rows = []
-    for name in names:
-        content = results.stored()[name]
-        folds = content["settings"]["folds"]
-        row = {"data": TITLES[name]}
-        for count in counts:
-            seeds = [x for x in content["seeds"] if x < count]
-            networks = [x for x in content["networks"] if x["seed"] in seeds]
-            some = results.results_of(
-                content | {"seeds": seeds, "networks": networks}
-            )
-            trainings = f"{folds * len(seeds)} trainings"
-            row[trainings] = f"{100 * some.detectable:.2f}"
-        rows.append(row)
-    return markdown(rows)
-
-
 def studies():
     """Returns the differences of all studies, and what had not converged."""
     stored = results.stored()
@@ -242,7 +223,6 @@ TABLES = {
         [f"{x}-habit" for x in TOP[:2]],
         ("cbam-top", "hidden"),
     ),
-    "top-detected": functools.partial(detected, TOP, (1, 2, 3, 6)),
     "stages": functools.partial(networks, "digits-stages", PLACES),
     "options": functools.partial(networks, "digits", OPTIONS),
     "studies": studies,
