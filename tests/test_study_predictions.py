@@ -22,10 +22,9 @@ from cbam_keras.study.results.predictions import (
     read_all,
 )
 
-metrics = pytest.importorskip("sklearn.metrics")
 calibration_curve = pytest.importorskip("sklearn.calibration").calibration_curve
 metrics = pytest.importorskip("sklearn.metrics")
-pytest.importorskip("pandas")
+pandas = pytest.importorskip("pandas")
 pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 
 NAMES = ("ant", "bee", "cat")
@@ -230,6 +229,38 @@ def test_differences_are_of_each_image_where_all_are_predicted(tmp_path):
     found = judged(tmp_path, *networks)
     path.unlink()
     assert found.rows[1].over == "3 seeds, on these 25 test images"
+
+
+def test_images_of_one_patient_are_drawn_together(tmp_path):
+    networks = [[guesses(x, 2.0) for x in y] for y in ((1, 2, 3), (4, 5, 6))]
+    found = judged(tmp_path, *networks)
+    patients = np.arange(25) % 7
+    for path in tmp_path.glob(f"*{_files.PREDICTIONS}"):
+        with np.load(path) as stored:
+            arrays = dict(stored) | {"test/groups": patients.astype(str)}
+        _files.write_arrays(path, arrays)
+    changes = [
+        (b.argmax(axis=1) == LABELS).astype(float)
+        - (a.argmax(axis=1) == LABELS)
+        for a, b in zip(*networks, strict=True)
+    ]
+    sums = pandas.DataFrame(np.array(changes).T).groupby(patients).sum()
+    row, columns = found.rows[1], sums.to_numpy().T * 7 / 25
+    assert row.difference == pytest.approx(np.mean(changes))
+    expected = study.Measured.of(row.values, columns).interval
+    assert row.interval == pytest.approx(expected)
+    assert row.over == "3 seeds and 7 groups of test images"
+
+
+def test_groups_of_a_table_are_kept_beside_predictions(pets, tmp_path):
+    paths = sorted(pets.glob("*/*.png"))
+    frame = {"image": map(str, paths), "label": [x.parent.name for x in paths]}
+    frame["group"] = [f"patient {x % 5}" for x in range(len(paths))]
+    trained(pandas.DataFrame(frame), tmp_path)
+    with np.load(tmp_path / "net-seed0/net-seed0.predictions.npz") as stored:
+        names, groups = stored["test/images"], stored["test/groups"]
+    for name, group in zip(names, groups, strict=True):
+        assert group == frame["group"][[*map(str, paths)].index(name)]
 
 
 def test_folds_of_a_seed_test_all_images_together(tmp_path):

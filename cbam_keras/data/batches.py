@@ -115,6 +115,13 @@ class Batches(keras.utils.PyDataset):
         paths = self.examples.paths
         return () if paths is None else paths
 
+    @property
+    def groups(self) -> np.ndarray | None:
+        """What each image belongs to, `(N,)`, where some stay together."""
+        examples = self.examples
+        grouped = getattr(examples, "is_grouped", False)
+        return examples.groups if grouped else None
+
     def on_epoch_end(self) -> None:
         self.set_epoch(self.epoch[0] + 1)
 

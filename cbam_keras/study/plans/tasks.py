@@ -262,11 +262,15 @@ def _predict(model, batches, split):
             range(len(labels)), getattr(batches, "names", ())
         )
     ]
-    return {
+    arrays = {
         "images": np.array(names),
         "labels": labels,
         "probabilities": scores,
     }
+    groups = getattr(batches, "groups", None)
+    if groups is not None:
+        arrays["groups"] = groups.astype(str)
+    return arrays
 
 
 def check_options(options: Mapping, names: Iterable[str]) -> None:

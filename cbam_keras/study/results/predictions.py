@@ -34,12 +34,14 @@ MANY_IMAGES = 1_000
 class Predictions:
     """Probabilities `(B, classes)` that a network gives the images of a split.
 
-    `images` are their names, `labels` the indices of their classes.
+    `images` are their names, `labels` the indices of their classes, `groups`
+    what each belongs to, as a patient, by default itself.
     """
 
     images: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray
+    groups: np.ndarray
 
     @property
     def predicted(self) -> np.ndarray:
@@ -158,8 +160,9 @@ def changes_of(
 ) -> list[np.ndarray]:
     """Returns for each run 1 where the first network alone is right.
 
-    It is -1 where the second one alone is, an image each. The list is empty
-    without the predictions of all, for the same images.
+    It is -1 where the second one alone is, an image each. Images of one group
+    are summed, over images by group. The list is empty without the predictions
+    of all, for the same images.
     """
     try:
         found = [[results.tested[name][run] for run in runs] for name in pair]
@@ -168,7 +171,11 @@ def changes_of(
     if len({x.images.tobytes() for of_one in found for x in of_one}) > 1:
         return []
     right, other = ([x.predicted == x.labels for x in y] for y in found)
-    return [x.astype(float) - y for x, y in zip(right, other, strict=True)]
+    names, columns = np.unique(found[0][0].groups, return_inverse=True)
+    return [
+        np.bincount(columns, x.astype(float) - y) * len(names) / len(x)
+        for x, y in zip(right, other, strict=True)
+    ]
 
 
 def _check_tested(results: Judged):
@@ -435,15 +442,17 @@ def read_predictions(
 
 def _by_split(arrays, outcome, classes):
     """Returns predictions of classes by split, or raises if they are none."""
-    names = [x.name for x in dataclasses.fields(Predictions)]
     by_split = {}
     for split in dict.fromkeys(key.partition("/")[0] for key in arrays):
         if f"{split}/probabilities" not in arrays:
             continue
-        kept = Predictions(*(arrays[f"{split}/{name}"] for name in names))
-        shape = len(kept.images), classes
-        labels, scores = kept.labels, kept.probabilities
-        if scores.shape != shape or labels.shape != shape[:1]:
+        images = arrays[f"{split}/images"]
+        labels = arrays[f"{split}/labels"]
+        scores = arrays[f"{split}/probabilities"]
+        groups = arrays.get(f"{split}/groups", np.arange(len(images)))
+        kept = Predictions(images, labels, scores, groups)
+        shape = len(images), classes
+        if scores.shape != shape or {labels.shape, groups.shape} != {shape[:1]}:
             raise ValueError(f"it has {scores.shape} and {labels.shape} values")
         if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
             raise ValueError(f"it has labels that are not of {classes} classes")

@@ -27,10 +27,7 @@ BY_CHANCE, POWER = 0.05, 0.8
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One measure of a network with all seeds, compared with a baseline.
-
-    See `Row` for its attributes.
-    """
+    """A measure with all seeds, compared with a baseline; see `Row`."""
 
     values: tuple[float, ...] = ()
     mean: float | None = None
@@ -43,6 +40,7 @@ class Measured:
     by_seeds: float = 0.0
     by_images: float = 0.0
     columns: int = 1
+    drawn: str = "test images"
 
     @classmethod
     def of(
@@ -55,8 +53,8 @@ class Measured:
         """Returns the statistics of values, one per seed, or per fold.
 
         `differences` to the baseline are `(seeds,)`, on so many `tested`
-        images, or for each of these `(seeds, images)`. Then the error counts
-        that images were drawn, by an analysis of variance. Two made columns of
+        images, or for each of these, or group of them, `(seeds, groups)`. Then
+        these were drawn, too, by an analysis of variance. Two made columns of
         +1/2 and -1/2 widen intervals of few images that differ (Bonett and
         Price, 2012, https://doi.org/10.3102/1076998611411915).
 
@@ -69,14 +67,16 @@ class Measured:
         changes, pairs = np.asarray(differences, "float64"), len(differences)
         if not pairs:
             return found
-        mean, over = float(changes.mean()), describe_runs(pairs, folds)
+        mean, drawn = float(changes.mean()), found.drawn
+        over = describe_runs(pairs, folds)
         if changes.ndim == 2:
-            over += f" and {changes.shape[1]:,} test images"
+            drawn = "groups of " * (changes.shape[1] < tested) + drawn
+            over += f" and {changes.shape[1]:,} {drawn}"
             changes = np.hstack([changes, np.tile([0.5, -0.5], (pairs, 1))])
         elif tested and not folds:
             over += f", on these {tested:,} test images"
         found = dataclasses.replace(
-            found, difference=mean, over=over, pairs=pairs
+            found, difference=mean, over=over, drawn=drawn, pairs=pairs
         )
         if pairs == 1:
             return found
@@ -111,8 +111,7 @@ class Measured:
     def degrees(self) -> float:
         """The degrees of freedom of this error, by Satterthwaite."""
         parts = self.by_seeds**2 / (self.pairs - 1)
-        if self.by_images:
-            parts += self.by_images**2 / (self.columns - 1)
+        parts += self.by_images**2 / max(self.columns - 1, 1)
         return self.standard_error**4 / parts
 
     def detectable(self, comparisons: int = 1, power: float = POWER) -> float:
@@ -148,7 +147,7 @@ class Measured:
         z = statistics.NormalDist().inv_cdf
         shift = (z(1 - BY_CHANCE / comparisons / 2) + z(power)) / difference
         images = 2 * shift**2 * self.by_images * self.columns
-        return None, f"about {float(f'{images:.2g}'):,.0f} test images"
+        return None, f"about {float(f'{images:.2g}'):,.0f} {self.drawn}"
 
 
 def pooled(compared: Iterable[Measured]) -> tuple[Measured | None, int]:
