@@ -265,13 +265,26 @@ def tune(parser):
 def report(parser):
     """Writes report.html of a run again, with what its networks look at: eight
     test images, mistakes first, with Grad-CAM and attention maps; of masks what
-    they predict. The commands write it when they end.
+    they predict. The commands write it when they end. Of predictions that any
+    program has made it writes tables, figures and such a page.
 
     examples:
       cbam-keras report runs/train-cluttered_mnist-tiny
+      cbam-keras report predictions.npz --output predictions
     """
     parser.usage += " RUN"
-    parser.add_argument("run", metavar="RUN", help="the output folder of a run")
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="the output folder of a run; or a .npz file of the labels of test "
+        "examples, (N,), under labels, of class_names, and under the name of "
+        "each network its probabilities, (seeds, N, classes)",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="of a file, the folder to write (default: runs/report-FILE)",
+    )
 
 
 # The subcommands, whose docstrings are their help, and what the list says.

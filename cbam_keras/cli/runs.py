@@ -143,10 +143,15 @@ def run(options: Options) -> int:
 
 
 def write_report(options: Options) -> None:
-    """Writes the page of a run again."""
-    folder = pathlib.Path(options.run).expanduser()
-    with progress_of(options):
-        page = report.write(folder, draw=True)
+    """Writes the page of a run again, or that of predictions in a file."""
+    path = pathlib.Path(options.run).expanduser()
+    if path.suffix == ".npz":
+        results = study.read_given(path)
+        say(results)
+        page = results.write(options.output or f"runs/report-{path.stem}")
+    else:
+        with progress_of(options):
+            page = report.write(path, draw=True)
     say(f"Report in {page}")
 
 

@@ -23,7 +23,7 @@ SPLITS = {"train": "training", "test": "testing"}
 def add_methods(page: Page, folder: pathlib.Path, content: Json) -> None:
     """What was done, in words."""
     results = study.Results.of(folder, content)
-    if content["kind"] == "tune" or not results.runs:
+    if content["kind"] == "tune" or not results.networks():
         return
     reasons = (run.selected_by for run in results.runs)
     text = find_template("page.methods.txt", autoescape=False).render(
@@ -48,7 +48,7 @@ def add_methods(page: Page, folder: pathlib.Path, content: Json) -> None:
 
 def describe_sizes(sizes: Mapping[str, int]) -> str:
     """Returns how many images there are for what."""
-    counts = [f"{n:,} for {SPLITS.get(x, x)}" for x, n in sizes.items()]
+    counts = [f"{n:,} for {SPLITS.get(x, x)}" for x, n in sizes.items() if n]
     return ", ".join(counts).replace(" for", " images for", 1)
 
 

@@ -155,7 +155,7 @@ def _add_question(page, folder, content):
     page.question = content.get("question") or (
         f"How do the networks compare on {data['name']}?"
     )
-    sizes = ", ".join(f"{n:,} {split}" for split, n in data["sizes"].items())
+    sizes = describe_sizes(data["sizes"])
     folds = settings.get("folds")
     seeds = content["seeds"]
     page.facts |= {
@@ -199,6 +199,9 @@ def _add_data(page, folder, content):
 def _add_recipe(page, folder, content):
     """The recipe."""
     recipe = content["settings"]["recipe"]
+    if not recipe:
+        # Predictions were given, and nothing was trained.
+        return
     left_out = {
         "momentum": recipe["optimizer"] != "sgd",
         "step_epochs": recipe["schedule"] != "step",
@@ -298,7 +301,7 @@ def _add_examples(page, folder, content):
     section.figures = _read_figures(drawn, captions)
     page.sections.append(section)
     results = study.Results.of(folder, content)
-    if not section and results.are_classifiers:
+    if not section and results.are_classifiers and results.networks():
         page.missing.append(
             f"Where the networks look. cbam-keras report {folder} draws it, as "
             "the command does when all are trained."

@@ -27,6 +27,7 @@ from cbam_keras.study.plans.study import (
     check_seeds,
 )
 from cbam_keras.study.plans.tasks import Classification
+from cbam_keras.study.results.given import read_given, results_of
 from cbam_keras.study.results.ranking import Ranking, Trial
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.statistics import Measured, verdict
@@ -68,6 +69,7 @@ __all__ = [
     "run",
     "estimate",
     "seeds_needed",
+    "results_of",
     "Study",
     "Variant",
     "Classification",

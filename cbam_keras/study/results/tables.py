@@ -152,14 +152,14 @@ def networks_table(
     difference = "difference"
     if baseline is not None:
         difference = f'difference to "{baseline}"'
+    are_counted = any(row.parameters is not None for row in rows)
     are_timed = None not in [x.seconds_per_epoch for x in rows if x.seeds]
     cells = []
     for row in rows:
-        cell = {
-            "network": row.label,
-            "parameters": number_cell("{:,}", row.parameters),
-        }
-        if len(rows) >= MANY:
+        cell = {"network": row.label}
+        if are_counted:
+            cell["parameters"] = number_cell("{:,}", row.parameters)
+        if are_counted and len(rows) >= MANY:
             cell["MMACs"] = number_cell("{:,.4g}", row.macs, 1e-6)
         # Or how trainings failed.
         cell[first.column] = mean_cell(row, first) or "; ".join(row.failures)
@@ -205,7 +205,7 @@ def note_of(
 def describe_few_images(sizes: Mapping[str, int], folds: int | None) -> str:
     """Returns what to do about few test images as a sentence, or nothing."""
     total, tested = sum(sizes.values()), sizes.get("test", 0)
-    if folds is not None or not tested or total >= FEW_IMAGES:
+    if folds is not None or tested in (0, total) or total >= FEW_IMAGES:
         return ""
     return (
         f"{_checks.count(tested, 'test image')} tell little: folds (--folds 5, "

@@ -168,7 +168,8 @@ def _check_state(state, name):
         file = getattr(outcome, key)
         if file not in (None, f"{name}/{name}{suffix}"):
             raise ValueError(f"`ended.{key}` is {file!r}")
-    if outcome.status == FINISHED:
+    # Predictions that were given have no network.
+    if outcome.status == FINISHED and outcome.file:
         if not 1 <= (outcome.best_epoch or 0) <= state.epochs:
             raise ValueError(f"`ended.best_epoch` is {outcome.best_epoch}")
 

@@ -1,0 +1,170 @@
+"""Predictions of any program as results: tables, intervals, page."""
+
+import keras
+import numpy as np
+import pytest
+
+from cbam_keras import cli, study
+
+metrics = pytest.importorskip("sklearn.metrics")
+pandas = pytest.importorskip("pandas")
+stats = pytest.importorskip("scipy.stats")
+
+NAMES = ["healthy", "blight", "rust"]
+LABELS = np.repeat([0, 1, 2], [40, 30, 20])
+
+
+def guesses(seed, strength):
+    """Returns probabilities that are better than chance."""
+    logits = np.random.default_rng(seed).normal(size=(len(LABELS), 3))
+    powers = np.exp(logits + strength * np.eye(3)[LABELS])
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+PLAIN = [guesses(seed, 1) for seed in range(5)]
+CBAM = [guesses(seed, 2) for seed in range(5, 10)]
+GIVEN = {"plain": PLAIN, "cbam": CBAM}
+
+
+def test_all_numbers_are_those_of_other_libraries():
+    results = study.results_of(GIVEN, LABELS, class_names=NAMES)
+    plain, cbam = results.rows
+    right = [[x.argmax(axis=1) == LABELS for x in y] for y in (PLAIN, CBAM)]
+    changes = np.subtract(*np.array(right[::-1], float))
+    assert cbam.values == pytest.approx(np.mean(right[1], axis=1))
+    assert cbam.difference == pytest.approx(changes.mean())
+    assert cbam.interval == study.Measured.of(cbam.values, changes).interval
+    assert cbam.over == "5 seeds and 90 test images"
+    assert results.verdict.startswith("cbam is better than plain by")
+    frame = results.per_class()
+    for variant, runs in GIVEN.items():
+        scores = np.mean(
+            [
+                metrics.f1_score(LABELS, x.argmax(axis=1), average=None)
+                for x in runs
+            ],
+            axis=0,
+        )
+        found = frame[frame["variant"] == variant]
+        assert found["f1"].tolist() == pytest.approx(scores)
+        assert found["class"].tolist() == NAMES
+    matrix = sum(metrics.confusion_matrix(LABELS, x.argmax(1)) for x in CBAM)
+    assert (results.confusion("cbam").to_numpy() == matrix).all()
+
+
+def test_other_measures_and_groups_count():
+    found = study.results_of(GIVEN, LABELS, measure="auc").rows[1]
+    areas = metrics.roc_auc_score(LABELS, CBAM[2], multi_class="ovr")
+    assert found.values[2] == pytest.approx(areas)
+    patients = np.arange(len(LABELS)) % 8
+    found = study.results_of(GIVEN, LABELS, groups=patients).rows[1]
+    assert found.over == "5 seeds and 8 groups of test images"
+
+
+def test_folds_are_corrected_for_shared_images():
+    rows = [np.arange(fold, 90, 3) for fold in range(3)]
+    folds = {
+        name: [(rows[x], y[x % 2][rows[x]]) for x in (0, 1, 2)]
+        + [(rows[x], y[x][rows[x]]) for x in (0, 1, 2)]
+        for name, y in GIVEN.items()
+    }
+    found = study.results_of(folds, LABELS).rows[1]
+    assert found.over == "3 folds x 2 seeds"
+    accuracies = [
+        [np.mean(p.argmax(1) == LABELS[r]) for r, p in x]
+        for x in folds.values()
+    ]
+    differences = np.subtract(*accuracies[::-1])
+    error = np.sqrt((1 / 6 + 1 / 2) * differences.var(ddof=1))
+    expected = stats.t(5, differences.mean(), error).interval(0.95)
+    assert found.interval == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        ({"a": PLAIN[0]}, np.eye(3)[LABELS]),
+        ({"a": pandas.DataFrame(PLAIN[0])}, np.array(NAMES)[LABELS]),
+        ({"a": PLAIN[0].tolist()}, LABELS.tolist()),
+        ({"a": tuple(PLAIN[:1])}, pandas.Series(LABELS)),
+    ],
+    ids=["one-hot", "data frame, names", "lists", "tuple of runs"],
+)
+def test_data_frames_lists_and_one_hot_labels_are_read(given, labels):
+    results = study.results_of(given, labels, class_names=NAMES)
+    accuracy = metrics.accuracy_score(LABELS, PLAIN[0].argmax(axis=1))
+    assert results.rows[0].values == pytest.approx((accuracy,))
+
+
+@pytest.mark.every_backend
+def test_tensors_and_two_classes_are_read():
+    second = (LABELS[:70] == 1) * 0.4 + PLAIN[0][:70, 1] / 2
+    given = {"a": [keras.ops.convert_to_tensor(second)], "b": [second]}
+    results = study.results_of(given, LABELS[:70])
+    area = metrics.average_precision_score(LABELS[:70], second)
+    found = results.per_class()["average_precision"]
+    assert found[1] == pytest.approx(area, abs=1e-6)
+    assert results.rows[1].difference == 0
+
+
+LOGITS = np.log(PLAIN[0])
+FOLD = np.arange(45)
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "words"),
+    [
+        ([PLAIN], {}, "mapping of the names"),
+        ({"a": []}, {}, "must not be empty"),
+        ({"a/b": PLAIN}, {}, "valid file names"),
+        ({"a": LOGITS}, {}, "take the softmax first"),
+        ({"a": PLAIN[0][:50]}, {}, r"shape \(90, 3\)"),
+        ({"a": PLAIN, "b": PLAIN[:2]}, {}, 'Received: 2 of "b" and 5 of "a"'),
+        ({"a": [(FOLD, PLAIN[0][FOLD])]}, {}, "test each example once"),
+        (GIVEN, {"baseline": "c"}, "`baseline` must be one of"),
+        (GIVEN, {"measure": "r2"}, "`measure` must be one of"),
+        (GIVEN, {"task": "scores"}, "`task` must be one of"),
+        (GIVEN, {"class_names": ["a", "b"]}, "name each column"),
+        (GIVEN, {"labels": LABELS + 1}, "whole numbers from 0 to 2"),
+        (GIVEN, {"labels": LABELS / 2}, "whole numbers from 0 to 2"),
+        (GIVEN, {"labels": np.array(NAMES)[LABELS]}, "`class_names` must be"),
+        (GIVEN, {"groups": [1, 2]}, r"90 examples. Received: shape \(2,\)"),
+    ],
+)
+def test_what_has_no_meaning_or_two_is_refused(given, options, words):
+    options = {"labels": LABELS, **options}
+    with pytest.raises((ValueError, TypeError), match=words):
+        study.results_of(given, **options)
+
+
+def test_a_square_list_of_lists_has_two_meanings():
+    square = [[0.2, 0.8], [0.7, 0.3]]
+    with pytest.raises(ValueError, match="which are either"):
+        study.results_of({"a": square}, [0, 1])
+
+
+def test_a_written_folder_reads_as_the_same_results(tmp_path):
+    results = study.results_of(GIVEN, LABELS, class_names=NAMES)
+    page = results.write(tmp_path / "out").read_text(encoding="utf-8")
+    for text in ("Confusion", "ROC", "Calibration", results.verdict[:40]):
+        assert text in page
+    for text in ("cannot be read", "Recipe", "What the networks look at"):
+        assert text not in page
+    found = study.Results.read(tmp_path / "out")
+    assert found.verdict == results.verdict
+    pandas.testing.assert_frame_equal(found.per_class(), results.per_class())
+    with pytest.raises(ValueError, match="new or empty"):
+        results.write(tmp_path / "out")
+
+
+def test_the_command_reads_a_file(tmp_path, capsys):
+    file = tmp_path / "mine.npz"
+    named = {name: np.array(runs) for name, runs in GIVEN.items()}
+    np.savez(file, labels=LABELS, class_names=NAMES, **named)
+    words = ["report", str(file), "--output", str(tmp_path / "out")]
+    assert cli.main(words) == 0
+    assert "cbam is better than plain by" in capsys.readouterr().out
+    assert (tmp_path / "out/report.html").exists()
+    np.savez(file, **named)
+    assert cli.main(["report", str(file)]) == 2
+    assert "labels" in capsys.readouterr().err
