@@ -1,9 +1,11 @@
 """The search space: what it holds, and which network its values stand for."""
 
+import contextlib
 import functools
 import re
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
@@ -200,6 +202,43 @@ def test_it_is_a_hypermodel_of_keras_tuner(tmp_path, capsys):
 def test_wrong_values_are_reported(options, error, message):
     with pytest.raises(error, match=message):
         tuning.CBAMHyperModel(**options)
+
+
+def ask_both(hp, own_first, values=(3, 5), scope=None):
+    """Asks for our kernel size, and for one of the user."""
+    space = tuning.CBAMHyperModel(attention="cbam", kernel_size=(3, 7))
+    if own_first:
+        own = hp.Choice("kernel_size", [*values])
+    with hp.name_scope(scope) if scope else contextlib.nullcontext():
+        attention = space.attention_for(hp)
+    return attention, own if own_first else hp.Choice("kernel_size", [*values])
+
+
+def test_a_hyperparameter_of_the_same_name_is_not_mixed_up():
+    refused = pytest.raises(keras_tuner.errors.FatalError, match="name_scope")
+    with refused:
+        ask_both(keras_tuner.HyperParameters(), own_first=True)
+    # One that is asked for later is known from the next network on.
+    hp = keras_tuner.HyperParameters()
+    ask_both(hp, own_first=False)
+    with refused:
+        ask_both(hp, own_first=False)
+    hp = keras_tuner.HyperParameters()
+    for own_first in (True, False):
+        attention, own = ask_both(hp, own_first, scope="cbam")
+        assert (attention.options["kernel_size"], own) == (7, 3)
+    ask_both(keras_tuner.HyperParameters(), True, values=(3, 7))
+
+
+def test_metrics_are_those_of_the_user_and_new_in_each_network():
+    metric = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top")
+    space = tuning.CBAMHyperModel((8, 8, 1), 3, metrics=[metric, "accuracy"])
+    models = [space.build(keras_tuner.HyperParameters()) for _ in range(2)]
+    images, labels = np.zeros((4, 8, 8, 1)), np.array([0, 1, 2, 0])
+    for model in models:
+        found = model.evaluate(images, labels, verbose=0, return_dict=True)
+        assert {*found} == {"loss", "top", "accuracy"}
+    assert not keras.ops.convert_to_numpy(metric.variables[0]).any()
 
 
 def test_a_known_network_needs_to_know_the_images():

@@ -92,6 +92,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             which means that of the recipe.
         identity_init: Boolean, whether attention layers start as the identity.
             Those of `comparison.compare` do. Defaults to `True`.
+        metrics: Sequence of metrics of Keras, or their names, that `build`
+            compiles networks with, as for `Objective("val_auc", "max")`.
+            Defaults to `()`, the accuracy.
         name: String, the name of the hypermodel. Defaults to `None`.
 
     Raises:
@@ -126,6 +129,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         learning_rate: Dimension = None,
         batch_size: Dimension = None,
         identity_init: bool = True,
+        metrics: Sequence[keras.metrics.Metric | str] = (),
         name: str | None = None,
     ):
         super().__init__(name=name)
@@ -139,6 +143,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         self.classes = classes
         self.model = model
         self.weights = weights
+        self.metrics = tuple(metrics)
         self.identity_init = _checks.boolean("identity_init", identity_init)
         # Values of kinds of attention for which they are not searched.
         self.fixed: dict[object, Values] = {}
@@ -289,6 +294,12 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         if len(model.output_shape) > 2:
             loss = PixelCrossentropy()
             metrics = [PixelIoU(model.output_shape[-1])]
+        if self.metrics:
+            # Each network has its own.
+            metrics = [
+                x if isinstance(x, str) else type(x).from_config(x.get_config())
+                for x in self.metrics
+            ]
         model.compile(optimizer, loss, metrics=metrics)
         return model
 
@@ -320,7 +331,29 @@ class CBAMHyperModel(keras_tuner.HyperModel):
                     value = self._ask(hp, name, kind in kinds)
                 if kind in kinds:
                     values[name] = value
+        self._refuse_others(hp)
         return self.complete(values)
+
+    def _refuse_others(self, hp):
+        """Raises if KerasTuner mixes up one of these with the user's own.
+
+        It keeps one value for a name. One that is asked for later is in the
+        space of the next network.
+        """
+        for name, options in self.options.items():
+            if callable(options) or options is None:
+                continue
+            full = hp._get_name(name)
+            values = [[*x.values] for x in hp.space if x.name == full]
+            others = [x for x in values if x != [*options]]
+            if others:
+                raise keras_tuner.errors.FatalError(
+                    "Each hyperparameter must have a name of its own. Received:"
+                    f' "{name}" from {[*options]}, of CBAMHyperModel, and from '
+                    f"{others[0]}, of yours. Rename yours, or ask for ours in "
+                    'a scope: with hp.name_scope("cbam"): attention = '
+                    "space.attention_for(hp)"
+                )
 
     def _ask(self, hp, name, is_active=True):
         options = self.options[name]
