@@ -1,7 +1,6 @@
 """The parser of the command line: subcommands, their options and their help."""
 
 import argparse
-import contextlib
 import difflib
 import importlib.util
 import inspect
@@ -139,15 +138,6 @@ def build_parser() -> Parser:
         command.description, _, command.epilog = text.partition("\n\n")
         command.usage = "%(prog)s [options]"
         function(command)
-    with contextlib.suppress(ImportError):
-        import shtab
-
-        shtab.add_argument_to(parser)
-        actions = (a for c in commands.choices.values() for a in c._actions)
-        for action in actions:
-            # Values that are neither names nor numbers are paths.
-            if action.metavar and not (action.choices or action.type):
-                action.complete = shtab.FILE  # type: ignore[attr-defined]
     return parser
 
 

@@ -206,21 +206,6 @@ class Tabular:
         ]
         return pandas.DataFrame(records)
 
-    def csv(self) -> str:
-        """Returns the data frame as CSV."""
-        return self.to_dataframe().to_csv(index=False)
-
-    def latex(self) -> str:
-        """Returns the data frame as a LaTeX table.
-
-        Raises:
-            ImportError: If pandas or Jinja is not installed.
-        """
-        _checks.require("jinja2", extra="plot")
-        return self.to_dataframe().to_latex(
-            index=False, escape=True, float_format="%.4f", na_rep=""
-        )
-
     def _repr_html_(self) -> str:
         shown = "".join(table.html() for table in self._tables())
         verdict = html.escape(getattr(self, "verdict", ""))

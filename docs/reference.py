@@ -82,7 +82,7 @@ RETURNED = """
 # Methods and properties that users need.
 MEMBERS = """
     CBAMHyperModel.attention_for CBAMHyperModel.learning_rate_for
-    CBAMHyperModel.batch_size_for CBAMHyperModel.network CBAMHyperModel.build
+    CBAMHyperModel.network CBAMHyperModel.build
     Places.parameters Profile.parameters
     Profile.macs Profile.attention_parameters Profile.attention_macs
     Profile.uncounted Results.read Results.plot

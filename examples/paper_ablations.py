@@ -10,23 +10,55 @@ given again resumes.
 
 import argparse
 import functools
+import re
 
-from cbam_keras import comparison, presets, study, training
+from cbam_keras import VARIANTS, comparison, study, training
 from cbam_keras.layers import ATTENTION
 
-# The title and first row of each table. Table 2 adds to the last of Table 1.
+OFFICIAL = VARIANTS["official"]
+# The attention of each row, as printed: its layer, and the arguments of that.
+ROWS = {
+    "none": (None, {}),
+    "SE": ("se", {}),
+    "channel (max)": ("channel", {"pool_types": ("max",)}),
+    "channel (avg & max)": ("channel", {}),
+    "channel + spatial (1x1 conv, k=3)": (
+        "cbam",
+        OFFICIAL | {"spatial_pool_types": ("conv",), "kernel_size": 3},
+    ),
+    "channel + spatial (1x1 conv, k=7)": (
+        "cbam",
+        OFFICIAL | {"spatial_pool_types": ("conv",), "kernel_size": 7},
+    ),
+    "channel + spatial (avg & max, k=3)": (
+        "cbam",
+        OFFICIAL | {"kernel_size": 3},
+    ),
+    "CBAM": ("cbam", OFFICIAL),
+    "spatial + channel": ("cbam", OFFICIAL | {"order": "spatial_first"}),
+    "channel & spatial in parallel": ("cbam", OFFICIAL | {"order": "parallel"}),
+}
+# The title and the rows of each table, of which the first is its baseline.
+# Table 2 adds to the last of Table 1.
+NAMES = [*ROWS]
 TABLES = {
-    1: ("channel attention", "resnet50"),
-    2: ("spatial attention after it", "resnet50-channel-avg-max"),
-    3: ("arrangement of the two gates", "resnet50-se"),
+    1: ("channel attention", NAMES[:4]),
+    2: ("spatial attention after it", NAMES[3:8]),
+    3: ("arrangement of the two gates", ["SE", *NAMES[7:]]),
 }
 
 
 def build(data, row):
     """Returns the small ResNet with the attention of a row."""
-    layer = ATTENTION.get(row.layer)
-    attention = layer and functools.partial(layer, **row.layer_options)
+    kind, options = ROWS[row]
+    layer = ATTENTION.get(kind)
+    attention = layer and functools.partial(layer, **options)
     return comparison.NETWORKS["small"](data, attention)
+
+
+def name_of(row):
+    """Returns the name of a row, which files can have."""
+    return "-".join(re.findall(r"\w+", row.lower()))
 
 
 def main(arguments=None) -> None:
@@ -42,17 +74,16 @@ def main(arguments=None) -> None:
         epochs=options.epochs, image_size=options.image_size
     )
     task, seeds = study.Classification(options.data), range(options.seeds)
-    for number, (title, first) in TABLES.items():
+    for number, (title, rows) in TABLES.items():
         variants = [
             study.Variant(
-                name,
-                functools.partial(build, row=row),
-                label=row.attention or "none",
+                name_of(row), functools.partial(build, row=row), label=row
             )
-            for name, row in presets.ABLATIONS.items()
-            if number in row.tables or name == first
+            for row in rows
         ]
-        plan = study.Study(task, variants, seeds, recipe, baseline=first)
+        plan = study.Study(
+            task, variants, seeds, recipe, baseline=name_of(rows[0])
+        )
         # One folder: networks of several tables are trained once.
         results = study.run(plan, options.output)
         print(f"Table {number}: {title}\n{results}\n")

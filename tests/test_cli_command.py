@@ -1,4 +1,4 @@
-"""`cbam-keras` itself: help, errors, exit status, completion."""
+"""`cbam-keras` itself: help, errors, exit status."""
 
 import errno
 import importlib
@@ -201,13 +201,6 @@ def test_what_a_terminal_lacks_ends_no_run(ending, encoding, shown):
         env={**os.environ, "PYTHONIOENCODING": encoding},
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, shown, b"")
-
-
-def test_completion_knows_options_and_paths(capsys):
-    pytest.importorskip("shtab", reason="writes the completion")
-    printed = printed_by(capsys, "--print-completion", "bash")
-    assert "--identity-init" in printed
-    assert "_train___output_COMPGEN=_shtab_compgen_files" in printed
 
 
 # As a process.

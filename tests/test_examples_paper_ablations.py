@@ -6,7 +6,7 @@ import re
 import keras
 import pytest
 
-from cbam_keras import comparison, presets, study
+from cbam_keras import comparison, study
 from cbam_keras.layers import ATTENTION
 from examples import paper_ablations
 
@@ -51,15 +51,14 @@ def test_the_rows_of_the_paper_are_trained_and_compared(
     _, *tables = re.split(r"^Table \d: ", printed, flags=re.M)
     for labels, table in zip(LABELS.values(), tables, strict=True):
         assert all(f" {label} " in table for label in labels)
-    for name, row in presets.ABLATIONS.items():
+    for row, (kind, options) in paper_ablations.ROWS.items():
+        name = paper_ablations.name_of(row)
         file = tmp_path / f"run/{name}-seed0/{name}-seed0.keras"
         model = keras.saving.load_model(file)
         gates = [x for x in model.layers if x.name == "attention"]
-        assert [type(x) for x in gates] == [
-            ATTENTION[x] for x in [row.layer] if x
-        ]
+        assert [type(x) for x in gates] == [ATTENTION[x] for x in [kind] if x]
         for gate in gates:
             config = gate.get_config()
-            expected = {"identity_init": False, **row.layer_options}
+            expected = {"identity_init": False, **options}
             values = {key: config[key] for key in expected}
             assert json.dumps(values) == json.dumps(expected)

@@ -5,7 +5,7 @@ from networks import without_values
 
 from benchmarks import paper
 from cbam_keras import CBAM, profile_model
-from cbam_keras.models.paper import ABLATIONS, PRESETS, build_preset
+from cbam_keras.models.paper import PRESETS, build_preset
 
 # Of the authors' code with CBAM, of torchvision without.
 EXACT_PARAMETERS = {
@@ -19,16 +19,6 @@ EXACT_PARAMETERS = {
     "resnet101-cbam": 49_330_172,
 }
 OFFICIAL = {"spatial_pool_types": ("max", "avg"), "spatial_batch_norm": True}
-CONV = {"spatial_pool_types": ("conv",)}
-CHOICES = {
-    "channel-max": {"pool_types": ("max",)},
-    "channel-avg-max": {},
-    "spatial-conv-3": OFFICIAL | CONV | {"kernel_size": 3},
-    "spatial-conv-7": OFFICIAL | CONV | {"kernel_size": 7},
-    "spatial-avg-max-3": OFFICIAL | {"kernel_size": 3},
-    "spatial-first": OFFICIAL | {"order": "spatial_first"},
-    "parallel": OFFICIAL | {"order": "parallel"},
-}
 
 
 REPRESENTATIVE = ("resnet50-cbam", "wideresnet18-1.5-se", "mobilenet-0.7-cbam")
@@ -76,25 +66,14 @@ def test_docs_have_the_reported_numbers():
     assert "\n\n29 of 30 rows match" in other
 
 
-def test_ablations_have_the_attention_of_the_row():
-    found = {
-        name: row.layer_options
-        for name, row in ABLATIONS.items()
-        if name not in PRESETS
-    }
-    assert found == {f"resnet50-{name}": CHOICES[name] for name in CHOICES}
-    layers = {row.layer for row in ABLATIONS.values() if row.tables == (1,)}
-    assert layers == {"channel"}
-
-
 def test_networks_have_the_attention_and_the_options():
     options = {"classes": 5, "input_shape": (32, 32, 1), "stem": "small"}
     with without_values():
-        model = build_preset("resnet50-parallel", **options)
+        model = build_preset("resnet50-cbam", **options)
         plain = build_preset("resnet18", include_top=False)
     gate = model.get_layer("stage4_block3_attention")
     assert type(gate) is CBAM
-    expected = OFFICIAL | {"order": "parallel", "kernel_size": 7}
+    expected = OFFICIAL | {"order": "channel_first", "kernel_size": 7}
     assert {key: getattr(gate, key) for key in expected} == expected
     assert model.input_shape == (None, 32, 32, 1)
     assert model.output_shape == (None, 5)
@@ -102,9 +81,9 @@ def test_networks_have_the_attention_and_the_options():
 
 
 def test_unknown_rows_and_fixed_options_are_refused():
-    near = 'must be one of .*Did you mean "resnet50-parallel"'
+    near = 'must be one of .*Did you mean "resnext50-cbam"'
     with pytest.raises(ValueError, match=near):
-        build_preset("resnet50-paralel")
+        build_preset("resnext50-cbm")
     with pytest.raises(TypeError, match="'clases'"):
         build_preset("resnet18", clases=5)
     with pytest.raises(TypeError, match="multiple values .* 'groups'"):

@@ -12,7 +12,7 @@ from _cbam_keras_command.parser import build_parser
 
 PAGE = pathlib.Path(__file__).parent.parent / "docs/promises.md"
 # What every command has, and what turns an option off.
-USUAL = re.compile(r"-h|--help|--print-completion|--no-(?!cache|report)\S+")
+USUAL = re.compile(r"-h|--help|--no-(?!cache|report)\S+")
 
 
 def find_options(parser):

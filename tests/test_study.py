@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import io
 import itertools
 import json
 import re
@@ -136,13 +135,6 @@ def test_the_longest_name_fits_with_all_that_is_put_around_it(tmp_path):
     results = study.run(planned(long, seeds=(0, 2**32 - 1)), tmp_path)
     assert statuses(results) == ["finished"] * 2
     assert study.Results.read(tmp_path) == results
-
-
-def test_results_are_written_for_tables(ran):
-    pd.testing.assert_frame_equal(
-        pd.read_csv(io.StringIO(ran.csv())), ran.to_dataframe()
-    )
-    assert "narrow & 3 & " in ran.latex()
 
 
 def test_networks_at_chance_have_not_learned(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import keras
 import networks
+import numpy as np
 import pretended
 import pytest
 from study_checks import content_of
@@ -165,10 +166,9 @@ def test_attention_takes_the_place_of_gates(tmp_path):
     }
     assert results.baseline == "original"
     assert content_of(tmp_path)["settings"]["instead_of"] == "se"
+    masks = study.Segmentation(np.zeros((2, 8, 8, 1)), np.zeros((2, 8, 8)))
     with pytest.raises(ValueError, match="`instead_of` must be left out"):
-        comparison.plan_layers(
-            {"skip-se": None}, None, "tiny", None, SHORT, 1, None, "se"
-        )
+        comparison.plan(["skip-se"], task=masks, instead_of="se")
 
 
 def test_all_is_no_attention_and_every_kind(tmp_path):

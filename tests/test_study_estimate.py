@@ -174,15 +174,3 @@ def test_networks_that_share_cores_have_no_seconds_per_epoch(
     found = study.Results.read(tmp_path / "beside")
     assert found.rows[0].seconds_per_epoch is None
     assert "s / epoch" not in str(found) and found.outcomes[0].seconds
-
-
-def test_commands_say_how_long_they_take_by_a_step(
-    few_digits, monkeypatch, capsys
-):
-    run = sys.modules["cbam_keras.study.running.run"]
-    clock = SimpleNamespace(perf_counter=itertools.count(step=100).__next__)
-    monkeypatch.setattr(run, "time", clock)
-    three = planned(LINEAR, MLP, recipe=training.Recipe(epochs=3))
-    found = study.estimate(three)
-    # Of three steps of 32 images each in an epoch.
-    assert found.time_training() == 3 * 3 * 100

@@ -1,5 +1,6 @@
 """All figures: titles and colors; those of results, with their data."""
 
+import functools
 import io
 import sys
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from cbam_keras import plotting, study
-from cbam_keras.study.results.figures import plot_comparison
+from cbam_keras.study.results.figures import plot_comparison, plot_trials
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 
@@ -29,10 +30,8 @@ ROWS = [
 ]
 
 
-def trial(number, accuracy, status="finished", **values):
-    return SimpleNamespace(
-        number=number, values=values, status=status, val_accuracy=accuracy
-    )
+def trial(number, score, **values):
+    return SimpleNamespace(number=number, values=values, score=score)
 
 
 CBAM = {"attention": "cbam", "reduction_ratio": 16, "kernel_size": 7}
@@ -43,11 +42,11 @@ TRIALS = [
     trial(2, 0.94, **CBAM, order="channel_first", learning_rate=0.01),
     trial(3, 0.70, **SMALL, order="parallel", learning_rate=0.003),
     trial(4, 0.85, attention="se", reduction_ratio=8, learning_rate=0.01),
-    trial(5, None, "diverged", attention="se", reduction_ratio=32),
 ]
 
 
 ERROR = study.Measure("error", "error")
+SCORE = study.Measure("val_accuracy", "validation accuracy")
 RMSE = study.Measure("rmse", "RMSE", 10, "px", True, digits=3)
 
 
@@ -78,7 +77,7 @@ COMPARED = compared(
 IMAGES = np.zeros((2, 4, 5))
 FIGURES = {
     "history": (plotting.plot_history, ROWS),
-    "search": (plotting.plot_search, TRIALS),
+    "search": (functools.partial(plot_trials, measure=SCORE), TRIALS),
     "comparison": (plot_comparison, COMPARED),
     "heat": (plotting.plot_grad_cam, IMAGES, IMAGES),
     "gates": (plotting.plot_attention_maps, IMAGES, {"gate": (None, IMAGES)}),
@@ -108,25 +107,24 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     for plot, *arguments in FIGURES.values():
         with pytest.raises(ImportError, match="pip install matplotlib"):
-            plot(*arguments)
+            plot(*arguments, title="")
 
 
 @pytest.mark.parametrize(
     ("plot", "arguments", "message"),
     [
         (plotting.plot_history, [], "`rows` must hold at least one epoch"),
-        (plotting.plot_search, [], "`trials` must hold .* Received: 0 trials"),
         (
-            plotting.plot_search,
-            [trial(0, 0.5, units=8), trial(1, None, "failed", **CBAM)],
-            r"reduction_ratio and kernel_size. Received: .* of \['units'\]",
+            FIGURES["search"][0],
+            [trial(0, 0.5, units=8)],
+            r"ratio and kernel size.* Received: 1 .* of \['units'\]",
         ),
         (plot_comparison, compared(), "`results` must hold at least one row"),
     ],
 )
 def test_nothing_to_draw_is_refused(plot, arguments, message):
     with pytest.raises(ValueError, match=message):
-        plot(arguments)
+        plot(arguments, title="")
 
 
 def lines(axes):
@@ -233,7 +231,7 @@ def cells(figure):
 def test_the_map_shows_means_and_counts_by_ratio_and_kernel():
     # Kinds without a gate stand beside it, under their name.
     spatial = trial(6, 0.6, attention="spatial", kernel_size=3)
-    assert cells(plotting.plot_search([*TRIALS, spatial])) == {
+    assert cells(plot_trials([*TRIALS, spatial], "", SCORE)) == {
         ("7", "16"): ["92.0 %", "n = 2"],
         ("3", "8"): ["70.0 %", "n = 1"],
         ("7", "8"): ["no trial"],
@@ -242,5 +240,5 @@ def test_the_map_shows_means_and_counts_by_ratio_and_kernel():
         ("no gate:\nnone", "no gate:\nnone"): ["80.0 %", "n = 1"],
         ("3", "no gate:\nspatial"): ["60.0 %", "n = 1"],
     }
-    in_pixels = cells(plotting.plot_search(TRIALS, heading=RMSE))
+    in_pixels = cells(plot_trials(TRIALS, "", RMSE))
     assert in_pixels["7", "16"] == ["9.200 px", "n = 2"]

@@ -15,7 +15,6 @@ from typing import Any
 from _cbam_keras_command.parser import Options
 from cbam_keras import (
     _checks,
-    _terminal,
     data,
     report,
     study,
@@ -115,11 +114,6 @@ def run(options: Options) -> int:
         with progress_of(options):
             estimated = study.estimate(planned)
         say(estimated.json() if options.json else estimated)
-        if not options.json and estimated.time_training is not None:
-            with progress_of(options):
-                seconds = estimated.time_training()
-            words = _terminal.in_words(seconds * estimated.trainings)
-            say(f"About {words} on this machine, one network at a time")
         return 0
     if not options.no_report:
         # Needed only at the end, but checked before any work.

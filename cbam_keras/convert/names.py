@@ -126,20 +126,6 @@ LUUUYI_SEQUENTIAL = dataclasses.replace(
     LUUUYI, mark=r"(\.|^)ca\.fc\.0\.weight$", mlp=_name_mlp("fc.0", "fc.2")
 )
 
-# The same gates as tutorials name them.
-SHARED_MLP = dataclasses.replace(
-    LUUUYI,
-    mark=r"(\.|^)(ca\.sharedMLP\.0|sa\.conv)\.weight$",
-    mlp=_name_mlp("sharedMLP.0", "sharedMLP.2"),
-    convolution="conv",
-)
-WRITTEN_OUT = dataclasses.replace(
-    LUUUYI,
-    mark=r"(\.|^)(channel_attention\.fc1|spatial_attention\.conv1)\.weight$",
-    channel="channel_attention.",
-    spatial="spatial_attention.",
-)
-
 # Squeeze-and-excitation of timm has the names of its channel gate.
 SQUEEZE_EXCITE = dataclasses.replace(
     TIMM,
@@ -239,8 +225,6 @@ SOURCES = (
     AUTHORS,
     LUUUYI_SEQUENTIAL,
     LUUUYI,
-    SHARED_MLP,
-    WRITTEN_OUT,
     TIMM,
     SQUEEZE_EXCITE,
 )

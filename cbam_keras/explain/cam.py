@@ -130,7 +130,7 @@ def grad_cam(
         is_single = explained.shape[axis or 1] == 1
         if meaning == "unknown" and is_single and classes is None:
             meaning = "values"
-    targets, _ = find_targets(graph, activation.logits, layer, axis is not None)
+    targets = find_targets(graph, activation.logits, layer, axis is not None)
 
     def explain(target, parts, start):
         batch = slice(start, start + batch_size)

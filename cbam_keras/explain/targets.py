@@ -52,12 +52,11 @@ def find_targets(
     output: keras.KerasTensor,
     layer: str | keras.Layer | None,
     coarsest: bool = False,
-) -> tuple[list[FeatureMap], str | None]:
+) -> list[FeatureMap]:
     """Returns the feature maps of a layer that lead to an output.
 
     Without a layer they are those with several channels, the coarsest last if
-    asked for. The last one is to be explained: if it has few positions, the
-    name of a layer that has more comes second.
+    asked for. The last one is to be explained.
     """
     leading = graph.ancestors(output) & graph.descendants(graph.image)
     maps = [x for x in _feature_maps(graph) if x.step in leading]
@@ -85,8 +84,9 @@ def find_targets(
             f"and {_checks.first_few([*dict.fromkeys(shapes)], 4)}{last}. "
             f"{hint}"
         )
-    finer_layer = _warn_of_grain(graph, candidates) if layer is None else None
-    return candidates, finer_layer
+    if layer is None:
+        _warn_of_grain(graph, candidates)
+    return candidates
 
 
 def _find_loss(graph):
@@ -108,22 +108,20 @@ def _find_loss(graph):
 
 
 def _warn_of_grain(graph, candidates):
-    """Warns if heat has few positions, and returns a layer that has more."""
+    """Warns if heat has few positions, and names a layer that has more."""
     target, lasts = candidates[-1], _graph.last_at_each_resolution(graph)
     named = [x for x in candidates if x.step in lasts]
     finer = [x for x in named if min(x.sides) >= MIN_SIDE]
     if min(target.sides) >= MIN_SIDE or not finer:
-        return None
+        return
     positions, more = (
         " x ".join(map(str, x.sides)) for x in (target, finer[-1])
     )
-    finer_layer = finer[-1].step.path
     _checks.warn(
         f"Heat maps have a resolution of {positions} positions, that of the "
         f'last feature map, "{target.step.path}". For {more} explain the layer '
-        f'"{finer_layer}"'
+        f'"{finer[-1].step.path}"'
     )
-    return finer_layer
 
 
 def _feature_maps(graph):

@@ -1,4 +1,4 @@
-"""The rows of the paper's tables, and their networks."""
+"""The rows of the paper's Tables 4 and 5, and their networks."""
 
 import dataclasses
 from typing import Any
@@ -8,12 +8,12 @@ import keras
 from cbam_keras import _checks, models
 from cbam_keras.layers import ATTENTION, VARIANTS, Attention
 
-__all__ = ["build_preset", "PRESETS", "ABLATIONS", "Preset"]
+__all__ = ["build_preset", "PRESETS", "Preset"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preset:
-    """One row of the paper's tables: a network and its reported numbers.
+    """A row of the paper's Tables 4 and 5: a network and its reported numbers.
 
     Errors are in %, on ImageNet, single crop of 224 x 224. Parameters and
     multiply-accumulates equal those of the network built.
@@ -24,13 +24,12 @@ class Preset:
         name: String, the key of the row, e.g. `"resnet50-cbam"`.
         network: String, the name of the network in the paper, e.g. `"ResNeXt50
             (32x4d)"`.
-        attention: String, its attention in the paper: `""`, `"SE"`, `"CBAM"`,
-            or the variant of an ablation.
+        attention: String, its attention in the paper: `""`, `"SE"`, `"CBAM"`.
         tables: Tuple of integers, the tables with this row.
         parameters: Number, the reported parameters in millions (trainable, 1000
-            classes), or `None`. Rows that only Tables 1 to 3 have are without.
+            classes).
         macs: Number, the reported "GFLOPs": multiply-accumulates in 1e9 at 224
-            x 224, or `None`. Rows that only Tables 1 to 3 have are without.
+            x 224.
         top1_error: Number, the reported top-1 error in %, or `None`.
         top5_error: Number, the reported top-5 error in %, or `None`.
         builder: String, the function of `cbam_keras.models` that builds it.
@@ -43,8 +42,8 @@ class Preset:
     network: str
     attention: str
     tables: tuple[int, ...]
-    parameters: float | None = None
-    macs: float | None = None
+    parameters: float
+    macs: float
     top1_error: float | None = None
     top5_error: float | None = None
     builder: str
@@ -103,28 +102,6 @@ _ERRORS: dict[str, tuple[float, float | None]] = {
     "resnet101-cbam": (21.51, None),
 }
 
-# The other rows of Tables 1 to 3, all of a ResNet50: table, top-1 and top-5
-# error, attention as printed; then the arguments of the layer, whose spatial
-# gate is that of the authors' variant.
-_CHOICES = """
-channel-max        1  23.20 6.83  channel (max)
-channel-avg-max    1  22.80 6.52  channel (avg & max)
-spatial-conv-3     2  22.96 6.64  channel + spatial (1x1 conv, k=3)
-spatial-conv-7     2  22.90 6.47  channel + spatial (1x1 conv, k=7)
-spatial-avg-max-3  2  22.68 6.41  channel + spatial (avg & max, k=3)
-spatial-first      3  22.78 6.42  spatial + channel
-parallel           3  22.95 6.59  channel & spatial in parallel
-"""
-_CHOSEN: dict[str, dict] = {
-    "channel-max": {"pool_types": ("max",)},
-    "channel-avg-max": {},
-    "spatial-conv-3": {"spatial_pool_types": ("conv",), "kernel_size": 3},
-    "spatial-conv-7": {"spatial_pool_types": ("conv",), "kernel_size": 7},
-    "spatial-avg-max-3": {"kernel_size": 3},
-    "spatial-first": {"order": "spatial_first"},
-    "parallel": {"order": "parallel"},
-}
-
 
 def build_preset(name: str, **options: Any) -> keras.Model:
     """Builds a network of the paper's tables.
@@ -136,8 +113,7 @@ def build_preset(name: str, **options: Any) -> keras.Model:
     reported FLOPs.
 
     Args:
-        name: String, a key of `PRESETS` or `ABLATIONS`, e.g.
-            `"resnet50-cbam"`.
+        name: String, a key of `PRESETS`, e.g. `"resnet50-cbam"`.
         **options: Arguments of the builder in `cbam_keras.models`, e.g.
             `classes=10`, `weights=path`, `input_shape=(64, 64, 3)`. Those that
             define the row are excepted: `attention`, and `width_multiplier`,
@@ -159,8 +135,7 @@ def build_preset(name: str, **options: Any) -> keras.Model:
         >>> model.name, model.output_shape
         ('resnet18-cbam', (None, 10))
     """
-    presets = {**PRESETS, **ABLATIONS}
-    preset = presets[_checks.one_of("name", name, presets)]
+    preset = PRESETS[_checks.one_of("name", name, PRESETS)]
     build = getattr(models, preset.builder)
     attention = None
     if preset.layer is not None:
@@ -196,28 +171,4 @@ def _tables_4_and_5():
             )
 
 
-def _tables_1_to_3():
-    """Yields the rows that only Tables 1 to 3 have."""
-    for line in _CHOICES.strip().splitlines():
-        ending, table, top1, top5, attention = line.split(maxsplit=4)
-        layer = "channel" if table == "1" else "cbam"
-        variant = VARIANTS["official"] if layer == "cbam" else {}
-        yield Preset(
-            name=f"resnet50-{ending}",
-            network="ResNet50",
-            attention=attention,
-            tables=(int(table),),
-            top1_error=float(top1),
-            top5_error=float(top5),
-            builder="ResNet50",
-            options={},
-            layer=layer,
-            layer_options={**variant, **_CHOSEN[ending]},
-        )
-
-
 PRESETS: dict[str, Preset] = {row.name: row for row in _tables_4_and_5()}
-ABLATIONS: dict[str, Preset] = {
-    **{name: PRESETS[name] for name in _REPEATED},
-    **{row.name: row for row in _tables_1_to_3()},
-}

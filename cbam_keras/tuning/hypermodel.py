@@ -226,14 +226,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         usual = comparison.default_recipe(None, self.weights).stages[-1]
         return float(rate or usual.learning_rate)
 
-    def batch_size_for(self, hp: HyperParameters) -> int | None:
-        """Returns the batch size of these hyperparameters, if they have one.
-
-        Args:
-            hp: A `keras_tuner.HyperParameters`.
-        """
-        return self._choose(hp)["batch_size"]
-
     def network(
         self,
         hp: HyperParameters,

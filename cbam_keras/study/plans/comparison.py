@@ -169,41 +169,11 @@ def plan(
         )
     else:
         refuse_data(data, data_options, measure, threshold)
-    planned = plan_layers(
-        placed(
-            attention_layers(
-                attentions, model_options(model), layer_options, has_masks
-            ),
-            stages,
-            model,
-            instead_of,
-        ),
-        task,
-        model,
-        weights,
-        find_recipe(recipe, default),
-        seeds,
-        folds,
-        instead_of,
+    kinds = attention_layers(
+        attentions, model_options(model), layer_options, has_masks
     )
-    return dataclasses.replace(
-        planned,
-        question=f"Does attention improve the {NOUNS[has_masks]} of the "
-        f"network {planned.settings['model']} on {task.name}?",
-    )
-
-
-def plan_layers(
-    layers: dict[str, Attention | None],
-    task: ImageTask,
-    model: Network,
-    weights: str | None,
-    recipe: Recipe,
-    seeds: int | Sequence[int] | None,
-    folds: int | None,
-    instead_of: str | Sequence[str] | None = None,
-) -> Study:
-    """Plans to train one network with each of these attentions."""
+    layers = placed(kinds, stages, model, instead_of)
+    recipe = find_recipe(recipe, default)
     build, label = network_of(model, weights, recipe)
     settings: dict[str, Any] = {"model": label, "weights": weights}
     variants, baseline = [], BASELINE if BASELINE in layers else None
@@ -234,6 +204,8 @@ def plan_layers(
         kind="train",
         finish=_draw,
         folds=folds,
+        question=f"Does attention improve the {NOUNS[has_masks]} of the "
+        f"network {label} on {task.name}?",
     )
 
 

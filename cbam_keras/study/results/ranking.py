@@ -10,7 +10,7 @@ from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table, number_cell
 from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import Measure
-from cbam_keras.study.results.figures import plot_search
+from cbam_keras.study.results.figures import plot_trials
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.statistics import describe_runs
 from cbam_keras.study.results.tables import (
@@ -398,8 +398,8 @@ class Ranking(Results):
         return {"best": "best.keras"}
 
     def plot(self) -> "style.Figure":
-        """Returns a matplotlib figure of the trials, see `plot_search`."""
-        return plot_search(self.trials, self.title, self.measures[0])
+        """Returns a matplotlib figure of trials by ratio and kernel size."""
+        return plot_trials(self.ranked, self.title, self.measures[0])
 
 
 Results.layouts["ranking"] = Ranking

@@ -55,8 +55,7 @@ if TYPE_CHECKING:
 class Results(_terminal.Tabular):
     """Results of a run; prints as tables with a verdict.
 
-    `to_dataframe()` has a row per variant, network of a table or trial; `csv()`
-    and `latex()` return it as text.
+    `to_dataframe()` has a row per variant, network of a table or trial.
 
     The columns are `variant`, `seeds` (how many), `mean`, `std` (n - 1),
     `difference` to the baseline paired by seed, `low` and `high` (its 95 %

@@ -1,15 +1,12 @@
 """Ctrl-C and SIGTERM stop a run, even if Keras swallows the exception.
 
-A signal is announced at once, noted, and raised again at the next batch.
+A signal is noted, and raised again at the next batch.
 """
 
 import contextlib
 import signal
-import socket
 import threading
 from collections.abc import Iterator
-
-from cbam_keras import _terminal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # The exit status that shells give.
@@ -45,10 +42,9 @@ def note_signals() -> Iterator[None]:
         raise KeyboardInterrupt
 
     try:
-        with _announcing(numbers):
-            handle(note)
-            yield
-            raise_if_noted()
+        handle(note)
+        yield
+        raise_if_noted()
     except Exception as error:
         if _State.noted:
             raise KeyboardInterrupt from error
@@ -56,31 +52,6 @@ def note_signals() -> Iterator[None]:
     finally:
         handle(default)
         _State.noted = False
-
-
-@contextlib.contextmanager
-def _announcing(numbers):
-    """Context in which a thread says that a signal has arrived.
-
-    The main thread handles it only when the step that it computes has ended.
-    """
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-
-    def announce():
-        if any(x[0] in numbers for x in iter(lambda: reader.recv(1), b"")):
-            _terminal.say("Interrupted: stopping after this step")
-
-    thread = threading.Thread(target=announce, daemon=True)
-    thread.start()
-    before = signal.set_wakeup_fd(writer.fileno())
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(before)
-        writer.close()
-        thread.join()
-        reader.close()
 
 
 def raise_if_noted() -> None:

@@ -209,33 +209,7 @@ def estimate(study: Study | Plan) -> Estimate:
         recipe.total_epochs,
         times=len(study.runs),
         has_patience=recipe.patience is not None,
-        time_training=functools.partial(_time_training, study, data),
     )
-
-
-def _time_training(study, data):
-    """Returns the seconds of a training, by a step of each network."""
-    seconds, run = [], study.runs[0]
-    for variant in study.variants:
-        batches = batches_for(variant, data)
-        recipe = study.recipe_for(None, run)
-        with _graph.same_randomness(), free_memory():
-            model = build_network(study, variant, run, batches)
-            batch = batches.train[0]
-            if recipe.caches_features:
-                parts = Parts.of(model)
-                model = parts.head
-                if parts.base is not None:
-                    batch = parts.base.predict_on_batch(batch[0]), batch[1]
-            study.task.compile(model, recipe.stages[-1], batches)
-            # The first step compiles.
-            for _ in range(3):
-                start = time.perf_counter()
-                model.train_on_batch(*batch)
-            step = time.perf_counter() - start
-            del model
-        seconds.append(step * len(batches.train) * recipe.total_epochs)
-    return statistics.fmean(seconds)
 
 
 def execute(study: Study | Plan, options: RunOptions) -> Results:

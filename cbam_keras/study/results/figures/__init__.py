@@ -14,4 +14,4 @@ from cbam_keras.study.results.figures.judged import (
     plot_reliability,
     plot_roc,
 )
-from cbam_keras.study.results.figures.search import plot_search
+from cbam_keras.study.results.figures.search import plot_trials

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from cbam_keras.explain.figures import style
-from cbam_keras.study.plans.measures import Measure, as_measure
+from cbam_keras.study.plans.measures import Measure
 
 KERNEL, RATIO = "kernel_size", "reduction_ratio"
 # The colors of the map span at least so much, ten percentage points: a
@@ -14,53 +14,24 @@ KERNEL, RATIO = "kernel_size", "reduction_ratio"
 MIN_RANGE = 0.1
 
 
-def plot_search(
-    trials: Sequence[Any],
-    title: str = "",
-    heading: str | Measure = "validation accuracy",
+def plot_trials(
+    trials: Sequence[Any], title: str, measure: Measure
 ) -> "style.Figure":
-    """Draws the accuracy of a search by reduction ratio and kernel size.
+    """Draws the mean score of trials by reduction ratio and kernel size.
 
-    The heat map shows the mean accuracy and the number of trials.
-
-    Attention layers without one of the gates, such as SE, and no attention have
-    a row or column of their own for comparison.
-
-    Args:
-        trials: Trials as in `study.Ranking.trials`, or objects with `values`,
-            `status` and `val_accuracy`. These are a dictionary of the
-            hyperparameters that the trial used, a string (only `"finished"`
-            trials are drawn), and a number in [0, 1]; a `score` takes its
-            place.
-        title: String, written over the figure. Defaults to `""`.
-        heading: String or `study.Measure`, the quantity that is drawn. A string
-            is in percent. Defaults to `"validation accuracy"`.
-
-    Returns:
-        A `matplotlib.figure.Figure`.
-
-    Raises:
-        ValueError: If no trial is finished, or if no finished trial has both
-            `reduction_ratio` and `kernel_size`.
-        ImportError: If matplotlib is not installed.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> values = {"reduction_ratio": 16, "kernel_size": 7}
-        >>> trial = SimpleNamespace(
-        ...     values=values, status="finished", val_accuracy=0.9
-        ... )
-        >>> figure = plot_search([trial])
+    The trials are those of a `study.Ranking` that finished. Attention layers
+    without one of the gates, such as SE, and no attention have a row or column
+    of their own for comparison.
     """
-    finished = _finished_trials(trials)
-    if not any({KERNEL, RATIO} <= {*trial.values} for trial in finished):
-        names = sorted({name for trial in finished for name in trial.values})
+    if not any({KERNEL, RATIO} <= {*trial.values} for trial in trials):
+        names = sorted({name for trial in trials for name in trial.values})
         raise ValueError(
-            f"`trials` must hold a finished trial with values of {RATIO} and "
-            f"{KERNEL}. Received: finished trials with values of {names}"
+            "Trials are drawn by reduction ratio and kernel size, which one "
+            f"that finished must have. Received: {len(trials)} trials that "
+            f"finished, with values of {names}"
         )
     figure = style.new_figure(7, 6, title)
-    _draw_map(figure.subplots(), finished, as_measure(heading))
+    _draw_map(figure.subplots(), trials, measure)
     return figure
 
 
@@ -68,7 +39,7 @@ def _draw_map(axes, trials, measure):
     """Draws means and numbers of trials by kernel size and ratio."""
     cells: dict[tuple, list] = {}
     for trial in trials:
-        kind = _attention_of(trial)
+        kind = str(trial.values.get("attention", "a trial"))
         cell = tuple(trial.values.get(x, kind) for x in (KERNEL, RATIO))
         cells.setdefault(cell, []).append(trial)
     # Numbers come before kinds.
@@ -78,7 +49,7 @@ def _draw_map(axes, trials, measure):
     )
     means = np.full((len(rows), len(columns)), np.nan)
     for (row, column), trials_of_cell in cells.items():
-        mean = measure.scale * np.mean([_score(x) for x in trials_of_cell])
+        mean = measure.scale * np.mean([x.score for x in trials_of_cell])
         means[rows.index(row), columns.index(column)] = mean
     # An outlier does not widen the scale.
     lower, middle, upper = np.nanpercentile(means, (25, 50, 75))
@@ -107,24 +78,3 @@ def _draw_map(axes, trials, measure):
         axis.set_ticks(range(len(values)), names)
     axes.set(xlabel=RATIO, ylabel=KERNEL)
     axes.set_title(f"Mean {measure.heading}, number of trials", fontsize=10)
-
-
-def _finished_trials(trials):
-    finished = [trial for trial in trials if trial.status == "finished"]
-    if not finished:
-        raise ValueError(
-            "`trials` must hold at least one finished trial. Received: "
-            f"{len(trials)} trials, none of them finished"
-        )
-    return finished
-
-
-def _score(trial):
-    """Returns what a trial is ranked by."""
-    score = getattr(trial, "score", None)
-    return trial.val_accuracy if score is None else score
-
-
-def _attention_of(trial):
-    """Returns the kind of attention of a trial."""
-    return str(trial.values.get("attention", "a trial"))
