@@ -192,6 +192,7 @@ def test_a_gate_of_any_elementwise_activation_can_be_the_identity():
     "layer_class, shape, message",
     [
         (CBAM, (16,), "rank 3, 4 or 5.*Received"),
+        (ChannelAttention, (), "rank 2, 3, 4 or 5.*Received"),
         (CoordinateAttention, (7, 16), "rank 4 or 5: .*Received"),
         (TripletAttention, (7, 16), "rank 4: .*Received"),
         (

@@ -94,6 +94,7 @@ def cbam_maps(layer, x):
         ({}, SHAPE),
         ({"pool_types": "avg"}, SHAPE),
         ({"pool_types": ("avg", "max", "lp", "lse")}, SHAPE),
+        ({"pool_types": ("avg", "max", "lp", "lse")}, (6, 16)),
         ({}, (2, 9, 16)),
         ({}, (2, 4, 3, 5, 16)),
         ({"activation": None}, SHAPE),
@@ -286,6 +287,13 @@ def test_the_kernel_of_eca_grows_with_the_channels(channels, size):
     layer.build((None, None, None, channels))
     assert layer.kernel.shape == (size, 1, 1)
     assert layer.kernel_size is None
+
+
+def test_eca_of_vectors_goes_over_their_values():
+    x = random_input((6, 16))
+    layer = built(EfficientChannelAttention(5), x.shape)
+    logits = convolve(x[..., None].astype("float64"), values(layer.kernel))
+    assert_output_equals(layer, x, sigmoid(logits[..., 0]))
 
 
 @pytest.mark.parametrize("layer_class", LAYERS)

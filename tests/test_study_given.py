@@ -109,6 +109,7 @@ def test_tensors_and_two_classes_are_read():
 
 LOGITS = np.log(PLAIN[0])
 FOLD = np.arange(45)
+HALVES = [(x, PLAIN[0][x]) for x in (FOLD, FOLD + 45)]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,8 @@ FOLD = np.arange(45)
         ({"a": LOGITS}, {}, "take the softmax first"),
         ({"a": PLAIN[0][:50]}, {}, r"shape \(90, 3\)"),
         ({"a": PLAIN, "b": PLAIN[:2]}, {}, 'Received: 2 of "b" and 5 of "a"'),
-        ({"a": [(FOLD, PLAIN[0][FOLD])]}, {}, "test each example once"),
+        ({"a": HALVES[:1]}, {}, "test each example once"),
+        ({"a": HALVES, "b": HALVES[::-1]}, {}, "or other folds"),
         (GIVEN, {"baseline": "c"}, "`baseline` must be one of"),
         (GIVEN, {"measure": "r2"}, "`measure` must be one of"),
         (GIVEN, {"task": "scores"}, "`task` must be one of"),

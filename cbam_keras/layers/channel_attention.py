@@ -57,7 +57,7 @@ class ChannelAttention(TrainableAttention):
             `keras.config.image_data_format()`.
 
     Call arguments:
-        inputs: Floating-point tensor of rank 3, 4 or 5, `(B, H, W, C)` or `(B,
+        inputs: Floating-point tensor of rank 2 to 5, `(B, H, W, C)` or `(B,
             C, H, W)`.
         training: Boolean or `None`, whether batch normalization uses and tracks
             the batch.
@@ -69,15 +69,15 @@ class ChannelAttention(TrainableAttention):
             the map that `attention_map` gives. Defaults to `False`.
 
     Input shape:
-        `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
-        unknown size. `C` must be known.
+        `(B, H, W, C)` or `(B, C, H, W)`; up to three spatial axes of any or
+        unknown size, and none in `(B, C)`. `C` must be known.
 
     Output shape:
         The input shape.
 
     Raises:
         ValueError: If an argument is out of range, if the input is not of
-            rank 3 to 5, or if `C` is unknown.
+            rank 2 to 5, or if `C` is unknown.
         TypeError: If a flag is not a boolean.
 
     Example:
@@ -96,6 +96,7 @@ class ChannelAttention(TrainableAttention):
 
     _pools_positions = True
     _gated = ("channel",)
+    _ranks = (2, 3, 4, 5)
 
     def __init__(
         self,

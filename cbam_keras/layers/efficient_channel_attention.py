@@ -32,8 +32,7 @@ class EfficientChannelAttention(TrainableAttention):
         See `ChannelAttention`.
 
     Input shape:
-        `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
-        unknown size. `C` must be known.
+        See `ChannelAttention`.
 
     Output shape:
         The input shape. `attention_map(inputs)` gives `(B, 1, 1, C)`.
@@ -48,6 +47,7 @@ class EfficientChannelAttention(TrainableAttention):
     """
 
     _gated = ("channel",)
+    _ranks = (2, 3, 4, 5)
 
     def __init__(
         self,

@@ -59,8 +59,11 @@ def pool(x, pool_type, axis, dtype, keepdims=False, mask=None):
     """Returns `x` pooled over `axis`, computed and returned in `dtype`.
 
     A boolean `mask`, which broadcasts to `x`, says where to pool. Where it is
-    `False` all along `axis`, the result is 0.
+    `False` all along `axis`, the result is 0. Without axes, as in vectors
+    `(B, C)`, each value is a pool of its own.
     """
+    if axis == ():
+        return pool(ops.expand_dims(x, 1), pool_type, 1, dtype)
     if mask is not None:
         x = ops.cast(x, dtype)
         # A difference of infinities has no finite gradient.

@@ -22,8 +22,7 @@ class SqueezeExcite(ChannelAttention):
         See `ChannelAttention`.
 
     Input shape:
-        `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
-        unknown size. `C` must be known.
+        See `ChannelAttention`.
 
     Output shape:
         The input shape.
