@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterator
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+# What Keras runs on: packages, and the extras that install them.
+BACKENDS = ("tensorflow", "jax", "torch")
 # Lines of level "I", for information, with what introduces or continues them.
 NOISE = (
     rb"I\d{4} ",
@@ -33,14 +35,31 @@ def import_quietly() -> None:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if "keras" in sys.modules or os.environ.setdefault(LEVEL, "1") == "0":
         return
-    with without_noise():
-        import keras
+    try:
+        with without_noise():
+            import keras
 
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
+            if keras.backend.backend() == "tensorflow":
+                import tensorflow as tf
 
-            # Looks for GPUs, and logs if there are none.
-            tf.config.list_physical_devices()
+                # Looks for GPUs, and logs if there are none.
+                tf.config.list_physical_devices()
+    except ModuleNotFoundError as error:
+        if not (way := way_to_install(error)):
+            raise
+        print(f"cbam-keras: {way}", file=sys.stderr)
+        sys.exit(2)
+
+
+def way_to_install(error: ModuleNotFoundError) -> str:
+    """Returns what to do if Keras lacks its backend, as a sentence."""
+    if error.name not in BACKENDS:
+        return ""
+    return (
+        f"Keras needs {error.name}, which is not installed: pip install "
+        f"'cbam_keras[{error.name}]' (in a clone '.[{error.name}]'), or set "
+        f"KERAS_BACKEND to one that is, of {', '.join(BACKENDS)}"
+    )
 
 
 @contextlib.contextmanager

@@ -5,13 +5,17 @@ import importlib
 import sys
 import types
 
+from _cbam_keras_command import quiet
+
 if sys.argv[:1] == ["-m"]:
     # This is imported for `python -m cbam_keras`, which then runs the command.
-    from _cbam_keras_command.quiet import import_quietly
+    quiet.import_quietly()
 
-    import_quietly()
-
-import keras
+try:
+    import keras
+except ModuleNotFoundError as error:
+    error.add_note(quiet.way_to_install(error))
+    raise
 
 # Registers what networks are trained by, so that they load.
 from cbam_keras import optimizers

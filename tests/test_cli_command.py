@@ -22,6 +22,8 @@ from cbam_keras.cli.command import HANDLERS
 
 RUNS = ["train", "tune"]
 COMMANDS = [*RUNS, "report"]
+# As the script of the command does.
+COMMAND = "import sys; from _cbam_keras_command import main; sys.exit(main())"
 
 
 def printed_by(capsys, *arguments):
@@ -220,6 +222,23 @@ def test_the_module_and_the_script_run_the_command():
     assert "Did you mean" in line
     module, _, function = PROJECT["scripts"]["cbam-keras"].partition(":")
     assert hasattr(importlib.import_module(module), function)
+
+
+@pytest.mark.parametrize("command", [["-m", "cbam_keras"], ["-c", COMMAND]])
+def test_a_missing_backend_is_said_in_one_sentence(command, tmp_path):
+    (tmp_path / "torch.py").write_text(
+        "raise ModuleNotFoundError('No module', name='torch')"
+    )
+    environment = {"KERAS_BACKEND": "torch", "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, *command, "train"],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    (line,) = done.stderr.splitlines()
+    assert "pip install 'cbam_keras[torch]' (in a clone" in line
+    assert done.returncode == 2
 
 
 @pytest.mark.skipif(
