@@ -110,13 +110,14 @@ def batches(inputs: Any, size: int) -> Iterator[Any]:
 def without_labels(inputs: Any, model: keras.Model | None = None) -> Any:
     """Returns inputs as arrays, without their labels.
 
-    It reads batches, and a pair for a single input.
+    It reads batches, and a pair for a single input, or for no model.
     """
     if isinstance(inputs, keras.utils.PyDataset):
         inputs = map(inputs.__getitem__, range(len(inputs)))
     elif not any(hasattr(inputs, x) for x in ("element_spec", "collate_fn")):
         is_pair = isinstance(inputs, tuple) and len(inputs) == 2
-        is_pair &= len(getattr(model, "inputs", None) or ()) == 1
+        inputs_of_model = getattr(model, "inputs", None) or ()
+        is_pair &= model is None or len(inputs_of_model) == 1
         is_pair = is_pair and np.ndim(inputs[1]) < np.ndim(inputs[0])
         return inputs[0] if is_pair else inputs
     images = [

@@ -102,9 +102,8 @@ class Grid:
         drawn.set_clim(*self.scale.get_clim())
 
     def _draw_signal(self, axes, signal, values):
-        transforms = _checks.require("matplotlib.transforms", extra="plot")
-        bottom, top = _with_margin(signal)
-        limits = (-0.5, len(signal) - 0.5, bottom, top)
+        length, channels = signal.shape
+        limits = (-0.5, length - 0.5, 0, channels)
         if values is None:
             axes.set_facecolor("white")
         else:
@@ -112,16 +111,13 @@ class Grid:
             self._draw_map(axes, values[None], extent=limits, **options)
         # Each channel has a lane with a scale of its own, the first on top, or
         # one would hide another or look flat next to it.
-        lane = (top - bottom) / signal.shape[1]
-        for number, channel in enumerate(signal.T[::-1]):
-            low, high = _with_margin(channel)
-            scale, place = lane / (high - low), bottom + number * lane
-            moved = transforms.Affine2D().translate(0, -low).scale(1, scale)
-            moved = moved.translate(0, place) + axes.transData
+        for place, channel in enumerate(signal.T[::-1]):
+            margin = 0.08 * np.ptp(channel) or 1
+            low, high = channel.min() - margin, channel.max() + margin
+            lane = place + (channel - low) / (high - low)
             # White edges can be seen on dark colors, too.
-            options = {"transform": moved}
-            axes.plot(channel, color="white", linewidth=2.6, **options)
-            axes.plot(channel, color="0.1", linewidth=1.1, **options)
+            axes.plot(lane, color="white", linewidth=2.6)
+            axes.plot(lane, color="0.1", linewidth=1.1)
         axes.axis(limits)
 
     def draw_sorted(
@@ -152,9 +148,8 @@ class Grid:
         )
         axes.set(xlim=(0, len(values)), ylim=(low, high), facecolor="white")
 
-    def finish(self, label: str) -> "style.Figure":
-        """Returns the figure, with room for the texts and a color bar."""
-        ticker = _checks.require("matplotlib.ticker", extra="plot")
+    def make_room(self) -> "style.Figure":
+        """Returns the figure, with room for the texts."""
 
         def height_of(text):
             return style.text_height(text.get_text(), text.get_fontsize())
@@ -166,6 +161,12 @@ class Grid:
                 for axes in row
             )
         self.figure.set_size_inches(width, height)
+        return self.figure
+
+    def finish(self, label: str) -> "style.Figure":
+        """Returns the figure, with room for the texts and a color bar."""
+        ticker = _checks.require("matplotlib.ticker", extra="plot")
+        width, height = self.make_room().get_size_inches()
         # The bar stands next to the first rows of a high figure.
         rows = math.ceil(BAR_HEIGHT * len(self.panels) / height)
         bar = self.figure.colorbar(
@@ -182,11 +183,6 @@ class Grid:
         bar.ax.tick_params(labelsize=style.SMALL)
         bar.ax.set_facecolor(BACKGROUND)
         return self.figure
-
-
-def _with_margin(values):
-    margin = 0.08 * np.ptp(values) or 1
-    return values.min() - margin, values.max() + margin
 
 
 def luminance(images: np.ndarray) -> np.ndarray:

@@ -52,8 +52,7 @@ def plot_grad_cam(
             more than 1, in [0, 255] otherwise. They may be larger than the
             maps. Or signals `(B, L, C)` or
             `(B, L)`, or volumes `(B, D, H, W, C)` or `(B, D, H, W)`, of any
-            numbers. Or the inputs of a model, one of which is these, as a list
-            or dictionary, or batches as `explain.grad_cam` takes them.
+            numbers. Or batches as `explain.grad_cam` takes them.
         heat_maps: Array in [0, 1] as `explain.grad_cam` returns, or a mapping
             of column names to arrays. It is `(B, H, W)`, `(B, L)` or `(B, D, H,
             W)`.
@@ -266,7 +265,6 @@ def _check_samples(images, shape):
 
     `shape` is that of their maps, where `None` is any size.
     """
-    images = _among_inputs(images, shape)
     array = _number_array("images", images)
     received = array.shape
     if _checks.fits(shape, array.shape):
@@ -308,27 +306,6 @@ def _check_samples(images, shape):
             f"{low:g} to {high:g}. Give them as they were before preprocessing"
         )
     return np.clip(array / (1 if high <= 1 + TOLERANCE else 255), 0, 1)
-
-
-def _among_inputs(images, shape):
-    """Returns the images among the inputs of a model, which may be several."""
-    inputs = images.values() if isinstance(images, Mapping) else images
-    if not isinstance(images, (Mapping, list, tuple)):
-        return images
-    ranks = len(shape), len(shape) + 1
-    fitting = [
-        x
-        for x in inputs
-        if np.ndim(x) in ranks
-        and _checks.fits(shape, np.shape(x)[: len(shape)])
-    ]
-    if isinstance(images, Mapping) and len(fitting) != 1:
-        raise ValueError(
-            "`images` must have one input of the shape of the maps, "
-            f"{shape}, if it has several inputs. Received: "
-            f"{ {name: np.shape(x) for name, x in images.items()} }"
-        )
-    return fitting[0] if len(fitting) == 1 else images
 
 
 def _number_array(name, value):

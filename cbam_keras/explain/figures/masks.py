@@ -6,12 +6,12 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.explain.figures import style
-from cbam_keras.explain.figures.grid import luminance
+from cbam_keras.explain.figures.grid import MAX_WIDTH, Grid, panel_size
 
 # Pixels of no class, and wrong ones.
 IGNORED, WRONG = "white", "#E4007F"
-# The widths of a panel and of the figure, at most, in inches.
-SIDE, WIDTH = 2.1, 13
+# The width of a panel, at most, in inches.
+SIDE = 2.1
 
 
 def plot_masks(
@@ -22,7 +22,6 @@ def plot_masks(
     *,
     ignore_index: int = 255,
     labels: Sequence[str] = (),
-    title: str = "",
 ) -> "style.Figure":
     """Draws images with true and predicted masks, and wrong pixels.
 
@@ -34,7 +33,6 @@ def plot_masks(
         ignore_index: Integer, the value of pixels without a class, drawn in
             white. Defaults to `255`.
         labels: Sequence of strings, one per image. Defaults to `()`.
-        title: String, written over the figure. Defaults to `""`.
 
     Returns:
         A `matplotlib.figure.Figure`. It has a row per image, and next to each
@@ -72,30 +70,16 @@ def plot_masks(
     columns = ["image", "mask"]
     for name in predictions:
         columns += [name, "wrong pixels"]
-    side = min(SIDE, WIDTH / len(columns))
-    height, width = masks.shape[1:]
-    figure = style.new_figure(
-        side * len(columns), len(images) * (side * height / width + 0.3), title
-    )
-    panels = figure.subplots(len(images), len(columns), squeeze=False)
-    for axes in panels.flat:
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set(color=style.FRAME, linewidth=0.6)
-    for axes, name in zip(panels[0], columns, strict=True):
-        text = style.wrap(name, side, style.SMALL, 2)
-        axes.set_title(text, fontsize=style.SMALL, parse_math=False)
-
-    def write(axes, text):
-        text = style.wrap(text, side, style.SMALL, 3)
-        axes.set_xlabel(text, fontsize=style.SMALL, parse_math=False)
-
     pixels = np.asarray(images, "float32") / 255
+    side = min(SIDE, MAX_WIDTH / len(columns))
+    width, height = panel_size(pixels[0], side)
+    scale = style.scale_of(colors.ListedColormap([WRONG]), (0, 1))
+    grid = Grid(len(images), columns, width, [height], scale, "")
     for row, (image, mask) in enumerate(zip(pixels, masks, strict=True)):
-        first, second, *others = panels[row]
-        first.imshow(image, cmap="gray", vmin=0, vmax=1)
+        first, second, *others = grid.panels[row]
+        grid.draw(first, image)
+        grid.write_below(first, *labels[row : row + 1])
         draw(second, mask)
-        if labels:
-            write(first, labels[row])
         is_known = mask != ignore_index
         for name, above, below in zip(
             predictions, others[::2], others[1::2], strict=True
@@ -103,21 +87,19 @@ def plot_masks(
             predicted = predictions[name][row]
             is_wrong = is_known & (predicted != mask)
             draw(above, np.where(is_known, predicted, mask))
-            below.imshow(luminance(image), cmap="gray", vmin=-0.3, vmax=1.3)
-            shown = np.ma.masked_where(~is_wrong, np.ones(mask.shape))
-            below.imshow(shown, cmap=colors.ListedColormap([WRONG]))
+            grid.draw(below, image, np.where(is_wrong, 1, np.nan))
             right = 1 - is_wrong.sum() / max(1, is_known.sum())
-            write(below, f"{right:.1%} right")
+            grid.write_below(below, f"{right:.1%} right")
     handles = [
         patches.Patch(color=color, label=name)
         for name, color in zip(class_names, palette, strict=True)
     ]
     handles.append(patches.Patch(color=WRONG, label="wrong"))
-    figure.legend(
+    grid.figure.legend(
         handles=handles,
         loc="outside lower center",
         ncols=len(columns),
         frameon=False,
         fontsize=style.SMALL,
     )
-    return figure
+    return grid.make_room()

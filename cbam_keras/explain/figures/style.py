@@ -71,10 +71,15 @@ def color_scale(
     It begins at `first` of 1; `alpha` are the opacities of its 256 colors.
     """
     matplotlib = _checks.require("matplotlib", extra="plot")
-    cm = _checks.require("matplotlib.cm", extra="plot")
     table = matplotlib.colormaps[name](np.linspace(first, 1, 256))
     table[:, 3] = alpha
-    scale = cm.ScalarMappable(cmap=matplotlib.colors.ListedColormap(table))
+    return scale_of(matplotlib.colors.ListedColormap(table), limits)
+
+
+def scale_of(colors: Any, limits: tuple[float, float]) -> "ScalarMappable":
+    """Returns a colormap over a range of values."""
+    cm = _checks.require("matplotlib.cm", extra="plot")
+    scale = cm.ScalarMappable(cmap=colors)
     scale.set_clim(*limits)
     return scale
 
