@@ -275,6 +275,11 @@ def report(parser):
         metavar="DIR",
         help="of a file, the folder to write (default: runs/report-FILE)",
     )
+    parser.add_argument(
+        "--figures",
+        choices=["pdf"],
+        help="write the figures also as PDF beside the PNG",
+    )
 
 
 # The subcommands, whose docstrings are their help, and what the list says.

@@ -1,6 +1,7 @@
 """Files written whole, models read, damaged files renamed, locks."""
 
 import contextlib
+import contextvars
 import csv
 import datetime
 import errno
@@ -34,6 +35,8 @@ UNFINISHED = ".unfinished-"
 DAMAGED = ".damaged"
 # This file is in a folder while a process writes to it.
 LOCK = ".lock"
+# In which formats figures are written.
+FORMATS = contextvars.ContextVar("FORMATS", default=(".png",))
 # Errors of a full disk or quota, and of a file that is too large.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Errors of file systems on which the operating system locks no files.
@@ -108,10 +111,11 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:
         np.savez_compressed(beside, **arrays)
 
 
-def write_figure(path: str | os.PathLike, figure: Any) -> None:
-    """Writes a matplotlib figure, whole or not at all."""
-    with replacing(path) as beside:
-        figure.savefig(beside, dpi=150)
+def write_figure(path: pathlib.Path, figure: Any) -> None:
+    """Writes a matplotlib figure, whole or not at all, in all `FORMATS`."""
+    for suffix in FORMATS.get():
+        with replacing(path.with_suffix(suffix)) as beside:
+            figure.savefig(beside, dpi=150)
 
 
 @contextlib.contextmanager

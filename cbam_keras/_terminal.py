@@ -118,6 +118,8 @@ class Table:
     # These rows are below a line.
     totals: Sequence[Mapping[str, str]] = ()
     note: str = ""
+    # The number and heading of the cells that LaTeX shows in bold.
+    bold: Sequence[tuple[int, str]] = ()
 
     @property
     def sides(self) -> dict[str, Literal["left", "right"]]:
@@ -157,6 +159,30 @@ class Table:
             f"<p>{html.escape(self.note)}</p>" if self.note else "",
         ]
         return "".join(texts)
+
+    def latex(self, headings: Sequence[str] = ()) -> str:
+        """Returns the rows for LaTeX, with some columns or all.
+
+        Raises:
+            ImportError: If pandas or Jinja is not installed.
+        """
+        _checks.require("jinja2", extra="plot")
+        pandas = _checks.require("pandas", extra="plot")
+        names = [x for x in headings or self.sides if x in self.sides]
+        rows = [[row.get(name, "") for name in names] for row in self.rows]
+        shown = pandas.DataFrame(rows, columns=names).map(make_printable)
+        styler = shown.style.hide(axis="index").format(escape="latex")
+        styler.format_index(axis="columns", escape="latex")
+        for cell in self.bold:
+            styler.set_properties(subset=cell, textbf="--rwrap")
+        text = styler.to_latex(
+            hrules=True,
+            column_format="".join(self.sides[name][0] for name in names),
+        )
+        # A hyphen is shorter than a minus, and straight quotes only close.
+        text = re.sub(r"(?<=[ \[{])-(?=\d)", "$-$", text)
+        text = re.sub('"([^"\n]*)"', r"``\1''", text)
+        return f"% \\usepackage{{booktabs}}\n{text}"
 
     def _sections(self):
         return [

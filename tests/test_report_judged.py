@@ -69,14 +69,29 @@ def test_tables_of_page_files_and_json_agree(tmp_path):
         pandas.testing.assert_frame_equal(
             pandas.read_csv(file), frame, check_dtype=False
         )
-        latex = file.with_suffix(".tex").read_text()
-        assert latex.startswith("\\begin{tabular}")
+        assert file.stem == "per_class" or file.with_suffix(".tex").exists()
     matrix = pandas.read_csv(folder / "tables/confusion-none.csv", index_col=0)
     assert (matrix.values == results.confusion("none").values).all()
     values = json.loads(results.json())
     assert values["confusion"]["none"] == matrix.values.tolist()
     for row in values["per_class"]:
         assert f'<td class="right">{100 * row["f1"]:.1f}</td>' in text
+
+
+def test_latex_is_what_the_page_shows(tmp_path):
+    folder = judged(tmp_path / "run", ("cat", "50_%", "dog"))
+    text = report.write(folder, figures="pdf").read_text()
+    latex = (folder / "tables/per_class-se.tex").read_text()
+    head, _, *_, row, _, _ = latex.splitlines()[3:]
+    assert head == r"class & precision & recall & F1 & images \\"
+    name, *cells = row.removesuffix(r" \\").split(" & ")
+    assert name == "dog" and all(f">{x}</td>" in text for x in cells)
+    assert r"50\_\%" in latex
+    latex = (folder / "tables/results.tex").read_text()
+    assert latex.startswith(r"% \usepackage{booktabs}")
+    assert "difference to ``none''" in latex
+    drawn = {x.stem for x in folder.glob("*.png")}
+    assert {x.stem for x in folder.glob("*.pdf")} == drawn >= {"roc"}
 
 
 def test_what_is_wrong_with_data_is_on_the_first_screen(tmp_path):

@@ -81,6 +81,24 @@ def test_folds_are_corrected_for_shared_images():
 
 
 @pytest.mark.parametrize(
+    ("given", "bold"),
+    [
+        ({"a": PLAIN, "b": CBAM}, "b"),
+        ({"b": CBAM, "a": PLAIN}, "b"),
+        ({"a": PLAIN, "b": PLAIN[::-1]}, None),
+        ({"b": CBAM}, None),
+    ],
+)
+def test_latex_is_bold_where_the_best_is_significant(given, bold):
+    results = study.results_of(given, LABELS)
+    rows = results.latex().splitlines()
+    assert [x[0] for x in rows if r"\textbf" in x] == [bold] * bool(bold)
+    if bold and next(iter(given)) == bold:
+        low, high = results.rows[1].interval
+        assert f"[$-${-100 * low:.2f}, $-${-100 * high:.2f}]" in rows[-3]
+
+
+@pytest.mark.parametrize(
     ("given", "labels"),
     [
         ({"a": PLAIN[0]}, np.eye(3)[LABELS]),

@@ -142,10 +142,11 @@ def write_report(options: Options) -> None:
     if path.suffix == ".npz":
         results = study.read_given(path)
         say(results)
-        page = results.write(options.output or f"runs/report-{path.stem}")
+        output = options.output or f"runs/report-{path.stem}"
+        page = results.write(output, options.figures)
     else:
         with progress_of(options):
-            page = report.write(path, draw=True)
+            page = report.write(path, True, options.figures)
     say(f"Report in {page}")
 
 

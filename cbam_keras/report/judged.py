@@ -1,10 +1,11 @@
 """What predictions say of classes, curves and calibration, as sections."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cbam_keras import _checks, _files, _terminal, study
+from cbam_keras import _files, _terminal, study
 from cbam_keras._files import Json
 from cbam_keras._terminal import Table
 from cbam_keras.report.page import Figure, Page, Section
@@ -35,6 +36,8 @@ TITLES = {
     **{"per_class": "Per class (%)", "calibration": "Calibration"},
     **{"thresholds": "Thresholds (%)"},
 }
+# The columns of a class in a paper.
+OF_CLASS = "class", "precision", "recall", "F1", "images"
 AT_THRESHOLD = "variant", "sensitivity", "specificity"
 BY_CLASS = (
     "A class without test images has no scores, and the precision of one that "
@@ -93,8 +96,7 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
             curves.add(Table(title, rows, note=note))
         curves.add(tables["thresholds"])
     caption = "Means over seeds, and one deviation."
-    title, plot = "ROC of test images", figures.plot_roc
-    curves.figures = [draw("roc.png", caption, plot, results, title)]
+    curves.figures = [draw("roc.png", caption, figures.plot_roc, results)]
     classes = Section("Classes", texts=[BY_CLASS])
     if missing := describe_missing(results):
         page.warnings.append(missing)
@@ -120,13 +122,12 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
         "Each point is a fifteenth of the images of all seeds. Above the "
         "diagonal networks are right more often than they say."
     )
-    title, plot = "Reliability on test images", figures.plot_reliability
-    figure = draw("calibration.png", caption, plot, results, title)
+    figure = draw("calibration.png", caption, figures.plot_reliability, results)
     calibrated.figures = [figure]
     page.sections += [classes, confusion, curves, calibrated]
     matrices = {f"confusion-{x}": results.confusion(x) for x in results.tested}
     every = {"results": results.to_dataframe(), **frames, **matrices}
-    write_tables(folder / TABLES, every)
+    write_tables(folder / TABLES, every, _latex(results, tables))
 
 
 def _cells(results: study.Results, row: Mapping) -> dict[str, str]:
@@ -161,20 +162,37 @@ def describe_threshold(results: study.Results) -> str:
     return f"{text} was chosen by {words} on the validation images."
 
 
+def _latex(results: study.Results, tables: Mapping[str, Table]) -> dict:
+    """Returns the tables as the page shows them, for LaTeX, by their names.
+
+    Those of classes are one for each network.
+    """
+    texts = {"results": results.latex()}
+    for name, table in tables.items():
+        if name != "per_class":
+            texts[name] = table.latex()
+            continue
+        for variant in results.tested:
+            label = results.labels.get(variant, variant)
+            rows = [x for x in table.rows if x["network"] == label]
+            of_one = dataclasses.replace(table, rows=rows)
+            texts[f"{name}-{variant}"] = of_one.latex(OF_CLASS)
+    return texts
+
+
 def write_tables(
-    folder: pathlib.Path, frames: "Mapping[str, pandas.DataFrame]"
+    folder: pathlib.Path,
+    frames: "Mapping[str, pandas.DataFrame]",
+    latex: Mapping[str, str],
 ) -> None:
-    """Writes data frames as CSV and as LaTeX, which needs booktabs there."""
-    _checks.require("jinja2", extra="plot")
+    """Writes data frames as CSV, and tables as LaTeX."""
     _files.output_folder(folder)
-    latex = {"escape": True, "float_format": "%.4f", "na_rep": ""}
-    for name, frame in frames.items():
-        index = frame.index.name is not None
-        texts = {
-            "csv": frame.to_csv(index=index),
-            "tex": frame.to_latex(index=index, **latex),
-        }
-        for suffix, text in texts.items():
+    csv = {
+        name: frame.to_csv(index=frame.index.name is not None)
+        for name, frame in frames.items()
+    }
+    for suffix, texts in (("csv", csv), ("tex", latex)):
+        for name, text in texts.items():
             with _files.replacing(folder / f"{name}.{suffix}") as beside:
                 text = _terminal.make_printable(text)
                 beside.write_text(text, encoding="utf-8")

@@ -5,11 +5,19 @@ from cbam_keras.explain.figures import (
     plot_grad_cam,
     plot_masks,
 )
-from cbam_keras.study.results.figures import plot_history
+from cbam_keras.study.results.figures import (
+    plot_confusion,
+    plot_history,
+    plot_reliability,
+    plot_roc,
+)
 
 __all__ = [
     "plot_grad_cam",
     "plot_attention_maps",
     "plot_masks",
     "plot_history",
+    "plot_confusion",
+    "plot_roc",
+    "plot_reliability",
 ]

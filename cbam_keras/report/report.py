@@ -16,6 +16,7 @@ from cbam_keras.report.looking import (
 )
 from cbam_keras.report.methods import add_methods, describe_sizes
 from cbam_keras.report.page import Figure, Page, Section, render
+from cbam_keras.study.plans.training import draw_curves
 from cbam_keras.study.results.predictions import count_labels
 
 # What our own names of networks and data mean.
@@ -60,7 +61,11 @@ FIGURES = {
 }
 
 
-def write(folder: str | os.PathLike, draw: bool = False) -> pathlib.Path:
+def write(
+    folder: str | os.PathLike,
+    draw: bool = False,
+    figures: str | None = None,
+) -> pathlib.Path:
     """Writes the report of an output folder, one HTML page.
 
     The commands `train` and `tune` write it when they end, and `cbam-keras
@@ -77,14 +82,17 @@ def write(folder: str | os.PathLike, draw: bool = False) -> pathlib.Path:
             test images, or what they predict for masks, on six. It loads the
             networks and reads the images; if it cannot, it warns. Defaults to
             `False`, which means the figures that are there.
+        figures: `"pdf"` to write the figures also as PDF beside the PNG, for a
+            paper: where the networks look, only with `draw`. Defaults to
+            `None`.
 
     Returns:
         Path of the page, `report.html` in that folder.
 
     Raises:
         TypeError: If `folder` is not a path.
-        ValueError: If it holds no run, if it cannot be written to, or if its
-            `report.html` is that of another program.
+        ValueError: If it holds no run, if it cannot be written to, if its
+            `report.html` is that of another program, or for other `figures`.
         ImportError: If Jinja or Pillow is not installed.
 
     Example:
@@ -93,6 +101,7 @@ def write(folder: str | os.PathLike, draw: bool = False) -> pathlib.Path:
         'report.html'
     """
     _checks.require("jinja2", extra="plot")
+    _checks.one_of("figures", figures, (None, "pdf"))
     path = pathlib.Path(folder)
     if not os.fspath(folder) or not (path / _files.STUDY).exists():
         raise ValueError(
@@ -106,12 +115,17 @@ def write(folder: str | os.PathLike, draw: bool = False) -> pathlib.Path:
             f"`folder` must not hold the {study.REPORT} of another program. "
             f'Received: folder="{folder}". Move or rename that file'
         )
-    if draw:
-        try_to_draw(path)
-    with _files.folder_locked(path):
-        text = _terminal.make_printable(render(_make_page(path)))
-        with _files.replacing(file) as beside:
-            beside.write_text(text, encoding="utf-8")
+    formats = (".png",) if figures is None else (".png", f".{figures}")
+    token = _files.FORMATS.set(formats)
+    try:
+        if draw:
+            try_to_draw(path)
+        with _files.folder_locked(path):
+            text = _terminal.make_printable(render(_make_page(path)))
+            with _files.replacing(file) as beside:
+                beside.write_text(text, encoding="utf-8")
+    finally:
+        _files.FORMATS.reset(token)
     return file
 
 
@@ -228,11 +242,21 @@ def _add_results(page, folder, content):
         if by_class := _list_classes(results, content.get("class_names", ())):
             section.tables.append(by_class)
     page.missing += [f"{line} {RESUME}" for line in results.unfinished()]
+    if ".pdf" in _files.FORMATS.get():
+        _draw_again(results)
     captions = dict(FIGURES)
     if len({row["epoch"] for row in results.history}) < 2:
         # A single epoch is a point, not a curve.
         del captions["curves.png"]
     section.figures = _read_figures(folder, captions)
+
+
+def _draw_again(results):
+    """Draws the figures that the run has drawn, in other formats, too."""
+    for name in ("comparison.png", "effects.png"):
+        if (results.output / name).exists():
+            _files.write_figure(results.output / name, results.plot())
+    draw_curves(results)
 
 
 def _add_files(page, folder, content):
@@ -301,7 +325,8 @@ def _add_examples(page, folder, content):
     section.figures = _read_figures(drawn, captions)
     page.sections.append(section)
     results = study.Results.of(folder, content)
-    if not section and results.are_classifiers and results.networks():
+    were_trained = content["settings"]["recipe"]
+    if not section and results.are_classifiers and were_trained:
         page.missing.append(
             f"Where the networks look. cbam-keras report {folder} draws it, as "
             "the command does when all are trained."

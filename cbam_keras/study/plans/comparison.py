@@ -48,7 +48,7 @@ from cbam_keras.study.plans.recipes import (
 from cbam_keras.study.plans.segmentation import Segmentation
 from cbam_keras.study.plans.study import Study, Variant, check_seeds
 from cbam_keras.study.plans.tasks import Classification, ImageTask
-from cbam_keras.study.plans.training import draw_curves
+from cbam_keras.study.plans.training import finish
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.running.run import run_with
 
@@ -306,8 +306,8 @@ def refuse_data(
 
 
 def _draw(results, folder):
-    draw_curves(results, folder)
-    _files.write_figure(folder.path / "comparison.png", results.plot())
+    finish(results, folder)
+    _files.write_figure(results.output / "comparison.png", results.plot())
 
 
 def seeds_of(

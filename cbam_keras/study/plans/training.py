@@ -105,20 +105,25 @@ def train(
             recipe=recipe,
             settings=settings,
             kind="train",
-            finish=draw_curves,
+            finish=finish,
         ),
         options,
     )
 
 
-def draw_curves(results: Results, folder: StudyFolder) -> None:
+def finish(results: Results, folder: StudyFolder) -> None:
+    """Ends a study: with the history of its networks, and what it found."""
+    draw_curves(results)
+    folder.add(verdict=results.verdict)
+
+
+def draw_curves(results: Results) -> None:
     """Draws the history of the networks of the first seed."""
     first = results.planned_runs[0]
     outcomes = [x for x in results.outcomes if x.run == first]
     if rows := history_of(outcomes, are_several=False):
         figure = plot_history(rows, f"{results.data}, {first}")
-        _files.write_figure(folder.path / "curves.png", figure)
-    folder.add(verdict=results.verdict)
+        _files.write_figure(results.output / "curves.png", figure)
 
 
 def _build(build, data):

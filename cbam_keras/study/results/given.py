@@ -47,19 +47,24 @@ class Given(Results):
         default_factory=dict, compare=False, repr=False
     )
 
-    def write(self, folder: str | os.PathLike) -> pathlib.Path:
+    def write(
+        self, folder: str | os.PathLike, figures: str | None = None
+    ) -> pathlib.Path:
         """Writes predictions, tables, figures and a page into a folder.
 
         `Results.read` and `cbam-keras report` read it again.
 
         Args:
             folder: Path of a folder that is new or empty.
+            figures: `"pdf"` to write the figures also as PDF. Defaults to
+                `None`.
 
         Returns:
             Path of the page, `report.html` in that folder.
 
         Raises:
-            ValueError: If the folder is not empty, or cannot be written to.
+            ValueError: If the folder is not empty, or cannot be written to, or
+                for other `figures`.
         """
         path = _files.output_folder(folder, "folder")
         if held := sorted(x.name for x in path.iterdir()):
@@ -82,7 +87,8 @@ class Given(Results):
         _files.write_json(path / _files.STUDY, self.content)
         _files.write_figure(path / "comparison.png", self.plot())
         # Reports are made of results, and imported by nothing here.
-        return importlib.import_module("cbam_keras.report").write(path)
+        report = importlib.import_module("cbam_keras.report")
+        return report.write(path, figures=figures)
 
 
 def results_of(

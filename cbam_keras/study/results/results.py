@@ -36,6 +36,8 @@ from cbam_keras.study.results.statistics import (
     verdict,
 )
 from cbam_keras.study.results.tables import (
+    COLUMNS,
+    FOR_A_RUN,
     Row,
     describe_few_images,
     judge_learning,
@@ -392,6 +394,18 @@ class Results(_terminal.Tabular):
         title = f"Results in {self.output}{seeds}"
         table = dataclasses.replace(self._table(), title=title)
         return [x for x in (table, predictions.class_table(self)) if x]
+
+    def latex(self) -> str:
+        """Returns the table of networks for LaTeX, which needs booktabs.
+
+        The best network is bold if its difference is significant.
+
+        Raises:
+            ImportError: If pandas or Jinja is not installed.
+        """
+        table = self.tables()[0]
+        names = [name for name in table.sides if name not in FOR_A_RUN]
+        return table.latex(names[:COLUMNS])
 
     def _records(self):
         return [row.as_record() for row in self.rows]

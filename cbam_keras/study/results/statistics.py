@@ -141,7 +141,7 @@ class Measured:
         counts = range(MOST_SEEDS + 1)
         seeds = bisect.bisect_left(counts, True, MIN_SEEDS, key=is_found)
         if seeds <= MOST_SEEDS:
-            return seeds, f"{seeds} seeds"
+            return seeds, f"{seeds:,} seeds"
         if not self.by_images:
             return None, f"more than {MOST_SEEDS:,} seeds"
         z = statistics.NormalDist().inv_cdf

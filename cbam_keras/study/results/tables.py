@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import operator
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,8 @@ from cbam_keras.study.results.statistics import Measured, describe_power
 
 # With so many networks, tables have their multiply-accumulates, too.
 MANY = 4
+# What a paper does not need of a table, and how many columns it has at most.
+FOR_A_RUN, COLUMNS = ("MMACs", "s / epoch"), 5
 # With fewer images in all, each should be tested.
 FEW_IMAGES = 1_000
 DEVIATION = "After \N{PLUS-MINUS SIGN}: the standard deviation over trainings."
@@ -173,7 +176,25 @@ def networks_table(
         if are_timed:
             cell["s / epoch"] = number_cell("{:.1f}", row.seconds_per_epoch)
         cells.append(cell)
-    return Table(title, cells, note=note)
+    best = find_best(rows, first)
+    bold = [] if best is None else [(rows.index(best), first.column)]
+    return Table(title, cells, note=note, bold=bold)
+
+
+def find_best(rows: Sequence[Row], measure: Measure) -> Row | None:
+    """Returns the best row if its difference to the baseline is significant.
+
+    The baseline is the best if all others are significantly worse.
+    """
+    known = [row for row in rows if row.mean is not None]
+    if len(known) < 2:
+        return None
+    choose = min if measure.lower_is_better else max
+    best = choose(known, key=operator.attrgetter("mean"))
+    others = [row for row in known if row is not best]
+    compared = others if best.difference is None else [best]
+    ends = [row.interval or (0, 0) for row in compared]
+    return best if all(low * high > 0 for low, high in ends) else None
 
 
 def note_of(

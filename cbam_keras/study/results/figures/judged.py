@@ -21,8 +21,19 @@ MAX_PANELS, COLUMNS = 12, 4
 GRID = np.linspace(0, 1, 201)
 
 
-def plot_confusion(matrix: "pandas.DataFrame", title: str) -> "style.Figure":
-    """Draws a confusion matrix, colored by fractions of the true classes."""
+def plot_confusion(
+    matrix: "pandas.DataFrame", title: str = "Confusion matrix"
+) -> "style.Figure":
+    """Draws a confusion matrix, colored by fractions of the true classes.
+
+    Args:
+        matrix: Data frame, as `Results.confusion` gives it: a row for each true
+            and a column for each predicted class.
+        title: String, written over the figure.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
     ticker = _checks.require("matplotlib.ticker", extra="plot")
     counts, names = matrix.to_numpy(), [*map(str, matrix.columns)]
     # A class without images has no fractions.
@@ -74,10 +85,19 @@ ROC = "False positive rate", "True positive rate"
 PRECISION = "Recall (sensitivity)", "Precision"
 
 
-def plot_roc(results: Judged, title: str) -> "style.Figure":
+def plot_roc(
+    results: Judged, title: str = "ROC of test images"
+) -> "style.Figure":
     """Draws ROC curves of each class against the others, with their band.
 
     Of two classes that of the second, with its precision and recall.
+
+    Args:
+        results: `study.Results` of classification.
+        title: String, written over the figure.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
     """
     names = results.class_names
     panels: list[tuple[str, int, tuple[str, str], Callable]] = [
@@ -119,8 +139,18 @@ def plot_roc(results: Judged, title: str) -> "style.Figure":
     return figure
 
 
-def plot_reliability(results: Judged, title: str) -> "style.Figure":
-    """Draws how often networks are right by how sure they are."""
+def plot_reliability(
+    results: Judged, title: str = "Reliability on test images"
+) -> "style.Figure":
+    """Draws how often networks are right by how sure they are.
+
+    Args:
+        results: `study.Results` of classification.
+        title: String, written over the figure.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
     figure = style.new_figure(5.5, 5, title)
     axes = figure.subplots()
     for look, by_seed in _by_network(results):
