@@ -157,6 +157,11 @@ def quoted(value: object) -> str:
 
 def shown(value: object) -> str:
     """Returns a value for a message: an array by its shape."""
+    if any(package_of(kind) == "tf_keras" for kind in type(value).__mro__):
+        return (
+            "an object of tf_keras, which is Keras 2. Unset "
+            "TF_USE_LEGACY_KERAS, and build the model by `import keras`"
+        )
     shape = getattr(value, "shape", None)
     return f"an array of shape {tuple(shape)}" if shape else repr(value)
 

@@ -170,7 +170,7 @@ def test_the_reference_is_what_its_script_writes():
 
 
 OPTION = r"(?<![\w-])(--[a-z][a-z0-9-]+)"
-COMMANDS = "train tune report".split()
+COMMANDS = "train tune report check".split()
 
 
 def described(command):

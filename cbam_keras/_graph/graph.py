@@ -24,12 +24,13 @@ Instead = Mapping[int, tuple[keras.KerasTensor, Callable[[Tensor], Tensor]]]
 def require_model(name: str, model: object, kind: str = "keras.Model") -> None:
     """Raises unless `model` is a model."""
     if not isinstance(model, keras.Model):
-        if callable(model) and not isinstance(model, keras.Layer):
+        # A layer, or a model of `tf_keras`, has a `call`.
+        if callable(model) and not hasattr(model, "call"):
             word = getattr(model, "__name__", "it")
             kind += f", as {word}(...) returns one"
         raise TypeError(
-            f"`{name}` must be a {kind}. Received: {name}={model!r} of type "
-            f"{type(model).__name__}"
+            f"`{name}` must be a {kind}. Received: {name} of type "
+            f"{type(model).__name__}, {_checks.shown(model)}"
         )
 
 

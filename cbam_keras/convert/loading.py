@@ -153,7 +153,7 @@ def load_torch_weights(
         raise TypeError(
             "`model_or_layer` must be a network of cbam_keras.models, or one "
             f"of {', '.join(x.__name__ for x in ATTENTION_LAYERS)}. Received: "
-            f"{target!r}"
+            f"{_checks.shown(target)}"
         )
     tensors = read(source)
     shapes = {name: get_shape(value) for name, value in tensors.items()}

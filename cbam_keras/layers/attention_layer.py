@@ -208,13 +208,14 @@ class AttentionLayer(layers.Layer):
 
     def _prepare(self, inputs):
         """Returns `inputs` in the layer's `compute_dtype`, and builds it."""
-        if isinstance(inputs, keras.KerasTensor):
-            # Operations would hold the weights of this moment as constants.
+        # Operations would hold the weights of this moment as constants. The
+        # tensors of `tf_keras` are of a class of the same name.
+        if type(inputs).__name__ == "KerasTensor":
             raise TypeError(
                 f'{type(self).__name__} layer "{self.name}" takes symbolic '
                 "tensors only in a call of the layer itself, as `outputs, maps "
                 "= layer(inputs, return_attention_maps=True)`. Received: "
-                f"inputs={inputs}"
+                f"inputs={_checks.shown(inputs)}"
             )
         inputs = ops.cast(inputs, self.compute_dtype)
         if not self.built:

@@ -268,7 +268,7 @@ def make_attention(
         raise TypeError(
             "`attention` must be None, a name, a layer class, a layer, or a "
             "callable that takes `name` and returns a layer. Received: "
-            f"attention={attention!r}, which gives {layer!r}"
+            f"attention={attention!r}, which gives {_checks.shown(layer)}"
         )
     if name is not None and layer.name != name:
         raise ValueError(

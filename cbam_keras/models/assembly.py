@@ -69,8 +69,8 @@ def _make_image(input_tensor, input_shape, include_top, stem):
         if not keras.utils.is_keras_tensor(input_tensor):
             raise TypeError(
                 "`input_tensor` must be a Keras tensor, such as "
-                "keras.Input(shape). Received: input_tensor of type "
-                f"{type(input_tensor).__name__}"
+                "keras.Input(shape). Received: input_tensor="
+                f"{_checks.shown(input_tensor)}"
             )
         received = tuple(input_tensor.shape[1:])
         if input_shape is not None and tuple(input_shape) != received:

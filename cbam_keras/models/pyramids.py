@@ -4,6 +4,8 @@ import re
 
 import keras
 
+from cbam_keras import _graph
+
 
 def pyramid(model: keras.Model) -> keras.Model:
     """Builds a model that returns the last feature map of each stage.
@@ -19,12 +21,14 @@ def pyramid(model: keras.Model) -> keras.Model:
 
     Raises:
         ValueError: If the model has no layers of these names.
+        TypeError: If `model` is not a model.
 
     Example:
         >>> model = pyramid(ResNet18(input_shape=(64, 64, 3)))
         >>> [shape[1:] for shape in model.output_shape]
         [(16, 16, 64), (8, 8, 128), (4, 4, 256), (2, 2, 512)]
     """
+    _graph.require_model("model", model)
     last: dict[int, keras.layers.Layer] = {}
     for layer in model.layers:
         if match := re.match(r"stage(\d+)_block\d+_", layer.name):

@@ -363,10 +363,11 @@ def network_of(
             return NETWORKS[model], str(label)
         make = segmenter if is_unet else classifier
         return functools.partial(make, model, weights, is_frozen), str(label)
-    if not callable(model) or isinstance(model, keras.layers.Layer):
+    if not callable(model) or hasattr(model, "call"):
         raise TypeError(
             "`model` must be the name of a network or a function that takes "
-            f"`attention` and returns a keras.Model. Received: model={model!r}"
+            "`attention` and returns a keras.Model. Received: model="
+            f"{_checks.shown(model)}"
         )
     label = getattr(model, "__name__", "")
     label = label if label.isidentifier() else "custom"

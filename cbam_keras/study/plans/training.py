@@ -90,7 +90,8 @@ def train(
     ):
         raise TypeError(
             "`networks` must be a keras.Model or a mapping of names to "
-            f"functions that build one. Received: networks={networks!r}"
+            "functions that build one. Received: networks="
+            f"{_checks.shown(networks)}"
         )
     # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")

@@ -55,7 +55,7 @@ def build_seeded(build, recipe):
     if not isinstance(model, keras.Model):
         raise TypeError(
             "The function for a network must return a keras.Model. Received: "
-            f"{model!r}"
+            f"{_checks.shown(model)}"
         )
     return model
 
