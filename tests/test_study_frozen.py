@@ -76,7 +76,6 @@ def runs(monkeypatch):
 # Where a network is cut.
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize(
     ("options", "first"),
     [
@@ -211,7 +210,6 @@ def test_other_weights_of_a_base_are_other_features(tmp_path, runs):
 # Killed, damaged, full.
 
 
-@pytest.mark.every_backend
 def test_a_run_killed_while_features_are_written_resumes(cached, tmp_path):
     for ending in (".npy", "-epoch-1.keras", "net-seed0.keras"):
         with killed_at(ending, tmp_path):

@@ -57,7 +57,6 @@ def pets(tmp_path_factory):
     return root
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize(
     ("units", "activation"), [(2, "softmax"), (1, "sigmoid"), (2, None)]
 )
