@@ -226,7 +226,7 @@ def test_a_network_that_cannot_be_built_is_told_before_any_training(
 
 
 def test_a_command_whose_network_failed_ends_with_status_one(
-    few_digits, tmp_path, monkeypatch, capsys
+    few_digits, quick, tmp_path, capsys
 ):
     line = "train --data mnist5k --attention none se --epochs 1 --no-report"
     argv = [*line.split(), "--seeds", "1", "--output", str(tmp_path / "run")]
