@@ -23,7 +23,7 @@ pytest.importorskip("matplotlib", reason="figures need matplotlib")
 IMAGES = np.arange(720).reshape(12, 5, 4, 3).astype("uint8")
 MASKS = IMAGES[..., 0] > 99
 # Only the arithmetic differs under other backends.
-TRIES = 50 if keras.backend.backend() == "tensorflow" else 10
+TRIES = 20 if keras.backend.backend() == "tensorflow" else 5
 LOADED = data.load_masks(IMAGES, MASKS, batch_size=4)
 task = functools.partial(Segmentation, IMAGES, MASKS)
 planned = functools.partial(comparison.plan, task=task(), model="unet-tiny")
