@@ -179,7 +179,7 @@ def test_augmented_images_run_through_the_base_each_epoch(tmp_path, runs):
     assert runs == []
 
 
-def test_seeds_and_folds_and_networks_share_features(tmp_path, runs):
+def test_seeds_and_folds_and_networks_share_features(tmp_path, runs, quick):
     variants = [
         study.Variant("net", network),
         study.Variant("wide", functools.partial(network, dropout=0.5)),
@@ -192,7 +192,7 @@ def test_seeds_and_folds_and_networks_share_features(tmp_path, runs):
     assert not [*tmp_path.glob("features*")]
 
 
-def test_other_weights_of_a_base_are_other_features(tmp_path, runs):
+def test_other_weights_of_a_base_are_other_features(tmp_path, runs, quick):
     def drawn(data):
         model = network()
         return keras.models.clone_model(model)
@@ -236,7 +236,7 @@ def test_damaged_features_are_computed_again(cached, tmp_path, runs, damage):
 
 
 def test_a_disk_too_full_for_features_is_told_before_they_are_computed(
-    tmp_path, runs, monkeypatch
+    tmp_path, runs, monkeypatch, quick
 ):
     usage = shutil.disk_usage(tmp_path)._replace(free=10)
     with monkeypatch.context() as patch:
