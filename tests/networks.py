@@ -70,10 +70,9 @@ def without_values():
     keras.utils.clear_session(free_memory=False)
 
 
-def replace_tiny(setitem=dict.__setitem__):
+def replace_tiny(setitem=dict.__setitem__, depths=(1,), stem="small"):
     """Makes the network named "tiny" one of a few hundred parameters."""
-    build = functools.partial(
-        models.ResNet, (1,), block="basic", widths=(4,), stem_width=4
-    )
-    network = functools.partial(by_name._build_network, build)
+    options = {"block": "basic", "widths": [4] * len(depths)}
+    build = functools.partial(models.ResNet, depths, **options, stem_width=4)
+    network = functools.partial(by_name._build_network, build, stem=stem)
     setitem(by_name.NETWORKS, "tiny", network)

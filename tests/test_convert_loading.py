@@ -53,7 +53,6 @@ def renamed(state_dict, changes):
     return state_dict
 
 
-@pytest.mark.every_backend
 @pytest.mark.needs_torch
 def test_the_authors_checkpoint_gives_their_outputs():
     pytest.importorskip("torch", reason="PyTorch reads the file")
@@ -102,7 +101,6 @@ def test_a_module_gives_its_outputs(name, layer):
     assert_close(layer(images), channels_last(arrays["output_f64"]), 1e-5)
 
 
-@pytest.mark.every_backend
 def test_a_single_block_gives_its_outputs():
     arrays, weights = stored("official_basicblock_c64")
     inputs = keras.Input((10, 8, 64))
@@ -187,7 +185,6 @@ def test_another_gate_in_a_block_is_found(attention, shapes):
         )
 
 
-@pytest.mark.every_backend
 @pytest.mark.needs_torch
 def test_a_network_gives_the_logits_of_pytorch():
     torch = pytest.importorskip("torch", reason="it gives expected values")

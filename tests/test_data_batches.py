@@ -85,7 +85,6 @@ def test_channels_first_moves_axes_alone():
     np.testing.assert_array_equal(images, np.moveaxis(kept, -1, 1))
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [("pixels", "94703784b745"), ("boxes", "b6e923111646")],
@@ -298,7 +297,6 @@ MEASURES = {
 }
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("word", MEASURES)
 def test_a_word_changes_each_image_by_up_to_a_tenth(word):
     images = np.repeat(RAMP[None].astype("uint8"), 80, axis=0)
@@ -335,7 +333,6 @@ def test_images_repeat_by_seed_and_epoch_alone():
     assert_same(batches, epoch(first.train))
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_masks_move_with_their_images(data_format):
     keras.config.set_image_data_format(data_format)

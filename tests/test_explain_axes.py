@@ -92,7 +92,6 @@ def test_ids_without_channels_are_explained_by_their_vectors():
     np.testing.assert_allclose(heat, normalized(expected), atol=1e-5)
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("place", [None, 0, 1])
 def test_tokens_of_a_grid_are_where_they_were(place):
     inputs = keras.Input((6, 4, 2))

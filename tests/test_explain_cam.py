@@ -32,7 +32,6 @@ OF_FEW_POSITIONS = pytest.mark.filterwarnings(
 )
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("size", [(7,), (6, 4), (5, 6, 4)])
 def test_a_linear_network_of_any_rank_has_its_closed_form(size):
     model, x = linear_network(WEIGHTS, size), images(3, *size, 2)
@@ -66,7 +65,6 @@ def test_grad_cam_plus_plus_is_its_closed_form():
     assert_close(heat, expected, 1e-5)
 
 
-@pytest.mark.every_backend
 def test_each_image_is_explained_by_the_class_predicted_for_it():
     model, x = linear_network(WEIGHTS), images(8, 6, 4, 2)
     predicted = to_numpy(model(x)).argmax(axis=1)
@@ -78,7 +76,6 @@ def test_each_image_is_explained_by_the_class_predicted_for_it():
         assert_close(apart, expected, 1e-6)
 
 
-@pytest.mark.every_backend
 @OF_FEW_POSITIONS
 @pytest.mark.parametrize("as_list", [True, False], ids=["list", "dictionary"])
 def test_other_inputs_are_held(as_list):
@@ -137,7 +134,6 @@ def test_the_features_of_another_image_are_not_explained():
         assert_close(found, expected, 1e-6)
 
 
-@pytest.mark.every_backend
 def test_where_nothing_speaks_for_a_class_there_is_no_heat():
     x = np.ones((2, 6, 4, 2), "float32")
     x[1] *= -1
@@ -146,7 +142,6 @@ def test_where_nothing_speaks_for_a_class_there_is_no_heat():
     assert_close(heat[1], 1)
 
 
-@pytest.mark.every_backend
 @pytest.mark.needs_torch
 @pytest.mark.skipif(
     keras.backend.backend() == "jax",
@@ -194,7 +189,6 @@ HEADS = {
 }
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("end", HEADS.values(), ids=HEADS)
 def test_the_logit_before_the_last_activation_is_explained(end):
     model, x = model_ending_in(end), images(3, 6, 4, 2)
@@ -221,7 +215,6 @@ def two_logits(low, high):
 EQUAL = {"grad_cam": (-0.5, 0.5), "hires_cam": (-0.5, 0.5)}
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("activation", ["sigmoid", None])
 @pytest.mark.parametrize("method", explain.METHODS)
 def test_a_single_logit_is_that_of_two_classes(method, activation):
@@ -296,7 +289,6 @@ def test_values_of_a_regression_are_chosen_by_their_index():
         explain.class_probabilities(model, x)
 
 
-@pytest.mark.every_backend
 @OF_FEW_POSITIONS
 def test_a_nested_model_has_the_maps_of_the_flat_one():
     flat, x = tiny(), images(2, 8, 8, 3)
@@ -315,7 +307,6 @@ OVER_TIME = {
 }
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("over_time", OVER_TIME.values(), ids=OVER_TIME)
 def test_a_wrapped_backbone_has_a_heat_map_per_frame(over_time):
     image = keras.Input((6, 4, 2))
@@ -466,7 +457,6 @@ def test_a_class_in_a_region_is_its_closed_form(activation):
     np.testing.assert_array_equal(heat, expected)
 
 
-@pytest.mark.every_backend
 def test_a_class_is_explained_where_it_is_predicted():
     x, classes = images(3, 6, 4, 2, seed=2), np.array([0, 1, 0])
     predicted = (means(x) ** 2 @ WEIGHTS).argmax(axis=-1)
@@ -495,7 +485,6 @@ def test_a_class_is_explained_where_it_is_predicted():
         assert_close(heat, heat_of(x, sign * weights, inside), 1e-5)
 
 
-@pytest.mark.every_backend
 def test_without_a_class_it_is_that_predicted_at_each_position():
     x, model = images(3, 6, 4, 2, seed=2), segmenting()
 
@@ -507,7 +496,6 @@ def test_without_a_class_it_is_that_predicted_at_each_position():
     assert_close(heat, expected, 1e-6)
 
 
-@pytest.mark.every_backend
 @pytest.mark.half_precision
 def test_the_gradients_of_a_region_do_not_overflow_in_half_precision():
     keras.config.set_dtype_policy("mixed_float16")

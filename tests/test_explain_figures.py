@@ -1,7 +1,5 @@
 """Heat maps and attention maps over images, signals and volumes."""
 
-import itertools
-
 import numpy as np
 import pytest
 from layer_checks import assert_close
@@ -20,8 +18,6 @@ MAPS = {
     "stage1_attention": (CHANNEL, SPATIAL),
     "stage2_attention": (CHANNEL[:, :7], SPATIAL[:, :1, :1]),
 }
-SIGNALS, SIGNAL_HEAT = RNG.normal(size=(B, 9, 3)), RNG.random((B, 9))
-VOLUMES, VOLUME_HEAT = RNG.normal(size=(B, 11, H, 5)), RNG.random((B, 11, H, 5))
 
 
 def panels(figure):
@@ -39,26 +35,61 @@ def names(figure):
     return [axes.get_title().replace("\n", "") for axes in panels(figure)]
 
 
+DARK = IMAGES // np.array([255, 1], "uint8")[:, None, None, None]
+
+
 @pytest.mark.parametrize(
-    ("images", "top"),
+    ("given", "expected"),
     [
-        (IMAGES / 255, 1),
-        (IMAGES[..., :1], 255),
-        (IMAGES[..., 0] > 99, 1),
+        (IMAGES / 255, IMAGES / 255),
+        (IMAGES[..., :1], IMAGES[..., 0] / 255),
+        (IMAGES[..., 0] > 99, IMAGES[..., 0] > 99),
         # One dark image among others stays dark.
-        (IMAGES // np.array([255, 1], "uint8")[:, None, None, None], 255),
+        (DARK, DARK / 255),
     ],
     ids=["unit", "gray", "booleans", "dark and bright"],
 )
-def test_each_row_begins_with_the_image(images, top):
-    figure = plotting.plot_grad_cam(images, HEAT["SE"])
+def test_each_row_begins_with_the_image(given, expected):
+    figure = plotting.plot_grad_cam(given, SE)
     assert names(figure) == ["Input", "Heat map", "", ""]
-    for axes, image in zip(panels(figure)[::2], images, strict=True):
-        (drawn,) = axes.images
-        shown = drawn.get_array().reshape(H, W, -1)
-        assert_close(shown, image.reshape(shown.shape) / top)
-        assert drawn.get_clim() == (0, 1) or shown.shape[-1] == 3
-        assert drawn.get_cmap().name == "gray"
+    for axes, image in zip(panels(figure)[::2], expected, strict=True):
+        assert_close(axes.images[0].get_array().squeeze(), image)
+        assert axes.images[0].get_clim() == (0, 1) or image.ndim == 3
+
+
+def test_signals_are_lines_over_their_heat():
+    signals, heat = RNG.normal(size=(B, 9, 3)), RNG.random((B, 9))
+    drawn = panels(plotting.plot_grad_cam(signals, heat))
+    for axes, signal, values in zip(drawn, signals, heat, strict=True):
+        (image,) = axes.images
+        np.testing.assert_array_equal(image.get_array()[0], values)
+        assert tuple(image.get_extent()[:2]) == (-0.5, len(signal) - 0.5)
+        # Each channel is drawn twice, in a lane of its own, the first on top.
+        lines = [line.get_ydata() for line in axes.lines]
+        for place, channel in enumerate(signal.T[::-1]):
+            for line in lines[2 * place : 2 * place + 2]:
+                assert_close(np.floor(line), place)
+                assert_close(unit(line), unit(channel))
+
+
+def unit(values):
+    return (values - values.min()) / np.ptp(values)
+
+
+def test_volumes_are_slices_from_the_first_to_the_last():
+    volumes, heat = RNG.random((B, 11, H, W, 1)), RNG.random((B, 11, H, W))
+    volumes[:, 0, 0, :2, 0] = [0, 1]
+    figure = plotting.plot_grad_cam(1000 * volumes, heat, labels=["a", "b"])
+    places = [(i, depth) for i in range(B) for depth in range(0, 11, 2)]
+    assert below(figure)[::2] == [
+        f"{'ab'[i]}\nSlice {depth}" for i, depth in places
+    ]
+    rows = np.reshape(panels(figure), (-1, 2))
+    for (plain, axes), place in zip(rows, places, strict=True):
+        under, over = axes.images
+        for image in (plain.images[0], under):
+            assert_close(image.get_array(), volumes[place][..., 0], 1e-6)
+        np.testing.assert_array_equal(over.get_array(), heat[place])
 
 
 def test_labels_classes_and_probabilities_stand_below():
@@ -75,52 +106,6 @@ def test_labels_classes_and_probabilities_stand_below():
         *("8", "dog\nP = 1.00", "caf\N{REPLACEMENT CHARACTER}\nP = 0.50"),
     ]
     figure.draw_without_rendering()
-
-
-def check_signal(axes, signal, values):
-    """Checks that a panel has a signal over the whole of its map."""
-    (image,) = axes.images
-    np.testing.assert_array_equal(image.get_array()[0], values)
-    assert tuple(image.get_extent()[:2]) == (-0.5, len(signal) - 0.5)
-    # Each channel is drawn twice, in a lane of its own, the first on top.
-    lines = [line.get_ydata() for line in axes.lines]
-    for place, channel in enumerate(signal.T[::-1]):
-        for line in lines[2 * place : 2 * place + 2]:
-            assert_close(np.floor(line), place)
-            assert_close(unit(line), unit(channel))
-
-
-def test_signals_are_lines_over_their_heat():
-    heat_maps = {"baseline": 1 - SIGNAL_HEAT, "CBAM": SIGNAL_HEAT}
-    figure = plotting.plot_grad_cam(SIGNALS, heat_maps, labels=["a", "b"])
-    assert names(figure) == ["baseline", "CBAM", "", ""]
-    inputs = [axes for axes in figure.axes if not axes.images][:2]
-    assert [axes.get_xlabel() for axes in inputs] == ["a", "b"]
-    drawn = panels(figure)[1::2]
-    for axes, *expected in zip(drawn, SIGNALS, SIGNAL_HEAT, strict=True):
-        check_signal(axes, *expected)
-
-
-def unit(volume):
-    return (volume - volume.min()) / np.ptp(volume)
-
-
-def test_volumes_are_slices_from_the_first_to_the_last():
-    volumes = np.repeat(1000 * VOLUMES[..., None], 3, axis=-1)
-    heat_maps = {"baseline": 1 - VOLUME_HEAT, "CBAM": VOLUME_HEAT}
-    figure = plotting.plot_grad_cam(volumes, heat_maps, labels=["a", "b"])
-    shown, depths = panels(figure), range(0, 11, 2)
-    labels = [f"{x}\nSlice {depth}" for x in "ab" for depth in depths]
-    assert below(figure)[::3] == labels
-    places = itertools.product(range(B), depths)
-    for row, (i, depth) in zip(np.reshape(shown, (-1, 3)), places, strict=True):
-        (first,) = row[0].images
-        under, over = row[2].images
-        gray = unit(VOLUMES[i])[depth]
-        drawn = first.get_array().squeeze()
-        assert_close(drawn, gray, 1e-6)
-        assert_close(under.get_array(), gray, 1e-6)
-        np.testing.assert_array_equal(over.get_array(), VOLUME_HEAT[i, depth])
 
 
 # What cannot be drawn is refused.

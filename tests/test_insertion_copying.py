@@ -72,7 +72,6 @@ def test_frozen_stays_frozen_and_attention_trains(build, parts):
     assert found == contents(old.trainable_variables)
 
 
-@pytest.mark.every_backend
 def test_averages_of_a_nested_backbone_do_not_change():
     image = keras.Input((8, 8, 3))
     x = layers.Conv2D(4, 3)(image)

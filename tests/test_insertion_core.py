@@ -91,7 +91,6 @@ def check(model, tolerance=3e-6):
     return core
 
 
-@every_backend
 @pytest.mark.parametrize("layer", LAYERS)
 def test_layers_of_keras_compute_what_a_gate_does(layer):
     check(features(layer()))
@@ -110,7 +109,6 @@ def test_signals_and_volumes(layer, shape):
     check(features(layer(), shape))
 
 
-@every_backend
 def test_images_of_any_size():
     names = [name for name in GATES if name != "CoordinateAttention"]
     inputs = keras.Input((None, None, 16))
@@ -209,7 +207,6 @@ def test_layers_keep_their_names_states_and_places():
     check(keras.Sequential([keras.Input((8, 8, 3)), core, CBAM(name="gate")]))
 
 
-@every_backend
 @pytest.mark.parametrize(
     "dtype", ["mixed_float16", "float64"][: 1 + (BACKEND != "jax")]
 )
@@ -221,7 +218,6 @@ def test_precision_stays(dtype):
     assert dense.compute_dtype == dtype.replace("mixed_float16", "float32")
 
 
-@every_backend
 def test_frames():
     gate = layers.TimeDistributed(CBAM(4, 3), name="frames")
     core = check(features(gate, (2, 7, 5, 16)))

@@ -61,7 +61,6 @@ def test_network_predicts_to_the_bit_what_it_did(build, places):
     assert_predicts_the_same(new, old, data_for(old))
 
 
-@pytest.mark.every_backend
 @pytest.mark.half_precision
 @pytest.mark.parametrize(
     "build, policy",
@@ -79,7 +78,6 @@ def test_attention_takes_the_precision_of_the_network(build, policy, request):
     assert_predicts_the_same(new, old, data_for(old))
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("after", [None, "block_add"])
 def test_attention_takes_the_data_format_of_its_place(after):
     first = {"data_format": "channels_first"}
@@ -114,7 +112,6 @@ class BuiltGate(Gate):
         self.dense.build(input_shape)
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("kind", [Gate, BuiltGate])
 def test_a_gate_of_ones_own_needs_only_a_call(kind):
     old = vary(small())
@@ -134,7 +131,6 @@ def test_a_gate_without_a_config_of_its_own_is_saved(tmp_path):
     assert_predicts_the_same(loaded, new, data_for(new))
 
 
-@pytest.mark.every_backend
 def test_a_subclassed_network_takes_attention_by_its_call():
     own, inputs = Subclassed(), keras.Input((8, 8, 3))
     model = vary(keras.Model(inputs, own.call(inputs)))
@@ -212,7 +208,6 @@ MOVED = {
 }
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("default", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("data_format, body", MOVED.values(), ids=MOVED)
 def test_attention_is_of_channels_wherever_they_are(data_format, body, default):

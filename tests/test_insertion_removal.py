@@ -30,7 +30,6 @@ def test_what_was_inserted_is_taken_out_again(build, attention):
         np.testing.assert_array_equal(*values)
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("half", ["channel", "spatial"])
 @pytest.mark.parametrize("order", ["channel_first", "spatial_first"])
 def test_half_of_cbam_is_taken_out(order, half):
@@ -108,7 +107,6 @@ def test_wrong_names(gates, error, message):
         remove_attention(several(), gates)
 
 
-@pytest.mark.every_backend
 def test_a_gate_with_a_mask_is_taken_out():
     inputs = keras.Input((6, 4))
     x = layers.Dense(8, name="first")(layers.Masking()(inputs))

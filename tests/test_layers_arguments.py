@@ -160,7 +160,6 @@ def test_a_layer_made_of_features_is_told_how_to_be_called(layer_class, make):
         layer_class(make((7, 5, 16)))
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize(
     "activation, cause",
     [

@@ -28,8 +28,6 @@ from cbam_keras import (
     load_torch_weights,
 )
 
-pytestmark = pytest.mark.every_backend
-
 MODULES = {
     "bam_c32": BAM(combine="multiply"),
     "eca_c24_k3": EfficientChannelAttention(),
@@ -42,6 +40,7 @@ MODULES = {
 }
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("name", MODULES)
 def test_a_layer_equals_the_authors_module(name):
     arrays, weights = stored(f"official_{name}")

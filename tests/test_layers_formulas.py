@@ -36,7 +36,6 @@ from cbam_keras import (
 )
 from cbam_keras.layers.pools import pool
 
-pytestmark = pytest.mark.every_backend
 SHAPE = (2, 7, 5, 16)
 ACTIVATIONS = {"relu": relu, "linear": np.asarray, "sigmoid": sigmoid}
 
@@ -87,6 +86,7 @@ def cbam_maps(layer, x):
     return first, spatial_map(spatial, features)
 
 
+@pytest.mark.every_backend
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
     "options, shape",
@@ -120,6 +120,7 @@ def assert_gate_equals(layer, map_of, shape):
     assert_close(output(layer, x), x * gate, rtol=0, atol=1e-12)
 
 
+@pytest.mark.every_backend
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
     "options, shape",
@@ -143,6 +144,7 @@ def test_spatial_attention_equals_numpy(options, shape):
     assert_gate_equals(layer, spatial_map, shape)
 
 
+@pytest.mark.every_backend
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
     "options",
@@ -182,6 +184,7 @@ def test_hidden_width_is_rounded_half_up(channels, hidden):
     assert layer.squeeze_kernel.shape == (channels, hidden)
 
 
+@pytest.mark.every_backend
 def test_lp_gradient_is_finite_on_empty_channels():
     layer = built(ChannelAttention(pool_types="lp"))
     x = random_input()
@@ -202,6 +205,7 @@ def test_kernels_of_one_initializer_differ():
     )
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     "training, trainable", [(False, True), (True, True), (True, False)]
 )
@@ -240,6 +244,7 @@ def assert_output_equals(layer, x, factor):
     assert_close(output(layer, x), x * factor, 1e-5)
 
 
+@pytest.mark.every_backend
 def test_bam_of_fewer_channels_than_its_ratio_adds_logits():
     # One hidden unit, and one channel of positions.
     layer, x = built(BAM(), (2, 9, 5)), random_input((2, 9, 5))
@@ -257,6 +262,7 @@ def test_bam_of_fewer_channels_than_its_ratio_adds_logits():
     assert_output_equals(layer, x, factor)
 
 
+@pytest.mark.every_backend
 def test_coordinate_attention_of_three_axes():
     shape = (2, 4, 3, 5, 16)
     layer, x = built(CoordinateAttention(), shape), random_input(shape)
@@ -270,6 +276,7 @@ def test_coordinate_attention_of_three_axes():
     assert_output_equals(layer, x, factor)
 
 
+@pytest.mark.every_backend
 def test_scse_may_add():
     layer, x = built(SCSE(3, combine="add")), random_input()
     means = x.mean(axis=(1, 2), keepdims=True)
@@ -319,6 +326,7 @@ def test_large_values_stand_out_and_are_pooled_as_small_ones():
     assert_close(output(layer, x * factor) / factor, layer(x), rtol=1e-3)
 
 
+@pytest.mark.every_backend
 def test_the_map_of_a_context_that_is_added_is_relative_to_its_mean():
     layer, x = built(GlobalContext(2)), random_input()
     weights = np.exp(dense(x, layer.weighting))
@@ -326,6 +334,7 @@ def test_the_map_of_a_context_that_is_added_is_relative_to_its_mean():
     assert_close(layer.attention_map(x), weights, rtol=1e-4)
 
 
+@pytest.mark.every_backend
 def test_one_position_stands_out_from_nothing():
     x = random_input((2, 1, 1, 4))
     assert_output_equals(SimAM(), x, sigmoid(0.5))

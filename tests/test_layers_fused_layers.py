@@ -27,10 +27,8 @@ from layer_checks import (
 
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention
 
-pytestmark = [
-    pytest.mark.every_backend,
-    pytest.mark.usefixtures("passes_at_any_size"),
-]
+pytestmark = pytest.mark.usefixtures("passes_at_any_size")
+every_backend = pytest.mark.every_backend
 
 cbam = functools.partial(CBAM, 4, 3)
 
@@ -39,6 +37,7 @@ def arrays():
     return random_input(SHAPE), random_input(SHAPE, seed=5)
 
 
+@every_backend
 @pytest.mark.half_precision
 @pytest.mark.parametrize(
     "policy, order, mode",
@@ -69,6 +68,7 @@ def test_mixed_precision_is_near_full_precision(policy, order, mode):
     )
 
 
+@every_backend
 @pytest.mark.parametrize(
     "frozen", ["spatial_attention", "channel_attention", "all"]
 )
@@ -97,6 +97,7 @@ def fitted(jit_compile, run_eagerly=False, **options):
 
 
 # PyTorch's compiler is slow: see test_layers_fused_torch.py.
+@every_backend
 @pytest.mark.parametrize(
     "jit_compile",
     {"tensorflow": [False, True], "jax": [True], "torch": [False]}[BACKEND],
@@ -110,6 +111,7 @@ def test_fit_equals_single_operations(jit_compile):
     assert_all_close(found, expected, 1e-5)
 
 
+@every_backend
 def test_layers_computed_again_for_the_gradient_train_the_same():
     # Rematerialization in a TensorFlow graph takes no `training`.
     options = {"run_eagerly": BACKEND == "tensorflow"}
@@ -151,7 +153,10 @@ class Replaced(CBAM):
     "make, fused",
     [
         (functools.partial(ChannelAttention, 4, pool_types=("avg", "lp")), 0),
-        (functools.partial(CBAM, 4, 3, channel_pool_types="lse"), 1),
+        pytest.param(
+            *(functools.partial(CBAM, 4, 3, channel_pool_types="lse"), 1),
+            marks=every_backend,
+        ),
         (functools.partial(CBAM, 4, 3, spatial_pool_types=("max", "conv")), 1),
         (functools.partial(CBAM, 4, 3, activation=twice), 1),
         (functools.partial(SpatialAttention, 3, gate_activation=twice), 0),
@@ -172,6 +177,7 @@ def test_what_the_fast_path_does_not_know_takes_single_operations(make, fused):
     assert len(calls) == fused
 
 
+@every_backend
 @pytest.mark.parametrize(
     "layer_class, training, dtype",
     [
@@ -189,6 +195,7 @@ def test_call_takes_arrays_of_any_dtype(layer_class, training, dtype):
     np.testing.assert_allclose(to_numpy(found), expected, atol=1e-5)
 
 
+@every_backend
 @pytest.mark.parametrize("is_built", [True, False])
 def test_gradients_reach_the_variable_of_an_activation(is_built):
     activation = keras.layers.PReLU(alpha_initializer="ones")

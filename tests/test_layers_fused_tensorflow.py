@@ -28,10 +28,7 @@ from cbam_keras.layers._fused import operation
 from cbam_keras.study.running.memory import gradients_forgotten
 
 skip_unless("tensorflow")
-pytestmark = [
-    pytest.mark.every_backend,
-    pytest.mark.usefixtures("passes_at_any_size"),
-]
+pytestmark = pytest.mark.usefixtures("passes_at_any_size")
 
 
 def gradient_with_tape(function, x):

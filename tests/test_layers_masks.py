@@ -92,7 +92,6 @@ def test_a_padded_sequence_gives_what_the_sequence_gives(name, training):
     assert all(np.isfinite(gradient).all() for gradient in found)
 
 
-@every_backend
 @pytest.mark.parametrize("kind", ["max", "lse"])
 def test_what_is_masked_is_less_than_any_feature(kind):
     layer = ChannelAttention(
@@ -123,7 +122,7 @@ def test_a_model_passes_its_mask_on():
     "layer_class, data_format",
     [
         (CBAM, "channels_last"),
-        pytest.param(CBAM, "channels_first", marks=every_backend),
+        (CBAM, "channels_first"),
         (CoordinateAttention, "channels_last"),
         (TripletAttention, "channels_first"),
         (BAM, "channels_last"),

@@ -13,8 +13,6 @@ from saved_model_script import save
 
 from cbam_keras import CBAM
 
-pytestmark = pytest.mark.every_backend
-
 SCRIPT = pathlib.Path(__file__).with_name("saved_model_script.py")
 
 
@@ -73,6 +71,7 @@ def saved(tmp_path_factory):
     return folder
 
 
+@pytest.mark.every_backend
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "backend", sorted({"tensorflow", keras.backend.backend()})

@@ -24,7 +24,6 @@ def windows(x, size, stride):
     return found[:, ::stride, ::stride]
 
 
-@pytest.mark.every_backend
 def test_strided_layers_pad_as_pytorch():
     options = {"stem": "imagenet", "input_shape": (32, 33, 3)}
     model = randomize(tiny(include_top=False, **options))
@@ -47,7 +46,6 @@ def test_strided_layers_pad_as_pytorch():
         np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.every_backend
 @pytest.mark.half_precision
 def test_classifier_gives_float32_probabilities_in_mixed_precision():
     keras.config.set_dtype_policy("mixed_float16")

@@ -98,24 +98,21 @@ def test_macs_equal_the_formula_in_both_data_formats(row):
     )
 
 
-FREE = [
-    (layers.BatchNormalization(), 12),
-    (layers.LayerNormalization(), 12),
-    (layers.PReLU(), 210),
-    (layers.Embedding(11, 4), 44),
+NORMALIZED = layers.SpectralNormalization(layers.Conv2D(4, 3))
+GROUPS = [
+    # What scales, shifts or looks up costs parameters alone.
+    (layers.BatchNormalization(), "other", (12, 0)),
+    (layers.LayerNormalization(), "other", (12, 0)),
+    (layers.PReLU(), "other", (210, 0)),
+    (layers.Embedding(11, 4), "other", (44, 0)),
+    # A normalized kernel costs what it does alone.
+    (NORMALIZED, "convolution", (9 * 6 * 4 + 4, 5 * 3 * 4 * 9 * 6)),
 ]
 
 
-def test_what_scales_shifts_or_looks_up_costs_parameters_alone():
-    found = [profile_of(layer, (7, 5, 6)).groups for layer, _ in FREE]
-    assert found == [{"other": (parameters, 0)} for _, parameters in FREE]
-
-
-# The gates of each step see the input and the state.
-def test_a_normalized_kernel_costs_what_it_does_alone():
-    layer = layers.SpectralNormalization(layers.Conv2D(4, 3))
-    found = profile_of(layer, (7, 5, 6)).groups
-    assert found["convolution"][1] == 5 * 3 * 4 * 9 * 6
+@pytest.mark.parametrize(("layer", "group", "cost"), GROUPS)
+def test_layers_of_other_kinds_are_counted_in_their_group(layer, group, cost):
+    assert profile_of(layer, (7, 5, 6)).groups == {group: cost}
 
 
 def test_axes_folded_into_the_batch_count():

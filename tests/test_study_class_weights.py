@@ -73,14 +73,12 @@ def forward(images, weights):
     [
         pytest.param(
             *(RARE, 3, "softmax", {"class_weight": "balanced"}),
-            marks=pytest.mark.every_backend,
         ),
         (RARE, 3, None, {"class_weight": NAMED}),
         (RARE, 3, None, {"class_weight": "sqrt"}),
         (TWO, 1, "sigmoid", {"class_weight": "balanced"}),
         pytest.param(
             *(TWO, 1, None, {"class_weight": "balanced"}),
-            marks=pytest.mark.every_backend,
         ),
         (RARE, 3, "softmax", {"class_weight": "balanced", "fold": 1}),
     ],

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import inspect
-import json
 import math
 from types import SimpleNamespace
 
@@ -183,10 +182,6 @@ def test_all_is_no_attention_and_every_kind(tmp_path):
         compare("all", model=of_volumes, output=tmp_path)
     assert 'of the variant "triplet"' in raised.value.__notes__[0]
     assert not list(tmp_path.iterdir())
-    fitting = ["none", *(x for x in KINDS if x != "triplet")]
-    results = compare(fitting, model=of_volumes, output=tmp_path)
-    assert [run.variant for run in results.runs] == fitting
-    assert results.baseline == "none"
     kinds = attention_layers(["all", keras.layers.ReLU])
     assert [*kinds] == ["none", *KINDS, "ReLU"]
 
@@ -358,25 +353,3 @@ def test_compare_refuses_mistakes_before_any_work(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         comparison.compare(**options, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_a_comparison_is_json(compared):
-    content = json.loads(compared.json())
-    assert content_of(compared.output)["verdict"] == content["verdict"]
-    assert (content["seeds"], content["test_images"]) == ([0], 20)
-    for row, run in zip(content["rows"], content["runs"], strict=True):
-        assert row["test_accuracy"] == pytest.approx(run["test_accuracy"])
-        assert run["file"].endswith(f"{row['network']}-seed0.keras")
-
-
-# Several seeds.
-
-
-def test_each_seed_has_the_result_of_a_plain_call(tmp_path):
-    recipe = dataclasses.replace(SHORT, seed=3)
-    plain = compare(["none"], recipe=recipe, output=tmp_path / "plain")
-    seeded = compare(["none"], seeds=[3, 0], output=tmp_path / "seeded")
-    assert plain.seeds == (3,)
-    assert seeded.rows[0].values[0] == plain.rows[0].mean
-    losses = {row["seed"]: row["val_loss"] for row in seeded.history}
-    assert losses[3] == plain.history[0]["val_loss"] != losses[0]

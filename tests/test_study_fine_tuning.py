@@ -13,10 +13,7 @@ from cbam_keras import study, training, tuning
 from cbam_keras.study.plans import stages
 from cbam_keras.study.running import networks
 
-pytestmark = [
-    pytest.mark.every_backend,
-    pytest.mark.usefixtures("brighter_digits"),
-]
+pytestmark = pytest.mark.usefixtures("brighter_digits")
 
 RECIPE = training.Recipe(
     epochs=2, batch_size=35, learning_rate=0.05, frozen_epochs=2

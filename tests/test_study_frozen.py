@@ -76,7 +76,6 @@ def runs(monkeypatch):
 # Where a network is cut.
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize(
     ("options", "first"),
     [
@@ -180,7 +179,7 @@ def test_augmented_images_run_through_the_base_each_epoch(tmp_path, runs):
     assert runs == []
 
 
-def test_seeds_and_folds_and_networks_share_features(tmp_path, runs):
+def test_seeds_and_folds_and_networks_share_features(tmp_path, runs, quick):
     variants = [
         study.Variant("net", network),
         study.Variant("wide", functools.partial(network, dropout=0.5)),
@@ -193,7 +192,7 @@ def test_seeds_and_folds_and_networks_share_features(tmp_path, runs):
     assert not [*tmp_path.glob("features*")]
 
 
-def test_other_weights_of_a_base_are_other_features(tmp_path, runs):
+def test_other_weights_of_a_base_are_other_features(tmp_path, runs, quick):
     def drawn(data):
         model = network()
         return keras.models.clone_model(model)
@@ -211,7 +210,6 @@ def test_other_weights_of_a_base_are_other_features(tmp_path, runs):
 # Killed, damaged, full.
 
 
-@pytest.mark.every_backend
 def test_a_run_killed_while_features_are_written_resumes(cached, tmp_path):
     for ending in (".npy", "-epoch-1.keras", "net-seed0.keras"):
         with killed_at(ending, tmp_path):
@@ -238,7 +236,7 @@ def test_damaged_features_are_computed_again(cached, tmp_path, runs, damage):
 
 
 def test_a_disk_too_full_for_features_is_told_before_they_are_computed(
-    tmp_path, runs, monkeypatch
+    tmp_path, runs, monkeypatch, quick
 ):
     usage = shutil.disk_usage(tmp_path)._replace(free=10)
     with monkeypatch.context() as patch:

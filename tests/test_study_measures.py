@@ -66,7 +66,6 @@ def predicted(model, batches):
     return labels, model.predict(images, verbose=0).astype("float64")
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("measure", MEASURES)
 @pytest.mark.parametrize(
     ("given", "classes", "activation"),

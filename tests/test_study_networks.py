@@ -102,7 +102,6 @@ def test_the_loss_is_the_cross_entropy(build):
     assert found == pytest.approx(-np.log(chosen).mean(), abs=1e-5)
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("activation", ["sigmoid", None])
 def test_a_single_value_is_measured_as_two_classes(activation):
     logits = np.array([-3, -0.5, -0.2, 0.4, 2])

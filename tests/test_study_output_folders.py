@@ -172,23 +172,6 @@ def forget_last(output):
     return file, whole
 
 
-def test_what_another_process_has_just_trained_is_not_trained_again(
-    tmp_path, monkeypatch
-):
-    expected = call("compare", tmp_path)
-    file, whole = forget_last(tmp_path)
-    claim = study.StudyFolder.claim
-
-    def late(folder, *network):
-        file.write_text(whole)
-        return claim(folder, *network)
-
-    monkeypatch.setattr(study.StudyFolder, "claim", late)
-    with epochs() as trained:
-        assert call("compare", tmp_path) == expected
-    assert not trained
-
-
 @every_search
 def test_what_another_process_trains_meanwhile_is_not_trained_again(
     name, tmp_path, monkeypatch

@@ -29,7 +29,6 @@ pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 
 NAMES = ("ant", "bee", "cat")
 LABELS = np.repeat([0, 1, 2], [12, 9, 4])
-KEYS = ("images", "labels", "probabilities")
 RECIPE = training.Recipe(epochs=1, batch_size=20, image_size=14)
 
 
@@ -57,7 +56,6 @@ def pets(tmp_path_factory):
     return root
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize(
     ("units", "activation"), [(2, "softmax"), (1, "sigmoid"), (2, None)]
 )
@@ -85,30 +83,6 @@ def test_probabilities_are_those_of_the_network_in_the_file(
     right = np.array([*read_all(results)["net"].values()])[0]
     accuracy = np.mean(right.predicted == right.labels)
     assert results.runs[0].test_accuracy == pytest.approx(accuracy)
-
-
-def test_each_image_is_predicted_once_for_measure_and_file(
-    pets, tmp_path, monkeypatch
-):
-    seen, predict = [], keras.Model.predict_on_batch
-    monkeypatch.setattr(
-        keras.Model,
-        "predict_on_batch",
-        lambda model, x: seen.append(len(x)) or predict(model, x),
-    )
-    task = study.Classification(pets, measure="auc", validation_fraction=0.2)
-    network = functools.partial(build, units=2, activation="softmax")
-    results = study.run(
-        planned(study.Variant("net", network), task=task, recipe=RECIPE),
-        tmp_path,
-    )
-    assert sum(seen) == results.sizes["test"] + results.sizes["validation"]
-    for split, key in (("test", "auc"), ("validation", "val_auc")):
-        frame = results.predictions("net", 0, split)
-        area = metrics.roc_auc_score(
-            frame.iloc[:, 1] == "label", frame.iloc[:, 3]
-        )
-        assert results.outcomes[0].metrics[key] == area
 
 
 def test_files_are_the_same_after_a_kill_and_of_more_seeds(pets, tmp_path):
@@ -270,28 +244,15 @@ def test_folds_of_a_seed_test_all_images_together(tmp_path):
     assert results.confusion("a").to_numpy().sum() == 4 * len(LABELS)
 
 
-class Own:
-    """Batches of one's own, which have no names."""
-
-    def __init__(self, batches):
-        self.batches = batches
-
-    def __len__(self):
-        return len(self.batches)
-
-    def __getitem__(self, index):
-        return self.batches[index]
-
-
 def test_images_without_names_are_numbered(pets):
     loaded = study.Classification(pets).load(RECIPE)
+    # A list of batches has no names.
+    batches = [loaded.test[index] for index in range(len(loaded.test))]
+    plain = dataclasses.replace(loaded, test=batches, validation=None)
     model = build(loaded, 2, "softmax")
-    task = study.Classification(loaded)
-    assert task.predict(model, loaded)["test/images"][0].endswith(".png")
-    changed = {"test": Own(loaded.test), "validation": None}
-    plain = task.predict(model, dataclasses.replace(loaded, **changed))
-    assert plain.keys() == {f"test/{x}" for x in KEYS}
-    assert [*plain["test/images"][:2]] == ["test 0", "test 1"]
+    found = study.Classification(loaded).predict(model, plain)
+    assert [*found] == ["test/images", "test/labels", "test/probabilities"]
+    assert [*found["test/images"][:2]] == ["test 0", "test 1"]
 
 
 def test_classes_without_images_have_no_scores(tmp_path):

@@ -88,7 +88,7 @@ def test_a_run_that_loses_patience_ends_as_early_after_a_kill(
     monkeypatch.setattr(pretended, "numbers", numbers)
     recipe = dataclasses.replace(TWO, epochs=9, patience=2)
     options = {"networks": {"linear": linear}, "recipe": recipe}
-    assert kill_and_resume("train", list, tmp_path, **options) == 4
+    assert kill_and_resume("train", few, tmp_path, **options) == 4
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,6 @@ from study_checks import GATED, NARROW, planned
 from cbam_keras.study.running import machine
 from cbam_keras.study.running.run import choose_workers
 
-on_tensorflow = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="of TensorFlow alone"
-)
-
 
 def test_workers_have_as_many_cores_each(monkeypatch):
     monkeypatch.setattr(machine, "accelerators", lambda _: [])

@@ -161,12 +161,14 @@ def with_random_layers():
     return keras.Model(inputs, layers.Dense(10, "softmax")(x))
 
 
-@pytest.mark.every_backend
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "recipe", "dtype"),
     [
-        (with_dropout, LAST_SEED, "float32"),
+        pytest.param(
+            *(with_dropout, LAST_SEED, "float32"),
+            marks=pytest.mark.every_backend,
+        ),
         (with_dropout, HALF, "float16"),
         (with_random_layers, SMALL, "float32"),
     ],

@@ -2,6 +2,7 @@
 
 import itertools
 
+import networks
 import numpy as np
 import pretended
 import pytest
@@ -17,6 +18,11 @@ pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 IMAGES = np.arange(10 * 16 * 48).reshape(10, 16, 16, 3)
 IMAGES = (IMAGES // 5).astype("uint8")
 MASKS = IMAGES[..., 0] > 99
+
+
+@pytest.fixture(autouse=True)
+def tiny_unet(monkeypatch):
+    networks.replace_tiny(monkeypatch.setitem, (1, 1), "strided")
 
 
 def hypermodel(**options):
