@@ -68,7 +68,7 @@ ADVICE = (
     "Choose another folder, or overwrite it (overwrite=True, or --overwrite "
     "on the command line)"
 )
-# What `study.json` holds, and its settings. The last ones are of a search.
+# What `study.json` holds, also of a search that has ended, and its settings.
 FIELDS: Fields = {
     "format": int,
     "kind": str,
