@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import os
 from typing import TYPE_CHECKING, Any, cast
 
 from cbam_keras import _checks, _graph, study
@@ -226,7 +225,6 @@ class Search:
             },
             kind="tune",
             folds=self.folds,
-            layout="ranking",
             question=f"Which attention suits the network {self.name} on "
             f"{self.trial_task.name}, and does it improve the "
             f"{comparison.NOUNS[self.task is not None]}?",
@@ -265,18 +263,14 @@ class Search:
             every = shuffled(self.space, self.recipe.seed)
         return itertools.islice(every, self.max_trials if self.is_list else 1)
 
-    def folder(self, output: str | os.PathLike) -> study.StudyFolder:
-        """Returns the output folder of the search."""
-        # Raises if the data have no labels to weight.
-        study.class_weights(self.loaded, self.recipe)
-        return study.StudyFolder(output, self.trials, self.loaded)
-
     def run(self, options: study.RunOptions) -> study.Ranking:
         """Runs the search; see `study.run`."""
         output = options.output
         if output is None:
             output = study.default_output(self.trials)
-        folder = self.folder(output)
+        # Raises if the data have no labels to weight.
+        study.class_weights(self.loaded, self.recipe)
+        folder = study.StudyFolder(output, self.trials, self.loaded)
         with folder.opened(options):
             results = self._run_trials(folder, options)
             self._confirm(results, folder, options)

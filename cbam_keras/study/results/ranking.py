@@ -397,7 +397,7 @@ class Ranking(Results):
         return plot_trials(self.ranked, self.title, self.measures[0])
 
 
-Results.layouts["ranking"] = Ranking
+Results.by_kind["tune"] = Ranking
 
 
 def _short(measure):
