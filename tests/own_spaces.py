@@ -22,9 +22,6 @@ class Space(tuning.CBAMHyperModel):
     def complete(self, values):
         return values
 
-    def rate_and_batch_size(self, values):
-        return values.get("learning_rate"), values.get("batch_size")
-
 
 def as_space(hypermodel):
     """Returns a hypermodel; a function is one of its own."""

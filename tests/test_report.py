@@ -122,7 +122,7 @@ def test_hostile_names_stay_text(command, tmp_path):
     folder = FOLDERS[command](tmp_path / "run")
     changed = 0
     # Names of networks and measures are keys, too.
-    same = ("kind", "layout", "status", "variant", "key", "baseline")
+    same = ("kind", "status", "variant", "key", "baseline")
     same += ("file", "predictions", "latest", "best")
     names = ("none", "cbam", "se")
     for file in folder.rglob("*.json"):

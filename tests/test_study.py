@@ -96,7 +96,6 @@ def test_a_folder_is_read_as_what_its_run_returned(ran):
         ({"variants": (NARROW, NARROW)}, ValueError, "different names"),
         ({"baseline": "none"}, ValueError, 'must be one of "narrow"'),
         ({"recipe": {"epochs": 1}}, TypeError, "`recipe` must be a Recipe or"),
-        ({"layout": "paper"}, ValueError, '`layout` must be one of "networks"'),
         ({"settings": {"x": object()}}, TypeError, "must be plain values"),
         (
             {"variants": [study.Variant("a", narrow, {"x": [float("nan")]})]},

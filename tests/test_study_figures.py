@@ -121,7 +121,6 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
             [trial(0, 0.5, units=8)],
             r"ratio and kernel size.* Received: 1 .* of \['units'\]",
         ),
-        (plot_comparison, compared(), "`results` must hold at least one row"),
     ],
 )
 def test_nothing_to_draw_is_refused(plot, arguments, message):

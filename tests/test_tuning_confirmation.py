@@ -285,15 +285,6 @@ def test_a_search_may_find_that_no_network_learns(quick, tmp_path):
     assert found.verdict.startswith("No network is better than guessing")
 
 
-def test_networks_of_ones_own_are_confirmed_without_a_verdict(quick, tmp_path):
-    found = search(tmp_path, tuning_checks.mlp, max_trials=4)
-    (row,) = found.confirmation
-    assert row.options == found.best.values
-    assert (found.verdict, found.code) == ("", "")
-    assert "To use it" not in str(found)
-    json.loads(found.json())
-
-
 @keras.saving.register_keras_serializable(package="code")
 class Gate(cbam_keras.CBAM):
     __module__ = "__main__"

@@ -156,22 +156,6 @@ def test_a_layer_of_ones_own_is_a_kind():
     assert isinstance(hypermodel.attention_for(hp)(name="gate"), Gate)
 
 
-def test_a_function_replaces_a_dimension():
-    hypermodel, hp = space_of(
-        attention=("none", "cbam"),
-        kernel_size=lambda hp: 2 * hp.Int("half", 1, 4) + 1,
-        learning_rate=lambda hp: 10.0 ** -hp.Int("digits", 1, 3),
-    )
-    values = point(hp, attention="cbam")
-    values.values |= {"half": 4, "digits": 2}
-    model = hypermodel.build(values)
-    sizes = {x.kernel_size for x in model.layers if isinstance(x, CBAM)}
-    assert sizes == {9}
-    assert hypermodel.learning_rate_for(values) == pytest.approx(0.01)
-    assert "half" not in point(hp).values
-    assert "kernel_size" not in values.values
-
-
 def test_it_is_a_hypermodel_of_keras_tuner(tmp_path, capsys):
     tuner = keras_tuner.RandomSearch(
         tuning.CBAMHyperModel(SHAPE, 5, attention=("none", "cbam")),

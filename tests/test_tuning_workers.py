@@ -41,20 +41,6 @@ def trials(output):
     ]
 
 
-def alike(hp):
-    """Returns one network for values that are the same as written."""
-    hp.Float("rate", 0.1, 0.1 + 1e-9, sampling="linear")
-    return tuning_checks.network(4)
-
-
-def test_a_network_that_is_proposed_twice_is_trained_once(tmp_path, quick):
-    Workers(quick)
-    found = tuning_checks.search(
-        tmp_path, "bayesian", hypermodel=alike, max_trials=3, workers=3
-    )
-    assert len(found.trials) == 1
-
-
 def test_trials_do_not_depend_on_which_worker_is_faster(tmp_path, quick):
     pretended = Workers(quick)
     first = trials(tmp_path / "first")

@@ -25,7 +25,7 @@ def mlp(hp):
     activation = hp.Choice("activation", ["tanh", "relu"])
     with hp.conditional_scope("activation", ["relu"]):
         bias = hp.Boolean("bias", default=True)
-    hp.Float("learning_rate", 1e-3, 1e-1, sampling="log", default=0.01)
+    hp.Choice("learning_rate", [0.001, 0.003, 0.01, 0.03, 0.1], default=0.01)
     return network(units, activation=activation, use_bias=bias is not False)
 
 

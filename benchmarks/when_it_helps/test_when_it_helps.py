@@ -14,7 +14,6 @@ from cbam_keras.study.results.statistics import Measured
 LONGER = "none-20-epochs", "none-longer"
 RESULTS = {
     "format": 4,
-    "layout": "networks",
     "kind": "train",
     "command": "cbam-keras train",
     "source": {"name": "/home/me/photographs"},

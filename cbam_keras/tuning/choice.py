@@ -63,8 +63,6 @@ def verdict(results: study.Ranking, unlearned: str) -> str:
     `unlearned` says that no network has learned, or is empty.
     """
     trials, confirmed = results.trials, results.confirmation
-    if not any("attention" in trial.values for trial in trials):
-        return ""
     if not confirmed:
         return (
             "Nothing is confirmed: the highest accuracy of several trials is "

@@ -2,7 +2,7 @@
 
 import dataclasses
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 import keras_tuner
@@ -25,11 +25,10 @@ from cbam_keras.tuning.space import (
     PAPER,
     SHOWN_IF_CHANGED,
     Values,
-    hyperparameters,
 )
 
-# One value, several, or a function that asks for it.
-Dimension = str | float | Sequence | Callable[[HyperParameters], object] | None
+# One value, or several.
+Dimension = str | float | Sequence | None
 # Squeeze-and-excitation has one network in the default space.
 CONTROL: dict[object, Values] = {"se": {"reduction_ratio": 4}}
 # Hyperparameters of the layers, in the order in which they are asked for.
@@ -40,17 +39,13 @@ DIMENSIONS = ("reduction_ratio", "kernel_size", *SHOWN_IF_CHANGED[2:])
 class CBAMHyperModel(keras_tuner.HyperModel):
     """Networks with and without attention, as a search space of KerasTuner.
 
-    Arguments take one value, a sequence to choose from or, except `attention`,
-    a function of `keras_tuner.HyperParameters`.
+    Arguments take one value, or a sequence to choose from.
 
     It is for `tuning.search`, and for KerasTuner's own tuners. Hyperparameters
     have the names of the arguments below, and exist only where they matter: the
     kernel size where the attention has a spatial gate, and so on. The default
     space has 14 networks: CBAM with each of four reduction ratios and three
     kernel sizes, no attention, and squeeze-and-excitation.
-
-    A function is, for example, `lambda hp: hp.Float("learning_rate", 1e-3,
-    3e-2, sampling="log")`.
 
     Args:
         input_shape: Tuple, the shape of an image with values in [0, 255].
@@ -299,15 +294,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         """Returns values with those that are not searched."""
         return {**values, **self.fixed.get(values.get("attention"), {})}
 
-    def rate_and_batch_size(
-        self, values: Values
-    ) -> tuple[float | None, int | None]:
-        """Returns those of a trial, where its values say them."""
-        # Functions may compute them from other values.
-        trial = self._choose(hyperparameters(values))
-        rate = trial["learning_rate"]
-        return rate and float(rate), trial["batch_size"]
-
     def _choose(self, hp):
         """Registers the hyperparameters, and returns the values in use."""
         # The rate is first, so that a grid search varies all else before it.
@@ -320,7 +306,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             kinds = self._kinds_with(name)
             if kinds:
                 with hp.conditional_scope("attention", kinds):
-                    value = self._ask(hp, name, kind in kinds)
+                    value = self._ask(hp, name)
                 if kind in kinds:
                     values[name] = value
         self._refuse_others(hp)
@@ -333,7 +319,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         space of the next network.
         """
         for name, options in self.options.items():
-            if callable(options) or options is None:
+            if options is None:
                 continue
             full = hp._get_name(name)
             values = [[*x.values] for x in hp.space if x.name == full]
@@ -347,11 +333,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
                     "space.attention_for(hp)"
                 )
 
-    def _ask(self, hp, name, is_active=True):
+    def _ask(self, hp, name):
         options = self.options[name]
-        if callable(options):
-            # It may compute with values, which inactive ones do not have.
-            return options(hp) if is_active else None
         if options is None:
             return None
         if len(options) == 1:
@@ -396,7 +379,7 @@ def _default(name, options):
 
 def _choices(name, value):
     """Returns the values to choose from as a tuple, checked by a layer."""
-    if value is None or callable(value):
+    if value is None:
         return value
     single = isinstance(value, str) or not hasattr(value, "__iter__")
     choices = [value] if single else list(value)

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import os
 from typing import TYPE_CHECKING, Any, cast
 
 from cbam_keras import _checks, _graph, study
@@ -21,13 +20,10 @@ from cbam_keras.tuning.files import (
     write_trials,
 )
 from cbam_keras.tuning.space import (
-    MAX_LISTED,
     PLAIN,
+    TRAINING,
     Values,
-    canonical,
     controls,
-    count_points,
-    explore,
     grid,
     has_no_attention,
     hyperparameters,
@@ -76,11 +72,9 @@ class Search:
         recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
             Defaults to `None`, which means that of `comparison.compare`.
         algorithm: `"random"`, `"grid"` (all combinations) or `"bayesian"`
-            (Gaussian process). `"random"` tries no combination twice, except
-            with ranges or more than 20,000 combinations, which KerasTuner
-            draws. `"grid"` takes 10 values of a range. For others, as
-            Hyperband, give a `CBAMHyperModel` to KerasTuner's own tuners.
-            Defaults to `"random"`.
+            (Gaussian process). `"random"` tries no combination twice. For
+            others, as Hyperband, give a `CBAMHyperModel` to KerasTuner's own
+            tuners. Defaults to `"random"`.
         max_trials: Positive integer, may be raised in a later call. Defaults to
             `None`, which means 14, the whole default space. For `"grid"` it
             means all combinations.
@@ -195,7 +189,9 @@ class Search:
     @functools.cached_property
     def space(self) -> "HyperParameters":
         """The `HyperParameters` that the networks ask for."""
-        return explore(self.hypermodel.declare_hyperparameters)
+        space = hyperparameters({})
+        self.hypermodel.declare_hyperparameters(space)
+        return space
 
     @functools.cached_property
     def trials(self) -> study.Study:
@@ -229,7 +225,6 @@ class Search:
             },
             kind="tune",
             folds=self.folds,
-            layout="ranking",
             question=f"Which attention suits the network {self.name} on "
             f"{self.trial_task.name}, and does it improve the "
             f"{comparison.NOUNS[self.task is not None]}?",
@@ -244,27 +239,20 @@ class Search:
             model = getattr(model, "__name__", type(model).__name__)
         return "".join(c if c.isalnum() else "_" for c in model)
 
-    @functools.cached_property
+    @property
     def is_list(self) -> bool:
         """Whether all trials are known before the first."""
-        if self.algorithm != "random":
-            return self.algorithm == "grid"
-        has_range = any(
-            type(hp).__name__ == "Float" and hp.step is None
-            for hp in self.space.space
-        )
-        return not has_range and count_points(self.space) <= MAX_LISTED
+        return self.algorithm != "bayesian"
 
-    def variant(self, values: Values, name: str | None = None) -> study.Variant:
+    def variant(self, values: Values) -> study.Variant:
         """Returns a trial as a variant of a study."""
-        values = canonical(self.hypermodel.complete(values))
-        rate, batch_size = self.hypermodel.rate_and_batch_size(values)
+        values = self.hypermodel.complete(values)
+        training: dict[str, Any] = {x: values.get(x) for x in TRAINING}
         variant = study.Variant(
-            name or name_of(values),
+            name_of(values),
             functools.partial(_build, self.hypermodel, values, self.recipe),
             values,
-            rate,
-            batch_size=batch_size,
+            **training,
         )
         return dataclasses.replace(variant, label=label(variant.describe()))
 
@@ -275,18 +263,14 @@ class Search:
             every = shuffled(self.space, self.recipe.seed)
         return itertools.islice(every, self.max_trials if self.is_list else 1)
 
-    def folder(self, output: str | os.PathLike) -> study.StudyFolder:
-        """Returns the output folder of the search."""
-        # Raises if the data have no labels to weight.
-        study.class_weights(self.loaded, self.recipe)
-        return study.StudyFolder(output, self.trials, self.loaded)
-
     def run(self, options: study.RunOptions) -> study.Ranking:
         """Runs the search; see `study.run`."""
         output = options.output
         if output is None:
             output = study.default_output(self.trials)
-        folder = self.folder(output)
+        # Raises if the data have no labels to weight.
+        study.class_weights(self.loaded, self.recipe)
+        folder = study.StudyFolder(output, self.trials, self.loaded)
         with folder.opened(options):
             results = self._run_trials(folder, options)
             self._confirm(results, folder, options)
@@ -303,7 +287,7 @@ class Search:
         of the network of the defaults.
         """
         space, folds = self.space, self.folds or 1
-        points = count_points(space)
+        points = sum(1 for _ in grid(space))
         trials = min(points, self.max_trials or points)
         over = f" over {folds} folds" if self.folds else ""
         # The winner and, where the space has both, no attention.
@@ -337,7 +321,7 @@ class Search:
 
             space = self.space.copy()
             with tuner.oracle_of(
-                *(self.algorithm, space, self.max_trials or MAX_TRIALS),
+                *(space, self.max_trials or MAX_TRIALS),
                 self.trials.measured_by[0].key,
                 self.recipe.seed,
             ) as oracle:

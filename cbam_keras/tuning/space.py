@@ -1,15 +1,11 @@
 """Points of a search space: listed, drawn, named."""
 
-import contextlib
 import hashlib
-import itertools
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.study.results.ranking import Value
@@ -33,7 +29,7 @@ PAPER: Values = {
 }
 # No attention.
 PLAIN = "none"
-# Hyperparameters in a few words, in the order of all values.
+# Hyperparameters in a few words.
 SHORT = {
     "attention": "{}",
     "stages": "stages={}",
@@ -55,8 +51,6 @@ SHOWN_IF_CHANGED = (
 )
 # The longest name, in bytes.
 MAX_NAME = 60
-# Larger spaces are sampled, not listed.
-MAX_LISTED = 20_000
 
 
 def hyperparameters(values: Values) -> "HyperParameters":
@@ -86,35 +80,6 @@ def point(space: "HyperParameters", **values: Value) -> "HyperParameters":
         if space.is_active(hp):
             space.values[hp.name] = values.get(hp.name, hp.default)
     return space
-
-
-def explore(
-    declare: Callable[["HyperParameters"], object],
-) -> "HyperParameters":
-    """Returns the whole space that a function asks for.
-
-    What functions of the user ask for under a condition is found by changing
-    one value at a time.
-    """
-    space = hyperparameters({})
-    declare(space)
-    # The list grows.
-    for hp in space.space:
-        met = {parent.name: parent.values[0] for parent in hp.conditions}
-        # A range has no list of values; its end is tried.
-        is_range = hasattr(hp, "max_value")
-        for value in [hp.default, hp.max_value] if is_range else hp.values:
-            probe = point(space, **{**met, hp.name: value})
-            # A trial with these values records the error.
-            with contextlib.suppress(Exception):
-                declare(probe)
-            space.merge(probe.space, overwrite=False)
-    return space
-
-
-def count_points(space: "HyperParameters") -> int:
-    """Returns how many points a space has, as far as they can be listed."""
-    return sum(1 for _ in itertools.islice(grid(space), MAX_LISTED + 1))
 
 
 def controls(space: "HyperParameters") -> list[Values]:
@@ -151,22 +116,6 @@ def shuffled(space: "HyperParameters", seed: int) -> list[Values]:
     others = [values for values in grid(space) if values not in first]
     random.Random(seed).shuffle(others)
     return [*first, *others]
-
-
-def canonical(values: Values) -> Values:
-    """Returns the values that decide on a network, as all processes see them.
-
-    KerasTuner sends them to other processes in another order, and in single
-    precision; a trial must be found again under its values.
-    """
-    names = [*SHORT, *sorted(values.keys() - SHORT.keys())]
-    return {
-        name: float(f"{np.float32(values[name]):.6g}")
-        if isinstance(values[name], float)
-        else values[name]
-        for name in names
-        if name in values
-    }
 
 
 def name_of(values: Values) -> str:

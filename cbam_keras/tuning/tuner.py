@@ -1,4 +1,4 @@
-"""Searches whose trials KerasTuner's oracle proposes.
+"""Searches whose trials KerasTuner's Bayesian oracle proposes.
 
 A search is resumed by running it again from its start: trials are kept under
 their values, so those that have been trained return at once. As many trials as
@@ -17,12 +17,7 @@ import keras_tuner
 from cbam_keras import _checks, _terminal, study
 from cbam_keras.study.results.ranking import join_folds
 from cbam_keras.tuning.files import keep_networks
-from cbam_keras.tuning.space import Values, controls, label
-
-ORACLES = {
-    "random": keras_tuner.oracles.RandomSearchOracle,
-    "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
-}
+from cbam_keras.tuning.space import Values, controls
 
 
 def run(
@@ -54,9 +49,7 @@ def _propose(oracle, count):
 
 
 def _report(oracle, trial, variant, queue):
-    """Tells the oracle how a trial has ended, with values as in the folder."""
-    proposed, values = trial.hyperparameters.values, variant.options
-    proposed |= {name: values[name] for name in proposed if name in values}
+    """Tells the oracle how a trial has ended."""
     measure, runs = queue.study.measured_by[0], queue.study.runs
     outcomes = [queue.folder.outcome(variant.name, run) for run in runs]
     outcome = join_folds([x for x in outcomes if x])
@@ -68,11 +61,11 @@ def _report(oracle, trial, variant, queue):
         score = measure.merit(score)
         oracle.update_trial(trial.trial_id, {measure.key: score})
     oracle.end_trial(trial)
-    _terminal.say(f"Trial: {label(values)}, {outcome.message or score}")
+    _terminal.say(f"Trial: {variant.label}, {outcome.message or score}")
 
 
-class ControlsFirst(keras_tuner.Oracle):
-    """Mixin of KerasTuner's oracles, which begins with the controls."""
+class ControlsFirst(keras_tuner.oracles.BayesianOptimizationOracle):
+    """KerasTuner's Bayesian oracle, which begins with the controls."""
 
     def __init__(self, first: list[Values], **options: object):
         super().__init__(**options)
@@ -93,25 +86,21 @@ class ControlsFirst(keras_tuner.Oracle):
 
 @contextlib.contextmanager
 def oracle_of(
-    algorithm: str,
     space: keras_tuner.HyperParameters,
     max_trials: int,
     measure: str,
     seed: int,
 ) -> Iterator[keras_tuner.Oracle]:
-    """Gives KerasTuner's oracle of an algorithm, which begins with controls."""
-    options = {"max_trials": max_trials}
-    if algorithm == "bayesian":
-        options["num_initial_points"] = max(4, max_trials // 4)
-    kind = type("Oracle", (ControlsFirst, ORACLES[algorithm]), {})
-    oracle = kind(
+    """Gives the oracle of a search, with a folder that it needs."""
+    oracle = ControlsFirst(
         controls(space),
+        max_trials=max_trials,
+        num_initial_points=max(4, max_trials // 4),
         objective=keras_tuner.Objective(measure, "max"),
         hyperparameters=space,
         # KerasTuner takes 0 for no seed, and draws from seed, seed + 1, ...
         seed=random.Random(seed).randrange(1, 2**32),
         max_consecutive_failed_trials=10**9,
-        **options,
     )
     with tempfile.TemporaryDirectory() as scratch:
         # Gives the oracle its folder. The space is known, and nothing built.

@@ -39,7 +39,7 @@ from cbam_keras.models import (
 )
 from cbam_keras.study.plans.measures import ACCURACY
 from cbam_keras.study.plans.recipes import (
-    MASK_STEPS,
+    LEAST_STEPS,
     RECIPES,
     Recipe,
     find_recipe,
@@ -415,7 +415,7 @@ def default_recipe(
         if weights is None:
             epochs = recipe.total_epochs
             recipe = dataclasses.replace(recipe, epochs=epochs, frozen_epochs=0)
-        return dataclasses.replace(recipe, least_steps=MASK_STEPS)
+        return dataclasses.replace(recipe, least_steps=LEAST_STEPS)
     if weights is not None:
         return suit_to(data, RECIPES["fine-tuning"])
     rate = 0.03 if model == "tiny" else 0.01

@@ -14,8 +14,8 @@ DTYPES = {None: None, "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 BALANCED, SQRT = "balanced", "sqrt"
 FOCAL = "focal"
 # The default epochs are at least so many steps, in which small networks learn,
-# and so many for masks.
-LEAST_STEPS, MASK_STEPS = 200, 200
+# also from masks.
+LEAST_STEPS = 200
 
 
 @dataclasses.dataclass(frozen=True)

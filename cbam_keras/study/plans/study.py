@@ -21,8 +21,6 @@ from cbam_keras.study.plans.recipes import DTYPES, Recipe, find_recipe
 # The name of a variant may have so many bytes: file systems allow 255, and the
 # names of files and folders hold more than that of the variant.
 MAX_NAME = 190
-# How results are shown: see `Study`.
-LAYOUTS = ("networks", "ranking")
 
 
 class Run(NamedTuple):
@@ -253,16 +251,14 @@ class Study:
         measures: Sequence of `Measure`: the first is compared. The others are
             further columns. Defaults to `()`: that of the task.
         kind: String, its kind: a run is not resumed as one of another kind.
-            Defaults to `"study"`.
+            Results of the kind `"tune"` have the best network first, as the
+            trials of a search. Defaults to `"study"`.
         finish: Function of the results and the output folder that writes
             further files. It runs also when the run is interrupted. Defaults to
             `None`.
         folds: Integer from 2, the number of folds of a cross-validation. Each
             variant is trained once for each fold of each seed, which decides
             what is in which fold. Defaults to `None`.
-        layout: String, how results are shown: `"networks"` has a row per
-            network with its difference to the baseline, `"ranking"` the best
-            first, as the trials of a search. Defaults to `"networks"`.
         question: String, what the study asks, for its report. Defaults to
             `""`.
 
@@ -286,7 +282,6 @@ class Study:
     # It takes `Results` and `StudyFolder`.
     finish: Callable[..., None] | None = None
     folds: int | None = None
-    layout: str = LAYOUTS[0]
     question: str = ""
 
     def __post_init__(self) -> None:
@@ -304,7 +299,6 @@ class Study:
             )
         if self.baseline is not None:
             _checks.one_of("baseline", self.baseline, names)
-        _checks.one_of("layout", self.layout, LAYOUTS)
         check_folds_of(self.task, self.folds)
         _checks.convert(
             self,

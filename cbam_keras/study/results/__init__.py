@@ -1,7 +1,6 @@
 """Results of what is trained: read, compared, printed and drawn.
 
 - `results`: `Results`: what has been trained, compared.
-- `reading`: what an output folder holds, as `Results` take it.
 - `tables`: tables of networks.
 - `predictions`: what networks predict, judged by class.
 - `ranking`: networks ranked, as the trials of a search.

@@ -18,7 +18,7 @@ from cbam_keras.study.plans.measures import (
     Measure,
     compute,
 )
-from cbam_keras.study.plans.study import LAYOUTS, Run, check_name, runs_of
+from cbam_keras.study.plans.study import Run, check_name, runs_of
 from cbam_keras.study.results.predictions import Predictions
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.running.checkpoints import STATE, State, name_of
@@ -213,7 +213,7 @@ def results_of(
             **{"format": FORMAT, "kind": KIND, "command": None},
             **{"settings": settings, "versions": versions(), "labels": {}},
             "seeds": [*dict.fromkeys(place.seed for place in places)],
-            **{"layout": LAYOUTS[0], "question": ""},
+            "question": "",
             "measures": [dataclasses.asdict(x) for x in measures],
             "baseline": baseline or first,
             **{"class_names": class_names, "threshold": None},

@@ -19,7 +19,11 @@ from cbam_keras.study.results.tables import (
     mean_cell,
     note_of,
 )
-from cbam_keras.study.running.folder import CONFIRMATION, read_content
+from cbam_keras.study.running.folder import (
+    CHOICE,
+    CONFIRMATION,
+    read_content,
+)
 from cbam_keras.study.running.outcomes import Outcome
 
 # How many trials are printed.
@@ -28,15 +32,6 @@ MAX_TRIALS = 20
 FIGURES = (
     *("message", "val_accuracy", "val_loss", "best_epoch", "epochs"),
     *("parameters", "macs", "seconds"),
-)
-# What `results.json` holds of what a search has ended with.
-CHOICE = (
-    "best",
-    "best_network",
-    "best_options",
-    "code",
-    "confirmation",
-    "verdict",
 )
 # An option, or a hyperparameter, has such a value.
 Value = str | int | float
@@ -402,7 +397,7 @@ class Ranking(Results):
         return plot_trials(self.ranked, self.title, self.measures[0])
 
 
-Results.layouts["ranking"] = Ranking
+Results.by_kind["tune"] = Ranking
 
 
 def _short(measure):

@@ -19,16 +19,10 @@ from cbam_keras.study.plans.measures import (
     as_measure,
     validation_key,
 )
-from cbam_keras.study.plans.study import (
-    LAYOUTS,
-    Measure,
-    Run,
-    runs_of,
-)
+from cbam_keras.study.plans.study import Measure, Run, runs_of
 from cbam_keras.study.results import predictions
 from cbam_keras.study.results.figures import plot_comparison
 from cbam_keras.study.results.predictions import FilesRead, Predictions
-from cbam_keras.study.results.reading import parts_of
 from cbam_keras.study.results.statistics import (
     Measured,
     describe_runs,
@@ -115,8 +109,8 @@ class Results(_terminal.Tabular):
     class_names: tuple[str, ...] = ()
     threshold: str | None = None
 
-    # The class of each layout; a study names the one that shows it.
-    layouts: ClassVar[dict[str, type["Results"]]] = {}
+    # The classes of the kinds of studies that have a class of their own.
+    by_kind: ClassVar[dict[str, type["Results"]]] = {}
 
     @classmethod
     def read(cls, folder: str | os.PathLike) -> "Results":
@@ -146,10 +140,10 @@ class Results(_terminal.Tabular):
         seeds: Sequence[int] | None = None,
     ) -> "Results":
         """Returns the results of these variants and seeds, or of all."""
-        layout = Results.layouts[content["layout"]]
+        kind = Results.by_kind.get(content["kind"], Results)
         variants = tuple(variants or content["settings"]["variants"])
         seeds = tuple(seeds or content["seeds"])
-        return layout(**layout.parts_of(path, content, variants, seeds))
+        return kind(**kind.parts_of(path, content, variants, seeds))
 
     @classmethod
     def parts_of(
@@ -159,8 +153,38 @@ class Results(_terminal.Tabular):
         variants: tuple[str, ...],
         seeds: tuple[int, ...],
     ) -> _files.Json:
-        """Returns what the constructor takes."""
-        return parts_of(path, content, variants, seeds)
+        """Returns what the constructor takes, of what a folder holds."""
+        settings = content["settings"]
+        outcomes = {(x.variant, x.run): x for x in content["outcomes"]}
+        runs = runs_of(seeds, settings.get("folds"))
+        in_order = [(variant, run) for run in runs for variant in variants]
+        baseline = content["baseline"]
+        description = next(iter(settings["data"].values()))
+        guess = content.get("commonest")
+        if guess is None and description.get("classes"):
+            guess = 1 / description["classes"]
+        return {
+            "output": path,
+            "outcomes": tuple(outcomes[x] for x in in_order if x in outcomes),
+            "variants": variants,
+            "seeds": seeds,
+            "baseline": baseline if baseline in variants else None,
+            "measures": tuple(Measure(**x) for x in content["measures"]),
+            "data": description["name"],
+            "sizes": description["sizes"],
+            "guess": guess,
+            "kind": content["kind"],
+            "settings": settings,
+            "labels": {
+                name: label
+                for name, label in content["labels"].items()
+                if name in variants
+            },
+            "folds": settings.get("folds"),
+            "question": content.get("question") or "",
+            "class_names": tuple(content.get("class_names") or ()),
+            "threshold": content.get("threshold"),
+        }
 
     def with_subfolders(self) -> "Results":
         """Returns the results with those of runs in subfolders, if any."""
@@ -549,6 +573,3 @@ class Results(_terminal.Tabular):
     def plot(self) -> "style.Figure":
         """Returns a matplotlib figure of means, seeds and intervals."""
         return plot_comparison(self, self.title)
-
-
-Results.layouts[LAYOUTS[0]] = Results

@@ -31,7 +31,6 @@ from cbam_keras._version import __version__
 from cbam_keras.data import Source
 from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.plans.study import (
-    LAYOUTS,
     Data,
     Run,
     Study,
@@ -68,7 +67,7 @@ ADVICE = (
     "Choose another folder, or overwrite it (overwrite=True, or --overwrite "
     "on the command line)"
 )
-# What `study.json` holds, and its settings. The last ones are of a search.
+# What `study.json` holds, also of a search that has ended, and its settings.
 FIELDS: Fields = {
     "format": int,
     "kind": str,
@@ -77,7 +76,6 @@ FIELDS: Fields = {
     "seeds": list[int],
     "versions": dict[str, str],
     "labels": dict[str, str],
-    "layout": str,
     "question": str,
     "measures": list[Measure],
     "baseline": str | None,
@@ -126,7 +124,6 @@ class StudyFolder:
             "labels": {v.name: v.label for v in study.variants if v.label},
         } | as_written(
             {
-                "layout": study.layout,
                 "question": study.question,
                 "measures": [dataclasses.asdict(x) for x in study.measured_by],
                 "baseline": study.baseline,
@@ -433,7 +430,6 @@ def _check_content(content):
             raise ValueError(f"`{name}` is empty")
     if not settings["data"]:
         raise ValueError("`settings.data` is empty")
-    _checks.one_of("layout", content["layout"], LAYOUTS)
     # They name folders.
     for name in settings["variants"]:
         check_name(name)

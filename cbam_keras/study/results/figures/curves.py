@@ -77,23 +77,8 @@ def plot_comparison(results: Any, title: str = "") -> "style.Figure":
 
     The interval, if there is one, is drawn from the line of the baseline: where
     it does not touch the line, the difference excludes zero.
-
-    Args:
-        results: `study.Results`.
-        title: String, written over the figure. Defaults to `""`.
-
-    Returns:
-        A `matplotlib.figure.Figure`.
-
-    Raises:
-        ValueError: If there are no rows.
-        ImportError: If matplotlib is not installed.
     """
     rows, measure = results.rows, results.measures[0]
-    if not rows:
-        raise ValueError(
-            "`results` must hold at least one row. Received: rows=[]"
-        )
     figure = style.new_figure(8, 1.6 + 0.42 * len(rows), title)
     axes = figure.subplots()
     means = {row.variant: row.mean for row in rows}
