@@ -177,9 +177,8 @@ def test_files_of_every_format_are_read_as_pillow_reads_them(tmp_path):
 
 
 @of_copies
-def test_a_png_may_say_after_its_pixels_how_it_was_held(tmp_path, monkeypatch):
+def test_a_png_may_say_after_its_pixels_how_it_was_held(tmp_path):
     """As exiftool writes it."""
-    monkeypatch.setattr("cbam_keras.data.decoding.CHECKED_BYTES", 0)
     _save(tmp_path, {f"{i}.png": COLOUR for i in range(3)}, exif=LEFT)
     for path in tmp_path.rglob("*.png"):
         content = path.read_bytes()

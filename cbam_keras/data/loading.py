@@ -201,10 +201,9 @@ def load(
               `test` of such folders. There may be `validation`, too. Only
               `train` is needed, and other names are known, as `Training`, `val`
               and `test_set`. Images are AVIF, BMP, GIF, JPEG, JPEG 2000, PNG,
-              PPM, TIFF and WebP files, of 8 bits in color and up to 32 in gray.
-              Others, files that cannot be decoded and those without a class are
-              left out, with a warning; all files are decoded once to know, of
-              more than 4 GiB some and those whose end is missing.
+              PPM, TIFF and WebP files, of 8 bits in color and up to 16 in gray.
+              Others, files that are cut off or of other values, and those
+              without a class are left out, with a warning.
             - A CSV file or `pandas.DataFrame` with the columns `image` (paths)
               and `label` (classes), or a mapping. The file has commas,
               semicolons or tabs. Paths start from its folder or from the
