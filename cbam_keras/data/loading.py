@@ -251,13 +251,13 @@ def load(
             `val` or `test`. Defaults to `None`: `split`, if there is one.
         group_column: String, the column of a table with the patient, or what
             else keeps images in one split. Defaults to `None`: `group`, if
-            there is one, or else subfolders.
+            there is one.
         group_by: Regular expression: images stay in one split if it matches the
             same text in their paths, as `"OAS1_[0-9]+"`, or in its parentheses.
             Defaults to `None`, which means subfolders.
         image_folder: Path of the folder that the paths of a table start from.
-            By default that of the CSV file, or the ones next to it that hold
-            the images. Defaults to `None`.
+            By default that of the CSV file. Paths of another machine count
+            from the folder that makes them exist. Defaults to `None`.
         data_dir: Path of the folder of TensorFlow Datasets. Its own default
             without one. Defaults to `None`.
         manual_dir: Path of a folder of files downloaded by hand, for datasets

@@ -179,7 +179,7 @@ class Source:
         if self.kind == "table":
             columns = {x: getattr(self, f"{x}_column") for x in COLUMNS}
             table = self.data, columns, self.image_folder
-            return from_table(*table, *grouping, of_masks=masks is not None)
+            return from_table(*table, masks is not None)
         if self.kind == "folder" and masks is not None:
             return from_pairs(self.data, masks.folder, *grouping, masks.pair_by)
         if self.kind == "folder":
