@@ -7,6 +7,7 @@ import functools
 import hashlib
 import io
 import os
+import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
@@ -17,6 +18,7 @@ from cbam_keras import _checks
 from cbam_keras._terminal import show_progress
 from cbam_keras.data.augmentation import draw_box
 from cbam_keras.data.examples import (
+    READERS,
     Dataset,
     Examples,
     Header,
@@ -33,6 +35,7 @@ ENDINGS = tuple(
     ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm "
     ".tif .tiff .webp".split()
 )
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 # The tag of EXIF that says how the camera was held, and its values that
 # exchange height and width.
 ORIENTATION = 0x0112
@@ -59,6 +62,24 @@ COMPRESSED = ("GIF", "JPEG", "MPO", "PNG", "WEBP")
 
 # Evaluation takes 224/256 of each side from this side on, as on ImageNet.
 CROPPED_FROM = 128
+
+
+def describe_file(path: pathlib.Path) -> str:
+    """Returns what a file or an address is and how to read it, if it is one."""
+    ending = path.suffix.lower()
+    if re.match(r"\w\w+:/", str(path)):
+        return "which is an address: download it, and pass the folder"
+    if not path.is_file():
+        return ""
+    if ending in ARCHIVES:
+        return "which is an archive: unpack it, and pass the folder"
+    if ending in ENDINGS:
+        return "which is one image: pass a folder with a folder for each class"
+    reader = READERS.get(ending, "pandas or NumPy")
+    return (
+        f"which is a file: {reader} may read it; pass arrays (images, labels) "
+        "or a data frame"
+    )
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from cbam_keras import _checks, _files
-from cbam_keras.data.decoding import ENDINGS, keep_readable
+from cbam_keras.data.decoding import ENDINGS, describe_file, keep_readable
 from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
 from cbam_keras.data.splits import SPLITS
 
@@ -41,8 +41,8 @@ TABLE_OF_NAMES = """
 def describe_missing(path: str | os.PathLike) -> str:
     """Returns what is in place of a folder, or what has a similar name."""
     path = pathlib.Path(path).expanduser()
-    if path.is_file():
-        return "which is a file"
+    if file := describe_file(path):
+        return file
     folders = [folder.name for folder in path.parent.glob("*/")]
     hint = _checks.did_you_mean(path.name, folders)
     return f"where there is no folder{hint}"
