@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.arrays import from_arrays, is_batches, load_fashion_mnist
+from cbam_keras.data.arrays import (
+    check_arrays,
+    from_arrays,
+    load_fashion_mnist,
+)
 from cbam_keras.data.decoding import read_all, warn_of_damaged
 from cbam_keras.data.digits import EMBEDDED, from_embedded
 from cbam_keras.data.examples import Dataset, Examples, describe_counts
@@ -74,12 +78,8 @@ class Source:
         _checks.boolean("group_by_folder", self.group_by_folder)
         _checks.boolean("download", self.download)
         kind = self.kind
-        is_several = isinstance(self.data, tuple | list | Mapping)
-        if kind == "arrays" and not is_several and not is_batches(self.data):
-            raise TypeError(
-                "`data` must be the name of a dataset, a path or arrays "
-                f"(images, labels). Received: {type(self.data).__name__}"
-            )
+        if kind == "arrays":
+            check_arrays(self.data)
         columns = [f"{name}_column" for name in COLUMNS]
         for names, kinds, what in (
             ([*columns, "image_folder"], "table", "CSV files and data frames"),
@@ -108,8 +108,11 @@ class Source:
         """`"table"`, `"folder"`, `"embedded"`, `"tfds"` or `"arrays"`."""
         if is_table(self.data):
             return "table"
+        is_path = isinstance(self.data, str | os.PathLike)
+        if not is_path or str(self.data).endswith(".npz"):
+            return "arrays"
         if not isinstance(self.data, str):
-            return "folder" if isinstance(self.data, os.PathLike) else "arrays"
+            return "folder"
         if self.data.startswith(PATH_STARTS):
             return "folder"
         if self.data in EMBEDDED:
@@ -121,15 +124,15 @@ class Source:
     @property
     def name(self) -> str:
         """The name of the dataset, known before it is read."""
-        if self.kind == "table":
+        if self.kind in ("table", "arrays"):
             is_file = isinstance(self.data, str | os.PathLike)
-            return pathlib.Path(self.data).stem if is_file else "table"
+            return pathlib.Path(self.data).stem if is_file else self.kind
         if self.kind == "folder":
             path = pathlib.Path(self.data).expanduser().resolve()
             # Images beside masks are in a folder called so.
             is_part = self.masks is not None and not FILLER.sub("", path.name)
             return path.parent.name if is_part else path.name
-        return self.data if isinstance(self.data, str) else "arrays"
+        return self.data
 
     def read(self) -> Dataset:
         """Returns images and labels in the splits that the source has.
@@ -246,7 +249,7 @@ class Source:
                 path = os.path.expanduser(masks["folder"])
                 masks["folder"] = os.path.abspath(path)
         paths = [*OF_TFDS, "image_folder"]
-        if self.kind in ("folder", "table"):
+        if self.kind in ("folder", "table", "arrays"):
             paths.append("name")
         for key in paths:
             if key in description:
