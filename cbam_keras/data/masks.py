@@ -171,9 +171,7 @@ def _decode(mask, has_colors):
             elif not re.match(r"[1LIF]($|;)", image.mode):
                 image = image.convert("RGB")
             mask = np.asarray(image)
-    values = np.nan_to_num(mask).astype("int64")
-    if (values != mask).any():
-        raise decoding.Unsupported("fractions, where masks are whole numbers")
+    values = np.asarray(mask).astype("int64")
     codes = values if values.ndim == 2 else _to_codes(values)
     return codes, palette, kind
 
@@ -340,6 +338,14 @@ def _are_black_or_white(scans):
 def _refuse(scans, totals, known, names):
     """Returns the error to raise if some values are of no class."""
     unknown = [code for code, _ in totals.most_common() if code not in known]
+    if not unknown and len(names) < 2:
+        values = " and ".join(map(_to_text, sorted(totals)))
+        return ValueError(
+            "Masks must show two classes or more. Received: "
+            f"{_checks.count(len(names), 'class')}, of the values {values}. "
+            "Pass masks as they were saved: fractions become 0 where they are "
+            "made integers"
+        )
     texts = [f"{_to_text(x)} ({totals[x]:,} pixels)" for x in unknown]
     is_one_level = len(unknown) == 1 and unknown[0] < COLOR
     ignored = unknown[0] if is_one_level else 255
