@@ -1,6 +1,7 @@
 """Weights of classes and losses: a step against its formula, and errors."""
 
 import copy
+import dataclasses
 import functools
 
 import keras
@@ -215,6 +216,14 @@ class OnDisk(study.Classification):
         return loaded
 
 
+class Numbered(study.Classification):
+    """Whose classes are called as folders of numbers are sorted."""
+
+    def load(self, recipe):
+        names = ("1", "10", "2")
+        return dataclasses.replace(super().load(recipe), class_names=names)
+
+
 @pytest.mark.parametrize(
     ("task", "weight", "message"),
     [
@@ -222,8 +231,9 @@ class OnDisk(study.Classification):
         (OnDisk(RARE), "balanced", "labels in memory.*give a mapping"),
         (OnDisk(RARE), {3: 2}, "indices from 0 to 2. Received: the class 3"),
         (OnDisk(RARE), {"02": 2}, 'the class .02.. Did you mean "2"'),
+        (Numbered(RARE), {1: 2}, 'where these are numbers.* Write "1"'),
     ],
-    ids=["masks", "disk", "index", "name"],
+    ids=["masks", "disk", "index", "name", "number"],
 )
 def test_what_cannot_be_weighted_is_refused_before_any_work(
     task, weight, message, tmp_path
