@@ -93,6 +93,9 @@ class ImageData:
     def __iter__(self) -> Iterator:
         return iter((self.train, self.validation, self.test))
 
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.summary}"
+
     @property
     def summary(self) -> str:
         """How many images there are, and the notes, as one line."""
