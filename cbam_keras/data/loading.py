@@ -480,7 +480,7 @@ def load_source(
         batch_size = _checks.positive_integer("batch_size", batch_size)
     seed = _checks.seed("seed", seed)
     _checks.boolean("boxes", boxes)
-    augment = check_augmentations(augment, source.masks is not None)
+    augment = check_augmentations(augment)
     size = _checks.image_size("image_size", image_size)
     dataset = source.split(seed, folds, fold)
     train = dataset.splits["train"]
