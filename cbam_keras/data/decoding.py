@@ -44,9 +44,8 @@ TURNED = range(5, 9)
 # where 0 is white.
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
 UNSIGNED, WHITE_IS_ZERO = 1, 0
-# Where other formats say how many bits a color has: behind which word, how
-# many bytes from its start, and what is said of 8 bits.
-BIT_DEPTHS = {"PNG": (b"IHDR", 12, 8), "JPEG2000": (b"ihdr", 14, 7)}
+# The byte of a PNG that says how many bits a color has.
+PNG_BITS = 24
 UNSUPPORTED = (
     "with values that Pillow does not read, as colors of 16 bits: save them as "
     "PNG of 8 bits, or open them with tifffile or cv2.imread(..., "
@@ -151,17 +150,13 @@ def _is_deep_gray(image):
 def _is_misread(image, start):
     """Returns whether Pillow loses values of an image, or mistakes them.
 
-    Of colors beyond 8 bits it keeps 8, and it drops the sign of samples.
+    Of 12 bits of a color in 16 it keeps the upper 8, and it drops signs.
     """
     tags = getattr(image, "tag_v2", {})
     if _is_deep_gray(image):
         return tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
-    if image.format in BIT_DEPTHS:
-        word, offset, of_8_bits = BIT_DEPTHS[image.format]
-        return start[start.find(word) + offset] > of_8_bits
-    if image.format == "PPM" and image.mode == "RGB":
-        words = re.sub(rb"#.*", b"", start).split(maxsplit=4)
-        return int(words[3]) > 255
+    if image.format == "PNG":
+        return start[PNG_BITS] > 8
     is_unsigned = {*tags.get(SAMPLE_FORMAT, ())} <= {UNSIGNED}
     is_deep = max(tags.get(BITS, (8,))) > 8
     return is_deep or not is_unsigned or image.mode == "LAB"

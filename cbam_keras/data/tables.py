@@ -1,7 +1,6 @@
 """Tables of image files and their labels: CSV files and data frames."""
 
 import collections
-import csv
 import os
 import pathlib
 import re
@@ -19,8 +18,6 @@ from cbam_keras.data.splits import SPLITS, check_names
 
 # What columns are called, where no other name is given.
 COLUMNS = ("image", "label", "split", "group")
-# More numbers than these, with few images each, are not classes.
-MOST_NUMBERS = 12
 SEVERAL = 'For several labels per image see the guide "Other tasks"'
 
 
@@ -29,7 +26,7 @@ def is_table(data: object) -> bool:
     if isinstance(data, Mapping):
         return bool(data) and all(map(is_table, data.values()))
     if isinstance(data, str | os.PathLike):
-        is_file = str(data).lower().endswith((".csv", ".tsv", ".xls", ".xlsx"))
+        is_file = str(data).lower().endswith((".csv", ".tsv"))
         return is_file and not os.path.isdir(os.path.expanduser(data))
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(data, pandas.DataFrame)
@@ -149,23 +146,14 @@ def _read(table):
 
 def _read_file(path):
     pandas = _checks.require("pandas", extra="plot")
-    if path.suffix.lower().startswith(".xls"):
-        raise ValueError("a spreadsheet")
     with open(path, encoding="utf-8-sig", newline="") as file:
         first = file.readline()
     separator = max(",;\t", key=first.count)
-    names = [x.strip() for x in next(csv.reader([first], delimiter=separator))]
-    if any(name.lower().endswith(ENDINGS) for name in names):
-        raise ValueError(f"where that is {first.strip()}")
     # A class may be called "None", which pandas takes for no label, and
     # "007.png" just "007".
     options = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}
     options |= {"dtype": str, "skipinitialspace": True, "index_col": False}
-    frame = pandas.read_csv(path, sep=separator, **options)
-    # pandas renames columns of one name, and those without, as the numbers of
-    # rows that it writes itself.
-    frame.columns = names
-    return frame.drop(columns="", errors="ignore")
+    return pandas.read_csv(path, sep=separator, **options)
 
 
 def _clean(value):
@@ -258,14 +246,13 @@ def _number_labels(labels):
     # Integers beside missing values have become floats.
     codes, values = pandas.factorize(labels.convert_dtypes(), sort=True)
     types = pandas.api.types
-    is_many = len(values) > min(MOST_NUMBERS, len(codes) / 3)
-    is_rare = np.bincount(codes).min(initial=3) < 3
-    is_rare |= not types.is_integer_dtype(values)
-    if is_many and is_rare and types.is_numeric_dtype(values):
+    is_rare = len(values) > len(codes) / 3
+    is_measured = is_rare or not types.is_integer_dtype(values)
+    if is_measured and types.is_numeric_dtype(values):
         raise ValueError(
-            "Labels must be classes, with several images each. Received: "
-            f"{len(values)} numbers for {len(codes)} images. To predict "
-            'numbers (regression) see the guide "Other tasks"'
+            "Labels must be classes: whole numbers with several images each, "
+            f"or texts. Received: {len(values)} numbers for {len(codes)} "
+            'images. To predict numbers (regression) see "Other tasks"'
         )
     return codes, values
 
