@@ -227,18 +227,17 @@ def _read_header(item):
 
 
 def find_doubt(mask: str, image: str) -> str:
-    """Returns that a mask has transparent pixels, or that it may be turned."""
+    """Returns why a mask may not be what it seems, if there is a reason."""
     with open(mask, "rb") as file, open(image, "rb") as beside:
         opened, other = open_image(file), open_image(beside)
         turns = {*map(_find_orientation, (opened, other))}
         # Otherwise the size says how the mask was drawn.
         is_open = len({x in TURNED for x in turns}) == 1
         if len(turns) > 1 and (is_open or opened.width == opened.height):
-            return "have another EXIF orientation than their images"
+            return "another EXIF orientation than its image"
         alpha = "A" in opened.mode and opened.getchannel("A").getextrema()
-        if alpha and alpha[0] != alpha[1]:
-            return "have an alpha channel, which is not read"
-        return ""
+        is_even = not alpha or alpha[0] == alpha[1]
+        return "" if is_even else "an alpha channel, which is not read"
 
 
 def _find_orientation(image):

@@ -145,8 +145,6 @@ class Scan(NamedTuple):
     """What one mask holds, and the name of its file."""
 
     name: str
-    size: tuple[int, int]
-    image_size: tuple[int, int]
     # The number of pixels of each code.
     counts: Counter[int]
     palette: dict[int, tuple[int, ...]]
@@ -190,22 +188,24 @@ def _to_text(code):
 def _scan(dataset, examples, has_colors, row):
     """Returns the scan of a mask, or text on why it is not read."""
     mask, image = examples.masks[row], examples.images[row]
-    name, is_file = f"masks[{row}]", isinstance(image, str)
-    if isinstance(mask, str):
-        name = f'"{dataset.name_of(mask)}"'
+    is_file, problem = isinstance(image, str), ""
+    name = f'"{dataset.name_of(mask)}"' if is_file else f"masks[{row}]"
     try:
         pixels, palette, kind = _decode(mask, has_colors)
-        if is_file and isinstance(mask, str):
-            if doubt := decoding.find_doubt(mask, image):
-                raise decoding.Unsupported(f"such masks {doubt}")
+        if is_file:
+            height, width = dataset.headers[image][:2]
+            problem = decoding.find_doubt(mask, image)
+            if pixels.shape != (height, width):
+                sizes = "{} x {} for an image of {} x {}"
+                problem = sizes.format(*pixels.shape, height, width)
     # Pillow raises errors of many kinds for damaged images.
     except Exception as error:
-        return f"{name} ({error})"
+        problem = str(error)
+    if problem:
+        return f"{name} ({problem})"
     codes, counts = np.unique(pixels, return_counts=True)
     return Scan(
         name,
-        pixels.shape,
-        dataset.headers[image][:2] if is_file else image.shape[:2],
         Counter(dict(zip(codes.tolist(), counts.tolist(), strict=True))),
         {code: palette[code] for code in codes.tolist() if code in palette},
         kind in ("JPEG", "MPO"),
@@ -227,12 +227,13 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
     unread = [scan for scan in scans if isinstance(scan, str)]
     if unread:
         raise ValueError(
-            "Masks must be images that are read whole. Received: "
-            f"{len(unread):,} that are not: {_checks.first_few(unread, 20)}. "
-            "Save them again as PNG, their images too where these are turned, "
-            "or remove both"
+            "Masks must be images that are read whole, each as large as its "
+            f"image. Received: {len(unread):,} that are not: "
+            f"{_checks.first_few(unread, 20)}. Save them again as PNG, their "
+            "images too where these are turned, resize them without "
+            "interpolation (nearest), or remove both"
         )
-    _check_sizes(scans)
+    _check_palettes(scans)
     table, names, note = _find_table(scans, masks)
     encoding, splits = Encoding(table, has_colors), {}
     for split, examples in dataset.splits.items():
@@ -261,20 +262,8 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
     )
 
 
-def _check_sizes(scans):
-    """Raises unless each mask has the size of its image, and one palette."""
-    different = [
-        f"{x.name} of {x.size[0]} x {x.size[1]} for an image of "
-        f"{x.image_size[0]} x {x.image_size[1]}"
-        for x in scans
-        if x.size != x.image_size
-    ]
-    if different:
-        raise ValueError(
-            "A mask must have the size of its image, in pixels. Received: "
-            f"{_checks.first_few(different)}, {len(different):,} in all. "
-            "Resize masks without interpolation (nearest), or images"
-        )
+def _check_palettes(scans):
+    """Raises unless an index has the same color in all masks."""
     first = dict[int, tuple]()
     for scan in scans:
         for index, color in scan.palette.items():
