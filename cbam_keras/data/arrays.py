@@ -5,7 +5,7 @@ import dataclasses
 import os
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -34,21 +34,6 @@ def load_fashion_mnist() -> Dataset:
             f"~/.keras/datasets/fashion-mnist. Received: {error}"
         ) from error
     return dataclasses.replace(from_arrays(arrays), class_names=FASHION_CLASSES)
-
-
-def check_arrays(data: object) -> None:
-    """Raises unless data are arrays, a file of them, or batches."""
-    kinds = tuple | list | Mapping | str | os.PathLike
-    if not isinstance(data, kinds) and not is_batches(data):
-        way = (
-            ". Join the batches of one epoch: images, labels = map("
-            "np.concatenate, zip(*itertools.islice(generator, steps)))"
-        )
-        raise TypeError(
-            "`data` must be the name of a dataset, a path or arrays (images, "
-            f"labels). Received: {type(data).__name__}"
-            f"{way if isinstance(data, Iterator) else ''}"
-        )
 
 
 def _read_file(path):
@@ -208,8 +193,8 @@ def _make_examples(split, arrays, scale, of_masks):
     if not _is_pair(arrays):
         count = f" of {len(arrays)}" if isinstance(arrays, tuple | list) else ""
         raise TypeError(
-            f"`data` must be a string, a path or arrays (images, {kind}), "
-            "without weights of images. Received: "
+            "`data` must be the name of a dataset, a path or arrays (images, "
+            f"{kind}), without weights of images. Received: "
             f'{type(arrays).__name__}{count} for the split "{split}"'
         )
     images, labels = map(np.asarray, arrays)

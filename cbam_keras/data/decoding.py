@@ -115,9 +115,10 @@ def pil_decode(
 
 def _name_error(item, error):
     name = f'"{item}"' if isinstance(item, str) else "of the dataset"
-    is_there = getattr(error, "errno", None) is None
-    advice = "Remove it" if is_there else "Run the same again once it can"
-    return ValueError(f"The image {name} cannot be decoded ({error}). {advice}")
+    return ValueError(
+        f"The image {name} cannot be decoded ({error}). Remove it, or run the "
+        "same again once it can"
+    )
 
 
 class Unsupported(ValueError):

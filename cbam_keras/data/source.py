@@ -9,11 +9,7 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.arrays import (
-    check_arrays,
-    from_arrays,
-    load_fashion_mnist,
-)
+from cbam_keras.data.arrays import from_arrays, is_batches, load_fashion_mnist
 from cbam_keras.data.decoding import read_all, warn_of_damaged
 from cbam_keras.data.digits import EMBEDDED, from_embedded
 from cbam_keras.data.examples import Dataset, Examples, describe_counts
@@ -78,8 +74,15 @@ class Source:
         _checks.boolean("group_by_folder", self.group_by_folder)
         _checks.boolean("download", self.download)
         kind = self.kind
-        if kind == "arrays":
-            check_arrays(self.data)
+        arrays = tuple | list | Mapping | str | os.PathLike
+        is_known = isinstance(self.data, arrays) or is_batches(self.data)
+        if kind == "arrays" and not is_known:
+            raise TypeError(
+                "`data` must be the name of a dataset, a path or arrays "
+                f"(images, labels). Received: {type(self.data).__name__}. Join "
+                "the batches of a generator: images, labels = map("
+                "np.concatenate, zip(*itertools.islice(generator, steps)))"
+            )
         columns = [f"{name}_column" for name in COLUMNS]
         for names, kinds, what in (
             ([*columns, "image_folder"], "table", "CSV files and data frames"),
