@@ -261,7 +261,11 @@ def _of(masks, **options):
         (JPEG, {}, "0 classes"),
         (JPEG, {"ignore_index": 255}, "0 classes"),
         ({}, _of(BLACK[TRUTH] * np.uint16(257)), ": 65535} by value"),
-        ({}, _of(np.where(TRUTH, 255, MANY % 2)), "values, 255 .*index=255"),
+        (
+            {},
+            _of(np.where(TRUTH, 255, MANY % 2)),
+            "values, 255 .*ignore_index= if",
+        ),
         (
             {},
             _of(BLACK[TRUTH], ignore_index=255),

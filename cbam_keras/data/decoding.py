@@ -358,26 +358,18 @@ def read_example(
     return image, pil_resize(mask, size, resampling="NEAREST")
 
 
-@dataclasses.dataclass
-class Decoded:
-    """Images and masks of a source, decoded once and for all where `done`."""
-
-    images: np.ndarray
-    masks: np.ndarray | None
-    done: np.ndarray
-
-
 def read_all(
     examples: Examples,
     size: tuple[int, int],
     channels: int,
     title: str,
-    decoded: dict[object, Decoded] | None = None,
+    decoded: dict[object, tuple] | None = None,
     total: int = 0,
 ) -> Examples:
     """Returns images and masks in memory, as evaluation sees them.
 
-    `decoded` keeps those of a source of `total` images.
+    `decoded` keeps those of a source of `total` images, by size and type, and
+    which of them are done.
     """
     if examples.images.shape[1:3] == size:
         return examples
@@ -387,26 +379,25 @@ def read_all(
     dtype = np.dtype(examples.images.dtype if examples.decoded else "uint8")
     key = size, channels, dtype
     if key not in decoded:
-        images, masks = np.empty((total, *size, channels), dtype), None
+        masks = None
         if examples.masks is not None:
             masks = np.empty((total, *size), "uint8")
-        done = np.zeros(total, bool)
-        decoded[key] = Decoded(images, masks, done)
-    kept = decoded[key]
-    rows = np.flatnonzero(~kept.done[places]).tolist()
+        images = np.empty((total, *size, channels), dtype)
+        decoded[key] = images, masks, np.zeros(total, bool)
+    images, masks, is_done = decoded[key]
+    rows = np.flatnonzero(~is_done[places]).tolist()
     prepared = functools.partial(
         read_example, examples, size=size, channels=channels
     )
     read = map_in_threads(prepared, rows, title) if len(rows) else ()
     for place, (image, label) in zip(places[rows], read, strict=True):
-        kept.images[place] = image
-        if kept.masks is not None:
-            kept.masks[place] = label
-        kept.done[place] = True
+        images[place], is_done[place] = image, True
+        if masks is not None:
+            masks[place] = label
     return dataclasses.replace(
         examples,
-        images=Rows(kept.images, places),
-        masks=None if kept.masks is None else Rows(kept.masks, places),
+        images=Rows(images, places),
+        masks=None if masks is None else Rows(masks, places),
         encoding=None,
         names=examples.paths,
     )

@@ -336,8 +336,6 @@ def _refuse(scans, totals, known, names):
             "made integers"
         )
     texts = [f"{_to_text(x)} ({totals[x]:,} pixels)" for x in unknown]
-    is_one_level = len(unknown) == 1 and unknown[0] < COLOR
-    ignored = unknown[0] if is_one_level else 255
     places = [x.name for x in scans if not {*x.counts} <= known]
     classes = _checks.first_few([f"{len(names)} classes", *names], 4)
     others = _checks.first_few([f"{len(texts):,} other values", *texts], 4)
@@ -349,7 +347,7 @@ def _refuse(scans, totals, known, names):
         f"gaps, of 2 to {IGNORED} classes; or 0 and 255 in all masks; or a "
         f"color or gray level of `colors`. Received: {classes}, and {others}, "
         f"as in {places[0] if places else scans[0].name}. Write "
-        f"ignore_index={ignored} if such pixels have no class, or what each "
+        "ignore_index= if the pixels of a value have no class, or what each "
         f"value means: class_names=[...] by number, colors={{{colors}}} by "
         "value (--colors FILE). Values in between come from JPEG or from "
         "resizing: save masks as PNG, and resize them without interpolation"
