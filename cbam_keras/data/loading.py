@@ -191,11 +191,13 @@ def load(
             - `"crowded_mnist"`: the same with twelve pieces, and more canvases
               per digit, see `EMBEDDED`. Splits share no digit.
             - Arrays `(images, labels)`, two such pairs, or a mapping of splits
-              to them. Splits are `"train"`, `"validation"` and `"test"`; only
-              the first is needed. Pairs are as Keras' `load_data()` returns
-              them. Images `(N, H, W, C)` or `(N, H, W)` from 0 to 255, or
-              measured values of any other range; labels whole numbers `(N,)` or
-              `(N, 1)` from 0: one class per image.
+              to them, or the path of a `.npz` file of `x_train`, `y_train`, or
+              `train_images`, `train_labels`, and so on. Splits are `"train"`,
+              `"validation"` (or `"val"`) and `"test"`; only the first is
+              needed. Pairs are as Keras' `load_data()` returns them. Images
+              `(N, H, W, C)` or `(N, H, W)` from 0 to 255, or measured values of
+              any other range; labels whole numbers `(N,)` or `(N, 1)` from 0:
+              one class per image.
             - Batches of pairs: a `tf.data.Dataset`, a `keras.utils.PyDataset`,
               a `DataLoader` of PyTorch, or a mapping. Labels may be one-hot.
               They are read into memory, and must hold the same images whenever
@@ -210,7 +212,7 @@ def load(
             - A CSV file or `pandas.DataFrame` with the columns `image` (paths)
               and `label` (classes), or a mapping. The file has commas,
               semicolons or tabs. Paths start from its folder or from the
-              current one.
+              current one. Rows that repeat an image stay in one split.
             - A dataset of TensorFlow Datasets, such as `"cifar10"`. It has the
               features "image" and "label". A folder of that name comes first,
               unless `data_dir` is given. If its test labels are secret, the
@@ -235,14 +237,14 @@ def load(
         augment: How to augment training images: one or several of
             `"random_resized_crop"`, `"crop"` and `"flip"`, of `"rotate"`,
             `"zoom"`, `"brightness"` and `"contrast"`, and of layers that take
-            `training`, as `keras.layers.RandAugment()`, or a `Sequential` of
-            them. The first three are 8 to 100 % of the area with an aspect
-            ratio of 3:4 to 4:3, a shift by up to an eighth of each side, and
-            left to right for half of the images; the next four Keras' random
-            layers with a factor of 0.1. All are applied in this order, and draw
-            by `seed`. Layers give other images on another backend or machine
-            (under PyTorch, `RandomElasticTransform` each time). Defaults to
-            `()`.
+            `training` and keep the size and range of images, as
+            `keras.layers.RandAugment()`, or a `Sequential` of them. The first
+            three are 8 to 100 % of the area with an aspect ratio of 3:4 to 4:3,
+            a shift by up to an eighth of each side, and left to right for half
+            of the images; the next four Keras' random layers with a factor of
+            0.1. All are applied in this order, and draw by `seed`. Layers give
+            other images on another backend or machine (under PyTorch,
+            `RandomElasticTransform` each time). Defaults to `()`.
         group_by_folder: Boolean, whether the images of a subfolder, as of one
             patient, stay in one split. Subfolders of one name in several
             classes count as one. Defaults to `True`.
