@@ -81,7 +81,7 @@ def test_images_that_cannot_be_decoded_are_left_out(tmp_path, monkeypatch):
     video = b"\0\0\0\x18ftypmp42" + RNG.bytes(9000)
     damaged = {
         "bomb.png": _encode(PIXELS.repeat(3, axis=0), "PNG"),
-        "cut.png": _encode(PIXELS, "PNG")[:-20],
+        "cut.png": _encode(PIXELS, "PNG")[:-30],
         "empty.png": b"",
         "text.jpg": b"<html>not found</html>",
     }
