@@ -299,7 +299,6 @@ def _of(masks, **options):
         ({}, {"colors": {"a": [1], "b": 2}}, "to different colors or"),
         ({"a.txt": "1 2 3 a\n4 5 6 b"}, FILE, "CVAT.*the line .1 2 3 a"),
         ({"a.txt": "a:1,2,3\na:1,2,4"}, FILE, "the line .a:1,2,4"),
-        ({}, {"colors": "no.txt"}, "text file that exists"),
         ({}, {"mask_column": "a"}, "only for CSV files and data frames"),
         ({}, {"masks": TRUTH}, "folder if `images` is one.*masks='ndarray'"),
         ({}, {"images": "voc"}, "TensorFlow Datasets come as pairs"),

@@ -84,13 +84,7 @@ class Masks:
 
 def _read_colors(path):
     """Returns the colors of the classes in a file, by their names."""
-    try:
-        text = pathlib.Path(path).expanduser().read_text("utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            "`colors` must be a mapping, or a text file that exists. Received: "
-            f'colors="{path}" ({error})'
-        ) from error
+    text = pathlib.Path(path).expanduser().read_text("utf-8-sig")
     colors = dict[str, list[int]]()
     for line in filter(None, map(str.strip, text.splitlines())):
         match = COLOR_LINE.fullmatch(line)
