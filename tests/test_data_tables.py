@@ -141,6 +141,11 @@ def test_copies_of_an_image_stay_together(forty):
         "16 rows with the image of another one, in the same split; class "
         "weights count each row",
     )
+    crossed = pandas.concat([ROWS, ROWS[:1].assign(split="test")])
+    with pytest.warns(UserWarning, match="0.png is 0.png"):
+        assert data.load(crossed.drop(columns="group")).notes == (
+            'splits by the column "split"',
+        )
     # A patient is one wherever his images are repeated.
     twice = pandas.concat([PATIENTS, PATIENTS[:4].assign(group=9)])
     parts = [{int(x[:-4]) // 4 for x in y} for y in _names(data.load(twice))]

@@ -84,7 +84,7 @@ def from_table(
     if not of_masks:
         codes, values = _number_labels(rows["label"])
     _check_single(rows, of_masks)
-    copies = int(rows.duplicated("path").sum())
+    copies = int(rows.duplicated(["path", "split"]).sum())
     if copies:
         note = f"{_checks.count(copies, 'row')} with the image of another one"
         note += ", in the same split; class weights count each row"
