@@ -108,9 +108,6 @@ def test_batches_are_read_whatever_their_order(kind):
     with pytest.raises(ValueError, match='or {"train": data.0., "valida'):
         whole(both)
     if kind is tensors:
-        both[0].class_names = None
-        both[0].class_indices = dict(zip("baecd", (1, 0, 4, 2, 3), strict=True))
-        assert whole(both[0]).class_names == (*"abcde",)
         assert first.class_names == ("ant", "bee", "cat", "dog", "eel")
         study.Classification(both[0])
 
@@ -160,9 +157,6 @@ def test_keras_loaders_are_read_in_each_of_their_modes(tmp_path, mode):
     )
     assert_same(whole(iterator), expected)
     assert whole(iterator).class_names == ("cat", "dog")
-    both = load(label_mode=mode, subset="both", validation_split=0.4, seed=1)
-    names = dict(zip(("train", "validation"), both, strict=True))
-    assert whole(names).sizes["validation"] == 8
 
 
 def test_a_description_is_plain_json():
@@ -211,14 +205,9 @@ def test_fashion_mnist_is_loaded_by_keras(monkeypatch, tmp_path, capsys):
     assert "100 %" not in capsys.readouterr().out
     assert_same([loaded.test], [(test[0][..., None], test[1])])
     assert loaded.sizes == {"train": 70, "validation": 10, "test": 80}
-
-
-def test_without_network_fashion_mnist_says_how_to_get_it(monkeypatch):
-    def fail():
-        raise Exception("URL fetch failure")
-
-    monkeypatch.setattr(keras.datasets.fashion_mnist, "load_data", fail)
-    with pytest.raises(ValueError, match="dataset-fashion-mnist.*URL fetch"):
+    # As without network.
+    monkeypatch.setattr(loader, "load_data", lambda: 1 / 0)
+    with pytest.raises(ValueError, match="dataset-fashion-mnist.*division"):
         data.load("fashion_mnist")
 
 
