@@ -171,7 +171,7 @@ def test_paths_are_those_of_other_programs_and_machines(
     monkeypatch.chdir("..")
     lines = [[start + name, label] for name, label in PAIRS.to_numpy()]
     with open("rows.tsv", "w", encoding="utf-8-sig") as file:
-        rows = [["image", "label"], *lines]
+        rows = [["image", " label "], *lines]
         file.write("\n".join(map(separator.join, rows)))
     folder = "forty" if is_foreign else None
     loaded = data.load("rows.tsv", image_folder=folder)

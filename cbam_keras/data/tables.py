@@ -153,7 +153,8 @@ def _read_file(path):
     # "007.png" just "007".
     options = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}
     options |= {"dtype": str, "skipinitialspace": True, "index_col": False}
-    return pandas.read_csv(path, sep=separator, **options)
+    frame = pandas.read_csv(path, sep=separator, **options)
+    return frame.rename(columns=str.strip)
 
 
 def _clean(value):
