@@ -77,8 +77,9 @@ def from_arrays(arrays: Any, of_masks: bool = False) -> Dataset:
                 'testing or validation. Write {"train": data[0], "test": '
                 'data[1]} or {"train": data[0], "validation": data[1]}'
             )
-        names = ("train", "test") if is_two else ("train",)
-        arrays = dict(zip(names, arrays if is_two else [arrays], strict=True))
+        splits_given = ("train", "test") if is_two else ("train",)
+        parts = arrays if is_two else [arrays]
+        arrays = dict(zip(splits_given, parts, strict=True))
     arrays = {"validation" if x == "val" else x: arrays[x] for x in arrays}
     check_names(arrays)
     pairs = {
