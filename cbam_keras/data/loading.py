@@ -14,7 +14,8 @@ from cbam_keras.data.augmentation import Augmentation, check_augmentations
 from cbam_keras.data.batches import Batches
 from cbam_keras.data.examples import IGNORED, DiskExamples
 from cbam_keras.data.masks import Masks
-from cbam_keras.data.source import Source
+from cbam_keras.data.pairs import make_patterns
+from cbam_keras.data.source import Source, refuse_removed
 from cbam_keras.data.splits import SPLITS
 
 # The size to which images of different sizes are resized, as on ImageNet.
@@ -158,24 +159,24 @@ Images = Given | ImageData
 def load(
     data: Given = "crowded_mnist",
     *,
+    pattern: str | None = None,
     batch_size: int | None = 32,
     validation_fraction: float = 0.1,
     seed: int = 0,
     boxes: bool = False,
     image_size: int | tuple[int, int] | None = None,
     augment: Augmentation | Sequence[Augmentation] = (),
-    group_by_folder: bool = True,
     image_column: str | None = None,
     label_column: str | None = None,
     split_column: str | None = None,
     group_column: str | None = None,
-    group_by: str | None = None,
     image_folder: str | os.PathLike | None = None,
     data_dir: str | os.PathLike | None = None,
     manual_dir: str | os.PathLike | None = None,
     download: bool = False,
     folds: int | None = None,
     fold: int = 0,
+    **removed: Any,
 ) -> ImageData:
     """Loads training, validation and test images of any source.
 
@@ -203,12 +204,13 @@ def load(
               They are read into memory, and must hold the same images whenever
               they are read.
             - A folder with a folder of images per class, or with `train` and
-              `test` of such folders. There may be `validation`, too. Only
-              `train` is needed, and other names are known, as `Training`, `val`
-              and `test_set`. Images are AVIF, BMP, GIF, JPEG, JPEG 2000, PNG,
-              PPM, TIFF and WebP files, of 8 bits in color and up to 16 in gray.
-              Others, files that are cut off or of other values, and those
-              without a class are left out, with a warning.
+              `test` of such folders, or of another layout by `pattern`. There
+              may be `validation`, too. Only `train` is needed, and other names
+              are known, as `Training`, `val` and `test_set`. A mapping of
+              splits to folders of classes, too. Images are AVIF, BMP, GIF,
+              JPEG, JPEG 2000, PNG, PPM, TIFF and WebP files, of 8 bits in color
+              and up to 16 in gray. Others, files that are cut off or of other
+              values, and those without a class are left out, with a warning.
             - A CSV file or `pandas.DataFrame` with the columns `image` (paths)
               and `label` (classes), or a mapping. The file has commas,
               semicolons or tabs. Paths start from its folder or from the
@@ -219,6 +221,13 @@ def load(
               split "validation" is tested on. `"fashion_mnist"` comes from
               Keras, unless `data_dir` is given.
             Defaults to `"crowded_mnist"`.
+        pattern: String, what the parts of paths below a folder mean, as
+            `"{split}/{class}/*"` or `"{class}/{group}_*.jpg"`. Images of one
+            `{group}`, as of a patient, stay in one split. A name in braces,
+            `{}` or `*` matches any text within a part, `**` as a whole part any
+            folders, at the end all files below; `{{` is a brace. A name used
+            twice has the same text. Other images are left out. Defaults to
+            `None`: `"{class}/*"` or `"{split}/{class}/*"`.
         batch_size: Positive integer, images per batch. `None` returns each
             split as whole NumPy arrays. Defaults to `32`.
         validation_fraction: Number in (0, 1), the fraction for validation,
@@ -245,9 +254,6 @@ def load(
             0.1. All are applied in this order, and draw by `seed`. Layers give
             other images on another backend or machine (under PyTorch,
             `RandomElasticTransform` each time). Defaults to `()`.
-        group_by_folder: Boolean, whether the images of a subfolder, as of one
-            patient, stay in one split. Subfolders of one name in several
-            classes count as one. Defaults to `True`.
         image_column: String, the column of a table with the paths. Defaults to
             `None`: `image`.
         label_column: String, the column of a table with the classes. Defaults
@@ -257,9 +263,6 @@ def load(
         group_column: String, the column of a table with the patient, or what
             else keeps images in one split. Defaults to `None`: `group`, if
             there is one.
-        group_by: Regular expression: images stay in one split if it matches the
-            same text in their paths, as `"OAS1_[0-9]+"`, or in its parentheses.
-            Defaults to `None`, which means subfolders.
         image_folder: Path of the folder that the paths of a table start from.
             By default that of the CSV file. Paths of another machine count
             from the folder that makes them exist. Defaults to `None`.
@@ -276,6 +279,7 @@ def load(
             which means the splits of the dataset.
         fold: Integer from 0 to `folds - 1`, the fold of the test images.
             Defaults to `0`.
+        **removed: Arguments of earlier versions, which are refused.
 
     Returns:
         An `ImageData`, whose splits give batches `(images, labels)`, with
@@ -305,15 +309,17 @@ def load(
         et al., 2015 (https://arxiv.org/abs/1409.4842), for random resized
         crops.
     """
+    refuse_removed(removed)
+    for name in removed:
+        raise TypeError(f"load() got an unexpected keyword argument '{name}'")
     source = Source(
         data,
         validation_fraction=validation_fraction,
-        group_by_folder=group_by_folder,
+        pattern=pattern,
         image_column=image_column,
         label_column=label_column,
         split_column=split_column,
         group_column=group_column,
-        group_by=group_by,
         image_folder=image_folder,
         data_dir=data_dir,
         manual_dir=manual_dir,
@@ -325,14 +331,14 @@ def load(
 
 
 def load_masks(
-    images: Given,
+    data: Given = None,
     masks: Given = None,
     *,
+    images: Given = None,
     class_names: Sequence[str] | None = None,
     colors: Mapping[str, Any] | str | os.PathLike | None = None,
     ignore_index: int | None = None,
     mask_column: str | None = None,
-    pair_by: str | None = None,
     batch_size: int | None = 32,
     seed: int = 0,
     image_size: int | tuple[int, int] | None = None,
@@ -346,27 +352,29 @@ def load_masks(
     Splits, folds and groups are those of `load`.
 
     Args:
-        images: One of:
+        data: One of:
             - A folder of images, or of folders `train`, `validation` and
-              `test`. Only `train` is needed.
+              `test` (only `train` is needed), or of another layout by `images`.
             - A CSV file or `pandas.DataFrame` with the columns `image` and
               `mask` (paths). Or a mapping of splits to them.
             - An array of images, two pairs of arrays, or a mapping of splits to
               pairs. The masks of one array are `masks`. Images are `(N, H, W,
               C)` or `(N, H, W)`.
             - Batches of pairs, or a mapping to them, see `load`.
-        masks: The path of a folder, or an array `(N, H, W)`, or of colors
-            `(N, H, W, 3)`. A mask in a folder has the name of its image, with
-            any ending and words as `_mask`, `_segmentation` or `mask_` added.
-            The folder may be that of the images, where folders are called
-            `train/images`, `train/masks`, `trainannot` and the like, or where
-            masks end in `_mask`. Tables, batches and pairs of arrays have them.
-            Defaults to `None`.
+        masks: The path of a folder, in which a mask has the name of its image,
+            with any ending; a pattern of paths below `data`, with `images`; or
+            an array `(N, H, W)`, or of colors `(N, H, W, 3)`. Tables, batches
+            and pairs of arrays have them. Defaults to `None`.
             All masks hold in each pixel:
             - the number of its class, from 0 without gaps, as a gray level or
               as the index of a palette;
             - or 0 and 255, for two classes, in JPEG files about so;
             - or a color or gray level of `colors`.
+        images: Pattern of the images below `data`, see `load`, as
+            `"{split}/{name}.jpg"` beside masks `"masks/{name}_mask.png"`. An
+            image and its mask share `{name}`, and `{split}` and `{group}` where
+            both have them. Defaults to `None`. Images themselves are taken in
+            place of `data`.
         class_names: Sequence of strings, the classes by number. By default
             those of `colors`, else `"background"` and `"foreground"` for 0 and
             255, else the numbers. Defaults to `None`.
@@ -380,9 +388,6 @@ def load_masks(
             which means that all pixels have a class.
         mask_column: String, the column of a table with the masks. Defaults to
             `None`: `mask`.
-        pair_by: Regular expression: in folders, an image has the mask in whose
-            path it finds the same, as `"([0-9]+)_"` in `21_training.tif` and
-            `21_manual1.gif`. Defaults to `None`, which means names.
         batch_size: See `load`. Defaults to `32`.
         seed: See `load`. Defaults to `0`.
         image_size: Positive integer or `(H, W)`, the size in pixels of whole
@@ -393,9 +398,8 @@ def load_masks(
             `()`.
         folds: See `load`. Defaults to `None`.
         fold: See `load`. Defaults to `0`.
-        **options: `validation_fraction`, `group_by_folder`, `group_by`,
-            `group_column`, `split_column`, `image_column` and `image_folder` of
-            `load`.
+        **options: `validation_fraction`, `group_column`, `split_column`,
+            `image_column` and `image_folder` of `load`.
 
     Returns:
         An `ImageData`, whose splits give batches `(images, masks)`. Masks are
@@ -416,13 +420,13 @@ def load_masks(
         (('background', 'foreground'), (2, 32, 32))
     """
     source = source_of_masks(
-        images,
+        data,
         masks,
+        images=images,
         class_names=class_names,
         colors=colors,
         ignore_index=ignore_index,
         mask_column=mask_column,
-        pair_by=pair_by,
         **options,
     )
     return load_source(
@@ -431,36 +435,42 @@ def load_masks(
 
 
 def source_of_masks(
-    images: Given,
+    data: Given = None,
     masks: Given = None,
     *,
+    images: Given = None,
     class_names: Sequence[str] | None = None,
     colors: Any = None,
     ignore_index: int | None = None,
     mask_column: str | None = None,
-    pair_by: str | None = None,
     **options: Any,
 ) -> Source:
     """Returns the source of these arguments of `load_masks`."""
+    refuse_removed(options)
+    if data is None:
+        data, images = images, None
     folder = masks if isinstance(masks, str | os.PathLike) else None
-    is_path = isinstance(images, str | os.PathLike)
+    is_path = isinstance(data, str | os.PathLike)
     source = Source(
-        images if is_path or masks is None else (images, masks),
-        masks=Masks(folder, class_names, colors, ignore_index, pair_by),
+        data if is_path or masks is None else (data, masks),
+        masks=Masks(folder, class_names, colors, ignore_index, images),
         label_column=mask_column,
         **options,
     )
     is_folder = source.kind == "folder"
-    if pair_by is not None and not is_folder:
-        raise ValueError(f"`pair_by` is only for folders. Received: {pair_by=}")
     is_mixed = is_path and masks is not folder
-    if is_mixed or is_folder != (folder is not None):
+    has_patterns = images is not None or "{" in str(folder)
+    if is_mixed or not is_folder and (folder is not None or has_patterns):
         raise ValueError(
-            "`masks` must be a folder if `images` is one, the same or another, "
-            "and be left out for a table, batches and pairs. Received: "
-            f"images={images if is_path else type(images).__name__!r}, "
-            f"masks={folder if masks is folder else type(masks).__name__!r}"
+            "`masks` must be a folder or a pattern if `data` is a folder, and "
+            "be left out for a table, batches and pairs; `images` is a pattern "
+            "for folders. Received: "
+            f"data={data if is_path else type(data).__name__!r}, "
+            f"masks={folder if masks is folder else type(masks).__name__!r}, "
+            f"images={_checks.shown(images)}"
         )
+    if has_patterns:
+        make_patterns(images, folder)
     return source
 
 

@@ -43,7 +43,8 @@ class Masks:
     # A mapping, or the path of a file.
     colors: Any = None
     ignore_index: int | None = None
-    pair_by: str | None = None
+    # The pattern of images; `folder` is then that of masks.
+    images: str | None = None
 
     def __post_init__(self) -> None:
         names, colors, ignored = (
@@ -53,7 +54,6 @@ class Masks:
         )
         if ignored is not None:
             _checks.positive_integer("ignore_index", ignored, or_zero=True)
-        _checks.pattern("pair_by", self.pair_by)
         if names is not None and (
             isinstance(names, str | Mapping | Set)
             or len({*names}) < max(2, len(names))

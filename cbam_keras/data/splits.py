@@ -2,7 +2,10 @@
 
 import collections
 import dataclasses
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +16,13 @@ SPLITS = ("train", "validation", "test")
 # The fraction of the training images used for testing if a dataset has no
 # test images.
 TEST_FRACTION = 0.2
+
+
+class _Image(NamedTuple):
+    name: str
+    content: str | bytes
+    label: int
+    split: str
 
 
 def check_names(data: Mapping) -> None:
@@ -155,13 +165,8 @@ def pool(dataset: Dataset, received: str) -> Dataset:
     pooled = {
         name: np.concatenate([vars(part)[name] for part in parts])
         for name, values in vars(parts[0]).items()
-        if isinstance(values, np.ndarray) and name != "groups"
+        if isinstance(values, np.ndarray)
     }
-    if any(part.groups is not None for part in parts):
-        # Images of a split without groups are each on their own.
-        pooled["groups"] = np.concatenate(
-            [x.images if x.groups is None else x.groups for x in parts]
-        )
     train = dataclasses.replace(parts[0], **pooled)
     return dataclasses.replace(dataset, splits={"train": train})
 
@@ -222,11 +227,8 @@ def check_classes(
             # Each fold tests one, and leaves two to train and validate.
             needed = max(folds, 2 + 2 // (folds - 1))
             place, advice = f"for folds={folds}", ", or take fewer folds"
-        if is_grouped and dataset.grouped_by:
+        if is_grouped:
             advice += f", or take smaller groups by {dataset.grouped_by}"
-        elif is_grouped:
-            advice += ", or split subfolders too by group_by_folder=False, on "
-            advice += "the command line --no-group-by-folder"
         counts = np.bincount(examples.labels, minlength=len(names))
         few = [
             f'"{names[i]}" ({counts[i]})'
@@ -288,6 +290,58 @@ def warn_of_divided_groups(dataset: Dataset) -> tuple[str, ...]:
     )
     _checks.warn(warning)
     return (warning,)
+
+
+def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
+    """Warns of copies of images in training and test, or in two classes.
+
+    Returns the warnings.
+    """
+    first, images_of = (
+        dict[str | bytes, _Image](),
+        collections.defaultdict[str, set](set),
+    )
+    tested, several = [], []
+    for split, examples in dataset.splits.items():
+        for image in _name_images(dataset, examples, split):
+            images_of[os.path.dirname(image.name)].add(image.content)
+            other = first.setdefault(image.content, image)
+            if split == "test" != other.split:
+                tested.append((image.name, other.name))
+            elif image.label != other.label:
+                several.append((image.name, other.name))
+    same = "the same content as training images, which flatters accuracy"
+    both = "several classes, as images of two have the same content"
+    kinds = (tested, "test image", same), (several, "image", both)
+    warnings = []
+    for pairs, noun, text in kinds:
+        if pairs:
+            places = {tuple(map(os.path.dirname, pair)) for pair in pairs}
+            names = [
+                f"all of {one}/ is in {other}/"
+                for one, other in sorted(places)
+                if one != other and images_of[one] <= images_of[other]
+            ] or [" is ".join(pair) for pair in pairs]
+            warnings.append(
+                f"{_checks.count(len(pairs), noun, 'have')} {text}: "
+                f"{_checks.first_few(names)}. Remove one of each pair"
+            )
+            _checks.warn(warnings[-1])
+    return tuple(warnings)
+
+
+def _name_images(dataset, examples, split):
+    """Gives the name, content, label and split of each image."""
+    for row, label in enumerate(getattr(examples, "labels", ())):
+        image = examples.images[row]
+        if examples.decoded:
+            content = hashlib.blake2b(image.tobytes()).digest()
+            # Images of arrays are counted over all splits.
+            name = f"image {examples.places[row]}"
+        else:
+            content = dataset.headers[image].content
+            name = dataset.name_of(image)
+        yield _Image(name, content, int(label), split)
 
 
 def warn_of_similar_classes(names: Sequence[str]) -> None:
