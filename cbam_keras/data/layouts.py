@@ -12,19 +12,16 @@ from cbam_keras.data.splits import SPLITS
 
 # What belongs to images, and is no class: words without digits and signs.
 PARTS = {
-    *("mask", "masks", "label", "labels", "annotation", "annotations", "annot"),
-    *("annots", "gt", "groundtruth", "segmentation", "segmentations", "target"),
-    *("targets", "trimaps", "depth", "bbox", "bboxes", "xml", "json", "thumb"),
-    *("thumbs", "thumbnails", "aug", "augmented", "augmentation", "resized"),
-    *("cropped", "unlabeled", "unlabelled", "predictions"),
+    *("mask", "masks", "label", "labels", "annot", "annotation"),
+    *("annotations", "gt", "groundtruth", "segmentation", "trimaps"),
+    *("bboxes", "xml", "thumbs", "thumbnails", "augmented", "unlabeled"),
+    "unlabelled",
 }
 # Beside these all other folders are parts.
-INPUTS = {"image", "images", "img", "imgs", "jpegimages", "original", "orig"}
+INPUTS = {"image", "images", "img", "imgs", "jpegimages", "original"}
 # What names of masks end with, beside images that lack it.
 MASK = re.compile(
-    r"(.+?)[\W_]*(masks?|labels?|annotations?|seg(mentation)?|gt|groundtruth)"
-    r"([\W_]*\d+)?",
-    re.I,
+    r"(.+)[\W_](mask|label|seg|segmentation|gt)([\W_]?\d+)?", re.I
 )
 # A split, and what may stand around its name, as in "seg_train" and "test set".
 SPLIT = re.compile(
@@ -81,17 +78,17 @@ def find_parts(paths: Iterable[Parts]) -> set[Parts]:
     folders = {path[:i] for path in paths for i in range(1, len(path))}
     beside = collections.defaultdict[Parts, set[str]](set)
     for *parent, name in folders:
-        beside[tuple(parent)].add(_to_word(name))
+        beside[tuple(parent)].add(to_word(name))
     return {
         folder
         for folder in folders
-        if _is_part(_to_word(folder[-1]), beside[folder[:-1]])
+        if _is_part(to_word(folder[-1]), beside[folder[:-1]])
     }
 
 
 def is_input(name: str) -> bool:
     """Returns whether a folder is called as one of images, as "images"."""
-    return _to_word(name) in INPUTS
+    return to_word(name) in INPUTS
 
 
 def _is_part(word, beside):
@@ -102,16 +99,17 @@ def _is_part(word, beside):
     return bool(beside & INPUTS) or (word in PARTS and not is_class)
 
 
-def _to_word(name):
+def to_word(name: str) -> str:
+    """Returns a name without digits and signs."""
     return re.sub(r"[\W\d_]", "", name.lower())
 
 
-def find_masks(paths: Iterable[Parts]) -> set[Parts]:
-    """Returns the files that are named as another one and as a mask."""
+def find_masks(paths: Iterable[Parts], names: re.Pattern = MASK) -> set[Parts]:
+    """Returns the files that are named as another one, and more."""
     stems = {(*path[:-1], pathlib.PurePath(path[-1]).stem) for path in paths}
     found = set()
     for path in paths:
-        match = MASK.fullmatch(pathlib.PurePath(path[-1]).stem)
+        match = names.fullmatch(pathlib.PurePath(path[-1]).stem)
         if match and (*path[:-1], match[1]) in stems:
             found.add(path)
     return found
@@ -140,57 +138,48 @@ def propose(paths: Sequence[Parts]) -> list[str]:
 def _write_patterns(paths: Sequence[Parts], has_masks: bool) -> Iterator[str]:
     """Gives patterns that may read images, the likeliest first."""
     levels, texts = find_levels([path[:-1] for path in paths])
-    is_even = len({*map(len, paths)}) == 1
     files = [path[-1] for path in paths]
-    file = "*" if is_even else "**"
-    if has_masks:
-        file = write_name("*", files)
+    file = write_name("*", files) if has_masks else "*"
+    if len({*map(len, paths)}) > 1:
+        file = "**"
     unknown = [i for i, text in enumerate(texts) if not text]
-
-    def write(roles, tail=file):
-        parts = [roles.get(i) or x or "{}" for i, x in enumerate(texts)]
-        return "/".join([*parts, tail])
-
     if not unknown:
         for sign in "._- ":
-            yield write({}, f"{{class}}{sign}*{write_ending(files)}")
+            name = f"{{class}}{sign}*{write_ending(files)}"
+            yield "/".join([*texts, name])
         return
+
+    def write(names):
+        parts = [names.get(i) or text or "{}" for i, text in enumerate(texts)]
+        return "/".join([*parts, file])
+
     first, *others = unknown
-    start = "/".join(texts[:first])
-    start = f"{start}/" * bool(start)
+    start = "".join(f"{text}/" for text in texts[:first])
     if not others:
-        names = {*levels[first]}
         below = {x for path in paths for x in path[first + 1 : -1]}
-        if names & below:
+        if below & {*levels[first]}:
             # The dataset is in itself, or splits are beside classes.
-            yield start + "{class}/*"
-            if not name_splits(names):
-                yield start + "**/{class}/*"
-            return
-        yield write({first: "{class}"})
+            yield start + "**/{class}/*"
+        else:
+            yield write({first: "{class}"})
         yield start + "{class}/*"
         return
-    second, *_ = others
-    below = collections.defaultdict[str, set[str]](set)
+    second = others[0]
+    inside = collections.defaultdict[str, set[str]](set)
     for path in paths:
-        below[path[first]].add(path[second])
-    if len({*map(frozenset, below.values())}) == 1:
+        inside[path[first]].add(path[second])
+    if len({*map(frozenset, inside.values())}) == 1:
         # A dataset in several forms or parts: colors, folds, sites.
         for text in ("{}", write_literal(levels[first][0])):
-            roles = {first: text, second: "{class}"}
-            if others[1:]:
-                roles[_find_largest(levels, others[1:])] = "{group}"
-            yield write(roles)
+            names = {i: "{group}" for i in others[-1:]}
+            yield write(names | {first: text, second: "{class}"})
+        yield start + "{class}/**"
         return
-    yield write({first: "{class}", _find_largest(levels, others): "{group}"})
+    largest = max(others, key=lambda i: len(levels[i]))
+    yield write({first: "{class}", largest: "{group}"})
     yield start + "{class}/**"
-    yield write({first: "{class}"})
     if len(levels[second]) ** 2 <= len(paths):
         yield write({second: "{class}"})
-
-
-def _find_largest(levels, numbers):
-    return max(numbers, key=lambda i: len(levels[i]))
 
 
 def find_levels(
@@ -204,12 +193,13 @@ def find_levels(
     levels = [sorted({x[i] for x in folders}) for i in range(depth)]
     texts = []
     for names in levels:
+        text = write_literal(names[0]) if len(names) == 1 else ""
+        # "trainannot" and "testannot" share more than their splits.
         prefix, suffix = os.path.commonprefix(names), common_suffix(names)
-        text = "" if len(names) > 1 else write_literal(names[0])
-        for before, after in (("", ""), (prefix, suffix)):
-            inner = [x[len(before) : len(x) - len(after)] for x in names]
-            splits = name_splits(inner)
-            if len(names) == len(splits) > 1 and "train" in splits.values():
+        inner = [x[len(prefix) : len(x) - len(suffix)] for x in names]
+        for before, splits, after in (("", names, ""), (prefix, inner, suffix)):
+            split_of = name_splits(splits)
+            if len(split_of) == len(names) > 1 and "train" in split_of.values():
                 before, after = write_literal(before), write_literal(after)
                 text = f"{before}{{split}}{after}"
         texts.append(text)
@@ -271,10 +261,15 @@ def _describe(text, paths, parts):
 def _draw(paths, level=1):
     """Gives a line for each folder of the upper levels, with its images."""
     inside = collections.defaultdict[str, list[Parts]](list)
+    files = []
     for name, *rest in paths:
         if rest:
             inside[name].append(tuple(rest))
+        else:
+            files.append(name)
     indent = "    " * level
+    if files and (level == 1 or inside):
+        yield f"{indent}{min(files)}  and so on, {len(files):,} in all"
     for name in sorted(inside)[:FOLDERS]:
         yield f"{indent}{name}/  {_checks.count(len(inside[name]), 'image')}"
         if level < LEVELS:

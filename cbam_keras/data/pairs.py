@@ -23,12 +23,15 @@ from cbam_keras.data.folders import (
     make_examples,
 )
 from cbam_keras.data.layouts import (
+    PARTS,
     LayoutError,
     Parts,
     common_suffix,
     find_levels,
+    find_masks,
     find_parts,
     name_splits,
+    to_word,
     write_ending,
     write_literal,
 )
@@ -37,6 +40,9 @@ from cbam_keras.data.splits import SPLITS
 
 # What names may mean in the patterns of images and of masks.
 NAMES = ("name", "split", "group")
+# A name that has more text than that of an image, and what folders and names
+# of masks end with.
+LONGER, ENDS = re.compile(r"(.+)[\W_].+"), tuple(PARTS)
 # The values of the names in each path.
 Named = Mapping[str, Mapping[str, str]]
 
@@ -201,9 +207,11 @@ def _refuse_folders(root, folder, images, masks):
     )
     if folder == root:
         every, images, masks = masks, [], []
-        parts = find_parts(every)
+        parts, longer = find_parts(every), find_masks(every, LONGER)
         for path in every:
-            is_mask = any(path[:i] in parts for i in range(len(path)))
+            words = map(to_word, (*path[:-1], pathlib.PurePath(path[-1]).stem))
+            is_mask = path in longer or any(x.endswith(ENDS) for x in words)
+            is_mask |= any(path[:i] in parts for i in range(len(path)))
             (masks if is_mask else images).append(path)
     raise LayoutError(
         "Each image must have one mask of the same name, with any ending, in "
@@ -250,22 +258,20 @@ def _write_sides(
     paths: Sequence[Parts], group: str
 ) -> Iterator[tuple[str, list[str]]]:
     """Gives patterns of paths, with the names that they find."""
-    levels, texts = find_levels([path[:-1] for path in paths])
+    _, texts = find_levels([path[:-1] for path in paths])
     stems = [pathlib.PurePath(path[-1]).stem for path in paths]
-    ending = write_ending(path[-1] for path in paths)
-    place, names = len(texts), stems
+    place, names, file = len(texts), stems, ""
     if len({*stems}) == 1 and "" in texts:
         # Folders have the names, as "1_json/img.png".
         place = max(i for i, text in enumerate(texts) if not text)
-        names = [path[place] for path in paths]
-        texts.append(write_literal(stems[0]))
-    else:
-        texts.append("")
+        names, file = [path[place] for path in paths], write_literal(stems[0])
+    file += write_ending(path[-1] for path in paths)
     for text, found in _write_names(names):
         parts = [
             text if i == place else x or group for i, x in enumerate(texts)
         ]
-        yield "/".join(parts) + ending, found
+        file_name = text + file if place == len(texts) else file
+        yield "/".join([*parts, file_name]), found
 
 
 def _write_names(names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
@@ -275,10 +281,12 @@ def _write_names(names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         re.match(r"(.*[\W_])?", prefix)[0],
         re.search(r"([\W_].*)?$", suffix)[0],
     )
-    for before, after in (("", ""), (start, end), (prefix, suffix)):
+    for before, after in ((start, end), (prefix, suffix)):
         found = [x[len(before) : len(x) - len(after)] for x in names]
-        text = f"{write_literal(before)}{{name}}{write_literal(after)}"
         if all(found):
-            yield text, found
+            yield (
+                f"{write_literal(before)}{{name}}{write_literal(after)}",
+                found,
+            )
     for sign in "_-. ":
         yield f"{{name}}{sign}*", [name.partition(sign)[0] for name in names]
