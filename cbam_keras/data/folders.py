@@ -62,6 +62,7 @@ def from_folder(data: Any, pattern: str | None = None) -> Dataset:
         classes = _check_classes(root, [*places.values()])
     compiled = make_pattern(pattern or "{class}/*", is_several)
     found, others = [], []
+    endings = collections.Counter[str]()
     for split, folder in places.items():
         for file in find_visible(folder, "**/*"):
             name = file.relative_to(folder).as_posix()
@@ -72,7 +73,7 @@ def from_folder(data: Any, pattern: str | None = None) -> Dataset:
             elif is_image:
                 found.append({"split": split, "path": str(file), **values})
             elif values is not None:
-                left_out[find_ending(name) or name] += 1
+                endings[find_ending(name) or name] += 1
     if others and not found and pattern is not None:
         raise ValueError(
             f'`pattern` must match the paths below data="{root}". Received: '
@@ -83,6 +84,7 @@ def from_folder(data: Any, pattern: str | None = None) -> Dataset:
     left_out = +left_out
     if left_out:
         _checks.warn(f"Images are left out: {describe_counts(left_out)}")
+    left_out += endings
     class_names = sorted(classes | {x["class"] for x in found})
     numbers = {name: number for number, name in enumerate(class_names)}
     is_split = "split" in compiled.names and bool(found)
