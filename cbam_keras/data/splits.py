@@ -297,10 +297,8 @@ def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
 
     Returns the warnings.
     """
-    first, images_of = (
-        dict[str | bytes, _Image](),
-        collections.defaultdict[str, set](set),
-    )
+    first = dict[str | bytes, _Image]()
+    images_of = collections.defaultdict[str, set](set)
     tested, several = [], []
     for split, examples in dataset.splits.items():
         for image in _name_images(dataset, examples, split):
