@@ -42,11 +42,11 @@ OF_ALL = (
 )
 LINES = (
     "train --data d.csv --image-folder a --image-column b --label-column c "
-    "--split-column d --group-column e --group-by f --seed 3 "
+    "--split-column d --group-column e --seed 3 "
     "--learning-rate 0.1 --reduction-ratio 8 --kernel-size 5 "
     "--instead-of se",
     "train --data cifar10 --download --data-dir a --manual-dir b --seeds 2",
-    "tune --data ./folder --no-group-by-folder --algorithm grid --max-trials 5 "
+    "tune --data ./folder --pattern {class}/** --algorithm grid --max-trials 5 "
     "--confirm 4 --seed 3",
 )
 SPACE = {
