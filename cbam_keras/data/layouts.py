@@ -12,8 +12,8 @@ from cbam_keras.data.splits import SPLITS
 
 # What belongs to images, and is no class: words without digits and signs.
 PARTS = {
-    *("mask", "masks", "label", "labels", "annot", "annotation"),
-    *("annotations", "gt", "groundtruth", "segmentation", "trimaps"),
+    *("mask", "masks", "labels", "annot", "annotation", "annotations"),
+    *("gt", "groundtruth", "segmentation", "trimaps"),
     *("bboxes", "xml", "thumbs", "thumbnails", "augmented", "unlabeled"),
     "unlabelled",
 }

@@ -42,7 +42,7 @@ from cbam_keras.data.splits import SPLITS
 NAMES = ("name", "split", "group")
 # A name that has more text than that of an image, and what folders and names
 # of masks end with.
-LONGER, ENDS = re.compile(r"(.+)[\W_].+"), tuple(PARTS)
+LONGER, ENDS = re.compile(r"(.+)[\W_].+"), (*PARTS, "label")
 # The values of the names in each path.
 Named = Mapping[str, Mapping[str, str]]
 

@@ -292,7 +292,9 @@ class Source:
             if field.name not in NOT_DESCRIBED and field.name in description
         }
         if "masks" in options:
-            options["masks"] = Masks(**options["masks"])
+            names = {field.name for field in dataclasses.fields(Masks)}
+            masks = {x: y for x, y in options["masks"].items() if x in names}
+            options["masks"] = Masks(**masks)
         return cls(description["name"], **options)
 
 
