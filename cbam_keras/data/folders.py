@@ -59,20 +59,22 @@ def from_folder(data: Any, pattern: str | None = None) -> Dataset:
         if not is_several:
             places = _find_places(roots["train"], left_out)
         places = {x: enter_folder(folder) for x, folder in places.items()}
-        classes = _check_classes(root, [*places.values()])
+    files = {x: find_visible(folder, "**/*") for x, folder in places.items()}
+    if pattern is None:
+        classes = _check_classes(root, places, files)
     compiled = make_pattern(pattern or "{class}/*", is_several)
     found, others = [], []
     endings = collections.Counter[str]()
     for split, folder in places.items():
-        for file in find_visible(folder, "**/*"):
+        for file in files[split]:
             name = file.relative_to(folder).as_posix()
             values = compiled.match(name)
             is_image = file.suffix.lower() in ENDINGS
-            if values is None and is_image:
-                others.append(name)
+            if values is None:
+                others += [name] * is_image
             elif is_image:
                 found.append({"split": split, "path": str(file), **values})
-            elif values is not None:
+            else:
                 endings[find_ending(name) or name] += 1
     if others and not found and pattern is not None:
         raise ValueError(
@@ -139,7 +141,7 @@ def find_splits(names: Iterable[str]) -> dict[str, str]:
 
 
 def finish(
-    splits: Mapping[str, Examples],
+    splits: dict[str, Examples],
     class_names: Sequence[str],
     left_out: Mapping[str, int],
     root: pathlib.Path,
@@ -147,7 +149,7 @@ def finish(
 ) -> Dataset:
     """Returns the files that can be read, after a look at others."""
     if len(splits) == 1:
-        _warn_of_lists(root, map(pathlib.Path, splits["train"].images))
+        _warn_of_lists(root, map(pathlib.Path, splits["train"].images[:]))
     is_grouped = splits["train"].groups is not None
     return keep_readable(
         Dataset(
@@ -220,12 +222,6 @@ def find_visible(folder: pathlib.Path, pattern: str) -> list[pathlib.Path]:
     ]
 
 
-def find_paths(root: pathlib.Path) -> list[tuple[str, ...]]:
-    """Returns the parts of the paths of all images below a folder."""
-    files = find_image_files(root, "**/*")
-    return [file.relative_to(root).parts for file in files]
-
-
 def _find_places(root, left_out):
     """Returns the folder of classes of each split, "train" without any split.
 
@@ -261,17 +257,22 @@ def _find_places(root, left_out):
     return places
 
 
-def _check_classes(root, places):
-    """Returns the classes in folders, whose images have one meaning."""
-    classes = {name for place in places for name in _list_names(place)}
-    paths = [path for place in places for path in find_paths(place)]
+def _check_classes(root, places, files):
+    """Returns the classes in folders, whose files have one meaning."""
+    classes = {x for place in places.values() for x in _list_names(place)}
+    paths = [
+        file.relative_to(folder).parts
+        for split, folder in places.items()
+        for file in files[split]
+        if file.suffix.lower() in ENDINGS
+    ]
     parts = {x[0] for x in find_parts(paths) if len(x) == 1}
     parts |= {*filter(is_input, classes)}
     reason = ""
     if paths and not classes:
         reason = "images in no folder of a class"
-        above = places[0].resolve().parent
-        if places[0].samefile(root) and len(_list_names(above)) > 1:
+        above = root.resolve().parent
+        if places["train"].samefile(root) and len(_list_names(above)) > 1:
             reason += f', which may be "{above}"'
     elif parts & classes:
         reason = f"{sorted(parts & classes)}, which are no classes"
@@ -280,7 +281,7 @@ def _check_classes(root, places):
     elif masks := find_masks(paths):
         reason = f'masks beside images, as "{"/".join(min(masks))}"'
     if reason:
-        _refuse(root, reason, places)
+        _refuse(root, reason, places.values())
     return {normalize(name) for name in classes}
 
 

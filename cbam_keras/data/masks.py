@@ -44,7 +44,7 @@ class Masks:
     colors: Any = None
     ignore_index: int | None = None
     # The pattern of images; `folder` is then that of masks.
-    images: str | None = None
+    images: Any = None
 
     def __post_init__(self) -> None:
         names, colors, ignored = (

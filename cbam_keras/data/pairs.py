@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def from_pairs(
 
 def make_patterns(images: object, masks: object) -> list[Pattern]:
     """Returns the patterns of images and of masks."""
-    texts = {"images": images, "masks": masks}
+    texts: dict[str, Any] = {"images": images, "masks": masks}
     return [Pattern(texts[x], NAMES, "name", x) for x in texts]
 
 
@@ -277,10 +278,9 @@ def _write_sides(
 def _write_names(names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """Gives ways to write {name} among what names begin and end with."""
     prefix, suffix = os.path.commonprefix(names), common_suffix(names)
-    start, end = (
-        re.match(r"(.*[\W_])?", prefix)[0],
-        re.search(r"([\W_].*)?$", suffix)[0],
-    )
+    # Numbers that begin alike are not cut in two.
+    start = re.sub(r"[^\W_]+$", "", prefix)
+    end = re.sub(r"^[^\W_]+", "", suffix)
     for before, after in ((start, end), (prefix, suffix)):
         found = [x[len(before) : len(x) - len(after)] for x in names]
         if all(found):
