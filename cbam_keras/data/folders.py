@@ -108,7 +108,9 @@ def make_pattern(text: str, is_of_split: bool = False) -> Pattern:
     return Pattern(text, names, "class")
 
 
-def find_roots(data: Mapping) -> dict[str, pathlib.Path]:
+def find_roots(
+    data: Mapping, argument: str = "data"
+) -> dict[str, pathlib.Path]:
     """Returns the folders of splits, which must exist, in their order."""
     split_of = name_splits(map(str, data))
     roots = {split_of.get(str(x), x): data[x] for x in data}
@@ -116,8 +118,8 @@ def find_roots(data: Mapping) -> dict[str, pathlib.Path]:
     for path in roots.values():
         if not os.path.isdir(os.path.expanduser(path)):
             raise ValueError(
-                "`data` must be a folder that exists, with a folder of images "
-                f'per class. Received: data="{path}", {describe_missing(path)}'
+                f"`{argument}` must be a folder that exists. Received: "
+                f'{argument}="{path}", {describe_missing(path)}'
             )
     return {
         split: pathlib.Path(roots[split]).expanduser()

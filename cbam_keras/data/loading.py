@@ -458,7 +458,7 @@ def source_of_masks(
         **options,
     )
     is_folder = source.kind == "folder"
-    is_mixed = is_path and masks is not folder
+    is_mixed = (masks is not folder) if is_path else is_folder
     has_patterns = images is not None or "{" in str(folder)
     if is_mixed or not is_folder and (folder is not None or has_patterns):
         raise ValueError(

@@ -62,7 +62,7 @@ def from_pairs(
     if patterns:
         named = _match(root, files, patterns)
     else:
-        folder = find_roots({"train": masks or data})["train"]
+        folder = find_roots({"train": masks or data}, "masks")["train"]
         if folder.resolve().is_relative_to(root.resolve()):
             # One of them may be given by its absolute path.
             folder = root / folder.resolve().relative_to(root.resolve())

@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,13 +15,6 @@ SPLITS = ("train", "validation", "test")
 # The fraction of the training images used for testing if a dataset has no
 # test images.
 TEST_FRACTION = 0.2
-
-
-class _Image(NamedTuple):
-    name: str
-    content: str | bytes
-    label: int
-    split: str
 
 
 def check_names(data: Mapping) -> None:
@@ -297,17 +289,21 @@ def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
 
     Returns the warnings.
     """
-    first = dict[str | bytes, _Image]()
-    images_of = collections.defaultdict[str, set](set)
+    first = dict[str | bytes, tuple[str, int, str]]()
+    contents_of = collections.defaultdict[str, set](set)
     tested, several = [], []
     for split, examples in dataset.splits.items():
-        for image in _name_images(dataset, examples, split):
-            images_of[os.path.dirname(image.name)].add(image.content)
-            other = first.setdefault(image.content, image)
-            if split == "test" != other.split:
-                tested.append((image.name, other.name))
-            elif image.label != other.label:
-                several.append((image.name, other.name))
+        # Those that are read from disk are of a published dataset.
+        for row, label in enumerate(getattr(examples, "labels", ())):
+            name, content = _identify(dataset, examples, row)
+            contents_of[os.path.dirname(name)].add(content)
+            other, its_label, its_split = first.setdefault(
+                content, (name, label, split)
+            )
+            if split == "test" != its_split:
+                tested.append((name, other))
+            elif label != its_label:
+                several.append((name, other))
     same = "the same content as training images, which flatters accuracy"
     both = "several classes, as images of two have the same content"
     kinds = (tested, "test image", same), (several, "image", both)
@@ -318,7 +314,7 @@ def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
             names = [
                 f"all of {one}/ is in {other}/"
                 for one, other in sorted(places)
-                if one != other and images_of[one] <= images_of[other]
+                if one != other and contents_of[one] <= contents_of[other]
             ] or [" is ".join(pair) for pair in pairs]
             warnings.append(
                 f"{_checks.count(len(pairs), noun, 'have')} {text}: "
@@ -328,18 +324,14 @@ def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _name_images(dataset, examples, split):
-    """Gives the name, content, label and split of each image."""
-    for row, label in enumerate(getattr(examples, "labels", ())):
-        image = examples.images[row]
-        if examples.decoded:
-            content = hashlib.blake2b(image.tobytes()).digest()
-            # Images of arrays are counted over all splits.
-            name = f"image {examples.places[row]}"
-        else:
-            content = dataset.headers[image].content
-            name = dataset.name_of(image)
-        yield _Image(name, content, int(label), split)
+def _identify(dataset, examples, row):
+    """Returns the name of an image, and its content or a hash of it."""
+    image = examples.images[row]
+    if not examples.decoded:
+        return dataset.name_of(image), dataset.headers[image].content
+    # Images of arrays are counted over all splits.
+    name = f"image {examples.places[row]}"
+    return name, hashlib.blake2b(image.tobytes()).digest()
 
 
 def warn_of_similar_classes(names: Sequence[str]) -> None:
