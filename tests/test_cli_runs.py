@@ -245,6 +245,15 @@ def test_a_mistake_is_reported_in_one_line(
     assert [path.name for path in tmp_path.iterdir()] == ["file.json"]
 
 
+def test_a_folder_that_is_refused_is_drawn(tmp_path, capsys):
+    for name in ("cat/day", "dog/night"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "0.png").touch()
+    assert cli.main(["train", "--data", str(tmp_path)]) == 2
+    drawing = "    cat/  1 image\n        day/  1 image\n    dog/  1 image\n"
+    assert drawing in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("command", "module", "advice"),
     [

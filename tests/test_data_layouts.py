@@ -201,6 +201,8 @@ CLASSES, ALL = "{class}/**", "{}/{class}/*"
                 "{}/SOB/{class}/{}/{}/*",
             ],
         ),
+        # Two groups are too few for three splits.
+        ("a/<p0|p1>/#.png b/<p2|p3>/#.png", [CLASSES, ALL]),
         ("<cat|dog>/<|p1/>#.png", [CLASSES, "{class}/*"]),
         ("<cat|dog>/<train|test>/#.png", ["{class}/{split}/*"]),
         # A split beside classes, or a class of such a name.
@@ -253,6 +255,7 @@ def test_a_refusal_draws_the_tree(tmp_path):
     [
         ("<images|masks>/#.png", {}, "no classes:(.|\n)*No pattern reads it"),
         ("<cat|dog|unlabelled>/#.png", {}, "'unlabelled'"),
+        ("<a|b>/#<|_mask>.png", {}, "as .a/0_mask.png(.|\\n)*No pattern"),
         ("<test|val>/#.png", {}, '"test", "val" beside'),
         ("train/<images|labels>/#.png", {}, "'labels'.*no classes"),
         ("", {}, r"a folder a folder of images for.*\[\]"),

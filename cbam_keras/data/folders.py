@@ -299,8 +299,8 @@ def _refuse(root, reason, places):
         paths,
         propose(paths),
         "No pattern reads it. Pass a table of images and classes as a CSV "
-        "file or data frame, or rename folders. Masks are for "
-        "cbam_keras.data.load_masks (--masks)",
+        "file or data frame, or rename folders that are classes. Masks "
+        "are for cbam_keras.data.load_masks (--masks)",
     )
 
 

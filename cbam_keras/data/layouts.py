@@ -18,7 +18,7 @@ PARTS = {
     "unlabelled",
 }
 # Beside these all other folders are parts.
-INPUTS = {"image", "images", "img", "imgs", "jpegimages", "original"}
+INPUTS = {"image", "images", "img", "imgs", "jpegimages"}
 # What names of masks end with, beside images that lack it.
 MASK = re.compile(
     r"(.+)[\W_](mask|label|seg|segmentation|gt)([\W_]?\d+)?", re.I
@@ -139,9 +139,11 @@ def _write_patterns(paths: Sequence[Parts], has_masks: bool) -> Iterator[str]:
     """Gives patterns that may read images, the likeliest first."""
     levels, texts = find_levels([path[:-1] for path in paths])
     files = [path[-1] for path in paths]
-    file = write_name("*", files) if has_masks else "*"
-    if len({*map(len, paths)}) > 1:
-        file = "**"
+    file = "*" if len({*map(len, paths)}) == 1 else "**"
+    if has_masks:
+        stems = [pathlib.PurePath(name).stem for name in files]
+        end = write_literal(common_suffix(stems))
+        file = f"*{end}{write_ending(files)}"
     unknown = [i for i, text in enumerate(texts) if not text]
     if not unknown:
         for sign in "._- ":
@@ -204,12 +206,6 @@ def find_levels(
                 text = f"{before}{{split}}{after}"
         texts.append(text)
     return levels, texts
-
-
-def write_name(text: str, files: Sequence[str]) -> str:
-    """Returns a text with what the names of all files end with."""
-    stems = [pathlib.PurePath(x).stem for x in files]
-    return text + write_literal(common_suffix(stems)) + write_ending(files)
 
 
 def write_ending(files: Iterable[str]) -> str:
