@@ -46,11 +46,7 @@ def from_folder(data: Any, pattern: str | None = None) -> Dataset:
     """Returns the images of a folder, or of one for each split, as paths."""
     is_several = isinstance(data, Mapping)
     roots = find_roots(data if is_several else {"train": data})
-    root = roots["train"]
-    if is_several:
-        paths = [folder.absolute() for folder in roots.values()]
-        root = pathlib.Path(os.path.commonpath(paths))
-        roots = {x: folder.absolute() for x, folder in roots.items()}
+    root = pathlib.Path(os.path.commonpath([*roots.values()]))
     left_out = collections.Counter[str]()
     reason = "not in the pattern"
     places, classes = roots, set[str]()
@@ -122,7 +118,7 @@ def find_roots(
                 f'{argument}="{path}", {describe_missing(path)}'
             )
     return {
-        split: pathlib.Path(roots[split]).expanduser()
+        split: pathlib.Path(os.path.abspath(os.path.expanduser(roots[split])))
         for split in SPLITS
         if split in roots
     }

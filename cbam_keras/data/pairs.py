@@ -6,7 +6,8 @@ import itertools
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import string
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,6 @@ from cbam_keras.data.folders import (
 from cbam_keras.data.layouts import (
     PARTS,
     LayoutError,
-    Parts,
     common_suffix,
     find_levels,
     find_masks,
@@ -63,9 +63,6 @@ def from_pairs(
         named = _match(root, files, patterns)
     else:
         folder = find_roots({"train": masks or data}, "masks")["train"]
-        if folder.resolve().is_relative_to(root.resolve()):
-            # One of them may be given by its absolute path.
-            folder = root / folder.resolve().relative_to(root.resolve())
         files = [x for x in files if folder not in x.parents]
         files_of_masks = find_image_files(folder, "**/*")
         named = _name(root, files), _name(folder, files_of_masks)
@@ -199,11 +196,9 @@ def _refuse_patterns(root, patterns, named):
 
 def _refuse_folders(root, folder, images, masks):
     """Raises for folders where no image has a mask, with what to write."""
-    base = pathlib.Path(
-        os.path.commonpath([x.absolute() for x in (root, folder)])
-    )
+    base = pathlib.Path(os.path.commonpath([root, folder]))
     images, masks = (
-        [file.absolute().relative_to(base).parts for file in files]
+        [file.relative_to(base).parts for file in files]
         for files in (images, masks)
     )
     if folder == root:
@@ -231,19 +226,12 @@ def _propose(base, images, masks):
     """Returns patterns that pair images and masks, with what they find."""
     if not images or not masks:
         return []
+    files = [base.joinpath(*path) for path in images + masks]
     lines = []
     for group in ("{group}", "{}"):
-        sides = [[*_write_sides(paths, group)] for paths in (images, masks)]
-        # What most images share with a mask is their name.
-        best = max(
-            itertools.product(*sides),
-            key=lambda both: len({*both[0][1]} & {*both[1][1]}),
-        )
-        texts = [text for text, _ in best]
+        texts = [_write_pattern(paths, group) for paths in (images, masks)]
         try:
-            files = [base.joinpath(*path) for path in images + masks]
-            named = _match(base, files, make_patterns(*texts))
-            pairs, _ = _pair(*named)
+            pairs, _ = _pair(*_match(base, files, make_patterns(*texts)))
         except ValueError:
             continue
         line = (
@@ -255,38 +243,23 @@ def _propose(base, images, masks):
     return [*dict.fromkeys(lines)]
 
 
-def _write_sides(
-    paths: Sequence[Parts], group: str
-) -> Iterator[tuple[str, list[str]]]:
-    """Gives patterns of paths, with the names that they find."""
+def _write_pattern(paths, group):
+    """Returns a pattern of paths, with {name} where most differ."""
     _, texts = find_levels([path[:-1] for path in paths])
     stems = [pathlib.PurePath(path[-1]).stem for path in paths]
-    place, names, file = len(texts), stems, ""
+    parts = [text or group for text in texts]
+    ending = write_ending(path[-1] for path in paths)
     if len({*stems}) == 1 and "" in texts:
         # Folders have the names, as "1_json/img.png".
         place = max(i for i, text in enumerate(texts) if not text)
-        names, file = [path[place] for path in paths], write_literal(stems[0])
-    file += write_ending(path[-1] for path in paths)
-    for text, found in _write_names(names):
-        parts = [
-            text if i == place else x or group for i, x in enumerate(texts)
-        ]
-        file_name = text + file if place == len(texts) else file
-        yield "/".join([*parts, file_name]), found
+        parts[place] = _write_name([path[place] for path in paths])
+        return "/".join([*parts, write_literal(stems[0]) + ending])
+    return "/".join([*parts, _write_name(stems) + ending])
 
 
-def _write_names(names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Gives ways to write {name} among what names begin and end with."""
-    prefix, suffix = os.path.commonprefix(names), common_suffix(names)
-    # Numbers that begin alike are not cut in two.
-    start = re.sub(r"[^\W_]+$", "", prefix)
-    end = re.sub(r"^[^\W_]+", "", suffix)
-    for before, after in ((start, end), (prefix, suffix)):
-        found = [x[len(before) : len(x) - len(after)] for x in names]
-        if all(found):
-            yield (
-                f"{write_literal(before)}{{name}}{write_literal(after)}",
-                found,
-            )
-    for sign in "_-. ":
-        yield f"{{name}}{sign}*", [name.partition(sign)[0] for name in names]
+def _write_name(names):
+    """Returns {name} between what all names begin and end with."""
+    # Numbers that begin or end alike are not cut in two.
+    prefix = os.path.commonprefix(names).rstrip(string.digits)
+    suffix = common_suffix(names).lstrip(string.digits)
+    return f"{write_literal(prefix)}{{name}}{write_literal(suffix)}"
