@@ -167,6 +167,7 @@ CLASSES, ALL = "{class}/**", "{}/{class}/*"
         ("<a|b>/x+(#)<|_mask>.png", ["{class}/*).png"]),
         ("<cat|dog>/<|mask/>#.png", ["{class}/*"]),
         ("images/<cat|dog>/#.png labels/#.png", ["images/{class}/*"]),
+        ("<cat|dog|annotations/.xml>/#.png", ["{class}/*"]),
         # The same folders: PlantVillage, folds, zooms, sites.
         (
             "<color|grayscale|segmented>/<rust|scab>/#.png",

@@ -241,10 +241,10 @@ def _find_places(root, left_out):
     names = {split: _list_names(folder) for split, folder in places.items()}
     trained = names.get("train", set())
     beside = {folder.name for folder in others}
-    if not trained or beside & trained:
+    is_plain = not beside & trained if trained else not beside
+    if "train" not in places or not is_plain:
         listed = _checks.first_few([*map(_checks.quoted, split_of)])
-        if beside or "train" not in places:
-            _refuse(root, f"{listed} beside {sorted(beside)}", [root])
+        _refuse(root, f"{listed} beside {sorted(beside)}", [root])
     for split in [*places]:
         # The labels of a folder without classes are secret.
         is_one = len(names[split]) < 2 and not names[split] & trained
@@ -264,8 +264,9 @@ def _check_classes(root, places, files):
         for file in files[split]
         if file.suffix.lower() in ENDINGS
     ]
-    parts = {x[0] for x in find_parts(paths) if len(x) == 1}
-    parts |= {*filter(is_input, classes)}
+    # Folders may hold files that are no images.
+    named = find_parts([*paths, *((name, "") for name in classes)])
+    parts = {x[0] for x in named if len(x) == 1} | {*filter(is_input, classes)}
     reason = ""
     if paths and not classes:
         reason = "images in no folder of a class"
