@@ -283,7 +283,8 @@ A, B, THIRD = "masks/0.png", "masks/3.png", TRUTH[3]
 JPEG = {B: None, "masks/3.jpg": BLACK[THIRD]}
 
 
-PAIR = {"data": ".", "images": "images/{name}.png", "masks": "masks/{name}.png"}
+def _by(images="images/{name}.png", masks="masks/{name}.png"):
+    return {"data": ".", "images": images, "masks": masks}
 
 
 def _of(masks, **options):
@@ -339,20 +340,12 @@ def _of(masks, **options):
             "`images` is a pattern for folders",
         ),
         ({}, {"images": "{name}.png"}, "`masks` must be a path .*{name} for"),
-        ({}, PAIR | {"images": "{class}/{name}.png"}, "There are {name}, {spl"),
-        (
-            {},
-            PAIR | {"images": "images/{name}.jpg"},
-            "0 files by images=.*10 fi",
-        ),
-        (
-            {},
-            PAIR | {"masks": "masks/{}{name}.png"},
-            "files by masks=.*, no two",
-        ),
+        ({}, _by(images="{class}/{name}.png"), "There are {name}, {spl"),
+        ({}, _by(images="images/{name}.jpg"), "0 files by images=.*10 fi"),
+        ({}, _by(masks="masks/{}{name}.png"), "files by masks=.*, no two"),
         (
             {"masks/b/3.png": THIRD},
-            PAIR | {"masks": "masks/**/{name}.png"},
+            _by(masks="masks/**/{name}.png"),
             "1 image and 2 masks of one name",
         ),
         ({}, {"data": [A, B], "masks": [A, B]}, "columns of a data"),
