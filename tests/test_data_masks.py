@@ -376,12 +376,15 @@ def test_files_without_the_other_are_left_out():
     _write()
     os.remove("masks/2.png")
     os.remove("images/3.png")
-    alone = "1 image without a mask and 1 mask without an .*/2.png, .*/3.png"
-    with pytest.warns(UserWarning, match=alone):
+    reasons = "1 without a mask, 1 without an image"
+    with pytest.warns(UserWarning, match=f"{reasons}, as .*/2.png, .*/3.png"):
         loaded = load_masks("images", "masks")
     assert sum(loaded.sizes.values()) == 8
-    reasons = "1 without a mask, 1 without an image"
     assert loaded.notes == (f"2 left out: {reasons}",)
+    _save("others/4.png", IMAGES[4])
+    reasons += ", 1 in neither pattern"
+    with pytest.warns(UserWarning, match=f"masks are left out: {reasons}, as"):
+        assert load_masks(**_by()).notes == (f"3 left out: {reasons}",)
 
 
 @pytest.mark.parametrize(("blocks", "is_read"), [(10, True), (11, False)])

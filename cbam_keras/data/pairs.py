@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.examples import READERS, Dataset
+from cbam_keras.data.decoding import ENDINGS
+from cbam_keras.data.examples import READERS, Dataset, describe_counts
 from cbam_keras.data.folders import (
     enter_folder,
     find_ending,
@@ -58,7 +59,8 @@ def from_pairs(
     root = find_roots({"train": data})["train"]
     folder = root
     patterns = [] if images is None else make_patterns(images, masks)
-    files = find_image_files(root, "**/*")
+    visible = find_visible(root, "**/*")
+    files = [x for x in visible if x.suffix.lower() in ENDINGS]
     if patterns:
         named = _match(root, files, patterns)
     else:
@@ -72,17 +74,19 @@ def from_pairs(
     if not pairs:
         _refuse_folders(root, folder, files, files_of_masks)
     left_out = collections.Counter[str]()
-    for file in find_visible(root, "**/*"):
-        ending = find_ending(file.name)
-        left_out[ending] += ending in READERS
     for what, rest in zip(("a mask", "an image"), alone, strict=True):
         left_out[f"without {what}"] += len(rest)
-    if any(alone):
+    if patterns:
+        left_out["in neither pattern"] = len(files) - sum(map(len, named))
+    if left_out := +left_out:
+        names = _checks.first_few([*itertools.chain(*alone)])
         _checks.warn(
-            f"{_checks.count(len(alone[0]), 'image')} without a mask and "
-            f"{_checks.count(len(alone[1]), 'mask')} without an image are left "
-            f"out: {_checks.first_few([*itertools.chain(*alone)])}"
+            f"Images or masks are left out: {describe_counts(left_out)}"
+            + (f", as {names}" if any(alone) else "")
         )
+    for file in visible:
+        ending = find_ending(file.name)
+        left_out[ending] += ending in READERS
     split_of = find_splits({named[0][x].get("split", "train") for x in pairs})
     splits = {}
     for split in (x for x in SPLITS if x in split_of.values()):
