@@ -252,48 +252,45 @@ def test_a_refusal_draws_the_tree(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("tree", "options", "message"),
+    ("tree", "message"),
     [
-        ("<images|masks>/#.png", {}, "no classes:(.|\n)*No pattern reads it"),
-        ("<cat|dog|unlabelled>/#.png", {}, "'unlabelled'"),
-        ("<a|b>/#<|_mask>.png", {}, "as .a/0_mask.png(.|\\n)*No pattern"),
-        ("<test|val>/#.png", {}, '"test", "val" beside'),
-        ("train/<images|labels>/#.png", {}, "'labels'.*no classes"),
-        ("", {}, r"a folder a folder of images for.*\[\]"),
-        ("cat/#.png", {}, r"at least two classes.*\['cat'\]"),
-        ("<cat|dog|cow/.hidden>/#.png", {}, 'images in "train".*class "cow"'),
-        ("<train|val|valid>/cat/#.png", {}, 'two folders of the split "vali'),
-        ("<cat|dog>/#.png", "{patient}/*", "Say {group} for what stays in one"),
-        ("<cat|dog>/#.png", "{split}/*", "with {class} for a part"),
-        ("<cat|dog>/#.png", "a**/{class}/*", "as a whole part"),
-        ("<cat|dog>/#.png", 3, "must be a pattern, as a string"),
-        (
-            "<cat|dog>/#.png",
-            "{split}/{class}/*",
-            'matches "{split}" but does',
-        ),
-        ("<a|b>/<cat|dog>/#.png", "{split}/{class}/*", '"a", "b". Write the'),
-        ("<cat|dog>/a_b_#.png", "{class}/{group}_*", 'be "a" or "a_b" in'),
-        ("<cat|dog>/#.png", {"group_by": "a"}, '`group_by` was removed.*_\\*"'),
-        (
-            "<cat|dog>/#.png",
-            {"group_by_folder": False},
-            r'or pattern="{class}/\*\*',
-        ),
+        ("<images|masks>/#.png", "no classes:(.|\n)*No pattern reads it"),
+        ("<cat|dog|unlabelled>/#.png", "'unlabelled'"),
+        ("<a|b>/#<|_mask>.png", r"as .a/0_mask.png(.|\n)*No pattern"),
+        ("<test|val>/#.png", '"test", "val" beside'),
+        ("train/<images|labels>/#.png", "'labels'.*no classes"),
+        ("", r"at least two classes, in a folder a folder of .*\[\]"),
+        ("cat/#.png", r"at least two classes.*\['cat'\]"),
+        ("<cat|dog|cow/.hidden>/#.png", 'images in "train".*class "cow"'),
+        ("<train|val|valid>/cat/#.png", 'two folders of the split "valid'),
     ],
 )
-def test_what_makes_no_dataset_is_refused(tmp_path, tree, options, message):
+def test_what_makes_no_dataset_is_refused(tmp_path, tree, message):
     _write(tmp_path, tree, count=3)
-    options = options if isinstance(options, dict) else {"pattern": options}
+    with pytest.raises(ValueError, match=message):
+        data.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pattern": "{patient}/*"}, "Say {group} for what stays in one split"),
+        ({"pattern": "{split}/*"}, "with {class} for a part"),
+        ({"pattern": "a**/{class}/*"}, "as a whole part"),
+        ({"pattern": 3}, "must be a pattern, as a string"),
+        ({"pattern": "{split}/{class}/*"}, 'matches "{split}" but does'),
+        ({"pattern": "{split}/{class}_*_*"}, '"cat", "dog". Write the folders'),
+        ({"pattern": "{class}/{group}_*"}, 'may be "a" or "a_b" in "cat/a_b_0'),
+        ({"group_by": "a"}, '`group_by` was removed.* Write pattern="{class}/'),
+        ({"group_by_folder": False}, r'or pattern="{class}/\*\*" .False.'),
+        ({"data": "cifar10", "pattern": "{class}/*"}, "is only for folders"),
+        ({"data": "a.csv", "pattern": "{class}/*"}, "is only for folders"),
+    ],
+)
+def test_a_pattern_of_another_meaning_is_refused(tmp_path, options, message):
+    _write(tmp_path, "<cat|dog>/a_b_#.png", count=3)
     with pytest.raises((ValueError, TypeError), match=message):
-        data.load(tmp_path, **options)
-
-
-def test_a_pattern_is_only_for_folders():
-    images = np.zeros((9, 4, 4), "uint8")
-    for given in ((images, np.arange(9) % 2), "cifar10", "table.csv"):
-        with pytest.raises(ValueError, match="`pattern` is only for folders"):
-            data.load(given, pattern="{class}/*")
+        data.load(**{"data": tmp_path} | options)
 
 
 def test_the_folder_of_a_class_is_refused_with_that_of_all(tmp_path):
