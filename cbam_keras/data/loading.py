@@ -361,6 +361,7 @@ def load_masks(
               pairs. The masks of one array are `masks`. Images are `(N, H, W,
               C)` or `(N, H, W)`.
             - Batches of pairs, or a mapping to them, see `load`.
+            Defaults to `None`, with `images` in its place.
         masks: The path of a folder, in which a mask has the name of its image,
             with any ending; a pattern of paths below `data`, with `images`; or
             an array `(N, H, W)`, or of colors `(N, H, W, 3)`. Tables, batches
@@ -373,8 +374,7 @@ def load_masks(
         images: Pattern of the images below `data`, see `load`, as
             `"{split}/{name}.jpg"` beside masks `"masks/{name}_mask.png"`. An
             image and its mask share `{name}`, and `{split}` and `{group}` where
-            both have them. Defaults to `None`. Images themselves are taken in
-            place of `data`.
+            both have them. Or images, in place of `data`. Defaults to `None`.
         class_names: Sequence of strings, the classes by number. By default
             those of `colors`, else `"background"` and `"foreground"` for 0 and
             255, else the numbers. Defaults to `None`.

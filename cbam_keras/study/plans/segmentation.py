@@ -45,7 +45,8 @@ class Segmentation(ImageTask):
     measure on the validation images.
 
     Args:
-        data: Images that `data.load_masks` accepts, or its result.
+        data: Images that `data.load_masks` accepts, or its result. Defaults to
+            `None`, with `images` in its place.
         masks: Masks as `data.load_masks` takes them. Defaults to `None`.
         images: Pattern of images in a folder, or images in place of `data`.
             Defaults to `None`.
