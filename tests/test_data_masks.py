@@ -198,6 +198,7 @@ def test_folders_of_masks_of_the_same_names(image, mask, folders):
             ". .",
             "{name} {name}_mask",
         ),
+        ("i/k{p}/{i}.png", "m/k{p}/{i}.png", "i m", "{name}.png m/"),
         ("x ({i}).png", "x ({i})_mask.png", ". .", "x_({name})_mask"),
         ("{i}_json/img.png", "{i}_json/label.png", ". .", "{name}_json/la"),
     ],
