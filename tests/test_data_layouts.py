@@ -202,6 +202,14 @@ CLASSES, ALL = "{class}/**", "{}/{class}/*"
                 "{}/SOB/{class}/{}/{}/*",
             ],
         ),
+        (
+            "ben/SOB/<ad|du>/<p0|p1|p2>/#.png mal/SOB/<ad|du>/<p3|p4|p5>/#.png",
+            [
+                "{class}/SOB/{}/{group}/*",
+                "{}/SOB/{class}/{group}/*",
+                "ben/SOB/{class}/{group}/*",
+            ],
+        ),
         # Two groups are too few for three splits.
         ("a/<p0|p1>/#.png b/<p2|p3>/#.png", [CLASSES, ALL]),
         ("<cat|dog>/<|p1/>#.png", [CLASSES, "{class}/*"]),

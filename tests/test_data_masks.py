@@ -408,10 +408,3 @@ def test_masks_are_turned_by_exif_like_their_images():
     for path in pathlib.Path().rglob("*.png"):
         _save(path, _turned(np.array(Image.open(path))))
     _check(load_masks("images", "masks"))
-
-
-def test_lists_of_splits_that_are_not_read_are_told():
-    _write()
-    _save("ImageSets/a/train.txt", "0\n1")
-    with pytest.warns(UserWarning, match="not read: .*Sets/a/train.txt"):
-        load_masks("images", "masks")

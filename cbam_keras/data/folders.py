@@ -12,7 +12,6 @@ from cbam_keras import _checks, _files
 from cbam_keras.data.decoding import ENDINGS, describe_file, keep_readable
 from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
 from cbam_keras.data.layouts import (
-    SPLIT,
     LayoutError,
     find_masks,
     find_parts,
@@ -146,8 +145,6 @@ def finish(
     *patterns: str | None,
 ) -> Dataset:
     """Returns the files that can be read, after a look at others."""
-    if len(splits) == 1:
-        _warn_of_lists(root, map(pathlib.Path, splits["train"].images[:]))
     is_grouped = splits["train"].groups is not None
     return keep_readable(
         Dataset(
@@ -178,22 +175,6 @@ def find_ending(name: str) -> str:
     """Returns the ending of a file name, of both parts if it is compressed."""
     path = pathlib.PurePath(name.lower())
     return "".join(path.suffixes[-2 if path.suffix == ".gz" else -1 :])
-
-
-def _warn_of_lists(root, images):
-    """Warns of text files beside images that say which are for training."""
-    places = root.absolute(), root.absolute().parent
-    patterns = "*.txt", "ImageSets/**/*.txt", "[Ss]plits/*.txt"
-    files = {x for place in places for y in patterns for x in place.glob(y)}
-    stems = {path.stem for path in images}
-    for path in sorted(x for x in files if SPLIT.fullmatch(x.stem)):
-        first = path.read_text("utf-8", "replace").split(maxsplit=1)[:1]
-        if {pathlib.PurePath(x).stem for x in first} & stems:
-            _checks.warn(
-                f"Splits in text files are not read: {path}. Pass a data frame "
-                "with columns of paths and of splits to train on these"
-            )
-            return
 
 
 def find_image_files(

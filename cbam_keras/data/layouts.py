@@ -166,19 +166,20 @@ def _write_patterns(paths: Sequence[Parts], has_masks: bool) -> Iterator[str]:
             yield write({first: "{class}"})
         yield start + "{class}/*"
         return
-    second = others[0]
+    second, largest = others[0], max(others, key=lambda i: len(levels[i]))
+    names = {largest: "{group}"}
     inside = collections.defaultdict[str, set[str]](set)
     for path in paths:
         inside[path[first]].add(path[second])
     if len({*map(frozenset, inside.values())}) == 1:
+        if largest != second:
+            yield write(names | {first: "{class}"})
         # A dataset in several forms or parts: colors, folds, sites.
         for text in ("{}", write_literal(levels[first][0])):
-            names = {i: "{group}" for i in others[-1:]}
             yield write(names | {first: text, second: "{class}"})
         yield start + "{class}/**"
         return
-    largest = max(others, key=lambda i: len(levels[i]))
-    yield write({first: "{class}", largest: "{group}"})
+    yield write(names | {first: "{class}"})
     yield start + "{class}/**"
     if len(levels[second]) ** 2 <= len(paths):
         yield write({second: "{class}"})

@@ -25,7 +25,6 @@ from cbam_keras.data.splits import (
     pool,
     warn_of_copies,
     warn_of_divided_groups,
-    warn_of_similar_classes,
 )
 from cbam_keras.data.tables import COLUMNS, from_table, is_table
 from cbam_keras.data.tfds import from_tfds
@@ -248,7 +247,6 @@ class Source:
         check = check_classes if self.masks is None else check_masks
         if is_checked:
             check(dataset, received, folds)
-            warn_of_similar_classes(dataset.class_names)
         dataset = complete(dataset, self.validation_fraction, seed, folds, fold)
         if is_checked:
             # Groups may be too few for each split.

@@ -334,18 +334,6 @@ def _identify(dataset, examples, row):
     return name, hashlib.blake2b(image.tobytes()).digest()
 
 
-def warn_of_similar_classes(names: Sequence[str]) -> None:
-    """Warns of classes that differ only in capital letters and spaces."""
-    first: dict[str, str] = {}
-    for name in names:
-        other = first.setdefault(" ".join(name.casefold().split()), name)
-        if other != name:
-            _checks.warn(
-                f'The classes "{other}" and "{name}" differ only in capital '
-                "letters or spaces. Rename one if they are the same"
-            )
-
-
 def _describe_gaps(dataset):
     """Returns how to number labels that leave numbers out, if they do."""
     names = dataset.class_names
