@@ -37,9 +37,15 @@ RECIPES = (
 # Options that say where images are, and are rarely used.
 LOCATION = (
     *("data_dir", "manual_dir", "image_column", "label_column"),
-    *("split_column", "group_column", "group_by", "image_folder"),
-    "group_by_folder",
+    *("split_column", "group_column", "image_folder"),
 )
+# What to write in place of options of earlier versions.
+REMOVED = {
+    "--group-by": '--pattern "{class}/{group}_*"',
+    "--group-by-folder": '--pattern "{class}/{group}/*"',
+    "--no-group-by-folder": '--pattern "{class}/**"',
+    "--pair-by": '--images "images/{name}_*" --masks "masks/{name}_*"',
+}
 
 # One or several values, also of an option that is repeated.
 SEVERAL: dict[str, Any] = {"action": "extend", "nargs": "+"}
@@ -186,6 +192,13 @@ def add_data(parser, default="crowded_mnist"):
         "images per class, or a CSV file of paths and classes",
     )
     group.add_argument(
+        "--pattern",
+        help="what paths below the folder mean, as {class}/* (the default, and "
+        "{split}/{class}/*), {class}/{group}/* where subfolders are patients "
+        "that stay in one split, or {class}/{group}_*.jpg; {} or * is any "
+        "text of a part, ** any folders",
+    )
+    group.add_argument(
         "--download",
         action="store_true",
         help="download and prepare the dataset if necessary",
@@ -213,9 +226,15 @@ def add_masks(parser):
     group = parser.add_argument_group("masks")
     group.add_argument(
         "--masks",
-        metavar="FOLDER|COLUMN",
-        help="the folder of the masks of the images in --data, by name, or the "
-        "column of a CSV file with their paths: trains a U-Net",
+        metavar="FOLDER|PATTERN|COLUMN",
+        help="the folder of the masks of the images in --data, by name, or "
+        "their pattern below --data, as masks/{name}_mask.png, or the column "
+        "of a CSV file with their paths: trains a U-Net",
+    )
+    group.add_argument(
+        "--images",
+        metavar="PATTERN",
+        help="the pattern of the images below --data, as images/{name}.jpg",
     )
     group.add_argument(
         "--class-names",
@@ -229,8 +248,6 @@ def add_masks(parser):
         help="a text file with a line for each class, as road:128,64,128 "
         "(the labelmap.txt of CVAT)",
     )
-    text = "a regular expression that matches the same in names of both"
-    add_options(group, {"--pair-by": text}, metavar="PATTERN")
     group.add_argument(
         "--ignore-index",
         type=int,
@@ -341,18 +358,6 @@ def add_rarely_used(parser):
         "--group-column": f"{of_table} patients, each kept in one split",
     }
     add_options(group, columns, metavar="NAME")
-    group.add_argument(
-        "--group-by",
-        metavar="PATTERN",
-        help="keep images in one split if this regular expression matches the "
-        "same text in their names, as patient_[0-9]+",
-    )
-    group.add_argument(
-        "--group-by-folder",
-        action=argparse.BooleanOptionalAction,
-        help="keep images of one subfolder, as of a patient, in one split "
-        "(the default)",
-    )
     return group
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from _cbam_keras_command.options import (
     ALGORITHMS,
     LOCATION,
+    REMOVED,
     SEVERAL,
     add_attention,
     add_data,
@@ -46,7 +47,7 @@ class Options(argparse.Namespace):
     def data_options(self) -> dict[str, Any]:
         """The arguments of `data.load` that are not in the recipe."""
         download = {"download": True} if self.download else {}
-        return self.select(LOCATION) | download
+        return self.select(["pattern", *LOCATION]) | download
 
     def select(self, names: Iterable[str]) -> dict[str, Any]:
         """Returns by name those of these options that have a value."""
@@ -109,6 +110,8 @@ class Parser(argparse.ArgumentParser):
         near = [x for x in plain if word == re.sub(r"(\w)\w*-?", r"\1", x)]
         near += difflib.get_close_matches(word, plain, 1)
         hint = f'. Did you mean "{plain[near[0]]}"?' if near else ""
+        if wrong and wrong[1] in REMOVED:
+            hint = f". Write {REMOVED[wrong[1]]}"
         self.exit(2, f"{self.prog}: error: {message}{hint} (see --help)\n")
 
 

@@ -68,6 +68,8 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(capsys, name):
     [
         ("train --lr 0.1", 'Did you mean "--learning-rate"?'),
         ("train --color x", 'Did you mean "--colors"?'),
+        ("train --pair-by x", 'x. Write --images "images/{name}_*" --masks'),
+        ("tune --no-group-by-folder", 'Write --pattern "{class}/**" (see'),
         ("train --zz 1", "unrecognized arguments: --zz 1 (see"),
         ("train --epochs 1.5", "invalid int value: '1.5'"),
         ("report r --lay x", "unrecognized arguments: --lay"),

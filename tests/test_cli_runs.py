@@ -42,11 +42,11 @@ OF_ALL = (
 )
 LINES = (
     "train --data d.csv --image-folder a --image-column b --label-column c "
-    "--split-column d --group-column e --group-by f --seed 3 "
+    "--split-column d --group-column e --seed 3 "
     "--learning-rate 0.1 --reduction-ratio 8 --kernel-size 5 "
     "--instead-of se",
     "train --data cifar10 --download --data-dir a --manual-dir b --seeds 2",
-    "tune --data ./folder --no-group-by-folder --algorithm grid --max-trials 5 "
+    "tune --data ./folder --pattern {class}/** --algorithm grid --max-trials 5 "
     "--confirm 4 --seed 3",
 )
 SPACE = {
@@ -243,6 +243,15 @@ def test_a_mistake_is_reported_in_one_line(
     assert error.startswith(f"cbam-keras {line.split()[0]}: error: ")
     assert message in error
     assert [path.name for path in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_a_folder_that_is_refused_is_drawn(tmp_path, capsys):
+    for name in ("cat/day", "dog/night"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "0.png").touch()
+    assert cli.main(["train", "--data", str(tmp_path)]) == 2
+    drawing = "    cat/  1 image\n        day/  1 image\n    dog/  1 image\n"
+    assert drawing in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

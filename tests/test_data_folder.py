@@ -20,8 +20,6 @@ def source(request, monkeypatch):
         monkeypatch.setattr(loading, "DECODED_BYTES", 0)
 
 
-# In each class folder are the same images.
-of_copies = pytest.mark.filterwarnings("ignore:.*have the same content")
 both_sources = pytest.mark.usefixtures("source")
 
 
@@ -104,7 +102,6 @@ def test_a_copy_has_the_same_fingerprint_and_a_renamed_file_another(tmp_path):
 FRAME = np.pad(np.zeros((8, 8, 3), "uint8"), ((64, 64), (64, 64), (0, 0)))
 
 
-@of_copies
 @pytest.mark.parametrize("ending", [".bmp", ".png", ".tif"])
 def test_another_image_of_the_same_name_and_size_is_noticed(tmp_path, ending):
     found = []
@@ -176,10 +173,8 @@ def test_files_of_every_format_are_read_as_pillow_reads_them(tmp_path):
         np.testing.assert_array_equal(image, expected, err_msg=name)
 
 
-@of_copies
-def test_a_png_may_say_after_its_pixels_how_it_was_held(tmp_path, monkeypatch):
+def test_a_png_may_say_after_its_pixels_how_it_was_held(tmp_path):
     """As exiftool writes it."""
-    monkeypatch.setattr("cbam_keras.data.decoding.CHECKED_BYTES", 0)
     _save(tmp_path, {f"{i}.png": COLOUR for i in range(3)}, exif=LEFT)
     for path in tmp_path.rglob("*.png"):
         content = path.read_bytes()
@@ -193,7 +188,6 @@ def test_a_png_may_say_after_its_pixels_how_it_was_held(tmp_path, monkeypatch):
     np.testing.assert_array_equal(images[0], expected)
 
 
-@of_copies
 def test_grey_images_alone_have_one_channel(tmp_path):
     pictures = {"0.png": GREY, "1.png": GREY.convert("1"), "2.png": GREY}
     _save(tmp_path, pictures)

@@ -1,190 +1,378 @@
-"""Folders as people have them: layouts, subfolders, formats, copies."""
+"""Layouts of folders: read, said by a pattern, or refused with one."""
 
+import itertools
 import pathlib
+import re
 import shutil
 
 import numpy as np
 import pytest
-from data_checks import as_set, whole, write_folder
+from data_checks import as_set, whole
 from PIL import Image
 
 from cbam_keras import data
+from cbam_keras.data.patterns import Pattern
 
 PETS = ("cat", "dog")
+NAMES = ("class", "split", "group")
+few_left_out = pytest.mark.filterwarnings("ignore:Images are left out")
 
 
-def _write(root, names):
+def _expand(tree, count=4):
+    """Returns the names that a line stands for: <a|b> is a or b, # a number."""
+    pieces = [x.split("|") for x in re.split(r"[<>]", tree)]
+    names = map("".join, itertools.product(*pieces))
+    return [x.replace("#", str(i)) for x in names for i in range(count)]
+
+
+def _write(root, tree, count=4):
     """Writes different images of the size 6 x 5."""
-    rng = np.random.default_rng(0)
-    for name in names:
-        path = root / name
+    rng = np.random.default_rng(count)
+    for name in (x for line in tree.split() for x in _expand(line, count)):
+        path = root / name.replace("+", " ")
         path.parent.mkdir(parents=True, exist_ok=True)
         image = rng.integers(0, 256, (6, 5, 3)).astype("uint8")
         Image.fromarray(image).save(path)
 
 
-def _pets(folder=".", count=4):
-    return [f"{folder}/{pet}/{i}.png" for pet in PETS for i in range(count)]
+@pytest.fixture
+def paths(tmp_path, monkeypatch):
+    """Returns the paths of the images of each split, below the folder."""
+    monkeypatch.setattr("cbam_keras.data.loading.DECODED_BYTES", 0)
+
+    def find(root=tmp_path, **options):
+        loaded = data.load(root, **options)
+        files = [map(pathlib.Path, x.examples.images) for x in loaded]
+        return [[x.relative_to(tmp_path).parts for x in y] for y in files]
+
+    return find
+
+
+BREAKHIS = "{class}/SOB/{}/{group}/{}/*.png"
 
 
 @pytest.mark.parametrize(
-    ("folders", "sizes"),
+    ("pattern", "path", "values"),
     [
-        (("Training", "Testing"), (6, 2, 8)),
-        (("training_set", "val", "test set"), (8, 8, 8)),
-        # They share another part of their names.
-        (("seg_train", "seg_test"), (6, 2, 8)),
-        # As archives have it, with a folder around each split too.
-        (("a/b/seg/train/train", "a/b/seg/test/test"), (6, 2, 8)),
+        ("{class}/*", "cat/1.png", "cat"),
+        ("{class}/*", "cat/a/1.png", None),
+        ("{class}/*", "1.png", None),
+        (BREAKHIS, "benign/SOB/adenosis/p1/40X/1.png", "benign p1"),
+        (BREAKHIS, "benign/SOB/p1/40X/1.png", None),
+        ("{class}/{group}_MR1_*.jpg", "ad/OAS1_0001_MR1_a.jpg", "ad OAS1_0001"),
+        # Any folders, none of them too; at the end, all files.
+        ("color/{class}/**", "color/cat/1.png", "cat"),
+        ("color/{class}/**", "color/cat/a/b/1.png", "cat"),
+        ("**/{class}/*", "cat/1.png", "cat"),
+        ("**/{class}/*", "a/b/cat/1.png", "cat"),
+        ("a/**/b/{class}/*", "a/b/cat/1.png", "cat"),
+        # Signs of other languages of patterns.
+        ("{class}/?[1].png", "cat/?[1].png", "cat"),
+        ("{class}/?[1].png", "cat/a1.png", None),
+        ("{class}/{{a}}*.png", "cat/{a}1.png", "cat"),
+        # Capital letters count but in the ending.
+        ("{class}/A*.png", "cat/A1.PNG", "cat"),
+        ("{class}/A*.PNG", "cat/A1.png", "cat"),
+        ("{class}/A*.png", "cat/a1.png", None),
+        # A name of two values, but not of one.
+        ("{class}/{class}_*.png", "cat/cat_1.png", "cat"),
+        ("{class}/{class}_*.png", "cat/dog_1.png", None),
+        # Both separators, and both forms of unicode.
+        ("a\\{class}\\*", "a/cat/1.png", "cat"),
+        ("caf\u00e9/{class}/*", "cafe\u0301/the\u0301/1.png", "th\u00e9"),
     ],
 )
-def test_splits_have_many_names_and_folders_around_them(
-    tmp_path, folders, sizes
-):
-    written = [
-        write_folder(tmp_path / folder, 4, size=(6, 5), seed=number)
-        for number, folder in enumerate(folders)
-    ]
-    loaded = whole(tmp_path)
-    assert tuple(loaded.sizes.values()) == sizes
-    assert loaded.class_names == PETS
-    for split, folder in zip(loaded, (0, -2, -1), strict=True):
-        assert as_set(split[0]) <= as_set(written[folder].values())
+def test_a_pattern_says_what_the_parts_of_a_path_mean(pattern, path, values):
+    found = Pattern(pattern, NAMES, "class").match(path)
+    assert found == (
+        values and dict(zip(NAMES[::2], values.split(), strict=False))
+    )
+
+
+TEXTS = [
+    "".join(x) for i in (1, 2, 3) for x in itertools.product("a_", repeat=i)
+]
 
 
 @pytest.mark.parametrize(
-    ("others", "reasons"),
-    [
-        (["test/1.png", "test/2.png"], "2 in test/"),
-        (["test/unknown/1.png"], "1 in test/"),
-        (["extra/a/1.png", "extra/2.png", "docs/notes.txt"], "2 in extra/"),
-        (["train/1.png"], "1 in no class folder"),
-    ],
+    "pattern", ["{class}_{group}", "{class}{group}", "a{class}_a_{group}a"]
 )
-def test_images_without_a_class_are_left_out_with_a_word(
-    tmp_path, others, reasons
-):
-    _write(tmp_path, [x for x in others if x.endswith(".png")])
-    _write(tmp_path, _pets("train"))
-    with pytest.warns(UserWarning, match=f"left out: {reasons}$"):
-        loaded = data.load(tmp_path)
-    assert loaded.sizes == {"train": 4, "validation": 2, "test": 2}
-    assert loaded.notes[0].endswith(f"left out: {reasons}")
+def test_a_pattern_never_chooses_between_two_values(pattern):
+    meanings = {}
+    for pair in itertools.product(TEXTS, repeat=2):
+        values = dict(zip(NAMES[::2], pair, strict=True))
+        meanings.setdefault(pattern.format_map(values), []).append(values)
+    compiled = Pattern(pattern, NAMES, "class")
+    for path, (first, *others) in meanings.items():
+        # Longer texts have meanings that are not tried here.
+        if others:
+            with pytest.raises(ValueError, match=f'may be .* in "{path}"'):
+                compiled.match(path)
+        elif (
+            len(path) <= len(pattern.format_map(dict.fromkeys(first, "a"))) + 1
+        ):
+            assert compiled.match(path) == first
 
 
 @pytest.mark.parametrize(
-    "names",
+    ("tree", "classes", "sizes"),
     [
-        ("bus", "train"),
-        ("mask", "no_mask"),
-        ("test_tube", "train_station"),
-    ],
-)
-def test_classes_may_have_names_like_parts_of_datasets(tmp_path, names):
-    _write(tmp_path, [f"{name}/{i}.png" for name in names for i in range(4)])
-    assert data.load(tmp_path).class_names == names
-
-
-SPLIT_OR_CLASS = r"\['cat', 'dog'\].*is a split, move .* is a class, rename"
-
-
-@pytest.mark.parametrize(
-    ("folders", "message"),
-    [
-        *(
-            (f"cat dog {split}", SPLIT_OR_CLASS)
-            for split in "test VAL dev Training test1 val_set train/cat".split()
+        ("<cat|dog>/#.png", "cat dog", (4, 2, 2)),
+        ("a/b/<cat|dog>/#.png", "cat dog", (4, 2, 2)),
+        ("<Training|Testing>/<cat|dog>/#.png", "cat dog", (6, 2, 8)),
+        ("<training_set|val|test+set>/<cat|dog>/#.png", "cat dog", (8, 8, 8)),
+        # They share another part of their names, as in Intel's scenes.
+        ("<seg_train|seg_test>/<cat|dog>/#.png", "cat dog", (6, 2, 8)),
+        ("a/<train/train|test/test>/<cat|dog>/#.png", "cat dog", (6, 2, 8)),
+        (
+            "x/x/<train|test>/<cat|dog>/#.png x/__MACOSX/#.png",
+            *("cat dog", (6, 2, 8)),
         ),
-        ("test val", '"test", "val" beside'),
-        ("train test1", "3 images in no such folder, .*Pass a data frame"),
-        ("cat dog unlabelled", "'unlabelled'. hold another part"),
-        ("images/cat images/dog labels", "'labels'. hold another part"),
-        ("original augmented", "'augmented'. hold another part"),
-        ("train/images train/labels", "'labels'. hold another part"),
-        ("", r"a folder a folder of images for.*\[\]"),
-        ("cat", r"at least two classes.*\['cat'\]"),
-        ("cat dog cow/.hidden", 'images in "train".*class "cow"'),
-        ("train/cat val/cat valid/cat", "'val', 'valid'"),
+        # Both forms of unicode, as in archives of a Mac.
+        (
+            "train/<caf\u00e9|the>/#.png test/<cafe\u0301|the>/#.png",
+            *("caf\u00e9 the", (6, 2, 8)),
+        ),
+        # Classes may have names like parts of datasets.
+        ("<mask|no_mask>/#.png", "mask no_mask", (4, 2, 2)),
+        ("<with_mask|without_mask>/#.png", "with_mask without_mask", (4, 2, 2)),
+        (
+            "<test_tube|train_station>/#.png",
+            "test_tube train_station",
+            (4, 2, 2),
+        ),
     ],
 )
-def test_folders_that_make_no_dataset_are_refused(tmp_path, folders, message):
-    names = [f"{x}/{i}.png" for x in folders.split() for i in range(3)]
-    _write(tmp_path, names)
-    with pytest.raises(ValueError, match=message) as caught:
+def test_two_layouts_are_read(tmp_path, paths, tree, classes, sizes):
+    _write(tmp_path, tree)
+    found = paths()
+    assert tuple(map(len, found)) == sizes
+    assert data.load(tmp_path).class_names == tuple(classes.split())
+    assert all("est" in str(x).lower() for x in found[2]) or sizes[2] == 2
+
+
+CLASSES, ALL = "{class}/**", "{}/{class}/*"
+
+
+@few_left_out
+@pytest.mark.parametrize(
+    ("tree", "patterns"),
+    [
+        # Masks: COVID-19 Radiography, COVID-QU-Ex, BUSI.
+        ("<COVID|Normal>/<images|masks>/#.png", ["{class}/images/*"]),
+        (
+            "<Train|Val>/<COVID|Normal>/<images|infection+masks|lung+masks>/#.png",
+            ["{split}/{class}/images/*"],
+        ),
+        ("<a|b>/x+(#)<|_mask>.png", ["{class}/*).png"]),
+        ("<cat|dog>/<|mask/>#.png", ["{class}/*"]),
+        ("images/<cat|dog>/#.png labels/#.png", ["images/{class}/*"]),
+        ("<cat|dog|annotations/.xml>/#.png", ["{class}/*"]),
+        # The same folders: PlantVillage, folds, zooms, sites.
+        (
+            "<color|grayscale|segmented>/<rust|scab>/#.png",
+            [ALL, "color/{class}/*", CLASSES],
+        ),
+        ("<fold_1|fold_2>/<a|b>/#.png", [ALL, "fold_1/{class}/*", CLASSES]),
+        (
+            "<s1|s2>/<train|test>/<cat|dog>/#.png",
+            [f"{x}/{{split}}/{{class}}/*" for x in ("{}", "s1")] + [CLASSES],
+        ),
+        # A dataset twice: flowers, malaria.
+        ("<|flowers/><daisy|rose>/#.png", ["**/{class}/*", "{class}/*"]),
+        # Lower folders: organs, patients, videos (Kvasir), BreaKHis.
+        (
+            "colon/<aca|n|x>/#.png lung/<aca2|n2|x2>/#.png",
+            ["{class}/{group}/*", CLASSES],
+        ),
+        (
+            "a/<p0|p1|p2>/#.png b/<p3|p4|p5>/#.png",
+            ["{class}/{group}/*", CLASSES],
+        ),
+        (
+            "a/videos/<v0|v1|v2>/#.png b/videos/<v3|v4|v5>/#.png",
+            ["{class}/videos/{group}/*", CLASSES],
+        ),
+        (
+            "ben/SOB/<ad|fi>/<p0|p1|p2>/<40X|100X>/#.png "
+            "mal/SOB/<du|lo>/<p3|p4|p5>/<40X|100X>/#.png",
+            [
+                "{class}/SOB/{}/{group}/{}/*",
+                CLASSES,
+                "{}/SOB/{class}/{}/{}/*",
+            ],
+        ),
+        (
+            "ben/SOB/<ad|du>/<p0|p1|p2>/#.png mal/SOB/<ad|du>/<p3|p4|p5>/#.png",
+            [
+                "{class}/SOB/{}/{group}/*",
+                "{}/SOB/{class}/{group}/*",
+                "ben/SOB/{class}/{group}/*",
+            ],
+        ),
+        # Two groups are too few for three splits.
+        ("a/<p0|p1>/#.png b/<p2|p3>/#.png", [CLASSES, ALL]),
+        ("<cat|dog>/<|p1/>#.png", [CLASSES, "{class}/*"]),
+        ("<cat|dog>/<train|test>/#.png", ["{class}/{split}/*"]),
+        # A split beside classes, or a class of such a name.
+        ("<cat|dog|test>/#.png", ["{class}/*"]),
+        ("<bus|train>/#.png", ["{class}/*"]),
+        ("<|train/><cat|dog>/#.png", ["**/{class}/*", "{class}/*"]),
+        # Classes in names.
+        ("<cat|dog>.#.jpg", ["{class}.*.jpg"]),
+        ("train/<cat|dog>.#.jpg test/#.jpg", ["train/{class}.*.jpg"]),
+    ],
+)
+def test_a_layout_of_several_meanings_is_refused_with_what_reads_it(
+    tmp_path, paths, tree, patterns
+):
+    _write(tmp_path, tree)
+    with pytest.raises(
+        ValueError, match=f'Received: data="{tmp_path}"'
+    ) as caught:
         data.load(tmp_path)
-    assert f'Received: data="{tmp_path}"' in str(caught.value)
+    line = r'    pattern="(.*)": (\d+) classes, .*; (\d+) of \d+ images'
+    found = re.findall(line, str(caught.value))
+    assert [pattern for pattern, _, _ in found] == patterns
+    for pattern, classes, count in found:
+        splits = paths(pattern=pattern)
+        assert sum(map(len, splits)) == int(count)
+        assert not any("mask" in str(x) for split in splits for x in split)
+        loaded = data.load(tmp_path, pattern=pattern)
+        assert len(loaded.class_names) == int(classes)
+
+
+def test_a_refusal_draws_the_tree(tmp_path):
+    _write(
+        tmp_path, "<cat|dog>/<a|b>/<c|d>/<e|f>/#.png cat/<g|h|i|j>/c/e/#.png"
+    )
+    with pytest.raises(ValueError) as caught:
+        data.load(tmp_path)
+    lines = str(caught.value).splitlines()
+    assert lines[1:6] == [
+        "    cat/  48 images",
+        "        a/  16 images",
+        "            c/  8 images",
+        "            d/  8 images",
+        "        b/  16 images",
+    ]
+    assert "        ... 2 more" in lines
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ("<images|masks>/#.png", "no classes:(.|\n)*No pattern reads it"),
+        ("<cat|dog|unlabelled>/#.png", "'unlabelled'"),
+        ("<a|b>/#<|_mask>.png", r"as .a/0_mask.png(.|\n)*No pattern"),
+        ("<test|val>/#.png", '"test", "val" beside'),
+        ("train/<images|labels>/#.png", "'labels'.*no classes"),
+        ("", r"at least two classes, in a folder a folder of .*\[\]"),
+        ("cat/#.png", r"at least two classes.*\['cat'\]"),
+        ("<cat|dog|cow/.hidden>/#.png", 'images in "train".*class "cow"'),
+        ("<train|val|valid>/cat/#.png", 'two folders of the split "valid'),
+    ],
+)
+def test_what_makes_no_dataset_is_refused(tmp_path, tree, message):
+    _write(tmp_path, tree, count=3)
+    with pytest.raises(ValueError, match=message):
+        data.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pattern": "{patient}/*"}, "Say {group} for what stays in one split"),
+        ({"pattern": "{split}/*"}, "with {class} for a part"),
+        ({"pattern": "a**/{class}/*"}, "as a whole part"),
+        ({"pattern": 3}, "must be a pattern, as a string"),
+        ({"pattern": "{split}/{class}/*"}, 'matches "{split}" but does'),
+        ({"pattern": "{split}/{class}_*_*"}, '"cat", "dog". Write the folders'),
+        ({"pattern": "{class}/{group}_*"}, 'may be "a" or "a_b" in "cat/a_b_0'),
+        ({"group_by": "a"}, '`group_by` was removed.* Write pattern="{class}/'),
+        ({"group_by_folder": False}, r'or pattern="{class}/\*\*" .False.'),
+        ({"data": "cifar10", "pattern": "{class}/*"}, "is only for folders"),
+        ({"data": "a.csv", "pattern": "{class}/*"}, "is only for folders"),
+    ],
+)
+def test_a_pattern_of_another_meaning_is_refused(tmp_path, options, message):
+    _write(tmp_path, "<cat|dog>/a_b_#.png", count=3)
+    with pytest.raises((ValueError, TypeError), match=message):
+        data.load(**{"data": tmp_path} | options)
 
 
 def test_the_folder_of_a_class_is_refused_with_that_of_all(tmp_path):
-    _write(tmp_path / "photos", _pets("."))
-    message = f'Pass "{tmp_path}/photos", which has classes, or a data frame'
+    _write(tmp_path / "photos", "<cat|dog>/#.png")
+    message = f'which may be "{tmp_path}/photos"'
     with pytest.raises(ValueError, match=message):
         data.load(tmp_path / "photos/cat")
 
 
-@pytest.fixture
-def paths(monkeypatch):
-    """Returns the paths of the images of each split."""
-    monkeypatch.setattr("cbam_keras.data.loading.DECODED_BYTES", 0)
+@pytest.mark.parametrize(
+    ("others", "pattern", "reasons"),
+    [
+        ("test/#.png", None, "2 in test/"),
+        ("test/unknown/#.png", None, "2 in test/"),
+        ("extra/<a/#|#>.png", None, "4 in extra/"),
+        ("train/#.png", None, "2 in no class folder"),
+        (
+            "a/b/cat/#.png <a|b>/#.png",
+            "{split}/{class}/*",
+            "6 not in the pattern",
+        ),
+    ],
+)
+def test_images_without_a_class_are_left_out_with_a_word(
+    tmp_path, others, pattern, reasons
+):
+    _write(tmp_path, others, count=2)
+    _write(tmp_path, "train/<cat|dog>/#.png")
+    with pytest.warns(UserWarning, match=f"left out: {reasons}$"):
+        loaded = data.load(tmp_path, pattern=pattern)
+    assert loaded.sizes == {"train": 4, "validation": 2, "test": 2}
+    assert loaded.notes[0].endswith(f"left out: {reasons}")
 
-    def found(*arguments, **options):
-        loaded = data.load(*arguments, **options)
-        return [[*map(pathlib.Path, x.examples.images)] for x in loaded]
 
-    return found
-
-
-def _visits(pets=5):
-    """Returns names of images in subfolders, some of them for both classes."""
-    return [
-        f"{pet}/p{patient}/2020/{i}.png"
-        for start, pet in enumerate(PETS)
-        for patient in range(start, start + pets)
-        for i in range(2 + patient)
-    ]
-
-
-def test_a_subfolder_is_never_split(tmp_path, paths):
-    _write(tmp_path, [*_visits(), *(f"cat/{i}.png" for i in range(9))])
+def test_a_group_is_never_divided(tmp_path, paths):
+    """Some are in both classes, and those of several splits are said."""
+    for number, pet in enumerate(PETS):
+        visits = "|".join(f"p{i}" for i in range(number, number + 5))
+        _write(tmp_path, f"{pet}/<{visits}>/20/#.png")
     validated = set()
     for seed in range(4):
-        found = paths(tmp_path, seed=seed)
-        assert len({path for each in found for path in each}) == 20 + 25 + 9
-        parts = [[x.relative_to(tmp_path).parts for x in y] for y in found]
-        groups = [{x[1] for x in each} for each in parts]
-        pets = [{x[0] for x in each} for each in parts]
-        assert sum(map(len, groups)) == len(set.union(*groups))
-        assert pets == [{*PETS}] * 3
-        assert found[2] == paths(tmp_path, seed=9)[2]
+        found = paths(pattern="{class}/{group}/**", seed=seed)
+        assert sum(map(len, found)) == 40
+        groups = [{x[1] for x in each} for each in found]
+        assert sum(map(len, groups)) == len(set.union(*groups)) == 6
+        assert [{x[0] for x in each} for each in found] == [{*PETS}] * 3
+        assert found[2] == paths(pattern="{class}/{group}/**", seed=9)[2]
         validated.add(tuple(found[1]))
     assert len(validated) > 1
-
-
-def test_names_say_which_images_stay_together(tmp_path, paths):
-    """Each patient is in both classes, once."""
-    _write(tmp_path, [f"{x}/OAS1_{i:04}_a.png" for x in PETS for i in range(9)])
-    splits = paths(tmp_path, group_by="OAS1_[0-9]+")
-    assert [*map(len, splits)] == [12, 2, 4]
-    for parts in splits, paths(tmp_path, group_by="_(.+)_", folds=3):
-        assert sum(len({x.name for x in part}) for part in parts) == 9
-    message = "does not match 18 of 18: cat/OAS1_0000_a.png, cat/OAS1_0001"
-    with pytest.raises(ValueError, match=message):
-        data.load(tmp_path, group_by="OAS2_")
-    with pytest.raises(ValueError, match="must be a regular expression"):
-        data.load(tmp_path, group_by="(")
-
-
-def test_images_in_no_subfolder_are_folds_on_their_own(tmp_path, paths):
-    visits = [f"train/{pet}/p{i}/0.png" for pet in PETS for i in range(6)]
-    # A single folder in each class is none.
-    other = [f"test/{pet}/all/{i}.png" for pet in PETS for i in range(6)]
-    _write(tmp_path, [*_pets("train", 6), *visits, *other])
-    tested = [paths(tmp_path, folds=3, fold=fold)[2] for fold in range(3)]
-    assert [*map(len, tested)] == [12, 12, 12]
-    patients = [
-        {x.parent.name for x in part if "p" in x.parent.name} for part in tested
+    tested = [
+        paths(pattern="{class}/{group}/**", folds=3, fold=i)[2]
+        for i in range(3)
     ]
-    assert sum(map(len, patients)) == 6
+    assert sum(len({x[1] for x in each}) for each in tested) == 6
+    tmp_path.joinpath("cat").rename(tmp_path / "train")
+    tmp_path.joinpath("dog").rename(tmp_path / "test")
+    message = r"4 groups have images in several splits by {group}"
+    with pytest.warns(UserWarning, match=message):
+        paths(pattern="{split}/{group}/20/{class}.png")
+
+
+@few_left_out
+def test_groups_may_be_in_names_and_splits_in_a_mapping(tmp_path, paths):
+    _write(tmp_path, "<cat|dog>/OAS1_#_a.png", 9)
+    splits = paths(pattern="{class}/{group}_a.png")
+    assert [*map(len, splits)] == [12, 2, 4]
+    assert sum(len({x[-1] for x in part}) for part in splits) == 9
+    _write(tmp_path / "b", "<cat|dog>/OAS2_#_a.png", 9)
+    folders = {"train": tmp_path, "val": tmp_path / "b"}
+    splits = paths(folders, pattern="{class}/{group}_a.png")
+    assert [*map(len, splits)] == [14, 18, 4]
+    assert {x[0] for x in splits[1]} == {"b"}
+    with pytest.raises(ValueError, match="There are {class}, {group}, {} and"):
+        data.load(folders, pattern="{split}/{class}/*")
 
 
 def test_parts_of_groups_have_about_the_fractions():
@@ -212,17 +400,9 @@ def test_parts_of_groups_have_about_the_fractions():
         assert np.bincount(labels[rows]).tolist() == [20, 20]
 
 
-def test_subfolders_are_split_where_that_is_asked_for(tmp_path, paths):
-    _write(tmp_path, _visits(2))
-    message = 'in "validation".*class "cat" .0., "dog" .*--no-group-by-folder'
-    with pytest.raises(ValueError, match=message):
-        data.load(tmp_path)
-    found = paths(tmp_path, group_by_folder=False)
-    assert sum(map(len, found)) == 5 + 7
-
-
 def test_what_is_trained_on_is_said_in_a_line(tmp_path):
-    _write(tmp_path, [*_pets("train", 700), *_pets("test", 3)])
+    _write(tmp_path, "train/<cat|dog>/#.png", 700)
+    _write(tmp_path, "test/<cat|dog>/#.png", 3)
     for name in ("a.dcm", "b.dcm", "c.png"):
         (tmp_path / "train" / "cat" / name).write_text("")
     with pytest.warns(UserWarning, match="1 image .1 damaged"):
@@ -238,18 +418,24 @@ def test_what_is_trained_on_is_said_in_a_line(tmp_path):
         data.load(tmp_path)
 
 
-def test_the_same_picture_in_training_and_test_is_named(tmp_path):
-    _write(tmp_path, [*_pets("train"), *_pets("test")])
+def test_copies_are_named_with_their_folders(tmp_path):
+    _write(tmp_path, "<train|test>/<cat|dog>/#.png")
     train, test = tmp_path / "train/cat/1.png", tmp_path / "test/dog/2.png"
     shutil.copy(train, test)
     message = "1 test image .*: test/dog/2.png is train/cat/1.png. Remove"
     with pytest.warns(UserWarning, match=message):
         data.load(tmp_path)
-    train.unlink()
-    shutil.copy(tmp_path / "train/cat/0.png", tmp_path / "train/dog/0.png")
-    message = "1 image has several classes.*: train/dog/0.png is train/cat/0"
+    shutil.rmtree(tmp_path / "train/dog")
+    shutil.copytree(tmp_path / "train/cat", tmp_path / "train/dog")
+    message = "4 images have several cl.*all of train/dog/ is in train/cat/"
     with pytest.warns(UserWarning, match=message):
         data.load(tmp_path)
+    images = np.arange(96, dtype="uint8").reshape(12, 4, 2)
+    images[[5, 11]] = images[2]
+    pairs = [(images[:6], [0, 1] * 3), (images[6:], [0, 1] * 3)]
+    message = "1 test image has the same content.*: image 11 is image 2"
+    with pytest.warns(UserWarning, match=message):
+        data.load(pairs, validation_fraction=0.4)
 
 
 @pytest.mark.parametrize(("highest", "bits"), [(900, 10), (4095, 12), (9, 8)])

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 
 import keras
 import numpy as np
@@ -28,7 +29,7 @@ GRAY = {"colors": {"sky": 7, "road": 3 * [65535], "car": 0}}
 # As CVAT writes it, and without its last fields.
 TEXT = "# label:color_rgb:parts:actions\nsky:9,9,9::\nroad:128,64,128\n\n"
 TEXT += "car:128,64,0:\n"
-FILE, BY_NUMBER = {"colors": "a.txt"}, {"pair_by": "2([0-9])_"}
+FILE = {"colors": "a.txt"}
 BLACK, WHITE = np.uint8([0, 255, 255]), "background foreground"
 
 
@@ -156,37 +157,76 @@ def test_tables_of_masks():
 
 
 @pytest.mark.parametrize(
-    ("image", "mask", "folders", "options"),
+    ("image", "mask", "folders"),
     [
-        ("images/{i}.png", "masks/{i}.png", "images masks", {}),
-        ("images/{i}.png", "masks/{i}.png", ". .", {}),
-        ("images/{i}.jpg", "masks/{i}_segmentation.png", "images masks", {}),
-        ("images/img_{i}.png", "masks/mask_{i}.PNG", "images masks", {}),
-        ("images/{i}.png", "images/masks/{i}_L.png", "images images/masks", {}),
-        ("{i}.png", "{i}_mask.png", ". .", {}),
-        ("a/{s}/images/{i}.png", "a/{s}/masks/{i}.png", ". .", {}),
-        ("images/{s}/{i}.png", "masks/{s}/{i}.png", "images masks", {}),
-        ("{s}/{i}.png", "{s}annot/{i}_L.png", ". .", {}),
-        ("{s}/{i}_leftImg8bit.png", "m/{s}/{i}_gtFine_labelIds.png", ". m", {}),
-        ("a/{p}/images/{i}.png", "a/{p}/masks/{i}.png", ". .", {}),
-        ("{p}_{i}.png", "{p}_{i}_mask.png", ". .", {"group_by": "v[0-9]"}),
-        ("images/x ({i}).png", "images/x ({i})_mask.png", "images images", {}),
-        ("images/{i}_l.png", "masks/{i}_l_gt.png", "images masks", {}),
-        ("i/2{i}_training.png", "1st_m/2{i}_m1.png", "i 1st_m", BY_NUMBER),
-        ("{p}/{i}.png", "{p}/{i}_L.png", ". .", {"group_by_folder": False}),
+        ("images/{i}.png", "masks/{i}.bmp", "images masks"),
+        ("images/{s}/{i}.png", "masks/{s}/{i}.png", "images masks"),
+        ("images/{s}/{i}.png", "m/{s}_set/{i}.PNG", "images m"),
+        (
+            "JPEGImages/{i}.jpg",
+            "JPEGImages/x/{i}.png",
+            "JPEGImages ./JPEGImages/x",
+        ),
     ],
 )
-def test_folders_of_masks(image, mask, folders, options):
+def test_folders_of_masks_of_the_same_names(image, mask, folders):
     _write(image=image, mask=mask)
     folder, masks = folders.split()
     given = folder, os.path.abspath(masks)
-    is_given = _check(load_masks(*given, **options)) == [*SPLITS.values()]
+    is_given = _check(load_masks(*given)) == [*SPLITS.values()]
     assert is_given == ("{s}" in image)
-    loaded = [load_masks(*given, folds=5, fold=i, **options) for i in range(5)]
-    folds = [_check(x)[2] for x in loaded]
+    folds = [_check(load_masks(*given, folds=5, fold=i))[2] for i in range(5)]
     assert sorted(sum(folds, [])) == [*range(10)]
-    is_whole = all(x // 2 == y // 2 for x, y in folds)
-    assert is_whole == ("{p}" in image and "group_by_folder" not in options)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "folders", "patterns"),
+    [
+        ("images/{i}.png", "masks/{i}.png", ". .", "{name} {name}"),
+        ("a/{i}.jpg", "b/{i}_segmentation.png", "a b", "{name} {name}_segm"),
+        ("a/img_{i}.png", "b/mask_{i}.PNG", "a b", "img_{name} mask_{name}"),
+        ("a/{i}.png", "a/masks/{i}_L.png", "a a/masks", "{name} {name}_L"),
+        ("{i}.png", "{i}_mask.png", ". .", "{name} {name}_mask"),
+        ("a/{s}/images/{i}.png", "a/{s}/masks/{i}.png", ". .", "{split}/ma"),
+        # CamVid, Cityscapes, DRIVE, LGG, BUSI, and what labelme writes.
+        ("{s}/{i}.png", "{s}annot/{i}.png", ". .", "{split}/ {split}annot/"),
+        ("{s}/{i}_l.png", "m/{s}/{i}_gtFine.png", ". m", "{split}/{name}_l"),
+        ("i/2{i}_training.tif", "m/2{i}_m1.gif", "i m", "{name}_tr {name}_m1"),
+        (
+            "a/{p}/{i}.png",
+            "a/{p}/{i}_mask.png",
+            ". .",
+            "{name} {name}_mask",
+        ),
+        ("i/k{p}/{i}.png", "m/k{p}/{i}.png", "i m", "{name}.png m/"),
+        ("x ({i}).png", "x ({i})_mask.png", ". .", "x_({name})_mask"),
+        ("{i}_json/img.png", "{i}_json/label.png", ". .", "{name}_json/la"),
+    ],
+)
+def test_other_folders_are_refused_with_patterns(
+    image, mask, folders, patterns
+):
+    _write(image=image, mask=mask)
+    with pytest.raises(ValueError, match="What reads it") as caught:
+        load_masks(*folders.split())
+    found = re.findall(
+        'data="(.*)", images="(.*)", masks="(.*)": 10 of 10 images',
+        str(caught.value),
+    )
+    assert len(found) == (2 if "{p}" in image else 1)
+    for folder, images, masks in found:
+        both = f"images={images} masks={masks}".replace("x (", "x_(")
+        is_whole = "{group}" in both
+        assert is_whole or all(x in both for x in patterns.split())
+        named = {"images": images, "masks": masks}
+        splits = _check(load_masks(folder, **named))
+        assert (splits == [*SPLITS.values()]) == ("{s}" in image)
+        folds = [
+            _check(load_masks(folder, **named, folds=5, fold=i))[2]
+            for i in range(5)
+        ]
+        assert sorted(sum(folds, [])) == [*range(10)]
+        assert is_whole == all(x // 2 == y // 2 for x, y in folds)
 
 
 @pytest.mark.parametrize(
@@ -244,8 +284,12 @@ A, B, THIRD = "masks/0.png", "masks/3.png", TRUTH[3]
 JPEG = {B: None, "masks/3.jpg": BLACK[THIRD]}
 
 
+def _by(images="images/{name}.png", masks="masks/{name}.png"):
+    return {"data": ".", "images": images, "masks": masks}
+
+
 def _of(masks, **options):
-    return {"images": IMAGES, "masks": masks, **options}
+    return {"data": None, "images": IMAGES, "masks": masks, **options}
 
 
 @pytest.mark.parametrize(
@@ -261,42 +305,62 @@ def _of(masks, **options):
         (JPEG, {}, "0 classes"),
         (JPEG, {"ignore_index": 255}, "0 classes"),
         ({}, _of(BLACK[TRUTH] * np.uint16(257)), ": 65535} by value"),
-        ({}, _of(np.where(TRUTH, 255, MANY % 2)), "values, 255 .*index=255"),
-        ({}, _of(BLACK[TRUTH], ignore_index=255), "1 classes, 0, and 0 other"),
+        (
+            {},
+            _of(np.where(TRUTH, 255, MANY % 2)),
+            "values, 255 .*ignore_index= if",
+        ),
+        (
+            {},
+            _of(BLACK[TRUTH], ignore_index=255),
+            "1 class, of the values 0 and 255",
+        ),
         ({}, _of(BLACK[TRUTH], **NAMED), "3 classes, sky.* values, 255"),
-        ({}, _of(0 * TRUTH), "1 classes, 0, and 0 other values, as in masks.0"),
+        ({}, _of(0 * TRUTH), "two classes .* 1 class, of the values 0. Pass"),
         ({}, _of(MANY), "256 classes"),
         ({}, _of(np.eye(2)[TRUTH % 2]), r"np.argmax\(masks, axis=-1\)"),
         ({}, _of(TRUTH / 2), "without fractions"),
         # Files that do not fit.
-        ({B: THIRD.T}, {}, '/3.png" of 6 x 8 for an image of 8 x 6, 1 in all'),
+        ({B: THIRD.T}, {}, "1 .*3.png. .6 x 8 for an image of 8 x 6"),
         ({A: _palette(THIRD), B: _palette(THIRD, RGB[::-1])}, {}, "same one"),
-        ({B: None, "masks/3.tif": THIRD / np.float32(2)}, {}, "1 .*fractions"),
+        ({B: None, "masks/3.tif": THIRD / np.float32(2)}, {}, "1 .*as PNG"),
         ({B: "x"}, {}, "read whole.*1 that are not: .*/3.png"),
-        ({B: THIRD[..., None].repeat(4, 2)}, {}, "have an alpha channel"),
-        ({B: _turned(THIRD)}, {}, "have another EXIF orientation than"),
+        ({B: THIRD[..., None].repeat(4, 2)}, {}, "an alpha channel, which"),
+        ({B: _turned(THIRD)}, {}, "another EXIF orientation than"),
         ({"masks/3.bmp": THIRD}, {}, "2 masks of one name: .*/3.bmp"),
-        ({"others/b.json": ""}, {"masks": "others"}, "10 images, .* 1 .json"),
+        ({}, {"masks": "others"}, "others/  1 image\nNo patterns read"),
         ({f"images/{i}.png": "" for i in range(10)}, {}, "images .*10 damaged"),
         # Arguments.
         ({}, {"class_names": [*"aba"]}, "two different names or more"),
         ({}, {"class_names": {0: "a", 2: "b", 1: "c"}}, "as a list"),
-        ({}, {"pair_by": "("}, "`pair_by` must be a regular expression"),
-        ({}, {"pair_by": "x"}, "does not match 10 of 10: 0.png"),
-        ({}, _of(TRUTH, pair_by="x"), "for folders"),
-        ({}, {"images": [A, B], "masks": [A, B]}, "columns of a data"),
+        # Patterns.
+        ({}, {"pair_by": "x"}, "`pair_by` was removed.*Write images="),
+        (
+            {},
+            _of(TRUTH) | {"data": IMAGES, "images": "a"},
+            "`images` is a pattern for folders",
+        ),
+        ({}, {"images": "{name}.png"}, "`masks` must be a path .*{name} for"),
+        ({}, _by(images="{class}/{name}.png"), "There are {name}, {spl"),
+        ({}, _by(images="images/{name}.jpg"), "0 files by images=.*10 fi"),
+        ({}, _by(masks="masks/{}{name}.png"), "files by masks=.*, no two"),
+        (
+            {"masks/b/3.png": THIRD},
+            _by(masks="masks/**/{name}.png"),
+            "1 image and 2 masks of one name",
+        ),
+        ({}, {"data": [A, B], "masks": [A, B]}, "columns of a data"),
         ({}, NAMED | COLORED, "left out with `colors`"),
         ({}, COLORED | {"ignore_index": 3}, "position in `colors`.*3 colors"),
         ({}, {"colors": {"a": 1, "b": (1, 1, 1)}}, "to different colors or"),
         ({}, {"colors": {"a": [1], "b": 2}}, "to different colors or"),
         ({"a.txt": "1 2 3 a\n4 5 6 b"}, FILE, "CVAT.*the line .1 2 3 a"),
         ({"a.txt": "a:1,2,3\na:1,2,4"}, FILE, "the line .a:1,2,4"),
-        ({}, {"colors": "no.txt"}, "text file that exists"),
         ({}, {"mask_column": "a"}, "only for CSV files and data frames"),
-        ({}, {"masks": TRUTH}, "folder if `images` is one.*masks='ndarray'"),
-        ({}, {"images": "voc"}, "TensorFlow Datasets come as pairs"),
+        ({}, {"masks": TRUTH}, "folder or a pattern if.*masks='ndarray'"),
+        ({}, {"data": "voc"}, "TensorFlow Datasets come as pairs"),
         ({}, _of(TRUTH[1:]), "size of their images"),
-        ({}, {"images": IMAGES[:2], "masks": TRUTH[:2]}, "at least 3 images"),
+        ({}, {"data": IMAGES[:2], "masks": TRUTH[:2]}, "at least 3 images"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:10 images .* could not be read")
@@ -306,19 +370,22 @@ def test_what_has_no_meaning_is_refused(files, options, message):
     for name, content in files.items():
         os.remove(name) if content is None else _save(name, content)
     with pytest.raises(ValueError, match=message):
-        load_masks(**{"images": "images", "masks": "masks"} | options)
+        load_masks(**{"data": "images", "masks": "masks"} | options)
 
 
 def test_files_without_the_other_are_left_out():
     _write()
     os.remove("masks/2.png")
     os.remove("images/3.png")
-    alone = "1 image without a mask and 1 mask without an .*/2.png, masks/3.png"
-    with pytest.warns(UserWarning, match=alone):
+    reasons = "1 without a mask, 1 without an image"
+    with pytest.warns(UserWarning, match=f"{reasons}, as .*/2.png, .*/3.png"):
         loaded = load_masks("images", "masks")
     assert sum(loaded.sizes.values()) == 8
-    reasons = "1 without a mask, 1 without an image"
     assert loaded.notes == (f"2 left out: {reasons}",)
+    _save("others/4.png", IMAGES[4])
+    reasons += ", 1 in neither pattern"
+    with pytest.warns(UserWarning, match=f"masks are left out: {reasons}, as"):
+        assert load_masks(**_by()).notes == (f"3 left out: {reasons}",)
 
 
 @pytest.mark.parametrize(("blocks", "is_read"), [(10, True), (11, False)])
@@ -341,25 +408,3 @@ def test_masks_are_turned_by_exif_like_their_images():
     for path in pathlib.Path().rglob("*.png"):
         _save(path, _turned(np.array(Image.open(path))))
     _check(load_masks("images", "masks"))
-
-
-def test_lists_of_splits_that_are_not_read_are_told():
-    _write()
-    _save("ImageSets/a/train.txt", "0\n1")
-    with pytest.warns(UserWarning, match="not read: .*Sets/a/train.txt"):
-        load_masks("images", "masks")
-
-
-@pytest.mark.parametrize("mask", ["b/test/{i}.png", "b/train/{i}/x.png"])
-def test_what_does_not_pair_is_refused(mask):
-    _write(image="a/train/{i}.png", mask=mask)
-    with pytest.raises(ValueError, match="none of them alike. Join several"):
-        load_masks("a", "b")
-
-
-@pytest.mark.parametrize("place", ["images", "masks"])
-def test_a_left_eye_keeps_its_mask(place):
-    _write(image="images/{i}_l.png", mask=place + "/{i}_l_mask.png")
-    _save("images/0.png", IMAGES[0])
-    with pytest.warns(UserWarning, match="1 image .* out: .*images/0.png$"):
-        _check(load_masks("images", place))

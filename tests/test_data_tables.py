@@ -3,7 +3,6 @@
 import os
 import pathlib
 import re
-import shutil
 
 import numpy as np
 import pandas
@@ -58,20 +57,21 @@ def test_a_data_frame_has_paths_from_the_current_folder(forty):
     assert whole(other).fingerprint != whole(PAIRS).fingerprint
 
 
-def test_columns_have_our_names_or_are_named(forty):
-    rows = PAIRS.set_axis(["path", "kind"], axis=1).assign(mask=PAIRS["image"])
-    for options, column in (
+@pytest.mark.parametrize(
+    ("options", "column"),
+    [
         ({"label_column": "kind"}, "image"),
         ({"image_column": "path"}, "label"),
         ({"image_column": "file"}, "file"),
-    ):
-        message = rf"no column \"{column}\" among \['path', 'kind', 'mask'\]"
-        with pytest.raises(ValueError, match=message):
-            data.load(rows, **options)
+    ],
+)
+def test_columns_have_our_names_or_are_named(forty, options, column):
+    rows = PAIRS.set_axis(["path", "kind"], axis=1)
+    message = rf'no column "{column}" among "path" \(0.png\), "kind" \(a\)\. W'
+    with pytest.raises(ValueError, match=message + 'rite .*_column="..." .--'):
+        data.load(rows, **options)
     options = {"image_column": "path", "label_column": "kind"}
     assert_same(whole(rows, **options), whole(PAIRS))
-    with pytest.raises(ValueError, match="only for CSV files and data frames"):
-        data.load("./", **options)
 
 
 def test_classes_may_be_numbers_and_missing(forty):
@@ -85,22 +85,6 @@ def test_classes_may_be_numbers_and_missing(forty):
     rows = PAIRS.replace({"label": {"a": "None"}})
     rows.to_csv("pets.csv", index=False)
     assert data.load("pets.csv").class_names == ("None", "b")
-
-
-def test_folders_of_a_table_are_not_split_either(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cbam_keras.data.loading.DECODED_BYTES", 0)
-    patients = [f"scans/p{number}" for number in range(5)]
-    pictures = write_folder(tmp_path, 4, patients, size=(6, 5))
-    rows = pandas.DataFrame({"image": [*pictures], "label": [0, 1] * 10})
-
-    def folders(**options):
-        loaded = data.load(rows, **options)
-        return [{*map(os.path.dirname, x.examples.images)} for x in loaded]
-
-    parts = folders()
-    assert [*map(len, parts)] == [3, 1, 1] and len(set.union(*parts)) == 5
-    assert len(folders(group_by_folder=False)[0]) > 3
 
 
 def _names(loaded):
@@ -123,16 +107,12 @@ def test_splits_are_those_of_a_column_or_of_several_tables(forty, kind):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"group_column": "who"}, {"group_by": r"(\d)\."}, {"folds": 4}],
+    [{}, {"group_column": "who"}, {"folds": 4}],
 )
 def test_images_of_a_group_stay_together(forty, options):
     table, groups = PATIENTS.assign(age=1), ROWS["group"]
     if "group_column" in options:
         table = table.rename(columns={"group": "who"})
-    if "group_by" in options:
-        # By the last digit, with both classes for each.
-        groups = ROWS.index % 10
-        table["label"] = ["ab"[i % 20 > 9] for i in range(40)]
     table.to_csv("rows.csv")
     loaded = data.load("rows.csv", **options)
     assert re.match("columns not used: .*age", loaded.notes[0])
@@ -151,40 +131,85 @@ def test_groups_in_several_given_splits_are_named(forty):
         data.load(rows)
 
 
-@pytest.mark.parametrize("prefix", ["forty/", "./forty/", "forty\\", "", None])
+def test_copies_of_an_image_stay_together(forty):
+    """As in a table in which rare images are repeated."""
+    rare = ROWS[ROWS.index % 5 == 0].drop(columns=["split", "group"])
+    loaded = data.load(pandas.concat([PAIRS, rare, rare]))
+    assert sum(loaded.sizes.values()) == 40 + 16
+    assert sum(map(len, _names(loaded))) == 40
+    assert loaded.notes == (
+        "16 rows with the image of another one, in the same split; class "
+        "weights count each row",
+    )
+    crossed = pandas.concat([ROWS, ROWS[:1].assign(split="test")])
+    with pytest.warns(UserWarning, match="0.png is 0.png"):
+        assert data.load(crossed.drop(columns="group")).notes == (
+            'splits by the column "split"',
+        )
+    # A patient is one wherever his images are repeated.
+    twice = pandas.concat([PATIENTS, PATIENTS[:4].assign(group=9)])
+    parts = [{int(x[:-4]) // 4 for x in y} for y in _names(data.load(twice))]
+    assert sum(map(len, parts)) == 10
+
+
 @pytest.mark.parametrize(
-    ("separator", "ending"), [(",", ".png"), (";", ""), ("\t", ".png")]
+    ("start", "separator", "is_foreign"),
+    [
+        ("forty/", ",", False),
+        ("./forty/", ";", False),
+        ("forty\\", "\t", False),
+        ("/content/drive/MyDrive/set/", ",", True),
+        ("C:\\Users\\x\\set\\", ",", True),
+        ("../input/set/", ";", True),
+        ("file:///home/x/", ",", True),
+        ("https://example.org/", ",", True),
+    ],
 )
-def test_tables_are_as_other_programs_write_them(
-    forty, monkeypatch, prefix, ending, separator
+def test_paths_are_those_of_other_programs_and_machines(
+    forty, monkeypatch, start, separator, is_foreign
 ):
     monkeypatch.chdir("..")
-    lines = [["image", "label"]]
-    for name, label in zip(PAIRS["image"], PAIRS["label"], strict=True):
-        name = (prefix or "") + name.replace(".png", ending)
-        lines.append([name, label + " "])
+    lines = [[start + name, label] for name, label in PAIRS.to_numpy()]
     with open("rows.tsv", "w", encoding="utf-8-sig") as file:
-        file.write("\n".join(map(separator.join, lines)))
-    image_folder = "forty" if prefix is None else None
-    loaded = data.load("rows.tsv", image_folder=image_folder)
-    assert loaded.class_names == ("a", "b")
+        rows = [["image", " label "], *lines]
+        file.write("\n".join(map(separator.join, rows)))
+    folder = "forty" if is_foreign else None
+    loaded = data.load("rows.tsv", image_folder=folder)
     assert {*ROWS["image"]} == set.union(*_names(loaded))
-    is_elsewhere = prefix == "" or (prefix and not ending)
-    assert loaded.notes == (('images in "forty"',) if is_elsewhere else ())
+    note = f'images by the ends of their paths, as "0.png" of "{start}0.png"'
+    assert loaded.notes == ((note,) if is_foreign else ())
 
 
-def test_images_of_one_name_are_those_in_the_folder_of_the_split(forty):
-    for folder in ("train_images", "test_images"):
-        shutil.copytree(".", folder, ignore=lambda *_: ["train_images"])
-    for name in ROWS["image"]:
-        os.remove(name)
-    tables = {"train": PAIRS[:30], "test": PAIRS[30:]}
-    loaded = data.load(tables)
-    assert loaded.notes == (
-        'images in "train_images"',
-        'images in "test_images"',
-    )
-    assert all("test_images" in x for x in loaded.test.examples.images)
+@pytest.mark.parametrize("is_one", [False, True])
+def test_the_folder_of_a_split_is_no_group(forty, is_one):
+    """As in GTSRB: `train.csv` has `train/0.png`."""
+    rows = PAIRS.assign(split=["train"] * 28 + ["test"] * 12)
+    rows["image"] = rows["split"] + "/" + rows["image"]
+    for old, new in zip(ROWS["image"], rows["image"], strict=True):
+        os.renames(old, new)
+    for split, part in rows.groupby("split"):
+        part[["image", "label"]].to_csv(f"{split}.csv", index=False)
+    rows.to_csv("all.csv", index=False)
+    tables = {"train": "train.csv", "test": "test.csv"}
+    loaded = data.load("all.csv" if is_one else tables)
+    assert loaded.sizes == {"train": 26, "validation": 2, "test": 12}
+
+
+def test_ids_become_paths_as_the_refusal_says(forty, monkeypatch):
+    """As in HAM10000, whose images are in two folders."""
+    rows = ROWS[["group", "image", "label"]]
+    for row, name in enumerate(rows["image"]):
+        os.renames(name, f"part_{row % 2}/{name}")
+    rows = rows.assign(image=[x[:-4] for x in rows["image"]])
+    rows = rows.set_axis(["lesion_id", "image_id", "dx"], axis=1)
+    options = {"image_column": "image_id", "label_column": "dx"}
+    with pytest.raises(ValueError, match='none .* of them "0"') as caught:
+        data.load(rows, **options)
+    code = re.search(r"\.map\((.*)\)$", str(caught.value))[1]
+    paths = eval(code, {"pathlib": pathlib})
+    rows["image_id"] = rows["image_id"].map(paths)
+    loaded = data.load(rows, **options, group_column="lesion_id")
+    assert [*map(len, _names(loaded))] == [28, 4, 8]
 
 
 def _labelled(*labels):
@@ -197,14 +222,15 @@ REFUSED = {
     'a CSV file that.*data="rows.csv" .No columns': b"",
     "a CSV file that.*Expected 3 fields": b"a,b\n1,2,3\n4,5\n6,7,8,9\n",
     "a row for each image.*, no row below": b"image,label\n",
-    "'label'. twice": b"image,label,label\n0.png,a,b\n",
     ".'image'. twice": ROWS.set_axis([*["image"] * 3, "label"], axis=1),
-    "columns named in the first line.*0.png,a": b"0.png,a\n1.png,b\n",
+    '"image" among "0.png" .1.png., "a" .b.': b"0.png,a\n1.png,b\n",
     "in UTF-8,.*can't decode": b"image,label\n0.png,\xe9\n",
     "in UTF-8,.*0xff": "image,label\n0.png,a\n".encode("utf-16"),
-    "in UTF-8,.*line. Rec.*a spreadsheet": "rows.xlsx",
-    "none that exists.*forty/9/9.png.*image_f": b"image,label\n9/9.png,a\n",
-    'not its URL.*/https:/a.b/0.png"': b"image,label\nhttps://a.b/0.png,a\n",
+    "which is a file: pandas or NumPy may .* a data frame": "rows.xlsx",
+    'none that is in .*, the first of them "9/99.png". Pass .* image_folder=': (
+        b"image,label\n9/99.png,a\n"
+    ),
+    "URL.*https://a.b/99.png": b"image,label\nhttps://a.b/99.png,a\n",
     "1 .dcm. pydicom reads .dcm: save": b"image,label\n0.dcm,a\n",
     'the label "a.b".*Other tasks': _labelled("a", "a|b"),
     'the label "a, b"': _labelled("a", "b", "c", "a, b"),
@@ -223,6 +249,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("message", "table"), REFUSED.items())
 def test_tables_that_make_no_dataset_are_refused(forty, message, table):
+    pathlib.Path("rows.xlsx").write_bytes(b"")
     if isinstance(table, bytes):
         pathlib.Path("rows.csv").write_bytes(table)
         table = "rows.csv"

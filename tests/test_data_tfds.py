@@ -113,7 +113,6 @@ def test_a_name_is_of_a_folder_unless_data_dir_is_given(tmp_path, monkeypatch):
         "name": "insects",
         "data_dir": str(tmp_path / "sets"),
         "validation_fraction": 0.1,
-        "group_by_folder": True,
     }
     assert data.load("insects").class_names == ("eel", "fox")
 
@@ -137,9 +136,13 @@ def test_what_is_downloaded_is_read_by_every_backend(tmp_path, monkeypatch):
     [
         ("cifar10", {}, '"cifar10" must be prepared in .*--download'),
         ("coco/2017", {"download": True}, "one class per image.*'objects'"),
-        ("cifra10", {}, r'data="cifra10", where .*found\.\)$'),
+        ("cifra-10", {}, r'no folder \(.*failed.\). Did you mean "cifar10"\?$'),
         ("mnsit", {}, 'Did you mean "mnsitt"?'),
-        ("notes", {}, "which is a file"),
+        ("notes", {}, "which is a file: pandas or NumPy may read it; pass arr"),
+        ("a.h5", {}, "which is a file: h5py may read it; pass arrays"),
+        ("a.png", {}, "which is one image: pass a folder with a folder for"),
+        ("a.zip", {}, "which is an archive: unpack it"),
+        ("https://a.org/x", {}, "which is an address: download it"),
         ("imagenette/12px", {}, "12px not found with version 1.0.0. Here are"),
     ],
 )
@@ -148,7 +151,8 @@ def test_what_cannot_be_read_is_refused(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mnsitt").mkdir()
-    (tmp_path / "notes").write_text("")
+    for file in ("notes", "a.h5", "a.png", "a.zip"):
+        (tmp_path / file).write_text("")
     with pytest.raises(ValueError, match=message):
         data.load(name, **{"data_dir": "sets", **options})
 

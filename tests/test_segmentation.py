@@ -226,12 +226,14 @@ def test_a_dry_run_knows_what_masks_mean(drawn, capsys):
     estimate = mock.Mock(wraps=study.estimate)
     with mock.patch.object(study, "estimate", estimate):
         train(drawn, "x", f"--colors {drawn}/colors.txt {given}")
-        names = "--class-names a b --ignore-index 9 --pair-by [0-9]+"
+        names = "--class-names a b --ignore-index 9 --images {name}.png"
+        given += f" --data {drawn} --masks masks/{{name}}.png"
         train(drawn, "x", f"{names} {given}")
     colors, names = (x.args[0].task for x in estimate.call_args_list)
     assert [*colors.source.masks.colors] == ["sea", "land"]
     assert names.source.masks.class_names == ["a", "b"]
-    assert names.source.masks.pair_by == "[0-9]+"
+    assert names.source.masks.images == "{name}.png"
+    assert names.source.masks.folder == "masks/{name}.png"
     assert names.source.masks.ignore_index == 9
     assert names.measure == "test_dice"
     assert '"epochs": 2, "trainings": 1}' in capsys.readouterr().out

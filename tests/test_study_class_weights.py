@@ -1,7 +1,7 @@
 """Weights of classes and losses: a step against its formula, and errors."""
 
-import copy
 import functools
+import types
 
 import keras
 import numpy as np
@@ -10,6 +10,7 @@ from data_checks import arrays
 from networks import linear
 
 from cbam_keras import data, study, training
+from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.running import networks
 
 # One step over all training images, by the plain gradient.
@@ -163,74 +164,46 @@ def test_a_loss_is_that_of_its_formula(
     assert outcome.val_loss == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_changed_loss_or_layer_is_noticed(tmp_path):
+    def train(gamma, zoom):
+        layer = keras.layers.RandomZoom(zoom)
+        loss = keras.losses.CategoricalFocalCrossentropy(gamma=gamma)
+        options = {"loss": loss, "augment": ["flip", layer]}
+        trained(tmp_path, RARE, 3, "softmax", **options)
+
+    # A layer of the same arguments has another name.
+    train(2, 0.1)
+    train(2, 0.1)
+    with pytest.raises(ValueError, match="loss.config.gamma was 2, is 3"):
+        train(3, 0.1)
+    with pytest.raises(ValueError, match="height_factor was 0.1, is 0.2"):
+        train(2, 0.2)
+
+
 @pytest.mark.parametrize(
-    ("options", "changed", "message"),
+    ("names", "boxes", "weight", "message"),
     [
-        (
-            {"loss": keras.losses.CategoricalFocalCrossentropy(gamma=2)},
-            {"loss": keras.losses.CategoricalFocalCrossentropy(gamma=3)},
-            "recipe.loss.config.gamma was 2, is 3",
-        ),
-        (
-            {"augment": ["flip", keras.layers.RandomZoom(0.1)]},
-            {"augment": ["flip", keras.layers.RandomZoom(0.2)]},
-            "recipe.augment.1.config.height_factor was 0.1, is 0.2",
-        ),
+        # A task of the user's, and labels that are read with the images.
+        (("sky", "sea"), True, {"sea": 2}, 'one label per image.* for "own"'),
+        (("sky", "sea"), False, "balanced", "labels in memory.*give a mapping"),
+        (("0", "1"), False, {2: 2}, "indices from 0 to 1. Received: the class"),
+        (("0", "2"), False, {"02": 2}, 'the class .02.. Did you mean "2"'),
+        # As folders are sorted.
+        (("1", "10", "2"), False, {1: 2}, 'are numbers, as 1, .* Write "1"'),
     ],
 )
-def test_a_changed_loss_or_layer_is_noticed(
-    options, changed, message, tmp_path
-):
-    trained(tmp_path, RARE, 3, "softmax", **options)
-    # Another one of the same arguments has another name.
-    same = {x: copy.deepcopy(value) for x, value in options.items()}
-    trained(tmp_path, RARE, 3, "softmax", **same)
+def test_what_cannot_be_weighted_is_refused(names, boxes, weight, message):
+    loaded = types.SimpleNamespace(name="own", class_names=names, boxes=boxes)
     with pytest.raises(ValueError, match=message):
-        trained(tmp_path, RARE, 3, "softmax", **changed)
+        class_weights(loaded, training.Recipe(class_weight=weight))
 
 
-class Masks:
-    """A task of the user's, with a class per pixel."""
-
-    name, batch_size, image_shape = "masks", 4, (8, 8, 3)
-    class_names, sizes = ("sky", "sea"), {"train": 8, "test": 4}
-    measure, measure_name = "miou", "mean IoU"
-    metrics = ("loss",)
-
-    def load(self, recipe):
-        return self
-
-    def describe(self):
-        return {}
-
-
-class OnDisk(study.Classification):
-    """Whose labels are read with the images."""
-
-    def load(self, recipe):
-        loaded = super().load(recipe)
-        loaded.train.examples = object()
-        return loaded
-
-
-@pytest.mark.parametrize(
-    ("task", "weight", "message"),
-    [
-        (Masks(), {"sea": 2}, 'one label per image.* for "masks"'),
-        (OnDisk(RARE), "balanced", "labels in memory.*give a mapping"),
-        (OnDisk(RARE), {3: 2}, "indices from 0 to 2. Received: the class 3"),
-        (OnDisk(RARE), {"02": 2}, 'the class .02.. Did you mean "2"'),
-    ],
-    ids=["masks", "disk", "index", "name"],
-)
-def test_what_cannot_be_weighted_is_refused_before_any_work(
-    task, weight, message, tmp_path
-):
+def test_weights_are_checked_before_any_work(tmp_path):
     planned = study.Study(
-        task=task,
+        task=study.Classification(RARE),
         variants=[study.Variant("linear", linear)],
-        recipe=training.Recipe(class_weight=weight),
+        recipe=training.Recipe(class_weight={3: 2}),
     )
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match="Received: the class 3"):
         study.run(planned, tmp_path / "run")
     assert not (tmp_path / "run").exists()

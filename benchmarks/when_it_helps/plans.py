@@ -418,7 +418,8 @@ def streets(folder):
         ["none", "se", "cbam", "eca", "coordinate", "skip-gate"],
         task=study.Segmentation(
             photographs,
-            photographs,
+            "{split}annot/{name}.png",
+            images="{split}/{name}.png",
             class_names=[*STREETS],
             ignore_index=len(STREETS),
         ),

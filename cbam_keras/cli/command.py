@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 
 from _cbam_keras_command.parser import parse
-from cbam_keras import _terminal
+from cbam_keras import _terminal, data
 from cbam_keras.cli import runs
 from cbam_keras.study import interrupts
 
@@ -61,7 +61,9 @@ def main(
         # needs their traceback.
         if not _raised_by_us(error):
             raise
-        message = " ".join(str(error).split())
+        message = str(error)
+        if not isinstance(error, data.LayoutError):
+            message = " ".join(message.split())
         _terminal.say(f"{program}: error: {message}", sys.stderr)
         status = 1 if isinstance(error, RuntimeError) else 2
     except KeyboardInterrupt:

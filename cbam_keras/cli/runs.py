@@ -56,7 +56,7 @@ def plan_training(options: Options) -> study.Study:
 
 def _data_or_task(options: Options) -> dict[str, Any]:
     """Returns the arguments for images, or for images with masks."""
-    names = ["class_names", "colors", "ignore_index", "pair_by"]
+    names = ["class_names", "colors", "ignore_index", "images"]
     if options.masks is None:
         options.refuse(names, "without `masks`")
         return {
@@ -67,7 +67,7 @@ def _data_or_task(options: Options) -> dict[str, Any]:
     masks = {"masks": options.masks}
     if data.is_table(options.data):
         masks = {"mask_column": options.masks}
-    options.refuse(["download", "label_column"], "with `masks`")
+    options.refuse(["download", "label_column", "pattern"], "with `masks`")
     if options.measure != study.ACCURACY:
         masks["measure"] = options.measure
     arguments = {**masks, **options.data_options, **options.select(names)}

@@ -4,6 +4,7 @@
 - `source`: `Source`, which reads and splits every kind of data.
 - `arrays`: arrays, and batches of them.
 - `folders`, `tables`: folders of images; CSV files and data frames of them.
+- `patterns`, `layouts`: what paths mean; what to write where that is not plain.
 - `digits`, `tfds`: the embedded datasets, those of TensorFlow Datasets.
 - `examples`: images and labels, before resizing and batching.
 - `masks`, `pairs`: classes of pixels; folders of images and of masks.
@@ -39,6 +40,7 @@ from cbam_keras.data.examples import (
     describe_counts,
     digest,
 )
+from cbam_keras.data.layouts import LayoutError
 from cbam_keras.data.loading import (
     Given,
     ImageData,
@@ -48,7 +50,7 @@ from cbam_keras.data.loading import (
     load_source,
     source_of_masks,
 )
-from cbam_keras.data.source import PATH_STARTS, Source
+from cbam_keras.data.source import PATH_STARTS, Source, refuse_removed
 from cbam_keras.data.splits import SPLITS, check_folds, stratify
 from cbam_keras.data.tables import is_table
 

@@ -2,13 +2,16 @@
 
 import contextlib
 import dataclasses
+import os
 import sys
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
+from cbam_keras import _checks
 from cbam_keras.data.examples import Dataset, Examples, Scale, digest
 from cbam_keras.data.splits import SPLITS, check_names
 
@@ -26,32 +29,58 @@ def load_fashion_mnist() -> Dataset:
             arrays = keras.datasets.fashion_mnist.load_data()
     except Exception as error:
         raise ValueError(
-            "Fashion-MNIST needs network access, or the four files of Debian's "
-            "package dataset-fashion-mnist, copied from /usr/share/datasets/"
-            "fashion-mnist to datasets/fashion-mnist in Keras' home, ~/.keras "
-            f'or KERAS_HOME. Received: data="fashion_mnist" ({error})'
+            'data="fashion_mnist" needs network access, or the files of '
+            "Debian's package dataset-fashion-mnist in "
+            f"~/.keras/datasets/fashion-mnist. Received: {error}"
         ) from error
     return dataclasses.replace(from_arrays(arrays), class_names=FASHION_CLASSES)
 
 
+def _read_file(path):
+    """Returns the arrays of a file by split, called as in Keras or MedMNIST."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            "`data` must be a file that exists, written by numpy.savez. "
+            f'Received: data="{path}" ({error})'
+        ) from error
+    pairs = {}
+    for split in ("train", "val", "validation", "test"):
+        for names in ("x_{}", "y_{}"), ("{}_images", "{}_labels"):
+            images, labels = (arrays.get(name.format(split)) for name in names)
+            if images is not None and labels is not None:
+                pairs[split] = images, labels
+    if "train" not in pairs:
+        raise ValueError(
+            "A file must hold the arrays x_train and y_train, or train_images "
+            f'and train_labels. Received: data="{path}" with {[*arrays]}. '
+            "Pass the images and labels of np.load: data=(images, labels)"
+        )
+    return pairs
+
+
 def from_arrays(arrays: Any, of_masks: bool = False) -> Dataset:
     """Returns arrays of images and labels, or masks, as a dataset."""
+    if isinstance(arrays, str | os.PathLike):
+        arrays = _read_file(os.path.expanduser(arrays))
     if not isinstance(arrays, Mapping):
         # Two pairs are what Keras' `load_data` returns.
-        if _is_pair(arrays) and all(
+        is_two = _is_pair(arrays) and all(
             is_batches(part) or (_is_pair(part) and np.ndim(part[0]) > 2)
             for part in arrays
-        ):
-            if is_batches(arrays[1]):
-                raise ValueError(
-                    "Two datasets must have names, as the second may be for "
-                    'testing or validation: {"train": data[0], "test": data[1]}'
-                    ' or {"train": data[0], "validation": data[1]}. Received: '
-                    "data with 2 datasets"
-                )
-            arrays = dict(zip(("train", "test"), arrays, strict=True))
-        else:
-            arrays = {"train": arrays}
+        )
+        if is_two and is_batches(arrays[1]):
+            raise ValueError(
+                "Two datasets must have names, as the second may be for "
+                'testing or validation. Write {"train": data[0], "test": '
+                'data[1]} or {"train": data[0], "validation": data[1]}'
+            )
+        splits_given = ("train", "test") if is_two else ("train",)
+        parts = arrays if is_two else [arrays]
+        arrays = dict(zip(splits_given, parts, strict=True))
+    arrays = {"validation" if x == "val" else x: arrays[x] for x in arrays}
     check_names(arrays)
     pairs = {
         name: _read(arrays[name]) if is_batches(arrays[name]) else arrays[name]
@@ -66,9 +95,7 @@ def from_arrays(arrays: Any, of_masks: bool = False) -> Dataset:
     if scale and scale.lowest >= 0 and scale.highest <= 255:
         scale = None
     splits = {
-        name: _make_examples(
-            name, each, scale, is_batches(arrays[name]), of_masks
-        )
+        name: _make_examples(name, each, scale, of_masks)
         for name, each in pairs.items()
     }
     shapes = {name: each.images.shape[1:] for name, each in splits.items()}
@@ -110,17 +137,18 @@ def _read(batches):
     except (TypeError, ValueError) as error:
         raise ValueError(
             "Batches must be pairs (images, labels), as .batch(32) makes them "
-            "of a tf.data.Dataset, and a finite, known number of them. "
-            f"Received: {batches} ({error})"
+            "of a tf.data.Dataset and .map(lambda x: (x['image'], x['label'])) "
+            "of dictionaries, as many as len(batches): without .repeat(), with "
+            "tf.data.experimental.assert_cardinality after .filter. Received: "
+            f"{batches} ({error})"
         ) from error
     if sorted(hashes) != sorted(again):
         raise ValueError(
             "Batches must hold the same images whenever they are read. "
             f"Received: {batches}, which holds {len({*again} - {*hashes})} "
-            f"other images of {len(again)} when it is read again. Leave out "
-            "what changes images at random, as layers in .map, and give "
-            'augment=("crop", "flip"), to data.load or in the recipe, or put '
-            "random layers into the network"
+            f"other images of {len(again)} when it is read again. A .shuffle "
+            "before .take or .skip needs reshuffle_each_iteration=False. "
+            "Layers in .map that change images at random belong into augment="
         )
     if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "iuf":
         is_binary = np.isin(labels, (0, 1)).all()
@@ -134,39 +162,17 @@ def _read(batches):
 
 def _iterate(batches):
     """Yields the images and labels of each batch as arrays."""
+    rows = range(len(batches))
     is_random_access = isinstance(batches, keras.utils.PyDataset)
-    first = batches[0] if is_random_access else next(iter(batches), ((), ()))
-    if problem := _find_problem_of_batch(first):
-        raise ValueError(problem)
-    try:
-        rows = range(len(batches))
-    except TypeError as error:
-        raise ValueError(
-            f"{str(error).rstrip('.')}: leave out .repeat(), and give an "
-            "unknown length by tf.data.experimental.assert_cardinality"
-        ) from error
-    parts = map(batches.__getitem__, rows) if is_random_access else batches
-    for images, labels in parts:
+    every = map(batches.__getitem__, rows) if is_random_access else batches
+    for batch in every:
+        is_pair = _is_pair(batch) and not isinstance(batch[0], Mapping)
+        if not is_pair or np.ndim(batch[1]) == 0:
+            parts = batch if isinstance(batch, tuple | list) else [batch]
+            shapes = [getattr(x, "shape", type(x).__name__) for x in parts]
+            raise ValueError(f"with a batch of {shapes}")
+        images, labels = batch
         yield np.asarray(images), np.asarray(labels)
-
-
-def _find_problem_of_batch(batch):
-    """Returns why a batch is no pair, and how to mend it, if it is none."""
-    parts = batch if isinstance(batch, tuple | list) else [batch]
-    if any(isinstance(part, Mapping) for part in parts):
-        return 'dictionaries: .map(lambda x: (x["image"], x["label"]))'
-    if len(parts) == 1:
-        return (
-            'images without labels: label_mode="int", or of an '
-            'ImageDataGenerator class_mode="sparse", gives them'
-        )
-    if len(parts) > 2:
-        return (
-            "triples, with weights of images: .map(lambda x, y, w: (x, y)) "
-            "leaves them out, and a recipe's class_weight= weights classes"
-        )
-    is_single = np.ndim(parts[1]) == 0
-    return "single images: .batch(32)" if is_single else None
 
 
 def _is_pair(arrays):
@@ -183,32 +189,28 @@ def _find_range(arrays):
     return None
 
 
-def _make_examples(split, arrays, scale, of_batches, of_masks):
+def _make_examples(split, arrays, scale, of_masks):
+    kind = "masks" if of_masks else "labels"
     if not _is_pair(arrays):
         count = f" of {len(arrays)}" if isinstance(arrays, tuple | list) else ""
         raise TypeError(
-            "`data` must be a string, a path or arrays (images, "
-            f"{'masks' if of_masks else 'labels'}), "
-            "without weights of images. Received: "
+            "`data` must be the name of a dataset, a path or arrays (images, "
+            f"{kind}), without weights of images. Received: "
             f'{type(arrays).__name__}{count} for the split "{split}"'
         )
     images, labels = map(np.asarray, arrays)
     if images.ndim == 3:
         images = images[..., None]
     check = _find_problem_of_masks if of_masks else _find_problem_of_labels
-    problem = _find_problem(images, scale, of_batches)
-    problem = problem or check(images, labels, of_batches)
-    if problem:
+    if problem := _find_problem(images, scale) or check(images, labels):
         expected = "an integer from 0 for the class of each, (N,) or (N, 1)"
         if of_masks:
             expected = "masks, (N, H, W) or colors (N, H, W, 3)"
         raise ValueError(
-            f"{'Batches' if of_batches else 'Arrays'} must be images "
-            f"(N, H, W, C) or (N, H, W) in [0, 255] and {expected}. "
-            f"Received: images {images.shape} of {images.dtype} and "
-            f"{'masks' if of_masks else 'labels'} "
-            f'{labels.shape} of {labels.dtype} for the split "{split}": '
-            f"{problem}"
+            "Data must be images (N, H, W, C) or (N, H, W) in [0, 255] and "
+            f"{expected}. Received: images {images.shape} of {images.dtype} "
+            f"and {kind} {labels.shape} of {labels.dtype} for the split "
+            f'"{split}": {problem}'
         )
     if scale is not None and images.dtype != "uint8":
         images = np.stack([*map(scale.apply, images)])
@@ -222,80 +224,62 @@ def _make_examples(split, arrays, scale, of_batches, of_masks):
     return Examples(whole, labels.ravel().astype("int32"), scale=scale)
 
 
-def _find_problem_of_masks(images, masks, of_batches):
+def _find_problem(images, scale):
+    """Returns what is wrong with images and how to mend it, if anything."""
+    if images.ndim != 4 or not images.size or images.dtype.kind not in "iuf":
+        problem = "the images are empty, of another shape or no numbers"
+        return f"{problem}. Paths are columns of a data frame"
+    _, first, height, width = images.shape
+    if first in (1, 3, 4) and height == width > 4:
+        return "np.moveaxis(images, 1, -1) puts the channels last"
+    lowest, highest = images.min(), images.max()
+    if not np.isfinite([lowest, highest]).all():
+        bad = ~np.isfinite(images).all(axis=(1, 2, 3))
+        return f"NaN or infinite values in {_checks.count(bad.sum(), 'image')}"
+    # Floats of so few levels, or of either sign, were scaled for a network.
+    is_scaled = lowest >= -1 and highest <= 1
+    is_centered = scale and scale.lowest < 0 and scale.bits <= 8
+    if images.dtype.kind == "f" and (is_scaled or is_centered):
+        return (
+            f"values from {lowest} to {highest}. Leave out what has scaled "
+            "them before, or undo it: 255 * images of [0, 1], 127.5 * (images "
+            "+ 1) of [-1, 1]"
+        )
+    return None
+
+
+def _find_problem_of_masks(images, masks):
     """Returns what is wrong with the shape or type of masks, if anything."""
     if masks.shape[:3] != images.shape[:3]:
         return "masks have the size of their images"
     if masks.shape[3:] not in ((), (1,), (3,)):
         return "np.argmax(masks, axis=-1) gives the classes of one-hot masks"
-    if masks.dtype.kind not in "iufb":
-        return "masks are numbers"
-    if (masks != np.round(masks)).any():
+    is_number = masks.dtype.kind in "iufb"
+    if not is_number or (masks != np.round(masks)).any():
         return "masks are whole numbers, without fractions"
     return None
 
 
-def _find_problem(images, scale, of_batches):
-    """Returns what is wrong with images and how to mend it, if anything."""
-    move = "images = np.moveaxis(images, 1, -1)"
-    if of_batches:
-        move = ".map(lambda x, y: (tf.transpose(x, (0, 2, 3, 1)), y))"
-    if images.ndim != 4 or not images.size or images.dtype.kind not in "iuf":
-        problem = "the images are empty, of another shape or no numbers"
-        return f"{problem}. Paths are columns of a data frame"
-    count, first, height, width = images.shape
-    if first in (1, 3, 4) and height == width > 4:
-        return f"{move} puts the channels last"
-    lowest, highest = images.min(), images.max()
-    if not np.isfinite([lowest, highest]).all():
-        bad = ~np.isfinite(images).all(axis=(1, 2, 3))
-        # Images of batches have been sorted.
-        first = "" if of_batches else f", the first images[{bad.argmax()}]"
-        return f"NaN or infinite values in {bad.sum()} images{first}"
-    # Floats of so few levels, or of either sign, were scaled for a network.
-    is_scaled = lowest >= -1 and highest <= 1
-    is_centered = scale and scale.lowest < 0 and scale.bits <= 8
-    if images.dtype.kind == "f" and (is_scaled or is_centered):
-        remedy = "Multiply them by 255"
-        if lowest < 0:
-            start, end = max(1, -lowest), max(1, highest)
-            factor = 255 / (start + end)
-            remedy = f"Add {start:.4g} and multiply them by {factor:.4g}"
-        return (
-            f"values from {lowest} to {highest}. {remedy}, or leave out what "
-            "has scaled them before"
-        )
-    return None
-
-
-def _find_problem_of_labels(images, labels, of_batches):
+def _find_problem_of_labels(images, labels):
     """Returns what is wrong with labels and how to mend it, if anything."""
     count = len(images)
-    number = "names, labels = np.unique(labels, return_inverse=True)"
-    if of_batches:
-        number = "keras.layers.IntegerLookup, of texts StringLookup, in .map"
     if labels.shape[:1] != (count,):
         return f"{count} images, but {labels.size} labels"
     if labels.size != count:
-        one_hot = "one-hot labels become integers by np.argmax(labels, axis=-1)"
         return (
-            f"{'labels are integers or one-hot' if of_batches else one_hot}; "
-            'for several labels per image see "Other tasks" in the guides'
+            "one-hot labels become integers by np.argmax(labels, axis=-1); for "
+            'several labels per image see "Other tasks" in the guides'
         )
-    if labels.dtype.kind not in "iufb":
-        return f"{number} numbers the different values"
-    # Keras' loaders give whole numbers as floats, also for two classes.
-    if (labels != np.round(labels)).any():
-        return 'fractions: for regression see "Other tasks" in the guides'
-    least, most = int(labels.min()), int(labels.max())
-    if least < 0:
-        return (
-            f"labels from {least} to {most}, which count from 0: {number} "
-            "numbers the different values"
-        )
-    if most >= count:
-        return (
-            f"labels from {least} to {most}, but {count} "
-            "images: each class needs one to train, validate and test each"
-        )
-    return None
+    held = "texts"
+    if labels.dtype.kind in "iufb":
+        # Keras' loaders give whole numbers as floats, also for two classes.
+        if (labels != np.round(labels)).any():
+            return 'fractions: for regression see "Other tasks" in the guides'
+        least, most = int(labels.min()), int(labels.max())
+        if 0 <= least and most < count:
+            return None
+        held = f"from {least} to {most}, for {count} images"
+    return (
+        f"labels {held}, which do not count classes from 0: names, labels = "
+        "np.unique(labels, return_inverse=True) numbers the different values"
+    )

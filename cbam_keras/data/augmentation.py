@@ -33,6 +33,8 @@ SHIFT = 8
 LEAST_AREA = 0.08
 LOG_RATIO = math.log(4 / 3)
 TRIES = 10
+# Layers that leave less of the range of images were meant for another one.
+LEAST_RANGE = 0.1
 # The series of the exponential: `np.exp` rounds differently on other CPUs.
 EXPONENTIAL = [1 / math.factorial(power) for power in range(10, -1, -1)]
 
@@ -56,12 +58,9 @@ def list_augmentations(augment: Any) -> tuple[Augmentation, ...]:
     return tuple(listed)
 
 
-def check_augmentations(
-    augment: Any, has_masks: bool
-) -> tuple[Augmentation, ...]:
+def check_augmentations(augment: Any) -> tuple[Augmentation, ...]:
     """Returns the augmentations, in the order in which they are applied."""
     listed = list_augmentations(augment)
-    layers = [x for x in listed if not isinstance(x, str)]
     for name in listed:
         if isinstance(name, str) and name not in AUGMENTATIONS:
             names = ", ".join(map(_checks.quoted, AUGMENTATIONS))
@@ -71,20 +70,40 @@ def check_augmentations(
                 "layers of Keras, as keras.layers.RandAugment(). Received: "
                 f"augment={augment!r}{hint}"
             )
-    for layer in layers:
+    layers = (x for x in listed if not isinstance(x, str))
+    return (*(name for name in AUGMENTATIONS if name in listed), *layers)
+
+
+def check_layers(
+    augment: Iterable[Augmentation], images: np.ndarray, has_masks: bool
+) -> None:
+    """Raises unless the layers of the user suit a batch of training images."""
+    for layer in augment:
+        if isinstance(layer, str):
+            continue
         is_random = "training" in inspect.signature(layer.call).parameters
         takes_masks = hasattr(layer, "transform_segmentation_masks")
         mixes = isinstance(layer, keras.layers.MixUp | keras.layers.CutMix)
-        if not is_random or mixes or (has_masks and not takes_masks):
+        suits = is_random and not mixes and (takes_masks or not has_masks)
+        made = ""
+        if suits:
+            rng = np.random.default_rng(0)
+            result, _ = apply_layers([layer], images, None, rng, 0)
+            least = LEAST_RANGE * np.ptp(images)
+            suits = result.shape == images.shape and np.ptp(result) >= least
+            ends = f"{result.min():.4g} to {result.max():.4g}"
+            made = f", which makes {result.shape[1:]} with values from {ends} "
+            made += f"of images {images.shape[1:]} from 0 to 255"
+        if not suits:
             raise ValueError(
-                "The layers of `augment` must take `training`, keep labels as "
-                "they are and, with masks, have the method "
+                "The layers of `augment` must take `training`, keep the size "
+                "of images, their range of 0 to 255 (value_range=) and their "
+                "labels and, with masks, have the method "
                 "`transform_segmentation_masks`, as Keras' own have. Others, "
                 "as Rescaling, belong into the network, after its input; those "
                 "that mix labels, as MixUp, need a task of your own. Received: "
-                f"{layer!r}"
+                f"{layer!r}{made}"
             )
-    return (*(name for name in AUGMENTATIONS if name in listed), *layers)
 
 
 def make_layers(augment: Iterable[Augmentation]) -> list[keras.layers.Layer]:

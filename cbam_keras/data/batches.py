@@ -14,6 +14,7 @@ from cbam_keras.data.augmentation import (
     TRIES,
     Augmentation,
     apply_layers,
+    check_layers,
     flip_and_crop,
     make_layers,
 )
@@ -23,6 +24,8 @@ from cbam_keras.data.examples import IGNORED
 # Each use of random numbers has a number, so that no two share a seed. None is
 # 0, since NumPy takes a seed with zeros at its end for the one without them.
 ORDER, FLIP_AND_CROP, RANDOM_CROP, LAYERS = 1, 2, 3, 4
+# Layers are tried on so many images before they augment.
+TRIED = 8
 # Batches that `fit` decodes ahead of the one it trains on.
 PREFETCHED = 2
 
@@ -57,6 +60,9 @@ class Batches(keras.utils.PyDataset):
         ahead = PREFETCHED if is_tensorflow and not self.decoded else 1
         super().__init__(workers=ahead, max_queue_size=ahead)
         self.set_epoch(0)
+        if self.layers:
+            images = self.read(np.arange(min(TRIED, len(self.examples))))
+            check_layers(self.augment, images, self.examples.masks is not None)
 
     def __len__(self) -> int:
         return math.ceil(len(self.examples) / self.batch_size)

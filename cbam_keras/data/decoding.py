@@ -3,11 +3,11 @@
 import collections
 import concurrent.futures
 import dataclasses
-import errno
 import functools
 import hashlib
 import io
 import os
+import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
@@ -18,6 +18,7 @@ from cbam_keras import _checks
 from cbam_keras._terminal import show_progress
 from cbam_keras.data.augmentation import draw_box
 from cbam_keras.data.examples import (
+    READERS,
     Dataset,
     Examples,
     Header,
@@ -34,29 +35,25 @@ ENDINGS = tuple(
     ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm "
     ".tif .tiff .webp".split()
 )
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 # The tag of EXIF that says how the camera was held, and its values that
 # exchange height and width.
 ORIENTATION = 0x0112
 TURNED = range(5, 9)
-# Tags of TIFF, and a value of the format of samples.
+# Tags of TIFF, and their values for whole numbers without a sign and for gray
+# where 0 is white.
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
-SIGNED = 2
-# Where other formats say how many bits a color has: behind which word, how
-# many bytes from its start, and what is said of 8 bits.
-BIT_DEPTHS = {"PNG": (b"IHDR", 12, 8), "JPEG2000": (b"ihdr", 14, 7)}
+UNSIGNED, WHITE_IS_ZERO = 1, 0
+# The byte of a PNG that says how many bits a color has.
+PNG_BITS = 24
 UNSUPPORTED = (
-    "with 16-bit colors or other values that Pillow does not read: open them "
-    "with tifffile or cv2.imread(..., cv2.IMREAD_UNCHANGED), and pass arrays"
+    "with values that Pillow does not read, as colors of 16 bits: save them as "
+    "PNG of 8 bits, or open them with tifffile or cv2.imread(..., "
+    "cv2.IMREAD_UNCHANGED), and pass arrays"
 )
 
-# Images are decoded to find damaged ones up to so many bytes of files, which
-# take half a minute on two cores, and beyond as many, drawn at random.
-CHECKED_BYTES = 4 * 2**30
-# The others are decoded, too, unless they end like this.
+# Images that end like this are not decoded to find damaged ones.
 LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-# Errors of a file system or a process that may pass, and are no damage.
-PASSING_NAMES = "EIO EMFILE ENFILE ENOMEM ESTALE ETIMEDOUT ENOTCONN EHOSTDOWN"
-PASSING = [getattr(errno, name) for name in PASSING_NAMES.split()]
 # How much is read at both ends of a file.
 END_BYTES = 4096
 # Compressed, so that another image has other ends.
@@ -64,6 +61,24 @@ COMPRESSED = ("GIF", "JPEG", "MPO", "PNG", "WEBP")
 
 # Evaluation takes 224/256 of each side from this side on, as on ImageNet.
 CROPPED_FROM = 128
+
+
+def describe_file(path: pathlib.Path) -> str:
+    """Returns what a file or an address is and how to read it, if it is one."""
+    ending = path.suffix.lower()
+    if re.match(r"\w\w+:/", str(path)):
+        return "which is an address: download it, and pass the folder"
+    if not path.is_file():
+        return ""
+    if ending in ARCHIVES:
+        return "which is an archive: unpack it, and pass the folder"
+    if ending in ENDINGS:
+        return "which is one image: pass a folder with a folder for each class"
+    reader = READERS.get(ending, "pandas or NumPy")
+    return (
+        f"which is a file: {reader} may read it; pass arrays (images, labels) "
+        "or a data frame"
+    )
 
 
 @functools.cache
@@ -83,6 +98,8 @@ def pil_decode(
     """
     if isinstance(item, np.ndarray):
         return np.broadcast_to(item, (*item.shape[:2], channels))
+    # Without Pillow, no image is to blame.
+    list_formats()
     try:
         with _open(item) as file:
             pixels = _read_pixels(file)
@@ -98,9 +115,10 @@ def pil_decode(
 
 def _name_error(item, error):
     name = f'"{item}"' if isinstance(item, str) else "of the dataset"
-    is_there = getattr(error, "errno", None) is None
-    advice = "Remove it" if is_there else "Run the same again once it can"
-    return ValueError(f"The image {name} cannot be decoded ({error}). {advice}")
+    return ValueError(
+        f"The image {name} cannot be decoded ({error}). Remove it, or run the "
+        "same again once it can"
+    )
 
 
 class Unsupported(ValueError):
@@ -110,17 +128,13 @@ class Unsupported(ValueError):
 def open_image(file: BinaryIO) -> Any:
     """Returns an image of Pillow, unless its values would be misread."""
     pil = _checks.require("PIL.Image", extra="data")
-    size = file.seek(0, os.SEEK_END)
     file.seek(0)
     start = file.read(END_BYTES)
     try:
         image = pil.open(file, formats=list_formats())
     except pil.UnidentifiedImageError as error:
-        # Pillow does not tell a TIFF of other bands from one that is cut off
-        # before its directory.
-        is_little = start[:2] == b"II"
-        place = int.from_bytes(start[4:8], "little" if is_little else "big")
-        if (is_little or start[:2] == b"MM") and place < size:
+        # It is of other bands, or cut off before its directory.
+        if start[:2] in (b"II", b"MM"):
             raise Unsupported(UNSUPPORTED) from error
         raise
     if _is_misread(image, start):
@@ -129,28 +143,24 @@ def open_image(file: BinaryIO) -> Any:
 
 
 def _is_deep_gray(image):
-    """Returns whether an image is gray and of more than 8 bits."""
-    return image.mode.startswith(("I", "F"))
+    """Returns whether an image is gray and of 9 to 16 bits."""
+    is_deep = image.mode.startswith("I;16")
+    return is_deep or (image.format == "PPM" and image.mode == "I")
 
 
 def _is_misread(image, start):
     """Returns whether Pillow loses values of an image, or mistakes them.
 
-    Of colors beyond 8 bits it keeps 8.
+    Of 12 bits of a color in 16 it keeps the upper 8, and it drops signs.
     """
-    if _is_deep_gray(image):
-        # It takes what libtiff unpacks for bytes in the order of the file.
-        is_packed = image.info.get("compression") != "raw"
-        return start[:2] == b"MM" and is_packed and image.mode in ("I", "F")
-    if image.format in BIT_DEPTHS:
-        word, offset, of_8_bits = BIT_DEPTHS[image.format]
-        return start[start.find(word) + offset] > of_8_bits
-    if image.format == "PPM" and image.mode == "RGB":
-        words = re.sub(rb"#.*", b"", start).split(maxsplit=4)
-        return int(words[3]) > 255
     tags = getattr(image, "tag_v2", {})
-    is_signed = SIGNED in tags.get(SAMPLE_FORMAT, ())
-    return max(tags.get(BITS, (8,))) > 8 or is_signed or image.mode == "LAB"
+    if _is_deep_gray(image):
+        return tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
+    if image.format == "PNG":
+        return start[PNG_BITS] > 8
+    is_unsigned = {*tags.get(SAMPLE_FORMAT, ())} <= {UNSIGNED}
+    is_deep = max(tags.get(BITS, (8,))) > 8
+    return is_deep or not is_unsigned or image.mode == "LAB"
 
 
 def _read_pixels(file):
@@ -159,18 +169,10 @@ def _read_pixels(file):
     They are `(H, W, 3)` uint8, or `(H, W)` of another type.
     """
     image = open_image(file)
-    tags = getattr(image, "tag_v2", {})
     ops = _checks.require("PIL.ImageOps", extra="data")
     ops.exif_transpose(image, in_place=True)
     if _is_deep_gray(image):
-        values = np.asarray(image)
-        if not np.isfinite(values).all():
-            raise Unsupported(UNSUPPORTED)
-        if tags.get(BITS) == (32,) and tags.get(SAMPLE_FORMAT, (1,)) == (1,):
-            return values.view("uint32")
-        # Pillow takes white for black in integers of 16 bits.
-        is_inverted = tags.get(PHOTOMETRIC) == 0 and image.mode != "F"
-        return 65535 - values if is_inverted else values
+        return np.asarray(image)
     if image.mode == "P":
         # Otherwise Pillow warns that it drops a transparency.
         image = image.convert("RGBA")
@@ -182,26 +184,14 @@ def read_headers(
 ) -> list[Header | str]:
     """Returns the header of each image, or the reason why it is not read.
 
-    All are decoded up to `CHECKED_BYTES`. Of more a part is, drawn at random,
-    and each that does not end as it should.
+    Those that end as they should are not decoded.
     """
-    sizes = np.array([*map(_measure, items)])
-    fraction = CHECKED_BYTES / max(1, sizes.sum())
-    is_drawn = np.random.default_rng(0).random(len(items)) < fraction
-
-    def read(row):
-        return _read_header(items[row], is_drawn[row])
-
-    return list(map_in_threads(read, range(len(items)), title))
+    # Without Pillow, no image is to blame.
+    list_formats()
+    return list(map_in_threads(_read_header, items, title))
 
 
-def _measure(item):
-    if isinstance(item, bytes):
-        return len(item)
-    return os.path.getsize(item) if os.path.exists(item) else 0
-
-
-def _read_header(item, is_decoded):
+def _read_header(item):
     try:
         with _open(item) as file:
             image = open_image(file)
@@ -215,45 +205,35 @@ def _read_header(item, is_decoded):
                 file.seek(0)
                 code = hashlib.file_digest(file, "sha256")
             last = LAST_BYTES.get(image.format)
-            if last is None or not end.endswith(last):
-                is_decoded = True
-                file.seek(0)
-                if image.format == "PNG" and last not in file.read():
-                    # It is cut, but Pillow decodes the pixels that it has.
-                    return "damaged"
-            # EXIF data may follow the pixels of a PNG.
-            is_decoded |= b"eXIf" in end or _is_deep_gray(image)
+            is_whole = last is not None and end.endswith(last)
             width, height = image.size
-            values = None
-            if is_decoded:
+            is_deep, values = _is_deep_gray(image), None
+            # EXIF data may follow the pixels of a PNG.
+            if not is_whole or is_deep or b"eXIf" in end:
                 pixels = _read_pixels(file)
                 height, width = pixels.shape[:2]
-                if pixels.dtype != "uint8":
+                if is_deep:
                     values = pixels.min().item(), pixels.max().item()
             elif _find_orientation(image) in TURNED:
                 height, width = image.size
     except Exception as error:
-        if getattr(error, "errno", None) in PASSING:
-            raise _name_error(item, error) from error
         return _find_reason(item, error)
-    is_grey = image.mode in ("1", "L") or _is_deep_gray(image)
-    content = f"{size} {code.hexdigest()}"
-    return Header(height, width, is_grey, content, values, is_decoded)
+    is_grey = image.mode in ("1", "L") or is_deep
+    return Header(height, width, is_grey, f"{size} {code.hexdigest()}", values)
 
 
 def find_doubt(mask: str, image: str) -> str:
-    """Returns that a mask has transparent pixels, or that it may be turned."""
+    """Returns why a mask may not be what it seems, if there is a reason."""
     with open(mask, "rb") as file, open(image, "rb") as beside:
         opened, other = open_image(file), open_image(beside)
         turns = {*map(_find_orientation, (opened, other))}
         # Otherwise the size says how the mask was drawn.
         is_open = len({x in TURNED for x in turns}) == 1
         if len(turns) > 1 and (is_open or opened.width == opened.height):
-            return "have another EXIF orientation than their images"
+            return "another EXIF orientation than its image"
         alpha = "A" in opened.mode and opened.getchannel("A").getextrema()
-        if alpha and alpha[0] != alpha[1]:
-            return "have an alpha channel, which is not read"
-        return ""
+        is_even = not alpha or alpha[0] == alpha[1]
+        return "" if is_even else "an alpha channel, which is not read"
 
 
 def _find_orientation(image):
@@ -263,12 +243,19 @@ def _find_orientation(image):
 
 
 def _find_reason(item, error):
+    """Returns why an image is left out. Raises what the system may mend."""
+    pil = _checks.require("PIL.Image", extra="data")
     if isinstance(item, str) and not os.path.exists(item):
         return "missing"
     if isinstance(error, Unsupported):
         return str(error)
-    # Errors of the system say so, as "Permission denied".
-    return getattr(error, "strerror", None) or "damaged"
+    if isinstance(error, pil.DecompressionBombError):
+        return "of more pixels than Pillow decodes: cut or resize them"
+    if isinstance(error, PermissionError | IsADirectoryError):
+        return error.strerror
+    if getattr(error, "errno", None) is not None:
+        raise _name_error(item, error) from error
+    return "damaged"
 
 
 def warn_of_damaged(dataset: Dataset) -> None:
@@ -366,26 +353,18 @@ def read_example(
     return image, pil_resize(mask, size, resampling="NEAREST")
 
 
-@dataclasses.dataclass
-class Decoded:
-    """Images and masks of a source, decoded once and for all where `done`."""
-
-    images: np.ndarray
-    masks: np.ndarray | None
-    done: np.ndarray
-
-
 def read_all(
     examples: Examples,
     size: tuple[int, int],
     channels: int,
     title: str,
-    decoded: dict[object, Decoded] | None = None,
+    decoded: dict[object, tuple] | None = None,
     total: int = 0,
 ) -> Examples:
     """Returns images and masks in memory, as evaluation sees them.
 
-    `decoded` keeps those of a source of `total` images.
+    `decoded` keeps those of a source of `total` images, by size and type, and
+    which of them are done.
     """
     if examples.images.shape[1:3] == size:
         return examples
@@ -395,69 +374,58 @@ def read_all(
     dtype = np.dtype(examples.images.dtype if examples.decoded else "uint8")
     key = size, channels, dtype
     if key not in decoded:
-        images, masks = np.empty((total, *size, channels), dtype), None
+        masks = None
         if examples.masks is not None:
             masks = np.empty((total, *size), "uint8")
-        done = np.zeros(total, bool)
-        decoded[key] = Decoded(images, masks, done)
-    kept = decoded[key]
-    rows = np.flatnonzero(~kept.done[places]).tolist()
+        images = np.empty((total, *size, channels), dtype)
+        decoded[key] = images, masks, np.zeros(total, bool)
+    images, masks, is_done = decoded[key]
+    rows = np.flatnonzero(~is_done[places]).tolist()
     prepared = functools.partial(
         read_example, examples, size=size, channels=channels
     )
     read = map_in_threads(prepared, rows, title) if len(rows) else ()
     for place, (image, label) in zip(places[rows], read, strict=True):
-        kept.images[place] = image
-        if kept.masks is not None:
-            kept.masks[place] = label
-        kept.done[place] = True
+        images[place], is_done[place] = image, True
+        if masks is not None:
+            masks[place] = label
     return dataclasses.replace(
         examples,
-        images=Rows(kept.images, places),
-        masks=None if kept.masks is None else Rows(kept.masks, places),
+        images=Rows(images, places),
+        masks=None if masks is None else Rows(masks, places),
         encoding=None,
         names=examples.paths,
     )
 
 
 def keep_readable(dataset: Dataset) -> Dataset:
-    """Returns encoded images that can be read, with shape and channels.
+    """Returns files of images that can be read, with shape and channels.
 
     The others are `skipped`. The fingerprint is then of names and contents
     too.
     """
     splits, headers, skipped = {}, dict[str, Header](), list[str]()
-    hashed, readable = list[tuple[str, str]](), list[Header]()
-    reasons = collections.Counter[str]()
+    hashed, reasons = list[tuple[str, str]](), collections.Counter[str]()
     for split, examples in dataset.splits.items():
-        heads = read_headers(examples.images, f"Checking {split}")
-        is_read = [isinstance(head, Header) for head in heads]
-        splits[split] = examples.take(np.flatnonzero(is_read))
-        for row, head in enumerate(heads):
-            item = examples.images[row]
-            is_file = isinstance(item, str)
-            name = dataset.name_of(item) if is_file else f"{split} {row}"
+        # A table may repeat a path.
+        paths = [*dict.fromkeys(examples.images)]
+        heads = read_headers(paths, f"Checking {split}")
+        for path, head in zip(paths, heads, strict=True):
+            name = dataset.name_of(path)
             if isinstance(head, str):
                 skipped.append(name)
                 reasons[head] += 1
-                continue
-            readable.append(head)
-            hashed.append((name, head.content))
-            if is_file:
-                headers[item] = head
-    remarks, unchecked = (
-        dataset.remarks,
-        sum(not x.is_decoded for x in readable),
-    )
-    if unchecked:
-        remarks = f"{unchecked:,} checked by their ends only", *remarks
+            else:
+                headers[path] = head
+                hashed.append((name, head.content))
+        is_read = [path in headers for path in examples.images]
+        splits[split] = examples.take(np.flatnonzero(is_read))
+    readable = headers.values()
     shapes = {(head.height, head.width) for head in readable}
     is_grey = all(head.is_grey for head in readable)
     scale = Scale.of(head.values for head in readable)
-    # The usual scale, of 16 bits, leaves fingerprints as they were.
-    if scale and (scale.lowest, scale.bits) != (0, 16):
-        start = f" from {scale.lowest}" if scale.lowest else ""
-        hashed.append(("bits", f"{scale.bits}{start}"))
+    if scale:
+        hashed.append(("scale", str(scale)))
     return dataclasses.replace(
         dataset,
         splits={
@@ -470,7 +438,6 @@ def keep_readable(dataset: Dataset) -> Dataset:
         skipped=tuple(skipped),
         left_out={**dataset.left_out, **reasons},
         damaged=reasons,
-        remarks=remarks,
         headers=headers,
     )
 

@@ -93,7 +93,6 @@ class Header(NamedTuple):
     is_grey: bool
     content: str
     values: Range | None
-    is_decoded: bool
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,219 +1,180 @@
-"""Folders of images, in the layouts that people have."""
+"""Folders of images, as two layouts or a pattern say what they mean."""
 
 import collections
 import os
 import pathlib
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from cbam_keras import _checks, _files
-from cbam_keras.data.decoding import ENDINGS, keep_readable
+from cbam_keras.data.decoding import ENDINGS, describe_file, keep_readable
 from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
-from cbam_keras.data.splits import SPLITS
+from cbam_keras.data.layouts import (
+    LayoutError,
+    find_masks,
+    find_parts,
+    is_input,
+    name_splits,
+    propose,
+)
+from cbam_keras.data.patterns import Pattern, normalize
+from cbam_keras.data.splits import SPLITS, check_names
 
-# A split, and what may stand around its name, as in "seg_train" and "test set".
-SPLIT = re.compile(
-    r"(.*?)(train|val|test|dev|eval)(?:idation|uation|ing|id)?(.*)", re.I
+LAYOUTS = (
+    "`data` must be a folder with a folder of images per class, or with train "
+    "and test of such folders. For another layout, `pattern` says which part "
+    "of a path is the {class}, the {split} or a {group} that stays in one "
+    "split (--pattern on the command line); images that it does not match are "
+    "left out."
 )
-FILLER = re.compile(r"[\W_]|set|data|images?|imgs?", re.I)
-# Beside folders that hold inputs, as "images" (which is nothing but filler),
-# these hold what belongs to them, and none is a class.
-INPUTS = re.compile(
-    r"(?!\d)(train|orig|original|raw|input|jpeg|photo|picture|frame|rgb)?s?\d*"
-)
-PARTS = re.compile(
-    r"(train|test|val)?(annot|annotation|label|mask|gt|groundtruth|target|"
-    r"segmentation|output|xml|json|bbox|trimap|depth|aug|augmented|"
-    r"augmentation|resized|cropped|crop|processed|preprocessed|thumb|thumbnail|"
-    r"extra|holdout|prediction|pred|sample|submission|unlabell?ed)s?\d*"
-)
-UNLABELED = re.compile(r"unlabell?ed\d*")
-# Makes a table of files whose names begin with the class, as "cat.0.jpg".
-TABLE_OF_NAMES = """
-
-    files = sorted(pathlib.Path("{folder}").glob("*{ending}"))
-    labels = [re.split(r"[\\W\\d_]", file.name)[0] for file in files]
-    pandas.DataFrame({{"image": files, "label": labels}}).to_csv("table.csv")"""
 
 
 def describe_missing(path: str | os.PathLike) -> str:
     """Returns what is in place of a folder, or what has a similar name."""
     path = pathlib.Path(path).expanduser()
-    if path.is_file():
-        return "which is a file"
+    if file := describe_file(path):
+        return file
     folders = [folder.name for folder in path.parent.glob("*/")]
     hint = _checks.did_you_mean(path.name, folders)
     return f"where there is no folder{hint}"
 
 
-def from_folder(
-    path: str | os.PathLike, group_by_folder: bool, group_by: str | None = None
-) -> Dataset:
-    """Returns a folder of class folders, or of splits of those, as paths."""
-    root = pathlib.Path(path).expanduser()
-    if not root.is_dir():
-        raise ValueError(
-            "`data` must be a folder that exists, with a folder of images "
-            f'per class. Received: data="{path}", {describe_missing(root)}'
-        )
+def from_folder(data: Any, pattern: str | None = None) -> Dataset:
+    """Returns the images of a folder, or of one for each split, as paths."""
+    is_several = isinstance(data, Mapping)
+    roots = find_roots(data if is_several else {"train": data})
+    root = pathlib.Path(os.path.commonpath([*roots.values()]))
     left_out = collections.Counter[str]()
-    classes = _find_class_folders(root, left_out)
+    reason = "not in the pattern"
+    places, classes = roots, set[str]()
+    if pattern is None:
+        reason = "in no class folder"
+        if not is_several:
+            places = _find_places(roots["train"], left_out)
+        places = {x: enter_folder(folder) for x, folder in places.items()}
+    files = {x: find_visible(folder, "**/*") for x, folder in places.items()}
+    if pattern is None:
+        classes = _check_classes(root, places, files)
+    compiled = make_pattern(pattern or "{class}/*", is_several)
+    found, others = [], []
+    endings = collections.Counter[str]()
+    for split, folder in places.items():
+        for file in files[split]:
+            name = file.relative_to(folder).as_posix()
+            values = compiled.match(name)
+            is_image = file.suffix.lower() in ENDINGS
+            if values is None:
+                others += [name] * is_image
+            elif is_image:
+                found.append({"split": split, "path": str(file), **values})
+            else:
+                endings[find_ending(name) or name] += 1
+    if others and not found and pattern is not None:
+        raise ValueError(
+            f'`pattern` must match the paths below data="{root}". Received: '
+            f'pattern="{pattern}": {compiled.describe_mismatch(others[:99])}'
+        )
+    left_out[reason] += len(others)
     # This drops the reasons that hold for no file.
     left_out = +left_out
     if left_out:
         _checks.warn(f"Images are left out: {describe_counts(left_out)}")
-    class_names = sorted({f.name for each in classes.values() for f in each})
+    left_out += endings
+    class_names = sorted(classes | {x["class"] for x in found})
+    numbers = {name: number for number, name in enumerate(class_names)}
+    is_split = "split" in compiled.names and bool(found)
+    split_of = find_splits({x["split"] for x in found} if is_split else places)
     splits = {}
-    for split, folders in classes.items():
-        paths, labels, groups = [], [], []
-        for folder in folders:
-            for file in find_visible(folder, "**/*"):
-                if file.suffix.lower() in ENDINGS:
-                    paths.append(str(file))
-                    labels.append(class_names.index(folder.name))
-                    groups.append(find_first_folder(file, folder))
-                else:
-                    left_out[find_ending(file.name) or file.name] += 1
-        groups = groups if group_by_folder else paths
-        if group_by is not None:
-            names = [
-                pathlib.Path(x).relative_to(root).as_posix() for x in paths
-            ]
-            groups = find_groups(group_by, names)
-        splits[split] = make_examples(paths, labels, groups, group_by is None)
-    return finish(splits, class_names, left_out, root, group_by)
+    for split in (x for x in SPLITS if x in split_of.values()):
+        rows = [x for x in found if split_of[x["split"]] == split]
+        splits[split] = make_examples(
+            [x["path"] for x in rows],
+            [numbers[x["class"]] for x in rows],
+            [x["group"] for x in rows] if "group" in compiled.names else None,
+        )
+    return finish(splits, class_names, left_out, root, pattern)
 
 
-def finish(splits, class_names, left_out, root, group_by):
+def make_pattern(text: str, is_of_split: bool = False) -> Pattern:
+    """Returns a pattern of images by class, as that of a split without it."""
+    names = ["class", "group"] if is_of_split else ["class", "split", "group"]
+    return Pattern(text, names, "class")
+
+
+def find_roots(
+    data: Mapping, argument: str = "data"
+) -> dict[str, pathlib.Path]:
+    """Returns the folders of splits, which must exist, in their order."""
+    split_of = name_splits(map(str, data))
+    roots = {split_of.get(str(x), x): data[x] for x in data}
+    check_names(roots)
+    for path in roots.values():
+        if not os.path.isdir(os.path.expanduser(path)):
+            raise ValueError(
+                f"`{argument}` must be a folder that exists. Received: "
+                f'{argument}="{path}", {describe_missing(path)}'
+            )
+    return {
+        split: pathlib.Path(os.path.abspath(os.path.expanduser(roots[split])))
+        for split in SPLITS
+        if split in roots
+    }
+
+
+def find_splits(names: Iterable[str]) -> dict[str, str]:
+    """Returns the split of each name, which must all be of splits."""
+    split_of = name_splits(names)
+    others = [*map(_checks.quoted, sorted({*names} - {*split_of}))]
+    if others or "train" not in split_of.values():
+        raise ValueError(
+            "{split} must be train, and may be validation and test, or names "
+            "such as Training, val and test_set. Received: "
+            f"{_checks.first_few(others or sorted(names), 9)}. Write the "
+            "folders of splits, or {} where these are none"
+        )
+    return split_of
+
+
+def finish(
+    splits: dict[str, Examples],
+    class_names: Sequence[str],
+    left_out: Mapping[str, int],
+    root: pathlib.Path,
+    *patterns: str | None,
+) -> Dataset:
     """Returns the files that can be read, after a look at others."""
-    if len(splits) == 1:
-        _warn_of_lists(root, map(pathlib.Path, splits["train"].images))
+    is_grouped = splits["train"].groups is not None
     return keep_readable(
         Dataset(
             splits=splits,
             class_names=tuple(class_names),
-            fingerprint=digest(group_by) if group_by is not None else "",
+            fingerprint=digest(*patterns) if any(patterns) else "",
             left_out=left_out,
             root=root,
-            grouped_by="" if group_by is None else "group_by",
+            grouped_by="{group}" if is_grouped else "",
         )
     )
 
 
-def name_splits(names: Iterable[str]) -> dict[str, str]:
-    """Returns the split of each name that says one, as "Training", "test1".
-
-    "seg_train" and "seg_test" do, since they differ in nothing else, while
-    "train_station" alone does not.
-    """
-    by_rest = collections.defaultdict[str, dict[str, str]](dict)
-    for name in names:
-        if match := SPLIT.fullmatch(name):
-            before, split, after = match.groups()
-            rest = FILLER.sub("", before + after).lower().strip("0123456789")
-            is_held_out = split.lower() in ("val", "dev", "eval")
-            by_rest[rest][name] = "validation" if is_held_out else split.lower()
-    return {
-        name: split
-        for rest, splits in by_rest.items()
-        for name, split in splits.items()
-        if not rest or len({*splits.values()}) > 1
-    }
-
-
-def find_groups(pattern, names, argument="group_by"):
-    """Returns what a regular expression finds in each name."""
-    matches = [re.search(pattern, name) for name in names]
-    if None in matches:
-        others = [x for x, m in zip(names, matches, strict=True) if m is None]
-        raise ValueError(
-            f"`{argument}` must match each name, with its folders. "
-            f"Received: {argument}={pattern!r}, which does not match "
-            f"{len(others):,} of {len(names):,}: {_checks.first_few(others)}"
-        )
-    return [str(m.groups() or m[0]) for m in matches if m is not None]
+def make_examples(
+    paths: Sequence[str],
+    labels: Sequence[int],
+    groups: Sequence[str] | None = None,
+) -> Examples:
+    """Returns images in files, with what keeps them together, if anything."""
+    return Examples(
+        np.array(paths, object),
+        np.array(labels, "int32"),
+        groups=None if groups is None else np.array(groups, object),
+    )
 
 
 def find_ending(name: str) -> str:
     """Returns the ending of a file name, of both parts if it is compressed."""
     path = pathlib.PurePath(name.lower())
     return "".join(path.suffixes[-2 if path.suffix == ".gz" else -1 :])
-
-
-def find_first_folder(file: pathlib.Path, folder: pathlib.Path) -> str:
-    """Returns the subfolder of a folder that a file lies in, or its path."""
-    within = file.relative_to(folder).parts
-    return within[0] if len(within) > 1 else str(file)
-
-
-def make_examples(
-    paths: Sequence[str],
-    labels: Sequence[int],
-    groups: Sequence[str],
-    are_folders: bool = True,
-) -> Examples:
-    """Returns images in files, with groups where these divide a class."""
-    of_classes = {*zip(groups, labels, strict=True)}
-    # A single folder in each class is no more than a part of the path.
-    is_grouped = not are_folders or len({*labels}) < len(of_classes)
-    return Examples(
-        np.array(paths, object),
-        np.array(labels, "int32"),
-        groups=np.array(groups, object) if is_grouped else None,
-    )
-
-
-def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
-    """Warns of copies of files in training and test, or in two classes.
-
-    Returns the warnings.
-    """
-    if dataset.root is None:
-        return ()
-    contents = {path: x.content for path, x in dataset.headers.items()}
-    *others, tested = (dataset.splits[split] for split in SPLITS)
-    trained, several = dict[str, tuple[str, int]](), []
-    for examples in others:
-        for path, label in zip(examples.images, examples.labels, strict=True):
-            first, its = trained.setdefault(contents[path], (path, label))
-            if label != its:
-                several.append((path, first))
-    copies = [
-        (path, trained[contents[path]][0])
-        for path in tested.images
-        if contents[path] in trained
-    ]
-    same = "the same content as training images, which flatters accuracy"
-    both = "several classes, as files of two have the same content"
-    kinds = (copies, "test image", same), (several, "image", both)
-    warnings = []
-    for pairs, noun, text in kinds:
-        if pairs:
-            names = [" is ".join(map(dataset.name_of, pair)) for pair in pairs]
-            warnings.append(
-                f"{_checks.count(len(pairs), noun, 'have')} {text}: "
-                f"{_checks.first_few(names)}. Remove one of each pair"
-            )
-            _checks.warn(warnings[-1])
-    return tuple(warnings)
-
-
-def _warn_of_lists(root, images):
-    """Warns of text files beside images that say which are for training."""
-    places = root.absolute(), root.absolute().parent
-    patterns = "*.txt", "ImageSets/**/*.txt", "[Ss]plits/*.txt"
-    files = {x for place in places for y in patterns for x in place.glob(y)}
-    stems = {path.stem for path in images}
-    for path in sorted(x for x in files if SPLIT.fullmatch(x.stem)):
-        first = path.read_text("utf-8", "replace").split(maxsplit=1)[:1]
-        if {pathlib.PurePath(x).stem for x in first} & stems:
-            _checks.warn(
-                f"Splits in text files are not read: {path}. Pass a data frame "
-                "with columns of paths and of splits to train on these"
-            )
-            return
 
 
 def find_image_files(
@@ -227,7 +188,7 @@ def find_image_files(
     ]
 
 
-def find_visible(folder, pattern):
+def find_visible(folder: pathlib.Path, pattern: str) -> list[pathlib.Path]:
     """Returns the files in a folder that are neither hidden nor our own."""
     within = sorted(folder.glob(pattern))
     ours = {x.parent for x in within if x.name == _files.STUDY}
@@ -240,92 +201,85 @@ def find_visible(folder, pattern):
     ]
 
 
-def _find_class_folders(root, left_out):
-    """Returns the class folders by split, all as "train" without any split.
+def _find_places(root, left_out):
+    """Returns the folder of classes of each split, "train" without any split.
 
     Counts the images that are in none of them.
     """
     top = enter_folder(root)
-    every = _list_folders(top)
-    split_of = name_splits(folder.name for folder in every)
-    of_split = collections.defaultdict(list)
-    for folder in every:
-        of_split[split_of.get(folder.name)].append(folder)
-    others = of_split.pop(None, [])
-    trained = {x.name for y in of_split["train"] for x in _list_folders(y)}
-    is_flat = not trained and any(map(find_image_files, of_split["train"]))
-    is_repeated = any(folder.name in trained for folder in others)
-    # A class may be called "train", and then holds images itself. Without it,
-    # there would be one class.
-    is_class = is_flat and len(split_of) == len(others) == 1
-    if is_class or not split_of:
-        of_split, others = {"train": [top]}, []
-    elif not of_split["train"] or (others and (is_flat or is_repeated)):
+    folders = _list_folders(top)
+    split_of = name_splits(folder.name for folder in folders)
+    if not split_of:
+        return {"train": top}
+    others = [folder for folder in folders if folder.name not in split_of]
+    places = dict[str, pathlib.Path]()
+    for folder in folders:
+        split = split_of.get(folder.name)
+        if split in places:
+            _refuse(root, f'two folders of the split "{split}"', [root])
+        if split is not None:
+            places[split] = folder
+    names = {split: _list_names(folder) for split, folder in places.items()}
+    trained = names.get("train", set())
+    beside = {folder.name for folder in others}
+    is_plain = not beside & trained if trained else not beside
+    if "train" not in places or not is_plain:
         listed = _checks.first_few([*map(_checks.quoted, split_of)])
-        raise ValueError(
-            "Folders must be classes, or splits, train among them, with a "
-            f'folder per class. Received: data="{root}", with {listed} beside '
-            f"{[folder.name for folder in others]}. If that is a split, move "
-            "the classes into a folder train; if it is a class, rename it"
-        )
-    for split, folders in of_split.items():
-        if len(folders) > 1:
-            raise ValueError(
-                f'There must be one folder for the split "{split}". Received: '
-                f'data="{root}", with {[folder.name for folder in folders]}. '
-                "Rename or remove the others"
-            )
-    classes = {}
-    for split in (name for name in SPLITS if of_split.get(name)):
-        folder = enter_folder(of_split[split][0])
-        inside = _list_folders(folder)
-        names = {each.name for each in inside}
-        classes.setdefault("train", inside)
-        trained = {each.name for each in classes["train"]}
-        if len(names) < 2 and not names & trained and split != "train":
-            # Its labels are secret.
-            others.append(folder)
-        else:
-            classes[split] = inside
-            _check_class_names(root, folder, inside)
-            left_out["in no class folder"] += len(find_image_files(folder))
+        _refuse(root, f"{listed} beside {sorted(beside)}", [root])
+    for split in [*places]:
+        # The labels of a folder without classes are secret.
+        is_one = len(names[split]) < 2 and not names[split] & trained
+        if split != "train" and is_one:
+            others.append(places.pop(split))
     for folder in others:
         left_out[f"in {folder.name}/"] += len(find_image_files(folder, "**/*"))
-    return classes
+    return places
 
 
-def _check_class_names(root, folder, inside):
-    """Raises for folders that are parts of a dataset, and for none."""
-    files = [] if inside else find_image_files(folder)
-    if files:
-        words = {re.split(r"[\W\d_]", file.name)[0] for file in files}
-        example = TABLE_OF_NAMES.format(folder=folder, ending=files[0].suffix)
-        above = folder.resolve().parent
-        beside = [x for x in _list_folders(above) if find_image_files(x)]
-        is_class = folder.samefile(root) and len(beside) > 1
-        start = (
-            f'"{above}", which has classes, or a data' if is_class else "a data"
-        )
-        is_named = 1 < len(words - {""}) <= len(files) / 2
-        raise ValueError(
-            "There must be a folder of images for each class. Received: "
-            f'data="{root}", with {_checks.count(len(files), "image")} in no '
-            f'such folder, as "{folder.name}/{files[0].name}". Pass {start} '
-            "frame or CSV file with a column of paths and one of classes"
-            + (f", made of these names:{example}" if is_named else "")
-        )
-    words = {x.name: FILLER.sub("", x.name.lower()) for x in inside}
-    is_part = PARTS if any(map(INPUTS.fullmatch, words.values())) else UNLABELED
-    parts = [x for x in words if is_part.fullmatch(words[x])]
-    if parts:
-        raise ValueError(
-            "Folders of images must be classes. Received: "
-            f'data="{root}", with the folders {[*words]}, where {parts} hold '
-            "another part of a dataset. Pass the folder with a folder per "
-            "class, or a data frame or CSV file with a column of paths and "
-            "one of classes; if it is a class, rename it. Masks are for "
-            "cbam_keras.data.load_masks (--masks)"
-        )
+def _check_classes(root, places, files):
+    """Returns the classes in folders, whose files have one meaning."""
+    classes = {x for place in places.values() for x in _list_names(place)}
+    paths = [
+        file.relative_to(folder).parts
+        for split, folder in places.items()
+        for file in files[split]
+        if file.suffix.lower() in ENDINGS
+    ]
+    # Folders may hold files that are no images.
+    named = find_parts([*paths, *((name, "") for name in classes)])
+    parts = {x[0] for x in named if len(x) == 1} | {*filter(is_input, classes)}
+    reason = ""
+    if paths and not classes:
+        reason = "images in no folder of a class"
+        above = root.resolve().parent
+        if places["train"].samefile(root) and len(_list_names(above)) > 1:
+            reason += f', which may be "{above}"'
+    elif parts & classes:
+        reason = f"{sorted(parts & classes)}, which are no classes"
+    elif any(len(path) > 2 for path in paths):
+        reason = "folders in the folders of classes"
+    elif masks := find_masks(paths):
+        reason = f'masks beside images, as "{"/".join(min(masks))}"'
+    if reason:
+        _refuse(root, reason, places.values())
+    return {normalize(name) for name in classes}
+
+
+def _refuse(root, reason, places):
+    """Raises for a folder that is in neither layout, with what to write."""
+    paths = [
+        path.relative_to(root).parts
+        for place in places
+        for path in find_image_files(place, "**/*")
+    ]
+    raise LayoutError(
+        f'{LAYOUTS} Received: data="{root}", with {reason}',
+        paths,
+        propose(paths),
+        "No pattern reads it. Pass a table of images and classes as a CSV "
+        "file or data frame, or rename folders that are classes. Masks "
+        "are for cbam_keras.data.load_masks (--masks)",
+    )
 
 
 def enter_folder(folder: pathlib.Path) -> pathlib.Path:
@@ -335,6 +289,11 @@ def enter_folder(folder: pathlib.Path) -> pathlib.Path:
     ):
         (folder,) = inside
     return folder
+
+
+def _list_names(folder):
+    """Returns the names of the folders in one, or the one that it holds."""
+    return {inside.name for inside in _list_folders(enter_folder(folder))}
 
 
 def _list_folders(folder):

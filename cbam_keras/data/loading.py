@@ -14,7 +14,8 @@ from cbam_keras.data.augmentation import Augmentation, check_augmentations
 from cbam_keras.data.batches import Batches
 from cbam_keras.data.examples import IGNORED, DiskExamples
 from cbam_keras.data.masks import Masks
-from cbam_keras.data.source import Source
+from cbam_keras.data.pairs import make_patterns
+from cbam_keras.data.source import Source, refuse_removed
 from cbam_keras.data.splits import SPLITS
 
 # The size to which images of different sizes are resized, as on ImageNet.
@@ -93,6 +94,9 @@ class ImageData:
     def __iter__(self) -> Iterator:
         return iter((self.train, self.validation, self.test))
 
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.summary}"
+
     @property
     def summary(self) -> str:
         """How many images there are, and the notes, as one line."""
@@ -155,24 +159,24 @@ Images = Given | ImageData
 def load(
     data: Given = "crowded_mnist",
     *,
+    pattern: str | None = None,
     batch_size: int | None = 32,
     validation_fraction: float = 0.1,
     seed: int = 0,
     boxes: bool = False,
     image_size: int | tuple[int, int] | None = None,
     augment: Augmentation | Sequence[Augmentation] = (),
-    group_by_folder: bool = True,
     image_column: str | None = None,
     label_column: str | None = None,
     split_column: str | None = None,
     group_column: str | None = None,
-    group_by: str | None = None,
     image_folder: str | os.PathLike | None = None,
     data_dir: str | os.PathLike | None = None,
     manual_dir: str | os.PathLike | None = None,
     download: bool = False,
     folds: int | None = None,
     fold: int = 0,
+    **removed: Any,
 ) -> ImageData:
     """Loads training, validation and test images of any source.
 
@@ -188,33 +192,42 @@ def load(
             - `"crowded_mnist"`: the same with twelve pieces, and more canvases
               per digit, see `EMBEDDED`. Splits share no digit.
             - Arrays `(images, labels)`, two such pairs, or a mapping of splits
-              to them. Splits are `"train"`, `"validation"` and `"test"`; only
-              the first is needed. Pairs are as Keras' `load_data()` returns
-              them. Images `(N, H, W, C)` or `(N, H, W)` from 0 to 255, or
-              measured values of any other range; labels whole numbers `(N,)` or
-              `(N, 1)` from 0: one class per image.
+              to them, or the path of a `.npz` file of `x_train`, `y_train`, or
+              `train_images`, `train_labels`, and so on. Splits are `"train"`,
+              `"validation"` (or `"val"`) and `"test"`; only the first is
+              needed. Pairs are as Keras' `load_data()` returns them. Images
+              `(N, H, W, C)` or `(N, H, W)` from 0 to 255, or measured values of
+              any other range; labels whole numbers `(N,)` or `(N, 1)` from 0:
+              one class per image.
             - Batches of pairs: a `tf.data.Dataset`, a `keras.utils.PyDataset`,
               a `DataLoader` of PyTorch, or a mapping. Labels may be one-hot.
               They are read into memory, and must hold the same images whenever
               they are read.
             - A folder with a folder of images per class, or with `train` and
-              `test` of such folders. There may be `validation`, too. Only
-              `train` is needed, and other names are known, as `Training`, `val`
-              and `test_set`. Images are AVIF, BMP, GIF, JPEG, JPEG 2000, PNG,
-              PPM, TIFF and WebP files, of 8 bits in color and up to 32 in gray.
-              Others, files that cannot be decoded and those without a class are
-              left out, with a warning; all files are decoded once to know, of
-              more than 4 GiB some and those whose end is missing.
+              `test` of such folders, or of another layout by `pattern`. There
+              may be `validation`, too. Only `train` is needed, and other names
+              are known, as `Training`, `val` and `test_set`. A mapping of
+              splits to folders of classes, too. Images are AVIF, BMP, GIF,
+              JPEG, JPEG 2000, PNG, PPM, TIFF and WebP files, of 8 bits in color
+              and up to 16 in gray. Others, files that are cut off or of other
+              values, and those without a class are left out, with a warning.
             - A CSV file or `pandas.DataFrame` with the columns `image` (paths)
               and `label` (classes), or a mapping. The file has commas,
               semicolons or tabs. Paths start from its folder or from the
-              current one.
+              current one. Rows that repeat an image stay in one split.
             - A dataset of TensorFlow Datasets, such as `"cifar10"`. It has the
               features "image" and "label". A folder of that name comes first,
               unless `data_dir` is given. If its test labels are secret, the
               split "validation" is tested on. `"fashion_mnist"` comes from
               Keras, unless `data_dir` is given.
             Defaults to `"crowded_mnist"`.
+        pattern: String, what the parts of paths below a folder mean, as
+            `"{split}/{class}/*"` or `"{class}/{group}_*.jpg"`. Images of one
+            `{group}`, as of a patient, stay in one split. A name in braces,
+            `{}` or `*` matches any text within a part, `**` as a whole part any
+            folders, at the end all files below; `{{` is a brace. A name used
+            twice has the same text. Other images are left out. Defaults to
+            `None`: `"{class}/*"` or `"{split}/{class}/*"`.
         batch_size: Positive integer, images per batch. `None` returns each
             split as whole NumPy arrays. Defaults to `32`.
         validation_fraction: Number in (0, 1), the fraction for validation,
@@ -233,17 +246,14 @@ def load(
         augment: How to augment training images: one or several of
             `"random_resized_crop"`, `"crop"` and `"flip"`, of `"rotate"`,
             `"zoom"`, `"brightness"` and `"contrast"`, and of layers that take
-            `training`, as `keras.layers.RandAugment()`, or a `Sequential` of
-            them. The first three are 8 to 100 % of the area with an aspect
-            ratio of 3:4 to 4:3, a shift by up to an eighth of each side, and
-            left to right for half of the images; the next four Keras' random
-            layers with a factor of 0.1. All are applied in this order, and draw
-            by `seed`. Layers give other images on another backend or machine
-            (under PyTorch, `RandomElasticTransform` each time). Defaults to
-            `()`.
-        group_by_folder: Boolean, whether the images of a subfolder, as of one
-            patient, stay in one split. Subfolders of one name in several
-            classes count as one. Defaults to `True`.
+            `training` and keep the size and range of images, as
+            `keras.layers.RandAugment()`, or a `Sequential` of them. The first
+            three are 8 to 100 % of the area with an aspect ratio of 3:4 to 4:3,
+            a shift by up to an eighth of each side, and left to right for half
+            of the images; the next four Keras' random layers with a factor of
+            0.1. All are applied in this order, and draw by `seed`. Layers give
+            other images on another backend or machine (under PyTorch,
+            `RandomElasticTransform` each time). Defaults to `()`.
         image_column: String, the column of a table with the paths. Defaults to
             `None`: `image`.
         label_column: String, the column of a table with the classes. Defaults
@@ -252,13 +262,10 @@ def load(
             `val` or `test`. Defaults to `None`: `split`, if there is one.
         group_column: String, the column of a table with the patient, or what
             else keeps images in one split. Defaults to `None`: `group`, if
-            there is one, or else subfolders.
-        group_by: Regular expression: images stay in one split if it matches the
-            same text in their paths, as `"OAS1_[0-9]+"`, or in its parentheses.
-            Defaults to `None`, which means subfolders.
+            there is one.
         image_folder: Path of the folder that the paths of a table start from.
-            By default that of the CSV file, or the ones next to it that hold
-            the images. Defaults to `None`.
+            By default that of the CSV file. Paths of another machine count
+            from the folder that makes them exist. Defaults to `None`.
         data_dir: Path of the folder of TensorFlow Datasets. Its own default
             without one. Defaults to `None`.
         manual_dir: Path of a folder of files downloaded by hand, for datasets
@@ -272,6 +279,7 @@ def load(
             which means the splits of the dataset.
         fold: Integer from 0 to `folds - 1`, the fold of the test images.
             Defaults to `0`.
+        **removed: Arguments of earlier versions, which are refused.
 
     Returns:
         An `ImageData`, whose splits give batches `(images, labels)`, with
@@ -301,15 +309,17 @@ def load(
         et al., 2015 (https://arxiv.org/abs/1409.4842), for random resized
         crops.
     """
+    refuse_removed(removed)
+    for name in removed:
+        raise TypeError(f"load() got an unexpected keyword argument '{name}'")
     source = Source(
         data,
         validation_fraction=validation_fraction,
-        group_by_folder=group_by_folder,
+        pattern=pattern,
         image_column=image_column,
         label_column=label_column,
         split_column=split_column,
         group_column=group_column,
-        group_by=group_by,
         image_folder=image_folder,
         data_dir=data_dir,
         manual_dir=manual_dir,
@@ -321,14 +331,14 @@ def load(
 
 
 def load_masks(
-    images: Given,
+    data: Given = None,
     masks: Given = None,
     *,
+    images: Given = None,
     class_names: Sequence[str] | None = None,
     colors: Mapping[str, Any] | str | os.PathLike | None = None,
     ignore_index: int | None = None,
     mask_column: str | None = None,
-    pair_by: str | None = None,
     batch_size: int | None = 32,
     seed: int = 0,
     image_size: int | tuple[int, int] | None = None,
@@ -342,27 +352,29 @@ def load_masks(
     Splits, folds and groups are those of `load`.
 
     Args:
-        images: One of:
+        data: One of:
             - A folder of images, or of folders `train`, `validation` and
-              `test`. Only `train` is needed.
+              `test` (only `train` is needed), or of another layout by `images`.
             - A CSV file or `pandas.DataFrame` with the columns `image` and
               `mask` (paths). Or a mapping of splits to them.
             - An array of images, two pairs of arrays, or a mapping of splits to
               pairs. The masks of one array are `masks`. Images are `(N, H, W,
               C)` or `(N, H, W)`.
             - Batches of pairs, or a mapping to them, see `load`.
-        masks: The path of a folder, or an array `(N, H, W)`, or of colors
-            `(N, H, W, 3)`. A mask in a folder has the name of its image, with
-            any ending and words as `_mask`, `_segmentation` or `mask_` added.
-            The folder may be that of the images, where folders are called
-            `train/images`, `train/masks`, `trainannot` and the like, or where
-            masks end in `_mask`. Tables, batches and pairs of arrays have them.
-            Defaults to `None`.
+            Defaults to `None`, with `images` in its place.
+        masks: The path of a folder, in which a mask has the name of its image,
+            with any ending; a pattern of paths below `data`, with `images`; or
+            an array `(N, H, W)`, or of colors `(N, H, W, 3)`. Tables, batches
+            and pairs of arrays have them. Defaults to `None`.
             All masks hold in each pixel:
             - the number of its class, from 0 without gaps, as a gray level or
               as the index of a palette;
             - or 0 and 255, for two classes, in JPEG files about so;
             - or a color or gray level of `colors`.
+        images: Pattern of the images below `data`, see `load`, as
+            `"{split}/{name}.jpg"` beside masks `"masks/{name}_mask.png"`. An
+            image and its mask share `{name}`, and `{split}` and `{group}` where
+            both have them. Or images, in place of `data`. Defaults to `None`.
         class_names: Sequence of strings, the classes by number. By default
             those of `colors`, else `"background"` and `"foreground"` for 0 and
             255, else the numbers. Defaults to `None`.
@@ -376,9 +388,6 @@ def load_masks(
             which means that all pixels have a class.
         mask_column: String, the column of a table with the masks. Defaults to
             `None`: `mask`.
-        pair_by: Regular expression: in folders, an image has the mask in whose
-            path it finds the same, as `"([0-9]+)_"` in `21_training.tif` and
-            `21_manual1.gif`. Defaults to `None`, which means names.
         batch_size: See `load`. Defaults to `32`.
         seed: See `load`. Defaults to `0`.
         image_size: Positive integer or `(H, W)`, the size in pixels of whole
@@ -389,9 +398,8 @@ def load_masks(
             `()`.
         folds: See `load`. Defaults to `None`.
         fold: See `load`. Defaults to `0`.
-        **options: `validation_fraction`, `group_by_folder`, `group_by`,
-            `group_column`, `split_column`, `image_column` and `image_folder` of
-            `load`.
+        **options: `validation_fraction`, `group_column`, `split_column`,
+            `image_column` and `image_folder` of `load`.
 
     Returns:
         An `ImageData`, whose splits give batches `(images, masks)`. Masks are
@@ -412,13 +420,13 @@ def load_masks(
         (('background', 'foreground'), (2, 32, 32))
     """
     source = source_of_masks(
-        images,
+        data,
         masks,
+        images=images,
         class_names=class_names,
         colors=colors,
         ignore_index=ignore_index,
         mask_column=mask_column,
-        pair_by=pair_by,
         **options,
     )
     return load_source(
@@ -427,36 +435,42 @@ def load_masks(
 
 
 def source_of_masks(
-    images: Given,
+    data: Given = None,
     masks: Given = None,
     *,
+    images: Given = None,
     class_names: Sequence[str] | None = None,
     colors: Any = None,
     ignore_index: int | None = None,
     mask_column: str | None = None,
-    pair_by: str | None = None,
     **options: Any,
 ) -> Source:
     """Returns the source of these arguments of `load_masks`."""
+    refuse_removed(options)
+    if data is None:
+        data, images = images, None
     folder = masks if isinstance(masks, str | os.PathLike) else None
-    is_path = isinstance(images, str | os.PathLike)
+    is_path = isinstance(data, str | os.PathLike)
     source = Source(
-        images if is_path or masks is None else (images, masks),
-        masks=Masks(folder, class_names, colors, ignore_index, pair_by),
+        data if is_path or masks is None else (data, masks),
+        masks=Masks(folder, class_names, colors, ignore_index, images),
         label_column=mask_column,
         **options,
     )
     is_folder = source.kind == "folder"
-    if pair_by is not None and not is_folder:
-        raise ValueError(f"`pair_by` is only for folders. Received: {pair_by=}")
-    is_mixed = is_path and masks is not folder
-    if is_mixed or is_folder != (folder is not None):
+    is_mixed = (masks is not folder) if is_path else is_folder
+    has_patterns = images is not None or "{" in str(folder)
+    if is_mixed or not is_folder and (folder is not None or has_patterns):
         raise ValueError(
-            "`masks` must be a folder if `images` is one, the same or another, "
-            "and be left out for a table, batches and pairs. Received: "
-            f"images={images if is_path else type(images).__name__!r}, "
-            f"masks={folder if masks is folder else type(masks).__name__!r}"
+            "`masks` must be a folder or a pattern if `data` is a folder, and "
+            "be left out for a table, batches and pairs; `images` is a pattern "
+            "for folders. Received: "
+            f"data={data if is_path else type(data).__name__!r}, "
+            f"masks={folder if masks is folder else type(masks).__name__!r}, "
+            f"images={_checks.shown(images)}"
         )
+    if has_patterns:
+        make_patterns(images, folder)
     return source
 
 
@@ -478,7 +492,7 @@ def load_source(
         batch_size = _checks.positive_integer("batch_size", batch_size)
     seed = _checks.seed("seed", seed)
     _checks.boolean("boxes", boxes)
-    augment = check_augmentations(augment, source.masks is not None)
+    augment = check_augmentations(augment)
     size = _checks.image_size("image_size", image_size)
     dataset = source.split(seed, folds, fold)
     train = dataset.splits["train"]

@@ -43,7 +43,8 @@ class Masks:
     # A mapping, or the path of a file.
     colors: Any = None
     ignore_index: int | None = None
-    pair_by: str | None = None
+    # The pattern of images; `folder` is then that of masks.
+    images: Any = None
 
     def __post_init__(self) -> None:
         names, colors, ignored = (
@@ -53,7 +54,6 @@ class Masks:
         )
         if ignored is not None:
             _checks.positive_integer("ignore_index", ignored, or_zero=True)
-        _checks.pattern("pair_by", self.pair_by)
         if names is not None and (
             isinstance(names, str | Mapping | Set)
             or len({*names}) < max(2, len(names))
@@ -84,13 +84,7 @@ class Masks:
 
 def _read_colors(path):
     """Returns the colors of the classes in a file, by their names."""
-    try:
-        text = pathlib.Path(path).expanduser().read_text("utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            "`colors` must be a mapping, or a text file that exists. Received: "
-            f'colors="{path}" ({error})'
-        ) from error
+    text = pathlib.Path(path).expanduser().read_text("utf-8-sig")
     colors = dict[str, list[int]]()
     for line in filter(None, map(str.strip, text.splitlines())):
         match = COLOR_LINE.fullmatch(line)
@@ -145,8 +139,6 @@ class Scan(NamedTuple):
     """What one mask holds, and the name of its file."""
 
     name: str
-    size: tuple[int, int]
-    image_size: tuple[int, int]
     # The number of pixels of each code.
     counts: Counter[int]
     palette: dict[int, tuple[int, ...]]
@@ -171,9 +163,7 @@ def _decode(mask, has_colors):
             elif not re.match(r"[1LIF]($|;)", image.mode):
                 image = image.convert("RGB")
             mask = np.asarray(image)
-    values = np.nan_to_num(mask).astype("int64")
-    if (values != mask).any():
-        raise decoding.Unsupported("fractions, where masks are whole numbers")
+    values = np.asarray(mask).astype("int64")
     codes = values if values.ndim == 2 else _to_codes(values)
     return codes, palette, kind
 
@@ -192,22 +182,24 @@ def _to_text(code):
 def _scan(dataset, examples, has_colors, row):
     """Returns the scan of a mask, or text on why it is not read."""
     mask, image = examples.masks[row], examples.images[row]
-    name, is_file = f"masks[{row}]", isinstance(image, str)
-    if isinstance(mask, str):
-        name = f'"{dataset.name_of(mask)}"'
+    is_file, problem = isinstance(image, str), ""
+    name = f'"{dataset.name_of(mask)}"' if is_file else f"masks[{row}]"
     try:
         pixels, palette, kind = _decode(mask, has_colors)
-        if is_file and isinstance(mask, str):
-            if doubt := decoding.find_doubt(mask, image):
-                raise decoding.Unsupported(f"such masks {doubt}")
+        if is_file:
+            height, width = dataset.headers[image][:2]
+            problem = decoding.find_doubt(mask, image)
+            if pixels.shape != (height, width):
+                sizes = "{} x {} for an image of {} x {}"
+                problem = sizes.format(*pixels.shape, height, width)
     # Pillow raises errors of many kinds for damaged images.
     except Exception as error:
-        return f"{name} ({error})"
+        problem = str(error)
+    if problem:
+        return f"{name} ({problem})"
     codes, counts = np.unique(pixels, return_counts=True)
     return Scan(
         name,
-        pixels.shape,
-        dataset.headers[image][:2] if is_file else image.shape[:2],
         Counter(dict(zip(codes.tolist(), counts.tolist(), strict=True))),
         {code: palette[code] for code in codes.tolist() if code in palette},
         kind in ("JPEG", "MPO"),
@@ -229,12 +221,13 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
     unread = [scan for scan in scans if isinstance(scan, str)]
     if unread:
         raise ValueError(
-            "Masks must be images that are read whole. Received: "
-            f"{len(unread):,} that are not: {_checks.first_few(unread, 20)}. "
-            "Save them again as PNG, their images too where these are turned, "
-            "or remove both"
+            "Masks must be images that are read whole, each as large as its "
+            f"image. Received: {len(unread):,} that are not: "
+            f"{_checks.first_few(unread, 20)}. Save them again as PNG, their "
+            "images too where these are turned, resize them without "
+            "interpolation (nearest), or remove both"
         )
-    _check_sizes(scans)
+    _check_palettes(scans)
     table, names, note = _find_table(scans, masks)
     encoding, splits = Encoding(table, has_colors), {}
     for split, examples in dataset.splits.items():
@@ -263,20 +256,8 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
     )
 
 
-def _check_sizes(scans):
-    """Raises unless each mask has the size of its image, and one palette."""
-    different = [
-        f"{x.name} of {x.size[0]} x {x.size[1]} for an image of "
-        f"{x.image_size[0]} x {x.image_size[1]}"
-        for x in scans
-        if x.size != x.image_size
-    ]
-    if different:
-        raise ValueError(
-            "A mask must have the size of its image, in pixels. Received: "
-            f"{_checks.first_few(different)}, {len(different):,} in all. "
-            "Resize masks without interpolation (nearest), or images"
-        )
+def _check_palettes(scans):
+    """Raises unless an index has the same color in all masks."""
     first = dict[int, tuple]()
     for scan in scans:
         for index, color in scan.palette.items():
@@ -340,9 +321,15 @@ def _are_black_or_white(scans):
 def _refuse(scans, totals, known, names):
     """Returns the error to raise if some values are of no class."""
     unknown = [code for code, _ in totals.most_common() if code not in known]
+    if not unknown and len(names) < 2:
+        values = " and ".join(map(_to_text, sorted(totals)))
+        return ValueError(
+            "Masks must show two classes or more. Received: "
+            f"{_checks.count(len(names), 'class')}, of the values {values}. "
+            "Pass masks as they were saved: fractions become 0 where they are "
+            "made integers"
+        )
     texts = [f"{_to_text(x)} ({totals[x]:,} pixels)" for x in unknown]
-    is_one_level = len(unknown) == 1 and unknown[0] < COLOR
-    ignored = unknown[0] if is_one_level else 255
     places = [x.name for x in scans if not {*x.counts} <= known]
     classes = _checks.first_few([f"{len(names)} classes", *names], 4)
     others = _checks.first_few([f"{len(texts):,} other values", *texts], 4)
@@ -354,7 +341,7 @@ def _refuse(scans, totals, known, names):
         f"gaps, of 2 to {IGNORED} classes; or 0 and 255 in all masks; or a "
         f"color or gray level of `colors`. Received: {classes}, and {others}, "
         f"as in {places[0] if places else scans[0].name}. Write "
-        f"ignore_index={ignored} if such pixels have no class, or what each "
+        "ignore_index= if the pixels of a value have no class, or what each "
         f"value means: class_names=[...] by number, colors={{{colors}}} by "
         "value (--colors FILE). Values in between come from JPEG or from "
         "resizing: save masks as PNG, and resize them without interpolation"

@@ -1,4 +1,4 @@
-"""Folders of images and of masks, paired by the names of files."""
+"""Folders of images and of masks, paired by names or by patterns."""
 
 import collections
 import dataclasses
@@ -6,6 +6,9 @@ import itertools
 import os
 import pathlib
 import re
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,204 +16,254 @@ from cbam_keras import _checks
 from cbam_keras.data.decoding import ENDINGS
 from cbam_keras.data.examples import READERS, Dataset, describe_counts
 from cbam_keras.data.folders import (
-    FILLER,
-    PARTS,
-    describe_missing,
+    enter_folder,
     find_ending,
-    find_groups,
     find_image_files,
+    find_roots,
+    find_splits,
     find_visible,
     finish,
     make_examples,
-    name_splits,
 )
+from cbam_keras.data.layouts import (
+    PARTS,
+    LayoutError,
+    common_suffix,
+    find_levels,
+    find_masks,
+    find_parts,
+    name_splits,
+    to_word,
+    write_ending,
+    write_literal,
+)
+from cbam_keras.data.patterns import Pattern, normalize
 from cbam_keras.data.splits import SPLITS
 
-# What names of masks, and of images beside them, end or begin with.
-MASK = (
-    r"(masks?|labels?|labell?ed|annot(ation)?s?|seg(mentation)?s?|gt|gtfine|"
-    r"ground_?truth|target|trimap|label(train)?ids|matte|l)"
-)
-IMAGE = r"(images?|imgs?|leftimg8bit|sat|photo|rgb|raw)"
-# Words for masks in names of folders, as "trainannot" and "SegmentationClass".
-FOLDER = re.compile(
-    r"annot(ation)?s?|labels?|masks?|gts?|groundtruth|segmentation(class)?|"
-    r"targets?|trimaps?|jpeg",
-    re.I,
-)
+# What names may mean in the patterns of images and of masks.
+NAMES = ("name", "split", "group")
+# A name that has more text than that of an image, and what folders and names
+# of masks end with.
+LONGER, ENDS = re.compile(r"(.+)[\W_].+"), (*PARTS, "label")
+# The values of the names in each path.
+Named = Mapping[str, Mapping[str, str]]
 
 
 def from_pairs(
-    images: str | os.PathLike,
-    masks: str | os.PathLike | None,
-    group_by_folder: bool,
-    group_by: str | None,
-    pair_by: str | None = None,
+    data: str | os.PathLike, masks: str | os.PathLike | None, images: str | None
 ) -> Dataset:
-    """Returns the images of a folder, and their masks, as paths.
+    """Returns images below a folder, and their masks, as paths.
 
-    Both may be in one folder, which is entered for masks where folders or the
-    ends of names say which these are.
+    `images` and `masks` are patterns below it, or `masks` is another folder.
     """
-    roots = [pathlib.Path(x or images).expanduser() for x in (images, masks)]
-    for name, root in zip(("images", "masks"), roots, strict=True):
-        if not root.is_dir():
-            raise ValueError(
-                f"`{name}` must be a folder of images that exists. Received: "
-                f'{name}="{root}", {describe_missing(root)}'
-            )
-    if roots[1].resolve().is_relative_to(roots[0].resolve()):
-        # One may be given by its absolute path.
-        below = roots[1].resolve().relative_to(roots[0].resolve())
-        roots[1] = roots[0] / below
-    root, of_masks = roots
-    files = [find_image_files(x, "**/*") for x in roots]
-    visible = [x for y in dict.fromkeys(roots) for x in find_visible(y, "**/*")]
-    counts = collections.Counter(find_ending(path.name) for path in visible)
-    endings = {x: counts[x] for x in counts if x not in ENDINGS}
-    readable = {x: endings[x] for x in READERS if x in endings}
-    left_out = collections.Counter(readable)
-    if root == of_masks:
-        files[1] = [x for x in files[0] if _is_mask(x.relative_to(root))]
-        # "1_l" beside "1_l_mask" is an image.
-        full = {(x.parent, y) for x in files[1] for y in _strip(x.stem)[1:]}
-        files[1] = [
-            x for x in files[1] if (x.parent, x.stem.lower()) not in full
-        ]
-        named_masks = {*files[1]}
-        files[0] = [x for x in files[0] if x not in named_masks]
-    elif root in of_masks.parents:
-        files[0] = [x for x in files[0] if of_masks not in x.parents]
-    pairs, alone = _pair(files, roots, pair_by)
+    root = find_roots({"train": data})["train"]
+    folder = root
+    patterns = [] if images is None else make_patterns(images, masks)
+    visible = find_visible(root, "**/*")
+    files = [x for x in visible if x.suffix.lower() in ENDINGS]
+    if patterns:
+        named = _match(root, files, patterns)
+    else:
+        folder = find_roots({"train": masks or data}, "masks")["train"]
+        files = [x for x in files if folder not in x.parents]
+        files_of_masks = find_image_files(folder, "**/*")
+        named = _name(root, files), _name(folder, files_of_masks)
+    pairs, alone = _pair(*named)
+    if not pairs and patterns:
+        _refuse_patterns(root, patterns, named)
+    if not pairs:
+        _refuse_folders(root, folder, files, files_of_masks)
+    left_out = collections.Counter[str]()
     for what, rest in zip(("a mask", "an image"), alone, strict=True):
         left_out[f"without {what}"] += len(rest)
-    if not pairs:
-        firsts = [_checks.first_few(x and x[:1]) or "none" for x in files]
-        others = f", beside {describe_counts(endings)} files" if endings else ""
-        raise ValueError(
-            "Each image must have a mask of the same name, as 1.jpg and "
-            "1_mask.png, or in whose name `pair_by` finds the same, or a row "
-            "in a table of two columns. Received: "
-            f"{len(files[0]):,} images, as {firsts[0]}, and {len(files[1]):,} "
-            f"masks, as {firsts[1]}, none of them alike{others}. Join several "
-            "masks of an image, draw polygons, and save others as PNG"
-        )
-    missing = [str(each) for paths in alone for each in paths]
-    if missing:
+    if patterns:
+        left_out["in neither pattern"] = len(files) - sum(map(len, named))
+    if left_out := +left_out:
+        names = _checks.first_few([*itertools.chain(*alone)])
         _checks.warn(
-            f"{_checks.count(len(alone[0]), 'image')} without a mask and "
-            f"{_checks.count(len(alone[1]), 'mask')} without an image are left "
-            f"out: {_checks.first_few(missing)}"
+            f"Images or masks are left out: {describe_counts(left_out)}"
+            + (f", as {names}" if any(alone) else "")
         )
-    names = {path: _parts(path.relative_to(root))[:-1] for path in pairs}
-    # All may be in one folder more, as archives have it.
-    while all(names.values()) and len({x[0] for x in names.values()}) == 1:
-        names = {path: parts[1:] for path, parts in names.items()}
-    split_of = name_splits({x[0] for x in names.values() if x})
-    if "train" not in split_of.values():
-        split_of = {}
-    of_path = {
-        path: split_of.get("".join(parts[:1])) if split_of else "train"
-        for path, parts in names.items()
-    }
-    left_out["in no split"] = [*of_path.values()].count(None)
+    for file in visible:
+        ending = find_ending(file.name)
+        left_out[ending] += ending in READERS
+    split_of = find_splits({named[0][x].get("split", "train") for x in pairs})
     splits = {}
-    for split in (x for x in SPLITS if x in of_path.values()):
-        paths = [path for path in names if of_path[path] == split]
-        within = [names[x][bool(split_of) :][:1] for x in paths]
-        groups = [*map(str, paths)]
-        if group_by is not None:
-            relative = [x.relative_to(root).as_posix() for x in paths]
-            groups = find_groups(group_by, relative)
-        elif group_by_folder and len({*within}) > 1:
-            groups = [
-                "/".join(x or [y]) for x, y in zip(within, groups, strict=True)
-            ]
-        examples = make_examples(
-            [*map(str, paths)], [0] * len(paths), groups, group_by is None
+    for split in (x for x in SPLITS if x in split_of.values()):
+        paths = [
+            path
+            for path in pairs
+            if split_of[named[0][path].get("split", "train")] == split
+        ]
+        groups = [named[0][path].get("group", "") for path in paths]
+        splits[split] = dataclasses.replace(
+            make_examples(
+                paths, [0] * len(paths), groups if any(groups) else None
+            ),
+            masks=np.array([pairs[path] for path in paths], object),
         )
-        files_of_masks = np.array([str(pairs[x]) for x in paths], object)
-        splits[split] = dataclasses.replace(examples, masks=files_of_masks)
-    return finish(splits, (), +left_out, root, group_by)
+    texts = [pattern.text for pattern in patterns]
+    return finish(splits, (), +left_out, root, *texts)
 
 
-def _is_mask(path):
-    """Returns whether folders or the end of a name say that it is a mask."""
-    words = [FILLER.sub("", x.lower()) for x in path.parts[:-1]]
-    if any(PARTS.fullmatch(x) for x in words if x):
-        return True
-    return len(_strip(path.stem)) > 1
+def make_patterns(images: object, masks: object) -> list[Pattern]:
+    """Returns the patterns of images and of masks."""
+    texts: dict[str, Any] = {"images": images, "masks": masks}
+    return [Pattern(texts[x], NAMES, "name", x) for x in texts]
 
 
-def _strip(stem, words=MASK):
-    """Returns a name, then without words at its ends, one word fewer each."""
-    names, marks = [stem.lower()], "$^"
-    while True:
-        ends = marks, rf"[\W_]{words}([\W_]*\d)?$", rf"^{words}[\W_]"
-        shorter = (re.sub(end, "", names[-1]) for end in ends)
-        name = next((x for x in shorter if x != names[-1]), None)
-        if name is None:
-            return names
-        names.append(name)
-        # Marks belong to a word or, as in "1 (1)_mask", to the name; "l" is a
-        # word at the very end alone.
-        words, marks = words.replace("|l)", ")"), r"^[\W_]+|[\W_]+$"
+def _match(
+    root: pathlib.Path, files: Iterable[pathlib.Path], patterns: list[Pattern]
+) -> tuple[Named, Named]:
+    """Returns the values of names in the paths of images and of masks."""
+    named = dict[str, dict[str, str]](), dict[str, dict[str, str]]()
+    # "1_mask.png" is also a {name}.png: the longer text decides.
+    order = sorted((0, 1), key=lambda side: -patterns[side].num_letters)
+    for file in files:
+        for side in order:
+            values = patterns[side].match(file.relative_to(root).as_posix())
+            if values is not None:
+                named[side][str(file)] = values
+                break
+    return named
 
 
-def _parts(path):
-    """Returns the folders of a file that tell it from others, and its stem."""
-    parts = [FOLDER.sub("", FILLER.sub("", x.lower())) for x in path.parts[:-1]]
-    return (*filter(None, parts), path.stem.lower())
+def _name(folder: pathlib.Path, files: Sequence[pathlib.Path]) -> Named:
+    """Returns what paths mean, none if they are not plain.
 
-
-def _pair(files, roots, pair_by):
-    """Returns the mask of each image that has one, and the files alone.
-
-    Names must be the same, or else so without words for masks and images;
-    folders too, unless no pair is found with them, and splits in any case.
+    All are in the folder, or in folders of splits.
     """
-    folders, names = {}, {}
-    for paths, root, words in zip(files, roots, (IMAGE, MASK), strict=True):
-        folders |= {x: _parts(x.relative_to(root))[:-1] for x in paths}
-        names |= {path: _strip(path.stem, words) for path in paths}
-        if pair_by is not None:
-            texts = [path.relative_to(root).as_posix() for path in paths]
-            found = find_groups(pair_by, texts, "pair_by")
-            names |= {x: [text] for x, text in zip(paths, found, strict=True)}
-    split_of = name_splits({x for each in folders.values() for x in each})
-    splits = {
-        path: tuple(split_of[x] for x in each if x in split_of)
-        for path, each in folders.items()
+    folder = enter_folder(folder)
+    parts = {x: x.relative_to(folder).parts[:-1] for x in files}
+    splits = name_splits("/".join(x) for x in parts.values())
+    if any(parts.values()) and len(splits) < len({*parts.values()}):
+        return {}
+    return {
+        str(file): {
+            "name": normalize(file.stem),
+            **({"split": x[0]} if x else {}),
+        }
+        for file, x in parts.items()
     }
-    # Masks of all splits may lie in one folder.
-    is_split = "train" in split_of.values()
-    if not is_split or not all(any(map(splits.get, x)) for x in files):
-        splits = {}
-    pairs = {} if pair_by else _pair_by(files, names, folders)
-    pairs = pairs or _pair_by(files, names, splits)
+
+
+def _pair(
+    images: Named, masks: Named
+) -> tuple[dict[str, str], tuple[list[str], list[str]]]:
+    """Returns the mask of each image that has one, and the files alone."""
+    sides = images, masks
+    shared = {*NAMES}.intersection(
+        *(x for side in sides for x in side.values())
+    )
+    found = collections.defaultdict[object, tuple[list[str], list[str]]](
+        lambda: ([], [])
+    )
+    for number, side in enumerate(sides):
+        # Splits may have other names beside masks.
+        split_of = name_splits(x.get("split", "") for x in side.values())
+        for path, values in side.items():
+            key = {x: values[x] for x in sorted(shared)}
+            if "split" in key:
+                key["split"] = split_of.get(key["split"], key["split"])
+            found[tuple(key.values())][number].append(path)
+    pairs = {}
+    for of_images, of_masks in found.values():
+        if len(of_images) == len(of_masks) == 1:
+            pairs[of_images[0]] = of_masks[0]
+        elif of_images and of_masks:
+            raise ValueError(
+                "Each image must have one mask. Received: "
+                f"{_checks.count(len(of_images), 'image')} and "
+                f"{_checks.count(len(of_masks), 'mask')} of one name: "
+                f"{_checks.first_few(of_images + of_masks)}. Join masks of one "
+                "image, or write patterns as `images` and `masks` that match "
+                "one of them"
+            )
     used = {*pairs, *pairs.values()}
-    return pairs, [[x for x in paths if x not in used] for paths in files]
+    alone = [[path for path in side if path not in used] for side in sides]
+    return pairs, (alone[0], alone[1])
 
 
-def _pair_by(files, names, keys):
-    """Returns pairs of the same keys and names, these as whole as possible."""
-    pairs: dict[pathlib.Path, pathlib.Path] = {}
-    for steps in itertools.product(range(5), repeat=2):
-        used = {*pairs, *pairs.values()}
-        found = collections.defaultdict[object, tuple](lambda: ([], []))
-        for side, paths in enumerate(files):
-            for path in (x for x in paths if x not in used):
-                *_, name = names[path][: steps[side] + 1]
-                found[keys.get(path), name][side].append(path)
-        for images, masks in found.values():
-            if len(images) > 1 <= len(masks) or len(masks) > 1 <= len(images):
-                both = _checks.first_few([*map(str, images + masks)])
-                raise ValueError(
-                    "Each image must have one mask, found by its name. "
-                    f"Received: {len(images)} images and {len(masks)} "
-                    f"masks of one name: {both}. Rename or join them, or pass "
-                    "`pair_by`, or a table with a column of images and one of "
-                    "masks"
-                )
-            pairs |= zip(images, masks, strict=False)
-    return {path: pairs[path] for path in files[0] if path in pairs}
+def _refuse_patterns(root, patterns, named):
+    """Raises for patterns by which no image has a mask."""
+    found = [
+        f'{len(each):,} files by {pattern.argument}="{pattern.text}"'
+        + (f", as {min(each)}" if each else "")
+        for pattern, each in zip(patterns, named, strict=True)
+    ]
+    raise ValueError(
+        "`images` and `masks` must match the paths of images and of their "
+        f'masks below data="{root}", with the same text for a name in braces. '
+        f"Received: {' and '.join(found)}, no two alike"
+    )
+
+
+def _refuse_folders(root, folder, images, masks):
+    """Raises for folders where no image has a mask, with what to write."""
+    base = pathlib.Path(os.path.commonpath([root, folder]))
+    images, masks = (
+        [file.relative_to(base).parts for file in files]
+        for files in (images, masks)
+    )
+    if folder == root:
+        every, images, masks = masks, [], []
+        parts, longer = find_parts(every), find_masks(every, LONGER)
+        for path in every:
+            words = map(to_word, (*path[:-1], pathlib.PurePath(path[-1]).stem))
+            is_mask = path in longer or any(x.endswith(ENDS) for x in words)
+            is_mask |= any(path[:i] in parts for i in range(len(path)))
+            (masks if is_mask else images).append(path)
+    raise LayoutError(
+        "Each image must have one mask of the same name, with any ending, in "
+        "a folder of masks, or in train, validation and test of it. Another "
+        "layout is said by `images` and `masks` (--images, --masks), patterns "
+        "of paths below `data` where {name} is what both share. Received: "
+        f'data="{root}", masks="{folder}"',
+        [*images, *masks],
+        _propose(base, images, masks),
+        "No patterns read it. Pass a table of images and masks. Join several "
+        "masks of an image, draw polygons, and save others as PNG",
+    )
+
+
+def _propose(base, images, masks):
+    """Returns patterns that pair images and masks, with what they find."""
+    if not images or not masks:
+        return []
+    files = [base.joinpath(*path) for path in images + masks]
+    lines = []
+    for group in ("{group}", "{}"):
+        texts = [_write_pattern(paths, group) for paths in (images, masks)]
+        try:
+            pairs, _ = _pair(*_match(base, files, make_patterns(*texts)))
+        except ValueError:
+            continue
+        line = (
+            f'data="{base}", images="{texts[0]}", masks="{texts[1]}": '
+            f"{len(pairs):,} of {len(images):,} images"
+        )
+        if 2 * len(pairs) > len(images):
+            lines.append(line)
+    return [*dict.fromkeys(lines)]
+
+
+def _write_pattern(paths, group):
+    """Returns a pattern of paths, with {name} where most differ."""
+    _, texts = find_levels([path[:-1] for path in paths])
+    stems = [pathlib.PurePath(path[-1]).stem for path in paths]
+    parts = [text or group for text in texts]
+    ending = write_ending(path[-1] for path in paths)
+    if len({*stems}) == 1 and "" in texts:
+        # Folders have the names, as "1_json/img.png".
+        place = max(i for i, text in enumerate(texts) if not text)
+        parts[place] = _write_name([path[place] for path in paths])
+        return "/".join([*parts, write_literal(stems[0]) + ending])
+    return "/".join([*parts, _write_name(stems) + ending])
+
+
+def _write_name(names):
+    """Returns {name} between what all names begin and end with."""
+    # Numbers that begin or end alike are not cut in two.
+    prefix = os.path.commonprefix(names).rstrip(string.digits)
+    suffix = common_suffix(names).lstrip(string.digits)
+    return f"{write_literal(prefix)}{{name}}{write_literal(suffix)}"

@@ -13,7 +13,8 @@ from cbam_keras.data.arrays import from_arrays, is_batches, load_fashion_mnist
 from cbam_keras.data.decoding import read_all, warn_of_damaged
 from cbam_keras.data.digits import EMBEDDED, from_embedded
 from cbam_keras.data.examples import Dataset, Examples, describe_counts
-from cbam_keras.data.folders import FILLER, from_folder, warn_of_copies
+from cbam_keras.data.folders import from_folder, make_pattern
+from cbam_keras.data.layouts import is_input
 from cbam_keras.data.masks import Masks, encode
 from cbam_keras.data.pairs import from_pairs
 from cbam_keras.data.splits import (
@@ -22,8 +23,8 @@ from cbam_keras.data.splits import (
     check_masks,
     complete,
     pool,
+    warn_of_copies,
     warn_of_divided_groups,
-    warn_of_similar_classes,
 )
 from cbam_keras.data.tables import COLUMNS, from_table, is_table
 from cbam_keras.data.tfds import from_tfds
@@ -34,6 +35,26 @@ OF_TFDS = ("data_dir", "manual_dir")
 # Attributes that a description lacks: `data` is called `name` there, and
 # whoever reads the description of somebody else decides what is downloaded.
 NOT_DESCRIBED = ("data", "download", "_kept")
+
+# What to write in place of arguments of earlier versions.
+REMOVED = {
+    "group_by_folder": 'pattern="{class}/{group}/*" to keep the images of a '
+    'subfolder in one split (True), or pattern="{class}/**" (False)',
+    "group_by": 'pattern="{class}/{group}_*", with {group} where the same text '
+    "keeps images in one split, or group_column of a table",
+    "pair_by": 'images="images/{name}_*" and masks="masks/{name}_*", with '
+    "{name} for what an image and its mask share",
+}
+
+
+def refuse_removed(options: Mapping[str, object]) -> None:
+    """Raises for arguments of earlier versions."""
+    for name in options:
+        if name in REMOVED:
+            raise ValueError(
+                f"`{name}` was removed. Received: {name}={options[name]!r}. "
+                f"Write {REMOVED[name]}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +68,11 @@ class Source:
     # It is `Any`, since arrays and batches have many types.
     data: Any
     validation_fraction: float = 0.1
-    group_by_folder: bool = True
+    pattern: str | None = None
     image_column: str | None = None
     label_column: str | None = None
     split_column: str | None = None
     group_column: str | None = None
-    group_by: str | None = None
     image_folder: str | os.PathLike | None = None
     data_dir: str | os.PathLike | None = None
     manual_dir: str | os.PathLike | None = None
@@ -71,19 +91,22 @@ class Source:
                 "`validation_fraction` must lie between 0 and 1. Received: "
                 f"validation_fraction={fraction}"
             )
-        _checks.boolean("group_by_folder", self.group_by_folder)
         _checks.boolean("download", self.download)
         kind = self.kind
-        is_several = isinstance(self.data, tuple | list | Mapping)
-        if kind == "arrays" and not is_several and not is_batches(self.data):
+        arrays = tuple | list | Mapping | str | os.PathLike
+        is_known = isinstance(self.data, arrays) or is_batches(self.data)
+        if kind == "arrays" and not is_known:
             raise TypeError(
                 "`data` must be the name of a dataset, a path or arrays "
-                f"(images, labels). Received: {type(self.data).__name__}"
+                f"(images, labels). Received: {type(self.data).__name__}. Join "
+                "the batches of a generator: images, labels = map("
+                "np.concatenate, zip(*itertools.islice(generator, steps)))"
             )
         columns = [f"{name}_column" for name in COLUMNS]
+        of_pattern = "folder" if self.masks is None else ""
         for names, kinds, what in (
             ([*columns, "image_folder"], "table", "CSV files and data frames"),
-            (["group_by"], "table folder", "folders and tables"),
+            (["pattern"], of_pattern, "folders of images by class"),
             (OF_TFDS, "tfds", "datasets of TensorFlow Datasets"),
         ):
             values = {x: getattr(self, x) for x in names}
@@ -94,23 +117,27 @@ class Source:
                     f"{listed} {'are' if len(names) > 1 else 'is'} only for "
                     f"{what}. Received: {', '.join(received)}"
                 )
+        if self.pattern is not None:
+            make_pattern(self.pattern, isinstance(self.data, Mapping))
         if self.masks is not None and kind in ("embedded", "tfds"):
             raise ValueError(
-                "`images` must be a folder, a table, arrays or batches. "
-                f"Received: images={self.data!r}, with masks. Datasets of "
+                "`data` must be a folder, a table, arrays or batches. "
+                f"Received: data={self.data!r}, with masks. Datasets of "
                 "TensorFlow Datasets come as pairs: tfds.load(...).map(lambda "
                 'x: (x["image"], x["segmentation_mask"])).batch(32)'
             )
-        _checks.pattern("group_by", self.group_by)
 
     @property
     def kind(self) -> str:
         """`"table"`, `"folder"`, `"embedded"`, `"tfds"` or `"arrays"`."""
         if is_table(self.data):
             return "table"
-        if not isinstance(self.data, str):
-            return "folder" if isinstance(self.data, os.PathLike) else "arrays"
-        if self.data.startswith(PATH_STARTS):
+        if isinstance(self.data, Mapping):
+            is_path = map(_is_path, self.data.values())
+            return "folder" if self.data and all(is_path) else "arrays"
+        if not _is_path(self.data) or str(self.data).endswith(".npz"):
+            return "arrays"
+        if not isinstance(self.data, str) or self.data.startswith(PATH_STARTS):
             return "folder"
         if self.data in EMBEDDED:
             return "embedded"
@@ -121,15 +148,16 @@ class Source:
     @property
     def name(self) -> str:
         """The name of the dataset, known before it is read."""
-        if self.kind == "table":
-            is_file = isinstance(self.data, str | os.PathLike)
-            return pathlib.Path(self.data).stem if is_file else "table"
-        if self.kind == "folder":
-            path = pathlib.Path(self.data).expanduser().resolve()
-            # Images beside masks are in a folder called so.
-            is_part = self.masks is not None and not FILLER.sub("", path.name)
-            return path.parent.name if is_part else path.name
-        return self.data if isinstance(self.data, str) else "arrays"
+        if self.kind in ("embedded", "tfds"):
+            return self.data
+        if not _is_path(self.data):
+            return {"folder": "folders"}.get(self.kind, self.kind)
+        path = pathlib.Path(self.data).expanduser().resolve()
+        if self.kind != "folder":
+            return path.stem
+        # Images beside masks are in a folder called so.
+        is_part = self.masks is not None and is_input(path.name)
+        return path.parent.name if is_part else path.name
 
     def read(self) -> Dataset:
         """Returns images and labels in the splits that the source has.
@@ -174,16 +202,15 @@ class Source:
         return read_all(examples, size, channels, title, decoded, total)
 
     def _read(self):
-        grouping = self.group_by_folder, self.group_by
         masks = self.masks
         if self.kind == "table":
             columns = {x: getattr(self, f"{x}_column") for x in COLUMNS}
             table = self.data, columns, self.image_folder
-            return from_table(*table, *grouping, of_masks=masks is not None)
+            return from_table(*table, masks is not None)
         if self.kind == "folder" and masks is not None:
-            return from_pairs(self.data, masks.folder, *grouping, masks.pair_by)
+            return from_pairs(self.data, masks.folder, masks.images)
         if self.kind == "folder":
-            return from_folder(self.data, *grouping)
+            return from_folder(self.data, self.pattern)
         if self.kind == "embedded":
             return from_embedded(self.data)
         if self.kind == "arrays":
@@ -204,7 +231,7 @@ class Source:
         check_folds(folds, fold)
         dataset = self._read_once()
         received = self.name
-        if isinstance(self.data, str | os.PathLike):
+        if _is_path(self.data):
             received = f'data="{self.data}"'
         if dataset.left_out:
             received += f" (left out: {describe_counts(dataset.left_out)}"
@@ -220,12 +247,12 @@ class Source:
         check = check_classes if self.masks is None else check_masks
         if is_checked:
             check(dataset, received, folds)
-            warn_of_similar_classes(dataset.class_names)
         dataset = complete(dataset, self.validation_fraction, seed, folds, fold)
         if is_checked:
             # Groups may be too few for each split.
             check(dataset, received)
-        leaks += warn_of_copies(dataset)
+        if not is_published:
+            leaks += warn_of_copies(dataset)
         return dataclasses.replace(dataset, leaks=leaks)
 
     def describe(self) -> dict[str, Any] | None:
@@ -233,7 +260,7 @@ class Source:
 
         Arrays and data frames, which have no place, give `None`.
         """
-        if not isinstance(self.data, str | os.PathLike):
+        if not _is_path(self.data):
             return None
         description: dict[str, Any] = {"name": self.data}
         for field in dataclasses.fields(self):
@@ -242,11 +269,11 @@ class Source:
                 description[field.name] = value
         if self.masks is not None:
             masks = description["masks"] = dataclasses.asdict(self.masks)
-            if masks["folder"] is not None:
+            if masks["folder"] is not None and masks["images"] is None:
                 path = os.path.expanduser(masks["folder"])
                 masks["folder"] = os.path.abspath(path)
         paths = [*OF_TFDS, "image_folder"]
-        if self.kind in ("folder", "table"):
+        if self.kind in ("folder", "table", "arrays"):
             paths.append("name")
         for key in paths:
             if key in description:
@@ -263,5 +290,11 @@ class Source:
             if field.name not in NOT_DESCRIBED and field.name in description
         }
         if "masks" in options:
-            options["masks"] = Masks(**options["masks"])
+            names = {field.name for field in dataclasses.fields(Masks)}
+            masks = {x: y for x, y in options["masks"].items() if x in names}
+            options["masks"] = Masks(**masks)
         return cls(description["name"], **options)
+
+
+def _is_path(data):
+    return isinstance(data, str | os.PathLike)

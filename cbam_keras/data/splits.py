@@ -2,6 +2,8 @@
 
 import collections
 import dataclasses
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -155,13 +157,8 @@ def pool(dataset: Dataset, received: str) -> Dataset:
     pooled = {
         name: np.concatenate([vars(part)[name] for part in parts])
         for name, values in vars(parts[0]).items()
-        if isinstance(values, np.ndarray) and name != "groups"
+        if isinstance(values, np.ndarray)
     }
-    if any(part.groups is not None for part in parts):
-        # Images of a split without groups are each on their own.
-        pooled["groups"] = np.concatenate(
-            [x.images if x.groups is None else x.groups for x in parts]
-        )
     train = dataclasses.replace(parts[0], **pooled)
     return dataclasses.replace(dataset, splits={"train": train})
 
@@ -222,11 +219,8 @@ def check_classes(
             # Each fold tests one, and leaves two to train and validate.
             needed = max(folds, 2 + 2 // (folds - 1))
             place, advice = f"for folds={folds}", ", or take fewer folds"
-        if is_grouped and dataset.grouped_by:
+        if is_grouped:
             advice += f", or take smaller groups by {dataset.grouped_by}"
-        elif is_grouped:
-            advice += ", or split subfolders too by group_by_folder=False, on "
-            advice += "the command line --no-group-by-folder"
         counts = np.bincount(examples.labels, minlength=len(names))
         few = [
             f'"{names[i]}" ({counts[i]})'
@@ -290,16 +284,54 @@ def warn_of_divided_groups(dataset: Dataset) -> tuple[str, ...]:
     return (warning,)
 
 
-def warn_of_similar_classes(names: Sequence[str]) -> None:
-    """Warns of classes that differ only in capital letters and spaces."""
-    first: dict[str, str] = {}
-    for name in names:
-        other = first.setdefault(" ".join(name.casefold().split()), name)
-        if other != name:
-            _checks.warn(
-                f'The classes "{other}" and "{name}" differ only in capital '
-                "letters or spaces. Rename one if they are the same"
+def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
+    """Warns of copies of images in training and test, or in two classes.
+
+    Returns the warnings.
+    """
+    first = dict[str | bytes, tuple[str, int, str]]()
+    contents_of = collections.defaultdict[str, set](set)
+    tested, several = [], []
+    for split, examples in dataset.splits.items():
+        # Those that are read from disk are of a published dataset.
+        for row, label in enumerate(getattr(examples, "labels", ())):
+            name, content = _identify(dataset, examples, row)
+            contents_of[os.path.dirname(name)].add(content)
+            other, its_label, its_split = first.setdefault(
+                content, (name, label, split)
             )
+            if split == "test" != its_split:
+                tested.append((name, other))
+            elif label != its_label:
+                several.append((name, other))
+    same = "the same content as training images, which flatters accuracy"
+    both = "several classes, as images of two have the same content"
+    kinds = (tested, "test image", same), (several, "image", both)
+    warnings = []
+    for pairs, noun, text in kinds:
+        if pairs:
+            places = {tuple(map(os.path.dirname, pair)) for pair in pairs}
+            names = [
+                f"all of {one}/ is in {other}/"
+                for one, other in sorted(places)
+                if one != other and contents_of[one] <= contents_of[other]
+            ] or [" is ".join(pair) for pair in pairs]
+            warnings.append(
+                f"{_checks.count(len(pairs), noun, 'have')} {text}: "
+                f"{_checks.first_few(names)}. Remove one of each pair"
+            )
+            _checks.warn(warnings[-1])
+    return tuple(warnings)
+
+
+def _identify(dataset, examples, row):
+    """Returns the name of an image, and its content or a hash of it."""
+    image = examples.images[row]
+    if not examples.decoded:
+        return dataset.name_of(image), dataset.headers[image].content
+    # Images of arrays are counted over all splits.
+    name = f"image {examples.places[row]}"
+    return name, hashlib.blake2b(image.tobytes()).digest()
 
 
 def _describe_gaps(dataset):

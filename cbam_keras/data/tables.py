@@ -1,8 +1,6 @@
 """Tables of image files and their labels: CSV files and data frames."""
 
 import collections
-import csv
-import dataclasses
 import os
 import pathlib
 import re
@@ -14,21 +12,12 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.data.decoding import ENDINGS, keep_readable
-from cbam_keras.data.examples import READERS, Dataset, digest
-from cbam_keras.data.folders import (
-    find_ending,
-    find_first_folder,
-    find_groups,
-    find_image_files,
-    make_examples,
-    name_splits,
-)
+from cbam_keras.data.examples import READERS, Dataset, Examples, digest
+from cbam_keras.data.folders import find_ending, name_splits
 from cbam_keras.data.splits import SPLITS, check_names
 
 # What columns are called, where no other name is given.
 COLUMNS = ("image", "label", "split", "group")
-# More numbers than these, with few images each, are not classes.
-MOST_NUMBERS = 12
 SEVERAL = 'For several labels per image see the guide "Other tasks"'
 
 
@@ -37,7 +26,7 @@ def is_table(data: object) -> bool:
     if isinstance(data, Mapping):
         return bool(data) and all(map(is_table, data.values()))
     if isinstance(data, str | os.PathLike):
-        is_file = str(data).lower().endswith((".csv", ".tsv", ".xls", ".xlsx"))
+        is_file = str(data).lower().endswith((".csv", ".tsv"))
         return is_file and not os.path.isdir(os.path.expanduser(data))
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(data, pandas.DataFrame)
@@ -47,8 +36,6 @@ def from_table(
     data: Any,
     columns: Mapping[str, str | None],
     image_folder: str | os.PathLike | None,
-    group_by_folder: bool,
-    group_by: str | None,
     of_masks: bool = False,
 ) -> Dataset:
     """Returns the image files of a table, or of a table for each split.
@@ -65,21 +52,15 @@ def from_table(
     parts, roots = [], []
     for split in (name for name in SPLITS if name in tables):
         frame, root = _read(tables[split])
-        roots.append(pathlib.Path(image_folder or root).expanduser().absolute())
-        settled = {"split": len(tables) > 1, "group": group_by is not None}
-        used = _find_columns(frame, columns, settled, of_masks)
+        root = pathlib.Path(image_folder or root).expanduser().absolute()
+        used = _find_columns(frame, columns, len(tables) > 1, of_masks)
         unused = [str(x) for x in frame.columns if x not in used.values()]
         if unused:
             remarks[f"columns not used: {', '.join(unused)}"] = None
         rows = pandas.DataFrame({x: frame[used[x]].map(_clean) for x in used})
         rows = rows.dropna(subset=["image", "label"]).copy()
-        if isinstance(tables[split], str | os.PathLike) and not of_masks:
-            # All values of a file are text.
-            numbers = pandas.to_numeric(rows["label"], errors="coerce")
-            rows["label"] = numbers if numbers.notna().all() else rows["label"]
-        left_out[f"without a {'mask' if of_masks else 'label'}"] += len(
-            frame
-        ) - len(rows)
+        what = "mask" if of_masks else "label"
+        left_out[f"without a {what}"] += len(frame) - len(rows)
         endings = rows["image"].map(lambda name: find_ending(str(name)))
         left_out.update(ending for ending in endings if ending in READERS)
         rows = rows[~endings.isin([*READERS])].reset_index(drop=True)
@@ -88,69 +69,54 @@ def from_table(
             rows[key] = _name_groups(key, used[key], rows[key])
         if "split" not in used:
             rows["split"] = split
-        rows["name"] = _with_slashes(rows["image"], roots[-1])
-        rows["path"], place = _locate(rows["name"], roots[-1], split)
+        rows["path"], remark = _locate(rows["image"], root)
+        remarks |= dict.fromkeys(filter(None, [remark]))
         if of_masks:
-            masks = _with_slashes(rows["label"], roots[-1])
-            rows["label"], _ = _locate(masks, roots[-1], split)
-        if place:
-            remarks[f'images in "{place}"'] = None
+            rows["label"], _ = _locate(rows["label"], root)
+        elif isinstance(tables[split], str | os.PathLike):
+            # All values of a file are text.
+            numbers = pandas.to_numeric(rows["label"], errors="coerce")
+            rows["label"] = numbers if numbers.notna().all() else rows["label"]
+        roots.append(root)
         parts.append(rows)
     rows = pandas.concat(parts, ignore_index=True)
-    codes, values = 0, ()
+    codes, values = np.zeros(len(rows), int), ()
     if not of_masks:
         codes, values = _number_labels(rows["label"])
-    rows = rows.assign(code=codes)
     _check_single(rows, of_masks)
-    is_repeated = rows.duplicated(["path", "split"])
-    left_out["repeated"] += int(is_repeated.sum())
-    rows = rows[~is_repeated]
-    paths, codes = rows["path"].tolist(), rows["code"].tolist()
-    splits = rows["split"].to_numpy()
-    grouped_by = "group_column" if "group" in rows else ""
-    if group_by is not None:
-        grouped_by = "group_by"
-        groups = find_groups(group_by, rows["name"].tolist())
-    elif grouped_by:
-        groups = rows["group"].fillna(rows["path"]).tolist()
-    else:
-        # Folders count as the table names them, not where an image is.
-        places = [os.path.abspath(roots[0] / name) for name in rows["name"]]
-        around = pathlib.Path(os.path.commonpath(places or roots[:1]))
-        groups = [find_first_folder(pathlib.Path(x), around) for x in places]
-        groups = groups if group_by_folder else paths
-    examples = make_examples(paths, codes, groups, not grouped_by)
-    if of_masks:
-        masks = np.array(rows["label"], object)
-        examples = dataclasses.replace(examples, masks=masks)
+    copies = int(rows.duplicated(["path", "split"]).sum())
+    if copies:
+        note = f"{_checks.count(copies, 'row')} with the image of another one"
+        note += ", in the same split; class weights count each row"
+        remarks[note] = None
+    is_grouped = "group" in rows
+    groups = rows["path"]
+    if is_grouped:
+        groups = rows.groupby("path")["group"].transform("first").fillna(groups)
+    masks = np.array(rows["label"], object) if of_masks else None
+    examples = Examples(
+        np.array(rows["path"], object),
+        codes.astype("int32"),
+        groups=np.array(groups, object),
+        masks=masks,
+    )
+    names = [*map(str, values)]
+    hashed = [*names, codes.tolist(), *([*groups] if is_grouped else [])]
     return keep_readable(
         Dataset(
             splits={
-                split: examples.take(np.flatnonzero(splits == split))
+                split: examples.take(np.flatnonzero(rows["split"] == split))
                 for split in SPLITS
-                if split in {"train", *splits}
+                if split in {"train", *rows["split"]}
             },
-            class_names=tuple(map(str, values)),
-            fingerprint=digest(
-                [*map(str, values)], codes, *([groups] if grouped_by else [])
-            ),
+            class_names=tuple(names),
+            fingerprint=digest(*hashed),
             left_out=+left_out,
             root=roots[0],
-            grouped_by=grouped_by,
+            grouped_by="group_column" if is_grouped else "",
             remarks=tuple(remarks),
         )
     )
-
-
-def _with_slashes(names, root):
-    """Returns names of files with the separators of this system.
-
-    Windows separates folders by what may stand in a name elsewhere.
-    """
-    return [
-        x if os.path.exists(root / x) else x.replace("\\", "/")
-        for x in map(str, names)
-    ]
 
 
 def _read(table):
@@ -180,23 +146,15 @@ def _read(table):
 
 def _read_file(path):
     pandas = _checks.require("pandas", extra="plot")
-    if path.suffix.lower().startswith(".xls"):
-        raise ValueError("a spreadsheet")
     with open(path, encoding="utf-8-sig", newline="") as file:
         first = file.readline()
     separator = max(",;\t", key=first.count)
-    names = [x.strip() for x in next(csv.reader([first], delimiter=separator))]
-    if any(name.lower().endswith(ENDINGS) for name in names):
-        raise ValueError(f"where that is {first.strip()}")
     # A class may be called "None", which pandas takes for no label, and
     # "007.png" just "007".
     options = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}
     options |= {"dtype": str, "skipinitialspace": True, "index_col": False}
     frame = pandas.read_csv(path, sep=separator, **options)
-    # pandas renames columns of one name, and those without, as the numbers of
-    # rows that it writes itself.
-    frame.columns = names
-    return frame.drop(columns="", errors="ignore")
+    return frame.rename(columns=str.strip)
 
 
 def _clean(value):
@@ -206,22 +164,25 @@ def _clean(value):
     return (value.strip() or None) if isinstance(value, str) else value
 
 
-def _find_columns(frame, columns, settled, of_masks):
+def _find_columns(frame, columns, are_splits, of_masks):
     """Returns the columns of a table, by our names or by those that are given.
 
-    A split or group that is `settled` without a column needs none.
+    Tables that are splits need no column for these.
     """
     used = dict[str, Any]()
     for key in COLUMNS:
         own = "mask" if of_masks and key == "label" else key
         name = columns[key] or own
-        if name in frame.columns and not settled.get(key):
+        if name in frame.columns and not (key == "split" and are_splits):
             used[key] = name
-        elif columns[key] or key not in settled:
+        elif columns[key] or key in ("image", "label"):
+            row = frame.iloc[0].map(str)
+            held = [f'"{x}" ({row[x][:40]})' for x in frame.columns]
             raise ValueError(
                 f'A table must have the columns "image" and "{own}", or others '
-                f"that are named, as {key}_column=. Received: no column "
-                f'"{name}" among {[*map(str, frame.columns)]}'
+                f'that are named. Received: no column "{name}" among '
+                f'{", ".join(held)}. Write {own}_column="..." '
+                f"(--{own}-column) with one of these"
             )
     return used
 
@@ -240,48 +201,35 @@ def _name_groups(key, name, values):
     return texts
 
 
-def _locate(names, root, split):
-    """Returns the path of each image, and the folder if it is another one.
+def _locate(names, root):
+    """Returns the path of each image, and a note if it is found by its end.
 
-    If none is where its name says, they are looked for in folders next to it,
-    those of the split first, and their names may lack the ending.
+    Paths of another machine lose the folders without which the first images
+    are found, as many in all rows.
     """
-    paths = [os.path.abspath(root / name) for name in names]
-    if not paths or any(map(os.path.exists, paths)):
-        return paths, ""
-    files = collections.defaultdict(set)
-    for pattern in ("*", "*/*", "*/*/*"):
-        for file in find_image_files(root, pattern):
-            parts = file.relative_to(root).parts
-            for start in range(len(parts)):
-                tail = pathlib.PurePath(*parts[start:])
-                for form in (tail, tail.with_suffix("")):
-                    files[form.as_posix().casefold()].add(str(file))
-    problem = f'none that exists, the first of them "{paths[0]}"'
-    for row, name in enumerate(names):
-        matches = files[pathlib.PurePath(name).as_posix().casefold()]
-        if len(matches) > 1:
-            of_split = {
-                file
-                for file in matches
-                if split in name_splits(pathlib.Path(file).parts).values()
-            }
-            matches = of_split or matches
-        if len(matches) > 1:
-            several = _checks.first_few(sorted(matches))
-            problem = f'"{name}", which may be {several}'
-            break
-        if matches:
-            (paths[row],), problem = matches, ""
-    if problem:
-        raise ValueError(
-            "A table must hold the path of each image, not its URL. Received: "
-            f"{problem}. Pass the folder that the paths start from as "
-            "image_folder= (--image-folder), or download the images"
-        )
-    common = os.path.commonpath([*filter(os.path.exists, paths)])
-    place = pathlib.PurePath(os.path.relpath(common, root)).as_posix()
-    return paths, "" if place == "." else place
+    names = [*map(str, names)]
+    if not names:
+        return names, ""
+    # Windows separates folders by what may stand in a name elsewhere.
+    plain = [re.sub("^file://", "", x).replace("\\", "/") for x in names]
+    parts = [pathlib.PurePath(x).parts for x in plain]
+    for start in range(max(map(len, parts))):
+        tails = [pathlib.PurePath(*x[start:] or x[-1:]) for x in parts]
+        paths = [os.path.abspath(root / tail) for tail in tails]
+        rows = [row for row, path in enumerate(paths) if os.path.isfile(path)]
+        if rows:
+            note = f'"{tails[rows[0]].as_posix()}" of "{names[rows[0]]}"'
+            note = f"images by the ends of their paths, as {note}"
+            return paths, note if start else ""
+    key = "name" if find_ending(names[0]) in ENDINGS else "stem"
+    raise ValueError(
+        "A table must hold the path of each image, not its URL. Received: none "
+        f'that is in "{root}", the first of them "{names[0]}". Pass the folder '
+        "that the paths start from as image_folder= (--image-folder), or "
+        "download the images. Names without folders or endings become paths, "
+        f"for a data frame, by .map({{x.{key}: x for x in "
+        f'pathlib.Path("{root}").rglob("*.*")}})'
+    )
 
 
 def _number_labels(labels):
@@ -299,14 +247,13 @@ def _number_labels(labels):
     # Integers beside missing values have become floats.
     codes, values = pandas.factorize(labels.convert_dtypes(), sort=True)
     types = pandas.api.types
-    is_many = len(values) > min(MOST_NUMBERS, len(codes) / 3)
-    is_rare = np.bincount(codes).min(initial=3) < 3
-    is_rare |= not types.is_integer_dtype(values)
-    if is_many and is_rare and types.is_numeric_dtype(values):
+    is_rare = len(values) > len(codes) / 3
+    is_measured = is_rare or not types.is_integer_dtype(values)
+    if is_measured and types.is_numeric_dtype(values):
         raise ValueError(
-            "Labels must be classes, with several images each. Received: "
-            f"{len(values)} numbers for {len(codes)} images. To predict "
-            'numbers (regression) see the guide "Other tasks"'
+            "Labels must be classes: whole numbers with several images each, "
+            f"or texts. Received: {len(values)} numbers for {len(codes)} "
+            'images. To predict numbers (regression) see "Other tasks"'
         )
     return codes, values
 

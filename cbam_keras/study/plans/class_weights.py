@@ -37,6 +37,15 @@ def class_weights(data: Data, recipe: Recipe) -> dict[int, float] | None:
         return dict(enumerate(weights.tolist()))
     names = [str(name) for name in data.class_names]
     weights = dict.fromkeys(range(len(names)), 1.0)
+    others = [x for i, x in enumerate(names) if x.isdigit() and x != str(i)]
+    numbers = [key for key in class_weight if not isinstance(key, str)]
+    if others and numbers:
+        raise ValueError(
+            "`class_weight` must have names of classes where these are "
+            f"numbers, as {_checks.first_few(names)}: {numbers[0]} could be "
+            f'one, or an index. Received: the class {numbers[0]!r}. Write "'
+            f'{others[0]}"'
+        )
     for key, weight in class_weight.items():
         if key not in names and key not in range(len(names)):
             raise ValueError(

@@ -8,8 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _graph, data
-from cbam_keras.data import Given, ImageData
+from cbam_keras import _checks, _graph
+from cbam_keras.data import (
+    Given,
+    ImageData,
+    Source,
+    load_masks,
+    source_of_masks,
+)
 from cbam_keras.models.losses import (
     SCORES,
     PixelCrossentropy,
@@ -39,8 +45,11 @@ class Segmentation(ImageTask):
     measure on the validation images.
 
     Args:
-        images: Images that `data.load_masks` accepts, or its result.
+        data: Images that `data.load_masks` accepts, or its result. Defaults to
+            `None`, with `images` in its place.
         masks: Masks as `data.load_masks` takes them. Defaults to `None`.
+        images: Pattern of images in a folder, or images in place of `data`.
+            Defaults to `None`.
         measure: The measure that networks are compared by: `"miou"`, or for two
             classes `"iou"` or `"dice"` of the second one, the foreground.
             Defaults to `"miou"`.
@@ -73,9 +82,10 @@ class Segmentation(ImageTask):
 
     def __init__(
         self,
-        images: Given | ImageData,
+        data: Given | ImageData = None,
         masks: Given = None,
         *,
+        images: Given = None,
         measure: str = "miou",
         dice_weight: float = 0.0,
         **options: Any,
@@ -88,23 +98,24 @@ class Segmentation(ImageTask):
         if measure != "miou":
             self.score, self.measure = measure, f"test_{measure}"
             self.measure_name = NAMES[measure]
-        arguments = inspect.signature(data.load_masks).parameters
-        fields = inspect.signature(data.Source).parameters
-        others = {"images", "options", "download", "label_column"}
+        if data is None:
+            data, images = images, None
+        arguments = inspect.signature(load_masks).parameters
+        fields = inspect.signature(Source).parameters
+        others = {"images", "options", "download", "label_column", "pattern"}
         check_options(options, {*arguments, *fields} - others)
-        if isinstance(images, ImageData) and (
-            images.ignore_index is None or masks is not None
+        if isinstance(data, ImageData) and (
+            data.ignore_index is None or masks is not None
         ):
             has = "classes" if masks is None else "`masks` beside them"
             raise ValueError(
-                "`images` must have masks, as cbam_keras.data.load_masks loads "
-                f'them. Received: images of "{images.name}" with {has}'
+                "`data` must have masks, as cbam_keras.data.load_masks loads "
+                f'them. Received: images of "{data.name}" with {has}'
             )
-        super().__init__(
-            images,
-            functools.partial(data.source_of_masks, images, masks, **options),
-            options,
-        )
+        if images is not None:
+            options["images"] = images
+        make_source = functools.partial(source_of_masks, data, masks, **options)
+        super().__init__(data, make_source, options)
 
     @property
     def metrics(self) -> tuple[str, ...]:
