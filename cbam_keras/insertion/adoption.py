@@ -6,18 +6,14 @@ from collections.abc import Iterator
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers
 
 from cbam_keras import _checks, _graph, _terminal
 from cbam_keras.insertion.candidates import kind_of
+from cbam_keras.insertion.checking import gates_of, noise_for, row_of
 from cbam_keras.insertion.copying import copy_with, warn_of_lost_settings
-from cbam_keras.insertion.cutting import Cut, cuts
 from cbam_keras.insertion.probes import difference_of
-from cbam_keras.insertion.recognition import Match, recognize
-from cbam_keras.layers import Attention
-
-# Replaces an unknown size of an input.
-SIZE = 64
+from cbam_keras.insertion.training import layer_for, trains_otherwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +90,9 @@ class AdoptReport(_terminal.Tabular):
         return [dict(vars(row)) for row in self.rows]
 
 
-def adopt(model: keras.Model) -> tuple[keras.Model, AdoptReport]:
+def adopt(
+    model: keras.Model, images: object = None
+) -> tuple[keras.Model, AdoptReport]:
     """Replaces attention that somebody else wrote by ours, with its weights.
 
     It is recognized by what it computes: a layer of any class, or operations
@@ -129,13 +127,16 @@ def adopt(model: keras.Model) -> tuple[keras.Model, AdoptReport]:
     """
     graph = _graph.with_graph("model", model)
     rows, instead, shared = [], {}, {}
-    for cut, match in _matches(graph).items():
-        row = _row(cut, match)
+    for gate in gates_of(graph, images):
+        cut = gate.cut
+        if cut.is_ours:
+            continue
+        row = _row(gate)
         rows.append(row)
         if row.adopted:
             key = row.layer, *map(id, cut.variables or [cut])
             if key not in shared:
-                shared[key] = _layer(cut, match)
+                shared[key] = _layer(gate)
             instead[id(cut.product)] = cut.source, shared[key]
     if not instead:
         return model, AdoptReport(tuple(rows), 0.0)
@@ -145,78 +146,49 @@ def adopt(model: keras.Model) -> tuple[keras.Model, AdoptReport]:
         with contextlib.suppress(TypeError, ValueError):
             adopted.compile_from_config(config)
     warn_of_lost_settings(model, adopted.compiled)
-    return adopted, AdoptReport(tuple(rows), _difference(graph, adopted))
+    difference = _difference(graph, adopted, images)
+    return adopted, AdoptReport(tuple(rows), difference)
 
 
-def _matches(model):
-    """Returns the gates of a model, two that follow each other as one CBAM."""
-    matches: dict[Cut, Match] = {}
-    for cut in cuts(model):
-        match = recognize(cut)
-        if match is None:
-            continue
-        products = {id(x.outputs[0]) for x in cut.nodes}
-        inside = [x for x in matches if id(x.product) in products]
-        if match.departure and any(not matches[x].departure for x in inside):
-            continue
-        for other in inside:
-            del matches[other]
-        matches[cut] = match
-        for first in [x for x in matches if x.product is cut.source]:
-            nodes = [*first.nodes, *cut.nodes]
-            both = Cut(cut.path, first.source, cut.product, nodes)
-            match = recognize(both)
-            if match is not None and not match.departure:
-                del matches[first], matches[cut]
-                matches[both] = match
-    return matches
-
-
-def _row(cut, match):
-    operation = cut.layer or cut.nodes[-1].operation
-    is_keras = _checks.package_of(operation) == "keras"
-    code = repr(Attention(match.layer_class, match.arguments))
-    notes = [match.departure or match.note]
-    if any(isinstance(x, layers.BatchNormalization) for x in cut.layers):
-        notes.append("batch normalization compared in inference")
+def _row(gate):
+    checked = row_of(gate)
+    adopted = (
+        gate.is_equal and not gate.cut.inside and not trains_otherwise(gate)
+    )
     return AdoptedGate(
-        gate=cut.path,
-        kind=kind_of(match.layer_class),
-        adopted=not match.departure,
-        was="functions" if is_keras else type(operation).__name__,
-        layer="" if match.departure else code,
-        parameters=sum(int(np.prod(x.shape)) for x in cut.variables),
-        difference=match.difference,
-        note="; ".join(filter(None, notes)),
+        gate=checked.gate,
+        kind=kind_of(gate.match.layer_class) if gate.is_equal else "",
+        adopted=adopted,
+        was=checked.was,
+        layer=gate.match.code if adopted else "",
+        parameters=sum(int(np.prod(x.shape)) for x in gate.cut.variables),
+        difference=gate.match.difference if adopted else np.nan,
+        note="; ".join(
+            filter(None, [*[checked.verdict] * (not adopted), checked.note])
+        ),
     )
 
 
-def _layer(cut, match):
+def _layer(gate):
     """Returns our layer with the weights of a part, for its place."""
+    cut = gate.cut
     name = cut.path.rpartition("/")[-1]
     half = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
-    layer = match.layer_class(
-        **match.arguments,
+    layer = layer_for(
+        gate,
         name=f"{name}_gate" if cut.layer else name,
         dtype=half.get(cut.source.dtype, cut.source.dtype),
     )
-    layer.build(cut.shape)
-    layer.set_weights(match.arrays)
-    layer.trainable = any(x.trainable for x in cut.variables or [layer])
     if cut.layer:
         return layers.TimeDistributed(layer, name=name)
     return layer
 
 
-def _difference(model, adopted):
-    generator = np.random.default_rng(0)
-    inputs = []
-    for x in model.inputs:
-        shape = (2, *(size or SIZE for size in x.shape[1:]))
-        values = generator.normal(size=shape)
-        inputs.append(ops.cast(values, x.dtype))
+def _difference(model, adopted, images):
+    """Returns how far the predictions of both models are apart."""
+    images = noise_for(model) if images is None else images
     outputs = (
-        keras.tree.flatten(_graph.run_model(x, _graph.as_input(x, inputs)))
+        keras.tree.flatten(_graph.run_model(x, images))
         for x in (model, adopted)
     )
     pairs = zip(*(map(_graph.to_float32, x) for x in outputs), strict=True)

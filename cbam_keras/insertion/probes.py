@@ -1,82 +1,385 @@
-"""Probes: random features, to compare a part of a network with layers on."""
+"""Probes: features, to measure a part of a network and compare it on."""
 
 import functools
 import math
+from collections.abc import Mapping
 
+import keras
 import numpy as np
 from keras import ops
 
+from cbam_keras import _graph
 from cbam_keras.explain.gradients import gradient_at
 
 # The largest difference of outputs that are equal, relative to the largest
-# output.
+# output, unless float32 rounds away more.
 TOLERANCE = 1e-5
+# A rounding of float32, and by how much more those of a sum may differ.
+ROUNDING, SEVERAL_ROUNDINGS = 2.0**-23, 4
+# Factors that differ by less, relative to the largest, are one factor.
+ONE_FACTOR = 1e-4
 # The sizes of positions in probes, where the part takes any.
 SIZES = (6, 5, 4)
 # Maps of more positions are not compared where that would do with few.
 MOST_POSITIONS = 256
+# Brings hidden units above 100, whatever limits them.
+LARGE = 400
+# More kernels are not divided by it in turn.
+MOST_KERNELS = 6
+# Weights of this size drive factors to their limits.
+WIDE = 30
+
+
+class Values(keras.StatelessScope):
+    """Scope in which variables have other values, by their ids.
+
+    `read` are the variables that were read. What is assigned is kept apart.
+    """
+
+    def __init__(self, values: Mapping[int, object]):
+        super().__init__()
+        self.values, self.read = values, {}
+
+    def get_current_value(self, variable):
+        self.read[id(variable)] = variable
+        assigned = super().get_current_value(variable)
+        if assigned is None and id(variable) in self.values:
+            return ops.convert_to_tensor(self.values[id(variable)])
+        return assigned
 
 
 class Probes:
     """Features to compare a part with layers on, and what it gives of them."""
 
-    def __init__(self, cut, data_format, shape):
+    def __init__(self, cut, data_format, shape, own=None, is_residual=False):
         self.cut, self.data_format, self.shape = cut, data_format, shape
         self.axis = 1 if data_format == "channels_first" else len(shape) - 1
         self.channels = shape[self.axis]
-        generator = np.random.default_rng(0)
+        # Whether the part gives factors alone, or the features besides.
+        self.is_alone, self.is_residual = False, is_residual
+        self.values = {id(x): _graph.to_float32(x) for x in cut.variables}
+        self.read: dict[int, keras.Variable] = {}
+        self.generator = generator = np.random.default_rng(0)
         x = generator.normal(size=shape)
         # No value is so small that a quotient by it is inexact.
         x = np.sign(x) * (np.abs(x) + 0.1)
+        means = np.exp(
+            generator.normal(size=(shape[0], *np.ones_like(shape[1:])))
+        )
         pairs = zip(cut.shape[1:], shape[1:], strict=True)
         other = [size or small + 1 for size, small in pairs]
-        self.features = [
-            x,
-            np.maximum(x, 0),
-            20 * x,
-            generator.normal(size=(1, *other)),
-        ]
+        self.positive = np.abs(x) * means
+        self.features = {
+            "features of mean 0": x,
+            "features after a ReLU": np.maximum(x, 0),
+            "positive features": self.positive,
+            "features of scale 20": 20 * x,
+            "features of another size": generator.normal(size=(1, *other)),
+        }
+        if own is not None:
+            self.features["the network's own features"] = own
+        self.x = x
         self.direction = generator.normal(size=shape)
-        self.outputs = [_run(cut, x) for x in self.features]
+        y = self.run(x)
+        self.is_alone = y.shape != x.shape or self._is_map(y)
+        self.outputs = {name: self.run(z) for name, z in self.features.items()}
 
-    def difference(self, layer):
+    def run(self, x, values=(), training=False):
+        """Returns what the part gives of features, with other weights."""
+        with Values({**self.values, **dict(values)}) as scope:
+            x = ops.convert_to_tensor(x, "float32")
+            y = self.cut.runner(x, training=training)
+            y = ops.convert_to_numpy(ops.stop_gradient(y))
+        self.read |= scope.read
+        if self.is_alone:
+            y = ops.convert_to_numpy(x) * self._spread(y, x.shape)
+        return y - ops.convert_to_numpy(x) if self.is_residual else y
+
+    def _part(self, x):
+        with Values(self.values):
+            y = self.cut.runner(x, training=False)
+        return y - x if self.is_residual else y
+
+    def _is_map(self, y):
+        """Returns whether outputs are factors, whatever the sign of `x`."""
+        is_signed = self.x.min() < 0 <= y.min()
+        return is_signed and self.run(20 * self.x).max() <= 2 * len(SIZES)
+
+    def _spread(self, y, shape):
+        """Returns factors with all axes of the features."""
+        if y.ndim == 2 and len(shape) > 2:
+            sizes = [1] * len(shape)
+            sizes[0], sizes[self.axis] = y.shape
+            y = y.reshape(sizes)
+        return np.broadcast_to(y, shape)
+
+    @functools.cached_property
+    def is_repeatable(self):
+        """Whether two calls in inference give the same."""
+        # The second call goes on with the random state of the first.
+        with Values(self.values):
+            first, second = (_run(self.cut.runner, self.x) for _ in range(2))
+        return np.array_equal(first, second)
+
+    @functools.cached_property
+    def untracked(self):
+        """The weights that are read and belong to no layer."""
+        known = {id(x) for x in self.cut.variables}
+        return [
+            x
+            for key, x in self.read.items()
+            if key not in known and "float" in x.dtype
+        ]
+
+    @functools.cached_property
+    def others(self):
+        """Names of probes, with other weights and features.
+
+        Hidden units exceed 100, and factors are not at their limits.
+        """
+        kernels, values = self._other_values(1)
+        probes = [("other weights", values, self.positive)] * bool(values)
+        for key in kernels[:MOST_KERNELS]:
+            changed = {**values, key: values[key] / LARGE}
+            name = "hidden units above 100"
+            probes.append((name, changed, LARGE * self.positive))
+        return [(*probe, self.run(probe[2], probe[1])) for probe in probes]
+
+    def _other_values(self, scale):
+        """Returns the ids of kernels, and random values of all weights."""
+        norms, values, kernels = self.cut.norms, {}, []
+        for key, value in self.values.items():
+            if key in norms:
+                continue
+            size = math.prod(value.shape[:-1]) if value.ndim > 1 else 4
+            noise = self.generator.normal(size=value.shape) * scale
+            values[key] = (noise / math.sqrt(size)).astype("float32")
+            kernels += [key] * (value.ndim > 1)
+        return kernels, values
+
+    def difference(self, layer, arrays_of):
         """Returns the largest relative difference of a layer's outputs.
 
-        It is infinite if the layer does not compute the same.
+        It is infinite if the layer does not compute the same. `arrays_of` gives
+        the weights of the layer by those of the part. The second result is the
+        name of the first probe that differs.
         """
         largest = 0.0
-        for x, y in zip(self.features, self.outputs, strict=True):
+        for name, x in self.features.items():
+            y = self.outputs[name]
             difference = difference_of(y, _run(layer, x))
-            if not difference <= TOLERANCE:
-                return math.inf
+            if not self._is_rounding(difference, name, x, y):
+                return math.inf, name
             largest = max(largest, difference)
-        gradients = (
-            _gradient(function, self.features[0], self.direction)
-            for function in (self.cut, layer)
-        )
-        # Gradients add more terms than outputs.
-        is_equal = difference_of(*gradients) <= 10 * TOLERANCE
-        return largest if is_equal else math.inf
+        if not self.is_alone:
+            gradients = (
+                _gradient(function, self.x, self.direction)
+                for function in (self._part, layer)
+            )
+            # Gradients add more terms than outputs.
+            if not difference_of(*gradients) <= 10 * TOLERANCE:
+                return math.inf, "gradients"
+        try:
+            for name, values, x, y in self.others:
+                layer.set_weights(arrays_of({**self.values, **values}))
+                difference = difference_of(y, _run(layer, x))
+                if not self._is_rounding(difference, name, x, y, values):
+                    return math.inf, name
+        finally:
+            layer.set_weights(arrays_of(self.values))
+        return largest, ""
 
-    def factors(self, x):
+    def _is_rounding(self, difference, name, x, y, values=()):
+        """Returns whether float32 rounds such a difference away."""
+        if not TOLERANCE < difference < 100 * TOLERANCE:
+            return difference <= TOLERANCE
+        # As if each product of a sum had been rounded.
+        noise = [self._rounded(x), self._rounded(x)]
+        values = {**self.values, **dict(values)}
+        moved = (
+            self.run(z, {k: self._rounded(v) for k, v in values.items()})
+            for z in noise
+        )
+        own = max(difference_of(y, z) for z in moved)
+        return difference <= SEVERAL_ROUNDINGS * own
+
+    def _rounded(self, x):
+        return x * (1 + ROUNDING * self.generator.normal(size=np.shape(x)))
+
+    def factors(self, x, values=()):
         """Returns what the part multiplies features by, channels last."""
-        return np.moveaxis(_run(self.cut, x) / x, self.axis, -1)
+        return np.moveaxis(self.run(x, values) / x, self.axis, -1)
+
+    @functools.cached_property
+    def known_factors(self):
+        """The factors of random features."""
+        return self.factors(self.x)
+
+    def is_one(self, factors, *axes):
+        """Returns whether factors do not differ along axes."""
+        size = np.abs(self.known_factors).max()
+        return np.ptp(factors, axis=axes).max() <= ONE_FACTOR * size
+
+    @functools.cached_property
+    def varies(self):
+        """The axes along which factors differ, that of channels last."""
+        axes = range(1, len(self.shape))
+        return [x for x in axes if not self.is_one(self.known_factors, x)]
+
+    @functools.cached_property
+    def depends(self):
+        """Whether factors depend on features."""
+        factors = self.known_factors
+        other = self.factors(self.positive)
+        return not self.is_one(np.stack([factors, other]), 0, 1)
+
+    @functools.cached_property
+    def is_identity(self):
+        """Whether outputs are the features, whatever the weights."""
+        pairs = [(x, self.outputs[name]) for name, x in self.features.items()]
+        pairs += [(x, y) for _, _, x, y in self.others]
+        return all(difference_of(x, y) <= TOLERANCE for x, y in pairs)
+
+    @functools.cached_property
+    def shifts(self):
+        """Whether the same is added at all positions."""
+        added = np.moveaxis(self.run(self.x) - self.x, self.axis, -1)
+        grid = tuple(range(1, added.ndim - 1))
+        return np.ptp(added, axis=grid).max() <= 1e-5 * np.abs(self.x).max()
+
+    @functools.cached_property
+    def multiplies(self):
+        """Whether each output is a factor times its input."""
+        absent = self.generator.random(self.shape) < 0.1
+        y = self.run(np.where(absent, 0, self.x))
+        return np.abs(y[absent]).max() <= 1e-6 * np.abs(y).max()
+
+    @functools.cached_property
+    def adds(self):
+        """Whether outputs change by as much as their inputs."""
+        changed = self.x.copy()
+        places = self.generator.random(self.shape) < 0.02
+        places.flat[0] = True
+        changed[places] += 1
+        y = self.run(changed) - self.run(self.x)
+        return abs(np.median(y[places]) - 1) < 0.2
 
     @functools.cached_property
     def is_product(self):
         """Whether factors are a factor of channels by one of positions."""
-        factors = self.factors(self.features[0])
+        factors = self.known_factors
         corner = (slice(None), *(slice(1) for _ in factors.shape[1:-1]))
         by_channel, by_position = factors[corner], factors[..., :1]
         product = by_channel * by_position
-        atol = 1e-4 * np.abs(factors).max() ** 2
+        atol = ONE_FACTOR * np.abs(factors).max() ** 2
         return np.allclose(factors * by_channel[..., :1], product, atol=atol)
 
+    @functools.cached_property
+    def is_attention(self):
+        """Whether it multiplies by factors that depend on other features."""
+        if not self.multiplies or self.is_one(self.known_factors, 0):
+            return False
+        scale = np.abs(self.known_factors).max()
+        # What normalizes divides by the scale of the features.
+        large = 20 * self.factors(20 * self.x)
+        if np.allclose(large, self.known_factors, atol=0.01 * scale):
+            return False
+        return self.is_product or (
+            self.known_factors.min() > -ONE_FACTOR * scale
+            and self.window != (1,) * len(self.window)
+        )
 
-def probe(cut, data_format):
+    @functools.cached_property
+    def window(self):
+        """How far factors depend on features, by axis of positions."""
+        x = np.moveaxis(self.x, self.axis, -1)
+        center = (slice(None), *(size // 2 for size in x.shape[1:-1]))
+        x = x.copy()
+        x[center] *= -2
+        changed = self.factors(np.moveaxis(x, -1, self.axis))
+        differ = np.abs(changed - self.known_factors)
+        differ = differ > ONE_FACTOR * np.abs(self.known_factors).max()
+        axes = range(1, differ.ndim - 1)
+        return tuple(
+            int(np.ptp(places) + 1) if len(places) else 1
+            for axis in axes
+            for places in [np.nonzero(differ)[axis]]
+        )
+
+    def is_kept(self, axis):
+        """Returns whether factors are the same of features in another order.
+
+        These are mixed along the axes of positions alike, or along that of
+        channels at each position, and keep their means and maxima.
+        """
+        x = np.moveaxis(self.x, self.axis, -1)
+        if axis == "channels":
+            x = self.generator.permuted(x, axis=-1)
+        else:
+            flat = x.reshape(len(x), -1, self.channels)
+            x = self.generator.permutation(flat, axis=1).reshape(x.shape)
+        other = self.factors(np.moveaxis(x, -1, self.axis))
+        scale = np.abs(self.known_factors).max()
+        return np.allclose(other, self.known_factors, atol=ONE_FACTOR * scale)
+
+    @functools.cached_property
+    def range(self):
+        """The smallest and largest factor that was seen."""
+        factors = [
+            self.outputs[name][is_large] / x[is_large]
+            for name, x in self.features.items()
+            # Quotients by the smallest are inexact.
+            for is_large in [np.abs(x) > 0.01 * np.abs(x).max()]
+        ]
+        return _range([*factors, self.factors(LARGE * self.positive)])
+
+    @functools.cached_property
+    def limits(self):
+        """The range with large weights, which no weights exceed by much."""
+        factors = [
+            self.factors(x, self._other_values(scale)[1])
+            for x in (self.x, WIDE * self.positive)
+            for scale in (1, WIDE, WIDE)
+        ]
+        low, high = _range(factors)
+        return min(low, self.range[0]), max(high, self.range[1])
+
+    @functools.cached_property
+    def without_gradient(self):
+        """The weights that get no gradient, of those to be trained."""
+        _, values = self._other_values(1)
+        return [
+            variable
+            for variable in self.cut.variables
+            if variable.trainable
+            and not any(
+                np.abs(self._weight_gradient(variable, given)).max() > 0
+                for given in ({}, values)
+            )
+        ]
+
+    def _weight_gradient(self, variable, values):
+        key, direction = id(variable), self.direction
+
+        def run(watch):
+            values_here = {**self.values, **values}
+            value = watch(ops.convert_to_tensor(values_here[key]))
+            with Values({**values_here, key: value}):
+                x = ops.convert_to_tensor(self.positive, "float32")
+                y = self.cut.runner(x, training=False)
+                weights = direction.flat[: math.prod(y.shape)]
+                weights = weights.reshape(y.shape).astype("float32")
+                return ops.sum(y * weights), value
+
+        gradient = gradient_at(run, tuple(variable.shape))[1]
+        return ops.convert_to_numpy(gradient)
+
+
+def probe(cut, data_format, own=None):
     """Returns the probes of a part, `None` if it takes none.
 
     Their positions are few, unless it takes only those that it was made for.
+    What the part raises is raised where nothing else can be tried.
     """
     sizes = list(cut.shape[1:])
     axis = 0 if data_format == "channels_first" else len(sizes) - 1
@@ -88,15 +391,17 @@ def probe(cut, data_format):
     true = [x or y for x, y in zip(others, few, strict=True)]
     # Without weights, there may be sizes in the formula.
     is_small = math.prod(true) <= MOST_POSITIONS or not cut.variables
-    for positions in [true] if is_small else [few, true]:
+    tries = [true] if is_small else [few, true]
+    for positions in tries:
         positions.insert(axis, sizes[axis])
         try:
-            probes = Probes(cut, data_format, (3, *positions))
+            probes = Probes(cut, data_format, (3, *positions), own)
         # A part of any network may raise anything.
-        except Exception:  # noqa: BLE001
+        except Exception:
+            if positions is tries[-1]:
+                raise
             continue
-        y = probes.outputs[0]
-        if y.shape == probes.shape and np.isfinite(y).all():
+        if all(np.isfinite(y).all() for y in probes.outputs.values()):
             return probes
     return None
 
@@ -115,6 +420,14 @@ def _gradient(function, x, weights):
         return ops.sum(function(features) * weights), features
 
     return ops.convert_to_numpy(gradient_at(run, x.shape)[1])
+
+
+def _range(factors):
+    low, high = (
+        f(np.concatenate([np.ravel(x) for x in factors]))
+        for f in (np.min, np.max)
+    )
+    return float(low), float(high)
 
 
 def difference_of(expected, y):
