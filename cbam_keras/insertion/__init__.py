@@ -3,6 +3,7 @@
 - `insert`: `insert_attention`.
 - `adoption`: `adopt`, attention that somebody else wrote becomes ours.
 - `checking`: `check`, whether it computes what its name says.
+- `finding`: the gates of a model, measured.
 - `cutting`: the parts of a network that may be such attention.
 - `recognition`: the layers of ours that compute the same.
 - `probes`: features to measure and compare them on.
@@ -15,7 +16,7 @@
 - `freezing`: `freeze_batch_norm`, for fine-tuning.
 """
 
-from cbam_keras.insertion.adoption import AdoptedGate, AdoptReport, adopt
+from cbam_keras.insertion.adoption import AdoptReport, adopt
 from cbam_keras.insertion.checking import CheckedGate, CheckReport, check
 from cbam_keras.insertion.core import to_core
 from cbam_keras.insertion.freezing import freeze_batch_norm
@@ -34,5 +35,4 @@ __all__ = [
     "CheckReport",
     "CheckedGate",
     "AdoptReport",
-    "AdoptedGate",
 ]

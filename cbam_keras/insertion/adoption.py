@@ -2,63 +2,31 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
 
 import keras
-import numpy as np
 from keras import layers
 
-from cbam_keras import _checks, _graph, _terminal
-from cbam_keras.insertion.candidates import kind_of
-from cbam_keras.insertion.checking import gates_of, noise_for, row_of
+from cbam_keras import _checks, _graph
+from cbam_keras.insertion.checking import CheckReport, row_of
 from cbam_keras.insertion.copying import copy_with, warn_of_lost_settings
+from cbam_keras.insertion.finding import gates_of, noise_for
 from cbam_keras.insertion.probes import difference_of
-from cbam_keras.insertion.training import layer_for, trains_otherwise
+from cbam_keras.insertion.training import layer_for
 
 
 @dataclasses.dataclass(frozen=True)
-class AdoptedGate:
-    """What `adopt` found of a gate.
+class AdoptReport(CheckReport):
+    """Report of `adopt`; prints as a table, as `CheckReport` does.
 
     Attributes:
-        gate: String, the name of its layer, or of the operation that multiplies
-            by it, prefixed with the names of nested models.
-        kind: String, what of ours it is, or is nearest to: `"cbam"`, `"se"`.
-        adopted: Boolean, whether a layer of ours is in its place.
-        was: String, its class, or `"functions"`.
-        layer: String, the line of code that makes our layer; empty if it is not
-            adopted.
-        parameters: Integer, the parameters of the gate.
-        difference: Float, the largest difference of outputs on probes, relative
-            to the largest output; NaN if it is not adopted.
-        note: String, what differs from the defaults of our layer or, if it is
-            not adopted, from all that ours compute.
-    """
-
-    gate: str
-    kind: str
-    adopted: bool
-    was: str
-    layer: str
-    parameters: int
-    difference: float
-    note: str
-
-
-@dataclasses.dataclass(frozen=True)
-class AdoptReport(_terminal.Tabular):
-    """Report of `adopt`; prints as a table.
-
-    `to_dataframe()` has a row per gate, with the attributes of `AdoptedGate`.
-
-    Attributes:
-        rows: Tuple of `AdoptedGate`, in the order in which gates run.
+        rows: Tuple of `CheckedGate`, of the gates that are not ours, in the
+            order in which gates run.
         difference: Float, the largest difference between the predictions of
-            both models on random inputs, relative to the largest prediction.
+            both models, of the images given or random ones, relative to the
+            largest prediction.
     """
 
-    rows: tuple[AdoptedGate, ...]
-    difference: float
+    difference: float = 0.0
 
     @property
     def verdict(self) -> str:
@@ -71,23 +39,6 @@ class AdoptReport(_terminal.Tabular):
             text += f" Predictions differ by at most {self.difference:.1g} of "
             text += "the largest one."
         return text
-
-    def _tables(self) -> Iterator[_terminal.Table]:
-        rows = [
-            {
-                "gate": row.gate,
-                "was": row.was,
-                "ours": row.layer.removeprefix("cbam_keras.") or "none",
-                "parameters": f"{row.parameters:,}",
-                "difference": f"{row.difference:.1g}" * row.adopted,
-                **({"note": row.note} if row.note else {}),
-            }
-            for row in self.rows
-        ]
-        yield _terminal.Table("", rows)
-
-    def _records(self) -> list[dict[str, object]]:
-        return [dict(vars(row)) for row in self.rows]
 
 
 def adopt(
@@ -131,10 +82,10 @@ def adopt(
         cut = gate.cut
         if cut.is_ours:
             continue
-        row = _row(gate)
+        row = row_of(gate)
         rows.append(row)
         if row.adopted:
-            key = row.layer, *map(id, cut.variables or [cut])
+            key = row.equals, *map(id, cut.variables or [cut])
             if key not in shared:
                 shared[key] = _layer(gate)
             instead[id(cut.product)] = cut.source, shared[key]
@@ -148,25 +99,6 @@ def adopt(
     warn_of_lost_settings(model, adopted.compiled)
     difference = _difference(graph, adopted, images)
     return adopted, AdoptReport(tuple(rows), difference)
-
-
-def _row(gate):
-    checked = row_of(gate)
-    adopted = (
-        gate.is_equal and not gate.cut.inside and not trains_otherwise(gate)
-    )
-    return AdoptedGate(
-        gate=checked.gate,
-        kind=kind_of(gate.match.layer_class) if gate.is_equal else "",
-        adopted=adopted,
-        was=checked.was,
-        layer=gate.match.code if adopted else "",
-        parameters=sum(int(np.prod(x.shape)) for x in gate.cut.variables),
-        difference=gate.match.difference if adopted else np.nan,
-        note="; ".join(
-            filter(None, [*[checked.verdict] * (not adopted), checked.note])
-        ),
-    )
 
 
 def _layer(gate):

@@ -22,7 +22,6 @@ EPSILON = 1e-5
 
 # Calls between a sigmoid and a product: they repeat and resize.
 MOST_BETWEEN = 4
-SEVERAL = "factors from several tensors"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -243,7 +242,9 @@ def cuts(
         if 0 < len(between) <= MOST_CALLS and not is_ours:
             yield Cut(path, source, product, between, framed, inside)
         elif single.own or single.is_gated:
-            yield dataclasses.replace(single, problem=SEVERAL)
+            yield dataclasses.replace(
+                single, problem="factors from several tensors"
+            )
 
 
 def _gives_a_map(node):

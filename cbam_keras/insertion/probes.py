@@ -51,12 +51,12 @@ class Values(keras.StatelessScope):
 class Probes:
     """Features to compare a part with layers on, and what it gives of them."""
 
-    def __init__(self, cut, data_format, shape, own=None, is_residual=False):
+    def __init__(self, cut, data_format, shape, own=None):
         self.cut, self.data_format, self.shape = cut, data_format, shape
         self.axis = 1 if data_format == "channels_first" else len(shape) - 1
         self.channels = shape[self.axis]
-        # Whether the part gives factors alone, or the features besides.
-        self.is_alone, self.is_residual = False, is_residual
+        # Whether the part gives factors alone.
+        self.is_alone = False
         self.values = {id(x): _graph.to_float32(x) for x in cut.variables}
         self.read: dict[int, keras.Variable] = {}
         self.generator = generator = np.random.default_rng(0)
@@ -93,12 +93,11 @@ class Probes:
         self.read |= scope.read
         if self.is_alone:
             y = ops.convert_to_numpy(x) * self._spread(y, x.shape)
-        return y - ops.convert_to_numpy(x) if self.is_residual else y
+        return y
 
     def _part(self, x):
         with Values(self.values):
-            y = self.cut.runner(x, training=False)
-        return y - x if self.is_residual else y
+            return self.cut.runner(x, training=False)
 
     def _is_map(self, y):
         """Returns whether outputs are factors, whatever the sign of `x`."""
@@ -123,13 +122,10 @@ class Probes:
 
     @functools.cached_property
     def untracked(self):
-        """The weights that are read and belong to no layer."""
+        """How many weights are read and belong to no layer."""
         known = {id(x) for x in self.cut.variables}
-        return [
-            x
-            for key, x in self.read.items()
-            if key not in known and "float" in x.dtype
-        ]
+        unknown = [x for key, x in self.read.items() if key not in known]
+        return sum("float" in x.dtype for x in unknown)
 
     @functools.cached_property
     def others(self):
@@ -226,6 +222,24 @@ class Probes:
         axes = range(1, len(self.shape))
         return [x for x in axes if not self.is_one(self.known_factors, x)]
 
+    @property
+    def axes(self):
+        """The axes along which factors differ, in words."""
+        positions = ("depth", "rows", "columns")[4 - len(self.shape) :]
+        names = (*(positions or ("steps",)), "channels")
+        return ", ".join(names[axis - 1] for axis in self.varies)
+
+    @functools.cached_property
+    def softmax(self):
+        """Which part of 1 factors are on average, if they add up to 1."""
+        factors = self.known_factors
+        *grid, last = range(1, factors.ndim)
+        for axes, words in ((tuple(grid), "positions"), ((last,), "channels")):
+            if np.allclose(factors.sum(axis=axes), 1, atol=1e-3):
+                count = math.prod(factors.shape[axis] for axis in axes)
+                return f"{count} (softmax over {words})"
+        return ""
+
     @functools.cached_property
     def depends(self):
         """Whether factors depend on features."""
@@ -306,6 +320,13 @@ class Probes:
             for places in [np.nonzero(differ)[axis]]
         )
 
+    @property
+    def windows(self):
+        """The window in words, where it is smaller than the features."""
+        pairs = zip(self.window, self.known_factors.shape[1:], strict=False)
+        is_small = all(x < y for x, y in pairs)
+        return " x ".join(map(str, self.window)) if is_small else ""
+
     def is_kept(self, axis):
         """Returns whether factors are the same of features in another order.
 
@@ -346,17 +367,15 @@ class Probes:
 
     @functools.cached_property
     def without_gradient(self):
-        """The weights that get no gradient, of those to be trained."""
-        _, values = self._other_values(1)
-        return [
-            variable
-            for variable in self.cut.variables
-            if variable.trainable
-            and not any(
-                np.abs(self._weight_gradient(variable, given)).max() > 0
-                for given in ({}, values)
+        """How many weights get no gradient, of those to be trained."""
+        several = {}, self._other_values(1)[1]
+        return sum(
+            not any(
+                self._weight_gradient(x, values).any() for values in several
             )
-        ]
+            for x in self.cut.variables
+            if x.trainable
+        )
 
     def _weight_gradient(self, variable, values):
         key, direction = id(variable), self.direction

@@ -300,13 +300,14 @@ def _centers(entries):
 
 
 FOLDED = "batch normalization between its layers"
+CENTERS = "kernels of which features meet the center"
 # How weights may be those of ours, `None` where they cannot, and by what the
 # part trains otherwise.
 READINGS: dict[str, Callable[[list], list | None]] = {
     "": _plain,
     FOLDED: _fold,
     "one bias for both pools": _halve,
-    "kernels of which features meet the center": _centers,
+    CENTERS: _centers,
 }
 
 
