@@ -15,112 +15,37 @@ from cbam_keras.insertion.candidates import kind_of
 from cbam_keras.insertion.finding import FAILED, UNKNOWN, Gate, gates_of
 from cbam_keras.insertion.training import trains_otherwise
 
-# A gate whose factors stay above the first cannot close, and one whose factors
-# stay below the second cannot open.
-CLOSED, OPEN = 0.05, 0.95
 NONE = "no attention in this model"
-_RANGE = "factors from {probes.range[0]:.2f} to {probes.range[1]:.2f}"
+_RANGE = "{probes.range[0]:.2f} to {probes.range[1]:.2f}"
 _LIMITS = _RANGE.replace("range", "limits")
-# The sentences on gates, each with whether they pass and when it is true. The
-# first that is true is said.
-VERDICTS: list[tuple[bool, str, Callable[[Gate], Any]]] = [
-    (True, "{match.words}", lambda gate: gate.is_equal),
-    (
-        False,
-        "differs from call to call: new weights, or randomness at inference",
-        lambda gate: not gate.probes.is_repeatable,
-    ),
-    (
-        False,
-        "weights of {probes.untracked} arrays are not tracked: not saved, not trained",
-        lambda gate: gate.probes.untracked,
-    ),
-    (
-        False,
-        "does nothing: returns its input",
-        lambda gate: gate.probes.is_identity,
-    ),
-    (
-        True,
-        "adds, does not multiply",
-        lambda gate: not gate.probes.multiplies and gate.probes.adds,
-    ),
-    (
-        True,
-        "does not multiply features by factors",
-        lambda gate: not gate.probes.multiplies,
-    ),
-    (
-        False,
-        f"constant: {_RANGE}, whatever the features",
-        lambda gate: not gate.probes.depends,
-    ),
-    (
-        False,
-        "weights of {probes.without_gradient} arrays get no gradient",
-        lambda gate: gate.probes.without_gradient,
-    ),
-    (
-        False,
-        "one factor for each image, not for each channel",
-        lambda gate: not gate.probes.varies,
-    ),
-    (
-        True,
-        f"x + x * gate: {_LIMITS}",
-        lambda gate: 0.99 < gate.probes.limits[0] < gate.probes.limits[1] < 2.1,
-    ),
-    (
-        False,
-        f"cannot close: {_LIMITS}",
-        lambda gate: gate.probes.limits[0] > CLOSED,
-    ),
-    (
-        False,
-        f"cannot open: {_LIMITS}",
-        lambda gate: gate.probes.limits[1] < OPEN,
-    ),
-    (
-        True,
-        "nearest of ours: {match.words}; first difference: "
-        "{match.first_difference}",
-        lambda gate: gate.match,
-    ),
-    (
-        True,
-        "features shrink to 1/{probes.softmax}",
-        lambda gate: gate.probes.softmax,
-    ),
-    (
-        True,
-        "pools channels where the paper pools positions",
-        lambda gate: (
-            gate.probes.axes == "channels" and gate.probes.is_kept("channels")
-        ),
-    ),
-    (
-        True,
-        "pools positions where the paper pools channels",
-        lambda gate: (
-            "channels" not in gate.probes.axes
-            and gate.probes.is_kept("positions")
-        ),
-    ),
-    (
-        True,
-        "pools over windows of {probes.windows} where the paper pools all positions",
-        lambda gate: (
-            "channels" in gate.probes.axes
-            and gate.probes.windows
-            and not gate.probes.is_kept("channels")
-        ),
-    ),
-    (
-        True,
-        f"unlike ours: factors by {{probes.axes}}, {_RANGE}",
-        lambda gate: True,
-    ),
-]
+# What is said of a gate that equals none of ours, by what `Probes` measure:
+# the first that is true. A gate with a wrong one does not pass.
+WRONG = {
+    "is_random": "differs from call to call: new weights, or randomness at "
+    "inference",
+    "untracked": "weights of {probes.untracked} arrays are not tracked: not "
+    "saved, not trained",
+    "is_identity": "does nothing: returns its input",
+    "is_constant": f"constant: factors {_RANGE}, whatever the features",
+    "without_gradient": "weights of {probes.without_gradient} arrays get no "
+    "gradient",
+    "is_of_images": "one factor for each image, not for each channel",
+    "cannot_close": f"cannot close: factors from {_LIMITS}",
+    "cannot_open": f"cannot open: factors from {_LIMITS}",
+}
+NEAREST = "nearest of ours: {match.words}; first difference: "
+NEAREST += "{match.first_difference}"
+RIGHT = {
+    "is_residual": f"x + x * gate: factors from {_LIMITS}",
+    "adds": "adds, does not multiply",
+    "mixes": "does not multiply features by factors",
+    "softmax": "features shrink to 1/{probes.softmax}",
+    "pools_channels": "pools channels where the paper pools positions",
+    "pools_positions": "pools positions where the paper pools channels",
+    "windows": "pools over windows of {probes.windows} where the paper pools "
+    "all positions",
+    "axes": f"unlike ours: factors by {{probes.axes}}, {_RANGE}",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,7 +172,7 @@ def row_of(gate: Gate) -> CheckedGate:
     with cut.in_float32():
         passed, verdict = _verdict(gate)
         low, high = math.nan, math.nan
-        if gate.probes and gate.probes.is_repeatable and gate.probes.multiplies:
+        if gate.probes and gate.probes.has_factors:
             low, high = gate.probes.range
         is_compared = gate.is_equal and gate.probes is not None
         reasons = trains_otherwise(gate) if is_compared else []
@@ -273,12 +198,18 @@ def row_of(gate: Gate) -> CheckedGate:
 
 def _verdict(gate):
     """Returns whether a gate passes, and the sentence on it."""
+    probes, found = gate.probes, gate.match
     if gate.problem:
         return not gate.problem.startswith(FAILED), gate.problem
-    passed, words = next(
-        (passes, words) for passes, words, is_true in VERDICTS if is_true(gate)
-    )
-    return passed, words.format(probes=gate.probes, match=gate.match)
+    if gate.is_equal:
+        return True, found.words
+    for name, words in WRONG.items():
+        if getattr(probes, name):
+            return False, words.format(probes=probes)
+    if found:
+        return True, NEAREST.format(match=found)
+    words = next(RIGHT[name] for name in RIGHT if getattr(probes, name))
+    return True, words.format(probes=probes)
 
 
 def _notes(gate):

@@ -242,9 +242,8 @@ def cuts(
         if 0 < len(between) <= MOST_CALLS and not is_ours:
             yield Cut(path, source, product, between, framed, inside)
         elif single.own or single.is_gated:
-            yield dataclasses.replace(
-                single, problem="factors from several tensors"
-            )
+            problem = "factors from several tensors"
+            yield dataclasses.replace(single, problem=problem)
 
 
 def _gives_a_map(node):

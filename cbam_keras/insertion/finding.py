@@ -199,13 +199,16 @@ def _measured(cut, values):
             if probes is None:
                 continue
             gate = Gate(cut, probes)
-            is_ready = probes.is_repeatable and not probes.untracked
-            if is_ready and (probes.is_attention or probes.shifts):
+            is_random = probes.is_random or probes.untracked
+            if not is_random and (probes.is_attention or probes.shifts):
                 gate = Gate(cut, probes, match(probes))
             if gate.is_equal:
                 return gate
-            if best is None or not best.probes.is_attention:
-                best = gate if best is None or probes.is_attention else best
+            if best is None or probes.is_attention > best.probes.is_attention:
+                best = gate
+            if not probes.is_attention and probes.is_pointwise:
+                # Channels would be positions in the other format.
+                break
     return best or Gate(cut, problem=problem)
 
 

@@ -26,6 +26,9 @@ MOST_POSITIONS = 256
 LARGE = 400
 # More kernels are not divided by it in turn.
 MOST_KERNELS = 6
+# A gate whose factors stay above the first cannot close, and one whose factors
+# stay below the second cannot open.
+CLOSED, OPEN = 0.05, 0.95
 # Weights of this size drive factors to their limits.
 WIDE = 30
 
@@ -113,12 +116,12 @@ class Probes:
         return np.broadcast_to(y, shape)
 
     @functools.cached_property
-    def is_repeatable(self):
-        """Whether two calls in inference give the same."""
+    def is_random(self):
+        """Whether two calls in inference differ."""
         # The second call goes on with the random state of the first.
         with Values(self.values):
             first, second = (_run(self.cut.runner, self.x) for _ in range(2))
-        return np.array_equal(first, second)
+        return not np.array_equal(first, second)
 
     @functools.cached_property
     def untracked(self):
@@ -216,17 +219,33 @@ class Probes:
         size = np.abs(self.known_factors).max()
         return np.ptp(factors, axis=axes).max() <= ONE_FACTOR * size
 
+    def _varying(self, factors):
+        axes = range(1, len(self.shape))
+        return [x for x in axes if not self.is_one(factors, x)]
+
     @functools.cached_property
     def varies(self):
         """The axes along which factors differ, that of channels last."""
-        axes = range(1, len(self.shape))
-        return [x for x in axes if not self.is_one(self.known_factors, x)]
+        return self._varying(self.known_factors)
+
+    @functools.cached_property
+    def gated(self):
+        """Whether "channel", "spatial" or both get factors of their own.
+
+        Also those that these weights give no different factors.
+        """
+        axes, last = {*self.varies}, len(self.shape) - 1
+        values = self._other_values(1)[1]
+        for x in (self.x, self.positive):
+            axes |= {*self._varying(self.factors(x, values))}
+        names = {"channel" if axis == last else "spatial" for axis in axes}
+        return names if self.multiplies else {"channel", "spatial"}
 
     @property
     def axes(self):
         """The axes along which factors differ, in words."""
-        positions = ("depth", "rows", "columns")[4 - len(self.shape) :]
-        names = (*(positions or ("steps",)), "channels")
+        positions = ("depth", "rows", "columns")[5 - len(self.shape) :]
+        names = (*(positions if positions[1:] else ["steps"]), "channels")
         return ", ".join(names[axis - 1] for axis in self.varies)
 
     @functools.cached_property
@@ -240,12 +259,48 @@ class Probes:
                 return f"{count} (softmax over {words})"
         return ""
 
+    @property
+    def has_factors(self):
+        """Whether it multiplies by factors, the same in each call."""
+        return not self.is_random and self.multiplies
+
     @functools.cached_property
-    def depends(self):
-        """Whether factors depend on features."""
-        factors = self.known_factors
-        other = self.factors(self.positive)
-        return not self.is_one(np.stack([factors, other]), 0, 1)
+    def is_constant(self):
+        """Whether it multiplies by factors whatever the features."""
+        both = [self.known_factors, self.factors(self.positive)]
+        return self.multiplies and self.is_one(np.stack(both), 0, 1)
+
+    @property
+    def is_of_images(self):
+        """Whether it multiplies an image by one factor."""
+        return self.multiplies and not self.varies
+
+    @property
+    def is_residual(self):
+        """Whether it multiplies by 1 or more, up to 2."""
+        low, high = self.limits
+        return self.multiplies and 0.99 < low and OPEN < high < 2.1
+
+    @property
+    def cannot_close(self):
+        """Whether factors stay away from 0, but for those added to 1."""
+        is_far = self.multiplies and self.limits[0] > CLOSED
+        return is_far and not self.is_residual
+
+    @property
+    def cannot_open(self):
+        """Whether factors stay below 1."""
+        return self.multiplies and self.limits[1] < OPEN
+
+    @property
+    def pools_channels(self):
+        """Whether there is a factor for each channel, of their pools."""
+        return self.axes == "channels" and self.is_kept("channels")
+
+    @property
+    def pools_positions(self):
+        """Whether there is a factor for each position, of their pools."""
+        return "channels" not in self.axes and self.is_kept("positions")
 
     @functools.cached_property
     def is_identity(self):
@@ -268,15 +323,20 @@ class Probes:
         y = self.run(np.where(absent, 0, self.x))
         return np.abs(y[absent]).max() <= 1e-6 * np.abs(y).max()
 
+    @property
+    def mixes(self):
+        """Whether it does not multiply."""
+        return not self.multiplies
+
     @functools.cached_property
     def adds(self):
-        """Whether outputs change by as much as their inputs."""
+        """Whether outputs change by as much as their inputs, or less."""
         changed = self.x.copy()
         places = self.generator.random(self.shape) < 0.02
         places.flat[0] = True
         changed[places] += 1
         y = self.run(changed) - self.run(self.x)
-        return abs(np.median(y[places]) - 1) < 0.2
+        return self.mixes and abs(np.median(y[places]) - 1) < 0.2
 
     @functools.cached_property
     def is_product(self):
@@ -298,10 +358,8 @@ class Probes:
         large = 20 * self.factors(20 * self.x)
         if np.allclose(large, self.known_factors, atol=0.01 * scale):
             return False
-        return self.is_product or (
-            self.known_factors.min() > -ONE_FACTOR * scale
-            and self.window != (1,) * len(self.window)
-        )
+        is_gate = self.known_factors.min() > -ONE_FACTOR * scale
+        return self.is_product or is_gate and not self.is_pointwise
 
     @functools.cached_property
     def window(self):
@@ -321,11 +379,19 @@ class Probes:
         )
 
     @property
+    def is_pointwise(self):
+        """Whether factors depend on the features of their position alone."""
+        return self.multiplies and max(self.window) == 1
+
+    @property
     def windows(self):
         """The window in words, where it is smaller than the features."""
         pairs = zip(self.window, self.known_factors.shape[1:], strict=False)
-        is_small = all(x < y for x, y in pairs)
-        return " x ".join(map(str, self.window)) if is_small else ""
+        is_small = "channels" in self.axes and all(x < y for x, y in pairs)
+        # A convolution of pools of channels is no window of pools.
+        if not is_small or self.is_kept("channels"):
+            return ""
+        return " x ".join(map(str, self.window))
 
     def is_kept(self, axis):
         """Returns whether factors are the same of features in another order.

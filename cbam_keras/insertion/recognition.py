@@ -162,6 +162,8 @@ def match(probes: Probes) -> Match | None:
             arguments = visible | start | {"data_format": probes.data_format}
             try:
                 layer = layer_class(**arguments, dtype="float32")
+                if not probes.gated.issuperset(layer._gated):
+                    continue
                 layer.build(probes.shape)
             # It takes no such sizes, or cannot be the identity.
             except ValueError:

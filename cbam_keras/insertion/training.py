@@ -10,6 +10,7 @@ from cbam_keras.insertion.probes import TOLERANCE, Values, difference_of
 from cbam_keras.insertion.recognition import CENTERS
 from cbam_keras.layers import CBAM, AttentionLayer
 
+FROZEN = "some of its weights are frozen"
 CARRIED = ("regularizer", "constraint")
 
 
