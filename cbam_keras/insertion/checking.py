@@ -15,7 +15,7 @@ from cbam_keras.insertion.candidates import kind_of
 from cbam_keras.insertion.finding import FAILED, UNKNOWN, Gate, gates_of
 from cbam_keras.insertion.training import trains_otherwise
 
-NONE = "no attention in this model"
+NONE = "No attention in this model"
 _RANGE = "{probes.range[0]:.2f} to {probes.range[1]:.2f}"
 _LIMITS = _RANGE.replace("range", "limits")
 # What is said of a gate that equals none of ours, by what `Probes` measure:
@@ -106,11 +106,12 @@ class CheckReport(_terminal.Tabular):
     @property
     def verdict(self) -> str:
         """How many gates have something wrong."""
-        if not self.rows:
-            return f"{NONE}."
         wrong = sum(not row.passed for row in self.rows)
         gates = _checks.count(len(self.rows), "gate")
-        return f"Something is wrong with {wrong} of {gates}."
+        if wrong:
+            return f"Something is wrong with {wrong} of {gates}."
+        is_any = bool(self.rows)
+        return f"Nothing wrong is found in {gates}." if is_any else f"{NONE}."
 
     def _tables(self) -> Iterator[_terminal.Table]:
         rows = [
