@@ -178,7 +178,8 @@ def _examine(cut, values):
         return gate, None
     if cut.is_gated and not cut.own:
         problem += "factors from several tensors"
-        return Gate(cut, problem=problem), None
+        has_factors = gate.probes and gate.probes.has_factors
+        return gate if has_factors else Gate(cut, problem=problem), None
     return None, gate if is_meant and (gate.probes or gate.problem) else None
 
 
@@ -200,7 +201,8 @@ def _measured(cut, values):
                 continue
             gate = Gate(cut, probes)
             is_random = probes.is_random or probes.untracked
-            if not is_random and (probes.is_attention or probes.shifts):
+            may_be = cut.is_gated or probes.is_attention or probes.shifts
+            if may_be and not is_random:
                 gate = Gate(cut, probes, match(probes))
             if gate.is_equal:
                 return gate

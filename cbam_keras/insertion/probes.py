@@ -203,7 +203,8 @@ class Probes:
         return difference <= SEVERAL_ROUNDINGS * own
 
     def _rounded(self, x):
-        return x * (1 + ROUNDING * self.generator.normal(size=np.shape(x)))
+        noise = self.generator.normal(size=np.shape(x))
+        return (x * (1 + ROUNDING * noise)).astype("float32")
 
     def factors(self, x, values=()):
         """Returns what the part multiplies features by, channels last."""
@@ -234,12 +235,17 @@ class Probes:
 
         Also those that these weights give no different factors.
         """
-        axes, last = {*self.varies}, len(self.shape) - 1
-        values = self._other_values(1)[1]
+        axes, values = {*self.varies}, self._other_values(1)[1]
         for x in (self.x, self.positive):
             axes |= {*self._varying(self.factors(x, values))}
-        names = {"channel" if axis == last else "spatial" for axis in axes}
-        return names if self.multiplies else {"channel", "spatial"}
+        *sizes, _ = self.known_factors.shape[1:]
+        grid = {axis for axis, size in enumerate(sizes, 1) if size > 1}
+        if not self.multiplies:
+            return {"channel", "spatial"}
+        # Factors of rows alone are those of no layer of ours.
+        names = {"spatial"} if grid & axes else set()
+        names |= {"channel"} if len(self.shape) - 1 in axes else set()
+        return names if grid <= axes or not grid & axes else set()
 
     @property
     def axes(self):
@@ -320,8 +326,11 @@ class Probes:
     def multiplies(self):
         """Whether each output is a factor times its input."""
         absent = self.generator.random(self.shape) < 0.1
-        y = self.run(np.where(absent, 0, self.x))
-        return np.abs(y[absent]).max() <= 1e-6 * np.abs(y).max()
+        for x in (self.x, self.positive):
+            y = np.abs(self.run(np.where(absent, 0, x)))
+            if y[absent].max() > 1e-6 * y.max():
+                return False
+        return True
 
     @property
     def mixes(self):
