@@ -179,7 +179,8 @@ def _examine(cut, values):
     if cut.is_gated and not cut.own:
         problem += "factors from several tensors"
         has_factors = gate.probes and gate.probes.has_factors
-        return gate if has_factors else Gate(cut, problem=problem), None
+        is_known = gate.problem or has_factors
+        return gate if is_known else Gate(cut, problem=problem), None
     return None, gate if is_meant and (gate.probes or gate.problem) else None
 
 

@@ -47,7 +47,9 @@ class Values(keras.StatelessScope):
         self.read[id(variable)] = variable
         assigned = super().get_current_value(variable)
         if assigned is None and id(variable) in self.values:
-            return ops.convert_to_tensor(self.values[id(variable)])
+            # Keras adds a weight of 64 bits only to what it takes for as many.
+            dtype = "float64" if variable.dtype == "float64" else "float32"
+            return ops.cast(self.values[id(variable)], dtype)
         return assigned
 
 
