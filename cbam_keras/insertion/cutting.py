@@ -178,8 +178,12 @@ class Cut:
 
     @contextlib.contextmanager
     def in_float32(self) -> Iterator[None]:
-        """Context in which the layers compute in float32."""
-        policies = {layer: layer.dtype_policy for layer in self.layers}
+        """Context in which the layers compute in float32, or in float64."""
+        policies = {
+            layer: layer.dtype_policy
+            for layer in self.layers
+            if layer.compute_dtype != "float64"
+        }
         try:
             for layer in policies:
                 layer.dtype_policy = "float32"

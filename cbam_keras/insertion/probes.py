@@ -47,7 +47,7 @@ class Values(keras.StatelessScope):
         self.read[id(variable)] = variable
         assigned = super().get_current_value(variable)
         if assigned is None and id(variable) in self.values:
-            # Keras adds a weight of 64 bits only to what it takes for as many.
+            # Layers of float64 compute in it.
             dtype = "float64" if variable.dtype == "float64" else "float32"
             return ops.cast(self.values[id(variable)], dtype)
         return assigned
@@ -465,7 +465,7 @@ class Probes:
                 y = self.cut.runner(x, training=False)
                 weights = direction.flat[: math.prod(y.shape)]
                 weights = weights.reshape(y.shape).astype("float32")
-                return ops.sum(y * weights), value
+                return ops.sum(ops.cast(y, "float32") * weights), value
 
         gradient = gradient_at(run, tuple(variable.shape))[1]
         return ops.convert_to_numpy(gradient)
@@ -513,7 +513,8 @@ def _gradient(function, x, weights):
 
     def run(watch):
         features = watch(ops.convert_to_tensor(x, "float32"))
-        return ops.sum(function(features) * weights), features
+        y = ops.cast(function(features), "float32")
+        return ops.sum(y * weights), features
 
     return ops.convert_to_numpy(gradient_at(run, x.shape)[1])
 
