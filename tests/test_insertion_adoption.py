@@ -181,22 +181,6 @@ def untied(x):
 
 # A name: what is pasted, and what is said.
 DEPARTURES = {
-    "sigmoid twice": (
-        partial(channel, gate=lambda z: ops.sigmoid(ops.sigmoid(z))),
-        "cannot close: factors from 0.50 to 0.73",
-    ),
-    "softmax": (
-        partial(channel, gate="softmax"),
-        f"features shrink to 1/{CHANNELS} (softmax over channels)",
-    ),
-    "no MLP": (
-        lambda x: gated(x, layers.Dense(CHANNELS, "sigmoid")),
-        "unlike ours: factors by channels",
-    ),
-    "positions pooled": (
-        partial(spatial, axis=1),
-        "unlike ours: factors by columns",
-    ),
     "first layer twice": (untied, "unlike ours: factors by channels"),
     "three layers": (
         lambda x: gated(x, *map(layers.Dense, (4, 5, CHANNELS)), ops.sigmoid),

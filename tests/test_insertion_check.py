@@ -21,7 +21,7 @@ from pasted import (
 )
 from scipy.special import expit
 
-from cbam_keras import _graph
+from cbam_keras import _graph, cli
 from cbam_keras.insertion import check
 from cbam_keras.insertion.checking import RIGHT, WRONG
 
@@ -324,3 +324,22 @@ def test_all_precisions_are_compared(policy):
     with _graph.dtype_policy(policy):
         model = network(both)
     assert only(check(model)).equals.startswith("cbam_keras.CBAM")
+
+
+@pytest.mark.parametrize(
+    "gate, status, words",
+    [
+        (both, 0, "as the paper"),
+        (two_mlps, 1, "cannot close"),
+        (None, 2, "must be a model that Keras loads"),
+    ],
+)
+def test_the_command_ends_with_what_it_finds(
+    gate, status, words, tmp_path, capsys
+):
+    path = tmp_path / "model.keras"
+    if gate:
+        network(gate).save(path)
+    assert cli.main(["check", str(path)]) == status
+    printed = capsys.readouterr()
+    assert words in printed.out + printed.err

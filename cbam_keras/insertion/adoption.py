@@ -46,17 +46,17 @@ def adopt(
 ) -> tuple[keras.Model, AdoptReport]:
     """Replaces attention that somebody else wrote by ours, with its weights.
 
-    It is recognized by what it computes: a layer of any class, or operations
-    of a functional model, that multiply features by factors computed from them.
-    Where one of our layers computes the same, it takes their place. The given
-    model is not modified.
-
-    Outputs and gradients are compared on random features, in inference: batch
-    normalization inside a gate may become part of its kernels.
+    What `check` finds equal to one of our layers, in training too, that layer
+    takes the place of, with its regularizers, constraints, and whether it is
+    trained. What is inside of a layer of your own stays. The given model is
+    not modified.
 
     Args:
         model: Functional or Sequential `keras.Model`, or a subclassed model
-            that was called and whose `call` takes symbolic inputs.
+            that was called and whose `call` takes symbolic inputs. Models of
+            `tf_keras` are not taken.
+        images: Array of images, or what else the model takes, to compare both
+            models on. Defaults to `None`, for random images.
 
     Returns:
         Tuple of the new `keras.Model`, or the given one if nothing is adopted,
@@ -107,7 +107,8 @@ def _layer(gate):
     name = cut.path.rpartition("/")[-1]
     half = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
     layer = layer_for(
-        gate,
+        cut,
+        gate.match,
         name=f"{name}_gate" if cut.layer else name,
         dtype=half.get(cut.source.dtype, cut.source.dtype),
     )

@@ -175,8 +175,11 @@ def row_of(gate: Gate) -> CheckedGate:
         low, high = math.nan, math.nan
         if gate.probes and gate.probes.has_factors:
             low, high = gate.probes.range
-        is_compared = gate.is_equal and gate.probes is not None
-        reasons = trains_otherwise(gate) if is_compared else []
+        equal = gate.match if gate.is_equal else None
+        is_ours = gate.probes is None
+        reasons = []
+        if equal and gate.probes:
+            reasons = trains_otherwise(equal, gate.probes)
         notes = [*_notes(gate)]
     if reasons:
         notes.append(f"trains otherwise: {', '.join(reasons)}")
@@ -186,12 +189,12 @@ def row_of(gate: Gate) -> CheckedGate:
         was="functions" if is_function else type(cut.operation).__name__,
         verdict=verdict,
         passed=passed,
-        equals=gate.match.code if gate.is_equal else "",
-        kind=kind_of(gate.match.layer_class) if gate.is_equal else "",
-        adopted=is_compared and not reasons and not cut.inside,
+        equals=equal.code if equal else "",
+        kind=kind_of(equal.layer_class) if equal else "",
+        adopted=bool(equal) and not (is_ours or reasons or cut.inside),
         low=low,
         high=high,
-        difference=gate.match.difference if gate.is_equal else math.nan,
+        difference=equal.difference if equal else math.nan,
         parameters=sum(int(np.prod(x.shape)) for x in cut.variables),
         note="; ".join(notes),
     )

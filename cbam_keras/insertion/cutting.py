@@ -143,16 +143,18 @@ class Cut:
 
         `values` are by the ids of variables.
         """
-        weights = []
-        for entry in self.entries:
-            *first, last = (None if x is None else values[id(x)] for x in entry)
+        weights: list[list[np.ndarray]] = []
+        for *first, last in self.entries:
+            array = values[id(last)]
+            arrays = [
+                neutral if x is None else values[id(x)]
+                for x, neutral in zip(
+                    first, [array * 0 + 1, array * 0, array], strict=False
+                )
+            ]
             if first:
-                neutral = (np.ones_like(last), np.zeros_like(last), last)
-                pairs = zip(first, neutral, strict=True)
-                first = [y if x is None else x for x, y in pairs]
-                norm = self.norms[id(entry[-1])]
-                last = last + (norm.epsilon - EPSILON)
-            weights.append([*first, last])
+                array = array + (self.norms[id(last)].epsilon - EPSILON)
+            weights.append([*arrays, array])
         return weights
 
     @property

@@ -41,7 +41,8 @@ class Values(keras.StatelessScope):
 
     def __init__(self, values: Mapping[int, object]):
         super().__init__()
-        self.values, self.read = values, {}
+        self.values = values
+        self.read: dict[int, keras.Variable] = {}
 
     def get_current_value(self, variable):
         self.read[id(variable)] = variable
@@ -222,32 +223,34 @@ class Probes:
         size = np.abs(self.known_factors).max()
         return np.ptp(factors, axis=axes).max() <= ONE_FACTOR * size
 
-    def _varying(self, factors):
-        axes = range(1, len(self.shape))
-        return [x for x in axes if not self.is_one(factors, x)]
-
     @functools.cached_property
     def varies(self):
-        """The axes along which factors differ, that of channels last."""
-        return self._varying(self.known_factors)
+        """The axes along which factors differ, that of channels last.
 
-    @functools.cached_property
-    def gated(self):
-        """Whether "channel", "spatial" or both get factors of their own.
-
-        Also those that these weights give no different factors.
+        Some differ only with other weights, as behind a ReLU that gives 0.
         """
-        axes, values = {*self.varies}, self._other_values(1)[1]
-        for x in (self.x, self.positive):
-            axes |= {*self._varying(self.factors(x, values))}
+        values = self._other_values(1)[1]
+        several = [self.known_factors]
+        several += [self.factors(x, values) for x in (self.x, self.positive)]
+        return [
+            axis
+            for axis in range(1, len(self.shape))
+            if not all(self.is_one(factors, axis) for factors in several)
+        ]
+
+    @property
+    def gated(self):
+        """Whether "channel", "spatial" or both get factors of their own."""
         *sizes, _ = self.known_factors.shape[1:]
         grid = {axis for axis, size in enumerate(sizes, 1) if size > 1}
         if not self.multiplies:
             return {"channel", "spatial"}
         # Factors of rows alone are those of no layer of ours.
-        names = {"spatial"} if grid & axes else set()
-        names |= {"channel"} if len(self.shape) - 1 in axes else set()
-        return names if grid <= axes or not grid & axes else set()
+        if 0 < len(grid.intersection(self.varies)) < len(grid):
+            return set()
+        names = {"spatial"} if grid.intersection(self.varies) else set()
+        is_of_channels = len(self.shape) - 1 in self.varies
+        return names | ({"channel"} if is_of_channels else set())
 
     @property
     def axes(self):

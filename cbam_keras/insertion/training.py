@@ -4,61 +4,67 @@ from typing import Any
 
 from keras import ops
 
-from cbam_keras.insertion.cutting import EPSILON
-from cbam_keras.insertion.finding import Gate
-from cbam_keras.insertion.probes import TOLERANCE, Values, difference_of
-from cbam_keras.insertion.recognition import CENTERS
+from cbam_keras.insertion.cutting import EPSILON, Cut
+from cbam_keras.insertion.probes import (
+    TOLERANCE,
+    Probes,
+    Values,
+    difference_of,
+)
+from cbam_keras.insertion.recognition import CENTERS, Match
 from cbam_keras.layers import CBAM, AttentionLayer
 
 FROZEN = "some of its weights are frozen"
 CARRIED = ("regularizer", "constraint")
 
 
-def layer_for(gate: Gate, **options: Any) -> AttentionLayer:
-    """Returns our layer in the place of a gate, with its weights.
+def layer_for(cut: Cut, match: Match, **options: Any) -> AttentionLayer:
+    """Returns our layer in the place of a part, with its weights.
 
-    It has arguments for what the gate does in training, as far as they exist.
+    It has arguments for what the part does in training, as far as they exist.
     """
-    options = {**gate.match.arguments, **options}
-    for ours, theirs in _pairs(gate, _built(gate, options)):
+    options = {**match.arguments, **options}
+    for ours, theirs in _pairs(match, _built(cut, match, options)):
         kind = "bias" if ours.name.endswith("bias") else "kernel"
         for what in CARRIED:
             if (value := getattr(theirs, what, None)) is not None:
                 options.setdefault(f"{kind}_{what}", value)
-    for norm in gate.cut.norms.values():
-        is_cbam = gate.match.layer_class is CBAM
+    for norm in cut.norms.values():
+        is_cbam = match.layer_class is CBAM
         name = "spatial_" * is_cbam + "batch_norm_momentum"
-        if gate.match.reading == "":
+        if match.reading == "":
             options.setdefault(name, norm.momentum)
-    layer = _built(gate, options)
-    layer.set_weights(gate.match.arrays)
-    sources = [x for x in gate.match.sources if x is not None]
+    layer = _built(cut, match, options)
+    layer.set_weights(match.arrays)
+    sources = [x for x in match.sources if x is not None]
     layer.trainable = not sources or any(x.trainable for x in sources)
     return layer
 
 
-def _built(gate, options):
-    layer = gate.match.layer_class(**options)
-    layer.build(gate.cut.shape)
+def _built(cut, match, options):
+    layer = match.layer_class(**options)
+    layer.build(cut.shape)
     return layer
 
 
-def _pairs(gate, layer):
-    """Returns the weights of our layer, each with that of the gate."""
-    return [*zip(layer.weights, gate.match.sources or (), strict=False)]
+def _pairs(match, layer):
+    """Returns the weights of our layer, each with that of the part."""
+    # Weights that were computed of several have none.
+    return [*zip(layer.weights, match.sources, strict=False)]
 
 
-def trains_otherwise(gate: Gate) -> list[str]:
-    """Returns what a gate does in training that our layer does not."""
-    probes, norms = gate.probes, {*gate.cut.norms.values()}
-    options = {"dtype": "float32", "data_format": probes.data_format}
-    layer = layer_for(gate, **options)
-    reasons = [*_randomness(gate.cut)]
-    if gate.match.reading not in ("", CENTERS):
-        reasons.append(gate.match.reading)
-    if getattr(gate.cut.source, "_keras_mask", None) is not None:
+def trains_otherwise(match: Match, probes: Probes) -> list[str]:
+    """Returns what a part does in training that our layer does not."""
+    cut, norms = probes.cut, {*probes.cut.norms.values()}
+    layer = layer_for(
+        cut, match, dtype="float32", data_format=probes.data_format
+    )
+    reasons = [*_randomness(cut)]
+    if match.reading not in ("", CENTERS):
+        reasons.append(match.reading)
+    if getattr(cut.source, "_keras_mask", None) is not None:
         reasons.append("the mask of its features, which ours heeds")
-    for ours, theirs in _pairs(gate, layer):
+    for ours, theirs in _pairs(match, layer):
         if theirs is None:
             reasons.append(f"ours has a {ours.name.rpartition('_')[-1]} more")
             continue
@@ -68,7 +74,7 @@ def trains_otherwise(gate: Gate) -> list[str]:
             if words[0] != words[1]:
                 reasons.append(f"{words[1] or f'no {what}'} of some weights")
         if ours.trainable != theirs.trainable:
-            is_norm = id(theirs) in gate.cut.norms
+            is_norm = id(theirs) in cut.norms
             reasons.append(
                 f"frozen {'normalization' if is_norm else 'weights'}"
             )
