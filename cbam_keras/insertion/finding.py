@@ -66,10 +66,10 @@ def noise_for(model: keras.Model) -> Any:
         noise = generator.normal(size=shape)
         if "float" not in x.dtype:
             noise = np.abs(noise)
-        # Strings stay numbers, which such inputs do not take.
-        with contextlib.suppress(Exception):
-            noise = ops.cast(noise, x.dtype)
-        inputs.append(noise)
+        if x.dtype == "string":
+            inputs.append(ops.convert_to_tensor(noise.astype(str)))
+        else:
+            inputs.append(ops.cast(noise, x.dtype))
     return _graph.as_input(model, inputs)
 
 
@@ -194,17 +194,17 @@ def _measured(cut, values):
         for data_format in formats:
             try:
                 probes = probe(cut, data_format, own)
+                if probes is None:
+                    continue
+                gate = Gate(cut, probes)
+                is_random = probes.is_random or probes.untracked
+                may_be = cut.is_gated or probes.is_attention or probes.shifts
+                if may_be and not is_random:
+                    gate = Gate(cut, probes, match(probes))
             # A part of any network may raise anything.
             except Exception as error:  # noqa: BLE001
                 problem = problem or f"{FAILED}: {_reason(error)}"
                 continue
-            if probes is None:
-                continue
-            gate = Gate(cut, probes)
-            is_random = probes.is_random or probes.untracked
-            may_be = cut.is_gated or probes.is_attention or probes.shifts
-            if may_be and not is_random:
-                gate = Gate(cut, probes, match(probes))
             if gate.is_equal:
                 return gate
             if best is None or probes.is_attention > best.probes.is_attention:

@@ -403,7 +403,7 @@ class Probes:
         pairs = zip(self.window, self.known_factors.shape[1:], strict=False)
         is_small = "channels" in self.axes and all(x < y for x, y in pairs)
         # A convolution of pools of channels is no window of pools.
-        if not is_small or self.is_kept("channels"):
+        if not is_small or self.is_pointwise or self.is_kept("channels"):
             return ""
         return " x ".join(map(str, self.window))
 
@@ -411,7 +411,8 @@ class Probes:
         """Returns whether factors are the same of features in another order.
 
         These are mixed along the axes of positions alike, or along that of
-        channels at each position, and keep their means and maxima.
+        channels at each position, and keep their means and maxima. Also with
+        other weights, since some give the same factor of all.
         """
         x = np.moveaxis(self.x, self.axis, -1)
         if axis == "channels":
@@ -419,9 +420,13 @@ class Probes:
         else:
             flat = x.reshape(len(x), -1, self.channels)
             x = self.generator.permutation(flat, axis=1).reshape(x.shape)
-        other = self.factors(np.moveaxis(x, -1, self.axis))
-        scale = np.abs(self.known_factors).max()
-        return np.allclose(other, self.known_factors, atol=ONE_FACTOR * scale)
+        mixed = np.moveaxis(x, -1, self.axis)
+        several = {}, *(self._other_values(1)[1] for _ in range(2))
+        pairs = (
+            [self.factors(x, values) for x in (self.x, mixed)]
+            for values in several
+        )
+        return all(difference_of(*pair) <= ONE_FACTOR for pair in pairs)
 
     @functools.cached_property
     def range(self):
@@ -448,13 +453,13 @@ class Probes:
     @functools.cached_property
     def without_gradient(self):
         """How many weights get no gradient, of those to be trained."""
-        several = {}, self._other_values(1)[1]
+        # Some weights let a ReLU give 0 of all.
+        several = {}, *(self._other_values(1)[1] for _ in range(3))
         return sum(
-            not any(
-                self._weight_gradient(x, values).any() for values in several
-            )
+            not any(self._weight_gradient(x, y).any() for y in several)
             for x in self.cut.variables
-            if x.trainable
+            # Scales of float8 are overwritten.
+            if x.trainable and not x.overwrite_with_gradient
         )
 
     def _weight_gradient(self, variable, values):

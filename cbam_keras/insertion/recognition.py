@@ -363,7 +363,8 @@ def _structures(arrays, probes):
         yield from ((SpatialAttention, x) for x in convolutions)
         for mlp, convolution in itertools.product(mlps, convolutions):
             yield CBAM, mlp | _of_half("spatial", convolution)
-    for size, *others in cores:
+    # Scales of quantized layers have no axes.
+    for size, *others in filter(None, cores):
         if others == [1, 1]:
             yield EfficientChannelAttention, {"kernel_size": size}
         if others == [size, 2, 1]:
