@@ -277,9 +277,14 @@ class Probes:
 
     @functools.cached_property
     def is_constant(self):
-        """Whether it multiplies by factors whatever the features."""
-        both = [self.known_factors, self.factors(self.positive)]
-        return self.multiplies and self.is_one(np.stack(both), 0, 1)
+        """Whether it multiplies by factors whatever features and weights."""
+        several = [{}, *(self._other_values(1)[1] for _ in range(2))]
+        features = (self.x, self.positive, -self.positive)
+        factors = (
+            np.stack([self.factors(x, values) for x in features])
+            for values in several
+        )
+        return self.multiplies and all(self.is_one(x, 0, 1) for x in factors)
 
     @property
     def is_of_images(self):
