@@ -29,8 +29,8 @@ MOST_KERNELS = 6
 # A gate whose factors stay above the first cannot close, and one whose factors
 # stay below the second cannot open.
 CLOSED, OPEN = 0.05, 0.95
-# Weights of this size drive factors to their limits.
-WIDE = 30
+# Weights of this size drive factors near their limits, and these to them.
+LIMITING, WIDE = 5, 30
 
 
 class Values(keras.StatelessScope):
@@ -137,10 +137,14 @@ class Probes:
     def others(self):
         """Names of probes, with other weights and features.
 
-        Hidden units exceed 100, and factors are not at their limits.
+        In some factors reach their limits, in others hidden units exceed 100
+        while factors do not.
         """
         kernels, values = self._other_values(1)
-        probes = [("other weights", values, self.positive)] * bool(values)
+        probes = [("other weights", values, self.positive)]
+        for x in (self.x, self.positive, -self.positive):
+            probes.append(("large weights", self._other_values(LIMITING)[1], x))
+        probes = probes * bool(values)
         for key in kernels[:MOST_KERNELS]:
             changed = {**values, key: values[key] / LARGE}
             name = "hidden units above 100"
