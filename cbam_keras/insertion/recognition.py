@@ -162,7 +162,9 @@ def match(probes: Probes) -> Match | None:
             arguments = visible | start | {"data_format": probes.data_format}
             try:
                 layer = layer_class(**arguments, dtype="float32")
-                if not probes.gated.issuperset(layer._gated):
+                # What global context gates depends on how it is fused.
+                is_of_gates = probes.gated.issuperset(layer._gated)
+                if not is_of_gates and layer_class is not GlobalContext:
                     continue
                 layer.build(probes.shape)
             # It takes no such sizes, or cannot be the identity.
