@@ -285,9 +285,29 @@ def report(parser):
     )
 
 
+def check(parser):
+    """Says of each attention gate of a saved model what it computes: that of a
+    layer of ours, or what is wrong with it. It ends with 1 if something is, or
+    if there is no attention.
+
+    examples:
+      cbam-keras check model.keras
+      cbam-keras check model.keras --module my_layers
+    """
+    parser.usage += " FILE"
+    parser.add_argument("file", metavar="FILE", help="a model: .keras or .h5")
+    parser.add_argument(
+        "--module",
+        metavar="MODULE",
+        help="a module with classes of the model that are registered",
+    )
+    add_json(parser)
+
+
 # The subcommands, whose docstrings are their help, and what the list says.
 COMMANDS = {
     train: "train a network without and with attention, and compare",
     tune: "search reduction ratio and kernel size, and compare the best",
+    check: "say whether the attention of a model computes what it should",
     report: "write the page of a run again, with what its networks look at",
 }

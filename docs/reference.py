@@ -76,7 +76,7 @@ REPEATED = {"CBAM": ("reduction_ratio", "identity_init")}
 # What calls return, and their docstrings describe: see `help(study.Row)`.
 RETURNED = """
     study.Row study.Run study.Outcome study.Trial study.Estimate
-    insertion.Place insertion.AdoptedGate
+    insertion.Place insertion.CheckedGate
     presets.Preset profiling.LayerProfile
 """.split()
 # Methods and properties that users need.

@@ -32,14 +32,14 @@ def pooled(x, kind="avg", form="ops"):
     return layers.Lambda(reduce)(x) if form == "lambda" else reduce(x)
 
 
-def mlp(x, hidden, bias=True, activation="relu", unit="dense", norm=False):
+def mlp(x, hidden, bias=True, activation="relu", unit="dense", norm=None):
     """Returns the functions of an MLP, without an activation at its end."""
     dense, options = layers.Dense, {"use_bias": bias}
     if unit == "conv":
         dense, options["kernel_size"] = layers.Conv2D, 1
     parts = [dense(hidden, **options)]
     if norm:
-        parts.append(layers.BatchNormalization())
+        parts.append(layers.BatchNormalization(epsilon=norm))
     parts += [layers.Activation(activation), dense(x.shape[-1], **options)]
     return keras.Sequential(parts) if unit == "sequential" else parts
 
@@ -77,7 +77,7 @@ def channel(
 
 
 def spatial_map(
-    x, size=7, pools=("avg", "max"), bias=False, norm=False, filters=1, **kw
+    x, size=7, pools=("avg", "max"), bias=False, norm=None, filters=1, **kw
 ):
     gate, axis = kw.pop("gate", "sigmoid"), kw.pop("axis", -1)
     reduce = {"avg": ops.mean, "max": ops.max}
@@ -86,7 +86,7 @@ def spatial_map(
     conv = of_rank("Conv", x)
     y = conv(filters, size, padding="same", use_bias=bias, **kw)(y)
     if norm:
-        y = layers.BatchNormalization()(y)
+        y = layers.BatchNormalization(epsilon=norm)(y)
     return layers.Activation(gate)(y)
 
 
@@ -176,6 +176,19 @@ class Weights(layers.Layer):
 
     def call(self, x):
         return x * ops.sigmoid(ops.relu(pooled(x) @ self.w1) @ self.w2)
+
+
+class Block(layers.Layer):
+    """A residual block with a gate inside."""
+
+    def build(self, shape):
+        self.conv = layers.Conv2D(shape[-1], 3, padding="same")
+        self.gate = Weights(name="gate")
+        self.conv.build(shape)
+        self.gate.build(shape)
+
+    def call(self, x):
+        return x + self.gate(self.conv(x))
 
 
 class OfTensorFlow(Channel):

@@ -21,7 +21,7 @@ from cbam_keras._terminal import say
 from cbam_keras.cli.command import HANDLERS
 
 RUNS = ["train", "tune"]
-COMMANDS = [*RUNS, "report"]
+COMMANDS = [*RUNS, "check", "report"]
 # As the script of the command does.
 COMMAND = "import sys; from _cbam_keras_command import main; sys.exit(main())"
 
@@ -74,6 +74,7 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(capsys, name):
         ("train --epochs 1.5", "invalid int value: '1.5'"),
         ("report r --lay x", "unrecognized arguments: --lay"),
         ("report runs/a it.png", "unrecognized arguments: it.png"),
+        ("check", "the following arguments are required: FILE"),
         ("train --attention cbma", 'or MODULE:CLASS). Did you mean "cbam"?'),
         ("train --image-size 3x4x5", "invalid value: '3x4x5' (N or HxW)"),
         ("train --output=", "argument --output: a value is empty"),

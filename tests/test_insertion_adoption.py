@@ -9,6 +9,7 @@ from insertion_checks import data_for, predictions, vary
 from keras import layers, ops
 from pasted import (
     CHANNELS,
+    Block,
     Both,
     OfTensorFlow,
     Spatial,
@@ -18,8 +19,8 @@ from pasted import (
     channel,
     efficient,
     gated,
-    mlp,
     network,
+    pooled,
     spatial,
     unrefined,
 )
@@ -41,7 +42,7 @@ FORMS = {
         "CBAM(R, kernel_size=3, spatial_use_bias=True)",
     ),
     "normalized map": (
-        partial(both, spatial_options={"norm": True}),
+        partial(both, spatial_options={"norm": 1e-5}),
         "CBAM(R, spatial_batch_norm=True)",
     ),
     "spatial first": (
@@ -55,7 +56,6 @@ FORMS = {
         partial(both, pools=("avg",)),
         "CBAM(R, channel_pool_types=('avg',))",
     ),
-    "normalized MLP": (partial(channel, norm=True), "ChannelAttention(R)"),
     "channel gate": (channel, "ChannelAttention(R)"),
     "maximum alone": (
         partial(channel, pools=("max",)),
@@ -97,7 +97,6 @@ NOTES = {
     "two sigmoids": "a sigmoid for each pool, added: factors up to 2",
     "truncated": "hidden width truncated: taken as hidden_units=5",
     "average alone": "average alone",
-    "normalized MLP": "batch normalization compared in inference",
 }
 
 
@@ -118,6 +117,17 @@ def assert_predicts_the_same(model, other):
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5 * largest)
 
 
+def assert_trains_the_same(model, other):
+    x = data_for(model)
+    (before,) = predictions(model, x)
+    losses = []
+    for each in (model, other):
+        each.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
+        losses.append(each.train_on_batch(x, 0 * before + 1))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert_predicts_the_same(model, other)
+
+
 @pytest.mark.parametrize(
     "form",
     [
@@ -134,12 +144,13 @@ def test_what_computes_the_same_becomes_ours(form):
     adopted, report = adopt(model)
     row = only(report)
     code = code.replace("(R", "(reduction_ratio=4")
-    assert row.adopted and row.layer == f"cbam_keras.{code}"
+    assert row.adopted and row.equals == f"cbam_keras.{code}"
     assert type(gate_of(adopted)).__name__ == code.partition("(")[0]
     assert row.note == NOTES.get(form, row.note)
     assert row.difference < 1e-5 and report.difference < 1e-5
     assert_predicts_the_same(model, adopted)
     assert all(map(np.array_equal, before, model.get_weights()))
+    assert_trains_the_same(model, adopted)
 
 
 @pytest.mark.parametrize(
@@ -158,76 +169,151 @@ def test_any_number_of_positions_is_adopted(form, shape):
     assert_predicts_the_same(model, adopted)
 
 
-# A name: what is pasted, the kind that is nearest, what is said.
+def untied(x):
+    """An MLP with a first layer for each pool."""
+    last = layers.Dense(CHANNELS)
+    several = [
+        last(layers.Dense(3, "relu")(pooled(x, kind)))
+        for kind in ("avg", "max")
+    ]
+    return x * ops.sigmoid(layers.add(several))
+
+
+# A name: what is pasted, and what is said.
 DEPARTURES = {
-    "sigmoid twice": (
-        partial(channel, gate=lambda z: ops.sigmoid(ops.sigmoid(z))),
-        "channel",
-        "sigmoid twice",
-    ),
-    "sigmoid of sigmoids": (
-        partial(channel, join="twice"),
-        "channel",
-        "sigmoid twice",
-    ),
-    "ReLU before": (
-        partial(spatial, gate=lambda z: ops.sigmoid(ops.relu(z))),
-        "spatial",
-        "a ReLU before the sigmoid",
-    ),
-    "softmax": (
-        partial(channel, gate="softmax"),
-        "channel",
-        "softmax in place of sigmoid",
-    ),
-    "no MLP": (
-        lambda x: gated(x, layers.Dense(CHANNELS, "sigmoid")),
-        "channel",
-        "no MLP between pools and gate",
-    ),
-    "many maps": (
-        partial(spatial, filters=CHANNELS),
-        "spatial",
-        f"{CHANNELS} spatial maps in place of one",
-    ),
-    "positions pooled": (
-        partial(spatial, axis=1),
-        "spatial",
-        "positions pooled where CBAM pools channels",
-    ),
-    "pixels": (
-        lambda x: x * layers.Conv2D(1, 1, activation="sigmoid")(x),
-        "spatial",
-        "factors of positions",
-    ),
-    "no gradient": (
-        lambda x: gated(
-            x,
-            *mlp(x, 3),
-            layers.Activation("sigmoid"),
-            ops.stop_gradient,
-        ),
-        "channel",
-        "factors of channels",
-    ),
+    "first layer twice": (untied, "unlike ours: factors by channels"),
     "three layers": (
         lambda x: gated(x, *map(layers.Dense, (4, 5, CHANNELS)), ops.sigmoid),
-        "channel",
-        "factors of channels",
+        "unlike ours: factors by channels",
     ),
+    "inside a block": (lambda x: Block()(x), "SqueezeExcite"),
 }
 
 
 @pytest.mark.parametrize("form", DEPARTURES)
 def test_what_is_none_of_ours_stays_and_is_named(form):
-    gate, kind, words = DEPARTURES[form]
+    gate, words = DEPARTURES[form]
     model = network(gate)
     same, report = adopt(model)
+    assert same is model and not only(report).adopted
+    assert words in only(report).verdict and words.split()[0] in str(report)
+
+
+def dense(units, **options):
+    return layers.Dense(units, **options)
+
+
+def mlp_of(between=(), **options):
+    """Returns SE whose layers have options."""
+    parts = [dense(3, **options), layers.ReLU(), *between]
+    return lambda x: gated(x, *parts, dense(CHANNELS, **options), ops.sigmoid)
+
+
+L2 = keras.regularizers.L2(0.01)
+# A name: what is pasted, and why it stays.
+ONLY_IN_TRAINING = {
+    "dropout": (
+        lambda: mlp_of([layers.Dropout(0.5)]),
+        "trains otherwise: Dropout 0.5",
+    ),
+    "epsilon": (
+        lambda: partial(spatial, norm=0.001),
+        "trains otherwise: epsilon 0.001 of batch normalization",
+    ),
+    "normalized MLP": (
+        lambda: partial(channel, norm=1e-5),
+        "trains otherwise: batch normalization between its layers",
+    ),
+    "some L2": (
+        lambda: (
+            lambda x: gated(
+                x,
+                dense(3, kernel_regularizer=L2, activation="relu"),
+                dense(CHANNELS, activation="sigmoid"),
+            )
+        ),
+        "trains otherwise: no regularizer of some weights",
+    ),
+    "some biases": (
+        lambda: (
+            lambda x: gated(
+                x,
+                dense(3, use_bias=False, activation="relu"),
+                dense(CHANNELS, activation="sigmoid"),
+            )
+        ),
+        "trains otherwise: ours has a bias more",
+    ),
+    "one bias": (
+        lambda: one_bias,
+        "trains otherwise: one bias for both pools",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ONLY_IN_TRAINING)
+def test_what_trains_otherwise_stays_and_is_named(name):
+    make, words = ONLY_IN_TRAINING[name]
+    model = network(make())
+    same, report = adopt(model)
     row = only(report)
-    assert same is model
-    assert (row.adopted, row.kind) == (False, kind)
+    assert same is model and row.equals and not row.adopted
     assert words in row.note
-    assert words.split()[0] in str(report)
+
+
+@pytest.mark.parametrize("part", ["first layer", "normalization"])
+def test_what_is_frozen_in_part_stays(part):
+    layer = (
+        dense(3, activation="relu")
+        if part == "first layer"
+        else layers.BatchNormalization(epsilon=1e-5)
+    )
+    layer.trainable = False
+    gate = {
+        "first layer": lambda x: gated(x, layer, dense(CHANNELS), ops.sigmoid),
+        "normalization": lambda x: (
+            x
+            * ops.sigmoid(
+                layer(
+                    layers.Conv2D(1, 3, padding="same", use_bias=False)(pair(x))
+                )
+            )
+        ),
+    }[part]
+    model = network(gate)
+    same, report = adopt(model)
+    assert same is model and "frozen" in only(report).note
+
+
+def pair(x):
+    return ops.concatenate(
+        [f(x, axis=-1, keepdims=True) for f in (ops.mean, ops.max)], axis=-1
+    )
+
+
+def one_bias(x):
+    """Both pools are added before the second layer: one bias, not two."""
+    first, second = dense(3, activation="relu"), dense(CHANNELS)
+    hidden = layers.add([first(pooled(x, kind)) for kind in ("avg", "max")])
+    return x * ops.sigmoid(second(hidden))
+
+
+def test_regularizers_constraints_and_momentum_are_carried_over():
+    options = {
+        "kernel_regularizer": L2,
+        "kernel_constraint": keras.constraints.MaxNorm(0.1),
+        "bias_regularizer": keras.regularizers.L1(0.02),
+    }
+    model = network(mlp_of(**options))
+    adopted, report = adopt(model)
+    assert only(report).adopted
+    assert_trains_the_same(model, adopted)
+    norm = layers.BatchNormalization(epsilon=1e-5, momentum=0.5)
+    conv = layers.Conv2D(1, 3, padding="same", use_bias=False)
+    model = network(lambda x: x * ops.sigmoid(norm(conv(pair(x)))))
+    adopted, _ = adopt(model)
+    assert gate_of(adopted).batch_norm_momentum == 0.5
+    assert_trains_the_same(model, adopted)
 
 
 def residual(x, y):
@@ -394,7 +480,7 @@ def test_the_report_has_a_row_for_each_gate():
     _, report = adopt(model)
     frame = report.to_dataframe()
     assert list(frame["adopted"]) == [True, False]
-    assert list(frame["kind"]) == ["cbam", "channel"]
+    assert list(frame["kind"]) == ["cbam", ""]
     assert {"gate", "difference", "note"} <= {*frame}
     assert report.verdict.startswith("1 of 2 gates adopted.")
     assert "CBAM(reduction_ratio=4)" in str(report)

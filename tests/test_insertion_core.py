@@ -224,6 +224,12 @@ def test_frames():
     assert isinstance(core.get_layer("frames"), layers.TimeDistributed)
 
 
+def test_a_model_of_frames():
+    inner = features(CBAM(4, 3), (7, 5, 16))
+    x = keras.Input((2, *inner.input_shape[1:]))
+    check(keras.Model(x, layers.TimeDistributed(inner)(x)))
+
+
 class OwnGate(SqueezeExcite):
     def attention_map(self, inputs, training=None, mask=None):
         return 1 - super().attention_map(inputs, training, mask)

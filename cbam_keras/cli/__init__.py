@@ -2,6 +2,7 @@
 
 - `command`: `main`, and what a subcommand ends with.
 - `runs`: `train`, `tune` and `report`.
+- `checks`: `check`.
 - `arguments`: what values of options stand for.
 """
 

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 from _cbam_keras_command.parser import parse
 from cbam_keras import _terminal, data
-from cbam_keras.cli import runs
+from cbam_keras.cli import checks, runs
 from cbam_keras.study import interrupts
 
 HANDLERS = {
     "train": runs.run,
     "tune": runs.run,
+    "check": checks.check_file,
     "report": runs.write_report,
 }
 
@@ -25,9 +26,10 @@ def main(
     """Runs the command line, by default that of the process.
 
     Returns the exit status: 0 on success, 2 after a user error, reported in
-    one line on stderr, 1 if the work itself failed or a network of a
-    comparison did, 130 after Ctrl-C or SIGTERM. `owns_process` says that the
-    process is the command, which signals then end whatever it does.
+    one line on stderr, 1 if the work itself failed, or a network of a
+    comparison, or if a check found something wrong, 130 after Ctrl-C or
+    SIGTERM. `owns_process` says that the process is the command, which signals
+    then end whatever it does.
     """
     options = parse(sys.argv[1:] if arguments is None else arguments)
     program = f"cbam-keras {options.command}"

@@ -2,9 +2,12 @@
 
 - `insert`: `insert_attention`.
 - `adoption`: `adopt`, attention that somebody else wrote becomes ours.
+- `checking`: `check`, whether it computes what its name says.
+- `finding`: the gates of a model, measured.
 - `cutting`: the parts of a network that may be such attention.
-- `recognition`: what they compute.
-- `probes`: random features to compare them with our layers on.
+- `recognition`: the layers of ours that compute the same.
+- `probes`: features to measure and compare them on.
+- `training`: what they do in training only.
 - `candidates`: the layers after which attention can go.
 - `default_places`: where it goes by default.
 - `core`: `to_core`, attention as layers of Keras alone.
@@ -13,7 +16,8 @@
 - `freezing`: `freeze_batch_norm`, for fine-tuning.
 """
 
-from cbam_keras.insertion.adoption import AdoptedGate, AdoptReport, adopt
+from cbam_keras.insertion.adoption import AdoptReport, adopt
+from cbam_keras.insertion.checking import CheckedGate, CheckReport, check
 from cbam_keras.insertion.core import to_core
 from cbam_keras.insertion.freezing import freeze_batch_norm
 from cbam_keras.insertion.insert import Place, Places, insert_attention
@@ -22,11 +26,13 @@ from cbam_keras.insertion.removal import remove_attention
 __all__ = [
     "insert_attention",
     "remove_attention",
+    "check",
     "adopt",
     "to_core",
     "freeze_batch_norm",
     "Places",
     "Place",
+    "CheckReport",
+    "CheckedGate",
     "AdoptReport",
-    "AdoptedGate",
 ]

@@ -2,67 +2,31 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
 
 import keras
-import numpy as np
-from keras import layers, ops
+from keras import layers
 
-from cbam_keras import _checks, _graph, _terminal
-from cbam_keras.insertion.candidates import kind_of
+from cbam_keras import _checks, _graph
+from cbam_keras.insertion.checking import CheckReport, row_of
 from cbam_keras.insertion.copying import copy_with, warn_of_lost_settings
-from cbam_keras.insertion.cutting import Cut, cuts
+from cbam_keras.insertion.finding import gates_of, noise_for
 from cbam_keras.insertion.probes import difference_of
-from cbam_keras.insertion.recognition import Match, recognize
-from cbam_keras.layers import Attention
-
-# Replaces an unknown size of an input.
-SIZE = 64
+from cbam_keras.insertion.training import layer_for
 
 
 @dataclasses.dataclass(frozen=True)
-class AdoptedGate:
-    """What `adopt` found of a gate.
+class AdoptReport(CheckReport):
+    """Report of `adopt`; prints as a table, as `CheckReport` does.
 
     Attributes:
-        gate: String, the name of its layer, or of the operation that multiplies
-            by it, prefixed with the names of nested models.
-        kind: String, what of ours it is, or is nearest to: `"cbam"`, `"se"`.
-        adopted: Boolean, whether a layer of ours is in its place.
-        was: String, its class, or `"functions"`.
-        layer: String, the line of code that makes our layer; empty if it is not
-            adopted.
-        parameters: Integer, the parameters of the gate.
-        difference: Float, the largest difference of outputs on probes, relative
-            to the largest output; NaN if it is not adopted.
-        note: String, what differs from the defaults of our layer or, if it is
-            not adopted, from all that ours compute.
-    """
-
-    gate: str
-    kind: str
-    adopted: bool
-    was: str
-    layer: str
-    parameters: int
-    difference: float
-    note: str
-
-
-@dataclasses.dataclass(frozen=True)
-class AdoptReport(_terminal.Tabular):
-    """Report of `adopt`; prints as a table.
-
-    `to_dataframe()` has a row per gate, with the attributes of `AdoptedGate`.
-
-    Attributes:
-        rows: Tuple of `AdoptedGate`, in the order in which gates run.
+        rows: Tuple of `CheckedGate`, of the gates that are not ours, in the
+            order in which gates run.
         difference: Float, the largest difference between the predictions of
-            both models on random inputs, relative to the largest prediction.
+            both models, of the images given or random ones, relative to the
+            largest prediction.
     """
 
-    rows: tuple[AdoptedGate, ...]
-    difference: float
+    difference: float = 0.0
 
     @property
     def verdict(self) -> str:
@@ -76,38 +40,23 @@ class AdoptReport(_terminal.Tabular):
             text += "the largest one."
         return text
 
-    def _tables(self) -> Iterator[_terminal.Table]:
-        rows = [
-            {
-                "gate": row.gate,
-                "was": row.was,
-                "ours": row.layer.removeprefix("cbam_keras.") or "none",
-                "parameters": f"{row.parameters:,}",
-                "difference": f"{row.difference:.1g}" * row.adopted,
-                **({"note": row.note} if row.note else {}),
-            }
-            for row in self.rows
-        ]
-        yield _terminal.Table("", rows)
 
-    def _records(self) -> list[dict[str, object]]:
-        return [dict(vars(row)) for row in self.rows]
-
-
-def adopt(model: keras.Model) -> tuple[keras.Model, AdoptReport]:
+def adopt(
+    model: keras.Model, images: object = None
+) -> tuple[keras.Model, AdoptReport]:
     """Replaces attention that somebody else wrote by ours, with its weights.
 
-    It is recognized by what it computes: a layer of any class, or operations
-    of a functional model, that multiply features by factors computed from them.
-    Where one of our layers computes the same, it takes their place. The given
-    model is not modified.
-
-    Outputs and gradients are compared on random features, in inference: batch
-    normalization inside a gate may become part of its kernels.
+    What `check` finds equal to one of our layers, in training too, that layer
+    takes the place of, with its regularizers, constraints, and whether it is
+    trained. What is inside of a layer of your own stays. The given model is
+    not modified.
 
     Args:
         model: Functional or Sequential `keras.Model`, or a subclassed model
-            that was called and whose `call` takes symbolic inputs.
+            that was called and whose `call` takes symbolic inputs. Models of
+            `tf_keras` are not taken.
+        images: Array of images, or what else the model takes, to compare both
+            models on. Defaults to `None`, for random images.
 
     Returns:
         Tuple of the new `keras.Model`, or the given one if nothing is adopted,
@@ -129,13 +78,16 @@ def adopt(model: keras.Model) -> tuple[keras.Model, AdoptReport]:
     """
     graph = _graph.with_graph("model", model)
     rows, instead, shared = [], {}, {}
-    for cut, match in _matches(graph).items():
-        row = _row(cut, match)
+    for gate in gates_of(graph, images):
+        cut = gate.cut
+        if cut.is_ours:
+            continue
+        row = row_of(gate)
         rows.append(row)
         if row.adopted:
-            key = row.layer, *map(id, cut.variables or [cut])
+            key = row.equals, *map(id, cut.variables or [cut])
             if key not in shared:
-                shared[key] = _layer(cut, match)
+                shared[key] = _layer(gate)
             instead[id(cut.product)] = cut.source, shared[key]
     if not instead:
         return model, AdoptReport(tuple(rows), 0.0)
@@ -145,78 +97,31 @@ def adopt(model: keras.Model) -> tuple[keras.Model, AdoptReport]:
         with contextlib.suppress(TypeError, ValueError):
             adopted.compile_from_config(config)
     warn_of_lost_settings(model, adopted.compiled)
-    return adopted, AdoptReport(tuple(rows), _difference(graph, adopted))
+    difference = _difference(graph, adopted, images)
+    return adopted, AdoptReport(tuple(rows), difference)
 
 
-def _matches(model):
-    """Returns the gates of a model, two that follow each other as one CBAM."""
-    matches: dict[Cut, Match] = {}
-    for cut in cuts(model):
-        match = recognize(cut)
-        if match is None:
-            continue
-        products = {id(x.outputs[0]) for x in cut.nodes}
-        inside = [x for x in matches if id(x.product) in products]
-        if match.departure and any(not matches[x].departure for x in inside):
-            continue
-        for other in inside:
-            del matches[other]
-        matches[cut] = match
-        for first in [x for x in matches if x.product is cut.source]:
-            nodes = [*first.nodes, *cut.nodes]
-            both = Cut(cut.path, first.source, cut.product, nodes)
-            match = recognize(both)
-            if match is not None and not match.departure:
-                del matches[first], matches[cut]
-                matches[both] = match
-    return matches
-
-
-def _row(cut, match):
-    operation = cut.layer or cut.nodes[-1].operation
-    is_keras = _checks.package_of(operation) == "keras"
-    code = repr(Attention(match.layer_class, match.arguments))
-    notes = [match.departure or match.note]
-    if any(isinstance(x, layers.BatchNormalization) for x in cut.layers):
-        notes.append("batch normalization compared in inference")
-    return AdoptedGate(
-        gate=cut.path,
-        kind=kind_of(match.layer_class),
-        adopted=not match.departure,
-        was="functions" if is_keras else type(operation).__name__,
-        layer="" if match.departure else code,
-        parameters=sum(int(np.prod(x.shape)) for x in cut.variables),
-        difference=match.difference,
-        note="; ".join(filter(None, notes)),
-    )
-
-
-def _layer(cut, match):
+def _layer(gate):
     """Returns our layer with the weights of a part, for its place."""
+    cut = gate.cut
     name = cut.path.rpartition("/")[-1]
     half = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
-    layer = match.layer_class(
-        **match.arguments,
+    layer = layer_for(
+        cut,
+        gate.match,
         name=f"{name}_gate" if cut.layer else name,
         dtype=half.get(cut.source.dtype, cut.source.dtype),
     )
-    layer.build(cut.shape)
-    layer.set_weights(match.arrays)
-    layer.trainable = any(x.trainable for x in cut.variables or [layer])
     if cut.layer:
         return layers.TimeDistributed(layer, name=name)
     return layer
 
 
-def _difference(model, adopted):
-    generator = np.random.default_rng(0)
-    inputs = []
-    for x in model.inputs:
-        shape = (2, *(size or SIZE for size in x.shape[1:]))
-        values = generator.normal(size=shape)
-        inputs.append(ops.cast(values, x.dtype))
+def _difference(model, adopted, images):
+    """Returns how far the predictions of both models are apart."""
+    images = noise_for(model) if images is None else images
     outputs = (
-        keras.tree.flatten(_graph.run_model(x, _graph.as_input(x, inputs)))
+        keras.tree.flatten(_graph.run_model(x, images))
         for x in (model, adopted)
     )
     pairs = zip(*(map(_graph.to_float32, x) for x in outputs), strict=True)

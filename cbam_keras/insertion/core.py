@@ -78,7 +78,8 @@ def to_core(model: keras.Model) -> keras.Model:
 
 
 def _is_ours(operation):
-    return _checks.package_of(operation) == "cbam_keras"
+    is_layer = isinstance(operation, layers.Layer)
+    return is_layer and _checks.package_of(operation) == "cbam_keras"
 
 
 def _check(model, rewriters):

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -20,12 +20,18 @@ MOST_CALLS = 60
 EPSILON = 1e-5
 
 
+# Calls between a sigmoid and a product: they repeat and resize.
+MOST_BETWEEN = 4
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cut:
     """A part of a network: from a feature map to one of the same shape.
 
     `nodes` are the calls between both, in an order in which they can run. A
-    `layer` runs on each frame, inside `TimeDistributed`.
+    `layer` runs on each frame, inside `TimeDistributed`. `inside` is the class
+    of the user's layer that the part is in. Nothing is known of a part with a
+    `problem`.
     """
 
     path: str
@@ -33,6 +39,46 @@ class Cut:
     product: keras.KerasTensor
     nodes: Sequence[Any]
     layer: keras.layers.Layer | None = None
+    inside: str = ""
+    problem: str = ""
+    is_given: bool = False
+
+    @property
+    def operation(self) -> keras.Operation:
+        """The layer, or the operation that multiplies."""
+        return self.layer or self.nodes[-1].operation
+
+    @property
+    def own(self) -> keras.layers.Layer | None:
+        """The layer of a user's class that the part consists of, if any."""
+        single = self.operation
+        packages = ("keras", "cbam_keras")
+        is_own = _checks.package_of(single) not in packages
+        is_layer = isinstance(single, layers.Layer) and len(self.nodes) == 1
+        return single if is_own and is_layer else None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is an attention layer of ours."""
+        return isinstance(self.operation, AttentionLayer)
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether its last call multiplies by a map, of whatever."""
+        node = self.nodes[-1]
+        if _graph.kind_of(node.operation) != "Multiply":
+            return False
+        makers = [_graph.origin(x) for x in node.input_tensors]
+        for _ in range(MOST_BETWEEN):
+            if any(map(_gives_a_map, makers)):
+                return True
+            makers = [
+                _graph.origin(x)
+                for maker in makers
+                if len(maker.input_tensors) == 1
+                for x in maker.input_tensors
+            ]
+        return False
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -62,34 +108,54 @@ class Cut:
         }
         return list(variables.values())
 
-    @property
-    def weights(self) -> list[list[np.ndarray]]:
-        """The values of the weights, those of batch normalization together.
-
-        They are scale, offset, mean and variance, for the epsilon of our gates.
-        """
-        norms = {
+    @functools.cached_property
+    def norms(self) -> dict[int, keras.layers.BatchNormalization]:
+        """Batch normalization, by the ids of its weights."""
+        return {
             id(variable): layer
             for layer in self.layers
             if isinstance(layer, layers.BatchNormalization)
             for variable in layer.variables
         }
-        entries, read = [], set()
+
+    @functools.cached_property
+    def entries(self) -> list[list[keras.Variable | None]]:
+        """The weights, those of batch normalization together.
+
+        They are scale, offset, mean and variance, `None` where it has none.
+        """
+        norms, entries, read = self.norms, [], set()
         for variable in self.variables:
             norm = norms.get(id(variable))
             if norm is None:
-                entries.append([_graph.to_float32(variable)])
+                entries.append([variable])
             elif norm not in read:
                 read.add(norm)
-                mean, gamma, beta = norm.moving_mean, norm.gamma, norm.beta
-                values = (
-                    ops.ones_like(mean) if gamma is None else gamma,
-                    ops.zeros_like(mean) if beta is None else beta,
-                    mean,
-                    norm.moving_variance + (norm.epsilon - EPSILON),
+                moments = [norm.moving_mean, norm.moving_variance]
+                entries.append([norm.gamma, norm.beta, *moments])
+        # Ours have batch normalization after all others.
+        return sorted(entries, key=len)
+
+    def weights(
+        self, values: Mapping[int, np.ndarray]
+    ) -> list[list[np.ndarray]]:
+        """Returns values of `entries`, for the epsilon of our gates.
+
+        `values` are by the ids of variables.
+        """
+        weights: list[list[np.ndarray]] = []
+        for *first, last in self.entries:
+            array = values[id(last)]
+            arrays = [
+                neutral if x is None else values[id(x)]
+                for x, neutral in zip(
+                    first, [array * 0 + 1, array * 0, array], strict=False
                 )
-                entries.append([*map(_graph.to_float32, values)])
-        return entries
+            ]
+            if first:
+                array = array + (self.norms[id(last)].epsilon - EPSILON)
+            weights.append([*arrays, array])
+        return weights
 
     @property
     def activations(self) -> set[str]:
@@ -98,6 +164,11 @@ class Cut:
         for layer in self.layers:
             named.add(getattr(getattr(layer, "activation", 0), "__name__", ""))
         return named - {"linear", "sigmoid"}
+
+    @functools.cached_property
+    def runner(self) -> keras.layers.Layer:
+        """The part as a layer, so that `training` reaches what is inside."""
+        return _Runner(self)
 
     def __call__(self, x):
         """Returns what the part gives of features."""
@@ -109,8 +180,12 @@ class Cut:
 
     @contextlib.contextmanager
     def in_float32(self) -> Iterator[None]:
-        """Context in which the layers compute in float32."""
-        policies = {layer: layer.dtype_policy for layer in self.layers}
+        """Context in which the layers compute in float32, or in float64."""
+        policies = {
+            layer: layer.dtype_policy
+            for layer in self.layers
+            if layer.compute_dtype != "float64"
+        }
         try:
             for layer in policies:
                 layer.dtype_policy = "float32"
@@ -120,7 +195,18 @@ class Cut:
                 layer.dtype_policy = policy
 
 
-def cuts(model: keras.Model, prefix: str = "") -> Iterator[Cut]:
+class _Runner(layers.Layer):
+    def __init__(self, part):
+        super().__init__(dtype="float32", autocast=False)
+        self._part, self.built = (part,), True
+
+    def call(self, x, training=None):
+        return self._part[0](x)
+
+
+def cuts(
+    model: keras.Model, prefix: str = "", inside: str = ""
+) -> Iterator[Cut]:
     """Yields the parts of a model that may be attention, inner ones first."""
     entries, nested = _Entries(model), set()
     for node in _graph.nodes(model):
@@ -130,30 +216,64 @@ def cuts(model: keras.Model, prefix: str = "") -> Iterator[Cut]:
         inner = inner or _graph.model_per_frame(operation)
         if inner is not None:
             if inner not in nested:
-                yield from cuts(inner, f"{path}/")
+                yield from cuts(inner, f"{path}/", inside)
             nested.add(inner)
             continue
         framed = None
         if isinstance(operation, layers.TimeDistributed):
             framed = operation.layer
-        single = framed or operation
-        product = node.outputs[0]
-        if (
-            source is None
-            or len(node.outputs) > 1
-            or not _graph.is_feature_map(product)
-            or source.shape != product.shape
-            # A layer of Keras that takes one tensor is no gate.
-            or len({*map(id, node.input_tensors)}) == 1
-            and _checks.package_of(single) == "keras"
-            and not isinstance(single, layers.Lambda)
-        ):
+        if not node.input_tensors:
             continue
-        between = _graph.nodes_between([source], [product])
-        operations = [single, *(x.operation for x in between)]
+        product = node.outputs[0]
+        single = Cut(
+            path, node.input_tensors[0], product, [node], framed, inside
+        )
+        is_alone = len({*map(id, node.input_tensors)}) == 1
+        if single.is_ours or single.own and is_alone:
+            yield single
+            continue
+        # A layer of Keras that takes one tensor is no gate.
+        if is_alone and not isinstance(single.operation, layers.Lambda):
+            continue
+        between = []
+        if (
+            source is not None
+            and source.shape == product.shape
+            and len(node.outputs) == 1
+            and _graph.is_feature_map(product)
+        ):
+            between = _graph.nodes_between([source], [product])
+        operations = [x.operation for x in between]
         is_ours = any(isinstance(x, AttentionLayer) for x in operations)
-        if len(between) <= MOST_CALLS and not is_ours:
-            yield Cut(path, source, product, between, framed)
+        if 0 < len(between) <= MOST_CALLS and not is_ours:
+            yield Cut(path, source, product, between, framed, inside)
+        elif single.own or single.is_gated:
+            problem = "factors from several tensors"
+            yield dataclasses.replace(single, problem=problem)
+
+
+def _gives_a_map(node):
+    """Returns whether a call ends in a sigmoid of one channel or position."""
+    function = getattr(node.operation, "activation", None)
+    names = (_graph.kind_of(node.operation), getattr(function, "__name__", ""))
+    is_sigmoid = any(name.lower() == "sigmoid" for name in names)
+    return is_sigmoid and 1 in node.outputs[0].shape[1:]
+
+
+def look_into(cut: Cut) -> keras.Model:
+    """Returns what a layer of a user's class consists of, as a model.
+
+    Its `call` may raise anything, since it takes symbolic tensors here.
+    """
+    node = cut.nodes[0]
+    inputs = [
+        keras.Input(x.shape[1 + (cut.layer is not None) :], dtype=x.dtype)
+        for x in node.input_tensors
+    ]
+    given = inputs
+    if not isinstance(node.arguments.args[0], list | tuple):
+        (given,) = inputs
+    return keras.Model(inputs, cut.operation.call(given), name=cut.path)
 
 
 class _Entries:

@@ -1,82 +1,498 @@
-"""Probes: random features, to compare a part of a network with layers on."""
+"""Probes: features, to measure a part of a network and compare it on."""
 
 import functools
 import math
+from collections.abc import Mapping
 
+import keras
 import numpy as np
 from keras import ops
 
+from cbam_keras import _graph
 from cbam_keras.explain.gradients import gradient_at
 
 # The largest difference of outputs that are equal, relative to the largest
-# output.
+# output, unless float32 rounds away more.
 TOLERANCE = 1e-5
+# A rounding of float32, and by how much more those of a sum may differ.
+ROUNDING, SEVERAL_ROUNDINGS = 2.0**-23, 4
+# Factors that differ by less, relative to the largest, are one factor.
+ONE_FACTOR = 1e-4
 # The sizes of positions in probes, where the part takes any.
 SIZES = (6, 5, 4)
 # Maps of more positions are not compared where that would do with few.
 MOST_POSITIONS = 256
+# Brings hidden units above 100, whatever limits them.
+LARGE = 400
+# More kernels are not divided by it in turn.
+MOST_KERNELS = 6
+# A gate whose factors stay above the first cannot close, and one whose factors
+# stay below the second cannot open.
+CLOSED, OPEN = 0.05, 0.95
+# Weights of this size drive factors near their limits, and these to them.
+LIMITING, WIDE = 5, 30
+
+
+class Values(keras.StatelessScope):
+    """Scope in which variables have other values, by their ids.
+
+    `read` are the variables that were read. What is assigned is kept apart.
+    """
+
+    def __init__(self, values: Mapping[int, object]):
+        super().__init__()
+        self.values = values
+        self.read: dict[int, keras.Variable] = {}
+
+    def get_current_value(self, variable):
+        self.read[id(variable)] = variable
+        assigned = super().get_current_value(variable)
+        if assigned is None and id(variable) in self.values:
+            # Layers of float64 compute in it.
+            dtype = "float64" if variable.dtype == "float64" else "float32"
+            return ops.cast(self.values[id(variable)], dtype)
+        return assigned
 
 
 class Probes:
     """Features to compare a part with layers on, and what it gives of them."""
 
-    def __init__(self, cut, data_format, shape):
+    def __init__(self, cut, data_format, shape, own=None):
         self.cut, self.data_format, self.shape = cut, data_format, shape
         self.axis = 1 if data_format == "channels_first" else len(shape) - 1
         self.channels = shape[self.axis]
-        generator = np.random.default_rng(0)
+        # Whether the part gives factors alone.
+        self.is_alone = False
+        self.values = {id(x): _graph.to_float32(x) for x in cut.variables}
+        self.read: dict[int, keras.Variable] = {}
+        self.generator = generator = np.random.default_rng(0)
         x = generator.normal(size=shape)
         # No value is so small that a quotient by it is inexact.
         x = np.sign(x) * (np.abs(x) + 0.1)
+        means = np.exp(
+            generator.normal(size=(shape[0], *np.ones_like(shape[1:])))
+        )
         pairs = zip(cut.shape[1:], shape[1:], strict=True)
         other = [size or small + 1 for size, small in pairs]
-        self.features = [
-            x,
-            np.maximum(x, 0),
-            20 * x,
-            generator.normal(size=(1, *other)),
-        ]
+        self.positive = np.abs(x) * means
+        self.features = {
+            "features of mean 0": x,
+            "features after a ReLU": np.maximum(x, 0),
+            "positive features": self.positive,
+            "features of scale 20": 20 * x,
+            "features of another size": generator.normal(size=(1, *other)),
+        }
+        if own is not None:
+            self.features["the network's own features"] = own
+        self.x = x
         self.direction = generator.normal(size=shape)
-        self.outputs = [_run(cut, x) for x in self.features]
+        y = self.run(x)
+        self.is_alone = y.shape != x.shape or self._is_map(y)
+        self.outputs = {name: self.run(z) for name, z in self.features.items()}
 
-    def difference(self, layer):
+    def run(self, x, values=(), training=False):
+        """Returns what the part gives of features, with other weights."""
+        with Values({**self.values, **dict(values)}) as scope:
+            x = ops.convert_to_tensor(x, "float32")
+            y = self.cut.runner(x, training=training)
+            y = ops.convert_to_numpy(ops.stop_gradient(y))
+        self.read |= scope.read
+        if self.is_alone:
+            y = ops.convert_to_numpy(x) * self._spread(y, x.shape)
+        return y
+
+    def _part(self, x):
+        with Values(self.values):
+            return self.cut.runner(x, training=False)
+
+    def _is_map(self, y):
+        """Returns whether outputs are factors, whatever the sign of `x`."""
+        is_signed = self.x.min() < 0 <= y.min()
+        return is_signed and self.run(20 * self.x).max() <= 2 * len(SIZES)
+
+    def _spread(self, y, shape):
+        """Returns factors with all axes of the features."""
+        if y.ndim == 2 and len(shape) > 2:
+            sizes = [1] * len(shape)
+            sizes[0], sizes[self.axis] = y.shape
+            y = y.reshape(sizes)
+        return np.broadcast_to(y, shape)
+
+    @functools.cached_property
+    def is_random(self):
+        """Whether two calls in inference differ."""
+        # The second call goes on with the random state of the first.
+        with Values(self.values):
+            first, second = (_run(self.cut.runner, self.x) for _ in range(2))
+        return not np.array_equal(first, second)
+
+    @functools.cached_property
+    def untracked(self):
+        """How many weights are read and belong to no layer."""
+        known = {id(x) for x in self.cut.variables}
+        unknown = [x for key, x in self.read.items() if key not in known]
+        return sum("float" in x.dtype for x in unknown)
+
+    @functools.cached_property
+    def others(self):
+        """Names of probes, with other weights and features.
+
+        In some factors reach their limits, in others hidden units exceed 100
+        while factors do not.
+        """
+        kernels, values = self._other_values(1)
+        probes = [("other weights", values, self.positive)]
+        for x in (self.x, self.positive, -self.positive):
+            probes.append(("large weights", self._other_values(LIMITING)[1], x))
+        probes = probes * bool(values)
+        for key in kernels[:MOST_KERNELS]:
+            changed = {**values, key: values[key] / LARGE}
+            name = "hidden units above 100"
+            probes.append((name, changed, LARGE * self.positive))
+        return [(*probe, self.run(probe[2], probe[1])) for probe in probes]
+
+    def _other_values(self, scale):
+        """Returns the ids of kernels, and random values of all weights."""
+        norms, values, kernels = self.cut.norms, {}, []
+        for key, value in self.values.items():
+            if key in norms:
+                continue
+            size = math.prod(value.shape[:-1]) if value.ndim > 1 else 4
+            noise = self.generator.normal(size=value.shape) * scale
+            values[key] = (noise / math.sqrt(size)).astype("float32")
+            kernels += [key] * (value.ndim > 1)
+        return kernels, values
+
+    def difference(self, layer, arrays_of):
         """Returns the largest relative difference of a layer's outputs.
 
-        It is infinite if the layer does not compute the same.
+        It is infinite if the layer does not compute the same. `arrays_of` gives
+        the weights of the layer by those of the part. The second result is the
+        name of the first probe that differs.
         """
         largest = 0.0
-        for x, y in zip(self.features, self.outputs, strict=True):
+        for name, x in self.features.items():
+            y = self.outputs[name]
             difference = difference_of(y, _run(layer, x))
-            if not difference <= TOLERANCE:
-                return math.inf
+            if not self._is_rounding(difference, name, x, y):
+                return math.inf, name
             largest = max(largest, difference)
-        gradients = (
-            _gradient(function, self.features[0], self.direction)
-            for function in (self.cut, layer)
-        )
-        # Gradients add more terms than outputs.
-        is_equal = difference_of(*gradients) <= 10 * TOLERANCE
-        return largest if is_equal else math.inf
+        if not self.is_alone:
+            gradients = (
+                _gradient(function, self.x, self.direction)
+                for function in (self._part, layer)
+            )
+            # Gradients add more terms than outputs.
+            if not difference_of(*gradients) <= 10 * TOLERANCE:
+                return math.inf, "gradients"
+        try:
+            for name, values, x, y in self.others:
+                layer.set_weights(arrays_of({**self.values, **values}))
+                difference = difference_of(y, _run(layer, x))
+                if not self._is_rounding(difference, name, x, y, values):
+                    return math.inf, name
+        finally:
+            layer.set_weights(arrays_of(self.values))
+        return largest, ""
 
-    def factors(self, x):
+    def _is_rounding(self, difference, name, x, y, values=()):
+        """Returns whether float32 rounds such a difference away."""
+        if not TOLERANCE < difference < 100 * TOLERANCE:
+            return difference <= TOLERANCE
+        # As if each product of a sum had been rounded.
+        noise = [self._rounded(x), self._rounded(x)]
+        values = {**self.values, **dict(values)}
+        moved = (
+            self.run(z, {k: self._rounded(v) for k, v in values.items()})
+            for z in noise
+        )
+        own = max(difference_of(y, z) for z in moved)
+        return difference <= SEVERAL_ROUNDINGS * own
+
+    def _rounded(self, x):
+        noise = self.generator.normal(size=np.shape(x))
+        return (x * (1 + ROUNDING * noise)).astype("float32")
+
+    def factors(self, x, values=()):
         """Returns what the part multiplies features by, channels last."""
-        return np.moveaxis(_run(self.cut, x) / x, self.axis, -1)
+        return np.moveaxis(self.run(x, values) / x, self.axis, -1)
+
+    @functools.cached_property
+    def known_factors(self):
+        """The factors of random features."""
+        return self.factors(self.x)
+
+    def is_one(self, factors, *axes):
+        """Returns whether factors do not differ along axes."""
+        size = np.abs(self.known_factors).max()
+        return np.ptp(factors, axis=axes).max() <= ONE_FACTOR * size
+
+    @functools.cached_property
+    def varies(self):
+        """The axes along which factors differ, that of channels last.
+
+        Some differ only with other weights, as behind a ReLU that gives 0.
+        """
+        values = self._other_values(1)[1]
+        several = [self.known_factors]
+        several += [self.factors(x, values) for x in (self.x, self.positive)]
+        return [
+            axis
+            for axis in range(1, len(self.shape))
+            if not all(self.is_one(factors, axis) for factors in several)
+        ]
+
+    @property
+    def gated(self):
+        """Whether "channel", "spatial" or both get factors of their own."""
+        *sizes, _ = self.known_factors.shape[1:]
+        grid = {axis for axis, size in enumerate(sizes, 1) if size > 1}
+        if not self.multiplies:
+            return {"channel", "spatial"}
+        # Factors of rows alone are those of no layer of ours.
+        if 0 < len(grid.intersection(self.varies)) < len(grid):
+            return set()
+        names = {"spatial"} if grid.intersection(self.varies) else set()
+        is_of_channels = len(self.shape) - 1 in self.varies
+        return names | ({"channel"} if is_of_channels else set())
+
+    @property
+    def axes(self):
+        """The axes along which factors differ, in words."""
+        positions = ("depth", "rows", "columns")[5 - len(self.shape) :]
+        names = (*(positions if positions[1:] else ["steps"]), "channels")
+        return ", ".join(names[axis - 1] for axis in self.varies)
+
+    @functools.cached_property
+    def softmax(self):
+        """Which part of 1 factors are on average, if they add up to 1."""
+        factors = self.known_factors
+        *grid, last = range(1, factors.ndim)
+        for axes, words in ((tuple(grid), "positions"), ((last,), "channels")):
+            if np.allclose(factors.sum(axis=axes), 1, atol=1e-3):
+                count = math.prod(factors.shape[axis] for axis in axes)
+                return f"{count} (softmax over {words})"
+        return ""
+
+    @property
+    def has_factors(self):
+        """Whether it multiplies by factors, the same in each call."""
+        return not self.is_random and self.multiplies
+
+    @functools.cached_property
+    def is_constant(self):
+        """Whether it multiplies by factors whatever features and weights."""
+        several = [{}, *(self._other_values(1)[1] for _ in range(2))]
+        features = (self.x, self.positive, -self.positive)
+        factors = (
+            np.stack([self.factors(x, values) for x in features])
+            for values in several
+        )
+        return self.multiplies and all(self.is_one(x, 0, 1) for x in factors)
+
+    @property
+    def is_of_images(self):
+        """Whether it multiplies an image by one factor."""
+        return self.multiplies and not self.varies
+
+    @property
+    def is_residual(self):
+        """Whether it multiplies by 1 or more, up to 2."""
+        low, high = self.limits
+        return self.multiplies and 0.99 < low and OPEN < high < 2.1
+
+    @property
+    def cannot_close(self):
+        """Whether factors stay away from 0, but for those added to 1."""
+        is_far = self.multiplies and self.limits[0] > CLOSED
+        return is_far and not self.is_residual
+
+    @property
+    def cannot_open(self):
+        """Whether factors stay below 1."""
+        return self.multiplies and self.limits[1] < OPEN
+
+    @property
+    def pools_channels(self):
+        """Whether there is a factor for each channel, of their pools."""
+        return self.axes == "channels" and self.is_kept("channels")
+
+    @property
+    def pools_positions(self):
+        """Whether there is a factor for each position, of their pools."""
+        return "channels" not in self.axes and self.is_kept("positions")
+
+    @functools.cached_property
+    def is_identity(self):
+        """Whether outputs are the features, whatever the weights."""
+        pairs = [(x, self.outputs[name]) for name, x in self.features.items()]
+        pairs += [(x, y) for _, _, x, y in self.others]
+        return all(difference_of(x, y) <= TOLERANCE for x, y in pairs)
+
+    @functools.cached_property
+    def shifts(self):
+        """Whether the same is added at all positions."""
+        added = np.moveaxis(self.run(self.x) - self.x, self.axis, -1)
+        grid = tuple(range(1, added.ndim - 1))
+        return np.ptp(added, axis=grid).max() <= 1e-5 * np.abs(self.x).max()
+
+    @functools.cached_property
+    def multiplies(self):
+        """Whether each output is a factor times its input."""
+        absent = self.generator.random(self.shape) < 0.1
+        for x in (self.x, self.positive):
+            y = np.abs(self.run(np.where(absent, 0, x)))
+            if y[absent].max() > 1e-6 * y.max():
+                return False
+        return True
+
+    @property
+    def mixes(self):
+        """Whether it does not multiply."""
+        return not self.multiplies
+
+    @functools.cached_property
+    def adds(self):
+        """Whether outputs change by as much as their inputs, or less."""
+        changed = self.x.copy()
+        places = self.generator.random(self.shape) < 0.02
+        places.flat[0] = True
+        changed[places] += 1
+        y = self.run(changed) - self.run(self.x)
+        return self.mixes and abs(np.median(y[places]) - 1) < 0.2
 
     @functools.cached_property
     def is_product(self):
         """Whether factors are a factor of channels by one of positions."""
-        factors = self.factors(self.features[0])
+        factors = self.known_factors
         corner = (slice(None), *(slice(1) for _ in factors.shape[1:-1]))
         by_channel, by_position = factors[corner], factors[..., :1]
         product = by_channel * by_position
-        atol = 1e-4 * np.abs(factors).max() ** 2
+        atol = ONE_FACTOR * np.abs(factors).max() ** 2
         return np.allclose(factors * by_channel[..., :1], product, atol=atol)
 
+    @functools.cached_property
+    def is_attention(self):
+        """Whether it multiplies by factors that depend on other features."""
+        if not self.multiplies or self.is_one(self.known_factors, 0):
+            return False
+        scale = np.abs(self.known_factors).max()
+        # What normalizes divides by the scale of the features.
+        large = 20 * self.factors(20 * self.x)
+        if np.allclose(large, self.known_factors, atol=0.01 * scale):
+            return False
+        is_gate = self.known_factors.min() > -ONE_FACTOR * scale
+        return self.is_product or is_gate and not self.is_pointwise
 
-def probe(cut, data_format):
+    @functools.cached_property
+    def window(self):
+        """How far factors depend on features, by axis of positions."""
+        x = np.moveaxis(self.x, self.axis, -1)
+        center = (slice(None), *(size // 2 for size in x.shape[1:-1]))
+        x = x.copy()
+        x[center] *= -2
+        changed = self.factors(np.moveaxis(x, -1, self.axis))
+        differ = np.abs(changed - self.known_factors)
+        differ = differ > ONE_FACTOR * np.abs(self.known_factors).max()
+        axes = range(1, differ.ndim - 1)
+        return tuple(
+            int(np.ptp(places) + 1) if len(places) else 1
+            for axis in axes
+            for places in [np.nonzero(differ)[axis]]
+        )
+
+    @property
+    def is_pointwise(self):
+        """Whether factors depend on the features of their position alone."""
+        return self.multiplies and max(self.window) == 1
+
+    @property
+    def windows(self):
+        """The window in words, where it is smaller than the features."""
+        pairs = zip(self.window, self.known_factors.shape[1:], strict=False)
+        is_small = "channels" in self.axes and all(x < y for x, y in pairs)
+        # A convolution of pools of channels is no window of pools.
+        if not is_small or self.is_pointwise or self.is_kept("channels"):
+            return ""
+        return " x ".join(map(str, self.window))
+
+    def is_kept(self, axis):
+        """Returns whether factors are the same of features in another order.
+
+        These are mixed along the axes of positions alike, or along that of
+        channels at each position, and keep their means and maxima. Also with
+        other weights, since some give the same factor of all.
+        """
+        x = np.moveaxis(self.x, self.axis, -1)
+        if axis == "channels":
+            x = self.generator.permuted(x, axis=-1)
+        else:
+            flat = x.reshape(len(x), -1, self.channels)
+            x = self.generator.permutation(flat, axis=1).reshape(x.shape)
+        mixed = np.moveaxis(x, -1, self.axis)
+        several = {}, *(self._other_values(1)[1] for _ in range(2))
+        pairs = (
+            [self.factors(x, values) for x in (self.x, mixed)]
+            for values in several
+        )
+        return all(difference_of(*pair) <= ONE_FACTOR for pair in pairs)
+
+    @functools.cached_property
+    def range(self):
+        """The smallest and largest factor that was seen."""
+        factors = [
+            self.outputs[name][is_large] / x[is_large]
+            for name, x in self.features.items()
+            # Quotients by the smallest are inexact.
+            for is_large in [np.abs(x) > 0.01 * np.abs(x).max()]
+        ]
+        return _range([*factors, self.factors(LARGE * self.positive)])
+
+    @functools.cached_property
+    def limits(self):
+        """The range with large weights, which no weights exceed by much."""
+        factors = [
+            self.factors(x, self._other_values(scale)[1])
+            for x in (self.x, WIDE * self.positive)
+            for scale in (1, WIDE, WIDE)
+        ]
+        low, high = _range(factors)
+        return min(low, self.range[0]), max(high, self.range[1])
+
+    @functools.cached_property
+    def without_gradient(self):
+        """How many weights get no gradient, of those to be trained."""
+        # Some weights let a ReLU give 0 of all.
+        several = {}, *(self._other_values(1)[1] for _ in range(3))
+        return sum(
+            not any(self._weight_gradient(x, y).any() for y in several)
+            for x in self.cut.variables
+            # Scales of float8 are overwritten.
+            if x.trainable and not x.overwrite_with_gradient
+        )
+
+    def _weight_gradient(self, variable, values):
+        key, direction = id(variable), self.direction
+
+        def run(watch):
+            values_here = {**self.values, **values}
+            value = watch(ops.convert_to_tensor(values_here[key]))
+            with Values({**values_here, key: value}):
+                x = ops.convert_to_tensor(self.positive, "float32")
+                y = self.cut.runner(x, training=False)
+                weights = direction.flat[: math.prod(y.shape)]
+                weights = weights.reshape(y.shape).astype("float32")
+                return ops.sum(ops.cast(y, "float32") * weights), value
+
+        gradient = gradient_at(run, tuple(variable.shape))[1]
+        return ops.convert_to_numpy(gradient)
+
+
+def probe(cut, data_format, own=None):
     """Returns the probes of a part, `None` if it takes none.
 
     Their positions are few, unless it takes only those that it was made for.
+    What the part raises is raised where nothing else can be tried.
     """
     sizes = list(cut.shape[1:])
     axis = 0 if data_format == "channels_first" else len(sizes) - 1
@@ -88,15 +504,17 @@ def probe(cut, data_format):
     true = [x or y for x, y in zip(others, few, strict=True)]
     # Without weights, there may be sizes in the formula.
     is_small = math.prod(true) <= MOST_POSITIONS or not cut.variables
-    for positions in [true] if is_small else [few, true]:
+    tries = [true] if is_small else [few, true]
+    for positions in tries:
         positions.insert(axis, sizes[axis])
         try:
-            probes = Probes(cut, data_format, (3, *positions))
+            probes = Probes(cut, data_format, (3, *positions), own)
         # A part of any network may raise anything.
-        except Exception:  # noqa: BLE001
+        except Exception:
+            if positions is tries[-1]:
+                raise
             continue
-        y = probes.outputs[0]
-        if y.shape == probes.shape and np.isfinite(y).all():
+        if all(np.isfinite(y).all() for y in probes.outputs.values()):
             return probes
     return None
 
@@ -112,9 +530,18 @@ def _gradient(function, x, weights):
 
     def run(watch):
         features = watch(ops.convert_to_tensor(x, "float32"))
-        return ops.sum(function(features) * weights), features
+        y = ops.cast(function(features), "float32")
+        return ops.sum(y * weights), features
 
     return ops.convert_to_numpy(gradient_at(run, x.shape)[1])
+
+
+def _range(factors):
+    low, high = (
+        f(np.concatenate([np.ravel(x) for x in factors]))
+        for f in (np.min, np.max)
+    )
+    return float(low), float(high)
 
 
 def difference_of(expected, y):

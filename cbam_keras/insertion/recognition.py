@@ -2,7 +2,8 @@
 
 A part of a network is a function from a feature map to another of its shape.
 The kinds of attention whose weights can have the shapes of its weights are
-filled with these and compared with it, outputs and gradients, on probes.
+filled with these and compared with it, outputs and gradients, on probes, also
+with other weights.
 """
 
 import collections
@@ -20,12 +21,14 @@ import numpy as np
 from keras import activations, ops
 
 from cbam_keras import _graph
-from cbam_keras.insertion.cutting import EPSILON, Cut
-from cbam_keras.insertion.probes import TOLERANCE, probe
+from cbam_keras.insertion.cutting import EPSILON
+from cbam_keras.insertion.probes import Probes
 from cbam_keras.layers import (
     BAM,
     CBAM,
     SCSE,
+    VARIANTS,
+    Attention,
     AttentionLayer,
     ChannelAttention,
     CoordinateAttention,
@@ -42,21 +45,13 @@ from cbam_keras.layers.cbam import ORDERS
 MOST_ASSIGNMENTS = 8
 # What an unusual argument costs: it is tried after the usual ones.
 RARE = 10
-
-
-def _softmax(logits):
-    flat = ops.reshape(logits, (ops.shape(logits)[0], -1))
-    return ops.reshape(ops.softmax(flat), ops.shape(logits))
-
-
-# Gates that none of ours has: two functions of logits, of which the first may
-# be of each pool before their sum.
-DEPARTURES: dict[str, tuple[Callable, Callable]] = {
-    "sigmoid twice": (activations.sigmoid, activations.sigmoid),
-    "a ReLU before the sigmoid": (activations.relu, activations.sigmoid),
-    "softmax in place of sigmoid": (activations.linear, _softmax),
-}
 ALONE = {("avg",): "average alone", ("max",): "maximum alone"}
+
+
+@keras.saving.register_keras_serializable(package="cbam_keras")
+def keras_2_hard_sigmoid(x: Any) -> Any:
+    """Returns what `hard_sigmoid` of Keras 2 was: another slope."""
+    return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
 
 
 def _choices(name, *values):
@@ -94,8 +89,11 @@ CHOICES: dict[type, list[tuple[int, list[dict[str, Any]]]]] = {
     GlobalContext: [(2, _choices("fusion", "add", "multiply"))],
 }
 STARTS = [{}, {"identity_init": True}]
-GATES = _choices("gate_activation", *"sigmoid hard_sigmoid tanh relu".split())
-ACTIVATIONS = "relu silu linear gelu tanh elu hard_silu sigmoid".split()
+GATES = ["sigmoid", "hard_sigmoid", keras_2_hard_sigmoid, "tanh", "relu"]
+ACTIVATIONS = (
+    "relu silu linear gelu tanh elu hard_silu sigmoid relu6 leaky_relu selu "
+    "mish softplus"
+).split()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,110 +101,120 @@ class Match:
     """What a part computes.
 
     `arrays` are the values of the variables of a layer of `layer_class` with
-    these arguments, which computes the same unless `departure` says how the
-    part differs.
+    these arguments, which computes the same unless `first_difference` names
+    the probe that it differs on. They are of the variables `sources`, where
+    `None` is zeros, changed as `reading` says.
     """
 
     layer_class: type[AttentionLayer]
     arguments: Mapping[str, Any]
     arrays: Sequence[np.ndarray] = ()
-    departure: str = ""
     note: str = ""
     difference: float = math.nan
+    first_difference: str = ""
+    reading: str = ""
+    sources: Sequence[keras.Variable | None] = ()
+
+    @property
+    def code(self) -> str:
+        """The line of code that makes the layer."""
+        code = repr(Attention(self.layer_class, self.arguments))
+        name = keras_2_hard_sigmoid.__name__
+        return code.replace(repr(keras_2_hard_sigmoid), name)
+
+    @property
+    def words(self) -> str:
+        """The code, and whose version it is."""
+        words = self.code.removeprefix("cbam_keras.")
+        sizes = ("reduction_ratio", "hidden_units", "kernel_size")
+        version = {k: x for k, x in self.arguments.items() if k not in sizes}
+        if self.layer_class is CBAM:
+            names = {"paper": "the paper", "official": "the authors' code"}
+            same = [x for x in names if VARIANTS[x] == version]
+            return words + "".join(f", as {names[x]}" for x in same)
+        halves = {ChannelAttention: "channel", SpatialAttention: "spatial"}
+        half = halves.get(self.layer_class)
+        return f"{words}, a {half} gate alone" if half else words
 
 
-def recognize(cut: Cut) -> Match | None:
-    """Returns what a part computes, `None` if it is no attention."""
-    formats = ["channels_first", "channels_last"]
-    formats.sort(key=lambda x: x != keras.config.image_data_format())
-    with cut.in_float32():
-        tries = [probe(cut, data_format) for data_format in formats]
-        probes = [x for x in tries if x is not None]
-        matches = (find(x) for find in (_match, _describe) for x in probes)
-        return next(filter(None, matches), None)
+def of_ours(layer: AttentionLayer) -> Match:
+    """Returns the match of an attention layer of ours."""
+    layer_class, config = type(layer), layer.get_config()
+    names = {*inspect.signature(layer_class).parameters} & {*config}
+    try:
+        default = layer_class().get_config()
+    # A user's subclass may need arguments.
+    except TypeError:
+        default = {}
+    unusual = {x: config[x] for x in names if config[x] != default.get(x)}
+    return Match(layer_class, dict(sorted(unusual.items())))
 
 
-def _describe(probes):
-    """Returns what is known of a gate that is none of ours.
-
-    `None` if the part does not multiply by factors of channels or of positions
-    that depend on the features.
-    """
-    x = probes.features[0]
-    factors = probes.factors(x)
-    grid = range(1, factors.ndim - 1)
-    scale = np.abs(factors).max()
-
-    def varies(*axes):
-        return np.ptp(factors, axis=axes).max() > 1e-4 * scale
-
-    by_channel, by_position = varies(factors.ndim - 1), varies(*grid)
-    # What normalizes divides by the scale of the features.
-    other = 20 * probes.factors(20 * x)
-    is_scale = np.allclose(other, factors, atol=0.01 * scale)
-    if not varies(0) or is_scale:
-        return None
-    if not probes.is_product:
-        # Pools do not depend on the order of channels.
-        other = probes.factors(np.flip(x, probes.axis))
-        if not np.allclose(other, factors, atol=1e-4 * scale):
-            return None
-        maps = f"{probes.channels} spatial maps in place of one"
-        return Match(SpatialAttention, {}, departure=maps)
-    low, high = factors.min(), factors.max()
-    cores = [_core(entry[0]) for entry in probes.cut.weights]
-    matrices = [x for x in cores if len(x) == 2 and probes.channels in x]
-    if by_channel and by_position:
-        layer_class, what = CBAM, "factors of channels and of positions"
-    elif by_channel:
-        layer_class, what = ChannelAttention, "factors of channels"
-    elif by_position and all(varies(axis) for axis in grid):
-        layer_class, what = SpatialAttention, "factors of positions"
-    else:
-        layer_class = SpatialAttention
-        what = "positions pooled where CBAM pools channels"
-    if by_channel and len(matrices) < 2:
-        what = "no MLP between pools and gate"
-    departure = f"{what}, here {low:.2g} to {high:.2g}"
-    return Match(layer_class, {}, departure=departure)
-
-
-def _match(probes):
-    """Returns the layer of ours that computes what a part does, if any."""
+def match(probes: Probes) -> Match | None:
+    """Returns the layer of ours that computes what a part does, or nearly."""
     trials = []
-    for weights, start in itertools.product(_readings(probes.cut), STARTS):
-        for layer_class, visible in _structures(weights, probes):
+    cut = probes.cut
+    for reading, start in itertools.product(READINGS, STARTS):
+        arrays = READINGS[reading](cut.weights(probes.values))
+        if arrays is None or start and probes.range[1] <= 1:
+            continue
+        for layer_class, visible in _structures(arrays, probes):
             arguments = visible | start | {"data_format": probes.data_format}
             try:
                 layer = layer_class(**arguments, dtype="float32")
+                # What global context gates depends on how it is fused.
+                is_of_gates = probes.gated.issuperset(layer._gated)
+                if not is_of_gates and layer_class is not GlobalContext:
+                    continue
                 layer.build(probes.shape)
             # It takes no such sizes, or cannot be the identity.
             except ValueError:
                 continue
-            variants = [*_variants(layer, probes.cut.activations)]
-            for order, arrays in enumerate(_assignments(layer, weights)):
+            variants = [*_variants(layer, cut.activations, probes)]
+            for order, indices in enumerate(_assignments(layer, arrays)):
                 trials += [
-                    (cost + order, layer, arguments, variant, arrays)
+                    (cost + order, layer, arguments, variant, reading, indices)
                     for cost, variant in variants
                     if cost < RARE or not order
                 ]
     # The usual ones come first.
     trials.sort(key=operator.itemgetter(0))
-    for _, layer, arguments, variant, arrays in trials:
-        layer.set_weights(arrays)
+    near = None
+    for _, layer, arguments, variant, reading, indices in trials:
+
+        def arrays_of(values, layer=layer, reading=reading, indices=indices):
+            arrays = READINGS[reading](cut.weights(values))
+            return [
+                np.zeros(x.shape)
+                if i is None
+                else np.reshape(arrays[i], x.shape)
+                for x, i in zip(layer.weights, indices, strict=True)
+            ]
+
+        layer.set_weights(arrays_of(probes.values))
         with _changed(layer, variant):
-            difference = probes.difference(layer)
-        if difference <= TOLERANCE:
-            if "departure" in variant:
-                return Match(type(layer), {}, departure=variant["departure"][0])
-            return _named(type(layer), arguments | variant, arrays, difference)
-    return None
+            difference, name = probes.difference(layer, arrays_of)
+        if name and (near or name == next(iter(probes.features))):
+            continue
+        variables = [*itertools.chain(*cut.entries)]
+        sources = [None if i is None else variables[i] for i in indices]
+        near = _named(
+            type(layer),
+            arguments | variant,
+            arrays=arrays_of(probes.values),
+            difference=difference,
+            first_difference=name,
+            reading=reading,
+            sources=() if reading == FOLDED else sources,
+        )
+        if not name:
+            return near
+    return near
 
 
 @contextlib.contextmanager
 def _changed(layer, arguments):
     """Context in which a layer and its halves have other arguments."""
-    words, index, is_of_each = arguments.get("departure", ("", 0, False))
     with contextlib.ExitStack() as stack:
         for part in (layer, *layer._gates()):
             half = part.name.removesuffix("attention")
@@ -217,20 +225,10 @@ def _changed(layer, arguments):
                 for name, value in arguments.items()
             }
             stack.enter_context(_graph.attributes(part, **values))
-        if words:
-            gate, (inner, outer) = layer._gates()[index], DEPARTURES[words]
-
-            def add(tensors, *weights):
-                return sum(inner(gate._dense(x, *weights)) for x in tensors)
-
-            changes = {"gate_activation": lambda x: outer(inner(x))}
-            if is_of_each:
-                changes = {"gate_activation": outer, "_dense_of_sum": add}
-            stack.enter_context(_graph.attributes(gate, **changes))
         yield
 
 
-def _named(layer_class, arguments, arrays, difference):
+def _named(layer_class, arguments, **found):
     """Returns a match, with what is unusual in it and without defaults."""
     pools = arguments.get("channel_pool_types") or arguments.get("pool_types")
     notes = []
@@ -246,22 +244,20 @@ def _named(layer_class, arguments, arrays, difference):
     if hidden := arguments.get("hidden_units"):
         del arguments["reduction_ratio"]
         notes.append(f"hidden width truncated: taken as hidden_units={hidden}")
-    default, config = (layer_class(**x).get_config() for x in ({}, arguments))
+    default = layer_class().get_config()
+    config = layer_class(**arguments).get_config()
     unusual = {k: x for k, x in arguments.items() if config[k] != default[k]}
-    note = "; ".join(notes)
-    return Match(layer_class, unusual, arrays, "", note, difference)
+    return Match(layer_class, unusual, note="; ".join(notes), **found)
 
 
-def _readings(cut):
-    """Yields the weights of a part, in forms that layers of ours may have."""
-    # Ours have batch normalization after all others.
-    yield [x for entry in sorted(cut.weights, key=len) for x in entry]
-    if any(len(entry) > 1 and entry[0].size > 1 for entry in cut.weights):
-        yield _fold(cut.weights)
+def _plain(entries):
+    return [x for entry in entries for x in entry]
 
 
 def _fold(entries):
     """Returns weights with batch normalization folded into those before."""
+    if not any(len(x) > 1 and x[0].size > 1 for x in entries):
+        return None
     arrays: list[np.ndarray] = []
     for entry in entries:
         if len(entry) == 1 or entry[0].size == 1:
@@ -269,13 +265,54 @@ def _fold(entries):
             continue
         gamma, beta, mean, variance = entry
         scale = gamma / np.sqrt(variance + EPSILON)
-        bias = np.zeros_like(beta)
-        if arrays and arrays[-1].shape == beta.shape:
-            bias = arrays.pop()
-        if arrays and arrays[-1].shape[-1:] == beta.shape:
-            arrays[-1] = arrays[-1] * scale
+        before = [x for x in arrays if x.shape == beta.shape]
+        bias = before[-1] if before else np.zeros_like(beta)
+        if before:
+            arrays = [x for x in arrays if x is not bias]
+        kernels = [
+            i
+            for i, x in enumerate(arrays)
+            if x.ndim > 1 and x.shape[-1:] == beta.shape
+        ]
+        if kernels:
+            arrays[kernels[-1]] = arrays[kernels[-1]] * scale
         arrays.append((bias - mean) * scale + beta)
     return arrays
+
+
+def _halve(entries):
+    """Returns weights with a bias that ours adds once for each pool."""
+    arrays = _plain(entries)
+    widest = max((x.size for x in arrays if x.ndim == 1), default=0)
+    if not widest:
+        return None
+    return [x / 2 if x.ndim == 1 and x.size == widest else x for x in arrays]
+
+
+def _centers(entries):
+    """Returns weights with the centers of kernels that see one position."""
+    arrays = _plain(entries)
+    wide = [
+        x.ndim > 2 and x.shape[-1] > 1 and max(x.shape[:-2]) > 1 for x in arrays
+    ]
+    if not any(wide):
+        return None
+    return [
+        x[tuple(n // 2 for n in x.shape[:-2])] if is_wide else x
+        for x, is_wide in zip(arrays, wide, strict=True)
+    ]
+
+
+FOLDED = "batch normalization between its layers"
+CENTERS = "kernels of which features meet the center"
+# How weights may be those of ours, `None` where they cannot, and by what the
+# part trains otherwise.
+READINGS: dict[str, Callable[[list], list | None]] = {
+    "": _plain,
+    FOLDED: _fold,
+    "one bias for both pools": _halve,
+    CENTERS: _centers,
+}
 
 
 def _core(array):
@@ -307,7 +344,9 @@ def _structures(arrays, probes):
     ]
     # Sides and numbers of pools of convolutions to one map.
     windows = {
-        (x[0], x[-2]) for x in cores if len(x) == rank + 2 and x[-1] == 1
+        (x.shape[0], x.shape[-2])
+        for x in arrays
+        if x.ndim == rank + 2 and x.shape[-1] == 1
     }
     convolutions = [
         {
@@ -326,7 +365,8 @@ def _structures(arrays, probes):
         yield from ((SpatialAttention, x) for x in convolutions)
         for mlp, convolution in itertools.product(mlps, convolutions):
             yield CBAM, mlp | _of_half("spatial", convolution)
-    for size, *others in cores:
+    # Scales of quantized layers have no axes.
+    for size, *others in filter(None, cores):
         if others == [1, 1]:
             yield EfficientChannelAttention, {"kernel_size": size}
         if others == [size, 2, 1]:
@@ -344,49 +384,56 @@ def _structures(arrays, probes):
 
 
 def _assignments(layer, arrays):
-    """Yields lists of values for all weights of a layer, by their shapes.
+    """Yields for each weight of a layer the index of an array of its shape.
 
     The order of weights of one shape is kept at first. Biases that are missing
-    are zeros.
+    are zeros, `None`.
     """
     theirs, groups = (collections.defaultdict(list) for _ in range(2))
-    for x in arrays:
-        theirs[_core(x)].append(x)
-    for variable in layer.weights:
-        groups[_core(variable)].append(variable)
+    for index, x in enumerate(arrays):
+        theirs[_core(x)].append(index)
+    for index, variable in enumerate(layer.weights):
+        groups[_core(variable)].append(index)
     if theirs.keys() - groups.keys():
         return
     orders = []
-    for core, variables in groups.items():
-        missing = len(variables) - len(theirs[core])
-        biases = sum(x.name.endswith("bias") for x in variables)
-        if not 0 <= missing <= biases:
+    for core, group in groups.items():
+        count = len(group) - len(theirs[core])
+        biases = [i for i in group if layer.weights[i].name.endswith("bias")]
+        if not 0 <= count <= len(biases):
             return
-        values = theirs[core] + [np.zeros(core, "float32")] * missing
-        several = itertools.permutations(values)
+        several = (
+            {**dict.fromkeys(missing), **dict(zip(rest, order, strict=True))}
+            for missing in itertools.combinations(biases, count)
+            for rest in [[i for i in group if i not in missing]]
+            for order in itertools.permutations(theirs[core])
+        )
         orders.append([*itertools.islice(several, MOST_ASSIGNMENTS)])
-    variables = [*itertools.chain(*groups.values())]
     several = itertools.product(*orders)
-    for values in itertools.islice(several, MOST_ASSIGNMENTS):
-        pairs = zip(variables, itertools.chain(*values), strict=True)
-        placed = {id(x): np.reshape(value, x.shape) for x, value in pairs}
-        yield [placed[id(variable)] for variable in layer.weights]
+    for choice in itertools.islice(several, MOST_ASSIGNMENTS):
+        placed = collections.ChainMap(*choice)
+        yield [placed[i] for i in range(len(layer.weights))]
 
 
-def _variants(layer, named):
+def _variants(layer, named, probes):
     """Yields the arguments that no weights show, and how unusual they are.
 
-    Activations that are `named` come first.
+    Activations that are `named` are as usual as the first.
     """
-    gates = [*GATES]
-    if isinstance(layer, CBAM | ChannelAttention | SpatialAttention):
-        indices = range(len(layer._gates()))
-        several = itertools.product(DEPARTURES, indices, (True, False))
-        gates += _choices("departure", *several)
+    low, high = probes.range
+    # A gate that exceeds 1 or 0 is no sigmoid, but for sums of several.
+    gates = GATES if low > -1e-6 else GATES[-2:]
     hidden = sorted(ACTIVATIONS, key=lambda x: x not in named)
+    usual_hidden = max(1, sum(x in named for x in hidden))
     choices = CHOICES.get(type(layer), []) + [
-        (1, several)
-        for several in (gates, _choices("activation", *hidden))
+        (usual, several)
+        for usual, several in (
+            (
+                1 + ("hardsigmoid" in named or "hard_sigmoid" in named),
+                _choices("gate_activation", *gates),
+            ),
+            (usual_hidden, _choices("activation", *hidden)),
+        )
         if {*several[0]} <= {*layer.get_config()}
     ]
     usual, options = zip(*choices, strict=True) if choices else ((), ())

@@ -1,0 +1,239 @@
+"""`check`: whether attention computes what its name says."""
+
+import contextlib
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from cbam_keras import _checks, _terminal
+from cbam_keras.insertion.candidates import kind_of
+from cbam_keras.insertion.finding import FAILED, UNKNOWN, Gate, gates_of
+from cbam_keras.insertion.training import trains_otherwise
+
+NONE = "No attention in this model"
+_RANGE = "{probes.range[0]:.2f} to {probes.range[1]:.2f}"
+_LIMITS = _RANGE.replace("range", "limits")
+# What is said of a gate that equals none of ours, by what `Probes` measure:
+# the first that is true. A gate with a wrong one does not pass.
+WRONG = {
+    "is_random": "differs from call to call: new weights, or randomness at "
+    "inference",
+    "untracked": "weights of {probes.untracked} arrays are not tracked: not "
+    "saved, not trained",
+    "is_identity": "does nothing: returns its input",
+    "is_constant": f"constant: factors {_RANGE}, whatever the features",
+    "without_gradient": "weights of {probes.without_gradient} arrays get no "
+    "gradient",
+    "is_of_images": "one factor for each image, not for each channel",
+    "cannot_close": f"cannot close: factors from {_LIMITS}",
+    "cannot_open": f"cannot open: factors from {_LIMITS}",
+}
+NEAREST = "nearest of ours: {match.words}; first difference: "
+NEAREST += "{match.first_difference}"
+RIGHT = {
+    "is_residual": f"x + x * gate: factors from {_LIMITS}",
+    "adds": "adds, does not multiply",
+    "mixes": "does not multiply features by factors",
+    "softmax": "features shrink to 1/{probes.softmax}",
+    "pools_channels": "pools channels where the paper pools positions",
+    "pools_positions": "pools positions where the paper pools channels",
+    "windows": "pools over windows of {probes.windows} where the paper pools "
+    "all positions",
+    "axes": f"unlike ours: factors by {{probes.axes}}, {_RANGE}",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckedGate:
+    """What `check` found of a gate.
+
+    Attributes:
+        gate: String, the name of its layer, or of the operation that multiplies
+            by it, prefixed with the names of models and layers around it.
+        was: String, its class, or `"functions"`.
+        verdict: String, what it computes.
+        passed: Boolean, whether nothing is wrong with it.
+        equals: String, the line of code that makes the layer of ours that
+            computes the same; empty if there is none.
+        kind: String, the name of that layer's kind, as `"se"`.
+        adopted: Boolean, whether `adopt` puts it in the place of the gate.
+        low: Float, the smallest factor by which it multiplied; NaN if it does
+            not multiply.
+        high: Float, the largest factor.
+        difference: Float, the largest difference of outputs of both layers,
+            relative to the largest output; NaN if there is none.
+        parameters: Integer, the parameters of the gate.
+        note: String, what else is known.
+    """
+
+    gate: str
+    was: str
+    verdict: str
+    passed: bool
+    equals: str
+    kind: str
+    adopted: bool
+    low: float
+    high: float
+    difference: float
+    parameters: int
+    note: str
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckReport(_terminal.Tabular):
+    """Report of `check`; prints as a table.
+
+    `to_dataframe()` has a row per gate, with the attributes of `CheckedGate`.
+
+    Attributes:
+        rows: Tuple of `CheckedGate`, in the order in which gates run.
+    """
+
+    rows: tuple[CheckedGate, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is a gate, and nothing is wrong with any."""
+        is_known = [not x.verdict.startswith(UNKNOWN) for x in self.rows]
+        return any(is_known) and all(row.passed for row in self.rows)
+
+    @property
+    def verdict(self) -> str:
+        """How many gates have something wrong."""
+        wrong = sum(not row.passed for row in self.rows)
+        gates = _checks.count(len(self.rows), "gate")
+        if wrong:
+            return f"Something is wrong with {wrong} of {gates}."
+        is_any = bool(self.rows)
+        return f"Nothing wrong is found in {gates}." if is_any else f"{NONE}."
+
+    def _tables(self) -> Iterator[_terminal.Table]:
+        rows = [
+            {
+                "gate": row.gate,
+                "was": row.was,
+                "verdict": row.verdict,
+                "factors": ""
+                if math.isnan(row.low)
+                else f"{row.low:.2f} to {row.high:.2f}",
+                **({"note": row.note} if row.note else {}),
+            }
+            for row in self.rows
+        ]
+        yield _terminal.Table("", rows)
+
+    def _records(self) -> list[dict[str, object]]:
+        return [dict(vars(row)) for row in self.rows]
+
+
+def check(
+    model: keras.Model | Callable[[Any], Any],
+    images: object = None,
+) -> CheckReport:
+    """Says what attention computes, of a model, or of a layer or function.
+
+    Each gate is measured: layers of any class, also those inside of layers of
+    your own classes, and operations of functional models. What one of our
+    layers computes, too, is compared with it, on random features of several
+    scales, on those that the network has of images, and with other weights.
+
+    Args:
+        model: A `keras.Model`, functional, Sequential, or subclassed, called,
+            and with a `call` that takes symbolic inputs. Or a layer, or a
+            function of a tensor, with a shape as the second argument. Models
+            of `tf_keras` are not taken.
+        images: Array of images, or what else the model takes. Of a layer or a
+            function: tuple, the shape of the features without the batch.
+            Defaults to `None`, for random images.
+
+    Returns:
+        A `CheckReport`.
+
+    Raises:
+        TypeError: If `model` is no model, and no shape is given.
+        ValueError: If the graph of the model is not known.
+
+    Example:
+        >>> report = check(keras.layers.Dropout(0.5), (8, 8, 16))
+        >>> report.passed, report.rows[0].verdict
+        (False, 'does nothing: returns its input')
+    """
+    return CheckReport(tuple(map(row_of, gates_of(model, images))))
+
+
+def row_of(gate: Gate) -> CheckedGate:
+    """Returns what is said of a gate."""
+    cut = gate.cut
+    with cut.in_float32():
+        passed, verdict = _verdict(gate)
+        low, high = math.nan, math.nan
+        if gate.probes and gate.probes.has_factors:
+            low, high = gate.probes.range
+        equal = gate.match if gate.is_equal else None
+        is_ours = gate.probes is None
+        reasons = []
+        if equal and gate.probes:
+            reasons = trains_otherwise(equal, gate.probes)
+        notes = [*_notes(gate)]
+    if reasons:
+        notes.append(f"trains otherwise: {', '.join(reasons)}")
+    is_function = _checks.package_of(cut.operation) == "keras"
+    return CheckedGate(
+        gate=cut.path,
+        was="functions" if is_function else type(cut.operation).__name__,
+        verdict=verdict,
+        passed=passed,
+        equals=equal.code if equal else "",
+        kind=kind_of(equal.layer_class) if equal else "",
+        adopted=bool(equal) and not (is_ours or reasons or cut.inside),
+        low=low,
+        high=high,
+        difference=equal.difference if equal else math.nan,
+        parameters=sum(int(np.prod(x.shape)) for x in cut.variables),
+        note="; ".join(notes),
+    )
+
+
+def _verdict(gate):
+    """Returns whether a gate passes, and the sentence on it."""
+    probes, found = gate.probes, gate.match
+    if gate.problem:
+        return not gate.problem.startswith(FAILED), gate.problem
+    if gate.is_equal:
+        return True, found.words
+    for name, words in WRONG.items():
+        if getattr(probes, name):
+            return False, words.format(probes=probes)
+    if found:
+        return True, NEAREST.format(match=found)
+    words = next(RIGHT[name] for name in RIGHT if getattr(probes, name))
+    return True, words.format(probes=probes)
+
+
+def _notes(gate):
+    """Yields what else is known of a gate."""
+    cut, probes = gate.cut, gate.probes
+    if probes and probes.is_alone:
+        yield "returns the factors alone"
+    if gate.is_equal and gate.match.note:
+        yield gate.match.note
+    if cut.inside:
+        yield f"inside of a layer of class {cut.inside}"
+    if cut.own is None or gate.problem:
+        return
+    taken = inspect.signature(type(cut.own)).parameters.values()
+    names = [x.name for x in taken if x.kind == x.POSITIONAL_OR_KEYWORD]
+    # A class of the user may raise anything.
+    with contextlib.suppress(Exception):
+        config = cut.own.get_config()
+        if lacking := [f"`{x}`" for x in names if x not in config]:
+            yield f"get_config lacks {', '.join(lacking)}"
+    name = keras.saving.get_registered_name(type(cut.own))
+    if keras.saving.get_registered_object(name) is None:
+        yield "does not load without its class"

@@ -1,0 +1,231 @@
+"""The gates of a model, found and measured."""
+
+import contextlib
+import dataclasses
+import re
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from cbam_keras import _graph
+from cbam_keras.insertion.cutting import Cut, cuts, look_into
+from cbam_keras.insertion.probes import Probes, probe
+from cbam_keras.insertion.recognition import Match, match, of_ours
+
+# Replaces an unknown size of an input.
+SIZE = 64
+# As many images give a network's own features.
+MOST_IMAGES = 4
+# Classes that are meant to be attention, whatever they compute.
+MEANT = re.compile("[Aa]tt|[Gg]ate|BAM|[Ss]queeze|[Ee]xcit|SE([A-Z_0-9]|$)|ECA")
+FAILED = "could not be run"
+UNKNOWN = "not looked into"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Gate:
+    """A part of a network that is attention, or is meant to be.
+
+    `problem` says why nothing else is known of it.
+    """
+
+    cut: Cut
+    probes: Probes | None = None
+    match: Match | None = None
+    problem: str = ""
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether a layer of ours computes the same."""
+        return self.match is not None and not self.match.first_difference
+
+
+def gates_of(model: Any, images: object = None) -> list[Gate]:
+    """Returns the gates of a model, or of a layer or function of a shape."""
+    if isinstance(images, tuple) and all(
+        x is None or isinstance(x, int) for x in images
+    ):
+        return _gates_of_function(model, images)
+    graph = _graph.with_graph("model", model)
+    values: dict[int, Any] = {}
+    inputs = noise_for(graph) if images is None else images
+    # Random inputs may be none that the model takes.
+    with contextlib.suppress(*([Exception] if images is None else [])):
+        inputs = [x[:MOST_IMAGES] for x in _graph.in_order(graph, inputs)]
+        _run_graph(graph, inputs, values)
+    return _gates(graph, values)
+
+
+def noise_for(model: keras.Model) -> Any:
+    """Returns random inputs of a model."""
+    generator, inputs = np.random.default_rng(0), []
+    for x in model.inputs:
+        shape = (2, *(size or SIZE for size in x.shape[1:]))
+        noise = generator.normal(size=shape)
+        if "float" not in x.dtype:
+            noise = np.abs(noise)
+        if x.dtype == "string":
+            inputs.append(ops.convert_to_tensor(noise.astype(str)))
+        else:
+            inputs.append(ops.cast(noise, x.dtype))
+    return _graph.as_input(model, inputs)
+
+
+def _run_graph(graph, inputs, values):
+    """Adds all tensors of a model to `values`, and returns its outputs."""
+
+    def call(operation, *args, **kwargs):
+        given = [*args, *kwargs.values()][:1]
+        if _graph.is_graph(operation):
+            given = _graph.in_order(operation, *given)
+            return _run_graph(operation, given, values)
+        if inner := _graph.model_per_frame(operation):
+            frames = ops.reshape(given[0], (-1, *ops.shape(given[0])[2:]))
+            _run_graph(inner, [frames], values)
+        return operation(*args, **kwargs)
+
+    pairs = zip(graph.inputs, inputs, strict=True)
+    values.update((id(x), ops.convert_to_tensor(y)) for x, y in pairs)
+    _graph.run(_graph.nodes(graph), values, call)
+    return [values[id(x)] for x in graph.outputs]
+
+
+def _gates_of_function(function, shape):
+    """Returns the gates of a layer or of a function of a tensor."""
+    name = getattr(function, "name", getattr(function, "__name__", "gate"))
+    x = keras.Input(shape)
+    try:
+        y = function(x)
+    # It may raise anything.
+    except Exception as error:  # noqa: BLE001
+        cut = Cut(name, x, x, [_graph.origin(x)], is_given=True)
+        return [Gate(cut, problem=f"{FAILED}: {_reason(error)}")]
+    if y is x:
+        y = keras.layers.Identity(name="gate")(x)
+    given = Cut(name, x, y, _graph.nodes_between([x], [y]), is_given=True)
+    return _gates(keras.Model(x, y), {}) or [_examine(given, {})[0]]
+
+
+def _gates(model, values, prefix="", inside=""):
+    """Returns the gates of a model, two that follow each other as one CBAM."""
+    gates: list[Gate] = []
+    for cut in cuts(model, prefix, inside):
+        gate, meant = _examine(cut, values)
+        if gate is None:
+            inner = _within(cut, values) if cut.own else []
+            gates += inner or ([meant] if meant else [])
+            continue
+        products = {id(x.outputs[0]) for x in cut.nodes}
+        within = [x for x in gates if id(x.cut.product) in products]
+        is_sum = _graph.kind_of(cut.operation) in _graph.ADDITIONS
+        if (
+            within
+            and not gate.is_equal
+            and (is_sum or any(x.is_equal for x in within))
+        ):
+            continue
+        gates = [x for x in gates if x not in within]
+        for first in [x for x in gates if x.cut.product is cut.source]:
+            nodes = [*first.cut.nodes, *cut.nodes]
+            both = Cut(cut.path, first.cut.source, cut.product, nodes)
+            both = dataclasses.replace(both, inside=inside)
+            joined, _ = _examine(both, values)
+            if joined and joined.is_equal:
+                gates.remove(first)
+                gate = joined
+        gates.append(gate)
+    return gates
+
+
+def _within(cut, values):
+    """Returns the gates inside of a layer of a user's class."""
+    name = type(cut.own).__name__
+    try:
+        inner = look_into(cut)
+    except Exception as error:  # noqa: BLE001
+        if not cut.own.variables:
+            return []
+        return [Gate(cut, problem=f"{UNKNOWN}: {name}: {_reason(error)}")]
+    inputs = [values.get(id(x)) for x in cut.nodes[0].input_tensors]
+    if cut.layer and inputs[0] is not None:
+        inputs = [ops.reshape(x, (-1, *x.shape[2:])) for x in inputs]
+    with contextlib.suppress(Exception):
+        _run_graph(inner, inputs, values)
+    return _gates(inner, values, f"{cut.path}/", name)
+
+
+def _examine(cut, values):
+    """Returns a part as a gate, or `None` and what is said if it is meant."""
+    if cut.is_ours:
+        return Gate(cut, match=of_ours(cut.operation)), None
+    name = type(cut.operation).__name__
+    is_meant = bool(cut.own and MEANT.search(name))
+    problem = f"{UNKNOWN}: {name}: {cut.problem}"
+    if cut.problem and not cut.own:
+        return Gate(cut, problem=problem), None
+    is_map = cut.source.shape == cut.product.shape and _graph.is_feature_map(
+        cut.product
+    )
+    if not cut.is_given and (cut.problem or not is_map):
+        if not cut.problem:
+            problem += "outputs of another shape"
+        return None, Gate(cut, problem=problem) if is_meant else None
+    gate = _measured(cut, values)
+    is_gate = gate.is_equal or gate.probes and gate.probes.is_attention
+    if is_gate or cut.is_given:
+        return gate, None
+    if cut.is_gated and not cut.own:
+        problem += "factors from several tensors"
+        has_factors = gate.probes and gate.probes.has_factors
+        is_known = gate.problem or has_factors
+        return gate if is_known else Gate(cut, problem=problem), None
+    return None, gate if is_meant and (gate.probes or gate.problem) else None
+
+
+def _measured(cut, values):
+    """Returns a part as a gate, with channels where most is known of it."""
+    formats = ["channels_first", "channels_last"]
+    formats.sort(key=lambda x: x != keras.config.image_data_format())
+    best, problem = None, ""
+    with cut.in_float32():
+        own = _own_features(cut, values)
+        for data_format in formats:
+            try:
+                probes = probe(cut, data_format, own)
+                if probes is None:
+                    continue
+                gate = Gate(cut, probes)
+                is_random = probes.is_random or probes.untracked
+                may_be = cut.is_gated or probes.is_attention or probes.shifts
+                if may_be and not is_random:
+                    gate = Gate(cut, probes, match(probes))
+            # A part of any network may raise anything.
+            except Exception as error:  # noqa: BLE001
+                problem = problem or f"{FAILED}: {_reason(error)}"
+                continue
+            if gate.is_equal:
+                return gate
+            if best is None or probes.is_attention > best.probes.is_attention:
+                best = gate
+            if not probes.is_attention and probes.is_pointwise:
+                # Channels would be positions in the other format.
+                break
+    return best or Gate(cut, problem=problem)
+
+
+def _own_features(cut, values):
+    x = values.get(id(cut.source))
+    if x is None:
+        return None
+    x = _graph.to_float32(x)
+    x = x.reshape(-1, *x.shape[2:]) if cut.layer else x
+    return x[:MOST_IMAGES] if np.isfinite(x).all() and x.any() else None
+
+
+def _reason(error):
+    """Returns the first line of an error, without what Keras adds."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    text = re.sub(r"^Exception encountered when calling.*\n+", "", text)
+    return f"{type(error).__name__}: {text.partition(chr(10))[0]}"

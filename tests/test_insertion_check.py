@@ -1,0 +1,345 @@
+"""Whether attention computes what its name says: `check`."""
+
+from functools import partial
+
+import keras
+import numpy as np
+import pytest
+from insertion_checks import data_for, vary
+from keras import layers, ops
+from layer_checks import to_numpy
+from pasted import (
+    CHANNELS,
+    Block,
+    Weights,
+    both,
+    channel,
+    gated,
+    network,
+    pooled,
+    spatial,
+)
+from scipy.special import expit
+
+from cbam_keras import _graph, cli
+from cbam_keras.insertion import check
+from cbam_keras.insertion.checking import RIGHT, WRONG
+
+pytestmark = pytest.mark.filterwarnings("ignore:`build\\(\\)` was called")
+
+
+class Attention(layers.Layer):
+    """A class of a call that is given."""
+
+    def __init__(self, function=None, **kwargs):
+        super().__init__(**kwargs)
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+    def get_config(self):
+        return super().get_config()
+
+
+def of_class(function):
+    """Returns a gate that is a layer with weights of its own."""
+
+    def gate(x):
+        parts = [layers.Dense(3, "relu"), layers.Dense(CHANNELS, "sigmoid")]
+        layer = Attention(lambda x: function(x, parts[1](parts[0](pooled(x)))))
+        layer.parts = parts
+        return layer(x)
+
+    return gate
+
+
+def outside(x):
+    """Returns features times a map of a weight of no layer."""
+    kernel = keras.Variable(np.ones((CHANNELS, CHANNELS), "float32"))
+    return Attention(lambda y: y * ops.sigmoid(pooled(y) @ kernel.value))(x)
+
+
+def one_factor(x):
+    """ECA along the wrong axis."""
+    y = layers.Reshape((1, CHANNELS))(pooled(x))
+    y = layers.Conv1D(1, 3, padding="same", activation="sigmoid")(y)
+    return x * layers.Reshape((1, 1, 1))(y)
+
+
+def two_mlps(x):
+    several = [
+        layers.Dense(CHANNELS, "sigmoid")(layers.Dense(3, "relu")(pooled(x, k)))
+        for k in ("avg", "max")
+    ]
+    return x * ops.sigmoid(layers.add(several))
+
+
+def of_windows(x):
+    y = layers.AveragePooling2D(2, 1, padding="same")(x)
+    return x * layers.Dense(CHANNELS, "sigmoid")(layers.Dense(3, "relu")(y))
+
+
+def softmax_of_positions(x):
+    y = ops.reshape(layers.Dense(1)(x), (-1, 8 * 9))
+    return x * ops.reshape(ops.softmax(y), (-1, 8, 9, 1))
+
+
+# The bounds of a sigmoid of a sum of two, whatever the weights.
+LEAST, MOST = expit([0, 2])
+# By what is measured: a gate of which it is true, and what is said.
+SENTENCES = {
+    "is_random": (
+        lambda x: Attention(
+            lambda y: y * keras.random.uniform((1, 1, 1, CHANNELS))
+        )(x),
+        "differs from call to call",
+    ),
+    "untracked": (outside, "weights of 1 arrays are not tracked"),
+    "is_identity": (
+        of_class(lambda x, gate: x),
+        "does nothing: returns its input",
+    ),
+    "is_constant": (
+        of_class(lambda x, gate: 0.3 * x),
+        "constant: factors 0.30 to 0.30, whatever the features",
+    ),
+    "without_gradient": (
+        of_class(lambda x, gate: x * ops.stop_gradient(gate)),
+        "weights of 4 arrays get no gradient",
+    ),
+    "is_of_images": (one_factor, "one factor for each image"),
+    "cannot_close": (
+        two_mlps,
+        f"cannot close: factors from {LEAST:.2f} to {MOST:.2f}",
+    ),
+    "cannot_open": (
+        partial(channel, gate=lambda x: 0.9 * ops.sigmoid(x)),
+        "cannot open: factors from 0.00 to 0.90",
+    ),
+    "is_residual": (
+        of_class(lambda x, gate: x * (1 + gate)),
+        "x + x * gate: factors from 1.00 to 2.00",
+    ),
+    "adds": (
+        lambda x: Attention(
+            lambda x: x + ops.mean(x * x, axis=(1, 2), keepdims=True)
+        )(x),
+        "adds, does not multiply",
+    ),
+    "mixes": (
+        lambda x: Attention(lambda y: ops.flip(y, axis=1))(x),
+        "does not multiply features by factors",
+    ),
+    "softmax": (
+        softmax_of_positions,
+        "features shrink to 1/72 (softmax over positions)",
+    ),
+    "pools_channels": (
+        lambda x: (
+            x
+            * layers.Dense(CHANNELS, "sigmoid")(
+                layers.Flatten()(ops.mean(x, axis=-1))
+            )[:, None, None]
+        ),
+        "pools channels where the paper pools positions",
+    ),
+    "pools_positions": (
+        lambda x: (
+            x
+            * layers.Reshape((8, 9, 1))(
+                layers.Dense(72, "sigmoid")(layers.Flatten()(pooled(x)))
+            )
+        ),
+        "pools positions where the paper pools channels",
+    ),
+    "windows": (of_windows, "pools over windows of 2 x 2"),
+    "axes": (
+        lambda x: gated(x, layers.Dense(CHANNELS, "sigmoid")),
+        "unlike ours: factors by channels, 0.00 to 1.00",
+    ),
+}
+
+
+def only(report):
+    (row,) = report.rows
+    return row
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_each_sentence_is_said_where_it_is_true_and_not_elsewhere(name):
+    gate, words = SENTENCES[name]
+    report = check(network(gate))
+    row = only(report)
+    assert row.verdict.startswith(words) and words.split()[0] in str(report)
+    assert not row.equals and report.passed == row.passed == (name in RIGHT)
+
+
+def test_each_sentence_has_a_case():
+    assert [*SENTENCES] == [*WRONG, *RIGHT]
+
+
+@pytest.mark.parametrize(
+    "options, hidden",
+    [
+        ({"activation": "relu6"}, "relu6"),
+        ({"activation": layers.ReLU(max_value=20)}, None),
+        ({"gate": lambda x: ops.clip(ops.sigmoid(x), 0.01, 0.99)}, None),
+        ({"gate": lambda x: ops.sigmoid(ops.clip(x, -10, 10))}, None),
+        ({"activation": "leaky_relu"}, "leaky_relu"),
+        ({"activation": lambda x: ops.leaky_relu(x, 0.19)}, None),
+        ({"activation": "softplus"}, "softplus"),
+    ],
+)
+def test_what_saturates_or_leaks_is_not_taken_for_a_relu(options, hidden):
+    row = only(check(network(partial(channel, pools=("avg",), **options))))
+    assert bool(row.equals) == (hidden is not None)
+    assert f"activation={hidden!r}" in row.equals or hidden is None
+
+
+def test_features_of_images_may_tell_two_gates_apart():
+    x = keras.Input((8, 9, CHANNELS))
+    parts = [layers.Dense(3, "relu"), layers.Dense(CHANNELS), ops.sigmoid]
+    model = keras.Model(x, gated(x, lambda y: ops.maximum(y, -25), *parts))
+    vary(model)
+    model.set_weights([0.05 * w for w in model.get_weights()])
+    images = np.abs(data_for(model))
+    assert only(check(model, images)).equals
+    row = only(check(model, -50 * images))
+    assert "first difference: the network's own features" in row.verdict
+    assert row.passed and not row.equals
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_equal_is_equal_on_features_of_all_scales(seed):
+    generator = np.random.default_rng(seed)
+    hidden = generator.choice(["relu", "silu", "relu6", "elu"])
+    pools = [("avg",), ("max", "avg"), ("avg", "max")][seed % 3]
+    gate = both if seed % 2 else channel
+    x = keras.Input((8, 9, CHANNELS))
+    model = keras.Model(x, gate(x, activation=hidden, pools=pools))
+    vary(model)
+    row = only(check(model))
+    values = [w for w in map(to_numpy, model.weights)]
+    for scale in (0.1, 3, 300):
+        features = scale * np.abs(generator.normal(size=(2, 8, 9, CHANNELS)))
+        expected = formula(features, values, hidden, pools)
+        y = to_numpy(model(features.astype("float32")))
+        np.testing.assert_allclose(y, expected, atol=1e-4 * np.abs(y).max())
+    assert row.equals and hidden in row.equals.replace("(", "relu(", 1)
+
+
+def formula(x, values, hidden, pools):
+    """Returns in NumPy what a channel gate, and a spatial one, give."""
+    functions = {
+        "relu": lambda z: np.maximum(z, 0),
+        "relu6": lambda z: np.clip(z, 0, 6),
+        "silu": lambda z: z * expit(z),
+        "elu": lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
+    }
+    first, bias, second, offset, *rest = (np.float64(w) for w in values)
+    reduce = {"avg": np.mean, "max": np.max}
+    logits = sum(
+        functions[hidden](reduce[k](x, axis=(1, 2)) @ first + bias) @ second
+        + offset
+        for k in pools
+    )
+    y = x * expit(logits)[:, None, None]
+    if not rest:
+        return y
+    maps = np.stack([y.mean(-1), y.max(-1)], axis=-1)
+    padded = np.pad(maps, [(0, 0), (3, 3), (3, 3), (0, 0)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (7, 7), (1, 2))
+    logits = np.einsum("bhwcij,ijco->bhwo", windows, rest[0])
+    return y * expit(logits)
+
+
+@pytest.mark.parametrize(
+    "gate, words",
+    [
+        (Weights(), "SqueezeExcite"),
+        (both, "CBAM(reduction_ratio=4), as the paper"),
+        (lambda x: channel(x, pools=("avg",)), "SqueezeExcite"),
+        (spatial, "SpatialAttention(), a spatial gate alone"),
+        (layers.Identity(), "does nothing"),
+        (lambda x: x, "does nothing"),
+        (lambda x: layers.Dense(3)(x[:, :, 0, 0, 0]), "could not be run"),
+    ],
+)
+def test_a_layer_or_a_function_is_checked_on_a_shape(gate, words):
+    report = check(gate, (8, 9, CHANNELS))
+    assert only(report).verdict.startswith(words)
+    assert report.passed == (words[0].isupper())
+
+
+def test_factors_alone_are_told_from_features_times_factors():
+    def factors(x):
+        return layers.Dense(CHANNELS, "sigmoid")(
+            layers.Dense(3, "relu")(pooled(x))
+        )
+
+    row = only(check(factors, (8, 9, CHANNELS)))
+    assert row.equals == "cbam_keras.SqueezeExcite(reduction_ratio=4)"
+    assert row.note == "returns the factors alone"
+
+
+def test_gates_inside_of_own_blocks_are_found():
+    row = only(check(network(lambda x: Block()(x))))
+    assert row.gate.endswith("/gate") and "class Block" in row.note
+    assert row.equals and not row.adopted
+
+
+class Numbers(Block):
+    """A block whose call takes no symbolic tensors."""
+
+    def call(self, x):
+        return super().call(x) if hasattr(x, "numpy") else self.conv(x[0])
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+def test_what_cannot_be_looked_into_is_said_and_no_gate():
+    report = check(network(lambda x: Numbers()(x)))
+    assert only(report).verdict.startswith("not looked into: Numbers: ")
+    assert not report.passed
+
+
+def test_a_model_without_gates_has_another_sentence():
+    report = check(network(layers.Conv2D(CHANNELS, 3, padding="same")))
+    assert (report.rows, report.passed) == ((), False)
+    assert str(report) == "No attention in this model."
+
+
+def test_classes_that_cannot_be_loaded_are_noted():
+    gate = of_class(lambda x, gate: x * gate)
+    note = only(check(network(gate))).note
+    assert (
+        note == "get_config lacks `function`; does not load without its class"
+    )
+
+
+@pytest.mark.parametrize("policy", ["float64", "float16", "mixed_bfloat16"])
+def test_all_precisions_are_compared(policy):
+    with _graph.dtype_policy(policy):
+        model = network(both)
+    assert only(check(model)).equals.startswith("cbam_keras.CBAM")
+
+
+@pytest.mark.parametrize(
+    "gate, status, words",
+    [
+        (both, 0, "as the paper"),
+        (two_mlps, 1, "cannot close"),
+        (None, 2, "must be a model that Keras loads"),
+    ],
+)
+def test_the_command_ends_with_what_it_finds(
+    gate, status, words, tmp_path, capsys
+):
+    path = tmp_path / "model.keras"
+    if gate:
+        network(gate).save(path)
+    assert cli.main(["check", str(path)]) == status
+    printed = capsys.readouterr()
+    assert words in printed.out + printed.err
