@@ -118,7 +118,7 @@ def test_a_pattern_never_chooses_between_two_values(pattern):
     ("tree", "classes", "sizes"),
     [
         ("<cat|dog>/#.png", "cat dog", (4, 2, 2)),
-        ("a/b/<cat|dog>/#.png", "cat dog", (4, 2, 2)),
+        ("a/b/<NORMAL|B.A>/#.png", "B.A NORMAL", (4, 2, 2)),
         ("<Training|Testing>/<cat|dog>/#.png", "cat dog", (6, 2, 8)),
         ("<training_set|val|test+set>/<cat|dog>/#.png", "cat dog", (8, 8, 8)),
         # They share another part of their names, as in Intel's scenes.

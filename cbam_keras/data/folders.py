@@ -3,6 +3,7 @@
 import collections
 import os
 import pathlib
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from cbam_keras.data.layouts import (
     name_splits,
     propose,
 )
-from cbam_keras.data.patterns import Pattern, normalize
+from cbam_keras.data.patterns import Pattern
 from cbam_keras.data.splits import SPLITS, check_names
 
 LAYOUTS = (
@@ -262,7 +263,7 @@ def _check_classes(root, places, files):
         reason = f'masks beside images, as "{"/".join(min(masks))}"'
     if reason:
         _refuse(root, reason, places.values())
-    return {normalize(name) for name in classes}
+    return {unicodedata.normalize("NFC", name) for name in classes}
 
 
 def _refuse(root, reason, places):

@@ -136,4 +136,5 @@ def _find_ends(path, start, kind):
 def normalize(path: str) -> str:
     """Returns a path with composed letters, its ending in small ones."""
     start, dot, ending = unicodedata.normalize("NFC", path).rpartition(".")
-    return start + dot + (ending.lower() if ending.isalnum() else ending)
+    is_ending = dot and ending.isalnum()
+    return start + dot + (ending.lower() if is_ending else ending)

@@ -169,9 +169,9 @@ def _find_columns(frame, columns, are_splits, of_masks):
 
     Tables that are splits need no column for these.
     """
-    used = dict[str, Any]()
+    used, label = dict[str, Any](), "mask" if of_masks else "label"
     for key in COLUMNS:
-        own = "mask" if of_masks and key == "label" else key
+        own = label if key == "label" else key
         name = columns[key] or own
         if name in frame.columns and not (key == "split" and are_splits):
             used[key] = name
@@ -179,8 +179,8 @@ def _find_columns(frame, columns, are_splits, of_masks):
             row = frame.iloc[0].map(str)
             held = [f'"{x}" ({row[x][:40]})' for x in frame.columns]
             raise ValueError(
-                f'A table must have the columns "image" and "{own}", or others '
-                f'that are named. Received: no column "{name}" among '
+                f'A table must have the columns "image" and "{label}", or '
+                f'others that are named. Received: no column "{name}" among '
                 f'{", ".join(held)}. Write {own}_column="..." '
                 f"(--{own}-column) with one of these"
             )
