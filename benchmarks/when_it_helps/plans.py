@@ -418,8 +418,8 @@ def streets(folder):
         ["none", "se", "cbam", "eca", "coordinate", "skip-gate"],
         task=study.Segmentation(
             photographs,
-            "{split}annot/{name}.png",
-            images="{split}/{name}.png",
+            "{split}/labels/{name}.png",
+            images="{split}/images/{name}.jpg",
             class_names=[*STREETS],
             ignore_index=len(STREETS),
         ),
