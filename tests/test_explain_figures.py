@@ -1,4 +1,4 @@
-"""Heat maps and attention maps over images, signals and volumes."""
+"""Heat maps and attention maps over images and signals."""
 
 import numpy as np
 import pytest
@@ -74,22 +74,6 @@ def test_signals_are_lines_over_their_heat():
 
 def unit(values):
     return (values - values.min()) / np.ptp(values)
-
-
-def test_volumes_are_slices_from_the_first_to_the_last():
-    volumes, heat = RNG.random((B, 11, H, W, 1)), RNG.random((B, 11, H, W))
-    volumes[:, 0, 0, :2, 0] = [0, 1]
-    figure = plotting.plot_grad_cam(1000 * volumes, heat, labels=["a", "b"])
-    places = [(i, depth) for i in range(B) for depth in range(0, 11, 2)]
-    assert below(figure)[::2] == [
-        f"{'ab'[i]}\nSlice {depth}" for i, depth in places
-    ]
-    rows = np.reshape(panels(figure), (-1, 2))
-    for (plain, axes), place in zip(rows, places, strict=True):
-        under, over = axes.images
-        for image in (plain.images[0], under):
-            assert_close(image.get_array(), volumes[place][..., 0], 1e-6)
-        np.testing.assert_array_equal(over.get_array(), heat[place])
 
 
 def test_labels_classes_and_probabilities_stand_below():
