@@ -229,8 +229,6 @@ class Graph:
         declared_axis = _declared_channel_axis(step.operation, y)
         if declared_axis is not None or not step.inputs:
             return declared_axis
-        if any(_embeds(step, x, y) for x in step.inputs):
-            return -1
         for x in step.inputs:
             axis, order = channels[id(x)], _order(step, x, y)
             if axis is not None and order is not None:
@@ -258,9 +256,7 @@ class Graph:
                     continue
                 for y in step.outputs[:1]:
                     order = _order(step, x, y)
-                    if _embeds(step, x, y):
-                        expected[id(x)] = None
-                    elif order is not None and expected.get(id(y)) is not None:
+                    if order is not None and expected.get(id(y)) is not None:
                         axis = order[expected[id(y)]]
                         last = axis == len(x.shape) - 1
                         expected[id(x)] = -1 if last else axis
@@ -390,13 +386,6 @@ def _is_permuted(x, y):
     return tuple(x.shape) != tuple(y.shape) and sizes[0] == sizes[1]
 
 
-def _embeds(step, x, y):
-    """Returns whether each number of an input becomes a vector."""
-    takes_ids = isinstance(step.operation, layers.Embedding)
-    is_longer = tuple(y.shape[:-1]) == tuple(x.shape)
-    return is_longer and (takes_ids or len(x.shape) == 2)
-
-
 def _order(step, x, y):
     """Returns the axes of an input of a step in their order in an output.
 
@@ -413,8 +402,6 @@ def _order(step, x, y):
         return order
     before, after = tuple(x.shape), tuple(y.shape)
     same = [*places]
-    if _embeds(step, x, y):
-        return [*same, None]
     if len(after) == len(before) + 1:
         # An axis of size 1 was inserted, the last one where there are several.
         for place in reversed(range(1, len(after))):
