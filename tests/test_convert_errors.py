@@ -95,8 +95,8 @@ MISFITS = {
     ),
     "a value that is not a number": (
         lambda: built(SpatialAttention()),
-        lambda: {"conv.weight": np.full((1, 2, 7, 7), np.nan, "float32")},
-        'where "conv.weight" holds nan',
+        lambda: {"conv1.weight": np.full((1, 2, 7, 7), np.nan, "float32")},
+        'where "conv1.weight" holds nan',
     ),
     "a negative variance": (
         tiny_network,
