@@ -115,12 +115,6 @@ def _transposed(x):
     return head(conv(4, "conv")(Transposed()(x)))
 
 
-def _by_turns(x):
-    part = conv(4, "part")
-    frames = [FLAT(part(x[:, time])) for time in range(7)]
-    return layers.Dense(3)(FLAT(ops.stack(frames, axis=1)))
-
-
 def _spectrogram(x):
     x = layers.MelSpectrogram(sampling_rate=8000, name="mel")(x)
     return head(conv(4, "conv")(layers.Reshape((*x.shape[1:], 1))(x)))
@@ -138,11 +132,6 @@ MODELS = {
         lambda: _functional(_transposed, (3, 8, 8)),
         {"images": np.moveaxis(X, -1, 1)},
         "layers.Permute",
-    ),
-    "frames by turns": (
-        lambda: _functional(_by_turns, (7, 8, 8, 3)),
-        {**VIDEOS, "class_index": 0},
-        "layers that run frame by frame in TimeDistributed",
     ),
     "spectrogram": (
         lambda: _functional(_spectrogram, (1024,)),

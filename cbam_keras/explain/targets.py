@@ -90,9 +90,6 @@ def _find_loss(graph):
             break
     else:
         return ""
-    users = {x.operation for x in graph.users(y)}
-    if sum(x.operation in users for x in graph.steps) > len(users):
-        return "Wrap layers that run frame by frame in TimeDistributed"
     return (
         f'Layer "{step.path}" changes axes; only layers.Permute is followed. '
         f'Explain keras.Model(model.get_layer("{step.path}").output, '

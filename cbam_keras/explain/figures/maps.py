@@ -255,12 +255,6 @@ def _check_samples(images, shape):
         if len(array) != shape[0]:
             hint = f". There are {len(array)} images and {shape[0]} maps"
             hint += ". Give a single one as images[None]" * (array.ndim < 4)
-        elif array.ndim == rank + 1 > 3:
-            hint = (
-                f". Of {channels} channels pass three as red, green and blue, "
-                "e.g. images[..., :3], or images[..., [3, 2, 1]] of "
-                "Sentinel-2, or one, images[..., :1]"
-            )
         raise ValueError(
             f"`images` must be of the shape of their maps, {shape}, or with 1 "
             f"or 3 channels as the last axis, and at most {MAX_ROWS}, or the "
