@@ -45,17 +45,11 @@ def _frames(x):
     return layers.TimeDistributed(conv(3, "conv"), name="frames")(x)
 
 
-def _video(x):
-    layer = layers.ConvLSTM2D(3, 3, padding="same", return_sequences=True)
-    return layer(_frames(x))
-
-
 BODIES = {
     "reshaped": ((6, 4), lambda x: conv(3, "f")(layers.Reshape((6, 4, 1))(x))),
     "indexed": ((6, 4), lambda x: conv(3, "f")(x[..., None])),
     "tokens": ((6, 4, 2), _tokens),
     "frames": ((5, 6, 4, 2), _frames),
-    "ConvLSTM2D": ((5, 6, 4, 2), _video),
 }
 
 
@@ -83,15 +77,3 @@ def test_masks_reach_what_follows_a_wrapped_model():
     sequences = images(2, 7, 4)
     sequences[:, 4:] = 0
     check_heat(inputs, features, sequences)
-
-
-def test_maps_of_whole_videos_are_not_taken_for_those_of_frames():
-    inputs = keras.Input((5, 6, 4, 2))
-    x = layers.ConvLSTM2D(3, 3, padding="same", name="lstm")(_frames(inputs))
-    outputs = layers.Dense(2)(layers.GlobalAveragePooling2D()(x))
-    model, x = vary(keras.Model(inputs, outputs)), images(2, 5, 6, 4, 2)
-    # The last map that has frames.
-    expected = explain.grad_cam(model, x, layer="frames")
-    np.testing.assert_array_equal(explain.grad_cam(model, x), expected)
-    with pytest.raises(ValueError, match="positions along each axis"):
-        explain.grad_cam(model, x, layer="lstm")

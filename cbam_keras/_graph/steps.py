@@ -363,9 +363,6 @@ def _declared_channel_axis(operation, tensor):
         return -1 if last else operation.axis % (rank - times) + times
     data_format = getattr(operation, "data_format", None)
     if data_format == "channels_first":
-        # The output of a ConvLSTM may lack the axis of time.
-        cell = getattr(operation, "cell", None)
-        times += cell is not None and rank == cell.rank + 3
         return 1 + times
     return -1 if data_format == "channels_last" else None
 
