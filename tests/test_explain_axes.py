@@ -42,7 +42,9 @@ def _tokens(x):
 
 
 def _frames(x):
-    return layers.TimeDistributed(conv(3, "conv"), name="frames")(x)
+    frame = keras.Sequential([keras.Input(x.shape[2:]), conv(3, "conv")])
+    x = layers.TimeDistributed(frame, name="frames")(x)
+    return layers.TimeDistributed(conv(3, "conv"))(x)
 
 
 BODIES = {

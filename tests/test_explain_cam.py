@@ -278,46 +278,6 @@ def test_a_nested_model_has_the_maps_of_the_flat_one():
         assert_close(explain.grad_cam(model, x, 3, layer), expected, 1e-5)
 
 
-# The functions make layers, so that each test has its own.
-OVER_TIME = {
-    "mean": lambda: layers.GlobalAveragePooling1D(),
-    "Bidirectional": lambda: layers.Bidirectional(layers.GRU(3)),
-}
-
-
-@pytest.mark.parametrize("over_time", OVER_TIME.values(), ids=OVER_TIME)
-def test_a_wrapped_backbone_has_a_heat_map_per_frame(over_time):
-    image = keras.Input((6, 4, 2))
-    features = conv(4, "conv", activation="relu")(image)
-    pooled = layers.GlobalAveragePooling2D()(features)
-    inputs = keras.Input((3, 6, 4, 2))
-    frame = keras.Model(image, pooled)
-    x = layers.TimeDistributed(frame, name="frames")(inputs)
-    model = vary(keras.Model(inputs, layers.Dense(2)(over_time()(x))))
-    x = images(2, 3, 6, 4, 2)
-    heat = explain.grad_cam(model, x, 1)
-    assert heat.shape == (2, 3, 6, 4)
-
-    # The network for frames, called on one after the other.
-    maps = keras.Model(image, features)
-    values = np.stack([to_numpy(maps(x[:, t])) for t in range(3)], axis=1)
-    # Finite differences at the means, `(B, T, C)`, of the score of class 1.
-    means = keras.Input((3, 4))
-    y = means
-    for layer in model.layers[2:]:
-        y = layer(y)
-    rest, step = keras.Model(means, y), 0.01 * np.eye(12).reshape(12, 3, 4)
-    weights = np.zeros((2, 3, 4))
-    for i, mean in enumerate(values.mean(axis=(2, 3))):
-        for end in (1, -1):
-            scores = to_numpy(rest((mean + end * step).astype("float32")))
-            weights[i] += end * scores[:, 1].reshape(3, 4)
-    expected = normalized(np.einsum("bthwc,btc->bthw", values, weights))
-    assert_close(heat, expected, 2e-3)
-    for layer in ("frames", "conv", "frames/conv"):
-        assert_close(explain.grad_cam(model, x, 1, layer), heat, rtol=0)
-
-
 @pytest.mark.every_backend
 @pytest.mark.half_precision
 def test_gradients_too_small_for_half_precision_are_not_lost():

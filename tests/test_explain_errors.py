@@ -115,6 +115,11 @@ def _transposed(x):
     return head(conv(4, "conv")(Transposed()(x)))
 
 
+def _pooled_frames(x):
+    frame = _functional(lambda y: head(conv(4, "conv")(y)))
+    return layers.GRU(3)(layers.TimeDistributed(frame)(x))
+
+
 def _spectrogram(x):
     x = layers.MelSpectrogram(sampling_rate=8000, name="mel")(x)
     return head(conv(4, "conv")(layers.Reshape((*x.shape[1:], 1))(x)))
@@ -132,6 +137,11 @@ MODELS = {
         lambda: _functional(_transposed, (3, 8, 8)),
         {"images": np.moveaxis(X, -1, 1)},
         "layers.Permute",
+    ),
+    "frames that are pooled": (
+        lambda: _functional(_pooled_frames, (7, 8, 8, 3)),
+        {**VIDEOS, "class_index": 0},
+        "without its pooling in TimeDistributed",
     ),
     "spectrogram": (
         lambda: _functional(_spectrogram, (1024,)),

@@ -262,27 +262,25 @@ class Graph:
                         expected[id(x)] = -1 if last else axis
         return expected
 
-    def axes(self, tensor: keras.KerasTensor) -> tuple[tuple | None, tuple]:
+    def axes(self, tensor: keras.KerasTensor) -> tuple[int | None, ...] | None:
         """Returns which axes of the image the axes of a tensor are.
 
         An axis that was inserted is `None`, and so are all if the axes cannot
-        be followed, as after most `Reshape` layers. The second tuple are the
-        axes that are folded into the batch.
+        be followed, as after most `Reshape` layers.
         """
-        return self._axes.get(id(tensor), (None, ()))
+        return self._axes.get(id(tensor))
 
     @functools.cached_property
     def _axes(self):
         image = self.image
-        places = tuple(range(len(image.shape)))
-        all_axes: dict[int, tuple] = {id(image): (places, ())}
+        all_axes = {id(image): tuple(range(len(image.shape)))}
         for step in self.steps:
             candidates = [
-                _axes_after(step, x, *all_axes[id(x)])
+                _axes_after(step, x, all_axes[id(x)])
                 for x in step.inputs
                 if id(x) in all_axes
             ]
-            candidates.sort(key=lambda each: each[0] is None)
+            candidates = [axes for axes in candidates if axes is not None]
             if candidates and len(step.outputs) == 1:
                 all_axes[id(step.outputs[0])] = candidates[0]
         return all_axes
@@ -428,16 +426,9 @@ def _moved(axis, order, rank):
     return -1 if place == len(order) - 1 else place
 
 
-def _axes_after(step, x, axes, folded):
+def _axes_after(step, x, axes):
     """Returns the axes of the output of a step, from those of one input."""
     order = _order(step, x, step.outputs[0])
-    new = None
-    if axes is not None and order is not None:
-        new = [None if place is None else axes[place] for place in order]
-    if isinstance(step.operation, Fold):
-        folded = (*folded, None if axes is None else axes[1])
-    elif isinstance(step.operation, Unfold):
-        *folded, time = folded
-        if new is not None:
-            new[1] = time
-    return new and tuple(new), tuple(folded)
+    if order is None or isinstance(step.operation, (Fold, Unfold)):
+        return None
+    return tuple(None if place is None else axes[place] for place in order)

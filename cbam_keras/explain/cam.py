@@ -1,7 +1,6 @@
 """Grad-CAM and its variants: heat maps of what raises the score of a class."""
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 
 import keras
@@ -81,8 +80,7 @@ def grad_cam(
         NumPy array `(B, H, W)`, of the size of the images, in [0, 1]; all 0
         where nothing supports the class. It is `(B, L)`, `(B, D, H, W)` or
         `(B, T, H, W)` of other inputs, float32 and resized linearly. The
-        maximum of each map, of a video of all frames together, is 1. In
-        `TimeDistributed(model)` each frame has its own weights of channels.
+        maximum of each map, of a video of all frames together, is 1.
 
     Raises:
         ValueError: If the model has no graph or no feature map with
@@ -149,7 +147,7 @@ def grad_cam(
             places = tuple(range(1, gradient.ndim - 1))
             gradient = gradient.mean(places, keepdims=True)
         heat = np.maximum((features * gradient).sum(axis=-1), 0)
-        maps.append(heat.reshape(-1, *target.frames, *heat.shape[1:]))
+        maps.append(heat)
     # The model may have permuted the axes: they get the order of the input.
     order = 1 + np.argsort(target.input_axes)
     sizes = [images.shape[axis] for axis in sorted(target.input_axes)]
@@ -195,12 +193,12 @@ def _features_and_gradient(
         logits = ops.cast(outputs[index], "float32")
         return ops.sum(_checked(score(logits), logits)) * scale, feature_maps[0]
 
-    count = len(arrays[0]) * math.prod(target.frames)
+    shape = len(arrays[0]), *target.tensor.shape[1:]
     features, gradient = (
         np.moveaxis(
             _graph.to_float32(tensor).astype("float64"), target.channel, -1
         )
-        for tensor in gradient_at(run, (count, *target.tensor.shape[1:]))
+        for tensor in gradient_at(run, shape)
     )
     return features, gradient / scale
 

@@ -21,14 +21,12 @@ class FeatureMap:
     """The output of a step that has positions and channels.
 
     `channel` is the axis of the channels, and `input_axes` are the axes of
-    the image that the others are. In a `TimeDistributed` layer they begin
-    with that of time, which is folded into the batch: `frames` are its sizes.
+    the image that the others are.
     """
 
     step: Step
     channel: int
     input_axes: tuple[int, ...]
-    frames: tuple[int, ...] = ()
 
     @property
     def tensor(self) -> keras.KerasTensor:
@@ -86,10 +84,15 @@ def _find_loss(graph):
     """Returns where positions of the images are lost, and a way around it."""
     for step in graph.steps:
         y = step.outputs[0]
-        if len(y.shape) > 2 and graph.axes(y)[0] is None:
+        if len(y.shape) > 2 and graph.axes(y) is None:
             break
     else:
         return ""
+    if isinstance(step.operation, _graph.Fold):
+        return (
+            "Wrap the network without its pooling in TimeDistributed, and the "
+            "pooling in another one"
+        )
     return (
         f'Layer "{step.path}" changes axes; only layers.Permute is followed. '
         f'Explain keras.Model(model.get_layer("{step.path}").output, '
@@ -120,25 +123,21 @@ def _feature_maps(graph):
     for step in graph.steps:
         if len(step.outputs) != 1 or "float" not in step.outputs[0].dtype:
             continue
-        if isinstance(step.operation, (_graph.Fold, _graph.Unfold)):
-            # What goes in, and the last feature map again.
-            continue
         shape = step.outputs[0].shape
         channel = graph.channel_axis(step.outputs[0])
         if channel is None:
             continue
         channel %= len(shape)
-        axes, folded = graph.axes(step.outputs[0])
-        if axes is None:
-            # They are in the order of the input, as after Reshape layers.
-            axes = [x for x in positions if x not in folded]
-        else:
-            axes = [x for i, x in enumerate(axes) if i not in (0, channel)]
-        places = (*folded, *axes)
-        if not axes or None in places or len(axes) + 2 != len(shape):
+        axes = graph.axes(step.outputs[0])
+        # Unknown ones are in the order of the input, as after Reshape layers.
+        places = tuple(positions)
+        if axes is not None:
+            places = tuple(
+                x for i, x in enumerate(axes) if i not in (0, channel)
+            )
+        if not places or None in places or len(places) + 2 != len(shape):
             continue
-        frames = tuple(graph.image.shape[x] for x in folded)
-        feature_map = FeatureMap(step, channel, places, frames)
+        feature_map = FeatureMap(step, channel, places)
         if all(side is not None and side > 1 for side in feature_map.sides):
             yield feature_map
 
