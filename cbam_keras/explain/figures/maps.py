@@ -43,8 +43,7 @@ def plot_grad_cam(
             `(B, H, W)`. `C` is 1 or 3. They are in [0, 1] if none of them has
             more than 1, in [0, 255] otherwise. They may be larger than the
             maps. Or signals `(B, L, C)` or `(B, L)`, of any numbers. Of volumes
-            and videos give a slice. Or batches as `explain.grad_cam` takes
-            them.
+            and videos give a slice.
         heat_maps: Array in [0, 1] as `explain.grad_cam` returns, or a mapping
             of column names to arrays. It is `(B, H, W)` or `(B, L)`.
         probabilities: Array `(B,)` in [0, 1] of the explained class, or such a
@@ -69,7 +68,6 @@ def plot_grad_cam(
         >>> figure = plot_grad_cam(images, heat_maps, labels=["cat", "dog"])
     """
     maps = _check_heat(heat_maps)
-    images = _graph.without_labels(images)
     shape = next(iter(maps.values())).shape
     count = shape[0]
     # Images may be larger than what the network took.
@@ -138,7 +136,6 @@ def plot_attention_maps(
         >>> figure = plot_attention_maps(images, {"stage1_attention": gates})
     """
     gates = _check_gates(maps)
-    images = _graph.without_labels(images)
     channels, spatials = (
         [x for x in kind if x is not None]
         for kind in zip(*gates.values(), strict=True)
