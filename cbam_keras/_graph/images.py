@@ -62,9 +62,6 @@ def number_array(
 def check_inputs(inputs: Inputs, model: keras.Model) -> Any:
     """Returns an array that a model takes, or several, nested as its inputs."""
     count = len(getattr(model, "inputs", None) or ())
-    if count == 0 and _are_several(inputs):
-        # A subclassed model does not tell its inputs.
-        return inputs
     if count < 2:
         return _check_images(inputs, model)
     names = input_names(model)
@@ -104,16 +101,6 @@ def batches(inputs: Any, size: int) -> Iterator[Any]:
     for start in range(0, len(keras.tree.flatten(inputs)[0]), size):
         batch = slice(start, start + size)
         yield keras.tree.map_structure(operator.itemgetter(batch), inputs)
-
-
-def _are_several(inputs):
-    """Returns whether these are inputs rather than a list of images."""
-    if isinstance(inputs, dict):
-        return len(inputs) > 1
-    shapes = set()
-    if isinstance(inputs, (list, tuple)):
-        shapes = {np.shape(x) for x in inputs}
-    return len(shapes) > 1 or any(len(shape) > 3 for shape in shapes)
 
 
 def _with_channel(array, shape):
