@@ -374,18 +374,19 @@ def _is_of_family(value):
 
 def _family(module):
     """Returns a table of builders that take what `ResNet` takes."""
-    shared = inspect.signature(module.ResNet).parameters
+    usual = {"groups": 1, "base_width": 64, "width_multiplier": 1.0}
     rows = []
     for build in filter(_is_of_family, vars(module).values()):
         network = inspect.getdoc(build).split("\n\n")[0].split(": ")[1]
         own = [
             f"`{x.replace(annotation=x.empty)}`"
             for x in inspect.signature(build).parameters.values()
-            if x.name not in shared or x.name in ("groups", "base_width")
+            if x.default != usual.get(x.name, x.default)
         ]
         rows.append((build.__name__, ", ".join([network.rstrip("."), *own])))
     link = "[`models.ResNet`](#modelsresnet)"
-    text = f"They take the arguments of {link} from `include_top` on."
+    text = f"They take the arguments of {link} from `include_top` on, and "
+    text += "`groups`, `base_width` and `width_multiplier`."
     return f"{text}\n\n{_table('builder', 'network', rows)}"
 
 

@@ -119,7 +119,6 @@ SMALL, LARGE = np.ones((1, 4, 4, 2)), np.ones((1, 8, 7, 3))
         (lambda: AttentionGate()(LARGE, SMALL), "Are they swapped"),
         (lambda: AttentionGate()(LARGE), "takes two tensors"),
         (lambda: AttentionGate()(SMALL[0], LARGE), "of the same rank"),
-        (lambda: AttentionGate(subsampling=9)(SMALL, LARGE), "at least"),
         (lambda: unet(attention="gate"), 'skip_attention="gate"'),
         (lambda: insert_attention(encoder(), "gate"), 'skip_attention="gate"'),
     ],

@@ -40,9 +40,8 @@ COUNTERS = {"bn1.num_batches_tracked": np.array(7), "n_averaged": np.array(3)}
         lambda weights: {"model": {"state_dict": weights}, "model_ema": {}},
         lambda weights: weights | COUNTERS,
         lambda weights: {f"_orig_mod.module.{x}": weights[x] for x in weights},
-        lambda weights: {f"model.resnet.{x}": weights[x] for x in weights},
     ],
-    ids=["beside", "nested", "counters", "wrapped", "held"],
+    ids=["beside", "nested", "counters", "wrapped"],
 )
 def test_checkpoints_are_unwrapped(wrap, network):
     weights = tiny_weights()

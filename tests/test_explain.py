@@ -1,4 +1,4 @@
-"""Batches, class probabilities, the feature map explained."""
+"""Class probabilities, and the feature map explained."""
 
 import functools
 
@@ -10,13 +10,12 @@ from explain_checks import (
     images,
     linear_network,
     model_ending_in,
-    tiny,
 )
 from insertion_checks import conv, network, vary
 from keras import layers
-from layer_checks import assert_all_close, to_numpy
+from layer_checks import to_numpy
 
-from cbam_keras import data, explain, plotting
+from cbam_keras import explain
 
 LOGITS = dense_head()
 
@@ -89,66 +88,6 @@ def test_a_sigmoid_of_ones_own_layer_is_not_taken_twice():
     model.compile(loss="binary_crossentropy")
     found = explain.class_probabilities(model, x)
     np.testing.assert_allclose(found, to_numpy(model(x)), atol=1e-6)
-
-
-class Own(keras.utils.PyDataset):
-    """Batches with their labels and weights."""
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, index):
-        rows = slice(9 * index, 9 * index + 9)
-        return BYTES[rows], LABELS[rows], np.ones(len(LABELS[rows]))
-
-
-def loader():
-    torch = pytest.importorskip("torch", reason="it has the loader")
-    pairs = [*zip(BYTES, LABELS.tolist(), strict=True)]
-    return torch.utils.data.DataLoader(pairs, batch_size=2)
-
-
-def dataset():
-    tf = pytest.importorskip("tensorflow", reason="it has the dataset")
-    return tf.data.Dataset.from_tensor_slices(BYTES).batch(2)
-
-
-BYTES = np.random.default_rng(0).integers(0, 256, (15, 8, 8, 3), "uint8")
-LABELS = np.arange(15) % 5
-PAIRS = {"train": (BYTES, LABELS), "test": (BYTES, LABELS)}
-BATCHES = {
-    "PyDataset": Own,
-    "split": lambda: data.load(PAIRS, batch_size=2).test,
-    "whole split": lambda: data.load(PAIRS, batch_size=None).test,
-    "DataLoader": loader,
-    "dataset without labels": dataset,
-}
-OF_BACKENDS = "DataLoader", "dataset without labels"
-
-
-@pytest.mark.filterwarnings("ignore:Heat maps have a resolution")
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(x, marks=[pytest.mark.every_backend] * (x in OF_BACKENDS))
-        for x in BATCHES
-    ],
-)
-def test_batches_go_in_wherever_images_do(name):
-    model, batches = tiny(), BATCHES[name]()
-    maps = explain.grad_cam(model, BYTES, LABELS)
-    np.testing.assert_array_equal(
-        explain.grad_cam(model, batches, LABELS), maps
-    )
-    gates = explain.attention_maps(model, BYTES)
-    for layer, pair in explain.attention_maps(model, batches).items():
-        assert_all_close(pair, gates[layer], 0)
-    np.testing.assert_array_equal(
-        explain.class_probabilities(model, batches),
-        explain.class_probabilities(model, BYTES),
-    )
-    plotting.plot_grad_cam(batches, maps)
-    plotting.plot_attention_maps(batches, gates)
 
 
 def _gate_beside(x):

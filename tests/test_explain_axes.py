@@ -42,12 +42,9 @@ def _tokens(x):
 
 
 def _frames(x):
-    return layers.TimeDistributed(conv(3, "conv"), name="frames")(x)
-
-
-def _video(x):
-    layer = layers.ConvLSTM2D(3, 3, padding="same", return_sequences=True)
-    return layer(_frames(x))
+    frame = keras.Sequential([keras.Input(x.shape[2:]), conv(3, "conv")])
+    x = layers.TimeDistributed(frame, name="frames")(x)
+    return layers.TimeDistributed(conv(3, "conv"))(x)
 
 
 BODIES = {
@@ -55,7 +52,6 @@ BODIES = {
     "indexed": ((6, 4), lambda x: conv(3, "f")(x[..., None])),
     "tokens": ((6, 4, 2), _tokens),
     "frames": ((5, 6, 4, 2), _frames),
-    "ConvLSTM2D": ((5, 6, 4, 2), _video),
 }
 
 
@@ -75,74 +71,6 @@ def test_features_keep_the_positions_of_the_input(shape, body):
     check_heat(inputs, body(inputs), images(2, *shape))
 
 
-@pytest.mark.every_backend
-def test_ids_without_channels_are_explained_by_their_vectors():
-    inputs, table = keras.Input((7,)), layers.Embedding(9, 3)
-    ids = np.random.default_rng(0).integers(0, 9, (2, 7))
-    check_heat(inputs, table(inputs), ids)
-    # Each id may have a class.
-    tags = layers.Dense(2, use_bias=False)
-    model = keras.Model(inputs, tags(table(inputs)))
-
-    def everywhere(logits):
-        return keras.ops.sum(logits[..., 1], axis=1)
-
-    heat = explain.grad_cam(model, ids, everywhere)
-    expected = to_numpy(table(ids)) @ to_numpy(tags.kernel)[:, 1]
-    np.testing.assert_allclose(heat, normalized(expected), atol=1e-5)
-
-
-@pytest.mark.parametrize("place", [None, 0, 1])
-def test_tokens_of_a_grid_are_where_they_were(place):
-    inputs = keras.Input((6, 4, 2))
-    x = layers.Reshape((24, 3))(conv(3, "conv")(inputs))
-    if place is not None:
-        parts = [x]
-        parts.insert(place, ops.max(x, axis=1, keepdims=True))
-        x = layers.Concatenate(axis=1)(parts)
-    tokens, head = layers.Dense(3, name="tokens")(x), layers.Dense(2)
-    pooled = layers.GlobalAveragePooling1D()(tokens)
-    model, x = vary(keras.Model(inputs, head(pooled))), images(2, 6, 4, 2)
-    heat = explain.grad_cam(model, x, 1)
-    values = to_numpy(keras.Model(inputs, tokens)(x)) @ to_numpy(head.kernel)
-    grid = values[:, 1 if place == 0 else 0 :][:, :24, 1].reshape(2, 6, 4)
-    np.testing.assert_allclose(heat, normalized(grid), atol=1e-5)
-    if place == 0:
-        # The last attention alone reads the positions.
-        attended = layers.MultiHeadAttention(1, 3)(tokens, tokens)
-        last = layers.LayerNormalization(name="last")(attended)
-        model = vary(keras.Model(inputs, layers.Dense(2)(last[:, 0])))
-        assert not explain.grad_cam(model, x, 1, "last").any()
-        heat = explain.grad_cam(model, x, 1)
-        expected = explain.grad_cam(model, x, 1, "tokens")
-        np.testing.assert_array_equal(heat, expected)
-        assert heat.any()
-
-
-class Patches(layers.Layer):
-    def call(self, inputs):
-        patches = ops.image.extract_patches(inputs, (2, 2))
-        return ops.reshape(patches, (-1, 12, 8))
-
-
-def test_only_layers_of_patches_divide_images_into_tokens():
-    inputs, x = keras.Input((8, 6, 2)), images(2, 8, 6, 2)
-    features, head = layers.Dense(3), layers.Dense(2)
-    patches = ops.image.extract_patches(inputs, (2, 2))
-    flat = features(Patches()(inputs))
-    models = [
-        keras.Model(inputs, head(POOLS[rank]()(y)))
-        for rank, y in ((2, features(patches)), (1, flat))
-    ]
-    expected, heat = (explain.grad_cam(model, x, 1) for model in models)
-    np.testing.assert_allclose(heat, expected, atol=1e-6)
-    # Rows as tokens may be anything.
-    rows = layers.Dense(3)(layers.Reshape((8, 12))(inputs))
-    model = keras.Model(inputs, head(POOLS[1]()(rows)))
-    with pytest.raises(ValueError, match="positions along each axis"):
-        explain.grad_cam(model, x)
-
-
 def test_masks_reach_what_follows_a_wrapped_model():
     inputs = keras.Input((7, 4))
     each = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
@@ -151,15 +79,3 @@ def test_masks_reach_what_follows_a_wrapped_model():
     sequences = images(2, 7, 4)
     sequences[:, 4:] = 0
     check_heat(inputs, features, sequences)
-
-
-def test_maps_of_whole_videos_are_not_taken_for_those_of_frames():
-    inputs = keras.Input((5, 6, 4, 2))
-    x = layers.ConvLSTM2D(3, 3, padding="same", name="lstm")(_frames(inputs))
-    outputs = layers.Dense(2)(layers.GlobalAveragePooling2D()(x))
-    model, x = vary(keras.Model(inputs, outputs)), images(2, 5, 6, 4, 2)
-    # The last map that has frames.
-    expected = explain.grad_cam(model, x, layer="frames")
-    np.testing.assert_array_equal(explain.grad_cam(model, x), expected)
-    with pytest.raises(ValueError, match="positions along each axis"):
-        explain.grad_cam(model, x, layer="lstm")

@@ -115,10 +115,9 @@ def _transposed(x):
     return head(conv(4, "conv")(Transposed()(x)))
 
 
-def _by_turns(x):
-    part = conv(4, "part")
-    frames = [FLAT(part(x[:, time])) for time in range(7)]
-    return layers.Dense(3)(FLAT(ops.stack(frames, axis=1)))
+def _pooled_frames(x):
+    frame = _functional(lambda y: head(conv(4, "conv")(y)))
+    return layers.GRU(3)(layers.TimeDistributed(frame)(x))
 
 
 def _spectrogram(x):
@@ -139,10 +138,10 @@ MODELS = {
         {"images": np.moveaxis(X, -1, 1)},
         "layers.Permute",
     ),
-    "frames by turns": (
-        lambda: _functional(_by_turns, (7, 8, 8, 3)),
+    "frames that are pooled": (
+        lambda: _functional(_pooled_frames, (7, 8, 8, 3)),
         {**VIDEOS, "class_index": 0},
-        "layers that run frame by frame in TimeDistributed",
+        "without its pooling in TimeDistributed",
     ),
     "spectrogram": (
         lambda: _functional(_spectrogram, (1024,)),

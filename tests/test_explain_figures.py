@@ -1,4 +1,4 @@
-"""Heat maps and attention maps over images, signals and volumes."""
+"""Heat maps and attention maps over images and signals."""
 
 import numpy as np
 import pytest
@@ -76,22 +76,6 @@ def unit(values):
     return (values - values.min()) / np.ptp(values)
 
 
-def test_volumes_are_slices_from_the_first_to_the_last():
-    volumes, heat = RNG.random((B, 11, H, W, 1)), RNG.random((B, 11, H, W))
-    volumes[:, 0, 0, :2, 0] = [0, 1]
-    figure = plotting.plot_grad_cam(1000 * volumes, heat, labels=["a", "b"])
-    places = [(i, depth) for i in range(B) for depth in range(0, 11, 2)]
-    assert below(figure)[::2] == [
-        f"{'ab'[i]}\nSlice {depth}" for i, depth in places
-    ]
-    rows = np.reshape(panels(figure), (-1, 2))
-    for (plain, axes), place in zip(rows, places, strict=True):
-        under, over = axes.images
-        for image in (plain.images[0], under):
-            assert_close(image.get_array(), volumes[place][..., 0], 1e-6)
-        np.testing.assert_array_equal(over.get_array(), heat[place])
-
-
 def test_labels_classes_and_probabilities_stand_below():
     figure = plotting.plot_grad_cam(
         IMAGES,
@@ -116,7 +100,7 @@ REFUSED = [
     ({"images": IMAGES[0]}, OF_SHAPE),
     (
         {"images": np.zeros((2, 6, 9, 13))},
-        r"1 or 3 channels .*\(2, 6, 9, 13\).* images\[..., \[3, 2, 1\]\]",
+        r"1 or 3 channels .*\(2, 6, 9, 13\)",
     ),
     ({"heat_maps": THREE}, "2 images and 3 maps"),
     ({"images": IMAGES[0], "heat_maps": SE[:1]}, r"as images\[None\]"),

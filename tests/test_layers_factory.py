@@ -182,24 +182,8 @@ class Closed(keras.layers.Layer):
         return {**super().get_config(), "width": self.width}
 
 
-class Needy(keras.layers.Layer):
-    def __init__(self, width, **kwargs):
-        super().__init__(**kwargs)
-
-
-@pytest.mark.parametrize(
-    "attention, message",
-    [
-        (Closed, r"takes \*\*kwargs.*Received: the class Closed\(width=3\)"),
-        (Closed(), r"takes \*\*kwargs.*Received: the class Closed\(width=3\)"),
-        (functools.partial(Closed, 4), r"takes \*\*kwargs.*class Closed"),
-        (Needy, "argument: 'width'"),
-        (lambda: CBAM(), "unexpected keyword argument 'name'"),
-    ],
-    ids=["class", "template", "partial", "other-argument", "function"],
-)
-def test_a_class_without_arguments_of_keras_is_told_to_take_them(
-    attention, message
-):
+@pytest.mark.parametrize("attention", [Closed, Closed(), lambda: CBAM()])
+def test_what_takes_no_arguments_of_keras_is_told_to_take_them(attention):
+    message = "unexpected keyword argument '.*\n.* and pass them to its base"
     with pytest.raises(TypeError, match=message):
         make_attention(attention, name="gate")

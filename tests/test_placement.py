@@ -7,7 +7,7 @@ import networks
 import numpy as np
 import pytest
 from insertion_checks import attention_of, conv, paths
-from keras import layers, ops
+from keras import layers
 from layer_checks import to_numpy
 
 import cbam_keras
@@ -180,12 +180,6 @@ def top_of(model):
     return path
 
 
-def attention_pool(x):
-    weights = layers.Reshape((16, 1))(conv(1, "score")(x))
-    weights = layers.Reshape((4, 4, 1))(layers.Softmax(axis=1)(weights))
-    return ops.sum(x * weights, axis=(1, 2))
-
-
 def query_pool(x):
     tokens = layers.Reshape((16, 8))(x)
     query = layers.GlobalAveragePooling1D(keepdims=True)(tokens)
@@ -201,7 +195,6 @@ HEADS = {
     "average": (lambda x: average()(layers.Dropout(0.1)(x)), "conv"),
     "flattened": (layers.Flatten(), "conv"),
     "pool of all": (lambda x: layers.AveragePooling2D(4)(x), "conv"),
-    "weighted sum": (attention_pool, "conv"),
     "query": (query_pool, "conv"),
     "excited": (excited, "excited"),
     "outputs": (lambda x: [average()(x), average()(conv(2, "b")(x))], "conv"),

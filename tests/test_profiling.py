@@ -255,18 +255,6 @@ def test_each_input_has_its_shape(shape):
     assert found.input_shape == ((7, 3), (2, 3))
 
 
-def test_model_is_left_as_it_is():
-    inputs = keras.Input((None, None, 3))
-    conv = layers.Conv2D(3, 3, padding="same")
-    nested = inner()(ops.image.resize(conv(inputs), (8, 8)))
-    model = keras.Model(inputs, nested)
-    # `output` is an error for a layer with several calls.
-    before, config = conv.output, model.get_config()
-    profile_model(model, (9, 7, 3))
-    assert model.get_config() == config
-    assert conv.output is before
-
-
 @pytest.mark.parametrize("kind", [keras.Model, keras.Sequential])
 def test_models_without_a_graph_are_refused(kind):
     message = f'"mine" of type {kind.__name__}.*keras.Input'

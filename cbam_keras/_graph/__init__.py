@@ -56,7 +56,6 @@ from cbam_keras._graph.images import (
     batches,
     check_inputs,
     number_array,
-    without_labels,
 )
 from cbam_keras._graph.resolutions import (
     ADDITIONS,
@@ -69,7 +68,6 @@ from cbam_keras._graph.steps import (
     Fold,
     Graph,
     Step,
-    Unfold,
     is_feature_map,
     kind_of,
     trace,

@@ -19,7 +19,7 @@ else:
     # `help` prints six lines of private types for that of NumPy.
     ArrayLike = type("ArrayLike", (), {"__module__": "builtins"})
 
-# What a model takes: images, several inputs nested, or an object of batches.
+# What a model takes: images, or several inputs nested.
 Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 
 
@@ -61,11 +61,7 @@ def number_array(
 
 def check_inputs(inputs: Inputs, model: keras.Model) -> Any:
     """Returns an array that a model takes, or several, nested as its inputs."""
-    inputs = without_labels(inputs, model)
     count = len(getattr(model, "inputs", None) or ())
-    if count == 0 and _are_several(inputs):
-        # A subclassed model does not tell its inputs.
-        return inputs
     if count < 2:
         return _check_images(inputs, model)
     names = input_names(model)
@@ -105,38 +101,6 @@ def batches(inputs: Any, size: int) -> Iterator[Any]:
     for start in range(0, len(keras.tree.flatten(inputs)[0]), size):
         batch = slice(start, start + size)
         yield keras.tree.map_structure(operator.itemgetter(batch), inputs)
-
-
-def without_labels(inputs: Any, model: keras.Model | None = None) -> Any:
-    """Returns inputs as arrays, without their labels.
-
-    It reads batches, and a pair for a single input, or for no model.
-    """
-    if isinstance(inputs, keras.utils.PyDataset):
-        inputs = map(inputs.__getitem__, range(len(inputs)))
-    elif not any(hasattr(inputs, x) for x in ("element_spec", "collate_fn")):
-        is_pair = isinstance(inputs, tuple) and len(inputs) == 2
-        inputs_of_model = getattr(model, "inputs", None) or ()
-        is_pair &= model is None or len(inputs_of_model) == 1
-        is_pair = is_pair and np.ndim(inputs[1]) < np.ndim(inputs[0])
-        return inputs[0] if is_pair else inputs
-    images = [
-        batch[0] if isinstance(batch, (tuple, list)) else batch
-        for batch in inputs
-    ]
-    return keras.tree.map_structure(
-        lambda *x: np.concatenate([*map(ops.convert_to_numpy, x)]), *images
-    )
-
-
-def _are_several(inputs):
-    """Returns whether these are inputs rather than a list of images."""
-    if isinstance(inputs, dict):
-        return len(inputs) > 1
-    shapes = set()
-    if isinstance(inputs, (list, tuple)):
-        shapes = {np.shape(x) for x in inputs}
-    return len(shapes) > 1 or any(len(shape) > 3 for shape in shapes)
 
 
 def _with_channel(array, shape):

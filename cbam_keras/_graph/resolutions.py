@@ -168,18 +168,7 @@ class _Resolutions:
         """Returns whether a step computes the features of a map."""
         x = step.outputs[0]
         is_map = len(x.shape) == self._rank and self._is_spatial(x)
-        return is_map and not (self._is_passed(step) or self._is_weighted(step))
-
-    def _is_weighted(self, step):
-        """Returns whether a step is the product in attention pooling."""
-        above = self._above[step]
-        if step.kind != "Multiply" or above is None:
-            return False
-        between = self.graph.ancestors(step.outputs[0])
-        between &= self.graph.descendants(above.outputs[0])
-        return any(
-            "softmax" in (x.kind.lower(), _activation_of(x)) for x in between
-        )
+        return is_map and not self._is_passed(step)
 
     def _common(self, tensors):
         """Returns the last step on all paths to the tensors."""

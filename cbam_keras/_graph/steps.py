@@ -229,8 +229,6 @@ class Graph:
         declared_axis = _declared_channel_axis(step.operation, y)
         if declared_axis is not None or not step.inputs:
             return declared_axis
-        if any(_embeds(step, x, y) for x in step.inputs):
-            return -1
         for x in step.inputs:
             axis, order = channels[id(x)], _order(step, x, y)
             if axis is not None and order is not None:
@@ -258,35 +256,31 @@ class Graph:
                     continue
                 for y in step.outputs[:1]:
                     order = _order(step, x, y)
-                    if _embeds(step, x, y):
-                        expected[id(x)] = None
-                    elif order is not None and expected.get(id(y)) is not None:
+                    if order is not None and expected.get(id(y)) is not None:
                         axis = order[expected[id(y)]]
                         last = axis == len(x.shape) - 1
                         expected[id(x)] = -1 if last else axis
         return expected
 
-    def axes(self, tensor: keras.KerasTensor) -> tuple[tuple | None, tuple]:
+    def axes(self, tensor: keras.KerasTensor) -> tuple[int | None, ...] | None:
         """Returns which axes of the image the axes of a tensor are.
 
         An axis that was inserted is `None`, and so are all if the axes cannot
-        be followed, as after most `Reshape` layers. The second tuple are the
-        axes that are folded into the batch.
+        be followed, as after most `Reshape` layers.
         """
-        return self._axes.get(id(tensor), (None, ()))
+        return self._axes.get(id(tensor))
 
     @functools.cached_property
     def _axes(self):
         image = self.image
-        places = tuple(range(len(image.shape)))
-        all_axes: dict[int, tuple] = {id(image): (places, ())}
+        all_axes = {id(image): tuple(range(len(image.shape)))}
         for step in self.steps:
             candidates = [
-                _axes_after(step, x, *all_axes[id(x)])
+                _axes_after(step, x, all_axes[id(x)])
                 for x in step.inputs
                 if id(x) in all_axes
             ]
-            candidates.sort(key=lambda each: each[0] is None)
+            candidates = [axes for axes in candidates if axes is not None]
             if candidates and len(step.outputs) == 1:
                 all_axes[id(step.outputs[0])] = candidates[0]
         return all_axes
@@ -367,9 +361,6 @@ def _declared_channel_axis(operation, tensor):
         return -1 if last else operation.axis % (rank - times) + times
     data_format = getattr(operation, "data_format", None)
     if data_format == "channels_first":
-        # The output of a ConvLSTM may lack the axis of time.
-        cell = getattr(operation, "cell", None)
-        times += cell is not None and rank == cell.rank + 3
         return 1 + times
     return -1 if data_format == "channels_last" else None
 
@@ -390,13 +381,6 @@ def _is_permuted(x, y):
     return tuple(x.shape) != tuple(y.shape) and sizes[0] == sizes[1]
 
 
-def _embeds(step, x, y):
-    """Returns whether each number of an input becomes a vector."""
-    takes_ids = isinstance(step.operation, layers.Embedding)
-    is_longer = tuple(y.shape[:-1]) == tuple(x.shape)
-    return is_longer and (takes_ids or len(x.shape) == 2)
-
-
 def _order(step, x, y):
     """Returns the axes of an input of a step in their order in an output.
 
@@ -413,8 +397,6 @@ def _order(step, x, y):
         return order
     before, after = tuple(x.shape), tuple(y.shape)
     same = [*places]
-    if _embeds(step, x, y):
-        return [*same, None]
     if len(after) == len(before) + 1:
         # An axis of size 1 was inserted, the last one where there are several.
         for place in reversed(range(1, len(after))):
@@ -444,16 +426,9 @@ def _moved(axis, order, rank):
     return -1 if place == len(order) - 1 else place
 
 
-def _axes_after(step, x, axes, folded):
+def _axes_after(step, x, axes):
     """Returns the axes of the output of a step, from those of one input."""
     order = _order(step, x, step.outputs[0])
-    new = None
-    if axes is not None and order is not None:
-        new = [None if place is None else axes[place] for place in order]
-    if isinstance(step.operation, Fold):
-        folded = (*folded, None if axes is None else axes[1])
-    elif isinstance(step.operation, Unfold):
-        *folded, time = folded
-        if new is not None:
-            new[1] = time
-    return new and tuple(new), tuple(folded)
+    if order is None or isinstance(step.operation, (Fold, Unfold)):
+        return None
+    return tuple(None if place is None else axes[place] for place in order)

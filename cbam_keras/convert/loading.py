@@ -175,8 +175,9 @@ def load_torch_weights(
             "counterparts in PyTorch: those of the networks of "
             "cbam_keras.models and of their blocks do. "
             f"{_list_with_count('Unknown', plan.unknown)} "
-            "Load the weights before adding your own layers, or into one "
-            "layer or model: load_torch_weights(model.get_layer(name), ...)."
+            "Load the weights before adding your own layers (attention by "
+            "`insert_attention`), or into one layer or model: "
+            "load_torch_weights(model.get_layer(name), ...)."
         )
     report = _compare(plan, shapes)
     unused = set(report.unused) - CLASSIFIER

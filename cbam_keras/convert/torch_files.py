@@ -17,12 +17,6 @@ HOLDERS = (
     "state_dict model_state_dict model_state model net network state_dict_ema "
     "model_ema"
 ).split()
-# Attributes that hold the network in a larger module, or the attention in a
-# block.
-HOLDING = set(
-    "attention backbone base_model cbam encoder model net network resnet "
-    "se".split()
-)
 # Parts of names added by DataParallel, torch.compile and averaged models.
 WRAPPERS = {"module", "_orig_mod"}
 # Counters of PyTorch's batch normalization and of averaged models.
@@ -151,17 +145,14 @@ def _damaged(path: str) -> ValueError:
 def _state_dict(content: Any, received: str) -> Mapping[str, Any]:
     """Returns the innermost mapping that holds the tensors."""
     kind = f"an object of type {type(content).__name__}"
-    passed: set[int] = set()
     while isinstance(content, Mapping):
         inner = [x for x in HOLDERS if isinstance(content.get(x), Mapping)]
         if not inner and any(map(_is_tensor, content.values())):
             return content
         keys = [_checks.quoted(key) for key in content]
         kind = f"a mapping with the keys {_checks.first_few(keys)}"
-        if not inner or id(content) in passed:
-            kind += ", which contains itself" * bool(inner)
+        if not inner:
             break
-        passed.add(id(content))
         content = content[inner[0]]
     raise ValueError(
         "`source` must contain a state dict: PyTorch tensors or NumPy arrays "
@@ -185,12 +176,6 @@ def _clean(state_dict: Mapping[str, Any], received: str) -> dict[str, Any]:
         parts = [part for part in str(name).split(".") if part not in WRAPPERS]
         if parts and parts[-1] not in COUNTERS:
             names[name] = ".".join(parts)
-    while names:
-        first = {name.split(".")[0] for name in names.values()}
-        is_whole = any("." not in name for name in names.values())
-        if len(first) > 1 or not first <= HOLDING or is_whole:
-            break
-        names = {key: name.split(".", 1)[-1] for key, name in names.items()}
     clean = {name: state_dict[key] for key, name in names.items()}
     if len(clean) < len(names):
         raise ValueError(

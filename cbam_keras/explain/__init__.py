@@ -1,6 +1,6 @@
 """Grad-CAM and attention maps: what networks look at.
 
-- `cam`: Grad-CAM, Grad-CAM++ and HiResCAM.
+- `cam`: Grad-CAM and HiResCAM.
 - `attention`: the attention maps of every layer.
 - `classes`: class probabilities, and the class that is explained.
 - `targets`: the feature map that is explained.
@@ -9,7 +9,7 @@
 """
 
 from cbam_keras.explain.attention import attention_maps
-from cbam_keras.explain.cam import METHODS, grad_cam
+from cbam_keras.explain.cam import grad_cam
 from cbam_keras.explain.classes import class_probabilities
 from cbam_keras.explain.gradients import gradient_at
 
@@ -17,5 +17,4 @@ __all__ = [
     "grad_cam",
     "attention_maps",
     "class_probabilities",
-    "METHODS",
 ]

@@ -16,9 +16,8 @@ def attention_maps(
 
     Args:
         model: `keras.Model` with attention layers of `cbam_keras`.
-        images: Images `(B, H, W, C)` as the model takes them: an array, a list
-            or dictionary of inputs, or batches with or without labels: a split
-            of `data.load`, a `tf.data.Dataset`, `PyDataset` or `DataLoader`.
+        images: Images `(B, H, W, C)` as the model takes them: an array, or a
+            list or dictionary of inputs.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:

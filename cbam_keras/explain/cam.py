@@ -1,7 +1,6 @@
 """Grad-CAM and its variants: heat maps of what raises the score of a class."""
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 
 import keras
@@ -16,7 +15,7 @@ from cbam_keras.explain.classes import (
     read_model,
 )
 from cbam_keras.explain.gradients import gradient_at
-from cbam_keras.explain.targets import find_targets
+from cbam_keras.explain.targets import find_target
 
 
 def grad_cam(
@@ -50,8 +49,8 @@ def grad_cam(
         model: Functional or Sequential `keras.Model` that returns a value per
             class. These may be values at each position, `(B, H, W, classes)`.
             It may return anything else if `class_index` is a function.
-        images: See `attention_maps`. Or signals, ids, volumes or videos, `(B,
-            L, C)`, `(B, L)`, `(B, D, H, W, C)` or `(B, T, H, W, C)`.
+        images: See `attention_maps`. Or signals, volumes or videos, `(B, L,
+            C)`, `(B, D, H, W, C)` or `(B, T, H, W, C)`.
         class_index: The class to explain, one per image, or a function of the
             logits. An integer is the index in the output, `0` or `1` for a
             single output unit, or that of a value, if the model is compiled
@@ -63,17 +62,13 @@ def grad_cam(
         layer: The layer whose output is explained, or its name, as
             `"backbone/conv5"`. In a nested model the name has its path. It is
             by default the last feature map with several channels and at least
-            two positions along each axis, with a class token the last that the
-            score depends on elsewhere; for segmentation the last of the
+            two positions along each axis; for segmentation the last of the
             coarsest ones. If it has fewer than five, a warning names a layer
             that has more. Defaults to `None`, which means the last suitable
             feature map.
-        method: String, `"grad_cam"`, `"grad_cam++"` (for several objects of a
-            class) or `"hires_cam"` (each position has its own weight).
-            `"grad_cam"` weights each channel by its mean gradient,
-            `"grad_cam++"` by a weighted mean of its positive gradients, and
-            `"hires_cam"` each position by its own gradient. Defaults to
-            `"grad_cam"`.
+        method: String, `"grad_cam"`, which weights each channel by its mean
+            gradient, or `"hires_cam"`, which weights each position by its own
+            gradient. Defaults to `"grad_cam"`.
         head: Name, key or index of the output to explain, for models with
             several. An index is that of the sorted keys in dictionaries.
             Defaults to `None`.
@@ -85,8 +80,7 @@ def grad_cam(
         NumPy array `(B, H, W)`, of the size of the images, in [0, 1]; all 0
         where nothing supports the class. It is `(B, L)`, `(B, D, H, W)` or
         `(B, T, H, W)` of other inputs, float32 and resized linearly. The
-        maximum of each map, of a video of all frames together, is 1. In
-        `TimeDistributed(model)` each frame has its own weights of channels.
+        maximum of each map, of a video of all frames together, is 1.
 
     Raises:
         ValueError: If the model has no graph or no feature map with
@@ -103,12 +97,11 @@ def grad_cam(
         (2, 64, 64)
 
     Reference:
-        Selvaraju et al., 2017 (https://arxiv.org/abs/1610.02391); Grad-CAM++:
-        Chattopadhyay et al., 2018 (https://arxiv.org/abs/1710.11063);
+        Selvaraju et al., 2017 (https://arxiv.org/abs/1610.02391);
         HiResCAM: Draelos and Carin, 2020 (https://arxiv.org/abs/2011.08891);
         regions: Vinogradova et al., 2020 (https://arxiv.org/abs/2002.11434).
     """
-    weigh = METHODS[_checks.one_of("method", method, METHODS)]
+    _checks.one_of("method", method, ("grad_cam", "hires_cam"))
     batch_size = _checks.positive_integer("batch_size", batch_size)
     model = _graph.with_graph("model", model)
     image = image_index(model, image_input)
@@ -130,35 +123,31 @@ def grad_cam(
         is_single = explained.shape[axis or 1] == 1
         if meaning == "unknown" and is_single and classes is None:
             meaning = "values"
-    targets = find_targets(graph, activation.logits, layer, axis is not None)
-
-    def explain(target, parts, start):
-        batch = slice(start, start + batch_size)
+    target = find_target(graph, activation.logits, layer, axis is not None)
+    maps: list[np.ndarray] = []
+    for start, parts in zip(
+        range(0, count, batch_size),
+        _graph.batches(inputs, batch_size),
+        strict=True,
+    ):
         score = class_index
         if not callable(class_index):
+            batch = slice(start, start + batch_size)
             score = functools.partial(
                 _class_scores,
                 None if classes is None else classes[batch],
                 axis or 1,
                 meaning if meaning == "values" else kind,
             )
-        return _features_and_gradient(
+        features, gradient = _features_and_gradient(
             model, parts, score, graph, target, activation, index
         )
-
-    target = targets[-1]
-    if target.grid and len(target.tokens) < target.tensor.shape[1]:
-        # After the last attention the class may depend on its token alone.
-        first = next(_graph.batches(inputs, batch_size))
-        for target in reversed(targets):
-            if explain(target, first, 0)[1].any():
-                break
-    maps: list[np.ndarray] = []
-    for parts in _graph.batches(inputs, batch_size):
-        features, gradient = explain(target, parts, sum(map(len, maps)))
-        weighted = features * weigh(features, gradient)
-        heat = np.maximum(weighted.sum(axis=-1), 0)
-        maps.append(heat.reshape(-1, *target.frames, *heat.shape[1:]))
+        if method == "grad_cam":
+            # The weights of channels are the means over positions.
+            places = tuple(range(1, gradient.ndim - 1))
+            gradient = gradient.mean(places, keepdims=True)
+        heat = np.maximum((features * gradient).sum(axis=-1), 0)
+        maps.append(heat)
     # The model may have permuted the axes: they get the order of the input.
     order = 1 + np.argsort(target.input_axes)
     sizes = [images.shape[axis] for axis in sorted(target.input_axes)]
@@ -204,18 +193,13 @@ def _features_and_gradient(
         logits = ops.cast(outputs[index], "float32")
         return ops.sum(_checked(score(logits), logits)) * scale, feature_maps[0]
 
-    count = len(arrays[0]) * math.prod(target.frames)
+    shape = len(arrays[0]), *target.tensor.shape[1:]
     features, gradient = (
         np.moveaxis(
             _graph.to_float32(tensor).astype("float64"), target.channel, -1
         )
-        for tensor in gradient_at(run, (count, *target.tensor.shape[1:]))
+        for tensor in gradient_at(run, shape)
     )
-    if target.grid:
-        features, gradient = (
-            x[:, [*target.tokens]].reshape(len(x), *target.grid, -1)
-            for x in (features, gradient)
-        )
     return features, gradient / scale
 
 
@@ -250,27 +234,6 @@ def _checked(scores, logits):
             f"{tuple(logits.shape)}. Sum over the other axes"
         )
     return scores
-
-
-def _over_positions(function, values):
-    return function(values, tuple(range(1, values.ndim - 1)), keepdims=True)
-
-
-def _grad_cam_plus_plus(features, gradient):
-    # The score is the exponential of the logit, as in the paper, so that its
-    # higher derivatives are powers of the gradient.
-    total = _over_positions(np.sum, features)
-    divisor = 2 * gradient**2 + total * gradient**3
-    alpha = gradient**2 / np.where(divisor == 0, 1, divisor)
-    return _over_positions(np.sum, alpha * np.maximum(gradient, 0))
-
-
-# Each returns weights of features, from features and gradient `(B, ..., C)`.
-METHODS: dict[str, Callable[..., np.ndarray]] = {
-    "grad_cam": lambda _, gradient: _over_positions(np.mean, gradient),
-    "grad_cam++": _grad_cam_plus_plus,
-    "hires_cam": lambda _, gradient: gradient,
-}
 
 
 def _resize(maps, size):

@@ -1,7 +1,6 @@
 """The feature map of a network that is explained."""
 
 import dataclasses
-import itertools
 import math
 
 import keras
@@ -12,8 +11,7 @@ from cbam_keras._graph import Graph, Step
 # Heat maps of fewer positions along an axis say little of where.
 MIN_SIDE = 5
 PERMUTED = (
-    "Permuted axes are followed through layers.Permute, and tokens from a "
-    'Reshape of all positions or a layer named "patch", not through Lambda or '
+    "Permuted axes are followed through layers.Permute, not through Lambda or "
     "another layer of your own"
 )
 
@@ -23,17 +21,12 @@ class FeatureMap:
     """The output of a step that has positions and channels.
 
     `channel` is the axis of the channels, and `input_axes` are the axes of
-    the image that the others are. In a `TimeDistributed` layer they begin
-    with that of time, which is folded into the batch: `frames` are its sizes.
-    Of a sequence of tokens, `tokens` are those of a grid with the sizes `grid`.
+    the image that the others are.
     """
 
     step: Step
     channel: int
     input_axes: tuple[int, ...]
-    frames: tuple[int, ...] = ()
-    grid: tuple[int, ...] = ()
-    tokens: range = range(0)
 
     @property
     def tensor(self) -> keras.KerasTensor:
@@ -41,22 +34,20 @@ class FeatureMap:
 
     @property
     def sides(self) -> tuple[int, ...]:
-        if self.grid:
-            return self.grid
         shape = self.tensor.shape
         return shape[1 : self.channel] + shape[self.channel + 1 :]
 
 
-def find_targets(
+def find_target(
     graph: Graph,
     output: keras.KerasTensor,
     layer: str | keras.Layer | None,
     coarsest: bool = False,
-) -> list[FeatureMap]:
-    """Returns the feature maps of a layer that lead to an output.
+) -> FeatureMap:
+    """Returns the last feature map of a layer that leads to an output.
 
-    Without a layer they are those with several channels, the coarsest last if
-    asked for. The last one is to be explained.
+    Without a layer it is the last one with several channels, or of the
+    coarsest ones if asked for.
     """
     leading = graph.ancestors(output) & graph.descendants(graph.image)
     maps = [x for x in _feature_maps(graph) if x.step in leading]
@@ -86,20 +77,22 @@ def find_targets(
         )
     if layer is None:
         _warn_of_grain(graph, candidates)
-    return candidates
+    return candidates[-1]
 
 
 def _find_loss(graph):
     """Returns where positions of the images are lost, and a way around it."""
     for step in graph.steps:
         y = step.outputs[0]
-        if len(y.shape) > 2 and graph.axes(y)[0] is None:
+        if len(y.shape) > 2 and graph.axes(y) is None:
             break
     else:
         return ""
-    users = {x.operation for x in graph.users(y)}
-    if sum(x.operation in users for x in graph.steps) > len(users):
-        return "Wrap layers that run frame by frame in TimeDistributed"
+    if isinstance(step.operation, _graph.Fold):
+        return (
+            "Wrap the network without its pooling in TimeDistributed, and the "
+            "pooling in another one"
+        )
     return (
         f'Layer "{step.path}" changes axes; only layers.Permute is followed. '
         f'Explain keras.Model(model.get_layer("{step.path}").output, '
@@ -126,70 +119,27 @@ def _warn_of_grain(graph, candidates):
 
 def _feature_maps(graph):
     """Yields the feature maps of several positions along each axis."""
-    positions, image = graph.positions or (), graph.image
-    followed: dict[int, FeatureMap] = {}
-    if sizes := graph.sizes(image):
-        places = list(range(len(image.shape)))
-        del places[graph.channel_axis(image)]
-        followed[id(image)] = FeatureMap(None, 0, (*places[1:],), grid=sizes)
+    positions = graph.positions or ()
     for step in graph.steps:
         if len(step.outputs) != 1 or "float" not in step.outputs[0].dtype:
-            continue
-        if isinstance(step.operation, (_graph.Fold, _graph.Unfold)):
-            # What goes in, and the last feature map again.
             continue
         shape = step.outputs[0].shape
         channel = graph.channel_axis(step.outputs[0])
         if channel is None:
             continue
         channel %= len(shape)
-        are_tokens = channel == 2 == len(shape) - 1
-        feature_map = _find_tokens(step, followed) if are_tokens else None
-        axes, folded = graph.axes(step.outputs[0])
-        if axes is None:
-            # They are in the order of the input, as after Reshape layers.
-            axes = [x for x in positions if x not in folded]
-        else:
-            axes = [x for i, x in enumerate(axes) if i not in (0, channel)]
-        places = (*folded, *axes)
-        if axes and None not in places and len(axes) + 2 == len(shape):
-            frames = tuple(graph.image.shape[x] for x in folded)
-            feature_map = FeatureMap(step, channel, places, frames)
-        sides = feature_map.sides if feature_map else (None,)
-        if all(side is not None and side > 1 for side in sides):
-            followed[id(step.outputs[0])] = feature_map
-            # Tokens that are only reshaped are the last feature map again.
-            if not (feature_map.grid and step.kind == "Reshape"):
-                yield feature_map
-
-
-def _find_tokens(step, followed):
-    """Returns the feature map that tokens `(B, tokens, C)` are, or `None`.
-
-    A token more than positions is that of the class, the first one unless the
-    last is appended. A layer of patches, by its name, divides a grid evenly.
-    """
-    length = step.outputs[0].shape[1] or 0
-    # The output of attention has the positions of the query.
-    kind = type(step.operation).__name__
-    inputs = step.inputs[: 1 if "Attention" in kind else None]
-    for x, extra in itertools.product(inputs, (0, 1)):
-        source, count = followed.get(id(x)), length - extra
-        if source is None or count < 1:
+        axes = graph.axes(step.outputs[0])
+        # Unknown ones are in the order of the input, as after Reshape layers.
+        places = tuple(positions)
+        if axes is not None:
+            places = tuple(
+                x for i, x in enumerate(axes) if i not in (0, channel)
+            )
+        if not places or None in places or len(places) + 2 != len(shape):
             continue
-        sides, side = source.sides, 1
-        if "patch" in f"{kind} {step.path}".lower():
-            side = round((math.prod(sides) / count) ** (1 / len(sides))) or 1
-        grid = tuple(size // side for size in sides)
-        if math.prod(grid) == count and not any(x % side for x in sides):
-            is_last = step.kind == "Concatenate" and step.inputs[0] is x
-            start = 0 if is_last else extra
-            if source.tokens and x.shape[1] == length:
-                start = source.tokens.start
-            places, frames = source.input_axes, source.frames
-            tokens = range(start, start + count)
-            return FeatureMap(step, 2, places, frames, grid, tokens)
-    return None
+        feature_map = FeatureMap(step, channel, places)
+        if all(side is not None and side > 1 for side in feature_map.sides):
+            yield feature_map
 
 
 def _named(graph, layer):

@@ -190,12 +190,6 @@ class AttentionGate(TrainableAttention):
                 f"a gating signal of shape {tuple(shapes[0])}, and a skip of "
                 f"shape {tuple(shapes[1])}. Are they swapped?"
             )
-        if any(x is not None and x < self.subsampling for x in skip):
-            raise ValueError(
-                f'{type(self).__name__} layer "{self.name}" needs a skip whose '
-                "sizes are at least `subsampling`. Received: subsampling="
-                f"{self.subsampling}, and a skip of shape {tuple(shapes[1])}"
-            )
         return shapes
 
     def _wrong(self, received):

@@ -1,6 +1,5 @@
 """`make_attention`: a layer from what `attention=` takes, as `Attention`."""
 
-import contextlib
 import dataclasses
 import functools
 import inspect
@@ -253,17 +252,22 @@ def make_attention(
     if isinstance(attention, str):
         _checks.one_of("attention", attention, (None, *NAMES))
         return Attention(attention)(name)
-    if isinstance(attention, keras.layers.Layer):
-        config = attention.get_config()
-        config.pop("name", None)
-        if name is not None:
-            config["name"] = name
-        with _explain_refusal(type(attention)):
-            return type(attention).from_config(config)
     layer = attention
-    if callable(attention):
-        with _explain_refusal(getattr(attention, "func", attention)):
+    try:
+        if isinstance(attention, keras.layers.Layer):
+            config = attention.get_config()
+            config.pop("name", None)
+            if name is not None:
+                config["name"] = name
+            return type(attention).from_config(config)
+        if callable(attention):
             layer = attention(name=name)
+    except TypeError as error:
+        error.add_note(
+            "The `__init__` of a layer must take the `name`, `dtype` and "
+            "`trainable` of Keras by **kwargs, and pass them to its base."
+        )
+        raise
     if not isinstance(layer, keras.layers.Layer):
         raise TypeError(
             "`attention` must be None, a name, a layer class, a layer, or a "
@@ -277,23 +281,3 @@ def make_attention(
             f'place of "{name}" from attention={attention!r}'
         )
     return layer
-
-
-@contextlib.contextmanager
-def _explain_refusal(kind):
-    """Says what is missing in a class that does not take Keras' arguments."""
-    try:
-        yield
-    except TypeError as error:
-        if not inspect.isclass(kind):
-            # What takes other arguments says so itself.
-            raise
-        arguments = inspect.signature(kind).parameters.values()
-        if any(argument.kind is argument.VAR_KEYWORD for argument in arguments):
-            raise
-        raise TypeError(
-            "`attention` must be a layer whose `__init__` takes **kwargs, the "
-            "`name`, `dtype` and `trainable` of Keras. Received: the class "
-            f"{kind.__name__}{inspect.signature(kind)}. Add **kwargs to its "
-            "`__init__`, and pass them to `super().__init__(**kwargs)`"
-        ) from error

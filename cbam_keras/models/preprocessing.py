@@ -35,7 +35,6 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
     Raises:
         ValueError: If the images are not of rank 3 or 4, or do not have 3
             channels.
-        TypeError: If `images` is not an array or a tensor.
 
     Example:
         >>> white = np.full((2, 32, 32, 3), 255, "uint8")
@@ -66,7 +65,6 @@ def preprocess_efficientnet_lite0(
     Raises:
         ValueError: If the images are not of rank 3 or 4, or do not have 3
             channels.
-        TypeError: If `images` is not an array or a tensor.
 
     Example:
         >>> white = np.full((2, 32, 32, 3), 255, "uint8")
@@ -84,11 +82,6 @@ def preprocess_efficientnet_lite0(
 
 def _to_float32(images, data_format):
     """Returns a copy of RGB images, or raises if they have another shape."""
-    if not hasattr(images, "shape"):
-        raise TypeError(
-            "`images` must be an array or a tensor. Received: images of type "
-            f"{type(images).__name__}"
-        )
     shape = tuple(images.shape)
     axis = -1 if data_format == "channels_last" else -3
     if len(shape) not in (3, 4) or shape[axis] != 3:

@@ -131,9 +131,7 @@ def ResNet(
             f"depths={depths}, widths={widths}"
         )
     stem_width = _checks.positive_integer("stem_width", stem_width)
-    build_block = _choose_block(
-        block, widths, groups, base_width, downsample_in
-    )
+    build_block = _choose_block(block, groups, base_width, downsample_in)
     numbers = range(1, len(depths) + 1)
     if isinstance(attention, (list, tuple)):
         if len(attention) != len(depths):
@@ -181,7 +179,7 @@ def ResNet(
     )
 
 
-def _choose_block(block, widths, groups, base_width, downsample_in):
+def _choose_block(block, groups, base_width, downsample_in):
     _checks.one_of("block", block, ("basic", "bottleneck"))
     _checks.one_of("downsample_in", downsample_in, DOWNSAMPLE_IN)
     groups = _checks.positive_integer("groups", groups)
@@ -194,12 +192,6 @@ def _choose_block(block, widths, groups, base_width, downsample_in):
                 f"base_width={base_width}"
             )
         return basic_block
-    if min(widths) * base_width < 64:
-        raise ValueError(
-            "`base_width` must give every stage a channel: floor(width * "
-            f"base_width / 64). Received: base_width={base_width}, "
-            f"widths={widths}"
-        )
     return functools.partial(
         bottleneck_block,
         groups=groups,

@@ -28,12 +28,6 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
 
     After an error, the weights of `model`, newly built, are undefined.
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(
-            "`weights` must be None or the path of a file. Received: weights "
-            f"of type {type(path).__name__}. To load a state dict, build the "
-            "model first: cbam_keras.load_torch_weights(model, state_dict)"
-        )
     path = os.fspath(path)
     endings = KERAS_ENDINGS + TORCH_ENDINGS
     if not path.endswith(endings) or not os.path.isfile(path):

@@ -1,6 +1,6 @@
 """Figures of heat maps and attention maps, as `matplotlib.figure.Figure`.
 
-- `maps`: heat maps and attention maps over images, signals and volumes.
+- `maps`: heat maps and attention maps over images and signals.
 - `masks`: masks, predictions, and where they differ.
 - `grid`: panels of images with maps over them, and their color bar.
 - `style`: colors, axes, legends and texts of all figures.

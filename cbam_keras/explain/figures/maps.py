@@ -1,6 +1,5 @@
-"""Heat maps and attention maps over images, signals and volumes."""
+"""Heat maps and attention maps over images and signals."""
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -9,18 +8,11 @@ import numpy as np
 from cbam_keras import _checks, _graph
 from cbam_keras._graph import ArrayLike
 from cbam_keras.explain.figures import style
-from cbam_keras.explain.figures.grid import (
-    MAX_WIDTH,
-    Grid,
-    luminance,
-    panel_size,
-)
+from cbam_keras.explain.figures.grid import MAX_WIDTH, Grid, panel_size
 from cbam_keras.layers import _docstrings
 
 # Figures of more images cannot be read.
 MAX_ROWS = 32
-# Slices of a volume that fit next to each other.
-MAX_SLICES = 6
 # The opacity of colors grows with the heat; without heat there is no color.
 OPACITY = 0.85 * np.linspace(0, 1, 256) ** 0.7
 # A smaller range of gates is not spread over all colors, or noise would be.
@@ -44,18 +36,16 @@ def plot_grad_cam(
 
     Each row starts with the image. Heat is drawn over it in grayscale. Signals
     are drawn as lines in front of their heat, each channel in a scale of its
-    own, the first on top, volumes and videos as up to 6 slices, a row each.
+    own, the first on top.
 
     Args:
         images: Images from before preprocessing, at most 32, `(B, H, W, C)` or
             `(B, H, W)`. `C` is 1 or 3. They are in [0, 1] if none of them has
             more than 1, in [0, 255] otherwise. They may be larger than the
-            maps. Or signals `(B, L, C)` or
-            `(B, L)`, or volumes `(B, D, H, W, C)` or `(B, D, H, W)`, of any
-            numbers. Or batches as `explain.grad_cam` takes them.
+            maps. Or signals `(B, L, C)` or `(B, L)`, of any numbers. Of volumes
+            and videos give a slice.
         heat_maps: Array in [0, 1] as `explain.grad_cam` returns, or a mapping
-            of column names to arrays. It is `(B, H, W)`, `(B, L)` or `(B, D, H,
-            W)`.
+            of column names to arrays. It is `(B, H, W)` or `(B, L)`.
         probabilities: Array `(B,)` in [0, 1] of the explained class, or such a
             mapping. It is written below the maps. Defaults to `None`.
         classes: Sequence of `B` strings, the explained classes, or such a
@@ -78,7 +68,6 @@ def plot_grad_cam(
         >>> figure = plot_grad_cam(images, heat_maps, labels=["cat", "dog"])
     """
     maps = _check_heat(heat_maps)
-    images = _graph.without_labels(images)
     shape = next(iter(maps.values())).shape
     count = shape[0]
     # Images may be larger than what the network took.
@@ -88,13 +77,7 @@ def plot_grad_cam(
     classes = _by_network("classes", classes, maps, count)
     form = "P = {:.2f}"
     chances = _by_network("probabilities", probabilities, maps, count, form)
-    # A volume has a row for each of some slices.
-    slices: list = [...]
-    if len(shape) == 4:
-        places = np.linspace(0, shape[1] - 1, min(shape[1], MAX_SLICES))
-        slices = [round(place) for place in places]
-    rows = list(itertools.product(range(count), slices))
-    side = 1.9 if len(rows) < 5 else 1.5
+    side = 1.9 if count < 5 else 1.5
     width, height = panel_size(samples[0], side)
     # The blackest quarter is left out, since it would look like shadow.
     scale = style.color_scale("inferno", (0, 1), first=0.25, alpha=OPACITY)
@@ -102,14 +85,12 @@ def plot_grad_cam(
         # These colors darken with the heat, since there is no image below.
         scale = style.color_scale("Oranges", (0, 1))
     columns = ["Input", *maps]
-    grid = Grid(len(rows), columns, width, [height], scale, title)
-    for line, (i, depth) in zip(grid.panels, rows, strict=True):
-        sample = samples[i][depth]
-        place = "" if depth is ... else f"Slice {depth}"
-        grid.draw(line[0], sample)
-        grid.write_below(line[0], names[i], place)
+    grid = Grid(count, columns, width, [height], scale, title)
+    for i, line in enumerate(grid.panels):
+        grid.draw(line[0], samples[i])
+        grid.write_below(line[0], names[i])
         for axes, (name, heat) in zip(line[1:], maps.items(), strict=True):
-            grid.draw(axes, sample, heat[i, depth])
+            grid.draw(axes, samples[i], heat[i])
             grid.write_below(axes, classes[name][i], chances[name][i])
     return grid.finish("Heat")
 
@@ -128,18 +109,16 @@ def plot_attention_maps(
     channel map as a sorted curve.
 
     Each block starts with the image. Tiles follow in the order in which the
-    layers run, each with its least and greatest value. Of volumes and videos
-    the middle slice is drawn. One color scale, drawn next to the tiles, spans
-    the values of the spatial maps (without any, of the channel maps) but for 1
-    % at each end. It is symmetric around 1 if gates amplify, as with
-    `identity_init`.
+    layers run, each with its least and greatest value. One color scale, drawn
+    next to the tiles, spans the values of the spatial maps (without any, of the
+    channel maps) but for 1 % at each end. It is symmetric around 1 if gates
+    amplify, as with `identity_init`.
 
     Args:
         images: See `plot_grad_cam`.
         maps: What `explain.attention_maps` returns: names of layers to tuples
             of a channel map and a spatial map. These are `(B, C)`, and `(B, h,
-            w)`, `(B, l)` or `(B, d, h, w)`, either of which may be `None`. In a
-            network for videos channel maps may be `(B, T, C)`.
+            w)` or `(B, l)`, either of which may be `None`.
         labels: See `plot_grad_cam`. Defaults to `None`.
         title: String, written over the figure. Defaults to `""`.
 
@@ -157,7 +136,6 @@ def plot_attention_maps(
         >>> figure = plot_attention_maps(images, {"stage1_attention": gates})
     """
     gates = _check_gates(maps)
-    images = _graph.without_labels(images)
     channels, spatials = (
         [x for x in kind if x is not None]
         for kind in zip(*gates.values(), strict=True)
@@ -166,8 +144,6 @@ def plot_attention_maps(
     shape = len([*spatials, *channels][0]), *[None] * (rank - 1)
     samples = _check_samples(images, shape)
     names = _texts("labels", labels, len(samples))
-    if rank == 4:
-        samples = samples[:, samples.shape[1] // 2]
     count = 1 + len(gates)
     width, height = panel_size(samples[0], 1.35 if count < 15 else 1.1)
     rows = math.ceil(count * width / MAX_WIDTH)
@@ -192,14 +168,10 @@ def plot_attention_maps(
         for stack, (name, pair) in zip(others, gates.items(), strict=False):
             grid.write_above(stack[0], name, style.SMALL)
             channel, spatial = (x if x is None else x[i] for x in pair)
-            if channel is not None and channel.ndim == 2:
-                # The gate belongs to the frame that is shown.
-                channel = channel[len(channel) // 2]
             if spatials:
                 _write_range(stack[0], spatial, "spatial")
             if spatial is not None:
-                shown = spatial[len(spatial) // 2] if rank == 4 else spatial
-                grid.draw(stack[0], samples[i], shown)
+                grid.draw(stack[0], samples[i], spatial)
             if channels:
                 _write_range(stack[-1], channel, "channel")
             if channel is not None:
@@ -261,7 +233,7 @@ def _check_gates(maps):
 
 
 def _check_samples(images, shape):
-    """Returns images, signals or volumes `(B, ..., C)` as they are drawn.
+    """Returns images or signals `(B, ..., C)` as they are drawn.
 
     `shape` is that of their maps, where `None` is any size.
     """
@@ -271,7 +243,7 @@ def _check_samples(images, shape):
         array = array[..., None]
     rank, channels = len(shape), array.shape[-1]
     if (
-        rank not in (2, 3, 4)
+        rank not in (2, 3)
         or not _checks.fits((*shape, channels), array.shape)
         or (rank > 2 and channels not in (1, 3))
         or len(array) > MAX_ROWS
@@ -280,12 +252,6 @@ def _check_samples(images, shape):
         if len(array) != shape[0]:
             hint = f". There are {len(array)} images and {shape[0]} maps"
             hint += ". Give a single one as images[None]" * (array.ndim < 4)
-        elif array.ndim == rank + 1 > 3:
-            hint = (
-                f". Of {channels} channels pass three as red, green and blue, "
-                "e.g. images[..., :3], or images[..., [3, 2, 1]] of "
-                "Sentinel-2, or one, images[..., :1]"
-            )
         raise ValueError(
             f"`images` must be of the shape of their maps, {shape}, or with 1 "
             f"or 3 channels as the last axis, and at most {MAX_ROWS}, or the "
@@ -293,12 +259,6 @@ def _check_samples(images, shape):
         )
     if rank == 2:
         return array
-    if rank == 4:
-        array = luminance(array)[..., None]
-        low = array.min(axis=(1, 2, 3, 4), keepdims=True)
-        span = np.ptp(array, axis=(1, 2, 3, 4), keepdims=True)
-        # A volume of a single value is black.
-        return (array - low) / np.where(span == 0, 1, span)
     low, high = array.min(), array.max()
     if low < -TOLERANCE or high > 255 + TOLERANCE:
         raise ValueError(
