@@ -1,6 +1,7 @@
 """Converted networks and layers give PyTorch's outputs."""
 
 import functools
+import re
 
 import keras
 import numpy as np
@@ -39,7 +40,7 @@ from cbam_keras import (
     load_torch_weights,
     models,
 )
-from cbam_keras.convert import Report
+from cbam_keras.convert import Report, matching
 
 LUUUYI = functools.partial(CBAM, **VARIANTS["luuuyi"])
 # The shape of the kernel of a spatial gate in PyTorch.
@@ -209,6 +210,35 @@ def test_a_network_gives_the_logits_of_pytorch():
         expected = network.eval()(torch.tensor(images.transpose(0, 3, 1, 2)))
     found = model.predict(images, verbose=0)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+def by_torchvision(name):
+    """Returns what torchvision calls a weight of the authors' MobileNetV2.
+
+    It has a module for each convolution with normalization and activation.
+    """
+    name = re.sub(r"^conv\.", "features.18.", name)
+    match = re.fullmatch(r"(features\.(\d+)\.conv)\.(\d)(.+)", name)
+    if match is None:
+        return name
+    sequence, block, place, leaf = match.groups()
+    module, part = divmod(int(place), 3)
+    # The last convolution has no activation, and the first block no expansion.
+    if module == (1 if block == "1" else 2):
+        return f"{sequence}.{module + part}{leaf}"
+    return f"{sequence}.{module}.{part}{leaf}"
+
+
+def test_mobilenetv2_takes_the_names_of_torchvision():
+    """Those of the authors give their outputs in test_models_mobilenet.py."""
+    theirs, ours = (models.MobileNetV2(alpha=0.25, classes=5) for _ in "ab")
+    slots = matching.make_plan(theirs, ["features.0.0.weight"]).slots
+    weights = random_weights({x.name: x.shape for x in slots}, seed=0)
+    load_torch_weights(theirs, weights)
+    renamed = {by_torchvision(name): weights[name] for name in weights}
+    assert len(renamed) == len(weights) == len(ours.weights)
+    load_torch_weights(ours, renamed)
+    assert_equal_values(values(ours), values(theirs))
 
 
 @pytest.mark.parametrize(

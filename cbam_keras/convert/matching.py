@@ -118,7 +118,7 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
         # A MobileNet has layers of the same names, but is not residual.
         modules = {}
     elif "features.0.0.weight" in names:
-        modules = _mobile_modules(ours)
+        modules = _mobile_modules(ours, names)
     else:
         modules = _lite_modules(ours)
     for layer in weighted:
@@ -177,18 +177,20 @@ def _lite_modules(ours: list[str]) -> dict[str, str]:
     return names
 
 
-def _mobile_modules(ours: list[str]) -> dict[str, str]:
+def _mobile_modules(ours: list[str], names: Collection[str]) -> dict[str, str]:
     """Returns the modules of MobileNetV2 by the names of our layers.
 
-    They are those of the authors' code of coordinate attention, and of what it
-    is derived from: a block is a sequence of convolutions, each followed by
-    its normalization and activation.
+    Torchvision has a module for each convolution with its normalization and
+    activation. In the authors' code of coordinate attention, and what it is
+    derived from, these are three modules of one sequence.
     """
+    is_torchvision = "features.18.0.weight" in names
+    head = "features.18" if is_torchvision else "conv"
     modules = {
         "stem_conv": "features.0.0",
         "stem_bn": "features.0.1",
-        "head_conv": "conv.0",
-        "head_bn": "conv.1",
+        "head_conv": f"{head}.0",
+        "head_bn": f"{head}.1",
         "predictions": "classifier.1",
     }
     blocks = [name.removesuffix("_conv3") for name in ours if "_conv3" in name]
@@ -198,12 +200,15 @@ def _mobile_modules(ours: list[str]) -> dict[str, str]:
             name = f"{block}_{part}"
             if name not in ours:
                 continue
+            module, bn = f"{sequence}.{place}", name.replace("conv", "bn")
             if part == "attention":
-                modules[name] = f"{sequence}.{place}."
+                modules[name] = f"{module}."
+                place += 1
+            elif is_torchvision and part != "conv3":
+                modules[name], modules[bn] = f"{module}.0", f"{module}.1"
                 place += 1
             else:
-                bn = name.replace("conv", "bn")
-                modules[name] = f"{sequence}.{place}"
+                modules[name] = module
                 modules[bn] = f"{sequence}.{place + 1}"
                 place += 3
     return modules

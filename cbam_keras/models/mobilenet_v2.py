@@ -55,9 +55,9 @@ def MobileNetV2(
     parameters without, 3,950,648 with `attention="coordinate"`.
 
     Padding and batch normalization are PyTorch's, so the checkpoints of
-    coordinate attention give the same numbers. Each resolution is a stage, and
-    layers are named as in `ResNet`; `conv1`, `conv2` and `conv3` are expansion,
-    depthwise convolution and projection.
+    torchvision and of coordinate attention give the same numbers. Each
+    resolution is a stage, and layers are named as in `ResNet`; `conv1`, `conv2`
+    and `conv3` are expansion, depthwise convolution and projection.
 
     Args:
         include_top, weights, input_tensor, input_shape, pooling, classes,
