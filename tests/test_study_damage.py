@@ -5,13 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
-from folder_checks import epochs, files
+from folder_checks import epochs
 from networks import linear
 from study_checks import GATED, NARROW, planned, rewrite
 
 from cbam_keras import _files, cli, comparison, study
 from cbam_keras.study.results.predictions import (
-    describe_missing,
     read_predictions,
 )
 from cbam_keras.study.running import workers
@@ -37,13 +36,6 @@ def ran(few_digits, tmp_path_factory):
 @pytest.fixture
 def run(ran, tmp_path):
     return shutil.copytree(ran, tmp_path / "run")
-
-
-def again(folder):
-    with epochs() as trained:
-        results = study.run(planned(NARROW, GATED, **SEEDS), folder)
-    assert not trained
-    return results
 
 
 def predictions_of(folder):
@@ -82,35 +74,6 @@ def test_flipped_bits_of_predictions_are_found_or_change_nothing(ran, tmp_path):
             continue
         assert found is None and not path.exists()
         assert aside.read_bytes() == changed
-
-
-@pytest.mark.parametrize("kind", ["bit", "missing", "labels", "others"])
-def test_damaged_predictions_are_made_again_from_their_network(kind, run):
-    path = predictions_of(run)
-    whole, before = path.read_bytes(), files(run)
-    if kind == "bit":
-        path.write_bytes(whole[: len(whole) // 2])
-    elif kind == "missing":
-        path.unlink()
-    else:
-        with np.load(path) as file:
-            arrays = dict(file)
-        if kind == "labels":
-            arrays["test/labels"] = arrays["test/labels"] + 5
-        else:
-            # Right for all images, as the network is not.
-            arrays["test/probabilities"] = np.eye(10)[arrays["test/labels"]]
-        _files.write_arrays(path, arrays)
-    if kind == "missing":
-        results = again(run)
-    else:
-        with pytest.warns(UserWarning, match="renamed to .*damaged"):
-            results = again(run)
-        (aside,) = run.rglob(f"*{_files.DAMAGED}")
-        aside.unlink()
-    assert path.read_bytes() == whole
-    assert files(run).keys() == before.keys()
-    assert describe_missing(results) == ""
 
 
 def test_tables_say_of_how_many_seeds_they_are(run):

@@ -201,8 +201,7 @@ def describe_missing(results: Judged) -> str:
         return ""
     return (
         "Classes are judged by fewer predictions than there are networks "
-        f"({', '.join(words)}). The others are damaged, missing or no numbers; "
-        "the same call makes damaged and missing ones again."
+        f"({', '.join(words)}). The others are damaged, missing or no numbers."
     )
 
 
