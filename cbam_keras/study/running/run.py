@@ -4,7 +4,6 @@ The folder is the queue: each process that trains, this one, a worker or one on
 another machine, takes the next network that nobody trains.
 """
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -32,7 +31,6 @@ from cbam_keras.study.running import interrupts, machine, workers
 from cbam_keras.study.running.checkpoints import (
     State,
     peek_state,
-    save_state,
 )
 from cbam_keras.study.running.estimate import (
     Cost,
@@ -54,7 +52,7 @@ from cbam_keras.study.running.networks import (
     print_data,
 )
 from cbam_keras.study.running.options import CallbackMakers, RunOptions
-from cbam_keras.study.running.outcomes import ERROR, OUT_OF_MEMORY, Outcome
+from cbam_keras.study.running.outcomes import OUT_OF_MEMORY, Outcome
 from cbam_keras.study.running.trainer import status_of, train_network
 
 # A process that finds nothing to train looks again after so long.
@@ -388,8 +386,6 @@ class Queue:
         folder, data = self.folder, self.load(run)
         place = folder.place(variant.name, run)
         state = folder.new_state(variant, run, data)
-        if self.is_worker:
-            workers.announce(place.name)
         # A network that is kept leaves nothing.
         with self.frozen.freeing_memory(variant):
             train_network(
@@ -406,20 +402,6 @@ class Queue:
                 is_timed=not self.is_worker
                 or bool(machine.accelerators(os.environ)),
             )
-
-    def give_up(self, name: str, message: str) -> None:
-        """Records a network whose training ends each process, by its folder."""
-        ended = {"file": None, "status": ERROR, "message": message}
-        for variant, run in self.missing():
-            place = self.folder.place(variant.name, run)
-            if place.name == name:
-                state = self.folder.new_state(variant, run, self.load(run))
-                # Another worker may try it already, and end as well.
-                with (
-                    contextlib.suppress(_files.InUse),
-                    self.folder.claim(variant.name, run),
-                ):
-                    save_state(place, state, ended=ended)
 
     def _compute_features(self):
         """Runs frozen layers before networks are trained, by all cores."""
