@@ -13,7 +13,7 @@ from training_checks import close, numbers
 
 from cbam_keras import CBAM, study, training
 from cbam_keras.study.plans import stages
-from cbam_keras.study.running import frozen, networks, trainer
+from cbam_keras.study.running import frozen, networks
 
 pytestmark = pytest.mark.usefixtures("brighter_digits")
 
@@ -154,23 +154,6 @@ def test_without_the_cache_a_run_is_the_same(cached, tmp_path, runs):
     slow = study.run(planned(recipe, seeds=(0, 1)), tmp_path)
     assert runs == []
     assert numbers(slow) == close(cached)
-
-
-def test_xla_compiles_many_heads_which_train_alike(
-    cached, tmp_path, monkeypatch
-):
-    compiled, fit = [], keras.Model.fit
-
-    def fitting(model, *arguments, **options):
-        compiled.append(model.jit_compile)
-        return fit(model, *arguments, **options)
-
-    monkeypatch.setattr(trainer, "MANY_NETWORKS", 1)
-    monkeypatch.setattr(keras.Model, "fit", fitting)
-    (found,) = study.run(planned(), tmp_path).outcomes
-    assert compiled == [True] * len(RECIPE.stages)
-    other = cached.outcomes[0].metrics
-    assert found.metrics == pytest.approx(other, abs=1e-6)
 
 
 def test_augmented_images_run_through_the_base_each_epoch(tmp_path, runs):
