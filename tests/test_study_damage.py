@@ -13,7 +13,6 @@ from cbam_keras import _files, cli, comparison, study
 from cbam_keras.study.results.predictions import (
     read_predictions,
 )
-from cbam_keras.study.running import workers
 from cbam_keras.study.running.checkpoints import State, save_state
 from cbam_keras.study.running.options import RunOptions
 
@@ -155,14 +154,3 @@ def test_a_command_whose_network_failed_ends_with_status_one(
     with pytest.warns(UserWarning, match="A network is left out"):
         assert cli.main(argv) == 1
     assert "none" in capsys.readouterr().out
-
-
-def test_a_worker_that_died_quotes_no_lines_of_libraries():
-    lines = [
-        "WARNING: All log messages before absl::InitializeLog() is called",
-        "I0000 00:00:1795947106.834268   22326 cuda_platform.cc:52] failed",
-        "2026-11-29 09:34:25.123456: I tensorflow/core/util/port.cc:153] on",
-        "MemoryError: none left",
-    ]
-    kept = [line for line in lines if not workers.LOGGED.match(line)]
-    assert kept == lines[-1:]

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import os
 import pickle
-import re
 import secrets
 import signal
 import socket
@@ -61,12 +60,6 @@ CONFIGURED = ("floatx", "epsilon", "image_data_format", "dtype_policy")
 REFUSED, REFUSED_STATUS = (ValueError, TypeError, ImportError), 78
 # How many workers may die one after the other, without an epoch in between.
 MOST_FAILURES = 4
-# Lines of libraries that are no reason, as those of TensorFlow when it starts.
-LOGGED = re.compile(
-    r"WARNING: All log messages|[IW]\d{4} \d\d:|"
-    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IW] |"
-    r"To enable the following instructions"
-)
 # The last lines that are shown of a worker that ended, and the bytes read.
 MAX_LINES, MAX_BYTES = 5, 10_000
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -274,8 +267,7 @@ class _Workers:
             self._count(lost)
             return
         text = ended.stderr.decode(errors="replace")
-        lines = [x for x in text.splitlines() if not LOGGED.match(x)]
-        lines = [x for x in lines if x.strip()][-MAX_LINES:]
+        lines = [x for x in text.splitlines() if x.strip()][-MAX_LINES:]
         if ended.returncode == 0:
             return
         if ended.returncode == REFUSED_STATUS:
