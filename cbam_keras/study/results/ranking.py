@@ -364,11 +364,6 @@ class Ranking(Results):
                     "test_accuracy": row.mean,
                     "difference": row.difference,
                     "interval": row.interval,
-                    "compared": {
-                        **row.as_json(),
-                        "network": row.label,
-                        "label": row.label,
-                    },
                 }
                 for row in self.confirmation
             ],
