@@ -291,7 +291,7 @@ def test_a_run_keeps_the_scale_of_its_images(tmp_path):
 # Folders that others have written.
 
 
-@pytest.mark.parametrize("key", ["variant", "seed"])
+@pytest.mark.parametrize("key", ["variant", "seed", "file"])
 def test_nothing_outside_the_folder_is_touched(key, ran, tmp_path):
     folder = shutil.copytree(ran.output, tmp_path / "run")
     (tmp_path / "mine.keras").mkdir()
@@ -307,7 +307,12 @@ def test_nothing_outside_the_folder_is_touched(key, ran, tmp_path):
         study.run(planned(NARROW, seeds=(0, 3)), folder)
     state = folder / "narrow-seed0/state.json"
     shutil.copy(ran.output / "study.json", folder)
-    rewrite(state, lambda content: content.update({key: value}))
+
+    def steer(content):
+        place = content["ended"] if key == "file" else content
+        place[key] = value
+
+    rewrite(state, steer)
     with pytest.raises(ValueError, match="networks cannot be read"):
         study.Results.read(folder)
     study.run(planned(NARROW), folder, overwrite=True)
