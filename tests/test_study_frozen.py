@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import shutil
 
 import keras
 import numpy as np
@@ -216,18 +215,6 @@ def test_damaged_features_are_computed_again(cached, tmp_path, runs, damage):
     assert len(runs) == 2
     assert numbers(results) == numbers(cached)
     assert not [*tmp_path.glob("*features*")]
-
-
-def test_a_disk_too_full_for_features_is_told_before_they_are_computed(
-    tmp_path, runs, monkeypatch, quick
-):
-    usage = shutil.disk_usage(tmp_path)._replace(free=10)
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "disk_usage", lambda path: usage)
-        with pytest.raises(RuntimeError, match="need .* GB.*cache=False"):
-            study.run(planned(seeds=(0, 1)), tmp_path)
-    assert not runs
-    assert len(study.run(planned(seeds=(0, 1)), tmp_path).runs) == 2
 
 
 @pytest.mark.slow
