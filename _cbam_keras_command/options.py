@@ -142,7 +142,7 @@ def add_run(parser, output):
         "--dry-run",
         action="store_true",
         help="only print what would be trained: networks, epochs, "
-        "parameters, multiply-accumulates, and how long it takes",
+        "parameters, multiply-accumulates",
     )
     parser.add_argument(
         "--output",

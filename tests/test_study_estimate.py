@@ -109,10 +109,6 @@ def test_an_estimate_prints_as_a_table_and_as_json():
     assert last == "6 trainings of 4 epochs"
     patient = dataclasses.replace(found, has_patience=True)
     assert str(patient).endswith("6 trainings of at most 4 epochs")
-    one = Estimate(costs[:1], epochs=1)
-    assert str(one).endswith("1 training of 1 epoch")
-    both = Estimate(costs, epochs=1)
-    assert str(both).endswith("2 trainings of 1 epoch")
     assert json.loads(found.json()) == {
         "networks": [dataclasses.asdict(cost) for cost in costs],
         "epochs": 4,

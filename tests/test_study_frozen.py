@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import shutil
 
 import keras
 import numpy as np
@@ -13,7 +12,7 @@ from training_checks import close, numbers
 
 from cbam_keras import CBAM, study, training
 from cbam_keras.study.plans import stages
-from cbam_keras.study.running import frozen, networks, trainer
+from cbam_keras.study.running import frozen, networks
 
 pytestmark = pytest.mark.usefixtures("brighter_digits")
 
@@ -156,23 +155,6 @@ def test_without_the_cache_a_run_is_the_same(cached, tmp_path, runs):
     assert numbers(slow) == close(cached)
 
 
-def test_xla_compiles_many_heads_which_train_alike(
-    cached, tmp_path, monkeypatch
-):
-    compiled, fit = [], keras.Model.fit
-
-    def fitting(model, *arguments, **options):
-        compiled.append(model.jit_compile)
-        return fit(model, *arguments, **options)
-
-    monkeypatch.setattr(trainer, "MANY_NETWORKS", 1)
-    monkeypatch.setattr(keras.Model, "fit", fitting)
-    (found,) = study.run(planned(), tmp_path).outcomes
-    assert compiled == [True] * len(RECIPE.stages)
-    other = cached.outcomes[0].metrics
-    assert found.metrics == pytest.approx(other, abs=1e-6)
-
-
 def test_augmented_images_run_through_the_base_each_epoch(tmp_path, runs):
     recipe = dataclasses.replace(RECIPE, epochs=1, augment=("flip",))
     assert study.run(planned(recipe), tmp_path).runs
@@ -233,18 +215,6 @@ def test_damaged_features_are_computed_again(cached, tmp_path, runs, damage):
     assert len(runs) == 2
     assert numbers(results) == numbers(cached)
     assert not [*tmp_path.glob("*features*")]
-
-
-def test_a_disk_too_full_for_features_is_told_before_they_are_computed(
-    tmp_path, runs, monkeypatch, quick
-):
-    usage = shutil.disk_usage(tmp_path)._replace(free=10)
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "disk_usage", lambda path: usage)
-        with pytest.raises(RuntimeError, match="need .* GB.*cache=False"):
-            study.run(planned(seeds=(0, 1)), tmp_path)
-    assert not runs
-    assert len(study.run(planned(seeds=(0, 1)), tmp_path).runs) == 2
 
 
 @pytest.mark.slow

@@ -297,15 +297,9 @@ class Unsaved(layers.Layer):
         return {**super().get_config(), "value": self.value}
 
 
-def test_the_layer_that_cannot_be_saved_is_named():
-    inner = keras.Sequential(
-        [keras.Input((3, 4)), layers.Dense(2), Unsaved(object())]
-    )
-    model = sequence(lambda: layers.Dense(4), lambda: inner)()
-    with pytest.raises(
-        ValueError,
-        match='Received: Unsaved "unsaved.*" of model "functional.*Cannot seri',
-    ):
+def test_a_network_that_cannot_be_saved_is_refused():
+    model = keras.Sequential([keras.Input((4,)), Unsaved(object())])
+    with pytest.raises(ValueError, match='Received: model "seq.*Cannot seri'):
         study.fingerprint(model)
 
 

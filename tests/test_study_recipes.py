@@ -46,7 +46,6 @@ def test_recipe_makes_values_plain():
         ("class_weight", [1, 2], 'None, "balanced", "sqrt" or a map'),
         ("loss", "hinge", 'None, "focal", a number in'),
         ("loss", 1, "less than 1"),
-        ("jit_compile", "xla", 'one of "auto", True, False'),
     ],
 )
 def test_recipe_refuses_other_values(argument, value, expected):

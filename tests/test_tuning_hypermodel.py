@@ -26,16 +26,12 @@ SHAPE = (12, 10, 1)
 WIDE = {
     "reduction_ratio": (4, 8, 16, 32),
     "order": ORDERS,
-    "channel_pool_types": ("avg+max", "max"),
-    "spatial_pool_types": ("avg+max", "max"),
     "learning_rate": (0.001, 0.01, 0.03),
 }
 LAYER = {
     "reduction_ratio": 16,
     "kernel_size": 7,
     "order": "channel_first",
-    "channel_pool_types": "avg+max",
-    "spatial_pool_types": "avg+max",
 }
 
 
@@ -68,8 +64,8 @@ def test_hyperparameters_are_there_where_they_matter():
     assert own == [
         [],
         ["reduction_ratio"],
-        ["reduction_ratio", "channel_pool_types"],
-        ["kernel_size", "spatial_pool_types"],
+        ["reduction_ratio"],
+        ["kernel_size"],
         [*LAYER],
     ]
 
@@ -92,28 +88,19 @@ def test_each_kind_has_what_its_layer_takes():
     ("arm", "kind", "keys"),
     [
         ("se", SqueezeExcite, ["reduction_ratio"]),
-        ("channel", ChannelAttention, ["reduction_ratio", "pool_types"]),
-        ("spatial", SpatialAttention, ["kernel_size", "pool_types"]),
+        ("channel", ChannelAttention, ["reduction_ratio"]),
+        ("spatial", SpatialAttention, ["kernel_size"]),
         ("cbam", CBAM, LAYER),
     ],
 )
 def test_a_layer_is_that_of_its_values_and_starts_at_one(arm, kind, keys):
-    values = {
-        "reduction_ratio": 4,
-        "kernel_size": 3,
-        "order": "parallel",
-        "channel_pool_types": ("max",),
-        "spatial_pool_types": ("conv",),
-    }
-    taken = {
-        k: v for k, v in values.items() if k.removeprefix(f"{arm}_") in keys
-    }
-    hypermodel, hp = space_of(attention=arm, **taken)
-    values["pool_types"] = values.get(f"{arm}_pool_types")
+    values = {"reduction_ratio": 4, "kernel_size": 3, "order": "parallel"}
+    values = {key: values[key] for key in keys}
+    hypermodel, hp = space_of(attention=arm, **values)
     layer = hypermodel.attention_for(hp)(name="gate")
     assert type(layer) is kind
     own = layer.get_config()
-    assert {key: own[key] for key in keys} == {key: values[key] for key in keys}
+    assert {key: own[key] for key in keys} == values
     assert layer.identity_init
     # Unless it is told otherwise.
     hypermodel, hp = space_of(attention=arm, identity_init=False)
@@ -128,7 +115,6 @@ def test_in_a_narrowed_space_the_nearest_to_the_paper_is_the_default():
         order=("parallel", "spatial_first"),
         learning_rate=(0.1, 0.02),
     )
-    # Pools that nobody asked for are not in the space.
     assert point(hp).values == {
         "attention": "cbam",
         "reduction_ratio": 8,

@@ -223,7 +223,7 @@ def _add_recipe(page, folder, content):
     rows = [
         {"setting": name.replace("_", " "), "value": str(value)}
         for name, value in recipe.items()
-        if value not in (None, [], 0, "auto") and not left_out.get(name)
+        if value not in (None, [], 0) and not left_out.get(name)
     ]
     page.sections.append(Section("Recipe", tables=[Table("Settings", rows)]))
 

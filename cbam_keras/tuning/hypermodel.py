@@ -32,7 +32,7 @@ Dimension = str | float | Sequence | None
 # Squeeze-and-excitation has one network in the default space.
 CONTROL: dict[object, Values] = {"se": {"reduction_ratio": 4}}
 # Hyperparameters of the layers, in the order in which they are asked for.
-DIMENSIONS = ("reduction_ratio", "kernel_size", *SHOWN_IF_CHANGED[2:])
+DIMENSIONS = ("reduction_ratio", "kernel_size", "order")
 
 
 @_docstrings.explained_by(comparison.plan)
@@ -73,12 +73,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             Defaults to `(3, 5, 7)`.
         order: Orders of the gates of `"cbam"`, see `CBAM`. Defaults to
             `"channel_first"`.
-        channel_pool_types: Pools of the channel gate, joined by `+`. They are
-            `"avg"`, `"max"`, `"lp"` and `"lse"`, for `"channel"` and `"cbam"`.
-            Defaults to `"avg+max"`.
-        spatial_pool_types: Pools of the spatial gate, joined by `+`, or
-            `"conv"`. They are for `"spatial"` and `"cbam"`. Defaults to
-            `"avg+max"`.
         learning_rate: Positive numbers. Defaults to `None`, which means that of
             the recipe. Outside of `tuning.search` it is 0.01, or 0.0001 with
             `weights`.
@@ -119,8 +113,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         reduction_ratio: Dimension = None,
         kernel_size: Dimension = (3, 5, 7),
         order: Dimension = PAPER["order"],
-        channel_pool_types: Dimension = PAPER["channel_pool_types"],
-        spatial_pool_types: Dimension = PAPER["spatial_pool_types"],
         learning_rate: Dimension = None,
         batch_size: Dimension = None,
         identity_init: bool = True,
@@ -165,8 +157,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             "reduction_ratio": reduction_ratio,
             "kernel_size": kernel_size,
             "order": order,
-            "channel_pool_types": channel_pool_types,
-            "spatial_pool_types": spatial_pool_types,
             "learning_rate": learning_rate,
             "batch_size": batch_size,
         }
@@ -197,16 +187,10 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         if kind not in ATTENTION:
             layer = self.layers[kind]
             return layer and dataclasses.replace(layer, stages=stages)
-        options = {}
-        for name in DIMENSIONS:
-            value = _as_argument(name, values.get(name))
-            # The values of the paper are the defaults of the layers.
-            is_default = name in SHOWN_IF_CHANGED and (
-                value == _as_argument(name, PAPER[name])
-            )
-            if value is not None and not is_default:
-                # A gate alone does not name its kind.
-                options[name.removeprefix(f"{kind}_")] = value
+        options = {x: values[x] for x in DIMENSIONS if x in values}
+        # It is the default of the layer.
+        if options.get("order") == PAPER["order"]:
+            del options["order"]
         return Attention(
             kind if self.identity_init else ATTENTION[kind], options, stages
         )
@@ -352,7 +336,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             kind
             for kind in self.layers
             if kind in ATTENTION
-            and Attention(kind).takes(name.removeprefix(f"{kind}_"))
+            and Attention(kind).takes(name)
             # KerasTuner mixes up two hyperparameters of one name.
             and name not in self.fixed.get(kind, {})
         ]
@@ -383,8 +367,6 @@ def _choices(name, value):
         return value
     single = isinstance(value, str) or not hasattr(value, "__iter__")
     choices = [value] if single else list(value)
-    if name.endswith("pool_types"):
-        choices = [v if isinstance(v, str) else "+".join(v) for v in choices]
     if not choices or len(set(choices)) != len(choices):
         raise ValueError(
             f"`{name}` must be one or several values, each at most once. "
@@ -396,12 +378,5 @@ def _choices(name, value):
         elif name == "batch_size":
             _checks.positive_integer(name, choice)
         else:
-            CBAM(**{name: _as_argument(name, choice)})
+            CBAM(**{name: choice})
     return tuple(choices)
-
-
-def _as_argument(name, value):
-    """Returns a value as layers take it, pools as a tuple."""
-    if name.endswith("pool_types") and isinstance(value, str):
-        return "conv" if value == "conv" else tuple(value.split("+"))
-    return value

@@ -23,8 +23,6 @@ PAPER: Values = {
     "reduction_ratio": 16,
     "kernel_size": 7,
     "order": "channel_first",
-    "channel_pool_types": "avg+max",
-    "spatial_pool_types": "avg+max",
     "learning_rate": 0.01,
 }
 # No attention.
@@ -37,18 +35,13 @@ SHORT = {
     "reduction_ratio": "r={}",
     "kernel_size": "k={}",
     "order": "{}",
-    "channel_pool_types": "channel {}",
-    "spatial_pool_types": "spatial {}",
     "learning_rate": "rate {}",
     "batch_size": "batch {}",
 }
 # What is not of the network.
 TRAINING = ("learning_rate", "batch_size")
 # Shown only where they differ from the layer of the paper.
-SHOWN_IF_CHANGED = (
-    *("stages", "skip_attention", "order"),
-    *("channel_pool_types", "spatial_pool_types"),
-)
+SHOWN_IF_CHANGED = ("stages", "skip_attention", "order")
 # The longest name, in bytes.
 MAX_NAME = 60
 

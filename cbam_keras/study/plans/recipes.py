@@ -73,11 +73,6 @@ class Recipe:
             within a stage; the best epoch is tested. Defaults to `None`.
         least_steps: Positive integer, the minimum number of training steps:
             `epochs` is raised to reach it, with a message. Defaults to `None`.
-        jit_compile: Boolean or `"auto"`, whether XLA (TensorFlow) or
-            `torch.compile` (PyTorch) compiles a step. `"auto"` is as Keras
-            chooses: under JAX, and under TensorFlow with a GPU, or where ten
-            or more networks of a variant learn from the features of frozen
-            layers. Defaults to `"auto"`.
         loss: `"focal"`, focal crossentropy with Keras' defaults (`gamma` is 2);
             a number in [0, 1), the label smoothing of crossentropy; or a
             `keras.losses.Loss`, of integers if its class is called `Sparse`,
@@ -121,7 +116,6 @@ class Recipe:
     class_weight: str | Mapping[int | str, float] | None = None
     patience: int | None = None
     least_steps: int | None = None
-    jit_compile: bool | str = "auto"
     loss: str | float | keras.losses.Loss | None = None
     unfreeze: int | float | str | None = None
     frozen: bool = False
@@ -146,7 +140,6 @@ class Recipe:
             ("mixed_precision", DTYPES),
             ("optimizer", ("adamw", "sgd")),
             ("schedule", SCHEDULES),
-            ("jit_compile", ("auto", True, False)),
         ):
             checked[name] = _checks.one_of(name, getattr(self, name), choices)
         for name in ("patience", "least_steps"):

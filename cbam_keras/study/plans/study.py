@@ -248,8 +248,6 @@ class Study:
             any. Defaults to `None`.
         settings: Mapping of further plain values that a resumed run must have
             too. Defaults to none.
-        measures: Sequence of `Measure`: the first is compared. The others are
-            further columns. Defaults to `()`: that of the task.
         kind: String, its kind: a run is not resumed as one of another kind.
             Results of the kind `"tune"` have the best network first, as the
             trials of a search. Defaults to `"study"`.
@@ -277,7 +275,6 @@ class Study:
     recipe: Recipe | str | None = None
     baseline: str | None = None
     settings: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    measures: Sequence[Measure] = ()
     kind: str = "study"
     # It takes `Results` and `StudyFolder`.
     finish: Callable[..., None] | None = None
@@ -318,7 +315,7 @@ class Study:
     @property
     def measured_by(self) -> Sequence[Measure]:
         """What the table holds, first what is compared."""
-        measures = self.measures or member(self.task, "measures")
+        measures = member(self.task, "measures")
         return measures or (Measure(self.task.measure, self.task.measure_name),)
 
     @property

@@ -79,10 +79,10 @@ class Given(Results):
             arrays = {f"test/{x}": y for x, y in vars(kept).items()}
             _files.write_arrays(path / str(outcome.predictions), arrays)
             ended = dataclasses.asdict(outcome)
-            names = ("variant", "seed", "fold", "history")
-            identity = [ended.pop(name) for name in names][:3]
+            for name in ("variant", "seed", "fold", "history"):
+                del ended[name]
             data = self.settings["data"][outcome.run.name]
-            state = State(*identity, {}, data, ended=ended)
+            state = State(outcome.variant, *outcome.run, {}, data, ended=ended)
             _files.write_json(place / STATE, dataclasses.asdict(state))
         _files.write_json(path / _files.STUDY, self.content)
         _files.write_figure(path / "comparison.png", self.plot())
@@ -181,7 +181,8 @@ def results_of(
                 groups[rows].astype(str),
             )
             files_read[variant, place] = {"test": kept}
-            metrics = {ACCURACY: float(np.mean(kept.predicted == kept.labels))}
+            accuracy = float(np.mean(kept.predicted == kept.labels))
+            metrics: dict[str, float | None] = {ACCURACY: accuracy}
             if measure != ACCURACY:
                 value = compute(measure, probabilities, kept.labels)
                 metrics = {measure: value, **metrics}

@@ -4,7 +4,6 @@ Functions of results, which have methods of one line for those of users.
 """
 
 import dataclasses
-import functools
 import io
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -201,8 +200,7 @@ def describe_missing(results: Judged) -> str:
         return ""
     return (
         "Classes are judged by fewer predictions than there are networks "
-        f"({', '.join(words)}). The others are damaged, missing or no numbers; "
-        "the same call makes damaged and missing ones again."
+        f"({', '.join(words)}). The others are damaged, missing or no numbers."
     )
 
 
@@ -224,28 +222,16 @@ def find_collapsed(results: Judged) -> dict[str, list[Run]]:
 
 
 def describe_collapse(results: Judged) -> str:
-    """Returns sentences on networks and classes that have collapsed."""
+    """Returns sentences on networks that have collapsed."""
     sentences = []
-    for variant, by_run in read_all(results).items():
-        useless = results.collapsed.get(variant, [])
-        which = functools.partial(_which, count=len(by_run))
-        missed: dict[str, list[Run]] = {}
-        for run, x in by_run.items():
-            for index in np.setdiff1d(x.present, x.predicted):
-                if run not in useless:
-                    name = results.class_names[index]
-                    missed.setdefault(name, []).append(run)
+    for variant, useless in results.collapsed.items():
+        by_run = read_all(results)[variant]
+        how = "it is no better than one answer for all images"
+        if not by_run[useless[0]].are_finite:
+            how = "its probabilities are not numbers"
         label = results.labels.get(variant, variant)
-        if useless:
-            how = "it is no better than one answer for all images"
-            if not by_run[useless[0]].are_finite:
-                how = "its probabilities are not numbers"
-            text = f"{label} has learned nothing{which(useless)}: {how}."
-            sentences.append(text)
-        if missed:
-            names = [f'"{x}"{which(runs)}' for x, runs in missed.items()]
-            listed = _checks.first_few(names, 5)
-            sentences.append(f"{label} never predicts {listed}.")
+        which = _which(useless, len(by_run))
+        sentences.append(f"{label} has learned nothing{which}: {how}.")
     return " ".join(sentences)
 
 

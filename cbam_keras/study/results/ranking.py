@@ -57,15 +57,6 @@ class Trial(Outcome):
     values: dict[str, Value] = dataclasses.field(default_factory=dict)
     score: float | None = None
 
-    def __post_init__(self) -> None:
-        numbers = self.score, self.val_loss, self.parameters
-        if self.finished and None in numbers:
-            raise ValueError(
-                "A trial that finished must have a score, a validation loss "
-                f"and parameters, by which it is ranked. Received: {numbers} "
-                f'of "{self.variant}"'
-            )
-
     def as_json(self) -> _files.Json:
         """Returns what JSON and data frames hold, in addition to its values."""
         figures = {name: getattr(self, name) for name in FIGURES}
@@ -364,11 +355,6 @@ class Ranking(Results):
                     "test_accuracy": row.mean,
                     "difference": row.difference,
                     "interval": row.interval,
-                    "compared": {
-                        **row.as_json(),
-                        "network": row.label,
-                        "label": row.label,
-                    },
                 }
                 for row in self.confirmation
             ],

@@ -81,9 +81,9 @@ class Results(_terminal.Tabular):
         question: String, what the study asks, or empty.
         class_names: Tuple of strings, the classes by number.
         threshold: String, how it is chosen, or `None`.
-        verdict: String, networks and classes that have collapsed, and the
-            differences between others, or that no network has learned. These
-            need a baseline.
+        verdict: String, networks that have collapsed, and the differences
+            between others, or that no network has learned. These need a
+            baseline.
         detectable: Number, the smallest true difference that 80 % of such
             studies detect. It is in units of the measure: 0.01 is
             one point. `None` with too few seeds.

@@ -6,7 +6,6 @@
 - `folder`: the output folder: what was asked for, and what its networks tell.
 - `checkpoints`: the folder of a network: its state, saved after each epoch.
 - `trainer`: `train_network`: one variant with one seed.
-- `formats`: the types of what files hold.
 - `networks`: networks built, checked and compiled.
 - `frozen`: frozen layers, which run once for each image.
 - `outcomes`: `Outcome`: how a training ended.

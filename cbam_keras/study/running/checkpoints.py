@@ -25,17 +25,7 @@ from cbam_keras.study.plans.measures import ACCURACY, Measure, validation_key
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Data, Run
 from cbam_keras.study.running import interrupts
-from cbam_keras.study.running.formats import (
-    check_fields,
-    fields_of,
-    required_fields,
-)
-from cbam_keras.study.running.outcomes import (
-    FINISHED,
-    RETRIED,
-    STATUSES,
-    Outcome,
-)
+from cbam_keras.study.running.outcomes import RETRIED, Outcome
 
 # What reading a file raises that is not there, or is damaged. Other errors of
 # the system may pass, and say nothing of the file.
@@ -45,12 +35,6 @@ DAMAGE = (
     *(ArithmeticError, RecursionError),
 )
 STATE = "state.json"
-# What a state says of how a training has ended.
-ENDED = {
-    name: kind
-    for name, kind in fields_of(Outcome).items()
-    if name not in ("variant", "seed", "fold", "history")
-}
 # What `fit` reports of the validation images.
 VALIDATED = Measure(validation_key(ACCURACY))
 
@@ -127,15 +111,19 @@ def name_of(variant: str, run: Run) -> str:
 def read_state(folder: pathlib.Path) -> State | None:
     """Returns the state, `None` without one.
 
-    Raises one of `DAMAGE`, which names the file and the field, if it is
-    damaged.
+    Raises one of `DAMAGE`, which names the file, if it is damaged.
     """
     path = folder / STATE
     try:
-        content = json.loads(_files.read_bytes(path))
-        check_fields(content, fields_of(State), required_fields(State))
-        state = State(**content)
-        _check_state(state, folder.name)
+        state = State(**json.loads(_files.read_bytes(path)))
+        # It names files that are written and deleted.
+        if name_of(state.variant, state.run) != folder.name:
+            raise ValueError(f"it is of {state.variant!r}, {state.run}")
+        whole = pathlib.PurePath(folder.name, f"{folder.name}.keras")
+        files = {None, str(whole), str(whole.with_suffix(PREDICTIONS))}
+        ended = state.ended or {}
+        if not {ended.get("file"), ended.get("predictions")} <= files:
+            raise ValueError("it names files of others")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
@@ -143,35 +131,6 @@ def read_state(folder: pathlib.Path) -> State | None:
     except DAMAGE as error:
         raise ValueError(f'"{path}" is damaged: {error}') from error
     return state
-
-
-def _check_state(state, name):
-    """Raises if a state says what no network has."""
-    # It names files that are written and deleted.
-    if name_of(state.variant, state.run) != name:
-        raise ValueError(f"`variant` is {state.variant!r}, of {state.run}")
-    for number, row in enumerate(state.history, 1):
-        if row["epoch"] != number:
-            raise ValueError(f"`history` has no epoch {number}")
-        row["seconds"]
-    if state.history:
-        best_epoch(state.history)
-        if None in (state.latest, state.best) and state.ended is None:
-            raise ValueError("`latest` and `best` must name checkpoints")
-    if state.ended is None:
-        return
-    check_fields(state.ended, ENDED, ["status", "file"], "ended")
-    outcome = state.outcome
-    if outcome.status not in STATUSES:
-        raise ValueError(f"`ended.status` is {outcome.status!r}")
-    for key, suffix in (("file", ".keras"), ("predictions", PREDICTIONS)):
-        file = getattr(outcome, key)
-        if file not in (None, f"{name}/{name}{suffix}"):
-            raise ValueError(f"`ended.{key}` is {file!r}")
-    # Predictions that were given have no network.
-    if outcome.status == FINISHED and outcome.file:
-        if not 1 <= (outcome.best_epoch or 0) <= state.epochs:
-            raise ValueError(f"`ended.best_epoch` is {outcome.best_epoch}")
 
 
 def peek_state(folder: pathlib.Path) -> State | None:

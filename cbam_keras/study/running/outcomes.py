@@ -9,7 +9,6 @@ from cbam_keras.study.plans.study import Run
 FINISHED = "finished"
 OUT_OF_MEMORY = "out of memory"
 ERROR = "error"
-STATUSES = (FINISHED, "diverged", OUT_OF_MEMORY, ERROR)
 # The same call tries these again.
 RETRIED = (ERROR, OUT_OF_MEMORY)
 

@@ -4,7 +4,6 @@ The folder is the queue: each process that trains, this one, a worker or one on
 another machine, takes the next network that nobody trains.
 """
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -25,17 +24,13 @@ from cbam_keras.study.plans.study import (
     Study,
     Variant,
     batches_for,
-    member,
 )
 from cbam_keras.study.plans.tasks import Classification
-from cbam_keras.study.results.predictions import read_predictions
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.running import interrupts, machine, workers
 from cbam_keras.study.running.checkpoints import (
     State,
-    is_whole,
     peek_state,
-    save_state,
 )
 from cbam_keras.study.running.estimate import (
     Cost,
@@ -57,7 +52,7 @@ from cbam_keras.study.running.networks import (
     print_data,
 )
 from cbam_keras.study.running.options import CallbackMakers, RunOptions
-from cbam_keras.study.running.outcomes import ERROR, OUT_OF_MEMORY, Outcome
+from cbam_keras.study.running.outcomes import OUT_OF_MEMORY, Outcome
 from cbam_keras.study.running.trainer import status_of, train_network
 
 # A process that finds nothing to train looks again after so long.
@@ -350,7 +345,6 @@ class Queue:
 
     def train_all(self, options: RunOptions) -> None:
         """Trains what is missing, here or by workers."""
-        self._predict_again()
         if not self.missing():
             return
         study, data = self.study, self.load(self.study.runs[0])
@@ -392,8 +386,6 @@ class Queue:
         folder, data = self.folder, self.load(run)
         place = folder.place(variant.name, run)
         state = folder.new_state(variant, run, data)
-        if self.is_worker:
-            workers.announce(place.name)
         # A network that is kept leaves nothing.
         with self.frozen.freeing_memory(variant):
             train_network(
@@ -410,53 +402,6 @@ class Queue:
                 is_timed=not self.is_worker
                 or bool(machine.accelerators(os.environ)),
             )
-
-    def give_up(self, name: str, message: str) -> None:
-        """Records a network whose training ends each process, by its folder."""
-        ended = {"file": None, "status": ERROR, "message": message}
-        for variant, run in self.missing():
-            place = self.folder.place(variant.name, run)
-            if place.name == name:
-                state = self.folder.new_state(variant, run, self.load(run))
-                # Another worker may try it already, and end as well.
-                with (
-                    contextlib.suppress(_files.InUse),
-                    self.folder.claim(variant.name, run),
-                ):
-                    save_state(place, state, ended=ended)
-
-    def _predict_again(self):
-        """Makes predictions again that are damaged or missing."""
-        class_names = self.folder.content["class_names"]
-        for variant, run in self.study.networks:
-            outcome = self.folder.outcome(variant.name, run)
-            if outcome is None or outcome.predictions is None:
-                continue
-            folder = self.folder.path
-            if read_predictions(folder, outcome, len(class_names)) is None:
-                with (
-                    contextlib.suppress(_files.InUse),
-                    self.folder.claim(variant.name, run),
-                    free_memory(),
-                ):
-                    self._predict(variant, run, outcome)
-
-    def _predict(self, variant, run, outcome):
-        """Writes what a finished network predicts."""
-        network = self.folder.path / outcome.file
-        data = batches_for(variant, self.load(run))
-        try:
-            if not is_whole(network):
-                return
-            model = _files.load_model(network)
-            arrays = member(self.study.task, "predict")(model, data)
-            _files.write_arrays(self.folder.path / outcome.predictions, arrays)
-        # The networks are trained, and the others have predictions.
-        except Exception as error:
-            interrupts.raise_if_noted()
-            if _files.is_unwritable(self.folder.path, error):
-                raise
-            _checks.warn(f'"{network}" cannot predict again: {error}')
 
     def _compute_features(self):
         """Runs frozen layers before networks are trained, by all cores."""

@@ -54,8 +54,6 @@ from cbam_keras.study.running.outcomes import (
 # and of PyTorch on a CPU.
 NO_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")
 NO_MEMORY_MESSAGES = ("RESOURCE_EXHAUSTED", "can't allocate memory")
-# From so many networks on, XLA saves more than it takes to compile a head.
-MANY_NETWORKS = 10
 
 
 class ChangedError(ValueError):
@@ -160,18 +158,6 @@ class _Training:
             self.state.history, self.recipe, self.measure, images
         )
 
-    def jit_compile(self, model: keras.Model) -> bool | str:
-        """Returns whether XLA compiles the steps of a model, or `"auto"`.
-
-        On features a step takes a third less time, with TensorFlow, too.
-        """
-        chosen, parts = self.recipe.jit_compile, self.parts
-        is_head = parts.base is not None and model is parts.head
-        is_worth_it = is_head and len(self.study.runs) >= MANY_NETWORKS
-        if chosen == "auto" and keras.backend.backend() == "tensorflow":
-            return is_worth_it or chosen
-        return chosen
-
     def describe(self, fields: _files.Json) -> str:
         """Returns what is printed when the training begins."""
         text = f"{fields['parameters']:,} parameters"
@@ -268,8 +254,6 @@ class _Training:
         self.parts.compile(self.study.task, model, stage, data)
         if state.epochs > before:
             checkpoints.load_optimizer(model, self.folder, state)
-        if (jit_compile := self.jit_compile(model)) != "auto":
-            model.jit_compile = jit_compile
         weights = None
         # The loss of masks has weights of its own.
         if getattr(data, "ignore_index", None) is None:

@@ -5,13 +5,11 @@ the study only keeps them alive while networks are missing: on this machine, or
 as tasks of a `concurrent.futures.Executor`, each of which runs one worker.
 """
 
-import collections
 import concurrent.futures
 import dataclasses
 import functools
 import os
 import pickle
-import re
 import secrets
 import signal
 import socket
@@ -44,7 +42,6 @@ class Queue(Protocol):
 
     def missing(self) -> list[tuple[Variant, Run]]: ...
     def progress(self) -> dict[str, Outcome | State | None]: ...
-    def give_up(self, name: str, message: str) -> None: ...
     def say_time_left(self, workers: int = 1) -> None: ...
 
 
@@ -61,17 +58,8 @@ CONFIGURED = ("floatx", "epsilon", "image_data_format", "dtype_policy")
 # Errors of arguments and files, which no other try would avoid, and the exit
 # status of a worker that ends by one. Python itself uses 1 and 2.
 REFUSED, REFUSED_STATUS = (ValueError, TypeError, ImportError), 78
-# How many workers may end one after the other, without an epoch in between:
-# training one network, which is then given up, or for no fault of a network.
+# How many workers may die one after the other, without an epoch in between.
 MOST_FAILURES = 4
-# A worker says so on its standard error, before the name of a network.
-TRAINING = "training of "
-# Lines of libraries that are no reason, as those of TensorFlow when it starts.
-LOGGED = re.compile(
-    rf"WARNING: All log messages|[IW]\d{{4}} \d\d:|{TRAINING}|"
-    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IW] |"
-    r"To enable the following instructions"
-)
 # The last lines that are shown of a worker that ended, and the bytes read.
 MAX_LINES, MAX_BYTES = 5, 10_000
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -171,11 +159,6 @@ def _end_with(queue):
     os._exit(0)
 
 
-def announce(name: str) -> None:
-    """Says, from a worker, which network is to be blamed if it dies."""
-    print(f"\n{TRAINING}{name}", file=sys.stderr, flush=True)
-
-
 class _LocalWorker:
     """A worker of this machine, which is waited for as a `Future` is."""
 
@@ -230,10 +213,8 @@ class _Workers:
         self.queue, self.folder, self.plan = queue, queue.folder, plan
         self.executor, self.count, self.most = executor, count, count
         self.workers: dict[int, _LocalWorker | concurrent.futures.Future] = {}
-        # How many ended since a network has last been trained for an epoch,
-        # for no fault of one, and since each has been.
+        # How many died since a network has last been trained for an epoch.
         self.failures = 0
-        self.deaths: collections.Counter[str] = collections.Counter()
         self.known = queue.progress()
 
     def wait(self) -> None:
@@ -286,8 +267,7 @@ class _Workers:
             self._count(lost)
             return
         text = ended.stderr.decode(errors="replace")
-        lines = [x for x in text.splitlines() if not LOGGED.match(x)]
-        lines = [x for x in lines if x.strip()][-MAX_LINES:]
+        lines = [x for x in text.splitlines() if x.strip()][-MAX_LINES:]
         if ended.returncode == 0:
             return
         if ended.returncode == REFUSED_STATUS:
@@ -296,30 +276,15 @@ class _Workers:
         if ended.returncode < 0:
             how = f"by {signal.Signals(-ended.returncode).name}"
         message = f"A worker ended {how} ({' '.join(lines) or 'no message'})"
-        names = re.findall(rf"^{TRAINING}(.*)$", text, re.MULTILINE)
         if how == "by SIGKILL" and self.workers and self.executor is None:
             # The system does so where memory is short.
             self.most = len(self.workers)
             _checks.warn(
                 f"{self.most} at a time now, in less memory: {message}"
             )
-        elif names:
-            self._blame(names[-1], message)
         else:
             message += ". All files are whole, and the same call resumes"
             self._count(RuntimeError(message))
-
-    def _blame(self, name, message):
-        """Gives up a network that has ended several workers."""
-        self.deaths[name] += 1
-        if self.deaths[name] < MOST_FAILURES:
-            _checks.warn(f"A network is tried again: {message}")
-            return
-        self.queue.give_up(
-            name,
-            f"{MOST_FAILURES} processes have died training it, none of which "
-            f"finished an epoch, the last as follows: {message}",
-        )
 
     def _count(self, error):
         """Raises an error after several like it, and else warns."""
@@ -335,7 +300,7 @@ class _Workers:
         for name, begun in self.known.items():
             before = known.get(name)
             if begun and begun.epochs > (before.epochs if before else 0):
-                self.failures, self.deaths[name] = 0, 0
+                self.failures = 0
                 row = begun.history[-1]
                 names = ("val_accuracy", "val_miou", "accuracy", "loss")
                 key = next(name for name in names if name in row)

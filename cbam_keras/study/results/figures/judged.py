@@ -29,7 +29,8 @@ def plot_confusion(
     Args:
         matrix: Data frame, as `Results.confusion` gives it: a row for each true
             and a column for each predicted class.
-        title: String, written over the figure.
+        title: String, written over the figure. Defaults to
+            `"Confusion matrix"`.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -94,7 +95,8 @@ def plot_roc(
 
     Args:
         results: `study.Results` of classification.
-        title: String, written over the figure.
+        title: String, written over the figure. Defaults to
+            `"ROC of test images"`.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -146,7 +148,8 @@ def plot_reliability(
 
     Args:
         results: `study.Results` of classification.
-        title: String, written over the figure.
+        title: String, written over the figure. Defaults to
+            `"Reliability on test images"`.
 
     Returns:
         A `matplotlib.figure.Figure`.
