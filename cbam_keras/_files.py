@@ -5,6 +5,7 @@ import contextvars
 import csv
 import datetime
 import errno
+import functools
 import json
 import os
 import pathlib
@@ -40,6 +41,8 @@ FORMATS: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar(
 )
 # Errors of a full disk or quota, and of a file that is too large.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Errors of file systems on which the operating system locks no files.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
@@ -238,8 +241,9 @@ def locked(path: pathlib.Path, seconds: float = 0) -> Iterator[None]:
     One that they hold for moments only is waited for, so many seconds.
 
     The operating system takes the lock from a process that ends, in whatever
-    way, also on network file systems that support `flock`. Others raise an
-    `OSError` that names the lock.
+    way, also on network file systems that support `flock`. Where there are no
+    such locks, the file itself counts. It is left behind by a killed process,
+    and replaced by another one of the same machine.
     """
     with naming(path):
         lock = _acquire(path, seconds)
@@ -294,10 +298,26 @@ def _acquire(path, seconds):
         path.parent.mkdir(exist_ok=True)
         # Another process may delete the folder, if it is empty.
         with contextlib.suppress(FileNotFoundError):
-            options = {"thread_local": False, "fallback_to_soft": False}
-            lock = filelock.FileLock(path, on_acquired=sign, **options)
+            options = {"thread_local": False}
+            if _has_locks(path.parent):
+                lock = filelock.FileLock(path, on_acquired=sign, **options)
+            else:
+                lock = filelock.SoftFileLock(path, **options)
             try:
                 lock.acquire(timeout=seconds, poll_interval=0.02)
                 return lock
             except filelock.Timeout:
                 raise InUse(path) from None
+
+
+@functools.cache
+def _has_locks(folder):
+    """Returns whether the operating system locks files in a folder."""
+    filelock = _checks.require("filelock", extra="plot")
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            return filelock.lock_descriptor(file.fileno(), blocking=False)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            return False

@@ -66,8 +66,13 @@ def test_an_error_of_reading_names_the_file(tmp_path):
 
 # The process does without Keras, whose import takes seconds.
 HOLDER = """
-import pathlib, sys, time, types
+import fcntl, pathlib, sys, time, types
 
+def unsupported(*_):
+    raise OSError(int(sys.argv[3]), "not supported")
+
+if len(sys.argv) > 3:
+    fcntl.flock = unsupported
 sys.modules["keras"] = types.SimpleNamespace(Model=None)
 package = sys.modules["cbam_keras"] = types.ModuleType("cbam_keras")
 package.__path__ = [sys.argv[1]]
@@ -86,11 +91,11 @@ def use(folder):
 
 
 @contextlib.contextmanager
-def held(lock):
+def held(lock, *arguments):
     """Gives a process that holds a lock, and is then killed."""
     package = pathlib.Path(_files.__file__).parent
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, package, lock],
+        [sys.executable, "-c", HOLDER, package, lock, *arguments],
         stdout=subprocess.PIPE,
     )
     with process:
@@ -127,13 +132,20 @@ def test_a_lock_that_is_held_for_a_moment_is_waited_for(tmp_path):
     use(tmp_path)
 
 
-def test_without_flock_there_is_no_lock(tmp_path, monkeypatch):
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
+def test_without_flock_the_file_counts(code, tmp_path, monkeypatch):
     def flock(*_):
-        raise OSError(errno.ENOSYS, "not supported")
+        raise OSError(code, "not supported")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(OSError, match="not supported.*lock"):
-        use(tmp_path)
+    with held(tmp_path / "lock", str(code)):
+        with pytest.raises(_files.InUse) as caught:
+            use(tmp_path)
+    assert f'delete "{tmp_path / "lock"}"' in str(caught.value)
+    # The file of a killed process of this machine is replaced.
+    with _files.locked(tmp_path / "lock", seconds=60):
+        pass
+    use(tmp_path)
 
 
 def test_a_lock_of_another_machine_may_be_left_behind(tmp_path):
