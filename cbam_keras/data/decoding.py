@@ -39,16 +39,11 @@ ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 # exchange height and width.
 ORIENTATION = 0x0112
 TURNED = range(5, 9)
-# Tags of TIFF, and their values for whole numbers without a sign and for gray
-# where 0 is white.
-BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
-UNSIGNED, WHITE_IS_ZERO = 1, 0
-# The byte of a PNG that says how many bits a color has.
-PNG_BITS = 24
+# Tags of TIFF: bits of each color, and gray where 0 is white.
+BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 UNSUPPORTED = (
     "with values that Pillow does not read, as colors of 16 bits: save them as "
-    "PNG of 8 bits, or open them with tifffile or cv2.imread(..., "
-    "cv2.IMREAD_UNCHANGED), and pass arrays"
+    "PNG of 8 bits, or pass arrays"
 )
 
 # Images that end like this are not decoded to find damaged ones.
@@ -101,7 +96,7 @@ def pil_decode(
     list_formats()
     try:
         with _open(item) as file:
-            pixels = _read_pixels(file)
+            pixels = _read_pixels(open_image(file))
     # Pillow raises errors of many kinds for damaged images.
     except Exception as error:
         raise _name_error(item, error) from error
@@ -120,24 +115,22 @@ def _name_error(item, error):
     )
 
 
-class Unsupported(ValueError):
-    """An image that is whole, and of a kind that is not read."""
-
-
 def open_image(file: BinaryIO) -> Any:
-    """Returns an image of Pillow, unless its values would be misread."""
+    """Returns an image of Pillow, unless its values would be misread.
+
+    Of 12 bits of a color in 16 Pillow keeps the upper 8, and it drops signs.
+    """
     pil = _checks.require("PIL.Image", extra="data")
-    file.seek(0)
-    start = file.read(END_BYTES)
-    try:
-        image = pil.open(file, formats=list_formats())
-    except pil.UnidentifiedImageError as error:
-        # It is of other bands, or cut off before its directory.
-        if start[:2] in (b"II", b"MM"):
-            raise Unsupported(UNSUPPORTED) from error
-        raise
-    if _is_misread(image, start):
-        raise Unsupported(UNSUPPORTED)
+    image = pil.open(file, formats=list_formats())
+    tags = getattr(image, "tag_v2", {})
+    if _is_deep_gray(image):
+        is_misread = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
+    else:
+        is_deep_png = image.format == "PNG" and "16B" in str(image.tile)
+        is_deep_tiff = max(tags.get(BITS, (8,))) > 8
+        is_misread = is_deep_png or is_deep_tiff
+    if is_misread:
+        raise NotImplementedError(UNSUPPORTED)
     return image
 
 
@@ -147,27 +140,11 @@ def _is_deep_gray(image):
     return is_deep or (image.format == "PPM" and image.mode == "I")
 
 
-def _is_misread(image, start):
-    """Returns whether Pillow loses values of an image, or mistakes them.
-
-    Of 12 bits of a color in 16 it keeps the upper 8, and it drops signs.
-    """
-    tags = getattr(image, "tag_v2", {})
-    if _is_deep_gray(image):
-        return tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
-    if image.format == "PNG":
-        return start[PNG_BITS] > 8
-    is_unsigned = {*tags.get(SAMPLE_FORMAT, ())} <= {UNSIGNED}
-    is_deep = max(tags.get(BITS, (8,))) > 8
-    return is_deep or not is_unsigned or image.mode == "LAB"
-
-
-def _read_pixels(file):
-    """Returns the pixels of a file, turned as the camera was held.
+def _read_pixels(image):
+    """Returns the pixels of an image, turned as the camera was held.
 
     They are `(H, W, 3)` uint8, or `(H, W)` of another type.
     """
-    image = open_image(file)
     ops = _checks.require("PIL.ImageOps", extra="data")
     ops.exif_transpose(image, in_place=True)
     if _is_deep_gray(image):
@@ -193,23 +170,23 @@ def read_headers(
 def _read_header(item):
     try:
         with _open(item) as file:
-            image = open_image(file)
-            file.seek(0)
             start = file.read(END_BYTES)
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - END_BYTES))
             end = file.read()
+            image = open_image(file)
             code = hashlib.sha256(start + end)
             if image.format not in COMPRESSED:
                 file.seek(0)
                 code = hashlib.file_digest(file, "sha256")
             last = LAST_BYTES.get(image.format)
             is_whole = last is not None and end.endswith(last)
-            width, height = image.size
+            height, width = image.size[::-1]
             is_deep, values = _is_deep_gray(image), None
+            is_grey = image.mode in ("1", "L") or is_deep
             # EXIF data may follow the pixels of a PNG.
             if not is_whole or is_deep or b"eXIf" in end:
-                pixels = _read_pixels(file)
+                pixels = _read_pixels(image)
                 height, width = pixels.shape[:2]
                 if is_deep:
                     values = pixels.min().item(), pixels.max().item()
@@ -217,7 +194,6 @@ def _read_header(item):
                 height, width = image.size
     except Exception as error:
         return _find_reason(item, error)
-    is_grey = image.mode in ("1", "L") or is_deep
     return Header(height, width, is_grey, f"{size} {code.hexdigest()}", values)
 
 
@@ -244,16 +220,17 @@ def _find_orientation(image):
 def _find_reason(item, error):
     """Returns why an image is left out. Raises what the system may mend."""
     pil = _checks.require("PIL.Image", extra="data")
-    if isinstance(item, str) and not os.path.exists(item):
-        return "missing"
-    if isinstance(error, Unsupported):
-        return str(error)
-    if isinstance(error, pil.DecompressionBombError):
-        return "of more pixels than Pillow decodes: cut or resize them"
-    if isinstance(error, PermissionError | IsADirectoryError):
-        return error.strerror
-    if getattr(error, "errno", None) is not None:
-        raise _name_error(item, error) from error
+    match error:
+        case FileNotFoundError():
+            return "missing"
+        case NotImplementedError():
+            return str(error)
+        case pil.DecompressionBombError():
+            return "of more pixels than Pillow decodes: cut or resize them"
+        case PermissionError() | IsADirectoryError():
+            return error.strerror
+        case OSError() if error.errno is not None:
+            raise _name_error(item, error) from error
     return "damaged"
 
 
