@@ -151,7 +151,7 @@ def test_tables_of_masks():
     assert _check(load_masks("table.csv", mask_column="gt_path")) == splits
     tables = {x: table.iloc[rows] for x, rows in SPLITS.items()}
     assert _check(load_masks(tables)) == [*SPLITS.values()]
-    with pytest.raises(ValueError, match=r"1 image has several masks: 0.png"):
+    with pytest.raises(ValueError, match="1 with several: 0.png"):
         load_masks(table.replace("images/1.png", "images/0.png"))
 
 
