@@ -224,7 +224,7 @@ REFUSED = {
     '"image" among "0.png" .1.png., "a" .b.': b"0.png,a\n1.png,b\n",
     "in UTF-8,.*can't decode": b"image,label\n0.png,\xe9\n",
     "in UTF-8,.*0xff": "image,label\n0.png,a\n".encode("utf-16"),
-    "which is a file: pandas or NumPy may .* a data frame": "rows.xlsx",
+    "which is a file .* a data frame": "rows.xlsx",
     'none that is in .*, the first of them "9/99.png". Pass .* image_folder=': (
         b"image,label\n9/99.png,a\n"
     ),

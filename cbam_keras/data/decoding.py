@@ -17,7 +17,6 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras._terminal import show_progress
 from cbam_keras.data.examples import (
-    READERS,
     Dataset,
     Examples,
     Header,
@@ -34,7 +33,6 @@ ENDINGS = tuple(
     ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm "
     ".tif .tiff .webp".split()
 )
-ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 # The tag of EXIF that says how the camera was held, and its values that
 # exchange height and width.
 ORIENTATION = 0x0112
@@ -58,20 +56,12 @@ CROPPED_FROM = 128
 
 
 def describe_file(path: pathlib.Path) -> str:
-    """Returns what a file or an address is and how to read it, if it is one."""
-    ending = path.suffix.lower()
-    if re.match(r"\w\w+:/", str(path)):
-        return "which is an address: download it, and pass the folder"
-    if not path.is_file():
+    """Returns how to read a file or an address, if it is one."""
+    if not path.is_file() and not re.match(r"\w\w+:/", str(path)):
         return ""
-    if ending in ARCHIVES:
-        return "which is an archive: unpack it, and pass the folder"
-    if ending in ENDINGS:
-        return "which is one image: pass a folder with a folder for each class"
-    reader = READERS.get(ending, "pandas or NumPy")
     return (
-        f"which is a file: {reader} may read it; pass arrays (images, labels) "
-        "or a data frame"
+        "which is a file or an address: download and unpack it, and pass the "
+        "folder, or read it, and pass arrays (images, labels) or a data frame"
     )
 
 
