@@ -1,11 +1,7 @@
 """Batches: order and augmentation."""
 
 import itertools
-import os
-import pathlib
 import random
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -89,27 +85,6 @@ def test_channels_first_moves_axes_alone():
     assert_same([(np.moveaxis(x, 1, -1), y) for x, y in first], last)
     images = whole(arrays()).test[0]
     np.testing.assert_array_equal(images, np.moveaxis(kept, -1, 1))
-
-
-@pytest.mark.slow
-def test_all_stays_what_it_was_on_another_cpu():
-    """One with few instructions for NumPy, its BLAS and the C library."""
-    simd = np.show_config(mode="dicts")["SIMD Extensions"]
-    environment = {
-        "NPY_DISABLE_CPU_FEATURES": " ".join(simd["found"]),
-        "OPENBLAS_CORETYPE": "Prescott",
-        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA",
-    }
-    command = (
-        "-m pytest -q -k stay_what_they_were test_data_loading.py "
-        "test_examples_detection_data.py"
-    )
-    subprocess.run(
-        [sys.executable, *command.split()],
-        cwd=pathlib.Path(__file__).parent,
-        env={**os.environ, **environment},
-        check=True,
-    )
 
 
 @pytest.mark.every_backend
