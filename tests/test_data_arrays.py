@@ -118,7 +118,7 @@ def test_batches_are_read_whatever_their_order(kind):
         (lambda x: x.repeat(), "without .repeat.*infinite"),
         (lambda x: x.filter(lambda x, y: True), "assert_cardinality.*unknown"),
         (lambda x: x.unbatch(), r"as .batch.32.*shape=\(\)"),
-        (lambda x: x.map(lambda x, y: x), "a batch of .TensorShape"),
+        (lambda x: x.map(lambda x, y: x), "a batch of EagerTensor"),
         (lambda x: x.map(lambda x, y: (x, y, y)), "a batch of"),
         (lambda x: x.map(lambda x, y: {"x": x}), r".map\(.*dict"),
         (lambda x: x.map(lambda x, y: (BRIGHT(x), y)), "70 other.*in .map"),

@@ -159,13 +159,9 @@ def _iterate(batches):
     is_random_access = isinstance(batches, keras.utils.PyDataset)
     every = map(batches.__getitem__, rows) if is_random_access else batches
     for batch in every:
-        is_pair = _is_pair(batch) and not isinstance(batch[0], Mapping)
-        if not is_pair or np.ndim(batch[1]) == 0:
-            parts = batch if isinstance(batch, tuple | list) else [batch]
-            shapes = [getattr(x, "shape", type(x).__name__) for x in parts]
-            raise ValueError(f"with a batch of {shapes}")
-        images, labels = batch
-        yield np.asarray(images), np.asarray(labels)
+        if not _is_pair(batch):
+            raise ValueError(f"with a batch of {type(batch).__name__}")
+        yield tuple(map(np.asarray, batch))
 
 
 def _is_pair(arrays):
