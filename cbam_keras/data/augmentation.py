@@ -17,7 +17,7 @@ Augmentation: TypeAlias = str | keras.layers.Layer
 # side. Keras has no random resized crop: the image is moved by up to a fifth,
 # and 8 to 100 % of its area are kept. The others have the factor of Keras'
 # guides; a single number would only raise the contrast.
-LAYERS = {
+LAYERS: dict[str, list[tuple[Any, tuple]]] = {
     "flip": [(keras.layers.RandomFlip, ("horizontal",))],
     "crop": [
         (keras.layers.RandomTranslation, (1 / 8, 1 / 8, "reflect", "nearest"))
