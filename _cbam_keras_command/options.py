@@ -202,9 +202,9 @@ def add_data(parser, default="crowded_mnist"):
         **SEVERAL,
         metavar="NAME",
         help="augmentation of training images, one or several: "
-        f"{', '.join(AUGMENTATIONS)}: Keras' random layers, the last four by "
-        "up to a tenth: of a turn, of the sides, of the range of values, and "
-        "of the contrast",
+        f"{', '.join(AUGMENTATIONS)}; the last four are Keras' random layers, "
+        "by up to a tenth: of a turn, of the sides, of the range of values, "
+        "and of the contrast",
     )
 
 

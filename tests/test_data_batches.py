@@ -1,5 +1,6 @@
 """Batches: order and augmentation."""
 
+import hashlib
 import itertools
 import random
 
@@ -10,6 +11,7 @@ from data_checks import SPLITS, arrays, assert_same, epoch, joined, whole
 from keras import layers
 
 from cbam_keras import data
+from cbam_keras.data import augmentation
 
 
 class OfPython(layers.Layer):
@@ -88,6 +90,20 @@ def test_channels_first_moves_axes_alone():
 
 
 @pytest.mark.every_backend
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("pixels", "94703784b745"), ("boxes", "b6e923111646")],
+)
+def test_batches_stay_what_they_were(kind, expected):
+    loaded = _load(kind, seed=3)
+    code = hashlib.sha256()
+    for _ in range(2):
+        for part in joined(epoch(loaded.train)):
+            code.update(part.tobytes())
+    assert code.hexdigest()[:12] == expected
+
+
+@pytest.mark.every_backend
 def test_each_epoch_of_a_fit_has_its_own_images_alone():
     loaded, expected = _load("boxes"), []
     for number in (2, 3):
@@ -124,7 +140,8 @@ def test_the_same_epochs_come_again_in_any_order(kind):
     assert random.getstate() == state
 
 
-def test_no_two_uses_draw_the_same_random_numbers(monkeypatch):
+@pytest.mark.parametrize("kind", ["pixels", "boxes"])
+def test_no_two_uses_draw_the_same_random_numbers(monkeypatch, kind):
     seeds, default_rng = [], np.random.default_rng
 
     def noting(seed):
@@ -133,7 +150,7 @@ def test_no_two_uses_draw_the_same_random_numbers(monkeypatch):
 
     monkeypatch.setattr(np.random, "default_rng", noting)
     for seed in (0, 1):
-        loaded = _load("pixels", seed=seed)
+        loaded = _load(kind, seed=seed)
         for _ in range(2):
             epoch(loaded.train)
     # That by which the test images are chosen.
@@ -174,13 +191,38 @@ def test_crops_shift_by_up_to_an_eighth_and_mirror_the_margin():
         np.testing.assert_array_equal(image, np.stack([y, x], axis=-1) * 10)
 
 
-def test_random_resized_crops_keep_8_to_100_percent_of_the_area():
-    images = _places("random_resized_crop")
-    for axis in (1, 2):
-        rises = np.abs(np.diff(images[..., axis - 1], axis=axis))
-        sides = np.median(rises, axis=(1, 2)) / 10
-        assert 0.077 < sides.min() ** 2 < 0.12
-        assert 0.9 < sides.max() ** 2 < 1 + 1e-3
+def test_random_resized_crops_have_the_areas_and_ratios_of_inception():
+    rng = np.random.default_rng(0)
+    draws = rng.random((3000, 10, 4), dtype="float32")
+    boxes = [augmentation.draw_box((300, 400), draw) for draw in draws]
+    boxes = np.array(boxes)
+    top, left, high, wide = boxes.T
+    assert (boxes >= 0).all()
+    assert (top + high <= 300).all()
+    assert (left + wide <= 400).all()
+    areas = high * wide / (300 * 400)
+    # Uniform from 0.08 to 1, less what would not fit, of the largest.
+    assert 0.079 < areas.min() < 0.09
+    assert areas.max() > 0.9
+    small = areas < 0.54
+    assert abs(np.median(areas[small]) - 0.31) < 0.02
+    # Even for the logarithm, where all shapes fit.
+    ratios = np.log((wide / high)[small])
+    assert abs(ratios.mean()) < 0.02
+    assert abs(ratios.std() - 2 * np.log(4 / 3) / np.sqrt(12)) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("sides", "expected"),
+    [((100, 1000), (0, 433, 100, 133)), ((1000, 90), (440, 0, 120, 90))],
+)
+def test_a_shape_that_never_fits_gives_the_largest_in_the_middle(
+    sides, expected
+):
+    # Ten times the whole area at an extreme ratio.
+    draws = np.full((10, 4), 0.999, "float32")
+    box = augmentation.draw_box(sides, draws)
+    np.testing.assert_allclose(box, expected, atol=1)
 
 
 def test_fit_reads_the_batches_of_the_epoch():
@@ -199,6 +241,8 @@ def test_fit_reads_the_batches_of_the_epoch():
     # With it, the end of an epoch waits for a thread that sleeps.
     assert read.options().autotune.enabled is False
     assert read.cardinality() == len(train)
+    cropped = _load("boxes").train
+    assert data.for_fit(cropped) is cropped
 
 
 # Random layers of Keras as augmentation.

@@ -9,8 +9,9 @@
 - `masks`, `pairs`: classes of pixels; folders of images and of masks.
 - `splits`: how they are split, also into folds.
 - `decoding`: encoded images to arrays of one size.
-- `augmentation`: random layers of Keras, by name.
-- `batches`: examples as a dataset for `fit`: shuffled, augmented.
+- `augmentation`: random flips, shifts and crops.
+- `batches`: examples as a dataset for `fit`: shuffled, augmented, shared by
+  processes.
 """
 
 from cbam_keras.data.augmentation import (

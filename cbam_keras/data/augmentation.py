@@ -1,9 +1,10 @@
-"""Random layers of Keras for training images, some of them by name."""
+"""Random flips, shifts and crops of training images, and layers of Keras."""
 
 import inspect
+import math
 import random
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -13,29 +14,29 @@ from cbam_keras import _checks, _graph
 
 # A name, or a layer of Keras.
 Augmentation: TypeAlias = str | keras.layers.Layer
-# The layers of each name. A crop moves whole pixels, by up to an eighth of a
-# side. Keras has no random resized crop: the image is moved by up to a fifth,
-# and 8 to 100 % of its area are kept. The others have the factor of Keras'
-# guides; a single number would only raise the contrast.
-LAYERS: dict[str, list[tuple[Any, tuple]]] = {
-    "flip": [(keras.layers.RandomFlip, ("horizontal",))],
-    "crop": [
-        (keras.layers.RandomTranslation, (1 / 8, 1 / 8, "reflect", "nearest"))
-    ],
-    "random_resized_crop": [
-        (keras.layers.RandomTranslation, (0.2, 0.2)),
-        (keras.layers.RandomZoom, ((-0.72, 0.0),)),
-    ],
-    "rotate": [(keras.layers.RandomRotation, (0.1,))],
-    "zoom": [(keras.layers.RandomZoom, (0.1,))],
-    "brightness": [(keras.layers.RandomBrightness, (0.1,))],
-    "contrast": [(keras.layers.RandomContrast, ((0.1, 0.1),))],
+# Layers of Keras by name, with the factor of Keras' guides. A single number
+# would only raise the contrast.
+LAYERS = {
+    "rotate": (keras.layers.RandomRotation, 0.1),
+    "zoom": (keras.layers.RandomZoom, 0.1),
+    "brightness": (keras.layers.RandomBrightness, 0.1),
+    "contrast": (keras.layers.RandomContrast, (0.1, 0.1)),
 }
-AUGMENTATIONS = tuple(LAYERS)
+MOVES = ("flip", "crop", "random_resized_crop")
+AUGMENTATIONS = (*MOVES, *LAYERS)
 # The state of Python's generator is that of the process.
 _ONE_AT_A_TIME = threading.Lock()
+# "crop" shifts by up to this fraction of a side.
+SHIFT = 8
+# Random resized crops: the least fraction of the area, the logarithm of the
+# largest aspect ratio, and how many boxes are drawn to find one that fits.
+LEAST_AREA = 0.08
+LOG_RATIO = math.log(4 / 3)
+TRIES = 10
 # Layers that leave less of the range of images were meant for another one.
 LEAST_RANGE = 0.1
+# The series of the exponential: `np.exp` rounds differently on other CPUs.
+EXPONENTIAL = [1 / math.factorial(power) for power in range(10, -1, -1)]
 
 
 def list_augmentations(augment: Any) -> tuple[Augmentation, ...]:
@@ -63,10 +64,11 @@ def check_augmentations(augment: Any) -> tuple[Augmentation, ...]:
     for name in listed:
         if isinstance(name, str) and name not in AUGMENTATIONS:
             names = ", ".join(map(_checks.quoted, AUGMENTATIONS))
+            hint = _checks.did_you_mean(name, AUGMENTATIONS)
             raise ValueError(
                 f"`augment` must be one or several of {names}, or random "
                 "layers of Keras, as keras.layers.RandAugment(). Received: "
-                f"augment={augment!r}"
+                f"augment={augment!r}{hint}"
             )
     layers = (x for x in listed if not isinstance(x, str))
     return (*(name for name in AUGMENTATIONS if name in listed), *layers)
@@ -105,16 +107,16 @@ def check_layers(
 
 
 def make_layers(augment: Iterable[Augmentation]) -> list[keras.layers.Layer]:
-    """Returns the layers of augmentations that are checked."""
-    made = []
-    for each in augment:
-        if not isinstance(each, str):
-            made.append(each)
-            continue
-        for layer, options in LAYERS[each]:
-            # With name and seed, the state of the process stays as it is.
-            made.append(layer(*options, name=each, seed=0, dtype="float32"))
-    return made
+    """Returns the layers of Keras among augmentations that are checked."""
+    # Layers with name and seed leave the state of the process as it is.
+    made = {
+        name: LAYERS[name][0](
+            LAYERS[name][1], seed=0, name=name, dtype="float32"
+        )
+        for name in augment
+        if name in LAYERS
+    }
+    return [made.get(x, x) for x in augment if x not in MOVES]
 
 
 def apply_layers(
@@ -157,3 +159,57 @@ def apply_layers(
         shifted = np.squeeze(batch["segmentation_masks"], axis)
         masks = np.round(shifted) + ignore_index
     return batch["images"], masks
+
+
+def draw_box(size: tuple[int, ...], draws: np.ndarray) -> tuple[int, ...]:
+    """Returns top, left, height and width of a random resized crop.
+
+    As torchvision: the first of ten boxes that lies in the image, else the
+    largest center box of such a ratio. `draws` are `(10, 4)` from [0, 1).
+    """
+    height, width = map(np.float32, size)
+    area = height * width * (LEAST_AREA + (1 - LEAST_AREA) * draws[:, 0])
+    ratio = np.polyval(EXPONENTIAL, LOG_RATIO * (2 * draws[:, 1] - 1))
+    ratio = ratio.astype("float32")
+    heights = np.round(np.sqrt(area / ratio))
+    widths = np.round(np.sqrt(area * ratio))
+    fits = (heights >= 1) & (heights <= height)
+    fits &= (widths >= 1) & (widths <= width)
+    if fits.any():
+        first = fits.argmax()
+        high, wide = heights[first], widths[first]
+        down, right = draws[first, 2:]
+    else:
+        high = min(height, np.round(width * 4 / 3))
+        wide = min(width, np.round(height * 4 / 3))
+        down = right = np.float32(0.5)
+    # Rounding may reach the excluded end.
+    top = min(np.floor(down * (height - high + 1)), height - high)
+    left = min(np.floor(right * (width - wide + 1)), width - wide)
+    return tuple(map(int, (top, left, high, wide)))
+
+
+def flip_and_crop(
+    images: np.ndarray, draws: np.ndarray, augment: Sequence[str]
+) -> np.ndarray:
+    """Flips and shifts a batch, each image by its draws `(B, 3)`."""
+    # Keras' `RandomFlip` draws for a whole batch, of which a process may hold
+    # some rows, and its `RandomCrop` crops all images alike.
+    if "crop" in augment:
+        height, width = images.shape[1:3]
+        down, right = height // SHIFT, width // SHIFT
+        edges = ((0, 0), (down, down), (right, right), (0, 0))
+        padded = np.pad(images, edges, mode="symmetric")
+        # The first row and column kept, from 0 to twice the margin.
+        top = (draws[:, 1] * (2 * down + 1)).astype("int32")
+        left = (draws[:, 2] * (2 * right + 1)).astype("int32")
+        images = np.stack(
+            [
+                image[y : y + height, x : x + width]
+                for image, y, x in zip(padded, top, left, strict=True)
+            ]
+        )
+    if "flip" in augment:
+        flipped = draws[:, 0, None, None, None] < 0.5
+        images = np.where(flipped, images[:, :, ::-1], images)
+    return images

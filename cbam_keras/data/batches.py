@@ -11,9 +11,11 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.data.augmentation import (
+    TRIES,
     Augmentation,
     apply_layers,
     check_layers,
+    flip_and_crop,
     make_layers,
 )
 from cbam_keras.data.decoding import get_threads, read_example
@@ -21,7 +23,7 @@ from cbam_keras.data.examples import IGNORED
 
 # Each use of random numbers has a number, so that no two share a seed. None is
 # 0, since NumPy takes a seed with zeros at its end for the one without them.
-ORDER, LAYERS = 1, 2
+ORDER, FLIP_AND_CROP, RANDOM_CROP, LAYERS = 1, 2, 3, 4
 # Layers are tried on so many images before they augment.
 TRIED = 8
 # Batches that `fit` decodes ahead of the one it trains on.
@@ -32,9 +34,9 @@ PREFETCHED = 2
 class Batches(keras.utils.PyDataset):
     """Batches of examples, each a function of the epoch and its number.
 
-    The random numbers of a batch follow from the seed, the epoch and its
-    number, and from nothing that was drawn before. So a resumed run sees the
-    same images.
+    The random numbers of an image follow from the seed, the epoch and its
+    position, and from nothing that was drawn before. So a resumed run sees
+    the same images.
 
     Validation and test images have the seed `None`: neither order nor
     augmentation.
@@ -51,10 +53,8 @@ class Batches(keras.utils.PyDataset):
 
     def __post_init__(self):
         self.layers = make_layers(self.augment)
-        examples = self.examples
-        self.decoded = (
-            examples.decoded and examples.images.shape[1:3] == self.size
-        )
+        self.cropped = "random_resized_crop" in self.augment
+        self.decoded = self.examples.decoded and not self.cropped
         # JAX and PyTorch read ahead into the next epoch, before it is set.
         is_tensorflow = keras.backend.backend() == "tensorflow"
         ahead = PREFETCHED if is_tensorflow and not self.decoded else 1
@@ -71,8 +71,25 @@ class Batches(keras.utils.PyDataset):
         # One thread may read an epoch while another begins the next.
         epoch, order = self.epoch
         start = index * self.batch_size
-        rows = order[start : start + self.batch_size]
-        images, labels = self._read(rows)
+        positions = np.arange(start, min(start + self.batch_size, len(order)))
+        rows = order[positions]
+        if self.decoded:
+            images = self.examples.images[rows]
+            masks = self.examples.masks
+            labels = (self.examples.labels if masks is None else masks)[rows]
+        else:
+            epochs = [epoch] * len(rows)
+            read = get_threads().map(self._read, epochs, positions, rows)
+            images, labels = map(np.stack, zip(*read, strict=True))
+        if self.augment:
+            rng = self._generator(epoch, index, FLIP_AND_CROP)
+            draws = rng.random((self.batch_size, 3), dtype="float32")
+            draws = draws[positions % self.batch_size]
+            images = flip_and_crop(images, draws, self.augment)
+            if labels.ndim > 1:
+                masks = flip_and_crop(labels[..., None], draws, self.augment)
+                labels = masks[..., 0]
+        images = self._as_input(images)
         if self.layers:
             rng = self._generator(epoch, index, LAYERS)
             masks = labels if labels.ndim > 1 else None
@@ -87,7 +104,16 @@ class Batches(keras.utils.PyDataset):
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Returns images of some rows, as evaluation sees them."""
-        return self._read(rows)[0]
+        if self.decoded:
+            return self._as_input(self.examples.images[rows])
+        read = functools.partial(
+            read_example,
+            self.examples,
+            size=self.size,
+            channels=self.channels,
+        )
+        pairs = get_threads().map(read, rows)
+        return self._as_input(np.stack([image for image, _ in pairs]))
 
     @property
     def names(self) -> Sequence:
@@ -105,27 +131,19 @@ class Batches(keras.utils.PyDataset):
             order = self._generator(epoch, 0, ORDER).permutation(order)
         self.epoch = epoch, order
 
-    def _read(self, rows):
-        """Returns images as evaluation sees them, and labels or masks."""
-        if self.decoded:
-            images, masks = self.examples.images[rows], self.examples.masks
-            labels = (self.examples.labels if masks is None else masks)[rows]
-        else:
-            read = functools.partial(
-                read_example,
-                self.examples,
-                size=self.size,
-                channels=self.channels,
-            )
-            read = zip(*get_threads().map(read, rows), strict=True)
-            images, labels = map(np.stack, read)
+    def _as_input(self, images):
         images = images.astype("float32", copy=False)
-        if self.channels_first:
-            images = np.moveaxis(images, -1, 1)
-        return images, labels
+        return np.moveaxis(images, -1, 1) if self.channels_first else images
 
     def _generator(self, epoch, number, use):
         return np.random.default_rng([self.seed, epoch, number, use])
+
+    def _read(self, epoch, position, row):
+        draws = None
+        if self.cropped:
+            rng = self._generator(epoch, int(position), RANDOM_CROP)
+            draws = rng.random((TRIES, 4), dtype="float32")
+        return read_example(self.examples, row, self.size, self.channels, draws)
 
 
 def for_fit(batches: Any) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras._terminal import show_progress
+from cbam_keras.data.augmentation import draw_box
 from cbam_keras.data.examples import (
     Dataset,
     Examples,
@@ -290,22 +291,33 @@ def pil_resize(
 
 
 def read_example(
-    examples: Examples, row: int, size: tuple[int, int], channels: int
+    examples: Examples,
+    row: int,
+    size: tuple[int, int],
+    channels: int,
+    draws: np.ndarray | None = None,
 ) -> tuple[np.ndarray, Any]:
-    """Returns an image as evaluation sees it, and its label or its mask.
+    """Returns an image as evaluation sees it, or cropped at random.
 
-    With a mask, evaluation sees the whole image.
+    And its label, or its mask, which is cropped alike. With a mask, evaluation
+    sees the whole image.
     """
     item, label = examples.read(row)
-    image = pil_decode(item, channels, examples.scale)
-    if examples.masks is None:
+    image, mask, box = pil_decode(item, channels, examples.scale), None, None
+    if examples.masks is not None:
+        mask = examples.read_mask(row)
+    elif draws is None:
         box = find_evaluation_box(image.shape[:2], size)
-        return pil_resize(image, size, box), label
-    mask = examples.read_mask(row)
-    return (
-        pil_resize(image, size),
-        pil_resize(mask, size, resampling="NEAREST"),
-    )
+    if draws is not None:
+        top, left, height, width = draw_box(image.shape[:2], draws)
+        part = slice(top, top + height), slice(left, left + width)
+        # Cropped first, so that pixels outside do not blend into the edge.
+        image = image[part]
+        mask = mask if mask is None else mask[part]
+    image = pil_resize(image, size, box)
+    if mask is None:
+        return image, label
+    return image, pil_resize(mask, size, resampling="NEAREST")
 
 
 def read_all(

@@ -289,7 +289,7 @@ RECIPES: dict[str, Recipe] = {
     "default": Recipe(),
     # Woo, Park, Lee and Kweon, 2018, section 4, and the defaults of the
     # authors' training script (github.com/Jongchan/attention-module), which
-    # is that of He, Zhang, Ren and Sun, 2016. The crops are Keras', and ours.
+    # is that of He, Zhang, Ren and Sun, 2016.
     "imagenet": Recipe(
         epochs=90,
         batch_size=256,
