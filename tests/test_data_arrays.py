@@ -118,7 +118,7 @@ def test_batches_are_read_whatever_their_order(kind):
         (lambda x: x.repeat(), "without .repeat.*infinite"),
         (lambda x: x.filter(lambda x, y: True), "assert_cardinality.*unknown"),
         (lambda x: x.unbatch(), r"as .batch.32.*shape=\(\)"),
-        (lambda x: x.map(lambda x, y: x), "a batch of .TensorShape"),
+        (lambda x: x.map(lambda x, y: x), "a batch of EagerTensor"),
         (lambda x: x.map(lambda x, y: (x, y, y)), "a batch of"),
         (lambda x: x.map(lambda x, y: {"x": x}), r".map\(.*dict"),
         (lambda x: x.map(lambda x, y: (BRIGHT(x), y)), "70 other.*in .map"),
@@ -205,10 +205,6 @@ def test_fashion_mnist_is_loaded_by_keras(monkeypatch, tmp_path, capsys):
     assert "100 %" not in capsys.readouterr().out
     assert_same([loaded.test], [(test[0][..., None], test[1])])
     assert loaded.sizes == {"train": 70, "validation": 10, "test": 80}
-    # As without network.
-    monkeypatch.setattr(loader, "load_data", lambda: 1 / 0)
-    with pytest.raises(ValueError, match="dataset-fashion-mnist.*division"):
-        data.load("fashion_mnist")
 
 
 @pytest.mark.parametrize(
@@ -250,10 +246,7 @@ ONE_HOT = r"labels \(70, 5\) of float64.*argmax.*Other tasks"
         ((np.zeros((70, 3, 9, 9)), LABELS), r"np.moveaxis\(images, 1, -1\)"),
         ((IMAGES, LABELS[:9]), "70 images, but 9 labels"),
         ((IMAGES, np.eye(5)[LABELS]), ONE_HOT),
-        (
-            (IMAGES, LABELS.astype(str)),
-            "labels texts, .*: names, labels = np.u",
-        ),
+        ((IMAGES, LABELS.astype(str)), "labels from 0 to 4, .*: names, lab"),
         ((IMAGES, LABELS - 1), "labels from -1.*np.unique"),
         ((IMAGES, LABELS + 1), 'class "0" .0.. Labels .* 0: subtract 1 from'),
         ((IMAGES, LABELS / 2), "fractions: for regression"),

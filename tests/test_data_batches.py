@@ -2,11 +2,7 @@
 
 import hashlib
 import itertools
-import os
-import pathlib
 import random
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -104,27 +100,6 @@ def test_batches_stay_what_they_were(kind, expected):
         for part in joined(epoch(loaded.train)):
             code.update(part.tobytes())
     assert code.hexdigest()[:12] == expected
-
-
-@pytest.mark.slow
-def test_all_stays_what_it_was_on_another_cpu():
-    """One with few instructions for NumPy, its BLAS and the C library."""
-    simd = np.show_config(mode="dicts")["SIMD Extensions"]
-    environment = {
-        "NPY_DISABLE_CPU_FEATURES": " ".join(simd["found"]),
-        "OPENBLAS_CORETYPE": "Prescott",
-        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA",
-    }
-    command = (
-        "-m pytest -q -k stay_what_they_were test_data_batches.py "
-        "test_data_loading.py test_examples_detection_data.py"
-    )
-    subprocess.run(
-        [sys.executable, *command.split()],
-        cwd=pathlib.Path(__file__).parent,
-        env={**os.environ, **environment},
-        check=True,
-    )
 
 
 @pytest.mark.every_backend

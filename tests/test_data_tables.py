@@ -221,12 +221,10 @@ REFUSED = {
     'a CSV file that exists.*data="none.csv" .*No such file': "none.csv",
     'a CSV file that.*data="rows.csv" .No columns': b"",
     "a CSV file that.*Expected 3 fields": b"a,b\n1,2,3\n4,5\n6,7,8,9\n",
-    "a row for each image.*, no row below": b"image,label\n",
-    ".'image'. twice": ROWS.set_axis([*["image"] * 3, "label"], axis=1),
     '"image" among "0.png" .1.png., "a" .b.': b"0.png,a\n1.png,b\n",
     "in UTF-8,.*can't decode": b"image,label\n0.png,\xe9\n",
     "in UTF-8,.*0xff": "image,label\n0.png,a\n".encode("utf-16"),
-    "which is a file: pandas or NumPy may .* a data frame": "rows.xlsx",
+    "which is a file .* a data frame": "rows.xlsx",
     'none that is in .*, the first of them "9/99.png". Pass .* image_folder=': (
         b"image,label\n9/99.png,a\n"
     ),
@@ -237,7 +235,7 @@ REFUSED = {
     "the label \"..b', 'a'": _labelled("a", ["b", "a"]),
     r"40 numbers.*\(regression\) see": _labelled(*range(40)),
     "20 numbers for": _labelled(*(i / 8 for i in range(20))),
-    "5 images have several classes: 1.png .a, b.": pandas.concat(
+    "one class. Received: 5 with several: 1.png .a, b.": pandas.concat(
         [PAIRS, PAIRS[:10].assign(label="a")]
     ),
     'split_column.*also has "x"': ROWS.replace({"split": {"valid": "x"}}),

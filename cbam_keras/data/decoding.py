@@ -18,7 +18,6 @@ from cbam_keras import _checks
 from cbam_keras._terminal import show_progress
 from cbam_keras.data.augmentation import draw_box
 from cbam_keras.data.examples import (
-    READERS,
     Dataset,
     Examples,
     Header,
@@ -35,21 +34,15 @@ ENDINGS = tuple(
     ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm "
     ".tif .tiff .webp".split()
 )
-ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 # The tag of EXIF that says how the camera was held, and its values that
 # exchange height and width.
 ORIENTATION = 0x0112
 TURNED = range(5, 9)
-# Tags of TIFF, and their values for whole numbers without a sign and for gray
-# where 0 is white.
-BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
-UNSIGNED, WHITE_IS_ZERO = 1, 0
-# The byte of a PNG that says how many bits a color has.
-PNG_BITS = 24
+# Tags of TIFF: bits of each color, and gray where 0 is white.
+BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 UNSUPPORTED = (
     "with values that Pillow does not read, as colors of 16 bits: save them as "
-    "PNG of 8 bits, or open them with tifffile or cv2.imread(..., "
-    "cv2.IMREAD_UNCHANGED), and pass arrays"
+    "PNG of 8 bits, or pass arrays"
 )
 
 # Images that end like this are not decoded to find damaged ones.
@@ -64,20 +57,12 @@ CROPPED_FROM = 128
 
 
 def describe_file(path: pathlib.Path) -> str:
-    """Returns what a file or an address is and how to read it, if it is one."""
-    ending = path.suffix.lower()
-    if re.match(r"\w\w+:/", str(path)):
-        return "which is an address: download it, and pass the folder"
-    if not path.is_file():
+    """Returns how to read a file or an address, if it is one."""
+    if not path.is_file() and not re.match(r"\w\w+:/", str(path)):
         return ""
-    if ending in ARCHIVES:
-        return "which is an archive: unpack it, and pass the folder"
-    if ending in ENDINGS:
-        return "which is one image: pass a folder with a folder for each class"
-    reader = READERS.get(ending, "pandas or NumPy")
     return (
-        f"which is a file: {reader} may read it; pass arrays (images, labels) "
-        "or a data frame"
+        "which is a file or an address: download and unpack it, and pass the "
+        "folder, or read it, and pass arrays (images, labels) or a data frame"
     )
 
 
@@ -102,7 +87,7 @@ def pil_decode(
     list_formats()
     try:
         with _open(item) as file:
-            pixels = _read_pixels(file)
+            pixels = _read_pixels(open_image(file))
     # Pillow raises errors of many kinds for damaged images.
     except Exception as error:
         raise _name_error(item, error) from error
@@ -121,24 +106,22 @@ def _name_error(item, error):
     )
 
 
-class Unsupported(ValueError):
-    """An image that is whole, and of a kind that is not read."""
-
-
 def open_image(file: BinaryIO) -> Any:
-    """Returns an image of Pillow, unless its values would be misread."""
+    """Returns an image of Pillow, unless its values would be misread.
+
+    Of 12 bits of a color in 16 Pillow keeps the upper 8, and it drops signs.
+    """
     pil = _checks.require("PIL.Image", extra="data")
-    file.seek(0)
-    start = file.read(END_BYTES)
-    try:
-        image = pil.open(file, formats=list_formats())
-    except pil.UnidentifiedImageError as error:
-        # It is of other bands, or cut off before its directory.
-        if start[:2] in (b"II", b"MM"):
-            raise Unsupported(UNSUPPORTED) from error
-        raise
-    if _is_misread(image, start):
-        raise Unsupported(UNSUPPORTED)
+    image = pil.open(file, formats=list_formats())
+    tags = getattr(image, "tag_v2", {})
+    if _is_deep_gray(image):
+        is_misread = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
+    else:
+        is_deep_png = image.format == "PNG" and "16B" in str(image.tile)
+        is_deep_tiff = max(tags.get(BITS, (8,))) > 8
+        is_misread = is_deep_png or is_deep_tiff
+    if is_misread:
+        raise NotImplementedError(UNSUPPORTED)
     return image
 
 
@@ -148,27 +131,11 @@ def _is_deep_gray(image):
     return is_deep or (image.format == "PPM" and image.mode == "I")
 
 
-def _is_misread(image, start):
-    """Returns whether Pillow loses values of an image, or mistakes them.
-
-    Of 12 bits of a color in 16 it keeps the upper 8, and it drops signs.
-    """
-    tags = getattr(image, "tag_v2", {})
-    if _is_deep_gray(image):
-        return tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
-    if image.format == "PNG":
-        return start[PNG_BITS] > 8
-    is_unsigned = {*tags.get(SAMPLE_FORMAT, ())} <= {UNSIGNED}
-    is_deep = max(tags.get(BITS, (8,))) > 8
-    return is_deep or not is_unsigned or image.mode == "LAB"
-
-
-def _read_pixels(file):
-    """Returns the pixels of a file, turned as the camera was held.
+def _read_pixels(image):
+    """Returns the pixels of an image, turned as the camera was held.
 
     They are `(H, W, 3)` uint8, or `(H, W)` of another type.
     """
-    image = open_image(file)
     ops = _checks.require("PIL.ImageOps", extra="data")
     ops.exif_transpose(image, in_place=True)
     if _is_deep_gray(image):
@@ -194,23 +161,23 @@ def read_headers(
 def _read_header(item):
     try:
         with _open(item) as file:
-            image = open_image(file)
-            file.seek(0)
             start = file.read(END_BYTES)
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - END_BYTES))
             end = file.read()
+            image = open_image(file)
             code = hashlib.sha256(start + end)
             if image.format not in COMPRESSED:
                 file.seek(0)
                 code = hashlib.file_digest(file, "sha256")
             last = LAST_BYTES.get(image.format)
             is_whole = last is not None and end.endswith(last)
-            width, height = image.size
+            height, width = image.size[::-1]
             is_deep, values = _is_deep_gray(image), None
+            is_grey = image.mode in ("1", "L") or is_deep
             # EXIF data may follow the pixels of a PNG.
             if not is_whole or is_deep or b"eXIf" in end:
-                pixels = _read_pixels(file)
+                pixels = _read_pixels(image)
                 height, width = pixels.shape[:2]
                 if is_deep:
                     values = pixels.min().item(), pixels.max().item()
@@ -218,7 +185,6 @@ def _read_header(item):
                 height, width = image.size
     except Exception as error:
         return _find_reason(item, error)
-    is_grey = image.mode in ("1", "L") or is_deep
     return Header(height, width, is_grey, f"{size} {code.hexdigest()}", values)
 
 
@@ -245,16 +211,17 @@ def _find_orientation(image):
 def _find_reason(item, error):
     """Returns why an image is left out. Raises what the system may mend."""
     pil = _checks.require("PIL.Image", extra="data")
-    if isinstance(item, str) and not os.path.exists(item):
-        return "missing"
-    if isinstance(error, Unsupported):
-        return str(error)
-    if isinstance(error, pil.DecompressionBombError):
-        return "of more pixels than Pillow decodes: cut or resize them"
-    if isinstance(error, PermissionError | IsADirectoryError):
-        return error.strerror
-    if getattr(error, "errno", None) is not None:
-        raise _name_error(item, error) from error
+    match error:
+        case FileNotFoundError():
+            return "missing"
+        case NotImplementedError():
+            return str(error)
+        case pil.DecompressionBombError():
+            return "of more pixels than Pillow decodes: cut or resize them"
+        case PermissionError() | IsADirectoryError():
+            return error.strerror
+        case OSError() if error.errno is not None:
+            raise _name_error(item, error) from error
     return "damaged"
 
 

@@ -23,7 +23,7 @@ BINARY = ("background", "foreground")
 # this fraction of the pixels, at the edges.
 NEAR, EDGES = 32, 0.1
 # A line of CVAT's labelmap.txt, as "road:128,64,128::".
-COLOR_LINE = re.compile(r"([^:]+):(\d+),(\d+),(\d+)(?::.*)?")
+COLOR_LINE = re.compile(r"^ *([^#:\n]+):(\d+), *(\d+), *(\d+)", re.MULTILINE)
 
 # A gray pixel is its value, any other one COLOR + 65536 red + 256 green + blue.
 COLOR = 2**32
@@ -47,32 +47,22 @@ class Masks:
     images: Any = None
 
     def __post_init__(self) -> None:
-        names, colors, ignored = (
-            self.class_names,
-            self.colors,
-            self.ignore_index,
-        )
+        names, ignored = self.class_names, self.ignore_index
         if ignored is not None:
             _checks.positive_integer("ignore_index", ignored, or_zero=True)
         if names is not None and (
-            isinstance(names, str | Mapping | Set)
+            self.colors is not None
+            or isinstance(names, str | Mapping | Set)
             or len({*names}) < max(2, len(names))
         ):
             raise ValueError(
                 "`class_names` must be two different names or more, as a list "
-                "in the order of their values in the masks. Received: "
-                f"class_names={names!r}"
+                "in the order of their values in the masks, and be left out "
+                f"with `colors`. Received: class_names={names!r}"
             )
-        if colors is None:
+        if self.colors is None:
             return
-        if names is not None:
-            raise ValueError(
-                "`class_names` must be left out with `colors`, which name "
-                f"the classes. Received: class_names={names!r}"
-            )
-        if isinstance(colors, str | os.PathLike):
-            colors = _read_colors(colors)
-        colors = _check_colors(colors)
+        colors = _check_colors(self.colors)
         if ignored is not None and ignored >= len(colors):
             raise ValueError(
                 "`ignore_index` must be the position in `colors`, from 0, of "
@@ -82,40 +72,23 @@ class Masks:
         _checks.convert(self, colors=colors)
 
 
-def _read_colors(path):
-    """Returns the colors of the classes in a file, by their names."""
-    text = pathlib.Path(path).expanduser().read_text("utf-8-sig")
-    colors = dict[str, list[int]]()
-    for line in filter(None, map(str.strip, text.splitlines())):
-        match = COLOR_LINE.fullmatch(line)
-        if line.startswith("#"):
-            continue
-        if match is None or match[1] in colors:
-            raise ValueError(
-                "`colors` must be a mapping, or a file with one line for each "
-                'class, its name and color, as "road:128,64,128" (the '
-                "labelmap.txt of CVAT). Received: "
-                f'colors="{path}" with the line "{line}"'
-            )
-        colors[match[1]] = [*map(int, match.groups()[1:])]
-    return colors
-
-
-def _check_colors(colors):
+def _check_colors(given):
     """Returns red, green and blue of each class, by its name."""
-    given, checked = colors if isinstance(colors, Mapping) else {}, {}
-    for name, color in given.items():
-        array = np.asarray(color)
-        is_color = array.dtype.kind in "iu" and array.shape in ((), (3,))
-        if isinstance(name, str) and is_color:
-            checked[name] = np.broadcast_to(array, 3).tolist()
-    if len({*map(tuple, checked.values())}) < max(2, len(given)):
+    if isinstance(given, str | os.PathLike):
+        text = pathlib.Path(given).expanduser().read_text("utf-8-sig")
+        given = {name: color for name, *color in COLOR_LINE.findall(text)}
+    colors = {
+        str(name): np.broadcast_to(np.array(color, int), 3).tolist()
+        for name, color in dict(given).items()
+    }
+    if len({*map(tuple, colors.values())}) < max(2, len(colors)):
         raise ValueError(
             "`colors` must map two classes or more to different colors or gray "
             'levels, as {"sky": 0, "road": (128, 64, 128)}, or be a file with '
-            f"such colors. Received: colors={colors!r}"
+            'lines as "road:128,64,128" (the labelmap.txt of CVAT). Received: '
+            f"{colors}"
         )
-    return checked
+    return colors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -320,16 +293,11 @@ def _are_black_or_white(scans):
 
 def _refuse(scans, totals, known, names):
     """Returns the error to raise if some values are of no class."""
-    unknown = [code for code, _ in totals.most_common() if code not in known]
-    if not unknown and len(names) < 2:
-        values = " and ".join(map(_to_text, sorted(totals)))
-        return ValueError(
-            "Masks must show two classes or more. Received: "
-            f"{_checks.count(len(names), 'class')}, of the values {values}. "
-            "Pass masks as they were saved: fractions become 0 where they are "
-            "made integers"
-        )
-    texts = [f"{_to_text(x)} ({totals[x]:,} pixels)" for x in unknown]
+    texts = [
+        f"{_to_text(code)} ({count:,} pixels)"
+        for code, count in totals.most_common()
+        if code not in known
+    ]
     places = [x.name for x in scans if not {*x.counts} <= known]
     classes = _checks.first_few([f"{len(names)} classes", *names], 4)
     others = _checks.first_few([f"{len(texts):,} other values", *texts], 4)
@@ -343,6 +311,7 @@ def _refuse(scans, totals, known, names):
         f"as in {places[0] if places else scans[0].name}. Write "
         "ignore_index= if the pixels of a value have no class, or what each "
         f"value means: class_names=[...] by number, colors={{{colors}}} by "
-        "value (--colors FILE). Values in between come from JPEG or from "
-        "resizing: save masks as PNG, and resize them without interpolation"
+        "value (--colors FILE). Values in between come from JPEG or resizing, "
+        "and 0 alone from fractions: save whole numbers as PNG, resized "
+        "without interpolation"
     )

@@ -121,40 +121,25 @@ def from_table(
 
 def _read(table):
     """Returns a data frame of rows, and the folder that paths start from."""
-    frame, root, name = table, pathlib.Path(), "a data frame"
-    if isinstance(table, str | os.PathLike):
-        path, name = pathlib.Path(table).expanduser(), f'data="{table}"'
-        root = path.parent
-        try:
-            frame = _read_file(path)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                "`data` must be a CSV file that exists, in UTF-8, its columns "
-                f"named in the first line. Received: {name} ({error}). Save "
-                "other tables as such a file"
-            ) from error
-    names = [*map(str, frame.columns)]
-    twice = sorted({x for x in names if names.count(x) > 1})
-    if twice or frame.empty:
-        problem = f"{twice} twice" if twice else "no row below them"
-        raise ValueError(
-            "A table must have columns of different names, and a row for each "
-            f"image. Received: {name} with the columns {names}, {problem}"
-        )
-    return frame, root
-
-
-def _read_file(path):
+    if not isinstance(table, str | os.PathLike):
+        return table, pathlib.Path()
     pandas = _checks.require("pandas", extra="plot")
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
-    separator = max(",;\t", key=first.count)
+    path = pathlib.Path(table).expanduser()
     # A class may be called "None", which pandas takes for no label, and
     # "007.png" just "007".
     options = {"keep_default_na": False, "na_values": ["", "nan", "NaN"]}
     options |= {"dtype": str, "skipinitialspace": True, "index_col": False}
-    frame = pandas.read_csv(path, sep=separator, **options)
-    return frame.rename(columns=str.strip)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+        separator = max(",;\t", key=first.count)
+        frame = pandas.read_csv(path, sep=separator, **options)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            "`data` must be a CSV file that exists, in UTF-8, its columns "
+            f'named in the first line. Received: data="{table}" ({error})'
+        ) from error
+    return frame.rename(columns=str.strip), path.parent
 
 
 def _clean(value):
@@ -264,13 +249,12 @@ def _check_single(rows, of_masks):
     classes = rows.groupby("path")["label"].agg(lambda x: {*map(str, x)})
     several = classes[classes.map(len) > 1]
     if len(several):
+        kind = "mask" if of_masks else "class"
         names = [
             f"{os.path.basename(path)} ({', '.join(sorted(each))})"
             for path, each in several.items()
         ]
         raise ValueError(
-            f"{_checks.count(len(names), 'image', 'have')} several "
-            f"{'masks' if of_masks else 'classes'}: "
-            f"{_checks.first_few(names)}. Leave one row of each. "
-            f"{'Masks may be joined' if of_masks else SEVERAL}"
+            f"An image must have one {kind}. Received: {len(names):,} with "
+            f"several: {_checks.first_few(names)}. Leave one row of each"
         )

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.digits import EMBEDDED
 from cbam_keras.data.examples import Dataset, DiskExamples, digest
 from cbam_keras.data.folders import describe_missing
 from cbam_keras.data.splits import SPLITS
@@ -19,17 +18,14 @@ def from_tfds(
     name: str, data_dir: Any, manual_dir: Any, download: bool
 ) -> Dataset:
     """Returns a dataset of TensorFlow Datasets, in memory if it is small."""
-    names = [*EMBEDDED]
     try:
         tfds = _checks.require("tensorflow_datasets", extra="data")
-        names += tfds.list_builders(with_community_datasets=False)
         builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except (ImportError, ValueError) as error:
         # Hundreds of names, or a grammar, may follow its first line.
         raise type(error)(
             f'`data` must be a name, folder or arrays. Received: data="{name}"'
             f", {describe_missing(name)} ({str(error).splitlines()[0]})"
-            f"{_checks.did_you_mean(name, names)}"
         ) from error
     features: Any = dict(builder.info.features.items())
     image, label = features.get("image"), features.get("label")

@@ -20,12 +20,10 @@ def class_weights(data: Data, recipe: Recipe) -> dict[int, float] | None:
     counts = getattr(data, "class_counts", None)
     if not is_labelled or (isinstance(class_weight, str) and counts is None):
         raise ValueError(
-            "`class_weight` needs data with one label per image, as "
-            f'cbam_keras.data.load returns them, and with "{BALANCED}" or '
-            f'"{SQRT}" labels in memory, which large datasets of TensorFlow '
-            "Datasets have on disk. Received: class_weight="
-            f'{class_weight!r} for "{data.name}". Leave it out, or for labels '
-            "on disk give a mapping of classes to numbers"
+            "`class_weight` needs one label per image, and with "
+            f'"{BALANCED}" or "{SQRT}" labels in memory, which large datasets '
+            "of TensorFlow Datasets have on disk. Received: class_weight="
+            f'{class_weight!r} for "{data.name}". Give a mapping for these'
         )
     if isinstance(class_weight, str):
         # A class without images needs no weight.
@@ -52,7 +50,6 @@ def class_weights(data: Data, recipe: Recipe) -> dict[int, float] | None:
                 f"`class_weight` must be of classes of the data, as "
                 f"{_checks.first_few(names)}, or of their indices from 0 to "
                 f"{len(names) - 1}. Received: the class {key!r}"
-                f"{_checks.did_you_mean(key, names)}"
             )
         weights[names.index(key) if isinstance(key, str) else key] = weight
     return weights
