@@ -27,10 +27,6 @@ from layer_checks import (
 
 from cbam_keras import explain
 
-OF_FEW_POSITIONS = pytest.mark.filterwarnings(
-    "ignore:Heat maps have a resolution"
-)
-
 
 @pytest.mark.parametrize("size", [(7,), (6, 4), (5, 6, 4)])
 def test_a_linear_network_of_any_rank_has_its_closed_form(size):
@@ -64,7 +60,6 @@ def test_each_image_is_explained_by_the_class_predicted_for_it():
         assert_close(apart, expected, 1e-6)
 
 
-@OF_FEW_POSITIONS
 @pytest.mark.parametrize("as_list", [True, False], ids=["list", "dictionary"])
 def test_other_inputs_are_held(as_list):
     model = tiny()
@@ -90,17 +85,6 @@ def test_other_inputs_are_held(as_list):
     maps = explain.attention_maps(both, inputs, batch_size=2)
     for name, pair in explain.attention_maps(model, x).items():
         assert_close(maps[name][0], pair[0], 1e-6)
-
-
-# `pytest.warns` gives every warning a place that setup.cfg can't ignore.
-@pytest.mark.filterwarnings(
-    "ignore:__array__ implementation:DeprecationWarning"
-)
-def test_few_positions_are_warned_of_with_the_layer_that_has_more():
-    model, x = tiny(), images(2, 8, 8, 3)
-    expected = '4 x 4 .*stage2.* For 8 x 8 explain .*"stage1_block1_out"'
-    with pytest.warns(UserWarning, match=expected):
-        explain.grad_cam(model, x)
 
 
 def test_gray_images_need_no_axis_of_channels():
@@ -267,7 +251,6 @@ def test_values_of_a_regression_are_chosen_by_their_index():
         explain.class_probabilities(model, x)
 
 
-@OF_FEW_POSITIONS
 def test_a_nested_model_has_the_maps_of_the_flat_one():
     flat, x = tiny(), images(2, 8, 8, 3)
     expected = explain.grad_cam(flat, x, 3)
@@ -331,7 +314,6 @@ def test_the_call_of_a_shared_layer_that_leads_to_the_output_counts(head, size):
     keras.backend.backend() == "tensorflow",
     reason="TensorFlow has no channels_first convolutions on a CPU",
 )
-@OF_FEW_POSITIONS
 def test_channels_first_gives_the_same_maps():
     x, last = images(2, 8, 8, 3), tiny()
     moved, expected = np.moveaxis(x, -1, 1), explain.grad_cam(last, x, 1)
