@@ -51,7 +51,6 @@ REFUSED = [
         {"layer": layers.Conv2D(4, 3, name="elsewhere")},
         "layer of the model ... 'elsewhere'",
     ),
-    ({"head": "prediction"}, "\"predictions\" ... 'prediction'"),
     ({"images": ["a/cat.jpg"]}, 'numbers ... load_img("a/cat.jpg"))[None]'),
     ({"images": [X[0], X[0, :4]]}, "one size: ... several sizes"),
     ({"layer": 3}, "name of a layer ... layer=3"),
@@ -89,7 +88,8 @@ def _functional(body, shape=(8, 8, 3)):
 
 
 def _two_paths(x):
-    return [head(conv(4, "main")(x)), head(conv(4, "aside")(x), "other")]
+    x = conv(4, "main")(x)
+    return [head(x), head(x, "other")]
 
 
 def _same_names(x):
@@ -130,10 +130,10 @@ MODELS = {
         {"class_index": lambda y: y, "layer": "stem_conv"},
         "of shape (B,) ... a function that returns (2, 5)",
     ),
-    "another path": (
+    "several outputs": (
         lambda: _functional(_two_paths),
-        {"layer": "aside", "head": 0},
-        "on the way to the output ... 'aside'",
+        {},
+        "one output ... with 2 ... get_layer(name).output)",
     ),
     "ambiguous": (
         lambda: _functional(_same_names),
