@@ -36,10 +36,6 @@ SE = {
 }
 
 
-def with_cbam():
-    return tiny_network(CBAM)
-
-
 def with_se():
     return tiny_weights() | SE
 
@@ -60,11 +56,6 @@ MISFITS = {
         tiny_network,
         lambda: tiny_weights() | attention_weights(),
         "Of another shape (0). Received: source=<a mapping of 31 entries>.\n",
-    ),
-    "attention in the model alone": (
-        with_cbam,
-        tiny_weights,
-        "attention=None and call `insert_attention` afterwards.",
     ),
     "a model that is not built": (
         lambda: keras.Sequential([keras.layers.Conv2D(8, 3)]),

@@ -27,8 +27,11 @@ COMPUTED = (
     "identity_init",
     "combine",
 )
-# How to pass weights of other names, in messages.
-RENAMED = '{key.replace("old", "new"): x for key, x in state_dict.items()}'
+ADVICE = (
+    " Weights are found by their names. If those are called otherwise, rename "
+    "them, and pass the mapping: "
+    '{key.replace("old", "new"): x for key, x in state_dict.items()}'
+)
 # The classifier, ignored where the model has none.
 CLASSIFIER = {"fc.weight", "fc.bias", "_fc.weight", "_fc.bias"}
 
@@ -182,7 +185,7 @@ def load_torch_weights(
             f"The checkpoint does not fit {_describe(target)}. "
             f"{report._problems(expected, shapes)} "
             f"Received: {describe_source(source)}."
-            f"{_advise(target, plan, report)}"
+            f"{ADVICE * bool(report.missing and unused)}"
         )
     arrays = {name: to_numpy(name, tensors[name]) for name in report.loaded}
     for name, array in arrays.items():
@@ -305,24 +308,6 @@ def _differences(
 
 def _list_options(options: Mapping[str, Any], names: Collection[str]) -> str:
     return ", ".join(f"{name}={options[name]!r}" for name in names)
-
-
-def _advise(target: keras.layers.Layer, plan: Plan, report: Report) -> str:
-    """Returns a sentence on what to do about missing weights, if any."""
-    if report.missing and set(report.unused) - CLASSIFIER:
-        return (
-            " Weights are found by their names. If those are called otherwise, "
-            f"rename them, and pass the mapping: {RENAMED}"
-        )
-    attention = {id(x) for layer in plan.attention for x in layer.weights}
-    names = {x.name for x in plan.slots if id(x.variable) in attention}
-    is_network = target not in plan.attention
-    if report.missing and names.issuperset(report.missing) and is_network:
-        return (
-            " To add attention to these weights, build the model with "
-            "attention=None and call `insert_attention` afterwards."
-        )
-    return ""
 
 
 def _describe(target: keras.layers.Layer) -> str:
