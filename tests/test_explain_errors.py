@@ -15,7 +15,7 @@ from insertion_checks import (
 )
 from keras import layers, ops
 
-from cbam_keras import explain, insert_attention, insertion
+from cbam_keras import explain, insert_attention
 
 X = images(2, 8, 8, 3)
 
@@ -123,11 +123,6 @@ MODELS = {
         {},
         "(B, classes) ... (None, 64, 3) ... a function of the output",
     ),
-    "no score per image": (
-        tiny,
-        {"class_index": lambda y: y, "layer": "stem_conv"},
-        "of shape (B,) ... a function that returns (2, 5)",
-    ),
     "several outputs": (
         lambda: _functional(_two_paths),
         {},
@@ -148,11 +143,6 @@ MODELS = {
         {"image_input": "photo"},
         "a list of the 3 inputs ... ['age', 'depth', 'photo'] ... ndarray",
     ),
-    "an input is missing": (
-        several_inputs_and_outputs,
-        {"image_input": "photo", "images": {"photo": X, "age": X}},
-        "a dictionary of the inputs ... Received: ['age', 'photo']",
-    ),
     "an input of another shape": (
         several_inputs_and_outputs,
         {"image_input": "photo", "images": [X, X, X]},
@@ -172,11 +162,6 @@ MODELS = {
         wrapped_subclassed,
         VIDEOS,
         'feature map ... "frames" wraps model "own" ... inner model first',
-    ),
-    "within a wrapped one": (
-        wrapped_subclassed,
-        {**VIDEOS, "layer": "first"},
-        "layer='first'. Layer \"frames\" wraps",
     ),
 }
 
@@ -202,17 +187,10 @@ def test_classes_of_segmentation_that_do_not_fit_are_refused(given, text):
         explain.class_probabilities(model, X)
 
 
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda model: explain.attention_maps(model, X),
-        insertion.remove_attention,
-    ],
-)
-def test_a_model_without_our_attention_has_that_of_others_or_none(function):
+def test_a_model_without_our_attention_has_that_of_others_or_none():
     text = '"plain" without any ... insertion.adopt ... insert_attention'
     with raises(ValueError, text):
-        function(tiny(None, name="plain"))
+        explain.attention_maps(tiny(None, name="plain"), X)
 
 
 def test_a_keras_without_the_private_graph_is_named_with_older_ones(
