@@ -36,10 +36,6 @@ SE = {
 }
 
 
-def with_cbam():
-    return tiny_network(CBAM)
-
-
 def with_se():
     return tiny_weights() | SE
 
@@ -60,11 +56,6 @@ MISFITS = {
         tiny_network,
         lambda: tiny_weights() | attention_weights(),
         "Of another shape (0). Received: source=<a mapping of 31 entries>.\n",
-    ),
-    "attention in the model alone": (
-        with_cbam,
-        tiny_weights,
-        "attention=None and call `insert_attention` afterwards.",
     ),
     "a model that is not built": (
         lambda: keras.Sequential([keras.layers.Conv2D(8, 3)]),
@@ -213,12 +204,12 @@ DIFFERENCES = {
         lambda: built(BAM(8, name="gate", identity_init=True)),
         slot_values,
         "identity_init=True, combine='add', unlike .*"
-        r"attention=BAM\(identity_init=False, combine='multiply'\)\.",
+        r"with identity_init=False, combine='multiply'\.",
     ),
     "the authors' coordinate attention": (
         lambda: CoordinateAttention(identity_init=True),
         lambda target: stored("official_coordinate_c32")[1],
-        r"attention=CoordinateAttention\(identity_init=False\)\.",
+        r"Build it with identity_init=False\.",
     ),
     "a gate by its name": (
         lambda: tiny_network("eca"),
@@ -228,7 +219,7 @@ DIFFERENCES = {
     "other pools than those of timm": (
         lambda: tiny_network(ChannelAttention),
         lambda target: with_se(),
-        r"pool_types=\('avg', 'max'\).*attention=SqueezeExcite",
+        r"pool_types=\('avg', 'max'\).*with pool_types=\('avg',\)",
     ),
 }
 

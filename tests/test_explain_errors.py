@@ -15,7 +15,7 @@ from insertion_checks import (
 )
 from keras import layers, ops
 
-from cbam_keras import explain, insert_attention, insertion
+from cbam_keras import explain, insert_attention
 
 X = images(2, 8, 8, 3)
 
@@ -38,15 +38,10 @@ def raises(error, text):
 REFUSED = [
     ({"images": X[:0]}, "not be empty ... images.shape=(0, 8, 8, 3)"),
     ({"images": X * np.nan}, "must be finite numbers ... 384 that are NaN"),
-    ({"images": X[0]}, "(B, 8, 8, 3) ... (8, 8, 3) ... images[None]"),
-    ({"images": np.moveaxis(X, -1, 1)}, "np.moveaxis(images, 1, -1)"),
+    ({"images": X[0]}, "(B, 8, 8, 3) ... (8, 8, 3). Give ... images[None]"),
     ({"class_index": 5}, "from 0 to 4 ... class_index=5"),
     ({"class_index": [1, 2, 3]}, "one per image (2 here)"),
     ({"class_index": 1.5}, "integer ... 1.5"),
-    (
-        {"layer": "stage2_block1_con1"},
-        "'stage2_block1_con1' ... Did you mean \"stage2_block1_conv1\"",
-    ),
     (
         {"layer": "predictions"},
         "feature map ... 'predictions' ... (None, 5) ... stage2_block1_out",
@@ -55,13 +50,7 @@ REFUSED = [
         {"layer": layers.Conv2D(4, 3, name="elsewhere")},
         "layer of the model ... 'elsewhere'",
     ),
-    (
-        {"layer": layers.Conv2D(4, 3, name="stem_conv")},
-        "layer='stem_conv', which is in another model. Give its name",
-    ),
-    ({"head": "prediction"}, "\"predictions\" ... 'prediction'"),
-    ({"images": ["a/cat.jpg"]}, 'numbers ... load_img("a/cat.jpg"))[None]'),
-    ({"images": [X[0], X[0, :4]]}, "one size: ... several sizes"),
+    ({"images": ["a/cat.jpg"]}, "array of numbers ... list of dtype <U9"),
     ({"layer": 3}, "name of a layer ... layer=3"),
 ]
 
@@ -97,7 +86,8 @@ def _functional(body, shape=(8, 8, 3)):
 
 
 def _two_paths(x):
-    return [head(conv(4, "main")(x)), head(conv(4, "aside")(x), "other")]
+    x = conv(4, "main")(x)
+    return [head(x), head(x, "other")]
 
 
 def _same_names(x):
@@ -115,16 +105,6 @@ def _transposed(x):
     return head(conv(4, "conv")(Transposed()(x)))
 
 
-def _pooled_frames(x):
-    frame = _functional(lambda y: head(conv(4, "conv")(y)))
-    return layers.GRU(3)(layers.TimeDistributed(frame)(x))
-
-
-def _spectrogram(x):
-    x = layers.MelSpectrogram(sampling_rate=8000, name="mel")(x)
-    return head(conv(4, "conv")(layers.Reshape((*x.shape[1:], 1))(x)))
-
-
 FLAT = layers.Flatten()
 VIDEOS = {"images": X[:, None].repeat(7, 1), "class_index": lambda y: y[:, 0]}
 MODELS = {
@@ -138,30 +118,15 @@ MODELS = {
         {"images": np.moveaxis(X, -1, 1)},
         "layers.Permute",
     ),
-    "frames that are pooled": (
-        lambda: _functional(_pooled_frames, (7, 8, 8, 3)),
-        {**VIDEOS, "class_index": 0},
-        "without its pooling in TimeDistributed",
-    ),
-    "spectrogram": (
-        lambda: _functional(_spectrogram, (1024,)),
-        {"images": images(2, 1024)},
-        'Layer "mel" changes ... get_layer("mel").output, model.output)',
-    ),
     "no classes": (
         lambda: _functional(lambda x: layers.Reshape((64, 3))(x)),
         {},
         "(B, classes) ... (None, 64, 3) ... a function of the output",
     ),
-    "no score per image": (
-        tiny,
-        {"class_index": lambda y: y, "layer": "stem_conv"},
-        "of shape (B,) ... a function that returns (2, 5)",
-    ),
-    "another path": (
+    "several outputs": (
         lambda: _functional(_two_paths),
-        {"layer": "aside", "head": 0},
-        "on the way to the output ... 'aside'",
+        {},
+        "one output ... with 2 ... get_layer(name).output)",
     ),
     "ambiguous": (
         lambda: _functional(_same_names),
@@ -178,15 +143,10 @@ MODELS = {
         {"image_input": "photo"},
         "a list of the 3 inputs ... ['age', 'depth', 'photo'] ... ndarray",
     ),
-    "an input is missing": (
-        several_inputs_and_outputs,
-        {"image_input": "photo", "images": {"photo": X, "age": X}},
-        "a dictionary of the inputs ... Received: ['age', 'photo']",
-    ),
     "an input of another shape": (
         several_inputs_and_outputs,
         {"image_input": "photo", "images": [X, X, X]},
-        'Input "age" ... (None, 4) ... (2, 8, 8, 3)',
+        'Input "age" ... (B, 4) ... (2, 8, 8, 3)',
     ),
     "inputs of other lengths": (
         several_inputs_and_outputs,
@@ -202,11 +162,6 @@ MODELS = {
         wrapped_subclassed,
         VIDEOS,
         'feature map ... "frames" wraps model "own" ... inner model first',
-    ),
-    "within a wrapped one": (
-        wrapped_subclassed,
-        {**VIDEOS, "layer": "first"},
-        "layer='first'. Layer \"frames\" wraps",
     ),
 }
 
@@ -232,17 +187,10 @@ def test_classes_of_segmentation_that_do_not_fit_are_refused(given, text):
         explain.class_probabilities(model, X)
 
 
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda model: explain.attention_maps(model, X),
-        insertion.remove_attention,
-    ],
-)
-def test_a_model_without_our_attention_has_that_of_others_or_none(function):
+def test_a_model_without_our_attention_has_that_of_others_or_none():
     text = '"plain" without any ... insertion.adopt ... insert_attention'
     with raises(ValueError, text):
-        function(tiny(None, name="plain"))
+        explain.attention_maps(tiny(None, name="plain"), X)
 
 
 def test_a_keras_without_the_private_graph_is_named_with_older_ones(

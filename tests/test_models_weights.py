@@ -49,7 +49,7 @@ def test_checkpoints_of_pytorch_go_to_the_converter(tmp_path):
 
 
 def test_weights_by_name_are_told_where_they_are():
-    listed = r"keras.applications.MobileNetV2\(.*models.EfficientNetLite0\("
+    listed = "keras.applications, or models.EfficientNetLite0"
     with pytest.raises(ValueError, match=listed):
         models.MobileNetV2(weights="imagenet", input_shape=(32, 32, 3))
 
@@ -68,7 +68,7 @@ def other_class(path):
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (cut, "damaged, cut short.*not a zip"),
+        (cut, "is damaged .*not a zip"),
         (other_class, "which holds a Sequential"),
         (
             lambda path: shutil.copy(path, path.with_suffix(".pkl")),
@@ -95,11 +95,10 @@ UNLIKE = (
     {"identity_init": True},
 )
 LIKE = (
-    'must come from a network like "resnet". Received: weights=.*, which '
+    'of a network like "resnet". Received: weights=.*, which '
     "(does not fit|has).*Build the model with the arguments of"
 )
 OTHER = "which has other layers: stage"
-INSERT = "saved without attention, .*attention=None and call `insert_attention`"
 GATED = {"attention": CBAM}
 
 
@@ -108,9 +107,8 @@ GATED = {"attention": CBAM}
     [
         (".keras", {}, {"widths": (4, 16)}, LIKE),
         # Keras' loader would ignore what is left over.
-        (".keras", GATED, {}, LIKE + "((?!insert_attention).)*$"),
-        (".keras", {}, GATED, INSERT),
-        (".weights.h5", {}, GATED, INSERT),
+        (".keras", GATED, {}, LIKE),
+        (".keras", {}, GATED, LIKE),
         (".weights.h5", {}, {"include_top": False}, LIKE),
         (".keras", BOTTLENECK, BOTTLENECK | {"downsample_in": "1x1"}, OTHER),
         *((".keras", GATED, {"attention": CBAM(**x)}, OTHER) for x in UNLIKE),

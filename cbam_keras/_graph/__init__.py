@@ -35,7 +35,6 @@ from cbam_keras._graph.graph import (
     nodes,
     nodes_between,
     origin,
-    output_names,
     replay,
     require_model,
     run,

@@ -113,25 +113,13 @@ def structure(model: keras.Model) -> tuple[Tensor, Tensor]:
     return model.input, model.output
 
 
-def keys_in_order(structure: dict[str, Any]) -> list[str]:
-    """Returns the keys of a dictionary, in the order of `keras.tree`."""
-    return keras.tree.flatten({key: key for key in structure})
-
-
 def input_names(model: keras.Model) -> list[str]:
     """Returns what the inputs are called in a dictionary, in their order."""
     inputs = structure(model)[0]
     if isinstance(inputs, dict):
-        return keys_in_order(inputs)
+        # In the order of `keras.tree`.
+        return keras.tree.flatten({key: key for key in inputs})
     return [x.name for x in model.inputs]
-
-
-def output_names(model: keras.Model) -> list[str]:
-    """Returns what the outputs are called in a dictionary, in their order."""
-    outputs = structure(model)[1]
-    if isinstance(outputs, dict) and len(outputs) == len(model.outputs):
-        return keys_in_order(outputs)
-    return list(getattr(model, "output_names", None) or [])
 
 
 def as_input(model: keras.Model, values: Sequence[Tensor]) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers
 
 from cbam_keras._graph.global_state import attributes
-from cbam_keras._graph.graph import Tensor, is_graph, output_names
+from cbam_keras._graph.graph import Tensor, is_graph
 from cbam_keras._graph.steps import Graph, Step, Unfold
 
 # Operations that keep the values, between an activation and the output.
@@ -77,36 +77,31 @@ def kind_of_head(model: keras.Model) -> str | None:
     return find_head(graph, graph.outputs[0]).kind
 
 
-def find_meaning(model: keras.Model, index: int, kind: str | None) -> str:
-    """Returns `"classes"` or `"values"`, what one of the outputs gives.
+def find_meaning(model: keras.Model, kind: str | None) -> str:
+    """Returns `"classes"` or `"values"`, what a model of one output gives.
 
     Its last activation says so, which is of that `kind`, else the loss that
     the model is compiled with. Where neither does it is `"unknown"`.
     """
-    name, _ = _loss_of(model, index)
+    name, _ = _loss_of(model)
     if kind or any(part in name for part in CLASS_LOSSES):
         return "classes"
     is_regression = any(part in name for part in VALUE_LOSSES)
     return "values" if is_regression else "unknown"
 
 
-def loss_kind(model: keras.Model, index: int, kind: str | None) -> str | None:
-    """Returns the `kind` of an output, or what a loss of labels says of it."""
-    name, from_logits = _loss_of(model, index)
+def loss_kind(model: keras.Model, kind: str | None) -> str | None:
+    """Returns the `kind` of the output, or what a loss of labels says."""
+    name, from_logits = _loss_of(model)
     is_binary = "binary" in name or "bce" in name
-    if kind or not is_binary or model.outputs[index].shape[-1] == 1:
+    if kind or not is_binary or model.outputs[0].shape[-1] == 1:
         return kind
     return "labels" if from_logits else "sigmoid"
 
 
-def _loss_of(model, index):
-    """Returns the name of the loss of an output, and if it takes logits."""
-    loss = model.loss
-    if isinstance(loss, dict):
-        loss = loss.get(output_names(model)[index])
-    elif isinstance(loss, (list, tuple)):
-        loss = keras.tree.flatten(loss)[index]
-    loss = keras.losses.get(loss)
+def _loss_of(model):
+    """Returns the name of the loss, and if it takes logits."""
+    loss = keras.losses.get(keras.tree.flatten(model.loss)[0])
     # Ours may hold the one that it computes.
     loss = getattr(loss, "loss", None) or loss
     options = getattr(loss, "keywords", getattr(loss, "__dict__", {}))

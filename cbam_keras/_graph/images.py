@@ -2,7 +2,6 @@
 
 import math
 import operator
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,20 +31,11 @@ def number_array(
     """
     if ops.is_tensor(value):
         value = ops.convert_to_numpy(value)
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(
-            f"`{name}` must be of one size: resize them, or give one at a "
-            "time. Received: several sizes"
-        ) from error
+    array = np.asarray(value)
     if array.dtype.kind not in ("buif" if booleans else "uif"):
-        hint, first = "", next(array.flat, None)
-        if isinstance(first, (str, os.PathLike)):
-            hint = f'. By keras.utils: img_to_array(load_img("{first}"))[None]'
         raise TypeError(
             f"`{name}` must be an array of numbers. Received: "
-            f"{type(value).__name__} of dtype {array.dtype}{hint}"
+            f"{type(value).__name__} of dtype {array.dtype}"
         )
     if array.size == 0:
         raise ValueError(
@@ -61,9 +51,18 @@ def number_array(
 
 def check_inputs(inputs: Inputs, model: keras.Model) -> Any:
     """Returns an array that a model takes, or several, nested as its inputs."""
-    count = len(getattr(model, "inputs", None) or ())
+    tensors = getattr(model, "inputs", None) or ()
+    count = len(tensors)
     if count < 2:
-        return _check_images(inputs, model)
+        if isinstance(inputs, dict) and len(inputs) == 1:
+            # `fit` also takes images by the name of the input.
+            (inputs,) = inputs.values()
+        # A subclassed model may take signals or volumes.
+        rank = min(max(np.ndim(inputs), 3), 5)
+        shape = tensors[0].shape if tensors else (None,) * rank
+        array = _fit("`images`", inputs, shape, model)
+        _check_range(array, model)
+        return array
     names = input_names(model)
     if isinstance(inputs, dict):
         fits = set(names) <= set(inputs)
@@ -76,18 +75,12 @@ def check_inputs(inputs: Inputs, model: keras.Model) -> Any:
             f'"{model.name}", or a dictionary of the inputs {names}. '
             f"Received: {received}"
         )
-    arrays = []
-    for name, tensor, value in zip(
-        names, model.inputs, in_order(model, inputs), strict=True
-    ):
-        array = _with_channel(number_array("images", value), tensor.shape)
-        if not _checks.fits((None, *tensor.shape[1:]), array.shape):
-            raise ValueError(
-                f'Input "{name}" in `images` must be of shape '
-                f'{tuple(tensor.shape)}, as model "{model.name}" takes it. '
-                f"Received: {array.shape}"
-            )
-        arrays.append(array)
+    arrays = [
+        _fit(f'Input "{name}" in `images`', value, tensor.shape, model)
+        for name, tensor, value in zip(
+            names, model.inputs, in_order(model, inputs), strict=True
+        )
+    ]
     if len(lengths := {len(array) for array in arrays}) > 1:
         raise ValueError(
             "Inputs in `images` must be of one number of samples. Received: "
@@ -103,38 +96,21 @@ def batches(inputs: Any, size: int) -> Iterator[Any]:
         yield keras.tree.map_structure(operator.itemgetter(batch), inputs)
 
 
-def _with_channel(array, shape):
-    """Returns an array with a last axis of size 1, where Keras adds one too."""
+def _fit(name, value, shape, model):
+    """Returns an array that a model takes as an input of a shape."""
+    array = number_array("images", value)
     if array.ndim == len(shape) - 1 and shape[-1] == 1:
-        return array[..., None]
-    return array
-
-
-def _check_images(images, model):
-    """Returns images as an array that a model takes."""
-    if isinstance(images, dict) and len(images) == 1:
-        # `fit` also takes images by the name of the input.
-        (images,) = images.values()
-    array = number_array("images", images)
-    inputs = getattr(model, "inputs", None) or []
-    if inputs:
-        array = _with_channel(array, inputs[0].shape)
-    # A subclassed model may take signals or volumes.
-    rank = array.ndim if array.ndim in (3, 5) else 4
-    shape = inputs[0].shape[1:] if len(inputs) == 1 else (None,) * (rank - 1)
-    if not _checks.fits((None, *shape), array.shape):
+        # Keras adds an axis, too.
+        array = array[..., None]
+    if not _checks.fits((None, *shape[1:]), array.shape):
         hint = ""
-        moved = array.shape[:1] + array.shape[2:] + array.shape[1:2]
-        if _checks.fits(shape, array.shape):
+        if _checks.fits(shape[1:], array.shape):
             hint = ". Give a single one as images[None]"
-        elif _checks.fits((None, *shape), moved):
-            hint = ". Move the channel axis: np.moveaxis(images, 1, -1)"
-        sizes = ", ".join(str(size or "?") for size in shape)
+        sizes = ", ".join(str(size or "?") for size in shape[1:])
         raise ValueError(
-            f'`images` must be of shape (B, {sizes}), as model "{model.name}" '
-            f"takes them. Received: images.shape={array.shape}{hint}"
+            f'{name} must be of shape (B, {sizes}), as model "{model.name}" '
+            f"takes it. Received: {array.shape}{hint}"
         )
-    _check_range(array, model)
     return array
 
 

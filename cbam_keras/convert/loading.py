@@ -9,32 +9,29 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.convert.matching import (
-    ATTENTION_LAYERS,
-    Plan,
-    gates_of,
-    make_plan,
-    source_for,
-)
+from cbam_keras.convert.matching import Plan, gates_of, make_plan
+from cbam_keras.convert.names import GATES
 from cbam_keras.convert.torch_files import (
     describe_source,
     get_shape,
     read,
     to_numpy,
 )
-from cbam_keras.layers import ChannelAttention
 
-# What all known implementations of CBAM compute; weights do not show it.
-COMPUTED = {
-    "order": "channel_first",
-    "activation": "relu",
-    "gate_activation": "sigmoid",
-    "dilation_rate": 1,
-    "identity_init": False,
-    "combine": "logits",
-}
-# How to pass weights of other names, in messages.
-RENAMED = '{key.replace("old", "new"): x for key, x in state_dict.items()}'
+# Options that weights do not show.
+COMPUTED = (
+    "order",
+    "activation",
+    "gate_activation",
+    "dilation_rate",
+    "identity_init",
+    "combine",
+)
+ADVICE = (
+    " Weights are found by their names. If those are called otherwise, rename "
+    "them, and pass the mapping: "
+    '{key.replace("old", "new"): x for key, x in state_dict.items()}'
+)
 # The classifier, ignored where the model has none.
 CLASSIFIER = {"fc.weight", "fc.bias", "_fc.weight", "_fc.bias"}
 
@@ -149,10 +146,10 @@ def load_torch_weights(
     _checks.boolean("strict", strict)
     target = model_or_layer
     is_network = isinstance(target, keras.Model)
-    if not is_network and not isinstance(target, ATTENTION_LAYERS):
+    if not is_network and not gates_of(target):
         raise TypeError(
             "`model_or_layer` must be a network of cbam_keras.models, or one "
-            f"of {', '.join(x.__name__ for x in ATTENTION_LAYERS)}. Received: "
+            f"of {', '.join(x.__name__ for x in GATES)}. Received: "
             f"{_checks.shown(target)}"
         )
     tensors = read(source)
@@ -188,7 +185,7 @@ def load_torch_weights(
             f"The checkpoint does not fit {_describe(target)}. "
             f"{report._problems(expected, shapes)} "
             f"Received: {describe_source(source)}."
-            f"{_advise(plan, report)}"
+            f"{ADVICE * bool(report.missing and unused)}"
         )
     arrays = {name: to_numpy(name, tensors[name]) for name in report.loaded}
     for name, array in arrays.items():
@@ -202,7 +199,7 @@ def load_torch_weights(
                 f"{array[wrong].flat[0]}. Its training diverged, or the file "
                 "is damaged: take an earlier checkpoint"
             )
-    for difference in _differences(target, plan):
+    for difference in _differences(target, plan, shapes):
         if strict:
             raise ValueError(
                 f"{difference} Received: {describe_source(source)}, "
@@ -223,18 +220,15 @@ def _input_shape(
     layer: keras.layers.Layer, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[int | None, ...]:
     """Returns the input shape to build a layer for, from its weights."""
-    source, channels = source_for(layer, shapes), None
-    if gates := gates_of(layer):
-        for gate in gates:
+    channels = None
+    for gate in gates_of(layer):
+        for path, name in gate.weights.items():
             # The dense layer that sees all channels.
-            part = gate.weights.get("weighting", gate.weights.get("squeeze"))
-            for inner in ("", *gate.modules):
-                weight = shapes.get(f"{inner}{part}.weight", ())
-                channels = weight[1:2] or channels
-    elif source is not None:
-        kernel = source.mlp["squeeze_kernel"]
-        for name in (kernel, source.channel + kernel):
-            channels = shapes.get(name, ())[1:2] or channels
+            if path.endswith(("weighting", "squeeze", "squeeze_kernel")):
+                weight = f"{name.removesuffix('.weight')}.weight"
+                for inner in ("", *gate.modules):
+                    channels = shapes.get(inner + weight, ())[1:2] or channels
+                break
     if channels is None:
         probe = type(layer).from_config(layer.get_config())
         probe.build((None, 1, 1, 1))
@@ -267,7 +261,9 @@ def _compare(plan: Plan, shapes: Mapping[str, tuple[int, ...]]) -> Report:
     )
 
 
-def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
+def _differences(
+    target: keras.layers.Layer, plan: Plan, names: Collection[str]
+) -> Iterator[str]:
     """Yields differences in what is computed that weights do not show."""
     differ = "the weights fit, but the predictions differ"
     subsampled = [
@@ -282,57 +278,36 @@ def _differences(target: keras.layers.Layer, plan: Plan) -> Iterator[str]:
             f"networks in the 3x3 ones: {differ}. Build it with "
             'downsample_in="3x3".'
         )
-    for layer in plan.attention:
-        source, gates, config = plan.source, gates_of(layer), layer.get_config()
-        theirs = COMPUTED
-        if gates:
-            # The defaults of these layers are what their authors compute.
-            theirs = {**type(layer)().get_config(), **gates[0].options}
-        elif source is None:
+    for layer, gate in plan.attention.items():
+        variables = {id(x) for x in layer.weights}
+        if not any(
+            x.name in names and id(x.variable) in variables for x in plan.slots
+        ):
             continue
-        names = [x for x in COMPUTED if x in config]
-        settings = {x: config[x] for x in names if config[x] != theirs[x]}
-        options = _list_options({x: theirs[x] for x in settings})
-        advice = f"attention={type(layer).__name__}({options})"
-        if source is not None and not gates:
-            advice = (
-                f"attention={source.attention} (in `insert_attention`: "
-                "identity=False)"
+        # The defaults of our layers are what their authors compute.
+        theirs = {**type(layer)().get_config(), **gate.options}
+        ours = {**layer.get_config()}
+        compared = [x for x in COMPUTED if x in ours and ours[x] != theirs[x]]
+        # The names of a gate alone do not imply the pools.
+        if gate.pools and layer is not target:
+            channel = getattr(layer, "channel_attention", layer)
+            ours["pool_types"], theirs["pool_types"] = (
+                channel.pool_types,
+                gate.pools,
             )
-            gate = getattr(layer, "channel_attention", layer)
-            # The names of a gate alone do not imply the pools.
-            pools = source.pools if layer is not target else None
-            if isinstance(gate, ChannelAttention) and pools:
-                if set(gate.pool_types) != set(pools):
-                    settings["pool_types"] = gate.pool_types
-        if settings:
+            if {*channel.pool_types} != {*gate.pools}:
+                compared.append("pool_types")
+        if compared:
             yield (
-                f"{_describe(layer)} has {_list_options(settings)}, unlike "
-                f"that of the checkpoint: {differ}. Build it with {advice}."
+                f"{_describe(layer)} has {_list_options(ours, compared)}, "
+                f"unlike that of the checkpoint: {differ}. Build it with "
+                f"{_list_options(theirs, compared)}."
             )
             return
 
 
-def _list_options(options: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in options.items())
-
-
-def _advise(plan: Plan, report: Report) -> str:
-    """Returns a sentence on what to do about missing weights, if any."""
-    if report.missing and set(report.unused) - CLASSIFIER:
-        return (
-            " Weights are found by their names. If those are called otherwise, "
-            f"rename them, and pass the mapping: {RENAMED}"
-        )
-    attention = {id(x) for layer in plan.attention for x in layer.weights}
-    names = {x.name for x in plan.slots if id(x.variable) in attention}
-    in_blocks = "" not in plan.attention.values()
-    if report.missing and names.issuperset(report.missing) and in_blocks:
-        return (
-            " To add attention to these weights, build the model with "
-            "attention=None and call `insert_attention` afterwards."
-        )
-    return ""
+def _list_options(options: Mapping[str, Any], names: Collection[str]) -> str:
+    return ", ".join(f"{name}={options[name]!r}" for name in names)
 
 
 def _describe(target: keras.layers.Layer) -> str:

@@ -9,30 +9,15 @@ import numpy as np
 from keras import layers
 
 from cbam_keras.convert.names import (
-    AUTHORS,
     BATCH_NORM,
     BLOCK,
     CONVOLUTION,
     GATES,
     LITE_BLOCK,
     LITE_NETWORK,
-    LUUUYI,
     NETWORK,
-    SQUEEZE_EXCITE,
-    TIMM,
     Gate,
-    Names,
-    source_of,
 )
-from cbam_keras.layers import (
-    CBAM,
-    ChannelAttention,
-    SpatialAttention,
-    SqueezeExcite,
-)
-
-_GATES = (ChannelAttention, SpatialAttention)
-ATTENTION_LAYERS: tuple[type[keras.layers.Layer], ...] = (CBAM, *_GATES, *GATES)
 
 _NUMBERED = re.compile(r"stage(\d+)_block(\d+)")
 
@@ -82,34 +67,20 @@ class Slot:
 class Plan:
     """Which value belongs to which variable, by name."""
 
-    # The implementation of the checkpoint's attention, if it has any.
-    source: Names | None
     slots: list[Slot]
-    # The attention layers, and the modules that contain them.
-    attention: dict[keras.layers.Layer, str]
+    # The attention layers, and the implementations that their weights are from.
+    attention: dict[keras.layers.Layer, Gate]
     # Layers with weights that have no known counterpart.
     unknown: list[str]
 
 
-def source_for(
-    target: keras.layers.Layer, names: Collection[str]
-) -> Names | None:
-    """Returns the implementation that the weights of a target are from."""
-    source = source_of(names)
-    if source is None and isinstance(target, _GATES):
-        # The state dict of the gate itself.
-        whole = [gate + name for gate in ("ca.", "sa.") for name in names]
-        source = source_of(whole)
-    return source
-
-
 def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
     """Returns which variables of a built target get the values of `names`."""
-    source = source_for(target, names)
+    plan = Plan([], {}, [])
     if not isinstance(target, keras.Model):
-        alone = _gate if gates_of(target) else _alone
-        return Plan(source, alone(target, source, names), {target: ""}, [])
-    plan = Plan(source, [], {}, [])
+        plan.attention[target], slots = _best_gate(target, names)
+        plan.slots.extend(slots)
+        return plan
     weighted = [layer for layer in target.layers if layer.weights]
     ours = [layer.name for layer in weighted]
     if not any(isinstance(layer, layers.DepthwiseConv2D) for layer in weighted):
@@ -122,12 +93,13 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
     else:
         modules = _lite_modules(ours)
     for layer in weighted:
-        slots = _slots(layer, modules.get(layer.name), source, names)
+        module = modules.get(layer.name)
+        slots = None if module is None else _slots(layer, module)
+        if module is not None and gates_of(layer):
+            plan.attention[layer], slots = _best_gate(layer, names, module)
         if slots is None:
             plan.unknown.append(layer.name)
             slots = [Slot(x.path, x) for x in layer.weights]
-        elif isinstance(layer, ATTENTION_LAYERS):
-            plan.attention[layer] = modules[layer.name]
         plan.slots.extend(slots)
     return plan
 
@@ -214,20 +186,8 @@ def _mobile_modules(ours: list[str], names: Collection[str]) -> dict[str, str]:
     return modules
 
 
-def _slots(
-    layer: keras.layers.Layer,
-    module: str | None,
-    source: Names | None,
-    names: Collection[str],
-) -> list[Slot] | None:
+def _slots(layer: keras.layers.Layer, module: str) -> list[Slot] | None:
     """Returns the slots of one layer of a network, `None` if unknown."""
-    if module is None:
-        return None
-    if gates_of(layer):
-        return _gate(layer, source, names, module)
-    if isinstance(layer, ATTENTION_LAYERS):
-        source = _or_default(source, layer)
-        return list(_in_block(layer, source, module + source.module))
     if isinstance(layer, layers.BatchNormalization):
         return list(_variables(layer, BATCH_NORM, f"{module}."))
     if isinstance(layer, layers.DepthwiseConv2D):
@@ -237,65 +197,28 @@ def _slots(
     return None
 
 
-def _or_default(source: Names | None, layer: keras.layers.Layer) -> Names:
-    if source is SQUEEZE_EXCITE and not isinstance(layer, ChannelAttention):
-        return TIMM
-    if source is not None:
-        return source
-    if isinstance(layer, SqueezeExcite):
-        return SQUEEZE_EXCITE
-    # An error lists these names: weights renamed to them are taken in the order
-    # in which the layer stacks its maps.
-    gate = getattr(layer, "spatial_attention", layer)
-    return LUUUYI if tuple(gate.pool_types) == LUUUYI.maps else AUTHORS
-
-
-def _in_block(
-    layer: keras.layers.Layer, source: Names, prefix: str
-) -> Iterator[Slot]:
-    """Yields the slots of an attention layer within a module."""
-    gates = [layer]
-    if isinstance(layer, CBAM):
-        gates = [layer.channel_attention, layer.spatial_attention]
-    for gate in gates:
-        if isinstance(gate, ChannelAttention):
-            yield from _variables(gate, source.mlp, prefix + source.channel)
-        else:
-            yield from _spatial(gate, source, prefix + source.spatial)
-
-
-def _alone(
-    layer: keras.layers.Layer, source: Names | None, names: Collection[str]
-) -> list[Slot]:
-    """Returns the slots of an attention layer that is the whole target."""
-    source = _or_default(source, layer)
-    slots = list(_in_block(layer, source, ""))
-    if isinstance(layer, CBAM) or any(slot.name in names for slot in slots):
-        return slots
-    # The state dict of the gate itself.
-    source = dataclasses.replace(source, channel="", spatial="")
-    return list(_in_block(layer, source, ""))
-
-
 def gates_of(layer: keras.layers.Layer) -> tuple[Gate, ...]:
     """Returns the sets of names in `GATES` for a layer; none for others."""
     kinds = [kind for kind in type(layer).__mro__ if kind in GATES]
     return GATES[kinds[0]] if kinds else ()
 
 
-def _gate(
-    layer: keras.layers.Layer,
-    source: Names | None,
-    names: Collection[str],
-    module: str = "",
-) -> list[Slot]:
-    """Returns the slots of a layer in `GATES`, by the names that fit best."""
+def _best_gate(
+    layer: keras.layers.Layer, names: Collection[str], module: str = ""
+) -> tuple[Gate, list[Slot]]:
+    """Returns the implementation whose names fit best, and the slots.
+
+    Where none fits, it is one that stacks the maps as the layer does: an error
+    lists its names, and weights renamed to them are taken in that order.
+    """
+    spatial = getattr(layer, "spatial_attention", layer)
+    maps = tuple(getattr(spatial, "pool_types", ()))
     plans = [
-        list(_gate_slots(layer, gate, module + inner))
-        for gate in gates_of(layer)
+        (gate, list(_gate_slots(layer, gate, module + inner)))
+        for gate in sorted(gates_of(layer), key=lambda gate: gate.maps != maps)
         for inner in (*gate.modules, "")[:: 1 if module else -1]
     ]
-    return max(plans, key=lambda plan: sum(x.name in names for x in plan))
+    return max(plans, key=lambda plan: sum(x.name in names for x in plan[1]))
 
 
 def _gate_slots(
@@ -303,12 +226,15 @@ def _gate_slots(
 ) -> Iterator[Slot]:
     left = {id(variable): variable for variable in layer.weights}
     for path, name in gate.weights.items():
-        part = layer
+        owner, part = layer, layer
         for key in path.split("."):
+            owner = part
             if isinstance(part, dict):
                 part = part[key]
             else:
                 part = part[int(key)] if key.isdigit() else getattr(part, key)
+        if part is None:
+            continue
         if isinstance(part, layers.BatchNormalization):
             slots = [*_variables(part, BATCH_NORM, f"{prefix}{name}.")]
         elif isinstance(part, tuple):
@@ -316,6 +242,12 @@ def _gate_slots(
                 Slot(f"{prefix}{name}.{kind}", variable)
                 for kind, variable in zip(("weight", "bias"), part, strict=True)
             ]
+        elif gate.maps and key == "kernel":
+            if {*owner.pool_types} != {*gate.maps}:
+                # A kernel for other maps may have the same shape.
+                continue
+            maps = [gate.maps.index(kind) for kind in owner.pool_types]
+            slots = [Slot(prefix + name, part, maps)]
         else:
             slots = [Slot(prefix + name, part)]
         for slot in slots:
@@ -323,25 +255,6 @@ def _gate_slots(
         yield from slots
     # The module lacks these, as the weights of a third spatial axis.
     yield from (Slot(x.path, x) for x in left.values())
-
-
-def _spatial(
-    gate: SpatialAttention, source: Names, prefix: str
-) -> Iterator[Slot]:
-    if set(gate.pool_types) == set(source.maps):
-        maps = [source.maps.index(kind) for kind in gate.pool_types]
-        yield Slot(f"{prefix}{source.convolution}.weight", gate.kernel, maps)
-    else:
-        # A kernel for other maps may have the same shape.
-        yield Slot(gate.kernel.path, gate.kernel)
-    if gate.pool_kernel is not None:
-        yield Slot(gate.pool_kernel.path, gate.pool_kernel)
-    if gate.bias is not None:
-        yield Slot(f"{prefix}{source.convolution}.bias", gate.bias)
-    if gate.batch_norm is not None:
-        yield from _variables(
-            gate.batch_norm, BATCH_NORM, f"{prefix}{source.batch_norm}."
-        )
 
 
 def _variables(

@@ -1,17 +1,20 @@
 """Names of weights in checkpoints of the authors, torchvision and timm."""
 
 import dataclasses
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import keras
 
 from cbam_keras.layers import (
     BAM,
+    CBAM,
     SCSE,
+    ChannelAttention,
     CoordinateAttention,
     EfficientChannelAttention,
     GlobalContext,
+    SpatialAttention,
+    SqueezeExcite,
     TripletAttention,
 )
 
@@ -54,25 +57,20 @@ BATCH_NORM = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Names:
-    """Names of one implementation, and the order of its stacked maps."""
+class Gate:
+    """Names of the weights in one implementation of an attention layer."""
 
-    # Matches a name that only this implementation has.
-    mark: str
-    # The module in a block, the gates in the module, and the variables of the
-    # channel gate and layers of the spatial one.
-    module: str
-    channel: str
-    spatial: str
-    mlp: Mapping[str, str]
-    convolution: str
-    batch_norm: str
-    # The order of the stacked maps, which the kernel depends on.
-    maps: tuple[str, str]
-    # The pools of the channel gates, where the names imply them.
-    pools: tuple[str, ...] | None
-    # What to build for its weights.
-    attention: str
+    # The keys are paths of our variables, of normalizations, and of pairs of a
+    # kernel and a bias.
+    weights: Mapping[str, str]
+    # What blocks of residual networks, or modules around it, call the module.
+    modules: tuple[str, ...] = ()
+    # Options of ours that compute what the module does, if they differ.
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    # The order of the stacked maps, which a spatial kernel depends on.
+    maps: tuple[str, ...] = ()
+    # The pools of the channel gate, where the names in a network imply them.
+    pools: tuple[str, ...] = ()
 
 
 def _name_mlp(squeeze: str, excite: str) -> dict[str, str]:
@@ -83,70 +81,55 @@ def _name_mlp(squeeze: str, excite: str) -> dict[str, str]:
     }
 
 
-AUTHORS = Names(
-    mark=r"(\.|^)(mlp\.1|spatial\.conv)\.weight$",
-    module="cbam.",
-    channel="ChannelGate.",
-    spatial="SpatialGate.",
-    mlp=_name_mlp("mlp.1", "mlp.3"),
-    convolution="spatial.conv",
-    batch_norm="spatial.bn",
-    maps=("max", "avg"),
-    pools=None,
-    attention='functools.partial(CBAM, **VARIANTS["official"])',
+def _name_spatial(convolution: str, batch_norm: str) -> dict[str, str]:
+    return {
+        "kernel": f"{convolution}.weight",
+        "bias": f"{convolution}.bias",
+        "batch_norm": batch_norm,
+    }
+
+
+_AVG_MAX = ("avg", "max")
+# The module in a block, the gates in the module, the weights of both, the order
+# of the stacked maps, and the pools.
+_AUTHORS = (
+    "cbam.",
+    "ChannelGate.",
+    "SpatialGate.",
+    _name_mlp("mlp.1", "mlp.3"),
+    _name_spatial("spatial.conv", "spatial.bn"),
+    ("max", "avg"),
+    (),
 )
-
-TIMM = Names(
-    mark=r"(\.|^)(channel\.fc1|spatial\.conv\.conv)\.weight$|^conv\.conv\.",
-    module="se.",
-    channel="channel.",
-    spatial="spatial.",
-    mlp=_name_mlp("fc1", "fc2"),
-    convolution="conv.conv",
-    batch_norm="conv.bn",
-    maps=("avg", "max"),
-    pools=("avg", "max"),
-    attention='functools.partial(CBAM, **VARIANTS["timm"])',
+_TIMM = (
+    "se.",
+    "channel.",
+    "spatial.",
+    _name_mlp("fc1", "fc2"),
+    _name_spatial("conv.conv", "conv.bn"),
+    _AVG_MAX,
+    _AVG_MAX,
 )
-
-# The most copied PyTorch version, whose blocks have the gates themselves.
-LUUUYI = dataclasses.replace(
-    TIMM,
-    mark=r"(\.|^)(ca\.fc1|sa\.conv1)\.weight$",
-    module="",
-    channel="ca.",
-    spatial="sa.",
-    convolution="conv1",
-    batch_norm="bn",
-    attention='functools.partial(CBAM, **VARIANTS["luuuyi"])',
+# The most copied version, luuuyi/CBAM.PyTorch, whose blocks have the gates
+# themselves, and its latest version.
+_LUUUYI, _SEQUENTIAL = (
+    ("", "ca.", "sa.", mlp, _name_spatial("conv1", "bn"), _AVG_MAX, _AVG_MAX)
+    for mlp in (_name_mlp("fc1", "fc2"), _name_mlp("fc.0", "fc.2"))
 )
-
-# Its latest version.
-LUUUYI_SEQUENTIAL = dataclasses.replace(
-    LUUUYI, mark=r"(\.|^)ca\.fc\.0\.weight$", mlp=_name_mlp("fc.0", "fc.2")
-)
-
-# Squeeze-and-excitation of timm has the names of its channel gate.
-SQUEEZE_EXCITE = dataclasses.replace(
-    TIMM,
-    mark=r"((\.|^)se\.|^)fc1\.weight$",
-    channel="",
-    pools=("avg",),
-    attention="SqueezeExcite",
-)
+_CBAM = (_AUTHORS, _LUUUYI, _SEQUENTIAL, _TIMM)
+_SQUEEZE_EXCITE = Gate(_name_mlp("fc1", "fc2"), ("se.",), pools=("avg",))
 
 
-@dataclasses.dataclass(frozen=True)
-class Gate:
-    """Names of the weights in the authors' module of another gate."""
-
-    # The keys are paths of our variables, of normalizations, and of pairs of a
-    # kernel and a bias.
-    weights: Mapping[str, str]
-    # What blocks of residual networks call the module.
-    modules: tuple[str, ...] = ()
-    # Options of ours that compute what the module does, if they differ.
-    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+def _cbam(module, channel, spatial, mlp, convolution, maps, pools) -> Gate:
+    names = {
+        f"{gate}.{ours}": prefix + theirs
+        for gate, prefix, weights in (
+            ("channel_attention", channel, mlp),
+            ("spatial_attention", spatial, convolution),
+        )
+        for ours, theirs in weights.items()
+    }
+    return Gate(names, (module,), maps=maps, pools=pools)
 
 
 _BAM = "channel_att.gate_c.gate_c_", "spatial_att.gate_s.gate_s_"
@@ -172,6 +155,19 @@ def _coordinate(rows: str, columns: str) -> Gate:
 
 # Each class has the sets of names by which its weights are known.
 GATES: dict[type[keras.layers.Layer], tuple[Gate, ...]] = {
+    CBAM: tuple(_cbam(*names) for names in _CBAM),
+    ChannelAttention: (
+        *(
+            Gate(mlp, (module + gate, gate), pools=pools)
+            for module, gate, _, mlp, *_, pools in _CBAM
+        ),
+        _SQUEEZE_EXCITE,
+    ),
+    SqueezeExcite: (_SQUEEZE_EXCITE,),
+    SpatialAttention: tuple(
+        Gate(weights, (module + gate, gate), maps=maps)
+        for module, _, gate, _, weights, maps, _ in _CBAM
+    ),
     BAM: (
         Gate(
             {
@@ -218,19 +214,3 @@ GATES: dict[type[keras.layers.Layer], tuple[Gate, ...]] = {
         ),
     ),
 }
-
-
-# The order counts: the last mark matches names of the ones before it.
-SOURCES = (
-    AUTHORS,
-    LUUUYI_SEQUENTIAL,
-    LUUUYI,
-    TIMM,
-    SQUEEZE_EXCITE,
-)
-
-
-def source_of(names: Collection[str]) -> Names | None:
-    """Returns the implementation of the attention among some names."""
-    marked = (x for x in SOURCES if any(re.search(x.mark, y) for y in names))
-    return next(marked, None)

@@ -25,7 +25,6 @@ def grad_cam(
     layer: str | keras.Layer | None = None,
     *,
     method: str = "grad_cam",
-    head: int | str | None = None,
     image_input: int | str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
@@ -48,7 +47,8 @@ def grad_cam(
     Args:
         model: Functional or Sequential `keras.Model` that returns a value per
             class. These may be values at each position, `(B, H, W, classes)`.
-            It may return anything else if `class_index` is a function.
+            It may return anything else if `class_index` is a function, but
+            one output only.
         images: See `attention_maps`. Or signals, volumes or videos, `(B, L,
             C)`, `(B, D, H, W, C)` or `(B, T, H, W, C)`.
         class_index: The class to explain, one per image, or a function of the
@@ -63,15 +63,11 @@ def grad_cam(
             `"backbone/conv5"`. In a nested model the name has its path. It is
             by default the last feature map with several channels and at least
             two positions along each axis; for segmentation the last of the
-            coarsest ones. If it has fewer than five, a warning names a layer
-            that has more. Defaults to `None`, which means the last suitable
+            coarsest ones. Defaults to `None`, which means the last suitable
             feature map.
         method: String, `"grad_cam"`, which weights each channel by its mean
             gradient, or `"hires_cam"`, which weights each position by its own
             gradient. Defaults to `"grad_cam"`.
-        head: Name, key or index of the output to explain, for models with
-            several. An index is that of the sorted keys in dictionaries.
-            Defaults to `None`.
         image_input: Name or index of the input with the images, for models with
             several. By default the only input of rank 4. Defaults to `None`.
         batch_size: Positive integer, images per batch. Defaults to `32`.
@@ -84,8 +80,8 @@ def grad_cam(
 
     Raises:
         ValueError: If the model has no graph or no feature map with
-            positions, if there is no such layer, head, input, class or value,
-            or if the model does not take the images.
+            positions, or several outputs, if there is no such layer, input,
+            class or value, or if the model does not take the images.
         TypeError: If the images or `layer` are of another type.
 
     Example:
@@ -105,12 +101,12 @@ def grad_cam(
     batch_size = _checks.positive_integer("batch_size", batch_size)
     model = _graph.with_graph("model", model)
     image = image_index(model, image_input)
-    inputs, graph, index = read_model(model, images, head, image)
+    inputs, graph = read_model(model, images, image)
     images = inputs[image]
-    explained = graph.outputs[index]
+    (explained,) = graph.outputs
     activation = _graph.find_head(graph, explained)
-    meaning = _graph.find_meaning(model, index, activation.kind)
-    kind = _graph.loss_kind(model, index, activation.kind)
+    meaning = _graph.find_meaning(model, activation.kind)
+    kind = _graph.loss_kind(model, activation.kind)
     count, axis, classes = len(images), None, None
     if not callable(class_index):
         rank = len(graph.positions or images.shape[2:]) + 2
@@ -140,7 +136,7 @@ def grad_cam(
                 meaning if meaning == "values" else kind,
             )
         features, gradient = _features_and_gradient(
-            model, parts, score, graph, target, activation, index
+            model, parts, score, graph, target, activation
         )
         if method == "grad_cam":
             # The weights of channels are the means over positions.
@@ -154,9 +150,7 @@ def grad_cam(
     return _resize(np.concatenate(maps).transpose(0, *order), sizes)
 
 
-def _features_and_gradient(
-    model, arrays, score, graph, target, activation, index
-):
+def _features_and_gradient(model, arrays, score, graph, target, activation):
     """Returns the target's features and their gradient, `(B, ..., C)`.
 
     `score` is a function of the logits that returns the scores; `activation`
@@ -165,7 +159,7 @@ def _features_and_gradient(
     # Gradients in float16 may underflow, so the score is scaled as in training;
     # those of a sum over positions are large.
     half = target.tensor.dtype == "float16"
-    scale = 1024.0 if half and len(graph.outputs[index].shape) == 2 else 1.0
+    scale = 1024.0 if half and len(graph.outputs[0].shape) == 2 else 1.0
     inputs = [
         ops.convert_to_tensor(array, tensor.dtype)
         for array, tensor in zip(arrays, model.inputs, strict=True)
@@ -190,7 +184,7 @@ def _features_and_gradient(
             return outputs
 
         outputs = _graph.walk(model, inputs, call)
-        logits = ops.cast(outputs[index], "float32")
+        logits = ops.cast(outputs[0], "float32")
         return ops.sum(_checked(score(logits), logits)) * scale, feature_maps[0]
 
     shape = len(arrays[0]), *target.tensor.shape[1:]

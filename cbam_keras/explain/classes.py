@@ -11,7 +11,6 @@ def class_probabilities(
     model: keras.Model,
     images: _graph.Inputs,
     *,
-    head: int | str | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
     """Returns the probability that a classifier assigns to each class.
@@ -20,8 +19,6 @@ def class_probabilities(
         model: Functional or Sequential `keras.Model` that returns a value per
             class.
         images: See `attention_maps`.
-        head: Name, key or index of the output to explain, for models with
-            several. It is the one with the classes. Defaults to `None`.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:
@@ -34,9 +31,9 @@ def class_probabilities(
         1, and `1 - p` that of class 0.
 
     Raises:
-        ValueError: If the images do not fit the model, if it has no such head
-            or several outputs, or if it is compiled with a loss of
-            regression, or nothing says that its single unit is for classes.
+        ValueError: If the images do not fit the model, if it has several
+            outputs, or if it is compiled with a loss of regression, or nothing
+            says that its single unit is for classes.
         TypeError: If the model is of another type, or the images are not
             numbers.
 
@@ -50,44 +47,46 @@ def class_probabilities(
     """
     batch_size = _checks.positive_integer("batch_size", batch_size)
     model = _graph.with_graph("model", model)
-    inputs, graph, index = read_model(model, images, head)
-    kind = _kind_of_classes(model, graph, index, len(inputs[0]))
+    inputs, graph = read_model(model, images)
+    kind = _kind_of_classes(model, graph, len(inputs[0]))
     parts = []
     for batch in _graph.batches(inputs, batch_size):
         outputs = _graph.run_model(model, _graph.as_input(model, batch))
-        outputs = keras.tree.flatten(outputs)
-        parts.append(_graph.to_float32(outputs[index]))
+        (outputs,) = keras.tree.flatten(outputs)
+        parts.append(_graph.to_float32(outputs))
     values = _graph.as_probabilities(np.concatenate(parts), kind)
     return values.astype("float32")
 
 
 def read_model(
-    model: keras.Model,
-    images: _graph.Inputs,
-    head: int | str | None,
-    image: int = 0,
-) -> tuple[list[np.ndarray], _graph.Graph, int]:
-    """Returns checked inputs, the graph for them, and the index of a head.
+    model: keras.Model, images: _graph.Inputs, image: int = 0
+) -> tuple[list[np.ndarray], _graph.Graph]:
+    """Returns checked inputs of a model of one output, and the graph for them.
 
     `image` is the index of the input with the images.
     """
     inputs = _graph.in_order(model, _graph.check_inputs(images, model))
+    if len(model.outputs) > 1:
+        raise ValueError(
+            "`model` must have one output. Received: model "
+            f'"{model.name}" with {len(model.outputs)}. Explain '
+            "keras.Model(model.input, model.get_layer(name).output), compiled "
+            "with the loss of that output where it is a single value"
+        )
     symbols = [
         keras.KerasTensor((None, *array.shape[1:]), tensor.dtype)
         for array, tensor in zip(inputs, model.inputs, strict=True)
     ]
-    graph, index = _graph.Graph(model, symbols, image), 0
-    if head is not None or len(model.outputs) > 1:
-        names = _graph.output_names(model)
-        index = _index_of("head", head, names, len(model.outputs))
-    return inputs, graph, index
+    return inputs, _graph.Graph(model, symbols, image)
 
 
 def image_index(model: keras.Model, image_input: int | str | None) -> int:
     """Returns the index of the input with the images."""
     names = _graph.input_names(model)
     if image_input is not None:
-        return _index_of("image_input", image_input, names, len(names))
+        choices = [*names, *range(len(names))]
+        choice = _checks.one_of("image_input", image_input, choices)
+        return names.index(choice) if isinstance(choice, str) else choice
     images = [i for i, x in enumerate(model.inputs) if len(x.shape) == 4]
     if len(names) > 1 and len(images) != 1:
         raise ValueError(
@@ -116,9 +115,9 @@ def class_indices(
         raise ValueError(
             "`model` must return a value per class, (B, classes), or in "
             "grad_cam one at each position, (B, H, W, classes). Received: "
-            f'model "{model.name}" with an output of shape {shape}. Name '
-            "another with `head`, or give grad_cam a function of the output "
-            "as `class_index`, which returns a score per image"
+            f'model "{model.name}" with an output of shape {shape}. Give '
+            "grad_cam a function of the output as `class_index`, which returns "
+            "a score per image"
         )
     size, is_regression = shape[axis or 1], meaning == "values"
     if class_index is None and not (is_regression and size > 1):
@@ -142,13 +141,13 @@ def class_indices(
 
 
 def _kind_of_classes(
-    model: keras.Model, graph: _graph.Graph, index: int, count: int
+    model: keras.Model, graph: _graph.Graph, count: int
 ) -> str | None:
-    """Returns the kind of an output, or raises if it is not of classes."""
-    output = graph.outputs[index]
+    """Returns the kind of the output, or raises if it is not of classes."""
+    (output,) = graph.outputs
     kind = _graph.find_head(graph, output).kind
     class_indices(None, count, model, output)
-    meaning = _graph.find_meaning(model, index, kind)
+    meaning = _graph.find_meaning(model, kind)
     if meaning != "classes" and (meaning == "values" or output.shape[-1] == 1):
         raise ValueError(
             f'`model` must give classes. Received: model "{model.name}" with a '
@@ -157,10 +156,4 @@ def _kind_of_classes(
             'layers.Activation("sigmoid"), or compile it with '
             "keras.losses.BinaryCrossentropy(from_logits=True)"
         )
-    return _graph.loss_kind(model, index, kind)
-
-
-def _index_of(argument, value, names, count):
-    """Returns the index of one of `count` inputs or outputs."""
-    value = _checks.one_of(argument, value, [*names, *range(count)])
-    return names.index(value) if isinstance(value, str) else value
+    return _graph.loss_kind(model, kind)

@@ -8,11 +8,10 @@ import keras
 from cbam_keras import _checks, _graph
 from cbam_keras._graph import Graph, Step
 
-# Heat maps of fewer positions along an axis say little of where.
-MIN_SIDE = 5
-PERMUTED = (
-    "Permuted axes are followed through layers.Permute, not through Lambda or "
-    "another layer of your own"
+FOLLOWED = (
+    "Axes are followed through layers.Permute, not through Lambda or another "
+    "layer that changes them: explain a model of its outputs, "
+    "keras.Model(model.get_layer(name).output, model.output)"
 )
 
 
@@ -67,7 +66,7 @@ def find_target(
     if not candidates:
         shapes = [str(tuple(x.shape)) for step in steps for x in step.outputs]
         last = f'. The last one is "{maps[-1].step.path}"' if maps else ""
-        hint = graph.unreached() or (not maps and _find_loss(graph)) or PERMUTED
+        hint = graph.unreached() or FOLLOWED
         raise ValueError(
             "`layer` must return a feature map with several positions along "
             "each axis of the images, on the way to the output that is "
@@ -75,46 +74,7 @@ def find_target(
             f"and {_checks.first_few([*dict.fromkeys(shapes)], 4)}{last}. "
             f"{hint}"
         )
-    if layer is None:
-        _warn_of_grain(graph, candidates)
     return candidates[-1]
-
-
-def _find_loss(graph):
-    """Returns where positions of the images are lost, and a way around it."""
-    for step in graph.steps:
-        y = step.outputs[0]
-        if len(y.shape) > 2 and graph.axes(y) is None:
-            break
-    else:
-        return ""
-    if isinstance(step.operation, _graph.Fold):
-        return (
-            "Wrap the network without its pooling in TimeDistributed, and the "
-            "pooling in another one"
-        )
-    return (
-        f'Layer "{step.path}" changes axes; only layers.Permute is followed. '
-        f'Explain keras.Model(model.get_layer("{step.path}").output, '
-        "model.output), of its outputs"
-    )
-
-
-def _warn_of_grain(graph, candidates):
-    """Warns if heat has few positions, and names a layer that has more."""
-    target, lasts = candidates[-1], _graph.last_at_each_resolution(graph)
-    named = [x for x in candidates if x.step in lasts]
-    finer = [x for x in named if min(x.sides) >= MIN_SIDE]
-    if min(target.sides) >= MIN_SIDE or not finer:
-        return
-    positions, more = (
-        " x ".join(map(str, x.sides)) for x in (target, finer[-1])
-    )
-    _checks.warn(
-        f"Heat maps have a resolution of {positions} positions, that of the "
-        f'last feature map, "{target.step.path}". For {more} explain the layer '
-        f'"{finer[-1].step.path}"'
-    )
 
 
 def _feature_maps(graph):
@@ -166,13 +126,8 @@ def _named(graph, layer):
         )
     if not named:
         name = getattr(layer, "name", layer)
-        names = [step.path.split("/")[-1] for step in steps]
-        hint = graph.unreached()
-        hint = f". {hint}" if hint else _checks.did_you_mean(name, names, 5)
-        if name in names:
-            hint = ", which is in another model. Give its name"
         raise ValueError(
             "`layer` must be a layer of the model, or its name. Received: "
-            f"layer={name!r}{hint}"
+            f"layer={name!r}. {graph.unreached()}"
         )
     return named

@@ -60,15 +60,6 @@ class AttentionLayer(layers.Layer):
     # What `_apply_gate` changes nothing with.
     _neutral = 1.0
 
-    def __new__(cls, *args, **kwargs):
-        if shape := getattr(args[0] if args else None, "shape", ()):
-            raise TypeError(
-                f"{cls.__name__} must be made before it is called on features: "
-                f"write {cls.__name__}()(x). Received: a tensor of shape "
-                f"{tuple(shape)} as its first option"
-            )
-        return super().__new__(cls, *args, **kwargs)
-
     def __init__(self, *, data_format=None, **kwargs):
         super().__init__(**kwargs)
         self.data_format = _checks.data_format(data_format)

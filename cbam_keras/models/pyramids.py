@@ -37,9 +37,7 @@ def pyramid(model: keras.Model) -> keras.Model:
         raise ValueError(
             "`model` must have layers named stage1_block1_out and so on, as "
             "the networks of `cbam_keras.models` do. Get a network inside "
-            "another model with `get_layer` first. Received: "
-            f'model="{model.name}" with layers '
-            f"{[layer.name for layer in model.layers[:5]]}, ..."
+            f'another model by `get_layer`. Received: model "{model.name}"'
         )
     return keras.Model(
         model.input,

@@ -10,11 +10,7 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras.convert import load_torch_weights
-from cbam_keras.layers import (
-    AttentionLayer,
-    decisive_arguments,
-    differing_arguments,
-)
+from cbam_keras.layers import decisive_arguments, differing_arguments
 
 KERAS_ENDINGS = (".keras", ".weights.h5")
 TORCH_ENDINGS = (".pth", ".pth.tar", ".pt", ".safetensors")
@@ -33,59 +29,33 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
     if not path.endswith(endings) or not os.path.isfile(path):
         raise ValueError(
             "`weights` must be None or a file that exists and ends in one of "
-            f'{", ".join(endings)}. Received: weights="{path}"'
-            f"{_name_pretrained(model.name) * path.isidentifier()}"
+            f'{", ".join(endings)}. Received: weights="{path}". For weights '
+            "of ImageNet, use `insert_attention` in a network of "
+            "keras.applications, or models.EfficientNetLite0"
         )
     if path.endswith(TORCH_ENDINGS):
         load_torch_weights(model, path)
         return
+    cause = None
     try:
-        problem = _find_difference(model, path) or _load(model, path)
-    # Damaged files raise many kinds of errors.
+        problem = _find_difference(model, path)
+        if not problem:
+            with warnings.catch_warnings():
+                # Keras warns of each layer that does not fit, before the error.
+                warnings.simplefilter("ignore")
+                model.load_weights(path)
+    # Files that are damaged or of other networks raise many kinds of errors.
     except Exception as error:
-        raise ValueError(
-            "`weights` must be a complete file written by Keras. Received: "
-            f'weights="{path}", which is damaged, cut short or of another '
-            f"kind ({error}). Copy or download it again"
-        ) from error
-    if problem:
-        hint = ""
-        if any(isinstance(layer, AttentionLayer) for layer in model.layers):
-            hint = (
-                ". If it was saved without attention, build the model with "
-                "attention=None and call `insert_attention` afterwards"
-            )
-        raise ValueError(
-            f'`weights` must come from a network like "{model.name}". '
-            f'Received: weights="{path}", which {problem}. Build the model '
-            "with the arguments of the one that was saved: depth, width, "
-            f"classes, attention{hint}"
-        )
-
-
-def _name_pretrained(name: str) -> str:
-    """Returns where there are weights for who asks for some by a name."""
-    networks = {x.lower(): x for x in dir(keras.applications) if x[0].isupper()}
-    network = networks.get(name.replace("_", ""), "ResNet50")
-    return (
-        ". For weights of ImageNet, use insert_attention("
-        f'keras.applications.{network}(weights="imagenet"), "cbam"), or '
-        'models.EfficientNetLite0(weights="imagenet")'
-    )
-
-
-def _load(model: keras.Model, path: str) -> str:
-    """Loads weights; returns what is wrong with them, "" if nothing."""
-    try:
-        with warnings.catch_warnings():
-            # Keras warns of each layer that does not fit, before the error.
-            warnings.simplefilter("ignore")
-            model.load_weights(path)
-    except ValueError as error:
         # Keras adds a list of layers, which says no more.
-        cause = str(error).partition("\n\nList of objects")[0]
-        return f"does not fit ({cause})"
-    return ""
+        text = str(error).partition("\n\nList of objects")[0]
+        problem, cause = f"does not fit or is damaged ({text})", error
+    if problem:
+        raise ValueError(
+            f'`weights` must be a complete file of a network like "{model.name}'
+            f'". Received: weights="{path}", which {problem}. Build the model '
+            "with the arguments of the one that was saved: depth, width, "
+            "classes, attention; `insert_attention` adds attention afterwards"
+        ) from cause
 
 
 def _find_difference(model: keras.Model, path: str) -> str:

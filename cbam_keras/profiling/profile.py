@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 from keras import layers
@@ -130,7 +130,7 @@ class Profile(_terminal.Tabular):
 
 
 def profile_model(
-    model: keras.Model, input_shape: Sequence | Mapping | None = None
+    model: keras.Model, input_shape: Sequence | None = None
 ) -> Profile:
     """Counts trainable parameters and multiply-accumulates of a model.
 
@@ -149,9 +149,8 @@ def profile_model(
             by one. A subclassed model in another is not, with a warning.
             Attention inside a layer has a row of its own, without MACs.
         input_shape: Shape of the input without the batch, e.g. `(224, 224, 3)`.
-            For several inputs, a list of shapes in the order of `model.inputs`,
-            or a dictionary by input name. Defaults to `None`, which means that
-            of the model.
+            For several inputs, a list of shapes in the order of `model.inputs`.
+            Defaults to `None`, which means that of the model.
 
     Returns:
         A `Profile`. Its totals include the parameters of layers that are
@@ -237,16 +236,12 @@ def _rows(model: keras.Model, steps: Sequence) -> Iterator[LayerProfile]:
             )
 
 
-def _shapes(
-    model: keras.Model, input_shape: Sequence | Mapping | None
-) -> list[tuple]:
+def _shapes(model: keras.Model, input_shape: Sequence | None) -> list[tuple]:
     """Returns the shape of each input without the batch, all axes known."""
     axes_by_input = {x.name: tuple(x.shape[1:]) for x in model.inputs}
     shapes: list[Sequence]
     if input_shape is None:
         shapes = list(axes_by_input.values())
-    elif isinstance(input_shape, Mapping):
-        shapes = [input_shape.get(name, ()) for name in axes_by_input]
     elif all(isinstance(x, (tuple, list)) for x in input_shape):
         shapes = list(input_shape)
     else:
