@@ -171,12 +171,12 @@ CLASSES, ALL = "{class}/**", "{}/{class}/*"
         # The same folders: PlantVillage, folds, zooms, sites.
         (
             "<color|grayscale|segmented>/<rust|scab>/#.png",
-            [ALL, "color/{class}/*", CLASSES],
+            [ALL, "color/{class}/*"],
         ),
-        ("<fold_1|fold_2>/<a|b>/#.png", [ALL, "fold_1/{class}/*", CLASSES]),
+        ("<fold_1|fold_2>/<a|b>/#.png", [ALL, "fold_1/{class}/*"]),
         (
             "<s1|s2>/<train|test>/<cat|dog>/#.png",
-            [f"{x}/{{split}}/{{class}}/*" for x in ("{}", "s1")] + [CLASSES],
+            [f"{x}/{{split}}/{{class}}/*" for x in ("{}", "s1")],
         ),
         # A dataset twice: flowers, malaria.
         ("<|flowers/><daisy|rose>/#.png", ["**/{class}/*", "{class}/*"]),
@@ -196,22 +196,14 @@ CLASSES, ALL = "{class}/**", "{}/{class}/*"
         (
             "ben/SOB/<ad|fi>/<p0|p1|p2>/<40X|100X>/#.png "
             "mal/SOB/<du|lo>/<p3|p4|p5>/<40X|100X>/#.png",
-            [
-                "{class}/SOB/{}/{group}/{}/*",
-                CLASSES,
-                "{}/SOB/{class}/{}/{}/*",
-            ],
+            ["{class}/SOB/{}/{group}/{}/*", CLASSES],
         ),
         (
             "ben/SOB/<ad|du>/<p0|p1|p2>/#.png mal/SOB/<ad|du>/<p3|p4|p5>/#.png",
-            [
-                "{class}/SOB/{}/{group}/*",
-                "{}/SOB/{class}/{group}/*",
-                "ben/SOB/{class}/{group}/*",
-            ],
+            ["{class}/SOB/{}/{group}/*", "{}/SOB/{class}/{group}/*"],
         ),
         # Two groups are too few for three splits.
-        ("a/<p0|p1>/#.png b/<p2|p3>/#.png", [CLASSES, ALL]),
+        ("a/<p0|p1>/#.png b/<p2|p3>/#.png", [CLASSES]),
         ("<cat|dog>/<|p1/>#.png", [CLASSES, "{class}/*"]),
         ("<cat|dog>/<train|test>/#.png", ["{class}/{split}/*"]),
         # A split beside classes, or a class of such a name.
