@@ -1,7 +1,6 @@
 """Folders of images and of masks, paired by names or by patterns."""
 
 import collections
-import dataclasses
 import itertools
 import os
 import pathlib
@@ -9,8 +8,6 @@ import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.data.decoding import ENDINGS
@@ -20,10 +17,8 @@ from cbam_keras.data.folders import (
     find_ending,
     find_image_files,
     find_roots,
-    find_splits,
     find_visible,
-    finish,
-    make_examples,
+    make_dataset,
 )
 from cbam_keras.data.layouts import (
     PARTS,
@@ -38,7 +33,6 @@ from cbam_keras.data.layouts import (
     write_literal,
 )
 from cbam_keras.data.patterns import Pattern, normalize
-from cbam_keras.data.splits import SPLITS
 
 # What names may mean in the patterns of images and of masks.
 NAMES = ("name", "split", "group")
@@ -56,12 +50,12 @@ def from_pairs(
 
     `images` and `masks` are patterns below it, or `masks` is another folder.
     """
-    root = find_roots({"train": data})["train"]
-    folder = root
-    patterns = [] if images is None else make_patterns(images, masks)
+    root = folder = find_roots({"train": data})["train"]
     visible = find_visible(root, "**/*")
     files = [x for x in visible if x.suffix.lower() in ENDINGS]
-    if patterns:
+    texts: list[Any] = [] if images is None else [images, masks]
+    if images is not None:
+        patterns = make_patterns(images, masks)
         named = _match(root, files, patterns)
     else:
         folder = find_roots({"train": masks or data}, "masks")["train"]
@@ -69,14 +63,14 @@ def from_pairs(
         files_of_masks = find_image_files(folder, "**/*")
         named = _name(root, files), _name(folder, files_of_masks)
     pairs, alone = _pair(*named)
-    if not pairs and patterns:
+    if not pairs and texts:
         _refuse_patterns(root, patterns, named)
     if not pairs:
         _refuse_folders(root, folder, files, files_of_masks)
     left_out = collections.Counter[str]()
     for what, rest in zip(("a mask", "an image"), alone, strict=True):
         left_out[f"without {what}"] += len(rest)
-    if patterns:
+    if texts:
         left_out["in neither pattern"] = len(files) - sum(map(len, named))
     if left_out := +left_out:
         names = _checks.first_few([*itertools.chain(*alone)])
@@ -87,23 +81,12 @@ def from_pairs(
     for file in visible:
         ending = find_ending(file.name)
         left_out[ending] += ending in READERS
-    split_of = find_splits({named[0][x].get("split", "train") for x in pairs})
-    splits = {}
-    for split in (x for x in SPLITS if x in split_of.values()):
-        paths = [
-            path
-            for path in pairs
-            if split_of[named[0][path].get("split", "train")] == split
-        ]
-        groups = [named[0][path].get("group", "") for path in paths]
-        splits[split] = dataclasses.replace(
-            make_examples(
-                paths, [0] * len(paths), groups if any(groups) else None
-            ),
-            masks=np.array([pairs[path] for path in paths], object),
-        )
-    texts = [pattern.text for pattern in patterns]
-    return finish(splits, (), +left_out, root, *texts)
+    rows = [
+        {"split": "train", **named[0][path], "path": path, "mask": mask}
+        for path, mask in pairs.items()
+    ]
+    splits = {row["split"] for row in rows}
+    return make_dataset(rows, splits, (), +left_out, root, *texts)
 
 
 def make_patterns(images: object, masks: object) -> list[Pattern]:
