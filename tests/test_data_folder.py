@@ -119,9 +119,7 @@ def test_another_image_of_the_same_name_and_size_is_noticed(tmp_path, ending):
 
 
 def test_a_missing_folder_is_refused(tmp_path):
-    (tmp_path / "fashion").mkdir()
-    message = 'a folder that exists.*no folder. Did you mean "fashion"'
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match="a folder that exists.*no folder"):
         data.load(tmp_path / "fashoin")
 
 

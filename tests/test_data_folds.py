@@ -87,8 +87,8 @@ def test_canvases_of_a_digit_are_in_one_fold(grey_digits):
         (
             {"folds": 6},
             "Each class must have at least 6 images for folds=6. Received: "
-            'arrays, with fewer of class "0" (5). Add images, or remove the '
-            "class everywhere, or take fewer folds",
+            'arrays, with fewer of class "0" (5). Number labels from 0 without '
+            "gaps, add images, or remove the class everywhere, or take fewer",
         ),
     ],
 )

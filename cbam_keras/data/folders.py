@@ -33,19 +33,18 @@ LAYOUTS = (
 
 
 def describe_missing(path: str | os.PathLike) -> str:
-    """Returns what is in place of a folder, or what has a similar name."""
-    path = pathlib.Path(path).expanduser()
-    if file := describe_file(path):
-        return file
-    folders = [folder.name for folder in path.parent.glob("*/")]
-    hint = _checks.did_you_mean(path.name, folders)
-    return f"where there is no folder{hint}"
+    """Returns what is in place of a folder."""
+    file = describe_file(pathlib.Path(path).expanduser())
+    return file or "where there is no folder"
 
 
 def from_folder(data: Any, pattern: str | None = None) -> Dataset:
     """Returns the images of a folder, or of one for each split, as paths."""
     is_several = isinstance(data, Mapping)
-    roots = find_roots(data if is_several else {"train": data})
+    given = data if is_several else {"train": data}
+    split_of = name_splits(map(str, given))
+    roots = {split_of.get(str(x), x): find_root(given[x]) for x in given}
+    check_names(roots)
     root = pathlib.Path(os.path.commonpath([*roots.values()]))
     places = [*roots.items()]
     left_out, endings = collections.Counter[str](), collections.Counter[str]()
@@ -96,24 +95,15 @@ def make_pattern(text: str, is_of_split: bool = False) -> Pattern:
     return Pattern(text, names, "class")
 
 
-def find_roots(
-    data: Mapping, argument: str = "data"
-) -> dict[str, pathlib.Path]:
-    """Returns the folders of splits, which must exist, in their order."""
-    split_of = name_splits(map(str, data))
-    roots = {split_of.get(str(x), x): data[x] for x in data}
-    check_names(roots)
-    for path in roots.values():
-        if not os.path.isdir(os.path.expanduser(path)):
-            raise ValueError(
-                f"`{argument}` must be a folder that exists. Received: "
-                f'{argument}="{path}", {describe_missing(path)}'
-            )
-    return {
-        split: pathlib.Path(os.path.abspath(os.path.expanduser(roots[split])))
-        for split in SPLITS
-        if split in roots
-    }
+def find_root(path: Any, argument: str = "data") -> pathlib.Path:
+    """Returns the absolute path of a folder, which must exist."""
+    folder = pathlib.Path(os.path.abspath(os.path.expanduser(path)))
+    if not folder.is_dir():
+        raise ValueError(
+            f"`{argument}` must be a folder that exists. Received: "
+            f'{argument}="{path}", {describe_missing(path)}'
+        )
+    return folder
 
 
 def make_dataset(

@@ -16,7 +16,7 @@ from cbam_keras.data.folders import (
     enter_folder,
     find_ending,
     find_image_files,
-    find_roots,
+    find_root,
     find_visible,
     make_dataset,
 )
@@ -50,14 +50,14 @@ def from_pairs(
 
     `images` and `masks` are patterns below it, or `masks` is another folder.
     """
-    root = folder = find_roots({"train": data})["train"]
+    root = folder = find_root(data)
     visible = find_visible(root, "**/*")
     files = [x for x in visible if x.suffix.lower() in ENDINGS]
     patterns = [] if images is None else make_patterns(images, masks)
     if patterns:
         named = _match(root, files, patterns)
     else:
-        folder = find_roots({"train": masks or data}, "masks")["train"]
+        folder = find_root(masks or data, "masks")
         files = [x for x in files if folder not in x.parents]
         files_of_masks = find_image_files(folder, "**/*")
         named = _name(root, files), _name(folder, files_of_masks)

@@ -104,19 +104,16 @@ class Source:
             )
         columns = [f"{name}_column" for name in COLUMNS]
         of_pattern = "folder" if self.masks is None else ""
-        for names, kinds, what in (
+        for names, needed, what in (
             ([*columns, "image_folder"], "table", "CSV files and data frames"),
             (["pattern"], of_pattern, "folders of images by class"),
             (OF_TFDS, "tfds", "datasets of TensorFlow Datasets"),
         ):
-            values = {x: getattr(self, x) for x in names}
-            received = [f"{x}={y}" for x, y in values.items() if y is not None]
-            if received and kind not in kinds:
-                listed = " and ".join(f"`{name}`" for name in names)
-                raise ValueError(
-                    f"{listed} {'are' if len(names) > 1 else 'is'} only for "
-                    f"{what}. Received: {', '.join(received)}"
-                )
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and kind != needed:
+                    message = f"`{name}` is only for {what}. Received: "
+                    raise ValueError(f"{message}{name}={value!r}")
         if self.pattern is not None:
             make_pattern(self.pattern, isinstance(self.data, Mapping))
         if self.masks is not None and kind in ("embedded", "tfds"):

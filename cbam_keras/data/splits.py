@@ -232,12 +232,12 @@ def check_classes(
                 "which is not judged there"
             )
         elif few:
-            add = f"Add images, or remove the class everywhere{advice}"
             raise ValueError(
                 f"Each class must have at least "
                 f"{_checks.count(needed, 'image')} {place}. "
                 f"Received: {received}, with fewer of class "
-                f"{_checks.first_few(few)}. {_describe_gaps(dataset) or add}"
+                f"{_checks.first_few(few)}. Number labels from 0 without gaps, "
+                f"add images, or remove the class everywhere{advice}"
             )
 
 
@@ -332,15 +332,3 @@ def _identify(dataset, examples, row):
     # Images of arrays are counted over all splits.
     name = f"image {examples.places[row]}"
     return name, hashlib.blake2b(image.tobytes()).digest()
-
-
-def _describe_gaps(dataset):
-    """Returns how to number labels that leave numbers out, if they do."""
-    names = dataset.class_names
-    labels = [part.labels for part in dataset.splits.values()]
-    used = np.unique(np.concatenate(labels))
-    if names != tuple(map(str, range(len(names)))) or len(used) == len(names):
-        return None
-    if len(used) == len(names) - used[0]:
-        return f"Labels count from 0: subtract {used[0]} from all of them"
-    return "Number the labels from 0 without gaps"
