@@ -130,13 +130,13 @@ def make_dataset(
         )
     columns = {
         key: np.array([row[key] for row in rows], object)
-        for key in ("path", "group", "mask")
-        if all(key in row for row in rows)
+        for key in ("group", "mask")
+        if any(key in row for row in rows)
     }
     numbers = {name: number for number, name in enumerate(class_names)}
     labels = [numbers[row["class"]] if numbers else 0 for row in rows]
     examples = Examples(
-        columns["path"],
+        np.array([row["path"] for row in rows], object),
         np.array(labels, "int32"),
         groups=columns.get("group"),
         masks=columns.get("mask"),

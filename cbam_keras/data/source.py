@@ -20,7 +20,6 @@ from cbam_keras.data.pairs import from_pairs
 from cbam_keras.data.splits import (
     check_classes,
     check_folds,
-    check_masks,
     complete,
     pool,
     warn_of_copies,
@@ -241,13 +240,12 @@ class Source:
         # A published dataset is taken as it is, classes without images too.
         is_published = self.kind in ("embedded", "tfds")
         is_checked = folds is not None or not is_published
-        check = check_classes if self.masks is None else check_masks
         if is_checked:
-            check(dataset, received, folds)
+            check_classes(dataset, received, folds)
         dataset = complete(dataset, self.validation_fraction, seed, folds, fold)
         if is_checked:
             # Groups may be too few for each split.
-            check(dataset, received)
+            check_classes(dataset, received)
         if not is_published:
             leaks += warn_of_copies(dataset)
         return dataclasses.replace(dataset, leaks=leaks)

@@ -202,10 +202,13 @@ def _cut(count, validation_fraction, test):
 def check_classes(
     dataset: Dataset, received: str, folds: int | None = None
 ) -> None:
-    """Raises unless there are two classes, and of each images to train with."""
+    """Raises unless there are two classes, and of each images to train with.
+
+    With masks all images count, and classes that are not trained are warned of.
+    """
     names, splits = dataset.class_names, dataset.splits
-    is_grouped = any(examples.is_grouped for examples in splits.values())
-    if len(names) < 2:
+    has_masks = splits["train"].masks is not None
+    if len(names) < 2 and not has_masks:
         raise ValueError(
             "A dataset must have at least two classes, in a folder a folder "
             f"of images for each. Received: {received} with the classes "
@@ -219,11 +222,12 @@ def check_classes(
             # Each fold tests one, and leaves two to train and validate.
             needed = max(folds, 2 + 2 // (folds - 1))
             place, advice = f"for folds={folds}", ", or take fewer folds"
-        if is_grouped:
+        if examples.is_grouped:
             advice += f", or take smaller groups by {dataset.grouped_by}"
-        counts = np.bincount(examples.labels, minlength=len(names))
+        labels, count = examples.labels, 1 if has_masks else len(names)
+        counts = np.bincount(labels, minlength=count)
         few = [
-            f'"{names[i]}" ({counts[i]})'
+            f'"{"with a mask" if has_masks else names[i]}" ({counts[i]})'
             for i in np.flatnonzero(counts < needed)
         ]
         if few and split != "train" and len(examples):
@@ -239,28 +243,14 @@ def check_classes(
                 f"{_checks.first_few(few)}. Number labels from 0 without gaps, "
                 f"add images, or remove the class everywhere{advice}"
             )
-
-
-def check_masks(
-    dataset: Dataset, received: str, folds: int | None = None
-) -> None:
-    """Raises unless there are enough images; warns of classes not trained."""
-    for split, examples in dataset.splits.items():
-        needed = 1 + (split == "train") * (len(SPLITS) - len(dataset.splits))
-        needed = needed if folds is None else max(folds, 3)
-        if len(examples) < needed:
-            raise ValueError(
-                f"There must be at least {_checks.count(needed, 'image')} with "
-                f'a mask in "{split}". Received: {received}, with '
-                f"{len(examples)}"
+    if has_masks and len(splits) == len(SPLITS):
+        pixels = splits["train"].pixels.sum(axis=0)
+        absent = [names[i] for i in np.flatnonzero(pixels == 0)]
+        if absent:
+            _checks.warn(
+                f"No training image has a pixel of {_checks.first_few(absent)}"
+                ", so these classes are not learned"
             )
-    absent = np.flatnonzero(dataset.splits["train"].pixels.sum(axis=0) == 0)
-    if len(absent) and len(dataset.splits) == len(SPLITS):
-        names = [dataset.class_names[index] for index in absent]
-        _checks.warn(
-            f"No training image has a pixel of {_checks.first_few(names)}, so "
-            "these classes are not learned"
-        )
 
 
 def warn_of_divided_groups(dataset: Dataset) -> tuple[str, ...]:
