@@ -137,7 +137,6 @@ def test_what_is_downloaded_is_read_by_every_backend(tmp_path, monkeypatch):
         ("cifar10", {}, '"cifar10" must be prepared in .*--download'),
         ("coco/2017", {"download": True}, "one class per image.*'objects'"),
         ("cifra-10", {}, r'no folder \(.*failed.\). Did you mean "cifar10"\?$'),
-        ("mnsit", {}, 'Did you mean "mnsitt"?'),
         ("notes", {}, "which is a file: pandas or NumPy may read it; pass arr"),
         ("a.h5", {}, "which is a file: h5py may read it; pass arrays"),
         ("a.png", {}, "which is one image: pass a folder with a folder for"),
@@ -150,7 +149,6 @@ def test_what_cannot_be_read_is_refused(
     tmp_path, monkeypatch, name, options, message
 ):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mnsitt").mkdir()
     for file in ("notes", "a.h5", "a.png", "a.zip"):
         (tmp_path / file).write_text("")
     with pytest.raises(ValueError, match=message):

@@ -177,26 +177,17 @@ def complete(
     train = splits["train"]
     fraction = None if "validation" in splits else validation_fraction
     test = "test" not in splits
-    if isinstance(train, DiskExamples):
-        rows = _cut(len(train), fraction, test)
-    else:
-        groups = train.groups if train.is_grouped else None
-        rows = stratify(train.labels, fraction, seed, test, groups, folds, fold)
+    # Labels that are read from disk are not known.
+    labels, groups = np.zeros(len(train), int), None
+    if not isinstance(train, DiskExamples):
+        labels, groups = train.labels, train.groups
+        groups = groups if train.is_grouped else None
+    rows = stratify(labels, fraction, seed, test, groups, folds, fold)
     parts = {split: train.take(rows[split]) for split in SPLITS}
     parts |= {split: splits[split] for split in splits if split != "train"}
     if dataset.draw is not None:
         parts = {x: dataset.draw(parts[x], x, seed) for x in parts}
     return dataclasses.replace(dataset, splits=parts)
-
-
-def _cut(count, validation_fraction, test):
-    """Returns the indices of each split where labels are not known."""
-    tested = round(TEST_FRACTION * count) if test else 0
-    validated = 0
-    if validation_fraction is not None:
-        validated = max(1, round(validation_fraction * (count - tested)))
-    parts = np.split(np.arange(count), [tested, count - validated])
-    return dict(zip(("test", "train", "validation"), parts, strict=True))
 
 
 def check_classes(
