@@ -96,7 +96,7 @@ HIDDEN = """
     ImageData.batch_size ImageData.boxes ImageData.commonest
     ImageData.fingerprint ImageData.folds ImageData.ignore_index
     ImageData.leaks ImageData.notes ImageData.scale ImageData.seed
-    ImageData.skipped ImageData.source Profile.input_shape Profile.model
+    ImageData.source Profile.input_shape Profile.model
     Ranking.best_options Ranking.choice Ranking.code Ranking.ranked
     Ranking.test_accuracy Results.comparisons Results.data Results.folds
     Results.guess Results.kind Results.labels Results.question Results.settings

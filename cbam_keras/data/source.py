@@ -20,7 +20,6 @@ from cbam_keras.data.pairs import from_pairs
 from cbam_keras.data.splits import (
     check_classes,
     check_folds,
-    check_masks,
     complete,
     pool,
     warn_of_copies,
@@ -104,19 +103,16 @@ class Source:
             )
         columns = [f"{name}_column" for name in COLUMNS]
         of_pattern = "folder" if self.masks is None else ""
-        for names, kinds, what in (
+        for names, needed, what in (
             ([*columns, "image_folder"], "table", "CSV files and data frames"),
             (["pattern"], of_pattern, "folders of images by class"),
             (OF_TFDS, "tfds", "datasets of TensorFlow Datasets"),
         ):
-            values = {x: getattr(self, x) for x in names}
-            received = [f"{x}={y}" for x, y in values.items() if y is not None]
-            if received and kind not in kinds:
-                listed = " and ".join(f"`{name}`" for name in names)
-                raise ValueError(
-                    f"{listed} {'are' if len(names) > 1 else 'is'} only for "
-                    f"{what}. Received: {', '.join(received)}"
-                )
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and kind != needed:
+                    message = f"`{name}` is only for {what}. Received: "
+                    raise ValueError(f"{message}{name}={value!r}")
         if self.pattern is not None:
             make_pattern(self.pattern, isinstance(self.data, Mapping))
         if self.masks is not None and kind in ("embedded", "tfds"):
@@ -244,13 +240,12 @@ class Source:
         # A published dataset is taken as it is, classes without images too.
         is_published = self.kind in ("embedded", "tfds")
         is_checked = folds is not None or not is_published
-        check = check_classes if self.masks is None else check_masks
         if is_checked:
-            check(dataset, received, folds)
+            check_classes(dataset, received, folds)
         dataset = complete(dataset, self.validation_fraction, seed, folds, fold)
         if is_checked:
             # Groups may be too few for each split.
-            check(dataset, received)
+            check_classes(dataset, received)
         if not is_published:
             leaks += warn_of_copies(dataset)
         return dataclasses.replace(dataset, leaks=leaks)

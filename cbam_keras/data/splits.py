@@ -177,11 +177,12 @@ def complete(
     train = splits["train"]
     fraction = None if "validation" in splits else validation_fraction
     test = "test" not in splits
-    if isinstance(train, DiskExamples):
-        rows = _cut(len(train), fraction, test)
-    else:
-        groups = train.groups if train.is_grouped else None
-        rows = stratify(train.labels, fraction, seed, test, groups, folds, fold)
+    # Labels that are read from disk are not known.
+    labels, groups = np.zeros(len(train), int), None
+    if not isinstance(train, DiskExamples):
+        labels, groups = train.labels, train.groups
+        groups = groups if train.is_grouped else None
+    rows = stratify(labels, fraction, seed, test, groups, folds, fold)
     parts = {split: train.take(rows[split]) for split in SPLITS}
     parts |= {split: splits[split] for split in splits if split != "train"}
     if dataset.draw is not None:
@@ -189,23 +190,16 @@ def complete(
     return dataclasses.replace(dataset, splits=parts)
 
 
-def _cut(count, validation_fraction, test):
-    """Returns the indices of each split where labels are not known."""
-    tested = round(TEST_FRACTION * count) if test else 0
-    validated = 0
-    if validation_fraction is not None:
-        validated = max(1, round(validation_fraction * (count - tested)))
-    parts = np.split(np.arange(count), [tested, count - validated])
-    return dict(zip(("test", "train", "validation"), parts, strict=True))
-
-
 def check_classes(
     dataset: Dataset, received: str, folds: int | None = None
 ) -> None:
-    """Raises unless there are two classes, and of each images to train with."""
+    """Raises unless there are two classes, and of each images to train with.
+
+    With masks all images count, and classes that are not trained are warned of.
+    """
     names, splits = dataset.class_names, dataset.splits
-    is_grouped = any(examples.is_grouped for examples in splits.values())
-    if len(names) < 2:
+    has_masks = splits["train"].masks is not None
+    if len(names) < 2 and not has_masks:
         raise ValueError(
             "A dataset must have at least two classes, in a folder a folder "
             f"of images for each. Received: {received} with the classes "
@@ -219,11 +213,12 @@ def check_classes(
             # Each fold tests one, and leaves two to train and validate.
             needed = max(folds, 2 + 2 // (folds - 1))
             place, advice = f"for folds={folds}", ", or take fewer folds"
-        if is_grouped:
+        if examples.is_grouped:
             advice += f", or take smaller groups by {dataset.grouped_by}"
-        counts = np.bincount(examples.labels, minlength=len(names))
+        labels, count = examples.labels, 1 if has_masks else len(names)
+        counts = np.bincount(labels, minlength=count)
         few = [
-            f'"{names[i]}" ({counts[i]})'
+            f'"{"with a mask" if has_masks else names[i]}" ({counts[i]})'
             for i in np.flatnonzero(counts < needed)
         ]
         if few and split != "train" and len(examples):
@@ -232,35 +227,21 @@ def check_classes(
                 "which is not judged there"
             )
         elif few:
-            add = f"Add images, or remove the class everywhere{advice}"
             raise ValueError(
                 f"Each class must have at least "
                 f"{_checks.count(needed, 'image')} {place}. "
                 f"Received: {received}, with fewer of class "
-                f"{_checks.first_few(few)}. {_describe_gaps(dataset) or add}"
+                f"{_checks.first_few(few)}. Number labels from 0 without gaps, "
+                f"add images, or remove the class everywhere{advice}"
             )
-
-
-def check_masks(
-    dataset: Dataset, received: str, folds: int | None = None
-) -> None:
-    """Raises unless there are enough images; warns of classes not trained."""
-    for split, examples in dataset.splits.items():
-        needed = 1 + (split == "train") * (len(SPLITS) - len(dataset.splits))
-        needed = needed if folds is None else max(folds, 3)
-        if len(examples) < needed:
-            raise ValueError(
-                f"There must be at least {_checks.count(needed, 'image')} with "
-                f'a mask in "{split}". Received: {received}, with '
-                f"{len(examples)}"
+    if has_masks and len(splits) == len(SPLITS):
+        pixels = splits["train"].pixels.sum(axis=0)
+        absent = [names[i] for i in np.flatnonzero(pixels == 0)]
+        if absent:
+            _checks.warn(
+                f"No training image has a pixel of {_checks.first_few(absent)}"
+                ", so these classes are not learned"
             )
-    absent = np.flatnonzero(dataset.splits["train"].pixels.sum(axis=0) == 0)
-    if len(absent) and len(dataset.splits) == len(SPLITS):
-        names = [dataset.class_names[index] for index in absent]
-        _checks.warn(
-            f"No training image has a pixel of {_checks.first_few(names)}, so "
-            "these classes are not learned"
-        )
 
 
 def warn_of_divided_groups(dataset: Dataset) -> tuple[str, ...]:
@@ -332,15 +313,3 @@ def _identify(dataset, examples, row):
     # Images of arrays are counted over all splits.
     name = f"image {examples.places[row]}"
     return name, hashlib.blake2b(image.tobytes()).digest()
-
-
-def _describe_gaps(dataset):
-    """Returns how to number labels that leave numbers out, if they do."""
-    names = dataset.class_names
-    labels = [part.labels for part in dataset.splits.values()]
-    used = np.unique(np.concatenate(labels))
-    if names != tuple(map(str, range(len(names)))) or len(used) == len(names):
-        return None
-    if len(used) == len(names) - used[0]:
-        return f"Labels count from 0: subtract {used[0]} from all of them"
-    return "Number the labels from 0 without gaps"
