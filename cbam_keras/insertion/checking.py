@@ -33,8 +33,6 @@ WRONG = {
     "cannot_close": f"cannot close: factors from {_LIMITS}",
     "cannot_open": f"cannot open: factors from {_LIMITS}",
 }
-NEAREST = "nearest of ours: {match.words}; first difference: "
-NEAREST += "{match.first_difference}"
 RIGHT = {
     "is_residual": f"x + x * gate: factors from {_LIMITS}",
     "adds": "adds, does not multiply",
@@ -175,9 +173,7 @@ def row_of(gate: Gate) -> CheckedGate:
         low, high = math.nan, math.nan
         if gate.probes and gate.probes.has_factors:
             low, high = gate.probes.range
-        equal = gate.match if gate.is_equal else None
-        is_ours = gate.probes is None
-        reasons = []
+        equal, reasons = gate.match, []
         if equal and gate.probes:
             reasons = trains_otherwise(equal, gate.probes)
         notes = [*_notes(gate)]
@@ -191,7 +187,7 @@ def row_of(gate: Gate) -> CheckedGate:
         passed=passed,
         equals=equal.code if equal else "",
         kind=kind_of(equal.layer_class) if equal else "",
-        adopted=bool(equal) and not (is_ours or reasons or cut.inside),
+        adopted=bool(equal) and not (cut.is_ours or reasons or cut.inside),
         low=low,
         high=high,
         difference=equal.difference if equal else math.nan,
@@ -202,16 +198,14 @@ def row_of(gate: Gate) -> CheckedGate:
 
 def _verdict(gate):
     """Returns whether a gate passes, and the sentence on it."""
-    probes, found = gate.probes, gate.match
+    probes = gate.probes
     if gate.problem:
         return not gate.problem.startswith(FAILED), gate.problem
-    if gate.is_equal:
-        return True, found.words
+    if gate.match:
+        return True, gate.match.words
     for name, words in WRONG.items():
         if getattr(probes, name):
             return False, words.format(probes=probes)
-    if found:
-        return True, NEAREST.format(match=found)
     words = next(RIGHT[name] for name in RIGHT if getattr(probes, name))
     return True, words.format(probes=probes)
 
@@ -221,8 +215,6 @@ def _notes(gate):
     cut, probes = gate.cut, gate.probes
     if probes and probes.is_alone:
         yield "returns the factors alone"
-    if gate.is_equal and gate.match.note:
-        yield gate.match.note
     if cut.inside:
         yield f"inside of a layer of class {cut.inside}"
     if cut.own is None or gate.problem:

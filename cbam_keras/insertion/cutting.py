@@ -4,11 +4,10 @@ import contextlib
 import dataclasses
 import functools
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import layers, ops
 
 from cbam_keras import _checks, _graph
@@ -16,10 +15,6 @@ from cbam_keras.layers import AttentionLayer
 
 # A part of more calls is no gate.
 MOST_CALLS = 60
-# The epsilon of batch normalization in our gates.
-EPSILON = 1e-5
-
-
 # Calls between a sigmoid and a product: they repeat and resize.
 MOST_BETWEEN = 4
 
@@ -98,6 +93,12 @@ class Cut:
         ]
 
     @functools.cached_property
+    def norms(self) -> list[keras.layers.BatchNormalization]:
+        """Its batch normalization."""
+        kind = layers.BatchNormalization
+        return [layer for layer in self.layers if isinstance(layer, kind)]
+
+    @functools.cached_property
     def variables(self) -> list[keras.Variable]:
         """The weights, each once."""
         variables = {
@@ -106,56 +107,9 @@ class Cut:
             for variable in getattr(node.operation, "variables", ())
             if "float" in variable.dtype
         }
-        return list(variables.values())
-
-    @functools.cached_property
-    def norms(self) -> dict[int, keras.layers.BatchNormalization]:
-        """Batch normalization, by the ids of its weights."""
-        return {
-            id(variable): layer
-            for layer in self.layers
-            if isinstance(layer, layers.BatchNormalization)
-            for variable in layer.variables
-        }
-
-    @functools.cached_property
-    def entries(self) -> list[list[keras.Variable | None]]:
-        """The weights, those of batch normalization together.
-
-        They are scale, offset, mean and variance, `None` where it has none.
-        """
-        norms, entries, read = self.norms, [], set()
-        for variable in self.variables:
-            norm = norms.get(id(variable))
-            if norm is None:
-                entries.append([variable])
-            elif norm not in read:
-                read.add(norm)
-                moments = [norm.moving_mean, norm.moving_variance]
-                entries.append([norm.gamma, norm.beta, *moments])
         # Ours have batch normalization after all others.
-        return sorted(entries, key=len)
-
-    def weights(
-        self, values: Mapping[int, np.ndarray]
-    ) -> list[list[np.ndarray]]:
-        """Returns values of `entries`, for the epsilon of our gates.
-
-        `values` are by the ids of variables.
-        """
-        weights: list[list[np.ndarray]] = []
-        for *first, last in self.entries:
-            array = values[id(last)]
-            arrays = [
-                neutral if x is None else values[id(x)]
-                for x, neutral in zip(
-                    first, [array * 0 + 1, array * 0, array], strict=False
-                )
-            ]
-            if first:
-                array = array + (self.norms[id(last)].epsilon - EPSILON)
-            weights.append([*arrays, array])
-        return weights
+        last = {id(x) for norm in self.norms for x in norm.variables}
+        return sorted(variables.values(), key=lambda x: id(x) in last)
 
     @property
     def activations(self) -> set[str]:

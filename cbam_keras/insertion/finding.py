@@ -36,11 +36,6 @@ class Gate:
     match: Match | None = None
     problem: str = ""
 
-    @property
-    def is_equal(self) -> bool:
-        """Whether a layer of ours computes the same."""
-        return self.match is not None and not self.match.first_difference
-
 
 def gates_of(model: Any, images: object = None) -> list[Gate]:
     """Returns the gates of a model, or of a layer or function of a shape."""
@@ -122,8 +117,8 @@ def _gates(model, values, prefix="", inside=""):
         is_sum = _graph.kind_of(cut.operation) in _graph.ADDITIONS
         if (
             within
-            and not gate.is_equal
-            and (is_sum or any(x.is_equal for x in within))
+            and not gate.match
+            and (is_sum or any(x.match for x in within))
         ):
             continue
         gates = [x for x in gates if x not in within]
@@ -132,7 +127,7 @@ def _gates(model, values, prefix="", inside=""):
             both = Cut(cut.path, first.cut.source, cut.product, nodes)
             both = dataclasses.replace(both, inside=inside)
             joined, _ = _examine(both, values)
-            if joined and joined.is_equal:
+            if joined and joined.match:
                 gates.remove(first)
                 gate = joined
         gates.append(gate)
@@ -173,7 +168,7 @@ def _examine(cut, values):
             problem += "outputs of another shape"
         return None, Gate(cut, problem=problem) if is_meant else None
     gate = _measured(cut, values)
-    is_gate = gate.is_equal or gate.probes and gate.probes.is_attention
+    is_gate = gate.match or gate.probes and gate.probes.is_attention
     if is_gate or cut.is_given:
         return gate, None
     if cut.is_gated and not cut.own:
@@ -205,7 +200,7 @@ def _measured(cut, values):
             except Exception as error:  # noqa: BLE001
                 problem = problem or f"{FAILED}: {_reason(error)}"
                 continue
-            if gate.is_equal:
+            if gate.match:
                 return gate
             if best is None or probes.is_attention > best.probes.is_attention:
                 best = gate

@@ -75,20 +75,15 @@ class Probes:
         pairs = zip(cut.shape[1:], shape[1:], strict=True)
         other = [size or small + 1 for size, small in pairs]
         self.positive = np.abs(x) * means
-        self.features = {
-            "features of mean 0": x,
-            "features after a ReLU": np.maximum(x, 0),
-            "positive features": self.positive,
-            "features of scale 20": 20 * x,
-            "features of another size": generator.normal(size=(1, *other)),
-        }
+        self.features = [x, np.maximum(x, 0), self.positive, 20 * x]
+        self.features.append(generator.normal(size=(1, *other)))
         if own is not None:
-            self.features["the network's own features"] = own
+            self.features.append(own)
         self.x = x
         self.direction = generator.normal(size=shape)
         y = self.run(x)
         self.is_alone = y.shape != x.shape or self._is_map(y)
-        self.outputs = {name: self.run(z) for name, z in self.features.items()}
+        self.outputs = [*map(self.run, self.features)]
 
     def run(self, x, values=(), training=False):
         """Returns what the part gives of features, with other weights."""
@@ -135,47 +130,45 @@ class Probes:
 
     @functools.cached_property
     def others(self):
-        """Names of probes, with other weights and features.
+        """Other weights, features, and what the part gives of them.
 
         In some factors reach their limits, in others hidden units exceed 100
         while factors do not.
         """
-        kernels, values = self._other_values(1)
-        probes = [("other weights", values, self.positive)]
+        values = self._other_values(1)
+        probes = [(values, self.positive)]
         for x in (self.x, self.positive, -self.positive):
-            probes.append(("large weights", self._other_values(LIMITING)[1], x))
-        probes = probes * bool(values)
+            probes.append((self._other_values(LIMITING), x))
+        kernels = [key for key, value in values.items() if value.ndim > 1]
         for key in kernels[:MOST_KERNELS]:
             changed = {**values, key: values[key] / LARGE}
-            name = "hidden units above 100"
-            probes.append((name, changed, LARGE * self.positive))
-        return [(*probe, self.run(probe[2], probe[1])) for probe in probes]
+            probes.append((changed, LARGE * self.positive))
+        probes = probes if values else []
+        return [(values, x, self.run(x, values)) for values, x in probes]
 
-    def _other_values(self, scale):
-        """Returns the ids of kernels, and random values of all weights."""
-        norms, values, kernels = self.cut.norms, {}, []
+    def _other_values(self, scale=1):
+        """Returns random values of weights, but for batch normalization."""
+        norms = {id(x) for norm in self.cut.norms for x in norm.variables}
+        values = {}
         for key, value in self.values.items():
             if key in norms:
                 continue
             size = math.prod(value.shape[:-1]) if value.ndim > 1 else 4
             noise = self.generator.normal(size=value.shape) * scale
             values[key] = (noise / math.sqrt(size)).astype("float32")
-            kernels += [key] * (value.ndim > 1)
-        return kernels, values
+        return values
 
-    def difference(self, layer, arrays_of):
+    def difference(self, layer, set_weights):
         """Returns the largest relative difference of a layer's outputs.
 
-        It is infinite if the layer does not compute the same. `arrays_of` gives
-        the weights of the layer by those of the part. The second result is the
-        name of the first probe that differs.
+        It is infinite if the layer does not compute the same. `set_weights`
+        gives the layer weights of the part.
         """
         largest = 0.0
-        for name, x in self.features.items():
-            y = self.outputs[name]
+        for x, y in zip(self.features, self.outputs, strict=True):
             difference = difference_of(y, _run(layer, x))
-            if not self._is_rounding(difference, name, x, y):
-                return math.inf, name
+            if not self._is_rounding(difference, x, y):
+                return math.inf
             largest = max(largest, difference)
         if not self.is_alone:
             gradients = (
@@ -184,18 +177,15 @@ class Probes:
             )
             # Gradients add more terms than outputs.
             if not difference_of(*gradients) <= 10 * TOLERANCE:
-                return math.inf, "gradients"
-        try:
-            for name, values, x, y in self.others:
-                layer.set_weights(arrays_of({**self.values, **values}))
-                difference = difference_of(y, _run(layer, x))
-                if not self._is_rounding(difference, name, x, y, values):
-                    return math.inf, name
-        finally:
-            layer.set_weights(arrays_of(self.values))
-        return largest, ""
+                return math.inf
+        for values, x, y in self.others:
+            set_weights({**self.values, **values})
+            difference = difference_of(y, _run(layer, x))
+            if not self._is_rounding(difference, x, y, values):
+                return math.inf
+        return largest
 
-    def _is_rounding(self, difference, name, x, y, values=()):
+    def _is_rounding(self, difference, x, y, values=()):
         """Returns whether float32 rounds such a difference away."""
         if not TOLERANCE < difference < 100 * TOLERANCE:
             return difference <= TOLERANCE
@@ -233,7 +223,7 @@ class Probes:
 
         Some differ only with other weights, as behind a ReLU that gives 0.
         """
-        values = self._other_values(1)[1]
+        values = self._other_values()
         several = [self.known_factors]
         several += [self.factors(x, values) for x in (self.x, self.positive)]
         return [
@@ -282,7 +272,7 @@ class Probes:
     @functools.cached_property
     def is_constant(self):
         """Whether it multiplies by factors whatever features and weights."""
-        several = [{}, *(self._other_values(1)[1] for _ in range(2))]
+        several = [{}, *(self._other_values() for _ in range(2))]
         features = (self.x, self.positive, -self.positive)
         factors = (
             np.stack([self.factors(x, values) for x in features])
@@ -325,8 +315,8 @@ class Probes:
     @functools.cached_property
     def is_identity(self):
         """Whether outputs are the features, whatever the weights."""
-        pairs = [(x, self.outputs[name]) for name, x in self.features.items()]
-        pairs += [(x, y) for _, _, x, y in self.others]
+        pairs = [*zip(self.features, self.outputs, strict=True)]
+        pairs += [(x, y) for _, x, y in self.others]
         return all(difference_of(x, y) <= TOLERANCE for x, y in pairs)
 
     @functools.cached_property
@@ -430,7 +420,7 @@ class Probes:
             flat = x.reshape(len(x), -1, self.channels)
             x = self.generator.permutation(flat, axis=1).reshape(x.shape)
         mixed = np.moveaxis(x, -1, self.axis)
-        several = {}, *(self._other_values(1)[1] for _ in range(2))
+        several = {}, *(self._other_values() for _ in range(2))
         pairs = (
             [self.factors(x, values) for x in (self.x, mixed)]
             for values in several
@@ -441,8 +431,8 @@ class Probes:
     def range(self):
         """The smallest and largest factor that was seen."""
         factors = [
-            self.outputs[name][is_large] / x[is_large]
-            for name, x in self.features.items()
+            y[is_large] / x[is_large]
+            for x, y in zip(self.features, self.outputs, strict=True)
             # Quotients by the smallest are inexact.
             for is_large in [np.abs(x) > 0.01 * np.abs(x).max()]
         ]
@@ -452,7 +442,7 @@ class Probes:
     def limits(self):
         """The range with large weights, which no weights exceed by much."""
         factors = [
-            self.factors(x, self._other_values(scale)[1])
+            self.factors(x, self._other_values(scale))
             for x in (self.x, WIDE * self.positive)
             for scale in (1, WIDE, WIDE)
         ]
@@ -463,7 +453,7 @@ class Probes:
     def without_gradient(self):
         """How many weights get no gradient, of those to be trained."""
         # Some weights let a ReLU give 0 of all.
-        several = {}, *(self._other_values(1)[1] for _ in range(3))
+        several = {}, *(self._other_values() for _ in range(3))
         return sum(
             not any(self._weight_gradient(x, y).any() for y in several)
             for x in self.cut.variables
@@ -514,7 +504,7 @@ def probe(cut, data_format, own=None):
             if positions is tries[-1]:
                 raise
             continue
-        if all(np.isfinite(y).all() for y in probes.outputs.values()):
+        if all(np.isfinite(y).all() for y in probes.outputs):
             return probes
     return None
 
