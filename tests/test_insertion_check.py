@@ -75,11 +75,6 @@ def two_mlps(x):
     return x * ops.sigmoid(layers.add(several))
 
 
-def of_windows(x):
-    y = layers.AveragePooling2D(2, 1, padding="same")(x)
-    return x * layers.Dense(CHANNELS, "sigmoid")(layers.Dense(3, "relu")(y))
-
-
 def softmax_of_positions(x):
     y = ops.reshape(layers.Dense(1)(x), (-1, 8 * 9))
     return x * ops.reshape(ops.softmax(y), (-1, 8, 9, 1))
@@ -117,10 +112,6 @@ SENTENCES = {
         partial(channel, gate=lambda x: 0.9 * ops.sigmoid(x)),
         "cannot open: factors from 0.00 to 0.90",
     ),
-    "is_residual": (
-        of_class(lambda x, gate: x * (1 + gate)),
-        "x + x * gate: factors from 1.00 to 2.00",
-    ),
     "adds": (
         lambda x: Attention(
             lambda x: x + ops.mean(x * x, axis=(1, 2), keepdims=True)
@@ -153,7 +144,6 @@ SENTENCES = {
         ),
         "pools positions where the paper pools channels",
     ),
-    "windows": (of_windows, "pools over windows of 2 x 2"),
     "axes": (
         lambda x: gated(x, layers.Dense(CHANNELS, "sigmoid")),
         "unlike ours: factors by channels, 0.00 to 1.00",

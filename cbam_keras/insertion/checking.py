@@ -34,14 +34,11 @@ WRONG = {
     "cannot_open": f"cannot open: factors from {_LIMITS}",
 }
 RIGHT = {
-    "is_residual": f"x + x * gate: factors from {_LIMITS}",
     "adds": "adds, does not multiply",
     "mixes": "does not multiply features by factors",
     "softmax": "features shrink to 1/{probes.softmax}",
     "pools_channels": "pools channels where the paper pools positions",
     "pools_positions": "pools positions where the paper pools channels",
-    "windows": "pools over windows of {probes.windows} where the paper pools "
-    "all positions",
     "axes": f"unlike ours: factors by {{probes.axes}}, {_RANGE}",
 }
 

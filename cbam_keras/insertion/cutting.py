@@ -111,14 +111,6 @@ class Cut:
         last = {id(x) for norm in self.norms for x in norm.variables}
         return sorted(variables.values(), key=lambda x: id(x) in last)
 
-    @property
-    def activations(self) -> set[str]:
-        """The names of activations, of layers and of operations."""
-        named = {_graph.kind_of(node.operation).lower() for node in self.nodes}
-        for layer in self.layers:
-            named.add(getattr(getattr(layer, "activation", 0), "__name__", ""))
-        return named - {"linear", "sigmoid"}
-
     @functools.cached_property
     def runner(self) -> keras.layers.Layer:
         """The part as a layer, so that `training` reaches what is inside."""

@@ -122,7 +122,10 @@ def _gates(model, values, prefix="", inside=""):
         ):
             continue
         gates = [x for x in gates if x not in within]
-        for first in [x for x in gates if x.cut.product is cut.source]:
+        for first in [*gates]:
+            is_before = first.cut.product is cut.source
+            if not (is_before and first.match and gate.match):
+                continue
             nodes = [*first.cut.nodes, *cut.nodes]
             both = Cut(cut.path, first.cut.source, cut.product, nodes)
             both = dataclasses.replace(both, inside=inside)

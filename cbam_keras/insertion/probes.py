@@ -286,16 +286,9 @@ class Probes:
         return self.multiplies and not self.varies
 
     @property
-    def is_residual(self):
-        """Whether it multiplies by 1 or more, up to 2."""
-        low, high = self.limits
-        return self.multiplies and 0.99 < low and OPEN < high < 2.1
-
-    @property
     def cannot_close(self):
         """Whether factors stay away from 0, but for those added to 1."""
-        is_far = self.multiplies and self.limits[0] > CLOSED
-        return is_far and not self.is_residual
+        return self.multiplies and CLOSED < self.limits[0] < 0.99
 
     @property
     def cannot_open(self):
@@ -375,36 +368,15 @@ class Probes:
         return self.is_product or is_gate and not self.is_pointwise
 
     @functools.cached_property
-    def window(self):
-        """How far factors depend on features, by axis of positions."""
-        x = np.moveaxis(self.x, self.axis, -1)
-        center = (slice(None), *(size // 2 for size in x.shape[1:-1]))
-        x = x.copy()
-        x[center] *= -2
-        changed = self.factors(np.moveaxis(x, -1, self.axis))
-        differ = np.abs(changed - self.known_factors)
-        differ = differ > ONE_FACTOR * np.abs(self.known_factors).max()
-        axes = range(1, differ.ndim - 1)
-        return tuple(
-            int(np.ptp(places) + 1) if len(places) else 1
-            for axis in axes
-            for places in [np.nonzero(differ)[axis]]
-        )
-
-    @property
     def is_pointwise(self):
         """Whether factors depend on the features of their position alone."""
-        return self.multiplies and max(self.window) == 1
-
-    @property
-    def windows(self):
-        """The window in words, where it is smaller than the features."""
-        pairs = zip(self.window, self.known_factors.shape[1:], strict=False)
-        is_small = "channels" in self.axes and all(x < y for x, y in pairs)
-        # A convolution of pools of channels is no window of pools.
-        if not is_small or self.is_pointwise or self.is_kept("channels"):
-            return ""
-        return " x ".join(map(str, self.window))
+        x = np.moveaxis(self.x, self.axis, -1).copy()
+        center = (slice(None), *(size // 2 for size in x.shape[1:-1]))
+        x[center] *= -2
+        changed = self.factors(np.moveaxis(x, -1, self.axis))
+        changed[center] = self.known_factors[center]
+        several = np.stack([changed, self.known_factors])
+        return self.multiplies and self.is_one(several, 0)
 
     def is_kept(self, axis):
         """Returns whether factors are the same of features in another order.

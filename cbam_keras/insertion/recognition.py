@@ -66,8 +66,8 @@ def _of_half(half, options):
     }
 
 
-# Choices of arguments that no weights show, with the number of usual ones,
-# which come first.
+# Choices of arguments that no weights show. Two of each are usual, which come
+# first, and at most one of a layer is another.
 POOLS: list[dict[str, Any]] = [
     {"pool_types": ("avg", "max")},
     {"pool_types": ("avg",)},
@@ -75,20 +75,20 @@ POOLS: list[dict[str, Any]] = [
     {"pool_types": ("max",)},
 ]
 SPATIAL_POOLS = [("avg", "max"), ("max", "avg"), ("avg",), ("max",)]
-CHOICES: dict[type, list[tuple[int, list[dict[str, Any]]]]] = {
-    ChannelAttention: [(4, POOLS)],
-    SpatialAttention: [(1, _choices("dilation_rate", 1, 2, 4))],
+CHOICES: dict[type, list[list[dict[str, Any]]]] = {
+    ChannelAttention: [POOLS],
+    SpatialAttention: [_choices("dilation_rate", 1, 2, 4)],
     CBAM: [
-        (4, [_of_half("channel", x) for x in POOLS]),
-        (3, _choices("order", *ORDERS[::2], ORDERS[1])),
+        [_of_half("channel", x) for x in POOLS],
+        _choices("order", *ORDERS[::2], ORDERS[1]),
     ],
-    BAM: [(2, _choices("combine", "add", "multiply"))],
-    SCSE: [(2, _choices("combine", "max", "add"))],
-    GlobalContext: [(2, _choices("fusion", "add", "multiply"))],
+    BAM: [_choices("combine", "add", "multiply")],
+    SCSE: [_choices("combine", "max", "add")],
+    GlobalContext: [_choices("fusion", "add", "multiply")],
 }
 STARTS = [{}, {"identity_init": True}]
 GATES = ["sigmoid", "hard_sigmoid", keras_2_hard_sigmoid, "tanh", "relu"]
-ACTIVATIONS = (
+HIDDEN = (
     "relu silu linear gelu tanh elu hard_silu sigmoid relu6 leaky_relu selu "
     "mish softplus"
 ).split()
@@ -161,7 +161,7 @@ def match(probes: Probes) -> Match | None:
         for inner in _graph.layers_within(layer):
             if isinstance(inner, layers.BatchNormalization) and cut.norms:
                 inner.epsilon = cut.norms[0].epsilon
-        variants = [*_variants(layer, cut.activations, probes)]
+        variants = [*_variants(layer)]
         for order, sources in enumerate(_assignments(layer, cut.variables)):
             trials += [
                 (cost + order, layer, arguments, variant, sources)
@@ -315,33 +315,16 @@ def _assignments(layer, variables):
         yield [placed[i] for i in range(len(layer.weights))]
 
 
-def _variants(layer, named, probes):
-    """Yields the arguments that no weights show, and how unusual they are.
-
-    Activations that are `named` are as usual as the first.
-    """
-    low, high = probes.range
-    # A gate that exceeds 1 or 0 is no sigmoid, but for sums of several.
-    gates = GATES if low > -1e-6 else GATES[-2:]
-    hidden = sorted(ACTIVATIONS, key=lambda x: x not in named)
-    usual_hidden = max(1, sum(x in named for x in hidden))
-    choices = CHOICES.get(type(layer), []) + [
-        (usual, several)
-        for usual, several in (
-            (
-                1 + ("hardsigmoid" in named or "hard_sigmoid" in named),
-                _choices("gate_activation", *gates),
-            ),
-            (usual_hidden, _choices("activation", *hidden)),
-        )
-        if {*several[0]} <= {*layer.get_config()}
-    ]
-    usual, options = zip(*choices, strict=True) if choices else ((), ())
-    for places in itertools.product(*map(range, map(len, options))):
-        # With a rare one, all others are as common as can be.
-        common = [x for x, y in zip(places, usual, strict=True) if x < y]
-        rare = len(places) - len(common)
-        if not rare or rare == 1 and max(common, default=0) < 2:
-            variant = [x[i] for x, i in zip(options, places, strict=True)]
-            cost = sum(places) + RARE * rare
-            yield cost, {key: x for part in variant for key, x in part.items()}
+def _variants(layer):
+    """Yields how unusual arguments are that no weights show, and these."""
+    choices = [*CHOICES.get(type(layer), [])]
+    for name, values in (("gate_activation", GATES), ("activation", HIDDEN)):
+        if name in layer.get_config():
+            choices.append(_choices(name, *values))
+    for places in itertools.product(*(range(len(x)) for x in choices)):
+        rare = sum(i > 1 for i in places)
+        if rare < 2:
+            variant = collections.ChainMap(
+                *(x[i] for x, i in zip(choices, places, strict=True))
+            )
+            yield sum(places) + RARE * rare, dict(variant)
