@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-import numpy as np
 
 from cbam_keras import _checks, _terminal
 from cbam_keras.insertion.candidates import kind_of
@@ -50,7 +49,6 @@ class CheckedGate:
     Attributes:
         gate: String, the name of its layer, or of the operation that multiplies
             by it, prefixed with the names of models and layers around it.
-        was: String, its class, or `"functions"`.
         verdict: String, what it computes.
         passed: Boolean, whether nothing is wrong with it.
         equals: String, the line of code that makes the layer of ours that
@@ -62,12 +60,10 @@ class CheckedGate:
         high: Float, the largest factor.
         difference: Float, the largest difference of outputs of both layers,
             relative to the largest output; NaN if there is none.
-        parameters: Integer, the parameters of the gate.
         note: String, what else is known.
     """
 
     gate: str
-    was: str
     verdict: str
     passed: bool
     equals: str
@@ -76,7 +72,6 @@ class CheckedGate:
     low: float
     high: float
     difference: float
-    parameters: int
     note: str
 
 
@@ -112,7 +107,6 @@ class CheckReport(_terminal.Tabular):
         rows = [
             {
                 "gate": row.gate,
-                "was": row.was,
                 "verdict": row.verdict,
                 "factors": ""
                 if math.isnan(row.low)
@@ -176,10 +170,8 @@ def row_of(gate: Gate) -> CheckedGate:
         notes = [*_notes(gate)]
     if reasons:
         notes.append(f"trains otherwise: {', '.join(reasons)}")
-    is_function = _checks.package_of(cut.operation) == "keras"
     return CheckedGate(
         gate=cut.path,
-        was="functions" if is_function else type(cut.operation).__name__,
         verdict=verdict,
         passed=passed,
         equals=equal.code if equal else "",
@@ -188,7 +180,6 @@ def row_of(gate: Gate) -> CheckedGate:
         low=low,
         high=high,
         difference=equal.difference if equal else math.nan,
-        parameters=sum(int(np.prod(x.shape)) for x in cut.variables),
         note="; ".join(notes),
     )
 
