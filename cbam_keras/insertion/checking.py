@@ -12,33 +12,52 @@ import keras
 from cbam_keras import _checks, _terminal
 from cbam_keras.insertion.candidates import kind_of
 from cbam_keras.insertion.finding import FAILED, UNKNOWN, Gate, gates_of
+from cbam_keras.insertion.probes import Probes
 from cbam_keras.insertion.training import trains_otherwise
 
 NONE = "No attention in this model"
+# A gate whose factors stay above the first cannot close, and one whose factors
+# stay below the second cannot open.
+CLOSED, OPEN = 0.05, 0.95
 _RANGE = "{probes.range[0]:.2f} to {probes.range[1]:.2f}"
 _LIMITS = _RANGE.replace("range", "limits")
-# What is said of a gate that equals none of ours, by what `Probes` measure:
-# the first that is true. A gate with a wrong one does not pass.
-WRONG = {
-    "is_random": "differs from call to call: new weights, or randomness at "
-    "inference",
-    "untracked": "weights of {probes.untracked} arrays are not tracked: not "
-    "saved, not trained",
-    "is_identity": "does nothing: returns its input",
-    "is_constant": f"constant: factors {_RANGE}, whatever the features",
-    "without_gradient": "weights of {probes.without_gradient} arrays get no "
-    "gradient",
-    "is_of_images": "one factor for each image, not for each channel",
-    "cannot_close": f"cannot close: factors from {_LIMITS}",
-    "cannot_open": f"cannot open: factors from {_LIMITS}",
+# What is said of a gate that equals none of ours: the first that is true. A
+# gate with a wrong one does not pass.
+WRONG: dict[str, Callable[[Probes], Any]] = {
+    "differs from call to call: new weights, or randomness at inference": (
+        lambda x: x.is_random
+    ),
+    "weights of {probes.untracked} arrays are not tracked: not saved, not "
+    "trained": lambda x: x.untracked,
+    "does nothing: returns its input": lambda x: x.is_identity,
+    f"constant: factors {_RANGE}, whatever the features": (
+        lambda x: x.multiplies and x.is_constant
+    ),
+    "weights of {probes.without_gradient} arrays get no gradient": (
+        lambda x: x.without_gradient
+    ),
+    "one factor for each image, not for each channel": (
+        lambda x: x.multiplies and not x.varies
+    ),
+    # Those of x + x * gate are 1 and more.
+    f"cannot close: factors from {_LIMITS}": (
+        lambda x: x.multiplies and CLOSED < x.limits[0] < 0.99
+    ),
+    f"cannot open: factors from {_LIMITS}": (
+        lambda x: x.multiplies and x.limits[1] < OPEN
+    ),
 }
-RIGHT = {
-    "adds": "adds, does not multiply",
-    "mixes": "does not multiply features by factors",
-    "softmax": "features shrink to 1/{probes.softmax}",
-    "pools_channels": "pools channels where the paper pools positions",
-    "pools_positions": "pools positions where the paper pools channels",
-    "axes": f"unlike ours: factors by {{probes.axes}}, {_RANGE}",
+RIGHT: dict[str, Callable[[Probes], Any]] = {
+    "adds, does not multiply": lambda x: not x.multiplies and x.adds,
+    "does not multiply features by factors": lambda x: not x.multiplies,
+    "features shrink to 1/{probes.softmax}": lambda x: x.softmax,
+    "pools channels where the paper pools positions": (
+        lambda x: x.axes == "channels" and x.is_kept("channels")
+    ),
+    "pools positions where the paper pools channels": (
+        lambda x: "channels" not in x.axes and x.is_kept("positions")
+    ),
+    f"unlike ours: factors by {{probes.axes}}, {_RANGE}": lambda _: True,
 }
 
 
@@ -191,11 +210,9 @@ def _verdict(gate):
         return not gate.problem.startswith(FAILED), gate.problem
     if gate.match:
         return True, gate.match.words
-    for name, words in WRONG.items():
-        if getattr(probes, name):
-            return False, words.format(probes=probes)
-    words = next(RIGHT[name] for name in RIGHT if getattr(probes, name))
-    return True, words.format(probes=probes)
+    sentences = WRONG | RIGHT
+    words = next(x for x, is_true in sentences.items() if is_true(probes))
+    return words in RIGHT, words.format(probes=probes)
 
 
 def _notes(gate):

@@ -45,9 +45,10 @@ def to_core(model: keras.Model) -> keras.Model:
     Raises:
         ValueError: If the graph of the model is not known, or if a layer of
             ours is inside of another layer than a model or `TimeDistributed`,
-            is a subclass of the user, is called with a mask or for its
-            attention maps, or needs sizes of images that are unknown.
-        TypeError: If `model` is not a model.
+            is a subclass of the user, or is called with a mask or for its
+            attention maps.
+        TypeError: If `model` is not a model, or a layer needs sizes of images
+            that are unknown.
 
     Example:
         >>> model = cbam_keras.models.ResNet18(
@@ -112,15 +113,10 @@ class _Rewriter:
         try:
             outputs = self._rewrite(inputs)
         except TypeError as error:
-            shapes = [tuple(x.shape) for x in tensors]
-            if all(None not in shape[1:] for shape in shapes):
-                raise
-            raise ValueError(
-                f'{type(self.layer).__name__} layer "{self.step.path}" needs '
-                "known sizes to be rewritten as layers of Keras. Received: "
-                f"inputs of shape {', '.join(map(str, shapes))}. Build the "
-                "model for images of one size, e.g. keras.Input((224, 224, 3))"
-            ) from error
+            if any(None in x.shape[1:] for x in tensors):
+                note = f'Layer "{self.step.path}" needs images of one size'
+                error.add_note(note)
+            raise
         for node in _graph.nodes_between(tensors, [outputs]):
             if not isinstance(node.operation, layers.Layer):
                 kind = re.sub(r"_\d+$", "", node.operation.name)

@@ -26,9 +26,6 @@ MOST_POSITIONS = 256
 LARGE = 400
 # More kernels are not divided by it in turn.
 MOST_KERNELS = 6
-# A gate whose factors stay above the first cannot close, and one whose factors
-# stay below the second cannot open.
-CLOSED, OPEN = 0.05, 0.95
 # Weights of this size drive factors near their limits, and these to them.
 LIMITING, WIDE = 5, 30
 
@@ -278,32 +275,7 @@ class Probes:
             np.stack([self.factors(x, values) for x in features])
             for values in several
         )
-        return self.multiplies and all(self.is_one(x, 0, 1) for x in factors)
-
-    @property
-    def is_of_images(self):
-        """Whether it multiplies an image by one factor."""
-        return self.multiplies and not self.varies
-
-    @property
-    def cannot_close(self):
-        """Whether factors stay away from 0, but for those added to 1."""
-        return self.multiplies and CLOSED < self.limits[0] < 0.99
-
-    @property
-    def cannot_open(self):
-        """Whether factors stay below 1."""
-        return self.multiplies and self.limits[1] < OPEN
-
-    @property
-    def pools_channels(self):
-        """Whether there is a factor for each channel, of their pools."""
-        return self.axes == "channels" and self.is_kept("channels")
-
-    @property
-    def pools_positions(self):
-        """Whether there is a factor for each position, of their pools."""
-        return "channels" not in self.axes and self.is_kept("positions")
+        return all(self.is_one(x, 0, 1) for x in factors)
 
     @functools.cached_property
     def is_identity(self):
@@ -329,11 +301,6 @@ class Probes:
                 return False
         return True
 
-    @property
-    def mixes(self):
-        """Whether it does not multiply."""
-        return not self.multiplies
-
     @functools.cached_property
     def adds(self):
         """Whether outputs change by as much as their inputs, or less."""
@@ -342,7 +309,7 @@ class Probes:
         places.flat[0] = True
         changed[places] += 1
         y = self.run(changed) - self.run(self.x)
-        return self.mixes and abs(np.median(y[places]) - 1) < 0.2
+        return abs(np.median(y[places]) - 1) < 0.2
 
     @functools.cached_property
     def is_product(self):
