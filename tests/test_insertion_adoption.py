@@ -12,7 +12,6 @@ from pasted import (
     Block,
     Both,
     OfTensorFlow,
-    Spatial,
     Subclassed,
     Weights,
     both,
@@ -349,11 +348,6 @@ def in_model(x, frames=False):
     [
         (in_model, (8, 9, 3), "inner/"),
         (partial(in_model, frames=True), (2, 8, 9, 3), "frames/"),
-        (
-            lambda x: layers.TimeDistributed(Spatial(), name="frames")(x),
-            (2, 8, 9, 3),
-            "frames",
-        ),
     ],
 )
 def test_gates_of_nested_models_and_frames_are_adopted(gate, shape, name):

@@ -75,11 +75,6 @@ def two_mlps(x):
     return x * ops.sigmoid(layers.add(several))
 
 
-def softmax_of_positions(x):
-    y = ops.reshape(layers.Dense(1)(x), (-1, 8 * 9))
-    return x * ops.reshape(ops.softmax(y), (-1, 8, 9, 1))
-
-
 # The bounds of a sigmoid of a sum of two, whatever the weights.
 LEAST, MOST = expit([0, 2])
 # Gates of which a sentence is true, and its beginning, in order.
@@ -113,18 +108,8 @@ SENTENCES = [
         "cannot open: factors from 0.00 to 0.90",
     ),
     (
-        lambda x: Attention(
-            lambda x: x + ops.mean(x * x, axis=(1, 2), keepdims=True)
-        )(x),
-        "adds, does not multiply",
-    ),
-    (
         lambda x: Attention(lambda y: ops.flip(y, axis=1))(x),
         "does not multiply features by factors",
-    ),
-    (
-        softmax_of_positions,
-        "features shrink to 1/72 (softmax over positions)",
     ),
     (
         lambda x: (

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 
 import keras
-from keras import layers
 
 from cbam_keras import _checks, _graph
 from cbam_keras.insertion.checking import CheckReport, row_of
@@ -87,7 +86,12 @@ def adopt(
         if row.adopted:
             key = row.equals, *map(id, cut.variables or [cut])
             if key not in shared:
-                shared[key] = _layer(gate)
+                dtype = cut.source.dtype
+                if dtype in ("float16", "bfloat16"):
+                    dtype = f"mixed_{dtype}"
+                name = cut.path.rpartition("/")[-1]
+                options = {"name": name, "dtype": dtype}
+                shared[key] = layer_for(cut, gate.match, **options)
             instead[id(cut.product)] = cut.source, shared[key]
     if not instead:
         return model, AdoptReport(tuple(rows), 0.0)
@@ -99,22 +103,6 @@ def adopt(
     warn_of_lost_settings(model, adopted.compiled)
     difference = _difference(graph, adopted, images)
     return adopted, AdoptReport(tuple(rows), difference)
-
-
-def _layer(gate):
-    """Returns our layer with the weights of a part, for its place."""
-    cut = gate.cut
-    name = cut.path.rpartition("/")[-1]
-    half = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
-    layer = layer_for(
-        cut,
-        gate.match,
-        name=f"{name}_gate" if cut.layer else name,
-        dtype=half.get(cut.source.dtype, cut.source.dtype),
-    )
-    if cut.layer:
-        return layers.TimeDistributed(layer, name=name)
-    return layer
 
 
 def _difference(model, adopted, images):

@@ -48,9 +48,7 @@ WRONG: dict[str, Callable[[Probes], Any]] = {
     ),
 }
 RIGHT: dict[str, Callable[[Probes], Any]] = {
-    "adds, does not multiply": lambda x: not x.multiplies and x.adds,
     "does not multiply features by factors": lambda x: not x.multiplies,
-    "features shrink to 1/{probes.softmax}": lambda x: x.softmax,
     "pools channels where the paper pools positions": (
         lambda x: x.axes == "channels" and x.is_kept("channels")
     ),

@@ -23,17 +23,15 @@ MOST_BETWEEN = 4
 class Cut:
     """A part of a network: from a feature map to one of the same shape.
 
-    `nodes` are the calls between both, in an order in which they can run. A
-    `layer` runs on each frame, inside `TimeDistributed`. `inside` is the class
-    of the user's layer that the part is in. Nothing is known of a part with a
-    `problem`.
+    `nodes` are the calls between both, in an order in which they can run.
+    `inside` is the class of the layer that the part is in. Nothing is known of
+    a part with a `problem`.
     """
 
     path: str
     source: keras.KerasTensor
     product: keras.KerasTensor
     nodes: Sequence[Any]
-    layer: keras.layers.Layer | None = None
     inside: str = ""
     problem: str = ""
     is_given: bool = False
@@ -41,7 +39,7 @@ class Cut:
     @property
     def operation(self) -> keras.Operation:
         """The layer, or the operation that multiplies."""
-        return self.layer or self.nodes[-1].operation
+        return self.nodes[-1].operation
 
     @property
     def own(self) -> keras.layers.Layer | None:
@@ -61,25 +59,8 @@ class Cut:
     def is_gated(self) -> bool:
         """Whether its last call multiplies by a map, of whatever."""
         node = self.nodes[-1]
-        if _graph.kind_of(node.operation) != "Multiply":
-            return False
-        makers = [_graph.origin(x) for x in node.input_tensors]
-        for _ in range(MOST_BETWEEN):
-            if any(map(_gives_a_map, makers)):
-                return True
-            makers = [
-                _graph.origin(x)
-                for maker in makers
-                if len(maker.input_tensors) == 1
-                for x in maker.input_tensors
-            ]
-        return False
-
-    @property
-    def shape(self) -> tuple[int | None, ...]:
-        """The shape of the features."""
-        batch, *sizes = self.source.shape
-        return (batch, *sizes[self.layer is not None :])
+        is_product = _graph.kind_of(node.operation) == "Multiply"
+        return is_product and any(map(_is_map, node.input_tensors))
 
     @functools.cached_property
     def layers(self) -> list[keras.layers.Layer]:
@@ -118,8 +99,6 @@ class Cut:
 
     def __call__(self, x):
         """Returns what the part gives of features."""
-        if self.layer:
-            return self.layer(x)
         values = {id(self.source): ops.convert_to_tensor(x)}
         _graph.run(self.nodes, values, operator.call)
         return values[id(self.product)]
@@ -165,15 +144,18 @@ def cuts(
                 yield from cuts(inner, f"{path}/", inside)
             nested.add(inner)
             continue
-        framed = None
-        if isinstance(operation, layers.TimeDistributed):
-            framed = operation.layer
         if not node.input_tensors:
             continue
+        is_framed = isinstance(operation, layers.TimeDistributed)
+        if is_framed and _checks.package_of(operation.layer) != "keras":
+            # `adopt` leaves what is in `TimeDistributed` as it is.
+            (x,) = node.input_tensors
+            frame = keras.Input(x.shape[2:], dtype=x.dtype)
+            inner = keras.Model(frame, operation.layer(frame))
+            yield from cuts(inner, f"{path}/", type(operation).__name__)
+            continue
         product = node.outputs[0]
-        single = Cut(
-            path, node.input_tensors[0], product, [node], framed, inside
-        )
+        single = Cut(path, node.input_tensors[0], product, [node], inside)
         is_alone = len({*map(id, node.input_tensors)}) == 1
         if single.is_ours or single.own and is_alone:
             yield single
@@ -192,18 +174,21 @@ def cuts(
         operations = [x.operation for x in between]
         is_ours = any(isinstance(x, AttentionLayer) for x in operations)
         if 0 < len(between) <= MOST_CALLS and not is_ours:
-            yield Cut(path, source, product, between, framed, inside)
+            yield Cut(path, source, product, between, inside)
         elif single.own or single.is_gated:
             problem = "factors from several tensors"
             yield dataclasses.replace(single, problem=problem)
 
 
-def _gives_a_map(node):
-    """Returns whether a call ends in a sigmoid of one channel or position."""
+def _is_map(x, between=MOST_BETWEEN):
+    """Returns whether a tensor is a sigmoid of one channel or position."""
+    node = _graph.origin(x)
     function = getattr(node.operation, "activation", None)
     names = (_graph.kind_of(node.operation), getattr(function, "__name__", ""))
-    is_sigmoid = any(name.lower() == "sigmoid" for name in names)
-    return is_sigmoid and 1 in node.outputs[0].shape[1:]
+    if any(name.lower() == "sigmoid" for name in names):
+        return 1 in x.shape[1:]
+    inputs = node.input_tensors
+    return between > 0 and len(inputs) == 1 and _is_map(inputs[0], between - 1)
 
 
 def look_into(cut: Cut) -> keras.Model:
@@ -213,13 +198,12 @@ def look_into(cut: Cut) -> keras.Model:
     """
     node = cut.nodes[0]
     inputs = [
-        keras.Input(x.shape[1 + (cut.layer is not None) :], dtype=x.dtype)
-        for x in node.input_tensors
+        keras.Input(x.shape[1:], dtype=x.dtype) for x in node.input_tensors
     ]
     given = inputs
     if not isinstance(node.arguments.args[0], list | tuple):
         (given,) = inputs
-    return keras.Model(inputs, cut.operation.call(given), name=cut.path)
+    return keras.Model(inputs, cut.operation.call(given))
 
 
 class _Entries:

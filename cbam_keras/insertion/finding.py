@@ -147,8 +147,6 @@ def _within(cut, values):
             return []
         return [Gate(cut, problem=f"{UNKNOWN}: {name}: {_reason(error)}")]
     inputs = [values.get(id(x)) for x in cut.nodes[0].input_tensors]
-    if cut.layer and inputs[0] is not None:
-        inputs = [ops.reshape(x, (-1, *x.shape[2:])) for x in inputs]
     with contextlib.suppress(Exception):
         _run_graph(inner, inputs, values)
     return _gates(inner, values, f"{cut.path}/", name)
@@ -218,7 +216,6 @@ def _own_features(cut, values):
     if x is None:
         return None
     x = _graph.to_float32(x)
-    x = x.reshape(-1, *x.shape[2:]) if cut.layer else x
     return x[:MOST_IMAGES] if np.isfinite(x).all() and x.any() else None
 
 

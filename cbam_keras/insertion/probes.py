@@ -69,7 +69,7 @@ class Probes:
         means = np.exp(
             generator.normal(size=(shape[0], *np.ones_like(shape[1:])))
         )
-        pairs = zip(cut.shape[1:], shape[1:], strict=True)
+        pairs = zip(cut.source.shape[1:], shape[1:], strict=True)
         other = [size or small + 1 for size, small in pairs]
         self.positive = np.abs(x) * means
         self.features = [x, np.maximum(x, 0), self.positive, 20 * x]
@@ -250,17 +250,6 @@ class Probes:
         names = (*(positions if positions[1:] else ["steps"]), "channels")
         return ", ".join(names[axis - 1] for axis in self.varies)
 
-    @functools.cached_property
-    def softmax(self):
-        """Which part of 1 factors are on average, if they add up to 1."""
-        factors = self.known_factors
-        *grid, last = range(1, factors.ndim)
-        for axes, words in ((tuple(grid), "positions"), ((last,), "channels")):
-            if np.allclose(factors.sum(axis=axes), 1, atol=1e-3):
-                count = math.prod(factors.shape[axis] for axis in axes)
-                return f"{count} (softmax over {words})"
-        return ""
-
     @property
     def has_factors(self):
         """Whether it multiplies by factors, the same in each call."""
@@ -302,16 +291,6 @@ class Probes:
         return True
 
     @functools.cached_property
-    def adds(self):
-        """Whether outputs change by as much as their inputs, or less."""
-        changed = self.x.copy()
-        places = self.generator.random(self.shape) < 0.02
-        places.flat[0] = True
-        changed[places] += 1
-        y = self.run(changed) - self.run(self.x)
-        return abs(np.median(y[places]) - 1) < 0.2
-
-    @functools.cached_property
     def is_product(self):
         """Whether factors are a factor of channels by one of positions."""
         factors = self.known_factors
@@ -348,23 +327,23 @@ class Probes:
     def is_kept(self, axis):
         """Returns whether factors are the same of features in another order.
 
-        These are mixed along the axes of positions alike, or along that of
-        channels at each position, and keep their means and maxima. Also with
-        other weights, since some give the same factor of all.
+        Those of positions or channels are mixed, which keeps means and maxima.
         """
         x = np.moveaxis(self.x, self.axis, -1)
+        mixed = x.reshape(len(x), -1, self.channels)
         if axis == "channels":
-            x = self.generator.permuted(x, axis=-1)
+            mixed = self.generator.permuted(mixed, axis=-1)
         else:
-            flat = x.reshape(len(x), -1, self.channels)
-            x = self.generator.permutation(flat, axis=1).reshape(x.shape)
-        mixed = np.moveaxis(x, -1, self.axis)
+            mixed = self.generator.permutation(mixed, axis=1)
+        mixed = np.moveaxis(mixed.reshape(x.shape), -1, self.axis)
+        # Some weights give the same factor of all features.
         several = {}, *(self._other_values() for _ in range(2))
-        pairs = (
-            [self.factors(x, values) for x in (self.x, mixed)]
-            for values in several
+        return all(
+            self.is_one(
+                np.stack([self.factors(z, y) for z in (self.x, mixed)]), 0
+            )
+            for y in several
         )
-        return all(difference_of(*pair) <= ONE_FACTOR for pair in pairs)
 
     @functools.cached_property
     def range(self):
@@ -401,20 +380,13 @@ class Probes:
         )
 
     def _weight_gradient(self, variable, values):
-        key, direction = id(variable), self.direction
-
-        def run(watch):
-            values_here = {**self.values, **values}
-            value = watch(ops.convert_to_tensor(values_here[key]))
-            with Values({**values_here, key: value}):
+        def function(value):
+            with Values({**self.values, **values, id(variable): value}):
                 x = ops.convert_to_tensor(self.positive, "float32")
-                y = self.cut.runner(x, training=False)
-                weights = direction.flat[: math.prod(y.shape)]
-                weights = weights.reshape(y.shape).astype("float32")
-                return ops.sum(ops.cast(y, "float32") * weights), value
+                return self.cut.runner(x, training=False)
 
-        gradient = gradient_at(run, tuple(variable.shape))[1]
-        return ops.convert_to_numpy(gradient)
+        value = self.values[id(variable)]
+        return _gradient(function, value, self.direction)
 
 
 def probe(cut, data_format, own=None):
@@ -423,7 +395,7 @@ def probe(cut, data_format, own=None):
     Their positions are few, unless it takes only those that it was made for.
     What the part raises is raised where nothing else can be tried.
     """
-    sizes = list(cut.shape[1:])
+    sizes = list(cut.source.shape[1:])
     axis = 0 if data_format == "channels_first" else len(sizes) - 1
     others = sizes[:axis] + sizes[axis + 1 :]
     # What has no positions or one channel has no attention.
@@ -455,12 +427,12 @@ def _run(function, x):
 
 def _gradient(function, x, weights):
     """Returns the gradient of a weighted sum of outputs."""
-    weights = ops.convert_to_tensor(weights, "float32")
 
     def run(watch):
-        features = watch(ops.convert_to_tensor(x, "float32"))
-        y = ops.cast(function(features), "float32")
-        return ops.sum(y * weights), features
+        given = watch(ops.convert_to_tensor(x, "float32"))
+        y = ops.cast(function(given), "float32")
+        sized = np.resize(weights, tuple(y.shape)).astype("float32")
+        return ops.sum(y * sized), given
 
     return ops.convert_to_numpy(gradient_at(run, x.shape)[1])
 

@@ -24,7 +24,7 @@ def layer_for(cut: Cut, match: Match, **options: Any) -> AttentionLayer:
     for norm in cut.norms:
         options[f"{prefix}batch_norm_momentum"] = norm.momentum
     layer = match.layer_class(**{**match.arguments, **options})
-    layer.build(cut.shape)
+    layer.build(cut.source.shape)
     for variable, source in zip(layer.weights, match.sources, strict=True):
         value = 0 * variable if source is None else source
         variable.assign(ops.reshape(value, variable.shape))
