@@ -205,7 +205,7 @@ def mlp_of(between=(), **options):
 ONLY_IN_TRAINING = {
     "dropout": (
         lambda: mlp_of([layers.Dropout(0.5)]),
-        "trains otherwise: Dropout 0.5",
+        "trains otherwise: Dropout",
     ),
     "epsilon": (
         lambda: partial(spatial, norm=0.001),

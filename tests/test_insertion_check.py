@@ -112,24 +112,6 @@ SENTENCES = [
         "does not multiply features by factors",
     ),
     (
-        lambda x: (
-            x
-            * layers.Dense(CHANNELS, "sigmoid")(
-                layers.Flatten()(ops.mean(x, axis=-1))
-            )[:, None, None]
-        ),
-        "pools channels where the paper pools positions",
-    ),
-    (
-        lambda x: (
-            x
-            * layers.Reshape((8, 9, 1))(
-                layers.Dense(72, "sigmoid")(layers.Flatten()(pooled(x)))
-            )
-        ),
-        "pools positions where the paper pools channels",
-    ),
-    (
         of_class(lambda x, gate: x * (1 + gate)),
         "unlike ours: factors by channels, 1.",
     ),

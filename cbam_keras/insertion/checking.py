@@ -49,12 +49,6 @@ WRONG: dict[str, Callable[[Probes], Any]] = {
 }
 RIGHT: dict[str, Callable[[Probes], Any]] = {
     "does not multiply features by factors": lambda x: not x.multiplies,
-    "pools channels where the paper pools positions": (
-        lambda x: x.axes == "channels" and x.is_kept("channels")
-    ),
-    "pools positions where the paper pools channels": (
-        lambda x: "channels" not in x.axes and x.is_kept("positions")
-    ),
     f"unlike ours: factors by {{probes.axes}}, {_RANGE}": lambda _: True,
 }
 

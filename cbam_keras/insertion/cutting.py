@@ -97,12 +97,6 @@ class Cut:
         """The part as a layer, so that `training` reaches what is inside."""
         return _Runner(self)
 
-    def __call__(self, x):
-        """Returns what the part gives of features."""
-        values = {id(self.source): ops.convert_to_tensor(x)}
-        _graph.run(self.nodes, values, operator.call)
-        return values[id(self.product)]
-
     @contextlib.contextmanager
     def in_float32(self) -> Iterator[None]:
         """Context in which the layers compute in float32, or in float64."""
@@ -121,12 +115,14 @@ class Cut:
 
 
 class _Runner(layers.Layer):
-    def __init__(self, part):
+    def __init__(self, cut):
         super().__init__(dtype="float32", autocast=False)
-        self._part, self.built = (part,), True
+        self.cut, self.built = cut, True
 
     def call(self, x, training=None):
-        return self._part[0](x)
+        values = {id(self.cut.source): ops.convert_to_tensor(x)}
+        _graph.run(self.cut.nodes, values, operator.call)
+        return values[id(self.cut.product)]
 
 
 def cuts(

@@ -324,27 +324,6 @@ class Probes:
         several = np.stack([changed, self.known_factors])
         return self.multiplies and self.is_one(several, 0)
 
-    def is_kept(self, axis):
-        """Returns whether factors are the same of features in another order.
-
-        Those of positions or channels are mixed, which keeps means and maxima.
-        """
-        x = np.moveaxis(self.x, self.axis, -1)
-        mixed = x.reshape(len(x), -1, self.channels)
-        if axis == "channels":
-            mixed = self.generator.permuted(mixed, axis=-1)
-        else:
-            mixed = self.generator.permutation(mixed, axis=1)
-        mixed = np.moveaxis(mixed.reshape(x.shape), -1, self.axis)
-        # Some weights give the same factor of all features.
-        several = {}, *(self._other_values() for _ in range(2))
-        return all(
-            self.is_one(
-                np.stack([self.factors(z, y) for z in (self.x, mixed)]), 0
-            )
-            for y in several
-        )
-
     @functools.cached_property
     def range(self):
         """The smallest and largest factor that was seen."""

@@ -68,9 +68,8 @@ def trains_otherwise(match: Match, probes: Probes) -> list[str]:
 def _randomness(cut):
     """Yields what of the layers is random or added to the loss."""
     for layer in cut.layers:
-        rate = getattr(layer, "rate", getattr(layer, "stddev", 1))
-        if getattr(layer, "seed_generator", None) is not None and rate:
-            yield f"{type(layer).__name__} {rate:g}"
+        if getattr(layer, "seed_generator", None) is not None:
+            yield type(layer).__name__
         if getattr(layer, "activity_regularizer", None) is not None:
             yield f"activity regularizer of {layer.name}"
 
