@@ -177,7 +177,6 @@ WRONG = [
         {"after": "block_bn2", "into": "stem_conv"},
         'into=\'stem_conv\', and "block_bn2" leads into "block_add"',
     ),
-    (small, {"after": "block_bn2", "into": 5}, "`into` must name .* into=5"),
     (small, {"attention": None}, "must say what to insert. .*attention=None"),
     (
         small,
@@ -216,7 +215,6 @@ WRONG = [
     (networks.mlp, {}, 'model "mlp".* no convolution'),
     (lambda: "ResNet50", {}, "`model` must be a functional keras.Model"),
     (lambda: small, {}, r"functional keras.Model, as small\(...\) returns one"),
-    (small, {"after": 5}, "Received: after=5"),
 ]
 
 

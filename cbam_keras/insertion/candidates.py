@@ -5,7 +5,6 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Iterable
 
 import keras
 from keras import layers
@@ -249,9 +248,7 @@ class CandidatePlaces:
 
         Each place must lead into one of them.
         """
-        names = list(into) if isinstance(into, Iterable) else []
-        if isinstance(into, str):
-            names = [into]
+        names = [into] if isinstance(into, str) else into
         named = {place for name in names for place in self._named(name)}
         for place in places:
             users = [x for (y,) in place.outputs for x in self._users(y)]
@@ -326,15 +323,8 @@ class CandidatePlaces:
 
     def _listed(self, after):
         """Returns the places of a sequence of names, one for each."""
-        names = list(after) if isinstance(after, Iterable) else []
-        if not names or not all(isinstance(name, str) for name in names):
-            raise TypeError(
-                "`after` must be None, a regular expression, names of layers, "
-                "or a function that takes a layer and returns a boolean. "
-                f"Received: after={after!r}"
-            )
         listed = []
-        for name in names:
+        for name in after:
             places = self._named(name)
             if len(places) != 1:
                 paths = ", ".join(f'"{place.path}"' for place in places)

@@ -173,10 +173,9 @@ def _examine(cut, values):
     if is_gate or cut.is_given:
         return gate, None
     if cut.is_gated and not cut.own:
-        problem += "factors from several tensors"
-        has_factors = gate.probes and gate.probes.has_factors
-        is_known = gate.problem or has_factors
-        return gate if is_known else Gate(cut, problem=problem), None
+        if not gate.problem and not (gate.probes and gate.probes.has_factors):
+            gate = Gate(cut, problem=f"{problem}factors from several tensors")
+        return gate, None
     return None, gate if is_meant and (gate.probes or gate.problem) else None
 
 

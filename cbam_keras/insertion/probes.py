@@ -24,8 +24,6 @@ SIZES = (6, 5, 4)
 MOST_POSITIONS = 256
 # Brings hidden units above 100, whatever limits them.
 LARGE = 400
-# More kernels are not divided by it in turn.
-MOST_KERNELS = 6
 # Weights of this size drive factors near their limits, and these to them.
 LIMITING, WIDE = 5, 30
 
@@ -137,7 +135,7 @@ class Probes:
         for x in (self.x, self.positive, -self.positive):
             probes.append((self._other_values(LIMITING), x))
         kernels = [key for key, value in values.items() if value.ndim > 1]
-        for key in kernels[:MOST_KERNELS]:
+        for key in kernels:
             changed = {**values, key: values[key] / LARGE}
             probes.append((changed, LARGE * self.positive))
         probes = probes if values else []

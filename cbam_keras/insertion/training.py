@@ -39,7 +39,12 @@ def trains_otherwise(match: Match, probes: Probes) -> list[str]:
     layer = layer_for(
         cut, match, dtype="float32", data_format=probes.data_format
     )
-    reasons = [*_randomness(cut)]
+    reasons = []
+    for inner in cut.layers:
+        if getattr(inner, "seed_generator", None) is not None:
+            reasons.append(type(inner).__name__)
+        if getattr(inner, "activity_regularizer", None) is not None:
+            reasons.append(f"activity regularizer of {inner.name}")
     if getattr(cut.source, "_keras_mask", None) is not None:
         reasons.append("the mask of its features, which ours heeds")
     for ours, theirs in zip(layer.weights, match.sources, strict=True):
@@ -63,15 +68,6 @@ def trains_otherwise(match: Match, probes: Probes) -> list[str]:
         if not difference_of(expected, y) <= 10 * TOLERANCE:
             reasons.append("other outputs in training")
     return [*dict.fromkeys(reasons)]
-
-
-def _randomness(cut):
-    """Yields what of the layers is random or added to the loss."""
-    for layer in cut.layers:
-        if getattr(layer, "seed_generator", None) is not None:
-            yield type(layer).__name__
-        if getattr(layer, "activity_regularizer", None) is not None:
-            yield f"activity regularizer of {layer.name}"
 
 
 def _described(value):
