@@ -82,7 +82,7 @@ def adopt(
             continue
         row = row_of(gate)
         rows.append(row)
-        if row.adopted:
+        if row.adopted and gate.match:
             key = row.equals, *map(id, cut.variables or [cut])
             if key not in shared:
                 dtype = cut.source.dtype
