@@ -15,7 +15,6 @@ from cbam_keras.insertion.finding import FAILED, UNKNOWN, Gate, gates_of
 from cbam_keras.insertion.probes import Probes
 from cbam_keras.insertion.training import trains_otherwise
 
-NONE = "No attention in this model"
 # A gate whose factors stay above the first cannot close, and one whose factors
 # stay below the second cannot open.
 CLOSED, OPEN = 0.05, 0.95
@@ -111,8 +110,8 @@ class CheckReport(_terminal.Tabular):
         gates = _checks.count(len(self.rows), "gate")
         if wrong:
             return f"Something is wrong with {wrong} of {gates}."
-        is_any = bool(self.rows)
-        return f"Nothing wrong is found in {gates}." if is_any else f"{NONE}."
+        found = f"Nothing wrong is found in {gates}."
+        return found if self.rows else "No attention in this model."
 
     def _tables(self) -> Iterator[_terminal.Table]:
         rows = [

@@ -145,7 +145,6 @@ def insert_attention(
     original = model
     model = _graph.with_graph("model", model)
     _checks.boolean("identity", identity)
-    _checks.boolean("dry_run", dry_run)
     if attention is None:
         raise ValueError(
             "`attention` must say what to insert. Received: attention=None"
