@@ -292,16 +292,9 @@ def check(parser):
 
     examples:
       cbam-keras check model.keras
-      cbam-keras check model.keras --module my_layers
     """
     parser.usage += " FILE"
     parser.add_argument("file", metavar="FILE", help="a model: .keras or .h5")
-    parser.add_argument(
-        "--module",
-        metavar="MODULE",
-        help="a module with classes of the model that are registered",
-    )
-    add_json(parser)
 
 
 # The subcommands, whose docstrings are their help, and what the list says.

@@ -22,12 +22,11 @@ def of_rank(name, x):
 
 
 def pooled(x, kind="avg", form="ops"):
-    """Returns one number per channel, `(B, 1, 1, C)` or `(B, C)`."""
+    """Returns one number per channel, `(B, 1, 1, C)`."""
     reduce = {"avg": ops.mean, "max": ops.max}[kind]
-    if form in ("layers", "flat"):
+    if form == "layers":
         name = {"avg": "Average", "max": "Max"}[kind]
-        is_flat = form == "flat"
-        return of_rank(f"Global{name}Pooling", x)(keepdims=not is_flat)(x)
+        return of_rank(f"Global{name}Pooling", x)(keepdims=True)(x)
     reduce = functools.partial(reduce, axis=positions(x), keepdims=True)
     return layers.Lambda(reduce)(x) if form == "lambda" else reduce(x)
 
@@ -61,7 +60,6 @@ def channel(
     form="layers",
     gate="sigmoid",
     join="logits",
-    multiply=layers.multiply,
     **options,
 ):
     parts = mlp(x, hidden, **options)
@@ -71,27 +69,22 @@ def channel(
         logits = [activate(y) for y in logits]
     y = layers.add(logits) if len(logits) > 1 else logits[0]
     y = y if join == "gates" else activate(y)
-    if form == "flat":
-        y = layers.Reshape((*(1 for _ in positions(x)), x.shape[-1]))(y)
-    return multiply([x, y])
+    return layers.multiply([x, y])
 
 
-def spatial_map(
-    x, size=7, pools=("avg", "max"), bias=False, norm=None, filters=1, **kw
-):
-    gate, axis = kw.pop("gate", "sigmoid"), kw.pop("axis", -1)
+def spatial_map(x, size=7, pools=("avg", "max"), bias=False, norm=None, **kw):
     reduce = {"avg": ops.mean, "max": ops.max}
-    maps = [reduce[kind](x, axis=axis, keepdims=True) for kind in pools]
+    maps = [reduce[kind](x, axis=-1, keepdims=True) for kind in pools]
     y = layers.Concatenate()(maps) if len(maps) > 1 else maps[0]
     conv = of_rank("Conv", x)
-    y = conv(filters, size, padding="same", use_bias=bias, **kw)(y)
+    y = conv(1, size, padding="same", use_bias=bias, **kw)(y)
     if norm:
         y = layers.BatchNormalization(epsilon=norm)(y)
-    return layers.Activation(gate)(y)
+    return layers.Activation("sigmoid")(y)
 
 
-def spatial(x, multiply=layers.multiply, **options):
-    return multiply([x, spatial_map(x, **options)])
+def spatial(x, **options):
+    return layers.multiply([x, spatial_map(x, **options)])
 
 
 def both(x, spatial_options=(), **options):

@@ -145,13 +145,8 @@ def shared_activation():
 
 
 WRONG = [
-    (
-        small,
-        {"after": "blok_bn2"},
-        "after='blok_bn2', which finds none. Did you mean \"block_bn2\" or ",
-    ),
+    (small, {"after": "blok_bn2"}, "after='blok_bn2', which finds none"),
     (small, {"after": ["block_bn2", "nope"]}, "of which 'nope' finds none"),
-    (small, {"after": "bn["}, r"no regular expression \(unterminated char"),
     (two_bodies, {"after": ["conv"]}, '\'conv\' may be "left/conv", "right/'),
     (
         small,
@@ -182,7 +177,6 @@ WRONG = [
         {"after": "block_bn2", "into": "stem_conv"},
         'into=\'stem_conv\', and "block_bn2" leads into "block_add"',
     ),
-    (small, {"after": "block_bn2", "into": 5}, "`into` must name .* into=5"),
     (small, {"attention": None}, "must say what to insert. .*attention=None"),
     (
         small,
@@ -221,8 +215,6 @@ WRONG = [
     (networks.mlp, {}, 'model "mlp".* no convolution'),
     (lambda: "ResNet50", {}, "`model` must be a functional keras.Model"),
     (lambda: small, {}, r"functional keras.Model, as small\(...\) returns one"),
-    (small, {"after": 5}, "Received: after=5"),
-    (small, {"after": layers.ReLU(name="x")}, 'Give its name, "x"'),
 ]
 
 

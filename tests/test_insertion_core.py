@@ -257,11 +257,6 @@ REFUSED = {
     ),
     "subclass": (OwnGate(2, name="own"), (5, 5, 8), "own.*class OwnGate"),
     "inside": (Block(name="block"), (5, 5, 8), "inner.*inside"),
-    "sizes": (
-        ours.CoordinateAttention(name="gate"),
-        (None, 5, 8),
-        r"gate.*known sizes.*\(None, None, 5, 8\)",
-    ),
 }
 
 

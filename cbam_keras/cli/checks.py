@@ -5,28 +5,21 @@ import keras
 from _cbam_keras_command.parser import Options
 from cbam_keras import insertion
 from cbam_keras._terminal import say
-from cbam_keras.cli.arguments import import_object
 
 
 def check_file(options: Options) -> int:
     """Prints what the attention in a file computes; 1 if some is wrong."""
-    if options.module:
-        import_object("module", options.module, "MODULE")
     try:
         model = keras.saving.load_model(options.file, compile=False)
     # A file may hold anything, and Keras raises as much.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
-            "`file` must be a model that Keras loads, `.keras` or `.h5`, with "
-            "its own classes registered in --module. For others load it in "
-            "Python and pass it to `cbam_keras.insertion.check`. Received: "
+            "`file` must be a model that Keras loads, `.keras` or `.h5`. One "
+            "with classes of your own: load it in Python and pass it to "
+            "`cbam_keras.insertion.check`. Received: "
             f'file="{options.file}" ({type(error).__name__}: {reason})'
         ) from error
     report = insertion.check(model)
-    say(
-        report.to_dataframe().to_json(orient="records")
-        if options.json
-        else report
-    )
+    say(report)
     return int(not report.passed)

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 
 import keras
-from keras import layers
 
 from cbam_keras import _checks, _graph
 from cbam_keras.insertion.checking import CheckReport, row_of
@@ -47,9 +46,8 @@ def adopt(
     """Replaces attention that somebody else wrote by ours, with its weights.
 
     What `check` finds equal to one of our layers, in training too, that layer
-    takes the place of, with its regularizers, constraints, and whether it is
-    trained. What is inside of a layer of your own stays. The given model is
-    not modified.
+    takes the place of. What has regularizers, constraints or dropout, and what
+    is inside of a layer of your own, stays. The given model is not modified.
 
     Args:
         model: Functional or Sequential `keras.Model`, or a subclassed model
@@ -84,10 +82,15 @@ def adopt(
             continue
         row = row_of(gate)
         rows.append(row)
-        if row.adopted:
+        if row.adopted and gate.match:
             key = row.equals, *map(id, cut.variables or [cut])
             if key not in shared:
-                shared[key] = _layer(gate)
+                dtype = cut.source.dtype
+                if dtype in ("float16", "bfloat16"):
+                    dtype = f"mixed_{dtype}"
+                name = cut.path.rpartition("/")[-1]
+                options = {"name": name, "dtype": dtype}
+                shared[key] = layer_for(cut, gate.match, **options)
             instead[id(cut.product)] = cut.source, shared[key]
     if not instead:
         return model, AdoptReport(tuple(rows), 0.0)
@@ -99,22 +102,6 @@ def adopt(
     warn_of_lost_settings(model, adopted.compiled)
     difference = _difference(graph, adopted, images)
     return adopted, AdoptReport(tuple(rows), difference)
-
-
-def _layer(gate):
-    """Returns our layer with the weights of a part, for its place."""
-    cut = gate.cut
-    name = cut.path.rpartition("/")[-1]
-    half = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
-    layer = layer_for(
-        cut,
-        gate.match,
-        name=f"{name}_gate" if cut.layer else name,
-        dtype=half.get(cut.source.dtype, cut.source.dtype),
-    )
-    if cut.layer:
-        return layers.TimeDistributed(layer, name=name)
-    return layer
 
 
 def _difference(model, adopted, images):

@@ -8,43 +8,47 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-import numpy as np
 
 from cbam_keras import _checks, _terminal
 from cbam_keras.insertion.candidates import kind_of
 from cbam_keras.insertion.finding import FAILED, UNKNOWN, Gate, gates_of
+from cbam_keras.insertion.probes import Probes
 from cbam_keras.insertion.training import trains_otherwise
 
-NONE = "No attention in this model"
+# A gate whose factors stay above the first cannot close, and one whose factors
+# stay below the second cannot open.
+CLOSED, OPEN = 0.05, 0.95
 _RANGE = "{probes.range[0]:.2f} to {probes.range[1]:.2f}"
 _LIMITS = _RANGE.replace("range", "limits")
-# What is said of a gate that equals none of ours, by what `Probes` measure:
-# the first that is true. A gate with a wrong one does not pass.
-WRONG = {
-    "is_random": "differs from call to call: new weights, or randomness at "
-    "inference",
-    "untracked": "weights of {probes.untracked} arrays are not tracked: not "
-    "saved, not trained",
-    "is_identity": "does nothing: returns its input",
-    "is_constant": f"constant: factors {_RANGE}, whatever the features",
-    "without_gradient": "weights of {probes.without_gradient} arrays get no "
-    "gradient",
-    "is_of_images": "one factor for each image, not for each channel",
-    "cannot_close": f"cannot close: factors from {_LIMITS}",
-    "cannot_open": f"cannot open: factors from {_LIMITS}",
+# What is said of a gate that equals none of ours: the first that is true. A
+# gate with a wrong one does not pass.
+WRONG: dict[str, Callable[[Probes], Any]] = {
+    "differs from call to call: new weights, or randomness at inference": (
+        lambda x: x.is_random
+    ),
+    "weights of {probes.untracked} arrays are not tracked: not saved, not "
+    "trained": lambda x: x.untracked,
+    "does nothing: returns its input": lambda x: x.is_identity,
+    f"constant: factors {_RANGE}, whatever the features": (
+        lambda x: x.multiplies and x.is_constant
+    ),
+    "weights of {probes.without_gradient} arrays get no gradient": (
+        lambda x: x.without_gradient
+    ),
+    "one factor for each image, not for each channel": (
+        lambda x: x.multiplies and not x.varies
+    ),
+    # Those of x + x * gate are 1 and more.
+    f"cannot close: factors from {_LIMITS}": (
+        lambda x: x.multiplies and CLOSED < x.limits[0] < 0.99
+    ),
+    f"cannot open: factors from {_LIMITS}": (
+        lambda x: x.multiplies and x.limits[1] < OPEN
+    ),
 }
-NEAREST = "nearest of ours: {match.words}; first difference: "
-NEAREST += "{match.first_difference}"
-RIGHT = {
-    "is_residual": f"x + x * gate: factors from {_LIMITS}",
-    "adds": "adds, does not multiply",
-    "mixes": "does not multiply features by factors",
-    "softmax": "features shrink to 1/{probes.softmax}",
-    "pools_channels": "pools channels where the paper pools positions",
-    "pools_positions": "pools positions where the paper pools channels",
-    "windows": "pools over windows of {probes.windows} where the paper pools "
-    "all positions",
-    "axes": f"unlike ours: factors by {{probes.axes}}, {_RANGE}",
+RIGHT: dict[str, Callable[[Probes], Any]] = {
+    "does not multiply features by factors": lambda x: not x.multiplies,
+    f"unlike ours: factors by {{probes.axes}}, {_RANGE}": lambda _: True,
 }
 
 
@@ -55,7 +59,6 @@ class CheckedGate:
     Attributes:
         gate: String, the name of its layer, or of the operation that multiplies
             by it, prefixed with the names of models and layers around it.
-        was: String, its class, or `"functions"`.
         verdict: String, what it computes.
         passed: Boolean, whether nothing is wrong with it.
         equals: String, the line of code that makes the layer of ours that
@@ -67,12 +70,10 @@ class CheckedGate:
         high: Float, the largest factor.
         difference: Float, the largest difference of outputs of both layers,
             relative to the largest output; NaN if there is none.
-        parameters: Integer, the parameters of the gate.
         note: String, what else is known.
     """
 
     gate: str
-    was: str
     verdict: str
     passed: bool
     equals: str
@@ -81,7 +82,6 @@ class CheckedGate:
     low: float
     high: float
     difference: float
-    parameters: int
     note: str
 
 
@@ -110,14 +110,13 @@ class CheckReport(_terminal.Tabular):
         gates = _checks.count(len(self.rows), "gate")
         if wrong:
             return f"Something is wrong with {wrong} of {gates}."
-        is_any = bool(self.rows)
-        return f"Nothing wrong is found in {gates}." if is_any else f"{NONE}."
+        found = f"Nothing wrong is found in {gates}."
+        return found if self.rows else "No attention in this model."
 
     def _tables(self) -> Iterator[_terminal.Table]:
         rows = [
             {
                 "gate": row.gate,
-                "was": row.was,
                 "verdict": row.verdict,
                 "factors": ""
                 if math.isnan(row.low)
@@ -175,45 +174,36 @@ def row_of(gate: Gate) -> CheckedGate:
         low, high = math.nan, math.nan
         if gate.probes and gate.probes.has_factors:
             low, high = gate.probes.range
-        equal = gate.match if gate.is_equal else None
-        is_ours = gate.probes is None
-        reasons = []
+        equal, reasons = gate.match, []
         if equal and gate.probes:
             reasons = trains_otherwise(equal, gate.probes)
         notes = [*_notes(gate)]
     if reasons:
         notes.append(f"trains otherwise: {', '.join(reasons)}")
-    is_function = _checks.package_of(cut.operation) == "keras"
     return CheckedGate(
         gate=cut.path,
-        was="functions" if is_function else type(cut.operation).__name__,
         verdict=verdict,
         passed=passed,
         equals=equal.code if equal else "",
         kind=kind_of(equal.layer_class) if equal else "",
-        adopted=bool(equal) and not (is_ours or reasons or cut.inside),
+        adopted=bool(equal) and not (cut.is_ours or reasons or cut.inside),
         low=low,
         high=high,
         difference=equal.difference if equal else math.nan,
-        parameters=sum(int(np.prod(x.shape)) for x in cut.variables),
         note="; ".join(notes),
     )
 
 
 def _verdict(gate):
     """Returns whether a gate passes, and the sentence on it."""
-    probes, found = gate.probes, gate.match
+    probes = gate.probes
     if gate.problem:
         return not gate.problem.startswith(FAILED), gate.problem
-    if gate.is_equal:
-        return True, found.words
-    for name, words in WRONG.items():
-        if getattr(probes, name):
-            return False, words.format(probes=probes)
-    if found:
-        return True, NEAREST.format(match=found)
-    words = next(RIGHT[name] for name in RIGHT if getattr(probes, name))
-    return True, words.format(probes=probes)
+    if gate.match:
+        return True, gate.match.words
+    sentences = WRONG | RIGHT
+    words = next(x for x, is_true in sentences.items() if is_true(probes))
+    return words in RIGHT, words.format(probes=probes)
 
 
 def _notes(gate):
@@ -221,8 +211,6 @@ def _notes(gate):
     cut, probes = gate.cut, gate.probes
     if probes and probes.is_alone:
         yield "returns the factors alone"
-    if gate.is_equal and gate.match.note:
-        yield gate.match.note
     if cut.inside:
         yield f"inside of a layer of class {cut.inside}"
     if cut.own is None or gate.problem:

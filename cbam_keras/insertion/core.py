@@ -21,9 +21,6 @@ from cbam_keras.layers import (
     AttentionLayer,
 )
 
-# Different sizes distinguish the axes of a tensor.
-SIZES = (2, 3, 5, 7, 11)
-
 
 def to_core(model: keras.Model) -> keras.Model:
     """Rewrites attention as layers and operations of Keras alone.
@@ -48,9 +45,10 @@ def to_core(model: keras.Model) -> keras.Model:
     Raises:
         ValueError: If the graph of the model is not known, or if a layer of
             ours is inside of another layer than a model or `TimeDistributed`,
-            is a subclass of the user, is called with a mask or for its
-            attention maps, or needs sizes of images that are unknown.
-        TypeError: If `model` is not a model.
+            is a subclass of the user, or is called with a mask or for its
+            attention maps.
+        TypeError: If `model` is not a model, or a layer needs sizes of images
+            that are unknown.
 
     Example:
         >>> model = cbam_keras.models.ResNet18(
@@ -71,10 +69,7 @@ def to_core(model: keras.Model) -> keras.Model:
             call = rewriter.call_per_frame if is_per_frame else rewriter
             replaced[id(step.operation)] = [call]
     _check(model, rewriters)
-    core = copy_with(model, {}, None, replaced)
-    # Formulas move axes and cast where another format or precision needs it.
-    needless = [id(x) for rewriter in rewriters for x in rewriter.needless]
-    return copy_with(core, {}, None, dict.fromkeys(needless, []))
+    return copy_with(model, {}, None, replaced)
 
 
 def _is_ours(operation):
@@ -105,14 +100,10 @@ def _check(model, rewriters):
 
 
 class _Rewriter:
-    """Computes what a layer does, by layers and operations of Keras.
-
-    `needless` are those operations that change nothing.
-    """
+    """Computes what a layer does, by layers and operations of Keras."""
 
     def __init__(self, layer, step):
         self.layer, self.step = layer, step
-        self.needless: list[keras.Operation] = []
         # Layers of Keras, each by its name, which the layer's calls share.
         self.layers: dict[str, layers.Layer] = {}
         self._count: collections.Counter[str] = collections.Counter()
@@ -122,18 +113,16 @@ class _Rewriter:
         try:
             outputs = self._rewrite(inputs)
         except TypeError as error:
-            shapes = [tuple(x.shape) for x in tensors]
-            if all(None not in shape[1:] for shape in shapes):
-                raise
-            raise ValueError(
-                f'{type(self.layer).__name__} layer "{self.step.path}" needs '
-                "known sizes to be rewritten as layers of Keras. Received: "
-                f"inputs of shape {', '.join(map(str, shapes))}. Build the "
-                "model for images of one size, e.g. keras.Input((224, 224, 3))"
-            ) from error
+            if any(None in x.shape[1:] for x in tensors):
+                note = f'Layer "{self.step.path}" needs images of one size'
+                error.add_note(note)
+            raise
         for node in _graph.nodes_between(tensors, [outputs]):
             if not isinstance(node.operation, layers.Layer):
-                self._tidy(node.operation, node.input_tensors[0])
+                kind = re.sub(r"_\d+$", "", node.operation.name)
+                self._count[kind] += 1
+                name = f"{self.layer.name}_{kind}_{self._count[kind]}"
+                node.operation.name = name
         return outputs
 
     def call_per_frame(self, inputs):
@@ -158,17 +147,6 @@ class _Rewriter:
                 value = part._gate_value(inputs if is_parallel else outputs)
                 outputs = part._apply_gate(outputs, value)
         return outputs
-
-    def _tidy(self, operation, x):
-        """Names an operation after the layer, and notes if it is needless."""
-        kind = re.sub(r"_\d+$", "", operation.name)
-        self._count[kind] += 1
-        operation.name = f"{self.layer.name}_{kind}_{self._count[kind]}"
-        if _graph.kind_of(operation) in ("Cast", "Moveaxis", "Transpose"):
-            probe = keras.KerasTensor(SIZES[: len(x.shape)], x.dtype)
-            y = operation.compute_output_spec(probe)
-            if (y.shape, y.dtype) == (probe.shape, probe.dtype):
-                self.needless.append(operation)
 
 
 class _Part:

@@ -4,11 +4,10 @@ import contextlib
 import dataclasses
 import functools
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import layers, ops
 
 from cbam_keras import _checks, _graph
@@ -16,10 +15,6 @@ from cbam_keras.layers import AttentionLayer
 
 # A part of more calls is no gate.
 MOST_CALLS = 60
-# The epsilon of batch normalization in our gates.
-EPSILON = 1e-5
-
-
 # Calls between a sigmoid and a product: they repeat and resize.
 MOST_BETWEEN = 4
 
@@ -28,17 +23,15 @@ MOST_BETWEEN = 4
 class Cut:
     """A part of a network: from a feature map to one of the same shape.
 
-    `nodes` are the calls between both, in an order in which they can run. A
-    `layer` runs on each frame, inside `TimeDistributed`. `inside` is the class
-    of the user's layer that the part is in. Nothing is known of a part with a
-    `problem`.
+    `nodes` are the calls between both, in an order in which they can run.
+    `inside` is the class of the layer that the part is in. Nothing is known of
+    a part with a `problem`.
     """
 
     path: str
     source: keras.KerasTensor
     product: keras.KerasTensor
     nodes: Sequence[Any]
-    layer: keras.layers.Layer | None = None
     inside: str = ""
     problem: str = ""
     is_given: bool = False
@@ -46,7 +39,7 @@ class Cut:
     @property
     def operation(self) -> keras.Operation:
         """The layer, or the operation that multiplies."""
-        return self.layer or self.nodes[-1].operation
+        return self.nodes[-1].operation
 
     @property
     def own(self) -> keras.layers.Layer | None:
@@ -66,25 +59,8 @@ class Cut:
     def is_gated(self) -> bool:
         """Whether its last call multiplies by a map, of whatever."""
         node = self.nodes[-1]
-        if _graph.kind_of(node.operation) != "Multiply":
-            return False
-        makers = [_graph.origin(x) for x in node.input_tensors]
-        for _ in range(MOST_BETWEEN):
-            if any(map(_gives_a_map, makers)):
-                return True
-            makers = [
-                _graph.origin(x)
-                for maker in makers
-                if len(maker.input_tensors) == 1
-                for x in maker.input_tensors
-            ]
-        return False
-
-    @property
-    def shape(self) -> tuple[int | None, ...]:
-        """The shape of the features."""
-        batch, *sizes = self.source.shape
-        return (batch, *sizes[self.layer is not None :])
+        is_product = _graph.kind_of(node.operation) == "Multiply"
+        return is_product and any(map(_is_map, node.input_tensors))
 
     @functools.cached_property
     def layers(self) -> list[keras.layers.Layer]:
@@ -98,6 +74,12 @@ class Cut:
         ]
 
     @functools.cached_property
+    def norms(self) -> list[keras.layers.BatchNormalization]:
+        """Its batch normalization."""
+        kind = layers.BatchNormalization
+        return [layer for layer in self.layers if isinstance(layer, kind)]
+
+    @functools.cached_property
     def variables(self) -> list[keras.Variable]:
         """The weights, each once."""
         variables = {
@@ -106,77 +88,14 @@ class Cut:
             for variable in getattr(node.operation, "variables", ())
             if "float" in variable.dtype
         }
-        return list(variables.values())
-
-    @functools.cached_property
-    def norms(self) -> dict[int, keras.layers.BatchNormalization]:
-        """Batch normalization, by the ids of its weights."""
-        return {
-            id(variable): layer
-            for layer in self.layers
-            if isinstance(layer, layers.BatchNormalization)
-            for variable in layer.variables
-        }
-
-    @functools.cached_property
-    def entries(self) -> list[list[keras.Variable | None]]:
-        """The weights, those of batch normalization together.
-
-        They are scale, offset, mean and variance, `None` where it has none.
-        """
-        norms, entries, read = self.norms, [], set()
-        for variable in self.variables:
-            norm = norms.get(id(variable))
-            if norm is None:
-                entries.append([variable])
-            elif norm not in read:
-                read.add(norm)
-                moments = [norm.moving_mean, norm.moving_variance]
-                entries.append([norm.gamma, norm.beta, *moments])
         # Ours have batch normalization after all others.
-        return sorted(entries, key=len)
-
-    def weights(
-        self, values: Mapping[int, np.ndarray]
-    ) -> list[list[np.ndarray]]:
-        """Returns values of `entries`, for the epsilon of our gates.
-
-        `values` are by the ids of variables.
-        """
-        weights: list[list[np.ndarray]] = []
-        for *first, last in self.entries:
-            array = values[id(last)]
-            arrays = [
-                neutral if x is None else values[id(x)]
-                for x, neutral in zip(
-                    first, [array * 0 + 1, array * 0, array], strict=False
-                )
-            ]
-            if first:
-                array = array + (self.norms[id(last)].epsilon - EPSILON)
-            weights.append([*arrays, array])
-        return weights
-
-    @property
-    def activations(self) -> set[str]:
-        """The names of activations, of layers and of operations."""
-        named = {_graph.kind_of(node.operation).lower() for node in self.nodes}
-        for layer in self.layers:
-            named.add(getattr(getattr(layer, "activation", 0), "__name__", ""))
-        return named - {"linear", "sigmoid"}
+        last = {id(x) for norm in self.norms for x in norm.variables}
+        return sorted(variables.values(), key=lambda x: id(x) in last)
 
     @functools.cached_property
     def runner(self) -> keras.layers.Layer:
         """The part as a layer, so that `training` reaches what is inside."""
         return _Runner(self)
-
-    def __call__(self, x):
-        """Returns what the part gives of features."""
-        if self.layer:
-            return self.layer(x)
-        values = {id(self.source): ops.convert_to_tensor(x)}
-        _graph.run(self.nodes, values, operator.call)
-        return values[id(self.product)]
 
     @contextlib.contextmanager
     def in_float32(self) -> Iterator[None]:
@@ -196,12 +115,14 @@ class Cut:
 
 
 class _Runner(layers.Layer):
-    def __init__(self, part):
+    def __init__(self, cut):
         super().__init__(dtype="float32", autocast=False)
-        self._part, self.built = (part,), True
+        self.cut, self.built = cut, True
 
     def call(self, x, training=None):
-        return self._part[0](x)
+        values = {id(self.cut.source): ops.convert_to_tensor(x)}
+        _graph.run(self.cut.nodes, values, operator.call)
+        return values[id(self.cut.product)]
 
 
 def cuts(
@@ -219,15 +140,18 @@ def cuts(
                 yield from cuts(inner, f"{path}/", inside)
             nested.add(inner)
             continue
-        framed = None
-        if isinstance(operation, layers.TimeDistributed):
-            framed = operation.layer
         if not node.input_tensors:
             continue
+        is_framed = isinstance(operation, layers.TimeDistributed)
+        if is_framed and _checks.package_of(operation.layer) != "keras":
+            # `adopt` leaves what is in `TimeDistributed` as it is.
+            (x,) = node.input_tensors
+            frame = keras.Input(x.shape[2:], dtype=x.dtype)
+            inner = keras.Model(frame, operation.layer(frame))
+            yield from cuts(inner, f"{path}/", type(operation).__name__)
+            continue
         product = node.outputs[0]
-        single = Cut(
-            path, node.input_tensors[0], product, [node], framed, inside
-        )
+        single = Cut(path, node.input_tensors[0], product, [node], inside)
         is_alone = len({*map(id, node.input_tensors)}) == 1
         if single.is_ours or single.own and is_alone:
             yield single
@@ -246,18 +170,21 @@ def cuts(
         operations = [x.operation for x in between]
         is_ours = any(isinstance(x, AttentionLayer) for x in operations)
         if 0 < len(between) <= MOST_CALLS and not is_ours:
-            yield Cut(path, source, product, between, framed, inside)
+            yield Cut(path, source, product, between, inside)
         elif single.own or single.is_gated:
             problem = "factors from several tensors"
             yield dataclasses.replace(single, problem=problem)
 
 
-def _gives_a_map(node):
-    """Returns whether a call ends in a sigmoid of one channel or position."""
+def _is_map(x, between=MOST_BETWEEN):
+    """Returns whether a tensor is a sigmoid of one channel or position."""
+    node = _graph.origin(x)
     function = getattr(node.operation, "activation", None)
     names = (_graph.kind_of(node.operation), getattr(function, "__name__", ""))
-    is_sigmoid = any(name.lower() == "sigmoid" for name in names)
-    return is_sigmoid and 1 in node.outputs[0].shape[1:]
+    if any(name.lower() == "sigmoid" for name in names):
+        return 1 in x.shape[1:]
+    inputs = node.input_tensors
+    return between > 0 and len(inputs) == 1 and _is_map(inputs[0], between - 1)
 
 
 def look_into(cut: Cut) -> keras.Model:
@@ -267,13 +194,12 @@ def look_into(cut: Cut) -> keras.Model:
     """
     node = cut.nodes[0]
     inputs = [
-        keras.Input(x.shape[1 + (cut.layer is not None) :], dtype=x.dtype)
-        for x in node.input_tensors
+        keras.Input(x.shape[1:], dtype=x.dtype) for x in node.input_tensors
     ]
     given = inputs
     if not isinstance(node.arguments.args[0], list | tuple):
         (given,) = inputs
-    return keras.Model(inputs, cut.operation.call(given), name=cut.path)
+    return keras.Model(inputs, cut.operation.call(given))
 
 
 class _Entries:

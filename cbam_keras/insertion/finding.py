@@ -36,11 +36,6 @@ class Gate:
     match: Match | None = None
     problem: str = ""
 
-    @property
-    def is_equal(self) -> bool:
-        """Whether a layer of ours computes the same."""
-        return self.match is not None and not self.match.first_difference
-
 
 def gates_of(model: Any, images: object = None) -> list[Gate]:
     """Returns the gates of a model, or of a layer or function of a shape."""
@@ -122,17 +117,20 @@ def _gates(model, values, prefix="", inside=""):
         is_sum = _graph.kind_of(cut.operation) in _graph.ADDITIONS
         if (
             within
-            and not gate.is_equal
-            and (is_sum or any(x.is_equal for x in within))
+            and not gate.match
+            and (is_sum or any(x.match for x in within))
         ):
             continue
         gates = [x for x in gates if x not in within]
-        for first in [x for x in gates if x.cut.product is cut.source]:
+        for first in [*gates]:
+            is_before = first.cut.product is cut.source
+            if not (is_before and first.match and gate.match):
+                continue
             nodes = [*first.cut.nodes, *cut.nodes]
             both = Cut(cut.path, first.cut.source, cut.product, nodes)
             both = dataclasses.replace(both, inside=inside)
             joined, _ = _examine(both, values)
-            if joined and joined.is_equal:
+            if joined and joined.match:
                 gates.remove(first)
                 gate = joined
         gates.append(gate)
@@ -149,8 +147,6 @@ def _within(cut, values):
             return []
         return [Gate(cut, problem=f"{UNKNOWN}: {name}: {_reason(error)}")]
     inputs = [values.get(id(x)) for x in cut.nodes[0].input_tensors]
-    if cut.layer and inputs[0] is not None:
-        inputs = [ops.reshape(x, (-1, *x.shape[2:])) for x in inputs]
     with contextlib.suppress(Exception):
         _run_graph(inner, inputs, values)
     return _gates(inner, values, f"{cut.path}/", name)
@@ -173,14 +169,13 @@ def _examine(cut, values):
             problem += "outputs of another shape"
         return None, Gate(cut, problem=problem) if is_meant else None
     gate = _measured(cut, values)
-    is_gate = gate.is_equal or gate.probes and gate.probes.is_attention
+    is_gate = gate.match or gate.probes and gate.probes.is_attention
     if is_gate or cut.is_given:
         return gate, None
     if cut.is_gated and not cut.own:
-        problem += "factors from several tensors"
-        has_factors = gate.probes and gate.probes.has_factors
-        is_known = gate.problem or has_factors
-        return gate if is_known else Gate(cut, problem=problem), None
+        if not gate.problem and not (gate.probes and gate.probes.has_factors):
+            gate = Gate(cut, problem=f"{problem}factors from several tensors")
+        return gate, None
     return None, gate if is_meant and (gate.probes or gate.problem) else None
 
 
@@ -205,7 +200,7 @@ def _measured(cut, values):
             except Exception as error:  # noqa: BLE001
                 problem = problem or f"{FAILED}: {_reason(error)}"
                 continue
-            if gate.is_equal:
+            if gate.match:
                 return gate
             if best is None or probes.is_attention > best.probes.is_attention:
                 best = gate
@@ -220,7 +215,6 @@ def _own_features(cut, values):
     if x is None:
         return None
     x = _graph.to_float32(x)
-    x = x.reshape(-1, *x.shape[2:]) if cut.layer else x
     return x[:MOST_IMAGES] if np.isfinite(x).all() and x.any() else None
 
 

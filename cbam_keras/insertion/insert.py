@@ -36,11 +36,6 @@ class Place:
 class Places(tuple[Place, ...]):
     """Result of a dry run: a tuple of `Place` that prints as a table."""
 
-    @property
-    def parameters(self) -> int:
-        """Trainable parameters added at all places."""
-        return sum(place.parameters for place in self)
-
     def __str__(self) -> str:
         rows = [
             {
@@ -50,10 +45,7 @@ class Places(tuple[Place, ...]):
             }
             for place in self
         ]
-        places = f"{len(self)} place{'s' * (len(self) != 1)}"
-        total = (places, "", f"{self.parameters:,}")
-        totals = [dict(zip(rows[0], total, strict=True))]
-        return str(_terminal.Table("", rows, totals))
+        return str(_terminal.Table("", rows))
 
 
 def insert_attention(
@@ -153,7 +145,6 @@ def insert_attention(
     original = model
     model = _graph.with_graph("model", model)
     _checks.boolean("identity", identity)
-    _checks.boolean("dry_run", dry_run)
     if attention is None:
         raise ValueError(
             "`attention` must say what to insert. Received: attention=None"

@@ -24,11 +24,6 @@ SIZES = (6, 5, 4)
 MOST_POSITIONS = 256
 # Brings hidden units above 100, whatever limits them.
 LARGE = 400
-# More kernels are not divided by it in turn.
-MOST_KERNELS = 6
-# A gate whose factors stay above the first cannot close, and one whose factors
-# stay below the second cannot open.
-CLOSED, OPEN = 0.05, 0.95
 # Weights of this size drive factors near their limits, and these to them.
 LIMITING, WIDE = 5, 30
 
@@ -72,23 +67,18 @@ class Probes:
         means = np.exp(
             generator.normal(size=(shape[0], *np.ones_like(shape[1:])))
         )
-        pairs = zip(cut.shape[1:], shape[1:], strict=True)
+        pairs = zip(cut.source.shape[1:], shape[1:], strict=True)
         other = [size or small + 1 for size, small in pairs]
         self.positive = np.abs(x) * means
-        self.features = {
-            "features of mean 0": x,
-            "features after a ReLU": np.maximum(x, 0),
-            "positive features": self.positive,
-            "features of scale 20": 20 * x,
-            "features of another size": generator.normal(size=(1, *other)),
-        }
+        self.features = [x, np.maximum(x, 0), self.positive, 20 * x]
+        self.features.append(generator.normal(size=(1, *other)))
         if own is not None:
-            self.features["the network's own features"] = own
+            self.features.append(own)
         self.x = x
         self.direction = generator.normal(size=shape)
         y = self.run(x)
         self.is_alone = y.shape != x.shape or self._is_map(y)
-        self.outputs = {name: self.run(z) for name, z in self.features.items()}
+        self.outputs = [*map(self.run, self.features)]
 
     def run(self, x, values=(), training=False):
         """Returns what the part gives of features, with other weights."""
@@ -135,47 +125,45 @@ class Probes:
 
     @functools.cached_property
     def others(self):
-        """Names of probes, with other weights and features.
+        """Other weights, features, and what the part gives of them.
 
         In some factors reach their limits, in others hidden units exceed 100
         while factors do not.
         """
-        kernels, values = self._other_values(1)
-        probes = [("other weights", values, self.positive)]
+        values = self._other_values(1)
+        probes = [(values, self.positive)]
         for x in (self.x, self.positive, -self.positive):
-            probes.append(("large weights", self._other_values(LIMITING)[1], x))
-        probes = probes * bool(values)
-        for key in kernels[:MOST_KERNELS]:
+            probes.append((self._other_values(LIMITING), x))
+        kernels = [key for key, value in values.items() if value.ndim > 1]
+        for key in kernels:
             changed = {**values, key: values[key] / LARGE}
-            name = "hidden units above 100"
-            probes.append((name, changed, LARGE * self.positive))
-        return [(*probe, self.run(probe[2], probe[1])) for probe in probes]
+            probes.append((changed, LARGE * self.positive))
+        probes = probes if values else []
+        return [(values, x, self.run(x, values)) for values, x in probes]
 
-    def _other_values(self, scale):
-        """Returns the ids of kernels, and random values of all weights."""
-        norms, values, kernels = self.cut.norms, {}, []
+    def _other_values(self, scale=1):
+        """Returns random values of weights, but for batch normalization."""
+        norms = {id(x) for norm in self.cut.norms for x in norm.variables}
+        values = {}
         for key, value in self.values.items():
             if key in norms:
                 continue
             size = math.prod(value.shape[:-1]) if value.ndim > 1 else 4
             noise = self.generator.normal(size=value.shape) * scale
             values[key] = (noise / math.sqrt(size)).astype("float32")
-            kernels += [key] * (value.ndim > 1)
-        return kernels, values
+        return values
 
-    def difference(self, layer, arrays_of):
+    def difference(self, layer, set_weights):
         """Returns the largest relative difference of a layer's outputs.
 
-        It is infinite if the layer does not compute the same. `arrays_of` gives
-        the weights of the layer by those of the part. The second result is the
-        name of the first probe that differs.
+        It is infinite if the layer does not compute the same. `set_weights`
+        gives the layer weights of the part.
         """
         largest = 0.0
-        for name, x in self.features.items():
-            y = self.outputs[name]
+        for x, y in zip(self.features, self.outputs, strict=True):
             difference = difference_of(y, _run(layer, x))
-            if not self._is_rounding(difference, name, x, y):
-                return math.inf, name
+            if not self._is_rounding(difference, x, y):
+                return math.inf
             largest = max(largest, difference)
         if not self.is_alone:
             gradients = (
@@ -184,18 +172,15 @@ class Probes:
             )
             # Gradients add more terms than outputs.
             if not difference_of(*gradients) <= 10 * TOLERANCE:
-                return math.inf, "gradients"
-        try:
-            for name, values, x, y in self.others:
-                layer.set_weights(arrays_of({**self.values, **values}))
-                difference = difference_of(y, _run(layer, x))
-                if not self._is_rounding(difference, name, x, y, values):
-                    return math.inf, name
-        finally:
-            layer.set_weights(arrays_of(self.values))
-        return largest, ""
+                return math.inf
+        for values, x, y in self.others:
+            set_weights({**self.values, **values})
+            difference = difference_of(y, _run(layer, x))
+            if not self._is_rounding(difference, x, y, values):
+                return math.inf
+        return largest
 
-    def _is_rounding(self, difference, name, x, y, values=()):
+    def _is_rounding(self, difference, x, y, values=()):
         """Returns whether float32 rounds such a difference away."""
         if not TOLERANCE < difference < 100 * TOLERANCE:
             return difference <= TOLERANCE
@@ -233,7 +218,7 @@ class Probes:
 
         Some differ only with other weights, as behind a ReLU that gives 0.
         """
-        values = self._other_values(1)[1]
+        values = self._other_values()
         several = [self.known_factors]
         several += [self.factors(x, values) for x in (self.x, self.positive)]
         return [
@@ -263,17 +248,6 @@ class Probes:
         names = (*(positions if positions[1:] else ["steps"]), "channels")
         return ", ".join(names[axis - 1] for axis in self.varies)
 
-    @functools.cached_property
-    def softmax(self):
-        """Which part of 1 factors are on average, if they add up to 1."""
-        factors = self.known_factors
-        *grid, last = range(1, factors.ndim)
-        for axes, words in ((tuple(grid), "positions"), ((last,), "channels")):
-            if np.allclose(factors.sum(axis=axes), 1, atol=1e-3):
-                count = math.prod(factors.shape[axis] for axis in axes)
-                return f"{count} (softmax over {words})"
-        return ""
-
     @property
     def has_factors(self):
         """Whether it multiplies by factors, the same in each call."""
@@ -282,51 +256,19 @@ class Probes:
     @functools.cached_property
     def is_constant(self):
         """Whether it multiplies by factors whatever features and weights."""
-        several = [{}, *(self._other_values(1)[1] for _ in range(2))]
+        several = [{}, *(self._other_values() for _ in range(2))]
         features = (self.x, self.positive, -self.positive)
         factors = (
             np.stack([self.factors(x, values) for x in features])
             for values in several
         )
-        return self.multiplies and all(self.is_one(x, 0, 1) for x in factors)
-
-    @property
-    def is_of_images(self):
-        """Whether it multiplies an image by one factor."""
-        return self.multiplies and not self.varies
-
-    @property
-    def is_residual(self):
-        """Whether it multiplies by 1 or more, up to 2."""
-        low, high = self.limits
-        return self.multiplies and 0.99 < low and OPEN < high < 2.1
-
-    @property
-    def cannot_close(self):
-        """Whether factors stay away from 0, but for those added to 1."""
-        is_far = self.multiplies and self.limits[0] > CLOSED
-        return is_far and not self.is_residual
-
-    @property
-    def cannot_open(self):
-        """Whether factors stay below 1."""
-        return self.multiplies and self.limits[1] < OPEN
-
-    @property
-    def pools_channels(self):
-        """Whether there is a factor for each channel, of their pools."""
-        return self.axes == "channels" and self.is_kept("channels")
-
-    @property
-    def pools_positions(self):
-        """Whether there is a factor for each position, of their pools."""
-        return "channels" not in self.axes and self.is_kept("positions")
+        return all(self.is_one(x, 0, 1) for x in factors)
 
     @functools.cached_property
     def is_identity(self):
         """Whether outputs are the features, whatever the weights."""
-        pairs = [(x, self.outputs[name]) for name, x in self.features.items()]
-        pairs += [(x, y) for _, _, x, y in self.others]
+        pairs = [*zip(self.features, self.outputs, strict=True)]
+        pairs += [(x, y) for _, x, y in self.others]
         return all(difference_of(x, y) <= TOLERANCE for x, y in pairs)
 
     @functools.cached_property
@@ -345,21 +287,6 @@ class Probes:
             if y[absent].max() > 1e-6 * y.max():
                 return False
         return True
-
-    @property
-    def mixes(self):
-        """Whether it does not multiply."""
-        return not self.multiplies
-
-    @functools.cached_property
-    def adds(self):
-        """Whether outputs change by as much as their inputs, or less."""
-        changed = self.x.copy()
-        places = self.generator.random(self.shape) < 0.02
-        places.flat[0] = True
-        changed[places] += 1
-        y = self.run(changed) - self.run(self.x)
-        return self.mixes and abs(np.median(y[places]) - 1) < 0.2
 
     @functools.cached_property
     def is_product(self):
@@ -385,64 +312,22 @@ class Probes:
         return self.is_product or is_gate and not self.is_pointwise
 
     @functools.cached_property
-    def window(self):
-        """How far factors depend on features, by axis of positions."""
-        x = np.moveaxis(self.x, self.axis, -1)
-        center = (slice(None), *(size // 2 for size in x.shape[1:-1]))
-        x = x.copy()
-        x[center] *= -2
-        changed = self.factors(np.moveaxis(x, -1, self.axis))
-        differ = np.abs(changed - self.known_factors)
-        differ = differ > ONE_FACTOR * np.abs(self.known_factors).max()
-        axes = range(1, differ.ndim - 1)
-        return tuple(
-            int(np.ptp(places) + 1) if len(places) else 1
-            for axis in axes
-            for places in [np.nonzero(differ)[axis]]
-        )
-
-    @property
     def is_pointwise(self):
         """Whether factors depend on the features of their position alone."""
-        return self.multiplies and max(self.window) == 1
-
-    @property
-    def windows(self):
-        """The window in words, where it is smaller than the features."""
-        pairs = zip(self.window, self.known_factors.shape[1:], strict=False)
-        is_small = "channels" in self.axes and all(x < y for x, y in pairs)
-        # A convolution of pools of channels is no window of pools.
-        if not is_small or self.is_pointwise or self.is_kept("channels"):
-            return ""
-        return " x ".join(map(str, self.window))
-
-    def is_kept(self, axis):
-        """Returns whether factors are the same of features in another order.
-
-        These are mixed along the axes of positions alike, or along that of
-        channels at each position, and keep their means and maxima. Also with
-        other weights, since some give the same factor of all.
-        """
-        x = np.moveaxis(self.x, self.axis, -1)
-        if axis == "channels":
-            x = self.generator.permuted(x, axis=-1)
-        else:
-            flat = x.reshape(len(x), -1, self.channels)
-            x = self.generator.permutation(flat, axis=1).reshape(x.shape)
-        mixed = np.moveaxis(x, -1, self.axis)
-        several = {}, *(self._other_values(1)[1] for _ in range(2))
-        pairs = (
-            [self.factors(x, values) for x in (self.x, mixed)]
-            for values in several
-        )
-        return all(difference_of(*pair) <= ONE_FACTOR for pair in pairs)
+        x = np.moveaxis(self.x, self.axis, -1).copy()
+        center = (slice(None), *(size // 2 for size in x.shape[1:-1]))
+        x[center] *= -2
+        changed = self.factors(np.moveaxis(x, -1, self.axis))
+        changed[center] = self.known_factors[center]
+        several = np.stack([changed, self.known_factors])
+        return self.multiplies and self.is_one(several, 0)
 
     @functools.cached_property
     def range(self):
         """The smallest and largest factor that was seen."""
         factors = [
-            self.outputs[name][is_large] / x[is_large]
-            for name, x in self.features.items()
+            y[is_large] / x[is_large]
+            for x, y in zip(self.features, self.outputs, strict=True)
             # Quotients by the smallest are inexact.
             for is_large in [np.abs(x) > 0.01 * np.abs(x).max()]
         ]
@@ -452,7 +337,7 @@ class Probes:
     def limits(self):
         """The range with large weights, which no weights exceed by much."""
         factors = [
-            self.factors(x, self._other_values(scale)[1])
+            self.factors(x, self._other_values(scale))
             for x in (self.x, WIDE * self.positive)
             for scale in (1, WIDE, WIDE)
         ]
@@ -463,7 +348,7 @@ class Probes:
     def without_gradient(self):
         """How many weights get no gradient, of those to be trained."""
         # Some weights let a ReLU give 0 of all.
-        several = {}, *(self._other_values(1)[1] for _ in range(3))
+        several = {}, *(self._other_values() for _ in range(3))
         return sum(
             not any(self._weight_gradient(x, y).any() for y in several)
             for x in self.cut.variables
@@ -472,20 +357,13 @@ class Probes:
         )
 
     def _weight_gradient(self, variable, values):
-        key, direction = id(variable), self.direction
-
-        def run(watch):
-            values_here = {**self.values, **values}
-            value = watch(ops.convert_to_tensor(values_here[key]))
-            with Values({**values_here, key: value}):
+        def function(value):
+            with Values({**self.values, **values, id(variable): value}):
                 x = ops.convert_to_tensor(self.positive, "float32")
-                y = self.cut.runner(x, training=False)
-                weights = direction.flat[: math.prod(y.shape)]
-                weights = weights.reshape(y.shape).astype("float32")
-                return ops.sum(ops.cast(y, "float32") * weights), value
+                return self.cut.runner(x, training=False)
 
-        gradient = gradient_at(run, tuple(variable.shape))[1]
-        return ops.convert_to_numpy(gradient)
+        value = self.values[id(variable)]
+        return _gradient(function, value, self.direction)
 
 
 def probe(cut, data_format, own=None):
@@ -494,7 +372,7 @@ def probe(cut, data_format, own=None):
     Their positions are few, unless it takes only those that it was made for.
     What the part raises is raised where nothing else can be tried.
     """
-    sizes = list(cut.shape[1:])
+    sizes = list(cut.source.shape[1:])
     axis = 0 if data_format == "channels_first" else len(sizes) - 1
     others = sizes[:axis] + sizes[axis + 1 :]
     # What has no positions or one channel has no attention.
@@ -514,7 +392,7 @@ def probe(cut, data_format, own=None):
             if positions is tries[-1]:
                 raise
             continue
-        if all(np.isfinite(y).all() for y in probes.outputs.values()):
+        if all(np.isfinite(y).all() for y in probes.outputs):
             return probes
     return None
 
@@ -526,12 +404,12 @@ def _run(function, x):
 
 def _gradient(function, x, weights):
     """Returns the gradient of a weighted sum of outputs."""
-    weights = ops.convert_to_tensor(weights, "float32")
 
     def run(watch):
-        features = watch(ops.convert_to_tensor(x, "float32"))
-        y = ops.cast(function(features), "float32")
-        return ops.sum(y * weights), features
+        given = watch(ops.convert_to_tensor(x, "float32"))
+        y = ops.cast(function(given), "float32")
+        sized = np.resize(weights, tuple(y.shape)).astype("float32")
+        return ops.sum(y * sized), given
 
     return ops.convert_to_numpy(gradient_at(run, x.shape)[1])
 

@@ -13,15 +13,14 @@ import inspect
 import itertools
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-from keras import activations, ops
+from keras import activations, layers, ops
 
 from cbam_keras import _graph
-from cbam_keras.insertion.cutting import EPSILON
 from cbam_keras.insertion.probes import Probes
 from cbam_keras.layers import (
     BAM,
@@ -45,7 +44,6 @@ from cbam_keras.layers.cbam import ORDERS
 MOST_ASSIGNMENTS = 8
 # What an unusual argument costs: it is tried after the usual ones.
 RARE = 10
-ALONE = {("avg",): "average alone", ("max",): "maximum alone"}
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
@@ -68,8 +66,8 @@ def _of_half(half, options):
     }
 
 
-# Choices of arguments that no weights show, with the number of usual ones,
-# which come first.
+# Choices of arguments that no weights show. Two of each are usual, which come
+# first, and at most one of a layer is another.
 POOLS: list[dict[str, Any]] = [
     {"pool_types": ("avg", "max")},
     {"pool_types": ("avg",)},
@@ -77,20 +75,20 @@ POOLS: list[dict[str, Any]] = [
     {"pool_types": ("max",)},
 ]
 SPATIAL_POOLS = [("avg", "max"), ("max", "avg"), ("avg",), ("max",)]
-CHOICES: dict[type, list[tuple[int, list[dict[str, Any]]]]] = {
-    ChannelAttention: [(4, POOLS)],
-    SpatialAttention: [(1, _choices("dilation_rate", 1, 2, 4))],
+CHOICES: dict[type, list[list[dict[str, Any]]]] = {
+    ChannelAttention: [POOLS],
+    SpatialAttention: [_choices("dilation_rate", 1, 2, 4)],
     CBAM: [
-        (4, [_of_half("channel", x) for x in POOLS]),
-        (3, _choices("order", *ORDERS[::2], ORDERS[1])),
+        [_of_half("channel", x) for x in POOLS],
+        _choices("order", *ORDERS[::2], ORDERS[1]),
     ],
-    BAM: [(2, _choices("combine", "add", "multiply"))],
-    SCSE: [(2, _choices("combine", "max", "add"))],
-    GlobalContext: [(2, _choices("fusion", "add", "multiply"))],
+    BAM: [_choices("combine", "add", "multiply")],
+    SCSE: [_choices("combine", "max", "add")],
+    GlobalContext: [_choices("fusion", "add", "multiply")],
 }
 STARTS = [{}, {"identity_init": True}]
 GATES = ["sigmoid", "hard_sigmoid", keras_2_hard_sigmoid, "tanh", "relu"]
-ACTIVATIONS = (
+HIDDEN = (
     "relu silu linear gelu tanh elu hard_silu sigmoid relu6 leaky_relu selu "
     "mish softplus"
 ).split()
@@ -98,21 +96,14 @@ ACTIVATIONS = (
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """What a part computes.
+    """What a part computes: the same as a layer of ours with these arguments.
 
-    `arrays` are the values of the variables of a layer of `layer_class` with
-    these arguments, which computes the same unless `first_difference` names
-    the probe that it differs on. They are of the variables `sources`, where
-    `None` is zeros, changed as `reading` says.
+    The variables of the layer have values of `sources`; `None` is zeros.
     """
 
     layer_class: type[AttentionLayer]
     arguments: Mapping[str, Any]
-    arrays: Sequence[np.ndarray] = ()
-    note: str = ""
     difference: float = math.nan
-    first_difference: str = ""
-    reading: str = ""
     sources: Sequence[keras.Variable | None] = ()
 
     @property
@@ -151,65 +142,48 @@ def of_ours(layer: AttentionLayer) -> Match:
 
 
 def match(probes: Probes) -> Match | None:
-    """Returns the layer of ours that computes what a part does, or nearly."""
-    trials = []
-    cut = probes.cut
-    for reading, start in itertools.product(READINGS, STARTS):
-        arrays = READINGS[reading](cut.weights(probes.values))
-        if arrays is None or start and probes.range[1] <= 1:
-            continue
-        for layer_class, visible in _structures(arrays, probes):
-            arguments = visible | start | {"data_format": probes.data_format}
-            try:
-                layer = layer_class(**arguments, dtype="float32")
-                # What global context gates depends on how it is fused.
-                is_of_gates = probes.gated.issuperset(layer._gated)
-                if not is_of_gates and layer_class is not GlobalContext:
-                    continue
-                layer.build(probes.shape)
-            # It takes no such sizes, or cannot be the identity.
-            except ValueError:
+    """Returns the layer of ours that computes what a part does."""
+    cut, trials = probes.cut, []
+    starts = STARTS if probes.range[1] > 1 else STARTS[:1]
+    structures = _structures(cut.variables, probes)
+    for (layer_class, visible), start in itertools.product(structures, starts):
+        arguments = visible | start | {"data_format": probes.data_format}
+        try:
+            layer = layer_class(**arguments, dtype="float32")
+            # What global context gates depends on how it is fused.
+            is_of_gates = probes.gated.issuperset(layer._gated)
+            if not is_of_gates and layer_class is not GlobalContext:
                 continue
-            variants = [*_variants(layer, cut.activations, probes)]
-            for order, indices in enumerate(_assignments(layer, arrays)):
-                trials += [
-                    (cost + order, layer, arguments, variant, reading, indices)
-                    for cost, variant in variants
-                    if cost < RARE or not order
-                ]
+            layer.build(probes.shape)
+        # It takes no such sizes, or cannot be the identity.
+        except ValueError:
+            continue
+        for inner in _graph.layers_within(layer):
+            if isinstance(inner, layers.BatchNormalization) and cut.norms:
+                inner.epsilon = cut.norms[0].epsilon
+        variants = [*_variants(layer)]
+        for order, sources in enumerate(_assignments(layer, cut.variables)):
+            trials += [
+                (cost + order, layer, arguments, variant, sources)
+                for cost, variant in variants
+                if cost < RARE or not order
+            ]
     # The usual ones come first.
     trials.sort(key=operator.itemgetter(0))
-    near = None
-    for _, layer, arguments, variant, reading, indices in trials:
+    for _, layer, arguments, variant, sources in trials:
 
-        def arrays_of(values, layer=layer, reading=reading, indices=indices):
-            arrays = READINGS[reading](cut.weights(values))
-            return [
-                np.zeros(x.shape)
-                if i is None
-                else np.reshape(arrays[i], x.shape)
-                for x, i in zip(layer.weights, indices, strict=True)
-            ]
+        def set_weights(values, layer=layer, sources=sources):
+            arrays = (0 if x is None else values[id(x)] for x in sources)
+            for variable, array in zip(layer.weights, arrays, strict=True):
+                variable.assign(np.resize(array, tuple(variable.shape)))
 
-        layer.set_weights(arrays_of(probes.values))
+        set_weights(probes.values)
         with _changed(layer, variant):
-            difference, name = probes.difference(layer, arrays_of)
-        if name and (near or name == next(iter(probes.features))):
-            continue
-        variables = [*itertools.chain(*cut.entries)]
-        sources = [None if i is None else variables[i] for i in indices]
-        near = _named(
-            type(layer),
-            arguments | variant,
-            arrays=arrays_of(probes.values),
-            difference=difference,
-            first_difference=name,
-            reading=reading,
-            sources=() if reading == FOLDED else sources,
-        )
-        if not name:
-            return near
-    return near
+            difference = probes.difference(layer, set_weights)
+        if difference < math.inf:
+            arguments |= variant
+            return _named(type(layer), arguments, difference, sources)
+    return None
 
 
 @contextlib.contextmanager
@@ -228,91 +202,17 @@ def _changed(layer, arguments):
         yield
 
 
-def _named(layer_class, arguments, **found):
-    """Returns a match, with what is unusual in it and without defaults."""
-    pools = arguments.get("channel_pool_types") or arguments.get("pool_types")
-    notes = []
-    if arguments.get("combine") == "gates":
-        notes.append("a sigmoid for each pool, added: factors up to 2")
-    if layer_class is ChannelAttention and pools == ("avg",):
+def _named(layer_class, arguments, difference, sources):
+    """Returns a match, with the arguments that are no defaults."""
+    if layer_class is ChannelAttention and arguments["pool_types"] == ("avg",):
         layer_class = SqueezeExcite
         del arguments["pool_types"]
-    elif layer_class in (CBAM, ChannelAttention) and pools in ALONE:
-        notes.append(ALONE[pools])
-    if arguments.get("order") == "parallel":
-        notes.append("spatial map of the unrefined input")
-    if hidden := arguments.get("hidden_units"):
+    if arguments.get("hidden_units"):
         del arguments["reduction_ratio"]
-        notes.append(f"hidden width truncated: taken as hidden_units={hidden}")
     default = layer_class().get_config()
     config = layer_class(**arguments).get_config()
     unusual = {k: x for k, x in arguments.items() if config[k] != default[k]}
-    return Match(layer_class, unusual, note="; ".join(notes), **found)
-
-
-def _plain(entries):
-    return [x for entry in entries for x in entry]
-
-
-def _fold(entries):
-    """Returns weights with batch normalization folded into those before."""
-    if not any(len(x) > 1 and x[0].size > 1 for x in entries):
-        return None
-    arrays: list[np.ndarray] = []
-    for entry in entries:
-        if len(entry) == 1 or entry[0].size == 1:
-            arrays += entry
-            continue
-        gamma, beta, mean, variance = entry
-        scale = gamma / np.sqrt(variance + EPSILON)
-        before = [x for x in arrays if x.shape == beta.shape]
-        bias = before[-1] if before else np.zeros_like(beta)
-        if before:
-            arrays = [x for x in arrays if x is not bias]
-        kernels = [
-            i
-            for i, x in enumerate(arrays)
-            if x.ndim > 1 and x.shape[-1:] == beta.shape
-        ]
-        if kernels:
-            arrays[kernels[-1]] = arrays[kernels[-1]] * scale
-        arrays.append((bias - mean) * scale + beta)
-    return arrays
-
-
-def _halve(entries):
-    """Returns weights with a bias that ours adds once for each pool."""
-    arrays = _plain(entries)
-    widest = max((x.size for x in arrays if x.ndim == 1), default=0)
-    if not widest:
-        return None
-    return [x / 2 if x.ndim == 1 and x.size == widest else x for x in arrays]
-
-
-def _centers(entries):
-    """Returns weights with the centers of kernels that see one position."""
-    arrays = _plain(entries)
-    wide = [
-        x.ndim > 2 and x.shape[-1] > 1 and max(x.shape[:-2]) > 1 for x in arrays
-    ]
-    if not any(wide):
-        return None
-    return [
-        x[tuple(n // 2 for n in x.shape[:-2])] if is_wide else x
-        for x, is_wide in zip(arrays, wide, strict=True)
-    ]
-
-
-FOLDED = "batch normalization between its layers"
-CENTERS = "kernels of which features meet the center"
-# How weights may be those of ours, `None` where they cannot, and by what the
-# part trains otherwise.
-READINGS: dict[str, Callable[[list], list | None]] = {
-    "": _plain,
-    FOLDED: _fold,
-    "one bias for both pools": _halve,
-    CENTERS: _centers,
-}
+    return Match(layer_class, unusual, difference, sources)
 
 
 def _core(array):
@@ -383,15 +283,15 @@ def _structures(arrays, probes):
                 yield BAM, {**ratio, "kernel_size": x[0]}
 
 
-def _assignments(layer, arrays):
-    """Yields for each weight of a layer the index of an array of its shape.
+def _assignments(layer, variables):
+    """Yields for each weight of a layer a variable of its shape.
 
     The order of weights of one shape is kept at first. Biases that are missing
     are zeros, `None`.
     """
     theirs, groups = (collections.defaultdict(list) for _ in range(2))
-    for index, x in enumerate(arrays):
-        theirs[_core(x)].append(index)
+    for x in variables:
+        theirs[_core(x)].append(x)
     for index, variable in enumerate(layer.weights):
         groups[_core(variable)].append(index)
     if theirs.keys() - groups.keys():
@@ -415,33 +315,16 @@ def _assignments(layer, arrays):
         yield [placed[i] for i in range(len(layer.weights))]
 
 
-def _variants(layer, named, probes):
-    """Yields the arguments that no weights show, and how unusual they are.
-
-    Activations that are `named` are as usual as the first.
-    """
-    low, high = probes.range
-    # A gate that exceeds 1 or 0 is no sigmoid, but for sums of several.
-    gates = GATES if low > -1e-6 else GATES[-2:]
-    hidden = sorted(ACTIVATIONS, key=lambda x: x not in named)
-    usual_hidden = max(1, sum(x in named for x in hidden))
-    choices = CHOICES.get(type(layer), []) + [
-        (usual, several)
-        for usual, several in (
-            (
-                1 + ("hardsigmoid" in named or "hard_sigmoid" in named),
-                _choices("gate_activation", *gates),
-            ),
-            (usual_hidden, _choices("activation", *hidden)),
-        )
-        if {*several[0]} <= {*layer.get_config()}
-    ]
-    usual, options = zip(*choices, strict=True) if choices else ((), ())
-    for places in itertools.product(*map(range, map(len, options))):
-        # With a rare one, all others are as common as can be.
-        common = [x for x, y in zip(places, usual, strict=True) if x < y]
-        rare = len(places) - len(common)
-        if not rare or rare == 1 and max(common, default=0) < 2:
-            variant = [x[i] for x, i in zip(options, places, strict=True)]
-            cost = sum(places) + RARE * rare
-            yield cost, {key: x for part in variant for key, x in part.items()}
+def _variants(layer):
+    """Yields how unusual arguments are that no weights show, and these."""
+    choices = [*CHOICES.get(type(layer), [])]
+    for name, values in (("gate_activation", GATES), ("activation", HIDDEN)):
+        if name in layer.get_config():
+            choices.append(_choices(name, *values))
+    for places in itertools.product(*(range(len(x)) for x in choices)):
+        rare = sum(i > 1 for i in places)
+        if rare < 2:
+            variant = collections.ChainMap(
+                *(x[i] for x, i in zip(choices, places, strict=True))
+            )
+            yield sum(places) + RARE * rare, dict(variant)
