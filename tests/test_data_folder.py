@@ -118,11 +118,6 @@ def test_another_image_of_the_same_name_and_size_is_noticed(tmp_path, ending):
     assert one != other
 
 
-def test_a_missing_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="a folder that exists.*no folder"):
-        data.load(tmp_path / "fashoin")
-
-
 NOISE = np.random.default_rng(3).integers(0, 256, (24, 30, 3)).astype("uint8")
 GREY = Image.fromarray(NOISE[..., 0])
 COLOUR = Image.fromarray(NOISE)

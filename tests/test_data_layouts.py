@@ -120,7 +120,6 @@ def test_a_pattern_never_chooses_between_two_values(pattern):
         ("<cat|dog>/#.png", "cat dog", (4, 2, 2)),
         ("a/b/<NORMAL|B.A>/#.png", "B.A NORMAL", (4, 2, 2)),
         ("<Training|Testing>/<cat|dog>/#.png", "cat dog", (6, 2, 8)),
-        ("<training_set|val|test+set>/<cat|dog>/#.png", "cat dog", (8, 8, 8)),
         # They share another part of their names, as in Intel's scenes.
         ("<seg_train|seg_test>/<cat|dog>/#.png", "cat dog", (6, 2, 8)),
         ("a/<train/train|test/test>/<cat|dog>/#.png", "cat dog", (6, 2, 8)),
@@ -135,7 +134,6 @@ def test_a_pattern_never_chooses_between_two_values(pattern):
         ),
         # Classes may have names like parts of datasets.
         ("<mask|no_mask>/#.png", "mask no_mask", (4, 2, 2)),
-        ("<with_mask|without_mask>/#.png", "with_mask without_mask", (4, 2, 2)),
         (
             "<test_tube|train_station>/#.png",
             "test_tube train_station",
@@ -166,14 +164,12 @@ CLASSES, ALL = "{class}/**", "{}/{class}/*"
         ),
         ("<a|b>/x+(#)<|_mask>.png", ["{class}/*).png"]),
         ("<cat|dog>/<|mask/>#.png", ["{class}/*"]),
-        ("images/<cat|dog>/#.png labels/#.png", ["images/{class}/*"]),
         ("<cat|dog|annotations/.xml>/#.png", ["{class}/*"]),
         # The same folders: PlantVillage, folds, zooms, sites.
         (
             "<color|grayscale|segmented>/<rust|scab>/#.png",
             [ALL, "color/{class}/*"],
         ),
-        ("<fold_1|fold_2>/<a|b>/#.png", [ALL, "fold_1/{class}/*"]),
         (
             "<s1|s2>/<train|test>/<cat|dog>/#.png",
             [f"{x}/{{split}}/{{class}}/*" for x in ("{}", "s1")],
@@ -183,10 +179,6 @@ CLASSES, ALL = "{class}/**", "{}/{class}/*"
         # Lower folders: organs, patients, videos (Kvasir), BreaKHis.
         (
             "colon/<aca|n|x>/#.png lung/<aca2|n2|x2>/#.png",
-            ["{class}/{group}/*", CLASSES],
-        ),
-        (
-            "a/<p0|p1|p2>/#.png b/<p3|p4|p5>/#.png",
             ["{class}/{group}/*", CLASSES],
         ),
         (
@@ -208,7 +200,6 @@ CLASSES, ALL = "{class}/**", "{}/{class}/*"
         ("<cat|dog>/<train|test>/#.png", ["{class}/{split}/*"]),
         # A split beside classes, or a class of such a name.
         ("<cat|dog|test>/#.png", ["{class}/*"]),
-        ("<bus|train>/#.png", ["{class}/*"]),
         ("<|train/><cat|dog>/#.png", ["**/{class}/*", "{class}/*"]),
         # Classes in names.
         ("<cat|dog>.#.jpg", ["{class}.*.jpg"]),
@@ -261,7 +252,6 @@ def test_a_refusal_draws_the_tree(tmp_path):
         ("train/<images|labels>/#.png", "'labels'.*no classes"),
         ("<train|val|valid>/cat/#.png", 'splits "train", "val", "valid'),
         ("", r"at least two classes, in a folder a folder of .*\[\]"),
-        ("cat/#.png", r"at least two classes.*\['cat'\]"),
         ("<cat|dog|cow/.hidden>/#.png", 'images in "train".*class "cow"'),
     ],
 )
@@ -281,10 +271,10 @@ def test_what_makes_no_dataset_is_refused(tmp_path, tree, message):
         ({"pattern": "{split}/{class}/*"}, 'matches "{split}" but does'),
         ({"pattern": "{split}/{class}_*_*"}, '"cat", "dog". Write the folders'),
         ({"pattern": "{class}/{group}_*"}, 'may be "a" or "a_b" in "cat/a_b_0'),
+        ({"data": "./nowhere"}, "a folder that exists.*where there is no fold"),
         ({"group_by": "a"}, '`group_by` was removed.* Write pattern="{class}/'),
         ({"group_by_folder": False}, r'or pattern="{class}/\*\*" .False.'),
         ({"data": "cifar10", "pattern": "{class}/*"}, "is only for folders"),
-        ({"data": "a.csv", "pattern": "{class}/*"}, "is only for folders"),
     ],
 )
 def test_a_pattern_of_another_meaning_is_refused(tmp_path, options, message):
@@ -297,7 +287,6 @@ def test_a_pattern_of_another_meaning_is_refused(tmp_path, options, message):
     ("others", "pattern", "reasons"),
     [
         ("test_set/#.png", None, "2 in test_set/"),
-        ("test/unknown/#.png", None, "2 in test/"),
         ("extra/<a/#|#>.png", None, "4 in extra/"),
         ("train/#.png", None, "2 in no class folder"),
         (
