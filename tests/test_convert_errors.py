@@ -111,11 +111,6 @@ def test_what_does_not_fit_is_explained(case):
     assert target.built == is_built
 
 
-def test_nothing_that_fits_is_an_error_without_strict():
-    message = error_of(tiny_network(), {"some": np.zeros(3)}, strict=False)
-    assert 'Unused (1): "some"' in message
-
-
 @pytest.mark.parametrize(
     "target, source, message",
     [

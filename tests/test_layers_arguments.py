@@ -8,7 +8,6 @@ import pytest
 from keras import ops
 from layer_checks import (
     LAYERS,
-    TRAINABLE,
     arguments_of,
     output,
     random_input,
@@ -28,7 +27,7 @@ from cbam_keras import (
     SqueezeExcite,
     TripletAttention,
 )
-from cbam_keras.layers import SHARED_ARGUMENTS, attention_layer
+from cbam_keras.layers import attention_layer
 
 # Options with which every argument shows, and another value of each.
 BASE = {
@@ -113,13 +112,6 @@ def test_every_argument_changes_something(layer_class, argument):
         or not np.allclose(result, changed[1], atol=1e-6)
         or others != changed[2]
     )
-
-
-@pytest.mark.parametrize("layer_class", TRAINABLE)
-def test_every_argument_has_a_name_in_the_help(layer_class):
-    text = layer_class.__doc__
-    for argument in SHARED_ARGUMENTS:
-        assert f"`{argument}`" in text
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 from layer_checks import randomize
 
-from cbam_keras import CBAM, models
+from cbam_keras import CBAM
 
 
 def tiny(depths=(1, 1), **options):
@@ -46,12 +46,6 @@ def test_checkpoints_of_pytorch_go_to_the_converter(tmp_path):
     path.write_bytes(b"")
     with pytest.raises(ValueError, match="that PyTorch or safetensors wrote"):
         tiny(weights=path)
-
-
-def test_weights_by_name_are_told_where_they_are():
-    listed = "keras.applications, or models.EfficientNetLite0"
-    with pytest.raises(ValueError, match=listed):
-        models.MobileNetV2(weights="imagenet", input_shape=(32, 32, 3))
 
 
 def cut(path):

@@ -49,7 +49,7 @@ def number_array(
     return array
 
 
-def check_inputs(inputs: Inputs, model: keras.Model) -> Any:
+def check_inputs(inputs: Any, model: keras.Model) -> Any:
     """Returns an array that a model takes, or several, nested as its inputs."""
     tensors = getattr(model, "inputs", None) or ()
     count = len(tensors)

@@ -96,7 +96,8 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
         module = modules.get(layer.name)
         slots = None if module is None else _slots(layer, module)
         if module is not None and gates_of(layer):
-            plan.attention[layer], slots = _best_gate(layer, names, module)
+            plan.attention[layer], found = _best_gate(layer, names, module)
+            slots = found
         if slots is None:
             plan.unknown.append(layer.name)
             slots = [Slot(x.path, x) for x in layer.weights]

@@ -162,9 +162,6 @@ def _count(layer, x, y):
     if isinstance(layer, layers.TimeDistributed):
         # The time is folded into the batch.
         x, y = ((axes[0] * axes[1], *axes[2:]) for axes in (x, y))
-    if isinstance(
-        layer, (layers.SpectralNormalization, layers.TimeDistributed)
-    ):
         return _count(layer.layer, x, y)
     for group, counts in COUNTS.items():
         for classes, count in counts.items():
