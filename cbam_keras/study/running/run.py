@@ -11,7 +11,7 @@ import os
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
@@ -306,15 +306,6 @@ class Queue:
         study = study.suited_to(load(study.runs[0]))
         folder = StudyFolder(output, study, load(study.runs[0]))
         return cls(study, folder, load, callbacks)
-
-    def set_variants(self, variants: Sequence[Variant]) -> None:
-        """Takes other variants, as a search proposes them."""
-        self.study = dataclasses.replace(self.study, variants=variants)
-        described = {v.name: v.describe() for v in variants}
-        settings = {**self.folder.content["settings"], "variants": described}
-        labels = {v.name: v.label for v in variants if v.label}
-        with self.folder.locked():
-            self.folder.add(settings=settings, labels=labels)
 
     def missing(self) -> list[tuple[Variant, Run]]:
         """Returns what has yet to be trained, in its order."""
