@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 
-import keras
 import networks
 import numpy as np
 import pytest
@@ -76,30 +75,3 @@ def test_a_small_space_is_searched_to_its_end_without_repetition(
     # The defaults come first.
     assert handed[0] == (2, True)
     assert sorted(handed) == sorted(itertools.product([2, 3], [False, True]))
-
-
-@pytest.mark.parametrize(
-    "hypermodel",
-    [
-        lambda hp: networks.mlp(hp.Choice("batch_size", [35, 14])),
-        space(attention="simam", batch_size=(35, 14)),
-    ],
-    ids=["own", "sequence"],
-)
-def test_a_batch_size_in_the_space_is_trained_with(
-    tmp_path, monkeypatch, hypermodel
-):
-    fit, trained = keras.Model.fit, []
-
-    def fitting(model, x, **options):
-        schedule = model.optimizer.get_config()["learning_rate"]["config"]
-        trained.append((len(x), len(next(iter(x))[0]), schedule["decay_steps"]))
-        return fit(model, x, **options)
-
-    monkeypatch.setattr(keras.Model, "fit", fitting)
-    found = search(tmp_path, hypermodel=hypermodel, confirm=1)
-    assert [35 in t.values.values() for t in found.trials] == [True, False]
-    # The trials and the confirmation train on 70 images.
-    assert trained[:2] == [(2, 35, 2), (5, 14, 5)]
-    (again,) = trained[2:]
-    assert again in trained[:2]

@@ -21,7 +21,6 @@ from cbam_keras.tuning.files import (
 )
 from cbam_keras.tuning.space import (
     PLAIN,
-    TRAINING,
     Values,
     controls,
     grid,
@@ -247,12 +246,12 @@ class Search:
     def variant(self, values: Values) -> study.Variant:
         """Returns a trial as a variant of a study."""
         values = self.hypermodel.complete(values)
-        training: dict[str, Any] = {x: values.get(x) for x in TRAINING}
+        rate: Any = values.get("learning_rate")
         variant = study.Variant(
             name_of(values),
             functools.partial(_build, self.hypermodel, values, self.recipe),
             values,
-            **training,
+            rate,
         )
         return dataclasses.replace(variant, label=label(variant.describe()))
 
