@@ -295,14 +295,9 @@ class Search:
         networks_retrained = 2 if has_both else 1
         again = networks_retrained * len(self.seeds) * folds
         dearest = (controls(space) or [point(space).values])[-1]
-        one = dataclasses.replace(
-            self.trials,
-            task=_loaded_task(self.test_task, self.loaded),
-            variants=[self.variant(dearest)],
-            folds=None,
-        )
+        variants = [self.variant(dearest)]
         return dataclasses.replace(
-            study.estimate(one),
+            study.estimate(dataclasses.replace(self.trials, variants=variants)),
             times=trials * folds + again,
             about=f"{points:,} combinations, {trials:,} trials{over}, and "
             f"{again:,} trainings of the confirmation. Each is counted as this "
@@ -420,13 +415,6 @@ def _check_hypermodel(hypermodel):
     ):
         raise TypeError(OWN.format(hypermodel))
     return hypermodel
-
-
-def _loaded_task(task, loaded):
-    """Returns a task like another one, of data that are loaded."""
-    if isinstance(task, study.Segmentation):
-        return study.Segmentation(loaded, measure=task.kind)
-    return study.Classification(loaded, measure=task.score or study.ACCURACY)
 
 
 def _max_trials(algorithm, max_trials):
