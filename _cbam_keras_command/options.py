@@ -17,7 +17,7 @@ ATTENTION = (
     *("none", "cbam", "cbam-paper", "se", "channel", "spatial", "eca"),
     *("coordinate", "simam", "bam", "scse", "gc", "triplet", "all"),
 )
-ALGORITHMS = ("random", "bayesian", "grid")
+ALGORITHMS = ("random", "grid")
 AUGMENTATIONS = (
     *("flip", "crop", "random_resized_crop"),
     *("rotate", "zoom", "brightness", "contrast"),

@@ -204,14 +204,14 @@ def tune(parser):
       cbam-keras tune --attention cbam --reduction-ratio 4 8 --kernel-size 3 7
       cbam-keras tune --attention none cbam --stages all last "last 2"
       cbam-keras tune --data photos --image-size 64 --max-trials 30 --workers 2
-      cbam-keras tune --model mine:build --algorithm bayesian
+      cbam-keras tune --model mine:build --algorithm grid
     """
     add_model(parser)
     parser.add_argument(
         "--algorithm",
         choices=ALGORITHMS,
         default="random",
-        help="algorithm that chooses the next trial",
+        help="order of the trials: grid is that of the space",
     )
     parser.add_argument(
         "--max-trials",

@@ -258,7 +258,7 @@ def test_a_folder_that_is_refused_is_drawn(tmp_path, capsys):
     ("command", "module", "advice"),
     [
         ("train", "jinja2", "pip install jinja2 (or this package with its "),
-        ("tune --algorithm bayesian", "sklearn.gaussian_process", "`tune`"),
+        ("tune", "keras_tuner", "`tune`"),
     ],
 )
 def test_a_missing_package_is_reported_before_any_work(

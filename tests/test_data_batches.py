@@ -67,17 +67,6 @@ def test_training_images_alone_change_and_stay_floats_to_255(kind):
         assert_same([found], [getattr(kept, name)])
 
 
-def test_another_batch_size_is_that_of_loading_with_it():
-    options = {"augment": ["flip", "crop"], "seed": 4}
-    found = data.load(arrays(), **options).with_batch_size(7)
-    # Augmentations have an order of their own.
-    options["augment"] = ["crop", "flip"]
-    expected = data.load(arrays(), batch_size=7, **options)
-    assert found.describe() == expected.describe()
-    for split, same in zip(found, expected, strict=True):
-        assert_same(epoch(split), epoch(same))
-
-
 def test_channels_first_moves_axes_alone():
     last, kept = epoch(_load("pixels").train), whole(arrays()).test[0]
     keras.config.set_image_data_format("channels_first")

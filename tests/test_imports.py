@@ -106,7 +106,6 @@ LATE = {
     "layers._fused.tensorflow_passes": {"tensorflow"},
     "layers._fused.torch_passes": {"torch"},
     "tuning.hypermodel": {"keras_tuner"},
-    "tuning.tuner": {"keras_tuner"},
 }
 
 

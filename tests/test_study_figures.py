@@ -1,6 +1,5 @@
 """All figures: titles and colors; those of results, with their data."""
 
-import functools
 import io
 import sys
 from types import SimpleNamespace
@@ -10,7 +9,7 @@ import pytest
 
 from cbam_keras import plotting, study
 from cbam_keras.explain.figures import style
-from cbam_keras.study.results.figures import plot_comparison, plot_trials
+from cbam_keras.study.results.figures import plot_comparison
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 
@@ -31,24 +30,7 @@ ROWS = [
 ]
 
 
-def trial(number, score, **values):
-    return SimpleNamespace(number=number, values=values, score=score)
-
-
-CBAM = {"attention": "cbam", "reduction_ratio": 16, "kernel_size": 7}
-SMALL = {"attention": "cbam", "reduction_ratio": 8, "kernel_size": 3}
-TRIALS = [
-    trial(0, 0.80, attention="none", learning_rate=0.001),
-    trial(1, 0.90, **CBAM, order="parallel", learning_rate=0.02),
-    trial(2, 0.94, **CBAM, order="channel_first", learning_rate=0.01),
-    trial(3, 0.70, **SMALL, order="parallel", learning_rate=0.003),
-    trial(4, 0.85, attention="se", reduction_ratio=8, learning_rate=0.01),
-]
-
-
 ERROR = study.Measure("error", "error")
-SCORE = study.Measure("val_accuracy", "validation accuracy")
-RMSE = study.Measure("rmse", "RMSE", 10, "px", True, digits=3)
 
 
 def compared(*rows, measure=ERROR):
@@ -79,7 +61,6 @@ COMPARED = compared(
 IMAGES = np.zeros((2, 4, 5))
 FIGURES = {
     "history": (plotting.plot_history, ROWS),
-    "search": (functools.partial(plot_trials, measure=SCORE), TRIALS),
     "comparison": (plot_comparison, COMPARED),
     "heat": (plotting.plot_grad_cam, IMAGES, IMAGES),
     "gates": (plotting.plot_attention_maps, IMAGES, {"gate": (None, IMAGES)}),
@@ -112,20 +93,9 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
             plot(*arguments, title="")
 
 
-@pytest.mark.parametrize(
-    ("plot", "arguments", "message"),
-    [
-        (plotting.plot_history, [], "`rows` must hold at least one epoch"),
-        (
-            FIGURES["search"][0],
-            [trial(0, 0.5, units=8)],
-            r"ratio and kernel size.* Received: 1 .* of \['units'\]",
-        ),
-    ],
-)
-def test_nothing_to_draw_is_refused(plot, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        plot(arguments, title="")
+def test_nothing_to_draw_is_refused():
+    with pytest.raises(ValueError, match="`rows` must hold at least one epo"):
+        plotting.plot_history([])
 
 
 def lines(axes):
@@ -188,34 +158,3 @@ def test_a_comparison_shows_means_seeds_and_intervals():
         # The interval is drawn from the line of the baseline.
         "95 % interval of the difference to it": [[4.5, 10.0], [6.0, 6.0]],
     }
-
-
-# The map of a search.
-
-
-def cells(figure):
-    """Returns the texts of the map, by kernel size and reduction ratio."""
-    (axes,) = figure.axes
-    rows = [label.get_text() for label in axes.get_yticklabels()]
-    columns = [label.get_text() for label in axes.get_xticklabels()]
-    return {
-        (rows[int(y)], columns[int(x)]): text.get_text().split("\n")
-        for text in axes.texts
-        for x, y in [text.get_position()]
-    }
-
-
-def test_the_map_shows_means_and_counts_by_ratio_and_kernel():
-    # Kinds without a gate stand beside it, under their name.
-    spatial = trial(6, 0.6, attention="spatial", kernel_size=3)
-    assert cells(plot_trials([*TRIALS, spatial], "", SCORE)) == {
-        ("7", "16"): ["92.0 %", "n = 2"],
-        ("3", "8"): ["70.0 %", "n = 1"],
-        ("7", "8"): ["no trial"],
-        ("3", "16"): ["no trial"],
-        ("no gate:\nse", "8"): ["85.0 %", "n = 1"],
-        ("no gate:\nnone", "no gate:\nnone"): ["80.0 %", "n = 1"],
-        ("3", "no gate:\nspatial"): ["60.0 %", "n = 1"],
-    }
-    in_pixels = cells(plot_trials(TRIALS, "", RMSE))
-    assert in_pixels["7", "16"] == ["9.200 px", "n = 2"]

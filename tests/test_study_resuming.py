@@ -94,9 +94,7 @@ def test_a_run_that_loses_patience_ends_as_early_after_a_kill(
 @pytest.mark.parametrize(
     ("name", "folds"),
     [
-        ("bayesian", None),
-        # Replayed by the same code.
-        pytest.param("random", None, marks=pytest.mark.exhaustive),
+        ("random", None),
         pytest.param("grid", 2, marks=pytest.mark.exhaustive),
     ],
 )

@@ -223,8 +223,6 @@ def test_a_folder_is_read_as_what_its_search_returned(confirmed):
     found = study.Results.read(confirmed.output)
     assert found == confirmed
     assert (found.json(), str(found)) == (confirmed.json(), str(confirmed))
-    # A space with both gates has a map of them.
-    assert (found.output / "effects.png").exists()
 
 
 def test_a_damaged_confirmation_is_an_error_of_the_file(confirmed, tmp_path):

@@ -1,6 +1,4 @@
-"""Searches whose trials workers train, several at a time and in any order."""
-
-import random
+"""Searches whose trials workers train, several at a time."""
 
 import pytest
 import tuning_checks
@@ -8,46 +6,8 @@ from data_checks import arrays
 from own_spaces import Space
 
 from cbam_keras import study, tuning
-from cbam_keras.study.running import workers
 
 pytestmark = pytest.mark.usefixtures("few_digits")
-
-
-class Workers:
-    """In place of processes: trains one of the trials that are proposed.
-
-    Which one is a matter of luck.
-    """
-
-    def __init__(self, patch, seed=0):
-        self.draw, self.most = random.Random(seed), 0
-        patch.setattr(workers, "train", self.train)
-
-    def train(self, queue, count, executor):
-        while missing := queue.missing():
-            self.most = max(self.most, len(missing))
-            variant, run = self.draw.choice(missing)
-            with queue.folder.claim(variant.name, run):
-                queue._train(variant, run)
-
-
-def trials(output):
-    found = tuning_checks.search(
-        output, "bayesian", tuning_checks.THREE, workers=3
-    )
-    return [
-        (trial.number, trial.values, trial.status, trial.val_accuracy)
-        for trial in found.trials
-    ]
-
-
-def test_trials_do_not_depend_on_which_worker_is_faster(tmp_path, quick):
-    pretended = Workers(quick)
-    first = trials(tmp_path / "first")
-    assert pretended.most == 3
-    Workers(quick, seed=7)
-    assert trials(tmp_path / "again") == first
-    assert len([*(tmp_path / "first").glob("*/state.json")]) == len(first)
 
 
 @pytest.mark.slow

@@ -117,12 +117,6 @@ class ImageData:
             return None
         return np.bincount(labels, minlength=len(self.class_names))
 
-    def with_batch_size(self, batch_size: int) -> "ImageData":
-        """Returns the same images in batches of another size."""
-        parts = [dataclasses.replace(x, batch_size=batch_size) for x in self]
-        splits = dict(zip(SPLITS, parts, strict=True))
-        return dataclasses.replace(self, batch_size=batch_size, **splits)
-
     def set_epoch(self, epoch: int) -> None:
         """Sets which epoch comes next, from 0, as a resumed run needs it."""
         if self.batch_size is not None:

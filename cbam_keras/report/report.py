@@ -56,8 +56,6 @@ FIGURES = {
     "curves.png": "Loss and score over the epochs, a line per "
     "network. Thin lines: training images. Bold lines with markers: validation "
     "images.",
-    "effects.png": "Mean of what trials are ranked by, and their number, by "
-    "reduction ratio and kernel size.",
 }
 
 
@@ -253,9 +251,9 @@ def _add_results(page, folder, content):
 
 def _draw_again(results):
     """Draws the figures that the run has drawn, in other formats, too."""
-    for name in ("comparison.png", "effects.png"):
-        if (results.output / name).exists():
-            _files.write_figure(results.output / name, results.plot())
+    file = results.output / "comparison.png"
+    if file.exists():
+        _files.write_figure(file, results.plot())
     draw_curves(results)
 
 

@@ -3,7 +3,6 @@
 - `search`: `Search`, `search`: what is tried, and how it runs.
 - `hypermodel`: `CBAMHyperModel`.
 - `space`: points of its space: listed, drawn, named.
-- `tuner`: trials that KerasTuner proposes.
 - `choice`: what is retrained, what is chosen, and the verdict.
 - `files`: the files of a search.
 """

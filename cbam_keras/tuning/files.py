@@ -42,9 +42,7 @@ def write_trials(results: study.Ranking) -> None:
     """Writes the table of the trials, and draws them."""
     path = results.output
     _files.write_csv(path / "trials.csv", results._records())
-    ranges = {"reduction_ratio", "kernel_size"}
-    if any(ranges <= {*trial.values} for trial in results.ranked):
-        _files.write_figure(path / "effects.png", results.plot())
+    _files.write_figure(path / "comparison.png", results.plot())
 
 
 def measure_file(

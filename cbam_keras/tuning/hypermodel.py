@@ -76,9 +76,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         learning_rate: Positive numbers. Defaults to `None`, which means that of
             the recipe. Outside of `tuning.search` it is 0.01, or 0.0001 with
             `weights`.
-        batch_size: Positive integers, the images of a step. Outside of
-            `tuning.search` it is what you pass to `fit`. Defaults to `None`,
-            which means that of the recipe.
         identity_init: Boolean, whether attention layers start as the identity.
             Those of `comparison.compare` do. Defaults to `True`.
         metrics: Sequence of metrics of Keras, or their names, that `build`
@@ -114,7 +111,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         kernel_size: Dimension = (3, 5, 7),
         order: Dimension = PAPER["order"],
         learning_rate: Dimension = None,
-        batch_size: Dimension = None,
         identity_init: bool = True,
         metrics: Sequence[keras.metrics.Metric | str] = (),
         name: str | None = None,
@@ -158,7 +154,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             "kernel_size": kernel_size,
             "order": order,
             "learning_rate": learning_rate,
-            "batch_size": batch_size,
         }
         self.options = {
             "attention": tuple(self.layers),
@@ -281,7 +276,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
     def _choose(self, hp):
         """Registers the hyperparameters, and returns the values in use."""
         # The rate is first, so that a grid search varies all else before it.
-        names = ["learning_rate", "batch_size", "attention"]
+        names = ["learning_rate", "attention"]
         if self.options["skip_attention"] != ("none",):
             names.append("skip_attention")
         values = {name: self._ask(hp, name) for name in names}
@@ -355,7 +350,7 @@ def _checked_shape(shape):
 
 def _default(name, options):
     """Returns no attention, the paper's value, the nearest, or the first."""
-    if name in ("attention", "batch_size", *SHOWN_IF_CHANGED):
+    if name in ("attention", *SHOWN_IF_CHANGED):
         first = ("none", "cbam", PAPER.get(name))
         return next((x for x in first if x in options), options[0])
     return min(options, key=lambda value: abs(value - PAPER[name]))
@@ -375,8 +370,6 @@ def _choices(name, value):
     for choice in choices:
         if name == "learning_rate":
             _checks.positive_number(name, choice)
-        elif name == "batch_size":
-            _checks.positive_integer(name, choice)
         else:
             CBAM(**{name: choice})
     return tuple(choices)

@@ -21,7 +21,6 @@ from cbam_keras.tuning.files import (
 )
 from cbam_keras.tuning.space import (
     PLAIN,
-    TRAINING,
     Values,
     controls,
     grid,
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from keras_tuner import HyperParameters
 
 
-ALGORITHMS = ("random", "bayesian", "grid")
+ALGORITHMS = ("random", "grid")
 # All points of the default space.
 MAX_TRIALS = 14
 # A search knows its space before it trains, and resumes after any epoch. It
@@ -71,10 +70,10 @@ class Search:
             `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
             Defaults to `None`, which means that of `comparison.compare`.
-        algorithm: `"random"`, `"grid"` (all combinations) or `"bayesian"`
-            (Gaussian process). `"random"` tries no combination twice. For
-            others, as Hyperband, give a `CBAMHyperModel` to KerasTuner's own
-            tuners. Defaults to `"random"`.
+        algorithm: `"random"`, which tries no combination twice, or `"grid"`,
+            all combinations in their order. For others give a `CBAMHyperModel`
+            to KerasTuner's own tuners, as `keras_tuner.BayesianOptimization`.
+            Defaults to `"random"`.
         max_trials: Positive integer, may be raised in a later call. Defaults to
             `None`, which means 14, the whole default space. For `"grid"` it
             means all combinations.
@@ -119,16 +118,21 @@ class Search:
     task: study.Segmentation | None = None
 
     def __post_init__(self) -> None:
-        _checks.one_of("algorithm", self.algorithm, ALGORITHMS)
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(
+                '`algorithm` must be one of "random", "grid". Received: '
+                f"algorithm={self.algorithm!r}. For others give a "
+                "CBAMHyperModel to KerasTuner's own tuners, as "
+                "keras_tuner.BayesianOptimization(CBAMHyperModel((28, 28, 1), "
+                "10))"
+            )
         _checks.positive_integer("confirm", self.confirm, or_zero=True)
         _checks.positive_integer("keep", self.keep)
         # Some are needed only at the end, but checked before any work.
         _checks.require("matplotlib.figure", extra="plot")
         _checks.require("keras_tuner", extra="tune")
-        if self.algorithm == "bayesian":
-            _checks.require("sklearn.gaussian_process", extra="tune")
         if self.confirm * (self.folds or 1) > 1:
-            _checks.require("scipy.stats", extra="tune")
+            _checks.require("scipy.stats", extra="plot")
         check_folds_of(self.test_task, self.folds)
         hypermodel = _check_hypermodel(self.hypermodel)
         default = comparison.default_recipe(
@@ -195,7 +199,7 @@ class Search:
 
     @functools.cached_property
     def trials(self) -> study.Study:
-        """The trials as a study, as far as they are known at the start."""
+        """The trials as a study."""
         hyperparameters: dict[str, list[object]] = {}
         for hp in self.space.space:
             # Several under different conditions may have one name.
@@ -239,29 +243,23 @@ class Search:
             model = getattr(model, "__name__", type(model).__name__)
         return "".join(c if c.isalnum() else "_" for c in model)
 
-    @property
-    def is_list(self) -> bool:
-        """Whether all trials are known before the first."""
-        return self.algorithm != "bayesian"
-
     def variant(self, values: Values) -> study.Variant:
         """Returns a trial as a variant of a study."""
         values = self.hypermodel.complete(values)
-        training: dict[str, Any] = {x: values.get(x) for x in TRAINING}
+        rate: Any = values.get("learning_rate")
         variant = study.Variant(
             name_of(values),
             functools.partial(_build, self.hypermodel, values, self.recipe),
             values,
-            **training,
+            rate,
         )
         return dataclasses.replace(variant, label=label(variant.describe()))
 
     def _points(self):
-        """Returns the points of a list; the defaults, if it is none."""
         every = grid(self.space)
-        if self.is_list and self.algorithm == "random":
+        if self.algorithm == "random":
             every = shuffled(self.space, self.recipe.seed)
-        return itertools.islice(every, self.max_trials if self.is_list else 1)
+        return itertools.islice(every, self.max_trials)
 
     def run(self, options: study.RunOptions) -> study.Ranking:
         """Runs the search; see `study.run`."""
@@ -297,14 +295,9 @@ class Search:
         networks_retrained = 2 if has_both else 1
         again = networks_retrained * len(self.seeds) * folds
         dearest = (controls(space) or [point(space).values])[-1]
-        one = dataclasses.replace(
-            self.trials,
-            task=_loaded_task(self.test_task, self.loaded),
-            variants=[self.variant(dearest)],
-            folds=None,
-        )
+        variants = [self.variant(dearest)]
         return dataclasses.replace(
-            study.estimate(one),
+            study.estimate(dataclasses.replace(self.trials, variants=variants)),
             times=trials * folds + again,
             about=f"{points:,} combinations, {trials:,} trials{over}, and "
             f"{again:,} trainings of the confirmation. Each is counted as this "
@@ -313,19 +306,9 @@ class Search:
 
     def _run_trials(self, folder, options):
         """Returns the trials, after running those that are missing."""
-        queue = study.Queue(self.trials, folder, self.load, options.callbacks)
-        if self.is_list:
-            queue.train_all(options)
-        else:
-            from cbam_keras.tuning import tuner
-
-            space = self.space.copy()
-            with tuner.oracle_of(
-                *(space, self.max_trials or MAX_TRIALS),
-                self.trials.measured_by[0].key,
-                self.recipe.seed,
-            ) as oracle:
-                tuner.run(oracle, queue, options, self.variant, self.keep)
+        study.Queue(
+            self.trials, folder, self.load, options.callbacks
+        ).train_all(options)
         results = keep_networks(folder, self.keep)
         if results.ranked:
             write_trials(results)
@@ -434,13 +417,6 @@ def _check_hypermodel(hypermodel):
     return hypermodel
 
 
-def _loaded_task(task, loaded):
-    """Returns a task like another one, of data that are loaded."""
-    if isinstance(task, study.Segmentation):
-        return study.Segmentation(loaded, measure=task.kind)
-    return study.Classification(loaded, measure=task.score or study.ACCURACY)
-
-
 def _max_trials(algorithm, max_trials):
     if max_trials is None:
         return None if algorithm == "grid" else MAX_TRIALS
@@ -482,8 +458,7 @@ def search(
     `report.write(folder)` adds a page.
 
     A call that resumes repeats trials with an error until the last trial has
-    ended. A call for a search that has ended returns its results. With
-    `"bayesian"` trials depend on those before, so on the number of workers.
+    ended. A call for a search that has ended returns its results.
 
     Args:
         The arguments of `Search`, and:

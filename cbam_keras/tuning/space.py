@@ -36,10 +36,7 @@ SHORT = {
     "kernel_size": "k={}",
     "order": "{}",
     "learning_rate": "rate {}",
-    "batch_size": "batch {}",
 }
-# What is not of the network.
-TRAINING = ("learning_rate", "batch_size")
 # Shown only where they differ from the layer of the paper.
 SHOWN_IF_CHANGED = ("stages", "skip_attention", "order")
 # The longest name, in bytes.
@@ -127,7 +124,7 @@ def label(values: Mapping[str, object]) -> str:
     """Returns the values of a trial in a few words."""
     words = []
     # How the trial is trained, which every trial has, last.
-    for name in sorted(values, key=TRAINING.__contains__):
+    for name in sorted(values, key="learning_rate".__eq__):
         value = values[name]
         if name not in SHOWN_IF_CHANGED or value != PAPER[name]:
             text = f"{value:.6g}" if isinstance(value, float) else value

@@ -195,12 +195,9 @@ class Variant(Generic[Loaded]):
             the recipe.
         label: String, what tables call it. Defaults to `None`, which means
             its name.
-        batch_size: Positive integer, for data of `data.load`. Defaults to
-            `None`, which means that of the data.
 
     Raises:
-        ValueError: If the name is not a valid file name, or the batch size
-            not positive.
+        ValueError: If the name is not a valid file name.
     """
 
     name: str
@@ -208,27 +205,16 @@ class Variant(Generic[Loaded]):
     options: Mapping[str, object] = dataclasses.field(default_factory=dict)
     learning_rate: float | None = None
     label: str | None = None
-    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if self.batch_size is not None:
-            _checks.positive_integer("batch_size", self.batch_size)
 
     def describe(self) -> dict[str, object]:
         """Returns what a resumed run must agree in."""
         description = dict(self.options)
-        for name in ("learning_rate", "batch_size"):
-            if value := getattr(self, name):
-                description[name] = value
+        if self.learning_rate:
+            description["learning_rate"] = self.learning_rate
         return description
-
-
-def batches_for(variant: Variant, data: Any) -> Any:
-    """Returns the data in batches of the size of a variant."""
-    if variant.batch_size is None:
-        return data
-    return data.with_batch_size(variant.batch_size)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,9 +8,7 @@ from collections.abc import Callable, Sequence
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table, number_cell
-from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import Measure
-from cbam_keras.study.results.figures import plot_trials
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.statistics import describe_runs
 from cbam_keras.study.results.tables import (
@@ -377,10 +375,6 @@ class Ranking(Results):
     def networks(self) -> dict[str, str]:
         """Returns the file of the best network."""
         return {"best": "best.keras"}
-
-    def plot(self) -> "style.Figure":
-        """Returns a matplotlib figure of trials by ratio and kernel size."""
-        return plot_trials(self.ranked, self.title, self.measures[0])
 
 
 Results.by_kind["tune"] = Ranking

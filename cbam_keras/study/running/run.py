@@ -11,7 +11,7 @@ import os
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
@@ -23,7 +23,6 @@ from cbam_keras.study.plans.study import (
     Run,
     Study,
     Variant,
-    batches_for,
 )
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.results.results import Results
@@ -192,11 +191,10 @@ def estimate(study: Study | Plan) -> Estimate:
         recipe = study.recipe_for()
         _print_plan(study, data)
         for variant in study.variants:
-            batches = batches_for(variant, data)
             with free_memory():
-                model = build_network(study, variant, study.runs[0], batches)
+                model = build_network(study, variant, study.runs[0], data)
                 parameters = count_parameters(model, recipe)
-                macs = count_macs(model, batches.image_shape)
+                macs = count_macs(model, data.image_shape)
                 costs.append(Cost(variant.name, parameters, macs))
                 del model
     return Estimate(
@@ -307,15 +305,6 @@ class Queue:
         folder = StudyFolder(output, study, load(study.runs[0]))
         return cls(study, folder, load, callbacks)
 
-    def set_variants(self, variants: Sequence[Variant]) -> None:
-        """Takes other variants, as a search proposes them."""
-        self.study = dataclasses.replace(self.study, variants=variants)
-        described = {v.name: v.describe() for v in variants}
-        settings = {**self.folder.content["settings"], "variants": described}
-        labels = {v.name: v.label for v in variants if v.label}
-        with self.folder.locked():
-            self.folder.add(settings=settings, labels=labels)
-
     def missing(self) -> list[tuple[Variant, Run]]:
         """Returns what has yet to be trained, in its order."""
         return [
@@ -334,9 +323,8 @@ class Queue:
             if any(state is not None and state.history for state in states):
                 continue
             with _graph.same_randomness(), free_memory():
-                batches = batches_for(variant, data)
                 try:
-                    build_network(study, variant, study.runs[0], batches)
+                    build_network(study, variant, study.runs[0], data)
                 except Exception as error:
                     # There may be more memory when it is trained.
                     if status_of(error) != OUT_OF_MEMORY:
@@ -408,7 +396,7 @@ class Queue:
         recipe = self.study.recipe_for()
         firsts = {v.name: (v, run) for v, run in reversed(self.missing())}
         for variant, run in firsts.values() if recipe.caches_features else ():
-            data = batches_for(variant, self.load(run))
+            data = self.load(run)
             try:
                 with free_memory():
                     parts = self.frozen.parts(self.study, variant, run, data)

@@ -28,7 +28,6 @@ from cbam_keras.study.plans.study import (
     Study,
     Task,
     Variant,
-    batches_for,
     member,
 )
 from cbam_keras.study.running import checkpoints, interrupts
@@ -130,9 +129,6 @@ class _Training:
     # It is called when an epoch begins.
     on_epoch: Callable[[], object]
     parts: Parts = dataclasses.field(init=False)
-
-    def __post_init__(self) -> None:
-        self.data = batches_for(self.variant, self.data)
 
     @property
     def recipe(self) -> Recipe:

@@ -211,7 +211,7 @@ class _Workers:
         plan: bytes,
     ):
         self.queue, self.folder, self.plan = queue, queue.folder, plan
-        self.executor, self.count, self.most = executor, count, count
+        self.executor, self.count = executor, count
         self.workers: dict[int, _LocalWorker | concurrent.futures.Future] = {}
         # How many died since a network has last been trained for an epoch.
         self.failures = 0
@@ -221,7 +221,7 @@ class _Workers:
         """Starts the workers that are missing, and waits a moment for them."""
         most = len(self.queue.missing())
         if self.executor is None:
-            most = min(most, self.most)
+            most = min(most, self.count)
         # An executor gets a task for each network: some grow by what waits.
         for number in range(most):
             if number not in self.workers and len(self.workers) < most:
@@ -275,16 +275,12 @@ class _Workers:
         how = f"with exit status {ended.returncode}"
         if ended.returncode < 0:
             how = f"by {signal.Signals(-ended.returncode).name}"
-        message = f"A worker ended {how} ({' '.join(lines) or 'no message'})"
-        if how == "by SIGKILL" and self.workers and self.executor is None:
-            # The system does so where memory is short.
-            self.most = len(self.workers)
-            _checks.warn(
-                f"{self.most} at a time now, in less memory: {message}"
-            )
-        else:
-            message += ". All files are whole, and the same call resumes"
-            self._count(RuntimeError(message))
+        message = (
+            f"A worker ended {how} ({' '.join(lines) or 'no message'}). All "
+            "files are whole, and the same call resumes, with fewer workers in "
+            "less memory"
+        )
+        self._count(RuntimeError(message))
 
     def _count(self, error):
         """Raises an error after several like it, and else warns."""
@@ -310,7 +306,7 @@ class _Workers:
                 self.failures, has_news = 0, True
                 say(f"{name}: {_result(begun)}")
         if has_news:
-            self.queue.say_time_left(self.most)
+            self.queue.say_time_left(self.count)
 
     def _lost(self, error):
         text = str(error).strip() or type(error).__name__

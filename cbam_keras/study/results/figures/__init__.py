@@ -1,7 +1,6 @@
 """Figures of studies, as `matplotlib.figure.Figure`.
 
 - `curves`: training curves, what a study compares.
-- `search`: accuracy by ratio and kernel size.
 - `judged`: confusion matrices, ROC and reliability.
 """
 
@@ -14,4 +13,3 @@ from cbam_keras.study.results.figures.judged import (
     plot_reliability,
     plot_roc,
 )
-from cbam_keras.study.results.figures.search import plot_trials
