@@ -78,8 +78,8 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
     """Returns which variables of a built target get the values of `names`."""
     plan = Plan([], {}, [])
     if not isinstance(target, keras.Model):
-        plan.attention[target], slots = _best_gate(target, names)
-        plan.slots.extend(slots)
+        plan.attention[target], of_gate = _best_gate(target, names)
+        plan.slots.extend(of_gate)
         return plan
     weighted = [layer for layer in target.layers if layer.weights]
     ours = [layer.name for layer in weighted]
@@ -96,8 +96,7 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
         module = modules.get(layer.name)
         slots = None if module is None else _slots(layer, module)
         if module is not None and gates_of(layer):
-            plan.attention[layer], found = _best_gate(layer, names, module)
-            slots = found
+            plan.attention[layer], slots = _best_gate(layer, names, module)
         if slots is None:
             plan.unknown.append(layer.name)
             slots = [Slot(x.path, x) for x in layer.weights]
