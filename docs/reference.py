@@ -83,7 +83,7 @@ RETURNED = """
 MEMBERS = """
     CBAMHyperModel.attention_for CBAMHyperModel.learning_rate_for
     CBAMHyperModel.network CBAMHyperModel.build
-    Places.parameters Profile.parameters
+    Profile.parameters
     Profile.macs Profile.attention_parameters Profile.attention_macs
     Profile.uncounted Results.read Results.plot
     Results.json Task.load Task.check Task.compile Task.evaluate

@@ -31,7 +31,13 @@ def number_array(
     """
     if ops.is_tensor(value):
         value = ops.convert_to_numpy(value)
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"`{name}` must be of one size: resize them, or give one at a "
+            "time. Received: several sizes"
+        ) from error
     if array.dtype.kind not in ("buif" if booleans else "uif"):
         raise TypeError(
             f"`{name}` must be an array of numbers. Received: "
@@ -58,9 +64,10 @@ def check_inputs(inputs: Any, model: keras.Model) -> Any:
             # `fit` also takes images by the name of the input.
             (inputs,) = inputs.values()
         # A subclassed model may take signals or volumes.
-        rank = min(max(np.ndim(inputs), 3), 5)
+        array = number_array("images", inputs)
+        rank = min(max(array.ndim, 3), 5)
         shape = tensors[0].shape if tensors else (None,) * rank
-        array = _fit("`images`", inputs, shape, model)
+        array = _fit("`images`", array, shape, model)
         _check_range(array, model)
         return array
     names = input_names(model)

@@ -3,7 +3,6 @@
 import itertools
 import json
 import pathlib
-import warnings
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -100,15 +99,11 @@ def _draw_heat(folder, files, dataset, described, content):
     probabilities = {name: x[rows] for name, x in probabilities.items()}
     class_names = content["class_names"]
     classes = [class_names[label] for label in labels]
-    heat = {}
-    for name, model in _show(networks, "Explaining"):
-        with warnings.catch_warnings():
-            # A page has no choice of a layer with more positions.
-            warnings.filterwarnings("ignore", "Heat maps have a resolution")
-            # Of the true class, as in the paper.
-            heat[name] = explain.grad_cam(
-                model, pixels, labels.tolist(), batch_size=BATCH
-            )
+    # Of the true class, as in the paper.
+    heat = {
+        name: explain.grad_cam(model, pixels, [*labels], batch_size=BATCH)
+        for name, model in _show(networks, "Explaining")
+    }
     _files.output_folder(folder)
     with _files.locked(folder / _files.LOCK):
         _files.delete_unfinished(folder, "*")
