@@ -36,7 +36,7 @@ RECIPES = (
 )
 # Options that say where images are, and are rarely used.
 LOCATION = (
-    *("data_dir", "manual_dir", "image_column", "label_column"),
+    *("data_dir", "image_column", "label_column"),
     *("split_column", "group_column", "image_folder"),
 )
 # What to write in place of options of earlier versions.
@@ -346,7 +346,6 @@ def add_rarely_used(parser):
     folders = {
         "--data-dir": "the folder of TensorFlow Datasets (default: "
         "~/tensorflow_datasets)",
-        "--manual-dir": "the folder of archives downloaded by hand",
         "--image-folder": "the folder of the paths in the CSV file",
     }
     add_options(group, folders, metavar="DIR")

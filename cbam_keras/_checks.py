@@ -128,10 +128,9 @@ def subset(
     names = tuple(names) if isinstance(names, Iterable) else ()
     unknown = [choice for choice in names if choice not in choices]
     if not names or unknown or len(set(names)) != len(names):
-        hint = did_you_mean(unknown[0], choices) if unknown else ""
         raise ValueError(
             f"`{name}` must be one or several of {listed}, each at most "
-            f"once. Received: {name}={value!r}{hint}"
+            f"once. Received: {name}={value!r}"
         )
     return names
 
@@ -172,16 +171,13 @@ def convert(instance: object, **values: object) -> None:
         object.__setattr__(instance, name, value)
 
 
-def did_you_mean(
-    value: object, choices: Iterable[object], most: int = 1, cutoff: float = 0.6
-) -> str:
-    """Returns a hint at the choices closest to `value`, or an empty string."""
+def did_you_mean(value: object, choices: Iterable[object]) -> str:
+    """Returns a hint at the choice closest to `value`, or an empty string."""
     names = [choice for choice in choices if isinstance(choice, str)]
     lower = {name.lower(): name for name in reversed(names)}
     word = str(value).lower()
-    near = difflib.get_close_matches(word, lower, n=most, cutoff=cutoff)
-    listed = " or ".join(f'"{lower[name]}"' for name in near)
-    return f". Did you mean {listed}?" if near else ""
+    near = difflib.get_close_matches(word, lower, n=1)
+    return f'. Did you mean "{lower[near[0]]}"?' if near else ""
 
 
 def first_few(items: Sequence[object], most: int = 3) -> str:
@@ -218,16 +214,6 @@ def require(module: str, *, extra: str) -> ModuleType:
 def package_of(value: object) -> str:
     """Returns the package that a function or the class of an object is from."""
     return (getattr(value, "__module__", None) or "").partition(".")[0]
-
-
-def keras_without(name: str) -> ImportError:
-    """Returns the error to raise if Keras lacks a private name we rely on."""
-    series = ".".join(keras.__version__.split(".")[:2])
-    return ImportError(
-        f"This needs `{name}` of Keras, for which there is no public name. "
-        f"Received: keras {keras.__version__}, which lacks it. Install an "
-        f'older version, as 3.15 has it: pip install "keras<{series}"'
-    )
 
 
 def warn(message: str) -> None:

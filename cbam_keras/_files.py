@@ -36,9 +36,7 @@ DAMAGED = ".damaged"
 # This file is in a folder while a process writes to it.
 LOCK = ".lock"
 # In which formats figures are written.
-FORMATS: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar(
-    "FORMATS", default=(".png",)
-)
+FORMATS = contextvars.ContextVar[tuple[str, ...]]("", default=(".png",))
 # Errors of a full disk or quota, and of a file that is too large.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Errors of file systems on which the operating system locks no files.

@@ -45,7 +45,7 @@ LINES = (
     "--split-column d --group-column e --seed 3 "
     "--learning-rate 0.1 --reduction-ratio 8 --kernel-size 5 "
     "--instead-of se",
-    "train --data cifar10 --download --data-dir a --manual-dir b --seeds 2",
+    "train --data cifar10 --download --data-dir a --seeds 2",
     "tune --data ./folder --pattern {class}/** --algorithm grid --max-trials 5 "
     "--confirm 4 --seed 3",
 )
@@ -137,15 +137,6 @@ def test_the_recipe_suits_the_network_and_the_data(line, recipe):
 )
 def test_by_default_there_are_five_seeds(line, seeds):
     assert planned(line).seeds == seeds
-
-
-def test_options_say_how_a_plan_is_run():
-    line = "train --output mine --workers 2 --no-report"
-    given = parser.parse([*line.split(), "--overwrite"])
-    assert runs.run_options(given, None, None) == study.RunOptions(
-        "mine", overwrite=True, workers=2, command=f"cbam-keras {line}"
-    )
-    assert runs.run_options(parser.parse(["tune"]), None, None).workers is None
 
 
 def test_functions_of_the_user_are_found(tmp_path, monkeypatch):

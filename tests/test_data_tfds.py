@@ -124,11 +124,11 @@ def test_what_is_downloaded_is_read_by_every_backend(tmp_path, monkeypatch):
         "download_and_prepare",
         lambda self, **options: found.append(options) or 1 / 0,
     )
-    options = {"data_dir": tmp_path, "manual_dir": "by_hand"}
+    options = {"data_dir": tmp_path}
     with pytest.raises(ZeroDivisionError):
         data.load("cifar10", download=True, **options)
     assert found[0]["file_format"] == "array_record"
-    assert found[0]["download_config"].manual_dir == "by_hand"
+    assert not found[0]["download_config"].try_download_gcs
 
 
 @pytest.mark.parametrize(

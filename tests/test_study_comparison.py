@@ -330,8 +330,7 @@ def test_a_network_that_cannot_be_had_is_reported_once(
     [
         (
             {"model": "mobilenetv2", "weights": "imagenet"},
-            "`weights` must be None unless.* VGG16, .*'mobilenetv2'.*Did you "
-            'mean "MobileNetV2"',
+            "`weights` must be None unless.* VGG16, .*'mobilenetv2'",
         ),
         (
             {"model": "resnet18", "weights": "imagenet"},
@@ -341,7 +340,7 @@ def test_a_network_that_cannot_be_had_is_reported_once(
         ({"model": "vgg16"}, 'one of "tiny", .*Did you mean "VGG16"'),
         ({"model": "Xception", "data": "mnist5k"}, "at least 71x71"),
         ({"attentions": ["se", "se"]}, "one or several different kinds"),
-        ({"data": "mnist5"}, 'Did you mean "mnist5k"'),
+        ({"data": "mnist5"}, "there is no folder"),
         ({"recipe": "fast"}, '`recipe` must be one of "default"'),
         (
             {"attentions": ["none", "se"], "layer_options": {"kernel_size": 3}},

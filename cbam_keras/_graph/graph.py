@@ -144,7 +144,8 @@ def origin(tensor: keras.KerasTensor) -> Any:
         history = tensor._keras_history
         return history.operation._inbound_nodes[history.node_index]
     except AttributeError as error:
-        raise _checks.keras_without(str(error.name)) from error
+        error.add_note('Keras 3.15 has it: pip install "keras<3.16"')
+        raise
 
 
 def nodes(model: keras.Model, instead: Instead | None = None) -> list:

@@ -127,7 +127,15 @@ def run(options: Options) -> int:
             pages.append(folder / study.REPORT)
 
     with progress_of(options), _executor(options) as executor:
-        results = study.execute(planned, run_options(options, executor, finish))
+        settings = study.RunOptions(
+            options.output,
+            overwrite=options.overwrite,
+            workers=options.workers,
+            executor=executor,
+            command=options.line,
+            on_end=finish,
+        )
+        results = study.execute(planned, settings)
     say(results.json() if options.json else results)
     with progress_of(options):
         for page in pages:
@@ -148,22 +156,6 @@ def write_report(options: Options) -> None:
         with progress_of(options):
             page = report.write(path, True, options.figures)
     say(f"Report in {page}")
-
-
-def run_options(
-    options: Options,
-    executor: Executor | None,
-    finish: Callable[[pathlib.Path, object], None],
-) -> study.RunOptions:
-    """Returns how a plan is run, and what it ends with."""
-    return study.RunOptions(
-        options.output,
-        overwrite=options.overwrite,
-        workers=options.workers,
-        executor=executor,
-        command=options.line,
-        on_end=finish,
-    )
 
 
 @contextlib.contextmanager

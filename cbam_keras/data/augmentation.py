@@ -64,11 +64,10 @@ def check_augmentations(augment: Any) -> tuple[Augmentation, ...]:
     for name in listed:
         if isinstance(name, str) and name not in AUGMENTATIONS:
             names = ", ".join(map(_checks.quoted, AUGMENTATIONS))
-            hint = _checks.did_you_mean(name, AUGMENTATIONS)
             raise ValueError(
                 f"`augment` must be one or several of {names}, or random "
                 "layers of Keras, as keras.layers.RandAugment(). Received: "
-                f"augment={augment!r}{hint}"
+                f"augment={augment!r}"
             )
     layers = (x for x in listed if not isinstance(x, str))
     return (*(name for name in AUGMENTATIONS if name in listed), *layers)

@@ -160,7 +160,6 @@ def load(
     group_column: str | None = None,
     image_folder: str | os.PathLike | None = None,
     data_dir: str | os.PathLike | None = None,
-    manual_dir: str | os.PathLike | None = None,
     download: bool = False,
     folds: int | None = None,
     fold: int = 0,
@@ -247,8 +246,6 @@ def load(
             Defaults to `None`, that of the CSV file.
         data_dir: Path of the folder of TensorFlow Datasets. Defaults to `None`,
             its own default.
-        manual_dir: Path of a folder of files downloaded by hand for TensorFlow
-            Datasets. Defaults to `None`: `downloads/manual` in `data_dir`.
         download: Boolean, whether to download and prepare a dataset of
             TensorFlow Datasets if necessary. Defaults to `False`.
         folds: Integer from 2, the number of folds of a cross-validation: the
@@ -296,7 +293,6 @@ def load(
         group_column=group_column,
         image_folder=image_folder,
         data_dir=data_dir,
-        manual_dir=manual_dir,
         download=download,
     )
     return load_source(

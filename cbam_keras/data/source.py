@@ -30,7 +30,6 @@ from cbam_keras.data.tfds import from_tfds
 
 # Paths may begin with these, and names of datasets never do.
 PATH_STARTS = (".", "~", "/", "\\")
-OF_TFDS = ("data_dir", "manual_dir")
 # Attributes that a description lacks: `data` is called `name` there, and
 # whoever reads the description of somebody else decides what is downloaded.
 NOT_DESCRIBED = ("data", "download", "_kept")
@@ -74,7 +73,6 @@ class Source:
     group_column: str | None = None
     image_folder: str | os.PathLike | None = None
     data_dir: str | os.PathLike | None = None
-    manual_dir: str | os.PathLike | None = None
     download: bool = False
     masks: Masks | None = None
     # What has been read.
@@ -106,7 +104,7 @@ class Source:
         for names, needed, what in (
             ([*columns, "image_folder"], "table", "CSV files and data frames"),
             (["pattern"], of_pattern, "folders of images by class"),
-            (OF_TFDS, "tfds", "datasets of TensorFlow Datasets"),
+            (["data_dir"], "tfds", "datasets of TensorFlow Datasets"),
         ):
             for name in names:
                 value = getattr(self, name)
@@ -213,8 +211,7 @@ class Source:
             return from_arrays(self.data, masks is not None)
         if self.data == "fashion_mnist" and self.data_dir is None:
             return load_fashion_mnist()
-        folders = self.data_dir, self.manual_dir
-        return from_tfds(self.data, *folders, self.download)
+        return from_tfds(self.data, self.data_dir, self.download)
 
     def split(
         self, seed: int = 0, folds: int | None = None, fold: int = 0
@@ -267,7 +264,7 @@ class Source:
             if masks["folder"] is not None and masks["images"] is None:
                 path = os.path.expanduser(masks["folder"])
                 masks["folder"] = os.path.abspath(path)
-        paths = [*OF_TFDS, "image_folder"]
+        paths = ["data_dir", "image_folder"]
         if self.kind in ("folder", "table", "arrays"):
             paths.append("name")
         for key in paths:

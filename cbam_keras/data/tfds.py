@@ -14,9 +14,7 @@ from cbam_keras.data.splits import SPLITS
 IN_MEMORY_BYTES = 2 * 2**30
 
 
-def from_tfds(
-    name: str, data_dir: Any, manual_dir: Any, download: bool
-) -> Dataset:
+def from_tfds(name: str, data_dir: Any, download: bool) -> Dataset:
     """Returns a dataset of TensorFlow Datasets, in memory if it is small."""
     try:
         tfds = _checks.require("tensorflow_datasets", extra="data")
@@ -39,7 +37,7 @@ def from_tfds(
     if download:
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(
-                manual_dir=manual_dir, try_download_gcs=False
+                try_download_gcs=False
             ),
             # ArrayRecord needs no TensorFlow, but is not for every system.
             file_format="array_record" if find_spec("array_record") else None,

@@ -5,8 +5,6 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from cbam_keras import _checks
-
 ALL = "all"
 # After the last feature map. It is no part of all stages.
 TOP = "top"
@@ -46,7 +44,6 @@ def check_stages(stages: object) -> str:
     raise ValueError(
         '`stages` must be "all", "first", "last", as "last 2", "top", or '
         f'numbers from 1, as "1,3". Received: stages={stages!r}'
-        f"{_checks.did_you_mean(stages, (ALL, 'first', 'last', 'last 2', TOP))}"
     )
 
 

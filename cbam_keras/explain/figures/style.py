@@ -124,18 +124,14 @@ def add_legend(
     return figure.legend(handles.values(), handles, frameon=False, **options)
 
 
-class _Wrapper(textwrap.TextWrapper):
-    """Breaks lines at spaces, and after `_`, `/`, `+` and `-`."""
-
-    wordsep_re = re.compile(r"(\s+)|(?<=[_/+-])")
-
-
 def wrap(text: object, inches: float, size: float, max_lines: int) -> str:
     """Returns a text in lines that fit a width at a font size in points."""
     # The letters of DejaVu Sans are 0.6 of its size wide on average.
     length = max(4, int(inches * 72 / (0.6 * size)))
-    wrapper = _Wrapper(length, max_lines=max_lines, placeholder="...")
-    return wrapper.fill(_terminal.make_printable(text))
+    printed = _terminal.make_printable(text)
+    return textwrap.fill(
+        printed, length, max_lines=max_lines, placeholder="..."
+    )
 
 
 def text_height(text: str, size: float) -> float:

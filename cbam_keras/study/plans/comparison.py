@@ -341,12 +341,10 @@ def network_of(
     if isinstance(model, str):
         model = model.removeprefix(UNET)
     if _checks.one_of("weights", weights, WEIGHTS) and model not in PRETRAINED:
-        cutoff = 1 if model in NETWORKS else 0.6
         raise ValueError(
             "`weights` must be None unless `model` is the name of a network "
             f"that has them: {', '.join(PRETRAINED)}. Received: model="
             f"{model!r}, weights={weights!r}"
-            f"{_checks.did_you_mean(model, PRETRAINED, cutoff=cutoff)}"
         )
     if isinstance(model, str):
         _checks.one_of("model", model, [*NETWORKS, *PRETRAINED])

@@ -93,7 +93,6 @@ def _first_unfrozen(layers, unfreeze):
         "`unfreeze` must be the name of a layer, a pattern, or a number of "
         f"layers from the end. Received: unfreeze={unfreeze!r}, which none of "
         f"{_checks.first_few(names)} fits"
-        f"{_checks.did_you_mean(unfreeze, names)}"
     )
 
 

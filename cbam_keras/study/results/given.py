@@ -52,8 +52,6 @@ class Given(Results):
     ) -> pathlib.Path:
         """Writes predictions, tables, figures and a page into a folder.
 
-        `Results.read` and `cbam-keras report` read it again.
-
         Args:
             folder: Path of a folder that is new or empty.
             figures: `"pdf"` to write the figures also as PDF. Defaults to

@@ -86,17 +86,13 @@ ROC = "False positive rate", "True positive rate"
 PRECISION = "Recall (sensitivity)", "Precision"
 
 
-def plot_roc(
-    results: Judged, title: str = "ROC of test images"
-) -> "style.Figure":
+def plot_roc(results: Judged) -> "style.Figure":
     """Draws ROC curves of each class against the others, with their band.
 
     Of two classes that of the second, with its precision and recall.
 
     Args:
         results: `study.Results` of classification.
-        title: String, written over the figure. Defaults to
-            `"ROC of test images"`.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -114,7 +110,8 @@ def plot_roc(
     rows = -(-len(panels) // columns)
     side = 4.2 if len(panels) == 2 else 3.1
     # Room for the names of panels, and for the legend.
-    figure = style.new_figure(side * columns, (side + 0.6) * rows + 0.5, title)
+    size = side * columns, (side + 0.6) * rows + 0.5
+    figure = style.new_figure(*size, "ROC of test images")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (heading, index, (x, y), curve) in zip(
         grid, panels, strict=False
@@ -141,20 +138,16 @@ def plot_roc(
     return figure
 
 
-def plot_reliability(
-    results: Judged, title: str = "Reliability on test images"
-) -> "style.Figure":
+def plot_reliability(results: Judged) -> "style.Figure":
     """Draws how often networks are right by how sure they are.
 
     Args:
         results: `study.Results` of classification.
-        title: String, written over the figure. Defaults to
-            `"Reliability on test images"`.
 
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    figure = style.new_figure(5.5, 5, title)
+    figure = style.new_figure(5.5, 5, "Reliability on test images")
     axes = figure.subplots()
     for look, by_seed in _by_network(results):
         # All seeds together, in bins of equally many images.
