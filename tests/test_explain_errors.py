@@ -15,7 +15,7 @@ from insertion_checks import (
 )
 from keras import layers, ops
 
-from cbam_keras import explain, insert_attention
+from cbam_keras import explain
 
 X = images(2, 8, 8, 3)
 
@@ -192,14 +192,3 @@ def test_a_model_without_our_attention_has_that_of_others_or_none():
     text = '"plain" without any ... insertion.adopt ... insert_attention'
     with raises(ValueError, text):
         explain.attention_maps(tiny(None, name="plain"), X)
-
-
-def test_a_keras_without_the_private_graph_is_named_with_older_ones(
-    monkeypatch,
-):
-    model = _functional(layers.Conv2D(4, 3))
-    del model.outputs[0]._keras_history
-    monkeypatch.setattr(keras, "__version__", "3.20.1")
-    text = 'needs `_keras_history` ... keras 3.20.1, which ... "keras<3.20"'
-    with raises(ImportError, text):
-        insert_attention(model)

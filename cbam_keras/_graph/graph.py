@@ -140,12 +140,8 @@ def in_order(model: keras.Model, inputs: Tensor) -> list[Tensor]:
 def origin(tensor: keras.KerasTensor) -> Any:
     """Returns the node, of a private class, that returned a tensor."""
     # Keras (as of 3.15) has no public way from a tensor to its call.
-    try:
-        history = tensor._keras_history
-        return history.operation._inbound_nodes[history.node_index]
-    except AttributeError as error:
-        error.add_note('Keras 3.15 has it: pip install "keras<3.16"')
-        raise
+    history = tensor._keras_history
+    return history.operation._inbound_nodes[history.node_index]
 
 
 def nodes(model: keras.Model, instead: Instead | None = None) -> list:

@@ -213,7 +213,7 @@ def check_classes(
             # Each fold tests one, and leaves two to train and validate.
             needed = max(folds, 2 + 2 // (folds - 1))
             place, advice = f"for folds={folds}", ", or take fewer folds"
-        if examples.is_grouped:
+        if any(part.is_grouped for part in splits.values()):
             advice += f", or take smaller groups by {dataset.grouped_by}"
         labels, count = examples.labels, 1 if has_masks else len(names)
         counts = np.bincount(labels, minlength=count)

@@ -66,6 +66,11 @@ def _make_image(input_tensor, input_shape, include_top, stem):
     data_format = keras.config.image_data_format()
     channels_first = data_format == "channels_first"
     if input_tensor is not None:
+        if not keras.utils.is_keras_tensor(input_tensor):
+            raise TypeError(
+                "`input_tensor` must be a Keras tensor. Received: "
+                f"{_checks.shown(input_tensor)}"
+            )
         received = tuple(input_tensor.shape[1:])
         if input_shape is not None and tuple(input_shape) != received:
             raise ValueError(
