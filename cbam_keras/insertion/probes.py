@@ -409,7 +409,7 @@ def _gradient(function, x, weights):
         given = watch(ops.convert_to_tensor(x, "float32"))
         y = ops.cast(function(given), "float32")
         sized = np.resize(weights, tuple(y.shape)).astype("float32")
-        return ops.sum(y * sized), given
+        return ops.sum(ops.multiply(y, sized)), given
 
     return ops.convert_to_numpy(gradient_at(run, x.shape)[1])
 
