@@ -267,6 +267,7 @@ def test_what_killed_workers_trained_is_resumed(tmp_path, monkeypatch, capsys):
     # The last epoch may be recorded before anybody looks, not the killed one's.
     output = capsys.readouterr().out
     assert re.search(r"-seed0: epoch \d, val_accuracy 0\.", output)
+    assert not list(tmp_path.rglob("*.lock*"))
     alone = study.run(both, tmp_path / "alone")
     losses = {(x["network"], x["epoch"]): x["val_loss"] for x in alone.history}
     assert len(shared.history) == 4

@@ -210,7 +210,8 @@ class StudyFolder:
         for outcome in outcomes:
             place = self.place(outcome.variant, outcome.run)
             state = peek_state(place)
-            if state is not None and leftovers(place, state):
+            has_lock = (place / _files.LOCK).exists()
+            if has_lock or state is not None and leftovers(place, state):
                 self._tidy(place)
 
     def _tidy(self, place):
