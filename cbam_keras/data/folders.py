@@ -20,7 +20,7 @@ from cbam_keras.data.layouts import (
     name_splits,
     propose,
 )
-from cbam_keras.data.patterns import Pattern
+from cbam_keras.data.patterns import make_pattern
 from cbam_keras.data.splits import SPLITS, check_names
 
 LAYOUTS = (
@@ -87,12 +87,6 @@ def from_folder(data: Any, pattern: str | None = None) -> Dataset:
     return make_dataset(
         found, splits, sorted(classes), left_out + endings, root, pattern
     )
-
-
-def make_pattern(text: str, is_of_split: bool = False) -> Pattern:
-    """Returns a pattern of images by class, as that of a split without it."""
-    names = ["class", "group"] if is_of_split else ["class", "split", "group"]
-    return Pattern(text, names, "class")
 
 
 def find_root(path: Any, argument: str = "data") -> pathlib.Path:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from cbam_keras import _checks
-from cbam_keras.data.patterns import Pattern
+from cbam_keras.data.patterns import make_pattern
 from cbam_keras.data.splits import SPLITS
 
 # What belongs to images, and is no class: words without digits and signs.
@@ -213,7 +213,7 @@ def write_literal(name: str) -> str:
 
 def _describe(text, paths, parts):
     """Returns what a pattern reads, `None` if that is no dataset."""
-    pattern = Pattern(text, ("class", "split", "group"), "class")
+    pattern = make_pattern(text)
     try:
         values = {path: pattern.match("/".join(path)) for path in paths}
     except ValueError:

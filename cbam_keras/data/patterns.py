@@ -82,6 +82,12 @@ class Pattern:
         return f'"{example}" {start}does not match {parts[reached]}'
 
 
+def make_pattern(text: str, is_of_split: bool = False) -> Pattern:
+    """Returns a pattern of images by class, as that of a split without it."""
+    names = ["class", "group"] if is_of_split else ["class", "split", "group"]
+    return Pattern(text, names, "class")
+
+
 def _parse(parts):
     """Returns the steps of a pattern: what matches, and the text after it.
 

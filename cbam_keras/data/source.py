@@ -13,10 +13,11 @@ from cbam_keras.data.arrays import from_arrays, is_batches, load_fashion_mnist
 from cbam_keras.data.decoding import read_all, warn_of_damaged
 from cbam_keras.data.digits import EMBEDDED, from_embedded
 from cbam_keras.data.examples import Dataset, Examples, describe_counts
-from cbam_keras.data.folders import from_folder, make_pattern
+from cbam_keras.data.folders import from_folder
 from cbam_keras.data.layouts import is_input
 from cbam_keras.data.masks import Masks, encode
 from cbam_keras.data.pairs import from_pairs
+from cbam_keras.data.patterns import make_pattern
 from cbam_keras.data.splits import (
     check_classes,
     check_folds,
