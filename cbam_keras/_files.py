@@ -35,8 +35,8 @@ UNFINISHED = ".unfinished-"
 DAMAGED = ".damaged"
 # This file is in a folder while a process writes to it.
 LOCK = ".lock"
-# In which formats figures are written.
-FORMATS = contextvars.ContextVar[tuple[str, ...]]("", default=(".png",))
+# Whether figures are also written as PDF.
+AS_PDF = contextvars.ContextVar("AS_PDF", default=False)
 # Errors of a full disk or quota, and of a file that is too large.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Errors of file systems on which the operating system locks no files.
@@ -112,8 +112,8 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:
 
 
 def write_figure(path: pathlib.Path, figure: Any) -> None:
-    """Writes a matplotlib figure, whole or not at all, in all `FORMATS`."""
-    for suffix in FORMATS.get():
+    """Writes a matplotlib figure, whole or not at all, also `AS_PDF`."""
+    for suffix in [".png", ".pdf"] if AS_PDF.get() else [".png"]:
         with replacing(path.with_suffix(suffix)) as beside:
             figure.savefig(beside, dpi=150)
 

@@ -113,8 +113,7 @@ def write(
             f"`folder` must not hold the {study.REPORT} of another program. "
             f'Received: folder="{folder}". Move or rename that file'
         )
-    formats = (".png",) if figures is None else (".png", f".{figures}")
-    token = _files.FORMATS.set(formats)
+    token = _files.AS_PDF.set(figures is not None)
     try:
         if draw:
             try_to_draw(path)
@@ -123,7 +122,7 @@ def write(
             with _files.replacing(file) as beside:
                 beside.write_text(text, encoding="utf-8")
     finally:
-        _files.FORMATS.reset(token)
+        _files.AS_PDF.reset(token)
     return file
 
 
@@ -240,7 +239,7 @@ def _add_results(page, folder, content):
         if by_class := _list_classes(results, content.get("class_names", ())):
             section.tables.append(by_class)
     page.missing += [f"{line} {RESUME}" for line in results.unfinished()]
-    if ".pdf" in _files.FORMATS.get():
+    if _files.AS_PDF.get():
         _draw_again(results)
     captions = dict(FIGURES)
     if len({row["epoch"] for row in results.history}) < 2:
@@ -250,7 +249,7 @@ def _add_results(page, folder, content):
 
 
 def _draw_again(results):
-    """Draws the figures that the run has drawn, in other formats, too."""
+    """Draws the figures that the run has drawn, as PDF, too."""
     file = results.output / "comparison.png"
     if file.exists():
         _files.write_figure(file, results.plot())
