@@ -5,16 +5,18 @@ import importlib
 import sys
 import types
 
-from _cbam_keras_command import quiet
-
 if sys.argv[:1] == ["-m"]:
     # This is imported for `python -m cbam_keras`, which then runs the command.
-    quiet.import_quietly()
+    from _cbam_keras_command.quiet import import_quietly
+
+    import_quietly()
 
 try:
     import keras
 except ModuleNotFoundError as error:
-    error.add_note(quiet.way_to_install(error))
+    from _cbam_keras_command.quiet import way_to_install
+
+    error.add_note(way_to_install(error))
     raise
 
 # Registers what networks are trained by, so that they load.
