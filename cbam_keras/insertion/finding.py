@@ -115,11 +115,8 @@ def _gates(model, values, prefix="", inside=""):
         products = {id(x.outputs[0]) for x in cut.nodes}
         within = [x for x in gates if id(x.cut.product) in products]
         is_sum = _graph.kind_of(cut.operation) in _graph.ADDITIONS
-        if (
-            within
-            and not gate.match
-            and (is_sum or any(x.match for x in within))
-        ):
+        is_around = is_sum or any(x.match for x in within)
+        if within and is_around and not gate.match:
             continue
         gates = [x for x in gates if x not in within]
         for first in [*gates]:
