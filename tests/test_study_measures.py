@@ -251,7 +251,7 @@ def test_a_search_increases_the_measure_on_the_validation_images(tmp_path):
     assert found["auc"] == pytest.approx(value)
     headings, text = shown_by(results), str(results)
     assert "val ROC AUC (%)" in headings and "val accuracy (%)" in headings
-    assert f"with a test ROC AUC of {value:.2%} and a test accuracy" in text
+    assert f"validation ROC AUC (%) {100 * found['val_auc']:.2f}." in text
     assert "Chosen by validation ROC AUC" in results.verdict
     assert "points of test ROC AUC" in results.verdict
 

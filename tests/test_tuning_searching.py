@@ -1,7 +1,6 @@
 """A search that runs through: its files, tables, best network, space."""
 
 import csv
-import json
 
 import keras
 import networks
@@ -26,7 +25,7 @@ def trained(few_digits, tmp_path_factory):
         tmp_path_factory.mktemp("trained") / "search",
         recipe=TWO,
         max_trials=2,
-        keep=1,
+        confirm=1,
     )
     # Each trial forgets the network before, not what the user has set.
     assert not keras.config.is_interactive_logging_enabled()
@@ -37,23 +36,18 @@ def trained(few_digits, tmp_path_factory):
 
 def test_a_search_leaves_these_files(trained):
     names = {path.name for path in trained.output.iterdir()}
-    assert names >= {"best.json", "best.keras", "results.json", "trials.csv"}
+    assert names >= {"best.keras", "results.json", "trials.csv"}
     assert "comparison.png" in names
-    # Only the best trial keeps its network, of its best epoch.
-    kept = [path.name for path in trained.output.rglob("*.keras")]
-    assert len(kept) == 2
-    assert f"units={trained.best.values['units']}" in " ".join(kept)
 
 
 def test_the_best_model_is_the_one_that_was_tested(trained):
-    images = data.load("mnist5k", batch_size=35)
+    images = data.load("mnist5k", batch_size=35, seed=1)
     model = keras.saving.load_model(trained.output / "best.keras")
     _, validated = model.evaluate(images.validation, verbose=0)
     _, tested = model.evaluate(images.test, verbose=0)
-    assert validated == pytest.approx(trained.best.val_accuracy, abs=1e-6)
+    (row,) = trained.confirmation
+    assert validated == pytest.approx(row.validation, abs=1e-6)
     assert tested == pytest.approx(trained.test_accuracy, abs=1e-6)
-    reported = json.loads((trained.output / "best.json").read_text())
-    assert reported["test_accuracy"] == trained.test_accuracy
     assert model.layers[-2].units == trained.best.values["units"]
 
 
@@ -67,9 +61,9 @@ def test_tables_tell_the_trials(trained):
     assert list(trained.to_dataframe()["val_accuracy"]) == accuracies
     text = str(trained)
     first = next(line for line in text.splitlines() if line.startswith("│"))
-    assert int(first.split("│")[1]) == trained.best.number
+    assert int(first.split("│")[1]) == trained.ranked[0].number
     assert "2 trials: 2 finished." in text
-    assert f"{trained.test_accuracy:.2%}" in text
+    assert f"best.keras: {trained.best.label}, validation accuracy" in text
 
 
 @pytest.mark.parametrize(

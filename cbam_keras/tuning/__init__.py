@@ -4,7 +4,6 @@
 - `hypermodel`: `CBAMHyperModel`.
 - `space`: points of its space: listed, drawn, named.
 - `choice`: what is retrained, what is chosen, and the verdict.
-- `files`: the files of a search.
 """
 
 from typing import TYPE_CHECKING

@@ -3,9 +3,10 @@
 import dataclasses
 import functools
 import itertools
+import shutil
 from typing import TYPE_CHECKING, Any, cast
 
-from cbam_keras import _checks, _graph, study
+from cbam_keras import _checks, _files, _graph, study
 from cbam_keras._checks import Options
 from cbam_keras.data import ImageData, Images
 from cbam_keras.layers import _docstrings
@@ -13,12 +14,6 @@ from cbam_keras.study import Recipe, comparison, find_recipe
 from cbam_keras.study.plans.study import check_folds_of
 from cbam_keras.study.plans.tasks import ImageTask
 from cbam_keras.tuning.choice import choose, to_confirm, verdict
-from cbam_keras.tuning.files import (
-    keep_networks,
-    measure_file,
-    write_best,
-    write_trials,
-)
 from cbam_keras.tuning.space import (
     PLAIN,
     Values,
@@ -84,9 +79,6 @@ class Search:
             `study.Study`. Trials are compared by the mean over the validation
             images of each fold, and new seeds by its test images. Defaults to
             `None`.
-        keep: Positive integer, how many of the best trials keep their network.
-            It is in a folder of its own, `<values>-seed0` or the like, with
-            folds that of each fold. Defaults to `3`.
         data_options: Mapping of further arguments of `data.load`, as
             `{"download": True}`, except those of the recipe. Defaults to
             `None`.
@@ -112,7 +104,6 @@ class Search:
     max_trials: int | None = None
     confirm: int = 6
     folds: int | None = None
-    keep: int = 3
     data_options: Options | None = None
     measure: str = study.ACCURACY
     task: study.Segmentation | None = None
@@ -127,7 +118,6 @@ class Search:
                 "10))"
             )
         _checks.positive_integer("confirm", self.confirm, or_zero=True)
-        _checks.positive_integer("keep", self.keep)
         # Some are needed only at the end, but checked before any work.
         _checks.require("matplotlib.figure", extra="plot")
         _checks.require("keras_tuner", extra="tune")
@@ -309,10 +299,9 @@ class Search:
         study.Queue(
             self.trials, folder, self.load, options.callbacks
         ).train_all(options)
-        results = keep_networks(folder, self.keep)
-        if results.ranked:
-            write_trials(results)
-        else:
+        content = study.read_content(folder.path)
+        results = cast(study.Ranking, study.Results.of(folder.path, content))
+        if not results.ranked:
             failed = [f"{x.status} ({x.message})" for x in results.trials]
             raise RuntimeError(
                 f"None of the {len(failed)} trials finished, first "
@@ -320,6 +309,8 @@ class Search:
                 f'"{folder.path}". Fix the cause, and give '
                 "the same call again"
             )
+        _files.write_csv(folder.path / "trials.csv", results._records())
+        _files.write_figure(folder.path / "comparison.png", results.plot())
         return results
 
     def _confirm(self, results, folder, options):
@@ -346,20 +337,14 @@ class Search:
                 -o.metrics["val_loss"],
             ),
         )
-        best_network = write_best(
-            folder,
-            best,
-            network,
-            trained.output / str(network.file),
-            lambda path: measure_file(
-                *(path, self.test_task, self.recipe, self.load(network.run))
-            ),
-        )
+        with _files.replacing(folder.path / "best.keras") as beside:
+            shutil.copyfile(trained.output / str(network.file), beside)
+        described = {"seed": network.seed, "fold": network.fold}
         layer = self.hypermodel.attention_for(hyperparameters(best.values))
         with folder.locked():
             folder.add(
                 best=best.number,
-                best_network=best_network,
+                best_network={**described, **network.metrics},
                 best_options=dict(layer.keywords) if layer else {},
                 code=layer.code if layer else "",
                 confirmation=confirmation,
@@ -433,7 +418,6 @@ def search(
     max_trials: int | None = None,
     confirm: int = 6,
     folds: int | None = None,
-    keep: int = 3,
     data_options: Options | None = None,
     measure: str = study.ACCURACY,
     task: study.Segmentation | None = None,
@@ -495,7 +479,6 @@ def search(
         max_trials=max_trials,
         confirm=confirm,
         folds=folds,
-        keep=keep,
         data_options=data_options,
         measure=measure,
         task=task,

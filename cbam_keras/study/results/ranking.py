@@ -110,7 +110,8 @@ class Ranking(Results):
         code: String, a line of code that makes this layer, or empty.
         test_accuracy: Number in [0, 1], the test accuracy of the network in
             `best.keras`. This is the training of the chosen configuration that
-            validates best, with folds on the test images of its fold.
+            validates best, with folds on the test images of its fold. `None`
+            without new seeds: trials are not tested.
         choice: Dictionary, what `results.json` holds of these.
     """
 
@@ -303,18 +304,10 @@ class Ranking(Results):
         lines.append(_terminal.wrap(self.verdict))
         if self.best:
             values = self.choice["best_network"]
-            key = self.measures[0].key.removeprefix("val_")
-            measured = {
-                self.confirmed_by.heading: values.get(
-                    key, values.get(f"test_{key}")
-                ),
-                "test accuracy": self.test_accuracy,
-            }
-            known = [(x, y) for x, y in measured.items() if y is not None]
-            texts = [f"a {x} of {y:.2%}" for x, y in known]
+            validated = self.measures[0]
+            value = validated.number(values.get(validated.key))
             lines.append(
-                f"best.keras, best.json: {self.best.label}, with "
-                f"{' and '.join(texts)}."
+                f"best.keras: {self.best.label}, {validated.column} {value}."
             )
         if self.code:
             lines.append(f"To use it: {self.code}")
