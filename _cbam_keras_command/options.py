@@ -127,15 +127,6 @@ def add_layers(group, ratios, sizes, **several):
     add_options(group, texts, type=int, **several)
 
 
-def add_identity_init(parser):
-    parser.add_argument(
-        "--identity-init",
-        action=argparse.BooleanOptionalAction,
-        help="--no-identity-init: the paper's CBAM, which does not start as "
-        "the identity and has no normalization",
-    )
-
-
 def add_run(parser, output):
     """Adds how a run is started, and where its files are."""
     parser.add_argument(
@@ -152,7 +143,6 @@ def add_run(parser, output):
     flags = {
         "--overwrite": "rename the run in the output folder to DIR.old-1, and "
         "start again; a run is resumed otherwise",
-        "--quiet": "print only the result, and warnings",
         "--no-report": "do not write the result as a page, report.html",
     }
     add_options(parser, flags, action="store_true")
@@ -339,10 +329,9 @@ def _layers(text):
     return text
 
 
-def add_rarely_used(parser):
-    """Adds further options of trainings, and returns the group of them."""
+def add_location(parser):
+    """Adds the options of `LOCATION`."""
     group = parser.add_argument_group("rarely used")
-    # The options of `LOCATION`.
     folders = {
         "--data-dir": "the folder of TensorFlow Datasets (default: "
         "~/tensorflow_datasets)",
@@ -357,7 +346,6 @@ def add_rarely_used(parser):
         "--group-column": f"{of_table} patients, each kept in one split",
     }
     add_options(group, columns, metavar="NAME")
-    return group
 
 
 def size(text: str) -> int | tuple[int, ...]:

@@ -19,12 +19,11 @@ from _cbam_keras_command.options import (
     add_attention,
     add_data,
     add_folds,
-    add_identity_init,
     add_json,
     add_layers,
+    add_location,
     add_masks,
     add_model,
-    add_rarely_used,
     add_repetitions,
     add_run,
     add_training,
@@ -35,7 +34,7 @@ class Options(argparse.Namespace):
     """What is asked of a subcommand."""
 
     # Not every subcommand has these options.
-    json, quiet = False, False
+    json = False
 
     @property
     def line(self) -> str:
@@ -183,11 +182,10 @@ def train(parser):
     add_json(parser)
     group = parser.add_argument_group("attention layers")
     add_layers(group, "4 in the network tiny, otherwise 16", "7")
-    add_identity_init(group)
     add_data(parser, "cluttered_mnist")
     add_masks(parser)
     add_training(parser, has_threshold=True)
-    add_rarely_used(parser)
+    add_location(parser)
 
 
 def tune(parser):
@@ -234,13 +232,6 @@ def tune(parser):
         "Each takes one value, which fixes it, or several to choose from.",
     )
     add_attention(group, "none se cbam")
-    group.add_argument(
-        "--skip-attention",
-        **SEVERAL,
-        metavar="NAME",
-        help="with masks, attention on the skips of a U-Net: none, gate, or a "
-        "name as above (default: none)",
-    )
     add_layers(group, "2 4 8 16, and 4 for se", "3 5 7", **SEVERAL)
     group.add_argument(
         "--learning-rate",
@@ -252,7 +243,7 @@ def tune(parser):
     add_data(parser)
     add_masks(parser)
     add_training(parser, learning_rate=False)
-    add_identity_init(add_rarely_used(parser))
+    add_location(parser)
 
 
 def report(parser):

@@ -114,7 +114,7 @@ STALE = OSError(errno.ESTALE, "Stale file handle", "runs/state.json")
     ("option", "error", "status", "text"),
     [
         (
-            *("--quiet", STALE, 1),
+            *("--no-report", STALE, 1),
             'error: Stale file handle: "runs/state.json"; the same command '
             "resumes from here",
         ),

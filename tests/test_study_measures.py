@@ -224,7 +224,6 @@ def test_a_search_increases_the_measure_on_the_validation_images(tmp_path):
         dataclasses.replace(RECIPE, epochs=3),
         max_trials=6,
         confirm=3,
-        keep=9,
         measure="auc",
         output=tmp_path,
     )

@@ -12,7 +12,6 @@ from keras import layers
 from cbam_keras import tuning
 from cbam_keras.layers import (
     CBAM,
-    ORDERS,
     ChannelAttention,
     SpatialAttention,
     SqueezeExcite,
@@ -25,13 +24,11 @@ SHAPE = (12, 10, 1)
 # Every dimension open.
 WIDE = {
     "reduction_ratio": (4, 8, 16, 32),
-    "order": ORDERS,
     "learning_rate": (0.001, 0.01, 0.03),
 }
 LAYER = {
     "reduction_ratio": 16,
     "kernel_size": 7,
-    "order": "channel_first",
 }
 
 
@@ -79,9 +76,9 @@ def test_each_kind_has_what_its_layer_takes():
     values = point(hp, attention="simam")
     assert values.values == {"attention": "simam"}
     assert hypermodel.attention_for(values).arguments == {}
-    assert "identity_init" not in hypermodel.unused
+    assert hypermodel.unused == ["reduction_ratio"]
     hypermodel, _ = space_of(attention=("none", "simam"))
-    assert {"identity_init", "kernel_size"} <= {*hypermodel.unused}
+    assert hypermodel.unused == ["reduction_ratio", "kernel_size"]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +91,7 @@ def test_each_kind_has_what_its_layer_takes():
     ],
 )
 def test_a_layer_is_that_of_its_values_and_starts_at_one(arm, kind, keys):
-    values = {"reduction_ratio": 4, "kernel_size": 3, "order": "parallel"}
+    values = {"reduction_ratio": 4, "kernel_size": 3}
     values = {key: values[key] for key in keys}
     hypermodel, hp = space_of(attention=arm, **values)
     layer = hypermodel.attention_for(hp)(name="gate")
@@ -102,9 +99,6 @@ def test_a_layer_is_that_of_its_values_and_starts_at_one(arm, kind, keys):
     own = layer.get_config()
     assert {key: own[key] for key in keys} == values
     assert layer.identity_init
-    # Unless it is told otherwise.
-    hypermodel, hp = space_of(attention=arm, identity_init=False)
-    assert not hypermodel.attention_for(hp)(name="gate").identity_init
 
 
 def test_in_a_narrowed_space_the_nearest_to_the_paper_is_the_default():
@@ -112,14 +106,12 @@ def test_in_a_narrowed_space_the_nearest_to_the_paper_is_the_default():
         attention=("se", "cbam"),
         reduction_ratio=(2, 8, 64),
         kernel_size=(3, 5, 11),
-        order=("parallel", "spatial_first"),
         learning_rate=(0.1, 0.02),
     )
     assert point(hp).values == {
         "attention": "cbam",
         "reduction_ratio": 8,
         "kernel_size": 5,
-        "order": "parallel",
         "learning_rate": 0.02,
     }
 
@@ -166,7 +158,6 @@ def test_it_is_a_hypermodel_of_keras_tuner(tmp_path, capsys):
         ({"reduction_ratio": (4, 4)}, ValueError, "each at most once"),
         ({"learning_rate": -1.0}, ValueError, "`learning_rate` must be a"),
         ({"input_shape": "tiny"}, ValueError, "input_shape='tiny'.*by model="),
-        ({"identity_init": 1}, TypeError, "`identity_init` must be True"),
     ],
 )
 def test_wrong_values_are_reported(options, error, message):

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import keras
-
 from _cbam_keras_command.parser import Options
 
 
@@ -16,13 +14,7 @@ from _cbam_keras_command.parser import Options
 def progress_of(options: Options) -> Iterator[None]:
     """Context of the work before the result, which prints its progress."""
     with contextlib.ExitStack() as stack:
-        if options.quiet:
-            nowhere = stack.enter_context(open(os.devnull, "w"))
-            stack.enter_context(contextlib.redirect_stdout(nowhere))
-            if keras.config.is_interactive_logging_enabled():
-                keras.config.disable_interactive_logging()
-                stack.callback(keras.config.enable_interactive_logging)
-        elif options.json:
+        if options.json:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         yield
 

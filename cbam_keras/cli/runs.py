@@ -30,10 +30,7 @@ from cbam_keras.study import (
 )
 
 # Options that are arguments of the attention layers.
-LAYER_OPTIONS = ("reduction_ratio", "kernel_size", "identity_init")
-# Options that are arguments of the space of a search.
-PLACES = ("stages", "skip_attention")
-SPACE_OPTIONS = (*LAYER_OPTIONS, "learning_rate")
+LAYER_OPTIONS = ("reduction_ratio", "kernel_size")
 
 
 def plan_training(options: Options) -> study.Study:
@@ -80,8 +77,7 @@ def plan_search(options: Options) -> tuning.Search:
         model=comparison.name_network(_model(options), images.get("task")),
         weights=options.weights,
         attention=_attentions(options, ("none", "se", "cbam")),
-        **options.select(PLACES),
-        **options.select(SPACE_OPTIONS),
+        **options.select(["stages", *LAYER_OPTIONS, "learning_rate"]),
     )
     layers = ", ".join(hypermodel.layers)
     options.refuse(hypermodel.unused, f"with the layers {layers}")

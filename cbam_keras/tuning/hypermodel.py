@@ -13,26 +13,20 @@ from cbam_keras.data import ImageData
 from cbam_keras.layers import (
     ATTENTION,
     CBAM,
-    SKIP,
     Attention,
     _docstrings,
     attention_layers,
 )
-from cbam_keras.models import UNET
 from cbam_keras.models.losses import PixelCrossentropy, PixelIoU
 from cbam_keras.study import RECIPES, Recipe, comparison
-from cbam_keras.tuning.space import (
-    PAPER,
-    SHOWN_IF_CHANGED,
-    Values,
-)
+from cbam_keras.tuning.space import PAPER, Values
 
 # One value, or several.
 Dimension = str | float | Sequence | None
 # Squeeze-and-excitation has one network in the default space.
 CONTROL: dict[object, Values] = {"se": {"reduction_ratio": 4}}
 # Hyperparameters of the layers, in the order in which they are asked for.
-DIMENSIONS = ("reduction_ratio", "kernel_size", "order")
+DIMENSIONS = ("reduction_ratio", "kernel_size")
 
 
 @_docstrings.explained_by(comparison.plan)
@@ -64,20 +58,13 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         stages: In which stages of the network attention goes, see
             `comparison.plan`. `"each"` searches all of them. Defaults to
             `"all"`.
-        skip_attention: Attention on the skips of a U-Net: `"none"`, `"gate"` or
-            another name. The model is `"unet-tiny"` and the like, or a function
-            that takes `skip_attention`, too. Defaults to `"none"`.
         reduction_ratio: Positive integers, for every layer that has one.
             Defaults to `None`, which means `(2, 4, 8, 16)`, and `4` for `"se"`.
         kernel_size: Odd positive integers, for every layer that has one.
             Defaults to `(3, 5, 7)`.
-        order: Orders of the gates of `"cbam"`, see `CBAM`. Defaults to
-            `"channel_first"`.
         learning_rate: Positive numbers. Defaults to `None`, which means that of
             the recipe. Outside of `tuning.search` it is 0.01, or 0.0001 with
             `weights`.
-        identity_init: Boolean, whether attention layers start as the identity.
-            Those of `comparison.compare` do. Defaults to `True`.
         metrics: Sequence of metrics of Keras, or their names, that `build`
             compiles networks with, as for `Objective("val_auc", "max")`.
             Defaults to `()`, the accuracy.
@@ -106,12 +93,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         weights: str | None = None,
         attention: comparison.Attentions | type = ("none", "se", "cbam"),
         stages: str | Sequence[str] = "all",
-        skip_attention: str | Sequence[str] = "none",
         reduction_ratio: Dimension = None,
         kernel_size: Dimension = (3, 5, 7),
-        order: Dimension = PAPER["order"],
         learning_rate: Dimension = None,
-        identity_init: bool = True,
         metrics: Sequence[keras.metrics.Metric | str] = (),
         name: str | None = None,
     ):
@@ -127,7 +111,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         self.model = model
         self.weights = weights
         self.metrics = tuple(metrics)
-        self.identity_init = _checks.boolean("identity_init", identity_init)
         # Values of kinds of attention for which they are not searched.
         self.fixed: dict[object, Values] = {}
         if reduction_ratio is None:
@@ -137,28 +120,14 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         # This checks layers that users give, and names them.
         self.layers = attention_layers(attention)
         places = comparison.placements(stages, model)
-        on_skips = skip_attention
-        if isinstance(on_skips, str):
-            on_skips = [on_skips]
-        if {*on_skips} != {"none"} and not (
-            callable(model) or model.startswith(UNET)
-        ):
-            raise ValueError(
-                '`skip_attention` is for a U-Net, as model="unet-tiny", or a '
-                "function that takes it. Received: "
-                f"{skip_attention=}, {model=}"
-            )
-        attention_layers([f"{SKIP}{x}" for x in on_skips], has_masks=True)
         dimensions = {
             "reduction_ratio": reduction_ratio,
             "kernel_size": kernel_size,
-            "order": order,
             "learning_rate": learning_rate,
         }
         self.options = {
             "attention": tuple(self.layers),
             "stages": tuple(places),
-            "skip_attention": tuple(on_skips),
             **{name: _choices(name, x) for name, x in dimensions.items()},
         }
 
@@ -183,12 +152,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             layer = self.layers[kind]
             return layer and dataclasses.replace(layer, stages=stages)
         options = {x: values[x] for x in DIMENSIONS if x in values}
-        # It is the default of the layer.
-        if options.get("order") == PAPER["order"]:
-            del options["order"]
-        return Attention(
-            kind if self.identity_init else ATTENTION[kind], options, stages
-        )
+        return Attention(kind, options, stages)
 
     def learning_rate_for(self, hp: HyperParameters) -> float:
         """Returns the learning rate of these hyperparameters.
@@ -215,13 +179,10 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             recipe: A `training.Recipe`, whose `frozen_epochs` say whether a
                 network with `weights` starts frozen. Defaults to `Recipe()`.
         """
-        attention, on_skips = self.attention_for(hp), {}
-        kind = self._choose(hp).get("skip_attention", "none")
-        if kind != "none":
-            on_skips["skip_attention"] = Attention(str(kind))
+        attention = self.attention_for(hp)
         build, _ = comparison.network_of(self.model, self.weights, recipe)
         if callable(self.model):
-            return build(images, attention, **on_skips)
+            return build(images, attention)
         shape = self.input_shape or getattr(images, "image_shape", None)
         classes = self.classes or len(getattr(images, "class_names", ()))
         if not shape or not classes:
@@ -234,13 +195,12 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         shape_and_classes = types.SimpleNamespace(
             image_shape=shape, class_names=range(classes)
         )
-        return build(shape_and_classes, attention=attention, **on_skips)
+        return build(shape_and_classes, attention=attention)
 
     @property
     def unused(self) -> list[str]:
         """The arguments for layers that none of its layers takes."""
-        names = (*DIMENSIONS, "identity_init")
-        return [name for name in names if not self._kinds_with(name)]
+        return [name for name in DIMENSIONS if not self._kinds_with(name)]
 
     def build(self, hp: HyperParameters) -> keras.Model:
         """Returns the network of these hyperparameters, compiled.
@@ -276,9 +236,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
     def _choose(self, hp):
         """Registers the hyperparameters, and returns the values in use."""
         # The rate is first, so that a grid search varies all else before it.
-        names = ["learning_rate", "attention"]
-        if self.options["skip_attention"] != ("none",):
-            names.append("skip_attention")
+        names = ("learning_rate", "attention")
         values = {name: self._ask(hp, name) for name in names}
         kind = values["attention"]
         for name in ("stages", *DIMENSIONS):
@@ -318,7 +276,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             return None
         if len(options) == 1:
             # A summary of KerasTuner need not list what nobody asked for.
-            if name in SHOWN_IF_CHANGED and options[0] == PAPER[name]:
+            if name == "stages" and options[0] == PAPER[name]:
                 return options[0]
             return hp.Fixed(name, options[0])
         return hp.Choice(name, list(options), default=_default(name, options))
@@ -350,7 +308,7 @@ def _checked_shape(shape):
 
 def _default(name, options):
     """Returns no attention, the paper's value, the nearest, or the first."""
-    if name in ("attention", *SHOWN_IF_CHANGED):
+    if name in ("attention", "stages"):
         first = ("none", "cbam", PAPER.get(name))
         return next((x for x in first if x in options), options[0])
     return min(options, key=lambda value: abs(value - PAPER[name]))

@@ -212,7 +212,6 @@ class Search:
                 "model": self.name,
                 "weights": self.hypermodel.weights,
                 "space": hyperparameters,
-                "identity_init": self.hypermodel.identity_init,
                 "network": study.fingerprint(network),
                 "algorithm": self.algorithm,
                 "seed": self.recipe.seed,
@@ -280,8 +279,7 @@ class Search:
         over = f" over {folds} folds" if self.folds else ""
         # The winner and, where the space has both, no attention.
         is_plain = [kind == PLAIN for kind in kinds_of(space)]
-        has_skips = any(hp.name == "skip_attention" for hp in space.space)
-        has_both = any(is_plain) and (has_skips or not all(is_plain))
+        has_both = any(is_plain) and not all(is_plain)
         networks_retrained = 2 if has_both else 1
         again = networks_retrained * len(self.seeds) * folds
         dearest = (controls(space) or [point(space).values])[-1]

@@ -19,10 +19,8 @@ Values = dict[str, Value]
 # The layer of the paper, where the search begins.
 PAPER: Values = {
     "stages": "all",
-    "skip_attention": "none",
     "reduction_ratio": 16,
     "kernel_size": 7,
-    "order": "channel_first",
     "learning_rate": 0.01,
 }
 # No attention.
@@ -31,14 +29,10 @@ PLAIN = "none"
 SHORT = {
     "attention": "{}",
     "stages": "stages={}",
-    "skip_attention": "skip={}",
     "reduction_ratio": "r={}",
     "kernel_size": "k={}",
-    "order": "{}",
     "learning_rate": "rate {}",
 }
-# Shown only where they differ from the layer of the paper.
-SHOWN_IF_CHANGED = ("stages", "skip_attention", "order")
 # The longest name, in bytes.
 MAX_NAME = 60
 
@@ -52,8 +46,7 @@ def hyperparameters(values: Values) -> "HyperParameters":
 
 def has_no_attention(values: Mapping[str, object]) -> bool:
     """Returns whether a point is that of a network without attention."""
-    is_plain = values.get("attention") == PLAIN
-    return is_plain and values.get("skip_attention", "none") == "none"
+    return values.get("attention") == PLAIN
 
 
 def kinds_of(space: "HyperParameters") -> list[Value]:
@@ -126,7 +119,8 @@ def label(values: Mapping[str, object]) -> str:
     # How the trial is trained, which every trial has, last.
     for name in sorted(values, key="learning_rate".__eq__):
         value = values[name]
-        if name not in SHOWN_IF_CHANGED or value != PAPER[name]:
+        # All stages are those of the paper.
+        if name != "stages" or value != PAPER[name]:
             text = f"{value:.6g}" if isinstance(value, float) else value
             words.append(SHORT.get(name, f"{name}={{}}").format(text))
     return " ".join(words) or "the only network"
