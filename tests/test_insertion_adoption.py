@@ -23,7 +23,7 @@ from pasted import (
     unrefined,
 )
 
-from cbam_keras import CBAM, SimAM, _graph
+from cbam_keras import CBAM, SimAM
 from cbam_keras.insertion import adopt
 from cbam_keras.layers import AttentionLayer
 
@@ -283,8 +283,9 @@ def test_gates_of_nested_models_and_frames_are_adopted(gate, shape, name):
 
 
 def test_half_precision_is_compared_in_float32_and_kept():
-    with _graph.dtype_policy("mixed_float16"):
-        model = network(Both())
+    keras.config.set_dtype_policy("mixed_float16")
+    model = network(Both())
+    keras.config.set_dtype_policy("float32")
     policies = [layer.dtype_policy.name for layer in model.layers]
     adopted, report = adopt(model)
     assert only(report).difference < 1e-5

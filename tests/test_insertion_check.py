@@ -21,7 +21,7 @@ from pasted import (
 )
 from scipy.special import expit
 
-from cbam_keras import _graph, cli
+from cbam_keras import cli
 from cbam_keras.insertion import check
 from cbam_keras.insertion.checking import RIGHT, WRONG
 
@@ -276,8 +276,9 @@ def test_classes_that_cannot_be_loaded_are_noted():
 
 @pytest.mark.parametrize("policy", ["float64", "float16", "mixed_bfloat16"])
 def test_all_precisions_are_compared(policy):
-    with _graph.dtype_policy(policy):
-        model = network(both)
+    keras.config.set_dtype_policy(policy)
+    model = network(both)
+    keras.config.set_dtype_policy("float32")
     assert only(check(model)).equals.startswith("cbam_keras.CBAM")
 
 

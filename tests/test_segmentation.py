@@ -82,12 +82,13 @@ def run(drawn):
 )
 def test_the_loss_of_a_recipe_is_that_of_pixels(units, activation, scale):
     model = pixelwise(units, activation)
-    recipe = study.Recipe(loss="focal", class_weight={0: 2.0})
+    recipe = study.Recipe(loss="focal", class_weight="balanced")
     loss, _ = task().loss_and_metrics(model, recipe, LOADED)
     images, masks = LOADED.test[0]
+    rates = study.class_weights(LOADED, recipe)
     p = model.predict(images)[..., -1]
     p = p if activation else 1 / (1 + np.exp(-p))
-    p, weights = np.where(masks, p, 1 - p), np.where(masks, 1, 2)
+    p, weights = np.where(masks, p, 1 - p), np.where(masks, rates[1], rates[0])
     focal = -scale * (1 - p) ** 2 * np.log(p)
     expected = np.average(focal, weights=weights)
     found = float(loss(masks, model.predict(images)))

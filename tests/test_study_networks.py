@@ -58,15 +58,6 @@ def test_every_network_starts_from_the_seed(tmp_path):
     assert (five.get_weights()[0] != six.get_weights()[0]).any()
 
 
-def test_mixed_precision_is_the_policy_while_building():
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    for precision, inside in ((None, "bfloat16"), ("float16", "float16")):
-        recipe = Recipe(mixed_precision=precision)
-        model = study.build_seeded(linear, recipe)
-        assert model.layers[-1].dtype_policy.name == f"mixed_{inside}"
-        assert keras.config.dtype_policy().name == "mixed_bfloat16"
-
-
 def test_a_model_given_is_trained_itself(tmp_path, capsys):
     model = linear()
     before = model.get_weights()[0]
@@ -327,12 +318,6 @@ def test_wrong_networks_are_refused(tmp_path, networks, error, message):
         train(networks, tmp_path)
     # Another network may be written there.
     assert not list(tmp_path.rglob("*.keras"))
-
-
-def test_a_model_that_is_built_has_its_precision(tmp_path):
-    with pytest.raises(ValueError, match="decides how a network is"):
-        train(linear(), tmp_path, Recipe(mixed_precision="float16"))
-    assert list(tmp_path.iterdir()) == []
 
 
 LOADED = Recipe(1, 7, seed=3, augment=("flip",), image_size=(6, 5))

@@ -27,7 +27,7 @@ from study_checks import (
     statuses,
 )
 
-from cbam_keras import _graph, study, training
+from cbam_keras import study, training
 from cbam_keras.study.running import workers
 from cbam_keras.study.running.machine import part_of_machine
 
@@ -162,9 +162,9 @@ def test_workers_get_what_is_set_in_keras(tmp_path, monkeypatch):
 
 def test_a_run_is_resumed_under_the_same_policy(tmp_path):
     study.run(planned(NARROW), tmp_path)
-    with _graph.dtype_policy("mixed_bfloat16"):
-        with pytest.raises(ValueError, match="dtype_policy.name was 'float32'"):
-            study.run(planned(NARROW, GATED), tmp_path)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    with pytest.raises(ValueError, match="dtype_policy.name was 'float32'"):
+        study.run(planned(NARROW, GATED), tmp_path)
 
 
 # Executors.

@@ -19,7 +19,6 @@ from cbam_keras._graph.gates import (
 )
 from cbam_keras._graph.global_state import (
     attributes,
-    dtype_policy,
     random_states,
     same_randomness,
 )

@@ -1,4 +1,4 @@
-"""State of Keras, Python, NumPy and layers, changed and restored."""
+"""State of Python, NumPy and layers, changed and restored."""
 
 import contextlib
 import random
@@ -6,18 +6,6 @@ from collections.abc import Iterator
 
 import keras
 import numpy as np
-
-
-@contextlib.contextmanager
-def dtype_policy(policy: str | None = None) -> Iterator[None]:
-    """Sets the global dtype policy; `None` only restores it at the end."""
-    before = keras.config.dtype_policy()
-    try:
-        if policy is not None:
-            keras.config.set_dtype_policy(policy)
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 @contextlib.contextmanager

@@ -2,14 +2,13 @@
 
 import dataclasses
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import keras
 
 from cbam_keras import _checks, data
 from cbam_keras.optimizers import MomentumSGD, WarmupCosineDecay
 
-DTYPES = {None: None, "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 # The weights of classes that let all count alike, and their square roots.
 BALANCED, SQRT = "balanced", "sqrt"
 FOCAL = "focal"
@@ -36,9 +35,6 @@ class Recipe:
             it as in PyTorch with `"sgd"`. Defaults to `0.0001`.
         seed: Integer from 0, of the initial weights, the split and the order of
             the images. At most `2**32 - 1`. Defaults to `0`.
-        mixed_precision: `None`, `"float16"` or `"bfloat16"`, the type that
-            networks compute in. Weights stay float32. Defaults to `None`, which
-            means the global policy.
         optimizer: `"adamw"`, or `"sgd"`, which does what `torch.optim.SGD`
             does. Defaults to `"adamw"`.
         momentum: Number in [0, 1), used only with `optimizer="sgd"`. Defaults
@@ -62,12 +58,11 @@ class Recipe:
             tenth of the learning rate, except batch normalization outside of
             attention, see `freeze_batch_norm`. Defaults to `0`: one stage,
             which trains the network as it was built.
-        class_weight: `"balanced"`, `"sqrt"`, or a mapping of classes, by index
-            or name, to positive numbers; the others have 1. In training the
-            loss of an image is multiplied by the weight of its class. As in
-            scikit-learn, `"balanced"` is `images / (classes * images of the
-            class)`, by the training images of the split or fold; `"sqrt"` is
-            the square root of that. Defaults to `None`.
+        class_weight: `"balanced"` or `"sqrt"`. In training the loss of an image
+            is multiplied by the weight of its class. As in scikit-learn,
+            `"balanced"` is `images / (classes * images of the class)`, by the
+            training images of the split or fold; `"sqrt"` is the square root of
+            that. Defaults to `None`.
         patience: Positive integer, the epochs without a better validation
             result after which training ends. That is by the study's measure,
             within a stage; the best epoch is tested. Defaults to `None`.
@@ -105,7 +100,6 @@ class Recipe:
     learning_rate: float = 0.01
     weight_decay: float = 1e-4
     seed: int = 0
-    mixed_precision: str | None = None
     optimizer: str = "adamw"
     momentum: float = 0.9
     schedule: str = "cosine"
@@ -113,7 +107,7 @@ class Recipe:
     augment: data.Augmentation | Sequence[data.Augmentation] = ()
     image_size: int | tuple[int, int] | None = None
     frozen_epochs: int = 0
-    class_weight: str | Mapping[int | str, float] | None = None
+    class_weight: str | None = None
     patience: int | None = None
     least_steps: int | None = None
     loss: str | float | keras.losses.Loss | None = None
@@ -137,9 +131,9 @@ class Recipe:
             )
         checked["momentum"] = _checks.momentum("momentum", self.momentum)
         for name, choices in (
-            ("mixed_precision", DTYPES),
             ("optimizer", ("adamw", "sgd")),
             ("schedule", SCHEDULES),
+            ("class_weight", (None, BALANCED, SQRT)),
         ):
             checked[name] = _checks.one_of(name, getattr(self, name), choices)
         for name in ("patience", "least_steps"):
@@ -153,7 +147,6 @@ class Recipe:
                 f"all epochs. Received: frozen_epochs={self.frozen_epochs}"
             )
         checked["unfreeze"] = _check_unfreeze(self.unfreeze, self.frozen_epochs)
-        checked["class_weight"] = _check_class_weight(self.class_weight)
         checked["loss"] = _check_loss(self.loss)
         # `data` knows which names there are.
         checked["augment"] = data.list_augmentations(self.augment)
@@ -202,27 +195,6 @@ def as_field(name: str, value: object) -> str:
     """Returns how an argument of a recipe is written, or "" for another."""
     text = f"recipe=training.Recipe({name}={_checks.shown(value)})"
     return text if name in Recipe.__dataclass_fields__ else ""
-
-
-def _check_class_weight(class_weight):
-    """Returns weights of classes as plain numbers; names are not checked."""
-    if class_weight is None or isinstance(class_weight, str):
-        names = None, BALANCED, SQRT
-        return _checks.one_of("class_weight", class_weight, names)
-    if not isinstance(class_weight, Mapping) or not all(
-        isinstance(key, str | numbers.Integral) for key in class_weight
-    ):
-        raise ValueError(
-            f'`class_weight` must be None, "{BALANCED}", "{SQRT}" or a mapping '
-            "of classes, by index or name, to positive numbers. Received: "
-            f"class_weight={class_weight!r}"
-        )
-    return {
-        key if isinstance(key, str) else int(key): _checks.positive_number(
-            f"class_weight[{key!r}]", weight
-        )
-        for key, weight in class_weight.items()
-    }
 
 
 def _check_unfreeze(unfreeze, frozen_epochs):

@@ -16,7 +16,7 @@ from cbam_keras.study.plans.measures import (
     Measure,
     validation_key,
 )
-from cbam_keras.study.plans.recipes import DTYPES, Recipe, find_recipe
+from cbam_keras.study.plans.recipes import Recipe, find_recipe
 
 # The name of a variant may have so many bytes: file systems allow 255, and the
 # names of files and folders hold more than that of the variant.
@@ -188,7 +188,7 @@ class Variant(Generic[Loaded]):
         name: String, under which results and files are known.
         build: Function that takes the data and returns a new network, not
             compiled. The data of a `Classification` have `image_shape` and
-            `class_names`. The seed and precision of the recipe are in effect.
+            `class_names`. The seed of the recipe is in effect.
         options: Mapping of plain values that distinguish it. In a resumed run
             they must be the same. Defaults to none.
         learning_rate: Positive number. Defaults to `None`, which means that of
@@ -336,9 +336,7 @@ class Study:
         if measure := member(self.task, "score"):
             settings["measure"] = measure
         settings["backend"] = keras.backend.backend()
-        policy = DTYPES[self.recipe_for().mixed_precision]
-        policy = keras.dtype_policies.get(policy or keras.config.dtype_policy())
-        settings["dtype_policy"] = policy.get_config()
+        settings["dtype_policy"] = keras.config.dtype_policy().get_config()
         settings["variants"] = {v.name: v.describe() for v in self.variants}
         settings["data"] = {self.runs[0].name: data}
         return settings

@@ -37,7 +37,7 @@ def train(
             of names to functions that build one. For two classes a single value
             will do. A model is trained in place unless a checkpoint is resumed
             or workers train it. Functions have no arguments, and are called
-            with the recipe's seed and precision. Models are compiled here;
+            with the recipe's seed. Models are compiled here;
             outputs without a softmax or sigmoid at the end are logits.
         data: Anything that `cbam_keras.data.load` accepts, or its result.
             Batch size, seed, augmentation and image size are those of the
@@ -75,12 +75,6 @@ def train(
     recipe = find_recipe(recipe, suit_to(data))
     settings = {}
     if isinstance(networks, keras.Model):
-        if recipe.mixed_precision:
-            raise ValueError(
-                "`mixed_precision` decides how a network is built, so it "
-                "takes functions that build, not a model. Received: "
-                f'networks=model "{networks.name}"'
-            )
         settings["layers"] = fingerprint(networks)
         model = networks
         networks = {model.name: lambda: model}

@@ -13,7 +13,7 @@ import numpy as np
 
 from cbam_keras import _checks, _graph, _terminal, profiling
 from cbam_keras.models.losses import IntegerLabels
-from cbam_keras.study.plans.recipes import DTYPES, FOCAL
+from cbam_keras.study.plans.recipes import FOCAL
 from cbam_keras.study.plans.stages import check_stages, unfrozen
 
 # Fewer steps per epoch are reported.
@@ -47,10 +47,9 @@ def build_drawn(study, variant, run, data):
 
 
 def build_seeded(build, recipe):
-    """Calls `build` with the seed and the precision of a recipe in effect."""
+    """Calls `build` with the seed of a recipe in effect."""
     keras.utils.set_random_seed(recipe.seed)
-    with _graph.dtype_policy(DTYPES[recipe.mixed_precision]):
-        model = build()
+    model = build()
     if not isinstance(model, keras.Model):
         raise TypeError(
             "The function for a network must return a keras.Model. Received: "
