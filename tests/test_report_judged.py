@@ -60,7 +60,7 @@ def test_a_page_has_the_order_of_a_results_section(tmp_path):
     assert sum("true and predicted class" in text for text in captions) == 3
 
 
-def test_tables_of_page_files_and_json_agree(tmp_path):
+def test_tables_of_page_and_files_agree(tmp_path):
     folder = judged(tmp_path / "run")
     text = report.write(folder).read_text()
     results = study.Results.read(folder)
@@ -72,10 +72,8 @@ def test_tables_of_page_files_and_json_agree(tmp_path):
         assert file.stem == "per_class" or file.with_suffix(".tex").exists()
     matrix = pandas.read_csv(folder / "tables/confusion-none.csv", index_col=0)
     assert (matrix.values == results.confusion("none").values).all()
-    values = json.loads(results.json())
-    assert values["confusion"]["none"] == matrix.values.tolist()
-    for row in values["per_class"]:
-        assert f'<td class="right">{100 * row["f1"]:.1f}</td>' in text
+    for f1 in results.per_class()["f1"]:
+        assert f'<td class="right">{100 * f1:.1f}</td>' in text
 
 
 def test_latex_is_what_the_page_shows(tmp_path):

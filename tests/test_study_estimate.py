@@ -7,7 +7,6 @@ import random
 import sys
 from types import SimpleNamespace
 
-import networks
 import numpy as np
 import pretended
 import pytest
@@ -18,7 +17,6 @@ from study_checks import planned
 from cbam_keras import (
     comparison,
     data,
-    models,
     study,
     training,
     tuning,
@@ -82,22 +80,6 @@ def test_default_epochs_of_a_run_are_recorded(tmp_path, monkeypatch):
     recipe = training.Recipe(epochs=4, batch_size=10)
     again = training.train({"a": linear}, images, recipe, output=tmp_path)
     assert again.history == found.history
-
-
-# Keras' conversions to NumPy raise it.
-@pytest.mark.filterwarnings("ignore:__array__ implementation")
-def test_small_images_are_warned_of_with_weights_for_imagenet(
-    few_digits, monkeypatch
-):
-    net = {"model": "Net", "weights": "imagenet"}
-    monkeypatch.setitem(models.PRETRAINED, "Net", networks.application)
-    text = "28 x 28 pixels .* 1 x 1.*--image-size 224"
-    with pytest.warns(UserWarning, match=text):
-        study.estimate(comparison.plan(["none"], data="mnist5k", **net))
-    recipe = training.Recipe(image_size=96)
-    study.estimate(
-        comparison.plan(["none"], data="mnist5k", recipe=recipe, **net)
-    )
 
 
 def test_an_estimate_prints_as_a_table_and_as_json():

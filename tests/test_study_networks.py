@@ -363,14 +363,3 @@ def test_images_and_options_that_do_not_fit_are_refused(
         study.Classification(images(), **options)
     with pytest.raises(TypeError, match="`data` must be the name of a dataset"):
         study.Classification(arrays()[0])
-
-
-def test_few_steps_are_reported_before_the_training(tmp_path, capsys):
-    train(linear, tmp_path / "a", Recipe(epochs=3, batch_size=5000))
-    assert capsys.readouterr().out.startswith(
-        "70 images of 10 classes in train, 10 in validation, 20 in test\n"
-        "Few steps: 70 training images in batches of 5,000 are 1 per epoch, 3 "
-        "in all."
-    )
-    train(linear, tmp_path / "b", Recipe(epochs=1, batch_size=10))
-    assert "Few steps" not in capsys.readouterr().out

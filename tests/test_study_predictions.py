@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 
 import keras
 import numpy as np
@@ -415,12 +414,9 @@ def test_a_threshold_needs_validation_images_and_two_classes(pets, tmp_path):
         task.load(RECIPE)
 
 
-def test_values_for_json_hold_no_nan(tmp_path):
+def test_few_classes_are_printed(tmp_path):
     labels = np.repeat([0, 1], [12, 1])
     results = judged(tmp_path, [guesses(labels=labels)], labels=labels)
-    values = json.loads(results.json(), parse_constant=pytest.fail)
-    assert values["per_class"][2]["f1"] is None
-    assert values["confusion"]["a"] == results.confusion("a").values.tolist()
     assert "F1 score of each class" in str(results)
     names = tuple(f"class {number}" for number in range(11))
     many = judged(tmp_path, [guesses(classes=11)], names=names)

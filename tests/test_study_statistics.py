@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from study_checks import made, planned, shown_by
+from study_checks import made, shown_by
 
 from cbam_keras import study
 from cbam_keras.study import Measured, verdict
-from cbam_keras.study.running.estimate import describe_few
+from cbam_keras.study.results.tables import describe_few_images
 
 pytest.importorskip("pandas", reason="what data frames are of")
 stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
@@ -280,23 +280,14 @@ def test_seeds_cannot_be_counted_for(arguments, options, message):
         study.seeds_needed(*arguments, **options)
 
 
-def test_few_seeds_and_few_images_are_told():
-    def told(seeds, sizes, **options):
-        variants = [study.Variant(name, None) for name in ("a", "b")]
-        options |= {"seeds": range(seeds), "baseline": "a"}
-        return describe_few(planned(*variants, **options), sizes)
-
-    # The shifts of noncentral t distributions, by the root of 2 / seeds.
-    assert told(3, {"test": 1000}) == (
-        "80 % of studies with 3 seeds find a difference of 4.6 standard "
-        "deviations of a training, with 5 of 2.4."
-    )
+def test_few_images_are_told():
     few = {"train": 80, "validation": 10, "test": 22}
-    assert told(5, few) == (
+    assert describe_few_images(few, None) == (
         "22 test images tell little: folds (--folds 5, in Python folds=5) test "
         "each of the 112 images."
     )
-    assert told(5, few, folds=5) == told(5, {"test": 1000}) == ""
+    assert describe_few_images(few, 5) == ""
+    assert describe_few_images({"train": 9, "test": 1000}, None) == ""
     assert results_of(2, 3, guess=0.1).verdict.count("tell little") == 0
 
 

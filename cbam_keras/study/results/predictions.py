@@ -268,13 +268,6 @@ def confusion(results: Judged, variant: str) -> "pandas.DataFrame":
     return pandas.DataFrame(matrix, pandas.Index(names, name="true"), names)
 
 
-def confusions(results: Judged) -> dict[str, list[list[int]]]:
-    """Returns the matrices of all variants, by row, for JSON."""
-    return {
-        x: confusion(results, x).to_numpy().tolist() for x in results.tested
-    }
-
-
 def describe_confusion(results: Judged, variant: str) -> str:
     """Returns which pairs of classes are confused most, in a sentence."""
     seeds = {run.seed for run in results.tested[variant]}
@@ -364,24 +357,6 @@ def judged(results: Judged) -> "dict[str, pandas.DataFrame]":
     if len(results.class_names) == 2:
         frames["thresholds"] = thresholds(results)
     return frames
-
-
-def judged_values(results: Judged) -> _files.Json:
-    """Returns what JSON holds of predictions, nothing without any."""
-    if not results.tested:
-        return {}
-    return {
-        "class_names": results.class_names,
-        "collapse": describe_collapse(results),
-        "judged_seeds": _counts(results),
-        "missing_predictions": describe_missing(results),
-        "confusion": confusions(results),
-        # JSON has no NaN.
-        **{
-            name: x.astype(object).where(x.notna(), None).to_dict("records")
-            for name, x in judged(results).items()
-        },
-    }
 
 
 def class_table(results: Judged) -> Table | None:

@@ -454,7 +454,6 @@ class Results(_terminal.Tabular):
             "detectable": self.detectable,
             "runs": [run.as_json() for run in self.runs],
             "output": str(self.output),
-            **predictions.judged_values(self),
         }
 
     def predictions(

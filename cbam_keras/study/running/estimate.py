@@ -2,22 +2,15 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
 
 from cbam_keras import _checks, _terminal
-from cbam_keras.study.plans.study import Study
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.statistics import (
-    MIN_SEEDS,
     MOST_SEEDS,
     POWER,
     Measured,
     pooled,
 )
-from cbam_keras.study.results.tables import describe_few_images
-
-# With fewer seeds, Student's t distribution is wide.
-MORE = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,22 +72,6 @@ class Estimate:
         most = "at most " if self.has_patience else ""
         epochs = _checks.count(self.epochs, "epoch")
         return f"{table}\n{trainings} of {most}{epochs}"
-
-
-def describe_few(study: Study, sizes: Mapping[str, int]) -> str:
-    """Returns what a study of so many images is too small for, or nothing."""
-    seeds, text = len(study.seeds), ""
-    if study.baseline and study.folds is None and MIN_SEEDS <= seeds < MORE:
-        # A paired difference has twice the variance of a training.
-        few, more = (
-            f"{Measured(pairs=x, by_seeds=2 / x).detectable():.1f}"
-            for x in (seeds, MORE)
-        )
-        text = (
-            f"80 % of studies with {seeds} seeds find a difference of {few} "
-            f"standard deviations of a training, with {MORE} of {more}. "
-        )
-    return f"{text}{describe_few_images(sizes, study.folds)}".strip()
 
 
 def seeds_needed(

@@ -16,11 +16,6 @@ from cbam_keras.models.losses import IntegerLabels
 from cbam_keras.study.plans.recipes import FOCAL
 from cbam_keras.study.plans.stages import check_stages, unfrozen
 
-# Fewer steps per epoch are reported.
-FEW_STEPS = 5
-# Smaller images are reported for weights that have been trained on 224 pixels,
-# in networks that divide the sides by so much.
-SMALL_SIDE, STRIDE = 96, 32
 # The shape of the output of a network with one value for two classes.
 SINGLE = (None, 1)
 # These parts of a configuration say how a network has been used.
@@ -166,30 +161,13 @@ def check_network(model, images):
 
 
 def print_data(study, data):
-    """Prints what is trained on, and what there is too little of."""
+    """Prints what is trained on, and for how many steps."""
     epochs, steps = study.recipe.total_epochs, len(data.train)
-    line, is_default = getattr(data, "summary", ""), study.recipe.least_steps
-    if is_default:
+    line = getattr(data, "summary", "")
+    if study.recipe.least_steps:
         line += f"; epochs by default: {epochs:,}, steps: {epochs * steps:,}"
     if line:
         _terminal.say(line)
-    if study.settings.get("weights"):
-        height, width = data.image_shape[:2]
-        last = f"{math.ceil(height / STRIDE)} x {math.ceil(width / STRIDE)}"
-        if min(height, width) < SMALL_SIDE:
-            _checks.warn(
-                f"Images of {height} x {width} pixels are small for weights "
-                f"for ImageNet: the last feature map is {last}. Enlarge them "
-                "by image_size=224 in the recipe (--image-size 224)"
-            )
-    if steps < FEW_STEPS and not is_default:
-        # About so many, if batches differ.
-        size = data.batch_size or math.ceil(data.sizes["train"] / steps)
-        _terminal.say(
-            f"Few steps: {data.sizes['train']:,} training images in batches of "
-            f"{size:,} are {steps} per epoch, {steps * epochs} in all. A "
-            "smaller batch_size or more epochs train longer"
-        )
 
 
 def compile_network(model, recipe, steps_per_epoch, loss=None, metrics=None):

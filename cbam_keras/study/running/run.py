@@ -26,6 +26,7 @@ from cbam_keras.study.plans.study import (
 )
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.results.results import Results
+from cbam_keras.study.results.tables import describe_few_images
 from cbam_keras.study.running import interrupts, machine, workers
 from cbam_keras.study.running.checkpoints import (
     State,
@@ -34,7 +35,6 @@ from cbam_keras.study.running.checkpoints import (
 from cbam_keras.study.running.estimate import (
     Cost,
     Estimate,
-    describe_few,
 )
 from cbam_keras.study.running.folder import (
     RESULTS,
@@ -239,7 +239,8 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
 
 def _print_plan(study, data):
     print_data(study, data)
-    if text := describe_few(study, getattr(data, "sizes", {})):
+    sizes = getattr(data, "sizes", {})
+    if text := describe_few_images(sizes, study.folds):
         _terminal.say(text)
 
 
