@@ -246,7 +246,7 @@ def add_masks(parser):
     )
 
 
-def add_training(parser, *, learning_rate=True, has_threshold=False):
+def add_training(parser, *, has_threshold=False):
     """Adds how networks are trained."""
     group = parser.add_argument_group("training")
     group.add_argument(
@@ -312,13 +312,12 @@ def add_training(parser, *, learning_rate=True, has_threshold=False):
             "the second one counts as predicted, on the validation images: "
             "youden, or a minimum sensitivity as sensitivity=0.95; else 0.5",
         )
-    if learning_rate:
-        group.add_argument(
-            "--learning-rate",
-            type=float,
-            help="the highest learning rate of the schedule (default: 0.03 for"
-            " the network tiny, otherwise 0.01)",
-        )
+    group.add_argument(
+        "--learning-rate",
+        type=float,
+        help="the highest learning rate of the schedule (default: 0.03 for the "
+        "network tiny, otherwise 0.01)",
+    )
 
 
 def _layers(text):

@@ -233,16 +233,9 @@ def tune(parser):
     )
     add_attention(group, "none se cbam")
     add_layers(group, "2 4 8 16, and 4 for se", "3 5 7", **SEVERAL)
-    group.add_argument(
-        "--learning-rate",
-        type=float,
-        **SEVERAL,
-        help="the highest learning rate of the schedule (default: that of "
-        "the recipe)",
-    )
     add_data(parser)
     add_masks(parser)
-    add_training(parser, learning_rate=False)
+    add_training(parser)
     add_location(parser)
 
 

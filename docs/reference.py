@@ -81,8 +81,7 @@ RETURNED = """
 """.split()
 # Methods and properties that users need.
 MEMBERS = """
-    CBAMHyperModel.attention_for CBAMHyperModel.learning_rate_for
-    CBAMHyperModel.network CBAMHyperModel.build
+    CBAMHyperModel.attention_for CBAMHyperModel.network CBAMHyperModel.build
     Profile.parameters
     Profile.macs Profile.attention_parameters Profile.attention_macs
     Profile.uncounted Results.read Results.plot

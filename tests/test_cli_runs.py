@@ -52,7 +52,6 @@ SPACE = {
     "--reduction-ratio 2 4": {"reduction_ratio": {2, 4}},
     "--kernel-size 5": {"kernel_size": {5}},
     "--stages last 1,2": {"stages": {"last", "1,2"}},
-    "--learning-rate 0.1 0.2": {"learning_rate": {0.1, 0.2}},
 }
 # Longer than the name of a file may be.
 LONG = "x" * 300

@@ -233,21 +233,6 @@ def test_a_damaged_confirmation_is_an_error_of_the_file(confirmed, tmp_path):
         study.Results.read(folder)
 
 
-def test_each_configuration_keeps_its_learning_rate(quick, tmp_path):
-    rates = []
-
-    def note(model, options):
-        schedule = model.optimizer.get_config()["learning_rate"]
-        rates.append(schedule["config"]["warmup_target"])
-
-    tuning_checks.before_fit(quick, note)
-    hypermodel = space(attention="none", learning_rate=(0.01, 0.02))
-    found = search(tmp_path, hypermodel)
-    by_number = {t.number: t.values["learning_rate"] for t in found.trials}
-    again = [by_number[row.trial] for row in found.confirmation]
-    assert rates == [*by_number.values(), *again]
-
-
 # What cannot be compared.
 
 

@@ -24,7 +24,6 @@ SHAPE = (12, 10, 1)
 # Every dimension open.
 WIDE = {
     "reduction_ratio": (4, 8, 16, 32),
-    "learning_rate": (0.001, 0.01, 0.03),
 }
 LAYER = {
     "reduction_ratio": 16,
@@ -46,18 +45,17 @@ def test_the_space_is_known_without_building():
 
     _, hp = space_of(**WIDE, model=never)
     names = [own.name for own in hp.space]
-    assert names == ["learning_rate", "attention", *LAYER]
+    assert names == ["attention", *LAYER]
     # The defaults are no attention, then the layer of the paper.
-    rate = {"learning_rate": 0.01}
-    assert hp.values == {**rate, "attention": "none"}
+    assert hp.values == {"attention": "none"}
     values = point(hp, attention="cbam").values
-    assert values == {**rate, "attention": "cbam", **LAYER}
+    assert values == {"attention": "cbam", **LAYER}
 
 
 def test_hyperparameters_are_there_where_they_matter():
     kinds = ("none", "se", "channel", "spatial", "cbam")
     _, hp = space_of(**WIDE, attention=kinds)
-    own = [[*point(hp, attention=kind).values][2:] for kind in kinds]
+    own = [[*point(hp, attention=kind).values][1:] for kind in kinds]
     assert own == [
         [],
         ["reduction_ratio"],
@@ -106,13 +104,11 @@ def test_in_a_narrowed_space_the_nearest_to_the_paper_is_the_default():
         attention=("se", "cbam"),
         reduction_ratio=(2, 8, 64),
         kernel_size=(3, 5, 11),
-        learning_rate=(0.1, 0.02),
     )
     assert point(hp).values == {
         "attention": "cbam",
         "reduction_ratio": 8,
         "kernel_size": 5,
-        "learning_rate": 0.02,
     }
 
 
@@ -156,7 +152,6 @@ def test_it_is_a_hypermodel_of_keras_tuner(tmp_path, capsys):
     [
         ({"model": "resnet19"}, ValueError, 'Did you mean "resnet18"'),
         ({"reduction_ratio": (4, 4)}, ValueError, "each at most once"),
-        ({"learning_rate": -1.0}, ValueError, "`learning_rate` must be a"),
         ({"input_shape": "tiny"}, ValueError, "input_shape='tiny'.*by model="),
     ],
 )

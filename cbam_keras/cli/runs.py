@@ -77,12 +77,10 @@ def plan_search(options: Options) -> tuning.Search:
         model=comparison.name_network(_model(options), images.get("task")),
         weights=options.weights,
         attention=_attentions(options, ("none", "se", "cbam")),
-        **options.select(["stages", *LAYER_OPTIONS, "learning_rate"]),
+        **options.select(["stages", *LAYER_OPTIONS]),
     )
     layers = ", ".join(hypermodel.layers)
     options.refuse(hypermodel.unused, f"with the layers {layers}")
-    # The learning rates belong to the search space, not to the recipe.
-    options.learning_rate = None
     return tuning.Search(
         hypermodel,
         recipe=_recipe(options, hypermodel.model),

@@ -17,7 +17,6 @@ from cbam_keras.layers import (
     _docstrings,
     attention_layers,
 )
-from cbam_keras.models.losses import PixelCrossentropy, PixelIoU
 from cbam_keras.study import RECIPES, Recipe, comparison
 from cbam_keras.tuning.space import PAPER, Values
 
@@ -62,9 +61,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             Defaults to `None`, which means `(2, 4, 8, 16)`, and `4` for `"se"`.
         kernel_size: Odd positive integers, for every layer that has one.
             Defaults to `(3, 5, 7)`.
-        learning_rate: Positive numbers. Defaults to `None`, which means that of
-            the recipe. Outside of `tuning.search` it is 0.01, or 0.0001 with
-            `weights`.
         metrics: Sequence of metrics of Keras, or their names, that `build`
             compiles networks with, as for `Objective("val_auc", "max")`.
             Defaults to `()`, the accuracy.
@@ -95,7 +91,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         stages: str | Sequence[str] = "all",
         reduction_ratio: Dimension = None,
         kernel_size: Dimension = (3, 5, 7),
-        learning_rate: Dimension = None,
         metrics: Sequence[keras.metrics.Metric | str] = (),
         name: str | None = None,
     ):
@@ -120,15 +115,11 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         # This checks layers that users give, and names them.
         self.layers = attention_layers(attention)
         places = comparison.placements(stages, model)
-        dimensions = {
-            "reduction_ratio": reduction_ratio,
-            "kernel_size": kernel_size,
-            "learning_rate": learning_rate,
-        }
         self.options = {
             "attention": tuple(self.layers),
             "stages": tuple(places),
-            **{name: _choices(name, x) for name, x in dimensions.items()},
+            "reduction_ratio": _choices("reduction_ratio", reduction_ratio),
+            "kernel_size": _choices("kernel_size", kernel_size),
         }
 
     def declare_hyperparameters(self, hp: HyperParameters) -> None:
@@ -153,16 +144,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             return layer and dataclasses.replace(layer, stages=stages)
         options = {x: values[x] for x in DIMENSIONS if x in values}
         return Attention(kind, options, stages)
-
-    def learning_rate_for(self, hp: HyperParameters) -> float:
-        """Returns the learning rate of these hyperparameters.
-
-        Args:
-            hp: A `keras_tuner.HyperParameters`.
-        """
-        rate = self._choose(hp)["learning_rate"]
-        usual = comparison.default_recipe(None, self.weights).stages[-1]
-        return float(rate or usual.learning_rate)
 
     def network(
         self,
@@ -209,17 +190,16 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             hp: A `keras_tuner.HyperParameters`.
 
         Returns:
-            A `keras.Model` with AdamW at a constant learning rate,
-            crossentropy for labels as integers, and the accuracy; of a U-Net
-            the mean IoU, for masks as integers, of which 255 is ignored.
+            A `keras.Model` with AdamW at a constant learning rate, 0.01 or
+            with `weights` 0.0001, crossentropy for labels as integers, and the
+            accuracy.
         """
         model = self.network(hp)
-        rate = self.learning_rate_for(hp)
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=1e-4)
+        last = comparison.default_recipe(None, self.weights).stages[-1]
+        optimizer = keras.optimizers.AdamW(
+            last.learning_rate, weight_decay=1e-4
+        )
         loss, metrics = study.loss_and_metrics(model)
-        if len(model.output_shape) > 2:
-            loss = PixelCrossentropy()
-            metrics = [PixelIoU(model.output_shape[-1])]
         if self.metrics:
             # Each network has its own.
             metrics = [
@@ -235,10 +215,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
 
     def _choose(self, hp):
         """Registers the hyperparameters, and returns the values in use."""
-        # The rate is first, so that a grid search varies all else before it.
-        names = ("learning_rate", "attention")
-        values = {name: self._ask(hp, name) for name in names}
-        kind = values["attention"]
+        kind = self._ask(hp, "attention")
+        values = {"attention": kind}
         for name in ("stages", *DIMENSIONS):
             kinds = self._kinds_with(name)
             if kinds:
@@ -256,8 +234,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         space of the next network.
         """
         for name, options in self.options.items():
-            if options is None:
-                continue
             full = hp._get_name(name)
             values = [[*x.values] for x in hp.space if x.name == full]
             others = [x for x in values if x != [*options]]
@@ -272,8 +248,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
 
     def _ask(self, hp, name):
         options = self.options[name]
-        if options is None:
-            return None
         if len(options) == 1:
             # A summary of KerasTuner need not list what nobody asked for.
             if name == "stages" and options[0] == PAPER[name]:
@@ -316,8 +290,6 @@ def _default(name, options):
 
 def _choices(name, value):
     """Returns the values to choose from as a tuple, checked by a layer."""
-    if value is None:
-        return value
     single = isinstance(value, str) or not hasattr(value, "__iter__")
     choices = [value] if single else list(value)
     if not choices or len(set(choices)) != len(choices):
@@ -326,8 +298,5 @@ def _choices(name, value):
             f"Received: {name}={value!r}"
         )
     for choice in choices:
-        if name == "learning_rate":
-            _checks.positive_number(name, choice)
-        else:
-            CBAM(**{name: choice})
+        CBAM(**{name: choice})
     return tuple(choices)

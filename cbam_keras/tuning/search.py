@@ -35,19 +35,6 @@ if TYPE_CHECKING:
 ALGORITHMS = ("random", "grid")
 # All points of the default space.
 MAX_TRIALS = 14
-# A search knows its space before it trains, and resumes after any epoch. It
-# could not promise this for what users write.
-OWN = """\
-`hypermodel` must be a tuning.CBAMHyperModel, with its own `build` and `fit`. \
-Received: hypermodel={!r}. For one of your own keep KerasTuner's tuner, and \
-take our attention into it:
-
-    space = tuning.CBAMHyperModel()
-    class Mine(keras_tuner.HyperModel):
-        def build(self, hp):
-            return my_network(space.attention_for(hp))  # compiled
-    tuner = keras_tuner.RandomSearch(Mine(), "val_accuracy", max_trials=14)
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,14 +222,12 @@ class Search:
     def variant(self, values: Values) -> study.Variant:
         """Returns a trial as a variant of a study."""
         values = self.hypermodel.complete(values)
-        rate: Any = values.get("learning_rate")
-        variant = study.Variant(
+        return study.Variant(
             name_of(values),
             functools.partial(_build, self.hypermodel, values, self.recipe),
             values,
-            rate,
+            label=label(values),
         )
-        return dataclasses.replace(variant, label=label(variant.describe()))
 
     def _points(self):
         every = grid(self.space)
@@ -392,11 +377,19 @@ def _check_hypermodel(hypermodel):
     if hypermodel is None:
         return CBAMHyperModel()
     kind = type(hypermodel)
+    # A search knows its space before it trains, and resumes after any epoch. It
+    # could not promise this for what users write.
     if not isinstance(hypermodel, CBAMHyperModel) or any(
         getattr(kind, name) is not getattr(CBAMHyperModel, name)
         for name in ("build", "fit")
     ):
-        raise TypeError(OWN.format(hypermodel))
+        raise TypeError(
+            "`hypermodel` must be a tuning.CBAMHyperModel, with its own `build`"
+            f" and `fit`. Received: {hypermodel=}. For one of your own keep "
+            "KerasTuner's tuner, as keras_tuner.RandomSearch(Mine(), "
+            '"val_accuracy"), whose `build` takes our attention from '
+            "tuning.CBAMHyperModel().attention_for(hp)"
+        )
     return hypermodel
 
 

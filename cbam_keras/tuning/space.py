@@ -21,7 +21,6 @@ PAPER: Values = {
     "stages": "all",
     "reduction_ratio": 16,
     "kernel_size": 7,
-    "learning_rate": 0.01,
 }
 # No attention.
 PLAIN = "none"
@@ -31,7 +30,6 @@ SHORT = {
     "stages": "stages={}",
     "reduction_ratio": "r={}",
     "kernel_size": "k={}",
-    "learning_rate": "rate {}",
 }
 # The longest name, in bytes.
 MAX_NAME = 60
@@ -116,9 +114,7 @@ def name_of(values: Values) -> str:
 def label(values: Mapping[str, object]) -> str:
     """Returns the values of a trial in a few words."""
     words = []
-    # How the trial is trained, which every trial has, last.
-    for name in sorted(values, key="learning_rate".__eq__):
-        value = values[name]
+    for name, value in values.items():
         # All stages are those of the paper.
         if name != "stages" or value != PAPER[name]:
             text = f"{value:.6g}" if isinstance(value, float) else value
