@@ -8,12 +8,11 @@ from cbam_keras.study.running import machine
 from cbam_keras.study.running.run import choose_workers
 
 
-def test_workers_have_as_many_cores_each(monkeypatch):
+def test_workers_have_as_many_threads_each(monkeypatch):
     monkeypatch.setattr(machine, "accelerators", lambda _: [])
-    monkeypatch.setattr(machine, "_cores", lambda: [*range(8)])
+    monkeypatch.setattr(machine, "_count_cores", lambda: 8)
     parts = [machine.part_of_machine(number, 3, {}) for number in range(3)]
-    assert [cores for _, cores in parts] == [[0, 1], [2, 3], [4, 5]]
-    assert {part["OMP_NUM_THREADS"] for part, _ in parts} == {"2"}
+    assert {part["OMP_NUM_THREADS"] for part in parts} == {"2"}
 
 
 @pytest.mark.parametrize(
@@ -31,8 +30,7 @@ def test_small_networks_are_trained_at_the_same_time(
     monkeypatch, expected, changes
 ):
     given = {"networks": 3, "cores": 3, "gpus": [], **changes}
-    cores = [*range(given["cores"])]
-    monkeypatch.setattr(machine, "_cores", lambda: cores)
+    monkeypatch.setattr(machine, "_count_cores", lambda: given["cores"])
     monkeypatch.setattr(machine, "accelerators", lambda _: given["gpus"])
     if devices := changes.get("devices"):
         monkeypatch.setattr(keras.backend, "backend", lambda: "jax")

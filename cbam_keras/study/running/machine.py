@@ -4,7 +4,6 @@ import importlib.util
 import os
 import platform
 import subprocess
-import uuid
 from collections.abc import Mapping
 
 import keras
@@ -27,7 +26,7 @@ def most_workers(networks: int) -> int:
     has_gpu = accelerators(os.environ) or not _computes_on_cpu()
     if has_gpu or not importlib.util.find_spec("cloudpickle"):
         return 1
-    return max(1, min(networks, len(_cores()), MOST_WORKERS))
+    return max(1, min(networks, _count_cores(), MOST_WORKERS))
 
 
 def _computes_on_cpu():
@@ -38,27 +37,15 @@ def _computes_on_cpu():
     return all(x.lower().startswith("cpu") for x in devices)
 
 
-def _cores():
-    """Returns the cores that this process may use, where it is known."""
-    if not hasattr(os, "sched_getaffinity"):
-        return []
-    cores = sorted(os.sched_getaffinity(0))
-    # It knows the limits of containers.
-    count = _checks.require("joblib", extra="plot").cpu_count()
-    # Not the same cores in all containers of a machine.
-    first = uuid.getnode() % len(cores)
-    return sorted((cores + cores)[first : first + count])
+def _count_cores():
+    """Returns how many cores this process may use, also in a container."""
+    return _checks.require("joblib", extra="plot").cpu_count()
 
 
 def part_of_machine(
     index: int, workers: int, environment: Mapping[str, str]
-) -> tuple[dict[str, str], list[int]]:
-    """Returns the variables and cores that are a worker's part of the machine.
-
-    JAX does not count its threads by a variable, but by the cores of its
-    process. There are none for GPUs, and where processes have no cores.
-    """
-    cores: list[int] = []
+) -> dict[str, str]:
+    """Returns the variables by which a worker gets its part of the machine."""
     if devices := accelerators(environment):
         part = {}
         if workers > len(devices):
@@ -67,17 +54,13 @@ def part_of_machine(
             part["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
         alone = {"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]}
     else:
-        if cores := _cores():
-            # All have as many: the last digits depend on it.
-            share = max(1, len(cores) // workers)
-            start = index * share % len(cores)
-            cores = cores[start : start + share]
-        threads = str(len(cores) or max(1, (os.cpu_count() or 1) // workers))
+        # All have as many: the last digits depend on it.
+        threads = str(max(1, _count_cores() // workers))
         names = "OMP_NUM", "TF_NUM_INTRAOP", "TF_NUM_INTEROP"
         part = {f"{name}_THREADS": threads for name in names}
         alone = {}
     part = {k: v for k, v in part.items() if k not in environment}
-    return part | alone, cores
+    return part | alone
 
 
 def name_device() -> str:

@@ -27,7 +27,7 @@ from cbam_keras.study.plans.study import (
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.tables import describe_few_images
-from cbam_keras.study.running import interrupts, machine, workers
+from cbam_keras.study.running import machine, workers
 from cbam_keras.study.running.checkpoints import (
     State,
     peek_state,
@@ -342,7 +342,6 @@ class Queue:
         if count is None:
             count = 1 if executor else choose_workers(study, data)
         if count > 1 or executor is not None:
-            self._compute_features()
             workers.train(self, count, executor)
         while self.missing():
             if not self.train_next():
@@ -391,22 +390,6 @@ class Queue:
                 is_timed=not self.is_worker
                 or bool(machine.accelerators(os.environ)),
             )
-
-    def _compute_features(self):
-        """Runs frozen layers before networks are trained, by all cores."""
-        recipe = self.study.recipe_for()
-        firsts = {v.name: (v, run) for v, run in reversed(self.missing())}
-        for variant, run in firsts.values() if recipe.caches_features else ():
-            data = self.load(run)
-            try:
-                with free_memory():
-                    parts = self.frozen.parts(self.study, variant, run, data)
-                    self.frozen.trained(parts, recipe, data)
-            # It is recorded where the network is to be trained.
-            except Exception as error:
-                interrupts.raise_if_noted()
-                if _files.is_unwritable(self.folder.path, error):
-                    raise
 
     def _title(self, variant, run):
         """Returns what is printed before a network is trained."""

@@ -165,7 +165,7 @@ class _LocalWorker:
     def __init__(
         self, command: list[str], plan: bytes, number: int, count: int
     ):
-        part, cores = part_of_machine(number, count, os.environ)
+        part = part_of_machine(number, count, os.environ)
         # A file is never full, as a pipe is.
         self.errors = tempfile.TemporaryFile()
         with tempfile.TemporaryFile() as given:
@@ -180,8 +180,6 @@ class _LocalWorker:
                 # Ctrl-C reaches the process that runs the study.
                 start_new_session=True,
             )
-        if cores:
-            os.sched_setaffinity(self.process.pid, cores)
 
     def done(self) -> bool:
         return self.process.poll() is not None
