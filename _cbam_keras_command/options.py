@@ -39,13 +39,6 @@ LOCATION = (
     *("data_dir", "image_column", "label_column"),
     *("split_column", "group_column", "image_folder"),
 )
-# What to write in place of options of earlier versions.
-REMOVED = {
-    "--group-by": '--pattern "{class}/{group}_*"',
-    "--group-by-folder": '--pattern "{class}/{group}/*"',
-    "--no-group-by-folder": '--pattern "{class}/**"',
-    "--pair-by": '--images "images/{name}_*" --masks "masks/{name}_*"',
-}
 
 # One or several values, also of an option that is repeated.
 SEVERAL: dict[str, Any] = {"action": "extend", "nargs": "+"}

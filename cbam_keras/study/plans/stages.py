@@ -58,14 +58,6 @@ def begin_second(
     model.compiled = False
 
 
-def describe_trained(model: keras.Model) -> str:
-    """Returns how many layers and parameters are trained, in words."""
-    layers = _layers_in_order(model)
-    trained = sum(bool(layer.trainable_variables) for layer in layers)
-    count = sum(math.prod(x.shape) for x in model.trainable_variables)
-    return f"{trained} of {len(layers)} layers, {count:,} parameters"
-
-
 def _layers_in_order(model):
     """Returns the layers of a model, a model inside by its own."""
     layers = []

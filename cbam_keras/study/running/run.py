@@ -10,7 +10,6 @@ import math
 import os
 import statistics
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Protocol
@@ -284,8 +283,6 @@ class Queue:
     folder: StudyFolder
     load: Callable[[Run], Data]
     callbacks: CallbackMakers = ()
-    # It is raised if no training finishes.
-    error: Exception | None = None
     # Workers share the cores, so their times say little.
     is_worker: bool = False
 
@@ -385,7 +382,6 @@ class Queue:
                 self.frozen,
                 title=self._title(variant, run),
                 callbacks=self.callbacks,
-                on_error=self._note,
                 on_epoch=self._at_epoch,
                 is_timed=not self.is_worker
                 or bool(machine.accelerators(os.environ)),
@@ -432,14 +428,6 @@ class Queue:
         _terminal.say(f"{about} {words} left for {which}")
         self._has_said_time = True
 
-    def _note(self, error):
-        """Keeps the first error, as text what led to it."""
-        if self.error is None:
-            error.add_note("".join(traceback.format_exception(error)))
-            # Their frames hold the model and the data.
-            error.__cause__ = error.__context__ = None
-            self.error = error.with_traceback(None)
-
     def check_end(self, results: Results) -> None:
         """Raises if no training finished, and warns of those that did not."""
         failures = [
@@ -451,11 +439,9 @@ class Queue:
             for failure in failures:
                 _checks.warn(f"A network is left out, {failure}")
             return
-        if self.error is not None:
-            raise self.error
         raise RuntimeError(
             f"None of the {len(failures)} trainings finished, first "
-            f"{'; '.join(failures[:3])}. All are in "
+            f"{'; '.join(failures[:3])}. Tracebacks are in "
             f'"{self.folder.path / RESULTS}". Fix the cause, and give the same '
             "call again"
         )

@@ -19,7 +19,6 @@ from cbam_keras.study.plans.measures import Measure, validation_key
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.stages import (
     begin_second,
-    describe_trained,
     set_trainable_parts,
     trainable_parts,
 )
@@ -69,7 +68,6 @@ def train_network(
     *,
     title: str = "",
     callbacks: Iterable[Callable[[], keras.callbacks.Callback]] = (),
-    on_error: Callable[[Exception], object] = lambda error: None,
     on_epoch: Callable[[], object] = lambda: None,
     is_timed: bool = True,
 ) -> None:
@@ -100,8 +98,6 @@ def train_network(
         text = str(error).strip() or "no message"
         fields["message"] = f"{type(error).__name__}: {text}"
         fields["traceback"] = traceback.format_exc()
-        if fields["status"] == ERROR:
-            on_error(error)
     seconds = [row["seconds"] for row in state.history]
     if seconds and is_timed:
         # The first epoch compiles.
@@ -156,11 +152,9 @@ class _Training:
 
     def describe(self, fields: _files.Json) -> str:
         """Returns what is printed when the training begins."""
-        text = f"{fields['parameters']:,} parameters"
-        if self.recipe.frozen:
-            text += f", trained {describe_trained(self.parts.network)}"
         done = self.state.epochs
-        return f"{text}, {f'after epoch {done}' if done else 'from the start'}"
+        start = f"after epoch {done}" if done else "from the start"
+        return f"{fields['parameters']:,} parameters, {start}"
 
     def prepare(self, fields: _files.Json) -> keras.Model:
         """Returns what is trained, with the weights of the last epoch."""
@@ -244,9 +238,6 @@ class _Training:
         data, state = self.data, self.state
         if before > 0:
             begin_second(model, self.recipe.unfreeze)
-            if self.recipe.unfreeze is not None:
-                trained = describe_trained(model)
-                _terminal.say(f"After epoch {before}: {trained} trained")
         self.parts.compile(self.study.task, model, stage, data)
         if state.epochs > before:
             checkpoints.load_optimizer(model, self.folder, state)
