@@ -20,7 +20,6 @@ from cbam_keras import (
     ChannelAttention,
     CoordinateAttention,
     EfficientChannelAttention,
-    SpatialAttention,
     insert_attention,
     load_torch_weights,
 )
@@ -83,16 +82,6 @@ MISFITS = {
         lambda: built(CoordinateAttention(), (None, 4, 4, 4, 16)),
         lambda: slot_values(built(CoordinateAttention())),
         'Missing (2): "coordinate_attention/excite2_kernel" (16, 8), "coordi',
-    ),
-    "a value that is not a number": (
-        lambda: built(SpatialAttention()),
-        lambda: {"conv1.weight": np.full((1, 2, 7, 7), np.nan, "float32")},
-        'where "conv1.weight" holds nan',
-    ),
-    "a negative variance": (
-        tiny_network,
-        lambda: tiny_weights() | {"bn1.running_var": -np.ones(8, "float32")},
-        'where "bn1.running_var" holds -1.0',
     ),
     "a checkpoint without weights": (
         tiny_network,

@@ -79,9 +79,7 @@ def test_folds_that_cannot_be_are_refused(options, message):
         data.load(unequal(), **options)
 
 
-def test_images_that_are_read_from_disk_cannot_be_divided(
-    tmp_path, monkeypatch
-):
+def test_folds_pool_published_splits(tmp_path):
     pytest.importorskip("tensorflow_datasets", reason="needs TFDS")
     rng = np.random.default_rng(0)
     rows = [
@@ -92,6 +90,3 @@ def test_images_that_are_read_from_disk_cannot_be_divided(
     builder("pooled", splits, tmp_path, "array_record")
     folds = each_fold("pooled", folds=2, data_dir=tmp_path)
     assert [loaded.sizes["test"] for loaded in folds] == [6, 6]
-    monkeypatch.setattr("cbam_keras.data.tfds.IN_MEMORY_BYTES", 0)
-    with pytest.raises(ValueError, match="`folds` need labels in memory"):
-        data.load("pooled", data_dir=tmp_path, folds=2)

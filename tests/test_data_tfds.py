@@ -11,19 +11,9 @@ from cbam_keras import data  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
-@pytest.fixture
-def large(monkeypatch):
-    """Datasets of any size are too large for memory."""
-    monkeypatch.setattr("cbam_keras.data.tfds.IN_MEMORY_BYTES", 0)
-
-
-@pytest.fixture(params=["memory", "disk"])
+@pytest.fixture(params=["tfrecord", "array_record"])
 def file_format(request):
-    """Images are kept in memory, or read from disk."""
-    if request.param == "memory":
-        return "tfrecord"
-    request.getfixturevalue("large")
-    return "array_record"
+    return request.param
 
 
 def _examples(count=20, secret=False, sizes=False, channels=3):
@@ -157,10 +147,8 @@ def test_training_images_are_needed(tmp_path):
         data.load("tested", data_dir=tmp_path)
 
 
-def test_large_datasets_are_array_records_and_come_in_batches(tmp_path, large):
-    builder("bees", {"train": _examples()}, tmp_path, "array_record")
-    with pytest.raises(ValueError, match="More than 2 GiB need batches"):
-        data.load("bees", data_dir=tmp_path, batch_size=None)
-    builder("ants", {"train": _examples()}, tmp_path, "tfrecord")
-    with pytest.raises(NotImplementedError, match="Random access"):
-        data.load("ants", data_dir=tmp_path)
+def test_datasets_larger_than_memory_are_refused(tmp_path, monkeypatch):
+    builder("bees", {"train": _examples()}, tmp_path)
+    monkeypatch.setattr("cbam_keras.data.tfds.MOST_BYTES", 0)
+    with pytest.raises(ValueError, match="fit into memory.*a folder for each"):
+        data.load("bees", data_dir=tmp_path)

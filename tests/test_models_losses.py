@@ -91,7 +91,6 @@ HALF = (np.arange(3) < 1) * ONES
 @pytest.mark.parametrize(
     ("options", "weight", "expected"),
     [
-        ({"class_weight": {0: 0.5, 2: 3}}, None, ((0.5, 1, 3), ONES)),
         ({"class_weight": np.array(THREE)}, ONES[:, 0, 0], (THREE, ONES)),
         # Focal crossentropy that has no focus.
         ({"class_weight": THREE, "loss": FOCAL}, None, (THREE, ONES)),
@@ -138,7 +137,6 @@ def test_labels_that_are_no_class_give_nan(label):
         (np.eye(3)[MASKS % 3], None, r"argmax.*\(2, 4, 3, 3\), y_pred.shape="),
         (MASKS[:1], None, r"pixel of the predictions, \(2, 4, 3\)"),
         (MASKS, [5.0], r"of 3 classes.*=\[5.0\]"),
-        (MASKS, {3: 1.0}, r"of 3 classes.*=\{3: 1.0\}"),
         (MASKS, [1, -1, 1], "a number from 0 for each"),
     ],
 )

@@ -13,7 +13,6 @@ from cbam_keras.convert.matching import Plan, gates_of, make_plan
 from cbam_keras.convert.names import GATES
 from cbam_keras.convert.torch_files import (
     describe_source,
-    get_shape,
     read,
     to_numpy,
 )
@@ -123,10 +122,9 @@ def load_torch_weights(
 
     Raises:
         ValueError: If weights do not match, or none does; if they match but
-            the model would compute something else; if they are not finite, or
-            variances negative; if the file does not exist, is damaged, or
-            contains anything but tensors and plain values; or if layers have
-            no known counterpart in PyTorch.
+            the model would compute something else; if the file does not exist,
+            is damaged, or contains anything but tensors and plain values; or if
+            layers have no known counterpart in PyTorch.
         TypeError: If `model_or_layer` is another layer, or `source` neither
             a path nor a mapping.
         ImportError: If a file needs PyTorch or safetensors, and it is not
@@ -153,7 +151,7 @@ def load_torch_weights(
             f"{_checks.shown(target)}"
         )
     tensors = read(source)
-    shapes = {name: get_shape(value) for name, value in tensors.items()}
+    shapes = {name: tuple(np.shape(value)) for name, value in tensors.items()}
     input_shape = None
     if not is_network and not target.built:
         # A copy, so that the layer stays unbuilt if the weights do not fit.
@@ -187,18 +185,7 @@ def load_torch_weights(
             f"Received: {describe_source(source)}."
             f"{ADVICE * bool(report.missing and unused)}"
         )
-    arrays = {name: to_numpy(name, tensors[name]) for name in report.loaded}
-    for name, array in arrays.items():
-        wrong = ~np.isfinite(array)
-        if name.endswith("running_var"):
-            wrong |= array < 0
-        if wrong.any():
-            raise ValueError(
-                "Weights must be finite numbers, and variances not negative. "
-                f'Received: {describe_source(source)}, where "{name}" holds '
-                f"{array[wrong].flat[0]}. Its training diverged, or the file "
-                "is damaged: take an earlier checkpoint"
-            )
+    arrays = {name: to_numpy(tensors[name]) for name in report.loaded}
     for difference in _differences(target, plan, shapes):
         if strict:
             raise ValueError(

@@ -19,7 +19,7 @@ from cbam_keras.data.augmentation import (
     make_layers,
 )
 from cbam_keras.data.decoding import get_threads, read_example
-from cbam_keras.data.examples import IGNORED
+from cbam_keras.data.examples import IGNORED, Examples
 
 # Each use of random numbers has a number, so that no two share a seed. None is
 # 0, since NumPy takes a seed with zeros at its end for the one without them.
@@ -42,8 +42,7 @@ class Batches(keras.utils.PyDataset):
     augmentation.
     """
 
-    # `Examples` or `DiskExamples`.
-    examples: Any
+    examples: Examples
     batch_size: int
     size: tuple[int, int]
     channels: int
@@ -124,9 +123,7 @@ class Batches(keras.utils.PyDataset):
     @property
     def groups(self) -> np.ndarray | None:
         """What each image belongs to, `(N,)`, where some stay together."""
-        examples = self.examples
-        grouped = getattr(examples, "is_grouped", False)
-        return examples.groups if grouped else None
+        return self.examples.groups if self.examples.is_grouped else None
 
     def on_epoch_end(self) -> None:
         self.set_epoch(self.epoch[0] + 1)

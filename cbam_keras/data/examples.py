@@ -5,12 +5,10 @@ import hashlib
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from cbam_keras._terminal import show_progress
 
 # The lowest and the highest value, as integers of images of integers.
 Range = tuple[float, float]
@@ -183,37 +181,6 @@ class Examples:
 
 
 @dataclasses.dataclass(frozen=True)
-class DiskExamples:
-    """Images of one split that are read from disk, each with its label."""
-
-    examples: Sequence[Mapping]
-    rows: np.ndarray
-    boxes: None = None
-    scale: None = None
-    masks: None = None
-    decoded: bool = False
-    places: None = None
-    paths: None = None
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def read(self, row: int) -> tuple[bytes, int]:
-        example = self.examples[int(self.rows[row])]
-        return example["image"], int(example["label"])
-
-    def take(self, rows: np.ndarray) -> "DiskExamples":
-        return DiskExamples(self.examples, self.rows[rows])
-
-    def load(self, count: int, title: str) -> Examples:
-        """Returns the first `count` images, encoded in memory."""
-        images, labels = np.empty(count, object), np.empty(count, "int32")
-        for row in show_progress(range(count), count, title):
-            images[row], labels[row] = self.read(row)
-        return Examples(images, labels)
-
-
-@dataclasses.dataclass(frozen=True)
 class Dataset:
     """A dataset, before resizing and batching.
 
@@ -227,8 +194,7 @@ class Dataset:
     the seed that makes the images from it.
     """
 
-    # `DiskExamples` where they are too large for memory.
-    splits: dict[str, Any]
+    splits: dict[str, Examples]
     class_names: tuple[str, ...]
     fingerprint: str = ""
     shape: tuple[int, int] | None = None

@@ -12,7 +12,7 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras.data.augmentation import Augmentation, check_augmentations
 from cbam_keras.data.batches import Batches
-from cbam_keras.data.examples import IGNORED, DiskExamples
+from cbam_keras.data.examples import IGNORED
 from cbam_keras.data.masks import Masks
 from cbam_keras.data.pairs import make_patterns
 from cbam_keras.data.source import Source, refuse_removed
@@ -54,7 +54,7 @@ class ImageData:
             data: of arrays as a whole, of the names and contents of files, or
             of the version and first images of TensorFlow Datasets.
         commonest: Number in (0, 1], the fraction of the test images (with folds
-            of all) in the majority class. `None` if labels are read from disk.
+            of all) in the majority class. `None` with masks.
         source: Dictionary of the arguments of `load` that say where the images
             are. It is `None` for arrays and data frames.
         folds, fold: Integers, the number of folds, or `None`, and the tested
@@ -463,7 +463,6 @@ def load_source(
     size = _checks.image_size("image_size", image_size)
     dataset = source.split(seed, folds, fold)
     train = dataset.splits["train"]
-    is_large = isinstance(train, DiskExamples)
     received = (
         f'Received: "{source.name}", {batch_size=}, {boxes=}, {image_size=}, '
         f"{augment=}"
@@ -474,8 +473,6 @@ def load_source(
         raise ValueError(f"`boxes` need digits among clutter. {received}")
     if augment and batch_size is None:
         raise ValueError(f"`augment` needs batches. {received}")
-    if is_large and batch_size is None:
-        raise ValueError(f"More than 2 GiB need batches. {received}")
     size = _checks.height_and_width(size or dataset.shape or SIDE)
     num_images = sum(map(len, dataset.splits.values()))
     num_bytes = num_images * math.prod(size) * dataset.channels
@@ -489,7 +486,7 @@ def load_source(
         if not boxes:
             examples = dataclasses.replace(examples, boxes=None)
         # Random resized crops are taken from the images as they are.
-        is_as_it_is = is_large or "random_resized_crop" in split_augment
+        is_as_it_is = "random_resized_crop" in split_augment
         if not is_as_it_is and (examples.decoded or is_small):
             title = f"Preparing {split}"
             examples = source.read_all(examples, size, channels, title)
@@ -530,7 +527,7 @@ def load_source(
 def _measure_commonest(dataset, folds):
     """Returns the part of the tested images that are of the majority class."""
     tested = dataset.splits["test"]
-    if isinstance(tested, DiskExamples) or tested.masks is not None:
+    if tested.masks is not None:
         return None
     names = ["test"] if folds is None else SPLITS
     labels = np.concatenate([dataset.splits[x].labels for x in names])

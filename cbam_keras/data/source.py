@@ -172,10 +172,9 @@ class Source:
         if "dataset" not in self._kept:
             dataset, splits, total = self.read(), {}, 0
             for split, examples in dataset.splits.items():
-                if isinstance(examples, Examples):
-                    places = np.arange(total, total + len(examples))
-                    examples = dataclasses.replace(examples, places=places)
-                splits[split], total = examples, total + len(examples)
+                places = np.arange(total, total + len(examples))
+                splits[split] = dataclasses.replace(examples, places=places)
+                total += len(examples)
             dataset = dataclasses.replace(dataset, splits=splits)
             self._kept["dataset"] = dataset
         return self._kept["dataset"]
@@ -232,7 +231,7 @@ class Source:
             received += f". {dataset.advice})" if dataset.advice else ")"
         leaks: tuple[str, ...] = ()
         if folds is not None:
-            dataset = pool(dataset, received)
+            dataset = pool(dataset)
         else:
             leaks = warn_of_divided_groups(dataset)
         # A published dataset is taken as it is, classes without images too.

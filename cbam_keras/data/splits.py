@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.examples import Dataset, DiskExamples
+from cbam_keras.data.examples import Dataset
 
 SPLITS = ("train", "validation", "test")
 # The fraction of the training images used for testing if a dataset has no
@@ -145,15 +145,9 @@ def check_folds(folds: object, fold: object = 0) -> None:
     _checks.positive_integer("fold", fold, or_zero=True, most=count - 1)
 
 
-def pool(dataset: Dataset, received: str) -> Dataset:
+def pool(dataset: Dataset) -> Dataset:
     """Returns a dataset whose training images are those of all splits."""
     parts = [*dataset.splits.values()]
-    if isinstance(parts[0], DiskExamples):
-        raise ValueError(
-            "`folds` need labels in memory, and datasets of TensorFlow "
-            "Datasets of more than 2 GiB are read from disk. Received: "
-            f"{received}"
-        )
     pooled = {
         name: np.concatenate([vars(part)[name] for part in parts])
         for name, values in vars(parts[0]).items()
@@ -177,12 +171,8 @@ def complete(
     train = splits["train"]
     fraction = None if "validation" in splits else validation_fraction
     test = "test" not in splits
-    # Labels that are read from disk are not known.
-    labels, groups = np.zeros(len(train), int), None
-    if not isinstance(train, DiskExamples):
-        labels, groups = train.labels, train.groups
-        groups = groups if train.is_grouped else None
-    rows = stratify(labels, fraction, seed, test, groups, folds, fold)
+    groups = train.groups if train.is_grouped else None
+    rows = stratify(train.labels, fraction, seed, test, groups, folds, fold)
     parts = {split: train.take(rows[split]) for split in SPLITS}
     parts |= {split: splits[split] for split in splits if split != "train"}
     if dataset.draw is not None:
@@ -274,8 +264,7 @@ def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
     contents_of = collections.defaultdict[str, set](set)
     tested, several = [], []
     for split, examples in dataset.splits.items():
-        # Those that are read from disk are of a published dataset.
-        for row, label in enumerate(getattr(examples, "labels", ())):
+        for row, label in enumerate(examples.labels):
             name, content = _identify(dataset, examples, row)
             contents_of[os.path.dirname(name)].add(content)
             other, its_label, its_split = first.setdefault(

@@ -6,16 +6,17 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.examples import Dataset, DiskExamples, digest
+from cbam_keras._terminal import show_progress
+from cbam_keras.data.examples import Dataset, Examples, digest
 from cbam_keras.data.folders import describe_missing
 from cbam_keras.data.splits import SPLITS
 
-# Datasets of more bytes, as encoded images, are read from disk.
-IN_MEMORY_BYTES = 2 * 2**30
+# Encoded images of more bytes do not fit into the memory of most machines.
+MOST_BYTES = 16 * 2**30
 
 
 def from_tfds(name: str, data_dir: Any, download: bool) -> Dataset:
-    """Returns a dataset of TensorFlow Datasets, in memory if it is small."""
+    """Returns a dataset of TensorFlow Datasets, its images encoded."""
     try:
         tfds = _checks.require("tensorflow_datasets", extra="data")
         builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
@@ -47,6 +48,13 @@ def from_tfds(name: str, data_dir: Any, download: bool) -> Dataset:
             f'"{name}" must be prepared in {builder.data_dir}: pass download='
             "True (--download), or data_dir= (--data-dir), where it is"
         )
+    if builder.info.dataset_size > MOST_BYTES:
+        raise ValueError(
+            "A dataset must fit into memory, with encoded images of at most "
+            f'16 GiB. Received: data="{name}" of '
+            f"{builder.info.dataset_size / 2**30:.0f} GiB. Save its images in "
+            "a folder for each class, which are read from disk"
+        )
     # Without training images, TFDS says which splits there are.
     names = [x for x in SPLITS if x == "train" or x in builder.info.splits]
     decoders = {"image": tfds.decode.SkipDecoding()}
@@ -67,13 +75,14 @@ def from_tfds(name: str, data_dir: Any, download: bool) -> Dataset:
 
 
 def _read(builder, **options):
-    """Returns the examples of a split, their images encoded."""
-    is_small = builder.info.dataset_size <= IN_MEMORY_BYTES
+    """Returns the examples of a split."""
     try:
         rows = builder.as_data_source(**options)
     except NotImplementedError:
-        if not is_small:
-            raise
+        # Files of other formats than ArrayRecord have no rows.
         rows = [*builder.as_dataset(**options).as_numpy_iterator()]
-    examples = DiskExamples(rows, np.arange(len(rows)))
-    return examples.load(len(rows), "Reading") if is_small else examples
+    images, labels = np.empty(len(rows), object), np.empty(len(rows), "int32")
+    for row in show_progress(range(len(rows)), len(rows), "Reading"):
+        example = rows[row]
+        images[row], labels[row] = example["image"], example["label"]
+    return Examples(images, labels)

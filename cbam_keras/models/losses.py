@@ -5,7 +5,7 @@ weights of classes; `MeanIoU` takes no single unit for two classes.
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -56,9 +56,8 @@ class PixelCrossentropy(IntegerLabels):
     Args:
         ignore_index: Integer, the value of pixels that do not count. Defaults
             to `255`.
-        class_weight: Sequence of non-negative numbers, one for each class, or
-            mapping of classes to them, where others have 1. Defaults to
-            `None`, which means ones.
+        class_weight: Sequence of non-negative numbers, one for each class.
+            Defaults to `None`, which means ones.
         dice_weight: Non-negative number, the weight of soft Dice. Defaults to
             `0.0`.
         from_logits: Boolean, whether predictions are logits. Defaults to
@@ -90,7 +89,7 @@ class PixelCrossentropy(IntegerLabels):
     def __init__(
         self,
         ignore_index: int = 255,
-        class_weight: Sequence[float] | Mapping[int, float] | None = None,
+        class_weight: Sequence[float] | None = None,
         dice_weight: float = 0.0,
         from_logits: bool = False,
         name: str = "pixel_crossentropy",
@@ -239,10 +238,6 @@ def to_classes(outputs: Any, from_logits: bool) -> Any:
 def _weights_of(weights, classes):
     """Returns the weight of each class."""
     values = np.ones(classes) if weights is None else weights
-    if isinstance(values, Mapping):
-        # The keys of a saved loss are text.
-        given = {int(x): values[x] for x in values}
-        values = [given.pop(x, 1.0) for x in range(classes)] + [*given]
     values = np.asarray(values, "float32")
     if values.shape != (classes,) or not (values >= 0).all():
         raise ValueError(

@@ -1,17 +1,14 @@
-"""Figures of heat maps and attention maps, as `matplotlib.figure.Figure`.
+"""Figures of heat maps, attention maps and masks, of `matplotlib.figure`.
 
-- `maps`: heat maps and attention maps over images and signals.
-- `masks`: masks, predictions, and where they differ.
-- `grid`: panels of images with maps over them, and their color bar.
-- `style`: colors, axes, legends and texts of all figures.
+- `maps`: heat maps, attention maps and masks over images and signals.
+- `style`: colors, axes, legends, texts and panels of all figures.
 """
 
 from cbam_keras.explain.figures import style
-from cbam_keras.explain.figures.grid import luminance
 from cbam_keras.explain.figures.maps import (
     MAX_ROWS,
     plot_attention_maps,
     plot_grad_cam,
+    plot_masks,
 )
-from cbam_keras.explain.figures.masks import plot_masks
-from cbam_keras.explain.figures.style import new_figure
+from cbam_keras.explain.figures.style import luminance, new_figure

@@ -1,4 +1,4 @@
-"""Heat maps and attention maps over images and signals."""
+"""Heat maps, attention maps and masks over images and signals."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,17 +8,19 @@ import numpy as np
 from cbam_keras import _checks, _graph
 from cbam_keras._graph import ArrayLike
 from cbam_keras.explain.figures import style
-from cbam_keras.explain.figures.grid import MAX_WIDTH, Grid, panel_size
 from cbam_keras.layers import _docstrings
 
-# Figures of more images cannot be read.
-MAX_ROWS = 32
+# Figures of more images cannot be read; the widest figure, in inches.
+MAX_ROWS, MAX_WIDTH = 32, 12.5
 # The opacity of colors grows with the heat; without heat there is no color.
 OPACITY = 0.85 * np.linspace(0, 1, 256) ** 0.7
 # A smaller range of gates is not spread over all colors, or noise would be.
 MIN_REACH = 0.05
 # Rounding may carry a value this far out of its range.
 TOLERANCE = 1e-3
+# Pixels of no class, and wrong ones, and the widest panel of masks, in inches.
+IGNORED, WRONG = "white", "#E4007F"
+SIDE = 2.1
 
 
 def plot_grad_cam(
@@ -78,14 +80,14 @@ def plot_grad_cam(
     form = "P = {:.2f}"
     chances = _by_network("probabilities", probabilities, maps, count, form)
     side = 1.9 if count < 5 else 1.5
-    width, height = panel_size(samples[0], side)
+    width, height = style.panel_size(samples[0], side)
     # The blackest quarter is left out, since it would look like shadow.
     scale = style.color_scale("inferno", (0, 1), first=0.25, alpha=OPACITY)
     if len(shape) == 2:
         # These colors darken with the heat, since there is no image below.
         scale = style.color_scale("Oranges", (0, 1))
     columns = ["Input", *maps]
-    grid = Grid(count, columns, width, [height], scale, title)
+    grid = style.Grid(count, columns, width, [height], scale, title)
     for i, line in enumerate(grid.panels):
         grid.draw(line[0], samples[i])
         grid.write_below(line[0], names[i])
@@ -135,7 +137,17 @@ def plot_attention_maps(
         >>> gates = np.random.rand(2, 16), np.random.rand(2, 8, 8)
         >>> figure = plot_attention_maps(images, {"stage1_attention": gates})
     """
-    gates = _check_gates(maps)
+    pairs = maps.values() if isinstance(maps, Mapping) else ()
+    if not any(x is not None for pair in pairs for x in pair):
+        raise ValueError(
+            "`maps` must be a mapping of layer names to tuples (channel, "
+            "spatial), as explain.attention_maps returns. Received: "
+            f"maps={maps!r:.200}"
+        )
+    gates = {
+        name: [x if x is None else _number_array("maps", x) for x in pair]
+        for name, pair in maps.items()
+    }
     channels, spatials = (
         [x for x in kind if x is not None]
         for kind in zip(*gates.values(), strict=True)
@@ -145,7 +157,7 @@ def plot_attention_maps(
     samples = _check_samples(images, shape)
     names = _texts("labels", labels, len(samples))
     count = 1 + len(gates)
-    width, height = panel_size(samples[0], 1.35 if count < 15 else 1.1)
+    width, height = style.panel_size(samples[0], 1.35 if count < 15 else 1.1)
     rows = math.ceil(count * width / MAX_WIDTH)
     # Each row has the same number, as far as they go.
     columns = math.ceil(count / rows)
@@ -157,7 +169,7 @@ def plot_attention_maps(
     ends = min([0, *map(np.min, channels)]), max([1, *map(np.max, channels)])
     scale = style.color_scale("viridis", (low, high), alpha=0.7)
     lines = len(samples) * rows
-    grid = Grid(lines, [""] * columns, width, heights, scale, title)
+    grid = style.Grid(lines, [""] * columns, width, heights, scale, title)
     # Each image has tiles, and each tile has panels below each other.
     blocks = grid.panels.reshape(len(samples), rows, len(heights), columns)
     tiles = blocks.swapaxes(2, 3).reshape(len(samples), -1, len(heights))
@@ -181,6 +193,97 @@ def plot_attention_maps(
             axes.set_facecolor("white")
             axes.set_frame_on(bool(axes.get_xlabel()))
     return grid.finish(f"Gate, {low:.2f} to {high:.2f}")
+
+
+def plot_masks(
+    images: np.ndarray,
+    masks: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+    *,
+    ignore_index: int = 255,
+    labels: Sequence[str] = (),
+) -> "style.Figure":
+    """Draws images with true and predicted masks, and wrong pixels.
+
+    Args:
+        images: Array `(N, H, W, C)` in [0, 255].
+        masks: Array `(N, H, W)` of classes.
+        predictions: Mapping of names of networks to arrays like the masks.
+        class_names: Sequence of strings, the classes by number.
+        ignore_index: Integer, the value of pixels without a class, drawn in
+            white. Defaults to `255`.
+        labels: Sequence of strings, one per image. Defaults to `()`.
+
+    Returns:
+        A `matplotlib.figure.Figure`. It has a row per image, and next to each
+        prediction its wrong pixels in magenta, with the fraction that is right.
+
+    Raises:
+        ValueError: If the arrays do not fit each other.
+        ImportError: If matplotlib is not installed.
+
+    Example:
+        >>> images = np.random.randint(0, 256, (2, 8, 8, 3))
+        >>> masks = np.random.randint(0, 2, (2, 8, 8))
+        >>> figure = plot_masks(images, masks, {"cbam": masks}, ["no", "yes"])
+    """
+    shapes = {name: np.shape(x) for name, x in predictions.items()}
+    if not shapes or {*shapes.values(), np.shape(images)[:3]} != {masks.shape}:
+        raise ValueError(
+            "`images`, `masks` and `predictions` must be of the same images. "
+            f"Received: images {np.shape(images)}, masks {masks.shape}, "
+            f"predictions {shapes}"
+        )
+    patches = _checks.require("matplotlib.patches", extra="plot")
+    matplotlib = _checks.require("matplotlib", extra="plot")
+    palette = [
+        matplotlib.colormaps["tab20"](index % 20)
+        for index in range(len(class_names))
+    ]
+    limits = (-0.5, len(palette) + 0.5)
+    classes = style.color_scale([*palette, IGNORED], limits)
+
+    def draw(axes, mask):
+        mask = np.where(mask == ignore_index, len(palette), mask)
+        axes.imshow(mask, cmap=classes.cmap, norm=classes.norm)
+
+    columns = ["image", "mask"]
+    for name in predictions:
+        columns += [name, "wrong pixels"]
+    pixels = np.asarray(images, "float32") / 255
+    side = min(SIDE, MAX_WIDTH / len(columns))
+    width, height = style.panel_size(pixels[0], side)
+    scale = style.color_scale([WRONG], (0, 1))
+    grid = style.Grid(len(images), columns, width, [height], scale, "")
+    for row, (image, mask) in enumerate(zip(pixels, masks, strict=True)):
+        first, second, *others = grid.panels[row]
+        grid.draw(first, image)
+        grid.write_below(first, *labels[row : row + 1])
+        draw(second, mask)
+        is_known = mask != ignore_index
+        for name, above, below in zip(
+            predictions, others[::2], others[1::2], strict=True
+        ):
+            predicted = predictions[name][row]
+            is_wrong = is_known & (predicted != mask)
+            draw(above, np.where(is_known, predicted, mask))
+            grid.draw(below, image, np.where(is_wrong, 1, np.nan))
+            right = 1 - is_wrong.sum() / max(1, is_known.sum())
+            grid.write_below(below, f"{right:.1%} right")
+    handles = [
+        patches.Patch(color=color, label=name)
+        for name, color in zip(class_names, palette, strict=True)
+    ]
+    handles.append(patches.Patch(color=WRONG, label="wrong"))
+    grid.figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=len(columns),
+        frameon=False,
+        fontsize=style.SMALL,
+    )
+    return grid.make_room()
 
 
 def _limits(maps):
@@ -216,20 +319,6 @@ def _check_heat(heat_maps):
                 f"{[x.shape for x in maps.values()]}, from {low:g} to {high:g}"
             )
     return maps
-
-
-def _check_gates(maps):
-    pairs = maps.values() if isinstance(maps, Mapping) else ()
-    if not any(x is not None for pair in pairs for x in pair):
-        raise ValueError(
-            "`maps` must be a mapping of layer names to tuples (channel, "
-            "spatial), as explain.attention_maps returns. Received: "
-            f"maps={maps!r:.200}"
-        )
-    return {
-        name: [x if x is None else _number_array("maps", x) for x in pair]
-        for name, pair in maps.items()
-    }
 
 
 def _check_samples(images, shape):

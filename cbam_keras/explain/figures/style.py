@@ -1,6 +1,7 @@
-"""Colors, and the figures, axes, legends and texts that all figures share."""
+"""Colors, axes, legends, texts and panels of images, as figures share them."""
 
 import itertools
+import math
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -28,8 +29,14 @@ OTHER_COLORS = "#56B4E9", "#000000"
 # Markers and dashes distinguish networks in black and white.
 MARKERS = "os^DvPX<>ph*"
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
-# Panels of images have frames of this color.
-FRAME = "0.75"
+# Panels of images have frames of this color, and this one shows through
+# transparent colors where there is no image.
+FRAME, BACKGROUND = "0.75", "0.5"
+# Inches: the room for a color bar, its greatest height, and the space between
+# panels.
+BAR_ROOM, BAR_HEIGHT, GAP = 0.9, 3.2, 0.14
+# How `imshow` draws values along one axis.
+FLAT: dict[str, Any] = {"aspect": "auto", "interpolation": "nearest"}
 # Font sizes in points.
 TITLE, LABEL, SMALL = 13, 11, 8.5
 
@@ -61,27 +68,25 @@ def styles_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def color_scale(
-    name: str,
+    colors: str | Sequence[str],
     limits: tuple[float, float],
     first: float = 0,
     alpha: float | np.ndarray = 1,
 ) -> "ScalarMappable":
-    """Returns a colormap over a range of values.
+    """Returns colors, or those of a colormap, over a range of values.
 
-    It begins at `first` of 1; `alpha` are the opacities of its 256 colors.
+    A colormap begins at `first` of 1; `alpha` are the opacities of its 256
+    colors.
     """
-    matplotlib = _checks.require("matplotlib", extra="plot")
-    table = matplotlib.colormaps[name](np.linspace(first, 1, 256))
-    table[:, 3] = alpha
-    return scale_of(matplotlib.colors.ListedColormap(table), limits)
-
-
-def scale_of(colors: Any, limits: tuple[float, float]) -> "ScalarMappable":
-    """Returns a colormap over a range of values."""
     cm = _checks.require("matplotlib.cm", extra="plot")
-    scale = cm.ScalarMappable(cmap=colors)
-    scale.set_clim(*limits)
-    return scale
+    matplotlib = _checks.require("matplotlib", extra="plot")
+    table: Any = colors
+    if isinstance(colors, str):
+        table = matplotlib.colormaps[colors](np.linspace(first, 1, 256))
+        table[:, 3] = alpha
+    normalize = matplotlib.colors.Normalize(*limits)
+    listed = matplotlib.colors.ListedColormap(table)
+    return cm.ScalarMappable(normalize, listed)
 
 
 def new_figure(width: float, height: float, title: str) -> "Figure":
@@ -137,3 +142,164 @@ def wrap(text: object, inches: float, size: float, max_lines: int) -> str:
 def text_height(text: str, size: float) -> float:
     """Returns how many inches a text needs at a font size in points."""
     return (1.3 * size * (text.count("\n") + 1) + 4) / 72 if text else 0
+
+
+def panel_size(sample: np.ndarray, side: float) -> tuple[float, float]:
+    """Returns the width of a column and the height of an image, in inches.
+
+    Images of all shapes get about the area of a square of that side.
+    """
+    # Signals `(L, C)` are wide.
+    height, width = (2, 5) if sample.ndim == 2 else sample.shape[-3:-1]
+    # Names and numbers need some width, too.
+    ratio = min(max(width / height, 0.56), 4)
+    return side * ratio**0.5 + GAP, side / ratio**0.5
+
+
+class Grid:
+    """Panels of images in rows and columns, with maps in one scale of colors.
+
+    Each of the rows has a panel of each of the heights below the other, in
+    `panels` too; `names` are written over the columns. Sizes are in inches.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        names: Sequence[str],
+        width: float,
+        heights: Sequence[float],
+        scale: "ScalarMappable",
+        title: str,
+    ):
+        self.width, self.scale = width, scale
+        # How `imshow` draws a map.
+        self.colors = {"cmap": scale.cmap, "norm": scale.norm}
+        self.figure = new_figure(
+            len(names) * width + BAR_ROOM,
+            rows * sum(height + GAP for height in heights),
+            title,
+        )
+        space = {"w_pad": GAP / 2, "h_pad": GAP / 2}
+        self.figure.set_layout_engine("constrained", **space)
+        self.panels = self.figure.subplots(
+            rows * len(heights),
+            len(names),
+            squeeze=False,
+            height_ratios=[*heights] * rows,
+        )
+        for axes in self.panels.flat:
+            axes.set(xticks=[], yticks=[], facecolor=BACKGROUND)
+            axes.spines[:].set(color=FRAME, linewidth=0.6)
+        for axes, name in zip(self.panels[0], names, strict=True):
+            self.write_above(axes, name)
+
+    def write_above(self, axes: "Axes", name: str, size: float = LABEL) -> None:
+        """Writes the name of a panel."""
+        text = wrap(name, self.width, size, 3)
+        axes.set_title(text, fontsize=size, parse_math=False)
+
+    def write_below(self, axes: "Axes", *texts: str) -> None:
+        """Writes texts, each in lines of its own."""
+        size = LABEL
+        lines = [wrap(x, self.width, size, 3) for x in texts if x]
+        axes.set_xlabel("\n".join(lines), fontsize=size, parse_math=False)
+
+    def draw(
+        self, axes: "Axes", sample: np.ndarray, values: np.ndarray | None = None
+    ) -> None:
+        """Draws an image `(H, W, C)` or a signal `(L, C)`, and a map of it.
+
+        The map, of any size, lies over the image in grayscale or behind the
+        channels of the signal.
+        """
+        if sample.ndim == 2:
+            self._draw_signal(axes, sample, values)
+        elif values is None:
+            axes.imshow(sample, cmap="gray", vmin=0, vmax=1)
+        else:
+            # The image is pale, so that colors can be seen on it.
+            gray = luminance(sample)
+            drawn = axes.imshow(gray, cmap="gray", vmin=-0.3, vmax=1.3)
+            axes.imshow(values, **self.colors, extent=drawn.get_extent())
+
+    def _draw_signal(self, axes, signal, values):
+        length, channels = signal.shape
+        limits = (-0.5, length - 0.5, 0, channels)
+        if values is None:
+            axes.set_facecolor("white")
+        else:
+            axes.imshow(values[None], **self.colors, **FLAT, extent=limits)
+        # Each channel has a lane with a scale of its own, the first on top, or
+        # one would hide another or look flat next to it.
+        for place, channel in enumerate(signal.T[::-1]):
+            margin = 0.08 * np.ptp(channel) or 1
+            low, high = channel.min() - margin, channel.max() + margin
+            lane = place + (channel - low) / (high - low)
+            # White edges can be seen on dark colors, too.
+            axes.plot(lane, color="white", linewidth=2.6)
+            axes.plot(lane, color="0.1", linewidth=1.1)
+        axes.axis(limits)
+
+    def draw_sorted(
+        self, axes: "Axes", values: np.ndarray, ends: tuple[float, float]
+    ) -> None:
+        """Draws values as a curve, the largest first, colored below.
+
+        The heights are from the first to the second of the ends.
+        """
+        low, high = ends
+        values = np.sort(values)[::-1]
+        curve = axes.stairs(
+            values, baseline=low, fill=True, facecolor=BACKGROUND
+        )
+        limits = (0, len(values), low, high)
+        drawn = axes.imshow(
+            values[None], **self.colors, **FLAT, extent=limits, clip_path=curve
+        )
+        drawn.set_zorder(curve.get_zorder())
+        axes.axis(limits)
+        axes.set_facecolor("white")
+
+    def make_room(self) -> "Figure":
+        """Returns the figure, with room for the texts."""
+
+        def height_of(text):
+            return text_height(text.get_text(), text.get_fontsize())
+
+        width, height = self.figure.get_size_inches()
+        for row in self.panels:
+            height += max(
+                height_of(axes.title) + height_of(axes.xaxis.label)
+                for axes in row
+            )
+        self.figure.set_size_inches(width, height)
+        return self.figure
+
+    def finish(self, label: str) -> "Figure":
+        """Returns the figure, with room for the texts and a color bar."""
+        ticker = _checks.require("matplotlib.ticker", extra="plot")
+        width, height = self.make_room().get_size_inches()
+        # The bar stands next to the first rows of a high figure.
+        rows = math.ceil(BAR_HEIGHT * len(self.panels) / height)
+        bar = self.figure.colorbar(
+            self.scale,
+            ax=[*self.panels[:rows].flat],
+            fraction=0.2 / width,
+            pad=0.1 / width,
+            panchor=False,
+            aspect=20,
+            ticks=ticker.MaxNLocator(4),
+            format="{x:g}",
+        )
+        bar.set_label(label, fontsize=LABEL)
+        bar.ax.tick_params(labelsize=SMALL)
+        bar.ax.set_facecolor(BACKGROUND)
+        return self.figure
+
+
+def luminance(images: np.ndarray) -> np.ndarray:
+    """Returns images `(..., C)` as luminance `(...)`, ITU-R BT.601."""
+    if images.shape[-1] == 1:
+        return images[..., 0]
+    return images @ np.array([0.299, 0.587, 0.114])

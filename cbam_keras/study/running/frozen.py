@@ -19,7 +19,7 @@ from keras import ops
 from numpy.lib.format import open_memmap, write_array_header_2_0
 
 from cbam_keras import _files, _graph, _terminal
-from cbam_keras.data import SPLITS, Examples, ImageData, Rows, digest
+from cbam_keras.data import SPLITS, ImageData, Rows, digest
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Data, Run, Study, Task, Variant
 from cbam_keras.study.plans.tasks import Classification
@@ -260,13 +260,7 @@ class FrozenNetworks:
         base, head = parts.base, parts.head
         if base is None:
             return head, data
-        if (
-            recipe.cache
-            and isinstance(data, ImageData)
-            and not data.augment
-            # Images that are read one by one have no numbers.
-            and isinstance(data.train.examples, Examples)
-        ):
+        if recipe.cache and isinstance(data, ImageData) and not data.augment:
             return head, self.with_features(parts, data)
         image = keras.Input(base.input_shape[1:], dtype=base.inputs[0].dtype)
         outputs = head(InInference(base)(image))
