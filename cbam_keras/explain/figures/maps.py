@@ -224,7 +224,7 @@ def _check_gates(maps):
         raise ValueError(
             "`maps` must be a mapping of layer names to tuples (channel, "
             "spatial), as explain.attention_maps returns. Received: "
-            f"maps={maps!r:.200}"
+            f"maps={_checks.shown(maps)}"
         )
     return {
         name: [x if x is None else _number_array("maps", x) for x in pair]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -361,7 +362,13 @@ def network_of(
             return NETWORKS[model], str(label)
         make = segmenter if is_unet else classifier
         return functools.partial(make, model, weights, is_frozen), str(label)
-    if not callable(model) or hasattr(model, "call"):
+    try:
+        # A function without arguments cannot take `attention`.
+        inspect.signature(model).bind(None)
+        is_function = not hasattr(model, "call")
+    except TypeError:
+        is_function = False
+    if not is_function:
         raise TypeError(
             "`model` must be the name of a network or a function that takes "
             "`attention` and returns a keras.Model. Received: model="
