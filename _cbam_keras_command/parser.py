@@ -13,8 +13,8 @@ from typing import Any
 
 from _cbam_keras_command.options import (
     ALGORITHMS,
+    INSTEAD,
     LOCATION,
-    REMOVED,
     SEVERAL,
     add_attention,
     add_data,
@@ -28,6 +28,9 @@ from _cbam_keras_command.options import (
     add_repetitions,
     add_run,
     add_training,
+    existing,
+    positive,
+    whole,
 )
 
 
@@ -71,7 +74,9 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
     def _get_default_metavar_for_optional(self, action):
         usual = super()._get_default_metavar_for_optional(action)
-        return {int: "N", float: "NUMBER"}.get(action.type, usual)
+        return {positive: "N", whole: "N", float: "NUMBER"}.get(
+            action.type, usual
+        )
 
     def _get_help_string(self, action):
         if action.default in (None, False, [], argparse.SUPPRESS):
@@ -110,8 +115,9 @@ class Parser(argparse.ArgumentParser):
         near = [x for x in plain if word == re.sub(r"(\w)\w*-?", r"\1", x)]
         near += difflib.get_close_matches(word, plain, 1)
         hint = f'. Did you mean "{plain[near[0]]}"?' if near else ""
-        if wrong and wrong[1] in REMOVED:
-            hint = f". Write {REMOVED[wrong[1]]}"
+        for mistake, instead in INSTEAD.items():
+            if wrong and re.fullmatch(mistake, wrong[1]):
+                hint = f". Write {instead}"
         self.exit(2, f"{self.prog}: error: {message}{hint} (see --help)\n")
 
 
@@ -215,13 +221,13 @@ def tune(parser):
     )
     parser.add_argument(
         "--max-trials",
-        type=int,
+        type=positive,
         help="number of trials (default: 14; grid ends by itself)",
     )
     parser.add_argument(
         "--confirm",
         "--seeds",
-        type=int,
+        type=whole,
         default=6,
         help="number of new seeds with which the best setting and no attention "
         "are retrained; 0 for none",
@@ -268,6 +274,7 @@ def report(parser):
     parser.usage += " RUN"
     parser.add_argument(
         "run",
+        type=existing,
         metavar="RUN",
         help="the output folder of a run; or a .npz file of the labels of test "
         "examples, (N,), under labels, of class_names, and under the name of "
@@ -294,7 +301,12 @@ def check(parser):
       cbam-keras check model.keras
     """
     parser.usage += " FILE"
-    parser.add_argument("file", metavar="FILE", help="a model: .keras or .h5")
+    parser.add_argument(
+        "file",
+        type=existing,
+        metavar="FILE",
+        help="a model: .keras or .h5",
+    )
 
 
 # The subcommands, whose docstrings are their help, and what the list says.
