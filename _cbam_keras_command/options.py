@@ -305,8 +305,8 @@ def add_training(parser, *, learning_rate=True, has_threshold=False):
     )
     texts = {
         "--epochs": "epochs; at least 200 steps on your own images, with "
-        "--weights or --masks the recipe's, 3 for cluttered_mnist (default: "
-        "1)",
+        "--weights or --masks the recipe's, 3 for cluttered_mnist and mnist5k "
+        "(default: 1)",
         "--batch-size": "images per step (default: 64)",
         "--patience": "number of epochs without progress on the validation "
         "images after which a training ends",

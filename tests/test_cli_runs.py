@@ -106,10 +106,10 @@ NET = "--model MobileNetV2 --weights imagenet"
     ("line", "recipe"),
     [
         ("train", dataclasses.replace(RECIPE, epochs=3)),
-        ("train --data mnist5k", RECIPE),
+        ("train --data crowded_mnist", RECIPE),
         ("tune --data .", comparison.default_recipe("tiny", None, ".")),
         (
-            "train --data mnist5k --model json:dumps",
+            "train --data crowded_mnist --model json:dumps",
             comparison.default_recipe(None),
         ),
         (
@@ -117,7 +117,7 @@ NET = "--model MobileNetV2 --weights imagenet"
             dataclasses.replace(RECIPE, epochs=3, augment=("flip", "crop")),
         ),
         (
-            "train --data mnist5k --augment rotate",
+            "train --data crowded_mnist --augment rotate",
             dataclasses.replace(RECIPE, augment=("rotate",)),
         ),
         (f"train {NET}", FINE_TUNING),

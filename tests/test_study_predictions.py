@@ -421,7 +421,3 @@ def test_values_for_json_hold_no_nan(tmp_path):
     values = json.loads(results.json(), parse_constant=pytest.fail)
     assert values["per_class"][2]["f1"] is None
     assert values["confusion"]["a"] == results.confusion("a").values.tolist()
-    assert "F1 score of each class" in str(results)
-    names = tuple(f"class {number}" for number in range(11))
-    many = judged(tmp_path, [guesses(classes=11)], names=names)
-    assert "F1 score of each class" not in str(many)

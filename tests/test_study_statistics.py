@@ -9,6 +9,7 @@ from study_checks import made, planned, shown_by
 
 from cbam_keras import study
 from cbam_keras.study import Measured, verdict
+from cbam_keras.study.results.statistics import pooled
 from cbam_keras.study.running.estimate import describe_few
 
 pytest.importorskip("pandas", reason="what data frames are of")
@@ -225,7 +226,7 @@ def test_a_detectable_difference_is_found_in_80_percent_of_studies():
     seen = (
         "80 % of such studies would find a difference of "
         f"{100 * found.detectable:.2f} points; one point takes "
-        f"{study.seeds_needed(found, 0.01, 3)} seeds."
+        f"{pooled(found.compared().values())[0].needed(0.01, 3)[0]} seeds."
     )
     assert f"{seen} Trained for 2 epochs of 7,200 images" in found.verdict
     assert seen in found.tables()[0].note
@@ -233,17 +234,18 @@ def test_a_detectable_difference_is_found_in_80_percent_of_studies():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "expected"),
+    ("deviation", "arguments", "expected"),
     [
         # The next integer of TTestPower().solve_power(difference / deviation,
         # alpha=0.05 / comparisons, power=power), statsmodels.
-        ((0.008, 0.01), 7.171635237606984),
-        ((0.008, 0.01, 7), 11.668844959125128),
-        ((2, 1, 1, 0.9), 43.99548069841475),
+        (0.008, (0.01,), 7.171635237606984),
+        (0.008, (0.01, 7), 11.668844959125128),
+        (2, (1, 1, 0.9), 43.99548069841475),
     ],
 )
-def test_seeds_needed_are_those_of_statsmodels(arguments, expected):
-    assert study.seeds_needed(*arguments) == math.ceil(expected)
+def test_seeds_needed_are_those_of_statsmodels(deviation, arguments, expected):
+    found = Measured(pairs=1, by_seeds=deviation**2)
+    assert found.needed(*arguments)[0] == math.ceil(expected)
 
 
 def test_seeds_needed_count_the_test_images():
@@ -262,22 +264,8 @@ def test_seeds_needed_count_the_test_images():
     # Twice 2.8016 squared, by the square of a tenth.
     few = dataclasses.replace(found, by_images=2 * drawn, columns=500)
     assert few.needed(0.01) == (None, "about 1,600 test images")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((0.0,), "`results` must be a positive"),
-        ((0.01, 0), "`difference` must be a positive"),
-        ((0.01, 0.01, 0), "`comparisons` must be a positive integer"),
-        ((0.01, 0.01, 1, 1), "`power` must be from 0.1 to 0.999. Receive"),
-        ((1, 1e-4), "with at most 10,000 seeds. .* takes more than 10,000"),
-        ((results_of(2, 2),), "`results` must be of three seeds or more"),
-    ],
-)
-def test_seeds_cannot_be_counted_for(arguments, message):
-    with pytest.raises((ValueError, TypeError), match=message):
-        study.seeds_needed(*arguments)
+    many = Measured(pairs=1, by_seeds=1)
+    assert many.needed(1e-4) == (None, "more than 10,000 seeds")
 
 
 def test_few_seeds_and_few_images_are_told():

@@ -36,7 +36,6 @@ from cbam_keras.study.running import interrupts
 from cbam_keras.study.running.estimate import (
     Cost,
     Estimate,
-    seeds_needed,
 )
 from cbam_keras.study.running.folder import (
     CONFIRMATION,
@@ -68,7 +67,6 @@ from cbam_keras.study.running.run import (
 __all__ = [
     "run",
     "estimate",
-    "seeds_needed",
     "results_of",
     "Study",
     "Variant",

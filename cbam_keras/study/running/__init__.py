@@ -2,7 +2,7 @@
 
 - `run`: `run`, which trains what is missing, and `estimate`, which counts it.
 - `options`: `RunOptions`: where, by what and for whom it is run.
-- `estimate`: what a study will train, counted, and the seeds it needs.
+- `estimate`: what a study will train, counted.
 - `folder`: the output folder: what was asked for, and what its networks tell.
 - `checkpoints`: the folder of a network: its state, saved after each epoch.
 - `trainer`: `train_network`: one variant with one seed.

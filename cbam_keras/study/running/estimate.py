@@ -1,4 +1,4 @@
-"""`Estimate`: what a study will train, counted; and how many seeds it needs."""
+"""`Estimate`: what a study will train, counted."""
 
 import dataclasses
 import json
@@ -6,13 +6,9 @@ from collections.abc import Mapping
 
 from cbam_keras import _checks, _terminal
 from cbam_keras.study.plans.study import Study
-from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.statistics import (
     MIN_SEEDS,
-    MOST_SEEDS,
-    POWER,
     Measured,
-    pooled,
 )
 from cbam_keras.study.results.tables import describe_few_images
 
@@ -95,64 +91,3 @@ def describe_few(study: Study, sizes: Mapping[str, int]) -> str:
             f"standard deviations of a training, with {MORE} of {more}. "
         )
     return f"{text}{describe_few_images(sizes, study.folds)}".strip()
-
-
-def seeds_needed(
-    results: Results | float,
-    difference: float = 0.01,
-    comparisons: int = 1,
-    power: float = POWER,
-) -> int:
-    """Returns how many seeds are likely to find a true difference.
-
-    Choose the number before you look at results: adding seeds until an interval
-    excludes zero finds differences that are not there.
-
-    The test is that of verdicts: Student's t of differences paired by seed, at
-    the level of the first of several comparisons by Holm's method. All seeds
-    share the test images, and no number of seeds reduces the error of drawing
-    these. It counts for `Results` that compare the accuracy.
-
-    Args:
-        results: `Results` of three seeds or more, without folds, or the
-            standard deviation of a difference between seeds, as 0.008. It is in
-            units of the measure; of several networks the mean error is taken.
-        difference: Positive number, the true difference: 0.01 of an accuracy is
-            one point. It is in units of the measure. Defaults to `0.01`.
-        comparisons: Positive integer, the networks that are compared with the
-            baseline. Defaults to `1`.
-        power: Number from 0.1 to 0.999, the fraction of studies that find the
-            difference. Defaults to `0.8`.
-
-    Returns:
-        Integer, at least 3.
-
-    Raises:
-        ValueError: If an argument is out of range, if more than 10,000 seeds
-            are needed, or if no number of seeds is enough on so few test
-            images.
-    """
-    if isinstance(results, Results):
-        found, _ = pooled(results.compared().values())
-        if results.folds is not None or found is None:
-            raise ValueError(
-                "`results` must be of three seeds or more, without folds, "
-                f"whose differences vary. Received: results of {results.title}"
-            )
-    else:
-        deviation = _checks.positive_number("results", results)
-        found = Measured(pairs=1, by_seeds=deviation**2)
-    _checks.positive_number("difference", difference)
-    _checks.positive_integer("comparisons", comparisons)
-    if not 0.1 <= power <= 0.999:
-        raise ValueError(
-            f"`power` must be from 0.1 to 0.999. Received: power={power}"
-        )
-    needed, words = found.needed(difference, comparisons, power)
-    if needed is None:
-        raise ValueError(
-            f"`difference` must be found with at most {MOST_SEEDS:,} seeds. "
-            f"Received: difference={difference}, which takes {words}. Look for "
-            "a larger one, or test more images"
-        )
-    return needed
