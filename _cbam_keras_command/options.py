@@ -5,6 +5,8 @@ A test compares both with the functions that they are for.
 
 import argparse
 import contextlib
+import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,9 +41,47 @@ LOCATION = (
     *("data_dir", "image_column", "label_column"),
     *("split_column", "group_column", "image_folder"),
 )
+# What to write in place of common mistakes, as patterns of what is wrong, and
+# of options of earlier versions.
+INSTEAD = {
+    r"[\w-]+,.*": "several names with spaces between them",
+    r".*\.py": "MODULE:FUNCTION, as net:build for `build` in net.py",
+    "--group-by": '--pattern "{class}/{group}_*"',
+    "--group-by-folder": '--pattern "{class}/{group}/*"',
+    "--no-group-by-folder": '--pattern "{class}/**"',
+    "--pair-by": '--images "images/{name}_*" --masks "masks/{name}_*"',
+}
 
 # One or several values, also of an option that is repeated.
 SEVERAL: dict[str, Any] = {"action": "extend", "nargs": "+"}
+# What the name of a dataset of TensorFlow Datasets may look like.
+DATASET = re.compile(r"(\w+:)?[a-z0-9_]+(/[\w.-]+)?(:[\w.*]+)?")
+
+
+def whole(text: str) -> int:
+    """Returns an integer from 0."""
+    if text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"invalid integer from 0: {text!r}")
+
+
+def positive(text: str) -> int:
+    """Returns a positive integer."""
+    if text.isdecimal() and int(text):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"invalid positive integer: {text!r}")
+
+
+def existing(text: str) -> str:
+    """Returns a path that exists."""
+    if os.path.exists(os.path.expanduser(text)):
+        return text
+    raise argparse.ArgumentTypeError(f"there is no {text!r}")
+
+
+def dataset(text: str) -> str:
+    """Returns what may be the name of a dataset, or a path that exists."""
+    return text if DATASET.fullmatch(text) else existing(text)
 
 
 def add_options(group: Any, texts: Mapping[str, str], **kind: Any) -> None:
@@ -94,7 +134,7 @@ def add_repetitions(parser):
     """Adds how many networks are trained of each kind."""
     parser.add_argument(
         "--seeds",
-        type=int,
+        type=positive,
         help="number of seeds (0, 1, 2, ...); with several, the mean, the "
         "standard deviation and the interval of each difference are reported "
         "(default: 5, with folds 1)",
@@ -105,7 +145,7 @@ def add_repetitions(parser):
 def add_folds(parser):
     parser.add_argument(
         "--folds",
-        type=int,
+        type=positive,
         help="folds of a cross-validation, which tests each image once",
     )
 
@@ -117,7 +157,7 @@ def add_layers(group, ratios, sizes, **several):
         "--kernel-size": "side of the convolution of the spatial gate, odd "
         f"(default: {sizes})",
     }
-    add_options(group, texts, type=int, **several)
+    add_options(group, texts, type=positive, **several)
 
 
 def add_run(parser, output):
@@ -142,7 +182,7 @@ def add_run(parser, output):
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--workers",
-        type=int,
+        type=positive,
         help="number of networks to train at a time on this machine, each with "
         "its own GPU or its part of the cores (default: several if they are "
         "small and there is no GPU)",
@@ -168,6 +208,7 @@ def add_data(parser, default="crowded_mnist"):
     group = parser.add_argument_group("data")
     group.add_argument(
         "--data",
+        type=dataset,
         default=default,
         metavar="NAME|FOLDER|FILE",
         help="mnist5k, cluttered_mnist or crowded_mnist (embedded), a dataset "
@@ -195,6 +236,7 @@ def add_data(parser, default="crowded_mnist"):
     )
     group.add_argument(
         "--augment",
+        choices=AUGMENTATIONS,
         **SEVERAL,
         metavar="NAME",
         help="augmentation of training images, one or several: "
@@ -227,13 +269,14 @@ def add_masks(parser):
     )
     group.add_argument(
         "--colors",
+        type=existing,
         metavar="FILE",
         help="a text file with a line for each class, as road:128,64,128 "
         "(the labelmap.txt of CVAT)",
     )
     group.add_argument(
         "--ignore-index",
-        type=int,
+        type=whole,
         help="the value of pixels without a class, or its line in --colors, "
         "from 0 (default: all pixels have a class)",
     )
@@ -252,16 +295,19 @@ def add_training(parser, *, has_threshold=False):
     )
     texts = {
         "--epochs": "epochs; at least 200 steps on your own images, with "
-        "--weights or --masks the recipe's, 3 for cluttered_mnist (default: "
-        "1)",
-        "--frozen-epochs": "epochs before these that train only attention and "
-        "the classifier; 2 with --weights (default: 0)",
+        "--weights or --masks the recipe's, 3 for cluttered_mnist and mnist5k "
+        "(default: 1)",
         "--batch-size": "images per step (default: 64)",
-        "--seed": "random seed (default: 0)",
         "--patience": "number of epochs without progress on the validation "
         "images after which a training ends",
     }
-    add_options(group, texts, type=int)
+    add_options(group, texts, type=positive)
+    texts = {
+        "--frozen-epochs": "epochs before these that train only attention and "
+        "the classifier; 2 with --weights (default: 0)",
+        "--seed": "random seed (default: 0)",
+    }
+    add_options(group, texts, type=whole)
     group.add_argument(
         "--frozen",
         action="store_true",
@@ -361,8 +407,9 @@ def attention(text: str) -> str:
 def network(text: str) -> str:
     """Returns the name of a network, or `MODULE:FUNCTION`."""
     # Keras' own, with capital letters, are checked when Keras is there.
-    is_known = text.removeprefix("unet-") in NETWORKS
-    if ":" in text or is_known or not text.islower():
+    name = text.removeprefix("unet-")
+    may_be_known = name.isidentifier() and not name.islower()
+    if ":" in text or name in NETWORKS or may_be_known:
         return text
     raise argparse.ArgumentTypeError(
         f"invalid choice: {text!r} (choose from {', '.join(NETWORKS)}, "

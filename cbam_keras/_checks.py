@@ -19,6 +19,26 @@ Value = TypeVar("Value")
 Options = Mapping[str, Any]
 # Backends and loops take no larger integers.
 MOST = 2**31 - 1
+# The longest text of a value in a message.
+LONGEST = 200
+# Common mistakes: the argument and its value, as patterns, and what to do.
+NEXT_STEPS = (
+    ("ratio|reduction|r", ".*", "Write reduction_ratio={}"),
+    ("kernel_size", r"[(\[].*", "It is one number, the side of a square"),
+    (
+        "kernel_size",
+        r"\d+",
+        "The first argument of CBAM is the reduction ratio, the second the "
+        "kernel size. It reads the channels from its input",
+    ),
+    (
+        "model",
+        r"'.*\.(h5|hdf5|keras)'",
+        "Load the file first: keras.saving.load_model({})",
+    ),
+    ("model|networks", r"\(?(an )?array.*", "Models come before images"),
+    ("attention", "'.*,.*'", "Give several as a list of names"),
+)
 
 
 def positive_integer(
@@ -114,7 +134,7 @@ def one_of(name: str, value: Value, choices: Iterable[object]) -> Value:
     listed = ", ".join(quoted(choice) for choice in choices)
     raise ValueError(
         f"`{name}` must be one of {listed}. Received: {name}={shown(value)}"
-        f"{did_you_mean(value, choices)}"
+        f"{next_step(name, value) or did_you_mean(value, choices)}"
     )
 
 
@@ -155,14 +175,18 @@ def quoted(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Returns a value for a message: an array by its shape."""
+    """Returns a value for a message: in short, and an array by its shape."""
     if any(package_of(kind) == "tf_keras" for kind in type(value).__mro__):
         return (
             "an object of tf_keras, which is Keras 2. Unset "
             "TF_USE_LEGACY_KERAS, and build the model by `import keras`"
         )
-    shape = getattr(value, "shape", None)
-    return f"an array of shape {tuple(shape)}" if shape else repr(value)
+    if shape := getattr(value, "shape", None):
+        return f"an array of shape {tuple(shape)}"
+    text = repr(value)
+    if len(text) > LONGEST:
+        text = f"{' '.join(text.split())[:LONGEST]}..."
+    return text
 
 
 def convert(instance: object, **values: object) -> None:
@@ -178,6 +202,24 @@ def did_you_mean(value: object, choices: Iterable[object]) -> str:
     word = str(value).lower()
     near = difflib.get_close_matches(word, lower, n=1)
     return f'. Did you mean "{lower[near[0]]}"?' if near else ""
+
+
+def next_step(name: str, value: object) -> str:
+    """Returns what to write in place of a common mistake, or nothing."""
+    text = shown(value)
+    for names, pattern, step in NEXT_STEPS:
+        if re.fullmatch(names, name) and re.fullmatch(pattern, text, re.S):
+            return f". {step.format(text)}"
+    return ""
+
+
+class Named(dict[str, Value]):
+    """Values by names; of one that is not there it says which there are."""
+
+    def __missing__(self, name: object) -> Value:
+        listed = ", ".join(self)
+        hint = did_you_mean(name, self)
+        raise KeyError(f"{name} is none of {listed}{hint}")
 
 
 def first_few(items: Sequence[object], most: int = 3) -> str:
@@ -228,8 +270,10 @@ def warn(message: str) -> None:
 
 
 def _wrong(name, value, kind):
-    value = shown(value)
-    return ValueError(f"`{name}` must be {kind}. Received: {name}={value}")
+    return ValueError(
+        f"`{name}` must be {kind}. Received: {name}={shown(value)}"
+        f"{next_step(name, value)}"
+    )
 
 
 def _is_integer(value: object) -> TypeGuard[int]:

@@ -46,7 +46,10 @@ def test_version_and_help_are_those_of_the_package(capsys):
 
 
 @pytest.mark.parametrize("name", [None, *COMMANDS])
-def test_help_has_examples_that_parse_and_no_defaults_of_flags(capsys, name):
+def test_help_has_examples_that_parse_and_no_defaults_of_flags(
+    capsys, monkeypatch, name
+):
+    monkeypatch.setattr("os.path.exists", lambda path: True)
     printed = printed_by(capsys, *[name, "--help"] if name else [])
     for text in ("(default: False)", "(default: None)", "(default: [])"):
         assert text not in printed
@@ -67,9 +70,15 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(capsys, name):
     ("arguments", "message"),
     [
         ("train --zz 1", "unrecognized arguments: --zz 1 (see"),
-        ("train --epochs 1.5", "invalid int value: '1.5'"),
-        ("report r --lay x", "unrecognized arguments: --lay"),
-        ("report runs/a it.png", "unrecognized arguments: it.png"),
+        ("train --epochs 1.5", "invalid positive integer: '1.5'"),
+        ("train --seeds 0", "argument --seeds: invalid positive integer: '0'"),
+        ("tune --confirm -1", "invalid integer from 0: '-1'"),
+        ("train --data ./photos", "argument --data: there is no './photos'"),
+        ("train --augment flp", 'Did you mean "flip"?'),
+        ("train --attention none,cbam", "Write several names with spaces"),
+        ("train --model net.py", "Write MODULE:FUNCTION, as net:build"),
+        ("report . --lay x", "unrecognized arguments: --lay"),
+        ("report . it.png", "unrecognized arguments: it.png"),
         ("check", "the following arguments are required: FILE"),
         ("train --attention cbma", "'cbma' (choose from none, cbam, "),
         ("train --image-size 3x4x5", "invalid value: '3x4x5' (N or HxW)"),
@@ -177,7 +186,7 @@ def test_a_full_disk_is_reported_in_one_line(
 
 
 def test_no_name_steers_the_terminal(handle, capsys):
-    assert cli.main(["train", "--data", "./a\x1b[2Jb"]) == 2
+    assert cli.main(["train", "--scheduler", "./a\x1b[2Jb"]) == 2
     printed = capsys.readouterr()
     assert "./a\ufffd[2Jb" in printed.err and "\x1b" not in printed.err
     handle(lambda options: say("a\x1b[2Jb\x9bc\td\n"))

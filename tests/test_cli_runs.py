@@ -44,7 +44,7 @@ LINES = (
     "--learning-rate 0.1 --reduction-ratio 8 --kernel-size 5 "
     "--instead-of se",
     "train --data cifar10 --download --data-dir a --seeds 2",
-    "tune --data ./folder --pattern {class}/** --algorithm grid --max-trials 5 "
+    "tune --data . --pattern {class}/** --algorithm grid --max-trials 5 "
     "--confirm 4 --seed 3",
 )
 SPACE = {
@@ -75,7 +75,11 @@ def described(plan):
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_an_option_reaches_the_argument_of_its_name(line):
+def test_an_option_reaches_the_argument_of_its_name(
+    tmp_path, monkeypatch, line
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d.csv").touch()
     words = f"{line} {OF_ALL}".split()
     given, found = parser.parse(words), described(planned(" ".join(words)))
     for option in (word for word in words if word.startswith("--")):
@@ -99,18 +103,18 @@ NET = "--model MobileNetV2 --weights imagenet"
     ("line", "recipe"),
     [
         ("train", dataclasses.replace(RECIPE, epochs=3)),
-        ("train --data mnist5k", RECIPE),
-        ("tune --data ./a", comparison.default_recipe("tiny", None, "./a")),
+        ("train --data crowded_mnist", RECIPE),
+        ("tune --data .", comparison.default_recipe("tiny", None, ".")),
         (
-            "train --data mnist5k --model json:dumps",
+            "train --data crowded_mnist --model json:dumps",
             comparison.default_recipe(None),
         ),
         (
-            "train --data ./a --epochs 3 --augment flip crop",
+            "train --data . --epochs 3 --augment flip crop",
             dataclasses.replace(RECIPE, epochs=3, augment=("flip", "crop")),
         ),
         (
-            "train --data mnist5k --augment rotate",
+            "train --data crowded_mnist --augment rotate",
             dataclasses.replace(RECIPE, augment=("rotate",)),
         ),
         (f"train {NET}", FINE_TUNING),
@@ -201,7 +205,6 @@ def test_defaults_are_those_of_the_functions(capsys, monkeypatch, command):
         ("train --attention json:dumps", "Received: dumps, which fails (dumps"),
         (f"train --epochs {10**20}", "`epochs` must be at most 2,147,483,647"),
         (f"train --kernel-size {10**20 + 1}", "`kernel_size` must be at most"),
-        ("tune --confirm -1", "`confirm` must be an integer from 0. Received"),
         (f"train --data mnist5k --output {LONG}", "(File name too long)"),
         ("train --scheduler file.json", "that it has written. Received: sched"),
         (

@@ -37,6 +37,17 @@ def test_a_linear_network_of_any_rank_has_its_closed_form(size):
     assert_close(heat, expected, 1e-6)
 
 
+def test_saturated_probabilities_are_told():
+    def step(x):
+        return ops.cast(x > 0, "float32") + 0 * x
+
+    with pytest.warns(UserWarning, match="maps of 2 images are 0, since the"):
+        heat = explain.grad_cam(
+            model_ending_in(lambda x: step(dense_head()(x))), images(2, 6, 4, 2)
+        )
+    assert not heat.any()
+
+
 @pytest.mark.every_backend
 @pytest.mark.parametrize("method", ["grad_cam", "hires_cam"])
 def test_a_quadratic_network_has_its_closed_form(method):

@@ -106,6 +106,7 @@ REFUSED = [
     ({"images": IMAGES[0], "heat_maps": SE[:1]}, r"as images\[None\]"),
     ({"images": MANY, "heat_maps": MANY}, "at most 32"),
     ({"images": IMAGES / 127.5 - 1}, r"images from -\d.* before preproc"),
+    ({"images": 1.6 * IMAGES / 255}, r"to 1.* or np.clip\(images, 0, 1\)"),
     ({"heat_maps": {"a": SE, "b": SE[:, :3]}}, r"one shape.* \(2, 3, 9\)"),
     ({"heat_maps": 255 * SE}, r"in \[0, 1\] .*to 2"),
     (
@@ -181,6 +182,12 @@ def test_one_scale_of_colors_shows_the_least_and_greatest(low, high, limits):
     curve = panels(figure)[-1]
     low, high = curve.get_ylim()
     assert low <= CHANNEL.min() and CHANNEL.max() <= high
+
+
+def test_gates_that_are_the_identity_are_not_trained_yet():
+    maps = {"a": (np.ones((B, 4)), np.ones((B, 2, 2)))}
+    figure = plotting.plot_attention_maps(IMAGES, maps)
+    assert below(figure).count("not trained yet") == 2 * B
 
 
 def test_layers_may_lack_a_gate():

@@ -99,8 +99,7 @@ def test_places_are_listed_by_a_dry_run():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"after": "stem"}, "`after` and `into` must be None"),
-        ({"into": "late"}, "`after` and `into` must be None"),
+        ({"after": "stem"}, "`after` must be None"),
         ({"instead_of": "bam"}, r'"late_se" \(se\), "last" \(cbam\)'),
         ({"instead_of": ["bam"]}, r'"body/inner_se" \(se\).*\[.bam.\]'),
     ],

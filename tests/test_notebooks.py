@@ -94,13 +94,16 @@ EXTRA = re.compile(r"(?<=\[)(all|notebooks)(?=\]\"$)", re.M)
 
 def test_all_begin_with_the_same_cell_but_for_what_they_need():
     notebooks = [*map(code_of, NOTEBOOKS)]
-    (cell,) = {EXTRA.sub("", first) for first, *_ in notebooks}
+    # What looks for the packages of an extra.
+    looks = re.compile(r"\nelif not all(.*)", re.S)
+    (cell,) = {looks.sub("", EXTRA.sub("", first)) for first, *_ in notebooks}
     # Colab folds the cell.
     assert cell.startswith('# @title Install { display-mode: "form" }\n')
     more = re.compile(r"skimage|elpv_dataset|examples\.detection")
     for first, *others in notebooks:
         needs_more = more.search("\n".join(others))
         assert EXTRA.search(first)[0] == ("notebooks" if needs_more else "all")
+        assert bool(needs_more) == bool(looks.search(first))
 
 
 def test_they_lead_to_no_file_that_an_uploaded_notebook_lacks():

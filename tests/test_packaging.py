@@ -34,7 +34,8 @@ def test_all_files_name_the_same_release():
     release, date = headings[is_developed].split(" - ")
     citation = f"\nversion: {release}\ndate-released: {date}\n"
     assert citation in texts["CITATION.cff"]
-    assert f"; version {release}.\n" in texts["README.md"]
+    # What `--version` prints.
+    assert f"; version {cbam_keras.__version__}.\n" in texts["README.md"]
     version, _, suffix = cbam_keras.__version__.partition(".dev")
     # Numbers are compared, since 0.10.0 follows 0.9.0.
     later, earlier = (

@@ -207,6 +207,13 @@ def test_the_top_comes_before_what_pools(case):
     assert top_of(keras.Model(inputs, head(conv(8, "conv")(inputs)))) == top
 
 
+def test_backbones_that_share_nothing_have_a_top_each():
+    x = keras.Input((4, 4, 3))
+    pooled = [average()(conv(8, name)(x)) for name in ("a", "b")]
+    model = keras.Model(x, layers.Dense(2)(layers.concatenate(pooled)))
+    assert {*paths(at_top(model, dry_run=True))} == {"a", "b"}
+
+
 @pytest.mark.parametrize(
     ("name", "size", "top"),
     [

@@ -118,15 +118,17 @@ def test_a_run_says_how_long_what_is_left_takes(
         lines = capsys.readouterr().out.splitlines()
         return [line for line in lines if line.startswith("About ")]
 
-    after_two_epochs = "About 4 minutes left for 2 networks"
-    after_a_network = "About 3 minutes left for one network"
+    after_two_epochs = "About 8 minutes left for 2 networks"
+    after_a_network = "About 7 minutes left for one network"
     assert said("a", "b") == [after_two_epochs, after_a_network]
     assert said("a", "b") == []
     # The speed is known from before.
     assert said("a", "b", "c") == [after_a_network]
 
 
-@pytest.mark.parametrize(("count", "minutes"), [(1, 9), (2, 6), (3, 3), (4, 3)])
+@pytest.mark.parametrize(
+    ("count", "minutes"), [(1, 21), (2, 14), (3, 7), (4, 7)]
+)
 def test_time_left_knows_how_many_are_trained_at_a_time(count, minutes, capsys):
     history = [{"seconds": 300}, {"seconds": 60}]
     ended = study.Outcome("a", 0, "finished", history=history)

@@ -59,7 +59,7 @@ from cbam_keras._graph.resolutions import (
     ADDITIONS,
     is_coarser,
     last_at_each_resolution,
-    last_feature_map,
+    last_feature_maps,
     only_adjusts,
 )
 from cbam_keras._graph.steps import (

@@ -148,5 +148,5 @@ def _check_range(array, model):
     # Resizing with a cubic kernel overshoots by up to about a tenth.
     if low < -26 or high > 281:
         raise ValueError(message)
-    if array.dtype.kind == "f" and 0 < high <= 1:
+    if array.dtype.kind == "f" and 0 < high <= 2:
         _checks.warn(message)

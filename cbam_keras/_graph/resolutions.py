@@ -38,14 +38,15 @@ def last_at_each_resolution(
     return list(_Resolutions(graph, repeated).last())
 
 
-def last_feature_map(graph: Graph, repeated: Collection[int]) -> Step | None:
+def last_feature_maps(graph: Graph, repeated: Collection[int]) -> list[Step]:
     """Returns the step of the last feature map, before what pools it.
 
     Where several maps are pooled, as for several outputs, it is the last that
-    these have in common. A network without head ends with it. `None` if outputs
-    have positions, as masks and boxes do. `repeated` is as above.
+    these have in common, or that of each if they share nothing. A network
+    without head ends with it. None if outputs have positions, as masks and
+    boxes do. `repeated` is as above.
     """
-    return _Resolutions(graph, repeated).last_map()
+    return _Resolutions(graph, repeated).last_maps()
 
 
 def is_coarser(size: Sequence[int], than: Sequence[int]) -> bool:
@@ -129,12 +130,12 @@ class _Resolutions:
             if last is not None:
                 yield last
 
-    def last_map(self) -> Step | None:
-        """Returns the step of the last feature map, as said above."""
+    def last_maps(self) -> list[Step]:
+        """Returns the steps of the last feature maps, as said above."""
         maps = [x for x in self.graph.outputs if self._is_spatial(x)]
         is_headless = len(maps) == len(self.graph.outputs) == 1
         if maps and not is_headless:
-            return None
+            return []
         # What has no positions, and leads to nothing that has them.
         head: set[Step] = set()
         for step in reversed(self.graph.steps):
@@ -142,21 +143,29 @@ class _Resolutions:
             if users <= head and not any(map(self._is_spatial, step.outputs)):
                 head.add(step)
                 maps += filter(self._is_spatial, step.inputs)
-        last = self._common(maps)
-        while last is not None and not self._is_map(last):
-            # Tokens and frames may only be another form of the map.
-            has_weights = bool(getattr(last.operation, "weights", ()))
-            if has_weights and not self._is_passed(last):
-                return None
-            last = self._above[last]
-        if is_headless and last is not None:
+        common = self._common(maps)
+        makers = [common] if common else map(self.graph.maker, maps)
+        lasts = dict.fromkeys(map(self._map_before, makers))
+        if None in lasts:
+            return []
+        for last in lasts if is_headless else ():
             sizes = [
                 self.graph.sizes(step.outputs[0])
                 for step in (last, *filter(self._is_map, self.graph.steps))
             ]
             is_finer = any(is_coarser(size, sizes[0]) for size in sizes)
             if is_finer or _is_head(last) or last.kind == "Reshape":
+                return []
+        return [*lasts]
+
+    def _map_before(self, last):
+        """Returns the step whose map this one only gives another form."""
+        while last is not None and not self._is_map(last):
+            # Tokens and frames may only be another form of the map.
+            has_weights = bool(getattr(last.operation, "weights", ()))
+            if has_weights and not self._is_passed(last):
                 return None
+            last = self._above[last]
         return last
 
     def _is_spatial(self, tensor):

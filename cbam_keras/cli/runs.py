@@ -130,6 +130,8 @@ def run(options: Options) -> int:
             on_end=finish,
         )
         results = study.execute(planned, settings)
+    with progress_of(options):
+        say(f"\n{results.question}")
     say(results.json() if options.json else results)
     with progress_of(options):
         for page in pages:

@@ -121,6 +121,7 @@ def grad_cam(
             meaning = "values"
     target = find_target(graph, activation.logits, layer, axis is not None)
     maps: list[np.ndarray] = []
+    flat = 0
     for start, parts in zip(
         range(0, count, batch_size),
         _graph.batches(inputs, batch_size),
@@ -138,12 +139,20 @@ def grad_cam(
         features, gradient = _features_and_gradient(
             model, parts, score, graph, target, activation
         )
+        flat += sum(not of_image.any() for of_image in gradient)
         if method == "grad_cam":
             # The weights of channels are the means over positions.
             places = tuple(range(1, gradient.ndim - 1))
             gradient = gradient.mean(places, keepdims=True)
         heat = np.maximum((features * gradient).sum(axis=-1), 0)
         maps.append(heat)
+    if flat and axis is None and activation.kind is None:
+        _checks.warn(
+            f"The heat maps of {_checks.count(flat, 'image')} are 0, since the "
+            "gradient of the score is. Outputs that are probabilities may be "
+            "saturated: explain a model that ends in logits, or in a softmax "
+            "or sigmoid of Keras"
+        )
     # The model may have permuted the axes: they get the order of the input.
     order = 1 + np.argsort(target.input_axes)
     sizes = [images.shape[axis] for axis in sorted(target.input_axes)]

@@ -73,9 +73,6 @@ class CandidatePlaces:
                 self.channels[id(operation)].add(axis)
                 self.sizes[id(operation)] = self.graph.sizes(x)
         self.places = {}
-        self.users = collections.defaultdict(list)
-        # The tensors of an outer model for the outputs of those in it.
-        self.outer = collections.defaultdict(list)
         self._add(model)
 
     def _add(self, model, prefix=""):
@@ -94,12 +91,8 @@ class CandidatePlaces:
             place = _CandidatePlace(path, operation, [], data_format, size)
             place = self.places.setdefault(id(operation), place)
             place.outputs.append(node.outputs)
-            for x in node.input_tensors:
-                self.users[id(x)].append(place)
             if _graph.is_graph(operation):
                 nested[path] = operation
-                for x, y in zip(operation.outputs, node.outputs, strict=True):
-                    self.outer[id(x)].append(y)
             elif inner := _graph.model_per_frame(operation):
                 nested[path] = inner
         for path, operation in nested.items():
@@ -112,17 +105,20 @@ class CandidatePlaces:
         return self._without_attention(places)
 
     def top(self):
-        """Returns the place after the last feature map, `None` without one."""
+        """Returns the place after the last feature map, or after several.
+
+        Backbones that share nothing have one each.
+        """
         repeated = self._repeated()
-        step = _graph.last_feature_map(self.graph, repeated)
-        later = self.graph.descendants(step.outputs[0]) if step else ()
-        if any(x.convolves for x in later):
+        steps = _graph.last_feature_maps(self.graph, repeated)
+        later = [self.graph.descendants(x.outputs[0]) for x in steps]
+        if any(x.convolves for x in itertools.chain(*later)):
             # The last maps of small images may have one position.
             shapes = [self._enlarged(x) for x in self.graph.inputs]
             graph = _graph.trace(self.model, shapes)
-            step = _graph.last_feature_map(graph, repeated)
-        place = self.places[id(step.operation)] if step else None
-        return place if place and place.takes_attention else None
+            steps = _graph.last_feature_maps(graph, repeated)
+        places = [self.places[id(x.operation)] for x in steps]
+        return places if all(x.takes_attention for x in places) else []
 
     def _enlarged(self, x):
         """Returns the shape of an input, with no side below `SIZE`."""
@@ -219,12 +215,12 @@ class CandidatePlaces:
             )
         return selected
 
-    def in_stages(self, places, attention, stages, top=None):
+    def in_stages(self, places, attention, stages, top=()):
         """Returns the places in stages, with the attention for each.
 
         They are numbered by resolution, finest first. Sizes that differ only
-        by a border, such as 149 and 147, are one. `top` is the place for the
-        stage of that name, `None` without one.
+        by a border, such as 149 and 147, are one. `top` are the places for
+        the stage of that name.
         """
         sizes = sorted({x.size for x in places}, key=math.prod, reverse=True)
         if len({len(size) for size in sizes}) > 1:
@@ -235,45 +231,12 @@ class CandidatePlaces:
             is_next = not before or _graph.is_coarser(size, before)
             numbers[size] = numbers.get(before, 0) + is_next
         available = [*dict.fromkeys(numbers.values())] or [1]
-        available += [TOP] * (top is not None)
+        available += [TOP] * bool(top)
         attentions = in_stages(attention, stages, available)
         if attentions.get(TOP) is not None:
-            (top,) = self._without_attention([top])
-            return {top: attentions[TOP]}
+            return dict.fromkeys(self._without_attention(top), attentions[TOP])
         chosen = {x: attentions[numbers.get(x.size, 1)] for x in places}
         return {x: kind for x, kind in chosen.items() if kind is not None}
-
-    def users_named(self, places, into):
-        """Returns the ids of operations of names that take outputs of places.
-
-        Each place must lead into one of them.
-        """
-        names = [into] if isinstance(into, str) else into
-        named = {place for name in names for place in self._named(name)}
-        for place in places:
-            users = [x for (y,) in place.outputs for x in self._users(y)]
-            if named.isdisjoint(users):
-                paths = _checks.first_few([f'"{x.path}"' for x in users])
-                raise ValueError(
-                    "`into` must name a layer that takes the output of each "
-                    f"layer of `after`. Received: into={into!r}, and "
-                    f'"{place.path}" leads into {paths or "no layer"}'
-                )
-            paths = [x.path for x in dict.fromkeys(users) if x in named]
-            if len({path.rpartition("/")[0] for path in paths}) > 1:
-                # The attention would be in both, which Keras does not save.
-                listed = _checks.first_few([f'"{path}"' for path in paths])
-                raise ValueError(
-                    "`into` must name layers of one model for each layer of "
-                    f'`after`. Received: into={into!r}, and "{place.path}" '
-                    f"leads into {listed}"
-                )
-        return {id(place.operation) for place in named}
-
-    def _users(self, tensor):
-        """Returns the places that take a tensor, in models around it too."""
-        outer = [x for y in self.outer[id(tensor)] for x in self._users(y)]
-        return self.users[id(tensor)] + outer
 
     def attention(self, place, attention, identity, name):
         """Returns the built attention layer of this name for a place."""

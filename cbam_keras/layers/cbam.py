@@ -140,22 +140,15 @@ class CBAM(TrainableAttention):
             name="channel_attention",
             **shared,
         )
-        try:
-            self.spatial_attention = SpatialAttention(
-                kernel_size,
-                pool_types=self.spatial_pool_types,
-                use_bias=self.spatial_use_bias,
-                batch_norm=self.spatial_batch_norm,
-                batch_norm_momentum=self.spatial_batch_norm_momentum,
-                name="spatial_attention",
-                **shared,
-            )
-        except ValueError as error:
-            error.add_note(
-                "The first argument of CBAM is the reduction ratio, the second "
-                "the kernel size. It reads the channels from its input."
-            )
-            raise
+        self.spatial_attention = SpatialAttention(
+            kernel_size,
+            pool_types=self.spatial_pool_types,
+            use_bias=self.spatial_use_bias,
+            batch_norm=self.spatial_batch_norm,
+            batch_norm_momentum=self.spatial_batch_norm_momentum,
+            name="spatial_attention",
+            **shared,
+        )
         # The gates have checked what they call the same.
         self.reduction_ratio = self.channel_attention.reduction_ratio
         self.hidden_units = self.channel_attention.hidden_units
@@ -279,3 +272,4 @@ VARIANTS: dict[str, dict[str, Any]] = {
     # sigmoid, so that a channel is multiplied by up to 2.
     "two_sigmoids": {"combine": "gates"},
 }
+VARIANTS = _checks.Named(VARIANTS)

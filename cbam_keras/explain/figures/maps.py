@@ -183,7 +183,8 @@ def plot_attention_maps(
             if spatials:
                 _write_range(stack[0], spatial, "spatial")
             if spatial is not None:
-                grid.draw(stack[0], samples[i], spatial)
+                heat = None if _is_untrained(spatial) else spatial
+                grid.draw(stack[0], samples[i], heat)
             if channels:
                 _write_range(stack[-1], channel, "channel")
             if channel is not None:
@@ -302,7 +303,13 @@ def _write_range(axes, values, kind):
     text = f"no {kind} gate"
     if values is not None:
         text = f"{values.min():.2f} to {values.max():.2f}"
+        text = "not trained yet" if _is_untrained(values) else text
     axes.set_xlabel(text, fontsize=style.SMALL, labelpad=3)
+
+
+def _is_untrained(values):
+    """Returns whether a gate is the identity, as inserted ones start."""
+    return (values == 1).all()
 
 
 def _check_heat(heat_maps):
@@ -326,8 +333,8 @@ def _check_samples(images, shape):
 
     `shape` is that of their maps, where `None` is any size.
     """
-    array = _number_array("images", images)
-    received = array.shape
+    numbers = _graph.number_array("images", images, booleans=True)
+    array, received = numbers.astype(float), numbers.shape
     if _checks.fits(shape, array.shape):
         array = array[..., None]
     rank, channels = len(shape), array.shape[-1]
@@ -349,10 +356,13 @@ def _check_samples(images, shape):
     if rank == 2:
         return array
     low, high = array.min(), array.max()
-    if low < -TOLERANCE or high > 255 + TOLERANCE:
+    # Resizing makes such of [0, 1]; as [0, 255] they would be black.
+    is_above = numbers.dtype.kind == "f" and 1 + TOLERANCE < high <= 2
+    if low < -TOLERANCE or high > 255 + TOLERANCE or is_above:
         raise ValueError(
             "`images` must be in [0, 255] or [0, 1]. Received: images from "
             f"{low:g} to {high:g}. Give them as they were before preprocessing"
+            f"{', or np.clip(images, 0, 1)' if is_above else ''}"
         )
     return np.clip(array / (1 if high <= 1 + TOLERANCE else 255), 0, 1)
 

@@ -292,6 +292,7 @@ RECIPES: dict[str, Recipe] = {
         frozen_epochs=8,
     ),
 }
+RECIPES = _checks.Named(RECIPES)
 
 
 def suit_to(images: data.Images, recipe: Recipe = RECIPES["default"]) -> Recipe:

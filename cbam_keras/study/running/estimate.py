@@ -1,4 +1,4 @@
-"""`Estimate`: what a study will train, counted; and how many seeds it needs."""
+"""`Estimate`: what a study will train, counted."""
 
 import dataclasses
 import json

@@ -416,11 +416,13 @@ class Queue:
         done = [len(x.history) if x else 0 for x in begun if not _has_ended(x)]
         networks, left = len(done), recipe.total_epochs * len(done) - sum(done)
         # The first epoch of a network compiles it.
-        start = int(left > networks)
-        seconds = [row["seconds"] for rows in histories for row in rows[start:]]
-        if not seconds or left <= 0:
+        starts = done.count(0)
+        first = [rows[0]["seconds"] for rows in histories if rows]
+        later = [row["seconds"] for rows in histories for row in rows[1:]]
+        if not first or left <= 0 or (left > starts and not later):
             return
-        time_left = left * statistics.fmean(seconds)
+        time_left = starts * statistics.fmean(first)
+        time_left += (left - starts) * statistics.fmean(later or [0])
         time_left *= math.ceil(networks / workers) / networks
         words = _terminal.in_words(time_left)
         which = f"{networks} networks" if networks > 1 else "one network"
