@@ -357,8 +357,6 @@ def judged(results: Judged) -> "dict[str, pandas.DataFrame]":
     return frames
 
 
-
-
 def read_predictions(
     folder: pathlib.Path, outcome: Outcome, classes: int
 ) -> dict[str, Predictions] | None:
