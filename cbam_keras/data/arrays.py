@@ -24,6 +24,7 @@ from cbam_keras.data.kinds import (
     as_array,
     choose_kind,
     inputs_of,
+    shape_of,
 )
 from cbam_keras.data.splits import SPLITS, check_names
 
@@ -154,16 +155,13 @@ def _make_dataset(pairs, names, of_masks=False, kind=None):
         name: _make_examples(name, each, scale, of_masks, kind)
         for name, each in checked.items()
     }
-    shapes = {
-        name: {x: y.shape[1:] for x, y in inputs_of(each.images, kind).items()}
-        for name, each in splits.items()
-    }
+    shapes = {name: shape_of(each.images) for name, each in splits.items()}
     if any(shape != shapes["train"] for shape in shapes.values()):
         raise ValueError(
             f"The {kind} of all splits must have one shape. Received: "
             f"{kind} of the shapes {shapes}"
         )
-    *shape, channels = shapes["train"].get(kind, [0])
+    *shape, channels = [0] if kind == INPUTS else shapes["train"]
     num_classes = 1 + max(int(each.labels.max()) for each in splits.values())
     hashed: list[object] = []
     for name, each in splits.items():

@@ -70,6 +70,13 @@ def inputs_of(examples: np.ndarray, kind: str) -> dict[str, np.ndarray]:
     return {x: examples[x] for x in names} if names else {kind: examples}
 
 
+def shape_of(examples: np.ndarray) -> Shape:
+    """Returns the shape of one example, of several inputs one by name."""
+    if not examples.dtype.names:
+        return examples.shape[1:]
+    return {x: y.shape[1:] for x, y in inputs_of(examples, INPUTS).items()}
+
+
 def choose_kind(examples: np.ndarray, kind: str | None) -> str:
     """Returns what examples are, as a user says or by their number of axes."""
     if examples.dtype.names:

@@ -19,6 +19,7 @@ from cbam_keras.data.kinds import (
     NOUNS,
     inputs_of,
     kind_of,
+    shape_of,
 )
 from cbam_keras.data.masks import Masks
 from cbam_keras.data.pairs import make_patterns
@@ -542,13 +543,11 @@ def load_source(
     channels = dataset.channels
     channels_first = keras.config.image_data_format() == "channels_first"
     input_shape = (channels, *size) if channels_first else (*size, channels)
-    inputs, standardization = {}, None
-    if not is_images:
-        inputs = inputs_of(train.images, dataset.kind)
     if dataset.kind == INPUTS:
-        input_shape = {name: x.shape[1:] for name, x in inputs.items()}
-    if source.standardize:
-        standardization = _measure_channels(inputs) or None
+        input_shape = shape_of(train.images)
+    standardization = None
+    if source.standardize and not is_images:
+        standardization = _measure_channels(train.images, dataset.kind)
     notes = ("standardized by channel, by the training split",)
     positions = size if source.masks is not None else ()
     splits = {}
@@ -585,7 +584,7 @@ def load_source(
         **splits,
         augment=augment,
         scale=train.scale,
-        notes=dataset.notes + notes * (standardization is not None),
+        notes=dataset.notes + notes * bool(standardization),
         leaks=dataset.leaks,
         fingerprint=dataset.fingerprint,
         commonest=_measure_commonest(dataset, folds),
@@ -607,10 +606,10 @@ def _refuse_for_images(kind, size, augment):
         )
 
 
-def _measure_channels(inputs):
+def _measure_channels(examples, kind):
     """Returns mean and variance of each channel, as float32, by the input."""
     measured = {}
-    for name, values in inputs.items():
+    for name, values in inputs_of(examples, kind).items():
         if values.ndim == 4:
             # Images in [0, 255] stay as they are.
             continue
