@@ -55,7 +55,8 @@ OF_THRESHOLD = (
     'The second class, "{1}", is the positive one: sensitivity is the part of '
     'its examples that a network finds, specificity that of those of "{0}" '
     "that it leaves. In brackets: 95 % intervals by Wilson, of the examples "
-    "that one training was tested on. In other sections a network answers the more probable class. The threshold"
+    "that one training was tested on. In other sections a network answers the "
+    "more probable class. The threshold"
 )
 
 
