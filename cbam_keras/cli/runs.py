@@ -64,7 +64,9 @@ def _data_or_task(options: Options) -> dict[str, Any]:
     masks = {"masks": options.masks}
     if data.is_table(options.data):
         masks = {"mask_column": options.masks}
-    options.refuse(["download", "label_column", "pattern"], "with `masks`")
+    options.refuse(
+        ["download", "kind", "label_column", "pattern"], "with `masks`"
+    )
     if options.measure != study.ACCURACY:
         masks["measure"] = options.measure
     arguments = {**masks, **options.data_options, **options.select(names)}

@@ -5,7 +5,7 @@ import functools
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -33,12 +33,23 @@ def _make_builder(width):
 
 
 def _build_network(build, images, attention, stem="small"):
-    """Builds a network with rescaling for the images of a dataset."""
-    inputs = keras.Input(images.image_shape, name="images")
-    large = max(images.image_shape) > 96
+    """Builds a network for a dataset, with rescaling for images."""
+    shape = images.input_shape
+    if isinstance(shape, Mapping) or len(shape) not in (2, 3, 4):
+        raise ValueError(
+            "Networks by name are for images, signals and volumes. Received: "
+            f"data of shape {shape}. Vectors and several inputs need a "
+            "function of `attention`, model=, that returns a keras.Model"
+        )
+    is_images = len(shape) == 3
+    x = keras.Input(shape, name="images" if is_images else "inputs")
+    if is_images:
+        x = layers.Rescaling(1 / 255, name="rescale")(x)
+    channels_first = keras.config.image_data_format() == "channels_first"
+    large = max(shape[1:] if channels_first else shape[:-1]) > 96
     return build(
-        input_tensor=layers.Rescaling(1 / 255, name="rescale")(inputs),
-        classes=len(images.class_names),
+        input_tensor=x,
+        classes=images.output_shape[-1],
         attention=attention,
         stem="imagenet" if large else stem,
     )
@@ -96,6 +107,11 @@ def pretrained(
     """
     _checks.one_of("weights", weights, WEIGHTS)
     _checks.one_of("name", name, PRETRAINED)
+    if len(image_shape) != 3:
+        raise ValueError(
+            "Networks of `PRETRAINED` are for images (H, W, C), as is their "
+            f'preprocessing. Received: "{name}", data of shape {image_shape}'
+        )
     if keras.config.image_data_format() == "channels_first":
         raise ValueError(
             "Networks of `PRETRAINED` take images (H, W, C). Received: "
@@ -158,9 +174,9 @@ def classifier(
     attention: MakeLayer | None,
 ) -> keras.Model:
     """Builds a network of `PRETRAINED` with a classifier for a dataset."""
-    shape = images.image_shape
+    shape = images.input_shape
     network = pretrained(name, weights, shape, attention, is_frozen)
-    outputs = apply_head(network.output, classes=len(images.class_names))
+    outputs = apply_head(network.output, classes=images.output_shape[-1])
     return keras.Model(network.input, outputs, name=network.name)
 
 
@@ -176,11 +192,11 @@ def segmenter(
     if name in NETWORKS:
         encoder = NETWORKS[name](images, attention=None)
     else:
-        shape = images.image_shape
+        shape = images.input_shape
         encoder = pretrained(name, weights, shape, None, is_frozen)
     return UNet(
         encoder,
-        len(images.class_names),
+        images.output_shape[-1],
         attention=attention,
         skip_attention=skip_attention,
         name=f"{UNET}{name}",

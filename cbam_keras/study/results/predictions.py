@@ -274,7 +274,8 @@ def describe_confusion(results: Judged, variant: str) -> str:
     order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_PAIRS]
     pairs = [
         f"{results.class_names[a]} taken for {results.class_names[b]} "
-        f"({_without_zero(wrong[a, b])} of {_without_zero(totals[a])} images)"
+        f"({_without_zero(wrong[a, b])} of {_without_zero(totals[a])} "
+        f"{results.noun}s)"
         for a, b in zip(*np.unravel_index(order, wrong.shape), strict=True)
         if wrong[a, b]
     ]

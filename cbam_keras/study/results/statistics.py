@@ -49,6 +49,7 @@ class Measured:
         differences: Sequence[float] | Sequence[np.ndarray] = (),
         tested: int = 0,
         folds: int | None = None,
+        drawn: str = drawn,
     ) -> "Measured":
         """Returns the statistics of values, one per seed, or per fold.
 
@@ -67,14 +68,14 @@ class Measured:
         changes, pairs = np.asarray(differences, "float64"), len(differences)
         if not pairs:
             return found
-        mean, drawn = float(changes.mean()), found.drawn
+        mean = float(changes.mean())
         over = describe_runs(pairs, folds)
         if changes.ndim == 2:
             drawn = "groups of " * (changes.shape[1] < tested) + drawn
             over += f" and {changes.shape[1]:,} {drawn}"
             changes = np.hstack([changes, np.tile([0.5, -0.5], (pairs, 1))])
         elif tested and not folds:
-            over += f", on these {tested:,} test images"
+            over += f", on these {tested:,} {drawn}"
         found = dataclasses.replace(
             found, difference=mean, over=over, drawn=drawn, pairs=pairs
         )

@@ -249,7 +249,9 @@ class FrozenNetworks:
         is_usual = type(study.task) is Classification
         is_room = kept is not None or len(self._parts) < MOST_KEPT
         has_states = built.base is None or _graph.random_states(built.head)
-        if is_usual and is_room and not has_states:
+        # What standardizes the data is another for each training split.
+        is_own = getattr(data, "standardization", None) is not None
+        if is_usual and is_room and not has_states and not is_own:
             self._parts[variant.name] = built
         return built
 
@@ -270,7 +272,7 @@ class FrozenNetworks:
         """Returns data with features in place of images."""
         places, is_shared = _places(data)
         # All that the features depend on.
-        about = data.name, data.fingerprint, data.image_shape, data.scale
+        about = data.name, data.fingerprint, data.input_shape, data.scale
         drawn = None if is_shared else data.describe()
         key = digest(parts.digest, about, drawn)
         if key not in self._features:
@@ -357,7 +359,7 @@ def _run(base, data, places):
     splits = np.repeat(range(len(sizes)), sizes)[order]
     rows = np.concatenate([np.arange(size) for size in sizes])[order]
     # One shape is compiled.
-    pixels = np.zeros((BATCH, *data.image_shape), "float32")
+    pixels = np.zeros((BATCH, *data.input_shape), "float32")
     starts = range(0, len(order), BATCH)
     for start in _terminal.show_progress(starts, len(starts), "Features"):
         interrupts.raise_if_noted()

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
 
 import keras
@@ -18,6 +18,8 @@ from cbam_keras.study.plans.stages import check_stages, unfrozen
 
 # The shape of the output of a network with one value for two classes.
 SINGLE = (None, 1)
+# Layers that tell values of an input apart.
+TAKE_RAW = (keras.layers.Masking, keras.layers.Embedding)
 # These parts of a configuration say how a network has been used.
 USED = ("build_config", "compile_config")
 # The name of a layer, and the number that Keras has added.
@@ -38,7 +40,7 @@ def build_drawn(study, variant, run, data):
     draw(drawn, recipe.seed)
     study.task.check(model, data)
     check_stages(model, recipe)
-    return model, drawn
+    return standardize(model, data), drawn
 
 
 def build_seeded(build, recipe):
@@ -134,22 +136,21 @@ def _places_of(model):
 
 def check_network(model, images):
     """Raises unless the model takes these images and has their classes."""
-    classes = len(images.class_names)
+    (classes,) = images.output_shape
     values = f"{classes} values"
-    shape = getattr(model, "input_shape", None) or ()
-    fits = _checks.fits(shape[1:], images.image_shape)
-    output = tuple(model.output_shape) if fits else None
+    output = tuple(model.output_shape) if takes(model, images) else None
     is_head = output == (None, classes)
     if classes == 2:
         values += " (or one, of a sigmoid or a logit: a softmax of one is 1)"
         is_head |= output == SINGLE and _graph.kind_of_head(model) != "softmax"
     if not is_head:
         raise ValueError(
-            f'A network for the dataset "{images.name}" must take images of '
-            f"shape {images.image_shape} and give {values}, as a "
+            f'A network for the dataset "{images.name}" must take {images.kind}'
+            f" of shape {images.input_shape} and give {values}, as a "
             "functional or Sequential keras.Model (which begins with "
             "keras.Input). Received: model "
-            f'"{model.name}" with input_shape={shape or None}, output_shape='
+            f'"{model.name}" with input_shape='
+            f"{getattr(model, 'input_shape', None)}, output_shape="
             f"{getattr(model, 'output_shape', None)}"
         )
     if output != SINGLE and _graph.kind_of_head(model) == "sigmoid":
@@ -158,6 +159,71 @@ def check_network(model, images):
             "image has one class, and they are trained like logits. End it in "
             "a softmax or in logits"
         )
+
+
+def takes(model, data):
+    """Returns whether a model takes such examples; several inputs by name."""
+    if not isinstance(data.input_shape, Mapping):
+        shape = getattr(model, "input_shape", None) or ()
+        return _checks.fits(shape[1:], data.input_shape)
+    names = _graph.input_names(model) if _graph.is_graph(model) else ()
+    return {*names} == {*data.input_shape} and all(
+        _checks.fits(x.shape[1:], data.input_shape[name])
+        for name, x in zip(names, model.inputs, strict=True)
+    )
+
+
+def standardize(model, data):
+    """Returns the same network behind layers that standardize its inputs.
+
+    It takes the data as they are. Inputs of whole numbers, as of an
+    `Embedding`, stay so.
+    """
+    measured = getattr(data, "standardization", None)
+    if not measured:
+        return model
+    model = _graph.with_graph("model", model)
+    names, axis = _graph.input_names(model), -1
+    if not isinstance(data.input_shape, Mapping):
+        measured = dict.fromkeys(names, *measured.values())
+        if keras.config.image_data_format() == "channels_first":
+            axis = 1
+    inputs, values, standardized = {}, [], set()
+    for name, given in zip(names, model.inputs, strict=True):
+        x = keras.Input(batch_shape=given.shape, dtype=given.dtype, name=name)
+        inputs[name] = x
+        if name in measured and "float" in given.dtype:
+            mean, variance = measured[name]
+            standardized.add(id(given))
+            x = keras.layers.Normalization(
+                axis,
+                mean,
+                variance,
+                # Half precision may not hold the values.
+                dtype="float32",
+                name=f"standardize_{name}",
+            )(x)
+        values.append(x)
+    for node in _graph.nodes(model):
+        if isinstance(node.operation, TAKE_RAW) and standardized & {
+            *map(id, node.input_tensors)
+        }:
+            raise ValueError(
+                "Masking and Embedding need the values of an input as they "
+                f'are. Received: "{node.operation.name}" in model '
+                f'"{model.name}". Give an Embedding keras.Input(..., '
+                'dtype="int32"), and with Masking standardize=False to '
+                "data.load, in data_options="
+            )
+    outputs = _graph.replay(
+        model, values, lambda layer, *args, **kwargs: layer(*args, **kwargs)
+    )
+    is_several = isinstance(data.input_shape, Mapping)
+    return keras.Model(
+        inputs if is_several else [*inputs.values()][0],
+        keras.tree.pack_sequence_as(_graph.structure(model)[1], outputs),
+        name=model.name,
+    )
 
 
 def print_data(study, data):
@@ -225,10 +291,15 @@ def count_parameters(model, recipe):
         return sum(math.prod(v.shape) for v in model.trainable_variables)
 
 
-def count_macs(model, image_shape):
+def count_macs(model, data=None):
     """Returns the multiply-accumulates for one image, if all are known."""
+    # Data of one's own have the shape of their images.
+    own = getattr(data, "image_shape", None)
+    shape = getattr(data, "input_shape", own)
     try:
-        profile = profiling.profile_model(model, image_shape)
+        if isinstance(shape, Mapping):
+            shape = [shape[name] for name in _graph.input_names(model)]
+        profile = profiling.profile_model(model, shape)
     except (TypeError, ValueError, AttributeError):
         return None
     # A total without layers of unknown kinds would be too low.

@@ -193,7 +193,7 @@ def estimate(study: Study | Plan) -> Estimate:
             with free_memory():
                 model = build_network(study, variant, study.runs[0], data)
                 parameters = count_parameters(model, recipe)
-                macs = count_macs(model, data.image_shape)
+                macs = count_macs(model, data)
                 costs.append(Cost(variant.name, parameters, macs))
                 del model
     return Estimate(
@@ -238,8 +238,9 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
 
 def _print_plan(study, data):
     print_data(study, data)
-    sizes = getattr(data, "sizes", {})
-    if text := describe_few_images(sizes, study.folds):
+    # Data of one's own may be of any kind.
+    sizes, noun = getattr(data, "sizes", {}), getattr(data, "noun", "image")
+    if text := describe_few_images(sizes, study.folds, noun):
         _terminal.say(text)
 
 
@@ -260,7 +261,7 @@ def choose_workers(study: Study, data: Any) -> int:
         if recipe.caches_features:
             # All but the start of a training takes what is behind the cut.
             model = Parts.of(model).head
-        macs = count_macs(model, model.input_shape[1:]) or 0
+        macs = count_macs(model) or 0
     # Data of one's own may be of any kind.
     images = getattr(data, "sizes", {}).get("train", 0) * recipe.total_epochs
     step = macs * (getattr(data, "batch_size", None) or recipe.batch_size)
