@@ -118,23 +118,6 @@ def write_figure(path: pathlib.Path, figure: Any) -> None:
             figure.savefig(beside, dpi=150)
 
 
-@contextlib.contextmanager
-def naming(path: pathlib.Path) -> Iterator[None]:
-    """Context in which an error of the system names this file."""
-    try:
-        yield
-    except OSError as error:
-        # Opening a file names it, reading it does not.
-        error.filename = error.filename or str(path)
-        raise
-
-
-def read_bytes(path: pathlib.Path) -> bytes:
-    """Returns the content of a file, or raises an `OSError` that names it."""
-    with naming(path):
-        return path.read_bytes()
-
-
 def load_model(path: str | os.PathLike) -> keras.Model:
     """Returns the model in a file, not compiled.
 
@@ -243,9 +226,8 @@ def locked(path: pathlib.Path, seconds: float = 0) -> Iterator[None]:
     such locks, the file itself counts. It is left behind by a killed process,
     and replaced by another one of the same machine.
     """
-    with naming(path):
-        lock = _acquire(path, seconds)
-        held = path.stat()
+    lock = _acquire(path, seconds)
+    held = path.stat()
     try:
         yield
     finally:

@@ -54,14 +54,6 @@ def test_an_error_leaves_all_as_it_was(tmp_path):
     assert os.listdir(tmp_path) == ["file.json"]
 
 
-def test_an_error_of_reading_names_the_file(tmp_path):
-    path = tmp_path / "a.keras"
-    # It is opened, and cannot be read.
-    path.symlink_to("/proc/self/mem")
-    with pytest.raises(OSError, match="a.keras"):
-        _files.read_bytes(path)
-
-
 # One process at a time, released however a process ends.
 
 # The process does without Keras, whose import takes seconds.

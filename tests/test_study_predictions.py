@@ -412,12 +412,3 @@ def test_a_threshold_needs_validation_images_and_two_classes(pets, tmp_path):
     task = study.Classification("mnist5k", threshold="sensitivity=0.95")
     with pytest.raises(ValueError, match="two classes. Received: threshold="):
         task.load(RECIPE)
-
-
-def test_few_classes_are_printed(tmp_path):
-    labels = np.repeat([0, 1], [12, 1])
-    results = judged(tmp_path, [guesses(labels=labels)], labels=labels)
-    assert "F1 score of each class" in str(results)
-    names = tuple(f"class {number}" for number in range(11))
-    many = judged(tmp_path, [guesses(classes=11)], names=names)
-    assert "F1 score of each class" not in str(many)

@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cbam_keras import _checks, _files
-from cbam_keras._terminal import Table, number_cell
+from cbam_keras._terminal import number_cell
 from cbam_keras.study.plans import measures
 from cbam_keras.study.plans.study import Run
-from cbam_keras.study.results.tables import DEVIATION
 from cbam_keras.study.running.outcomes import Outcome, described
 
 if TYPE_CHECKING:
     import pandas
 
-# Sentences name so many pairs of classes, and a table in the terminal has so
-# many classes and networks.
-MAX_PAIRS, MAX_CLASSES, MAX_NETWORKS = 3, 10, 4
+# Sentences name so many pairs of classes.
+MAX_PAIRS = 3
 # On fewer images a perfectly calibrated network has a large calibration error:
 # 8 % on 200, 24 % on 22.
 MANY_IMAGES = 1_000
@@ -359,23 +357,6 @@ def judged(results: Judged) -> "dict[str, pandas.DataFrame]":
     return frames
 
 
-def class_table(results: Judged) -> Table | None:
-    """Returns the F1 score of each class as a table, if that is small."""
-    sizes = len(results.class_names), len(results.tested)
-    if not 0 < sizes[1] <= MAX_NETWORKS or sizes[0] > MAX_CLASSES:
-        return None
-    rows: dict[str, dict[str, str]] = {}
-    for row in per_class(results).to_dict("records"):
-        cells = rows.setdefault(row["class"], {"class": row["class"]})
-        cells["images"] = f"{row['images']:,}"
-        label = results.labels.get(row["variant"], row["variant"])
-        cells[label] = mean_cell(row, "f1")
-    notes = [DEVIATION * (len(results.runs) > sizes[1])]
-    notes.append(describe_missing(results))
-    note = " ".join(filter(None, notes))
-    return Table("F1 score of each class (%)", [*rows.values()], note=note)
-
-
 def read_predictions(
     folder: pathlib.Path, outcome: Outcome, classes: int
 ) -> dict[str, Predictions] | None:
@@ -388,7 +369,7 @@ def read_predictions(
         return None
     path = folder / outcome.predictions
     try:
-        content = io.BytesIO(_files.read_bytes(path))
+        content = io.BytesIO(path.read_bytes())
     except FileNotFoundError:
         return None
     try:

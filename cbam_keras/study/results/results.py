@@ -416,8 +416,7 @@ class Results(_terminal.Tabular):
         several = len(self.planned_runs) > 1
         seeds = f", {self.seeds_in_words}" if several else ""
         title = f"Results in {self.output}{seeds}"
-        table = dataclasses.replace(self._table(), title=title)
-        return [x for x in (table, predictions.class_table(self)) if x]
+        return [dataclasses.replace(self._table(), title=title)]
 
     def latex(self) -> str:
         """Returns the table of networks for LaTeX, which needs booktabs.

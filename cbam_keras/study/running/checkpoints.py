@@ -115,7 +115,7 @@ def read_state(folder: pathlib.Path) -> State | None:
     """
     path = folder / STATE
     try:
-        state = State(**json.loads(_files.read_bytes(path)))
+        state = State(**json.loads(path.read_bytes()))
         # It names files that are written and deleted.
         if name_of(state.variant, state.run) != folder.name:
             raise ValueError(f"it is of {state.variant!r}, {state.run}")
@@ -195,7 +195,7 @@ def is_whole(path: pathlib.Path) -> bool:
     Keras raises the same errors for damage and where it cannot read.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(_files.read_bytes(path))) as archive:
+        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
             for name in ("config.json", "model.weights.h5"):
                 # Raises unless the checksum is right.
                 archive.read(name)

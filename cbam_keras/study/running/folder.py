@@ -372,7 +372,7 @@ def read_content(folder: pathlib.Path) -> _files.Json:
 def _read_study(folder):
     """Returns what `study.json` holds, of this version."""
     path = folder / STUDY
-    written = _files.read_bytes(path)
+    written = path.read_bytes()
     try:
         content = json.loads(written)
         if content["format"] != FORMAT:
