@@ -12,7 +12,6 @@ from cbam_keras.report.page import Figure, Page, Section
 from cbam_keras.study.results import figures
 from cbam_keras.study.results.predictions import (
     count_labels,
-    describe_confusion,
     describe_missing,
     judged,
     mean_and_deviation,
@@ -103,7 +102,6 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
     classes.add(tables["per_class"])
     confusion = Section(
         "Confusion",
-        texts=[describe_confusion(results, name) for name in names],
         figures=[
             draw(
                 f"confusion-{name}.png",

@@ -152,15 +152,6 @@ def load_state(folder: pathlib.Path) -> State | None:
         return None
 
 
-def signature_of(folder: pathlib.Path) -> tuple[int, ...]:
-    """Returns what differs once a state is written again."""
-    try:
-        status = (folder / STATE).stat()
-    except OSError:
-        return ()
-    return status.st_ino, status.st_mtime_ns, status.st_size
-
-
 def save_state(folder: pathlib.Path, state: State, **changed: Any) -> None:
     """Writes a changed state whole, then deletes what it does not name.
 
@@ -244,13 +235,11 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
     measure: Measure
     # It measures the validation images beside `fit`.
     validate: Callable[..., dict[str, float]]
-    on_epoch: Callable[[], object] = lambda: None
 
     def __post_init__(self):
         super().__init__()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.on_epoch()
         self.data.set_epoch(epoch)
         _seed_generators(self.recipe.seed, epoch)
         self.start = time.perf_counter()

@@ -46,7 +46,6 @@ from cbam_keras.study.running.checkpoints import (
     name_of,
     peek_state,
     read_state,
-    signature_of,
 )
 from cbam_keras.study.running.networks import without_names
 from cbam_keras.study.running.options import RunOptions
@@ -79,8 +78,6 @@ class StudyFolder:
         settings = study.settings_to_compare(describe(data))
         # It tells the failures of this call from those of earlier ones.
         self.call = secrets.token_hex(4)
-        # What states have told, as long as they are the same.
-        self._outcomes: dict[str, tuple[tuple, Outcome | None]] = {}
         self.content: _files.Json = {
             "format": FORMAT,
             "kind": study.kind,
@@ -158,20 +155,13 @@ class StudyFolder:
 
     def outcome(self, variant: str, run: Run) -> Outcome | None:
         """Returns how a training has ended, `None` if it is to be tried."""
-        place = self.place(variant, run)
-        signature = signature_of(place)
-        before = self._outcomes.get(place.name)
-        if before is None or before[0] != signature:
-            before = signature, self._outcome(peek_state(place))
-            self._outcomes[place.name] = before
-        return before[1]
-
-    def _outcome(self, state):
-        """Returns how a training has ended that is not to be tried again."""
-        outcome = state and state.outcome
-        if outcome and outcome.status in RETRIED and state.call != self.call:
+        state = peek_state(self.place(variant, run))
+        if state is None or state.outcome is None:
             return None
-        return outcome
+        is_tried_again = state.outcome.status in RETRIED
+        if is_tried_again and state.call != self.call:
+            return None
+        return state.outcome
 
     def add(self, **values: object) -> None:
         """Adds plain values to `study.json`, within `locked`."""

@@ -8,15 +8,13 @@ import contextlib
 import dataclasses
 import functools
 import math
-import os
-import zlib
 from collections.abc import Sequence
 from typing import cast
 
 import keras
 import numpy as np
 from keras import ops
-from numpy.lib.format import open_memmap, write_array_header_2_0
+from numpy.lib.format import write_array_header_2_0
 
 from cbam_keras import _files, _graph, _terminal
 from cbam_keras.data import SPLITS, Examples, ImageData, Rows, digest
@@ -323,21 +321,17 @@ def _places(data):
 
 
 def _compute(path, base, data, places):
-    """Writes the features of all images, followed by a checksum."""
+    """Writes the features of all images."""
     shape = (sum(map(len, places)), *base.output_shape[1:])
     size = 4e-9 * math.prod(shape)
     text = f"Frozen layers run once for each of {shape[0]:,} images"
     without = "cache=False (--no-cache) needs none"
     _terminal.say(f"{text}: {size:.2g} GB on disk; {without}")
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    checksum = 0
     with _files.replacing(path) as beside, beside.open("wb") as file:
         write_array_header_2_0(file, header)
         for part in _run(base, data, places):
-            content = part.tobytes()
-            checksum = zlib.crc32(content, checksum)
-            file.write(content)
-        file.write(checksum.to_bytes(4, "little"))
+            file.write(part.tobytes())
 
 
 def _load(path):
@@ -345,12 +339,7 @@ def _load(path):
     if not path.exists():
         return None
     try:
-        features = open_memmap(path, mode="r")
-        with path.open("rb") as file:
-            file.seek(-4, os.SEEK_END)
-            if int.from_bytes(file.read(), "little") == zlib.crc32(features):
-                return features
-        raise ValueError("its checksum is another")
+        return np.load(path, mmap_mode="r")
     except DAMAGE as error:
         _files.quarantine(path, error)
         return None
