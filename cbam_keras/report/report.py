@@ -203,7 +203,7 @@ def _add_data(page, folder, content):
         which = str(results.first_run)
         has_masks = (content["source"] or {}).get("masks")
         noun = "Pixels" if has_masks else "Images"
-        section.add(Table(f"{noun} of each class, {which}", rows))
+        section.tables.append(Table(f"{noun} of each class, {which}", rows))
     page.sections.append(section)
 
 
@@ -274,7 +274,7 @@ def _add_files(page, folder, content):
         if x.file or not x.finished
     ]
     section = Section("Files", texts=[OF_FILES])
-    section.add(Table("Networks by seed", rows))
+    section.tables.append(Table("Networks by seed", rows))
     page.sections += [section] * bool(rows)
 
 

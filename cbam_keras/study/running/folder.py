@@ -82,7 +82,7 @@ class StudyFolder:
             "format": FORMAT,
             "kind": study.kind,
             "command": None,
-            "settings": _comparable(settings),
+            "settings": as_written(settings, allow_nan=False),
             "seeds": list(study.seeds),
             "versions": versions(),
             "labels": {v.name: v.label for v in study.variants if v.label},
@@ -417,27 +417,19 @@ def describe(data: Data) -> _files.Json:
     return description
 
 
-def as_written(settings: Mapping[str, object]) -> _files.Json:
-    """Returns settings as they will read from a file, tuples as lists."""
-    return json.loads(json.dumps(settings, default=_plain))
+def as_written(
+    settings: Mapping[str, object], *, allow_nan: bool = True
+) -> _files.Json:
+    """Returns settings as they will read from a file, tuples as lists.
+
+    Those that a resumed run compares must be finite.
+    """
+    text = json.dumps(settings, default=_plain, allow_nan=allow_nan)
+    return json.loads(text)
 
 
 def _as_list(values):
     return None if values is None else np.asarray(values).tolist()
-
-
-def _comparable(settings):
-    """Returns settings as they will read, which a resumed run compares."""
-    text = json.dumps(settings, default=_plain)
-
-    def refuse(constant):
-        end = text.index(constant) + len(constant)
-        raise ValueError(
-            "The numbers in settings and options of a run must be finite. "
-            f"Received: {text[:end][-60:]}"
-        )
-
-    return json.loads(text, parse_constant=refuse)
 
 
 def _plain(value):

@@ -38,8 +38,6 @@ from cbam_keras.study.running.networks import (
 
 # So many images are computed at a time.
 BATCH = 32
-# So many networks are kept for further seeds.
-MOST_KEPT = 12
 
 
 @dataclasses.dataclass(eq=False)
@@ -245,9 +243,8 @@ class FrozenNetworks:
         # Other tasks may compile a network by its data, and the states of
         # random layers follow from how it is built.
         is_usual = type(study.task) is Classification
-        is_room = kept is not None or len(self._parts) < MOST_KEPT
         has_states = built.base is None or _graph.random_states(built.head)
-        if is_usual and is_room and not has_states:
+        if is_usual and not has_states:
             self._parts[variant.name] = built
         return built
 
