@@ -27,7 +27,6 @@ PLAIN = "none"
 # Hyperparameters in a few words.
 SHORT = {
     "attention": "{}",
-    "stages": "stages={}",
     "reduction_ratio": "r={}",
     "kernel_size": "k={}",
 }

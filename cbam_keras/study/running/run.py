@@ -31,10 +31,7 @@ from cbam_keras.study.running.checkpoints import (
     State,
     peek_state,
 )
-from cbam_keras.study.running.estimate import (
-    Cost,
-    Estimate,
-)
+from cbam_keras.study.running.estimate import Cost, Estimate
 from cbam_keras.study.running.folder import (
     RESULTS,
     StudyFolder,
