@@ -14,7 +14,7 @@ from typing import cast
 import keras
 import numpy as np
 from keras import ops
-from numpy.lib.format import write_array_header_2_0
+from numpy.lib.format import open_memmap, write_array_header_2_0
 
 from cbam_keras import _files, _graph, _terminal
 from cbam_keras.data import SPLITS, Examples, ImageData, Rows, digest
@@ -336,7 +336,7 @@ def _load(path):
     if not path.exists():
         return None
     try:
-        return np.load(path, mmap_mode="r")
+        return open_memmap(path, mode="r")
     except DAMAGE as error:
         _files.quarantine(path, error)
         return None
