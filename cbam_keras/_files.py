@@ -3,16 +3,12 @@
 import contextlib
 import contextvars
 import csv
-import datetime
 import errno
-import functools
 import json
 import os
 import pathlib
 import secrets
-import socket
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -39,8 +35,6 @@ LOCK = ".lock"
 AS_PDF = contextvars.ContextVar("AS_PDF", default=False)
 # Errors of a full disk or quota, and of a file that is too large.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Errors of file systems on which the operating system locks no files.
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
@@ -118,33 +112,13 @@ def write_figure(path: pathlib.Path, figure: Any) -> None:
             figure.savefig(beside, dpi=150)
 
 
-@contextlib.contextmanager
-def naming(path: pathlib.Path) -> Iterator[None]:
-    """Context in which an error of the system names this file."""
-    try:
-        yield
-    except OSError as error:
-        # Opening a file names it, reading it does not.
-        error.filename = error.filename or str(path)
-        raise
-
-
-def read_bytes(path: pathlib.Path) -> bytes:
-    """Returns the content of a file, or raises an `OSError` that names it."""
-    with naming(path):
-        return path.read_bytes()
-
-
 def load_model(path: str | os.PathLike) -> keras.Model:
     """Returns the model in a file, not compiled.
 
     Compiled, it would get an optimizer of layers that were frozen inside
     another layer, which its file does not say.
     """
-    with warnings.catch_warnings():
-        # KerasHub's tasks have an optimizer before they are compiled.
-        warnings.filterwarnings("ignore", "Skipping variable loading for")
-        return keras.saving.load_model(path, compile=False)
+    return keras.saving.load_model(path, compile=False)
 
 
 def quarantine(path: pathlib.Path, error: Exception) -> None:
@@ -219,17 +193,7 @@ class InUse(ValueError):
     """Another process holds a lock."""
 
     def __init__(self, path: pathlib.Path):
-        holder, is_certain = "another process", False
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            lock = json.loads(path.read_text())
-            holder = "process {process} on {host} since {since}".format(**lock)
-            is_certain = lock["host"] == socket.gethostname()
-        if not is_certain:
-            holder += (
-                " (if that runs no more and the file system has not noticed, "
-                f'delete "{path}")'
-            )
-        super().__init__(f'"{path}" is in use by {holder}')
+        super().__init__(f'"{path}" is in use by another process')
 
 
 @contextlib.contextmanager
@@ -239,13 +203,11 @@ def locked(path: pathlib.Path, seconds: float = 0) -> Iterator[None]:
     One that they hold for moments only is waited for, so many seconds.
 
     The operating system takes the lock from a process that ends, in whatever
-    way, also on network file systems that support `flock`. Where there are no
-    such locks, the file itself counts. It is left behind by a killed process,
-    and replaced by another one of the same machine.
+    way, also on network file systems that support `flock`. Others raise an
+    `OSError`.
     """
-    with naming(path):
-        lock = _acquire(path, seconds)
-        held = path.stat()
+    lock = _acquire(path, seconds)
+    held = path.stat()
     try:
         yield
     finally:
@@ -277,45 +239,21 @@ def is_locked(path: pathlib.Path) -> bool:
 def _acquire(path, seconds):
     """Returns the lock at a path, which this process holds now."""
     filelock = _checks.require("filelock", extra="plot")
-    holder = {
-        "process": os.getpid(),
-        "host": socket.gethostname(),
-        "since": f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}",
-    }
 
-    def sign(descriptor):
+    def check(descriptor):
         # The process before may have deleted the file after it was opened.
         if not os.path.samestat(os.fstat(descriptor), path.stat()):
             raise FileNotFoundError
-        # Only the message of an error needs it, so a full disk is no error.
-        with contextlib.suppress(OSError):
-            os.truncate(descriptor, 0)
-            os.write(descriptor, json.dumps(holder).encode())
 
     while True:
         path.parent.mkdir(exist_ok=True)
         # Another process may delete the folder, if it is empty.
         with contextlib.suppress(FileNotFoundError):
-            options = {"thread_local": False}
-            if _has_locks(path.parent):
-                lock = filelock.FileLock(path, on_acquired=sign, **options)
-            else:
-                lock = filelock.SoftFileLock(path, **options)
+            lock = filelock.FileLock(
+                path, on_acquired=check, thread_local=False
+            )
             try:
                 lock.acquire(timeout=seconds, poll_interval=0.02)
                 return lock
             except filelock.Timeout:
                 raise InUse(path) from None
-
-
-@functools.cache
-def _has_locks(folder):
-    """Returns whether the operating system locks files in a folder."""
-    filelock = _checks.require("filelock", extra="plot")
-    with tempfile.TemporaryFile(dir=folder) as file:
-        try:
-            return filelock.lock_descriptor(file.fileno(), blocking=False)
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            return False

@@ -142,13 +142,12 @@ def test_what_ends_a_command_is_told_in_one_line(
 # What is printed, and where.
 
 
-def test_a_warning_is_one_line_and_comes_once(handle, capsys):
+def test_a_warning_is_one_line(handle, capsys):
     def work(options):
-        for _ in range(3):
-            # What Python prints, unless pytest collects it.
-            warning = UserWarning("Few \x1b[2J steps.\nTrain longer")
-            text = warnings.formatwarning(warning, UserWarning, "script.py", 8)
-            sys.stderr.write(text)
+        # What Python prints, unless pytest collects it.
+        warning = UserWarning("Few \x1b[2J steps.\nTrain longer")
+        text = warnings.formatwarning(warning, UserWarning, "script.py", 8)
+        sys.stderr.write(text)
 
     handle(work)
     assert cli.main(["train"]) == 0

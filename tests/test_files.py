@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import pathlib
 import subprocess
@@ -54,25 +53,12 @@ def test_an_error_leaves_all_as_it_was(tmp_path):
     assert os.listdir(tmp_path) == ["file.json"]
 
 
-def test_an_error_of_reading_names_the_file(tmp_path):
-    path = tmp_path / "a.keras"
-    # It is opened, and cannot be read.
-    path.symlink_to("/proc/self/mem")
-    with pytest.raises(OSError, match="a.keras"):
-        _files.read_bytes(path)
-
-
 # One process at a time, released however a process ends.
 
 # The process does without Keras, whose import takes seconds.
 HOLDER = """
-import fcntl, pathlib, sys, time, types
+import pathlib, sys, time, types
 
-def unsupported(*_):
-    raise OSError(int(sys.argv[3]), "not supported")
-
-if len(sys.argv) > 3:
-    fcntl.flock = unsupported
 sys.modules["keras"] = types.SimpleNamespace(Model=None)
 package = sys.modules["cbam_keras"] = types.ModuleType("cbam_keras")
 package.__path__ = [sys.argv[1]]
@@ -91,11 +77,11 @@ def use(folder):
 
 
 @contextlib.contextmanager
-def held(lock, *arguments):
+def held(lock):
     """Gives a process that holds a lock, and is then killed."""
     package = pathlib.Path(_files.__file__).parent
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, package, lock, *arguments],
+        [sys.executable, "-c", HOLDER, package, lock],
         stdout=subprocess.PIPE,
     )
     with process:
@@ -107,13 +93,10 @@ def held(lock, *arguments):
 
 
 def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
-    with held(tmp_path / "lock") as process:
+    with held(tmp_path / "lock"):
         with pytest.raises(_files.InUse) as caught:
             use(tmp_path)
-    assert (
-        f"in use by process {process.pid} on {os.uname().nodename} since"
-    ) in str(caught.value)
-    assert "delete" not in str(caught.value)
+    assert str(tmp_path / "lock") in str(caught.value)
     # The file of the lock is still there.
     assert os.listdir(tmp_path) == ["lock"]
     use(tmp_path)
@@ -122,7 +105,7 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
 def test_a_lock_that_is_held_for_a_moment_is_waited_for(tmp_path):
     stack = contextlib.ExitStack()
     stack.enter_context(_files.locked(tmp_path / "lock"))
-    with pytest.raises(ValueError, match=f"process {os.getpid()} on"):
+    with pytest.raises(ValueError, match="in use by another process"):
         use(tmp_path)
     release = threading.Timer(0.1, stack.close)
     release.start()
@@ -132,24 +115,10 @@ def test_a_lock_that_is_held_for_a_moment_is_waited_for(tmp_path):
     use(tmp_path)
 
 
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
-def test_without_flock_the_file_counts(code, tmp_path, monkeypatch):
+def test_without_flock_nothing_is_locked(tmp_path, monkeypatch):
     def flock(*_):
-        raise OSError(code, "not supported")
+        raise OSError(errno.ENOSYS, "not supported")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with held(tmp_path / "lock", str(code)):
-        with pytest.raises(_files.InUse) as caught:
-            use(tmp_path)
-    assert f'delete "{tmp_path / "lock"}"' in str(caught.value)
-    # The file of a killed process of this machine is replaced.
-    with _files.locked(tmp_path / "lock", seconds=60):
-        pass
-    use(tmp_path)
-
-
-def test_a_lock_of_another_machine_may_be_left_behind(tmp_path):
-    holder = {"process": 1, "host": "node17", "since": "2026-01-01"}
-    (tmp_path / "lock").write_text(json.dumps(holder))
-    error = _files.InUse(tmp_path / "lock")
-    assert "process 1 on node17 since 2026-01-01 (if that runs no" in str(error)
+    with pytest.raises(OSError, match="not supported"):
+        use(tmp_path)

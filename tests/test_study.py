@@ -99,7 +99,7 @@ def test_a_folder_is_read_as_what_its_run_returned(ran):
         ({"settings": {"x": object()}}, TypeError, "must be plain values"),
         (
             {"variants": [study.Variant("a", narrow, {"x": [float("nan")]})]},
-            *(ValueError, 'must be finite. Received: .*"x": .NaN'),
+            *(ValueError, "Out of range float values are not JSON"),
         ),
         ({"seeds": 0}, ValueError, "`seeds` must be a positive integer"),
         ({"seeds": [1, 1]}, ValueError, "different ones. Received: seeds="),

@@ -202,12 +202,11 @@ def test_a_run_killed_while_features_are_written_resumes(cached, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*treated as missing")
-@pytest.mark.parametrize("damage", [lambda x: x[:-9], lambda x: x[:-9] + x[:9]])
-def test_damaged_features_are_computed_again(cached, tmp_path, runs, damage):
+def test_damaged_features_are_computed_again(cached, tmp_path, runs):
     with killed_at("-epoch-1.keras", tmp_path):
         study.run(planned(seeds=(0, 1)), tmp_path)
     (path,) = tmp_path.glob("features-*.npy")
-    path.write_bytes(damage(path.read_bytes()))
+    path.write_bytes(path.read_bytes()[:-9])
     # As a process leaves it that is killed while it writes features.
     for name in (path.name, "features-0123.npy"):
         (tmp_path / f".unfinished-0123abcd-{name}").write_bytes(b"half")

@@ -124,7 +124,7 @@ def test_a_run_is_not_overwritten_while_a_process_works_there(
     refused = []
 
     def overwrite():
-        with pytest.raises(ValueError, match="in use by process"):
+        with pytest.raises(ValueError, match="in use by another"):
             call(name, tmp_path / "run", overwrite=True)
         refused.append(name)
 
@@ -136,7 +136,7 @@ def test_a_run_is_not_overwritten_while_its_page_is_drawn(whole, tmp_path):
     output = shutil.copytree(whole("train")[0], tmp_path / "run")
     (output / "explain").mkdir()
     with _files.locked(output / "explain/.lock"):
-        with pytest.raises(ValueError, match="in use by process"):
+        with pytest.raises(ValueError, match="in use by another"):
             call("train", output, overwrite=True)
 
 
@@ -156,7 +156,7 @@ def test_processes_share_the_networks_of_a_run(
     assert weights(tmp_path / "run") == weights(output)
     assert len(trained) == 2 * len(weights(output))
     assert re.search(
-        "Waiting for .* in use by process", capsys.readouterr().out
+        "Waiting for .* in use by another", capsys.readouterr().out
     )
 
 

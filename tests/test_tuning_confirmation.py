@@ -253,7 +253,6 @@ def test_a_space_of_one_point_has_nothing_to_choose(quick, tmp_path):
     recipe = dataclasses.replace(ONE, seed=2**32 - 1)
     found = search(tmp_path, hypermodel, recipe=recipe)
     assert "No network without attention was confirmed" in found.verdict
-    assert "Only one configuration was tried." in found.verdict
     assert found.code.startswith("cbam_keras.CBAM(")
     # Seeds are numbers below 2**32.
     assert found.confirmation[0].seeds == (0,)

@@ -60,8 +60,8 @@ def test_tables_tell_the_trials(trained):
     assert {"units", "activation", "learning_rate"} <= set(rows[0])
     assert list(trained.to_dataframe()["val_accuracy"]) == accuracies
     text = str(trained)
-    first = next(line for line in text.splitlines() if line.startswith("│"))
-    assert int(first.split("│")[1]) == trained.ranked[0].number
+    *_, trials = trained.tables()
+    assert trials.rows[0]["trial"] == str(trained.ranked[0].number)
     assert "2 trials: 2 finished." in text
     assert f"best.keras: {trained.best.label}, validation accuracy" in text
 

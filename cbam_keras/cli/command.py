@@ -90,17 +90,14 @@ def _can_print():
 
 @contextlib.contextmanager
 def _plain_warnings(program):
-    """Context in which a warning is one line, and each text comes once."""
-    formatted, shown = warnings.formatwarning, set()
+    """Context in which a warning is one line."""
+    formatted = warnings.formatwarning
 
     def one_line(message, category, *where):
         if category is not UserWarning:
             return formatted(message, category, *where)
         message = _terminal.make_printable(message)
-        text = f"{program}: warning: {' '.join(message.split())}\n"
-        again = text in shown
-        shown.add(text)
-        return "" if again else text
+        return f"{program}: warning: {' '.join(message.split())}\n"
 
     warnings.formatwarning = one_line
     try:

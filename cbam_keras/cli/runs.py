@@ -13,13 +13,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from _cbam_keras_command.parser import Options
-from cbam_keras import (
-    _checks,
-    data,
-    report,
-    study,
-    tuning,
-)
+from cbam_keras import _checks, data, report, study, tuning
 from cbam_keras._terminal import say
 from cbam_keras.cli.arguments import import_object, progress_of
 from cbam_keras.study import (

@@ -12,7 +12,6 @@ from cbam_keras.report.page import Figure, Page, Section
 from cbam_keras.study.results import figures
 from cbam_keras.study.results.predictions import (
     count_labels,
-    describe_confusion,
     describe_missing,
     judged,
     mean_and_deviation,
@@ -93,17 +92,16 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
             means = mean_and_deviation(means, ["variant"]).to_dict("records")
             rows = [_cells(results, x) for x in means]
             title = f"At thresholds (%), mean over {seeds}"
-            curves.add(Table(title, rows, note=note))
-        curves.add(tables["thresholds"])
+            curves.tables.append(Table(title, rows, note=note))
+        curves.tables.append(tables["thresholds"])
     caption = "Means over seeds, and one deviation."
     curves.figures = [draw("roc.png", caption, figures.plot_roc, results)]
     classes = Section("Classes", texts=[BY_CLASS])
     if missing := describe_missing(results):
         page.warnings.append(missing)
-    classes.add(tables["per_class"])
+    classes.tables.append(tables["per_class"])
     confusion = Section(
         "Confusion",
-        texts=[describe_confusion(results, name) for name in names],
         figures=[
             draw(
                 f"confusion-{name}.png",

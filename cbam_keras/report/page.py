@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     import jinja2
 
 FOLDER = pathlib.Path(__file__).parent
-# Tables of more rows are shown on demand.
-MANY_ROWS = 40
 # With which figures are drawn, in dots per inch.
 DPI = 150
 
@@ -54,8 +52,7 @@ def _empty(kind):
 class Section:
     """A part of a page: texts, then tables, then figures.
 
-    `listings` are texts to be copied, by their titles, `folded` tables that are
-    shown on demand.
+    `listings` are texts to be copied, by their titles.
     """
 
     title: str
@@ -63,16 +60,9 @@ class Section:
     tables: list[Table] = _empty(list)
     listings: dict[str, str] = _empty(dict)
     figures: list[Figure] = _empty(list)
-    folded: list[Table] = _empty(list)
-
-    def add(self, table: Table) -> None:
-        """Adds a table, on demand if it is long."""
-        is_long = len(table.rows) > MANY_ROWS
-        (self.folded if is_long else self.tables).append(table)
 
     def __bool__(self) -> bool:
-        parts = self.texts, self.tables, self.listings, self.figures
-        return any((*parts, self.folded))
+        return any((self.texts, self.tables, self.listings, self.figures))
 
 
 @dataclasses.dataclass

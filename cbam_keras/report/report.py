@@ -203,7 +203,8 @@ def _add_data(page, folder, content):
         which = str(results.first_run)
         has_masks = (content["source"] or {}).get("masks")
         noun = "pixel" if has_masks else results.noun
-        section.add(Table(f"{noun.capitalize()}s of each class, {which}", rows))
+        title = f"{noun.capitalize()}s of each class, {which}"
+        section.tables.append(Table(title, rows))
     page.sections.append(section)
 
 
@@ -274,7 +275,7 @@ def _add_files(page, folder, content):
         if x.file or not x.finished
     ]
     section = Section("Files", texts=[OF_FILES])
-    section.add(Table("Networks by seed", rows))
+    section.tables.append(Table("Networks by seed", rows))
     page.sections += [section] * bool(rows)
 
 

@@ -87,6 +87,4 @@ def verdict(results: study.Ranking, unlearned: str) -> str:
         text = f"Chosen by {measure}: {row.label}. {said}"
         if _best(results) is not row:
             text += " With the new seeds no attention validates better."
-    if len(trials) == 1:
-        text += " Only one configuration was tried."
     return text

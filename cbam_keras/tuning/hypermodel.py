@@ -100,8 +100,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         comparison.network_of(model, weights, Recipe())
         if classes is not None:
             classes = _checks.positive_integer("classes", classes)
-        if input_shape is not None:
-            input_shape = _checked_shape(input_shape)
         self.input_shape = input_shape
         self.classes = classes
         self.model = model
@@ -268,17 +266,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             # KerasTuner mixes up two hyperparameters of one name.
             and name not in self.fixed.get(kind, {})
         ]
-
-
-def _checked_shape(shape):
-    is_shape = isinstance(shape, tuple | list) and len(shape) in (2, 3, 4)
-    if not is_shape or any(isinstance(side, str) for side in shape):
-        raise ValueError(
-            "`input_shape` must be the shape of an image, as (28, 28, 1), of a "
-            f"signal or a volume, or None. Received: input_shape={shape!r}. "
-            "The network is chosen by model="
-        )
-    return tuple(shape)
 
 
 def _default(name, options):

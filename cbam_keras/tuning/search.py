@@ -144,10 +144,6 @@ class Search:
         """The task of the trials, which are not measured on test images."""
         return self.test_task.on_validation()
 
-    def __getstate__(self) -> dict[str, object]:
-        # Each process loads the data itself.
-        return {k: v for k, v in vars(self).items() if k != "loaded"}
-
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds of the confirmation, other than that of the search."""

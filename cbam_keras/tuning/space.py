@@ -27,7 +27,6 @@ PLAIN = "none"
 # Hyperparameters in a few words.
 SHORT = {
     "attention": "{}",
-    "stages": "stages={}",
     "reduction_ratio": "r={}",
     "kernel_size": "k={}",
 }
@@ -104,8 +103,7 @@ def name_of(values: Values) -> str:
     text = label(values).replace(" ", "-")
     name = re.sub(r"[^\w.+=-]+|^\.|\.$", "-", text)
     cut = name.encode()[:MAX_NAME].decode(errors="ignore")
-    # A search writes files of this name itself.
-    if text == cut and text.casefold() != "best":
+    if text == cut:
         return name
     digest = hashlib.sha256(json.dumps([*values.items()]).encode()).hexdigest()
     return f"{cut}-{digest[:8]}"

@@ -20,8 +20,6 @@ from cbam_keras.study.running.outcomes import Outcome, described
 if TYPE_CHECKING:
     import pandas
 
-# Sentences name so many pairs of classes.
-MAX_PAIRS = 3
 # On fewer images a perfectly calibrated network has a large calibration error:
 # 8 % on 200, 24 % on 22.
 MANY_IMAGES = 1_000
@@ -266,28 +264,6 @@ def confusion(results: Judged, variant: str) -> "pandas.DataFrame":
     return pandas.DataFrame(matrix, pandas.Index(names, name="true"), names)
 
 
-def describe_confusion(results: Judged, variant: str) -> str:
-    """Returns which pairs of classes are confused most, in a sentence."""
-    seeds = {run.seed for run in results.tested[variant]}
-    matrix = confusion(results, variant).to_numpy() / len(seeds)
-    wrong, totals = matrix - np.diag(np.diag(matrix)), matrix.sum(axis=1)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_PAIRS]
-    pairs = [
-        f"{results.class_names[a]} taken for {results.class_names[b]} "
-        f"({_without_zero(wrong[a, b])} of {_without_zero(totals[a])} "
-        f"{results.noun}s)"
-        for a, b in zip(*np.unravel_index(order, wrong.shape), strict=True)
-        if wrong[a, b]
-    ]
-    label = results.labels.get(variant, variant)
-    listed = ", ".join(pairs) or "no classes"
-    return f"{label} most often confuses, on average over seeds: {listed}."
-
-
-def _without_zero(number: float) -> str:
-    return f"{number:,.1f}".removesuffix(".0")
-
-
 def calibration(results: Judged) -> "pandas.DataFrame":
     """Returns how well networks are calibrated, see `Results.calibration`."""
     pandas = _checks.require("pandas", extra="plot")
@@ -370,7 +346,7 @@ def read_predictions(
         return None
     path = folder / outcome.predictions
     try:
-        content = io.BytesIO(_files.read_bytes(path))
+        content = io.BytesIO(path.read_bytes())
     except FileNotFoundError:
         return None
     try:

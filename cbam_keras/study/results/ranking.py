@@ -24,8 +24,6 @@ from cbam_keras.study.running.folder import (
 )
 from cbam_keras.study.running.outcomes import Outcome
 
-# How many trials are printed.
-MAX_TRIALS = 20
 # The figures of a trial in JSON and data frames, in addition to its values.
 FIGURES = (
     *("message", "val_accuracy", "val_loss", "best_epoch", "epochs"),
@@ -245,15 +243,7 @@ class Ranking(Results):
         return [table for table in tables if table.rows]
 
     def _tables(self):
-        title = f"Best trials in {self.output}"
-        trials = Table(title, self._trial_cells()[:MAX_TRIALS])
-        tables = (trials, self._confirmation_table())
-        note = f"Measured on {self.tested_on}."
-        return [
-            dataclasses.replace(x, note=x.note and note)
-            for x in tables
-            if x.rows
-        ]
+        return self.tables()
 
     def _trial_cells(self):
         return [
@@ -299,9 +289,8 @@ class Ranking(Results):
         )
 
     def __str__(self) -> str:
-        lines = [*map(str, self._tables())]
-        lines.insert(1, self.trials_in_words)
-        lines.append(_terminal.wrap(self.verdict))
+        lines = [f"Search in {self.output}: {self.trials_in_words}"]
+        lines += [*map(str, self.tables()), _terminal.wrap(self.verdict)]
         if self.best:
             values = self.choice["best_network"]
             validated = self.measures[0]

@@ -115,7 +115,7 @@ def read_state(folder: pathlib.Path) -> State | None:
     """
     path = folder / STATE
     try:
-        state = State(**json.loads(_files.read_bytes(path)))
+        state = State(**json.loads(path.read_bytes()))
         # It names files that are written and deleted.
         if name_of(state.variant, state.run) != folder.name:
             raise ValueError(f"it is of {state.variant!r}, {state.run}")
@@ -152,15 +152,6 @@ def load_state(folder: pathlib.Path) -> State | None:
         return None
 
 
-def signature_of(folder: pathlib.Path) -> tuple[int, ...]:
-    """Returns what differs once a state is written again."""
-    try:
-        status = (folder / STATE).stat()
-    except OSError:
-        return ()
-    return status.st_ino, status.st_mtime_ns, status.st_size
-
-
 def save_state(folder: pathlib.Path, state: State, **changed: Any) -> None:
     """Writes a changed state whole, then deletes what it does not name.
 
@@ -195,7 +186,7 @@ def is_whole(path: pathlib.Path) -> bool:
     Keras raises the same errors for damage and where it cannot read.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(_files.read_bytes(path))) as archive:
+        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
             for name in ("config.json", "model.weights.h5"):
                 # Raises unless the checksum is right.
                 archive.read(name)
@@ -244,13 +235,11 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
     measure: Measure
     # It measures the validation images beside `fit`.
     validate: Callable[..., dict[str, float]]
-    on_epoch: Callable[[], object] = lambda: None
 
     def __post_init__(self):
         super().__init__()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.on_epoch()
         self.data.set_epoch(epoch)
         _seed_generators(self.recipe.seed, epoch)
         self.start = time.perf_counter()

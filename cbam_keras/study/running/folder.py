@@ -46,7 +46,6 @@ from cbam_keras.study.running.checkpoints import (
     name_of,
     peek_state,
     read_state,
-    signature_of,
 )
 from cbam_keras.study.running.networks import without_names
 from cbam_keras.study.running.options import RunOptions
@@ -79,13 +78,11 @@ class StudyFolder:
         settings = study.settings_to_compare(describe(data))
         # It tells the failures of this call from those of earlier ones.
         self.call = secrets.token_hex(4)
-        # What states have told, as long as they are the same.
-        self._outcomes: dict[str, tuple[tuple, Outcome | None]] = {}
         self.content: _files.Json = {
             "format": FORMAT,
             "kind": study.kind,
             "command": None,
-            "settings": _comparable(settings),
+            "settings": as_written(settings, allow_nan=False),
             "seeds": list(study.seeds),
             "versions": versions(),
             "labels": {v.name: v.label for v in study.variants if v.label},
@@ -158,20 +155,13 @@ class StudyFolder:
 
     def outcome(self, variant: str, run: Run) -> Outcome | None:
         """Returns how a training has ended, `None` if it is to be tried."""
-        place = self.place(variant, run)
-        signature = signature_of(place)
-        before = self._outcomes.get(place.name)
-        if before is None or before[0] != signature:
-            before = signature, self._outcome(peek_state(place))
-            self._outcomes[place.name] = before
-        return before[1]
-
-    def _outcome(self, state):
-        """Returns how a training has ended that is not to be tried again."""
-        outcome = state and state.outcome
-        if outcome and outcome.status in RETRIED and state.call != self.call:
+        state = peek_state(self.place(variant, run))
+        if state is None or state.outcome is None:
             return None
-        return outcome
+        is_tried_again = state.outcome.status in RETRIED
+        if is_tried_again and state.call != self.call:
+            return None
+        return state.outcome
 
     def add(self, **values: object) -> None:
         """Adds plain values to `study.json`, within `locked`."""
@@ -372,7 +362,7 @@ def read_content(folder: pathlib.Path) -> _files.Json:
 def _read_study(folder):
     """Returns what `study.json` holds, of this version."""
     path = folder / STUDY
-    written = _files.read_bytes(path)
+    written = path.read_bytes()
     try:
         content = json.loads(written)
         if content["format"] != FORMAT:
@@ -427,27 +417,19 @@ def describe(data: Data) -> _files.Json:
     return description
 
 
-def as_written(settings: Mapping[str, object]) -> _files.Json:
-    """Returns settings as they will read from a file, tuples as lists."""
-    return json.loads(json.dumps(settings, default=_plain))
+def as_written(
+    settings: Mapping[str, object], *, allow_nan: bool = True
+) -> _files.Json:
+    """Returns settings as they will read from a file, tuples as lists.
+
+    Those that a resumed run compares must be finite.
+    """
+    text = json.dumps(settings, default=_plain, allow_nan=allow_nan)
+    return json.loads(text)
 
 
 def _as_list(values):
     return None if values is None else np.asarray(values).tolist()
-
-
-def _comparable(settings):
-    """Returns settings as they will read, which a resumed run compares."""
-    text = json.dumps(settings, default=_plain)
-
-    def refuse(constant):
-        end = text.index(constant) + len(constant)
-        raise ValueError(
-            "The numbers in settings and options of a run must be finite. "
-            f"Received: {text[:end][-60:]}"
-        )
-
-    return json.loads(text, parse_constant=refuse)
 
 
 def _plain(value):

@@ -8,8 +8,6 @@ import contextlib
 import dataclasses
 import functools
 import math
-import os
-import zlib
 from collections.abc import Sequence
 from typing import cast
 
@@ -40,8 +38,6 @@ from cbam_keras.study.running.networks import (
 
 # So many images are computed at a time.
 BATCH = 32
-# So many networks are kept for further seeds.
-MOST_KEPT = 12
 
 
 @dataclasses.dataclass(eq=False)
@@ -247,11 +243,10 @@ class FrozenNetworks:
         # Other tasks may compile a network by its data, and the states of
         # random layers follow from how it is built.
         is_usual = type(study.task) is Classification
-        is_room = kept is not None or len(self._parts) < MOST_KEPT
         has_states = built.base is None or _graph.random_states(built.head)
         # What standardizes the data is another for each training split.
         is_own = getattr(data, "standardization", None) is not None
-        if is_usual and is_room and not has_states and not is_own:
+        if is_usual and not has_states and not is_own:
             self._parts[variant.name] = built
         return built
 
@@ -319,21 +314,17 @@ def _places(data):
 
 
 def _compute(path, base, data, places):
-    """Writes the features of all images, followed by a checksum."""
+    """Writes the features of all images."""
     shape = (sum(map(len, places)), *base.output_shape[1:])
     size = 4e-9 * math.prod(shape)
     text = f"Frozen layers run once for each of {shape[0]:,} images"
     without = "cache=False (--no-cache) needs none"
     _terminal.say(f"{text}: {size:.2g} GB on disk; {without}")
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    checksum = 0
     with _files.replacing(path) as beside, beside.open("wb") as file:
         write_array_header_2_0(file, header)
         for part in _run(base, data, places):
-            content = part.tobytes()
-            checksum = zlib.crc32(content, checksum)
-            file.write(content)
-        file.write(checksum.to_bytes(4, "little"))
+            file.write(part.tobytes())
 
 
 def _load(path):
@@ -341,12 +332,7 @@ def _load(path):
     if not path.exists():
         return None
     try:
-        features = open_memmap(path, mode="r")
-        with path.open("rb") as file:
-            file.seek(-4, os.SEEK_END)
-            if int.from_bytes(file.read(), "little") == zlib.crc32(features):
-                return features
-        raise ValueError("its checksum is another")
+        return open_memmap(path, mode="r")
     except DAMAGE as error:
         _files.quarantine(path, error)
         return None

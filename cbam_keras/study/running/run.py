@@ -31,10 +31,7 @@ from cbam_keras.study.running.checkpoints import (
     State,
     peek_state,
 )
-from cbam_keras.study.running.estimate import (
-    Cost,
-    Estimate,
-)
+from cbam_keras.study.running.estimate import Cost, Estimate
 from cbam_keras.study.running.folder import (
     RESULTS,
     StudyFolder,
@@ -272,10 +269,6 @@ def choose_workers(study: Study, data: Any) -> int:
     return most
 
 
-def _has_ended(begun):
-    return isinstance(begun, Outcome)
-
-
 @dataclasses.dataclass
 class Queue:
     """The networks of a study, trained in its output folder."""
@@ -289,7 +282,7 @@ class Queue:
 
     def __post_init__(self) -> None:
         self.frozen = FrozenNetworks(self.folder)
-        self._has_said_time = self._has_said_busy = False
+        self._has_said_busy = False
 
     @classmethod
     def of(
@@ -383,7 +376,6 @@ class Queue:
                 self.frozen,
                 title=self._title(variant, run),
                 callbacks=self.callbacks,
-                on_epoch=self._at_epoch,
                 is_timed=not self.is_worker
                 or bool(machine.accelerators(os.environ)),
             )
@@ -394,11 +386,6 @@ class Queue:
         several = f", {run}" if len(self.study.runs) > 1 else ""
         number = networks.index((variant, run)) + 1
         return f"{variant.name}{several} ({number} of {len(networks)})"
-
-    def _at_epoch(self):
-        # The first epoch is over, or another network knows how long they take.
-        if not self._has_said_time:
-            self.say_time_left()
 
     def progress(self) -> dict[str, Outcome | State | None]:
         """Returns how far each network is trained, by the names of folders."""
@@ -411,25 +398,15 @@ class Queue:
         }
 
     def say_time_left(self, workers: int = 1) -> None:
-        """Prints how long the missing networks take, by the epochs so far."""
-        recipe, begun = self.study.recipe_for(), self.progress().values()
-        histories = [x.history if x else [] for x in begun]
-        done = [len(x.history) if x else 0 for x in begun if not _has_ended(x)]
-        networks, left = len(done), recipe.total_epochs * len(done) - sum(done)
-        # The first epoch of a network compiles it.
-        starts = done.count(0)
-        first = [rows[0]["seconds"] for rows in histories if rows]
-        later = [row["seconds"] for rows in histories for row in rows[1:]]
-        if not first or left <= 0 or (left > starts and not later):
+        """Prints how long the missing networks take, by those that ended."""
+        begun = self.progress().values()
+        ended = [x for x in begun if isinstance(x, Outcome)]
+        if not (left := len(begun) - len(ended)) or not ended:
             return
-        time_left = starts * statistics.fmean(first)
-        time_left += (left - starts) * statistics.fmean(later or [0])
-        time_left *= math.ceil(networks / workers) / networks
-        words = _terminal.in_words(time_left)
-        which = f"{networks} networks" if networks > 1 else "one network"
-        about = "At most" if recipe.patience else "About"
-        _terminal.say(f"{about} {words} left for {which}")
-        self._has_said_time = True
+        seconds = statistics.fmean(x.seconds for x in ended)
+        words = _terminal.in_words(math.ceil(left / workers) * seconds)
+        which = f"{left} networks" if left > 1 else "one network"
+        _terminal.say(f"About {words} left for {which}")
 
     def check_end(self, results: Results) -> None:
         """Raises if no training finished, and warns of those that did not."""

@@ -68,7 +68,6 @@ def train_network(
     *,
     title: str = "",
     callbacks: Iterable[Callable[[], keras.callbacks.Callback]] = (),
-    on_epoch: Callable[[], object] = lambda: None,
     is_timed: bool = True,
 ) -> None:
     """Trains one network, from its last finished epoch on, and measures it.
@@ -78,7 +77,7 @@ def train_network(
     and a full disk are errors. A `title` is printed before the training.
     `frozen` keeps what frozen layers return for others.
     """
-    training = _Training(study, variant, state, data, folder, frozen, on_epoch)
+    training = _Training(study, variant, state, data, folder, frozen)
     # What becomes known of the outcome, whenever the training ends.
     fields: _files.Json = {"file": None, "device": name_device()}
     try:
@@ -122,8 +121,6 @@ class _Training:
     data: Data
     folder: pathlib.Path
     frozen: FrozenNetworks
-    # It is called when an epoch begins.
-    on_epoch: Callable[[], object]
     parts: Parts = dataclasses.field(init=False)
 
     @property
@@ -218,7 +215,6 @@ class _Training:
             self.folder,
             measure=self.measure,
             validate=self._validate,
-            on_epoch=self.on_epoch,
         )
         last = 0
         for stage in self.recipe.stages:

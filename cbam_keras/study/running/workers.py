@@ -288,23 +288,17 @@ class _Workers:
         _checks.warn(f"A network is tried again: {error}")
 
     def _print_progress(self):
-        """Prints a line for each new epoch, and each network that has ended."""
+        """Prints a line for each network that has ended."""
         known, self.known = self.known, self.queue.progress()
-        has_news = not any(x and x.history for x in known.values())
         for name, begun in self.known.items():
             before = known.get(name)
             if begun and begun.epochs > (before.epochs if before else 0):
                 self.failures = 0
-                row = begun.history[-1]
-                names = ("val_accuracy", "val_miou", "accuracy", "loss")
-                key = next(name for name in names if name in row)
-                say(f"{name}: epoch {row['epoch']:.0f}, {key} {row[key]:.4f}")
             is_end = isinstance(begun, Outcome)
             if is_end and not isinstance(before, Outcome):
-                self.failures, has_news = 0, True
+                self.failures = 0
                 say(f"{name}: {_result(begun)}")
-        if has_news:
-            self.queue.say_time_left(self.count)
+                self.queue.say_time_left(self.count)
 
     def _lost(self, error):
         text = str(error).strip() or type(error).__name__

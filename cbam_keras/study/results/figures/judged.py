@@ -1,6 +1,6 @@
 """Confusion matrices, ROC and reliability, drawn from predictions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,25 +71,10 @@ def roc(predictions: Predictions, index: int) -> np.ndarray:
     return right[np.searchsorted(wrong, GRID, side="right") - 1]
 
 
-def precision_recall(predictions: Predictions, index: int) -> np.ndarray:
-    """Returns the precision of a class at the recalls of `GRID`."""
-    metrics = _checks.require("sklearn.metrics", extra="plot")
-    scores = predictions.probabilities[:, index]
-    precision, recall, _ = metrics.precision_recall_curve(
-        predictions.labels == index, scores
-    )
-    # It is that of the next higher recall: lines between points would flatter.
-    return precision[np.searchsorted(-recall, -GRID, side="right") - 1]
-
-
-ROC = "False positive rate", "True positive rate"
-PRECISION = "Recall (sensitivity)", "Precision"
-
-
 def plot_roc(results: Judged) -> "style.Figure":
     """Draws ROC curves of each class against the others, with their band.
 
-    Of two classes that of the second, with its precision and recall.
+    Of two classes that of the second.
 
     Args:
         results: `study.Results` of classification.
@@ -98,39 +83,33 @@ def plot_roc(results: Judged) -> "style.Figure":
         A `matplotlib.figure.Figure`.
     """
     names = results.class_names
-    panels: list[tuple[str, int, tuple[str, str], Callable]] = [
-        (f"{name} against the others", index, ROC, roc)
+    panels = {
+        index: f"{name} against the others"
         for index, name in enumerate(names[:MAX_PANELS])
-    ]
+    }
     if len(names) == 2:
-        panels = [(f"ROC of {names[1]}", 1, ROC, roc)]
-        title_of_second = f"Precision and recall of {names[1]}"
-        panels.append((title_of_second, 1, PRECISION, precision_recall))
+        panels = {1: f"ROC of {names[1]}"}
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    side = 4.2 if len(panels) == 2 else 3.1
+    side = 4.2 if len(panels) == 1 else 3.1
     # Room for the names of panels, and for the legend.
     size = side * columns, (side + 0.6) * rows + 0.5
     figure = style.new_figure(*size, "ROC of test images")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, (heading, index, (x, y), curve) in zip(
-        grid, panels, strict=False
-    ):
+    for axes, (index, heading) in zip(grid, panels.items(), strict=False):
         for look, by_seed in _by_network(results):
             curves = [
-                curve(predictions, index)
+                roc(predictions, index)
                 for predictions in by_seed
                 if index in predictions.present and len(predictions.present) > 1
             ]
             if curves:
                 _draw_band(axes, GRID, curves, look)
-        axes.set(
-            xlabel=x, ylabel=y, xlim=(0, 1), ylim=(0, 1.02), aspect="equal"
-        )
+        axes.set(xlabel="False positive rate", ylabel="True positive rate")
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
         wrapped = style.wrap(heading, side, 10, 2)
         axes.set_title(wrapped, fontsize=10, parse_math=False)
-        if curve is roc:
-            axes.plot([0, 1], [0, 1], color="0.6", lw=1, ls=":", label="chance")
+        axes.plot([0, 1], [0, 1], color="0.6", lw=1, ls=":", label="chance")
         style.style_axes(axes, "both")
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
