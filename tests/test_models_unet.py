@@ -207,6 +207,11 @@ def other_format():
     return keras.Model(inputs, encoder()(layers.Permute((2, 3, 1))(inputs)))
 
 
+def resizing():
+    inputs = keras.Input((9, 9, 2))
+    return keras.Model(inputs, encoder()(layers.Resizing(8, 8)(inputs)))
+
+
 def wrapped():
     inputs = keras.Input((7, 8, 8, 2))
     frames = layers.TimeDistributed(encoder(), name="frames")
@@ -224,6 +229,7 @@ def wrapped():
         (several_inputs_and_outputs, {}, ValueError, "one input.* with 3"),
         (other_format, {}, ValueError, r'"channels_last".*\(None, 2, 8, 8\)'),
         (wrapped, {}, ValueError, r"several resol.*\['frames/"),
+        (resizing, {}, ValueError, 'not resize.*"resizing'),
         (
             encoder,
             {"decoder_widths": (8, 8, 8)},

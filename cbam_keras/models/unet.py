@@ -81,8 +81,8 @@ def UNet(
             the wrong type.
         ValueError: If `encoder` is not functional, has several inputs, feature
             maps of one resolution only, or another data format than
-            `keras.config`; if there is not one of `decoder_widths` for each
-            block.
+            `keras.config`, or resizes its input; if there is not one of
+            `decoder_widths` for each block.
 
     Example:
         >>> encoder = ResNet18(include_top=False, input_shape=(64, 64, 3))
@@ -222,6 +222,13 @@ def _find_resolutions(encoder):
             f'. Received: model "{encoder.name}" with input_shape='
             f"{image.shape}, whose last layer at each resolution "
             f"is {paths}. {graph.unreached()}"
+        )
+    resizing = [x for x in encoder.layers if isinstance(x, layers.Resizing)]
+    if resizing:
+        raise ValueError(
+            "`encoder` must not resize its images, since the classes are those "
+            f'of its input. Received: model "{encoder.name}" with layer '
+            f'"{resizing[0].name}". Resize images before'
         )
     nodes = dict(zip(graph.steps, _graph.nodes(encoder), strict=True))
     maps = [image, *(nodes[step].outputs[0] for step in last)]
