@@ -184,7 +184,8 @@ class Dataset:
     the seed that makes the images from it.
     """
 
-    splits: dict[str, Examples]
+    # `Examples`, of which masks, groups and others may be `None`.
+    splits: dict[str, Any]
     class_names: tuple[str, ...]
     fingerprint: str = ""
     shape: tuple[int, int] | None = None
