@@ -229,7 +229,6 @@ REFUSED = {
         b"image,label\n9/99.png,a\n"
     ),
     "URL.*https://a.b/99.png": b"image,label\nhttps://a.b/99.png,a\n",
-    "1 .dcm. pydicom reads .dcm: save": b"image,label\n0.dcm,a\n",
     'the label "a.b".*Other tasks': _labelled("a", "a|b"),
     'the label "a, b"': _labelled("a", "b", "c", "a, b"),
     "the label \"..b', 'a'": _labelled("a", ["b", "a"]),

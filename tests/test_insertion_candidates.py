@@ -209,7 +209,6 @@ WRONG = [
     ),
     (networks.mlp, {}, 'model "mlp".* no convolution'),
     (lambda: "ResNet50", {}, "`model` must be a functional keras.Model"),
-    (lambda: small, {}, r"functional keras.Model, as small\(...\) returns one"),
 ]
 
 

@@ -44,7 +44,7 @@ def test_weights_are_read_from_a_file(ending, options, saved, tmp_path):
 def test_checkpoints_of_pytorch_go_to_the_converter(tmp_path):
     path = tmp_path / "network.pth.tar"
     path.write_bytes(b"")
-    with pytest.raises(ValueError, match="that PyTorch or safetensors wrote"):
+    with pytest.raises(ValueError, match="written by PyTorch or safetensors"):
         tiny(weights=path)
 
 

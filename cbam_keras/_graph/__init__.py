@@ -43,9 +43,8 @@ from cbam_keras._graph.graph import (
 from cbam_keras._graph.heads import (
     as_probabilities,
     find_head,
-    find_meaning,
+    find_kind,
     kind_of_head,
-    loss_kind,
     without_activation,
 )
 from cbam_keras._graph.images import (

@@ -24,10 +24,6 @@ Instead = Mapping[int, tuple[keras.KerasTensor, Callable[[Tensor], Tensor]]]
 def require_model(name: str, model: object, kind: str = "keras.Model") -> None:
     """Raises unless `model` is a model."""
     if not isinstance(model, keras.Model):
-        # A layer, or a model of `tf_keras`, has a `call`.
-        if callable(model) and not hasattr(model, "call"):
-            word = getattr(model, "__name__", "it")
-            kind += f", as {word}(...) returns one"
         raise TypeError(
             f"`{name}` must be a {kind}. Received: {name} of type "
             f"{type(model).__name__}, {_checks.shown(model)}"

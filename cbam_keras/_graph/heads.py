@@ -56,13 +56,13 @@ def as_probabilities(outputs: np.ndarray, kind: str | None) -> np.ndarray:
     if kind == "labels":
         return np.exp(-np.logaddexp(0, -values))
     if values.shape[1] == 1:
-        is_known = kind is not None
+        is_known = kind in ("softmax", "sigmoid")
         first = 1 - values if is_known else np.zeros_like(values)
         values = np.hstack([first, values])
     else:
         sums = values.sum(axis=1)
         is_normalized = values.min() >= 0 and np.abs(sums - 1).max() < 1e-3
-        is_known = kind is not None or is_normalized
+        is_known = kind in ("softmax", "sigmoid") or is_normalized
     if is_known:
         return values
     powers = np.exp(values - values.max(axis=1, keepdims=True))
@@ -77,26 +77,23 @@ def kind_of_head(model: keras.Model) -> str | None:
     return find_head(graph, graph.outputs[0]).kind
 
 
-def find_meaning(model: keras.Model, kind: str | None) -> str:
-    """Returns `"classes"` or `"values"`, what a model of one output gives.
+def find_kind(model: keras.Model, head: str | None) -> str | None:
+    """Returns what a model of one output gives, as far as it is known.
 
-    Its last activation says so, which is of that `kind`, else the loss that
-    the model is compiled with. Where neither does it is `"unknown"`.
+    That is `head`, its last activation, if it has one. Otherwise the loss says
+    it: `"values"`, `"logits"` of classes, or of labels `"labels"` (logits) and
+    `"sigmoid"`.
     """
-    name, _ = _loss_of(model)
-    if kind or any(part in name for part in CLASS_LOSSES):
-        return "classes"
-    is_regression = any(part in name for part in VALUE_LOSSES)
-    return "values" if is_regression else "unknown"
-
-
-def loss_kind(model: keras.Model, kind: str | None) -> str | None:
-    """Returns the `kind` of the output, or what a loss of labels says."""
+    if head:
+        return head
     name, from_logits = _loss_of(model)
     is_binary = "binary" in name or "bce" in name
-    if kind or not is_binary or model.outputs[0].shape[-1] == 1:
-        return kind
-    return "labels" if from_logits else "sigmoid"
+    if is_binary and model.outputs[0].shape[-1] != 1:
+        return "labels" if from_logits else "sigmoid"
+    if any(part in name for part in CLASS_LOSSES):
+        return "logits"
+    is_regression = any(part in name for part in VALUE_LOSSES)
+    return "values" if is_regression else None
 
 
 def _loss_of(model):

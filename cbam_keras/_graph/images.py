@@ -31,13 +31,7 @@ def number_array(
     """
     if ops.is_tensor(value):
         value = ops.convert_to_numpy(value)
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(
-            f"`{name}` must be of one size: resize them, or give one at a "
-            "time. Received: several sizes"
-        ) from error
+    array = np.asarray(value)
     if array.dtype.kind not in ("buif" if booleans else "uif"):
         raise TypeError(
             f"`{name}` must be an array of numbers. Received: "

@@ -1,5 +1,6 @@
 """Random flips, shifts and crops of training images, and layers of Keras."""
 
+import contextlib
 import inspect
 import math
 import random
@@ -35,8 +36,6 @@ LOG_RATIO = math.log(4 / 3)
 TRIES = 10
 # Layers that leave less of the range of images were meant for another one.
 LEAST_RANGE = 0.1
-# The series of the exponential: `np.exp` rounds differently on other CPUs.
-EXPONENTIAL = [1 / math.factorial(power) for power in range(10, -1, -1)]
 
 
 def list_augmentations(augment: Any) -> tuple[Augmentation, ...]:
@@ -133,31 +132,40 @@ def apply_layers(
         shifted = masks.astype("float32") - ignore_index
         batch["segmentation_masks"] = np.expand_dims(shifted, axis)
     for layer in layers:
-        states = [
-            (state, rng.integers(2**31, size=2))
-            for state in _graph.random_states(layer)
-        ]
-        with (
-            _ONE_AT_A_TIME,
-            keras.device("cpu:0"),
-            # The layer sees these states in place of its own.
-            keras.StatelessScope(states),
-            _graph.same_randomness(),
-        ):
-            # `AugMix` draws from this generator.
-            random.seed(int(rng.integers(2**31)))
+        with _seeded(layer, rng):
             if masks is not None:
                 batch = layer(batch, training=True)
             else:
                 # Layers of the user need not take a mapping.
                 batch = {"images": layer(batch["images"], training=True)}
-        for name, value in batch.items():
-            # It is of one type, whatever the layer computes in.
-            batch[name] = keras.ops.convert_to_numpy(value).astype("float32")
+        # It is of one type, whatever the layer computes in.
+        batch = {
+            name: keras.ops.convert_to_numpy(value).astype("float32")
+            for name, value in batch.items()
+        }
     if masks is not None:
         shifted = np.squeeze(batch["segmentation_masks"], axis)
         masks = np.round(shifted) + ignore_index
     return batch["images"], masks
+
+
+@contextlib.contextmanager
+def _seeded(layer, rng):
+    """Lets a layer draw random numbers from `rng` alone, on the CPU."""
+    states = [
+        (state, rng.integers(2**31, size=2))
+        for state in _graph.random_states(layer)
+    ]
+    with (
+        _ONE_AT_A_TIME,
+        keras.device("cpu:0"),
+        # The layer sees these states in place of its own.
+        keras.StatelessScope(states),
+        _graph.same_randomness(),
+    ):
+        # `AugMix` draws from this generator.
+        random.seed(int(rng.integers(2**31)))
+        yield
 
 
 def draw_box(size: tuple[int, ...], draws: np.ndarray) -> tuple[int, ...]:
@@ -168,8 +176,7 @@ def draw_box(size: tuple[int, ...], draws: np.ndarray) -> tuple[int, ...]:
     """
     height, width = map(np.float32, size)
     area = height * width * (LEAST_AREA + (1 - LEAST_AREA) * draws[:, 0])
-    ratio = np.polyval(EXPONENTIAL, LOG_RATIO * (2 * draws[:, 1] - 1))
-    ratio = ratio.astype("float32")
+    ratio = np.exp(LOG_RATIO * (2 * draws[:, 1] - 1)).astype("float32")
     heights = np.round(np.sqrt(area / ratio))
     widths = np.round(np.sqrt(area * ratio))
     fits = (heights >= 1) & (heights <= height)

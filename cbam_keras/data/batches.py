@@ -19,7 +19,7 @@ from cbam_keras.data.augmentation import (
     make_layers,
 )
 from cbam_keras.data.decoding import get_threads, read_example
-from cbam_keras.data.examples import IGNORED, Examples
+from cbam_keras.data.examples import IGNORED
 from cbam_keras.data.kinds import INPUTS, inputs_of
 
 # Each use of random numbers has a number, so that no two share a seed. None is
@@ -43,7 +43,8 @@ class Batches(keras.utils.PyDataset):
     augmentation.
     """
 
-    examples: Examples
+    # `Examples`, of which masks, boxes and others may be `None`.
+    examples: Any
     batch_size: int
     size: tuple[int, int]
     channels: int

@@ -222,24 +222,7 @@ def _find_reason(item, error):
             return error.strerror
         case OSError() if error.errno is not None:
             raise _name_error(item, error) from error
-    return "damaged"
-
-
-def warn_of_damaged(dataset: Dataset) -> None:
-    """Warns of images that cannot be read, if there are others."""
-    sentences = []
-    if dataset.skipped:
-        reasons = describe_counts(dataset.damaged)
-        sentences.append(
-            f"{_checks.count(len(dataset.skipped), 'image')} ({reasons}) "
-            "could not be read and will be left out: "
-            f"{_checks.first_few(dataset.skipped)}"
-        )
-    # Without any image, an error gives this advice.
-    if dataset.advice and any(map(len, dataset.splits.values())):
-        sentences.append(f"Other files are left out: {dataset.advice}")
-    if sentences:
-        _checks.warn(". ".join(sentences))
+    return "damaged or of another format"
 
 
 def _open(item):
@@ -368,8 +351,8 @@ def read_all(
 def keep_readable(dataset: Dataset) -> Dataset:
     """Returns files of images that can be read, with shape and channels.
 
-    The others are `skipped`. The fingerprint is then of names and contents
-    too.
+    The others are left out with a warning. The fingerprint is then of names and
+    contents too.
     """
     splits, headers, skipped = {}, dict[str, Header](), list[str]()
     hashed, reasons = list[tuple[str, str]](), collections.Counter[str]()
@@ -387,6 +370,12 @@ def keep_readable(dataset: Dataset) -> Dataset:
                 hashed.append((name, head.content))
         is_read = [path in headers for path in examples.images]
         splits[split] = examples.take(np.flatnonzero(is_read))
+    if skipped:
+        _checks.warn(
+            f"{_checks.count(len(skipped), 'image')} "
+            f"({describe_counts(reasons)}) could not be read and will be left "
+            f"out: {_checks.first_few(skipped)}"
+        )
     readable = headers.values()
     shapes = {(head.height, head.width) for head in readable}
     is_grey = all(head.is_grey for head in readable)
@@ -402,9 +391,7 @@ def keep_readable(dataset: Dataset) -> Dataset:
         fingerprint=digest(dataset.fingerprint, hashed),
         shape=shapes.pop() if len(shapes) == 1 else None,
         channels=dataset.channels or (1 if is_grey else 3),
-        skipped=tuple(skipped),
         left_out={**dataset.left_out, **reasons},
-        damaged=reasons,
         headers=headers,
     )
 

@@ -71,15 +71,6 @@ class Scale(NamedTuple):
 # The class of pixels of no class, in masks that are loaded.
 IGNORED = 255
 
-# What reads files that are not images, by their endings.
-READERS = dict(
-    pair.split(":")
-    for pair in ".dcm:pydicom .dicom:pydicom .nii:nibabel .nii.gz:nibabel "
-    ".nrrd:SimpleITK .mha:SimpleITK .npy:NumPy .npz:NumPy .mat:SciPy .h5:h5py "
-    ".hdf5:h5py .nef:rawpy .cr2:rawpy .dng:rawpy .mp4:ffmpeg .avi:ffmpeg "
-    ".mov:ffmpeg .pdf:pdftoppm .heic:pillow-heif .heif:pillow-heif".split()
-)
-
 
 class Header(NamedTuple):
     """What is known of an image before it is used.
@@ -191,21 +182,19 @@ class Dataset:
     if they differ; `channels` those to decode to, 0 until known; `root` the
     folder of the files, if any; `grouped_by` the argument by which images stay
     together, if any; `remarks` are further notes, `leaks` what flatters
-    accuracy; `left_out` the numbers of files that are not read, by the reason,
-    `damaged` those of them that cannot be read, and `skipped` their names;
+    accuracy; `left_out` the numbers of files that are not read, by the reason;
     `headers` those of files by their paths; `draw` a function of what has been
     split, the name of the split and the seed that makes the images from it.
     """
 
-    splits: dict[str, Examples]
+    # `Examples`, of which masks, groups and others may be `None`.
+    splits: dict[str, Any]
     class_names: tuple[str, ...]
     fingerprint: str = ""
     kind: str = IMAGES
     shape: tuple[int, ...] | None = None
     channels: int = 0
-    skipped: tuple[str, ...] = ()
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    damaged: Mapping[str, int] = dataclasses.field(default_factory=dict)
     root: pathlib.Path | None = None
     grouped_by: str = ""
     remarks: tuple[str, ...] = ()
@@ -227,15 +216,6 @@ class Dataset:
     def noun(self) -> str:
         """What one example is called."""
         return NOUNS[self.kind]
-
-    @property
-    def advice(self) -> str:
-        """What reads files that are left out, as far as it is known."""
-        readers = [
-            f"{READERS[x]} reads {x}" for x in READERS if x in self.left_out
-        ]
-        save = ": save them as PNG, or pass arrays" if readers else ""
-        return ", ".join(readers) + save
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -239,10 +239,10 @@ def load(
               or from the current one. Rows that repeat an image stay in one
               split.
             - A dataset of TensorFlow Datasets, such as `"cifar10"`, with the
-              features "image" and "label". A folder of that name comes first,
-              unless `data_dir` is given. If its test labels are secret, the
-              split "validation" is tested on. `"fashion_mnist"` comes from
-              Keras, unless `data_dir` is given.
+              features "image" and "label", of at most 16 GiB. A folder of that
+              name comes first, unless `data_dir` is given. If its test labels
+              are secret, the split "validation" is tested on.
+              `"fashion_mnist"` comes from Keras, unless `data_dir` is given.
             Defaults to `"crowded_mnist"`.
         pattern: String, what the parts of paths below a folder mean, as
             `"{split}/{class}/*"` or `"{class}/{group}_*.jpg"`. Images of one

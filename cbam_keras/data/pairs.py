@@ -10,14 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cbam_keras import _checks
-from cbam_keras.data.decoding import ENDINGS, keep_readable
-from cbam_keras.data.examples import READERS, Dataset, describe_counts
+from cbam_keras.data.decoding import keep_readable
+from cbam_keras.data.examples import Dataset, describe_counts
 from cbam_keras.data.folders import (
     enter_folder,
-    find_ending,
     find_image_files,
     find_root,
-    find_visible,
     make_dataset,
 )
 from cbam_keras.data.layouts import (
@@ -51,8 +49,7 @@ def from_pairs(
     `images` and `masks` are patterns below it, or `masks` is another folder.
     """
     root = folder = find_root(data)
-    visible = find_visible(root, "**/*")
-    files = [x for x in visible if x.suffix.lower() in ENDINGS]
+    files = find_image_files(root, "**/*")
     patterns = [] if images is None else make_patterns(images, masks)
     if patterns:
         named = _match(root, files, patterns)
@@ -80,16 +77,13 @@ def from_pairs(
             f"Images or masks are left out: {describe_counts(left_out)}"
             + (f", as {names}" if any(alone) else "")
         )
-    for file in visible:
-        ending = find_ending(file.name)
-        left_out[ending] += ending in READERS
     rows = [
         {"split": "train", **named[0][path], "path": path, "mask": mask}
         for path, mask in pairs.items()
     ]
     splits = {row["split"] for row in rows}
     texts = [pattern.text for pattern in patterns]
-    dataset = make_dataset(rows, splits, (), +left_out, root, *texts)
+    dataset = make_dataset(rows, splits, (), left_out, root, *texts)
     return keep_readable(dataset)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.data.arrays import from_arrays, is_batches, load_fashion_mnist
-from cbam_keras.data.decoding import read_all, warn_of_damaged
+from cbam_keras.data.decoding import read_all
 from cbam_keras.data.digits import EMBEDDED, from_embedded
 from cbam_keras.data.examples import Dataset, Examples, describe_counts
 from cbam_keras.data.folders import from_folder, holds_arrays
@@ -170,7 +170,6 @@ class Source:
         yet. Files that cannot be read are left out, with a warning.
         """
         dataset = self._read()
-        warn_of_damaged(dataset)
         # Without any image, an error says why.
         if self.masks is not None and any(map(len, dataset.splits.values())):
             dataset = encode(dataset, self.masks)
@@ -236,8 +235,7 @@ class Source:
         if _is_path(self.data):
             received = f'data="{self.data}"'
         if dataset.left_out:
-            received += f" (left out: {describe_counts(dataset.left_out)}"
-            received += f". {dataset.advice})" if dataset.advice else ")"
+            received += f" (left out: {describe_counts(dataset.left_out)})"
         leaks: tuple[str, ...] = ()
         if folds is not None:
             dataset = pool(dataset)

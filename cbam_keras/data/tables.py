@@ -1,6 +1,7 @@
 """Tables of image files and their labels: CSV files and data frames."""
 
 import collections
+import dataclasses
 import os
 import pathlib
 import re
@@ -8,12 +9,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from cbam_keras import _checks
-from cbam_keras.data.decoding import ENDINGS, keep_readable
-from cbam_keras.data.examples import READERS, Dataset, Examples, digest
-from cbam_keras.data.folders import find_ending, name_splits
+from cbam_keras.data.decoding import ENDINGS
+from cbam_keras.data.examples import Dataset, digest
+from cbam_keras.data.folders import find_ending, make_dataset, name_splits
 from cbam_keras.data.splits import SPLITS, check_names
 
 # What columns are called, where no other name is given.
@@ -48,75 +47,73 @@ def from_table(
     splits = name_splits(map(str, tables))
     tables = {splits.get(str(x), x): table for x, table in tables.items()}
     check_names(tables)
-    left_out, remarks = collections.Counter[str](), dict[str, None]()
+    what = "mask" if of_masks else "label"
+    left_out, notes = collections.Counter[str](), dict[str, None]()
     parts, roots = [], []
     for split in (name for name in SPLITS if name in tables):
         frame, root = _read(tables[split])
         root = pathlib.Path(image_folder or root).expanduser().absolute()
         used = _find_columns(frame, columns, len(tables) > 1, of_masks)
-        unused = [str(x) for x in frame.columns if x not in used.values()]
-        if unused:
-            remarks[f"columns not used: {', '.join(unused)}"] = None
-        rows = pandas.DataFrame({x: frame[used[x]].map(_clean) for x in used})
-        rows = rows.dropna(subset=["image", "label"]).copy()
-        what = "mask" if of_masks else "label"
+        rows, remarks = _read_rows(frame, used, root, of_masks)
+        notes |= dict.fromkeys(remarks)
         left_out[f"without a {what}"] += len(frame) - len(rows)
-        endings = rows["image"].map(lambda name: find_ending(str(name)))
-        left_out.update(ending for ending in endings if ending in READERS)
-        rows = rows[~endings.isin([*READERS])].reset_index(drop=True)
-        for key in [*used][2:]:
-            remarks[f'{key}s by the column "{used[key]}"'] = None
-            rows[key] = _name_groups(key, used[key], rows[key])
         if "split" not in used:
             rows["split"] = split
-        rows["path"], remark = _locate(rows["image"], root)
-        remarks |= dict.fromkeys(filter(None, [remark]))
-        if of_masks:
-            rows["label"], _ = _locate(rows["label"], root)
-        elif isinstance(tables[split], str | os.PathLike):
+        if not of_masks and isinstance(tables[split], str | os.PathLike):
             # All values of a file are text.
             numbers = pandas.to_numeric(rows["label"], errors="coerce")
             rows["label"] = numbers if numbers.notna().all() else rows["label"]
         roots.append(root)
         parts.append(rows)
-    rows = pandas.concat(parts, ignore_index=True)
-    codes, values = np.zeros(len(rows), int), ()
-    if not of_masks:
+    rows, names = pandas.concat(parts, ignore_index=True), []
+    if of_masks:
+        rows["mask"] = rows["label"]
+    else:
         codes, values = _number_labels(rows["label"])
+        names = [*map(str, values)]
+        rows["class"] = [names[code] for code in codes]
     _check_single(rows, of_masks)
     copies = int(rows.duplicated(["path", "split"]).sum())
     if copies:
         note = f"{_checks.count(copies, 'row')} with the image of another one"
-        note += ", in the same split; class weights count each row"
-        remarks[note] = None
+        notes[f"{note}, in the same split; class weights count each row"] = None
     is_grouped = "group" in rows
+    # Rows of one image stay in one split, too.
     groups = rows["path"]
     if is_grouped:
         groups = rows.groupby("path")["group"].transform("first").fillna(groups)
-    masks = np.array(rows["label"], object) if of_masks else None
-    examples = Examples(
-        np.array(rows["path"], object),
-        codes.astype("int32"),
-        groups=np.array(groups, object),
-        masks=masks,
+    rows["group"] = groups
+    splits_used = {"train", *rows["split"]}
+    records = rows.to_dict("records")
+    dataset = make_dataset(records, splits_used, names, +left_out, roots[0])
+    hashed = [names, *rows.get("class", [])]
+    # Without groups these are paths, which differ between machines.
+    hashed += groups.tolist() if is_grouped else []
+    return dataclasses.replace(
+        dataset,
+        fingerprint=digest(dataset.fingerprint, *hashed),
+        grouped_by="group_column" if is_grouped else "",
+        remarks=tuple(notes),
     )
-    names = [*map(str, values)]
-    hashed = [*names, codes.tolist(), *([*groups] if is_grouped else [])]
-    return keep_readable(
-        Dataset(
-            splits={
-                split: examples.take(np.flatnonzero(rows["split"] == split))
-                for split in SPLITS
-                if split in {"train", *rows["split"]}
-            },
-            class_names=tuple(names),
-            fingerprint=digest(*hashed),
-            left_out=+left_out,
-            root=roots[0],
-            grouped_by="group_column" if is_grouped else "",
-            remarks=tuple(remarks),
-        )
-    )
+
+
+def _read_rows(frame, used, root, of_masks):
+    """Returns the rows with an image and a label, and notes on them.
+
+    The columns are called as we call them, with "path" in addition.
+    """
+    pandas = _checks.require("pandas", extra="plot")
+    unused = [str(x) for x in frame.columns if x not in used.values()]
+    notes = [f"columns not used: {', '.join(unused)}"] if unused else []
+    rows = pandas.DataFrame({x: frame[used[x]].map(_clean) for x in used})
+    rows = rows.dropna(subset=["image", "label"]).reset_index(drop=True)
+    for key in [x for x in used if x in ("split", "group")]:
+        notes.append(f'{key}s by the column "{used[key]}"')
+        rows[key] = _name_groups(key, used[key], rows[key])
+    rows["path"], note = _locate(rows["image"], root)
+    if of_masks:
+        rows["label"], _ = _locate(rows["label"], root)
+    return rows, [*notes, *filter(None, [note])]
 
 
 def _read(table):

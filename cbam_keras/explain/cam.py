@@ -105,8 +105,7 @@ def grad_cam(
     images = inputs[image]
     (explained,) = graph.outputs
     activation = _graph.find_head(graph, explained)
-    meaning = _graph.find_meaning(model, activation.kind)
-    kind = _graph.loss_kind(model, activation.kind)
+    kind = _graph.find_kind(model, activation.kind)
     count, axis, classes = len(images), None, None
     if not callable(class_index):
         rank = len(graph.positions or images.shape[2:]) + 2
@@ -114,11 +113,11 @@ def grad_cam(
             # There is a value per class at each position.
             axis = graph.channel_axis(explained)
         classes = class_indices(
-            class_index, count, model, explained, axis, meaning
+            class_index, count, model, explained, axis, kind == "values"
         )
         is_single = explained.shape[axis or 1] == 1
-        if meaning == "unknown" and is_single and classes is None:
-            meaning = "values"
+        if kind is None and is_single and classes is None:
+            kind = "values"
     target = find_target(graph, activation.logits, layer, axis is not None)
     maps: list[np.ndarray] = []
     flat = 0
@@ -134,7 +133,7 @@ def grad_cam(
                 _class_scores,
                 None if classes is None else classes[batch],
                 axis or 1,
-                meaning if meaning == "values" else kind,
+                kind,
             )
         features, gradient = _features_and_gradient(
             model, parts, score, graph, target, activation

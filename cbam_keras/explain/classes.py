@@ -103,12 +103,11 @@ def class_indices(
     model: keras.Model,
     output: keras.KerasTensor,
     axis: int | None = None,
-    meaning: str = "unknown",
+    is_regression: bool = False,
 ) -> np.ndarray | None:
     """Returns an index per image, or `None` for the predicted classes.
 
-    In an output that has positions, `axis` has the classes. The meaning of
-    the output is that of `_graph.find_meaning`.
+    In an output that has positions, `axis` has the classes.
     """
     shape = tuple(output.shape)
     if (axis is None and len(shape) != 2) or shape[axis or 1] is None:
@@ -119,7 +118,7 @@ def class_indices(
             "grad_cam a function of the output as `class_index`, which returns "
             "a score per image"
         )
-    size, is_regression = shape[axis or 1], meaning == "values"
+    size = shape[axis or 1]
     if class_index is None and not (is_regression and size > 1):
         return None
     # A single value is for two classes.
@@ -145,10 +144,9 @@ def _kind_of_classes(
 ) -> str | None:
     """Returns the kind of the output, or raises if it is not of classes."""
     (output,) = graph.outputs
-    kind = _graph.find_head(graph, output).kind
+    kind = _graph.find_kind(model, _graph.find_head(graph, output).kind)
     class_indices(None, count, model, output)
-    meaning = _graph.find_meaning(model, kind)
-    if meaning != "classes" and (meaning == "values" or output.shape[-1] == 1):
+    if kind == "values" or (kind is None and output.shape[-1] == 1):
         raise ValueError(
             f'`model` must give classes. Received: model "{model.name}" with a '
             f"linear output of shape {tuple(output.shape)}, whose loss is one "
@@ -156,4 +154,4 @@ def _kind_of_classes(
             'layers.Activation("sigmoid"), or compile it with '
             "keras.losses.BinaryCrossentropy(from_logits=True)"
         )
-    return _graph.loss_kind(model, kind)
+    return kind

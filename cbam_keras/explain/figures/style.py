@@ -174,7 +174,7 @@ class Grid:
     ):
         self.width, self.scale = width, scale
         # How `imshow` draws a map.
-        self.colors = {"cmap": scale.cmap, "norm": scale.norm}
+        self.colors: dict[str, Any] = {"cmap": scale.cmap, "norm": scale.norm}
         self.figure = new_figure(
             len(names) * width + BAR_ROOM,
             rows * sum(height + GAP for height in heights),

@@ -196,7 +196,7 @@ def probabilities_and_labels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the probability of each class, float64, and the labels."""
     outputs, labels = outputs_and_labels(model, batches)
-    kind = _graph.loss_kind(model, _graph.kind_of_head(model))
+    kind = _graph.find_kind(model, _graph.kind_of_head(model))
     return _graph.as_probabilities(outputs, kind), labels
 
 
