@@ -78,6 +78,7 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(
         ("train --seeds 0", "argument --seeds: invalid positive integer: '0'"),
         ("tune --confirm -1", "invalid integer from 0: '-1'"),
         ("train --data ./photos", "argument --data: there is no './photos'"),
+        ("train --data photos", "there is no folder 'photos'. Add --download"),
         ("train --augment flp", 'Did you mean "flip"?'),
         ("train --attention none,cbam", "Write several names with spaces"),
         ("train --model net.py", "Write MODULE:FUNCTION, as net:build"),

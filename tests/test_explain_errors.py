@@ -50,7 +50,7 @@ REFUSED = [
         {"layer": layers.Conv2D(4, 3, name="elsewhere")},
         "layer of the model ... 'elsewhere'",
     ),
-    ({"images": ["a/cat.jpg"]}, "array of numbers ... list of dtype <U9"),
+    ({"images": ["a/cat.jpg"]}, "list of dtype <U9. Read files, by keras.ut"),
     ({"images": [X[0], X[0, 1:]]}, "of one size: resize ... several sizes"),
     ({"layer": 3}, "name of a layer ... layer=3"),
 ]
