@@ -15,7 +15,7 @@ from test_packaging import PROJECT
 
 import cbam_keras
 from _cbam_keras_command.parser import build_parser
-from _cbam_keras_command.quiet import LEVEL, import_quietly
+from _cbam_keras_command.quiet import LEVEL, import_quietly, way_to_install
 from cbam_keras import cli
 from cbam_keras._terminal import say
 from cbam_keras.cli.command import HANDLERS
@@ -252,6 +252,8 @@ def test_a_missing_backend_is_said_in_one_sentence(command, tmp_path):
     (line,) = done.stderr.splitlines()
     assert "pip install 'cbam_keras[torch]' (in a clone" in line
     assert done.returncode == 2
+    unknown = ValueError("Unable to import backend : theano")
+    assert way_to_install(unknown).endswith("to one of tensorflow, jax, torch")
 
 
 @pytest.mark.skipif(
