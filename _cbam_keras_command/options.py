@@ -56,6 +56,7 @@ INSTEAD = {
 
 # One or several values, also of an option that is repeated.
 SEVERAL: dict[str, Any] = {"action": "extend", "nargs": "+"}
+EMBEDDED = ("mnist5k", "cluttered_mnist", "crowded_mnist", "fashion_mnist")
 # What the name of a dataset of TensorFlow Datasets may look like.
 DATASET = re.compile(r"(\w+:)?[a-z0-9_]+(/[\w.-]+)?(:[\w.*]+)?")
 
@@ -84,6 +85,15 @@ def existing(text: str) -> str:
 def dataset(text: str) -> str:
     """Returns what may be the name of a dataset, or a path that exists."""
     return text if DATASET.fullmatch(text) else existing(text)
+
+
+def is_there(data: str, data_dir: str | None) -> bool:
+    """Returns whether data may be read without a download."""
+    usual = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    prepared = os.path.join(data_dir or usual, data)
+    is_name = re.fullmatch("[a-z0-9_]+", data) and data not in EMBEDDED
+    paths = map(os.path.expanduser, (data, prepared))
+    return not is_name or any(map(os.path.exists, paths))
 
 
 def add_options(group: Any, texts: Mapping[str, str], **kind: Any) -> None:

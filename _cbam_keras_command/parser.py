@@ -28,6 +28,7 @@ from _cbam_keras_command.options import (
     add_run,
     add_training,
     existing,
+    is_there,
     positive,
     whole,
 )
@@ -112,7 +113,7 @@ class Parser(argparse.ArgumentParser):
         plain = {name.strip("-"): name for name in names}
         word = wrong[1].strip("-") if wrong else " "
         near = [x for x in plain if word == re.sub(r"(\w)\w*-?", r"\1", x)]
-        near += difflib.get_close_matches(word, plain, 1)
+        near += difflib.get_close_matches(word.lower(), plain, 1)
         hint = f'. Did you mean "{plain[near[0]]}"?' if near else ""
         for mistake, instead in INSTEAD.items():
             if wrong and re.fullmatch(mistake, wrong[1]):
@@ -122,9 +123,17 @@ class Parser(argparse.ArgumentParser):
 
 def parse(arguments: Sequence[str]) -> Options:
     """Returns what the words of a command line ask for."""
-    return build_parser().parse_args(
+    parser = build_parser()
+    options = parser.parse_args(
         arguments or ["--help"], Options(arguments=arguments)
     )
+    if "data" in options and not options.download:
+        if not is_there(options.data, options.data_dir):
+            parser.error(
+                f"argument --data: there is no folder {options.data!r}. Add "
+                "--download for a dataset of TensorFlow Datasets"
+            )
+    return options
 
 
 def build_parser() -> Parser:

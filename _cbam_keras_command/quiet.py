@@ -44,16 +44,18 @@ def import_quietly() -> None:
 
                 # Looks for GPUs, and logs if there are none.
                 tf.config.list_physical_devices()
-    except ModuleNotFoundError as error:
+    except (ModuleNotFoundError, ValueError) as error:
         if not (way := way_to_install(error)):
             raise
         print(f"cbam-keras: {way}", file=sys.stderr)
         sys.exit(2)
 
 
-def way_to_install(error: ModuleNotFoundError) -> str:
+def way_to_install(error: Exception) -> str:
     """Returns what to do if Keras lacks its backend, as a sentence."""
-    if error.name not in BACKENDS:
+    if str(error).startswith("Unable to import backend"):
+        return f"{error}. Set KERAS_BACKEND to one of {', '.join(BACKENDS)}"
+    if not isinstance(error, ImportError) or error.name not in BACKENDS:
         return ""
     return (
         f"Keras needs {error.name}, which is not installed: pip install "

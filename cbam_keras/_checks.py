@@ -24,10 +24,12 @@ LONGEST = 200
 # Common mistakes: the argument and its value, as patterns, and what to do.
 NEXT_STEPS = (
     ("ratio|reduction|r", ".*", "Write reduction_ratio={}"),
+    ("reduction_ratio", r"\{.*", "Write CBAM(**options)"),
+    ("reduction_ratio", "an array.*", "Write CBAM()(x): call the layer on it"),
     ("kernel_size", r"[(\[].*", "It is one number, the side of a square"),
     (
         "kernel_size",
-        r"\d+",
+        r"8|\d\d+",
         "The first argument of CBAM is the reduction ratio, the second the "
         "kernel size. It reads the channels from its input",
     ),
@@ -37,6 +39,11 @@ NEXT_STEPS = (
         "Load the file first: keras.saving.load_model({})",
     ),
     ("model|networks", r"\(?(an )?array.*", "Models come before images"),
+    (
+        "images",
+        r"\[?'.*",
+        "Read files, by keras.utils.img_to_array(keras.utils.load_img(path))",
+    ),
     ("attention", "'.*,.*'", "Give several as a list of names"),
 )
 

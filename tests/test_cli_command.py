@@ -15,7 +15,7 @@ from test_packaging import PROJECT
 
 import cbam_keras
 from _cbam_keras_command.parser import build_parser
-from _cbam_keras_command.quiet import LEVEL, import_quietly
+from _cbam_keras_command.quiet import LEVEL, import_quietly, way_to_install
 from cbam_keras import cli
 from cbam_keras._terminal import say
 from cbam_keras.cli.command import HANDLERS
@@ -74,6 +74,7 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(
         ("train --seeds 0", "argument --seeds: invalid positive integer: '0'"),
         ("tune --confirm -1", "invalid integer from 0: '-1'"),
         ("train --data ./photos", "argument --data: there is no './photos'"),
+        ("train --data photos", "there is no folder 'photos'. Add --download"),
         ("train --augment flp", 'Did you mean "flip"?'),
         ("train --attention none,cbam", "Write several names with spaces"),
         ("train --model net.py", "Write MODULE:FUNCTION, as net:build"),
@@ -246,6 +247,8 @@ def test_a_missing_backend_is_said_in_one_sentence(command, tmp_path):
     (line,) = done.stderr.splitlines()
     assert "pip install 'cbam_keras[torch]' (in a clone" in line
     assert done.returncode == 2
+    unknown = ValueError("Unable to import backend : theano")
+    assert way_to_install(unknown).endswith("to one of tensorflow, jax, torch")
 
 
 @pytest.mark.skipif(

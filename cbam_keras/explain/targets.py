@@ -125,9 +125,9 @@ def _named(graph, layer):
             f"layer={layer!r}"
         )
     if not named:
-        name = getattr(layer, "name", layer)
+        name, hint = getattr(layer, "name", layer), graph.unreached()
         raise ValueError(
             "`layer` must be a layer of the model, or its name. Received: "
-            f"layer={name!r}. {graph.unreached()}"
+            f"layer={name!r}{'. ' * bool(hint)}{hint}"
         )
     return named

@@ -67,6 +67,7 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
         for name, build in BUILDERS.items()
     },
 }
+NETWORKS = _checks.Named(NETWORKS)
 # Networks with weights for ImageNet, with the names of their functions.
 PRETRAINED: dict[str, Callable[..., keras.Model]] = {
     "EfficientNetLite0": EfficientNetLite0,

@@ -171,4 +171,4 @@ def _tables_4_and_5():
             )
 
 
-PRESETS: dict[str, Preset] = {row.name: row for row in _tables_4_and_5()}
+PRESETS = _checks.Named({row.name: row for row in _tables_4_and_5()})
