@@ -124,21 +124,13 @@ def test_networks_by_name_are_for_signals_and_volumes(name, shape, options):
     assert model.output_shape == (None, 2)
 
 
-def masked(data):
-    signal = keras.Input(data.input_shape)
-    x = layers.GlobalAveragePooling1D()(layers.Masking()(signal))
-    return keras.Model(signal, layers.Dense(2)(x))
-
-
 @pytest.mark.parametrize(
     ("given", "model", "options", "message"),
     [
         (VECTORS, "tiny", {}, "Vectors and .* need a function of `attention`"),
         (BOTH, "resnet18", {}, "several inputs need a function of `attention`"),
         (VECTORS, "MobileNet", {}, "are for images .* data of shape .7,."),
-        (numbers(4, 4, 4, 1), "mobilenet", {}, "DepthwiseConv3D, which there"),
         (BOTH, linear, {}, r"must take inputs of shape .*'signal': \(12, 2\)"),
-        (SIGNALS, masked, {"kind": "signals"}, "with Masking standardize=Fal"),
     ],
 )
 def test_networks_that_do_not_suit_the_data_are_refused(

@@ -41,7 +41,7 @@ from cbam_keras.data.examples import (
     describe_counts,
     digest,
 )
-from cbam_keras.data.kinds import IMAGES, NOUNS, kind_of
+from cbam_keras.data.kinds import IMAGES, kind_of, noun_of
 from cbam_keras.data.layouts import LayoutError
 from cbam_keras.data.loading import (
     Given,

@@ -94,7 +94,7 @@ class Source:
             )
         _checks.boolean("download", self.download)
         _checks.boolean("standardize", self.standardize)
-        _checks.one_of("kind", self.kind, (None, *KINDS.values()))
+        _checks.one_of("kind", self.kind, (None, *KINDS))
         origin = self.origin
         arrays = tuple | list | Mapping | str | os.PathLike
         is_known = isinstance(self.data, arrays) or is_batches(self.data)
