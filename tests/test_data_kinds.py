@@ -59,7 +59,7 @@ def test_arrays_of_any_rank_are_data(given, options, kind, input_shape):
         (BOTH, {"augment": keras.layers.GaussianNoise(1)}, "are for images"),
         (numbers(7), {"image_size": 8}, "`image_size` and .* are for images"),
         (numbers(7) * np.nan, {}, "infinite values in 40 vectors"),
-        (BOTH | {"age": [1, 2]}, {}, r"all of one length N.*'age': \(2,\)"),
+        (BOTH | {"age": [1, 2]}, {}, r"all of one length N.*'age': \(2, 1\)"),
         (BOTH | {"age": ["old"] * 40}, {}, "no numbers"),
     ],
 )

@@ -83,3 +83,21 @@ def choose_kind(examples: np.ndarray, kind: str | None) -> str:
             f"C). Received: an array {examples.shape} of {examples.dtype}"
         )
     return IMAGES
+
+
+def measure_channels(
+    examples: np.ndarray, kind: str
+) -> dict[str, tuple[list[float], list[float]]]:
+    """Returns mean and variance of each channel, as float32, by the input."""
+    measured = {}
+    for name, values in inputs_of(examples, kind).items():
+        if values.ndim == 4:
+            # Images in [0, 255] stay as they are.
+            continue
+        axes = tuple(range(values.ndim - 1))
+        mean = values.mean(axes, dtype="float64").astype("float32")
+        variance = values.var(axes, dtype="float64").astype("float32")
+        # A channel that is constant is not divided.
+        variance[values.min(axes) == values.max(axes)] = 1
+        measured[name] = mean.tolist(), variance.tolist()
+    return measured

@@ -18,12 +18,11 @@ from cbam_keras.data.kinds import (
     INPUTS,
     inputs_of,
     kind_of,
+    measure_channels,
     noun_of,
     shape_of,
 )
-from cbam_keras.data.masks import Masks
-from cbam_keras.data.pairs import make_patterns
-from cbam_keras.data.source import Source, refuse_removed
+from cbam_keras.data.source import Source, refuse_removed, source_of_masks
 from cbam_keras.data.splits import SPLITS
 
 # The size to which images of different sizes are resized, as on ImageNet.
@@ -445,46 +444,6 @@ def load_masks(
     )
 
 
-def source_of_masks(
-    data: Given = None,
-    masks: Given = None,
-    *,
-    images: Given = None,
-    class_names: Sequence[str] | None = None,
-    colors: Any = None,
-    ignore_index: int | None = None,
-    mask_column: str | None = None,
-    **options: Any,
-) -> Source:
-    """Returns the source of these arguments of `load_masks`."""
-    refuse_removed(options)
-    if data is None:
-        data, images = images, None
-    folder = masks if isinstance(masks, str | os.PathLike) else None
-    is_path = isinstance(data, str | os.PathLike)
-    source = Source(
-        data if is_path or masks is None else (data, masks),
-        masks=Masks(folder, class_names, colors, ignore_index, images),
-        label_column=mask_column,
-        **options,
-    )
-    is_folder = source.origin == "folder"
-    is_mixed = (masks is not folder) if is_path else is_folder
-    has_patterns = images is not None or "{" in str(folder)
-    if is_mixed or not is_folder and (folder is not None or has_patterns):
-        raise ValueError(
-            "`masks` must be a folder or a pattern if `data` is a folder, and "
-            "be left out for a table, batches and pairs; `images` is a pattern "
-            "for folders. Received: "
-            f"data={data if is_path else type(data).__name__!r}, "
-            f"masks={folder if masks is folder else type(masks).__name__!r}, "
-            f"images={_checks.shown(images)}"
-        )
-    if has_patterns:
-        make_patterns(images, folder)
-    return source
-
-
 def load_source(
     source: Source,
     batch_size: int | None,
@@ -541,7 +500,7 @@ def load_source(
         input_shape = shape_of(train.images)
     standardization = None
     if source.standardize and not is_images:
-        standardization = _measure_channels(train.images, dataset.kind)
+        standardization = measure_channels(train.images, dataset.kind)
     notes = ("standardized by channel, by the training split",)
     positions = size if source.masks is not None else ()
     splits = {}
@@ -588,22 +547,6 @@ def load_source(
         ignore_index=None if source.masks is None else IGNORED,
         standardization=standardization,
     )
-
-
-def _measure_channels(examples, kind):
-    """Returns mean and variance of each channel, as float32, by the input."""
-    measured = {}
-    for name, values in inputs_of(examples, kind).items():
-        if values.ndim == 4:
-            # Images in [0, 255] stay as they are.
-            continue
-        axes = tuple(range(values.ndim - 1))
-        mean = values.mean(axes, dtype="float64").astype("float32")
-        variance = values.var(axes, dtype="float64").astype("float32")
-        # A channel that is constant is not divided.
-        variance[values.min(axes) == values.max(axes)] = 1
-        measured[name] = mean.tolist(), variance.tolist()
-    return measured
 
 
 def _measure_commonest(dataset, folds):
