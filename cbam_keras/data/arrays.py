@@ -106,7 +106,7 @@ def read_arrays(dataset: Dataset, kind: str | None) -> Dataset:
     pairs = {}
     for split, examples in dataset.splits.items():
         paths = [*examples.images]
-        arrays = [*map_in_threads(_read_array, paths, f"Reading {split}")]
+        arrays = [*map_in_threads(np.load, paths, f"Reading {split}")]
         shapes = {x.shape: path for x, path in zip(arrays, paths, strict=True)}
         if len(shapes) != 1:
             names = [f"{dataset.name_of(shapes[x])} {x}" for x in shapes]
@@ -128,14 +128,6 @@ def read_arrays(dataset: Dataset, kind: str | None) -> Dataset:
         fingerprint=digest(dataset.fingerprint, made.fingerprint),
         **{x: getattr(made, x) for x in ("kind", "shape", "channels")},
     )
-
-
-def _read_array(path):
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        error.add_note(f'It is the file "{path}"')
-        raise
 
 
 def _make_dataset(pairs, names, of_masks=False, kind=None):
