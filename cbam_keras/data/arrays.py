@@ -15,15 +15,14 @@ from cbam_keras import _checks
 from cbam_keras.data.decoding import map_in_threads
 from cbam_keras.data.examples import Dataset, Examples, Scale, digest
 from cbam_keras.data.kinds import (
-    FORMS,
     IMAGES,
     INPUTS,
     KINDS,
-    NOUNS,
-    add_channels,
     as_array,
     choose_kind,
     inputs_of,
+    kind_of,
+    noun_of,
     shape_of,
 )
 from cbam_keras.data.splits import SPLITS, check_names
@@ -107,14 +106,13 @@ def read_arrays(dataset: Dataset, kind: str | None) -> Dataset:
     pairs = {}
     for split, examples in dataset.splits.items():
         paths = [*examples.images]
-        arrays = [*map_in_threads(_read_array, paths, f"Reading {split}")]
+        arrays = [*map_in_threads(np.load, paths, f"Reading {split}")]
         shapes = {x.shape: path for x, path in zip(arrays, paths, strict=True)}
         if len(shapes) != 1:
             names = [f"{dataset.name_of(shapes[x])} {x}" for x in shapes]
             raise ValueError(
-                "The files of `pattern` must hold arrays of one shape, and "
-                f'each split some. Received: {len(paths)} files for "{split}", '
-                f"{_checks.first_few(names)}"
+                "The files of `pattern` must be arrays of one shape. For "
+                f'"{split}" received: {_checks.first_few(names) or "none"}'
             )
         pairs[split] = np.stack(arrays), examples.labels
     made = _make_dataset(pairs, dataset.class_names, kind=kind)
@@ -132,23 +130,14 @@ def read_arrays(dataset: Dataset, kind: str | None) -> Dataset:
     )
 
 
-def _read_array(path):
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        error.add_note(f'It is the file "{path}", which should be an array')
-        raise
-
-
 def _make_dataset(pairs, names, of_masks=False, kind=None):
     """Returns pairs of examples and labels, by their split, as a dataset."""
     checked = {
         name: _check_pair(name, x, of_masks) for name, x in pairs.items()
     }
     kind = choose_kind(checked["train"][0], kind)
-    scale = None
-    if kind == IMAGES:
-        scale = Scale.of(map(_find_range, checked.values()))
+    are_images = kind == IMAGES
+    scale = Scale.of(map(_find_range, checked.values())) if are_images else None
     if scale and scale.lowest >= 0 and scale.highest <= 255:
         scale = None
     splits = {
@@ -264,22 +253,24 @@ def _check_pair(split, arrays, of_masks):
 
 def _make_examples(split, arrays, scale, of_masks, kind):
     images, labels = arrays
-    images = add_channels(images, kind)
+    if kind_of((*images.shape[1:], 1)) == kind:
+        images = images[..., None]
     check = _find_problem_of_masks if of_masks else _find_problem_of_labels
     if problem := _find_problem(images, scale, kind) or check(images, labels):
+        form = KINDS.get(kind, "(N, ...) by name")
         expected = "an integer from 0 for the class of each, (N,) or (N, 1)"
         if of_masks:
             expected = "masks, (N, H, W) or colors (N, H, W, 3)"
         raise ValueError(
-            f"Data must be {kind} {FORMS[kind]} and {expected}. Received: "
+            f"Data must be {kind} {form} and {expected}. Received: "
             f"{kind} {images.shape} of {images.dtype} and "
             f"{'masks' if of_masks else 'labels'} {labels.shape} of "
             f'{labels.dtype} for the split "{split}": {problem}'
         )
+    if kind not in (IMAGES, INPUTS):
+        images = images.astype("float32")
     if kind != IMAGES:
-        labels = labels.ravel().astype("int32")
-        is_one = images.dtype.names is None
-        return Examples(images.astype("float32") if is_one else images, labels)
+        return Examples(images, labels.ravel().astype("int32"))
     if scale is not None and images.dtype != "uint8":
         images = np.stack([*map(scale.apply, images)])
     whole = images.astype("uint8", copy=False)
@@ -295,7 +286,7 @@ def _make_examples(split, arrays, scale, of_masks, kind):
 def _find_problem(images, scale, kind):
     """Returns what is wrong with examples and how to mend it, if anything."""
     inputs = inputs_of(images, kind)
-    fits = kind == INPUTS or KINDS.get(images.ndim - 1) == kind
+    fits = kind in (INPUTS, kind_of(images.shape[1:]))
     if not fits or any(
         not x.size or x.dtype.kind not in "iuf" for x in inputs.values()
     ):
@@ -305,7 +296,7 @@ def _find_problem(images, scale, kind):
         lowest, highest = x.min(), x.max()
         if not np.isfinite([lowest, highest]).all():
             bad = ~np.isfinite(x).all(axis=tuple(range(1, x.ndim)))
-            counted = _checks.count(bad.sum(), NOUNS[kind])
+            counted = _checks.count(bad.sum(), noun_of(kind))
             return f"NaN or infinite values in {counted}"
     if kind != IMAGES:
         return None
