@@ -1,5 +1,9 @@
 """Values of the layers against the formulas, in NumPy."""
 
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -344,3 +348,16 @@ def test_a_single_unit_is_not_normalized():
     layer = GlobalContext()
     layer.build((None, 9, 16))
     assert layer.squeeze[0].shape == (16, 2)
+
+
+@pytest.mark.every_backend
+def test_gradients_of_maxima_stay_right_where_features_are_computed_again():
+    # XLA may do so, with other roundings: then none of them is the maximum.
+    script = pathlib.Path(__file__).with_name("unoptimized_script.py")
+    done = subprocess.run(
+        [sys.executable, script], check=True, stdout=subprocess.PIPE, text=True
+    )
+    slopes = np.array([line.split() for line in done.stdout.splitlines()])
+    by_gradient, by_differences = slopes.astype("float64").T
+    assert len(slopes) == 5
+    np.testing.assert_allclose(by_gradient, by_differences, rtol=1e-5)

@@ -68,6 +68,10 @@ def convolve(maps, kernel, dilation_rate):
     return convolved.movedim(1, rank + 1)
 
 
+def maximum(x, axis, keepdims):
+    return torch.amax(x, axis, keepdim=keepdims)
+
+
 def _convolve_compiled(maps, kernel, dilation_rate):
     """Convolves by a product per row of the kernel.
 
