@@ -8,7 +8,7 @@ one, measured on two cores at (16, 56, 56, 256).
 import torch
 from torch.nn import functional
 
-from cbam_keras.layers._fused import private, rows
+from cbam_keras.layers._fused import contract, private, rows
 from cbam_keras.layers._fused.contract import Pooled
 
 _CONVOLUTIONS = functional.conv1d, functional.conv2d, functional.conv3d
@@ -35,10 +35,12 @@ def supports(x):
 
 
 def needs_gradient(x, weights, training):
-    # A compiler takes the gradient itself, and fuses what that needs.
+    # A compiler takes the gradient itself, and fuses what that needs. Small
+    # batches take longer in Python than in passes over them.
     return (
         training is not False
         and not _compiles()
+        and (x.numel() > contract.SMALL_BATCH or _autocasts(x))
         and torch.is_grad_enabled()
         and any(tensor.requires_grad for tensor in (x, *weights))
     )
@@ -190,7 +192,8 @@ def pool(x, gate_map, axis, pool_types, dtype, with_argmax):
 
 
 def scale(product, gate_map, x):
-    if product is x or product.requires_grad or _compiles():
+    is_kept = product.requires_grad or gate_map.requires_grad
+    if product is x or is_kept or _compiles():
         return product * gate_map
     return product.mul_(gate_map)
 
@@ -254,6 +257,11 @@ def _weighted_sum(x, gate_map, axis):
 def _compiles():
     """Whether `torch.compile` is at work, and not an export."""
     return torch.compiler.is_compiling() and not _is_exporting()
+
+
+def _autocasts(x):
+    """Whether single operations would compute in other types."""
+    return torch.is_autocast_enabled(x.device.type)
 
 
 def _on_cpu(x):
