@@ -116,7 +116,6 @@ def skip_marked(items, marker, is_available, reason):
 def passes_at_any_size(monkeypatch):
     """Lets small features take the passes, too."""
     monkeypatch.setattr(contract, "SMALL", 0)
-    monkeypatch.setattr(contract, "SMALL_BATCH", 0)
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,21 @@
 import keras
 from keras import ops
 
-from cbam_keras.layers._fused import maximum
+from cbam_keras.layers._fused.decorator import PASSES
+
+
+def maximum(x, axis, keepdims=False):
+    """Returns the maximum over an axis, or over several that are adjacent.
+
+    A backend's own gradient divides by the number of elements that are equal to
+    the maximum. XLA may compute them again, with other roundings: then none is,
+    and the gradient is NaN. So where XLA compiles, one of the greatest elements
+    has all of it, as in fused attention and in the authors' code. Elsewhere
+    those that are equal share it, which is faster.
+    """
+    if PASSES is None or isinstance(x, keras.KerasTensor):
+        return ops.amax(x, axis=axis, keepdims=keepdims)
+    return PASSES.maximum(x, axis, keepdims)
 
 
 def scale_for_squares(x, axis):

@@ -3,7 +3,6 @@
 - `decorator`: `fused`, which a layer puts on its `call`.
 - `convolution`: `convolve`, the convolution of the spatial gate.
 - `rows`: the same by its rows.
-- `maximum`: `maximum`, with a gradient that no compiler breaks.
 - `operation`: the gates of a layer as one operation, forward and backward.
 - `contract`: its formulas, and what a backend supplies for it.
 - `tensorflow_passes`, `jax_passes`, `torch_passes`: one backend each.
@@ -12,6 +11,5 @@
 
 from cbam_keras.layers._fused.convolution import convolve
 from cbam_keras.layers._fused.decorator import fused
-from cbam_keras.layers._fused.maximum import maximum
 
-__all__ = ["convolve", "fused", "maximum"]
+__all__ = ["convolve", "fused"]

@@ -48,11 +48,6 @@ Tensor = Any
 # more values than this. `python -m benchmarks startup` measures both.
 SMALL = 2**14
 
-# For batches of up to this many values, PyTorch takes longer to call a custom
-# gradient than to pass over them: of a CBAM with 32 images of 8x8x32, 3.3 ms
-# of a CPU in place of 2.8, and with 32 images of 16x16x32, 5.5 in place of 7.5.
-SMALL_BATCH = 2**17
-
 
 class Pooled(NamedTuple):
     """The pools of a gate over one axis, each of the pooled shape or `None`.
@@ -117,9 +112,8 @@ class Backward(Protocol):
 class Passes(Protocol):
     """What the module of a backend defines, in this order.
 
-    Also `reshape(x, shape)` and `cast(x, dtype)` of the backend, and
-    `convolve` and `maximum`, which do what `convolution.convolve` and
-    `maximum.maximum` say.
+    Also `reshape(x, shape)` and `cast(x, dtype)` of the backend, `convolve`,
+    which does what `convolution.convolve` says, and `maximum`, that of `pools`.
     """
 
     Backward: Callable[[Tensor, Tensor], Any]

@@ -61,7 +61,6 @@ def _maximum_jvp(axis, keepdims, primals, tangents):
     shape = contract.pooled_as_one(x.shape, axis)
     argmax = jnp.argmax(x.reshape(shape), 1, keepdims=True)
     index = lax.broadcasted_iota("int32", shape, 1)
-    # XLA does not fuse an element that is taken by its index.
     taken = jnp.where(index == argmax, dx.reshape(shape), 0).sum(1)
     return largest, taken.reshape(largest.shape)
 

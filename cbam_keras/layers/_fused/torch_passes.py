@@ -35,12 +35,13 @@ def supports(x):
 
 
 def needs_gradient(x, weights, training):
-    # A compiler takes the gradient itself, and fuses what that needs. Small
-    # batches take longer in Python than in passes over them.
+    autocasts = torch.is_autocast_enabled(x.device.type)
+    # A compiler takes the gradient itself, and fuses what that needs. Of eight
+    # small images, single operations take less time than a call of ours.
     return (
         training is not False
         and not _compiles()
-        and (x.numel() > contract.SMALL_BATCH or _autocasts(x))
+        and (x.numel() > 8 * contract.SMALL or autocasts)
         and torch.is_grad_enabled()
         and any(tensor.requires_grad for tensor in (x, *weights))
     )
@@ -192,8 +193,7 @@ def pool(x, gate_map, axis, pool_types, dtype, with_argmax):
 
 
 def scale(product, gate_map, x):
-    is_kept = product.requires_grad or gate_map.requires_grad
-    if product is x or is_kept or _compiles():
+    if product is x or product.requires_grad or _compiles():
         return product * gate_map
     return product.mul_(gate_map)
 
@@ -257,11 +257,6 @@ def _weighted_sum(x, gate_map, axis):
 def _compiles():
     """Whether `torch.compile` is at work, and not an export."""
     return torch.compiler.is_compiling() and not _is_exporting()
-
-
-def _autocasts(x):
-    """Whether single operations would compute in other types."""
-    return torch.is_autocast_enabled(x.device.type)
 
 
 def _on_cpu(x):
