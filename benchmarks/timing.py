@@ -9,7 +9,7 @@ import numpy as np
 WARM_UP = 2
 
 
-def by_turns(functions, repeats):
+def by_turns(functions, repeats, clock=time.perf_counter):
     """Returns the median and two percentiles of the seconds of each function.
 
     Each round calls all of them, so that other load on the machine affects
@@ -24,9 +24,9 @@ def by_turns(functions, repeats):
     for _ in range(repeats):
         shuffled.shuffle(order)
         for name in order:
-            start = time.perf_counter()
+            start = clock()
             functions[name]()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return {
         name: {
             "median": statistics.median(each),
@@ -37,7 +37,7 @@ def by_turns(functions, repeats):
     }
 
 
-def compared(functions, repeats):
+def compared(functions, repeats, clock=time.perf_counter):
     """Returns the times of functions, and what they add to the first.
 
     Args:
@@ -45,9 +45,10 @@ def compared(functions, repeats):
             kind, as `("training", "cbam")`. The first kind of each is what
             the others are compared with.
         repeats: Positive integer, the number of rounds.
+        clock: Function that returns the present second.
     """
     rows, bases = [], {}
-    for (what, kind), row in by_turns(functions, repeats).items():
+    for (what, kind), row in by_turns(functions, repeats, clock).items():
         base = bases.setdefault(what, row["median"])
         added, ratio = row["median"] - base, row["median"] / base
         more = {"added": added, "ratio": ratio}

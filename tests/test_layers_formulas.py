@@ -1,15 +1,24 @@
 """Values of the layers against the formulas, in NumPy."""
 
+import math
+import os
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 from layer_checks import (
     LAYERS,
+    MODES,
     assert_close,
     built,
+    call_and_gradients,
     gradients,
     output,
     random_input,
+    randomize,
     to_numpy,
 )
 from numpy_reference import (
@@ -33,8 +42,10 @@ from cbam_keras import (
     SimAM,
     SpatialAttention,
     SqueezeExcite,
+    TripletAttention,
 )
 from cbam_keras.layers.pools import pool
+from cbam_keras.layers.triplet_attention import PLANES
 
 SHAPE = (2, 7, 5, 16)
 ACTIVATIONS = {"relu": relu, "linear": np.asarray, "sigmoid": sigmoid}
@@ -344,3 +355,70 @@ def test_a_single_unit_is_not_normalized():
     layer = GlobalContext()
     layer.build((None, 9, 16))
     assert layer.squeeze[0].shape == (16, 2)
+
+
+def triplet_map(layer, x):
+    """Returns the mean of the gates, each normalized by its batch."""
+    gates = []
+    for plane, order in PLANES.items():
+        pools = {
+            "kernel": values(layer.kernels[plane]),
+            "pools": ("max", "avg"),
+        }
+        logits = spatial_logits(x.transpose(order), **pools)
+        moments = logits.mean(), logits.var()
+        parts = map(values, layer.batch_norms[plane].trainable_variables)
+        gates.append(sigmoid(batch_norm(logits, *parts, *moments)))
+        gates[-1] = gates[-1].transpose(order)
+    return sum(gates) / 3
+
+
+def slopes(layer, map_of):
+    """Returns two slopes of a layer that follows a batch normalization.
+
+    One is that of the gradient, one that of central differences in NumPy.
+    """
+    norm = keras.layers.BatchNormalization(center=False, scale=False)
+    inputs = keras.Input(SHAPE[1:])
+    # With a mask, a layer takes the formula.
+    mask = keras.ops.ones_like(inputs[..., 0], "bool")
+    network = randomize(keras.Model(inputs, layer(norm(inputs), mask=mask)))
+    x, weighting, step = (random_input(SHAPE, seed=seed) for seed in range(3))
+    _, gradients = call_and_gradients(network, x, weighting, True, MODES[-1])
+
+    def total(x):
+        mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        features = batch_norm(x, 1, 0, mean, variance, norm.epsilon)
+        return (features * map_of(layer, features) * weighting).sum()
+
+    moved = [
+        total(x + sign * 1e-6 * step.astype("float64")) for sign in (1, -1)
+    ]
+    return (gradients[0] * step).sum(), (moved[0] - moved[1]) / 2e-6
+
+
+MAPS = {
+    ChannelAttention: channel_map,
+    SpatialAttention: spatial_map,
+    CBAM: lambda layer, x: math.prod(cbam_maps(layer, x)),
+    TripletAttention: triplet_map,
+}
+
+
+SCRIPT = """import sys
+sys.path.append("tests")
+from test_layers_formulas import MAPS, assert_close, slopes
+for kind, map_of in MAPS.items():
+    assert_close(*slopes(kind(), map_of), rtol=1e-4)
+"""
+
+
+@pytest.mark.every_backend
+def test_gradients_stay_right_where_xla_computes_features_again():
+    # It does without optimizations. None of them equals their maximum then.
+    subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env=os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        cwd=pathlib.Path(__file__).parents[1],
+        check=True,
+    )

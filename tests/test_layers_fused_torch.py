@@ -26,7 +26,10 @@ from layer_checks import (
 from cbam_keras import CBAM, ChannelAttention
 
 skip_unless("torch")
-pytestmark = pytest.mark.every_backend
+pytestmark = [
+    pytest.mark.every_backend,
+    pytest.mark.usefixtures("passes_at_any_size"),
+]
 
 
 def torch_results(layer, kind):

@@ -3,6 +3,22 @@
 import keras
 from keras import ops
 
+from cbam_keras.layers._fused.decorator import PASSES
+
+
+def maximum(x, axis, keepdims=False):
+    """Returns the maximum over an axis, or over several that are adjacent.
+
+    A backend's own gradient divides by the number of elements that are equal to
+    the maximum. XLA may compute them again, with other roundings: then none is,
+    and the gradient is NaN. So where XLA compiles, one of the greatest elements
+    has all of it, as in fused attention and in the authors' code. Elsewhere
+    those that are equal share it, which is faster.
+    """
+    if PASSES is None or isinstance(x, keras.KerasTensor):
+        return ops.amax(x, axis=axis, keepdims=keepdims)
+    return PASSES.maximum(x, axis, keepdims)
+
 
 def scale_for_squares(x, axis):
     """Returns what to multiply `x` by, so that a sum of squares is finite.
@@ -11,7 +27,7 @@ def scale_for_squares(x, axis):
     """
     is_double = keras.backend.standardize_dtype(x.dtype) == "float64"
     bits = 1024 if is_double else 128
-    largest = _max_pool(ops.abs(x), axis, keepdims=True)
+    largest = maximum(ops.abs(x), axis, keepdims=True)
     return ops.where(
         largest > 2.0 ** (3 * bits // 8),
         ops.full_like(largest, 2.0 ** (-5 * bits // 8)),
@@ -40,16 +56,10 @@ def _avg_pool(x, axis, keepdims):
     return total / ops.cast(size, "float64")
 
 
-def _max_pool(x, axis, keepdims):
-    # On TensorFlow, `ops.amax` refuses an empty batch, whose sum is as empty.
-    reduce = ops.sum if x.shape[0] == 0 else ops.amax
-    return reduce(x, axis=axis, keepdims=keepdims)
-
-
 # The pools that `pool_types` may name.
 POOLS = {
     "avg": _avg_pool,
-    "max": _max_pool,
+    "max": maximum,
     "lp": _lp_pool,
     "lse": ops.logsumexp,
 }
@@ -77,5 +87,5 @@ def pool(x, pool_type, axis, dtype, keepdims=False, mask=None):
         return ops.where(count > 0, pooled, ops.zeros_like(pooled))
     if pool_type == "max":
         # A maximum is exact in any precision: cast the small result.
-        return ops.cast(_max_pool(x, axis, keepdims), dtype)
+        return ops.cast(maximum(x, axis, keepdims), dtype)
     return POOLS[pool_type](ops.cast(x, dtype), axis=axis, keepdims=keepdims)

@@ -112,8 +112,8 @@ class Backward(Protocol):
 class Passes(Protocol):
     """What the module of a backend defines, in this order.
 
-    Also `reshape(x, shape)` and `cast(x, dtype)` of the backend, and
-    `convolve`, which does what `convolution.convolve` says.
+    Also `reshape(x, shape)` and `cast(x, dtype)` of the backend, `convolve`,
+    which does what `convolution.convolve` says, and `maximum`, that of `pools`.
     """
 
     Backward: Callable[[Tensor, Tensor], Any]
@@ -197,3 +197,12 @@ def factors(size: int) -> tuple[int, int]:
     while size % small:
         small -= 1
     return small, size // small
+
+
+def pooled_as_one(shape, axis):
+    """Returns a shape of rank 3, whose axis 1 has all that is pooled."""
+    axes = [axis] if isinstance(axis, int) else axis
+    axes = sorted(i % len(shape) for i in axes)
+    start, stop = axes[0], axes[-1] + 1
+    parts = shape[:start], shape[start:stop], shape[stop:]
+    return tuple(map(math.prod, parts))

@@ -11,9 +11,10 @@ import functools
 import sys
 
 import tensorflow as tf
+from keras import ops
 
 from cbam_keras.layers._fused import contract, private, rows
-from cbam_keras.layers._fused.contract import Pooled, factors
+from cbam_keras.layers._fused.contract import PoolCotangents, Pooled, factors
 
 # Maxima by halves end at this width, that of a vector register of floats.
 _LANES = 16
@@ -47,6 +48,25 @@ def convolve(maps, kernel, dilation_rate):
     if _in_xla() and _on_cpu() and rows.can_convolve(maps):
         return rows.convolve_by_rows(maps, kernel, dilation_rate)
     return rows.convolve(maps, kernel, dilation_rate)
+
+
+def maximum(x, axis, keepdims):
+    if not _in_xla():
+        return tf.reduce_max(x, axis, keepdims=keepdims)
+
+    @tf.custom_gradient
+    def call(x):
+        def vjp(dy):
+            shape = contract.pooled_as_one(ops.shape(x), axis)
+            argmax = tf.argmax(tf.reshape(x, shape), 1, tf.int32)[:, None]
+            dy = tf.reshape(dy, (shape[0], 1, shape[2]))
+            pools = [PoolCotangents(1, None, dy, argmax)]
+            dx = _pools_vjp(tf.zeros(shape, x.dtype), pools)
+            return tf.reshape(dx, tf.shape(x))
+
+        return tf.reduce_max(x, axis, keepdims=keepdims), vjp
+
+    return call(x)
 
 
 def custom_vjp(forward, backward, formula, arguments):

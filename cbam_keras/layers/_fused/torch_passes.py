@@ -8,7 +8,7 @@ one, measured on two cores at (16, 56, 56, 256).
 import torch
 from torch.nn import functional
 
-from cbam_keras.layers._fused import private, rows
+from cbam_keras.layers._fused import contract, private, rows
 from cbam_keras.layers._fused.contract import Pooled
 
 _CONVOLUTIONS = functional.conv1d, functional.conv2d, functional.conv3d
@@ -35,10 +35,13 @@ def supports(x):
 
 
 def needs_gradient(x, weights, training):
-    # A compiler takes the gradient itself, and fuses what that needs.
+    autocasts = torch.is_autocast_enabled(x.device.type)
+    # A compiler takes the gradient itself, and fuses what that needs. Of eight
+    # small images, single operations take less time than a call of ours.
     return (
         training is not False
         and not _compiles()
+        and (x.numel() > 8 * contract.SMALL or autocasts)
         and torch.is_grad_enabled()
         and any(tensor.requires_grad for tensor in (x, *weights))
     )
@@ -66,6 +69,10 @@ def convolve(maps, kernel, dilation_rate):
         dilation=dilation_rate,
     )
     return convolved.movedim(1, rank + 1)
+
+
+def maximum(x, axis, keepdims):
+    return torch.amax(x, axis, keepdim=keepdims)
 
 
 def _convolve_compiled(maps, kernel, dilation_rate):
