@@ -75,6 +75,22 @@ def two_mlps(x):
     return x * ops.sigmoid(layers.add(several))
 
 
+def squeezed(pool, activation="sigmoid"):
+    """Returns a gate of one matrix, behind another pool."""
+    return lambda x: x * layers.Dense(CHANNELS, activation)(pool(x))
+
+
+def of_windows(x):
+    pools = layers.MaxPooling2D((2, 3))(x)
+    factors = layers.Dense(CHANNELS, "sigmoid")(pools)
+    return x * layers.UpSampling2D((2, 3))(factors)
+
+
+def over_positions(x):
+    logits = layers.Reshape((72,))(layers.Conv2D(1, 1)(x))
+    return x * layers.Reshape((8, 9, 1))(layers.Softmax()(logits))
+
+
 # The bounds of a sigmoid of a sum of two, whatever the weights.
 LEAST, MOST = expit([0, 2])
 # Gates of which a sentence is true, and its beginning, in order.
@@ -107,15 +123,43 @@ SENTENCES = [
         partial(channel, gate=lambda x: 0.9 * ops.sigmoid(x)),
         "cannot open: factors from 0.00 to 0.90",
     ),
+    (of_class(lambda x, gate: x + gate), "adds, does not multiply"),
     (
         lambda x: Attention(lambda y: ops.flip(y, axis=1))(x),
         "does not multiply features by factors",
     ),
+    (over_positions, "features shrink to 1/72 (softmax over positions)"),
     (
-        of_class(lambda x, gate: x * (1 + gate)),
-        "unlike ours: factors by channels, 1.",
+        squeezed(lambda x: ops.expand_dims(ops.mean(x, axis=(2, 3)), (1, 2))),
+        "pools channels where the paper pools positions",
+    ),
+    (of_windows, "pools over windows of (2, 3), not over all positions"),
+    (
+        squeezed(lambda x: ops.std(x, axis=(1, 2), keepdims=True)),
+        "unlike ours: factors by channels, 0.",
     ),
 ]
+
+
+@pytest.mark.parametrize(
+    "gate, code, difference",
+    [
+        (of_class(lambda x, y: x * (1 + y)), "Squeeze", "its input is added"),
+        (of_class(lambda x, y: x + x * y), "Squeeze", "its input is added"),
+        (partial(channel, norm=1e-3), "Channel", "BatchNormalization"),
+        (
+            partial(channel, activation=layers.ReLU(max_value=20)),
+            "Channel",
+            "features 20 times as large",
+        ),
+    ],
+)
+def test_the_nearest_of_ours_is_named_with_what_differs(gate, code, difference):
+    report = check(network(gate))
+    ours, what = only(report).verdict.split("; first difference: ")
+    assert ours.startswith(f"nearest of ours: {code}")
+    assert what.startswith(difference)
+    assert report.passed and not only(report).equals
 
 
 def only(report):
@@ -162,7 +206,8 @@ def test_features_of_images_may_tell_two_gates_apart():
     images = np.abs(data_for(model))
     assert only(check(model, images)).equals
     row = only(check(model, -50 * images))
-    assert row.verdict.startswith("unlike ours") and not row.equals
+    assert row.verdict.endswith("difference: the network's own features")
+    assert not row.equals
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -254,10 +299,10 @@ class Numbers(Block):
         return keras.KerasTensor(x.shape, x.dtype)
 
 
-def test_what_cannot_be_looked_into_is_said_and_no_gate():
+def test_what_cannot_be_looked_into_is_said_and_nothing_wrong():
     report = check(network(lambda x: Numbers()(x)))
     assert only(report).verdict.startswith("not looked into: Numbers: ")
-    assert not report.passed
+    assert report.passed and "1 of them not looked into" in report.verdict
 
 
 def test_a_model_without_gates_has_another_sentence():

@@ -13,6 +13,7 @@ from cbam_keras import _checks, _terminal
 from cbam_keras.insertion.candidates import kind_of
 from cbam_keras.insertion.finding import FAILED, UNKNOWN, Gate, gates_of
 from cbam_keras.insertion.probes import Probes
+from cbam_keras.insertion.recognition import nearest
 from cbam_keras.insertion.training import trains_otherwise
 
 # A gate whose factors stay above the first cannot close, and one whose factors
@@ -46,9 +47,20 @@ WRONG: dict[str, Callable[[Probes], Any]] = {
         lambda x: x.multiplies and x.limits[1] < OPEN
     ),
 }
+UNLIKE = f"unlike ours: factors by {{probes.axes}}, {_RANGE}"
 RIGHT: dict[str, Callable[[Probes], Any]] = {
+    "adds, does not multiply": lambda x: not x.multiplies and x.adds,
     "does not multiply features by factors": lambda x: not x.multiplies,
-    f"unlike ours: factors by {{probes.axes}}, {_RANGE}": lambda _: True,
+    "features shrink to 1/{probes.softmax} (softmax over positions)": (
+        lambda x: x.softmax
+    ),
+    "pools channels where the paper pools positions": (
+        lambda x: x.pools_channels
+    ),
+    "pools over windows of {probes.window}, not over all positions": (
+        lambda x: "channel" in x.gated and not x.is_product and x.window
+    ),
+    UNLIKE: lambda _: True,
 }
 
 
@@ -100,8 +112,7 @@ class CheckReport(_terminal.Tabular):
     @property
     def passed(self) -> bool:
         """Whether there is a gate, and nothing is wrong with any."""
-        is_known = [not x.verdict.startswith(UNKNOWN) for x in self.rows]
-        return any(is_known) and all(row.passed for row in self.rows)
+        return bool(self.rows) and all(row.passed for row in self.rows)
 
     @property
     def verdict(self) -> str:
@@ -110,6 +121,9 @@ class CheckReport(_terminal.Tabular):
         gates = _checks.count(len(self.rows), "gate")
         if wrong:
             return f"Something is wrong with {wrong} of {gates}."
+        unknown = sum(row.verdict.startswith(UNKNOWN) for row in self.rows)
+        if unknown:
+            gates += f", {unknown} of them not looked into"
         found = f"Nothing wrong is found in {gates}."
         return found if self.rows else "No attention in this model."
 
@@ -203,6 +217,9 @@ def _verdict(gate):
         return True, gate.match.words
     sentences = WRONG | RIGHT
     words = next(x for x, is_true in sentences.items() if is_true(probes))
+    if words == UNLIKE and probes.is_attention and (near := nearest(probes)):
+        words = f"nearest of ours: {near.words}; first difference: "
+        return True, words + near.first_difference
     return words in RIGHT, words.format(probes=probes)
 
 

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -25,7 +25,7 @@ class Cut:
 
     `nodes` are the calls between both, in an order in which they can run.
     `inside` is the class of the layer that the part is in. Nothing is known of
-    a part with a `problem`.
+    a part with a `problem`. Weights with the ids `without` do not count.
     """
 
     path: str
@@ -35,6 +35,7 @@ class Cut:
     inside: str = ""
     problem: str = ""
     is_given: bool = False
+    without: Collection[int] = ()
 
     @property
     def operation(self) -> keras.Operation:
@@ -86,7 +87,7 @@ class Cut:
             id(variable): variable
             for node in self.nodes
             for variable in getattr(node.operation, "variables", ())
-            if "float" in variable.dtype
+            if "float" in variable.dtype and id(variable) not in self.without
         }
         # Ours have batch normalization after all others.
         last = {id(x) for norm in self.norms for x in norm.variables}

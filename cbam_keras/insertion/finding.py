@@ -190,18 +190,18 @@ def _measured(cut, values):
                     continue
                 gate = Gate(cut, probes)
                 is_random = probes.is_random or probes.untracked
-                may_be = cut.is_gated or probes.is_attention or probes.shifts
+                may_be = cut.is_gated or probes.is_attention or probes.adds
                 if may_be and not is_random:
                     gate = Gate(cut, probes, match(probes))
             # A part of any network may raise anything.
             except Exception as error:  # noqa: BLE001
                 problem = problem or f"{FAILED}: {_reason(error)}"
                 continue
-            if gate.match:
+            if gate.match or probes.gated == {"channel"}:
                 return gate
             if best is None or probes.is_attention > best.probes.is_attention:
                 best = gate
-            if not probes.is_attention and probes.is_pointwise:
+            if probes.has_factors and {*probes.window} == {1}:
                 # Channels would be positions in the other format.
                 break
     return best or Gate(cut, problem=problem)

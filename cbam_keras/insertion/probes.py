@@ -56,6 +56,8 @@ class Probes:
         self.cut, self.data_format, self.shape = cut, data_format, shape
         self.axis = 1 if data_format == "channels_first" else len(shape) - 1
         self.channels = shape[self.axis]
+        # What of ours is equal on most of them.
+        self.nearest = None
         # Whether the part gives factors alone.
         self.is_alone = False
         self.values = {id(x): _graph.to_float32(x) for x in cut.variables}
@@ -70,15 +72,23 @@ class Probes:
         pairs = zip(cut.source.shape[1:], shape[1:], strict=True)
         other = [size or small + 1 for size, small in pairs]
         self.positive = np.abs(x) * means
-        self.features = [x, np.maximum(x, 0), self.positive, 20 * x]
-        self.features.append(generator.normal(size=(1, *other)))
+        features = {
+            "features around 0": x,
+            "features after a ReLU": np.maximum(x, 0),
+            "features above 0": self.positive,
+            "features 20 times as large": 20 * x,
+            "a single image": generator.normal(size=(1, *other)),
+        }
         if own is not None:
-            self.features.append(own)
+            features["the network's own features"] = own
         self.x = x
         self.direction = generator.normal(size=shape)
         y = self.run(x)
         self.is_alone = y.shape != x.shape or self._is_map(y)
-        self.outputs = [*map(self.run, self.features)]
+        # Names, other weights, features, and what the part gives.
+        self.first = [
+            (name, {}, x, self.run(x)) for name, x in features.items()
+        ]
 
     def run(self, x, values=(), training=False):
         """Returns what the part gives of features, with other weights."""
@@ -131,15 +141,17 @@ class Probes:
         while factors do not.
         """
         values = self._other_values(1)
-        probes = [(values, self.positive)]
+        probes = [("other weights", values, self.positive)]
         for x in (self.x, self.positive, -self.positive):
-            probes.append((self._other_values(LIMITING), x))
+            probes.append(("large weights", self._other_values(LIMITING), x))
         kernels = [key for key, value in values.items() if value.ndim > 1]
         for key in kernels:
             changed = {**values, key: values[key] / LARGE}
-            probes.append((changed, LARGE * self.positive))
+            probes.append(
+                ("large hidden units", changed, LARGE * self.positive)
+            )
         probes = probes if values else []
-        return [(values, x, self.run(x, values)) for values, x in probes]
+        return [(*x, self.run(x[-1], x[1])) for x in probes]
 
     def _other_values(self, scale=1):
         """Returns random values of weights, but for batch normalization."""
@@ -153,32 +165,32 @@ class Probes:
             values[key] = (noise / math.sqrt(size)).astype("float32")
         return values
 
-    def difference(self, layer, set_weights):
-        """Returns the largest relative difference of a layer's outputs.
+    def compare(self, layer, set_weights):
+        """Compares the outputs of a layer, and its gradients.
 
-        It is infinite if the layer does not compute the same. `set_weights`
-        gives the layer weights of the part.
+        `set_weights` gives it weights of the part. Returns how many probes are
+        equal, the name of the next, and the largest relative difference.
         """
+        set_weights(self.values)
         largest = 0.0
-        for x, y in zip(self.features, self.outputs, strict=True):
+        probes = [*self.first, *self.others]
+        for count, (name, values, x, y) in enumerate(probes):
+            if values:
+                set_weights({**self.values, **values})
             difference = difference_of(y, _run(layer, x))
-            if not self._is_rounding(difference, x, y):
-                return math.inf
-            largest = max(largest, difference)
+            if not self._is_rounding(difference, x, y, values):
+                return count, name, largest
+            largest = max(largest, difference * (not values))
         if not self.is_alone:
+            set_weights(self.values)
             gradients = (
                 _gradient(function, self.x, self.direction)
                 for function in (self._part, layer)
             )
             # Gradients add more terms than outputs.
             if not difference_of(*gradients) <= 10 * TOLERANCE:
-                return math.inf
-        for values, x, y in self.others:
-            set_weights({**self.values, **values})
-            difference = difference_of(y, _run(layer, x))
-            if not self._is_rounding(difference, x, y, values):
-                return math.inf
-        return largest
+                return len(probes), "gradients", largest
+        return len(probes) + 1, "", largest
 
     def _is_rounding(self, difference, x, y, values=()):
         """Returns whether float32 rounds such a difference away."""
@@ -253,30 +265,71 @@ class Probes:
         """Whether it multiplies by factors, the same in each call."""
         return not self.is_random and self.multiplies
 
+    def _are_equal(self, *features):
+        """Returns whether features get the same factors, of several weights."""
+        several = {}, self._other_values(), self._other_values()
+        return all(
+            self.is_one(np.stack([self.factors(x, y) for x in features]), 0)
+            for y in several
+        )
+
     @functools.cached_property
     def is_constant(self):
         """Whether it multiplies by factors whatever features and weights."""
-        several = [{}, *(self._other_values() for _ in range(2))]
-        features = (self.x, self.positive, -self.positive)
-        factors = (
-            np.stack([self.factors(x, values) for x in features])
-            for values in several
-        )
-        return all(self.is_one(x, 0, 1) for x in factors)
+        others = np.roll(self.x, 1, axis=0), self.positive, -self.positive
+        return self._are_equal(self.x, *others)
 
     @functools.cached_property
     def is_identity(self):
         """Whether outputs are the features, whatever the weights."""
-        pairs = [*zip(self.features, self.outputs, strict=True)]
-        pairs += [(x, y) for _, x, y in self.others]
-        return all(difference_of(x, y) <= TOLERANCE for x, y in pairs)
+        probes = [*self.first, *self.others]
+        return all(difference_of(x, y) <= TOLERANCE for *_, x, y in probes)
 
     @functools.cached_property
-    def shifts(self):
-        """Whether the same is added at all positions."""
+    def adds(self):
+        """Whether it adds numbers of channels and of positions."""
         added = np.moveaxis(self.run(self.x) - self.x, self.axis, -1)
-        grid = tuple(range(1, added.ndim - 1))
-        return np.ptp(added, axis=grid).max() <= 1e-5 * np.abs(self.x).max()
+        added = added.reshape(len(added), -1, self.channels)
+        of_both = added[:, :1] + added[..., :1] - added[:, :1, :1]
+        return np.abs(added - of_both).max() <= 1e-5 * np.abs(self.x).max()
+
+    @functools.cached_property
+    def softmax(self):
+        """Over how many positions factors add up to 1, 0 if they do not."""
+        pairs = zip(self.cut.source.shape[1:], self.shape[1:], strict=True)
+        count = math.prod(size or small for size, small in pairs)
+        total = self.known_factors.sum(tuple(range(1, len(self.shape) - 1)))
+        is_softmax = np.allclose(total, 1, atol=ONE_FACTOR)
+        return is_softmax * count // self.channels
+
+    @functools.cached_property
+    def pools_channels(self):
+        """Whether factors of channels are the same in any order of these."""
+        turned = np.flip(self.x, self.axis)
+        return self.gated == {"channel"} and self._are_equal(self.x, turned)
+
+    @functools.cached_property
+    def window(self):
+        """How many places along each axis a factor of the center depends on.
+
+        Empty if these are all.
+        """
+        x = np.moveaxis(self.positive[:1], self.axis, -1)
+        center = [size // 2 for size in x.shape[1:-1]]
+        spans = []
+        for axis, size in enumerate(x.shape[1:-1], 1):
+            # Each image but the last has other features at one place.
+            others = (i for i in range(1, x.ndim) if i != axis)
+            changes = np.expand_dims(np.eye(size + 1, size), tuple(others))
+            images = np.moveaxis(x * (1 + 2 * changes), -1, self.axis)
+            changed = np.zeros(size, bool)
+            for values in ({}, self._other_values(), self._other_values()):
+                factors = self.factors(images, values)[(slice(None), *center)]
+                change = np.abs(factors[:-1] - factors[-1]).max(-1)
+                changed |= change > ONE_FACTOR * np.abs(factors).max()
+            places = np.flatnonzero(changed)
+            spans.append(int(np.ptp(places)) + 1 if places.size else size)
+        return () if (*spans,) == x.shape[1:-1] else (*spans,)
 
     @functools.cached_property
     def multiplies(self):
@@ -309,25 +362,14 @@ class Probes:
         if np.allclose(large, self.known_factors, atol=0.01 * scale):
             return False
         is_gate = self.known_factors.min() > -ONE_FACTOR * scale
-        return self.is_product or is_gate and not self.is_pointwise
-
-    @functools.cached_property
-    def is_pointwise(self):
-        """Whether factors depend on the features of their position alone."""
-        x = np.moveaxis(self.x, self.axis, -1).copy()
-        center = (slice(None), *(size // 2 for size in x.shape[1:-1]))
-        x[center] *= -2
-        changed = self.factors(np.moveaxis(x, -1, self.axis))
-        changed[center] = self.known_factors[center]
-        several = np.stack([changed, self.known_factors])
-        return self.multiplies and self.is_one(several, 0)
+        return self.is_product or is_gate and {*self.window} != {1}
 
     @functools.cached_property
     def range(self):
         """The smallest and largest factor that was seen."""
         factors = [
             y[is_large] / x[is_large]
-            for x, y in zip(self.features, self.outputs, strict=True)
+            for *_, x, y in self.first
             # Quotients by the smallest are inexact.
             for is_large in [np.abs(x) > 0.01 * np.abs(x).max()]
         ]
@@ -392,7 +434,7 @@ def probe(cut, data_format, own=None):
             if positions is tries[-1]:
                 raise
             continue
-        if all(np.isfinite(y).all() for y in probes.outputs):
+        if all(np.isfinite(y).all() for *_, y in probes.first):
             return probes
     return None
 
@@ -415,11 +457,8 @@ def _gradient(function, x, weights):
 
 
 def _range(factors):
-    low, high = (
-        f(np.concatenate([np.ravel(x) for x in factors]))
-        for f in (np.min, np.max)
-    )
-    return float(low), float(high)
+    low = min(float(x.min()) for x in factors)
+    return low, max(float(x.max()) for x in factors)
 
 
 def difference_of(expected, y):

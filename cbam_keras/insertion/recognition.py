@@ -21,7 +21,7 @@ import numpy as np
 from keras import activations, layers, ops
 
 from cbam_keras import _graph
-from cbam_keras.insertion.probes import Probes
+from cbam_keras.insertion.probes import ONE_FACTOR, Probes
 from cbam_keras.layers import (
     BAM,
     CBAM,
@@ -98,13 +98,15 @@ HIDDEN = (
 class Match:
     """What a part computes: the same as a layer of ours with these arguments.
 
-    The variables of the layer have values of `sources`; `None` is zeros.
+    The variables of the layer have values of `sources`; `None` is zeros. Where
+    there is a `first_difference`, it computes the same but for that.
     """
 
     layer_class: type[AttentionLayer]
     arguments: Mapping[str, Any]
     difference: float = math.nan
     sources: Sequence[keras.Variable | None] = ()
+    first_difference: str = ""
 
     @property
     def code(self) -> str:
@@ -151,7 +153,7 @@ def match(probes: Probes) -> Match | None:
         try:
             layer = layer_class(**arguments, dtype="float32")
             # What global context gates depends on how it is fused.
-            is_of_gates = probes.gated.issuperset(layer._gated)
+            is_of_gates = probes.multiplies and probes.gated == {*layer._gated}
             if not is_of_gates and layer_class is not GlobalContext:
                 continue
             layer.build(probes.shape)
@@ -170,6 +172,7 @@ def match(probes: Probes) -> Match | None:
             ]
     # The usual ones come first.
     trials.sort(key=operator.itemgetter(0))
+    most = 0
     for _, layer, arguments, variant, sources in trials:
 
         def set_weights(values, layer=layer, sources=sources):
@@ -177,13 +180,37 @@ def match(probes: Probes) -> Match | None:
             for variable, array in zip(layer.weights, arrays, strict=True):
                 variable.assign(np.resize(array, tuple(variable.shape)))
 
-        set_weights(probes.values)
         with _changed(layer, variant):
-            difference = probes.difference(layer, set_weights)
-        if difference < math.inf:
-            arguments |= variant
-            return _named(type(layer), arguments, difference, sources)
+            count, name, difference = probes.compare(layer, set_weights)
+        if count > most:
+            most, measured = count, (difference, sources, name)
+            probes.nearest = _named(type(layer), arguments | variant, *measured)
+        if count and not name:
+            return probes.nearest
     return None
+
+
+def nearest(probes: Probes) -> Match | None:
+    """Returns what a part would be equal to, were it not for one thing."""
+    cut, call = probes.cut, probes.cut.runner.call
+    changes: list[tuple[str, Any, dict[Any, Any]]] = []
+    if probes.range[0] > 1 - ONE_FACTOR and not probes.is_alone:
+        words = "its input is added, x * (1 + factors)"
+        changes = [(words, cut, {cut.runner: lambda x, **_: call(x) - x})]
+    kind = "Normalization"
+    if norms := [x for x in cut.layers if type(x).__name__.endswith(kind)]:
+        weights = {id(x) for layer in norms for x in layer.variables}
+        changed = dataclasses.replace(cut, without=weights)
+        identity = dict.fromkeys(norms, lambda x, **_: x)
+        changes.append((type(norms[0]).__name__, changed, identity))
+    for words, changed, calls in changes:
+        with contextlib.ExitStack() as stack:
+            for layer, function in calls.items():
+                stack.enter_context(_graph.attributes(layer, call=function))
+            found = match(Probes(changed, probes.data_format, probes.shape))
+        if found:
+            return dataclasses.replace(found, first_difference=words)
+    return probes.nearest
 
 
 @contextlib.contextmanager
@@ -202,7 +229,7 @@ def _changed(layer, arguments):
         yield
 
 
-def _named(layer_class, arguments, difference, sources):
+def _named(layer_class, arguments, *measured):
     """Returns a match, with the arguments that are no defaults."""
     if layer_class is ChannelAttention and arguments["pool_types"] == ("avg",):
         layer_class = SqueezeExcite
@@ -212,7 +239,7 @@ def _named(layer_class, arguments, difference, sources):
     default = layer_class().get_config()
     config = layer_class(**arguments).get_config()
     unusual = {k: x for k, x in arguments.items() if config[k] != default[k]}
-    return Match(layer_class, unusual, difference, sources)
+    return Match(layer_class, unusual, *measured)
 
 
 def _core(array):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from cbam_keras.insertion.cutting import Cut
@@ -16,6 +17,8 @@ from cbam_keras.layers import CBAM, AttentionLayer
 
 # The epsilon of batch normalization in our gates.
 EPSILON = 1e-5
+# What weights have that our layers take as arguments.
+CARRIED = ("regularizer", "constraint")
 
 
 def layer_for(cut: Cut, match: Match, **options: Any) -> AttentionLayer:
@@ -23,12 +26,18 @@ def layer_for(cut: Cut, match: Match, **options: Any) -> AttentionLayer:
     prefix = "spatial_" * (match.layer_class is CBAM)
     for norm in cut.norms:
         options[f"{prefix}batch_norm_momentum"] = norm.momentum
+    norms = {id(x) for norm in cut.norms for x in norm.variables}
+    given = [x for x in match.sources if x is not None]
+    for source in given:
+        kind = "kernel" if len(source.shape) > 1 else "bias"
+        if id(source) not in norms:
+            for what in CARRIED:
+                options[f"{kind}_{what}"] = getattr(source, what, None)
     layer = match.layer_class(**{**match.arguments, **options})
     layer.build(cut.source.shape)
     for variable, source in zip(layer.weights, match.sources, strict=True):
         value = 0 * variable if source is None else source
         variable.assign(ops.reshape(value, variable.shape))
-    given = [x for x in match.sources if x is not None]
     layer.trainable = not given or any(x.trainable for x in given)
     return layer
 
@@ -50,12 +59,18 @@ def trains_otherwise(match: Match, probes: Probes) -> list[str]:
     for ours, theirs in zip(layer.weights, match.sources, strict=True):
         if theirs is None:
             reasons.append(f"ours has a {ours.name.rpartition('_')[-1]} more")
-        elif ours.trainable != theirs.trainable:
+            continue
+        if ours.trainable != theirs.trainable:
             reasons.append("frozen weights")
-    for variable in cut.variables:
-        for what in ("regularizer", "constraint"):
-            if value := getattr(variable, what, None):
-                reasons.append(_described(value))
+        for what in CARRIED:
+            several = [getattr(x, what, None) for x in (theirs, ours)]
+            x = probes.generator.normal(size=theirs.shape).astype("float32")
+            effects = [
+                np.ravel(f(np.reshape(x, y.shape))) if f else None
+                for f, y in zip(several, (theirs, ours), strict=True)
+            ]
+            if not np.array_equal(*effects):
+                reasons.append(_described(several[0] or several[1]))
     if len(momenta := {x.momentum for x in cut.norms}) > 1:
         reasons.append(f"momenta {', '.join(map(str, sorted(momenta)))}")
     for epsilon in {x.epsilon for x in cut.norms} - {EPSILON}:
