@@ -17,20 +17,12 @@ from typing import Any, Protocol
 from cbam_keras import _checks, _files, _graph, _terminal
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.recipes import as_field
-from cbam_keras.study.plans.study import (
-    Data,
-    Run,
-    Study,
-    Variant,
-)
+from cbam_keras.study.plans.study import Data, Run, Study, Variant
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.tables import describe_few_images
 from cbam_keras.study.running import machine, workers
-from cbam_keras.study.running.checkpoints import (
-    State,
-    peek_state,
-)
+from cbam_keras.study.running.checkpoints import State, peek_state
 from cbam_keras.study.running.estimate import Cost, Estimate
 from cbam_keras.study.running.folder import (
     RESULTS,
