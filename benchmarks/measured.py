@@ -121,7 +121,7 @@ def over_naive(record):
     """Yields what CBAM adds to a step, divided by what naive CBAM adds."""
     added = {(x["what"], x["kind"]): x["added"] for x in record["rows"]}
     for what in dict.fromkeys(row["what"] for row in record["rows"]):
-        yield what, f"{added[what, 'cbam'] / added[what, 'naive']:.1f}"
+        yield what, f"{added[what, 'cbam'] / added[what, 'naive']:.2f}"
 
 
 def over_ours(record):
