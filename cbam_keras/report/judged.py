@@ -187,8 +187,11 @@ def write_tables(
 ) -> None:
     """Writes data frames as CSV, and tables as LaTeX."""
     _files.output_folder(folder)
+    cell = _files.as_cell
     csv = {
-        name: frame.to_csv(index=frame.index.name is not None)
+        name: frame.map(cell)
+        .rename(index=cell, columns=cell)
+        .to_csv(index=frame.index.name is not None)
         for name, frame in frames.items()
     }
     for suffix, texts in (("csv", csv), ("tex", latex)):
