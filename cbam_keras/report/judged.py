@@ -11,6 +11,9 @@ from cbam_keras._terminal import Table
 from cbam_keras.report.page import Figure, Page, Section
 from cbam_keras.study.results import figures
 from cbam_keras.study.results.predictions import (
+    CLASSES,
+    NUMBERS,
+    OF_CLASSES,
     count_labels,
     describe_confusion,
     describe_missing,
@@ -51,6 +54,10 @@ CALIBRATED = (
     "images that of a perfect network is large, too, and it is left out. Lower "
     "numbers are better."
 )
+PREDICTED = (
+    "Test examples, by networks of the first seed or fold. Above: on the line "
+    "a prediction is the target. Below: how far it is off, above 0 too high."
+)
 OF_THRESHOLD = (
     'The second class, "{1}", is the positive one: sensitivity is the part of '
     'its images that a network finds, specificity the part of the "{0}" images '
@@ -72,6 +79,14 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
         _files.write_figure(folder / name, plot(*arguments))
         return Figure.read(folder / name, caption)
 
+    if results.predicts not in OF_CLASSES:
+        if results.predicts == NUMBERS:
+            drawn = "numbers.png", PREDICTED, figures.plot_numbers, results
+            page.sections.append(Section("Numbers", figures=[draw(*drawn)]))
+        latex = {"results": results.latex()}
+        frame = results.to_dataframe()
+        write_tables(folder / TABLES, {"results": frame}, latex)
+        return
     frames, seeds = judged(results), results.seeds_in_words
     note = DEVIATION * (len(results.planned_runs) > 1)
     tables = {
@@ -101,32 +116,39 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
     if missing := describe_missing(results):
         page.warnings.append(missing)
     classes.add(tables["per_class"])
-    confusion = Section(
-        "Confusion",
-        texts=[describe_confusion(results, name) for name in names],
-        figures=[
-            draw(
-                f"confusion-{name}.png",
-                f"Test images by true and predicted class, {seeds} together.",
-                figures.plot_confusion,
-                results.confusion(name),
-                f"Confusion matrix of {results.labels.get(name, name)}",
-            )
-            for name in names
-        ],
-    )
-    calibrated = Section(
-        "Calibration", texts=[CALIBRATED], tables=[tables["calibration"]]
-    )
-    caption = (
-        "Each point is a fifteenth of the images of all seeds. Above the "
-        "diagonal networks are right more often than they say."
-    )
-    figure = draw("calibration.png", caption, figures.plot_reliability, results)
-    calibrated.figures = [figure]
-    page.sections += [classes, confusion, curves, calibrated]
-    matrices = {f"confusion-{x}": results.confusion(x) for x in results.tested}
-    every = {"results": results.to_dataframe(), **frames, **matrices}
+    every = {"results": results.to_dataframe(), **frames}
+    if results.predicts == CLASSES:
+        confusion = Section(
+            "Confusion",
+            texts=[describe_confusion(results, name) for name in names],
+            figures=[
+                draw(
+                    f"confusion-{name}.png",
+                    f"Test images by true and predicted class, {seeds} "
+                    "together.",
+                    figures.plot_confusion,
+                    results.confusion(name),
+                    f"Confusion matrix of {results.labels.get(name, name)}",
+                )
+                for name in names
+            ],
+        )
+        calibrated = Section(
+            "Calibration", texts=[CALIBRATED], tables=[tables["calibration"]]
+        )
+        caption = (
+            "Each point is a fifteenth of the images of all seeds. Above the "
+            "diagonal networks are right more often than they say."
+        )
+        calibrated.figures = [
+            draw("calibration.png", caption, figures.plot_reliability, results)
+        ]
+        page.sections += [classes, confusion, curves, calibrated]
+        every |= {
+            f"confusion-{x}": results.confusion(x) for x in results.tested
+        }
+    else:
+        page.sections += [classes, curves]
     write_tables(folder / TABLES, every, _latex(results, tables))
 
 

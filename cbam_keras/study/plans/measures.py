@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import math
 import statistics
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -17,13 +19,17 @@ if TYPE_CHECKING:
 
 # The fraction of the test images that a network is right about.
 ACCURACY = "test_accuracy"
-# Fractions of the test images: drawing these counts in intervals.
+# A fraction of the test images.
 FRACTIONS = (ACCURACY,)
+# What is a mean over examples: drawing these counts in intervals.
+SCORE = "score"
+MEANS = (*FRACTIONS, "mae", SCORE)
 # Others, which are no fractions of images, and what sentences call them.
 MEASURES = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
     "auc": "ROC AUC",
+    "average_precision": "average precision",
     "ece": "calibration error",
     "brier": "Brier score",
 }
@@ -32,6 +38,17 @@ SHOWN: dict[str, dict[str, Any]] = {
     "ece": {"lower_is_better": True},
     "brier": {"lower_is_better": True, "scale": 1, "unit": "", "digits": 4},
 }
+# Measures of several labels for each example.
+OF_SEVERAL = ("average_precision", "macro_f1", "auc")
+# Measures of numbers, what sentences call them, and functions of scikit-learn.
+NUMBERS = {"mae": "MAE", "rmse": "RMSE", "r2": "R\N{SUPERSCRIPT TWO}"}
+FUNCTIONS = {
+    "mae": "mean_absolute_error",
+    "rmse": "root_mean_squared_error",
+    "r2": "r2_score",
+}
+# By the names of its functions it is known whether more is better.
+HIGHER, LOWER = "_score", ("_error", "_loss", "_deviance")
 # The bins of equally many images, by which calibration is measured.
 BINS = 15
 
@@ -113,31 +130,131 @@ def validation_key(measure: str) -> str:
 def compute(measure: str, scores: np.ndarray, labels: np.ndarray) -> float:
     """Returns one of the `MEASURES` of probabilities `(B, classes)`.
 
-    Classes without images do not count.
+    Classes without images do not count. Labels are `(B,)`, or 0 and 1 for each
+    class, `(B, classes)`.
     """
     metrics = _checks.require("sklearn.metrics", extra="plot")
-    present = np.unique(labels)
+    present = find_present(labels)
     if measure in SHOWN:
         return calibration(measure, scores, labels)
-    if measure != "auc":
+    of_curves = {
+        "auc": metrics.roc_auc_score,
+        "average_precision": metrics.average_precision_score,
+    }
+    if measure not in of_curves:
         # The mean recall is the balanced accuracy.
         function = metrics.f1_score
         if measure == "balanced_accuracy":
             function = metrics.recall_score
-        predicted = scores.argmax(axis=-1)
+        predicted = predict(scores, labels)
         options = {"average": "macro", "zero_division": 0}
         return float(function(labels, predicted, labels=present, **options))
-    if len(present) < 2:
+    if labels.ndim == 2:
+        # A class that all images have has no curve.
+        present = present[~labels[:, present].all(axis=0)]
+    elif len(present) < 2:
         raise ValueError(
-            '`measure="auc"` needs images of two classes. Received: '
+            f'`measure="{measure}"` needs images of two classes. Received: '
             f"{_checks.count(len(labels), 'image')} of class {present[0]} alone"
         )
     # Two classes have the same area.
-    classes = [1] if scores.shape[1] == 2 else present
+    is_binary = scores.shape[1] == 2 and labels.ndim == 1
     return statistics.fmean(
-        float(metrics.roc_auc_score(labels == one, scores[:, one]))
-        for one in classes
+        float(of_curves[measure](is_of(labels, one), scores[:, one]))
+        for one in ([1] if is_binary else present)
     )
+
+
+def is_of(labels: np.ndarray, index: int) -> np.ndarray:
+    """Returns which examples are of a class, or have it among several."""
+    return labels == index if labels.ndim == 1 else labels[:, index] > 0
+
+
+def find_present(labels: np.ndarray) -> np.ndarray:
+    """Returns the classes of which there are examples."""
+    return np.unique(labels) if labels.ndim == 1 else labels.any(0).nonzero()[0]
+
+
+def predict(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the most probable class, or 0 and 1 where there are several."""
+    if labels.ndim == 1:
+        return scores.argmax(axis=-1)
+    return (scores >= 0.5).astype(int)
+
+
+def check_measure_of_numbers(measure: Any) -> str:
+    """Returns the name of a measure of numbers, also of one's own."""
+    if not callable(measure):
+        return str(_checks.one_of("measure", measure, NUMBERS))
+    name = getattr(measure, "__name__", "")
+    if not name.endswith((HIGHER, *LOWER)):
+        raise ValueError(
+            "`measure` must be one of "
+            f"{', '.join(map(_checks.quoted, NUMBERS))}, or a function of "
+            "targets and predictions. By its name, as in scikit-learn, a "
+            "higher value is better (..._score) or a lower one (..._error). "
+            f"Received: measure={measure!r}"
+        )
+    return name
+
+
+def measures_of_numbers(first: str, deviation: float) -> tuple[Measure, ...]:
+    """Returns all measures of numbers, first the one that is compared.
+
+    They are shown up to a thousandth of the deviation of the targets.
+    """
+    decimals = 3 - math.floor(math.log10(deviation or 1))
+    digits = min(15, max(0, decimals))
+    names = {first: first.replace("_", " "), **NUMBERS}
+    measures = []
+    for key, name in names.items():
+        is_score = key == "r2" or key.endswith(HIGHER)
+        measures.append(
+            Measure(
+                key,
+                f"test {name}",
+                scale=1,
+                unit="",
+                lower_is_better=not is_score,
+                digits=3 if is_score else digits,
+            )
+        )
+    return tuple(measures)
+
+
+def measure_numbers(
+    measure: str | Callable, predicted: np.ndarray, targets: np.ndarray
+) -> dict[str, float]:
+    """Returns all measures of numbers `(B, ..., values)`, and one's own.
+
+    Several values for each example count alike, several positions as examples.
+    """
+    metrics = _checks.require("sklearn.metrics", extra="plot")
+    functions = {x: getattr(metrics, y) for x, y in FUNCTIONS.items()}
+    if callable(measure):
+        functions[measure.__name__] = measure
+    pair = (x.reshape(-1, targets.shape[-1]) for x in (targets, predicted))
+    targets, predicted = pair
+    return {x: float(y(targets, predicted)) for x, y in functions.items()}
+
+
+def guess_number(
+    measure: Measure, function: Any, train: np.ndarray, test: np.ndarray
+) -> float:
+    """Returns a measure of test targets for the best constant in training.
+
+    That is their median, as for `"mae"`, or their mean, as for `"rmse"`.
+    `function` is what `measure_numbers` takes.
+    """
+
+    def value_of(constant, targets):
+        predicted = np.broadcast_to(constant, targets.shape)
+        return measure_numbers(function, predicted, targets)[measure.key]
+
+    axes = tuple(range(train.ndim - 1))
+    constants = np.median(train, axis=axes), train.mean(axis=axes)
+    best = max(constants, key=lambda x: measure.merit(value_of(x, train)))
+    return value_of(best, test)
 
 
 def sensitivity_of(rule: str) -> float | None:
