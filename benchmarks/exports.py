@@ -20,9 +20,7 @@ from cbam_keras import CBAM, SqueezeExcite
 from cbam_keras.models import by_name
 
 ARMS = {"none": None, "SE": SqueezeExcite, "CBAM": CBAM}
-IMAGES = types.SimpleNamespace(
-    image_shape=(32, 32, 3), class_names=[str(digit) for digit in range(10)]
-)
+IMAGES = types.SimpleNamespace(input_shape=(32, 32, 3), output_shape=(10,))
 
 
 def exported(network, arm, path):

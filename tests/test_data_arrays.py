@@ -169,7 +169,7 @@ def test_a_description_is_plain_json():
     assert described == {
         "name": "arrays",
         "sizes": {"train": 50, "validation": 5, "test": 15},
-        "image_shape": [10, 10, 3],
+        "input_shape": [10, 10, 3],
         "classes": 5,
         "batch_size": 8,
         "seed": 2,

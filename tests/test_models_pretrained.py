@@ -117,7 +117,7 @@ def test_networks_that_cannot_be_had_are_refused(
 
 def build(weights, is_frozen, attention, name="EfficientNetLite0"):
     """Returns a classifier of three classes of grey images."""
-    images = SimpleNamespace(image_shape=(64, 48, 1), class_names=range(3))
+    images = SimpleNamespace(input_shape=(64, 48, 1), output_shape=(3,))
     keras.utils.set_random_seed(3)
     return models.classifier(name, weights, is_frozen, images, attention)
 

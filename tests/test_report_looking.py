@@ -50,7 +50,7 @@ def write_run(folder, source, classes=COLORS, **models):
     for name, model in models.items():
         model.save(folder / f"{name}-seed0/{name}-seed0.keras")
     shape = [*next(iter(models.values())).input_shape[1:]]
-    change_images(folder, fingerprint=None, image_shape=shape)
+    change_images(folder, fingerprint=None, input_shape=shape)
     change(folder, class_names=list(classes), source=source.describe())
     return keep(folder, *((name, 0) for name in models))
 
@@ -177,7 +177,7 @@ def _forget(folder):
 
 
 def _reshape(folder):
-    change_images(folder, image_shape=[8, 8, 8, 1])
+    change_images(folder, input_shape=[8, 8, 8, 1])
 
 
 def _change_images(folder):

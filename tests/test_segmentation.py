@@ -182,7 +182,7 @@ def test_each_fold_tests_the_epoch_of_the_best_miou(tmp_path, monkeypatch):
 
 
 def test_a_plan_places_attention_in_the_decoder_and_on_skips():
-    images = mock.Mock(image_shape=(32, 32, 3), class_names=range(2))
+    images = mock.Mock(input_shape=(32, 32, 3), output_shape=(32, 32, 2))
     found = {}
     kinds = ["none", "cbam", "skip-gate"]
     for variant in planned(kinds, stages=["all", "last"]).variants:

@@ -99,7 +99,7 @@ def test_layers_start_as_the_identity_and_get_the_options_they_take(
     [(96, 77754, 3, 1), (97, 77754 + 16 * (49 - 9), 7, 2)],
 )
 def test_networks_are_built_for_the_data(side, parameters, kernel, stride):
-    images = SimpleNamespace(image_shape=(side, side, 1), class_names=range(10))
+    images = SimpleNamespace(input_shape=(side, side, 1), output_shape=(10,))
     network = comparison.NETWORKS["small"](images, None)
     assert network.input_shape == (None, side, side, 1)
     assert network.output_shape == (None, 10)

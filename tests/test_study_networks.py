@@ -354,7 +354,7 @@ def test_loaded_images_keep_their_options(tmp_path):
     (described,) = settings["data"].values()
     for values in (described, settings["recipe"]):
         assert (values["batch_size"], values["augment"]) == (10, ["crop"])
-    assert (described["seed"], described["image_shape"]) == (2, [28, 28, 1])
+    assert (described["seed"], described["input_shape"]) == (2, [28, 28, 1])
 
 
 LOAD = functools.partial(data.load, "cluttered_mnist")

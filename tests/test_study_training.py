@@ -61,7 +61,7 @@ def test_results_json_holds_the_results_and_how_they_came_about(finished):
     outcomes = map(dataclasses.asdict, finished.outcomes)
     assert content["networks"] == [*outcomes]
     settings = content["settings"]
-    expected = {"name": "mnist5k", "seed": 0, "image_shape": [28, 28, 1]}
+    expected = {"name": "mnist5k", "seed": 0, "input_shape": [28, 28, 1]}
     expected["sizes"] = {"train": 82, "validation": 11, "test": 23}
     assert settings["data"]["seed0"].items() >= expected.items()
     # As JSON has it, with lists; the data tell of seed and size of images.

@@ -134,9 +134,7 @@ def photographs(folder):
 
 def frozen(attention):
     """Builds the pretrained network, of which only what is new is trained."""
-    images = types.SimpleNamespace(
-        image_shape=(96, 96, 3), class_names=[0] * 10
-    )
+    images = types.SimpleNamespace(input_shape=(96, 96, 3), output_shape=(10,))
     return models.classifier(NETWORK, WEIGHTS, True, images, attention)
 
 

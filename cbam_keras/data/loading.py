@@ -13,6 +13,7 @@ from cbam_keras import _checks
 from cbam_keras.data.augmentation import Augmentation, check_augmentations
 from cbam_keras.data.batches import Batches
 from cbam_keras.data.examples import IGNORED, DiskExamples
+from cbam_keras.data.kinds import kind_of, noun_of
 from cbam_keras.data.masks import Masks
 from cbam_keras.data.pairs import make_patterns
 from cbam_keras.data.source import Source, refuse_removed
@@ -32,8 +33,15 @@ class ImageData:
 
     Attributes:
         name: String, the name of the dataset.
-        image_shape: Tuple, the shape of an image, `(H, W, C)` or `(C, H, W)`,
-            by the image data format of Keras.
+        input_shape: Tuple, the shape of an image, `(H, W, C)` or `(C, H, W)`,
+            by the image data format of Keras; of signals `(L, C)`, of volumes
+            `(D, H, W, C)`, of vectors `(F,)`. Of several inputs a dictionary
+            of these by name.
+        output_shape: Tuple, what a network gives for one, `(classes,)`, for
+            masks `(H, W, classes)`.
+        image_shape: The same as `input_shape`.
+        kind: String, `"images"`, `"signals"`, `"volumes"`, `"vectors"` or
+            `"inputs"`, by `input_shape`.
         class_names: Tuple of strings, one per class, in label order.
         sizes: Dictionary, the number of images by split.
         batch_size: Positive integer, images per batch, or `None`.
@@ -64,7 +72,9 @@ class ImageData:
     """
 
     name: str
-    image_shape: tuple[int, int, int]
+    # A tuple, or a dictionary of tuples.
+    input_shape: Any
+    output_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     sizes: dict[str, int]
     batch_size: int | None
@@ -92,11 +102,20 @@ class ImageData:
         return f"{self.name}: {self.summary}"
 
     @property
+    def image_shape(self) -> Any:
+        return self.input_shape
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.input_shape)
+
+    @property
     def summary(self) -> str:
         """How many images there are, and the notes, as one line."""
         (first, count), *others = self.sizes.items()
         classes = f"{len(self.class_names)} classes"
-        line = f"{_checks.count(count, 'image')} of {classes} in {first}"
+        counted = _checks.count(count, noun_of(self.input_shape))
+        line = f"{counted} of {classes} in {first}"
         for split, count in others:
             line += f", {count:,} in {split}"
         return "; ".join([line, *self.notes])
@@ -128,7 +147,9 @@ class ImageData:
         return {
             "name": self.name,
             "sizes": dict(self.sizes),
-            "image_shape": list(self.image_shape),
+            "input_shape": keras.tree.map_shape_structure(
+                list, self.input_shape
+            ),
             "classes": len(self.class_names),
             "batch_size": self.batch_size,
             "seed": self.seed,
@@ -482,7 +503,8 @@ def load_source(
     is_small = batch_size is None or num_bytes <= DECODED_BYTES
     channels = dataset.channels
     channels_first = keras.config.image_data_format() == "channels_first"
-    image_shape = (channels, *size) if channels_first else (*size, channels)
+    input_shape = (channels, *size) if channels_first else (*size, channels)
+    positions = size if source.masks is not None else ()
     splits = {}
     for split, examples in dataset.splits.items():
         split_augment = augment if split == "train" else ()
@@ -507,7 +529,8 @@ def load_source(
             )
     return ImageData(
         name=source.name,
-        image_shape=image_shape,
+        input_shape=input_shape,
+        output_shape=(*positions, len(dataset.class_names)),
         class_names=dataset.class_names,
         sizes={split: len(dataset.splits[split]) for split in SPLITS},
         batch_size=batch_size,

@@ -34,11 +34,11 @@ def _make_builder(width):
 
 def _build_network(build, images, attention, stem="small"):
     """Builds a network with rescaling for the images of a dataset."""
-    inputs = keras.Input(images.image_shape, name="images")
-    large = max(images.image_shape) > 96
+    inputs = keras.Input(images.input_shape, name="images")
+    large = max(images.input_shape) > 96
     return build(
         input_tensor=layers.Rescaling(1 / 255, name="rescale")(inputs),
-        classes=len(images.class_names),
+        classes=images.output_shape[-1],
         attention=attention,
         stem="imagenet" if large else stem,
     )
@@ -158,9 +158,9 @@ def classifier(
     attention: MakeLayer | None,
 ) -> keras.Model:
     """Builds a network of `PRETRAINED` with a classifier for a dataset."""
-    shape = images.image_shape
+    shape = images.input_shape
     network = pretrained(name, weights, shape, attention, is_frozen)
-    outputs = apply_head(network.output, classes=len(images.class_names))
+    outputs = apply_head(network.output, classes=images.output_shape[-1])
     return keras.Model(network.input, outputs, name=network.name)
 
 
@@ -176,11 +176,11 @@ def segmenter(
     if name in NETWORKS:
         encoder = NETWORKS[name](images, attention=None)
     else:
-        shape = images.image_shape
+        shape = images.input_shape
         encoder = pretrained(name, weights, shape, None, is_frozen)
     return UNet(
         encoder,
-        len(images.class_names),
+        images.output_shape[-1],
         attention=attention,
         skip_attention=skip_attention,
         name=f"{UNET}{name}",

@@ -134,7 +134,7 @@ def _read_images(dataset, described):
 
     The pixels are cropped and resized as in a test.
     """
-    shape = described.get("image_shape", ())
+    shape = described.get("input_shape", ())
     if len(shape) != 3 or shape[2] not in (1, 3):
         raise ValueError(
             f"its images are of shape {(*shape,)}, not (H, W, C) of one or "
@@ -229,7 +229,7 @@ def _draw_masks(folder, files, dataset, described, content):
     They are chosen at even steps from the one with most wrong pixels to the
     one with fewest.
     """
-    shape = described["image_shape"]
+    shape = described["input_shape"]
     channels_first = shape[0] in (1, 3) and shape[-1] not in (1, 3)
     size = tuple(shape[1:] if channels_first else shape[:2])
     test = dataset.splits["test"]

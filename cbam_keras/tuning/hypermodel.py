@@ -222,8 +222,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         build, _ = comparison.network_of(self.model, self.weights, recipe)
         if callable(self.model):
             return build(images, attention, **on_skips)
-        shape = self.input_shape or getattr(images, "image_shape", None)
-        classes = self.classes or len(getattr(images, "class_names", ()))
+        shape = self.input_shape or getattr(images, "input_shape", None)
+        classes = self.classes or getattr(images, "output_shape", [0])[-1]
         if not shape or not classes:
             raise ValueError(
                 "A network known by name needs the shape of its images and "
@@ -232,7 +232,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
                 f"{self.classes}"
             )
         shape_and_classes = types.SimpleNamespace(
-            image_shape=shape, class_names=range(classes)
+            input_shape=shape, output_shape=(classes,)
         )
         return build(shape_and_classes, attention=attention, **on_skips)
 

@@ -465,9 +465,7 @@ def list_stages(
     if instead_of is not None:
         build = functools.partial(_in_place_of, build, instead_of)
     # The stages do not depend on size and classes.
-    images = types.SimpleNamespace(
-        image_shape=(224, 224, 3), class_names=range(2)
-    )
+    images = types.SimpleNamespace(input_shape=(224, 224, 3), output_shape=(2,))
     try:
         build(images, **{place: Attention("se", stages="0")})
     except StageError as error:

@@ -126,11 +126,11 @@ class Segmentation(ImageTask):
     def check(self, model: keras.Model, data: ImageData) -> None:
         classes = len(data.class_names)
         channels_first = keras.config.image_data_format() == "channels_first"
-        size = data.image_shape[1:] if channels_first else data.image_shape[:2]
+        size = data.input_shape[1:] if channels_first else data.input_shape[:2]
         shape: tuple = getattr(model, "input_shape", None) or ()
         output: tuple = getattr(model, "output_shape", None) or ()
         counts = (classes, 1) if classes == 2 else (classes,)
-        fits = _checks.fits(shape[1:], data.image_shape) and any(
+        fits = _checks.fits(shape[1:], data.input_shape) and any(
             _checks.fits(output[1:], (*size, count)) for count in counts
         )
         # A softmax of one unit is 1, and the loss of sigmoids of several is
@@ -140,7 +140,7 @@ class Segmentation(ImageTask):
             single = " (or one, of a sigmoid or a logit)" * (classes == 2)
             raise ValueError(
                 f'A network for the masks of "{data.name}" must take images of '
-                f"shape {data.image_shape} and give {classes} values{single} "
+                f"shape {data.input_shape} and give {classes} values{single} "
                 f"for each pixel, {(*size, classes)}, by a softmax or as "
                 "logits, as models.UNet does. Received: model "
                 f'"{model.name}" with input_shape={shape or None}, '

@@ -276,7 +276,7 @@ class FrozenNetworks:
         """Returns data with features in place of images."""
         places, is_shared = _places(data)
         # All that the features depend on.
-        about = data.name, data.fingerprint, data.image_shape, data.scale
+        about = data.name, data.fingerprint, data.input_shape, data.scale
         drawn = None if is_shared else data.describe()
         key = digest(parts.digest, about, drawn)
         if key not in self._features:
@@ -363,7 +363,7 @@ def _run(base, data, places):
     splits = np.repeat(range(len(sizes)), sizes)[order]
     rows = np.concatenate([np.arange(size) for size in sizes])[order]
     # One shape is compiled.
-    pixels = np.zeros((BATCH, *data.image_shape), "float32")
+    pixels = np.zeros((BATCH, *data.input_shape), "float32")
     starts = range(0, len(order), BATCH)
     for start in _terminal.show_progress(starts, len(starts), "Features"):
         interrupts.raise_if_noted()

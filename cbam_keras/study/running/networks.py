@@ -140,10 +140,10 @@ def _places_of(model):
 
 def check_network(model, images):
     """Raises unless the model takes these images and has their classes."""
-    classes = len(images.class_names)
+    (classes,) = images.output_shape
     values = f"{classes} values"
     shape = getattr(model, "input_shape", None) or ()
-    fits = _checks.fits(shape[1:], images.image_shape)
+    fits = _checks.fits(shape[1:], images.input_shape)
     output = tuple(model.output_shape) if fits else None
     is_head = output == (None, classes)
     if classes == 2:
@@ -152,7 +152,7 @@ def check_network(model, images):
     if not is_head:
         raise ValueError(
             f'A network for the dataset "{images.name}" must take images of '
-            f"shape {images.image_shape} and give {values}, as a "
+            f"shape {images.input_shape} and give {values}, as a "
             "functional or Sequential keras.Model (which begins with "
             "keras.Input). Received: model "
             f'"{model.name}" with input_shape={shape or None}, output_shape='
@@ -175,7 +175,7 @@ def print_data(study, data):
     if line:
         _terminal.say(line)
     if study.settings.get("weights"):
-        height, width = data.image_shape[:2]
+        height, width = data.input_shape[:2]
         last = f"{math.ceil(height / STRIDE)} x {math.ceil(width / STRIDE)}"
         if min(height, width) < SMALL_SIDE:
             _checks.warn(
@@ -248,10 +248,13 @@ def count_parameters(model, recipe):
         return sum(math.prod(v.shape) for v in model.trainable_variables)
 
 
-def count_macs(model, image_shape):
+def count_macs(model, data=None):
     """Returns the multiply-accumulates for one image, if all are known."""
+    # Data of one's own have the shape of their images.
+    own = getattr(data, "image_shape", None)
+    shape = getattr(data, "input_shape", own)
     try:
-        profile = profiling.profile_model(model, image_shape)
+        profile = profiling.profile_model(model, shape)
     except (TypeError, ValueError, AttributeError):
         return None
     # A total without layers of unknown kinds would be too low.

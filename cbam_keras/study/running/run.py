@@ -194,7 +194,7 @@ def estimate(study: Study | Plan) -> Estimate:
             with free_memory():
                 model = build_network(study, variant, study.runs[0], data)
                 parameters = count_parameters(model, recipe)
-                macs = count_macs(model, data.image_shape)
+                macs = count_macs(model, data)
                 costs.append(Cost(variant.name, parameters, macs))
                 del model
     return Estimate(
@@ -260,7 +260,7 @@ def choose_workers(study: Study, data: Any) -> int:
         if recipe.caches_features:
             # All but the start of a training takes what is behind the cut.
             model = Parts.of(model).head
-        macs = count_macs(model, model.input_shape[1:]) or 0
+        macs = count_macs(model) or 0
     # Data of one's own may be of any kind.
     images = getattr(data, "sizes", {}).get("train", 0) * recipe.total_epochs
     step = macs * (getattr(data, "batch_size", None) or recipe.batch_size)

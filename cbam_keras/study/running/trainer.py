@@ -170,7 +170,7 @@ class _Training:
         if not parts.counts:
             parts.counts = {
                 "parameters": count_parameters(parts.network, self.recipe),
-                "macs": count_macs(parts.network, self.data.image_shape),
+                "macs": count_macs(parts.network, self.data),
             }
         fields |= parts.counts
         model, self.data = self.frozen.trained(parts, self.recipe, self.data)
