@@ -12,13 +12,24 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.examples import Dataset, Examples, Scale, digest
+from cbam_keras.data.examples import (
+    NUMBERS,
+    SEVERAL,
+    Dataset,
+    Examples,
+    Scale,
+    digest,
+)
 from cbam_keras.data.splits import SPLITS, check_names
 
 FASHION_CLASSES = tuple(
     "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, "
     "Ankle boot".split(", ")
 )
+
+
+# The deviation of numbers that float32 still tells apart when it is divided by.
+LEAST_DEVIATION = 1e-6
 
 
 def load_fashion_mnist() -> Dataset:
@@ -54,8 +65,13 @@ def _read_file(path):
     return pairs
 
 
-def from_arrays(arrays: Any, of_masks: bool = False) -> Dataset:
-    """Returns arrays of images and labels, or masks, as a dataset."""
+def from_arrays(
+    arrays: Any, of_masks: bool = False, label_kind: str | None = None
+) -> Dataset:
+    """Returns arrays of images and labels, or masks, as a dataset.
+
+    `label_kind` says what labels are.
+    """
     if isinstance(arrays, str | os.PathLike):
         arrays = _read_file(os.path.expanduser(arrays))
     if not isinstance(arrays, Mapping):
@@ -76,7 +92,9 @@ def from_arrays(arrays: Any, of_masks: bool = False) -> Dataset:
     arrays = {"validation" if x == "val" else x: arrays[x] for x in arrays}
     check_names(arrays)
     pairs = {
-        name: _read(arrays[name]) if is_batches(arrays[name]) else arrays[name]
+        name: _read(arrays[name], label_kind)
+        if is_batches(arrays[name])
+        else arrays[name]
         for name in SPLITS
         if name in arrays
     }
@@ -88,7 +106,7 @@ def from_arrays(arrays: Any, of_masks: bool = False) -> Dataset:
     if scale and scale.lowest >= 0 and scale.highest <= 255:
         scale = None
     splits = {
-        name: _make_examples(name, each, scale, of_masks)
+        name: _make_examples(name, each, scale, of_masks, label_kind)
         for name, each in pairs.items()
     }
     shapes = {name: each.images.shape[1:] for name, each in splits.items()}
@@ -97,13 +115,28 @@ def from_arrays(arrays: Any, of_masks: bool = False) -> Dataset:
             "The images of all splits must have one shape. Received: "
             f"images of the shapes {shapes}"
         )
-    num_classes = 1 + max(int(each.labels.max()) for each in splits.values())
+    labels = [each.labels for each in splits.values()]
+    if len({x.shape[1:] for x in labels}) > 1:
+        raise ValueError(
+            "The labels of all splits must have one shape. Received: labels of "
+            f"the shapes {[x.shape for x in labels]}"
+        )
+    num_classes, remarks = 1 + max(int(x.max()) for x in labels), []
+    if label_kind == SEVERAL:
+        num_classes = labels[0].shape[1]
+    elif label_kind == NUMBERS:
+        every, num_classes = np.concatenate(labels), 0
+        ends = f"{every.min():.4g} to {every.max():.4g}"
+        remarks.append(f"targets from {ends}, median {np.median(every):.4g}")
     hashed: list[object] = []
     for name, each in splits.items():
         hashed += [name, each.images, each.labels]
     return Dataset(
         splits=splits,
-        class_names=tuple(map(str, names or range(num_classes))),
+        class_names=tuple(
+            map(str, num_classes and names or range(num_classes))
+        ),
+        remarks=tuple(remarks),
         fingerprint=digest(*hashed),
         shape=shapes["train"][:2],
         channels=shapes["train"][2],
@@ -117,7 +150,7 @@ def is_batches(data: object) -> bool:
     return is_foreign or isinstance(data, keras.utils.PyDataset)
 
 
-def _read(batches):
+def _read(batches, label_kind):
     """Returns images and labels of batches as arrays, sorted by content.
 
     Their own order may be another one each time, but not what they hold.
@@ -143,7 +176,13 @@ def _read(batches):
             "before .take or .skip needs reshuffle_each_iteration=False. "
             "Layers in .map that change images at random belong into augment="
         )
-    if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "iuf":
+    is_number = labels.dtype.kind in "iuf"
+    if (
+        label_kind is None
+        and labels.ndim == 2
+        and labels.shape[1] > 1
+        and is_number
+    ):
         is_binary = np.isin(labels, (0, 1)).all()
         is_one_hot = is_binary and (labels.sum(axis=1) == 1).all()
         if is_one_hot:
@@ -178,27 +217,24 @@ def _find_range(arrays):
     return None
 
 
-def _make_examples(split, arrays, scale, of_masks):
-    kind = "masks" if of_masks else "labels"
+def _make_examples(split, arrays, scale, of_masks, label_kind):
+    noun = "masks" if of_masks else "labels"
     if not _is_pair(arrays):
         count = f" of {len(arrays)}" if isinstance(arrays, tuple | list) else ""
         raise TypeError(
             "`data` must be the name of a dataset, a path or arrays (images, "
-            f"{kind}), without weights of images. Received: "
+            f"{noun}), without weights of images. Received: "
             f'{type(arrays).__name__}{count} for the split "{split}"'
         )
     images, labels = map(np.asarray, arrays)
     if images.ndim == 3:
         images = images[..., None]
-    check = _find_problem_of_masks if of_masks else _find_problem_of_labels
+    check, expected = CHECKS["masks" if of_masks else label_kind]
     if problem := _find_problem(images, scale) or check(images, labels):
-        expected = "an integer from 0 for the class of each, (N,) or (N, 1)"
-        if of_masks:
-            expected = "masks, (N, H, W) or colors (N, H, W, 3)"
         raise ValueError(
             "Data must be images (N, H, W, C) or (N, H, W) in [0, 255] and "
             f"{expected}. Received: images {images.shape} of {images.dtype} "
-            f"and {kind} {labels.shape} of {labels.dtype} for the split "
+            f"and {noun} {labels.shape} of {labels.dtype} for the split "
             f'"{split}": {problem}'
         )
     if scale is not None and images.dtype != "uint8":
@@ -210,7 +246,11 @@ def _make_examples(split, arrays, scale, of_masks):
         zeros = np.zeros(len(whole), "int32")
         masks = labels[..., 0] if labels.shape[3:] == (1,) else labels
         return Examples(whole, zeros, scale=scale, masks=masks)
-    return Examples(whole, labels.ravel().astype("int32"), scale=scale)
+    if label_kind is None:
+        return Examples(whole, labels.ravel().astype("int32"), scale=scale)
+    if labels.ndim == 1:
+        labels = labels[:, None]
+    return Examples(whole, labels.astype("float32"), scale=scale)
 
 
 def _find_problem(images, scale):
@@ -256,13 +296,14 @@ def _find_problem_of_labels(images, labels):
         return f"{count} images, but {labels.size} labels"
     if labels.size != count:
         return (
-            "one-hot labels become integers by np.argmax(labels, axis=-1); for "
-            'several labels per image see "Other tasks" in the guides'
+            "one-hot labels become integers by np.argmax(labels, axis=-1); "
+            "several labels of an image are for study.Classification(..., "
+            'multi_label=True), numbers for task="regression"'
         )
     is_number = labels.dtype.kind in "iufb"
     # Keras' loaders give whole numbers as floats, also for two classes.
     if is_number and (labels != np.round(labels)).any():
-        return 'fractions: for regression see "Other tasks" in the guides'
+        return 'fractions: to predict numbers write task="regression"'
     if is_number and 0 <= labels.min() and labels.max() < count:
         return None
     values = np.unique(labels)
@@ -271,3 +312,44 @@ def _find_problem_of_labels(images, labels):
         "count classes from 0: names, labels = np.unique(labels, "
         "return_inverse=True) numbers the different values"
     )
+
+
+def _find_problem_of_numbers(images, labels):
+    """Returns what is wrong with numbers to predict, if anything."""
+    if labels.shape[:1] != images.shape[:1] or labels.ndim > 3:
+        return f"{len(images)} images, but labels of another shape"
+    if labels.dtype.kind not in "iuf" or not np.isfinite(labels).all():
+        return "labels that are no numbers, NaN or infinite"
+    if labels.std() < LEAST_DEVIATION:
+        return "labels that do not differ, or hardly: take another unit"
+    return None
+
+
+def _find_problem_of_several(images, labels):
+    """Returns what is wrong with several labels of an image, if anything."""
+    if labels.ndim != 2 or len(labels) != len(images) or labels.shape[1] < 2:
+        return "a column for each of several classes is missing"
+    if labels.dtype.kind not in "iufb" or not np.isin(labels, (0, 1)).all():
+        return "values other than 0 and 1"
+    return None
+
+
+# What finds problems of labels by their kind, and what is expected.
+CHECKS = {
+    None: (
+        _find_problem_of_labels,
+        "an integer from 0 for the class of each, (N,) or (N, 1)",
+    ),
+    "masks": (
+        _find_problem_of_masks,
+        "masks, (N, H, W) or colors (N, H, W, 3)",
+    ),
+    NUMBERS: (
+        _find_problem_of_numbers,
+        "numbers to predict, (N,), (N, k), or for each position (N, L, k)",
+    ),
+    SEVERAL: (
+        _find_problem_of_several,
+        "labels (N, classes), 1 for each class that an image has, else 0",
+    ),
+}

@@ -12,7 +12,12 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras.data.augmentation import Augmentation, check_augmentations
 from cbam_keras.data.batches import Batches
-from cbam_keras.data.examples import IGNORED, DiskExamples
+from cbam_keras.data.examples import (
+    IGNORED,
+    NUMBERS,
+    SEVERAL,
+    DiskExamples,
+)
 from cbam_keras.data.kinds import kind_of, noun_of
 from cbam_keras.data.masks import Masks
 from cbam_keras.data.pairs import make_patterns
@@ -69,6 +74,10 @@ class ImageData:
             one.
         ignore_index: Integer, the value of pixels without a class in masks,
             255, or `None` without masks.
+        targets: Tuple of the means and of the deviations of numbers to predict,
+            lists of a number for each value, in the training split; or `None`.
+        labels: String, `"numbers"` to predict, `"several"` classes for each
+            image, or `None` for one class.
     """
 
     name: str
@@ -94,6 +103,8 @@ class ImageData:
     folds: int | None = None
     fold: int = 0
     ignore_index: int | None = None
+    labels: str | None = None
+    targets: tuple[list[float], list[float]] | None = None
 
     def __iter__(self) -> Iterator:
         return iter((self.train, self.validation, self.test))
@@ -113,9 +124,10 @@ class ImageData:
     def summary(self) -> str:
         """How many images there are, and the notes, as one line."""
         (first, count), *others = self.sizes.items()
-        classes = f"{len(self.class_names)} classes"
+        classes = f" of {len(self.class_names)} classes"
+        classes *= self.labels != NUMBERS
         counted = _checks.count(count, noun_of(self.input_shape))
-        line = f"{counted} of {classes} in {first}"
+        line = f"{counted}{classes} in {first}"
         for split, count in others:
             line += f", {count:,} in {split}"
         return "; ".join([line, *self.notes])
@@ -132,9 +144,16 @@ class ImageData:
             if getattr(examples, "pixels", None) is not None:
                 return examples.pixels.sum(axis=0)
             labels = getattr(examples, "labels", None)
-        if labels is None:
+        if labels is None or self.labels == NUMBERS:
             return None
+        if self.labels == SEVERAL:
+            return labels.sum(axis=0).astype(int)
         return np.bincount(labels, minlength=len(self.class_names))
+
+    @property
+    def activation(self) -> str | None:
+        """The activation at the end of a network for such labels."""
+        return {NUMBERS: None, SEVERAL: "sigmoid"}.get(self.labels, "softmax")
 
     def set_epoch(self, epoch: int) -> None:
         """Sets which epoch comes next, from 0, as a resumed run needs it."""
@@ -530,7 +549,9 @@ def load_source(
     return ImageData(
         name=source.name,
         input_shape=input_shape,
-        output_shape=(*positions, len(dataset.class_names)),
+        output_shape=train.labels.shape[1:]
+        if source.labels
+        else (*positions, len(dataset.class_names)),
         class_names=dataset.class_names,
         sizes={split: len(dataset.splits[split]) for split in SPLITS},
         batch_size=batch_size,
@@ -542,12 +563,24 @@ def load_source(
         notes=dataset.notes,
         leaks=dataset.leaks,
         fingerprint=dataset.fingerprint,
-        commonest=_measure_commonest(dataset, folds),
+        commonest=None if source.labels else _measure_commonest(dataset, folds),
         source=source.describe(),
         folds=folds,
         fold=fold,
         ignore_index=None if source.masks is None else IGNORED,
+        labels=source.labels,
+        targets=_measure_targets(train) if source.labels == NUMBERS else None,
     )
+
+
+def _measure_targets(examples):
+    """Returns mean and deviation of each of the values to predict."""
+    values = examples.labels.astype("float64")
+    values = values.reshape(-1, values.shape[-1])
+    deviation = values.std(axis=0)
+    # A value that is constant is not divided.
+    deviation[deviation == 0] = 1
+    return values.mean(axis=0).tolist(), deviation.tolist()
 
 
 def _measure_commonest(dataset, folds):

@@ -76,6 +76,8 @@ class Source:
     data_dir: str | os.PathLike | None = None
     download: bool = False
     masks: Masks | None = None
+    # `NUMBERS`, `SEVERAL`, or `None` for one class of each image.
+    labels: str | None = None
     # What has been read.
     _kept: dict[str, Any] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -99,6 +101,12 @@ class Source:
                 f"(images, labels). Received: {type(self.data).__name__}. Join "
                 "the batches of a generator: images, labels = map("
                 "np.concatenate, zip(*itertools.islice(generator, steps)))"
+            )
+        if self.labels and kind not in ("arrays", "table"):
+            raise ValueError(
+                "`data` must be arrays, batches, or a table of images, for "
+                "labels that are numbers or several for each image. Received: "
+                f"data={self.data!r}"
             )
         columns = [f"{name}_column" for name in COLUMNS]
         of_pattern = "folder" if self.masks is None else ""
@@ -201,7 +209,7 @@ class Source:
         if self.kind == "table":
             columns = {x: getattr(self, f"{x}_column") for x in COLUMNS}
             table = self.data, columns, self.image_folder
-            return from_table(*table, masks is not None)
+            return from_table(*table, masks is not None, self.labels)
         if self.kind == "folder" and masks is not None:
             return from_pairs(self.data, masks.folder, masks.images)
         if self.kind == "folder":
@@ -209,7 +217,7 @@ class Source:
         if self.kind == "embedded":
             return from_embedded(self.data)
         if self.kind == "arrays":
-            return from_arrays(self.data, masks is not None)
+            return from_arrays(self.data, masks is not None, self.labels)
         if self.data == "fashion_mnist" and self.data_dir is None:
             return load_fashion_mnist()
         return from_tfds(self.data, self.data_dir, self.download)

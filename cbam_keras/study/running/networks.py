@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _graph, _terminal, profiling
+from cbam_keras.data.examples import SEVERAL
 from cbam_keras.models.losses import IntegerLabels
 from cbam_keras.study.plans.recipes import DTYPES, FOCAL
 from cbam_keras.study.plans.stages import check_stages, unfrozen
@@ -43,7 +44,7 @@ def build_drawn(study, variant, run, data):
     draw(drawn, recipe.seed)
     study.task.check(model, data)
     check_stages(model, recipe)
-    return model, drawn
+    return in_units(model, data), drawn
 
 
 def build_seeded(build, recipe):
@@ -140,13 +141,18 @@ def _places_of(model):
 
 def check_network(model, images):
     """Raises unless the model takes these images and has their classes."""
-    (classes,) = images.output_shape
-    values = f"{classes} values"
+    shape_of_one, is_usual = images.output_shape, images.labels is None
+    values = f"{shape_of_one[0]} values"
+    if not is_usual:
+        values = f"values of shape {shape_of_one}, without activation"
+        values += " or by a sigmoid" * (images.labels == SEVERAL)
     shape = getattr(model, "input_shape", None) or ()
     fits = _checks.fits(shape[1:], images.input_shape)
     output = tuple(model.output_shape) if fits else None
-    is_head = output == (None, classes)
-    if classes == 2:
+    is_head = output == (None, *shape_of_one)
+    if not is_usual:
+        is_head = is_head and _ends_rightly(model, images.labels)
+    elif shape_of_one == (2,):
         values += " (or one, of a sigmoid or a logit: a softmax of one is 1)"
         is_head |= output == SINGLE and _graph.kind_of_head(model) != "softmax"
     if not is_head:
@@ -158,12 +164,39 @@ def check_network(model, images):
             f'"{model.name}" with input_shape={shape or None}, output_shape='
             f"{getattr(model, 'output_shape', None)}"
         )
-    if output != SINGLE and _graph.kind_of_head(model) == "sigmoid":
+    is_single = output == SINGLE or not is_usual
+    if not is_single and _graph.kind_of_head(model) == "sigmoid":
         _checks.warn(
-            f'Model "{model.name}" ends in a sigmoid of {classes} values. Each '
+            f'Model "{model.name}" ends in a sigmoid of {values}. Each '
             "image has one class, and they are trained like logits. End it in "
             "a softmax or in logits"
         )
+
+
+def _ends_rightly(model, labels):
+    """Returns whether a model can end so for numbers, or several labels."""
+    if labels == SEVERAL:
+        return _graph.kind_of_head(model) in (None, "sigmoid")
+    linear = None, keras.activations.linear
+    return getattr(model.layers[-1], "activation", None) in linear
+
+
+def in_units(model, data):
+    """Returns the same network with a layer that gives numbers in their units.
+
+    Before it, they are standardized by the training split.
+    """
+    if getattr(data, "targets", None) is None:
+        return model
+    mean, deviation = data.targets
+    outputs = keras.layers.Normalization(
+        mean=mean,
+        variance=[x**2 for x in deviation],
+        invert=True,
+        dtype="float32",
+        name="in_units",
+    )(model.output)
+    return keras.Model(model.input, outputs, name=model.name)
 
 
 def print_data(study, data):
