@@ -31,6 +31,8 @@ TASKS = ("classification", "regression")
 NUMBERS = ("mae", "rmse", "r2")
 # Measures of masks.
 SCORES = ("miou", "iou", "dice")
+# What arrays may hold.
+KINDS = ("images", "signals", "volumes", "vectors")
 # What stands before the name of attention on the skips of a U-Net.
 SKIP = "skip-"
 RECIPES = (
@@ -192,14 +194,21 @@ def add_data(parser, default="crowded_mnist"):
         metavar="NAME|FOLDER|FILE",
         help="mnist5k, cluttered_mnist or crowded_mnist (embedded), a dataset "
         "of TensorFlow Datasets such as cifar10, a folder with a folder of "
-        "images per class, or a CSV file of paths and classes",
+        "images per class, a CSV file of paths and classes, or a .npz file of "
+        "the arrays x_train and y_train: images, signals, volumes or vectors",
     )
     group.add_argument(
         "--pattern",
         help="what paths below the folder mean, as {class}/* (the default, and "
         "{split}/{class}/*), {class}/{group}/* where subfolders are patients "
         "that stay in one split, or {class}/{group}_*.jpg; {} or * is any "
-        "text of a part, ** any folders",
+        "text of a part, ** any folders; {class}/*.npy reads arrays",
+    )
+    group.add_argument(
+        "--kind",
+        choices=KINDS,
+        help="what arrays of three axes (examples x A x B) are, unless they "
+        "are uint8 or A is B: gray images, or signals of length A",
     )
     group.add_argument(
         "--task",

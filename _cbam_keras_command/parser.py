@@ -47,7 +47,7 @@ class Options(argparse.Namespace):
     def data_options(self) -> dict[str, Any]:
         """The arguments of `data.load` that are not in the recipe."""
         download = {"download": True} if self.download else {}
-        return self.select(["pattern", *LOCATION]) | download
+        return self.select(["pattern", "kind", *LOCATION]) | download
 
     def select(self, names: Iterable[str]) -> dict[str, Any]:
         """Returns by name those of these options that have a value."""

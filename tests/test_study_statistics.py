@@ -1,6 +1,7 @@
 """Means, paired differences, their error and power, and verdicts."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -284,7 +285,9 @@ def test_few_seeds_and_few_images_are_told():
     def told(seeds, sizes, **options):
         variants = [study.Variant(name, None) for name in ("a", "b")]
         options |= {"seeds": range(seeds), "baseline": "a"}
-        return describe_few(planned(*variants, **options), sizes)
+        return describe_few(
+            planned(*variants, **options), SimpleNamespace(sizes=sizes)
+        )
 
     # The shifts of noncentral t distributions, by the root of 2 / seeds.
     assert told(3, {"test": 1000}) == (

@@ -68,7 +68,7 @@ def _data_or_task(options: Options) -> dict[str, Any]:
     masks = {"masks": options.masks}
     if data.is_table(options.data):
         masks = {"mask_column": options.masks}
-    refused = ["download", "label_column", "pattern", "task"]
+    refused = ["download", "kind", "label_column", "pattern", "task"]
     options.refuse(refused, "with `masks`")
     if options.measure is not None:
         masks["measure"] = options.measure

@@ -1,4 +1,4 @@
-"""Images of any source as batches.
+"""Images, signals and so on, of any source, as batches.
 
 - `loading`: `load`, and `ImageData`, which it returns.
 - `source`: `Source`, which reads and splits every kind of data.
@@ -7,6 +7,7 @@
 - `patterns`, `layouts`: what paths mean; what to write where that is not plain.
 - `digits`, `tfds`: the embedded datasets, those of TensorFlow Datasets.
 - `examples`: images and labels, before resizing and batching.
+- `kinds`: images, signals, volumes, vectors, several inputs.
 - `masks`, `pairs`: classes of pixels; folders of images and of masks.
 - `splits`: how they are split, also into folds.
 - `decoding`: encoded images to arrays of one size.
@@ -40,6 +41,7 @@ from cbam_keras.data.examples import (
     describe_counts,
     digest,
 )
+from cbam_keras.data.kinds import IMAGES, NOUNS, kind_of
 from cbam_keras.data.layouts import LayoutError
 from cbam_keras.data.loading import (
     Given,

@@ -1,4 +1,4 @@
-"""Arrays of images and labels, and batches of them."""
+"""Arrays of examples and labels, batches of them, and files of arrays."""
 
 import contextlib
 import dataclasses
@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
+from cbam_keras.data.decoding import map_in_threads
 from cbam_keras.data.examples import (
     NUMBERS,
     SEVERAL,
@@ -19,6 +20,18 @@ from cbam_keras.data.examples import (
     Examples,
     Scale,
     digest,
+)
+from cbam_keras.data.kinds import (
+    FORMS,
+    IMAGES,
+    INPUTS,
+    KINDS,
+    NOUNS,
+    add_channels,
+    as_array,
+    choose_kind,
+    inputs_of,
+    shape_of,
 )
 from cbam_keras.data.splits import SPLITS, check_names
 
@@ -66,9 +79,12 @@ def _read_file(path):
 
 
 def from_arrays(
-    arrays: Any, of_masks: bool = False, label_kind: str | None = None
+    arrays: Any,
+    of_masks: bool = False,
+    kind: str | None = None,
+    label_kind: str | None = None,
 ) -> Dataset:
-    """Returns arrays of images and labels, or masks, as a dataset.
+    """Returns arrays of examples and labels, or masks, as a dataset.
 
     `label_kind` says what labels are.
     """
@@ -77,7 +93,7 @@ def from_arrays(
     if not isinstance(arrays, Mapping):
         # Two pairs are what Keras' `load_data` returns.
         is_two = _is_pair(arrays) and all(
-            is_batches(part) or (_is_pair(part) and np.ndim(part[0]) > 2)
+            is_batches(part) or (_is_pair(part) and _are_examples(part[0]))
             for part in arrays
         )
         if is_two and is_batches(arrays[1]):
@@ -102,19 +118,70 @@ def from_arrays(
     indices = getattr(arrays["train"], "class_indices", {})
     names = getattr(arrays["train"], "class_names", None)
     names = names or sorted(indices, key=lambda x: indices[x])
-    scale = Scale.of(map(_find_range, pairs.values()))
+    kind = IMAGES if of_masks else kind
+    return _make_dataset(pairs, names, of_masks, kind, label_kind)
+
+
+def read_arrays(dataset: Dataset, kind: str | None) -> Dataset:
+    """Returns a dataset of `.npy` files, each of one example, in memory."""
+    pairs = {}
+    for split, examples in dataset.splits.items():
+        paths = [*examples.images]
+        arrays = [*map_in_threads(_read_array, paths, f"Reading {split}")]
+        shapes = {x.shape: path for x, path in zip(arrays, paths, strict=True)}
+        if len(shapes) != 1:
+            names = [f"{dataset.name_of(shapes[x])} {x}" for x in shapes]
+            raise ValueError(
+                "The files of `pattern` must hold arrays of one shape, and "
+                f'each split some. Received: {len(paths)} files for "{split}", '
+                f"{_checks.first_few(names)}"
+            )
+        pairs[split] = np.stack(arrays), examples.labels
+    made = _make_dataset(pairs, dataset.class_names, kind=kind)
+    splits = {
+        split: dataclasses.replace(
+            made.splits[split], groups=examples.groups, names=examples.images
+        )
+        for split, examples in dataset.splits.items()
+    }
+    return dataclasses.replace(
+        dataset,
+        splits=splits,
+        fingerprint=digest(dataset.fingerprint, made.fingerprint),
+        **{x: getattr(made, x) for x in ("kind", "shape", "channels")},
+    )
+
+
+def _read_array(path):
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        error.add_note(f'It is the file "{path}", which should be an array')
+        raise
+
+
+def _make_dataset(pairs, names, of_masks=False, kind=None, label_kind=None):
+    """Returns pairs of examples and labels, by their split, as a dataset."""
+    checked = {
+        name: _check_pair(name, x, of_masks) for name, x in pairs.items()
+    }
+    kind = choose_kind(checked["train"][0], kind)
+    scale = None
+    if kind == IMAGES:
+        scale = Scale.of(map(_find_range, checked.values()))
     if scale and scale.lowest >= 0 and scale.highest <= 255:
         scale = None
     splits = {
-        name: _make_examples(name, each, scale, of_masks, label_kind)
-        for name, each in pairs.items()
+        name: _make_examples(name, each, scale, of_masks, kind, label_kind)
+        for name, each in checked.items()
     }
-    shapes = {name: each.images.shape[1:] for name, each in splits.items()}
-    if len(set(shapes.values())) > 1:
+    shapes = {name: shape_of(each.images) for name, each in splits.items()}
+    if any(shape != shapes["train"] for shape in shapes.values()):
         raise ValueError(
-            "The images of all splits must have one shape. Received: "
-            f"images of the shapes {shapes}"
+            f"The {kind} of all splits must have one shape. Received: "
+            f"{kind} of the shapes {shapes}"
         )
+    *shape, channels = [0] if kind == INPUTS else shapes["train"]
     labels = [each.labels for each in splits.values()]
     if len({x.shape[1:] for x in labels}) > 1:
         raise ValueError(
@@ -138,8 +205,9 @@ def from_arrays(
         ),
         remarks=tuple(remarks),
         fingerprint=digest(*hashed),
-        shape=shapes["train"][:2],
-        channels=shapes["train"][2],
+        shape=tuple(shape),
+        channels=channels,
+        kind=kind,
     )
 
 
@@ -200,7 +268,11 @@ def _iterate(batches):
     for batch in every:
         if not _is_pair(batch):
             raise ValueError(f"with a batch of {type(batch).__name__}")
-        yield tuple(map(np.asarray, batch))
+        yield tuple(map(as_array, batch))
+
+
+def _are_examples(arrays):
+    return isinstance(arrays, Mapping) or np.ndim(arrays) > 1
 
 
 def _is_pair(arrays):
@@ -209,7 +281,7 @@ def _is_pair(arrays):
 
 def _find_range(arrays):
     """Returns the lowest and the highest value, unless images are of uint8."""
-    images = np.asarray(arrays[0] if _is_pair(arrays) else ())
+    images, _ = arrays
     if images.size and images.dtype.kind in "iuf" and images.dtype != "uint8":
         lowest, highest = images.min().item(), images.max().item()
         if np.isfinite([lowest, highest]).all():
@@ -217,26 +289,40 @@ def _find_range(arrays):
     return None
 
 
-def _make_examples(split, arrays, scale, of_masks, label_kind):
-    noun = "masks" if of_masks else "labels"
+def _check_pair(split, arrays, of_masks):
+    """Returns examples and labels, or masks, as arrays."""
     if not _is_pair(arrays):
+        noun = "masks" if of_masks else "labels"
         count = f" of {len(arrays)}" if isinstance(arrays, tuple | list) else ""
         raise TypeError(
             "`data` must be the name of a dataset, a path or arrays (images, "
             f"{noun}), without weights of images. Received: "
             f'{type(arrays).__name__}{count} for the split "{split}"'
         )
-    images, labels = map(np.asarray, arrays)
-    if images.ndim == 3:
-        images = images[..., None]
+    examples, labels = arrays
+    return as_array(examples), np.asarray(labels)
+
+
+def _make_examples(split, arrays, scale, of_masks, kind, label_kind):
+    images, labels = arrays
+    images = add_channels(images, kind)
     check, expected = CHECKS["masks" if of_masks else label_kind]
-    if problem := _find_problem(images, scale) or check(images, labels):
+    if problem := _find_problem(images, scale, kind) or check(images, labels):
         raise ValueError(
-            "Data must be images (N, H, W, C) or (N, H, W) in [0, 255] and "
-            f"{expected}. Received: images {images.shape} of {images.dtype} "
-            f"and {noun} {labels.shape} of {labels.dtype} for the split "
-            f'"{split}": {problem}'
+            f"Data must be {kind} {FORMS[kind]} and {expected}. Received: "
+            f"{kind} {images.shape} of {images.dtype} and "
+            f"{'masks' if of_masks else 'labels'} {labels.shape} of "
+            f'{labels.dtype} for the split "{split}": {problem}'
         )
+    if label_kind is None and not of_masks:
+        labels = labels.ravel().astype("int32")
+    elif label_kind is not None:
+        # One number for each is one value.
+        labels = labels[:, None] if labels.ndim == 1 else labels
+        labels = labels.astype("float32")
+    if kind != IMAGES:
+        is_one = images.dtype.names is None
+        return Examples(images.astype("float32") if is_one else images, labels)
     if scale is not None and images.dtype != "uint8":
         images = np.stack([*map(scale.apply, images)])
     whole = images.astype("uint8", copy=False)
@@ -246,25 +332,29 @@ def _make_examples(split, arrays, scale, of_masks, label_kind):
         zeros = np.zeros(len(whole), "int32")
         masks = labels[..., 0] if labels.shape[3:] == (1,) else labels
         return Examples(whole, zeros, scale=scale, masks=masks)
-    if label_kind is None:
-        return Examples(whole, labels.ravel().astype("int32"), scale=scale)
-    if labels.ndim == 1:
-        labels = labels[:, None]
-    return Examples(whole, labels.astype("float32"), scale=scale)
+    return Examples(whole, labels, scale=scale)
 
 
-def _find_problem(images, scale):
-    """Returns what is wrong with images and how to mend it, if anything."""
-    if images.ndim != 4 or not images.size or images.dtype.kind not in "iuf":
-        problem = "the images are empty, of another shape or no numbers"
+def _find_problem(images, scale, kind):
+    """Returns what is wrong with examples and how to mend it, if anything."""
+    inputs = inputs_of(images, kind)
+    fits = kind == INPUTS or KINDS.get(images.ndim - 1) == kind
+    if not fits or any(
+        not x.size or x.dtype.kind not in "iuf" for x in inputs.values()
+    ):
+        problem = f"the {kind} are empty, of another shape or no numbers"
         return f"{problem}. Paths are columns of a data frame"
+    for x in inputs.values():
+        lowest, highest = x.min(), x.max()
+        if not np.isfinite([lowest, highest]).all():
+            bad = ~np.isfinite(x).all(axis=tuple(range(1, x.ndim)))
+            counted = _checks.count(bad.sum(), NOUNS[kind])
+            return f"NaN or infinite values in {counted}"
+    if kind != IMAGES:
+        return None
     _, first, height, width = images.shape
     if first in (1, 3, 4) and height == width > 4:
         return "np.moveaxis(images, 1, -1) puts the channels last"
-    lowest, highest = images.min(), images.max()
-    if not np.isfinite([lowest, highest]).all():
-        bad = ~np.isfinite(images).all(axis=(1, 2, 3))
-        return f"NaN or infinite values in {_checks.count(bad.sum(), 'image')}"
     # Floats of so few levels, or of either sign, were scaled for a network.
     is_scaled = lowest >= -1 and highest <= 1
     is_centered = scale and scale.lowest < 0 and scale.bits <= 8

@@ -20,6 +20,7 @@ from cbam_keras.data.augmentation import (
 )
 from cbam_keras.data.decoding import get_threads, read_example
 from cbam_keras.data.examples import IGNORED
+from cbam_keras.data.kinds import INPUTS, inputs_of
 
 # Each use of random numbers has a number, so that no two share a seed. None is
 # 0, since NumPy takes a seed with zeros at its end for the one without them.
@@ -141,6 +142,9 @@ class Batches(keras.utils.PyDataset):
         self.epoch = epoch, order
 
     def _as_input(self, images):
+        if images.dtype.names:
+            # Keras takes several inputs by name.
+            return inputs_of(images, INPUTS)
         images = images.astype("float32", copy=False)
         return np.moveaxis(images, -1, 1) if self.channels_first else images
 
@@ -183,9 +187,8 @@ def for_fit(batches: Any) -> Any:
     tf = _checks.require("tensorflow", extra="tensorflow")
     dataset = tf.data.Dataset.from_generator(
         lambda: map(batches.__getitem__, range(len(batches))),
-        output_signature=tuple(
-            tf.TensorSpec((None, *each.shape[1:]), each.dtype)
-            for each in batches[0]
+        output_signature=keras.tree.map_structure(
+            lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype), batches[0]
         ),
     )
     options = tf.data.Options()

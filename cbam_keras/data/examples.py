@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cbam_keras._terminal import show_progress
+from cbam_keras.data.kinds import IMAGES, NOUNS
 
 # The lowest and the highest value, as integers of images of integers.
 Range = tuple[float, float]
@@ -128,12 +129,13 @@ class Rows:
 class Examples:
     """Images of one split in memory or in files, and their labels.
 
-    Images are an array `(N, H, W, C)` or an array of objects `(N,)`: paths as
-    strings, or encoded images as bytes. Labels are int32 `(N,)`, or float32
-    `(N, ..., k)`: numbers, or 0 and 1 for each class. Boxes are int32 `(N, 4)`.
-    Images of one group, `(N,)`, are not split; `scale` is that of values beyond
-    8 bits, `None` without any. `places` `(N,)` number the images of all splits,
-    in whatever way these are cut; `None` if a seed draws them.
+    Images are an array `(N, H, W, C)`, another one as of `kinds.as_array`, or
+    an array of objects `(N,)`: paths as strings, or encoded images as bytes.
+    Labels are int32 `(N,)`, or float32 `(N, ..., k)`: numbers, or 0 and 1 for
+    each class. Boxes are int32 `(N, 4)`. Images of one group, `(N,)`, are not
+    split; `scale` is that of values beyond 8 bits, `None` without any. `places`
+    `(N,)` number the images of all splits, in whatever way these are cut;
+    `None` if a seed draws them.
 
     Masks are an array `(N, H, W)` or paths `(N,)`; labels are then 0, `pixels`
     counts those of each class, `(N, classes)`, and `encoding` turns the values
@@ -228,21 +230,22 @@ class DiskExamples:
 class Dataset:
     """A dataset, before resizing and batching.
 
-    `shape` is the size of all images, `None` if they differ; `channels` those
-    to decode to, 0 until known; `root` the folder of the files, if any;
-    `grouped_by` the argument by which images stay together, if any; `remarks`
-    are further notes, `leaks` what flatters accuracy; `left_out` the numbers of
-    files that are not read, by the reason, `damaged` those of them that cannot
-    be read, and `skipped` their names; `headers` those of files by their paths;
-    `draw` a function of what has been split, the name of the split and
-    the seed that makes the images from it.
+    `kind` is what they are, see `kinds`; `shape` the size of all images, `None`
+    if they differ; `channels` those to decode to, 0 until known; `root` the
+    folder of the files, if any; `grouped_by` the argument by which images stay
+    together, if any; `remarks` are further notes, `leaks` what flatters
+    accuracy; `left_out` the numbers of files that are not read, by the reason,
+    `damaged` those of them that cannot be read, and `skipped` their names;
+    `headers` those of files by their paths; `draw` a function of what has been
+    split, the name of the split and the seed that makes the images from it.
     """
 
     # `DiskExamples` where they are too large for memory.
     splits: dict[str, Any]
     class_names: tuple[str, ...]
     fingerprint: str = ""
-    shape: tuple[int, int] | None = None
+    kind: str = IMAGES
+    shape: tuple[int, ...] | None = None
     channels: int = 0
     skipped: tuple[str, ...] = ()
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -263,6 +266,11 @@ class Dataset:
         except ValueError:
             # It is on another drive of Windows.
             return path
+
+    @property
+    def noun(self) -> str:
+        """What one example is called."""
+        return NOUNS[self.kind]
 
     @property
     def advice(self) -> str:
@@ -294,7 +302,8 @@ def digest(*parts: object) -> str:
     """Returns a short hash of strings, numbers, bytes and arrays."""
     code = hashlib.sha256()
     for part in parts:
-        if isinstance(part, np.ndarray):
+        # Several inputs of one example are of the second type.
+        if isinstance(part, np.ndarray | np.void):
             code.update(f"{part.dtype}{part.shape}".encode())
             code.update(part.tobytes())
         elif isinstance(part, bytes):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks, _files
+from cbam_keras.data.arrays import read_arrays
 from cbam_keras.data.decoding import ENDINGS, describe_file, keep_readable
 from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
 from cbam_keras.data.layouts import (
@@ -23,6 +24,8 @@ from cbam_keras.data.layouts import (
 from cbam_keras.data.patterns import make_pattern
 from cbam_keras.data.splits import SPLITS, check_names
 
+# How files of arrays end, each with one example.
+ARRAYS = ".npy"
 LAYOUTS = (
     "`data` must be a folder with a folder of images per class, or with train "
     "and test of such folders. For another layout, `pattern` says which part "
@@ -38,8 +41,18 @@ def describe_missing(path: str | os.PathLike) -> str:
     return file or "where there is no folder"
 
 
-def from_folder(data: Any, pattern: str | None = None) -> Dataset:
-    """Returns the images of a folder, or of one for each split, as paths."""
+def holds_arrays(pattern: str | None) -> bool:
+    """Returns whether a pattern is one of arrays, not of images."""
+    return (pattern or "").endswith(ARRAYS)
+
+
+def from_folder(
+    data: Any, pattern: str | None = None, kind: str | None = None
+) -> Dataset:
+    """Returns the images of a folder, or of one for each split, as paths.
+
+    Arrays in files, by a pattern of `.npy`, are read.
+    """
     is_several = isinstance(data, Mapping)
     given = data if is_several else {"train": data}
     split_of = name_splits(map(str, given))
@@ -57,12 +70,13 @@ def from_folder(data: Any, pattern: str | None = None) -> Dataset:
     if pattern is None:
         classes = _check_classes(root, files)
     compiled = make_pattern(pattern or "{class}/*", is_several)
+    taken = (ARRAYS,) if holds_arrays(pattern) else ENDINGS
     found, others = [], []
     for split, folder, within in files:
         for file in within:
             name = file.relative_to(folder).as_posix()
             values = compiled.match(name)
-            is_image = file.suffix.lower() in ENDINGS
+            is_image = file.suffix.lower() in taken
             if values is None:
                 others += [name] * is_image
             elif is_image:
@@ -84,9 +98,11 @@ def from_folder(data: Any, pattern: str | None = None) -> Dataset:
     splits = {split for split, _ in places}
     if found and "split" in compiled.names:
         splits = {x["split"] for x in found}
-    return make_dataset(
+    dataset = make_dataset(
         found, splits, sorted(classes), left_out + endings, root, pattern
     )
+    is_read = holds_arrays(pattern)
+    return read_arrays(dataset, kind) if is_read else keep_readable(dataset)
 
 
 def find_root(path: Any, argument: str = "data") -> pathlib.Path:
@@ -108,7 +124,7 @@ def make_dataset(
     root: pathlib.Path,
     *patterns: str | None,
 ) -> Dataset:
-    """Returns the files that can be read, in their splits.
+    """Returns files in their splits.
 
     Each row has the "path" of an image and the name of its "split", and may
     have a "class", a "group" and a "mask".
@@ -136,19 +152,17 @@ def make_dataset(
         masks=columns.get("mask"),
     )
     split_of_rows = np.array([split_of[row["split"]] for row in rows], object)
-    return keep_readable(
-        Dataset(
-            splits={
-                split: examples.take(np.flatnonzero(split_of_rows == split))
-                for split in SPLITS
-                if split in split_of.values()
-            },
-            class_names=tuple(class_names),
-            fingerprint=digest(*patterns) if any(patterns) else "",
-            left_out=left_out,
-            root=root,
-            grouped_by="{group}" if "group" in columns else "",
-        )
+    return Dataset(
+        splits={
+            split: examples.take(np.flatnonzero(split_of_rows == split))
+            for split in SPLITS
+            if split in split_of.values()
+        },
+        class_names=tuple(class_names),
+        fingerprint=digest(*patterns) if any(patterns) else "",
+        left_out=left_out,
+        root=root,
+        grouped_by="{group}" if "group" in columns else "",
     )
 
 

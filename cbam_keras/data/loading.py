@@ -1,4 +1,4 @@
-"""`load`: images of any source as training, validation and test batches."""
+"""`load`: data of any source as training, validation and test batches."""
 
 import dataclasses
 import math
@@ -18,7 +18,14 @@ from cbam_keras.data.examples import (
     SEVERAL,
     DiskExamples,
 )
-from cbam_keras.data.kinds import kind_of, noun_of
+from cbam_keras.data.kinds import (
+    IMAGES,
+    INPUTS,
+    NOUNS,
+    inputs_of,
+    kind_of,
+    shape_of,
+)
 from cbam_keras.data.masks import Masks
 from cbam_keras.data.pairs import make_patterns
 from cbam_keras.data.source import Source, refuse_removed
@@ -74,8 +81,11 @@ class ImageData:
             one.
         ignore_index: Integer, the value of pixels without a class in masks,
             255, or `None` without masks.
-        targets: Tuple of the means and of the deviations of numbers to predict,
-            lists of a number for each value, in the training split; or `None`.
+        standardization: Dictionary, the means and variances of the channels of
+            the training split, by the name of the input: a study gives
+            networks a layer that standardizes by them. `None` for images.
+        targets: Tuple, likewise the means and variances of numbers to predict,
+            or `None`.
         labels: String, `"numbers"` to predict, `"several"` classes for each
             image, or `None` for one class.
     """
@@ -103,8 +113,9 @@ class ImageData:
     folds: int | None = None
     fold: int = 0
     ignore_index: int | None = None
-    labels: str | None = None
+    standardization: Mapping[str, tuple[list[float], list[float]]] | None = None
     targets: tuple[list[float], list[float]] | None = None
+    labels: str | None = None
 
     def __iter__(self) -> Iterator:
         return iter((self.train, self.validation, self.test))
@@ -121,13 +132,17 @@ class ImageData:
         return kind_of(self.input_shape)
 
     @property
+    def noun(self) -> str:
+        """What one example is called."""
+        return NOUNS[self.kind]
+
+    @property
     def summary(self) -> str:
         """How many images there are, and the notes, as one line."""
         (first, count), *others = self.sizes.items()
         classes = f" of {len(self.class_names)} classes"
         classes *= self.labels != NUMBERS
-        counted = _checks.count(count, noun_of(self.input_shape))
-        line = f"{counted}{classes} in {first}"
+        line = f"{_checks.count(count, self.noun)}{classes} in {first}"
         for split, count in others:
             line += f", {count:,} in {split}"
         return "; ".join([line, *self.notes])
@@ -203,9 +218,11 @@ def load(
     download: bool = False,
     folds: int | None = None,
     fold: int = 0,
+    kind: str | None = None,
+    standardize: bool = True,
     **removed: Any,
 ) -> ImageData:
-    """Loads training, validation and test images of any source.
+    """Loads training, validation and test images of any source, or signals.
 
     Splits that a dataset lacks are split off its training images, with the same
     fraction of each class: a fifth for testing, the same for every seed.
@@ -221,7 +238,10 @@ def load(
               needed), or the path of a `.npz` file of `x_train`, `y_train`, or
               `train_images`, `train_labels`, and so on. Images `(N, H, W, C)`
               or `(N, H, W)` from 0 to 255, or of any other range; labels whole
-              numbers `(N,)` or `(N, 1)` from 0.
+              numbers `(N,)` or `(N, 1)` from 0. In place of images signals `(N,
+              L, C)`, volumes `(N, D, H, W, C)` or vectors `(N, F)` of any
+              numbers, or several inputs: a mapping of names to arrays `(N,
+              ...)`, which are what Keras takes them for.
             - Batches of pairs, read into memory: a `tf.data.Dataset`, a
               `keras.utils.PyDataset`, a `DataLoader` of PyTorch, or a mapping.
               Labels may be one-hot.
@@ -231,7 +251,8 @@ def load(
               and `test_set`. Or a mapping of splits to folders of classes.
               Images have 8 bits in color and up to 16 in gray. Files of other
               values, damaged ones, and those without a class are left out, with
-              a warning.
+              a warning. Files of arrays of one shape are read by a `pattern`,
+              as `"{class}/*.npy"`.
             - A CSV file or `pandas.DataFrame` with the columns `image` (paths)
               and `label` (classes), or a mapping. Paths start from its folder
               or from the current one. Rows that repeat an image stay in one
@@ -293,12 +314,23 @@ def load(
             evenly. Defaults to `None`, the splits of the dataset.
         fold: Integer from 0 to `folds - 1`, the fold of the test images.
             Defaults to `0`.
+        kind: `"images"`, `"signals"`, `"volumes"` or `"vectors"`, what arrays
+            are. Defaults to `None`: by their number of axes. Arrays `(N, A, B)`
+            are gray images if they are of uint8 or `A` is `B`; others are
+            refused without `kind`.
+        standardize: Boolean, whether networks of a study standardize signals,
+            volumes and vectors: they subtract the mean of each channel of the
+            training split, and divide by its standard deviation. Of several
+            inputs those whose `keras.Input` takes floats, without images.
+            Defaults to `True`.
         **removed: Arguments of earlier versions, which are refused.
 
     Returns:
         An `ImageData`, whose splits give batches `(images, labels)`, with
         `boxes` `(images, labels, boxes)`: images `(B, H, W, C)` float32 (uint8
         as whole arrays) in [0, 255], labels `(B,)` int32, boxes `(B, 4)` int32.
+        Signals and so on are float32, as they are. Several inputs are
+        dictionaries.
         Values beyond 8 bits are divided by one power of two, by the range of
         all images; the lowest becomes 0 where it is negative or makes up most
         of them.
@@ -334,6 +366,8 @@ def load(
         image_folder=image_folder,
         data_dir=data_dir,
         download=download,
+        kind=kind,
+        standardize=standardize,
     )
     return load_source(
         source, batch_size, seed, image_size, augment, folds, fold, boxes
@@ -464,7 +498,7 @@ def source_of_masks(
         label_column=mask_column,
         **options,
     )
-    is_folder = source.kind == "folder"
+    is_folder = source.origin == "folder"
     is_mixed = (masks is not folder) if is_path else is_folder
     has_patterns = images is not None or "{" in str(folder)
     if is_mixed or not is_folder and (folder is not None or has_patterns):
@@ -516,13 +550,24 @@ def load_source(
         raise ValueError(f"`augment` needs batches. {received}")
     if is_large and batch_size is None:
         raise ValueError(f"More than 2 GiB need batches. {received}")
-    size = _checks.height_and_width(size or dataset.shape or SIDE)
+    is_images = dataset.kind == IMAGES
+    if not is_images:
+        _refuse_for_images(dataset.kind, size, augment)
+    size = size or dataset.shape
+    if is_images:
+        size = _checks.height_and_width(size or SIDE)
     num_images = sum(map(len, dataset.splits.values()))
     num_bytes = num_images * math.prod(size) * dataset.channels
     is_small = batch_size is None or num_bytes <= DECODED_BYTES
     channels = dataset.channels
     channels_first = keras.config.image_data_format() == "channels_first"
     input_shape = (channels, *size) if channels_first else (*size, channels)
+    if dataset.kind == INPUTS:
+        input_shape = shape_of(train.images)
+    standardization = None
+    if source.standardize and not is_images:
+        standardization = _measure_channels(train.images, dataset.kind)
+    notes = ("standardized by channel, by the training split",)
     positions = size if source.masks is not None else ()
     splits = {}
     for split, examples in dataset.splits.items():
@@ -531,7 +576,7 @@ def load_source(
             examples = dataclasses.replace(examples, boxes=None)
         # Random resized crops are taken from the images as they are.
         is_as_it_is = is_large or "random_resized_crop" in split_augment
-        if not is_as_it_is and (examples.decoded or is_small):
+        if is_images and not is_as_it_is and (examples.decoded or is_small):
             title = f"Preparing {split}"
             examples = source.read_all(examples, size, channels, title)
         if batch_size is None:
@@ -560,7 +605,7 @@ def load_source(
         **splits,
         augment=augment,
         scale=train.scale,
-        notes=dataset.notes,
+        notes=dataset.notes + notes * bool(standardization),
         leaks=dataset.leaks,
         fingerprint=dataset.fingerprint,
         commonest=None if source.labels else _measure_commonest(dataset, folds),
@@ -568,19 +613,40 @@ def load_source(
         folds=folds,
         fold=fold,
         ignore_index=None if source.masks is None else IGNORED,
+        standardization=standardization,
+        targets=_moments(train.labels) if source.labels == NUMBERS else None,
         labels=source.labels,
-        targets=_measure_targets(train) if source.labels == NUMBERS else None,
     )
 
 
-def _measure_targets(examples):
-    """Returns mean and deviation of each of the values to predict."""
-    values = examples.labels.astype("float64")
-    values = values.reshape(-1, values.shape[-1])
-    deviation = values.std(axis=0)
-    # A value that is constant is not divided.
-    deviation[deviation == 0] = 1
-    return values.mean(axis=0).tolist(), deviation.tolist()
+def _refuse_for_images(kind, size, augment):
+    """Raises for what other examples than images do not have."""
+    words = [x for x in augment if isinstance(x, str) or kind == INPUTS]
+    if size or words:
+        raise ValueError(
+            "`image_size` and the words of `augment` are for images. Received: "
+            f"image_size={size}, augment={words} for {kind}"
+        )
+
+
+def _measure_channels(examples, kind):
+    """Returns mean and variance of each channel, as float32, by the input."""
+    return {
+        name: _moments(values)
+        for name, values in inputs_of(examples, kind).items()
+        # Images in [0, 255] stay as they are.
+        if values.ndim != 4
+    }
+
+
+def _moments(values):
+    """Returns mean and variance by the last axis, as float32."""
+    axes = tuple(range(values.ndim - 1))
+    mean = values.mean(axes, dtype="float64").astype("float32")
+    variance = values.var(axes, dtype="float64").astype("float32")
+    # A channel that is constant is not divided.
+    variance[values.min(axes) == values.max(axes)] = 1
+    return mean.tolist(), variance.tolist()
 
 
 def _measure_commonest(dataset, folds):
@@ -595,7 +661,9 @@ def _measure_commonest(dataset, folds):
 
 def _join(examples, channels_first):
     images = np.asarray(examples.images)
-    if channels_first:
+    if images.dtype.names:
+        images = inputs_of(images, INPUTS)
+    elif channels_first:
         images = np.moveaxis(images, -1, 1)
     if examples.masks is not None:
         return images, np.asarray(examples.masks, "int32")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cbam_keras import _checks
-from cbam_keras.data.decoding import ENDINGS
+from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import READERS, Dataset, describe_counts
 from cbam_keras.data.folders import (
     enter_folder,
@@ -89,7 +89,8 @@ def from_pairs(
     ]
     splits = {row["split"] for row in rows}
     texts = [pattern.text for pattern in patterns]
-    return make_dataset(rows, splits, (), +left_out, root, *texts)
+    dataset = make_dataset(rows, splits, (), +left_out, root, *texts)
+    return keep_readable(dataset)
 
 
 def make_patterns(images: object, masks: object) -> list[Pattern]:

@@ -13,7 +13,8 @@ from cbam_keras.data.arrays import from_arrays, is_batches, load_fashion_mnist
 from cbam_keras.data.decoding import read_all, warn_of_damaged
 from cbam_keras.data.digits import EMBEDDED, from_embedded
 from cbam_keras.data.examples import Dataset, Examples, describe_counts
-from cbam_keras.data.folders import from_folder
+from cbam_keras.data.folders import from_folder, holds_arrays
+from cbam_keras.data.kinds import KINDS
 from cbam_keras.data.layouts import is_input
 from cbam_keras.data.masks import Masks, encode
 from cbam_keras.data.pairs import from_pairs
@@ -75,6 +76,8 @@ class Source:
     image_folder: str | os.PathLike | None = None
     data_dir: str | os.PathLike | None = None
     download: bool = False
+    kind: str | None = None
+    standardize: bool = True
     masks: Masks | None = None
     # `NUMBERS`, `SEVERAL`, or `None` for one class of each image.
     labels: str | None = None
@@ -92,17 +95,19 @@ class Source:
                 f"validation_fraction={fraction}"
             )
         _checks.boolean("download", self.download)
-        kind = self.kind
+        _checks.boolean("standardize", self.standardize)
+        _checks.one_of("kind", self.kind, (None, *KINDS.values()))
+        origin = self.origin
         arrays = tuple | list | Mapping | str | os.PathLike
         is_known = isinstance(self.data, arrays) or is_batches(self.data)
-        if kind == "arrays" and not is_known:
+        if origin == "arrays" and not is_known:
             raise TypeError(
                 "`data` must be the name of a dataset, a path or arrays "
                 f"(images, labels). Received: {type(self.data).__name__}. Join "
                 "the batches of a generator: images, labels = map("
                 "np.concatenate, zip(*itertools.islice(generator, steps)))"
             )
-        if self.labels and kind not in ("arrays", "table"):
+        if self.labels and origin not in ("arrays", "table"):
             raise ValueError(
                 "`data` must be arrays, batches, or a table of images, for "
                 "labels that are numbers or several for each image. Received: "
@@ -110,19 +115,23 @@ class Source:
             )
         columns = [f"{name}_column" for name in COLUMNS]
         of_pattern = "folder" if self.masks is None else ""
+        has_arrays = self.masks is None and (
+            origin == "arrays" or holds_arrays(self.pattern)
+        )
         for names, needed, what in (
             ([*columns, "image_folder"], "table", "CSV files and data frames"),
             (["pattern"], of_pattern, "folders of images by class"),
             (["data_dir"], "tfds", "datasets of TensorFlow Datasets"),
+            (["kind"], origin * has_arrays, "arrays and files of them"),
         ):
             for name in names:
                 value = getattr(self, name)
-                if value is not None and kind != needed:
+                if value is not None and origin != needed:
                     message = f"`{name}` is only for {what}. Received: "
                     raise ValueError(f"{message}{name}={value!r}")
         if self.pattern is not None:
             make_pattern(self.pattern, isinstance(self.data, Mapping))
-        if self.masks is not None and kind in ("embedded", "tfds"):
+        if self.masks is not None and origin in ("embedded", "tfds"):
             raise ValueError(
                 "`data` must be a folder, a table, arrays or batches. "
                 f"Received: data={self.data!r}, with masks. Datasets of "
@@ -131,7 +140,7 @@ class Source:
             )
 
     @property
-    def kind(self) -> str:
+    def origin(self) -> str:
         """`"table"`, `"folder"`, `"embedded"`, `"tfds"` or `"arrays"`."""
         if is_table(self.data):
             return "table"
@@ -151,12 +160,12 @@ class Source:
     @property
     def name(self) -> str:
         """The name of the dataset, known before it is read."""
-        if self.kind in ("embedded", "tfds"):
+        if self.origin in ("embedded", "tfds"):
             return self.data
         if not _is_path(self.data):
-            return {"folder": "folders"}.get(self.kind, self.kind)
+            return {"folder": "folders"}.get(self.origin, self.origin)
         path = pathlib.Path(self.data).expanduser().resolve()
-        if self.kind != "folder":
+        if self.origin != "folder":
             return path.stem
         # Images beside masks are in a folder called so.
         is_part = self.masks is not None and is_input(path.name)
@@ -206,18 +215,19 @@ class Source:
 
     def _read(self):
         masks = self.masks
-        if self.kind == "table":
+        if self.origin == "table":
             columns = {x: getattr(self, f"{x}_column") for x in COLUMNS}
             table = self.data, columns, self.image_folder
             return from_table(*table, masks is not None, self.labels)
-        if self.kind == "folder" and masks is not None:
+        if self.origin == "folder" and masks is not None:
             return from_pairs(self.data, masks.folder, masks.images)
-        if self.kind == "folder":
-            return from_folder(self.data, self.pattern)
-        if self.kind == "embedded":
+        if self.origin == "folder":
+            return from_folder(self.data, self.pattern, self.kind)
+        if self.origin == "embedded":
             return from_embedded(self.data)
-        if self.kind == "arrays":
-            return from_arrays(self.data, masks is not None, self.labels)
+        if self.origin == "arrays":
+            about = masks is not None, self.kind, self.labels
+            return from_arrays(self.data, *about)
         if self.data == "fashion_mnist" and self.data_dir is None:
             return load_fashion_mnist()
         return from_tfds(self.data, self.data_dir, self.download)
@@ -244,7 +254,7 @@ class Source:
         else:
             leaks = warn_of_divided_groups(dataset)
         # A published dataset is taken as it is, classes without images too.
-        is_published = self.kind in ("embedded", "tfds")
+        is_published = self.origin in ("embedded", "tfds")
         is_checked = folds is not None or not is_published
         if is_checked:
             check_classes(dataset, received, folds)
@@ -274,7 +284,7 @@ class Source:
                 path = os.path.expanduser(masks["folder"])
                 masks["folder"] = os.path.abspath(path)
         paths = ["data_dir", "image_folder"]
-        if self.kind in ("folder", "table", "arrays"):
+        if self.origin in ("folder", "table", "arrays"):
             paths.append("name")
         for key in paths:
             if key in description:

@@ -225,16 +225,16 @@ def check_classes(
         ]
         if few and split != "train" and len(examples):
             _checks.warn(
-                f'"{split}" lacks images of class {_checks.first_few(few)}, '
-                "which is not judged there"
+                f'"{split}" lacks {dataset.noun}s of class '
+                f"{_checks.first_few(few)}, which is not judged there"
             )
         elif few:
             raise ValueError(
                 f"Each class must have at least "
-                f"{_checks.count(needed, 'image')} {place}. "
+                f"{_checks.count(needed, dataset.noun)} {place}. "
                 f"Received: {received}, with fewer of class "
                 f"{_checks.first_few(few)}. Number labels from 0 without gaps, "
-                f"add images, or remove the class everywhere{advice}"
+                f"add {dataset.noun}s, or remove the class everywhere{advice}"
             )
     if has_masks and len(splits) == len(SPLITS):
         pixels = splits["train"].pixels.sum(axis=0)
@@ -259,8 +259,8 @@ def warn_of_divided_groups(dataset: Dataset) -> tuple[str, ...]:
     if not divided:
         return ()
     warning = (
-        f"{_checks.count(len(divided), 'group', 'have')} images in several "
-        f"splits by {dataset.grouped_by}, which flatters accuracy: "
+        f"{_checks.count(len(divided), 'group', 'have')} {dataset.noun}s in "
+        f"several splits by {dataset.grouped_by}, which flatters accuracy: "
         f"{_checks.first_few(divided)}. Move each into one, or take folds"
     )
     _checks.warn(warning)
@@ -287,9 +287,10 @@ def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
                 tested.append((name, other))
             elif label != its_label:
                 several.append((name, other))
-    same = "the same content as training images, which flatters accuracy"
-    both = "several classes, as images of two have the same content"
-    kinds = (tested, "test image", same), (several, "image", both)
+    noun = dataset.noun
+    same = f"the same content as training {noun}s, which flatters accuracy"
+    both = f"several classes, as {noun}s of two have the same content"
+    kinds = (tested, f"test {noun}", same), (several, noun, both)
     warnings = []
     for pairs, noun, text in kinds:
         if pairs:
@@ -312,6 +313,8 @@ def _identify(dataset, examples, row):
     image = examples.images[row]
     if not examples.decoded:
         return dataset.name_of(image), dataset.headers[image].content
-    # Images of arrays are counted over all splits.
-    name = f"image {examples.places[row]}"
+    # Examples of arrays are counted over all splits.
+    name = f"{dataset.noun} {examples.places[row]}"
+    if examples.names is not None:
+        name = dataset.name_of(examples.names[row])
     return name, hashlib.blake2b(image.tobytes()).digest()

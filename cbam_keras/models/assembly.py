@@ -7,7 +7,7 @@ import keras
 from keras import KerasTensor, layers
 
 from cbam_keras import _checks
-from cbam_keras.models.blocks import Attention, attend, head_dtype
+from cbam_keras.models.blocks import Attention, attend, head_dtype, layer_for
 from cbam_keras.models.weights import load_weights
 
 # Sides in pixels of the default image for each stem.
@@ -84,12 +84,12 @@ def _make_image(input_tensor, input_shape, include_top, stem):
         input_shape = (3, size, size) if channels_first else (size, size, 3)
     input_shape = tuple(input_shape)
     if (
-        len(input_shape) != 3
+        len(input_shape) not in (2, 3, 4)
         or input_shape[0 if channels_first else -1] is None
     ):
         raise ValueError(
-            "`input_shape` must have two spatial axes and a known number of "
-            f'channels, with data_format="{data_format}". Received: '
+            "`input_shape` must have one to three spatial axes and a known "
+            f'number of channels, with data_format="{data_format}". Received: '
             f"input_shape={input_shape}"
         )
     return keras.Input(input_shape) if input_tensor is None else input_tensor
@@ -106,8 +106,8 @@ def apply_head(
     if not include_top and pooling is None:
         return x
     if not include_top and pooling == "max":
-        return layers.GlobalMaxPooling2D(name="head_pool")(x)
-    x = layers.GlobalAveragePooling2D(name="head_pool")(x)
+        return layer_for(x, "GlobalMaxPooling")(name="head_pool")(x)
+    x = layer_for(x, "GlobalAveragePooling")(name="head_pool")(x)
     if not include_top:
         return x
     return layers.Dense(

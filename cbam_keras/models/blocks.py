@@ -1,9 +1,10 @@
 """Building blocks of the networks, with the names of all layers.
 
 Every function takes and returns a symbolic Keras tensor, `(B, H, W, C)` or
-`(B, C, H, W)`, depending on `keras.config.image_data_format()`; a stride `s`
-gives `ceil(H / s)` rows. Layer names are API: weight maps, Grad-CAM and
-insertion rely on them. `attention` is what `layers.make_attention` takes.
+`(B, C, H, W)`, depending on `keras.config.image_data_format()`, or a signal or
+a volume; a stride `s` gives `ceil(H / s)` rows. Layer names are API: weight
+maps, Grad-CAM and insertion rely on them. `attention` is what
+`layers.make_attention` takes.
 """
 
 from collections.abc import Callable
@@ -24,6 +25,18 @@ def channels_of(x: KerasTensor) -> int:
     return x.shape[channel_axis()]
 
 
+def layer_for(x: KerasTensor, kind: str) -> Callable[..., keras.Layer]:
+    """Returns the layer of a kind for signals, images or volumes."""
+    name = f"{kind}{len(x.shape) - 2}D"
+    if not hasattr(layers, name):
+        raise ValueError(
+            f"This network needs keras.layers.{name}, which there is not. "
+            f"Received: data of shape {tuple(x.shape[1:])}. Choose a residual "
+            "network"
+        )
+    return getattr(layers, name)
+
+
 def conv(
     x: KerasTensor,
     filters: int,
@@ -36,16 +49,15 @@ def conv(
 ) -> KerasTensor:
     """Convolves without bias, with padding of an odd kernel.
 
-    `padding` is `"pytorch"` or `"same"`, Keras' own. Without a stride, `x` may
-    be a signal or a volume, too.
+    `padding` is `"pytorch"` or `"same"`, Keras' own.
     """
     if stride > 1 and kernel_size == 1:
         # The gradient of a 1x1 convolution with stride 2 crashes the process
         # on TensorFlow with oneDNN for some odd batch sizes.
-        pool = layers.MaxPooling2D(1, stride, name=f"{name}_subsample")
+        pool = layer_for(x, "MaxPooling")(1, stride, name=f"{name}_subsample")
         x, stride = pool(x), 1
     x, padding = _pad(x, kernel_size, stride, name, padding)
-    return getattr(layers, f"Conv{len(x.shape) - 2}D")(
+    return layer_for(x, "Conv")(
         filters,
         kernel_size,
         strides=stride,
@@ -62,7 +74,7 @@ def depthwise_conv(
 ) -> KerasTensor:
     """Convolves each channel separately, with padding as `conv`."""
     x, padding = _pad(x, kernel_size, stride, name, padding)
-    return layers.DepthwiseConv2D(
+    return layer_for(x, "DepthwiseConv")(
         kernel_size,
         strides=stride,
         padding=padding,
@@ -128,8 +140,8 @@ def stem_block(x: KerasTensor, width: int, kind: str) -> KerasTensor:
     x = relu(batch_norm(x, name="stem_bn"), name="stem_relu")
     if large:
         # PyTorch pads with -inf; after the ReLU, zeros give the same maxima.
-        x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
-        x = layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
+        x = layer_for(x, "ZeroPadding")(1, name="stem_pool_pad")(x)
+        x = layer_for(x, "MaxPooling")(3, strides=2, name="stem_pool")(x)
     return x
 
 
@@ -257,7 +269,7 @@ def _pad(x, kernel_size, stride, name, padding):
         return x, "same"
     # Keras' "same" pads only at the end when the size is even; PyTorch pads
     # both sides, and its checkpoints depend on it.
-    x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+    x = layer_for(x, "ZeroPadding")(kernel_size // 2, name=f"{name}_pad")(x)
     return x, "valid"
 
 

@@ -5,7 +5,7 @@ import functools
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -33,11 +33,22 @@ def _make_builder(width):
 
 
 def _build_network(build, images, attention, stem="small"):
-    """Builds a network with rescaling for the images of a dataset."""
-    inputs = keras.Input(images.input_shape, name="images")
-    large = max(images.input_shape) > 96
+    """Builds a network for a dataset, with rescaling for images."""
+    shape = images.input_shape
+    if isinstance(shape, Mapping) or len(shape) not in (2, 3, 4):
+        raise ValueError(
+            "Networks by name are for images, signals and volumes. Received: "
+            f"data of shape {shape}. Vectors and several inputs need a "
+            "function of `attention`, model=, that returns a keras.Model"
+        )
+    is_images = len(shape) == 3
+    x = keras.Input(shape, name="images" if is_images else "inputs")
+    if is_images:
+        x = layers.Rescaling(1 / 255, name="rescale")(x)
+    channels_first = keras.config.image_data_format() == "channels_first"
+    large = max(shape[1:] if channels_first else shape[:-1]) > 96
     return build(
-        input_tensor=layers.Rescaling(1 / 255, name="rescale")(inputs),
+        input_tensor=x,
         classes=images.output_shape[-1],
         # What has shapes alone is of classes.
         classifier_activation=getattr(images, "activation", "softmax"),
@@ -98,6 +109,11 @@ def pretrained(
     """
     _checks.one_of("weights", weights, WEIGHTS)
     _checks.one_of("name", name, PRETRAINED)
+    if len(image_shape) != 3:
+        raise ValueError(
+            "Networks of `PRETRAINED` are for images (H, W, C), as is their "
+            f'preprocessing. Received: "{name}", data of shape {image_shape}'
+        )
     if keras.config.image_data_format() == "channels_first":
         raise ValueError(
             "Networks of `PRETRAINED` take images (H, W, C). Received: "

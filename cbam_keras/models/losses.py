@@ -45,23 +45,23 @@ class IntegerLabels(keras.losses.Loss):
 class StandardizedLoss(keras.losses.Loss):
     """A loss of Keras of numbers `(B, ..., values)`, which it standardizes.
 
-    `mean` and `deviation` have a number for each value.
+    `mean` and `variance` have a number for each value.
     """
 
-    def __init__(self, loss, mean, deviation, **kwargs):
+    def __init__(self, loss, mean, variance, **kwargs):
         super().__init__(**kwargs)
         self.loss = keras.losses.get(loss)
-        self.mean, self.deviation = mean, deviation
+        self.mean, self.variance = mean, variance
 
     def call(self, y_true, y_pred):
         mean = ops.convert_to_tensor(self.mean, "float32")
-        deviation = ops.convert_to_tensor(self.deviation, "float32")
+        deviation = ops.sqrt(ops.convert_to_tensor(self.variance, "float32"))
         pair = (ops.cast(x, "float32") for x in (y_true, y_pred))
         return self.loss.call(*((x - mean) / deviation for x in pair))
 
     def get_config(self):
         loss = keras.saving.serialize_keras_object(self.loss)
-        own = {"loss": loss, "mean": self.mean, "deviation": self.deviation}
+        own = {"loss": loss, "mean": self.mean, "variance": self.variance}
         return super().get_config() | own
 
 

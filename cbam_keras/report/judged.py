@@ -43,16 +43,16 @@ TITLES = {
 OF_CLASS = "class", "precision", "recall", "F1", "images"
 AT_THRESHOLD = "variant", "sensitivity", "specificity"
 BY_CLASS = (
-    "A class without test images has no scores, and the precision of one that "
-    "is never predicted is 0. The AUC is that of the ROC curve of a class "
+    "A class without test examples has no scores, and the precision of one "
+    "that is never predicted is 0. The AUC is that of the ROC curve of a class "
     "against the others, AP its average precision."
 )
 CALIBRATED = (
     "The Brier score of two classes is at most 1, of more at most 2. The "
     "calibration error is the mean difference between how sure a network is "
-    "and how often it is right, in 15 bins of equally many images; below 1,000 "
-    "images that of a perfect network is large, too, and it is left out. Lower "
-    "numbers are better."
+    "and how often it is right, in 15 bins of equally many examples; below "
+    "1,000 examples that of a perfect network is large, too, and it is left "
+    "out. Lower numbers are better."
 )
 PREDICTED = (
     "Test examples, by networks of the first seed or fold. Above: on the line "
@@ -60,10 +60,10 @@ PREDICTED = (
 )
 OF_THRESHOLD = (
     'The second class, "{1}", is the positive one: sensitivity is the part of '
-    'its images that a network finds, specificity the part of the "{0}" images '
-    "that it leaves. In brackets: 95 % intervals by Wilson, of the images that "
-    "one training was tested on. In other sections "
-    "a network answers the more probable class. The threshold"
+    'its examples that a network finds, specificity that of those of "{0}" '
+    "that it leaves. In brackets: 95 % intervals by Wilson, of the examples "
+    "that one training was tested on. In other sections a network answers the "
+    "more probable class. The threshold"
 )
 
 
@@ -117,38 +117,36 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
         page.warnings.append(missing)
     classes.add(tables["per_class"])
     every = {"results": results.to_dataframe(), **frames}
-    if results.predicts == CLASSES:
-        confusion = Section(
-            "Confusion",
-            texts=[describe_confusion(results, name) for name in names],
-            figures=[
-                draw(
-                    f"confusion-{name}.png",
-                    f"Test images by true and predicted class, {seeds} "
-                    "together.",
-                    figures.plot_confusion,
-                    results.confusion(name),
-                    f"Confusion matrix of {results.labels.get(name, name)}",
-                )
-                for name in names
-            ],
-        )
-        calibrated = Section(
-            "Calibration", texts=[CALIBRATED], tables=[tables["calibration"]]
-        )
-        caption = (
-            "Each point is a fifteenth of the images of all seeds. Above the "
-            "diagonal networks are right more often than they say."
-        )
-        calibrated.figures = [
-            draw("calibration.png", caption, figures.plot_reliability, results)
-        ]
-        page.sections += [classes, confusion, curves, calibrated]
-        every |= {
-            f"confusion-{x}": results.confusion(x) for x in results.tested
-        }
-    else:
+    if results.predicts != CLASSES:
         page.sections += [classes, curves]
+        write_tables(folder / TABLES, every, _latex(results, tables))
+        return
+    confusion = Section(
+        "Confusion",
+        texts=[describe_confusion(results, name) for name in names],
+        figures=[
+            draw(
+                f"confusion-{name}.png",
+                f"Test {results.noun}s by true and predicted class, "
+                f"{seeds} together.",
+                figures.plot_confusion,
+                results.confusion(name),
+                f"Confusion matrix of {results.labels.get(name, name)}",
+            )
+            for name in names
+        ],
+    )
+    calibrated = Section(
+        "Calibration", texts=[CALIBRATED], tables=[tables["calibration"]]
+    )
+    caption = (
+        f"Each point is a fifteenth of the {results.noun}s of all seeds. Above "
+        "the diagonal networks are right more often than they say."
+    )
+    figure = draw("calibration.png", caption, figures.plot_reliability, results)
+    calibrated.figures = [figure]
+    page.sections += [classes, confusion, curves, calibrated]
+    every |= {f"confusion-{x}": results.confusion(x) for x in results.tested}
     write_tables(folder / TABLES, every, _latex(results, tables))
 
 

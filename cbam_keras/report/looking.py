@@ -68,7 +68,7 @@ def _describe_images(results, content):
 def _split(content, described):
     """Returns the images as they were split, unless they have changed."""
     if content["source"] is None:
-        raise ValueError("its images are arrays or data frames, not files")
+        raise ValueError("its data are arrays or data frames, not files")
     source = data.Source.from_description(content["source"])
     folds = described.get("folds"), described.get("fold", 0)
     dataset = source.split(described["seed"], *folds)
@@ -130,21 +130,30 @@ def _show(networks, title):
 
 
 def _read_images(dataset, described):
-    """Returns names, pixels and labels of test images.
+    """Returns names, pixels and labels of test images, or of signals.
 
     The pixels are cropped and resized as in a test.
     """
     shape = described.get("input_shape", ())
-    if len(shape) != 3 or shape[2] not in (1, 3):
+    are_signals = dataset.kind == "signals"
+    if not are_signals and (len(shape) != 3 or shape[2] not in (1, 3)):
         raise ValueError(
-            f"its images are of shape {(*shape,)}, not (H, W, C) of one or "
-            "three channels. In Python, explain.grad_cam takes others, too"
+            f"its {data.kind_of(shape)} are of shape {(*shape,)}, not (H, W, "
+            "C) of one or three channels, nor signals. In Python, "
+            "explain.grad_cam takes others, too"
         )
     examples, size = dataset.splits["test"], (*shape[:2],)
     if not isinstance(examples, data.Examples):
         examples = examples.load(min(len(examples), READ), "Reading")
     rows = choose_balanced(examples.labels, ASKED, described["seed"])
     examples = examples.take(rows)
+    paths = rows if examples.paths is None else examples.paths
+    names = [
+        shorten(path) if isinstance(path, str) else f"test {row}"
+        for path, row in zip(paths, rows, strict=True)
+    ]
+    if are_signals:
+        return names, np.asarray(examples.images), examples.labels
     pixels = np.stack(
         [
             data.read_example(examples, row, size, channels=3)[0]
@@ -153,10 +162,6 @@ def _read_images(dataset, described):
     )
     if shape[2] == 1:
         pixels = figures.luminance(pixels)[..., None].round().astype("uint8")
-    names = [
-        shorten(item) if isinstance(item, str) else f"test {row}"
-        for item, row in zip(examples.images, rows, strict=True)
-    ]
     return names, pixels, examples.labels
 
 

@@ -3,7 +3,6 @@
 import collections
 import pathlib
 import re
-from collections.abc import Mapping
 
 from cbam_keras import study
 from cbam_keras._files import Json
@@ -29,7 +28,7 @@ def add_methods(page: Page, folder: pathlib.Path, content: Json) -> None:
     text = find_template("page.methods.txt", autoescape=False).render(
         results=results,
         data=next(iter(results.settings["data"].values())),
-        sizes=describe_sizes(results.sizes),
+        sizes=describe_sizes(results),
         networks=[
             _describe_network(results, name, options)
             for name, options in results.settings["variants"].items()
@@ -46,10 +45,11 @@ def add_methods(page: Page, folder: pathlib.Path, content: Json) -> None:
     page.sections.append(section)
 
 
-def describe_sizes(sizes: Mapping[str, int]) -> str:
+def describe_sizes(results: study.Results) -> str:
     """Returns how many images there are for what."""
-    counts = [f"{n:,} for {SPLITS.get(x, x)}" for x, n in sizes.items() if n]
-    return ", ".join(counts).replace(" for", " images for", 1)
+    sizes = results.sizes.items()
+    counts = [f"{n:,} for {SPLITS.get(x, x)}" for x, n in sizes if n]
+    return ", ".join(counts).replace(" for", f" {results.noun}s for", 1)
 
 
 def _describe_network(results, name, options):

@@ -166,12 +166,12 @@ def _add_question(page, folder, content):
     page.question = content.get("question") or (
         f"How do the networks compare on {data['name']}?"
     )
-    sizes = describe_sizes(data["sizes"])
+    results = study.Results.of(folder, content)
     folds = settings.get("folds")
     seeds = content["seeds"]
     page.facts |= {
         "data": str(data["name"]),
-        "images": sizes,
+        f"{results.noun}s": describe_sizes(results),
         "data fingerprint": str(data.get("fingerprint", "unknown")),
         "seed" if len(seeds) == 1 else "seeds": ", ".join(map(str, seeds)),
         **({"folds": str(folds)} if folds else {}),
@@ -181,7 +181,7 @@ def _add_question(page, folder, content):
 def _add_data(page, folder, content):
     """The data."""
     results, section = study.Results.of(folder, content), Section("Data")
-    names, sizes = content["class_names"], describe_sizes(results.sizes)
+    names, sizes = content["class_names"], describe_sizes(results)
     classes = f"{len(names)} classes; " if names else ""
     section.texts.append(f"{classes}{sizes}.")
     section.texts += [f"{text}." for text in content.get("notes") or ()]
@@ -192,7 +192,7 @@ def _add_data(page, folder, content):
     }
     counts = {split: x for split, x in counts.items() if x is not None}
     page.warnings += [
-        f'No test image is of class "{name}".'
+        f'No test {results.noun} is of class "{name}".'
         for name, count in zip(names, counts.get("test", ()), strict=False)
         if count == 0
     ]
@@ -203,8 +203,8 @@ def _add_data(page, folder, content):
     if counts:
         which = str(results.first_run)
         has_masks = (content["source"] or {}).get("masks")
-        noun = "Pixels" if has_masks else "Images"
-        section.add(Table(f"{noun} of each class, {which}", rows))
+        noun = "pixel" if has_masks else results.noun
+        section.add(Table(f"{noun.capitalize()}s of each class, {which}", rows))
     page.sections.append(section)
 
 

@@ -48,8 +48,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
     kernel sizes, no attention, and squeeze-and-excitation.
 
     Args:
-        input_shape: Tuple, the shape of an image with values in [0, 255].
-            `tuning.search` takes it from the dataset. Defaults to `None`.
+        input_shape: Tuple, the shape of an image with values in [0, 255], or
+            of a signal or a volume. `tuning.search` takes it from the dataset.
+            Defaults to `None`.
         classes: Positive integer, the number of classes, from the dataset as
             well. Defaults to `None`.
         model: A network of `comparison.compare`, or a function of the attention
@@ -340,12 +341,12 @@ class CBAMHyperModel(keras_tuner.HyperModel):
 
 
 def _checked_shape(shape):
-    is_shape = isinstance(shape, tuple | list) and len(shape) == 3
+    is_shape = isinstance(shape, tuple | list) and len(shape) in (2, 3, 4)
     if not is_shape or any(isinstance(side, str) for side in shape):
         raise ValueError(
-            "`input_shape` must be the shape of an image, as (28, 28, 1), or "
-            f"None. Received: input_shape={shape!r}. The network is chosen by "
-            "model="
+            "`input_shape` must be the shape of an image, as (28, 28, 1), of a "
+            f"signal or a volume, or None. Received: input_shape={shape!r}. "
+            "The network is chosen by model="
         )
     return tuple(shape)
 

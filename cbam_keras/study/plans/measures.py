@@ -325,6 +325,7 @@ def outputs_and_labels(
     # A `for` over a PyDataset would not end.
     for index in range(len(batches)):
         images, classes, *_ = batches[index]
-        outputs.append(np.asarray(model.predict_on_batch(np.asarray(images))))
+        images = keras.tree.map_structure(np.asarray, images)
+        outputs.append(np.asarray(model.predict_on_batch(images)))
         labels.append(np.asarray(classes))
     return np.concatenate(outputs), np.concatenate(labels)

@@ -348,7 +348,8 @@ def describe_confusion(results: Judged, variant: str) -> str:
     order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_PAIRS]
     pairs = [
         f"{results.class_names[a]} taken for {results.class_names[b]} "
-        f"({_without_zero(wrong[a, b])} of {_without_zero(totals[a])} images)"
+        f"({_without_zero(wrong[a, b])} of {_without_zero(totals[a])} "
+        f"{results.noun}s)"
         for a, b in zip(*np.unravel_index(order, wrong.shape), strict=True)
         if wrong[a, b]
     ]
@@ -457,7 +458,7 @@ def class_table(results: Judged) -> Table | None:
     rows: dict[str, dict[str, str]] = {}
     for row in per_class(results).to_dict("records"):
         cells = rows.setdefault(row["class"], {"class": row["class"]})
-        cells["images"] = f"{row['images']:,}"
+        cells[f"{results.noun}s"] = f"{row['images']:,}"
         label = results.labels.get(row["variant"], row["variant"])
         cells[label] = mean_cell(row, "f1")
     notes = [DEVIATION * (len(results.runs) > sizes[1])]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._files import STUDY
 from cbam_keras._terminal import Table
+from cbam_keras.data import IMAGES, NOUNS, kind_of
 from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import (
     ACCURACY,
@@ -279,7 +280,7 @@ class Results(_terminal.Tabular):
     @property
     def tested_on(self) -> str:
         """The test images in words, and what one is of an accuracy."""
-        images, one = self.test_images, ""
+        images, noun, one = self.test_images, self.noun, ""
         accuracies = (*FRACTIONS, validation_key(ACCURACY))
         # One of more images is less than tables show.
         first = self.measures[0]
@@ -287,8 +288,15 @@ class Results(_terminal.Tabular):
             points = first.in_points(first.number(1 / images))
             one = f" (one of them is {points})"
         if self.folds is None:
-            return f"the same {_checks.count(images, 'test image')}{one}"
-        return f"{images:,} images, each in one of the folds{one}"
+            return f"the same {_checks.count(images, f'test {noun}')}{one}"
+        return f"{images:,} {noun}s, each in one of the folds{one}"
+
+    @property
+    def noun(self) -> str:
+        """What was tested, as `"image"` or `"signal"`."""
+        described = next(iter(self.settings.get("data", {}).values()), {})
+        shape = described.get("input_shape")
+        return NOUNS[IMAGES if shape is None else kind_of(shape)]
 
     @property
     def model(self) -> str:
@@ -311,9 +319,11 @@ class Results(_terminal.Tabular):
             epochs = max((x.epochs for x in self.runs), default=0)
             if epochs and (images := self.sizes.get("train")):
                 trained = _checks.count(epochs, "epoch")
-                text = f"Trained for {trained} of {images:,} images."
+                text = f"Trained for {trained} of {images:,} {self.noun}s."
                 sentences.append(text)
-            sentences.append(describe_few_images(self.sizes, self.folds))
+            sentences.append(
+                describe_few_images(self.sizes, self.folds, self.noun)
+            )
         return " ".join(filter(None, sentences))
 
     def _describe_differences(self):
@@ -346,7 +356,9 @@ class Results(_terminal.Tabular):
             # The folds together have tested all images.
             is_whole = self.folds is not None and values
             accuracies += [statistics.fmean(values)] if is_whole else values
-        return judge_learning(accuracies, self.guess, self.test_images)
+        return judge_learning(
+            accuracies, self.guess, self.test_images, self.noun
+        )
 
     def _describe_constant(self, measure):
         """Returns a sentence if no network is better than one number."""
@@ -410,6 +422,7 @@ class Results(_terminal.Tabular):
                 compared[name] = Measured.of(
                     *(each, changes, tested, self.folds),
                     are_counts=measure.key in FRACTIONS,
+                    drawn=f"test {self.noun}s",
                 )
         return compared
 

@@ -51,6 +51,7 @@ class Measured:
         tested: int = 0,
         folds: int | None = None,
         are_counts: bool = True,
+        drawn: str = drawn,
     ) -> "Measured":
         """Returns the statistics of values, one per seed, or per fold.
 
@@ -70,7 +71,7 @@ class Measured:
         changes, pairs = np.asarray(differences, "float64"), len(differences)
         if not pairs:
             return found
-        mean, drawn = float(changes.mean()), found.drawn
+        mean = float(changes.mean())
         over = describe_runs(pairs, folds)
         if changes.ndim == 2:
             drawn = "groups of " * (changes.shape[1] < tested) + drawn
@@ -78,7 +79,7 @@ class Measured:
             made = np.tile([0.5, -0.5] if are_counts else [], (pairs, 1))
             changes = np.hstack([changes, made])
         elif tested and not folds:
-            over += f", on these {tested:,} test images"
+            over += f", on these {tested:,} {drawn}"
         found = dataclasses.replace(
             found, difference=mean, over=over, drawn=drawn, pairs=pairs
         )

@@ -223,19 +223,21 @@ def note_of(
     return " ".join(filter(None, sentences))
 
 
-def describe_few_images(sizes: Mapping[str, int], folds: int | None) -> str:
+def describe_few_images(
+    sizes: Mapping[str, int], folds: int | None, noun: str = "image"
+) -> str:
     """Returns what to do about few test images as a sentence, or nothing."""
     total, tested = sum(sizes.values()), sizes.get("test", 0)
     if folds is not None or tested in (0, total) or total >= FEW_IMAGES:
         return ""
     return (
-        f"{_checks.count(tested, 'test image')} tell little: folds (--folds 5, "
-        f"in Python folds=5) test each of the {total:,} images."
+        f"{_checks.count(tested, f'test {noun}')} tell little: folds (--folds "
+        f"5, in Python folds=5) test each of the {total:,} {noun}s."
     )
 
 
 def judge_learning(
-    accuracies: Sequence[float], guess: float, images: int
+    accuracies: Sequence[float], guess: float, images: int, noun: str
 ) -> str:
     """Returns a sentence if no network has learned, or all have, or nothing.
 
@@ -244,7 +246,7 @@ def judge_learning(
     """
     if min(accuracies, default=0) == 1:
         return (
-            f"Every network is right on all {images:,} test images, which "
+            f"Every network is right on all {images:,} test {noun}s, which "
             "cannot tell them apart: take more, or harder ones."
         )
     luck = guess + 1.96 * math.sqrt(guess * (1 - guess) / images)
@@ -254,6 +256,6 @@ def judge_learning(
     return (
         "No network is better than guessing: the highest test accuracy is "
         f"{100 * highest:.2f} %, and guessing gives {100 * guess:.2f} %, with "
-        f"luck up to {100 * luck:.2f} % of {images:,} images. Train for more "
+        f"luck up to {100 * luck:.2f} % of {images:,} {noun}s. Train for more "
         "epochs or change the learning rate before you compare."
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from typing import Any
 
 from cbam_keras import _checks, _terminal
 from cbam_keras.study.plans.study import Study
@@ -81,9 +81,11 @@ class Estimate:
         return f"{table}\n{trainings} of {most}{epochs}"
 
 
-def describe_few(study: Study, sizes: Mapping[str, int]) -> str:
+def describe_few(study: Study, data: Any) -> str:
     """Returns what a study of so many images is too small for, or nothing."""
     seeds, text = len(study.seeds), ""
+    # Data of one's own may be of any kind.
+    sizes, noun = getattr(data, "sizes", {}), getattr(data, "noun", "image")
     if study.baseline and study.folds is None and MIN_SEEDS <= seeds < MORE:
         # A paired difference has twice the variance of a training.
         few, more = (
@@ -94,7 +96,7 @@ def describe_few(study: Study, sizes: Mapping[str, int]) -> str:
             f"80 % of studies with {seeds} seeds find a difference of {few} "
             f"standard deviations of a training, with {MORE} of {more}. "
         )
-    return f"{text}{describe_few_images(sizes, study.folds)}".strip()
+    return f"{text}{describe_few_images(sizes, study.folds, noun)}".strip()
 
 
 def seeds_needed(

@@ -249,7 +249,9 @@ class FrozenNetworks:
         is_usual = type(study.task) is Classification
         is_room = kept is not None or len(self._parts) < MOST_KEPT
         has_states = built.base is None or _graph.random_states(built.head)
-        if is_usual and is_room and not has_states:
+        # What standardizes the data is another for each training split.
+        is_own = getattr(data, "standardization", None) is not None
+        if is_usual and is_room and not has_states and not is_own:
             self._parts[variant.name] = built
         return built
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
 
 import keras
@@ -24,6 +24,8 @@ FEW_STEPS = 5
 SMALL_SIDE, STRIDE = 96, 32
 # The shape of the output of a network with one value for two classes.
 SINGLE = (None, 1)
+# Layers that tell values of an input apart.
+TAKE_RAW = (keras.layers.Masking, keras.layers.Embedding)
 # These parts of a configuration say how a network has been used.
 USED = ("build_config", "compile_config")
 # The name of a layer, and the number that Keras has added.
@@ -44,7 +46,7 @@ def build_drawn(study, variant, run, data):
     draw(drawn, recipe.seed)
     study.task.check(model, data)
     check_stages(model, recipe)
-    return in_units(model, data), drawn
+    return in_units(standardize(model, data), data), drawn
 
 
 def build_seeded(build, recipe):
@@ -141,30 +143,28 @@ def _places_of(model):
 
 def check_network(model, images):
     """Raises unless the model takes these images and has their classes."""
-    shape_of_one, is_usual = images.output_shape, images.labels is None
-    values = f"{shape_of_one[0]} values"
-    if not is_usual:
-        values = f"values of shape {shape_of_one}, without activation"
-        values += " or by a sigmoid" * (images.labels == SEVERAL)
-    shape = getattr(model, "input_shape", None) or ()
-    fits = _checks.fits(shape[1:], images.input_shape)
-    output = tuple(model.output_shape) if fits else None
-    is_head = output == (None, *shape_of_one)
-    if not is_usual:
-        is_head = is_head and _ends_rightly(model, images.labels)
-    elif shape_of_one == (2,):
+    shape, labels = images.output_shape, images.labels
+    values = f"{shape[0]} values"
+    output = tuple(model.output_shape) if takes(model, images) else None
+    is_head = output == (None, *shape)
+    if labels is not None:
+        values = f"values of shape {shape}, without activation"
+        values += " or by a sigmoid" * (labels == SEVERAL)
+        is_head = is_head and _ends_rightly(model, labels)
+    elif shape == (2,):
         values += " (or one, of a sigmoid or a logit: a softmax of one is 1)"
         is_head |= output == SINGLE and _graph.kind_of_head(model) != "softmax"
     if not is_head:
         raise ValueError(
-            f'A network for the dataset "{images.name}" must take images of '
-            f"shape {images.input_shape} and give {values}, as a "
+            f'A network for the dataset "{images.name}" must take {images.kind}'
+            f" of shape {images.input_shape} and give {values}, as a "
             "functional or Sequential keras.Model (which begins with "
             "keras.Input). Received: model "
-            f'"{model.name}" with input_shape={shape or None}, output_shape='
+            f'"{model.name}" with input_shape='
+            f"{getattr(model, 'input_shape', None)}, output_shape="
             f"{getattr(model, 'output_shape', None)}"
         )
-    is_single = output == SINGLE or not is_usual
+    is_single = output == SINGLE or labels is not None
     if not is_single and _graph.kind_of_head(model) == "sigmoid":
         _checks.warn(
             f'Model "{model.name}" ends in a sigmoid of {values}. Each '
@@ -188,15 +188,75 @@ def in_units(model, data):
     """
     if getattr(data, "targets", None) is None:
         return model
-    mean, deviation = data.targets
     outputs = keras.layers.Normalization(
-        mean=mean,
-        variance=[x**2 for x in deviation],
-        invert=True,
-        dtype="float32",
-        name="in_units",
+        -1, *data.targets, invert=True, dtype="float32", name="in_units"
     )(model.output)
     return keras.Model(model.input, outputs, name=model.name)
+
+
+def takes(model, data):
+    """Returns whether a model takes such examples; several inputs by name."""
+    if not isinstance(data.input_shape, Mapping):
+        shape = getattr(model, "input_shape", None) or ()
+        return _checks.fits(shape[1:], data.input_shape)
+    names = _graph.input_names(model) if _graph.is_graph(model) else ()
+    return {*names} == {*data.input_shape} and all(
+        _checks.fits(x.shape[1:], data.input_shape[name])
+        for name, x in zip(names, model.inputs, strict=True)
+    )
+
+
+def standardize(model, data):
+    """Returns the same network behind layers that standardize its inputs.
+
+    It takes the data as they are. Inputs of whole numbers, as of an
+    `Embedding`, stay so.
+    """
+    measured = getattr(data, "standardization", None)
+    if not measured:
+        return model
+    model = _graph.with_graph("model", model)
+    names, axis = _graph.input_names(model), -1
+    if not isinstance(data.input_shape, Mapping):
+        measured = dict.fromkeys(names, *measured.values())
+        if keras.config.image_data_format() == "channels_first":
+            axis = 1
+    inputs, values, standardized = {}, [], set()
+    for name, given in zip(names, model.inputs, strict=True):
+        x = keras.Input(batch_shape=given.shape, dtype=given.dtype, name=name)
+        inputs[name] = x
+        if name in measured and "float" in given.dtype:
+            mean, variance = measured[name]
+            standardized.add(id(given))
+            x = keras.layers.Normalization(
+                axis,
+                mean,
+                variance,
+                # Half precision may not hold the values.
+                dtype="float32",
+                name=f"standardize_{name}",
+            )(x)
+        values.append(x)
+    for node in _graph.nodes(model):
+        if isinstance(node.operation, TAKE_RAW) and standardized & {
+            *map(id, node.input_tensors)
+        }:
+            raise ValueError(
+                "Masking and Embedding need the values of an input as they "
+                f'are. Received: "{node.operation.name}" in model '
+                f'"{model.name}". Give an Embedding keras.Input(..., '
+                'dtype="int32"), and with Masking standardize=False to '
+                "data.load, in data_options="
+            )
+    outputs = _graph.replay(
+        model, values, lambda layer, *args, **kwargs: layer(*args, **kwargs)
+    )
+    is_several = isinstance(data.input_shape, Mapping)
+    return keras.Model(
+        inputs if is_several else [*inputs.values()][0],
+        keras.tree.pack_sequence_as(_graph.structure(model)[1], outputs),
+        name=model.name,
+    )
 
 
 def print_data(study, data):
@@ -207,7 +267,7 @@ def print_data(study, data):
         line += f"; epochs by default: {epochs:,}, steps: {epochs * steps:,}"
     if line:
         _terminal.say(line)
-    if study.settings.get("weights"):
+    if study.settings.get("weights") and data.kind == "images":
         height, width = data.input_shape[:2]
         last = f"{math.ceil(height / STRIDE)} x {math.ceil(width / STRIDE)}"
         if min(height, width) < SMALL_SIDE:
@@ -219,9 +279,10 @@ def print_data(study, data):
     if steps < FEW_STEPS and not is_default:
         # About so many, if batches differ.
         size = data.batch_size or math.ceil(data.sizes["train"] / steps)
+        noun = getattr(data, "noun", "image")
         _terminal.say(
-            f"Few steps: {data.sizes['train']:,} training images in batches of "
-            f"{size:,} are {steps} per epoch, {steps * epochs} in all. A "
+            f"Few steps: {data.sizes['train']:,} training {noun}s in batches "
+            f"of {size:,} are {steps} per epoch, {steps * epochs} in all. A "
             "smaller batch_size or more epochs train longer"
         )
 
@@ -287,6 +348,8 @@ def count_macs(model, data=None):
     own = getattr(data, "image_shape", None)
     shape = getattr(data, "input_shape", own)
     try:
+        if isinstance(shape, Mapping):
+            shape = [shape[name] for name in _graph.input_names(model)]
         profile = profiling.profile_model(model, shape)
     except (TypeError, ValueError, AttributeError):
         return None

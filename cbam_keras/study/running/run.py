@@ -239,7 +239,7 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
 
 def _print_plan(study, data):
     print_data(study, data)
-    if text := describe_few(study, getattr(data, "sizes", {})):
+    if text := describe_few(study, data):
         _terminal.say(text)
 
 
