@@ -425,7 +425,7 @@ def test_deep_images_are_scaled_by_the_range_of_all(tmp_path, highest, bits):
         Image.fromarray(image).save(path)
     expected = (written // 2 ** (bits - 8)).astype("uint8")
     note = f"16-bit images hold {bits} bits, scaled to 8"
-    arrays = whole((written, np.arange(16) % 2))
+    arrays = whole((written[..., None], np.arange(16) % 2))
     for loaded in (whole(tmp_path), whole(tmp_path, folds=2), arrays):
         images = np.concatenate([part[0] for part in loaded])
         assert as_set(images) == as_set(expected)
@@ -439,6 +439,6 @@ def test_deep_images_are_scaled_by_the_range_of_all(tmp_path, highest, bits):
 )
 def test_arrays_of_several_splits_have_one_scale(dtype, lowest, highest, white):
     labels = np.arange(8) % 2
-    train, test = (np.full((8, 6, 5), x, dtype) for x in (lowest, highest))
+    train, test = (np.full((8, 6, 5, 1), x, dtype) for x in (lowest, highest))
     loaded = whole({"train": (train, labels), "test": (test, labels)})
     assert not loaded.train[0].any() and (loaded.test[0] == white).all()

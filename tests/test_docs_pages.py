@@ -71,8 +71,8 @@ def test_the_first_example_saves_what_loads_again(small_place):
 QUICK = ("docs/guides/own-model.md", "docs/troubleshooting.md")
 # Pages that train for a few steps only, where compiling takes longest.
 EAGER = """
-    attention compare detection other-tasks pretrained segmentation studies
-    tune
+    attention compare detection other-tasks pretrained segmentation signals
+    studies tune
 """.split()
 # A folder of images per class, which the page reads with Keras.
 PHOTOS = "docs/guides/pretrained.md"

@@ -41,7 +41,7 @@ from cbam_keras.data.examples import (
     describe_counts,
     digest,
 )
-from cbam_keras.data.kinds import IMAGES, NOUNS, kind_of
+from cbam_keras.data.kinds import IMAGES, kind_of, noun_of
 from cbam_keras.data.layouts import LayoutError
 from cbam_keras.data.loading import (
     Given,
@@ -50,9 +50,13 @@ from cbam_keras.data.loading import (
     load,
     load_masks,
     load_source,
+)
+from cbam_keras.data.source import (
+    PATH_STARTS,
+    Source,
+    refuse_removed,
     source_of_masks,
 )
-from cbam_keras.data.source import PATH_STARTS, Source, refuse_removed
 from cbam_keras.data.splits import SPLITS, check_folds, stratify
 from cbam_keras.data.tables import is_table
 

@@ -22,15 +22,14 @@ from cbam_keras.data.examples import (
     digest,
 )
 from cbam_keras.data.kinds import (
-    FORMS,
     IMAGES,
     INPUTS,
     KINDS,
-    NOUNS,
-    add_channels,
     as_array,
     choose_kind,
     inputs_of,
+    kind_of,
+    noun_of,
     shape_of,
 )
 from cbam_keras.data.splits import SPLITS, check_names
@@ -127,14 +126,13 @@ def read_arrays(dataset: Dataset, kind: str | None) -> Dataset:
     pairs = {}
     for split, examples in dataset.splits.items():
         paths = [*examples.images]
-        arrays = [*map_in_threads(_read_array, paths, f"Reading {split}")]
+        arrays = [*map_in_threads(np.load, paths, f"Reading {split}")]
         shapes = {x.shape: path for x, path in zip(arrays, paths, strict=True)}
         if len(shapes) != 1:
             names = [f"{dataset.name_of(shapes[x])} {x}" for x in shapes]
             raise ValueError(
-                "The files of `pattern` must hold arrays of one shape, and "
-                f'each split some. Received: {len(paths)} files for "{split}", '
-                f"{_checks.first_few(names)}"
+                "The files of `pattern` must be arrays of one shape. For "
+                f'"{split}" received: {_checks.first_few(names) or "none"}'
             )
         pairs[split] = np.stack(arrays), examples.labels
     made = _make_dataset(pairs, dataset.class_names, kind=kind)
@@ -152,23 +150,14 @@ def read_arrays(dataset: Dataset, kind: str | None) -> Dataset:
     )
 
 
-def _read_array(path):
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        error.add_note(f'It is the file "{path}", which should be an array')
-        raise
-
-
 def _make_dataset(pairs, names, of_masks=False, kind=None, label_kind=None):
     """Returns pairs of examples and labels, by their split, as a dataset."""
     checked = {
         name: _check_pair(name, x, of_masks) for name, x in pairs.items()
     }
     kind = choose_kind(checked["train"][0], kind)
-    scale = None
-    if kind == IMAGES:
-        scale = Scale.of(map(_find_range, checked.values()))
+    are_images = kind == IMAGES
+    scale = Scale.of(map(_find_range, checked.values())) if are_images else None
     if scale and scale.lowest >= 0 and scale.highest <= 255:
         scale = None
     splits = {
@@ -305,24 +294,27 @@ def _check_pair(split, arrays, of_masks):
 
 def _make_examples(split, arrays, scale, of_masks, kind, label_kind):
     images, labels = arrays
-    images = add_channels(images, kind)
+    if kind_of((*images.shape[1:], 1)) == kind:
+        images = images[..., None]
     check, expected = CHECKS["masks" if of_masks else label_kind]
     if problem := _find_problem(images, scale, kind) or check(images, labels):
+        form = KINDS.get(kind, "(N, ...) by name")
         raise ValueError(
-            f"Data must be {kind} {FORMS[kind]} and {expected}. Received: "
+            f"Data must be {kind} {form} and {expected}. Received: "
             f"{kind} {images.shape} of {images.dtype} and "
             f"{'masks' if of_masks else 'labels'} {labels.shape} of "
             f'{labels.dtype} for the split "{split}": {problem}'
         )
-    if label_kind is None and not of_masks:
-        labels = labels.ravel().astype("int32")
-    elif label_kind is not None:
+    if label_kind is not None:
         # One number for each is one value.
         labels = labels[:, None] if labels.ndim == 1 else labels
         labels = labels.astype("float32")
+    elif not of_masks:
+        labels = labels.ravel().astype("int32")
+    if kind not in (IMAGES, INPUTS):
+        images = images.astype("float32")
     if kind != IMAGES:
-        is_one = images.dtype.names is None
-        return Examples(images.astype("float32") if is_one else images, labels)
+        return Examples(images, labels)
     if scale is not None and images.dtype != "uint8":
         images = np.stack([*map(scale.apply, images)])
     whole = images.astype("uint8", copy=False)
@@ -338,7 +330,7 @@ def _make_examples(split, arrays, scale, of_masks, kind, label_kind):
 def _find_problem(images, scale, kind):
     """Returns what is wrong with examples and how to mend it, if anything."""
     inputs = inputs_of(images, kind)
-    fits = kind == INPUTS or KINDS.get(images.ndim - 1) == kind
+    fits = kind in (INPUTS, kind_of(images.shape[1:]))
     if not fits or any(
         not x.size or x.dtype.kind not in "iuf" for x in inputs.values()
     ):
@@ -348,7 +340,7 @@ def _find_problem(images, scale, kind):
         lowest, highest = x.min(), x.max()
         if not np.isfinite([lowest, highest]).all():
             bad = ~np.isfinite(x).all(axis=tuple(range(1, x.ndim)))
-            counted = _checks.count(bad.sum(), NOUNS[kind])
+            counted = _checks.count(bad.sum(), noun_of(kind))
             return f"NaN or infinite values in {counted}"
     if kind != IMAGES:
         return None
@@ -406,10 +398,10 @@ def _find_problem_of_labels(images, labels):
 
 def _find_problem_of_numbers(images, labels):
     """Returns what is wrong with numbers to predict, if anything."""
-    if labels.shape[:1] != images.shape[:1] or labels.ndim > 3:
-        return f"{len(images)} images, but labels of another shape"
     if labels.dtype.kind not in "iuf" or not np.isfinite(labels).all():
         return "labels that are no numbers, NaN or infinite"
+    if labels.shape[:1] != images.shape[:1] or labels.ndim > 3:
+        return f"{len(images)} examples, but labels of another shape"
     if labels.std() < LEAST_DEVIATION:
         return "labels that do not differ, or hardly: take another unit"
     return None
@@ -418,28 +410,19 @@ def _find_problem_of_numbers(images, labels):
 def _find_problem_of_several(images, labels):
     """Returns what is wrong with several labels of an image, if anything."""
     if labels.ndim != 2 or len(labels) != len(images) or labels.shape[1] < 2:
-        return "a column for each of several classes is missing"
-    if labels.dtype.kind not in "iufb" or not np.isin(labels, (0, 1)).all():
-        return "values other than 0 and 1"
-    return None
+        return "labels of another shape"
+    is_binary = labels.dtype.kind in "iufb" and np.isin(labels, (0, 1)).all()
+    return None if is_binary else "values other than 0 and 1"
 
 
 # What finds problems of labels by their kind, and what is expected.
+ONE = "an integer from 0 for the class of each, (N,) or (N, 1)"
 CHECKS = {
-    None: (
-        _find_problem_of_labels,
-        "an integer from 0 for the class of each, (N,) or (N, 1)",
-    ),
+    None: (_find_problem_of_labels, ONE),
     "masks": (
         _find_problem_of_masks,
         "masks, (N, H, W) or colors (N, H, W, 3)",
     ),
-    NUMBERS: (
-        _find_problem_of_numbers,
-        "numbers to predict, (N,), (N, k), or for each position (N, L, k)",
-    ),
-    SEVERAL: (
-        _find_problem_of_several,
-        "labels (N, classes), 1 for each class that an image has, else 0",
-    ),
+    NUMBERS: (_find_problem_of_numbers, "numbers (N,), (N, k) or (N, L, k)"),
+    SEVERAL: (_find_problem_of_several, "0 or 1 for each class, (N, classes)"),
 }

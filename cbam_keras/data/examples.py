@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cbam_keras._terminal import show_progress
-from cbam_keras.data.kinds import IMAGES, NOUNS
+from cbam_keras.data.kinds import IMAGES, noun_of
 
 # The lowest and the highest value, as integers of images of integers.
 Range = tuple[float, float]
@@ -270,7 +270,7 @@ class Dataset:
     @property
     def noun(self) -> str:
         """What one example is called."""
-        return NOUNS[self.kind]
+        return noun_of(self.kind)
 
     @property
     def advice(self) -> str:

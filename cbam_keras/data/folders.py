@@ -43,7 +43,7 @@ def describe_missing(path: str | os.PathLike) -> str:
 
 def holds_arrays(pattern: str | None) -> bool:
     """Returns whether a pattern is one of arrays, not of images."""
-    return (pattern or "").endswith(ARRAYS)
+    return str(pattern).endswith(ARRAYS)
 
 
 def from_folder(

@@ -1,38 +1,30 @@
 """What examples are: images, signals, volumes, vectors, or several inputs."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-# What one example has: a shape, or shapes by the names of inputs.
-Shape: TypeAlias = Sequence[int] | Mapping[str, Sequence[int]]
-
 IMAGES, INPUTS = "images", "inputs"
-# By the number of axes that an example has.
-KINDS = {1: "vectors", 2: "signals", 3: IMAGES, 4: "volumes"}
-# The arrays of N examples.
-FORMS = {
+# The arrays of each, from one axis of an example to four.
+KINDS = {
     "vectors": "(N, F)",
     "signals": "(N, L, C) or (N, L)",
     IMAGES: "(N, H, W, C) or (N, H, W) in [0, 255]",
     "volumes": "(N, D, H, W, C) or (N, D, H, W)",
-    INPUTS: "as a mapping of names to arrays (N, ...)",
 }
-# What one of them is called.
-NOUNS = {kind: kind.removesuffix("s") for kind in KINDS.values()}
-NOUNS[INPUTS] = "example"
 
 
-def kind_of(shape: Shape) -> str:
-    """Returns the kind of examples of a shape, without the batch."""
-    several = isinstance(shape, Mapping)
-    return INPUTS if several else KINDS.get(len(shape), INPUTS)
+def kind_of(shape: Sequence[int] | Mapping[str, Any]) -> str:
+    """Returns the kind of examples of a shape, or of shapes by input."""
+    if isinstance(shape, Mapping) or not 0 < len(shape) <= len(KINDS):
+        return INPUTS
+    return [*KINDS][len(shape) - 1]
 
 
-def noun_of(shape: Shape) -> str:
-    """Returns what one example of a shape is called."""
-    return NOUNS[kind_of(shape)]
+def noun_of(kind: str) -> str:
+    """Returns what one example is called."""
+    return "example" if kind == INPUTS else kind.removesuffix("s")
 
 
 def as_array(examples: Any) -> np.ndarray:
@@ -42,23 +34,24 @@ def as_array(examples: Any) -> np.ndarray:
     """
     if not isinstance(examples, Mapping):
         return np.asarray(examples)
-    inputs = {str(name): np.asarray(x) for name, x in examples.items()}
-    shapes = {name: x.shape for name, x in inputs.items()}
-    lengths = {shape[:1] for shape in shapes.values()}
-    if len(lengths) != 1 or () in lengths:
+    # A number for each example is a vector of one.
+    inputs = {name: np.asarray(x) for name, x in examples.items()}
+    columns = {
+        str(name): x[:, None] if np.ndim(x) == 1 else np.atleast_1d(x)
+        for name, x in inputs.items()
+    }
+    shapes = {name: x.shape for name, x in columns.items()}
+    counts = {shape[0] for shape in shapes.values()}
+    if len(counts) != 1:
         raise ValueError(
             "Several inputs must be a mapping of names to arrays (N, ...), all "
             f"of one length N. Received: arrays of the shapes {shapes}"
         )
-    # A number for each example is a vector of one.
-    columns = {x: y if y.ndim > 1 else y[:, None] for x, y in inputs.items()}
-    joined = np.empty(
-        len(next(iter(columns.values()))),
-        [
-            (name, "float32" if x.dtype == "float64" else x.dtype, x.shape[1:])
-            for name, x in columns.items()
-        ],
-    )
+    fields = [
+        (name, "float32" if x.dtype == "float64" else x.dtype, x.shape[1:])
+        for name, x in columns.items()
+    ]
+    joined = np.empty(counts.pop(), fields)
     for name, x in columns.items():
         joined[name] = x
     return joined
@@ -70,32 +63,45 @@ def inputs_of(examples: np.ndarray, kind: str) -> dict[str, np.ndarray]:
     return {x: examples[x] for x in names} if names else {kind: examples}
 
 
-def shape_of(examples: np.ndarray) -> Shape:
+def shape_of(examples: np.ndarray) -> Any:
     """Returns the shape of one example, of several inputs one by name."""
-    if not examples.dtype.names:
-        return examples.shape[1:]
-    return {x: y.shape[1:] for x, y in inputs_of(examples, INPUTS).items()}
+    shapes = {x: y.shape[1:] for x, y in inputs_of(examples, IMAGES).items()}
+    return shapes if examples.dtype.names else shapes[IMAGES]
 
 
 def choose_kind(examples: np.ndarray, kind: str | None) -> str:
     """Returns what examples are, as a user says or by their number of axes."""
     if examples.dtype.names:
         return INPUTS
-    shape = examples.shape
-    if kind is None and len(shape) == 3 and examples.dtype != "uint8":
-        if shape[1] != shape[2]:
-            raise ValueError(
-                "`data` of three axes must say what they are: images[..., "
-                'None] of gray images, or kind="signals" (--kind signals) of '
-                f"signals (N, L, C). Received: an array of shape {shape} of "
-                f"{examples.dtype}"
-            )
-    usual = IMAGES if len(shape) == 3 else KINDS.get(len(shape) - 1, IMAGES)
-    return kind or usual
+    usual, sides = kind_of(examples.shape[1:]), {*examples.shape[1:]}
+    if kind or usual != "signals":
+        return kind or (IMAGES if usual == INPUTS else usual)
+    if examples.dtype != "uint8" and len(sides) > 1:
+        raise ValueError(
+            "`data` of three axes must say what they are: images[..., None] of "
+            'gray images, or kind="signals" (--kind signals) of signals (N, L, '
+            f"C). Received: an array {examples.shape} of {examples.dtype}"
+        )
+    return IMAGES
 
 
-def add_channels(examples: np.ndarray, kind: str) -> np.ndarray:
-    """Returns examples with an axis of channels, where that is left out."""
-    axes = {name: 1 + number for number, name in KINDS.items()}
-    is_open = examples.ndim + 1 == axes.get(kind)
-    return examples[..., None] if is_open else examples
+def measure_channels(
+    examples: np.ndarray, kind: str
+) -> dict[str, tuple[list[float], list[float]]]:
+    """Returns mean and variance of each channel, as float32, by the input."""
+    return {
+        name: moments(values)
+        for name, values in inputs_of(examples, kind).items()
+        # Images in [0, 255] stay as they are.
+        if values.ndim != 4
+    }
+
+
+def moments(values: np.ndarray) -> tuple[list[float], list[float]]:
+    """Returns mean and variance by the last axis, as float32."""
+    axes = tuple(range(values.ndim - 1))
+    mean = values.mean(axes, dtype="float64").astype("float32")
+    variance = values.var(axes, dtype="float64").astype("float32")
+    # A channel that is constant is not divided.
+    variance[values.min(axes) == values.max(axes)] = 1
+    return mean.tolist(), variance.tolist()

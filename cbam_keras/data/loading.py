@@ -21,14 +21,14 @@ from cbam_keras.data.examples import (
 from cbam_keras.data.kinds import (
     IMAGES,
     INPUTS,
-    NOUNS,
     inputs_of,
     kind_of,
+    measure_channels,
+    moments,
+    noun_of,
     shape_of,
 )
-from cbam_keras.data.masks import Masks
-from cbam_keras.data.pairs import make_patterns
-from cbam_keras.data.source import Source, refuse_removed
+from cbam_keras.data.source import Source, refuse_removed, source_of_masks
 from cbam_keras.data.splits import SPLITS
 
 # The size to which images of different sizes are resized, as on ImageNet.
@@ -46,12 +46,9 @@ class ImageData:
     Attributes:
         name: String, the name of the dataset.
         input_shape: Tuple, the shape of an image, `(H, W, C)` or `(C, H, W)`,
-            by the image data format of Keras; of signals `(L, C)`, of volumes
-            `(D, H, W, C)`, of vectors `(F,)`. Of several inputs a dictionary
-            of these by name.
-        output_shape: Tuple, what a network gives for one, `(classes,)`, for
-            masks `(H, W, classes)`.
-        image_shape: The same as `input_shape`.
+            by the image data format of Keras, of a signal `(L, C)` and so on;
+            of several inputs a dictionary of these. `image_shape` is the same.
+        output_shape: Tuple, `(classes,)`, for masks `(H, W, classes)`.
         kind: String, `"images"`, `"signals"`, `"volumes"`, `"vectors"` or
             `"inputs"`, by `input_shape`.
         class_names: Tuple of strings, one per class, in label order.
@@ -81,11 +78,9 @@ class ImageData:
             one.
         ignore_index: Integer, the value of pixels without a class in masks,
             255, or `None` without masks.
-        standardization: Dictionary, the means and variances of the channels of
-            the training split, by the name of the input: a study gives
-            networks a layer that standardizes by them. `None` for images.
-        targets: Tuple, likewise the means and variances of numbers to predict,
-            or `None`.
+        standardization: Dictionary, by input the means and variances of the
+            training split, with which networks of a study begin, or `None`.
+        targets: Tuple, the same of numbers to predict, with which they end.
         labels: String, `"numbers"` to predict, `"several"` classes for each
             image, or `None` for one class.
     """
@@ -134,7 +129,7 @@ class ImageData:
     @property
     def noun(self) -> str:
         """What one example is called."""
-        return NOUNS[self.kind]
+        return noun_of(self.kind)
 
     @property
     def summary(self) -> str:
@@ -178,12 +173,11 @@ class ImageData:
     def describe(self) -> dict[str, object]:
         """Returns a description of the dataset, as plain JSON values."""
         of_folds = {"folds": self.folds, "fold": self.fold}
+        shape = self.input_shape
         return {
             "name": self.name,
             "sizes": dict(self.sizes),
-            "input_shape": keras.tree.map_shape_structure(
-                list, self.input_shape
-            ),
+            "input_shape": keras.tree.map_shape_structure(list, shape),
             "classes": len(self.class_names),
             "batch_size": self.batch_size,
             "seed": self.seed,
@@ -238,10 +232,9 @@ def load(
               needed), or the path of a `.npz` file of `x_train`, `y_train`, or
               `train_images`, `train_labels`, and so on. Images `(N, H, W, C)`
               or `(N, H, W)` from 0 to 255, or of any other range; labels whole
-              numbers `(N,)` or `(N, 1)` from 0. In place of images signals `(N,
-              L, C)`, volumes `(N, D, H, W, C)` or vectors `(N, F)` of any
-              numbers, or several inputs: a mapping of names to arrays `(N,
-              ...)`, which are what Keras takes them for.
+              numbers `(N,)` or `(N, 1)` from 0. Or signals `(N, L, C)`, volumes
+              `(N, D, H, W, C)` or vectors `(N, F)` of any numbers, or a mapping
+              of names to arrays `(N, ...)`, several inputs.
             - Batches of pairs, read into memory: a `tf.data.Dataset`, a
               `keras.utils.PyDataset`, a `DataLoader` of PyTorch, or a mapping.
               Labels may be one-hot.
@@ -251,8 +244,7 @@ def load(
               and `test_set`. Or a mapping of splits to folders of classes.
               Images have 8 bits in color and up to 16 in gray. Files of other
               values, damaged ones, and those without a class are left out, with
-              a warning. Files of arrays of one shape are read by a `pattern`,
-              as `"{class}/*.npy"`.
+              a warning. The `pattern` `"{class}/*.npy"` reads arrays.
             - A CSV file or `pandas.DataFrame` with the columns `image` (paths)
               and `label` (classes), or a mapping. Paths start from its folder
               or from the current one. Rows that repeat an image stay in one
@@ -316,21 +308,17 @@ def load(
             Defaults to `0`.
         kind: `"images"`, `"signals"`, `"volumes"` or `"vectors"`, what arrays
             are. Defaults to `None`: by their number of axes. Arrays `(N, A, B)`
-            are gray images if they are of uint8 or `A` is `B`; others are
-            refused without `kind`.
-        standardize: Boolean, whether networks of a study standardize signals,
-            volumes and vectors: they subtract the mean of each channel of the
-            training split, and divide by its standard deviation. Of several
-            inputs those whose `keras.Input` takes floats, without images.
-            Defaults to `True`.
+            are gray images if they are of uint8 or `A` is `B`, else refused.
+        standardize: Boolean, whether networks of a study standardize inputs, by
+            mean and deviation of each channel of the training split. Images,
+            and inputs of whole numbers, are not. Defaults to `True`.
         **removed: Arguments of earlier versions, which are refused.
 
     Returns:
         An `ImageData`, whose splits give batches `(images, labels)`, with
         `boxes` `(images, labels, boxes)`: images `(B, H, W, C)` float32 (uint8
         as whole arrays) in [0, 255], labels `(B,)` int32, boxes `(B, 4)` int32.
-        Signals and so on are float32, as they are. Several inputs are
-        dictionaries.
+        Signals and so on are float32, several inputs dictionaries.
         Values beyond 8 bits are divided by one power of two, by the range of
         all images; the lowest becomes 0 where it is negative or makes up most
         of them.
@@ -475,46 +463,6 @@ def load_masks(
     )
 
 
-def source_of_masks(
-    data: Given = None,
-    masks: Given = None,
-    *,
-    images: Given = None,
-    class_names: Sequence[str] | None = None,
-    colors: Any = None,
-    ignore_index: int | None = None,
-    mask_column: str | None = None,
-    **options: Any,
-) -> Source:
-    """Returns the source of these arguments of `load_masks`."""
-    refuse_removed(options)
-    if data is None:
-        data, images = images, None
-    folder = masks if isinstance(masks, str | os.PathLike) else None
-    is_path = isinstance(data, str | os.PathLike)
-    source = Source(
-        data if is_path or masks is None else (data, masks),
-        masks=Masks(folder, class_names, colors, ignore_index, images),
-        label_column=mask_column,
-        **options,
-    )
-    is_folder = source.origin == "folder"
-    is_mixed = (masks is not folder) if is_path else is_folder
-    has_patterns = images is not None or "{" in str(folder)
-    if is_mixed or not is_folder and (folder is not None or has_patterns):
-        raise ValueError(
-            "`masks` must be a folder or a pattern if `data` is a folder, and "
-            "be left out for a table, batches and pairs; `images` is a pattern "
-            "for folders. Received: "
-            f"data={data if is_path else type(data).__name__!r}, "
-            f"masks={folder if masks is folder else type(masks).__name__!r}, "
-            f"images={_checks.shown(images)}"
-        )
-    if has_patterns:
-        make_patterns(images, folder)
-    return source
-
-
 def load_source(
     source: Source,
     batch_size: int | None,
@@ -551,8 +499,13 @@ def load_source(
     if is_large and batch_size is None:
         raise ValueError(f"More than 2 GiB need batches. {received}")
     is_images = dataset.kind == IMAGES
-    if not is_images:
-        _refuse_for_images(dataset.kind, size, augment)
+    several = dataset.kind == INPUTS
+    words = [x for x in augment if isinstance(x, str) or several]
+    if not is_images and (size or words):
+        raise ValueError(
+            "`image_size` and the words of `augment` are for images. Received: "
+            f"image_size={size}, augment={words} for {dataset.kind}"
+        )
     size = size or dataset.shape
     if is_images:
         size = _checks.height_and_width(size or SIDE)
@@ -562,11 +515,11 @@ def load_source(
     channels = dataset.channels
     channels_first = keras.config.image_data_format() == "channels_first"
     input_shape = (channels, *size) if channels_first else (*size, channels)
-    if dataset.kind == INPUTS:
+    if several:
         input_shape = shape_of(train.images)
     standardization = None
     if source.standardize and not is_images:
-        standardization = _measure_channels(train.images, dataset.kind)
+        standardization = measure_channels(train.images, dataset.kind)
     notes = ("standardized by channel, by the training split",)
     positions = size if source.masks is not None else ()
     splits = {}
@@ -614,39 +567,9 @@ def load_source(
         fold=fold,
         ignore_index=None if source.masks is None else IGNORED,
         standardization=standardization,
-        targets=_moments(train.labels) if source.labels == NUMBERS else None,
+        targets=moments(train.labels) if source.labels == NUMBERS else None,
         labels=source.labels,
     )
-
-
-def _refuse_for_images(kind, size, augment):
-    """Raises for what other examples than images do not have."""
-    words = [x for x in augment if isinstance(x, str) or kind == INPUTS]
-    if size or words:
-        raise ValueError(
-            "`image_size` and the words of `augment` are for images. Received: "
-            f"image_size={size}, augment={words} for {kind}"
-        )
-
-
-def _measure_channels(examples, kind):
-    """Returns mean and variance of each channel, as float32, by the input."""
-    return {
-        name: _moments(values)
-        for name, values in inputs_of(examples, kind).items()
-        # Images in [0, 255] stay as they are.
-        if values.ndim != 4
-    }
-
-
-def _moments(values):
-    """Returns mean and variance by the last axis, as float32."""
-    axes = tuple(range(values.ndim - 1))
-    mean = values.mean(axes, dtype="float64").astype("float32")
-    variance = values.var(axes, dtype="float64").astype("float32")
-    # A channel that is constant is not divided.
-    variance[values.min(axes) == values.max(axes)] = 1
-    return mean.tolist(), variance.tolist()
 
 
 def _measure_commonest(dataset, folds):

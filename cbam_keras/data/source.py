@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from cbam_keras.data.folders import from_folder, holds_arrays
 from cbam_keras.data.kinds import KINDS
 from cbam_keras.data.layouts import is_input
 from cbam_keras.data.masks import Masks, encode
-from cbam_keras.data.pairs import from_pairs
+from cbam_keras.data.pairs import from_pairs, make_patterns
 from cbam_keras.data.patterns import make_pattern
 from cbam_keras.data.splits import (
     check_classes,
@@ -96,7 +96,7 @@ class Source:
             )
         _checks.boolean("download", self.download)
         _checks.boolean("standardize", self.standardize)
-        _checks.one_of("kind", self.kind, (None, *KINDS.values()))
+        _checks.one_of("kind", self.kind, (None, *KINDS))
         origin = self.origin
         arrays = tuple | list | Mapping | str | os.PathLike
         is_known = isinstance(self.data, arrays) or is_batches(self.data)
@@ -305,6 +305,45 @@ class Source:
             masks = {x: y for x, y in options["masks"].items() if x in names}
             options["masks"] = Masks(**masks)
         return cls(description["name"], **options)
+
+
+def source_of_masks(
+    data: Any = None,
+    masks: Any = None,
+    *,
+    images: Any = None,
+    class_names: Sequence[str] | None = None,
+    colors: Any = None,
+    ignore_index: int | None = None,
+    mask_column: str | None = None,
+    **options: Any,
+) -> Source:
+    """Returns the source of these arguments of `load_masks`."""
+    refuse_removed(options)
+    if data is None:
+        data, images = images, None
+    folder, is_path = masks if _is_path(masks) else None, _is_path(data)
+    source = Source(
+        data if is_path or masks is None else (data, masks),
+        masks=Masks(folder, class_names, colors, ignore_index, images),
+        label_column=mask_column,
+        **options,
+    )
+    is_folder = source.origin == "folder"
+    is_mixed = (masks is not folder) if is_path else is_folder
+    has_patterns = images is not None or "{" in str(folder)
+    if is_mixed or not is_folder and (folder is not None or has_patterns):
+        raise ValueError(
+            "`masks` must be a folder or a pattern if `data` is a folder, and "
+            "be left out for a table, batches and pairs; `images` is a pattern "
+            "for folders. Received: "
+            f"data={data if is_path else type(data).__name__!r}, "
+            f"masks={folder if masks is folder else type(masks).__name__!r}, "
+            f"images={_checks.shown(images)}"
+        )
+    if has_patterns:
+        make_patterns(images, folder)
+    return source
 
 
 def _is_path(data):

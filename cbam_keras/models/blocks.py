@@ -27,14 +27,7 @@ def channels_of(x: KerasTensor) -> int:
 
 def layer_for(x: KerasTensor, kind: str) -> Callable[..., keras.Layer]:
     """Returns the layer of a kind for signals, images or volumes."""
-    name = f"{kind}{len(x.shape) - 2}D"
-    if not hasattr(layers, name):
-        raise ValueError(
-            f"This network needs keras.layers.{name}, which there is not. "
-            f"Received: data of shape {tuple(x.shape[1:])}. Choose a residual "
-            "network"
-        )
-    return getattr(layers, name)
+    return getattr(layers, f"{kind}{len(x.shape) - 2}D")
 
 
 def conv(

@@ -16,11 +16,11 @@ def class_weights(data: Data, recipe: Recipe) -> dict[int, float] | None:
     if class_weight is None:
         return None
     # The data of a user's own task do not say that each image has one label.
-    is_labelled = not getattr(data, "boxes", True)
+    is_labelled = not getattr(data, "boxes", True) and data.labels is None
     counts = getattr(data, "class_counts", None)
     if not is_labelled or (isinstance(class_weight, str) and counts is None):
         raise ValueError(
-            "`class_weight` needs one label per image, and with "
+            "`class_weight` needs one class for each image, and with "
             f'"{BALANCED}" or "{SQRT}" labels in memory, which large datasets '
             "of TensorFlow Datasets have on disk. Received: class_weight="
             f'{class_weight!r} for "{data.name}". Give a mapping for these'

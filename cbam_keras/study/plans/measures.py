@@ -40,15 +40,12 @@ SHOWN: dict[str, dict[str, Any]] = {
 }
 # Measures of several labels for each example.
 OF_SEVERAL = ("average_precision", "macro_f1", "auc")
-# Measures of numbers, what sentences call them, and functions of scikit-learn.
-NUMBERS = {"mae": "MAE", "rmse": "RMSE", "r2": "R\N{SUPERSCRIPT TWO}"}
-FUNCTIONS = {
-    "mae": "mean_absolute_error",
-    "rmse": "root_mean_squared_error",
-    "r2": "r2_score",
+# Measures of numbers: what sentences call them, and scikit-learn.
+NUMBERS = {
+    "mae": ("MAE", "mean_absolute_error"),
+    "rmse": ("RMSE", "root_mean_squared_error"),
+    "r2": ("R\N{SUPERSCRIPT TWO}", "r2_score"),
 }
-# By the names of its functions it is known whether more is better.
-HIGHER, LOWER = "_score", ("_error", "_loss", "_deviance")
 # The bins of equally many images, by which calibration is measured.
 BINS = 15
 
@@ -184,42 +181,35 @@ def predict(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def check_measure_of_numbers(measure: Any) -> str:
     """Returns the name of a measure of numbers, also of one's own."""
-    if not callable(measure):
-        return str(_checks.one_of("measure", measure, NUMBERS))
     name = getattr(measure, "__name__", "")
-    if not name.endswith((HIGHER, *LOWER)):
+    if not name:
+        return str(_checks.one_of("measure", measure, NUMBERS))
+    if not name.endswith(("_score", "_error")):
         raise ValueError(
-            "`measure` must be one of "
-            f"{', '.join(map(_checks.quoted, NUMBERS))}, or a function of "
-            "targets and predictions. By its name, as in scikit-learn, a "
-            "higher value is better (..._score) or a lower one (..._error). "
-            f"Received: measure={measure!r}"
+            "A function as `measure` must have a name that says, as in "
+            "scikit-learn, whether a higher value is better (..._score) or a "
+            f"lower one (..._error). Received: measure={measure!r}"
         )
     return name
 
 
-def measures_of_numbers(first: str, deviation: float) -> tuple[Measure, ...]:
+def measures_of_numbers(first: str, deviation: float) -> list[Measure]:
     """Returns all measures of numbers, first the one that is compared.
 
     They are shown up to a thousandth of the deviation of the targets.
     """
-    decimals = 3 - math.floor(math.log10(deviation or 1))
-    digits = min(15, max(0, decimals))
-    names = {first: first.replace("_", " "), **NUMBERS}
-    measures = []
-    for key, name in names.items():
-        is_score = key == "r2" or key.endswith(HIGHER)
-        measures.append(
-            Measure(
-                key,
-                f"test {name}",
-                scale=1,
-                unit="",
-                lower_is_better=not is_score,
-                digits=3 if is_score else digits,
-            )
-        )
-    return tuple(measures)
+    digits = 3 - math.floor(math.log10(deviation or 1))
+    digits = min(15, max(0, digits))
+    names = {first: first.replace("_", " ")}
+    names |= {key: name for key, (name, _) in NUMBERS.items()}
+    # Scores have no unit.
+    scores = {x for x in names if x == "r2" or x.endswith("_score")}
+    return [
+        Measure(key, f"test {name}", 1, "", digits=3)
+        if key in scores
+        else Measure(key, f"test {name}", 1, "", True, digits)
+        for key, name in names.items()
+    ]
 
 
 def measure_numbers(
@@ -230,31 +220,26 @@ def measure_numbers(
     Several values for each example count alike, several positions as examples.
     """
     metrics = _checks.require("sklearn.metrics", extra="plot")
-    functions = {x: getattr(metrics, y) for x, y in FUNCTIONS.items()}
+    functions = {x: getattr(metrics, y) for x, (_, y) in NUMBERS.items()}
     if callable(measure):
         functions[measure.__name__] = measure
-    pair = (x.reshape(-1, targets.shape[-1]) for x in (targets, predicted))
-    targets, predicted = pair
-    return {x: float(y(targets, predicted)) for x, y in functions.items()}
+    shape = -1, targets.shape[-1]
+    pair = targets.reshape(shape), predicted.reshape(shape)
+    return {key: float(function(*pair)) for key, function in functions.items()}
 
 
 def guess_number(
-    measure: Measure, function: Any, train: np.ndarray, test: np.ndarray
+    measure: str | Callable, train: np.ndarray, test: np.ndarray
 ) -> float:
-    """Returns a measure of test targets for the best constant in training.
+    """Returns a measure of test targets for one number, the best in training.
 
-    That is their median, as for `"mae"`, or their mean, as for `"rmse"`.
-    `function` is what `measure_numbers` takes.
+    That is the median for `"mae"`, and the mean for others.
     """
-
-    def value_of(constant, targets):
-        predicted = np.broadcast_to(constant, targets.shape)
-        return measure_numbers(function, predicted, targets)[measure.key]
-
-    axes = tuple(range(train.ndim - 1))
-    constants = np.median(train, axis=axes), train.mean(axis=axes)
-    best = max(constants, key=lambda x: measure.merit(value_of(x, train)))
-    return value_of(best, test)
+    best = np.median if measure == "mae" else np.mean
+    constant = best(train, axis=tuple(range(train.ndim - 1)))
+    predicted = np.broadcast_to(constant, test.shape)
+    key = check_measure_of_numbers(measure)
+    return measure_numbers(measure, predicted, test)[key]
 
 
 def sensitivity_of(rule: str) -> float | None:

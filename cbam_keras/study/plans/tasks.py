@@ -1,7 +1,6 @@
 """`ImageTask`, what tasks share, `Classification` and `Regression`."""
 
 import copy
-import dataclasses
 import functools
 import inspect
 import itertools
@@ -152,18 +151,13 @@ class PredictionTask(ImageTask):
 
     # What files call it.
     predicted: str
+    # Functions of a network and batches that return predictions and labels,
+    # and of these that return what is measured.
+    answer: Callable[..., tuple[np.ndarray, np.ndarray]]
+    compute: Callable[..., dict[str, float]]
 
-    def answer(
-        self, model: keras.Model, batches: keras.utils.PyDataset
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns what a network predicts for images, and their labels."""
-        raise NotImplementedError
-
-    def compute(
-        self, predicted: np.ndarray, labels: np.ndarray
-    ) -> dict[str, float]:
-        """Returns what is measured of predictions."""
-        raise NotImplementedError
+    def check(self, model: keras.Model, data: ImageData) -> None:
+        check_network(model, data)
 
     def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
         return self.test(model, data)[0]
@@ -311,8 +305,6 @@ class Classification(PredictionTask):
     def load(
         self, recipe: Recipe, folds: int | None = None, fold: int = 0
     ) -> ImageData:
-        if self.multi_label:
-            refuse_class_weight(recipe, "several labels for each image")
         loaded = super().load(recipe, folds, fold)
         has_two = len(loaded.class_names) == 2 and not self.multi_label
         if self.threshold is not None and not has_two:
@@ -323,29 +315,20 @@ class Classification(PredictionTask):
             )
         return loaded
 
-    def check(self, model: keras.Model, data: ImageData) -> None:
-        check_network(model, data)
-
-    def loss_and_metrics(
-        self, model: keras.Model, recipe: Recipe, data: Any
-    ) -> tuple[keras.losses.Loss, list[keras.metrics.Metric]]:
+    def loss_and_metrics(self, model, recipe, data):
         if not self.multi_label:
             return super().loss_and_metrics(model, recipe, data)
         from_logits = _graph.kind_of_head(model) is None
         return make_loss(recipe.loss, "Binary", from_logits), []
 
-    def answer(
-        self, model: keras.Model, batches: keras.utils.PyDataset
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def answer(self, model, batches):
         if not self.multi_label:
             return probabilities_and_labels(model, batches)
         outputs, labels = outputs_and_labels(model, batches)
         kind = _graph.kind_of_head(model) or "labels"
         return _graph.as_probabilities(outputs, kind), labels.astype(int)
 
-    def compute(
-        self, predicted: np.ndarray, labels: np.ndarray
-    ) -> dict[str, float]:
+    def compute(self, predicted, labels):
         names = OF_SEVERAL if self.multi_label else (str(self.score),)
         return {name: compute(name, predicted, labels) for name in names}
 
@@ -408,9 +391,7 @@ class Regression(PredictionTask):
     metrics = ("loss", "mae", "val_loss", "val_mae")
     predicted = "numbers"
 
-    def __init__(
-        self, data: Images, *, measure: Any = None, **options: Any
-    ) -> None:
+    def __init__(self, data: Images, *, measure: Any = None, **options: Any):
         self.function = measure or "mae"
         self.score = self.measure = check_measure_of_numbers(self.function)
         _checks.require("sklearn.metrics", extra="plot")
@@ -421,15 +402,11 @@ class Regression(PredictionTask):
     @property
     def measures(self) -> "tuple[Measure, ...]":
         measures = measures_of_numbers(self.measure, self.deviation)
-        return tuple(
-            self._on_split(x.pop("key"), x.pop("heading"), **x)
-            for x in map(dataclasses.asdict, measures)
-        )
+        return tuple(self._on_split(**vars(x)) for x in measures)
 
     def load(
         self, recipe: Recipe, folds: int | None = None, fold: int = 0
     ) -> ImageData:
-        refuse_class_weight(recipe, "numbers")
         if not isinstance(recipe.loss, keras.losses.Loss | None):
             raise ValueError(
                 "`loss` of numbers must be None or a keras.losses.Loss, as "
@@ -440,24 +417,15 @@ class Regression(PredictionTask):
         self.deviation = float(np.concatenate(every).std())
         return loaded
 
-    def check(self, model: keras.Model, data: ImageData) -> None:
-        check_network(model, data)
-
-    def loss_and_metrics(
-        self, model: keras.Model, recipe: Recipe, data: Any
-    ) -> tuple[keras.losses.Loss, list[keras.metrics.Metric]]:
+    def loss_and_metrics(self, model, recipe, data):
         loss = recipe.loss or keras.losses.MeanSquaredError()
         metrics = [keras.metrics.MeanAbsoluteError(name="mae")]
         return StandardizedLoss(loss, *data.targets), metrics
 
-    def answer(
-        self, model: keras.Model, batches: keras.utils.PyDataset
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def answer(self, model, batches):
         return outputs_and_labels(model, batches)
 
-    def compute(
-        self, predicted: np.ndarray, labels: np.ndarray
-    ) -> dict[str, float]:
+    def compute(self, predicted, labels):
         return measure_numbers(self.function, predicted, labels)
 
     def guess(self, data: ImageData) -> float:
@@ -465,17 +433,7 @@ class Regression(PredictionTask):
         every = [x.examples.labels for x in data]
         # The folds together test all.
         tested = every[2] if data.folds is None else np.concatenate(every)
-        first = measures_of_numbers(self.measure, self.deviation)[0]
-        return guess_number(first, self.function, every[0], tested)
-
-
-def refuse_class_weight(recipe: Recipe, what: str) -> None:
-    """Raises if a recipe weights classes where an image has not one."""
-    if recipe.class_weight is not None:
-        raise ValueError(
-            "`class_weight` is for one class of each image. Received: "
-            f"class_weight={recipe.class_weight!r}, {what}"
-        )
+        return guess_number(self.function, every[0], tested)
 
 
 def _in_half(arrays):

@@ -353,8 +353,7 @@ class _Numbers:
     def commonest(self):
         if self.labels is None:
             return None
-        pair = self.labels, self.labels
-        return guess_number(self.measures[0], self.measure, *pair)
+        return guess_number(self.measure, self.labels, self.labels)
 
     def read(self, variant, run, names, groups):
         """Returns the predictions of a run, and its metrics."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._files import STUDY
 from cbam_keras._terminal import Table
-from cbam_keras.data import IMAGES, NOUNS, kind_of
+from cbam_keras.data import IMAGES, kind_of, noun_of
 from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import (
     ACCURACY,
@@ -296,7 +296,7 @@ class Results(_terminal.Tabular):
         """What was tested, as `"image"` or `"signal"`."""
         described = next(iter(self.settings.get("data", {}).values()), {})
         shape = described.get("input_shape")
-        return NOUNS[IMAGES if shape is None else kind_of(shape)]
+        return noun_of(IMAGES if shape is None else kind_of(shape))
 
     @property
     def model(self) -> str:

@@ -24,8 +24,6 @@ FEW_STEPS = 5
 SMALL_SIDE, STRIDE = 96, 32
 # The shape of the output of a network with one value for two classes.
 SINGLE = (None, 1)
-# Layers that tell values of an input apart.
-TAKE_RAW = (keras.layers.Masking, keras.layers.Embedding)
 # These parts of a configuration say how a network has been used.
 USED = ("build_config", "compile_config")
 # The name of a layer, and the number that Keras has added.
@@ -221,13 +219,12 @@ def standardize(model, data):
         measured = dict.fromkeys(names, *measured.values())
         if keras.config.image_data_format() == "channels_first":
             axis = 1
-    inputs, values, standardized = {}, [], set()
+    inputs, values = {}, []
     for name, given in zip(names, model.inputs, strict=True):
         x = keras.Input(batch_shape=given.shape, dtype=given.dtype, name=name)
         inputs[name] = x
         if name in measured and "float" in given.dtype:
             mean, variance = measured[name]
-            standardized.add(id(given))
             x = keras.layers.Normalization(
                 axis,
                 mean,
@@ -237,17 +234,6 @@ def standardize(model, data):
                 name=f"standardize_{name}",
             )(x)
         values.append(x)
-    for node in _graph.nodes(model):
-        if isinstance(node.operation, TAKE_RAW) and standardized & {
-            *map(id, node.input_tensors)
-        }:
-            raise ValueError(
-                "Masking and Embedding need the values of an input as they "
-                f'are. Received: "{node.operation.name}" in model '
-                f'"{model.name}". Give an Embedding keras.Input(..., '
-                'dtype="int32"), and with Masking standardize=False to '
-                "data.load, in data_options="
-            )
     outputs = _graph.replay(
         model, values, lambda layer, *args, **kwargs: layer(*args, **kwargs)
     )

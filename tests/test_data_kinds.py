@@ -1,0 +1,108 @@
+"""Signals, volumes, vectors and several inputs as data."""
+
+import keras
+import numpy as np
+import pytest
+from data_checks import SPLITS, whole
+
+from cbam_keras import data
+
+LABELS = np.arange(40) % 2
+
+
+def numbers(*shape, count=40):
+    """Returns numbers of another mean and deviation in each channel."""
+    draws = np.random.default_rng(0).normal(size=(count, *shape))
+    channels = np.arange(shape[-1] if shape else 1)
+    return draws * (1 + channels) + 100 * channels - 5
+
+
+BOTH = {"signal": numbers(12, 2), "age": numbers()}
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "kind", "input_shape"),
+    [
+        (numbers(7), {}, "vectors", (7,)),
+        (numbers(12, 2), {"kind": "signals"}, "signals", (12, 2)),
+        (numbers(12), {"kind": "signals"}, "signals", (12, 1)),
+        (numbers(6, 6), {"kind": "signals"}, "signals", (6, 6)),
+        (numbers(6, 6), {}, "images", (6, 6, 1)),
+        (numbers(6, 5).astype("uint8"), {}, "images", (6, 5, 1)),
+        (numbers(6, 5), {"kind": "images"}, "images", (6, 5, 1)),
+        (numbers(4, 5, 6, 2), {}, "volumes", (4, 5, 6, 2)),
+        (numbers(4, 5, 6), {"kind": "volumes"}, "volumes", (4, 5, 6, 1)),
+        (BOTH, {}, "inputs", {"signal": (12, 2), "age": (1,)}),
+    ],
+)
+def test_arrays_of_any_rank_are_data(given, options, kind, input_shape):
+    loaded = data.load((given, LABELS), batch_size=5, **options)
+    assert (loaded.kind, loaded.input_shape) == (kind, input_shape)
+    assert loaded.output_shape == (2,)
+    noun = {"inputs": "example"}.get(kind, kind[:-1])
+    assert loaded.summary.startswith(f"28 {noun}s of 2 classes in train")
+    assert ("standardized" in loaded.summary) == (kind != "images")
+    raw = data.load((given, LABELS), standardize=False, **options)
+    assert not raw.standardization and "standardized" not in raw.summary
+    inputs, labels = loaded.test[0]
+    shapes = keras.tree.map_structure(lambda x: x.shape[1:], inputs)
+    assert (shapes, labels.shape) == (input_shape, (5,))
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        ("mnist5k", {"kind": "signals"}, "`kind` is only for arrays"),
+        (numbers(12, 2), {}, r'images\[..., None\] .*kind="signals" \(--kind'),
+        (numbers(12, 2, 3), {"kind": "signals"}, "Data must be signals"),
+        (numbers(7), {"kind": "sound"}, '"signals".*Received: kind='),
+        (numbers(7), {"augment": "flip"}, "`augment` are for images"),
+        (BOTH, {"augment": keras.layers.GaussianNoise(1)}, "are for images"),
+        (numbers(7), {"image_size": 8}, "`image_size` and .* are for images"),
+        (numbers(7) * np.nan, {}, "infinite values in 40 vectors"),
+        (BOTH | {"age": [1, 2]}, {}, r"all of one length N.*'age': \(2, 1\)"),
+        (BOTH | {"age": ["old"] * 40}, {}, "no numbers"),
+    ],
+)
+def test_other_data_are_refused(given, options, message):
+    given = given if isinstance(given, str) else (given, LABELS)
+    with pytest.raises(ValueError, match=message):
+        data.load(given, **options)
+
+
+def test_class_folders_of_arrays_are_read_by_a_pattern(tmp_path):
+    signals = numbers(12, 2)
+    for number, signal in enumerate(signals):
+        folder = tmp_path / "data" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"p{number // 4}_{number}.npy", signal)
+    options = {"pattern": "{class}/{group}_*.npy", "kind": "signals"}
+    loaded = data.load(tmp_path / "data", batch_size=99, **options)
+    assert loaded.class_names == ("a", "b")
+    groups = []
+    for split in SPLITS:
+        batches = getattr(loaded, split)
+        numbers_of = [int(x.split("_")[-1][:-4]) for x in batches.names]
+        read = batches.read(np.arange(len(numbers_of)))
+        np.testing.assert_array_equal(read, signals[numbers_of].astype("f4"))
+        groups.append({number // 4 for number in numbers_of})
+    assert not groups[0] & groups[1] and not groups[0] & groups[2]
+    np.save(folder / "p0_99.npy", signals[0, 1:])
+    with pytest.raises(ValueError, match=r"arrays of one shape.*\(11, 2\)"):
+        data.load(tmp_path / "data", **options)
+
+
+class Batched(keras.utils.PyDataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        rows = slice(10 * index, 10 * index + 10)
+        return {x: y[rows] for x, y in BOTH.items()}, LABELS[rows]
+
+
+def test_batches_of_several_inputs_are_read():
+    train = whole(Batched()).train
+    assert train[0]["signal"].shape == (28, 12, 2)
+    rows = [np.argmin(abs(BOTH["age"] - age)) for age in train[0]["age"][:, 0]]
+    np.testing.assert_array_equal(LABELS[rows], train[1])
