@@ -16,7 +16,8 @@ def class_weights(data: Data, recipe: Recipe) -> dict[int, float] | None:
     if class_weight is None:
         return None
     # The data of a user's own task do not say that each image has one label.
-    is_labelled = not getattr(data, "boxes", True) and data.labels is None
+    is_labelled = not getattr(data, "boxes", True)
+    is_labelled &= getattr(data, "labels", None) is None
     counts = getattr(data, "class_counts", None)
     if not is_labelled or (isinstance(class_weight, str) and counts is None):
         raise ValueError(

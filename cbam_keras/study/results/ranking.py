@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table, number_cell
-from cbam_keras.study.plans.measures import Measure
+from cbam_keras.study.plans.measures import TEST_ACCURACY, Measure
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.statistics import describe_runs
 from cbam_keras.study.results.tables import (
@@ -304,14 +304,16 @@ class Ranking(Results):
         if self.best:
             values = self.choice["best_network"]
             key = self.measures[0].key.removeprefix("val_")
-            measured = {
-                self.confirmed_by.heading: values.get(
-                    key, values.get(f"test_{key}")
-                ),
-                "test accuracy": self.test_accuracy,
-            }
-            known = [(x, y) for x, y in measured.items() if y is not None]
-            texts = [f"a {x} of {y:.2%}" for x, y in known]
+            value = values.get(key, values.get(f"test_{key}"))
+            pairs = (
+                (self.confirmed_by, value),
+                (TEST_ACCURACY, self.test_accuracy),
+            )
+            texts = dict.fromkeys(
+                f"a {x.heading} of {x.number(y)}{x.unit}"
+                for x, y in pairs
+                if y is not None
+            )
             lines.append(
                 f"best.keras, best.json: {self.best.label}, with "
                 f"{' and '.join(texts)}."

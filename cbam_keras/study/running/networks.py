@@ -141,7 +141,7 @@ def _places_of(model):
 
 def check_network(model, images):
     """Raises unless the model takes these images and has their classes."""
-    shape, labels = images.output_shape, images.labels
+    shape, labels = images.output_shape, getattr(images, "labels", None)
     values = f"{shape[0]} values"
     output = tuple(model.output_shape) if takes(model, images) else None
     is_head = output == (None, *shape)
