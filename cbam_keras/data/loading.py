@@ -482,7 +482,8 @@ def load_source(
     seed = _checks.seed("seed", seed)
     _checks.boolean("boxes", boxes)
     augment = check_augmentations(augment)
-    size = _checks.image_size("image_size", image_size)
+    # Later one of so many axes as the kind has.
+    size: Any = _checks.image_size("image_size", image_size)
     dataset = source.split(seed, folds, fold)
     train = dataset.splits["train"]
     is_large = isinstance(train, DiskExamples)

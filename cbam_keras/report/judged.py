@@ -40,7 +40,7 @@ TITLES = {
     **{"thresholds": "Thresholds (%)"},
 }
 # The columns of a class in a paper.
-OF_CLASS = "class", "precision", "recall", "F1", "images"
+OF_CLASS = "class", "precision", "recall", "F1"
 AT_THRESHOLD = "variant", "sensitivity", "specificity"
 BY_CLASS = (
     "A class without test examples has no scores, and the precision of one "
@@ -153,11 +153,13 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
 def _cells(results: study.Results, row: Mapping) -> dict[str, str]:
     """Returns a row of a data frame as shown, deviations beside means."""
     cells = {"network": results.labels.get(row["variant"], row["variant"])}
-    forms = {"class": "{}", "images": "{:,}", "threshold": "{:.3f}"}
+    forms = {"class": "{}", "threshold": "{:.3f}"}
     if "seed" in row:
         run = study.Run(row["seed"], row.get("fold"))
         cells["seed"] = str(run).removeprefix("seed ")
     cells |= {x: form.format(row[x]) for x, form in forms.items() if x in row}
+    if "images" in row:
+        cells[f"{results.noun}s"] = f"{row['images']:,}"
     for key, heading in SCORES.items():
         if key in row:
             cells[heading] = mean_cell(row, key)
@@ -178,8 +180,8 @@ def describe_threshold(results: study.Results) -> str:
     if rule == "youden":
         words = "the highest sum of sensitivity and specificity (Youden)"
     if count_labels(results, "validation") is None:
-        return f"{text} is 0.5: no validation images to choose it by {words}."
-    return f"{text} was chosen by {words} on the validation images."
+        return f"{text} is 0.5: no validation split to choose it by {words}."
+    return f"{text} was chosen by {words} on the validation split."
 
 
 def _latex(results: study.Results, tables: Mapping[str, Table]) -> dict:
@@ -196,7 +198,8 @@ def _latex(results: study.Results, tables: Mapping[str, Table]) -> dict:
             label = results.labels.get(variant, variant)
             rows = [x for x in table.rows if x["network"] == label]
             of_one = dataclasses.replace(table, rows=rows)
-            texts[f"{name}-{variant}"] = of_one.latex(OF_CLASS)
+            names = (*OF_CLASS, f"{results.noun}s")
+            texts[f"{name}-{variant}"] = of_one.latex(names)
     return texts
 
 

@@ -121,7 +121,8 @@ def _draw_heat(folder, files, dataset, described, content):
         _files.write_figure(folder / HEAT, figure)
         for name, model in networks.items():
             _draw_attention(folder, name, model, pixels, classes)
-        answers = _list_answers(names, labels, probabilities, class_names)
+        named = {dataset.noun: names, "true class": classes}
+        answers = _list_answers(named, labels, probabilities, class_names)
         _files.write_json(folder / ANSWERS, answers)
 
 
@@ -192,7 +193,7 @@ def _draw_attention(folder, name, model, pixels, classes):
 
 
 def _list_answers(
-    names: Sequence[str],
+    named: Mapping[str, Sequence[str]],
     labels: np.ndarray,
     probabilities: Mapping[str, np.ndarray],
     class_names: Sequence[str],
@@ -200,7 +201,7 @@ def _list_answers(
     """Returns a row for each image: what it is, and what networks answer."""
     rows = []
     for number, label in enumerate(labels):
-        row = {"image": names[number], "true class": class_names[label]}
+        row = {column: texts[number] for column, texts in named.items()}
         for name, values in probabilities.items():
             answer = values[number].argmax()
             row[name] = f"{class_names[answer]} ({values[number, answer]:.0%})"

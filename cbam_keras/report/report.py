@@ -35,27 +35,26 @@ OF_HEAT = (
     "without color no region does. P is its probability."
 )
 OF_ATTENTION = (
-    "The gates of {} by layer, on the first images. Curves are of channels, "
+    "The gates of {} by layer, on the first of these. Curves are of channels, "
     "the largest first."
 )
 OF_ANSWERS = (
-    "Test images; the networks are of the first seed or fold. Mistakes are "
-    "marked \N{MULTIPLICATION SIGN} and come first."
+    "Of the test split; the networks are of the first seed or fold. Mistakes "
+    "are marked \N{MULTIPLICATION SIGN} and come first."
 )
 RESUME = "The same command resumes the run."
 OF_FILES = (
     "After import cbam_keras, keras.saving.load_model(file) loads a network; a "
-    "classifier takes images with values in [0, 255]. What it predicts for "
-    "test images is beside it, in *.predictions.npz. Choose one by the "
-    "validation images, not by the test. Tables for a paper are in tables/."
+    "classifier takes the data as they are, images with values in [0, 255]. "
+    "What it predicts for the test split is beside it, in *.predictions.npz. "
+    "Choose one by the validation split. Tables for a paper are in tables/."
 )
 # Files with figures, and their captions.
 FIGURES = {
     "comparison.png": "Means and seeds; of several seeds also the intervals of "
     "the differences to the baseline, drawn from its mean (dashed).",
     "curves.png": "Loss and score over the epochs, a line per "
-    "network. Thin lines: training images. Bold lines with markers: validation "
-    "images.",
+    "network. Thin lines: training. Bold lines with markers: validation.",
 }
 
 

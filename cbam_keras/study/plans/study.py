@@ -191,8 +191,9 @@ class Variant(Generic[Loaded]):
     Args:
         name: String, under which results and files are known.
         build: Function that takes the data and returns a new network, not
-            compiled. The data of a `Classification` have `image_shape` and
-            `class_names`. The seed and precision of the recipe are in effect.
+            compiled. The data of a `Classification` have `input_shape`,
+            `output_shape` and `class_names`. The seed and precision of the
+            recipe are in effect.
         options: Mapping of plain values that distinguish it. In a resumed run
             they must be the same. Defaults to none.
         learning_rate: Positive number. Defaults to `None`, which means that of

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from typing import Any
 
 from cbam_keras import _checks, _terminal
 from cbam_keras.study.plans.study import Study
@@ -81,7 +80,7 @@ class Estimate:
         return f"{table}\n{trainings} of {most}{epochs}"
 
 
-def describe_few(study: Study, data: Any) -> str:
+def describe_few(study: Study, data: object) -> str:
     """Returns what a study of so many images is too small for, or nothing."""
     seeds, text = len(study.seeds), ""
     # Data of one's own may be of any kind.

@@ -115,7 +115,7 @@ def plot_roc(results: Judged) -> "style.Figure":
     side = 4.2 if len(panels) == 2 else 3.1
     # Room for the names of panels, and for the legend.
     size = side * columns, (side + 0.6) * rows + 0.5
-    figure = style.new_figure(*size, "ROC of test images")
+    figure = style.new_figure(*size, "ROC on the test split")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (heading, index, (x, y), curve) in zip(
         grid, panels, strict=False
@@ -151,7 +151,7 @@ def plot_reliability(results: Judged) -> "style.Figure":
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    figure = style.new_figure(5.5, 5, "Reliability on test images")
+    figure = style.new_figure(5.5, 5, "Reliability on the test split")
     axes = figure.subplots()
     for look, by_seed in _by_network(results):
         # All seeds together, in bins of equally many images.
