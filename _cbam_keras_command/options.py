@@ -213,7 +213,7 @@ def add_data(parser, default="crowded_mnist"):
     group.add_argument(
         "--task",
         choices=TASKS,
-        help="regression: predict numbers, as labels in a .npz or CSV file "
+        help="regression: predict numbers, the labels of a .npz file "
         "(default: classification)",
     )
     group.add_argument(

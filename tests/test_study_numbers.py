@@ -161,7 +161,7 @@ CLASSES = study.Classification
         (lambda: study.Regression((X, AGES[:9])), "labels of another shape"),
         (lambda: study.Regression((X, AGES * 0)), "take another unit"),
         (lambda: study.Regression((X, AGES.astype(str))), "no numbers"),
-        (lambda: study.Regression("mnist5k"), "must be arrays, batches"),
+        (lambda: study.Regression("mnist5k"), "must be arrays or batches"),
         (lambda: study.Regression((X, AGES), measure="auc"), "`measure`"),
         (lambda: study.Regression((X, AGES), measure=np.sum), "_error"),
         (lambda: study.Regression((X, AGES), threshold="youden"), "data_opt"),

@@ -172,11 +172,6 @@ def _make_dataset(pairs, names, of_masks=False, kind=None, label_kind=None):
         )
     *shape, channels = [0] if kind == INPUTS else shapes["train"]
     labels = [each.labels for each in splits.values()]
-    if len({x.shape[1:] for x in labels}) > 1:
-        raise ValueError(
-            "The labels of all splits must have one shape. Received: labels of "
-            f"the shapes {[x.shape for x in labels]}"
-        )
     num_classes, remarks = 1 + max(int(x.max()) for x in labels), []
     if label_kind == SEVERAL:
         num_classes = labels[0].shape[1]

@@ -107,11 +107,10 @@ class Source:
                 "the batches of a generator: images, labels = map("
                 "np.concatenate, zip(*itertools.islice(generator, steps)))"
             )
-        if self.labels and origin not in ("arrays", "table"):
+        if self.labels and origin != "arrays":
             raise ValueError(
-                "`data` must be arrays, batches, or a table of images, for "
-                "labels that are numbers or several for each image. Received: "
-                f"data={self.data!r}"
+                "`data` must be arrays or batches for labels that are numbers, "
+                f"or several for each image. Received: data={self.name!r}"
             )
         columns = [f"{name}_column" for name in COLUMNS]
         of_pattern = "folder" if self.masks is None else ""
@@ -218,7 +217,7 @@ class Source:
         if self.origin == "table":
             columns = {x: getattr(self, f"{x}_column") for x in COLUMNS}
             table = self.data, columns, self.image_folder
-            return from_table(*table, masks is not None, self.labels)
+            return from_table(*table, masks is not None)
         if self.origin == "folder" and masks is not None:
             return from_pairs(self.data, masks.folder, masks.images)
         if self.origin == "folder":

@@ -12,22 +12,13 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.data.decoding import ENDINGS, keep_readable
-from cbam_keras.data.examples import (
-    NUMBERS,
-    READERS,
-    Dataset,
-    Examples,
-    digest,
-)
+from cbam_keras.data.examples import READERS, Dataset, Examples, digest
 from cbam_keras.data.folders import find_ending, name_splits
 from cbam_keras.data.splits import SPLITS, check_names
 
 # What columns are called, where no other name is given.
 COLUMNS = ("image", "label", "split", "group")
-SEVERAL = (
-    "For several labels of an image pass arrays, of 0 and 1 for each class, to "
-    "study.Classification(..., multi_label=True)"
-)
+SEVERAL = "For several labels of an image pass arrays, with multi_label=True"
 
 
 def is_table(data: object) -> bool:
@@ -46,12 +37,11 @@ def from_table(
     columns: Mapping[str, str | None],
     image_folder: str | os.PathLike | None,
     of_masks: bool = False,
-    label_kind: str | None = None,
 ) -> Dataset:
     """Returns the image files of a table, or of a table for each split.
 
     `columns` has the name of the column of each of `COLUMNS`, or `None`; with
-    masks, that of labels has their paths. `label_kind` says what labels are.
+    masks, that of labels has their paths.
     """
     pandas = _checks.require("pandas", extra="plot")
     tables = data if isinstance(data, Mapping) else {"train": data}
@@ -90,10 +80,8 @@ def from_table(
         roots.append(root)
         parts.append(rows)
     rows = pandas.concat(parts, ignore_index=True)
-    codes, values = np.zeros(len(rows), "int32"), ()
-    if label_kind == NUMBERS:
-        codes = _read_numbers(rows["label"])
-    elif not of_masks:
+    codes, values = np.zeros(len(rows), int), ()
+    if not of_masks:
         codes, values = _number_labels(rows["label"])
     _check_single(rows, of_masks)
     copies = int(rows.duplicated(["path", "split"]).sum())
@@ -108,7 +96,7 @@ def from_table(
     masks = np.array(rows["label"], object) if of_masks else None
     examples = Examples(
         np.array(rows["path"], object),
-        codes if label_kind == NUMBERS else codes.astype("int32"),
+        codes.astype("int32"),
         groups=np.array(groups, object),
         masks=masks,
     )
@@ -229,19 +217,6 @@ def _locate(names, root):
     )
 
 
-def _read_numbers(labels):
-    """Returns the number of each row, `(N, 1)`."""
-    pandas = _checks.require("pandas", extra="plot")
-    numbers = pandas.to_numeric(labels, errors="coerce").to_numpy("float32")
-    wrong = labels[~np.isfinite(numbers)]
-    if len(wrong):
-        raise ValueError(
-            'Labels must be finite numbers with task="regression". Received: '
-            f"{_checks.first_few([*map(str, wrong)])}"
-        )
-    return numbers[:, None]
-
-
 def _number_labels(labels):
     """Returns the class of each row as an integer, and the classes."""
     pandas = _checks.require("pandas", extra="plot")
@@ -263,8 +238,7 @@ def _number_labels(labels):
         raise ValueError(
             "Labels must be classes: whole numbers with several images each, "
             f"or texts. Received: {len(values)} numbers for {len(codes)} "
-            'images. To predict numbers write task="regression" '
-            "(--task regression)"
+            'images. To predict numbers pass arrays, with task="regression"'
         )
     return codes, values
 

@@ -358,8 +358,7 @@ class Regression(PredictionTask):
 
     Args:
         data: Arrays or batches of examples and numbers, `(N,)`, `(N, k)`, or
-            for each position `(N, L, k)`, or a table of images with a number in
-            the column of labels; see `cbam_keras.data.load`.
+            for each position `(N, L, k)`; see `cbam_keras.data.load`.
         measure: The measure that networks are compared by, by scikit-learn:
             `"mae"` (the mean absolute error), `"rmse"` (the root of the mean
             squared error), `"r2"` (the coefficient of determination), or a
