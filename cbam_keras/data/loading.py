@@ -163,7 +163,8 @@ class ImageData:
     @property
     def activation(self) -> str | None:
         """The activation at the end of a network for such labels."""
-        return {NUMBERS: None, SEVERAL: "sigmoid"}.get(self.labels, "softmax")
+        usual = None if self.labels == NUMBERS else "softmax"
+        return "sigmoid" if self.labels == SEVERAL else usual
 
     def set_epoch(self, epoch: int) -> None:
         """Sets which epoch comes next, from 0, as a resumed run needs it."""

@@ -169,7 +169,8 @@ def is_of(labels: np.ndarray, index: int) -> np.ndarray:
 
 def find_present(labels: np.ndarray) -> np.ndarray:
     """Returns the classes of which there are examples."""
-    return np.unique(labels) if labels.ndim == 1 else labels.any(0).nonzero()[0]
+    is_one = labels.ndim == 1
+    return np.unique(labels) if is_one else np.flatnonzero(labels.any(axis=0))
 
 
 def predict(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

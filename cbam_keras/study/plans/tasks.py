@@ -264,7 +264,7 @@ class Classification(PredictionTask):
 
     measure = ACCURACY
     measure_name = "test accuracy"
-    metrics = ("loss", "accuracy", "val_loss", "val_accuracy")
+    metrics: tuple[str, ...] = ("loss", "accuracy", "val_loss", "val_accuracy")
     predicted = "probabilities"
 
     def __init__(

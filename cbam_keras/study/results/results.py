@@ -7,7 +7,7 @@ import os
 import pathlib
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._files import STUDY
@@ -24,7 +24,7 @@ from cbam_keras.study.plans.measures import (
 from cbam_keras.study.plans.study import Measure, Run, runs_of
 from cbam_keras.study.results import predictions
 from cbam_keras.study.results.figures import plot_comparison
-from cbam_keras.study.results.predictions import FilesRead
+from cbam_keras.study.results.predictions import FilesRead, Kept
 from cbam_keras.study.results.statistics import (
     Measured,
     describe_runs,
@@ -204,7 +204,7 @@ class Results(_terminal.Tabular):
         return {}
 
     @functools.cached_property
-    def tested(self) -> dict[str, dict[Run, Any]]:
+    def tested(self) -> dict[str, dict[Run, Kept]]:
         """Predictions of networks that give numbers, by variant and run."""
         return predictions.tested_of(self)
 

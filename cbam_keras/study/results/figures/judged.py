@@ -209,7 +209,7 @@ def plot_numbers(results: Judged) -> "style.Figure":
     return figure
 
 
-def _by_network(results: Judged) -> list[tuple[dict, Sequence[Predictions]]]:
+def _by_network(results: Judged) -> list[tuple[dict, Sequence[Any]]]:
     """Returns how each network is drawn, and its predictions by seed."""
     labels = {x: results.labels.get(x, x) for x in results.tested}
     styles = style.styles_of([*labels.values()])
