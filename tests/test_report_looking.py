@@ -188,8 +188,8 @@ def _change_images(folder):
     ("change_run", "message"),
     [
         (_damage, "none-seed0.keras. cannot be loaded .*import them in Python"),
-        (_forget, "its images are arrays or data frames"),
-        (_reshape, r"its images are of shape \(8, 8, 8, 1\)"),
+        (_forget, "its data are arrays or data frames"),
+        (_reshape, r"its volumes are of shape \(8, 8, 8, 1\)"),
         (_change_images, "the data in .* have changed since"),
         (lambda folder: keep(folder), "no network is finished yet"),
     ],

@@ -294,8 +294,8 @@ class Results(_terminal.Tabular):
     @property
     def noun(self) -> str:
         """What was tested, as `"image"` or `"signal"`."""
-        data: _files.Json = self.settings.get("data", {})
-        shape = next(iter(data.values()), {}).get("input_shape")
+        described = [*self.settings.get("data", {}).values()]
+        shape = described[0].get("input_shape") if described else None
         return noun_of(IMAGES if shape is None else kind_of(shape))
 
     @property
