@@ -25,9 +25,12 @@ AUGMENTATIONS = (
     *("rotate", "zoom", "brightness", "contrast"),
 )
 MEASURES = (
-    *("test_accuracy", "balanced_accuracy", "macro_f1", "auc", "ece"),
-    "brier",
+    *("test_accuracy", "balanced_accuracy", "macro_f1", "auc"),
+    *("average_precision", "ece", "brier"),
 )
+# What is predicted but masks, and measures of numbers.
+TASKS = ("classification", "regression")
+NUMBERS = ("mae", "rmse", "r2")
 # Measures of masks.
 SCORES = ("miou", "iou", "dice")
 # What arrays may hold.
@@ -242,6 +245,12 @@ def add_data(parser, default="crowded_mnist"):
         "are uint8 or A is B: gray images, or signals of length A",
     )
     group.add_argument(
+        "--task",
+        choices=TASKS,
+        help="regression: predict numbers, the labels of a .npz file "
+        "(default: classification)",
+    )
+    group.add_argument(
         "--download",
         action="store_true",
         help="download and prepare the dataset if necessary",
@@ -357,10 +366,10 @@ def add_training(parser, *, has_threshold=False):
     )
     group.add_argument(
         "--measure",
-        choices=(*SCORES, *MEASURES),
-        default="test_accuracy",
-        help="metric that networks are compared by, on the test images; with "
-        "masks miou, or for two classes iou or dice",
+        choices=(*MEASURES, *NUMBERS, *SCORES),
+        help="metric that networks are compared by, on the test images "
+        "(default: test_accuracy); of numbers mae, rmse or r2 (default: mae); "
+        "with masks miou, or for two classes iou or dice (default: miou)",
     )
     if has_threshold:
         group.add_argument(

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import pathlib
+import re
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ DAMAGED = ".damaged"
 LOCK = ".lock"
 # Whether figures are also written as PDF.
 AS_PDF = contextvars.ContextVar("AS_PDF", default=False)
+# A spreadsheet would compute such a cell of CSV.
+FORMULA = re.compile(r"[=+@-][^\W\d_]")
 # Errors of a full disk or quota, and of a file that is too large.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -89,6 +92,7 @@ def write_csv(
     path: str | os.PathLike, rows: Sequence[Mapping[str, object]]
 ) -> None:
     """Writes rows as CSV, with the columns of all, whole or not at all."""
+    rows = [{as_cell(x): as_cell(y) for x, y in row.items()} for row in rows]
     names = dict.fromkeys(name for row in rows for name in row)
     with (
         replacing(path) as beside,
@@ -97,6 +101,12 @@ def write_csv(
         writer = csv.DictWriter(file, list(names))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def as_cell(value: Any) -> Any:
+    """Returns a cell of CSV, with an apostrophe before text like a formula."""
+    is_formula = isinstance(value, str) and FORMULA.match(value)
+    return f"'{value}" if is_formula else value
 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:

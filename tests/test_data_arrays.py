@@ -234,7 +234,7 @@ BOTH = IMAGES, LABELS
 SPOILT = IMAGES.astype("float32")
 SPOILT[[7, 9], 2, 3, 0] = np.nan, np.inf
 BRIGHT = keras.layers.RandomBrightness(0.9)
-ONE_HOT = r"labels \(70, 5\) of float64.*argmax.*Other tasks"
+ONE_HOT = r"labels \(70, 5\) of float64.*argmax.*multi_label"
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ ONE_HOT = r"labels \(70, 5\) of float64.*argmax.*Other tasks"
         ((IMAGES, LABELS.astype(str)), "labels from 0 to 4, .*: names, lab"),
         ((IMAGES, LABELS - 1), "labels from -1.*np.unique"),
         ((IMAGES, LABELS + 1), 'class "0" .0.. Number labels from 0'),
-        ((IMAGES, LABELS / 2), "fractions: for regression"),
+        ((IMAGES, LABELS / 2), "fractions: to predict numbers"),
         ((IMAGES, LABELS + 66), "labels from 66 to 70, for 70 images"),
         ((IMAGES, LABELS * 2), '3 images in "train".*"3" .0., .*without gaps'),
         ((IMAGES / 255, LABELS), "255 . images of .0, 1"),

@@ -43,6 +43,13 @@ def test_what_a_killed_process_left_is_deleted(tmp_path):
     assert os.listdir(tmp_path) == ["a-b.json"]
 
 
+def test_no_cell_of_csv_is_a_formula(tmp_path):
+    rows = [{"+CBAM": "=HYPERLINK(1)", "seed": "-1"}, {"+CBAM": -1.5}]
+    _files.write_csv(tmp_path / "a.csv", rows)
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    assert lines == ["'+CBAM,seed", "'=HYPERLINK(1),-1", "-1.5,"]
+
+
 def test_an_error_leaves_all_as_it_was(tmp_path):
     path = tmp_path / "file.json"
     path.write_text("old")

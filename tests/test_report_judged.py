@@ -76,7 +76,7 @@ def test_tables_of_page_and_files_agree(tmp_path):
 
 
 def test_latex_is_what_the_page_shows(tmp_path):
-    folder = judged(tmp_path / "run", ("cat", "50_%", "dog"))
+    folder = judged(tmp_path / "run", ("=cat", "50_%", "dog"))
     text = report.write(folder, figures="pdf").read_text()
     latex = (folder / "tables/per_class-se.tex").read_text()
     head, _, *_, row, _, _ = latex.splitlines()[3:]
@@ -84,6 +84,7 @@ def test_latex_is_what_the_page_shows(tmp_path):
     name, *cells = row.removesuffix(r" \\").split(" & ")
     assert name == "dog" and all(f">{x}</td>" in text for x in cells)
     assert r"50\_\%" in latex
+    assert "none,'=cat," in (folder / "tables/per_class.csv").read_text()
     latex = (folder / "tables/results.tex").read_text()
     assert latex.startswith(r"% \usepackage{booktabs}")
     assert "difference to ``none''" in latex

@@ -80,6 +80,71 @@ def test_folds_are_corrected_for_shared_images():
     assert found.interval == pytest.approx(expected)
 
 
+AGES = np.random.default_rng(3).gamma(9, 5, 80)
+OLD, NEW = (
+    [AGES * np.random.default_rng(x).normal(1, scale, 80) for x in seeds]
+    for scale, seeds in ((0.4, range(4)), (0.2, range(5, 9)))
+)
+
+
+def test_numbers_are_judged_by_their_absolute_errors():
+    results = study.results_of({"old": OLD, "new": NEW}, AGES)
+    old, new = results.rows
+    errors = np.abs([OLD, NEW] - AGES)
+    assert new.values == pytest.approx(errors[1].mean(axis=1))
+    # An analysis of variance in two ways, without made columns.
+    changes = errors[1] - errors[0]
+    by_seed, by_row = changes.mean(axis=1), changes.mean(axis=0)
+    rest = changes - by_seed[:, None] - by_row + changes.mean()
+    left = np.square(rest).sum() / (3 * 79)
+    seeds, rows = by_seed.var(ddof=1) / 4, (by_row.var(ddof=1) - left / 4) / 80
+    degrees = (seeds + rows) ** 2 / (seeds**2 / 3 + rows**2 / 79)
+    student = stats.t(degrees, changes.mean(), np.sqrt(seeds + rows))
+    assert new.interval == pytest.approx(student.interval(0.95))
+    assert rows > 0 and new.over == "4 seeds and 80 test images"
+    run = results.runs[-1]
+    for key, function in {
+        "rmse": metrics.root_mean_squared_error,
+        "r2": metrics.r2_score,
+    }.items():
+        expected = function(AGES, NEW[3])
+        assert run.metrics[key] == pytest.approx(expected)
+    guess = np.abs(AGES - np.median(AGES)).mean()
+    assert results.guess == pytest.approx(guess)
+    frame = results.predictions("new", 3)
+    assert [*frame] == ["image", "label", "number"]
+    assert frame["number"].to_numpy() == pytest.approx(NEW[3])
+
+
+def test_a_measure_of_ones_own_and_several_values_for_each_example():
+    targets = np.stack([AGES, AGES**2], axis=1)
+    worse = targets + 20
+    median = metrics.median_absolute_error
+    results = study.results_of(
+        {"a": [targets + 1] * 3, "b": [worse] * 3},
+        targets,
+        task="regression",
+        measure=median,
+    )
+    assert results.rows[1].values == pytest.approx([median(targets, worse)] * 3)
+    assert "test median absolute error" in str(results)
+    constant = study.results_of({"a": [AGES * 0 + 5]}, AGES).verdict
+    assert constant.startswith("No network is better than guessing")
+
+
+def test_scores_need_no_labels():
+    dice = [np.clip(x / 100, 0, 1) for x in NEW]
+    given = {"plain": dice, "cbam": [x * 0.9 for x in dice]}
+    measure = study.Measure("dice", "Dice")
+    results = study.results_of(given, task="scores", measure=measure)
+    expected = 0.9 * np.mean(dice, axis=1)
+    assert results.rows[1].values == pytest.approx(expected)
+    assert "cbam is worse than plain" in results.verdict
+    assert "points of Dice" in results.verdict
+    alone = study.results_of({"a": [*dice[0]]}, task="scores")
+    assert alone.rows[0].mean == pytest.approx(dice[0].mean())
+
+
 @pytest.mark.parametrize(
     ("given", "bold"),
     [
@@ -144,7 +209,16 @@ HALVES = [(x, PLAIN[0][x]) for x in (FOLD, FOLD + 45)]
         ({"a": HALVES, "b": HALVES[::-1]}, {}, "or other folds"),
         (GIVEN, {"baseline": "c"}, "`baseline` must be one of"),
         (GIVEN, {"measure": "r2"}, "`measure` must be one of"),
-        (GIVEN, {"task": "scores"}, "`task` must be one of"),
+        (GIVEN, {"task": "segmentation"}, "`task` must be one of"),
+        (GIVEN, {"task": "scores"}, "except for scores, one"),
+        (GIVEN, {"labels": None}, 'need task="scores"'),
+        (GIVEN, {"labels": None, "task": "scores"}, r"of shape \(90,\)"),
+        ({"a": PLAIN[0][:, 0] * 9}, {}, r"whole numbers from 0 to 1"),
+        ({"a": LOGITS}, {"labels": LOGITS}, 'pass task="regression"'),
+        ({"a": FOLD / 9}, {"labels": FOLD / 0.7, "measure": "auc"}, "one of"),
+        ({"a": FOLD * np.nan}, {"labels": FOLD / 7}, "must be finite numbers"),
+        ({"a": FOLD / 9}, {"labels": FOLD * np.nan}, "must be finite numbers"),
+        ({"a": FOLD}, {"labels": FOLD / 7, "measure": np.sum}, "_score"),
         (GIVEN, {"class_names": ["a", "b"]}, "name each column"),
         (GIVEN, {"labels": LABELS + 1}, "whole numbers from 0 to 2"),
         (GIVEN, {"labels": LABELS / 2}, "whole numbers from 0 to 2"),
@@ -162,6 +236,19 @@ def test_a_square_list_of_lists_has_two_meanings():
     square = [[0.2, 0.8], [0.7, 0.3]]
     with pytest.raises(ValueError, match="which are either"):
         study.results_of({"a": square}, [0, 1])
+
+
+def test_a_written_folder_of_numbers_reads_as_the_same_results(tmp_path):
+    file = tmp_path / "ages.npz"
+    np.savez(file, labels=AGES, old=OLD, new=NEW)
+    words = ["report", str(file), "--output", str(tmp_path / "out")]
+    assert cli.main(words) == 0
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    results = study.Results.read(tmp_path / "out")
+    assert results.verdict[:60] in page and "test RMSE" in page
+    assert "cannot be read" not in page and "0 classes" not in page
+    expected = study.results_of({"old": OLD, "new": NEW}, AGES)
+    assert results.rows[1].interval == expected.rows[1].interval
 
 
 def test_a_written_folder_reads_as_the_same_results(tmp_path):

@@ -29,7 +29,7 @@ LAYER_OPTIONS = ("reduction_ratio", "kernel_size")
 
 def plan_training(options: Options) -> study.Study:
     model, images = _model(options), _data_or_task(options)
-    if "task" in images:
+    if options.masks is not None:
         options.refuse(["threshold"], "with `masks`")
     return comparison.plan(
         _attentions(options, comparison.DEFAULT),
@@ -54,14 +54,14 @@ def _data_or_task(options: Options) -> dict[str, Any]:
             "data": options.data,
             "data_options": options.data_options,
             "measure": options.measure,
+            "task": options.task,
         }
     masks = {"masks": options.masks}
     if data.is_table(options.data):
         masks = {"mask_column": options.masks}
-    options.refuse(
-        ["download", "kind", "label_column", "pattern"], "with `masks`"
-    )
-    if options.measure != study.ACCURACY:
+    refused = ["download", "kind", "label_column", "pattern", "task"]
+    options.refuse(refused, "with `masks`")
+    if options.measure is not None:
         masks["measure"] = options.measure
     arguments = {**masks, **options.data_options, **options.select(names)}
     return {"task": study.Segmentation(options.data, **arguments)}

@@ -13,7 +13,14 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.data.decoding import map_in_threads
-from cbam_keras.data.examples import Dataset, Examples, Scale, digest
+from cbam_keras.data.examples import (
+    NUMBERS,
+    SEVERAL,
+    Dataset,
+    Examples,
+    Scale,
+    digest,
+)
 from cbam_keras.data.kinds import (
     IMAGES,
     INPUTS,
@@ -31,6 +38,10 @@ FASHION_CLASSES = tuple(
     "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, "
     "Ankle boot".split(", ")
 )
+
+
+# The deviation of numbers that float32 still tells apart when it is divided by.
+LEAST_DEVIATION = 1e-6
 
 
 def load_fashion_mnist() -> Dataset:
@@ -67,9 +78,15 @@ def _read_file(path):
 
 
 def from_arrays(
-    arrays: Any, of_masks: bool = False, kind: str | None = None
+    arrays: Any,
+    of_masks: bool = False,
+    kind: str | None = None,
+    label_kind: str | None = None,
 ) -> Dataset:
-    """Returns arrays of examples and labels, or masks, as a dataset."""
+    """Returns arrays of examples and labels, or masks, as a dataset.
+
+    `label_kind` says what labels are.
+    """
     if isinstance(arrays, str | os.PathLike):
         arrays = _read_file(os.path.expanduser(arrays))
     if not isinstance(arrays, Mapping):
@@ -90,7 +107,9 @@ def from_arrays(
     arrays = {"validation" if x == "val" else x: arrays[x] for x in arrays}
     check_names(arrays)
     pairs = {
-        name: _read(arrays[name]) if is_batches(arrays[name]) else arrays[name]
+        name: _read(arrays[name], label_kind)
+        if is_batches(arrays[name])
+        else arrays[name]
         for name in SPLITS
         if name in arrays
     }
@@ -98,7 +117,8 @@ def from_arrays(
     indices = getattr(arrays["train"], "class_indices", {})
     names = getattr(arrays["train"], "class_names", None)
     names = names or sorted(indices, key=lambda x: indices[x])
-    return _make_dataset(pairs, names, of_masks, IMAGES if of_masks else kind)
+    kind = IMAGES if of_masks else kind
+    return _make_dataset(pairs, names, of_masks, kind, label_kind)
 
 
 def read_arrays(dataset: Dataset, kind: str | None) -> Dataset:
@@ -130,7 +150,7 @@ def read_arrays(dataset: Dataset, kind: str | None) -> Dataset:
     )
 
 
-def _make_dataset(pairs, names, of_masks=False, kind=None):
+def _make_dataset(pairs, names, of_masks=False, kind=None, label_kind=None):
     """Returns pairs of examples and labels, by their split, as a dataset."""
     checked = {
         name: _check_pair(name, x, of_masks) for name, x in pairs.items()
@@ -141,7 +161,7 @@ def _make_dataset(pairs, names, of_masks=False, kind=None):
     if scale and scale.lowest >= 0 and scale.highest <= 255:
         scale = None
     splits = {
-        name: _make_examples(name, each, scale, of_masks, kind)
+        name: _make_examples(name, each, scale, of_masks, kind, label_kind)
         for name, each in checked.items()
     }
     shapes = {name: shape_of(each.images) for name, each in splits.items()}
@@ -151,13 +171,23 @@ def _make_dataset(pairs, names, of_masks=False, kind=None):
             f"{kind} of the shapes {shapes}"
         )
     *shape, channels = [0] if kind == INPUTS else shapes["train"]
-    num_classes = 1 + max(int(each.labels.max()) for each in splits.values())
+    labels = [each.labels for each in splits.values()]
+    num_classes, remarks = 1 + max(int(x.max()) for x in labels), []
+    if label_kind == SEVERAL:
+        num_classes = labels[0].shape[1]
+    elif label_kind == NUMBERS:
+        every, num_classes = np.concatenate(labels), 0
+        ends = f"{every.min():.4g} to {every.max():.4g}"
+        remarks.append(f"targets from {ends}, median {np.median(every):.4g}")
     hashed: list[object] = []
     for name, each in splits.items():
         hashed += [name, each.images, each.labels]
     return Dataset(
         splits=splits,
-        class_names=tuple(map(str, names or range(num_classes))),
+        class_names=tuple(
+            map(str, num_classes and names or range(num_classes))
+        ),
+        remarks=tuple(remarks),
         fingerprint=digest(*hashed),
         shape=tuple(shape),
         channels=channels,
@@ -172,7 +202,7 @@ def is_batches(data: object) -> bool:
     return is_foreign or isinstance(data, keras.utils.PyDataset)
 
 
-def _read(batches):
+def _read(batches, label_kind):
     """Returns images and labels of batches as arrays, sorted by content.
 
     Their own order may be another one each time, but not what they hold.
@@ -198,7 +228,13 @@ def _read(batches):
             "before .take or .skip needs reshuffle_each_iteration=False. "
             "Layers in .map that change images at random belong into augment="
         )
-    if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "iuf":
+    is_number = labels.dtype.kind in "iuf"
+    if (
+        label_kind is None
+        and labels.ndim == 2
+        and labels.shape[1] > 1
+        and is_number
+    ):
         is_binary = np.isin(labels, (0, 1)).all()
         is_one_hot = is_binary and (labels.sum(axis=1) == 1).all()
         if is_one_hot:
@@ -240,37 +276,40 @@ def _find_range(arrays):
 def _check_pair(split, arrays, of_masks):
     """Returns examples and labels, or masks, as arrays."""
     if not _is_pair(arrays):
-        kind = "masks" if of_masks else "labels"
+        noun = "masks" if of_masks else "labels"
         count = f" of {len(arrays)}" if isinstance(arrays, tuple | list) else ""
         raise TypeError(
             "`data` must be the name of a dataset, a path or arrays (images, "
-            f"{kind}), without weights of images. Received: "
+            f"{noun}), without weights of images. Received: "
             f'{type(arrays).__name__}{count} for the split "{split}"'
         )
     examples, labels = arrays
     return as_array(examples), np.asarray(labels)
 
 
-def _make_examples(split, arrays, scale, of_masks, kind):
+def _make_examples(split, arrays, scale, of_masks, kind, label_kind):
     images, labels = arrays
     if kind_of((*images.shape[1:], 1)) == kind:
         images = images[..., None]
-    check = _find_problem_of_masks if of_masks else _find_problem_of_labels
+    check, expected = CHECKS["masks" if of_masks else label_kind]
     if problem := _find_problem(images, scale, kind) or check(images, labels):
         form = KINDS.get(kind, "(N, ...) by name")
-        expected = "an integer from 0 for the class of each, (N,) or (N, 1)"
-        if of_masks:
-            expected = "masks, (N, H, W) or colors (N, H, W, 3)"
         raise ValueError(
             f"Data must be {kind} {form} and {expected}. Received: "
             f"{kind} {images.shape} of {images.dtype} and "
             f"{'masks' if of_masks else 'labels'} {labels.shape} of "
             f'{labels.dtype} for the split "{split}": {problem}'
         )
+    if label_kind is not None:
+        # One number for each is one value.
+        labels = labels[:, None] if labels.ndim == 1 else labels
+        labels = labels.astype("float32")
+    elif not of_masks:
+        labels = labels.ravel().astype("int32")
     if kind not in (IMAGES, INPUTS):
         images = images.astype("float32")
     if kind != IMAGES:
-        return Examples(images, labels.ravel().astype("int32"))
+        return Examples(images, labels)
     if scale is not None and images.dtype != "uint8":
         images = np.stack([*map(scale.apply, images)])
     whole = images.astype("uint8", copy=False)
@@ -280,7 +319,7 @@ def _make_examples(split, arrays, scale, of_masks, kind):
         zeros = np.zeros(len(whole), "int32")
         masks = labels[..., 0] if labels.shape[3:] == (1,) else labels
         return Examples(whole, zeros, scale=scale, masks=masks)
-    return Examples(whole, labels.ravel().astype("int32"), scale=scale)
+    return Examples(whole, labels, scale=scale)
 
 
 def _find_problem(images, scale, kind):
@@ -334,13 +373,14 @@ def _find_problem_of_labels(images, labels):
         return f"{count} images, but {labels.size} labels"
     if labels.size != count:
         return (
-            "one-hot labels become integers by np.argmax(labels, axis=-1); for "
-            'several labels per image see "Other tasks" in the guides'
+            "one-hot labels become integers by np.argmax(labels, axis=-1); "
+            "several labels of an image are for study.Classification(..., "
+            'multi_label=True), numbers for task="regression"'
         )
     is_number = labels.dtype.kind in "iufb"
     # Keras' loaders give whole numbers as floats, also for two classes.
     if is_number and (labels != np.round(labels)).any():
-        return 'fractions: for regression see "Other tasks" in the guides'
+        return 'fractions: to predict numbers write task="regression"'
     if is_number and 0 <= labels.min() and labels.max() < count:
         return None
     values = np.unique(labels)
@@ -349,3 +389,35 @@ def _find_problem_of_labels(images, labels):
         "count classes from 0: names, labels = np.unique(labels, "
         "return_inverse=True) numbers the different values"
     )
+
+
+def _find_problem_of_numbers(images, labels):
+    """Returns what is wrong with numbers to predict, if anything."""
+    if labels.dtype.kind not in "iuf" or not np.isfinite(labels).all():
+        return "labels that are no numbers, NaN or infinite"
+    if labels.shape[:1] != images.shape[:1] or labels.ndim > 3:
+        return f"{len(images)} examples, but labels of another shape"
+    if labels.std() < LEAST_DEVIATION:
+        return "labels that do not differ, or hardly: take another unit"
+    return None
+
+
+def _find_problem_of_several(images, labels):
+    """Returns what is wrong with several labels of an image, if anything."""
+    if labels.ndim != 2 or len(labels) != len(images) or labels.shape[1] < 2:
+        return "labels of another shape"
+    is_binary = labels.dtype.kind in "iufb" and np.isin(labels, (0, 1)).all()
+    return None if is_binary else "values other than 0 and 1"
+
+
+# What finds problems of labels by their kind, and what is expected.
+ONE = "an integer from 0 for the class of each, (N,) or (N, 1)"
+CHECKS = {
+    None: (_find_problem_of_labels, ONE),
+    "masks": (
+        _find_problem_of_masks,
+        "masks, (N, H, W) or colors (N, H, W, 3)",
+    ),
+    NUMBERS: (_find_problem_of_numbers, "numbers (N,), (N, k) or (N, L, k)"),
+    SEVERAL: (_find_problem_of_several, "0 or 1 for each class, (N, classes)"),
+}

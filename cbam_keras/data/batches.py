@@ -87,18 +87,20 @@ class Batches(keras.utils.PyDataset):
             draws = rng.random((self.batch_size, 3), dtype="float32")
             draws = draws[positions % self.batch_size]
             images = flip_and_crop(images, draws, self.augment)
-            if labels.ndim > 1:
+            if self.examples.masks is not None:
                 masks = flip_and_crop(labels[..., None], draws, self.augment)
                 labels = masks[..., 0]
         images = self._as_input(images)
         if self.layers:
             rng = self._generator(epoch, index, LAYERS)
-            masks = labels if labels.ndim > 1 else None
+            masks = None if self.examples.masks is None else labels
             images, masks = apply_layers(
                 self.layers, images, masks, rng, IGNORED
             )
             labels = labels if masks is None else masks
-        batch = [images, labels.astype("int32")]
+        if labels.dtype.kind != "f":
+            labels = labels.astype("int32")
+        batch = [images, labels]
         if self.examples.boxes is not None:
             batch.append(self.examples.boxes[rows])
         return tuple(batch)

@@ -71,6 +71,10 @@ class Scale(NamedTuple):
 # The class of pixels of no class, in masks that are loaded.
 IGNORED = 255
 
+# What labels may be in place of a class for each image: numbers to predict, or
+# 0 and 1 for each of several classes.
+NUMBERS, SEVERAL = "numbers", "several"
+
 
 class Header(NamedTuple):
     """What is known of an image before it is used.
@@ -117,10 +121,11 @@ class Examples:
 
     Images are an array `(N, H, W, C)`, another one as of `kinds.as_array`, or
     an array of objects `(N,)`: paths as strings, or encoded images as bytes.
-    Labels are int32 `(N,)`, boxes int32
-    `(N, 4)`. Images of one group, `(N,)`, are not split; `scale` is that of
-    values beyond 8 bits, `None` without any. `places` `(N,)` number the images
-    of all splits, in whatever way these are cut; `None` if a seed draws them.
+    Labels are int32 `(N,)`, or float32 `(N, ..., k)`: numbers, or 0 and 1 for
+    each class. Boxes are int32 `(N, 4)`. Images of one group, `(N,)`, are not
+    split; `scale` is that of values beyond 8 bits, `None` without any. `places`
+    `(N,)` number the images of all splits, in whatever way these are cut;
+    `None` if a seed draws them.
 
     Masks are an array `(N, H, W)` or paths `(N,)`; labels are then 0, `pixels`
     counts those of each class, `(N, classes)`, and `encoding` turns the values
@@ -153,12 +158,18 @@ class Examples:
         return groups is not None and len({*groups.tolist()}) < len(self)
 
     @property
+    def strata(self) -> np.ndarray:
+        """The class of each image that splits divide evenly, 0 without one."""
+        are_classes = self.labels.ndim == 1
+        return self.labels if are_classes else np.zeros(len(self), "int32")
+
+    @property
     def paths(self) -> np.ndarray | Rows | None:
         """Where the images come from, `None` for arrays."""
         return self.names if self.decoded else self.images
 
-    def read(self, row: int) -> tuple[np.ndarray | str | bytes, int]:
-        return self.images[row], int(self.labels[row])
+    def read(self, row: int) -> tuple[np.ndarray | str | bytes, Any]:
+        return self.images[row], self.labels[row]
 
     def read_mask(self, row: int) -> np.ndarray:
         """Returns the class of each pixel, `(H, W)`."""

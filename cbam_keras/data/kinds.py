@@ -89,15 +89,19 @@ def measure_channels(
     examples: np.ndarray, kind: str
 ) -> dict[str, tuple[list[float], list[float]]]:
     """Returns mean and variance of each channel, as float32, by the input."""
-    measured = {}
-    for name, values in inputs_of(examples, kind).items():
-        if values.ndim == 4:
-            # Images in [0, 255] stay as they are.
-            continue
-        axes = tuple(range(values.ndim - 1))
-        mean = values.mean(axes, dtype="float64").astype("float32")
-        variance = values.var(axes, dtype="float64").astype("float32")
-        # A channel that is constant is not divided.
-        variance[values.min(axes) == values.max(axes)] = 1
-        measured[name] = mean.tolist(), variance.tolist()
-    return measured
+    return {
+        name: moments(values)
+        for name, values in inputs_of(examples, kind).items()
+        # Images in [0, 255] stay as they are.
+        if values.ndim != 4
+    }
+
+
+def moments(values: np.ndarray) -> tuple[list[float], list[float]]:
+    """Returns mean and variance by the last axis, as float32."""
+    axes = tuple(range(values.ndim - 1))
+    mean = values.mean(axes, dtype="float64").astype("float32")
+    variance = values.var(axes, dtype="float64").astype("float32")
+    # A channel that is constant is not divided.
+    variance[values.min(axes) == values.max(axes)] = 1
+    return mean.tolist(), variance.tolist()

@@ -12,13 +12,18 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras.data.augmentation import Augmentation, check_augmentations
 from cbam_keras.data.batches import Batches
-from cbam_keras.data.examples import IGNORED
+from cbam_keras.data.examples import (
+    IGNORED,
+    NUMBERS,
+    SEVERAL,
+)
 from cbam_keras.data.kinds import (
     IMAGES,
     INPUTS,
     inputs_of,
     kind_of,
     measure_channels,
+    moments,
     noun_of,
     shape_of,
 )
@@ -74,6 +79,9 @@ class ImageData:
             255, or `None` without masks.
         standardization: Dictionary, by input the means and variances of the
             training split, with which networks of a study begin, or `None`.
+        targets: Tuple, the same of numbers to predict, with which they end.
+        labels: String, `"numbers"` to predict, `"several"` classes for each
+            image, or `None` for one class.
     """
 
     name: str
@@ -100,6 +108,8 @@ class ImageData:
     fold: int = 0
     ignore_index: int | None = None
     standardization: Mapping[str, tuple[list[float], list[float]]] | None = None
+    targets: tuple[list[float], list[float]] | None = None
+    labels: str | None = None
 
     def __iter__(self) -> Iterator:
         return iter((self.train, self.validation, self.test))
@@ -124,8 +134,9 @@ class ImageData:
     def summary(self) -> str:
         """How many images there are, and the notes, as one line."""
         (first, count), *others = self.sizes.items()
-        classes = f"{len(self.class_names)} classes"
-        line = f"{_checks.count(count, self.noun)} of {classes} in {first}"
+        classes = f" of {len(self.class_names)} classes"
+        classes *= self.labels != NUMBERS
+        line = f"{_checks.count(count, self.noun)}{classes} in {first}"
         for split, count in others:
             line += f", {count:,} in {split}"
         return "; ".join([line, *self.notes])
@@ -142,9 +153,17 @@ class ImageData:
             if getattr(examples, "pixels", None) is not None:
                 return examples.pixels.sum(axis=0)
             labels = getattr(examples, "labels", None)
-        if labels is None:
+        if labels is None or self.labels == NUMBERS:
             return None
+        if self.labels == SEVERAL:
+            return labels.sum(axis=0).astype(int)
         return np.bincount(labels, minlength=len(self.class_names))
+
+    @property
+    def activation(self) -> str | None:
+        """The activation at the end of a network for such labels."""
+        usual = None if self.labels == NUMBERS else "softmax"
+        return "sigmoid" if self.labels == SEVERAL else usual
 
     def set_epoch(self, epoch: int) -> None:
         """Sets which epoch comes next, from 0, as a resumed run needs it."""
@@ -526,7 +545,9 @@ def load_source(
     return ImageData(
         name=source.name,
         input_shape=input_shape,
-        output_shape=(*positions, len(dataset.class_names)),
+        output_shape=train.labels.shape[1:]
+        if source.labels
+        else (*positions, len(dataset.class_names)),
         class_names=dataset.class_names,
         sizes={split: len(dataset.splits[split]) for split in SPLITS},
         batch_size=batch_size,
@@ -538,12 +559,14 @@ def load_source(
         notes=dataset.notes + notes * bool(standardization),
         leaks=dataset.leaks,
         fingerprint=dataset.fingerprint,
-        commonest=_measure_commonest(dataset, folds),
+        commonest=None if source.labels else _measure_commonest(dataset, folds),
         source=source.describe(),
         folds=folds,
         fold=fold,
         ignore_index=None if source.masks is None else IGNORED,
         standardization=standardization,
+        targets=moments(train.labels) if source.labels == NUMBERS else None,
+        labels=source.labels,
     )
 
 

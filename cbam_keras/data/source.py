@@ -79,6 +79,8 @@ class Source:
     kind: str | None = None
     standardize: bool = True
     masks: Masks | None = None
+    # `NUMBERS`, `SEVERAL`, or `None` for one class of each image.
+    labels: str | None = None
     # What has been read.
     _kept: dict[str, Any] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -104,6 +106,11 @@ class Source:
                 f"(images, labels). Received: {type(self.data).__name__}. Join "
                 "the batches of a generator: images, labels = map("
                 "np.concatenate, zip(*itertools.islice(generator, steps)))"
+            )
+        if self.labels and origin != "arrays":
+            raise ValueError(
+                "`data` must be arrays or batches for labels that are numbers, "
+                f"or several for each image. Received: data={self.name!r}"
             )
         columns = [f"{name}_column" for name in COLUMNS]
         of_pattern = "folder" if self.masks is None else ""
@@ -216,7 +223,8 @@ class Source:
         if self.origin == "embedded":
             return from_embedded(self.data)
         if self.origin == "arrays":
-            return from_arrays(self.data, masks is not None, self.kind)
+            about = masks is not None, self.kind, self.labels
+            return from_arrays(self.data, *about)
         if self.data == "fashion_mnist" and self.data_dir is None:
             return load_fashion_mnist()
         return from_tfds(self.data, self.data_dir, self.download)

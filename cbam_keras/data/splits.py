@@ -172,7 +172,7 @@ def complete(
     fraction = None if "validation" in splits else validation_fraction
     test = "test" not in splits
     groups = train.groups if train.is_grouped else None
-    rows = stratify(train.labels, fraction, seed, test, groups, folds, fold)
+    rows = stratify(train.strata, fraction, seed, test, groups, folds, fold)
     parts = {split: train.take(rows[split]) for split in SPLITS}
     parts |= {split: splits[split] for split in splits if split != "train"}
     if dataset.draw is not None:
@@ -185,11 +185,13 @@ def check_classes(
 ) -> None:
     """Raises unless there are two classes, and of each images to train with.
 
-    With masks all images count, and classes that are not trained are warned of.
+    With masks, and without one class for each, all images count. Classes of
+    masks that are not trained are warned of.
     """
     names, splits = dataset.class_names, dataset.splits
     has_masks = splits["train"].masks is not None
-    if len(names) < 2 and not has_masks:
+    has_classes = splits["train"].labels.ndim == 1 and not has_masks
+    if len(names) < 2 and has_classes:
         raise ValueError(
             "A dataset must have at least two classes, in a folder a folder "
             f"of images for each. Received: {received} with the classes "
@@ -205,10 +207,10 @@ def check_classes(
             place, advice = f"for folds={folds}", ", or take fewer folds"
         if any(part.is_grouped for part in splits.values()):
             advice += f", or take smaller groups by {dataset.grouped_by}"
-        labels, count = examples.labels, 1 if has_masks else len(names)
-        counts = np.bincount(labels, minlength=count)
+        count = len(names) if has_classes else 1
+        counts = np.bincount(examples.strata, minlength=count)
         few = [
-            f'"{"with a mask" if has_masks else names[i]}" ({counts[i]})'
+            f'"{names[i] if has_classes else "with a label"}" ({counts[i]})'
             for i in np.flatnonzero(counts < needed)
         ]
         if few and split != "train" and len(examples):
@@ -264,7 +266,7 @@ def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
     contents_of = collections.defaultdict[str, set](set)
     tested, several = [], []
     for split, examples in dataset.splits.items():
-        for row, label in enumerate(examples.labels):
+        for row, label in enumerate(examples.strata):
             name, content = _identify(dataset, examples, row)
             contents_of[os.path.dirname(name)].add(content)
             other, its_label, its_split = first.setdefault(

@@ -17,7 +17,7 @@ from cbam_keras.data.splits import SPLITS, check_names
 
 # What columns are called, where no other name is given.
 COLUMNS = ("image", "label", "split", "group")
-SEVERAL = 'For several labels per image see the guide "Other tasks"'
+SEVERAL = "For several labels of an image pass arrays, with multi_label=True"
 
 
 def is_table(data: object) -> bool:
@@ -235,7 +235,7 @@ def _number_labels(labels):
         raise ValueError(
             "Labels must be classes: whole numbers with several images each, "
             f"or texts. Received: {len(values)} numbers for {len(codes)} "
-            'images. To predict numbers (regression) see "Other tasks"'
+            'images. To predict numbers pass arrays, with task="regression"'
         )
     return codes, values
 

@@ -50,6 +50,8 @@ def _build_network(build, images, attention, stem="small"):
     return build(
         input_tensor=x,
         classes=images.output_shape[-1],
+        # What has shapes alone is of classes.
+        classifier_activation=getattr(images, "activation", "softmax"),
         attention=attention,
         stem="imagenet" if large else stem,
     )
@@ -177,7 +179,11 @@ def classifier(
     """Builds a network of `PRETRAINED` with a classifier for a dataset."""
     shape = images.input_shape
     network = pretrained(name, weights, shape, attention, is_frozen)
-    outputs = apply_head(network.output, classes=images.output_shape[-1])
+    outputs = apply_head(
+        network.output,
+        classes=images.output_shape[-1],
+        classifier_activation=getattr(images, "activation", "softmax"),
+    )
     return keras.Model(network.input, outputs, name=network.name)
 
 

@@ -42,6 +42,30 @@ class IntegerLabels(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
+class StandardizedLoss(keras.losses.Loss):
+    """A loss of Keras of numbers `(B, ..., values)`, which it standardizes.
+
+    `mean` and `variance` have a number for each value.
+    """
+
+    def __init__(self, loss, mean, variance, **kwargs):
+        super().__init__(**kwargs)
+        self.loss = keras.losses.get(loss)
+        self.mean, self.variance = mean, variance
+
+    def call(self, y_true, y_pred):
+        mean = ops.convert_to_tensor(self.mean, "float32")
+        deviation = ops.sqrt(ops.convert_to_tensor(self.variance, "float32"))
+        pair = (ops.cast(x, "float32") for x in (y_true, y_pred))
+        return self.loss.call(*((x - mean) / deviation for x in pair))
+
+    def get_config(self):
+        loss = keras.saving.serialize_keras_object(self.loss)
+        own = {"loss": loss, "mean": self.mean, "variance": self.variance}
+        return super().get_config() | own
+
+
+@keras.saving.register_keras_serializable(package="cbam_keras")
 class PixelCrossentropy(IntegerLabels):
     """Crossentropy of the pixels that have a class, and soft Dice.
 

@@ -11,6 +11,9 @@ from cbam_keras._terminal import Table
 from cbam_keras.report.page import Figure, Page, Section
 from cbam_keras.study.results import figures
 from cbam_keras.study.results.predictions import (
+    CLASSES,
+    NUMBERS,
+    OF_CLASSES,
     count_labels,
     describe_missing,
     judged,
@@ -50,6 +53,10 @@ CALIBRATED = (
     "1,000 examples that of a perfect network is large, too, and it is left "
     "out. Lower numbers are better."
 )
+PREDICTED = (
+    "Test examples, by networks of the first seed or fold. Above: on the line "
+    "a prediction is the target. Below: how far it is off, above 0 too high."
+)
 OF_THRESHOLD = (
     'The second class, "{1}", is the positive one: sensitivity is the part of '
     'its examples that a network finds, specificity that of those of "{0}" '
@@ -71,6 +78,14 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
         _files.write_figure(folder / name, plot(*arguments))
         return Figure.read(folder / name, caption)
 
+    if results.predicts not in OF_CLASSES:
+        if results.predicts == NUMBERS:
+            drawn = "numbers.png", PREDICTED, figures.plot_numbers, results
+            page.sections.append(Section("Numbers", figures=[draw(*drawn)]))
+        latex = {"results": results.latex()}
+        frame = results.to_dataframe()
+        write_tables(folder / TABLES, {"results": frame}, latex)
+        return
     frames, seeds = judged(results), results.seeds_in_words
     note = DEVIATION * (len(results.planned_runs) > 1)
     tables = {
@@ -100,6 +115,11 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
     if missing := describe_missing(results):
         page.warnings.append(missing)
     classes.tables.append(tables["per_class"])
+    every = {"results": results.to_dataframe(), **frames}
+    if results.predicts != CLASSES:
+        page.sections += [classes, curves]
+        write_tables(folder / TABLES, every, _latex(results, tables))
+        return
     confusion = Section(
         "Confusion",
         figures=[
@@ -124,8 +144,7 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
     figure = draw("calibration.png", caption, figures.plot_reliability, results)
     calibrated.figures = [figure]
     page.sections += [classes, confusion, curves, calibrated]
-    matrices = {f"confusion-{x}": results.confusion(x) for x in results.tested}
-    every = {"results": results.to_dataframe(), **frames, **matrices}
+    every |= {f"confusion-{x}": results.confusion(x) for x in results.tested}
     write_tables(folder / TABLES, every, _latex(results, tables))
 
 
@@ -189,8 +208,11 @@ def write_tables(
 ) -> None:
     """Writes data frames as CSV, and tables as LaTeX."""
     _files.output_folder(folder)
+    cell = _files.as_cell
     csv = {
-        name: frame.to_csv(index=frame.index.name is not None)
+        name: frame.map(cell)
+        .rename(index=cell, columns=cell)
+        .to_csv(index=frame.index.name is not None)
         for name, frame in frames.items()
     }
     for suffix, texts in (("csv", csv), ("tex", latex)):

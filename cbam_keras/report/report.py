@@ -181,7 +181,8 @@ def _add_data(page, folder, content):
     """The data."""
     results, section = study.Results.of(folder, content), Section("Data")
     names, sizes = content["class_names"], describe_sizes(results)
-    section.texts.append(f"{len(names)} classes; {sizes}.")
+    classes = f"{len(names)} classes; " if names else ""
+    section.texts.append(f"{classes}{sizes}.")
     section.texts += [f"{text}." for text in content.get("notes") or ()]
     page.warnings += [f"{text}." for text in content.get("leaks") or ()]
     counts = {

@@ -26,7 +26,7 @@ from cbam_keras.study.plans.study import (
     Variant,
     check_seeds,
 )
-from cbam_keras.study.plans.tasks import Classification
+from cbam_keras.study.plans.tasks import Classification, Regression
 from cbam_keras.study.results.given import read_given, results_of
 from cbam_keras.study.results.ranking import Ranking, Trial
 from cbam_keras.study.results.results import Results
@@ -73,6 +73,7 @@ __all__ = [
     "Study",
     "Variant",
     "Classification",
+    "Regression",
     "Segmentation",
     "Results",
     "Ranking",

@@ -65,7 +65,7 @@ def verdict(results: study.Ranking, unlearned: str) -> str:
     trials, confirmed = results.trials, results.confirmation
     if not confirmed:
         return (
-            "Nothing is confirmed: the highest accuracy of several trials is "
+            "Nothing is confirmed: the best of several trials is "
             "partly luck, and no evidence for or against attention. "
             "confirm=6 (--confirm 6) trains the best setting and no attention "
             "again with new seeds, and compares them."
@@ -78,7 +78,7 @@ def verdict(results: study.Ranking, unlearned: str) -> str:
         lacking = "with" if has_no_attention(trial.values) else "without"
         text = (
             f"No network {lacking} attention was confirmed, so whether "
-            "attention improves accuracy here is not known."
+            "attention is better here is not known."
         )
     else:
         measure = results.measures[0].heading

@@ -173,7 +173,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
                 f"{self.classes}"
             )
         shape_and_classes = types.SimpleNamespace(
-            input_shape=shape, output_shape=(classes,)
+            input_shape=shape,
+            output_shape=(classes,),
+            activation=getattr(images, "activation", "softmax"),
         )
         return build(shape_and_classes, attention=attention)
 

@@ -70,10 +70,10 @@ class Search:
             `{"download": True}`, except those of the recipe. Defaults to
             `None`.
         measure: The measure that networks are compared by, see
-            `study.Classification`: on the validation images in the search, on
-            the test images in the verdict. Defaults to `"test_accuracy"`.
-        task: A `study.Segmentation`, in place of `data`, `data_options` and
-            `measure`. Takes a `CBAMHyperModel` of a U-Net. Defaults to `None`.
+            `comparison.plan`: on the validation images in the search, on
+            the test images in the verdict. Defaults to `None`.
+        task: See `comparison.plan`. A `study.Segmentation` takes a
+            `CBAMHyperModel` of a U-Net. Defaults to `None`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -92,8 +92,8 @@ class Search:
     confirm: int = 6
     folds: int | None = None
     data_options: Options | None = None
-    measure: str = study.ACCURACY
-    task: study.Segmentation | None = None
+    measure: Any = None
+    task: ImageTask | str | None = None
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
@@ -113,8 +113,8 @@ class Search:
         check_folds_of(self.test_task, self.folds)
         hypermodel = _check_hypermodel(self.hypermodel)
         default = comparison.default_recipe(
-            *(hypermodel.model, hypermodel.weights, self.data),
-            self.task is not None,
+            *(hypermodel.model, hypermodel.weights, self.test_task.data),
+            isinstance(self.task, study.Segmentation),
         )
         _checks.convert(
             self,
@@ -126,18 +126,9 @@ class Search:
     @functools.cached_property
     def test_task(self) -> ImageTask:
         """The task of the confirmation."""
-        task = self.task
-        if task is None:
-            options = self.data_options or {}
-            return study.Classification(
-                self.data, measure=self.measure, **options
-            )
-        comparison.refuse_data(self.data, self.data_options, self.measure)
-        if not isinstance(task, study.Segmentation):
-            raise TypeError(
-                f"`task` must be a study.Segmentation. Received: task={task!r}"
-            )
-        return task
+        return comparison.make_task(
+            self.task, self.data, self.data_options, self.measure
+        )
 
     @functools.cached_property
     def trial_task(self) -> ImageTask:
@@ -203,7 +194,7 @@ class Search:
             folds=self.folds,
             question=f"Which attention suits the network {self.name} on "
             f"{self.trial_task.name}, and does it improve the "
-            f"{comparison.NOUNS[self.task is not None]}?",
+            f"{self.trial_task.noun}?",
         )
         return planned.suited_to(self.loaded)
 
@@ -406,8 +397,8 @@ def search(
     confirm: int = 6,
     folds: int | None = None,
     data_options: Options | None = None,
-    measure: str = study.ACCURACY,
-    task: study.Segmentation | None = None,
+    measure: Any = None,
+    task: ImageTask | str | None = None,
     **options: Any,
 ) -> study.Ranking:
     """Searches for the best network and reports whether attention pays off.

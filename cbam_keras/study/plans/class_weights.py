@@ -16,10 +16,11 @@ def class_weights(data: Data, recipe: Recipe) -> dict[int, float] | None:
         return None
     counts = getattr(data, "class_counts", None)
     # The data of a user's own task do not say that each image has one label.
-    if getattr(data, "boxes", True) or counts is None:
+    is_labelled = not getattr(data, "boxes", True)
+    is_labelled &= getattr(data, "labels", None) is None
+    if not is_labelled or counts is None:
         raise ValueError(
-            "`class_weight` needs one label per image, in memory. Large "
-            "datasets of TensorFlow Datasets have them on disk. Received: "
+            "`class_weight` needs one class for each image. Received: "
             f'class_weight={class_weight!r} for "{data.name}"'
         )
     # A class without images needs no weight.

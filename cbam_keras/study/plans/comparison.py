@@ -38,7 +38,6 @@ from cbam_keras.models import (
     classifier,
     segmenter,
 )
-from cbam_keras.study.plans.measures import ACCURACY
 from cbam_keras.study.plans.recipes import (
     LEAST_STEPS,
     RECIPES,
@@ -48,7 +47,11 @@ from cbam_keras.study.plans.recipes import (
 )
 from cbam_keras.study.plans.segmentation import Segmentation
 from cbam_keras.study.plans.study import Study, Variant, check_seeds
-from cbam_keras.study.plans.tasks import Classification, ImageTask
+from cbam_keras.study.plans.tasks import (
+    Classification,
+    ImageTask,
+    Regression,
+)
 from cbam_keras.study.plans.training import finish
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.running.run import run_with
@@ -66,8 +69,8 @@ EACH = "each"
 Attentions = Sequence[str | MakeLayer]
 # The name of a network, or a function that builds it with an attention.
 Network = str | Callable[[MakeLayer | None], keras.Model]
-# What a question is about, without masks and with them.
-NOUNS = ("accuracy", "mean IoU")
+# The words that a task may be in place of one of the user's.
+TASKS = {"classification": Classification, "regression": Regression}
 
 
 def plan(
@@ -83,9 +86,9 @@ def plan(
     data_options: Options | None = None,
     seeds: int | Sequence[int] | None = None,
     folds: int | None = None,
-    measure: str = ACCURACY,
+    measure: Any = None,
     threshold: str | None = None,
-    task: ImageTask | None = None,
+    task: ImageTask | str | None = None,
 ) -> Study:
     """Plans to train one network without and with attention, and compare.
 
@@ -140,16 +143,20 @@ def plan(
             image is tested once per seed; see `study.Study`. Defaults to
             `None`.
         measure: The measure that networks are compared by, see
-            `study.Classification`. Defaults to `"test_accuracy"`.
+            `study.Classification` and `study.Regression`. Defaults to `None`:
+            `"test_accuracy"`, of numbers `"mae"`.
         threshold: See `study.Classification`. Defaults to `None`.
-        task: A `study.Segmentation`, in place of `data`, `data_options`,
-            `measure` and `threshold`. The network is then a `models.UNet`, by
+        task: `"classification"`, or `"regression"` to predict numbers. Or a
+            `study.Classification`, `study.Regression` or `study.Segmentation`,
+            in place of `data`, `data_options`, `measure` and `threshold`. With
+            masks the network is a `models.UNet`, by
             the name of its encoder, as `"unet-tiny"` or
             `"unet-EfficientNetLite0"`, with attention in its decoder;
             `"skip-gate"` in `attentions` is an
             `AttentionGate` on its skips, and `"skip-cbam"` and so on other
             layers there. `recipe=None` means `"segmentation"`, with all epochs
-            in one stage for random weights. Defaults to `None`.
+            in one stage for random weights. Defaults to `None`, which means
+            `"classification"`.
 
     Returns:
         A `study.Study`, for `study.run` and `study.estimate`.
@@ -162,14 +169,9 @@ def plan(
     """
     # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
+    task = make_task(task, data, data_options, measure, threshold)
     has_masks, model = isinstance(task, Segmentation), name_network(model, task)
-    default = default_recipe(model, weights, data, has_masks)
-    if task is None:
-        task = Classification(
-            data, measure=measure, threshold=threshold, **(data_options or {})
-        )
-    else:
-        refuse_data(data, data_options, measure, threshold)
+    default = default_recipe(model, weights, task.data, has_masks)
     kinds = attention_layers(
         attentions, model_options(model), layer_options, has_masks
     )
@@ -205,7 +207,7 @@ def plan(
         kind="train",
         finish=_draw,
         folds=folds,
-        question=f"Does attention improve the {NOUNS[has_masks]} of the "
+        question=f"Does attention improve the {task.noun} of the "
         f"network {label} on {task.name}?",
     )
 
@@ -224,9 +226,9 @@ def compare(
     data_options: Options | None = None,
     seeds: int | Sequence[int] | None = None,
     folds: int | None = None,
-    measure: str = ACCURACY,
+    measure: Any = None,
     threshold: str | None = None,
-    task: ImageTask | None = None,
+    task: ImageTask | str | None = None,
     **options: Any,
 ) -> Results:
     """Trains one network without and with attention, in the same way.
@@ -283,27 +285,41 @@ def compare(
     return run_with(planned, options)
 
 
-def name_network(model: Network, task: ImageTask | None) -> Network:
+def name_network(model: Network, task: object) -> Network:
     """Returns the network for a task: with masks, a U-Net on that of a name."""
     is_encoder = isinstance(model, str) and not model.startswith(UNET)
     has_masks = isinstance(task, Segmentation)
     return f"{UNET}{model}" if has_masks and is_encoder else model
 
 
-def refuse_data(
+def make_task(
+    task: Any,
     data: Images,
     data_options: Options | None,
-    measure: str,
+    measure: Any,
     threshold: str | None = None,
-) -> None:
-    """Raises unless these are the defaults, as they must be with a task."""
+) -> ImageTask:
+    """Returns the task of a word and its data, or one of the user's."""
+    if task is None or isinstance(task, str):
+        _checks.one_of("task", task, (None, *TASKS))
+        options = {"measure": measure, **(data_options or {})}
+        if threshold is not None:
+            options["threshold"] = threshold
+        return TASKS[task or "classification"](data, **options)
+    if not isinstance(task, ImageTask):
+        raise TypeError(
+            '`task` must be a word, as "regression", or a study.Classification,'
+            " study.Regression or study.Segmentation. Received: task="
+            f"{_checks.shown(task)}"
+        )
     is_default = isinstance(data, str) and data == "crowded_mnist"
-    if data_options or not is_default or threshold or measure != ACCURACY:
+    if data_options or not is_default or threshold or measure is not None:
         raise ValueError(
             "`data`, `data_options`, `measure` and `threshold` must be left "
             f"out with `task`, which has them. Received: {data=}, "
             f"{data_options=}, {measure=}, {threshold=}"
         )
+    return task
 
 
 def _draw(results, folder):

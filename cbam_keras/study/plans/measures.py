@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import math
 import statistics
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -17,13 +19,17 @@ if TYPE_CHECKING:
 
 # The fraction of the test images that a network is right about.
 ACCURACY = "test_accuracy"
-# Fractions of the test images: drawing these counts in intervals.
+# A fraction of the test images.
 FRACTIONS = (ACCURACY,)
+# What is a mean over examples: drawing these counts in intervals.
+SCORE = "score"
+MEANS = (*FRACTIONS, "mae", SCORE)
 # Others, which are no fractions of images, and what sentences call them.
 MEASURES = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
     "auc": "ROC AUC",
+    "average_precision": "average precision",
     "ece": "calibration error",
     "brier": "Brier score",
 }
@@ -31,6 +37,14 @@ MEASURES = {
 SHOWN: dict[str, dict[str, Any]] = {
     "ece": {"lower_is_better": True},
     "brier": {"lower_is_better": True, "scale": 1, "unit": "", "digits": 4},
+}
+# Measures of several labels for each example.
+OF_SEVERAL = ("average_precision", "macro_f1", "auc")
+# Measures of numbers: what sentences call them, and scikit-learn.
+NUMBERS = {
+    "mae": ("MAE", "mean_absolute_error"),
+    "rmse": ("RMSE", "root_mean_squared_error"),
+    "r2": ("R\N{SUPERSCRIPT TWO}", "r2_score"),
 }
 # The bins of equally many images, by which calibration is measured.
 BINS = 15
@@ -113,31 +127,120 @@ def validation_key(measure: str) -> str:
 def compute(measure: str, scores: np.ndarray, labels: np.ndarray) -> float:
     """Returns one of the `MEASURES` of probabilities `(B, classes)`.
 
-    Classes without images do not count.
+    Classes without images do not count. Labels are `(B,)`, or 0 and 1 for each
+    class, `(B, classes)`.
     """
     metrics = _checks.require("sklearn.metrics", extra="plot")
-    present = np.unique(labels)
+    present = find_present(labels)
     if measure in SHOWN:
         return calibration(measure, scores, labels)
-    if measure != "auc":
+    of_curves = {
+        "auc": metrics.roc_auc_score,
+        "average_precision": metrics.average_precision_score,
+    }
+    if measure not in of_curves:
         # The mean recall is the balanced accuracy.
         function = metrics.f1_score
         if measure == "balanced_accuracy":
             function = metrics.recall_score
-        predicted = scores.argmax(axis=-1)
+        predicted = predict(scores, labels)
         options = {"average": "macro", "zero_division": 0}
         return float(function(labels, predicted, labels=present, **options))
-    if len(present) < 2:
+    if labels.ndim == 2:
+        # A class that all images have has no curve.
+        present = present[~labels[:, present].all(axis=0)]
+    elif len(present) < 2:
         raise ValueError(
-            '`measure="auc"` needs images of two classes. Received: '
+            f'`measure="{measure}"` needs images of two classes. Received: '
             f"{_checks.count(len(labels), 'image')} of class {present[0]} alone"
         )
     # Two classes have the same area.
-    classes = [1] if scores.shape[1] == 2 else present
+    is_binary = scores.shape[1] == 2 and labels.ndim == 1
     return statistics.fmean(
-        float(metrics.roc_auc_score(labels == one, scores[:, one]))
-        for one in classes
+        float(of_curves[measure](is_of(labels, one), scores[:, one]))
+        for one in ([1] if is_binary else present)
     )
+
+
+def is_of(labels: np.ndarray, index: int) -> np.ndarray:
+    """Returns which examples are of a class, or have it among several."""
+    return labels == index if labels.ndim == 1 else labels[:, index] > 0
+
+
+def find_present(labels: np.ndarray) -> np.ndarray:
+    """Returns the classes of which there are examples."""
+    is_one = labels.ndim == 1
+    return np.unique(labels) if is_one else np.flatnonzero(labels.any(axis=0))
+
+
+def predict(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the most probable class, or 0 and 1 where there are several."""
+    if labels.ndim == 1:
+        return scores.argmax(axis=-1)
+    return (scores >= 0.5).astype(int)
+
+
+def check_measure_of_numbers(measure: Any) -> str:
+    """Returns the name of a measure of numbers, also of one's own."""
+    name = getattr(measure, "__name__", "")
+    if not name:
+        return str(_checks.one_of("measure", measure, NUMBERS))
+    if not name.endswith(("_score", "_error")):
+        raise ValueError(
+            "A function as `measure` must have a name that says, as in "
+            "scikit-learn, whether a higher value is better (..._score) or a "
+            f"lower one (..._error). Received: measure={measure!r}"
+        )
+    return name
+
+
+def measures_of_numbers(first: str, deviation: float) -> list[Measure]:
+    """Returns all measures of numbers, first the one that is compared.
+
+    They are shown up to a thousandth of the deviation of the targets.
+    """
+    digits = 3 - math.floor(math.log10(deviation or 1))
+    digits = min(15, max(0, digits))
+    names = {first: first.replace("_", " ")}
+    names |= {key: name for key, (name, _) in NUMBERS.items()}
+    # Scores have no unit.
+    scores = {x for x in names if x == "r2" or x.endswith("_score")}
+    return [
+        Measure(key, f"test {name}", 1, "", digits=3)
+        if key in scores
+        else Measure(key, f"test {name}", 1, "", True, digits)
+        for key, name in names.items()
+    ]
+
+
+def measure_numbers(
+    measure: str | Callable, predicted: np.ndarray, targets: np.ndarray
+) -> dict[str, float]:
+    """Returns all measures of numbers `(B, ..., values)`, and one's own.
+
+    Several values for each example count alike, several positions as examples.
+    """
+    metrics = _checks.require("sklearn.metrics", extra="plot")
+    functions = {x: getattr(metrics, y) for x, (_, y) in NUMBERS.items()}
+    if callable(measure):
+        functions[measure.__name__] = measure
+    shape = -1, targets.shape[-1]
+    pair = targets.reshape(shape), predicted.reshape(shape)
+    return {key: float(function(*pair)) for key, function in functions.items()}
+
+
+def guess_number(
+    measure: str | Callable, train: np.ndarray, test: np.ndarray
+) -> float:
+    """Returns a measure of test targets for one number, the best in training.
+
+    That is the median for `"mae"`, and the mean for others.
+    """
+    best = np.median if measure == "mae" else np.mean
+    constant = best(train, axis=tuple(range(train.ndim - 1)))
+    predicted = np.broadcast_to(constant, test.shape)
+    key = check_measure_of_numbers(measure)
+    return measure_numbers(measure, predicted, test)[key]
 
 
 def sensitivity_of(rule: str) -> float | None:

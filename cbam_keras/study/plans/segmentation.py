@@ -79,6 +79,7 @@ class Segmentation(ImageTask):
 
     measure = "test_miou"
     measure_name = NAMES["miou"]
+    noun = "mean IoU"
 
     def __init__(
         self,
@@ -115,7 +116,7 @@ class Segmentation(ImageTask):
         if images is not None:
             options["images"] = images
         make_source = functools.partial(source_of_masks, data, masks, **options)
-        super().__init__(data, make_source, options)
+        super().__init__(data, options, make_source=make_source)
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -135,6 +135,10 @@ class Task(Generic[Loaded]):
         """
         raise NotImplementedError
 
+    def guess(self, data: Loaded) -> float | None:
+        """Returns what is compared of one answer for all, if it is known."""
+        return getattr(data, "commonest", None)
+
     def check(self, model: keras.Model, data: Loaded) -> None:
         """Raises a `ValueError` if a network does not fit the data."""
 
@@ -292,7 +296,9 @@ class Study:
         )
         patience = self.recipe_for().patience
         keys = {validation_key(self.measured_by[0].key), "val_accuracy"}
-        if patience is not None and keys.isdisjoint(self.task.metrics):
+        score = validation_key(member(self.task, "score") or "")
+        measured = {score, *self.task.metrics}
+        if patience is not None and keys.isdisjoint(measured):
             raise ValueError(
                 "`patience` needs a task whose `metrics` hold "
                 f'"val_accuracy". Received: {patience=}, a task with '

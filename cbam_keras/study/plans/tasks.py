@@ -1,22 +1,31 @@
-"""`ImageTask`, what tasks of images share, and `Classification`."""
+"""`ImageTask`, what tasks share, `Classification` and `Regression`."""
 
 import copy
+import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from cbam_keras import _checks, data
+from cbam_keras import _checks, _graph, data
 from cbam_keras.data import ImageData, Images, Source, for_fit
+from cbam_keras.data.examples import NUMBERS, SEVERAL
+from cbam_keras.models.losses import StandardizedLoss
 from cbam_keras.study.plans.measures import (
     ACCURACY,
     MEASURES,
+    OF_SEVERAL,
     SHOWN,
     Measure,
+    check_measure_of_numbers,
     compute,
+    guess_number,
+    measure_numbers,
+    measures_of_numbers,
+    outputs_and_labels,
     probabilities_and_labels,
     sensitivity_of,
     validation_key,
@@ -27,6 +36,7 @@ from cbam_keras.study.running.networks import (
     check_network,
     compile_network,
     loss_and_metrics,
+    make_loss,
 )
 
 # The splits of which predictions are kept.
@@ -42,10 +52,29 @@ class ImageTask(Task[ImageData]):
     score: str | None = None
     # The images by which networks are compared.
     split = "test"
+    # What attention may improve.
+    noun = "accuracy"
 
-    def __init__(self, images: Images, make_source: Callable, options: Mapping):
+    def __init__(
+        self,
+        images: Images,
+        options: Mapping,
+        labels: str | None = None,
+        make_source: Callable | None = None,
+    ):
         self.data, self.options = images, options
         loaded = images if isinstance(images, ImageData) else None
+        if make_source is None:
+            fields = {*inspect.signature(Source).parameters} - {"labels"}
+            check_options(options, fields)
+            make_source = functools.partial(
+                Source, images, labels=labels, **options
+            )
+        if loaded and loaded.labels != labels:
+            raise ValueError(
+                "`data` must not be loaded yet for labels that are no classes. "
+                f'Received: images of "{loaded.name}"'
+            )
         # Images that are loaded, or where they are.
         self.source = loaded or make_source()
         if loaded and options:
@@ -117,27 +146,112 @@ class ImageTask(Task[ImageData]):
         return loss_and_metrics(model, recipe.loss)
 
 
-class Classification(ImageTask):
+class PredictionTask(ImageTask):
+    """What tasks share that keep what networks predict for each image."""
+
+    # What files call it.
+    predicted: str
+    # Functions of a network and batches that return predictions and labels,
+    # and of these that return what is measured.
+    answer: Callable[..., tuple[np.ndarray, np.ndarray]]
+    compute: Callable[..., dict[str, float]]
+
+    def check(self, model: keras.Model, data: ImageData) -> None:
+        check_network(model, data)
+
+    def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
+        return self.test(model, data)[0]
+
+    def predict(
+        self, model: keras.Model, data: ImageData
+    ) -> dict[str, np.ndarray]:
+        """Returns names, labels and predictions of images, by their split."""
+        return _in_half(self._predict_splits(model, data))
+
+    def test(
+        self, model: keras.Model, data: ImageData
+    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        if self.split != "test":
+            return self.validate(model, data), {}
+        arrays = self._predict_splits(model, data)
+        return self._measure(model, data, arrays), _in_half(arrays)
+
+    def validate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
+        """Returns what `fit` does not measure of validation images, if any."""
+        if self.score is None:
+            return {}
+        measured = self.compute(*self.answer(model, data.validation))
+        return {validation_key(key): x for key, x in measured.items()}
+
+    def _measure(self, model, data, arrays):
+        """Returns the measures of predictions for test and validation."""
+        metrics = {}
+        for split in PREDICTED if self.score is not None else ():
+            if f"{split}/labels" in arrays:
+                names = f"{split}/{self.predicted}", f"{split}/labels"
+                measured = self.compute(*map(arrays.get, names))
+                for key, value in measured.items():
+                    is_test = split == "test"
+                    metrics[key if is_test else validation_key(key)] = value
+        return metrics
+
+    def _predict_splits(self, model, data):
+        """Returns names, labels and predictions of images, by their split."""
+        return {
+            f"{split}/{name}": array
+            for split in PREDICTED
+            if (batches := getattr(data, split))
+            for name, array in self._predict(model, batches, split).items()
+        }
+
+    def _predict(self, model, batches, split):
+        """Returns names, labels and predictions of images."""
+        predicted, labels = self.answer(model, batches)
+        names = [
+            name if isinstance(name, str) else f"{split} {row}"
+            for row, name in itertools.zip_longest(
+                range(len(labels)), getattr(batches, "names", ())
+            )
+        ]
+        arrays = {
+            "images": np.array(names),
+            "labels": labels,
+            self.predicted: predicted,
+        }
+        groups = getattr(batches, "groups", None)
+        if groups is not None:
+            arrays["groups"] = groups.astype(str)
+        return arrays
+
+
+class Classification(PredictionTask):
     """Classification of images, measured by accuracy on the test images.
 
     Args:
         data: Anything that `cbam_keras.data.load` accepts, or its result.
             Loaded data are the same for every seed.
         measure: The measure that networks are compared by: `"test_accuracy"`,
-            `"balanced_accuracy"`, `"macro_f1"`, `"auc"`, `"ece"` or `"brier"`.
-            For classes of unlike size there are `"balanced_accuracy"` (the mean
-            recall of the classes), `"macro_f1"` (the mean of their F1 scores)
-            and `"auc"` (the area under the ROC curve; of three classes or more
-            the mean over each against the others), by scikit-learn, after the
+            `"balanced_accuracy"`, `"macro_f1"`, `"auc"`, `"average_precision"`,
+            `"ece"` or `"brier"`. For classes of unlike size there are
+            `"balanced_accuracy"` (the mean recall of the classes), `"macro_f1"`
+            (the mean of their F1 scores) and `"auc"` (the area under the ROC
+            curve; of three classes or more the mean over each against the
+            others; `"average_precision"` likewise), by scikit-learn, after the
             epoch of the best validation accuracy. Classes without test images
             do not count. `"ece"` is the expected calibration error of 15 bins
             of equally many images, `"brier"` the Brier score: lower is better.
-            Defaults to `"test_accuracy"`.
+            Defaults to `None`: `"test_accuracy"`, with `multi_label`
+            `"average_precision"`.
         threshold: For two classes, how to choose the probability from which
             the second one counts as predicted, for sensitivity and specificity
             in reports: `"youden"` (their highest sum on the validation images),
             or a minimum sensitivity there, as `"sensitivity=0.95"`. All other
             results take the more probable class. Defaults to `None`: 0.5.
+        multi_label: Boolean, whether an image may have several classes. Labels
+            are arrays of 0 and 1, `(N, classes)`, networks end in a sigmoid or
+            logits, the loss is binary crossentropy, and a class counts as
+            predicted from 0.5. The measure is `"average_precision"`,
+            `"macro_f1"` or `"auc"`, a mean over classes. Defaults to `False`.
         options: Further arguments of `data.load`, as `download=True`. A recipe
             or a study decides the others.
 
@@ -150,32 +264,50 @@ class Classification(ImageTask):
 
     measure = ACCURACY
     measure_name = "test accuracy"
-    metrics = ("loss", "accuracy", "val_loss", "val_accuracy")
+    metrics: tuple[str, ...] = ("loss", "accuracy", "val_loss", "val_accuracy")
+    predicted = "probabilities"
 
     def __init__(
         self,
         data: Images,
         *,
-        measure: str = ACCURACY,
+        measure: str | None = None,
         threshold: str | None = None,
+        multi_label: bool = False,
         **options: Any,
     ):
         self.threshold = threshold
         if threshold is not None:
             sensitivity_of(threshold)
-        _checks.one_of("measure", measure, [ACCURACY, *MEASURES])
+        self.multi_label = _checks.boolean("multi_label", multi_label)
+        measures: Sequence[str] = [ACCURACY, *MEASURES]
+        if multi_label:
+            measures, self.metrics = OF_SEVERAL, ("loss", "val_loss")
+        measure = measure or measures[0]
+        _checks.one_of("measure", measure, measures)
         if measure != ACCURACY:
             _checks.require("sklearn.metrics", extra="plot")
             self.score = self.measure = measure
             self.measure_name = f"test {MEASURES[measure]}"
-        check_options(options, inspect.signature(Source).parameters)
-        super().__init__(data, lambda: Source(data, **options), options)
+        kind = SEVERAL if multi_label else None
+        super().__init__(data, options, kind)
+
+    @property
+    def measures(self) -> "tuple[Measure, ...]":
+        if not self.multi_label:
+            return super().measures
+        others = [x for x in OF_SEVERAL if x != self.measure]
+        return tuple(
+            self._on_split(x, f"test {MEASURES[x]}")
+            for x in (self.measure, *others)
+        )
 
     def load(
         self, recipe: Recipe, folds: int | None = None, fold: int = 0
     ) -> ImageData:
         loaded = super().load(recipe, folds, fold)
-        if self.threshold is not None and len(loaded.class_names) != 2:
+        has_two = len(loaded.class_names) == 2 and not self.multi_label
+        if self.threshold is not None and not has_two:
             raise ValueError(
                 "`threshold` is for two classes. Received: threshold="
                 f'"{self.threshold}", {len(loaded.class_names)} classes in '
@@ -183,66 +315,124 @@ class Classification(ImageTask):
             )
         return loaded
 
-    def check(self, model: keras.Model, data: ImageData) -> None:
-        check_network(model, data)
+    def loss_and_metrics(self, model, recipe, data):
+        if not self.multi_label:
+            return super().loss_and_metrics(model, recipe, data)
+        from_logits = _graph.kind_of_head(model) is None
+        return make_loss(recipe.loss, "Binary", from_logits), []
 
-    def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
-        return self.test(model, data)[0]
+    def answer(self, model, batches):
+        if not self.multi_label:
+            return probabilities_and_labels(model, batches)
+        outputs, labels = outputs_and_labels(model, batches)
+        kind = _graph.kind_of_head(model) or "labels"
+        return _graph.as_probabilities(outputs, kind), labels.astype(int)
 
-    def predict(
-        self, model: keras.Model, data: ImageData
-    ) -> dict[str, np.ndarray]:
-        """Returns names, labels and probabilities of images, by their split."""
-        return _in_half(_predict_splits(model, data))
-
-    def test(
-        self, model: keras.Model, data: ImageData
-    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        if self.split != "test":
-            return self.validate(model, data), {}
-        arrays = _predict_splits(model, data)
-        return self._measure(model, data, arrays), _in_half(arrays)
+    def compute(self, predicted, labels):
+        names = OF_SEVERAL if self.multi_label else (str(self.score),)
+        return {name: compute(name, predicted, labels) for name in names}
 
     def _measure(self, model, data, arrays):
         """Returns the measures of a network and of its predictions."""
-        measured = model.evaluate(
+        measured = super()._measure(model, data, arrays)
+        if self.multi_label:
+            return measured
+        metrics = model.evaluate(
             for_fit(data.test), verbose=0, return_dict=True
         )
         # Keras computes it in float32: this is the fraction that was meant.
         images = data.sizes["test"]
-        fraction = round(float(measured.pop("accuracy")) * images) / images
-        del measured["loss"]
-        metrics = {ACCURACY: fraction, **measured}
-        if self.score is not None:
-            for split in PREDICTED:
-                if f"{split}/labels" in arrays:
-                    key = self.score
-                    if split == "validation":
-                        key = validation_key(key)
-                    metrics[key] = compute(
-                        self.score,
-                        arrays[f"{split}/probabilities"],
-                        arrays[f"{split}/labels"],
-                    )
-        return metrics
-
-    def validate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
-        """Returns the measure, if another than the accuracy, of validation."""
-        if self.score is None:
-            return {}
-        key = validation_key(self.score)
-        both = probabilities_and_labels(model, data.validation)
-        return {key: compute(self.score, *both)}
+        fraction = round(float(metrics.pop("accuracy")) * images) / images
+        del metrics["loss"]
+        return {ACCURACY: fraction, **metrics, **measured}
 
 
-def _predict_splits(model, data):
-    """Returns names, labels and probabilities of images, by their split."""
-    return {
-        f"{split}/{name}": array
-        for split in PREDICTED
-        if (batches := getattr(data, split))
-        for name, array in _predict(model, batches, split).items()
-    }
+class Regression(PredictionTask):
+    """Prediction of numbers, measured by the error on the test examples.
+
+    Networks end in a layer without activation, of a value for each target.
+    They are trained on standardized targets, by means and deviations of the
+    training split, and a last layer gives numbers in the units of the targets:
+    what is measured, reported and saved is in these. The loss, of standardized
+    numbers, is the mean squared error, or a `keras.losses.Loss` of the recipe.
+
+    Args:
+        data: Arrays or batches of examples and numbers, `(N,)`, `(N, k)`, or
+            for each position `(N, L, k)`; see `cbam_keras.data.load`.
+        measure: The measure that networks are compared by, by scikit-learn:
+            `"mae"` (the mean absolute error), `"rmse"` (the root of the mean
+            squared error), `"r2"` (the coefficient of determination), or a
+            function of targets and predictions, both `(N, k)`. Its name says
+            whether a higher value is better, `..._score`, or a lower one,
+            `..._error`, as in scikit-learn. Defaults to `"mae"`.
+        **options: Further arguments of `data.load`. A recipe or a study decides
+            some.
+
+    Raises:
+        TypeError: If `data` is of another kind.
+        ValueError: If there is no such measure, if `data.load` has no such
+            argument, or if `data` are loaded already.
+        ImportError: If scikit-learn is missing.
+
+    Example:
+        >>> from cbam_keras import comparison, training
+        >>> images = np.random.randint(0, 256, (20, 16, 16, 3), "uint8")
+        >>> results = comparison.compare(
+        ...     data=(images, images.mean(axis=(1, 2, 3))), task="regression",
+        ...     seeds=1, recipe=training.Recipe(epochs=1), output=folder,
+        ... )  # doctest: +ELLIPSIS
+        14 images in train, 2 in validation, 4 in test; targets from ...
+        >>> results.measures[0].heading
+        'test MAE'
+    """
+
+    noun = "predictions"
+    metrics = ("loss", "mae", "val_loss", "val_mae")
+    predicted = "numbers"
+
+    def __init__(self, data: Images, *, measure: Any = None, **options: Any):
+        self.function = measure or "mae"
+        self.score = self.measure = check_measure_of_numbers(self.function)
+        _checks.require("sklearn.metrics", extra="plot")
+        # That of the targets, once they are known.
+        self.deviation = 1.0
+        super().__init__(data, options, NUMBERS)
+
+    @property
+    def measures(self) -> "tuple[Measure, ...]":
+        measures = measures_of_numbers(self.measure, self.deviation)
+        return tuple(self._on_split(**vars(x)) for x in measures)
+
+    def load(
+        self, recipe: Recipe, folds: int | None = None, fold: int = 0
+    ) -> ImageData:
+        if not isinstance(recipe.loss, keras.losses.Loss | None):
+            raise ValueError(
+                "`loss` of numbers must be None or a keras.losses.Loss, as "
+                f"keras.losses.Huber(). Received: loss={recipe.loss!r}"
+            )
+        loaded = super().load(recipe, folds, fold)
+        every = [x.examples.labels for x in loaded]
+        self.deviation = float(np.concatenate(every).std())
+        return loaded
+
+    def loss_and_metrics(self, model, recipe, data):
+        loss = recipe.loss or keras.losses.MeanSquaredError()
+        metrics = [keras.metrics.MeanAbsoluteError(name="mae")]
+        return StandardizedLoss(loss, *data.targets), metrics
+
+    def answer(self, model, batches):
+        return outputs_and_labels(model, batches)
+
+    def compute(self, predicted, labels):
+        return measure_numbers(self.function, predicted, labels)
+
+    def guess(self, data: ImageData) -> float:
+        """Returns the measure of the number that is best in training."""
+        every = [x.examples.labels for x in data]
+        # The folds together test all.
+        tested = every[2] if data.folds is None else np.concatenate(every)
+        return guess_number(self.function, every[0], tested)
 
 
 def _in_half(arrays):
@@ -251,26 +441,6 @@ def _in_half(arrays):
         name: x.astype("float32") if x.dtype == "float64" else x
         for name, x in arrays.items()
     }
-
-
-def _predict(model, batches, split):
-    """Returns names, labels and probabilities of images."""
-    scores, labels = probabilities_and_labels(model, batches)
-    names = [
-        name if isinstance(name, str) else f"{split} {row}"
-        for row, name in itertools.zip_longest(
-            range(len(labels)), getattr(batches, "names", ())
-        )
-    ]
-    arrays = {
-        "images": np.array(names),
-        "labels": labels,
-        "probabilities": scores,
-    }
-    groups = getattr(batches, "groups", None)
-    if groups is not None:
-        arrays["groups"] = groups.astype(str)
-    return arrays
 
 
 def check_options(options: Mapping, names: Iterable[str]) -> None:

@@ -13,19 +13,26 @@ from cbam_keras import _checks, _files
 from cbam_keras.study.plans.measures import (
     ACCURACY,
     MEASURES,
+    SCORE,
     SHOWN,
     TEST_ACCURACY,
     Measure,
+    check_measure_of_numbers,
     compute,
+    guess_number,
+    measure_numbers,
+    measures_of_numbers,
 )
 from cbam_keras.study.plans.study import Run, check_name, runs_of
-from cbam_keras.study.results.predictions import Predictions
+from cbam_keras.study.results.predictions import Numbers, Predictions
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.running.checkpoints import STATE, State, name_of
 from cbam_keras.study.running.folder import FORMAT, as_written, versions
 from cbam_keras.study.running.outcomes import FINISHED, Outcome
 
-KIND, TASKS = "predictions", ("classification",)
+KIND = "predictions"
+CLASSIFICATION, REGRESSION = TASKS = ("classification", "regression")
+SCORES = "scores"
 # Probabilities in half precision sum to 1 up to this.
 ROUNDING = 1e-2
 # What a folder holds of a study, and not of predictions.
@@ -74,7 +81,9 @@ class Given(Results):
             place = path / name_of(outcome.variant, outcome.run)
             place.mkdir()
             kept = self.tested[outcome.variant][outcome.run]
-            arrays = {f"test/{x}": y for x, y in vars(kept).items()}
+            arrays = {
+                f"test/{x}": y for x, y in vars(kept).items() if y is not None
+            }
             _files.write_arrays(path / str(outcome.predictions), arrays)
             ended = dataclasses.asdict(outcome)
             for name in ("variant", "seed", "fold", "history"):
@@ -91,12 +100,12 @@ class Given(Results):
 
 def results_of(
     predictions: Mapping[str, Any],
-    labels: Any,
+    labels: Any = None,
     *,
     task: str | None = None,
     class_names: Sequence[str] | None = None,
     baseline: str | None = None,
-    measure: str | None = None,
+    measure: Any = None,
     groups: Any = None,
 ) -> Given:
     """Returns the results of predictions that any program has made.
@@ -113,17 +122,24 @@ def results_of(
             cross-validation, one of each fold: a tuple of the indices of its
             test examples and their probabilities. Runs at one place of the
             lists are paired, as those of one seed. Data frames and tensors
-            are taken as arrays.
+            are taken as arrays. For regression a run has the shape of the
+            labels, for scores it is `(N,)`.
         labels: The classes of the examples: names or numbers from 0, `(N,)`,
-            or one-hot, `(N, classes)`.
-        task: `"classification"`. Defaults to `None`, which means the same.
+            or one-hot, `(N, classes)`. For regression the targets, `(N,)` or
+            `(N, ...)`; scores have none. Defaults to `None`.
+        task: `"classification"`, `"regression"`, or `"scores"` for one number
+            an example that says how good a network is, as an IoU. Defaults to
+            `None`: regression for floats `(N,)` as labels and predictions, else
+            classification.
         class_names: Sequence of strings, the classes in the order of the
             probabilities. Defaults to `None`: numbers; names in `labels` need
             it.
         baseline: String, the network that the others are compared with.
             Defaults to `None`, the first one.
-        measure: What is compared, see `Classification`. Defaults to `None`,
-            `"test_accuracy"`.
+        measure: What is compared, see `Classification` and `Regression`; of
+            scores a `Measure`, by which a lower one may be better. Defaults to
+            `None`: `"test_accuracy"`, `"mae"`, and a score of which more is
+            better.
         groups: Array `(N,)`, what each example belongs to, as a patient.
             Intervals then draw groups. Defaults to `None`: each is its own.
 
@@ -131,9 +147,9 @@ def results_of(
         A `study.Results`, with a method `write(folder)`.
 
     Raises:
-        ValueError: If predictions are no probabilities of these classes, if
-            they have another number of examples than `labels`, or networks
-            other numbers of runs.
+        ValueError: If predictions are no probabilities of these classes, or
+            no numbers, if they have another number of examples than `labels`,
+            or networks other numbers of runs.
         ImportError: If scikit-learn or pandas is missing.
 
     Example:
@@ -143,47 +159,44 @@ def results_of(
         >>> results.to_dataframe()["mean"].tolist()
         [1.0, 1.0]
     """
-    _checks.one_of("task", task, (None, *TASKS))
-    measure = measure or ACCURACY
-    _checks.one_of("measure", measure, [ACCURACY, *MEASURES])
+    _checks.one_of("task", task, (None, *TASKS, SCORES))
     if not isinstance(predictions, Mapping) or not predictions:
         raise TypeError(
             "`predictions` must be a mapping of the names of networks to "
-            f"probabilities. Received: {_checks.shown(predictions)}"
+            f"probabilities or numbers. Received: {_checks.shown(predictions)}"
         )
-    labels = _as_array(labels)
-    runs = {x: _runs(y, len(labels)) for x, y in predictions.items()}
+    first, *_ = predictions
+    if labels is None and task == SCORES:
+        count = _count_scores(predictions[first])
+    elif labels is None or task == SCORES:
+        raise ValueError(
+            "`labels` must be given, except for scores, one of each example, "
+            'which need task="scores". Received: labels='
+            f"{_checks.shown(labels)}, {task=}"
+        )
+    else:
+        labels = _as_array(labels)
+        count = len(labels)
+    runs = {x: _runs(y, count) for x, y in predictions.items()}
     for name in runs:
         check_name(name)
-    first, *_ = runs
     _checks.one_of("baseline", baseline or first, runs)
-    scores = runs[first][0].scores
-    classes = scores.shape[1] if scores.ndim == 2 else 2
-    class_names, labels = _read_labels(labels, class_names, classes)
-    groups = _as_array(np.arange(len(labels)) if groups is None else groups)
-    if groups.shape != labels.shape:
+    groups = _as_array(np.arange(count) if groups is None else groups)
+    if groups.shape != (count,):
         raise ValueError(
-            "`groups` must have a value for each of the "
-            f"{len(labels):,} examples. Received: shape {groups.shape}"
+            f"`groups` must have a value for each of the {count:,} examples. "
+            f"Received: shape {groups.shape}"
         )
-    places, folds = _places(runs[first], len(labels))
-    names = np.array([f"test {row}" for row in range(len(labels))])
+    given = _read(task, runs[first][0].scores, labels, class_names, measure)
+    places, folds = _places(runs[first], count)
+    names = np.array([f"test {row}" for row in range(count)])
     files_read, outcomes = {}, []
     for variant, its_runs in runs.items():
         _check_pairs(variant, its_runs, first, runs[first])
         for place, run in zip(places, its_runs, strict=True):
-            rows = run.rows
-            probabilities = _probabilities(variant, run, classes)
-            kept = Predictions(
-                *(names[rows], labels[rows], probabilities),
-                groups[rows].astype(str),
-            )
+            about = names[run.rows], groups[run.rows].astype(str)
+            kept, metrics = given.read(variant, run, *about)
             files_read[variant, place] = {"test": kept}
-            accuracy = float(np.mean(kept.predicted == kept.labels))
-            metrics: dict[str, float | None] = {ACCURACY: accuracy}
-            if measure != ACCURACY:
-                value = compute(measure, probabilities, kept.labels)
-                metrics = {measure: value, **metrics}
             name = name_of(variant, place)
             outcomes.append(
                 Outcome(
@@ -193,14 +206,10 @@ def results_of(
                     predictions=f"{name}/{name}{_files.PREDICTIONS}",
                 )
             )
-    measures = [TEST_ACCURACY]
-    if measure != ACCURACY:
-        heading = f"test {MEASURES[measure]}"
-        measures.insert(0, Measure(measure, heading, **SHOWN.get(measure, {})))
     data = {
         place.name: {
             "name": "given predictions",
-            "classes": classes,
+            "classes": len(given.class_names),
             "sizes": {"train": 0, "test": len(run.rows)},
         }
         for place, run in zip(places, runs[first], strict=True)
@@ -213,10 +222,10 @@ def results_of(
             **{"settings": settings, "versions": versions(), "labels": {}},
             "seeds": [*dict.fromkeys(place.seed for place in places)],
             "question": "",
-            "measures": [dataclasses.asdict(x) for x in measures],
+            "measures": [dataclasses.asdict(x) for x in given.measures],
             "baseline": baseline or first,
-            **{"class_names": class_names, "threshold": None},
-            "commonest": int(np.bincount(labels).max()) / len(labels),
+            **{"class_names": given.class_names, "threshold": None},
+            "commonest": given.commonest,
             **dict.fromkeys(NOT_KNOWN),
         }
     )
@@ -234,22 +243,33 @@ def results_of(
 def read_given(path: pathlib.Path) -> Given:
     """Returns the results of the predictions in a `.npz` file.
 
-    It has `labels` and, if they are to be named, `class_names`; `groups`, if
-    there are any; and probabilities `(S, N, ...)` under the names of networks.
+    It has `labels` and, if they are to be named, `class_names`; `groups` and
+    `task`, if there are any; and probabilities or numbers `(S, N, ...)` under
+    the names of networks.
     """
     try:
         with np.load(path) as file:
             arrays = dict(file)
-        labels = arrays.pop("labels")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
             "Predictions must be a .npz file that has the array labels and one "
             "for each network, as numpy.savez(file, labels=..., none=..., "
             f'cbam=...) writes. Received: "{path}" ({error})'
         ) from error
-    names = ("class_names", "groups")
+    names = ("labels", "class_names", "groups", "task")
     options = {name: arrays.pop(name) for name in names if name in arrays}
-    return results_of({x: [*y] for x, y in arrays.items()}, labels, **options)
+    if "task" in options:
+        options["task"] = str(options["task"])
+    return results_of({x: [*y] for x, y in arrays.items()}, **options)
+
+
+def _count_scores(value):
+    """Returns of how many examples the scores of a network are."""
+    is_list = isinstance(value, list | tuple) and not _is_fold(value)
+    parts = value if is_list else [value]
+    if any(map(_is_fold, parts)):
+        return 1 + max(int(_as_array(rows).max()) for rows, _ in parts)
+    return len(parts) if is_list and np.ndim(parts[0]) == 0 else len(parts[0])
 
 
 def _as_array(values):
@@ -289,6 +309,110 @@ def _is_fold(value):
     return rows.ndim == 1 and rows.dtype.kind in "iu"
 
 
+@dataclasses.dataclass
+class _Classes:
+    """Reads probabilities of classes, whose labels are given."""
+
+    class_names: list[str]
+    labels: np.ndarray
+    measure: str
+
+    @property
+    def measures(self):
+        if self.measure == ACCURACY:
+            return [TEST_ACCURACY]
+        heading = f"test {MEASURES[self.measure]}"
+        shown = SHOWN.get(self.measure, {})
+        return [Measure(self.measure, heading, **shown), TEST_ACCURACY]
+
+    @property
+    def commonest(self):
+        return int(np.bincount(self.labels).max()) / len(self.labels)
+
+    def read(self, variant, run, names, groups):
+        """Returns the predictions of a run, and its metrics."""
+        scores = _probabilities(variant, run, len(self.class_names))
+        kept = Predictions(names, self.labels[run.rows], scores, groups)
+        metrics = {ACCURACY: float(np.mean(kept.of_each))}
+        if self.measure != ACCURACY:
+            value = compute(self.measure, scores, kept.labels)
+            metrics = {self.measure: value, **metrics}
+        return kept, metrics
+
+
+@dataclasses.dataclass
+class _Numbers:
+    """Reads numbers, whose targets are given, or scores without any."""
+
+    labels: np.ndarray | None
+    measure: Any
+    measures: Sequence[Measure]
+    class_names: Sequence[str] = ()
+
+    @property
+    def commonest(self):
+        if self.labels is None:
+            return None
+        return guess_number(self.measure, self.labels, self.labels)
+
+    def read(self, variant, run, names, groups):
+        """Returns the predictions of a run, and its metrics."""
+        rows, numbers = run
+        shape = rows.shape
+        if self.labels is not None:
+            shape = self.labels[rows].shape
+            if numbers.shape == shape[:-1]:
+                numbers = numbers[..., None]
+        if numbers.shape != shape or not _are_numbers(numbers):
+            raise ValueError(
+                f"`predictions` must be finite numbers of shape {shape}. "
+                f'Received: those of "{variant}", {run.scores.dtype} of shape '
+                f"{run.scores.shape}"
+            )
+        labels = None if self.labels is None else self.labels[rows]
+        kept = Numbers(names, labels, numbers.astype("float64"), groups)
+        if labels is None:
+            return kept, {SCORE: float(kept.of_each.mean())}
+        return kept, measure_numbers(self.measure, kept.numbers, labels)
+
+
+def _read(task, scores, labels, class_names, measure):
+    """Returns what reads predictions of a task, given those of one run."""
+    if labels is None:
+        usual = Measure(SCORE, "score", scale=1, unit="", digits=4)
+        if not isinstance(measure or usual, Measure):
+            raise TypeError(
+                "`measure` of scores must be a study.Measure, which says "
+                f"whether a lower one is better. Received: measure={measure!r}"
+            )
+        found = dataclasses.replace(measure or usual, key=SCORE)
+        return _Numbers(None, None, [found])
+    is_float = labels.dtype.kind == "f" and not np.isin(labels, (0, 1)).all()
+    if task is None and is_float and labels.ndim == scores.ndim == 1:
+        task = REGRESSION
+    if task == REGRESSION:
+        targets = labels[:, None] if labels.ndim == 1 else labels
+        if not _are_numbers(targets) or class_names is not None:
+            raise ValueError(
+                "`labels` of a regression must be finite numbers, (N,) or "
+                "(N, ...), without `class_names`. Received: "
+                f"{labels.dtype} of shape {labels.shape}, {class_names=}"
+            )
+        measure = measure or "mae"
+        name, targets = check_measure_of_numbers(measure), targets.astype(float)
+        measures = measures_of_numbers(name, targets.std())
+        return _Numbers(targets, measure, measures)
+    measure = measure or ACCURACY
+    _checks.one_of("measure", measure, [ACCURACY, *MEASURES])
+    classes = scores.shape[1] if scores.ndim == 2 else 2
+    return _Classes(*_read_labels(labels, class_names, classes), measure)
+
+
+def _are_numbers(values):
+    is_number = values.dtype.kind in "iuf" and values.size > 0
+    return is_number and bool(np.isfinite(values).all())
+
+
 def _read_labels(labels, class_names, classes):
     """Returns the names of classes, and their numbers `(N,)`."""
     names = [*map(str, range(classes) if class_names is None else class_names)]
@@ -316,7 +440,8 @@ def _read_labels(labels, class_names, classes):
         raise ValueError(
             "`labels` must be the classes of the examples: names of "
             f"`class_names`, whole numbers from 0 to {classes - 1}, or "
-            f"one-hot. Received: {received}"
+            f"one-hot. Received: {received}. For numbers pass "
+            'task="regression"'
         )
     return names, labels.astype("int32")
 
@@ -370,6 +495,7 @@ def _probabilities(variant, run, classes):
         raise ValueError(
             "`predictions` must be probabilities, which sum to 1 over classes. "
             f"Received: {received}, from {scores.min():.3g} to "
-            f"{scores.max():.3g}. Of logits take the softmax first"
+            f"{scores.max():.3g}. Of logits take the softmax first; for "
+            'numbers pass task="regression"'
         )
     return scores.astype("float32")

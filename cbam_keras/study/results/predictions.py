@@ -20,6 +20,10 @@ from cbam_keras.study.running.outcomes import Outcome, described
 if TYPE_CHECKING:
     import pandas
 
+# What is predicted: a class for each image, several labels, or numbers.
+# Scores are numbers without targets.
+OF_CLASSES = CLASSES, LABELS = "classes", "labels"
+NUMBERS, SCORES = "numbers", "scores"
 # On fewer images a perfectly calibrated network has a large calibration error:
 # 8 % on 200, 24 % on 22.
 MANY_IMAGES = 1_000
@@ -29,8 +33,9 @@ MANY_IMAGES = 1_000
 class Predictions:
     """Probabilities `(B, classes)` that a network gives the images of a split.
 
-    `images` are their names, `labels` the indices of their classes, `groups`
-    what each belongs to, as a patient, by default itself.
+    `images` are their names, `labels` the indices of their classes, or 0 and 1
+    for each class, `(B, classes)`; `groups` what each belongs to, as a
+    patient, by default itself.
     """
 
     images: np.ndarray
@@ -39,13 +44,30 @@ class Predictions:
     groups: np.ndarray
 
     @property
+    def kind(self) -> str:
+        return CLASSES if self.labels.ndim == 1 else LABELS
+
+    @property
     def predicted(self) -> np.ndarray:
-        return self.probabilities.argmax(axis=1)
+        return measures.predict(self.probabilities, self.labels)
 
     @property
     def present(self) -> np.ndarray:
         """The classes of which there are images."""
-        return np.unique(self.labels)
+        return measures.find_present(self.labels)
+
+    @property
+    def of_each(self) -> np.ndarray:
+        """What is counted of each image: 1 where the network is right."""
+        return (self.predicted == self.labels).astype(float)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """The number of images of each class."""
+        classes = self.probabilities.shape[1]
+        if self.kind == LABELS:
+            return self.labels.sum(axis=0).astype(int)
+        return np.bincount(self.labels, minlength=classes)
 
     @property
     def are_finite(self) -> bool:
@@ -54,8 +76,8 @@ class Predictions:
     @property
     def has_learned(self) -> bool:
         """Whether the mean recall is above that of one answer for all."""
-        if not self.are_finite:
-            return False
+        if not self.are_finite or self.kind == LABELS:
+            return self.are_finite
         metrics = _checks.require("sklearn.metrics", extra="plot")
         options = {"labels": self.present, "average": "macro"}
         recall = metrics.recall_score(self.labels, self.predicted, **options)
@@ -75,7 +97,7 @@ class Predictions:
         has_curve = (images > 0) & (images < len(self.labels))
         areas = {
             name: [
-                area(self.labels == x, self.probabilities[:, x])
+                area(measures.is_of(self.labels, x), self.probabilities[:, x])
                 if has_curve[x]
                 else np.nan
                 for x in classes
@@ -87,10 +109,43 @@ class Predictions:
         return {"images": images, **dict(named), **areas}
 
 
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """Numbers `(B, ..., values)` that a network predicts for examples.
+
+    `images` and `groups` are those of `Predictions`, `labels` the targets.
+    Without targets the numbers are scores, `(B,)`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    numbers: np.ndarray
+    groups: np.ndarray
+
+    @property
+    def kind(self) -> str:
+        return SCORES if self.labels is None else NUMBERS
+
+    @property
+    def of_each(self) -> np.ndarray:
+        """What is counted of each example: its mean absolute error."""
+        if self.labels is None:
+            return self.numbers
+        errors = np.abs(self.numbers.astype("float64") - self.labels)
+        return errors.reshape(len(errors), -1).mean(axis=1)
+
+    @property
+    def are_finite(self) -> bool:
+        return bool(np.isfinite(self.numbers).all())
+
+    has_learned = are_finite
+
+
 # `Results`, which imports this file.
 Judged = Any
+Kept = Predictions | Numbers
 # What files hold by split, by variant and run; `None` for no whole file.
-FilesRead = dict[tuple[str, Run], dict[str, Predictions] | None]
+FilesRead = dict[tuple[str, Run], dict[str, Any] | None]
 
 
 def predictions_frame(
@@ -108,21 +163,33 @@ def predictions_frame(
     kept = read_split(results, runs[0], split) if runs else None
     if kept is None:
         raise ValueError(
-            "`variant`, `seed` and `fold` must be those of a classifier "
+            "`variant`, `seed` and `fold` must be those of a network "
             "that finished, with predictions beside it. Received: "
             f'{variant=}, {seed=}, split="{split}", {fold=}'
         )
+    if kept.kind not in OF_CLASSES:
+        columns = {"image": kept.images}
+        for name in ("labels", "numbers"):
+            values = vars(kept)[name]
+            flat = () if values is None else values.reshape(len(values), -1).T
+            several = len(flat) > 1
+            for place, value in enumerate(flat):
+                heading = name.removesuffix("s")
+                columns[f"{heading} {place}" if several else heading] = value
+        return pandas.DataFrame(columns)
     names = np.array(results.class_names, object)
     frame = pandas.DataFrame(kept.probabilities, columns=names)
+    if kept.kind == CLASSES:
+        labels = names[kept.labels]
+    else:
+        labels = ["; ".join(names[row > 0]) for row in kept.labels]
     # A class may be called like this, too.
-    frame.insert(0, "label", names[kept.labels], allow_duplicates=True)
+    frame.insert(0, "label", labels, allow_duplicates=True)
     frame.insert(0, "image", kept.images, allow_duplicates=True)
     return frame
 
 
-def read_split(
-    results: Judged, outcome: Outcome, split: str
-) -> Predictions | None:
+def read_split(results: Judged, outcome: Outcome, split: str) -> Any:
     """Returns predictions, if they are kept and whole."""
     key, files_read = (outcome.variant, outcome.run), results.files_read
     if key not in files_read:
@@ -132,16 +199,16 @@ def read_split(
     return (files_read[key] or {}).get(split)
 
 
-def read_all(results: Judged) -> dict[str, dict[Run, Predictions]]:
+def read_all(results: Judged) -> dict[str, dict[Run, Any]]:
     """Returns predictions for the test images, by variant and run."""
-    kept: dict[str, dict[Run, Predictions]] = {x: {} for x in results.variants}
+    kept: dict[str, dict[Run, Kept]] = {x: {} for x in results.variants}
     for run in results.runs:
         if predictions := read_split(results, run, "test"):
             kept[run.variant][run.run] = predictions
     return {variant: x for variant, x in kept.items() if x}
 
 
-def tested_of(results: Judged) -> dict[str, dict[Run, Predictions]]:
+def tested_of(results: Judged) -> dict[str, dict[Run, Any]]:
     """Returns those of networks that give numbers for all images."""
     finite = {
         variant: {run: x for run, x in by_run.items() if x.are_finite}
@@ -153,11 +220,12 @@ def tested_of(results: Judged) -> dict[str, dict[Run, Predictions]]:
 def changes_of(
     results: Judged, pair: tuple[str, str], runs: Sequence[Run]
 ) -> list[np.ndarray]:
-    """Returns for each run 1 where the first network alone is right.
+    """Returns for each run the differences between two networks by image.
 
-    It is -1 where the second one alone is, an image each. Images of one group
-    are summed, over images by group. The list is empty without the predictions
-    of all, for the same images.
+    They are 1 where the first network alone is right, and -1 where the second
+    one alone is; of numbers they are those of absolute errors. Images of one
+    group are summed, over images by group. The list is empty without the
+    predictions of all, for the same images.
     """
     try:
         found = [[results.tested[name][run] for run in runs] for name in pair]
@@ -165,16 +233,16 @@ def changes_of(
         return []
     if len({x.images.tobytes() for of_one in found for x in of_one}) > 1:
         return []
-    right, other = ([x.predicted == x.labels for x in y] for y in found)
+    first, second = ([x.of_each for x in y] for y in found)
     names, columns = np.unique(found[0][0].groups, return_inverse=True)
     return [
-        np.bincount(columns, x.astype(float) - y) * len(names) / len(x)
-        for x, y in zip(right, other, strict=True)
+        np.bincount(columns, x - y) * len(names) / len(x)
+        for x, y in zip(first, second, strict=True)
     ]
 
 
 def _check_tested(results: Judged):
-    if not results.tested:
+    if results.predicts not in OF_CLASSES:
         raise ValueError(
             "Classes are judged by predictions beside the networks, which "
             f'runs of classifiers keep. Received: "{results.output}", without '
@@ -203,9 +271,7 @@ def describe_missing(results: Judged) -> str:
 def count_labels(results: Judged, split: str) -> np.ndarray | None:
     """Returns the images of each class, in a split of the first run."""
     kept = next((read_split(results, run, split) for run in results.runs), None)
-    if kept is None:
-        return None
-    return np.bincount(kept.labels, minlength=len(results.class_names))
+    return kept.counts if isinstance(kept, Predictions) else None
 
 
 def find_collapsed(results: Judged) -> dict[str, list[Run]]:
@@ -323,12 +389,12 @@ def thresholds(results: Judged) -> "pandas.DataFrame":
 
 def judged(results: Judged) -> "dict[str, pandas.DataFrame]":
     """Returns all data frames but confusion matrices, by their names."""
-    if not results.tested:
+    if results.predicts not in OF_CLASSES:
         return {}
-    frames = {
-        "per_class": per_class(results),
-        "calibration": calibration(results),
-    }
+    frames = {"per_class": per_class(results)}
+    if results.predicts == LABELS:
+        return frames
+    frames["calibration"] = calibration(results)
     if len(results.class_names) == 2:
         frames["thresholds"] = thresholds(results)
     return frames
@@ -336,7 +402,7 @@ def judged(results: Judged) -> "dict[str, pandas.DataFrame]":
 
 def read_predictions(
     folder: pathlib.Path, outcome: Outcome, classes: int
-) -> dict[str, Predictions] | None:
+) -> dict[str, Any] | None:
     """Returns what a network of so many classes predicts, by split.
 
     `None` if there is no file, or a damaged one, which is renamed. Arrays that
@@ -360,22 +426,28 @@ def read_predictions(
 
 
 def _by_split(arrays, outcome, classes):
-    """Returns predictions of classes by split, or raises if they are none."""
-    by_split = {}
+    """Returns predictions by split, or raises if they are none."""
+    by_split: dict[str, Any] = {}
     for split in dict.fromkeys(key.partition("/")[0] for key in arrays):
-        if f"{split}/probabilities" not in arrays:
+        images = arrays.get(f"{split}/images")
+        groups = arrays.get(f"{split}/groups", np.arange(np.size(images)))
+        labels = arrays.get(f"{split}/labels")
+        numbers = arrays.get(f"{split}/numbers")
+        scores = arrays.get(f"{split}/probabilities")
+        if numbers is not None:
+            if labels is not None and labels.shape != numbers.shape:
+                raise ValueError(f"it has {numbers.shape} and {labels.shape}")
+            by_split[split] = Numbers(images, labels, numbers, groups)
+        if scores is None:
             continue
-        images = arrays[f"{split}/images"]
-        labels = arrays[f"{split}/labels"]
-        scores = arrays[f"{split}/probabilities"]
-        groups = arrays.get(f"{split}/groups", np.arange(len(images)))
-        kept = Predictions(images, labels, scores, groups)
+        kept = by_split[split] = Predictions(images, labels, scores, groups)
+        if labels.ndim == 2:
+            continue
         shape = len(images), classes
         if scores.shape != shape or {labels.shape, groups.shape} != {shape[:1]}:
             raise ValueError(f"it has {scores.shape} and {labels.shape} values")
         if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
             raise ValueError(f"it has labels that are not of {classes} classes")
-        by_split[split] = kept
     accuracy = outcome.test_accuracy
     if (kept := by_split.get("test")) and accuracy is not None:
         hits = np.sum(kept.predicted == kept.labels)

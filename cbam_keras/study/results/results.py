@@ -17,13 +17,14 @@ from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import (
     ACCURACY,
     FRACTIONS,
+    MEANS,
     as_measure,
     validation_key,
 )
 from cbam_keras.study.plans.study import Measure, Run, runs_of
 from cbam_keras.study.results import predictions
 from cbam_keras.study.results.figures import plot_comparison
-from cbam_keras.study.results.predictions import FilesRead, Predictions
+from cbam_keras.study.results.predictions import FilesRead, Kept
 from cbam_keras.study.results.statistics import (
     Measured,
     describe_runs,
@@ -67,8 +68,9 @@ class Results(_terminal.Tabular):
         measures: Tuple of `Measure`, first the one that is compared.
         data: String, the name of the dataset.
         sizes: Dictionary, the number of images by split, of the first fold.
-        guess: Number in [0, 1], the test accuracy of always predicting the
-            majority class, or `None`.
+        guess: Number, the test accuracy of always predicting the majority
+            class, or what is compared of the number that is the best for all
+            training examples. `None` if it is not known.
         kind: String, the kind of the study, as `"train"`.
         settings: Dictionary, what a resumed run must agree in.
         labels: Dictionary, what tables call variants instead of their names.
@@ -202,7 +204,7 @@ class Results(_terminal.Tabular):
         return {}
 
     @functools.cached_property
-    def tested(self) -> dict[str, dict[Run, Predictions]]:
+    def tested(self) -> dict[str, dict[Run, Kept]]:
         """Predictions of networks that give numbers, by variant and run."""
         return predictions.tested_of(self)
 
@@ -221,6 +223,12 @@ class Results(_terminal.Tabular):
         """Whether the networks have an accuracy, and can be explained."""
         keys = {measure.key for measure in self.measures}
         return not keys.isdisjoint({*FRACTIONS, validation_key(ACCURACY)})
+
+    @property
+    def predicts(self) -> str:
+        """What predictions are of, as `"classes"`; without any `""`."""
+        every = [x for by_run in self.tested.values() for x in by_run.values()]
+        return every[0].kind if every else ""
 
     @property
     def first_run(self) -> Run:
@@ -337,7 +345,10 @@ class Results(_terminal.Tabular):
 
     def describe_guessing(self) -> str:
         """Returns a sentence if no network has learned, or nothing."""
-        if self.measures[0].key not in FRACTIONS or self.guess is None:
+        first = self.measures[0]
+        if first.key not in FRACTIONS:
+            return self._describe_constant(first)
+        if self.guess is None:
             return ""
         accuracies = []
         for variant in self.variants:
@@ -347,6 +358,23 @@ class Results(_terminal.Tabular):
             accuracies += [statistics.fmean(values)] if is_whole else values
         return judge_learning(
             accuracies, self.guess, self.test_images, self.noun
+        )
+
+    def _describe_constant(self, measure):
+        """Returns a sentence if no network is better than one number."""
+        every = [self.values(x, measure).values() for x in self.variants]
+        values = [x for by_run in every for x in by_run]
+        # Classes have the fraction of one of them in its place.
+        if self.class_names or self.guess is None or not values:
+            return ""
+        best = max(values, key=measure.merit)
+        if measure.merit(best) > measure.merit(self.guess):
+            return ""
+        return (
+            f"No network is better than guessing: the best {measure.heading} "
+            f"is {measure.number(best)}, and one number for all, the best in "
+            f"training, gives {measure.number(self.guess)}. Train for more "
+            "epochs or change the learning rate before you compare."
         )
 
     def values(
@@ -386,13 +414,14 @@ class Results(_terminal.Tabular):
             shared = [x for x in values if x in others and name != baseline]
             changes = [values[run] - others[run] for run in shared]
             # Other measures have no value for each image.
-            if measure.key in FRACTIONS and self.folds is None and shared:
+            if measure.key in MEANS and self.folds is None and shared:
                 pair = name, baseline
                 changes = predictions.changes_of(self, pair, shared) or changes
             if values:
                 tested, each = self.sizes.get("test", 0), [*values.values()]
                 compared[name] = Measured.of(
                     *(each, changes, tested, self.folds),
+                    are_counts=measure.key in FRACTIONS,
                     drawn=f"test {self.noun}s",
                 )
         return compared

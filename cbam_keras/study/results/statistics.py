@@ -19,7 +19,8 @@ from cbam_keras.study.plans.measures import TEST_ACCURACY, Measure
 MIN_SEEDS = 3
 # A comparison that needs more seeds is not made by seeds.
 MOST_SEEDS = 10_000
-# Metrics are computed in float32: equal differences differ by less than this.
+# Metrics are computed in float32: equal differences differ by less than this
+# part of them.
 ROUNDING = 1e-6
 # The fractions of studies that claim a difference by chance, and that find one.
 BY_CHANCE, POWER = 0.05, 0.8
@@ -49,15 +50,17 @@ class Measured:
         differences: Sequence[float] | Sequence[np.ndarray] = (),
         tested: int = 0,
         folds: int | None = None,
+        are_counts: bool = True,
         drawn: str = drawn,
     ) -> "Measured":
         """Returns the statistics of values, one per seed, or per fold.
 
         `differences` to the baseline are `(seeds,)`, on so many `tested`
         images, or for each of these, or group of them, `(seeds, groups)`. Then
-        these were drawn, too, by an analysis of variance. Two made columns of
-        +1/2 and -1/2 widen intervals of few images that differ (Bonett and
-        Price, 2012, https://doi.org/10.3102/1076998611411915).
+        these were drawn, too, by an analysis of variance. Of images that are
+        right or wrong, `are_counts`, two made columns of +1/2 and -1/2 widen
+        intervals of few that differ (Bonett and Price, 2012,
+        https://doi.org/10.3102/1076998611411915).
 
         Trainings of different folds share training images: by Nadeau and
         Bengio, 2003 (https://doi.org/10.1023/A:1024068626366), the variance of
@@ -73,7 +76,8 @@ class Measured:
         if changes.ndim == 2:
             drawn = "groups of " * (changes.shape[1] < tested) + drawn
             over += f" and {changes.shape[1]:,} {drawn}"
-            changes = np.hstack([changes, np.tile([0.5, -0.5], (pairs, 1))])
+            made = np.tile([0.5, -0.5] if are_counts else [], (pairs, 1))
+            changes = np.hstack([changes, made])
         elif tested and not folds:
             over += f", on these {tested:,} {drawn}"
         found = dataclasses.replace(
@@ -95,7 +99,7 @@ class Measured:
             found, by_seeds=by_seeds, by_images=by_images, columns=columns
         )
         center, error = float(of_seed.mean()), found.standard_error
-        if error <= ROUNDING:
+        if error <= ROUNDING * max(map(abs, values)):
             return found
         special = _checks.require("scipy.special", extra="plot")
         half = float(special.stdtrit(found.degrees, 1 - BY_CHANCE / 2)) * error

@@ -337,7 +337,8 @@ def select_epoch(
     if best == last or measure.key not in history[-1]:
         return last, "last epoch"
     value, final = history[best - 1][measure.key], history[-1][measure.key]
-    variance = value * (1 - value) if 0 <= value <= 1 else math.inf
+    is_fraction = 0 <= value <= 1 and measure.unit == "%"
+    variance = value * (1 - value) if is_fraction else math.inf
     error = math.sqrt(variance / images) if images else 0.0
     if (
         recipe.patience is None

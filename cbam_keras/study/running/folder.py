@@ -94,9 +94,10 @@ class StudyFolder:
                 "class_names": [str(name) for name in data.class_names],
                 "threshold": getattr(study.task, "threshold", None),
                 "class_counts": _as_list(getattr(data, "class_counts", None)),
+                "commonest": member(study.task, "guess")(data),
                 **{
                     name: getattr(data, name, None)
-                    for name in ("commonest", "scale", "notes", "leaks")
+                    for name in ("scale", "notes", "leaks")
                 },
                 # Where it is may change without being another dataset.
                 "source": getattr(data, "source", None),

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _graph, _terminal, profiling
+from cbam_keras.data.examples import SEVERAL
 from cbam_keras.models.losses import IntegerLabels
 from cbam_keras.study.plans.recipes import FOCAL
 from cbam_keras.study.plans.stages import check_stages, unfrozen
@@ -38,7 +39,7 @@ def build_drawn(study, variant, run, data):
     draw(drawn, recipe.seed)
     study.task.check(model, data)
     check_stages(model, recipe)
-    return standardize(model, data), drawn
+    return in_units(standardize(model, data), data), drawn
 
 
 def build_seeded(build, recipe):
@@ -134,11 +135,15 @@ def _places_of(model):
 
 def check_network(model, images):
     """Raises unless the model takes these images and has their classes."""
-    (classes,) = images.output_shape
-    values = f"{classes} values"
+    shape, labels = images.output_shape, getattr(images, "labels", None)
+    values = f"{shape[0]} values"
     output = tuple(model.output_shape) if takes(model, images) else None
-    is_head = output == (None, classes)
-    if classes == 2:
+    is_head = output == (None, *shape)
+    if labels is not None:
+        values = f"values of shape {shape}, without activation"
+        values += " or by a sigmoid" * (labels == SEVERAL)
+        is_head = is_head and _ends_rightly(model, labels)
+    elif shape == (2,):
         values += " (or one, of a sigmoid or a logit: a softmax of one is 1)"
         is_head |= output == SINGLE and _graph.kind_of_head(model) != "softmax"
     if not is_head:
@@ -151,12 +156,34 @@ def check_network(model, images):
             f"{getattr(model, 'input_shape', None)}, output_shape="
             f"{getattr(model, 'output_shape', None)}"
         )
-    if output != SINGLE and _graph.kind_of_head(model) == "sigmoid":
+    is_single = output == SINGLE or labels is not None
+    if not is_single and _graph.kind_of_head(model) == "sigmoid":
         _checks.warn(
-            f'Model "{model.name}" ends in a sigmoid of {classes} values. Each '
+            f'Model "{model.name}" ends in a sigmoid of {values}. Each '
             "image has one class, and they are trained like logits. End it in "
             "a softmax or in logits"
         )
+
+
+def _ends_rightly(model, labels):
+    """Returns whether a model can end so for numbers, or several labels."""
+    if labels == SEVERAL:
+        return _graph.kind_of_head(model) in (None, "sigmoid")
+    linear = None, keras.activations.linear
+    return getattr(model.layers[-1], "activation", None) in linear
+
+
+def in_units(model, data):
+    """Returns the same network with a layer that gives numbers in their units.
+
+    Before it, they are standardized by the training split.
+    """
+    if getattr(data, "targets", None) is None:
+        return model
+    outputs = keras.layers.Normalization(
+        -1, *data.targets, invert=True, dtype="float32", name="in_units"
+    )(model.output)
+    return keras.Model(model.input, outputs, name=model.name)
 
 
 def takes(model, data):

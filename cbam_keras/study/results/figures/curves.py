@@ -6,8 +6,12 @@ from typing import Any
 from cbam_keras import _checks
 from cbam_keras.explain.figures import style
 
-# What history is drawn beside the loss.
-HEADINGS = {"accuracy": "Accuracy (%)", "miou": "mIoU (%)"}
+# What history is drawn beside the loss: its heading, and what it is scaled by.
+HEADINGS = {
+    "accuracy": ("Accuracy (%)", 100),
+    "miou": ("mIoU (%)", 100),
+    "mae": ("MAE", 1),
+}
 
 
 def plot_history(
@@ -19,7 +23,8 @@ def plot_history(
         rows: Sequence of dictionaries, one per network and epoch, as in
             `study.Results.history`. The keys are `"network"`, `"epoch"` (from
             1), `"loss"`, `"accuracy"`, `"val_loss"` and `"val_accuracy"`, or
-            `"miou"` and `"val_miou"` (in [0, 1]).
+            `"miou"` and `"val_miou"` (in [0, 1]), or `"mae"` and `"val_mae"`,
+            or losses alone.
         title: String, written over the figure. Defaults to `""`.
 
     Returns:
@@ -42,10 +47,12 @@ def plot_history(
     figure = style.new_figure(10, 4.2, title)
     ticker = _checks.require("matplotlib.ticker", extra="plot")
     styles = style.styles_of([*dict.fromkeys(row["network"] for row in rows)])
-    panels = figure.subplots(1, 2)
-    measure = next((x for x in HEADINGS if x in rows[0]), "accuracy")
-    for axes, key, scale in zip(
-        panels, ("loss", measure), (1, 100), strict=True
+    drawn = {"loss": ("Loss", 1)}
+    for key in [x for x in HEADINGS if x in rows[0]][:1]:
+        drawn[key] = HEADINGS[key]
+    panels = figure.subplots(1, len(drawn), squeeze=False)[0]
+    for axes, (key, (heading, scale)) in zip(
+        panels, drawn.items(), strict=True
     ):
         for name, look in styles.items():
             history = [row for row in rows if row["network"] == name]
@@ -58,13 +65,11 @@ def plot_history(
             if len(epochs) > 1:
                 thin["marker"] = ""
             axes.plot(epochs, training, **thin, label=f"{name}, training")
-        axes.set_xlabel("Epoch")
+        axes.set(xlabel="Epoch", ylabel=heading)
         axes.xaxis.set_major_locator(
             ticker.MaxNLocator(integer=True, min_n_ticks=1)
         )
         style.style_axes(axes, "both")
-    panels[0].set_ylabel("Loss")
-    panels[1].set_ylabel(HEADINGS[measure])
     style.add_legend(figure, panels, ncols=min(4, len(styles)))
     return figure
 

@@ -1,4 +1,4 @@
-"""Confusion matrices, ROC and reliability, drawn from predictions."""
+"""Confusion matrices, ROC, reliability and numbers, from predictions."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.explain.figures import style
-from cbam_keras.study.plans.measures import reliability
+from cbam_keras.study.plans.measures import is_of, reliability
 from cbam_keras.study.results.predictions import Judged, Predictions
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Matrices of more classes have no numbers, and names of some classes alone.
 MAX_NUMBERED = 12
+# Clouds of more points hide one another, and few networks fit beside another.
+MAX_POINTS, MAX_NETWORKS = 5_000, 6
 # Each class has a panel of its ROC, up to so many, in rows of so many.
 MAX_PANELS, COLUMNS = 12, 4
 # Where curves of several seeds are averaged.
@@ -66,7 +68,9 @@ def roc(predictions: Predictions, index: int) -> np.ndarray:
     """Returns the true positive rate of a class at the false ones of `GRID`."""
     metrics = _checks.require("sklearn.metrics", extra="plot")
     scores = predictions.probabilities[:, index]
-    wrong, right, _ = metrics.roc_curve(predictions.labels == index, scores)
+    wrong, right, _ = metrics.roc_curve(
+        is_of(predictions.labels, index), scores
+    )
     # Where it is vertical, the highest rate.
     return right[np.searchsorted(wrong, GRID, side="right") - 1]
 
@@ -101,7 +105,7 @@ def plot_roc(results: Judged) -> "style.Figure":
             curves = [
                 roc(predictions, index)
                 for predictions in by_seed
-                if index in predictions.present and len(predictions.present) > 1
+                if 0 < is_of(predictions.labels, index).mean() < 1
             ]
             if curves:
                 _draw_band(axes, GRID, curves, look)
@@ -145,7 +149,46 @@ def plot_reliability(results: Judged) -> "style.Figure":
     return figure
 
 
-def _by_network(results: Judged) -> list[tuple[dict, Sequence[Predictions]]]:
+def plot_numbers(results: Judged) -> "style.Figure":
+    """Draws predicted numbers by their targets, and residuals below.
+
+    Args:
+        results: `study.Results` of regression. Networks of the first seed are
+            drawn, or scores one by one.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    networks = _by_network(results)[:MAX_NETWORKS]
+    size = max(4.5, 3 * len(networks)), 6
+    figure = style.new_figure(*size, "Predictions of test examples")
+    grid = figure.subplots(
+        2, len(networks), squeeze=False, sharex=True, sharey="row"
+    )
+    for (above, below), (look, (kept, *_)) in zip(
+        grid.T, networks, strict=True
+    ):
+        numbers = kept.numbers.ravel()[:MAX_POINTS]
+        targets = kept.labels.ravel()[:MAX_POINTS]
+        points = {"s": 12, "color": look["color"], "alpha": 0.6, "lw": 0}
+        line = {"color": "0.6", "lw": 1, "ls": ":"}
+        both = np.concatenate([numbers, targets])
+        ends = both.min(), both.max()
+        above.plot(ends, ends, **line)
+        above.scatter(numbers, targets, **points)
+        below.axhline(0, **line)
+        below.scatter(numbers, numbers - targets, **points)
+        wrapped = style.wrap(look["label"], 3, 10, 2)
+        above.set_title(wrapped, fontsize=10, parse_math=False)
+        below.set_xlabel("Prediction")
+        for axes in above, below:
+            style.style_axes(axes, "both")
+    grid[0, 0].set_ylabel("Target")
+    grid[1, 0].set_ylabel("Prediction - target")
+    return figure
+
+
+def _by_network(results: Judged) -> list[tuple[dict, Sequence[Any]]]:
     """Returns how each network is drawn, and its predictions by seed."""
     labels = {x: results.labels.get(x, x) for x in results.tested}
     styles = style.styles_of([*labels.values()])
