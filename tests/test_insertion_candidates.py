@@ -172,6 +172,11 @@ WRONG = [
         {"after": "x"},
         r'take attention \(22\): \.\.\., "c2", .*"c21"$',
     ),
+    (
+        small,
+        {"after": "block_bn2", "into": "stem_conv"},
+        'into=\'stem_conv\', and "block_bn2" leads into "block_add"',
+    ),
     (small, {"attention": None}, "must say what to insert. .*attention=None"),
     (
         small,

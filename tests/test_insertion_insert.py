@@ -239,24 +239,58 @@ def unet(nested):
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["flat", "nested"])
-def test_attention_changes_what_it_leads_into_and_nothing_else(nested):
+@pytest.mark.parametrize("into", [None, "cat"])
+def test_attention_changes_what_it_leads_into_and_nothing_else(into, nested):
     old = vary(unet(nested))
-    same = insert_attention(old, after="enc")
-    assert_predicts_the_same(same, old, data_for(old))
-    new = insert_attention(old, after="enc", identity=False)
+    edge = {"after": "enc", "into": into}
+    assert_predicts_the_same(insert_attention(old, **edge), old, data_for(old))
+    new = insert_attention(old, identity=False, **edge)
     body = new.get_layer("body") if nested else new
     gate = body.get_layer("enc_attention")
     randomize(gate)
     x = data_for(old)
     features = body.get_layer("enc")(x)
     skip = gate(features)
-    pooled = body.get_layer("pool")(skip)
+    pooled = body.get_layer("pool")(features if into else skip)
     low = body.get_layer("up")(body.get_layer("low")(pooled))
     joined = ops.concatenate([skip, low], axis=-1)
     expected = to_numpy(body.get_layer("out")(joined))
     (found,) = predictions(new, x)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.abs(found - predictions(old, x)[0]).max() > 0.1
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_attention_follows_an_output_of_a_nested_encoder(levels, tmp_path):
+    image = keras.Input((8, 8, 3))
+    features = conv(4, "enc")(image)
+    low = conv(4, "low")(layers.MaxPooling2D(name="pool")(features))
+    outputs = [features, low]
+    for level in range(levels):
+        encoder = keras.Model(image, outputs, name=f"encoder{level}")
+        image = keras.Input((8, 8, 3))
+        outputs = encoder(image)
+    wide = layers.UpSampling2D(name="up")(outputs[1])
+    joined = layers.Concatenate(name="cat")([outputs[0], wide])
+    old = vary(keras.Model(image, conv(2, "out")(joined)))
+    edge = {"after": "enc", "into": "cat"}
+    assert_predicts_the_same(insert_attention(old, **edge), old, data_for(old))
+    new = insert_attention(old, identity=False, **edge)
+    randomize(new.get_layer("enc_attention"))
+    flat = unet(nested=False)
+    flat.set_weights(old.get_weights())
+    expected = insert_attention(flat, identity=False, **edge)
+    gate = new.get_layer("enc_attention").get_weights()
+    expected.get_layer("enc_attention").set_weights(gate)
+    new.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    found = [predictions(x, data_for(old)) for x in (new, loaded, expected)]
+    np.testing.assert_allclose(found[0], found[2], atol=1e-5)
+    np.testing.assert_allclose(found[1], found[2], atol=1e-5)
+    with pytest.raises(
+        ValueError, match='of one model .*encoder0/pool", "cat"'
+    ):
+        insert_attention(old, after="enc", into=["pool", "cat"])
 
 
 def test_dry_run_lists_the_places_and_changes_nothing():

@@ -73,6 +73,9 @@ class CandidatePlaces:
                 self.channels[id(operation)].add(axis)
                 self.sizes[id(operation)] = self.graph.sizes(x)
         self.places = {}
+        self.users = collections.defaultdict(list)
+        # The tensors of an outer model for the outputs of those in it.
+        self.outer = collections.defaultdict(list)
         self._add(model)
 
     def _add(self, model, prefix=""):
@@ -91,8 +94,12 @@ class CandidatePlaces:
             place = _CandidatePlace(path, operation, [], data_format, size)
             place = self.places.setdefault(id(operation), place)
             place.outputs.append(node.outputs)
+            for x in node.input_tensors:
+                self.users[id(x)].append(place)
             if _graph.is_graph(operation):
                 nested[path] = operation
+                for x, y in zip(operation.outputs, node.outputs, strict=True):
+                    self.outer[id(x)].append(y)
             elif inner := _graph.model_per_frame(operation):
                 nested[path] = inner
         for path, operation in nested.items():
@@ -237,6 +244,38 @@ class CandidatePlaces:
             return dict.fromkeys(self._without_attention(top), attentions[TOP])
         chosen = {x: attentions[numbers.get(x.size, 1)] for x in places}
         return {x: kind for x, kind in chosen.items() if kind is not None}
+
+    def users_named(self, places, into):
+        """Returns the ids of operations of names that take outputs of places.
+
+        Each place must lead into one of them.
+        """
+        names = [into] if isinstance(into, str) else into
+        named = {place for name in names for place in self._named(name)}
+        for place in places:
+            users = [x for (y,) in place.outputs for x in self._users(y)]
+            if named.isdisjoint(users):
+                paths = _checks.first_few([f'"{x.path}"' for x in users])
+                raise ValueError(
+                    "`into` must name a layer that takes the output of each "
+                    f"layer of `after`. Received: into={into!r}, and "
+                    f'"{place.path}" leads into {paths or "no layer"}'
+                )
+            paths = [x.path for x in dict.fromkeys(users) if x in named]
+            if len({path.rpartition("/")[0] for path in paths}) > 1:
+                # The attention would be in both, which Keras does not save.
+                listed = _checks.first_few([f'"{path}"' for path in paths])
+                raise ValueError(
+                    "`into` must name layers of one model for each layer of "
+                    f'`after`. Received: into={into!r}, and "{place.path}" '
+                    f"leads into {listed}"
+                )
+        return {id(place.operation) for place in named}
+
+    def _users(self, tensor):
+        """Returns the places that take a tensor, in models around it too."""
+        outer = [x for y in self.outer[id(tensor)] for x in self._users(y)]
+        return self.users[id(tensor)] + outer
 
     def attention(self, place, attention, identity, name):
         """Returns the built attention layer of this name for a place."""

@@ -8,7 +8,7 @@ that with equal variables the predictions are equal too.
 import collections
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -21,19 +21,22 @@ from cbam_keras import _checks, _graph
 def copy_with(
     model: keras.Model,
     added: Mapping[int, keras.layers.Layer],
+    into: Collection[int] | None = None,
     replaced: Mapping[int, Sequence[keras.layers.Layer]] | None = None,
     instead: _graph.Instead | None = None,
 ) -> keras.Model:
     """Returns a clone of a model with all its values, and layers added.
 
     `added` maps ids of operations, including those of nested models, to the
-    layer that follows each of their calls. `replaced` maps ids of operations to
-    the layers that are called in their place, one after another. `instead`
-    gives tensors in place of the operations before them.
+    layer that follows each of their calls: only on the way to the operations
+    with the ids `into`, or to all. `replaced` maps ids of operations to the
+    layers that are called in their place, one after another. `instead` gives
+    tensors in place of the operations before them.
     """
     # Operations by their ids, with their clones, `None` of those replaced.
     cloned: dict[int, tuple[Any, Any]] = {}
-    copy = _clone_graph(model, added, replaced or {}, instead or {}, cloned)
+    options = (added, into, replaced or {}, instead or {}, cloned)
+    copy = _clone_graph(model, *options, {})
     copied: dict = {}
     for old, new in cloned.values():
         inside = _graph.is_graph(old) or _graph.model_per_frame(old)
@@ -80,11 +83,21 @@ def warn_of_lost_settings(
         )
 
 
-def _clone_graph(graph, added, replaced, instead, cloned):
-    """Returns a clone of a model; `cloned` maps ids to old and new layers."""
-    options = (added, replaced, instead, cloned)
+def _clone_graph(graph, added, into, replaced, instead, cloned, edges):
+    """Returns a clone of a model; `cloned` maps ids to old and new layers.
+
+    `edges` maps ids of tensors to these and the layers that follow on some
+    edges.
+    """
+    options = (added, into, replaced, instead, cloned)
+
+    def attend(x):
+        _, attention = edges.get(id(x), (x, None))
+        return x if attention is None else attention(x)
 
     def call(operation, *args, **kwargs):
+        if into is not None and id(operation) in into:
+            args, kwargs = keras.tree.map_structure(attend, (args, kwargs))
         if id(operation) in replaced:
             cloned[id(operation)] = operation, None
             outputs = args[0] if args else kwargs["inputs"]
@@ -93,9 +106,9 @@ def _clone_graph(graph, added, replaced, instead, cloned):
             return outputs
         if cloned.get(id(operation), (operation, None))[1] is None:
             if _graph.is_graph(operation):
-                new = _clone_graph(operation, *options)
+                new = _clone_graph(operation, *options, edges)
             elif inner := _graph.model_per_frame(operation):
-                inner = _clone_graph(inner, *options)
+                inner = _clone_graph(inner, *options, {})
                 config = layers.Layer.get_config(operation)
                 new = type(operation)(inner, **config)
             else:
@@ -103,8 +116,18 @@ def _clone_graph(graph, added, replaced, instead, cloned):
             cloned[id(operation)] = operation, new
         new = cloned[id(operation)][1]
         outputs = new(*args, **kwargs)
+        if _graph.is_graph(operation):
+            # What follows an output of a model follows it in the outer one.
+            tensors = keras.tree.flatten(outputs)
+            for x, y in zip(new.outputs, tensors, strict=True):
+                if id(x) in edges:
+                    edges[id(y)] = y, edges[id(x)][1]
         attention = added.get(id(operation))
         if attention is None:
+            return outputs
+        if into is not None:
+            tensors = keras.tree.flatten(outputs)
+            edges.update((id(x), (x, attention)) for x in tensors)
             return outputs
         return keras.tree.map_structure(attention, outputs)
 

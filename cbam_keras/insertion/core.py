@@ -69,7 +69,7 @@ def to_core(model: keras.Model) -> keras.Model:
             call = rewriter.call_per_frame if is_per_frame else rewriter
             replaced[id(step.operation)] = [call]
     _check(model, rewriters)
-    return copy_with(model, {}, replaced)
+    return copy_with(model, {}, None, replaced)
 
 
 def _is_ours(operation):

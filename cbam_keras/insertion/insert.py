@@ -58,6 +58,7 @@ def insert_attention(
     identity: bool = True,
     *,
     stages: str | int | Sequence[int] = "all",
+    into: str | Iterable[str] | None = None,
     instead_of: str | Iterable[str] | None = None,
     dry_run: bool = False,
 ) -> keras.Model | Places:
@@ -100,11 +101,16 @@ def insert_attention(
             after the last feature map. That is the last that all outputs share
             before it is pooled, flattened or summed by attention; backbones
             that share nothing have one each. Defaults to `"all"`.
+        into: Names of layers: attention goes only on the way into these, as on
+            skips. They take the output of the layers of `after`, or an output
+            of the nested model that the layer is in. Defaults to `None`, which
+            means into all.
         instead_of: Gates whose place attention takes, and whose name: a kind
             as `"se"`, a regular expression, or kinds and names. They are ours,
             and others that `adopt` recognizes, as those of EfficientNet. With
             `identity=True` predictions change by what these gates did, so
-            fine-tune the network. Not with `after`. Defaults to `None`.
+            fine-tune the network. Not with `after` and `into`. Defaults to
+            `None`.
         dry_run: Boolean. If `True`, no model is built, and the places are
             returned. Defaults to `False`.
 
@@ -116,11 +122,13 @@ def insert_attention(
         TypeError: If an argument has the wrong type.
         ValueError: If the graph of the model is not known, if `after` selects
             no layer or one whose output is not a feature map, if `instead_of`
-            finds no gate or is given with `after`, if the network lacks one of
-            `stages`, if a name is taken, if the default places already have
-            attention or would be in a subclassed model in `TimeDistributed`,
-            if a layer cannot be cloned from its config, or if `identity=True`
-            and the attention layer has no `identity_init`.
+            finds no gate or is given with `after` or `into`, if the network
+            lacks one of `stages`, if a layer of
+            `after` does not lead into one of `into`, if a name is taken, if
+            the default places already have attention or would be in a
+            subclassed model in `TimeDistributed`, if a layer cannot be cloned
+            from its config, or if `identity=True` and the attention layer has
+            no `identity_init`.
 
     Example:
         >>> old = keras.applications.MobileNetV2(
@@ -142,10 +150,11 @@ def insert_attention(
             "`attention` must say what to insert. Received: attention=None"
         )
     if instead_of is not None:
-        if after is not None:
+        if after is not None or into is not None:
             raise ValueError(
-                "`instead_of` says where attention goes, so `after` must be "
-                f"None. Received: instead_of={instead_of!r}, after={after!r}"
+                "`instead_of` says where attention goes, so `after` and `into` "
+                f"must be None. Received: instead_of={instead_of!r}, after="
+                f"{after!r}, into={into!r}"
             )
         model, _ = adopt(model)
     candidates = CandidatePlaces(model)
@@ -162,6 +171,7 @@ def insert_attention(
         places = [] if top and is_at_top else candidates.default()
     attentions = candidates.in_stages(places, attention, stages, top)
     places = list(attentions)
+    users = None if into is None else candidates.users_named(places, into)
     ending = "_attention" if instead_of is None else ""
     new = {
         id(place.operation): candidates.attention(
@@ -180,7 +190,7 @@ def insert_attention(
             for place, layer in zip(places, new.values(), strict=True)
         )
     if instead_of is None:
-        result = copy_with(model, new)
+        result = copy_with(model, new, users)
     else:
         replaced = {key: [layer] for key, layer in new.items()}
         result = copy_with(model, {}, replaced=replaced)

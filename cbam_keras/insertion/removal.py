@@ -54,7 +54,7 @@ def remove_attention(
                 f'among its values. Received: gate "{name}": {reason}'
             )
     removed: dict[int, list] = {id(layers[name]): [] for name in names}
-    return copy_with(model, {}, removed)
+    return copy_with(model, {}, None, removed)
 
 
 def _why_it_stays(graph, layer):
