@@ -184,7 +184,7 @@ def test_a_changed_loss_or_layer_is_noticed(tmp_path):
     ("names", "boxes", "weight", "message"),
     [
         # A task of the user's, and labels that are read with the images.
-        (("sky", "sea"), True, {"sea": 2}, 'one class for each image.* for "own"'),
+        (("sky", "sea"), True, {"sea": 2}, 'one class for each.* for "own"'),
         (("sky", "sea"), False, "balanced", "labels in memory.*Give a mapping"),
         (("0", "1"), False, {2: 2}, "indices from 0 to 1. Received: the class"),
         (("0", "2"), False, {"02": 2}, "the class .02."),
