@@ -252,7 +252,7 @@ def describe_guessing(results: Any) -> str:
         return judge_numbers(values, results.guess, first)
     if first.key not in FRACTIONS:
         return ""
-    accuracies = []
+    accuracies: list[float] = []
     for variant in results.variants:
         values = [*results.values(variant, ACCURACY).values()]
         # The folds together have tested all images.
