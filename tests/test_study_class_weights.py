@@ -180,5 +180,5 @@ def test_a_changed_loss_or_layer_is_noticed(tmp_path):
 @pytest.mark.parametrize("loaded", [{"class_counts": [2]}, {"boxes": False}])
 def test_what_cannot_be_weighted_is_refused(loaded):
     loaded = types.SimpleNamespace(name="own", **loaded)
-    with pytest.raises(ValueError, match='one label per image.* for "own"'):
+    with pytest.raises(ValueError, match='one class for each.* for "own"'):
         class_weights(loaded, training.Recipe(class_weight="balanced"))

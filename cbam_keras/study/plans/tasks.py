@@ -364,7 +364,7 @@ class Regression(PredictionTask):
             squared error), `"r2"` (the coefficient of determination), or a
             function of targets and predictions, both `(N, k)`. Its name says
             whether a higher value is better, `..._score`, or a lower one,
-            `..._error`, as in scikit-learn. Defaults to `"mae"`.
+            `..._error`, as in scikit-learn. Defaults to `None`: `"mae"`.
         **options: Further arguments of `data.load`. A recipe or a study decides
             some.
 

@@ -5,7 +5,6 @@ import functools
 import json
 import os
 import pathlib
-import statistics
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -36,7 +35,7 @@ from cbam_keras.study.results.tables import (
     FOR_A_RUN,
     Row,
     describe_few_images,
-    judge_learning,
+    describe_guessing,
     networks_table,
     note_of,
     rows_of,
@@ -345,37 +344,7 @@ class Results(_terminal.Tabular):
 
     def describe_guessing(self) -> str:
         """Returns a sentence if no network has learned, or nothing."""
-        first = self.measures[0]
-        if first.key not in FRACTIONS:
-            return self._describe_constant(first)
-        if self.guess is None:
-            return ""
-        accuracies = []
-        for variant in self.variants:
-            values = [*self.values(variant, ACCURACY).values()]
-            # The folds together have tested all images.
-            is_whole = self.folds is not None and values
-            accuracies += [statistics.fmean(values)] if is_whole else values
-        return judge_learning(
-            accuracies, self.guess, self.test_images, self.noun
-        )
-
-    def _describe_constant(self, measure):
-        """Returns a sentence if no network is better than one number."""
-        every = [self.values(x, measure).values() for x in self.variants]
-        values = [x for by_run in every for x in by_run]
-        # Classes have the fraction of one of them in its place.
-        if self.class_names or self.guess is None or not values:
-            return ""
-        best = max(values, key=measure.merit)
-        if measure.merit(best) > measure.merit(self.guess):
-            return ""
-        return (
-            f"No network is better than guessing: the best {measure.heading} "
-            f"is {measure.number(best)}, and one number for all, the best in "
-            f"training, gives {measure.number(self.guess)}. Train for more "
-            "epochs or change the learning rate before you compare."
-        )
+        return describe_guessing(self)
 
     def values(
         self, variant: str | None, measure: Measure | str

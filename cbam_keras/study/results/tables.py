@@ -10,7 +10,12 @@ from typing import Any
 from cbam_keras import _checks
 from cbam_keras._files import Json
 from cbam_keras._terminal import Table, number_cell
-from cbam_keras.study.plans.measures import Measure, validation_key
+from cbam_keras.study.plans.measures import (
+    ACCURACY,
+    FRACTIONS,
+    Measure,
+    validation_key,
+)
 from cbam_keras.study.results.statistics import Measured, describe_power
 
 # With so many networks, tables have their multiply-accumulates, too.
@@ -236,6 +241,28 @@ def describe_few_images(
     )
 
 
+def describe_guessing(results: Any) -> str:
+    """Returns a sentence if no network of `Results` has learned, or nothing."""
+    first = results.measures[0]
+    if results.guess is None:
+        return ""
+    if results.predicts == "numbers":
+        every = [results.values(x, first).values() for x in results.variants]
+        values = [x for by_run in every for x in by_run]
+        return judge_numbers(values, results.guess, first)
+    if first.key not in FRACTIONS:
+        return ""
+    accuracies: list[float] = []
+    for variant in results.variants:
+        values = [*results.values(variant, ACCURACY).values()]
+        # The folds together have tested all images.
+        is_whole = results.folds is not None and values
+        accuracies += [statistics.fmean(values)] if is_whole else values
+    return judge_learning(
+        accuracies, results.guess, results.test_images, results.noun
+    )
+
+
 def judge_learning(
     accuracies: Sequence[float], guess: float, images: int, noun: str
 ) -> str:
@@ -258,4 +285,19 @@ def judge_learning(
         f"{100 * highest:.2f} %, and guessing gives {100 * guess:.2f} %, with "
         f"luck up to {100 * luck:.2f} % of {images:,} {noun}s. Train for more "
         "epochs or change the learning rate before you compare."
+    )
+
+
+def judge_numbers(
+    values: Sequence[float], guess: float, measure: Measure
+) -> str:
+    """Returns a sentence if no network is better than one number for all."""
+    best = max(values, key=measure.merit)
+    if measure.merit(best) > measure.merit(guess):
+        return ""
+    return (
+        f"No network is better than guessing: the best {measure.heading} is "
+        f"{measure.number(best)}, and one number for all, the best in "
+        f"training, gives {measure.number(guess)}. Train for more epochs or "
+        "change the learning rate before you compare."
     )
