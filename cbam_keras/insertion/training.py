@@ -65,11 +65,11 @@ def trains_otherwise(match: Match, probes: Probes) -> list[str]:
         for what in CARRIED:
             several = [getattr(x, what, None) for x in (theirs, ours)]
             x = probes.generator.normal(size=theirs.shape).astype("float32")
-            effects = [
-                np.ravel(f(np.reshape(x, y.shape))) if f else None
+            given, kept = (
+                np.ravel(f(np.reshape(x, y.shape))) if f else np.empty(0)
                 for f, y in zip(several, (theirs, ours), strict=True)
-            ]
-            if not np.array_equal(*effects):
+            )
+            if not np.array_equal(given, kept):
                 reasons.append(_described(several[0] or several[1]))
     if len(momenta := {x.momentum for x in cut.norms}) > 1:
         reasons.append(f"momenta {', '.join(map(str, sorted(momenta)))}")
