@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cbam_keras import _checks
-from cbam_keras.data.decoding import ENDINGS
+from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, digest
 from cbam_keras.data.folders import find_ending, make_dataset, name_splits
 from cbam_keras.data.splits import SPLITS, check_names
@@ -85,7 +85,9 @@ def from_table(
     rows["group"] = groups
     splits_used = {"train", *rows["split"]}
     records = rows.to_dict("records")
-    dataset = make_dataset(records, splits_used, names, +left_out, roots[0])
+    dataset = keep_readable(
+        make_dataset(records, splits_used, names, +left_out, roots[0])
+    )
     hashed = [names, *rows.get("class", [])]
     # Without groups these are paths, which differ between machines.
     hashed += groups.tolist() if is_grouped else []
