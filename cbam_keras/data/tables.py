@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cbam_keras import _checks
-from cbam_keras.data.decoding import ENDINGS
+from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, digest
 from cbam_keras.data.folders import find_ending, make_dataset, name_splits
 from cbam_keras.data.splits import SPLITS, check_names
@@ -89,12 +89,13 @@ def from_table(
     hashed = [names, *rows.get("class", [])]
     # Without groups these are paths, which differ between machines.
     hashed += groups.tolist() if is_grouped else []
-    return dataclasses.replace(
+    dataset = dataclasses.replace(
         dataset,
         fingerprint=digest(dataset.fingerprint, *hashed),
         grouped_by="group_column" if is_grouped else "",
         remarks=tuple(notes),
     )
+    return keep_readable(dataset)
 
 
 def _read_rows(frame, used, root, of_masks):
