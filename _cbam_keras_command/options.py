@@ -20,10 +20,7 @@ ATTENTION = (
     *("coordinate", "simam", "bam", "scse", "gc", "triplet", "all"),
 )
 ALGORITHMS = ("random", "grid")
-AUGMENTATIONS = (
-    *("flip", "crop", "random_resized_crop"),
-    *("rotate", "zoom", "brightness", "contrast"),
-)
+AUGMENTATIONS = ("flip", "crop", "random_resized_crop")
 MEASURES = (
     *("test_accuracy", "balanced_accuracy", "macro_f1", "auc"),
     *("average_precision", "ece", "brier"),
@@ -268,9 +265,7 @@ def add_data(parser, default="crowded_mnist"):
         **SEVERAL,
         metavar="NAME",
         help="augmentation of training images, one or several: "
-        f"{', '.join(AUGMENTATIONS)}; the last four are Keras' random layers, "
-        "by up to a tenth: of a turn, of the sides, of the range of values, "
-        "and of the contrast",
+        f"{', '.join(AUGMENTATIONS)}",
     )
 
 

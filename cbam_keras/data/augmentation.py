@@ -15,16 +15,7 @@ from cbam_keras import _checks, _graph
 
 # A name, or a layer of Keras.
 Augmentation: TypeAlias = str | keras.layers.Layer
-# Layers of Keras by name, with the factor of Keras' guides. A single number
-# would only raise the contrast.
-LAYERS = {
-    "rotate": (keras.layers.RandomRotation, 0.1),
-    "zoom": (keras.layers.RandomZoom, 0.1),
-    "brightness": (keras.layers.RandomBrightness, 0.1),
-    "contrast": (keras.layers.RandomContrast, (0.1, 0.1)),
-}
-MOVES = ("flip", "crop", "random_resized_crop")
-AUGMENTATIONS = (*MOVES, *LAYERS)
+AUGMENTATIONS = ("flip", "crop", "random_resized_crop")
 # The state of Python's generator is that of the process.
 _ONE_AT_A_TIME = threading.Lock()
 # "crop" shifts by up to this fraction of a side.
@@ -102,19 +93,6 @@ def check_layers(
                 "that mix labels, as MixUp, need a task of your own. Received: "
                 f"{layer!r}{made}"
             )
-
-
-def make_layers(augment: Iterable[Augmentation]) -> list[keras.layers.Layer]:
-    """Returns the layers of Keras among augmentations that are checked."""
-    # Layers with name and seed leave the state of the process as it is.
-    made = {
-        name: LAYERS[name][0](
-            LAYERS[name][1], seed=0, name=name, dtype="float32"
-        )
-        for name in augment
-        if name in LAYERS
-    }
-    return [made.get(x, x) for x in augment if x not in MOVES]
 
 
 def apply_layers(

@@ -16,7 +16,6 @@ from cbam_keras.data.augmentation import (
     apply_layers,
     check_layers,
     flip_and_crop,
-    make_layers,
 )
 from cbam_keras.data.decoding import get_threads, read_example
 from cbam_keras.data.examples import IGNORED
@@ -53,7 +52,7 @@ class Batches(keras.utils.PyDataset):
     channels_first: bool = False
 
     def __post_init__(self):
-        self.layers = make_layers(self.augment)
+        self.layers = [x for x in self.augment if not isinstance(x, str)]
         self.cropped = "random_resized_crop" in self.augment
         self.decoded = self.examples.decoded and not self.cropped
         # JAX and PyTorch read ahead into the next epoch, before it is set.

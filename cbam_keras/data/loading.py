@@ -279,13 +279,12 @@ def load(
         augment: How to augment training images, in this order: one or several
             of `"random_resized_crop"` (8 to 100 % of the area, aspect ratio 3:4
             to 4:3), `"crop"` (a shift by up to an eighth of each side) and
-            `"flip"` (left to right, half of the images), of `"rotate"`,
-            `"zoom"`, `"brightness"` and `"contrast"` (Keras' layers with a
-            factor of 0.1), and of layers that take `training` and keep the size
-            and range of images, as `keras.layers.RandAugment()`, or a
-            `Sequential` of them. They draw by `seed`; layers give other images
-            on another backend or machine (under PyTorch,
-            `RandomElasticTransform` each time). Defaults to `()`.
+            `"flip"` (left to right, half of the images), and of layers that
+            take `training` and keep the size and range of images, as
+            `keras.layers.RandAugment()`, or a `Sequential` of them. They draw
+            by `seed`; layers give other images on another backend or machine
+            (under PyTorch, `RandomElasticTransform` each time). Defaults to
+            `()`.
         image_column: String, the column of a table with the paths. Defaults to
             `None`: `image`.
         label_column: String, the column of a table with the classes. Defaults

@@ -91,12 +91,13 @@ def from_table(
     hashed = [names, *rows.get("class", [])]
     # Without groups these are paths, which differ between machines.
     hashed += groups.tolist() if is_grouped else []
-    return dataclasses.replace(
+    dataset = dataclasses.replace(
         dataset,
         fingerprint=digest(dataset.fingerprint, *hashed),
         grouped_by="group_column" if is_grouped else "",
         remarks=tuple(notes),
     )
+    return keep_readable(dataset)
 
 
 def _read_rows(frame, used, root, of_masks):
