@@ -46,16 +46,6 @@ LOCATION = (
     *("data_dir", "image_column", "label_column"),
     *("split_column", "group_column", "image_folder"),
 )
-# What to write in place of common mistakes, as patterns of what is wrong, and
-# of options of earlier versions.
-INSTEAD = {
-    r"[\w-]+,.*": "several names with spaces between them",
-    r".*\.py": "MODULE:FUNCTION, as net:build for `build` in net.py",
-    "--group-by": '--pattern "{class}/{group}_*"',
-    "--group-by-folder": '--pattern "{class}/{group}/*"',
-    "--no-group-by-folder": '--pattern "{class}/**"',
-    "--pair-by": '--images "images/{name}_*" --masks "masks/{name}_*"',
-}
 
 # One or several values, also of an option that is repeated.
 SEVERAL: dict[str, Any] = {"action": "extend", "nargs": "+"}
