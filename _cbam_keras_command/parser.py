@@ -25,7 +25,6 @@ from _cbam_keras_command.options import (
     add_run,
     add_training,
     existing,
-    is_there,
     positive,
     whole,
 )
@@ -107,16 +106,9 @@ class Parser(argparse.ArgumentParser):
 def parse(arguments: Sequence[str]) -> Options:
     """Returns what the words of a command line ask for."""
     parser = build_parser()
-    options = parser.parse_args(
+    return parser.parse_args(
         arguments or ["--help"], Options(arguments=arguments)
     )
-    if "data" in options and not options.download:
-        if not is_there(options.data, options.data_dir):
-            parser.error(
-                f"argument --data: there is no folder {options.data!r}. Add "
-                "--download for a dataset of TensorFlow Datasets"
-            )
-    return options
 
 
 def build_parser() -> Parser:

@@ -222,7 +222,6 @@ def start(tmp_path):
         ("train --help", 0, "--epochs N"),
         ("trian", 2, "invalid choice: 'trian'"),
         ("train --epoch 3", 2, "unrecognized arguments: --epoch 3"),
-        ("tune --attention spacial", 2, "invalid choice: 'spacial'"),
     ],
 )
 def test_what_needs_no_keras_is_answered_before_it(start, line, status, text):
