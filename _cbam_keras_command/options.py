@@ -6,7 +6,6 @@ A test compares both with the functions that they are for.
 import argparse
 import contextlib
 import os
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,8 +31,6 @@ NUMBERS = ("mae", "rmse", "r2")
 SCORES = ("miou", "iou", "dice")
 # What arrays may hold.
 KINDS = ("images", "signals", "volumes", "vectors")
-# What stands before the name of attention on the skips of a U-Net.
-SKIP = "skip-"
 RECIPES = (
     *("default", "imagenet", "small_images", "fine-tuning", "frozen"),
     "segmentation",
@@ -43,22 +40,9 @@ LOCATION = (
     *("data_dir", "image_column", "label_column"),
     *("split_column", "group_column", "image_folder"),
 )
-# What to write in place of common mistakes, as patterns of what is wrong, and
-# of options of earlier versions.
-INSTEAD = {
-    r"[\w-]+,.*": "several names with spaces between them",
-    r".*\.py": "MODULE:FUNCTION, as net:build for `build` in net.py",
-    "--group-by": '--pattern "{class}/{group}_*"',
-    "--group-by-folder": '--pattern "{class}/{group}/*"',
-    "--no-group-by-folder": '--pattern "{class}/**"',
-    "--pair-by": '--images "images/{name}_*" --masks "masks/{name}_*"',
-}
 
 # One or several values, also of an option that is repeated.
 SEVERAL: dict[str, Any] = {"action": "extend", "nargs": "+"}
-EMBEDDED = ("mnist5k", "cluttered_mnist", "crowded_mnist", "fashion_mnist")
-# What the name of a dataset of TensorFlow Datasets may look like.
-DATASET = re.compile(r"(\w+:)?[a-z0-9_]+(/[\w.-]+)?(:[\w.*]+)?")
 
 
 def whole(text: str) -> int:
@@ -82,20 +66,6 @@ def existing(text: str) -> str:
     raise argparse.ArgumentTypeError(f"there is no {text!r}")
 
 
-def dataset(text: str) -> str:
-    """Returns what may be the name of a dataset, or a path that exists."""
-    return text if DATASET.fullmatch(text) else existing(text)
-
-
-def is_there(data: str, data_dir: str | None) -> bool:
-    """Returns whether data may be read without a download."""
-    usual = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    prepared = os.path.join(data_dir or usual, data)
-    is_name = re.fullmatch("[a-z0-9_]+", data) and data not in EMBEDDED
-    paths = map(os.path.expanduser, (data, prepared))
-    return not is_name or any(map(os.path.exists, paths))
-
-
 def add_options(group: Any, texts: Mapping[str, str], **kind: Any) -> None:
     """Adds options of one kind, by their names with what the help says."""
     for name, text in texts.items():
@@ -105,7 +75,6 @@ def add_options(group: Any, texts: Mapping[str, str], **kind: Any) -> None:
 def add_model(parser):
     parser.add_argument(
         "--model",
-        type=network,
         default="tiny",
         metavar="NAME",
         help=f"the network: {', '.join(NETWORKS)}; or EfficientNetLite0, a "
@@ -124,7 +93,6 @@ def add_model(parser):
 def add_attention(parser, default):
     parser.add_argument(
         "--attention",
-        type=attention,
         **SEVERAL,
         metavar="NAME",
         help=f"what is compared: {', '.join(ATTENTION)}; or MODULE:CLASS, a "
@@ -220,7 +188,6 @@ def add_data(parser, default="crowded_mnist"):
     group = parser.add_argument_group("data")
     group.add_argument(
         "--data",
-        type=dataset,
         default=default,
         metavar="NAME|FOLDER|FILE",
         help="mnist5k, cluttered_mnist or crowded_mnist (embedded), a dataset "
@@ -415,26 +382,3 @@ def size(text: str) -> int | tuple[int, ...]:
         first, *second = map(int, text.split("x", 1))
         return (first, *second) if second else first
     raise argparse.ArgumentTypeError(f"invalid value: {text!r} (N or HxW)")
-
-
-def attention(text: str) -> str:
-    """Returns the name of an attention, or `MODULE:CLASS`."""
-    if ":" in text or text in ATTENTION or text.startswith(SKIP):
-        return text
-    raise argparse.ArgumentTypeError(
-        f"invalid choice: {text!r} (choose from {', '.join(ATTENTION)}, or "
-        "MODULE:CLASS)"
-    )
-
-
-def network(text: str) -> str:
-    """Returns the name of a network, or `MODULE:FUNCTION`."""
-    # Keras' own, with capital letters, are checked when Keras is there.
-    name = text.removeprefix("unet-")
-    may_be_known = name.isidentifier() and not name.islower()
-    if ":" in text or name in NETWORKS or may_be_known:
-        return text
-    raise argparse.ArgumentTypeError(
-        f"invalid choice: {text!r} (choose from {', '.join(NETWORKS)}, "
-        "EfficientNetLite0, or a network of keras.applications)"
-    )

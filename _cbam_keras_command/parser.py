@@ -1,11 +1,9 @@
 """The parser of the command line: subcommands, their options and their help."""
 
 import argparse
-import difflib
 import importlib.util
 import inspect
 import pathlib
-import re
 import runpy
 import shlex
 from collections.abc import Iterable, Sequence
@@ -13,7 +11,6 @@ from typing import Any
 
 from _cbam_keras_command.options import (
     ALGORITHMS,
-    INSTEAD,
     LOCATION,
     SEVERAL,
     add_attention,
@@ -28,7 +25,6 @@ from _cbam_keras_command.options import (
     add_run,
     add_training,
     existing,
-    is_there,
     positive,
     whole,
 )
@@ -104,36 +100,15 @@ class Parser(argparse.ArgumentParser):
         return options, rest
 
     def error(self, message):
-        names = [name for a in self._actions for name in a.option_strings]
-        wrong = re.search(r"unrecognized arguments: .*?(-\S*)", message)
-        choice = re.search(r"choice: '(.*?)' \(choose from (.*)\)", message)
-        if choice:
-            wrong, names = choice, re.findall(r"[^\s,']+", choice[2])
-        # Dashes are no likeness. "--lr" has the initials of an option.
-        plain = {name.strip("-"): name for name in names}
-        word = wrong[1].strip("-") if wrong else " "
-        near = [x for x in plain if word == re.sub(r"(\w)\w*-?", r"\1", x)]
-        near += difflib.get_close_matches(word.lower(), plain, 1)
-        hint = f'. Did you mean "{plain[near[0]]}"?' if near else ""
-        for mistake, instead in INSTEAD.items():
-            if wrong and re.fullmatch(mistake, wrong[1]):
-                hint = f". Write {instead}"
-        self.exit(2, f"{self.prog}: error: {message}{hint} (see --help)\n")
+        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
 
 
 def parse(arguments: Sequence[str]) -> Options:
     """Returns what the words of a command line ask for."""
     parser = build_parser()
-    options = parser.parse_args(
+    return parser.parse_args(
         arguments or ["--help"], Options(arguments=arguments)
     )
-    if "data" in options and not options.download:
-        if not is_there(options.data, options.data_dir):
-            parser.error(
-                f"argument --data: there is no folder {options.data!r}. Add "
-                "--download for a dataset of TensorFlow Datasets"
-            )
-    return options
 
 
 def build_parser() -> Parser:

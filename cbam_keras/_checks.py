@@ -1,7 +1,6 @@
 """Argument checks, optional imports and warnings, with common messages."""
 
 import contextlib
-import difflib
 import importlib
 import math
 import numbers
@@ -21,31 +20,6 @@ Options = Mapping[str, Any]
 MOST = 2**31 - 1
 # The longest text of a value in a message.
 LONGEST = 200
-# Common mistakes: the argument and its value, as patterns, and what to do.
-NEXT_STEPS = (
-    ("ratio|reduction|r", ".*", "Write reduction_ratio={}"),
-    ("reduction_ratio", r"\{.*", "Write CBAM(**options)"),
-    ("reduction_ratio", "an array.*", "Write CBAM()(x): call the layer on it"),
-    ("kernel_size", r"[(\[].*", "It is one number, the side of a square"),
-    (
-        "kernel_size",
-        r"8|\d\d+",
-        "The first argument of CBAM is the reduction ratio, the second the "
-        "kernel size. It reads the channels from its input",
-    ),
-    (
-        "model",
-        r"'.*\.(h5|hdf5|keras)'",
-        "Load the file first: keras.saving.load_model({})",
-    ),
-    ("model|networks", r"\(?(an )?array.*", "Models come before images"),
-    (
-        "images",
-        r"\[?'.*",
-        "Read files, by keras.utils.img_to_array(keras.utils.load_img(path))",
-    ),
-    ("attention", "'.*,.*'", "Give several as a list of names"),
-)
 
 
 def positive_integer(
@@ -141,7 +115,6 @@ def one_of(name: str, value: Value, choices: Iterable[object]) -> Value:
     listed = ", ".join(quoted(choice) for choice in choices)
     raise ValueError(
         f"`{name}` must be one of {listed}. Received: {name}={shown(value)}"
-        f"{next_step(name, value) or did_you_mean(value, choices)}"
     )
 
 
@@ -202,31 +175,12 @@ def convert(instance: object, **values: object) -> None:
         object.__setattr__(instance, name, value)
 
 
-def did_you_mean(value: object, choices: Iterable[object]) -> str:
-    """Returns a hint at the choice closest to `value`, or an empty string."""
-    names = [choice for choice in choices if isinstance(choice, str)]
-    lower = {name.lower(): name for name in reversed(names)}
-    word = str(value).lower()
-    near = difflib.get_close_matches(word, lower, n=1)
-    return f'. Did you mean "{lower[near[0]]}"?' if near else ""
-
-
-def next_step(name: str, value: object) -> str:
-    """Returns what to write in place of a common mistake, or nothing."""
-    text = shown(value)
-    for names, pattern, step in NEXT_STEPS:
-        if re.fullmatch(names, name) and re.fullmatch(pattern, text, re.S):
-            return f". {step.format(text)}"
-    return ""
-
-
 class Named(dict[str, Value]):
     """Values by names; of one that is not there it says which there are."""
 
     def __missing__(self, name: object) -> Value:
         listed = ", ".join(self)
-        hint = did_you_mean(name, self)
-        raise KeyError(f"{name} is none of {listed}{hint}")
+        raise KeyError(f"{name} is none of {listed}")
 
 
 def first_few(items: Sequence[object], most: int = 3) -> str:
@@ -279,7 +233,6 @@ def warn(message: str) -> None:
 def _wrong(name, value, kind):
     return ValueError(
         f"`{name}` must be {kind}. Received: {name}={shown(value)}"
-        f"{next_step(name, value)}"
     )
 
 

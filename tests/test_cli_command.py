@@ -73,15 +73,9 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(
         ("train --epochs 1.5", "invalid positive integer: '1.5'"),
         ("train --seeds 0", "argument --seeds: invalid positive integer: '0'"),
         ("tune --confirm -1", "invalid integer from 0: '-1'"),
-        ("train --data ./photos", "argument --data: there is no './photos'"),
-        ("train --data photos", "there is no folder 'photos'. Add --download"),
-        ("train --augment flp", 'Did you mean "flip"?'),
-        ("train --attention none,cbam", "Write several names with spaces"),
-        ("train --model net.py", "Write MODULE:FUNCTION, as net:build"),
         ("report . --lay x", "unrecognized arguments: --lay"),
         ("report . it.png", "unrecognized arguments: it.png"),
         ("check", "the following arguments are required: FILE"),
-        ("train --attention cbma", "'cbma' (choose from none, cbam, "),
         ("train --image-size 3x4x5", "invalid value: '3x4x5' (N or HxW)"),
         ("train --output=", "argument --output: a value is empty"),
         # What excludes each other.
@@ -227,7 +221,7 @@ def test_the_module_and_the_script_run_the_command():
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("cbam-keras train: error: ")
-    assert "'resnet19' (choose from tiny, " in line
+    assert line.endswith("Received: model='resnet19'")
     module, _, function = PROJECT["scripts"]["cbam-keras"].partition(":")
     assert hasattr(importlib.import_module(module), function)
 

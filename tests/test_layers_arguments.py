@@ -141,19 +141,6 @@ def test_bad_values_are_refused_at_once(layer_class, argument, value, error):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "options", "step"),
-    [
-        ([64, 16], {}, "=16. The first argument of CBAM is the reduction"),
-        ([], {"ratio": 8}, "Write reduction_ratio=8"),
-        ([], {"kernel_size": (7, 7)}, "It is one number"),
-    ],
-)
-def test_a_common_mistake_has_its_next_step(arguments, options, step):
-    with pytest.raises(ValueError, match=step):
-        CBAM(*arguments, **options)
-
-
-@pytest.mark.parametrize(
     "activation, cause",
     [
         ("tanh", "is 0.0 at 0"),

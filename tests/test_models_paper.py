@@ -81,8 +81,7 @@ def test_networks_have_the_attention_and_the_options():
 
 
 def test_unknown_rows_and_fixed_options_are_refused():
-    near = 'must be one of .*Did you mean "resnext50-cbam"'
-    with pytest.raises(ValueError, match=near):
+    with pytest.raises(ValueError, match="must be one of .*-cbm"):
         build_preset("resnext50-cbm")
     with pytest.raises(TypeError, match="'clases'"):
         build_preset("resnet18", clases=5)

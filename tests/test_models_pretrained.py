@@ -100,7 +100,7 @@ def offline(**options):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("MobilNetV2",), 'Did you mean "MobileNetV2"'),
+        (("MobilNetV2",), "one of .*'MobilNetV2'"),
         (("MobileNetV2", "noisy"), '`weights` must be one of None, "imagenet"'),
         (("InceptionV3", None, (64, 64, 3)), "64, 64, 3.*at least 75x75.*size"),
         (("VGG16",), 'connection.*"VGG16".*fetch.*use "EfficientNetLite0"'),

@@ -337,7 +337,7 @@ def test_a_network_that_cannot_be_had_is_reported_once(
             "'resnet18', weights='imagenet'$",
         ),
         ({"recipe": "fine-tuning"}, "for random weights"),
-        ({"model": "vgg16"}, 'one of "tiny", .*Did you mean "VGG16"'),
+        ({"model": "vgg16"}, 'one of "tiny", .*vgg16'),
         ({"model": "Xception", "data": "mnist5k"}, "at least 71x71"),
         ({"attentions": ["se", "se"]}, "one or several different kinds"),
         ({"data": "mnist5"}, "there is no folder"),

@@ -350,7 +350,7 @@ LOAD = functools.partial(data.load, "cluttered_mnist")
     [
         (arrays, {"batch_size": 1}, "`batch_size` is an argument of the reci"),
         (arrays, {"boxes": 1}, "`data_options` must be one of .*boxes"),
-        (arrays, {"downlod": True}, 'Did you mean "download"'),
+        (arrays, {"downlod": True}, "one of .*'downlod'"),
         (functools.partial(LOAD, batch_size=None), {}, "must come in batches"),
         (functools.partial(LOAD, boxes=True), {}, "labels only.*boxes=True"),
         (LOAD, {"download": True}, "must be left out for images that are lo"),

@@ -36,7 +36,6 @@ def number_array(
         raise TypeError(
             f"`{name}` must be an array of numbers. Received: "
             f"{type(value).__name__} of dtype {array.dtype}"
-            f"{_checks.next_step(name, value)}"
         )
     if array.size == 0:
         raise ValueError(

@@ -79,9 +79,6 @@ def seeds_needed(
     difference: float = 0.01,
     comparisons: int = 1,
     power: float = POWER,
-    *,
-    image_deviation: float | None = None,
-    images: int | None = None,
 ) -> int:
     """Returns how many seeds are likely to find a true difference.
 
@@ -91,8 +88,7 @@ def seeds_needed(
     The test is that of verdicts: Student's t of differences paired by seed, at
     the level of the first of several comparisons by Holm's method. All seeds
     share the test images, and no number of seeds reduces the error of drawing
-    these. It counts for `Results` that compare the accuracy, and with
-    `image_deviation`.
+    these. It counts for `Results` that compare the accuracy.
 
     Args:
         results: `Results` of three seeds or more, without folds, or the
@@ -104,10 +100,6 @@ def seeds_needed(
             baseline. Defaults to `1`.
         power: Number from 0.1 to 0.999, the fraction of studies that find the
             difference. Defaults to `0.8`.
-        image_deviation: Positive number, the standard deviation, between test
-            images, of the mean difference of an image, as 0.1. Needs `images`,
-            and a number as `results`. Defaults to `None`.
-        images: Positive integer, the number of test images. Defaults to `None`.
 
     Returns:
         Integer, at least 3.
@@ -127,12 +119,6 @@ def seeds_needed(
     else:
         deviation = _checks.positive_number("results", results)
         found = Measured(pairs=1, by_seeds=deviation**2)
-    if image_deviation is not None or images is not None:
-        drawn = _checks.positive_number("image_deviation", image_deviation)
-        count = _checks.positive_integer("images", images)
-        found = dataclasses.replace(
-            found, by_images=drawn**2 / count, columns=max(count, 2)
-        )
     _checks.positive_number("difference", difference)
     _checks.positive_integer("comparisons", comparisons)
     if not 0.1 <= power <= 0.999:
