@@ -211,6 +211,16 @@ def quick(monkeypatch):
 
 
 @pytest.fixture(scope="module")
+def eagerly():
+    """Compiles no training, but under JAX, where that takes longer."""
+    always = property(lambda model: True, lambda model, value: None)
+    with pytest.MonkeyPatch.context() as patch:
+        if keras.backend.backend() != "jax":
+            patch.setattr(keras.Model, "run_eagerly", always)
+        yield
+
+
+@pytest.fixture(scope="module")
 def brighter_digits():
     """Puts 116 made-up digits in place of MNIST's 5,000."""
     with pytest.MonkeyPatch.context() as patch:
