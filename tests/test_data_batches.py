@@ -91,7 +91,6 @@ def test_batches_stay_what_they_were(kind, expected):
     assert code.hexdigest()[:12] == expected
 
 
-@pytest.mark.every_backend
 def test_each_epoch_of_a_fit_has_its_own_images_alone():
     loaded, expected = _load("boxes"), []
     for number in (2, 3):
@@ -110,7 +109,6 @@ def test_each_epoch_of_a_fit_has_its_own_images_alone():
     assert fitted.history["loss"] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("kind", ["pixels", "boxes", "layers"])
 def test_the_same_epochs_come_again_in_any_order(kind):
     state = random.getstate()

@@ -41,10 +41,10 @@ def by_formula(masks, outputs, from_logits, weight, dice):
 @pytest.mark.parametrize(
     ("units", "weight"),
     [
-        pytest.param(3, THREE, marks=pytest.mark.every_backend),
+        (3, THREE),
         (3, None),
         (2, TWO),
-        pytest.param(1, TWO, marks=pytest.mark.every_backend),
+        (1, TWO),
         (1, None),
     ],
 )

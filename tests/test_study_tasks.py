@@ -181,7 +181,6 @@ def in_scope(data):
     return keras.Model(pooled, outputs)
 
 
-@pytest.mark.every_backend
 def test_what_the_user_has_set_stays_set(tmp_path):
     devices = keras.distribution.DataParallel(devices=["cpu:0"])
     keras.distribution.set_distribution(devices)

@@ -28,7 +28,6 @@ def _build(attention):
     )
 
 
-@pytest.mark.every_backend
 def test_arrays_go_through_training_search_and_comparison(
     tmp_path, monkeypatch
 ):
