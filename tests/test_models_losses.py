@@ -132,21 +132,6 @@ def test_labels_that_are_no_class_give_nan(label):
     assert np.isnan(float(metric.result()))
 
 
-@pytest.mark.parametrize(
-    ("masks", "weight", "message"),
-    [
-        (np.eye(3)[MASKS % 3], None, r"argmax.*\(2, 4, 3, 3\), y_pred.shape="),
-        (MASKS[:1], None, r"pixel of the predictions, \(2, 4, 3\)"),
-        (MASKS, [5.0], r"of 3 classes.*=\[5.0\]"),
-        (MASKS, {3: 1.0}, r"of 3 classes.*=\{3: 1.0\}"),
-        (MASKS, [1, -1, 1], "a number from 0 for each"),
-    ],
-)
-def test_shapes_and_weights_that_do_not_fit(masks, weight, message):
-    with pytest.raises(ValueError, match=message):
-        losses.PixelCrossentropy(class_weight=weight)(masks, LOGITS)
-
-
 @pytest.mark.every_backend
 @pytest.mark.filterwarnings("ignore:__array__ implementation")
 def test_a_network_is_trained_on_masks_of_all_shapes():
