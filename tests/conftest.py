@@ -4,7 +4,6 @@ import collections
 import functools
 import importlib.util
 import os
-import shutil
 
 # Read when TensorFlow is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -128,21 +127,6 @@ def clean_keras():
     keras.config.set_image_data_format(data_format)
     keras.config.set_dtype_policy(policy)
     keras.utils.clear_session(free_memory=False)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A headless Chromium, driven by playwright."""
-    api = pytest.importorskip("playwright.sync_api", reason="drives a browser")
-    file = shutil.which("chromium") or shutil.which("google-chrome")
-    if file is None:
-        pytest.skip("no Chromium is installed")
-    with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(
-            executable_path=file, args=["--no-sandbox"]
-        )
-        yield found
-        found.close()
 
 
 @pytest.fixture

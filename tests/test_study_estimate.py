@@ -7,7 +7,6 @@ import random
 import sys
 from types import SimpleNamespace
 
-import networks
 import numpy as np
 import pretended
 import pytest
@@ -18,7 +17,6 @@ from study_checks import planned
 from cbam_keras import (
     comparison,
     data,
-    models,
     study,
     training,
     tuning,
@@ -84,22 +82,6 @@ def test_default_epochs_of_a_run_are_recorded(tmp_path, monkeypatch):
     assert again.history == found.history
 
 
-# Keras' conversions to NumPy raise it.
-@pytest.mark.filterwarnings("ignore:__array__ implementation")
-def test_small_images_are_warned_of_with_weights_for_imagenet(
-    few_digits, monkeypatch
-):
-    net = {"model": "Net", "weights": "imagenet"}
-    monkeypatch.setitem(models.PRETRAINED, "Net", networks.application)
-    text = "28 x 28 pixels .* 1 x 1.*--image-size 224"
-    with pytest.warns(UserWarning, match=text):
-        study.estimate(comparison.plan(["none"], data="mnist5k", **net))
-    recipe = training.Recipe(image_size=96)
-    study.estimate(
-        comparison.plan(["none"], data="mnist5k", recipe=recipe, **net)
-    )
-
-
 def test_an_estimate_prints_as_a_table_and_as_json():
     costs = (Cost("a", 10, None), Cost("b", 20, 3000))
     found = Estimate(costs, epochs=4, times=3)
@@ -154,19 +136,3 @@ def test_time_left_knows_how_many_are_trained_at_a_time(count, minutes, capsys):
     queue.say_time_left(count)
     line = f"About {minutes} minutes left for 3 networks\n"
     assert capsys.readouterr().out == line
-
-
-def test_networks_that_share_cores_have_no_seconds_per_epoch(
-    few_digits, tmp_path, monkeypatch
-):
-    pretended.install(monkeypatch)
-    alone = study.run(planned(LINEAR), tmp_path / "alone")
-    assert alone.rows[0].seconds_per_epoch and "s / epoch" in str(alone)
-    queue = study.Queue.of(planned(LINEAR), tmp_path / "beside")
-    # As in a worker.
-    queue.is_worker = True
-    with queue.folder.opened(study.RunOptions()):
-        queue.train_next()
-    found = study.Results.read(tmp_path / "beside")
-    assert found.rows[0].seconds_per_epoch is None
-    assert "s / epoch" not in str(found) and found.outcomes[0].seconds

@@ -29,10 +29,6 @@ def mlp(hp):
     return network(units, activation=activation, use_bias=bias is not False)
 
 
-def of_units(hp):
-    return network(hp.Int("units", 2, 12))
-
-
 def score(patch, accuracy, loss=None):
     """Lets accuracy and loss be functions of a network, from now on.
 
