@@ -207,21 +207,6 @@ def test_one_unit_is_two_classes_only_where_something_says_so(loss, is_classes):
         explain.class_probabilities(model, x)
 
 
-def test_values_of_a_regression_are_chosen_by_their_index():
-    model, single = map(linear_network, (WEIGHTS, WEIGHTS[:, 2:]))
-    x = images(3, 6, 4, 2)
-    expected = explain.grad_cam(model, x, 2)
-    model.compile(loss="mse")
-    single.compile(loss="mse")
-    for regression, index in ((model, 2), (single, 0), (single, None)):
-        assert_close(explain.grad_cam(regression, x, index), expected, 1e-6)
-    for regression, index, last in ((model, None, 2), (single, 1, 0)):
-        with pytest.raises(ValueError, match=f"from 0 to {last}.* regression"):
-            explain.grad_cam(regression, x, index)
-    with pytest.raises(ValueError, match="must give classes"):
-        explain.class_probabilities(model, x)
-
-
 def test_a_nested_model_has_the_maps_of_the_flat_one():
     flat, x = tiny(), images(2, 8, 8, 3)
     expected = explain.grad_cam(flat, x, 3)

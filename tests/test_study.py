@@ -80,6 +80,9 @@ def test_a_folder_is_read_as_what_its_run_returned(ran):
     found = study.Results.read(ran.output)
     assert found == ran
     pd.testing.assert_frame_equal(found.to_dataframe(), ran.to_dataframe())
+    written = pd.read_csv(ran.output / "history.csv")
+    history = pd.DataFrame(ran.history)[[*written]]
+    pd.testing.assert_frame_equal(written, history)
     assert set(files(ran.output)) == {
         *("history.csv", "results.json", "study.json"),
         *network_files(ran),

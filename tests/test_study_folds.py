@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from data_checks import write_folder
 from folder_checks import epochs
-from study_checks import GATED, NARROW, content_of, made, planned, statuses
+from study_checks import GATED, NARROW, content_of, made, planned
 
 from cbam_keras import data, study
 
@@ -114,25 +114,6 @@ def test_guessing_counts_the_images_of_all_folds():
     # "b" is right about 0.8 in all, and guessing about 0.6 + 0.26 of 14 images.
     assert "luck up to 85.66 % of 14 images" in found.verdict
     assert "learned" not in dataclasses.replace(found, guess=0.5).verdict
-
-
-def test_a_fold_that_fails_is_named(photos, tmp_path):
-    built = []
-
-    def build(data):
-        built.append((data.seed, data.fold))
-        if data.fold == 1:
-            raise ValueError("no")
-        return NARROW.build(data)
-
-    given = folded(photos, NARROW, study.Variant("b", build), seeds=(1,))
-    with pytest.warns(UserWarning, match='"b" with seed 1, fold 1: error'):
-        found = study.run(given, tmp_path)
-    # One before any is trained.
-    assert built[0] == (1, 0) and len(built) == 1 + len(found.planned_runs)
-    assert statuses(found).count("error") == 1
-    assert found.rows[1].failures == ("seed 1, fold 1: error (ValueError: no)",)
-    assert found.rows[1].seeds == (1, 1) and found.rows[1].pairs == 2
 
 
 class Own(study.Classification):

@@ -215,24 +215,6 @@ def test_damaged_features_and_those_of_a_killed_run_are_computed_again(
     assert not [*path.parent.glob("*features*")]
 
 
-@pytest.mark.exhaustive
-@pytest.mark.slow
-def test_two_workers_train_as_one_process_does(tmp_path):
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (120, 28, 28), "uint8"), np.arange(120) % 10
-    variants = [study.Variant("net", network)]
-    plan = functools.partial(
-        study.Study, variants=variants, seeds=(0, 1), recipe=RECIPE
-    )
-    alone, two = (
-        study.run(
-            plan(study.Classification(images)), tmp_path / str(x), workers=x
-        )
-        for x in (1, 2)
-    )
-    assert numbers(two) == close(alone)
-
-
 # Recipes.
 
 

@@ -11,8 +11,8 @@ import pretended
 import pytest
 from data_checks import arrays
 from keras import layers
-from networks import mlp
-from training_checks import KEYS, SHORT, linear
+from networks import linear, mlp
+from training_checks import KEYS, SHORT
 
 from cbam_keras import data, study, training
 from cbam_keras import layers as attention_layers

@@ -31,7 +31,6 @@ from folder_checks import (
     without,
 )
 from networks import linear
-from study_checks import content_of
 
 import cbam_keras
 from cbam_keras import study
@@ -205,25 +204,6 @@ def test_a_damaged_checkpoint_is_named_and_the_run_can_be_finished(
     assert list(output.rglob("*.damaged")) == []
 
 
-# A power cut, in the second epoch and after it, with nothing recorded.
-@pytest.mark.parametrize(
-    ("ending", "empty"),
-    [("-2.keras", "best"), ("linear-seed0.keras", "latest")],
-)
-def test_a_training_whose_checkpoint_is_empty_begins_again(
-    ending, empty, whole, tmp_path
-):
-    output = tmp_path / "run"
-    killed_before(ending, output)
-    (state,) = output.rglob("state.json")
-    content = json.loads(state.read_text())
-    # The other one is whole.
-    state.with_name("epoch-0.keras").write_bytes(b"")
-    state.write_text(json.dumps({**content, empty: "epoch-0.keras"}))
-    with pytest.warns(UserWarning, match="epoch-0.keras. cannot be read"):
-        assert call("train", output) == whole("train")[1]
-
-
 def test_files_are_written_through_in_the_order_of_their_names(
     tmp_path, monkeypatch
 ):
@@ -287,20 +267,3 @@ def test_a_full_disk_ends_in_one_line_and_the_run_resumes(
     )
     assert not any(name.startswith(".unf") for name in files(output))
     assert cbam_keras.cli.main([*COMMAND, "--output", str(output)]) == 0
-
-
-def test_an_interrupted_command_has_its_page_and_the_line_that_resumes_it(
-    tmp_path,
-):
-    output = tmp_path / "run"
-
-    def stop(count, source):
-        if source.name.endswith("-1.keras"):
-            raise KeyboardInterrupt
-
-    command = [*COMMAND[:-1], "--output", str(output)]
-    with at_files(output, stop):
-        assert cbam_keras.cli.main(command) == 130
-    assert content_of(output)["command"].split() == ["cbam-keras", *command]
-    assert "results.json" in files(output)
-    assert "report.html" in files(output)

@@ -1,11 +1,8 @@
-"""Real trainings: what they write, and that they resume exactly."""
+"""Which network of a training is kept; real trainings resume exactly."""
 
-import csv
 import dataclasses
 import functools
-import math
 import random
-import statistics
 
 import keras
 import numpy as np
@@ -13,7 +10,8 @@ import pretended
 import pytest
 from folder_checks import Killed, at_files
 from keras import layers
-from training_checks import KEYS, NETWORKS, SMALL, close, linear, numbers
+from networks import linear
+from training_checks import SMALL, close, numbers
 
 from cbam_keras import training
 
@@ -25,45 +23,6 @@ SGD = dataclasses.replace(
 
 LAST_SEED = dataclasses.replace(SMALL, seed=2**32 - 1, class_weight="balanced")
 HALF = dataclasses.replace(SGD, mixed_precision="float16", learning_rate=0.05)
-
-
-@pytest.fixture(scope="module")
-def finished(brighter_digits, tmp_path_factory):
-    """Returns the results of a run of two networks."""
-    output = tmp_path_factory.mktemp("finished") / "run"
-    return training.train(NETWORKS, "mnist5k", SGD, output=output)
-
-
-# What a run writes and returns.
-
-
-def test_the_folder_holds_networks_history_results_and_curves(finished):
-    assert sorted(path.name for path in finished.output.iterdir()) == [
-        *("curves.png", "history.csv", "linear-seed0"),
-        *("resnet-seed0", "results.json", "study.json"),
-    ]
-    curves = (finished.output / "curves.png").read_bytes()
-    assert curves.startswith(b"\x89PNG\r\n\x1a\n")
-    assert [(row["network"], row["epoch"]) for row in finished.history] == [
-        (network, epoch) for network in NETWORKS for epoch in (1, 2, 3)
-    ]
-    with (finished.output / "history.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        row |= {key: float(row[key]) for key in ("epoch", *KEYS, "seconds")}
-    assert rows == finished.history
-
-
-def test_parameters_are_trainable_and_seconds_leave_out_the_first_epoch(
-    finished,
-):
-    trainable = sum(
-        math.prod(w.shape) for w in NETWORKS["resnet"]().trainable_weights
-    )
-    assert [run.parameters for run in finished.runs] == [170, trainable]
-    seconds = [row["seconds"] for row in finished.history[:3]]
-    assert all(second > 0 for second in seconds)
-    assert finished.runs[0].seconds_per_epoch == statistics.median(seconds[1:])
 
 
 @pytest.mark.parametrize(

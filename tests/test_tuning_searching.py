@@ -10,9 +10,7 @@ import networks
 import numpy as np
 import pytest
 import tuning_checks
-from data_checks import arrays
 from keras import layers
-from own_spaces import Space
 from tuning_checks import TWO, search
 
 from cbam_keras import data, study, tuning
@@ -263,22 +261,3 @@ def test_trials_that_fail_are_recorded_and_end_nothing(quick, tmp_path):
         assert trial.val_accuracy is None
         assert type(error).__name__ in trained[trial.number - 1]["traceback"]
     assert "2 finished, 2 error, " in str(found)
-
-
-# The workers of a study are those of a search: test_study_workers.py.
-@pytest.mark.exhaustive
-@pytest.mark.slow
-def test_processes_train_the_trials_of_this_process(tmp_path):
-    search = tuning.Search(
-        Space(tuning_checks.mlp),
-        arrays(per_class=20, classes=10, shape=(28, 28, 1)),
-        tuning_checks.TWO,
-        max_trials=3,
-        confirm=1,
-    )
-    shared = study.run(search, tmp_path / "shared", workers=2)
-    alone = study.run(search, tmp_path / "alone")
-    for one, other in zip(shared.trials, alone.trials, strict=True):
-        assert (one.variant, one.status) == (other.variant, other.status)
-        assert one.val_loss == pytest.approx(other.val_loss, abs=1e-5)
-    assert len(shared.confirmation) == len(alone.confirmation)

@@ -16,7 +16,6 @@ from cbam_keras.study.plans.training import Recipe
 # 70 training images: two steps per epoch.
 ONE = Recipe(epochs=1, batch_size=35)
 TWO = Recipe(epochs=2, batch_size=35)
-THREE = Recipe(epochs=3, batch_size=35)
 
 
 def mlp(hp):
