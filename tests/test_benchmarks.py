@@ -1,4 +1,4 @@
-"""Benchmarks compare equal computations, and run; their stored tables."""
+"""Benchmarks compare equal computations; their stored tables."""
 
 import numpy as np
 import pytest

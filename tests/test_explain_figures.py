@@ -51,8 +51,6 @@ def test_labels_classes_and_probabilities_stand_below():
     figure.draw_without_rendering()
 
 
-# What cannot be drawn is refused.
-
 # Attention maps.
 
 

@@ -1,4 +1,4 @@
-"""From end to end: arrays through every study, a network until it is seen."""
+"""From end to end: a network gets attention, is trained, saved and seen."""
 
 import keras
 import numpy as np
