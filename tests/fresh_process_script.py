@@ -62,6 +62,7 @@ def save(folder):
 
 
 def load(folder):
+    importlib.import_module("cbam_keras")
     saver = (folder / "backend").read_text()
     backend = keras.backend.backend()
     # Keras saves PyTorch's own optimizer class, which trains nowhere else.
