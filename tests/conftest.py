@@ -4,7 +4,6 @@ import collections
 import functools
 import importlib.util
 import os
-import shutil
 
 # Read when TensorFlow is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -130,21 +129,6 @@ def clean_keras():
     keras.utils.clear_session(free_memory=False)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """A headless Chromium, driven by playwright."""
-    api = pytest.importorskip("playwright.sync_api", reason="drives a browser")
-    file = shutil.which("chromium") or shutil.which("google-chrome")
-    if file is None:
-        pytest.skip("no Chromium is installed")
-    with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(
-            executable_path=file, args=["--no-sandbox"]
-        )
-        yield found
-        found.close()
-
-
 @pytest.fixture
 def float64():
     """Lets the backend compute in float64, which JAX must enable."""
@@ -208,6 +192,16 @@ def quick(monkeypatch):
 
     pretended.install(monkeypatch)
     return monkeypatch
+
+
+@pytest.fixture(scope="module")
+def eagerly():
+    """Compiles no training, but under JAX, where that takes longer."""
+    always = property(lambda model: True, lambda model, value: None)
+    with pytest.MonkeyPatch.context() as patch:
+        if keras.backend.backend() != "jax":
+            patch.setattr(keras.Model, "run_eagerly", always)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,6 @@ LAYERS = [
 ]
 every_layer = pytest.mark.parametrize("layer_class", LAYERS)
 
-# The layers with `identity_init`.
-TRAINABLE = [layer for layer in LAYERS if layer is not cbam_keras.SimAM]
-
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 
 

@@ -11,7 +11,7 @@ from layer_checks import assert_close, random_input, to_numpy
 from test_models_unet import encoder
 
 import cbam_keras
-from cbam_keras import explain, insert_attention, insertion, models
+from cbam_keras import explain, insertion, models
 from cbam_keras.layers import Attention, AttentionGate
 
 STORED = checks.stored("attention_gate")[0]
@@ -97,32 +97,3 @@ def test_signals_and_volumes_of_unknown_sizes_and_stages(shape):
     assert model.predict(x, verbose=0).shape == x.shape
     gates = [x.name for x in model.layers if isinstance(x, AttentionGate)]
     assert gates == ["decoder_stage1_skip_attention"]
-
-
-def test_half_precision_identity_and_config():
-    layer = AttentionGate(2, subsampling=1, identity_init=True, dtype="float16")
-    gating, skip = random_input((2, 3, 3, 5)), random_input((2, 6, 5, 4))
-    checks.built(layer, [gating.shape, skip.shape])
-    copy = AttentionGate.from_config(layer.get_config())
-    assert copy.get_config() == layer.get_config()
-    # The hidden features exceed what float16 can hold.
-    assert np.isfinite(to_numpy(layer(6e4 * np.sign(gating), skip))).all()
-    assert_close(copy.attention_map(gating, skip), np.ones((2, 6, 5, 1)))
-
-
-SMALL, LARGE = np.ones((1, 4, 4, 2)), np.ones((1, 8, 7, 3))
-
-
-@pytest.mark.parametrize(
-    "call, message",
-    [
-        (lambda: AttentionGate()(LARGE, SMALL), "Are they swapped"),
-        (lambda: AttentionGate()(LARGE), "takes two tensors"),
-        (lambda: AttentionGate()(SMALL[0], LARGE), "of the same rank"),
-        (lambda: unet(attention="gate"), 'skip_attention="gate"'),
-        (lambda: insert_attention(encoder(), "gate"), 'skip_attention="gate"'),
-    ],
-)
-def test_errors_say_what_it_takes_and_where_it_goes(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

@@ -3,7 +3,6 @@
 import errno
 import importlib
 import os
-import platform
 import shlex
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from test_packaging import PROJECT
 
 import cbam_keras
 from _cbam_keras_command.parser import build_parser
-from _cbam_keras_command.quiet import LEVEL, import_quietly, way_to_install
+from _cbam_keras_command.quiet import way_to_install
 from cbam_keras import cli
 from cbam_keras._terminal import say
 from cbam_keras.cli.command import HANDLERS
@@ -210,18 +209,8 @@ def test_what_a_terminal_lacks_ends_no_run(ending, encoding, shown):
 # As a process.
 
 
-def test_the_module_and_the_script_run_the_command():
-    done = subprocess.run(
-        [sys.executable, "-m", "cbam_keras", "train", "--model", "resnet19"],
-        capture_output=True,
-        text=True,
-        # TensorFlow logs lines before it reads its level.
-        env={**os.environ, LEVEL: "1"},
-    )
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("cbam-keras train: error: ")
-    assert line.endswith("Received: model='resnet19'")
+def test_the_script_is_the_command():
+    """What a whole process prints is in test_study_interrupts.py."""
     module, _, function = PROJECT["scripts"]["cbam-keras"].partition(":")
     assert hasattr(importlib.import_module(module), function)
 
@@ -243,15 +232,3 @@ def test_a_missing_backend_is_said_in_one_sentence(command, tmp_path):
     assert done.returncode == 2
     unknown = ValueError("Unable to import backend : theano")
     assert way_to_install(unknown).endswith("to one of tensorflow, jax, torch")
-
-
-@pytest.mark.skipif(
-    platform.machine() not in ("x86_64", "AMD64"), reason="oneDNN is for x86"
-)
-@pytest.mark.parametrize("given", [None, "0"])
-def test_the_command_turns_on_what_convolves_faster(monkeypatch, given):
-    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
-    if given is not None:
-        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
-    import_quietly()
-    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == (given or "1")

@@ -24,7 +24,6 @@ from cbam_keras import (
     load_torch_weights,
 )
 from cbam_keras.convert import Report, matching
-from cbam_keras.layers import AttentionGate
 
 # The names of timm's squeeze-and-excitation.
 SE = {
@@ -83,11 +82,6 @@ MISFITS = {
         lambda: slot_values(built(CoordinateAttention())),
         'Missing (2): "coordinate_attention/excite2_kernel" (16, 8), "coordi',
     ),
-    "a checkpoint without weights": (
-        tiny_network,
-        lambda: {"epoch": 3, "optimizer": {"lr": 0.1}},
-        'a mapping with the keys "epoch", "optimizer"',
-    ),
 }
 
 
@@ -98,20 +92,6 @@ def test_what_does_not_fit_is_explained(case):
     is_built = target.built
     assert expected in error_of(target, weights()) + "\n"
     assert target.built == is_built
-
-
-@pytest.mark.parametrize(
-    "target, source, message",
-    [
-        (keras.layers.Dense(2), {}, "`model_or_layer` must be a network"),
-        (AttentionGate(), {}, "or one of CBAM, .* <AttentionGate "),
-        (CBAM(), 3, "`source` must be the path of a checkpoint or a mapp"),
-    ],
-    ids=["target", "no counterpart", "source"],
-)
-def test_arguments_of_a_wrong_kind(target, source, message):
-    with pytest.raises(TypeError, match=message):
-        load_torch_weights(target, source)
 
 
 def test_a_classifier_may_be_unused_where_there_is_none():
@@ -189,16 +169,6 @@ DIFFERENCES = {
         slot_values,
         "identity_init=True, combine='add', unlike .*"
         r"with identity_init=False, combine='multiply'\.",
-    ),
-    "the authors' coordinate attention": (
-        lambda: CoordinateAttention(identity_init=True),
-        lambda target: stored("official_coordinate_c32")[1],
-        r"Build it with identity_init=False\.",
-    ),
-    "a gate by its name": (
-        lambda: tiny_network("eca"),
-        slot_values,
-        '"stage1_block1_attention" has identity_init=True, unlike',
     ),
     "other pools than those of timm": (
         lambda: tiny_network(ChannelAttention),

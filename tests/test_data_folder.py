@@ -201,12 +201,3 @@ def test_resizing_equals_pillows(tmp_path, size, box):
         for x in written.values()
     }
     assert set.union(*(as_set(images) for images, _ in loaded)) == expected
-
-
-@both_sources
-def test_images_of_the_right_size_are_left_alone(tmp_path):
-    # From 128 pixels on, others would lose their margin.
-    written = write_folder(tmp_path, per_class=3, size=(130, 130))
-    images = data.load(tmp_path, image_size=130)
-    found = joined(epoch(images.train))[0].astype("uint8")
-    assert as_set(found) < as_set(written.values())

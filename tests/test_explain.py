@@ -1,4 +1,4 @@
-"""Class probabilities, and the feature map explained."""
+"""Class probabilities, the feature map explained, and its axes."""
 
 import functools
 
@@ -6,13 +6,16 @@ import keras
 import numpy as np
 import pytest
 from explain_checks import (
+    POOLS,
+    WEIGHTS,
     dense_head,
     images,
     linear_network,
     model_ending_in,
+    normalized,
 )
-from insertion_checks import conv, network, vary
-from keras import layers
+from insertion_checks import conv, head, network, vary
+from keras import layers, ops
 from layer_checks import to_numpy
 
 from cbam_keras import explain
@@ -111,3 +114,86 @@ def test_the_last_feature_map_is_explained(body):
     np.testing.assert_array_equal(heat, explain.grad_cam(model, x, 1, "last"))
     other = explain.grad_cam(model, x, 1, "first")
     assert np.abs(heat - other).max() > 0.01
+
+
+@pytest.mark.parametrize("scale, offset", [(1 / 255, 0), (1 / 127.5, -1)])
+# NumPy warns when Keras converts tensors of PyTorch.
+@pytest.mark.filterwarnings("ignore:__array__ implementation")
+def test_the_range_of_models_that_scale_is_checked(scale, offset):
+    inputs = keras.Input((8, 8, 3))
+    x = keras.Sequential([layers.RandomFlip("horizontal")])(inputs)
+    within = keras.Sequential([layers.Rescaling(scale, offset)])
+    model = keras.Model(inputs, head(conv(4, "conv")(within(x))))
+    function = explain.class_probabilities
+    bytes_ = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), "uint8")
+    function(model, bytes_)
+    function(model, bytes_.astype("float32"))
+    for wrong in (bytes_ - 127.0, 255.0 * bytes_):
+        with pytest.raises(ValueError, match=r"\[0, 255\].*scales itself"):
+            function(model, wrong)
+    with pytest.warns(UserWarning, match="rescale them before"):
+        function(model, bytes_ / 255)
+
+
+# Axes that a model permutes, adds or flattens.
+
+
+MOVES = {
+    "transpose": lambda x: ops.transpose(x, (0, 2, 3, 1)),
+    "moveaxis": lambda x: ops.moveaxis(x, 1, -1),
+    "swapaxes": lambda x: ops.swapaxes(ops.swapaxes(x, 1, 2), 2, 3),
+    "sides swapped": layers.Permute((3, 2, 1)),
+}
+
+
+@pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
+def test_channels_moved_within_the_model_leave_the_positions(move):
+    inputs = keras.Input((2, 6, 4))
+    body = keras.Sequential(
+        [
+            layers.Dense(3, use_bias=False, name="features"),
+            layers.GlobalAveragePooling2D(data_format="channels_last"),
+        ]
+    )
+    model = keras.Model(inputs, body(move(inputs)))
+    model.set_weights([WEIGHTS])
+    x = images(3, 2, 6, 4)
+    heat = explain.grad_cam(model, x, 1)
+    expected = normalized(np.einsum("bchw,c->bhw", x, WEIGHTS[:, 1]))
+    np.testing.assert_allclose(heat, expected, atol=1e-5)
+
+
+def _tokens(x):
+    """The positions in one axis, and in two again."""
+    x = layers.Dense(3)(layers.Reshape((24, 3))(conv(3, "conv")(x)))
+    return layers.Reshape((6, 4, 3))(x)
+
+
+def _frames(x):
+    frame = keras.Sequential([keras.Input(x.shape[2:]), conv(3, "conv")])
+    x = layers.TimeDistributed(frame, name="frames")(x)
+    return layers.TimeDistributed(conv(3, "conv"))(x)
+
+
+BODIES = {
+    "reshaped": ((6, 4), lambda x: conv(3, "f")(layers.Reshape((6, 4, 1))(x))),
+    "indexed": ((6, 4), lambda x: conv(3, "f")(x[..., None])),
+    "tokens": ((6, 4, 2), _tokens),
+    "frames": ((5, 6, 4, 2), _frames),
+}
+
+
+def check_heat(inputs, features, x):
+    """Checks the heat of a linear classifier of pooled features."""
+    head = layers.Dense(2, use_bias=False)
+    outputs = head(POOLS[len(features.shape) - 2]()(features))
+    heat = explain.grad_cam(vary(keras.Model(inputs, outputs)), x, 1)
+    values = to_numpy(keras.Model(inputs, features)(x))
+    expected = normalized(values @ to_numpy(head.kernel)[:, 1])
+    np.testing.assert_allclose(heat, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape, body", BODIES.values(), ids=BODIES)
+def test_features_keep_the_positions_of_the_input(shape, body):
+    inputs = keras.Input(shape)
+    check_heat(inputs, body(inputs), images(2, *shape))

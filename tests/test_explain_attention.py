@@ -173,15 +173,3 @@ def test_wrapped_layers_may_be_in_others():
     ):
         *_, pair = explain.attention_maps(layer, features).values()
         assert_all_close([channel[:, 1, 2], spatial[:, 1, 2]], pair, 1e-5)
-
-
-def test_maps_that_a_model_gives_itself_are_not_counted_twice():
-    inputs = keras.Input((8, 8, 4))
-    gate = CBAM(2, 3, name="gate")
-    outputs, maps = gate(inputs, return_attention_maps=True)
-    model = keras.Model(inputs, [*maps, outputs])
-    x = images(2, 8, 8, 4)
-    ((name, (channel, _)),) = explain.attention_maps(model, x).items()
-    assert name == "gate"
-    expected = to_numpy(model(x)[0]).reshape(channel.shape)
-    assert_close(channel, expected, 1e-6)

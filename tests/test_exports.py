@@ -10,7 +10,7 @@ import pytest
 from keras import layers
 from layer_checks import LAYERS, randomize
 
-from cbam_keras import CBAM, TripletAttention, models
+from cbam_keras import CBAM, TripletAttention
 
 BACKEND = keras.backend.backend()
 
@@ -69,7 +69,15 @@ AVAILABLE = {
     "torch": ["onnx", "openvino", "torch"],
 }[BACKEND]
 ONNX_WRITER = {"tensorflow": "tf2onnx", "torch": "onnxscript"}
-every_format = pytest.mark.parametrize("format", AVAILABLE)
+# The others take the same way, or long.
+USUAL = ["onnx", "litert"] if BACKEND == "tensorflow" else []
+every_format = pytest.mark.parametrize(
+    "format",
+    [
+        pytest.param(x, marks=[pytest.mark.exhaustive] * (x not in USUAL))
+        for x in AVAILABLE
+    ],
+)
 
 
 def export(model, format, folder):
@@ -132,6 +140,7 @@ def test_every_layer_computes_the_same_in_the_runtime(format, tmp_path):
     assert_runtime_agrees(network(), format, tmp_path, (5, 12, 12, 3))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(
     BACKEND == "jax", reason="needs a known size under the backend jax"
 )
@@ -154,19 +163,3 @@ def test_an_export_leaves_the_next_one_whole(tmp_path):
     model(np.zeros((1, 8, 8, 3), "float32"))
     paths = [export(model, x, tmp_path) for x in ("onnx", "litert")]
     assert all(pathlib.Path(path).exists() for path in paths)
-
-
-@pytest.mark.exhaustive
-@every_format
-def test_a_unet_computes_the_same_in_the_runtime(format, tmp_path):
-    encoder = models.MobileNetV2(
-        include_top=False, input_shape=(32, 32, 3), alpha=0.35
-    )
-    model = models.UNet(
-        encoder,
-        3,
-        attention="cbam",
-        decoder_widths=(32, 24, 16, 12, 8),
-        classifier_activation=None,
-    )
-    assert_runtime_agrees(model, format, tmp_path, (3, 32, 32, 3))

@@ -3,14 +3,9 @@
 import ast
 import functools
 import graphlib
-import json
 import pathlib
 import re
-import subprocess
 import sys
-
-import keras
-import pytest
 
 import cbam_keras
 
@@ -128,32 +123,6 @@ def test_private_parts_of_libraries_are_named_in_two_files():
         if re.search(private, path.read_text())
     }
     assert named == {"layers/_fused/private.py", "study/running/memory.py"}
-
-
-LOADING = f"""
-import json, sys
-import keras
-before = set(sys.modules)
-import cbam_keras
-more = sorted({{*sys.modules}} - before)
-from cbam_keras import {", ".join((*LIBRARY, *LABORATORY))}
-print(json.dumps([more, "tensorflow" in sys.modules]))
-"""
-
-
-@pytest.mark.every_backend
-def test_importing_the_package_loads_nothing_more_than_keras_does():
-    done = subprocess.run(
-        [sys.executable, "-c", LOADING], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    more, has_tensorflow = json.loads(done.stdout.splitlines()[-1])
-    roots = {name.split(".")[0] for name in more} - set(sys.stdlib_module_names)
-    assert roots - {"_cbam_keras_command"} == {"cbam_keras"}
-    loaded = {folder(name) for name in more if name.startswith("cbam_keras.")}
-    assert loaded.isdisjoint(LABORATORY)
-    # Nor does what trains import it under other backends.
-    assert has_tensorflow == (keras.backend.backend() == "tensorflow")
 
 
 # Its public names.

@@ -1,4 +1,4 @@
-"""Predictions after insertion, and what a dry run says of it."""
+"""Predictions and weights after insertion, and what a dry run says of it."""
 
 import re
 
@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 from insertion_checks import (
-    Subclassed,
     assert_holds_all_of,
     assert_predicts_the_same,
     attention_of,
+    contents,
     conv,
     data_for,
     layers_in_a_list,
@@ -29,9 +29,9 @@ from insertion_checks import (
     wrapped,
 )
 from keras import layers, ops
-from layer_checks import randomize, to_numpy, weights_of
+from layer_checks import random_input, randomize, to_numpy, weights_of
 
-from cbam_keras import CBAM
+from cbam_keras import CBAM, freeze_batch_norm
 from cbam_keras.insertion import Place, Places, insert_attention
 
 # Networks, and the places where attention goes by default.
@@ -123,49 +123,6 @@ def test_a_gate_of_ones_own_needs_only_a_call(kind):
     assert_predicts_the_same(new, old, data_for(old))
 
 
-def test_a_gate_without_a_config_of_its_own_is_saved(tmp_path):
-    new = insert_attention(vary(small()), BuiltGate, identity=False)
-    new.save(tmp_path / "net.keras")
-    names = {"BuiltGate": BuiltGate}
-    loaded = keras.saving.load_model(tmp_path / "net.keras", names)
-    assert_predicts_the_same(loaded, new, data_for(new))
-
-
-def test_a_subclassed_network_takes_attention_by_its_call():
-    own, inputs = Subclassed(), keras.Input((8, 8, 3))
-    model = vary(keras.Model(inputs, own.call(inputs)))
-    new = insert_attention(model)
-    assert len(attention_of(new)) == 1
-    x = data_for(model)
-    np.testing.assert_array_equal(predictions(new, x)[0], to_numpy(own(x)))
-    # Once it was called, its graph is traced.
-    np.testing.assert_array_equal(
-        predictions(insert_attention(own), x)[0], to_numpy(own(x))
-    )
-
-
-class Scaled(Subclassed):
-    def build(self, input_shape):
-        self.scale = self.add_weight((), name="scale")
-
-    def call(self, inputs):
-        return super().call(inputs * self.scale)
-
-
-class Branching(Subclassed):
-    def call(self, inputs):
-        return super().call(inputs if float(ops.sum(inputs)) > 0 else -inputs)
-
-
-@pytest.mark.parametrize("kind", [Scaled, Branching, Subclassed])
-def test_a_subclassed_network_that_cannot_be_traced_is_refused(kind):
-    model = kind()
-    if kind is not Subclassed:
-        model(np.ones((1, 8, 8, 3), "float32"))
-    with pytest.raises(ValueError, match=r"keras.Model\(inputs, model.call\("):
-        insert_attention(model)
-
-
 class Transposed(layers.Layer):
     def call(self, inputs):
         return ops.transpose(inputs, (0, 2, 3, 1))
@@ -218,12 +175,6 @@ def test_attention_is_of_channels_wherever_they_are(data_format, body, default):
     (layer,) = attention_of(insert_attention(model, after="moved"))
     assert layer.data_format == data_format
     assert layer.channel_attention.excite_bias.shape == (4,)
-
-
-def test_a_precision_of_its_own_is_kept():
-    new = insert_attention(small(), CBAM(4, dtype="mixed_bfloat16"))
-    layer = new.get_layer("block_bn2_attention")
-    assert (layer.compute_dtype, layer.identity_init) == ("bfloat16", True)
 
 
 def unet(nested):
@@ -309,3 +260,82 @@ def test_dry_run_lists_the_places_and_changes_nothing():
     assert re.search(rf"{second} .*\(None, 4, 4, 32\) .*{two}", text)
     for found, expected in zip(weights_of(old), values, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+# Weights, state and frozen layers.
+
+
+def step(model, x, seed=3):
+    """Trains for one step on random targets."""
+    rng = np.random.default_rng(seed)
+    y = rng.normal(size=(len(x), *model.output.shape[1:]))
+    model.compile(keras.optimizers.SGD(0.01), loss="mse")
+    model.fit(x, y.astype("float32"), batch_size=len(x), verbose=0)
+
+
+@pytest.mark.parametrize("build", [nested_twice, layers_in_a_list])
+def test_training_changes_all_of_the_new_model_and_nothing_of_the_old(build):
+    old = vary(build())
+    x = data_for(old)
+    before = predictions(old, x)
+    values = weights_of(old)
+    new = insert_attention(old, CBAM)
+    trainable = [to_numpy(v) for v in new.trainable_variables]
+    step(new, x)
+    # The first factor of a gate waits for the last, which starts at zero.
+    owners = [v.path.rsplit("/", 1)[0] for v in new.trainable_variables]
+    assert set(owners) == {
+        owner
+        for owner, variable, value in zip(
+            owners, new.trainable_variables, trainable, strict=True
+        )
+        if not np.array_equal(to_numpy(variable), value)
+    }
+    for found, expected in zip(weights_of(old), values, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(predictions(old, x), before)
+
+
+@pytest.mark.parametrize(
+    "build, parts",
+    [
+        (nested_twice, lambda model: [model]),
+        (nested_twice, lambda model: [model.get_layer("outer")]),
+        (nested_twice, lambda model: [model.get_layer("stem_conv").kernel]),
+        (layers_in_a_list, lambda model: model.get_layer("blocks").steps[:2]),
+    ],
+    ids=["all", "nested model", "variable", "inside a layer"],
+)
+def test_frozen_stays_frozen_and_attention_trains(build, parts):
+    old = vary(build())
+    for part in parts(old):
+        part.trainable = False
+    new = insert_attention(old, CBAM)
+    found = contents(new.trainable_variables)
+    for gate in attention_of(new):
+        assert all(variable.trainable for variable in gate.variables)
+        found -= contents(gate.variables)
+    assert found == contents(old.trainable_variables)
+
+
+def test_averages_of_a_nested_backbone_do_not_change():
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3)(image)
+    x = layers.BatchNormalization(name="inner")(x)
+    x = CBAM(2, spatial_batch_norm=True, name="gate")(x)
+    backbone = keras.Model(image, x, name="backbone")
+    inputs = keras.Input((8, 8, 3))
+    x = layers.BatchNormalization(name="outer")(inputs)
+    x = layers.GlobalAveragePooling2D()(backbone(x))
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    model.trainable = False
+    model.trainable = True
+    assert freeze_batch_norm(model) == 2
+    model.compile("sgd", loss="mse")
+    gate = backbone.get_layer("gate").spatial_attention.batch_norm
+    norms = [model.get_layer("outer"), backbone.get_layer("inner"), gate]
+    before = [to_numpy(layer.moving_mean).copy() for layer in norms]
+    model.fit(random_input((8, 8, 8, 3)), np.zeros((8, 2)), verbose=0)
+    after = [to_numpy(layer.moving_mean) for layer in norms]
+    same = [np.array_equal(*pair) for pair in zip(before, after, strict=True)]
+    assert same == [True, True, False]

@@ -1,14 +1,23 @@
-"""Attention in the place of gates that a network has."""
+"""Gates of a network: others in their place, or none."""
 
 import re
 
+import insertion_checks as checks
 import keras
 import numpy as np
 import pytest
-from insertion_checks import conv, data_for, head, predictions, vary
+from insertion_checks import (
+    attention_of,
+    conv,
+    data_for,
+    head,
+    predictions,
+    vary,
+)
 from keras import layers
+from layer_checks import weights_of
 
-from cbam_keras import _graph, insert_attention
+from cbam_keras import _graph, insert_attention, insertion
 from cbam_keras.insertion import remove_attention
 from cbam_keras.layers import (
     CBAM,
@@ -56,12 +65,10 @@ ALL = {
     "instead_of, names",
     [
         ("se", ["stem_se", "body/inner_se", "late_se"]),
-        ("last", ["last"]),
-        ("(stem|inner)_se", ["stem_se", "body/inner_se"]),
-        (re.compile("^late"), ["late_se"]),
+        (re.compile("(stem|late)_se"), ["stem_se", "late_se"]),
         (["cbam", "body/inner_se"], ["body/inner_se", "last"]),
     ],
-    ids=["kind", "name", "pattern", "compiled", "list"],
+    ids=["kind", "pattern", "names"],
 )
 def test_gates_are_replaced_by_kind_name_or_pattern(instead_of, names):
     old = network()
@@ -96,21 +103,61 @@ def test_places_are_listed_by_a_dry_run():
     assert [x.attention for x in places] == ["late_se", "inner_se"]
 
 
+# Attention is taken out of networks again.
+
+
+@pytest.mark.parametrize("attention", ["cbam", "gc", "coordinate"])
+@pytest.mark.parametrize("build", ["nested_twice", "wrapped", "siamese"])
+def test_what_was_inserted_is_taken_out_again(build, attention):
+    model = vary(getattr(checks, build)())
+    inserted = insertion.insert_attention(model, attention)
+    for layer in attention_of(inserted):
+        vary(layer)
+    before = weights_of(inserted)
+    plain = remove_attention(inserted)
+    names = [[x.name for x in _graph.layers_within(y)] for y in (plain, model)]
+    assert names[0] == names[1]
+    for values in zip(weights_of(plain), weights_of(model), strict=True):
+        np.testing.assert_array_equal(*values)
+    checks.assert_predicts_the_same(plain, model, data_for(model))
+    for values in zip(before, weights_of(inserted), strict=True):
+        np.testing.assert_array_equal(*values)
+
+
+def several():
+    """Returns a classifier with two gates of CBAM and one of another kind."""
+
+    def body(x):
+        x = CBAM(2, 3, name="first")(checks.stem(x))
+        return SqueezeExcite(name="second")(CBAM(2, 3, name="third")(x))
+
+    return vary(checks.network(body))
+
+
 @pytest.mark.parametrize(
-    "options, message",
+    "gates, names",
     [
-        ({"after": "stem"}, "`after` must be None"),
-        ({"instead_of": "bam"}, r'"late_se" \(se\), "last" \(cbam\)'),
-        ({"instead_of": ["bam"]}, r'"body/inner_se" \(se\).*\[.bam.\]'),
+        (None, []),
+        ("second", ["first", "third"]),
+        (["first", "second"], ["third"]),
+        ([], ["first", "second", "third"]),
     ],
 )
-def test_what_finds_no_gate_is_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        insert_attention(network(), **{"instead_of": "se", **options})
+def test_gates_are_chosen_by_names(gates, names):
+    rest = remove_attention(several(), gates)
+    found = [layer.name for layer in attention_of(rest)]
+    assert sorted(found) == names
 
 
-def test_a_network_without_gates_is_refused():
-    image = keras.Input((8, 8, 3))
-    model = keras.Model(image, head(conv(8, "stem")(image)))
-    with pytest.raises(ValueError, match="it has none"):
-        insert_attention(model, instead_of="se")
+def test_a_gate_with_a_mask_is_taken_out():
+    inputs = keras.Input((6, 4))
+    x = layers.Dense(8, name="first")(layers.Masking()(inputs))
+    x = SqueezeExcite(name="gate", identity_init=True)(x)
+    outputs = layers.Dense(5)(layers.GlobalAveragePooling1D()(x))
+    model = keras.Model(inputs, outputs)
+    for layer in model.layers:
+        if layer.name != "gate":
+            vary(layer)
+    rest = remove_attention(model)
+    assert not attention_of(rest)
+    checks.assert_predicts_the_same(rest, model, data_for(model))

@@ -11,7 +11,6 @@ from layer_checks import (
     FAST,
     LAYERS,
     Doubled,
-    DoubledGate,
     Halved,
     arguments_of,
     assert_all_close,
@@ -98,30 +97,6 @@ def model_of_variants(shape, variants=VARIANTS, **options):
     )
 
 
-@every_backend
-@every_layer
-@pytest.mark.filterwarnings(
-    # The test trains from a generator, also what has no weights.
-    "ignore:`shuffle=True` was passed:UserWarning",
-    "ignore:The model does not have any trainable:UserWarning",
-    "ignore:__array__ implementation:DeprecationWarning",
-)
-def test_the_layer_test_of_keras_passes(layer_class):
-    # Keras exports it nowhere.
-    testing = pytest.importorskip("keras.src.testing")
-    layer = built(layer_class(), SHAPE)
-    testing.TestCase().run_layer_test(
-        layer_class,
-        init_kwargs={},
-        input_shape=SHAPE,
-        expected_output_shape=SHAPE,
-        expected_num_trainable_weights=len(layer.trainable_weights),
-        expected_num_non_trainable_weights=len(layer.non_trainable_weights),
-        expected_num_losses=0,
-        supports_masking=True,
-    )
-
-
 @every_variant
 def test_config_survives_use_and_gives_an_equal_layer(variant):
     layer = make(variant)
@@ -176,9 +151,9 @@ def test_height_and_width_may_be_unknown():
     for found in model.output.values():
         assert found.shape == (None, None, None, 16)
     for shape in ((2, 5, 4, 16), SHAPE):
-        for found in model.predict(random_input(shape), verbose=0).values():
+        for found in model(random_input(shape)).values():
             assert found.shape == shape
-            assert np.isfinite(found).all()
+            assert np.isfinite(to_numpy(found)).all()
 
 
 @every_layer_and_backend
@@ -287,16 +262,6 @@ def test_maps_of_derived_layers():
     assert_close(layer(x), product, rtol=1e-4)
     with pytest.raises(TypeError, match="return_attention_maps"):
         layer(x, return_attention_maps=True)
-
-
-def test_a_call_of_a_gate_counts_where_maps_are_returned():
-    layer, x = CBAM(4), random_input()
-    layer.channel_attention = DoubledGate(4)
-    built(layer)
-    outputs, (channel, _) = layer(x, return_attention_maps=True)
-    assert_close(outputs, layer(x), rtol=1e-5)
-    gate_map = layer.channel_attention.attention_map(x)
-    assert_close(channel, 2 * to_numpy(gate_map), rtol=1e-6)
 
 
 @every_layer
@@ -420,7 +385,7 @@ def test_identity_init_trains_away_from_the_identity():
     # Positive features and kernels: no hidden unit is dead from the start.
     model = model_of_variants(
         SHAPE[1:],
-        TRAINABLE,
+        [name for name in TRAINABLE if name[0].isupper()],
         identity_init=True,
         kernel_initializer=keras.initializers.RandomUniform(0.5, 1.5, seed=1),
     )

@@ -1,4 +1,4 @@
-"""Every argument of every layer has an effect, and bad values are errors."""
+"""Every argument of every layer has an effect, and is in its files."""
 
 import functools
 
@@ -9,6 +9,7 @@ from keras import ops
 from layer_checks import (
     LAYERS,
     arguments_of,
+    model_of,
     output,
     random_input,
     to_numpy,
@@ -22,7 +23,6 @@ from cbam_keras import (
     CoordinateAttention,
     EfficientChannelAttention,
     GlobalContext,
-    SimAM,
     SpatialAttention,
     SqueezeExcite,
     TripletAttention,
@@ -114,48 +114,6 @@ def test_every_argument_changes_something(layer_class, argument):
     )
 
 
-@pytest.mark.parametrize(
-    "layer_class, argument, value, error",
-    [
-        (ChannelAttention, "reduction_ratio", 0, ValueError),
-        # Features that belong into a call of the layer.
-        (CBAM, "reduction_ratio", np.ones((7, 5, 16)), ValueError),
-        (CBAM, "reduction_ratio", 16.0, ValueError),
-        (SpatialAttention, "kernel_size", 4, ValueError),
-        (CBAM, "kernel_size", (7, 7), ValueError),
-        (SpatialAttention, "batch_norm_momentum", 1, ValueError),
-        (SpatialAttention, "batch_norm_momentum", "0.9", ValueError),
-        (ChannelAttention, "pool_types", (), ValueError),
-        (SpatialAttention, "pool_types", ("avg", "avg"), ValueError),
-        (CBAM, "channel_pool_types", ("avg", "conv"), ValueError),
-        (CBAM, "order", "spatial_frist", ValueError),
-        (CBAM, "data_format", "NHWC", ValueError),
-        (SimAM, "regularization", 0, ValueError),
-        (ChannelAttention, "use_bias", 1, TypeError),
-        (CBAM, "identity_init", "yes", TypeError),
-    ],
-)
-def test_bad_values_are_refused_at_once(layer_class, argument, value, error):
-    with pytest.raises(error, match=f"`{argument}` must be .*Received: "):
-        layer_class(**{argument: value})
-
-
-@pytest.mark.parametrize(
-    "activation, cause",
-    [
-        ("tanh", "is 0.0 at 0"),
-        ("softmax", "is not elementwise"),
-        ("glu", "is not elementwise"),
-        (keras.layers.Softmax(axis=0), "is not elementwise"),
-        (lambda x: 0.5 + x * ops.mean(x), "is not elementwise"),
-    ],
-    ids=["tanh", "softmax", "glu", "layer", "mean"],
-)
-def test_a_gate_that_cannot_be_the_identity_is_refused(activation, cause):
-    with pytest.raises(ValueError, match=f"power of two.*which {cause}"):
-        CBAM(identity_init=True, gate_activation=activation)
-
-
 def test_a_gate_of_any_elementwise_activation_can_be_the_identity():
     x = random_input()
     for activation in (
@@ -165,25 +123,6 @@ def test_a_gate_of_any_elementwise_activation_can_be_the_identity():
     ):
         layer = CBAM(4, identity_init=True, gate_activation=activation)
         np.testing.assert_array_equal(output(layer, x), x)
-
-
-@pytest.mark.parametrize(
-    "layer_class, shape, message",
-    [
-        (CBAM, (16,), "rank 3, 4 or 5.*Received"),
-        (ChannelAttention, (), "rank 2, 3, 4 or 5.*Received"),
-        (CoordinateAttention, (7, 16), "rank 4 or 5: .*Received"),
-        (TripletAttention, (7, 16), "rank 4: .*Received"),
-        (
-            SpatialAttention,
-            (7, 5, None),
-            '"gate" needs a known channel axis.*Received',
-        ),
-    ],
-)
-def test_unsuitable_inputs_are_refused(layer_class, shape, message):
-    with pytest.raises(ValueError, match=message):
-        layer_class(name="gate")(keras.Input(shape))
 
 
 @pytest.mark.parametrize(
@@ -213,3 +152,42 @@ def test_a_ratio_that_may_be_channels_is_a_warning_once_a_class(
 def test_usual_ratios_are_no_warning(options, channels, monkeypatch):
     monkeypatch.setattr(attention_layer, "_WARNED", set())
     CBAM(*options).build((2, 5, 5, channels))
+
+
+# Names and variables of saved layers.
+
+
+def test_registered_names_are_those_in_the_files_of_users():
+    names = [keras.saving.get_registered_name(layer) for layer in LAYERS]
+    expected = (
+        "BAM CBAM ChannelAttention CoordinateAttention "
+        "EfficientChannelAttention GlobalContext SCSE SimAM SpatialAttention "
+        "SqueezeExcite TripletAttention"
+    ).split()
+    assert sorted(names) == [f"cbam_keras>{x}" for x in expected]
+
+
+def prelu():
+    activation = keras.layers.PReLU()
+    activation.build((None, 1))
+    return activation
+
+
+@pytest.mark.parametrize(
+    "saved, loading, message",
+    [
+        ({"spatial_batch_norm": True}, {}, "no `batch_norm`.* 4 variables"),
+        ({}, {"spatial_batch_norm": True}, "expected 4 variables"),
+        ({"activation": prelu()}, {}, "no `activation`.* 1 variables"),
+    ],
+    ids=["norm", "no-norm", "activation"],
+)
+def test_weights_of_a_variant_with_other_variables_are_refused(
+    saved, loading, message, tmp_path
+):
+    path = tmp_path / "model.weights.h5"
+    model_of(CBAM(4, 3, **saved)).save_weights(path)
+    with pytest.raises(ValueError, match=message):
+        model_of(CBAM(4, 3, **loading)).load_weights(path)
+    # The file itself is sound.
+    model_of(CBAM(4, 3, **saved)).load_weights(path)

@@ -1,16 +1,13 @@
 """Layers against stored outputs of their authors' code, and of timm's."""
 
-import keras
 import numpy as np
 import pytest
 from layer_checks import (
     FAST,
     assert_close,
-    built,
     call_and_gradients,
     channels_last,
     output,
-    random_input,
     stored,
     to_numpy,
 )
@@ -129,20 +126,3 @@ def test_variant_adds_the_parameters_of_its_code(name):
         added((256, 512, 1024, 2048), (3, 4, 6, 3)),
         added((64, 128, 256, 512), (2, 2, 2, 2)),
     )
-
-
-@pytest.mark.half_precision
-@pytest.mark.parametrize("is_built", [True, False])
-def test_a_new_policy_reaches_the_gates(is_built):
-    x = random_input((2, 5, 4, 8))
-    layer = CBAM(2, 3, order="parallel")
-    half = built(CBAM(2, 3, order="parallel", dtype="mixed_float16"), x.shape)
-    if is_built:
-        layer.build(x.shape)
-    layer.dtype_policy = "mixed_float16"
-    layer(x)
-    layer.set_weights(half.get_weights())
-    y = layer(x)
-    assert keras.backend.standardize_dtype(y.dtype) == "float16"
-    found, expected = (keras.ops.cast(z, "float32") for z in (y, half(x)))
-    np.testing.assert_array_equal(to_numpy(found), to_numpy(expected))

@@ -178,15 +178,6 @@ def test_cbam_equals_numpy(options):
 
 
 @pytest.mark.parametrize(
-    "layer_class, shape",
-    [(ChannelAttention, (2, 16, 1, 1)), (SpatialAttention, (2, 1, 7, 5))],
-)
-def test_maps_are_channels_first_where_the_data_are(layer_class, shape):
-    layer = layer_class(data_format="channels_first")
-    assert layer.attention_map(random_input((2, 16, 7, 5))).shape == shape
-
-
-@pytest.mark.parametrize(
     "channels, hidden", [(64, 4), (24, 2), (23, 1), (40, 3), (1, 1)]
 )
 def test_hidden_width_is_rounded_half_up(channels, hidden):
@@ -204,16 +195,6 @@ def test_lp_gradient_is_finite_on_empty_channels():
     found = gradients(layer, x, random_input(seed=3))
     assert all(np.isfinite(gradient).all() for gradient in found)
     assert all(np.abs(gradient).max() > 0 for gradient in found)
-
-
-def test_kernels_of_one_initializer_differ():
-    layer = ChannelAttention(
-        hidden_units=16, kernel_initializer=keras.initializers.HeNormal()
-    )
-    layer.build((None, 7, 5, 16))
-    assert not np.allclose(
-        to_numpy(layer.squeeze_kernel), to_numpy(layer.excite_kernel)
-    )
 
 
 @pytest.mark.every_backend

@@ -18,11 +18,9 @@ from layer_checks import (
     call_and_gradients,
     fused_calls,
     model_of,
-    output,
     random_input,
     randomize,
     single_operations,
-    to_numpy,
 )
 
 from cbam_keras import CBAM, ChannelAttention, SpatialAttention
@@ -175,24 +173,6 @@ def test_what_the_fast_path_does_not_know_takes_single_operations(make, fused):
     with fused_calls() as calls:
         assert_equals_reference(built(make(), SHAPE), *arrays(), tolerance=1e-6)
     assert len(calls) == fused
-
-
-@every_backend
-@pytest.mark.parametrize(
-    "layer_class, training, dtype",
-    [
-        (CBAM, True, "float64"),
-        (ChannelAttention, None, "int32"),
-        (SpatialAttention, False, "uint8"),
-    ],
-)
-def test_call_takes_arrays_of_any_dtype(layer_class, training, dtype):
-    layer = built(layer_class(), SHAPE)
-    values = np.abs(10 * random_input(SHAPE)).astype(dtype)
-    found = layer.call(values, training=training)
-    expected = output(layer, values.astype("float32"), training=training)
-    assert keras.backend.standardize_dtype(found.dtype) == "float32"
-    np.testing.assert_allclose(to_numpy(found), expected, atol=1e-5)
 
 
 @every_backend

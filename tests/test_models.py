@@ -81,19 +81,6 @@ def test_preprocessing_works_inside_a_model():
     assert_close(model.predict(images, verbose=0), expected, 1e-6)
 
 
-@pytest.mark.parametrize(
-    "images, data_format, message",
-    [
-        (np.zeros((7, 5, 3)), "channels_first", "one RGB image.* axis -3"),
-        (np.zeros((7, 3)), None, "one RGB image or a batch"),
-    ],
-    ids=["axis", "rank"],
-)
-def test_preprocessing_refuses_what_is_no_image(images, data_format, message):
-    with pytest.raises(ValueError, match=message):
-        models.preprocess_input(images, data_format)
-
-
 def tiny(depths=(2, 1), **options):
     return networks.resnet(depths, attention="cbam", **options)
 
@@ -113,9 +100,3 @@ def test_a_network_starts_from_the_source_of_an_input_tensor():
     inputs = keras.Input((8, 8, 3), name="pixels")
     scaled = layers.Rescaling(1 / 255)(inputs)
     assert tiny(input_tensor=scaled, input_shape=None).inputs[0] is inputs
-
-
-def test_pyramid_needs_a_model_with_stages():
-    nested = keras.Sequential([tiny(), layers.Dense(2)])
-    with pytest.raises(ValueError, match="`model` must have layers named"):
-        models.pyramid(nested)

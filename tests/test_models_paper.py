@@ -78,12 +78,3 @@ def test_networks_have_the_attention_and_the_options():
     assert model.input_shape == (None, 32, 32, 1)
     assert model.output_shape == (None, 5)
     assert not [x.name for x in plain.layers if "attention" in x.name]
-
-
-def test_unknown_rows_and_fixed_options_are_refused():
-    with pytest.raises(ValueError, match="must be one of .*-cbm"):
-        build_preset("resnext50-cbm")
-    with pytest.raises(TypeError, match="'clases'"):
-        build_preset("resnet18", clases=5)
-    with pytest.raises(TypeError, match="multiple values .* 'groups'"):
-        build_preset("resnext50", groups=8)

@@ -47,7 +47,7 @@ def test_images_are_preprocessed_as_the_weights_expect(name):
 @pytest.mark.parametrize(
     "name",
     [
-        "MobileNetV2",
+        pytest.param("MobileNetV2", marks=pytest.mark.exhaustive),
         "MobileNetV3Small",
         pytest.param("DenseNet121", marks=pytest.mark.exhaustive),
         pytest.param("EfficientNetV2B0", marks=pytest.mark.exhaustive),
@@ -115,14 +115,20 @@ def test_networks_that_cannot_be_had_are_refused(
     assert capsys.readouterr().out == ""
 
 
-def build(weights, is_frozen, attention, name="EfficientNetLite0"):
-    """Returns a classifier of three classes of grey images."""
+@pytest.fixture
+def build(monkeypatch):
+    """Returns a function: a classifier of three classes of grey images."""
+    monkeypatch.setitem(models.PRETRAINED, "Small", networks.application)
+    return classifier
+
+
+def classifier(weights, is_frozen, attention):
     images = SimpleNamespace(input_shape=(64, 48, 1), output_shape=(3,))
     keras.utils.set_random_seed(3)
-    return models.classifier(name, weights, is_frozen, images, attention)
+    return models.classifier("Small", weights, is_frozen, images, attention)
 
 
-def test_attention_alone_changes_neither_predictions_nor_classifier():
+def test_attention_alone_changes_neither_predictions_nor_classifier(build):
     plain, paper, started = (
         build(None, False, attention)
         for attention in (None, CBAM, partial(CBAM, identity_init=True))
@@ -138,15 +144,14 @@ def test_attention_alone_changes_neither_predictions_nor_classifier():
     assert np.abs(to_numpy(paper(PIXELS[..., :1])) - expected).max() > 1e-4
 
 
-def test_what_is_pretrained_is_frozen_or_its_normalization(monkeypatch):
-    monkeypatch.setitem(models.PRETRAINED, "Small", networks.application)
+def test_what_is_pretrained_is_frozen_or_its_normalization(build):
     gate = partial(CBAM, spatial_batch_norm=True)
     for weights, is_frozen, expected in (
         ("imagenet", True, []),
         ("imagenet", False, ["conv"]),
         (None, False, ["conv", "bn"]),
     ):
-        model = build(weights, is_frozen, gate, "Small")
+        model = build(weights, is_frozen, gate)
         names = [layer.name for layer in model.layers if layer.variables]
         assert names == ["conv", "bn", "bn_attention", "predictions"]
         trained = {x.path.split("/")[0] for x in model.trainable_variables}

@@ -8,7 +8,7 @@ from keras import layers
 from layer_checks import random_input, randomize, to_numpy
 from networks import without_values
 
-from cbam_keras import CBAM, models, profile_model
+from cbam_keras import CBAM, models
 
 
 # Two stages, for 8 x 8 images.
@@ -161,32 +161,3 @@ def test_width_multiplier_widens_the_stages_and_not_the_stem():
     # Rounded down, and at least 1.
     assert found == [1, 1, 2, 5]
     assert model.get_layer("stem_conv").filters == 64
-    with pytest.raises(ValueError, match="`width_multiplier` must be a pos"):
-        models.WideResNet18(width_multiplier=-1.5)
-
-
-def test_the_deepest_builder_has_its_size():
-    # Others, and MACs: test_models_paper.py.
-    with without_values():
-        model = models.ResNet152()
-        assert profile_model(model).parameters == 60_192_808
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"classes": 1}, '"sigmoid" or None.*activation=.softmax'),
-        ({"depths": ()}, "Received: depths="),
-        ({"widths": (4, 8, 16)}, "must have the same length"),
-        ({"groups": 2}, 'belong to block="bottleneck"'),
-        ({"attention": ["cbam"]}, "must have one entry per stage"),
-        ({"attention": layers.Dense(3)}, "must give layers that keep the sh"),
-        ({"input_shape": (8, 8)}, "`input_shape` must have"),
-        ({"input_shape": (8, 8, None)}, "a known number of"),
-        ({"input_tensor": keras.Input((9, 9, 3))}, "`input_shape` must be le"),
-    ],
-    ids=lambda value: str(value)[:40],
-)
-def test_wrong_values_are_named(options, message):
-    with pytest.raises(ValueError, match=message):
-        tiny(**options)

@@ -5,10 +5,10 @@ import functools
 import keras
 import numpy as np
 import pytest
-from insertion_checks import conv, several_inputs_and_outputs, subclassed, vary
+from insertion_checks import conv, vary
 from keras import layers
 from layer_checks import random_input, to_numpy
-from networks import linear, resnet, without_values
+from networks import resnet, without_values
 
 from cbam_keras import CBAM, SqueezeExcite, explain, insert_attention, models
 
@@ -164,20 +164,6 @@ def test_it_shares_the_layers_of_the_encoder():
     assert network.get_layer("level2").output.shape[-1] == 4
 
 
-def test_a_network_after_preprocessing_is_entered():
-    flat = vary(models.UNet(encoder(), **OPTIONS))
-    inputs = keras.Input((None, None, 2))
-    inner = encoder()
-    scaled = layers.Rescaling(1 / 255)(inputs)
-    outer = keras.Model(inputs, layers.Dense(2)(inner(scaled)))
-    model = models.UNet(outer, **OPTIONS)
-    assert inner.get_layer("level1") in model.layers
-    model.set_weights(flat.get_weights())
-    x = random_input((1, 8, 8, 2))
-    found, expected = to_numpy(model(255 * x)), to_numpy(flat(x))
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
 @pytest.mark.half_precision
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_it_is_saved_looked_into_and_takes_more_attention(policy, tmp_path):
@@ -195,52 +181,3 @@ def test_it_is_saved_looked_into_and_takes_more_attention(policy, tmp_path):
     maps = explain.attention_maps(more, x)
     assert maps["decoder_stage2_attention"][1].shape == (2, 7, 6)
     assert maps["decoder_stage1_skip_attention"][0].shape == (2, 4)
-
-
-def one_resolution():
-    inputs = keras.Input((8, 8, 3))
-    return keras.Model(inputs, conv(3, "conv")(inputs))
-
-
-def other_format():
-    inputs = keras.Input((2, 8, 8))
-    return keras.Model(inputs, encoder()(layers.Permute((2, 3, 1))(inputs)))
-
-
-def resizing():
-    inputs = keras.Input((9, 9, 2))
-    return keras.Model(inputs, encoder()(layers.Resizing(8, 8)(inputs)))
-
-
-def wrapped():
-    inputs = keras.Input((7, 8, 8, 2))
-    frames = layers.TimeDistributed(encoder(), name="frames")
-    return keras.Model(inputs, frames(inputs))
-
-
-@pytest.mark.parametrize(
-    "network, options, error, text",
-    [
-        (lambda: "ResNet18", {}, TypeError, "`encoder` must be a functional"),
-        (subclassed, {}, ValueError, "several resolutions.*subclassed"),
-        (keras.Sequential, {}, ValueError, "Begin it with keras.Input"),
-        (one_resolution, {}, ValueError, r"several resol.*\['conv'\]"),
-        (linear, {}, ValueError, "several resolutions.*none"),
-        (several_inputs_and_outputs, {}, ValueError, "one input.* with 3"),
-        (other_format, {}, ValueError, r'"channels_last".*\(None, 2, 8, 8\)'),
-        (wrapped, {}, ValueError, r"several resol.*\['frames/"),
-        (resizing, {}, ValueError, 'not resize.*"resizing'),
-        (
-            encoder,
-            {"decoder_widths": (8, 8, 8)},
-            ValueError,
-            r"each decoder block, 2 with.*decoder_widths=\(8, 8, 8\)",
-        ),
-        (encoder, {"classes": 1}, ValueError, "its softmax is always 1"),
-        (encoder, {"decoder_widths": 8}, ValueError, "decoder_widths=8"),
-        (encoder, {"attention": ["se", None]}, TypeError, "`attention` must"),
-    ],
-)
-def test_wrong_arguments_are_refused(network, options, error, text):
-    with pytest.raises(error, match=f"(?s){text}"):
-        models.UNet(network(), **{"classes": 2, **options})

@@ -1,20 +1,13 @@
 """The notebooks as stored; `.ci/run` also executes them, and runs this then."""
 
 import ast
-import builtins
 import json
 import pathlib
 import re
-import sys
-import zipfile
-from importlib.machinery import ModuleSpec
-from types import SimpleNamespace
 
 import nbformat
 import pytest
-from IPython.core.error import StdinNotImplementedError
 from IPython.core.inputtransformer2 import TransformerManager
-from IPython.utils.text import DollarFormatter
 
 import cbam_keras
 
@@ -114,76 +107,3 @@ def test_they_lead_to_no_file_that_an_uploaded_notebook_lacks():
     assert pages and all((FOLDER.parent / page).exists() for page in pages)
     numbers = re.findall(r"[Nn]otebook (\d\d)", text)
     assert {*numbers} <= {path.stem[:2] for path in NOTEBOOKS}
-
-
-@pytest.fixture
-def run_first_cell(tmp_path, monkeypatch):
-    """Returns a function that runs it without the package; what pip gets."""
-    (tmp_path / "notebooks").mkdir()
-    monkeypatch.chdir(tmp_path / "notebooks")
-    # What Python itself takes for no such package.
-    monkeypatch.setitem(sys.modules, "cbam_keras", None)
-
-    def run():
-        lines = []
-        code = TransformerManager().transform_cell(code_of(NOTEBOOKS[0])[0])
-        shell = SimpleNamespace(run_line_magic=lambda _, x: lines.append(x))
-        names = {"get_ipython": lambda: shell}
-        exec(code, names)  # noqa: S102
-        # The shell puts values in the place of names in braces.
-        return [DollarFormatter().format(line, **names) for line in lines]
-
-    return run
-
-
-# What Python takes a folder of this name for.
-NAMESPACE = SimpleNamespace(__spec__=ModuleSpec("cbam_keras", None))
-ZIP, WHEEL = "cbam_keras-main (1).zip", "cbam_keras-9-py3-none-any.whl"
-
-
-def put_archive(path):
-    path.parent.mkdir(exist_ok=True)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("cbam_keras-main/examples/detection/task.py", "")
-
-
-@pytest.mark.parametrize(
-    ("place", "module"),
-    [
-        (f"notebooks/{ZIP}", None),
-        ("notebooks/cbam-keras.zip", NAMESPACE),
-        (f"dist/{WHEEL}", NAMESPACE),
-    ],
-)
-def test_it_installs_what_it_finds(
-    place, module, run_first_cell, tmp_path, monkeypatch
-):
-    monkeypatch.setitem(sys.modules, "cbam_keras", module)
-    put_archive(tmp_path / place)
-    (line,) = run_first_cell()
-    (path,) = re.fullmatch(r'install -q "(.*)\[all\]"', line).groups()
-    assert pathlib.Path(path).samefile(tmp_path / place)
-    # What notebook 06 looks for in the working folder.
-    examples = pathlib.Path("repository/cbam_keras-main/examples/detection")
-    assert examples.exists() == place.endswith(".zip")
-
-
-def test_colab_asks_for_a_file(run_first_cell, monkeypatch):
-    def upload():
-        put_archive(pathlib.Path(ZIP))
-        return {ZIP: b""}
-
-    colab = SimpleNamespace(files=SimpleNamespace(upload=upload))
-    monkeypatch.setitem(sys.modules, "google.colab", colab)
-    assert run_first_cell() == [f'install -q "{ZIP}[all]"']
-
-
-def test_it_says_what_to_do_where_nobody_can_answer(
-    run_first_cell, monkeypatch
-):
-    def ask(prompt):
-        raise StdinNotImplementedError
-
-    monkeypatch.setattr(builtins, "input", ask)
-    with pytest.raises(FileNotFoundError, match="zip beside this notebook"):
-        run_first_cell()

@@ -1,6 +1,5 @@
 """What users install: metadata, and what the wheel holds."""
 
-import json
 import pathlib
 import re
 import shutil
@@ -96,51 +95,3 @@ def test_the_wheel_holds_the_package_and_no_tests(clone):
     assert modules == {
         name for name in installed if not name.startswith(information)
     }
-
-
-def test_a_script_above_the_clone_imports_what_is_installed_with_e(
-    clone, tmp_path
-):
-    with build(clone, "build_editable") as archive:
-        archive.extractall(tmp_path)
-    code = """import importlib.util, site, sys
-site.addsitedir(sys.argv[1])
-print(importlib.util.find_spec("cbam_keras").origin)"""
-    # Without the packages and paths that the tests run with.
-    command = [sys.executable, "-ES", "-c", code, tmp_path]
-    origin = subprocess.check_output(command, cwd=clone.parent, text=True)
-    assert origin == f"{clone / 'cbam_keras' / '__init__.py'}\n"
-
-
-@pytest.mark.parametrize(
-    ("limits", "status", "said"),
-    [
-        ({"1.0": {"package_and_command": 3, "tests": 2}}, 0, "at most 3 in"),
-        ({"1.0": {"package_and_command": 2, "tests": 2}}, 1, "     3 lines of"),
-        ({"1.0": {"package_and_command": 3, "tests": 1}}, 1, "data 2, be"),
-        ({"0.9": {}}, 1, "has no limits of version 1.0"),
-        (None, 0, "no limit in 1.0"),
-    ],
-)
-def test_lines_are_counted_and_limited(tmp_path, limits, status, said):
-    if shutil.which("git") is None:
-        pytest.skip("lists files by git")
-    texts = {
-        "cbam_keras/_version.py": '__version__ = "1.0"\n',
-        "cbam_keras/data/masks.py": "a = 1\nb = 2\n",
-        "tests/test_data_masks.py": "c = 3\nd = 4\n",
-        ".ci/lines.py": (ROOT / ".ci/lines.py").read_text(),
-    }
-    for name, text in texts.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    for command in ("git init -q", "git add ."):
-        subprocess.run(command.split(), cwd=tmp_path, check=True)
-    # It is not tracked.
-    (tmp_path / "cbam_keras/more.py").write_text("e = 5\n")
-    if limits is not None:
-        (tmp_path / "limits.json").write_text(json.dumps(limits))
-    command = [sys.executable, ".ci/lines.py", tmp_path / "limits.json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (status, "")
-    assert said in done.stdout

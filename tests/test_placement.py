@@ -10,7 +10,6 @@ from insertion_checks import attention_of, conv, paths
 from keras import layers
 from layer_checks import to_numpy
 
-import cbam_keras
 from cbam_keras import CBAM, comparison, explain, insert_attention, models
 from cbam_keras.layers import Attention
 
@@ -82,39 +81,6 @@ def test_stages_of_other_networks_are_resolutions(name, stages, places):
         assert paths(found) == places
 
 
-@pytest.mark.parametrize("given, stages", [(2, [2]), ([1, 3], [1, 3])])
-def test_stages_may_be_numbers(given, stages):
-    assert stages_of(three(attention="se", stages=given)) == stages
-    model = insert_attention(three(), Attention("se", stages=given))
-    assert stages_of(model) == stages
-    names = [x.name for x in planned("se", stages=given)]
-    assert names == [f"se-stage-{x}" for x in stages]
-
-
-def test_a_single_stage_is_all_of_them():
-    build = functools.partial(networks.resnet, (1,), block="basic")
-    variants = planned(
-        "se",
-        stages="each",
-        model=lambda attention, stages="all": build(
-            attention=attention, stages=stages
-        ),
-    )
-    assert [x.name for x in variants] == ["se", "se-top"]
-
-
-def test_code_says_the_stages():
-    made = functools.partial(CBAM, 4, kernel_size=3)
-    attention = Attention(made, {"identity_init": True}, "last 2")
-    names = {"cbam_keras": cbam_keras, "functools": functools}
-    again = eval(attention.code, names)
-    found, expected = (
-        [x.get_config() for x in attention_of(three(attention=kind))]
-        for kind in (again, attention)
-    )
-    assert found == expected and len(found) == 2
-
-
 def planned(*attentions, **options):
     return comparison.plan(attentions, data="mnist5k", **options).variants
 
@@ -138,34 +104,6 @@ def test_stages_are_searched_where_there_is_attention():
     assert "stages" not in point(hp, attention="none").values
     values = point(hp, attention="se", stages="last 2")
     assert stages_of(hypermodel.build(values)) == [2, 3]
-
-
-FORM = '`stages` must be "all", .* as "last 2", "top", or numbers.*'
-LACKING = "network has places for attention: 1, 2, 3, top. Received: stages="
-own = Attention("se", stages="last")
-own_in = functools.partial(Attention, "se", {})
-BAD = {
-    f"{FORM}'lasst'": lambda: three(stages="lasst"),
-    f"{FORM}'last 0'": lambda: Attention("se", stages="last 0"),
-    f"{FORM}=0.5": lambda: three(stages=0.5),
-    f"{FORM}'last two'": lambda: own_in("last two"),
-    f"{LACKING}'4'": lambda: three(stages="4", attention="se"),
-    f"{LACKING}'last 4'": lambda: insert_attention(three(), stages="last 4"),
-    f"{LACKING}'1,4'": lambda: planned("se", stages=["all", "1,4"]),
-    "`stages` must be given once": lambda: three(attention=own, stages="1"),
-    "given to a builder of cbam_keras.models": lambda: own(name="gate"),
-    "must not have `stages` of its own": lambda: planned(own),
-    "several different choices": lambda: planned("se", stages=["last", "3"]),
-    "which ignores them": lambda: planned(
-        "se", stages="each", model=lambda attention: networks.linear()
-    ),
-}
-
-
-@pytest.mark.parametrize("message", BAD)
-def test_mistakes_are_refused(message):
-    with pytest.raises(ValueError, match=message):
-        BAD[message]()
 
 
 # The top: after the last feature map.
@@ -259,31 +197,3 @@ def test_attention_at_the_top_of_a_nested_network_is_as_any_other(tmp_path):
     assert explain.grad_cam(model, images, layer=gate).shape == (6, 8, 8)
     with pytest.raises(ValueError, match=f"has attention, e.g. .*{gate}"):
         at_top(model)
-
-
-def test_the_places_of_gates_that_are_replaced_have_no_top():
-    def build(attention):
-        return three(input_shape=(8, 8, 3), attention=attention or "se")
-
-    options = {"instead_of": "se", "model": build, "data": "mnist5k"}
-    variants = comparison.plan(["eca"], stages="each", **options).variants
-    assert variants[-1].name == "eca-last-2"
-
-
-NO_TOP = {
-    "decoder": lambda x: models.UNet(x, 2, attention="se", stages="top"),
-    "masks": lambda x: at_top(models.UNet(x, 2)),
-    "boxes": lambda x: at_top(
-        keras.Model(x.inputs, layers.Reshape((-1, 4))(conv(4, "box")(x.output)))
-    ),
-    "classes": lambda x: at_top(
-        keras.Model(x.inputs, conv(2, "classes", 1)(x.output))
-    ),
-    "own places": lambda x: at_top(x, after="stem_relu"),
-}
-
-
-@pytest.mark.parametrize("case", NO_TOP)
-def test_other_networks_have_no_top(case):
-    with pytest.raises(ValueError, match=r"attention: [1-3, ]+\. .* of masks"):
-        NO_TOP[case](three(include_top=False))

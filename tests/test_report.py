@@ -1,16 +1,13 @@
 """`report.write`: what the page of a folder holds, and what it leaves out."""
 
-import errno
 import html.parser
 import json
 import shutil
-import tempfile
 
 import pytest
 from report_checks import (
     EVIL,
     FOLDERS,
-    change,
     keep,
     train,
     tune,
@@ -159,11 +156,6 @@ def test_an_unfinished_run_says_what_there_is(tmp_path):
     assert "cbam r=16 k=7\n90.00\n2\n" in page.text
 
 
-def test_the_page_of_a_study_without_a_question_asks_one(tmp_path):
-    page = written(change(train(tmp_path / "run"), question=""))
-    assert "How do the networks compare on mnist5k?" in page.text
-
-
 @pytest.mark.parametrize(
     "content",
     ["", "[]", '{"kind": "training run"}', '{"kind": "unknown"}', "\x00"],
@@ -183,27 +175,6 @@ def test_a_damaged_file_costs_only_its_part(name, tmp_path):
     assert "90.00" in page.text
 
 
-@pytest.mark.parametrize("folder", ["", "missing", "other"])
-def test_only_the_folder_of_a_run_has_a_page(folder, tmp_path, monkeypatch):
-    monkeypatch.chdir(train(tmp_path))
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other/notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="`folder` must be the output folder"):
-        report.write(folder)
-    assert not [*tmp_path.rglob("report.html")]
-
-
-def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
-    def refuse(**options):
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    folder = train(tmp_path / "run")
-    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    message = "`folder` must be a folder that can be wr.*folder=.*Read-only"
-    with pytest.raises(ValueError, match=message):
-        report.write(folder)
-
-
 def test_the_page_of_another_program_is_kept(tmp_path):
     page = train(tmp_path / "run") / "report.html"
     page.write_text("<html>coverage: 93 %</html>")
@@ -213,24 +184,3 @@ def test_the_page_of_another_program_is_kept(tmp_path):
     page.unlink()
     # Our own is replaced.
     assert report.write(page.parent) == report.write(page.parent) == page
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("width", [400, 1280])
-@pytest.mark.parametrize("command", FOLDERS)
-def test_a_page_opens_without_errors_and_fits(
-    command, width, browser, tmp_path
-):
-    file = report.write(FOLDERS[command](tmp_path / "run"))
-    page = browser.new_page(viewport={"width": width, "height": 900})
-    problems, requests = [], []
-    page.on("console", lambda message: problems.append(message.text))
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(file.as_uri())
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for picture in page.query_selector_all("img"):
-        assert picture.evaluate("image => image.naturalWidth") > 0
-    page.close()
-    assert not problems
-    assert all(url.startswith(("data:", file.as_uri())) for url in requests)

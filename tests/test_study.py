@@ -80,6 +80,9 @@ def test_a_folder_is_read_as_what_its_run_returned(ran):
     found = study.Results.read(ran.output)
     assert found == ran
     pd.testing.assert_frame_equal(found.to_dataframe(), ran.to_dataframe())
+    written = pd.read_csv(ran.output / "history.csv")
+    history = pd.DataFrame(ran.history)[[*written]]
+    pd.testing.assert_frame_equal(written, history)
     assert set(files(ran.output)) == {
         *("history.csv", "results.json", "study.json"),
         *network_files(ran),
@@ -89,25 +92,25 @@ def test_a_folder_is_read_as_what_its_run_returned(ran):
 
 
 @pytest.mark.parametrize(
-    ("changed", "error", "message"),
+    ("changed", "message"),
     [
-        ({"variants": ()}, ValueError, "one or several with different names"),
-        ({"variants": ["x"]}, TypeError, "must hold study.Variant"),
-        ({"variants": (NARROW, NARROW)}, ValueError, "different names"),
-        ({"baseline": "none"}, ValueError, 'must be one of "narrow"'),
-        ({"recipe": {"epochs": 1}}, TypeError, "`recipe` must be a Recipe or"),
-        ({"settings": {"x": object()}}, TypeError, "must be plain values"),
+        ({"variants": ()}, "one or several with different names"),
+        ({"variants": ["x"]}, "must hold study.Variant"),
+        ({"variants": (NARROW, NARROW)}, "different names"),
+        ({"baseline": "none"}, 'must be one of "narrow"'),
+        ({"recipe": {"epochs": 1}}, "`recipe` must be a Recipe or"),
+        ({"settings": {"x": object()}}, "must be plain values"),
         (
             {"variants": [study.Variant("a", narrow, {"x": [float("nan")]})]},
-            *(ValueError, "Out of range float values are not JSON"),
+            "Out of range float values are not JSON",
         ),
-        ({"seeds": 0}, ValueError, "`seeds` must be a positive integer"),
-        ({"seeds": [1, 1]}, ValueError, "different ones. Received: seeds="),
-        ({"seeds": [-1]}, ValueError, "`seeds` must be an integer from 0"),
+        ({"seeds": 0}, "`seeds` must be a positive integer"),
+        ({"seeds": [1, 1]}, "different ones. Received: seeds="),
+        ({"seeds": [-1]}, "`seeds` must be an integer from 0"),
     ],
 )
-def test_a_study_that_cannot_be_is_refused(changed, error, message, tmp_path):
-    with pytest.raises(error, match=message):
+def test_a_study_that_cannot_be_is_refused(changed, message, tmp_path):
+    with pytest.raises((ValueError, TypeError), match=message):
         wrong = dataclasses.replace(planned(NARROW), **changed)
         study.run(wrong, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -317,12 +320,6 @@ def test_nothing_outside_the_folder_is_touched(key, ran, tmp_path):
         study.Results.read(folder)
     study.run(planned(NARROW), folder, overwrite=True)
     assert (tmp_path / "mine.keras").is_dir()
-
-
-def test_deep_nesting_is_damage(tmp_path):
-    (tmp_path / "study.json").write_text("[" * 200_000)
-    with pytest.raises(ValueError, match="study.json is damaged"):
-        study.run(planned(NARROW), tmp_path)
 
 
 def test_a_run_of_an_earlier_version_is_refused(ran, tmp_path):

@@ -13,6 +13,8 @@ from cbam_keras import data, study, training
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.running import networks
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 # One step over all training images, by the plain gradient.
 STEP = training.Recipe(
     epochs=1,
@@ -71,17 +73,12 @@ def forward(images, weights):
 @pytest.mark.parametrize(
     ("given", "outputs", "activation", "options"),
     [
-        pytest.param(
-            *(RARE, 3, "softmax", {"class_weight": "balanced"}),
-        ),
+        (RARE, 3, "softmax", {"class_weight": "balanced"}),
         (RARE, 3, None, {"class_weight": "sqrt"}),
         (TWO, 1, "sigmoid", {"class_weight": "balanced"}),
-        pytest.param(
-            *(TWO, 1, None, {"class_weight": "balanced"}),
-        ),
-        (RARE, 3, "softmax", {"class_weight": "balanced", "fold": 1}),
+        (RARE, 3, "softmax", {"class_weight": "sqrt", "fold": 1}),
     ],
-    ids=["balanced", "sqrt", "sigmoid", "logit", "fold"],
+    ids=["balanced", "sqrt", "sigmoid", "fold"],
 )
 def test_a_step_is_that_of_the_weighted_loss(
     given, outputs, activation, options, tmp_path
@@ -128,7 +125,6 @@ def focal(p, y):
     return -((1 - right) ** 2) * np.log(right)
 
 
-HINGE = keras.losses.CategoricalHinge()
 SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
@@ -140,13 +136,9 @@ SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         (TWO, 1, "sigmoid", "focal", focal),
         (RARE, 3, "softmax", 0.2, smoothed),
         (TWO, 1, None, 0.2, smoothed),
-        (
-            *(RARE, 3, "softmax", HINGE),
-            lambda p, y: (p * (1 - y)).max(1) - (p * y).sum(1) + 1,
-        ),
         (RARE, 3, "softmax", SPARSE, lambda p, y: -np.log(p[y == 1])),
     ],
-    ids=["focal", "focal-1", "smoothing", "smoothing-1", "hinge", "sparse"],
+    ids=["focal", "focal-1", "smoothing", "smoothing-1", "sparse"],
 )
 def test_a_loss_is_that_of_its_formula(
     given, outputs, activation, loss, formula, tmp_path

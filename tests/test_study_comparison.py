@@ -238,13 +238,6 @@ def test_the_options_of_a_run_are_its_arguments():
     assert options == of_run + of_ours
 
 
-def test_loaded_images_have_one_seed(tmp_path):
-    images = data.load("mnist5k", batch_size=35)
-    assert compare("se", data=images, output=tmp_path).runs
-    with pytest.raises(TypeError, match="each seed splits them differently"):
-        compare(["none"], data=images, seeds=2, output=tmp_path)
-
-
 # From a pretrained network.
 
 PRETRAINED = {"model": "Net", "weights": "imagenet"}

@@ -128,19 +128,3 @@ def test_time_left_knows_how_many_are_trained_at_a_time(count, minutes, capsys):
     queue.say_time_left(count)
     line = f"About {minutes} minutes left for 3 networks\n"
     assert capsys.readouterr().out == line
-
-
-def test_networks_that_share_cores_have_no_seconds_per_epoch(
-    few_digits, tmp_path, monkeypatch
-):
-    pretended.install(monkeypatch)
-    alone = study.run(planned(LINEAR), tmp_path / "alone")
-    assert alone.rows[0].seconds_per_epoch and "s / epoch" in str(alone)
-    queue = study.Queue.of(planned(LINEAR), tmp_path / "beside")
-    # As in a worker.
-    queue.is_worker = True
-    with queue.folder.opened(study.RunOptions()):
-        queue.train_next()
-    found = study.Results.read(tmp_path / "beside")
-    assert found.rows[0].seconds_per_epoch is None
-    assert "s / epoch" not in str(found) and found.outcomes[0].seconds

@@ -5,18 +5,15 @@ import contextlib
 import dataclasses
 import errno
 import io
-import itertools
 
 import keras
 import networks
 import pytest
 from folder_checks import (
-    PROGRAMS,
     TWO,
     call,
     epochs,
     files,
-    killed_before,
     weights,
 )
 from networks import linear
@@ -56,8 +53,7 @@ def call_failing(moment, name, output, **options):
     ("name", "moment"),
     [
         *(("train", moment) for moment in MOMENTS),
-        *((name, "test") for name in PROGRAMS if name != "train"),
-        ("tune", "saving"),
+        *(("tune", moment) for moment in ("test", "saving")),
     ],
 )
 def test_a_run_goes_on_after_an_error_as_an_unbroken_one(
@@ -109,37 +105,6 @@ def at_reading(output, act):
         patch.setattr(io, "open", opening)
         patch.setattr(builtins, "open", opening)
         yield
-
-
-@pytest.mark.filterwarnings("ignore:A network is left out")
-@pytest.mark.parametrize(
-    ("name", "number"),
-    [
-        *(("study.json", 1), ("state.json", 1), ("state.json", 5)),
-        ("epoch-1.keras", 1),
-        *(("epoch-1.keras", 2), ("epoch-1.keras", 3)),
-    ],
-)
-def test_a_file_that_cannot_be_read_for_a_moment_is_not_damaged(
-    name, number, whole, tmp_path
-):
-    output, (unbroken, expected) = tmp_path / "run", whole("train")
-    killed_before("-2.keras", output)
-    numbers = itertools.count(1)
-
-    def deny(path):
-        if path.endswith(name) and next(numbers) == number:
-            raise OSError(errno.EIO, "Input/output error")
-
-    with epochs() as trained:
-        with at_reading(output, deny), contextlib.suppress(OSError):
-            call("train", output)
-        assert next(numbers) > number
-        assert not [*output.rglob("*.damaged")]
-        assert call("train", output) == expected
-    # The second epoch of one, and both of the other.
-    assert len(trained) == 3
-    assert weights(output) == weights(unbroken)
 
 
 def test_a_run_whose_only_state_cannot_be_read_is_not_forgotten(tmp_path):

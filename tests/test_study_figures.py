@@ -93,11 +93,6 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
             plot(*arguments, title="")
 
 
-def test_nothing_to_draw_is_refused():
-    with pytest.raises(ValueError, match="`rows` must hold at least one epo"):
-        plotting.plot_history([])
-
-
 def lines(axes):
     """Returns the points of each line by its label."""
     return {x.get_label(): x.get_xydata().tolist() for x in axes.get_lines()}

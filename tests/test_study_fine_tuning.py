@@ -1,7 +1,5 @@
 """Fine-tuning in two stages: what each trains, and that it resumes exactly."""
 
-import types
-
 import keras
 import numpy as np
 import pytest
@@ -10,10 +8,9 @@ from keras import layers
 from training_checks import numbers
 
 from cbam_keras import study, training, tuning
-from cbam_keras.study.plans import stages
 from cbam_keras.study.running import networks
 
-pytestmark = pytest.mark.usefixtures("brighter_digits")
+pytestmark = pytest.mark.usefixtures("brighter_digits", "eagerly")
 
 RECIPE = training.Recipe(
     epochs=2, batch_size=35, learning_rate=0.05, frozen_epochs=2
@@ -71,7 +68,7 @@ def planned(build=network, recipe=RECIPE):
 
 
 @pytest.fixture(scope="module")
-def whole(brighter_digits, tmp_path_factory):
+def whole(brighter_digits, eagerly, tmp_path_factory):
     """Returns an unbroken run, and its network after each epoch."""
     folder, task, after = tmp_path_factory.mktemp("whole"), planned(), []
 
@@ -157,14 +154,3 @@ def test_a_first_stage_trains_a_part(options, count, tmp_path):
     with pytest.raises(ValueError, match=rf"frozen_epochs=2, .*{count}"):
         study.run(planned_badly, tmp_path)
     assert not list(tmp_path.rglob("*.keras"))
-
-
-def test_trials_of_a_search_have_an_optimizer_for_each_stage():
-    pytest.importorskip("keras_tuner")
-    search = tuning.Search(tuning.CBAMHyperModel(), "mnist5k", RECIPE)
-    model, data = network(), types.SimpleNamespace(train=[0])
-    search.trial_task.compile(model, RECIPE.stages[0], data)
-    first = model.optimizer
-    stages.begin_second(model)
-    search.trial_task.compile(model, RECIPE.stages[1], data)
-    assert model.optimizer is not first

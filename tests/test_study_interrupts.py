@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from networks import linear
 from study_checks import at_call, content_of
 
 from _cbam_keras_command import quiet
-from cbam_keras import cli, study, training
+from cbam_keras import cli, study
 from cbam_keras.study.running import interrupts
 
 LEVEL = quiet.LEVEL
@@ -244,41 +243,9 @@ def test_the_import_of_keras_can_be_interrupted(start, number):
 # What TensorFlow logs at its start.
 
 
-@pytest.mark.parametrize(("gpus", "shown"), [([], 4), (["/dev/nvidia0"], 3)])
-def test_only_noise_is_left_out(capfd, monkeypatch, gpus, shown):
-    monkeypatch.setattr(quiet.glob, "glob", lambda pattern: gpus)
-    lines = (
-        b"WARNING: All log messages before absl::InitializeLog() is called",
-        b"I0000 00:00:1.1 1 cudart_stub.cc:31] Could not find cuda drivers",
-        b"To enable the following instructions: AVX2",
-        b"E0000 00:00:1.1 1 cuda_platform.cc:52] failed call to cuInit: 303",
-        b"W0000 00:00:1.1 1 gpu_device.cc:2] Cannot dlopen some libraries",
-        b"Traceback (most recent call last):",
-    )
-    # What was written before an error is shown, too.
-    with contextlib.suppress(KeyError), quiet.without_noise():
-        os.write(2, b"\n".join(lines) + b"\n")
-        raise KeyError
-    found = capfd.readouterr().err.encode()
-    assert found == b"\n".join(lines[shown:]) + b"\n"
-
-
 def test_the_log_level_of_the_user_is_respected(monkeypatch):
     monkeypatch.setenv(LEVEL, "0")
     monkeypatch.delitem(sys.modules, "keras")
     monkeypatch.setattr(quiet, "without_noise", pytest.fail)
     quiet.import_quietly()
     assert os.environ[LEVEL] == "0"
-
-
-def test_trainings_hide_warnings_of_retracing(
-    few_digits, monkeypatch, tmp_path, caplog
-):
-    pretended.install(monkeypatch)
-    logger = logging.getLogger("tensorflow")
-    warn = functools.partial(logger.warning, "triggered tf.function retracing")
-    at_call(monkeypatch, keras.Model, "save", 1, warn)
-    training.train({"linear": linear}, "mnist5k", output=tmp_path)
-    assert caplog.messages == []
-    warn()
-    assert len(caplog.messages) == 1

@@ -132,14 +132,6 @@ def test_a_run_is_not_overwritten_while_a_process_works_there(
     assert refused
 
 
-def test_a_run_is_not_overwritten_while_its_page_is_drawn(whole, tmp_path):
-    output = shutil.copytree(whole("train")[0], tmp_path / "run")
-    (output / "explain").mkdir()
-    with _files.locked(output / "explain/.lock"):
-        with pytest.raises(ValueError, match="in use by another"):
-            call("train", output, overwrite=True)
-
-
 def test_processes_share_the_networks_of_a_run(
     whole, tmp_path, monkeypatch, capsys
 ):

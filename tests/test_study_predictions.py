@@ -1,6 +1,5 @@
 """What networks predict: kept beside them, and judged by scikit-learn."""
 
-import dataclasses
 import functools
 
 import keras
@@ -25,6 +24,7 @@ metrics = pytest.importorskip("sklearn.metrics")
 pandas = pytest.importorskip("pandas")
 pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 
+pytestmark = pytest.mark.usefixtures("eagerly")
 NAMES = ("ant", "bee", "cat")
 LABELS = np.repeat([0, 1, 2], [12, 9, 4])
 RECIPE = training.Recipe(epochs=1, batch_size=20, image_size=14)
@@ -220,35 +220,6 @@ def test_images_of_one_patient_are_drawn_together(tmp_path):
     assert row.over == "3 seeds and 7 groups of test images"
 
 
-def test_groups_of_a_table_are_kept_beside_predictions(pets, tmp_path):
-    paths = sorted(pets.glob("*/*.png"))
-    frame = {"image": map(str, paths), "label": [x.parent.name for x in paths]}
-    frame["group"] = [f"patient {x % 5}" for x in range(len(paths))]
-    trained(pandas.DataFrame(frame), tmp_path)
-    with np.load(tmp_path / "net-seed0/net-seed0.predictions.npz") as stored:
-        names, groups = stored["test/images"], stored["test/groups"]
-    for name, group in zip(names, groups, strict=True):
-        assert group == frame["group"][[*map(str, paths)].index(name)]
-
-
-def test_folds_of_a_seed_test_all_images_together(tmp_path):
-    folds = [guesses(seed) for seed in range(4)]
-    results = judged(tmp_path, folds, folds=2)
-    assert [*results.per_class()["images"]] == [24, 18, 8]
-    assert results.confusion("a").to_numpy().sum() == 4 * len(LABELS)
-
-
-def test_images_without_names_are_numbered(pets):
-    loaded = study.Classification(pets).load(RECIPE)
-    # A list of batches has no names.
-    batches = [loaded.test[index] for index in range(len(loaded.test))]
-    plain = dataclasses.replace(loaded, test=batches, validation=None)
-    model = build(loaded, 2, "softmax")
-    found = study.Classification(loaded).predict(model, plain)
-    assert [*found] == ["test/images", "test/labels", "test/probabilities"]
-    assert [*found["test/images"][:2]] == ["test 0", "test 1"]
-
-
 def test_classes_without_images_have_no_scores(tmp_path):
     labels = np.repeat([0, 1], [12, 1])
     results = judged(tmp_path, [guesses(labels=labels)], labels=labels)
@@ -300,18 +271,6 @@ def test_nothing_is_claimed_of_networks_that_have_collapsed(tmp_path):
     verdict = judged(tmp_path, broken, better).verdict
     assert "Nothing can be said of differences from a." in verdict
     assert "better than a" not in verdict
-
-
-@pytest.mark.filterwarnings("ignore:.*predictions.npz. cannot be read")
-def test_results_without_predictions_say_what_they_said(tmp_path):
-    results = judged(tmp_path, [GOOD] * 2, [constant(0)] * 2)
-    for path in tmp_path.glob(f"*{_files.PREDICTIONS}"):
-        path.write_bytes(b"damaged")
-    assert not results.tested and describe_collapse(results) == ""
-    assert "over 2 seeds, on these 25 test images)" in results.verdict
-    for call in (results.per_class, results.calibration):
-        with pytest.raises(ValueError, match="runs of classifiers keep"):
-            call()
 
 
 def test_calibration_is_that_of_scikit_learn(tmp_path, monkeypatch):

@@ -50,17 +50,6 @@ def test_a_task_may_be_of_the_users_own(tmp_path):
     assert set(results.history[0]) == {"network", "epoch", "loss", "seconds"}
 
 
-def test_a_task_says_which_values_are_better(tmp_path):
-    class Error(Size):
-        measures = (study.Measure("size", "RMSE", 1, "px", True),)
-        metrics = ("loss", "val_loss")
-
-    both = planned(WIDE, NARROW, task=Error(), kind="tune")
-    results = study.run(both, tmp_path)
-    assert [x.score for x in results.ranked] == [0.09, 0.17]
-    assert "RMSE (px)" in str(results) and " 0.17 " in str(results)
-
-
 UNWRITABLE = {
     "nan": float("nan"),
     "infinite": np.float32("inf"),
@@ -181,7 +170,6 @@ def in_scope(data):
     return keras.Model(pooled, outputs)
 
 
-@pytest.mark.every_backend
 def test_what_the_user_has_set_stays_set(tmp_path):
     devices = keras.distribution.DataParallel(devices=["cpu:0"])
     keras.distribution.set_distribution(devices)

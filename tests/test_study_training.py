@@ -1,12 +1,8 @@
-"""Real trainings: what they write, and that they resume exactly."""
+"""Which network of a training is kept; real trainings resume exactly."""
 
-import csv
 import dataclasses
 import functools
-import json
-import math
 import random
-import statistics
 
 import keras
 import numpy as np
@@ -14,7 +10,8 @@ import pretended
 import pytest
 from folder_checks import Killed, at_files
 from keras import layers
-from training_checks import KEYS, NETWORKS, SMALL, close, linear, numbers
+from networks import linear
+from training_checks import SMALL, close, numbers
 
 from cbam_keras import training
 
@@ -26,64 +23,6 @@ SGD = dataclasses.replace(
 
 LAST_SEED = dataclasses.replace(SMALL, seed=2**32 - 1, class_weight="balanced")
 HALF = dataclasses.replace(SGD, learning_rate=0.05)
-
-
-@pytest.fixture(scope="module")
-def finished(brighter_digits, tmp_path_factory):
-    """Returns the results of a run of two networks."""
-    output = tmp_path_factory.mktemp("finished") / "run"
-    return training.train(NETWORKS, "mnist5k", SGD, output=output)
-
-
-# What a run writes and returns.
-
-
-def test_the_folder_holds_networks_history_results_and_curves(finished):
-    assert sorted(path.name for path in finished.output.iterdir()) == [
-        *("curves.png", "history.csv", "linear-seed0"),
-        *("resnet-seed0", "results.json", "study.json"),
-    ]
-    curves = (finished.output / "curves.png").read_bytes()
-    assert curves.startswith(b"\x89PNG\r\n\x1a\n")
-    assert [(row["network"], row["epoch"]) for row in finished.history] == [
-        (network, epoch) for network in NETWORKS for epoch in (1, 2, 3)
-    ]
-    with (finished.output / "history.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        row |= {key: float(row[key]) for key in ("epoch", *KEYS, "seconds")}
-    assert rows == finished.history
-
-
-def test_results_json_holds_the_results_and_how_they_came_about(finished):
-    content = json.loads((finished.output / "results.json").read_text())
-    assert (content["format"], content["kind"]) == (4, "train")
-    outcomes = map(dataclasses.asdict, finished.outcomes)
-    assert content["networks"] == [*outcomes]
-    settings = content["settings"]
-    expected = {"name": "mnist5k", "seed": 0, "input_shape": [28, 28, 1]}
-    expected["sizes"] = {"train": 82, "validation": 11, "test": 23}
-    assert settings["data"]["seed0"].items() >= expected.items()
-    # As JSON has it, with lists; the data tell of seed and size of images.
-    recipe = json.loads(json.dumps(dataclasses.asdict(SGD)))
-    del recipe["image_size"], recipe["seed"]
-    assert settings["recipe"] == recipe
-    assert settings["variants"] == {"linear": {}, "resnet": {}}
-    assert settings["backend"] == keras.backend.backend()
-    assert content["versions"]["keras"] == keras.__version__
-    assert keras.backend.backend() in content["versions"]
-
-
-def test_parameters_are_trainable_and_seconds_leave_out_the_first_epoch(
-    finished,
-):
-    trainable = sum(
-        math.prod(w.shape) for w in NETWORKS["resnet"]().trainable_weights
-    )
-    assert [run.parameters for run in finished.runs] == [170, trainable]
-    seconds = [row["seconds"] for row in finished.history[:3]]
-    assert all(second > 0 for second in seconds)
-    assert finished.runs[0].seconds_per_epoch == statistics.median(seconds[1:])
 
 
 @pytest.mark.parametrize(
@@ -138,12 +77,12 @@ def test_a_training_ends_once_it_has_lost_patience(
     monkeypatch.setattr(pretended, "numbers", numbers)
     most = len(accuracies) - options.get("frozen_epochs", 0)
     recipe = training.Recipe(epochs=most, batch_size=100, **options)
-    networks = {"a": partly_frozen, "b": partly_frozen}
+    networks = {"a": partly_frozen}
     train = functools.partial(training.train, networks, "mnist5k", recipe)
     results = train(output=tmp_path)
-    assert [run.epochs for run in results.runs] == [epochs, epochs]
-    assert [run.best_epoch for run in results.runs] == [best, best]
-    assert len(results.history) == 2 * epochs
+    (run,) = results.runs
+    assert (run.epochs, run.best_epoch) == (epochs, best)
+    assert len(results.history) == epochs
     assert train(output=tmp_path).outcomes == results.outcomes
 
 
@@ -169,10 +108,9 @@ def with_random_layers():
             *(with_dropout, LAST_SEED, "float32"),
             marks=pytest.mark.every_backend,
         ),
-        (with_dropout, HALF, "float16"),
-        (with_random_layers, SMALL, "float32"),
+        (with_random_layers, HALF, "float16"),
     ],
-    ids=["adamw", "sgd_in_float16", "random_layers"],
+    ids=["adamw", "sgd_in_float16"],
 )
 def test_randomness_resumes_exactly(tmp_path, build, recipe, dtype):
     def note(count, source):

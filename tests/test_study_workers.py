@@ -1,4 +1,4 @@
-"""Networks that workers train: killed, refused, and what they may do."""
+"""Networks that workers train: how many, killed, refused."""
 
 import concurrent.futures
 import functools
@@ -28,8 +28,9 @@ from study_checks import (
 )
 
 from cbam_keras import study, training
-from cbam_keras.study.running import workers
+from cbam_keras.study.running import machine, workers
 from cbam_keras.study.running.machine import part_of_machine
+from cbam_keras.study.running.run import choose_workers
 
 pytest.importorskip("cloudpickle", reason="gives networks to workers")
 # NumPy warns of what Keras does, and `pytest.warns` would report that.
@@ -49,18 +50,18 @@ HELD = study.Variant("held", lambda data: narrow(data) if LOCK else None)
 
 
 @pytest.mark.parametrize(
-    ("variant", "options", "error", "message"),
+    ("variant", "options", "message"),
     [
-        (NARROW, {"workers": 0}, ValueError, "`workers` must be a positive"),
-        (NARROW, {"executor": 2}, TypeError, "a concurrent.futures.Executor"),
-        (NARROW, {"executor": POOL}, ValueError, "so `workers` must be 1"),
-        (HELD, {}, TypeError, "can be given to other processes"),
+        (NARROW, {"workers": 0}, "`workers` must be a positive"),
+        (NARROW, {"executor": 2}, "a concurrent.futures.Executor"),
+        (NARROW, {"executor": POOL}, "so `workers` must be 1"),
+        (HELD, {}, "can be given to other processes"),
     ],
 )
 def test_workers_that_cannot_be_are_refused(
-    variant, options, error, message, tmp_path
+    variant, options, message, tmp_path
 ):
-    with pytest.raises(error, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         study.run(planned(variant), tmp_path, **{"workers": 2, **options})
 
 
@@ -272,3 +273,62 @@ def test_what_killed_workers_trained_is_resumed(tmp_path, monkeypatch, capsys):
     for row in shared.history:
         expected = losses[row["network"], row["epoch"]]
         assert row["val_loss"] == pytest.approx(expected, abs=1e-5)
+
+
+# How many processes train, and with how many cores.
+
+
+def test_workers_have_as_many_cores_each(monkeypatch):
+    monkeypatch.setattr(machine, "accelerators", lambda _: [])
+    monkeypatch.setattr(machine, "_cores", lambda: [*range(8)])
+    parts = [machine.part_of_machine(number, 3, {}) for number in range(3)]
+    assert [cores for _, cores in parts] == [[0, 1], [2, 3], [4, 5]]
+    assert {part["OMP_NUM_THREADS"] for part, _ in parts} == {"2"}
+
+
+@pytest.mark.parametrize(
+    ("expected", "changes"),
+    [
+        (3, {}),
+        (2, {"cores": 2}),
+        (4, {"networks": 9, "cores": 64}),
+        (1, {"networks": 1}),
+        (1, {"gpus": ["0"]}),
+        (1, {"devices": ["TPU:0"]}),
+    ],
+)
+def test_small_networks_are_trained_at_the_same_time(
+    monkeypatch, expected, changes
+):
+    given = {"networks": 3, "cores": 3, "gpus": [], **changes}
+    cores = [*range(given["cores"])]
+    monkeypatch.setattr(machine, "_cores", lambda: cores)
+    monkeypatch.setattr(machine, "accelerators", lambda _: given["gpus"])
+    if devices := changes.get("devices"):
+        monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+        monkeypatch.setattr(keras.distribution, "list_devices", lambda: devices)
+    assert machine.most_workers(given["networks"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("expected", "constant", "value"),
+    [
+        # Few and tiny networks take less time than processes to start.
+        (1, None, 0),
+        # Many trainings, whatever they are, repay it.
+        (2, "MACS_OF_TRAINING", 1e11),
+        (2, "MACS_OF_STARTS", 1e6),
+        # A second core is used by a large step.
+        (1, "MACS_OF_SMALL_STEP", 1000),
+    ],
+)
+def test_a_run_chooses_by_the_work_of_all_networks(
+    expected, constant, value, few_digits, monkeypatch
+):
+    monkeypatch.setattr(machine, "most_workers", lambda networks: networks)
+    if constant == "MACS_OF_SMALL_STEP":
+        monkeypatch.setattr(machine, "MACS_OF_STARTS", 1e6)
+    if constant:
+        monkeypatch.setattr(machine, constant, value)
+    plan = planned(NARROW, GATED)
+    assert choose_workers(plan, plan.load(plan.runs[0])) == expected

@@ -1,9 +1,6 @@
 """The best configurations trained again from fresh seeds, and the verdict."""
 
 import dataclasses
-import json
-import shutil
-import textwrap
 import types
 from unittest import mock
 
@@ -17,7 +14,6 @@ from tuning_checks import ONE
 
 import cbam_keras
 from cbam_keras import insert_attention, report, study, tuning
-from cbam_keras.data import load
 from cbam_keras.report import looking
 from cbam_keras.tuning import choice
 
@@ -195,42 +191,10 @@ def test_best_means_what_validates_best_when_trained_again(
     assert f"best.keras: {winner}" in str(found)
 
 
-def test_results_print_and_read_as_json(confirmed):
-    text = str(confirmed)
-    verdict = textwrap.fill(confirmed.verdict, 100)
-    parts = (verdict, confirmed.code, "mean over seeds 1, 2")
-    assert all(part in text for part in parts)
-    content = json.loads(confirmed.json())
-    none, *others = content["trials"]
-    assert (none["attention"], none["reduction_ratio"]) == ("none", None)
-    assert none["score"] == confirmed.trials[0].val_accuracy
-    for own in others:
-        assert own["reduction_ratio"] in (2, 4)
-        assert own["kernel_size"] == (3 if own["attention"] == "cbam" else None)
-    first, second, *_ = content["confirmation"]
-    assert first["difference"] is first["interval"] is None
-    row = confirmed.confirmation[1]
-    assert second["reduction_ratio"] == row.options["reduction_ratio"]
-    assert second["seeds"] == [1, 2]
-    assert second["test_accuracy"] == row.mean
-    assert second["interval"] == list(row.interval)
-    assert content["verdict"] == confirmed.verdict
-    assert content["code"] == confirmed.code
-
-
 def test_a_folder_is_read_as_what_its_search_returned(confirmed):
     found = study.Results.read(confirmed.output)
     assert found == confirmed
     assert (found.json(), str(found)) == (confirmed.json(), str(confirmed))
-
-
-def test_a_damaged_confirmation_is_an_error_of_the_file(confirmed, tmp_path):
-    folder = shutil.copytree(confirmed.output, tmp_path / "run")
-    content = json.loads((folder / "study.json").read_text())
-    content["confirmation"] = [{"trial": 1}]
-    (folder / "study.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="whose study.json or networks cannot"):
-        study.Results.read(folder)
 
 
 # What cannot be compared.
@@ -264,17 +228,6 @@ def test_a_search_may_find_that_no_network_learns(quick, tmp_path):
     found = search(tmp_path, hypermodel, confirm=2)
     assert found.confirmation[1].difference == 0
     assert found.verdict.startswith("No network is better than guessing")
-
-
-@keras.saving.register_keras_serializable(package="code")
-class Gate(cbam_keras.CBAM):
-    __module__ = "__main__"
-
-
-def test_code_is_what_the_users_script_can_run(quick, tmp_path):
-    found = search(tmp_path, space(attention=(Gate,)), confirm=0)
-    assert found.code.startswith("Gate(")
-    assert "To use it" in str(found)
 
 
 def test_without_confirmation_the_best_trial_is_taken(quick, tmp_path):
@@ -313,11 +266,3 @@ def test_trials_are_means_over_folds_and_new_seeds_divide_anew(quick, tmp_path):
     best = found.choice["best_network"]
     assert explained["seed"] == best["seed"]
     assert explained["fold"] == best["fold"]
-
-
-def test_folds_count_in_the_estimate():
-    estimate = study.estimate(tuning.Search(space(), "mnist5k", folds=3))
-    # 5 trials, and 2 networks with 6 new seeds.
-    assert estimate.trainings == (5 + 2 * 6) * 3
-    with pytest.raises(ValueError, match="not loaded yet"):
-        tuning.Search(space(), load("mnist5k"), folds=3)

@@ -2,10 +2,7 @@
 
 import contextlib
 import functools
-import re
 
-import keras
-import numpy as np
 import pytest
 from keras import layers
 
@@ -130,35 +127,6 @@ def test_a_layer_of_ones_own_is_a_kind():
     assert isinstance(hypermodel.attention_for(hp)(name="gate"), Gate)
 
 
-def test_it_is_a_hypermodel_of_keras_tuner(tmp_path, capsys):
-    tuner = keras_tuner.RandomSearch(
-        tuning.CBAMHyperModel(SHAPE, 5, attention=("none", "cbam")),
-        objective="val_accuracy",
-        directory=tmp_path,
-        seed=1,
-    )
-    tuner.search_space_summary()
-    names = re.findall(r"(\w+) \(", capsys.readouterr().out)
-    assert names == ["attention", "reduction_ratio", "kernel_size"]
-    model = tuner.hypermodel.build(tuner.oracle.get_space())
-    assert model.compiled
-    assert isinstance(model.optimizer, keras.optimizers.AdamW)
-    assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
-    assert model.output_shape == (None, 5)
-
-
-@pytest.mark.parametrize(
-    "options, error, message",
-    [
-        ({"model": "resnet19"}, ValueError, "one of .*resnet19"),
-        ({"reduction_ratio": (4, 4)}, ValueError, "each at most once"),
-    ],
-)
-def test_wrong_values_are_reported(options, error, message):
-    with pytest.raises(error, match=message):
-        tuning.CBAMHyperModel(**options)
-
-
 def ask_both(hp, own_first, values=(3, 5), scope=None):
     """Asks for our kernel size, and for one of the user."""
     space = tuning.CBAMHyperModel(attention="cbam", kernel_size=(3, 7))
@@ -183,17 +151,6 @@ def test_a_hyperparameter_of_the_same_name_is_not_mixed_up():
         attention, own = ask_both(hp, own_first, scope="cbam")
         assert (attention.options["kernel_size"], own) == (7, 3)
     ask_both(keras_tuner.HyperParameters(), True, values=(3, 7))
-
-
-def test_metrics_are_those_of_the_user_and_new_in_each_network():
-    metric = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top")
-    space = tuning.CBAMHyperModel((8, 8, 1), 3, metrics=[metric, "accuracy"])
-    models = [space.build(keras_tuner.HyperParameters()) for _ in range(2)]
-    images, labels = np.zeros((4, 8, 8, 1)), np.array([0, 1, 2, 0])
-    for model in models:
-        found = model.evaluate(images, labels, verbose=0, return_dict=True)
-        assert {*found} == {"loss", "top", "accuracy"}
-    assert not keras.ops.convert_to_numpy(metric.variables[0]).any()
 
 
 def test_a_known_network_needs_to_know_the_images():

@@ -41,7 +41,7 @@ def test_a_search_compares_the_winner_with_no_attention_at_all(
         ),
         task=study.Segmentation(IMAGES, MASKS),
         recipe=training.Recipe(epochs=1, batch_size=4),
-        confirm=2,
+        confirm=1,
         output=tmp_path / "run",
     )
     assert [x.label for x in found.ranked] == ["cbam r=4 k=3", "none"]

@@ -1,23 +1,27 @@
-"""A search that runs through: its files, tables, best network, space."""
+"""Searches: their files, tables, best network, trials, errors, workers."""
 
 import csv
+import itertools
+import json
+import textwrap
 
 import keras
 import networks
+import numpy as np
 import pytest
 import tuning_checks
-from own_spaces import Space
+from keras import layers
 from tuning_checks import TWO, search
 
 from cbam_keras import data, study, tuning
 
 keras_tuner = pytest.importorskip("keras_tuner")
 
-pytestmark = pytest.mark.usefixtures("few_digits")
+pytestmark = pytest.mark.usefixtures("few_digits", "eagerly")
 
 
 @pytest.fixture(scope="module")
-def trained(few_digits, tmp_path_factory):
+def trained(few_digits, eagerly, tmp_path_factory):
     """A search of two trials that are really trained, with all files."""
     before = keras.config.is_interactive_logging_enabled()
     keras.config.disable_interactive_logging()
@@ -111,15 +115,144 @@ def test_the_default_search_trains_fourteen_networks_and_twelve_again():
     assert "14 combinations, 14 trials, and 12 trainings" in str(found)
 
 
-def test_a_grid_tries_all_combinations():
-    planned = tuning.Search(
-        hypermodel=Space(tuning_checks.mlp),
-        data="mnist5k",
-        recipe=tuning_checks.THREE,
-        algorithm="grid",
-        confirm=0,
+# Which trials a search runs.
+
+
+def space(**options):
+    """Returns a space of kinds of attention over one and the same network."""
+    return tuning.CBAMHyperModel(
+        model=lambda attention: networks.linear(), **options
     )
-    found = study.estimate(planned)
-    # Of 4 units, tanh or relu with bias or not, and 5 rates.
-    assert "60 trials," in found.about
-    assert found.times == 60
+
+
+def values(output, hypermodel, algorithm="random", **options):
+    found = search(output, algorithm, hypermodel=hypermodel, **options)
+    return [trial.values for trial in found.trials]
+
+
+def test_the_default_search_is_all_of_its_space(quick, tmp_path):
+    names = "attention", "reduction_ratio", "kernel_size"
+    found = values(tmp_path, space(), max_trials=None)
+    points = [tuple(map(own.get, names)) for own in found]
+    first = [("none", None, None), ("se", 4, None), ("cbam", 16, 7)]
+    assert points[:3] == first
+    cbam = [("cbam", r, k) for r in (2, 4, 8, 16) for k in (3, 5, 7)]
+    assert sorted(points[2:]) == cbam
+
+
+def small(hp):
+    units = hp.Choice("units", [2, 3])
+    return networks.mlp(units, use_bias=hp.Boolean("bias", default=True))
+
+
+@pytest.mark.parametrize("name", ["random", "grid"])
+def test_a_small_space_is_searched_to_its_end_without_repetition(
+    quick, tmp_path, name
+):
+    found = values(tmp_path, small, name, max_trials=50)
+    handed = [(own["units"], own["bias"]) for own in found]
+    # The defaults come first.
+    assert handed[0] == (2, True)
+    assert sorted(handed) == sorted(itertools.product([2, 3], [False, True]))
+
+
+# Wrong arguments, and trials that fail.
+
+
+def lambda_model(hp):
+    own = layers.Lambda(lambda x: x + 1)
+    return keras.Sequential([keras.Input((28, 28, 1)), own, networks.mlp()])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"algorithm": "bayesian"},
+            '`algorithm` must be one of "random", "grid".*BayesianOptimization',
+        ),
+        (
+            {"hypermodel": lambda hp: networks.linear(classes=7)},
+            "must take images of shape .* begins with keras.Input",
+        ),
+        (
+            {"hypermodel": lambda_model},
+            "can save and load.*register_keras_serializable",
+        ),
+        (
+            {"measure": keras_tuner.Objective("val_auc", "max")},
+            "`measure` must be one of .*Received: measure=.*Objective",
+        ),
+        ({"epochs": 3}, r"e recipe=training.Recipe\(epochs=3\)"),
+        (
+            {"momentum": np.ones(3)},
+            r"Recipe\(momentum=an array of shape \(3,\)\)",
+        ),
+    ],
+)
+def test_wrong_arguments_are_reported(tmp_path, options, message):
+    given = {"hypermodel": tuning_checks.mlp, "max_trials": None, **options}
+    with pytest.raises((ValueError, TypeError), match=message):
+        search(tmp_path / "run", **given)
+    assert not list(tmp_path.iterdir())
+
+
+class OwnFit(tuning.CBAMHyperModel):
+    def fit(self, hp, model, *args, **kwargs):
+        return model.fit(*args, **kwargs)
+
+
+@pytest.mark.parametrize("own", [3, tuning_checks.mlp, OwnFit()])
+def test_a_hypermodel_of_ones_own_gets_the_lines_that_keep_it(
+    own, tmp_path, monkeypatch
+):
+    with pytest.raises(TypeError, match="must be a tuning.CBAMHyp") as raised:
+        tuning.search(own, "mnist5k", output=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+    def my_network(attention):
+        inputs = keras.Input((12, 10, 4))
+        x = inputs if attention is None else attention(name="gate")(inputs)
+        outputs = layers.Dense(1)(layers.GlobalAveragePooling2D()(x))
+        model = keras.Model(inputs, outputs)
+        model.compile("sgd", "mse", metrics=["accuracy"])
+        return model
+
+    monkeypatch.chdir(tmp_path)
+    code = textwrap.dedent(str(raised.value).partition("\n\n")[2])
+    names = {"my_network": my_network}
+    names |= {"keras_tuner": keras_tuner, "tuning": tuning}
+    exec(code, names)  # noqa: S102
+    hp = keras_tuner.HyperParameters()
+    names["tuner"].hypermodel.build(hp)
+    assert "attention" in hp.values
+
+
+# Trials that fail are recorded, while the others go on.
+
+# KerasTuner would end its search with the last one.
+ERRORS = (
+    *(ZeroDivisionError("by zero"), MemoryError("none left")),
+    keras_tuner.errors.FatalError("stop"),
+)
+
+
+def test_trials_that_fail_are_recorded_and_end_nothing(quick, tmp_path):
+    def build(hp):
+        index = hp.Int("index", -1, len(ERRORS))
+        if 0 <= index < len(ERRORS):
+            raise ERRORS[index]
+        return networks.mlp()
+
+    found = search(tmp_path, "grid", hypermodel=build, max_trials=5)
+    statuses = [trial.status for trial in found.trials]
+    failed = ["error", "out of memory", "error"]
+    assert statuses == ["finished", *failed, "finished"]
+    trained = json.loads((found.output / "results.json").read_text())[
+        "networks"
+    ]
+    for trial, error in zip(found.trials[1:4], ERRORS, strict=True):
+        assert trial.message == f"{type(error).__name__}: {error}"
+        assert trial.val_accuracy is None
+        assert type(error).__name__ in trained[trial.number - 1]["traceback"]
+    assert "2 finished, 2 error, " in str(found)

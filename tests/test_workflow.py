@@ -1,51 +1,14 @@
-"""From end to end: arrays through every study, a network until it is seen."""
+"""From end to end: a network gets attention, is trained, saved and seen."""
 
 import keras
 import numpy as np
-import pretended
 import pytest
-from data_checks import arrays
 from keras import layers
 
 import cbam_keras
-from cbam_keras import comparison, data, explain, plotting, training, tuning
+from cbam_keras import explain, plotting
 
 pytestmark = pytest.mark.slow
-
-
-def _build(attention):
-    features = [layers.Conv2D(4, 3, activation="relu")]
-    if attention is not None:
-        features.append(attention(name="gate"))
-    return keras.Sequential(
-        [
-            keras.Input((12, 10, 3)),
-            layers.Rescaling(1 / 255),
-            *features,
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(5),
-        ]
-    )
-
-
-@pytest.mark.every_backend
-def test_arrays_go_through_training_search_and_comparison(
-    tmp_path, monkeypatch
-):
-    pretended.install(monkeypatch)
-    given = arrays(per_class=10)
-    recipe = training.Recipe(epochs=1, batch_size=16)
-    images = data.load(given, batch_size=16)
-    model, output = _build(None), tmp_path / "train"
-    assert training.train(model, images, recipe, output=output).runs
-    space, output = tuning.CBAMHyperModel(model=_build), tmp_path / "tune"
-    options = {"max_trials": 3, "confirm": 0, "output": output}
-    trials = tuning.search(space, images, recipe, **options).trials
-    kinds = [trial.values["attention"] for trial in trials]
-    assert kinds == ["none", "se", "cbam"]
-    options = {"data": given, "recipe": recipe, "output": tmp_path / "compare"}
-    found = comparison.compare(model=_build, seeds=1, **options)
-    assert [len(row.values) for row in found.rows] == [1, 1]
 
 
 def _pretrained():

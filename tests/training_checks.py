@@ -3,9 +3,7 @@
 import functools
 
 import keras
-import networks
 import pytest
-from networks import linear
 
 from cbam_keras import explain
 from cbam_keras.study.plans.training import Recipe
@@ -16,14 +14,6 @@ SMALL = Recipe(epochs=3, batch_size=16)
 SHORT = Recipe(epochs=1, batch_size=35)
 
 
-def resnet(attention="cbam", **options):
-    """Returns a network with batch normalization and attention."""
-    return networks.resnet(
-        input_shape=(28, 28, 1), classes=10, attention=attention, **options
-    )
-
-
-NETWORKS = {"linear": linear, "resnet": resnet}
 # How the error of oneDNN begins.
 NO_CONVOLUTION = "could not create a"
 

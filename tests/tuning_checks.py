@@ -16,7 +16,6 @@ from cbam_keras.study.plans.training import Recipe
 # 70 training images: two steps per epoch.
 ONE = Recipe(epochs=1, batch_size=35)
 TWO = Recipe(epochs=2, batch_size=35)
-THREE = Recipe(epochs=3, batch_size=35)
 
 
 def mlp(hp):
@@ -27,10 +26,6 @@ def mlp(hp):
         bias = hp.Boolean("bias", default=True)
     hp.Choice("learning_rate", [0.001, 0.003, 0.01, 0.03, 0.1], default=0.01)
     return network(units, activation=activation, use_bias=bias is not False)
-
-
-def of_units(hp):
-    return network(hp.Int("units", 2, 12))
 
 
 def score(patch, accuracy, loss=None):

@@ -1,15 +1,16 @@
-"""Saves a small network, and loads it in a process of its own.
+"""Answers questions in processes that have imported Keras, and not us.
 
-Usage: python saved_model_script.py FOLDER
+Usage: python fresh_process_script.py FOLDER
 """
 
+import importlib
+import json
+import os
 import pathlib
 import sys
 
 import keras
 import numpy as np
-
-import cbam_keras
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 
@@ -24,6 +25,8 @@ def in_fast_mode(model):
 def build():
     """Returns a network with all four layers, and options that add weights."""
     import networks
+
+    import cbam_keras
 
     layers = cbam_keras.layers
     return networks.resnet(
@@ -59,6 +62,7 @@ def save(folder):
 
 
 def load(folder):
+    importlib.import_module("cbam_keras")
     saver = (folder / "backend").read_text()
     backend = keras.backend.backend()
     # Keras saves PyTorch's own optimizer class, which trains nowhere else.
@@ -84,6 +88,7 @@ def load(folder):
 
 def load_old(folder):
     """Loads the file that version 0.1.0 saved, and trains for a step."""
+    importlib.import_module("cbam_keras")
     path = REFERENCE / "saved_by_0.1.0.keras"
     model = in_fast_mode(keras.saving.load_model(path))
     images = np.load(REFERENCE / "saved_by_0.1.0_io.npz")["images"]
@@ -101,7 +106,32 @@ def load_old(folder):
     np.savez(folder / f"old-by-{keras.backend.backend()}.npz", **results)
 
 
+def load_without_us(folder):
+    sys.modules["cbam_keras"] = None
+    model = keras.saving.load_model(folder / "core.keras", safe_mode=True)
+    outputs = model.predict(np.load(folder / "images.npy"), verbose=0)
+    np.save(folder / f"core-by-{keras.backend.backend()}.npy", outputs)
+
+
+def list_imports(folder):
+    """Writes what the package imports, and then whether TensorFlow is."""
+    before = {*sys.modules}
+    package = importlib.import_module("cbam_keras")
+    more = sorted({*sys.modules} - before)
+    for path in pathlib.Path(package.__file__).parent.glob("*/__init__.py"):
+        importlib.import_module(f"cbam_keras.{path.parent.name}")
+    found = json.dumps([more, "tensorflow" in sys.modules])
+    name = f"imports-by-{keras.backend.backend()}.json"
+    (folder / name).write_text(found)
+
+
 if __name__ == "__main__":
-    # First what needs no more than the import of the package.
-    load_old(pathlib.Path(sys.argv[1]))
-    load(pathlib.Path(sys.argv[1]))
+    failed = False
+    for answer in (list_imports, load_without_us, load_old, load):
+        # Each has a process of its own; the import of Keras takes longest.
+        process = os.fork()
+        if process == 0:
+            answer(pathlib.Path(sys.argv[1]))
+            os._exit(0)
+        failed |= os.waitpid(process, 0)[1] != 0
+    sys.exit(failed)
