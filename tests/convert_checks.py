@@ -8,11 +8,18 @@ import pytest
 from layer_checks import REFERENCE, to_numpy
 
 from cbam_keras import CBAM, VARIANTS, load_torch_weights, models
+from cbam_keras.convert import matching
 
 CHECKPOINT = REFERENCE / "official_small_cbam.pth.tar"
 OFFICIAL = functools.partial(CBAM, **VARIANTS["official"])
 TIMM = functools.partial(CBAM, **VARIANTS["timm"])
 BN = ("weight", "bias", "running_mean", "running_var")
+
+
+def slot_values(target):
+    """Returns random weights for a built target by its authors' names."""
+    slots, rng = matching.make_plan(target, ()).slots, np.random.default_rng(0)
+    return {slot.name: rng.random(slot.shape, "float32") for slot in slots}
 
 
 def small_network():

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
@@ -80,8 +80,6 @@ class Report:
 def load_torch_weights(
     model_or_layer: keras.layers.Layer,
     source: str | os.PathLike | Mapping[str, Any],
-    *,
-    strict: bool = True,
 ) -> Report:
     """Loads the weights of a PyTorch checkpoint by their names.
 
@@ -108,20 +106,15 @@ def load_torch_weights(
             `.safetensors`), or a mapping of names to tensors or arrays. Both of
             PyTorch's formats are read, with `weights_only=True`: no code in
             them is executed. A mapping may hold PyTorch tensors or NumPy
-            arrays.
-        strict: Boolean, whether all names and shapes must match. The
-            classifier (`fc`) may be unused by a network built without one.
-            Options that weights do not show, such as the order of the gates,
-            must match, too. If `False`, the weights that match are loaded, the
-            others are reported, and a warning names such options. Defaults to
-            `True`.
+            arrays. All names and shapes must match, but the classifier (`fc`)
+            may be unused by a network built without one. Options that weights
+            do not show, such as the order of the gates, must match, too.
 
     Returns:
-        A `Report` of the weights that were loaded, missing, unused, and of
-        another shape.
+        A `Report` of the weights that were loaded and unused.
 
     Raises:
-        ValueError: If weights do not match, or none does; if they match but
+        ValueError: If weights do not match; if they match but
             the model would compute something else; if the file does not exist,
             is damaged, or contains anything but tensors and plain values; or if
             layers have no known counterpart in PyTorch.
@@ -141,7 +134,6 @@ def load_torch_weights(
         >>> tuple(layer.squeeze_kernel.shape)
         (32, 2)
     """
-    _checks.boolean("strict", strict)
     target = model_or_layer
     is_network = isinstance(target, keras.Model)
     if not is_network and not gates_of(target):
@@ -164,7 +156,7 @@ def load_torch_weights(
             f"{_describe(target)} must have weights. Build it, or call it on "
             "images, before you load some."
         )
-    if plan.unknown and strict:
+    if plan.unknown:
         raise ValueError(
             f"All layers with weights in {_describe(target)} must have known "
             "counterparts in PyTorch: those of the networks of "
@@ -177,7 +169,7 @@ def load_torch_weights(
     report = _compare(plan, shapes)
     unused = set(report.unused) - CLASSIFIER
     misfits = report.missing or report.mismatched or unused
-    if not report.loaded or (strict and misfits):
+    if not report.loaded or misfits:
         expected = {slot.name: slot.shape for slot in plan.slots}
         raise ValueError(
             f"The checkpoint does not fit {_describe(target)}. "
@@ -186,14 +178,8 @@ def load_torch_weights(
             f"{ADVICE * bool(report.missing and unused)}"
         )
     arrays = {name: to_numpy(tensors[name]) for name in report.loaded}
-    for difference in _differences(target, plan, shapes):
-        if strict:
-            raise ValueError(
-                f"{difference} Received: {describe_source(source)}, "
-                "strict=True. To load the weights nevertheless, pass "
-                "strict=False."
-            )
-        _checks.warn(difference)
+    if difference := _find_difference(target, plan, shapes):
+        raise ValueError(f"{difference} Received: {describe_source(source)}.")
     if input_shape is not None:
         model_or_layer.build(input_shape)
         plan = make_plan(model_or_layer, shapes)
@@ -248,10 +234,10 @@ def _compare(plan: Plan, shapes: Mapping[str, tuple[int, ...]]) -> Report:
     )
 
 
-def _differences(
+def _find_difference(
     target: keras.layers.Layer, plan: Plan, names: Collection[str]
-) -> Iterator[str]:
-    """Yields differences in what is computed that weights do not show."""
+) -> str:
+    """Returns a difference in what is computed that weights do not show."""
     differ = "the weights fit, but the predictions differ"
     subsampled = [
         layer.name.removesuffix("_subsample")
@@ -259,7 +245,7 @@ def _differences(
         if layer.name.endswith("_conv1_subsample")
     ]
     if subsampled:
-        yield (
+        return (
             f"{_describe(target)} has strides in 1x1 convolutions "
             f'("{subsampled[0]}"), and all known PyTorch checkpoints of such '
             f"networks in the 3x3 ones: {differ}. Build it with "
@@ -285,12 +271,12 @@ def _differences(
             if {*channel.pool_types} != {*gate.pools}:
                 compared.append("pool_types")
         if compared:
-            yield (
+            return (
                 f"{_describe(layer)} has {_list_options(ours, compared)}, "
                 f"unlike that of the checkpoint: {differ}. Build it with "
                 f"{_list_options(theirs, compared)}."
             )
-            return
+    return ""
 
 
 def _list_options(options: Mapping[str, Any], names: Collection[str]) -> str:
