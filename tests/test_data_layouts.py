@@ -149,40 +149,80 @@ def test_two_layouts_are_read(tmp_path, paths, tree, classes, sizes):
     assert all("est" in str(x).lower() for x in found[2]) or sizes[2] == 2
 
 
+CLASSES, ALL = "{class}/**", "{}/{class}/*"
+
+
+@few_left_out
 @pytest.mark.parametrize(
-    "tree",
+    ("tree", "patterns"),
     [
         # Masks: COVID-19 Radiography, COVID-QU-Ex, BUSI.
-        "<COVID|Normal>/<images|masks>/#.png",
-        "<Train|Val>/<COVID|Normal>/<images|infection+masks|lung+masks>/#.png",
-        "<a|b>/x+(#)<|_mask>.png",
-        "<cat|dog>/<|mask/>#.png",
-        "<cat|dog|annotations/.xml>/#.png",
+        ("<COVID|Normal>/<images|masks>/#.png", ["{class}/images/*"]),
+        (
+            "<Train|Val>/<COVID|Normal>/<images|infection+masks|lung+masks>/#.png",
+            ["{split}/{class}/images/*"],
+        ),
+        ("<a|b>/x+(#)<|_mask>.png", ["{class}/*).png"]),
+        ("<cat|dog>/<|mask/>#.png", ["{class}/*"]),
+        ("<cat|dog|annotations/.xml>/#.png", ["{class}/*"]),
         # The same folders: PlantVillage, folds, zooms, sites.
-        "<color|grayscale|segmented>/<rust|scab>/#.png",
-        "<s1|s2>/<train|test>/<cat|dog>/#.png",
+        (
+            "<color|grayscale|segmented>/<rust|scab>/#.png",
+            [ALL, "color/{class}/*"],
+        ),
+        (
+            "<s1|s2>/<train|test>/<cat|dog>/#.png",
+            [f"{x}/{{split}}/{{class}}/*" for x in ("{}", "s1")],
+        ),
         # A dataset twice: flowers, malaria.
-        "<|flowers/><daisy|rose>/#.png",
+        ("<|flowers/><daisy|rose>/#.png", ["**/{class}/*", "{class}/*"]),
         # Lower folders: organs, patients, videos (Kvasir), BreaKHis.
-        "colon/<aca|n|x>/#.png lung/<aca2|n2|x2>/#.png",
-        "a/videos/<v0|v1|v2>/#.png b/videos/<v3|v4|v5>/#.png",
-        "ben/SOB/<ad|fi>/<p0|p1|p2>/<40X|100X>/#.png "
-        "mal/SOB/<du|lo>/<p3|p4|p5>/<40X|100X>/#.png",
-        "a/<p0|p1>/#.png b/<p2|p3>/#.png",
-        "<cat|dog>/<|p1/>#.png",
-        "<cat|dog>/<train|test>/#.png",
+        (
+            "colon/<aca|n|x>/#.png lung/<aca2|n2|x2>/#.png",
+            ["{class}/{group}/*", CLASSES],
+        ),
+        (
+            "a/videos/<v0|v1|v2>/#.png b/videos/<v3|v4|v5>/#.png",
+            ["{class}/videos/{group}/*", CLASSES],
+        ),
+        (
+            "ben/SOB/<ad|fi>/<p0|p1|p2>/<40X|100X>/#.png "
+            "mal/SOB/<du|lo>/<p3|p4|p5>/<40X|100X>/#.png",
+            ["{class}/SOB/{}/{group}/{}/*", CLASSES],
+        ),
+        (
+            "ben/SOB/<ad|du>/<p0|p1|p2>/#.png mal/SOB/<ad|du>/<p3|p4|p5>/#.png",
+            ["{class}/SOB/{}/{group}/*", "{}/SOB/{class}/{group}/*"],
+        ),
+        # Two groups are too few for three splits.
+        ("a/<p0|p1>/#.png b/<p2|p3>/#.png", [CLASSES]),
+        ("<cat|dog>/<|p1/>#.png", [CLASSES, "{class}/*"]),
+        ("<cat|dog>/<train|test>/#.png", ["{class}/{split}/*"]),
         # A split beside classes, or a class of such a name.
-        "<cat|dog|test>/#.png",
-        "<|train/><cat|dog>/#.png",
+        ("<cat|dog|test>/#.png", ["{class}/*"]),
+        ("<|train/><cat|dog>/#.png", ["**/{class}/*", "{class}/*"]),
         # Classes in names.
-        "<cat|dog>.#.jpg",
-        "train/<cat|dog>.#.jpg test/#.jpg",
+        ("<cat|dog>.#.jpg", ["{class}.*.jpg"]),
+        ("train/<cat|dog>.#.jpg test/#.jpg", ["train/{class}.*.jpg"]),
     ],
 )
-def test_a_layout_of_several_meanings_is_refused(tmp_path, tree):
+def test_a_layout_of_several_meanings_is_refused_with_what_reads_it(
+    tmp_path, paths, tree, patterns
+):
     _write(tmp_path, tree)
-    with pytest.raises(ValueError, match=r"(?s)Received.*Write what is meant"):
+    with pytest.raises(
+        ValueError, match=f'Received: data="{tmp_path}"'
+    ) as caught:
         data.load(tmp_path)
+    line = r'    pattern="(.*)": (\d+) classes, .*; (\d+) of \d+ images'
+    found = re.findall(line, str(caught.value))
+    assert [pattern for pattern, _, _ in found] == patterns
+    for pattern, classes, count in found:
+        splits = paths(pattern=pattern)
+        assert sum(map(len, splits)) == int(count)
+        assert not any("mask" in str(x) for split in splits for x in split)
+        loaded = data.load(tmp_path, pattern=pattern)
+        assert len(loaded.class_names) == int(classes)
 
 
 def test_a_refusal_draws_the_tree(tmp_path):
@@ -205,9 +245,9 @@ def test_a_refusal_draws_the_tree(tmp_path):
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ("<images|masks>/#.png", "no classes:(.|\n)*pattern="),
+        ("<images|masks>/#.png", "no classes:(.|\n)*No pattern reads it"),
         ("<cat|dog|unlabelled>/#.png", "'unlabelled'"),
-        ("<a|b>/#<|_mask>.png", r"as .a/0_mask.png(.|\n)*pattern="),
+        ("<a|b>/#<|_mask>.png", r"as .a/0_mask.png(.|\n)*No pattern"),
         ("<test|val>/#.png", '"test", "val" beside'),
         ("train/<images|labels>/#.png", "'labels'.*no classes"),
         ("<train|val|valid>/cat/#.png", 'splits "train", "val", "valid'),

@@ -19,6 +19,7 @@ from cbam_keras.data.layouts import (
     find_parts,
     is_input,
     name_splits,
+    propose,
 )
 from cbam_keras.data.patterns import make_pattern
 from cbam_keras.data.splits import SPLITS, check_names
@@ -261,12 +262,10 @@ def _refuse(root, reason, places):
     raise LayoutError(
         f'{LAYOUTS} Received: data="{root}", with {reason}',
         paths,
-        'Write what is meant: pattern="{class}/{group}/*" where the lower '
-        'folders are patients, "{class}/**" where they mean nothing, '
-        '"{class}/images/*" or "color/{class}/*" for some of the folders, '
-        '"{class}_*.jpg" for classes in names. Or pass a table of images and '
-        "classes as a CSV file or data frame, or rename folders that are "
-        "classes. Masks are for cbam_keras.data.load_masks (--masks)",
+        propose(paths),
+        "No pattern reads it. Pass a table of images and classes as a CSV "
+        "file or data frame, or rename folders that are classes. Masks "
+        "are for cbam_keras.data.load_masks (--masks)",
     )
 
 
