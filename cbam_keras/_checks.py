@@ -20,6 +20,31 @@ Options = Mapping[str, Any]
 MOST = 2**31 - 1
 # The longest text of a value in a message.
 LONGEST = 200
+# Common mistakes: the argument and its value, as patterns, and what to do.
+NEXT_STEPS = (
+    ("ratio|reduction|r", ".*", "Write reduction_ratio={}"),
+    ("reduction_ratio", r"\{.*", "Write CBAM(**options)"),
+    ("reduction_ratio", "an array.*", "Write CBAM()(x): call the layer on it"),
+    ("kernel_size", r"[(\[].*", "It is one number, the side of a square"),
+    (
+        "kernel_size",
+        r"8|\d\d+",
+        "The first argument of CBAM is the reduction ratio, the second the "
+        "kernel size. It reads the channels from its input",
+    ),
+    (
+        "model",
+        r"'.*\.(h5|hdf5|keras)'",
+        "Load the file first: keras.saving.load_model({})",
+    ),
+    ("model|networks", r"\(?(an )?array.*", "Models come before images"),
+    (
+        "images",
+        r"\[?'.*",
+        "Read files, by keras.utils.img_to_array(keras.utils.load_img(path))",
+    ),
+    ("attention", "'.*,.*'", "Give several as a list of names"),
+)
 
 
 def positive_integer(
@@ -115,6 +140,7 @@ def one_of(name: str, value: Value, choices: Iterable[object]) -> Value:
     listed = ", ".join(quoted(choice) for choice in choices)
     raise ValueError(
         f"`{name}` must be one of {listed}. Received: {name}={shown(value)}"
+        f"{next_step(name, value)}"
     )
 
 
@@ -175,6 +201,15 @@ def convert(instance: object, **values: object) -> None:
         object.__setattr__(instance, name, value)
 
 
+def next_step(name: str, value: object) -> str:
+    """Returns what to write in place of a common mistake, or nothing."""
+    text = shown(value)
+    for names, pattern, step in NEXT_STEPS:
+        if re.fullmatch(names, name) and re.fullmatch(pattern, text, re.S):
+            return f". {step.format(text)}"
+    return ""
+
+
 class Named(dict[str, Value]):
     """Values by names; of one that is not there it says which there are."""
 
@@ -233,6 +268,7 @@ def warn(message: str) -> None:
 def _wrong(name, value, kind):
     return ValueError(
         f"`{name}` must be {kind}. Received: {name}={shown(value)}"
+        f"{next_step(name, value)}"
     )
 
 

@@ -116,8 +116,10 @@ LAYERS = [
         )
         for gate, cause in GATES
     ),
-    (lambda: CBAM(64, 16), "=16\n.*first argument .* is the red"),
-    (lambda: make("cbm"), '"se".*Received.*Did you mean "cbam"'),
+    (lambda: CBAM(64, 16), "=16. The first argument of CBAM is the red"),
+    (lambda: CBAM(ratio=8), "Write reduction_ratio=8"),
+    (lambda: CBAM(kernel_size=(7, 7)), "It is one number"),
+    (lambda: make("cbm"), '"se".*Received.*cbm'),
     (lambda: make(3), "must be None, a name, a layer class"),
     (lambda: make(lambda name: "gate"), "a layer.*which gives 'gate'"),
     (lambda: make(lambda name: CBAM()), "must give its layer the name"),
@@ -174,7 +176,7 @@ NETWORKS = [
     (lambda: stages(groups=2), 'belong to block="bottleneck"'),
     (lambda: stages(attention=["cbam"]), "must have one entry per stage"),
     (lambda: stages(attention=layers.Dense(3)), "give layers that keep the sh"),
-    (lambda: stages(input_shape=(8, 8)), "`input_shape` must have"),
+    (lambda: stages(input_shape=(8,)), "`input_shape` must have"),
     (lambda: stages(input_shape=(8, 8, None)), "a known number of"),
     (
         lambda: stages(input_tensor=keras.Input((9, 9, 3))),
@@ -183,7 +185,7 @@ NETWORKS = [
     (lambda: models.WideResNet18(width_multiplier=-1.5), "tiplier` must be a"),
     (
         lambda: build_preset("resnext50-cbm"),
-        'must be one of .*Did you mean "resnext50-cbam"',
+        'must be one of .*-cbm',
     ),
     (lambda: build_preset("resnet18", clases=5), "'clases'"),
     (lambda: build_preset("resnext50", groups=8), "multiple values.*groups"),
@@ -223,7 +225,6 @@ LOSSES = [
     (lambda: loss_of(np.eye(3)[MASKS]), r"argmax.*\(2, 4, 3, 3\), y_pred.sh"),
     (lambda: loss_of(MASKS[:1]), r"pixel of the predictions, \(2, 4, 3\)"),
     (lambda: loss_of(weight=[5.0]), r"of 3 classes.*=\[5.0\]"),
-    (lambda: loss_of(weight={3: 1.0}), r"of 3 classes.*=\{3: 1.0\}"),
     (lambda: loss_of(weight=[1, -1, 1]), "a number from 0 for each"),
 ]
 
@@ -487,14 +488,13 @@ RECIPES = [
     ("learning_rate", 0, "a positive number"),
     ("weight_decay", -1e-4, "number"),
     ("seed", 2**32, "an integer from 0"),
-    ("mixed_precision", "float32", 'one of None, "float16", "bfloat16"'),
     ("optimizer", "adam", 'one of "adamw", "sgd"'),
     ("momentum", 1, "less than 1"),
     ("augment", ("flip", 1), "one or several names"),
     ("image_size", (224,), "a positive integer or two"),
     ("frozen_epochs", -1, "an integer from 0"),
     ("class_weight", "even", 'one of None, "balanced"'),
-    ("class_weight", [1, 2], 'None, "balanced", "sqrt" or a map'),
+    ("class_weight", {1: 2}, 'one of None, "balanced", "sqrt"'),
     ("loss", "hinge", 'None, "focal", a number in'),
     ("loss", 1, "less than 1"),
 ]
@@ -504,17 +504,12 @@ SEARCHED = [
         (partial(recipe, **{name: x}), f"`{name}` must be .*{words}.*Received")
         for name, x, words in RECIPES
     ),
-    (lambda: recipe(class_weight={"cat": 0}), r"_weight\['cat'\]` must be a"),
     (lambda: recipe(frozen=True, frozen_epochs=1), "must be 0 with frozen"),
     (lambda: recipe(unfreeze=3), "must be some"),
     (lambda: recipe(unfreeze=0, frozen_epochs=1), "unfreeze"),
     (lambda: recipe(unfreeze=1.5, frozen_epochs=1), "unfreeze"),
-    (lambda: space(model="resnet19"), 'Did you mean "resnet18"'),
+    (lambda: space(model="resnet19"), "one of .*resnet19"),
     (lambda: space(reduction_ratio=(4, 4)), "each at most once"),
-    (lambda: space(learning_rate=-1.0), "`learning_rate` must be a"),
-    (lambda: space(input_shape="tiny"), "input_shape='tiny'.*by model="),
-    (lambda: space(identity_init=1), "`identity_init` must be True"),
-    (lambda: space(model="tiny", skip_attention="gate"), "is for a U-Net"),
 ]
 
 

@@ -27,6 +27,7 @@ def require_model(name: str, model: object, kind: str = "keras.Model") -> None:
         raise TypeError(
             f"`{name}` must be a {kind}. Received: {name} of type "
             f"{type(model).__name__}, {_checks.shown(model)}"
+            f"{_checks.next_step('model', model)}"
         )
 
 

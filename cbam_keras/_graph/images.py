@@ -31,11 +31,18 @@ def number_array(
     """
     if ops.is_tensor(value):
         value = ops.convert_to_numpy(value)
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"`{name}` must be of one size: resize them, or give one at a "
+            "time. Received: several sizes"
+        ) from error
     if array.dtype.kind not in ("buif" if booleans else "uif"):
         raise TypeError(
             f"`{name}` must be an array of numbers. Received: "
             f"{type(value).__name__} of dtype {array.dtype}"
+            f"{_checks.next_step(name, value)}"
         )
     if array.size == 0:
         raise ValueError(

@@ -61,6 +61,9 @@ class AttentionLayer(layers.Layer):
     _neutral = 1.0
 
     def __init__(self, *, data_format=None, **kwargs):
+        for name, value in kwargs.items():
+            if step := _checks.next_step(name, value):
+                raise ValueError(f"There is no argument `{name}`{step}")
         super().__init__(**kwargs)
         self.data_format = _checks.data_format(data_format)
         self.supports_masking = True

@@ -86,6 +86,7 @@ def train(
             "`networks` must be a keras.Model or a mapping of names to "
             "functions that build one. Received: networks="
             f"{_checks.shown(networks)}"
+            f"{_checks.next_step('networks', networks)}"
         )
     # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
