@@ -85,9 +85,7 @@ def from_table(
     rows["group"] = groups
     splits_used = {"train", *rows["split"]}
     records = rows.to_dict("records")
-    dataset = keep_readable(
-        make_dataset(records, splits_used, names, +left_out, roots[0])
-    )
+    dataset = make_dataset(records, splits_used, names, +left_out, roots[0])
     hashed = [names, *rows.get("class", [])]
     # Without groups these are paths, which differ between machines.
     hashed += groups.tolist() if is_grouped else []
