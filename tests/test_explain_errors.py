@@ -51,7 +51,6 @@ REFUSED = [
         "layer of the model ... 'elsewhere'",
     ),
     ({"images": ["a/cat.jpg"]}, "array of numbers ... list of dtype <U9"),
-    ({"images": [X[0], X[0, 1:]]}, "of one size: resize ... several sizes"),
     ({"layer": 3}, "name of a layer ... layer=3"),
 ]
 
