@@ -99,7 +99,7 @@ def predicted(folder):
     labels = np.arange(len(paths))[:, None]
     before = models.EfficientNetLite0(weights="imagenet")
     networks = {"before": before, "after": insert_attention(before, "cbam")}
-    scaled = models.preprocess_efficientnet_lite0(photographs)
+    scaled = (photographs - np.float32(127)) / 128
     found, rows = {}, []
     for name, network in networks.items():
         found[name] = network.predict(scaled, verbose=0)
@@ -126,7 +126,7 @@ def drawn(folder, file):
         weights="imagenet", input_shape=(96, 96, 3)
     )
     after = keras.saving.load_model(file, compile=False)
-    scaled = models.preprocess_efficientnet_lite0(photographs)
+    scaled = (photographs - np.float32(127)) / 128
     pixels = photographs.astype("float32")
     heat = {
         "before": explain.grad_cam(insert_attention(before, "cbam"), scaled),

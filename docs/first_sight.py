@@ -56,7 +56,7 @@ def draw_photographs():
     photographs = np.stack([photograph(name) for name in PHOTOGRAPHS])
     model = models.EfficientNetLite0(weights="imagenet")
     model = insert_attention(model, "cbam")
-    scaled = models.preprocess_efficientnet_lite0(photographs)
+    scaled = (photographs - np.float32(127)) / 128
     predicted = model.predict(scaled, verbose=0)
     heat = explain.grad_cam(model, scaled)
     figure = figures.new_figure(8.4, 3.2, "")

@@ -272,8 +272,6 @@ def test_what_makes_no_dataset_is_refused(tmp_path, tree, message):
         ({"pattern": "{split}/{class}_*_*"}, '"cat", "dog". Write the folders'),
         ({"pattern": "{class}/{group}_*"}, 'may be "a" or "a_b" in "cat/a_b_0'),
         ({"data": "./nowhere"}, "a folder that exists.*where there is no fold"),
-        ({"group_by": "a"}, '`group_by` was removed.* Write pattern="{class}/'),
-        ({"group_by_folder": False}, r'or pattern="{class}/\*\*" .False.'),
         ({"data": "cifar10", "pattern": "{class}/*"}, "is only for folders"),
     ],
 )

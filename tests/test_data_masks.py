@@ -329,7 +329,6 @@ def _of(masks, **options):
         ({}, {"class_names": [*"aba"]}, "two different names or more"),
         ({}, {"class_names": {0: "a", 2: "b", 1: "c"}}, "as a list"),
         # Patterns.
-        ({}, {"pair_by": "x"}, "`pair_by` was removed.*Write images="),
         (
             {},
             _of(TRUTH) | {"data": IMAGES, "images": "a"},

@@ -24,7 +24,7 @@ PIXELS = PIXELS.astype("float32")
 def expected_of(name):
     """Returns what the function of a network's module makes of the pixels."""
     if name == "EfficientNetLite0":
-        return models.preprocess_efficientnet_lite0(PIXELS)
+        return (PIXELS - 127) / 128
     # The module of MobileNetV3 does not hold its networks.
     module = "mobilenet_v3" if "V3" in name and "Mobile" in name else None
     for key, value in vars(keras.applications).items():
@@ -82,7 +82,7 @@ def test_grey_images_count_as_rgb():
     published = models.EfficientNetLite0(
         include_top=False, weights="imagenet", input_shape=(64, 48, 3)
     )
-    images = models.preprocess_efficientnet_lite0(np.repeat(grey, 3, axis=-1))
+    images = (np.repeat(grey, 3, axis=-1) - 127) / 128
     assert_close(network(grey), published(images), 1e-5)
 
 

@@ -54,7 +54,6 @@ from cbam_keras.data.loading import (
 from cbam_keras.data.source import (
     PATH_STARTS,
     Source,
-    refuse_removed,
     source_of_masks,
 )
 from cbam_keras.data.splits import SPLITS, check_folds, stratify

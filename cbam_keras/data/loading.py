@@ -27,7 +27,7 @@ from cbam_keras.data.kinds import (
     noun_of,
     shape_of,
 )
-from cbam_keras.data.source import Source, refuse_removed, source_of_masks
+from cbam_keras.data.source import Source, source_of_masks
 from cbam_keras.data.splits import SPLITS
 
 # The size to which images of different sizes are resized, as on ImageNet.
@@ -214,7 +214,6 @@ def load(
     fold: int = 0,
     kind: str | None = None,
     standardize: bool = True,
-    **removed: Any,
 ) -> ImageData:
     """Loads training, validation and test images of any source, or signals.
 
@@ -311,7 +310,6 @@ def load(
         standardize: Boolean, whether networks of a study standardize inputs, by
             mean and deviation of each channel of the training split. Images,
             and inputs of whole numbers, are not. Defaults to `True`.
-        **removed: Arguments of earlier versions, which are refused.
 
     Returns:
         An `ImageData`, whose splits give batches `(images, labels)`, with
@@ -339,9 +337,6 @@ def load(
         et al., 2015 (https://arxiv.org/abs/1409.4842), for random resized
         crops.
     """
-    refuse_removed(removed)
-    for name in removed:
-        raise TypeError(f"load() got an unexpected keyword argument '{name}'")
     source = Source(
         data,
         validation_fraction=validation_fraction,

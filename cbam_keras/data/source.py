@@ -36,26 +36,6 @@ PATH_STARTS = (".", "~", "/", "\\")
 # whoever reads the description of somebody else decides what is downloaded.
 NOT_DESCRIBED = ("data", "download", "_kept")
 
-# What to write in place of arguments of earlier versions.
-REMOVED = {
-    "group_by_folder": 'pattern="{class}/{group}/*" to keep the images of a '
-    'subfolder in one split (True), or pattern="{class}/**" (False)',
-    "group_by": 'pattern="{class}/{group}_*", with {group} where the same text '
-    "keeps images in one split, or group_column of a table",
-    "pair_by": 'images="images/{name}_*" and masks="masks/{name}_*", with '
-    "{name} for what an image and its mask share",
-}
-
-
-def refuse_removed(options: Mapping[str, object]) -> None:
-    """Raises for arguments of earlier versions."""
-    for name in options:
-        if name in REMOVED:
-            raise ValueError(
-                f"`{name}` was removed. Received: {name}={options[name]!r}. "
-                f"Write {REMOVED[name]}"
-            )
-
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -315,7 +295,6 @@ def source_of_masks(
     **options: Any,
 ) -> Source:
     """Returns the source of these arguments of `load_masks`."""
-    refuse_removed(options)
     if data is None:
         data, images = images, None
     folder, is_path = masks if _is_path(masks) else None, _is_path(data)

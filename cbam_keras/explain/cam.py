@@ -1,14 +1,13 @@
 """Grad-CAM and its variants: heat maps of what raises the score of a class."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
 from cbam_keras import _checks, _graph
-from cbam_keras._graph import Tensor
 from cbam_keras.explain.classes import (
     class_indices,
     image_index,
@@ -21,7 +20,7 @@ from cbam_keras.explain.targets import find_target
 def grad_cam(
     model: keras.Model,
     images: _graph.Inputs,
-    class_index: int | Sequence[int] | Callable[[Tensor], Tensor] | None = None,
+    class_index: int | Sequence[int] | None = None,
     layer: str | keras.Layer | None = None,
     *,
     method: str = "grad_cam",
@@ -42,23 +41,18 @@ def grad_cam(
 
     In segmentation the score is the sum of the logits of the class where it is
     predicted: where its logit is the greatest or, after a sigmoid, positive;
-    for values it is everywhere. A function sums over other positions.
+    for values it is everywhere.
 
     Args:
         model: Functional or Sequential `keras.Model` that returns a value per
             class. These may be values at each position, `(B, H, W, classes)`.
-            It may return anything else if `class_index` is a function, but
-            one output only.
         images: See `attention_maps`. Or signals, volumes or videos, `(B, L,
             C)`, `(B, D, H, W, C)` or `(B, T, H, W, C)`.
-        class_index: The class to explain, one per image, or a function of the
-            logits. An integer is the index in the output, `0` or `1` for a
-            single output unit, or that of a value, if the model is compiled
-            with a loss of regression; of several classes give a sequence of
-            `B`. A function gets the logits of a batch, returns the scores
-            `(B,)` to explain, and is written with `keras.ops`. Defaults to
-            `None`, which means the class with the greatest logit, or the only
-            value.
+        class_index: The class to explain, or a sequence of `B`, one per image.
+            It is the index in the output, `0` or `1` for a single output unit,
+            or that of a value, if the model is compiled with a loss of
+            regression. Defaults to `None`, which means the class with the
+            greatest logit, or the only value.
         layer: The layer whose output is explained, or its name, as
             `"backbone/conv5"`. In a nested model the name has its path. It is
             by default the last feature map with several channels and at least
@@ -106,18 +100,17 @@ def grad_cam(
     (explained,) = graph.outputs
     activation = _graph.find_head(graph, explained)
     kind = _graph.find_kind(model, activation.kind)
-    count, axis, classes = len(images), None, None
-    if not callable(class_index):
-        rank = len(graph.positions or images.shape[2:]) + 2
-        if len(explained.shape) == rank > 2:
-            # There is a value per class at each position.
-            axis = graph.channel_axis(explained)
-        classes = class_indices(
-            class_index, count, model, explained, axis, kind == "values"
-        )
-        is_single = explained.shape[axis or 1] == 1
-        if kind is None and is_single and classes is None:
-            kind = "values"
+    count, axis = len(images), None
+    rank = len(graph.positions or images.shape[2:]) + 2
+    if len(explained.shape) == rank > 2:
+        # There is a value per class at each position.
+        axis = graph.channel_axis(explained)
+    classes = class_indices(
+        class_index, count, model, explained, axis, kind == "values"
+    )
+    is_single = explained.shape[axis or 1] == 1
+    if kind is None and is_single and classes is None:
+        kind = "values"
     target = find_target(graph, activation.logits, layer, axis is not None)
     maps: list[np.ndarray] = []
     flat = 0
@@ -126,15 +119,13 @@ def grad_cam(
         _graph.batches(inputs, batch_size),
         strict=True,
     ):
-        score = class_index
-        if not callable(class_index):
-            batch = slice(start, start + batch_size)
-            score = functools.partial(
-                _class_scores,
-                None if classes is None else classes[batch],
-                axis or 1,
-                kind,
-            )
+        batch = slice(start, start + batch_size)
+        score = functools.partial(
+            _class_scores,
+            None if classes is None else classes[batch],
+            axis or 1,
+            kind,
+        )
         features, gradient = _features_and_gradient(
             model, parts, score, graph, target, activation
         )
@@ -193,7 +184,7 @@ def _features_and_gradient(model, arrays, score, graph, target, activation):
 
         outputs = _graph.walk(model, inputs, call)
         logits = ops.cast(outputs[0], "float32")
-        return ops.sum(_checked(score(logits), logits)) * scale, feature_maps[0]
+        return ops.sum(score(logits)) * scale, feature_maps[0]
 
     shape = len(arrays[0]), *target.tensor.shape[1:]
     features, gradient = (
@@ -225,17 +216,6 @@ def _class_scores(classes, axis, kind, logits):
     elif kind == "values":
         region = ops.ones_like(scores)
     return ops.sum(scores * ops.cast(region, scores.dtype), axis=places)
-
-
-def _checked(scores, logits):
-    shape = tuple(getattr(scores, "shape", ()))
-    if shape != (logits.shape[0],):
-        raise ValueError(
-            "`class_index` must return a score per image, of shape (B,). "
-            f"Received: a function that returns {shape} for outputs of shape "
-            f"{tuple(logits.shape)}. Sum over the other axes"
-        )
-    return scores
 
 
 def _resize(maps, size):

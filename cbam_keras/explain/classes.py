@@ -114,9 +114,7 @@ def class_indices(
         raise ValueError(
             "`model` must return a value per class, (B, classes), or in "
             "grad_cam one at each position, (B, H, W, classes). Received: "
-            f'model "{model.name}" with an output of shape {shape}. Give '
-            "grad_cam a function of the output as `class_index`, which returns "
-            "a score per image"
+            f'model "{model.name}" with an output of shape {shape}'
         )
     size = shape[axis or 1]
     if class_index is None and not (is_regression and size > 1):
@@ -132,9 +130,9 @@ def class_indices(
     ):
         what = "values of a regression" if is_regression else "classes"
         raise ValueError(
-            f"`class_index` must be an integer from 0 to {last}, one per image "
-            f"({count} here), or a function of the output. Received: "
-            f"class_index={class_index!r} of {last + 1} {what}"
+            f"`class_index` must be an integer from 0 to {last}, or one per "
+            f"image ({count} here). Received: class_index={class_index!r} of "
+            f"{last + 1} {what}"
         )
     return np.broadcast_to(indices, (count,))
 

@@ -30,7 +30,6 @@ from cbam_keras.models.losses import PixelCrossentropy, PixelIoU
 from cbam_keras.models.mobilenet import MobileNet
 from cbam_keras.models.mobilenet_v2 import MobileNetV2
 from cbam_keras.models.preprocessing import (
-    preprocess_efficientnet_lite0,
     preprocess_input,
 )
 from cbam_keras.models.pyramids import pyramid
@@ -63,5 +62,4 @@ __all__ = [
     "UNet",
     "pyramid",
     "preprocess_input",
-    "preprocess_efficientnet_lite0",
 ]

@@ -50,7 +50,7 @@ def EfficientNetLite0(
     """Builds EfficientNet-Lite0, a small network with weights for ImageNet.
 
     4.65 million parameters, 385 million multiply-accumulates. Images must be
-    RGB, scaled by `preprocess_efficientnet_lite0`.
+    RGB, scaled by `(images - 127) / 128`.
 
     This is EfficientNet-B0 with ReLU6 and without squeeze-and-excitation.
     Padding and batch normalization (epsilon 1e-3, momentum 0.99) are

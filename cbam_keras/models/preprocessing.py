@@ -7,7 +7,6 @@ import numpy as np
 from keras import ops
 
 from cbam_keras import _checks
-from cbam_keras.layers import _docstrings
 
 
 def preprocess_input(images: Any, data_format: str | None = None) -> Any:
@@ -42,46 +41,6 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
         [2.2489083 2.4285715 2.64     ]
     """
     data_format = _checks.data_format(data_format)
-    return keras.applications.imagenet_utils.preprocess_input(
-        _to_float32(images, data_format), data_format, mode="torch"
-    )
-
-
-@_docstrings.explained_by(preprocess_input)
-def preprocess_efficientnet_lite0(
-    images: Any, data_format: str | None = None
-) -> Any:
-    """Preprocesses images as the weights of `EfficientNetLite0` expect.
-
-    `(images - 127) / 128`, as the authors do.
-
-    Args:
-        images, data_format: See `preprocess_input`.
-
-    Returns:
-        float32 of the same shape: a NumPy array for a NumPy array, a tensor
-        for a tensor.
-
-    Raises:
-        ValueError: If the images are not of rank 3 or 4, or do not have 3
-            channels.
-
-    Example:
-        >>> white = np.full((2, 32, 32, 3), 255, "uint8")
-        >>> print(preprocess_efficientnet_lite0(white)[0, 0, 0])
-        [1. 1. 1.]
-
-    Reference:
-        https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
-    """
-    images = _to_float32(images, _checks.data_format(data_format))
-    images -= 127
-    images /= 128
-    return images
-
-
-def _to_float32(images, data_format):
-    """Returns a copy of RGB images, or raises if they have another shape."""
     shape = tuple(images.shape)
     axis = -1 if data_format == "channels_last" else -3
     if len(shape) not in (3, 4) or shape[axis] != 3:
@@ -91,6 +50,10 @@ def _to_float32(images, data_format):
             f"of shape {shape}"
         )
     if isinstance(images, np.ndarray):
-        return images.astype("float32")
-    # Some backends would change what they need not cast.
-    return ops.copy(ops.cast(images, "float32"))
+        images = images.astype("float32")
+    else:
+        # Some backends would change what they need not cast.
+        images = ops.copy(ops.cast(images, "float32"))
+    return keras.applications.imagenet_utils.preprocess_input(
+        images, data_format, mode="torch"
+    )

@@ -448,7 +448,6 @@ def check_options(options: Mapping, names: Iterable[str]) -> None:
 
     Those that a recipe or a study decides are none.
     """
-    data.refuse_removed(options)
     for name, value in options.items():
         written = as_field(name, value)
         if written or name in ("folds", "fold"):
