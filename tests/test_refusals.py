@@ -425,14 +425,10 @@ EXPLAINED = [
     ),
     (lambda: cam(keras.Model()), r"functional.*type Model.*model.call\("),
     (
-        lambda: cam(wrapped_subclassed(), VIDEOS, lambda y: y[:, 0]),
+        lambda: cam(scored(wrapped_subclassed()), VIDEOS),
         'feature map.*"frames" wraps model "own".*inner model first',
     ),
     (lambda: cam(functional(conv(4, "c")), X, 4), "from 0 to 3.*class_index=4"),
-    (
-        lambda: cam(functional(conv(4, "c")), X, lambda y: y, "c"),
-        "a score per image",
-    ),
     (
         lambda: explain.class_probabilities(functional(conv(4, "c")), X),
         r"a value per class.*\(None, 8, 8, 4\)",

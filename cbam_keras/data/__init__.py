@@ -37,7 +37,6 @@ from cbam_keras.data.examples import (
     Dataset,
     Examples,
     Rows,
-    Scale,
     describe_counts,
     digest,
 )

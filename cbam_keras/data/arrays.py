@@ -18,7 +18,6 @@ from cbam_keras.data.examples import (
     SEVERAL,
     Dataset,
     Examples,
-    Scale,
     digest,
 )
 from cbam_keras.data.kinds import (
@@ -156,12 +155,8 @@ def _make_dataset(pairs, names, of_masks=False, kind=None, label_kind=None):
         name: _check_pair(name, x, of_masks) for name, x in pairs.items()
     }
     kind = choose_kind(checked["train"][0], kind)
-    are_images = kind == IMAGES
-    scale = Scale.of(map(_find_range, checked.values())) if are_images else None
-    if scale and scale.lowest >= 0 and scale.highest <= 255:
-        scale = None
     splits = {
-        name: _make_examples(name, each, scale, of_masks, kind, label_kind)
+        name: _make_examples(name, each, of_masks, kind, label_kind)
         for name, each in checked.items()
     }
     shapes = {name: shape_of(each.images) for name, each in splits.items()}
@@ -263,16 +258,6 @@ def _is_pair(arrays):
     return isinstance(arrays, tuple | list) and len(arrays) == 2
 
 
-def _find_range(arrays):
-    """Returns the lowest and the highest value, unless images are of uint8."""
-    images, _ = arrays
-    if images.size and images.dtype.kind in "iuf" and images.dtype != "uint8":
-        lowest, highest = images.min().item(), images.max().item()
-        if np.isfinite([lowest, highest]).all():
-            return lowest, highest
-    return None
-
-
 def _check_pair(split, arrays, of_masks):
     """Returns examples and labels, or masks, as arrays."""
     if not _is_pair(arrays):
@@ -287,12 +272,12 @@ def _check_pair(split, arrays, of_masks):
     return as_array(examples), np.asarray(labels)
 
 
-def _make_examples(split, arrays, scale, of_masks, kind, label_kind):
+def _make_examples(split, arrays, of_masks, kind, label_kind):
     images, labels = arrays
     if kind_of((*images.shape[1:], 1)) == kind:
         images = images[..., None]
     check, expected = CHECKS["masks" if of_masks else label_kind]
-    if problem := _find_problem(images, scale, kind) or check(images, labels):
+    if problem := _find_problem(images, kind) or check(images, labels):
         form = KINDS.get(kind, "(N, ...) by name")
         raise ValueError(
             f"Data must be {kind} {form} and {expected}. Received: "
@@ -310,19 +295,17 @@ def _make_examples(split, arrays, scale, of_masks, kind, label_kind):
         images = images.astype("float32")
     if kind != IMAGES:
         return Examples(images, labels)
-    if scale is not None and images.dtype != "uint8":
-        images = np.stack([*map(scale.apply, images)])
     whole = images.astype("uint8", copy=False)
     if images.dtype.kind == "f" and (whole != images).any():
         whole = images.astype("float32")
     if of_masks:
         zeros = np.zeros(len(whole), "int32")
         masks = labels[..., 0] if labels.shape[3:] == (1,) else labels
-        return Examples(whole, zeros, scale=scale, masks=masks)
-    return Examples(whole, labels, scale=scale)
+        return Examples(whole, zeros, masks=masks)
+    return Examples(whole, labels)
 
 
-def _find_problem(images, scale, kind):
+def _find_problem(images, kind):
     """Returns what is wrong with examples and how to mend it, if anything."""
     inputs = inputs_of(images, kind)
     fits = kind in (INPUTS, kind_of(images.shape[1:]))
@@ -342,14 +325,13 @@ def _find_problem(images, scale, kind):
     _, first, height, width = images.shape
     if first in (1, 3, 4) and height == width > 4:
         return "np.moveaxis(images, 1, -1) puts the channels last"
-    # Floats of so few levels, or of either sign, were scaled for a network.
-    is_scaled = lowest >= -1 and highest <= 1
-    is_centered = scale and scale.lowest < 0 and scale.bits <= 8
-    if images.dtype.kind == "f" and (is_scaled or is_centered):
+    # Floats of so few levels were scaled for a network.
+    is_scaled = images.dtype.kind == "f" and highest <= 1
+    if is_scaled or lowest < 0 or highest > 255:
         return (
             f"values from {lowest} to {highest}. Leave out what has scaled "
-            "them before, or undo it: 255 * images of [0, 1], 127.5 * (images "
-            "+ 1) of [-1, 1]"
+            "them before, or bring them to [0, 255]: 255 * images of [0, 1], "
+            "127.5 * (images + 1) of [-1, 1], images / 256 of 16 bits"
         )
     return None
 

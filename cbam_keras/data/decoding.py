@@ -22,7 +22,6 @@ from cbam_keras.data.examples import (
     Examples,
     Header,
     Rows,
-    Scale,
     describe_counts,
     digest,
 )
@@ -38,12 +37,9 @@ ENDINGS = tuple(
 # exchange height and width.
 ORIENTATION = 0x0112
 TURNED = range(5, 9)
-# Tags of TIFF: bits of each color, and gray where 0 is white.
-BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
-UNSUPPORTED = (
-    "with values that Pillow does not read, as colors of 16 bits: save them as "
-    "PNG of 8 bits, or pass arrays"
-)
+# The tag of TIFF with the bits of each color.
+BITS = 258
+UNSUPPORTED = "of more than 8 bits a color: save them as PNG of 8 bits"
 
 # Images that end like this are not decoded to find damaged ones.
 LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
@@ -74,13 +70,8 @@ def list_formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in pil.OPEN)
 
 
-def pil_decode(
-    item: str | bytes | np.ndarray, channels: int, scale: Scale | None = None
-) -> np.ndarray:
-    """Returns a file, an encoded image or an array as `(H, W, channels)`.
-
-    `scale` is that of values beyond 8 bits, by default that of 16 bits.
-    """
+def pil_decode(item: str | bytes | np.ndarray, channels: int) -> np.ndarray:
+    """Returns a file, an encoded image or an array as `(H, W, channels)`."""
     if isinstance(item, np.ndarray):
         return np.broadcast_to(item, (*item.shape[:2], channels))
     # Without Pillow, no image is to blame.
@@ -91,10 +82,6 @@ def pil_decode(
     # Pillow raises errors of many kinds for damaged images.
     except Exception as error:
         raise _name_error(item, error) from error
-    if pixels.dtype != "uint8":
-        pixels = (scale or Scale()).apply(pixels)
-    if pixels.ndim == 2:
-        pixels = np.repeat(pixels[..., None], 3, axis=-1)
     return pixels[..., :channels]
 
 
@@ -107,39 +94,20 @@ def _name_error(item, error):
 
 
 def open_image(file: BinaryIO) -> Any:
-    """Returns an image of Pillow, unless its values would be misread.
-
-    Of 12 bits of a color in 16 Pillow keeps the upper 8, and it drops signs.
-    """
+    """Returns an image of Pillow, unless it has more than 8 bits a color."""
     pil = _checks.require("PIL.Image", extra="data")
     image = pil.open(file, formats=list_formats())
-    tags = getattr(image, "tag_v2", {})
-    if _is_deep_gray(image):
-        is_misread = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
-    else:
-        is_deep_png = image.format == "PNG" and "16B" in str(image.tile)
-        is_deep_tiff = max(tags.get(BITS, (8,))) > 8
-        is_misread = is_deep_png or is_deep_tiff
-    if is_misread:
+    bits = max(getattr(image, "tag_v2", {}).get(BITS, (8,)))
+    is_deep_png = image.format == "PNG" and "16B" in str(image.tile)
+    if bits > 8 or is_deep_png or image.mode.startswith(("I", "F")):
         raise NotImplementedError(UNSUPPORTED)
     return image
 
 
-def _is_deep_gray(image):
-    """Returns whether an image is gray and of 9 to 16 bits."""
-    is_deep = image.mode.startswith("I;16")
-    return is_deep or (image.format == "PPM" and image.mode == "I")
-
-
 def _read_pixels(image):
-    """Returns the pixels of an image, turned as the camera was held.
-
-    They are `(H, W, 3)` uint8, or `(H, W)` of another type.
-    """
+    """Returns the pixels `(H, W, 3)`, turned as the camera was held."""
     ops = _checks.require("PIL.ImageOps", extra="data")
     ops.exif_transpose(image, in_place=True)
-    if _is_deep_gray(image):
-        return np.asarray(image)
     if image.mode == "P":
         # Otherwise Pillow warns that it drops a transparency.
         image = image.convert("RGBA")
@@ -173,19 +141,15 @@ def _read_header(item):
             last = LAST_BYTES.get(image.format)
             is_whole = last is not None and end.endswith(last)
             height, width = image.size[::-1]
-            is_deep, values = _is_deep_gray(image), None
-            is_grey = image.mode in ("1", "L") or is_deep
+            is_grey = image.mode in ("1", "L")
             # EXIF data may follow the pixels of a PNG.
-            if not is_whole or is_deep or b"eXIf" in end:
-                pixels = _read_pixels(image)
-                height, width = pixels.shape[:2]
-                if is_deep:
-                    values = pixels.min().item(), pixels.max().item()
+            if not is_whole or b"eXIf" in end:
+                height, width = _read_pixels(image).shape[:2]
             elif _find_orientation(image) in TURNED:
                 height, width = image.size
     except Exception as error:
         return _find_reason(item, error)
-    return Header(height, width, is_grey, f"{size} {code.hexdigest()}", values)
+    return Header(height, width, is_grey, f"{size} {code.hexdigest()}")
 
 
 def find_doubt(mask: str, image: str) -> str:
@@ -286,7 +250,7 @@ def read_example(
     sees the whole image.
     """
     item, label = examples.read(row)
-    image, mask, box = pil_decode(item, channels, examples.scale), None, None
+    image, mask, box = pil_decode(item, channels), None, None
     if examples.masks is not None:
         mask = examples.read_mask(row)
     elif draws is None:
@@ -379,15 +343,9 @@ def keep_readable(dataset: Dataset) -> Dataset:
     readable = headers.values()
     shapes = {(head.height, head.width) for head in readable}
     is_grey = all(head.is_grey for head in readable)
-    scale = Scale.of(head.values for head in readable)
-    if scale:
-        hashed.append(("scale", str(scale)))
     return dataclasses.replace(
         dataset,
-        splits={
-            split: dataclasses.replace(examples, scale=scale)
-            for split, examples in splits.items()
-        },
+        splits=splits,
         fingerprint=digest(dataset.fingerprint, hashed),
         shape=shapes.pop() if len(shapes) == 1 else None,
         channels=dataset.channels or (1 if is_grey else 3),

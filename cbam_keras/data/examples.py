@@ -2,71 +2,14 @@
 
 import dataclasses
 import hashlib
-import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cbam_keras.data.kinds import IMAGES, noun_of
-
-# The lowest and the highest value, as integers of images of integers.
-Range = tuple[float, float]
-
-
-class Scale(NamedTuple):
-    """How values beyond 8 bits become 0 to 255, the same for a whole dataset.
-
-    `lowest` becomes 0 and `lowest + 2**bits` would become 256; `highest` is
-    the highest value of the dataset. By default these are those of uint16.
-    """
-
-    lowest: float = 0
-    highest: float = 65535
-    bits: int = 16
-
-    @classmethod
-    def of(cls, ranges: Iterable[Range | None]) -> "Scale | None":
-        """Returns the scale of images of these ranges, `None` without any.
-
-        A range is `None` where 8 bits stay as they are.
-        """
-        values = [value for each in ranges if each for value in each]
-        if not values:
-            return None
-        lowest, highest = min(values), max(values)
-        is_whole = all(isinstance(value, int) for value in values)
-        if 0 <= lowest and highest <= 255 and (is_whole or highest > 1):
-            return cls(0, highest, 8)
-        # Zero stays black, unless few levels would be left for all values.
-        if 0 < lowest <= 0.75 * highest or lowest == highest > 0:
-            lowest = 0
-        span = highest - lowest
-        if is_whole:
-            return cls(lowest, highest, max(8, int(span).bit_length()))
-        mantissa, bits = math.frexp(span)
-        # A power of two itself is white.
-        return cls(lowest, highest, bits - (mantissa == 0.5))
-
-    def apply(self, values: np.ndarray) -> np.ndarray:
-        """Returns values as uint8."""
-        above = np.subtract(values, self.lowest, dtype="float64")
-        levels = np.ldexp(above, 8 - self.bits)
-        return levels.clip(0, 255).astype("uint8")
-
-    @property
-    def note(self) -> str:
-        """What has been done, for the user."""
-        is_usual = isinstance(self.highest, int) and self.bits <= 16
-        if self.lowest == 0 and is_usual:
-            return f"16-bit images hold {self.bits} bits, scaled to 8"
-        return (
-            f"images hold values from {self.lowest:.6g} to {self.highest:.6g}, "
-            "scaled to 0 to 255"
-        )
-
 
 # The class of pixels of no class, in masks that are loaded.
 IGNORED = 255
@@ -79,15 +22,13 @@ NUMBERS, SEVERAL = "numbers", "several"
 class Header(NamedTuple):
     """What is known of an image before it is used.
 
-    `content` is a short hash by which another image is noticed, `values` the
-    lowest and highest of an image beyond 8 bits.
+    `content` is a short hash by which another image is noticed.
     """
 
     height: int
     width: int
     is_grey: bool
     content: str
-    values: Range | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,9 +64,8 @@ class Examples:
     an array of objects `(N,)`: paths as strings, or encoded images as bytes.
     Labels are int32 `(N,)`, or float32 `(N, ..., k)`: numbers, or 0 and 1 for
     each class. Boxes are int32 `(N, 4)`. Images of one group, `(N,)`, are not
-    split; `scale` is that of values beyond 8 bits, `None` without any. `places`
-    `(N,)` number the images of all splits, in whatever way these are cut;
-    `None` if a seed draws them.
+    split. `places` `(N,)` number the images of all splits, in whatever way
+    these are cut; `None` if a seed draws them.
 
     Masks are an array `(N, H, W)` or paths `(N,)`; labels are then 0, `pixels`
     counts those of each class, `(N, classes)`, and `encoding` turns the values
@@ -136,7 +76,6 @@ class Examples:
     labels: np.ndarray
     boxes: np.ndarray | None = None
     groups: np.ndarray | None = None
-    scale: Scale | None = None
     masks: np.ndarray | Rows | None = None
     pixels: np.ndarray | None = None
     # A `masks.Encoding`.
@@ -232,12 +171,8 @@ class Dataset:
     def notes(self) -> tuple[str, ...]:
         """What is to be known of the images before anything is trained."""
         counts, total = self.left_out, sum(self.left_out.values())
-        scale = self.splits["train"].scale
-        notes = (
-            f"{total:,} left out: {describe_counts(counts)}" if counts else "",
-            scale.note if scale else "",
-        )
-        return (*filter(None, notes), *self.remarks)
+        note = f"{total:,} left out: {describe_counts(counts)}"
+        return (*[note] * bool(counts), *self.remarks)
 
 
 def describe_counts(counts: Mapping[str, int]) -> str:

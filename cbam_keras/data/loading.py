@@ -61,8 +61,6 @@ class ImageData:
         test: Test images, for `evaluate`. The same for every seed, unless
             there are folds.
         augment: Tuple, how training images are augmented, in order.
-        scale: Tuple of the lowest and highest value and the number of bits, by
-            which images beyond 8 bits were scaled, or `None`.
         notes: Tuple of strings, as how many files are left out.
         leaks: Tuple of strings, what flatters accuracy, as copies of training
             images among those to test.
@@ -98,7 +96,6 @@ class ImageData:
     validation: Any
     test: Any
     augment: tuple[Augmentation, ...] = ()
-    scale: tuple[float, float, int] | None = None
     notes: tuple[str, ...] = ()
     leaks: tuple[str, ...] = ()
     fingerprint: str = ""
@@ -230,7 +227,7 @@ def load(
               returns them, or a mapping of splits to them (only `"train"` is
               needed), or the path of a `.npz` file of `x_train`, `y_train`, or
               `train_images`, `train_labels`, and so on. Images `(N, H, W, C)`
-              or `(N, H, W)` from 0 to 255, or of any other range; labels whole
+              or `(N, H, W)` from 0 to 255; labels whole
               numbers `(N,)` or `(N, 1)` from 0. Or signals `(N, L, C)`, volumes
               `(N, D, H, W, C)` or vectors `(N, F)` of any numbers, or a mapping
               of names to arrays `(N, ...)`, several inputs.
@@ -241,9 +238,9 @@ def load(
               `test` of such folders, or of another layout by `pattern`. Only
               `train` is needed, and other names are known, as `Training`, `val`
               and `test_set`. Or a mapping of splits to folders of classes.
-              Images have 8 bits in color and up to 16 in gray. Files of other
-              values, damaged ones, and those without a class are left out, with
-              a warning. The `pattern` `"{class}/*.npy"` reads arrays.
+              Images of more than 8 bits, damaged files, and those without a
+              class are left out, with a warning. The `pattern`
+              `"{class}/*.npy"` reads arrays.
             - A CSV file or `pandas.DataFrame` with the columns `image` (paths)
               and `label` (classes), or a mapping. Paths start from its folder
               or from the current one. Rows that repeat an image stay in one
@@ -316,9 +313,6 @@ def load(
         `boxes` `(images, labels, boxes)`: images `(B, H, W, C)` float32 (uint8
         as whole arrays) in [0, 255], labels `(B,)` int32, boxes `(B, 4)` int32.
         Signals and so on are float32, several inputs dictionaries.
-        Values beyond 8 bits are divided by one power of two, by the range of
-        all images; the lowest becomes 0 where it is negative or makes up most
-        of them.
 
     Raises:
         ValueError: If there is no such dataset, or if images, labels or an
@@ -549,7 +543,6 @@ def load_source(
         boxes=boxes,
         **splits,
         augment=augment,
-        scale=train.scale,
         notes=dataset.notes + notes * bool(standardization),
         leaks=dataset.leaks,
         fingerprint=dataset.fingerprint,

@@ -28,7 +28,6 @@ class DetectionData:
     sizes: dict[str, int]
     train: Batches
     test: Batches
-    scale: data.Scale | None
     validation: None = None
 
     def set_epoch(self, epoch: int) -> None:
@@ -36,7 +35,7 @@ class DetectionData:
 
     def describe(self) -> dict[str, object]:
         # A resumed run notices other images or boxes by the hash.
-        content: list[object] = [self.class_names, *(self.scale or ())]
+        content: list[object] = [self.class_names]
         for picture in (*self.train.pictures, *self.test.pictures):
             content += [picture.boxes, picture.labels, picture.scores]
             content += [picture.size, picture.content]
@@ -76,16 +75,10 @@ def load(
     image = splits["train"][0].image
     channels = image.shape[-1] if isinstance(image, np.ndarray) else 3
     shape = (*_checks.height_and_width(size), channels)
-    scale = data.Scale.of(
-        picture.values for split in splits.values() for picture in split
-    )
-    if scale:
-        _checks.warn(f'Of "{source}" {scale.note}')
     train, test = (
         Batches(
             *(splits[split], shape, recipe.batch_size, recipe.seed),
             augment=augment,
-            scale=scale,
         )
         for split, augment in (("train", recipe.augment), ("test", ()))
     )
@@ -97,7 +90,6 @@ def load(
         sizes={split: len(pictures) for split, pictures in splits.items()},
         train=train,
         test=test,
-        scale=scale,
     )
 
 

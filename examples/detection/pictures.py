@@ -73,8 +73,6 @@ class Batches(keras.utils.PyDataset):
     batch_size: int
     seed: int
     augment: Sequence[str] = ()
-    # The scale of values beyond 8 bits.
-    scale: data.Scale | None = None
 
     def __post_init__(self):
         super().__init__()
@@ -129,7 +127,7 @@ class Batches(keras.utils.PyDataset):
         """Returns an image, resized, and the boxes in it, as fractions."""
         boxes = self.boxes[row]
         item, channels = self.pictures[row].image, self.image_shape[2]
-        image = data.pil_decode(item, channels, self.scale)
+        image = data.pil_decode(item, channels)
         if self.augment and draws is not None:
             image, boxes = _augment(
                 image, boxes, self.size, draws, self.augment

@@ -130,8 +130,8 @@ class Task(Generic[Loaded]):
         (the fraction of the majority class in the test images),
         `class_counts` (of the training images, by which class weights are
         balanced) with `boxes=False` (each image has one label),
-        `ignore_index` (the loss has weights of its own), `scale` and `source`
-        (how images are read again for the report), as those of `data.load`.
+        `ignore_index` (the loss has weights of its own) and `source` (how
+        images are read again for the report), as those of `data.load`.
         """
         raise NotImplementedError
 

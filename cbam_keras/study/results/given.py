@@ -36,7 +36,7 @@ SCORES = "scores"
 # Probabilities in half precision sum to 1 up to this.
 ROUNDING = 1e-2
 # What a folder holds of a study, and not of predictions.
-NOT_KNOWN = ("class_counts", "scale", "notes", "leaks", "source")
+NOT_KNOWN = ("class_counts", "notes", "leaks", "source")
 
 
 class GivenRun(NamedTuple):

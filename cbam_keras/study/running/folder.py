@@ -95,10 +95,7 @@ class StudyFolder:
                 "threshold": getattr(study.task, "threshold", None),
                 "class_counts": _as_list(getattr(data, "class_counts", None)),
                 "commonest": member(study.task, "guess")(data),
-                **{
-                    name: getattr(data, name, None)
-                    for name in ("scale", "notes", "leaks")
-                },
+                **{x: getattr(data, x, None) for x in ("notes", "leaks")},
                 # Where it is may change without being another dataset.
                 "source": getattr(data, "source", None),
             }

@@ -267,7 +267,7 @@ class FrozenNetworks:
         """Returns data with features in place of images."""
         places, is_shared = _places(data)
         # All that the features depend on.
-        about = data.name, data.fingerprint, data.input_shape, data.scale
+        about = data.name, data.fingerprint, data.input_shape
         drawn = None if is_shared else data.describe()
         key = digest(parts.digest, about, drawn)
         if key not in self._features:
