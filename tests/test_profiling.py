@@ -171,6 +171,40 @@ def test_frozen_layers_have_macs_and_no_trainable_parameters():
     assert frozen.macs == trained.macs
 
 
+class Inside(layers.Layer):
+    """Layer of a user with attention in a list and in a model."""
+
+    def __init__(self, *gates):
+        super().__init__()
+        self.gates = [*gates]
+        self.branch = keras.Sequential([layers.Conv2D(8, 1), CBAM(4)])
+
+    def build(self, input_shape):
+        for part in [*self.gates, self.branch]:
+            if not part.built:
+                part.build(input_shape)
+
+    def call(self, x):
+        for gate in self.gates:
+            x = gate(x)
+        return self.branch(x)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, layers.TimeDistributed])
+def test_attention_inside_a_layer_is_counted_once(wrap):
+    shared = CBAM(4, name="shared")
+    shape = (8, 8, 8) if wrap is not layers.TimeDistributed else (3, 8, 8, 8)
+    found = profile_of(wrap(Inside(shared)), shape, wrap(Inside(shared)))
+    # The MLP with its biases, and the kernel.
+    one = 2 * 8 * 2 + 2 + 8 + 98
+    assert found.attention_parameters == 3 * one
+    assert found.parameters == 3 * one + 2 * (64 + 8)
+    assert sum("shared" in name for name in found.uncounted) == 1
+
+
 def test_unknown_sizes_are_given():
     model = model_of(layers.Conv2D(4, 3), shape=(None, None, 3))
     # One input may come in a list.

@@ -103,13 +103,13 @@ def record_maps(
     return recorded
 
 
-def gate_paths(model):
+def gate_paths(model, prefix=""):
     """Returns the attention layers inside a layer, each with its own path.
 
     Layers of one name, in a list of a user's layer, are numbered.
     """
     paths: dict[AttentionLayer, str] = {}
-    for layer, path in _paths_within(model, "").items():
+    for layer, path in _paths_within(model, prefix).items():
         name, number = path, 0
         while name in paths.values():
             number += 1

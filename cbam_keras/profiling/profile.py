@@ -147,7 +147,7 @@ def profile_model(
         model: Functional `keras.Model`, or a built `keras.Sequential`. The
             layers of nested models, also in `TimeDistributed`, are counted one
             by one. A subclassed model in another is not, with a warning.
-            Attention inside a layer of your own counts as part of that.
+            Attention inside a layer has a row of its own, without MACs.
         input_shape: Shape of the input without the batch, e.g. `(224, 224, 3)`.
             For several inputs, a list of shapes in the order of `model.inputs`.
             Defaults to `None`, which means that of the model.
@@ -194,6 +194,12 @@ def _rows(model: keras.Model, steps: Sequence) -> Iterator[LayerProfile]:
         if isinstance(step.operation, layers.Layer):
             calls.setdefault(id(step.operation), []).append(step)
     counted: set[int] = set()
+
+    def count_new(layer):
+        new = [v for v in layer.trainable_weights if id(v) not in counted]
+        counted.update(id(v) for v in layer.weights)
+        return sum(math.prod(variable.shape) for variable in new)
+
     for steps_of_layer in calls.values():
         first = steps_of_layer[0]
         layer = first.operation
@@ -204,17 +210,28 @@ def _rows(model: keras.Model, steps: Sequence) -> Iterator[LayerProfile]:
         group, macs = NOT_COUNTED
         if NOT_COUNTED not in counts:
             group, macs = counts[0][0], sum(n or 0 for _, n in counts)
+        gates: dict = {}
         if isinstance(layer, AttentionLayer):
             group = "attention"
-        if macs or layer.weights:
-            new = [v for v in layer.trainable_weights if id(v) not in counted]
-            counted.update(id(v) for v in layer.weights)
+        elif group != "attention":
+            gates = _graph.gate_paths(layer, f"{first.path}/")
+        for gate, path in gates.items():
+            if any(id(v) not in counted for v in gate.weights):
+                # How often the layer calls it, and on what, is not known.
+                shape = (gate.get_build_config() or {}).get("input_shape", ())
+                kind, parameters = type(gate).__name__, count_new(gate)
+                shape = tuple(gate.compute_output_shape(shape)[1:])
+                yield LayerProfile(
+                    path, kind, "attention", shape, parameters, None
+                )
+        inside = {id(v) for gate in gates for v in gate.weights}
+        if macs or any(id(v) not in inside for v in layer.weights):
             yield LayerProfile(
                 first.path,
                 type(layer).__name__,
                 group,
                 tuple(first.outputs[0].shape[1:]),
-                sum(math.prod(variable.shape) for variable in new),
+                count_new(layer),
                 None if macs is None else macs // batch,
             )
 
