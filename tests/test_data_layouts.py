@@ -7,7 +7,6 @@ import shutil
 
 import numpy as np
 import pytest
-from data_checks import as_set, whole
 from PIL import Image
 
 from cbam_keras import data
@@ -408,35 +407,3 @@ def test_copies_are_named_with_their_folders(tmp_path):
     message = "1 test image has the same content.*: image 11 is image 2"
     with pytest.warns(UserWarning, match=message):
         data.load(pairs, validation_fraction=0.4)
-
-
-@pytest.mark.parametrize(("highest", "bits"), [(900, 10), (4095, 12), (9, 8)])
-def test_deep_images_are_scaled_by_the_range_of_all(tmp_path, highest, bits):
-    """As X-ray and microscope cameras write them."""
-    rng = np.random.default_rng(0)
-    written = rng.integers(0, highest, (16, 6, 5)).astype("uint16")
-    # One image alone has the highest value.
-    written[3, 2, 1] = highest
-    for row, image in enumerate(written):
-        path = tmp_path / PETS[row % 2] / f"{row}.{'png' if row < 8 else 'tif'}"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(image).save(path)
-    expected = (written // 2 ** (bits - 8)).astype("uint8")
-    note = f"16-bit images hold {bits} bits, scaled to 8"
-    arrays = whole((written[..., None], np.arange(16) % 2))
-    for loaded in (whole(tmp_path), whole(tmp_path, folds=2), arrays):
-        images = np.concatenate([part[0] for part in loaded])
-        assert as_set(images) == as_set(expected)
-        is_noted = loaded is not arrays or highest > 255
-        assert loaded.notes == ((note,) if is_noted else ())
-
-
-@pytest.mark.parametrize(
-    ("dtype", "lowest", "highest", "white"),
-    [("int16", -1024, 3071, 255), ("float32", -1000.5, 3000, 250)],
-)
-def test_arrays_of_several_splits_have_one_scale(dtype, lowest, highest, white):
-    labels = np.arange(8) % 2
-    train, test = (np.full((8, 6, 5, 1), x, dtype) for x in (lowest, highest))
-    loaded = whole({"train": (train, labels), "test": (test, labels)})
-    assert not loaded.train[0].any() and (loaded.test[0] == white).all()

@@ -93,13 +93,17 @@ def _name_error(item, error):
     )
 
 
-def open_image(file: BinaryIO) -> Any:
-    """Returns an image of Pillow, unless it has more than 8 bits a color."""
+def open_image(file: BinaryIO, has_deep_gray: bool = False) -> Any:
+    """Returns an image of Pillow, unless it has more than 8 bits a color.
+
+    With `has_deep_gray` 16 bits may be those of the classes of a mask.
+    """
     pil = _checks.require("PIL.Image", extra="data")
     image = pil.open(file, formats=list_formats())
-    bits = max(getattr(image, "tag_v2", {}).get(BITS, (8,)))
-    is_deep_png = image.format == "PNG" and "16B" in str(image.tile)
-    if bits > 8 or is_deep_png or image.mode.startswith(("I", "F")):
+    is_deep = max(getattr(image, "tag_v2", {}).get(BITS, (8,))) > 8
+    is_deep |= image.format == "PNG" and "16B" in str(image.tile)
+    is_deep |= image.mode.startswith(("I", "F"))
+    if is_deep and not (has_deep_gray and image.mode.startswith("I;16")):
         raise NotImplementedError(UNSUPPORTED)
     return image
 
@@ -155,7 +159,7 @@ def _read_header(item):
 def find_doubt(mask: str, image: str) -> str:
     """Returns why a mask may not be what it seems, if there is a reason."""
     with open(mask, "rb") as file, open(image, "rb") as beside:
-        opened, other = open_image(file), open_image(beside)
+        opened, other = open_image(file, True), open_image(beside)
         turns = {*map(_find_orientation, (opened, other))}
         # Otherwise the size says how the mask was drawn.
         is_open = len({x in TURNED for x in turns}) == 1

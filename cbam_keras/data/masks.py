@@ -128,7 +128,7 @@ def _decode(mask, has_colors):
     if isinstance(mask, str):
         ops = _checks.require("PIL.ImageOps", extra="data")
         with open(mask, "rb") as file:
-            opened = open_image(file)
+            opened = open_image(file, has_deep_gray=True)
             kind, image = str(opened.format), ops.exif_transpose(opened)
             if image.mode == "P" and not has_colors:
                 colors = np.reshape(image.getpalette("RGB"), (-1, 3)).tolist()

@@ -175,7 +175,6 @@ def _make_pictures(entries, class_names, problems, in_fractions):
                 labels=labels[kept],
                 scores=scores[kept],
                 content=head.content,
-                values=head.values,
             )
         )
     return pictures

@@ -30,8 +30,7 @@ class Picture:
     `content`; `size` is height and width. `boxes` `(N, 4)` are left, top, right
     and bottom in pixels, `labels` `(N,)` indices of classes. The `scores`
     `(N,)` of true objects are 1, or 0 for those that are neither learned nor
-    counted: crowds in COCO, difficult ones in VOC. `values` are the lowest and
-    highest of an image beyond 8 bits.
+    counted: crowds in COCO, difficult ones in VOC.
     """
 
     image: np.ndarray | str | bytes
@@ -40,7 +39,6 @@ class Picture:
     labels: np.ndarray
     scores: np.ndarray
     content: str = ""
-    values: tuple[float, float] | None = None
 
 
 def scale_of(size: tuple[int, int]) -> np.ndarray:
