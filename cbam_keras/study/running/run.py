@@ -357,8 +357,7 @@ class Queue:
         folder, data = self.folder, self.load(run)
         place = folder.place(variant.name, run)
         state = folder.new_state(variant, run, data)
-        # A network that is kept leaves nothing.
-        with self.frozen.freeing_memory(variant):
+        with free_memory():
             train_network(
                 self.study,
                 variant,
