@@ -36,7 +36,6 @@ from cbam_keras.study.running.checkpoints import (
     Stopped,
 )
 from cbam_keras.study.running.frozen import FrozenNetworks, Parts
-from cbam_keras.study.running.machine import name_device
 from cbam_keras.study.running.networks import (
     build_network,
     count_macs,
@@ -80,7 +79,7 @@ def train_network(
     """
     training = _Training(study, variant, state, data, folder, frozen)
     # What becomes known of the outcome, whenever the training ends.
-    fields: _files.Json = {"file": None, "device": name_device()}
+    fields: _files.Json = {"file": None}
     try:
         model = training.prepare(fields)
         if title:
