@@ -17,8 +17,6 @@ from cbam_keras import _checks
 if TYPE_CHECKING:
     import pandas
 
-UNITS = (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
-
 # Names of files and classes may hold control characters, which steer a
 # terminal, and what stands for bytes that are not UTF-8.
 UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -41,15 +39,6 @@ def no_retracing() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(is_other)
-
-
-def in_words(seconds: float) -> str:
-    """Returns a duration in words, as "12 minutes"."""
-    unit, size = next(
-        (unit, size) for unit, size in UNITS if seconds >= 2 * size or size == 1
-    )
-    many = max(1, round(seconds / size))
-    return f"{many:,} {unit if many > 1 else unit.removesuffix('s')}"
 
 
 def show_progress(items: Iterable, total: int, title: str) -> Iterator:

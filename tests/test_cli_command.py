@@ -99,7 +99,7 @@ def handle(monkeypatch):
     return lambda work: monkeypatch.setitem(HANDLERS, "train", work)
 
 
-@pytest.mark.parametrize("error", [ValueError, RuntimeError, BrokenPipeError])
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, OSError])
 def test_a_bug_is_not_swallowed(handle, error):
     handle(mock.Mock(side_effect=error("a bug")))
     with pytest.raises(error, match="a bug"):
@@ -160,22 +160,6 @@ def test_reader_may_leave_early(monkeypatch, handle):
         assert cli.main(["train"]) == 0
         # Nor is the rest written on exit.
         print("more", flush=True)
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-@pytest.mark.parametrize("buffering", [1, -1], ids=["lines", "blocks"])
-def test_a_full_disk_is_reported_in_one_line(
-    monkeypatch, handle, capsys, buffering
-):
-    handle(lambda options: say("a table"))
-    with open("/dev/full", "w", buffering) as stdout:
-        monkeypatch.setattr(sys, "stdout", stdout)
-        assert cli.main(["train"]) == 1
-        print("more", flush=True)
-    assert capsys.readouterr().err == (
-        "cbam-keras train: error: standard output cannot be written to (No "
-        "space left on device)\n"
-    )
 
 
 def test_no_name_steers_the_terminal(handle, capsys):

@@ -326,7 +326,7 @@ def test_a_run_of_an_earlier_version_is_refused(ran, tmp_path):
     folder = shutil.copytree(ran.output, tmp_path / "run")
     rewrite(folder / "study.json", lambda content: content.update(format=3))
     before = files(folder)
-    said = "`format` must be 4. Received: 3, of another version"
+    said = "`format` must be 5. Received: 3, of another version"
     with pytest.raises(ValueError, match=f"run.*{said}"):
         study.Results.read(folder)
     with pytest.raises(ValueError, match=f"of another version.*{said}"):

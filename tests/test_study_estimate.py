@@ -1,11 +1,8 @@
 """What a study will train, and how long what is left takes."""
 
 import dataclasses
-import itertools
 import json
 import random
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pretended
@@ -96,35 +93,3 @@ def test_an_estimate_prints_as_a_table_and_as_json():
         "epochs": 4,
         "trainings": 6,
     }
-
-
-def test_a_run_says_how_long_what_is_left_takes(
-    few_digits, tmp_path, monkeypatch, capsys
-):
-    pretended.install(monkeypatch)
-    # An epoch takes a minute.
-    minutes = SimpleNamespace(perf_counter=itertools.count(0, 60).__next__)
-    module = sys.modules["cbam_keras.study.running.checkpoints"]
-    monkeypatch.setattr(module, "time", minutes)
-
-    def said(*names):
-        variants = [dataclasses.replace(LINEAR, name=name) for name in names]
-        three = training.Recipe(epochs=3)
-        study.run(planned(*variants, recipe=three), tmp_path)
-        lines = capsys.readouterr().out.splitlines()
-        return [line for line in lines if line.startswith("About ")]
-
-    assert said("a", "b") == ["About 3 minutes left for one network"]
-    assert said("a", "b") == []
-
-
-@pytest.mark.parametrize(
-    ("count", "minutes"), [(1, 21), (2, 14), (3, 7), (4, 7)]
-)
-def test_time_left_knows_how_many_are_trained_at_a_time(count, minutes, capsys):
-    ended = study.Outcome("a", 0, "finished", seconds=180)
-    queue = study.Queue(planned(LINEAR), None, None)
-    queue.progress = lambda: {"a": ended, "b": None, "c": None, "d": None}
-    queue.say_time_left(count)
-    line = f"About {minutes} minutes left for 3 networks\n"
-    assert capsys.readouterr().out == line

@@ -18,7 +18,12 @@ def stored():
 
 def results_of(content):
     """Returns what is stored of a study, which is called as its data are."""
-    outcomes = [study.Outcome(**network) for network in content["networks"]]
+    names = [field.name for field in dataclasses.fields(study.Outcome)]
+    # Earlier versions stored more.
+    outcomes = [
+        study.Outcome(**{name: x[name] for name in names if name in x})
+        for x in content["networks"]
+    ]
     found = study.Results.of(
         pathlib.Path(content["study"]), content | {"outcomes": outcomes}
     )

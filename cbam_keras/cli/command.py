@@ -43,21 +43,18 @@ def main(
         ):
             status = HANDLERS[options.command](options)
         sys.stdout.flush()
+    except BrokenPipeError:
+        # A reader that has ended, such as `head`, has read enough, and the
+        # interpreter must not write the rest on exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
     except OSError as error:
-        status, reason = 1, f'{error.strerror}: "{error.filename}"'
-        if _can_print():
-            # A file that cannot be read is no bug; one that is not there is.
-            if error.filename is None or isinstance(error, FileNotFoundError):
-                raise
-            reason += _advice(options)
-        else:
-            # The interpreter must not write the rest on exit either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            reason = f"standard output cannot be written to ({error.strerror})"
-            # A reader that has ended, such as `head`, has read enough.
-            status = int(not isinstance(error, BrokenPipeError))
-        if status:
-            _terminal.say(f"{program}: error: {reason}", sys.stderr)
+        # A file that cannot be read is no bug; one that is not there is.
+        if error.filename is None or isinstance(error, FileNotFoundError):
+            raise
+        reason = f'{error.strerror}: "{error.filename}"{_advice(options)}'
+        _terminal.say(f"{program}: error: {reason}", sys.stderr)
+        status = 1
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         # Our own errors say what to fix. Others are bugs, and a bug report
         # needs their traceback.
@@ -78,14 +75,6 @@ def main(
                 sys.stdout.flush()
             os._exit(status)
     return status or 0
-
-
-def _can_print():
-    # Only writing shows it where nothing is buffered.
-    with contextlib.suppress(OSError):
-        print(flush=True)
-        return True
-    return False
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ from cbam_keras.study.running.networks import without_names
 from cbam_keras.study.running.options import RunOptions
 from cbam_keras.study.running.outcomes import RETRIED, Outcome, history_of
 
-RESULTS, FORMAT = "results.json", 4
+RESULTS, FORMAT = "results.json", 5
 # The page about a run, and the subfolder with the explanations that it shows.
 REPORT, EXPLANATIONS = "report.html", "explain"
 # The subfolder in which the best of a ranking are retrained.

@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
 from typing import cast
 
 import keras
@@ -19,8 +18,7 @@ from numpy.lib.format import open_memmap, write_array_header_2_0
 from cbam_keras import _files, _graph, _terminal
 from cbam_keras.data import SPLITS, ImageData, Rows, digest
 from cbam_keras.study.plans.recipes import Recipe
-from cbam_keras.study.plans.study import Data, Run, Study, Task, Variant
-from cbam_keras.study.plans.tasks import Classification
+from cbam_keras.study.plans.study import Data
 from cbam_keras.study.running import interrupts
 from cbam_keras.study.running.checkpoints import DAMAGE
 from cbam_keras.study.running.folder import (
@@ -28,13 +26,7 @@ from cbam_keras.study.running.folder import (
     StudyFolder,
     features_lock,
 )
-from cbam_keras.study.running.memory import free_memory
-from cbam_keras.study.running.networks import (
-    Drawn,
-    build_drawn,
-    draw,
-    fingerprint,
-)
+from cbam_keras.study.running.networks import fingerprint
 
 # So many images are computed at a time.
 BATCH = 32
@@ -50,71 +42,21 @@ class Parts:
     network: keras.Model
     head: keras.Model
     base: keras.Model | None = None
-    seed: int = 0
-    # The weights that the head starts with, and those of them that each seed
-    # draws, once it is known that it draws no others.
-    starts: list[np.ndarray] = dataclasses.field(default_factory=list)
-    drawn: list[Drawn] = dataclasses.field(default_factory=list)
-    # How the optimizer of the head starts, and for how many steps an epoch.
-    optimizer: list[np.ndarray] = dataclasses.field(default_factory=list)
-    steps: int = 0
-    # Its parameters and MACs, once they are counted.
-    counts: _files.Json = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, network: keras.Model, seed: int = 0) -> "Parts":
-        """Returns the parts of a network that a seed has just built."""
+    def of(cls, network: keras.Model) -> "Parts":
+        """Returns the parts of a network that was just built."""
         both = None if network.compiled else cut(network)
         if both is None:
             return cls(network, network)
         base, head = both
-        return cls(network, head, base, seed, head.get_weights())
+        return cls(network, head, base)
 
     @functools.cached_property
     def digest(self) -> str:
         """A hash of the base and its weights."""
         base = cast(keras.Model, self.base)
         return digest(fingerprint(base), *base.get_weights())
-
-    def start_as(self, built: "Parts", drawn: Sequence[Drawn]) -> None:
-        """Gives the head what it has in a network that another seed built."""
-        by_id = {id(weight): entry for weight, *entry in drawn}
-        entries = [by_id.get(id(weight)) for weight in built.head.weights]
-        # A user's function may draw other weights in a way of its own.
-        if all(
-            entry or np.array_equal(one, other)
-            for entry, one, other in zip(
-                entries, self.starts, built.starts, strict=True
-            )
-        ):
-            weights = zip(self.head.weights, entries, strict=True)
-            self.drawn = [
-                (weight, *entry) for weight, entry in weights if entry
-            ]
-        self._start(built.starts)
-
-    def start_with(self, seed: int) -> None:
-        """Gives the head what a network of a seed would have."""
-        self._start(self.starts)
-        draw(self.drawn, seed)
-
-    def _start(self, weights):
-        self.head.set_weights(weights)
-        if self.optimizer:
-            variables = self.head.optimizer.variables
-            for variable, value in zip(variables, self.optimizer, strict=True):
-                variable.assign(value)
-
-    def compile(
-        self, task: Task, model: keras.Model, recipe: Recipe, data: Data
-    ) -> None:
-        """Compiles what is trained, unless a seed before has compiled it."""
-        if model is self.head and len(data.train) == self.steps:
-            return
-        task.compile(model, recipe, data)
-        if self.base is not None and model is self.head:
-            variables = map(ops.convert_to_numpy, model.optimizer.variables)
-            self.optimizer, self.steps = [*variables], len(data.train)
 
     def with_weights_of(self, trained: keras.Model) -> keras.Model:
         """Returns the network with the weights of what was trained of it."""
@@ -204,51 +146,7 @@ class FrozenNetworks:
 
     def __init__(self, folder: StudyFolder):
         self.folder = folder
-        self._parts: dict[str, Parts] = {}
         self._features: dict[str, np.ndarray] = {}
-
-    def keeps(self, variant: Variant) -> bool:
-        """Returns whether the next seed trains a network that was built."""
-        kept = self._parts.get(variant.name)
-        return kept is not None and bool(kept.drawn)
-
-    def freeing_memory(
-        self, variant: Variant
-    ) -> contextlib.AbstractContextManager[None]:
-        """Context after which the memory of a network is free, unless kept."""
-        is_kept = self.keeps(variant)
-        return contextlib.nullcontext() if is_kept else free_memory()
-
-    def parts(
-        self,
-        study: Study,
-        variant: Variant,
-        run: Run,
-        data: Data,
-    ) -> Parts:
-        """Returns a network of a variant, as built in a run."""
-        kept = self._parts.get(variant.name)
-        recipe = study.recipe_for(variant, run)
-        seed = recipe.seed
-        if kept and (self.keeps(variant) or kept.seed == seed):
-            kept.start_with(seed)
-            return kept
-        network, drawn = build_drawn(study, variant, run, data)
-        if not recipe.frozen:
-            return Parts(network, network)
-        built = Parts.of(network, seed)
-        if kept and built.base and kept.digest == built.digest:
-            kept.start_as(built, drawn)
-            return kept
-        # Other tasks may compile a network by its data, and the states of
-        # random layers follow from how it is built.
-        is_usual = type(study.task) is Classification
-        has_states = built.base is None or _graph.random_states(built.head)
-        # What standardizes the data is another for each training split.
-        is_own = getattr(data, "standardization", None) is not None
-        if is_usual and not has_states and not is_own:
-            self._parts[variant.name] = built
-        return built
 
     def trained(
         self, parts: Parts, recipe: Recipe, data: Data

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import platform
 import subprocess
 from collections.abc import Mapping
 
@@ -61,25 +60,6 @@ def part_of_machine(
         alone = {}
     part = {k: v for k, v in part.items() if k not in environment}
     return part | alone
-
-
-def name_device() -> str:
-    """Returns what this process computes on, as "NVIDIA H200"."""
-    if _computes_on_cpu():
-        return f"a CPU ({platform.machine()})"
-    backend = keras.backend.backend()
-    library = _checks.require(backend, extra=backend)
-    if backend == "jax":
-        return library.devices()[0].device_kind
-    if backend == "torch":
-        device = keras.ops.zeros(()).device
-        is_cuda = device.type == "cuda"
-        return library.cuda.get_device_name() if is_cuda else device.type
-    gpus = library.config.list_physical_devices("GPU")
-    if not gpus:
-        return keras.distribution.list_devices()[0]
-    details = library.config.experimental.get_device_details(gpus[0])
-    return details.get("device_name", "a GPU")
 
 
 def accelerators(environment: Mapping[str, str]) -> list[str]:

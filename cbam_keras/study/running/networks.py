@@ -27,19 +27,14 @@ NUMBERED = r"(.*?)(?:_(\d+))?"
 
 def build_network(study, variant, run, data):
     """Returns a new network of a variant, after checking that it fits."""
-    return build_drawn(study, variant, run, data)[0]
-
-
-def build_drawn(study, variant, run, data):
-    """Returns the same, and what of it the seed has drawn by path."""
     recipe = study.recipe_for(variant, run)
     model = build_seeded(functools.partial(variant.build, data), recipe)
     # An instance that is trained in place keeps its values.
-    drawn = [] if "layers" in study.settings else find_drawn(model)
-    draw(drawn, recipe.seed)
+    if "layers" not in study.settings:
+        draw(find_drawn(model), recipe.seed)
     study.task.check(model, data)
     check_stages(model, recipe)
-    return in_units(standardize(model, data), data), drawn
+    return in_units(standardize(model, data), data)
 
 
 def build_seeded(build, recipe):

@@ -37,7 +37,6 @@ class Outcome:
         epochs: Integer, the epochs that were trained.
         seconds_per_epoch: Number, the median after the first, or `None`.
         seconds: Number, the seconds of training and validation.
-        device: String, what it was trained on, or `None`.
         file: String, the `.keras` file in the output folder, or `None`.
         predictions: String, the file with its predictions there, or `None`.
         history: List of dictionaries, one per epoch. They have `epoch` (from
@@ -56,7 +55,6 @@ class Outcome:
     selected_by: str | None = None
     seconds_per_epoch: float | None = None
     seconds: float = 0.0
-    device: str | None = None
     file: str | None = None
     predictions: str | None = None
     fold: int | None = None

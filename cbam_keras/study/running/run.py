@@ -6,9 +6,7 @@ another machine, takes the next network that nobody trains.
 
 import dataclasses
 import functools
-import math
 import os
-import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -159,7 +157,7 @@ def estimate(study: Study | Plan) -> Estimate:
 
     It builds each network once and writes nothing.
 
-    The random states stay as they are. A run itself says how long it takes.
+    The random states stay as they are.
 
     Args:
         study: A `Study`, or a `tuning.Search`.
@@ -344,7 +342,6 @@ class Queue:
                     # Another process may have trained it in the meantime.
                     if self.folder.outcome(variant.name, run) is None:
                         self._train(variant, run)
-                        self.say_time_left()
                         return True
             except _files.InUse as error:
                 busy = error
@@ -357,8 +354,7 @@ class Queue:
         folder, data = self.folder, self.load(run)
         place = folder.place(variant.name, run)
         state = folder.new_state(variant, run, data)
-        # A network that is kept leaves nothing.
-        with self.frozen.freeing_memory(variant):
+        with free_memory():
             train_network(
                 self.study,
                 variant,
@@ -388,17 +384,6 @@ class Queue:
             )
             for variant, run in self.study.networks
         }
-
-    def say_time_left(self, workers: int = 1) -> None:
-        """Prints how long the missing networks take, by those that ended."""
-        begun = self.progress().values()
-        ended = [x for x in begun if isinstance(x, Outcome)]
-        if not (left := len(begun) - len(ended)) or not ended:
-            return
-        seconds = statistics.fmean(x.seconds for x in ended)
-        words = _terminal.in_words(math.ceil(left / workers) * seconds)
-        which = f"{left} networks" if left > 1 else "one network"
-        _terminal.say(f"About {words} left for {which}")
 
     def check_end(self, results: Results) -> None:
         """Raises if no training finished, and warns of those that did not."""

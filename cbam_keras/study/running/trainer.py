@@ -36,8 +36,8 @@ from cbam_keras.study.running.checkpoints import (
     Stopped,
 )
 from cbam_keras.study.running.frozen import FrozenNetworks, Parts
-from cbam_keras.study.running.machine import name_device
 from cbam_keras.study.running.networks import (
+    build_network,
     count_macs,
     count_parameters,
     fingerprint,
@@ -79,7 +79,7 @@ def train_network(
     """
     training = _Training(study, variant, state, data, folder, frozen)
     # What becomes known of the outcome, whenever the training ends.
-    fields: _files.Json = {"file": None, "device": name_device()}
+    fields: _files.Json = {"file": None}
     try:
         model = training.prepare(fields)
         if title:
@@ -155,16 +155,17 @@ class _Training:
 
     def prepare(self, fields: _files.Json) -> keras.Model:
         """Returns what is trained, with the weights of the last epoch."""
-        self.parts = parts = self.frozen.parts(
+        network = build_network(
             self.study, self.variant, self.state.run, self.data
         )
-        if not parts.counts:
-            parts.counts = {
-                "parameters": count_parameters(parts.network, self.recipe),
-                "macs": count_macs(parts.network, self.data),
-            }
-        fields |= parts.counts
-        model, self.data = self.frozen.trained(parts, self.recipe, self.data)
+        fields["parameters"] = count_parameters(network, self.recipe)
+        fields["macs"] = count_macs(network, self.data)
+        self.parts = Parts(network, network)
+        if self.recipe.frozen:
+            self.parts = Parts.of(network)
+        model, self.data = self.frozen.trained(
+            self.parts, self.recipe, self.data
+        )
         return self._resume(model)
 
     def _resume(self, model):
@@ -234,7 +235,7 @@ class _Training:
         data, state = self.data, self.state
         if before > 0:
             begin_second(model, self.recipe.unfreeze)
-        self.parts.compile(self.study.task, model, stage, data)
+        self.study.task.compile(model, stage, data)
         if state.epochs > before:
             checkpoints.load_optimizer(model, self.folder, state)
         weights = None

@@ -42,7 +42,6 @@ class Queue(Protocol):
 
     def missing(self) -> list[tuple[Variant, Run]]: ...
     def progress(self) -> dict[str, Outcome | State | None]: ...
-    def say_time_left(self, workers: int = 1) -> None: ...
 
 
 # The program of a worker, which gets a pickle on its standard input.
@@ -298,7 +297,6 @@ class _Workers:
             if is_end and not isinstance(before, Outcome):
                 self.failures = 0
                 say(f"{name}: {_result(begun)}")
-                self.queue.say_time_left(self.count)
 
     def _lost(self, error):
         text = str(error).strip() or type(error).__name__
