@@ -65,7 +65,7 @@ def trains_otherwise(match: Match, probes: Probes) -> list[str]:
         for what in CARRIED:
             several = [getattr(x, what, None) for x in (theirs, ours)]
             x = probes.generator.normal(size=theirs.shape).astype("float32")
-            effects = [
+            effects: list[Any] = [
                 np.ravel(f(np.reshape(x, y.shape))) if f else None
                 for f, y in zip(several, (theirs, ours), strict=True)
             ]
