@@ -66,6 +66,12 @@ def existing(text: str) -> str:
     raise argparse.ArgumentTypeError(f"there is no {text!r}")
 
 
+def dataset(text: str) -> str:
+    """Returns what may be the name of a dataset, or a path that exists."""
+    is_path = text.startswith((".", "/", "~")) or "." in text.split(":")[0]
+    return existing(text) if is_path else text
+
+
 def add_options(group: Any, texts: Mapping[str, str], **kind: Any) -> None:
     """Adds options of one kind, by their names with what the help says."""
     for name, text in texts.items():
@@ -188,6 +194,7 @@ def add_data(parser, default="crowded_mnist"):
     group = parser.add_argument_group("data")
     group.add_argument(
         "--data",
+        type=dataset,
         default=default,
         metavar="NAME|FOLDER|FILE",
         help="mnist5k, cluttered_mnist or crowded_mnist (embedded), a dataset "

@@ -52,6 +52,11 @@ def functional(body, shape=(8, 8, 3)):
     return keras.Model(inputs, body(inputs))
 
 
+def per_class(model):
+    """Returns a model that gives a video one value per class."""
+    return keras.Model(model.input, ops.mean(model.output, axis=1))
+
+
 # Layers.
 
 ARGUMENTS = [
@@ -425,7 +430,7 @@ EXPLAINED = [
     ),
     (lambda: cam(keras.Model()), r"functional.*type Model.*model.call\("),
     (
-        lambda: cam(scored(wrapped_subclassed()), VIDEOS),
+        lambda: cam(per_class(wrapped_subclassed()), VIDEOS),
         'feature map.*"frames" wraps model "own".*inner model first',
     ),
     (lambda: cam(functional(conv(4, "c")), X, 4), "from 0 to 3.*class_index=4"),
