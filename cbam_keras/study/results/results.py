@@ -37,6 +37,7 @@ from cbam_keras.study.results.tables import (
     Row,
     describe_few_images,
     judge_learning,
+    judge_numbers,
     networks_table,
     note_of,
     rows_of,
@@ -90,7 +91,6 @@ class Results(_terminal.Tabular):
         detectable: Number, the smallest true difference that 80 % of such
             studies detect. It is in units of the measure: 0.01 is
             one point. `None` with too few seeds.
-        code: String, a line of code that makes the best layer, or empty.
     """
 
     output: pathlib.Path
@@ -236,11 +236,6 @@ class Results(_terminal.Tabular):
         return next((x.run for x in self.runs), self.planned_runs[0])
 
     @property
-    def code(self) -> str:
-        """A line of code that makes the best layer."""
-        return ""
-
-    @property
     def rows(self) -> list[Row]:
         """A `Row` per variant."""
         return rows_of(self)
@@ -347,7 +342,10 @@ class Results(_terminal.Tabular):
         """Returns a sentence if no network has learned, or nothing."""
         first = self.measures[0]
         if first.key not in FRACTIONS:
-            return self._describe_constant(first)
+            # Classes have the fraction of one of them in its place.
+            guess = None if self.class_names else self.guess
+            every = [self.values(x, first).values() for x in self.variants]
+            return judge_numbers([x for y in every for x in y], guess, first)
         if self.guess is None:
             return ""
         accuracies = []
@@ -358,23 +356,6 @@ class Results(_terminal.Tabular):
             accuracies += [statistics.fmean(values)] if is_whole else values
         return judge_learning(
             accuracies, self.guess, self.test_images, self.noun
-        )
-
-    def _describe_constant(self, measure):
-        """Returns a sentence if no network is better than one number."""
-        every = [self.values(x, measure).values() for x in self.variants]
-        values = [x for by_run in every for x in by_run]
-        # Classes have the fraction of one of them in its place.
-        if self.class_names or self.guess is None or not values:
-            return ""
-        best = max(values, key=measure.merit)
-        if measure.merit(best) > measure.merit(self.guess):
-            return ""
-        return (
-            f"No network is better than guessing: the best {measure.heading} "
-            f"is {measure.number(best)}, and one number for all, the best in "
-            f"training, gives {measure.number(self.guess)}. Train for more "
-            "epochs or change the learning rate before you compare."
         )
 
     def values(

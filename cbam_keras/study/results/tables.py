@@ -259,3 +259,20 @@ def judge_learning(
         f"luck up to {100 * luck:.2f} % of {images:,} {noun}s. Train for more "
         "epochs or change the learning rate before you compare."
     )
+
+
+def judge_numbers(
+    values: Sequence[float], guess: float | None, measure: Measure
+) -> str:
+    """Returns a sentence if no network is better than one number."""
+    if guess is None or not values:
+        return ""
+    best = max(values, key=measure.merit)
+    if measure.merit(best) > measure.merit(guess):
+        return ""
+    return (
+        f"No network is better than guessing: the best {measure.heading} is "
+        f"{measure.number(best)}, and one number for all, the best in "
+        f"training, gives {measure.number(guess)}. Train for more epochs or "
+        "change the learning rate before you compare."
+    )
