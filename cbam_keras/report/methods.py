@@ -29,7 +29,6 @@ def add_methods(page: Page, folder: pathlib.Path, content: Json) -> None:
         over=next((x.over for x in results.rows if x.interval), ""),
         has_heat=(folder / study.EXPLANATIONS / "grad_cam.png").exists(),
         versions=content["versions"],
-        devices=sorted({x.device for x in results.runs if x.device}),
     )
     text = re.sub(r" +(?=[.,:;])", "", " ".join(text.split()))
     page.sections.append(Section("Methods in words", texts=[text]))

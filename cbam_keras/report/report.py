@@ -235,8 +235,8 @@ def _add_results(page, folder, content):
     if results.runs and (tables := results.tables()):
         page.verdict = results.verdict
         section.tables += tables
-        if results.code:
-            section.listings["To use it"] = results.code
+        if code := getattr(results, "code", ""):
+            section.listings["To use it"] = code
         if by_class := _list_classes(results, content.get("class_names", ())):
             section.tables.append(by_class)
     page.missing += [f"{line} {RESUME}" for line in results.unfinished()]

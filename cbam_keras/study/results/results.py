@@ -89,7 +89,6 @@ class Results(_terminal.Tabular):
         detectable: Number, the smallest true difference that 80 % of such
             studies detect. It is in units of the measure: 0.01 is
             one point. `None` with too few seeds.
-        code: String, a line of code that makes the best layer, or empty.
     """
 
     output: pathlib.Path
@@ -233,11 +232,6 @@ class Results(_terminal.Tabular):
     def first_run(self) -> Run:
         """The run of the first training that finished, if any has."""
         return next((x.run for x in self.runs), self.planned_runs[0])
-
-    @property
-    def code(self) -> str:
-        """A line of code that makes the best layer."""
-        return ""
 
     @property
     def rows(self) -> list[Row]:
