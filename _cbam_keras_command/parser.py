@@ -90,11 +90,6 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         options, rest = super().parse_known_args(args, namespace)
-        for action in self._actions:
-            value = vars(options).get(action.dest)
-            if "" in (value if isinstance(value, list) else [value]):
-                wrong = argparse.ArgumentError(action, "a value is empty")
-                self.error(str(wrong))
         if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}")
         return options, rest

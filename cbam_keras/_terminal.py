@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 # Names of files and classes may hold control characters, which steer a
 # terminal, and what stands for bytes that are not UTF-8.
 UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-# The columns of a terminal. Headings of wider tables take several lines.
-TERMINAL = 80
 # Cells in a column of numbers begin like this.
 NUMBER = re.compile(r"\s*([+-]?\d|not counted|$)")
 
@@ -85,13 +83,6 @@ def render(
         for row in section:
             shown.add_row(*map(make_printable, row))
         shown.add_section()
-    if terminal.measure(shown).maximum > TERMINAL:
-        for column in shown.columns:
-            # Lines of fewer letters would be many.
-            width = max([12, *(len(str(x)) for x in column.cells)])
-            column.header = textwrap.fill(
-                str(column.header), width, break_long_words=False
-            )
     with terminal.capture() as capture:
         terminal.print(shown)
     lines = [line.rstrip() for line in capture.get().splitlines()]

@@ -4,19 +4,16 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from _cbam_keras_command.parser import Options
 
 
-@contextlib.contextmanager
-def progress_of(options: Options) -> Iterator[None]:
+def progress_of(options: Options) -> contextlib.AbstractContextManager[Any]:
     """Context of the work before the result, which prints its progress."""
-    with contextlib.ExitStack() as stack:
-        if options.json:
-            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        yield
+    if options.json:
+        return contextlib.redirect_stdout(sys.stderr)
+    return contextlib.nullcontext()
 
 
 def import_object(

@@ -48,13 +48,6 @@ def main(
         # interpreter must not write the rest on exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
-    except OSError as error:
-        # A file that cannot be read is no bug; one that is not there is.
-        if error.filename is None or isinstance(error, FileNotFoundError):
-            raise
-        reason = f'{error.strerror}: "{error.filename}"{_advice(options)}'
-        _terminal.say(f"{program}: error: {reason}", sys.stderr)
-        status = 1
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         # Our own errors say what to fix. Others are bugs, and a bug report
         # needs their traceback.

@@ -172,8 +172,6 @@ def _executor(options: Options) -> Iterator[Executor | None]:
     # The run itself says what to do where a scheduler is lost.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with client:
-        if "dashboard" in client.scheduler_info()["services"]:
-            say(f"Dashboard: {client.dashboard_link}")
         yield client.get_executor()
 
 

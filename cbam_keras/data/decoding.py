@@ -156,20 +156,6 @@ def _read_header(item):
     return Header(height, width, is_grey, f"{size} {code.hexdigest()}")
 
 
-def find_doubt(mask: str, image: str) -> str:
-    """Returns why a mask may not be what it seems, if there is a reason."""
-    with open(mask, "rb") as file, open(image, "rb") as beside:
-        opened, other = open_image(file, True), open_image(beside)
-        turns = {*map(_find_orientation, (opened, other))}
-        # Otherwise the size says how the mask was drawn.
-        is_open = len({x in TURNED for x in turns}) == 1
-        if len(turns) > 1 and (is_open or opened.width == opened.height):
-            return "another EXIF orientation than its image"
-        alpha = "A" in opened.mode and opened.getchannel("A").getextrema()
-        is_even = not alpha or alpha[0] == alpha[1]
-        return "" if is_even else "an alpha channel, which is not read"
-
-
 def _find_orientation(image):
     pil = _checks.require("PIL.Image", extra="data")
     # The method of a PNG would decode each that has no EXIF data.
@@ -178,16 +164,11 @@ def _find_orientation(image):
 
 def _find_reason(item, error):
     """Returns why an image is left out. Raises what the system may mend."""
-    pil = _checks.require("PIL.Image", extra="data")
     match error:
         case FileNotFoundError():
             return "missing"
         case NotImplementedError():
             return str(error)
-        case pil.DecompressionBombError():
-            return "of more pixels than Pillow decodes: cut or resize them"
-        case PermissionError() | IsADirectoryError():
-            return error.strerror
         case OSError() if error.errno is not None:
             raise _name_error(item, error) from error
     return "damaged or of another format"

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data import decoding
 from cbam_keras.data.decoding import map_in_threads, open_image
 from cbam_keras.data.examples import IGNORED, Dataset, digest
 
@@ -161,7 +160,6 @@ def _scan(dataset, examples, has_colors, row):
         pixels, palette, kind = _decode(mask, has_colors)
         if is_file:
             height, width = dataset.headers[image][:2]
-            problem = decoding.find_doubt(mask, image)
             if pixels.shape != (height, width):
                 sizes = "{} x {} for an image of {} x {}"
                 problem = sizes.format(*pixels.shape, height, width)

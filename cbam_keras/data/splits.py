@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -226,14 +225,6 @@ def check_classes(
                 f"{_checks.first_few(few)}. Number labels from 0 without gaps, "
                 f"add {dataset.noun}s, or remove the class everywhere{advice}"
             )
-    if has_masks and len(splits) == len(SPLITS):
-        pixels = splits["train"].pixels.sum(axis=0)
-        absent = [names[i] for i in np.flatnonzero(pixels == 0)]
-        if absent:
-            _checks.warn(
-                f"No training image has a pixel of {_checks.first_few(absent)}"
-                ", so these classes are not learned"
-            )
 
 
 def warn_of_divided_groups(dataset: Dataset) -> tuple[str, ...]:
@@ -263,12 +254,10 @@ def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
     Returns the warnings.
     """
     first = dict[str | bytes, tuple[str, int, str]]()
-    contents_of = collections.defaultdict[str, set](set)
     tested, several = [], []
     for split, examples in dataset.splits.items():
         for row, label in enumerate(examples.strata):
             name, content = _identify(dataset, examples, row)
-            contents_of[os.path.dirname(name)].add(content)
             other, its_label, its_split = first.setdefault(
                 content, (name, label, split)
             )
@@ -283,15 +272,10 @@ def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
     warnings = []
     for pairs, noun, text in kinds:
         if pairs:
-            places = {tuple(map(os.path.dirname, pair)) for pair in pairs}
-            names = [
-                f"all of {one}/ is in {other}/"
-                for one, other in sorted(places)
-                if one != other and contents_of[one] <= contents_of[other]
-            ] or [" is ".join(pair) for pair in pairs]
+            names = _checks.first_few([" is ".join(pair) for pair in pairs])
             warnings.append(
-                f"{_checks.count(len(pairs), noun, 'have')} {text}: "
-                f"{_checks.first_few(names)}. Remove one of each pair"
+                f"{_checks.count(len(pairs), noun, 'have')} {text}: {names}. "
+                "Remove one of each pair"
             )
             _checks.warn(warnings[-1])
     return tuple(warnings)

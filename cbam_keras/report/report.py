@@ -208,24 +208,6 @@ def _add_data(page, folder, content):
     page.sections.append(section)
 
 
-def _add_recipe(page, folder, content):
-    """The recipe."""
-    recipe = content["settings"]["recipe"]
-    if not recipe:
-        # Predictions were given, and nothing was trained.
-        return
-    left_out = {
-        "momentum": recipe["optimizer"] != "sgd",
-        "step_epochs": recipe["schedule"] != "step",
-    }
-    rows = [
-        {"setting": name.replace("_", " "), "value": str(value)}
-        for name, value in recipe.items()
-        if value not in (None, [], 0) and not left_out.get(name)
-    ]
-    page.sections.append(Section("Recipe", tables=[Table("Settings", rows)]))
-
-
 def _add_results(page, folder, content):
     """The results."""
     results = study.Results.of(folder, content).with_subfolders()
@@ -333,6 +315,6 @@ def _add_examples(page, folder, content):
 
 # In the order of the page.
 PARTS = (
-    *(_add_identity, _add_question, _add_data, _add_recipe, _add_results),
+    *(_add_identity, _add_question, _add_data, _add_results),
     *(add_judged, _add_examples, _add_files, add_methods),
 )

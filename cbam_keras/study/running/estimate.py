@@ -32,14 +32,12 @@ class Estimate:
         epochs: Integer, the epochs of each training, at most.
         times: Integer, how often each variant is trained.
         about: String, what else there is to know, above the table.
-        has_patience: Boolean, whether trainings may end before that.
     """
 
     costs: tuple[Cost, ...]
     epochs: int
     times: int = 1
     about: str = ""
-    has_patience: bool = False
 
     @property
     def trainings(self) -> int:
@@ -69,9 +67,8 @@ class Estimate:
         ]
         table = _terminal.Table(self.about, rows)
         trainings = _checks.count(self.trainings, "training")
-        most = "at most " if self.has_patience else ""
         epochs = _checks.count(self.epochs, "epoch")
-        return f"{table}\n{trainings} of {most}{epochs}"
+        return f"{table}\n{trainings} of at most {epochs}"
 
 
 def seeds_needed(

@@ -187,7 +187,6 @@ def estimate(study: Study | Plan) -> Estimate:
         tuple(costs),
         recipe.total_epochs,
         times=len(study.runs),
-        has_patience=recipe.patience is not None,
     )
 
 
