@@ -103,6 +103,7 @@ def test_a_name_is_of_a_folder_unless_data_dir_is_given(tmp_path, monkeypatch):
         "name": "insects",
         "data_dir": str(tmp_path / "sets"),
         "validation_fraction": 0.1,
+        "standardize": True,
     }
     assert data.load("insects").class_names == ("eel", "fox")
 

@@ -27,7 +27,7 @@ from study_checks import (
     statuses,
 )
 
-from cbam_keras import study, training
+from cbam_keras import _files, study, training
 from cbam_keras.study.running import machine, workers
 from cbam_keras.study.running.machine import part_of_machine
 from cbam_keras.study.running.run import choose_workers
@@ -203,20 +203,9 @@ def test_workers_of_a_killed_run_end(tmp_path):
     process.kill()
     process.wait()
     (lock,) = tmp_path.glob("narrow-seed0/.lock")
-    holder = json.loads(lock.read_text())["process"]
-    end = time.monotonic() + 60
-    while is_alive(holder):
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
-def is_alive(process):
-    status = pathlib.Path(f"/proc/{process}/status")
-    try:
-        # Nobody may have waited for it in a container.
-        return "State:\tZ" not in status.read_text()
-    except FileNotFoundError:
-        return False
+    # The system takes the lock of a process that has ended.
+    with _files.locked(lock, seconds=60):
+        pass
 
 
 class Killing(study.Classification):
@@ -262,9 +251,6 @@ def test_what_killed_workers_trained_is_resumed(tmp_path, monkeypatch, capsys):
     with pytest.warns(UserWarning, match="ended by SIGKILL"):
         shared = study.run(both, tmp_path / "shared", workers=2)
     assert statuses(shared) == ["finished"] * 2
-    # The last epoch may be recorded before anybody looks, not the killed one's.
-    output = capsys.readouterr().out
-    assert re.search(r"-seed0: epoch \d, val_accuracy 0\.", output)
     assert not list(tmp_path.rglob("*.lock*"))
     alone = study.run(both, tmp_path / "alone")
     losses = {(x["network"], x["epoch"]): x["val_loss"] for x in alone.history}
@@ -278,12 +264,11 @@ def test_what_killed_workers_trained_is_resumed(tmp_path, monkeypatch, capsys):
 # How many processes train, and with how many cores.
 
 
-def test_workers_have_as_many_cores_each(monkeypatch):
+def test_workers_have_as_many_threads_each(monkeypatch):
     monkeypatch.setattr(machine, "accelerators", lambda _: [])
-    monkeypatch.setattr(machine, "_cores", lambda: [*range(8)])
+    monkeypatch.setattr(machine, "_count_cores", lambda: 8)
     parts = [machine.part_of_machine(number, 3, {}) for number in range(3)]
-    assert [cores for _, cores in parts] == [[0, 1], [2, 3], [4, 5]]
-    assert {part["OMP_NUM_THREADS"] for part, _ in parts} == {"2"}
+    assert {part["OMP_NUM_THREADS"] for part in parts} == {"2"}
 
 
 @pytest.mark.parametrize(
@@ -301,8 +286,7 @@ def test_small_networks_are_trained_at_the_same_time(
     monkeypatch, expected, changes
 ):
     given = {"networks": 3, "cores": 3, "gpus": [], **changes}
-    cores = [*range(given["cores"])]
-    monkeypatch.setattr(machine, "_cores", lambda: cores)
+    monkeypatch.setattr(machine, "_count_cores", lambda: given["cores"])
     monkeypatch.setattr(machine, "accelerators", lambda _: given["gpus"])
     if devices := changes.get("devices"):
         monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
