@@ -77,7 +77,9 @@ def render(
     )
     shown = table.Table(box=box.HEAVY_HEAD)
     for heading, side in columns.items():
+        # Tables of several measures fit into 80 columns.
         heading = make_printable(heading)
+        heading = textwrap.fill(heading, 12, break_long_words=False)
         shown.add_column(heading, justify=side, overflow="fold")
     for section in sections:
         for row in section:

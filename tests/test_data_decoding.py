@@ -100,8 +100,7 @@ def test_images_that_cannot_be_decoded_are_left_out(tmp_path, monkeypatch):
     # More than twice as many pixels are an error of Pillow's.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 960)
     count = len(damaged)
-    bomb = r"1 of more pixels than Pillow decodes: cut or resize them"
-    reasons = rf"{bomb}, {count - 1} damaged or of another format"
+    reasons = f"{count} damaged or of another format"
     message = rf"{count} images \({reasons}\).* left out: b/bomb.png, "
     with pytest.warns(UserWarning, match=message) as seen:
         loaded = data.load(tmp_path)

@@ -17,6 +17,7 @@ def numbers(*shape, count=40):
     return draws * (1 + channels) + 100 * channels - 5
 
 
+LEVELS = numbers(6, 6).astype("uint8")
 BOTH = {"signal": numbers(12, 2), "age": numbers()}
 
 
@@ -27,9 +28,9 @@ BOTH = {"signal": numbers(12, 2), "age": numbers()}
         (numbers(12, 2), {"kind": "signals"}, "signals", (12, 2)),
         (numbers(12), {"kind": "signals"}, "signals", (12, 1)),
         (numbers(6, 6), {"kind": "signals"}, "signals", (6, 6)),
-        (numbers(6, 6), {}, "images", (6, 6, 1)),
-        (numbers(6, 5).astype("uint8"), {}, "images", (6, 5, 1)),
-        (numbers(6, 5), {"kind": "images"}, "images", (6, 5, 1)),
+        (LEVELS[:, :, :5], {}, "images", (6, 5, 1)),
+        (LEVELS / 2, {}, "images", (6, 6, 1)),
+        (LEVELS[:, :, :5] / 2, {"kind": "images"}, "images", (6, 5, 1)),
         (numbers(4, 5, 6, 2), {}, "volumes", (4, 5, 6, 2)),
         (numbers(4, 5, 6), {"kind": "volumes"}, "volumes", (4, 5, 6, 1)),
         (BOTH, {}, "inputs", {"signal": (12, 2), "age": (1,)}),

@@ -320,8 +320,6 @@ def _of(masks, **options):
         ({A: _palette(THIRD), B: _palette(THIRD, RGB[::-1])}, {}, "same one"),
         ({B: None, "masks/3.tif": THIRD / np.float32(2)}, {}, "1 .*as PNG"),
         ({B: "x"}, {}, "read whole.*1 that are not: .*/3.png"),
-        ({B: THIRD[..., None].repeat(4, 2)}, {}, "an alpha channel, which"),
-        ({B: _turned(THIRD)}, {}, "another EXIF orientation than"),
         ({"masks/3.bmp": THIRD}, {}, "2 masks of one name: .*/3.bmp"),
         ({}, {"masks": "others"}, "others/  1 image\nNo patterns read"),
         ({f"images/{i}.png": "" for i in range(10)}, {}, "images .*10 damaged"),

@@ -332,7 +332,6 @@ def test_all_precisions_are_compared(policy):
     [
         (both, 0, "as the paper"),
         (two_mlps, 1, "cannot close"),
-        (None, 2, "there is no"),
     ],
 )
 def test_the_command_ends_with_what_it_finds(

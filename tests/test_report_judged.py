@@ -43,13 +43,13 @@ def judged(folder, names=("cat", "dog"), seed=0, absent=(), **changed):
 def test_a_page_has_the_order_of_a_results_section(tmp_path):
     page = written(judged(tmp_path / "run"))
     titles = re.findall(
-        r"^(Data|Recipe|Results|Classes|Confusion|ROC and threshold|Calibration"
+        r"^(Data|Results|Classes|Confusion|ROC and threshold|Calibration"
         r"|What the networks look at|Methods in words|To repeat it)$",
         page.text,
         re.M,
     )
     assert titles == [
-        *("Data", "Recipe", "Results", "Classes", "Confusion"),
+        *("Data", "Results", "Classes", "Confusion"),
         *("ROC and threshold", "Calibration"),
         *("What the networks look at", "Methods in words", "To repeat it"),
     ]

@@ -238,7 +238,7 @@ def test_a_dry_run_knows_what_masks_mean(drawn, capsys):
     assert '"epochs": 2, "trainings": 1}' in capsys.readouterr().out
     assert not (drawn / "x").exists()
     assert cli.main(["train", "--measure", "iou"]) == 2
-    assert cli.main(["train", "--colors", "a"]) == 2
+    assert cli.main(["train", "--colors", str(drawn)]) == 2
     assert cli.main(["train", "--masks", "a", "--download"]) == 2
     first, second, third = capsys.readouterr().err.splitlines()
     assert '`measure` must be one of "test_accuracy"' in first

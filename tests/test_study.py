@@ -284,13 +284,6 @@ def test_if_all_fail_the_error_is_raised_and_nothing_is_left(
         study.run(planned(NARROW), tmp_path, overwrite=True)
 
 
-def test_a_run_keeps_the_scale_of_its_images(tmp_path):
-    images = np.arange(24 * 64).reshape(24, 8, 8) - 1000
-    task = study.Classification((images, np.arange(24) % 2))
-    study.run(planned(NARROW, task=task), tmp_path)
-    assert content_of(tmp_path)["scale"] == [-1000, 535, 11]
-
-
 # Folders that others have written.
 
 

@@ -103,7 +103,9 @@ def test_a_search_killed_again_and_again_ends_as_an_unbroken_one(tmp_path):
 def test_a_finished_run_is_not_trained_again(name, whole):
     output, expected = whole(name)
     # Tables are written again, and the best network copied.
-    kept = {path: path.stat().st_mtime_ns for path in output.rglob("*-seed*.keras")}
+    kept = {
+        path: path.stat().st_mtime_ns for path in output.rglob("*-seed*.keras")
+    }
     with epochs() as trained:
         assert call(name, output) == expected
     assert not trained

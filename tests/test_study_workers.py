@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import functools
-import json
 import os
 import pathlib
 import re

@@ -3,7 +3,6 @@
 import csv
 import itertools
 import json
-import textwrap
 
 import keras
 import networks

@@ -224,11 +224,7 @@ def _add_results(page, folder, content):
     page.missing += [f"{line} {RESUME}" for line in results.unfinished()]
     if _files.AS_PDF.get():
         _draw_again(results)
-    captions = dict(FIGURES)
-    if len({row["epoch"] for row in results.history}) < 2:
-        # A single epoch is a point, not a curve.
-        del captions["curves.png"]
-    section.figures = _read_figures(folder, captions)
+    section.figures = _read_figures(folder, dict(FIGURES))
 
 
 def _draw_again(results):
