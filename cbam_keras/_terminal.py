@@ -77,14 +77,17 @@ def render(
     )
     shown = table.Table(box=box.HEAVY_HEAD)
     for heading, side in columns.items():
-        # Tables of several measures fit into 80 columns.
         heading = make_printable(heading)
-        heading = textwrap.fill(heading, 12, break_long_words=False)
         shown.add_column(heading, justify=side, overflow="fold")
     for section in sections:
         for row in section:
             shown.add_row(*map(make_printable, row))
         shown.add_section()
+    if terminal.measure(shown).maximum > 80:
+        for column in shown.columns:
+            # Lines of fewer letters would be many.
+            width = max([12, *(len(str(x)) for x in column.cells)])
+            column.header = textwrap.fill(str(column.header), width)
     with terminal.capture() as capture:
         terminal.print(shown)
     lines = [line.rstrip() for line in capture.get().splitlines()]

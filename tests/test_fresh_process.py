@@ -96,7 +96,8 @@ def test_a_rewritten_network_loads_where_our_package_is_missing(saved, backend):
     expected = np.load(saved / "expected.npy")
     loaded = np.load(saved / f"core-by-{backend}.npy")
     scale = np.abs(expected).max()
-    np.testing.assert_allclose(loaded, expected, rtol=0, atol=5e-6 * scale)
+    # Other kernels of a backend round differently, and a softmax enlarges it.
+    np.testing.assert_allclose(loaded, expected, rtol=0, atol=2e-5 * scale)
 
 
 def test_saved_models_load(saved, backend):
