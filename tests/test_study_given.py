@@ -34,7 +34,7 @@ def test_all_numbers_are_those_of_other_libraries():
     assert cbam.values == pytest.approx(np.mean(right[1], axis=1))
     assert cbam.difference == pytest.approx(changes.mean())
     assert cbam.interval == study.Measured.of(cbam.values, changes).interval
-    assert cbam.over == "5 seeds and 90 test images"
+    assert cbam.over == "5 seeds and 90 test examples"
     assert results.verdict.startswith("cbam is better than plain by")
     frame = results.per_class()
     for variant, runs in GIVEN.items():
@@ -58,7 +58,7 @@ def test_other_measures_and_groups_count():
     assert found.values[2] == pytest.approx(areas)
     patients = np.arange(len(LABELS)) % 8
     found = study.results_of(GIVEN, LABELS, groups=patients).rows[1]
-    assert found.over == "5 seeds and 8 groups of test images"
+    assert found.over == "5 seeds and 8 groups of test examples"
 
 
 def test_folds_are_corrected_for_shared_images():
@@ -101,7 +101,7 @@ def test_numbers_are_judged_by_their_absolute_errors():
     degrees = (seeds + rows) ** 2 / (seeds**2 / 3 + rows**2 / 79)
     student = stats.t(degrees, changes.mean(), np.sqrt(seeds + rows))
     assert new.interval == pytest.approx(student.interval(0.95))
-    assert rows > 0 and new.over == "4 seeds and 80 test images"
+    assert rows > 0 and new.over == "4 seeds and 80 test examples"
     run = results.runs[-1]
     for key, function in {
         "rmse": metrics.root_mean_squared_error,

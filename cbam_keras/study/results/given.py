@@ -208,7 +208,7 @@ def results_of(
             )
     data = {
         place.name: {
-            "name": "given predictions",
+            **{"name": "given predictions", "noun": "example"},
             "classes": len(given.class_names),
             "sizes": {"train": 0, "test": len(run.rows)},
         }

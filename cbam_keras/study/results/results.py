@@ -287,9 +287,10 @@ class Results(_terminal.Tabular):
     @property
     def noun(self) -> str:
         """What was tested, as `"image"` or `"signal"`."""
-        described = [*self.settings.get("data", {}).values()]
-        shape = described[0].get("input_shape") if described else None
-        return noun_of(IMAGES if shape is None else kind_of(shape))
+        every = [*self.settings.get("data", {}).values()] or [{}]
+        shape = every[0].get("input_shape")
+        usual = noun_of(IMAGES if shape is None else kind_of(shape))
+        return every[0].get("noun", usual)
 
     @property
     def model(self) -> str:
