@@ -361,7 +361,7 @@ def slopes(layer, map_of):
     """
     norm = keras.layers.BatchNormalization(center=False, scale=False)
     inputs = keras.Input(SHAPE[1:])
-    # With a mask, a layer takes the formula.
+    # A layer with a mask is computed by the formula.
     mask = keras.ops.ones_like(inputs[..., 0], "bool")
     network = randomize(keras.Model(inputs, layer(norm(inputs), mask=mask)))
     x, weighting, step = (random_input(SHAPE, seed=seed) for seed in range(3))

@@ -93,7 +93,7 @@ pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 # The name of a network or dataset, which must stay text.
 EVIL = "<script>alert(1)</script>"
 ACCURACIES = {"none": 0.85, EVIL: 0.9, "se": 0.87}
-# By a t distribution of one degree: 5 +- 12.706 points.
+# The t distribution of one degree gives 5 +- 12.706 points.
 CHANGES = {EVIL: 0.01}
 
 

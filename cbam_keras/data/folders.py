@@ -70,13 +70,14 @@ def from_folder(
     if pattern is None:
         classes = _check_classes(root, files)
     compiled = make_pattern(pattern or "{class}/*", is_several)
-    taken = (ARRAYS,) if holds_arrays(pattern) else ENDINGS
+    are_arrays = holds_arrays(pattern)
+    endings_read = (ARRAYS,) if are_arrays else ENDINGS
     found, others = [], []
     for split, folder, within in files:
         for file in within:
             name = file.relative_to(folder).as_posix()
             values = compiled.match(name)
-            is_image = file.suffix.lower() in taken
+            is_image = file.suffix.lower() in endings_read
             if values is None:
                 others += [name] * is_image
             elif is_image:
@@ -101,8 +102,7 @@ def from_folder(
     dataset = make_dataset(
         found, splits, sorted(classes), left_out + endings, root, pattern
     )
-    is_read = holds_arrays(pattern)
-    return read_arrays(dataset, kind) if is_read else keep_readable(dataset)
+    return read_arrays(dataset, kind) if are_arrays else keep_readable(dataset)
 
 
 def find_root(path: Any, argument: str = "data") -> pathlib.Path:

@@ -142,7 +142,7 @@ def plot_attention_maps(
         raise ValueError(
             "`maps` must be a mapping of layer names to tuples (channel, "
             "spatial), as explain.attention_maps returns. Received: "
-            f"maps={maps!r:.200}"
+            f"maps={_checks.shown(maps)}"
         )
     gates = {
         name: [x if x is None else _number_array("maps", x) for x in pair]

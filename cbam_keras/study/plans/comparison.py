@@ -69,7 +69,7 @@ EACH = "each"
 Attentions = Sequence[str | MakeLayer]
 # The name of a network, or a function that builds it with an attention.
 Network = str | Callable[[MakeLayer | None], keras.Model]
-# The words that a task may be in place of one of the user's.
+# Names of the tasks that need no masks.
 TASKS = {"classification": Classification, "regression": Regression}
 
 
@@ -299,7 +299,7 @@ def make_task(
     measure: Any,
     threshold: str | None = None,
 ) -> ImageTask:
-    """Returns the task of a word and its data, or one of the user's."""
+    """Returns the task of a name and its data, or a task that is given."""
     if task is None or isinstance(task, str):
         _checks.one_of("task", task, (None, *TASKS))
         options = {"measure": measure, **(data_options or {})}

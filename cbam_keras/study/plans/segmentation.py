@@ -26,7 +26,7 @@ from cbam_keras.models.losses import (
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.tasks import ImageTask, check_options
-from cbam_keras.study.running.networks import make_loss
+from cbam_keras.study.running.networks import make_loss, takes
 
 # What sentences call the scores.
 NAMES = {"miou": "mIoU", "iou": "foreground IoU", "dice": "foreground Dice"}
@@ -131,7 +131,7 @@ class Segmentation(ImageTask):
         shape: tuple = getattr(model, "input_shape", None) or ()
         output: tuple = getattr(model, "output_shape", None) or ()
         counts = (classes, 1) if classes == 2 else (classes,)
-        fits = _checks.fits(shape[1:], data.input_shape) and any(
+        fits = takes(model, data) and any(
             _checks.fits(output[1:], (*size, count)) for count in counts
         )
         # A softmax of one unit is 1, and the loss of sigmoids of several is

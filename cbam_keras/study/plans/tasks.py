@@ -394,7 +394,7 @@ class Regression(PredictionTask):
         self.function = measure or "mae"
         self.score = self.measure = check_measure_of_numbers(self.function)
         _checks.require("sklearn.metrics", extra="plot")
-        # That of the targets, once they are known.
+        # `load` sets it to that of the targets, for the digits of tables.
         self.deviation = 1.0
         super().__init__(data, options, NUMBERS)
 

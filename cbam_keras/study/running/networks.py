@@ -302,8 +302,8 @@ def count_parameters(model, recipe):
 def count_macs(model, data=None):
     """Returns the multiply-accumulates for one image, if all are known."""
     # Data of one's own have the shape of their images.
-    own = getattr(data, "image_shape", None)
-    shape = getattr(data, "input_shape", own)
+    image_shape = getattr(data, "image_shape", None)
+    shape = getattr(data, "input_shape", image_shape)
     try:
         if isinstance(shape, Mapping):
             shape = [shape[name] for name in _graph.input_names(model)]
