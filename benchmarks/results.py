@@ -84,7 +84,9 @@ def _command(name):
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--output")
     words = parser.parse_known_args()[1]
-    return shlex.join(["python", "-m", f"benchmarks.{name}", *words])
+    command = shlex.join(["python", "-m", f"benchmarks.{name}", *words])
+    threads = os.environ.get("OMP_NUM_THREADS")
+    return f"OMP_NUM_THREADS={threads} {command}" if threads else command
 
 
 def _processor():
