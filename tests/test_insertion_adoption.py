@@ -68,6 +68,14 @@ FORMS = {
         lambda x: Both()(x),
         "CBAM(R, spatial_pool_types=('max', 'avg'), spatial_use_bias=True)",
     ),
+    "kernels at one position": (
+        lambda x: gated(
+            x,
+            layers.Conv2D(3, 3, padding="same", activation="relu"),
+            layers.Conv2D(CHANNELS, 3, padding="same", activation="sigmoid"),
+        ),
+        "SqueezeExcite(R)",
+    ),
     "own weights": (
         lambda x: Weights()(x),
         "SqueezeExcite(R, use_bias=False)",
@@ -157,7 +165,7 @@ def test_what_is_none_of_ours_stays_and_is_named():
     model = network(untied)
     same, report = adopt(model)
     assert same is model and not only(report).adopted
-    assert only(report).verdict.startswith("unlike ours: factors by channels")
+    assert only(report).verdict.endswith("weights of its own for each pool")
 
 
 def of_dense(first, last=(), kind=layers.Dense, between=()):
@@ -183,6 +191,12 @@ def normalized(**options):
     return gate
 
 
+def of_sum(x):
+    """An MLP whose hidden units of both pools are added."""
+    first, last = layers.Dense(3, "relu"), layers.Dense(CHANNELS)
+    return x * ops.sigmoid(last(first(pooled(x)) + first(pooled(x, "max"))))
+
+
 L2 = {"kernel_regularizer": keras.regularizers.L2(0.01)}
 NORM = {"kernel_constraint": keras.constraints.MaxNorm(2.0)}
 OF_CONV = NORM | {"kernel_size": 1}
@@ -197,6 +211,7 @@ FROZEN = {"trainable": False}
         (of_dense(OF_CONV, OF_CONV, layers.Conv2D), "MaxNorm 2"),
         (of_dense({"bias_constraint": "non_neg"}), "NonNeg"),
         (of_dense({"use_bias": False}), "ours has a bias more"),
+        (of_sum, "ours adds its bias for each pool"),
         (of_dense(FROZEN), "frozen weights"),
         (normalized(), "epsilon 0.001 of batch normalization"),
         (normalized(epsilon=1e-5, **FROZEN), "frozen weights"),

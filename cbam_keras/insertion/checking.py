@@ -13,7 +13,7 @@ from cbam_keras import _checks, _terminal
 from cbam_keras.insertion.candidates import kind_of
 from cbam_keras.insertion.finding import FAILED, UNKNOWN, Gate, gates_of
 from cbam_keras.insertion.probes import Probes
-from cbam_keras.insertion.recognition import nearest
+from cbam_keras.insertion.recognition import in_ours, nearest
 from cbam_keras.insertion.training import trains_otherwise
 
 # A gate whose factors stay above the first cannot close, and one whose factors
@@ -220,7 +220,10 @@ def _verdict(gate):
     if words == UNLIKE and probes.is_attention and (near := nearest(probes)):
         words = f"nearest of ours: {near.words}; first difference: "
         return True, words + near.first_difference
-    return words in RIGHT, words.format(probes=probes)
+    text = words.format(probes=probes)
+    if words.startswith("cannot"):
+        text += in_ours(probes)
+    return words in RIGHT, text
 
 
 def _notes(gate):

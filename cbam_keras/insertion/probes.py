@@ -22,6 +22,8 @@ ONE_FACTOR = 1e-4
 SIZES = (6, 5, 4)
 # Maps of more positions are not compared where that would do with few.
 MOST_POSITIONS = 256
+# So often, weights are tried with which a ReLU may give 0 of all features.
+SEVERAL_WEIGHTS = 8
 # Brings hidden units above 100, whatever limits them.
 LARGE = 400
 # Weights of this size drive factors near their limits, and these to them.
@@ -56,8 +58,8 @@ class Probes:
         self.cut, self.data_format, self.shape = cut, data_format, shape
         self.axis = 1 if data_format == "channels_first" else len(shape) - 1
         self.channels = shape[self.axis]
-        # What of ours is equal on most of them.
-        self.nearest = None
+        # What of ours is equal on most of them, and is usual with such weights.
+        self.nearest = self.usual = None
         # Whether the part gives factors alone.
         self.is_alone = False
         self.values = {id(x): _graph.to_float32(x) for x in cut.variables}
@@ -332,6 +334,23 @@ class Probes:
         return () if (*spans,) == x.shape[1:-1] else (*spans,)
 
     @functools.cached_property
+    def pools(self):
+        """The pools of positions that factors of channels depend on, if any."""
+        x = np.moveaxis(self.positive, self.axis, -1)
+        grid = tuple(range(1, x.ndim - 1))
+        mean, most = x.mean(grid, keepdims=True), x.max(grid, keepdims=True)
+        count = x[0, ..., 0].size
+        others = (count * mean - most) / (count - 1)
+        # Features that have the same pools, and differ otherwise.
+        peaks = np.roll(np.where(x == most, most, others), 1, axis=1)
+        same = {("avg",): mean, ("max",): most, ("avg", "max"): peaks}
+        for pools, changed in same.items():
+            changed = np.moveaxis(changed + 0 * x, -1, self.axis)
+            if self._are_equal(self.positive, changed):
+                return pools
+        return ()
+
+    @functools.cached_property
     def multiplies(self):
         """Whether each output is a factor times its input."""
         absent = self.generator.random(self.shape) < 0.1
@@ -389,23 +408,23 @@ class Probes:
     @functools.cached_property
     def without_gradient(self):
         """How many weights get no gradient, of those to be trained."""
-        # Some weights let a ReLU give 0 of all.
-        several = {}, *(self._other_values() for _ in range(3))
         return sum(
-            not any(self._weight_gradient(x, y).any() for y in several)
+            not any(self._gets_gradient(x) for _ in range(SEVERAL_WEIGHTS))
             for x in self.cut.variables
             # Scales of float8 are overwritten.
             if x.trainable and not x.overwrite_with_gradient
         )
 
-    def _weight_gradient(self, variable, values):
+    def _gets_gradient(self, variable):
+        values = {**self.values, **self._other_values()}
+
         def function(value):
-            with Values({**self.values, **values, id(variable): value}):
+            with Values({**values, id(variable): value}):
                 x = ops.convert_to_tensor(self.positive, "float32")
                 return self.cut.runner(x, training=False)
 
-        value = self.values[id(variable)]
-        return _gradient(function, value, self.direction)
+        value = values[id(variable)]
+        return _gradient(function, value, self.direction).any()
 
 
 def probe(cut, data_format, own=None):

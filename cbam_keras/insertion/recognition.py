@@ -9,6 +9,7 @@ with other weights.
 import collections
 import contextlib
 import dataclasses
+import functools
 import inspect
 import itertools
 import math
@@ -21,6 +22,7 @@ import numpy as np
 from keras import activations, layers, ops
 
 from cbam_keras import _graph
+from cbam_keras.insertion.cutting import Cut
 from cbam_keras.insertion.probes import ONE_FACTOR, Probes
 from cbam_keras.layers import (
     BAM,
@@ -67,12 +69,14 @@ def _of_half(half, options):
 
 
 # Choices of arguments that no weights show. Two of each are usual, which come
-# first, and at most one of a layer is another.
+# first, and at most one of a layer is another. Where one bias serves two pools,
+# ours has half of it.
 POOLS: list[dict[str, Any]] = [
     {"pool_types": ("avg", "max")},
     {"pool_types": ("avg",)},
     {"pool_types": ("avg", "max"), "combine": "gates"},
     {"pool_types": ("max",)},
+    {"pool_types": ("avg", "max"), "halves_bias": True},
 ]
 SPATIAL_POOLS = [("avg", "max"), ("max", "avg"), ("avg",), ("max",)]
 CHOICES: dict[type, list[list[dict[str, Any]]]] = {
@@ -99,7 +103,8 @@ class Match:
     """What a part computes: the same as a layer of ours with these arguments.
 
     The variables of the layer have values of `sources`; `None` is zeros. Where
-    there is a `first_difference`, it computes the same but for that.
+    there is a `first_difference`, it computes the same but for that. With
+    `halves_bias`, the part has one bias where the layer adds it for each pool.
     """
 
     layer_class: type[AttentionLayer]
@@ -107,6 +112,7 @@ class Match:
     difference: float = math.nan
     sources: Sequence[keras.Variable | None] = ()
     first_difference: str = ""
+    halves_bias: bool = False
 
     @property
     def code(self) -> str:
@@ -114,6 +120,16 @@ class Match:
         code = repr(Attention(self.layer_class, self.arguments))
         name = keras_2_hard_sigmoid.__name__
         return code.replace(repr(keras_2_hard_sigmoid), name)
+
+    def set_weights(
+        self, layer: AttentionLayer, values: Mapping[int, Any]
+    ) -> None:
+        """Gives a layer values of the weights of the part, by their ids."""
+        for variable, source in zip(layer.weights, self.sources, strict=True):
+            array = 0 if source is None else values[id(source)]
+            if self.halves_bias and variable.name == "excite_bias":
+                array = array / 2
+            variable.assign(fitted(array, variable.shape))
 
     @property
     def words(self) -> str:
@@ -163,10 +179,12 @@ def match(probes: Probes) -> Match | None:
         for inner in _graph.layers_within(layer):
             if isinstance(inner, layers.BatchNormalization) and cut.norms:
                 inner.epsilon = cut.norms[0].epsilon
-        variants = [*_variants(layer)]
-        for order, sources in enumerate(_assignments(layer, cut.variables)):
+        variants = [*_variants(layer, probes)]
+        if variants and not probes.usual:
+            probes.usual = _named(layer_class, arguments | variants[0][1])
+        for order, sources in enumerate(_assignments(layer, probes)):
             trials += [
-                (cost + order, layer, arguments, variant, sources)
+                (cost + order, layer, arguments, {**variant}, sources)
                 for cost, variant in variants
                 if cost < RARE or not order
             ]
@@ -174,43 +192,69 @@ def match(probes: Probes) -> Match | None:
     trials.sort(key=operator.itemgetter(0))
     most = 0
     for _, layer, arguments, variant, sources in trials:
-
-        def set_weights(values, layer=layer, sources=sources):
-            arrays = (0 if x is None else values[id(x)] for x in sources)
-            for variable, array in zip(layer.weights, arrays, strict=True):
-                variable.assign(np.resize(array, tuple(variable.shape)))
-
+        halves_bias = variant.pop("halves_bias", False)
+        found = Match(type(layer), {}, math.nan, sources, "", halves_bias)
+        set_weights = functools.partial(found.set_weights, layer)
         with _changed(layer, variant):
             count, name, difference = probes.compare(layer, set_weights)
         if count > most:
-            most, measured = count, (difference, sources, name)
+            most, measured = count, (difference, sources, name, halves_bias)
             probes.nearest = _named(type(layer), arguments | variant, *measured)
         if count and not name:
             return probes.nearest
     return None
 
 
+def in_ours(probes: Probes) -> str:
+    """Returns the limits of factors of our layer of such weights, in words."""
+    if probes.usual is None:
+        return ""
+    x = keras.Input(probes.shape[1:])
+    layer = probes.usual.layer_class(**probes.usual.arguments)
+    y = layer(x)
+    cut = Cut("", x, y, _graph.nodes_between([x], [y]))
+    low, high = Probes(cut, probes.data_format, probes.shape).limits
+    return f"; those of {type(layer).__name__} from {low:.2f} to {high:.2f}"
+
+
 def nearest(probes: Probes) -> Match | None:
     """Returns what a part would be equal to, were it not for one thing."""
-    cut, call = probes.cut, probes.cut.runner.call
-    changes: list[tuple[str, Any, dict[Any, Any]]] = []
-    if probes.range[0] > 1 - ONE_FACTOR and not probes.is_alone:
-        words = "its input is added, x * (1 + factors)"
-        changes = [(words, cut, {cut.runner: lambda x, **_: call(x) - x})]
-    kind = "Normalization"
-    if norms := [x for x in cut.layers if type(x).__name__.endswith(kind)]:
-        weights = {id(x) for layer in norms for x in layer.variables}
-        changed = dataclasses.replace(cut, without=weights)
-        identity = dict.fromkeys(norms, lambda x, **_: x)
-        changes.append((type(norms[0]).__name__, changed, identity))
-    for words, changed, calls in changes:
-        with contextlib.ExitStack() as stack:
+    for words, calls in _changes(probes):
+        without = {
+            id(x)
+            for layer in calls.keys() - {probes.cut.runner}
+            for x in layer.variables
+        }
+        cut, found = probes.cut, None
+        if without:
+            cut = dataclasses.replace(cut, without=without)
+        # Layers may need what is replaced.
+        with contextlib.suppress(Exception), contextlib.ExitStack() as stack:
             for layer, function in calls.items():
                 stack.enter_context(_graph.attributes(layer, call=function))
-            found = match(Probes(changed, probes.data_format, probes.shape))
+            found = match(Probes(cut, probes.data_format, probes.shape))
         if found:
             return dataclasses.replace(found, first_difference=words)
     return probes.nearest
+
+
+def _changes(probes):
+    """Yields what may be different, and what layers compute without that."""
+    cut, call = probes.cut, probes.cut.runner.call
+    if probes.range[0] > 1 - ONE_FACTOR and not probes.is_alone:
+        words = "its input is added, x * (1 + factors)"
+        yield words, {cut.runner: lambda x, **_: call(x) - x}
+    kind = "Normalization"
+    if norms := [x for x in cut.layers if type(x).__name__.endswith(kind)]:
+        yield type(norms[0]).__name__, dict.fromkeys(norms, lambda x, **_: x)
+    groups = collections.defaultdict(list)
+    for layer in cut.layers:
+        if layer.weights and len([*_graph.layers_within(layer)]) == 1:
+            groups[str([x.shape for x in layer.weights])].append(layer)
+    pairs = [group for group in groups.values() if len(group) == 2]
+    if pairs and len(probes.pools) != 1:
+        words = "weights of its own for each pool"
+        yield words, {second: first.call for first, second in pairs}
 
 
 @contextlib.contextmanager
@@ -229,6 +273,13 @@ def _changed(layer, arguments):
         yield
 
 
+def fitted(array: Any, shape: Sequence[int]) -> np.ndarray:
+    """Returns a weight in another shape: of a window, its center."""
+    while np.size(array) > math.prod(shape):
+        array = array[len(array) // 2]
+    return np.resize(array, tuple(shape))
+
+
 def _named(layer_class, arguments, *measured):
     """Returns a match, with the arguments that are no defaults."""
     if layer_class is ChannelAttention and arguments["pool_types"] == ("avg",):
@@ -242,9 +293,16 @@ def _named(layer_class, arguments, *measured):
     return Match(layer_class, unusual, *measured)
 
 
-def _core(array):
-    """Returns a shape without the window of a 1x1 convolution."""
+def _core(array, channels):
+    """Returns a shape without the window of a 1x1 convolution.
+
+    Nor with that of a larger one from or to all channels, which no layer of
+    ours has: of features at one position, it is its center.
+    """
     shape = tuple(array.shape)
+    last = shape[-2:]
+    if channels in last and len({1, *last}) == 3:
+        return last
     while len(shape) > 2 and shape[0] == 1:
         shape = shape[1:]
     return shape
@@ -256,7 +314,7 @@ def _structures(arrays, probes):
     Not all have weights of these shapes.
     """
     channels, rank = probes.channels, len(probes.shape) - 2
-    cores = collections.Counter(map(_core, arrays))
+    cores = collections.Counter(_core(x, channels) for x in arrays)
     if not cores:
         yield SimAM, {}
     mlps = [
@@ -310,17 +368,17 @@ def _structures(arrays, probes):
                 yield BAM, {**ratio, "kernel_size": x[0]}
 
 
-def _assignments(layer, variables):
+def _assignments(layer, probes):
     """Yields for each weight of a layer a variable of its shape.
 
     The order of weights of one shape is kept at first. Biases that are missing
     are zeros, `None`.
     """
     theirs, groups = (collections.defaultdict(list) for _ in range(2))
-    for x in variables:
-        theirs[_core(x)].append(x)
+    for x in probes.cut.variables:
+        theirs[_core(x, probes.channels)].append(x)
     for index, variable in enumerate(layer.weights):
-        groups[_core(variable)].append(index)
+        groups[_core(variable, probes.channels)].append(index)
     if theirs.keys() - groups.keys():
         return
     orders = []
@@ -342,9 +400,11 @@ def _assignments(layer, variables):
         yield [placed[i] for i in range(len(layer.weights))]
 
 
-def _variants(layer):
+def _variants(layer, probes):
     """Yields how unusual arguments are that no weights show, and these."""
     choices = [*CHOICES.get(type(layer), [])]
+    if type(layer) is ChannelAttention:
+        choices = [[x for x in POOLS if x["pool_types"] == probes.pools]]
     for name, values in (("gate_activation", GATES), ("activation", HIDDEN)):
         if name in layer.get_config():
             choices.append(_choices(name, *values))

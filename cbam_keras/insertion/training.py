@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from cbam_keras import _graph
 from cbam_keras.insertion.cutting import Cut
 from cbam_keras.insertion.probes import (
     TOLERANCE,
@@ -12,7 +13,7 @@ from cbam_keras.insertion.probes import (
     Values,
     difference_of,
 )
-from cbam_keras.insertion.recognition import Match
+from cbam_keras.insertion.recognition import Match, fitted
 from cbam_keras.layers import CBAM, AttentionLayer
 
 # The epsilon of batch normalization in our gates.
@@ -35,9 +36,7 @@ def layer_for(cut: Cut, match: Match, **options: Any) -> AttentionLayer:
                 options[f"{kind}_{what}"] = getattr(source, what, None)
     layer = match.layer_class(**{**match.arguments, **options})
     layer.build(cut.source.shape)
-    for variable, source in zip(layer.weights, match.sources, strict=True):
-        value = 0 * variable if source is None else source
-        variable.assign(ops.reshape(value, variable.shape))
+    match.set_weights(layer, {id(x): _graph.to_float32(x) for x in given})
     layer.trainable = not given or any(x.trainable for x in given)
     return layer
 
@@ -66,11 +65,13 @@ def trains_otherwise(match: Match, probes: Probes) -> list[str]:
             several = [getattr(x, what, None) for x in (theirs, ours)]
             x = probes.generator.normal(size=theirs.shape).astype("float32")
             given, kept = (
-                np.ravel(f(np.reshape(x, y.shape))) if f else np.empty(0)
+                np.ravel(f(fitted(x, y.shape))) if f else np.empty(0)
                 for f, y in zip(several, (theirs, ours), strict=True)
             )
             if not np.array_equal(given, kept):
                 reasons.append(_described(several[0] or several[1]))
+    if match.halves_bias:
+        reasons.append("ours adds its bias for each pool")
     if len(momenta := {x.momentum for x in cut.norms}) > 1:
         reasons.append(f"momenta {', '.join(map(str, sorted(momenta)))}")
     for epsilon in {x.epsilon for x in cut.norms} - {EPSILON}:
