@@ -284,6 +284,16 @@ def test_factors_alone_are_told_from_features_times_factors():
     assert row.note == "returns the factors alone"
 
 
+def test_units_that_are_dead_with_these_weights_are_nothing_wrong():
+    def gate(x):
+        spread = ops.std(x, axis=(1, 2), keepdims=True)
+        below_0 = keras.initializers.Constant(-1.0)
+        hidden = layers.Dense(3, "relu", kernel_initializer=below_0)(spread)
+        return x * layers.Dense(CHANNELS, "sigmoid")(hidden)
+
+    assert check(gate, (8, 9, CHANNELS)).passed
+
+
 def test_gates_inside_of_own_blocks_are_found():
     row = only(check(network(lambda x: Block()(x))))
     assert row.gate.endswith("/gate") and "class Block" in row.note
