@@ -344,11 +344,23 @@ class Probes:
         # Features that have the same pools, and differ otherwise.
         peaks = np.roll(np.where(x == most, most, others), 1, axis=1)
         same = {("avg",): mean, ("max",): most, ("avg", "max"): peaks}
+        several = {}, self._other_values(), self._other_values()
         for pools, changed in same.items():
             changed = np.moveaxis(changed + 0 * x, -1, self.axis)
-            if self._are_equal(self.positive, changed):
+            pairs = (
+                [self.factors(z, values) for z in (self.positive, changed)]
+                for values in several
+            )
+            # What positions get, too, is divided out.
+            shares = ([y / y.max(-1, keepdims=True) for y in x] for x in pairs)
+            if all(np.ptp(x, axis=0).max() < ONE_FACTOR for x in shares):
                 return pools
         return ()
+
+    @functools.cached_property
+    def sign(self):
+        """The sign of the smallest factor: hard gates have some that are 0."""
+        return np.sign(self.factors(self.positive, self._other_values(3)).min())
 
     @functools.cached_property
     def multiplies(self):

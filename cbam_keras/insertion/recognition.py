@@ -80,18 +80,15 @@ POOLS: list[dict[str, Any]] = [
 ]
 SPATIAL_POOLS = [("avg", "max"), ("max", "avg"), ("avg",), ("max",)]
 CHOICES: dict[type, list[list[dict[str, Any]]]] = {
-    ChannelAttention: [POOLS],
     SpatialAttention: [_choices("dilation_rate", 1, 2, 4)],
-    CBAM: [
-        [_of_half("channel", x) for x in POOLS],
-        _choices("order", *ORDERS[::2], ORDERS[1]),
-    ],
     BAM: [_choices("combine", "add", "multiply")],
     SCSE: [_choices("combine", "max", "add")],
     GlobalContext: [_choices("fusion", "add", "multiply")],
 }
 STARTS = [{}, {"identity_init": True}]
 GATES = ["sigmoid", "hard_sigmoid", keras_2_hard_sigmoid, "tanh", "relu"]
+# Those that are never 0, by the sign of the smallest factor.
+SIGNS = {-1: ["tanh"], 1: ["sigmoid"]}
 HIDDEN = (
     "relu silu linear gelu tanh elu hard_silu sigmoid relu6 leaky_relu selu "
     "mish softplus"
@@ -403,9 +400,18 @@ def _assignments(layer, probes):
 def _variants(layer, probes):
     """Yields how unusual arguments are that no weights show, and these."""
     choices = [*CHOICES.get(type(layer), [])]
+    pools = [x for x in POOLS if probes.pools in (x["pool_types"], ())]
     if type(layer) is ChannelAttention:
-        choices = [[x for x in POOLS if x["pool_types"] == probes.pools]]
-    for name, values in (("gate_activation", GATES), ("activation", HIDDEN)):
+        choices.append(pools if probes.pools else [])
+    if type(layer) is CBAM:
+        # Of gated features, pools are others.
+        orders = ORDERS[::2] if probes.pools else ORDERS[1:2]
+        choices.append([_of_half("channel", x) for x in pools])
+        choices.append(_choices("order", *orders))
+    gates = SIGNS.get(probes.sign, GATES)
+    # Factors of BAM are 1 and more.
+    gates = GATES if type(layer) is BAM else gates
+    for name, values in (("gate_activation", gates), ("activation", HIDDEN)):
         if name in layer.get_config():
             choices.append(_choices(name, *values))
     for places in itertools.product(*(range(len(x)) for x in choices)):
