@@ -72,6 +72,27 @@ def dataset(text: str) -> str:
     return existing(text) if is_path else text
 
 
+def gate(text: str) -> str:
+    """Returns what may be the name of attention, or of a class."""
+    known = text in ATTENTION or ":" in text or text.startswith("skip-")
+    return text if known else _unknown(text, ATTENTION)
+
+
+def network(text: str) -> str:
+    """Returns what may be the name of a network, or of a function."""
+    # Those of Keras begin with a capital letter.
+    known = text in NETWORKS or ":" in text or text[:1].isupper()
+    is_known = known or text.startswith("unet-")
+    return text if is_known else _unknown(text, NETWORKS)
+
+
+def _unknown(text, names):
+    listed = f"{', '.join(names)}, or MODULE:NAME of your own"
+    if "," in text:
+        listed += ", several separated by spaces"
+    raise argparse.ArgumentTypeError(f"{text!r} is not one of {listed}")
+
+
 def add_options(group: Any, texts: Mapping[str, str], **kind: Any) -> None:
     """Adds options of one kind, by their names with what the help says."""
     for name, text in texts.items():
@@ -81,6 +102,7 @@ def add_options(group: Any, texts: Mapping[str, str], **kind: Any) -> None:
 def add_model(parser):
     parser.add_argument(
         "--model",
+        type=network,
         default="tiny",
         metavar="NAME",
         help=f"the network: {', '.join(NETWORKS)}; or EfficientNetLite0, a "
@@ -99,6 +121,7 @@ def add_model(parser):
 def add_attention(parser, default):
     parser.add_argument(
         "--attention",
+        type=gate,
         **SEVERAL,
         metavar="NAME",
         help=f"what is compared: {', '.join(ATTENTION)}; or MODULE:CLASS, a "

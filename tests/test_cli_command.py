@@ -71,6 +71,8 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(
         ("train --epochs 1.5", "invalid positive integer: '1.5'"),
         ("train --seeds 0", "argument --seeds: invalid positive integer: '0'"),
         ("tune --confirm -1", "invalid integer from 0: '-1'"),
+        ("train --model net.py", "'net.py' is not one of tiny, small,"),
+        ("train --attention none,cbam", "several separated by spaces"),
         ("report . --lay x", "unrecognized arguments: --lay"),
         ("report . it.png", "unrecognized arguments: it.png"),
         ("check", "the following arguments are required: FILE"),
