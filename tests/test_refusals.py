@@ -325,6 +325,7 @@ PLACES = [
         lambda: insert_attention(tiny(), instead_of="cbam", after="stem_conv"),
         "`after` and `into` must be None",
     ),
+    (lambda: insert_attention(tiny(), after=3), "of which 3 finds none"),
     (
         lambda: insert_attention(tiny(), instead_of="bam"),
         r'"stage1_block1_attention" \(cbam\)',

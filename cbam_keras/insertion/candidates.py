@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import math
 import re
+from collections.abc import Iterable
 
 import keras
 from keras import layers
@@ -326,7 +327,7 @@ class CandidatePlaces:
     def _listed(self, after):
         """Returns the places of a sequence of names, one for each."""
         listed = []
-        for name in after:
+        for name in after if isinstance(after, Iterable) else [after]:
             places = self._named(name)
             if len(places) != 1:
                 paths = ", ".join(f'"{place.path}"' for place in places)
