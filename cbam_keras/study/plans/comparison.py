@@ -440,8 +440,8 @@ def default_recipe(
     if weights is not None:
         return suit_to(data, RECIPES["fine-tuning"])
     rate = 0.03 if model == "tiny" else 0.01
-    few = "cluttered_mnist", "mnist5k"
-    epochs = 3 if isinstance(data, str) and data in few else 1
+    few = {"cluttered_mnist": 3, "mnist5k": 2}
+    epochs = few.get(data, 1) if isinstance(data, str) else 1
     recipe = Recipe(epochs=epochs, batch_size=64, learning_rate=rate)
     return suit_to(data, recipe)
 
