@@ -4,14 +4,13 @@ Functions of results, which have methods of one line for those of users.
 """
 
 import dataclasses
-import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cbam_keras import _checks, _files
+from cbam_keras import _checks
 from cbam_keras._terminal import number_cell
 from cbam_keras.study.plans import measures
 from cbam_keras.study.plans.study import Run
@@ -144,8 +143,8 @@ class Numbers:
 # `Results`, which imports this file.
 Judged = Any
 Kept = Predictions | Numbers
-# What files hold by split, by variant and run; `None` for no whole file.
-FilesRead = dict[tuple[str, Run], dict[str, Any] | None]
+# What files hold by split, by variant and run.
+FilesRead = dict[tuple[str, Run], dict[str, Any]]
 
 
 def predictions_frame(
@@ -190,13 +189,11 @@ def predictions_frame(
 
 
 def read_split(results: Judged, outcome: Outcome, split: str) -> Any:
-    """Returns predictions, if they are kept and whole."""
+    """Returns predictions, if they are kept."""
     key, files_read = (outcome.variant, outcome.run), results.files_read
     if key not in files_read:
-        files_read[key] = read_predictions(
-            results.output, outcome, len(results.class_names)
-        )
-    return (files_read[key] or {}).get(split)
+        files_read[key] = read_predictions(results.output, outcome)
+    return files_read[key].get(split)
 
 
 def read_all(results: Judged) -> dict[str, dict[Run, Any]]:
@@ -250,24 +247,6 @@ def _check_tested(results: Judged):
         )
 
 
-def describe_missing(results: Judged) -> str:
-    """Returns a sentence on predictions that are missing, or nothing."""
-    words = []
-    for variant in results.variants:
-        runs = [x for x in results.runs if x.variant == variant]
-        expected = sum(x.predictions is not None for x in runs)
-        found = len(results.tested.get(variant, {}))
-        if found < expected:
-            label = results.labels.get(variant, variant)
-            words.append(f"{label}: {found} of {expected}")
-    if not words:
-        return ""
-    return (
-        "Classes are judged by fewer predictions than there are networks "
-        f"({', '.join(words)}). The others are damaged, missing or no numbers."
-    )
-
-
 def count_labels(results: Judged, split: str) -> np.ndarray | None:
     """Returns the images of each class, in a split of the first run."""
     kept = next((read_split(results, run, split) for run in results.runs), None)
@@ -291,8 +270,9 @@ def describe_collapse(results: Judged) -> str:
         how = "it is no better than one answer for all images"
         if not by_run[useless[0]].are_finite:
             how = "its probabilities are not numbers"
-        label = results.labels.get(variant, variant)
-        which = _which(useless, len(by_run))
+        label, which = results.labels.get(variant, variant), ""
+        if len(useless) < len(by_run):
+            which = f" in {len(useless)} of {len(by_run)} trainings"
         sentences.append(f"{label} has learned nothing{which}: {how}.")
     return " ".join(sentences)
 
@@ -400,76 +380,30 @@ def judged(results: Judged) -> "dict[str, pandas.DataFrame]":
     return frames
 
 
-def read_predictions(
-    folder: pathlib.Path, outcome: Outcome, classes: int
-) -> dict[str, Any] | None:
-    """Returns what a network of so many classes predicts, by split.
+def read_predictions(folder: pathlib.Path, outcome: Outcome) -> dict[str, Any]:
+    """Returns what a network predicts by split, nothing without a file.
 
-    `None` if there is no file, or a damaged one, which is renamed. Arrays that
-    are no predictions of classes are read, too, and left out.
+    Arrays that are no predictions are left out.
     """
-    if outcome.predictions is None:
-        return None
-    path = folder / outcome.predictions
+    path = folder / str(outcome.predictions)
+    if not path.exists():
+        return {}
     try:
-        content = io.BytesIO(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    try:
-        with np.load(content) as file:
-            arrays = {name: file[name] for name in file.files}
-        return _by_split(arrays, outcome, classes)
-    # Damage has many types, and nothing else fails in memory.
+        with np.load(path) as file:
+            arrays = dict(file)
     except Exception as error:
-        _files.quarantine(path, error)
-        return None
-
-
-def _by_split(arrays, outcome, classes):
-    """Returns predictions by split, or raises if they are none."""
+        error.add_note(f'"{path}" is damaged: delete it, to do without it')
+        raise
     by_split: dict[str, Any] = {}
     for split in dict.fromkeys(key.partition("/")[0] for key in arrays):
         images = arrays.get(f"{split}/images")
         groups = arrays.get(f"{split}/groups", np.arange(np.size(images)))
         labels = arrays.get(f"{split}/labels")
-        numbers = arrays.get(f"{split}/numbers")
-        scores = arrays.get(f"{split}/probabilities")
-        if numbers is not None:
-            if labels is not None and labels.shape != numbers.shape:
-                raise ValueError(f"it has {numbers.shape} and {labels.shape}")
-            by_split[split] = Numbers(images, labels, numbers, groups)
-        if scores is None:
-            continue
-        kept = by_split[split] = Predictions(images, labels, scores, groups)
-        if labels.ndim == 2:
-            continue
-        shape = len(images), classes
-        if scores.shape != shape or {labels.shape, groups.shape} != {shape[:1]}:
-            raise ValueError(f"it has {scores.shape} and {labels.shape} values")
-        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-            raise ValueError(f"it has labels that are not of {classes} classes")
-    accuracy = outcome.test_accuracy
-    if (kept := by_split.get("test")) and accuracy is not None:
-        hits = np.sum(kept.predicted == kept.labels)
-        expected = accuracy * len(kept.labels)
-        # Two classes may be equally probable.
-        if kept.are_finite and abs(hits - expected) > 1.5:
-            raise ValueError(
-                f"it is right for {hits} images, and the network for "
-                f"{expected:.0f}"
-            )
+        kinds = {"numbers": Numbers, "probabilities": Predictions}
+        for name, kind in kinds.items():
+            if (found := arrays.get(f"{split}/{name}")) is not None:
+                by_split[split] = kind(images, labels, found, groups)
     return by_split
-
-
-def _which(runs: Sequence[Run], count: int) -> str:
-    """Returns with which seeds and folds, unless it is with all."""
-    if len(runs) == count:
-        return ""
-    if runs[0].fold is None:
-        seeds = _checks.first_few([run.seed for run in runs], 5)
-        return f" with seed{'s' * (len(runs) > 1)} {seeds} of {count}"
-    named = _checks.first_few([f"({run})" for run in runs], 5)
-    return f" in {named} of {count} runs"
 
 
 def mean_and_deviation(

@@ -6,13 +6,11 @@ that has ended. It names the files beside it, and is written after them.
 
 import contextlib
 import dataclasses
-import io
 import json
 import math
 import pathlib
 import random
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -129,7 +127,10 @@ def read_state(folder: pathlib.Path) -> State | None:
     except OSError:
         raise
     except DAMAGE as error:
-        raise ValueError(f'"{path}" is damaged: {error}') from error
+        raise ValueError(
+            f'"{path}" is damaged: {error}. Delete its folder to train the '
+            "network again"
+        ) from error
     return state
 
 
@@ -138,18 +139,6 @@ def peek_state(folder: pathlib.Path) -> State | None:
     with contextlib.suppress(*DAMAGE):
         return read_state(folder)
     return None
-
-
-def load_state(folder: pathlib.Path) -> State | None:
-    """Returns the state, and renames one that is damaged.
-
-    It is for the process that holds the lock of the folder.
-    """
-    try:
-        return read_state(folder)
-    except DAMAGE as error:
-        _files.quarantine(folder / STATE, error)
-        return None
 
 
 def save_state(folder: pathlib.Path, state: State, **changed: Any) -> None:
@@ -174,31 +163,8 @@ def leftovers(folder: pathlib.Path, state: State) -> list[pathlib.Path]:
         whole = pathlib.PurePath(state.ended["file"])
         predictions = whole.with_suffix(PREDICTIONS).name
         kept |= {whole.name, predictions}
-        # Someone may want to see a damaged one.
-        kept.add(f"{predictions}{_files.DAMAGED}")
     files = (path for path in folder.iterdir() if path.is_file())
     return [path for path in files if path.name not in kept]
-
-
-def is_whole(path: pathlib.Path) -> bool:
-    """Returns whether a checkpoint is there, and renames a damaged one.
-
-    Keras raises the same errors for damage and where it cannot read.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
-            for name in ("config.json", "model.weights.h5"):
-                # Raises unless the checksum is right.
-                archive.read(name)
-    except FileNotFoundError:
-        return False
-    except (OSError, MemoryError):
-        raise
-    # Damage has many types, and nothing else fails in memory.
-    except Exception as error:
-        _files.quarantine(path, error)
-        return False
-    return True
 
 
 def load_latest(folder: pathlib.Path, state: State) -> keras.Model:

@@ -42,7 +42,6 @@ from cbam_keras.study.running.checkpoints import (
     STATE,
     State,
     leftovers,
-    load_state,
     name_of,
     peek_state,
     read_state,
@@ -170,7 +169,8 @@ class StudyFolder:
         """Deletes what killed processes have left beside the networks."""
         for name in (STUDY, RESULTS, "*.csv", "*.tex", "*.png", "*.html"):
             _files.delete_unfinished(self.path, name)
-        for lock in self._other_locks():
+        locks = self._other_locks(), self.path.glob(f"*/{_files.LOCK}")
+        for lock in itertools.chain(*locks):
             # It is deleted if nobody holds it.
             _files.is_locked(lock)
 
@@ -198,16 +198,9 @@ class StudyFolder:
         for outcome in outcomes:
             place = self.place(outcome.variant, outcome.run)
             state = peek_state(place)
-            has_lock = (place / _files.LOCK).exists()
-            if has_lock or state is not None and leftovers(place, state):
-                self._tidy(place)
-
-    def _tidy(self, place):
-        """Deletes what a process that was killed has left."""
-        with contextlib.suppress(_files.InUse):
-            with _files.locked(place / _files.LOCK):
-                state = peek_state(place)
-                for path in leftovers(place, state) if state else ():
+            if state is not None and outcome.finished:
+                # A process that was killed may have left some.
+                for path in leftovers(place, state):
                     path.unlink(missing_ok=True)
 
     def _has_epochs(self):
@@ -272,7 +265,7 @@ class StudyFolder:
                 self.refuse_changes({"data": other.data}, {"data": described})
                 # Those of a run agree with one another.
                 break
-        state = load_state(self.place(variant.name, run))
+        state = read_state(self.place(variant.name, run))
         if state is None or not state.history:
             state = State(variant.name, *run, options, described)
         old, new = (
