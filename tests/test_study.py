@@ -96,6 +96,7 @@ def test_a_folder_is_read_as_what_its_run_returned(ran):
     [
         ({"variants": ()}, "one or several with different names"),
         ({"variants": ["x"]}, "must hold study.Variant"),
+        ({"task": "mnist5k"}, "`task` must be a study.Task"),
         ({"variants": (NARROW, NARROW)}, "different names"),
         ({"baseline": "none"}, 'must be one of "narrow"'),
         ({"recipe": {"epochs": 1}}, "`recipe` must be a Recipe or"),

@@ -33,7 +33,6 @@ from cbam_keras.study.plans.study import (
     Study,
     Variant,
     check_name,
-    member,
     runs_of,
 )
 from cbam_keras.study.running import interrupts
@@ -75,6 +74,7 @@ class StudyFolder:
         self.path = _files.folder_path(output)
         self.study = study
         settings = study.settings_to_compare(describe(data))
+        measures = study.task.measures
         # It tells the failures of this call from those of earlier ones.
         self.call = secrets.token_hex(4)
         self.content: _files.Json = {
@@ -88,12 +88,12 @@ class StudyFolder:
         } | as_written(
             {
                 "question": study.question,
-                "measures": [dataclasses.asdict(x) for x in study.measured_by],
+                "measures": [dataclasses.asdict(x) for x in measures],
                 "baseline": study.baseline,
                 "class_names": [str(name) for name in data.class_names],
                 "threshold": getattr(study.task, "threshold", None),
                 "class_counts": _as_list(getattr(data, "class_counts", None)),
-                "commonest": member(study.task, "guess")(data),
+                "commonest": study.task.guess(data),
                 **{x: getattr(data, x, None) for x in ("notes", "leaks")},
                 # Where it is may change without being another dataset.
                 "source": getattr(data, "source", None),
@@ -379,7 +379,7 @@ def features_lock(
 
 def default_output(study: Study) -> pathlib.Path:
     """Returns the default folder of a run, as `runs/train-mnist5k-small`."""
-    name = member(study.task, "name")
+    name = study.task.name
     if name is None:
         raise ValueError(
             "`output` must be a folder for a task that has no `name`. "
@@ -395,17 +395,13 @@ def default_output(study: Study) -> pathlib.Path:
 
 def describe(data: Data) -> _files.Json:
     """Returns the description of data, which a run must have to be read."""
-    name, sizes = getattr(data, "name", None), getattr(data, "sizes", None)
-    description = as_written({"name": name, "sizes": sizes, **data.describe()})
-    name, sizes = description["name"], description["sizes"]
-    has_sizes = isinstance(sizes, dict) and {"train", "test"} <= {*sizes}
-    if not isinstance(name, str) or not has_sizes:
+    sizes = data.sizes
+    if not {"train", "test"} <= {*sizes}:
         raise ValueError(
-            "The data of a task must have a `name` and `sizes`, the numbers "
-            'of images by split, as {"train": 800, "test": 200}. Received: '
-            f"{name=}, {sizes=}"
+            "The `sizes` of data must be the numbers of images by split, as "
+            f'{{"train": 800, "test": 200}}. Received: {sizes=}'
         )
-    return description
+    return as_written({"name": data.name, "sizes": sizes, **data.describe()})
 
 
 def as_written(

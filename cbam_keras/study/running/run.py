@@ -224,9 +224,8 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
 
 def _print_plan(study, data):
     print_data(study, data)
-    # Data of one's own may be of any kind.
-    sizes, noun = getattr(data, "sizes", {}), getattr(data, "noun", "image")
-    if text := describe_few_images(sizes, study.folds, noun):
+    noun = getattr(data, "noun", "image")
+    if text := describe_few_images(data.sizes, study.folds, noun):
         _terminal.say(text)
 
 
@@ -248,9 +247,8 @@ def choose_workers(study: Study, data: Any) -> int:
             # All but the start of a training takes what is behind the cut.
             model = Parts.of(model).head
         macs = count_macs(model) or 0
-    # Data of one's own may be of any kind.
-    images = getattr(data, "sizes", {}).get("train", 0) * recipe.total_epochs
-    step = macs * (getattr(data, "batch_size", None) or recipe.batch_size)
+    images = data.sizes["train"] * recipe.total_epochs
+    step = macs * (data.batch_size or recipe.batch_size)
     all_macs = (macs * images + machine.MACS_OF_TRAINING) * networks
     if step > machine.MACS_OF_SMALL_STEP or all_macs < machine.MACS_OF_STARTS:
         return 1

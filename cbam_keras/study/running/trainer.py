@@ -25,9 +25,7 @@ from cbam_keras.study.plans.stages import (
 from cbam_keras.study.plans.study import (
     Data,
     Study,
-    Task,
     Variant,
-    member,
 )
 from cbam_keras.study.running import checkpoints, interrupts
 from cbam_keras.study.running.checkpoints import (
@@ -129,7 +127,7 @@ class _Training:
 
     @property
     def measure(self) -> Measure:
-        return self.study.measured_by[0]
+        return self.study.task.measures[0]
 
     @property
     def has_ended(self) -> bool:
@@ -260,7 +258,7 @@ class _Training:
         """Returns further measures of an epoch, which it takes longer with."""
         if self.recipe.patience is None:
             return {}
-        return member(self.study.task, "validate")(model, data)
+        return self.study.task.validate(model, data)
 
     def test(self, model: keras.Model) -> _files.Json:
         """Saves what was trained, and returns what it measures."""
@@ -276,7 +274,7 @@ class _Training:
         key = validation_key(self.measure.key)
         best_metrics = dict.fromkeys(["val_accuracy", key, "val_loss"])
         metrics = {name: row[name] for name in best_metrics if name in row}
-        measured, arrays = measure(task, model, self.data)
+        measured, arrays = task.test(model, self.data)
         metrics |= measured
         whole = self.folder / f"{self.folder.name}.keras"
         predictions = whole.with_suffix(_files.PREDICTIONS)
@@ -299,15 +297,6 @@ class _Training:
                 f"{self.folder.name}/{predictions.name}" if arrays else None
             ),
         }
-
-
-def measure(
-    task: Task, model: keras.Model, data: Data
-) -> tuple[_files.Json, dict[str, np.ndarray]]:
-    """Returns what a task measures of a network, and what it predicts."""
-    if hasattr(task, "test"):
-        return task.test(model, data)
-    return task.evaluate(model, data), member(task, "predict")(model, data)
 
 
 def _keep_numbers(metrics, variant):
