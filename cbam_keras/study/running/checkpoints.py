@@ -23,7 +23,7 @@ from cbam_keras.study.plans.measures import ACCURACY, Measure, validation_key
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Data, Run
 from cbam_keras.study.running import interrupts
-from cbam_keras.study.running.outcomes import RETRIED, Outcome
+from cbam_keras.study.running.outcomes import ERROR, Outcome
 
 # What reading a file raises that is not there, or is damaged. Other errors of
 # the system may pass, and say nothing of the file.
@@ -37,12 +37,8 @@ STATE = "state.json"
 VALIDATED = Measure(validation_key(ACCURACY))
 
 
-class Stopped(Exception):
-    """Ends a training with a status of its own."""
-
-    def __init__(self, status: str, message: str):
-        super().__init__(message)
-        self.status = status
+class Diverged(Exception):
+    """Ends a training whose loss is no number."""
 
 
 @dataclasses.dataclass
@@ -157,7 +153,7 @@ def save_state(folder: pathlib.Path, state: State, **changed: Any) -> None:
 def leftovers(folder: pathlib.Path, state: State) -> list[pathlib.Path]:
     """Returns the files that a state does not name."""
     kept: set[str | None] = {STATE, _files.LOCK}
-    if state.ended is None or state.ended["status"] in RETRIED:
+    if state.ended is None or state.ended["status"] == ERROR:
         kept |= {state.latest, state.best}
     elif state.ended["file"]:
         whole = pathlib.PurePath(state.ended["file"])
@@ -223,9 +219,8 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
             "seconds": time.perf_counter() - self.start,
         }
         if not math.isfinite(row["loss"]):
-            raise Stopped(
-                "diverged",
-                f"The training loss became {row['loss']} in epoch {epoch + 1}",
+            raise Diverged(
+                f"The training loss became {row['loss']} in epoch {epoch + 1}"
             )
         state = self.state
         latest = f"epoch-{epoch + 1}.keras"

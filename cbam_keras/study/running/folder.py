@@ -47,7 +47,7 @@ from cbam_keras.study.running.checkpoints import (
 )
 from cbam_keras.study.running.networks import without_names
 from cbam_keras.study.running.options import RunOptions
-from cbam_keras.study.running.outcomes import RETRIED, Outcome, history_of
+from cbam_keras.study.running.outcomes import ERROR, Outcome, history_of
 
 RESULTS, FORMAT = "results.json", 5
 # The page about a run, and the subfolder with the explanations that it shows.
@@ -155,7 +155,7 @@ class StudyFolder:
         state = peek_state(self.place(variant, run))
         if state is None or state.outcome is None:
             return None
-        is_tried_again = state.outcome.status in RETRIED
+        is_tried_again = state.outcome.status == ERROR
         if is_tried_again and state.call != self.call:
             return None
         return state.outcome

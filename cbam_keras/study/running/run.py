@@ -37,8 +37,8 @@ from cbam_keras.study.running.networks import (
     print_data,
 )
 from cbam_keras.study.running.options import CallbackMakers, RunOptions
-from cbam_keras.study.running.outcomes import OUT_OF_MEMORY, Outcome
-from cbam_keras.study.running.trainer import status_of, train_network
+from cbam_keras.study.running.outcomes import Outcome
+from cbam_keras.study.running.trainer import train_network
 
 # A process that finds nothing to train looks again after so long.
 SECONDS_OF_WAITING = 0.5
@@ -77,8 +77,8 @@ def run(
     A run that was interrupted ends as it would have without the interruption.
     The results are of what the call asks for; other networks in the folder
     stay, and are not trained again when they are asked for. A variant that
-    fails is recorded, and the others go on; after an error or a lack of memory
-    the same call tries it again, from its last finished epoch on.
+    fails is recorded, and the others go on; after an error the same call tries
+    it again, from its last finished epoch on.
 
     Several processes, also on several machines, may make the same call on one
     folder: each trains the next network that no other one trains.
@@ -305,10 +305,8 @@ class Queue:
                 try:
                     build_network(study, variant, study.runs[0], data)
                 except Exception as error:
-                    # There may be more memory when it is trained.
-                    if status_of(error) != OUT_OF_MEMORY:
-                        error.add_note(f'It is of the variant "{variant.name}"')
-                        raise
+                    error.add_note(f'It is of the variant "{variant.name}"')
+                    raise
 
     def train_all(self, options: RunOptions) -> None:
         """Trains what is missing, here or by workers."""

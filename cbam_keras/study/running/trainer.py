@@ -30,8 +30,8 @@ from cbam_keras.study.plans.study import (
 from cbam_keras.study.running import checkpoints, interrupts
 from cbam_keras.study.running.checkpoints import (
     CheckpointEachEpoch,
+    Diverged,
     State,
-    Stopped,
 )
 from cbam_keras.study.running.frozen import FrozenNetworks, Parts
 from cbam_keras.study.running.networks import (
@@ -40,16 +40,7 @@ from cbam_keras.study.running.networks import (
     count_parameters,
     fingerprint,
 )
-from cbam_keras.study.running.outcomes import (
-    ERROR,
-    FINISHED,
-    OUT_OF_MEMORY,
-)
-
-# Names of classes, since only one backend is imported, and messages of JAX,
-# and of PyTorch on a CPU.
-NO_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")
-NO_MEMORY_MESSAGES = ("RESOURCE_EXHAUSTED", "can't allocate memory")
+from cbam_keras.study.running.outcomes import DIVERGED, ERROR, FINISHED
 
 
 class ChangedError(ValueError):
@@ -71,8 +62,8 @@ def train_network(
     """Trains one network, from its last finished epoch on, and measures it.
 
     How that ends is in its `state`. A network that cannot be built, diverges
-    or runs out of memory has a status that says so, and is no error. A signal
-    and a full disk are errors. A `title` is printed before the training.
+    or fails has a status that says so, and is no error. A signal and a full
+    disk are errors. A `title` is printed before the training.
     `frozen` keeps what frozen layers return for others.
     """
     training = _Training(study, variant, state, data, folder, frozen)
@@ -91,7 +82,7 @@ def train_network(
         interrupts.raise_if_noted()
         if _files.is_unwritable(folder.parent, error):
             raise
-        fields["status"] = status_of(error)
+        fields["status"] = DIVERGED if isinstance(error, Diverged) else ERROR
         text = str(error).strip() or "no message"
         fields["message"] = f"{type(error).__name__}: {text}"
         fields["traceback"] = traceback.format_exc()
@@ -265,9 +256,8 @@ class _Training:
         (tested, reason), state = self.select_epoch(), self.state
         row, task = state.history[tested - 1], self.study.task
         if not math.isfinite(row.get("val_loss", 0)):
-            raise Stopped(
-                "diverged",
-                f"The validation loss was {row['val_loss']} in epoch {tested}",
+            raise Diverged(
+                f"The validation loss was {row['val_loss']} in epoch {tested}"
             )
         if not model.compiled:
             task.compile(model, self.recipe.stages[-1], self.data)
@@ -317,15 +307,3 @@ def _keep_numbers(metrics, variant):
                 f"be a finite number. Received: {str(value)[:100]}"
             )
     return numbers
-
-
-def status_of(error: Exception) -> str:
-    """Returns the status of a network whose training raised this error."""
-    if isinstance(error, Stopped):
-        return error.status
-    is_memory = (
-        isinstance(error, MemoryError)
-        or type(error).__name__ in NO_MEMORY
-        or any(message in str(error) for message in NO_MEMORY_MESSAGES)
-    )
-    return OUT_OF_MEMORY if is_memory else ERROR
