@@ -50,10 +50,6 @@ def test_a_task_may_be_of_the_users_own(tmp_path):
 UNWRITABLE = {
     "nan": float("nan"),
     "infinite": np.float32("inf"),
-    "truth": True,
-    "list": [0.5],
-    "text": "0.5",
-    "array": np.ones(2),
 }
 
 

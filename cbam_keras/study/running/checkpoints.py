@@ -91,11 +91,6 @@ class State:
         """Returns the checkpoint of the best epoch, or of the last one."""
         return str(self.latest if epoch == self.epochs else self.best)
 
-    def begin_again(self) -> None:
-        """Forgets all epochs."""
-        self.history, self.random = [], []
-        self.latest = self.best = None
-
 
 def name_of(variant: str, run: Run) -> str:
     """Returns the name of a network's folder, and of the network in it."""

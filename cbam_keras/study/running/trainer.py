@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 
 import keras
-import numpy as np
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras.data import for_fit
@@ -159,29 +158,21 @@ class _Training:
 
     def _resume(self, model):
         """Returns the network to go on with."""
-        state, had_failed = self.state, self.state.ended is not None
+        state = self.state
         before, state.fingerprint = state.fingerprint, fingerprint(model)
         state.ended = None
-        if state.history and state.fingerprint != before:
-            changed = f'the layers of network "{self.variant.name}"'
-            if not had_failed:
-                raise ChangedError(
-                    "A run must be resumed with the networks it was started "
-                    f'with. Received: folder="{self.folder}", changed: '
-                    f"{changed}"
-                )
-            # That may be what has mended it.
-            _checks.warn(f"Training starts from scratch, changed: {changed}")
-            state.begin_again()
-        needed = {state.best, state.latest} if state.history else set()
-        if state.history and self.has_ended:
-            needed = {state.file_of(self.select_epoch()[0])}
-        if not all((self.folder / str(x)).exists() for x in needed):
-            state.begin_again()
         if not state.history:
             return model
+        if state.fingerprint != before:
+            raise ChangedError(
+                "A run must be resumed with the networks it was started with. "
+                f'Received: folder="{self.folder}", changed: the layers of '
+                f'network "{self.variant.name}". Delete that folder to train '
+                "it from the start"
+            )
         if self.has_ended:
-            loaded = _files.load_model(self.folder / needed.pop())
+            tested, _ = self.select_epoch()
+            loaded = _files.load_model(self.folder / state.file_of(tested))
         else:
             loaded = checkpoints.load_latest(self.folder, state)
         # The file does not say which layers inside another one are frozen.
@@ -290,20 +281,15 @@ class _Training:
 
 
 def _keep_numbers(metrics, variant):
-    """Returns the metrics that can be written, and warns of the others."""
+    """Returns the metrics that are finite, and warns of the others."""
     numbers = {}
     for name, value in metrics.items():
-        if keras.ops.is_tensor(value):
-            value = keras.ops.convert_to_numpy(value)
-        is_one = isinstance(value, np.number | np.ndarray | int | float)
-        array = np.asarray(value if is_one else None)
-        if array.ndim == 0 and array.dtype.kind in "iuf" and np.isfinite(array):
-            numbers[name] = array.item()
-        elif value is None:
-            numbers[name] = None
+        number = None if value is None else float(value)
+        if number is None or math.isfinite(number):
+            numbers[name] = number
         else:
             _checks.warn(
                 f'The metric "{name}" of "{variant.name}" is left out: it must '
-                f"be a finite number. Received: {str(value)[:100]}"
+                f"be a finite number. Received: {number}"
             )
     return numbers
