@@ -125,7 +125,7 @@ def test_guessing_counts_the_images_of_all_folds():
         ),
         (
             {"task": lambda: study.Classification("mnist5k", fold=1)},
-            "`fold` is an argument of the study. Received: data_options=",
+            "unexpected keyword argument 'fold'",
         ),
     ],
 )
