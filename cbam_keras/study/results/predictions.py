@@ -1,9 +1,7 @@
-"""What networks predict for the test images, judged by scikit-learn.
-
-Functions of results, which have methods of one line for those of users.
-"""
+"""What networks predict for the test images, judged by scikit-learn."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -147,45 +145,199 @@ Kept = Predictions | Numbers
 FilesRead = dict[tuple[str, Run], dict[str, Any]]
 
 
-def predictions_frame(
-    results: Judged,
-    variant: str,
-    seed: int,
-    split: str = "test",
-    *,
-    fold: int | None = None,
-) -> "pandas.DataFrame":
-    """Returns what a network predicts, see `Results.predictions`."""
-    pandas = _checks.require("pandas", extra="plot")
-    key = variant, Run(seed, fold)
-    runs = [x for x in results.runs if (x.variant, x.run) == key]
-    kept = read_split(results, runs[0], split) if runs else None
-    if kept is None:
-        raise ValueError(
-            "`variant`, `seed` and `fold` must be those of a network "
-            "that finished, with predictions beside it. Received: "
-            f'{variant=}, {seed=}, split="{split}", {fold=}'
+class PredictionTables:
+    """The part of `Results` that is about predictions."""
+
+    @functools.cached_property
+    def files_read(self: Any) -> FilesRead:
+        """What files of predictions hold, by variant and run, once read."""
+        return {}
+
+    @functools.cached_property
+    def tested(self: Any) -> dict[str, dict[Run, Kept]]:
+        """Predictions of networks that give numbers, by variant and run."""
+        finite = {
+            variant: {run: x for run, x in by_run.items() if x.are_finite}
+            for variant, by_run in read_all(self).items()
+        }
+        return {variant: x for variant, x in finite.items() if x}
+
+    @functools.cached_property
+    def collapsed(self: Any) -> dict[str, list[Run]]:
+        """The runs in which networks have learned nothing, by variant."""
+        runs = {
+            variant: [run for run, x in by_run.items() if not x.has_learned]
+            for variant, by_run in read_all(self).items()
+        }
+        return {variant: x for variant, x in runs.items() if x}
+
+    @property
+    def predicts(self: Any) -> str:
+        """What predictions are of, as `"classes"`; without any `""`."""
+        every = [x for by_run in self.tested.values() for x in by_run.values()]
+        return every[0].kind if every else ""
+
+    def predictions(
+        self: Any,
+        variant: str,
+        seed: int,
+        split: str = "test",
+        *,
+        fold: int | None = None,
+    ) -> "pandas.DataFrame":
+        """Returns what a network predicts for each image.
+
+        Args:
+            variant: String, its name.
+            seed: Integer, the seed that it was trained with.
+            split: `"test"` or `"validation"`. Defaults to `"test"`.
+            fold: Integer, its fold, where there are folds. Defaults to `None`.
+
+        Returns:
+            A `pandas.DataFrame` with a row per image: `image` (its path, or its
+            number), `label` (the name of its class), and the probability of
+            each class in a column of its name.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        pandas = _checks.require("pandas", extra="plot")
+        key = variant, Run(seed, fold)
+        runs = [x for x in self.runs if (x.variant, x.run) == key]
+        kept = read_split(self, runs[0], split) if runs else None
+        if kept is None:
+            raise ValueError(
+                "`variant`, `seed` and `fold` must be those of a network "
+                "that finished, with predictions beside it. Received: "
+                f'{variant=}, {seed=}, split="{split}", {fold=}'
+            )
+        if kept.kind not in OF_CLASSES:
+            columns = {"image": kept.images}
+            for name in ("label", "number"):
+                values = vars(kept)[f"{name}s"]
+                if values is None:
+                    continue
+                flat = values.reshape(len(values), -1).T
+                for place, value in enumerate(flat):
+                    heading = name if len(flat) == 1 else f"{name} {place}"
+                    columns[heading] = value
+            return pandas.DataFrame(columns)
+        names = np.array(self.class_names, object)
+        frame = pandas.DataFrame(kept.probabilities, columns=names)
+        if kept.kind == CLASSES:
+            labels = names[kept.labels]
+        else:
+            labels = ["; ".join(names[row > 0]) for row in kept.labels]
+        # A class may be called like this, too.
+        frame.insert(0, "label", labels, allow_duplicates=True)
+        frame.insert(0, "image", kept.images, allow_duplicates=True)
+        return frame
+
+    def per_class(self: Any) -> "pandas.DataFrame":
+        """Returns how well each network tells each class.
+
+        Returns:
+            A `pandas.DataFrame` with a row per variant and class: `variant`,
+            `class`, `seeds` (how many have predictions), `images` (tested with
+            one seed), and means over the seeds of `precision`, `recall`, `f1`,
+            and of the class against the others `auc` (of the ROC curve) and
+            `average_precision`, each with its deviation (n - 1) in
+            `precision_std` and so on. A class without test images has none. The
+            precision of one that is never predicted is 0.
+        """
+        pandas = _checks.require("pandas", extra="plot")
+        _check_tested(self)
+        frames = [
+            pandas.DataFrame(
+                {"variant": variant, "class": self.class_names, **x.by_class()}
+            )
+            for variant, by_seed in self.tested.items()
+            for x in by_seed.values()
+        ]
+        frame, keys = pandas.concat(frames), ["variant", "class"]
+        means = mean_and_deviation(frame, keys).drop(columns="images_std")
+        means.insert(2, "seeds", means["variant"].map(_counts(self)))
+        # The folds of one seed have tested all images.
+        images = means["images"] * (self.folds or 1)
+        return means.assign(images=images.round().astype(int))
+
+    def confusion(self: Any, variant: str) -> "pandas.DataFrame":
+        """Returns the confusion matrix of a variant, summed over its seeds.
+
+        Args:
+            variant: String, its name.
+
+        Returns:
+            A `pandas.DataFrame` of numbers of images, with a row for each true
+            class and a column for each predicted one.
+        """
+        pandas = _checks.require("pandas", extra="plot")
+        metrics = _checks.require("sklearn.metrics", extra="plot")
+        _check_tested(self)
+        _checks.one_of("variant", variant, self.tested)
+        classes, names = range(len(self.class_names)), [*self.class_names]
+        matrix = sum(
+            metrics.confusion_matrix(x.labels, x.predicted, labels=classes)
+            for x in self.tested[variant].values()
         )
-    if kept.kind not in OF_CLASSES:
-        columns = {"image": kept.images}
-        for name in ("labels", "numbers"):
-            values = vars(kept)[name]
-            flat = () if values is None else values.reshape(len(values), -1).T
-            several = len(flat) > 1
-            for place, value in enumerate(flat):
-                heading = name.removesuffix("s")
-                columns[f"{heading} {place}" if several else heading] = value
-        return pandas.DataFrame(columns)
-    names = np.array(results.class_names, object)
-    frame = pandas.DataFrame(kept.probabilities, columns=names)
-    if kept.kind == CLASSES:
-        labels = names[kept.labels]
-    else:
-        labels = ["; ".join(names[row > 0]) for row in kept.labels]
-    # A class may be called like this, too.
-    frame.insert(0, "label", labels, allow_duplicates=True)
-    frame.insert(0, "image", kept.images, allow_duplicates=True)
-    return frame
+        return pandas.DataFrame(matrix, pandas.Index(names, name="true"), names)
+
+    def calibration(self: Any) -> "pandas.DataFrame":
+        """Returns means of `brier`, and of `ece`, a row per variant.
+
+        They are over the `seeds` that have predictions. Below 1,000 test images
+        there is no `ece`: that of a perfectly calibrated network is large, too.
+        """
+        pandas = _checks.require("pandas", extra="plot")
+        _check_tested(self)
+        records = [
+            {
+                "variant": variant,
+                **{
+                    key: measures.calibration(key, x.probabilities, x.labels)
+                    for key in measures.SHOWN
+                    if key != "ece" or len(x.labels) >= MANY_IMAGES
+                },
+            }
+            for variant, by_seed in self.tested.items()
+            for x in by_seed.values()
+        ]
+        means = mean_and_deviation(pandas.DataFrame(records), ["variant"])
+        means.insert(1, "seeds", means["variant"].map(_counts(self)))
+        return means
+
+    def thresholds(self: Any) -> "pandas.DataFrame":
+        """Returns how well networks for two classes find the second one.
+
+        A row per variant and seed has the `threshold`, `sensitivity` and
+        `specificity` on test images, and the ends of their 95 % intervals by
+        Wilson, `sensitivity_low` and so on. The threshold is 0.5 if none is to
+        be chosen, or if there are no validation images of both classes.
+        """
+        pandas = _checks.require("pandas", extra="plot")
+        stats = _checks.require("scipy.stats", extra="plot")
+        records = []
+        order = self.variants.index
+        for run in sorted(self.runs, key=lambda x: order(x.variant)):
+            x = self.tested.get(run.variant, {}).get(run.run)
+            if x is None:
+                continue
+            kept = read_split(self, run, "validation")
+            chosen = choose_threshold(self.threshold, kept)
+            is_positive = x.predicted == 1
+            if chosen is not None:
+                is_positive = x.probabilities[:, 1] >= chosen
+            record = {"variant": run.variant, **described(run.run)}
+            record["threshold"] = 0.5 if chosen is None else chosen
+            for name, index in (("sensitivity", 1), ("specificity", 0)):
+                is_right = (is_positive == index)[x.labels == index]
+                if len(is_right):
+                    test = stats.binomtest(is_right.sum(), len(is_right))
+                    low, high = test.proportion_ci(method="wilson")
+                    record |= {name: test.statistic, f"{name}_low": low}
+                    record[f"{name}_high"] = high
+            records.append(record)
+        return pandas.DataFrame(records)
 
 
 def read_split(results: Judged, outcome: Outcome, split: str) -> Any:
@@ -203,15 +355,6 @@ def read_all(results: Judged) -> dict[str, dict[Run, Any]]:
         if predictions := read_split(results, run, "test"):
             kept[run.variant][run.run] = predictions
     return {variant: x for variant, x in kept.items() if x}
-
-
-def tested_of(results: Judged) -> dict[str, dict[Run, Any]]:
-    """Returns those of networks that give numbers for all images."""
-    finite = {
-        variant: {run: x for run, x in by_run.items() if x.are_finite}
-        for variant, by_run in read_all(results).items()
-    }
-    return {variant: x for variant, x in finite.items() if x}
 
 
 def changes_of(
@@ -253,15 +396,6 @@ def count_labels(results: Judged, split: str) -> np.ndarray | None:
     return kept.counts if isinstance(kept, Predictions) else None
 
 
-def find_collapsed(results: Judged) -> dict[str, list[Run]]:
-    """Returns the runs in which networks have learned nothing, by variant."""
-    runs = {
-        variant: [run for run, x in by_run.items() if not x.has_learned]
-        for variant, by_run in read_all(results).items()
-    }
-    return {variant: x for variant, x in runs.items() if x}
-
-
 def describe_collapse(results: Judged) -> str:
     """Returns sentences on networks that have collapsed."""
     sentences = []
@@ -277,106 +411,21 @@ def describe_collapse(results: Judged) -> str:
     return " ".join(sentences)
 
 
-def per_class(results: Judged) -> "pandas.DataFrame":
-    """Returns how well classes are told apart, see `Results.per_class`."""
-    pandas = _checks.require("pandas", extra="plot")
-    _check_tested(results)
-    frames = [
-        pandas.DataFrame(
-            {"variant": variant, "class": results.class_names, **x.by_class()}
-        )
-        for variant, by_seed in results.tested.items()
-        for x in by_seed.values()
-    ]
-    frame, keys = pandas.concat(frames), ["variant", "class"]
-    means = mean_and_deviation(frame, keys).drop(columns="images_std")
-    means.insert(2, "seeds", means["variant"].map(_counts(results)))
-    # The folds of one seed have tested all images.
-    images = means["images"] * (results.folds or 1)
-    return means.assign(images=images.round().astype(int))
-
-
-def confusion(results: Judged, variant: str) -> "pandas.DataFrame":
-    """Returns a confusion matrix, see `Results.confusion`."""
-    pandas = _checks.require("pandas", extra="plot")
-    metrics = _checks.require("sklearn.metrics", extra="plot")
-    _check_tested(results)
-    _checks.one_of("variant", variant, results.tested)
-    classes, names = range(len(results.class_names)), [*results.class_names]
-    matrix = sum(
-        metrics.confusion_matrix(x.labels, x.predicted, labels=classes)
-        for x in results.tested[variant].values()
-    )
-    return pandas.DataFrame(matrix, pandas.Index(names, name="true"), names)
-
-
-def calibration(results: Judged) -> "pandas.DataFrame":
-    """Returns how well networks are calibrated, see `Results.calibration`."""
-    pandas = _checks.require("pandas", extra="plot")
-    _check_tested(results)
-    records = [
-        {
-            "variant": variant,
-            **{
-                key: measures.calibration(key, x.probabilities, x.labels)
-                for key in measures.SHOWN
-                if key != "ece" or len(x.labels) >= MANY_IMAGES
-            },
-        }
-        for variant, by_seed in results.tested.items()
-        for x in by_seed.values()
-    ]
-    means = mean_and_deviation(pandas.DataFrame(records), ["variant"])
-    means.insert(1, "seeds", means["variant"].map(_counts(results)))
-    return means
-
-
 def _counts(results):
     """Returns of how many seeds and folds there are predictions."""
     return {variant: len(x) for variant, x in results.tested.items()}
-
-
-def thresholds(results: Judged) -> "pandas.DataFrame":
-    """Returns how the second of two classes is found.
-
-    See `Results.thresholds`.
-    """
-    pandas = _checks.require("pandas", extra="plot")
-    stats = _checks.require("scipy.stats", extra="plot")
-    records = []
-    order = results.variants.index
-    for run in sorted(results.runs, key=lambda x: order(x.variant)):
-        x = results.tested.get(run.variant, {}).get(run.run)
-        if x is None:
-            continue
-        kept = read_split(results, run, "validation")
-        chosen = choose_threshold(results.threshold, kept)
-        is_positive = x.predicted == 1
-        if chosen is not None:
-            is_positive = x.probabilities[:, 1] >= chosen
-        record = {"variant": run.variant, **described(run.run)}
-        record["threshold"] = 0.5 if chosen is None else chosen
-        for name, index in (("sensitivity", 1), ("specificity", 0)):
-            is_right = (is_positive == index)[x.labels == index]
-            if len(is_right):
-                test = stats.binomtest(is_right.sum(), len(is_right))
-                low, high = test.proportion_ci(method="wilson")
-                record |= {name: test.statistic, f"{name}_low": low}
-                record[f"{name}_high"] = high
-        records.append(record)
-    return pandas.DataFrame(records)
 
 
 def judged(results: Judged) -> "dict[str, pandas.DataFrame]":
     """Returns all data frames but confusion matrices, by their names."""
     if results.predicts not in OF_CLASSES:
         return {}
-    frames = {"per_class": per_class(results)}
+    frames = {"per_class": results.per_class()}
     if results.predicts == LABELS:
         return frames
-    frames["calibration"] = calibration(results)
+    frames["calibration"] = results.calibration()
     if len(results.class_names) == 2:
-        frames["thresholds"] = thresholds(results)
+        frames["thresholds"] = results.thresholds()
     return frames
 
 
