@@ -97,8 +97,6 @@ class Segmentation(ImageTask):
         if measure != "miou":
             self.score, self.measure = measure, f"test_{measure}"
             self.measure_name = NAMES[measure]
-        if data is None:
-            data, images = images, None
         if isinstance(data, ImageData) and (
             data.ignore_index is None or masks is not None
         ):

@@ -445,9 +445,9 @@ def read_predictions(folder: pathlib.Path, outcome: Outcome) -> dict[str, Any]:
         raise
     by_split: dict[str, Any] = {}
     for split in dict.fromkeys(key.partition("/")[0] for key in arrays):
-        images = arrays.get(f"{split}/images")
+        images: Any = arrays.get(f"{split}/images")
         groups = arrays.get(f"{split}/groups", np.arange(np.size(images)))
-        labels = arrays.get(f"{split}/labels")
+        labels: Any = arrays.get(f"{split}/labels")
         kinds = {"numbers": Numbers, "probabilities": Predictions}
         for name, kind in kinds.items():
             if (found := arrays.get(f"{split}/{name}")) is not None:

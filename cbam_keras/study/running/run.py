@@ -34,7 +34,6 @@ from cbam_keras.study.running.networks import (
     build_network,
     count_macs,
     count_parameters,
-    print_data,
 )
 from cbam_keras.study.running.options import CallbackMakers, RunOptions
 from cbam_keras.study.running.outcomes import Outcome
@@ -223,7 +222,13 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
 
 
 def _print_plan(study, data):
-    print_data(study, data)
+    """Prints what is trained on, and for how many steps."""
+    line = getattr(data, "summary", "")
+    if study.recipe.least_steps:
+        epochs, steps = study.recipe.total_epochs, len(data.train)
+        line += f"; epochs by default: {epochs:,}, steps: {epochs * steps:,}"
+    if line:
+        _terminal.say(line)
     noun = getattr(data, "noun", "image")
     if text := describe_few_images(data.sizes, study.folds, noun):
         _terminal.say(text)
