@@ -312,17 +312,13 @@ class StudyFolder:
                 for number in itertools.count(1)
                 if not (path := pathlib.Path(f"{folder}.old-{number}")).exists()
             )
-            try:
-                if pathlib.Path.cwd().is_relative_to(folder):
-                    raise OSError("This process runs in it")
-                folder.rename(aside)
-            except OSError as error:
+            if pathlib.Path.cwd().is_relative_to(folder):
                 raise ValueError(
-                    "A run is overwritten by renaming its folder, which must "
-                    f'be possible. Received: overwrite=True, output="{folder}" '
-                    f"({error.strerror or error}). Rename it yourself, or "
-                    "choose another folder"
-                ) from error
+                    "A run is overwritten by renaming its folder. Received: "
+                    f'overwrite=True, output="{folder}", in which this process '
+                    "runs. Run it in another folder"
+                )
+            folder.rename(aside)
             folder.mkdir(exist_ok=True)
         for lock in aside.rglob(f"{_files.LOCK}*"):
             lock.unlink(missing_ok=True)
