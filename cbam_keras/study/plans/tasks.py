@@ -162,7 +162,7 @@ class PredictionTask(ImageTask):
         self, model: keras.Model, data: ImageData
     ) -> dict[str, np.ndarray]:
         """Returns names, labels and predictions of images, by their split."""
-        return _in_half(self._predict_splits(model, data))
+        return self.test(model, data)[1]
 
     def test(
         self, model: keras.Model, data: ImageData
@@ -170,7 +170,12 @@ class PredictionTask(ImageTask):
         if self.split != "test":
             return self.validate(model, data), {}
         arrays = self._predict_splits(model, data)
-        return self._measure(model, data, arrays), _in_half(arrays)
+        measured = self._measure(model, data, arrays)
+        for name, x in arrays.items():
+            if x.dtype == "float64":
+                # For files half of the size does.
+                arrays[name] = x.astype("float32")
+        return measured, arrays
 
     def validate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
         """Returns what `fit` does not measure of validation images, if any."""
@@ -433,11 +438,3 @@ class Regression(PredictionTask):
         # The folds together test all.
         tested = every[2] if data.folds is None else np.concatenate(every)
         return guess_number(self.function, every[0], tested)
-
-
-def _in_half(arrays):
-    """Returns arrays as files keep them, for which half of the size does."""
-    return {
-        name: x.astype("float32") if x.dtype == "float64" else x
-        for name, x in arrays.items()
-    }
